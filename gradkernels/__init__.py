@@ -1,0 +1,2 @@
+from gradkernels.case import Case
+from gradkernels.registry import kernel, kernels

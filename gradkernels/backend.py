@@ -1,0 +1,142 @@
+"""Array libraries: how to get arrays in and out, wait for them and compile functions of them.
+
+Arrays are typed `Array = Any`: the same functions meet numpy, torch and JAX arrays, and no common
+static type exists that all three satisfy.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib.util import find_spec
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+Array = Any
+"""A numpy array, a torch tensor or a JAX array."""
+
+FLOATS = ("float64", "float32")
+
+
+@dataclass(frozen=True)
+class Backend:
+    """One array library. Making one imports nothing; the library loads at the first use of `xp`.
+
+    Attributes:
+        name: Import name of the library, the first part of a kernel's key.
+        preference: Rank among libraries when times tie: fewer dependencies first.
+        kinds: Kinds of device it computes on.
+    """
+
+    name: str
+    preference: int
+    kinds: tuple[str, ...]
+
+    @property
+    def installed(self) -> bool:
+        """Whether the library can be imported here (looked up, not imported)."""
+        return _found(self.name)
+
+    @property
+    def xp(self) -> ModuleType:
+        """The array namespace: `numpy`, `torch` or `jax.numpy`."""
+        return importlib.import_module("jax.numpy" if self.name == "jax" else self.name)
+
+    def refuses(self, dtype: str, device: str) -> list[str]:
+        """Reasons why this library cannot compute in `dtype` on `device` in this process."""
+        if not self.installed:
+            return [f"{self.name} is not installed: pip install {self.name}"]
+        kind = device.partition(":")[0]
+        if kind not in self.kinds:
+            return [f"{self.name} computes on {' or '.join(self.kinds)} here, not on {device}"]
+        if self.name == "torch" and kind == "cuda" and not self.xp.cuda.is_available():
+            return ["torch sees no CUDA device on this machine"]
+        if self.name == "jax" and dtype == "float64" and not _jax_has_x64():
+            return [
+                "JAX computes float64 as float32 until x64 is on: call "
+                "jax.config.update('jax_enable_x64', True) or set JAX_ENABLE_X64=1 at your entry point"
+            ]
+        return []
+
+    def put(self, array: np.ndarray[Any, Any], device: str = "cpu") -> Array:
+        """A numpy array as an array of this library; CPU torch tensors share the memory."""
+        if self.name == "torch":
+            return _from_numpy(array).to(device)
+        return self.xp.asarray(array) if self.name == "jax" else array
+
+    def get(self, array: Array) -> np.ndarray[Any, Any]:
+        """An array of this library as numpy, writable; CPU torch tensors share the memory."""
+        if self.name == "torch":
+            return array.detach().cpu().numpy()  # type: ignore[no-any-return]
+        return np.array(array) if self.name == "jax" else array
+
+    def wait(self, result: Any) -> Any:
+        """Block until `result` (an array, or a dict or tuple of arrays) is computed; return it."""
+        if self.name == "jax":
+            return sys.modules["jax"].block_until_ready(result)
+        if self.name == "torch" and (torch := sys.modules["torch"]).cuda.is_initialized():
+            torch.cuda.synchronize()
+        return result
+
+    def compile(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """`function` compiled by the library where that is its normal use (`jax.jit`), else itself."""
+        if self.name != "jax":
+            return function
+        jit: Callable[..., Any] = importlib.import_module("jax").jit
+        return jit(function)
+
+
+BACKENDS = {
+    backend.name: backend
+    for backend in (
+        Backend("numpy", 0, ("cpu",)),
+        Backend("torch", 1, ("cpu", "cuda")),
+        Backend("jax", 2, ("cpu",)),
+    )
+}
+
+
+def backend_of(array: Array) -> Backend | None:
+    """The backend whose arrays `array` is one of; None for anything else. Imports nothing."""
+    if type(array) is np.ndarray:
+        return BACKENDS["numpy"]
+    if isinstance(array, getattr(sys.modules.get("torch"), "Tensor", ())):
+        return BACKENDS["torch"]
+    if isinstance(array, getattr(sys.modules.get("jax"), "Array", ())):
+        return BACKENDS["jax"]
+    return None
+
+
+@lru_cache(maxsize=32)
+def _found(name: str) -> bool:
+    return find_spec(name) is not None
+
+
+def _jax_has_x64() -> bool:
+    if "jax" in sys.modules:
+        return bool(sys.modules["jax"].config.jax_enable_x64)
+    return os.environ.get("JAX_ENABLE_X64", "").lower() in ("1", "true", "yes", "on")
+
+
+def _from_numpy(array: np.ndarray[Any, Any]) -> Array:
+    torch = importlib.import_module("torch")
+    if any(stride < 0 for stride in array.strides):  # torch has no negative strides
+        array = np.ascontiguousarray(array)
+    # torch warns about memory that is read-only for numpy; kernels never write to their inputs (the
+    # checker proves it), so it gets a view that does not say so.
+    return torch.from_numpy(array if array.flags.writeable else np.asarray(_Writable(array)))
+
+
+class _Writable:
+    """The memory of a read-only array, described without the read-only flag."""
+
+    def __init__(self, array: np.ndarray[Any, Any]) -> None:
+        interface = array.__array_interface__
+        self.owner = array
+        self.__array_interface__ = {**interface, "data": (interface["data"][0], False)}

@@ -1,0 +1,137 @@
+"""One way to compute one quantity: the noun, its declaration and its composition."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from gradkernels.backend import BACKENDS, FLOATS, Backend
+from gradkernels.case import Case
+from gradkernels.problems import Problem
+from gradkernels.quantity import QUANTITIES, Quantity, pick
+
+Compute = Callable[..., Any]
+"""`compute(theta, x, y)`, and `out=` or `max_norm=` where the quantity takes them."""
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """One way to compute one quantity.
+
+    Attributes:
+        name: The way's name within its library; ends in `+` when composed from per-sample gradients.
+        quantity: What it computes.
+        backend: The array library whose arrays it takes and gives.
+        builder: `builder(problem, **options) -> compute`.
+        problems: The kind of Problem that it can differentiate.
+        loops: Whether it calls Python once per sample: never a first choice.
+        out: Whether its compute takes `out=` and writes the result there in one go.
+        options: Settings of the builder, such as a chunk size; part of the key when not the default.
+        set_options: The options given explicitly.
+    """
+
+    name: str
+    quantity: Quantity
+    backend: Backend
+    builder: Callable[..., Compute] = field(compare=False)
+    problems: type[Problem] = Problem
+    loops: bool = False
+    out: bool = False
+    options: tuple[tuple[str, int], ...] = ()
+    set_options: tuple[tuple[str, int], ...] = ()
+
+    @property
+    def way(self) -> str:
+        """The key without the quantity: `numpy.broadcast`, `torch.vmap[chunk=512]`."""
+        settings = ",".join(f"{name}={value}" for name, value in self.set_options)
+        return f"{self.backend.name}.{self.name}" + (f"[{settings}]" if settings else "")
+
+    @property
+    def key(self) -> str:
+        """`backend.name.quantity`, the name in CSV files and in `gk.kernel(key)`."""
+        return f"{self.way}.{self.quantity.name}"
+
+    @property
+    def composed(self) -> bool:
+        """Whether it is per-sample gradients followed by the quantity's definition."""
+        return self.name.endswith("+")
+
+    @property
+    def preference(self) -> tuple[bool, bool, int]:
+        """Order without measurements, and in ties: no Python loop, written by hand, few dependencies."""
+        return (self.loops, self.composed, self.backend.preference)
+
+    def build(self, problem: Problem) -> Compute:
+        """Set up for `problem`; only the function that is returned is worth timing."""
+        return self.builder(problem, **dict(self.set_options))
+
+    def accepts(self, problem: Problem) -> bool:
+        """Whether it can differentiate this kind of problem at all."""
+        return isinstance(problem, self.problems)
+
+    def unsupported(self, case: Case) -> tuple[str, ...]:
+        """Every reason why it cannot do `case` here, as sentences; empty when it can."""
+        reasons = self.backend.refuses(case.dtype, case.device)
+        if not self.accepts(case.problem):
+            kind = self.problems.__name__
+            reasons.append(f"{self.key} is written for a {kind}, not for {type(case.problem).__name__}")
+        if case.quantity != self.quantity:
+            reasons.append(f"{self.key} computes {self.quantity}, not {case.quantity}")
+        return tuple(reasons)
+
+    def with_options(self, options: Mapping[str, int]) -> Kernel:
+        """The same way with other settings, such as `{"chunk": 512}`; a ValueError for unknown ones."""
+        for name in options:
+            pick(dict(self.options), name, f"option of {self.key}")
+        changed = tuple(sorted((k, v) for k, v in options.items() if dict(self.options)[k] != v))
+        return replace(self, set_options=changed)
+
+
+def declare(
+    key: str, *, problems: type[Problem] = Problem, loops: bool = False, out: bool = False
+) -> Callable[[Callable[..., Compute]], Kernel]:
+    """Turn a builder into the Kernel called `key`.
+
+    The builder gets the problem, and its settings as keyword arguments with defaults; it returns
+    `compute(theta, x, y)`. The registry finds every Kernel in the modules of `gradkernels.kernels`, and in
+    modules that other packages name under the entry point group `gradkernels.kernels`.
+
+    Args:
+        key: `backend.name.quantity`, for instance `numpy.broadcast.per_sample`.
+        problems: The kind of Problem that the builder can differentiate.
+        loops: Whether compute calls Python once per sample.
+        out: Whether compute takes `out=` and writes straight into it.
+    """
+    backend, name, quantity = key.split(".")
+
+    def kernel(builder: Callable[..., Compute]) -> Kernel:
+        settings = list(inspect.signature(builder).parameters.values())[1:]
+        return Kernel(
+            name=name,
+            quantity=pick(QUANTITIES, quantity, "quantity"),
+            backend=pick(BACKENDS, backend, "backend"),
+            builder=builder,
+            problems=problems,
+            loops=loops,
+            out=out,
+            options=tuple((setting.name, setting.default) for setting in settings),
+        )
+
+    return kernel
+
+
+def compose(rows: Kernel, quantity: Quantity) -> Kernel:
+    """The kernel for `quantity` that follows from a per-sample kernel and the quantity's definition."""
+
+    def build(problem: Problem, **options: int) -> Compute:
+        per_sample = rows.with_options(options).build(problem)
+        xp, of = rows.backend.xp, quantity.of
+
+        def compute(theta: Any, x: Any, y: Any, **settings: float) -> Any:
+            return of(xp, per_sample(theta, x, y), **settings)
+
+        return rows.backend.compile(compute)
+
+    return replace(rows, name=f"{rows.name}+", quantity=quantity, builder=build, out=False)

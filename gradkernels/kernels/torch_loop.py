@@ -1,0 +1,22 @@
+"""torch, one backward pass per sample: what works for any loss, and what everything else must equal."""
+
+from __future__ import annotations
+
+from gradkernels.kernel import Compute, declare
+from gradkernels.memory import empty_torch
+from gradkernels.problems import Problem
+
+
+@declare("torch.loop.per_sample", loops=True, out=True)
+def per_sample(problem: Problem) -> Compute:
+    """Row i is the gradient of sample i's own loss."""
+    import torch
+
+    def compute(theta, x, y, out=None):  # type: ignore[no-untyped-def]
+        leaf = theta.detach().requires_grad_()
+        rows = empty_torch((len(y), *theta.shape), theta) if out is None else out
+        for i in range(len(y)):
+            (rows[i],) = torch.autograd.grad(problem.loss(leaf, x[i], y[i]), leaf)
+        return rows
+
+    return compute

@@ -1,0 +1,24 @@
+"""torch.func: vmap of the gradient of one sample's loss, in chunks."""
+
+from __future__ import annotations
+
+from gradkernels.kernel import Compute, declare
+from gradkernels.memory import empty_torch
+from gradkernels.problems import Problem
+
+
+@declare("torch.vmap.per_sample", out=True)
+def per_sample(problem: Problem, chunk: int = 16384) -> Compute:
+    """Rows from vmap(grad(loss)), `chunk` samples at a time, each chunk written into its place."""
+    from torch.func import grad, vmap
+
+    gradients = vmap(grad(problem.loss), in_dims=(None, 0, 0))
+
+    def compute(theta, x, y, out=None):  # type: ignore[no-untyped-def]
+        rows = empty_torch((len(y), *theta.shape), theta) if out is None else out
+        for start in range(0, len(y), chunk):
+            part = slice(start, start + chunk)
+            rows[part] = gradients(theta, x[part], y[part])
+        return rows
+
+    return compute

@@ -1,0 +1,20 @@
+"""Memory for results: fresh page faults dominate large ones, so it comes in huge pages where it can."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from gradkernels.backend import Array
+from gradkernels.quantity import Shape
+
+
+def empty_torch(shape: Shape, like: Array) -> Array:
+    """An uninitialised tensor of `shape` with the dtype and device of `like`.
+
+    On the CPU it is allocated by numpy, which advises the system to use huge pages for large arrays.
+    """
+    import torch
+
+    if like.device.type != "cpu":
+        return torch.empty(shape, dtype=like.dtype, device=like.device)
+    return torch.from_numpy(np.empty(shape, str(like.dtype).removeprefix("torch.")))

@@ -1,0 +1,126 @@
+"""What is asked of the per-sample gradients g: five quantities, each defined once.
+
+g is an array `(n, *theta.shape)`, or a dict of such arrays, one per parameter. `of(xp, g)` is the definition,
+written with operations that numpy, torch and `jax.numpy` share; every kernel must agree with it.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from gradkernels.backend import Array
+
+Shape = tuple[int, ...]
+
+
+class Moments(NamedTuple):
+    """Mean and biased variance (divided by n) of the per-sample gradients, each of theta's shape."""
+
+    mean: Any
+    variance: Any
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """One thing asked of the per-sample gradients.
+
+    Attributes:
+        name: The public function and the last part of a kernel's key.
+        shape: `shape(n, theta_shape)`, the shape of each array in the result.
+        of: `of(xp, g, **options)`, the definition.
+        averages: Whether it divides by n, so that n = 0 has no answer.
+        writable: Whether it takes `out=`.
+        options: Names of the keyword arguments that its kernels take besides `out`.
+    """
+
+    name: str
+    shape: Callable[[int, Shape], Shape] = field(compare=False)
+    of: Callable[..., Any] = field(compare=False)
+    averages: bool = field(default=False, compare=False)
+    writable: bool = field(default=False, compare=False)
+    options: tuple[str, ...] = field(default=(), compare=False)
+
+    def __str__(self) -> str:
+        return self.name
+
+
+def leaves(result: Any) -> list[Array]:
+    """The arrays of a result, which is an array, a `Moments` or a dict of arrays."""
+    if isinstance(result, dict):
+        return [leaf for part in result.values() for leaf in leaves(part)]
+    return [leaf for part in result for leaf in leaves(part)] if isinstance(result, Moments) else [result]
+
+
+def _each(function: Callable[[Array], Array], g: Any) -> Any:
+    return {name: function(part) for name, part in g.items()} if isinstance(g, dict) else function(g)
+
+
+def _per_sample(xp: Any, g: Any) -> Any:
+    return g
+
+
+def _gradient(xp: Any, g: Any) -> Any:
+    return _each(lambda rows: rows.mean(0), g)
+
+
+def _norms(xp: Any, g: Any) -> Array:
+    return xp.sqrt(sum((rows.reshape(len(rows), -1) ** 2).sum(1) for rows in leaves(g)))
+
+
+def _moments(xp: Any, g: Any) -> Moments:
+    mean = _gradient(xp, g)
+    if isinstance(g, dict):
+        return Moments(mean, {name: _variance(rows, mean[name]) for name, rows in g.items()})
+    return Moments(mean, _variance(g, mean))
+
+
+def _variance(rows: Array, mean: Array) -> Array:
+    return ((rows - mean) ** 2).mean(0)
+
+
+def _clipped_sum(xp: Any, g: Any, max_norm: float = 1.0) -> Any:
+    # min(1, max_norm / norm) without dividing by a norm of zero.
+    factors = max_norm / xp.clip(_norms(xp, g), min=max_norm)
+    return _each(lambda rows: xp.tensordot(factors, rows, 1), g)
+
+
+def _of_theta(n: int, theta: Shape) -> Shape:
+    return theta
+
+
+QUANTITIES = {
+    quantity.name: quantity
+    for quantity in (
+        Quantity("gradient", _of_theta, _gradient, averages=True),
+        Quantity("per_sample", lambda n, theta: (n, *theta), _per_sample, writable=True),
+        Quantity("norms", lambda n, theta: (n,), _norms, writable=True),
+        Quantity("moments", _of_theta, _moments, averages=True),
+        Quantity("clipped_sum", _of_theta, _clipped_sum, options=("max_norm",)),
+    )
+}
+"""The five quantities by name: gradient of the mean loss, rows, norms, moments, sum of clipped rows."""
+
+
+def quantity(name: str | Quantity) -> Quantity:
+    """The quantity called `name`; a ValueError that lists near names otherwise."""
+    if isinstance(name, Quantity):
+        return name
+    return pick(QUANTITIES, name, "quantity")
+
+
+def pick(table: dict[str, Any], name: str, kind: str) -> Any:
+    """`table[name]`, or a ValueError that says what is there and what was probably meant."""
+    if name in table:
+        return table[name]
+    raise ValueError(unknown(kind, name, table))
+
+
+def unknown(kind: str, name: str, known: Iterable[str]) -> str:
+    """The sentence for a name that is not known: near names first, else all of them."""
+    known = list(known)
+    near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+    hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(known)}"
+    return f"there is no {kind} {name!r}; {hint}"

@@ -1,0 +1,84 @@
+"""The one list of kernels, which the API, the tests, the benchmarks and the error messages read."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+import re
+from collections.abc import Iterator
+from functools import lru_cache
+from types import ModuleType
+
+import gradkernels.kernels as package
+from gradkernels.kernel import Kernel, compose
+from gradkernels.problems import Problem
+from gradkernels.quantity import QUANTITIES, Quantity, pick, quantity
+
+_VARIANT = re.compile(r"(?P<way>[^\[\]]+)\[(?P<options>[^\[\]]+)\](?P<rest>.*)")
+
+
+def kernels(problem: Problem | None = None, quantity: str | Quantity | None = None) -> tuple[Kernel, ...]:
+    """Every kernel, declared and composed; those for one problem or quantity if they are given.
+
+    Kernels whose library is missing are listed too: `kernel.unsupported(case)` gives the reasons.
+    """
+    wanted = None if quantity is None else _quantity(quantity)
+    return tuple(
+        kernel
+        for kernel in _all().values()
+        if (wanted is None or kernel.quantity == wanted) and (problem is None or kernel.accepts(problem))
+    )
+
+
+def kernel(key: str) -> Kernel:
+    """The kernel called `backend.name.quantity`, for instance `numpy.broadcast.per_sample`.
+
+    Settings go in brackets: `torch.vmap[chunk=512].per_sample`.
+
+    Raises:
+        ValueError: No kernel has that key; the message lists near names.
+    """
+    if match := _VARIANT.fullmatch(key):
+        plain: Kernel = pick(_all(), match["way"] + match["rest"], "kernel")
+        return plain.with_options(_options(match["options"], key))
+    found: Kernel = pick(_all(), key, "kernel")
+    return found
+
+
+def _options(text: str, key: str) -> dict[str, int]:
+    pairs = [part.partition("=") for part in text.split(",")]
+    if not all(value.isdecimal() and int(value) > 0 for _, _, value in pairs):
+        raise ValueError(f"{key!r}: settings are written [name=number], for instance [chunk=512]")
+    return {name.strip(): int(value) for name, _, value in pairs}
+
+
+_quantity = quantity
+
+
+@lru_cache(maxsize=1)
+def _all() -> dict[str, Kernel]:
+    declared = [kernel for module in _modules() for kernel in _declared_in(module)]
+    ways = {kernel.key for kernel in declared}
+    composed = [
+        compose(kernel, quantity)
+        for kernel in declared
+        if kernel.quantity.name == "per_sample"
+        for quantity in QUANTITIES.values()
+        if f"{kernel.way}.{quantity.name}" not in ways
+    ]
+    order = list(QUANTITIES)
+    both = sorted(declared + composed, key=lambda k: (order.index(k.quantity.name), k.preference, k.key))
+    return {kernel.key: kernel for kernel in both}
+
+
+def _modules() -> Iterator[ModuleType]:
+    for found in pkgutil.iter_modules(package.__path__):
+        yield importlib.import_module(f"{package.__name__}.{found.name}")
+    from importlib.metadata import entry_points
+
+    for entry in entry_points(group=package.__name__):
+        yield entry.load()
+
+
+def _declared_in(module: ModuleType) -> list[Kernel]:
+    return [value for value in vars(module).values() if isinstance(value, Kernel)]
