@@ -1,0 +1,21 @@
+"""`gradkernels` and `python -m gradkernels`: the command line, if its extra is installed."""
+
+from __future__ import annotations
+
+import sys
+
+
+def main() -> int:
+    """Run the command line; returns the exit code."""
+    try:
+        from gradkernels.bench.cli import main as command_line
+    except ModuleNotFoundError as missing:
+        if missing.name is None or missing.name.startswith("gradkernels"):
+            raise
+        print(f"gradkernels: the command line needs {missing.name}: pip install 'gradkernels[bench]'", file=sys.stderr)
+        return 2
+    return command_line()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,188 @@
+"""The proof: a kernel computes what it says, or `Disagreement` says where and by how much it does not.
+
+Tolerance: an entry may differ from the float64 reference by 8 sqrt(m) u times its rounding scale, with u the unit
+roundoff of the dtype and m the number of roundings that add up in it. m independent roundings of size u add up
+to at most lambda sqrt(m) u with probability 1 - 2 exp(-lambda^2 / 2) (Higham & Mary 2019, SIAM J. Sci. Comput.
+41(5), theorem 2.4); lambda = 8 leaves 3e-14. For one feature that is 2e-15 (float64) and 1e-6 (float32) for a
+row, 9e-13 and 5e-4 for a mean over 10^6 rows. The scale (`Problem.rounding`) is the size of the terms before they
+cancel, so that a residual near zero is not held to digits that no kernel can have.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from gradkernels.backend import backend_of
+from gradkernels.case import Case, Inputs
+from gradkernels.identities import identities
+from gradkernels.kernel import Compute, Kernel
+from gradkernels.quantity import Moments, leaves
+from gradkernels.reference import Expected, Reference
+from gradkernels.registry import kernel as kernel_by_key
+
+LAMBDA = 8.0
+
+
+class Disagreement(ArithmeticError):
+    """A kernel's result is not what its definition says; the message tells where and by how much."""
+
+
+@dataclass(frozen=True)
+class Proof:
+    """A passed check.
+
+    Attributes:
+        error: Worst error of an entry, relative to its rounding scale.
+        tolerance: What was allowed.
+    """
+
+    error: float
+    tolerance: float
+
+
+def check(
+    kernel: Kernel | str, case: Case, inputs: Inputs | None = None, reference: Reference | None = None
+) -> Proof:
+    """Prove `kernel` on `case`: dtype, shape, finiteness, values entry by entry, identities, purity.
+
+    Args:
+        kernel: A Kernel or its key.
+        case: What to compute; its own draw is the data unless `inputs` are given.
+        inputs: numpy arrays `(theta, x, y)` to use instead of `case.draw()`.
+        reference: The reference for these inputs, if it is there already.
+
+    Returns:
+        The worst relative error and the tolerance.
+
+    Raises:
+        Disagreement: The result is wrong; says where and by how much.
+        ValueError: The kernel does not support the case; gives every reason.
+    """
+    if isinstance(kernel, str):
+        kernel = kernel_by_key(kernel)
+    if reasons := kernel.unsupported(case):
+        raise ValueError(f"{kernel.key} cannot do this case: {'; '.join(reasons)}")
+    return prove(kernel, kernel.build(case.problem), case, inputs, reference)
+
+
+def prove(
+    kernel: Kernel,
+    compute: Compute,
+    case: Case,
+    inputs: Inputs | None = None,
+    reference: Reference | None = None,
+) -> Proof:
+    """`check` for a compute that is already built, so that the very function that is timed is proven."""
+    inputs = case.draw() if inputs is None else inputs
+    reference = Reference(case.problem, *inputs) if reference is None else reference
+    proofs = [
+        _verify(call(), expected, reference, case, f"{kernel.key}{label}")
+        for label, call, expected in _calls(kernel, compute, case, inputs, reference)
+    ]
+    return max(proofs, key=lambda proof: proof.error)
+
+
+def _calls(
+    kernel: Kernel, compute: Compute, case: Case, inputs: Inputs, reference: Reference
+) -> Iterator[tuple[str, Callable[[], Any], Expected]]:
+    """The calls that prove a kernel, each with what it must return."""
+
+    def call(**options: Any) -> Any:
+        arrays = [kernel.backend.put(array.copy(), case.device) for array in inputs]
+        result = kernel.backend.wait(compute(*arrays, **options))
+        _unchanged(kernel, arrays, inputs)
+        _unaliased(kernel, result, arrays)
+        return result
+
+    name = case.quantity.name
+    yield "", call, reference.expect(name)
+    if kernel.out:
+        yield " with out=", lambda: _into(kernel, case, inputs, call), reference.expect(name)
+    if "max_norm" in case.quantity.options and np.isfinite(reference.norms).all():
+        # Half of the rows clipped, and none: then the sum is n times the gradient.
+        for max_norm in (float(np.median(reference.norms)), 2 * float(reference.norms.max())):
+            if max_norm > 0:
+                expected = reference.expect(name, max_norm)
+                yield f" at max_norm={max_norm:.4g}", lambda c=max_norm: call(max_norm=c), expected
+
+
+def _into(kernel: Kernel, case: Case, inputs: Inputs, call: Callable[..., Any]) -> Any:
+    shape = case.quantity.shape(len(inputs[2]), inputs[0].shape)
+    out = kernel.backend.put(np.full(shape, np.nan, inputs[0].dtype), case.device)
+    if call(out=out) is not out:
+        raise Disagreement(f"{kernel.key}: out= was given but is not what came back")
+    return out
+
+
+def _unchanged(kernel: Kernel, arrays: list[Any], inputs: Inputs) -> None:
+    for name, array, before in zip(("theta", "x", "y"), arrays, inputs, strict=True):
+        if not np.array_equal(kernel.backend.get(array), before, equal_nan=True):
+            raise Disagreement(f"{kernel.key} changed its input {name}")
+
+
+def _unaliased(kernel: Kernel, result: Any, arrays: list[Any]) -> None:
+    if kernel.backend.name == "jax":  # its arrays cannot be written to, so sharing is harmless
+        return
+    for leaf in leaves(result):
+        if backend_of(leaf) is kernel.backend and any(
+            np.may_share_memory(kernel.backend.get(leaf), kernel.backend.get(array)) for array in arrays
+        ):
+            raise Disagreement(f"{kernel.key} returned memory of one of its inputs")
+
+
+def _verify(result: Any, expected: Expected, reference: Reference, case: Case, label: str) -> Proof:
+    where = f"{label} on {case.problem.name}, n={case.n}, {case.dtype}"
+    got, want = leaves(result), leaves(expected.value)
+    if isinstance(expected.value, Moments) != isinstance(result, Moments) or len(got) != len(want):
+        raise Disagreement(f"{where}: returned a {type(result).__name__}, not {case.quantity.name}'s structure")
+    errors = []
+    for array, value, scale in zip(got, want, leaves(expected.scale), strict=True):
+        _conforms(array, value, case.dtype, where)
+        errors.append(_compare(_wide(array), value, scale, _tolerance(expected.terms, case), where))
+    # One more rounding per sample for the sums on the identities' left-hand sides.
+    tolerance = _tolerance(expected.terms + case.n, case)
+    for identity in identities(case.quantity.name, _wide(result), reference):
+        _compare(identity.left, identity.right, identity.scale, tolerance, f"{where}: {identity.says}")
+    return Proof(max(errors), _tolerance(expected.terms, case))
+
+
+def _tolerance(terms: int, case: Case) -> float:
+    return LAMBDA * terms**0.5 * float(np.finfo(case.dtype).eps) / 2
+
+
+def _wide(result: Any) -> Any:
+    """A result as float64 numpy, of the same structure."""
+    if isinstance(result, Moments):
+        return Moments(*map(_wide, result))
+    backend = backend_of(result)
+    return np.asarray(backend.get(result) if backend else result, np.float64)
+
+
+def _conforms(got: Any, want: Any, dtype: str, where: str) -> None:
+    if backend_of(got) is None:
+        raise Disagreement(f"{where}: returned a {type(got).__name__}, not an array")
+    if str(got.dtype).removeprefix("torch.") != dtype:
+        raise Disagreement(f"{where}: dtype {got.dtype}, expected {dtype}")
+    if tuple(got.shape) != want.shape:
+        raise Disagreement(f"{where}: shape {tuple(got.shape)}, expected {want.shape}")
+
+
+def _compare(values: Any, want: Any, scale: Any, tolerance: float, where: str) -> float:
+    if (odd := np.isfinite(values) != np.isfinite(want)).any():
+        raise Disagreement(f"{where}: {_entry(values, want, odd)}, one of them not finite")
+    with np.errstate(invalid="ignore", divide="ignore"):
+        error = np.where(np.isfinite(want) & (values != want), np.abs(values - want) / scale, 0.0)
+    worst = float(error.max(initial=0.0))
+    if worst > tolerance:
+        at = _entry(values, want, error == worst)
+        raise Disagreement(f"{where}: {at}, off by {worst:.2g} of its scale, allowed {tolerance:.2g}")
+    return worst
+
+
+def _entry(values: Any, want: Any, mask: Any) -> str:
+    at = tuple(int(i) for i in np.argwhere(mask)[0])
+    return f"entry {at} is {float(np.asarray(values)[at])!r}, expected {float(np.asarray(want)[at])!r}"

@@ -1,0 +1,122 @@
+"""The independent reference: per-sample gradients in float64 from the loss alone.
+
+The complex-step derivative (Squire & Trapp 1998, SIAM Review 40(1); Martins, Sturdza & Alonso 2003,
+ACM TOMS 29(3)): Im f(theta + i h e_j) / h is the derivative without a difference of close numbers, so it
+is exact to rounding for h far below the square root of the smallest relative step. It uses no closed form,
+no automatic differentiation and no library but numpy, and it is never a competitor.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from gradkernels.problems import Problem
+from gradkernels.quantity import Moments
+
+Floats = np.ndarray[Any, Any]
+STEP = 1e-100
+BLOCK_ROWS = 8192  # keeps a block's complex copies of x in cache
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What a kernel must return.
+
+    Attributes:
+        value: The result, float64.
+        scale: Scale of each entry's rounding error, same structure as `value`.
+        terms: Number of roundings that add up in one entry.
+    """
+
+    value: Any
+    scale: Any
+    terms: int
+
+
+@dataclass(frozen=True)
+class Reference:
+    """The quantities at one point and data set, and how well a working precision can know them.
+
+    Attributes:
+        problem: Whose loss is differentiated.
+        theta: Parameters; with x and y in any float dtype, taken exactly.
+        x: Features.
+        y: Targets.
+    """
+
+    problem: Problem
+    theta: Floats
+    x: Floats
+    y: Floats
+
+    @cached_property
+    def _derivatives(self) -> tuple[Floats, Floats]:
+        theta, x, y = (np.asarray(array, np.float64) for array in (self.theta, self.x, self.y))
+        rows = np.empty((len(y), *theta.shape))
+        total = np.zeros(theta.shape)
+        for index in np.ndindex(theta.shape):
+            stepped = theta.astype(complex)
+            stepped[index] += STEP * 1j
+            for start in range(0, len(y), BLOCK_ROWS):
+                part = slice(start, start + BLOCK_ROWS)
+                loss = self.problem.loss(stepped, x[part], y[part])
+                rows[(part, *index)] = loss.imag / STEP
+                total[index] += loss.sum().imag / STEP
+        return rows, total
+
+    @property
+    def rows(self) -> Floats:
+        """Per-sample gradients, `(n, *theta.shape)`."""
+        return self._derivatives[0]
+
+    @property
+    def gradient(self) -> Floats:
+        """Derivative of the mean loss: not computed from `rows`, but by differentiating the sum."""
+        return self._derivatives[1] / len(self.y)
+
+    @cached_property
+    def scale(self) -> Floats:
+        """Rounding scale of each entry of `rows`, with a floor for entries far below their row's largest."""
+        wide = (np.asarray(array, np.float64) for array in (self.theta, self.x, self.y))
+        scale = self.problem.rounding(*wide)
+        largest = scale.reshape(len(scale), -1).max(1).reshape(-1, *[1] * (scale.ndim - 1))
+        return np.maximum(scale, np.finfo(np.float32).eps * largest)
+
+    @cached_property
+    def norms(self) -> Floats:
+        """Euclidean norm of each row, `(n,)`."""
+        return np.linalg.norm(self._flat(self.rows), axis=1)
+
+    def expect(self, quantity: str, max_norm: float = 1.0) -> Expected:
+        """The definition of `quantity`, written independently of `gradkernels.quantity`."""
+        table: dict[str, Callable[[], tuple[Any, Any]]] = {
+            "gradient": lambda: (self.gradient, self.scale.mean(0)),
+            "per_sample": lambda: (self.rows, self.scale),
+            "norms": lambda: (self.norms, np.linalg.norm(self._flat(self.scale), axis=1)),
+            "moments": self._moments,
+            "clipped_sum": lambda: self._clipped_sum(max_norm),
+        }
+        value, scale = table[quantity]()
+        per_row = self._flat(self.rows).shape[1] + 4
+        return Expected(value, scale, per_row + (0 if quantity in ("per_sample", "norms") else len(self.y)))
+
+    def _flat(self, rows: Floats) -> Floats:
+        return rows.reshape(len(rows), -1)
+
+    def _moments(self) -> tuple[Moments, Moments]:
+        # E[g^2] - E[g]^2 loses to cancellation what the two-pass form does not: both are allowed.
+        value = Moments(self.gradient, np.var(self.rows, axis=0))
+        return value, Moments(self.scale.mean(0), 2 * (self.scale**2).mean(0))
+
+    def _clipped_sum(self, max_norm: float) -> tuple[Floats, Floats]:
+        with np.errstate(divide="ignore"):
+            factor = np.where(self.norms > max_norm, max_norm / self.norms, 1.0)
+        factor = np.where(np.isnan(self.norms), np.nan, factor)
+        value = np.einsum("i,i...->...", factor, self.rows)
+        # The factor has the norm's relative error, hence the 2.
+        return value, 2 * np.einsum("i,i...->...", factor, self.scale)
