@@ -12,7 +12,10 @@ def main() -> int:
     except ModuleNotFoundError as missing:
         if missing.name is None or missing.name.startswith("gradkernels"):
             raise
-        print(f"gradkernels: the command line needs {missing.name}: pip install 'gradkernels[bench]'", file=sys.stderr)
+        print(
+            f"gradkernels: the command line needs {missing.name}: pip install 'gradkernels[bench]'",
+            file=sys.stderr,
+        )
         return 2
     return command_line()
 

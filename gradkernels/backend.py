@@ -73,7 +73,7 @@ class Backend:
     def get(self, array: Array) -> np.ndarray[Any, Any]:
         """An array of this library as numpy, writable; CPU torch tensors share the memory."""
         if self.name == "torch":
-            return array.detach().cpu().numpy()  # type: ignore[no-any-return]
+            return array.detach().cpu().numpy()
         return np.array(array) if self.name == "jax" else array
 
     def wait(self, result: Any) -> Any:

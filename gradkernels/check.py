@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -44,9 +45,7 @@ class Proof:
     tolerance: float
 
 
-def check(
-    kernel: Kernel | str, case: Case, inputs: Inputs | None = None, reference: Reference | None = None
-) -> Proof:
+def check(kernel: Kernel | str, case: Case, inputs: Inputs | None = None, reference: Reference | None = None) -> Proof:
     """Prove `kernel` on `case`: dtype, shape, finiteness, values entry by entry, identities, purity.
 
     Args:
@@ -101,13 +100,13 @@ def _calls(
     name = case.quantity.name
     yield "", call, reference.expect(name)
     if kernel.out:
-        yield " with out=", lambda: _into(kernel, case, inputs, call), reference.expect(name)
+        yield " with out=", partial(_into, kernel, case, inputs, call), reference.expect(name)
     if "max_norm" in case.quantity.options and np.isfinite(reference.norms).all():
         # Half of the rows clipped, and none: then the sum is n times the gradient.
         for max_norm in (float(np.median(reference.norms)), 2 * float(reference.norms.max())):
             if max_norm > 0:
                 expected = reference.expect(name, max_norm)
-                yield f" at max_norm={max_norm:.4g}", lambda c=max_norm: call(max_norm=c), expected
+                yield f" at max_norm={max_norm:.4g}", partial(call, max_norm=max_norm), expected
 
 
 def _into(kernel: Kernel, case: Case, inputs: Inputs, call: Callable[..., Any]) -> Any:

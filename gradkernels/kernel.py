@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from gradkernels.backend import BACKENDS, FLOATS, Backend
+from gradkernels.backend import BACKENDS, Backend
 from gradkernels.case import Case
 from gradkernels.problems import Problem
 from gradkernels.quantity import QUANTITIES, Quantity, pick
@@ -36,7 +36,7 @@ class Kernel:
     quantity: Quantity
     backend: Backend
     builder: Callable[..., Compute] = field(compare=False)
-    problems: type[Problem] = Problem
+    problems: type = Problem
     loops: bool = False
     out: bool = False
     options: tuple[tuple[str, int], ...] = ()
@@ -90,7 +90,7 @@ class Kernel:
 
 
 def declare(
-    key: str, *, problems: type[Problem] = Problem, loops: bool = False, out: bool = False
+    key: str, *, problems: type = Problem, loops: bool = False, out: bool = False
 ) -> Callable[[Callable[..., Compute]], Kernel]:
     """Turn a builder into the Kernel called `key`.
 

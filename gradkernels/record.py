@@ -165,7 +165,7 @@ def _value(column: str, text: str, where: str) -> int | float | str | None:
     if not text and optional:
         return None
     try:
-        return _READ[kind](text)  # type: ignore[no-any-return, operator]
+        return _READ[kind](text)
     except ValueError:
         raise Malformed(f"{where}, column {column}: {text!r} is not a number") from None
 

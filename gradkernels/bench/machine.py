@@ -65,9 +65,7 @@ def cpu() -> str:
 
 def versions() -> str:
     """`numpy=2.4.6 torch=2.13.0`: what is installed of the libraries that kernels use, and gradkernels."""
-    return " ".join(
-        f"{name}={found}" for name in ("gradkernels", *BACKENDS) if (found := _version(name)) is not None
-    )
+    return " ".join(f"{name}={found}" for name in ("gradkernels", *BACKENDS) if (found := _version(name)) is not None)
 
 
 def _version(name: str) -> str | None:

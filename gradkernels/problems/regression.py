@@ -33,7 +33,7 @@ class Regression(Problem):
 
     @abstractmethod
     def slope(self, eta: Array, y: Array) -> Array:
-        """d loss / d eta of each sample, elementwise: the closed form behind the hand-written kernels."""
+        """Derivative d loss / d eta of each sample, elementwise: the closed form behind the hand-written kernels."""
 
     @abstractmethod
     def curvature(self, eta: Floats, y: Floats) -> Floats | float:
