@@ -17,6 +17,7 @@ feature; `y` is `(n,)`; per-sample gradients are `(n, *theta.shape)`.
 
 from gradkernels.case import Case
 from gradkernels.check import Disagreement, check
+from gradkernels.fastest import clipped_sum, fastest, gradient, moments, norms, per_sample
 from gradkernels.kernel import Kernel, declare
 from gradkernels.problems import LinearRegression
 from gradkernels.quantity import Moments
@@ -30,7 +31,13 @@ __all__ = [
     "LinearRegression",
     "Moments",
     "check",
+    "clipped_sum",
     "declare",
+    "fastest",
+    "gradient",
     "kernel",
     "kernels",
+    "moments",
+    "norms",
+    "per_sample",
 ]

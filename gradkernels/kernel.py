@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from gradkernels.backend import BACKENDS, Backend
@@ -35,7 +35,7 @@ class Kernel:
     name: str
     quantity: Quantity
     backend: Backend
-    builder: Callable[..., Compute] = field(compare=False)
+    builder: Callable[..., Compute]
     problems: type = Problem
     loops: bool = False
     out: bool = False

@@ -7,6 +7,7 @@ written with operations that numpy, torch and `jax.numpy` share; every kernel mu
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -67,7 +68,7 @@ def _gradient(xp: Any, g: Any) -> Any:
 
 
 def _norms(xp: Any, g: Any) -> Array:
-    return xp.sqrt(sum((rows.reshape(len(rows), -1) ** 2).sum(1) for rows in leaves(g)))
+    return xp.sqrt(sum((rows.reshape(len(rows), math.prod(rows.shape[1:])) ** 2).sum(1) for rows in leaves(g)))
 
 
 def _moments(xp: Any, g: Any) -> Moments:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import platform
-import re
 import subprocess
 import uuid
 from datetime import UTC, datetime
@@ -14,6 +13,7 @@ from typing import Any
 
 from gradkernels.backend import BACKENDS
 from gradkernels.case import Case
+from gradkernels.machine import cpu, machine
 from gradkernels.record import SCHEMA
 
 
@@ -47,20 +47,6 @@ def case_facts(case: Case) -> dict[str, Any]:
         "device": case.device,
         "seed": case.seed,
     }
-
-
-def machine() -> str:
-    """A name for this kind of machine, the same after a restart and without a person's or host's name."""
-    parts = (cpu(), f"{os.cpu_count()}c", platform.system(), platform.machine())
-    return re.sub(r"[^a-z0-9]+", "-", " ".join(parts).lower()).strip("-")
-
-
-def cpu() -> str:
-    """The processor's model as the system names it."""
-    info = Path("/proc/cpuinfo")
-    if info.exists() and (found := re.search(r"^model name\s*:\s*(.+)$", info.read_text(), re.MULTILINE)):
-        return found[1].strip()
-    return platform.processor() or platform.machine()
 
 
 def versions() -> str:

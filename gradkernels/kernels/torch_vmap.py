@@ -10,10 +10,12 @@ from gradkernels.problems import Problem
 @declare("torch.vmap.per_sample", out=True)
 def per_sample(problem: Problem, chunk: int = 16384) -> Compute:
     """Rows from vmap(grad(loss)), `chunk` samples at a time, each chunk written into its place."""
+    import torch
     from torch.func import grad, vmap
 
     gradients = vmap(grad(problem.loss), in_dims=(None, 0, 0))
 
+    @torch.no_grad()  # inputs that require gradients must not make the result a part of their graph
     def compute(theta, x, y, out=None):  # type: ignore[no-untyped-def]
         rows = empty_torch((len(y), *theta.shape), theta) if out is None else out
         for start in range(0, len(y), chunk):

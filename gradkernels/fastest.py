@@ -1,0 +1,323 @@
+"""Import the winner: the five quantities, each computed by the fastest kernel that is proven and installed.
+
+`gradient(problem, theta, x, y)` and its siblings find the kernel once for each combination of problem, shapes
+and dtypes and keep it, so that a call costs about a microsecond more than the kernel. `fastest` hands out the
+kernel itself.
+"""
+
+from __future__ import annotations
+
+import os
+from functools import lru_cache
+from typing import Any
+
+from gradkernels.backend import BACKENDS, Array, Backend
+from gradkernels.case import Case
+from gradkernels.choice import Choice, Request, choose, explain
+from gradkernels.kernel import Compute, Kernel
+from gradkernels.problems import Problem
+from gradkernels.quantity import Moments, Quantity, quantity, unknown
+from gradkernels.registry import kernel as kernel_by_key
+from gradkernels.registry import kernels
+from gradkernels.validate import device_of, dtype_of, validate_inputs, validate_out
+
+Results = str | os.PathLike[str] | None
+MOST_BOUND = 4096
+_quantity = quantity
+
+
+class Bound:
+    """A kernel bound to a problem: `k(theta, x, y)`, with no dispatch and no validation of the inputs.
+
+    It also takes the quantity's own keywords: `out=` (per_sample, norms) or `max_norm=` (clipped_sum).
+
+    Attributes:
+        kernel: The Kernel behind it.
+        case: What it was chosen for.
+    """
+
+    __slots__ = ("_choice", "_compute", "_request", "case", "kernel")
+
+    def __init__(self, kernel: Kernel, request: Request, choice: Choice | None, compute: Compute) -> None:
+        self.kernel = kernel
+        self.case = request.case
+        self._request = request
+        self._choice = choice
+        self._compute = compute
+
+    def __call__(self, theta: Array, x: Array, y: Array, **options: Any) -> Any:
+        """The quantity at `theta` for samples `(x, y)`, in arrays of the caller's library."""
+        if not options:
+            return self._compute(theta, x, y)
+        return self._into(theta, x, y, **options) if "out" in options else self._compute(theta, x, y, **options)
+
+    def __repr__(self) -> str:
+        return f"<{self.kernel.key} bound to {self.case.problem.name}>"
+
+    @property
+    def why(self) -> str:
+        """Why this kernel: what it costs, what the others would, and from which measurement that is known."""
+        if self._choice is None:
+            return f"{self.kernel.key}, because kernel= asked for it"
+        return explain(self._request, self._choice)
+
+    def _into(self, theta: Array, x: Array, y: Array, out: Array) -> Array:
+        validate_out(self.kernel.quantity, theta, x, y, out)
+        if self.kernel.out and self.kernel.backend is self._request.library:
+            return self._compute(theta, x, y, out=out)
+        out[...] = self._compute(theta, x, y)
+        return out
+
+
+def fastest(
+    problem: Problem,
+    quantity: str | Quantity,
+    *,
+    n: int | None = None,
+    like: tuple[Array, Array, Array] | None = None,
+    features: int = 1,
+    dtype: str = "float64",
+    device: str = "cpu",
+    threads: int | None = None,
+    results: Results = None,
+    max_bytes: int | None = None,
+    calls: int | None = None,
+    kernel: str | None = None,
+) -> Bound:
+    """The fastest kernel for a problem, a quantity and a size, bound and ready to call.
+
+    Args:
+        problem: What is differentiated.
+        quantity: `gradient`, `per_sample`, `norms`, `moments` or `clipped_sum`.
+        n: Number of samples; numpy arrays are assumed (torch tensors on a device other than the CPU).
+        like: `(theta, x, y)` to read sizes, dtype, device and library off, instead of `n`.
+        features: d, with `n`.
+        dtype: With `n`.
+        device: With `n`.
+        threads: That the kernel may use; None for as many as this process may use.
+        results: A results file to decide by, instead of this machine's wisdom or the shipped table.
+        max_bytes: Peak memory allowed, in bytes.
+        calls: How often the kernel will be called, to weigh the first call of compiled kernels; None for many.
+        kernel: Take this way (`numpy.broadcast`) or key instead of the fastest.
+
+    Returns:
+        The bound kernel; its `why` explains the choice.
+
+    Raises:
+        ValueError: Neither or both of `n` and `like`; unknown names; nothing can do the case.
+        TypeError: Arrays of the wrong kind or dtype.
+    """
+    if like is not None and n is None:
+        return _bind(_request(problem, quantity, like, threads, results, max_bytes, calls), kernel)
+    if n is None or like is not None:
+        raise ValueError(f"give either n= or like=(theta, x, y), not {'neither' if n is None else 'both'}")
+    case = Case(problem, _quantity(quantity), n, dtype, device, threads or _threads(), features=features)
+    library = BACKENDS["numpy" if device == "cpu" else "torch"]
+    return _bind(Request(case, library, results, max_bytes, calls), kernel)
+
+
+def gradient(
+    problem: Problem, theta: Array, x: Array, y: Array, *, kernel: str | None = None, results: Results = None
+) -> Any:
+    """Gradient of the mean loss over the batch, of theta's shape: (1/n) sum_i d loss_i / d theta.
+
+    Args:
+        problem: What is differentiated.
+        theta: Parameters, `(d+1,)` with the intercept first.
+        x: Features, `(n, d)` or `(n,)`; n at least 1.
+        y: Targets, `(n,)`.
+        kernel: Force a way (`numpy.broadcast`) instead of the fastest.
+        results: A results file that decides which is fastest.
+
+    Raises:
+        ValueError: Shapes that do not fit, n = 0, an unknown kernel, or one that cannot do this.
+        TypeError: Not arrays, integers, or arrays of different libraries, dtypes or devices.
+    """
+    return _bound("gradient", problem, theta, x, y, kernel, results)(theta, x, y)
+
+
+def per_sample(
+    problem: Problem,
+    theta: Array,
+    x: Array,
+    y: Array,
+    *,
+    out: Array | None = None,
+    kernel: str | None = None,
+    results: Results = None,
+) -> Any:
+    """n gradients, each of its own sample's unscaled loss: `(n, *theta.shape)`.
+
+    Args and Raises as `gradient`; `out` is memory of that shape and dtype to write into and return. n may be 0.
+    """
+    bound = _bound("per_sample", problem, theta, x, y, kernel, results)
+    return bound(theta, x, y) if out is None else bound(theta, x, y, out=out)
+
+
+def norms(
+    problem: Problem,
+    theta: Array,
+    x: Array,
+    y: Array,
+    *,
+    out: Array | None = None,
+    kernel: str | None = None,
+    results: Results = None,
+) -> Any:
+    """Euclidean norm over all parameters of each sample's gradient: `(n,)`.
+
+    Args and Raises as `gradient`; `out` is memory of that shape and dtype to write into and return. n may be 0.
+    """
+    bound = _bound("norms", problem, theta, x, y, kernel, results)
+    return bound(theta, x, y) if out is None else bound(theta, x, y, out=out)
+
+
+def moments(
+    problem: Problem, theta: Array, x: Array, y: Array, *, kernel: str | None = None, results: Results = None
+) -> Moments:
+    """Mean and biased variance (divided by n) over samples of the per-sample gradients, each of theta's shape.
+
+    Args and Raises as `gradient`.
+    """
+    result: Moments = _bound("moments", problem, theta, x, y, kernel, results)(theta, x, y)
+    return result
+
+
+def clipped_sum(
+    problem: Problem,
+    theta: Array,
+    x: Array,
+    y: Array,
+    max_norm: float = 1.0,
+    *,
+    kernel: str | None = None,
+    results: Results = None,
+) -> Any:
+    """Sum over samples of g_i min(1, max_norm / |g_i|) (Abadi et al. 2016, the sum of DP-SGD before its noise).
+
+    Args and Raises as `gradient`, and a ValueError unless `max_norm` is positive. The sum over n = 0 is zero.
+    """
+    if not max_norm > 0:
+        raise ValueError(f"max_norm is {max_norm}; it must be positive (float('inf') clips nothing)")
+    return _bound("clipped_sum", problem, theta, x, y, kernel, results)(theta, x, y, max_norm=max_norm)
+
+
+_BOUND: dict[tuple[Any, ...], Bound] = {}
+
+
+def _bound(
+    name: str, problem: Problem, theta: Array, x: Array, y: Array, kernel: str | None, results: Results
+) -> Bound:
+    """The bound kernel for these arrays. Everything that is validated is part of the key, so a hit needs no more."""
+    try:
+        key = (name, problem, kernel, type(theta), type(x), type(y), theta.shape, x.shape, y.shape,
+               theta.dtype, x.dtype, y.dtype, theta.device, x.device, y.device)  # fmt: skip
+        if results is None:
+            return _BOUND[key]
+    except (KeyError, AttributeError, TypeError):
+        pass
+    bound = _bind(_request(problem, name, (theta, x, y), None, results), kernel)
+    if results is None:
+        if len(_BOUND) >= MOST_BOUND:
+            _BOUND.clear()
+        _BOUND[key] = bound
+    return bound
+
+
+def forget() -> None:
+    """Forget the kernels bound so far, so that wisdom saved since then counts."""
+    _BOUND.clear()
+
+
+def _request(
+    problem: Problem,
+    name: str | Quantity,
+    arrays: tuple[Array, Array, Array],
+    threads: int | None,
+    results: Results,
+    max_bytes: int | None = None,
+    calls: int | None = None,
+) -> Request:
+    asked = _quantity(name)
+    library = validate_inputs(problem, *arrays)
+    theta, x, y = arrays
+    if len(y) == 0 and asked.averages:
+        raise ValueError(f"x has n = 0 samples; {asked} divides by n and needs at least 1")
+    case = Case(
+        problem,
+        asked,
+        n=max(len(y), 1),
+        dtype=dtype_of(theta),
+        device=device_of(theta),
+        threads=threads or _threads(),
+        layout=_layout(library, x),
+        features=x.shape[1] if x.ndim > 1 else 1,
+    )
+    return Request(case, library, results, max_bytes, calls)
+
+
+def _layout(library: Backend, x: Array) -> str:
+    return "F" if library.name == "numpy" and x.ndim > 1 and x.flags.f_contiguous and not x.flags.c_contiguous else "C"
+
+
+def _bind(request: Request, forced: str | None) -> Bound:
+    choice = choose(request) if forced is None else None
+    kernel = choice.kernel if choice else _forced(request.case, str(forced))
+    compute = _built(kernel, request.case.problem)
+    if kernel.backend is not request.library:
+        compute = _converted(compute, kernel.backend, request)
+    return Bound(kernel, request, choice, compute)
+
+
+def _forced(case: Case, name: str) -> Kernel:
+    suffix = f".{case.quantity.name}"
+    way = name.removesuffix(suffix)
+    known = {kernel.way: kernel for kernel in kernels(quantity=case.quantity)}
+    keys = [key for key in (way + suffix, _composed(way) + suffix) if _exists(key)]
+    if not keys:
+        raise ValueError(unknown(f"kernel for {case.quantity}", name, known))
+    kernel = kernel_by_key(keys[0])
+    if reasons := kernel.unsupported(case):
+        raise ValueError(f"{kernel.key} cannot do this: {'; '.join(reasons)}")
+    return kernel
+
+
+def _composed(way: str) -> str:
+    """`torch.vmap+[chunk=512]` for `torch.vmap[chunk=512]`."""
+    name, bracket, options = way.partition("[")
+    return f"{name}+{bracket}{options}"
+
+
+def _exists(key: str) -> bool:
+    try:
+        kernel_by_key(key)
+    except ValueError:
+        return False
+    return True
+
+
+@lru_cache(maxsize=256)
+def _built(kernel: Kernel, problem: Problem) -> Compute:
+    return kernel.build(problem)
+
+
+def _converted(compute: Compute, backend: Backend, request: Request) -> Compute:
+    """`compute` for arrays of another library: in and out through numpy, which torch shares memory with."""
+    library, device = request.library, request.case.device
+
+    def back(result: Any) -> Any:
+        if isinstance(result, Moments):
+            return Moments(*map(back, result))
+        return library.put(backend.get(result), device)
+
+    def converted(theta: Array, x: Array, y: Array, **options: Any) -> Any:
+        arrays = [backend.put(library.get(array), device) for array in (theta, x, y)]
+        return back(compute(*arrays, **options))
+
+    return converted
+
+
+def _threads() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

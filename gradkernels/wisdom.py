@@ -1,0 +1,222 @@
+"""Wisdom, in FFTW's sense: what was measured, made small enough to choose a kernel by.
+
+Records become a table per problem, quantity, dtype, device, threads, layout, number of features and machine,
+with each kernel's cost at the sizes measured. Between those sizes times are interpolated in log n; outside they
+are taken as constant below and proportional to n above.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from importlib.resources import files
+from itertools import groupby, pairwise
+from pathlib import Path
+from statistics import median
+from typing import Any, NamedTuple
+
+from gradkernels.case import Case
+from gradkernels.record import Record, read
+
+SCHEMA = 1
+ENVIRONMENT = "GRADKERNELS_WISDOM"
+CONVERT = "convert."
+CONTROL = "control"
+
+
+class Point(NamedTuple):
+    """One kernel at one size: seconds per call, seconds of build and first call, peak bytes if measured."""
+
+    n: int
+    seconds: float
+    first: float
+    bytes: int | None
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What is known for one combination of everything but the size.
+
+    Attributes:
+        machine: Where it was measured.
+        problem: Name of the problem, without its data set.
+        quantity: Name of the quantity.
+        dtype: Of inputs and result.
+        device: Where it was computed.
+        threads: Threads that each kernel could use.
+        layout: Memory order of x.
+        features: Number of columns of x.
+        started: When the latest run behind it started.
+        curves: Points in ascending n by kernel key, and by `convert.` and a library's name.
+    """
+
+    machine: str
+    problem: str
+    quantity: str
+    dtype: str
+    device: str
+    threads: int
+    layout: str
+    features: int
+    started: str
+    curves: Mapping[str, tuple[Point, ...]]
+
+    def answers(self, case: Case) -> bool:
+        """Whether it is about this problem, quantity, dtype and device."""
+        asked = (case.problem.name, case.quantity.name, case.dtype, case.device)
+        return asked == (self.problem, self.quantity, self.dtype, self.device)
+
+    def distance(self, case: Case, machine: str | None) -> tuple[bool, float, bool]:
+        """How far it is from `case`: another machine, then threads and features, then layout."""
+        steps = abs(math.log(self.threads / case.threads)) + abs(math.log(self.features / case.features))
+        return (machine is not None and self.machine != machine, steps, self.layout != case.layout)
+
+
+Table = tuple[Entry, ...]
+
+
+def seconds_at(points: Iterable[Point], n: int) -> float:
+    """Seconds per call at size n, interpolated in log n and log seconds."""
+    points = list(points)
+    if n <= points[0].n:
+        return points[0].seconds
+    for low, high in pairwise(points):
+        if n <= high.n:
+            share = math.log(n / low.n) / math.log(high.n / low.n)
+            return math.exp((1 - share) * math.log(low.seconds) + share * math.log(high.seconds))
+    return points[-1].seconds * n / points[-1].n
+
+
+def bytes_at(points: Iterable[Point], n: int) -> float | None:
+    """Peak bytes at size n, proportional to n from the nearest larger size measured; None if unknown."""
+    known = [point for point in points if point.bytes is not None]
+    if not known:
+        return None
+    point = next((point for point in known if point.n >= n), known[-1])
+    return (point.bytes or 0) * n / point.n
+
+
+def learn(records: Iterable[Record]) -> Table:
+    """The table that `records` support: rows with status `ok` only, medians over passes."""
+    rows = sorted((row for row in records if row.status == "ok" and row.kernel != CONTROL), key=_coordinates)
+    return tuple(_entry(key, list(group)) for key, group in groupby(rows, key=_coordinates))
+
+
+def _coordinates(row: Record) -> tuple[Any, ...]:
+    problem = row.problem.partition("/")[0]
+    return (row.machine, problem, row.quantity, row.dtype, row.device, row.threads, row.layout, row.features)
+
+
+def _entry(coordinates: tuple[Any, ...], rows: list[Record]) -> Entry:
+    curves: dict[str, tuple[Point, ...]] = {}
+    for kernel in sorted({row.kernel for row in rows}):
+        of_kernel = [row for row in rows if row.kernel == kernel]
+        sizes = sorted({row.n for row in of_kernel})
+        curves[kernel] = tuple(_point(n, [row for row in of_kernel if row.n == n]) for n in sizes)
+    return Entry(*coordinates, max(row.started for row in rows), curves)
+
+
+def _point(n: int, rows: list[Record]) -> Point:
+    peaks = [row.peak_bytes for row in rows if row.peak_bytes is not None]
+    return Point(
+        n,
+        _rounded(median(row.seconds_median for row in rows if row.seconds_median)),
+        _rounded(median(row.seconds_first or 0.0 for row in rows)),
+        max(peaks) if peaks else None,
+    )
+
+
+def _rounded(seconds: float) -> float:
+    return float(f"{seconds:.4g}")
+
+
+def merge(new: Table, old: Table) -> Table:
+    """`old` with every entry replaced that `new` measured again."""
+
+    def key(entry: Entry) -> tuple[Any, ...]:
+        return tuple(value for name, value in vars(entry).items() if name not in ("started", "curves"))
+
+    return tuple({key(entry): entry for entry in (*old, *new)}.values())
+
+
+def dumps(table: Table) -> str:
+    """The table as JSON text, one kernel's curve per line so that changes can be read."""
+    entries = []
+    for entry in table:
+        facts = {name: value for name, value in asdict(entry).items() if name != "curves"}
+        curves = ",\n  ".join(f"{json.dumps(name)}: {json.dumps(points)}" for name, points in entry.curves.items())
+        entries.append(f'{json.dumps(facts)[:-1]}, "curves": {{\n  {curves}}}}}')
+    return f'{{"schema": {SCHEMA}, "entries": [\n' + ",\n".join(entries) + "\n]}\n"
+
+
+def loads(text: str, source: str) -> Table:
+    """The table in JSON `text`; a ValueError that names `source` if it is not one."""
+    try:
+        document = json.loads(text)
+        if document["schema"] != SCHEMA:
+            raise ValueError(f"schema {document['schema']}, not {SCHEMA}")
+        return tuple(_revive(entry) for entry in document["entries"])
+    except (KeyError, TypeError, ValueError) as fault:
+        raise ValueError(f"{source} is not a wisdom file ({fault}); delete it and measure again") from None
+
+
+def _revive(entry: dict[str, Any]) -> Entry:
+    curves = {name: tuple(Point(*point) for point in points) for name, points in entry["curves"].items()}
+    return Entry(**{**entry, "curves": curves})
+
+
+def saved_path() -> Path | None:
+    """Where this machine's choice is kept: $GRADKERNELS_WISDOM, else the user's cache folder.
+
+    None without platformdirs, which comes with the extra that can save a choice.
+    """
+    if path := os.environ.get(ENVIRONMENT):
+        return Path(path)
+    try:
+        from platformdirs import user_cache_path
+    except ModuleNotFoundError:
+        return None
+    return user_cache_path("gradkernels") / "wisdom.json"
+
+
+def save(table: Table) -> Path:
+    """Make `table` this machine's choice, beside what it knew already; returns the file."""
+    path = saved_path()
+    if path is None:
+        raise ValueError("saving wisdom needs platformdirs: pip install 'gradkernels[bench]'")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    scratch = path.with_suffix(f".{os.getpid()}")
+    scratch.write_text(dumps(merge(table, saved())), encoding="utf-8")
+    os.replace(scratch, path)
+    saved.cache_clear()
+    return path
+
+
+@lru_cache(maxsize=1)
+def saved() -> Table:
+    """This machine's saved choice; empty if there is none."""
+    path = saved_path()
+    if path is None or not path.exists():
+        return ()
+    return loads(path.read_text(encoding="utf-8"), str(path))
+
+
+@lru_cache(maxsize=1)
+def shipped() -> Table:
+    """The table that comes with the package, a hint measured on another machine."""
+    return loads((files("gradkernels") / "wisdom.json").read_text(encoding="utf-8"), "the shipped table")
+
+
+def measured(path: str | os.PathLike[str]) -> Table:
+    """The table that a results file supports; read again only when the file changes."""
+    state = os.stat(path)
+    return _measured(os.fspath(path), state.st_mtime_ns, state.st_size)
+
+
+@lru_cache(maxsize=16)
+def _measured(path: str, modified: int, size: int) -> Table:
+    return learn(read(path))
