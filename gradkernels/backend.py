@@ -76,6 +76,10 @@ class Backend:
             return array.detach().cpu().numpy()
         return np.array(array) if self.name == "jax" else array
 
+    def eager(self, device: str) -> bool:
+        """Whether a result on `device` is computed when the call returns."""
+        return self.name == "numpy" or (self.name == "torch" and device == "cpu")
+
     def wait(self, result: Any) -> Any:
         """Block until `result` (an array, or a dict or tuple of arrays) is computed; return it."""
         if self.name == "jax":
@@ -126,7 +130,8 @@ def _jax_has_x64() -> bool:
 
 def _from_numpy(array: np.ndarray[Any, Any]) -> Array:
     torch = importlib.import_module("torch")
-    if any(stride < 0 for stride in array.strides):  # torch has no negative strides
+    # torch has neither negative strides nor fractions of an entry, which a column of a structured array can have.
+    if any(stride < 0 or stride % array.itemsize for stride in array.strides):
         array = np.ascontiguousarray(array)
     # torch warns about memory that is read-only for numpy; kernels never write to their inputs (the
     # checker proves it), so it gets a view that does not say so.

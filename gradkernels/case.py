@@ -12,7 +12,8 @@ from gradkernels.problems import Problem
 from gradkernels.quantity import Quantity, pick, quantity
 
 Inputs = tuple[np.ndarray[Any, Any], np.ndarray[Any, Any], np.ndarray[Any, Any]]
-LAYOUTS = {"C": "C", "F": "F"}
+LAYOUTS = ("C", "F")
+DEVICES = ("cpu", "cuda")
 
 
 @dataclass(frozen=True)
@@ -45,10 +46,12 @@ class Case:
         """Refuse coordinates that no kernel could have."""
         object.__setattr__(self, "quantity", quantity(self.quantity))
         pick(dict.fromkeys(FLOATS), self.dtype, "dtype")
-        pick(LAYOUTS, self.layout, "layout")
+        pick(dict.fromkeys(LAYOUTS), self.layout, "layout")
+        pick(dict.fromkeys(DEVICES), self.device.partition(":")[0], "device")
         for name in ("n", "threads", "features"):
-            if (value := getattr(self, name)) < 1:
-                raise ValueError(f"{name} is {value}; it must be at least 1")
+            value = getattr(self, name)
+            if not isinstance(value, int | np.integer) or value < 1:
+                raise ValueError(f"{name} is {value!r}; it must be a whole number of at least 1")
 
     @property
     def parameters(self) -> int:
@@ -63,6 +66,19 @@ class Case:
         """`inputs` in this case's dtype and layout."""
         theta, x, y = (np.asarray(array, self.dtype) for array in inputs)
         return theta, np.asarray(x, order="F" if self.layout == "F" else "C"), y
+
+    def require(self, inputs: Inputs) -> None:
+        """Raise a ValueError unless `inputs` have this case's n, features and dtype."""
+        theta, x, y = inputs
+        self.problem.validate(theta, x, y)
+        features = x.shape[1] if x.ndim > 1 else 1
+        dtypes = {str(array.dtype) for array in inputs}
+        if (len(y), features, dtypes) != (self.n, self.features, {self.dtype}):
+            given = f"n={len(y)}, features={features}, {' and '.join(sorted(dtypes))}"
+            raise ValueError(
+                f"the inputs have {given}, the case n={self.n}, features={self.features}, {self.dtype}; "
+                "make them equal, with Case.cast for the dtype"
+            )
 
     def fresh(self) -> Case:
         """The same case with other data."""

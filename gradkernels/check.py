@@ -17,6 +17,8 @@ from typing import Any
 
 import numpy as np
 
+from gradkernels.agreement import Disagreement as Disagreement
+from gradkernels.agreement import compare
 from gradkernels.backend import backend_of
 from gradkernels.case import Case, Inputs
 from gradkernels.identities import identities
@@ -24,12 +26,9 @@ from gradkernels.kernel import Compute, Kernel
 from gradkernels.quantity import Moments, leaves
 from gradkernels.reference import Expected, Reference
 from gradkernels.registry import kernel as kernel_by_key
+from gradkernels.validate import device_of
 
 LAMBDA = 8.0
-
-
-class Disagreement(ArithmeticError):
-    """A kernel's result is not what its definition says; the message tells where and by how much."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +47,8 @@ class Proof:
 def check(kernel: Kernel | str, case: Case, inputs: Inputs | None = None, reference: Reference | None = None) -> Proof:
     """Prove `kernel` on `case`: dtype, shape, finiteness, values entry by entry, identities, purity.
 
+    Pure means: inputs stay as they are, and a result shares memory with no input and with no earlier result.
+
     Args:
         kernel: A Kernel or its key.
         case: What to compute; its own draw is the data unless `inputs` are given.
@@ -59,7 +60,7 @@ def check(kernel: Kernel | str, case: Case, inputs: Inputs | None = None, refere
 
     Raises:
         Disagreement: The result is wrong; says where and by how much.
-        ValueError: The kernel does not support the case; gives every reason.
+        ValueError: The kernel does not support the case, with every reason; or the inputs are not the case's.
     """
     if isinstance(kernel, str):
         kernel = kernel_by_key(kernel)
@@ -77,12 +78,42 @@ def prove(
 ) -> Proof:
     """`check` for a compute that is already built, so that the very function that is timed is proven."""
     inputs = case.draw() if inputs is None else inputs
+    case.require(inputs)
     reference = Reference(case.problem, *inputs) if reference is None else reference
-    proofs = [
-        _verify(call(), expected, reference, case, f"{kernel.key}{label}")
-        for label, call, expected in _calls(kernel, compute, case, inputs, reference)
-    ]
+    # Data may hold NaN, infinity or numbers that overflow: that is compared here, not warned about.
+    with np.errstate(all="ignore"):
+        intact = _earlier(kernel, compute, case, inputs)
+        proofs = [
+            _verify(call(), expected, reference, case, f"{kernel.key}{label}")
+            for label, call, expected in _calls(kernel, compute, case, inputs, reference)
+        ]
+        intact()
     return max(proofs, key=lambda proof: proof.error)
+
+
+def _earlier(kernel: Kernel, compute: Compute, case: Case, inputs: Inputs) -> Callable[[], None]:
+    """Call with other parameters first, so that a result that is kept or reused shows.
+
+    Returns:
+        To be called in the end: raises if a later call wrote over the result of this one.
+    """
+    backend = kernel.backend
+    other = np.asarray(case.problem.draw_theta(case.features, case.seed + 1), case.dtype)
+    result = backend.wait(compute(*_put(kernel, case, (other, *inputs[1:]))))
+    arrays = [leaf for leaf in leaves(result) if backend_of(leaf) is backend]
+    before = [backend.get(array).copy() for array in arrays]
+
+    def intact() -> None:
+        for array, kept in zip(arrays, before, strict=True):
+            if not np.array_equal(backend.get(array), kept, equal_nan=True):
+                raise Disagreement(f"{kernel.key} wrote over the result of an earlier call")
+
+    return intact
+
+
+def _put(kernel: Kernel, case: Case, inputs: Inputs) -> list[Any]:
+    # "K" keeps the memory order, which is part of the case.
+    return [kernel.backend.put(array.copy(order="K"), case.device) for array in inputs]
 
 
 def _calls(
@@ -91,10 +122,10 @@ def _calls(
     """The calls that prove a kernel, each with what it must return."""
 
     def call(**options: Any) -> Any:
-        arrays = [kernel.backend.put(array.copy(), case.device) for array in inputs]
+        arrays = _put(kernel, case, inputs)
         result = kernel.backend.wait(compute(*arrays, **options))
         _unchanged(kernel, arrays, inputs)
-        _unaliased(kernel, result, arrays)
+        _owned(kernel, case, result, arrays)
         return result
 
     name = case.quantity.name
@@ -123,11 +154,15 @@ def _unchanged(kernel: Kernel, arrays: list[Any], inputs: Inputs) -> None:
             raise Disagreement(f"{kernel.key} changed its input {name}")
 
 
-def _unaliased(kernel: Kernel, result: Any, arrays: list[Any]) -> None:
-    if kernel.backend.name == "jax":  # its arrays cannot be written to, so sharing is harmless
-        return
+def _owned(kernel: Kernel, case: Case, result: Any, arrays: list[Any]) -> None:
+    """Refuse what is no array of the kernel's library on the case's device, or is memory of an input."""
     for leaf in leaves(result):
-        if backend_of(leaf) is kernel.backend and any(
+        if backend_of(leaf) is not kernel.backend:
+            raise Disagreement(f"{kernel.key} returned a {type(leaf).__name__}, not an array of {kernel.backend.name}")
+        if not device_of(leaf).startswith(case.device):
+            raise Disagreement(f"{kernel.key} returned an array on {device_of(leaf)}, not on {case.device}")
+        # JAX arrays cannot be written to, so sharing is harmless there.
+        if kernel.backend.name != "jax" and any(
             np.may_share_memory(kernel.backend.get(leaf), kernel.backend.get(array)) for array in arrays
         ):
             raise Disagreement(f"{kernel.key} returned memory of one of its inputs")
@@ -141,11 +176,11 @@ def _verify(result: Any, expected: Expected, reference: Reference, case: Case, l
     errors = []
     for array, value, scale in zip(got, want, leaves(expected.scale), strict=True):
         _conforms(array, value, case.dtype, where)
-        errors.append(_compare(_wide(array), value, scale, _tolerance(expected.terms, case), where))
+        errors.append(compare(_wide(array), value, scale, _tolerance(expected.terms, case), where))
     # One more rounding per sample for the sums on the identities' left-hand sides.
     tolerance = _tolerance(expected.terms + case.n, case)
     for identity in identities(case.quantity.name, _wide(result), reference):
-        _compare(identity.left, identity.right, identity.scale, tolerance, f"{where}: {identity.says}")
+        compare(identity.left, identity.right, identity.scale, tolerance, f"{where}: {identity.says}")
     return Proof(max(errors), _tolerance(expected.terms, case))
 
 
@@ -162,26 +197,7 @@ def _wide(result: Any) -> Any:
 
 
 def _conforms(got: Any, want: Any, dtype: str, where: str) -> None:
-    if backend_of(got) is None:
-        raise Disagreement(f"{where}: returned a {type(got).__name__}, not an array")
     if str(got.dtype).removeprefix("torch.") != dtype:
         raise Disagreement(f"{where}: dtype {got.dtype}, expected {dtype}")
     if tuple(got.shape) != want.shape:
         raise Disagreement(f"{where}: shape {tuple(got.shape)}, expected {want.shape}")
-
-
-def _compare(values: Any, want: Any, scale: Any, tolerance: float, where: str) -> float:
-    if (odd := np.isfinite(values) != np.isfinite(want)).any():
-        raise Disagreement(f"{where}: {_entry(values, want, odd)}, one of them not finite")
-    with np.errstate(invalid="ignore", divide="ignore"):
-        error = np.where(np.isfinite(want) & (values != want), np.abs(values - want) / scale, 0.0)
-    worst = float(error.max(initial=0.0))
-    if worst > tolerance:
-        at = _entry(values, want, error == worst)
-        raise Disagreement(f"{where}: {at}, off by {worst:.2g} of its scale, allowed {tolerance:.2g}")
-    return worst
-
-
-def _entry(values: Any, want: Any, mask: Any) -> str:
-    at = tuple(int(i) for i in np.argwhere(mask)[0])
-    return f"entry {at} is {float(np.asarray(values)[at])!r}, expected {float(np.asarray(want)[at])!r}"

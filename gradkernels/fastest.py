@@ -146,7 +146,7 @@ def per_sample(
     kernel: str | None = None,
     results: Results = None,
 ) -> Any:
-    """n gradients, each of its own sample's unscaled loss: `(n, *theta.shape)`.
+    """Gradients one by one, each of its own sample's unscaled loss: `(n, *theta.shape)`.
 
     Args and Raises as `gradient`; `out` is memory of that shape and dtype to write into and return. n may be 0.
     """

@@ -122,6 +122,6 @@ def pick(table: dict[str, Any], name: str, kind: str) -> Any:
 def unknown(kind: str, name: str, known: Iterable[str]) -> str:
     """The sentence for a name that is not known: near names first, else all of them."""
     known = list(known)
-    near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+    near = difflib.get_close_matches(str(name), known, n=3, cutoff=0.5)
     hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(known)}"
     return f"there is no {kind} {name!r}; {hint}"

@@ -117,7 +117,7 @@ def _entry(coordinates: tuple[Any, ...], rows: list[Record]) -> Entry:
         of_kernel = [row for row in rows if row.kernel == kernel]
         sizes = sorted({row.n for row in of_kernel})
         curves[kernel] = tuple(_point(n, [row for row in of_kernel if row.n == n]) for n in sizes)
-    return Entry(*coordinates, max(row.started for row in rows), curves)
+    return Entry(*(*coordinates, max(row.started for row in rows), curves))
 
 
 def _point(n: int, rows: list[Record]) -> Point:

@@ -1,0 +1,44 @@
+"""Two arrays agree entry by entry, or `Disagreement` says where and by how much they do not."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+
+class Disagreement(ArithmeticError):
+    """A kernel's result is not what its definition says; the message tells where and by how much."""
+
+
+def compare(values: Any, want: Any, scale: Any, tolerance: float, where: str) -> float:
+    """Hold every entry of `values` against `want`.
+
+    Args:
+        values: What was computed, as float64.
+        want: What should have been.
+        scale: Scale of each entry's rounding error.
+        tolerance: Error allowed, in units of the scale.
+        where: Start of the message.
+
+    Returns:
+        The worst error, in units of its entry's scale.
+
+    Raises:
+        Disagreement: An entry is off by more, or finite where it should not be, or the other way round.
+    """
+    if (odd := np.isfinite(values) != np.isfinite(want)).any():
+        raise Disagreement(f"{where}: {_entry(values, want, odd)}, one of them not finite")
+    # A scale that is not finite proves nothing, so it allows nothing.
+    relative = np.where(np.isfinite(scale), np.abs(values - want) / scale, np.inf)
+    error = np.where(np.isfinite(want) & (values != want), relative, 0.0)
+    worst = float(error.max(initial=0.0))
+    if worst > tolerance:
+        at = _entry(values, want, error == worst)
+        raise Disagreement(f"{where}: {at}, off by {worst:.2g} of its scale, allowed {tolerance:.2g}")
+    return worst
+
+
+def _entry(values: Any, want: Any, mask: Any) -> str:
+    at = tuple(int(i) for i in np.argwhere(mask)[0])
+    return f"entry {at} is {float(np.asarray(values)[at])!r}, expected {float(np.asarray(want)[at])!r}"

@@ -1,0 +1,183 @@
+"""`gradkernels run`: the main job."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from gradkernels.bench import parse, winner_tables
+from gradkernels.bench import run as harness
+from gradkernels.bench.cli import options
+from gradkernels.bench.plan import Plan
+from gradkernels.bench.winners import Standing, standings
+from gradkernels.problems.data import Dataset, load
+from gradkernels.record import Record
+
+SIZES = "10:1e6"
+DECADES = tuple(10**exponent for exponent in range(1, 7))
+
+
+def run(
+    problem: options.Problem = "linear",
+    no_intercept: options.NoIntercept = False,
+    data: options.Data = None,
+    target: options.Target = None,
+    drop_na: options.DropNa = False,
+    resample: Annotated[
+        bool, typer.Option("--resample", help="Draw with replacement where a size is larger than the data.")
+    ] = False,
+    quantity: options.Quantity = "gradient,per_sample",
+    kernel: options.Kernels = None,
+    sizes: Annotated[
+        str | None, typer.Option(help="10,100,1000, or 10:1e6 (a size per decade), or 10:1e6:11. [default: 10:1e6]")
+    ] = None,
+    features: Annotated[int | None, typer.Option(help="Columns of x in synthetic data. [default: 1]")] = None,
+    dtype: Annotated[str, typer.Option(help="float64 or float32.")] = "float64",
+    layout: Annotated[str, typer.Option(help="Memory order of x: C or F.")] = "C",
+    device: Annotated[str, typer.Option(help="cpu, or cuda for torch kernels.")] = "cpu",
+    threads: Annotated[int, typer.Option(help="Threads that a kernel may use.")] = 1,
+    seed: Annotated[int, typer.Option(help="Of the data.")] = 0,
+    passes: Annotated[int, typer.Option(help="Fresh starts of the measuring process; verdicts need 6 or more.")] = 8,
+    budget: Annotated[str, typer.Option(help="Time for everything, for instance 90s, 5min or 1h.")] = "90s",
+    out: Annotated[Path | None, typer.Option(help="Results file. [default: results/run-DATE-TIME.csv]")] = None,
+    plot: Annotated[Path | None, typer.Option(help="Picture. [default: the results file with .png]")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with --out; measure only what is missing.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace --out.")] = False,
+) -> int:
+    """Prove every kernel, time it across sizes, write the CSV, print the winners and draw the plot."""
+    options.import_from_here()
+    seconds = parse.seconds(budget)
+    if passes < 1:
+        raise ValueError(f"--passes {passes}: at least 1 is needed")
+    with _dataset_file(data, target, drop_na) as (dataset, file):
+        plan = Plan(
+            problem=problem,
+            kernels=tuple(k.key for k in parse.chosen_kernels(kernel or [], parse.chosen_quantities(quantity))),
+            sizes=_sizes(sizes, dataset, resample),
+            fit_intercept=not no_intercept,
+            features=_features(features, dataset),
+            dtype=dtype,
+            layout=layout,
+            device=device,
+            threads=threads,
+            seed=seed,
+            data=file,
+            data_name=dataset.name if dataset else "",
+            resample=resample,
+        )
+        plan.inputs(plan.cases[0])
+        path = _out(out, resume, force)
+        with _progress() as tell:
+            records = harness.Run(plan, path, passes, seconds, budget, tell).go()
+    return _conclude(records, path, plot or path.with_suffix(".png"))
+
+
+@contextmanager
+def _dataset_file(data: str | None, target: str | None, drop_na: bool) -> Iterator[tuple[Dataset | None, str | None]]:
+    """The data set, and a file of it that the measuring processes read."""
+    if data is None:
+        for name, given in (("--target", target), ("--drop-na", drop_na)):
+            if given:
+                raise ValueError(f"{name} was given without --data; name the file that it is about")
+        yield None, None
+        return
+    dataset = load(data, target, drop_na)
+    with tempfile.TemporaryDirectory(prefix="gradkernels-") as folder:
+        file = Path(folder) / "data.npz"
+        np.savez(file, x=dataset.x, y=dataset.y, columns=np.array(dataset.columns))
+        yield dataset, str(file)
+
+
+def _sizes(text: str | None, dataset: Dataset | None, resample: bool) -> tuple[int, ...]:
+    if dataset is None:
+        return parse.sizes(text or SIZES)
+    if text is None:
+        return (*(n for n in DECADES if n < dataset.size), dataset.size)
+    chosen = parse.sizes(text)
+    dataset.draw(max(chosen), 0, resample)
+    return chosen
+
+
+def _features(given: int | None, dataset: Dataset | None) -> int:
+    if dataset is None:
+        return 1 if given is None else given
+    if given is not None:
+        raise ValueError(f"--features {given}: {dataset.name} has {dataset.features}; leave --features out")
+    return dataset.features
+
+
+def _out(out: Path | None, resume: bool, force: bool) -> Path:
+    if resume and force:
+        raise ValueError("--resume and --force were both given; one keeps the file, the other replaces it")
+    if out is None:
+        if resume:
+            raise ValueError("--resume needs the file to go on with: --out FILE")
+        return options.writable(Path("results") / f"run-{datetime.now():%Y%m%d-%H%M%S}.csv", keep=True)
+    options.writable(out, keep=not (resume or force))
+    if out.exists() and force:
+        out.unlink()
+    if out.exists():
+        harness.mend(out)
+    return out
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[harness.Progress], None]]:
+    """A bar with the time left on a terminal, a line per pass elsewhere."""
+    if not sys.stderr.isatty():
+        yield _plain_progress()
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TextColumn("left"))
+    with Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("starting", total=None)
+
+        def tell(at: harness.Progress) -> None:
+            # The memory pass counts as one more.
+            total = (at.passes + 1) * at.cases
+            bar.update(task, description=at.title, total=total, completed=at.pass_ * at.cases + at.case)
+
+        yield tell
+
+
+def _plain_progress() -> Callable[[harness.Progress], None]:
+    told: set[int] = set()
+
+    def tell(at: harness.Progress) -> None:
+        if at.pass_ not in told:
+            told.add(at.pass_)
+            print(at.title, file=sys.stderr, flush=True)
+
+    return tell
+
+
+def _conclude(records: list[Record], path: Path, picture: Path) -> int:
+    from gradkernels.bench.plot import draw
+
+    ranking = standings(records)
+    show(ranking)
+    draw(records, picture)
+    wrong = sorted({f"{row.kernel} at n = {row.n}: {row.reason}" for row in records if row.status == "wrong"})
+    for sentence in wrong:
+        print(f"WRONG, not timed: {sentence}")
+    print(f"\n{len(records)} rows in {path}, picture in {picture}")
+    print(f"make it this machine's choice: gradkernels fastest {path} --save")
+    return 1 if wrong else 0
+
+
+def show(ranking: list[Standing]) -> None:
+    """Print the tables of winners and why kernels are missing from them."""
+    console = Console(width=None if sys.stdout.isatty() else 200)
+    for name, group in winner_tables.grouped(ranking):
+        console.print(winner_tables.terminal(name, group))
+    for sentence in winner_tables.why_not(ranking):
+        console.print(f"not timed: {sentence}", style="dim", markup=False, highlight=False)

@@ -1,0 +1,57 @@
+"""The surroundings of a child process, set before any array library loads."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+
+import numpy as np
+
+POOLS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
+UNPINNED = "unpinned"
+
+
+def child_environment(threads: int) -> dict[str, str]:
+    """Environment variables that limit every thread pool and give JAX float64, on top of the caller's."""
+    jax = {
+        "JAX_ENABLE_X64": "1",
+        "JAX_PLATFORMS": "cpu",
+        "XLA_FLAGS": f"--xla_cpu_multi_thread_eigen={str(threads > 1).lower()} intra_op_parallelism_threads={threads}",
+    }
+    return {**os.environ, **dict.fromkeys(POOLS, str(threads)), **jax}
+
+
+def memory_environment() -> Mapping[str, str]:
+    """What makes glibc give large blocks back at once, so that each kernel's own peak can be seen."""
+    return {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536", "MALLOC_TOP_PAD_": "0"}
+
+
+def pin(threads: int, rng: np.random.Generator) -> str:
+    """Bind this process to `threads` cores drawn at random; returns `unpinned` where the system cannot."""
+    if not hasattr(os, "sched_setaffinity"):
+        return UNPINNED
+    cores = sorted(os.sched_getaffinity(0))
+    if threads > len(cores):
+        return UNPINNED
+    os.sched_setaffinity(0, {int(core) for core in rng.choice(cores, threads, replace=False)})
+    return ""
+
+
+def die_with_parent() -> None:
+    """Ask Linux to end this process when its parent ends, however that happens."""
+    if sys.platform != "linux":
+        return
+    import ctypes
+    import signal
+
+    pr_set_pdeathsig = 1
+    ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)
+
+
+def limit_torch(threads: int) -> None:
+    """Limit torch's own pools, which do not read every variable."""
+    import torch
+
+    torch.set_num_threads(threads)
+    torch.set_num_interop_threads(1)

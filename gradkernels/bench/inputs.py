@@ -1,0 +1,53 @@
+"""Inputs of a case as every library sees them: shared, read-only, laid down afresh at random places.
+
+Where an array happens to lie is a bias that outlives a pass (a kernel can look 2% slower than itself), so the
+inputs move to another cache-line offset before each block.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+
+from gradkernels.backend import BACKENDS, Array
+from gradkernels.case import Inputs
+
+LINE_BYTES = 64
+PAGE_BYTES = 4096
+MOST_RENEWED_BYTES = 2**20  # copying more before each block would take longer than the block
+
+
+class SharedInputs:
+    """Theta, x and y for several libraries; `arrays[library]` is what its kernels are called with."""
+
+    def __init__(self, inputs: Inputs, libraries: Iterable[str], device: str, rng: np.random.Generator) -> None:
+        self.inputs = inputs
+        self.arrays: dict[str, tuple[Array, ...]] = dict.fromkeys(libraries, ())
+        self._device = device
+        self._rng = rng
+        self._small = sum(array.nbytes for array in inputs) <= MOST_RENEWED_BYTES
+        self._lay_down()
+
+    def renew(self) -> None:
+        """Move small and middle-sized inputs to a new place."""
+        if self._small:
+            self._lay_down()
+
+    def _lay_down(self) -> None:
+        placed = [_placed(array, self._rng) for array in self.inputs]
+        for library in self.arrays:
+            backend = BACKENDS[library]
+            self.arrays[library] = tuple(backend.wait(backend.put(array, self._device)) for array in placed)
+
+
+def _placed(array: np.ndarray[Any, Any], rng: np.random.Generator) -> np.ndarray[Any, Any]:
+    """A read-only copy that starts at a random cache line of a page."""
+    room = np.empty(array.nbytes + 2 * PAGE_BYTES, np.uint8)
+    offset = -room.ctypes.data % PAGE_BYTES + LINE_BYTES * int(rng.integers(PAGE_BYTES // LINE_BYTES))
+    order = "F" if array.flags.f_contiguous and not array.flags.c_contiguous else "C"
+    copy = room[offset : offset + array.nbytes].view(array.dtype).reshape(array.shape, order=order)
+    copy[...] = array
+    copy.flags.writeable = False
+    return copy

@@ -1,0 +1,93 @@
+"""What people type: sizes, durations, patterns. A ValueError says what was given and what is allowed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from fnmatch import fnmatchcase
+
+from gradkernels.kernel import Kernel
+from gradkernels.quantity import QUANTITIES, quantity, unknown
+from gradkernels.registry import kernel as kernel_by_key
+from gradkernels.registry import kernels
+
+LARGEST = 10**9
+UNITS = {"s": 1.0, "min": 60.0, "m": 60.0, "h": 3600.0, "ms": 1e-3}
+
+
+def sizes(text: str) -> tuple[int, ...]:
+    """`10,100,1000`, or `10:1e6` for one size per decade, or `10:1e6:11` for that many, log-spaced."""
+    if ":" not in text:
+        return tuple(sorted({_size(part, text) for part in text.split(",")}))
+    low, high, *count = text.split(":")
+    first, last = _size(low, text), _size(high, text)
+    if last <= first or len(count) > 1:
+        raise ValueError(f"sizes {text!r}: write low:high or low:high:count with low < high, for instance 10:1e6")
+    steps = _size(count[0], text) if count else max(2, round(math.log10(last / first)) + 1)
+    if steps < 2:
+        raise ValueError(f"sizes {text!r}: a range takes at least 2 sizes")
+    return tuple(sorted({round(first * (last / first) ** (i / (steps - 1))) for i in range(steps)}))
+
+
+def _size(part: str, text: str) -> int:
+    try:
+        number = float(part)
+    except ValueError:
+        raise ValueError(f"sizes {text!r}: {part.strip()!r} is not a number; write 10:1e6 or 10,100,1000") from None
+    if not (1 <= number <= LARGEST and number == int(number)):
+        raise ValueError(f"sizes {text!r}: {part.strip()!r} is not a whole number from 1 to {LARGEST:.0e}")
+    return int(number)
+
+
+def seconds(text: str, name: str = "--budget") -> float:
+    """`90`, `90s`, `2min` or `1h` in seconds."""
+    digits = text.rstrip("abcdefghijklmnopqrstuvwxyz ")
+    unit = text[len(digits) :].strip() or "s"
+    try:
+        number = float(digits) * UNITS[unit]
+    except (ValueError, KeyError):
+        raise ValueError(f"{name} {text!r}: write seconds, or a number with {', '.join(UNITS)}") from None
+    if not 0 < number < math.inf:
+        raise ValueError(f"{name} {text!r}: it must be a positive time")
+    return number
+
+
+def names(text: str) -> list[str]:
+    """`a,b` as a list."""
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
+def chosen_quantities(text: str) -> list[str]:
+    """Names of quantities, `all` for every one; a ValueError for one that does not exist."""
+    return list(QUANTITIES) if text == "all" else [quantity(name).name for name in names(text)]
+
+
+def chosen_kernels(patterns: Sequence[str], quantities: Iterable[str]) -> list[Kernel]:
+    """The kernels for `quantities` whose way or key matches a pattern: `numpy.*`, `torch.vmap[chunk=512]`.
+
+    A way matches its composed form too: `torch.vmap` also means `torch.vmap+`.
+    """
+    wanted = set(quantities)
+    pool = [kernel for kernel in kernels() if kernel.quantity.name in wanted]
+    if not patterns:
+        return pool
+    found = {kernel.key: kernel for pattern in patterns for kernel in _matching(pattern, pool)}
+    return list(found.values())
+
+
+def _matching(pattern: str, pool: list[Kernel]) -> list[Kernel]:
+    plain, bracket, options = pattern.partition("[")
+    variant = bracket and "=" in options
+    matches = [kernel for kernel in pool if _matches(kernel, plain if variant else pattern)]
+    if not matches:
+        known = {kernel.way for kernel in pool}
+        raise ValueError(unknown("kernel", pattern, sorted(known)))
+    if not variant:
+        return matches
+    settings = options.partition("]")[0]
+    return [kernel_by_key(f"{kernel.way}[{settings}].{kernel.quantity.name}") for kernel in matches]
+
+
+def _matches(kernel: Kernel, pattern: str) -> bool:
+    way = kernel.way.removesuffix("+")
+    return any(fnmatchcase(name, pattern) for name in (kernel.way, way, kernel.key, f"{way}.{kernel.quantity.name}"))

@@ -1,0 +1,118 @@
+"""What a run does: the plan that the parent makes once and every child process follows."""
+
+from __future__ import annotations
+
+import importlib
+import json
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from gradkernels.case import Case, Inputs
+from gradkernels.kernel import Kernel
+from gradkernels.problems import REGRESSIONS, Problem
+from gradkernels.problems.data import Dataset
+from gradkernels.quantity import QUANTITIES, pick
+from gradkernels.registry import kernel as kernel_by_key
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything a child process needs to know; plain values, so that it travels as JSON.
+
+    Attributes:
+        problem: Name of a regression, or `package.module:factory` of a function that returns a Problem.
+        fit_intercept: For regressions.
+        kernels: Keys of the kernels to time.
+        sizes: Ascending.
+        features: d; of the data set where there is one.
+        dtype: Of inputs and results.
+        layout: Memory order of x.
+        device: Where to compute.
+        threads: Threads that a kernel may use.
+        seed: Of the data.
+        data: Path of an NPZ file with x and y, or None for synthetic data.
+        data_name: Name of the data set, for the problem column.
+        resample: Whether to draw with replacement when a size is larger than the data.
+    """
+
+    problem: str
+    kernels: tuple[str, ...]
+    sizes: tuple[int, ...]
+    fit_intercept: bool = True
+    features: int = 1
+    dtype: str = "float64"
+    layout: str = "C"
+    device: str = "cpu"
+    threads: int = 1
+    seed: int = 0
+    data: str | None = None
+    data_name: str = ""
+    resample: bool = False
+
+    def dumps(self) -> str:
+        """The plan as JSON."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def loads(cls, text: str) -> Plan:
+        """The plan that `dumps` wrote."""
+        values: dict[str, Any] = json.loads(text)
+        return cls(**{**values, "kernels": tuple(values["kernels"]), "sizes": tuple(values["sizes"])})
+
+    @cached_property
+    def cases(self) -> tuple[Case, ...]:
+        """Every case, ascending in n, quantities in their order within a size."""
+        asked = {kernel_by_key(key).quantity.name for key in self.kernels}
+        problem = problem_from(self.problem, self.fit_intercept)
+        return tuple(
+            Case(problem, quantity, n, self.dtype, self.device, self.threads, self.layout, self.seed, self.features)
+            for n in self.sizes
+            for quantity in QUANTITIES.values()
+            if quantity.name in asked
+        )
+
+    def kernels_of(self, case: Case) -> list[Kernel]:
+        """The kernels to time on a case."""
+        return [kernel for key in self.kernels if (kernel := kernel_by_key(key)).quantity == case.quantity]
+
+    def inputs(self, case: Case) -> Inputs:
+        """Theta, x and y of a case: synthetic, or n rows of the data set."""
+        if self._dataset is None:
+            return case.draw()
+        x, y = self._dataset.draw(case.n, case.seed, self.resample)
+        return case.cast((case.problem.draw_theta(case.features, case.seed), x, y))
+
+    @cached_property
+    def _dataset(self) -> Dataset | None:
+        if self.data is None:
+            return None
+        with np.load(self.data, allow_pickle=False) as arrays:
+            return Dataset(self.data_name, arrays["x"], arrays["y"], tuple(map(str, arrays["columns"])))
+
+    @property
+    def problem_column(self) -> str:
+        """`linear`, or `linear/diabetes` on a data set."""
+        name = problem_from(self.problem, self.fit_intercept).name
+        return f"{name}/{self.data_name}" if self.data_name else name
+
+
+def problem_from(spec: str, fit_intercept: bool = True) -> Problem:
+    """The Problem called `spec`: a regression's name, or `package.module:factory`.
+
+    Raises:
+        ValueError: No such regression (near names are listed), module or factory, or it gives no Problem.
+    """
+    if ":" not in spec:
+        regression: Problem = pick(REGRESSIONS, spec, "problem")(fit_intercept=fit_intercept)
+        return regression
+    module, _, factory = spec.partition(":")
+    try:
+        problem = getattr(importlib.import_module(module), factory)()
+    except (ImportError, AttributeError, TypeError) as error:
+        raise ValueError(f"problem {spec!r}: {error}; it names a function without arguments to import") from error
+    if not isinstance(problem, Problem):
+        raise ValueError(f"problem {spec!r} gave a {type(problem).__name__}, not a Problem")
+    return problem
