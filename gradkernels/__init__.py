@@ -1,7 +1,5 @@
 """Gradient kernels: the same gradient every way there is, proven equal, timed, and the winner as an import.
 
-Importing this package loads numpy and nothing heavier; torch, JAX and the harness load when they are used.
-
     import gradkernels as gk
 
     p = gk.LinearRegression()
@@ -13,31 +11,69 @@ Importing this package loads numpy and nothing heavier; torch, JAX and the harne
 
 Shapes: `theta` is `(d+1,)` with the intercept first, or `(d,)` without one; `x` is `(n, d)`, or `(n,)` for one
 feature; `y` is `(n,)`; per-sample gradients are `(n, *theta.shape)`.
+
+Names load at their first use, so that importing this package costs next to nothing; torch, JAX and the harness
+load only when a kernel or a command needs them.
 """
 
-from gradkernels.case import Case
-from gradkernels.check import Disagreement, check
-from gradkernels.fastest import clipped_sum, fastest, gradient, moments, norms, per_sample
-from gradkernels.kernel import Kernel, declare
-from gradkernels.problems import LinearRegression
-from gradkernels.quantity import Moments
-from gradkernels.registry import kernel, kernels
+import sys
+from importlib import import_module
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from gradkernels.case import Case as Case
+    from gradkernels.check import Disagreement as Disagreement
+    from gradkernels.check import check as check
+    from gradkernels.fastest import clipped_sum as clipped_sum
+    from gradkernels.fastest import fastest as fastest
+    from gradkernels.fastest import gradient as gradient
+    from gradkernels.fastest import moments as moments
+    from gradkernels.fastest import norms as norms
+    from gradkernels.fastest import per_sample as per_sample
+    from gradkernels.kernel import Kernel as Kernel
+    from gradkernels.kernel import declare as declare
+    from gradkernels.problems import LinearRegression as LinearRegression
+    from gradkernels.quantity import Moments as Moments
+    from gradkernels.registry import kernel as kernel
+    from gradkernels.registry import kernels as kernels
 
 __version__ = "0.1.0"
-__all__ = [
-    "Case",
-    "Disagreement",
-    "Kernel",
-    "LinearRegression",
-    "Moments",
-    "check",
-    "clipped_sum",
-    "declare",
-    "fastest",
-    "gradient",
-    "kernel",
-    "kernels",
-    "moments",
-    "norms",
-    "per_sample",
-]
+
+_HOME = {
+    "case": ("Case",),
+    "check": ("Disagreement", "check"),
+    "fastest": ("clipped_sum", "fastest", "gradient", "moments", "norms", "per_sample"),
+    "kernel": ("Kernel", "declare"),
+    "problems": ("LinearRegression",),
+    "quantity": ("Moments",),
+    "registry": ("kernel", "kernels"),
+}
+_MODULE = {name: f"{__name__}.{module}" for module, names in _HOME.items() for name in names}
+
+__all__ = sorted(_MODULE)
+
+
+class _Package(ModuleType):
+    """A package in which a name that is both a function and a submodule means the function.
+
+    Importing a submodule sets it as an attribute of its package, which would turn `gk.fastest` into a module.
+    """
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if not (name in _MODULE and isinstance(value, ModuleType)):
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(_MODULE[name]), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

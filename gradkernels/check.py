@@ -100,7 +100,8 @@ def _earlier(kernel: Kernel, compute: Compute, case: Case, inputs: Inputs) -> Ca
     backend = kernel.backend
     other = np.asarray(case.problem.draw_theta(case.features, case.seed + 1), case.dtype)
     result = backend.wait(compute(*_put(kernel, case, (other, *inputs[1:]))))
-    arrays = [leaf for leaf in leaves(result) if backend_of(leaf) is backend]
+    _owned(kernel, case, result, [])
+    arrays = leaves(result)
     before = [backend.get(array).copy() for array in arrays]
 
     def intact() -> None:

@@ -45,11 +45,13 @@ class Bound:
         self._choice = choice
         self._compute = compute
 
-    def __call__(self, theta: Array, x: Array, y: Array, **options: Any) -> Any:
+    def __call__(
+        self, theta: Array, x: Array, y: Array, *, out: Array | None = None, max_norm: float | None = None
+    ) -> Any:
         """The quantity at `theta` for samples `(x, y)`, in arrays of the caller's library."""
-        if not options:
-            return self._compute(theta, x, y)
-        return self._into(theta, x, y, **options) if "out" in options else self._compute(theta, x, y, **options)
+        if max_norm is not None:
+            return self._compute(theta, x, y, max_norm=max_norm)
+        return self._compute(theta, x, y) if out is None else self._into(theta, x, y, out)
 
     def __repr__(self) -> str:
         return f"<{self.kernel.key} bound to {self.case.problem.name}>"
@@ -150,8 +152,7 @@ def per_sample(
 
     Args and Raises as `gradient`; `out` is memory of that shape and dtype to write into and return. n may be 0.
     """
-    bound = _bound("per_sample", problem, theta, x, y, kernel, results)
-    return bound(theta, x, y) if out is None else bound(theta, x, y, out=out)
+    return _bound("per_sample", problem, theta, x, y, kernel, results)(theta, x, y, out=out)
 
 
 def norms(
@@ -168,8 +169,7 @@ def norms(
 
     Args and Raises as `gradient`; `out` is memory of that shape and dtype to write into and return. n may be 0.
     """
-    bound = _bound("norms", problem, theta, x, y, kernel, results)
-    return bound(theta, x, y) if out is None else bound(theta, x, y, out=out)
+    return _bound("norms", problem, theta, x, y, kernel, results)(theta, x, y, out=out)
 
 
 def moments(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -12,6 +13,7 @@ from gradkernels.case import Case
 from gradkernels.problems import Problem
 from gradkernels.quantity import QUANTITIES, Quantity, pick
 
+_KEY = re.compile(r"\w+\.\w+\.\w+")  # no "+", which marks what is composed
 Compute = Callable[..., Any]
 """`compute(theta, x, y)`, and `out=` or `max_norm=` where the quantity takes them."""
 
@@ -103,11 +105,19 @@ def declare(
         problems: The kind of Problem that the builder can differentiate.
         loops: Whether compute calls Python once per sample.
         out: Whether compute takes `out=` and writes straight into it.
+
+    Raises:
+        ValueError: The key is not of that form, or names no quantity or backend; a setting has no whole default.
     """
+    if not _KEY.fullmatch(key):
+        raise ValueError(f"kernel key {key!r}: write backend.name.quantity, for instance numpy.broadcast.per_sample")
     backend, name, quantity = key.split(".")
 
     def kernel(builder: Callable[..., Compute]) -> Kernel:
         settings = list(inspect.signature(builder).parameters.values())[1:]
+        for setting in settings:
+            if type(setting.default) is not int:
+                raise ValueError(f"{key}: the builder's setting {setting.name!r} needs a whole number as default")
         return Kernel(
             name=name,
             quantity=pick(QUANTITIES, quantity, "quantity"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from statistics import NormalDist
 from typing import Any
 
@@ -21,10 +22,10 @@ class Batch:
         bias: Length of (mean of the mini-batch gradients - true gradient).
         bias_error: Root mean square that `bias` has by chance when there is no bias. Chance takes it beyond 3 times
             this in fewer than 3 of 1000 cases (a mean of many draws is nearly normal; one dimension is the worst).
-        error: Root mean squared distance of a mini-batch gradient from the true gradient: the standard error.
-        error_low: Lower end of its 95% interval.
-        error_high: Upper end.
-        theory: What `error` must be (`standard_error`).
+        standard_error: Root mean squared distance of a mini-batch gradient from the true gradient.
+        standard_error_low: Lower end of its 95% interval.
+        standard_error_high: Upper end.
+        theory: What the standard error must be (see the function `standard_error`).
         cosine: Mean cosine of the angle between the two; a mini-batch gradient of zero counts as 0, and it is NaN
             where the true gradient is zero.
         cosine_low: Lower end of its 95% interval.
@@ -34,9 +35,9 @@ class Batch:
     size: int
     bias: float
     bias_error: float
-    error: float
-    error_low: float
-    error_high: float
+    standard_error: float
+    standard_error_low: float
+    standard_error_high: float
     theory: float
     cosine: float
     cosine_low: float
@@ -59,7 +60,7 @@ class Population:
     rounding: Floats
     replace: bool
 
-    @property
+    @cached_property
     def trace(self) -> float:
         """tr(Sigma): the summed variances, divided by n, of the per-sample gradients."""
         return float(((self.rows - self.gradient) ** 2).sum(1).mean())
@@ -104,9 +105,9 @@ def measure(population: Population, size: int, draws: int, seed: int) -> Batch:
         size=size,
         bias=float(np.linalg.norm(errors.mean(0))),
         bias_error=float((errors.var(0, ddof=1).sum() / draws) ** 0.5),
-        error=error,
-        error_low=float(error / reach),
-        error_high=float(error * reach),
+        standard_error=error,
+        standard_error_low=float(error / reach),
+        standard_error_high=float(error * reach),
         theory=standard_error(population.trace, len(population.rows), size, population.replace),
         cosine=cosine,
         cosine_low=max(cosine - by, -1.0),

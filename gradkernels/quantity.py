@@ -83,8 +83,8 @@ def _variance(rows: Array, mean: Array) -> Array:
 
 
 def _clipped_sum(xp: Any, g: Any, max_norm: float = 1.0) -> Any:
-    # min(1, max_norm / norm) without dividing by a norm of zero.
-    factors = max_norm / xp.clip(_norms(xp, g), min=max_norm)
+    # min(1, max_norm / norm), also for a norm of zero and an infinite max_norm.
+    factors = 1 / xp.clip(_norms(xp, g) / max_norm, min=1.0)
     return _each(lambda rows: xp.tensordot(factors, rows, 1), g)
 
 

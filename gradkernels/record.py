@@ -7,13 +7,16 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 import os
+import re
 from collections.abc import Iterable, Iterator
-from dataclasses import astuple, dataclass, fields, replace
+from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 
 SCHEMA = 1
 STATUSES = ("ok", "wrong", "unsupported", "failed", "timeout")
+TIMES = ("seconds_median", "seconds_min", "seconds_q25", "seconds_q75", "seconds_first")
 
 
 class Malformed(ValueError):
@@ -70,14 +73,16 @@ class Record:
         """Hold the promise: proven before timed."""
         if self.status not in STATUSES:
             raise ValueError(f"status is {self.status!r}; allowed: {', '.join(STATUSES)}")
-        if self.status != "ok" and (self.seconds_median, self.seconds_first) != (None, None):
-            raise ValueError(f"a record with status {self.status!r} carries a time; only 'ok' may")
-        if self.status == "ok" and not (
-            self.error is not None and self.tolerance is not None and self.error <= self.tolerance
-        ):
+        times = {name: value for name in TIMES if (value := getattr(self, name)) is not None}
+        if self.status != "ok":
+            if times:
+                raise ValueError(f"a record with status {self.status!r} carries {' and '.join(times)}; only 'ok' may")
+            return
+        if self.error is None or self.tolerance is None or not 0 <= self.error <= self.tolerance < math.inf:
             raise ValueError(f"'ok' without a passed check: error {self.error}, tolerance {self.tolerance}")
-        if self.status == "ok" and not (self.seconds_median and self.seconds_median > 0):
-            raise ValueError(f"'ok' without a positive time: seconds_median is {self.seconds_median}")
+        for name, value in {"seconds_median": None, **times}.items():
+            if value is None or not 0 < value < math.inf:
+                raise ValueError(f"'ok' without a positive time: {name} is {value}")
 
     @property
     def case(self) -> tuple[str | int, ...]:
@@ -89,12 +94,14 @@ COLUMNS = tuple(field.name.rstrip("_") for field in fields(Record))
 CASE = ("problem", "quantity", "n", "features", "dtype", "layout", "device", "threads")
 _TYPES = {field.name.rstrip("_"): str(field.type) for field in fields(Record)}
 _READ = {"int": int, "float": float, "str": str}
+_PLAIN = re.compile(r"[-+.0-9a-zA-Z]+")
 
 
 def line(values: Iterable[object]) -> str:
-    """One CSV line with its newline; None is empty."""
+    """One CSV line with its newline; None is empty, and line breaks inside a value become spaces."""
     text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerow("" if value is None else value for value in values)
+    cells = ("" if value is None else " ".join(str(value).splitlines()) for value in values)
+    csv.writer(text, lineterminator="\n").writerow(cells)
     return text.getvalue()
 
 
@@ -103,17 +110,16 @@ HEADER = line(COLUMNS)
 
 def append(path: Path, records: Iterable[Record]) -> None:
     """Append each record as one whole line, written at once and flushed to the disk."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
-    try:
+    with path.open("ab") as file:
         for record in records:
-            os.write(descriptor, line(astuple(record)).encode())
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+            # Names of files may hold bytes that are no text; a row must not be lost to them.
+            file.write(line(astuple(record)).encode(errors="replace"))
+            file.flush()
+        os.fsync(file.fileno())
 
 
 def read(path: str | Path) -> list[Record]:
-    """The records of a results file.
+    """The records of a results file, or of several that were concatenated.
 
     Raises:
         Malformed: Not a results file, or a row that breaks its rules; names the line and the column.
@@ -121,7 +127,7 @@ def read(path: str | Path) -> list[Record]:
     """
     path = Path(path)
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = path.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise Malformed(f"{path}: not UTF-8 text at byte {error.start}; this is not a results file") from None
     return list(_parse(path, text))
@@ -130,23 +136,26 @@ def read(path: str | Path) -> list[Record]:
 def _parse(path: Path, text: str) -> Iterator[Record]:
     lines = csv.reader(io.StringIO(text, newline=""), strict=True)
     try:
-        header = next(lines, [])
-        if header[: len(COLUMNS)] != list(COLUMNS):
-            raise Malformed(f"{path}, line 1: {_header_fault(header)}")
+        header = _header(next(lines, []), f"{path}, line 1")
+        if not text.endswith("\n"):
+            raise Malformed(f"{path}, line {text.count(chr(10)) + 1}: cut off; `gradkernels run --resume` mends it")
         for row in lines:
-            yield _record(row, header, f"{path}, line {lines.line_num}")
+            where = f"{path}, line {lines.line_num}"
+            if row and row[0].removeprefix("\ufeff") == COLUMNS[0]:
+                header = _header([COLUMNS[0], *row[1:]], where)
+            else:
+                yield _record(row, header, where)
     except csv.Error as error:
         raise Malformed(f"{path}, line {lines.line_num}: {error}") from None
-    if text and not text.endswith("\n"):
-        raise Malformed(f"{path}, line {lines.line_num}: cut off; `gradkernels run --resume` mends it")
 
 
-def _header_fault(header: list[str]) -> str:
+def _header(row: list[str], where: str) -> list[str]:
     for position, wanted in enumerate(COLUMNS):
-        given = header[position] if position < len(header) else "missing"
-        if given != wanted:
-            return f"column {position + 1} is {given!r}, expected {wanted!r}; this is not a results file"
-    raise AssertionError("the header has no fault")
+        given = repr(row[position]) if position < len(row) else "missing"
+        if given != repr(wanted):
+            fault = f"column {position + 1} is {given}, expected {wanted!r}; this is not a results file"
+            raise Malformed(f"{where}: {fault}")
+    return row
 
 
 def _record(row: list[str], header: list[str], where: str) -> Record:
@@ -165,16 +174,12 @@ def _value(column: str, text: str, where: str) -> int | float | str | None:
     if not text and optional:
         return None
     try:
-        return _READ[kind](text)
+        value = _READ[kind](text)
     except ValueError:
         raise Malformed(f"{where}, column {column}: {text!r} is not a number") from None
-
-
-def whole_lines(path: Path) -> int:
-    """Length in bytes of the file up to its last newline: what survives a killed writer."""
-    return path.read_bytes().rfind(b"\n") + 1
-
-
-def plain(record: Record) -> Record:
-    """The record without the `@out` suffix of its kernel."""
-    return replace(record, kernel=record.kernel.removesuffix("@out"))
+    # Python reads 1_000, ١ and a padded 1 as numbers; no writer of results does.
+    if kind != "str" and not _PLAIN.fullmatch(text):
+        raise Malformed(f"{where}, column {column}: {text!r} is not a plain number")
+    if kind == "int" and value < (column == "n"):
+        raise Malformed(f"{where}, column {column}: {text} is too small")
+    return value

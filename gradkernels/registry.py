@@ -9,8 +9,9 @@ from collections.abc import Iterator
 from functools import lru_cache
 from types import ModuleType
 
-import gradkernels.kernels as package
 from gradkernels.kernel import Kernel, compose
+from gradkernels.kernels import __name__ as group
+from gradkernels.kernels import __path__ as folders
 from gradkernels.problems import Problem
 from gradkernels.quantity import QUANTITIES, Quantity, pick, quantity
 
@@ -57,8 +58,8 @@ _quantity = quantity
 
 @lru_cache(maxsize=1)
 def _all() -> dict[str, Kernel]:
-    declared = [kernel for module in _modules() for kernel in _declared_in(module)]
-    ways = {kernel.key for kernel in declared}
+    ways = _declared()
+    declared = list(ways.values())
     composed = [
         compose(kernel, quantity)
         for kernel in declared
@@ -71,12 +72,23 @@ def _all() -> dict[str, Kernel]:
     return {kernel.key: kernel for kernel in both}
 
 
+def _declared() -> dict[str, Kernel]:
+    """Declared kernels by key; a ValueError if two different ones share a key."""
+    found: dict[str, Kernel] = {}
+    for module in _modules():
+        for kernel in _declared_in(module):
+            if (other := found.setdefault(kernel.key, kernel)) is not kernel:
+                places = f"{other.builder.__module__} and {kernel.builder.__module__}"
+                raise ValueError(f"{places} both declare {kernel.key}; rename one")
+    return found
+
+
 def _modules() -> Iterator[ModuleType]:
-    for found in pkgutil.iter_modules(package.__path__):
-        yield importlib.import_module(f"{package.__name__}.{found.name}")
+    for found in pkgutil.iter_modules(folders):
+        yield importlib.import_module(f"{group}.{found.name}")
     from importlib.metadata import entry_points
 
-    for entry in entry_points(group=package.__name__):
+    for entry in entry_points(group=group):
         yield entry.load()
 
 

@@ -174,7 +174,8 @@ def _facts(records: list[Record]) -> dict[str, Any]:
 
 
 def mend(path: Path) -> None:
-    """Cut a half-written last row off, as a killed run leaves it."""
-    whole = record.whole_lines(path)
-    if whole < path.stat().st_size:
+    """Cut a half-written last row off a results file, as a killed run leaves it; leave any other file alone."""
+    text = path.read_bytes()
+    whole = text.rfind(b"\n") + 1
+    if text.startswith(record.HEADER.strip().encode()) and 0 < whole < len(text):
         os.truncate(path, whole)

@@ -13,7 +13,8 @@ def gradient(problem: Problem) -> Compute:
 
     def compute(theta, x, y):  # type: ignore[no-untyped-def]
         leaf = theta.detach().requires_grad_()
-        (total,) = torch.autograd.grad(problem.loss(leaf, x, y).mean(), leaf)
+        with torch.enable_grad():  # callers may be inside no_grad, as optimizer steps are
+            (total,) = torch.autograd.grad(problem.loss(leaf, x, y).mean(), leaf)
         return total
 
     return compute

@@ -15,8 +15,9 @@ def per_sample(problem: Problem) -> Compute:
     def compute(theta, x, y, out=None):  # type: ignore[no-untyped-def]
         leaf = theta.detach().requires_grad_()
         rows = empty_torch((len(y), *theta.shape), theta) if out is None else out
-        for i in range(len(y)):
-            (rows[i],) = torch.autograd.grad(problem.loss(leaf, x[i], y[i]), leaf)
+        with torch.enable_grad():  # callers may be inside no_grad, as optimizer steps are
+            for i in range(len(y)):
+                (rows[i],) = torch.autograd.grad(problem.loss(leaf, x[i], y[i]), leaf)
         return rows
 
     return compute

@@ -6,19 +6,22 @@ Exit codes: 0 done; 1 a comparison or a proof failed; 2 bad usage or bad input.
 from __future__ import annotations
 
 import sys
+from typing import cast
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; returns its exit code. Bad input is one sentence on standard error and code 2."""
-    import click
+    import typer
 
     from gradkernels.bench.cli.app import app
 
+    # Typer carries a click of its own since 0.17; the parents of its public error are the same in either.
+    usage_error = cast("type[typer.BadParameter]", typer.BadParameter.__mro__[2])
     try:
         code = app(arguments, standalone_mode=False, prog_name="gradkernels")
-    except click.exceptions.Abort:
+    except typer.Abort:
         return _complain("stopped", 130)
-    except click.ClickException as error:
+    except usage_error as error:
         return _complain(error.format_message())
     except (ValueError, OSError) as error:
         return _complain(str(error))

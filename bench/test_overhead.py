@@ -1,0 +1,59 @@
+"""What gradkernels itself costs: binding, dispatch and import, as differences and ratios within one run.
+
+`pytest bench/test_overhead.py -s` prints the figures beside their limits.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from statistics import median
+
+import numpy as np
+
+import gradkernels as gk
+from gradkernels.bench.timing import Entrant, race, warm_up
+
+PROBLEM = gk.LinearRegression()
+INPUTS = PROBLEM.draw(10, seed=0)
+SECONDS = 3.0
+IMPORTS = 21
+
+
+def extra_seconds(**calls):
+    """Median over blocks of each call's seconds beyond the first one's, timed in turns."""
+    entrants = [Entrant(name, call) for name, call in calls.items()]
+    for entrant in entrants:
+        warm_up(entrant, 0.2)
+    race(entrants, SECONDS, lambda: None, np.random.default_rng(0))
+    base = entrants[0].slices
+    return {e.name: median(b - a for a, b in zip(base, e.slices, strict=False)) for e in entrants[1:]}
+
+
+def test_a_bound_kernel_costs_at_most_200_ns_and_dispatch_at_most_3_us():
+    theta, x, y = INPUTS
+    bound = gk.fastest(PROBLEM, "gradient", like=INPUTS)
+    bare = bound.kernel.build(PROBLEM)
+    extra = extra_seconds(
+        bare=lambda: bare(theta, x, y),
+        bound=lambda: bound(theta, x, y),
+        dispatched=lambda: gk.gradient(PROBLEM, theta, x, y),
+    )
+    print(f"\n{bound.kernel.key} at n = 10: bound +{extra['bound'] * 1e9:.0f} ns (limit 200), "
+          f"gk.gradient +{extra['dispatched'] * 1e9:.0f} ns (limit 3000)")  # fmt: skip
+    assert extra["bound"] < 0.2e-6
+    assert extra["dispatched"] < 3e-6
+
+
+def test_importing_gradkernels_takes_at_most_1_3_times_numpys_import():
+    code = "import time; t = time.perf_counter(); import {}; print(time.perf_counter() - t)"
+    names = ("numpy", "gradkernels")
+    times = {name: [] for name in names}
+    for turn in range(IMPORTS):
+        for name in names if turn % 2 else names[::-1]:
+            done = subprocess.run([sys.executable, "-c", code.format(name)], capture_output=True, text=True, check=True)
+            times[name].append(float(done.stdout))
+    ratio = median(times["gradkernels"]) / median(times["numpy"])
+    print(f"\nimport gradkernels {median(times['gradkernels']) * 1e3:.1f} ms, "
+          f"numpy {median(times['numpy']) * 1e3:.1f} ms, ratio {ratio:.2f} (limit 1.3)")  # fmt: skip
+    assert ratio < 1.3

@@ -1,0 +1,85 @@
+"""`gradkernels import`: saved pytest-benchmark runs as a results file."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from gradkernels.bench.benchmark_json import Imported, read_benchmarks
+from gradkernels.record import HEADER, Record, append
+
+
+def import_json(
+    files: Annotated[
+        list[Path], typer.Argument(help="Files of pytest --benchmark-json or --benchmark-save; each is a pass.")
+    ],
+    out: Annotated[Path, typer.Option(help="The results file to write.")],
+    force: Annotated[bool, typer.Option("--force", help="Replace --out if it is there.")] = False,
+) -> None:
+    """Turn saved pytest-benchmark runs of kernels into a results file for compare, fastest and report."""
+    _refuse_output(out, files, force)
+    imported = [_read(path, number) for number, path in enumerate(files, 1)]
+    _refuse_one_run_twice(files, imported)
+    for path, one in zip(files, imported, strict=True):
+        if not one.records:
+            raise ValueError(f"nothing to import from {path}: {_skipped(one)}")
+        if one.skipped:
+            print(f"gradkernels: {path}: {_skipped(one)}", file=sys.stderr)
+    records = [record for one in imported for record in one.records]
+    _write(out, records)
+    passes = "1 pass" if len(files) == 1 else f"{len(files)} passes"
+    print(f"{out}: {len(records)} row{'s' if len(records) > 1 else ''}, {passes}")
+
+
+def _refuse_output(out: Path, files: list[Path], force: bool) -> None:
+    if out.is_dir():
+        raise ValueError(f"{out} is a folder; --out must name a file")
+    if any(out.resolve() == path.resolve() for path in files):
+        raise ValueError(f"{out} is one of the files to import; --out must name another")
+    if out.exists() and not force:
+        raise ValueError(f"{out} is there already; name another file or replace it with --force")
+
+
+def _read(path: Path, number: int) -> Imported:
+    try:
+        return read_benchmarks(path, number)
+    except OSError as error:
+        raise ValueError(f"{path}: cannot be read ({error.strerror})") from None
+
+
+def _refuse_one_run_twice(files: list[Path], imported: list[Imported]) -> None:
+    """A pass is a start of its own: one run in two files would count its times twice."""
+    first: dict[str, Path] = {}
+    for path, one in zip(files, imported, strict=True):
+        for run in {record.run for record in one.records}:
+            if run in first:
+                raise ValueError(f"{first[run]} and {path} hold the same run {run}; name it once")
+            first[run] = path
+
+
+def _skipped(one: Imported) -> str:
+    if not one.skipped:
+        return "it holds no benchmarks"
+    return (
+        f"skipped {len(one.skipped)} of {len(one.skipped) + len(one.records)} benchmarks, such as {one.skipped[0]}: "
+        "not timed through the gradkernels_benchmark fixture, so without a proof"
+    )
+
+
+def _write(out: Path, records: list[Record]) -> None:
+    """All or nothing: the file appears complete or not at all."""
+    part = out.with_name(f".{out.name}.{os.getpid()}.part")
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        part.write_text(HEADER, encoding="utf-8", newline="")
+        append(part, records)
+        os.replace(part, out)
+    except OSError as error:
+        raise ValueError(f"{out}: cannot be written ({error.strerror})") from None
+    finally:
+        if part.exists():
+            part.unlink()

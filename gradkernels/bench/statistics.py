@@ -1,0 +1,157 @@
+"""Estimates over passes: trimmed means on the log scale, their bounds, and what a family of them says.
+
+The unit of replication is the pass, one fresh start of the processes: rounds within a pass go up and down together.
+Times are compared as logarithms, so that a ratio and its inverse are treated alike.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from statistics import fmean
+
+import numpy as np
+from scipy.special import betaincinv, stdtrit
+
+LOOKS = ((8, 0.002), (16, 0.003), (32, 0.005))
+"""Passes at which a comparison may be looked at, and the one-sided alpha that each look spends."""
+
+PASSES_PER_CUT = 8
+"""One pass in so many is trimmed on each side."""
+
+
+Pass = tuple[str, int]
+"""One pass: its run and its number."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean on the log scale and how well it is known.
+
+    Attributes:
+        log: The mean: of log seconds, or of a log ratio.
+        error: Its standard error; infinite when a single pass is all there is.
+        freedom: Degrees of freedom of its Student t.
+        passes: Passes behind it; of the smaller side when it is a difference.
+    """
+
+    log: float
+    error: float
+    freedom: float
+    passes: int
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """A ratio of times with two one-sided bounds.
+
+    Attributes:
+        ratio: The estimate.
+        low: Lower bound, 0 when nothing is known.
+        high: Upper bound, infinite when nothing is known.
+        passes: Passes behind it, of the smaller side.
+    """
+
+    ratio: float
+    low: float
+    high: float
+    passes: int
+
+    def __str__(self) -> str:
+        return f"{self.ratio:.3f} [{self.low:.3f}, {self.high:.3f}]"
+
+
+def alpha_at(passes: int) -> float:
+    """One-sided alpha of the last look that `passes` reach; that of the first look below it."""
+    return max((alpha for look, alpha in LOOKS if look <= passes), default=LOOKS[0][1])
+
+
+def trimmed(values: Sequence[float], cut: int | None = None) -> Estimate:
+    """The trimmed mean with the standard error of Yuen (1974).
+
+    With h values kept and S the sum of squared deviations of the winsorised sample, the squared error is
+    S / (h (h - 1)) on h - 1 degrees of freedom.
+
+    Args:
+        values: One value per pass, on the log scale, at least one.
+        cut: How many are trimmed on each side; one per 8 passes by default.
+    """
+    ordered = np.sort(np.asarray(values, np.float64))
+    count = len(ordered)
+    cut = count // PASSES_PER_CUT if cut is None else cut
+    middle = ordered[cut : count - cut]
+    if len(middle) < 2:
+        return Estimate(float(np.median(ordered)), math.inf, 1, count)
+    winsorised = ordered.clip(middle[0], middle[-1])
+    squares = float(((winsorised - winsorised.mean()) ** 2).sum())
+    error = math.sqrt(squares / (len(middle) * (len(middle) - 1)))
+    return Estimate(float(middle.mean()), error, len(middle) - 1, count)
+
+
+def difference(before: Estimate, after: Estimate) -> Estimate:
+    """`after - before` for independent samples: Yuen (1974) with the degrees of freedom of Welch (1947)."""
+    one, two = before.error**2, after.error**2
+    freedom: float = min(before.freedom, after.freedom)
+    if 0 < one + two < math.inf:
+        freedom = (one + two) ** 2 / (one**2 / before.freedom + two**2 / after.freedom)
+    return Estimate(after.log - before.log, math.sqrt(one + two), freedom, min(before.passes, after.passes))
+
+
+def bounds(estimate: Estimate, alpha: float | None = None) -> Ratio:
+    """The ratio whose logarithm is estimated, each bound one-sided at `alpha` (that of the look by default)."""
+    alpha = alpha_at(estimate.passes) if alpha is None else alpha
+    reach = quantile(estimate, 1 - alpha) * estimate.error
+    low, high = _exp(estimate.log - reach), _exp(estimate.log + reach)
+    return Ratio(_exp(estimate.log), low, high, estimate.passes)
+
+
+def quantile(estimate: Estimate, probability: float) -> float:
+    """Quantile of the estimate's Student t."""
+    return float(stdtrit(estimate.freedom, probability))
+
+
+def _exp(log: float) -> float:
+    return math.exp(log) if log < 700 else math.inf
+
+
+def mean_over_rows(rows: Sequence[Mapping[Pass, float]]) -> Estimate:
+    """The mean of several rows' means, known as well as the passes allow.
+
+    Rows of one pass share its noise, so their average per pass is what replicates. A row that misses a pass
+    leaves that pass's average to the others (a sum over clusters, as in Liang & Zeger 1986).
+
+    Args:
+        rows: Per row, log seconds by pass.
+    """
+    passes = list(dict.fromkeys(one for row in rows for one in row))
+    moved = dict.fromkeys(passes, 0.0)
+    for row in rows:
+        mean = fmean(row.values())
+        for one, log in row.items():
+            moved[one] += (log - mean) * len(passes) / (len(row) * len(rows))
+    spread = trimmed([moved[one] for one in passes])
+    return replace(spread, log=fmean(trimmed(list(row.values())).log for row in rows))
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """The p-values adjusted for being a family, by Holm (1979): reject what is at most alpha."""
+    values = np.asarray(p_values, np.float64)
+    order = np.argsort(values, kind="stable")
+    stepped = values[order] * np.arange(len(values), 0, -1)
+    adjusted = np.empty_like(values)
+    adjusted[order] = np.maximum.accumulate(stepped).clip(max=1.0)
+    return [float(value) for value in adjusted]
+
+
+def clopper_pearson(hits: int, trials: int, alpha: float = 0.05) -> tuple[float, float]:
+    """Exact limits for a probability, from `hits` in `trials` (Clopper & Pearson 1934); alpha/2 on each side.
+
+    Raises:
+        ValueError: Hits are negative or more than the trials, or there are no trials.
+    """
+    if not 0 <= hits <= trials or trials == 0:
+        raise ValueError(f"{hits} hits in {trials} trials: hits must lie between 0 and the trials, at least 1 of them")
+    low = float(betaincinv(hits, trials - hits + 1, alpha / 2)) if hits else 0.0
+    high = float(betaincinv(hits + 1, trials - hits, 1 - alpha / 2)) if hits < trials else 1.0
+    return low, high

@@ -1,0 +1,206 @@
+"""Wisdom and the choice that follows from it: order of trust, interpolation, conversion, memory, calls, ties."""
+
+from __future__ import annotations
+
+import pytest
+from measured import record
+
+import gradkernels as gk
+from gradkernels import fastest, wisdom
+from gradkernels.record import HEADER, append
+from gradkernels.wisdom import Point
+
+P = gk.LinearRegression()
+BROADCAST, LOOP, VMAP = "numpy.broadcast.per_sample", "numpy.loop.per_sample", "torch.vmap.per_sample"
+
+
+@pytest.fixture(autouse=True)
+def no_wisdom(tmp_path, monkeypatch):
+    """A machine that has measured nothing, and a package that ships nothing."""
+    monkeypatch.setenv(wisdom.ENVIRONMENT, str(tmp_path / "wisdom.json"))
+    monkeypatch.setattr(wisdom, "shipped", lambda: ())
+    wisdom.saved.cache_clear()
+    fastest_module().forget()
+    yield
+    wisdom.saved.cache_clear()
+    fastest_module().forget()
+
+
+def fastest_module():
+    from sys import modules
+
+    return modules[fastest.__module__]
+
+
+def row(kernel, n, seconds, **changes):
+    return record(
+        kernel=kernel,
+        backend=kernel.partition(".")[0],
+        quantity="per_sample",
+        n=n,
+        seconds_median=seconds,
+        **{"machine": wisdom_machine(), **changes},
+    )
+
+
+def wisdom_machine():
+    from gradkernels.machine import machine
+
+    return machine()
+
+
+def results(path, *rows):
+    path.write_text(HEADER)
+    append(path, rows)
+    return path
+
+
+def test_times_between_sizes_are_interpolated_in_log_n():
+    points = (Point(10, 1e-6, 0.0, None), Point(1000, 1e-4, 0.0, None))
+    assert wisdom.seconds_at(points, 100) == pytest.approx(1e-5)
+    assert wisdom.seconds_at(points, 10) == 1e-6
+    assert wisdom.seconds_at(points, 1) == 1e-6
+    assert wisdom.seconds_at(points, 5000) == pytest.approx(5e-4)
+
+
+def test_peak_memory_is_proportional_to_n_from_the_nearest_larger_size():
+    points = (Point(10, 1.0, 0.0, 160), Point(1000, 1.0, 0.0, 16_000), Point(2000, 1.0, 0.0, None))
+    assert wisdom.bytes_at(points, 500) == 8000
+    assert wisdom.bytes_at(points, 2000) == 32_000
+    assert wisdom.bytes_at((Point(10, 1.0, 0.0, None),), 10) is None
+
+
+def test_only_ok_rows_teach_and_passes_are_pooled_by_their_median():
+    rows = [row(BROADCAST, 10, seconds, pass_=i) for i, seconds in enumerate((3.0, 1.0, 2.0), 1)]
+    wrong = record(kernel=VMAP, quantity="per_sample", n=10, status="wrong", reason="off")
+    (entry,) = wisdom.learn([*rows, wrong, row("control", 10, 1.0)])
+    assert entry.curves == {BROADCAST: (Point(10, 2.0, 0.0, None),)}
+
+
+def test_a_table_survives_being_written_and_read():
+    table = wisdom.learn([row(BROADCAST, 10, 1.25e-6, seconds_first=0.5, peak_bytes=160), row(VMAP, 10, 2e-6)])
+    assert wisdom.loads(wisdom.dumps(table), "test") == table
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"schema": 99, "entries": []}', '{"schema": 1, "entries": [{"n": 1}]}'])
+def test_a_file_that_is_no_wisdom_is_named_and_refused(text):
+    with pytest.raises(ValueError, match="here.json is not a wisdom file"):
+        wisdom.loads(text, "here.json")
+
+
+def test_the_winner_changes_with_the_size_where_the_curves_cross(tmp_path):
+    path = results(
+        tmp_path / "r.csv",
+        *(row(LOOP, n, n * 1e-7) for n in (10, 1000)),
+        *(row(BROADCAST, n, 1e-5) for n in (10, 1000)),
+    )
+    # The lines cross at n = 100.
+    assert gk.fastest(P, "per_sample", n=60, results=path).kernel.key == LOOP
+    assert gk.fastest(P, "per_sample", n=160, results=path).kernel.key == BROADCAST
+
+
+def test_the_callers_file_is_trusted_before_saved_wisdom_and_that_before_what_ships(tmp_path, monkeypatch):
+    def best(kernel):
+        return wisdom.learn([row(kernel, 10, 1e-6), *(row(k, 10, 1e-3) for k in {BROADCAST, LOOP, VMAP} - {kernel})])
+
+    monkeypatch.setattr(wisdom, "shipped", lambda: best(VMAP))
+    assert gk.fastest(P, "per_sample", n=10).kernel.key == VMAP
+    wisdom.save(best(LOOP))
+    assert gk.fastest(P, "per_sample", n=10).kernel.key == LOOP
+    path = results(tmp_path / "r.csv", row(BROADCAST, 10, 1e-6), row(LOOP, 10, 2e-6))
+    bound = gk.fastest(P, "per_sample", n=10, results=path)
+    assert bound.kernel.key == BROADCAST
+    assert str(path) in bound.why
+    assert "numpy.loop.per_sample: 2 us, 2 times the winner's 1 us" in bound.why
+
+
+def test_saving_replaces_what_was_measured_again_and_keeps_the_rest():
+    wisdom.save(wisdom.learn([row(BROADCAST, 10, 1.0), row(BROADCAST, 10, 5.0, dtype="float32")]))
+    wisdom.save(wisdom.learn([row(LOOP, 10, 2.0)]))
+    curves = {entry.dtype: entry.curves for entry in wisdom.saved()}
+    assert curves == {
+        "float64": {LOOP: (Point(10, 2.0, 0.0, None),)},
+        "float32": {BROADCAST: (Point(10, 5.0, 0.0, None),)},
+    }
+
+
+def test_converting_the_arrays_is_part_of_another_librarys_cost(tmp_path):
+    rows = [row(BROADCAST, 10, 1.0), row(VMAP, 10, 0.9), row("convert.torch", 10, 0.2)]
+    path = results(tmp_path / "r.csv", *rows)
+    theta, x, y = P.draw(10, 0)
+    assert gk.fastest(P, "per_sample", like=(theta, x, y), results=path).kernel.key == BROADCAST
+    import torch
+
+    tensors = tuple(map(torch.from_numpy, (theta, x, y)))
+    assert gk.fastest(P, "per_sample", like=tensors, results=path).kernel.key == VMAP
+
+
+def test_a_tie_goes_to_fewer_dependencies_and_the_explanation_says_so(tmp_path):
+    rows = [row(BROADCAST, 10, 1.02), row(VMAP, 10, 1.00), row("convert.torch", 10, 1e-9)]
+    bound = gk.fastest(P, "per_sample", n=10, results=results(tmp_path / "r.csv", *rows))
+    assert bound.kernel.key == BROADCAST
+    assert "a tie" in bound.why
+
+
+def test_few_calls_weigh_the_first_one(tmp_path):
+    rows = [
+        row(BROADCAST, 10, 2e-3, seconds_first=2e-3),
+        row(VMAP, 10, 1e-3, seconds_first=1.0),
+        row("convert.torch", 10, 1e-9),
+    ]
+    path = results(tmp_path / "r.csv", *rows)
+    assert gk.fastest(P, "per_sample", n=10, results=path).kernel.key == VMAP
+    assert gk.fastest(P, "per_sample", n=10, results=path, calls=5000).kernel.key == VMAP
+    assert gk.fastest(P, "per_sample", n=10, results=path, calls=10).kernel.key == BROADCAST
+
+
+def test_a_memory_limit_keeps_out_what_needs_more_or_was_not_measured(tmp_path):
+    rows = [row(BROADCAST, 10, 1.0, peak_bytes=2000), row(LOOP, 10, 5.0, peak_bytes=100), row(VMAP, 10, 0.5)]
+    path = results(tmp_path / "r.csv", *rows)
+    bound = gk.fastest(P, "per_sample", n=10, results=path, max_bytes=1000)
+    assert bound.kernel.key == LOOP
+    assert "it needs about 2e+03 bytes, max_bytes=1000" in bound.why
+    assert "torch.vmap.per_sample: its memory was not measured" in bound.why
+    with pytest.raises(ValueError, match="no kernel is known to stay within max_bytes=10"):
+        gk.fastest(P, "per_sample", n=10, results=path, max_bytes=10)
+
+
+def test_a_file_without_the_case_is_refused_rather_than_passed_over(tmp_path):
+    path = results(tmp_path / "r.csv", row(BROADCAST, 10, 1.0))
+    with pytest.raises(ValueError, match="no proven time for norms of linear in float64"):
+        gk.fastest(P, "norms", n=10, results=path)
+
+
+def test_a_file_that_changes_is_read_again(tmp_path):
+    path = results(tmp_path / "r.csv", row(BROADCAST, 10, 1.0))
+    theta, x, y = P.draw(10, 0)
+    gk.per_sample(P, theta, x, y, results=path)
+    append(path, [row(LOOP, 10, 0.5)])
+    assert gk.fastest(P, "per_sample", n=10, results=path).kernel.key == LOOP
+
+
+def test_nearest_number_of_features_decides_and_another_machine_only_if_nothing_else(tmp_path):
+    rows = [row(BROADCAST, 10, 1.0, features=1), row(LOOP, 10, 1.0, features=100)]
+    path = results(tmp_path / "r.csv", *rows)
+    assert gk.fastest(P, "per_sample", n=10, features=2, results=path).kernel.key == BROADCAST
+    assert gk.fastest(P, "per_sample", n=10, features=60, results=path).kernel.key == LOOP
+    wisdom.save(wisdom.learn([row(LOOP, 10, 1.0, machine="elsewhere"), row(BROADCAST, 10, 1.0, features=100)]))
+    assert gk.fastest(P, "per_sample", n=10).kernel.key == BROADCAST
+
+
+def test_without_any_measurement_a_rule_decides_and_never_takes_a_python_loop():
+    for quantity, key in (("gradient", "numpy.matmul.gradient"), ("per_sample", BROADCAST)):
+        bound = gk.fastest(P, quantity, n=10)
+        assert bound.kernel.key == key
+        assert "a rule" in bound.why
+
+
+def test_data_sets_share_what_is_known_of_their_problem():
+    (entry,) = wisdom.learn([row(BROADCAST, 10, 1.0, problem="linear/diabetes")])
+    assert entry.problem == "linear"
+
+
+def test_what_ships_is_a_table_that_knows_the_linear_problem(monkeypatch):
+    monkeypatch.undo()
+    known = {(entry.problem, entry.quantity) for entry in wisdom.shipped()}
+    assert {("linear", name) for name in ("gradient", "per_sample", "norms", "moments", "clipped_sum")} <= known

@@ -1,0 +1,58 @@
+"""What people type on the command line."""
+
+from __future__ import annotations
+
+import pytest
+
+from gradkernels.bench import parse
+
+
+@pytest.mark.parametrize(
+    ("text", "sizes"),
+    [
+        ("10", (10,)),
+        ("1000, 10,100,10", (10, 100, 1000)),
+        ("10:1e6", (10, 100, 1000, 10_000, 100_000, 1_000_000)),
+        ("1:100:5", (1, 3, 10, 32, 100)),
+        ("10:20", (10, 20)),
+        ("1e3", (1000,)),
+    ],
+)
+def test_sizes(text, sizes):
+    assert parse.sizes(text) == sizes
+
+
+@pytest.mark.parametrize(
+    "text", ["", "ten", "10,,20", "0", "-5", "1.5", "10:", ":10", "100:10", "1:10:1", "1:2:3:4", "nan", "inf", "1e30"]
+)
+def test_sizes_that_are_none_are_refused_with_what_was_given(text):
+    with pytest.raises(ValueError, match="sizes"):
+        parse.sizes(text)
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("90", 90), ("90s", 90), ("2min", 120), ("1.5h", 5400), ("500 ms", 0.5)])
+def test_durations(text, seconds):
+    assert parse.seconds(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "s", "-1s", "0", "10 parsecs", "nan", "inf"])
+def test_durations_that_are_none_are_refused(text):
+    with pytest.raises(ValueError, match="--budget"):
+        parse.seconds(text)
+
+
+def test_a_way_means_its_composed_form_too_and_globs_mean_several():
+    chosen = parse.chosen_kernels(["numpy.broadcast"], ["gradient", "per_sample"])
+    assert [kernel.key for kernel in chosen] == ["numpy.broadcast+.gradient", "numpy.broadcast.per_sample"]
+    assert {k.backend.name for k in parse.chosen_kernels(["numpy.*"], ["norms"])} == {"numpy"}
+    assert [k.key for k in parse.chosen_kernels(["torch.vmap[chunk=64]"], ["norms"])] == ["torch.vmap+[chunk=64].norms"]
+    assert [k.key for k in parse.chosen_kernels(["*.matmul.gradient"], ["gradient"])] == ["numpy.matmul.gradient"]
+
+
+def test_an_unknown_kernel_or_quantity_names_what_is_near():
+    with pytest.raises(ValueError, match="did you mean numpy.broadcast"):
+        parse.chosen_kernels(["numpy.brodcast"], ["norms"])
+    with pytest.raises(ValueError, match="did you mean norms"):
+        parse.chosen_quantities("norm")
+    with pytest.raises(ValueError, match="chunk"):
+        parse.chosen_kernels(["torch.vmap[chunks=64]"], ["norms"])

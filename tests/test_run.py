@@ -1,0 +1,285 @@
+"""The main job as a person runs it: real child processes, real crashes, real kills."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import evil
+import pytest
+
+from gradkernels.bench import run as harness
+from gradkernels.bench.cli import main
+from gradkernels.bench.plan import Plan
+from gradkernels.record import COLUMNS, read
+
+QUICK = ["--kernel", "numpy.broadcast", "--quantity", "gradient,norms", "--sizes", "10,100", "--budget", "2s"]
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def measured(rows):
+    """What a row is about, without its times."""
+    return [(row.kernel, row.n, row.pass_, row.status) for row in rows]
+
+
+def test_a_run_writes_proven_rows_prints_winners_and_draws_the_picture(here, capsys):
+    assert main(["run", *QUICK, "--passes", "2", "--out", "out/x.csv"]) == 0
+    rows = read("out/x.csv")
+    expected = {
+        (kernel, n, pass_, "ok")
+        for n in (10, 100)
+        for pass_ in (1, 2)
+        for kernel in ("numpy.broadcast+.gradient", "numpy.broadcast+.norms", "control")
+    }
+    assert set(measured(rows)) == expected
+    assert len(rows) == len(expected) + 4  # the control races once per quantity
+    for row in rows:
+        assert row.error <= row.tolerance
+        assert row.seconds_min <= row.seconds_q25 <= row.seconds_median <= row.seconds_q75
+        assert row.rounds >= 3
+        assert row.iterations >= 1
+    assert Path("out/x.csv").read_text().splitlines()[0] == ",".join(COLUMNS)
+    assert Path("out/x.png").read_bytes().startswith(b"\x89PNG")
+    printed = capsys.readouterr().out
+    assert "gradient of linear, 1 feature, float64, 1 thread" in printed
+    assert "numpy.broadcast+" in printed
+
+
+def test_rows_say_what_was_measured(here):
+    settings = ["--dtype", "float32", "--layout", "F", "--features", "3", "--no-intercept", "--seed", "7"]
+    assert main(["run", *QUICK, *settings, "--passes", "1", "--out", "x.csv"]) == 0
+    row = read("x.csv")[-1]
+    assert (row.problem, row.dtype, row.layout, row.features, row.parameters, row.seed, row.threads) == (
+        ("linear(fit_intercept=False)", "float32", "F", 3, 3, 7, 1)
+    )
+
+
+def test_real_data_is_named_in_the_rows_and_its_size_is_the_last(here):
+    assert main(["run", "--data", "diabetes", *QUICK[:4], "--budget", "1s", "--passes", "1", "--out", "x.csv"]) == 0
+    rows = read("x.csv")
+    assert {(row.problem, row.features, row.n) for row in rows} == {("linear/diabetes", 10, n) for n in (10, 100, 442)}
+
+
+def test_a_loop_that_cannot_finish_is_skipped_with_the_reason_in_its_row(here, capsys):
+    wide = ["--kernel", "numpy.loop", "--quantity", "per_sample", "--sizes", "1e5", "--budget", "1s", "--passes", "1"]
+    assert main(["run", *wide, "--out", "x.csv"]) == 0
+    (row,) = [row for row in read("x.csv") if row.kernel != "control"]
+    assert row.status == "timeout"
+    assert "too slow for the budget: a call would take about" in row.reason
+    assert row.seconds_median is None
+    assert "numpy.loop.per_sample at n = 100,000: timeout: too slow for the budget" in capsys.readouterr().out
+
+
+def test_kernels_that_go_wrong_get_their_row_and_the_run_goes_on(here, monkeypatch, capsys):
+    """In a process of its own, since the kernels must be there when the registry is first read."""
+    monkeypatch.setenv("PYTHONPATH", evil.install(here))
+    code = """
+import sys
+from gradkernels.bench import cli, run
+run.SILENCE_SECONDS = 3
+sys.exit(cli.main())
+"""
+    kernels = [
+        part
+        for name in ("wrong", "raises", "segfault", "hang", "rubbish", "corrupts", "fickle", "broadcast")
+        for part in ("--kernel", f"numpy.{name}")
+    ]
+    command = [
+        "run",
+        *kernels,
+        "--quantity",
+        "norms",
+        "--sizes",
+        "10",
+        "--budget",
+        "1s",
+        "--passes",
+        "1",
+        "--out",
+        "x.csv",
+    ]
+    done = subprocess.run([sys.executable, "-c", code, *command], capture_output=True, text=True, timeout=120)
+    assert "Traceback" not in done.stderr
+    assert done.returncode == 1, done.stderr
+    rows = {row.kernel: row for row in read("x.csv")}
+    told = {kernel.split(".")[1]: (row.status, row.reason) for kernel, row in rows.items() if "." in kernel}
+    assert told["wrong"][0] == "wrong"
+    assert "is 0.0, expected" in told["wrong"][1]
+    assert told["raises"] == ("failed", "RuntimeError: this kernel")
+    assert told["segfault"] == ("failed", "the process was ended by SIGSEGV")
+    assert told["hang"][0] == "timeout"
+    assert told["rubbish"] == ("failed", "ZeroDivisionError: division by zero")
+    assert told["corrupts"][0] in ("wrong", "failed")
+    assert told["fickle"][0] == "wrong"
+    assert told["fickle"][1].startswith("after timing, on fresh inputs: Disagreement")
+    assert told["broadcast+"][0] == "ok"
+    assert "WRONG, not timed: numpy.wrong.norms at n = 10" in done.stdout
+
+
+def test_resuming_measures_what_is_missing_and_nothing_twice(here):
+    arguments = ["run", *QUICK, "--passes", "2", "--out", "x.csv"]
+    assert main(arguments) == 0
+    path = Path("x.csv")
+    whole = path.read_text().splitlines(keepends=True)
+    kept = whole[:6]
+    path.write_text("".join(kept) + whole[6][:40])  # a killed writer leaves half a row
+    assert main([*arguments, "--resume"]) == 0
+    assert path.read_text().splitlines(keepends=True)[:6] == kept
+    rows = [row for row in read(path) if row.kernel != "control"]
+    assert len(rows) == len({(row.kernel, row.n, row.pass_) for row in rows}) == 8
+    assert len({row.run for row in rows}) == 1
+    again = path.read_text()
+    assert main([*arguments, "--resume"]) == 0
+    assert path.read_text() == again
+
+
+def test_resuming_on_another_machine_is_refused_and_the_file_kept(here, capsys):
+    assert main(["run", *QUICK, "--passes", "1", "--out", "x.csv"]) == 0
+    other = Path("x.csv").read_text().replace(read("x.csv")[0].machine, "another-machine")
+    Path("x.csv").write_text(other)
+    assert main(["run", *QUICK, "--passes", "2", "--out", "x.csv", "--resume"]) == 2
+    assert "measured with machine 'another-machine'" in capsys.readouterr().err
+    assert Path("x.csv").read_text() == other
+
+
+def test_a_killed_run_loses_nothing_that_was_written_and_leaves_no_child(here):
+    command = [sys.executable, "-m", "gradkernels", "run", *QUICK, "--passes", "50", "--out", "x.csv"]
+    parent = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    path = here / "x.csv"
+    deadline = time.monotonic() + 60
+    while (not path.exists() or path.read_bytes().count(b"\n") < 4) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    parent.send_signal(signal.SIGKILL)
+    parent.wait()
+    harness.mend(path)
+    assert len(read(path)) >= 3
+    until = time.monotonic() + 10
+    while (left := children_in(here)) and time.monotonic() < until:
+        time.sleep(0.05)
+    assert not left
+
+
+def children_in(folder):
+    """Measuring processes whose working folder is `folder`."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            if (
+                os.readlink(process / "cwd") == str(folder)
+                and b"gradkernels.bench.worker" in (process / "cmdline").read_bytes()
+            ):
+                found.append(process.name)
+        except OSError:
+            continue
+    return found
+
+
+def test_a_plan_travels_as_json():
+    plan = Plan("linear", ("numpy.broadcast+.norms",), (10, 100), features=3, dtype="float32")
+    assert Plan.loads(plan.dumps()) == plan
+    assert [(case.n, case.features, case.quantity.name) for case in plan.cases] == [(10, 3, "norms"), (100, 3, "norms")]
+
+
+def test_a_problem_of_ones_own_is_found_by_module_and_factory(here):
+    Path("mine.py").write_text("import gradkernels as gk\ndef make():\n    return gk.LinearRegression(False)\n")
+    assert main(["run", "--problem", "mine:make", *QUICK, "--passes", "1", "--out", "x.csv"]) == 0
+    assert {row.problem for row in read("x.csv")} == {"linear(fit_intercept=False)"}
+
+
+def test_fastest_prints_every_format_and_saves(here, capsys, monkeypatch):
+    monkeypatch.setenv("GRADKERNELS_WISDOM", str(here / "wisdom.json"))
+    assert main(["run", "--kernel", "numpy.*", *QUICK[2:], "--passes", "2", "--out", "x.csv"]) == 0
+    capsys.readouterr()
+    assert main(["fastest", "x.csv", "--quantity", "gradient", "--format", "markdown"]) == 0
+    assert "| n | winner | time |" in capsys.readouterr().out
+    assert main(["fastest", "x.csv", "--format", "csv"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("problem,quantity,features")
+    assert sum(",1,numpy." in line for line in lines) >= 4
+    assert main(["fastest", "x.csv", "--save"]) == 0
+    assert "saved as this machine's choice" in capsys.readouterr().err
+    assert main(["fastest"]) == 0
+    captured = capsys.readouterr()
+    assert "numpy.matmul" in captured.out
+    assert "from this machine's saved wisdom" in captured.err
+
+
+BAD = {
+    "sizes": (["run", "--sizes", "many"], "'many' is not a number"),
+    "kernel": (["run", "--kernel", "numpy.brodcast"], "did you mean numpy.broadcast"),
+    "problem": (["run", "--problem", "liner"], "did you mean linear"),
+    "factory": (["run", "--problem", "nowhere:make"], "No module named 'nowhere'"),
+    "quantity": (["run", "--quantity", "norm"], "did you mean norms"),
+    "dtype": (["run", "--dtype", "float16"], "there is no dtype 'float16'"),
+    "layout": (["run", "--layout", "Z"], "there is no layout 'Z'"),
+    "device": (["run", "--device", "tpu"], "there is no device 'tpu'"),
+    "threads": (["run", "--threads", "0"], "threads is 0; it must be"),
+    "features": (["run", "--features", "0"], "features is 0"),
+    "passes": (["run", "--passes", "0"], "--passes 0"),
+    "budget": (["run", "--budget", "soon"], "--budget 'soon'"),
+    "missing data": (["run", "--data", "nowhere.csv", "--target", "y"], "nowhere.csv"),
+    "target alone": (["run", "--target", "y"], "--target was given without --data"),
+    "beyond the data": (["run", "--data", "diabetes", "--sizes", "1000"], "--resample"),
+    "features of data": (["run", "--data", "diabetes", "--features", "3"], "leave --features out"),
+    "folder": (["run", "--out", "."], "is a folder"),
+    "resume what": (["run", "--resume"], "--resume needs the file"),
+    "both": (["run", "--resume", "--force", "--out", "x.csv"], "both given"),
+    "no such option": (["run", "--colour"], "No such option"),
+    "no such command": (["rum"], "No such command"),
+    "fastest nothing": (["fastest", "--save"], "--save needs a results file"),
+    "fastest missing": (["fastest", "nowhere.csv"], "nowhere.csv"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_input_is_one_sentence_code_2_and_nothing_written(name, here, capsys):
+    arguments, says = BAD[name]
+    assert main(arguments) == 2
+    error = capsys.readouterr().err
+    assert says in error
+    assert error.startswith("gradkernels: ")
+    assert error.count("\n") == 1
+    assert not list(here.iterdir())
+
+
+def test_an_existing_file_is_kept_unless_it_may_be_replaced(here, capsys):
+    Path("x.csv").write_text("precious")
+    assert main(["run", *QUICK, "--out", "x.csv"]) == 2
+    assert "x.csv is there already" in capsys.readouterr().err
+    assert main(["run", *QUICK, "--out", "x.csv", "--resume"]) == 2
+    assert "line 1" in capsys.readouterr().err
+    assert Path("x.csv").read_text() == "precious"
+    assert main(["run", *QUICK, "--passes", "1", "--out", "x.csv", "--force"]) == 0
+    assert len(read("x.csv")) == 8
+
+
+def test_a_malformed_results_file_names_line_and_column(here, capsys):
+    assert main(["run", *QUICK, "--passes", "1", "--out", "x.csv"]) == 0
+    lines = Path("x.csv").read_text().splitlines(keepends=True)
+    lines[2] = lines[2].replace(",10,", ",ten,", 1)
+    Path("x.csv").write_text("".join(lines))
+    capsys.readouterr()
+    assert main(["fastest", "x.csv"]) == 2
+    assert capsys.readouterr().err == "gradkernels: x.csv, line 3, column n: 'ten' is not a number\n"
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_a_folder_that_cannot_be_written_is_refused_before_anything_is_measured(here, capsys):
+    (here / "locked").mkdir(mode=0o500)
+    assert main(["run", *QUICK, "--out", "locked/x.csv"]) == 2
+    assert "cannot be written to" in capsys.readouterr().err
+
+
+def test_a_file_in_the_place_of_a_folder_is_refused(here, capsys):
+    Path("x").write_text("a file")
+    assert main(["run", *QUICK, "--out", "x/y.csv"]) == 2
+    assert capsys.readouterr().err.startswith("gradkernels: ")

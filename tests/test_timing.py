@@ -1,0 +1,102 @@
+"""Slices, warm-up, orders, inputs and peaks: the parts of a pass."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+import pytest
+
+from gradkernels.bench import timing
+from gradkernels.bench.inputs import LINE_BYTES, SharedInputs
+from gradkernels.bench.peak import peak_bytes
+from gradkernels.bench.timing import Entrant, orders, race, warm_up
+from gradkernels.bench.worker import predicted
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """A clock that only moves when a call says so."""
+    now = [0]
+    monkeypatch.setattr(timing, "perf_counter_ns", lambda: now[0])
+    return now
+
+
+def taking(clock, nanoseconds):
+    def call():
+        clock[0] += nanoseconds
+
+    return call
+
+
+@pytest.mark.parametrize("entrants", [2, 3, 7])
+def test_every_entrant_has_every_position_equally_often(entrants):
+    source = orders(entrants, np.random.default_rng(0))
+    square = [next(source) for _ in range(entrants)]
+    assert all(sorted(order) == list(range(entrants)) for order in square)
+    assert Counter((name, place) for order in square for place, name in enumerate(order)) == {
+        (name, place): 1 for name in range(entrants) for place in range(entrants)
+    }
+
+
+def test_two_entrants_alternate_as_abba_or_baab():
+    source = orders(2, np.random.default_rng(1))
+    pairs = [[next(source), next(source)] for _ in range(20)]
+    assert all(first == second[::-1] for first, second in pairs)
+    assert len({tuple(first) for first, _ in pairs}) == 2
+
+
+def test_warming_up_fits_as_many_calls_as_take_100_microseconds(clock):
+    entrant = Entrant("a", taking(clock, 2000))
+    warm_up(entrant, 1.0)
+    assert (entrant.iterations, entrant.note) == (50, "")
+
+
+def test_a_call_longer_than_a_slice_is_a_slice_of_one(clock):
+    entrant = Entrant("a", taking(clock, 5_000_000))
+    warm_up(entrant, 1.0)
+    assert entrant.iterations == 1
+
+
+def test_a_kernel_that_never_settles_is_said_to_be_unsteady(clock):
+    times = iter(range(10**6, 10**9, 10**6))
+    entrant = Entrant("a", lambda: clock.__setitem__(0, clock[0] + next(times)))
+    warm_up(entrant, 10.0)
+    assert entrant.note == "not steady within 5% after warm-up"
+
+
+def test_slices_are_seconds_per_call_and_a_slow_kernel_gets_fewer_but_at_least_three(clock):
+    quick, slow = Entrant("quick", taking(clock, 1000), iterations=100), Entrant("slow", taking(clock, 10**8))
+    race([quick, slow], 0.1, lambda: None, np.random.default_rng(0))
+    assert quick.slices[0] == pytest.approx(1e-6)
+    assert slow.slices == pytest.approx([0.1] * 3)
+    assert len(quick.slices) >= 3
+
+
+def test_inputs_move_to_another_cache_line_stay_equal_and_cannot_be_written():
+    given = (np.arange(2.0), np.arange(6.0).reshape(3, 2, order="F"), np.arange(3.0))
+    shared = SharedInputs(given, ["numpy", "torch"], "cpu", np.random.default_rng(0))
+    places = set()
+    for _ in range(20):
+        shared.renew()
+        for array, original in zip(shared.arrays["numpy"], given, strict=True):
+            np.testing.assert_array_equal(array, original)
+            assert not array.flags.writeable
+            assert array.ctypes.data % LINE_BYTES == 0
+        assert shared.arrays["numpy"][1].flags.f_contiguous
+        assert shared.arrays["torch"][2].data_ptr() == shared.arrays["numpy"][2].ctypes.data
+        places.add(shared.arrays["numpy"][0].ctypes.data % 4096)
+    assert len(places) > 5
+
+
+def test_the_peak_of_a_call_is_what_it_must_allocate():
+    size = 64 * 2**20
+    assert peak_bytes(lambda: np.ones(size // 8)) == pytest.approx(size, rel=0.1)
+
+
+def test_a_loop_is_predicted_in_proportion_and_others_with_a_fixed_cost():
+    assert predicted([], 1000, loops=False) == 0.0
+    assert predicted([(10, 1e-3)], 1000, loops=True) == pytest.approx(0.1)
+    assert predicted([(10, 1e-3)], 1000, loops=False) == 1e-3
+    # 1 ms fixed and 10 us per sample.
+    assert predicted([(10, 1.1e-3), (100, 2e-3)], 1000, loops=False) == pytest.approx(11e-3)
