@@ -123,5 +123,7 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> str:
     """The sentence for a name that is not known: near names first, else all of them."""
     known = list(known)
     near = difflib.get_close_matches(str(name), known, n=3, cutoff=0.5)
-    hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(known)}"
+    hint = f"known: {', '.join(known)}" if known else "there are none"
+    if near:
+        hint = f"did you mean {' or '.join(near)}?"
     return f"there is no {kind} {name!r}; {hint}"

@@ -127,5 +127,5 @@ def _some(names: Sequence[str], last: str, most: int = 20) -> str:
 
 
 def _short(value: object) -> str:
-    text = repr(value)
+    text = " ".join(repr(value).split())
     return text if len(text) <= 40 else f"{text[:37]}..."

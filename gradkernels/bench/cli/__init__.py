@@ -18,7 +18,7 @@ def main(arguments: list[str] | None = None) -> int:
     # Typer carries a click of its own since 0.17; the parents of its public error are the same in either.
     usage_error = cast("type[typer.BadParameter]", typer.BadParameter.__mro__[2])
     try:
-        code = app(arguments, standalone_mode=False, prog_name="gradkernels")
+        code = app(_or_help(arguments), standalone_mode=False, prog_name="gradkernels")
     except typer.Abort:
         return _complain("stopped", 130)
     except usage_error as error:
@@ -26,6 +26,10 @@ def main(arguments: list[str] | None = None) -> int:
     except (ValueError, OSError) as error:
         return _complain(str(error))
     return code if isinstance(code, int) else 0
+
+
+def _or_help(arguments: list[str] | None) -> list[str]:
+    return (sys.argv[1:] if arguments is None else arguments) or ["--help"]
 
 
 def _complain(sentence: str, code: int = 2) -> int:

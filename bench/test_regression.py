@@ -1,0 +1,44 @@
+"""Every kernel of the registry on the regression problems, proven and timed across sizes.
+
+pytest bench                                              # gradient and per_sample at n = 10, 1000, 100000
+pytest bench --gradkernels-sizes=10:1e6 -k torch.vmap     # one way, six sizes
+pytest bench --gradkernels-quantities=all --gradkernels-csv=results/mine.csv
+"""
+
+from itertools import product
+
+import pytest
+
+import gradkernels as gk
+from gradkernels.problems import REGRESSIONS
+
+
+def pytest_generate_tests(metafunc):
+    axes = ("problems", "sizes", "features", "dtypes", "quantities")
+    points = list(product(*(metafunc.config.getoption(f"gradkernels_{axis}") for axis in axes)))
+    # All kernels of a point one after the other: they share its inputs and its reference.
+    ways = [(key, *point) for point in points for key in keys(problem=point[0], quantity=point[-1])]
+    names = "key", "problem", "n", "features", "dtype", "quantity"
+    metafunc.parametrize(names, ways, ids=[label(way, points) for way in ways])
+
+
+def keys(problem, quantity):
+    for kernel in gk.kernels(REGRESSIONS[problem](), quantity):
+        yield kernel.key
+        if kernel.out:
+            yield f"{kernel.key}@out"
+
+
+def label(way, points):
+    """The kernel's key and n, and of the other coordinates those that differ between the tests."""
+    key, problem, n, features, dtype, _ = way
+    told = (problem, f"d={features}", dtype)
+    differ = [len({point[axis] for point in points}) > 1 for axis in (0, 2, 3)]
+    return "-".join((key, f"n={n}", *(text for text, shown in zip(told, differ, strict=True) if shown)))
+
+
+# Rounds of at least 100 microseconds, and no garbage collection within them.
+@pytest.mark.benchmark(min_time=1e-4, disable_gc=True)
+def test_kernel(gradkernels_benchmark, key, problem, n, features, dtype, quantity):
+    case = gk.Case(REGRESSIONS[problem](), quantity, n, dtype, features=features)
+    gradkernels_benchmark(key.removesuffix("@out"), case, out=key.endswith("@out"))

@@ -1,0 +1,88 @@
+"""Kernels x quantities x problems: what there is, how it comes about, and the reason for every hole."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from gradkernels.case import Case
+from gradkernels.kernel import Kernel
+from gradkernels.problems import Problem
+from gradkernels.registry import kernels
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One way, one quantity, one problem.
+
+    Attributes:
+        problem: Name of the problem.
+        way: Library and name, without the `+` of what is composed: `numpy.broadcast`.
+        quantity: Name of the quantity.
+        kernel: Key of the kernel; empty where there is none.
+        how: `by hand`, `composed` (per-sample gradients, then the definition), or empty where there is none.
+        out: Whether it writes straight into `out=`.
+        settings: Its settings as they stand, `chunk=16384`.
+        reason: Why it cannot be used here; empty where it can.
+    """
+
+    problem: str
+    way: str
+    quantity: str
+    kernel: str = ""
+    how: str = ""
+    out: bool = False
+    settings: str = ""
+    reason: str = ""
+
+
+def catalogue(
+    chosen: Iterable[Kernel], problems: Sequence[Problem], quantities: Sequence[str], dtype: str, device: str
+) -> list[Entry]:
+    """Entries of the ways of `chosen`, by problem, then library: each chosen kernel, and each hole in its way."""
+    members: dict[str, dict[str, Kernel]] = {}
+    for kernel in chosen:
+        members.setdefault(way(kernel), {})[kernel.quantity.name] = kernel
+    return [
+        _entry(problem, kernel, dtype, device) if kernel else _hole(problem, name, quantity)
+        for problem in problems
+        for name, own in sorted(members.items(), key=lambda item: _order(*item))
+        for quantity in quantities
+        if (kernel := own.get(quantity)) or quantity not in _all_of(name)
+    ]
+
+
+def way(kernel: Kernel) -> str:
+    """The way of a kernel without the mark of what is composed."""
+    return kernel.way.replace("+[", "[").removesuffix("+")
+
+
+def _order(name: str, own: dict[str, Kernel]) -> tuple[int, str]:
+    return next(iter(own.values())).backend.preference, name
+
+
+def _all_of(name: str) -> list[str]:
+    """The quantities that a way computes at all."""
+    plain = name.partition("[")[0]
+    return [kernel.quantity.name for kernel in kernels() if way(kernel) == plain]
+
+
+def _hole(problem: Problem, name: str, quantity: str) -> Entry:
+    says = f"{name} computes {' and '.join(_all_of(name))} only; without per-sample gradients nothing else follows"
+    return Entry(problem.name, name, quantity, reason=says)
+
+
+def _entry(problem: Problem, kernel: Kernel, dtype: str, device: str) -> Entry:
+    reasons = kernel.unsupported(Case(problem, kernel.quantity, 1, dtype, device))
+    settings = dict(kernel.options) | dict(kernel.set_options)
+    return Entry(
+        problem.name,
+        way(kernel),
+        kernel.quantity.name,
+        kernel.key,
+        "composed" if kernel.composed else "by hand",
+        kernel.out,
+        ",".join(f"{option}={value}" for option, value in settings.items()),
+        # The same sentence for every quantity of a way is one reason.
+        "; ".join(reasons).replace(kernel.key, way(kernel)),
+    )

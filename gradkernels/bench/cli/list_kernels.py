@@ -1,0 +1,66 @@
+"""`gradkernels list`: kernels x quantities x problems, and the reason for every hole."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from gradkernels.bench import catalogue_tables, parse
+from gradkernels.bench.catalogue import Entry, catalogue
+from gradkernels.bench.cli import options
+from gradkernels.bench.formats import Format
+from gradkernels.bench.plan import problem_from
+from gradkernels.problems import REGRESSIONS, Problem
+from gradkernels.quantity import QUANTITIES
+
+
+def list_kernels(
+    problem: Annotated[
+        str,
+        typer.Option(help="Names separated by commas, or all; package.module:factory for a Problem of your own."),
+    ] = "all",
+    quantity: options.Quantity = "all",
+    kernel: options.Kernels = None,
+    dtype: Annotated[str, typer.Option(help="Can they do it in float64 or float32?")] = "float64",
+    device: Annotated[str, typer.Option(help="Can they do it on cpu or cuda?")] = "cpu",
+    format: Annotated[Format, typer.Option(help="csv and json have a row for every way and quantity.")] = Format.table,
+) -> None:
+    """Show every kernel, its settings, and why some cannot be used here."""
+    options.import_from_here()
+    # A switch of this process, as `run` sets it for the processes that measure.
+    os.environ.setdefault("JAX_ENABLE_X64", "1")
+    quantities = parse.chosen_quantities(quantity)
+    problems = _problems(problem)
+    # From all quantities, so that a way without the one asked for shows as a hole.
+    chosen = parse.chosen_kernels(kernel or [], QUANTITIES)
+    entries = catalogue(chosen, problems, quantities, dtype, device)
+    if format is Format.table:
+        _show(entries)
+        return
+    writer = {
+        "markdown": catalogue_tables.markdown,
+        "csv": catalogue_tables.as_csv,
+        "json": catalogue_tables.as_json,
+    }
+    sys.stdout.write(writer[format.value](entries))
+
+
+def _problems(text: str) -> list[Problem]:
+    names = list(REGRESSIONS) if text == "all" else parse.names(text)
+    if not names:
+        raise ValueError(f"--problem {text!r} names none; known: all, {', '.join(REGRESSIONS)}, package.module:factory")
+    return [problem_from(name) for name in names]
+
+
+def _show(entries: Sequence[Entry]) -> None:
+    console = Console(width=None if sys.stdout.isatty() else 200)
+    numbers = catalogue_tables.reasons(entries)
+    for name, own in catalogue_tables.by_problem(entries):
+        console.print(catalogue_tables.terminal(name, own, numbers))
+    for note in catalogue_tables.notes(numbers):
+        console.print(note, markup=False, highlight=False)

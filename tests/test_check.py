@@ -1,0 +1,285 @@
+"""The checker itself: it rejects every mutant, and no honest kernel."""
+
+from dataclasses import replace
+from itertools import product
+
+import numpy as np
+import pytest
+from mutants import MUTANTS, changed, instead
+
+import gradkernels as gk
+from gradkernels.agreement import compare
+from gradkernels.check import prove
+from gradkernels.quantity import QUANTITIES
+from gradkernels.reference import Reference
+
+P = gk.LinearRegression()
+DTYPES = ("float64", "float32")
+HONEST = {
+    "gradient": "numpy.matmul.gradient",
+    "per_sample": "numpy.broadcast.per_sample",
+    "norms": "numpy.broadcast+.norms",
+    "moments": "numpy.broadcast+.moments",
+    "clipped_sum": "numpy.broadcast+.clipped_sum",
+}
+
+
+def wrapped(kernel, wrap):
+    """The kernel with every compute that it builds wrapped."""
+    return replace(kernel, builder=lambda problem: wrap(kernel.build(problem)))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(
+    ("name", "quantity"), [(name, quantity) for name, mutant in MUTANTS.items() for quantity in mutant.quantities]
+)
+def test_every_mutant_is_rejected_with_where_and_by_how_much(name, quantity, dtype, long):
+    mutant = wrapped(gk.kernel(HONEST[quantity]), MUTANTS[name].wrap)
+    for seed, (n, features, _) in enumerate(product((2, 3, 10, 1000), (1, 3), range(100 if long else 1))):
+        case = gk.Case(P, quantity, n, dtype, seed=seed, features=features)
+        with pytest.raises(gk.Disagreement, match=MUTANTS[name].says) as caught:
+            gk.check(mutant, case)
+        assert str(caught.value).startswith(mutant.key)
+
+
+@pytest.mark.parametrize("quantity", QUANTITIES)
+def test_float32_dressed_as_float64_is_rejected(quantity):
+    """What JAX without x64 would do if its arrays were cast afterwards."""
+    dressed = wrapped(gk.kernel(HONEST[quantity]), changed(lambda array, n: array.astype("f4").astype("f8")))
+    for n, seed in product((1, 2, 10, 1000), range(5)):
+        case = gk.Case(P, quantity, n, seed=seed)
+        with pytest.raises(gk.Disagreement, match="off by"):
+            gk.check(dressed, case)
+
+
+@pytest.mark.parametrize("quantity", QUANTITIES)
+@pytest.mark.parametrize("way", ["torch.vmap", "jax.vmap"])
+def test_mutants_of_every_library_are_rejected(quantity, way):
+    kernel = gk.kernel(f"{way}{'' if quantity == 'per_sample' else '+'}.{quantity}")
+    case = gk.Case(P, quantity, 5)
+    gk.check(kernel, case)
+    for wrap in (changed(lambda array, n: array * 1.01), changed(lambda array, n: 0 * array)):
+        with pytest.raises(gk.Disagreement, match="off by"):
+            gk.check(replace(wrapped(kernel, wrap), out=False), case)
+
+
+def near(n, d, seed, offset=0.0):
+    """Targets at the prediction, give or take `offset` standard normals."""
+    theta, x, y = P.draw(n, seed, d)
+    return theta, x, P.eta(theta, x, y) + offset * np.random.default_rng(seed).standard_normal(n)
+
+
+def drawn(change):
+    return lambda n, d, seed: change(*P.draw(n, seed, d))
+
+
+HARD = {
+    "as drawn": drawn(lambda theta, x, y: (theta, x, y)),
+    "x around 1e6": drawn(lambda theta, x, y: (theta, x + 1e6, y)),
+    "x of size 1e6": drawn(lambda theta, x, y: (theta, 1e6 * x, y)),
+    "x of size 1e-6": drawn(lambda theta, x, y: (theta, 1e-6 * x, y)),
+    "features of sizes 1e-8 to 1e8": drawn(lambda theta, x, y: (theta, x * np.logspace(-8, 8, x[:1].size), y)),
+    "a constant feature": drawn(lambda theta, x, y: (theta, np.full_like(x, 0.1), y)),
+    "features of zero": drawn(lambda theta, x, y: (theta, 0 * x, y)),
+    "huge y": drawn(lambda theta, x, y: (theta, x, 1e12 * y)),
+    "y far from zero": drawn(lambda theta, x, y: (theta, x, y + 1e6)),
+    "equal samples": drawn(lambda theta, x, y: (theta, np.full_like(x, 0.1), np.full_like(y, 0.3))),
+    "theta of zero": drawn(lambda theta, x, y: (0 * theta, x, y)),
+    "everything zero": drawn(lambda theta, x, y: (0 * theta, 0 * x, 0 * y)),
+    "residuals of zero": near,
+    "residuals near zero": lambda n, d, seed: near(n, d, seed, 1e-7),
+    "one residual far out": drawn(lambda theta, x, y: (theta, x, np.r_[1e9, y[1:]])),
+}
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("data", HARD)
+def test_no_honest_kernel_is_rejected(data, dtype, long):
+    kernels = [kernel for kernel in gk.kernels(P) if long or (kernel.backend.name != "jax" and not kernel.loops)]
+    for n, features, seed in product((1, 2, 30, 1000), (1, 3), range(30 if long else 1)):
+        case = gk.Case(P, "norms", n, dtype, seed=seed, features=features)
+        inputs = case.cast(HARD[data](n, features, seed))
+        reference = Reference(P, *inputs)
+        for kernel in kernels:
+            prove(kernel, kernel.build(P), replace(case, quantity=kernel.quantity), inputs, reference)
+
+
+def test_the_message_says_which_entry_and_by_how_much():
+    theta, x, y = np.array([1.0, 2.0]), np.array([0, 0.75, -0.75]), np.array([0, 4.5, 0.5])
+    rows = np.array([(2.0, 0), (-4, -3.25), (-2, 1.5)])  # the true entry (1, 1) is -3
+    wrong = wrapped(replace(gk.kernel("numpy.broadcast.per_sample"), out=False), instead(lambda result: rows))
+    with pytest.raises(gk.Disagreement) as caught:
+        gk.check(wrong, gk.Case(P, "per_sample", 3), (theta, x, y))
+    # |slope| 4 + 2 (|1| + |2 * 0.75| + |4.5|) = 18, times 0.75: the scale is 13.5, and 0.25 of it 0.0185.
+    assert "on linear, n=3, float64: entry (1, 1) is -3.25, expected -3.0, off by 0.019 of its scale" in str(
+        caught.value
+    )
+
+
+@pytest.mark.parametrize("scale", [np.nan, np.inf])
+def test_a_scale_that_is_not_finite_allows_nothing(scale):
+    with pytest.raises(gk.Disagreement, match=r"entry \(1,\) is 2.5, expected 2.0, off by inf"):
+        compare(np.array([1, 2.5]), np.array([1.0, 2.0]), np.array([scale, scale]), 1e-9, "here")
+
+
+def test_an_error_just_within_the_tolerance_is_returned():
+    assert compare(np.array([2.5]), np.array([2.0]), np.array([5.0]), 0.1, "here") == 0.1
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+@pytest.mark.parametrize("quantity", ["per_sample", "norms"])
+@pytest.mark.parametrize(
+    "wrap",
+    [changed(lambda array, n: np.nan_to_num(array)), changed(lambda array, n: array + array.sum() * 0)],
+    ids=["hidden", "spread to all"],
+)
+def test_what_is_not_finite_may_be_neither_hidden_nor_spread(wrap, quantity, bad):
+    case = gk.Case(P, quantity, 5)
+    theta, x, y = case.draw()
+    y[2] = bad
+    gk.check(HONEST[quantity], case, (theta, x, y))
+    with pytest.raises(gk.Disagreement, match="one of them not finite"):
+        gk.check(wrapped(gk.kernel(HONEST[quantity]), wrap), case, (theta, x, y))
+
+
+@pytest.mark.parametrize("quantity", QUANTITIES)
+@pytest.mark.parametrize("where", ["x", "y"])
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_data_that_is_not_finite_is_compared_without_a_warning(quantity, where, bad):
+    case = gk.Case(P, quantity, 5, features=2)
+    theta, x, y = case.draw()
+    (x if where == "x" else y)[3] = bad
+    gk.check(HONEST[quantity], case, (theta, x, y))
+
+
+def test_an_input_is_no_result():
+    kernel = wrapped(gk.kernel(HONEST["norms"]), lambda compute: lambda theta, x, y: y)
+    with pytest.raises(gk.Disagreement, match="returned memory of one of its inputs"):
+        gk.check(kernel, gk.Case(P, "norms", 5))
+
+
+def test_a_view_of_an_input_is_no_result_in_torch():
+    kernel = wrapped(gk.kernel("torch.vmap+.norms"), lambda compute: lambda theta, x, y: y[:].view(-1))
+    with pytest.raises(gk.Disagreement, match="returned memory of one of its inputs"):
+        gk.check(kernel, gk.Case(P, "norms", 5))
+
+
+@pytest.mark.parametrize(("way", "says"), [("numpy.broadcast", "a Tensor, not an array of numpy"),
+                                           ("torch.vmap", "a ndarray, not an array of torch")])  # fmt: skip
+def test_a_result_of_another_library_is_rejected(way, says):
+    kernel = gk.kernel(f"{way}.per_sample")
+    other = gk.kernel("torch.vmap.per_sample" if way.startswith("numpy") else "numpy.broadcast.per_sample").backend
+    foreign = instead(lambda rows: other.put(np.asarray(kernel.backend.get(rows))))
+    with pytest.raises(gk.Disagreement, match=says):
+        gk.check(wrapped(kernel, foreign), gk.Case(P, "per_sample", 5))
+
+
+def test_a_result_on_another_device_is_rejected():
+    kernel = wrapped(gk.kernel("torch.vmap.per_sample"), instead(lambda rows: rows.to("meta")))
+    with pytest.raises(gk.Disagreement, match="returned an array on meta, not on cpu"):
+        gk.check(kernel, gk.Case(P, "per_sample", 5))
+
+
+@pytest.mark.parametrize("layout", ["C", "F"])
+def test_the_memory_order_of_the_case_reaches_the_kernel(layout):
+    seen = []
+
+    def spy(compute):
+        def spied(theta, x, y, out=None):
+            seen.append("C" if x.flags.c_contiguous else "F")
+            return compute(theta, x, y, out)
+
+        return spied
+
+    gk.check(wrapped(gk.kernel(HONEST["per_sample"]), spy), gk.Case(P, "per_sample", 5, layout=layout, features=3))
+    assert set(seen) == {layout}
+
+
+class OneRowDoubled(Reference):
+    """A reference with a mistake in its rows, and in nothing that is not computed from them."""
+
+    @property
+    def rows(self):
+        rows = super().rows.copy()
+        rows[1] *= 2
+        return rows
+
+
+class GradientTwice(Reference):
+    @property
+    def gradient(self):
+        return 2 * super().gradient
+
+
+class NormsWithoutIntercept(Reference):
+    @property
+    def norms(self):
+        return np.abs(self.rows[:, 1])
+
+
+class VarianceOverLess(Reference):
+    def _moments(self):
+        value, scale = super()._moments()
+        return value._replace(variance=value.variance * 1.25), scale
+
+
+@pytest.mark.parametrize(
+    ("quantity", "mistaken", "says"),
+    [
+        ("per_sample", OneRowDoubled, "mean of rows = gradient"),
+        ("gradient", GradientTwice, "gradient = mean of rows"),
+        ("per_sample", NormsWithoutIntercept, "norms of rows = norms"),
+        ("norms", NormsWithoutIntercept, r"mean squared norm = sum of variance \+ mean\^2"),
+        ("moments", VarianceOverLess, r"variance \+ mean\^2 = mean of squared rows"),
+    ],
+)
+def test_a_mistake_that_kernel_and_reference_share_breaks_an_identity(quantity, mistaken, says):
+    case = gk.Case(P, quantity, 5)
+    reference = mistaken(P, *case.draw())
+    wrong = reference.expect(quantity).value
+    kernel = wrapped(replace(gk.kernel(HONEST[quantity]), out=False), instead(lambda result: wrong))
+    with np.errstate(all="raise"), pytest.raises(gk.Disagreement, match=says):
+        gk.check(kernel, case, reference=reference)
+
+
+def test_an_honest_kernel_comes_back_with_its_error_and_the_tolerance():
+    proof = gk.check("numpy.matmul.gradient", gk.Case(P, "gradient", 60))
+    assert 0 < proof.error < proof.tolerance
+    # 8 sqrt(m) u with u = 2^-53; 60 samples, 2 parameters and 4 steps of one row.
+    assert proof.tolerance == pytest.approx(8 * 66**0.5 * 2**-53)
+
+
+def test_a_case_that_the_kernel_cannot_do_is_refused_with_every_reason():
+    says = "numpy computes on cpu here, not on cuda; numpy.matmul.gradient computes gradient, not norms"
+    with pytest.raises(ValueError, match=says):
+        gk.check("numpy.matmul.gradient", gk.Case(P, "norms", 5, device="cuda"))
+
+
+@pytest.mark.parametrize(
+    ("n", "features", "dtype", "says"),
+    [
+        (6, 1, "float64", "the inputs have n=6, features=1, float64, the case n=5, features=1, float64"),
+        (5, 2, "float64", "the inputs have n=5, features=2, float64, the case"),
+        (5, 1, "float32", "the inputs have n=5, features=1, float32, the case"),
+    ],
+)
+def test_inputs_of_another_case_are_refused(n, features, dtype, says):
+    other = gk.Case(P, "gradient", n, dtype, features=features).draw()
+    with pytest.raises(ValueError, match=says):
+        gk.check("numpy.matmul.gradient", gk.Case(P, "gradient", 5), other)
+
+
+def test_inputs_whose_shapes_do_not_fit_are_refused():
+    with pytest.raises(ValueError, match=r"theta \(3,\), x \(5,\), y \(5,\): theta must be \(2,\) for 1 features"):
+        gk.check("numpy.matmul.gradient", gk.Case(P, "gradient", 5), (np.ones(3), np.ones(5), np.ones(5)))
+
+
+def test_the_inputs_of_the_caller_stay_as_they_are():
+    inputs = gk.Case(P, "per_sample", 5).draw()
+    before = [array.copy() for array in inputs]
+    with pytest.raises(gk.Disagreement):
+        gk.check(
+            wrapped(gk.kernel(HONEST["per_sample"]), MUTANTS["writes to x"].wrap), gk.Case(P, "per_sample", 5), inputs
+        )
+    for array, kept in zip(inputs, before, strict=True):
+        np.testing.assert_array_equal(array, kept)

@@ -1,0 +1,225 @@
+"""The command `compare`: what it prints and which exit code it ends with."""
+
+import csv
+import io
+import json
+from dataclasses import replace
+
+import pytest
+import typer
+from measured import KERNEL, NOISY, STEADY, passes, refused, scaled
+
+from gradkernels.bench.cli.compare import compare, fraction
+from gradkernels.record import HEADER, append
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+app.command()(compare)
+
+
+@pytest.fixture
+def written(tmp_path, monkeypatch):
+    """A function that writes rows to a file in the working folder and returns its name."""
+    monkeypatch.chdir(tmp_path)
+
+    def write(name, records):
+        (tmp_path / name).write_text(HEADER)
+        append(tmp_path / name, records)
+        return name
+
+    return write
+
+
+@pytest.fixture
+def slower(written):
+    """Two files, the second 10% slower at n = 100 and no different at n = 10."""
+    controls = passes(STEADY, kernel="control") + passes(STEADY, kernel="control", n=10)
+    before = passes(scaled(STEADY, 2e-5)) + passes(scaled(STEADY, 3e-6), n=10) + controls
+    after = passes(scaled(STEADY, 2.2e-5)) + passes(scaled(STEADY, 3e-6), n=10) + controls
+    later = {"run": "run-b", "started": "2026-03-02T12:00:00+00:00", "commit": "fedcba987654"}
+    return written("A.csv", before), written("B.csv", [replace(row, **later) for row in after])
+
+
+def run(*arguments):
+    return app(list(arguments), standalone_mode=False)
+
+
+def test_table(slower, capsys):
+    assert run(*slower) == 0
+    printed = capsys.readouterr().out.splitlines()
+    assert printed == [line.rstrip() for line in printed]
+    lines = [line.split() for line in printed]
+    assert ["kernel", "n", "before", "after", "ratio", "[low,", "high]", "verdict", "detects", "needs"] in lines
+    (ten,) = (line for line in lines if line[:2] == [KERNEL, "10"])
+    (hundred,) = (line for line in lines if line[:2] == [KERNEL, "100"])
+    assert ten[2:7] == ["3", "us", "3", "us", "1.000"]
+    assert ten[-1] == "same"
+    assert hundred[2:7] == ["20", "us", "22", "us", "1.100"]
+    assert hundred[-1] == "slower"
+
+
+def test_summary(slower, capsys):
+    run(*slower)
+    printed = capsys.readouterr().out
+    assert "before: A.csv, 8 passes in 1 run from 2026-03-01T12:00:00+00:00, commit 0123456789ab\n" in printed
+    assert "after: B.csv, 8 passes in 1 run from 2026-03-02T12:00:00+00:00, commit fedcba987654\n" in printed
+    assert "2 of 2 ratios are of times divided by the control kernel of their own pass\n" in printed
+    assert "measured at different times: a slowdown is found with 95% probability from " in printed
+    assert "1 of 1 changes hold for all 2 rows at once (Holm)\n" in printed
+    assert "geometric mean of after / before: 1.049 [" in printed
+    assert printed.endswith("1 slower, 0 faster, 1 same, 0 undecided (a change counts beyond 1.0%)\n")
+
+
+@pytest.mark.parametrize(("factor", "holds"), [(1.04, 0), (1.1, 1)])
+def test_a_change_may_not_hold_among_many_rows(written, capsys, factor, holds):
+    others = [row for i in range(9) for row in passes(STEADY, kernel=f"numpy.k{i}.norms")]
+    files = written("A.csv", others + passes(STEADY)), written("B.csv", others + passes(scaled(STEADY, factor)))
+    run(*files)
+    printed = capsys.readouterr().out
+    assert f"{holds} of 1 changes hold for all 10 rows at once (Holm)\n" in printed
+    assert "1 slower, 0 faster, 9 same, 0 undecided" in printed
+
+
+def test_a_file_against_itself_is_not_called_measured_at_different_times(slower, capsys):
+    assert run(slower[0], slower[0], "--fail-slower", "0%") == 0
+    assert "different times" not in capsys.readouterr().out
+
+
+def test_undecided_says_what_could_be_found_and_how_many_passes_it_takes(written, capsys):
+    files = written("A.csv", passes(NOISY)), written("B.csv", passes(scaled(NOISY, 1.1), run="run-b"))
+    assert run(*files) == 0
+    row = next(line.split() for line in capsys.readouterr().out.splitlines() if KERNEL in line)
+    assert row[-3] == "undecided"
+    assert row[-2].endswith("%")
+    assert row[-1].isdecimal()
+
+
+@pytest.mark.parametrize(
+    ("options", "code"),
+    [
+        ([], 0),
+        (["--fail-slower", "5%"], 1),
+        (["--fail-slower", "0.05"], 1),
+        (["--fail-slower", "10%"], 0),
+        (["--fail-slower", "5%", "--delta", "20%"], 0),
+        (["--fail-slower", "5%", "--kernel", "numpy.*"], 1),
+        (["--fail-slower", "5%", "--quantity", "norms", "--format", "csv"], 1),
+    ],
+)
+def test_exit_code(slower, options, code):
+    assert run(*slower, *options) == code
+
+
+@pytest.mark.parametrize(("status", "code"), [("wrong", 1), ("failed", 1), ("unsupported", 0), ("timeout", 0)])
+def test_a_failed_proof_sets_the_exit_code_whatever_the_speed(written, capsys, status, code):
+    files = written("A.csv", passes(STEADY)), written("B.csv", refused(status, run="run-b"))
+    assert run(*files) == code
+    assert f"{KERNEL} at n = 100 was ok, is {status}: it is {status}\n" in capsys.readouterr().out
+
+
+def test_a_kernel_that_no_longer_ends_in_time_fails_as_slower(written, capsys):
+    files = written("A.csv", passes(STEADY)), written("B.csv", refused("timeout", run="run-b"))
+    assert run(*files, "--fail-slower", "50%") == 1
+    assert "TOO SLOW: " in capsys.readouterr().out
+
+
+def test_csv_has_standard_output_to_itself(slower, capsys):
+    run(*slower, "--format", "csv")
+    streams = capsys.readouterr()
+    small, large = csv.DictReader(io.StringIO(streams.out))
+    assert (small["n"], small["verdict"], large["n"], large["verdict"]) == ("10", "same", "100", "slower")
+    assert float(large["ratio"]) == pytest.approx(1.1)
+    assert (large["machine"], large["normalised"], large["passes_needed"]) == ("desk", "True", "")
+    assert "geometric mean" in streams.err
+
+
+def test_json_has_standard_output_to_itself(slower, capsys):
+    run(*slower, "--format", "json")
+    whole = json.loads(capsys.readouterr().out)
+    assert whole["counts"] == {"slower": 1, "faster": 0, "same": 1, "undecided": 0}
+    assert whole["geometric_mean"]["ratio"] == pytest.approx(1.1**0.5)
+    assert [row["verdict"] for row in whole["rows"]] == ["same", "slower"]
+
+
+def test_what_is_not_known_is_null_or_empty(written, capsys):
+    files = written("A.csv", passes([1.0])), written("B.csv", passes([2.0], run="run-b"))
+    run(*files, "--format", "json")
+    (row,) = json.loads(capsys.readouterr().out)["rows"]
+    assert (row["ratio"], row["high"], row["smallest_effect"]) == (pytest.approx(2.0), None, None)
+    run(*files, "--format", "csv")
+    (row,) = csv.DictReader(io.StringIO(capsys.readouterr().out))
+    assert (row["high"], row["smallest_effect"]) == ("", "")
+
+
+def test_markdown(slower, capsys):
+    run(*slower, "--format", "markdown")
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "| kernel | n | before | after | ratio [low, high] | verdict | detects | needs |"
+    assert lines[1] == "| --- | --: | --: | --: | --: | --: | --: | --: |"
+    assert lines[2].startswith(f"| {KERNEL} | 10 | 3 us | 3 us | 1.000 [")
+    assert lines[-1] == "- 1 slower, 0 faster, 1 same, 0 undecided (a change counts beyond 1.0%)"
+
+
+def test_few_passes_detect_nothing(written, capsys):
+    files = written("A.csv", passes(STEADY[:5])), written("B.csv", passes(STEADY[:5], run="run-b"))
+    run(*files)
+    printed = capsys.readouterr().out
+    assert next(line.split() for line in printed.splitlines() if KERNEL in line)[-3:] == ["undecided", "nothing", "6"]
+    assert "1 of 1 rows have fewer than 6 passes on a side and stay undecided\n" in printed
+    assert "different times" not in printed
+
+
+def test_settings_in_brackets_are_printed(written, capsys):
+    records = passes(STEADY, kernel="torch.vmap[chunk=5].norms")
+    run(written("A.csv", records), "A.csv")
+    assert "torch.vmap[chunk=5].norms" in capsys.readouterr().out
+
+
+def test_coordinates_are_printed_where_they_tell_rows_apart(written, capsys):
+    both = passes(STEADY) + passes(STEADY, dtype="float32")
+    run(written("A.csv", both), written("B.csv", both + passes(STEADY, dtype="float32", n=7)))
+    printed = capsys.readouterr().out
+    cells = [line.split()[:3] for line in printed.splitlines()]
+    assert ["kernel", "dtype", "n"] in cells
+    assert [KERNEL, "float32", "100"] in cells
+    assert [KERNEL, "float64", "100"] in cells
+    assert f"not in A.csv: {KERNEL} (dtype float32) at n = 7\n" in printed
+
+
+def test_force_is_stamped(written, capsys):
+    files = written("A.csv", passes(STEADY)), written("B.csv", passes(STEADY, machine="lap", run="run-b"))
+    with pytest.raises(ValueError, match=r"B.csv: they differ in machine \(desk against lap\)"):
+        run(*files)
+    assert run(*files, "--force") == 0
+    assert "FORCED: the files differ in machine," in capsys.readouterr().out
+
+
+def test_an_unknown_kernel_or_quantity_is_refused(slower):
+    with pytest.raises(ValueError, match=r"no kernel 'numpi\.loop'; did you mean"):
+        run(*slower, "--kernel", "numpi.loop")
+    with pytest.raises(ValueError, match="no quantity 'moment'"):
+        run(*slower, "--quantity", "moment")
+
+
+@pytest.mark.parametrize(
+    ("text", "value"), [("5%", 0.05), (" 12.5 % ", 0.125), ("0.05", 0.05), ("0", 0), ("250%", 2.5)]
+)
+def test_fraction(text, value):
+    assert fraction(text, "--delta") == pytest.approx(value)
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("5", "--delta 5 could mean 5% or 5 times; write 5% or a fraction below 1"),
+        ("1", "--delta 1 could mean"),
+        ("-1%", "--delta is '-1%'; write a percentage"),
+        ("five", "--delta is 'five'"),
+        ("nan", "--delta is 'nan'"),
+        ("inf%", "--delta is 'inf%'"),
+        ("", "--delta is ''"),
+        ("5%%", "--delta is '5%%'"),
+    ],
+)
+def test_an_ambiguous_or_senseless_fraction_is_refused(text, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        fraction(text, "--delta")

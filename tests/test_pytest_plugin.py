@@ -1,0 +1,365 @@
+"""The pytest plugin in sessions of its own: what it times, what it refuses to time, and what it writes."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from gradkernels import record
+from gradkernels.backend import BACKENDS, Backend
+from gradkernels.bench import pytest_timing  # noqa: F401  pytester forgets what its sessions load, numpy included
+from gradkernels.bench.benchmark_json import read_benchmarks
+from gradkernels.bench.pytest_threads import limited
+
+pytest_plugins = ["pytester"]
+
+ROOT = Path(__file__).parents[1]
+# -W error: the plugin may cause no warning, neither its own nor one of pytest-benchmark's.
+QUICK = ["-Werror", "-rs", "-p", "no:cacheprovider", "-p", "no:hypothesispytest"]
+QUICK += ["--benchmark-min-rounds=2", "--benchmark-max-time=0.001", "--benchmark-warmup=off"]
+JSON = "--benchmark-json=x.json"
+HEAD = """
+from dataclasses import replace
+import numpy as np
+import gradkernels as gk
+KERNEL = gk.kernel("numpy.broadcast.per_sample")
+def case(n=50, **more):
+    return gk.Case(gk.LinearRegression(), "per_sample", n, **more)
+"""
+GOOD = """
+def test_rows(gradkernels_benchmark):
+    gradkernels_benchmark("numpy.broadcast.per_sample", case(features=3))
+"""
+DOUBLED = """
+def doubled(problem):
+    compute = KERNEL.build(problem)
+    return lambda theta, x, y, out=None: 2 * compute(theta, x, y)
+def test_mutant(gradkernels_benchmark):
+    gradkernels_benchmark(replace(KERNEL, name="mutant", builder=doubled), case())
+"""
+FORGETFUL = """
+def remembers(problem):
+    compute, seen = KERNEL.build(problem), {}
+    return lambda theta, x, y: seen.setdefault(len(y), compute(theta, x, y)).copy()
+def test_mutant(gradkernels_benchmark):
+    gradkernels_benchmark(replace(KERNEL, name="mutant", builder=remembers, out=False), case())
+"""
+BROKEN = """
+def broken(problem):
+    raise RuntimeError("no such chip")
+def test_mutant(gradkernels_benchmark):
+    gradkernels_benchmark(replace(KERNEL, name="mutant", builder=broken), case())
+"""
+
+
+@pytest.fixture
+def session(pytester, monkeypatch):
+    """`session(suite, *options)` runs a suite that writes x.csv; gives pytest's result."""
+    monkeypatch.setattr("pytest_benchmark.plugin.get_cpu_info", lambda: {"count": 4})  # takes a second
+
+    def run(suite, *options):
+        pytester.makepyfile(HEAD + suite)
+        return pytester.runpytest(*QUICK, "--gradkernels-csv=x.csv", *options)
+
+    return run
+
+
+def rows():
+    return record.read("x.csv")
+
+
+def timed():
+    return json.loads(Path("x.json").read_text())["benchmarks"]
+
+
+def test_a_proven_kernel_is_timed_and_described(session):
+    session(GOOD, JSON).assert_outcomes(passed=1)
+    (benchmark,) = timed()
+    assert benchmark["group"] == "linear per_sample n=50 features=3"
+    info = benchmark["extra_info"]
+    assert info["kernel"] == "numpy.broadcast.per_sample"
+    assert (info["problem"], info["quantity"], info["backend"]) == ("linear", "per_sample", "numpy")
+    assert (info["n"], info["features"], info["parameters"], info["seed"]) == (50, 3, 4, 0)
+    assert (info["dtype"], info["layout"], info["device"], info["threads"]) == ("float64", "C", "cpu", 1)
+    assert 0 <= info["error"] <= info["tolerance"] < 1e-13
+    assert 0 < info["seconds_first"] < 60
+
+
+def test_the_file_says_what_pytest_benchmark_measured(session):
+    result = session(GOOD, JSON)
+    (row,), (benchmark,) = rows(), timed()
+    stats = benchmark["stats"]
+    assert (row.status, row.pass_, row.kernel, row.n) == ("ok", 1, "numpy.broadcast.per_sample", 50)
+    assert (row.seconds_median, row.seconds_min) == (stats["median"], stats["min"])
+    assert (row.seconds_q25, row.seconds_q75) == (stats["q1"], stats["q3"])
+    assert (row.rounds, row.iterations) == (stats["rounds"], stats["iterations"])
+    result.stdout.fnmatch_lines(["gradkernels: 1 row in *x.csv, pass 1: 1 ok"])
+
+
+MUTANTS = pytest.mark.parametrize("mutant", [DOUBLED, FORGETFUL], ids=["doubled", "remembers its first answer"])
+
+
+@MUTANTS
+def test_a_wrong_kernel_fails_and_leaves_no_time(session, mutant):
+    result = session(mutant)
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["*Disagreement: numpy.mutant.per_sample*"])
+    result.stdout.no_fnmatch_line("*benchmark 'linear*")
+    (row,) = rows()
+    assert (row.status, row.kernel, row.seconds_median) == ("wrong", "numpy.mutant.per_sample", None)
+    assert "expected" in row.reason
+
+
+@MUTANTS
+def test_a_wrong_kernel_does_not_take_the_others_with_it(session, mutant):
+    session(mutant + GOOD, JSON).assert_outcomes(passed=1, failed=1)
+    assert [row.status for row in rows()] == ["wrong", "ok"]
+    assert [benchmark["extra_info"]["kernel"] for benchmark in timed()] == ["numpy.broadcast.per_sample"]
+
+
+def test_a_kernel_that_is_wrong_at_once_is_never_timed(session):
+    counting = DOUBLED.replace("lambda theta, x, y, out=None: 2", "lambda theta, x, y, out=None: calls.append(1) or 2")
+    suite = f"calls = []{counting}def test_calls():\n    assert 0 < len(calls) < 50"
+    session(suite, "--benchmark-min-rounds=100").assert_outcomes(passed=1, failed=1)
+
+
+def test_a_kernel_that_raises_is_a_failed_row(session):
+    session(BROKEN).assert_outcomes(failed=1)
+    (row,) = rows()
+    assert (row.status, row.reason) == ("failed", "RuntimeError: no such chip")
+
+
+def test_a_wrong_kernel_fails_when_times_are_switched_off(pytester):
+    pytester.makepyfile(HEAD + GOOD + FORGETFUL)
+    pytester.runpytest(*QUICK, "--benchmark-disable").assert_outcomes(passed=1, failed=1)
+
+
+def test_every_reason_for_not_being_able_is_given(session):
+    result = session("""
+def test_rows(gradkernels_benchmark):
+    gradkernels_benchmark("numpy.matmul.gradient", case(device="cuda"))
+""")
+    result.assert_outcomes(skipped=1)
+    reasons = "numpy computes on cpu here, not on cuda; numpy.matmul.gradient computes gradient, not per_sample"
+    result.stdout.fnmatch_lines([f"SKIPPED*{reasons}"])
+    (row,) = rows()
+    assert (row.status, row.reason) == ("unsupported", reasons)
+
+
+def test_a_loop_that_would_take_too_long_is_skipped_with_its_estimate(session):
+    suite = """
+def test_loop(gradkernels_benchmark):
+    gradkernels_benchmark("numpy.loop.per_sample", case(n=10**6))
+"""
+    session(suite, "--gradkernels-max-call=10ms").assert_outcomes(skipped=1)
+    (row,) = rows()
+    assert row.status == "timeout"
+    assert row.reason.startswith("a call of numpy.loop.per_sample at n=1000000 would take about ")
+    assert row.reason.endswith(" s, more than 0.01 s")
+
+
+def test_waiting_is_timed_and_conversion_is_not(session, monkeypatch):
+    put = Backend.put
+    monkeypatch.setattr(Backend, "eager", lambda self, device: False)
+    monkeypatch.setattr(Backend, "wait", lambda self, result: time.sleep(0.002) or result)
+    monkeypatch.setattr(Backend, "put", lambda self, array, device="cpu": time.sleep(0.02) or put(self, array, device))
+    session(GOOD).assert_outcomes(passed=1)
+    (row,) = rows()
+    assert 0.002 <= row.seconds_min < 0.02
+
+
+def test_memory_given_for_the_result_is_part_of_the_key(session):
+    result = session("""
+import pytest
+def test_out(gradkernels_benchmark):
+    assert gradkernels_benchmark(KERNEL, case(n=2), out=True).shape == (2, 2)
+def test_no_out(gradkernels_benchmark):
+    with pytest.raises(ValueError, match="numpy.matmul.gradient takes no out="):
+        gradkernels_benchmark("numpy.matmul.gradient", case(), out=True)
+    gradkernels_benchmark(KERNEL, case())
+""")
+    result.assert_outcomes(passed=2)
+    assert [row.kernel for row in rows()] == ["numpy.broadcast.per_sample@out", "numpy.broadcast.per_sample"]
+
+
+def test_a_marked_group_stays(session):
+    session('import pytest\npytestmark = pytest.mark.benchmark(group="mine")' + GOOD, JSON)
+    assert timed()[0]["group"] == "mine"
+
+
+def test_a_pass_has_one_row_for_each_kernel_and_case(session):
+    session(GOOD + GOOD.replace("test_rows", "test_again")).assert_outcomes(passed=1, skipped=1)
+    assert len(rows()) == 1
+
+
+def test_an_existing_file_is_refused_before_anything_runs(session):
+    Path("x.csv").write_text("precious")
+    result = session("open('ran', 'w').close()")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["ERROR: --gradkernels-csv: *x.csv is there already;*--gradkernels-csv-append"])
+    assert Path("x.csv").read_text() == "precious"
+    assert not Path("ran").exists()
+
+
+def test_appending_adds_the_next_pass_and_changes_nothing_before_it(session):
+    session(GOOD)
+    before = Path("x.csv").read_bytes()
+    result = session(GOOD, "--gradkernels-csv-append")
+    first, second = rows()
+    assert (first.pass_, second.pass_) == (1, 2)
+    assert first.run != second.run
+    assert Path("x.csv").read_bytes().startswith(before)
+    result.stdout.fnmatch_lines(["gradkernels: 1 row in *x.csv, pass 2: 1 ok"])
+
+
+def test_only_a_results_file_is_appended_to(session):
+    Path("x.csv").write_text("precious")
+    result = session(GOOD, "--gradkernels-csv-append")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["ERROR: --gradkernels-csv: *x.csv, line 1: column 1 is 'precious'*"])
+    assert Path("x.csv").read_text() == "precious"
+
+
+@pytest.mark.parametrize("option", ["--benchmark-disable", "--benchmark-skip", "-p no:benchmark"])
+def test_a_file_of_times_is_refused_where_no_times_are_taken(pytester, option):
+    pytester.makepyfile(HEAD + GOOD)
+    options = [word for word in QUICK if "benchmark" not in word]
+    result = pytester.runpytest(*options, *option.split(), "--gradkernels-csv=x.csv")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["ERROR: --gradkernels-csv writes times, and *benchmark*"])
+    assert not Path("x.csv").exists()
+
+
+def test_a_place_that_cannot_be_written_is_refused(pytester):
+    pytester.makepyfile(HEAD + GOOD)
+    Path("file").touch()
+    result = pytester.runpytest(*QUICK, "--gradkernels-csv=file/x.csv")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["ERROR: --gradkernels-csv: *file*"])
+
+
+def test_no_file_is_left_without_a_row(session):
+    result = session("def test_other(): pass")
+    assert not Path("x.csv").exists()
+    result.stdout.fnmatch_lines(["gradkernels: nothing written to *x.csv: no test used gradkernels_benchmark"])
+
+
+def test_without_pytest_benchmark_only_its_tests_are_skipped(pytester):
+    pytester.makepyfile(HEAD + GOOD + "def test_other(): pass")
+    result = pytester.runpytest("-Werror", "-rs", "-p", "no:benchmark", "-p", "no:hypothesispytest")
+    result.assert_outcomes(passed=1, skipped=1)
+    result.stdout.fnmatch_lines(["SKIPPED*gradkernels_benchmark: pytest-benchmark is not installed or switched off*"])
+
+
+@pytest.mark.parametrize(
+    ("option", "says"),
+    [
+        ("sizes=ten", "'ten' is not a number; write 10:1e6 or 10,100,1000"),
+        ("quantities=norm", "there is no quantity 'norm'; did you mean norms?"),
+        ("problems=liner", "there is no problem 'liner'; did you mean linear?"),
+        ("dtypes=int8", "there is no dtype 'int8'; known: float64, float32"),
+        ("max-call=0", "it must be a positive time"),
+    ],
+)
+def test_a_mistyped_option_is_one_sentence(pytester, option, says):
+    result = pytester.runpytest(f"--gradkernels-{option}")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines([f"*error: argument --gradkernels-*{says}"])
+
+
+def test_threads_are_limited_for_the_time_and_given_back():
+    torch = pytest.importorskip("torch")
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    with limited(BACKENDS["torch"], 1) as threads:
+        assert (threads, torch.get_num_threads()) == (1, 1)
+    assert torch.get_num_threads() == 2
+    torch.set_num_threads(before)
+
+
+def test_the_plugin_loads_nothing_heavy():
+    heavy = "torch jax pandas scipy matplotlib typer pytest_benchmark gradkernels.bench.pytest_timing"
+    code = f"import sys, gradkernels.bench.pytest_plugin\nprint([m for m in {heavy.split()} if m in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "[]\n"
+
+
+THIRD_PARTY = """
+from gradkernels.kernel import declare
+from gradkernels.problems import Regression
+
+@declare("numpy.added.per_sample", problems=Regression)
+def added(problem):
+    from gradkernels.registry import kernel
+    return kernel("numpy.broadcast.per_sample").build(problem)
+
+@declare("numpy.mutant.per_sample", problems=Regression)
+def mutant(problem):
+    compute = added.build(problem)
+    return lambda theta, x, y: -compute(theta, x, y)
+"""
+
+
+@pytest.fixture(scope="module")
+def suite(tmp_path_factory):
+    """`pytest bench` where another package adds one file of kernels: pytest's process, and the rows by key."""
+    folder = tmp_path_factory.mktemp("suite")
+    (folder / "third_party.py").write_text(THIRD_PARTY)
+    (folder / "third_party-1.dist-info").mkdir()
+    (folder / "third_party-1.dist-info" / "METADATA").write_text(
+        "Metadata-Version: 2.1\nName: third-party\nVersion: 1\n"
+    )
+    (folder / "third_party-1.dist-info" / "entry_points.txt").write_text("[gradkernels.kernels]\nmine = third_party\n")
+    # The suite has to switch JAX by itself.
+    clean = {name: value for name, value in os.environ.items() if "JAX" not in name and "NPROC" not in name}
+    options = ["-k", "numpy or jax.vmap", "--gradkernels-sizes=5", "--gradkernels-quantities=all"]
+    files = [f"--gradkernels-csv={folder}/x.csv", f"--benchmark-json={folder}/x.json"]
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "bench", *QUICK, *options, *files],
+        cwd=ROOT,
+        env={**clean, "PYTHONPATH": str(folder)},
+        capture_output=True,
+        text=True,
+    )
+    return done, record.read(folder / "x.csv"), read_benchmarks(folder / "x.json").records
+
+
+def test_the_suite_fails_for_a_wrong_kernel_and_for_no_other(suite):
+    done, written, _ = suite
+    assert done.returncode == pytest.ExitCode.TESTS_FAILED
+    wrong = {row.kernel for row in written if row.status != "ok"}
+    # Negated rows have the right norms.
+    assert wrong == {"numpy.mutant.per_sample", *(f"numpy.mutant+.{q}" for q in ("gradient", "moments", "clipped_sum"))}
+
+
+def test_a_kernel_of_one_file_is_timed_in_every_quantity_without_an_edit(suite):
+    added = {row.kernel: row.seconds_median for row in suite[1] if row.kernel.startswith("numpy.added")}
+    composed = [f"numpy.added+.{quantity}" for quantity in ("gradient", "norms", "moments", "clipped_sum")]
+    assert added.keys() == {"numpy.added.per_sample", *composed}
+    assert min(added.values()) > 0
+
+
+def test_importing_the_json_gives_the_rows_of_the_file(suite):
+    _, written, imported = suite
+    # pytest-benchmark asks git for the commit in words of its own.
+    assert [replace(row, commit="") for row in imported] == [
+        replace(row, commit="") for row in written if row.status == "ok"
+    ]
+    assert len(imported) > 15
+
+
+def test_the_suite_groups_by_case_and_names_by_kernel(suite):
+    output = suite[0].stdout
+    assert "benchmark 'linear gradient n=5'" in output
+    assert "test_kernel[numpy.matmul.gradient-n=5]" in output
+    assert "test_kernel[numpy.broadcast.per_sample@out-n=5]" in output
+
+
+def test_the_suite_gives_jax_64_bits_and_one_thread(suite):
+    pytest.importorskip("jax")
+    (row,) = (row for row in suite[1] if row.kernel == "jax.vmap.per_sample")
+    assert (row.status, row.dtype, row.threads) == ("ok", "float64", 1)

@@ -1,0 +1,244 @@
+"""Results files: no time without a proof, nothing lost on the way to the disk and back, no wrong silent read."""
+
+import csv
+import io
+from dataclasses import astuple, fields, replace
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from gradkernels.record import COLUMNS, HEADER, TIMES, Malformed, Record, append, line, read
+
+DESIGN = (
+    "schema, run, started, machine, cpu, cores, threads, os, python, versions, commit, problem, quantity, kernel, "
+    "backend, n, features, parameters, dtype, layout, device, seed, pass, status, reason, error, tolerance, rounds, "
+    "iterations, seconds_median, seconds_min, seconds_q25, seconds_q75, seconds_first, peak_bytes, least_bytes, "
+    "limit_seconds"
+)
+OK = Record(
+    1, "a1b2", "2026-01-01T00:00:00+00:00", "m", "cpu, 2 GHz", 2, 1, "Linux", "3.11.9", "numpy=2.4.6", "", "linear",
+    "per_sample", "numpy.broadcast.per_sample", "numpy", 1000, 1, 2, "float64", "C", "cpu", 0, 1, "ok",
+    error=1e-16, tolerance=2e-15, rounds=60, iterations=7, seconds_median=1.5e-6, seconds_min=0.1, seconds_q25=0.2,
+    seconds_q75=0.3, seconds_first=1e-3, peak_bytes=2**40, least_bytes=32_000, limit_seconds=1e-300,
+)  # fmt: skip
+UNTIMED = dict.fromkeys(TIMES)
+FAILED = replace(OK, status="failed", reason='it said "no", twice', error=None, tolerance=None, **UNTIMED)
+
+
+@pytest.fixture
+def path(tmp_path):
+    """A results file with two good rows."""
+    path = tmp_path / "r.csv"
+    path.write_text(HEADER)
+    append(path, [OK, FAILED])
+    return path
+
+
+def rewrite(path, old, new, count=1):
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new, count))
+
+
+def test_the_columns_are_the_published_ones_in_order():
+    assert ", ".join(COLUMNS) == DESIGN
+    assert HEADER.replace(",", ", ") == DESIGN + "\n"
+
+
+@pytest.mark.parametrize("column", TIMES)
+@pytest.mark.parametrize("status", ["wrong", "unsupported", "failed", "timeout"])
+def test_a_time_is_refused_without_the_status_ok(status, column):
+    with pytest.raises(ValueError, match=f"status '{status}' carries {column}; only 'ok' may"):
+        replace(OK, status=status, **{**UNTIMED, column: 1.0})
+
+
+def test_every_column_of_seconds_is_a_time_but_the_machines_limit():
+    assert {name for name in COLUMNS if "seconds" in name} == {*TIMES, "limit_seconds"}
+
+
+@pytest.mark.parametrize(
+    ("error", "tolerance"),
+    [(None, 1e-9), (1e-9, None), (2e-9, 1e-9), (float("nan"), 1e-9), (1e-9, float("nan")), (-1e-9, 1e-9),
+     (1e-9, float("inf"))],
+)  # fmt: skip
+def test_ok_is_refused_without_a_passed_check(error, tolerance):
+    with pytest.raises(ValueError, match="'ok' without a passed check: error"):
+        replace(OK, error=error, tolerance=tolerance)
+
+
+@pytest.mark.parametrize("column", TIMES)
+@pytest.mark.parametrize("value", [0.0, -1e-6, float("nan"), float("inf")])
+def test_a_time_that_cannot_be_is_refused(column, value):
+    with pytest.raises(ValueError, match=f"'ok' without a positive time: {column} is"):
+        replace(OK, **{column: value})
+
+
+def test_ok_is_refused_without_a_time():
+    with pytest.raises(ValueError, match="seconds_median is None"):
+        replace(OK, seconds_median=None)
+
+
+def test_an_unknown_status_is_refused_with_the_known_ones():
+    with pytest.raises(ValueError, match="status is 'great'; allowed: ok, wrong, unsupported, failed, timeout"):
+        replace(OK, status="great")
+
+
+def test_what_was_appended_is_read_back(path):
+    assert read(path) == [OK, FAILED]
+    append(path, [replace(OK, pass_=2)])
+    assert read(path)[2].pass_ == 2
+
+
+def test_a_row_is_one_line_whatever_its_reason_holds(path):
+    append(path, [replace(FAILED, reason="first\r\nsecond\rthird\u2028fourth, \udcff")])
+    assert path.read_bytes().count(b"\n") == 4
+    assert read(path)[2].reason == "first second third fourth, ?"
+
+
+@pytest.mark.parametrize("change", [lambda raw: b"\xef\xbb\xbf" + raw, lambda raw: raw.replace(b"\n", b"\r\n")],
+                         ids=["byte order mark", "CRLF"])  # fmt: skip
+def test_what_other_programs_do_to_text_is_read(path, change):
+    path.write_bytes(change(path.read_bytes()))
+    assert read(path) == [OK, FAILED]
+
+
+def test_concatenated_files_are_read(path):
+    path.write_bytes(path.read_bytes() + b"\xef\xbb\xbf" + path.read_bytes())
+    assert read(path) == [OK, FAILED, OK, FAILED]
+
+
+def test_columns_that_a_newer_schema_added_at_the_end_are_passed_over(path):
+    first, *rows = path.read_text().splitlines()
+    path.write_text("\n".join([f"{first},new,newer", *(f"{row},7,x" for row in rows)]) + "\n")
+    append(path, [])
+    assert read(path) == [OK, FAILED]
+
+
+def test_an_older_file_and_a_newer_one_concatenate(path):
+    first, *rows = path.read_text().splitlines()
+    newer = "\n".join([f"{first},new", *(f"{row},7" for row in rows)]) + "\n"
+    path.write_text(path.read_text() + newer)
+    assert read(path) == [OK, FAILED, OK, FAILED]
+
+
+def test_a_header_alone_holds_no_records(path):
+    path.write_text(HEADER)
+    assert read(path) == []
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        ("schema,", "scheme,", "line 1: column 1 is 'scheme', expected 'schema'; this is not a results file"),
+        (",limit_seconds", "", "line 1: column 37 is missing, expected 'limit_seconds'"),
+        ("run,started", "started,run", "line 1: column 2 is 'started', expected 'run'"),
+        (",1000,", ",many,", "line 2, column n: 'many' is not a number"),
+        (",1000,", ",1e3,", "line 2, column n: '1e3' is not a number"),
+        (",1000,", ",,", "line 2, column n: '' is not a number"),
+        (",1000,", ",1_000,", "line 2, column n: '1_000' is not a plain number"),
+        (",1000,", ", 1000,", "line 2, column n: ' 1000' is not a plain number"),
+        (",1000,", ",١٠,", "line 2, column n: '١٠' is not a plain number"),
+        (",1000,", ",0,", "line 2, column n: 0 is too small"),
+        (",1000,", ",-7,", "line 2, column n: -7 is too small"),
+        ("1.5e-06", "1.5e-06s", "line 2, column seconds_median: '1.5e-06s' is not a number"),
+        ("1.5e-06", "", "line 2, column status: 'ok' without a positive time: seconds_median is None"),
+        ("1.5e-06", "-1.5e-06", "line 2, column status: 'ok' without a positive time: seconds_median is -1.5e-06"),
+        ("1e-16", "1", "line 2, column status: 'ok' without a passed check: error 1.0, tolerance 2e-15"),
+        (",ok,", ",fine,", "line 2, column status: status is 'fine'; allowed: ok,"),
+        (",ok,", ",wrong,", "line 2, column status: a record with status 'wrong' carries seconds_median and"),
+        ("numpy=2.4.6,", "", "line 2: 36 columns, expected 37"),
+        ("numpy=2.4.6,", "numpy=2.4.6,,", "line 2: 38 columns, expected 37"),
+        ('"it said', 'it said', "line 3: 38 columns, expected 37"),
+        ('twice"', 'twice"x', "line 3: ',' expected after '\"'"),
+        ('twice",', 'twice,', "line 3: unexpected end of data"),
+    ],
+)  # fmt: skip
+def test_what_is_malformed_is_named_by_line_and_column(path, old, new, says):
+    rewrite(path, old, new)
+    with pytest.raises(Malformed) as caught:
+        read(path)
+    assert str(caught.value).startswith(f"{path}, {says}")
+
+
+def test_a_blank_line_is_malformed(path):
+    path.write_text(path.read_text() + "\n")
+    with pytest.raises(Malformed, match="line 4: 0 columns, expected 37"):
+        read(path)
+
+
+def test_a_last_line_that_is_cut_off_anywhere_is_named(path):
+    whole = path.read_bytes()
+    for length in range(len(whole) - len(line(astuple(FAILED))) + 1, len(whole)):
+        path.write_bytes(whole[:length])
+        with pytest.raises(Malformed, match="line 3: cut off; `gradkernels run --resume` mends it"):
+            read(path)
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"\n", b"{}", b'{"a": 1}\n', b"a,b\n1,2\n", b"\x89PNG\r\n", "é".encode("latin1")]
+)
+def test_other_files_are_no_results_files(tmp_path, content):
+    path = tmp_path / "other"
+    path.write_bytes(content)
+    with pytest.raises(Malformed, match="not a results file"):
+        read(path)
+
+
+def test_a_missing_file_is_an_os_error(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        read(tmp_path / "missing.csv")
+
+
+text = st.text(st.characters(codec="utf-8", exclude_categories=["Cc", "Zl", "Zp"]), max_size=20)
+count = st.integers(0, 2**63)
+seconds = st.floats(0, 1e300, exclude_min=True)
+BY_TYPE = {"str": text, "int": count, "int | None": st.none() | count, "float | None": st.none() | seconds}
+RULED = {"status": st.just("ok"), "error": st.just(1e-12), "tolerance": st.just(1e-12), "seconds_median": seconds,
+         "n": st.integers(1, 2**63)}  # fmt: skip
+
+
+@given(st.builds(Record, **{field.name: RULED.get(field.name, BY_TYPE[field.type]) for field in fields(Record)}))
+def test_any_record_survives_the_round_trip(tmp_path_factory, record):
+    path = tmp_path_factory.getbasetemp() / "round.csv"
+    path.write_text(HEADER)
+    append(path, [record])
+    assert read(path) == [record]
+
+
+GOOD = (HEADER + line(astuple(OK)) + line(astuple(FAILED))).encode()
+NASTY = [b"", b",", b'"', b"\n", b"\r", b"\r\n", b"\0", b"nan", b"inf", b"-1", b"1e999", b"_", b" ", b"ok", b"\xff",
+         b"\xef\xbb\xbf", b"9" * 5000, HEADER.encode(), b"schema,"]  # fmt: skip
+piece = st.sampled_from(NASTY) | st.binary(max_size=4)
+edits = st.lists(st.tuples(st.integers(0, len(GOOD)), st.integers(0, 40), piece), min_size=1, max_size=4)
+
+
+@given(edits)
+@example([(len(GOOD), 0, GOOD)])
+def test_a_damaged_file_is_malformed_or_read_as_it_stands(tmp_path_factory, edits):
+    path = tmp_path_factory.getbasetemp() / "damaged.csv"
+    damaged = GOOD
+    for start, length, new in edits:
+        damaged = damaged[:start] + new + damaged[start + length :]
+    path.write_bytes(damaged)
+    try:
+        records = read(path)
+    except Malformed:
+        return
+    assert [shown(record) for record in records] == list(rows_of(damaged))
+
+
+def shown(record):
+    return tuple("" if value is None else value for value in astuple(record))
+
+
+def rows_of(raw):
+    """The cells of every row below a header, numbers as numbers, by the csv module's rules alone."""
+    for row in csv.reader(io.StringIO(raw.decode("utf-8-sig"), newline="")):
+        if not row[0].endswith("schema"):
+            kinds = [field.type for field in fields(Record)]
+            yield tuple(number(cell, kind) for cell, kind in zip(row, kinds, strict=False))
+
+
+def number(cell, kind):
+    return cell if cell == "" or kind == "str" else float(cell) if "float" in kind else int(cell)

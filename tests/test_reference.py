@@ -1,0 +1,75 @@
+"""The reference against exact rational arithmetic, which shares neither code nor rounding with it."""
+
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import gradkernels as gk
+from gradkernels.reference import BLOCK_ROWS, Reference
+
+
+def exact_rows(problem, theta, x, y):
+    """Rows 2 (eta - y) (1, x) as fractions."""
+    rows = []
+    for features, target in zip(np.reshape(x, (len(y), -1)), y, strict=True):
+        design = [Fraction(1)] * problem.fit_intercept + [Fraction(value) for value in features]
+        eta = sum(Fraction(weight) * value for weight, value in zip(theta, design, strict=True))
+        rows.append([2 * (eta - Fraction(target)) * value for value in design])
+    return rows
+
+
+def mean(rows):
+    return [sum(column) / len(rows) for column in zip(*rows, strict=True)]
+
+
+# The complex step of 1e-100 leaves no digits to gradients below 1e-200.
+number = st.sampled_from([0.0, 1.0]) | st.floats(1e-30, 1e6) | st.floats(-1e6, -1e-30)
+
+
+@st.composite
+def inputs(draw):
+    problem = gk.LinearRegression(fit_intercept=draw(st.booleans()))
+    n, d = draw(st.integers(1, 6)), draw(st.integers(1, 3))
+    values = [draw(st.lists(number, min_size=size, max_size=size)) for size in (d + problem.fit_intercept, n * d, n)]
+    theta, x, y = map(np.array, values)
+    return problem, theta, x.reshape(n, d) if d > 1 else x, y
+
+
+@given(inputs())
+def test_every_entry_is_exact_to_a_few_roundings_of_its_scale(drawn):
+    problem, theta, x, y = drawn
+    reference = Reference(problem, theta, x, y)
+    exact = exact_rows(problem, theta, x, y)
+    pairs = [(reference.rows, exact, reference.scale), (reference.gradient, mean(exact), reference.scale.mean(0))]
+    for values, wanted, scale in pairs:
+        for value, want, size in zip(values.flat, np.ravel(np.array(wanted, object)), scale.flat, strict=True):
+            assert abs(Fraction(value) - want) <= Fraction(size) * 20 / 2**53
+
+
+@given(inputs())
+def test_the_scale_is_never_below_the_gradient(drawn):
+    reference = Reference(*drawn)
+    assert (reference.scale >= np.abs(reference.rows) * (1 - 1e-12)).all()
+
+
+def test_blocks_of_rows_join_without_a_seam():
+    problem = gk.LinearRegression()
+    theta, x, y = problem.draw(2 * BLOCK_ROWS + 5, seed=0)
+    slope = 2 * (theta[0] + theta[1] * x - y)
+    np.testing.assert_allclose(Reference(problem, theta, x, y).rows, np.stack([slope, slope * x], 1), rtol=1e-11)
+
+
+@pytest.mark.parametrize("max_norm", [0.5, 3.0, 1e9])
+def test_clipping_follows_its_definition_row_by_row(max_norm):
+    reference = Reference(gk.LinearRegression(), *gk.LinearRegression().draw(20, seed=1, features=2))
+    clipped = [row * min(1, max_norm / float(np.sqrt(sum(row**2)))) for row in reference.rows]
+    np.testing.assert_allclose(reference.expect("clipped_sum", max_norm).value, sum(clipped), rtol=1e-12)
+
+
+def test_float32_inputs_are_taken_exactly():
+    theta, x, y = (np.float32([0.1, 0.2]), np.float32([0.3]), np.float32([0.7]))
+    expected = 2 * (float(theta[0]) + float(theta[1]) * float(x[0]) - float(y[0]))
+    assert Reference(gk.LinearRegression(), theta, x, y).rows[0, 0] == pytest.approx(expected, rel=1e-15)
