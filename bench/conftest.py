@@ -1,7 +1,7 @@
-"""What this process is for: timing, so JAX gets 64 bits and one thread before anything loads it."""
+"""What this process is for: timing, so JAX gets 64 bits and every pool one thread before a library loads."""
 
-from gradkernels.bench.pytest_threads import switch_jax
+from gradkernels.bench.pytest_threads import prepare_process
 
 
 def pytest_configure():
-    switch_jax()
+    prepare_process()

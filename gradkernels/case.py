@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 
 from gradkernels.backend import FLOATS
+from gradkernels.names import pick
 from gradkernels.problems import Problem
-from gradkernels.quantity import Quantity, pick, quantity
+from gradkernels.quantity import Quantity, quantity
 
 Inputs = tuple[np.ndarray[Any, Any], np.ndarray[Any, Any], np.ndarray[Any, Any]]
 LAYOUTS = ("C", "F")

@@ -15,8 +15,9 @@ from gradkernels.backend import BACKENDS, Array, Backend
 from gradkernels.case import Case
 from gradkernels.choice import Choice, Request, choose, explain
 from gradkernels.kernel import Compute, Kernel
+from gradkernels.names import unknown
 from gradkernels.problems import Problem
-from gradkernels.quantity import Moments, Quantity, quantity, unknown
+from gradkernels.quantity import Moments, Quantity, quantity
 from gradkernels.registry import kernel as kernel_by_key
 from gradkernels.registry import kernels
 from gradkernels.validate import device_of, dtype_of, validate_inputs, validate_out

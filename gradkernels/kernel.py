@@ -10,8 +10,9 @@ from typing import Any
 
 from gradkernels.backend import BACKENDS, Backend
 from gradkernels.case import Case
+from gradkernels.names import pick
 from gradkernels.problems import Problem
-from gradkernels.quantity import QUANTITIES, Quantity, pick
+from gradkernels.quantity import QUANTITIES, Quantity
 
 _KEY = re.compile(r"\w+\.\w+\.\w+")  # no "+", which marks what is composed
 Compute = Callable[..., Any]
@@ -86,7 +87,7 @@ class Kernel:
     def with_options(self, options: Mapping[str, int]) -> Kernel:
         """The same way with other settings, such as `{"chunk": 512}`; a ValueError for unknown ones."""
         for name in options:
-            pick(dict(self.options), name, f"option of {self.key}")
+            pick(dict(self.options), name, f"option of {self.way}")
         changed = tuple(sorted((k, v) for k, v in options.items() if dict(self.options)[k] != v))
         return replace(self, set_options=changed)
 

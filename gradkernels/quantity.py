@@ -6,13 +6,13 @@ written with operations that numpy, torch and `jax.numpy` share; every kernel mu
 
 from __future__ import annotations
 
-import difflib
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from gradkernels.backend import Array
+from gradkernels.names import pick
 
 Shape = tuple[int, ...]
 
@@ -110,20 +110,3 @@ def quantity(name: str | Quantity) -> Quantity:
     if isinstance(name, Quantity):
         return name
     return pick(QUANTITIES, name, "quantity")
-
-
-def pick(table: dict[str, Any], name: str, kind: str) -> Any:
-    """`table[name]`, or a ValueError that says what is there and what was probably meant."""
-    if name in table:
-        return table[name]
-    raise ValueError(unknown(kind, name, table))
-
-
-def unknown(kind: str, name: str, known: Iterable[str]) -> str:
-    """The sentence for a name that is not known: near names first, else all of them."""
-    known = list(known)
-    near = difflib.get_close_matches(str(name), known, n=3, cutoff=0.5)
-    hint = f"known: {', '.join(known)}" if known else "there are none"
-    if near:
-        hint = f"did you mean {' or '.join(near)}?"
-    return f"there is no {kind} {name!r}; {hint}"

@@ -12,8 +12,9 @@ from types import ModuleType
 from gradkernels.kernel import Kernel, compose
 from gradkernels.kernels import __name__ as group
 from gradkernels.kernels import __path__ as folders
+from gradkernels.names import pick
 from gradkernels.problems import Problem
-from gradkernels.quantity import QUANTITIES, Quantity, pick, quantity
+from gradkernels.quantity import QUANTITIES, Quantity, quantity
 
 _VARIANT = re.compile(r"(?P<way>[^\[\]]+)\[(?P<options>[^\[\]]+)\](?P<rest>.*)")
 

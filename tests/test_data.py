@@ -189,6 +189,7 @@ REFUSED = {
     "blank lines count": ("d.csv", "x,y\n\n1,2\n  \n\nb,4\n", "column 'x' is 'b' in row 2 (line 6)"),
     "quoted lines count": ("d.csv", 'x,y\n"1\n",2\nb,4\n', "column 'x' is 'b' in row 2 (line 4)"),
     "old line ends": ("d.csv", "x,y\r1,2\r \r3,4\rb,4\r", "column 'x' is 'b' in row 3 (line 5)"),
+    "old line ends, empty row": ("d.csv", "x,y\r1,2\r\r,\r", "column 'x' has no value in row 2 (line 4)"),
     "duplicate": ("d.csv", "x,x,y\n1,2,3\n", "two columns are called 'x'"),
     "duplicate but for spaces": ("d.csv", "x, x ,y\n1,2,3\n", "two columns are called 'x'"),
     "nameless": ("d.csv", ",x,y\n0,2,3\n", "column 1 has no name"),

@@ -152,7 +152,11 @@ STATS_AT = "benchmarks.0.stats"
         (f"{INFO_AT}.n", True, "extra_info: 'n' is true, expected a whole number"),
         (f"{INFO_AT}.dtype", 64, "extra_info: 'dtype' is 64, expected text"),
         (f"{INFO_AT}.schema", 99, "schema 99, but this gradkernels knows 1"),
-        (f"{INFO_AT}.error", 1.0, "'ok' without a passed check: error 1.0, tolerance 5e-15"),
+        (
+            f"{INFO_AT}.error",
+            1.0,
+            "a.json, bench/test_x.py::test_k[1]: 'ok' without a passed check: error 1.0, tolerance 5e-15",
+        ),
         (f"{STATS_AT}", None, "test_k[1]: 'stats' is missing"),
         (f"{STATS_AT}.median", "fast", "stats: 'median' is \"fast\", expected a number"),
         (f"{STATS_AT}.median", 1.0, "min, q1, median and q3 are not in this order"),

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -12,9 +13,11 @@ import pytest
 
 from gradkernels import record
 from gradkernels.backend import BACKENDS, Backend
-from gradkernels.bench import pytest_timing  # noqa: F401  pytester forgets what its sessions load, numpy included
+from gradkernels.bench import (
+    pytest_threads,
+    pytest_timing,  # noqa: F401  pytester forgets what its sessions load, numpy included
+)
 from gradkernels.bench.benchmark_json import read_benchmarks
-from gradkernels.bench.pytest_threads import limited
 
 pytest_plugins = ["pytester"]
 
@@ -272,20 +275,56 @@ def test_a_mistyped_option_is_one_sentence(pytester, option, says):
     result.stderr.fnmatch_lines([f"*error: argument --gradkernels-*{says}"])
 
 
-def test_threads_are_limited_for_the_time_and_given_back():
+@pytest.mark.parametrize("pools", [True, False], ids=["with threadpoolctl", "without"])
+def test_threads_are_limited_for_the_time_and_given_back(monkeypatch, pools):
     torch = pytest.importorskip("torch")
+    if not pools:
+        monkeypatch.setattr(pytest_threads, "_threadpoolctl", lambda: None)
     before = torch.get_num_threads()
     torch.set_num_threads(2)
-    with limited(BACKENDS["torch"], 1) as threads:
+    with pytest_threads.limited(BACKENDS["torch"], 1) as threads:
         assert (threads, torch.get_num_threads()) == (1, 1)
     assert torch.get_num_threads() == 2
     torch.set_num_threads(before)
 
 
+def test_threads_that_nobody_can_limit_are_recorded_as_they_are(monkeypatch):
+    monkeypatch.setattr(pytest_threads, "_threadpoolctl", lambda: None)
+    for name in ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("OMP_NUM_THREADS", "7")
+    monkeypatch.setattr("os.cpu_count", lambda: 5)
+    with pytest_threads.limited(BACKENDS["numpy"], 1) as threads:
+        assert threads == 7
+    monkeypatch.delenv("OMP_NUM_THREADS")
+    with pytest_threads.limited(BACKENDS["numpy"], 1) as threads:
+        assert threads == 5
+
+
 def test_the_plugin_loads_nothing_heavy():
-    heavy = "torch jax pandas scipy matplotlib typer pytest_benchmark gradkernels.bench.pytest_timing"
+    heavy = "numpy torch jax pandas scipy matplotlib typer pytest_benchmark gradkernels.bench.pytest_timing"
     code = f"import sys, gradkernels.bench.pytest_plugin\nprint([m for m in {heavy.split()} if m in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "[]\n"
+
+
+def test_a_prepared_process_has_one_thread_and_64_bits_unless_the_user_chose():
+    code = (
+        "from gradkernels.bench.pytest_threads import *; prepare_process(); print(*map(os.environ.get, sys.argv[1:]))"
+    )
+    names = ["JAX_ENABLE_X64", "PJRT_NPROC", "NPROC", "OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"]
+
+    def prepared(before="", **chosen):
+        command = [sys.executable, "-c", f"import os, sys; {before}{code}", *names]
+        return subprocess.run(command, capture_output=True, text=True, env={**clean_environment(), **chosen}).stdout
+
+    assert prepared() == "1 1 None 1 1\n"
+    assert prepared(NPROC="3", OMP_NUM_THREADS="2", JAX_ENABLE_X64="0") == "0 None 3 None 2\n"
+    assert prepared("import numpy; ") == "1 1 None None None\n"
+
+
+def clean_environment():
+    """Without what tests/conftest.py sets, so that nothing but the code under test can set it."""
+    return {name: value for name, value in os.environ.items() if not re.search("JAX|NPROC|_NUM_THREADS|XLA", name)}
 
 
 THIRD_PARTY = """
@@ -314,14 +353,12 @@ def suite(tmp_path_factory):
         "Metadata-Version: 2.1\nName: third-party\nVersion: 1\n"
     )
     (folder / "third_party-1.dist-info" / "entry_points.txt").write_text("[gradkernels.kernels]\nmine = third_party\n")
-    # The suite has to switch JAX by itself.
-    clean = {name: value for name, value in os.environ.items() if "JAX" not in name and "NPROC" not in name}
     options = ["-k", "numpy or jax.vmap", "--gradkernels-sizes=5", "--gradkernels-quantities=all"]
     files = [f"--gradkernels-csv={folder}/x.csv", f"--benchmark-json={folder}/x.json"]
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "bench", *QUICK, *options, *files],
         cwd=ROOT,
-        env={**clean, "PYTHONPATH": str(folder)},
+        env={**clean_environment(), "PYTHONPATH": str(folder)},
         capture_output=True,
         text=True,
     )

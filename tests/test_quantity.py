@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from gradkernels.backend import BACKENDS
-from gradkernels.quantity import QUANTITIES, Moments, leaves, quantity, unknown
+from gradkernels.names import unknown
+from gradkernels.quantity import QUANTITIES, Moments, leaves, quantity
 
 # Two samples of a (2, 2) and a scalar parameter; norms 5 and 13 over both.
 WHOLE = np.array([[[0.0, 3], [4, 0]], [[3, 4], [0, 0]]])

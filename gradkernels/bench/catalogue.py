@@ -44,11 +44,11 @@ def catalogue(
     for kernel in chosen:
         members.setdefault(way(kernel), {})[kernel.quantity.name] = kernel
     return [
-        _entry(problem, kernel, dtype, device) if kernel else _hole(problem, name, quantity)
+        _entry(problem, found, dtype, device) if found else _hole(problem, name, quantity)
         for problem in problems
         for name, own in sorted(members.items(), key=lambda item: _order(*item))
         for quantity in quantities
-        if (kernel := own.get(quantity)) or quantity not in _all_of(name)
+        if (found := own.get(quantity)) or quantity not in _all_of(name)
     ]
 
 

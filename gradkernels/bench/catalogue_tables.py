@@ -15,11 +15,11 @@ from gradkernels.bench.catalogue import Entry
 from gradkernels.quantity import QUANTITIES
 from gradkernels.record import line
 
-LEGEND = (
-    "x  written by hand",
-    "+  composed: per-sample gradients, then the quantity's definition",
-    "out=  where a result is written straight into the caller's memory",
-)
+LEGEND = {
+    "x": "written by hand",
+    "+": "composed: per-sample gradients, then the quantity's definition",
+    "out=": "what is written straight into the caller's memory",
+}
 _CELLS = {"by hand": "x", "composed": "+"}
 
 
@@ -65,9 +65,9 @@ def terminal(name: str, entries: Sequence[Entry], numbers: dict[str, str]) -> Ta
     return shown
 
 
-def notes(numbers: dict[str, str]) -> list[str]:
-    """What the cells mean, a line each."""
-    return [*LEGEND, *(f"{number}  {reason}" for reason, number in numbers.items())]
+def notes(numbers: dict[str, str]) -> list[tuple[str, str]]:
+    """What is in the cells, and what it means."""
+    return [*LEGEND.items(), *((number, reason) for reason, number in numbers.items())]
 
 
 def markdown(entries: Sequence[Entry]) -> str:
@@ -78,7 +78,7 @@ def markdown(entries: Sequence[Entry]) -> str:
         header, *rows = grid(own, numbers)
         rule = ["---", *[":-:"] * (len(header) - 3), "---", "---"]
         parts.append("\n".join([f"**{name}**", "", *("| " + " | ".join(row) + " |" for row in (header, rule, *rows))]))
-    return "\n\n".join([*parts, "\n".join(f"- {note}" for note in notes(numbers))]) + "\n"
+    return "\n\n".join([*parts, "\n".join(f"- `{sign}` {says}" for sign, says in notes(numbers))]) + "\n"
 
 
 def as_csv(entries: Iterable[Entry]) -> str:

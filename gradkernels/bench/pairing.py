@@ -9,7 +9,7 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from gradkernels.bench.statistics import Pass
-from gradkernels.quantity import unknown
+from gradkernels.names import unknown
 from gradkernels.record import CASE, Record
 from gradkernels.wisdom import CONTROL
 

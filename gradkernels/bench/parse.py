@@ -7,7 +7,8 @@ from collections.abc import Iterable, Sequence
 from fnmatch import fnmatchcase
 
 from gradkernels.kernel import Kernel
-from gradkernels.quantity import QUANTITIES, quantity, unknown
+from gradkernels.names import unknown
+from gradkernels.quantity import QUANTITIES, quantity
 from gradkernels.registry import kernel as kernel_by_key
 from gradkernels.registry import kernels
 

@@ -12,9 +12,10 @@ import numpy as np
 
 from gradkernels.case import Case, Inputs
 from gradkernels.kernel import Kernel
+from gradkernels.names import pick
 from gradkernels.problems import REGRESSIONS, Problem
 from gradkernels.problems.data import Dataset
-from gradkernels.quantity import QUANTITIES, pick
+from gradkernels.quantity import QUANTITIES
 from gradkernels.registry import kernel as kernel_by_key
 
 

@@ -36,7 +36,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     add("features", metavar="NUMBERS", parse=_sizes, default=(1,), help="columns of x: 1,10")
     add("dtypes", metavar="NAMES", parse=_dtypes, default=("float64",), help="a,b or all")
     add("max-call", metavar="SECONDS", parse=_seconds, default=0.2, help="skip a Python loop whose call takes longer")
-    add("jax", action="store_true", help="64 bits for JAX, and one thread if it is not loaded yet")
+    add("prepare", action="store_true", help="64 bits for JAX, one thread for libraries that are not loaded yet")
 
 
 def _add(group: Any, name: str, parse: Callable[[str], Any] | None = None, **settings: Any) -> None:
@@ -87,18 +87,18 @@ def _dtypes(text: str) -> tuple[str, ...]:
 
 def _picked(text: str, known: Iterable[str], kind: str) -> tuple[str, ...]:
     from gradkernels.bench.parse import names
-    from gradkernels.quantity import pick
+    from gradkernels.names import pick
 
     table = {name: name for name in known}
     return tuple(table) if text == "all" else tuple(pick(table, name, kind) for name in names(text))
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Switch JAX for this process, if the user asked for it."""
-    if config.getoption("gradkernels_jax"):
-        from gradkernels.bench.pytest_threads import switch_jax
+    """Switch what belongs to the whole process, if the user asked for it."""
+    if config.getoption("gradkernels_prepare"):
+        from gradkernels.bench.pytest_threads import prepare_process
 
-        switch_jax()
+        prepare_process()
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:

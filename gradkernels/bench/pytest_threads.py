@@ -1,4 +1,4 @@
-"""Threads and JAX's switches in a process that is not the harness's own, such as a pytest session."""
+"""Threads and JAX's width in a process that is not the harness's own, such as a pytest session."""
 
 from __future__ import annotations
 
@@ -8,23 +8,28 @@ import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from importlib.util import find_spec
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from gradkernels.backend import Backend
+if TYPE_CHECKING:  # numpy may not load before its threads are set
+    from gradkernels.backend import Backend
 
 BLAS_VARIABLES = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS")
 XLA_VARIABLES = ("PJRT_NPROC", "NPROC")
 
 
-def switch_jax() -> None:
-    """64 bits for JAX in this process, and one thread if JAX is not loaded: XLA's pool cannot be changed later.
+def prepare_process() -> None:
+    """64 bits for JAX, and one thread for the pools of libraries that are not loaded yet: later they are fixed.
 
     Variables that the user has set stay as they are. For entry points only, never for an import.
     """
+    if "numpy" not in sys.modules and not any(name in os.environ for name in BLAS_VARIABLES):
+        os.environ.update(dict.fromkeys(BLAS_VARIABLES, "1"))
     if "jax" in sys.modules:
         sys.modules["jax"].config.update("jax_enable_x64", True)
+        return
     os.environ.setdefault("JAX_ENABLE_X64", "1")
-    os.environ.setdefault(XLA_VARIABLES[0], "1")
+    if not any(name in os.environ for name in XLA_VARIABLES):
+        os.environ[XLA_VARIABLES[0]] = "1"
 
 
 @contextmanager

@@ -75,9 +75,7 @@ def warm_up(entrant: Entrant, seconds: float) -> None:
     entrant.note = f"not steady within {WARM_WITHIN:.0%} after warm-up"
 
 
-def race(
-    entrants: Sequence[Entrant], seconds: float, renew: Callable[[], object], rng: np.random.Generator
-) -> None:
+def race(entrants: Sequence[Entrant], seconds: float, renew: Callable[[], object], rng: np.random.Generator) -> None:
     """Fill every entrant's slices, block by block in random balanced order, for about `seconds`.
 
     A kernel whose slices are long takes part in the first blocks only, at least three.

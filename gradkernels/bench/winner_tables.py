@@ -93,17 +93,15 @@ def markdown(standings: Iterable[Standing]) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-LONG_HEADER = tuple(
-    "problem quantity features dtype threads n place kernel seconds ratio low high absent".split()
-)
+_CASE = ("problem", "quantity", "features", "dtype", "threads", "n")
+LONG_HEADER = (*_CASE, "place", "kernel", "seconds", "ratio", "low", "high", "absent")
 
 
 def long_rows(standings: Iterable[Standing]) -> list[tuple[object, ...]]:
     """A row per case and kernel, for machines: its place and distance, or why it has none."""
     rows: list[tuple[object, ...]] = []
     for standing in standings:
-        row = standing.where
-        case = (row.problem, row.quantity, row.features, row.dtype, row.threads, row.n)
+        case = tuple(getattr(standing.where, name) for name in _CASE)
         for number, place in enumerate(standing.places, 1):
             behind = place.behind or Ratio(1.0, 1.0, 1.0, 0)
             distance = (behind.ratio, behind.low, behind.high) if place.behind or number == 1 else (None, None, None)

@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
+from gradkernels.names import unknown
 from gradkernels.problems.files import READERS, needs, read
 from gradkernels.problems.table import Table
-from gradkernels.quantity import unknown
 
 Floats = np.ndarray[Any, Any]
 NOTEBOOK_SEED = 45

@@ -51,7 +51,7 @@ def needs(module: str, package: str, what: str) -> ModuleType:
 def _csv(name: str, raw: bytes) -> Table:
     pandas = needs("pandas", "pandas", f"reading {name}")
     try:
-        # One kind of line end: pandas loses rows after blank lines that end in a bare carriage return.
+        # One kind of line end: pandas loses empty rows after a blank line that ends in a bare carriage return.
         text = raw.decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
     except UnicodeDecodeError as error:
         raise ValueError(f"{name} is not UTF-8 text (byte {error.start + 1}); save it as UTF-8") from None

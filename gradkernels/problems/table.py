@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from gradkernels.quantity import unknown
+from gradkernels.names import unknown
 
 Values = np.ndarray[Any, Any]
 KINDS = {"M": "dates", "m": "durations", "c": "complex numbers"}

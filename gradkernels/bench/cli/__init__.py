@@ -23,7 +23,9 @@ def main(arguments: list[str] | None = None) -> int:
         return _complain("stopped", 130)
     except usage_error as error:
         return _complain(error.format_message())
-    except (ValueError, OSError) as error:
+    except OSError as error:
+        return _complain(f"{error.filename}: {error.strerror}" if error.filename else str(error))
+    except ValueError as error:
         return _complain(str(error))
     return code if isinstance(code, int) else 0
 

@@ -39,6 +39,8 @@ def list_kernels(
     # From all quantities, so that a way without the one asked for shows as a hole.
     chosen = parse.chosen_kernels(kernel or [], QUANTITIES)
     entries = catalogue(chosen, problems, quantities, dtype, device)
+    if not entries:
+        raise ValueError(f"--kernel {' '.join(kernel or [])} has nothing for --quantity {quantity}; leave one out")
     if format is Format.table:
         _show(entries)
         return
@@ -62,5 +64,5 @@ def _show(entries: Sequence[Entry]) -> None:
     numbers = catalogue_tables.reasons(entries)
     for name, own in catalogue_tables.by_problem(entries):
         console.print(catalogue_tables.terminal(name, own, numbers))
-    for note in catalogue_tables.notes(numbers):
-        console.print(note, markup=False, highlight=False)
+    for sign, says in catalogue_tables.notes(numbers):
+        console.print(f"{sign:>4}  {says}", markup=False, highlight=False)

@@ -1,0 +1,106 @@
+"""Importing stays light, and public names stay what they are although modules are called the same."""
+
+import subprocess
+import sys
+
+import pytest
+
+import gradkernels as gk
+
+HEAVY = ("torch", "jax", "numba", "pandas", "matplotlib", "scipy", "typer", "rich", "sklearn", "pyarrow", "plotly")
+CALLABLES = ("kernel", "kernels", "check", "fastest", "declare")
+CALLABLES += ("gradient", "per_sample", "norms", "moments", "clipped_sum")
+
+
+def python(code):
+    done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+CASE = "import gradkernels as gk; p = gk.LinearRegression(); case = gk.Case(p, 'norms', 5); "
+LOADED = f"\nimport sys; print(*(name for name in {HEAVY} if name in sys.modules))"
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import gradkernels",
+        "import gradkernels as gk; gk.kernels()",
+        CASE,
+        CASE + "gk.kernel('torch.vmap+.norms').unsupported(case)",
+        CASE + "gk.kernel('jax.vmap+.norms').unsupported(case)",
+        CASE + "gk.check('numpy.broadcast+.norms', case)",
+        CASE + "gk.norms(p, *case.draw(), kernel='numpy.broadcast')",
+        "from gradkernels.fastest import per_sample",
+        "import gradkernels.record",
+    ],
+)
+def test_nothing_heavy_is_loaded(code):
+    assert python(code + LOADED).split() == []
+
+
+def test_the_public_names_are_there():
+    assert set(CALLABLES) < set(gk.__all__)
+    assert set(gk.__all__) <= set(dir(gk))
+    assert all(callable(getattr(gk, name)) for name in gk.__all__)
+
+
+IMPORT_ALL = """
+import importlib, pkgutil
+import gradkernels
+for found in pkgutil.walk_packages(gradkernels.__path__, "gradkernels."):
+    if not found.name.endswith(("__main__", "bench.worker")):
+        importlib.import_module(found.name)
+import gradkernels as gk
+"""
+STILL = f"print(*(name for name in {CALLABLES} if type(getattr(gk, name)).__name__ != 'function'))"
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        IMPORT_ALL,
+        "import gradkernels.kernels, gradkernels.kernel, gradkernels.check, gradkernels.fastest, gradkernels as gk\n",
+        "import gradkernels.fastest\nimport gradkernels as gk\n",
+        "from gradkernels.kernels import numpy_loop\nimport gradkernels as gk\n",
+        "from gradkernels.kernel import declare\nimport gradkernels as gk\ngk.kernels()\nimport gradkernels.kernels\n",
+    ],
+)
+def test_functions_stay_functions_although_modules_have_their_names(code):
+    assert python(code + STILL).split() == []
+
+
+@pytest.mark.parametrize("name", ["kernel", "kernels", "check", "fastest"])
+def test_modules_of_the_same_names_stay_importable(name):
+    code = (
+        f"import importlib, gradkernels as gk; gk.{name}; print(importlib.import_module('gradkernels.{name}').__name__)"
+    )
+    assert python(code).strip() == f"gradkernels.{name}"
+
+
+def test_a_name_that_is_not_there_is_an_attribute_error():
+    with pytest.raises(AttributeError, match="module 'gradkernels' has no attribute 'gradients'"):
+        _ = gk.gradients
+
+
+def test_switches_of_the_process_stay_as_they_are():
+    code = """
+import os, random, jax, numpy, torch
+
+def switches():
+    seeds = random.getstate(), numpy.random.get_state()[1].tolist(), torch.initial_seed()
+    modes = numpy.geterr(), torch.is_grad_enabled(), torch.get_default_dtype(), jax.config.jax_enable_x64
+    # torch notes its cache folder in the environment by itself.
+    environment = {name: value for name, value in os.environ.items() if name != "TORCHINDUCTOR_CACHE_DIR"}
+    return environment, seeds, modes, torch.get_num_threads()
+
+before = switches()
+import gradkernels as gk
+p = gk.LinearRegression()
+for kernel in gk.kernels(quantity="per_sample"):
+    gk.check(kernel, gk.Case(p, "per_sample", 5, "float32"))
+gk.gradient(p, *p.draw(5, 0))
+assert switches() == before
+"""
+    python(code)
