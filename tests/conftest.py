@@ -4,7 +4,7 @@ import os
 
 os.environ["JAX_ENABLE_X64"] = "1"
 os.environ["JAX_PLATFORMS"] = "cpu"
-os.environ["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
+os.environ["PJRT_NPROC"] = "1"
 for pool in ("OMP", "OPENBLAS", "MKL", "VECLIB"):
     os.environ[f"{pool}_NUM_THREADS"] = "1"
 

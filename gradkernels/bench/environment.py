@@ -14,11 +14,8 @@ UNPINNED = "unpinned"
 
 def child_environment(threads: int) -> dict[str, str]:
     """Environment variables that limit every thread pool and give JAX float64, on top of the caller's."""
-    jax = {
-        "JAX_ENABLE_X64": "1",
-        "JAX_PLATFORMS": "cpu",
-        "XLA_FLAGS": f"--xla_cpu_multi_thread_eigen={str(threads > 1).lower()} intra_op_parallelism_threads={threads}",
-    }
+    # XLA_FLAGS do not limit the pool of JAX's CPU client; PJRT_NPROC does.
+    jax = {"JAX_ENABLE_X64": "1", "JAX_PLATFORMS": "cpu", "PJRT_NPROC": str(threads)}
     return {**os.environ, **dict.fromkeys(POOLS, str(threads)), **jax}
 
 

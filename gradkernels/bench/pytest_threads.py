@@ -1,4 +1,4 @@
-"""Threads and JAX's width in a process that is not the harness's own, such as a pytest session."""
+"""Threads and JAX's 64 bits in a process that is not the harness's own, such as a pytest session."""
 
 from __future__ import annotations
 
