@@ -26,6 +26,9 @@ SCHEMA = 1
 ENVIRONMENT = "GRADKERNELS_WISDOM"
 CONVERT = "convert."
 CONTROL = "control"
+CANARY = "canary"
+YARDSTICKS = (CONTROL, CANARY)
+"""Keys of what is timed to judge the timing: a small fixed computation, and the same once more."""
 
 
 class Point(NamedTuple):
@@ -102,7 +105,7 @@ def bytes_at(points: Iterable[Point], n: int) -> float | None:
 
 def learn(records: Iterable[Record]) -> Table:
     """The table that `records` support: rows with status `ok` only, medians over passes."""
-    rows = sorted((row for row in records if row.status == "ok" and row.kernel != CONTROL), key=_coordinates)
+    rows = sorted((row for row in records if row.status == "ok" and row.kernel not in YARDSTICKS), key=_coordinates)
     return tuple(_entry(key, list(group)) for key, group in groupby(rows, key=_coordinates))
 
 

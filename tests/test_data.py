@@ -123,6 +123,12 @@ def test_files_come_in_exactly(written, name):
     assert data.name == name
 
 
+def test_csv_may_have_a_space_after_commas(written):
+    data = load(written("d.csv", 'x, "y, in mm"\n1, "2"\n3, 4\n'), "y, in mm")
+    assert data.x.tolist() == [1, 3]
+    assert data.y.tolist() == [2, 4]
+
+
 def test_csv_keeps_every_bit(written):
     rng = np.random.default_rng(0)
     values = rng.standard_normal(2000) * 10.0 ** rng.integers(-300, 300, 2000)

@@ -198,13 +198,16 @@ def test_every_chunk_lands_in_its_place(n, quantity):
 
 
 @each(TORCH)
-def test_torch_results_carry_no_graph(kernel):
+def test_torch_results_carry_no_graph_and_inputs_get_none(kernel):
     import torch
 
-    theta, x, y = map(torch.from_numpy, VARIANTS[0].draw(5, seed=3))
-    result = kernel.build(VARIANTS[0])(theta.requires_grad_(), x, y)
-    assert not any(leaf.requires_grad for leaf in leaves(result))
-    assert theta.grad is None
+    inputs = tuple(map(torch.from_numpy, VARIANTS[0].draw(5, seed=3)))
+    for wanted in (False, True):
+        inputs[0].requires_grad_(wanted)
+        result = kernel.build(VARIANTS[0])(*inputs)
+        assert not any(leaf.requires_grad for leaf in leaves(result))
+        assert [array.requires_grad for array in inputs] == [wanted, False, False]
+        assert inputs[0].grad is None
 
 
 @each(TORCH)

@@ -10,7 +10,7 @@ from gradkernels.bench.entrants import OUT
 from gradkernels.bench.statistics import Pass, Ratio
 from gradkernels.bench.verdict import lead
 from gradkernels.record import CASE, Record
-from gradkernels.wisdom import CONTROL, CONVERT, Entry, Table
+from gradkernels.wisdom import CONVERT, YARDSTICKS, Entry, Table
 
 NAMED_WAYS = {
     "loop": "torch.loop",
@@ -73,7 +73,7 @@ class Standing:
 def standings(records: Iterable[Record]) -> list[Standing]:
     """The ranking of every case in `records`, quantities together and ascending in n.
 
-    The control, the conversions and kernels that write into given memory do not compete.
+    The control, the canary, the conversions and kernels that write into given memory do not compete.
     """
     cases: dict[tuple[object, ...], list[Record]] = {}
     for row in records:
@@ -85,7 +85,7 @@ def standings(records: Iterable[Record]) -> list[Standing]:
 
 def competes(kernel: str) -> bool:
     """Whether a row is a kernel that a caller could have chosen."""
-    return kernel != CONTROL and not kernel.startswith(CONVERT) and not kernel.endswith(OUT)
+    return kernel not in YARDSTICKS and not kernel.startswith(CONVERT) and not kernel.endswith(OUT)
 
 
 def _standing(rows: list[Record]) -> Standing:
