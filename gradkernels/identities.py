@@ -34,19 +34,17 @@ class Identity:
 
 def identities(quantity: str, result: Any, reference: Reference) -> Iterator[Identity]:
     """The identities that a result of `quantity`, as float64 numpy arrays, must fulfil."""
-    mean_scale = reference.scale.mean(0)
     if quantity == "per_sample":
-        yield Identity("mean of rows = gradient", result.mean(0), reference.gradient, mean_scale)
+        yield Identity("mean of rows = gradient", result.mean(0), reference.gradient, reference.mean_scale)
         norms = np.linalg.norm(result.reshape(len(result), -1), axis=1)
-        norm_scale = np.linalg.norm(reference.scale.reshape(len(result), -1), axis=1)
-        yield Identity("norms of rows = norms", norms, reference.norms, norm_scale)
+        yield Identity("norms of rows = norms", norms, reference.norms, reference.norm_scale)
     elif quantity == "gradient":
-        yield Identity("gradient = mean of rows", result, reference.rows.mean(0), mean_scale)
+        yield Identity("gradient = mean of rows", result, reference.mean_row, reference.mean_scale)
     elif quantity == "norms":
-        second = (reference.rows.var(0) + reference.gradient**2).sum()
+        second = (reference.variance + reference.gradient**2).sum()
         says = "mean squared norm = sum of variance + mean^2"
-        yield Identity(says, (result**2).mean(), second, 2 * (reference.scale**2).sum() / len(result))
+        yield Identity(says, (result**2).mean(), second, 2 * reference.mean_square_scale.sum())
     elif quantity == "moments":
         says = "variance + mean^2 = mean of squared rows"
         left = result.variance + result.mean**2
-        yield Identity(says, left, (reference.rows**2).mean(0), 4 * (reference.scale**2).mean(0))
+        yield Identity(says, left, (reference.rows**2).mean(0), 4 * reference.mean_square_scale)

@@ -92,12 +92,37 @@ class Reference:
         """Euclidean norm of each row, `(n,)`."""
         return np.linalg.norm(self._flat(self.rows), axis=1)
 
+    @cached_property
+    def norm_scale(self) -> Floats:
+        """Scale of each norm."""
+        return np.linalg.norm(self._flat(self.scale), axis=1)
+
+    @cached_property
+    def mean_row(self) -> Floats:
+        """Mean of the rows, which must be the gradient."""
+        return self.rows.mean(0)
+
+    @cached_property
+    def mean_scale(self) -> Floats:
+        """Scale of each entry of a mean over samples."""
+        return self.scale.mean(0)
+
+    @cached_property
+    def mean_square_scale(self) -> Floats:
+        """Scale of each entry of a mean of squares over samples."""
+        return (self.scale**2).mean(0)
+
+    @cached_property
+    def variance(self) -> Floats:
+        """Biased variance of the rows over samples."""
+        return self.rows.var(0)
+
     def expect(self, quantity: str, max_norm: float = 1.0) -> Expected:
         """The definition of `quantity`, written independently of `gradkernels.quantity`."""
         table: dict[str, Callable[[], tuple[Any, Any]]] = {
-            "gradient": lambda: (self.gradient, self.scale.mean(0)),
+            "gradient": lambda: (self.gradient, self.mean_scale),
             "per_sample": lambda: (self.rows, self.scale),
-            "norms": lambda: (self.norms, np.linalg.norm(self._flat(self.scale), axis=1)),
+            "norms": lambda: (self.norms, self.norm_scale),
             "moments": self._moments,
             "clipped_sum": lambda: self._clipped_sum(max_norm),
         }
@@ -110,8 +135,8 @@ class Reference:
 
     def _moments(self) -> tuple[Moments, Moments]:
         # E[g^2] - E[g]^2 loses to cancellation what the two-pass form does not: both are allowed.
-        value = Moments(self.gradient, np.var(self.rows, axis=0))
-        return value, Moments(self.scale.mean(0), 2 * (self.scale**2).mean(0))
+        value = Moments(self.gradient, self.variance)
+        return value, Moments(self.mean_scale, 2 * self.mean_square_scale)
 
     def _clipped_sum(self, max_norm: float) -> tuple[Floats, Floats]:
         with np.errstate(divide="ignore"):

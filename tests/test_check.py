@@ -106,7 +106,7 @@ def test_no_honest_kernel_is_rejected(data, dtype, long):
 
 def test_the_message_says_which_entry_and_by_how_much():
     theta, x, y = np.array([1.0, 2.0]), np.array([0, 0.75, -0.75]), np.array([0, 4.5, 0.5])
-    rows = np.array([(2.0, 0), (-4, -3.25), (-2, 1.5)])  # the true entry (1, 1) is -3
+    rows = np.array([(2.001, 0), (-4, -3.25), (-2, 1.5)])  # the true entries are 2 and -3; the second is the worst
     wrong = wrapped(replace(gk.kernel("numpy.broadcast.per_sample"), out=False), instead(lambda result: rows))
     with pytest.raises(gk.Disagreement) as caught:
         gk.check(wrong, gk.Case(P, "per_sample", 3), (theta, x, y))
@@ -247,6 +247,23 @@ def test_an_honest_kernel_comes_back_with_its_error_and_the_tolerance():
     assert 0 < proof.error < proof.tolerance
     # 8 sqrt(m) u with u = 2^-53; 60 samples, 2 parameters and 4 steps of one row.
     assert proof.tolerance == pytest.approx(8 * 66**0.5 * 2**-53)
+
+
+def test_the_error_is_the_worst_of_all_calls():
+    case = gk.Case(P, "per_sample", 60, "float32")
+    kernel = gk.kernel(HONEST["per_sample"])
+
+    def worse_into_memory(compute):
+        def computed(theta, x, y, out=None):
+            rows = compute(theta, x, y, out)
+            if out is not None:
+                rows *= np.float32(1 + 2e-7)
+            return rows
+
+        return computed
+
+    honest, worse = gk.check(kernel, case), gk.check(wrapped(kernel, worse_into_memory), case)
+    assert honest.error + 5e-8 < worse.error < worse.tolerance
 
 
 def test_a_case_that_the_kernel_cannot_do_is_refused_with_every_reason():

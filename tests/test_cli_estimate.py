@@ -10,6 +10,7 @@ from matplotlib.image import imread
 
 import gradkernels as gk
 import gradkernels.estimate as module
+from gradkernels.bench.cli import main
 from gradkernels.bench.cli.estimate import estimate
 from gradkernels.estimate import WAYS
 
@@ -86,8 +87,8 @@ def test_parameters_that_do_not_fit_on_a_page_are_cut_by_size(capsys):
 
 
 def test_csv_has_a_row_per_point_and_size():
-    run("--out", "new/e.csv", "--draws", "30")
-    rows = list(csv.DictReader(Path("new/e.csv").read_text("utf-8").splitlines()))
+    run("--out", "new/folder/e.csv", "--draws", "30")
+    rows = list(csv.DictReader(Path("new/folder/e.csv").read_text("utf-8").splitlines()))
     assert [(row["point"], row["batch_size"]) for row in rows] == [
         (point, str(size)) for point in ("point 1", "point 2") for size in (1, 2, 4, 8, 16, 32, 40)
     ]
@@ -102,18 +103,27 @@ def test_csv_has_a_row_per_point_and_size():
     assert float(rows[6]["standard_error"]) == 0
 
 
-def test_picture_shows_both_points():
+def test_picture_shows_both_points_in_both_panels():
     run("--plot", "e.png", *QUICK)
-    pixels = (imread("e.png")[..., :3] * 255).round().astype(int).reshape(-1, 3)
-    assert imread("e.png").shape[:2] == (736, 1680)
-    for color in ((0x00, 0x72, 0xB2), (0xD5, 0x5E, 0x00)):
-        assert (abs(pixels - color).max(1) <= 1).sum() > 1000
+    pixels = (imread("e.png")[..., :3] * 255).round().astype(int)
+    assert pixels.shape[:2] == (736, 1680)
+    for panel in (pixels[:650, :840], pixels[:650, 840:]):
+        for color in ((0x00, 0x72, 0xB2), (0xD5, 0x5E, 0x00)):
+            assert (abs(panel - color).max(2) <= 1).sum() > 500
 
 
 @pytest.mark.parametrize("sizes", ["40", "1", "1,40", "1:40:12"])
 def test_picture_of_any_sizes_at_the_optimum(sizes):
     assert run("--plot", "e.svg", "--theta", "3.950706402319452,2.6824689259670578", "--batch-sizes", sizes) == 0
     assert Path("e.svg").read_text().startswith("<?xml")
+
+
+def test_the_command_line_knows_it(capsys):
+    assert main(["estimate", "--theta", "1,2", *QUICK]) == 0
+    assert main(["estimate", "--theta", "1"]) == 2
+    assert capsys.readouterr().err == (
+        "gradkernels: --theta '1': linear on notebook takes 2 finite numbers, the intercept first if there is one\n"
+    )
 
 
 def test_theta_may_start_with_a_minus(capsys):
@@ -129,6 +139,13 @@ def test_without_intercept(capsys):
     assert ["theta_1", "(x)", "0", *["-1.0253"] * 4] in [line.split() for line in capsys.readouterr().out.splitlines()]
 
 
+def test_without_intercept_is_another_model_than_the_notebooks(capsys):
+    assert run("--no-intercept", *QUICK) == 0
+    printed = capsys.readouterr().out
+    assert "theta drawn with seed 0" in printed
+    assert "original notebook" not in printed
+
+
 def test_kernel_by_the_name_of_its_way():
     assert run("--kernel", "torch.vmap", "--out", "e.csv", *QUICK) == 0
     assert "torch.vmap.per_sample" in Path("e.csv").read_text()
@@ -139,6 +156,16 @@ def test_drop_na_lets_the_file_in(capsys):
     assert "column 'y' has no value in row 2 (line 3)" in refusal("--data", "d.csv", "--target", "y")
     assert run("--data", "d.csv", "--target", "y", "--drop-na", "--draws", "30") == 0
     assert "d.csv: 3 rows, 1 feature" in capsys.readouterr().out
+
+
+def test_a_failed_write_leaves_nothing_behind(monkeypatch, folder):
+    def full(*paths):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.replace", full)
+    with pytest.raises(OSError, match="No space left"):
+        run("--out", "e.csv", *QUICK)
+    assert list(folder.iterdir()) == []
 
 
 @pytest.mark.parametrize("option", ["--out", "--plot"])

@@ -58,6 +58,7 @@ class Run:
         self.budget_text = budget_text
         self.tell = tell
         self.deadline = time.monotonic() + budget
+        self.allowance = budget / (passes + 1)  # the memory pass is one more
         self.records = record.read(path) if path.exists() else []
         self.facts = _facts(self.records)
         self.peaks = {(row.quantity, row.n, row.kernel): row.peak_bytes for row in self.records if row.peak_bytes}
@@ -94,7 +95,7 @@ class Run:
         finished = False
         while not finished:
             done = {(i, kernel) for i in range(len(self.plan.cases)) for kernel in self._done(i, pass_)} | lost
-            orders = Orders(self.plan.dumps(), pass_, deadline, self.budget_text, tuple(sorted(done)))
+            orders = Orders(self.plan.dumps(), pass_, deadline, self.allowance, self.budget_text, tuple(sorted(done)))
             at: Event = {}
             try:
                 for event in events(orders, self._environment(pass_), SILENCE_SECONDS):

@@ -7,6 +7,7 @@ output; whatever kernels print goes to standard error.
 from __future__ import annotations
 
 import json
+import math
 import os
 import sys
 import time
@@ -26,6 +27,7 @@ from gradkernels.kernel import Kernel
 
 PROBE_SAMPLES = 1000
 LEAST_RACE_SECONDS = 0.1
+FAIR_SHARE = 0.3  # of a case's seconds, for one kernel
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,7 @@ class Orders:
         plan: The run.
         pass_: Number of the pass, from 1; 0 measures memory instead of time.
         deadline: On the system's monotonic clock, when the pass should be over.
+        allowance: Seconds of the budget for one pass, the same for all: what is too slow in one is so in each.
         budget: As the person wrote it, for messages.
         done: `(index of case, kernel)` that need not be done (again).
     """
@@ -43,6 +46,7 @@ class Orders:
     plan: str
     pass_: int
     deadline: float
+    allowance: float
     budget: str
     done: tuple[tuple[int, str], ...] = ()
 
@@ -93,7 +97,7 @@ class Worker:
         started, share = time.monotonic(), self._share(index)
         able = []
         for kernel in todo:
-            if refusal := self._refusal(kernel, case, share):
+            if refusal := self._refusal(kernel, case):
                 self._report(index, refusal)
             else:
                 able.append(kernel)
@@ -103,6 +107,7 @@ class Worker:
             self._contest(index, case, able, started + share)
 
     def _contest(self, index: int, case: Case, able: list[Kernel], until: float) -> None:
+        started = time.monotonic()
         inputs, fresh = self.plan.inputs(case), self.plan.inputs(case.fresh())
         contest = Contest(case, inputs, fresh, libraries_of(able), self.rng)
         for kernel in able:
@@ -111,28 +116,38 @@ class Worker:
             if outcome.status != "ok":
                 self._report(index, outcome)
         self._report(index, event="race")
-        for outcome in contest.race(max(until - time.monotonic(), LEAST_RACE_SECONDS)):
+        now = time.monotonic()
+        # The proofs after the race take about as long as those before it.
+        for outcome in contest.race(max(until - now - (now - started), LEAST_RACE_SECONDS)):
             if outcome.seconds_median:
                 self.known[outcome.kernel].append((case.n, outcome.seconds_median))
             self._report(index, replace(outcome, reason="; ".join(filter(None, (outcome.reason, self.pinned)))))
 
     def _share(self, index: int) -> float:
+        """Seconds for a case: what is left of the pass, more of it for the larger sizes."""
         left = self.orders.deadline - time.monotonic()
-        return max(left / (len(self.plan.cases) - index), 0.05)
+        weights = [_weight(case) for case in self.plan.cases[index:]]
+        return left * weights[0] / sum(weights)
 
-    def _refusal(self, kernel: Kernel, case: Case, share: float) -> Outcome | None:
+    def _fair(self, case: Case) -> float:
+        """Seconds that one kernel may take of a case in any pass."""
+        total = sum(map(_weight, self.plan.cases))
+        return FAIR_SHARE * self.orders.allowance * _weight(case) / total
+
+    def _refusal(self, kernel: Kernel, case: Case) -> Outcome | None:
         blank = Outcome(kernel.key, kernel.backend.name, "unsupported")
         if reasons := kernel.unsupported(case):
             return replace(blank, reason="; ".join(reasons))
         self._probe(kernel, case)
         known = self.known[kernel.key]
         call = predicted(known, case.n, kernel.loops)
-        if CALLS * call <= share / 2:
+        fair = self._fair(case)
+        if CALLS * call <= fair:
             return None
         n, seconds = known[-1]
         reason = (
             f"too slow for the budget: a call would take about {call:.2g} s ({seconds:.2g} s at n = {n}), and {CALLS} "
-            f"calls do not fit the {share / 2:.2g} s that --budget {self.orders.budget} leaves one kernel per pass here"
+            f"calls do not fit the {fair:.2g} s that --budget {self.orders.budget} leaves one kernel per pass here"
         )
         return replace(blank, status="timeout", reason=reason)
 
@@ -166,6 +181,10 @@ class Worker:
         values = {"event": "outcome", **outcome.values()} if outcome else event
         self.reports.write(json.dumps({"case": index, **values}) + "\n")
         self.reports.flush()
+
+
+def _weight(case: Case) -> float:
+    return 1 + math.log10(case.n)
 
 
 def predicted(known: list[tuple[int, float]], n: int, loops: bool) -> float:
