@@ -23,10 +23,10 @@ from gradkernels.backend import backend_of
 from gradkernels.case import Case, Inputs
 from gradkernels.identities import identities
 from gradkernels.kernel import Compute, Kernel
+from gradkernels.purity import earlier, owned, unchanged
 from gradkernels.quantity import Moments, leaves
 from gradkernels.reference import Expected, Reference
 from gradkernels.registry import kernel as kernel_by_key
-from gradkernels.validate import device_of
 
 LAMBDA = 8.0
 
@@ -47,7 +47,8 @@ class Proof:
 def check(kernel: Kernel | str, case: Case, inputs: Inputs | None = None, reference: Reference | None = None) -> Proof:
     """Prove `kernel` on `case`: dtype, shape, finiteness, values entry by entry, identities, purity.
 
-    Pure means: inputs stay as they are, and a result shares memory with no input and with no earlier result.
+    Pure means: inputs stay as they are, a result shares memory with no input and no earlier result, and what is
+    in the inputs counts, not whether the arrays were seen before.
 
     Args:
         kernel: A Kernel or its key.
@@ -82,51 +83,24 @@ def prove(
     reference = Reference(case.problem, *inputs) if reference is None else reference
     # Data may hold NaN, infinity or numbers that overflow: that is compared here, not warned about.
     with np.errstate(all="ignore"):
-        intact = _earlier(kernel, compute, case, inputs)
+        arrays, intact = earlier(kernel, compute, case, inputs)
         proofs = [
             _verify(call(), expected, reference, case, f"{kernel.key}{label}")
-            for label, call, expected in _calls(kernel, compute, case, inputs, reference)
+            for label, call, expected in _calls(kernel, compute, case, inputs, reference, arrays)
         ]
         intact()
     return max(proofs, key=lambda proof: proof.error)
 
 
-def _earlier(kernel: Kernel, compute: Compute, case: Case, inputs: Inputs) -> Callable[[], None]:
-    """Call with other parameters first, so that a result that is kept or reused shows.
-
-    Returns:
-        To be called in the end: raises if a later call wrote over the result of this one.
-    """
-    backend = kernel.backend
-    other = np.asarray(case.problem.draw_theta(case.features, case.seed + 1), case.dtype)
-    result = backend.wait(compute(*_put(kernel, case, (other, *inputs[1:]))))
-    _owned(kernel, case, result, [])
-    arrays = leaves(result)
-    before = [backend.get(array).copy() for array in arrays]
-
-    def intact() -> None:
-        for array, kept in zip(arrays, before, strict=True):
-            if not np.array_equal(backend.get(array), kept, equal_nan=True):
-                raise Disagreement(f"{kernel.key} wrote over the result of an earlier call")
-
-    return intact
-
-
-def _put(kernel: Kernel, case: Case, inputs: Inputs) -> list[Any]:
-    # "K" keeps the memory order, which is part of the case.
-    return [kernel.backend.put(array.copy(order="K"), case.device) for array in inputs]
-
-
 def _calls(
-    kernel: Kernel, compute: Compute, case: Case, inputs: Inputs, reference: Reference
+    kernel: Kernel, compute: Compute, case: Case, inputs: Inputs, reference: Reference, arrays: list[Any]
 ) -> Iterator[tuple[str, Callable[[], Any], Expected]]:
-    """The calls that prove a kernel, each with what it must return."""
+    """The calls that prove a kernel, each with what it must return; all on `arrays`, which hold `inputs`."""
 
     def call(**options: Any) -> Any:
-        arrays = _put(kernel, case, inputs)
         result = kernel.backend.wait(compute(*arrays, **options))
-        _unchanged(kernel, arrays, inputs)
-        _owned(kernel, case, result, arrays)
+        unchanged(kernel, arrays, inputs)
+        owned(kernel, case, result, arrays)
         return result
 
     name = case.quantity.name
@@ -147,26 +121,6 @@ def _into(kernel: Kernel, case: Case, inputs: Inputs, call: Callable[..., Any]) 
     if call(out=out) is not out:
         raise Disagreement(f"{kernel.key}: out= was given but is not what came back")
     return out
-
-
-def _unchanged(kernel: Kernel, arrays: list[Any], inputs: Inputs) -> None:
-    for name, array, before in zip(("theta", "x", "y"), arrays, inputs, strict=True):
-        if not np.array_equal(kernel.backend.get(array), before, equal_nan=True):
-            raise Disagreement(f"{kernel.key} changed its input {name}")
-
-
-def _owned(kernel: Kernel, case: Case, result: Any, arrays: list[Any]) -> None:
-    """Refuse what is no array of the kernel's library on the case's device, or is memory of an input."""
-    for leaf in leaves(result):
-        if backend_of(leaf) is not kernel.backend:
-            raise Disagreement(f"{kernel.key} returned a {type(leaf).__name__}, not an array of {kernel.backend.name}")
-        if not device_of(leaf).startswith(case.device):
-            raise Disagreement(f"{kernel.key} returned an array on {device_of(leaf)}, not on {case.device}")
-        # JAX arrays cannot be written to, so sharing is harmless there.
-        if kernel.backend.name != "jax" and any(
-            np.may_share_memory(kernel.backend.get(leaf), kernel.backend.get(array)) for array in arrays
-        ):
-            raise Disagreement(f"{kernel.key} returned memory of one of its inputs")
 
 
 def _verify(result: Any, expected: Expected, reference: Reference, case: Case, label: str) -> Proof:

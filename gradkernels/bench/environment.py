@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TextIO
 
 import numpy as np
 
@@ -26,13 +28,34 @@ def memory_environment() -> Mapping[str, str]:
 
 def pin(threads: int, rng: np.random.Generator) -> str:
     """Bind this process to `threads` cores drawn at random; returns `unpinned` where the system cannot."""
+    cores = draw_cores(threads, rng)
+    pin_to(cores)
+    return "" if cores else UNPINNED
+
+
+def draw_cores(threads: int, rng: np.random.Generator) -> list[int]:
+    """As many cores as threads, drawn at random; none where the system cannot bind to them or has too few."""
     if not hasattr(os, "sched_setaffinity"):
-        return UNPINNED
+        return []
     cores = sorted(os.sched_getaffinity(0))
     if threads > len(cores):
-        return UNPINNED
-    os.sched_setaffinity(0, {int(core) for core in rng.choice(cores, threads, replace=False)})
-    return ""
+        return []
+    return [int(core) for core in rng.choice(cores, threads, replace=False)]
+
+
+def pin_to(cores: Sequence[int]) -> None:
+    """Bind every thread of this process, those of pools too, to `cores`; no cores leave it as it is."""
+    threads = Path("/proc/self/task")
+    if cores:
+        for thread in os.listdir(threads) if threads.exists() else ["0"]:
+            os.sched_setaffinity(int(thread), cores)
+
+
+def private_output() -> TextIO:
+    """The pipe to the parent; file descriptor 1 becomes standard error, so that what kernels print does no harm."""
+    pipe = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    return pipe
 
 
 def die_with_parent() -> None:
