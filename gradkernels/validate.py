@@ -71,11 +71,9 @@ def validate_out(quantity: Quantity, theta: Array, x: Array, y: Array, out: Any)
     """Refuse memory that a result cannot be written to.
 
     Raises:
-        TypeError: The quantity takes no `out=`, or it is not a writable array of the inputs' library.
+        TypeError: It is not an array of the inputs' library, or of one whose arrays cannot be written to.
         ValueError: Wrong shape or dtype, read-only, or shared with an input.
     """
-    if not quantity.writable:
-        raise TypeError(f"{quantity} takes no out=")
     library = backend_of(theta)
     if library is BACKENDS["jax"]:
         raise TypeError("JAX arrays cannot be written to; leave out= out")
