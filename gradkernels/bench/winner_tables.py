@@ -60,8 +60,13 @@ def _named(standing: Standing) -> list[str]:
         if place is standing.places[0]:
             named.append("wins")
         else:
-            named.append(f"{place.seconds / standing.places[0].seconds:.3g}" if place else _absence(standing, way))
+            named.append(_times(place.seconds / standing.places[0].seconds) if place else _absence(standing, way))
     return named
+
+
+def _times(ratio: float) -> str:
+    """Three digits, and no exponent for what a person reads."""
+    return f"{ratio:.3g}" if ratio < 100 else f"{ratio:,.0f}"
 
 
 def _absence(standing: Standing, way: str) -> str:
