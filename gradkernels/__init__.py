@@ -22,6 +22,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from gradkernels.bench.race import race as race
     from gradkernels.case import Case as Case
     from gradkernels.check import Disagreement as Disagreement
     from gradkernels.check import check as check
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOME = {
+    "bench.race": ("race",),
     "case": ("Case",),
     "check": ("Disagreement", "check"),
     "fastest": ("clipped_sum", "fastest", "gradient", "moments", "norms", "per_sample"),

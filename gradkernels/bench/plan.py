@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import importlib
 import json
+import pickle
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any
@@ -25,6 +27,7 @@ class Plan:
 
     Attributes:
         problem: Name of a regression, or `package.module:factory` of a function that returns a Problem.
+        pickled: A Problem made in this very run, pickled in base64, instead.
         fit_intercept: For regressions.
         kernels: Keys of the kernels to time.
         sizes: Ascending.
@@ -52,6 +55,7 @@ class Plan:
     data: str | None = None
     data_name: str = ""
     resample: bool = False
+    pickled: str = ""
 
     def dumps(self) -> str:
         """The plan as JSON."""
@@ -67,9 +71,10 @@ class Plan:
     def cases(self) -> tuple[Case, ...]:
         """Every case, ascending in n, quantities in their order within a size."""
         asked = {kernel_by_key(key).quantity.name for key in self.kernels}
-        problem = problem_from(self.problem, self.fit_intercept)
         return tuple(
-            Case(problem, quantity, n, self.dtype, self.device, self.threads, self.layout, self.seed, self.features)
+            Case(
+                self.subject, quantity, n, self.dtype, self.device, self.threads, self.layout, self.seed, self.features
+            )
             for n in self.sizes
             for quantity in QUANTITIES.values()
             if quantity.name in asked
@@ -96,8 +101,16 @@ class Plan:
     @property
     def problem_column(self) -> str:
         """`linear`, or `linear/diabetes` on a data set."""
-        name = problem_from(self.problem, self.fit_intercept).name
+        name = self.subject.name
         return f"{name}/{self.data_name}" if self.data_name else name
+
+    @cached_property
+    def subject(self) -> Problem:
+        """The Problem itself."""
+        if self.pickled:
+            problem: Problem = pickle.loads(base64.b64decode(self.pickled))
+            return problem
+        return problem_from(self.problem, self.fit_intercept)
 
 
 def problem_from(spec: str, fit_intercept: bool = True) -> Problem:

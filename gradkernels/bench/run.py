@@ -61,19 +61,24 @@ class Run:
         self.allowance = budget / (passes + 1)  # the memory pass is one more
         self.records = record.read(path) if path.exists() else []
         self.facts = _facts(self.records)
+        self.settled: set[tuple[int, str]] = set()  # (index of case, kernel): what need not be measured any more
         self.peaks = {(row.quantity, row.n, row.kernel): row.peak_bytes for row in self.records if row.peak_bytes}
 
     def go(self) -> list[Record]:
         """Measure what is missing; returns every record of the file."""
-        if not self.path.exists():
-            _create(self.path)
+        self.open()
         missing = [pass_ for pass_ in range(1, self.passes + 1) if not self._complete(pass_)]
         if missing and not self.peaks:
             missing.insert(0, MEMORY_PASS)
         for position, pass_ in enumerate(missing):
             left = self.deadline - time.monotonic()
-            self._pass(pass_, time.monotonic() + left / (len(missing) - position))
+            self.measure(pass_, time.monotonic() + left / (len(missing) - position))
         return self.records
+
+    def open(self) -> None:
+        """Make the file, if it is not there."""
+        if not self.path.exists():
+            _create(self.path)
 
     def _complete(self, pass_: int) -> bool:
         return all(
@@ -81,20 +86,25 @@ class Run:
             for index, case in enumerate(self.plan.cases)
         )
 
-    def _done(self, index: int, pass_: int) -> set[str]:
+    def of_case(self, index: int) -> list[Record]:
+        """The records of a case."""
         columns = self._columns(self.plan.cases[index])
         case = tuple(columns[name] for name in record.CASE)
-        return {row.kernel for row in self.records if row.pass_ == pass_ and row.case == case}
+        return [row for row in self.records if row.case == case]
+
+    def _done(self, index: int, pass_: int) -> set[str]:
+        return {row.kernel for row in self.of_case(index) if row.pass_ == pass_}
 
     def _columns(self, case: Case) -> dict[str, Any]:
         return {**case_facts(case), "problem": self.plan.problem_column}
 
-    def _pass(self, pass_: int, deadline: float) -> None:
+    def measure(self, pass_: int, deadline: float) -> None:
         """One pass; a child that is lost costs the kernel it was at, and another child goes on."""
         lost: set[tuple[int, str]] = set()
         finished = False
         while not finished:
-            done = {(i, kernel) for i in range(len(self.plan.cases)) for kernel in self._done(i, pass_)} | lost
+            written = {(i, kernel) for i in range(len(self.plan.cases)) for kernel in self._done(i, pass_)}
+            done = written | lost | self.settled
             orders = Orders(self.plan.dumps(), pass_, deadline, self.allowance, self.budget_text, tuple(sorted(done)))
             at: Event = {}
             try:

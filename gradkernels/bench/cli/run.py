@@ -19,6 +19,7 @@ from gradkernels.bench import parse, winner_tables
 from gradkernels.bench import run as harness
 from gradkernels.bench.cli import options
 from gradkernels.bench.plan import Plan
+from gradkernels.bench.race import LOOKS, eliminate, evidence
 from gradkernels.bench.winners import Standing, standings
 from gradkernels.problems.data import Dataset, load
 from gradkernels.record import Record
@@ -48,6 +49,10 @@ def run(
     threads: Annotated[int, typer.Option(help="Threads that a kernel may use.")] = 1,
     seed: Annotated[int, typer.Option(help="Of the data.")] = 0,
     passes: Annotated[int, typer.Option(help="Fresh starts of the measuring process; verdicts need 6 or more.")] = 8,
+    race: Annotated[
+        bool,
+        typer.Option("--race", help="Only find the winners: drop kernels that are surely slower at 4, 8, 16 passes."),
+    ] = False,
     budget: Annotated[str, typer.Option(help="Time for everything, for instance 90s, 5min or 1h.")] = "90s",
     out: Annotated[Path | None, typer.Option(help="Results file. [default: results/run-DATE-TIME.csv]")] = None,
     plot: Annotated[Path | None, typer.Option(help="Picture. [default: the results file with .png]")] = None,
@@ -57,6 +62,8 @@ def run(
     """Prove every kernel, time it across sizes, write the CSV, print the winners and draw the plot."""
     options.import_from_here()
     seconds = parse.seconds(budget)
+    if race and resume:
+        raise ValueError("--race and --resume were both given; a race starts afresh")
     if passes < 1:
         raise ValueError(f"--passes {passes}: at least 1 is needed")
     with _dataset_file(data, target, drop_na) as (dataset, file):
@@ -78,7 +85,9 @@ def run(
         plan.inputs(plan.cases[0])
         path = _out(out, resume, force)
         with _progress() as tell:
-            records = harness.Run(plan, path, passes, seconds, budget, tell).go()
+            rounds = LOOKS[-1][0] if race else passes
+            job = harness.Run(plan, path, rounds, seconds, budget, tell)
+            records = evidence(eliminate(job)) if race else job.go()
     return _conclude(records, path, plot or path.with_suffix(".png"))
 
 

@@ -1,0 +1,70 @@
+"""Is the choice good, and is it cheap? Race against exhaustive run, and regret between the sizes measured.
+
+`pytest bench/test_choice.py -s` takes about 7 minutes and prints the figures beside their limits. With
+`--basetemp=DIR` the results files are kept.
+"""
+
+from __future__ import annotations
+
+import time
+from statistics import median
+
+import pytest
+
+from gradkernels import wisdom
+from gradkernels.bench.cli import main
+from gradkernels.bench.winners import standings
+from gradkernels.record import read
+
+GRID = "10:1e6"
+BETWEEN = "32,320,3200,32000,320000"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("choice")
+
+
+def run(path, *arguments):
+    """Seconds that a run into `path` took."""
+    started = time.monotonic()
+    assert main(["run", "--out", str(path), *arguments]) == 0
+    return time.monotonic() - started
+
+
+@pytest.fixture(scope="module")
+def exhaustive(folder):
+    path = folder / "exhaustive.csv"
+    return path, run(path, "--sizes", GRID, "--passes", "16", "--budget", "170s")
+
+
+def times(path):
+    """Seconds by case and kernel."""
+    return {
+        (one.where.quantity, one.where.n): {place.kernel: place.seconds for place in one.places}
+        for one in standings(read(path))
+    }
+
+
+def test_a_race_finds_what_the_exhaustive_run_finds_in_a_quarter_of_its_time(folder, exhaustive):
+    path, long = exhaustive
+    short = run(folder / "race.csv", "--race", "--sizes", GRID, "--budget", "30s")
+    whole, raced = times(path), times(folder / "race.csv")
+    loss = {case: whole[case][min(raced[case], key=raced[case].get)] / min(whole[case].values()) - 1 for case in whole}
+    print(f"\nexhaustive {long:.0f} s, race {short:.0f} s: {short / long:.0%} (limit 25%)")
+    print(f"worst loss of the race's choice {max(loss.values()):.1%} at {max(loss, key=loss.get)} (limit 3%)")
+    assert max(loss.values()) <= 0.03
+    assert short / long <= 0.25
+
+
+def test_regret_between_the_sizes_measured(folder, exhaustive):
+    between = folder / "between.csv"
+    run(between, "--sizes", BETWEEN)
+    table = {entry.quantity: entry.curves for entry in wisdom.learn(read(exhaustive[0]))}
+    regret = []
+    for (quantity, n), measured in times(between).items():
+        predicted = {kernel: wisdom.seconds_at(table[quantity][kernel], n) for kernel in measured}
+        regret.append(measured[min(predicted, key=predicted.get)] / min(measured.values()) - 1)
+    print(f"\nregret at {BETWEEN}: median {median(regret):.1%} (limit 5%), worst {max(regret):.1%} (limit 20%)")
+    assert median(regret) <= 0.05
+    assert max(regret) <= 0.20

@@ -1,0 +1,175 @@
+"""Select a winner by elimination: kernels that are surely slower drop out at fixed looks.
+
+After 4, 8 and 16 passes a kernel leaves a case when the lower bound of its time over the current best's exceeds 1;
+the looks share the error probability. A case is decided when one kernel is left, or when all that are left are
+within 3% of each other: then fewer dependencies win. The winner is measured again in fresh passes, since the
+fastest of several noisy times is too fast (the winner's curse).
+"""
+
+from __future__ import annotations
+
+import base64
+import math
+import pickle
+import tempfile
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+
+from gradkernels import wisdom
+from gradkernels.backend import Array
+from gradkernels.bench.plan import Plan
+from gradkernels.bench.run import Progress, Run
+from gradkernels.bench.statistics import Pass, bounds, trimmed
+from gradkernels.bench.winners import competes
+from gradkernels.choice import TIE
+from gradkernels.fastest import Bound, fastest, forget
+from gradkernels.problems import Problem
+from gradkernels.quantity import Quantity, quantity
+from gradkernels.record import Record
+from gradkernels.registry import kernel as kernel_by_key
+from gradkernels.registry import kernels
+from gradkernels.validate import dtype_of, validate_inputs
+
+LOOKS = ((4, 0.01), (8, 0.02), (16, 0.02))
+"""Passes at which kernels drop out, and the one-sided error probability that each look spends."""
+
+FRESH_PASSES = 3
+Times = Mapping[str, Mapping[Pass, float]]
+
+
+def race(
+    problem: Problem,
+    quantity: str | Quantity,
+    *,
+    like: tuple[Array, Array, Array],
+    budget: float = 60.0,
+) -> Bound:
+    """Measure here and now which kernel is fastest on these very arrays; saved as this machine's choice.
+
+    Args:
+        problem: What is differentiated.
+        quantity: What is asked of the per-sample gradients.
+        like: `(theta, x, y)`: sizes, dtype and data.
+        budget: Seconds for the measuring; the proofs and the start of processes come on top where it is short.
+
+    Returns:
+        The winner, bound; its `why` gives the evidence.
+
+    Raises:
+        ValueError: Shapes that do not fit, or nothing could be proven and timed.
+        TypeError: Arrays of the wrong kind or dtype.
+    """
+    with tempfile.TemporaryDirectory(prefix="gradkernels-") as folder:
+        plan = _plan(problem, _quantity(quantity), like, Path(folder))
+        run = Run(plan, Path(folder) / "race.csv", LOOKS[-1][0], budget, f"{budget:g}s", _quietly)
+        records = evidence(eliminate(run))
+    if not any(row.status == "ok" and competes(row.kernel) for row in records):
+        reasons = {f"{row.kernel}: {row.status}: {row.reason}" for row in records if row.status != "ok"}
+        raise ValueError(f"no kernel could be proven and timed: {'; '.join(sorted(reasons))}")
+    wisdom.save(wisdom.learn(records))
+    forget()
+    return fastest(problem, quantity, like=like, threads=1)
+
+
+_quantity = quantity
+
+
+def eliminate(run: Run) -> list[Record]:
+    """Drive a run by elimination instead of a fixed number of passes; returns every record of its file."""
+    run.open()
+    done = 0
+    for look, alpha in LOOKS:
+        for pass_ in range(done + 1, look + 1):
+            left = run.deadline - time.monotonic()
+            run.measure(pass_, time.monotonic() + left / (LOOKS[-1][0] + FRESH_PASSES - pass_ + 1))
+        done = look
+        _settle(run, alpha)
+        if not _undecided(run) or time.monotonic() > run.deadline:
+            break
+    _measure_winners(run, done)
+    return run.records
+
+
+def evidence(records: list[Record]) -> list[Record]:
+    """The records to learn from: of a kernel that was measured in fresh passes, those only."""
+    last = max((row.pass_ for row in records), default=0)
+    fresh = {(row.kernel, row.case) for row in records if row.pass_ > last - FRESH_PASSES and competes(row.kernel)}
+    return [row for row in records if (row.kernel, row.case) not in fresh or row.pass_ > last - FRESH_PASSES]
+
+
+def _times(run: Run, index: int) -> Times:
+    """Seconds by pass of the kernels that are still in the race of a case."""
+    times: dict[str, dict[Pass, float]] = {}
+    for row in run.of_case(index):
+        if row.seconds_median and competes(row.kernel) and (index, row.kernel) not in run.settled:
+            times.setdefault(row.kernel, {})[row.run, row.pass_] = row.seconds_median
+    return times
+
+
+def _best(times: Times) -> str:
+    """The fastest; among those within 3% of it the one with fewer dependencies."""
+    seconds = {kernel: median(passes.values()) for kernel, passes in times.items()}
+    tied = [kernel for kernel in seconds if seconds[kernel] <= min(seconds.values()) * (1 + TIE)]
+    return min(tied, key=lambda key: kernel_by_key(key).preference)
+
+
+def _settle(run: Run, alpha: float) -> None:
+    """Drop what is surely slower than the best of its case, and everything where the case is decided."""
+    for index, case in enumerate(run.plan.cases):
+        times = _times(run, index)
+        measured = set(times)
+        run.settled |= {(index, kernel.key) for kernel in run.plan.kernels_of(case) if kernel.key not in measured}
+        if not times:
+            continue
+        best = _best(times)
+        behind = {kernel: _behind(times[best], times[kernel], alpha) for kernel in measured - {best}}
+        run.settled |= {(index, kernel) for kernel, (low, _) in behind.items() if low > 1}
+        if all(low > 1 or high < 1 + TIE for low, high in behind.values()):
+            run.settled |= {(index, kernel) for kernel in measured - {best}}
+
+
+def _behind(best: Mapping[Pass, float], other: Mapping[Pass, float], alpha: float) -> tuple[float, float]:
+    shared = best.keys() & other.keys()
+    if not shared:
+        return 0.0, math.inf
+    ratio = bounds(trimmed([math.log(other[one] / best[one]) for one in shared]), alpha)
+    return ratio.low, ratio.high
+
+
+def _undecided(run: Run) -> list[int]:
+    return [index for index in range(len(run.plan.cases)) if len(_times(run, index)) > 1]
+
+
+def _measure_winners(run: Run, done: int) -> None:
+    for index in range(len(run.plan.cases)):
+        if times := _times(run, index):
+            run.settled |= {(index, kernel) for kernel in times.keys() - {_best(times)}}
+    for pass_ in range(done + 1, done + 1 + FRESH_PASSES):
+        run.measure(pass_, time.monotonic() + run.allowance)
+
+
+def _plan(problem: Problem, quantity: Quantity, like: tuple[Array, Array, Array], folder: Path) -> Plan:
+    library = validate_inputs(problem, *like)
+    theta, x, y = map(library.get, like)
+    data = folder / "data.npz"
+    features = x.shape[1] if x.ndim > 1 else 1
+    np.savez(data, x=x, y=y, columns=np.array([str(i) for i in range(features)]))
+    return Plan(
+        problem=problem.name,
+        pickled=base64.b64encode(pickle.dumps(problem)).decode(),
+        kernels=tuple(kernel.key for kernel in kernels(problem, quantity)),
+        sizes=(len(y),),
+        features=features,
+        dtype=dtype_of(theta),
+        layout="F" if x.ndim > 1 and x.flags.f_contiguous and not x.flags.c_contiguous else "C",
+        data=str(data),
+        data_name="race",
+    )
+
+
+def _quietly(at: Progress) -> None:
+    """Report no progress."""
