@@ -64,6 +64,10 @@ class Backend:
             ]
         return []
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Copies and pickles are the one Backend of that name: `is` tells libraries apart."""
+        return BACKENDS.__getitem__, (self.name,)
+
     def put(self, array: np.ndarray[Any, Any], device: str = "cpu") -> Array:
         """A numpy array as an array of this library; CPU torch tensors share the memory."""
         if self.name == "torch":
@@ -73,7 +77,7 @@ class Backend:
     def get(self, array: Array) -> np.ndarray[Any, Any]:
         """An array of this library as numpy, writable; CPU torch tensors share the memory."""
         if self.name == "torch":
-            return array.detach().cpu().numpy()
+            return array.numpy(force=True)
         return np.array(array) if self.name == "jax" else array
 
     def eager(self, device: str) -> bool:

@@ -11,6 +11,7 @@ from gradkernels.backend import FLOATS
 from gradkernels.names import pick
 from gradkernels.problems import Problem
 from gradkernels.quantity import Quantity, quantity
+from gradkernels.validate import validate_problem
 
 Inputs = tuple[np.ndarray[Any, Any], np.ndarray[Any, Any], np.ndarray[Any, Any]]
 LAYOUTS = ("C", "F")
@@ -45,7 +46,9 @@ class Case:
 
     def __post_init__(self) -> None:
         """Refuse coordinates that no kernel could have."""
+        validate_problem(self.problem)
         object.__setattr__(self, "quantity", quantity(self.quantity))
+        object.__setattr__(self, "device", str(self.device))
         pick(dict.fromkeys(FLOATS), self.dtype, "dtype")
         pick(dict.fromkeys(LAYOUTS), self.layout, "layout")
         pick(dict.fromkeys(DEVICES), self.device.partition(":")[0], "device")

@@ -13,6 +13,7 @@ from typing import Any
 
 from gradkernels.backend import BACKENDS, Array, Backend
 from gradkernels.case import Case
+from gradkernels.check import prove
 from gradkernels.choice import Choice, Request, choose, explain
 from gradkernels.kernel import Compute, Kernel
 from gradkernels.names import unknown
@@ -23,7 +24,10 @@ from gradkernels.registry import kernels
 from gradkernels.validate import device_of, dtype_of, validate_inputs, validate_out
 
 Results = str | os.PathLike[str] | None
+Way = str | Kernel | None
 MOST_BOUND = 4096
+PROOF_SAMPLES = 8
+PROOF_FEATURES = 64  # the reference takes one evaluation of the loss per parameter
 _quantity = quantity
 
 
@@ -67,7 +71,7 @@ def fastest(
     results: Results = None,
     max_bytes: int | None = None,
     calls: int | None = None,
-    kernel: str | None = None,
+    kernel: Way = None,
 ) -> Bound:
     """The fastest kernel for a problem, a quantity and a size, bound and ready to call.
 
@@ -83,7 +87,7 @@ def fastest(
         results: A results file to decide by, instead of this machine's wisdom or the shipped table.
         max_bytes: Peak memory allowed, in bytes.
         calls: How often the kernel will be called, to weigh the first call of compiled kernels; None for many.
-        kernel: Take this way (`numpy.broadcast`) or key instead of the fastest.
+        kernel: Take this way (`numpy.broadcast`), key or Kernel instead of the fastest.
 
     Returns:
         The bound kernel; its `why` explains the choice.
@@ -91,19 +95,21 @@ def fastest(
     Raises:
         ValueError: Neither or both of `n` and `like`; unknown names; nothing can do the case.
         TypeError: Arrays of the wrong kind or dtype.
+        Disagreement: The kernel computes this problem wrongly.
     """
+    for name, value in (("threads", threads), ("calls", calls), ("max_bytes", max_bytes)):
+        if value is not None and not value >= 1:
+            raise ValueError(f"{name} is {value}; it must be at least 1, or None")
     if like is not None and n is None:
         return _bind(_request(problem, quantity, like, threads, results, max_bytes, calls), kernel)
     if n is None or like is not None:
         raise ValueError(f"give either n= or like=(theta, x, y), not {'neither' if n is None else 'both'}")
     case = Case(problem, _quantity(quantity), n, dtype, device, threads or _threads(), features=features)
-    library = BACKENDS["numpy" if device == "cpu" else "torch"]
+    library = BACKENDS["numpy" if case.device == "cpu" else "torch"]
     return _bind(Request(case, library, results, max_bytes, calls), kernel)
 
 
-def gradient(
-    problem: Problem, theta: Array, x: Array, y: Array, *, kernel: str | None = None, results: Results = None
-) -> Any:
+def gradient(problem: Problem, theta: Array, x: Array, y: Array, *, kernel: Way = None, results: Results = None) -> Any:
     """Gradient of the mean loss over the batch, of theta's shape: (1/n) sum_i d loss_i / d theta.
 
     Args:
@@ -111,12 +117,13 @@ def gradient(
         theta: Parameters, `(d+1,)` with the intercept first.
         x: Features, `(n, d)` or `(n,)`; n at least 1.
         y: Targets, `(n,)`.
-        kernel: Force a way (`numpy.broadcast`) instead of the fastest.
+        kernel: Force a way (`numpy.broadcast`), key or Kernel instead of the fastest.
         results: A results file that decides which is fastest.
 
     Raises:
         ValueError: Shapes that do not fit, n = 0, an unknown kernel, or one that cannot do this.
         TypeError: Not arrays, integers, or arrays of different libraries, dtypes or devices.
+        Disagreement: The kernel computes this problem wrongly.
     """
     return _bound("gradient", problem, theta, x, y, kernel, results)(theta, x, y)
 
@@ -128,7 +135,7 @@ def per_sample(
     y: Array,
     *,
     out: Array | None = None,
-    kernel: str | None = None,
+    kernel: Way = None,
     results: Results = None,
 ) -> Any:
     """Gradients one by one, each of its own sample's unscaled loss: `(n, *theta.shape)`.
@@ -145,7 +152,7 @@ def norms(
     y: Array,
     *,
     out: Array | None = None,
-    kernel: str | None = None,
+    kernel: Way = None,
     results: Results = None,
 ) -> Any:
     """Euclidean norm over all parameters of each sample's gradient: `(n,)`.
@@ -156,7 +163,7 @@ def norms(
 
 
 def moments(
-    problem: Problem, theta: Array, x: Array, y: Array, *, kernel: str | None = None, results: Results = None
+    problem: Problem, theta: Array, x: Array, y: Array, *, kernel: Way = None, results: Results = None
 ) -> Moments:
     """Mean and biased variance (divided by n) over samples of the per-sample gradients, each of theta's shape.
 
@@ -173,24 +180,27 @@ def clipped_sum(
     y: Array,
     max_norm: float = 1.0,
     *,
-    kernel: str | None = None,
+    kernel: Way = None,
     results: Results = None,
 ) -> Any:
     """Sum over samples of g_i min(1, max_norm / |g_i|) (Abadi et al. 2016, the sum of DP-SGD before its noise).
 
     Args and Raises as `gradient`, and a ValueError unless `max_norm` is positive. The sum over n = 0 is zero.
     """
-    if not max_norm > 0:
+    bound = _bound("clipped_sum", problem, theta, x, y, kernel, results)
+    try:
+        positive = float(max_norm) > 0
+    except (TypeError, ValueError):
+        positive = False
+    if not positive:
         raise ValueError(f"max_norm is {max_norm}; it must be positive (float('inf') clips nothing)")
-    return _bound("clipped_sum", problem, theta, x, y, kernel, results)(theta, x, y, max_norm=max_norm)
+    return bound(theta, x, y, max_norm=max_norm)
 
 
 _BOUND: dict[tuple[Any, ...], Bound] = {}
 
 
-def _bound(
-    name: str, problem: Problem, theta: Array, x: Array, y: Array, kernel: str | None, results: Results
-) -> Bound:
+def _bound(name: str, problem: Problem, theta: Array, x: Array, y: Array, kernel: Way, results: Results) -> Bound:
     """The bound kernel for these arrays. Everything that is validated is part of the key, so a hit needs no more."""
     try:
         key = (name, problem, kernel, type(theta), type(x), type(y), theta.shape, x.shape, y.shape,
@@ -222,8 +232,11 @@ def _request(
     calls: int | None = None,
 ) -> Request:
     asked = _quantity(name)
-    library = validate_inputs(problem, *arrays)
-    theta, x, y = arrays
+    try:
+        theta, x, y = arrays
+    except (TypeError, ValueError):
+        raise TypeError(f"like is a {type(arrays).__name__} that is not three arrays; pass (theta, x, y)") from None
+    library = validate_inputs(problem, theta, x, y)
     if len(y) == 0 and asked.averages:
         raise ValueError(f"x has n = 0 samples; {asked} divides by n and needs at least 1")
     case = Case(
@@ -243,21 +256,35 @@ def _layout(library: Backend, x: Array) -> str:
     return "F" if library.name == "numpy" and x.ndim > 1 and x.flags.f_contiguous and not x.flags.c_contiguous else "C"
 
 
-def _bind(request: Request, forced: str | None) -> Bound:
+def _bind(request: Request, forced: Way) -> Bound:
     choice = choose(request) if forced is None else None
-    kernel = choice.kernel if choice else _forced(request.case, str(forced))
-    compute = _built(kernel, request.case.problem)
+    kernel = choice.kernel if choice else _forced(request.case, forced)
+    case = request.case
+    compute = _proven(kernel, case.problem, case.dtype, case.device, min(case.features, PROOF_FEATURES))
     if kernel.backend is not request.library:
         compute = _converted(compute, kernel.backend, request)
-    bound = Bound(_with_out(compute, kernel, request))
+    bound = Bound(_with_keywords(compute, kernel, request))
     bound.kernel, bound.request, bound.choice = kernel, request, choice
     return bound
 
 
+def _with_keywords(compute: Compute, kernel: Kernel, request: Request) -> Compute:
+    """`compute`, taking the keyword of its quantity."""
+    if kernel.quantity.writable:
+        return _with_out(compute, kernel, request)
+    return _with_max_norm(compute) if "max_norm" in kernel.quantity.options else compute
+
+
+def _with_max_norm(compute: Compute) -> Compute:
+    def call(theta: Array, x: Array, y: Array, max_norm: float = 1.0) -> Array:
+        # A numpy scalar, such as a median of norms, would turn float32 results into float64.
+        return compute(theta, x, y, max_norm=float(max_norm))
+
+    return call
+
+
 def _with_out(compute: Compute, kernel: Kernel, request: Request) -> Compute:
-    """`compute`, taking `out=` where the quantity does: written to at once, or copied to."""
-    if not kernel.quantity.writable:
-        return compute
+    """`compute`, taking `out=`: written to at once, or copied to."""
     at_once = kernel.out and kernel.backend is request.library
 
     def call(theta: Array, x: Array, y: Array, out: Array | None = None) -> Array:
@@ -272,36 +299,30 @@ def _with_out(compute: Compute, kernel: Kernel, request: Request) -> Compute:
     return call
 
 
-def _forced(case: Case, name: str) -> Kernel:
-    suffix = f".{case.quantity.name}"
-    way = name.removesuffix(suffix)
-    known = {kernel.way: kernel for kernel in kernels(quantity=case.quantity)}
-    keys = [key for key in (way + suffix, _composed(way) + suffix) if _exists(key)]
-    if not keys:
-        raise ValueError(unknown(f"kernel for {case.quantity}", name, known))
-    kernel = kernel_by_key(keys[0])
+def _forced(case: Case, asked: Way) -> Kernel:
+    kernel = asked if isinstance(asked, Kernel) else _named(case.quantity, str(asked))
     if reasons := kernel.unsupported(case):
         raise ValueError(f"{kernel.key} cannot do this: {'; '.join(reasons)}")
     return kernel
 
 
-def _composed(way: str) -> str:
-    """`torch.vmap+[chunk=512]` for `torch.vmap[chunk=512]`."""
-    name, bracket, options = way.partition("[")
-    return f"{name}+{bracket}{options}"
-
-
-def _exists(key: str) -> bool:
-    try:
-        kernel_by_key(key)
-    except ValueError:
-        return False
-    return True
+def _named(quantity: Quantity, name: str) -> Kernel:
+    """The kernel of a way or key; `torch.vmap[chunk=512]` also means `torch.vmap+[chunk=512]`."""
+    suffix = f".{quantity.name}"
+    way, bracket, settings = name.removesuffix(suffix).partition("[")
+    known = {kernel.way for kernel in kernels(quantity=quantity)}
+    for plain in (way, f"{way}+"):
+        if plain in known:
+            return kernel_by_key(f"{plain}{bracket}{settings}{suffix}")
+    raise ValueError(unknown(f"kernel for {quantity}", name, sorted(known)))
 
 
 @lru_cache(maxsize=256)
-def _built(kernel: Kernel, problem: Problem) -> Compute:
-    return kernel.build(problem)
+def _proven(kernel: Kernel, problem: Problem, dtype: str, device: str, features: int) -> Compute:
+    """The kernel built for `problem`, once it has passed the proof there: measurements were of other problems."""
+    compute = kernel.build(problem)
+    prove(kernel, compute, Case(problem, kernel.quantity, PROOF_SAMPLES, dtype, device, features=features))
+    return compute
 
 
 def _converted(compute: Compute, backend: Backend, request: Request) -> Compute:

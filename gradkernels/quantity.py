@@ -47,6 +47,10 @@ class Quantity:
     def __str__(self) -> str:
         return self.name
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """By name, since definitions cannot be pickled; so that cases travel to other processes."""
+        return quantity, (self.name,)
+
 
 def leaves(result: Any) -> list[Array]:
     """The arrays of a result, which is an array, a `Moments` or a dict of arrays."""

@@ -15,6 +15,7 @@ from gradkernels.kernels import __path__ as folders
 from gradkernels.names import pick
 from gradkernels.problems import Problem
 from gradkernels.quantity import QUANTITIES, Quantity, quantity
+from gradkernels.validate import validate_problem
 
 _VARIANT = re.compile(r"(?P<way>[^\[\]]+)\[(?P<options>[^\[\]]+)\](?P<rest>.*)")
 
@@ -24,6 +25,8 @@ def kernels(problem: Problem | None = None, quantity: str | Quantity | None = No
 
     Kernels whose library is missing are listed too: `kernel.unsupported(case)` gives the reasons.
     """
+    if problem is not None:
+        validate_problem(problem)
     wanted = None if quantity is None else _quantity(quantity)
     return tuple(
         kernel

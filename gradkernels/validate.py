@@ -20,8 +20,7 @@ def validate_inputs(problem: Problem, theta: Array, x: Array, y: Array) -> Backe
         TypeError: Not arrays, or of different libraries, dtypes or devices, or no supported float dtype.
         ValueError: Shapes that do not fit together.
     """
-    if not isinstance(problem, Problem):
-        raise TypeError(f"problem is a {type(problem).__name__}; pass a Problem such as gk.LinearRegression()")
+    validate_problem(problem)
     arrays = dict(zip(NAMES, (theta, x, y), strict=True))
     library = _same_library(arrays)
     for name, array in arrays.items():
@@ -30,6 +29,15 @@ def validate_inputs(problem: Problem, theta: Array, x: Array, y: Array) -> Backe
         _same(what, {name: str(getattr(array, what)) for name, array in arrays.items()})
     problem.validate(theta, x, y)
     return library
+
+
+def validate_problem(problem: Any) -> None:
+    """Raise a TypeError unless `problem` is a Problem that kernels can be kept for."""
+    if not isinstance(problem, Problem):
+        raise TypeError(f"problem is a {type(problem).__name__}; pass a Problem such as gk.LinearRegression()")
+    if type(problem).__hash__ is None:
+        name = type(problem).__name__
+        raise TypeError(f"problem is a {name}, which has no hash; declare it with @dataclass(frozen=True)")
 
 
 def dtype_of(array: Array) -> str:
@@ -78,12 +86,16 @@ def validate_out(quantity: Quantity, theta: Array, x: Array, y: Array, out: Any)
     if library is BACKENDS["jax"]:
         raise TypeError("JAX arrays cannot be written to; leave out= out")
     if library is None or backend_of(out) is not library:
-        raise TypeError(f"out is a {type(out).__name__}; it must be an array of the same library as theta")
+        given = f"out is a {type(out).__module__}.{type(out).__name__}"
+        hint = "; pass numpy.asarray(out), which is the same memory" if isinstance(out, np.ndarray) else ""
+        raise TypeError(f"{given}; it must be a plain array of the same library as theta{hint}")
     shape = quantity.shape(len(y), tuple(theta.shape))
     if tuple(out.shape) != shape or out.dtype != theta.dtype or out.device != theta.device:
         given = f"out is {tuple(out.shape)} {dtype_of(out)} on {out.device}"
         raise ValueError(f"{given}; it must be {shape} {dtype_of(theta)} on {theta.device}")
     if isinstance(out, np.ndarray) and not out.flags.writeable:
         raise ValueError("out is read-only; pass writable memory")
+    if getattr(out, "requires_grad", False):
+        raise ValueError("out requires gradients, so it cannot be written to; pass out.detach()")
     if device_of(out) == "cpu" and any(np.may_share_memory(library.get(out), library.get(a)) for a in (theta, x, y)):
         raise ValueError("out shares memory with an input, which must not be modified; pass other memory")

@@ -156,20 +156,28 @@ def dumps(table: Table) -> str:
     return f'{{"schema": {SCHEMA}, "entries": [\n' + ",\n".join(entries) + "\n]}\n"
 
 
-def loads(text: str, source: str) -> Table:
+def loads(text: str | bytes, source: str) -> Table:
     """The table in JSON `text`; a ValueError that names `source` if it is not one."""
     try:
         document = json.loads(text)
         if document["schema"] != SCHEMA:
             raise ValueError(f"schema {document['schema']}, not {SCHEMA}")
         return tuple(_revive(entry) for entry in document["entries"])
-    except (KeyError, TypeError, ValueError) as fault:
+    except (AttributeError, KeyError, TypeError, ValueError) as fault:
         raise ValueError(f"{source} is not a wisdom file ({fault}); delete it and measure again") from None
 
 
 def _revive(entry: dict[str, Any]) -> Entry:
-    curves = {name: tuple(Point(*point) for point in points) for name, points in entry["curves"].items()}
+    curves = {name: tuple(_whole(Point(*point)) for point in points) for name, points in entry["curves"].items()}
+    if min(entry["threads"], entry["features"]) < 1:
+        raise ValueError("threads and features must be at least 1")
     return Entry(**{**entry, "curves": curves})
+
+
+def _whole(point: Point) -> Point:
+    if not (point.n >= 1 and 0 < point.seconds < math.inf and 0 <= point.first < math.inf):
+        raise ValueError(f"{list(point)} is no size with its times")
+    return point
 
 
 def saved_path() -> Path | None:
@@ -205,7 +213,7 @@ def saved() -> Table:
     path = saved_path()
     if path is None or not path.exists():
         return ()
-    return loads(path.read_text(encoding="utf-8"), str(path))
+    return loads(path.read_bytes(), str(path))
 
 
 @lru_cache(maxsize=1)

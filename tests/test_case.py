@@ -1,5 +1,8 @@
 """Cases: what they refuse, and the data that they draw."""
 
+import copy
+import pickle
+
 import numpy as np
 import pytest
 
@@ -69,3 +72,17 @@ def test_parameters_count_the_entries_of_theta(fit_intercept, features, paramete
 def test_shapes_that_do_not_fit_are_refused(shapes, says):
     with pytest.raises(ValueError, match=says):
         P.validate(*map(np.zeros, shapes))
+
+
+@pytest.mark.parametrize("travel", [copy.deepcopy, lambda case: pickle.loads(pickle.dumps(case))])
+def test_a_case_travels_to_other_processes_and_copies_keep_their_library(travel):
+    case = gk.Case(gk.LinearRegression(), "norms", 5, features=2)
+    assert travel(case) == case
+    assert gk.check(copy.deepcopy(gk.kernel("numpy.broadcast+.norms")), travel(case)).error < 1e-14
+
+
+@pytest.mark.parametrize("problem", ["linear", gk.LinearRegression])
+def test_what_is_no_problem_is_refused_at_once(problem):
+    for ask in (lambda: gk.Case(problem, "norms", 5), lambda: gk.kernels(problem)):
+        with pytest.raises(TypeError, match="pass a Problem such as"):
+            ask()

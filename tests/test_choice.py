@@ -82,8 +82,29 @@ def test_a_table_survives_being_written_and_read():
     assert wisdom.loads(wisdom.dumps(table), "test") == table
 
 
-@pytest.mark.parametrize("text", ["", "[]", '{"schema": 99, "entries": []}', '{"schema": 1, "entries": [{"n": 1}]}'])
+def entry(threads, point):
+    facts = '"machine": "m", "problem": "linear", "quantity": "norms", "dtype": "float64", "device": "cpu"'
+    rest = f'"threads": {threads}, "layout": "C", "features": 1, "started": ""'
+    return f'{{"schema": 1, "entries": [{{{facts}, {rest}, "curves": {{"numpy.loop.norms": [{point}]}}}}]}}'
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "[]",
+        b"\xff\xfe\x00",
+        '{"schema": 99, "entries": []}',
+        '{"schema": 1, "entries": [{"n": 1}]}',
+        '{"schema": 1, "entries": [{"curves": []}]}',
+        entry(0, "[10, 1.0, 0.0, null]"),
+        entry(1, '[10, "1", 0.0, null]'),
+        entry(1, "[0, 1.0, 0.0, null]"),
+        entry(1, "[10, 0.0, 0.0, null]"),
+    ],
+)
 def test_a_file_that_is_no_wisdom_is_named_and_refused(text):
+    assert wisdom.loads(entry(1, "[10, 1.0, 0.0, null]"), "here.json")
     with pytest.raises(ValueError, match="here.json is not a wisdom file"):
         wisdom.loads(text, "here.json")
 

@@ -9,7 +9,8 @@ import pytest
 import typer
 from measured import KERNEL, NOISY, STEADY, passes, refused, scaled
 
-from gradkernels.bench.cli.compare import compare, fraction
+from gradkernels.bench.cli.compare import compare
+from gradkernels.bench.thresholds import fraction
 from gradkernels.record import HEADER, append
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
@@ -64,6 +65,9 @@ def test_summary(slower, capsys):
     assert "after: B.csv, 8 passes in 1 run from 2026-03-02T12:00:00+00:00, commit fedcba987654\n" in printed
     assert "2 of 2 ratios are of times divided by the control kernel of their own pass\n" in printed
     assert "measured at different times: a slowdown is found with 95% probability from " in printed
+    again = "gradkernels ab 0123456789ab fedcba987654 --kernel numpy.loop --quantity norms --sizes 100"
+    assert f"side by side: {again}\n" in printed
+    assert "neither side has 6 passes of a canary, which is identical code timed twice, so nothing" in printed
     assert "1 of 1 changes hold for all 2 rows at once (Holm)\n" in printed
     assert "geometric mean of after / before: 1.049 [" in printed
     assert printed.endswith("1 slower, 0 faster, 1 same, 0 undecided (a change counts beyond 1.0%)\n")
@@ -103,13 +107,16 @@ def test_undecided_says_what_could_be_found_and_how_many_passes_it_takes(written
         (["--fail-slower", "5%", "--delta", "20%"], 0),
         (["--fail-slower", "5%", "--kernel", "numpy.*"], 1),
         (["--fail-slower", "5%", "--quantity", "norms", "--format", "csv"], 1),
+        (["--fail-slower", "5%", "--fail-undecided"], 1),
+        (["--fail-undecided"], 0),
+        (["--fail-undecided", "--delta", "20%"], 3),
     ],
 )
 def test_exit_code(slower, options, code):
     assert run(*slower, *options) == code
 
 
-@pytest.mark.parametrize(("status", "code"), [("wrong", 1), ("failed", 1), ("unsupported", 0), ("timeout", 0)])
+@pytest.mark.parametrize(("status", "code"), [("wrong", 4), ("failed", 4), ("unsupported", 5), ("timeout", 5)])
 def test_a_failed_proof_sets_the_exit_code_whatever_the_speed(written, capsys, status, code):
     files = written("A.csv", passes(STEADY)), written("B.csv", refused(status, run="run-b"))
     assert run(*files) == code
@@ -136,6 +143,7 @@ def test_json_has_standard_output_to_itself(slower, capsys):
     run(*slower, "--format", "json")
     whole = json.loads(capsys.readouterr().out)
     assert whole["counts"] == {"slower": 1, "faster": 0, "same": 1, "undecided": 0}
+    assert (whole["contaminated"], whole["delta"], whole["rows"][1]["fail_slower"]) == (False, 0.01, None)
     assert whole["geometric_mean"]["ratio"] == pytest.approx(1.1**0.5)
     assert [row["verdict"] for row in whole["rows"]] == ["same", "slower"]
 
@@ -165,7 +173,7 @@ def test_few_passes_detect_nothing(written, capsys):
     printed = capsys.readouterr().out
     assert next(line.split() for line in printed.splitlines() if KERNEL in line)[-3:] == ["undecided", "nothing", "6"]
     assert "1 of 1 rows have fewer than 6 passes on a side and stay undecided\n" in printed
-    assert "different times" not in printed
+    assert "measured at different times: no slowdown of any size is found with 95% probability;" in printed
 
 
 def test_settings_in_brackets_are_printed(written, capsys):
@@ -187,10 +195,136 @@ def test_coordinates_are_printed_where_they_tell_rows_apart(written, capsys):
 
 def test_force_is_stamped(written, capsys):
     files = written("A.csv", passes(STEADY)), written("B.csv", passes(STEADY, machine="lap", run="run-b"))
-    with pytest.raises(ValueError, match=r"B.csv: they differ in machine \(desk against lap\)"):
+    with pytest.raises(ValueError, match=r"A.csv and B.csv differ in machine \(desk against lap\)"):
         run(*files)
     assert run(*files, "--force") == 0
-    assert "FORCED: the files differ in machine," in capsys.readouterr().out
+    assert "FORCED: the sides differ in machine," in capsys.readouterr().out
+    run(*files, "--force", "--format", "csv")
+    (row,) = csv.DictReader(io.StringIO(capsys.readouterr().out))
+    assert row["forced"] == "machine"
+
+
+def in_halves(written, letter, records):
+    return [written(f"{letter}{i}.csv", [row for row in records if (row.pass_ <= 4) == (i == 1)]) for i in (1, 2)]
+
+
+def test_several_files_a_side_are_pooled_as_passes(written, capsys):
+    before = in_halves(written, "A", passes(STEADY))
+    after = in_halves(written, "B", passes(scaled(STEADY, 1.1), run="run-b"))
+    assert run(*before, "vs", *after, "--fail-slower", "5%") == 1
+    printed = capsys.readouterr().out
+    assert "before: A1.csv + A2.csv, 8 passes in 1 run" in printed
+    assert "1 slower, 0 faster, 0 same, 0 undecided" in printed
+    assert run(before[0], "vs", *after) == run(before[0], after[0]) == 0
+
+
+def test_a_file_given_twice_on_one_side_is_refused(written):
+    one = written("A.csv", passes(STEADY))
+    with pytest.raises(ValueError, match=r"A\.csv \+ A\.csv holds kernel .* twice for run run-a, pass 1"):
+        run(one, one, "vs", one)
+
+
+@pytest.mark.parametrize("words", ["A.csv", "A.csv A.csv A.csv", "vs A.csv", "A.csv vs", "A.csv vs A.csv vs A.csv"])
+def test_sides_that_cannot_be_told_apart_are_refused(written, words):
+    written("A.csv", passes(STEADY))
+    with pytest.raises(ValueError, match=f"compare {words}: name two results files, or several with the word vs"):
+        run(*words.split())
+
+
+def test_a_contaminated_comparison_has_no_verdicts(written, capsys):
+    canary = passes(STEADY, kernel="control") + passes(scaled(STEADY, 1.05), kernel="canary")
+    files = written("A.csv", passes(STEADY) + canary), written("B.csv", passes(scaled(STEADY, 1.1), run="run-b"))
+    assert run(*files, "--fail-slower", "5%", "--fail-undecided") == 5
+    printed = capsys.readouterr().out
+    row = next(line.split() for line in printed.splitlines() if line.startswith(KERNEL))
+    assert row[-1] == "contaminated"
+    assert "CONTAMINATED: identical code differs, 1.050 [1.050, 1.050] A.csv at problem=linear" in printed
+    assert not [word for word in ("geometric mean", " slower, ", "Holm") if word in printed]
+
+
+def test_a_quiet_canary_is_told(written, capsys):
+    canary = passes(STEADY, kernel="control") + passes(scaled(STEADY, 1.002), kernel="canary")
+    run(written("A.csv", passes(STEADY) + canary), written("B.csv", passes(STEADY, run="run-b")))
+    assert (
+        "canary: no sure difference between identical code in 1 check, the largest is 1.002 ["
+        in capsys.readouterr().out
+    )
+
+
+def test_nothing_measured_in_common_is_told_and_has_its_exit_code(written, capsys):
+    files = written("A.csv", passes(STEADY)), written("B.csv", passes(STEADY, n=7))
+    assert run(*files) == 5
+    printed = capsys.readouterr().out
+    assert (
+        "NOTHING MEASURED IN COMMON: no row of one file has a counterpart in the other: they differ in n (" in printed
+    )
+    assert run(files[0], written("empty.csv", [])) == 5
+    assert "NOTHING MEASURED IN COMMON: empty.csv has no row of a kernel" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("toml", "options", "code"),
+    [
+        ("", [], 0),
+        ('fail-slower = "5%"', [], 1),
+        ('fail-slower = "5%"', ["--fail-slower", "20%"], 0),
+        ('fail-slower = "20%"', ["--fail-slower", "5%"], 1),
+        ('overrides = [{ n = 100, fail-slower = "5%" }]', [], 1),
+        ('overrides = [{ n = 10, fail-slower = "5%" }]', [], 0),
+        ('fail-slower = 0.05\noverrides = [{ kernel = "numpy.loop", fail-slower = 0.2 }]', [], 0),
+        ('delta = "20%"', ["--fail-undecided"], 3),
+    ],
+)
+@pytest.mark.parametrize("place", ["pyproject.toml", "file.toml"])
+def test_thresholds_of_a_file_decide(slower, tmp_path, toml, options, code, place):
+    section = "" if place == "file.toml" else "[tool.gradkernels.compare]\n"
+    (tmp_path / place).write_text(section + toml)
+    named = ["--thresholds", place] if place == "file.toml" else []
+    assert run(*slower, *named, *options) == code
+
+
+def test_what_is_too_slow_is_told_with_its_limit(slower, capsys):
+    run(*slower, "--fail-slower", "5%")
+    printed = capsys.readouterr().out
+    assert f"TOO SLOW: {KERNEL} at n = 100 is slower by more than 5.0%: 1.100\n" in printed
+    assert "1 of 2 rows are slower by more than their limit, for all of them at once (Holm)\n" in printed
+
+
+@pytest.mark.parametrize(
+    ("commits", "says"),
+    [
+        (("aaa", "bbb+"), "gradkernels ab aaa . --kernel"),
+        (("aaa", "aaa+"), "gradkernels ab aaa . --kernel"),
+        (("aaa", "aaa"), "both are of commit aaa, so only more passes can tell more"),
+        (("aaa+", "bbb"), "no command can do so here, because A.csv was measured with uncommitted changes"),
+        (("", "bbb"), "no command can do so here, because the rows of A.csv do not name one commit"),
+    ],
+)
+def test_the_command_that_measures_again_is_of_the_commits(written, capsys, commits, says):
+    sides = passes(STEADY, commit=commits[0]), passes(STEADY, commit=commits[1], run="run-b")
+    run(written("A.csv", sides[0]), written("B.csv", sides[1]))
+    assert f"side by side: {says}" in capsys.readouterr().out
+
+
+def test_the_command_that_measures_again_is_of_the_case_and_of_what_is_not_the_same(written, capsys):
+    case = {"problem": "logistic(fit_intercept=False)", "features": 3, "dtype": "float32", "threads": 2}
+    kernels = [f"torch.vmap[chunk={i}]+.norms" for i in range(2)]
+    before = [row for kernel in kernels for row in passes(STEADY, kernel=kernel, commit="aaa", **case)]
+    after = [
+        replace(row, run="run-b", commit="bbb", seconds_median=row.seconds_median * (1.3 if "1" in row.kernel else 1))
+        for row in before
+    ]
+    run(written("A.csv", before), written("B.csv", after))
+    asked = "--problem logistic --no-intercept --quantity norms --sizes 100 --features 3 --dtype float32 --threads 2"
+    assert f"gradkernels ab aaa bbb --kernel 'torch.vmap[chunk=1]+' {asked}\n" in capsys.readouterr().out
+
+
+def test_many_absent_kernels_are_counted(written, capsys):
+    many = [row for i in range(12) for row in passes(STEADY, kernel=f"numpy.k{i:02}.norms")]
+    run(written("A.csv", passes(STEADY) + many), written("B.csv", passes(STEADY, run="run-b")))
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("not in B.csv")]
+    assert len(lines) == 9
+    assert lines[-1] == "not in B.csv: 4 kernels more"
 
 
 def test_an_unknown_kernel_or_quantity_is_refused(slower):
@@ -218,6 +352,8 @@ def test_fraction(text, value):
         ("inf%", "--delta is 'inf%'"),
         ("", "--delta is ''"),
         ("5%%", "--delta is '5%%'"),
+        ("1_0%", "--delta is '1_0%'"),
+        ("1e999%", "--delta is '1e999%'"),
     ],
 )
 def test_an_ambiguous_or_senseless_fraction_is_refused(text, sentence):

@@ -6,8 +6,12 @@ from dataclasses import replace
 import pytest
 from measured import KERNEL, NOISY, STEADY, passes, record, refused, scaled
 
+from gradkernels.bench.canary import watch
 from gradkernels.bench.compare import compare
+from gradkernels.bench.exits import Exit
 from gradkernels.bench.pairing import select
+from gradkernels.bench.thresholds import Override, Thresholds
+from gradkernels.bench.verdict import verdict
 
 
 def only_row(before, after, **options):
@@ -169,21 +173,26 @@ def test_force_does_not_mix_thread_counts_of_one_run():
 
 
 @pytest.mark.parametrize("change", [{"n": 10}, {"kernel": "a.b.norms"}, {"problem": "logistic"}])
-def test_other_work_is_not_compared_even_by_force(change):
-    with pytest.raises(ValueError, match=next(iter(change))):
-        compare(passes(STEADY), passes(STEADY, **change), force=True)
+@pytest.mark.parametrize("machine", ["desk", "lap"])
+def test_other_work_is_not_compared_even_by_force(change, machine):
+    comparison = compare(passes(STEADY), passes(STEADY, machine=machine, **change), force=True)
+    assert next(iter(change)) in comparison.nothing
+    assert (comparison.ignored, comparison.compared, len(comparison.rows)) == ((), (), 2)
+    assert comparison.exit_code(False) == Exit.unmeasured == 5
 
 
 def test_crossed_coordinates_leave_nothing_to_compare():
     before = passes(STEADY, n=10) + passes(STEADY, n=20, dtype="float32")
-    with pytest.raises(ValueError, match="no row of before has"):
-        compare(before, passes(STEADY, n=20) + passes(STEADY, n=10, dtype="float32"))
+    comparison = compare(before, passes(STEADY, n=20) + passes(STEADY, n=10, dtype="float32"))
+    assert comparison.nothing == "no row of before has the machine, case and kernel of a row of after"
+    assert comparison.compared == ()
 
 
 @pytest.mark.parametrize("records", [[], passes(STEADY, kernel="control")])
-def test_a_file_without_kernels_is_refused(records):
-    with pytest.raises(ValueError, match="after has no row to compare"):
-        compare(passes(STEADY), records)
+def test_a_file_without_kernels_has_nothing_in_common(records):
+    comparison = compare(passes(STEADY), records)
+    assert comparison.nothing.startswith("after has no row of a kernel; `gradkernels run` writes them")
+    assert comparison.exit_code(False) == 5
 
 
 def test_one_wrong_pass_is_a_failure_and_ends_the_comparison():
@@ -222,11 +231,12 @@ def test_a_kernel_that_is_new_and_wrong_is_a_failure():
     assert [row.kernel for row in compare(passes(STEADY), after).failures] == ["torch.new.norms"]
 
 
-def test_what_no_longer_ends_in_time_is_slower():
-    gone = refused("timeout", run="run-b")
-    assert [row.stopped for row in compare(passes(STEADY), gone).slower_than(9.0)] == [True]
+def test_what_no_longer_ends_in_time_is_too_slow_where_there_is_a_limit():
+    gone, limit = refused("timeout", run="run-b"), Thresholds(fail_slower=9.0)
+    assert [row.stopped for row in compare(passes(STEADY), gone, limit).too_slow] == [True]
+    assert compare(passes(STEADY), gone).too_slow == ()
     borderline = passes(STEADY)[:-1] + refused("timeout")[-1:]
-    assert compare(borderline, gone).slower_than(0.0) == ()
+    assert compare(borderline, gone, limit).too_slow == ()
 
 
 def test_passes_cut_short_leave_the_others_to_be_compared():
@@ -235,20 +245,188 @@ def test_passes_cut_short_leave_the_others_to_be_compared():
     assert (row.status_after, row.passes_after, row.verdict) == ("ok", 7, "same")
 
 
-def test_slower_than_asks_the_lower_bound():
-    comparison = compare(passes(STEADY), passes(scaled(STEADY, 1.1), run="run-b"))
-    assert 1.05 < comparison.rows[0].low < 1.1
-    assert len(comparison.slower_than(0.05)) == 1
-    assert comparison.slower_than(0.1) == ()
-    undecided = compare(passes(STEADY), passes([3.0] * 5, run="run-b"))
-    assert undecided.slower_than(0.05) == ()
+@pytest.mark.parametrize(("limit", "fails"), [(0.0, True), (0.05, True), (0.1, False)])
+def test_too_slow_asks_the_lower_bound_of_a_lone_row(limit, fails):
+    sides = passes(STEADY), passes(scaled(STEADY, 1.1), run="run-b")
+    row = only_row(*sides, thresholds=Thresholds(fail_slower=limit))
+    assert 1.05 < row.low < 1.1
+    assert row.too_slow is fails
 
 
 def test_delta_is_what_a_change_must_exceed():
     before, after = passes(STEADY), passes(scaled(STEADY, 1.1), run="run-b")
-    assert only_row(before, after, delta=0.1).verdict == "undecided"
-    with pytest.raises(ValueError, match=r"delta is -0\.1"):
-        compare(before, after, delta=-0.1)
+    assert only_row(before, after, thresholds=Thresholds(delta=0.1)).verdict == "undecided"
+
+
+def suite_of(kernels, factor, first):
+    """Rows of so many kernels on two sides; the first kernel is slower by `first`, the others by `factor`."""
+    names = [f"numpy.k{i}.norms" for i in range(kernels)]
+    before = [row for name in names for row in passes(STEADY, kernel=name)]
+    factors = [first, *[factor] * (kernels - 1)]
+    return before, [
+        row
+        for name, by in zip(names, factors, strict=True)
+        for row in passes(scaled(STEADY, by), kernel=name, run="run-b")
+    ]
+
+
+def test_too_slow_is_a_claim_about_all_rows_at_once():
+    limit = Thresholds(fail_slower=0.05)
+    alone, *_ = compare(*suite_of(1, 1.0, 1.08), limit).rows
+    assert (alone.verdict, alone.too_slow) == ("slower", True)
+    among = compare(*suite_of(60, 1.0, 1.08), limit)
+    assert (among.rows[0].verdict, among.too_slow) == ("slower", ())
+    assert among.rows[0].p_too_slow == pytest.approx(60 * alone.p_too_slow)
+    assert [row.kernel for row in compare(*suite_of(60, 1.0, 1.2), limit).too_slow] == ["numpy.k0.norms"]
+
+
+def test_rows_without_a_limit_or_with_too_few_passes_are_no_part_of_the_claim():
+    before, after = suite_of(20, 1.0, 1.08)
+    only = Thresholds(overrides=(Override(kernels=("numpy.k0.*",), fail_slower=0.05),))
+    assert [row.kernel for row in compare(before, after, only).too_slow] == ["numpy.k0.norms"]
+    few = [row for row in after if row.kernel == "numpy.k0.norms" or row.pass_ <= 5]
+    assert len(compare(before, few, Thresholds(fail_slower=0.05)).too_slow) == 1
+    assert compare(before, [row for row in after if row.pass_ <= 5], Thresholds(fail_slower=0.0)).too_slow == ()
+
+
+def test_a_suite_without_a_change_fails_about_as_seldom_as_one_row_would():
+    rng = random.Random(6)
+    limit, failed, called = Thresholds(delta=0.0, fail_slower=0.0), 0, 0
+    for _ in range(100):
+        sides = [
+            [
+                row
+                for i in range(20)
+                for row in passes([rng.lognormvariate(0, 0.05) for _ in range(8)], kernel=f"a.k{i}.norms", run=run)
+            ]
+            for run in ("run-a", "run-b")
+        ]
+        comparison = compare(*sides, limit)
+        failed += comparison.exit_code(False) == Exit.slower
+        called += comparison.counts["slower"] > 0
+    assert failed <= 1
+    assert called >= 3
+
+
+def test_delta_is_the_least_that_fails():
+    before, after = passes(STEADY), passes(scaled(STEADY, 1.1), run="run-b")
+    assert not only_row(before, after, thresholds=Thresholds(delta=0.2, fail_slower=0.05)).too_slow
+    assert only_row(before, after, thresholds=Thresholds(delta=0.0, fail_slower=0.05)).too_slow
+
+
+def test_each_case_has_its_own_thresholds():
+    thresholds = Thresholds(
+        fail_slower=0.05, overrides=(Override(high=50, fail_slower=0.3), Override(low=1000, delta=0.2))
+    )
+    before = [row for n in (10, 100, 1000) for row in passes(STEADY, n=n)]
+    after = [row for n in (10, 100, 1000) for row in passes(scaled(STEADY, 1.1), n=n, run="run-b")]
+    comparison = compare(before, after, thresholds)
+    assert [(row.n, row.verdict, row.too_slow) for row in comparison.rows] == [
+        (10, "slower", False),
+        (100, "slower", True),
+        (1000, "undecided", False),
+    ]
+    assert [(row.delta, row.fail_slower) for row in comparison.rows] == [(0.01, 0.3), (0.01, 0.05), (0.2, 0.05)]
+
+
+def test_an_override_that_matches_no_row_is_told():
+    thresholds = Thresholds(overrides=(Override(kernels=("numpi.*",)), Override(kernels=("numpy.*",))))
+    assert compare(passes(STEADY), passes(STEADY), thresholds).unused == ("kernel numpi.*",)
+
+
+def yardsticks(control, canary, **changes):
+    return passes(control, kernel="control", **changes) + passes(canary, kernel="canary", **changes)
+
+
+def test_a_canary_that_sings_alike_vouches_for_the_rows():
+    quiet = yardsticks(STEADY, STEADY[::-1])
+    comparison = compare(passes(STEADY) + quiet, passes(scaled(STEADY, 1.2)) + quiet)
+    assert [canary.where for canary in comparison.canaries] == ["before", "after", "between the two sides"]
+    assert [row.verdict for row in comparison.rows] == ["slower"]
+    assert comparison.flagged == ()
+
+
+@pytest.mark.parametrize(("side", "where"), [(0, "before"), (1, "after")])
+@pytest.mark.parametrize("factor", [1.05, 0.95])
+def test_a_canary_that_differs_from_the_control_leaves_no_verdict(side, where, factor):
+    good, bad = yardsticks(STEADY, STEADY[::-1]), yardsticks(STEADY, scaled(STEADY, factor))
+    sides = [passes(STEADY) + good, passes(scaled(STEADY, 1.5), run="run-b")]
+    sides[1] += [replace(row, run="run-b") for row in good]
+    sides[side] = [row for row in sides[side] if row.kernel == KERNEL]
+    sides[side] += [replace(row, run=sides[side][0].run) for row in bad]
+    comparison = compare(*sides, Thresholds(fail_slower=0.05))
+    assert where in {canary.where for canary in comparison.flagged}
+    assert [row.verdict for row in comparison.rows] == ["contaminated"]
+    assert (comparison.too_slow, comparison.mean) == ((), None)
+    assert comparison.exit_code(True) == Exit.unmeasured
+
+
+def test_a_canary_that_changes_between_the_sides_leaves_no_verdict():
+    before = passes(STEADY) + yardsticks(STEADY, scaled(STEADY, 0.992))
+    after = passes(STEADY, run="run-b") + yardsticks(STEADY, scaled(STEADY, 1.008), run="run-b")
+    (flagged,) = compare(before, after).flagged
+    assert flagged.where == "between the two sides"
+    assert flagged.change.ratio == pytest.approx(1.016, abs=0.001)
+
+
+def test_canaries_of_many_cases_flag_a_clean_suite_about_as_seldom_as_one_would():
+    rng = random.Random(6)
+
+    def noise():
+        return [rng.lognormvariate(0, 0.05) for _ in range(8)]
+
+    flagged, called = 0, 0
+    for _ in range(60):
+        side = [row for n in range(1, 31) for row in yardsticks(STEADY, noise(), n=n)]
+        canaries = watch(side, [], ("before", "after"), delta=0.0)
+        flagged += any(canary.flagged for canary in canaries)
+        called += any(verdict(canary.change, delta=0.0) in ("slower", "faster") for canary in canaries)
+    assert flagged <= 3
+    assert called >= 8
+
+
+def test_few_passes_of_a_canary_flag_nothing():
+    bad = yardsticks(STEADY[:5], scaled(STEADY[:5], 2))
+    assert compare(passes(STEADY) + bad, passes(STEADY)).flagged == ()
+
+
+def test_a_control_that_could_not_be_timed_divides_nothing():
+    broken = refused("failed", 1, kernel="control") + passes(STEADY, kernel="control")[1:]
+    row = only_row(passes(STEADY) + broken, passes(scaled(STEADY, 1.7), run="run-b"))
+    assert (row.normalised, row.verdict) == (False, "slower")
+
+
+def test_times_at_the_ends_of_the_scale_are_compared():
+    before, after = [1e-320, 1e-300] * 4, [1e300, 1e308] * 4
+    row = only_row(
+        passes(before) + passes(after, kernel="control"),
+        passes(after, run="run-b") + passes(before, kernel="control", run="run-b"),
+    )
+    assert (row.verdict, row.high) == ("slower", float("inf"))
+
+
+@pytest.mark.parametrize(
+    ("records", "fail_undecided", "code"),
+    [
+        (passes(STEADY), True, Exit.done),
+        (passes(NOISY), False, Exit.done),
+        (passes(NOISY), True, Exit.undecided),
+        (passes(scaled(STEADY, 1.2)), True, Exit.slower),
+        (refused("timeout"), True, Exit.slower),
+        (refused("unsupported"), True, Exit.unmeasured),
+        (refused("wrong"), True, Exit.unproven),
+        (refused("failed"), False, Exit.unproven),
+        (passes(STEADY)[:-1] + refused("wrong")[-1:], False, Exit.unproven),
+    ],
+)
+def test_what_fails_most_decides_the_exit_code(records, fail_undecided, code):
+    after = [replace(row, run="run-b") for row in records]
+    assert compare(passes(STEADY), after, Thresholds(fail_slower=0.05)).exit_code(fail_undecided) == code
+
+
+def test_a_failed_proof_outweighs_a_flagged_canary():
+    bad = yardsticks(STEADY, scaled(STEADY, 2))
+    assert compare(passes(STEADY) + bad, refused("wrong", run="run-b")).exit_code(False) == Exit.unproven
 
 
 def test_geometric_mean_of_a_doubling_and_a_halving_is_one():
@@ -273,11 +451,12 @@ def test_a_change_must_be_clearer_in_a_suite():
 
 
 def test_select_takes_keys_ways_and_globs():
-    keys = ["numpy.loop.norms", "torch.vmap+.norms", "torch.vmap[chunk=5].norms", "torch.vmap.norms@out", "control"]
+    keys = ["numpy.loop.norms", "torch.vmap+.norms", "torch.vmap[chunk=5].norms", "torch.vmap.norms@out"]
+    keys += ["control", "canary"]
     sides = [[record(kernel=key, seconds_median=1.0)] for key in keys]
 
     def picked(*patterns):
-        return {row.kernel for side in select(sides, patterns) for row in side} - {"control"}
+        return {row.kernel for side in select(sides, patterns) for row in side} - {"control", "canary"}
 
     assert picked() == set(keys[:4])
     assert picked("numpy.loop") == {"numpy.loop.norms"}
@@ -285,7 +464,7 @@ def test_select_takes_keys_ways_and_globs():
     assert picked("torch.vmap[chunk=5]") == {"torch.vmap[chunk=5].norms"}
     assert picked("torch.vmap.norms") == {"torch.vmap+.norms", "torch.vmap.norms@out"}
     assert picked("torch.*", "numpy.loop.norms") == set(keys[:4])
-    assert select(sides, ["numpy.*"])[-1] == sides[-1]
+    assert select(sides, ["numpy.*"])[-2:] == sides[-2:]
 
 
 def test_select_refuses_what_matches_nothing():

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
+
 import numpy as np
 import pytest
 import torch
 
 import gradkernels as gk
 from gradkernels.fastest import forget, per_sample
+from gradkernels.problems import Problem
 
 P = gk.LinearRegression()
 # y = 1 + 2 x + residual (1, -1, 2) at theta = (1, 2), so slopes are -2, 2, -4.
@@ -119,12 +122,26 @@ def test_out_is_filled_and_returned(way):
         (np.empty((3, 2), np.float32), ValueError, r"out is \(3, 2\) float32"),
         (torch.empty(3, 2, dtype=torch.float64), TypeError, "same library"),
         ([[0.0] * 2] * 3, TypeError, "same library"),
+        (np.ma.zeros((3, 2)), TypeError, r"pass numpy.asarray\(out\)"),
         (np.broadcast_to(np.empty(2), (3, 2)), ValueError, "read-only"),
     ],
 )
 def test_memory_that_does_not_fit_is_refused(out, error, says):
     with pytest.raises(error, match=says):
         gk.per_sample(P, THETA, X, Y, out=out)
+
+
+def test_a_tensor_that_requires_gradients_is_no_memory_for_results():
+    out = torch.empty(3, 2, dtype=torch.float64, requires_grad=True)
+    with pytest.raises(ValueError, match=r"pass out.detach\(\)"):
+        gk.per_sample(P, *map(torch.from_numpy, (THETA, X, Y)), out=out)
+
+
+def test_a_tensor_that_torch_negates_only_when_read_is_an_input_like_any_other():
+    theta, x, y = map(torch.from_numpy, (THETA, X, Y))
+    negated = torch.conj(torch.complex(y, -y)).imag
+    assert negated.is_neg()
+    np.testing.assert_allclose(gk.per_sample(P, theta, x, negated, kernel="numpy.broadcast"), ROWS)
 
 
 def test_memory_of_an_input_is_refused_and_the_input_kept():
@@ -167,10 +184,16 @@ def test_a_problem_that_is_none_is_refused():
         gk.gradient("linear", THETA, X, Y)
 
 
-@pytest.mark.parametrize("max_norm", [0.0, -1.0, float("nan")])
+@pytest.mark.parametrize("max_norm", [0.0, -1.0, float("nan"), None, np.ones(2)])
 def test_a_clipping_norm_must_be_positive(max_norm):
     with pytest.raises(ValueError, match="must be positive"):
         gk.clipped_sum(P, THETA, X, Y, max_norm)
+
+
+def test_a_clipping_norm_computed_by_numpy_keeps_the_dtype():
+    arrays = [array.astype("f4") for array in (THETA, X, Y)]
+    assert gk.clipped_sum(P, *arrays, np.float64(2)).dtype == "float32"
+    assert gk.fastest(P, "clipped_sum", like=arrays)(*arrays, max_norm=np.float64(2)).dtype == "float32"
 
 
 def test_an_infinite_clipping_norm_clips_nothing():
@@ -191,11 +214,52 @@ def test_forcing_takes_a_way_a_key_or_settings():
         np.testing.assert_allclose(bound(*like), ROWS.mean(0))
 
 
+def test_forcing_takes_a_kernel_also_one_that_is_not_registered():
+    like = (THETA, X, Y)
+    np.testing.assert_allclose(gk.norms(P, *like, kernel=gk.kernel("numpy.loop+.norms")), [2.0, 8**0.5, 160**0.5])
+    own = replace(gk.kernel("numpy.matmul.gradient"), name="own")
+    assert gk.fastest(P, "gradient", n=3, kernel=own).why.startswith("numpy.own.gradient, because")
+    with pytest.raises(ValueError, match="numpy.own.gradient computes gradient, not norms"):
+        gk.norms(P, *like, kernel=own)
+
+
+def test_a_kernel_that_is_wrong_for_the_problem_is_refused_at_its_first_use():
+    @gk.declare("numpy.half.gradient")
+    def half(problem):
+        slow = gk.kernel("numpy.matmul.gradient").build(problem)
+        return lambda theta, x, y: slow(theta, x, y) / 2
+
+    with pytest.raises(gk.Disagreement, match="numpy.half.gradient on linear"):
+        gk.gradient(P, THETA, X, Y, kernel=half)
+
+
+def test_a_loss_whose_closed_form_was_forgotten_gives_no_gradient_rather_than_a_wrong_one():
+    class Halved(gk.LinearRegression):
+        def loss_of(self, eta, y):
+            return super().loss_of(eta, y) / 2
+
+    with pytest.raises(gk.Disagreement, match=r"numpy\.matmul\.gradient"):
+        gk.gradient(Halved(), THETA, X, Y)
+    np.testing.assert_allclose(gk.gradient(Halved(), THETA, X, Y, kernel="torch.autograd"), ROWS.mean(0) / 2)
+
+
+def test_a_problem_without_a_hash_is_refused_and_told_how_to_get_one():
+    @dataclass
+    class Changeable(Problem):
+        name = "changeable"
+        loss = shape = draw = draw_theta = validate = rounding = None
+
+    with pytest.raises(TypeError, match=r"declare it with @dataclass\(frozen=True\)"):
+        gk.gradient(Changeable(), THETA, X, Y)
+
+
 def test_forcing_what_is_not_there_names_what_is_near():
     with pytest.raises(ValueError, match="did you mean numpy.broadcast"):
         gk.gradient(P, THETA, X, Y, kernel="numpy.brodcast")
     with pytest.raises(ValueError, match="no kernel for per_sample 'torch.autograd'"):
         gk.per_sample(P, THETA, X, Y, kernel="torch.autograd")
+    with pytest.raises(ValueError, match="did you mean chunk"):
+        gk.norms(P, THETA, X, Y, kernel="torch.vmap[chunks=2]")
 
 
 def test_fastest_wants_exactly_one_of_n_and_like():
@@ -203,6 +267,24 @@ def test_fastest_wants_exactly_one_of_n_and_like():
         gk.fastest(P, "gradient")
     with pytest.raises(ValueError, match="not both"):
         gk.fastest(P, "gradient", n=3, like=(THETA, X, Y))
+
+
+@pytest.mark.parametrize("given", [{"threads": 0}, {"calls": 0}, {"calls": -3}, {"max_bytes": -1}])
+def test_fastest_refuses_numbers_that_mean_nothing(given):
+    with pytest.raises(ValueError, match=f"{next(iter(given))} is .*at least 1, or None"):
+        gk.fastest(P, "gradient", n=3, **given)
+
+
+@pytest.mark.parametrize("like", [(THETA, X), 5])
+def test_like_is_three_arrays(like):
+    with pytest.raises(TypeError, match=r"pass \(theta, x, y\)"):
+        gk.fastest(P, "gradient", like=like)
+
+
+def test_fastest_takes_the_device_as_torch_names_it():
+    assert gk.fastest(P, "gradient", n=3, device=torch.device("cpu")).request.case.device == "cpu"
+    with pytest.raises(TypeError, match="pass a Problem"):
+        gk.fastest("linear", "gradient", n=3)
 
 
 def test_import_the_winner_is_the_same_function():

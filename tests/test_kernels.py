@@ -29,7 +29,11 @@ SHORT = (
     (VARIANTS[0], 77, MANY, "float64", "C"),
     (VARIANTS[1], 77, MANY, "float32", "F"),
 )
-LONG = tuple(product(VARIANTS, (1, 2, 3, 77, 1000, 20_000), (ONE, COLUMN, MANY), DTYPES, ("C", "F")))
+LAYOUTS = ((ONE, "C"), (COLUMN, "C"), (MANY, "C"), (MANY, "F"))
+LONG = tuple(
+    (problem, n, shape, dtype, layout)
+    for problem, n, (shape, layout), dtype in product(VARIANTS, (1, 2, 77, 1000, 20_000), LAYOUTS, DTYPES)
+)
 
 
 def pytest_generate_tests(metafunc):

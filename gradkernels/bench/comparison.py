@@ -1,9 +1,11 @@
-"""What comparing two results files gives: a row per kernel and case, and what the rows say together."""
+"""What comparing two sets of results gives: a row per kernel and case, and what the rows say together."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+from gradkernels.bench.canary import Canary
+from gradkernels.bench.exits import Exit
 from gradkernels.bench.statistics import Ratio
 from gradkernels.bench.verdict import VERDICTS
 
@@ -12,7 +14,7 @@ COORDINATES = ("machine", "problem", "features", "dtype", "layout", "device", "t
 
 @dataclass(frozen=True)
 class Row:
-    """One kernel and case in both files; `verdict` and what follows it are empty unless both sides were timed.
+    """One kernel and case of either side; `verdict` and what follows it are empty unless both sides were timed.
 
     Attributes:
         machine, problem, quantity, n, features, dtype, layout, device, threads, kernel: The key.
@@ -21,13 +23,19 @@ class Row:
         passes_before, passes_after: Passes timed.
         seconds_before, seconds_after: Median over passes of the seconds per call, as measured.
         stopped: Whether every pass was timed before, and none after because it took too long.
-        verdict: `slower`, `faster`, `same` or `undecided`.
+        delta: Fraction that a change must exceed to count here.
+        fail_slower: Slowdown, as a fraction, that fails here; None if none does.
+        forced: Coordinates in which the sides differ, ignored by force.
+        verdict: `slower`, `faster`, `same` or `undecided`; `contaminated` if the canary was flagged.
         ratio, low, high: After over before with one-sided bounds at the alpha of the look.
-        normalised: Whether each pass was divided by its control.
+        normalised: Whether each pass was divided by its control; None where both sides took turns and need none.
         smallest_effect: Slowdown, as a fraction, that 95 of 100 such comparisons would call slower.
         passes_needed: Passes on each side that would settle it, if it is undecided; None if that is not known.
         p: One-sided p-value of a change by more than delta in the direction seen.
         p_suite: The same, adjusted for all rows by Holm's method.
+        p_too_slow: One-sided p-value of a slowdown by more than fail_slower and delta, adjusted for all rows that
+            have a limit by Holm's method.
+        too_slow: Whether that is so for all rows at once: it fails the comparison.
     """
 
     machine: str
@@ -48,6 +56,9 @@ class Row:
     seconds_before: float | None
     seconds_after: float | None
     stopped: bool
+    delta: float | None = None
+    fail_slower: float | None = None
+    forced: str = ""
     verdict: str = ""
     ratio: float | None = None
     low: float | None = None
@@ -57,11 +68,13 @@ class Row:
     passes_needed: int | None = None
     p: float | None = None
     p_suite: float | None = None
+    p_too_slow: float | None = None
+    too_slow: bool = False
 
 
 @dataclass(frozen=True)
 class Source:
-    """Where one side comes from: the file's name, and what its rows say of their making."""
+    """Where one side comes from: the files' names, and what its rows say of their making."""
 
     name: str
     runs: tuple[str, ...]
@@ -73,15 +86,18 @@ class Source:
 
 @dataclass(frozen=True)
 class Comparison:
-    """All rows of two files, and what they say together.
+    """All rows of two sides, and what they say together.
 
     Attributes:
-        before: The first file.
+        before: The first side.
         after: The second.
-        delta: The fraction that a change must exceed.
-        ignored: Coordinates that differ between the files and were ignored because the comparison was forced.
-        rows: Every kernel and case of either file, in order of case and kernel.
-        mean: Geometric mean of the ratios, with bounds; None if no row has a ratio.
+        delta: The fraction that a change must exceed where nothing else is said.
+        ignored: Coordinates in which the sides differ, ignored because the comparison was forced.
+        rows: Every kernel and case of either side, in order of case and kernel.
+        mean: Geometric mean of the ratios, with bounds; None if no row has a ratio, or a canary was flagged.
+        canaries: What the canaries say of the measurements themselves; none if they were timed without.
+        nothing: Why no row of one side has a counterpart in the other; empty if one has.
+        unused: Overrides of the thresholds that match no row.
     """
 
     before: Source
@@ -90,6 +106,9 @@ class Comparison:
     ignored: tuple[str, ...]
     rows: tuple[Row, ...]
     mean: Ratio | None
+    canaries: tuple[Canary, ...] = ()
+    nothing: str = ""
+    unused: tuple[str, ...] = ()
 
     @property
     def varying(self) -> tuple[str, ...]:
@@ -103,23 +122,23 @@ class Comparison:
 
     @property
     def changed(self) -> tuple[Row, ...]:
-        """Rows in both files whose status is not the same in both."""
+        """Rows of both sides whose status is not the same in both."""
         both = (row for row in self.rows if row.status_before and row.status_after)
         return tuple(row for row in both if row.status_before != row.status_after)
 
     @property
     def only_before(self) -> tuple[Row, ...]:
-        """Rows that the second file lacks."""
+        """Rows that the second side lacks."""
         return tuple(row for row in self.rows if not row.status_after)
 
     @property
     def only_after(self) -> tuple[Row, ...]:
-        """Rows that the first file lacks."""
+        """Rows that the first side lacks."""
         return tuple(row for row in self.rows if not row.status_before)
 
     @property
     def failures(self) -> tuple[Row, ...]:
-        """Rows that fail the comparison whatever their speed: wrong in the second file, or ok in the first only."""
+        """Rows that fail the comparison whatever their speed: wrong on the second side, or ok in the first only."""
         return tuple(
             row
             for row in self.rows
@@ -136,8 +155,24 @@ class Comparison:
         """Whether both sides are the same measurements."""
         return set(self.before.runs) == set(self.after.runs)
 
-    def slower_than(self, threshold: float) -> tuple[Row, ...]:
-        """Rows whose verdict is slower and whose lower bound exceeds 1 + threshold, and those that were stopped."""
-        return tuple(
-            row for row in self.rows if row.stopped or (row.verdict == "slower" and (row.low or 0.0) > 1 + threshold)
-        )
+    @property
+    def flagged(self) -> tuple[Canary, ...]:
+        """Canaries that make every verdict `contaminated`."""
+        return tuple(canary for canary in self.canaries if canary.flagged)
+
+    @property
+    def too_slow(self) -> tuple[Row, ...]:
+        """Rows that are slower by more than their limit for all rows at once, or that have one and were stopped."""
+        return tuple(row for row in self.rows if row.too_slow or (row.stopped and row.fail_slower is not None))
+
+    def exit_code(self, fail_undecided: bool) -> Exit:
+        """What it comes to: a failed proof before a flagged canary, a slowdown, nothing in common and no decision."""
+        if self.failures:
+            return Exit.unproven
+        if self.flagged:
+            return Exit.unmeasured
+        if self.too_slow:
+            return Exit.slower
+        if not self.compared:
+            return Exit.unmeasured
+        return Exit.undecided if fail_undecided and self.counts["undecided"] else Exit.done

@@ -26,6 +26,15 @@ def memory_environment() -> Mapping[str, str]:
     return {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536", "MALLOC_TOP_PAD_": "0"}
 
 
+def steady_environment() -> Mapping[str, str]:
+    """What makes glibc keep blocks up to its limit of 32 MiB for the next call, in every process alike.
+
+    Left alone, it depends on the order of the first allocations whether a process gives its memory back after each
+    call, and one of two equal processes may take eight times as long as the other to fault it in again.
+    """
+    return {"MALLOC_MMAP_THRESHOLD_": str(2**25), "MALLOC_TRIM_THRESHOLD_": str(2**33)}
+
+
 def pin(threads: int, rng: np.random.Generator) -> str:
     """Bind this process to `threads` cores drawn at random; returns `unpinned` where the system cannot."""
     cores = draw_cores(threads, rng)

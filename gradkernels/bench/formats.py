@@ -8,14 +8,16 @@ from dataclasses import asdict, astuple, fields
 from enum import StrEnum
 from typing import Any
 
+from gradkernels.bench.caveats import percent
 from gradkernels.bench.comparison import Comparison, Row
 from gradkernels.bench.statistics import Ratio
-from gradkernels.bench.summary import percent, summary
+from gradkernels.bench.summary import summary
+from gradkernels.bench.verdict import CONTAMINATED
 from gradkernels.record import line
 
 _UNITS = (("s", 1.0), ("ms", 1e-3), ("us", 1e-6), ("ns", 1e-9))
 _WIDE = 1000
-_COLORS = {"slower": "red", "faster": "green", "undecided": "yellow"}
+_COLORS = {"slower": "red", "faster": "green", "undecided": "yellow", CONTAMINATED: "magenta"}
 
 
 class Format(StrEnum):
@@ -76,6 +78,8 @@ def as_json(comparison: Comparison) -> str:
         "after": asdict(comparison.after),
         "delta": comparison.delta,
         "ignored": comparison.ignored,
+        "contaminated": bool(comparison.flagged),
+        "canaries": [asdict(canary) | {"change": _plain(canary.change)} for canary in comparison.canaries],
         "counts": comparison.counts,
         "geometric_mean": _plain(comparison.mean) if comparison.mean else None,
         "summary": summary(comparison),

@@ -6,12 +6,13 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
 from gradkernels.bench.statistics import Pass
 from gradkernels.names import unknown
-from gradkernels.record import CASE, Record
-from gradkernels.wisdom import CONTROL
+from gradkernels.record import CASE, Record, read
+from gradkernels.wisdom import CONTROL, YARDSTICKS
 
 KEY = ("machine", *CASE, "kernel")
 MEANS = ("machine", "dtype", "layout", "device", "threads")
@@ -37,6 +38,27 @@ class Pair:
         return next(iter((self.after or self.before).values()))
 
 
+class Pairing(NamedTuple):
+    """What two files have in common.
+
+    Attributes:
+        pairs: Every kernel and case of either file, in order of case and kernel.
+        ignored: Coordinates that differ and were ignored because the comparison was forced.
+        nothing: Why no row of one has a counterpart in the other; empty if one has.
+    """
+
+    pairs: list[Pair]
+    ignored: tuple[str, ...]
+    nothing: str
+
+
+def pooled(files: Sequence[Path]) -> tuple[list[Record], str]:
+    """The rows of several files as the passes of one side, and what to call them."""
+    # A file's name may hold bytes that are no text, and must still be printed.
+    name = " + ".join(map(str, files)).encode(errors="backslashreplace").decode()
+    return [record for file in files for record in read(file)], name
+
+
 def status(rows: Mapping[Pass, Record]) -> str:
     """What several passes come to: wrong or failed if any is, else ok if any is; empty without passes."""
     return min((record.status for record in rows.values()), key=_RANK.index, default="")
@@ -51,7 +73,7 @@ def reason(rows: Mapping[Pass, Record]) -> str:
 def select(
     sides: Sequence[Sequence[Record]], kernels: Sequence[str] = (), quantity: str | None = None
 ) -> list[list[Record]]:
-    """The rows of each file whose kernel matches one of the globs, and of one quantity; control rows stay.
+    """The rows of each file whose kernel matches one of the globs, and of one quantity; control and canary stay.
 
     Args:
         sides: The rows of each file.
@@ -61,9 +83,9 @@ def select(
     Raises:
         ValueError: A name matches nothing in any file; says what there is.
     """
-    keys = dict.fromkeys(record.kernel for side in sides for record in side if record.kernel != CONTROL)
+    keys = dict.fromkeys(record.kernel for side in sides for record in side if record.kernel not in YARDSTICKS)
     for pattern in kernels:
-        if not any(_matches(key, pattern) for key in keys):
+        if not any(matches(key, pattern) for key in keys):
             raise ValueError(unknown("kernel", pattern, keys))
     quantities = dict.fromkeys(record.quantity for side in sides for record in side)
     if quantity is not None and quantity not in quantities:
@@ -72,11 +94,12 @@ def select(
 
 
 def _wanted(record: Record, kernels: Sequence[str], quantity: str | None) -> bool:
-    named = not kernels or record.kernel == CONTROL or any(_matches(record.kernel, pattern) for pattern in kernels)
+    named = not kernels or record.kernel in YARDSTICKS or any(matches(record.kernel, pattern) for pattern in kernels)
     return named and quantity in (None, record.quantity)
 
 
-def _matches(key: str, pattern: str) -> bool:
+def matches(key: str, pattern: str) -> bool:
+    """Whether a key is meant by a glob: of the key, or of its way, without the suffixes `@out` and `+`."""
     plain = key.removesuffix("@out")
     names = {key, plain, plain.rpartition(".")[0]}
     # Brackets are part of a key (`torch.vmap[chunk=512].norms`), so they stand for themselves.
@@ -84,48 +107,46 @@ def _matches(key: str, pattern: str) -> bool:
     return any(fnmatchcase(form, literal) for name in names for form in (name, name.replace("+", "")))
 
 
-def pair(
-    before: Sequence[Record], after: Sequence[Record], force: bool, names: tuple[str, str]
-) -> tuple[list[Pair], tuple[str, ...]]:
+def pair(before: Sequence[Record], after: Sequence[Record], force: bool, names: tuple[str, str]) -> Pairing:
     """Pair the rows of two files by machine, case and kernel, and never by their position.
 
-    Returns:
-        The pairs in order of case and kernel, and the coordinates that had to be ignored (with `force`).
-
     Raises:
-        ValueError: No row of one has a counterpart in the other, or a file holds a measurement twice.
+        ValueError: The files differ in machine, dtype, layout, device or threads only, and the comparison is not
+            forced; or a file holds a measurement twice.
     """
-    ignored = _apart(before, after, force, names)
+    sides = [[record for record in records if record.kernel not in YARDSTICKS] for records in (before, after)]
+    apart = tuple(name for name in KEY if _values(sides[0], name).isdisjoint(_values(sides[1], name)))
+    by_means = all(sides) and set(apart) <= set(MEANS)
+    if apart and by_means and not force:
+        raise ValueError(
+            f"{names[0]} and {names[1]} differ in {_differences(apart, sides)}; measure both alike, or force the "
+            "comparison"
+        )
+    ignored = apart if by_means else ()
     key = [name for name in KEY if name not in ignored]
     left, right = _group(before, key, names[0]), _group(after, key, names[1])
-    keys = sorted(one for one in left.keys() | right.keys() if one[-1] != CONTROL)
-    if not any(one in left and one in right for one in keys):
-        raise ValueError(f"no row of {names[0]} has the machine, case and kernel of a row of {names[1]}")
-    return [Pair(left.get(one, {}), right.get(one, {})) for one in keys], ignored
+    keys = sorted(one for one in left.keys() | right.keys() if one[-1] not in YARDSTICKS)
+    common = any(one in left and one in right for one in keys)
+    pairs = [Pair(left.get(one, {}), right.get(one, {})) for one in keys]
+    return Pairing(pairs, ignored, "" if common else _nothing(apart, sides, names))
 
 
-def _apart(before: Sequence[Record], after: Sequence[Record], force: bool, names: tuple[str, str]) -> tuple[str, ...]:
-    """The coordinates in which no row of one file equals a row of the other; a ValueError unless forced."""
-    sides = [[record for record in records if record.kernel != CONTROL] for records in (before, after)]
-    for name, records in zip(names, sides, strict=True):
-        if not records:
-            raise ValueError(
-                f"{name} has no row to compare; `gradkernels run` writes them, --kernel and --quantity leave some out"
-            )
-    apart = tuple(name for name in KEY if _values(sides[0], name).isdisjoint(_values(sides[1], name)))
-    if apart and not (force and set(apart) <= set(MEANS)):
-        raise ValueError(_refusal(apart, sides, names))
-    return apart
+def _nothing(apart: Sequence[str], sides: Sequence[Sequence[Record]], names: Sequence[str]) -> str:
+    """Why two files have nothing in common."""
+    if empty := [name for name, records in zip(names, sides, strict=True) if not records]:
+        found = f"{' and '.join(empty)} has no row of a kernel"
+        return f"{found}; `gradkernels run` writes them, --kernel and --quantity leave some out"
+    if apart:
+        return f"no row of one file has a counterpart in the other: they differ in {_differences(apart, sides)}"
+    return f"no row of {names[0]} has the machine, case and kernel of a row of {names[1]}"
 
 
 def _values(records: Iterable[Record], name: str) -> set[Any]:
     return {getattr(record, name) for record in records}
 
 
-def _refusal(apart: Sequence[str], sides: Sequence[Sequence[Record]], names: tuple[str, str]) -> str:
-    differ = ", ".join(f"{name} ({_few(sides[0], name)} against {_few(sides[1], name)})" for name in apart)
-    advice = "measure both alike" + (", or force the comparison" if set(apart) <= set(MEANS) else "")
-    return f"no row of {names[0]} can be compared with one of {names[1]}: they differ in {differ}; {advice}"
+def _differences(apart: Sequence[str], sides: Sequence[Sequence[Record]]) -> str:
+    return ", ".join(f"{name} ({_few(sides[0], name)} against {_few(sides[1], name)})" for name in apart)
 
 
 def _few(records: Sequence[Record], name: str) -> str:
@@ -151,16 +172,19 @@ def describe(record: Record) -> str:
     return ", ".join(f"{name}={value}" for name, value in zip(CASE, record.case, strict=True))
 
 
-def control_seconds(records: Iterable[Record]) -> dict[tuple[Any, ...], float]:
-    """Seconds per call of the control by run, pass and case."""
-    controls = (record for record in records if record.kernel == CONTROL)
-    return {(record.run, record.pass_, record.case): record.seconds_median or math.nan for record in controls}
+def control_seconds(records: Iterable[Record], kernel: str = CONTROL) -> dict[tuple[Any, ...], float]:
+    """Seconds per call of the control, or of the canary, by run, pass and case."""
+    return {
+        (record.run, record.pass_, record.case): record.seconds_median
+        for record in records
+        if record.kernel == kernel and record.seconds_median is not None
+    }
 
 
 def log_seconds(rows: Mapping[Pass, Record], controls: Mapping[tuple[Any, ...], float] | None) -> dict[Pass, float]:
     """Log seconds per call of the passes that are ok; over those of the control if its times are given."""
     return {
-        one: math.log(record.seconds_median / (controls[*one, record.case] if controls else 1.0))
+        one: math.log(record.seconds_median) - (math.log(controls[*one, record.case]) if controls else 0.0)
         for one, record in rows.items()
         if record.seconds_median is not None
     }

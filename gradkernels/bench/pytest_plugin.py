@@ -3,6 +3,11 @@
     def test_mine(gradkernels_benchmark):
         gradkernels_benchmark("numpy.broadcast.per_sample", gk.Case(gk.LinearRegression(), "per_sample", n=1000))
 
+With a base to compare with, a session that passes ends with the exit status of `gradkernels compare`: 1 too slow (with
+`--gradkernels-fail-slower`), 3 undecided (with `--gradkernels-fail-undecided`), 4 a proof failed, 5 contaminated or
+nothing in common. A session that fails by itself keeps pytest's own status: 1 tests failed, 2 interrupted, 3 internal
+error, 4 wrong usage, 5 no tests. The last line tells which it was.
+
 Every pytest session loads this module where gradkernels is installed, so it imports pytest and the standard
 library only, and does nothing until a test asks for its fixture or a user for one of its options.
 PYTEST_DONT_REWRITE
@@ -10,91 +15,33 @@ PYTEST_DONT_REWRITE
 
 from __future__ import annotations
 
-import argparse
 import functools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from gradkernels.bench.pytest_options import leave_reports, pytest_addoption
+
 if TYPE_CHECKING:
+    from gradkernels.bench.pytest_gate import Gate
     from gradkernels.bench.pytest_rows import Rows
+
+__all__ = ["pytest_addoption"]
 
 FIXTURE = "gradkernels_benchmark"
 _ROWS: pytest.StashKey[Rows] = pytest.StashKey()
+_GATE: pytest.StashKey[Gate] = pytest.StashKey()
+_LINES: pytest.StashKey[list[str]] = pytest.StashKey()
+_OF_COMPARE = ("fail_slower", "fail_undecided", "delta", "thresholds", "force")
 
 
-def pytest_addoption(parser: pytest.Parser) -> None:
-    """The options `--gradkernels-...`."""
-    add = functools.partial(_add, parser.getgroup("gradkernels", "gradient kernels"))
-    add("csv", metavar="PATH", type=Path, help="write one row per timed kernel, as `gradkernels run` does")
-    add("csv-append", action="store_true", help="add the rows to an existing file, as its next pass")
-    add("sizes", metavar="SIZES", parse=_sizes, default=(10, 1000, 100_000), help="of the suite: 10,1000 or 10:1e5")
-    add("quantities", metavar="NAMES", parse=_quantities, default=("gradient", "per_sample"), help="a,b or all")
-    add("problems", metavar="NAMES", parse=_problems, default=("linear",), help="a,b or all")
-    add("features", metavar="NUMBERS", parse=_sizes, default=(1,), help="columns of x: 1,10")
-    add("dtypes", metavar="NAMES", parse=_dtypes, default=("float64",), help="a,b or all")
-    add("max-call", metavar="SECONDS", parse=_seconds, default=0.2, help="skip a Python loop whose call takes longer")
-    add("prepare", action="store_true", help="64 bits for JAX, one thread for libraries that are not loaded yet")
-
-
-def _add(group: Any, name: str, parse: Callable[[str], Any] | None = None, **settings: Any) -> None:
-    if parse:
-        default = settings["default"]
-        shown = ",".join(map(str, default)) if isinstance(default, tuple) else default
-        settings |= {"type": functools.partial(_said, parse), "help": f"{settings['help']}; default {shown}"}
-    group.addoption(f"--gradkernels-{name}", **settings)
-
-
-def _said(parse: Callable[[str], Any], text: str) -> Any:
-    """`parse(text)`; argparse shows the sentence of its own kind of error only."""
-    try:
-        return parse(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
-
-
-def _sizes(text: str) -> tuple[int, ...]:
-    from gradkernels.bench.parse import sizes
-
-    return sizes(text)
-
-
-def _seconds(text: str) -> float:
-    from gradkernels.bench.parse import seconds
-
-    return seconds(text, "time")
-
-
-def _quantities(text: str) -> tuple[str, ...]:
-    from gradkernels.bench.parse import chosen_quantities
-
-    return tuple(chosen_quantities(text))
-
-
-def _problems(text: str) -> tuple[str, ...]:
-    from gradkernels.problems import REGRESSIONS
-
-    return _picked(text, REGRESSIONS, "problem")
-
-
-def _dtypes(text: str) -> tuple[str, ...]:
-    from gradkernels.backend import FLOATS
-
-    return _picked(text, FLOATS, "dtype")
-
-
-def _picked(text: str, known: Iterable[str], kind: str) -> tuple[str, ...]:
-    from gradkernels.bench.parse import names
-    from gradkernels.names import pick
-
-    table = {name: name for name in known}
-    return tuple(table) if text == "all" else tuple(pick(table, name, kind) for name in names(text))
-
-
+@pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
     """Switch what belongs to the whole process, if the user asked for it."""
+    if config.getoption("gradkernels_child"):
+        leave_reports(config)
     if config.getoption("gradkernels_prepare"):
         from gradkernels.bench.pytest_threads import prepare_process
 
@@ -102,16 +49,55 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
-    """Refuse a results file that could not be written, before anything is timed."""
-    config = session.config
-    if (path := config.getoption("gradkernels_csv")) is None:
+    """Refuse what could not be written or compared, before anything is timed."""
+    config, option = session.config, session.config.getoption
+    path, base, child = option("gradkernels_csv"), option("gradkernels_compare"), option("gradkernels_child")
+    if reason := _pointless(config):
+        raise pytest.UsageError(reason)
+    if not (path or base or child):
         return
-    from gradkernels.bench.pytest_rows import start
-
     if reason := _no_times(config):
-        raise pytest.UsageError(f"--gradkernels-csv writes times, and {reason}")
+        raise pytest.UsageError(f"--gradkernels-{'csv writes' if path else 'compare needs'} times, and {reason}")
+    if child:
+        from gradkernels.bench.environment import die_with_parent
+
+        die_with_parent()
+    elif base:
+        config.stash[_GATE] = _gate(config)
+    config.stash[_ROWS] = _rows(config, child or path, option("gradkernels_csv_append") and not child)
+
+
+def _pointless(config: pytest.Config) -> str:
+    """Which option does nothing because another is missing; empty if none."""
+    option = config.getoption
+    if option("gradkernels_compare"):
+        return ""
+    for name in _OF_COMPARE:
+        if option(f"gradkernels_{name}"):
+            return f"--gradkernels-{name.replace('_', '-')} is about a comparison: add --gradkernels-compare BASE.csv"
+    if option("gradkernels_passes") > 1 and not option("gradkernels_csv"):
+        return "--gradkernels-passes is of use for --gradkernels-csv or --gradkernels-compare: add one of them"
+    return ""
+
+
+def _gate(config: pytest.Config) -> Gate:
     try:
-        config.stash[_ROWS] = start(config.invocation_params.dir / path, config.getoption("gradkernels_csv_append"))
+        from gradkernels.bench.pytest_gate import prepare
+
+        return prepare(config)
+    except ModuleNotFoundError as error:
+        raise pytest.UsageError(f"--gradkernels-compare needs {error.name}: pip install 'gradkernels[bench]'") from None
+    except (ValueError, OSError) as error:
+        raise pytest.UsageError(f"--gradkernels-compare: {error}") from None
+
+
+def _rows(config: pytest.Config, path: Path | None, extend: bool) -> Rows:
+    from gradkernels.bench.pytest_rows import Rows, start
+
+    if path is None:
+        return Rows(kept=True)
+    try:
+        return start(config.invocation_params.dir / path, extend)
     except (ValueError, OSError) as error:
         raise pytest.UsageError(f"--gradkernels-csv: {error}") from None
 
@@ -155,11 +141,28 @@ def gradkernels_benchmark(request: pytest.FixtureRequest, benchmark: Any) -> Cal
     return functools.partial(prove_and_time, benchmark, rows, max_call=config.getoption("gradkernels_max_call"))
 
 
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Time what passes are left and compare; may change the exit status of a session that passed."""
+    stash = session.config.stash
+    rows = stash.get(_ROWS, None)
+    if rows is None or not rows.kept:
+        return
+    from gradkernels.bench.pytest_finish import conclude
+
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    tell = reporter.write_line if reporter else print
+    stash[_LINES] = conclude(session, rows, stash.get(_GATE, None), tell)
+
+
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
-    """Say what was written where."""
+    """Say what was written where, and what the comparison found."""
     rows = config.stash.get(_ROWS, None)
     if rows and rows.path:
         terminalreporter.write_line(f"gradkernels: {rows.summary()}")
+    if lines := config.stash.get(_LINES, None):
+        terminalreporter.section("gradkernels")
+        for line in lines:
+            terminalreporter.write_line(line)
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

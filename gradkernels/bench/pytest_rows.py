@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from gradkernels.bench.machine import case_facts, run_facts
+from gradkernels.bench.pytest_yardsticks import Yardsticks
 from gradkernels.case import Case
 from gradkernels.kernel import Kernel
 from gradkernels.record import HEADER, Record, append, read
@@ -23,12 +24,16 @@ class Rows:
         pass_: Number of this session among the file's passes.
         records: The rows.
         asked: Kernels and cases that have, or will have, their row.
+        kept: Whether the rows are for more than this session's tests: a file or a comparison.
+        yardsticks: The control and the canary, timed beside the kernels if the rows are kept.
     """
 
     path: Path | None = None
     pass_: int = 1
     records: list[Record] = field(default_factory=list)
     asked: set[tuple[str, Case]] = field(default_factory=set)
+    kept: bool = False
+    yardsticks: Yardsticks = field(default_factory=Yardsticks)
 
     @cached_property
     def facts(self) -> dict[str, Any]:
@@ -46,10 +51,21 @@ class Rows:
             append(self.path, [record])
 
     def first(self, key: str, case: Case) -> bool:
-        """Whether nothing has been asked of the kernel on the case yet; a file takes one row of each in a pass."""
-        known = self.path is not None and (key, case) in self.asked
+        """Whether nothing has been asked of the kernel on the case yet; a pass has one row of each."""
+        known = self.kept and (key, case) in self.asked
         self.asked.add((key, case))
         return not known
+
+    def beside(self, columns: dict[str, Any]) -> None:
+        """Time the control and the canary now, just before or after the kernel whose row has these columns."""
+        if self.kept:
+            self.yardsticks.time(columns)
+
+    def end(self) -> None:
+        """Add the rows of the control and the canary, when no kernel is left to time."""
+        for record in self.yardsticks.rows():
+            self.add(record)
+        self.yardsticks.timed.clear()
 
     def finish(self) -> None:
         """Remove a file that this session began and added nothing to."""
@@ -63,7 +79,9 @@ class Rows:
         counts = Counter(record.status for record in self.records)
         found = ", ".join(f"{count} {status}" for status, count in counts.items())
         rows = "1 row" if len(self.records) == 1 else f"{len(self.records)} rows"
-        return f"{rows} in {self.path}, pass {self.pass_}: {found}"
+        last = max(record.pass_ for record in self.records)
+        passes = f"pass {self.pass_}" if last == self.pass_ else f"passes {self.pass_} to {last}"
+        return f"{rows} in {self.path}, {passes}: {found}"
 
 
 def start(path: Path, extend: bool) -> Rows:
@@ -78,9 +96,9 @@ def start(path: Path, extend: bool) -> Rows:
             f"{path} is there already; name another file, or add a pass to it with --gradkernels-csv-append"
         )
     if path.exists():
-        rows = Rows(path, 1 + max((record.pass_ for record in read(path)), default=0))
+        rows = Rows(path, 1 + max((record.pass_ for record in read(path)), default=0), kept=True)
         append(path, [])
         return rows
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(HEADER, encoding="utf-8", newline="")
-    return Rows(path)
+    return Rows(path, kept=True)

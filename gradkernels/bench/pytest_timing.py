@@ -88,7 +88,9 @@ def _measure(
         before = prove(kernel, compute, case, inputs, reference)
         benchmark.group = benchmark.group or group(case)
         called = True
+        rows.beside(columns)
         result = benchmark(call, *arrays)
+        rows.beside(columns)
         # A compute that remembers its first answer passes the first proof and not this one.
         after = prove(kernel, compute, case.fresh(), *_data(case.fresh()))
     except Exception as error:

@@ -91,11 +91,12 @@ def trimmed(values: Sequence[float], cut: int | None = None) -> Estimate:
 
 def difference(before: Estimate, after: Estimate) -> Estimate:
     """`after - before` for independent samples: Yuen (1974) with the degrees of freedom of Welch (1947)."""
-    one, two = before.error**2, after.error**2
+    error = math.hypot(before.error, after.error)
     freedom: float = min(before.freedom, after.freedom)
-    if 0 < one + two < math.inf:
-        freedom = (one + two) ** 2 / (one**2 / before.freedom + two**2 / after.freedom)
-    return Estimate(after.log - before.log, math.sqrt(one + two), freedom, min(before.passes, after.passes))
+    if 0 < error < math.inf:
+        one, two = (before.error / error) ** 4, (after.error / error) ** 4
+        freedom = 1 / (one / before.freedom + two / after.freedom)
+    return Estimate(after.log - before.log, error, freedom, min(before.passes, after.passes))
 
 
 def bounds(estimate: Estimate, alpha: float | None = None) -> Ratio:

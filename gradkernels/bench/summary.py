@@ -2,40 +2,35 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
-from statistics import median
 
+from gradkernels.bench.caveats import caveats, percent
 from gradkernels.bench.comparison import Comparison, Row, Source
 from gradkernels.bench.statistics import alpha_at
-from gradkernels.bench.verdict import FEWEST_PASSES
+
+_MOST_SHOWN = 8
 
 
 def summary(comparison: Comparison) -> list[str]:
     """Every sentence that belongs under the table, the most important last."""
     return [
         *_sources(comparison),
-        *_forced(comparison),
         *_absent(comparison.only_before, comparison.after, comparison.varying),
         *_absent(comparison.only_after, comparison.before, comparison.varying),
         *_statuses(comparison),
-        *_caveats(comparison),
+        *caveats(comparison),
+        *_slow(comparison),
         *_totals(comparison),
+        *_stamps(comparison),
     ]
-
-
-def percent(fraction: float | None) -> str:
-    """A fraction as a percentage of two or three digits: `9.1%`, `24%`; `nothing` if there is none."""
-    if fraction is None or not math.isfinite(fraction):
-        return "nothing"
-    return f"{100 * fraction:.{1 if fraction < 0.1 else 0}f}%"
 
 
 def _sources(comparison: Comparison) -> Iterator[str]:
     for role, source in (("before", comparison.before), ("after", comparison.after)):
         size = f"{_count(source.passes, 'pass')} in {_count(len(source.runs), 'run')}"
+        when = f" from {source.started}" if source.started else ""
         commits = " ".join(filter(None, source.commits)) or "not known"
-        yield f"{role}: {source.name}, {size} from {source.started}, commit {commits}"
+        yield f"{role}: {source.name}, {size}{when}, commit {commits}"
     if comparison.before.versions != comparison.after.versions:
         both = (" and ".join(source.versions) for source in (comparison.before, comparison.after))
         yield "installed versions differ: {} against {}".format(*both)
@@ -46,17 +41,14 @@ def _count(number: int, noun: str) -> str:
     return f"{number} {noun}{plural if number != 1 else ''}"
 
 
-def _forced(comparison: Comparison) -> Iterator[str]:
-    if comparison.ignored:
-        yield f"FORCED: the files differ in {', '.join(comparison.ignored)}, so a ratio may not be the code's doing"
-
-
 def _absent(rows: Sequence[Row], source: Source, varying: Sequence[str]) -> Iterator[str]:
     sizes: dict[str, list[str]] = {}
     for row in rows:
         sizes.setdefault(_name(row, varying), []).append(str(row.n))
-    for name, found in sizes.items():
+    for name, found in list(sizes.items())[:_MOST_SHOWN]:
         yield f"not in {source.name}: {name} at n = {', '.join(found)}"
+    if (more := len(sizes) - _MOST_SHOWN) > 0:
+        yield f"not in {source.name}: {_count(more, 'kernel')} more"
 
 
 def _name(row: Row, varying: Sequence[str]) -> str:
@@ -66,47 +58,48 @@ def _name(row: Row, varying: Sequence[str]) -> str:
 
 def _statuses(comparison: Comparison) -> Iterator[str]:
     for row in dict.fromkeys((*comparison.changed, *comparison.failures)):
-        mark = "FAILED: " if row in comparison.failures else "TOO SLOW: " if row.stopped else ""
+        mark = "FAILED: " if row in comparison.failures else "TOO SLOW: " if row in comparison.too_slow else ""
         was = f"was {row.status_before}, is" if row.status_before else "is"
         why = f": {row.reason}" if row.reason else ""
         yield f"{mark}{_name(row, comparison.varying)} at n = {row.n} {was} {row.status_after}{why}"
 
 
-def _caveats(comparison: Comparison) -> Iterator[str]:
-    rows = comparison.compared
-    if not rows:
-        yield "no kernel and case was timed in both files"
-        return
-    divided = sum(bool(row.normalised) for row in rows)
-    yield f"{divided} of {len(rows)} ratios are of times divided by the control kernel of their own pass"
-    if few := sum(min(row.passes_before, row.passes_after) < FEWEST_PASSES for row in rows):
-        yield f"{few} of {len(rows)} rows have fewer than {FEWEST_PASSES} passes on a side and stay undecided"
-    if comparison.counts["undecided"]:
-        yield "detects: the smallest slowdown found with 95% probability; needs: passes a side that would settle it"
-    if not comparison.same_runs:
-        yield from _different_times([row.smallest_effect or math.inf for row in rows])
-
-
-def _different_times(effects: Sequence[float]) -> Iterator[str]:
-    found = [effect for effect in effects if math.isfinite(effect)]
-    if found:
-        yield (
-            f"measured at different times: a slowdown is found with 95% probability from {percent(median(found))} up "
-            f"({percent(min(found))} to {percent(max(found))} over the rows); for less, measure both side by side"
-        )
+def _slow(comparison: Comparison) -> Iterator[str]:
+    limited = sum(row.p_too_slow is not None for row in comparison.rows)
+    for row in comparison.rows:
+        if row.too_slow:
+            name = f"{_name(row, comparison.varying)} at n = {row.n}"
+            yield f"TOO SLOW: {name} is slower by more than {percent(row.fail_slower)}: {row.ratio:.3f}"
+    if limited > 1 and not comparison.flagged:
+        found = sum(row.too_slow for row in comparison.rows)
+        yield f"{found} of {limited} rows are slower by more than their limit, for all of them at once (Holm)"
 
 
 def _totals(comparison: Comparison) -> Iterator[str]:
     rows = comparison.compared
+    if not rows or comparison.flagged:
+        return
     decided = [row for row in rows if row.verdict in ("slower", "faster")]
     if len(rows) > 1 and decided:
         yield f"{sum(map(_holds, decided))} of {len(decided)} changes hold for all {len(rows)} rows at once (Holm)"
     if comparison.mean is not None:
         yield f"geometric mean of after / before: {comparison.mean}"
     counts = ", ".join(f"{count} {name}" for name, count in comparison.counts.items())
-    yield f"{counts} (a change counts beyond {percent(comparison.delta)})"
+    deltas = sorted({comparison.delta if row.delta is None else row.delta for row in rows})
+    yield f"{counts} (a change counts beyond {' or '.join(map(percent, deltas))})"
 
 
 def _holds(row: Row) -> bool:
     passes = min(row.passes_before, row.passes_after)
     return row.p_suite is not None and row.p_suite <= alpha_at(passes)
+
+
+def _stamps(comparison: Comparison) -> Iterator[str]:
+    if comparison.ignored:
+        yield f"FORCED: the sides differ in {', '.join(comparison.ignored)}, so a ratio may not be the code's doing"
+    for canary in comparison.flagged[:_MOST_SHOWN]:
+        yield f"CONTAMINATED: identical code differs, {canary}"
+    if comparison.flagged:
+        yield "no verdict stands: what makes identical code differ may be all there is; measure both again"
+    elif not comparison.compared:
+        yield f"NOTHING MEASURED IN COMMON: {comparison.nothing or 'no kernel and case was timed on both sides'}"

@@ -20,6 +20,9 @@ MARGIN = 1.05
 FEWEST_PASSES = 6
 POWER = 0.95
 VERDICTS = ("slower", "faster", "same", "undecided")
+CONTAMINATED = "contaminated"
+"""In place of a verdict, where identical code was seen to differ."""
+
 _MOST_PASSES = 10_000
 
 
@@ -77,7 +80,12 @@ def _reach(change: Estimate, passes: int) -> float:
 
 def p_value(change: Estimate, delta: float = DELTA) -> float:
     """One-sided p-value of a change by more than delta in the direction in which it was seen."""
-    distance = abs(change.log) - math.log1p(delta)
+    return p_slower(replace(change, log=abs(change.log)), delta)
+
+
+def p_slower(change: Estimate, threshold: float) -> float:
+    """One-sided p-value of a slowdown by more than the fraction `threshold`."""
+    distance = change.log - math.log1p(threshold)
     if change.error == 0:
         return float(distance <= 0)
     return float(stdtr(change.freedom, -distance / change.error))

@@ -50,7 +50,9 @@ def _ahead(winner: Place, other: Place) -> str:
     if behind is None:
         return f"{other.seconds / winner.seconds:.2f} {_way(other.kernel)}"
     tie = "" if behind.low > 1 else " (a tie)"
-    return f"{behind.ratio:.2f} [{behind.low:.2f}, {behind.high:.2f}] {_way(other.kernel)}{tie}"
+    # Two or three passes bound almost nothing, and a number of twenty digits says it badly.
+    high = f"{behind.high:.2f}" if behind.high < 100 else "over 100"
+    return f"{behind.ratio:.2f} [{behind.low:.2f}, {high}] {_way(other.kernel)}{tie}"
 
 
 def _named(standing: Standing) -> list[str]:

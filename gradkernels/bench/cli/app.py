@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import typer
 
+from gradkernels.bench.cli.ab import ab
 from gradkernels.bench.cli.compare import compare
+from gradkernels.bench.cli.doctor import doctor
 from gradkernels.bench.cli.estimate import estimate
 from gradkernels.bench.cli.fastest import fastest
 from gradkernels.bench.cli.import_json import import_json
@@ -20,7 +22,9 @@ app = typer.Typer(
 )
 app.command()(run)
 app.command()(compare)
+app.command()(ab)
 app.command()(fastest)
 app.command("list")(list_kernels)
 app.command()(estimate)
 app.command("import")(import_json)
+app.command()(doctor)

@@ -1,9 +1,9 @@
-"""`gradkernels compare`: two results files, case by case."""
+"""`gradkernels compare`: two sets of results, case by case."""
 
 from __future__ import annotations
 
-import math
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -12,18 +12,40 @@ import typer
 from gradkernels.bench.compare import compare as compare_records
 from gradkernels.bench.comparison import Comparison
 from gradkernels.bench.formats import Format, as_csv, as_json, markdown, table
-from gradkernels.bench.pairing import select
+from gradkernels.bench.pairing import pooled, select
 from gradkernels.bench.summary import summary
-from gradkernels.record import read
+from gradkernels.bench.thresholds_toml import chosen
+
+BETWEEN = "vs"
 
 
 def compare(
-    before: Annotated[Path, typer.Argument(metavar="A.csv", help="Results before the change.")],
-    after: Annotated[Path, typer.Argument(metavar="B.csv", help="Results after it.")],
+    files: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="A.csv... [vs] B.csv...",
+            help="Results before the change, and after it; the word vs between them where there are more than two.",
+        ),
+    ],
     fail_slower: Annotated[
-        str | None, typer.Option(metavar="5%", help="Exit with code 1 if a kernel is surely slower by more than this.")
+        str | None,
+        typer.Option(
+            metavar="5%", help="Exit with code 1 if a kernel is slower by more than this, for all rows at once."
+        ),
     ] = None,
-    delta: Annotated[str, typer.Option(metavar="1%", help="A change counts only beyond this.")] = "1%",
+    fail_undecided: Annotated[
+        bool, typer.Option("--fail-undecided", help="Exit with code 3 if a row stays undecided.")
+    ] = False,
+    delta: Annotated[
+        str | None, typer.Option(metavar="1%", help="A change counts only beyond this; 1% by default.")
+    ] = None,
+    thresholds: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE.toml",
+            help="Limits for all and for some cases; else [tool.gradkernels.compare] of the nearest pyproject.toml.",
+        ),
+    ] = None,
     kernel: Annotated[
         list[str] | None, typer.Option(metavar="GLOB", help="Only these kernels; may be given several times.")
     ] = None,
@@ -33,38 +55,44 @@ def compare(
         bool, typer.Option("--force", help="Compare even across machines, dtypes, layouts, devices or threads.")
     ] = False,
 ) -> int:
-    """Say for each kernel and case of two results files whether B is slower, faster or the same as A.
+    """Say for each kernel and case of two sets of results whether B is slower, faster or the same as A.
 
-    Exit codes: 0 compared; 1 a proof failed, or --fail-slower found something; 2 bad usage or bad input.
+    A verdict is about its own row. --fail-slower is about all of them: it fails on what is slower by more than its
+    limit for all rows at once (Holm), so that a suite without a change passes as surely as a single row does.
+    --fail-slower 0% fails on whatever is surely slower by more than --delta.
+
+    Exit codes: 0 compared; 1 something is too slow; 2 bad usage or bad input; 3 undecided; 4 a proof failed;
+    5 contaminated (identical code was seen to differ), or nothing was measured in common.
     """
-    threshold = None if fail_slower is None else fraction(fail_slower, "--fail-slower")
-    least = fraction(delta, "--delta")
-    sides = select([read(before), read(after)], kernel or [], quantity)
-    comparison = compare_records(sides[0], sides[1], least, force, names=(str(before), str(after)))
-    _show(comparison, format_)
-    too_slow = threshold is not None and comparison.slower_than(threshold)
-    return 1 if comparison.failures or too_slow else 0
+    limits = chosen(thresholds, Path.cwd(), delta, fail_slower, "--")
+    (before, one), (after, other) = map(pooled, sides(files))
+    before, after = select([before, after], kernel or [], quantity)
+    comparison = compare_records(before, after, limits, force, (one, other))
+    show(comparison, format_)
+    return comparison.exit_code(fail_undecided)
 
 
-def fraction(text: str, option: str) -> float:
-    """The fraction that a person wrote as `5%` or `0.05`.
+def sides(files: Sequence[Path]) -> tuple[list[Path], list[Path]]:
+    """The files before and after the change: two, or any number on each side of the word `vs`.
 
     Raises:
-        ValueError: Anything else, also a bare number from 1 up, which could be meant either way.
+        ValueError: Neither.
     """
-    number = text.strip().removesuffix("%")
-    try:
-        value = float(number) / (100 if number != text.strip() else 1)
-    except ValueError:
-        value = math.nan
-    if number == text.strip() and value >= 1:
-        raise ValueError(f"{option} {text} could mean {text}% or {text} times; write {text}% or a fraction below 1")
-    if not 0 <= value < math.inf:
-        raise ValueError(f"{option} is {text!r}; write a percentage such as 5% or a fraction such as 0.05")
-    return value
+    words = [str(file) for file in files]
+    if words.count(BETWEEN) == 1:
+        middle = words.index(BETWEEN)
+        before, after = list(files[:middle]), list(files[middle + 1 :])
+        if before and after:
+            return before, after
+    elif len(files) == 2 and BETWEEN not in words:
+        return [files[0]], [files[1]]
+    raise ValueError(
+        f"compare {' '.join(words)}: name two results files, or several with the word {BETWEEN} between the sides, "
+        f"for instance gradkernels compare A1.csv A2.csv {BETWEEN} B.csv"
+    )
 
 
-def _show(comparison: Comparison, format_: Format) -> None:
+def show(comparison: Comparison, format_: Format) -> None:
     """Print it; CSV and JSON have standard output to themselves."""
     shown = {Format.table: table, Format.markdown: markdown, Format.csv: as_csv, Format.json: as_json}
     sys.stdout.write(shown[format_](comparison))

@@ -1,0 +1,64 @@
+"""`gradkernels doctor`: can this machine be trusted for timing, and what to do about it."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from gradkernels.bench import doctor as examination
+from gradkernels.bench import parse, selftest
+from gradkernels.bench.cli import options
+
+OUT = Path("results/selftest.csv")
+
+
+def doctor(
+    trials: Annotated[
+        int | None,
+        typer.Option("--selftest", metavar="N", help="Measure the duel's false alarms and power, N comparisons each."),
+    ] = None,
+    out: Annotated[Path, typer.Option(help="The selftest's file, a row per comparison.")] = OUT,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with --out until it has N + N.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace --out.")] = False,
+    kernel: Annotated[
+        list[str] | None, typer.Option(metavar="KEY", help="The selftest's kernels. [default: two of numpy's]")
+    ] = None,
+    sizes: Annotated[str, typer.Option(help="The selftest's sizes.")] = ",".join(map(str, selftest.SIZES)),
+) -> None:
+    """Say what timing on this machine is worth, with a line of advice for each thing; or prove it with --selftest."""
+    if trials is None:
+        for finding in examination.examine():
+            print(f"{finding.name}: {finding.found}; {finding.advice}")
+        return
+    if trials < 1:
+        raise ValueError(f"--selftest {trials}: at least 1 comparison of each kind is needed")
+    _selftest(trials, _file(out, resume, force), tuple(kernel or selftest.KERNELS), parse.sizes(sizes))
+
+
+def _file(out: Path, resume: bool, force: bool) -> Path:
+    if resume and force:
+        raise ValueError("--resume and --force were both given; one keeps the file, the other replaces it")
+    options.writable(out, keep=not (resume or force))
+    if force:
+        out.unlink(missing_ok=True)
+    return out
+
+
+def _selftest(count: int, out: Path, kernels: tuple[str, ...], sizes: tuple[int, ...]) -> None:
+    done = selftest.read(out) if out.exists() else []
+    total = 2 * count
+    try:
+        for trial in selftest.trials(count, kernels, sizes, skip=len(done)):
+            selftest.append(out, trial)
+            done.append(trial)
+            print(
+                f"{len(done)} of {total}: {trial.kernel} at n = {trial.n}, +{trial.extra}%: {trial.verdict} "
+                f"{trial.ratio:.3f} [{trial.low:.3f}, {trial.high:.3f}], {trial.passes} passes, {trial.seconds:.1f} s",
+                file=sys.stderr,
+                flush=True,
+            )
+    finally:
+        print(*selftest.report(done), f"{len(done)} rows in {out}", sep="\n")

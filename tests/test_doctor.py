@@ -1,0 +1,188 @@
+"""What the doctor finds, and how its selftest counts."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+
+from gradkernels.bench import doctor, selftest
+from gradkernels.bench.cli import main
+from gradkernels.bench.pingpong import Bout, Job
+from gradkernels.bench.selftest import EXTRA, HEADER, Trial, append, read, report
+from gradkernels.machine import machine
+
+NAMES = ["timer", "pinning", "governor", "turbo", "load", "slow mode", "drift", "thread pools"]
+
+
+def alternating(fast, slow, every):
+    times = np.full(1000, fast)
+    times[::every] = slow
+    return times
+
+
+def test_every_finding_is_one_line_with_advice(capsys, monkeypatch):
+    monkeypatch.setattr(doctor, "CONTROL_SECONDS", 0.1)
+    monkeypatch.setattr(doctor, "examine", lambda examine=doctor.examine: examine(0.1))
+    assert main(["doctor"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.partition(":")[0] for line in lines] == NAMES
+    assert all(line.count("; ") >= 1 and not line.endswith("; ") for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("times", "found", "fine"),
+    [
+        (alternating(1e-6, 1.7e-6, 4), "25.0% of slices, 1.70 times as long as the fast ones", False),
+        (alternating(1e-6, 1.7e-6, 100), "1.0% of slices, 1.70 times as long as the fast ones", True),
+        (alternating(1e-6, 1.2e-6, 4), "never", True),
+    ],
+)
+def test_slow_mode_is_the_share_of_slices_beyond_1_3_times_the_fast_ones(times, found, fine):
+    finding = doctor.slow_mode(times)
+    assert finding.found == found
+    assert (finding.advice == "fine") is fine
+
+
+@pytest.mark.parametrize(
+    ("last", "found", "fine"), [(1.1, "+10.0%", False), (0.9, "-10.0%", False), (1.01, "+1.0%", True)]
+)
+def test_drift_compares_the_halves(last, found, fine):
+    finding = doctor.drift(np.repeat([1.0, last], 500))
+    assert finding.found.startswith(found)
+    assert (finding.advice == "fine") is fine
+
+
+@pytest.mark.parametrize(("load", "fine"), [(0.1, True), (50, False)])
+def test_load_is_per_core(monkeypatch, load, fine):
+    monkeypatch.setattr("os.cpu_count", lambda: 4)
+    monkeypatch.setattr("os.getloadavg", lambda: (load, 0, 0))
+    finding = doctor.load()
+    assert finding.found.startswith(f"{load / 4:.0%} of 4 cores")
+    assert (finding.advice == "fine") is fine
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "finding", "advice"),
+    [
+        (
+            "cpu0/cpufreq/scaling_governor",
+            "powersave\n",
+            ("governor", "powersave"),
+            "cpupower frequency-set -g performance",
+        ),
+        ("cpu0/cpufreq/scaling_governor", "performance\n", ("governor", "performance"), "fine"),
+        ("intel_pstate/no_turbo", "0\n", ("turbo", "on"), "echo 1 |"),
+        ("intel_pstate/no_turbo", "1\n", ("turbo", "off"), "fine"),
+        ("cpufreq/boost", "1\n", ("turbo", "on"), "echo 0 |"),
+        ("cpufreq/boost", "0\n", ("turbo", "off"), "fine"),
+    ],
+)
+def test_frequency_settings(tmp_path, monkeypatch, file, text, finding, advice):
+    monkeypatch.setattr(doctor, "_CPUS", tmp_path)
+    (tmp_path / file).parent.mkdir(parents=True)
+    (tmp_path / file).write_text(text)
+    found = next(one for one in (*doctor.governor(), doctor.turbo()) if (one.name, one.found) == finding)
+    assert advice in found.advice
+
+
+# The selftest.
+
+
+@pytest.fixture
+def duels(monkeypatch):
+    """Duels without processes: what is truly slower is found, but for every third comparison."""
+    played = itertools.count()
+    seen = []
+
+    def duel(jobs, sides, setting):
+        (job,) = jobs
+        seen.append(job)
+        blind = next(played) % 3 == 2
+        noise = (0.001, -0.002, 0.002, -0.001, 0.003, -0.003, 0.001, -0.001)
+        logs = [np.log1p(0 if blind else job.extra / 100) + one for one in noise]
+        return {job: [Bout(("ok", "ok"), ("", ""), log, (1e-6, 1e-6)) for log in logs]}
+
+    monkeypatch.setattr(selftest, "duel", duel)
+    return seen
+
+
+def test_the_selftest_takes_turns_over_kernels_sizes_and_truths(duels):
+    list(selftest.trials(3, ("numpy.a.norms", "numpy.b.norms"), (10, 100)))
+    assert duels == [
+        Job(f"numpy.{name}.norms", n, extra) for name, n in (("a", 10), ("b", 10), ("a", 100)) for extra in (0, EXTRA)
+    ]
+
+
+def test_it_writes_a_row_per_comparison_and_goes_on_where_it_stopped(duels, tmp_path, capsys):
+    out = tmp_path / "selftest.csv"
+    assert main(["doctor", "--selftest", "2", "--out", str(out)]) == 0
+    assert len(read(out)) == 4
+    with out.open("a") as file:
+        file.write("2026-01-01T00:00:00+00:00,cut o")
+    assert main(["doctor", "--selftest", "3", "--out", str(out), "--resume"]) == 0
+    assert len(duels) == 6
+    assert [(one.extra, one.passes) for one in read(out)] == [(0, 8), (EXTRA, 8)] * 3
+    printed = capsys.readouterr().out
+    assert "false alarms, A against A: 0 of 3 = 0.0% (95% limits 0.0% to 70.8%, Clopper-Pearson)" in printed
+    assert f"found, A against +{EXTRA}%: 2 of 3 = 66.7% (95% limits 9.4% to 99.2%, Clopper-Pearson)" in printed
+
+
+def test_it_keeps_a_file_unless_told_otherwise(duels, tmp_path, capsys):
+    out = tmp_path / "selftest.csv"
+    out.write_text(HEADER)
+    assert main(["doctor", "--selftest", "1", "--out", str(out)]) == 2
+    assert "is there already" in capsys.readouterr().err
+    out.write_text("a,b\n1,2\n")
+    assert main(["doctor", "--selftest", "1", "--out", str(out), "--resume"]) == 2
+    assert "is not a selftest's file" in capsys.readouterr().err
+    assert main(["doctor", "--selftest", "1", "--out", str(out), "--force"]) == 0
+    assert len(read(out)) == 2
+
+
+def test_interrupted_it_reports_what_is_there(duels, tmp_path, monkeypatch, capsys):
+    real = selftest.append
+
+    def interrupted(path, trial):
+        real(path, trial)
+        if len(duels) == 3:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(selftest, "append", interrupted)
+    assert main(["doctor", "--selftest", "5", "--out", str(tmp_path / "x.csv")]) == 130
+    assert f"found, A against +{EXTRA}%: 1 of 1" in capsys.readouterr().out
+    assert len(read(tmp_path / "x.csv")) == 3
+
+
+def trial(extra, verdict, passes=8, seconds=4.0, where=None):
+    key = (where or machine(), "numpy.a.norms", 10, extra)
+    return Trial("2026-01-01T00:00:00+00:00", *key, passes, verdict, 1.0, 0.9, 1.1, seconds)
+
+
+def test_both_directions_are_false_alarms_and_only_slower_is_found():
+    found = [trial(0, verdict) for verdict in ("slower", "faster", "same", "undecided")]
+    found += [trial(EXTRA, verdict, 16, 8.0) for verdict in ("slower", "faster", "same", "undecided")]
+    alarms, power, cost = report(found)
+    assert alarms.startswith("false alarms, A against A: 2 of 4 = 50.0%")
+    assert power.startswith("found, A against +5%: 1 of 4 = 25.0%")
+    assert cost == "seconds per comparison: 6.0 in the median, 8.0 at most; passes: 4 took 8, 4 took 16"
+
+
+def test_rows_of_another_machine_are_refused(tmp_path):
+    append(tmp_path / "x.csv", trial(0, "same", where="elsewhere"))
+    with pytest.raises(ValueError, match="was measured on elsewhere, this is"):
+        read(tmp_path / "x.csv")
+
+
+def test_it_refuses_less_than_one_comparison(capsys):
+    assert main(["doctor", "--selftest", "0"]) == 2
+    assert "at least 1 comparison" in capsys.readouterr().err
+
+
+def test_a_real_comparison_of_a_kernel_with_itself_ends_in_a_verdict():
+    found = selftest.trial(Job("numpy.matmul.gradient", 100))
+    assert found.passes in (8, 16, 32)
+    assert found.low < 1.02
+    assert found.high > 0.98
+    assert 0.9 < found.ratio < 1.1
