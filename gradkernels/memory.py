@@ -1,4 +1,4 @@
-"""Memory for results: fresh page faults dominate large ones, so it comes in huge pages where it can."""
+"""Memory for results and inputs: huge pages where they can be had, tensors that autograd can work with."""
 
 from __future__ import annotations
 
@@ -18,3 +18,8 @@ def empty_torch(shape: Shape, like: Array) -> Array:
     if like.device.type != "cpu":
         return torch.empty(shape, dtype=like.dtype, device=like.device)
     return torch.from_numpy(np.empty(shape, str(like.dtype).removeprefix("torch.")))
+
+
+def ordinary(tensor: Array) -> Array:
+    """`tensor`, or a copy that autograd can work with if it was made under `torch.inference_mode`."""
+    return tensor.clone() if tensor.is_inference() else tensor

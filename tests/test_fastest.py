@@ -310,3 +310,14 @@ def test_float64_in_jax_without_x64_is_a_reason_not_a_silent_float32():
             gk.gradient(P, THETA, X, Y, kernel="jax.vmap")
     finally:
         jax.config.update("jax_enable_x64", True)
+
+
+@pytest.mark.parametrize("way", ["torch.loop", "torch.vmap", "torch.autograd"])
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_gradients_are_there_where_torch_records_none(way, mode):
+    outside = tuple(map(torch.from_numpy, (THETA, X, Y)))
+    with mode():
+        inside = tuple(tensor.clone() for tensor in outside)
+        for tensors in (outside, inside):
+            got = gk.gradient(P, *tensors, kernel=way)
+            np.testing.assert_allclose(got.numpy(), ROWS.mean(0))

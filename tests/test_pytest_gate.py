@@ -233,6 +233,7 @@ def test_passes_are_fresh_processes_that_run_the_same_suite(pytester):
         "--gradkernels-csv=x.csv",
         "--gradkernels-passes=2",
         "--benchmark-json=x.json",
+        "--benchmark-autosave",
         "--junitxml=x.xml",
         "-k",
         "rows",
@@ -243,6 +244,7 @@ def test_passes_are_fresh_processes_that_run_the_same_suite(pytester):
     assert [(row.n, row.pass_) for row in rows] == [(50, 1), (50, 2)]
     assert len({row.run for row in rows}) == 1
     assert len(list(Path().glob("process-*"))) == 2
+    assert len(list(Path(".benchmarks").rglob("*.json"))) == 1
     assert str(rows[0].seconds_median) in Path("x.json").read_text()
     result.stdout.fnmatch_lines(["gradkernels: 6 rows in *x.csv, passes 1 to 2: 6 ok"])
 

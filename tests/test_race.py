@@ -78,8 +78,8 @@ def test_racing_on_ones_own_arrays_gives_a_bound_kernel_and_saves_the_choice(sho
     numpy_only = [kernel for kernel in gk.kernels(quantity="norms") if kernel.backend.name == "numpy"]
     monkeypatch.setattr(racing, "kernels", lambda problem, quantity: numpy_only)
     p = gk.LinearRegression()
-    theta, x, y = p.draw(2000, 0, features=3)
-    bound = gk.race(p, "norms", like=(theta, x, y), budget=1)
+    theta, x, y = p.draw(200, 0, features=3)
+    bound = gk.race(p, "norms", like=(theta, x, y), budget=20)
     assert bound.kernel.key == BROADCAST
     np.testing.assert_allclose(bound(theta, x, y), gk.norms(p, theta, x, y, kernel="numpy.loop"))
     assert "this machine's saved wisdom" in bound.why
@@ -89,7 +89,7 @@ def test_racing_on_ones_own_arrays_gives_a_bound_kernel_and_saves_the_choice(sho
 
 
 def test_a_race_on_the_command_line_prints_and_keeps_its_passes(short, capsys):
-    arguments = ["run", "--race", "--kernel", "numpy.*", "--quantity", "norms", "--sizes", "1000", "--budget", "1s"]
+    arguments = ["run", "--race", "--kernel", "numpy.*", "--quantity", "norms", "--sizes", "1000", "--budget", "5s"]
     assert main([*arguments, "--out", "x.csv"]) == 0
     assert "numpy.broadcast+" in capsys.readouterr().out
     rows = [row for row in read("x.csv") if row.kernel == BROADCAST]

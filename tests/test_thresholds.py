@@ -70,7 +70,8 @@ def test_what_holds_for_a_case(written, kernel, quantity, n, limits):
 
 
 def test_the_last_override_that_gives_a_value_decides_it():
-    overrides = (Override(fail_slower=0.1, delta=0.3), Override(fail_slower=0.2), Override(("x.*",), fail_slower=0.9))
+    overrides = (Override(fail_slower=0.1, delta=0.4), Override(delta=0.3), Override(fail_slower=0.2))
+    overrides += (Override(("x.*",), fail_slower=0.9, delta=0.9),)
     assert Thresholds(overrides=overrides).of(record(seconds_median=1.0)) == (0.3, 0.2)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from gradkernels.kernel import Compute, declare
+from gradkernels.memory import ordinary
 from gradkernels.problems import Problem
 
 
@@ -12,9 +13,10 @@ def gradient(problem: Problem) -> Compute:
     import torch
 
     def compute(theta, x, y):  # type: ignore[no-untyped-def]
-        leaf = theta.detach().requires_grad_()
-        with torch.enable_grad():  # callers may be inside no_grad, as optimizer steps are
-            (total,) = torch.autograd.grad(problem.loss(leaf, x, y).mean(), leaf)
+        # Callers may be inside no_grad, as optimizer steps are, or inside inference_mode.
+        with torch.inference_mode(False), torch.enable_grad():
+            leaf = ordinary(theta).detach().requires_grad_()
+            (total,) = torch.autograd.grad(problem.loss(leaf, ordinary(x), ordinary(y)).mean(), leaf)
         return total
 
     return compute

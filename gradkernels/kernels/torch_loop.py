@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gradkernels.kernel import Compute, declare
-from gradkernels.memory import empty_torch
+from gradkernels.memory import empty_torch, ordinary
 from gradkernels.problems import Problem
 
 
@@ -13,9 +13,11 @@ def per_sample(problem: Problem) -> Compute:
     import torch
 
     def compute(theta, x, y, out=None):  # type: ignore[no-untyped-def]
-        leaf = theta.detach().requires_grad_()
-        rows = empty_torch((len(y), *theta.shape), theta) if out is None else out
-        with torch.enable_grad():  # callers may be inside no_grad, as optimizer steps are
+        # Callers may be inside no_grad, as optimizer steps are, or inside inference_mode.
+        with torch.inference_mode(False), torch.enable_grad():
+            rows = empty_torch((len(y), *theta.shape), theta) if out is None else out
+            x, y = ordinary(x), ordinary(y)
+            leaf = ordinary(theta).detach().requires_grad_()
             for i in range(len(y)):
                 (rows[i],) = torch.autograd.grad(problem.loss(leaf, x[i], y[i]), leaf)
         return rows

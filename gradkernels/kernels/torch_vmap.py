@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gradkernels.kernel import Compute, declare
-from gradkernels.memory import empty_torch
+from gradkernels.memory import empty_torch, ordinary
 from gradkernels.problems import Problem
 
 
@@ -15,8 +15,10 @@ def per_sample(problem: Problem, chunk: int = 16384) -> Compute:
 
     gradients = vmap(grad(problem.loss), in_dims=(None, 0, 0))
 
+    @torch.inference_mode(False)
     @torch.no_grad()  # inputs that require gradients must not make the result a part of their graph
     def compute(theta, x, y, out=None):  # type: ignore[no-untyped-def]
+        theta, x, y = ordinary(theta), ordinary(x), ordinary(y)
         rows = empty_torch((len(y), *theta.shape), theta) if out is None else out
         for start in range(0, len(y), chunk):
             part = slice(start, start + chunk)

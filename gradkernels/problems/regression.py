@@ -27,6 +27,11 @@ class Regression(Problem):
     fit_intercept: bool = True
     family: ClassVar[str]
 
+    def __post_init__(self) -> None:
+        """Refuse what is not a truth value, since it counts as a parameter."""
+        if not isinstance(self.fit_intercept, bool):
+            raise TypeError(f"fit_intercept is {self.fit_intercept!r}; it must be True or False")
+
     @abstractmethod
     def loss_of(self, eta: Array, y: Array) -> Array:
         """Loss of each sample given its predictor, elementwise."""
