@@ -54,8 +54,11 @@ def seconds(text: str, name: str = "--budget") -> float:
 
 
 def names(text: str) -> list[str]:
-    """`a,b` as a list."""
-    return [part.strip() for part in text.split(",") if part.strip()]
+    """`a,b` as a list, with at least one name."""
+    found = [part.strip() for part in text.split(",") if part.strip()]
+    if not found:
+        raise ValueError(f"{text!r} names nothing; write names separated by commas")
+    return found
 
 
 def chosen_quantities(text: str) -> list[str]:

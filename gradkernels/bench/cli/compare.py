@@ -23,7 +23,7 @@ def compare(
     files: Annotated[
         list[Path],
         typer.Argument(
-            metavar="A.csv... [vs] B.csv...",
+            metavar="A.csv [vs] B.csv",
             help="Results before the change, and after it; the word vs between them where there are more than two.",
         ),
     ],
