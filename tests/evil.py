@@ -68,13 +68,9 @@ def corrupts(problem):
 
 @declare("numpy.fickle.norms")
 def fickle(problem):
-    """Right at first, wrong on data that it has not seen before."""
+    """Right at first, wrong when it has been called for a while."""
     from gradkernels.registry import kernel
 
     right = kernel("numpy.broadcast+.norms").build(problem)
-    seen = {}
-
-    def compute(theta, x, y):
-        return right(theta, x, seen.setdefault(len(y), y.copy()))
-
-    return compute
+    calls = iter(range(10**9))
+    return lambda theta, x, y: right(theta, x, y) * (1 if next(calls) < 20 else 2)

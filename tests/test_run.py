@@ -38,10 +38,10 @@ def test_a_run_writes_proven_rows_prints_winners_and_draws_the_picture(here, cap
         (kernel, n, pass_, "ok")
         for n in (10, 100)
         for pass_ in (1, 2)
-        for kernel in ("numpy.broadcast+.gradient", "numpy.broadcast+.norms", "control")
+        for kernel in ("numpy.broadcast+.gradient", "numpy.broadcast+.norms", "control", "canary")
     }
     assert set(measured(rows)) == expected
-    assert len(rows) == len(expected) + 4  # the control races once per quantity
+    assert len(rows) == len(expected) + 8  # control and canary race once per quantity
     for row in rows:
         assert row.error <= row.tolerance
         assert row.seconds_min <= row.seconds_q25 <= row.seconds_median <= row.seconds_q75
@@ -72,7 +72,7 @@ def test_real_data_is_named_in_the_rows_and_its_size_is_the_last(here):
 def test_a_loop_that_cannot_finish_is_skipped_with_the_reason_in_its_row(here, capsys):
     wide = ["--kernel", "numpy.loop", "--quantity", "per_sample", "--sizes", "1e5", "--budget", "1s", "--passes", "1"]
     assert main(["run", *wide, "--out", "x.csv"]) == 0
-    (row,) = [row for row in read("x.csv") if row.kernel != "control"]
+    (row,) = [row for row in read("x.csv") if row.kernel not in ("control", "canary")]
     assert row.status == "timeout"
     assert "too slow for the budget: a call would take about" in row.reason
     assert row.seconds_median is None
@@ -134,7 +134,7 @@ def test_resuming_measures_what_is_missing_and_nothing_twice(here):
     path.write_text("".join(kept) + whole[6][:40])  # a killed writer leaves half a row
     assert main([*arguments, "--resume"]) == 0
     assert path.read_text().splitlines(keepends=True)[:6] == kept
-    rows = [row for row in read(path) if row.kernel != "control"]
+    rows = [row for row in read(path) if row.kernel not in ("control", "canary")]
     assert len(rows) == len({(row.kernel, row.n, row.pass_) for row in rows}) == 8
     assert len({row.run for row in rows}) == 1
     again = path.read_text()
@@ -259,7 +259,7 @@ def test_an_existing_file_is_kept_unless_it_may_be_replaced(here, capsys):
     assert "line 1" in capsys.readouterr().err
     assert Path("x.csv").read_text() == "precious"
     assert main(["run", *QUICK, "--passes", "1", "--out", "x.csv", "--force"]) == 0
-    assert len(read("x.csv")) == 8
+    assert len(read("x.csv")) == 12
 
 
 def test_a_malformed_results_file_names_line_and_column(here, capsys):
