@@ -142,6 +142,20 @@ def test_resuming_measures_what_is_missing_and_nothing_twice(here):
     assert path.read_text() == again
 
 
+def test_resuming_with_other_options_is_refused_and_the_file_kept(here, capsys):
+    assert main(["run", *QUICK, "--passes", "2", "--out", "x.csv"]) == 0
+    before = Path("x.csv").read_text()
+    for other, says in (
+        (["--quantity", "norms,gradient", "--sizes", "10"], "has rows of numpy.broadcast+.gradient"),
+        (["--kernel", "numpy.loop"], "has no row of numpy.loop+"),
+        (["--sizes", "10,100,1000"], "has no row of"),
+        (["--dtype", "float32"], "has "),
+    ):
+        assert main(["run", *QUICK, *other, "--passes", "3", "--out", "x.csv", "--resume"]) == 2
+        assert says in capsys.readouterr().err
+    assert Path("x.csv").read_text() == before
+
+
 def test_resuming_on_another_machine_is_refused_and_the_file_kept(here, capsys):
     assert main(["run", *QUICK, "--passes", "1", "--out", "x.csv"]) == 0
     other = Path("x.csv").read_text().replace(read("x.csv")[0].machine, "another-machine")

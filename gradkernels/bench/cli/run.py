@@ -20,9 +20,10 @@ from gradkernels.bench import run as harness
 from gradkernels.bench.cli import options
 from gradkernels.bench.plan import Plan
 from gradkernels.bench.race import LOOKS, eliminate, evidence
+from gradkernels.bench.resume import require_same
 from gradkernels.bench.winners import Standing, standings
 from gradkernels.problems.data import Dataset, load
-from gradkernels.record import Record
+from gradkernels.record import Record, read
 
 SIZES = "10:1e6"
 DECADES = tuple(10**exponent for exponent in range(1, 7))
@@ -84,6 +85,8 @@ def run(
         )
         plan.inputs(plan.cases[0])
         path = _out(out, resume, force)
+        if resume and path.exists():
+            require_same(plan, path, read(path))
         with _progress() as tell:
             rounds = LOOKS[-1][0] if race else passes
             job = harness.Run(plan, path, rounds, seconds, budget, tell)
