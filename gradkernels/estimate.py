@@ -193,7 +193,11 @@ def _prepare(problem: Problem, theta: Floats, x: Floats, y: Floats) -> tuple[Inp
     for name, array in zip(("theta", "x", "y"), inputs, strict=True):
         if not np.isfinite(array).all():
             raise ValueError(f"{name} holds NaN or infinity; leave such rows out")
-    return inputs, Reference(problem, *inputs)
+    reference = Reference(problem, *inputs)
+    with np.errstate(over="ignore", invalid="ignore"):
+        if not np.isfinite(reference.mean_square_scale).all():
+            raise ValueError("the squares of these gradients overflow float64; rescale the columns or the target")
+    return inputs, reference
 
 
 def _compute(kernel: Kernel, problem: Problem, inputs: Inputs) -> Floats:
@@ -203,6 +207,6 @@ def _compute(kernel: Kernel, problem: Problem, inputs: Inputs) -> Floats:
 
 def _rounding(reference: Reference) -> Floats:
     """How far a float64 gradient may be from the true one by rounding; theta's shape (see `gradkernels.check`)."""
-    scale = reference.scale.mean(0)
+    scale = reference.mean_scale
     roundings = len(reference.y) + scale.size + 4
     return LAMBDA * roundings**0.5 * np.finfo(np.float64).eps / 2 * scale

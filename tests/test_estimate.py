@@ -236,3 +236,9 @@ def test_importing_it_loads_nothing_heavy():
     code = "import sys, gradkernels.estimate; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert not {"torch", "jax", "pandas", "scipy", "matplotlib", "pyarrow"} & set(loaded)
+
+
+def test_gradients_whose_squares_overflow_are_refused_in_a_sentence():
+    x, y = np.array([1e200, 2e200, -1e200]), np.array([1.0, 2.0, 3.0])
+    with pytest.raises(ValueError, match="overflow float64; rescale"):
+        estimate(gk.LinearRegression(), np.array([1.0, 1.0]), x, y)
