@@ -25,8 +25,9 @@ from gradkernels.bench.plan import Plan
 from gradkernels.bench.run import Progress, Run
 from gradkernels.bench.statistics import Pass, bounds, trimmed
 from gradkernels.bench.winners import competes
+from gradkernels.binding import Bound
 from gradkernels.choice import TIE
-from gradkernels.fastest import Bound, fastest, forget
+from gradkernels.fastest import fastest, forget
 from gradkernels.problems import Problem
 from gradkernels.quantity import Quantity, quantity
 from gradkernels.record import Record
