@@ -1,92 +1,192 @@
-"""The parent's side of a child process: start it, follow its events, and say what became of it."""
+"""The parent's side of a child process: start it, follow its events, and say what became of it.
+
+The child is the leader of a process group, which ends with it: nothing that a kernel forks stays behind.
+"""
 
 from __future__ import annotations
 
 import json
+import os
 import selectors
 import signal
 import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from typing import IO, Any
 
-from gradkernels.bench.worker import Orders
+from gradkernels.bench.channel import CLOSED, EXHAUSTED
+from gradkernels.bench.fault import describe, last_line, says_exhausted
+from gradkernels.bench.orders import Orders
+from gradkernels.bench.turns import NOBODY, Turn, Turns, nameless, page
+
+TICK_SECONDS = 0.25
+HARNESS_SECONDS = 300.0
+"""Patience with the harness's own work in a child: loading libraries, drawing data, computing the reference."""
+
+MOST_CHUNK_BYTES = 2**20
+MOST_LINE_BYTES = 2**20
+KEPT_ERROR_BYTES = 2**16
+
+KILLED = "the process was ended by SIGKILL"
+RUBBISH = "it wrote into the pipe that its process reports through"
 
 Event = dict[str, Any]
+KEYS = {
+    "outcome": {"case", "kernel", "status"},
+    "peak": {"case", "kernel", "peak_bytes"},
+    "spoilt": {"status", "reason"},
+    "end": set(),
+}
+"""The events, and what each has at least."""
 
 
 class Lost(Exception):
-    """The child ended or hung before its work was done.
+    """The child ended or hung before its work was done, or is not fit to go on.
 
     Attributes:
-        status: `failed` or `timeout`, for the row of whatever it was doing.
+        status: `failed`, `wrong` or `timeout`, for the row of whatever it was doing.
         reason: What became of it.
+        turn: Whose turn it was.
     """
 
-    def __init__(self, status: str, reason: str) -> None:
+    def __init__(self, status: str, reason: str, turn: Turn | None = None) -> None:
         super().__init__(reason)
         self.status = status
         self.reason = reason
+        self.turn = turn or Turn()
 
 
-def events(orders: Orders, environment: Mapping[str, str], silence_seconds: float) -> Iterator[Event]:
-    """Start a child with `orders` and yield its events as they come.
+def follow(
+    orders: Orders,
+    environment: Mapping[str, str],
+    timeout: float,
+    hear: Callable[[Event], None],
+    inherit: Sequence[int] = (),
+) -> None:
+    """Start a child with `orders`, and end it when it is done, lost, or `hear` raises.
 
     Args:
         orders: What it has to do.
         environment: Its environment variables.
-        silence_seconds: How long it may say nothing before it is taken for hung and killed.
+        timeout: Seconds that a turn of one kernel may take.
+        hear: Called with each event as it comes.
+        inherit: File descriptors that it needs.
 
     Raises:
-        Lost: It crashed or hung; comes after the events it still sent.
+        Lost: It crashed, hung or sent what is no event; comes after the events that it still sent.
     """
-    with tempfile.TemporaryFile() as errors, _child(environment, errors) as child:
-        assert child.stdin is not None
-        assert child.stdout is not None
-        child.stdin.write(orders.dumps().encode())
-        child.stdin.close()
-        for line in _lines(child.stdout, silence_seconds):
-            yield json.loads(line)
-        if child.wait() != 0:
-            raise Lost("failed", _obituary(child.returncode, errors))
+    with nameless(orders.dumps().encode()) as text, page() as shared:
+        turns = Turns(shared.fileno())
+        with _child(shared.fileno(), text, environment, inherit) as child:
+            said = bytearray()
+            for line in _lines(child, said, _Patience(turns, timeout)):
+                event = _decoded(line, turns)
+                if event["event"] == "end":
+                    return
+                if event["event"] == "spoilt":
+                    raise Lost(event["status"], event["reason"], turns.read())
+                _told(event, hear, turns)
+            raise Lost("failed", _obituary(child.returncode, said), turns.read())
 
 
 @contextmanager
-def _child(environment: Mapping[str, str], errors: IO[bytes]) -> Iterator[subprocess.Popen[bytes]]:
-    command = [sys.executable, "-m", "gradkernels.bench.worker"]
+def _child(
+    shared: int, orders: IO[bytes], environment: Mapping[str, str], inherit: Sequence[int]
+) -> Iterator[subprocess.Popen[bytes]]:
     child = subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, env=dict(environment)
+        [sys.executable, "-m", "gradkernels.bench.worker", str(shared), str(os.getpid())],
+        stdin=orders,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=dict(environment),
+        pass_fds=(shared, *inherit),
+        # A group of its own also keeps Ctrl-C for the parent, which ends the child in its own time.
+        start_new_session=True,
     )
     try:
         yield child
     finally:
-        child.kill()
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(child.pid, signal.SIGKILL)
         child.wait()
-        for pipe in (child.stdin, child.stdout):
+        for pipe in (child.stdout, child.stderr):
             if pipe is not None:
                 pipe.close()
 
 
-def _lines(pipe: IO[bytes], silence_seconds: float) -> Iterator[bytes]:
-    """Whole lines until the end of the pipe; Lost after too long a silence."""
+class _Patience:
+    """Called now and then; raises Lost when one turn has lasted too long."""
+
+    def __init__(self, turns: Turns, timeout: float) -> None:
+        self._turns = turns
+        self._timeout = timeout
+        self._turn = turns.read()
+        self._since = time.monotonic()
+
+    def __call__(self) -> None:
+        turn, now = self._turns.read(), time.monotonic()
+        if turn != self._turn:
+            self._turn, self._since = turn, now
+        elif now - self._since > (limit := HARNESS_SECONDS if turn.kernel == NOBODY else self._timeout):
+            raise Lost("timeout", f"it took longer than --timeout {limit:g} s", turn)
+
+
+def _lines(child: subprocess.Popen[bytes], said: bytearray, patience: Callable[[], None]) -> Iterator[bytes]:
+    """Whole lines until the child has ended; the last of what it prints elsewhere is kept in `said`.
+
+    Its pipes may stay open in processes that a kernel has started, so that their end says nothing.
+    """
+    assert child.stdout is not None
+    assert child.stderr is not None
     rest = b""
     with selectors.DefaultSelector() as selector:
-        selector.register(pipe, selectors.EVENT_READ)
-        while selector.select(max(0.0, silence_seconds)):
-            chunk = pipe.read1(65536)  # type: ignore[attr-defined]
-            if not chunk:
-                return
-            *lines, rest = (rest + chunk).split(b"\n")
-            yield from lines
-    raise Lost("timeout", f"no sign of life for {silence_seconds:g} s, at {time.strftime('%H:%M:%S')}")
+        selector.register(child.stdout, selectors.EVENT_READ)
+        selector.register(child.stderr, selectors.EVENT_READ)
+        alive = True
+        while alive:
+            alive = child.poll() is None  # once more after its end: for what it still said
+            for key, _ in selector.select(TICK_SECONDS if alive else 0):
+                chunk = os.read(key.fd, MOST_CHUNK_BYTES)
+                if not chunk:
+                    selector.unregister(key.fileobj)
+                elif key.fileobj is child.stderr:
+                    said[:] = (said + chunk)[-KEPT_ERROR_BYTES:]
+                else:
+                    *lines, rest = (rest + chunk)[-MOST_LINE_BYTES:].split(b"\n")
+                    yield from lines
+            if alive:
+                patience()
 
 
-def _obituary(code: int, errors: IO[bytes]) -> str:
-    if code < 0:
-        return f"the process was ended by {signal.Signals(-code).name}"
-    errors.seek(0)
-    lines = errors.read().decode(errors="replace").strip().splitlines()
-    return f"the process ended with code {code}: {lines[-1] if lines else 'it printed nothing'}"
+def _decoded(line: bytes, turns: Turns) -> Event:
+    with suppress(ValueError, TypeError, AttributeError, LookupError, RecursionError):
+        event: Event = json.loads(line)
+        if event.keys() >= KEYS[event["event"]]:
+            return event
+    raise Lost("failed", RUBBISH, turns.read())
+
+
+def _told(event: Event, hear: Callable[[Event], None], turns: Turns) -> None:
+    try:
+        hear(event)
+    except (TypeError, ValueError, LookupError) as fault:
+        raise Lost("failed", f"{RUBBISH}: {describe(fault)}", turns.read()) from fault
+
+
+def _obituary(code: int, said: bytes | bytearray) -> str:
+    if code in (CLOSED, EXHAUSTED):
+        return "it closed the pipe that its process reports through" if code == CLOSED else "out of memory"
+    end = f"was ended by {_signal(-code)}" if code < 0 else f"ended with code {code} before its work was done"
+    last = last_line(said.decode(errors="replace"))
+    memory = "out of memory: " if says_exhausted(last) else ""
+    # A process that was killed, or left as if all were well, did not write its reason down.
+    return f"{memory}the process {end}" + (f": {last}" if last and (memory or code > 0) else "")
+
+
+def _signal(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:  # real-time signals have no names
+        return f"signal {number}"

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TextIO
 
@@ -67,15 +69,32 @@ def private_output() -> TextIO:
     return pipe
 
 
-def die_with_parent() -> None:
-    """Ask Linux to end this process when its parent ends, however that happens."""
-    if sys.platform != "linux":
-        return
-    import ctypes
-    import signal
+def die_with_parent(parent: int | None = None) -> None:
+    """Ask Linux to end this process, and what it forks, when its parent ends, however that happens.
 
-    pr_set_pdeathsig = 1
-    ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)
+    Args:
+        parent: Its process number; if it is gone already, so is this process.
+    """
+    if sys.platform == "linux":
+        import ctypes
+        import signal
+
+        prctl, pr_set_pdeathsig = ctypes.CDLL(None).prctl, 1
+        prctl(pr_set_pdeathsig, signal.SIGKILL)
+        os.register_at_fork(after_in_child=lambda: prctl(pr_set_pdeathsig, signal.SIGKILL))
+    if parent not in (None, os.getppid()):
+        os._exit(0)
+
+
+def limit_memory(max_bytes: int) -> None:
+    """Have the system refuse this process more than `max_bytes` of private writable memory.
+
+    That is the data segment (setrlimit(2), since Linux 4.7), and not the address space, of which libraries reserve
+    many times what they use.
+    """
+    import resource
+
+    resource.setrlimit(resource.RLIMIT_DATA, (max_bytes, max_bytes))
 
 
 def limit_torch(threads: int) -> None:
@@ -84,3 +103,41 @@ def limit_torch(threads: int) -> None:
 
     torch.set_num_threads(threads)
     torch.set_num_interop_threads(1)
+
+
+@contextmanager
+def undisturbed() -> Iterator[None]:
+    """Put back in the end what a kernel may change for all: folder, variables, warnings, output, modes of libraries."""
+    folder, variables, output = _folder(), dict(os.environ), (sys.stdout, sys.stderr)
+    with warnings.catch_warnings(), np.errstate(), _torch_modes():
+        try:
+            yield
+        finally:
+            sys.stdout, sys.stderr = output
+            if os.environ != variables:
+                os.environ.clear()
+                os.environ.update(variables)
+            if _folder() != folder:
+                os.chdir(folder)
+
+
+def _folder() -> str:
+    with suppress(FileNotFoundError):
+        return os.getcwd()
+    return "/"  # it was removed
+
+
+@contextmanager
+def _torch_modes() -> Iterator[None]:
+    torch = sys.modules.get("torch")
+    if torch is None:
+        yield
+        return
+    modes = torch.get_default_dtype(), torch.is_grad_enabled(), torch.get_num_threads()
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(modes[0])
+        torch.set_grad_enabled(modes[1])
+        if torch.get_num_threads() != modes[2]:
+            torch.set_num_threads(modes[2])

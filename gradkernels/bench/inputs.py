@@ -28,18 +28,29 @@ class SharedInputs:
         self._device = device
         self._rng = rng
         self._small = sum(array.nbytes for array in inputs) <= MOST_RENEWED_BYTES
+        self._changed = False
         self._lay_down()
 
     def renew(self) -> None:
         """Move small and middle-sized inputs to a new place."""
         if self._small:
+            self._changed = self.changed()
             self._lay_down()
 
+    def changed(self) -> bool:
+        """Whether a kernel has written to them, in any place where they have been."""
+        return self._changed or not all(map(_same_bits, self._placed, self.inputs))
+
     def _lay_down(self) -> None:
-        placed = [_placed(array, self._rng) for array in self.inputs]
+        self._placed = placed = [_placed(array, self._rng) for array in self.inputs]
         for library in self.arrays:
             backend = BACKENDS[library]
             self.arrays[library] = tuple(backend.wait(backend.put(array, self._device)) for array in placed)
+
+
+def _same_bits(one: np.ndarray[Any, Any], other: np.ndarray[Any, Any]) -> bool:
+    bits = f"u{one.itemsize}"  # also where the values are NaN
+    return np.array_equal(one.view(bits), other.view(bits))
 
 
 def _placed(array: np.ndarray[Any, Any], rng: np.random.Generator) -> np.ndarray[Any, Any]:

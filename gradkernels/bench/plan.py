@@ -5,10 +5,11 @@ from __future__ import annotations
 import base64
 import importlib
 import json
+import os
 import pickle
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
@@ -37,7 +38,8 @@ class Plan:
         device: Where to compute.
         threads: Threads that a kernel may use.
         seed: Of the data.
-        data: Path of an NPZ file with x and y, or None for synthetic data.
+        data: An NPZ file with x and y: its path, or a file descriptor that child processes inherit; None for synthetic
+            data.
         data_name: Name of the data set, for the problem column.
         resample: Whether to draw with replacement when a size is larger than the data.
     """
@@ -52,7 +54,7 @@ class Plan:
     device: str = "cpu"
     threads: int = 1
     seed: int = 0
-    data: str | None = None
+    data: str | int | None = None
     data_name: str = ""
     resample: bool = False
     pickled: str = ""
@@ -95,7 +97,7 @@ class Plan:
     def _dataset(self) -> Dataset | None:
         if self.data is None:
             return None
-        with np.load(self.data, allow_pickle=False) as arrays:
+        with _opened(self.data) as file, np.load(file, allow_pickle=False) as arrays:
             return Dataset(self.data_name, arrays["x"], arrays["y"], tuple(map(str, arrays["columns"])))
 
     @property
@@ -111,6 +113,12 @@ class Plan:
             problem: Problem = pickle.loads(base64.b64decode(self.pickled))
             return problem
         return problem_from(self.problem, self.fit_intercept)
+
+
+def _opened(data: str | int) -> IO[bytes]:
+    file = open(data if isinstance(data, str) else os.dup(data), "rb")  # noqa: SIM115
+    file.seek(0)  # whoever shares the descriptor may have left it at the end
+    return file
 
 
 def problem_from(spec: str, fit_intercept: bool = True) -> Problem:

@@ -7,103 +7,108 @@ output; whatever kernels print goes to standard error.
 from __future__ import annotations
 
 import gc
-import json
 import math
 import os
 import sys
 import time
 from collections import defaultdict
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
-from typing import Any, TextIO
+from itertools import chain
+from typing import Any
 
 import numpy as np
 
+from gradkernels.backend import BACKENDS
 from gradkernels.bench import environment
-from gradkernels.bench.entrants import CALLS, Contest, Outcome, libraries_of
+from gradkernels.bench.channel import Channel
+from gradkernels.bench.contest import Contest
+from gradkernels.bench.entrants import CALLS, Outcome, libraries_of
+from gradkernels.bench.fault import Spoilt, reason
+from gradkernels.bench.orders import MEMORY_PASS, Orders
 from gradkernels.bench.peak import peak_bytes
 from gradkernels.bench.plan import Plan
+from gradkernels.bench.turns import ANYBODY, NOBODY, Turns
+from gradkernels.bench.unrest import Unrest
 from gradkernels.case import Case
 from gradkernels.kernel import Kernel
+from gradkernels.registry import kernel as kernel_by_key
 
 PROBE_SAMPLES = 1000
 LEAST_RACE_SECONDS = 0.1
 FAIR_SHARE = 0.3  # of a case's seconds, for one kernel
 
 
-@dataclass(frozen=True)
-class Orders:
-    """What one child process has to do.
-
-    Attributes:
-        plan: The run.
-        pass_: Number of the pass, from 1; 0 measures memory instead of time.
-        deadline: On the system's monotonic clock, when the pass should be over.
-        allowance: Seconds of the budget for one pass, the same for all: what is too slow in one is so in each.
-        budget: As the person wrote it, for messages.
-        done: `(index of case, kernel)` that need not be done (again).
-    """
-
-    plan: str
-    pass_: int
-    deadline: float
-    allowance: float
-    budget: str
-    done: tuple[tuple[int, str], ...] = ()
-
-    def dumps(self) -> str:
-        """As JSON."""
-        return json.dumps(asdict(self))
-
-    @classmethod
-    def loads(cls, text: str) -> Orders:
-        """What `dumps` wrote."""
-        values = json.loads(text)
-        return cls(**{**values, "done": tuple((index, kernel) for index, kernel in values["done"])})
-
-
 def main() -> None:
-    """Follow the orders on standard input."""
-    environment.die_with_parent()
-    reports = _private_output()
+    """Follow the orders on standard input; the arguments are the page of turns and the parent's process number."""
+    page, parent = (int(argument) for argument in sys.argv[1:])
+    environment.die_with_parent(parent)
+    channel = Channel(environment.private_output(), Turns(page))
+    os.close(page)
     orders = Orders.loads(sys.stdin.read())
-    plan = Plan.loads(orders.plan)
-    rng = np.random.default_rng([plan.seed, orders.pass_, time.time_ns()])
-    pinned = environment.pin(plan.threads, rng)
-    kernels = [kernel for case in plan.cases[:5] for kernel in plan.kernels_of(case)]
-    if "torch" in libraries_of(kernels):
-        environment.limit_torch(plan.threads)
-    worker = Worker(orders, plan, reports, rng, pinned)
-    for index, case in enumerate(plan.cases):
-        worker.do(index, case)
+    if orders.max_bytes is not None:
+        environment.limit_memory(orders.max_bytes)
+    try:
+        _go(orders, channel)
+    except Spoilt as spoilt:
+        channel.report("spoilt", status=spoilt.status, reason=spoilt.reason)
+    else:
+        channel.report("end")
+
+
+def _go(orders: Orders, channel: Channel) -> None:
+    try:
+        Worker(orders, channel).go()
+    except Spoilt:
+        raise
+    except Exception as fault:
+        reason(fault)  # raises Spoilt where the harness itself finds no memory
+        raise
 
 
 class Worker:
     """Goes through the cases in ascending n, and knows from smaller sizes what a larger one will take."""
 
-    def __init__(self, orders: Orders, plan: Plan, reports: TextIO, rng: np.random.Generator, pinned: str) -> None:
+    def __init__(self, orders: Orders, channel: Channel) -> None:
         self.orders = orders
-        self.plan = plan
-        self.reports = reports
-        self.rng = rng
-        self.pinned = pinned
+        self.channel = channel
+        self.plan = plan = Plan.loads(orders.plan)
+        self.positions = {key: position for position, key in enumerate(plan.kernels)}
+        self.rng = np.random.default_rng([plan.seed, orders.pass_, time.time_ns()])
+        self.pinned = environment.pin(plan.threads, self.rng)
         self.known: dict[str, list[tuple[int, float]]] = defaultdict(list)
 
-    def do(self, index: int, case: Case) -> None:
+    def go(self) -> None:
+        """Load the libraries, then do everything that is wanted of every case."""
+        for library in libraries_of([kernel_by_key(key) for key in self.plan.kernels]):
+            self._load(library)
+        self.unrest = Unrest()
+        for index, case in enumerate(self.plan.cases):
+            todo = [kernel for kernel in self.plan.kernels_of(case) if self.orders.wants(index, kernel.key)]
+            if todo:
+                self._do(index, case, todo)
+
+    def _load(self, library: str) -> None:
+        """Import a library now: the time that it takes is no kernel's."""
+        backend = BACKENDS[library]
+        if backend.installed:
+            _ = backend.xp
+            if library == "torch":
+                environment.limit_torch(self.plan.threads)
+
+    def _do(self, index: int, case: Case, todo: list[Kernel]) -> None:
         """Everything about one case; reports an outcome for each kernel."""
-        done = {kernel for i, kernel in self.orders.done if i == index}
-        todo = [kernel for kernel in self.plan.kernels_of(case) if kernel.key not in done]
-        if not todo:
-            return
         gc.freeze()  # what the libraries have loaded is no garbage, and looking through it takes 0.3 s a time
         started, share = time.monotonic(), self._share(index)
+        self._begin(index, None)
         able = []
         for kernel in todo:
-            if refusal := self._refusal(kernel, case):
+            if refusal := self._refusal(index, case, kernel):
                 self._report(index, refusal)
             else:
                 able.append(kernel)
-        if self.orders.pass_ == 0:
+        if self.orders.pass_ == MEMORY_PASS:
             self._measure_memory(index, case, able)
         else:
             self._contest(index, case, able, started + share)
@@ -111,19 +116,29 @@ class Worker:
     def _contest(self, index: int, case: Case, able: list[Kernel], until: float) -> None:
         started = time.monotonic()
         inputs, fresh = self.plan.inputs(case), self.plan.inputs(case.fresh())
-        contest = Contest(case, inputs, fresh, libraries_of(able), self.rng)
+        begin = partial(self._begin, index)
+        contest = Contest(case, inputs, fresh, libraries_of(able), self.rng, self.unrest, begin)
         for kernel in able:
-            self._report(index, event="begin", kernel=kernel.key)
             outcome = contest.prepare(kernel)
             if outcome.status != "ok":
                 self._report(index, outcome)
-        self._report(index, event="race")
+        self._inspect(index, contest, able)
         now = time.monotonic()
         # The proofs after the race take about as long as those before it.
-        for outcome in contest.race(max(until - now - (now - started), LEAST_RACE_SECONDS)):
+        failed = contest.race(max(until - now - (now - started), LEAST_RACE_SECONDS))
+        self._inspect(index, contest, able)
+        for outcome in chain(failed, contest.conclude()):
             if outcome.seconds_median:
                 self.known[outcome.kernel].append((case.n, outcome.seconds_median))
             self._report(index, replace(outcome, reason="; ".join(filter(None, (outcome.reason, self.pinned)))))
+
+    def _inspect(self, index: int, contest: Contest, able: list[Kernel]) -> None:
+        """End this process if what is measured in it means nothing."""
+        try:
+            contest.require_unspoilt()
+        except Spoilt:
+            self.channel.turn(index, self.positions[able[0].key] if len(able) == 1 else ANYBODY)
+            raise
 
     def _share(self, index: int) -> float:
         """Seconds for a case: what is left of the pass, more of it for the larger sizes."""
@@ -136,57 +151,72 @@ class Worker:
         total = sum(map(_weight, self.plan.cases))
         return FAIR_SHARE * self.orders.allowance * _weight(case) / total
 
-    def _refusal(self, kernel: Kernel, case: Case) -> Outcome | None:
+    def _refusal(self, index: int, case: Case, kernel: Kernel) -> Outcome | None:
         blank = Outcome(kernel.key, kernel.backend.name, "unsupported")
         if reasons := kernel.unsupported(case):
             return replace(blank, reason="; ".join(reasons))
-        self._probe(kernel, case)
+        if kernel.loops and case.n > PROBE_SAMPLES and not self.known[kernel.key]:
+            self._probe(index, replace(case, n=PROBE_SAMPLES), kernel)
         known = self.known[kernel.key]
         call = predicted(known, case.n, kernel.loops)
         fair = self._fair(case)
         if CALLS * call <= fair:
             return None
         n, seconds = known[-1]
-        reason = (
+        why = (
             f"too slow for the budget: a call would take about {call:.2g} s ({seconds:.2g} s at n = {n}), and {CALLS} "
             f"calls do not fit the {fair:.2g} s that --budget {self.orders.budget} leaves one kernel per pass here"
         )
-        return replace(blank, status="timeout", reason=reason)
+        return replace(blank, status="timeout", reason=why)
 
-    def _probe(self, kernel: Kernel, case: Case) -> None:
-        """Time a Python loop over the first thousand samples, when no smaller size was measured."""
-        if not kernel.loops or case.n <= PROBE_SAMPLES or self.known[kernel.key]:
-            return
-        arrays = [kernel.backend.put(array) for array in self.plan.inputs(replace(case, n=PROBE_SAMPLES))]
-        compute = kernel.build(case.problem)
-        started = time.perf_counter()
-        kernel.backend.wait(compute(*arrays))
-        self.known[kernel.key].append((PROBE_SAMPLES, time.perf_counter() - started))
+    def _probe(self, index: int, case: Case, kernel: Kernel) -> None:
+        """Time one call of a kernel of which nothing is known yet."""
+        inputs = self.plan.inputs(case)
+        self._try(index, kernel, lambda: self._clock(case, kernel, _called(kernel, case, inputs)))
 
     def _measure_memory(self, index: int, case: Case, able: list[Kernel]) -> None:
         inputs = self.plan.inputs(case)
         for kernel in able:
-            self._report(index, event="begin", kernel=kernel.key)
-            arrays = [kernel.backend.put(array, case.device) for array in inputs]
-            try:
-                compute = kernel.build(case.problem)
-                call = partial(_waited, kernel, compute, arrays)
-                call()  # what is loaded and compiled once is not part of a call's peak
-                started = time.perf_counter()
-                peak = peak_bytes(call)
-                self.known[kernel.key].append((case.n, time.perf_counter() - started))
-                self._report(index, event="peak", kernel=kernel.key, peak_bytes=peak)
-            except Exception:  # the passes that follow will say what it is
-                continue
+            self._try(index, kernel, partial(self._peak, index, case, kernel, inputs))
 
-    def _report(self, index: int, outcome: Outcome | None = None, **event: Any) -> None:
-        values = {"event": "outcome", **outcome.values()} if outcome else event
-        self.reports.write(json.dumps({"case": index, **values}) + "\n")
-        self.reports.flush()
+    def _peak(self, index: int, case: Case, kernel: Kernel, inputs: Any) -> None:
+        call = _called(kernel, case, inputs)
+        call()  # what is loaded and compiled once is not part of a call's peak
+        peak = self._clock(case, kernel, partial(peak_bytes, call, case.device))
+        self.channel.report("peak", case=index, kernel=kernel.key, peak_bytes=peak)
+
+    def _clock(self, case: Case, kernel: Kernel, do: Callable[[], Any]) -> Any:
+        started = time.perf_counter()
+        result = do()
+        self.known[kernel.key].append((case.n, time.perf_counter() - started))
+        return result
+
+    def _try(self, index: int, kernel: Kernel, do: Callable[[], object]) -> None:
+        """Do what calls a kernel; what it raises shows again, and is told, when it is proven."""
+        self._begin(index, kernel)
+        try:
+            with environment.undisturbed():
+                do()
+        except BaseException as fault:
+            reason(fault)
+        self._begin(index, None)
+
+    def _begin(self, index: int, kernel: Kernel | None) -> None:
+        self.channel.turn(index, self.positions[kernel.key] if kernel else NOBODY)
+
+    def _report(self, index: int, outcome: Outcome) -> None:
+        self.channel.report("outcome", case=index, **outcome.values())
 
 
 def _weight(case: Case) -> float:
     return 1 + math.log10(case.n)
+
+
+def _called(kernel: Kernel, case: Case, inputs: Any) -> Callable[[], Any]:
+    """A call of `kernel` that ends when its result is there."""
+    arrays = [kernel.backend.put(array, case.device) for array in inputs]
+    compute, wait = kernel.build(case.problem), kernel.backend.wait
+    return lambda: wait(compute(*arrays))
 
 
 def predicted(known: list[tuple[int, float]], n: int, loops: bool) -> float:
@@ -201,17 +231,6 @@ def predicted(known: list[tuple[int, float]], n: int, loops: bool) -> float:
         return seconds * n / last
     before, less = known[-2] if len(known) > 1 else (0, seconds)
     return seconds + max(0.0, seconds - less) / (last - before) * (n - last)
-
-
-def _waited(kernel: Kernel, compute: Any, arrays: list[Any]) -> Any:
-    return kernel.backend.wait(compute(*arrays))
-
-
-def _private_output() -> TextIO:
-    """The pipe to the parent; file descriptor 1 becomes standard error, so that prints do no harm."""
-    pipe = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)
-    return pipe
 
 
 if __name__ == "__main__":

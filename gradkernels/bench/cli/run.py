@@ -5,10 +5,10 @@ from __future__ import annotations
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated
+from typing import IO, Annotated
 
 import numpy as np
 import typer
@@ -18,12 +18,15 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 from gradkernels.bench import parse, winner_tables
 from gradkernels.bench import run as harness
 from gradkernels.bench.cli import options
+from gradkernels.bench.limits import Limits, most_bytes, size_in_bytes
 from gradkernels.bench.plan import Plan
 from gradkernels.bench.race import LOOKS, eliminate, evidence
 from gradkernels.bench.resume import require_same
+from gradkernels.bench.sheet import Mode
+from gradkernels.bench.stop import Stopped, stoppable
 from gradkernels.bench.winners import Standing, standings
 from gradkernels.problems.data import Dataset, load
-from gradkernels.record import Record, read
+from gradkernels.record import Record
 
 SIZES = "10:1e6"
 DECADES = tuple(10**exponent for exponent in range(1, 7))
@@ -57,12 +60,22 @@ def run(
     budget: Annotated[str, typer.Option(help="Time for everything, for instance 90s, 5min or 1h.")] = "90s",
     out: Annotated[Path | None, typer.Option(help="Results file. [default: results/run-DATE-TIME.csv]")] = None,
     plot: Annotated[Path | None, typer.Option(help="Picture. [default: the results file with .png]")] = None,
+    timeout: Annotated[
+        str, typer.Option(help="Time that a kernel may keep a case waiting in one go; one that hangs loses its row.")
+    ] = "60s",
+    max_bytes: Annotated[
+        str | None,
+        typer.Option(
+            help="Memory of a measuring process, libraries included, for instance 4GB. [default: 80% of the machine's]"
+        ),
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with --out; measure only what is missing.")] = False,
-    force: Annotated[bool, typer.Option("--force", help="Replace --out.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace --out, once there is a first row.")] = False,
 ) -> int:
     """Prove every kernel, time it across sizes, write the CSV, print the winners and draw the plot."""
     options.import_from_here()
     seconds = parse.seconds(budget)
+    limits = Limits(parse.seconds(timeout, "--timeout"), _max_bytes(max_bytes, device))
     if race and resume:
         raise ValueError("--race and --resume were both given; a race starts afresh")
     if passes < 1:
@@ -85,18 +98,21 @@ def run(
         )
         plan.inputs(plan.cases[0])
         path = _out(out, resume, force)
-        if resume and path.exists():
-            require_same(plan, path, read(path))
-        with _progress() as tell:
-            rounds = LOOKS[-1][0] if race else passes
-            job = harness.Run(plan, path, rounds, seconds, budget, tell)
-            records = evidence(eliminate(job)) if race else job.go()
+        rounds, mode = LOOKS[-1][0] if race else passes, _mode(resume, force)
+        with stoppable(), _progress() as tell:
+            job = harness.Run(plan, path, rounds, seconds, budget, tell, limits, mode)
+            try:
+                with job:
+                    require_same(plan, path, job.records)
+                    records = evidence(eliminate(job)) if race else job.go()
+            except Stopped as stop:
+                return _stopped(stop, job)
     return _conclude(records, path, plot or path.with_suffix(".png"))
 
 
 @contextmanager
-def _dataset_file(data: str | None, target: str | None, drop_na: bool) -> Iterator[tuple[Dataset | None, str | None]]:
-    """The data set, and a file of it that the measuring processes read."""
+def _dataset_file(data: str | None, target: str | None, drop_na: bool) -> Iterator[tuple[Dataset | None, int | None]]:
+    """The data set, and the descriptor of a file of it that the measuring processes read and nothing leaves behind."""
     if data is None:
         for name, given in (("--target", target), ("--drop-na", drop_na)):
             if given:
@@ -104,10 +120,21 @@ def _dataset_file(data: str | None, target: str | None, drop_na: bool) -> Iterat
         yield None, None
         return
     dataset = load(data, target, drop_na)
-    with tempfile.TemporaryDirectory(prefix="gradkernels-") as folder:
-        file = Path(folder) / "data.npz"
+    with _nameless(dataset) as file:
+        yield dataset, file.fileno()
+
+
+def _nameless(dataset: Dataset) -> IO[bytes]:
+    """A temporary file of the data that has no name, so that nothing can leave it behind."""
+    file = tempfile.TemporaryFile()  # noqa: SIM115
+    try:
         np.savez(file, x=dataset.x, y=dataset.y, columns=np.array(dataset.columns))
-        yield dataset, str(file)
+        file.flush()
+    except OSError as error:
+        with suppress(OSError):  # it would write the rest
+            file.close()
+        raise OSError(error.errno, error.strerror, f"a copy of {dataset.name} in {tempfile.gettempdir()}") from None
+    return file
 
 
 def _sizes(text: str | None, dataset: Dataset | None, resample: bool) -> tuple[int, ...]:
@@ -134,13 +161,25 @@ def _out(out: Path | None, resume: bool, force: bool) -> Path:
     if out is None:
         if resume:
             raise ValueError("--resume needs the file to go on with: --out FILE")
-        return options.writable(Path("results") / f"run-{datetime.now():%Y%m%d-%H%M%S}.csv", keep=True)
-    options.writable(out, keep=not (resume or force))
-    if out.exists() and force:
-        out.unlink()
-    if out.exists():
-        harness.mend(out)
-    return out
+        return options.writable(Path("results") / f"run-{datetime.now():%Y%m%d-%H%M%S}.csv", keep=False)
+    return options.writable(out, keep=False)
+
+
+def _max_bytes(text: str | None, device: str) -> int | None:
+    if text is not None:
+        return size_in_bytes(text)
+    return most_bytes() if device == "cpu" else None  # CUDA maps the device's memory too
+
+
+def _mode(resume: bool, force: bool) -> Mode:
+    return "resume" if resume else "replace" if force else "new"
+
+
+def _stopped(stop: Stopped, job: harness.Run) -> int:
+    rows = len(job.records)
+    kept = f"{rows} rows are in {job.path}, and --resume goes on" if rows else "no row was written"
+    print(f"gradkernels: stopped; {kept}", file=sys.stderr)
+    return stop.code
 
 
 @contextmanager

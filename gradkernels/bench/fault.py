@@ -1,0 +1,59 @@
+"""What went wrong, in one line; and what makes a process unfit for anyone else."""
+
+from __future__ import annotations
+
+MOST_CHARACTERS = 300
+OUT_OF_MEMORY = ("allocate memory", "out of memory", "resource_exhausted", "bad_alloc", "memoryerror")
+"""What numpy, torch, JAX and C++ say, in lower case, when there is no memory left."""
+
+
+class Spoilt(Exception):
+    """The process must end: no other kernel can be measured in it any more.
+
+    Attributes:
+        status: `failed` or `wrong`, for the row of whoever did it.
+        reason: What was done.
+    """
+
+    def __init__(self, status: str, reason: str) -> None:
+        super().__init__(reason)
+        self.status = status
+        self.reason = reason
+
+
+def one_line(text: str) -> str:
+    """The first line of `text` that can be printed, and no more of it than a row can bear."""
+    lines = ("".join(c if c.isprintable() else " " for c in line).strip() for line in text.splitlines())
+    return next(filter(None, lines), "")[:MOST_CHARACTERS]
+
+
+def last_line(text: str) -> str:
+    """The last line of `text`, likewise."""
+    return one_line("\n".join(reversed(text.splitlines())))
+
+
+def describe(fault: BaseException) -> str:
+    """Type and message of `fault`, whatever its message does when it is read."""
+    try:
+        text = str(fault)
+    except BaseException:  # anything can be raised by a kernel, also an exception that raises another
+        text = "its message cannot be read"
+    return one_line(f"{type(fault).__name__}: {text}" if text else type(fault).__name__)
+
+
+def reason(fault: BaseException) -> str:
+    """What a kernel raised, in one line.
+
+    Raises:
+        Spoilt: It says that there is no memory left.
+    """
+    said = describe(fault)
+    if not (isinstance(fault, MemoryError) or says_exhausted(said)):
+        return said
+    # Without the traceback, whose frames hold on to the memory that was in use.
+    raise Spoilt("failed", f"out of memory: {said}") from fault.with_traceback(None)
+
+
+def says_exhausted(text: str) -> bool:
+    """Whether `text`, of an exception or on standard error, says that there is no memory left."""
+    return any(words in text.lower() for words in OUT_OF_MEMORY)

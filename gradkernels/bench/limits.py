@@ -1,0 +1,51 @@
+"""What a kernel may take of the machine before its process is ended."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+
+TIMEOUT_SECONDS = 60.0
+UNITS = {"": 1, "B": 1, **{f"{prefix}B": 1000**power for power, prefix in enumerate(("k", "M", "G", "T"), 1)}}
+UNITS |= {f"{prefix}iB": 1024**power for power, prefix in enumerate(("K", "M", "G", "T"), 1)}
+_SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?(?:e[0-9]+)?) *([a-zA-Z]*)", re.ASCII)
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Limits of a child process.
+
+    Attributes:
+        timeout: Seconds that one kernel may keep a case waiting in one go: from build to proof, or in one slice.
+        max_bytes: Memory of the whole process, libraries included; None for no limit.
+    """
+
+    timeout: float = TIMEOUT_SECONDS
+    max_bytes: int | None = None
+
+
+DEFAULT = Limits()
+
+
+def most_bytes() -> int | None:
+    """Four fifths of the machine's memory, so that a kernel that takes it all ends before the machine does."""
+    if "SC_PHYS_PAGES" not in getattr(os, "sysconf_names", {}):
+        return None
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") * 4 // 5
+
+
+def size_in_bytes(text: str, name: str = "--max-bytes") -> int:
+    """`4GB`, `512MiB` or plain bytes as a number.
+
+    Raises:
+        ValueError: It is none of these, or not positive.
+    """
+    units = {unit.lower(): factor for unit, factor in UNITS.items()}
+    match = _SIZE.fullmatch(text.strip())
+    if match is None or match[2].lower() not in units:
+        raise ValueError(f"{name} {text!r}: write bytes, or a number with {', '.join(filter(None, UNITS))}")
+    size = float(match[1]) * units[match[2].lower()]
+    if not 1 <= size < 2**63:
+        raise ValueError(f"{name} {text!r}: it must be at least 1 byte and less than 8 EiB")
+    return int(size)

@@ -1,0 +1,64 @@
+"""What a kernel leaves behind at work: threads and processes that go on computing when nobody asked them to.
+
+They would be timed along with every other kernel.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from contextlib import suppress
+from pathlib import Path
+
+TASKS = Path("/proc/self/task")
+REST_SECONDS = 0.02
+MOST_RESTS = 25  # pools spin for a while after their last task
+BUSY = 0.1  # of a core
+
+
+class Unrest:
+    """Watches the threads and children of this process; those that are there at first, or were quiet once, may stay."""
+
+    def __init__(self) -> None:
+        self._known = _living()
+
+    def left(self) -> bool:
+        """Whether any that are new keep computing while this thread does nothing."""
+        living = _living()
+        if living <= self._known:
+            return False
+        if all(_computes_at_rest() for _ in range(MOST_RESTS)):
+            return True
+        self._known = living
+        return False
+
+
+def _living() -> set[int]:
+    with suppress(OSError):
+        return {*map(int, os.listdir(TASKS)), *_children()}
+    return {thread.ident or 0 for thread in threading.enumerate()}
+
+
+def _children() -> list[int]:
+    return [int(child) for task in TASKS.iterdir() for child in (task / "children").read_text().split()]
+
+
+def _computes_at_rest() -> bool:
+    before, started = _cpu_seconds(), time.perf_counter()
+    time.sleep(REST_SECONDS)
+    return _cpu_seconds() - before > BUSY * (time.perf_counter() - started)
+
+
+def _cpu_seconds() -> float:
+    """Of this process and its children."""
+    with suppress(OSError):
+        return time.process_time() + sum(map(_child_seconds, _children()))
+    return time.process_time()
+
+
+def _child_seconds(process: int) -> float:
+    """By the clock of another process (clock_getcpuclockid(3)); a clock ends with its process."""
+    with suppress(OSError):
+        return time.clock_gettime(~process << 3 | 2)
+    return 0.0

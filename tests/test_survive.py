@@ -1,0 +1,414 @@
+"""A run survives its kernels, the machine and the person: real crashes, real kills, real full disks."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import random
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from contextlib import contextmanager, suppress
+from dataclasses import astuple, fields, replace
+from itertools import product
+from pathlib import Path
+
+import evil
+import measured
+import pytest
+
+from gradkernels.bench.cli import main
+from gradkernels.bench.sheet import Sheet, mend
+from gradkernels.record import HEADER, Malformed, Record, line, read
+
+RUN = [sys.executable, "-m", "gradkernels", "run"]
+SMALL = ["--kernel", "numpy.broadcast", "--quantity", "norms", "--sizes", "10,100"]
+LONG = ["--budget", "1h", "--passes", "400"]
+BRIEF = ["--budget", "1s", "--passes", "1"]
+PATIENCE = 60
+
+
+@pytest.fixture
+def scratch(tmp_path, monkeypatch):
+    """Where temporary files go: whatever a test does to a run, no file and no process stays behind."""
+    folder = tmp_path / "scratch"
+    folder.mkdir()
+    monkeypatch.setenv("TMPDIR", str(folder))
+    yield folder
+    wait_until(lambda: not measuring(folder))
+    assert not list(folder.iterdir())
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch, scratch):
+    """An empty working folder, in which no hidden file stays behind."""
+    folder = tmp_path / "here"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    yield folder
+    assert not list(folder.rglob(".*"))
+
+
+@contextmanager
+def started(*arguments, rows=0, path=Path("x.csv"), **options):
+    """A run in a session of its own, as from a terminal, that has written so many rows."""
+    process = subprocess.Popen(
+        [*RUN, *arguments], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True, **options
+    )
+    try:
+        wait_until(lambda: not rows or (path.exists() and path.read_bytes().count(b"\n") > rows), process)
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def wait_until(true, process=None):
+    until = time.monotonic() + PATIENCE
+    while not true():
+        assert time.monotonic() < until
+        assert process is None or process.poll() is None, process.communicate()
+        time.sleep(0.01)
+
+
+def measuring(scratch):
+    """Measuring processes, and what they have forked, whose temporary files go to `scratch`."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            ours = f"TMPDIR={scratch}\0".encode() in (process / "environ").read_bytes()
+            if ours and b"gradkernels.bench.worker" in (process / "cmdline").read_bytes():
+                found.append(int(process.name))
+        except OSError:
+            continue
+    return found
+
+
+def sentence(text):
+    """The one sentence that a failed command leaves on standard error after its lines of progress."""
+    lines = [line for line in text.splitlines() if not line.startswith(("pass ", "measuring memory"))]
+    assert len(lines) == 1, text
+    return lines[0].removeprefix("gradkernels: ")
+
+
+def distinct(rows):
+    """How often each kernel was measured on each case and pass, at most."""
+    places = [(row.kernel, row.case, row.pass_) for row in rows]
+    return len(places) == len(set(places))
+
+
+EVIL = {
+    "wrong": ("wrong", "is 0.0, expected"),
+    "raises": ("failed", "RuntimeError: this kernel"),
+    "leaves": ("failed", "SystemExit: as if I were a script"),
+    "interrupts": ("failed", "KeyboardInterrupt"),
+    "unspeakable": ("failed", "Unspeakable: its message cannot be read"),
+    "rubbish": ("failed", "ZeroDivisionError: division by zero"),
+    "corrupts": ("wrong", "changed its input y"),
+    "fickle": ("wrong", "after timing, on fresh inputs: Disagreement"),
+    "segfault": ("failed", "the process was ended by SIGSEGV"),
+    "aborts": ("failed", "the process was ended by SIGABRT"),
+    "exits": ("failed", "the process ended with code 0 before its work was done"),
+    "closes": ("failed", "it closed the pipe that its process reports through"),
+    "greedy": ("failed", "out of memory: MemoryError: Unable to allocate 32.0 MiB"),
+    "hang": ("timeout", "it took longer than --timeout 3 s"),
+    "raises_late": ("failed", "RuntimeError: enough"),
+    "segfaults_late": ("failed", "the process was ended by SIGSEGV"),
+    "forges": ("failed", "it wrote into the pipe that its process reports through"),
+    "floods": ("ok", ""),
+    "forks": ("ok", ""),
+    "idles": ("ok", ""),
+    "moves": ("ok", ""),
+    "warns": ("ok", ""),
+}
+"""What becomes of kernels that go wrong, each in the company of all others."""
+
+ALONE = {
+    "hangs_late": ("timeout", "it took longer than --timeout 3 s"),
+    "corrupts_late": ("wrong", "it changed its inputs while it was timed"),
+    "spins": ("failed", "it left something running that keeps computing"),
+    "breeds": ("failed", "it left something running that keeps computing"),
+    "hoards": ("failed", "out of memory"),
+    "alarms": ("ok", ""),
+}
+"""The same, of those that cost everyone a process; all of them take part in one run with --long only."""
+
+
+def evil_run(folder, names):
+    scratch = folder / "scratch"
+    scratch.mkdir()
+    environment = {**os.environ, "PYTHONPATH": evil.install(folder), "TMPDIR": str(scratch)}
+    kernels = [part for name in names for part in ("--kernel", f"numpy.{name}")]
+    limits = ["--timeout", "3s", "--max-bytes", "400MB"]
+    arguments = [*kernels, "--quantity", "norms", "--sizes", "10", *BRIEF, *limits]
+    command = [*RUN, *arguments, "--out", "x.csv"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=3 * PATIENCE, env=environment, cwd=folder)
+    assert "Traceback" not in done.stderr
+    assert done.returncode == 1, done.stderr
+    assert f"WRONG, not timed: numpy.{names[0]}.norms at n = 10" in done.stdout
+    assert not measuring(scratch)
+    assert not list(scratch.iterdir())
+    rows = read(folder / "x.csv")
+    assert distinct(rows)
+    return {row.kernel.split(".")[1].removesuffix("+"): row for row in rows if row.kernel.startswith("numpy.")}
+
+
+@pytest.fixture(scope="module")
+def company(tmp_path_factory):
+    return evil_run(tmp_path_factory.mktemp("evil"), [*EVIL, "broadcast"])
+
+
+@pytest.mark.parametrize("name", EVIL)
+def test_a_kernel_that_goes_wrong_gets_its_row(company, name):
+    status, reason = EVIL[name]
+    assert company[name].status == status
+    assert reason in company[name].reason
+    assert (company[name].seconds_median is not None) == (status == "ok")
+
+
+def test_the_others_keep_their_times(company):
+    assert company["broadcast"].status == "ok"
+    assert company["broadcast"].seconds_median < 1e-3
+
+
+def test_what_nobody_saw_a_kernel_do_is_found_out(tmp_path):
+    names = "corrupts_late", "spins"
+    rows = evil_run(tmp_path, [*names, "broadcast"])
+    assert {name: (rows[name].status, rows[name].reason) for name in names} == {name: ALONE[name] for name in names}
+    assert rows["broadcast"].status == "ok"
+
+
+def test_every_way_to_go_wrong_at_once(tmp_path, long):
+    if not long:
+        pytest.skip("a minute, with --long")
+    told = EVIL | ALONE
+    rows = evil_run(tmp_path, [*told, "broadcast"])
+    assert {name: rows[name].status for name in told} == {name: status for name, (status, _) in told.items()}
+    assert rows["broadcast"].status == "ok"
+
+
+def resident_peak(process):
+    """Bytes; 0 when the process has ended."""
+    status = Path(f"/proc/{process}/status").read_text()
+    return next((1024 * int(row.split()[1]) for row in status.splitlines() if row.startswith("VmHWM")), 0)
+
+
+def test_floods_of_output_are_not_kept(here, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", evil.install(here.parent))
+    with started("--kernel", "numpy.floods", *SMALL[2:4], "--sizes", "10", *BRIEF, "--out", "x.csv") as run:
+        peak = 0
+        while run.poll() is None:
+            peak = max(peak, resident_peak(run.pid))
+            time.sleep(0.05)
+        told = run.stderr.read()
+    assert run.returncode == 0
+    assert len(told) < 1000
+    assert peak < 150e6
+
+
+def test_ctrl_c_stops_a_run_in_a_sentence_and_resuming_goes_on(here, capsys):
+    data = ["--data", "diabetes", *SMALL]
+    with started(*data, *LONG, "--out", "x.csv", rows=3) as run:
+        os.killpg(run.pid, signal.SIGINT)
+        told = run.communicate(timeout=PATIENCE)[1].decode()
+    assert run.returncode == 130
+    rows = read("x.csv")
+    assert sentence(told) == f"stopped; {len(rows)} rows are in x.csv, and --resume goes on"
+    assert main(["run", *data, *BRIEF, "--out", "x.csv", "--resume"]) == 0
+    again = read("x.csv")
+    assert again[: len(rows)] == rows
+    assert distinct(again)
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+def test_a_run_that_is_stopped_before_its_first_row_leaves_nothing(here, scratch, number, code):
+    with started(*SMALL, *LONG, "--out", "x.csv") as run:
+        wait_until(lambda: measuring(scratch), run)
+        run.send_signal(number)
+        told = run.communicate(timeout=PATIENCE)[1].decode()
+    assert (run.returncode, sentence(told)) == (code, "stopped; no row was written")
+    assert not list(here.iterdir())
+
+
+def test_killed_at_any_moment_a_run_loses_no_row_and_measures_none_twice(here, scratch, long):
+    draw, rows = random.Random(1), []
+    for _ in range(40 if long else 3):
+        with started(*SMALL, *LONG, "--out", "x.csv", "--resume", rows=len(rows) + 1) as run:
+            time.sleep(draw.uniform(0, 0.5))
+            run.send_signal(signal.SIGKILL)
+            run.wait()
+        wait_until(lambda: not measuring(scratch))
+        mend(Path("x.csv"))
+        before, rows = rows, read("x.csv")
+        assert rows[: len(before)] == before
+        assert distinct(rows)
+
+
+def test_a_measuring_process_may_be_killed_at_any_moment(here, scratch, long):
+    draw, kills = random.Random(2), 20 if long else 3
+    with started(*SMALL, "--budget", "4s", "--passes", "4", "--out", "x.csv") as run:
+        for _ in range(kills):
+            wait_until(lambda: measuring(scratch), run)
+            time.sleep(draw.uniform(0, 0.6))
+            for process in measuring(scratch):
+                os.kill(process, signal.SIGKILL)
+            time.sleep(1.5 if long else 0.5)
+        assert run.wait(PATIENCE) == 0
+    rows = read("x.csv")
+    assert distinct(rows)
+    assert {row.status for row in rows} == {"ok"}
+    assert sum(row.kernel == "numpy.broadcast+.norms" for row in rows) == 8
+
+
+@contextmanager
+def small_disk(folder, size):
+    """A file system of so many bytes; where it cannot be mounted the test is skipped."""
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)]
+    if os.geteuid() != 0 or not shutil.which("mount") or subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("a small disk cannot be mounted here")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def test_a_full_disk_ends_a_run_in_a_sentence_and_with_room_it_goes_on(here, capsys):
+    command = ["run", *SMALL, "--budget", "3s", "--passes", "4", "--plot", "x.png", "--out", "disk/x.csv"]
+    with small_disk(here / "disk", 2**14) as disk:
+        (disk / "ballast").write_bytes(bytes(3 * 2**12))
+        assert main(command) == 2
+        full = "disk/x.csv: No space left on device; the rows before are safe, and --resume goes on"
+        assert sentence(capsys.readouterr().err) == full
+        rows = read(disk / "x.csv")
+        assert len(rows) > 5
+        (disk / "ballast").unlink()
+        assert main([*command, "--resume"]) == 0
+        again = read(disk / "x.csv")
+        assert again[: len(rows)] == rows
+        assert distinct(again)
+
+
+def test_without_room_for_a_row_none_of_it_stays(here, small_files, capsys):
+    assert main(["run", *SMALL, "--budget", "3s", "--passes", "4", "--out", "x.csv"]) == 2
+    too_large = "x.csv: File too large; the rows before are safe, and --resume goes on"
+    assert sentence(capsys.readouterr().err) == too_large
+    assert len(read("x.csv")) > 5
+
+
+def test_without_room_for_the_data_nothing_is_measured(here, small_files, capsys):
+    assert main(["run", "--data", "diabetes", *SMALL, *BRIEF, "--out", "x.csv"]) == 2
+    assert sentence(capsys.readouterr().err).startswith("a copy of diabetes in ")
+    assert not list(here.iterdir())
+
+
+@pytest.fixture
+def small_files():
+    """No file may grow beyond 6000 bytes: the stand-in for a quota."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (6000, before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_folder_that_vanishes_ends_a_run_in_a_sentence(here):
+    with started(*SMALL, *LONG, "--out", "out/x.csv", rows=3, path=Path("out/x.csv")) as run:
+        shutil.rmtree("out")
+        told = run.communicate(timeout=PATIENCE)[1].decode()
+    assert run.returncode == 2
+    assert sentence(told).startswith("out/x.csv: removed or replaced while a run was writing to it")
+    assert not Path("out").exists()
+
+
+def test_of_two_runs_into_one_file_the_second_is_refused_until_the_first_has_ended(here, capsys):
+    command = ["run", *SMALL, *BRIEF, "--out", "x.csv"]
+    with started(*SMALL, *LONG, "--out", "x.csv", rows=3) as run:
+        for mode in ("--resume", "--force"):
+            assert main([*command, mode]) == 2
+            busy = "another run is writing to x.csv; wait for its end, or name another --out"
+            assert sentence(capsys.readouterr().err) == busy
+        run.send_signal(signal.SIGKILL)
+        run.wait()
+    rows = read("x.csv")
+    assert main([*command, "--resume"]) == 0
+    again = read("x.csv")
+    assert again[: len(rows)] == rows
+    assert distinct(again)
+
+
+def test_a_forced_run_costs_nothing_before_it_has_its_first_row(here, scratch):
+    old = HEADER + "an old row\n"
+    Path("x.csv").write_text(old)
+    command = [*SMALL, *LONG, "--out", "x.csv", "--force"]
+    assert main(["run", *command, "--threads", "0"]) == 2
+    with started(*command) as run:
+        wait_until(lambda: measuring(scratch), run)
+        run.send_signal(signal.SIGKILL)
+        run.wait()
+    assert Path("x.csv").read_text() == old
+    with started(*command) as run:
+        wait_until(lambda: Path("x.csv").read_text() != old, run)
+        assert read("x.csv")
+
+
+def test_a_new_file_takes_the_place_of_an_old_one_with_its_first_row_in_it(here, record):
+    Path("x.csv").write_text("precious")
+    with Sheet(Path("x.csv"), "replace") as sheet:
+        assert sheet.read() == []
+        assert Path("x.csv").read_text() == "precious"
+        sheet.append(record)
+        sheet.append(record)
+    assert read("x.csv") == [record, record]
+
+
+def test_a_replacement_that_finds_no_room_leaves_the_old_file(here, record, small_files):
+    Path("x.csv").write_text("precious")
+    long = replace(record, reason="long" * 2000)
+    with Sheet(Path("x.csv"), "replace") as sheet, pytest.raises(OSError, match="the rows before are safe"):
+        sheet.append(long)
+    assert Path("x.csv").read_text() == "precious"
+
+
+@pytest.mark.parametrize("start", ["", HEADER[:30], HEADER])
+def test_a_file_without_a_row_is_nothing_to_lose(here, record, start):
+    Path("x.csv").write_text(start)
+    with Sheet(Path("x.csv"), "new") as sheet:
+        sheet.append(record)
+    assert read("x.csv") == [record]
+
+
+@pytest.mark.parametrize("target", ["/dev/full", "/dev/null"])
+def test_what_is_no_file_is_refused(here, target, capsys):
+    assert main(["run", *SMALL, "--out", target, "--force"]) == 2
+    assert "is no regular file" in capsys.readouterr().err
+
+
+@pytest.fixture
+def record():
+    return measured.record(seconds_median=1e-3)
+
+
+class Bomb:
+    def __reduce__(self):
+        return os.mkdir, ("exploded",)
+
+
+CODES = ['__import__("os").mkdir("exploded")', pickle.dumps(Bomb(), 0).decode(), "{0.__class__}", '=cmd|" /C calc"!A0']
+
+
+def test_nothing_in_a_results_file_is_evaluated(here, record, capsys):
+    """Code in any column, as Python, as a pickle, as a format or as a formula, is text or refused."""
+    columns = [field.name for field in fields(Record)]
+    for column, code in product(columns, CODES):
+        Path("x.csv").write_text(HEADER + line(getattr(record, name) if name != column else code for name in columns))
+        with suppress(Malformed):
+            assert getattr(read("x.csv")[0], column) == " ".join(code.splitlines())
+    texts = dict.fromkeys(("run", "cpu", "os", "commit", "kernel", "backend"), CODES[0])
+    Path("x.csv").write_text(HEADER + line(astuple(replace(record, **texts))))
+    for command in (["compare", "x.csv", "x.csv"], ["fastest", "x.csv"], ["run", "--out", "x.csv", "--resume"]):
+        main(command)
+    assert [path.name for path in here.iterdir()] == ["x.csv"]
+    assert "Traceback" not in capsys.readouterr().err
