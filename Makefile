@@ -4,13 +4,17 @@ BIN := .venv/bin
 # The environment is made anew when what it is made from changes.
 STAMP := .venv/installed
 
-.PHONY: run test test-all bench wisdom lint types clean
+.PHONY: run test survive test-all bench wisdom lint types clean
 
 run: $(STAMP)
 	$(BIN)/gradkernels run
 
 test: $(STAMP)
 	$(BIN)/pytest
+
+# Real kills, full disks and greed, in a process that has loaded nothing else.
+survive: $(STAMP)
+	$(BIN)/pytest tests/test_survive.py
 
 test-all: $(STAMP)
 	$(BIN)/pytest --long
