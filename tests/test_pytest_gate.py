@@ -1,5 +1,6 @@
 """The gate of a pytest session: what it compares, how it repeats a session, and the exit status that it leaves."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -58,13 +59,21 @@ def session(pytester, monkeypatch):
 
 @pytest.fixture
 def six_passes(monkeypatch):
-    """Passes beyond the first are copies of the first, as if the fresh processes had found the same."""
+    """Passes beyond the first are copies of the first, as if the fresh processes had found the same.
+
+    Only the canary is as fast as the control in them: what the noise of one pass, copied, would make of it is
+    `contaminated` every now and then.
+    """
 
     def run(config, path):
         from gradkernels.bench.pytest_plugin import _ROWS
 
+        rows = [row for row in config.stash[_ROWS].records if row.pass_ == 1]
+        control = {row.case: row.seconds_median for row in rows if row.kernel == "control"}
         path.write_text(record.HEADER)
-        record.append(path, [row for row in config.stash[_ROWS].records if row.pass_ == 1])
+        for row in rows:
+            quiet = {"seconds_median": control[row.case]} if row.kernel == "canary" else {}
+            record.append(path, [replace(row, **quiet)])
         return 0, ""
 
     monkeypatch.setattr("gradkernels.bench.pytest_passes._run", run)
