@@ -338,7 +338,10 @@ def test_patterns_choose_kernels_of_other_packages_too(repository):
 def test_a_signal_leaves_nothing_behind(repository, tmp_path, number):
     room = tmp_path / "tmp"
     room.mkdir()
-    command = [sys.executable, "-m", "gradkernels", "ab", "--quantity", "norms", "--sizes", "3000"]
+    # A test run in the background ignores SIGINT, and so would its children.
+    start = "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    start += "from gradkernels.__main__ import main; sys.exit(main())"
+    command = [sys.executable, "-c", start, "ab", "--quantity", "norms", "--sizes", "3000"]
     process = subprocess.Popen(command, env={**os.environ, "TMPDIR": str(room)}, stderr=subprocess.PIPE, text=True)
     assert "pass 1" in process.stderr.readline()
     time.sleep(0.2)

@@ -142,7 +142,7 @@ def test_markdown_is_a_table_and_its_legend(listed):
     ("arguments", "says"),
     [
         (["--problem", "lineer"], "there is no problem 'lineer'; did you mean linear?"),
-        (["--problem", ","], "--problem ',' names none; known: all, linear"),
+        (["--problem", ","], "',' names nothing; write names separated by commas"),
         (["--quantity", "norm"], "there is no quantity 'norm'; did you mean norms?"),
         (["--kernel", "nunpy.*"], r"there is no kernel 'nunpy.\*'; did you mean numpy"),
         (["--kernel", "torch.vmap[chunks=2]"], r"no option of torch.vmap\+ 'chunks'; did you mean chunk\?"),
