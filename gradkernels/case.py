@@ -11,9 +11,10 @@ from gradkernels.backend import FLOATS
 from gradkernels.names import pick
 from gradkernels.problems import Problem
 from gradkernels.quantity import Quantity, quantity
-from gradkernels.validate import validate_problem
+from gradkernels.tree import Tree, count, each, leaves
+from gradkernels.validate import targets_of, validate_problem
 
-Inputs = tuple[np.ndarray[Any, Any], np.ndarray[Any, Any], np.ndarray[Any, Any]]
+Inputs = tuple[np.ndarray[Any, Any], np.ndarray[Any, Any], Tree]
 LAYOUTS = ("C", "F")
 DEVICES = ("cpu", "cuda")
 
@@ -67,18 +68,22 @@ class Case:
         return self.cast(self.problem.draw(self.n, self.seed, self.features))
 
     def cast(self, inputs: Inputs) -> Inputs:
-        """`inputs` in this case's dtype and layout."""
-        theta, x, y = (np.asarray(array, self.dtype) for array in inputs)
-        return theta, np.asarray(x, order="F" if self.layout == "F" else "C"), y
+        """`inputs` in this case's dtype and layout; class numbers as int64."""
+        theta, x, y = inputs
+        classes = targets_of(self.problem, y)
+        y = each(lambda array: np.asarray(array, np.int64 if array is classes else self.dtype), y)
+        order: Any = "F" if self.layout == "F" else "C"
+        return np.asarray(theta, self.dtype), np.asarray(x, self.dtype, order=order), y
 
     def require(self, inputs: Inputs) -> None:
         """Raise a ValueError unless `inputs` have this case's n, features and dtype."""
         theta, x, y = inputs
         self.problem.validate(theta, x, y)
         features = x.shape[1] if x.ndim > 1 else 1
-        dtypes = {str(array.dtype) for array in inputs}
-        if (len(y), features, dtypes) != (self.n, self.features, {self.dtype}):
-            given = f"n={len(y)}, features={features}, {' and '.join(sorted(dtypes))}"
+        classes = targets_of(self.problem, y)
+        dtypes = {str(array.dtype) for array in leaves(inputs) if array is not classes}
+        if (count(y), features, dtypes) != (self.n, self.features, {self.dtype}):
+            given = f"n={count(y)}, features={features}, {' and '.join(sorted(dtypes))}"
             raise ValueError(
                 f"the inputs have {given}, the case n={self.n}, features={self.features}, {self.dtype}; "
                 "make them equal, with Case.cast for the dtype"

@@ -4,7 +4,7 @@ Tolerance: an entry may differ from the float64 reference by 8 sqrt(m) u times i
 roundoff of the dtype and m the number of roundings that add up in it. m independent roundings of size u add up
 to at most lambda sqrt(m) u with probability 1 - 2 exp(-lambda^2 / 2) (Higham & Mary 2019, SIAM J. Sci. Comput.
 41(5), theorem 2.4); lambda = 8 leaves 3e-14. For one feature that is 2e-15 (float64) and 1e-6 (float32) for a
-row, 9e-13 and 5e-4 for a mean over 10^6 rows. The scale (`Problem.rounding`) is the size of the terms before they
+row, 9e-13 and 5e-4 for a mean over 10^6 rows. The scale (`Truth.scale`) is the size of the terms before they
 cancel, so that a residual near zero is not held to digits that no kernel can have.
 """
 
@@ -24,9 +24,10 @@ from gradkernels.case import Case, Inputs
 from gradkernels.identities import identities
 from gradkernels.kernel import Compute, Kernel
 from gradkernels.purity import earlier, owned, unchanged
-from gradkernels.quantity import Moments, leaves
+from gradkernels.quantity import Moments
 from gradkernels.reference import Expected, Reference
 from gradkernels.registry import kernel as kernel_by_key
+from gradkernels.tree import count, leaves
 
 LAMBDA = 8.0
 
@@ -93,7 +94,7 @@ def prove(
 
 
 def _calls(
-    kernel: Kernel, compute: Compute, case: Case, inputs: Inputs, reference: Reference, arrays: list[Any]
+    kernel: Kernel, compute: Compute, case: Case, inputs: Inputs, reference: Reference, arrays: Inputs
 ) -> Iterator[tuple[str, Callable[[], Any], Expected]]:
     """The calls that prove a kernel, each with what it must return; all on `arrays`, which hold `inputs`."""
 
@@ -116,7 +117,7 @@ def _calls(
 
 
 def _into(kernel: Kernel, case: Case, inputs: Inputs, call: Callable[..., Any]) -> Any:
-    shape = case.quantity.shape(len(inputs[2]), inputs[0].shape)
+    shape = case.quantity.shape(count(inputs[2]), inputs[0].shape)
     out = kernel.backend.put(np.full(shape, np.nan, inputs[0].dtype), case.device)
     if call(out=out) is not out:
         raise Disagreement(f"{kernel.key}: out= was given but is not what came back")
@@ -126,7 +127,8 @@ def _into(kernel: Kernel, case: Case, inputs: Inputs, call: Callable[..., Any]) 
 def _verify(result: Any, expected: Expected, reference: Reference, case: Case, label: str) -> Proof:
     where = f"{label} on {case.problem.name}, n={case.n}, {case.dtype}"
     got, want = leaves(result), leaves(expected.value)
-    if isinstance(expected.value, Moments) != isinstance(result, Moments) or len(got) != len(want):
+    kinds = [[isinstance(one, kind) for kind in (Moments, dict, tuple)] for one in (result, expected.value)]
+    if kinds[0] != kinds[1] or len(got) != len(want):
         raise Disagreement(f"{where}: returned a {type(result).__name__}, not {case.quantity.name}'s structure")
     errors = []
     for array, value, scale in zip(got, want, leaves(expected.scale), strict=True):

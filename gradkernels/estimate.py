@@ -21,6 +21,8 @@ from gradkernels.problems import Problem, Regression
 from gradkernels.quantity import QUANTITIES
 from gradkernels.reference import Reference
 from gradkernels.registry import kernel as kernel_by_key
+from gradkernels.tree import Tree, count, each, named
+from gradkernels.validate import targets_of
 
 Floats = np.ndarray[Any, Any]
 
@@ -93,7 +95,7 @@ class Ways:
         return self.difference <= self.allowed
 
 
-def ways(problem: Problem, theta: Floats, x: Floats, y: Floats) -> Ways:
+def ways(problem: Problem, theta: Floats, x: Floats, y: Tree) -> Ways:
     """The gradient of the mean loss in float64 by the four ways of `WAYS`, or those that can do this problem.
 
     Raises:
@@ -112,7 +114,7 @@ def estimate(
     problem: Problem,
     theta: Floats,
     x: Floats,
-    y: Floats,
+    y: Tree,
     batch_sizes: Iterable[int] | None = None,
     draws: int = DRAWS,
     replace: bool = False,
@@ -138,7 +140,7 @@ def estimate(
         Disagreement: The kernel's per-sample gradients are wrong.
     """
     inputs, reference = _prepare(problem, theta, x, y)
-    n, features = len(inputs[2]), inputs[1].size // len(inputs[2])
+    n, features = count(inputs[2]), inputs[1].size // count(inputs[2])
     sizes = _sizes(batch_sizes, n, replace)
     if draws < LEAST_DRAWS:
         raise ValueError(f"{draws} draws are too few for an interval; take at least {LEAST_DRAWS}")
@@ -185,12 +187,13 @@ def _sizes(given: Iterable[int] | None, n: int, replace: bool) -> tuple[int, ...
     return sizes
 
 
-def _prepare(problem: Problem, theta: Floats, x: Floats, y: Floats) -> tuple[Inputs, Reference]:
-    inputs = (np.asarray(theta, np.float64), np.asarray(x, np.float64), np.asarray(y, np.float64))
+def _prepare(problem: Problem, theta: Floats, x: Floats, y: Tree) -> tuple[Inputs, Reference]:
+    classes = targets_of(problem, y)
+    inputs = each(lambda array: np.asarray(array, np.int64 if array is classes else np.float64), (theta, x, y))
     problem.validate(*inputs)
-    if not len(inputs[2]):
+    if not count(inputs[2]):
         raise ValueError("there are no rows; a mean over none has no gradient")
-    for name, array in zip(("theta", "x", "y"), inputs, strict=True):
+    for name, array in (pair for tree in zip(("theta", "x", "y"), inputs, strict=True) for pair in named(*tree)):
         if not np.isfinite(array).all():
             raise ValueError(f"{name} holds NaN or infinity; leave such rows out")
     reference = Reference(problem, *inputs)
@@ -201,12 +204,13 @@ def _prepare(problem: Problem, theta: Floats, x: Floats, y: Floats) -> tuple[Inp
 
 
 def _compute(kernel: Kernel, problem: Problem, inputs: Inputs) -> Floats:
-    arrays = [kernel.backend.put(array) for array in inputs]
-    return kernel.backend.get(kernel.backend.wait(kernel.build(problem)(*arrays)))
+    arrays = kernel.backend.put(inputs)
+    gradient: Floats = kernel.backend.get(kernel.backend.wait(kernel.build(problem)(*arrays)))
+    return gradient
 
 
 def _rounding(reference: Reference) -> Floats:
     """How far a float64 gradient may be from the true one by rounding; theta's shape (see `gradkernels.check`)."""
     scale = reference.mean_scale
-    roundings = len(reference.y) + scale.size + 4
+    roundings = len(reference.rows) + scale.size + 4
     return LAMBDA * roundings**0.5 * np.finfo(np.float64).eps / 2 * scale

@@ -11,11 +11,11 @@ from gradkernels.agreement import Disagreement
 from gradkernels.backend import backend_of
 from gradkernels.case import Case, Inputs
 from gradkernels.kernel import Compute, Kernel
-from gradkernels.quantity import leaves
+from gradkernels.tree import each, leaves, named, take
 from gradkernels.validate import device_of
 
 
-def earlier(kernel: Kernel, compute: Compute, case: Case, inputs: Inputs) -> tuple[list[Any], Callable[[], None]]:
+def earlier(kernel: Kernel, compute: Compute, case: Case, inputs: Inputs) -> tuple[Inputs, Callable[[], None]]:
     """Call with other data first, so that whatever is kept or reused shows.
 
     Returns:
@@ -24,7 +24,7 @@ def earlier(kernel: Kernel, compute: Compute, case: Case, inputs: Inputs) -> tup
     """
     theta, x, y = inputs
     backend, other = kernel.backend, case.problem.draw_theta(case.features, case.seed + 1).astype(theta.dtype)
-    arrays = _put(kernel, case, (other, x[::-1], y[::-1]))
+    arrays = _put(kernel, case, (other, *take((x, y), slice(None, None, -1))))
     result = backend.wait(compute(*arrays))
     owned(kernel, case, result, arrays)
     before = [backend.get(leaf).copy() for leaf in leaves(result)]
@@ -37,35 +37,39 @@ def earlier(kernel: Kernel, compute: Compute, case: Case, inputs: Inputs) -> tup
     return _refilled(kernel, arrays, _put(kernel, case, inputs)), intact
 
 
-def _refilled(kernel: Kernel, arrays: list[Any], values: list[Any]) -> list[Any]:
-    if kernel.backend.name == "jax":  # its arrays cannot be written to
+def _refilled(kernel: Kernel, arrays: Inputs, values: Inputs) -> Inputs:
+    if kernel.backend.host.name == "jax":  # its arrays cannot be written to
         return values
-    for array, value in zip(arrays, values, strict=True):
+    for array, value in zip(leaves(arrays), leaves(values), strict=True):
         array[...] = value
     return arrays
 
 
-def _put(kernel: Kernel, case: Case, inputs: Inputs) -> list[Any]:
+def _put(kernel: Kernel, case: Case, inputs: Inputs) -> Inputs:
     # "K" keeps the memory order, which is part of the case.
-    return [kernel.backend.put(array.copy(order="K"), case.device) for array in inputs]
+    placed: Inputs = kernel.backend.put(each(lambda array: array.copy(order="K"), inputs), case.device)
+    return placed
 
 
-def unchanged(kernel: Kernel, arrays: list[Any], inputs: Inputs) -> None:
+def unchanged(kernel: Kernel, arrays: Inputs, inputs: Inputs) -> None:
     """Raise a Disagreement unless `arrays` still hold `inputs`."""
-    for name, array, before in zip(("theta", "x", "y"), arrays, inputs, strict=True):
+    kept = [pair for tree in zip(("theta", "x", "y"), inputs, strict=True) for pair in named(*tree)]
+    for array, (name, before) in zip(leaves(arrays), kept, strict=True):
         if not np.array_equal(kernel.backend.get(array), before, equal_nan=True):
             raise Disagreement(f"{kernel.key} changed its input {name}")
 
 
-def owned(kernel: Kernel, case: Case, result: Any, arrays: list[Any]) -> None:
+def owned(kernel: Kernel, case: Case, result: Any, arrays: Inputs) -> None:
     """Refuse what is no array of the kernel's library on the case's device, or is memory of an input."""
     for leaf in leaves(result):
-        if backend_of(leaf) is not kernel.backend:
-            raise Disagreement(f"{kernel.key} returned a {type(leaf).__name__}, not an array of {kernel.backend.name}")
+        if backend_of(leaf) is not kernel.backend.host:
+            raise Disagreement(
+                f"{kernel.key} returned a {type(leaf).__name__}, not an array of {kernel.backend.host.name}"
+            )
         if not device_of(leaf).startswith(case.device):
             raise Disagreement(f"{kernel.key} returned an array on {device_of(leaf)}, not on {case.device}")
         # JAX arrays cannot be written to, so sharing is harmless there.
-        if kernel.backend.name != "jax" and any(
-            np.may_share_memory(kernel.backend.get(leaf), kernel.backend.get(array)) for array in arrays
+        if kernel.backend.host.name != "jax" and any(
+            np.may_share_memory(kernel.backend.get(leaf), kernel.backend.get(array)) for array in leaves(arrays)
         ):
             raise Disagreement(f"{kernel.key} returned memory of one of its inputs")

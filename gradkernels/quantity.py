@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 from gradkernels.backend import Array
 from gradkernels.names import pick
+from gradkernels.tree import each, leaves
 
 Shape = tuple[int, ...]
 
@@ -52,23 +53,12 @@ class Quantity:
         return quantity, (self.name,)
 
 
-def leaves(result: Any) -> list[Array]:
-    """The arrays of a result, which is an array, a `Moments` or a dict of arrays."""
-    if isinstance(result, dict):
-        return [leaf for part in result.values() for leaf in leaves(part)]
-    return [leaf for part in result for leaf in leaves(part)] if isinstance(result, Moments) else [result]
-
-
-def _each(function: Callable[[Array], Array], g: Any) -> Any:
-    return {name: function(part) for name, part in g.items()} if isinstance(g, dict) else function(g)
-
-
 def _per_sample(xp: Any, g: Any) -> Any:
     return g
 
 
 def _gradient(xp: Any, g: Any) -> Any:
-    return _each(lambda rows: rows.mean(0), g)
+    return each(lambda rows: rows.mean(0), g)
 
 
 def _norms(xp: Any, g: Any) -> Array:
@@ -77,9 +67,7 @@ def _norms(xp: Any, g: Any) -> Array:
 
 def _moments(xp: Any, g: Any) -> Moments:
     mean = _gradient(xp, g)
-    if isinstance(g, dict):
-        return Moments(mean, {name: _variance(rows, mean[name]) for name, rows in g.items()})
-    return Moments(mean, _variance(g, mean))
+    return Moments(mean, each(_variance, g, mean))
 
 
 def _variance(rows: Array, mean: Array) -> Array:
@@ -89,7 +77,7 @@ def _variance(rows: Array, mean: Array) -> Array:
 def _clipped_sum(xp: Any, g: Any, max_norm: float = 1.0) -> Any:
     # min(1, max_norm / norm), also for a norm of zero and an infinite max_norm.
     factors = 1 / xp.clip(_norms(xp, g) / max_norm, min=1.0)
-    return _each(lambda rows: xp.tensordot(factors, rows, 1), g)
+    return each(lambda rows: xp.tensordot(factors, rows, 1), g)
 
 
 def _of_theta(n: int, theta: Shape) -> Shape:

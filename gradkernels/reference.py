@@ -1,10 +1,4 @@
-"""The independent reference: per-sample gradients in float64 from the loss alone.
-
-The complex-step derivative (Squire & Trapp 1998, SIAM Review 40(1); Martins, Sturdza & Alonso 2003,
-ACM TOMS 29(3)): Im f(theta + i h e_j) / h is the derivative without a difference of close numbers, so it
-is exact to rounding for h far below the square root of the smallest relative step. It uses no closed form,
-no automatic differentiation and no library but numpy, and it is never a competitor.
-"""
+"""The quantities as they must be, from the reference rows of `Problem.truth` by definitions of their own."""
 
 from __future__ import annotations
 
@@ -16,11 +10,11 @@ from typing import Any
 import numpy as np
 
 from gradkernels.problems import Problem
+from gradkernels.problems.problem import Truth
 from gradkernels.quantity import Moments
+from gradkernels.tree import Tree, each
 
 Floats = np.ndarray[Any, Any]
-STEP = 1e-100
-BLOCK_ROWS = 8192  # keeps a block's complex copies of x in cache
 
 
 @dataclass(frozen=True)
@@ -52,38 +46,26 @@ class Reference:
     problem: Problem
     theta: Floats
     x: Floats
-    y: Floats
+    y: Tree
 
     @cached_property
-    def _derivatives(self) -> tuple[Floats, Floats]:
-        theta, x, y = (np.asarray(array, np.float64) for array in (self.theta, self.x, self.y))
-        rows = np.empty((len(y), *theta.shape))
-        total = np.zeros(theta.shape)
-        for index in np.ndindex(theta.shape):
-            stepped = theta.astype(complex)
-            stepped[index] += STEP * 1j
-            for start in range(0, len(y), BLOCK_ROWS):
-                part = slice(start, start + BLOCK_ROWS)
-                loss = self.problem.loss(stepped, x[part], y[part])
-                rows[(part, *index)] = loss.imag / STEP
-                total[index] += loss.sum().imag / STEP
-        return rows, total
+    def _truth(self) -> Truth:
+        return self.problem.truth(*each(_wide, (self.theta, self.x, self.y)))
 
     @property
     def rows(self) -> Floats:
         """Per-sample gradients, `(n, *theta.shape)`."""
-        return self._derivatives[0]
+        return self._truth.rows
 
     @property
     def gradient(self) -> Floats:
-        """Derivative of the mean loss: not computed from `rows`, but by differentiating the sum."""
-        return self._derivatives[1] / len(self.y)
+        """Derivative of the mean loss: not computed from `rows`."""
+        return self._truth.gradient
 
     @cached_property
     def scale(self) -> Floats:
         """Rounding scale of each entry of `rows`, with a floor for entries far below their row's largest."""
-        wide = (np.asarray(array, np.float64) for array in (self.theta, self.x, self.y))
-        scale = self.problem.rounding(*wide)
+        scale = self._truth.scale
         largest = scale.reshape(len(scale), -1).max(1).reshape(-1, *[1] * (scale.ndim - 1))
         return np.maximum(scale, np.finfo(np.float32).eps * largest)
 
@@ -128,7 +110,7 @@ class Reference:
         }
         value, scale = table[quantity]()
         per_row = self._flat(self.rows).shape[1] + 4
-        return Expected(value, scale, per_row + (0 if quantity in ("per_sample", "norms") else len(self.y)))
+        return Expected(value, scale, per_row + (0 if quantity in ("per_sample", "norms") else len(self.rows)))
 
     def _flat(self, rows: Floats) -> Floats:
         return rows.reshape(len(rows), -1)
@@ -145,3 +127,8 @@ class Reference:
         value = np.einsum("i,i...->...", factor, self.rows)
         # The factor has the norm's relative error, hence the 2.
         return value, 2 * np.einsum("i,i...->...", factor, self.scale)
+
+
+def _wide(array: Floats) -> Floats:
+    """In float64, exactly; class numbers as they are."""
+    return array if np.asarray(array).dtype.kind in "iu" else np.asarray(array, np.float64)

@@ -6,14 +6,13 @@ from typing import Any
 
 import numpy as np
 
-from gradkernels.backend import BACKENDS, FLOATS, Array, Backend, backend_of
+from gradkernels.backend import BACKENDS, FLOATS, LIBRARIES, Array, Backend, backend_of
 from gradkernels.problems import Problem
 from gradkernels.quantity import Quantity
+from gradkernels.tree import Tree, count, leaves, named
 
-NAMES = ("theta", "x", "y")
 
-
-def validate_inputs(problem: Problem, theta: Array, x: Array, y: Array) -> Backend:
+def validate_inputs(problem: Problem, theta: Array, x: Array, y: Tree) -> Backend:
     """The library whose arrays these are.
 
     Raises:
@@ -21,14 +20,23 @@ def validate_inputs(problem: Problem, theta: Array, x: Array, y: Array) -> Backe
         ValueError: Shapes that do not fit together.
     """
     validate_problem(problem)
-    arrays = dict(zip(NAMES, (theta, x, y), strict=True))
+    arrays = dict(pair for tree in (("theta", theta), ("x", x), ("y", y)) for pair in named(*tree))
     library = _same_library(arrays)
+    classes = targets_of(problem, y)
     for name, array in arrays.items():
-        _float(name, array)
-    for what in ("dtype", "device"):
-        _same(what, {name: str(getattr(array, what)) for name, array in arrays.items()})
+        if array is classes:
+            _whole(name, array)
+        else:
+            _float(name, array)
+    _same("dtype", {name: str(array.dtype) for name, array in arrays.items() if array is not classes})
+    _same("device", {name: str(array.device) for name, array in arrays.items()})
     problem.validate(theta, x, y)
     return library
+
+
+def targets_of(problem: Problem, y: Tree) -> Array | None:
+    """The array of class numbers, which has a dtype of its own; None where targets are numbers like the others."""
+    return leaves(y)[0] if problem.integer_target else None
 
 
 def validate_problem(problem: Any) -> None:
@@ -56,10 +64,15 @@ def _same_library(arrays: dict[str, Array]) -> Backend:
         if library is None:
             raise TypeError(
                 f"{name} is a {type(arrays[name]).__module__}.{type(arrays[name]).__name__}; allowed are arrays of "
-                f"{', '.join(BACKENDS)}; convert it, for instance with numpy.asarray({name}, dtype='float64')"
+                f"{', '.join(LIBRARIES)}; convert it, for instance with numpy.asarray({name}, dtype='float64')"
             )
     _same("library", {name: library.name for name, library in libraries.items() if library})
     return next(library for library in libraries.values() if library)
+
+
+def _whole(name: str, array: Array) -> None:
+    if dtype_of(array) not in ("int64", "int32"):
+        raise TypeError(f"{name} is {array.dtype}; class numbers must be int64 or int32; convert it with astype or to")
 
 
 def _float(name: str, array: Array) -> None:
@@ -75,7 +88,7 @@ def _same(what: str, given: dict[str, str]) -> None:
         raise TypeError(f"mixed {what}: {listed}; convert them to one {what}")
 
 
-def validate_out(quantity: Quantity, theta: Array, x: Array, y: Array, out: Any) -> None:
+def validate_out(quantity: Quantity, theta: Array, x: Array, y: Tree, out: Any) -> None:
     """Refuse memory that a result cannot be written to.
 
     Raises:
@@ -89,7 +102,7 @@ def validate_out(quantity: Quantity, theta: Array, x: Array, y: Array, out: Any)
         given = f"out is a {type(out).__module__}.{type(out).__name__}"
         hint = "; pass numpy.asarray(out), which is the same memory" if isinstance(out, np.ndarray) else ""
         raise TypeError(f"{given}; it must be a plain array of the same library as theta{hint}")
-    shape = quantity.shape(len(y), tuple(theta.shape))
+    shape = quantity.shape(count(y), tuple(theta.shape))
     if tuple(out.shape) != shape or out.dtype != theta.dtype or out.device != theta.device:
         given = f"out is {tuple(out.shape)} {dtype_of(out)} on {out.device}"
         raise ValueError(f"{given}; it must be {shape} {dtype_of(theta)} on {theta.device}")
@@ -97,5 +110,7 @@ def validate_out(quantity: Quantity, theta: Array, x: Array, y: Array, out: Any)
         raise ValueError("out is read-only; pass writable memory")
     if getattr(out, "requires_grad", False):
         raise ValueError("out requires gradients, so it cannot be written to; pass out.detach()")
-    if device_of(out) == "cpu" and any(np.may_share_memory(library.get(out), library.get(a)) for a in (theta, x, y)):
+    if device_of(out) == "cpu" and any(
+        np.may_share_memory(library.get(out), library.get(a)) for a in leaves((theta, x, y))
+    ):
         raise ValueError("out shares memory with an input, which must not be modified; pass other memory")

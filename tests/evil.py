@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 import warnings
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -267,6 +268,19 @@ def corrupts_late(problem):
         y[0] += 1
 
     return after(MANY, problem, corrupt)
+
+
+@declare("numpy.scribbles.norms")
+def scribbles(problem):
+    """Writes over whatever file is open, so that nobody knows whose turn it was, and ends the process."""
+
+    def scribble(theta, x, y):
+        for descriptor in range(3, 64):
+            with suppress(OSError):
+                os.pwrite(descriptor, b"\x7f" * 24, 0)
+        os.kill(os.getpid(), signal.SIGSEGV)
+
+    return after(MANY, problem, scribble)
 
 
 @declare("numpy.forges.norms")

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gradkernels.quantity import QUANTITIES, Moments, leaves
+from gradkernels.quantity import QUANTITIES, Moments
+from gradkernels.tree import leaves
 
 ALL = tuple(QUANTITIES)
 ROWS, MEANS, REDUCED = ("per_sample", "norms"), ("gradient", "moments"), ("gradient", "moments", "clipped_sum")

@@ -56,7 +56,10 @@ def test_a_fresh_case_draws_other_data():
 
 @pytest.mark.parametrize(("fit_intercept", "features", "parameters"), [(True, 1, 2), (True, 5, 6), (False, 5, 5)])
 def test_parameters_count_the_entries_of_theta(fit_intercept, features, parameters):
-    assert gk.Case(gk.LinearRegression(fit_intercept), "norms", 3, features=features).parameters == parameters
+    assert (
+        gk.Case(gk.LinearRegression(fit_intercept=fit_intercept), "norms", 3, features=features).parameters
+        == parameters
+    )
 
 
 @pytest.mark.parametrize(

@@ -97,7 +97,9 @@ HARD = {
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("data", HARD)
 def test_no_honest_kernel_is_rejected(data, dtype, long):
-    kernels = [kernel for kernel in gk.kernels(P) if not kernel.loops and (long or kernel.backend.name != "jax")]
+    slow = not long and ("jax.", "torch.compiled")
+    kernels = [k for k in gk.kernels(P) if not k.loops and not (slow and k.key.startswith(slow))]
+    kernels = [kernel for kernel in kernels if not kernel.unsupported(gk.Case(P, kernel.quantity, 1, dtype))]
     computes = [(kernel, kernel.build(P)) for kernel in kernels]
     for n, features, seed in product((1, 2, 30, 1000), (1, 3), range(10 if long else 1)):
         case = gk.Case(P, "norms", n, dtype, seed=seed, features=features)

@@ -246,9 +246,10 @@ def test_many_columns_are_cut_short(written):
 
 def test_what_is_not_there(tmp_path):
     assert refusal("nowhere.csv") == "cannot read nowhere.csv: No such file or directory"
-    assert refusal("diabetis") == "there is no data set 'diabetis'; did you mean diabetes?"
+    assert refusal("diabetis") == "there is no data set 'diabetis'; did you mean diabetes or digits?"
     assert refusal("zzz") == (
-        "there is no data set 'zzz'; known: notebook, diabetes, a file ending in .csv or .parquet or .npz"
+        "there is no data set 'zzz'; known: notebook, diabetes, breast_cancer, digits, "
+        "a file ending in .csv or .parquet or .npz"
     )
     (tmp_path / "folder.csv").mkdir()
     assert "Is a directory" in refusal(str(tmp_path / "folder.csv"))

@@ -126,7 +126,7 @@ def test_all_rows_without_replacement_are_the_true_gradient():
 
 @pytest.mark.parametrize("size", [1, 4])
 def test_intervals_cover_as_often_as_they_say(size):
-    rows = LINEAR.slope(LINEAR.eta(POINT_1, NOTEBOOK.x, NOTEBOOK.y), NOTEBOOK.y)[:, None] * LINEAR.design(NOTEBOOK.x)
+    rows = LINEAR.slopes(np, POINT_1, NOTEBOOK.x, NOTEBOOK.y)[:, None] * LINEAR.design(NOTEBOOK.x)
     everyone = population(rows, with_replacement=True)
     found = [measure(everyone, size, draws=300, seed=seed) for seed in range(200)]
     covered = np.mean([batch.standard_error_low <= batch.theory <= batch.standard_error_high for batch in found])

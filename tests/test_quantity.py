@@ -5,7 +5,8 @@ import pytest
 
 from gradkernels.backend import BACKENDS
 from gradkernels.names import unknown
-from gradkernels.quantity import QUANTITIES, Moments, leaves, quantity
+from gradkernels.quantity import QUANTITIES, Moments, quantity
+from gradkernels.tree import leaves
 
 # Two samples of a (2, 2) and a scalar parameter; norms 5 and 13 over both.
 WHOLE = np.array([[[0.0, 3], [4, 0]], [[3, 4], [0, 0]]])

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import gradkernels as gk
-from gradkernels.reference import BLOCK_ROWS, Reference
+from gradkernels.problems.exact import BLOCK_ROWS, complex_step
+from gradkernels.reference import Reference
 
 
 def exact_rows(problem, theta, x, y):
@@ -59,7 +60,7 @@ def test_blocks_of_rows_join_without_a_seam():
     problem = gk.LinearRegression()
     theta, x, y = problem.draw(2 * BLOCK_ROWS + 5, seed=0)
     slope = 2 * (theta[0] + theta[1] * x - y)
-    np.testing.assert_allclose(Reference(problem, theta, x, y).rows, np.stack([slope, slope * x], 1), rtol=1e-11)
+    np.testing.assert_allclose(complex_step(problem, theta, x, y)[0], np.stack([slope, slope * x], 1), rtol=1e-11)
 
 
 @pytest.mark.parametrize("max_norm", [0.5, 3.0, 1e9])

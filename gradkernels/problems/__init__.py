@@ -1,6 +1,26 @@
 """What is differentiated: a per-sample loss, and data to draw or to read."""
 
+from gradkernels.problems.families import (
+    REGRESSIONS,
+    HuberRegression,
+    LinearRegression,
+    LogisticRegression,
+    PoissonRegression,
+    SoftmaxRegression,
+)
 from gradkernels.problems.problem import Problem
-from gradkernels.problems.regression import REGRESSIONS, LinearRegression, Regression
+from gradkernels.problems.regression import Regression, Weighted
+from gradkernels.problems.scalar import ScalarRegression
 
-__all__ = ["REGRESSIONS", "LinearRegression", "Problem", "Regression"]
+__all__ = [
+    "REGRESSIONS",
+    "HuberRegression",
+    "LinearRegression",
+    "LogisticRegression",
+    "PoissonRegression",
+    "Problem",
+    "Regression",
+    "ScalarRegression",
+    "SoftmaxRegression",
+    "Weighted",
+]

@@ -14,7 +14,9 @@ import numpy as np
 
 from gradkernels.names import unknown
 from gradkernels.problems.files import READERS, needs, read
+from gradkernels.problems.regression import Weighted
 from gradkernels.problems.table import Table
+from gradkernels.tree import Tree
 
 Floats = np.ndarray[Any, Any]
 NOTEBOOK_SEED = 45
@@ -29,12 +31,14 @@ class Dataset:
         x: Features, float64, `(n, d)`, or `(n,)` for one.
         y: Target, float64, `(n,)`.
         columns: Name of each feature, in the order of x.
+        weight: Sample weights, `(n,)`; None where there are none.
     """
 
     name: str
     x: Floats
     y: Floats
     columns: tuple[str, ...]
+    weight: Floats | None = None
 
     @property
     def size(self) -> int:
@@ -46,7 +50,7 @@ class Dataset:
         """d, the number of columns of x."""
         return len(self.columns)
 
-    def draw(self, n: int, seed: int, resample: bool = False) -> tuple[Floats, Floats]:
+    def draw(self, n: int, seed: int, resample: bool = False) -> tuple[Floats, Tree]:
         """Copies of n rows: all of them in order, or a random subset, the same for the same arguments.
 
         Args:
@@ -55,7 +59,7 @@ class Dataset:
             resample: Allow n beyond the size, by drawing with replacement (the bootstrap: Efron 1979).
 
         Returns:
-            x `(n, d)`, or `(n,)` for one feature, and y `(n,)`.
+            x `(n, d)`, or `(n,)` for one feature, and y `(n,)`, `Weighted` where there are weights.
 
         Raises:
             ValueError: n is below 1, or beyond the size without `resample`.
@@ -68,7 +72,8 @@ class Dataset:
                 f"ask for at most {self.size}, or draw with replacement by --resample (resample=True)"
             )
         rows = self._rows(n, np.random.default_rng(seed))
-        return self.x[rows], self.y[rows]
+        y = self.y[rows]
+        return self.x[rows], y if self.weight is None else Weighted(y, self.weight[rows])
 
     def _rows(self, n: int, rng: np.random.Generator) -> np.ndarray[Any, Any]:
         if n == self.size:
@@ -130,7 +135,31 @@ def diabetes() -> Dataset:
     return Dataset("diabetes", bunch.data, bunch.target, tuple(bunch.feature_names))
 
 
-BUNDLED: dict[str, Callable[[], Dataset]] = {"notebook": notebook, "diabetes": diabetes}
+def breast_cancer() -> Dataset:
+    """569 tumours, 30 measurements of cell nuclei, each brought to mean 0 and variance 1; target 0 malignant, 1 benign.
+
+    Source: Street, Wolberg & Mangasarian 1993, Nuclear feature extraction for breast tumor diagnosis.
+    """
+    bunch = needs("sklearn.datasets", "scikit-learn", "the data set 'breast_cancer'").load_breast_cancer()
+    x = (bunch.data - bunch.data.mean(0)) / bunch.data.std(0)
+    return Dataset("breast_cancer", x, bunch.target.astype(float), tuple(map(str, bunch.feature_names)))
+
+
+def digits() -> Dataset:
+    """1797 handwritten digits of 8 x 8 pixels, grey values scaled to [0, 1]; target 0 to 9.
+
+    Source: Alpaydin & Kaynak 1998, Optical Recognition of Handwritten Digits, UCI Machine Learning Repository.
+    """
+    bunch = needs("sklearn.datasets", "scikit-learn", "the data set 'digits'").load_digits()
+    return Dataset("digits", bunch.data / 16, bunch.target.astype(float), tuple(bunch.feature_names))
+
+
+BUNDLED: dict[str, Callable[[], Dataset]] = {
+    "notebook": notebook,
+    "diabetes": diabetes,
+    "breast_cancer": breast_cancer,
+    "digits": digits,
+}
 """Data sets by the name that `--data` takes."""
 
 
