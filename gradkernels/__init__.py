@@ -34,7 +34,11 @@ if TYPE_CHECKING:
     from gradkernels.fastest import per_sample as per_sample
     from gradkernels.kernel import Kernel as Kernel
     from gradkernels.kernel import declare as declare
+    from gradkernels.problems import HuberRegression as HuberRegression
     from gradkernels.problems import LinearRegression as LinearRegression
+    from gradkernels.problems import LogisticRegression as LogisticRegression
+    from gradkernels.problems import PoissonRegression as PoissonRegression
+    from gradkernels.problems import SoftmaxRegression as SoftmaxRegression
     from gradkernels.quantity import Moments as Moments
     from gradkernels.registry import kernel as kernel
     from gradkernels.registry import kernels as kernels
@@ -47,7 +51,13 @@ _HOME = {
     "check": ("Disagreement", "check"),
     "fastest": ("clipped_sum", "fastest", "gradient", "moments", "norms", "per_sample"),
     "kernel": ("Kernel", "declare"),
-    "problems": ("LinearRegression",),
+    "problems": (
+        "HuberRegression",
+        "LinearRegression",
+        "LogisticRegression",
+        "PoissonRegression",
+        "SoftmaxRegression",
+    ),
     "quantity": ("Moments",),
     "registry": ("kernel", "kernels"),
 }

@@ -18,6 +18,8 @@ from typing import Any
 
 import numpy as np
 
+from gradkernels.tree import Tree, each
+
 Array = Any
 """A numpy array, a torch tensor or a JAX array."""
 
@@ -26,17 +28,24 @@ FLOATS = ("float64", "float32")
 
 @dataclass(frozen=True)
 class Backend:
-    """One array library. Making one imports nothing; the library loads at the first use of `xp`.
+    """One library that computes. Making one imports nothing; the library loads at the first use of `xp`.
 
     Attributes:
         name: Import name of the library, the first part of a kernel's key.
         preference: Rank among libraries when times tie: fewer dependencies first.
         kinds: Kinds of device it computes on.
+        arrays: Name of the library whose arrays it takes and gives, where it has none of its own.
     """
 
     name: str
     preference: int
-    kinds: tuple[str, ...]
+    kinds: tuple[str, ...] = ("cpu",)
+    arrays: str = ""
+
+    @property
+    def host(self) -> Backend:
+        """The array library: itself, or the one whose arrays it takes."""
+        return BACKENDS[self.arrays or self.name]
 
     @property
     def installed(self) -> bool:
@@ -46,16 +55,17 @@ class Backend:
     @property
     def xp(self) -> ModuleType:
         """The array namespace: `numpy`, `torch` or `jax.numpy`."""
-        return importlib.import_module("jax.numpy" if self.name == "jax" else self.name)
+        name = self.host.name
+        return importlib.import_module("jax.numpy" if name == "jax" else name)
 
     def refuses(self, dtype: str, device: str) -> list[str]:
         """Reasons why this library cannot compute in `dtype` on `device` in this process."""
         if not self.installed:
-            return [f"{self.name} is not installed: pip install {self.name}"]
+            return [f"{self.name} is not installed: pip install {PACKAGES.get(self.name, self.name)}"]
         kind = device.partition(":")[0]
         if kind not in self.kinds:
             return [f"{self.name} computes on {' or '.join(self.kinds)} here, not on {device}"]
-        if self.name == "torch" and kind == "cuda" and not self.xp.cuda.is_available():
+        if self.host.name == "torch" and kind == "cuda" and not self.xp.cuda.is_available():
             return ["torch sees no CUDA device on this machine"]
         if self.name == "jax" and dtype == "float64" and not _jax_has_x64():
             return [
@@ -68,33 +78,39 @@ class Backend:
         """Copies and pickles are the one Backend of that name: `is` tells libraries apart."""
         return BACKENDS.__getitem__, (self.name,)
 
-    def put(self, array: np.ndarray[Any, Any], device: str = "cpu") -> Array:
-        """A numpy array as an array of this library; CPU torch tensors share the memory."""
-        if self.name == "torch":
-            return _from_numpy(array).to(device)
-        return self.xp.asarray(array) if self.name == "jax" else array
+    def load(self) -> None:
+        """Import the library, if it is installed."""
+        if self.installed:
+            importlib.import_module(self.name)
+            _ = self.xp
 
-    def get(self, array: Array) -> np.ndarray[Any, Any]:
-        """An array of this library as numpy, writable; CPU torch tensors share the memory."""
-        if self.name == "torch":
-            return array.numpy(force=True)
-        return np.array(array) if self.name == "jax" else array
+    def put(self, arrays: Tree, device: str = "cpu") -> Tree:
+        """A numpy array, or a tree of them, as arrays of this library; CPU torch tensors share the memory."""
+        if self.host.name == "torch":
+            return each(lambda array: _from_numpy(array).to(device), arrays)
+        return each(self.xp.asarray, arrays) if self.host.name == "jax" else arrays
+
+    def get(self, arrays: Tree) -> Tree:
+        """An array of this library, or a tree of them, as numpy, writable; CPU torch tensors share the memory."""
+        if self.host.name == "torch":
+            return each(lambda tensor: tensor.numpy(force=True), arrays)
+        return each(np.array, arrays) if self.host.name == "jax" else arrays
 
     def eager(self, device: str) -> bool:
         """Whether a result on `device` is computed when the call returns."""
-        return self.name == "numpy" or (self.name == "torch" and device == "cpu")
+        return self.host.name == "numpy" or (self.host.name == "torch" and device == "cpu")
 
     def wait(self, result: Any) -> Any:
         """Block until `result` (an array, or a dict or tuple of arrays) is computed; return it."""
-        if self.name == "jax":
+        if self.host.name == "jax":
             return sys.modules["jax"].block_until_ready(result)
-        if self.name == "torch" and (torch := sys.modules["torch"]).cuda.is_initialized():
+        if self.host.name == "torch" and (torch := sys.modules["torch"]).cuda.is_initialized():
             torch.cuda.synchronize()
         return result
 
     def compile(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """`function` compiled by the library where that is its normal use (`jax.jit`), else itself."""
-        if self.name != "jax":
+        if self.host.name != "jax":
             return function
         jit: Callable[..., Any] = importlib.import_module("jax").jit
         return jit(function)
@@ -103,11 +119,21 @@ class Backend:
 BACKENDS = {
     backend.name: backend
     for backend in (
-        Backend("numpy", 0, ("cpu",)),
+        Backend("numpy", 0),
         Backend("torch", 1, ("cpu", "cuda")),
-        Backend("jax", 2, ("cpu",)),
+        Backend("numba", 2, arrays="numpy"),
+        Backend("jax", 3),
+        Backend("sklearn", 4, arrays="numpy"),
+        Backend("statsmodels", 5, arrays="numpy"),
     )
 }
+"""Every library that a kernel can be of, by name."""
+
+LIBRARIES = {name: backend for name, backend in BACKENDS.items() if backend.host is backend}
+"""Those with arrays of their own."""
+
+PACKAGES = {"sklearn": "scikit-learn"}
+"""What a library is called where it is installed from, if not by its import name."""
 
 
 def backend_of(array: Array) -> Backend | None:

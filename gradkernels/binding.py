@@ -15,9 +15,10 @@ from gradkernels.choice import Choice, Request, choose, explain
 from gradkernels.kernel import Compute, Kernel
 from gradkernels.names import unknown
 from gradkernels.problems import Problem
-from gradkernels.quantity import Moments, Quantity
+from gradkernels.quantity import Quantity
 from gradkernels.registry import kernel as kernel_by_key
 from gradkernels.registry import kernels
+from gradkernels.tree import Tree
 from gradkernels.validate import validate_out
 
 Way = str | Kernel | None
@@ -63,7 +64,7 @@ def bind(request: Request, forced: Way) -> Bound:
     kernel = choice.kernel if choice else _forced(request.case, forced)
     case = request.case
     compute = _proven(kernel, case.problem, case.dtype, case.device, min(case.features, PROOF_FEATURES))
-    if kernel.backend is not request.library:
+    if kernel.backend.host is not request.library:
         compute = _converted(compute, kernel.backend, request)
     bound = Bound(_with_keywords(compute, kernel, request))
     bound.kernel, bound.request, bound.choice = kernel, request, choice
@@ -78,7 +79,7 @@ def _with_keywords(compute: Compute, kernel: Kernel, request: Request) -> Comput
 
 
 def _with_max_norm(compute: Compute) -> Compute:
-    def call(theta: Array, x: Array, y: Array, max_norm: float = 1.0) -> Array:
+    def call(theta: Array, x: Array, y: Tree, max_norm: float = 1.0) -> Array:
         # A numpy scalar, such as a median of norms, would turn float32 results into float64.
         return compute(theta, x, y, max_norm=float(max_norm))
 
@@ -87,9 +88,9 @@ def _with_max_norm(compute: Compute) -> Compute:
 
 def _with_out(compute: Compute, kernel: Kernel, request: Request) -> Compute:
     """`compute`, taking `out=`: written to at once, or copied to."""
-    at_once = kernel.out and kernel.backend is request.library
+    at_once = kernel.out and kernel.backend.host is request.library
 
-    def call(theta: Array, x: Array, y: Array, out: Array | None = None) -> Array:
+    def call(theta: Array, x: Array, y: Tree, out: Array | None = None) -> Array:
         if out is None:
             return compute(theta, x, y)
         validate_out(kernel.quantity, theta, x, y, out)
@@ -131,13 +132,8 @@ def _converted(compute: Compute, backend: Backend, request: Request) -> Compute:
     """`compute` for arrays of another library: in and out through numpy, which torch shares memory with."""
     library, device = request.library, request.case.device
 
-    def back(result: Any) -> Any:
-        if isinstance(result, Moments):
-            return Moments(*map(back, result))
-        return library.put(backend.get(result), device)
-
-    def converted(theta: Array, x: Array, y: Array, **options: Any) -> Any:
-        arrays = [backend.put(library.get(array), device) for array in (theta, x, y)]
-        return back(compute(*arrays, **options))
+    def converted(theta: Array, x: Array, y: Tree, **options: Any) -> Any:
+        arrays = backend.put(library.get((theta, x, y)), device)
+        return library.put(backend.get(compute(*arrays, **options)), device)
 
     return converted

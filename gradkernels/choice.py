@@ -79,7 +79,7 @@ def choose(request: Request) -> Choice:
             f"{case.problem.name}; run `gradkernels run` and pass its CSV as results="
         )
     rule = "a rule, as nothing was measured for it: no Python loop, written by hand, few dependencies"
-    own = sorted(able, key=lambda k: (k.loops, k.backend is not request.library, k.preference))
+    own = sorted(able, key=lambda k: (k.loops, k.backend.host is not request.library, k.preference))
     return Choice(own[0], rule, (), tuple(refused))
 
 
@@ -116,10 +116,10 @@ def _costs(request: Request, entry: wisdom.Entry, able: Sequence[Kernel]) -> dic
 
 
 def _conversion(request: Request, entry: wisdom.Entry, kernel: Kernel) -> float:
-    if kernel.backend is request.library:
+    if kernel.backend.host is request.library:
         return 0.0
     # numpy arrays are what every library is converted from and to.
-    names = {kernel.backend.name, request.library.name} - {"numpy"}
+    names = {kernel.backend.host.name, request.library.name} - {"numpy"}
     curves = [entry.curves.get(wisdom.CONVERT + name) for name in names]
     return sum(wisdom.seconds_at(points, request.case.n) for points in curves if points)
 

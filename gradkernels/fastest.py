@@ -8,14 +8,17 @@ kernel itself.
 from __future__ import annotations
 
 import os
+from dataclasses import replace
+from functools import lru_cache
 from typing import Any
 
 from gradkernels.backend import BACKENDS, Array, Backend
 from gradkernels.binding import Bound, Way, bind
 from gradkernels.case import Case
 from gradkernels.choice import Request
-from gradkernels.problems import Problem
+from gradkernels.problems import Problem, Regression, Weighted
 from gradkernels.quantity import Moments, Quantity, quantity
+from gradkernels.tree import Tree, count, leaves
 from gradkernels.validate import device_of, dtype_of, validate_inputs
 
 Results = str | os.PathLike[str] | None
@@ -28,7 +31,7 @@ def fastest(
     quantity: str | Quantity,
     *,
     n: int | None = None,
-    like: tuple[Array, Array, Array] | None = None,
+    like: tuple[Array, Array, Tree] | None = None,
     features: int = 1,
     dtype: str = "float64",
     device: str = "cpu",
@@ -44,7 +47,8 @@ def fastest(
         problem: What is differentiated.
         quantity: `gradient`, `per_sample`, `norms`, `moments` or `clipped_sum`.
         n: Number of samples; numpy arrays are assumed (torch tensors on a device other than the CPU).
-        like: `(theta, x, y)` to read sizes, dtype, device and library off, instead of `n`.
+        like: `(theta, x, y)` to read sizes, dtype, device and library off, instead of `n`; for a weighted problem
+            y is `(target, sample_weight)`.
         features: d, with `n`.
         dtype: With `n`.
         device: With `n`.
@@ -74,14 +78,24 @@ def fastest(
     return bind(Request(case, library, results, max_bytes, calls), kernel)
 
 
-def gradient(problem: Problem, theta: Array, x: Array, y: Array, *, kernel: Way = None, results: Results = None) -> Any:
+def gradient(
+    problem: Problem,
+    theta: Array,
+    x: Array,
+    y: Tree,
+    *,
+    sample_weight: Array | None = None,
+    kernel: Way = None,
+    results: Results = None,
+) -> Any:
     """Gradient of the mean loss over the batch, of theta's shape: (1/n) sum_i d loss_i / d theta.
 
     Args:
         problem: What is differentiated.
-        theta: Parameters, `(d+1,)` with the intercept first.
+        theta: Parameters, `(d+1,)` with the intercept first; softmax `(d+1, classes)`.
         x: Features, `(n, d)` or `(n,)`; n at least 1.
         y: Targets, `(n,)`.
+        sample_weight: Factor of each sample's loss, `(n,)`, for regressions; the mean still divides by n.
         kernel: Force a way (`numpy.broadcast`), key or Kernel instead of the fastest.
         results: A results file that decides which is fastest.
 
@@ -90,6 +104,8 @@ def gradient(problem: Problem, theta: Array, x: Array, y: Array, *, kernel: Way 
         TypeError: Not arrays, integers, or arrays of different libraries, dtypes or devices.
         Disagreement: The kernel computes this problem wrongly.
     """
+    if sample_weight is not None:
+        problem, y = _weigh(problem, y, sample_weight)
     return _bound("gradient", problem, theta, x, y, kernel, results)(theta, x, y)
 
 
@@ -97,8 +113,9 @@ def per_sample(
     problem: Problem,
     theta: Array,
     x: Array,
-    y: Array,
+    y: Tree,
     *,
+    sample_weight: Array | None = None,
     out: Array | None = None,
     kernel: Way = None,
     results: Results = None,
@@ -107,6 +124,8 @@ def per_sample(
 
     Args and Raises as `gradient`; `out` is memory of that shape and dtype to write into and return. n may be 0.
     """
+    if sample_weight is not None:
+        problem, y = _weigh(problem, y, sample_weight)
     return _bound("per_sample", problem, theta, x, y, kernel, results)(theta, x, y, out)
 
 
@@ -114,8 +133,9 @@ def norms(
     problem: Problem,
     theta: Array,
     x: Array,
-    y: Array,
+    y: Tree,
     *,
+    sample_weight: Array | None = None,
     out: Array | None = None,
     kernel: Way = None,
     results: Results = None,
@@ -124,16 +144,27 @@ def norms(
 
     Args and Raises as `gradient`; `out` is memory of that shape and dtype to write into and return. n may be 0.
     """
+    if sample_weight is not None:
+        problem, y = _weigh(problem, y, sample_weight)
     return _bound("norms", problem, theta, x, y, kernel, results)(theta, x, y, out)
 
 
 def moments(
-    problem: Problem, theta: Array, x: Array, y: Array, *, kernel: Way = None, results: Results = None
+    problem: Problem,
+    theta: Array,
+    x: Array,
+    y: Tree,
+    *,
+    sample_weight: Array | None = None,
+    kernel: Way = None,
+    results: Results = None,
 ) -> Moments:
     """Mean and biased variance (divided by n) over samples of the per-sample gradients, each of theta's shape.
 
     Args and Raises as `gradient`.
     """
+    if sample_weight is not None:
+        problem, y = _weigh(problem, y, sample_weight)
     result: Moments = _bound("moments", problem, theta, x, y, kernel, results)(theta, x, y)
     return result
 
@@ -142,9 +173,10 @@ def clipped_sum(
     problem: Problem,
     theta: Array,
     x: Array,
-    y: Array,
+    y: Tree,
     max_norm: float = 1.0,
     *,
+    sample_weight: Array | None = None,
     kernel: Way = None,
     results: Results = None,
 ) -> Any:
@@ -152,6 +184,8 @@ def clipped_sum(
 
     Args and Raises as `gradient`, and a ValueError unless `max_norm` is positive. The sum over n = 0 is zero.
     """
+    if sample_weight is not None:
+        problem, y = _weigh(problem, y, sample_weight)
     bound = _bound("clipped_sum", problem, theta, x, y, kernel, results)
     try:
         positive = float(max_norm) > 0
@@ -162,17 +196,35 @@ def clipped_sum(
     return bound(theta, x, y, max_norm=max_norm)
 
 
+def _weigh(problem: Problem, y: Array, sample_weight: Array) -> tuple[Problem, Weighted]:
+    """The weighted problem, and the targets with their weights."""
+    if not isinstance(problem, Regression):
+        raise TypeError(f"sample_weight is for regressions; put weights into the loss of a {type(problem).__name__}")
+    if isinstance(y, tuple):
+        raise TypeError("y holds sample weights already; leave out sample_weight=, or pass the targets alone as y")
+    return _weighted(problem), Weighted(y, sample_weight)
+
+
+@lru_cache
+def _weighted(problem: Regression) -> Regression:
+    return replace(problem, weighted=True)
+
+
 _BOUND: dict[tuple[Any, ...], Bound] = {}
 
 
-def _bound(name: str, problem: Problem, theta: Array, x: Array, y: Array, kernel: Way, results: Results) -> Bound:
+def _bound(name: str, problem: Problem, theta: Array, x: Array, y: Tree, kernel: Way, results: Results) -> Bound:
     """The bound kernel for these arrays. Everything that is validated is part of the key, so a hit needs no more."""
+    key: tuple[Any, ...]
     try:
         key = (name, problem, kernel, type(theta), type(x), type(y), theta.shape, x.shape, y.shape,
                theta.dtype, x.dtype, y.dtype, theta.device, x.device, y.device)  # fmt: skip
+    except AttributeError:
+        key = (name, problem, kernel, type(y), *map(_signature, leaves((theta, x, y))))
+    try:
         if results is None:
             return _BOUND[key]
-    except (KeyError, AttributeError, TypeError):
+    except (KeyError, TypeError):
         pass
     bound = bind(_request(problem, name, (theta, x, y), None, results), kernel)
     if results is None:
@@ -180,6 +232,10 @@ def _bound(name: str, problem: Problem, theta: Array, x: Array, y: Array, kernel
             _BOUND.clear()
         _BOUND[key] = bound
     return bound
+
+
+def _signature(array: Any) -> tuple[Any, ...]:
+    return (type(array), *(getattr(array, name, None) for name in ("shape", "dtype", "device")))
 
 
 def forget() -> None:
@@ -190,7 +246,7 @@ def forget() -> None:
 def _request(
     problem: Problem,
     name: str | Quantity,
-    arrays: tuple[Array, Array, Array],
+    arrays: tuple[Array, Array, Tree],
     threads: int | None,
     results: Results,
     max_bytes: int | None = None,
@@ -202,12 +258,12 @@ def _request(
     except (TypeError, ValueError):
         raise TypeError(f"like is a {type(arrays).__name__} that is not three arrays; pass (theta, x, y)") from None
     library = validate_inputs(problem, theta, x, y)
-    if len(y) == 0 and asked.averages:
+    if count(y) == 0 and asked.averages:
         raise ValueError(f"x has n = 0 samples; {asked} divides by n and needs at least 1")
     case = Case(
         problem,
         asked,
-        n=max(len(y), 1),
+        n=max(count(y), 1),
         dtype=dtype_of(theta),
         device=device_of(theta),
         threads=threads or _threads(),

@@ -18,6 +18,13 @@ _KEY = re.compile(r"\w+\.\w+\.\w+")  # no "+", which marks what is composed
 Compute = Callable[..., Any]
 """`compute(theta, x, y)`, and `out=` or `max_norm=` where the quantity takes them."""
 
+Refuses = Callable[[Case], list[str]]
+"""`refuses(case)`, a way's own reasons why it cannot do a case, as sentences."""
+
+
+def _nothing(case: Case) -> list[str]:
+    return []
+
 
 @dataclass(frozen=True)
 class Kernel:
@@ -31,8 +38,10 @@ class Kernel:
         problems: The kind of Problem that it can differentiate.
         loops: Whether it calls Python once per sample: never a first choice.
         out: Whether its compute takes `out=` and writes the result there in one go.
+        compiles: Whether each new shape costs it seconds: `run` and `race` leave it out unless it is asked for.
         options: Settings of the builder, such as a chunk size; part of the key when not the default.
         set_options: The options given explicitly.
+        refuses: Its own reasons why it cannot do a case of a problem that it accepts.
     """
 
     name: str
@@ -42,8 +51,10 @@ class Kernel:
     problems: type = Problem
     loops: bool = False
     out: bool = False
+    compiles: bool = False
     options: tuple[tuple[str, int], ...] = ()
     set_options: tuple[tuple[str, int], ...] = ()
+    refuses: Refuses = _nothing
 
     @property
     def way(self) -> str:
@@ -62,9 +73,9 @@ class Kernel:
         return self.name.endswith("+")
 
     @property
-    def preference(self) -> tuple[bool, bool, int]:
-        """Order without measurements, and in ties: no Python loop, written by hand, few dependencies."""
-        return (self.loops, self.composed, self.backend.preference)
+    def preference(self) -> tuple[bool, bool, int, bool]:
+        """Order without measurements, and in ties: no Python loop, by hand, few dependencies, nothing to tune."""
+        return (self.loops, self.composed, self.backend.preference, bool(self.options))
 
     def build(self, problem: Problem) -> Compute:
         """Set up for `problem`; only the function that is returned is worth timing."""
@@ -80,6 +91,8 @@ class Kernel:
         if not self.accepts(case.problem):
             kind = self.problems.__name__
             reasons.append(f"{self.key} is written for a {kind}, not for {type(case.problem).__name__}")
+        elif self.backend.installed:
+            reasons += self.refuses(case)
         if case.quantity != self.quantity:
             reasons.append(f"{self.key} computes {self.quantity}, not {case.quantity}")
         return tuple(reasons)
@@ -93,7 +106,13 @@ class Kernel:
 
 
 def declare(
-    key: str, *, problems: type = Problem, loops: bool = False, out: bool = False
+    key: str,
+    *,
+    problems: type = Problem,
+    loops: bool = False,
+    out: bool = False,
+    compiles: bool = False,
+    refuses: Refuses = _nothing,
 ) -> Callable[[Callable[..., Compute]], Kernel]:
     """Turn a builder into the Kernel called `key`.
 
@@ -106,6 +125,9 @@ def declare(
         problems: The kind of Problem that the builder can differentiate.
         loops: Whether compute calls Python once per sample.
         out: Whether compute takes `out=` and writes straight into it.
+        compiles: Whether each new shape takes seconds at its first call.
+        refuses: `refuses(case)`, reasons of its own, as sentences, why the way cannot do a case: a problem that its
+            library does not have, a missing compiler. It is asked only where its library is installed.
 
     Raises:
         ValueError: The key is not of that form, or names no quantity or backend; a setting has no whole default.
@@ -127,7 +149,9 @@ def declare(
             problems=problems,
             loops=loops,
             out=out,
+            compiles=compiles,
             options=tuple((setting.name, setting.default) for setting in settings),
+            refuses=refuses,
         )
 
     return kernel

@@ -29,6 +29,8 @@ CONTROL = "control"
 CANARY = "canary"
 YARDSTICKS = (CONTROL, CANARY)
 """Keys of what is timed to judge the timing: a small fixed computation, and the same once more."""
+BANDWIDTH = "bandwidth."
+"""How the keys begin of what is timed to know the limits of memory."""
 
 
 class Point(NamedTuple):
@@ -69,14 +71,20 @@ class Entry:
     curves: Mapping[str, tuple[Point, ...]]
 
     def answers(self, case: Case) -> bool:
-        """Whether it is about this problem, quantity, dtype and device."""
-        asked = (case.problem.name, case.quantity.name, case.dtype, case.device)
-        return asked == (self.problem, self.quantity, self.dtype, self.device)
+        """Whether it is about this kind of problem, quantity, dtype and device."""
+        asked = (_family(case.problem.name), case.quantity.name, case.dtype, case.device)
+        return asked == (_family(self.problem), self.quantity, self.dtype, self.device)
 
-    def distance(self, case: Case, machine: str | None) -> tuple[bool, float, bool]:
-        """How far it is from `case`: another machine, then threads and features, then layout."""
+    def distance(self, case: Case, machine: str | None) -> tuple[bool, bool, float, bool]:
+        """How far it is from `case`: another machine, other options, then threads and features, then layout."""
         steps = abs(math.log(self.threads / case.threads)) + abs(math.log(self.features / case.features))
-        return (machine is not None and self.machine != machine, steps, self.layout != case.layout)
+        elsewhere = machine is not None and self.machine != machine
+        return (elsewhere, self.problem != case.problem.name, steps, self.layout != case.layout)
+
+
+def _family(problem: str) -> str:
+    """`huber` of `huber(delta=2.0)`: options change the numbers, hardly ever the order of the kernels."""
+    return problem.partition("(")[0]
 
 
 Table = tuple[Entry, ...]
@@ -103,9 +111,14 @@ def bytes_at(points: Iterable[Point], n: int) -> float | None:
     return (point.bytes or 0) * n / point.n
 
 
+def is_yardstick(kernel: str) -> bool:
+    """Whether a row measures the machine instead of a kernel or a conversion."""
+    return kernel in YARDSTICKS or kernel.startswith(BANDWIDTH)
+
+
 def learn(records: Iterable[Record]) -> Table:
     """The table that `records` support: rows with status `ok` only, medians over passes."""
-    rows = sorted((row for row in records if row.status == "ok" and row.kernel not in YARDSTICKS), key=_coordinates)
+    rows = sorted((row for row in records if row.status == "ok" and not is_yardstick(row.kernel)), key=_coordinates)
     return tuple(_entry(key, list(group)) for key, group in groupby(rows, key=_coordinates))
 
 

@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 
 import gradkernels as gk
-from gradkernels.backend import BACKENDS, backend_of
+from gradkernels.backend import BACKENDS, LIBRARIES, backend_of
 
 TORCH = BACKENDS["torch"]
 
 
-@pytest.fixture(params=BACKENDS)
+@pytest.fixture(params=LIBRARIES)
 def backend(request):
-    return BACKENDS[request.param]
+    return LIBRARIES[request.param]
 
 
 def frozen(array):
@@ -145,6 +145,26 @@ def test_waiting_returns_the_result(backend):
     assert backend.wait(result)["a"].tolist() == [0, 1, 2]
 
 
+def test_libraries_without_arrays_of_their_own_take_those_of_numpy():
+    assert set(LIBRARIES) == {"numpy", "torch", "jax"}
+    borrowed = {name: backend.host.name for name, backend in BACKENDS.items() if name not in LIBRARIES}
+    assert borrowed == {"numba": "numpy", "sklearn": "numpy", "statsmodels": "numpy"}
+    array = np.arange(3.0)
+    for name in borrowed:
+        backend = BACKENDS[name]
+        assert backend.xp is np
+        assert backend.put(array) is array
+        assert backend.get(array) is array
+        assert backend.wait(array) is array
+        assert backend.eager("cpu")
+
+
+def test_a_missing_library_is_named_as_it_is_installed(monkeypatch):
+    monkeypatch.setattr("gradkernels.backend._found", lambda name: False)
+    assert BACKENDS["sklearn"].refuses("float64", "cpu") == ["sklearn is not installed: pip install scikit-learn"]
+    assert BACKENDS["numba"].refuses("float64", "cuda") == ["numba is not installed: pip install numba"]
+
+
 def test_only_jax_compiles():
     def function(x):
         return x
@@ -158,10 +178,10 @@ def test_looking_for_a_library_does_not_load_it():
     code = """
 import sys
 from gradkernels.backend import BACKENDS
-print([backend.installed for backend in BACKENDS.values()], "jax" in sys.modules)
+print({backend.installed for backend in BACKENDS.values()}, set(BACKENDS) & set(sys.modules))
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
-    assert done.stdout.strip() == "[True, True, True] False"
+    assert done.stdout.strip() == "{True} {'numpy'}"
 
 
 def test_every_backend_is_known_by_the_first_part_of_a_key():

@@ -6,19 +6,22 @@ import numpy as np
 
 from gradkernels.kernel import Compute, declare
 from gradkernels.problems import Regression
+from gradkernels.tree import take
 
 
 @declare("numpy.loop.per_sample", problems=Regression, loops=True, out=True)
 def per_sample(problem: Regression) -> Compute:
-    """Row i is slope_i * (1, x_i)."""
+    """Row i is slope_i * (1, x_i) + l2 * (0, theta_{1..d})."""
     first = int(problem.fit_intercept)
 
     def compute(theta, x, y, out=None):  # type: ignore[no-untyped-def]
-        rows = np.empty((len(y), *theta.shape), theta.dtype) if out is None else out
+        rows = np.empty((len(x), *theta.shape), theta.dtype) if out is None else out
         for i, row in enumerate(rows):
-            slope = problem.slope(problem.eta(theta, x[i], y[i]), y[i])
+            slope = problem.slopes(np, theta, x[i : i + 1], take(y, slice(i, i + 1)))[0]
             row[:first] = slope
-            row[first:] = slope * x[i]
+            row[first:] = np.multiply.outer(x[i], slope)
+            if problem.l2:
+                row[first:] += problem.l2 * theta[first:]
         return rows
 
     return compute

@@ -5,6 +5,7 @@ from __future__ import annotations
 from gradkernels.kernel import Compute, declare
 from gradkernels.memory import ordinary
 from gradkernels.problems import Problem
+from gradkernels.tree import each
 
 
 @declare("torch.autograd.gradient")
@@ -16,7 +17,7 @@ def gradient(problem: Problem) -> Compute:
         # Callers may be inside no_grad, as optimizer steps are, or inside inference_mode.
         with torch.inference_mode(False), torch.enable_grad():
             leaf = ordinary(theta).detach().requires_grad_()
-            (total,) = torch.autograd.grad(problem.loss(leaf, ordinary(x), ordinary(y)).mean(), leaf)
+            (total,) = torch.autograd.grad(problem.loss(leaf, ordinary(x), each(ordinary, y)).mean(), leaf)
         return total
 
     return compute

@@ -5,6 +5,7 @@ from __future__ import annotations
 from gradkernels.kernel import Compute, declare
 from gradkernels.memory import empty_torch, ordinary
 from gradkernels.problems import Problem
+from gradkernels.tree import each, take
 
 
 @declare("torch.vmap.per_sample", out=True)
@@ -18,11 +19,11 @@ def per_sample(problem: Problem, chunk: int = 16384) -> Compute:
     @torch.inference_mode(False)
     @torch.no_grad()  # inputs that require gradients must not make the result a part of their graph
     def compute(theta, x, y, out=None):  # type: ignore[no-untyped-def]
-        theta, x, y = ordinary(theta), ordinary(x), ordinary(y)
-        rows = empty_torch((len(y), *theta.shape), theta) if out is None else out
-        for start in range(0, len(y), chunk):
+        theta, x, y = ordinary(theta), ordinary(x), each(ordinary, y)
+        rows = empty_torch((len(x), *theta.shape), theta) if out is None else out
+        for start in range(0, len(x), chunk):
             part = slice(start, start + chunk)
-            rows[part] = gradients(theta, x[part], y[part])
+            rows[part] = gradients(theta, x[part], take(y, part))
         return rows
 
     return compute

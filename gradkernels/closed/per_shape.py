@@ -1,0 +1,46 @@
+"""torch.compile with code of its own for each shape, so that no limit on versions of one function is ever met."""
+
+from __future__ import annotations
+
+import itertools
+import warnings
+from collections.abc import Callable
+from types import FunctionType
+from typing import Any
+
+from gradkernels.tree import Tree, leaves
+
+MOST_SHAPES = 64  # that a function keeps compiled; the oldest makes room
+_numbers = itertools.count()
+
+
+def per_shape(function: Callable[..., Any]) -> Callable[..., Any]:
+    """`function` of tensors, compiled anew for each combination of shapes, strides and threads.
+
+    torch keeps what it compiled with the code object, at most 8 versions of it, and then raises or interprets. So
+    each combination gets a code object of its own.
+    """
+    import torch
+
+    ready: dict[tuple[Any, ...], Callable[..., Any]] = {}
+
+    def call(*arrays: Tree) -> Any:
+        kinds = [(leaf.shape, leaf.stride(), leaf.dtype, leaf.device) for leaf in leaves(arrays)]
+        key = (torch.get_num_threads(), *kinds)
+        if compiled := ready.get(key):
+            return compiled(*arrays)
+        if len(ready) >= MOST_SHAPES:
+            del ready[next(iter(ready))]
+        compiled = ready[key] = torch.compile(_copied(function), fullgraph=True, dynamic=False)
+        with warnings.catch_warnings():
+            # torch's compiler uses functions that torch itself calls deprecated.
+            warnings.simplefilter("ignore", DeprecationWarning)
+            return compiled(*arrays)
+
+    return call
+
+
+def _copied(function: Any) -> FunctionType:
+    """The same function with a code object that is equal to no other."""
+    code = function.__code__.replace(co_name=f"{function.__name__}_{next(_numbers)}")
+    return FunctionType(code, function.__globals__, code.co_name, function.__defaults__, function.__closure__)

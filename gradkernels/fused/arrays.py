@@ -1,0 +1,28 @@
+"""What compiled code reads through pointers: arrays of the right dtypes, whole elements apart."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+
+def aligned(*args: Any) -> list[Any]:
+    """The arguments; arrays with fractions of an element between neighbours, as in packed structures, as copies."""
+    return [arg.copy() if isinstance(arg, np.ndarray) and _packed(arg) else arg for arg in args]
+
+
+def _packed(array: Any) -> bool:
+    return not array.flags.aligned or any(stride % array.itemsize for stride in array.strides)
+
+
+def check_dtypes(theta: Any, x: Any, y: Any, w: Any, result: Any) -> None:
+    """Raise a TypeError for what would be read through a pointer of another type."""
+    dtype = theta.dtype
+    fits = dtype in (np.float64, np.float32) and x.dtype == dtype and y.dtype in (dtype, np.int64, np.int32)
+    fits = fits and (w is None or w.dtype == dtype) and (result is None or result.dtype in (dtype, np.float64))
+    if not fits or not all(array.dtype.isnative for array in (theta, x, y)):
+        named = {"theta": theta, "x": x, "y": y, "sample_weight": w}
+        given = ", ".join(f"{name} {array.dtype}" for name, array in named.items() if array is not None)
+        hint = "all must be float64 or all float32 (class numbers y: int64 or int32); convert them with astype"
+        raise TypeError(f"{given}: {hint}")

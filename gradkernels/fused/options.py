@@ -1,0 +1,12 @@
+"""How everything here is compiled."""
+
+from __future__ import annotations
+
+EXACT = {"error_model": "numpy", "nogil": True}
+"""Division by zero gives infinity or NaN; the order of operations is kept, as compensated sums need it."""
+
+FAST = {**EXACT, "fastmath": {"reassoc", "contract", "nsz", "arcp"}}
+"""Sums in any order, so that they can be vectorised. Without nnan and ninf: NaN and infinity stay what they are."""
+
+INLINE = {**FAST, "forceinline": True}
+"""For what is called once for a block with a Frame and a Batch, whose fields would all be passed one by one."""

@@ -1,0 +1,44 @@
+"""Several cores: chunks of a batch in Python's own threads, while the compiled code holds no lock.
+
+numba's own parallel loops end the process when two threads enter them at once (workqueue) or after a fork (OpenMP),
+and OpenMP's threads spin between calls; these sleep.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
+
+import numba
+
+
+def count() -> int:
+    """Threads that a call may use: NUMBA_NUM_THREADS, or what numba.set_num_threads said."""
+    return int(numba.get_num_threads())
+
+
+def each(work: Callable[[int], object], chunks: Iterable[int], threads: int) -> None:
+    """Call `work` for each chunk, in this thread and up to `threads - 1` others."""
+    left = iter(list(chunks))  # a list's iterator gives each item to one thread
+
+    def loop() -> None:
+        for chunk in left:
+            work(chunk)
+
+    helpers = [_pool().submit(loop) for _ in range(threads - 1)]
+    try:
+        loop()
+    finally:
+        for helper in helpers:
+            if not helper.cancel():  # it has begun
+                helper.result()
+
+
+@lru_cache(maxsize=1)
+def _pool() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="gradkernels")
+
+
+os.register_at_fork(after_in_child=_pool.cache_clear)  # a fork copies no threads

@@ -1,0 +1,70 @@
+"""torch, the closed form: slopes and matrix products, without automatic differentiation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from gradkernels.backend import Array
+from gradkernels.closed.blocks import Blocks
+from gradkernels.kernel import Compute, declare
+from gradkernels.memory import empty_torch
+from gradkernels.problems import Regression
+
+ROWS = 1 << 20
+# Bytes: on the CPU what a core's own cache holds; on a GPU enough to keep it busy between two launches.
+MEMORY = {"cpu": 1 << 19, "cuda": 1 << 26}
+
+
+def _plain(problem: Regression, rows: int, compute: Callable[..., Any]) -> Compute:
+    """`compute(blocks, theta, x, y, ...)` for the device of theta, without a graph."""
+    import torch
+
+    blocks = {device: Blocks(torch, problem, rows, memory) for device, memory in MEMORY.items()}
+
+    def call(theta: Array, x: Array, y: Any, out: Array | None = None, **options: float) -> Any:
+        # Callers may be inside inference_mode, whose tensors could not be used outside it; only its own memory
+        # can be written to nowhere else.
+        with torch.inference_mode(out is not None and out.is_inference()), torch.no_grad():
+            given = () if out is None else (out,)
+            return compute(blocks[theta.device.type], theta, x, y, *given, **options)
+
+    return call
+
+
+@declare("torch.closed.gradient", problems=Regression)
+def gradient(problem: Regression, rows: int = ROWS) -> Compute:
+    """(sum of slopes, x^T slopes) / n + l2 * (0, theta_{1..d}), a block of rows at a time."""
+    return _plain(problem, rows, Blocks.gradient)
+
+
+@declare("torch.closed.per_sample", problems=Regression, out=True)
+def per_sample(problem: Regression, rows: int = ROWS) -> Compute:
+    """Rows slope * (1, x) + l2 * (0, theta_{1..d}), multiplied into their place."""
+
+    def compute(blocks: Blocks, theta: Array, x: Array, y: Any, out: Array | None = None) -> Array:
+        return blocks.per_sample(theta, x, y, empty_torch((len(x), *theta.shape), theta) if out is None else out)
+
+    return _plain(problem, rows, compute)
+
+
+@declare("torch.closed.norms", problems=Regression, out=True)
+def norms(problem: Regression, rows: int = ROWS) -> Compute:
+    """|slope| sqrt(1 + |x|^2), a block of rows at a time."""
+
+    def compute(blocks: Blocks, theta: Array, x: Array, y: Any, out: Array | None = None) -> Array:
+        return blocks.norms(theta, x, y, empty_torch((len(x),), theta) if out is None else out)
+
+    return _plain(problem, rows, compute)
+
+
+@declare("torch.closed.moments", problems=Regression)
+def moments(problem: Regression, rows: int = ROWS) -> Compute:
+    """Mean and centred squares of each block of rows, merged."""
+    return _plain(problem, rows, Blocks.moments)
+
+
+@declare("torch.closed.clipped_sum", problems=Regression)
+def clipped_sum(problem: Regression, rows: int = ROWS) -> Compute:
+    """Sums of scaled slopes, a block of rows at a time."""
+    return _plain(problem, rows, Blocks.clipped_sum)

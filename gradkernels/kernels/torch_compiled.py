@@ -1,0 +1,159 @@
+"""torch.compile of the closed form: the slopes and what is done with them, fused into few loops over the data.
+
+Compiled for each shape that it meets, which takes seconds for a shape that is new to the machine, and about a second
+for one in torch's cache on disk.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import sysconfig
+from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from gradkernels.backend import Array
+from gradkernels.case import Case
+from gradkernels.closed.per_shape import per_shape
+from gradkernels.kernel import Compute, declare
+from gradkernels.memory import empty_torch, ordinary
+from gradkernels.problems import Regression
+from gradkernels.quantity import Moments
+from gradkernels.tree import Tree, each
+
+
+def _refuses(case: Case) -> list[str]:
+    if case.device.startswith("cuda"):
+        return [] if find_spec("triton") else ["torch.compile needs triton for a GPU: pip install triton"]
+    compiler = os.environ.get("CXX") or {"darwin": "clang++", "win32": "cl"}.get(sys.platform, "g++")
+    reasons = []
+    if not shutil.which(compiler):
+        reasons.append(f"torch.compile needs a C++ compiler and finds no {compiler}: install one, or name it in CXX")
+    if not (header := Path(sysconfig.get_path("include"), "Python.h")).exists():
+        reasons.append(f"torch.compile needs {header}: install Python's headers (python3-dev)")
+    return reasons
+
+
+def _plain(function: Callable[..., Any], shape: Callable[[Array, Array], tuple[int, ...]] | None = None) -> Compute:
+    """A compute of `function(theta, x, y)`, or of `function(theta, x, y, out)` where the result has a `shape`."""
+    import torch
+
+    compiled = per_shape(function)
+
+    def call(theta: Array, x: Array, y: Tree, out: Array | None = None, max_norm: float = 1.0) -> Any:
+        # Callers may be inside inference_mode, whose tensors could not be used outside it; only its own memory
+        # can be written to nowhere else.
+        with torch.inference_mode(out is not None and out.is_inference()), torch.no_grad():
+            theta, x, y = each(lambda tensor: ordinary(tensor).detach(), (theta, x, y))
+            if shape is None:
+                # As a tensor, since each new number would be compiled in.
+                return compiled(theta, x, y, torch.tensor(max_norm, dtype=theta.dtype, device=theta.device))
+            result = empty_torch(shape(theta, x), theta) if out is None else out
+            compiled(theta, x, y, result)
+            return result
+
+    return call
+
+
+@declare("torch.compiled.gradient", problems=Regression, refuses=_refuses, compiles=True)
+def gradient(problem: Regression) -> Compute:
+    """(sum of slopes, x^T slopes) / n + l2 * (0, theta_{1..d})."""
+    import torch
+
+    def compute(theta: Array, x: Array, y: Tree, _: Array) -> Array:
+        return _penalised(problem, theta, _sum(problem, problem.slopes(torch, theta, x, y), x) / len(x))
+
+    return _plain(compute)
+
+
+@declare("torch.compiled.per_sample", problems=Regression, out=True, refuses=_refuses, compiles=True)
+def per_sample(problem: Regression) -> Compute:
+    """Rows slope * (1, x) + l2 * (0, theta_{1..d})."""
+    import torch
+
+    def compute(theta: Array, x: Array, y: Tree, out: Array) -> None:
+        out.copy_(_penalised(problem, theta, _rows(problem, problem.slopes(torch, theta, x, y), x)))
+
+    return _plain(compute, lambda theta, x: (len(x), *theta.shape))
+
+
+@declare("torch.compiled.norms", problems=Regression, out=True, refuses=_refuses, compiles=True)
+def norms(problem: Regression) -> Compute:
+    """|slope| sqrt(1 + |x|^2); with a penalty the norm of the row, which is formed in registers only."""
+    import torch
+
+    def compute(theta: Array, x: Array, y: Tree, out: Array) -> None:
+        out.copy_(_norms(problem, theta, problem.slopes(torch, theta, x, y), x))
+
+    return _plain(compute, lambda theta, x: (len(x),))
+
+
+@declare("torch.compiled.moments", problems=Regression, refuses=_refuses, compiles=True)
+def moments(problem: Regression) -> Compute:
+    """The mean, then the mean of squared distances from it; a penalty shifts the mean alone."""
+    import torch
+
+    def compute(theta: Array, x: Array, y: Tree, _: Array) -> tuple[Array, Array]:
+        slope = problem.slopes(torch, theta, x, y)
+        mean = _sum(problem, slope, x) / len(x)
+        return _penalised(problem, theta, mean), ((_rows(problem, slope, x) - mean) ** 2).sum(0) / len(x)
+
+    pair = _plain(compute)
+    return lambda theta, x, y: Moments(*pair(theta, x, y))
+
+
+@declare("torch.compiled.clipped_sum", problems=Regression, refuses=_refuses, compiles=True)
+def clipped_sum(problem: Regression) -> Compute:
+    """Sums of scaled slopes; `max_norm` is a tensor inside, so that another one compiles nothing."""
+    import torch
+
+    def compute(theta: Array, x: Array, y: Tree, max_norm: Array) -> Array:
+        slope = problem.slopes(torch, theta, x, y)
+        factor = 1 / torch.clip(_norms(problem, theta, slope, x) / max_norm, min=1.0)
+        scaled = slope * (factor[:, None] if problem.outputs else factor)
+        return _penalised(problem, theta, _sum(problem, scaled, x), factor.sum())
+
+    return _plain(compute)
+
+
+def _columns(x: Array) -> Array:
+    return x if x.ndim == 2 else x[:, None]
+
+
+def _sum(problem: Regression, slope: Array, x: Array) -> Array:
+    """Sum of slope * (1, x)."""
+    import torch
+
+    rest = _columns(x).T @ slope
+    return torch.cat([slope.sum(0)[None], rest]) if problem.fit_intercept else rest
+
+
+def _rows(problem: Regression, slope: Array, x: Array) -> Array:
+    """Rows slope * (1, x), `(n, *theta.shape)`."""
+    import torch
+
+    columns = _columns(x)[..., None] if problem.outputs else _columns(x)
+    rest = slope[:, None] * columns
+    return torch.cat([slope[:, None], rest], 1) if problem.fit_intercept else rest
+
+
+def _norms(problem: Regression, theta: Array, slope: Array, x: Array) -> Array:
+    if problem.l2:
+        rows = _penalised(problem, theta, _rows(problem, slope, x))
+        return (rows * rows).flatten(1).sum(1).sqrt()
+    size = (slope * slope).sum(-1).sqrt() if problem.outputs else slope.abs()
+    columns = _columns(x)
+    return size * ((columns * columns).sum(1) + int(problem.fit_intercept)).sqrt()
+
+
+def _penalised(problem: Regression, theta: Array, value: Array, times: Array | float = 1.0) -> Array:
+    """`value` + times * l2 * (0, theta_{1..d})."""
+    import torch
+
+    if not problem.l2:
+        return value
+    rest = times * problem.l2 * theta[int(problem.fit_intercept) :]
+    return value + (torch.cat([torch.zeros_like(theta[:1]), rest]) if problem.fit_intercept else rest)

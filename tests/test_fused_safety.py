@@ -1,0 +1,166 @@
+"""What broke numba.fused: arrays of other dtypes, packed rows, slopes and constants of other problems."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+import pytest
+
+import gradkernels as gk
+from gradkernels.problems import ScalarRegression
+
+pytest.importorskip("numba")
+
+THETA = np.array([[0.5, -0.25, 0.0], [1.0, 0.0, -1.0]])
+X, CLASSES = np.array([[1.0], [-2.0], [0.5], [3.0]]), np.array([0, 2, 1, 2])
+
+
+def fused(problem: Any, quantity: str = "gradient") -> Any:
+    return gk.kernel(f"numba.fused.{quantity}").build(problem)
+
+
+def logistic() -> tuple[Any, Any, Any]:
+    return np.array([0.5, 1.0]), X, np.array([0.0, 1.0, 1.0, 0.0])
+
+
+@pytest.mark.parametrize("quantity", ["gradient", "per_sample", "norms", "moments", "clipped_sum"])
+@pytest.mark.parametrize("step", [1, -1, 2])
+def test_int32_classes_are_those_of_int64(quantity: str, step: int) -> None:
+    classes = np.repeat(CLASSES, 2)[::2] if step == 2 else CLASSES[::step]
+    compute = fused(gk.SoftmaxRegression(classes=3), quantity)
+    expected = compute(THETA, X, classes.astype(np.int64))
+    np.testing.assert_array_equal(compute(THETA, X, classes.astype(np.int32)), expected)
+
+
+def test_int32_classes_through_dispatch() -> None:
+    problem = gk.SoftmaxRegression(classes=3)
+    expected = gk.gradient(problem, THETA, X, CLASSES, kernel="numpy.matmul")
+    given = gk.gradient(problem, THETA, X, CLASSES.astype(np.int32), kernel="numba.fused")
+    np.testing.assert_allclose(given, expected, rtol=1e-13, atol=1e-15)
+
+
+@pytest.mark.parametrize("place", [0, 1, 2])
+@pytest.mark.parametrize("dtype", ["float16", "float32", "longdouble", "complex128", "uint8", "bool", ">f8", "O"])
+def test_other_dtypes_are_refused_and_leave_no_trace(place: int, dtype: str) -> None:
+    compute, args = fused(gk.LogisticRegression()), list(logistic())
+    expected = compute(*args)
+    wrong = [arg.astype(dtype) if i == place else arg for i, arg in enumerate(args)]
+    with pytest.raises(TypeError, match="float64"):
+        compute(*wrong)
+    column = args[1][:, 0]  # another number of axes, which may have to be compiled now
+    np.testing.assert_allclose(compute(args[0], column, args[2]), expected, rtol=1e-14)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "int64"])
+def test_weights_of_another_dtype_are_refused(dtype: str) -> None:
+    theta, x, y = logistic()
+    with pytest.raises(TypeError, match="float64"):
+        fused(gk.LogisticRegression(weighted=True))(theta, x, (y, np.ones(4, dtype)))
+
+
+@pytest.mark.parametrize("quantity", ["gradient", "per_sample", "norms", "moments"])
+def test_one_row_of_a_packed_structure(quantity: str) -> None:
+    row = np.zeros(1, dtype=[("x", "f8"), ("mark", "u4")])
+    row["x"] = 3.0
+    compute = fused(gk.LinearRegression(), quantity)
+    theta, plain = np.array([0.5, 1.0]), np.array([3.0])
+    np.testing.assert_array_equal(compute(theta, row["x"], row["x"]), compute(theta, plain, plain))
+
+
+@dataclass(frozen=True)
+class Doubled(gk.SoftmaxRegression):
+    """A softmax with a slope of its own."""
+
+    def loss_of(self, xp: Any, eta: Any, y: Any) -> Any:
+        return 2 * super().loss_of(xp, eta, y)
+
+    def slope(self, xp: Any, eta: Any, y: Any) -> Any:
+        return 2 * super().slope(xp, eta, y)
+
+
+def test_softmax_with_another_slope_is_left_to_other_kernels() -> None:
+    with pytest.raises(ValueError, match="only softmax's"):
+        fused(Doubled())(THETA, X, CLASSES)
+    expected = 2 * gk.gradient(gk.SoftmaxRegression(), THETA, X, CLASSES, kernel="numpy.matmul")
+    np.testing.assert_allclose(gk.gradient(Doubled(), THETA, X, CLASSES), expected, rtol=1e-13, atol=1e-15)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Foreign(gk.LinearRegression):
+    """A slope that numba cannot compile, under a name for which numba.fused is the choice."""
+
+    def slope(self, xp: Any, eta: Any, y: Any) -> Any:
+        return 2 * (eta - y) * float(str(1))
+
+
+def test_a_slope_that_numba_cannot_compile_is_left_to_other_kernels() -> None:
+    theta, x, y = logistic()
+    expected = gk.gradient(gk.LinearRegression(), theta, x, y, kernel="numpy.matmul")
+    np.testing.assert_allclose(gk.gradient(Foreign(), theta, x, y), expected, rtol=1e-13)
+    with pytest.raises(ValueError, match=r"cannot compile Foreign\.slope"):
+        gk.gradient(Foreign(), theta, x, y, kernel="numba.fused")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Levels(ScalarRegression):
+    """One predictor, and a field that is called as softmax calls its own."""
+
+    classes: int = 3
+    family: ClassVar[str] = "levels"
+
+    def loss_of(self, xp: Any, eta: Any, y: Any) -> Any:
+        return self.classes * (eta - y) ** 2
+
+    def slope(self, xp: Any, eta: Any, y: Any) -> Any:
+        return 2 * self.classes * (eta - y)
+
+
+def test_a_field_called_classes_makes_no_softmax() -> None:
+    # eta = 3, y = 1: slope 2 * 3 * 2 = 12
+    np.testing.assert_array_equal(fused(Levels())(np.array([1.0, 2.0]), np.ones((2, 1)), np.ones(2)), [12.0, 12.0])
+
+
+def tabled(table: Any) -> Any:
+    @dataclass(frozen=True, kw_only=True)
+    class Tabled(ScalarRegression):
+        family: ClassVar[str] = "tabled"
+
+        def loss_of(self, xp: Any, eta: Any, y: Any) -> Any:
+            return table[1000] * (eta - y) ** 2
+
+        def slope(self, xp: Any, eta: Any, y: Any) -> Any:
+            return 2 * table[1000] * (eta - y)
+
+    return Tabled()
+
+
+@pytest.mark.parametrize("level", [1.0, 7.0])
+def test_tables_that_print_alike_are_told_apart(level: float) -> None:
+    table = np.ones(3000)
+    table[1000] = level
+    given = fused(tabled(table))(np.array([1.0, 2.0]), np.ones((2, 1)), np.ones(2))
+    np.testing.assert_array_equal(given, [4 * level, 4 * level])
+
+
+NAMELESS = """
+from dataclasses import dataclass
+from gradkernels.problems import ScalarRegression
+
+@dataclass(frozen=True, kw_only=True)
+class Halved(ScalarRegression):
+    family = "halved"
+
+    def loss_of(self, xp, eta, y):
+        return (eta - y) ** 2 / 2
+
+    def slope(self, xp, eta, y):
+        return eta - y
+"""
+
+
+def test_a_problem_of_no_module_is_compiled_too() -> None:
+    scope: dict[str, Any] = {}
+    exec(NAMELESS, scope)  # without a __name__, as doctest and some notebooks do
+    gk.check("numba.fused.norms", gk.Case(scope["Halved"](), "norms", 20))
