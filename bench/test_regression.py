@@ -2,6 +2,7 @@
 
 pytest bench                                              # gradient and per_sample at n = 10, 1000, 100000
 pytest bench --gradkernels-sizes=10:1e6 -k torch.vmap     # one way, six sizes
+pytest bench -k torch.compiled                            # each size compiles for seconds: only when named
 pytest bench --gradkernels-quantities=all --gradkernels-csv=results/mine.csv
 """
 
@@ -17,13 +18,17 @@ def pytest_generate_tests(metafunc):
     axes = ("problems", "sizes", "features", "dtypes", "quantities")
     points = list(product(*(metafunc.config.getoption(f"gradkernels_{axis}") for axis in axes)))
     # All kernels of a point one after the other: they share its inputs and its reference.
-    ways = [(key, *point) for point in points for key in keys(problem=point[0], quantity=point[-1])]
+    ways = [
+        (key, *point) for point in points for key in keys(point[0], point[-1], metafunc.config.getoption("keyword"))
+    ]
     names = "key", "problem", "n", "features", "dtype", "quantity"
     metafunc.parametrize(names, ways, ids=[label(way, points) for way in ways])
 
 
-def keys(problem, quantity):
+def keys(problem, quantity, named):
     for kernel in gk.kernels(REGRESSIONS[problem](), quantity):
+        if kernel.compiles and kernel.name not in named:
+            continue
         yield kernel.key
         if kernel.out:
             yield f"{kernel.key}@out"

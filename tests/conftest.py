@@ -34,9 +34,3 @@ def no_wisdom(tmp_path_factory: pytest.TempPathFactory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("GRADKERNELS_WISDOM", str(tmp_path_factory.mktemp("wisdom") / "wisdom.json"))
         yield
-
-
-def pytest_ignore_collect(collection_path, config: pytest.Config) -> bool | None:
-    """Real kills and full disks take a minute, in a process that has loaded nothing else: `make survive`."""
-    alone = config.getoption("--long") or any("test_survive" in argument for argument in config.args)
-    return True if collection_path.name == "test_survive.py" and not alone else None

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import re
 from dataclasses import replace
 
 import pytest
@@ -317,6 +318,98 @@ def test_the_command_that_measures_again_is_of_the_case_and_of_what_is_not_the_s
     run(written("A.csv", before), written("B.csv", after))
     asked = "--problem logistic --no-intercept --quantity norms --sizes 100 --features 3 --dtype float32 --threads 2"
     assert f"gradkernels ab aaa bbb --kernel 'torch.vmap[chunk=1]+' {asked}\n" in capsys.readouterr().out
+
+
+def again(written, capsys, *options, **case):
+    """What is advised for one row of a case, and two commits."""
+    files = [written(name, passes(STEADY, commit=name[0], run=name, **case)) for name in ("a.csv", "b.csv")]
+    run(*files, *options)
+    found = re.findall(r"side by side: (.*)\n", capsys.readouterr().out)
+    assert len(found) == 1
+    return found[0]
+
+
+SETTINGS = [
+    ({}, (), "--kernel numpy.loop --quantity norms --sizes 100"),
+    ({}, ("--delta", "2%"), "--kernel numpy.loop --quantity norms --sizes 100 --delta 2%"),
+    ({"problem": "poisson"}, (), "--kernel numpy.loop --problem poisson --quantity norms --sizes 100"),
+    (
+        {"layout": "F", "device": "cuda", "dtype": "float32", "features": 30, "threads": 2},
+        (),
+        "--kernel numpy.loop --quantity norms --sizes 100 "
+        "--features 30 --dtype float32 --layout F --device cuda --threads 2",
+    ),
+    (
+        {"problem": "linear(fit_intercept=False)/diabetes", "features": 10, "n": 442},
+        (),
+        "--kernel numpy.loop --no-intercept --quantity norms --sizes 442 --features 10, "
+        "which draws its data instead of reading diabetes",
+    ),
+    (
+        {"problem": "huber(fit_intercept=False,delta=2.0)"},
+        (),
+        "--kernel numpy.loop --problem 'huber(fit_intercept=False,delta=2.0)' --quantity norms --sizes 100",
+    ),
+    (
+        {"problem": "mine"},
+        (),
+        "--kernel numpy.loop --problem MODULE:FACTORY --quantity norms --sizes 100, "
+        "MODULE:FACTORY being a function that returns mine",
+    ),
+]
+
+
+@pytest.mark.parametrize(("case", "options", "says"), SETTINGS)
+def test_the_command_that_measures_again_has_every_option_of_the_case(written, capsys, case, options, says):
+    assert again(written, capsys, *options, **case) == f"gradkernels ab a b {says}"
+
+
+def test_each_setting_has_a_command_of_its_own(written, capsys):
+    cases = [(1, "float32", 10), (1, "float32", 1000), (3, "float64", 100), (5, "float64", 7)]
+    files = [
+        written(
+            f"{commit}.csv",
+            [
+                row
+                for features, dtype, n in cases
+                for row in passes(STEADY, commit=commit, run=commit, features=features, dtype=dtype, n=n)
+            ],
+        )
+        for commit in "ab"
+    ]
+    run(*files)
+    assert re.findall(r"side by side: (.*)\n", capsys.readouterr().out) == [
+        "gradkernels ab a b --kernel numpy.loop --quantity norms --sizes 10,1000 --dtype float32",
+        "gradkernels ab a b --kernel numpy.loop --quantity norms --sizes 100 --features 3",
+        "gradkernels ab a b --kernel numpy.loop --quantity norms --sizes 7 --features 5",
+    ]
+
+
+def test_many_settings_are_counted(written, capsys):
+    files = [
+        written(f"{one}.csv", [row for d in range(1, 7) for row in passes(STEADY, commit=one, run=one, features=d)])
+        for one in "ab"
+    ]
+    run(*files)
+    found = re.findall(r"side by side: (.*)\n", capsys.readouterr().out)
+    assert len(found) == 5
+    assert found[-1] == ("likewise for the other 2 combinations of problem, features, dtype, layout, device, threads")
+
+
+def test_every_kernel_in_question_is_named(written, capsys):
+    kernels = [f"numpy.k{i}.norms" for i in range(9)]
+    files = [
+        written(f"{one}.csv", [row for name in kernels for row in passes(STEADY, commit=one, run=one, kernel=name)])
+        for one in "ab"
+    ]
+    run(*files)
+    ways = " ".join(f"--kernel numpy.k{i}" for i in range(9))
+    assert f"side by side: gradkernels ab a b {ways} --quantity norms --sizes 100\n" in capsys.readouterr().out
+
+
+def test_conversions_alone_cannot_be_measured_again(written, capsys):
+    says = again(written, capsys, kernel="convert.torch")
+    assert says == "no command can do so here, because conversions between libraries are no kernels"
 
 
 def test_many_absent_kernels_are_counted(written, capsys):

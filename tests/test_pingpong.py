@@ -163,6 +163,16 @@ def test_a_side_that_cannot_be_imported_is_refused(tmp_path):
         fight(FAST, sides=(here(), side), folder=tmp_path)
 
 
+def test_a_problem_has_the_options_that_its_name_gives(tmp_path):
+    spec = "huber(delta=2.0,fit_intercept=False)"
+    (bout,) = fight(NORMS, setting=Setting(problem=spec, features=2), folder=tmp_path).values()
+    assert bout.ok
+    with np.load(tmp_path / "norms-100.npz") as arrays:
+        assert arrays["arr_0"].shape == (2,)
+    with pytest.raises(ValueError, match="here cannot take part: TypeError: .*'width'"):
+        fight(NORMS, setting=Setting(problem="huber(width=2.0)"), folder=tmp_path)
+
+
 def test_an_unknown_problem_is_refused(tmp_path):
     with pytest.raises(ValueError, match="here cannot take part: ValueError: it has no problem 'lunar', only linear"):
         fight(FAST, setting=Setting(problem="lunar"), folder=tmp_path)

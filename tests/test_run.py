@@ -12,9 +12,13 @@ from pathlib import Path
 import pytest
 
 from gradkernels.bench.cli import main
+from gradkernels.bench.limits import DEFAULT
+from gradkernels.bench.orders import Orders
+from gradkernels.bench.passes import Pass
 from gradkernels.bench.plan import Plan
 from gradkernels.bench.sheet import mend
 from gradkernels.record import COLUMNS, read
+from gradkernels.wisdom import is_yardstick
 
 QUICK = ["--kernel", "numpy.broadcast", "--quantity", "gradient,norms", "--sizes", "10,100", "--budget", "2s"]
 
@@ -37,10 +41,10 @@ def test_a_run_writes_proven_rows_prints_winners_and_draws_the_picture(here, cap
         (kernel, n, pass_, "ok")
         for n in (10, 100)
         for pass_ in (1, 2)
-        for kernel in ("numpy.broadcast+.gradient", "numpy.broadcast+.norms", "control", "canary")
+        for kernel in ("numpy.broadcast+.gradient", "numpy.broadcast+.norms", "control", "canary", "bandwidth.read")
     }
     assert set(measured(rows)) == expected
-    assert len(rows) == len(expected) + 8  # control and canary race once per quantity
+    assert len(rows) == len(expected) + 12  # the yardsticks race once per quantity
     for row in rows:
         assert row.error <= row.tolerance
         assert row.seconds_min <= row.seconds_q25 <= row.seconds_median <= row.seconds_q75
@@ -50,7 +54,31 @@ def test_a_run_writes_proven_rows_prints_winners_and_draws_the_picture(here, cap
     assert Path("out/x.png").read_bytes().startswith(b"\x89PNG")
     printed = capsys.readouterr().out
     assert "gradient of linear, 1 feature, float64, 1 thread" in printed
+    assert "of memory limit" in printed
     assert "numpy.broadcast+" in printed
+
+
+def test_every_row_of_a_kernel_has_its_least_bytes_and_a_time_its_limit(here):
+    arguments = ["run", "--kernel", "numpy.loop", "--kernel", "numpy.broadcast", "--quantity", "per_sample"]
+    assert main([*arguments, "--sizes", "100,2e5", "--budget", "4s", "--passes", "1", "--out", "x.csv"]) == 0
+    rows = {(row.kernel, row.n): row for row in read("x.csv")}
+    # Theta 2, x and y 2 n, the result 2 n numbers of 8 bytes.
+    for kernel in ("numpy.broadcast.per_sample", "numpy.broadcast.per_sample@out", "numpy.loop.per_sample"):
+        assert rows[kernel, 100].least_bytes == 16 + 32 * 100
+    assert rows["numpy.loop.per_sample", 200_000].status == "timeout"
+    assert rows["numpy.loop.per_sample", 200_000].least_bytes == 16 + 32 * 200_000
+    for name, least in (("read", 16 + 16 * 200_000), ("write", 16 * 200_000), ("copy", 16 + 32 * 200_000)):
+        assert rows[f"bandwidth.{name}", 200_000].least_bytes == least
+    fresh, given = rows["numpy.broadcast.per_sample", 200_000], rows["numpy.broadcast.per_sample@out", 200_000]
+    # 3.2 MB: the next call may get the same memory again, so that its limit is that of given memory.
+    assert fresh.limit_seconds == given.limit_seconds == rows["bandwidth.copy", 200_000].seconds_q25
+    assert ("bandwidth.fresh", 200_000) not in rows
+    # In a cache: the least bytes at the speed at which 256 KiB are read.
+    small = rows["bandwidth.read", 100]
+    assert small.least_bytes == 2**18
+    assert ("bandwidth.copy", 100) not in rows
+    share = 3216 / 2**18
+    assert rows["numpy.broadcast.per_sample", 100].limit_seconds == pytest.approx(share * small.seconds_q25)
 
 
 def test_rows_say_what_was_measured(here):
@@ -71,7 +99,7 @@ def test_real_data_is_named_in_the_rows_and_its_size_is_the_last(here):
 def test_a_loop_that_cannot_finish_is_skipped_with_the_reason_in_its_row(here, capsys):
     wide = ["--kernel", "numpy.loop", "--quantity", "per_sample", "--sizes", "1e5", "--budget", "1s", "--passes", "1"]
     assert main(["run", *wide, "--out", "x.csv"]) == 0
-    (row,) = [row for row in read("x.csv") if row.kernel not in ("control", "canary")]
+    (row,) = [row for row in read("x.csv") if not is_yardstick(row.kernel)]
     assert row.status == "timeout"
     assert "too slow for the budget: a call would take about" in row.reason
     assert row.seconds_median is None
@@ -87,7 +115,7 @@ def test_resuming_measures_what_is_missing_and_nothing_twice(here):
     path.write_text("".join(kept) + whole[6][:40])  # a killed writer leaves half a row
     assert main([*arguments, "--resume"]) == 0
     assert path.read_text().splitlines(keepends=True)[:6] == kept
-    rows = [row for row in read(path) if row.kernel not in ("control", "canary")]
+    rows = [row for row in read(path) if not is_yardstick(row.kernel)]
     assert len(rows) == len({(row.kernel, row.n, row.pass_) for row in rows}) == 8
     assert len({row.run for row in rows}) == 1
     again = path.read_text()
@@ -150,6 +178,23 @@ def children_in(folder):
     return found
 
 
+def test_what_is_measured_is_what_was_called_whatever_the_folder_holds(here):
+    for name in ("gradkernels", "json"):
+        (here / name).mkdir()
+        (here / name / "__init__.py").write_text("raise RuntimeError('not this one')")
+    assert main(["run", *QUICK, "--passes", "1", "--out", "x.csv"]) == 0
+    assert {row.status for row in read("x.csv")} == {"ok"}
+
+
+def test_a_row_of_a_case_that_there_is_not_is_refused():
+    plan = Plan("linear", ("numpy.broadcast+.norms",), (10, 100))
+    heard = []
+    one = Pass(plan, Orders(plan.dumps(), 1, 0.0, 1.0, "1s"), DEFAULT, set(), {}, heard.append)
+    with pytest.raises(ValueError, match="there is no case -1"):
+        one._hear({"event": "outcome", "case": -1, "kernel": "numpy.broadcast+.norms", "status": "failed"})
+    assert not heard
+
+
 def test_a_plan_travels_as_json():
     plan = Plan("linear", ("numpy.broadcast+.norms",), (10, 100), features=3, dtype="float32")
     assert Plan.loads(plan.dumps()) == plan
@@ -157,7 +202,8 @@ def test_a_plan_travels_as_json():
 
 
 def test_a_problem_of_ones_own_is_found_by_module_and_factory(here):
-    Path("mine.py").write_text("import gradkernels as gk\ndef make():\n    return gk.LinearRegression(False)\n")
+    source = "import gradkernels as gk\ndef make():\n    return gk.LinearRegression(fit_intercept=False)\n"
+    Path("mine.py").write_text(source)
     assert main(["run", "--problem", "mine:make", *QUICK, "--passes", "1", "--out", "x.csv"]) == 0
     assert {row.problem for row in read("x.csv")} == {"linear(fit_intercept=False)"}
 
@@ -229,7 +275,7 @@ def test_an_existing_file_is_kept_unless_it_may_be_replaced(here, capsys):
     assert "line 1" in capsys.readouterr().err
     assert Path("x.csv").read_text() == "precious"
     assert main(["run", *QUICK, "--passes", "1", "--out", "x.csv", "--force"]) == 0
-    assert len(read("x.csv")) == 12
+    assert len(read("x.csv")) == 16
 
 
 def test_a_malformed_results_file_names_line_and_column(here, capsys):

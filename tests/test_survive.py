@@ -24,7 +24,16 @@ from gradkernels.bench.cli import main
 from gradkernels.bench.sheet import Sheet, mend
 from gradkernels.record import HEADER, Malformed, Record, line, read
 
-RUN = [sys.executable, "-m", "gradkernels", "run"]
+# As in a terminal: what runs in the background ignores SIGINT, and so would its children.
+START = """
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)
+for number in (signal.SIGTERM, signal.SIGHUP):
+    signal.signal(number, signal.SIG_DFL)
+from gradkernels.__main__ import main
+sys.exit(main())
+"""
+RUN = [sys.executable, "-c", START, "run"]
 SMALL = ["--kernel", "numpy.broadcast", "--quantity", "norms", "--sizes", "10,100"]
 LONG = ["--budget", "1h", "--passes", "400"]
 BRIEF = ["--budget", "1s", "--passes", "1"]
@@ -32,11 +41,10 @@ PATIENCE = 60
 
 
 @pytest.fixture
-def scratch(tmp_path, monkeypatch):
-    """Where temporary files go: whatever a test does to a run, no file and no process stays behind."""
+def scratch(tmp_path):
+    """Where the temporary files of runs go, and nobody else's: no file and no process stays behind."""
     folder = tmp_path / "scratch"
     folder.mkdir()
-    monkeypatch.setenv("TMPDIR", str(folder))
     yield folder
     wait_until(lambda: not measuring(folder))
     assert not list(folder.iterdir())
@@ -52,25 +60,42 @@ def here(tmp_path, monkeypatch, scratch):
     assert not list(folder.rglob(".*"))
 
 
+def variables():
+    """Those of this process, with the `scratch` that lies beside `here`."""
+    return {**os.environ, "TMPDIR": str(Path.cwd().parent / "scratch")}
+
+
 @contextmanager
-def started(*arguments, rows=0, path=Path("x.csv"), **options):
+def started(*arguments, rows=0, path=Path("x.csv")):
     """A run in a session of its own, as from a terminal, that has written so many rows."""
-    process = subprocess.Popen(
-        [*RUN, *arguments], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True, **options
-    )
+    outputs = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
+    process = subprocess.Popen([*RUN, *arguments], **outputs, start_new_session=True, env=variables())
     try:
-        wait_until(lambda: not rows or (path.exists() and path.read_bytes().count(b"\n") > rows), process)
+        wait_until(lambda: not rows or written(path) > rows, process)
         yield process
     finally:
         process.kill()
-        process.communicate()
+        process.wait()
+        process.stderr.close()
+
+
+def ran(*arguments):
+    """A run to its end: its exit code, and what it left on standard error."""
+    done = subprocess.run([*RUN, *arguments], capture_output=True, text=True, timeout=PATIENCE, env=variables())
+    assert "Traceback" not in done.stderr, done.stderr
+    return done.returncode, done.stderr
+
+
+def written(path=Path("x.csv")):
+    """Lines of a file; 0 when it is not there yet."""
+    return path.read_bytes().count(b"\n") if path.exists() else 0
 
 
 def wait_until(true, process=None):
     until = time.monotonic() + PATIENCE
     while not true():
         assert time.monotonic() < until
-        assert process is None or process.poll() is None, process.communicate()
+        assert process is None or process.poll() is None, process.stderr.read()
         time.sleep(0.01)
 
 
@@ -117,6 +142,7 @@ EVIL = {
     "hang": ("timeout", "it took longer than --timeout 3 s"),
     "raises_late": ("failed", "RuntimeError: enough"),
     "segfaults_late": ("failed", "the process was ended by SIGSEGV"),
+    "scribbles": ("failed", "the process was ended by SIGSEGV"),
     "forges": ("failed", "it wrote into the pipe that its process reports through"),
     "floods": ("ok", ""),
     "forks": ("ok", ""),
@@ -140,7 +166,7 @@ ALONE = {
 def evil_run(folder, names):
     scratch = folder / "scratch"
     scratch.mkdir()
-    environment = {**os.environ, "PYTHONPATH": evil.install(folder), "TMPDIR": str(scratch)}
+    environment = {**variables(), "PYTHONPATH": evil.install(folder), "TMPDIR": str(scratch)}
     kernels = [part for name in names for part in ("--kernel", f"numpy.{name}")]
     limits = ["--timeout", "3s", "--max-bytes", "400MB"]
     arguments = [*kernels, "--quantity", "norms", "--sizes", "10", *BRIEF, *limits]
@@ -196,6 +222,14 @@ def resident_peak(process):
     return next((1024 * int(row.split()[1]) for row in status.splitlines() if row.startswith("VmHWM")), 0)
 
 
+def test_memory_that_is_too_little_for_the_libraries_is_told_as_that(here):
+    code, told = ran("--kernel", "torch.autograd", *BRIEF, "--sizes", "10", "--max-bytes", "60MB", "--out", "x.csv")
+    assert code == 2
+    assert sentence(told).startswith("a measuring process could not do its work: out of memory")
+    assert sentence(told).endswith("(--max-bytes 60000000)")
+    assert not list(here.iterdir())
+
+
 def test_floods_of_output_are_not_kept(here, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", evil.install(here.parent))
     with started("--kernel", "numpy.floods", *SMALL[2:4], "--sizes", "10", *BRIEF, "--out", "x.csv") as run:
@@ -209,7 +243,7 @@ def test_floods_of_output_are_not_kept(here, monkeypatch):
     assert peak < 150e6
 
 
-def test_ctrl_c_stops_a_run_in_a_sentence_and_resuming_goes_on(here, capsys):
+def test_ctrl_c_stops_a_run_in_a_sentence_and_resuming_goes_on(here):
     data = ["--data", "diabetes", *SMALL]
     with started(*data, *LONG, "--out", "x.csv", rows=3) as run:
         os.killpg(run.pid, signal.SIGINT)
@@ -217,7 +251,7 @@ def test_ctrl_c_stops_a_run_in_a_sentence_and_resuming_goes_on(here, capsys):
     assert run.returncode == 130
     rows = read("x.csv")
     assert sentence(told) == f"stopped; {len(rows)} rows are in x.csv, and --resume goes on"
-    assert main(["run", *data, *BRIEF, "--out", "x.csv", "--resume"]) == 0
+    assert ran(*data, *BRIEF, "--out", "x.csv", "--resume")[0] == 0
     again = read("x.csv")
     assert again[: len(rows)] == rows
     assert distinct(again)
@@ -247,20 +281,38 @@ def test_killed_at_any_moment_a_run_loses_no_row_and_measures_none_twice(here, s
         assert distinct(rows)
 
 
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
+def test_a_run_that_ends_while_a_kernel_hangs_leaves_no_process(here, scratch, monkeypatch, number):
+    """Neither the one that hangs, which reports nothing, nor what another kernel has forked."""
+    monkeypatch.setenv("PYTHONPATH", evil.install(here.parent))
+    kernels = ["--kernel", "numpy.forks", "--kernel", "numpy.hang"]
+    with started(*kernels, *SMALL[2:4], "--sizes", "10", *LONG, "--timeout", "1h", "--out", "x.csv") as run:
+        wait_until(lambda: len(measuring(scratch)) == 2, run)
+        time.sleep(1)
+        assert len(measuring(scratch)) == 2
+        run.send_signal(number)
+        run.wait(PATIENCE)
+        wait_until(lambda: not measuring(scratch))
+
+
 def test_a_measuring_process_may_be_killed_at_any_moment(here, scratch, long):
-    draw, kills = random.Random(2), 20 if long else 3
-    with started(*SMALL, "--budget", "4s", "--passes", "4", "--out", "x.csv") as run:
-        for _ in range(kills):
-            wait_until(lambda: measuring(scratch), run)
+    draw, passes, killed = random.Random(2), 20 if long else 4, set()
+    with started(*SMALL, "--budget", f"{passes}s", "--passes", str(passes), "--out", "x.csv") as run:
+        for _ in range(passes):
+            # One each time that it has got further: so it gets to its end, whatever the machine's speed.
+            wait_until(lambda: measuring(scratch) or run.poll() is not None)
             time.sleep(draw.uniform(0, 0.6))
+            enough = written() + 1
             for process in measuring(scratch):
                 os.kill(process, signal.SIGKILL)
-            time.sleep(1.5 if long else 0.5)
+                killed.add(process)
+            wait_until(lambda enough=enough: written() >= enough or run.poll() is not None)
         assert run.wait(PATIENCE) == 0
+    assert killed
     rows = read("x.csv")
     assert distinct(rows)
     assert {row.status for row in rows} == {"ok"}
-    assert sum(row.kernel == "numpy.broadcast+.norms" for row in rows) == 8
+    assert sum(row.kernel == "numpy.broadcast+.norms" for row in rows) == 2 * passes
 
 
 @contextmanager
@@ -276,32 +328,32 @@ def small_disk(folder, size):
         subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
-def test_a_full_disk_ends_a_run_in_a_sentence_and_with_room_it_goes_on(here, capsys):
-    command = ["run", *SMALL, "--budget", "3s", "--passes", "4", "--plot", "x.png", "--out", "disk/x.csv"]
+def test_a_full_disk_ends_a_run_in_a_sentence_and_with_room_it_goes_on(here):
+    command = [*SMALL, "--budget", "3s", "--passes", "4", "--plot", "x.png", "--out", "disk/x.csv"]
     with small_disk(here / "disk", 2**14) as disk:
         (disk / "ballast").write_bytes(bytes(3 * 2**12))
-        assert main(command) == 2
+        code, told = ran(*command)
         full = "disk/x.csv: No space left on device; the rows before are safe, and --resume goes on"
-        assert sentence(capsys.readouterr().err) == full
+        assert (code, sentence(told)) == (2, full)
         rows = read(disk / "x.csv")
         assert len(rows) > 5
         (disk / "ballast").unlink()
-        assert main([*command, "--resume"]) == 0
+        assert ran(*command, "--resume")[0] == 0
         again = read(disk / "x.csv")
         assert again[: len(rows)] == rows
         assert distinct(again)
 
 
-def test_without_room_for_a_row_none_of_it_stays(here, small_files, capsys):
-    assert main(["run", *SMALL, "--budget", "3s", "--passes", "4", "--out", "x.csv"]) == 2
+def test_without_room_for_a_row_none_of_it_stays(here, small_files):
+    code, told = ran(*SMALL, "--budget", "3s", "--passes", "4", "--out", "x.csv")
     too_large = "x.csv: File too large; the rows before are safe, and --resume goes on"
-    assert sentence(capsys.readouterr().err) == too_large
+    assert (code, sentence(told)) == (2, too_large)
     assert len(read("x.csv")) > 5
 
 
-def test_without_room_for_the_data_nothing_is_measured(here, small_files, capsys):
-    assert main(["run", "--data", "diabetes", *SMALL, *BRIEF, "--out", "x.csv"]) == 2
-    assert sentence(capsys.readouterr().err).startswith("a copy of diabetes in ")
+def test_without_room_for_the_data_nothing_is_measured(here, scratch, small_files):
+    code, told = ran("--data", "diabetes", *SMALL, *BRIEF, "--out", "x.csv")
+    assert (code, sentence(told)) == (2, f"a copy of diabetes in {scratch}: File too large")
     assert not list(here.iterdir())
 
 
@@ -323,17 +375,17 @@ def test_a_folder_that_vanishes_ends_a_run_in_a_sentence(here):
     assert not Path("out").exists()
 
 
-def test_of_two_runs_into_one_file_the_second_is_refused_until_the_first_has_ended(here, capsys):
-    command = ["run", *SMALL, *BRIEF, "--out", "x.csv"]
+def test_of_two_runs_into_one_file_the_second_is_refused_until_the_first_has_ended(here):
+    command = [*SMALL, *BRIEF, "--out", "x.csv"]
     with started(*SMALL, *LONG, "--out", "x.csv", rows=3) as run:
         for mode in ("--resume", "--force"):
-            assert main([*command, mode]) == 2
+            code, told = ran(*command, mode)
             busy = "another run is writing to x.csv; wait for its end, or name another --out"
-            assert sentence(capsys.readouterr().err) == busy
+            assert (code, sentence(told)) == (2, busy)
         run.send_signal(signal.SIGKILL)
         run.wait()
     rows = read("x.csv")
-    assert main([*command, "--resume"]) == 0
+    assert ran(*command, "--resume")[0] == 0
     again = read("x.csv")
     assert again[: len(rows)] == rows
     assert distinct(again)
@@ -343,7 +395,7 @@ def test_a_forced_run_costs_nothing_before_it_has_its_first_row(here, scratch):
     old = HEADER + "an old row\n"
     Path("x.csv").write_text(old)
     command = [*SMALL, *LONG, "--out", "x.csv", "--force"]
-    assert main(["run", *command, "--threads", "0"]) == 2
+    assert ran(*command, "--threads", "0")[0] == 2
     with started(*command) as run:
         wait_until(lambda: measuring(scratch), run)
         run.send_signal(signal.SIGKILL)

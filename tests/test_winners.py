@@ -2,6 +2,7 @@
 
 from measured import record
 
+from gradkernels.bench.plot import style_of
 from gradkernels.bench.winner_tables import markdown
 from gradkernels.bench.winners import standings
 
@@ -14,3 +15,14 @@ def test_bounds_that_say_nothing_are_written_short():
         for number, seconds in enumerate(both, 1)
     ]
     assert ", over 100] torch.vmap+ (a tie)" in markdown(standings(rows))
+
+
+def test_sizes_of_one_table_stand_together_whatever_else_the_files_hold():
+    rows = [record(features=d, n=n, seconds_median=1e-6 * n) for n in (10, 100) for d in (1, 10)]
+    assert [(one.where.features, one.where.n) for one in standings(rows)] == [(1, 10), (1, 100), (10, 10), (10, 100)]
+    assert markdown(standings(rows)).count("| n | winner") == 2
+
+
+def test_no_two_of_two_dozen_lines_look_alike():
+    styles = [style_of(index) for index in range(24)]
+    assert len({tuple(style.values()) for style in styles}) == 24

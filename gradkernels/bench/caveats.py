@@ -43,7 +43,7 @@ def _power(comparison: Comparison) -> Iterator[str]:
     if not comparison.same_runs:
         effects = [row.smallest_effect for row in rows if row.smallest_effect is not None]
         yield f"measured at different times: {_found(effects)}; for less, measure both side by side"
-        yield f"side by side: {advice(comparison)}"
+        yield from (f"side by side: {command}" for command in advice(comparison))
 
 
 def _found(effects: Sequence[float]) -> str:

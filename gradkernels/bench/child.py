@@ -8,17 +8,18 @@ from __future__ import annotations
 import json
 import os
 import selectors
-import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import IO, Any
 
-from gradkernels.bench.channel import CLOSED, EXHAUSTED
-from gradkernels.bench.fault import describe, last_line, says_exhausted
+import gradkernels
+from gradkernels.bench.fault import describe
 from gradkernels.bench.orders import Orders
+from gradkernels.bench.process import Process, end, ended, obituary
 from gradkernels.bench.turns import NOBODY, Turn, Turns, nameless, page
 
 TICK_SECONDS = 0.25
@@ -28,6 +29,20 @@ HARNESS_SECONDS = 300.0
 MOST_CHUNK_BYTES = 2**20
 MOST_LINE_BYTES = 2**20
 KEPT_ERROR_BYTES = 2**16
+
+ROOT = Path(gradkernels.__file__).resolve().parents[1]
+
+BOOT = """
+import json, sys
+root, *path = json.loads(sys.argv.pop())
+sys.path[:] = [root, *sys.path, *path]
+from gradkernels.bench.worker import main
+sys.path[:] = path
+main()
+"""
+"""This very gradkernels, whatever lies in the current folder; then, for problems and kernels, whatever
+the caller can import.
+"""
 
 KILLED = "the process was ended by SIGKILL"
 RUBBISH = "it wrote into the pipe that its process reports through"
@@ -88,15 +103,13 @@ def follow(
                 if event["event"] == "spoilt":
                     raise Lost(event["status"], event["reason"], turns.read())
                 _told(event, hear, turns)
-            raise Lost("failed", _obituary(child.returncode, said), turns.read())
+        raise Lost("failed", obituary(child.returncode, bytes(said)), turns.read())
 
 
 @contextmanager
-def _child(
-    shared: int, orders: IO[bytes], environment: Mapping[str, str], inherit: Sequence[int]
-) -> Iterator[subprocess.Popen[bytes]]:
+def _child(shared: int, orders: IO[bytes], environment: Mapping[str, str], inherit: Sequence[int]) -> Iterator[Process]:
     child = subprocess.Popen(
-        [sys.executable, "-m", "gradkernels.bench.worker", str(shared), str(os.getpid())],
+        [sys.executable, "-P", "-c", BOOT, str(shared), str(os.getpid()), json.dumps([*map(str, (ROOT, *sys.path))])],
         stdin=orders,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -108,12 +121,7 @@ def _child(
     try:
         yield child
     finally:
-        with suppress(ProcessLookupError, PermissionError):
-            os.killpg(child.pid, signal.SIGKILL)
-        child.wait()
-        for pipe in (child.stdout, child.stderr):
-            if pipe is not None:
-                pipe.close()
+        end(child)
 
 
 class _Patience:
@@ -129,11 +137,13 @@ class _Patience:
         turn, now = self._turns.read(), time.monotonic()
         if turn != self._turn:
             self._turn, self._since = turn, now
-        elif now - self._since > (limit := HARNESS_SECONDS if turn.kernel == NOBODY else self._timeout):
-            raise Lost("timeout", f"it took longer than --timeout {limit:g} s", turn)
+        elif turn.kernel == NOBODY and now - self._since > HARNESS_SECONDS:
+            raise Lost("timeout", f"the process came no further for {HARNESS_SECONDS:g} s", turn)
+        elif turn.kernel != NOBODY and now - self._since > self._timeout:
+            raise Lost("timeout", f"it took longer than --timeout {self._timeout:g} s", turn)
 
 
-def _lines(child: subprocess.Popen[bytes], said: bytearray, patience: Callable[[], None]) -> Iterator[bytes]:
+def _lines(child: Process, said: bytearray, patience: Callable[[], None]) -> Iterator[bytes]:
     """Whole lines until the child has ended; the last of what it prints elsewhere is kept in `said`.
 
     Its pipes may stay open in processes that a kernel has started, so that their end says nothing.
@@ -146,7 +156,7 @@ def _lines(child: subprocess.Popen[bytes], said: bytearray, patience: Callable[[
         selector.register(child.stderr, selectors.EVENT_READ)
         alive = True
         while alive:
-            alive = child.poll() is None  # once more after its end: for what it still said
+            alive = not ended(child)  # once more after its end: for what it still said
             for key, _ in selector.select(TICK_SECONDS if alive else 0):
                 chunk = os.read(key.fd, MOST_CHUNK_BYTES)
                 if not chunk:
@@ -173,20 +183,3 @@ def _told(event: Event, hear: Callable[[Event], None], turns: Turns) -> None:
         hear(event)
     except (TypeError, ValueError, LookupError) as fault:
         raise Lost("failed", f"{RUBBISH}: {describe(fault)}", turns.read()) from fault
-
-
-def _obituary(code: int, said: bytes | bytearray) -> str:
-    if code in (CLOSED, EXHAUSTED):
-        return "it closed the pipe that its process reports through" if code == CLOSED else "out of memory"
-    end = f"was ended by {_signal(-code)}" if code < 0 else f"ended with code {code} before its work was done"
-    last = last_line(said.decode(errors="replace"))
-    memory = "out of memory: " if says_exhausted(last) else ""
-    # A process that was killed, or left as if all were well, did not write its reason down.
-    return f"{memory}the process {end}" + (f": {last}" if last and (memory or code > 0) else "")
-
-
-def _signal(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:  # real-time signals have no names
-        return f"signal {number}"

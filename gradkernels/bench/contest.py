@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from gradkernels.backend import Backend
+from gradkernels.backend import BACKENDS, Backend
 from gradkernels.bench import environment
+from gradkernels.bench.bandwidth import Bandwidth
 from gradkernels.bench.entrants import OUT, Outcome, Racer, Ready, control
 from gradkernels.bench.fault import Spoilt, reason
 from gradkernels.bench.inputs import SharedInputs
@@ -20,8 +21,8 @@ from gradkernels.bench.unrest import Unrest
 from gradkernels.case import Case, Inputs
 from gradkernels.check import Disagreement, Proof, prove
 from gradkernels.kernel import Compute, Kernel
-from gradkernels.quantity import leaves
 from gradkernels.reference import Reference
+from gradkernels.tree import leaves
 from gradkernels.wisdom import CONVERT, YARDSTICKS
 
 Begin = Callable[[Kernel | None], None]
@@ -55,7 +56,9 @@ class Contest:
         begin: Begin,
     ) -> None:
         self.case = case
-        self.shared = SharedInputs(inputs, {"numpy", *libraries}, case.device, rng)
+        self.shared = SharedInputs(
+            inputs, {"numpy", *(BACKENDS[name].host.name for name in libraries)}, case.device, rng
+        )
         self.reference = Reference(case.problem, *inputs)
         self.fresh = fresh
         self.rng = rng
@@ -66,6 +69,9 @@ class Contest:
         compute = control()
         for name in YARDSTICKS:  # the canary is the very same call, so that any difference is the harness's
             self._enter(None, compute, compute, Outcome(name, "numpy", "ok", error=0.0, tolerance=0.0))
+        self.bandwidth = Bandwidth(case, self.shared.arrays["numpy"])
+        for name, move, least in self.bandwidth.yardsticks():
+            self._enter(None, move, move, Outcome(name, "numpy", "ok", error=0.0, tolerance=0.0, least_bytes=least))
 
     def prepare(self, kernel: Kernel) -> Outcome:
         """Build, call once and prove; the outcome is `ok` (without times yet), `wrong` or `failed`.
@@ -101,12 +107,18 @@ class Contest:
             Spoilt: A kernel ran out of memory.
         """
         again = Reference(self.case.problem, *self.fresh)
+        moved = {
+            ready.outcome.kernel: float(np.quantile(ready.entrant.slices, 0.25))
+            for ready in self.ready
+            if ready.kernel is None
+        }
         for ready in self.ready:
             self._begin(ready)
             with environment.undisturbed():
                 outcome = self._conclude(ready, again)
             self._begin(None)
-            yield outcome
+            limit = self.bandwidth.limit(outcome.kernel, moved) if ready.kernel else None
+            yield replace(outcome, limit_seconds=limit)
 
     def require_unspoilt(self) -> None:
         """Raise Spoilt for what some kernel did to all and which shows only afterwards."""
@@ -120,18 +132,18 @@ class Contest:
         try:
             started = perf_counter()
             compute = kernel.build(self.case.problem)
-            result = kernel.backend.wait(compute(*self.shared.arrays[kernel.backend.name]))
+            result = kernel.backend.wait(compute(*self.shared.arrays[kernel.backend.host.name]))
             first = perf_counter() - started
             proof = prove(kernel, compute, self.case, self.shared.inputs, self.reference)
             variants = list(self._variants(kernel, result))
-            self._convert(kernel.backend, result)
+            self._convert(kernel.backend.host, result)
         except Disagreement as disagreement:
             return replace(blank, status="wrong", reason=str(disagreement))
         except BaseException as fault:  # a kernel may raise anything, and the run goes on
             return replace(blank, status="failed", reason=reason(fault))
         proven = replace(blank, error=proof.error, tolerance=proof.tolerance, seconds_first=first)
         for name, options in variants:
-            call = self._call(kernel.backend, compute, options)
+            call = self._call(kernel.backend.host, compute, options)
             self._enter(kernel, compute, call, replace(proven, kernel=name))
         return proven
 
@@ -187,13 +199,11 @@ class Contest:
         arrays, device = self.shared.arrays, self.case.device
 
         def convert() -> None:
-            for array in arrays["numpy"]:
-                backend.wait(backend.put(array, device))
-            for leaf in leaves(result):
-                backend.get(leaf)
+            backend.wait(backend.put(arrays["numpy"], device))
+            backend.get(result)
 
-        there_and_back = (backend.get(backend.put(array, device)) for array in self.shared.inputs)
-        if all(map(partial(np.array_equal, equal_nan=True), there_and_back, self.shared.inputs)):
+        there_and_back = backend.get(backend.put(self.shared.inputs, device))
+        if all(map(partial(np.array_equal, equal_nan=True), leaves(there_and_back), leaves(self.shared.inputs))):
             self._enter(None, convert, convert, Outcome(name, backend.name, "ok", error=0.0, tolerance=0.0))
 
     def _conclude(self, ready: Ready, again: Reference) -> Outcome:

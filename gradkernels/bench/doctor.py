@@ -147,8 +147,7 @@ def pools() -> Finding:
     import threadpoolctl  # type: ignore[import-untyped]
 
     for backend in BACKENDS.values():
-        if backend.installed:
-            _ = backend.xp
+        backend.load()
     found = sorted({(pool["internal_api"], pool["num_threads"]) for pool in threadpoolctl.threadpool_info()})
     told = ", ".join(f"{name} with {threads}" for name, threads in found) or "none"
     advice = "fine"

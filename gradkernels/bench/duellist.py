@@ -7,6 +7,7 @@ kernels, cases, problems, backends and the proof. It answers orders, one JSON li
 
 from __future__ import annotations
 
+import ast
 import importlib
 import json
 import os
@@ -25,9 +26,10 @@ from gradkernels.bench.timing import WARM_SLICES, Entrant, no_collection, time_s
 from gradkernels.case import Case, Inputs
 from gradkernels.check import Disagreement, prove
 from gradkernels.kernel import Compute, Kernel
-from gradkernels.problems import REGRESSIONS, Problem
+from gradkernels.problems import REGRESSIONS, Problem, Weighted
 from gradkernels.registry import kernel as kernel_by_key
 from gradkernels.registry import kernels
+from gradkernels.tree import leaves
 
 Reply = dict[str, Any]
 HARNESS = __name__.rpartition(".")[0]
@@ -83,7 +85,7 @@ class Duellist:
         intercept, spec = setting.pop("fit_intercept"), setting.pop("problem")
         self.setting = setting
         for library in libraries:
-            _ = BACKENDS[library].xp
+            BACKENDS[library].load()
         if "torch" in libraries:
             environment.limit_torch(setting["threads"])
         kernels()
@@ -106,7 +108,7 @@ class Duellist:
             return {"status": "failed", "reason": f"{type(fault).__name__}: {fault}".splitlines()[0]}
 
     def _prepare(self, kernel: Kernel, case: Case) -> Reply:
-        self.shared = SharedInputs(self._drawn(kernel, case), [kernel.backend.name], case.device, self.rng)
+        self.shared = SharedInputs(self._drawn(kernel, case), [kernel.backend.host.name], case.device, self.rng)
         compute = kernel.build(case.problem)
         self.entrant = Entrant(kernel.key, self._call(kernel, compute, case.device))
         self.entrant.call()  # loads and compiles
@@ -120,7 +122,7 @@ class Duellist:
         return {"status": "ok", "seconds": seconds}
 
     def _call(self, kernel: Kernel, compute: Compute, device: str) -> Any:
-        arrays, name, wait = self.shared.arrays, kernel.backend.name, kernel.backend.wait
+        arrays, name, wait = self.shared.arrays, kernel.backend.host.name, kernel.backend.wait
         if device == "cpu" and name != "jax":  # computed when the call returns
             return lambda: compute(*arrays[name])
         return lambda: wait(compute(*arrays[name]))
@@ -129,9 +131,10 @@ class Duellist:
         """The inputs that whoever of the two came first drew, so that both sides have the same."""
         path = self.inputs / f"{kernel.quantity.name}-{case.n}.npz"
         if not path.exists():
-            np.savez(path, *case.draw())
+            np.savez(path, *leaves(case.draw()))
         with np.load(path, allow_pickle=False) as arrays:
-            return case.cast((arrays["arr_0"], arrays["arr_1"], arrays["arr_2"]))
+            theta, x, *y = arrays.values()
+        return case.cast((theta, x, Weighted(*y) if len(y) > 1 else y[0]))
 
     def duel(self, mine: list[bool], calls: int) -> Reply:
         """Time a slice at each turn that is mine; the reply has the seconds of each whole slice, none if deserted."""
@@ -174,9 +177,13 @@ def _problem(spec: str, fit_intercept: bool) -> Problem:
     if colon:
         problem: Problem = getattr(importlib.import_module(module), factory)()
         return problem
-    if spec not in REGRESSIONS:
+    family, bracket, options = spec.partition("(")
+    if family not in REGRESSIONS:
         raise ValueError(f"it has no problem {spec!r}, only {', '.join(REGRESSIONS)}")
-    return REGRESSIONS[spec](fit_intercept=fit_intercept)
+    call = ast.parse(f"f{bracket}{options}" if bracket else "f()", mode="eval").body
+    options_given = call.keywords if isinstance(call, ast.Call) else []
+    given = {str(option.arg): ast.literal_eval(option.value) for option in options_given}
+    return REGRESSIONS[family](**{"fit_intercept": fit_intercept, **given})
 
 
 def _declared_in(kernel: Kernel, root: Path) -> bool:

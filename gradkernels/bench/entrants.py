@@ -34,6 +34,8 @@ class Outcome:
     seconds_q75: float | None = None
     seconds_first: float | None = None
     peak_bytes: int | None = None
+    least_bytes: int | None = None
+    limit_seconds: float | None = None
 
     def values(self) -> dict[str, Any]:
         """The columns as a dict."""

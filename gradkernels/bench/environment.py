@@ -12,7 +12,10 @@ from typing import TextIO
 
 import numpy as np
 
-POOLS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
+POOLS = (
+    *("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"),
+    *("NUMEXPR_NUM_THREADS", "VECLIB_MAXIMUM_THREADS", "NUMBA_NUM_THREADS"),
+)
 UNPINNED = "unpinned"
 
 
@@ -94,7 +97,9 @@ def limit_memory(max_bytes: int) -> None:
     """
     import resource
 
-    resource.setrlimit(resource.RLIMIT_DATA, (max_bytes, max_bytes))
+    _, most = resource.getrlimit(resource.RLIMIT_DATA)  # only root may ask for more
+    limit = max_bytes if most == resource.RLIM_INFINITY else min(max_bytes, most)
+    resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
 
 
 def limit_torch(threads: int) -> None:

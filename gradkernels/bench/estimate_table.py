@@ -54,14 +54,15 @@ class Point:
 
 def measure(problem: Problem, data: Dataset, points: dict[str, Floats], **options: Any) -> list[Point]:
     """Compute everything at each point; `options` are those of `gradkernels.estimate.estimate`."""
+    y = problem.targets(data.y, options.get("seed", 0))
     return [
         Point(
             name=name,
             problem=problem,
             data=data,
             theta=theta,
-            ways=ways(problem, theta, data.x, data.y),
-            estimate=estimate(problem, theta, data.x, data.y, **options),
+            ways=ways(problem, theta, data.x, y),
+            estimate=estimate(problem, theta, data.x, y, **options),
         )
         for name, theta in points.items()
     ]

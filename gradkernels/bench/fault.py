@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 MOST_CHARACTERS = 300
-OUT_OF_MEMORY = ("allocate memory", "out of memory", "resource_exhausted", "bad_alloc", "memoryerror")
-"""What numpy, torch, JAX and C++ say, in lower case, when there is no memory left."""
+OUT_OF_MEMORY = (
+    *("allocate memory", "out of memory", "resource_exhausted", "bad_alloc", "memoryerror"),
+    *("failed to map segment", "cannot map zero-fill pages"),
+)
+"""What numpy, torch, JAX and C++, and the system's loader of libraries, say in lower case when no memory is left."""
 
 
 class Spoilt(Exception):

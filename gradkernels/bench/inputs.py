@@ -13,6 +13,7 @@ import numpy as np
 
 from gradkernels.backend import BACKENDS, Array
 from gradkernels.case import Inputs
+from gradkernels.tree import each, leaves
 
 LINE_BYTES = 64
 PAGE_BYTES = 4096
@@ -27,7 +28,7 @@ class SharedInputs:
         self.arrays: dict[str, tuple[Array, ...]] = dict.fromkeys(libraries, ())
         self._device = device
         self._rng = rng
-        self._small = sum(array.nbytes for array in inputs) <= MOST_RENEWED_BYTES
+        self._small = sum(array.nbytes for array in leaves(inputs)) <= MOST_RENEWED_BYTES
         self._changed = False
         self._lay_down()
 
@@ -39,13 +40,13 @@ class SharedInputs:
 
     def changed(self) -> bool:
         """Whether a kernel has written to them, in any place where they have been."""
-        return self._changed or not all(map(_same_bits, self._placed, self.inputs))
+        return self._changed or not all(map(_same_bits, leaves(self._placed), leaves(self.inputs)))
 
     def _lay_down(self) -> None:
-        self._placed = placed = [_placed(array, self._rng) for array in self.inputs]
+        self._placed = each(lambda array: _placed(array, self._rng), self.inputs)
         for library in self.arrays:
             backend = BACKENDS[library]
-            self.arrays[library] = tuple(backend.wait(backend.put(array, self._device)) for array in placed)
+            self.arrays[library] = backend.wait(backend.put(self._placed, self._device))
 
 
 def _same_bits(one: np.ndarray[Any, Any], other: np.ndarray[Any, Any]) -> bool:

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import os
 import re
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 TIMEOUT_SECONDS = 60.0
+CONTAINER = tuple(Path("/sys/fs/cgroup") / name for name in ("memory.max", "memory/memory.limit_in_bytes"))
+"""Where a container's own memory is told, by version 2 and version 1 of cgroups."""
+
 UNITS = {"": 1, "B": 1, **{f"{prefix}B": 1000**power for power, prefix in enumerate(("k", "M", "G", "T"), 1)}}
 UNITS |= {f"{prefix}iB": 1024**power for power, prefix in enumerate(("K", "M", "G", "T"), 1)}
 _SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?(?:e[0-9]+)?) *([a-zA-Z]*)", re.ASCII)
@@ -29,10 +34,21 @@ DEFAULT = Limits()
 
 
 def most_bytes() -> int | None:
-    """Four fifths of the machine's memory, so that a kernel that takes it all ends before the machine does."""
+    """Four fifths of the memory there is, so that a kernel that takes it all ends before the machine does.
+
+    In a container that is what it was given, where Linux says so in the usual place (cgroups(7)).
+    """
     if "SC_PHYS_PAGES" not in getattr(os, "sysconf_names", {}):
         return None
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") * 4 // 5
+    machine = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return min([machine, *filter(None, map(_number_in, CONTAINER))]) * 4 // 5
+
+
+def _number_in(path: Path) -> int | None:
+    """The number that a file holds; None where it is not there, or holds a word such as `max`."""
+    with suppress(OSError, ValueError):
+        return int(path.read_text())
+    return None
 
 
 def size_in_bytes(text: str, name: str = "--max-bytes") -> int:

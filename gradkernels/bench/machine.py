@@ -11,7 +11,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from gradkernels.backend import BACKENDS
+from gradkernels.backend import BACKENDS, PACKAGES
 from gradkernels.case import Case
 from gradkernels.machine import cpu, machine
 from gradkernels.record import SCHEMA
@@ -51,7 +51,11 @@ def case_facts(case: Case) -> dict[str, Any]:
 
 def versions() -> str:
     """`numpy=2.4.6 torch=2.13.0`: what is installed of the libraries that kernels use, and gradkernels."""
-    return " ".join(f"{name}={found}" for name in ("gradkernels", *BACKENDS) if (found := _version(name)) is not None)
+    return " ".join(
+        f"{name}={found}"
+        for name in ("gradkernels", *BACKENDS)
+        if (found := _version(PACKAGES.get(name, name))) is not None
+    )
 
 
 def _version(name: str) -> str | None:

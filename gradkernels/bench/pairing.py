@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from gradkernels.bench.statistics import Pass
 from gradkernels.names import unknown
 from gradkernels.record import CASE, Record, read
-from gradkernels.wisdom import CONTROL, YARDSTICKS
+from gradkernels.wisdom import CONTROL, is_yardstick
 
 KEY = ("machine", *CASE, "kernel")
 MEANS = ("machine", "dtype", "layout", "device", "threads")
@@ -73,7 +73,7 @@ def reason(rows: Mapping[Pass, Record]) -> str:
 def select(
     sides: Sequence[Sequence[Record]], kernels: Sequence[str] = (), quantity: str | None = None
 ) -> list[list[Record]]:
-    """The rows of each file whose kernel matches one of the globs, and of one quantity; control and canary stay.
+    """The rows of each file whose kernel matches one of the globs, and of one quantity; the yardsticks stay.
 
     Args:
         sides: The rows of each file.
@@ -83,7 +83,7 @@ def select(
     Raises:
         ValueError: A name matches nothing in any file; says what there is.
     """
-    keys = dict.fromkeys(record.kernel for side in sides for record in side if record.kernel not in YARDSTICKS)
+    keys = dict.fromkeys(record.kernel for side in sides for record in side if not is_yardstick(record.kernel))
     for pattern in kernels:
         if not any(matches(key, pattern) for key in keys):
             raise ValueError(unknown("kernel", pattern, keys))
@@ -94,7 +94,7 @@ def select(
 
 
 def _wanted(record: Record, kernels: Sequence[str], quantity: str | None) -> bool:
-    named = not kernels or record.kernel in YARDSTICKS or any(matches(record.kernel, pattern) for pattern in kernels)
+    named = not kernels or is_yardstick(record.kernel) or any(matches(record.kernel, pattern) for pattern in kernels)
     return named and quantity in (None, record.quantity)
 
 
@@ -114,7 +114,7 @@ def pair(before: Sequence[Record], after: Sequence[Record], force: bool, names: 
         ValueError: The files differ in machine, dtype, layout, device or threads only, and the comparison is not
             forced; or a file holds a measurement twice.
     """
-    sides = [[record for record in records if record.kernel not in YARDSTICKS] for records in (before, after)]
+    sides = [[record for record in records if not is_yardstick(record.kernel)] for records in (before, after)]
     apart = tuple(name for name in KEY if _values(sides[0], name).isdisjoint(_values(sides[1], name)))
     by_means = set(apart) <= set(MEANS)
     if apart and by_means and not force:
@@ -125,7 +125,7 @@ def pair(before: Sequence[Record], after: Sequence[Record], force: bool, names: 
     ignored = apart if by_means else ()
     key = [name for name in KEY if name not in ignored]
     left, right = _group(before, key, names[0]), _group(after, key, names[1])
-    keys = sorted(one for one in left.keys() | right.keys() if one[-1] not in YARDSTICKS)
+    keys = sorted(one for one in left.keys() | right.keys() if not is_yardstick(one[-1]))
     common = any(one in left and one in right for one in keys)
     pairs = [Pair(left.get(one, {}), right.get(one, {})) for one in keys]
     return Pairing(pairs, ignored, "" if common else _nothing(apart, sides, names))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Sequence
 from fnmatch import fnmatchcase
 
@@ -54,8 +55,8 @@ def seconds(text: str, name: str = "--budget") -> float:
 
 
 def names(text: str) -> list[str]:
-    """`a,b` as a list, with at least one name."""
-    found = [part.strip() for part in text.split(",") if part.strip()]
+    """`a,b(c=1,d=2)` as a list, with at least one name; commas within brackets belong to a name."""
+    found = [part.strip() for part in re.split(r",(?![^(]*\))", text) if part.strip()]
     if not found:
         raise ValueError(f"{text!r} names nothing; write names separated by commas")
     return found
@@ -69,12 +70,13 @@ def chosen_quantities(text: str) -> list[str]:
 def chosen_kernels(patterns: Sequence[str], quantities: Iterable[str]) -> list[Kernel]:
     """The kernels for `quantities` whose way or key matches a pattern: `numpy.*`, `torch.vmap[chunk=512]`.
 
-    A way matches its composed form too: `torch.vmap` also means `torch.vmap+`.
+    A way matches its composed form too: `torch.vmap` also means `torch.vmap+`. Without a pattern, those that compile
+    for seconds are left out.
     """
     wanted = set(quantities)
     pool = [kernel for kernel in kernels() if kernel.quantity.name in wanted]
     if not patterns:
-        return pool
+        return [kernel for kernel in pool if not kernel.compiles]
     found = {kernel.key: kernel for pattern in patterns for kernel in _matching(pattern, pool)}
     return list(found.values())
 

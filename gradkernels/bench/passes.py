@@ -13,6 +13,7 @@ from gradkernels.bench.fault import says_exhausted
 from gradkernels.bench.limits import Limits
 from gradkernels.bench.orders import MEMORY_PASS, Orders, Place
 from gradkernels.bench.plan import Plan
+from gradkernels.bench.turns import ANYBODY, Turn
 
 TRIES = 2
 """Children that may be lost at one case in no kernel's turn, none getting further, before something is made of it."""
@@ -105,6 +106,8 @@ class Pass:
 
     def _hear(self, event: Event) -> None:
         place = event["case"], event["kernel"]
+        if place[0] < 0:
+            raise ValueError(f"there is no case {place[0]}")
         # The control is in every child's race, but a case and pass have one row of it.
         if place not in self.over:
             self.hear(event)
@@ -113,7 +116,7 @@ class Pass:
 
     def _blame(self, end: Lost, alone: Place | None) -> None:
         """Draw the consequences of a lost child."""
-        index, position = end.turn.case, end.turn.kernel
+        index, position = self._at_work(end.turn)
         self.lost[index, position] += 1
         times = self.lost[index, position]
         if position >= 0 and end.status == "timeout":
@@ -126,6 +129,12 @@ class Pass:
             self.suspects.extend(place for place in self._left() if place[0] == index and place not in self.suspects)
         elif times >= STARTS:
             raise OSError(f"a measuring process could not do its work: {self._said(end)}")
+
+    def _at_work(self, turn: Turn) -> tuple[int, int]:
+        """Positions of the case and the kernel; of the first case that is left if a kernel wrote over the page."""
+        if -1 <= turn.case < len(self.plan.cases) and ANYBODY <= turn.kernel < len(self.plan.kernels):
+            return turn.case, turn.kernel
+        return next((index for index, _ in self._left()), -1), ANYBODY
 
     def _strike(self, place: Place, end: Lost) -> None:
         index, kernel = place

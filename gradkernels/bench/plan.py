@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import ast
 import base64
 import importlib
 import json
 import os
 import pickle
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from functools import cached_property
 from typing import IO, Any
 
@@ -91,14 +92,15 @@ class Plan:
         if self._dataset is None:
             return case.draw()
         x, y = self._dataset.draw(case.n, case.seed, self.resample)
-        return case.cast((case.problem.draw_theta(case.features, case.seed), x, y))
+        return case.cast((case.problem.draw_theta(case.features, case.seed), x, case.problem.targets(y, case.seed)))
 
     @cached_property
     def _dataset(self) -> Dataset | None:
         if self.data is None:
             return None
         with _opened(self.data) as file, np.load(file, allow_pickle=False) as arrays:
-            return Dataset(self.data_name, arrays["x"], arrays["y"], tuple(map(str, arrays["columns"])))
+            columns = tuple(map(str, arrays["columns"]))
+            return Dataset(self.data_name, arrays["x"], arrays["y"], columns, arrays.get("weight"))
 
     @property
     def problem_column(self) -> str:
@@ -122,14 +124,13 @@ def _opened(data: str | int) -> IO[bytes]:
 
 
 def problem_from(spec: str, fit_intercept: bool = True) -> Problem:
-    """The Problem called `spec`: a regression's name, or `package.module:factory`.
+    """The Problem called `spec`: a regression such as `huber` or `huber(delta=2)`, or `package.module:factory`.
 
     Raises:
         ValueError: No such regression (near names are listed), module or factory, or it gives no Problem.
     """
     if ":" not in spec:
-        regression: Problem = pick(REGRESSIONS, spec, "problem")(fit_intercept=fit_intercept)
-        return regression
+        return _regression(spec, fit_intercept)
     module, _, factory = spec.partition(":")
     try:
         problem = getattr(importlib.import_module(module), factory)()
@@ -138,3 +139,27 @@ def problem_from(spec: str, fit_intercept: bool = True) -> Problem:
     if not isinstance(problem, Problem):
         raise ValueError(f"problem {spec!r} gave a {type(problem).__name__}, not a Problem")
     return problem
+
+
+def _regression(spec: str, fit_intercept: bool) -> Problem:
+    """The regression of `name` or `name(option=value,...)`; values are read, never evaluated."""
+    family, bracket, settings = spec.partition("(")
+    kind = pick(REGRESSIONS, family.strip(), "problem")
+    allowed = {field.name: field for field in fields(kind)}
+    try:
+        call = ast.parse(f"f{bracket}{settings}" if bracket else "f()", mode="eval").body
+        if not isinstance(call, ast.Call) or call.args:
+            raise SyntaxError
+        given = {str(option.arg): ast.literal_eval(option.value) for option in call.keywords}
+    except (SyntaxError, ValueError):
+        options = " and ".join(f"{name}={field.default}" for name, field in allowed.items())
+        raise ValueError(
+            f"problem {spec!r}: options are written as in {family}({[*allowed][-1]}=...), "
+            f"with numbers or True and False; by default {options}"
+        ) from None
+    for name in given:
+        pick(allowed, name, f"option of {family}")
+    try:
+        return kind(**{"fit_intercept": fit_intercept, **given})
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"problem {spec!r}: {error}") from error

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import selectors
-import signal
 import subprocess
 import sys
 import sysconfig
@@ -20,6 +19,7 @@ import gradkernels
 from gradkernels.bench import environment
 from gradkernels.bench.child import Lost
 from gradkernels.bench.duellist import Reply
+from gradkernels.bench.process import Process, end, obituary, outlived
 
 SILENCE_SECONDS = 120.0
 
@@ -59,7 +59,7 @@ def here() -> Side:
 class Player:
     """A running duellist."""
 
-    def __init__(self, side: Side, process: subprocess.Popen[bytes], errors: IO[bytes]) -> None:
+    def __init__(self, side: Side, process: Process, errors: IO[bytes]) -> None:
         self.side = side
         self.alive = True
         self._process = process
@@ -102,24 +102,21 @@ class Player:
         """
         try:
             answer = self.receive()
-        except Lost as end:
-            answer = {"error": end.reason}
+        except Lost as lost:
+            answer = {"error": lost.reason}
         if "error" in answer:
             raise ValueError(f"{self.side.name} cannot take part: {answer['error']}")
         return answer
 
     def _lost(self, status: str, reason: str) -> Lost:
         self.alive = False
-        self._process.kill()
+        end(self._process)
         return Lost(status, reason)
 
     def _obituary(self) -> str:
-        code = self._process.wait()
-        if code < 0:
-            return f"the process was ended by {signal.Signals(-code).name}"
+        code = outlived(self._process)
         self._errors.seek(0)
-        lines = self._errors.read().decode(errors="replace").strip().splitlines()
-        return f"the process ended with code {code}: {lines[-1] if lines else 'it printed nothing'}"
+        return obituary(code, self._errors.read())
 
 
 @contextmanager
@@ -152,22 +149,12 @@ def player(side: Side, threads: int = 1, pipes: tuple[int, ...] = ()) -> Iterato
             env=variables,
             cwd=side.root,
             pass_fds=pipes,
+            start_new_session=True,  # what a kernel starts ends with it, and Ctrl-C is the caller's
         )
         try:
             yield Player(side, process, errors)
         finally:
-            process.kill()
-            process.wait()
-            for pipe in (process.stdin, process.stdout):
-                if pipe is not None:
-                    _close(pipe)
-
-
-def _close(pipe: IO[bytes]) -> None:
-    try:
-        pipe.close()
-    except BrokenPipeError:  # orders that it did not live to read
-        return
+            end(process)
 
 
 def _path(side: Side) -> str:

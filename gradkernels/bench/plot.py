@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from itertools import groupby
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -18,6 +19,7 @@ from gradkernels.record import Record
 # Okabe & Ito (2008): told apart by people who see colours differently.
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8C6D31")
 MARKERS = "osD^vPX*"
+DASHES = ("-", "--", ":")
 INCHES = (5.6, 4.6)
 
 
@@ -47,17 +49,23 @@ def _way(kernel: str) -> str:
     return kernel.rpartition(".")[0].replace("+", "")
 
 
+def style_of(index: int) -> dict[str, Any]:
+    """A line that looks like no other: the colours come again with other dashes and markers."""
+    turn, place = divmod(index, len(COLORS))
+    marker = MARKERS[(place + turn) % len(MARKERS)]
+    return {"color": COLORS[place], "marker": marker, "linestyle": DASHES[turn % len(DASHES)]}
+
+
 def _panel_of(axes: Axes, what: str, rows: Sequence[Record], ways: Sequence[str]) -> None:
     for kernel, group in groupby(sorted(rows, key=lambda row: row.kernel), key=lambda row: row.kernel):
         by_size = {n: list(same) for n, same in groupby(sorted(group, key=lambda row: row.n), key=lambda row: row.n)}
-        index = ways.index(_way(kernel))
-        color, marker = COLORS[index % len(COLORS)], MARKERS[index % len(MARKERS)]
+        style = style_of(ways.index(_way(kernel)))
         low, middle, high = (
             [median(getattr(row, column) for row in same) for same in by_size.values()]
             for column in ("seconds_q25", "seconds_median", "seconds_q75")
         )
-        axes.fill_between(list(by_size), low, high, color=color, alpha=0.2, linewidth=0)
-        axes.plot(list(by_size), middle, color=color, marker=marker, markersize=4, linewidth=1.5, label=_way(kernel))
+        axes.fill_between(list(by_size), low, high, color=style["color"], alpha=0.2, linewidth=0)
+        axes.plot(list(by_size), middle, **style, markersize=4, linewidth=1.5, label=_way(kernel))
     axes.set(xscale="log", yscale="log", xlabel="samples n", title=what, ylabel="time per call")
     axes.title.set_fontsize(10)
     axes.yaxis.set_major_formatter(EngFormatter("s", places=0))

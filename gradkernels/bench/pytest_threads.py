@@ -35,7 +35,7 @@ def prepare_process() -> None:
 @contextmanager
 def limited(backend: Backend, threads: int) -> Iterator[int]:
     """At most `threads` threads where the library can still be told; yields how many `backend` then has."""
-    _ = backend.xp  # the pools exist once the library is loaded
+    backend.load()  # its pools exist from then on
     with ExitStack() as stack:
         if pools := _threadpoolctl():
             stack.enter_context(pools.threadpool_limits(threads))

@@ -83,7 +83,7 @@ def _measure(
             rows.add(Record(**columns, status="timeout", reason=reason))
             pytest.skip(reason)
         inputs, reference = _data(case)
-        arrays = [kernel.backend.put(array, case.device) for array in inputs]
+        arrays = kernel.backend.put(inputs, case.device)
         compute, call, first = _set_up(kernel, case, arrays, out)
         before = prove(kernel, compute, case, inputs, reference)
         benchmark.group = benchmark.group or group(case)
@@ -135,7 +135,7 @@ def _too_slow(kernel: Kernel, case: Case, max_call: float) -> str:
     if not kernel.loops or case.n <= PROBE_ROWS:
         return ""
     probe = replace(case, n=PROBE_ROWS)
-    arrays = [kernel.backend.put(array, case.device) for array in probe.draw()]
+    arrays = kernel.backend.put(probe.draw(), case.device)
     compute = kernel.build(case.problem)
     seconds = min(_seconds(kernel, compute, arrays) for _ in range(3)) * case.n / PROBE_ROWS
     if seconds <= max_call:

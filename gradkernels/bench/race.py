@@ -33,6 +33,7 @@ from gradkernels.quantity import Quantity, quantity
 from gradkernels.record import Record
 from gradkernels.registry import kernel as kernel_by_key
 from gradkernels.registry import kernels
+from gradkernels.tree import Tree, count, leaves
 from gradkernels.validate import dtype_of, validate_inputs
 
 LOOKS = ((4, 0.01), (8, 0.02), (16, 0.02))
@@ -46,7 +47,7 @@ def race(
     problem: Problem,
     quantity: str | Quantity,
     *,
-    like: tuple[Array, Array, Array],
+    like: tuple[Array, Array, Tree],
     budget: float = 60.0,
 ) -> Bound:
     """Measure here and now which kernel is fastest on these very arrays; saved as this machine's choice.
@@ -153,17 +154,18 @@ def _measure_winners(run: Run, done: int) -> None:
         run.measure(pass_, time.monotonic() + run.allowance)
 
 
-def _plan(problem: Problem, quantity: Quantity, like: tuple[Array, Array, Array], folder: Path) -> Plan:
+def _plan(problem: Problem, quantity: Quantity, like: tuple[Array, Array, Tree], folder: Path) -> Plan:
     library = validate_inputs(problem, *like)
-    theta, x, y = map(library.get, like)
+    theta, x, y = library.get(like)
     data = folder / "data.npz"
     features = x.shape[1] if x.ndim > 1 else 1
-    np.savez(data, x=x, y=y, columns=np.array([str(i) for i in range(features)]))
+    target, weight = leaves(y)[0], dict(zip(("weight",), leaves(y)[1:], strict=False))
+    np.savez(data, x=x, y=target, columns=np.array([str(i) for i in range(features)]), **weight)
     return Plan(
         problem=problem.name,
         pickled=base64.b64encode(pickle.dumps(problem)).decode(),
-        kernels=tuple(kernel.key for kernel in kernels(problem, quantity)),
-        sizes=(len(y),),
+        kernels=tuple(kernel.key for kernel in kernels(problem, quantity) if not kernel.compiles),
+        sizes=(count(y),),
         features=features,
         dtype=dtype_of(theta),
         layout="F" if x.ndim > 1 and x.flags.f_contiguous and not x.flags.c_contiguous else "C",

@@ -17,8 +17,11 @@ from gradkernels.bench.orders import MEMORY_PASS, Orders, Place
 from gradkernels.bench.passes import Pass, Strike
 from gradkernels.bench.plan import Plan
 from gradkernels.bench.sheet import Mode, Sheet
+from gradkernels.bench.stop import unstopped
+from gradkernels.bench.traffic import traffic
 from gradkernels.case import Case
 from gradkernels.record import Record
+from gradkernels.wisdom import CONVERT, is_yardstick
 
 
 @dataclass(frozen=True)
@@ -99,7 +102,8 @@ class Run:
             OSError: It cannot be written to.
         """
         if self._sheet is None:
-            self._sheet = Sheet(self.path, self.mode)
+            with unstopped():
+                self._sheet = Sheet(self.path, self.mode)
             self.records = self._sheet.read()
             self.facts = _facts(self.records)
             self.peaks = {(row.quantity, row.n, row.kernel): row.peak_bytes for row in self.records if row.peak_bytes}
@@ -139,15 +143,17 @@ class Run:
         if event["event"] == "peak":
             self.peaks[case.quantity.name, case.n, event["kernel"]] = event["peak_bytes"]
         elif pass_ != MEMORY_PASS:
-            self._write(case, {**event, "pass_": pass_, "peak_bytes": self._peak(case, event)})
+            known = {"peak_bytes": self._peak(case, event), "least_bytes": _least_bytes(case, event)}
+            self._write(case, {**event, "pass_": pass_, **known})
         self.tell(Progress(pass_, self.passes, event["case"], len(self.plan.cases)))
 
     def _write(self, case: Case, event: Event) -> None:
         known = {name: value for name, value in event.items() if name not in ("case", "event")}
         row = Record(**{**self.facts, **self._columns(case), **known})
         assert self._sheet is not None
-        self._sheet.append(row)
-        self.records.append(row)
+        with unstopped():
+            self._sheet.append(row)
+            self.records.append(row)
 
     def _peak(self, case: Case, event: Event) -> int | None:
         return self.peaks.get((case.quantity.name, case.n, event["kernel"])) if event["status"] == "ok" else None
@@ -163,6 +169,12 @@ class Run:
 
     def _columns(self, case: Case) -> dict[str, Any]:
         return {**case_facts(case), "problem": self.plan.problem_column}
+
+
+def _least_bytes(case: Case, event: Event) -> int | None:
+    """Of every kernel the traffic of its case, whatever became of it; of others what they say."""
+    kernel = str(event["kernel"])  # whatever a kernel has written into the pipe
+    return event.get("least_bytes") if is_yardstick(kernel) or kernel.startswith(CONVERT) else traffic(case).least
 
 
 def _facts(records: list[Record]) -> dict[str, Any]:

@@ -23,6 +23,23 @@ class Stopped(KeyboardInterrupt):
         self.code = 128 + number
 
 
+_waiting: list[int] | None = None
+
+
+@contextmanager
+def unstopped() -> Iterator[None]:
+    """Within, signals of `stoppable` wait: what is in here is done as a whole, or was not begun."""
+    global _waiting
+    came: list[int] = []
+    _waiting = came
+    try:
+        yield
+    finally:
+        _waiting = None
+    if came:
+        raise Stopped(came[0])
+
+
 @contextmanager
 def stoppable() -> Iterator[None]:
     """Within, the first of the signals raises Stopped, and more of them do not disturb the way out.
@@ -38,6 +55,9 @@ def stoppable() -> Iterator[None]:
     def stop(number: int, frame: FrameType | None) -> None:
         for each in mine:
             signal.signal(each, signal.SIG_IGN)
+        if _waiting is not None:
+            _waiting.append(number)
+            return
         raise Stopped(number)
 
     for number in mine:

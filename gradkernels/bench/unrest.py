@@ -12,8 +12,8 @@ from contextlib import suppress
 from pathlib import Path
 
 TASKS = Path("/proc/self/task")
-REST_SECONDS = 0.02
-MOST_RESTS = 25  # pools spin for a while after their last task
+REST_SECONDS = 0.1  # in less, a busy machine may keep the core from what would compute
+MOST_RESTS = 6  # pools spin for a while after their last task
 BUSY = 0.1  # of a core
 
 
@@ -45,9 +45,19 @@ def _children() -> list[int]:
 
 
 def _computes_at_rest() -> bool:
-    before, started = _cpu_seconds(), time.perf_counter()
+    before, started = _cpu_seconds() + _waited_seconds(), time.perf_counter()
     time.sleep(REST_SECONDS)
-    return _cpu_seconds() - before > BUSY * (time.perf_counter() - started)
+    return _cpu_seconds() + _waited_seconds() - before > BUSY * (time.perf_counter() - started)
+
+
+def _waited_seconds() -> float:
+    """That threads other than this one, and children, were ready to compute and had no core (sched-stats of Linux)."""
+    mine = str(threading.get_native_id())
+    with suppress(OSError, ValueError, IndexError):
+        files = [TASKS / thread / "schedstat" for thread in os.listdir(TASKS) if thread != mine]
+        files += [Path(f"/proc/{child}/schedstat") for child in _children()]
+        return sum(int(file.read_text().split()[1]) for file in files) * 1e-9
+    return 0.0
 
 
 def _cpu_seconds() -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Sequence
 from itertools import groupby
 
@@ -14,7 +15,7 @@ from gradkernels.bench.statistics import Ratio
 from gradkernels.bench.winners import NAMED_WAYS, Place, Standing
 from gradkernels.record import line
 
-HEADER = ("n", "winner", "time", "ahead of the runner-up", *(f"x {name}" for name in NAMED_WAYS))
+HEADER = ("n", "winner", "time", "of memory limit", "ahead of the runner-up", *(f"x {name}" for name in NAMED_WAYS))
 
 
 def title(standing: Standing) -> str:
@@ -41,7 +42,14 @@ def cells(standing: Standing) -> list[str]:
         return [f"{standing.where.n:,}", "none proven", *[""] * (len(HEADER) - 2)]
     winner, *others = standing.places
     ahead = _ahead(winner, others[0]) if others else "alone"
-    return [f"{standing.where.n:,}", _way(winner.kernel), seconds(winner.seconds), ahead, *_named(standing)]
+    limit = "-" if winner.of_limit is None else share(winner.of_limit)
+    return [f"{standing.where.n:,}", _way(winner.kernel), seconds(winner.seconds), limit, ahead, *_named(standing)]
+
+
+def share(of_limit: float) -> str:
+    """`61%`: how close a time is to the limit; small numbers by two digits, `0.37%`."""
+    percentage = 100 * of_limit
+    return f"{percentage:.0f}%" if percentage >= 10 else f"{percentage:.2g}%" if percentage >= 0.01 else "under 0.01%"
 
 
 def _ahead(winner: Place, other: Place) -> str:
@@ -84,24 +92,33 @@ def terminal(name: str, standings: Sequence[Standing]) -> Table:
     """The table of winners for a terminal."""
     shown = Table(title=name, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
     for column in HEADER:
-        shown.add_column(column, justify="left" if column in ("winner", HEADER[3]) else "right", overflow="fold")
+        shown.add_column(column, justify="left" if column in ("winner", HEADER[4]) else "right", overflow="fold")
     for standing in standings:
         shown.add_row(*(cell.replace("[", r"\[") for cell in cells(standing)))
     return shown
+
+
+def growths(standings: Iterable[Standing]) -> list[str]:
+    """A sentence per kernel that wins anywhere: the exponent of its cost against n."""
+    winners = {one.places[0].kernel: one.places[0].growth for one in standings if one.places}
+    return [f"cost of {_way(kernel)} grows as {grown}" for kernel, grown in winners.items() if grown is not None]
 
 
 def markdown(standings: Iterable[Standing]) -> str:
     """Every table of winners in Markdown."""
     parts = []
     for name, group in grouped(standings):
-        rule = ["--:", "---", "--:", "---", *["--:"] * len(NAMED_WAYS)]
+        rule = ["--:", "---", "--:", "--:", "---", *["--:"] * len(NAMED_WAYS)]
         rows = (HEADER, rule, *map(cells, group))
         parts.append("\n".join([f"**{name}**", "", *("| " + " | ".join(row) + " |" for row in rows)]))
+        if sentences := growths(group):
+            parts.append("\n".join(f"- {sentence}" for sentence in sentences))
     return "\n\n".join(parts) + "\n"
 
 
 _CASE = ("problem", "quantity", "features", "dtype", "threads", "n")
-LONG_HEADER = (*_CASE, "place", "kernel", "seconds", "ratio", "low", "high", "absent")
+_LIMIT = ("limit_seconds", "of_limit", "exponent", "exponent_low", "exponent_high")
+LONG_HEADER = (*_CASE, "place", "kernel", "seconds", "ratio", "low", "high", "absent", *_LIMIT)
 
 
 def long_rows(standings: Iterable[Standing]) -> list[tuple[object, ...]]:
@@ -112,9 +129,19 @@ def long_rows(standings: Iterable[Standing]) -> list[tuple[object, ...]]:
         for number, place in enumerate(standing.places, 1):
             behind = place.behind or Ratio(1.0, 1.0, 1.0, 0)
             distance = (behind.ratio, behind.low, behind.high) if place.behind or number == 1 else (None, None, None)
-            rows.append((*case, number, place.kernel, place.seconds, *distance, None))
-        rows += [(*case, None, kernel, None, None, None, None, why) for kernel, why in standing.absent.items()]
+            rows.append((*case, number, place.kernel, place.seconds, *distance, None, *_limit(place)))
+        unknown = [None] * len(_LIMIT)
+        rows += [(*case, None, kernel, *[None] * 4, why, *unknown) for kernel, why in standing.absent.items()]
     return rows
+
+
+def _limit(place: Place) -> tuple[float | None, ...]:
+    """The values of `_LIMIT`; ends of an interval that a single pass cannot give are not known."""
+    grown = place.growth
+    if grown is None:
+        return (place.limit_seconds, place.of_limit, None, None, None)
+    ends = (grown.low, grown.high) if math.isfinite(grown.high - grown.low) else (None, None)
+    return (place.limit_seconds, place.of_limit, grown.exponent, *ends)
 
 
 def as_csv(standings: Iterable[Standing]) -> str:

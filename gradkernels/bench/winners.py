@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from statistics import median
 
 from gradkernels.bench.entrants import OUT
+from gradkernels.bench.growth import Growth, growth
 from gradkernels.bench.statistics import Pass, Ratio
 from gradkernels.bench.verdict import lead
 from gradkernels.record import CASE, Record
-from gradkernels.wisdom import CONVERT, YARDSTICKS, Entry, Table
+from gradkernels.wisdom import CONVERT, Entry, Table, is_yardstick
 
 NAMED_WAYS = {
     "loop": "torch.loop",
@@ -21,6 +22,10 @@ NAMED_WAYS = {
 """The four ways that everything started from."""
 
 
+Curve = dict[Pass, dict[int, float]]
+"""Seconds per call of one kernel, by pass and n."""
+
+
 @dataclass(frozen=True)
 class Place:
     """One kernel's time on a case, and how far the winner is ahead of it.
@@ -29,11 +34,17 @@ class Place:
         kernel: Its key.
         seconds: Median over passes of the median call.
         behind: Its seconds over the winner's, with bounds over passes; None for the winner itself.
+        limit_seconds: What moving the least bytes took in the same passes; None where that was not measured.
+        of_limit: The limit over its seconds, the median over passes: 1 is the speed of memory.
+        growth: How its cost grows with n over the sizes beside this one.
     """
 
     kernel: str
     seconds: float
     behind: Ratio | None
+    limit_seconds: float | None = None
+    of_limit: float | None = None
+    growth: Growth | None = None
 
 
 @dataclass(frozen=True)
@@ -71,35 +82,66 @@ class Standing:
 
 
 def standings(records: Iterable[Record]) -> list[Standing]:
-    """The ranking of every case in `records`, quantities together and ascending in n.
+    """The ranking of every case in `records`, those that differ in n alone together and ascending.
 
-    The control, the canary, the conversions and kernels that write into given memory do not compete.
+    The yardsticks, the conversions and kernels that write into given memory do not compete.
     """
     cases: dict[tuple[object, ...], list[Record]] = {}
+    curves: dict[tuple[object, ...], Curve] = {}
     for row in records:
         if competes(row.kernel):
             cases.setdefault((row.machine, *row.case), []).append(row)
-    ordered = sorted(cases.values(), key=lambda rows: (rows[0].problem, rows[0].quantity, rows[0].n))
-    return [_standing(rows) for rows in ordered]
+            if row.seconds_median is not None:
+                curve = curves.setdefault(_line(row), {})
+                curve.setdefault((row.run, row.pass_), {})[row.n] = row.seconds_median
+    grown = {line: growth(curve) for line, curve in curves.items()}
+    ordered = sorted(cases.values(), key=lambda rows: _order(rows[0]))
+    return [_standing(rows, grown) for rows in ordered]
+
+
+def _order(row: Record) -> tuple[object, ...]:
+    """The cases of one table together, ascending in n."""
+    return (*(getattr(row, name) for name in CASE if name != "n"), row.machine, row.n)
+
+
+def _line(row: Record) -> tuple[object, ...]:
+    """What the points of one curve over n share."""
+    return (row.machine, row.kernel, *(getattr(row, name) for name in CASE if name != "n"))
 
 
 def competes(kernel: str) -> bool:
     """Whether a row is a kernel that a caller could have chosen."""
-    return kernel not in YARDSTICKS and not kernel.startswith(CONVERT) and not kernel.endswith(OUT)
+    return not is_yardstick(kernel) and not kernel.startswith(CONVERT) and not kernel.endswith(OUT)
 
 
-def _standing(rows: list[Record]) -> Standing:
-    times: dict[str, dict[Pass, float]] = {}
+def _standing(rows: list[Record], grown: Mapping[tuple[object, ...], Growth | None]) -> Standing:
+    timed: dict[str, dict[Pass, Record]] = {}
     for row in rows:
         if row.seconds_median is not None:
-            times.setdefault(row.kernel, {})[row.run, row.pass_] = row.seconds_median
-    ranked = sorted(times, key=lambda kernel: median(times[kernel].values()))
-    places = tuple(
-        Place(kernel, median(times[kernel].values()), _behind(times[ranked[0]], times[kernel]) if position else None)
-        for position, kernel in enumerate(ranked)
-    )
-    absent = {row.kernel: f"{row.status}: {row.reason}" for row in rows if row.kernel not in times}
+            timed.setdefault(row.kernel, {})[row.run, row.pass_] = row
+    ranked = sorted(timed, key=lambda kernel: median(_seconds(timed[kernel]).values()))
+    places = tuple(_place(timed[kernel], timed[ranked[0]], grown) for kernel in ranked)
+    absent = {row.kernel: f"{row.status}: {row.reason}" for row in rows if row.kernel not in timed}
     return Standing(_where(rows[0]), places, absent)
+
+
+def _seconds(rows: Mapping[Pass, Record]) -> dict[Pass, float]:
+    return {one: row.seconds_median for one, row in rows.items() if row.seconds_median is not None}
+
+
+def _place(
+    rows: Mapping[Pass, Record], winner: Mapping[Pass, Record], grown: Mapping[tuple[object, ...], Growth | None]
+) -> Place:
+    row, seconds = next(iter(rows.values())), _seconds(rows)
+    limits = {one: row.limit_seconds for one, row in rows.items() if row.limit_seconds is not None}
+    return Place(
+        row.kernel,
+        median(seconds.values()),
+        _behind(_seconds(winner), seconds) if rows is not winner else None,
+        median(limits.values()) if limits else None,
+        median(limit / seconds[one] for one, limit in limits.items()) if limits else None,
+        grown[_line(row)],
+    )
 
 
 def _where(row: Record) -> Where:
@@ -127,6 +169,13 @@ def _recalled(entry: Entry, n: int) -> Standing:
         if competes(kernel) and point.n == n
     }
     where = Where(n=n, **{name: getattr(entry, name) for name in CASE if name != "n"})
+    ranked = sorted(times, key=times.__getitem__)
     return Standing(
-        where, tuple(Place(kernel, times[kernel], None) for kernel in sorted(times, key=times.__getitem__)), {}
+        where,
+        tuple(Place(kernel, times[kernel], None, growth=_recalled_growth(entry, kernel)) for kernel in ranked),
+        {},
     )
+
+
+def _recalled_growth(entry: Entry, kernel: str) -> Growth | None:
+    return growth({("", 0): {point.n: point.seconds for point in entry.curves[kernel]}})

@@ -33,7 +33,6 @@ from gradkernels.bench.turns import ANYBODY, NOBODY, Turns
 from gradkernels.bench.unrest import Unrest
 from gradkernels.case import Case
 from gradkernels.kernel import Kernel
-from gradkernels.registry import kernel as kernel_by_key
 
 PROBE_SAMPLES = 1000
 LEAST_RACE_SECONDS = 0.1
@@ -80,22 +79,23 @@ class Worker:
         self.known: dict[str, list[tuple[int, float]]] = defaultdict(list)
 
     def go(self) -> None:
-        """Load the libraries, then do everything that is wanted of every case."""
-        for library in libraries_of([kernel_by_key(key) for key in self.plan.kernels]):
+        """Load the libraries that are wanted, then do everything that is wanted of every case."""
+        wanted = [
+            [kernel for kernel in self.plan.kernels_of(case) if self.orders.wants(index, kernel.key)]
+            for index, case in enumerate(self.plan.cases)
+        ]
+        for library in libraries_of([kernel for todo in wanted for kernel in todo]):
             self._load(library)
         self.unrest = Unrest()
-        for index, case in enumerate(self.plan.cases):
-            todo = [kernel for kernel in self.plan.kernels_of(case) if self.orders.wants(index, kernel.key)]
+        for index, todo in enumerate(wanted):
             if todo:
-                self._do(index, case, todo)
+                self._do(index, self.plan.cases[index], todo)
 
     def _load(self, library: str) -> None:
         """Import a library now: the time that it takes is no kernel's."""
-        backend = BACKENDS[library]
-        if backend.installed:
-            _ = backend.xp
-            if library == "torch":
-                environment.limit_torch(self.plan.threads)
+        BACKENDS[library].load()
+        if library == "torch" and BACKENDS[library].installed:
+            environment.limit_torch(self.plan.threads)
 
     def _do(self, index: int, case: Case, todo: list[Kernel]) -> None:
         """Everything about one case; reports an outcome for each kernel."""
@@ -214,7 +214,7 @@ def _weight(case: Case) -> float:
 
 def _called(kernel: Kernel, case: Case, inputs: Any) -> Callable[[], Any]:
     """A call of `kernel` that ends when its result is there."""
-    arrays = [kernel.backend.put(array, case.device) for array in inputs]
+    arrays = kernel.backend.put(inputs, case.device)
     compute, wait = kernel.build(case.problem), kernel.backend.wait
     return lambda: wait(compute(*arrays))
 
@@ -231,7 +231,3 @@ def predicted(known: list[tuple[int, float]], n: int, loops: bool) -> float:
         return seconds * n / last
     before, less = known[-2] if len(known) > 1 else (0, seconds)
     return seconds + max(0.0, seconds - less) / (last - before) * (n - last)
-
-
-if __name__ == "__main__":
-    main()

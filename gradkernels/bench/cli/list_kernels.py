@@ -37,7 +37,7 @@ def list_kernels(
     quantities = parse.chosen_quantities(quantity)
     problems = _problems(problem)
     # From all quantities, so that a way without the one asked for shows as a hole.
-    chosen = parse.chosen_kernels(kernel or [], QUANTITIES)
+    chosen = parse.chosen_kernels(kernel or ["*"], QUANTITIES)
     entries = catalogue(chosen, problems, quantities, dtype, device)
     if not entries:
         raise ValueError(f"--kernel {' '.join(kernel or [])} has nothing for --quantity {quantity}; leave one out")

@@ -57,7 +57,12 @@ def run(
         bool,
         typer.Option("--race", help="Only find the winners: drop kernels that are surely slower at 4, 8, 16 passes."),
     ] = False,
-    budget: Annotated[str, typer.Option(help="Time for everything, for instance 90s, 5min or 1h.")] = "90s",
+    budget: Annotated[
+        str,
+        typer.Option(
+            help="Time for the measuring, for instance 90s, 5min or 1h; proofs and the start of processes come on top."
+        ),
+    ] = "65s",
     out: Annotated[Path | None, typer.Option(help="Results file. [default: results/run-DATE-TIME.csv]")] = None,
     plot: Annotated[Path | None, typer.Option(help="Picture. [default: the results file with .png]")] = None,
     timeout: Annotated[
@@ -72,7 +77,10 @@ def run(
     resume: Annotated[bool, typer.Option("--resume", help="Go on with --out; measure only what is missing.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace --out, once there is a first row.")] = False,
 ) -> int:
-    """Prove every kernel, time it across sizes, write the CSV, print the winners and draw the plot."""
+    """Prove every kernel, time it across sizes, write the CSV, print the winners and draw the plot.
+
+    Exit codes: 0 done; 1 a proof failed; 2 bad usage or bad input, or no room for the results; 130 stopped by Ctrl-C.
+    """
     options.import_from_here()
     seconds = parse.seconds(budget)
     limits = Limits(parse.seconds(timeout, "--timeout"), _max_bytes(max_bytes, device))
@@ -230,5 +238,7 @@ def show(ranking: list[Standing]) -> None:
     console = Console(width=None if sys.stdout.isatty() else 200)
     for name, group in winner_tables.grouped(ranking):
         console.print(winner_tables.terminal(name, group))
+        for sentence in winner_tables.growths(group):
+            console.print(f"  {sentence}", markup=False, highlight=False)
     for sentence in winner_tables.why_not(ranking):
         console.print(f"not timed: {sentence}", style="dim", markup=False, highlight=False)

@@ -1,0 +1,37 @@
+"""The traffic that no kernel can do without: the column `least_bytes`."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import NamedTuple
+
+import numpy as np
+
+from gradkernels.case import Case
+from gradkernels.quantity import QUANTITIES
+from gradkernels.tree import leaves
+
+
+class Traffic(NamedTuple):
+    """Bytes that any kernel must move for a case: theta, x and y read once, the result written once."""
+
+    read: int
+    written: int
+
+    @property
+    def least(self) -> int:
+        """Both together: the column `least_bytes`."""
+        return self.read + self.written
+
+
+def traffic(case: Case) -> Traffic:
+    """The fewest bytes that a case moves; weights and class numbers count as what they are."""
+    theta, *data = replace(case, n=1).draw()
+    of_theta, of_sample = (sum(array.nbytes for array in leaves(part)) for part in (theta, tuple(data)))
+    if case.quantity == QUANTITIES["norms"]:
+        entries = case.n
+    else:
+        entries = sum(int(np.prod(case.quantity.shape(case.n, part.shape))) for part in leaves(theta))
+    if case.quantity == QUANTITIES["moments"]:
+        entries *= 2  # a mean and a variance
+    return Traffic(of_theta + case.n * of_sample, entries * np.dtype(case.dtype).itemsize)

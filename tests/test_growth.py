@@ -1,0 +1,147 @@
+"""The exponent of cost against n: known ones found again, an independent fit, and what cannot be known."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from measured import record
+from scipy import stats
+from scipy.optimize import curve_fit
+
+from gradkernels.bench.growth import Growth, exponent, growth
+from gradkernels.bench.winner_tables import LONG_HEADER, cells, growths, long_rows, markdown
+from gradkernels.bench.winners import standings
+
+SIZES = [10, 100, 1000, 10_000, 100_000, 1_000_000]
+
+
+def cost(k, fixed=1e-6, sizes=SIZES):
+    """Seconds at each size."""
+    return fixed + 1e-9 * np.array(sizes, float) ** k
+
+
+def noisy(passes, spread=0.05, k=1.0, seed=0):
+    """Times of several passes with log-normal noise."""
+    rng = np.random.default_rng(seed)
+    return {
+        ("run", i): dict(zip(SIZES, cost(k) * np.exp(rng.normal(0, spread, len(SIZES))), strict=True))
+        for i in range(passes)
+    }
+
+
+@pytest.mark.parametrize("k", [0.5, 0.9, 1.0, 1.37, 2.0, 3.0])
+@pytest.mark.parametrize("fixed", [0.0, 1e-7, 1e-5])
+def test_a_known_exponent_is_found_whatever_the_fixed_cost(k, fixed):
+    assert exponent(SIZES, cost(k, fixed)) == pytest.approx(k, abs=1e-3)
+
+
+# Noise, and costs too small at first for any fixed cost: it stays at zero.
+SHAPES = [list(next(iter(noisy(1, seed=seed).values())).values()) for seed in range(5)]
+SHAPES += [list(cost(1.0, 0.0) * [0.5, 0.7, 1, 1, 1, 1]), list(cost(1.3, 0.0) * [0.2, 1, 1, 1, 1, 1])]
+
+
+@pytest.mark.parametrize("seconds", SHAPES)
+def test_it_is_the_least_squares_fit_that_scipy_finds(seconds):
+    def model(sizes, fixed, factor, k):
+        return fixed + factor * (sizes / 1e6) ** k
+
+    start = (seconds[0] / 2, seconds[-1], 1.0)
+    found, _ = curve_fit(model, SIZES, seconds, p0=start, sigma=seconds, bounds=(0, [1, 1, 4]), x_scale=start,
+                         ftol=1e-12, xtol=1e-12, gtol=1e-12)  # fmt: skip
+    assert exponent(SIZES, seconds) == pytest.approx(found[2], abs=2e-4)
+
+
+def test_without_a_fixed_cost_two_sizes_give_the_slope_between_them():
+    assert exponent([100, 10_000], [1e-6, 1e-3]) == pytest.approx(1.5)
+
+
+def test_three_sizes_tell_the_fixed_cost_from_the_rest():
+    assert exponent([10, 1000, 100_000], cost(1.2, 1e-5, [10, 1000, 100_000])) == pytest.approx(1.2, abs=1e-3)
+
+
+def test_cost_that_falls_at_first_is_taken_for_fixed():
+    times = cost(1.0) * np.array([1.3, 1, 1, 1, 1, 1])
+    assert exponent(SIZES, times) == pytest.approx(1.0, abs=0.02)
+
+
+def test_the_interval_covers_the_truth_as_often_as_it_says():
+    """Of 400 samples of 8 passes, 95% cover; 4 standard errors of that frequency are allowed."""
+    found = [growth(noisy(8, seed=seed)) for seed in range(400)]
+    covered = sum(one.low <= 1.0 <= one.high for one in found)
+    assert abs(covered / 400 - 0.95) < 4 * math.sqrt(0.95 * 0.05 / 400)
+
+
+def test_the_interval_is_students_over_the_passes():
+    times = noisy(6, seed=3)
+    each = [exponent(SIZES, list(row.values())) for row in times.values()]
+    low, high = stats.t.interval(0.95, 5, np.mean(each), stats.sem(each))
+    found = growth(times)
+    assert (found.exponent, found.low, found.high) == pytest.approx((np.mean(each), low, high))
+    assert (found.first, found.last) == (10, 1_000_000)
+
+
+def test_one_pass_gives_an_exponent_without_an_interval():
+    found = growth(noisy(1, spread=0))
+    assert (found.low, found.high) == (-math.inf, math.inf)
+    assert str(found) == "n^1.00 from n = 10 to 1,000,000"
+
+
+def test_one_size_or_a_cost_that_does_not_double_gives_none():
+    assert growth({("run", 1): {10: 1e-6}}) is None
+    assert growth({("run", 1): {10: 1e-6, 1000: 1.9e-6}}) is None
+    assert growth({("run", 1): {10: 1e-6, 1000: 2.1e-6}}) is not None
+    assert growth({}) is None
+
+
+def test_a_size_that_most_passes_lack_is_left_out_and_so_is_a_pass_that_lacks_another():
+    times = noisy(5, spread=0)
+    del times["run", 0][1000]
+    for i in (0, 1, 2):
+        del times["run", i][1_000_000]
+    times["run", 0][10_000] = 1.0  # of the pass that is left out
+    found = growth(times)
+    assert (found.first, found.last) == (10, 100_000)
+    assert found.exponent == pytest.approx(1.0, abs=1e-3)
+
+
+def rows(kernel="numpy.loop.norms", factor=1.0, passes=6, sizes=SIZES, **changes):
+    """A results file's rows of one kernel whose cost is linear."""
+    return [
+        record(kernel=kernel, n=n, pass_=i, seconds_median=factor * seconds * (1 + 0.01 * (i % 3)), **changes)
+        for i in range(1, passes + 1)
+        for n, seconds in zip(sizes, cost(1.0, sizes=sizes), strict=True)
+    ]
+
+
+def test_winners_carry_limit_and_exponent_into_every_format():
+    records = rows(limit_seconds=5e-7) + rows("numpy.broadcast+.norms", 2.0)
+    ranking = standings(records)
+    assert growths(ranking) == ["cost of numpy.loop grows as n^1.00 [1.00, 1.00] from n = 10 to 1,000,000"]
+    assert growths(ranking)[0] in markdown(ranking)
+    assert cells(ranking[0])[3] == "49%"
+    first, second, *_ = (dict(zip(LONG_HEADER, row, strict=True)) for row in long_rows(ranking))
+    assert first["of_limit"] == pytest.approx(5e-7 / 1.0201e-6)
+    assert first["limit_seconds"] == 5e-7
+    assert (first["exponent"], first["exponent_low"]) == pytest.approx((1, 1), abs=1e-2)
+    assert second["of_limit"] is second["limit_seconds"] is None
+    assert second["exponent"] == pytest.approx(1, abs=1e-2)
+
+
+def test_results_without_limits_and_growth_say_nothing_of_them():
+    (standing,) = standings(rows(sizes=SIZES[:1]))
+    assert cells(standing)[3] == "-"
+    assert growths([standing]) == []
+    assert "grows" not in markdown([standing])
+    (row,) = long_rows([standing])
+    assert row[-5:] == (None,) * 5
+
+
+def test_cases_that_differ_in_more_than_n_share_no_curve():
+    records = rows(sizes=SIZES[:1]) + rows(sizes=SIZES[3:4], dtype="float32")
+    assert [one.places[0].growth for one in standings(records)] == [None, None]
+
+
+def test_an_exponent_reads_as_a_sentence():
+    assert str(Growth(0.984, 0.9512, 1.0168, 1000, 10**6)) == "n^0.98 [0.95, 1.02] from n = 1,000 to 1,000,000"

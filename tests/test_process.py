@@ -1,0 +1,173 @@
+"""Processes and their ends: what is told of them, what is killed and when, what may stop them and what must wait."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from gradkernels.bench import child, limits
+from gradkernels.bench.child import Lost
+from gradkernels.bench.limits import most_bytes
+from gradkernels.bench.process import end, ended, obituary, outlived
+from gradkernels.bench.stop import Stopped, stoppable, unstopped
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+
+
+def started(code):
+    command = [sys.executable, "-c", code]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True)
+
+
+def state(process):
+    """`Z` of one that has ended and was not waited for; empty when its number is free."""
+    try:
+        with open(f"/proc/{process}/stat") as file:
+            return file.read().rpartition(")")[2].split()[0]
+    except FileNotFoundError:
+        return ""
+
+
+def until(true):
+    late = time.monotonic() + 20
+    while not true():
+        assert time.monotonic() < late
+        time.sleep(0.01)
+
+
+def test_a_group_is_killed_while_its_number_is_taken(monkeypatch):
+    """Else the number could be a stranger's by then."""
+    states, kill = [], os.killpg
+    monkeypatch.setattr(os, "killpg", lambda group, number: (states.append(state(group)), kill(group, number)))
+    process = started(
+        "import os, time\nif os.fork():\n    os._exit(3)\nprint(os.getpid(), flush=True)\ntime.sleep(3600)"
+    )
+    left = int(process.stdout.readline())
+    until(lambda: ended(process))
+    assert end(process) == 3
+    assert states == ["Z"]
+    until(lambda: state(left) in ("", "Z"))
+    assert end(process) == 3
+    assert states == ["Z"]
+
+
+def test_one_that_is_about_to_end_says_how_itself(monkeypatch):
+    monkeypatch.setattr("gradkernels.bench.process.GRACE_SECONDS", 0.2)
+    assert outlived(started("import time, os\ntime.sleep(0.05)\nos._exit(4)")) == 4
+    assert outlived(started("import os, time\nos.close(1)\ntime.sleep(3600)")) == -signal.SIGKILL
+
+
+@pytest.mark.parametrize(
+    ("code", "said", "told"),
+    [
+        (0, b"", "the process ended with code 0 before its work was done"),
+        (0, b"bye\n", "the process ended with code 0 before its work was done"),
+        (1, b"a\nValueError: no\n\n", "the process ended with code 1 before its work was done: ValueError: no"),
+        (-11, b"a\n", "the process was ended by SIGSEGV"),
+        (-35, b"", "the process was ended by signal 35"),
+        (
+            -6,
+            b"terminate: std::bad_alloc",
+            "out of memory: the process was ended by SIGABRT: terminate: std::bad_alloc",
+        ),
+        (
+            1,
+            b"ImportError: libtorch_cpu.so: cannot map zero-fill pages\n",
+            "out of memory: the process ended with code 1 before its work was done: "
+            "ImportError: libtorch_cpu.so: cannot map zero-fill pages",
+        ),
+        (70, b"", "it closed the pipe that its process reports through"),
+        (71, b"", "out of memory"),
+    ],
+)
+def test_an_obituary(code, said, told):
+    assert obituary(code, said) == told
+
+
+@pytest.fixture
+def interruptible():
+    """SIGINT as in a terminal; where tests run in the background it is ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_what_must_be_whole_is_finished_before_a_run_stops(interruptible):
+    done = []
+
+    def write():
+        with unstopped():
+            os.kill(os.getpid(), signal.SIGINT)
+            done.append("a row")
+            os.kill(os.getpid(), signal.SIGTERM)
+            done.append("its record")
+        done.append("the next row")
+
+    with stoppable(), pytest.raises(Stopped) as stop:
+        write()
+    assert done == ["a row", "its record"]
+    assert stop.value.code == 130
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_an_error_in_what_must_be_whole_is_told(interruptible):
+
+    def write():
+        with unstopped():
+            os.kill(os.getpid(), signal.SIGINT)
+            raise OSError("no room")
+
+    with stoppable(), pytest.raises(OSError, match="no room"):
+        write()
+
+
+HARD_LIMIT = """
+import os, resource
+from gradkernels.bench.environment import limit_memory
+resource.setrlimit(resource.RLIMIT_DATA, (2**29, 2**30))
+if os.geteuid() == 0:
+    os.setuid(65534)
+limit_memory(2**40)
+print(*resource.getrlimit(resource.RLIMIT_DATA))
+limit_memory(2**28)
+print(*resource.getrlimit(resource.RLIMIT_DATA))
+"""
+
+
+def test_memory_is_limited_where_the_system_allows_less_than_was_asked_for():
+    done = subprocess.run([sys.executable, "-c", HARD_LIMIT], capture_output=True, text=True)
+    assert done.stdout == f"{2**30} {2**30}\n{2**28} {2**28}\n", done.stderr
+
+
+@pytest.mark.parametrize(
+    ("told", "expected"), [("1000000\n", 800_000), ("max\n", None), ("9223372036854771712\n", None), (None, None)]
+)
+def test_a_container_has_four_fifths_of_what_it_was_given(tmp_path, monkeypatch, told, expected):
+    file = tmp_path / "memory.max"
+    if told is not None:
+        file.write_text(told)
+    monkeypatch.setattr(limits, "CONTAINER", (tmp_path / "none", file))
+    with open("/proc/meminfo") as meminfo:
+        machine = 1024 * int(meminfo.readline().split()[1])
+    assert most_bytes() == (expected or pytest.approx(machine * 0.8, rel=1e-3))
+
+
+@pytest.mark.parametrize(
+    ("kernel", "told"), [(0, "it took longer than --timeout 0.05 s"), (-1, "the process came no further for 0.2 s")]
+)
+def test_patience_ends_with_who_was_waited_for(monkeypatch, kernel, told):
+    monkeypatch.setattr(child, "HARNESS_SECONDS", 0.2)
+    with child.page() as shared:
+        turns = child.Turns(shared.fileno())
+        turns.take(3, kernel)
+        patience = child._Patience(turns, 0.05)
+        patience()
+        time.sleep(0.25)
+        with pytest.raises(Lost) as lost:
+            patience()
+    assert (lost.value.status, lost.value.reason, lost.value.turn.case) == ("timeout", told, 3)
