@@ -36,7 +36,9 @@ COMMANDS = [
 def test_the_python_of_the_readme_prints_what_it_says():
     sessions = [block for block in blocks("python") if block.startswith(">>>")]
     assert len(sessions) >= 3
-    test = doctest.DocTestParser().get_doctest("\n".join(sessions), {}, "README.md", "README.md", 0)
+    test = doctest.DocTestParser().get_doctest(
+        "\n".join(sessions), {"__name__": "__main__"}, "README.md", "README.md", 0
+    )
     runner = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS)
     runner.run(test)
     assert runner.summarize(verbose=False).failed == 0
@@ -51,6 +53,19 @@ def test_the_commands_of_the_readme_run(tmp_path, monkeypatch, capsys):
         quick = QUICK if command[0] == "run" else []
         force = ["--force"] if command[:2] == ["fastest", "results/reference.csv"] else []
         assert main([*command, *quick, *force]) == 0, (command, capsys.readouterr().err)
+
+
+def test_the_pytest_commands_of_the_readme_run(tmp_path):
+    shutil.copytree(ROOT / "bench", tmp_path / "bench")
+    lines = [line for block in blocks("console") for line in block.splitlines() if line.startswith("$ pytest ")]
+    assert len(lines) == 2
+    for line in lines:
+        # The last of an option counts.
+        quick = ["--gradkernels-sizes", "10", "--gradkernels-passes", "1", "-k", "numpy and matmul"]
+        command = [sys.executable, "-m", "pytest", *shlex.split(line)[2:], *quick, "-p", "no:cacheprovider"]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+        assert done.returncode == 0, done.stdout + done.stderr
+    assert "gradkernels: code 0, nothing fails; exit status 0" in done.stdout
 
 
 def test_every_file_that_the_readme_links_to_is_there():
