@@ -1,0 +1,39 @@
+"""The arguments of a call of a torch function: found again by their place in it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+Place = tuple[Any, ...]
+"""Keys that lead to an argument: an index or a name, then further ones inside lists, tuples and dicts."""
+
+
+def leaves(arguments: Any, place: Place = ()) -> Iterator[tuple[Place, Any]]:
+    """Everything in `arguments` that is no list, tuple or dict, with its place."""
+    if isinstance(arguments, dict):
+        for name, value in arguments.items():
+            yield from leaves(value, (*place, name))
+    elif isinstance(arguments, list | tuple):
+        for index, value in enumerate(arguments):
+            yield from leaves(value, (*place, index))
+    else:
+        yield place, arguments
+
+
+def replaced(arguments: Any, values: Mapping[Place, Any], place: Place = ()) -> Any:
+    """`arguments` with other values at some places."""
+    if isinstance(arguments, dict):
+        return {name: replaced(value, values, (*place, name)) for name, value in arguments.items()}
+    if isinstance(arguments, list | tuple):
+        parts = [replaced(value, values, (*place, index)) for index, value in enumerate(arguments)]
+        return parts if isinstance(arguments, list) else tuple(parts)
+    return values.get(place, arguments)
+
+
+def bound(names: tuple[str, ...], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments of a call by name."""
+    return {**dict(zip(names, args, strict=False)), **kwargs}
+
+
+Function = Callable[..., Any]

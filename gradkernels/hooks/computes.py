@@ -1,0 +1,87 @@
+"""The quantities, each from one forward pass and one or two backward passes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+
+from gradkernels.backend import Array
+from gradkernels.hooks import consumers
+from gradkernels.hooks.engine import Engine
+from gradkernels.hooks.use import Use
+from gradkernels.kernel import Compute
+from gradkernels.memory import empty_torch
+from gradkernels.problems.module import ModuleProblem
+from gradkernels.quantity import Moments
+from gradkernels.tree import Tree, count, take
+
+Theta = dict[str, Array]
+
+
+def parts(n: int, chunk: int) -> Iterator[slice]:
+    """Slices of at most `chunk` samples."""
+    for start in range(0, n, chunk):
+        yield slice(start, min(start + chunk, n))
+
+
+class Listener:
+    """Passes the gradients on to a consumer that is made when the parameters are there."""
+
+    consumer: Any
+
+    def __call__(self, use: Use, g: Array) -> None:
+        """A gradient has arrived."""
+        with torch.no_grad():
+            self.consumer(use, g)
+
+
+def per_sample(problem: ModuleProblem, chunk: int) -> Compute:
+    """Rows, written as the gradients arrive."""
+    engine = Engine(problem)
+
+    def compute(theta: Theta, x: Tree, y: Tree, out: Theta | None = None) -> Theta:
+        n = count(y)
+        rows = {name: empty_torch((n, *one.shape), one) for name, one in theta.items()} if out is None else out
+        for part in parts(n, chunk):
+            listener = Listener()
+            with engine.forward(theta, take(x, part), take(y, part), listener) as forward:
+                listener.consumer = consumers.Rows(forward.theta, {name: one[part] for name, one in rows.items()})
+                forward.backward()
+                listener.consumer.finish()
+        return rows
+
+    return compute
+
+
+def norms(problem: ModuleProblem, chunk: int) -> Compute:
+    """Lengths of the rows, most of which are not formed."""
+    engine = Engine(problem)
+
+    def compute(theta: Theta, x: Tree, y: Tree, out: Array | None = None) -> Array:
+        n = count(y)
+        norms = empty_torch((n,), next(iter(theta.values()))) if out is None else out
+        for part in parts(n, chunk):
+            listener = Listener()
+            with engine.forward(theta, take(x, part), take(y, part), listener) as forward:
+                listener.consumer = consumers.Squares(forward.theta, forward.shared, part.stop - part.start)
+                forward.backward()
+                norms[part] = listener.consumer.finish().sqrt_()
+        return norms
+
+    return compute
+
+
+def moments(problem: ModuleProblem, chunk: int) -> Compute:
+    """Mean and variance from sums of the rows and of their squares."""
+    engine = Engine(problem)
+
+    def compute(theta: Theta, x: Tree, y: Tree) -> Moments:
+        listener = Listener()
+        with engine.forward(theta, x, y, listener) as forward:
+            listener.consumer = consumers.Moments(forward.theta, forward.shared, count(y))
+            forward.backward()
+            return Moments(*listener.consumer.finish())
+
+    return compute

@@ -1,0 +1,146 @@
+"""What becomes of the gradients as they arrive: rows, their lengths, or their sums."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+
+from gradkernels.backend import Array
+from gradkernels.hooks.use import Target, Use
+
+
+class Rows:
+    """Writes the per-sample gradients of some parameters into memory.
+
+    Args:
+        theta: Parameters by name.
+        out: `(n, *parameter.shape)` by name; what is not in it is left out.
+    """
+
+    def __init__(self, theta: dict[str, Array], out: dict[str, Array]) -> None:
+        self._theta = theta
+        self._out = out
+        self._seen: set[str] = set()
+        self._derived: list[tuple[Target, Array]] = []
+
+    def __call__(self, use: Use, g: Array) -> None:
+        """Take what a use makes of its output's gradient."""
+        for place in use.targets:
+            self.take(use, place, g)
+
+    def take(self, use: Use, place: Any, g: Array) -> None:
+        """The same for one of its targets."""
+        target, everybody = use.targets[place], slice(0, len(g))
+        if target.direct:
+            name = target.names[0]
+            use.write(place, g, self._out[name], everybody, add=name in self._seen)
+            self._seen.add(name)
+        else:
+            rows = target.tensor.new_empty((len(g), *target.tensor.shape))
+            use.write(place, g, rows, everybody, add=False)
+            self._derived.append((target, rows))
+
+    def finish(self) -> dict[str, Array]:
+        """All rows, once the backward pass is over."""
+        for target, rows in self._derived:
+            for name, part in zip(target.names, self._pulled(target, rows), strict=True):
+                if name in self._seen:
+                    self._out[name] += part
+                else:
+                    self._out[name].copy_(part)
+                    self._seen.add(name)
+        for name in self._out.keys() - self._seen:
+            self._out[name].zero_()
+        return self._out
+
+    def _pulled(self, target: Target, rows: Array) -> tuple[Array, ...]:
+        """Rows of what was made from parameters, as rows of the parameters."""
+        return torch.autograd.grad(
+            target.tensor, [self._theta[name] for name in target.names], rows,
+            retain_graph=True, is_grads_batched=True, allow_unused=True, materialize_grads=True,
+        )  # fmt: skip
+
+
+class Squares:
+    """Adds up the squared norms of the rows, `(n,)`, without rows of parameters that have one use."""
+
+    def __init__(self, theta: dict[str, Array], shared: Iterable[str], n: int) -> None:
+        first = next(iter(theta.values()))
+        self._total = first.new_zeros(n).detach()
+        self._rows = Rows(theta, {name: theta[name].detach().new_empty((n, *theta[name].shape)) for name in shared})
+        self._shared = frozenset(shared)
+
+    def __call__(self, use: Use, g: Array) -> None:
+        """Take what a use makes of its output's gradient."""
+        for place, target in use.targets.items():
+            if self._shared.isdisjoint(target.names):
+                self._total += use.squares(place, g)
+            else:
+                self._rows.take(use, place, g)
+
+    def finish(self) -> Array:
+        """Squared norms, once the backward pass is over."""
+        for rows in self._rows.finish().values():
+            self._total += rows.flatten(1).square().sum(1)
+        return self._total
+
+
+class Sums:
+    """Adds up the rows of every parameter, each weighted."""
+
+    def __init__(self, theta: dict[str, Array], weights: Array | None = None) -> None:
+        self._theta = theta
+        self._weights = weights
+        self.totals = {name: torch.zeros_like(tensor).detach() for name, tensor in theta.items()}
+        self._derived: list[tuple[Target, Array]] = []
+
+    def __call__(self, use: Use, g: Array) -> None:
+        """Take what a use makes of its output's gradient."""
+        if self._weights is not None:
+            g = g * self._weights.view(-1, *[1] * (g.ndim - 1))
+        for place, target in use.targets.items():
+            total = use.total(place, g)
+            if target.direct:
+                self.totals[target.names[0]] += total
+            else:
+                self._derived.append((target, total))
+
+    def finish(self) -> dict[str, Array]:
+        """The sums, once the backward pass is over."""
+        for target, total in self._derived:
+            of = [self._theta[name] for name in target.names]
+            parts = torch.autograd.grad(
+                target.tensor, of, total, retain_graph=True, allow_unused=True, materialize_grads=True
+            )
+            for name, part in zip(target.names, parts, strict=True):
+                self.totals[name] += part
+        return self.totals
+
+
+class Moments:
+    """Adds up rows and their squares, without rows of parameters that have one use."""
+
+    def __init__(self, theta: dict[str, Array], shared: Iterable[str], n: int) -> None:
+        self._sums = Sums(theta)
+        self._squares = {name: torch.zeros_like(tensor).detach() for name, tensor in theta.items()}
+        self._rows = Rows(theta, {name: theta[name].detach().new_empty((n, *theta[name].shape)) for name in shared})
+        self._shared = frozenset(shared)
+        self._n = n
+
+    def __call__(self, use: Use, g: Array) -> None:
+        """Take what a use makes of its output's gradient."""
+        self._sums(use, g)
+        for place, target in use.targets.items():
+            if self._shared.isdisjoint(target.names):
+                self._squares[target.names[0]] += use.total_of_squares(place, g)
+            else:
+                self._rows.take(use, place, g)
+
+    def finish(self) -> tuple[dict[str, Array], dict[str, Array]]:
+        """Mean and biased variance by name, once the backward pass is over."""
+        for name, rows in self._rows.finish().items():
+            self._squares[name] = rows.square().sum(0)
+        mean = {name: total / self._n for name, total in self._sums.finish().items()}
+        return mean, {name: (self._squares[name] / self._n - mean[name] ** 2).clamp_(min=0) for name in mean}

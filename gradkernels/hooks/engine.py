@@ -1,0 +1,106 @@
+"""One forward and one backward pass, whatever is made of the gradients on the way."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from gradkernels.backend import Array
+from gradkernels.hooks.probe import Step, probe
+from gradkernels.hooks.rules import start_of
+from gradkernels.hooks.tape import Arrived, Entry, Tape
+from gradkernels.memory import ordinary
+from gradkernels.problems.module import ModuleProblem
+from gradkernels.problems.structure import swapped
+from gradkernels.tree import Tree, count, each, leaves
+
+
+@dataclass(frozen=True)
+class Pass:
+    """A forward pass that is ready to be differentiated.
+
+    Attributes:
+        theta: The parameters, as leaves of its graph.
+        losses: Of each sample, `(n,)`.
+        sources: Where backward passes end.
+        shared: Names of the parameters whose rows come from more than one use, or from what was made of them.
+    """
+
+    theta: dict[str, Array]
+    losses: Array
+    sources: list[Any]
+    shared: frozenset[str]
+
+    def backward(self, weights: Array | None = None, keep: bool = False) -> None:
+        """The backward pass of the sum of the losses, or of the weighted losses."""
+        if self.sources:
+            total = self.losses.sum() if weights is None else self.losses @ weights
+            torch.autograd.grad(total, self.sources, retain_graph=keep, allow_unused=True)
+
+
+class Engine:
+    """Differentiates one problem; what it finds out about the model is kept for inputs of the same kind."""
+
+    def __init__(self, problem: ModuleProblem) -> None:
+        self._problem = problem
+        self._sites = problem.sites()
+        self._plans: dict[Any, tuple[list[Entry], frozenset[str]]] = {}
+
+    @contextmanager
+    def forward(self, theta: dict[str, Array], x: Tree, y: Tree, arrived: Arrived) -> Iterator[Pass]:
+        """A context in which the model has run forward and holds theta.
+
+        Args:
+            theta: Parameters by name.
+            x: Inputs, samples first.
+            y: Targets, samples first.
+            arrived: Called with each use and its output's gradient in backward passes.
+        """
+        problem = self._problem
+        with torch.inference_mode(False), torch.enable_grad():
+            leaf = {name: _leaf(tensor) for name, tensor in theta.items()}
+            x, y = each(ordinary, x), each(ordinary, y)
+            with self._holding(leaf):
+                entries, shared = self._plan(leaf, x)
+                with problem.drawing(), Tape(entries, count(x), leaf, arrived) as tape:
+                    output = problem.output(x)
+                yield Pass(leaf, problem.losses(output, y), tape.sources, shared)
+
+    def _holding(self, theta: dict[str, Array]) -> AbstractContextManager[None]:
+        of_model = (module._parameters[name] for (module, name), *_ in self._sites.values())
+        if all(one is other for one, other in zip(of_model, theta.values(), strict=True)):
+            return nullcontext()
+        return swapped(self._sites, theta)
+
+    def _plan(self, theta: dict[str, Array], x: Tree) -> tuple[list[Entry], frozenset[str]]:
+        key = tuple((tuple(array.shape[1:]), array.dtype) for array in leaves(x))
+        if key not in self._plans:
+            steps = probe(self._problem, theta, x)
+            self._plans[key] = [_entry(step) for step in steps], _shared(steps, theta)
+        return self._plans[key]
+
+
+def _leaf(tensor: Array) -> Array:
+    """The tensor itself if it is a parameter, else the same memory as a leaf that can be differentiated by."""
+    if tensor.requires_grad and tensor.is_leaf:
+        return tensor
+    return ordinary(tensor).detach().requires_grad_()
+
+
+def _entry(step: Step) -> Entry:
+    return step.function, step if step.boundary else None, start_of(step.function) if step.boundary else None
+
+
+def _shared(steps: list[Step], theta: dict[str, Array]) -> frozenset[str]:
+    """Parameters that are used more than once, or not as they are."""
+    uses = Counter(name for step in steps if step.boundary for names in step.parameters.values() for name in names)
+    derived = {
+        name for step in steps if not step.boundary and step.parameters for of in step.parameters.values() for name in of
+    }
+    return frozenset({name for name, times in uses.items() if times > 1} | derived)
+

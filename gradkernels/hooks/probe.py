@@ -1,0 +1,148 @@
+"""What a model's forward pass does: its calls of torch functions for two and for three samples, side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch.overrides import TorchFunctionMode
+
+from gradkernels.hooks.axis import FEW, MORE, Axis, axis_of
+from gradkernels.hooks.calls import Function, Place, leaves
+from gradkernels.problems.module import ModuleProblem
+from gradkernels.problems.structure import Parameters
+from gradkernels.tree import Tree, count, take
+from gradkernels.tree import leaves as tensors
+
+Names = tuple[str, ...]
+
+
+class Unfit(ValueError):
+    """Why a model cannot be differentiated by hooks, as a sentence."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """One call of the forward pass.
+
+    Attributes:
+        function: What is called.
+        data: Places of the arguments that have a samples' axis.
+        parameters: Places of those made from parameters alone, with the names of these.
+        sized: Places of whole numbers that grow with the samples, with what they are for one sample.
+        output: The samples' axis of its output; None for several outputs, or for none.
+        boundary: Whether its output has samples and it takes parameters.
+    """
+
+    function: Function
+    data: Mapping[Place, Axis] = field(default_factory=dict)
+    parameters: Mapping[Place, Names] = field(default_factory=dict)
+    sized: Mapping[Place, int] = field(default_factory=dict)
+    output: Axis | None = None
+    boundary: bool = False
+
+
+@dataclass(frozen=True)
+class _Call:
+    function: Function
+    arguments: list[tuple[Place, Any]]
+    outputs: list[Any]
+
+
+class _Recorder(TorchFunctionMode):
+    """Keeps every call, and so every tensor, so that no two of them share an id."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls: list[_Call] = []
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        arguments = list(leaves({"args": args, "kwargs": kwargs or {}}))
+        result = func(*args, **(kwargs or {}))
+        self.calls.append(_Call(func, arguments, [value for _, value in leaves(result)]))
+        return result
+
+
+def probe(problem: ModuleProblem, theta: Parameters, x: Tree) -> list[Step]:
+    """The steps of the forward pass, with the parameters that the model holds.
+
+    Args:
+        problem: Whose model.
+        theta: The parameters that it holds.
+        x: At least one sample, to be repeated.
+
+    Raises:
+        Unfit: The model does something else for three samples than for two, or the samples' axis cannot be told.
+    """
+    inputs = [take(x, torch.arange(n, device=tensors(x)[0].device) % count(x)) for n in (FEW, MORE)]
+    few, more = (_calls(problem, one) for one in inputs)
+    if [call.function for call in few] != [call.function for call in more]:
+        raise Unfit("the model calls other functions for three samples than for two")
+    reader = _Reader(theta)
+    try:
+        reader.learn(*map(tensors, inputs))
+        return [reader.step(*pair) for pair in zip(few, more, strict=True)]
+    except ValueError as error:
+        raise Unfit(str(error)) from error
+
+
+def _calls(problem: ModuleProblem, x: Tree) -> list[_Call]:
+    with problem.drawing(), _Recorder() as recorder:
+        problem.output(x)
+    return recorder.calls
+
+
+class _Reader:
+    """Follows tensors from call to call: which have samples, and which are made from parameters alone."""
+
+    def __init__(self, theta: Parameters) -> None:
+        self.axes: dict[int, Axis | None] = {}
+        self.names: dict[int, Names] = {id(tensor): (name,) for name, tensor in theta.items()}
+
+    def learn(self, few: Iterable[Any], more: Iterable[Any]) -> list[Axis | None]:
+        """The samples' axes of tensors of the first run, from their counterparts of the second."""
+        axes = []
+        for one, other in zip(few, more, strict=True):
+            axis = axis_of(one, other) if isinstance(one, torch.Tensor) else None
+            self.axes[id(one)] = axis
+            axes.append(axis)
+        return axes
+
+    def step(self, few: _Call, more: _Call) -> Step:
+        """What this call does."""
+        pairs = list(zip(few.arguments, more.arguments, strict=True))
+        given = {place: value for place, value in few.arguments if isinstance(value, torch.Tensor)}
+        data = {place: axis for place, value in given.items() if (axis := self.axes.get(id(value)))}
+        parameters = {place: names for place, value in given.items() if (names := self.names.get(id(value)))}
+        outputs = self.learn(few.outputs, more.outputs)
+        if not parameters:
+            return Step(few.function, data)
+        if not any(outputs):
+            return self._derived(few, data, parameters)
+        sized = {place: _of_one(one, other) for (place, one), (_, other) in pairs if _grows(one, other)}
+        return Step(few.function, data, parameters, sized, outputs[0] if len(outputs) == 1 else None, boundary=True)
+
+    def _derived(self, call: _Call, data: Mapping[Place, Axis], parameters: Mapping[Place, Names]) -> Step:
+        """Parameters alone give something that has no samples: what it is made from is remembered."""
+        made = [value for value in call.outputs if isinstance(value, torch.Tensor) and value.is_floating_point()]
+        if made and data:
+            raise Unfit(f"{_name(call.function)} mixes the samples with a parameter")
+        for value in made:
+            self.names[id(value)] = tuple(dict.fromkeys(name for names in parameters.values() for name in names))
+        return Step(call.function, data, parameters if made else {})
+
+
+def _grows(one: Any, other: Any) -> bool:
+    return type(one) is int and one != other
+
+
+def _of_one(one: int, other: Any) -> int:
+    if one * MORE != other * FEW:
+        raise Unfit(f"a size is {one} for {FEW} samples and {other} for {MORE}")
+    return one // FEW
+
+
+def _name(function: Function) -> str:
+    return str(getattr(function, "__name__", function))

@@ -1,0 +1,84 @@
+"""The forward pass as it is run: every call checked against its step, every boundary kept for the backward pass."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch.autograd.graph import GradientEdge, get_gradient_edge
+from torch.overrides import TorchFunctionMode
+
+from gradkernels.backend import Array
+from gradkernels.hooks.axis import Axis
+from gradkernels.hooks.calls import Place
+from gradkernels.hooks.probe import Step, Unfit
+from gradkernels.hooks.use import Target, Use
+from gradkernels.problems.structure import Parameters
+
+Arrived = Callable[[Use, Array], None]
+"""Called with each use and its output's gradient, samples first, during the backward pass."""
+
+Start = Callable[["Tape", Step, tuple[Any, ...], Mapping[str, Any]], Any]
+"""Runs a boundary forward and keeps its uses; gives what the model's call returns."""
+
+Entry = tuple[Any, Step | None, Start | None]
+"""The function that is to be called next, and for a boundary its step and how it is run."""
+
+
+class Tape(TorchFunctionMode):
+    """Runs one forward pass.
+
+    Args:
+        entries: What the pass calls, in order.
+        n: Number of samples.
+        theta: Parameters that the model holds.
+        arrived: What becomes of the gradients.
+        same: Whether every sample sees the same draw of a random function.
+    """
+
+    def __init__(self, entries: Sequence[Entry], n: int, theta: Parameters, arrived: Arrived) -> None:
+        super().__init__()
+        self.n = n
+        self.sources: list[GradientEdge] = []
+        self._entries = iter(entries)
+        self._theta = theta
+        self._arrived = arrived
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """The call as it is, or as a boundary runs it."""
+        expected, step, start = next(self._entries, (None, None, None))
+        if func != expected:
+            raise Unfit("the model's calls of torch functions depend on its data")
+        if step is None or start is None:
+            return func(*args, **(kwargs or {}))
+        return start(self, step, args, kwargs or {})
+
+    def target(self, names: tuple[str, ...], tensor: Array) -> Target:
+        """What a boundary differentiates by."""
+        return Target(tensor, names, tensor is self._theta.get(names[0]))
+
+    def targets(self, step: Step, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[Place, Target]:
+        """The targets of a call by place."""
+        return {place: self.target(names, find(args, kwargs, place)) for place, names in step.parameters.items()}
+
+    def keep(self, use: Use, output: Array, axis: Axis, data: Sequence[Array]) -> None:
+        """Have `use` told when the gradient of `output` arrives; `data` is what comes from earlier boundaries."""
+        if not output.requires_grad:
+            raise Unfit(f"a {type(use).__name__} has an output that cannot be differentiated")
+        arrived, n, waiting = self._arrived, self.n, [use]
+
+        def hear(g: Array) -> None:
+            arrived(waiting[0], axis.first(g, n))
+
+        output.register_hook(hear)
+        if not any(one.requires_grad for one in data):
+            self.sources.append(get_gradient_edge(output))
+
+
+def find(args: tuple[Any, ...], kwargs: Mapping[str, Any], place: Place) -> Any:
+    """The argument at a place."""
+    found: Any = args if place[0] == "args" else kwargs
+    for key in place[1:]:
+        found = found[key]
+    return found

@@ -1,0 +1,77 @@
+"""One use of parameters: what a boundary keeps, and what it makes of its output's gradient."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from gradkernels.backend import Array
+from gradkernels.hooks.calls import Place
+
+SCRATCH_BYTES = 1 << 20
+"""Of rows that are formed only to be squared or summed: what a core's own cache holds."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """A tensor made from parameters that a boundary takes.
+
+    Attributes:
+        tensor: It, of any shape.
+        names: The parameters behind it.
+        direct: Whether it is the parameter of that name itself.
+    """
+
+    tensor: Array
+    names: tuple[str, ...]
+    direct: bool
+
+
+class Use(ABC):
+    """A boundary that has run forward, waiting for the gradient g of its output.
+
+    Everything about samples comes first: g is `(n, ...)`, and so are rows `(n, *target.tensor.shape)`.
+
+    Attributes:
+        targets: By place or name of the argument.
+    """
+
+    targets: dict[Any, Target]
+
+    @abstractmethod
+    def write(self, target: Place | str, g: Array, out: Array, at: slice, add: bool) -> None:
+        """Write the rows of samples `at` to `out`, or add them to it; `out` holds these samples only."""
+
+    def squares(self, target: Place | str, g: Array) -> Array:
+        """Squared norm of each row, `(n,)`; without a rule of its own from rows in a scratch buffer."""
+        parts = [rows.flatten(1).square().sum(1) for _, rows in self._scratch(target, g)]
+        return torch.cat(parts)
+
+    def total(self, target: Place | str, g: Array) -> Array:
+        """Sum of the rows, of the target's shape."""
+        total = torch.zeros_like(self.targets[target].tensor)
+        for _, rows in self._scratch(target, g):
+            total += rows.sum(0)
+        return total
+
+    def total_of_squares(self, target: Place | str, g: Array) -> Array:
+        """Sum of the rows' squared entries, of the target's shape."""
+        total = torch.zeros_like(self.targets[target].tensor)
+        for _, rows in self._scratch(target, g):
+            total += rows.square_().sum(0)
+        return total
+
+    def _scratch(self, target: Place | str, g: Array) -> Iterator[tuple[slice, Array]]:
+        """Rows, a few samples at a time, in a buffer that is used again."""
+        tensor, n = self.targets[target].tensor, len(g)
+        size = max(1, min(n, SCRATCH_BYTES // max(1, tensor.numel() * tensor.element_size())))
+        buffer = torch.empty((size, *tensor.shape), dtype=tensor.dtype, device=tensor.device)
+        for start in range(0, n, size):
+            at = slice(start, min(start + size, n))
+            rows = buffer[: at.stop - at.start]
+            self.write(target, g, rows, at, add=False)
+            yield at, rows
