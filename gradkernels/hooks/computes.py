@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -10,6 +10,7 @@ import torch
 from gradkernels.backend import Array
 from gradkernels.hooks import consumers
 from gradkernels.hooks.engine import Engine
+from gradkernels.hooks.tape import Arrived
 from gradkernels.hooks.use import Use
 from gradkernels.kernel import Compute
 from gradkernels.memory import empty_torch
@@ -73,7 +74,70 @@ def norms(problem: ModuleProblem, chunk: int) -> Compute:
     return compute
 
 
-def moments(problem: ModuleProblem, chunk: int) -> Compute:
+def clipped_sum(problem: ModuleProblem, chunk: int) -> Compute:
+    """One backward pass: norms as the gradients arrive, which are kept until the factors are known (Bu et al. 2022)."""
+    engine = Engine(problem)
+
+    def of_part(theta: Theta, x: Tree, y: Tree, max_norm: float) -> Theta:
+        kept: list[tuple[Use, Array]] = []
+        listener = Listener()
+        with engine.forward(theta, x, y, listener) as forward:
+            squares = consumers.Squares(forward.theta, forward.shared, count(y))
+            listener.consumer = _both(squares, lambda use, g: kept.append((use, g)))
+            forward.backward()
+            sums = consumers.Sums(forward.theta, _factors(squares.finish(), max_norm))
+            for use, g in kept:
+                sums(use, g)
+            return sums.finish()
+
+    return _over_parts(of_part, chunk)
+
+
+def reweighted_sum(problem: ModuleProblem, chunk: int) -> Compute:
+    """Two backward passes, the second of the losses times the factors (Lee & Kifer 2020); nothing is kept."""
+    engine = Engine(problem)
+
+    def of_part(theta: Theta, x: Tree, y: Tree, max_norm: float) -> Theta:
+        listener = Listener()
+        with engine.forward(theta, x, y, listener) as forward:
+            listener.consumer = consumers.Squares(forward.theta, forward.shared, count(y))
+            forward.backward(keep=True)
+            factors = _factors(listener.consumer.finish(), max_norm)
+            listener.consumer = consumers.Sums(forward.theta)
+            forward.backward(factors)
+            sums: Theta = listener.consumer.finish()
+            return sums
+
+    return _over_parts(of_part, chunk)
+
+
+def _factors(squares: Array, max_norm: float) -> Array:
+    """min(1, max_norm / norm), also for a norm of zero and an infinite max_norm."""
+    return 1 / (squares.sqrt() / max_norm).clamp_(min=1)
+
+
+def _both(one: Arrived, other: Arrived) -> Arrived:
+    def arrived(use: Use, g: Array) -> None:
+        one(use, g)
+        other(use, g)
+
+    return arrived
+
+
+def _over_parts(of_part: Callable[..., Theta], chunk: int) -> Compute:
+    """The sum over parts of the samples, zero without any."""
+
+    def compute(theta: Theta, x: Tree, y: Tree, max_norm: float = 1.0) -> Theta:
+        total: Theta = {}
+        for part in parts(count(y), chunk):
+            sums = of_part(theta, take(x, part), take(y, part), max_norm)
+            total = {name: total[name] + one for name, one in sums.items()} if total else sums
+        return total or {name: torch.zeros_like(one).detach() for name, one in theta.items()}
+
+    return compute
+
+
+def moments(problem: ModuleProblem) -> Compute:
     """Mean and variance from sums of the rows and of their squares."""
     engine = Engine(problem)
 

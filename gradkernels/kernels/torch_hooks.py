@@ -22,3 +22,27 @@ def norms(problem: ModuleProblem, chunk: int = CHUNK) -> Compute:
     from gradkernels.hooks import computes
 
     return computes.norms(problem, chunk)
+
+
+@declare("torch.hooks.clipped_sum", problems=ModuleProblem)
+def clipped_sum(problem: ModuleProblem, chunk: int = CHUNK) -> Compute:
+    """Book-keeping: output gradients are kept until the norms are known; no rows and no second backward pass."""
+    from gradkernels.hooks import computes
+
+    return computes.clipped_sum(problem, chunk)
+
+
+@declare("torch.hooks.moments", problems=ModuleProblem)
+def moments(problem: ModuleProblem) -> Compute:
+    """Mean and variance from sums of squares, where the layer's algebra allows."""
+    from gradkernels.hooks import computes
+
+    return computes.moments(problem)
+
+
+@declare("torch.reweighted.clipped_sum", problems=ModuleProblem)
+def reweighted_sum(problem: ModuleProblem, chunk: int = CHUNK) -> Compute:
+    """Norms in one backward pass, then a second one of the losses times their factors; the least memory."""
+    from gradkernels.hooks import computes
+
+    return computes.reweighted_sum(problem, chunk)
