@@ -11,6 +11,7 @@ from torch.overrides import TorchFunctionMode
 
 from gradkernels.hooks.axis import FEW, MORE, Axis, axis_of
 from gradkernels.hooks.calls import Function, Place, leaves
+from gradkernels.hooks.opened import OPENED
 from gradkernels.problems.module import ModuleProblem
 from gradkernels.problems.structure import Parameters
 from gradkernels.tree import Tree, count, take
@@ -59,6 +60,9 @@ class _Recorder(TorchFunctionMode):
         self.calls: list[_Call] = []
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func in OPENED:
+            with self:
+                return OPENED[func](*args, **(kwargs or {}))
         arguments = list(leaves({"args": args, "kwargs": kwargs or {}}))
         result = func(*args, **(kwargs or {}))
         self.calls.append(_Call(func, arguments, [value for _, value in leaves(result)]))
