@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from gradkernels.backend import Array
+from gradkernels.hooks.filled import Filled
 from gradkernels.hooks.use import Target, Use
 
 
@@ -21,8 +22,7 @@ class Rows:
 
     def __init__(self, theta: dict[str, Array], out: dict[str, Array]) -> None:
         self._theta = theta
-        self._out = out
-        self._seen: set[str] = set()
+        self._filled = Filled(out)
         self._derived: list[tuple[Target, Array]] = []
 
     def __call__(self, use: Use, g: Array) -> None:
@@ -33,10 +33,9 @@ class Rows:
     def take(self, use: Use, place: Any, g: Array) -> None:
         """The same for one of its targets."""
         target, everybody = use.targets[place], slice(0, len(g))
-        if target.direct:
-            name = target.names[0]
-            use.write(place, g, self._out[name], everybody, add=name in self._seen)
-            self._seen.add(name)
+        if self._filled.takes(target):
+            rows, add = self._filled.place(target)
+            use.write(place, g, rows, everybody, add)
         else:
             rows = target.tensor.new_empty((len(g), *target.tensor.shape))
             use.write(place, g, rows, everybody, add=False)
@@ -46,14 +45,8 @@ class Rows:
         """All rows, once the backward pass is over."""
         for target, rows in self._derived:
             for name, part in zip(target.names, self._pulled(target, rows), strict=True):
-                if name in self._seen:
-                    self._out[name] += part
-                else:
-                    self._out[name].copy_(part)
-                    self._seen.add(name)
-        for name in self._out.keys() - self._seen:
-            self._out[name].zero_()
-        return self._out
+                self._filled.add(name, part)
+        return self._filled.finish()
 
     def _pulled(self, target: Target, rows: Array) -> tuple[Array, ...]:
         """Rows of what was made from parameters, as rows of the parameters."""
@@ -74,11 +67,11 @@ class Squares:
 
     def __call__(self, use: Use, g: Array) -> None:
         """Take what a use makes of its output's gradient."""
-        for place, target in use.targets.items():
-            if self._shared.isdisjoint(target.names):
-                self._total += use.squares(place, g)
-            else:
-                self._rows.take(use, place, g)
+        alone = [place for place, target in use.targets.items() if self._shared.isdisjoint(target.names)]
+        if alone:
+            self._total += use.squared_norms(alone, g)
+        for place in use.targets.keys() - set(alone):
+            self._rows.take(use, place, g)
 
     def finish(self) -> Array:
         """Squared norms, once the backward pass is over."""
@@ -104,6 +97,8 @@ class Sums:
             total = use.total(place, g)
             if target.direct:
                 self.totals[target.names[0]] += total
+            elif target.block is not None:
+                self.totals[target.names[0]].view(-1)[target.block.start : target.block.stop] += total.flatten()
             else:
                 self._derived.append((target, total))
 

@@ -21,7 +21,7 @@ def _nobody(*tensors: Any) -> bool:
 def _body(function: Any) -> Function:
     """The function without its question whether somebody wants the whole call, which it answers before it begins."""
     if "has_torch_function" not in function.__code__.co_names:
-        raise ImportError(f"{function.__name__} of this torch is not made of other functions; gradkernels needs another")
+        raise ImportError(f"{function.__name__} of this torch is not made of other functions, as it is in torch 2.13")
     names = {**function.__globals__, "has_torch_function": _nobody}
     return FunctionType(function.__code__, names, function.__name__, function.__defaults__, function.__closure__)
 

@@ -60,7 +60,8 @@ class Tape(TorchFunctionMode):
 
     def target(self, names: tuple[str, ...], tensor: Array) -> Target:
         """What a boundary differentiates by."""
-        return Target(tensor, names, tensor is self._theta.get(names[0]))
+        whole = self._theta[names[0]]
+        return Target(tensor, names, tensor is whole, _block(tensor, whole))
 
     def targets(self, step: Step, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[Place, Target]:
         """The targets of a call by place."""
@@ -78,6 +79,14 @@ class Tape(TorchFunctionMode):
         output.register_hook(hear)
         if not any(one.requires_grad for one in data):
             self.sources.append(get_gradient_edge(output))
+
+
+def _block(tensor: Array, whole: Array) -> range | None:
+    """The entries of a parameter that a tensor is a view of."""
+    if tensor is not whole and (tensor._base is not whole or not tensor.is_contiguous() or not whole.is_contiguous()):
+        return None
+    start = tensor.storage_offset() - whole.storage_offset()
+    return range(start, start + tensor.numel())
 
 
 def find(args: tuple[Any, ...], kwargs: Mapping[str, Any], place: Place) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,11 +24,14 @@ class Target:
         tensor: It, of any shape.
         names: The parameters behind it.
         direct: Whether it is the parameter of that name itself.
+        block: Where its entries are among those of the parameter of that name, if they are that or a contiguous
+            part of it.
     """
 
     tensor: Array
     names: tuple[str, ...]
     direct: bool
+    block: range | None = None
 
 
 class Use(ABC):
@@ -45,6 +48,10 @@ class Use(ABC):
     @abstractmethod
     def write(self, target: Place | str, g: Array, out: Array, at: slice, add: bool) -> None:
         """Write the rows of samples `at` to `out`, or add them to it; `out` holds these samples only."""
+
+    def squared_norms(self, places: Sequence[Any], g: Array) -> Array:
+        """Squared norms `(n,)` of the rows of several targets together."""
+        return sum((self.squares(place, g) for place in places), g.new_zeros(len(g)))
 
     def squares(self, target: Place | str, g: Array) -> Array:
         """Squared norm of each row, `(n,)`; without a rule of its own from rows in a scratch buffer."""
