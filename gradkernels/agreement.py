@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,16 @@ class Disagreement(ArithmeticError):
     """A kernel's result is not what its definition says; the message tells where and by how much."""
 
 
-def compare(values: Any, want: Any, scale: Any, tolerance: float, where: str) -> float:
+Tell = Callable[[tuple[int, ...]], str]
+"""What a message calls the entry at an index."""
+
+
+def plainly(at: tuple[int, ...]) -> str:
+    """`entry (3, 1)`."""
+    return f"entry {at}"
+
+
+def compare(values: Any, want: Any, scale: Any, tolerance: float, where: str, tell: Tell = plainly) -> float:
     """Hold every entry of `values` against `want`.
 
     Args:
@@ -20,6 +30,7 @@ def compare(values: Any, want: Any, scale: Any, tolerance: float, where: str) ->
         scale: Scale of each entry's rounding error.
         tolerance: Error allowed, in units of the scale.
         where: Start of the message.
+        tell: What it calls an entry.
 
     Returns:
         The worst error, in units of its entry's scale.
@@ -28,17 +39,17 @@ def compare(values: Any, want: Any, scale: Any, tolerance: float, where: str) ->
         Disagreement: An entry is off by more, or finite where it should not be, or the other way round.
     """
     if (odd := np.isfinite(values) != np.isfinite(want)).any():
-        raise Disagreement(f"{where}: {_entry(values, want, odd)}, one of them not finite")
+        raise Disagreement(f"{where}: {_entry(values, want, odd, tell)}, one of them not finite")
     # A scale that is not finite proves nothing, so it allows nothing.
     relative = np.where(np.isfinite(scale), np.abs(values - want) / scale, np.inf)
     error = np.where(np.isfinite(want) & (values != want), relative, 0.0)
     worst = float(error.max(initial=0.0))
     if worst > tolerance:
-        at = _entry(values, want, error == worst)
+        at = _entry(values, want, error == worst, tell)
         raise Disagreement(f"{where}: {at}, off by {worst:.2g} of its scale, allowed {tolerance:.2g}")
     return worst
 
 
-def _entry(values: Any, want: Any, mask: Any) -> str:
+def _entry(values: Any, want: Any, mask: Any, tell: Tell) -> str:
     at = tuple(int(i) for i in np.argwhere(mask)[0])
-    return f"entry {at} is {float(np.asarray(values)[at])!r}, expected {float(np.asarray(want)[at])!r}"
+    return f"{tell(at)} is {float(np.asarray(values)[at])!r}, expected {float(np.asarray(want)[at])!r}"

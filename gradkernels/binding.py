@@ -5,20 +5,24 @@ A `Bound` has no dispatch left; everything that could be decided before the call
 
 from __future__ import annotations
 
-from functools import lru_cache, partial
+from dataclasses import dataclass, field, replace
+from functools import cached_property, lru_cache, partial
 from typing import Any
 
+import numpy as np
+
 from gradkernels.backend import Array, Backend
-from gradkernels.case import Case
+from gradkernels.case import Case, Inputs
 from gradkernels.check import prove
 from gradkernels.choice import Choice, Request, choose, explain
 from gradkernels.kernel import Compute, Kernel
 from gradkernels.names import unknown
 from gradkernels.problems import Problem
 from gradkernels.quantity import Quantity
+from gradkernels.reference import Reference
 from gradkernels.registry import kernel as kernel_by_key
 from gradkernels.registry import kernels
-from gradkernels.tree import Tree
+from gradkernels.tree import Tree, count, each, leaves, structure, take
 from gradkernels.validate import validate_out
 
 Way = str | Kernel | None
@@ -60,10 +64,7 @@ def bind(request: Request, forced: Way) -> Bound:
         Disagreement: The kernel is wrong on this kind of problem.
         ValueError: Nothing can do the request, or no kernel has that name.
     """
-    choice = choose(request) if forced is None else None
-    kernel = choice.kernel if choice else _forced(request.case, forced)
-    case = request.case
-    compute = _proven(kernel, case.problem, case.dtype, case.device, min(case.features, PROOF_FEATURES))
+    kernel, compute, choice = _chosen(request, forced)
     if kernel.backend.host is not request.library:
         compute = _converted(compute, kernel.backend, request)
     bound = Bound(_with_keywords(compute, kernel, request))
@@ -71,11 +72,43 @@ def bind(request: Request, forced: Way) -> Bound:
     return bound
 
 
+def _chosen(request: Request, forced: Way) -> tuple[Kernel, Compute, Choice | None]:
+    """The kernel, proven. For an opaque problem one that fails is set aside, unless the caller names it."""
+    case, failed = request.case, dict[Kernel, str]()
+    sample = Sample.of(request) if case.problem.opaque else None
+    while True:
+        choice = choose(request, failed) if forced is None else None
+        kernel = choice.kernel if choice else _forced(case, forced)
+        if sample is None:
+            features = min(case.features, PROOF_FEATURES)
+            return kernel, _proven(kernel, case.problem, case.dtype, case.device, features), choice
+        compute, fault = _tried(kernel, case.problem, case.problem.stamp(), case.dtype, case.device, sample)
+        if compute is not None:
+            return kernel, compute, choice
+        assert fault is not None
+        if choice is None:
+            raise fault
+        failed[kernel] = f"{type(fault).__name__}: {_first_line(fault)}"
+
+
+def _first_line(fault: Exception) -> str:
+    return next(iter(str(fault).splitlines()), "")
+
+
 def _with_keywords(compute: Compute, kernel: Kernel, request: Request) -> Compute:
-    """`compute`, taking the keyword of its quantity."""
+    """`compute`, taking the keyword of its quantity, and None for the parameters that a problem has itself."""
+    if request.case.problem.opaque:
+        compute = _with_own_theta(compute, request.case.problem)
     if kernel.quantity.writable:
         return _with_out(compute, kernel, request)
     return _with_max_norm(compute) if "max_norm" in kernel.quantity.options else compute
+
+
+def _with_own_theta(compute: Compute, problem: Problem) -> Compute:
+    def call(theta: Tree, x: Tree, y: Tree, **options: Any) -> Any:
+        return compute(problem.own() if theta is None else theta, x, y, **options)
+
+    return call
 
 
 def _with_max_norm(compute: Compute) -> Compute:
@@ -90,16 +123,20 @@ def _with_out(compute: Compute, kernel: Kernel, request: Request) -> Compute:
     """`compute`, taking `out=`: written to at once, or copied to."""
     at_once = kernel.out and kernel.backend.host is request.library
 
-    def call(theta: Array, x: Array, y: Tree, out: Array | None = None) -> Array:
+    def call(theta: Tree, x: Tree, y: Tree, out: Tree | None = None) -> Tree:
         if out is None:
             return compute(theta, x, y)
         validate_out(kernel.quantity, theta, x, y, out)
         if at_once:
             return compute(theta, x, y, out=out)
-        out[...] = compute(theta, x, y)
+        each(_fill, out, compute(theta, x, y))
         return out
 
     return call
+
+
+def _fill(out: Array, result: Array) -> None:
+    out[...] = result
 
 
 def _forced(case: Case, asked: Way) -> Kernel:
@@ -126,6 +163,73 @@ def _proven(kernel: Kernel, problem: Problem, dtype: str, device: str, features:
     compute = kernel.build(problem)
     prove(kernel, compute, Case(problem, kernel.quantity, PROOF_SAMPLES, dtype, device, features=features))
     return compute
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A few samples of the caller's to prove a kernel on; equal where one proof answers for the other.
+
+    Attributes:
+        signature: Structure, dtypes and shapes of one sample, and theta's.
+        case: What is proven, with the problem that stands in for the caller's (`Problem.provable`).
+        inputs: Numpy arrays; None where there are no samples, and nothing can be proven.
+    """
+
+    signature: tuple[Any, ...]
+    case: Case = field(compare=False)
+    inputs: Inputs | None = field(compare=False)
+
+    @classmethod
+    def of(cls, request: Request) -> Sample:
+        """At most 8 of the request's samples, at least 2, if need be the same one twice."""
+        case, arrays = request.case, request.arrays
+        theta, x, y = case.draw() if arrays is None else arrays
+        n = count(y)
+        rows = np.resize(np.arange(n), max(2, min(n, PROOF_SAMPLES))) if n else slice(0, 0)
+        data = each(_numpy, take((x, y), rows))
+        shapes = [(part.dtype.str, part.shape[1:]) for part in leaves(data)]
+        signature = (structure((theta, x, y)), *shapes, *(tuple(part.shape) for part in leaves(theta)), bool(n))
+        proven = replace(case, n=max(2, min(n, PROOF_SAMPLES))).provable()
+        if not n:
+            return cls(signature, proven, None)
+        drawn = case.problem.draw_theta(case.features, case.seed)
+        return cls(signature, proven, proven.cast(({name: drawn[name] for name in theta}, *data)))
+
+    @cached_property
+    def reference(self) -> Reference:
+        """The reference, which computing all of has refused what has no per-sample gradients."""
+        assert self.inputs is not None
+        reference = Reference(self.case.problem, *self.inputs)
+        with np.errstate(all="ignore"):
+            _ = reference.gradient
+        return reference
+
+
+def _numpy(array: Array) -> Any:
+    """A torch tensor as a numpy array; half precision as float32."""
+    array = array.detach()
+    return (array.float() if array.is_floating_point() and array.element_size() == 2 else array).numpy(force=True)
+
+
+@lru_cache(maxsize=256)
+def _tried(
+    kernel: Kernel, problem: Problem, stamp: tuple[Any, ...], dtype: str, device: str, sample: Sample
+) -> tuple[Compute | None, Exception | None]:
+    """The kernel built for `problem`, or why it cannot be proven on the sample.
+
+    Raises:
+        ValueError: The model, not the kernel, is to blame.
+    """
+    if sample.inputs is None:
+        return kernel.build(problem), None
+    reference = sample.reference
+    try:
+        compute, case = kernel.build(problem), replace(sample.case, quantity=kernel.quantity)
+        proven = compute if case.problem is problem else kernel.build(case.problem)
+        prove(kernel, proven, case, sample.inputs, reference)
+    except Exception as fault:  # whatever it is: another kernel may do
+        return None, fault.with_traceback(None)
+    return compute, None
 
 
 def _converted(compute: Compute, backend: Backend, request: Request) -> Compute:

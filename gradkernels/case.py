@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 
@@ -11,10 +10,10 @@ from gradkernels.backend import FLOATS
 from gradkernels.names import pick
 from gradkernels.problems import Problem
 from gradkernels.quantity import Quantity, quantity
-from gradkernels.tree import Tree, count, each, leaves
-from gradkernels.validate import targets_of, validate_problem
+from gradkernels.tree import Tree, count
+from gradkernels.validate import dtype_of, validate_problem
 
-Inputs = tuple[np.ndarray[Any, Any], np.ndarray[Any, Any], Tree]
+Inputs = tuple[Tree, Tree, Tree]
 LAYOUTS = ("C", "F")
 DEVICES = ("cpu", "cuda")
 
@@ -27,12 +26,14 @@ class Case:
         problem: What is differentiated.
         quantity: What is asked of the per-sample gradients; a name is turned into its `Quantity`.
         n: Number of samples, at least 1.
-        dtype: Of inputs and result: `float64` or `float32`.
+        dtype: Of inputs and result, for modules of theta and result: `float64` or `float32`; for modules `bfloat16`
+            or `float16` too.
         device: `cpu`, or `cuda` for torch kernels.
         threads: Threads that a kernel may use.
         layout: Memory order of x: `C` (rows together) or `F` (columns together).
         seed: Of the draw of theta, x and y.
-        features: d, the number of columns of x; x is `(n,)` for one.
+        features: d, the number of columns of x; x is `(n,)` for one. A module with an example has its entries of
+            one sample.
     """
 
     problem: Problem
@@ -50,9 +51,11 @@ class Case:
         validate_problem(self.problem)
         object.__setattr__(self, "quantity", quantity(self.quantity))
         object.__setattr__(self, "device", str(self.device))
-        pick(dict.fromkeys(FLOATS), self.dtype, "dtype")
+        pick(dict.fromkeys(self.problem.dtypes), self.dtype, "dtype")
         pick(dict.fromkeys(LAYOUTS), self.layout, "layout")
         pick(dict.fromkeys(DEVICES), self.device.partition(":")[0], "device")
+        if (features := self.problem.own_features) is not None:
+            object.__setattr__(self, "features", features)
         for name in ("n", "threads", "features"):
             value = getattr(self, name)
             if not isinstance(value, int | np.integer) or value < 1:
@@ -61,7 +64,7 @@ class Case:
     @property
     def parameters(self) -> int:
         """p, the number of entries of theta."""
-        return int(np.prod(self.problem.shape(self.features)))
+        return self.problem.size(self.features)
 
     def draw(self) -> Inputs:
         """Theta, x and y of this case as numpy arrays in its dtype and layout, the same at every call."""
@@ -69,25 +72,26 @@ class Case:
 
     def cast(self, inputs: Inputs) -> Inputs:
         """`inputs` in this case's dtype and layout; class numbers as int64."""
-        theta, x, y = inputs
-        classes = targets_of(self.problem, y)
-        y = each(lambda array: np.asarray(array, np.int64 if array is classes else self.dtype), y)
-        order: Any = "F" if self.layout == "F" else "C"
-        return np.asarray(theta, self.dtype), np.asarray(x, self.dtype, order=order), y
+        return self.problem.cast(*inputs, self.dtype, self.layout)
 
     def require(self, inputs: Inputs) -> None:
         """Raise a ValueError unless `inputs` have this case's n, features and dtype."""
         theta, x, y = inputs
         self.problem.validate(theta, x, y)
-        features = x.shape[1] if x.ndim > 1 else 1
-        classes = targets_of(self.problem, y)
-        dtypes = {str(array.dtype) for array in leaves(inputs) if array is not classes}
+        features = self.features if self.problem.opaque else self.problem.features(x)
+        dtypes = {dtype_of(array) for array in self.problem.floats(theta, x, y).values()}
         if (count(y), features, dtypes) != (self.n, self.features, {self.dtype}):
             given = f"n={count(y)}, features={features}, {' and '.join(sorted(dtypes))}"
             raise ValueError(
                 f"the inputs have {given}, the case n={self.n}, features={self.features}, {self.dtype}; "
                 "make them equal, with Case.cast for the dtype"
             )
+
+    def provable(self) -> Case:
+        """The case that is proven in its place: of modules in a dtype that numpy has, with a model of that dtype."""
+        problem = self.problem.provable(self.dtype, self.device)
+        dtype = self.dtype if self.dtype in FLOATS else "float32"
+        return self if problem is self.problem else replace(self, problem=problem, dtype=dtype)
 
     def fresh(self) -> Case:
         """The same case with other data."""

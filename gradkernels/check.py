@@ -5,7 +5,8 @@ roundoff of the dtype and m the number of roundings that add up in it. m indepen
 to at most lambda sqrt(m) u with probability 1 - 2 exp(-lambda^2 / 2) (Higham & Mary 2019, SIAM J. Sci. Comput.
 41(5), theorem 2.4); lambda = 8 leaves 3e-14. For one feature that is 2e-15 (float64) and 1e-6 (float32) for a
 row, 9e-13 and 5e-4 for a mean over 10^6 rows. The scale (`Truth.scale`) is the size of the terms before they
-cancel, so that a residual near zero is not held to digits that no kernel can have.
+cancel, so that a residual near zero is not held to digits that no kernel can have. That is the default of
+`Problem.tolerance`; a module allows 1e-10 (float64) and 1e-4 (float32) of a row's norm instead.
 """
 
 from __future__ import annotations
@@ -19,17 +20,14 @@ import numpy as np
 
 from gradkernels.agreement import Disagreement as Disagreement
 from gradkernels.agreement import compare
-from gradkernels.backend import backend_of
 from gradkernels.case import Case, Inputs
+from gradkernels.conform import conforming, teller
 from gradkernels.identities import identities
 from gradkernels.kernel import Compute, Kernel
 from gradkernels.purity import earlier, owned, unchanged
-from gradkernels.quantity import Moments
 from gradkernels.reference import Expected, Reference
 from gradkernels.registry import kernel as kernel_by_key
-from gradkernels.tree import count, leaves
-
-LAMBDA = 8.0
+from gradkernels.tree import count, each, leaves
 
 
 @dataclass(frozen=True)
@@ -68,6 +66,7 @@ def check(kernel: Kernel | str, case: Case, inputs: Inputs | None = None, refere
         kernel = kernel_by_key(kernel)
     if reasons := kernel.unsupported(case):
         raise ValueError(f"{kernel.key} cannot do this case: {'; '.join(reasons)}")
+    case = case.provable()
     return prove(kernel, kernel.build(case.problem), case, inputs, reference)
 
 
@@ -117,8 +116,8 @@ def _calls(
 
 
 def _into(kernel: Kernel, case: Case, inputs: Inputs, call: Callable[..., Any]) -> Any:
-    shape = case.quantity.shape(count(inputs[2]), inputs[0].shape)
-    out = kernel.backend.put(np.full(shape, np.nan, inputs[0].dtype), case.device)
+    blank = case.quantity.blank(count(inputs[2]), inputs[0])
+    out = kernel.backend.put(each(lambda part: np.full(part.shape, np.nan, case.dtype), blank), case.device)
     if call(out=out) is not out:
         raise Disagreement(f"{kernel.key}: out= was given but is not what came back")
     return out
@@ -126,35 +125,14 @@ def _into(kernel: Kernel, case: Case, inputs: Inputs, call: Callable[..., Any]) 
 
 def _verify(result: Any, expected: Expected, reference: Reference, case: Case, label: str) -> Proof:
     where = f"{label} on {case.problem.name}, n={case.n}, {case.dtype}"
-    got, want = leaves(result), leaves(expected.value)
-    kinds = [[isinstance(one, kind) for kind in (Moments, dict, tuple)] for one in (result, expected.value)]
-    if kinds[0] != kinds[1] or len(got) != len(want):
-        raise Disagreement(f"{where}: returned a {type(result).__name__}, not {case.quantity.name}'s structure")
-    errors = []
-    for array, value, scale in zip(got, want, leaves(expected.scale), strict=True):
-        _conforms(array, value, case.dtype, where)
-        errors.append(compare(_wide(array), value, scale, _tolerance(expected.terms, case), where))
+    found = conforming(result, case, reference.theta, reference.y, where)
+    allowed, tell = case.problem.tolerance(case.dtype, expected.terms), teller(reference.theta)
+    errors = [
+        compare(values, want, scale, allowed, where, tell)
+        for values, want, scale in zip(*map(leaves, (found, expected.value, expected.scale)), strict=True)
+    ]
     # One more rounding per sample for the sums on the identities' left-hand sides.
-    tolerance = _tolerance(expected.terms + case.n, case)
-    for identity in identities(case.quantity.name, _wide(result), reference):
-        compare(identity.left, identity.right, identity.scale, tolerance, f"{where}: {identity.says}")
-    return Proof(max(errors), _tolerance(expected.terms, case))
-
-
-def _tolerance(terms: int, case: Case) -> float:
-    return LAMBDA * terms**0.5 * float(np.finfo(case.dtype).eps) / 2
-
-
-def _wide(result: Any) -> Any:
-    """A result as float64 numpy, of the same structure."""
-    if isinstance(result, Moments):
-        return Moments(*map(_wide, result))
-    backend = backend_of(result)
-    return np.asarray(backend.get(result) if backend else result, np.float64)
-
-
-def _conforms(got: Any, want: Any, dtype: str, where: str) -> None:
-    if str(got.dtype).removeprefix("torch.") != dtype:
-        raise Disagreement(f"{where}: dtype {got.dtype}, expected {dtype}")
-    if tuple(got.shape) != want.shape:
-        raise Disagreement(f"{where}: shape {tuple(got.shape)}, expected {want.shape}")
+    tolerance = case.problem.tolerance(case.dtype, expected.terms + case.n)
+    for identity in identities(case.quantity.name, found, reference):
+        compare(identity.left, identity.right, identity.scale, tolerance, f"{where}: {identity.says}", tell)
+    return Proof(max(errors), allowed)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from gradkernels import wisdom
 from gradkernels.backend import Backend
@@ -12,6 +12,7 @@ from gradkernels.case import Case
 from gradkernels.kernel import Kernel
 from gradkernels.machine import machine
 from gradkernels.registry import kernels
+from gradkernels.tree import Tree
 
 TIE = 0.03
 
@@ -26,6 +27,7 @@ class Request:
         results: A results file to decide by, instead of wisdom.
         max_bytes: Peak memory allowed, in bytes.
         calls: How often the kernel will be called; None for many, so that set-up does not count.
+        arrays: The caller's `(theta, x, y)`, where they are needed to prove a kernel on.
     """
 
     case: Case
@@ -33,6 +35,7 @@ class Request:
     results: str | os.PathLike[str] | None = None
     max_bytes: int | None = None
     calls: int | None = None
+    arrays: tuple[Tree, Tree, Tree] | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True)
@@ -52,10 +55,14 @@ class Choice:
     refused: tuple[tuple[Kernel, str], ...]
 
 
-def choose(request: Request) -> Choice:
+def choose(request: Request, failed: Mapping[Kernel, str] | None = None) -> Choice:
     """The fastest kernel for the request among those that can do it here.
 
     Order of trust: the caller's results file, this machine's saved wisdom, the shipped table, a rule.
+
+    Args:
+        request: What is to be computed.
+        failed: Kernels that could not be proven for it, with the reason; not to be chosen.
 
     Raises:
         ValueError: No kernel can do the case (every reason is given), none is known to stay within
@@ -64,6 +71,7 @@ def choose(request: Request) -> Choice:
     case = request.case
     every = kernels(case.problem, case.quantity)
     reasons = {kernel: kernel.unsupported(case) for kernel in every}
+    reasons |= {kernel: (reason,) for kernel, reason in (failed or {}).items()}
     able = [kernel for kernel in every if not reasons[kernel]]
     refused = [(kernel, "; ".join(reasons[kernel])) for kernel in every if reasons[kernel]]
     if not able:
@@ -78,9 +86,16 @@ def choose(request: Request) -> Choice:
             f"max_bytes={request.max_bytes} was given, but no memory was measured for {case.quantity} of "
             f"{case.problem.name}; run `gradkernels run` and pass its CSV as results="
         )
-    rule = "a rule, as nothing was measured for it: no Python loop, written by hand, few dependencies"
-    own = sorted(able, key=lambda k: (k.loops, k.backend.host is not request.library, k.preference))
-    return Choice(own[0], rule, (), tuple(refused))
+    kernel, rule = _by_rule(request, able)
+    return Choice(kernel, f"a rule, as nothing was measured for it: {rule}", (), tuple(refused))
+
+
+def _by_rule(request: Request, able: Sequence[Kernel]) -> tuple[Kernel, str]:
+    if request.case.problem.opaque:
+        best = min(able, key=lambda k: (k.compiles, k.loops, k.rank, k.preference))
+        return best, "nothing to compile, no Python loop, what is fast for most models; `gk.race` measures"
+    best = min(able, key=lambda k: (k.loops, k.backend.host is not request.library, k.preference))
+    return best, "no Python loop, written by hand, few dependencies"
 
 
 def _sources(request: Request) -> Iterator[tuple[str, wisdom.Entry]]:

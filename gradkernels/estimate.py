@@ -14,15 +14,14 @@ from typing import Any
 import numpy as np
 
 from gradkernels.case import Case, Inputs
-from gradkernels.check import LAMBDA, check
+from gradkernels.check import check
 from gradkernels.kernel import Kernel
 from gradkernels.minibatch import Batch, Population, measure, standard_error
 from gradkernels.problems import Problem, Regression
 from gradkernels.quantity import QUANTITIES
 from gradkernels.reference import Reference
 from gradkernels.registry import kernel as kernel_by_key
-from gradkernels.tree import Tree, count, each, named
-from gradkernels.validate import targets_of
+from gradkernels.tree import Tree, count, named
 
 Floats = np.ndarray[Any, Any]
 
@@ -188,8 +187,9 @@ def _sizes(given: Iterable[int] | None, n: int, replace: bool) -> tuple[int, ...
 
 
 def _prepare(problem: Problem, theta: Floats, x: Floats, y: Tree) -> tuple[Inputs, Reference]:
-    classes = targets_of(problem, y)
-    inputs = each(lambda array: np.asarray(array, np.int64 if array is classes else np.float64), (theta, x, y))
+    if problem.opaque:
+        raise ValueError(f"estimate is for regressions on a table of numbers, not for {problem.name}")
+    inputs = problem.cast(theta, x, y, "float64", "K")
     problem.validate(*inputs)
     if not count(inputs[2]):
         raise ValueError("there are no rows; a mean over none has no gradient")
@@ -213,4 +213,4 @@ def _rounding(reference: Reference) -> Floats:
     """How far a float64 gradient may be from the true one by rounding; theta's shape (see `gradkernels.check`)."""
     scale = reference.mean_scale
     roundings = len(reference.rows) + scale.size + 4
-    return LAMBDA * roundings**0.5 * np.finfo(np.float64).eps / 2 * scale
+    return reference.problem.tolerance("float64", roundings) * scale

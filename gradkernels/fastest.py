@@ -18,8 +18,8 @@ from gradkernels.case import Case
 from gradkernels.choice import Request
 from gradkernels.problems import Problem, Regression, Weighted
 from gradkernels.quantity import Moments, Quantity, quantity
-from gradkernels.tree import Tree, count, leaves
-from gradkernels.validate import device_of, dtype_of, validate_inputs
+from gradkernels.tree import Tree, count, leaves, structure
+from gradkernels.validate import device_of, dtype_of, validate_inputs, validate_problem
 
 Results = str | os.PathLike[str] | None
 MOST_BOUND = 4096
@@ -33,8 +33,8 @@ def fastest(
     n: int | None = None,
     like: tuple[Array, Array, Tree] | None = None,
     features: int = 1,
-    dtype: str = "float64",
-    device: str = "cpu",
+    dtype: str | None = None,
+    device: str | None = None,
     threads: int | None = None,
     results: Results = None,
     max_bytes: int | None = None,
@@ -46,12 +46,13 @@ def fastest(
     Args:
         problem: What is differentiated.
         quantity: `gradient`, `per_sample`, `norms`, `moments` or `clipped_sum`.
-        n: Number of samples; numpy arrays are assumed (torch tensors on a device other than the CPU).
+        n: Number of samples; numpy arrays are assumed (torch tensors on a device other than the CPU, and for modules,
+            whose `example` is then what a kernel is proven on).
         like: `(theta, x, y)` to read sizes, dtype, device and library off, instead of `n`; for a weighted problem
-            y is `(target, sample_weight)`.
+            y is `(target, sample_weight)`, for a module theta may be None.
         features: d, with `n`.
-        dtype: With `n`.
-        device: With `n`.
+        dtype: With `n`; None for float64, for a module its own.
+        device: With `n`; None for the CPU, for a module its own.
         threads: That the kernel may use; None for as many as this process may use.
         results: A results file to decide by, instead of this machine's wisdom or the shipped table.
         max_bytes: Peak memory allowed, in bytes.
@@ -73,8 +74,14 @@ def fastest(
         return bind(_request(problem, quantity, like, threads, results, max_bytes, calls), kernel)
     if n is None or like is not None:
         raise ValueError(f"give either n= or like=(theta, x, y), not {'neither' if n is None else 'both'}")
-    case = Case(problem, _quantity(quantity), n, dtype, device, threads or _threads(), features=features)
-    library = BACKENDS["numpy" if case.device == "cpu" else "torch"]
+    validate_problem(problem)
+    usual = ("float64", "cpu")
+    if problem.opaque:
+        own = leaves(problem.own())[0]
+        usual = (dtype_of(own), device_of(own))
+    where = (dtype or usual[0], device or usual[1])
+    case = Case(problem, _quantity(quantity), n, *where, threads or _threads(), features=features)
+    library = BACKENDS["numpy" if case.device == "cpu" and "numpy" in problem.libraries else "torch"]
     return bind(Request(case, library, results, max_bytes, calls), kernel)
 
 
@@ -220,7 +227,10 @@ def _bound(name: str, problem: Problem, theta: Array, x: Array, y: Tree, kernel:
         key = (name, problem, kernel, type(theta), type(x), type(y), theta.shape, x.shape, y.shape,
                theta.dtype, x.dtype, y.dtype, theta.device, x.device, y.device)  # fmt: skip
     except AttributeError:
-        key = (name, problem, kernel, type(y), *map(_signature, leaves((theta, x, y))))
+        validate_problem(problem)
+        theta = problem.own() if theta is None else theta
+        trees = (theta, x, y)
+        key = (name, problem, problem.stamp(), kernel, structure(trees), *map(_signature, leaves(trees)))
     try:
         if results is None:
             return _BOUND[key]
@@ -257,6 +267,8 @@ def _request(
         theta, x, y = arrays
     except (TypeError, ValueError):
         raise TypeError(f"like is a {type(arrays).__name__} that is not three arrays; pass (theta, x, y)") from None
+    validate_problem(problem)
+    theta = problem.own() if theta is None else theta
     library = validate_inputs(problem, theta, x, y)
     if count(y) == 0 and asked.averages:
         raise ValueError(f"x has n = 0 samples; {asked} divides by n and needs at least 1")
@@ -264,13 +276,13 @@ def _request(
         problem,
         asked,
         n=max(count(y), 1),
-        dtype=dtype_of(theta),
-        device=device_of(theta),
+        dtype=dtype_of(leaves(theta)[0]),
+        device=device_of(leaves(theta)[0]),
         threads=threads or _threads(),
         layout=_layout(library, x),
-        features=x.shape[1] if x.ndim > 1 else 1,
+        features=max(1, problem.features(x)),
     )
-    return Request(case, library, results, max_bytes, calls)
+    return Request(case, library, results, max_bytes, calls, (theta, x, y) if problem.opaque else None)
 
 
 def _layout(library: Backend, x: Array) -> str:

@@ -43,7 +43,7 @@ def identities(quantity: str, result: Any, reference: Reference) -> Iterator[Ide
     elif quantity == "norms":
         second = (reference.variance + reference.gradient**2).sum()
         says = "mean squared norm = sum of variance + mean^2"
-        yield Identity(says, (result**2).mean(), second, 2 * reference.mean_square_scale.sum())
+        yield Identity(says, (result**2).mean(), second, 2 * reference.mean_square_norm_scale)
     elif quantity == "moments":
         says = "variance + mean^2 = mean of squared rows"
         left = result.variance + result.mean**2

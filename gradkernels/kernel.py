@@ -18,6 +18,9 @@ _KEY = re.compile(r"\w+\.\w+\.\w+")  # no "+", which marks what is composed
 Compute = Callable[..., Any]
 """`compute(theta, x, y)`, and `out=` or `max_norm=` where the quantity takes them."""
 
+LAST = 9
+"""The rank of what declares none."""
+
 Refuses = Callable[[Case], list[str]]
 """`refuses(case)`, a way's own reasons why it cannot do a case, as sentences."""
 
@@ -35,26 +38,28 @@ class Kernel:
         quantity: What it computes.
         backend: The array library whose arrays it takes and gives.
         builder: `builder(problem, **options) -> compute`.
-        problems: The kind of Problem that it can differentiate.
+        problems: The kind of Problem that it can differentiate, or several.
         loops: Whether it calls Python once per sample: never a first choice.
         out: Whether its compute takes `out=` and writes the result there in one go.
         compiles: Whether each new shape costs it seconds: `run` and `race` leave it out unless it is asked for.
         options: Settings of the builder, such as a chunk size; part of the key when not the default.
         set_options: The options given explicitly.
         refuses: Its own reasons why it cannot do a case of a problem that it accepts.
+        rank: Place among the ways for an opaque problem of which nothing was measured, the smallest first.
     """
 
     name: str
     quantity: Quantity
     backend: Backend
     builder: Callable[..., Compute]
-    problems: type = Problem
+    problems: type | tuple[type, ...] = Problem
     loops: bool = False
     out: bool = False
     compiles: bool = False
     options: tuple[tuple[str, int], ...] = ()
     set_options: tuple[tuple[str, int], ...] = ()
     refuses: Refuses = _nothing
+    rank: int = LAST
 
     @property
     def way(self) -> str:
@@ -83,14 +88,20 @@ class Kernel:
 
     def accepts(self, problem: Problem) -> bool:
         """Whether it can differentiate this kind of problem at all."""
-        return isinstance(problem, self.problems)
+        return isinstance(problem, self.problems) and self.backend.host.name in problem.libraries
 
     def unsupported(self, case: Case) -> tuple[str, ...]:
         """Every reason why it cannot do `case` here, as sentences; empty when it can."""
         reasons = self.backend.refuses(case.dtype, case.device)
-        if not self.accepts(case.problem):
-            kind = self.problems.__name__
-            reasons.append(f"{self.key} is written for a {kind}, not for {type(case.problem).__name__}")
+        if isinstance(case.problem, self.problems) and not self.accepts(case.problem):
+            takes, kind = " or ".join(case.problem.libraries), type(case.problem).__name__
+            reasons.append(
+                f"{self.key} computes with arrays of {self.backend.host.name}, a {kind} with those of {takes}"
+            )
+        elif not self.accepts(case.problem):
+            kinds = self.problems if isinstance(self.problems, tuple) else (self.problems,)
+            written = " or a ".join(kind.__name__ for kind in kinds)
+            reasons.append(f"{self.key} is written for a {written}, not for {type(case.problem).__name__}")
         elif self.backend.installed:
             reasons += self.refuses(case)
         if case.quantity != self.quantity:
@@ -108,11 +119,12 @@ class Kernel:
 def declare(
     key: str,
     *,
-    problems: type = Problem,
+    problems: type | tuple[type, ...] = Problem,
     loops: bool = False,
     out: bool = False,
     compiles: bool = False,
     refuses: Refuses = _nothing,
+    rank: int = LAST,
 ) -> Callable[[Callable[..., Compute]], Kernel]:
     """Turn a builder into the Kernel called `key`.
 
@@ -122,12 +134,13 @@ def declare(
 
     Args:
         key: `backend.name.quantity`, for instance `numpy.broadcast.per_sample`.
-        problems: The kind of Problem that the builder can differentiate.
+        problems: The kind of Problem that the builder can differentiate, or a tuple of kinds.
         loops: Whether compute calls Python once per sample.
         out: Whether compute takes `out=` and writes straight into it.
         compiles: Whether each new shape takes seconds at its first call.
         refuses: `refuses(case)`, reasons of its own, as sentences, why the way cannot do a case: a problem that its
             library does not have, a missing compiler. It is asked only where its library is installed.
+        rank: Place among the ways for an opaque problem of which nothing was measured, the smallest first.
 
     Raises:
         ValueError: The key is not of that form, or names no quantity or backend; a setting has no whole default.
@@ -152,6 +165,7 @@ def declare(
             compiles=compiles,
             options=tuple((setting.name, setting.default) for setting in settings),
             refuses=refuses,
+            rank=rank,
         )
 
     return kernel

@@ -17,6 +17,8 @@ def empty_torch(shape: Shape, like: Array) -> Array:
 
     if like.device.type != "cpu":
         return torch.empty(shape, dtype=like.dtype, device=like.device)
+    if like.dtype is torch.bfloat16:  # which numpy does not have
+        return torch.from_numpy(np.empty(shape, np.int16)).view(like.dtype)
     return torch.from_numpy(np.empty(shape, str(like.dtype).removeprefix("torch.")))
 
 

@@ -20,10 +20,12 @@ def earlier(kernel: Kernel, compute: Compute, case: Case, inputs: Inputs) -> tup
 
     Returns:
         The arrays of that call, which now hold `inputs`; and what is to be called in the end: it raises if a later
-        call wrote over the result of this one.
+        call wrote over the result of this one, or any of them changed the state of the problem.
     """
     theta, x, y = inputs
-    backend, other = kernel.backend, case.problem.draw_theta(case.features, case.seed + 1).astype(theta.dtype)
+    backend, state = kernel.backend, case.problem.state()
+    drawn = case.problem.draw_theta(case.features, case.seed + 1)
+    other = each(lambda part, values: values.astype(part.dtype), theta, drawn)
     arrays = _put(kernel, case, (other, *take((x, y), slice(None, None, -1))))
     result = backend.wait(compute(*arrays))
     owned(kernel, case, result, arrays)
@@ -33,6 +35,9 @@ def earlier(kernel: Kernel, compute: Compute, case: Case, inputs: Inputs) -> tup
         for leaf, kept in zip(leaves(result), before, strict=True):
             if not np.array_equal(backend.get(leaf), kept, equal_nan=True):
                 raise Disagreement(f"{kernel.key} wrote over the result of an earlier call")
+        now = case.problem.state()
+        if changed := [name for name in state.keys() | now.keys() if state.get(name) != now.get(name)]:
+            raise Disagreement(f"{kernel.key} left the model changed: {', '.join(sorted(changed)[:4])}")
 
     return _refilled(kernel, arrays, _put(kernel, case, inputs)), intact
 
@@ -66,6 +71,8 @@ def owned(kernel: Kernel, case: Case, result: Any, arrays: Inputs) -> None:
             raise Disagreement(
                 f"{kernel.key} returned a {type(leaf).__name__}, not an array of {kernel.backend.host.name}"
             )
+        if getattr(leaf, "requires_grad", False):
+            raise Disagreement(f"{kernel.key} returned an array that is part of a graph; detach it")
         if not device_of(leaf).startswith(case.device):
             raise Disagreement(f"{kernel.key} returned an array on {device_of(leaf)}, not on {case.device}")
         # JAX arrays cannot be written to, so sharing is harmless there.

@@ -11,9 +11,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from gradkernels.backend import Array
 from gradkernels.names import pick
-from gradkernels.tree import each, leaves
+from gradkernels.tree import Tree, each, leaves
 
 Shape = tuple[int, ...]
 
@@ -36,6 +38,7 @@ class Quantity:
         averages: Whether it divides by n, so that n = 0 has no answer.
         writable: Whether it takes `out=`.
         options: Names of the keyword arguments that its kernels take besides `out`.
+        per_parameter: Whether its result has theta's structure: a dict where theta is one.
     """
 
     name: str
@@ -44,9 +47,17 @@ class Quantity:
     averages: bool = field(default=False, compare=False)
     writable: bool = field(default=False, compare=False)
     options: tuple[str, ...] = field(default=(), compare=False)
+    per_parameter: bool = field(default=True, compare=False)
 
     def __str__(self) -> str:
         return self.name
+
+    def blank(self, n: int, theta: Tree) -> Any:
+        """A result of n samples with the right structure and shapes, but of zeros without memory."""
+        if not self.per_parameter:
+            return np.broadcast_to(0.0, self.shape(n, ()))
+        one = each(lambda part: np.broadcast_to(0.0, self.shape(n, tuple(part.shape))), theta)
+        return Moments(one, one) if self.name == "moments" else one
 
     def __reduce__(self) -> tuple[Any, ...]:
         """By name, since definitions cannot be pickled; so that cases travel to other processes."""
@@ -89,7 +100,7 @@ QUANTITIES = {
     for quantity in (
         Quantity("gradient", _of_theta, _gradient, averages=True),
         Quantity("per_sample", lambda n, theta: (n, *theta), _per_sample, writable=True),
-        Quantity("norms", lambda n, theta: (n,), _norms, writable=True),
+        Quantity("norms", lambda n, theta: (n,), _norms, writable=True, per_parameter=False),
         Quantity("moments", _of_theta, _moments, averages=True),
         Quantity("clipped_sum", _of_theta, _clipped_sum, options=("max_norm",)),
     )

@@ -44,8 +44,8 @@ class Reference:
     """
 
     problem: Problem
-    theta: Floats
-    x: Floats
+    theta: Tree
+    x: Tree
     y: Tree
 
     @cached_property
@@ -54,7 +54,7 @@ class Reference:
 
     @property
     def rows(self) -> Floats:
-        """Per-sample gradients, `(n, *theta.shape)`."""
+        """Per-sample gradients, `(n, *theta.shape)`; `(n, p)` where theta is a dict, its parameters in order."""
         return self._truth.rows
 
     @property
@@ -66,6 +66,8 @@ class Reference:
     def scale(self) -> Floats:
         """Rounding scale of each entry of `rows`, with a floor for entries far below their row's largest."""
         scale = self._truth.scale
+        if self._truth.norm_scale is not None:
+            return scale
         largest = scale.reshape(len(scale), -1).max(1).reshape(-1, *[1] * (scale.ndim - 1))
         return np.maximum(scale, np.finfo(np.float32).eps * largest)
 
@@ -77,6 +79,8 @@ class Reference:
     @cached_property
     def norm_scale(self) -> Floats:
         """Scale of each norm."""
+        if self._truth.norm_scale is not None:
+            return self._truth.norm_scale
         return np.linalg.norm(self._flat(self.scale), axis=1)
 
     @cached_property
@@ -87,12 +91,23 @@ class Reference:
     @cached_property
     def mean_scale(self) -> Floats:
         """Scale of each entry of a mean over samples."""
+        if self._truth.norm_scale is not None:
+            return np.broadcast_to(self._truth.norm_scale.mean(), self.rows.shape[1:])
         return self.scale.mean(0)
 
     @cached_property
     def mean_square_scale(self) -> Floats:
         """Scale of each entry of a mean of squares over samples."""
+        if self._truth.norm_scale is not None:
+            return np.broadcast_to(self.mean_square_norm_scale, self.rows.shape[1:])
         return (self.scale**2).mean(0)
+
+    @cached_property
+    def mean_square_norm_scale(self) -> Any:
+        """Scale of the mean of the squared norms."""
+        if self._truth.norm_scale is not None:
+            return (self._truth.norm_scale**2).mean()
+        return self.mean_square_scale.sum()
 
     @cached_property
     def variance(self) -> Floats:
@@ -126,9 +141,15 @@ class Reference:
         factor = np.where(np.isnan(self.norms), np.nan, factor)
         value = np.einsum("i,i...->...", factor, self.rows)
         # The factor has the norm's relative error, hence the 2.
-        return value, 2 * np.einsum("i,i...->...", factor, self.scale)
+        return value, 2 * self._weighted(factor)
+
+    def _weighted(self, factor: Floats) -> Floats:
+        """Scale of each entry of a weighted sum over samples."""
+        if self._truth.norm_scale is not None:
+            return np.broadcast_to(factor @ self._truth.norm_scale, self.rows.shape[1:])
+        return np.einsum("i,i...->...", factor, self.scale)
 
 
 def _wide(array: Floats) -> Floats:
     """In float64, exactly; class numbers as they are."""
-    return array if np.asarray(array).dtype.kind in "iu" else np.asarray(array, np.float64)
+    return array if np.asarray(array).dtype.kind in "iub" else np.asarray(array, np.float64)

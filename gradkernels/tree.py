@@ -29,6 +29,13 @@ def each(function: Callable[..., Any], tree: Tree, *others: Tree) -> Tree:
     return function(tree, *others)
 
 
+def structure(tree: Tree) -> Any:
+    """What is left of a tree without its arrays: kinds, names and nesting; hashable."""
+    if isinstance(tree, dict):
+        return tuple((name, structure(part)) for name, part in tree.items())
+    return (type(tree), *map(structure, tree)) if isinstance(tree, tuple) else None
+
+
 def named(name: str, tree: Tree) -> Iterator[tuple[str, Any]]:
     """The arrays of a tree, each with a name that tells its place: `y`, `y.target`, `x[0]`."""
     if isinstance(tree, dict):

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from itertools import combinations
 from typing import Any
 
 import numpy as np
 
-from gradkernels.backend import BACKENDS, FLOATS, LIBRARIES, Array, Backend, backend_of
+from gradkernels.backend import BACKENDS, LIBRARIES, Array, Backend, backend_of
 from gradkernels.problems import Problem
 from gradkernels.quantity import Quantity
 from gradkernels.tree import Tree, count, leaves, named
@@ -21,22 +22,17 @@ def validate_inputs(problem: Problem, theta: Array, x: Array, y: Tree) -> Backen
     """
     validate_problem(problem)
     arrays = dict(pair for tree in (("theta", theta), ("x", x), ("y", y)) for pair in named(*tree))
-    library = _same_library(arrays)
-    classes = targets_of(problem, y)
-    for name, array in arrays.items():
-        if array is classes:
-            _whole(name, array)
-        else:
-            _float(name, array)
-    _same("dtype", {name: str(array.dtype) for name, array in arrays.items() if array is not classes})
+    library = _same_library(arrays, problem)
+    floats = problem.floats(theta, x, y)
+    for name, array in floats.items():
+        _float(name, array, problem.dtypes)
+    if not problem.opaque:
+        for name in arrays.keys() - floats.keys():
+            _whole(name, arrays[name])
+    _same("dtype", {name: str(array.dtype) for name, array in floats.items()})
     _same("device", {name: str(array.device) for name, array in arrays.items()})
     problem.validate(theta, x, y)
     return library
-
-
-def targets_of(problem: Problem, y: Tree) -> Array | None:
-    """The array of class numbers, which has a dtype of its own; None where targets are numbers like the others."""
-    return leaves(y)[0] if problem.integer_target else None
 
 
 def validate_problem(problem: Any) -> None:
@@ -58,16 +54,23 @@ def device_of(array: Array) -> str:
     return str(array.device) if backend_of(array) is BACKENDS["torch"] else "cpu"
 
 
-def _same_library(arrays: dict[str, Array]) -> Backend:
+def _same_library(arrays: dict[str, Array], problem: Problem) -> Backend:
     libraries = {name: backend_of(array) for name, array in arrays.items()}
     for name, library in libraries.items():
-        if library is None:
-            raise TypeError(
-                f"{name} is a {type(arrays[name]).__module__}.{type(arrays[name]).__name__}; allowed are arrays of "
-                f"{', '.join(LIBRARIES)}; convert it, for instance with numpy.asarray({name}, dtype='float64')"
-            )
+        if library is None or library.name not in problem.libraries:
+            given = f"{name} is a {type(arrays[name]).__module__}.{type(arrays[name]).__name__}"
+            raise TypeError(f"{given}; {_ALLOWED[problem.opaque].format(name=name)}")
     _same("library", {name: library.name for name, library in libraries.items() if library})
     return next(library for library in libraries.values() if library)
+
+
+_ALLOWED = {
+    False: f"allowed are arrays of {', '.join(LIBRARIES)}; convert it, for instance with "
+    "numpy.asarray({name}, dtype='float64')",
+    True: "a module takes torch tensors, or tuples or dicts of them; convert it, for instance with "
+    "torch.as_tensor({name})",
+}
+"""What may be given, by whether the problem is opaque."""
 
 
 def _whole(name: str, array: Array) -> None:
@@ -75,11 +78,11 @@ def _whole(name: str, array: Array) -> None:
         raise TypeError(f"{name} is {array.dtype}; class numbers must be int64 or int32; convert it with astype or to")
 
 
-def _float(name: str, array: Array) -> None:
+def _float(name: str, array: Array, allowed: tuple[str, ...]) -> None:
     if isinstance(array, np.ndarray) and not array.dtype.isnative:
         raise TypeError(f"{name} is in foreign byte order ({array.dtype.str}); use {name}.astype({array.dtype.name!r})")
-    if dtype_of(array) not in FLOATS:
-        raise TypeError(f"{name} is {array.dtype}; allowed are {' and '.join(FLOATS)}; convert it with astype or to")
+    if dtype_of(array) not in allowed:
+        raise TypeError(f"{name} is {array.dtype}; allowed are {' and '.join(allowed)}; convert it with astype or to")
 
 
 def _same(what: str, given: dict[str, str]) -> None:
@@ -88,29 +91,68 @@ def _same(what: str, given: dict[str, str]) -> None:
         raise TypeError(f"mixed {what}: {listed}; convert them to one {what}")
 
 
-def validate_out(quantity: Quantity, theta: Array, x: Array, y: Tree, out: Any) -> None:
+def validate_out(quantity: Quantity, theta: Tree, x: Tree, y: Tree, out: Any) -> None:
     """Refuse memory that a result cannot be written to.
 
     Raises:
-        TypeError: It is not an array of the inputs' library, or of one whose arrays cannot be written to.
-        ValueError: Wrong shape or dtype, read-only, or shared with an input.
+        TypeError: It is not an array, or dict of arrays, of the inputs' library, or of one whose arrays cannot be
+            written to.
+        ValueError: Wrong names, shape or dtype, read-only, or shared with an input or with another part of it.
     """
-    library = backend_of(theta)
-    if library is BACKENDS["jax"]:
+    like = leaves(theta)[0]
+    if backend_of(like) is BACKENDS["jax"]:
         raise TypeError("JAX arrays cannot be written to; leave out= out")
+    blank = quantity.blank(count(y), theta)
+    _require_names(blank, out)
+    taken, parts = leaves((theta, x, y)), dict(named("out", out))
+    for name, wanted in named("out", blank):
+        _require_writable(name, parts[name], wanted.shape, like)
+        if any(_overlap(parts[name], array) for array in taken):
+            raise ValueError(f"{name} shares memory with an input, which must not be modified; pass other memory")
+    for (name, part), (other, another) in combinations(parts.items(), 2):
+        if _overlap(part, another):
+            raise ValueError(f"{name} and {other} share memory; pass memory of its own for each")
+
+
+def _require_names(blank: Any, out: Any) -> None:
+    if isinstance(blank, dict):
+        if not isinstance(out, dict):
+            raise TypeError(f"out is a {type(out).__name__}; it must be a dict of buffers with theta's names")
+        if blank.keys() != out.keys():
+            wrong = [*(f"lacks {name!r}" for name in blank.keys() - out.keys()),
+                     *(f"has {name!r} besides" for name in out.keys() - blank.keys())]  # fmt: skip
+            raise ValueError(f"out {' and '.join(sorted(wrong)[:4])}; its names must be those of theta")
+
+
+def _require_writable(name: str, out: Any, shape: tuple[int, ...], like: Array) -> None:
+    library = backend_of(like)
     if library is None or backend_of(out) is not library:
-        given = f"out is a {type(out).__module__}.{type(out).__name__}"
+        given = f"{name} is a {type(out).__module__}.{type(out).__name__}"
         hint = "; pass numpy.asarray(out), which is the same memory" if isinstance(out, np.ndarray) else ""
         raise TypeError(f"{given}; it must be a plain array of the same library as theta{hint}")
-    shape = quantity.shape(count(y), tuple(theta.shape))
-    if tuple(out.shape) != shape or out.dtype != theta.dtype or out.device != theta.device:
-        given = f"out is {tuple(out.shape)} {dtype_of(out)} on {out.device}"
-        raise ValueError(f"{given}; it must be {shape} {dtype_of(theta)} on {theta.device}")
+    if tuple(out.shape) != shape or out.dtype != like.dtype or out.device != like.device:
+        given = f"{name} is {tuple(out.shape)} {dtype_of(out)} on {out.device}"
+        raise ValueError(f"{given}; it must be {shape} {dtype_of(like)} on {like.device}")
     if isinstance(out, np.ndarray) and not out.flags.writeable:
-        raise ValueError("out is read-only; pass writable memory")
+        raise ValueError(f"{name} is read-only; pass writable memory")
     if getattr(out, "requires_grad", False):
-        raise ValueError("out requires gradients, so it cannot be written to; pass out.detach()")
-    if device_of(out) == "cpu" and any(
-        np.may_share_memory(library.get(out), library.get(a)) for a in leaves((theta, x, y))
-    ):
-        raise ValueError("out shares memory with an input, which must not be modified; pass other memory")
+        raise ValueError(f"{name} requires gradients, so it cannot be written to; pass {name}.detach()")
+
+
+def _overlap(one: Array, other: Array) -> bool:
+    """Whether two arrays of one library may share memory: their first and last bytes say so."""
+    if isinstance(one, np.ndarray):
+        return isinstance(other, np.ndarray) and np.may_share_memory(one, other)
+    if one.device != other.device:
+        return False
+    (low, high), (first, last) = _span(one), _span(other)
+    return low < last and first < high
+
+
+def _span(tensor: Array) -> tuple[int, int]:
+    """Where a tensor's memory starts, and where it ends."""
+    start = tensor.data_ptr()
+    if not tensor.numel():
+        return start, start
+    entries = 1 + sum((size - 1) * step for size, step in zip(tensor.shape, tensor.stride(), strict=True))
+    return start, start + entries * tensor.element_size()

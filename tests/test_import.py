@@ -98,7 +98,7 @@ def switches():
 before = switches()
 import gradkernels as gk
 p = gk.LinearRegression()
-for kernel in gk.kernels(quantity="per_sample"):
+for kernel in gk.kernels(p, "per_sample"):
     case = gk.Case(p, "per_sample", 5, "float64" if kernel.backend.name == "statsmodels" else "float32")
     gk.check(kernel, case)
 gk.gradient(p, *p.draw(5, 0))

@@ -4,55 +4,189 @@ The rounding scale of a row is its norm: a whole network rounds more than one in
 in it. Where a loss is nearly flat a row is a small difference of large numbers; no working precision can know it to
 its own size, so the scale is at least what the same pass in float32 is off by, in units that leave a kernel
 `SLACK` times that error.
+
+The gradient is one backward pass of the mean loss of the whole batch. That it must be the mean of the rows is what a
+per-sample gradient relies on, so a model that mixes the samples of a batch is found here and refused.
 """
 
 from __future__ import annotations
 
-import copy
-from dataclasses import replace
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from gradkernels.problems.problem import Floats, Truth
-from gradkernels.tree import Tree, count, each, leaves, take
+from gradkernels.problems.structure import swapped, widened
+from gradkernels.tree import Tree, count, each, take
 
 if TYPE_CHECKING:
     from gradkernels.problems.module import ModuleProblem
 
 SLACK = 16.0
 FLOAT32_TOLERANCE = 1e-4
+MIXES = {"float64": 1e-6, "float32": 1e-3}  # relative; also where a layer computes in float32 whatever it is given
+MOST_NARROW = 64  # rows whose error in float32 is looked at, those with the smallest norms first
+FLOOR = float(np.finfo(np.float32).eps)  # of the largest scale
+WIDE, NARROW = "float64", "float32"
 
 
 def truth(problem: ModuleProblem, theta: Any, x: Tree, y: Tree) -> Truth:
-    """Rows `(n, p)`, parameters in theta's order; the gradient from one backward pass of the mean of all losses."""
-    wide = rows_of(problem, theta, x, y, "float64")
-    narrow = rows_of(problem, theta, x, y, "float32")
+    """Rows `(n, p)`, parameters in theta's order; the gradient from one backward pass of the mean of all losses.
+
+    Raises:
+        ValueError: The model mixes the samples of a batch, draws random numbers where that is an error, writes to its
+            buffers, or `loss_fn` is not reduced as the problem says.
+    """
+    wide, gradient, dtype = _widest(problem, theta, x, y)
     norms = np.linalg.norm(wide, axis=1)
+    scale = np.maximum(norms, SLACK / FLOAT32_TOLERANCE * _off(problem, theta, x, y, wide, norms, dtype))
+    scale = np.maximum(scale, FLOOR * scale.max(initial=0.0, where=np.isfinite(scale)))
+    return Truth(wide, np.broadcast_to(scale[:, None], wide.shape), gradient, scale)
+
+
+def _widest(problem: ModuleProblem, theta: Any, x: Tree, y: Tree) -> tuple[Floats, Floats, str]:
+    """Rows, gradient and the dtype that they were computed in: the model's own where it cannot do float64.
+
+    A model that makes tensors of the default dtype by itself cannot.
+    """
+    own = str(next(iter(problem.own().values())).dtype).removeprefix("torch.")
+    try:
+        return (*_rows_and_gradient(problem, theta, x, y, WIDE), WIDE)
+    except (RuntimeError, TypeError):
+        if own == WIDE:
+            raise
+    return (*_rows_and_gradient(problem, theta, x, y, NARROW), NARROW)
+
+
+def _rows_and_gradient(problem: ModuleProblem, theta: Any, x: Tree, y: Tree, dtype: str) -> tuple[Floats, Floats]:
+    with _pass(problem, theta, x, y, dtype) as one:
+        rows = one.rows(range(count(y)))
+        if one.drawn():
+            if problem.randomness == "error":
+                raise ValueError(
+                    "the model draws random numbers (dropout?), which randomness='error' refuses: call model.eval(), "
+                    "or make the ModuleProblem with randomness='same' (every sample sees the same draw) or "
+                    "'different' (each its own)"
+                )
+            return rows, rows.mean(0)  # a batch draws other numbers for each of its samples
+        gradient = one.gradient()
+    mean, scale = rows.mean(0), np.linalg.norm(rows, axis=1).mean()
+    if np.isfinite(scale) and np.linalg.norm(gradient - mean) > MIXES[dtype] * scale:
+        raise ValueError(
+            "the gradient of the mean loss of a batch is not the mean of the gradients of its samples: the model or "
+            "loss_fn mixes the samples of a batch, or does not have them first (batch_first=True?); no sample has a "
+            "gradient of its own there"
+        )
+    return rows, gradient
+
+
+def _off(problem: ModuleProblem, theta: Any, x: Tree, y: Tree, wide: Floats, norms: Floats, dtype: str) -> Floats:
+    """How far float32 rows are off, `(n,)`; 0 where that was not looked at."""
+    off = np.zeros(len(wide))
+    if dtype == NARROW:
+        return off
+    chosen = np.sort(np.argsort(norms)[:MOST_NARROW])
+    try:
+        with _pass(problem, theta, x, y, NARROW) as one:
+            narrow = one.rows(chosen)
+    except (RuntimeError, TypeError):  # it computes in float64 whatever it is given
+        return off
     with np.errstate(invalid="ignore"):
-        off = np.nan_to_num(np.linalg.norm(narrow - wide, axis=1), posinf=0.0)
-    scale = np.maximum(norms, SLACK / FLOAT32_TOLERANCE * off)
-    return Truth(wide, np.broadcast_to(scale[:, None], wide.shape), wide.mean(0), scale)
+        off[chosen] = np.nan_to_num(np.linalg.norm(narrow - wide[chosen], axis=1), posinf=0.0)
+    return off
 
 
-def rows_of(problem: ModuleProblem, theta: Any, x: Tree, y: Tree, dtype: str) -> Floats:
-    """Per-sample gradients `(n, p)` as float64 numbers, computed in `dtype`, one backward pass each."""
+@dataclass(frozen=True)
+class _Pass:
+    """The model, holding everything in one dtype, with the data and leaves to differentiate by."""
+
+    problem: ModuleProblem
+    theta: Any
+    x: Tree
+    y: Tree
+    device: Any
+    draws: list[bool]
+
+    def rows(self, samples: Any) -> Floats:
+        """Per-sample gradients, float64 `(len(samples), p)`, one backward pass each."""
+        result = np.empty((len(samples), sum(one.numel() for one in self.theta.values())))
+        for row, i in zip(result, samples, strict=True):
+            with self.problem.drawing():
+                before = _generator(self.device)
+                row[:] = self._backward(self.problem.loss(self.theta, take(self.x, int(i)), take(self.y, int(i))))
+                self.draws.append(_generator(self.device) != before)
+        return result
+
+    def gradient(self) -> Floats:
+        """Gradient of the mean of all losses, `(p,)`."""
+        output = self.problem.output(self.x)
+        losses = self.problem.losses(output, self.y)
+        batch = self.problem.loss_fn(output, self.y)
+        if batch.numel() != 1:
+            raise ValueError(f"loss_fn returned shape {tuple(batch.shape)}; it must be a scalar, the mean or the sum")
+        _require_reduction(self.problem, losses, batch)
+        return self._backward(losses.mean())
+
+    def drawn(self) -> bool:
+        """Whether any sample's loss has drawn random numbers."""
+        return any(self.draws)
+
+    def _backward(self, loss: Any) -> Floats:
+        import torch
+
+        parts = torch.autograd.grad(loss, list(self.theta.values()), allow_unused=True, materialize_grads=True)
+        return np.concatenate([part.double().numpy(force=True).ravel() for part in parts])
+
+
+@contextmanager
+def _pass(problem: ModuleProblem, theta: Any, x: Tree, y: Tree, dtype: str) -> Iterator[_Pass]:
     import torch
 
     kind = getattr(torch, dtype)
     device = next(iter(problem.own().values())).device
-    own = replace(problem, model=copy.deepcopy(problem.model).to(kind), example=None)
 
     def put(array: Any) -> Any:
         tensor = torch.from_numpy(np.array(array)).to(device)
         return tensor.to(kind) if tensor.is_floating_point() else tensor
 
     leaf = {name: put(array).requires_grad_() for name, array in theta.items()}
-    x, y = each(put, (x, y))
-    rows = np.empty((count(y), sum(one.numel() for one in leaf.values())))
-    for i in range(count(y)):
-        with torch.inference_mode(False), torch.enable_grad(), own.drawing():
-            loss = own.loss(leaf, take(x, i), take(y, i))
-            parts = torch.autograd.grad(loss, list(leaf.values()), allow_unused=True, materialize_grads=True)
-        rows[i] = np.concatenate([part.double().numpy(force=True).ravel() for part in parts])
-    return rows
+    modules = [one for one in (problem.model, problem.loss_fn) if isinstance(one, torch.nn.Module)]
+    with torch.inference_mode(False), torch.enable_grad(), torch.random.fork_rng(_gpus(device)):
+        places = problem.sites()
+        with widened(modules, kind) as written, swapped(places, leaf):
+            x, y = each(put, (x, y))
+            yield _Pass(problem, leaf, x, y, device, [])
+    if written:
+        raise ValueError(
+            f"the model writes to its buffer {written[0]} when it is called, so that what a sample gives depends on "
+            "those before it; call model.eval(), or leave the buffer as it is"
+        )
+
+
+def _require_reduction(problem: ModuleProblem, losses: Any, batch: Any) -> None:
+    """Refuse a loss that is the other reduction of its samples' losses; class weights make it neither."""
+    n = len(losses)
+    reduced = {"mean": losses.mean(), "sum": losses.sum()}
+    other = "sum" if problem.reduction == "mean" else "mean"
+    off = {name: abs(float(batch.detach() - value.detach())) for name, value in reduced.items()}
+    size = float(losses.detach().abs().sum())
+    if n > 1 and off[other] <= 1e-6 * size < off[problem.reduction] * n:
+        raise ValueError(
+            f"reduction={problem.reduction!r}, but loss_fn of a batch of {n} is the {other} of its samples' losses, "
+            f"off by the factor n; make the ModuleProblem with reduction={other!r}"
+        )
+
+
+def _generator(device: Any) -> bytes:
+    """The state of torch's random numbers."""
+    import torch
+
+    state = torch.random.get_rng_state().numpy().tobytes()
+    return state + torch.cuda.get_rng_state(device).numpy().tobytes() if device.type == "cuda" else state
+
+
+def _gpus(device: Any) -> list[Any]:
+    return [device] if device.type == "cuda" else []

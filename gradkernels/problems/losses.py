@@ -42,7 +42,7 @@ FUNCTIONS = (
 IGNORED = -100  # torch's ignore_index where none is given
 
 
-def unreduced(loss_fn: LossFn) -> LossFn | None:
+def unreduced(loss_fn: Any) -> LossFn | None:
     """The same loss with reduction="none", if it is one of torch's without weights; None for any other."""
     from torch import nn
     from torch.nn import functional
@@ -51,7 +51,7 @@ def unreduced(loss_fn: LossFn) -> LossFn | None:
         return partial(loss_fn, reduction="none")
     if type(loss_fn) in [getattr(nn, name) for name in CLASSES] and getattr(loss_fn, "weight", None) is None:
         plain = copy.copy(loss_fn)
-        plain.reduction = "none"  # type: ignore[attr-defined]
+        plain.reduction = "none"
         return plain
     return None
 

@@ -7,32 +7,49 @@ with x, *x or **x. Gradients are dicts with theta's keys, per-sample gradients `
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
 from gradkernels.backend import Array
 from gradkernels.names import pick
 from gradkernels.problems.backward import truth
+from gradkernels.problems.fitting import require_fit, require_samples
 from gradkernels.problems.losses import REDUCTIONS, LossFn, sample_losses, unreduced
 from gradkernels.problems.problem import Problem, Truth
-from gradkernels.problems.structure import Module, Parameters, Site, fingerprint, sites, stamp, swapped
-from gradkernels.tree import Tree, count, each, leaves, take
+from gradkernels.problems.structure import (
+    Module,
+    Parameters,
+    Site,
+    fingerprint,
+    named_loss,
+    sites,
+    stamp,
+    state,
+    swapped,
+)
+from gradkernels.tree import Tree, count, each, leaves, named, take
 
 RANDOMNESS = ("error", "same", "different")
 TOLERANCES = {"float64": 1e-10, "float32": 1e-4}
+HALVES = ("bfloat16", "float16")
 DRAWN_SPREAD = 0.1  # of drawn parameters around the model's own, relative
+DRAWN_ZERO = 0.01  # spread of those that are zero, where what is before them would have no gradient
 
 
 @dataclass(frozen=True, eq=False)
 class ModuleProblem(Problem):
     """The loss of a `torch.nn.Module`, one sample at a time.
 
-    The model is used as it is, weights, modes and device, and left as it is.
+    The model is used as it is, weights, modes and device, and left as it is. Problems of one model and loss are equal.
+
+    Theta may be float64, float32, bfloat16 or float16, x and y whatever the model takes. numpy has no half precision
+    and rounding leaves little to compare in it: kernels are proven in float32 for it.
 
     Attributes:
         model: The module; its parameters that require gradients are what is differentiated.
@@ -52,11 +69,26 @@ class ModuleProblem(Problem):
     seed: int = 0
     example: tuple[Tree, Tree] | None = None
 
+    libraries: ClassVar[tuple[str, ...]] = ("torch",)
+    dtypes: ClassVar[tuple[str, ...]] = (*TOLERANCES, *HALVES)
+    opaque: ClassVar[bool] = True
+
+    def __eq__(self, other: object) -> bool:
+        """Whether both compute the same by the very same model."""
+        return isinstance(other, ModuleProblem) and self._key == other._key
+
+    def __hash__(self) -> int:
+        return hash(self._key)
+
+    @property
+    def _key(self) -> tuple[Any, ...]:
+        return (id(self.model), self.loss_fn, self.reduction, self.randomness, self.seed)
+
     def __post_init__(self) -> None:
         """Refuse what has no per-sample gradients, and a reduction that the loss itself contradicts."""
-        from torch.nn import Module
+        import torch
 
-        if not isinstance(self.model, Module):
+        if not isinstance(self.model, torch.nn.Module):
             raise TypeError(f"model is a {type(self.model).__name__}; it must be a torch.nn.Module")
         if not callable(self.loss_fn):
             raise TypeError(f"loss_fn is a {type(self.loss_fn).__name__}; pass a function of (output, target)")
@@ -85,8 +117,7 @@ class ModuleProblem(Problem):
         """`module:LeNet:1f0c3a9b`: the class, and a fingerprint of the structure and the loss."""
         key = self.stamp()
         if key not in self._names:
-            loss = getattr(self.loss_fn, "__qualname__", repr(self.loss_fn))
-            digits = fingerprint(self.model, loss, self.reduction, self.randomness, str(key))
+            digits = fingerprint(self.model, named_loss(self.loss_fn), self.reduction, str(key))
             self._names[key] = f"module:{type(self.model).__name__}:{digits}"
         return self._names[key]
 
@@ -98,7 +129,11 @@ class ModuleProblem(Problem):
     def _plain(self) -> LossFn | None:
         return unreduced(self.loss_fn)
 
-    def holding(self, theta: Parameters) -> Any:
+    def state(self) -> dict[str, Any]:
+        """Modes, hooks, parameters, their gradients and buffers."""
+        return state(self.model)
+
+    def holding(self, theta: Parameters) -> AbstractContextManager[None]:
         """A context in which the model holds `theta`."""
         return swapped(self.sites(), theta)
 
@@ -110,7 +145,8 @@ class ModuleProblem(Problem):
             return
         import torch
 
-        with torch.random.fork_rng():
+        device = next(iter(self.own().values())).device
+        with torch.random.fork_rng([device] if device.type == "cuda" else []):
             torch.manual_seed(self.seed)
             yield
 
@@ -130,6 +166,11 @@ class ModuleProblem(Problem):
             output = self.output(each(lambda array: array[None], x))
         return self.loss_fn(output, each(lambda array: array[None], y))
 
+    def batch(self, theta: Parameters, x: Tree, y: Tree) -> Array:
+        """Loss of each sample of a batch, `(n,)`, from one forward pass."""
+        with self.holding(theta):
+            return self.losses(self.output(x), y)
+
     def shape(self, features: int) -> Any:
         """Shapes of the parameters, by name."""
         return {name: tuple(parameter.shape) for name, parameter in self.own().items()}
@@ -137,6 +178,15 @@ class ModuleProblem(Problem):
     def size(self, features: int) -> int:
         """p, the number of trainable parameters."""
         return sum(parameter.numel() for parameter in self.own().values())
+
+    def features(self, x: Tree) -> int:
+        """Entries of one sample over all tensors of x."""
+        return sum(int(np.prod(array.shape[1:])) for array in leaves(x))
+
+    @property
+    def own_features(self) -> int | None:
+        """Those of the example, if there is one."""
+        return None if self.example is None else max(1, self.features(self.example[0]))
 
     def draw(self, n: int, seed: int, features: int = 1) -> Any:
         """Parameters near the model's own, and n samples of the example, again and again if it has fewer."""
@@ -148,14 +198,52 @@ class ModuleProblem(Problem):
         return self.draw_theta(features, seed), x, y
 
     def draw_theta(self, features: int, seed: int) -> Any:
-        """The model's own parameters, each entry times 1 + 0.1 of a standard normal number; float64."""
+        """The model's own parameters, each entry times 1 + 0.1 of a standard normal number, or near zero; float64."""
         rng = np.random.default_rng([seed, 1])
         own = {name: tensor.detach().double().numpy(force=True) for name, tensor in self.own().items()}
-        return {name: array * (1 + DRAWN_SPREAD * rng.standard_normal(array.shape)) for name, array in own.items()}
+        return {name: _near(array, rng.standard_normal(array.shape)) for name, array in own.items()}
 
     def validate(self, theta: Parameters, x: Tree, y: Tree) -> None:
         """Raise a ValueError unless theta, x and y fit the model and each other, and its modes allow it."""
-        raise NotImplementedError
+        require_samples(self.model)
+        require_fit(self.shape(1), theta, x, y)
+
+    def floats(self, theta: Tree, x: Tree, y: Tree) -> dict[str, Array]:
+        """Theta alone: x and y are whatever the model takes."""
+        return dict(named("theta", theta))
+
+    def cast(self, theta: Tree, x: Tree, y: Tree, dtype: str, order: Any = "C") -> tuple[Any, Any, Any]:
+        """Numpy arrays, those of floats in `dtype`."""
+        if dtype in HALVES:
+            raise ValueError(f"numpy has no {dtype}; kernels are proven and timed in {' and '.join(TOLERANCES)}")
+
+        def put(array: Any) -> Any:
+            array = np.asarray(array)
+            return np.asarray(array, dtype if array.dtype.kind == "f" else None, order=order)
+
+        theta, x, y = each(put, (theta, x, y))
+        return theta, x, y
+
+    def provable(self, dtype: str, device: str) -> ModuleProblem:
+        """A copy whose model has that dtype and device, float32 for halves, and draws the same for every sample.
+
+        Returns:
+            The problem itself, where it is like that already.
+        """
+        import torch
+
+        dtype = "float32" if dtype in HALVES else dtype
+        randomness = "same" if self.randomness == "different" else self.randomness
+        own = next(iter(self.own().values()))
+        changes: dict[str, Any] = {} if randomness == self.randomness else {"randomness": randomness}
+        if (own.dtype, own.device) != (getattr(torch, dtype), torch.device(device)):
+            movable = {"model": self.model, "loss_fn": self.loss_fn}
+            changes |= {
+                name: copy.deepcopy(one).to(device, getattr(torch, dtype))
+                for name, one in movable.items()
+                if isinstance(one, torch.nn.Module)
+            }
+        return replace(self, **changes) if changes else self
 
     def tolerance(self, dtype: str, terms: int) -> float:
         """Relative to the row's norm, as the rounding of a whole network is not that of one inner product."""
@@ -164,3 +252,7 @@ class ModuleProblem(Problem):
     def truth(self, theta: Any, x: Tree, y: Tree) -> Truth:
         """One backward pass per sample in float64; see `gradkernels.problems.backward`."""
         return truth(self, theta, x, y)
+
+
+def _near(array: Any, noise: Any) -> Any:
+    return np.where(array == 0, DRAWN_ZERO * noise, array * (1 + DRAWN_SPREAD * noise))

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
-from gradkernels.backend import Array
-from gradkernels.tree import Tree
+from gradkernels.backend import FLOATS, LIBRARIES, Array
+from gradkernels.tree import Tree, each, leaves, named
 
 Floats = np.ndarray[Any, Any]
+LAMBDA = 8.0
 
 
 class Truth(NamedTuple):
@@ -21,11 +24,14 @@ class Truth(NamedTuple):
         scale: Scale of the rounding error in each entry of `rows`: a working precision with unit roundoff u cannot
             compute it better than about u times this, which is at least |gradient| and larger where terms cancel.
         gradient: Derivative of the mean loss, of theta's shape: not the mean of `rows`, which it must equal.
+        norm_scale: Scale of the rounding error in each row's norm, `(n,)`, where every entry of a row shares in it
+            and `scale` repeats it; None where entries round on their own.
     """
 
     rows: Floats
     scale: Floats
     gradient: Floats
+    norm_scale: Floats | None = None
 
 
 class Problem(ABC):
@@ -37,9 +43,19 @@ class Problem(ABC):
 
     Attributes:
         integer_target: Whether targets are class numbers, int64, instead of numbers of the case's dtype.
+        libraries: Names of the libraries whose arrays it is written for.
+        dtypes: Dtypes that theta may have.
+        opaque: Whether nothing is known about what it computes but that it does: kernels are then proven on the
+            caller's own data, one that fails is set aside, and without measurements their `rank` decides.
+        randomness: Whether the loss draws random numbers: `error`, it does not; `same` for every sample, or
+            `different`.
     """
 
     integer_target: ClassVar[bool] = False
+    libraries: ClassVar[tuple[str, ...]] = tuple(LIBRARIES)
+    dtypes: ClassVar[tuple[str, ...]] = FLOATS
+    opaque: ClassVar[bool] = False
+    randomness: str = "error"
 
     @property
     @abstractmethod
@@ -73,6 +89,63 @@ class Problem(ABC):
     def targets(self, y: Tree, seed: int) -> Tree:
         """The `y` that a data set's target column `(n,)` is; a ValueError if this loss is not defined there."""
         return y
+
+    def size(self, features: int) -> int:
+        """p, the number of entries of theta."""
+        return math.prod(self.shape(features))
+
+    def features(self, x: Tree) -> int:
+        """d, the number of entries of one sample of x."""
+        return int(x.shape[1]) if x.ndim > 1 else 1
+
+    @property
+    def own_features(self) -> int | None:
+        """The number of features where the problem itself tells it; None where the data do."""
+        return None
+
+    def batch(self, theta: Array, x: Tree, y: Tree) -> Array:
+        """Loss of each sample of a batch, `(n,)`."""
+        return self.loss(theta, x, y)
+
+    def drawing(self) -> AbstractContextManager[None]:
+        """A context in which the loss draws the same random numbers every time, where it draws any."""
+        return nullcontext()
+
+    def holding(self, theta: Array) -> AbstractContextManager[None]:
+        """A context in which whatever the loss is computed by has `theta` for its parameters."""
+        return nullcontext()
+
+    def own(self) -> Any:
+        """The parameters that the problem itself has; a TypeError where it has none."""
+        raise TypeError(f"theta is None; {self.name} has no parameters of its own, pass them")
+
+    def stamp(self) -> tuple[Any, ...]:
+        """What a kernel built for the problem relies on and what may change; part of every key that one is kept by."""
+        return ()
+
+    def state(self) -> dict[str, Any]:
+        """What a kernel must leave as it is besides its inputs, by what a message calls it."""
+        return {}
+
+    def provable(self, dtype: str, device: str) -> Problem:
+        """The problem that kernels are proven on in its place, where theta has `dtype` and lies on `device`."""
+        return self
+
+    def floats(self, theta: Tree, x: Tree, y: Tree) -> dict[str, Array]:
+        """The arrays that must have one float dtype, by name."""
+        classes = leaves(y)[0] if self.integer_target else None
+        parts = (("theta", theta), ("x", x), ("y", y))
+        return {name: array for part in parts for name, array in named(*part) if array is not classes}
+
+    def cast(self, theta: Tree, x: Tree, y: Tree, dtype: str, order: Any = "C") -> tuple[Any, Any, Any]:
+        """Numpy arrays in `dtype`, x in memory `order`; class numbers as int64."""
+        classes = leaves(y)[0] if self.integer_target else None
+        y = each(lambda array: np.asarray(array, np.int64 if array is classes else dtype), y)
+        return np.asarray(theta, dtype), np.asarray(x, dtype, order=order), y
+
+    def tolerance(self, dtype: str, terms: int) -> float:
+        """Error allowed in units of the rounding scale, where `terms` roundings add up; see `gradkernels.check`."""
+        return LAMBDA * terms**0.5 * float(np.finfo(dtype).eps) / 2
 
     @abstractmethod
     def truth(self, theta: Floats, x: Floats, y: Tree) -> Truth:

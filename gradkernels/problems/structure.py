@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 Module = Any
@@ -33,30 +34,87 @@ def sites(model: Module) -> dict[str, list[Site]]:
 def swapped(places: Mapping[str, list[Site]], theta: Parameters) -> Iterator[None]:
     """The modules hold `theta` instead of their own parameters; as they were afterwards, whatever happens."""
     before = [(module, name, module._parameters[name]) for of_one in places.values() for module, name in of_one]
-    flat = [(weights, attribute) for module, _, _ in before for weights, attribute in _copies(module)]
+    recurrent = _recurrent(module for module, _, _ in before)
     try:
         for name, of_one in places.items():
             for module, attribute in of_one:
                 module._parameters[attribute] = theta[name]
-        _refresh(before, flat)
+        _refresh(recurrent)
         yield
     finally:
         for module, attribute, parameter in before:
             module._parameters[attribute] = parameter
-        _refresh(before, flat)
+        _refresh(recurrent)
 
 
-def _copies(module: Module) -> list[tuple[list[Any], list[str]]]:
-    """The list of its weights that a recurrent layer keeps beside them, with their names."""
-    weights, names = getattr(module, "_flat_weights", None), getattr(module, "_flat_weights_names", None)
-    return [(weights, names)] if weights is not None and names is not None else []
+def _recurrent(modules: Iterable[Module]) -> list[Module]:
+    """Those that keep a list of their weights beside them, as torch's recurrent layers do."""
+    return [module for module in modules if getattr(module, "_flat_weights_names", None) is not None]
 
 
-def _refresh(places: list[tuple[Module, str, Any]], flat: list[tuple[list[Any], list[str]]]) -> None:
-    if flat:
-        for module in {id(module): module for module, _, _ in places}.values():
-            for weights, names in _copies(module):
-                weights[:] = [getattr(module, name, None) for name in names]
+def _refresh(recurrent: list[Module]) -> None:
+    for module in recurrent:
+        module._flat_weights[:] = [getattr(module, name, None) for name in module._flat_weights_names]
+
+
+@contextmanager
+def widened(modules: Iterable[Module], dtype: Any) -> Iterator[list[str]]:
+    """The modules hold copies of all parameters and buffers, floats in `dtype`; their own again afterwards.
+
+    Yields:
+        A list that will name the buffers that were written to or replaced meanwhile.
+    """
+    held = [(name, one) for module in modules for name, one in module.named_modules()]
+    before = [(name, one, dict(one._parameters), dict(one._buffers)) for name, one in held]
+    recurrent = _recurrent(one for _, one in held)
+    copies: dict[int, Any] = {}
+    written: list[str] = []
+    try:
+        for _, module, parameters, buffers in before:
+            module._parameters.update(_copied(parameters, dtype, copies))
+            module._buffers.update(_copied(buffers, dtype, copies))
+        _refresh(recurrent)
+        yield written
+    finally:
+        for prefix, module, parameters, buffers in before:
+            held_now = [(name, module._buffers.get(name), copies.get(id(one))) for name, one in buffers.items()]
+            written += [f"{prefix}.{name}".lstrip(".") for name, now, copy in held_now if _touched(now, copy)]
+            module._parameters.update(parameters)
+            module._buffers.update(buffers)
+        _refresh(recurrent)
+
+
+def _copied(tensors: Mapping[str, Any], dtype: Any, copies: dict[int, Any]) -> dict[str, Any]:
+    for one in tensors.values():
+        if one is not None and id(one) not in copies:
+            kind = dtype if one.is_floating_point() else one.dtype
+            copies[id(one)] = one.detach().to(kind, copy=True)
+    return {name: copies.get(id(one)) for name, one in tensors.items()}
+
+
+def _touched(now: Any, copy: Any) -> bool:
+    return now is not copy or (copy is not None and copy._version != 0)
+
+
+def state(model: Module) -> dict[str, Any]:
+    """What calling and differentiating the model must leave as it is, by what a message calls it."""
+    found: dict[str, Any] = {}
+    for prefix, module in model.named_modules():
+        at = f" of {prefix}" if prefix else ""
+        found[f"training{at}"] = module.training
+        found[f"hooks{at}"] = [tuple(one) for name, one in vars(module).items() if name.endswith("_hooks") and one]
+        for name, one in (*module._parameters.items(), *module._buffers.items()):
+            found[f"{name}{at}"] = one if one is None else _identity(one)
+    return found
+
+
+def _identity(tensor: Any) -> tuple[Any, ...]:
+    grad = tensor.grad if tensor.is_leaf else None
+    return id(tensor), _version(tensor), tensor.requires_grad, None if grad is None else (id(grad), _version(grad))
+
+
+def _version(tensor: Any) -> int:
+    return -1 if tensor.is_inference() else int(tensor._version)
 
 
 def stamp(model: Module) -> tuple[Any, ...]:
@@ -65,6 +123,16 @@ def stamp(model: Module) -> tuple[Any, ...]:
         (module.training, *(one is not None and one.requires_grad for one in module._parameters.values()))
         for module in model.modules()
     )
+
+
+def named_loss(loss_fn: Any) -> str:
+    """What a loss function is called, the same in every process; settings of modules and partials included."""
+    if isinstance(loss_fn, partial):
+        given = [*map(repr, loss_fn.args), *(f"{name}={value!r}" for name, value in loss_fn.keywords.items())]
+        return f"{named_loss(loss_fn.func)}({', '.join(given)})"
+    if hasattr(loss_fn, "__qualname__"):
+        return str(loss_fn.__qualname__)
+    return repr(loss_fn) if hasattr(loss_fn, "_parameters") else type(loss_fn).__qualname__
 
 
 def fingerprint(model: Module, *more: str) -> str:

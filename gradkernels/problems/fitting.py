@@ -1,0 +1,49 @@
+"""What a model and its data must be like for each sample to have a gradient of its own."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gradkernels.problems.structure import Module, Parameters
+from gradkernels.tree import Tree, named
+
+
+def require_samples(model: Module) -> None:
+    """Raise a ValueError if the model has a layer that mixes the samples of a batch, or no parameters yet."""
+    from torch.nn.modules.batchnorm import _BatchNorm
+    from torch.nn.parameter import is_lazy
+
+    for name, module in model.named_modules():
+        where = f"{name or 'the model'} ({type(module).__name__})"
+        if any(one is not None and is_lazy(one) for one in module._parameters.values()):
+            raise ValueError(f"{where} has no parameters yet; call the model once on a batch, then make its problem")
+        if isinstance(module, _BatchNorm) and (module.training or module.running_mean is None):
+            why = "is in training mode" if module.training else "has no running statistics"
+            raise ValueError(
+                f"{where} {why} and normalises by the whole batch; a per-sample gradient is not defined there: "
+                "call model.eval(), or use GroupNorm"
+            )
+
+
+def require_fit(shapes: dict[str, tuple[int, ...]], theta: Parameters, x: Tree, y: Tree) -> None:
+    """Raise a ValueError unless theta has these shapes and x and y as many samples as each other."""
+    if not isinstance(theta, dict):
+        raise ValueError(f"theta is a {type(theta).__name__}; it must be a dict of {_listed(shapes)}, or None")
+    missing, extra = [one for one in shapes if one not in theta], [one for one in theta if one not in shapes]
+    if missing or extra:
+        says = [f"lacks {_listed(missing)}"] * bool(missing) + [f"has {_listed(extra)} besides"] * bool(extra)
+        raise ValueError(f"theta {' and '.join(says)}; the model's trainable parameters are {_listed(shapes)}")
+    for name, shape in shapes.items():
+        if tuple(theta[name].shape) != shape:
+            raise ValueError(f"theta[{name!r}] is {tuple(theta[name].shape)}; it must be {shape} as in the model")
+    arrays = dict([*named("x", x), *named("y", y)])
+    given = ", ".join(f"{name} {tuple(array.shape)}" for name, array in arrays.items())
+    if not arrays or any(not array.shape for array in arrays.values()):
+        raise ValueError(f"{given or 'x and y are empty'}: each needs the samples as its first axis")
+    if len({array.shape[0] for array in arrays.values()}) > 1:
+        raise ValueError(f"{given}: the first axis is the samples, and must be as long for all of them")
+
+
+def _listed(names: Any, most: int = 8) -> str:
+    listed = [repr(name) for name in names]
+    return ", ".join(listed[:most]) + (f" and {len(listed) - most} more" if len(listed) > most else "")
