@@ -55,11 +55,14 @@ class Convolution(Use):
         """The weight's gradient for the whole batch, by the library's own backward pass."""
         if target == "bias":
             return g.sum((0, *_summed(g, self._kernel)))
-        g, a = (one if one.ndim == len(self._shape) else one.flatten(0, 1) for one in (g, self._a))
+        return self._library(*(one if one.ndim == len(self._shape) else one.flatten(0, 1) for one in (g, self._a)))
+
+    def _library(self, g: Array, a: Array) -> Array:
+        padding: Sizes = (0,) * len(self._kernel)
         if self._before == self._after:
             padding = self._before
         else:
-            a, padding = self._padded(a), (0,) * len(self._kernel)
+            a = self._padded(a)
         _, total, _ = torch.ops.aten.convolution_backward(
             g, a, self.targets["weight"].tensor.detach(), None, self._stride, padding, self._dilation, False,
             (0,) * len(padding), self._groups, (False, True, False),
@@ -67,15 +70,16 @@ class Convolution(Use):
         return total
 
     def _write(self, g: Array, a: Array, out: Array) -> None:
-        ways = {"patches": lambda: self._by_patches(g, a, out)}
+        ways = {
+            "patches": lambda: self._by_patches(g, a, out, places_last=True),
+            "places": lambda: self._by_patches(g, a, out, places_last=False),
+        }
         if a.ndim == g.ndim == len(self._shape):
-            ways["groups"] = lambda: self._by_groups(g, a, out)
-        fastest_of(("convolution", self._key(), g.shape, a.shape, g.dtype, g.device), ways)
+            ways |= {"groups": lambda: self._by_groups(g, a, out), "each": lambda: self._by_each(g, a, out)}
+        options = self._shape, self._stride, self._dilation, self._before, self._after, self._groups
+        fastest_of(("convolution", options, g.shape, a.shape, g.dtype, g.device), ways)
 
-    def _key(self) -> tuple[Any, ...]:
-        return self._shape, self._stride, self._dilation, self._before, self._after, self._groups
-
-    def _by_patches(self, g: Array, a: Array, out: Array) -> None:
+    def _by_patches(self, g: Array, a: Array, out: Array, places_last: bool) -> None:
         """G^T P for each sample and group, a few samples at a time."""
         n, groups, o = len(g), self._groups, self._shape[0]
         places = _steps_last(g, len(self._kernel)).reshape(n, groups, o // groups, -1)
@@ -83,20 +87,26 @@ class Convolution(Use):
         size = max(1, PATCH_BYTES // bytes_each)
         for start in range(0, n, size):
             part = slice(start, start + size)
-            patches = self._patches(a[part])
+            patches = self._patches(a[part], places_last)
             rows = out[part].view(len(patches), o // groups, -1)
-            torch.bmm(places[part].flatten(0, 1), patches.mT, out=rows)
+            torch.bmm(places[part].flatten(0, 1), patches, out=rows)
 
-    def _patches(self, a: Array) -> Array:
-        """What each output entry has seen: `(n * groups, channels / groups * kernel, steps * places)`."""
+    def _patches(self, a: Array, places_last: bool) -> Array:
+        """What each output entry has seen: `(n * groups, steps * places, channels / groups * kernel)`.
+
+        In memory either the places or the kernel's entries lie side by side.
+        """
         a, dims = self._padded(a), len(self._kernel)
         first = a.ndim - dims
         for i, (size, stride, dilation) in enumerate(zip(self._kernel, self._stride, self._dilation, strict=True)):
             a = a.unfold(first + i, dilation * (size - 1) + 1, stride)[..., ::dilation]
-        steps, channel = list(range(1, first - 1)), first - 1
-        places, kernel = list(range(first, first + dims)), list(range(first + dims, first + 2 * dims))
-        a = a.permute(0, channel, *kernel, *steps, *places)
-        return a.reshape(len(a) * self._groups, math.prod(self._shape[1:]), -1)
+        a = a.unflatten(first - 1, (self._groups, -1))
+        steps, places = list(range(1, first - 1)), list(range(first + 1, first + 1 + dims))
+        seen = [first, *range(first + 1 + dims, first + 1 + 2 * dims)]
+        n, entries = len(a) * self._groups, math.prod(self._shape[1:])
+        if places_last:
+            return a.permute(0, first - 1, *seen, *steps, *places).reshape(n, entries, -1).mT
+        return a.permute(0, first - 1, *steps, *places, *seen).reshape(n, -1, entries)
 
     def _by_groups(self, g: Array, a: Array, out: Array) -> None:
         """A convolution of the inputs, samples as channels, by the gradients, with stride and dilation exchanged."""
@@ -108,6 +118,11 @@ class Convolution(Use):
         full = convolve(grouped, weight, None, self._dilation, 0, self._stride, n * self._groups)
         kept = full[(slice(None), slice(None), *map(slice, self._kernel))]
         out.copy_(kept.transpose(0, 1).reshape(out.shape))
+
+    def _by_each(self, g: Array, a: Array, out: Array) -> None:
+        """The library's own backward pass, one sample after the other."""
+        for i in range(len(g)):
+            out[i] = self._library(g[i : i + 1], a[i : i + 1])
 
     def _padded(self, a: Array) -> Array:
         if not any((*self._before, *self._after)):

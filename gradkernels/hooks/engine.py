@@ -100,7 +100,10 @@ def _shared(steps: list[Step], theta: dict[str, Array]) -> frozenset[str]:
     """Parameters that are used more than once, or not as they are."""
     uses = Counter(name for step in steps if step.boundary for names in step.parameters.values() for name in names)
     derived = {
-        name for step in steps if not step.boundary and step.parameters for of in step.parameters.values() for name in of
+        name
+        for step in steps
+        if not step.boundary and step.parameters
+        for of in step.parameters.values()
+        for name in of
     }
     return frozenset({name for name, times in uses.items() if times > 1} | derived)
-

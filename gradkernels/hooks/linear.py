@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -33,6 +34,14 @@ class Linear(Use):
             _write_outer(g, self._a[at], out, add)
         else:
             _write_product(g, self._a[at], out, add)
+
+    def squared_norms(self, places: Sequence[Any], g: Array) -> Array:
+        """|g|^2 (|a|^2 + 1) for weight and bias."""
+        g = _steps(g)
+        if g.ndim == 2 and len(places) == 2:
+            of_g = _squared(g)
+            return torch.addcmul(of_g, of_g, _squared(self._a))
+        return super().squared_norms(places, g)
 
     def squares(self, target: Any, g: Array) -> Array:
         """|g|^2 |a|^2; over leading axes the sum of (g_s . g_t)(a_s . a_t), or of squared rows: what is faster."""
@@ -88,7 +97,7 @@ def _write_product(g: Array, a: Array, out: Array, add: bool) -> None:
 
 
 def _squared(rows: Array) -> Array:
-    return torch.linalg.vector_norm(rows, dim=1).square()
+    return torch.linalg.vector_norm(rows, dim=1).square_()
 
 
 def _gram(g: Array, a: Array) -> Array:
