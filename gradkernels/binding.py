@@ -18,6 +18,7 @@ from gradkernels.choice import Choice, Request, choose, explain
 from gradkernels.kernel import Compute, Kernel
 from gradkernels.names import unknown
 from gradkernels.problems import Problem
+from gradkernels.problems.numeric import as_numpy
 from gradkernels.quantity import Quantity
 from gradkernels.reference import Reference
 from gradkernels.registry import kernel as kernel_by_key
@@ -186,7 +187,7 @@ class Sample:
         theta, x, y = case.draw() if arrays is None else arrays
         n = count(y)
         rows = np.resize(np.arange(n), max(2, min(n, PROOF_SAMPLES))) if n else slice(0, 0)
-        data = each(_numpy, take((x, y), rows))
+        data = each(as_numpy, take((x, y), rows))
         shapes = [(part.dtype.str, part.shape[1:]) for part in leaves(data)]
         signature = (structure((theta, x, y)), *shapes, *(tuple(part.shape) for part in leaves(theta)), bool(n))
         proven = replace(case, n=max(2, min(n, PROOF_SAMPLES))).provable()
@@ -203,12 +204,6 @@ class Sample:
         with np.errstate(all="ignore"):
             _ = reference.gradient
         return reference
-
-
-def _numpy(array: Array) -> Any:
-    """A torch tensor as a numpy array; half precision as float32."""
-    array = array.detach()
-    return (array.float() if array.is_floating_point() and array.element_size() == 2 else array).numpy(force=True)
 
 
 @lru_cache(maxsize=256)

@@ -8,7 +8,7 @@ from gradkernels.problems.module import ModuleProblem
 CHUNK = 1 << 20
 
 
-@declare("torch.hooks.per_sample", problems=ModuleProblem, out=True)
+@declare("torch.hooks.per_sample", problems=ModuleProblem, out=True, rank=1)
 def per_sample(problem: ModuleProblem, chunk: int = CHUNK) -> Compute:
     """Outer products of activations and output gradients, written into their place; `chunk` samples at a time."""
     from gradkernels.hooks import computes
@@ -16,7 +16,7 @@ def per_sample(problem: ModuleProblem, chunk: int = CHUNK) -> Compute:
     return computes.per_sample(problem, chunk)
 
 
-@declare("torch.hooks.norms", problems=ModuleProblem, out=True)
+@declare("torch.hooks.norms", problems=ModuleProblem, out=True, rank=1)
 def norms(problem: ModuleProblem, chunk: int = CHUNK) -> Compute:
     """Norms without rows, where the layer's algebra allows."""
     from gradkernels.hooks import computes
@@ -24,7 +24,7 @@ def norms(problem: ModuleProblem, chunk: int = CHUNK) -> Compute:
     return computes.norms(problem, chunk)
 
 
-@declare("torch.hooks.clipped_sum", problems=ModuleProblem)
+@declare("torch.hooks.clipped_sum", problems=ModuleProblem, rank=1)
 def clipped_sum(problem: ModuleProblem, chunk: int = CHUNK) -> Compute:
     """Book-keeping: output gradients are kept until the norms are known; no rows and no second backward pass."""
     from gradkernels.hooks import computes
@@ -32,7 +32,7 @@ def clipped_sum(problem: ModuleProblem, chunk: int = CHUNK) -> Compute:
     return computes.clipped_sum(problem, chunk)
 
 
-@declare("torch.hooks.moments", problems=ModuleProblem)
+@declare("torch.hooks.moments", problems=ModuleProblem, rank=1)
 def moments(problem: ModuleProblem) -> Compute:
     """Mean and variance from sums of squares, where the layer's algebra allows."""
     from gradkernels.hooks import computes

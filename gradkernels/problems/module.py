@@ -7,7 +7,6 @@ with x, *x or **x. Gradients are dicts with theta's keys, per-sample gradients `
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
@@ -18,6 +17,7 @@ import numpy as np
 
 from gradkernels.backend import Array
 from gradkernels.names import pick
+from gradkernels.problems import numeric
 from gradkernels.problems.backward import truth
 from gradkernels.problems.fitting import require_fit, require_samples
 from gradkernels.problems.losses import REDUCTIONS, LossFn, sample_losses, unreduced
@@ -33,13 +33,11 @@ from gradkernels.problems.structure import (
     state,
     swapped,
 )
-from gradkernels.tree import Tree, count, each, leaves, named, take
+from gradkernels.tree import Tree, each, leaves, named
 
 RANDOMNESS = ("error", "same", "different")
 TOLERANCES = {"float64": 1e-10, "float32": 1e-4}
 HALVES = ("bfloat16", "float16")
-DRAWN_SPREAD = 0.1  # of drawn parameters around the model's own, relative
-DRAWN_ZERO = 0.01  # spread of those that are zero, where what is before them would have no gradient
 
 
 @dataclass(frozen=True, eq=False)
@@ -192,16 +190,11 @@ class ModuleProblem(Problem):
         """Parameters near the model's own, and n samples of the example, again and again if it has fewer."""
         if self.example is None:
             raise ValueError(f"{self.name} has no data to draw from; make the ModuleProblem with example=(x, y)")
-        rng = np.random.default_rng([seed, 0])
-        rows = np.resize(rng.permutation(count(self.example[1])), n)
-        x, y = each(lambda tensor: np.array(tensor.numpy(force=True)), take(self.example, rows))
-        return self.draw_theta(features, seed), x, y
+        return self.draw_theta(features, seed), *numeric.samples(self.example, n, seed)
 
     def draw_theta(self, features: int, seed: int) -> Any:
         """The model's own parameters, each entry times 1 + 0.1 of a standard normal number, or near zero; float64."""
-        rng = np.random.default_rng([seed, 1])
-        own = {name: tensor.detach().double().numpy(force=True) for name, tensor in self.own().items()}
-        return {name: _near(array, rng.standard_normal(array.shape)) for name, array in own.items()}
+        return numeric.parameters(self.own(), seed)
 
     def validate(self, theta: Parameters, x: Tree, y: Tree) -> None:
         """Raise a ValueError unless theta, x and y fit the model and each other, and its modes allow it."""
@@ -216,12 +209,7 @@ class ModuleProblem(Problem):
         """Numpy arrays, those of floats in `dtype`."""
         if dtype in HALVES:
             raise ValueError(f"numpy has no {dtype}; kernels are proven and timed in {' and '.join(TOLERANCES)}")
-
-        def put(array: Any) -> Any:
-            array = np.asarray(array)
-            return np.asarray(array, dtype if array.dtype.kind == "f" else None, order=order)
-
-        theta, x, y = each(put, (theta, x, y))
+        theta, x, y = each(lambda array: numeric.cast(array, dtype, order), (theta, x, y))
         return theta, x, y
 
     def provable(self, dtype: str, device: str) -> ModuleProblem:
@@ -230,19 +218,12 @@ class ModuleProblem(Problem):
         Returns:
             The problem itself, where it is like that already.
         """
-        import torch
-
         dtype = "float32" if dtype in HALVES else dtype
-        randomness = "same" if self.randomness == "different" else self.randomness
+        changes: dict[str, Any] = {"randomness": "same"} if self.randomness == "different" else {}
         own = next(iter(self.own().values()))
-        changes: dict[str, Any] = {} if randomness == self.randomness else {"randomness": randomness}
-        if (own.dtype, own.device) != (getattr(torch, dtype), torch.device(device)):
-            movable = {"model": self.model, "loss_fn": self.loss_fn}
-            changes |= {
-                name: copy.deepcopy(one).to(device, getattr(torch, dtype))
-                for name, one in movable.items()
-                if isinstance(one, torch.nn.Module)
-            }
+        if (numeric.dtype_name(own), str(own.device)) != (dtype, device):
+            moved = [numeric.moved(one, dtype, device) for one in (self.model, self.loss_fn)]
+            changes |= {"model": moved[0], "loss_fn": moved[1]}
         return replace(self, **changes) if changes else self
 
     def tolerance(self, dtype: str, terms: int) -> float:
@@ -252,7 +233,3 @@ class ModuleProblem(Problem):
     def truth(self, theta: Any, x: Tree, y: Tree) -> Truth:
         """One backward pass per sample in float64; see `gradkernels.problems.backward`."""
         return truth(self, theta, x, y)
-
-
-def _near(array: Any, noise: Any) -> Any:
-    return np.where(array == 0, DRAWN_ZERO * noise, array * (1 + DRAWN_SPREAD * noise))

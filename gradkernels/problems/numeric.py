@@ -1,0 +1,59 @@
+"""The numbers of a module problem as numpy arrays, and its parts in another dtype or on another device."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import numpy as np
+
+from gradkernels.backend import Array
+from gradkernels.problems.problem import Floats
+from gradkernels.problems.structure import Parameters
+from gradkernels.tree import Tree, count, each, take
+
+SPREAD = 0.1  # of drawn parameters around the model's own, relative
+ZERO_SPREAD = 0.01  # of those that are zero, which would keep what is before them from having a gradient
+
+
+def samples(example: tuple[Tree, Tree], n: int, seed: int) -> tuple[Tree, Tree]:
+    """Copies of n samples in random order, again and again if there are fewer; half precision as float32."""
+    rng = np.random.default_rng([seed, 0])
+    rows = np.resize(rng.permutation(count(example[1])), n)
+    x, y = each(lambda tensor: np.array(as_numpy(tensor)), take(example, rows))
+    return x, y
+
+
+def parameters(own: Parameters, seed: int) -> dict[str, Floats]:
+    """Float64 numbers near the model's own."""
+    rng = np.random.default_rng([seed, 1])
+    arrays = {name: tensor.detach().double().numpy(force=True) for name, tensor in own.items()}
+    return {name: _near(array, rng.standard_normal(array.shape)) for name, array in arrays.items()}
+
+
+def _near(array: Floats, noise: Floats) -> Floats:
+    return np.where(array == 0, ZERO_SPREAD * noise, array * (1 + SPREAD * noise))
+
+
+def as_numpy(tensor: Array) -> Any:
+    """A torch tensor as a numpy array; half precision as float32."""
+    half = tensor.is_floating_point() and tensor.element_size() == 2
+    return (tensor.detach().float() if half else tensor.detach()).numpy(force=True)
+
+
+def cast(array: Any, dtype: str, order: Any) -> Any:
+    """`array` as numpy's, in `dtype` if it holds floats."""
+    array = np.asarray(array)
+    return np.asarray(array, dtype if array.dtype.kind == "f" else None, order=order)
+
+
+def dtype_name(tensor: Array) -> str:
+    """`float32`."""
+    return str(tensor.dtype).removeprefix("torch.")
+
+
+def moved(part: Any, dtype: str, device: str) -> Any:
+    """A copy of a module with its floats in `dtype`, on `device`; what is no module as it is."""
+    import torch
+
+    return copy.deepcopy(part).to(device, getattr(torch, dtype)) if isinstance(part, torch.nn.Module) else part
