@@ -27,15 +27,26 @@ class Rule:
         parameters: Which of them may be parameters; with parameters elsewhere the call is treated like any other.
         use: `use(targets, data, given)`: the use, from targets by name, the data with the samples first and
             without a graph, and all arguments by name.
-        leading: Axes that the data have at least behind the samples: whether another axis may be merged with the
-            samples, or come before them, as for a linear map, is decided by `fits`.
-        fits: Whether the rule holds where the samples are: `fits(axis of the data, given)`.
+        fits: Whether the rule holds where the samples are: `fits(axis of the data, given)`. Another axis may have
+            been merged with the samples, or come before them.
+        forward: `forward(given)`: the output, and what else it computes on the way that `use` needs, by name, with the
+            samples where the data have them; without it the function itself is called.
+        beside: Further arguments that may have samples; `use` finds them with the samples first, without a graph.
     """
 
     names: tuple[str, ...]
     parameters: tuple[str, ...]
     use: Callable[[Targets, Array, Given], Use]
     fits: Callable[[Axis, Given], bool]
+    forward: Callable[[Given], tuple[Array, dict[str, Array]]] | None = None
+    beside: tuple[str, ...] = ()
+
+    def holds(self, data: Mapping[str, Axis], targets: Targets, given: Given) -> bool:
+        """Whether a call is one that the rule is for."""
+        known = {self.names[0], *self.beside}
+        if self.names[0] not in data or not data.keys() <= known or not targets.keys() <= set(self.parameters):
+            return False
+        return self.fits(data[self.names[0]], given)
 
 
 def ruled(rule: Rule) -> Start:
@@ -44,14 +55,15 @@ def ruled(rule: Rule) -> Start:
     def start(tape: Tape, step: Step, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         given = bound(rule.names, args, kwargs)
         data, targets = _named(rule, step.data), tape.targets(step, args, kwargs)
-        axis = data.get(rule.names[0])
         named = _named(rule, targets)
-        if axis is None or len(data) > 1 or not set(named) <= set(rule.parameters) or not rule.fits(axis, given):
+        if not rule.holds(data, named, given):
             return anything.start(tape, step, args, kwargs)
-        source = given[rule.names[0]]
-        output = step.function(*args, **kwargs)
-        use = rule.use(named, axis.first(source.detach(), tape.n), given)
-        tape.keep(use, output, step.output or axis, [source])
+        sources, axis = [given[name] for name in data], data[rule.names[0]]
+        output, more = rule.forward(given) if rule.forward else (step.function(*args, **kwargs), {})
+        given |= {name: of.first(given[name].detach(), tape.n) for name, of in data.items() if name in rule.beside}
+        given |= {name: axis.first(tensor.detach(), tape.n) for name, tensor in more.items()}
+        use = rule.use(named, axis.first(given[rule.names[0]].detach(), tape.n), given)
+        tape.keep(use, output, step.output or axis, sources)
         return output
 
     return start

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import torch
 from torch.nn import functional
 
-from gradkernels.hooks import anything
+from gradkernels.hooks import anything, normalization
+from gradkernels.hooks.activation import PRELU
 from gradkernels.hooks.calls import Function
 from gradkernels.hooks.convolution import CONVOLUTION
 from gradkernels.hooks.linear import LINEAR
@@ -17,6 +17,12 @@ RULES: dict[Function, Start] = {
     functional.conv1d: ruled(CONVOLUTION),
     functional.conv2d: ruled(CONVOLUTION),
     functional.conv3d: ruled(CONVOLUTION),
+    functional.layer_norm: ruled(normalization.LAYER_NORM),
+    functional.rms_norm: ruled(normalization.RMS_NORM),
+    functional.group_norm: ruled(normalization.GROUP_NORM),
+    functional.instance_norm: ruled(normalization.INSTANCE_NORM),
+    functional.batch_norm: ruled(normalization.BATCH_NORM),
+    functional.prelu: ruled(PRELU),
 }
 """How the boundaries of known functions are run."""
 

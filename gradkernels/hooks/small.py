@@ -1,0 +1,39 @@
+"""Uses with rows that are no larger than a sample's output: they are formed, and then summed or squared."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import Any
+
+from gradkernels.backend import Array
+from gradkernels.hooks.use import Use
+
+EVERYBODY = slice(None)
+
+
+class Small(Use):
+    """A use with cheap rows."""
+
+    @abstractmethod
+    def rows(self, target: Any, g: Array, at: slice) -> Array:
+        """The rows of samples `at`, from the gradients of these samples."""
+
+    def write(self, target: Any, g: Array, out: Array, at: slice, add: bool) -> None:
+        """The rows, as they are."""
+        rows = self.rows(target, g[at], at)
+        if add:
+            out += rows
+        else:
+            out.copy_(rows)
+
+    def squares(self, target: Any, g: Array) -> Array:
+        """By definition."""
+        return self.rows(target, g, EVERYBODY).flatten(1).square().sum(1)
+
+    def total(self, target: Any, g: Array) -> Array:
+        """By definition."""
+        return self.rows(target, g, EVERYBODY).sum(0)
+
+    def total_of_squares(self, target: Any, g: Array) -> Array:
+        """By definition."""
+        return self.rows(target, g, EVERYBODY).square_().sum(0)
