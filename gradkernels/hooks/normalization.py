@@ -32,10 +32,8 @@ class OfFeatures(Small):
     def __init__(self, targets: Targets, a: Array, given: Given) -> None:
         self.targets = targets
         self._shape = tuple(given["normalized_shape"])
-        self._a, self._mean, self._scale = self._steps(a), given.get("mean"), given.get("scale")
-        if self._mean is not None:
-            self._mean, self._scale = (one.reshape(len(a), -1, 1) for one in (self._mean, self._scale))
-        self._eps = given.get("eps")
+        self._a, self._eps = self._steps(a), given.get("eps")
+        self._statistics = [given[name].reshape(len(a), -1, 1) for name in ("mean", "scale") if name in given]
 
     def rows(self, target: Any, g: Array, at: slice) -> Array:
         """Sums over the leading axes of a sample."""
@@ -53,8 +51,9 @@ class OfFeatures(Small):
 
     def _normalized(self, at: slice) -> Array:
         a = self._a[at]
-        if self._mean is not None:
-            return (a - self._mean[at]).mul_(self._scale[at])
+        if self._statistics:
+            mean, scale = self._statistics
+            return (a - mean[at]).mul_(scale[at])
         eps = torch.finfo(a.dtype).eps if self._eps is None else self._eps
         return a * (torch.linalg.vector_norm(a, dim=2, keepdim=True).square_() / a.shape[2] + eps).rsqrt_()
 

@@ -82,3 +82,8 @@ def samples_first(axis: Axis, given: Given) -> bool:
 def not_last(axis: Axis, given: Given) -> bool:
     """Whether the samples are anywhere but along the features, the last axis."""
     return axis.dim < next(iter(given.values())).ndim - 1
+
+
+def anywhere(axis: Axis, given: Given) -> bool:
+    """Wherever the samples are."""
+    return True
