@@ -48,6 +48,11 @@ class Reference:
     x: Tree
     y: Tree
 
+    @property
+    def inputs(self) -> tuple[Tree, Tree, Tree]:
+        """Theta, x and y."""
+        return self.theta, self.x, self.y
+
     @cached_property
     def _truth(self) -> Truth:
         return self.problem.truth(*each(_wide, (self.theta, self.x, self.y)))

@@ -112,4 +112,4 @@ def _as_floats(array: Flat, dtype: str) -> Flat:
     """`array` as one line of floats in memory order; as many bytes of ones for what is no float."""
     if str(array.dtype) == dtype:
         return array.ravel(order="K")
-    return np.ones(array.nbytes // np.dtype(dtype).itemsize, dtype)
+    return np.ones(max(1, array.nbytes // np.dtype(dtype).itemsize), dtype)

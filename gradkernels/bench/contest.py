@@ -18,11 +18,11 @@ from gradkernels.bench.fault import Spoilt, reason
 from gradkernels.bench.inputs import SharedInputs
 from gradkernels.bench.timing import race, warm_up
 from gradkernels.bench.unrest import Unrest
-from gradkernels.case import Case, Inputs
+from gradkernels.case import Case
 from gradkernels.check import Disagreement, Proof, prove
 from gradkernels.kernel import Compute, Kernel
 from gradkernels.reference import Reference
-from gradkernels.tree import leaves
+from gradkernels.tree import each, leaves
 from gradkernels.wisdom import CONVERT, YARDSTICKS
 
 Begin = Callable[[Kernel | None], None]
@@ -37,8 +37,8 @@ class Contest:
 
     Args:
         case: What to compute.
-        inputs: The case's data as numpy arrays.
-        fresh: Other data of the same shapes, for the proof after the race.
+        reference: Of the case's data, which it holds as numpy arrays.
+        again: Of other data of the same shapes, for the proof after the race.
         libraries: Names of the libraries that take part.
         rng: For placements and orders.
         unrest: Looks for what is left running.
@@ -48,8 +48,8 @@ class Contest:
     def __init__(
         self,
         case: Case,
-        inputs: Inputs,
-        fresh: Inputs,
+        reference: Reference,
+        again: Reference,
         libraries: Sequence[str],
         rng: np.random.Generator,
         unrest: Unrest,
@@ -57,10 +57,10 @@ class Contest:
     ) -> None:
         self.case = case
         self.shared = SharedInputs(
-            inputs, {"numpy", *(BACKENDS[name].host.name for name in libraries)}, case.device, rng
+            reference.inputs, {"numpy", *(BACKENDS[name].host.name for name in libraries)}, case.device, rng
         )
-        self.reference = Reference(case.problem, *inputs)
-        self.fresh = fresh
+        self.reference = reference
+        self.again = again
         self.rng = rng
         self.unrest = unrest
         self.ready: list[Ready] = []
@@ -106,7 +106,6 @@ class Contest:
         Raises:
             Spoilt: A kernel ran out of memory.
         """
-        again = Reference(self.case.problem, *self.fresh)
         moved = {
             ready.outcome.kernel: float(np.quantile(ready.entrant.slices, 0.25))
             for ready in self.ready
@@ -115,7 +114,7 @@ class Contest:
         for ready in self.ready:
             self._begin(ready)
             with environment.undisturbed():
-                outcome = self._conclude(ready, again)
+                outcome = self._conclude(ready)
             self._begin(None)
             limit = self.bandwidth.limit(outcome.kernel, moved) if ready.kernel else None
             yield replace(outcome, limit_seconds=limit)
@@ -180,7 +179,7 @@ class Contest:
     def _variants(self, kernel: Kernel, result: Any) -> Iterator[tuple[str, dict[str, Any]]]:
         yield kernel.key, {}
         if kernel.out:
-            out = kernel.backend.put(np.empty_like(kernel.backend.get(result)), self.case.device)
+            out = kernel.backend.put(each(np.empty_like, kernel.backend.get(result)), self.case.device)
             yield kernel.key + OUT, {"out": out}
 
     def _call(self, backend: Backend, compute: Compute, options: dict[str, Any]) -> Callable[[], object]:
@@ -206,8 +205,8 @@ class Contest:
         if all(map(partial(np.array_equal, equal_nan=True), leaves(there_and_back), leaves(self.shared.inputs))):
             self._enter(None, convert, convert, Outcome(name, backend.name, "ok", error=0.0, tolerance=0.0))
 
-    def _conclude(self, ready: Ready, again: Reference) -> Outcome:
-        proof = self._again(ready, again)
+    def _conclude(self, ready: Ready) -> Outcome:
+        proof = self._again(ready)
         if isinstance(proof, str):
             return replace(Outcome(ready.outcome.kernel, ready.outcome.backend, "wrong"), reason=proof)
         slices = np.array(ready.entrant.slices)
@@ -224,10 +223,10 @@ class Contest:
             seconds_q75=float(high),
         )
 
-    def _again(self, ready: Ready, again: Reference) -> Proof | str:
+    def _again(self, ready: Ready) -> Proof | str:
         if ready.kernel is None:
             return Proof(0.0, 0.0)
         try:
-            return prove(ready.kernel, ready.compute, self.case, self.fresh, again)
+            return prove(ready.kernel, ready.compute, self.case, self.again.inputs, self.again)
         except BaseException as fault:  # whatever it is: proven before, not after
             return f"after timing, on fresh inputs: {reason(fault)}"

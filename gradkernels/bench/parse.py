@@ -9,6 +9,7 @@ from fnmatch import fnmatchcase
 
 from gradkernels.kernel import Kernel
 from gradkernels.names import unknown
+from gradkernels.problems import Problem
 from gradkernels.quantity import QUANTITIES, quantity
 from gradkernels.registry import kernel as kernel_by_key
 from gradkernels.registry import kernels
@@ -67,18 +68,22 @@ def chosen_quantities(text: str) -> list[str]:
     return list(QUANTITIES) if text == "all" else [quantity(name).name for name in names(text)]
 
 
-def chosen_kernels(patterns: Sequence[str], quantities: Iterable[str]) -> list[Kernel]:
+def chosen_kernels(patterns: Sequence[str], quantities: Iterable[str], problem: Problem | None = None) -> list[Kernel]:
     """The kernels for `quantities` whose way or key matches a pattern: `numpy.*`, `torch.vmap[chunk=512]`.
 
     A way matches its composed form too: `torch.vmap` also means `torch.vmap+`. Without a pattern, those that compile
-    for seconds are left out.
+    for seconds are left out. So are those that are not written for `problem`, unless a pattern means no others.
     """
     wanted = set(quantities)
     pool = [kernel for kernel in kernels() if kernel.quantity.name in wanted]
     if not patterns:
-        return [kernel for kernel in pool if not kernel.compiles]
-    found = {kernel.key: kernel for pattern in patterns for kernel in _matching(pattern, pool)}
+        return [kernel for kernel in _accepting(pool, problem) if not kernel.compiles]
+    found = {kernel.key: kernel for pattern in patterns for kernel in _accepting(_matching(pattern, pool), problem)}
     return list(found.values())
+
+
+def _accepting(pool: list[Kernel], problem: Problem | None) -> list[Kernel]:
+    return [kernel for kernel in pool if problem is None or kernel.accepts(problem)] or pool
 
 
 def _matching(pattern: str, pool: list[Kernel]) -> list[Kernel]:

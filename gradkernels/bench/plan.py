@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import ast
-import base64
 import importlib
 import json
 import os
 import pickle
 from dataclasses import asdict, dataclass, fields
 from functools import cached_property
+from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
@@ -29,7 +29,7 @@ class Plan:
 
     Attributes:
         problem: Name of a regression, or `package.module:factory` of a function that returns a Problem.
-        pickled: A Problem made in this very run, pickled in base64, instead.
+        pickled: The path of a pickled Problem, made in this very run, instead.
         fit_intercept: For regressions.
         kernels: Keys of the kernels to time.
         sizes: Ascending.
@@ -110,11 +110,11 @@ class Plan:
 
     @cached_property
     def subject(self) -> Problem:
-        """The Problem itself."""
-        if self.pickled:
-            problem: Problem = pickle.loads(base64.b64decode(self.pickled))
-            return problem
-        return problem_from(self.problem, self.fit_intercept)
+        """The Problem itself, a module's in this dtype and on this device."""
+        if not self.pickled:
+            return problem_from(self.problem, self.fit_intercept).provable(self.dtype, self.device)
+        problem: Problem = pickle.loads(Path(self.pickled).read_bytes())
+        return problem.provable(self.dtype, self.device)
 
 
 def _opened(data: str | int) -> IO[bytes]:

@@ -22,6 +22,7 @@ from gradkernels.quantity import QUANTITIES
 from gradkernels.record import Record
 from gradkernels.reference import Reference
 from gradkernels.registry import kernel as kernel_by_key
+from gradkernels.tree import leaves
 
 PROBE_ROWS = 100
 
@@ -63,7 +64,7 @@ def prove_and_time(
         pytest.skip("; ".join(reasons))
     with limited(kernel.backend, case.threads) as threads:
         columns["threads"] = threads
-        return _measure(benchmark, rows, kernel, case, out, max_call, columns)
+        return _measure(benchmark, rows, kernel, case.provable(), out, max_call, columns)
 
 
 def group(case: Case) -> str:
@@ -104,7 +105,7 @@ def _measure(
 @lru_cache(maxsize=4)
 def _shared(case: Case) -> tuple[Inputs, Reference]:
     inputs = case.draw()
-    for array in inputs:
+    for array in leaves(inputs):
         array.setflags(write=False)
     return inputs, Reference(case.problem, *inputs)
 

@@ -8,23 +8,18 @@ fastest of several noisy times is too fast (the winner's curse).
 
 from __future__ import annotations
 
-import base64
 import math
-import pickle
 import tempfile
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from statistics import median
 
-import numpy as np
-
 from gradkernels import wisdom
-from gradkernels.backend import Array
-from gradkernels.bench.plan import Plan
+from gradkernels.bench.race_plan import plan_of
 from gradkernels.bench.run import Progress, Run
 from gradkernels.bench.statistics import Pass, bounds, trimmed
-from gradkernels.bench.winners import competes
+from gradkernels.bench.winners import competes, weighed
 from gradkernels.binding import Bound
 from gradkernels.choice import TIE
 from gradkernels.fastest import fastest, forget
@@ -32,9 +27,7 @@ from gradkernels.problems import Problem
 from gradkernels.quantity import Quantity, quantity
 from gradkernels.record import Record
 from gradkernels.registry import kernel as kernel_by_key
-from gradkernels.registry import kernels
-from gradkernels.tree import Tree, count, leaves
-from gradkernels.validate import dtype_of, validate_inputs
+from gradkernels.tree import Tree
 
 LOOKS = ((4, 0.01), (8, 0.02), (16, 0.02))
 """Passes at which kernels drop out, and the one-sided error probability that each look spends."""
@@ -47,16 +40,20 @@ def race(
     problem: Problem,
     quantity: str | Quantity,
     *,
-    like: tuple[Array, Array, Tree],
+    like: tuple[Tree, Tree, Tree],
     budget: float = 60.0,
+    calls: int | None = None,
 ) -> Bound:
     """Measure here and now which kernel is fastest on these very arrays; saved as this machine's choice.
+
+    Of kernels that compile for seconds, those for modules take part if half of the budget allows for that.
 
     Args:
         problem: What is differentiated.
         quantity: What is asked of the per-sample gradients.
-        like: `(theta, x, y)`: sizes, dtype and data.
+        like: `(theta, x, y)`: sizes, dtype and data; for modules theta may be None.
         budget: Seconds for the measuring; the proofs and the start of processes come on top where it is short.
+        calls: How often the winner will be called, to weigh what building it and its first call take; None for many.
 
     Returns:
         The winner, bound; its `why` gives the evidence.
@@ -66,22 +63,27 @@ def race(
         TypeError: Arrays of the wrong kind or dtype.
     """
     with tempfile.TemporaryDirectory(prefix="gradkernels-") as folder:
-        plan = _plan(problem, _quantity(quantity), like, Path(folder))
+        plan = plan_of(problem, _quantity(quantity), like, Path(folder), budget)
         run = Run(plan, Path(folder) / "race.csv", LOOKS[-1][0], budget, f"{budget:g}s", _quietly)
-        records = evidence(eliminate(run))
+        records = evidence(eliminate(run, calls))
     if not any(row.status == "ok" and competes(row.kernel) for row in records):
         reasons = {f"{row.kernel}: {row.status}: {row.reason}" for row in records if row.status != "ok"}
         raise ValueError(f"no kernel could be proven and timed: {'; '.join(sorted(reasons))}")
     wisdom.save(wisdom.learn(records))
     forget()
-    return fastest(problem, quantity, like=like, threads=1)
+    return fastest(problem, quantity, like=like, threads=1, calls=calls)
 
 
 _quantity = quantity
 
 
-def eliminate(run: Run) -> list[Record]:
-    """Drive a run by elimination instead of a fixed number of passes; returns every record of its file."""
+def eliminate(run: Run, calls: int | None = None) -> list[Record]:
+    """Drive a run by elimination instead of a fixed number of passes; returns every record of its file.
+
+    Args:
+        run: What to drive.
+        calls: How often a winner will be called; None for so often that its first call does not count.
+    """
     run.open()
     done = 0
     for look, alpha in LOOKS:
@@ -89,10 +91,10 @@ def eliminate(run: Run) -> list[Record]:
             left = run.deadline - time.monotonic()
             run.measure(pass_, time.monotonic() + left / (LOOKS[-1][0] + FRESH_PASSES - pass_ + 1))
         done = look
-        _settle(run, alpha)
+        _settle(run, alpha, calls)
         if not _undecided(run) or time.monotonic() > run.deadline:
             break
-    _measure_winners(run, done)
+    _measure_winners(run, done, calls)
     return run.records
 
 
@@ -103,10 +105,10 @@ def evidence(records: list[Record]) -> list[Record]:
     return [row for row in records if (row.kernel, row.case) not in fresh or row.pass_ > last - FRESH_PASSES]
 
 
-def _times(run: Run, index: int) -> Times:
+def _times(run: Run, index: int, calls: int | None = None) -> Times:
     """Seconds by pass of the kernels that are still in the race of a case."""
     times: dict[str, dict[Pass, float]] = {}
-    for row in run.of_case(index):
+    for row in weighed(run.of_case(index), calls):
         if row.seconds_median and competes(row.kernel) and (index, row.kernel) not in run.settled:
             times.setdefault(row.kernel, {})[row.run, row.pass_] = row.seconds_median
     return times
@@ -119,10 +121,10 @@ def _best(times: Times) -> str:
     return min(tied, key=lambda key: kernel_by_key(key).preference)
 
 
-def _settle(run: Run, alpha: float) -> None:
+def _settle(run: Run, alpha: float, calls: int | None) -> None:
     """Drop what is surely slower than the best of its case, and everything where the case is decided."""
     for index, case in enumerate(run.plan.cases):
-        times = _times(run, index)
+        times = _times(run, index, calls)
         measured = set(times)
         run.settled |= {(index, kernel.key) for kernel in run.plan.kernels_of(case) if kernel.key not in measured}
         if not times:
@@ -146,32 +148,12 @@ def _undecided(run: Run) -> list[int]:
     return [index for index in range(len(run.plan.cases)) if len(_times(run, index)) > 1]
 
 
-def _measure_winners(run: Run, done: int) -> None:
+def _measure_winners(run: Run, done: int, calls: int | None) -> None:
     for index in range(len(run.plan.cases)):
-        if times := _times(run, index):
+        if times := _times(run, index, calls):
             run.settled |= {(index, kernel) for kernel in times.keys() - {_best(times)}}
     for pass_ in range(done + 1, done + 1 + FRESH_PASSES):
         run.measure(pass_, time.monotonic() + run.allowance)
-
-
-def _plan(problem: Problem, quantity: Quantity, like: tuple[Array, Array, Tree], folder: Path) -> Plan:
-    library = validate_inputs(problem, *like)
-    theta, x, y = library.get(like)
-    data = folder / "data.npz"
-    features = x.shape[1] if x.ndim > 1 else 1
-    target, weight = leaves(y)[0], dict(zip(("weight",), leaves(y)[1:], strict=False))
-    np.savez(data, x=x, y=target, columns=np.array([str(i) for i in range(features)]), **weight)
-    return Plan(
-        problem=problem.name,
-        pickled=base64.b64encode(pickle.dumps(problem)).decode(),
-        kernels=tuple(kernel.key for kernel in kernels(problem, quantity) if not kernel.compiles),
-        sizes=(count(y),),
-        features=features,
-        dtype=dtype_of(theta),
-        layout="F" if x.ndim > 1 and x.flags.f_contiguous and not x.flags.c_contiguous else "C",
-        data=str(data),
-        data_name="race",
-    )
 
 
 def _quietly(at: Progress) -> None:

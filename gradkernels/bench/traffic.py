@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
 
 from gradkernels.case import Case
-from gradkernels.quantity import QUANTITIES
 from gradkernels.tree import leaves
 
 
@@ -24,14 +24,10 @@ class Traffic(NamedTuple):
         return self.read + self.written
 
 
+@lru_cache(maxsize=64)
 def traffic(case: Case) -> Traffic:
     """The fewest bytes that a case moves; weights and class numbers count as what they are."""
     theta, *data = replace(case, n=1).draw()
     of_theta, of_sample = (sum(array.nbytes for array in leaves(part)) for part in (theta, tuple(data)))
-    if case.quantity == QUANTITIES["norms"]:
-        entries = case.n
-    else:
-        entries = sum(int(np.prod(case.quantity.shape(case.n, part.shape))) for part in leaves(theta))
-    if case.quantity == QUANTITIES["moments"]:
-        entries *= 2  # a mean and a variance
+    entries = sum(array.size for array in leaves(case.quantity.blank(case.n, theta)))
     return Traffic(of_theta + case.n * of_sample, entries * np.dtype(case.dtype).itemsize)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import median
 
 from gradkernels.bench.entrants import OUT
@@ -81,6 +81,16 @@ class Standing:
         return next((place for place in self.places if place.kernel in keys), None)
 
 
+def weighed(records: Iterable[Record], calls: int | None) -> list[Record]:
+    """`records` with the share of building and the first call, where a kernel is called `calls` times, in its time."""
+    return [
+        replace(row, seconds_median=row.seconds_median + row.seconds_first / calls)
+        if calls and row.seconds_median and row.seconds_first
+        else row
+        for row in records
+    ]
+
+
 def standings(records: Iterable[Record]) -> list[Standing]:
     """The ranking of every case in `records`, those that differ in n alone together and ascending.
 
@@ -152,18 +162,18 @@ def _behind(winner: Mapping[Pass, float], other: Mapping[Pass, float]) -> Ratio 
     return lead(winner, other) if winner.keys() & other.keys() else None
 
 
-def known(table: Table) -> list[Standing]:
-    """The ranking in a table of wisdom, which has no passes and therefore no bounds."""
-    return [_recalled(entry, n) for entry in table for n in _sizes(entry)]
+def known(table: Table, calls: int | None = None) -> list[Standing]:
+    """The ranking in a table of wisdom, which has no passes and therefore no bounds; `calls` as for `weighed`."""
+    return [_recalled(entry, n, calls) for entry in table for n in _sizes(entry)]
 
 
 def _sizes(entry: Entry) -> list[int]:
     return sorted({point.n for kernel, points in entry.curves.items() if competes(kernel) for point in points})
 
 
-def _recalled(entry: Entry, n: int) -> Standing:
+def _recalled(entry: Entry, n: int, calls: int | None) -> Standing:
     times = {
-        kernel: point.seconds
+        kernel: point.seconds + (point.first / calls if calls else 0.0)
         for kernel, points in entry.curves.items()
         for point in points
         if competes(kernel) and point.n == n

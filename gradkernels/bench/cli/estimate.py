@@ -64,6 +64,8 @@ def estimate(
     _refuse_outputs(out, plot, force)
     dataset = load(data, target, drop_na)
     chosen = problem_from(problem, not no_intercept)
+    if chosen.opaque:
+        raise ValueError(f"estimate is for regressions on a table of numbers, not for {chosen.name}")
     given: dict[str, Any] = {"draws": draws, "replace": replace, "seed": seed, "kernel": _key(kernel)}
     if batch_sizes is not None:
         given["batch_sizes"] = parse.sizes(batch_sizes)

@@ -13,7 +13,7 @@ from gradkernels.bench import parse, winner_tables
 from gradkernels.bench.cli import options
 from gradkernels.bench.cli.run import show
 from gradkernels.bench.formats import Format
-from gradkernels.bench.winners import Standing, known, standings
+from gradkernels.bench.winners import Standing, known, standings, weighed
 from gradkernels.machine import machine
 from gradkernels.record import Record, read
 
@@ -23,6 +23,9 @@ def fastest(
         list[Path] | None, typer.Argument(help="Results files; without one, what this machine's wisdom says.")
     ] = None,
     quantity: options.Quantity = "all",
+    calls: Annotated[
+        int | None, typer.Option(min=1, help="How often it will be called, to weigh the first call. [default: many]")
+    ] = None,
     save: Annotated[bool, typer.Option("--save", help="Make it this machine's choice.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Save even what another machine measured.")] = False,
     format: Annotated[Format, typer.Option(help="csv and json have a row for every kernel.")] = Format.table,
@@ -34,7 +37,9 @@ def fastest(
     records = [row for file in files or [] for row in read(file)]
     if files and not any(row.status == "ok" for row in records):
         raise ValueError(f"{', '.join(map(str, files))} has no proven time; measure with `gradkernels run`")
-    ranking = [one for one in (standings(records) if files else _known()) if one.where.quantity in wanted]
+    ranking = [
+        one for one in (standings(weighed(records, calls)) if files else _known(calls)) if one.where.quantity in wanted
+    ]
     _print(ranking, format)
     if save:
         _save(records, force)
@@ -58,8 +63,8 @@ def _save(records: list[Record], force: bool) -> None:
     print(f"saved as this machine's choice in {path}", file=sys.stderr)
 
 
-def _known() -> list[Standing]:
+def _known(calls: int | None) -> list[Standing]:
     """The ranking in saved wisdom, else in the shipped table; without passes there are no intervals."""
     source = "this machine's saved wisdom" if wisdom.saved() else "the table shipped with gradkernels, a hint"
     print(f"from {source}", file=sys.stderr)
-    return known(wisdom.saved() or wisdom.shipped())
+    return known(wisdom.saved() or wisdom.shipped(), calls)

@@ -18,13 +18,15 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 from gradkernels.bench import parse, winner_tables
 from gradkernels.bench import run as harness
 from gradkernels.bench.cli import options
+from gradkernels.bench.cli.modules import MODULE_SIZES, own_dtype, refuse_for_module
 from gradkernels.bench.limits import Limits, most_bytes, size_in_bytes
-from gradkernels.bench.plan import Plan
+from gradkernels.bench.plan import Plan, problem_from
 from gradkernels.bench.race import LOOKS, eliminate, evidence
+from gradkernels.bench.race_plan import require_sound
 from gradkernels.bench.resume import require_same
 from gradkernels.bench.sheet import Mode
 from gradkernels.bench.stop import Stopped, stoppable
-from gradkernels.bench.winners import Standing, standings
+from gradkernels.bench.winners import Standing, standings, weighed
 from gradkernels.problems.data import Dataset, load
 from gradkernels.record import Record
 
@@ -44,10 +46,15 @@ def run(
     quantity: options.Quantity = "gradient,per_sample",
     kernel: options.Kernels = None,
     sizes: Annotated[
-        str | None, typer.Option(help="10,100,1000, or 10:1e6 (a size per decade), or 10:1e6:11. [default: 10:1e6]")
+        str | None,
+        typer.Option(
+            help="10,100,1000, or 10:1e6 (a size per decade), or 10:1e6:11. [default: 10:1e6; modules 10:1000]"
+        ),
     ] = None,
     features: Annotated[int | None, typer.Option(help="Columns of x in synthetic data. [default: 1]")] = None,
-    dtype: Annotated[str, typer.Option(help="float64 or float32.")] = "float64",
+    dtype: Annotated[
+        str | None, typer.Option(help="float64 or float32. [default: float64; of a module its own]")
+    ] = None,
     layout: Annotated[str, typer.Option(help="Memory order of x: C or F.")] = "C",
     device: Annotated[str, typer.Option(help="cpu, or cuda for torch kernels.")] = "cpu",
     threads: Annotated[int, typer.Option(help="Threads that a kernel may use.")] = 1,
@@ -74,6 +81,12 @@ def run(
             help="Memory of a measuring process, libraries included, for instance 4GB. [default: 80% of the machine's]"
         ),
     ] = None,
+    calls: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="How often a kernel will be called, to weigh its first call for the winners. [default: many]"
+        ),
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with --out; measure only what is missing.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace --out, once there is a first row.")] = False,
 ) -> int:
@@ -88,14 +101,18 @@ def run(
         raise ValueError("--race and --resume were both given; a race starts afresh")
     if passes < 1:
         raise ValueError(f"--passes {passes}: at least 1 is needed")
+    subject = problem_from(problem, not no_intercept)
+    chosen = parse.chosen_kernels(kernel or [], parse.chosen_quantities(quantity), subject)
+    if subject.opaque:
+        refuse_for_module({"--data": data, "--features": features, "--no-intercept": no_intercept})
     with _dataset_file(data, target, drop_na) as (dataset, file):
         plan = Plan(
             problem=problem,
-            kernels=tuple(k.key for k in parse.chosen_kernels(kernel or [], parse.chosen_quantities(quantity))),
-            sizes=_sizes(sizes, dataset, resample),
+            kernels=tuple(kernel.key for kernel in chosen),
+            sizes=MODULE_SIZES if subject.opaque and sizes is None else _sizes(sizes, dataset, resample),
             fit_intercept=not no_intercept,
             features=_features(features, dataset),
-            dtype=dtype,
+            dtype=own_dtype(subject) if dtype is None else dtype,
             layout=layout,
             device=device,
             threads=threads,
@@ -105,6 +122,7 @@ def run(
             resample=resample,
         )
         plan.inputs(plan.cases[0])
+        require_sound(plan)
         path = _out(out, resume, force)
         rounds, mode = LOOKS[-1][0] if race else passes, _mode(resume, force)
         with stoppable(), _progress() as tell:
@@ -112,10 +130,10 @@ def run(
             try:
                 with job:
                     require_same(plan, path, job.records)
-                    records = evidence(eliminate(job)) if race else job.go()
+                    records = evidence(eliminate(job, calls)) if race else job.go()
             except Stopped as stop:
                 return _stopped(stop, job)
-    return _conclude(records, path, plot or path.with_suffix(".png"))
+    return _conclude(records, path, plot or path.with_suffix(".png"), calls)
 
 
 @contextmanager
@@ -219,11 +237,12 @@ def _plain_progress() -> Callable[[harness.Progress], None]:
     return tell
 
 
-def _conclude(records: list[Record], path: Path, picture: Path) -> int:
+def _conclude(records: list[Record], path: Path, picture: Path, calls: int | None) -> int:
     from gradkernels.bench.plot import draw
 
-    ranking = standings(records)
-    show(ranking)
+    show(standings(weighed(records, calls)))
+    if calls:
+        print(f"times are those of one of {calls:,} calls, with its share of building and the first call")
     draw(records, picture)
     wrong = sorted({f"{row.kernel} at n = {row.n}: {row.reason}" for row in records if row.status == "wrong"})
     for sentence in wrong:

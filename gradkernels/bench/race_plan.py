@@ -1,0 +1,117 @@
+"""The plan of a race on a caller's own arrays: what the measuring processes are told, and how a problem gets there."""
+
+from __future__ import annotations
+
+import pickle
+from dataclasses import replace
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from gradkernels.bench.fault import describe
+from gradkernels.bench.plan import Plan
+from gradkernels.kernel import Kernel
+from gradkernels.problems import Problem
+from gradkernels.quantity import Quantity
+from gradkernels.reference import Reference
+from gradkernels.registry import kernels
+from gradkernels.tree import Tree, count, leaves
+from gradkernels.validate import device_of, dtype_of, validate_inputs, validate_problem
+
+COMPILE_SECONDS = 30.0
+"""What compiling a module's way takes, about; half of a race's budget may go into it."""
+
+LOOKED_AT = 4
+"""Samples of a module's data by which it is seen whether they have gradients of their own."""
+
+
+def plan_of(problem: Problem, quantity: Quantity, like: tuple[Tree, Tree, Tree], folder: Path, budget: float) -> Plan:
+    """What to measure for a race.
+
+    Args:
+        problem: What is differentiated.
+        quantity: What is asked.
+        like: `(theta, x, y)`; theta may be None for modules.
+        folder: For what is handed to the measuring processes.
+        budget: Seconds.
+
+    Raises:
+        ValueError: Shapes that do not fit, a module without per-sample gradients, or one that cannot be pickled.
+        TypeError: Arrays of the wrong kind or dtype.
+    """
+    validate_problem(problem)
+    theta, x, y = like
+    theta = problem.own() if theta is None else theta
+    library = validate_inputs(problem, theta, x, y)
+    if problem.opaque:
+        return _of_module(problem, quantity, (theta, x, y), folder, budget)
+    theta, x, y = library.get((theta, x, y))
+    data, features = folder / "data.npz", problem.features(x)
+    target, weight = leaves(y)[0], dict(zip(("weight",), leaves(y)[1:], strict=False))
+    np.savez(data, x=x, y=target, columns=np.array([str(i) for i in range(features)]), **weight)
+    return Plan(
+        problem=problem.name,
+        pickled=_pickled(problem, folder),
+        kernels=tuple(kernel.key for kernel in kernels(problem, quantity) if not kernel.compiles),
+        sizes=(count(y),),
+        features=features,
+        dtype=dtype_of(theta),
+        layout="F" if x.ndim > 1 and x.flags.f_contiguous and not x.flags.c_contiguous else "C",
+        data=str(data),
+        data_name="race",
+    )
+
+
+def _of_module(problem: Any, quantity: Quantity, like: tuple[Tree, Tree, Tree], folder: Path, budget: float) -> Plan:
+    """The caller's data become the problem's example, from which the measuring processes draw."""
+    theta, x, y = like
+    of_it = kernels(problem, quantity)
+    plan = Plan(
+        problem=problem.name,
+        pickled=_pickled(replace(problem, example=(x, y)), folder),
+        kernels=tuple(kernel.key for kernel in of_it if not kernel.compiles or _affordable(of_it, budget)),
+        sizes=(count(y),),
+        dtype=dtype_of(leaves(theta)[0]),
+        device=device_of(leaves(theta)[0]),
+    )
+    require_sound(plan)
+    return plan
+
+
+def _affordable(among: tuple[Kernel, ...], budget: float) -> bool:
+    return COMPILE_SECONDS * sum(kernel.compiles for kernel in among) <= budget / 2
+
+
+def require_sound(plan: Plan) -> None:
+    """Refuse before anything is measured a module whose samples have no gradients of their own."""
+    if plan.subject.opaque:
+        case = replace(plan.cases[0], n=min(max(plan.sizes), LOOKED_AT))
+        inputs = plan.inputs(case)
+        with np.errstate(all="ignore"):
+            _ = Reference(case.problem, *inputs).gradient
+
+
+def _pickled(problem: Problem, folder: Path) -> str:
+    """The path of a file with the problem: by cloudpickle, which also takes what is defined in a script or a cell."""
+    path, by = folder / "problem.pickle", _pickler()
+    try:
+        path.write_bytes(by.dumps(problem))
+    except Exception as fault:  # classes may raise anything when they are pickled
+        hint = (
+            "" if by.__name__ == "cloudpickle" else "; pip install 'gradkernels[bench]', whose cloudpickle takes more"
+        )
+        raise ValueError(
+            f"the problem cannot be sent to the processes that measure: {describe(fault)}{hint}"
+        ) from fault
+    return str(path)
+
+
+def _pickler() -> ModuleType:
+    try:
+        import cloudpickle
+    except ModuleNotFoundError:
+        return pickle
+    module: ModuleType = cloudpickle
+    return module
