@@ -124,28 +124,53 @@ def _both(one: Arrived, other: Arrived) -> Arrived:
     return arrived
 
 
+def _added(total: Theta, more: Theta) -> Theta:
+    return {name: total[name] + one for name, one in more.items()} if total else more
+
+
 def _over_parts(of_part: Callable[..., Theta], chunk: int) -> Compute:
     """The sum over parts of the samples, zero without any."""
 
     def compute(theta: Theta, x: Tree, y: Tree, max_norm: float = 1.0) -> Theta:
         total: Theta = {}
         for part in parts(count(y), chunk):
-            sums = of_part(theta, take(x, part), take(y, part), max_norm)
-            total = {name: total[name] + one for name, one in sums.items()} if total else sums
+            total = _added(total, of_part(theta, take(x, part), take(y, part), max_norm))
         return total or {name: torch.zeros_like(one).detach() for name, one in theta.items()}
 
     return compute
 
 
-def moments(problem: ModuleProblem) -> Compute:
+def gradient(problem: ModuleProblem, chunk: int) -> Compute:
+    """Mean of the rows, none of which is formed."""
+    engine = Engine(problem)
+
+    def compute(theta: Theta, x: Tree, y: Tree) -> Theta:
+        totals: Theta = {}
+        for part in parts(count(y), chunk):
+            listener = Listener()
+            with engine.forward(theta, take(x, part), take(y, part), listener) as forward:
+                listener.consumer = consumers.Sums(forward.theta)
+                forward.backward()
+                totals = _added(totals, listener.consumer.finish())
+        return {name: total / count(y) for name, total in totals.items()}
+
+    return compute
+
+
+def moments(problem: ModuleProblem, chunk: int) -> Compute:
     """Mean and variance from sums of the rows and of their squares."""
     engine = Engine(problem)
 
     def compute(theta: Theta, x: Tree, y: Tree) -> Moments:
-        listener = Listener()
-        with engine.forward(theta, x, y, listener) as forward:
-            listener.consumer = consumers.Moments(forward.theta, forward.shared, count(y))
-            forward.backward()
-            return Moments(*listener.consumer.finish())
+        totals, squares, n = dict[str, Array](), dict[str, Array](), count(y)
+        for part in parts(n, chunk):
+            listener = Listener()
+            with engine.forward(theta, take(x, part), take(y, part), listener) as forward:
+                listener.consumer = consumers.Powers(forward.theta, forward.shared, part.stop - part.start)
+                forward.backward()
+                more = listener.consumer.finish()
+            totals, squares = _added(totals, more[0]), _added(squares, more[1])
+        mean = {name: total / n for name, total in totals.items()}
+        return Moments(mean, {name: (squares[name] / n - one**2).clamp_(min=0) for name, one in mean.items()})
 
     return compute

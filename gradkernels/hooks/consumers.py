@@ -114,7 +114,7 @@ class Sums:
         return self.totals
 
 
-class Moments:
+class Powers:
     """Adds up rows and their squares, without rows of parameters that have one use."""
 
     def __init__(self, theta: dict[str, Array], shared: Iterable[str], n: int) -> None:
@@ -122,7 +122,6 @@ class Moments:
         self._squares = {name: torch.zeros_like(tensor).detach() for name, tensor in theta.items()}
         self._rows = Rows(theta, {name: theta[name].detach().new_empty((n, *theta[name].shape)) for name in shared})
         self._shared = frozenset(shared)
-        self._n = n
 
     def __call__(self, use: Use, g: Array) -> None:
         """Take what a use makes of its output's gradient."""
@@ -134,8 +133,7 @@ class Moments:
                 self._rows.take(use, place, g)
 
     def finish(self) -> tuple[dict[str, Array], dict[str, Array]]:
-        """Mean and biased variance by name, once the backward pass is over."""
+        """Sums and sums of squares by name, once the backward pass is over."""
         for name, rows in self._rows.finish().items():
-            self._squares[name] = rows.square().sum(0)
-        mean = {name: total / self._n for name, total in self._sums.finish().items()}
-        return mean, {name: (self._squares[name] / self._n - mean[name] ** 2).clamp_(min=0) for name in mean}
+            self._squares[name] += rows.square().sum(0)
+        return self._sums.finish(), self._squares

@@ -81,7 +81,7 @@ class Engine:
         key = tuple((tuple(array.shape[1:]), array.dtype) for array in leaves(x))
         if key not in self._plans:
             steps = probe(self._problem, theta, x)
-            self._plans[key] = [_entry(step) for step in steps], _shared(steps, theta)
+            self._plans[key] = [_entry(step) for step in steps], _shared(steps)
         return self._plans[key]
 
 
@@ -96,7 +96,7 @@ def _entry(step: Step) -> Entry:
     return step.function, step if step.boundary else None, start_of(step.function) if step.boundary else None
 
 
-def _shared(steps: list[Step], theta: dict[str, Array]) -> frozenset[str]:
+def _shared(steps: list[Step]) -> frozenset[str]:
     """Parameters that are used more than once, or not as they are."""
     uses = Counter(name for step in steps if step.boundary for names in step.parameters.values() for name in names)
     derived = {

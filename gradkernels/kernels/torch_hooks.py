@@ -33,11 +33,19 @@ def clipped_sum(problem: ModuleProblem, chunk: int = CHUNK) -> Compute:
 
 
 @declare("torch.hooks.moments", problems=ModuleProblem, rank=1)
-def moments(problem: ModuleProblem) -> Compute:
+def moments(problem: ModuleProblem, chunk: int = CHUNK) -> Compute:
     """Mean and variance from sums of squares, where the layer's algebra allows."""
     from gradkernels.hooks import computes
 
-    return computes.moments(problem)
+    return computes.moments(problem, chunk)
+
+
+@declare("torch.hooks.gradient", problems=ModuleProblem)
+def gradient(problem: ModuleProblem, chunk: int = CHUNK) -> Compute:
+    """The mean, `chunk` samples at a time: what stays within memory that a whole batch does not."""
+    from gradkernels.hooks import computes
+
+    return computes.gradient(problem, chunk)
 
 
 @declare("torch.reweighted.clipped_sum", problems=ModuleProblem)
