@@ -125,6 +125,8 @@ BACKENDS = {
         Backend("jax", 3),
         Backend("sklearn", 4, arrays="numpy"),
         Backend("statsmodels", 5, arrays="numpy"),
+        Backend("opacus", 6, ("cpu", "cuda"), arrays="torch"),
+        Backend("backpack", 7, ("cpu", "cuda"), arrays="torch"),
     )
 }
 """Every library that a kernel can be of, by name."""
@@ -132,7 +134,7 @@ BACKENDS = {
 LIBRARIES = {name: backend for name, backend in BACKENDS.items() if backend.host is backend}
 """Those with arrays of their own."""
 
-PACKAGES = {"sklearn": "scikit-learn"}
+PACKAGES = {"sklearn": "scikit-learn", "backpack": "backpack-for-pytorch"}
 """What a library is called where it is installed from, if not by its import name."""
 
 

@@ -14,33 +14,44 @@ MOST_SHAPES = 64  # that a function keeps compiled; the oldest makes room
 _numbers = itertools.count()
 
 
-def per_shape(function: Callable[..., Any]) -> Callable[..., Any]:
+def per_shape(
+    function: Callable[..., Any], prepared: Callable[..., Callable[..., Any]] | None = None
+) -> Callable[..., Any]:
     """`function` of tensors, compiled anew for each combination of shapes, strides and threads.
 
     torch keeps what it compiled with the code object, at most 8 versions of it, and then raises or interprets. So
     each combination gets a code object of its own.
+
+    Args:
+        function: Of tensors, or trees of them.
+        prepared: `prepared(function, *arrays)`, what is compiled for them instead; new at each call.
     """
     import torch
+
+    own = prepared or _copied
 
     ready: dict[tuple[Any, ...], Callable[..., Any]] = {}
 
     def call(*arrays: Tree) -> Any:
         kinds = [(leaf.shape, leaf.stride(), leaf.dtype, leaf.device) for leaf in leaves(arrays)]
         key = (torch.get_num_threads(), *kinds)
-        if compiled := ready.get(key):
+        if (compiled := ready.get(key)) is not None:  # recordings have no truth value
             return compiled(*arrays)
         if len(ready) >= MOST_SHAPES:
             del ready[next(iter(ready))]
-        compiled = ready[key] = torch.compile(_copied(function), fullgraph=True, dynamic=False)
         with warnings.catch_warnings():
-            # torch's compiler uses functions that torch itself calls deprecated.
+            # torch's compiler uses functions that torch itself calls deprecated, and vmap says what it has no rule for.
             warnings.simplefilter("ignore", DeprecationWarning)
-            return compiled(*arrays)
+            warnings.filterwarnings("ignore", "There is a performance drop", UserWarning)
+            compiled = torch.compile(own(function, *arrays), fullgraph=True, dynamic=False)
+            result = compiled(*arrays)
+        ready[key] = compiled
+        return result
 
     return call
 
 
-def _copied(function: Any) -> FunctionType:
+def _copied(function: Any, *arrays: Tree) -> FunctionType:
     """The same function with a code object that is equal to no other."""
     code = function.__code__.replace(co_name=f"{function.__name__}_{next(_numbers)}")
     return FunctionType(code, function.__globals__, code.co_name, function.__defaults__, function.__closure__)

@@ -1,4 +1,4 @@
-"""torch.compile of the closed form: the slopes and what is done with them, fused into few loops over the data.
+"""torch.compile: of regressions the closed form, fused into few loops over the data; of modules vmap of the gradient.
 
 Compiled for each shape that it meets, which takes seconds for a shape that is new to the machine, and about a second
 for one in torch's cache on disk.
@@ -18,9 +18,11 @@ from typing import Any
 from gradkernels.backend import Array
 from gradkernels.case import Case
 from gradkernels.closed.per_shape import per_shape
+from gradkernels.compiled.modules import module_rows
 from gradkernels.kernel import Compute, declare
 from gradkernels.memory import empty_torch, ordinary
 from gradkernels.problems import Regression
+from gradkernels.problems.module import ModuleProblem
 from gradkernels.quantity import Moments
 from gradkernels.tree import Tree, each
 
@@ -34,6 +36,13 @@ def _refuses(case: Case) -> list[str]:
         reasons.append(f"torch.compile needs a C++ compiler and finds no {compiler}: install one, or name it in CXX")
     if not (header := Path(sysconfig.get_path("include"), "Python.h")).exists():
         reasons.append(f"torch.compile needs {header}: install Python's headers (python3-dev)")
+    return reasons
+
+
+def _refuses_rows(case: Case) -> list[str]:
+    reasons = _refuses(case)
+    if isinstance(case.problem, ModuleProblem) and case.problem.randomness != "error":
+        reasons.append(f"torch.compiled draws no random numbers, which randomness={case.problem.randomness!r} asks for")
     return reasons
 
 
@@ -69,9 +78,20 @@ def gradient(problem: Regression) -> Compute:
     return _plain(compute)
 
 
-@declare("torch.compiled.per_sample", problems=Regression, out=True, refuses=_refuses, compiles=True)
-def per_sample(problem: Regression) -> Compute:
-    """Rows slope * (1, x) + l2 * (0, theta_{1..d})."""
+@declare(
+    "torch.compiled.per_sample", problems=(Regression, ModuleProblem), out=True, refuses=_refuses_rows, compiles=True
+)
+def per_sample(problem: Regression | ModuleProblem, chunk: int = 64) -> Compute:
+    """Rows slope * (1, x) + l2 * (0, theta_{1..d}) of a regression, all at once.
+
+    Of a module, vmap(grad(loss)) of `chunk` samples at a time.
+    """
+    if isinstance(problem, ModuleProblem):
+        return module_rows(problem, chunk)
+    return _regression_rows(problem)
+
+
+def _regression_rows(problem: Regression) -> Compute:
     import torch
 
     def compute(theta: Array, x: Array, y: Tree, out: Array) -> None:

@@ -1,0 +1,1 @@
+"""What torch.compile makes of modules: the gradient of one sample's loss under vmap, compiled whole."""

@@ -1,0 +1,78 @@
+"""BackPACK (Dangel, Kunstner & Hennig 2020): rows, norms and variances from the backward pass of an extended model.
+
+Each differentiates the sum of the losses, so that the 1/n of a mean, which BackPACK would keep, is never there.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gradkernels.backend import Array
+from gradkernels.kernel import Compute, declare
+from gradkernels.peers.backpack import library, refuses
+from gradkernels.peers.twin import Twin, Twins, gathered, gradients, nothing
+from gradkernels.problems.module import ModuleProblem
+from gradkernels.problems.structure import Parameters
+from gradkernels.quantity import Moments
+from gradkernels.tree import Tree, count
+
+
+@declare("backpack.batch.per_sample", problems=ModuleProblem, refuses=refuses)
+def per_sample(problem: ModuleProblem) -> Compute:
+    """`BatchGrad`."""
+    from backpack.extensions import BatchGrad
+
+    twins, extension = Twins(problem, library("backpack.batch", "grad_batch")), BatchGrad()
+
+    def compute(theta: Parameters, x: Tree, y: Tree) -> dict[str, Array]:
+        if (n := count(y)) == 0:
+            return nothing(theta, 0)
+        with twins.lent(theta, x, y) as (twin, x, y):
+            _backward(twin, extension, x, y)
+            return gathered(twin, "grad_batch", n)
+
+    return compute
+
+
+@declare("backpack.l2.norms", problems=ModuleProblem, refuses=refuses)
+def norms(problem: ModuleProblem) -> Compute:
+    """`BatchL2Grad`, the squared norm of each parameter's rows; summed, and the root taken."""
+    from backpack.extensions import BatchL2Grad
+
+    twins, extension = Twins(problem, library("backpack.l2", "batch_l2")), BatchL2Grad()
+
+    def compute(theta: Parameters, x: Tree, y: Tree) -> Array:
+        total = next(iter(theta.values())).new_zeros(count(y)).detach()
+        if len(total) == 0:
+            return total
+        with twins.lent(theta, x, y) as (twin, x, y):
+            _backward(twin, extension, x, y)
+            for parameter in twin.parameters.values():
+                total = total + getattr(parameter, "batch_l2", 0)
+            return total.sqrt().detach()
+
+    return compute
+
+
+@declare("backpack.variance.moments", problems=ModuleProblem, refuses=refuses)
+def moments(problem: ModuleProblem) -> Compute:
+    """`Variance`, the mean of squares less the square of the mean, beside the gradient of the same pass."""
+    from backpack.extensions import Variance
+
+    twins, extension = Twins(problem, library("backpack.variance", "variance")), Variance()
+
+    def compute(theta: Parameters, x: Tree, y: Tree) -> Moments:
+        with twins.lent(theta, x, y) as (twin, x, y):
+            _backward(twin, extension, x, y)
+            mean = {name: gradient / count(y) for name, gradient in gradients(twin).items()}
+            return Moments(mean, gathered(twin, "variance"))
+
+    return compute
+
+
+def _backward(twin: Twin, extension: Any, x: Tree, y: Tree) -> None:
+    from backpack import backpack
+
+    losses = twin.losses(x, y)
+    with backpack(extension):
+        losses.sum().backward()

@@ -1,0 +1,55 @@
+"""Opacus (Yousefpour et al. 2021): per-sample gradients from hooks on layers, by rules, by expanded weights or by vmap.
+
+Each takes the sum of the losses and `loss_reduction="sum"`, so that nothing is scaled by n.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+from gradkernels.backend import Array
+from gradkernels.kernel import Compute, declare
+from gradkernels.peers.opacus import forget, recording, refuses, refuses_expanded, replaces
+from gradkernels.peers.twin import Library, Twins, gathered, nothing
+from gradkernels.problems.module import ModuleProblem
+from gradkernels.problems.structure import Module, Parameters
+from gradkernels.tree import Tree, count
+
+
+@declare("opacus.hooks.per_sample", problems=ModuleProblem, refuses=refuses)
+def hooks(problem: ModuleProblem) -> Compute:
+    """A rule for each kind of layer, vmap for layers that have none: `grad_sample_mode="hooks"`."""
+    return _rows(problem, "opacus.hooks", "hooks")
+
+
+@declare("opacus.functorch.per_sample", problems=ModuleProblem, refuses=refuses)
+def functorch(problem: ModuleProblem) -> Compute:
+    """The gradient of each layer by itself under vmap: `grad_sample_mode="functorch"`."""
+    return _rows(problem, "opacus.functorch", "functorch")
+
+
+@declare("opacus.ew.per_sample", problems=ModuleProblem, refuses=refuses_expanded)
+def expanded(problem: ModuleProblem) -> Compute:
+    """Expanded weights of torch: `grad_sample_mode="ew"`."""
+    return _rows(problem, "opacus.ew", "ew")
+
+
+def _rows(problem: ModuleProblem, name: str, mode: str) -> Compute:
+    twins = Twins(problem, Library(name, partial(_wrapped, mode=mode), forget, replaces))
+
+    def compute(theta: Parameters, x: Tree, y: Tree) -> dict[str, Array]:
+        if (n := count(y)) == 0:
+            return nothing(theta, 0)
+        with twins.lent(theta, x, y) as (twin, x, y):
+            twin.losses(x, y).sum().backward()
+            return gathered(twin, "grad_sample", n)
+
+    return compute
+
+
+def _wrapped(model: Module, mode: str) -> Module:
+    from opacus.grad_sample.utils import get_gsm_class
+
+    options: dict[str, Any] = {"force_functorch": True} if mode == "functorch" else {}
+    return get_gsm_class(mode)(recording(model), loss_reduction="sum", **options)

@@ -1,0 +1,80 @@
+"""BackPACK: what it refuses, and a copy of the model that it has extended."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+from typing import Any
+
+from gradkernels.case import Case
+from gradkernels.peers.reasons import grouped, trainable
+from gradkernels.peers.twin import Library
+from gradkernels.problems.structure import Module
+
+
+def refuses(case: Case) -> list[str]:
+    """Why BackPACK cannot do a case: layers that it has no rule for, or not with their settings; tied parameters."""
+    problem: Any = case.problem
+    layers = list(trainable(problem.model))
+    reasons = grouped((name, module, reason) for name, module in layers for reason in _of_layer(module))
+    tied = [name for name, places in problem.sites().items() if len(places) > 1]
+    if tied:
+        reasons.append(f"BackPACK overwrites the results of tied parameters such as {tied[0]}")
+    if problem.randomness != "error":
+        reasons.append(f"BackPACK has no randomness={problem.randomness!r}; use torch.loop or torch.vmap")
+    if any(type(module).__name__ == "Embedding" for _, module in layers) and case.dtype != (usual := _usual_dtype()):
+        reasons.append(f"BackPACK computes the rows of an Embedding in {usual}, torch's default dtype, only")
+    return reasons
+
+
+def _usual_dtype() -> str:
+    import torch
+
+    return str(torch.get_default_dtype()).removeprefix("torch.")
+
+
+def _of_layer(module: Module) -> Iterator[str]:
+    from backpack.extensions import BatchGrad
+
+    # BackPACK keeps its list of layers, the same for all extensions used here, and its own checks to itself.
+    known = vars(BatchGrad())["_BackpropExtension__module_extensions"]
+    if (rule := known.get(type(module))) is None:
+        yield "BackPACK has no rule for {}; it has those for " + ", ".join(sorted(kind.__name__ for kind in known))
+        return
+    check = getattr(rule._derivatives, "_check_parameters", None)
+    try:
+        if check is not None:
+            check(module)
+    except NotImplementedError as error:
+        yield "BackPACK refuses {}: " + str(error).rstrip(".")
+
+
+def library(way: str, savefield: str) -> Library:
+    """BackPACK with the results in `savefield` of each parameter."""
+    watches: list[Any] = []
+
+    def prepare(model: Module) -> Module:
+        from backpack import extend
+
+        watches.extend(_watches(model))
+        extended: Module = extend(model)
+        return extended
+
+    def forget(parameter: Any) -> None:
+        while watches:  # a copy's first call has gone well
+            watches.pop().remove()
+        if hasattr(parameter, savefield):
+            delattr(parameter, savefield)
+
+    return Library(way, prepare, forget)
+
+
+def _watches(model: Module) -> Iterator[Any]:
+    """Hooks that refuse a second call of a layer, of which BackPACK would keep one result without a word."""
+    for name, module in trainable(model):
+        yield module.register_forward_pre_hook(partial(_refuse_twice, name))
+
+
+def _refuse_twice(name: str, module: Module, inputs: Any) -> None:
+    if hasattr(module, "output"):
+        raise NotImplementedError(f"the model calls {name} twice, and BackPACK keeps the results of one call")

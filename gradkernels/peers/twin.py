@@ -1,0 +1,151 @@
+"""A copy of a problem's model that a library may wrap, hook and write to, so that the model itself is never touched.
+
+The copy is made at the first call with a dtype and device, and kept. At each call its parameters are made to refer to
+theta, which copies nothing; buffers, which a library could write to, are copied.
+"""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from gradkernels.backend import Array
+from gradkernels.memory import ordinary
+from gradkernels.problems.module import ModuleProblem
+from gradkernels.problems.structure import Module, Parameters
+from gradkernels.tree import Tree, each
+
+
+@dataclass(frozen=True)
+class Library:
+    """What a library does to a copy of a model.
+
+    Attributes:
+        name: The kernel's way, for messages.
+        prepare: `prepare(model)`, wraps or extends the copy; what it returns is called.
+        forget: `forget(parameter)`, takes what the library left on a parameter off it.
+        replaces: `replaces(model)`, puts the library's own layers in the place of others before that.
+    """
+
+    name: str
+    prepare: Callable[[Module], Module]
+    forget: Callable[[Any], None]
+    replaces: Callable[[Module], None] = lambda model: None
+
+
+@dataclass(frozen=True)
+class Twin:
+    """A copy of a model, as a library has prepared it.
+
+    Attributes:
+        problem: The problem with the prepared copy as its model.
+        parameters: The copy's trainable parameters by the names that they have in theta.
+        frozen: Pairs of a frozen parameter of the copy and of the model.
+        buffers: Pairs of buffers.
+    """
+
+    problem: ModuleProblem
+    parameters: dict[str, Any]
+    frozen: list[tuple[Any, Any]]
+    buffers: list[tuple[Any, Any]]
+
+    def hold(self, theta: Parameters) -> None:
+        """Take the values of theta, and what else the model has now."""
+        for name, parameter in self.parameters.items():
+            parameter.data = theta[name]
+        for mine, its in self.frozen:
+            mine.data = its.detach().to(mine.device, mine.dtype)
+        for mine, its in self.buffers:
+            mine.copy_(its)
+
+    def losses(self, x: Tree, y: Tree) -> Array:
+        """Loss of each sample, `(n,)`: libraries differentiate its sum, so that no 1/n is ever in their results."""
+        return self.problem.losses(self.problem.output(x), y)
+
+
+@dataclass(frozen=True)
+class Twins:
+    """The copies of one problem's model, by dtype and device.
+
+    Attributes:
+        problem: Whose model is copied.
+        library: What is done to the copies.
+    """
+
+    problem: ModuleProblem
+    library: Library
+    _ready: dict[Any, Twin] = field(default_factory=dict)
+
+    @contextmanager
+    def lent(self, theta: Parameters, x: Tree, y: Tree) -> Iterator[tuple[Twin, Tree, Tree]]:
+        """A copy that holds theta, and the data, ready for autograd; what fails becomes one sentence.
+
+        A copy that something failed on is thrown away.
+        """
+        import torch
+
+        with torch.inference_mode(False), torch.enable_grad(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # hooks on layers whose inputs need no gradient, functions without vmap
+            theta, x, y = each(lambda tensor: ordinary(tensor).detach(), (dict(theta), x, y))
+            first = next(iter(theta.values()))
+            key = first.dtype, first.device
+            try:
+                twin = self._ready.pop(key, None) or self._new(*key)
+                with torch.no_grad():
+                    twin.hold(theta)
+                yield twin, x, y
+            except Exception as error:
+                raise RuntimeError(self._sentence(error)) from error
+            for parameter in twin.parameters.values():
+                parameter.grad = None
+                self.library.forget(parameter)
+            self._ready[key] = twin
+
+    def _new(self, dtype: Any, device: Any) -> Twin:
+        import torch
+
+        model, loss_fn = self.problem.model, self.problem.loss_fn
+        copied = copy.deepcopy(model).to(device, dtype)
+        self.library.replaces(copied)
+        loss = copy.deepcopy(loss_fn).to(device, dtype) if isinstance(loss_fn, torch.nn.Module) else loss_fn
+        plain = replace(self.problem, model=copied, loss_fn=loss, example=None)
+        mine, own = dict(copied.named_parameters()), plain.own()
+        return Twin(
+            problem=replace(plain, model=self.library.prepare(copied)),
+            parameters={name: own[name] for name in self.problem.own()},  # the library's layers have another order
+            frozen=[(mine[name], its) for name, its in model.named_parameters() if not its.requires_grad],
+            buffers=list(zip(copied.buffers(), model.buffers(), strict=True)),
+        )
+
+    def _sentence(self, error: Exception) -> str:
+        said = next(iter(str(error).strip().splitlines()), "") or "no reason given"
+        name = type(self.problem.model).__name__
+        return f"{self.library.name} failed on {name} with {type(error).__name__}: {said}; take another kernel"
+
+
+def gathered(twin: Twin, attribute: str, *first: int) -> dict[str, Array]:
+    """What the library left on each parameter as `attribute`; zeros `(*first, *shape)` where the model left one out."""
+    found = {}
+    for name, parameter in twin.parameters.items():
+        left = getattr(parameter, attribute, None)
+        found[name] = (parameter.new_zeros((*first, *parameter.shape)) if left is None else left).detach()
+    return found
+
+
+def gradients(twin: Twin) -> dict[str, Array]:
+    """The gradient that a backward pass left on each parameter; zeros on those the model did not use."""
+    import torch
+
+    return {
+        name: torch.zeros_like(parameter).detach() if parameter.grad is None else parameter.grad.detach()
+        for name, parameter in twin.parameters.items()
+    }
+
+
+def nothing(theta: Parameters, *first: int) -> dict[str, Array]:
+    """Zeros of each parameter's shape behind `first`."""
+    return {name: tensor.new_zeros((*first, *tensor.shape)).detach() for name, tensor in theta.items()}
