@@ -1,8 +1,8 @@
 """One recurrent layer in one direction, over all steps: forward, and backward to the gradient of every step's gates.
 
-Only what recurs is done step by step: one product with the hidden weight and a few pointwise operations. The input's
-projection comes from outside, for all steps at once; so do the factors of the backward pass, and no weight's gradient
-is formed here at all. A step's gradient is a multiple of its state's, so that the factors are all that it needs.
+Only what recurs is done step by step: a product with the hidden weight and a few pointwise operations. The input's
+projection comes from outside, for all steps at once, and no weight's gradient is formed here at all. What a step's
+gates get is a multiple of what its state gets; the factors are known for all steps before the backward pass begins.
 
 Shapes: t steps, n samples, h units; steps first, gates in torch's order along the last axis.
 """
@@ -10,9 +10,9 @@ Shapes: t steps, n samples, h units; steps first, gates in torch's order along t
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 
@@ -25,8 +25,8 @@ class Weights:
 
     Attributes:
         hidden: `(gates * h, state)`.
-        bias: Added to its product, `(gates * h,)`; None without biases, or where it is in the projected input.
-        projection: From units to the state, `(state, h)`; None where they are the same.
+        bias: Of a GRU's candidate, `(h,)`, which its reset gate multiplies; all other biases are merely added.
+        projection: From an LSTM's units to its state, `(state, h)`; None where they are the same.
     """
 
     hidden: Array
@@ -34,73 +34,115 @@ class Weights:
     projection: Array | None = None
 
 
+@dataclass(frozen=True)
+class Pulling:
+    """What a backward pass over the steps needs.
+
+    Attributes:
+        hidden: Factors `(t, n, gates * h)`, which become the gradients of the products with the hidden weight.
+        pull: `pull(t, g, back)` does so for step t, where g is its state's gradient; what the state before gets, but
+            not through the hidden weight, it adds to `back`.
+        inputs: Gradients of the gates' inputs, from those of all states, when all steps are done.
+        cells: What will be the gradient of an LSTM's first cells.
+    """
+
+    hidden: Array
+    pull: Callable[[int, Array, Array], None]
+    inputs: Callable[[Array], Array]
+    cells: tuple[Array, ...] = ()
+
+
 class Run(ABC):
     """All steps of one layer in one direction.
 
     Args:
-        gates: The projected input `(t, n, gates * h)`, with all biases that are merely added; is overwritten.
-        first: The state to begin with, `(n, state)`, for an LSTM the cells' `(n, h)` too.
+        gates: The projected input `(t, n, gates * h)`, with all biases that are merely added; it is overwritten.
+        first: The state that it begins with, `(n, state)`, and an LSTM's cells, `(n, h)`.
         weights: What acts on the state.
-        reverse: Whether to begin with the last step.
+        reverse: Whether it begins with the last step.
 
     Attributes:
-        before: States that each step begins with, `(t, n, state)`.
-        after: States that it ends with.
+        order: The steps.
+        before: The state that each step begins with, `(t, n, state)`.
+        after: The state that each step ends with.
+        units: What an LSTM projects to the states, `(t, n, h)`.
+        gate_count: How many gates a unit has.
+        merged_count: How many of them, the first, merely add the hidden weight's bias.
     """
+
+    gate_count: ClassVar[int]
+    merged_count: ClassVar[int]
 
     def __init__(self, gates: Array, first: Sequence[Array], weights: Weights, reverse: bool) -> None:
-        self.gates, self.weights = gates, weights
+        self.gates, self.first, self.weights = gates, first, weights
         self.order = range(len(gates))[:: -1 if reverse else 1]
-        self.before, self.after = _states(first[0], self.order)
+        self.before, self.after = states(self.order, first[0])
+        self.units = self.after
 
     @abstractmethod
-    def forward(self) -> None:
-        """Run all steps."""
-
-    def last(self) -> tuple[Array, ...]:
-        """Copies of what the last step ends with."""
-        return (self.after[self.order[-1]].clone(),)
+    def forward(self) -> tuple[Array, ...]:
+        """Run all steps; gives an LSTM's cells after each."""
 
     @abstractmethod
-    def backward(self, g: Array, *g_last: Array | None) -> Gradients:
-        """From the gradients of `after` and of what the last step ends with."""
+    def pulling(self, g_cells: Array | None) -> Pulling:
+        """What the backward pass needs, made anew for each; `g_cells` is the gradient of an LSTM's last cells."""
+
+    def blocks(self, gates: Array) -> tuple[Array, ...]:
+        """Each gate's own part."""
+        parts: tuple[Array, ...] = gates.split(gates.shape[-1] // self.gate_count, -1)
+        return parts
+
+    def apart(self, gates: Array) -> Array:
+        """`(t, n, gates, h)`."""
+        return gates.view(*gates.shape[:2], self.gate_count, -1)
+
+    def backward(self, g: Array | None, g_last: Array | None, g_cells: Array | None = None) -> tuple[Array, ...]:
+        """Gradients of the gates' inputs, the hidden weight's products, all states, and what the run began with.
+
+        Args:
+            g: Gradient of `after`.
+            g_last: Gradient of the last state.
+            g_cells: Gradient of an LSTM's last cells.
+        """
+        before, after = states(self.order, torch.zeros_like(self.before[0]))
+        if g is None:
+            after.zero_()
+        else:
+            after.copy_(g)
+        if g_last is not None:
+            after[self.order[-1]] += g_last
+        pulling = self.pulling(g_cells)
+        steps, g_before, g_after = pulling.hidden.unbind(), before.unbind(), after.unbind()
+        for t in reversed(self.order):
+            pulling.pull(t, g_after[t], g_before[t])
+            g_before[t].addmm_(steps[t], self.weights.hidden)
+        return pulling.inputs(after), pulling.hidden, after, g_before[self.order[0]], *pulling.cells
 
 
-@dataclass(frozen=True)
-class Gradients:
-    """What a run gives back.
+def states(order: range, first: Array) -> tuple[Array, Array]:
+    """Memory for what every step begins and ends with, one and the same from step to step; `first` is filled in."""
+    memory = first.new_empty((len(order) + 1, *first.shape))
+    before, after = (memory[:-1], memory[1:]) if order.step > 0 else (memory[1:], memory[:-1])
+    before[order[0]] = first
+    return before, after
 
-    Attributes:
-        gates: Of the projected input, `(t, n, gates * h)`.
-        hidden: Of the product with the hidden weight, alike.
-        states: Of the states before a projection, `(t, n, state)`; None without one.
-        first: Of what the first step begins with.
+
+class Recurrence(torch.autograd.Function):
+    """A run in autograd's graph.
+
+    Its inputs after the run are the gates' inputs, zeros that stand for the products with the hidden weight and for
+    what is added to the states, so that the gradients of these can be heard of, and what the run begins with.
     """
 
-    gates: Array
-    hidden: Array
-    states: Array | None
-    first: tuple[Array, ...]
+    @staticmethod
+    def forward(ctx: Any, run: Run, *inputs: Array) -> tuple[Array, ...]:
+        """All states, and copies of what the last step ends with."""
+        ctx.set_materialize_grads(False)
+        ctx.run = run
+        ends = (run.after, *run.forward())
+        return run.after.detach(), *(one[run.order[-1]].clone() for one in ends)
 
-
-class Plain(Run):
-    """h' = tanh(x + W h), or relu."""
-
-    activation: str
-
-    def forward(self) -> None:
-        """One product and the activation a step."""
-        weight, activation = self.weights.hidden.t(), getattr(torch, self.activation)
-        gates, before, after = self.gates.unbind(), self.before.unbind(), self.after.unbind()
-        for t in self.order:
-            after[t].copy_(activation(gates[t].addmm_(before[t], weight)))
-
-    def backward(self, g: Array, *g_last: Array | None) -> Gradients:
-        """The activation's derivative from its value."""
-        d = self._derivative()
-        steps, g_steps, weight = d.unbind(), g.unbind(), self.weights.hidden
-        back = g_last[0]
-        for t in reversed(self.order):
-            steps[t].mul_(g_steps[t] if back is None else g_steps[t] + back)
-            back = steps[t] @ weight
-        return Gradients(d, d, None, (_made(back),))
+    @staticmethod
+    def backward(ctx: Any, *g: Array | None) -> tuple[Array | None, ...]:
+        """Of the inputs."""
+        return None, *ctx.run.backward(*g)
