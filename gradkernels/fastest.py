@@ -67,9 +67,7 @@ def fastest(
         TypeError: Arrays of the wrong kind or dtype.
         Disagreement: The kernel computes this problem wrongly.
     """
-    for name, value in (("threads", threads), ("calls", calls), ("max_bytes", max_bytes)):
-        if value is not None and not value >= 1:
-            raise ValueError(f"{name} is {value}; it must be at least 1, or None")
+    _at_least_one(threads=threads, calls=calls, max_bytes=max_bytes)
     if like is not None and n is None:
         return bind(_request(problem, quantity, like, threads, results, max_bytes, calls), kernel)
     if n is None or like is not None:
@@ -81,8 +79,14 @@ def fastest(
         usual = (dtype_of(own), device_of(own))
     where = (dtype or usual[0], device or usual[1])
     case = Case(problem, _quantity(quantity), n, *where, threads or _threads(), features=features)
-    library = BACKENDS["numpy" if case.device == "cpu" and "numpy" in problem.libraries else "torch"]
+    library = BACKENDS["numpy" if case.device == "cpu" and not problem.opaque else "torch"]
     return bind(Request(case, library, results, max_bytes, calls), kernel)
+
+
+def _at_least_one(**numbers: int | None) -> None:
+    for name, value in numbers.items():
+        if value is not None and not value >= 1:
+            raise ValueError(f"{name} is {value}; it must be at least 1, or None")
 
 
 def gradient(
@@ -94,6 +98,7 @@ def gradient(
     sample_weight: Array | None = None,
     kernel: Way = None,
     results: Results = None,
+    max_bytes: int | None = None,
 ) -> Any:
     """Gradient of the mean loss over the batch, of theta's shape: (1/n) sum_i d loss_i / d theta.
 
@@ -105,15 +110,17 @@ def gradient(
         sample_weight: Factor of each sample's loss, `(n,)`, for regressions; the mean still divides by n.
         kernel: Force a way (`numpy.broadcast`), key or Kernel instead of the fastest.
         results: A results file that decides which is fastest.
+        max_bytes: Peak memory allowed, the result included, in bytes: another kernel is chosen, or for modules the
+            samples are gone through in chunks.
 
     Raises:
-        ValueError: Shapes that do not fit, n = 0, an unknown kernel, or one that cannot do this.
+        ValueError: Shapes that do not fit, n = 0, an unknown kernel, one that cannot do this, or too little memory.
         TypeError: Not arrays, integers, or arrays of different libraries, dtypes or devices.
         Disagreement: The kernel computes this problem wrongly.
     """
     if sample_weight is not None:
         problem, y = _weigh(problem, y, sample_weight)
-    return _bound("gradient", problem, theta, x, y, kernel, results)(theta, x, y)
+    return _bound("gradient", problem, theta, x, y, kernel, results, max_bytes)(theta, x, y)
 
 
 def per_sample(
@@ -126,6 +133,7 @@ def per_sample(
     out: Array | None = None,
     kernel: Way = None,
     results: Results = None,
+    max_bytes: int | None = None,
 ) -> Any:
     """Gradients one by one, each of its own sample's unscaled loss: `(n, *theta.shape)`.
 
@@ -133,7 +141,7 @@ def per_sample(
     """
     if sample_weight is not None:
         problem, y = _weigh(problem, y, sample_weight)
-    return _bound("per_sample", problem, theta, x, y, kernel, results)(theta, x, y, out)
+    return _bound("per_sample", problem, theta, x, y, kernel, results, max_bytes)(theta, x, y, out)
 
 
 def norms(
@@ -146,6 +154,7 @@ def norms(
     out: Array | None = None,
     kernel: Way = None,
     results: Results = None,
+    max_bytes: int | None = None,
 ) -> Any:
     """Euclidean norm over all parameters of each sample's gradient: `(n,)`.
 
@@ -153,7 +162,7 @@ def norms(
     """
     if sample_weight is not None:
         problem, y = _weigh(problem, y, sample_weight)
-    return _bound("norms", problem, theta, x, y, kernel, results)(theta, x, y, out)
+    return _bound("norms", problem, theta, x, y, kernel, results, max_bytes)(theta, x, y, out)
 
 
 def moments(
@@ -165,6 +174,7 @@ def moments(
     sample_weight: Array | None = None,
     kernel: Way = None,
     results: Results = None,
+    max_bytes: int | None = None,
 ) -> Moments:
     """Mean and biased variance (divided by n) over samples of the per-sample gradients, each of theta's shape.
 
@@ -172,7 +182,7 @@ def moments(
     """
     if sample_weight is not None:
         problem, y = _weigh(problem, y, sample_weight)
-    result: Moments = _bound("moments", problem, theta, x, y, kernel, results)(theta, x, y)
+    result: Moments = _bound("moments", problem, theta, x, y, kernel, results, max_bytes)(theta, x, y)
     return result
 
 
@@ -186,6 +196,7 @@ def clipped_sum(
     sample_weight: Array | None = None,
     kernel: Way = None,
     results: Results = None,
+    max_bytes: int | None = None,
 ) -> Any:
     """Sum over samples of g_i min(1, max_norm / |g_i|) (Abadi et al. 2016, the sum of DP-SGD before its noise).
 
@@ -193,7 +204,7 @@ def clipped_sum(
     """
     if sample_weight is not None:
         problem, y = _weigh(problem, y, sample_weight)
-    bound = _bound("clipped_sum", problem, theta, x, y, kernel, results)
+    bound = _bound("clipped_sum", problem, theta, x, y, kernel, results, max_bytes)
     try:
         positive = float(max_norm) > 0
     except (TypeError, ValueError):
@@ -220,23 +231,26 @@ def _weighted(problem: Regression) -> Regression:
 _BOUND: dict[tuple[Any, ...], Bound] = {}
 
 
-def _bound(name: str, problem: Problem, theta: Array, x: Array, y: Tree, kernel: Way, results: Results) -> Bound:
+def _bound(
+    name: str, problem: Problem, theta: Array, x: Array, y: Tree, kernel: Way, results: Results, max_bytes: int | None
+) -> Bound:
     """The bound kernel for these arrays. Everything that is validated is part of the key, so a hit needs no more."""
     key: tuple[Any, ...]
     try:
-        key = (name, problem, kernel, type(theta), type(x), type(y), theta.shape, x.shape, y.shape,
+        key = (name, problem, kernel, max_bytes, type(theta), type(x), type(y), theta.shape, x.shape, y.shape,
                theta.dtype, x.dtype, y.dtype, theta.device, x.device, y.device)  # fmt: skip
     except AttributeError:
         validate_problem(problem)
         theta = problem.own() if theta is None else theta
         trees = (theta, x, y)
-        key = (name, problem, problem.stamp(), kernel, structure(trees), *map(_signature, leaves(trees)))
+        key = (name, problem, problem.stamp(), kernel, max_bytes, structure(trees), *map(_signature, leaves(trees)))
     try:
         if results is None:
             return _BOUND[key]
     except (KeyError, TypeError):
         pass
-    bound = bind(_request(problem, name, (theta, x, y), None, results), kernel)
+    _at_least_one(max_bytes=max_bytes)
+    bound = bind(_request(problem, name, (theta, x, y), None, results, max_bytes), kernel)
     if results is None:
         if len(_BOUND) >= MOST_BOUND:
             _BOUND.clear()

@@ -88,7 +88,8 @@ class Kernel:
 
     def accepts(self, problem: Problem) -> bool:
         """Whether it can differentiate this kind of problem at all."""
-        return isinstance(problem, self.problems) and self.backend.host.name in problem.libraries
+        arrays = self.backend.arrays or self.backend.name
+        return isinstance(problem, self.problems) and arrays in (problem.libraries or (arrays,))
 
     def unsupported(self, case: Case) -> tuple[str, ...]:
         """Every reason why it cannot do `case` here, as sentences; empty when it can."""

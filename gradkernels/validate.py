@@ -57,7 +57,7 @@ def device_of(array: Array) -> str:
 def _same_library(arrays: dict[str, Array], problem: Problem) -> Backend:
     libraries = {name: backend_of(array) for name, array in arrays.items()}
     for name, library in libraries.items():
-        if library is None or library.name not in problem.libraries:
+        if library is None or library.name not in (problem.libraries or LIBRARIES):
             given = f"{name} is a {type(arrays[name]).__module__}.{type(arrays[name]).__name__}"
             raise TypeError(f"{given}; {_ALLOWED[problem.opaque].format(name=name)}")
     _same("library", {name: library.name for name, library in libraries.items() if library})

@@ -9,6 +9,7 @@ from measured import STEADY, passes, scaled
 import gradkernels as gk
 from gradkernels import wisdom
 from gradkernels.bench import race as racing
+from gradkernels.bench import race_plan
 from gradkernels.bench.cli import main
 from gradkernels.bench.plan import Plan
 from gradkernels.bench.run import Run
@@ -78,7 +79,7 @@ def test_racing_on_ones_own_arrays_gives_a_bound_kernel_and_saves_the_choice(sho
     numpy_only = [
         kernel for kernel in gk.kernels(quantity="norms") if kernel.way in ("numpy.broadcast+", "numpy.loop+")
     ]
-    monkeypatch.setattr(racing, "kernels", lambda problem, quantity: numpy_only)
+    monkeypatch.setattr(race_plan, "kernels", lambda problem, quantity: numpy_only)
     p = gk.LinearRegression()
     theta, x, y = p.draw(200, 0, features=3)
     bound = gk.race(p, "norms", like=(theta, x, y), budget=20)

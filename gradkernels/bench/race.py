@@ -121,7 +121,7 @@ def _best(times: Times) -> str:
     return min(tied, key=lambda key: kernel_by_key(key).preference)
 
 
-def _settle(run: Run, alpha: float, calls: int | None) -> None:
+def _settle(run: Run, alpha: float, calls: int | None = None) -> None:
     """Drop what is surely slower than the best of its case, and everything where the case is decided."""
     for index, case in enumerate(run.plan.cases):
         times = _times(run, index, calls)
@@ -148,7 +148,7 @@ def _undecided(run: Run) -> list[int]:
     return [index for index in range(len(run.plan.cases)) if len(_times(run, index)) > 1]
 
 
-def _measure_winners(run: Run, done: int, calls: int | None) -> None:
+def _measure_winners(run: Run, done: int, calls: int | None = None) -> None:
     for index in range(len(run.plan.cases)):
         if times := _times(run, index, calls):
             run.settled |= {(index, kernel) for kernel in times.keys() - {_best(times)}}

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
-from gradkernels.backend import FLOATS, LIBRARIES, Array
+from gradkernels.backend import FLOATS, Array
 from gradkernels.tree import Tree, each, leaves, named
 
 Floats = np.ndarray[Any, Any]
@@ -43,7 +43,7 @@ class Problem(ABC):
 
     Attributes:
         integer_target: Whether targets are class numbers, int64, instead of numbers of the case's dtype.
-        libraries: Names of the libraries whose arrays it is written for.
+        libraries: Names of the libraries whose arrays it is written for; none for all.
         dtypes: Dtypes that theta may have.
         opaque: Whether nothing is known about what it computes but that it does: kernels are then proven on the
             caller's own data, one that fails is set aside, and without measurements their `rank` decides.
@@ -52,7 +52,7 @@ class Problem(ABC):
     """
 
     integer_target: ClassVar[bool] = False
-    libraries: ClassVar[tuple[str, ...]] = tuple(LIBRARIES)
+    libraries: ClassVar[tuple[str, ...]] = ()
     dtypes: ClassVar[tuple[str, ...]] = FLOATS
     opaque: ClassVar[bool] = False
     randomness: str = "error"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import weakref
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
@@ -54,7 +55,10 @@ def _recurrent(modules: Iterable[Module]) -> list[Module]:
 
 def _refresh(recurrent: list[Module]) -> None:
     for module in recurrent:
-        module._flat_weights[:] = [getattr(module, name, None) for name in module._flat_weights_names]
+        weights = [getattr(module, name, None) for name in module._flat_weights_names]
+        module._flat_weights[:] = weights
+        # By these it notices that it holds others, and would lay them out anew.
+        module._flat_weight_refs = [None if weight is None else weakref.ref(weight) for weight in weights]
 
 
 @contextmanager
