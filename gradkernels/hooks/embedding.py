@@ -62,7 +62,7 @@ class Entries:
 
 
 def keys(words: Array, size: int) -> Array:
-    """sample * size + word of each place of `(n, t)`."""
+    """The key, sample * size + word, of each place of `(n, t)`."""
     return (words + torch.arange(len(words), device=words.device)[:, None] * size).flatten()
 
 

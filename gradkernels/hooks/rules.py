@@ -15,12 +15,16 @@ from gradkernels.hooks.linear import LINEAR
 from gradkernels.hooks.recurrent_kinds import Gru, Lstm, Relu, Tanh
 from gradkernels.hooks.rule import ruled
 from gradkernels.hooks.tape import Start
+from gradkernels.hooks.transposed import TRANSPOSED
 
 RULES: dict[Function, Start] = {
     functional.linear: ruled(LINEAR),
     functional.conv1d: ruled(CONVOLUTION),
     functional.conv2d: ruled(CONVOLUTION),
     functional.conv3d: ruled(CONVOLUTION),
+    functional.conv_transpose1d: ruled(TRANSPOSED),
+    functional.conv_transpose2d: ruled(TRANSPOSED),
+    functional.conv_transpose3d: ruled(TRANSPOSED),
     functional.embedding: ruled(EMBEDDING),
     functional.embedding_bag: ruled(EMBEDDING_BAG),
     functional.layer_norm: ruled(normalization.LAYER_NORM),
