@@ -13,7 +13,9 @@ from gradkernels.case import Case
 from gradkernels.peers.reasons import grouped, of_torch, trainable
 from gradkernels.problems.structure import Module
 
-RECURRENT = ("RNN", "LSTM", "GRU")
+RECURRENT = ("LSTM", "GRU")
+"""Layers of torch that Opacus has its own for."""
+
 EXPANDED = (
     *("Linear", "Conv1d", "Conv2d", "Conv3d", "Embedding", "GroupNorm", "LayerNorm"),
     *("InstanceNorm1d", "InstanceNorm2d", "InstanceNorm3d"),
@@ -27,7 +29,7 @@ def refuses(case: Case) -> list[str]:
     reasons = grouped(
         (name, module, reason)
         for name, module in trainable(problem.model)
-        for reason in (*_validated(module), *_silently_wrong(module))
+        for reason in (*_validated(module), *_beyond(module))
     )
     if problem.randomness != "error":
         reasons.append(f"Opacus has no randomness={problem.randomness!r}; use torch.loop or torch.vmap")
@@ -67,10 +69,13 @@ def _validated(module: Module) -> Iterator[str]:
         yield "Opacus refuses {}: a layer that is trained and has buffers"
 
 
-def _silently_wrong(module: Module) -> Iterator[str]:
+def _beyond(module: Module) -> Iterator[str]:
+    """What Opacus fails on, or gets wrong without a word."""
     kind = type(module).__name__
     if kind in RECURRENT and module.proj_size:
         yield "{} has a projection, which Opacus' own layer leaves out"
+    if kind == "RNN":
+        yield "Opacus has no layer of its own for {}; it has those for " + ", ".join(RECURRENT)
     if kind == "EmbeddingBag":
         yield "Opacus needs offsets for {} and counts a repeated word once"
     if kind == "Embedding" and (module.padding_idx is not None or module.scale_grad_by_freq or module.sparse):

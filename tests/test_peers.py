@@ -1,0 +1,277 @@
+"""Opacus and BackPACK: what they compute, scaled as here, and a reason for everything that they cannot do."""
+
+import subprocess
+import sys
+
+import modules
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import gradkernels as gk
+from gradkernels.tree import each, take
+from gradkernels.zoo import ZOO
+
+pytest.importorskip("opacus")
+pytest.importorskip("backpack")
+
+KEYS = (
+    "opacus.hooks.per_sample",
+    "opacus.functorch.per_sample",
+    "opacus.ew.per_sample",
+    "opacus.ghost.norms",
+    "opacus.ghost.clipped_sum",
+    "backpack.batch.per_sample",
+    "backpack.l2.norms",
+    "backpack.variance.moments",
+)
+OPACUS = tuple(key for key in KEYS if key.startswith("opacus"))
+BACKPACK = tuple(key for key in KEYS if key.startswith("backpack"))
+REFUSED = {
+    ("resnet", "backpack"): ["BackPACK has no rule for GroupNorm (1 and 6 more)"],
+    ("transformer", "opacus"): [
+        "Opacus records a layer in training mode only, and Transformer (the model itself)",
+        "Opacus refuses MultiheadAttention (encoder.layers.0.self_attn and 1 more): We do not support nn.Multihead",
+    ],
+    ("transformer", "backpack"): ["BackPACK has no rule for Transformer (the model itself), MultiheadAttention (enc"],
+    ("embedding_bag", "opacus"): ["Opacus needs offsets for EmbeddingBag (0) and counts a repeated word once"],
+    ("embedding_bag", "backpack"): ["BackPACK has no rule for EmbeddingBag (0); it has those for BatchNorm1d, B"],
+}
+"""Why a library cannot do a model of the zoo, by the beginnings of its sentences; none for all others."""
+
+
+def case(problem, key, dtype="float64", n=5):
+    return gk.Case(problem, gk.kernel(key).quantity, n, dtype=dtype)
+
+
+def reasons(problem, key, dtype="float64"):
+    return gk.kernel(key).unsupported(case(problem, key, dtype))
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("key", KEYS)
+@pytest.mark.parametrize("name", ZOO)
+def test_a_model_of_the_zoo_is_proven_or_refused(name, key, dtype):
+    problem, expected = ZOO[name](), REFUSED.get((name, key.partition(".")[0]), [])
+    given = reasons(problem, key, dtype)
+    if not expected:
+        assert given == ()
+        gk.check(key, case(problem, key, dtype))
+    for beginning in expected:
+        assert any(reason.startswith(beginning) for reason in given), given
+
+
+@pytest.mark.parametrize("key", KEYS)
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+def test_no_library_leaves_the_scale_of_a_reduction_in(reduction, key):
+    problem = modules.problem(modules.seeded(lambda: nn.Linear(4, 3)), 4, reduction=reduction)
+    gk.check(key, case(problem, key))
+
+
+@pytest.mark.parametrize("way", ["opacus.hooks", "opacus.functorch", "opacus.ew", "backpack.batch"])
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+def test_rows_are_those_of_single_samples(reduction, way):
+    # By hand, for a squared error: (output - y) x, of each sample's own mean over two outputs or of their sum.
+    model = nn.Linear(2, 2, bias=False)
+    model.weight.data = torch.tensor([[1.0, 0.0], [0.0, 2.0]])
+    problem = gk.ModuleProblem(model, nn.MSELoss(reduction=reduction), reduction=reduction)
+    x, y = torch.tensor([[1.0, 2.0], [3.0, -1.0]]), torch.tensor([[0.0, 0.0], [1.0, 1.0]])
+    rows = gk.kernel(f"{way}.per_sample").build(problem)({"weight": model.weight}, x, y)["weight"]
+    of_mean = [[[1.0, 2.0], [4.0, 8.0]], [[6.0, -2.0], [-9.0, 3.0]]]
+    assert rows.tolist() == (torch.tensor(of_mean) * (1 if reduction == "mean" else 2)).tolist()
+
+
+@pytest.mark.parametrize("key", KEYS)
+@pytest.mark.parametrize("make", [modules.frozen, modules.Unused, modules.Reused, modules.Tied, modules.normalised])
+def test_parameters_that_are_not_one_layers_alone(make, key):
+    problem = modules.problem(modules.seeded(make), 4)
+    refused = {
+        (modules.Tied, "opacus.ghost"): "Opacus' ghost clipping cannot do tied parameters such as first.weight",
+        (modules.Tied, "backpack"): "BackPACK overwrites the results of tied parameters such as first.weight",
+        (modules.normalised, "opacus"): "Opacus refuses BatchNorm1d (1): BatchNorm cannot support training with",
+    }
+    said = [text for (of, start), text in refused.items() if of is make and key.startswith(start)]
+    if said:
+        assert any(reason.startswith(said[0]) for reason in reasons(problem, key))
+    elif make is modules.Reused and key in (*BACKPACK, "opacus.ghost.norms", "opacus.ghost.clipped_sum"):
+        sentence = "calls layer twice" if key in BACKPACK else "Parameter tying is not supported"
+        with pytest.raises(RuntimeError, match=f"failed on Reused with NotImplementedError: .*{sentence}"):
+            gk.check(key, case(problem, key))
+    else:
+        gk.check(key, case(problem, key))
+
+
+@pytest.mark.parametrize("key", KEYS)
+@pytest.mark.parametrize("names", [False, True], ids=["tuple", "dict"])
+def test_models_of_several_inputs(names, key):
+    problem = modules.pair(names)
+    if names and key == "opacus.ew.per_sample":
+        assert reasons(problem, key) == (
+            "expanded weights take inputs by position, not by name: pass x as a tensor or a tuple",
+        )
+    else:
+        gk.check(key, case(problem, key))
+
+
+@pytest.mark.parametrize("key", KEYS)
+def test_random_numbers_are_refused(key):
+    problem = modules.problem(nn.Linear(4, 3), 4, randomness="same")
+    assert any("has no randomness='same'; use torch.loop" in reason for reason in reasons(problem, key))
+
+
+def test_settings_that_a_library_does_not_look_at_are_refused():
+    padded = modules.problem(nn.Sequential(nn.Embedding(5, 3, padding_idx=0)), 1)
+    assert reasons(padded, "opacus.hooks.per_sample") == (
+        "Opacus does not look at padding_idx, scale_grad_by_freq and sparse of Embedding (0)",
+    )
+    assert "BackPACK refuses Embedding (0): Only padding_idx=None supported" in reasons(padded, "backpack.l2.norms")
+    words = modules.problem(nn.Sequential(nn.Embedding(5, 3)), 1)
+    assert reasons(words, "backpack.l2.norms", "float32") == ()
+    assert reasons(words, "backpack.l2.norms", "float64") == (
+        "BackPACK computes the rows of an Embedding in float32, torch's default dtype, only",
+    )
+    deep = modules.problem(nn.Sequential(nn.LSTM(4, 3, num_layers=2, batch_first=True)), 2, 4)
+    assert reasons(deep, "backpack.l2.norms") == ("BackPACK refuses LSTM (0): only num_layers = 1 is supported",)
+    plain = modules.problem(nn.Sequential(nn.RNN(4, 3)), 2, 4)
+    assert reasons(plain, "opacus.hooks.per_sample") == (
+        "Opacus has no layer of its own for RNN (0); it has those for LSTM, GRU",
+    )
+    projected = modules.problem(nn.Sequential(nn.LSTM(4, 3, proj_size=2)), 2, 4)
+    assert reasons(projected, "opacus.hooks.per_sample") == (
+        "LSTM (0) has a projection, which Opacus' own layer leaves out",
+    )
+
+
+def test_a_layer_in_eval_mode_stays_in_it_but_for_its_recording():
+    model = modules.seeded(lambda: nn.Sequential(nn.Linear(4, 5), nn.Dropout(0.9), nn.Linear(5, 3)))
+    problem = modules.problem(model, 4)
+    for key in OPACUS:
+        gk.check(key, case(problem, key))
+
+
+@pytest.mark.parametrize("kind", [nn.LSTM, nn.GRU])
+@pytest.mark.parametrize("key", OPACUS)
+def test_recurrent_layers_are_replaced_by_the_librarys_own(kind, key):
+    class Last(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = kind(4, 3, num_layers=2, batch_first=True, dropout=0.5)
+            self.layer.weight_hh_l0.requires_grad_(False)
+
+        def forward(self, x):
+            return self.layer(x)[0][:, -1]
+
+    problem = modules.problem(modules.seeded(Last), 6, 4)
+    assert list(problem.own())[:2] == ["layer.weight_ih_l0", "layer.bias_ih_l0"]
+    gk.check(key, case(problem, key))
+
+
+@pytest.mark.parametrize("key", KEYS)
+def test_a_failed_call_leaves_the_model_and_the_kernel_as_they_were(key):
+    problem = modules.problem(modules.seeded(modules.frozen), 4)
+    kernel, theta = gk.kernel(key), problem.own()
+    compute, state = kernel.build(problem), problem.state()
+    x, y = problem.example
+    before = compute(theta, x, y)
+    with pytest.raises(
+        RuntimeError, match=f"{key.rpartition('.')[0]} failed on Sequential with .*; take another kernel"
+    ):
+        compute(theta, x[:, :3], y)
+    with pytest.raises(RuntimeError, match="failed on Sequential"):
+        compute(theta, x, y + 5)
+    assert problem.state() == state
+    each(np.testing.assert_array_equal, compute(theta, x, y), before)
+
+
+@pytest.mark.parametrize("key", ["opacus.hooks.per_sample", "opacus.ew.per_sample", "backpack.batch.per_sample"])
+def test_what_changes_in_the_model_is_seen(key):
+    make = modules.frozen if key.startswith("opacus") else modules.normalised
+    problem = modules.problem(modules.seeded(make), 4)
+    compute, (x, y) = gk.kernel(key).build(problem), problem.example
+    compute(problem.own(), x, y)
+    for tensor in (*problem.model.buffers(), *problem.model.parameters()):
+        if tensor.is_floating_point():
+            tensor.data.mul_(1.7)
+    own = {name: tensor.detach().numpy() for name, tensor in problem.own().items()}
+    expected = problem.truth(own, x.numpy(), y.numpy()).rows
+    rows = compute(problem.own(), x, y)
+    got = torch.cat([rows[name].flatten(1) for name in own], 1)
+    np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("key", KEYS)
+@pytest.mark.parametrize("context", [torch.no_grad, torch.inference_mode, torch.enable_grad])
+def test_it_works_in_every_grad_mode_and_leaves_no_graph(context, key):
+    problem = modules.problem(modules.seeded(lambda: nn.Linear(4, 3)), 4)
+    with context():
+        x, y = take(problem.example, slice(0, 5))
+        theta = {name: tensor.clone() for name, tensor in problem.own().items()}
+        result = gk.kernel(key).build(problem)(theta, 2 * x, y)
+    each(lambda tensor: None if not tensor.requires_grad else pytest.fail("a graph"), result)
+
+
+@pytest.mark.parametrize("key", KEYS[:-1])
+def test_no_samples(key):
+    problem = modules.problem(modules.seeded(lambda: nn.Linear(4, 3)), 4)
+    x, y = take(problem.example, slice(0, 0))
+    result = gk.kernel(key).build(problem)(problem.own(), x, y)
+    quantity = gk.kernel(key).quantity.name
+    if quantity == "norms":
+        assert result.shape == (0,)
+    else:
+        first = (0,) if quantity == "per_sample" else ()
+        assert {name: tensor.shape for name, tensor in result.items()} == {
+            "weight": (*first, 3, 4),
+            "bias": (*first, 3),
+        }
+        assert not any(tensor.any() or tensor.requires_grad for tensor in result.values())
+
+
+@pytest.mark.parametrize("key", KEYS)
+def test_the_dtype_of_theta_decides(key):
+    problem = modules.problem(modules.seeded(lambda: nn.Linear(4, 3)), 4)  # float32
+    x, y = problem.example
+    theta = {name: tensor.detach().double() for name, tensor in problem.own().items()}
+    result = gk.kernel(key).build(problem)(theta, x.double(), y)
+    each(lambda tensor: np.testing.assert_equal(tensor.dtype, torch.float64), result)
+    assert problem.model.weight.dtype == torch.float32
+
+
+@pytest.mark.parametrize("library", ["opacus", "backpack"])
+def test_a_missing_library_is_a_reason(library):
+    code = f"""
+import sys
+sys.modules[{library!r}] = None  # as if it were not there: imports of it fail
+import gradkernels as gk, gradkernels.backend as backend
+found = backend._found
+backend._found = lambda name: name != {library!r} and found(name)
+from gradkernels.zoo import mlp
+problem = mlp()
+missing = [kernel for kernel in gk.kernels(problem) if kernel.backend.name == {library!r}]
+for kernel in missing:
+    print(kernel.unsupported(gk.Case(problem, kernel.quantity, 3)))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    package = {"opacus": "opacus", "backpack": "backpack-for-pytorch"}[library]
+    assert set(done.stdout.splitlines()) == {f"('{library} is not installed: pip install {package}',)"}
+
+
+def test_the_first_calls_watch_is_taken_off():
+    problem = modules.problem(modules.seeded(lambda: nn.Linear(4, 3)), 4)
+    compute = gk.kernel("backpack.batch.per_sample").build(problem)
+    twins = compute.__closure__[[name for name in compute.__code__.co_freevars].index("twins")].cell_contents
+    compute(problem.own(), *problem.example)
+    (twin,) = twins._ready.values()
+    assert not twin.problem.model._forward_pre_hooks
+    assert not any(hasattr(one, "grad_batch") or one.grad is not None for one in twin.problem.model.parameters())
+
+
+def test_the_copy_refers_to_theta_and_not_to_memory_of_its_own():
+    problem = modules.problem(modules.seeded(lambda: nn.Linear(4, 3)), 4)
+    compute = gk.kernel("opacus.hooks.per_sample").build(problem)
+    theta = {name: tensor.detach().clone() for name, tensor in problem.own().items()}
+    first = compute(theta, *problem.example)
+    theta["weight"][0].add_(0.5)
+    second = compute(theta, *problem.example)
+    assert not torch.allclose(first["weight"], second["weight"])
