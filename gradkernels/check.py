@@ -12,6 +12,7 @@ cancel, so that a residual near zero is not held to digits that no kernel can ha
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -82,7 +83,7 @@ def prove(
     case.require(inputs)
     reference = Reference(case.problem, *inputs) if reference is None else reference
     # Data may hold NaN, infinity or numbers that overflow: that is compared here, not warned about.
-    with np.errstate(all="ignore"):
+    with np.errstate(all="ignore"), _recording(kernel):
         arrays, intact = earlier(kernel, compute, case, inputs)
         proofs = [
             _verify(call(), expected, reference, case, f"{kernel.key}{label}")
@@ -90,6 +91,14 @@ def prove(
         ]
         intact()
     return max(proofs, key=lambda proof: proof.error)
+
+
+def _recording(kernel: Kernel) -> AbstractContextManager[None]:
+    """Where arrays are made that a kernel can write to and differentiate by, whatever mode the caller is in."""
+    if kernel.backend.host.name != "torch":
+        return nullcontext()
+    off: AbstractContextManager[None] = kernel.backend.xp.inference_mode(False)
+    return off
 
 
 def _calls(

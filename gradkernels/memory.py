@@ -22,6 +22,17 @@ def empty_torch(shape: Shape, like: Array) -> Array:
     return torch.from_numpy(np.empty(shape, str(like.dtype).removeprefix("torch.")))
 
 
+def store(into: Array, rows: int | slice, values: Array) -> None:
+    """`into[rows] = values`, also into memory that was made under `torch.inference_mode`."""
+    import torch
+
+    if into.is_inference():
+        with torch.inference_mode():
+            into[rows] = values
+    else:
+        into[rows] = values
+
+
 def ordinary(tensor: Array) -> Array:
     """`tensor`, or a copy that autograd can work with if it was made under `torch.inference_mode`."""
     return tensor.clone() if tensor.is_inference() else tensor

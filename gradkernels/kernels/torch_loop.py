@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import nullcontext
 
 from gradkernels.kernel import Compute, declare
-from gradkernels.memory import empty_torch, ordinary
+from gradkernels.memory import empty_torch, ordinary, store
 from gradkernels.problems import Problem
 from gradkernels.tree import count, each, leaves, take
 
@@ -31,7 +31,7 @@ def per_sample(problem: Problem) -> Compute:
                         loss = problem.loss(leaf, take(x, i), take(y, i))
                         parts = torch.autograd.grad(loss, leaves(leaf), allow_unused=True, materialize_grads=True)
                     for row, part in zip(leaves(rows), parts, strict=True):
-                        row[i] = part
+                        store(row, i, part)
         return rows
 
     return compute

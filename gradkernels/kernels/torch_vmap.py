@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import nullcontext
 
 from gradkernels.kernel import Compute, declare
-from gradkernels.memory import empty_torch, ordinary
+from gradkernels.memory import empty_torch, ordinary, store
 from gradkernels.problems import Problem
 from gradkernels.tree import Tree, count, each, leaves, take
 
@@ -42,7 +42,7 @@ def per_sample(problem: Problem, chunk: int = CHUNK) -> Compute:
                 with again():
                     found = gradients(theta, take(x, part), take(y, part))
                 for row, one in zip(leaves(rows), leaves(found), strict=True):
-                    row[part] = one
+                    store(row, part, one)
         return rows
 
     return compute

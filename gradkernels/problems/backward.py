@@ -152,10 +152,10 @@ def _pass(problem: ModuleProblem, theta: Any, x: Tree, y: Tree, dtype: str) -> I
         tensor = torch.from_numpy(np.array(array)).to(device)
         return tensor.to(kind) if tensor.is_floating_point() else tensor
 
-    leaf = {name: put(array).requires_grad_() for name, array in theta.items()}
     modules = [one for one in (problem.model, problem.loss_fn) if isinstance(one, torch.nn.Module)]
     with torch.inference_mode(False), torch.enable_grad(), torch.random.fork_rng(_gpus(device)):
         places = problem.sites()
+        leaf = {name: put(array).requires_grad_() for name, array in theta.items()}
         with widened(modules, kind) as written, swapped(places, leaf):
             x, y = each(put, (x, y))
             yield _Pass(problem, leaf, x, y, device, [])

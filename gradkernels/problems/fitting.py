@@ -8,15 +8,22 @@ from gradkernels.problems.structure import Module, Parameters
 from gradkernels.tree import Tree, named
 
 
-def require_samples(model: Module) -> None:
-    """Raise a ValueError if the model has a layer that mixes the samples of a batch, or no parameters yet."""
-    from torch.nn.modules.batchnorm import _BatchNorm
+def require_parameters(model: Module) -> None:
+    """Raise a ValueError if the model has a lazy layer that does not know its parameters yet."""
     from torch.nn.parameter import is_lazy
 
     for name, module in model.named_modules():
-        where = f"{name or 'the model'} ({type(module).__name__})"
-        if any(one is not None and is_lazy(one) for one in module._parameters.values()):
+        if any(is_lazy(one) for one in module._parameters.values()):
+            where = f"{name or 'the model'} ({type(module).__name__})"
             raise ValueError(f"{where} has no parameters yet; call the model once on a batch, then make its problem")
+
+
+def require_samples(model: Module) -> None:
+    """Raise a ValueError if the model has a layer that mixes the samples of a batch."""
+    from torch.nn.modules.batchnorm import _BatchNorm
+
+    for name, module in model.named_modules():
+        where = f"{name or 'the model'} ({type(module).__name__})"
         if isinstance(module, _BatchNorm) and (module.training or module.running_mean is None):
             why = "is in training mode" if module.training else "has no running statistics"
             raise ValueError(

@@ -19,7 +19,7 @@ from gradkernels.backend import Array
 from gradkernels.names import pick
 from gradkernels.problems import numeric
 from gradkernels.problems.backward import truth
-from gradkernels.problems.fitting import require_fit, require_samples
+from gradkernels.problems.fitting import require_fit, require_parameters, require_samples
 from gradkernels.problems.losses import REDUCTIONS, LossFn, sample_losses, unreduced
 from gradkernels.problems.problem import Problem, Truth
 from gradkernels.problems.structure import (
@@ -92,6 +92,7 @@ class ModuleProblem(Problem):
             raise TypeError(f"loss_fn is a {type(self.loss_fn).__name__}; pass a function of (output, target)")
         pick(dict.fromkeys(REDUCTIONS), self.reduction, "reduction")
         pick(dict.fromkeys(RANDOMNESS), self.randomness, "randomness")
+        require_parameters(self.model)
         said = getattr(self.loss_fn, "reduction", self.reduction)
         if said != self.reduction:
             raise ValueError(f"reduction={self.reduction!r}, but loss_fn has reduction={said!r}; make them equal")
