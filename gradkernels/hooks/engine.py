@@ -11,13 +11,37 @@ from typing import Any
 import torch
 
 from gradkernels.backend import Array
+from gradkernels.hooks.draws import one_draw
 from gradkernels.hooks.probe import Step, probe
 from gradkernels.hooks.rules import start_of
 from gradkernels.hooks.tape import Arrived, Entry, Tape
+from gradkernels.hooks.use import Use
 from gradkernels.memory import ordinary
 from gradkernels.problems.module import ModuleProblem
 from gradkernels.problems.structure import swapped
 from gradkernels.tree import Tree, count, each, leaves
+
+
+class Listener:
+    """Passes what arrives on to a consumer, for one backward pass."""
+
+    def __init__(self) -> None:
+        self._consumer: Arrived | None = None
+
+    def __call__(self, use: Use, g: Array) -> None:
+        """A gradient has arrived."""
+        if self._consumer is not None:
+            with torch.no_grad():
+                self._consumer(use, g)
+
+    @contextmanager
+    def passing_on(self, consumer: Arrived) -> Iterator[None]:
+        """A context in which `consumer` hears; then it is let go, or what it keeps would keep the graph alive."""
+        self._consumer = consumer
+        try:
+            yield
+        finally:
+            self._consumer = None
 
 
 @dataclass(frozen=True)
@@ -27,20 +51,23 @@ class Pass:
     Attributes:
         theta: The parameters, as leaves of its graph.
         losses: Of each sample, `(n,)`.
-        sources: Where backward passes end.
         shared: Names of the parameters whose rows come from more than one use, or from what was made of them.
+        sources: Where backward passes end.
+        listener: Called as gradients arrive.
     """
 
     theta: dict[str, Array]
     losses: Array
-    sources: list[Any]
     shared: frozenset[str]
+    sources: list[Any]
+    listener: Listener
 
-    def backward(self, weights: Array | None = None, keep: bool = False) -> None:
-        """The backward pass of the sum of the losses, or of the weighted losses."""
+    def backward(self, consumer: Arrived, weights: Array | None = None, keep: bool = False) -> None:
+        """The backward pass of the sum of the losses, or of the weighted losses; `consumer` gets what arrives."""
         if self.sources:
             total = self.losses.sum() if weights is None else self.losses @ weights
-            torch.autograd.grad(total, self.sources, retain_graph=keep, allow_unused=True)
+            with self.listener.passing_on(consumer):
+                torch.autograd.grad(total, self.sources, retain_graph=keep, allow_unused=True)
 
 
 class Engine:
@@ -52,24 +79,23 @@ class Engine:
         self._plans: dict[Any, tuple[list[Entry], frozenset[str]]] = {}
 
     @contextmanager
-    def forward(self, theta: dict[str, Array], x: Tree, y: Tree, arrived: Arrived) -> Iterator[Pass]:
+    def forward(self, theta: dict[str, Array], x: Tree, y: Tree) -> Iterator[Pass]:
         """A context in which the model has run forward and holds theta.
 
         Args:
             theta: Parameters by name.
             x: Inputs, samples first.
             y: Targets, samples first.
-            arrived: Called with each use and its output's gradient in backward passes.
         """
-        problem = self._problem
+        problem, listener = self._problem, Listener()
         with torch.inference_mode(False), torch.enable_grad():
             leaf = {name: _leaf(tensor) for name, tensor in theta.items()}
             x, y = each(ordinary, x), each(ordinary, y)
             with self._holding(leaf):
                 entries, shared = self._plan(leaf, x)
-                with problem.drawing(), Tape(entries, count(x), leaf, arrived) as tape:
+                with problem.drawing(), Tape(entries, count(x), leaf, listener) as tape:
                     output = problem.output(x)
-                yield Pass(leaf, problem.losses(output, y), tape.sources, shared)
+                yield Pass(leaf, problem.losses(output, y), shared, tape.sources, listener)
 
     def _holding(self, theta: dict[str, Array]) -> AbstractContextManager[None]:
         of_model = (module._parameters[name] for (module, name), *_ in self._sites.values())
@@ -93,7 +119,10 @@ def _leaf(tensor: Array) -> Array:
 
 
 def _entry(step: Step) -> Entry:
-    return step.function, step if step.boundary else None, start_of(step.function) if step.boundary else None
+    """What the pass does at a step."""
+    if step.boundary:
+        return step.function, step, start_of(step.function)
+    return (step.function, step, one_draw(step)) if step.draws else (step.function, None, None)
 
 
 def _shared(steps: list[Step]) -> frozenset[str]:

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch.overrides import TorchFunctionMode
 
+from gradkernels.backend import Array
 from gradkernels.hooks.axis import FEW, MORE, Axis, axis_of
 from gradkernels.hooks.calls import Function, Place, leaves
 from gradkernels.hooks.opened import OPENED
@@ -35,6 +36,7 @@ class Step:
         sized: Places of whole numbers that grow with the samples, with what they are for one sample.
         output: The samples' axis of its output; None for several outputs, or for none.
         boundary: Whether its output has samples and it takes parameters.
+        draws: Whether it draws random numbers for its samples, where all of them are to see the same.
     """
 
     function: Function
@@ -43,6 +45,7 @@ class Step:
     sized: Mapping[Place, int] = field(default_factory=dict)
     output: Axis | None = None
     boundary: bool = False
+    draws: bool = False
 
 
 @dataclass(frozen=True)
@@ -50,13 +53,19 @@ class _Call:
     function: Function
     arguments: list[tuple[Place, Any]]
     outputs: list[Any]
+    drew: bool
 
 
 class _Recorder(TorchFunctionMode):
-    """Keeps every call, and so every tensor, so that no two of them share an id."""
+    """Keeps every call, and so every tensor, so that no two of them share an id.
 
-    def __init__(self) -> None:
+    Args:
+        same: Whether to look which calls draw random numbers.
+    """
+
+    def __init__(self, same: bool) -> None:
         super().__init__()
+        self._same = same
         self.calls: list[_Call] = []
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -64,9 +73,16 @@ class _Recorder(TorchFunctionMode):
             with self:
                 return OPENED[func](*args, **(kwargs or {}))
         arguments = list(leaves({"args": args, "kwargs": kwargs or {}}))
+        before = _generators() if self._same else []
         result = func(*args, **(kwargs or {}))
-        self.calls.append(_Call(func, arguments, [value for _, value in leaves(result)]))
+        drew = self._same and not all(map(torch.equal, before, _generators()))
+        self.calls.append(_Call(func, arguments, [value for _, value in leaves(result)], drew))
         return result
+
+
+def _generators() -> list[Array]:
+    """States of torch's random numbers."""
+    return [torch.random.get_rng_state(), *(torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else ())]
 
 
 def probe(problem: ModuleProblem, theta: Parameters, x: Tree) -> list[Step]:
@@ -93,7 +109,7 @@ def probe(problem: ModuleProblem, theta: Parameters, x: Tree) -> list[Step]:
 
 
 def _calls(problem: ModuleProblem, x: Tree) -> list[_Call]:
-    with problem.drawing(), _Recorder() as recorder:
+    with problem.drawing(), _Recorder(problem.randomness == "same") as recorder:
         problem.output(x)
     return recorder.calls
 
@@ -121,12 +137,14 @@ class _Reader:
         data = {place: axis for place, value in given.items() if (axis := self.axes.get(id(value)))}
         parameters = {place: names for place, value in given.items() if (names := self.names.get(id(value)))}
         outputs = self.learn(few.outputs, more.outputs)
+        draws = few.drew and any(outputs)
         if not parameters:
-            return Step(few.function, data)
+            return Step(few.function, data, draws=draws)
         if not any(outputs):
             return self._derived(few, data, parameters)
         sized = {place: _of_one(one, other) for (place, one), (_, other) in pairs if _grows(one, other)}
-        return Step(few.function, data, parameters, sized, outputs[0] if len(outputs) == 1 else None, boundary=True)
+        axis = outputs[0] if len(outputs) == 1 else None
+        return Step(few.function, data, parameters, sized, axis, boundary=True, draws=draws)
 
     def _derived(self, call: _Call, data: Mapping[Place, Axis], parameters: Mapping[Place, Names]) -> Step:
         """Parameters alone give something that has no samples: what it is made from is remembered."""

@@ -17,6 +17,7 @@ from gradkernels.backend import Array
 from gradkernels.hooks.axis import Axis
 from gradkernels.hooks.calls import bound
 from gradkernels.hooks.linear import Linear
+from gradkernels.hooks.draws import once
 from gradkernels.hooks.probe import Step, Unfit
 from gradkernels.hooks.recurrent_runs import Recurrence, Run, Weights
 from gradkernels.hooks.rule import Given, Targets
@@ -41,7 +42,13 @@ def layers(kind: type[Run]) -> Start:
             raise Unfit(f"{_name(step)} of a packed sequence has no rule; call it with a padded one")
         axis = _axis(step, LAYERS, 0 if given["batch_first"] else 1, 1)
         targets = {place[-1]: target for place, target in tape.targets(step, args, kwargs).items()}
-        return _network(given, targets, lambda *layer: _run(tape, kind, axis, *layer))
+
+        def drop(x: Array) -> Array:
+            if step.draws:
+                return once(lambda one: functional.dropout(one, given["dropout"]), x, axis, tape.n)
+            return functional.dropout(x, given["dropout"])
+
+        return _network(given, targets, lambda *layer: _run(tape, kind, axis, *layer), drop)
 
     return start
 
@@ -75,14 +82,16 @@ def _axis(step: Step, names: tuple[str, ...], of_input: int, of_states: int) -> 
     return replace(data["input"], dim=1)
 
 
-def _network(given: Given, targets: Mapping[int, Any], run: RunLayer) -> tuple[Array, ...]:
+def _network(
+    given: Given, targets: Mapping[int, Any], run: RunLayer, drop: Callable[[Array], Array]
+) -> tuple[Array, ...]:
     """Layer after layer, in each direction, as torch's own calls do."""
     x = given["input"].transpose(0, 1) if given["batch_first"] else given["input"]
     first, directions, ends = _first(given), 2 if given["bidirectional"] else 1, []
     parameters = _layers(given, targets)
     for depth in range(given["num_layers"]):
         if depth and given["train"] and given["dropout"]:
-            x = functional.dropout(x, given["dropout"])
+            x = drop(x)
         outputs = []
         for reverse in range(directions):
             begin = [one[depth * directions + reverse] for one in first]

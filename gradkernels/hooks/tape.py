@@ -34,7 +34,6 @@ class Tape(TorchFunctionMode):
         n: Number of samples.
         theta: Parameters that the model holds.
         arrived: What becomes of the gradients.
-        same: Whether every sample sees the same draw of a random function.
     """
 
     def __init__(self, entries: Sequence[Entry], n: int, theta: Parameters, arrived: Arrived) -> None:

@@ -1,0 +1,98 @@
+"""Random functions where every sample sees the same draw: made for one sample alone, in the order of a loop."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch.nn import functional
+
+from gradkernels.backend import Array
+from gradkernels.hooks.axis import Axis
+from gradkernels.hooks.calls import Function, bound
+from gradkernels.hooks.probe import Step, Unfit
+from gradkernels.hooks.tape import Start, Tape
+
+
+def once(drop: Callable[[Array], Array], x: Array, axis: Axis, n: int, inplace: bool = False) -> Array:
+    """`drop(x)` with the same factors for every sample.
+
+    Args:
+        drop: Multiplies its argument by random factors.
+        x: Of n samples.
+        axis: Where they are in it.
+        n: Their number.
+        inplace: Whether x itself is multiplied.
+    """
+    apart, dim = axis.split(x, n)
+    one = axis.one(apart.select(dim, 0))
+    factors = drop(torch.ones(one.shape, dtype=x.dtype, device=x.device))
+    if axis.inner > 1:
+        factors = factors.unsqueeze(dim).expand_as(apart).reshape(x.shape)
+    return x.mul_(factors) if inplace else x * factors
+
+
+def _dropout(names: tuple[str, ...]) -> Start:
+    """Calls of dropout, of entries or of whole channels."""
+
+    def start(tape: Tape, step: Step, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Array:
+        given = bound(names, args, kwargs)
+        x, inplace = given.pop("input"), given.pop("inplace", False)
+        axis = next(iter(step.data.values()))
+        return once(lambda one: step.function(one, **given), x, axis, tape.n, inplace)
+
+    return start
+
+
+ATTENTION = ("query", "key", "value", "attn_mask", "dropout_p", "is_causal", "scale", "enable_gqa")
+
+
+def _attention(tape: Tape, step: Step, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Array:
+    """Attention with dropout, as torch computes it where it has no fused kernel for it."""
+    given = bound(ATTENTION, args, kwargs)
+    places = {ATTENTION[place[1]] if place[0] == "args" else place[1]: axis for place, axis in step.data.items()}
+    query, key, value = (given[name] for name in ATTENTION[:3])
+    axis = places.get("query")
+    if axis is None or axis.dim >= query.ndim - 2:
+        raise Unfit("scaled_dot_product_attention with dropout and queries without samples has no rule for one draw")
+    if given.get("enable_gqa", False):
+        key, value = (one.repeat_interleave(query.shape[-3] // one.shape[-3], -3) for one in (key, value))
+    scale = given.get("scale")
+    logits = query @ key.mT * (query.shape[-1] ** -0.5 if scale is None else scale)
+    weights = _masked(logits, given.get("attn_mask"), given.get("is_causal", False)).softmax(-1)
+    return once(lambda one: torch.dropout(one, given["dropout_p"], True), weights, axis, tape.n) @ value
+
+
+def _masked(logits: Array, mask: Array | None, causal: bool) -> Array:
+    """Minus infinity where attention may not go."""
+    if causal:
+        mask = torch.ones(logits.shape[-2:], dtype=torch.bool, device=logits.device).tril()
+    if mask is None:
+        return logits
+    return logits.masked_fill(~mask, -float("inf")) if mask.dtype == torch.bool else logits + mask
+
+
+NAMES = ("input", "p", "training", "inplace")
+NATIVE_NAMES = ("input", "p", "train")
+ONE_DRAW: dict[Function, Start] = {
+    functional.dropout: _dropout(NAMES),
+    functional.dropout1d: _dropout(NAMES),
+    functional.dropout2d: _dropout(NAMES),
+    functional.dropout3d: _dropout(NAMES),
+    torch.dropout: _dropout(NATIVE_NAMES),
+    torch.feature_dropout: _dropout(NATIVE_NAMES),
+    functional.scaled_dot_product_attention: _attention,
+}
+"""How calls that draw for several samples are run."""
+
+
+def one_draw(step: Step) -> Start:
+    """How a call that draws random numbers for its samples is run."""
+    if step.function not in ONE_DRAW:
+        name = getattr(step.function, "__name__", step.function)
+        raise Unfit(
+            f"{name} draws random numbers for all samples together, randomness='same' needs one draw for all: use "
+            "dropout, or randomness='different'"
+        )
+    return ONE_DRAW[step.function]
