@@ -82,7 +82,8 @@ class _Recorder(TorchFunctionMode):
 
 def _generators() -> list[Array]:
     """States of torch's random numbers."""
-    return [torch.random.get_rng_state(), *(torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else ())]
+    of_gpus = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []  # type: ignore[no-untyped-call]
+    return [torch.random.get_rng_state(), *of_gpus]
 
 
 def probe(problem: ModuleProblem, theta: Parameters, x: Tree) -> list[Step]:

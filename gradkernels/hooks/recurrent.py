@@ -16,8 +16,8 @@ from torch.nn import functional
 from gradkernels.backend import Array
 from gradkernels.hooks.axis import Axis
 from gradkernels.hooks.calls import bound
-from gradkernels.hooks.linear import Linear
 from gradkernels.hooks.draws import once
+from gradkernels.hooks.linear import Linear
 from gradkernels.hooks.probe import Step, Unfit
 from gradkernels.hooks.recurrent_runs import Recurrence, Run, Weights
 from gradkernels.hooks.rule import Given, Targets
