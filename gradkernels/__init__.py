@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from gradkernels.quantity import Moments as Moments
     from gradkernels.registry import kernel as kernel
     from gradkernels.registry import kernels as kernels
+    from gradkernels.streaming import per_sample_chunks as per_sample_chunks
 
 __version__ = "0.1.0"
 
@@ -62,6 +63,7 @@ _HOME = {
     "problems.module": ("ModuleProblem",),
     "quantity": ("Moments",),
     "registry": ("kernel", "kernels"),
+    "streaming": ("per_sample_chunks",),
 }
 _MODULE = {name: f"{__name__}.{module}" for module, names in _HOME.items() for name in names}
 

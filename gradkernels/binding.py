@@ -5,25 +5,24 @@ A `Bound` has no dispatch left; everything that could be decided before the call
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
-from functools import cached_property, lru_cache, partial
+from dataclasses import replace
+from functools import lru_cache, partial
 from typing import Any
 
-import numpy as np
-
 from gradkernels.backend import Array, Backend
-from gradkernels.case import Case, Inputs
+from gradkernels.case import Case
 from gradkernels.check import prove
 from gradkernels.choice import Choice, Request, choose, explain
+from gradkernels.footprint import TooSmall, within
 from gradkernels.kernel import Compute, Kernel
+from gradkernels.memory import sealed, store
 from gradkernels.names import unknown
 from gradkernels.problems import Problem
-from gradkernels.problems.numeric import as_numpy
 from gradkernels.quantity import Quantity
-from gradkernels.reference import Reference
 from gradkernels.registry import kernel as kernel_by_key
 from gradkernels.registry import kernels
-from gradkernels.tree import Tree, count, each, leaves, structure, take
+from gradkernels.sample import Sample
+from gradkernels.tree import Tree, count, each, leaves
 from gradkernels.validate import validate_out
 
 Way = str | Kernel | None
@@ -55,7 +54,10 @@ class Bound(partial[Any]):
         """Why this kernel: what it costs, what the others would, and from which measurement that is known."""
         if self.choice is None:
             return f"{self.kernel.key}, because kernel= asked for it"
-        return explain(self.request, self.choice)
+        said = explain(self.request, self.choice)
+        if self.kernel != self.choice.kernel:
+            said += f"\n  in chunks, {self.kernel.key}, to stay within max_bytes={self.request.max_bytes}"
+        return said
 
 
 def bind(request: Request, forced: Way) -> Bound:
@@ -69,7 +71,8 @@ def bind(request: Request, forced: Way) -> Bound:
     if kernel.backend.host is not request.library:
         compute = _converted(compute, kernel.backend, request)
     bound = Bound(_with_keywords(compute, kernel, request))
-    bound.kernel, bound.request, bound.choice = kernel, request, choice
+    # The caller's arrays are the caller's to keep.
+    bound.kernel, bound.request, bound.choice = kernel, replace(request, arrays=None), choice
     return bound
 
 
@@ -83,13 +86,27 @@ def _chosen(request: Request, forced: Way) -> tuple[Kernel, Compute, Choice | No
         if sample is None:
             features = min(case.features, PROOF_FEATURES)
             return kernel, _proven(kernel, case.problem, case.dtype, case.device, features), choice
-        compute, fault = _tried(kernel, case.problem, case.problem.stamp(), case.dtype, case.device, sample)
+        try:
+            fitting = _within(kernel, request)
+            compute, fault = _tried(fitting, case.problem, case.problem.stamp(), case.dtype, case.device, sample)
+        except TooSmall as error:
+            compute, fault = None, error
         if compute is not None:
-            return kernel, compute, choice
+            return fitting, compute, choice
         assert fault is not None
         if choice is None:
             raise fault
-        failed[kernel] = f"{type(fault).__name__}: {_first_line(fault)}"
+        failed[kernel] = str(fault) if isinstance(fault, TooSmall) else f"{type(fault).__name__}: {_first_line(fault)}"
+
+
+def _within(kernel: Kernel, request: Request) -> Kernel:
+    """The kernel in chunks that keep it within the caller's memory limit."""
+    case, arrays = request.case, request.arrays
+    if request.max_bytes is None:
+        return kernel
+    if arrays is None:
+        arrays = kernel.backend.put(case.provable().draw(), case.device)
+    return within(kernel, case, arrays, request.max_bytes) if count(arrays[2]) else kernel
 
 
 def _first_line(fault: Exception) -> str:
@@ -98,16 +115,16 @@ def _first_line(fault: Exception) -> str:
 
 def _with_keywords(compute: Compute, kernel: Kernel, request: Request) -> Compute:
     """`compute`, taking the keyword of its quantity, and None for the parameters that a problem has itself."""
-    if request.case.problem.opaque:
-        compute = _with_own_theta(compute, request.case.problem)
     if kernel.quantity.writable:
-        return _with_out(compute, kernel, request)
-    return _with_max_norm(compute) if "max_norm" in kernel.quantity.options else compute
+        compute = _with_out(compute, kernel, request)
+    elif "max_norm" in kernel.quantity.options:
+        compute = _with_max_norm(compute)
+    return _with_own_theta(compute, request.case.problem) if request.case.problem.opaque else compute
 
 
 def _with_own_theta(compute: Compute, problem: Problem) -> Compute:
-    def call(theta: Tree, x: Tree, y: Tree, **options: Any) -> Any:
-        return compute(problem.own() if theta is None else theta, x, y, **options)
+    def call(theta: Tree, x: Tree, y: Tree, *arguments: Any, **options: Any) -> Any:
+        return compute(problem.own() if theta is None else theta, x, y, *arguments, **options)
 
     return call
 
@@ -128,16 +145,12 @@ def _with_out(compute: Compute, kernel: Kernel, request: Request) -> Compute:
         if out is None:
             return compute(theta, x, y)
         validate_out(kernel.quantity, theta, x, y, out)
-        if at_once:
+        if at_once and not any(map(sealed, leaves(out))):
             return compute(theta, x, y, out=out)
-        each(_fill, out, compute(theta, x, y))
+        each(lambda part, result: store(part, slice(None), result), out, compute(theta, x, y))
         return out
 
     return call
-
-
-def _fill(out: Array, result: Array) -> None:
-    out[...] = result
 
 
 def _forced(case: Case, asked: Way) -> Kernel:
@@ -164,46 +177,6 @@ def _proven(kernel: Kernel, problem: Problem, dtype: str, device: str, features:
     compute = kernel.build(problem)
     prove(kernel, compute, Case(problem, kernel.quantity, PROOF_SAMPLES, dtype, device, features=features))
     return compute
-
-
-@dataclass(frozen=True)
-class Sample:
-    """A few samples of the caller's to prove a kernel on; equal where one proof answers for the other.
-
-    Attributes:
-        signature: Structure, dtypes and shapes of one sample, and theta's.
-        case: What is proven, with the problem that stands in for the caller's (`Problem.provable`).
-        inputs: Numpy arrays; None where there are no samples, and nothing can be proven.
-    """
-
-    signature: tuple[Any, ...]
-    case: Case = field(compare=False)
-    inputs: Inputs | None = field(compare=False)
-
-    @classmethod
-    def of(cls, request: Request) -> Sample:
-        """At most 8 of the request's samples, at least 2, if need be the same one twice."""
-        case, arrays = request.case, request.arrays
-        theta, x, y = case.draw() if arrays is None else arrays
-        n = count(y)
-        rows = np.resize(np.arange(n), max(2, min(n, PROOF_SAMPLES))) if n else slice(0, 0)
-        data = each(as_numpy, take((x, y), rows))
-        shapes = [(part.dtype.str, part.shape[1:]) for part in leaves(data)]
-        signature = (structure((theta, x, y)), *shapes, *(tuple(part.shape) for part in leaves(theta)), bool(n))
-        proven = replace(case, n=max(2, min(n, PROOF_SAMPLES))).provable()
-        if not n:
-            return cls(signature, proven, None)
-        drawn = case.problem.draw_theta(case.features, case.seed)
-        return cls(signature, proven, proven.cast(({name: drawn[name] for name in theta}, *data)))
-
-    @cached_property
-    def reference(self) -> Reference:
-        """The reference, which computing all of has refused what has no per-sample gradients."""
-        assert self.inputs is not None
-        reference = Reference(self.case.problem, *self.inputs)
-        with np.errstate(all="ignore"):
-            _ = reference.gradient
-        return reference
 
 
 @lru_cache(maxsize=256)

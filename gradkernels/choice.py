@@ -81,7 +81,7 @@ def choose(request: Request, failed: Mapping[Kernel, str] | None = None) -> Choi
         costs = _costs(request, entry, able)
         if costs:
             return _cheapest(request, entry, source, costs, refused)
-    if request.max_bytes is not None:
+    if request.max_bytes is not None and not case.problem.opaque:
         raise ValueError(
             f"max_bytes={request.max_bytes} was given, but no memory was measured for {case.quantity} of "
             f"{case.problem.name}; run `gradkernels run` and pass its CSV as results="
@@ -147,7 +147,8 @@ def _cheapest(
     refused: list[tuple[Kernel, str]],
 ) -> Choice:
     fitting = dict(costs)
-    for kernel in costs if request.max_bytes is not None else ():
+    # Kernels for modules are brought within the limit by their chunks, when they are bound.
+    for kernel in costs if request.max_bytes is not None and not request.case.problem.opaque else ():
         peak = wisdom.bytes_at(entry.curves[kernel.key], request.case.n)
         if peak is None or peak > (request.max_bytes or 0):
             known = "its memory was not measured" if peak is None else f"it needs about {peak:.3g} bytes"

@@ -13,7 +13,7 @@ from gradkernels.case import Case
 from gradkernels.kernel import Kernel
 from gradkernels.problems import Problem
 from gradkernels.quantity import Quantity
-from gradkernels.tree import Tree, count, each, leaves, take
+from gradkernels.tree import Tree, count, each, leaves
 
 SCRATCH_BYTES = 8 * 2**20
 CHUNK = "chunk"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -12,6 +12,9 @@ from gradkernels.hooks.calls import Place, replaced
 from gradkernels.hooks.probe import Step, Unfit
 from gradkernels.hooks.tape import Tape, find
 from gradkernels.hooks.use import Use
+
+ROWS_BYTES = 1 << 23
+"""Of rows that are formed before they are written to their place."""
 
 IN_PLACE = ("__setitem__", "__iadd__", "__isub__", "__imul__", "__itruediv__", "__imatmul__")
 
@@ -24,35 +27,41 @@ def start(tape: Tape, step: Step, args: tuple[Any, ...], kwargs: Mapping[str, An
     if step.output is None:
         raise Unfit(f"{name} has several outputs and no rule")
     output = step.function(*args, **kwargs)
-    use = Call(tape, step, args, kwargs)
-    tape.keep(use, output, step.output, use.data)
+    data = [find(args, kwargs, place) for place in step.data]
+    tape.keep(Call(tape, step, args, kwargs, data), output, step.output, data)
     return output
 
 
 class Call(Use):
     """A call of any function with one output."""
 
-    def __init__(self, tape: Tape, step: Step, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+    def __init__(
+        self, tape: Tape, step: Step, args: tuple[Any, ...], kwargs: Mapping[str, Any], data: Sequence[Array]
+    ) -> None:
         self.targets = tape.targets(step, args, kwargs)
-        self.data = [find(args, kwargs, place) for place in step.data]
-        self._arguments = {"args": args, "kwargs": kwargs}
+        # Without their graph, which would keep all that came before alive.
+        self._data = [tensor.detach() for tensor in data]
+        self._arguments = replaced({"args": args, "kwargs": kwargs}, dict.fromkeys(step.data))
         self._step = step
         self._n = tape.n
 
     def write(self, target: Place | str, g: Array, out: Array, at: slice, add: bool) -> None:
-        """Rows by vmap over the samples of a vjp of the call of one sample."""
-        apart = [
-            axis.split(tensor.detach(), self._n)
-            for axis, tensor in zip(self._step.data.values(), self.data, strict=True)
-        ]
+        """Rows by vmap over the samples of a vjp of the call of one sample, some at a time."""
+        size = max(1, ROWS_BYTES // max(1, out[:1].nbytes))
+        for start in range(0, len(out), size):
+            some = slice(start, start + size)
+            rows = self._rows(target, g, slice(at.start + start, min(at.start + start + size, at.stop)))
+            if add:
+                out[some] += rows
+            else:
+                out[some] = rows
+
+    def _rows(self, target: Place | str, g: Array, at: slice) -> Array:
+        axes = self._step.data.values()
+        apart = [axis.split(tensor, self._n) for axis, tensor in zip(axes, self._data, strict=True)]
         parts = [_part(tensor, dim, at) for tensor, dim in apart]
-        rows = torch.vmap(lambda g, *data: self._vjp(target, g, data), in_dims=(0, *(dim for _, dim in apart)))(
-            g[at], *parts
-        )
-        if add:
-            out += rows
-        else:
-            out.copy_(rows)
+        single = torch.vmap(lambda g, *data: self._vjp(target, g, data), in_dims=(0, *(dim for _, dim in apart)))
+        return single(g[at], *parts)
 
     def _vjp(self, target: Place | str, g: Array, data: tuple[Array, ...]) -> Array:
         """Gradient by one target of one sample."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import torch
 
@@ -27,17 +26,6 @@ def parts(n: int, chunk: int) -> Iterator[slice]:
         yield slice(start, min(start + chunk, n))
 
 
-class Listener:
-    """Passes the gradients on to a consumer that is made when the parameters are there."""
-
-    consumer: Any
-
-    def __call__(self, use: Use, g: Array) -> None:
-        """A gradient has arrived."""
-        with torch.no_grad():
-            self.consumer(use, g)
-
-
 def per_sample(problem: ModuleProblem, chunk: int) -> Compute:
     """Rows, written as the gradients arrive."""
     engine = Engine(problem)
@@ -46,11 +34,10 @@ def per_sample(problem: ModuleProblem, chunk: int) -> Compute:
         n = count(y)
         rows = {name: empty_torch((n, *one.shape), one) for name, one in theta.items()} if out is None else out
         for part in parts(n, chunk):
-            listener = Listener()
-            with engine.forward(theta, take(x, part), take(y, part), listener) as forward:
-                listener.consumer = consumers.Rows(forward.theta, {name: one[part] for name, one in rows.items()})
-                forward.backward()
-                listener.consumer.finish()
+            with engine.forward(theta, take(x, part), take(y, part)) as forward:
+                consumer = consumers.Rows(forward.theta, {name: one[part] for name, one in rows.items()})
+                forward.backward(consumer)
+                consumer.finish()
         return rows
 
     return compute
@@ -64,11 +51,10 @@ def norms(problem: ModuleProblem, chunk: int) -> Compute:
         n = count(y)
         norms = empty_torch((n,), next(iter(theta.values()))) if out is None else out
         for part in parts(n, chunk):
-            listener = Listener()
-            with engine.forward(theta, take(x, part), take(y, part), listener) as forward:
-                listener.consumer = consumers.Squares(forward.theta, forward.shared, part.stop - part.start)
-                forward.backward()
-                norms[part] = listener.consumer.finish().sqrt_()
+            with engine.forward(theta, take(x, part), take(y, part)) as forward:
+                squares = consumers.Squares(forward.theta, forward.shared, part.stop - part.start)
+                forward.backward(squares)
+                norms[part] = squares.finish().sqrt_()
         return norms
 
     return compute
@@ -80,11 +66,9 @@ def clipped_sum(problem: ModuleProblem, chunk: int) -> Compute:
 
     def of_part(theta: Theta, x: Tree, y: Tree, max_norm: float) -> Theta:
         kept: list[tuple[Use, Array]] = []
-        listener = Listener()
-        with engine.forward(theta, x, y, listener) as forward:
+        with engine.forward(theta, x, y) as forward:
             squares = consumers.Squares(forward.theta, forward.shared, count(y))
-            listener.consumer = _both(squares, lambda use, g: kept.append((use, g)))
-            forward.backward()
+            forward.backward(_both(squares, lambda use, g: kept.append((use, g))))
             sums = consumers.Sums(forward.theta, _factors(squares.finish(), max_norm))
             for use, g in kept:
                 sums(use, g)
@@ -98,15 +82,11 @@ def reweighted_sum(problem: ModuleProblem, chunk: int) -> Compute:
     engine = Engine(problem)
 
     def of_part(theta: Theta, x: Tree, y: Tree, max_norm: float) -> Theta:
-        listener = Listener()
-        with engine.forward(theta, x, y, listener) as forward:
-            listener.consumer = consumers.Squares(forward.theta, forward.shared, count(y))
-            forward.backward(keep=True)
-            factors = _factors(listener.consumer.finish(), max_norm)
-            listener.consumer = consumers.Sums(forward.theta)
-            forward.backward(factors)
-            sums: Theta = listener.consumer.finish()
-            return sums
+        with engine.forward(theta, x, y) as forward:
+            squares, sums = consumers.Squares(forward.theta, forward.shared, count(y)), consumers.Sums(forward.theta)
+            forward.backward(squares, keep=True)
+            forward.backward(sums, _factors(squares.finish(), max_norm))
+            return sums.finish()
 
     return _over_parts(of_part, chunk)
 
@@ -147,11 +127,10 @@ def gradient(problem: ModuleProblem, chunk: int) -> Compute:
     def compute(theta: Theta, x: Tree, y: Tree) -> Theta:
         totals: Theta = {}
         for part in parts(count(y), chunk):
-            listener = Listener()
-            with engine.forward(theta, take(x, part), take(y, part), listener) as forward:
-                listener.consumer = consumers.Sums(forward.theta)
-                forward.backward()
-                totals = _added(totals, listener.consumer.finish())
+            with engine.forward(theta, take(x, part), take(y, part)) as forward:
+                sums = consumers.Sums(forward.theta)
+                forward.backward(sums)
+                totals = _added(totals, sums.finish())
         return {name: total / count(y) for name, total in totals.items()}
 
     return compute
@@ -164,11 +143,10 @@ def moments(problem: ModuleProblem, chunk: int) -> Compute:
     def compute(theta: Theta, x: Tree, y: Tree) -> Moments:
         totals, squares, n = dict[str, Array](), dict[str, Array](), count(y)
         for part in parts(n, chunk):
-            listener = Listener()
-            with engine.forward(theta, take(x, part), take(y, part), listener) as forward:
-                listener.consumer = consumers.Powers(forward.theta, forward.shared, part.stop - part.start)
-                forward.backward()
-                more = listener.consumer.finish()
+            with engine.forward(theta, take(x, part), take(y, part)) as forward:
+                powers = consumers.Powers(forward.theta, forward.shared, part.stop - part.start)
+                forward.backward(powers)
+                more = powers.finish()
             totals, squares = _added(totals, more[0]), _added(squares, more[1])
         mean = {name: total / n for name, total in totals.items()}
         return Moments(mean, {name: (squares[name] / n - one**2).clamp_(min=0) for name, one in mean.items()})

@@ -1,0 +1,85 @@
+"""Per-sample gradients that do not fit into memory, handed out chunk by chunk."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from gradkernels.binding import Bound, Way
+from gradkernels.fastest import fastest
+from gradkernels.footprint import SCRATCH_BYTES, bytes_per_sample
+from gradkernels.problems import Problem
+from gradkernels.tree import Tree, count, each, leaves, take
+
+CHUNK_BYTES = 2**26
+"""Of the rows of a chunk where nothing else is asked for."""
+
+
+def per_sample_chunks(
+    problem: Problem,
+    theta: Tree,
+    x: Tree,
+    y: Tree,
+    *,
+    chunk: int | None = None,
+    max_bytes: int | None = None,
+    out: Tree | None = None,
+    kernel: Way = None,
+) -> Iterator[tuple[slice, Any]]:
+    """The rows of `gk.per_sample`, some samples at a time.
+
+    Args:
+        problem: What is differentiated.
+        theta: Parameters; for modules a dict, or None for the model's own.
+        x: Features or inputs, samples first.
+        y: Targets, samples first.
+        chunk: Samples at a time; None for what `max_bytes` allows, or else for about 64 MiB of rows.
+        max_bytes: Peak memory allowed, the rows of a chunk included, in bytes.
+        out: Memory for the rows of a chunk, used again for each: an array `(m, *theta.shape)`, or a dict of them,
+            with m at least 1 and the chunk at most m. Without it each chunk's rows are memory of their own.
+        kernel: Force a way, key or Kernel instead of the fastest.
+
+    Yields:
+        The slice of the samples, and their rows: an array, or a dict by parameter name. With `out` they are valid
+        until the next step.
+
+    Raises:
+        ValueError: Shapes that do not fit, a chunk below 1, or more memory needed for one sample.
+        TypeError: Arrays of the wrong kind or dtype.
+    """
+    for name, value in (("chunk", chunk), ("max_bytes", max_bytes)):
+        if value is not None and not value >= 1:
+            raise ValueError(f"{name} is {value}; it must be at least 1, or None")
+    theta = problem.own() if theta is None else theta
+    size = min(_sizes(problem, theta, x, y, chunk, max_bytes, out))
+    return _chunks(problem, theta, x, y, size, out, kernel)
+
+
+def _sizes(
+    problem: Problem, theta: Tree, x: Tree, y: Tree, chunk: int | None, max_bytes: int | None, out: Tree | None
+) -> Iterator[int]:
+    """Limits to the number of samples at a time."""
+    of_row = sum(one.nbytes for one in leaves(theta))
+    yield chunk or max(1, CHUNK_BYTES // of_row if max_bytes is None else count(y))
+    if out is not None:
+        yield count(out)
+    if max_bytes is not None and count(y):
+        each_bytes = of_row + (bytes_per_sample(problem, theta, x, y) if problem.opaque else of_row)
+        if (fitting := (max_bytes - SCRATCH_BYTES) // each_bytes) < 1:
+            need = SCRATCH_BYTES + each_bytes
+            raise ValueError(f"one sample needs about {need:,} bytes, max_bytes={max_bytes:,}; allow more")
+        yield fitting
+
+
+def _chunks(
+    problem: Problem, theta: Tree, x: Tree, y: Tree, size: int, out: Tree | None, kernel: Way
+) -> Iterator[tuple[slice, Any]]:
+    n, bound = count(y), dict[int, Bound]()
+    for start in range(0, n, size):
+        part = slice(start, min(start + size, n))
+        inputs = theta, take(x, part), take(y, part)
+        m = part.stop - start
+        if m not in bound:
+            bound[m] = fastest(problem, "per_sample", like=inputs, kernel=kernel)
+        memory = {} if out is None else {"out": each(lambda one, m=m: one[:m], out)}
+        yield part, bound[m](*inputs, **memory)

@@ -1,0 +1,161 @@
+"""A memory limit holds: chunks are as large as it allows, and the peak that the system sees stays below it."""
+
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+import gradkernels as gk
+from gradkernels import footprint, zoo
+from gradkernels.bench.environment import memory_environment
+from gradkernels.tree import each, leaves
+
+MEGABYTE = 2**20
+
+
+@pytest.fixture(scope="module")
+def cnn():
+    import torch
+
+    problem = zoo.cnn()
+    rows = torch.arange(200) % 64
+    x, y = (one[rows] for one in problem.example)
+    return problem, x, y
+
+
+def equal(one, other):
+    return all((a == b).all() for a, b in zip(leaves(one), leaves(other), strict=True))
+
+
+def test_a_row_and_a_result_have_the_bytes_of_their_numbers(cnn):
+    problem, _, _ = cnn
+    theta = problem.own()
+    assert footprint.row_bytes(theta) == 26_010 * 4
+    assert footprint.result_bytes(gk.kernel("torch.hooks.per_sample").quantity, theta, 10) == 26_010 * 40
+    assert footprint.result_bytes(gk.kernel("torch.hooks.norms").quantity, theta, 10) == 40
+    assert footprint.result_bytes(gk.kernel("torch.hooks.moments").quantity, theta, 10) == 2 * 26_010 * 4
+    assert footprint.result_bytes(gk.kernel("torch.hooks.clipped_sum").quantity, theta, 10) == 26_010 * 4
+
+
+def test_a_sample_costs_twice_what_autograd_saves_of_it_and_a_row():
+    """Linear(3, 5), tanh, Linear(5, 2), cross entropy: the input, tanh and log softmax are saved, and the target."""
+    import torch
+    from torch import nn
+
+    model = nn.Sequential(nn.Linear(3, 5), nn.Tanh(), nn.Linear(5, 2)).double()
+    problem = gk.ModuleProblem(model, nn.CrossEntropyLoss())
+    x, y = torch.randn(4, 3, dtype=torch.float64), torch.tensor([0, 1, 1, 0])
+    saved = 8 * (3 + 5 + 2 + 1)
+    assert footprint.bytes_per_sample(problem, problem.own(), x, y) == 2 * saved + 8 * (20 + 12)
+
+
+@pytest.mark.parametrize("quantity", ["per_sample", "norms", "moments", "clipped_sum", "gradient"])
+def test_chunks_give_the_same_result(cnn, quantity):
+    problem, x, y = cnn
+    limit = (40 if quantity == "per_sample" else 16) * MEGABYTE
+    bound = gk.fastest(problem, quantity, like=(None, x, y), max_bytes=limit)
+    assert 1 <= dict(bound.kernel.set_options)["chunk"] < 100
+    assert f"max_bytes={limit}" in bound.why
+    whole = gk.fastest(problem, quantity, like=(None, x, y))
+    for one, other in zip(leaves(bound(None, x, y)), leaves(whole(None, x, y)), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-6 * float(other.abs().max()))
+
+
+def test_what_no_chunk_can_do_is_refused_with_what_is_needed(cnn):
+    problem, x, y = cnn
+    with pytest.raises(ValueError, match=r"torch\.hooks\.per_sample needs about [\d,]+ bytes, max_bytes=1,000,000"):
+        gk.per_sample(problem, None, x, y, max_bytes=1_000_000)
+    with pytest.raises(ValueError, match="max_bytes is 0; it must be at least 1, or None"):
+        gk.norms(problem, None, x, y, max_bytes=0)
+    with pytest.raises(ValueError, match=r"one sample needs about [\d,]+ bytes, max_bytes=1,000"):
+        gk.per_sample_chunks(problem, None, x, y, max_bytes=1000)
+
+
+@pytest.mark.parametrize("options", [{"chunk": 64}, {"max_bytes": 20 * MEGABYTE}, {}])
+def test_chunks_of_rows_are_the_rows(cnn, options):
+    problem, x, y = cnn
+    rows = gk.per_sample(problem, None, x, y)
+    seen = []
+    for part, some in gk.per_sample_chunks(problem, None, x, y, **options):
+        seen += range(part.start, part.stop)
+        for one, other in zip(leaves(some), leaves(rows), strict=True):
+            np.testing.assert_allclose(one, other[part], rtol=1e-3, atol=1e-5)
+    assert seen == list(range(200))
+
+
+def test_chunks_are_written_to_memory_that_is_used_again(cnn):
+    problem, x, y = cnn
+    out = {name: one.detach().new_full((48, *one.shape), float("nan")) for name, one in problem.own().items()}
+    sizes = []
+    for part, rows in gk.per_sample_chunks(problem, None, x, y, out=out):
+        sizes.append(part.stop - part.start)
+        for name, one in rows.items():
+            assert one.data_ptr() == out[name].data_ptr()
+            assert not one.isnan().any()
+    assert sizes == [48, 48, 48, 48, 8]
+
+
+def test_chunks_of_a_regression():
+    p = gk.LinearRegression()
+    theta, x, y = p.draw(100, seed=0)
+    parts = list(gk.per_sample_chunks(p, theta, x, y, chunk=40))
+    assert [part for part, _ in parts] == [slice(0, 40), slice(40, 80), slice(80, 100)]
+    np.testing.assert_array_equal(np.concatenate([rows for _, rows in parts]), gk.per_sample(p, theta, x, y))
+    assert list(gk.per_sample_chunks(p, theta, x[:0], y[:0])) == []
+
+
+PEAK = """
+import json, sys, torch
+torch.set_num_threads(1)
+import gradkernels as gk
+from gradkernels import zoo
+from gradkernels.bench.peak import peak_bytes
+name, quantity, n, limit = json.loads(sys.argv[1])
+problem = zoo.ZOO[name]()
+rows = torch.arange(n) % 64
+x, y = (one[rows] for one in problem.example)
+k = gk.fastest(problem, quantity, like=(None, x, y), max_bytes=limit)
+call = lambda: k(None, x, y)
+call()
+print(json.dumps([min(filter(None, (peak_bytes(call) for _ in range(3))), default=None), k.kernel.key]))
+"""
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/clear_refs"), reason="only Linux tells the peak")
+@pytest.mark.parametrize(
+    ("name", "quantity", "limit"), [("cnn", "per_sample", 60), ("lstm", "norms", 20), ("transformer", "clipped_sum", 30)]
+)
+def test_the_peak_stays_within_the_limit(name, quantity, limit):
+    given = json.dumps([name, quantity, 400, limit * MEGABYTE])
+    done = subprocess.run(
+        [sys.executable, "-c", PEAK, given], capture_output=True, text=True, env={**os.environ, **memory_environment()}
+    )
+    assert done.returncode == 0, done.stderr
+    peak, key = json.loads(done.stdout)
+    if peak is None:
+        pytest.skip("the system does not tell the peak")
+    assert peak <= limit * MEGABYTE, key
+
+
+@pytest.mark.parametrize("way", ["torch.hooks", "torch.reweighted"])
+def test_nothing_is_kept_until_a_collection(way):
+    """Chunks would add up otherwise."""
+    import gc
+    import weakref
+
+    problem = zoo.transformer()
+    x, y = problem.example
+    outputs = []
+    problem.model.encoder.register_forward_hook(lambda module, args, output: outputs.append(weakref.ref(output)))
+    bound = gk.fastest(problem, "clipped_sum", like=(None, x, y), kernel=way)
+    outputs.clear()
+    gc.disable()
+    try:
+        bound(None, x, y)
+        assert [output() for output in outputs] == [None] * len(outputs)
+        assert outputs
+    finally:
+        gc.enable()
