@@ -193,6 +193,10 @@ def test_what_changes_in_the_model_is_seen(key):
     for tensor in (*problem.model.buffers(), *problem.model.parameters()):
         if tensor.is_floating_point():
             tensor.data.mul_(1.7)
+    if make is modules.normalised:
+        problem.model[1].running_mean = torch.tensor([3.0, 1.0, 4.0, 1.0, 5.0])
+    else:
+        problem.model[2].weight = nn.Parameter(problem.model[2].weight.flip(0), requires_grad=False)
     own = {name: tensor.detach().numpy() for name, tensor in problem.own().items()}
     expected = problem.truth(own, x.numpy(), y.numpy()).rows
     rows = compute(problem.own(), x, y)
@@ -260,7 +264,7 @@ for kernel in missing:
 def test_the_first_calls_watch_is_taken_off():
     problem = modules.problem(modules.seeded(lambda: nn.Linear(4, 3)), 4)
     compute = gk.kernel("backpack.batch.per_sample").build(problem)
-    twins = compute.__closure__[[name for name in compute.__code__.co_freevars].index("twins")].cell_contents
+    twins = compute.__closure__[list(compute.__code__.co_freevars).index("twins")].cell_contents
     compute(problem.own(), *problem.example)
     (twin,) = twins._ready.values()
     assert not twin.problem.model._forward_pre_hooks

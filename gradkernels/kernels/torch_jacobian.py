@@ -22,7 +22,7 @@ def _refuses(case: Case) -> list[str]:
 
 
 @declare("torch.jacobian.per_sample", problems=ModuleProblem, out=True, refuses=_refuses)
-def per_sample(problem: ModuleProblem, chunk: int = 16) -> Compute:
+def per_sample(problem: ModuleProblem, chunk: int = 8) -> Compute:
     """One forward pass of `chunk` samples, then `chunk` backward passes through all of it, under one vmap.
 
     The work is that of n * chunk backward passes of one sample, so that few samples at a time are best.

@@ -102,11 +102,8 @@ def replaces(model: Module) -> None:
 
 def recording(model: Module) -> Module:
     """The model with its trained layers in training mode."""
-    from opacus.layers.dp_rnn import DPRNNBase
-
     for _, module in trainable(model):
-        if not isinstance(module, DPRNNBase):  # whose dropout depends on it, and which is not recorded itself
-            module.training = True
+        module.training = True  # and not that of its children, which may be dropout
     return model
 
 

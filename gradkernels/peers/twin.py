@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -18,6 +18,9 @@ from gradkernels.memory import ordinary
 from gradkernels.problems.module import ModuleProblem
 from gradkernels.problems.structure import Module, Parameters
 from gradkernels.tree import Tree, each
+
+Place = tuple[dict[str, Any], str]
+"""A module's own dict of parameters or buffers, and a name in it."""
 
 
 @dataclass(frozen=True)
@@ -44,23 +47,23 @@ class Twin:
     Attributes:
         problem: The problem with the prepared copy as its model.
         parameters: The copy's trainable parameters by the names that they have in theta.
-        frozen: Pairs of a frozen parameter of the copy and of the model.
-        buffers: Pairs of buffers.
+        frozen: A frozen parameter of the copy, with where the model has its own: that may be replaced.
+        buffers: The same of buffers.
     """
 
     problem: ModuleProblem
     parameters: dict[str, Any]
-    frozen: list[tuple[Any, Any]]
-    buffers: list[tuple[Any, Any]]
+    frozen: list[tuple[Any, Place]]
+    buffers: list[tuple[Any, Place]]
 
     def hold(self, theta: Parameters) -> None:
         """Take the values of theta, and what else the model has now."""
         for name, parameter in self.parameters.items():
             parameter.data = theta[name]
-        for mine, its in self.frozen:
-            mine.data = its.detach().to(mine.device, mine.dtype)
-        for mine, its in self.buffers:
-            mine.copy_(its)
+        for mine, (held, name) in self.frozen:
+            mine.data = held[name].detach().to(mine.device, mine.dtype)
+        for mine, (held, name) in self.buffers:
+            mine.copy_(held[name])
 
     def losses(self, x: Tree, y: Tree) -> Array:
         """Loss of each sample, `(n,)`: libraries differentiate its sum, so that no 1/n is ever in their results."""
@@ -113,18 +116,30 @@ class Twins:
         self.library.replaces(copied)
         loss = copy.deepcopy(loss_fn).to(device, dtype) if isinstance(loss_fn, torch.nn.Module) else loss_fn
         plain = replace(self.problem, model=copied, loss_fn=loss, example=None)
-        mine, own = dict(copied.named_parameters()), plain.own()
+        own = plain.own()
         return Twin(
             problem=replace(plain, model=self.library.prepare(copied)),
             parameters={name: own[name] for name in self.problem.own()},  # the library's layers have another order
-            frozen=[(mine[name], its) for name, its in model.named_parameters() if not its.requires_grad],
-            buffers=list(zip(copied.buffers(), model.buffers(), strict=True)),
+            frozen=_beside(copied.named_parameters(remove_duplicate=False), model, "_parameters"),
+            buffers=_beside(copied.named_buffers(remove_duplicate=False), model, "_buffers"),
         )
 
     def _sentence(self, error: Exception) -> str:
         said = next(iter(str(error).strip().splitlines()), "") or "no reason given"
         name = type(self.problem.model).__name__
         return f"{self.library.name} failed on {name} with {type(error).__name__}: {said}; take another kernel"
+
+
+def _beside(copies: Iterable[tuple[str, Any]], model: Module, kind: str) -> list[tuple[Any, Place]]:
+    """Tensors of the copy that are not trained, each with the place of the model's own."""
+    mine = dict(copies)
+    places = [
+        (f"{prefix}.{name}".lstrip("."), (vars(module)[kind], name))
+        for prefix, module in model.named_modules()
+        for name, tensor in vars(module)[kind].items()
+        if tensor is not None and not tensor.requires_grad
+    ]
+    return [(mine[name], place) for name, place in places]
 
 
 def gathered(twin: Twin, attribute: str, *first: int) -> dict[str, Array]:
