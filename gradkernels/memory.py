@@ -15,22 +15,28 @@ def empty_torch(shape: Shape, like: Array) -> Array:
     """
     import torch
 
-    if like.device.type != "cpu":
-        return torch.empty(shape, dtype=like.dtype, device=like.device)
-    if like.dtype is torch.bfloat16:  # which numpy does not have
-        return torch.from_numpy(np.empty(shape, np.int16)).view(like.dtype)
-    return torch.from_numpy(np.empty(shape, str(like.dtype).removeprefix("torch.")))
+    with torch.inference_mode(False):  # or it could be written to nowhere else
+        if like.device.type != "cpu":
+            return torch.empty(shape, dtype=like.dtype, device=like.device)
+        if like.dtype is torch.bfloat16:  # which numpy does not have
+            return torch.from_numpy(np.empty(shape, np.int16)).view(like.dtype)
+        return torch.from_numpy(np.empty(shape, str(like.dtype).removeprefix("torch.")))
 
 
 def store(into: Array, rows: int | slice, values: Array) -> None:
     """`into[rows] = values`, also into memory that was made under `torch.inference_mode`."""
-    import torch
+    if sealed(into):
+        import torch
 
-    if into.is_inference():
         with torch.inference_mode():
             into[rows] = values
     else:
         into[rows] = values
+
+
+def sealed(array: Array) -> bool:
+    """Whether it was made under `torch.inference_mode`, outside which it cannot be written to."""
+    return not isinstance(array, np.ndarray) and bool(array.is_inference())
 
 
 def ordinary(tensor: Array) -> Array:

@@ -36,7 +36,9 @@ def _near(array: Floats, noise: Floats) -> Floats:
 
 
 def as_numpy(tensor: Array) -> Any:
-    """A torch tensor as a numpy array; half precision as float32."""
+    """A torch tensor as a numpy array, half precision as float32; a numpy array as it is."""
+    if isinstance(tensor, np.ndarray):
+        return tensor
     half = tensor.is_floating_point() and tensor.element_size() == 2
     return (tensor.detach().float() if half else tensor.detach()).numpy(force=True)
 
