@@ -1,0 +1,168 @@
+"""`gradkernels run` on a module: its defaults, its rows, and what it refuses before anything is measured."""
+
+import pytest
+import torch
+from models import CROSS_ENTROPY, mlp
+from torch import nn
+
+import gradkernels as gk
+from gradkernels.bench.cli import main
+from gradkernels.bench.cli.modules import own_dtype
+from gradkernels.bench.parse import chosen_kernels
+from gradkernels.bench.plan import Plan
+from gradkernels.bench.traffic import traffic
+from gradkernels.bench.winners import known, standings, weighed
+from gradkernels.record import read
+from gradkernels.wisdom import Entry, Point
+
+
+def factory(model=None, **options):
+    torch.manual_seed(0)
+    return gk.ModuleProblem(model or mlp(), CROSS_ENTROPY, example=(torch.randn(6, 4), torch.arange(6) % 3), **options)
+
+
+def small():
+    return factory()
+
+
+def mixing():
+    return factory(nn.Sequential(nn.Linear(4, 3), nn.Softmax(0)))
+
+
+def drawing():
+    return factory(nn.Sequential(nn.Linear(4, 3), nn.Dropout(0.5)), randomness="different")
+
+
+def bare():
+    return gk.ModuleProblem(mlp(), CROSS_ENTROPY)
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+def arguments(name, *more):
+    return ["run", "--problem", f"{__name__}:{name}", "--passes", "2", "--budget", "2s", "--out", "x.csv", *more]
+
+
+def test_a_module_is_measured_in_its_own_dtype(capsys):
+    ways = ("--kernel", "torch.vmap", "--kernel", "torch.loop", "--kernel", "torch.autograd")
+    assert main([*arguments("small"), "--sizes", "9", "--budget", "9s", *ways, "--calls", "50"]) == 0
+    rows = read("x.csv")
+    mine = [row for row in rows if row.kernel.startswith("torch.")]
+    assert {row.problem for row in mine} == {small().name}
+    assert {(row.dtype, row.parameters, row.features, row.status) for row in mine} == {("float32", 43, 4, "ok")}
+    assert {row.n for row in mine} == {9}
+    assert {row.kernel for row in mine} == {
+        "torch.autograd.gradient", "torch.loop+.gradient", "torch.vmap+.gradient", "torch.loop.per_sample",
+        "torch.vmap.per_sample", "torch.loop.per_sample@out", "torch.vmap.per_sample@out",
+    }  # fmt: skip
+    of_rows = next(row for row in mine if row.kernel == "torch.vmap.per_sample")
+    # theta, and nine samples of four features and an int64 class, are read; nine rows are written.
+    assert of_rows.least_bytes == 43 * 4 + 9 * (4 * 4 + 8) + 9 * 43 * 4
+    assert "times are those of one of 50 calls" in capsys.readouterr().out
+
+
+def test_each_sample_its_own_draw_is_measured_where_they_draw_the_same():
+    assert main([*arguments("drawing"), "--sizes", "3", "--quantity", "norms", "--kernel", "torch.vmap"]) == 0
+    rows = [row for row in read("x.csv") if row.kernel == "torch.vmap+.norms"]
+    assert [(row.status, row.problem) for row in rows] == [("ok", drawing().name)] * 2
+
+
+def test_sizes_and_dtype_have_defaults_of_their_own(monkeypatch):
+    plans = []
+
+    def spy(plan):
+        plans.append(plan)
+        raise ValueError("enough")
+
+    monkeypatch.setattr("gradkernels.bench.cli.run.require_sound", spy)
+    assert main(arguments("small")) == 2
+    assert main([*arguments("small"), "--dtype", "float64"]) == 2
+    assert [(plan.sizes, plan.dtype) for plan in plans] == [((10, 100, 1000), "float32"), ((10, 100, 1000), "float64")]
+    assert not any(key.startswith(("numpy.", "jax.", "torch.closed", "torch.compiled")) for key in plans[0].kernels)
+    assert own_dtype(factory(mlp().double())) == "float64"
+    assert own_dtype(factory(mlp().bfloat16())) == "float32"
+
+
+@pytest.mark.parametrize(
+    ("name", "more", "says"),
+    [
+        ("mixing", (), "mixes the samples of a batch"),
+        ("bare", (), "has no data to draw from"),
+        ("small", ("--data", "notebook"), "--data is for regressions; a module has its data in ModuleProblem"),
+        ("small", ("--features", "3"), "--features is for regressions"),
+        ("small", ("--no-intercept",), "--no-intercept is for regressions"),
+        (
+            "small",
+            ("--dtype", "bfloat16"),
+            "numpy has no bfloat16; kernels are proven and timed in float64 and float32",
+        ),
+        ("small", ("--calls", "0"), "--calls"),
+        ("nothing", (), "has no attribute 'nothing'"),
+    ],
+)
+def test_what_cannot_be_measured_is_refused_in_one_sentence(name, more, says, capsys):
+    assert main([*arguments(name), *more]) == 2
+    said = capsys.readouterr().err
+    assert says in said
+    assert "Traceback" not in said
+
+
+def test_estimate_is_for_regressions(capsys):
+    assert main(["estimate", "--problem", f"{__name__}:small"]) == 2
+    assert "estimate is for regressions on a table of numbers, not for module:Sequential:" in capsys.readouterr().err
+
+
+def test_modules_and_regressions_have_kernels_of_their_own():
+    of_module = {kernel.way for kernel in chosen_kernels([], ["per_sample"], small())}
+    of_line = {kernel.way for kernel in chosen_kernels([], ["per_sample"], gk.LinearRegression())}
+    assert {"torch.loop", "torch.vmap"} <= of_module & of_line
+    assert "numpy.broadcast" in of_line - of_module
+    assert "torch.hooks" in of_module - of_line
+    (named,) = chosen_kernels(["torch.closed"], ["per_sample"], small())  # asked for alone: a row says why it cannot
+    assert named.key == "torch.closed.per_sample"
+
+
+def test_a_plan_has_the_model_in_its_dtype():
+    plan = Plan(f"{__name__}:small", ("torch.loop.per_sample",), (5,), dtype="float64")
+    assert plan.subject.model[0].weight.dtype == torch.float64
+    (case,) = plan.cases
+    theta, x, y = plan.inputs(case)
+    assert (theta["0.weight"].dtype, x.dtype, y.dtype) == ("float64", "float64", "int64")
+    assert (case.features, case.parameters) == (4, 43)
+
+
+@pytest.mark.parametrize(
+    ("quantity", "written"), [("gradient", 43), ("per_sample", 5 * 43), ("norms", 5), ("moments", 86)]
+)
+def test_the_least_traffic_of_a_module(quantity, written):
+    moved = traffic(gk.Case(small(), quantity, 5, "float32"))
+    assert moved == (43 * 4 + 5 * (4 * 4 + 8), 4 * written)
+
+
+def point(kernel, n, seconds, first):
+    return {kernel: (Point(n, seconds, first, None),)}
+
+
+def test_few_calls_weigh_the_first_in_the_ranking():
+    curves = {**point("torch.loop.per_sample", 5, 2.0, 1.0), **point("torch.vmap.per_sample", 5, 1.0, 100.0)}
+    table = (Entry("here", small().name, "per_sample", "float32", "cpu", 1, "C", 4, "2026-01-01", curves),)
+    for calls, winner, seconds in ((None, "vmap", 1.0), (10, "loop", 2.1), (1000, "vmap", 1.1)):
+        (standing,) = known(table, calls)
+        assert standing.places[0].kernel == f"torch.{winner}.per_sample"
+        assert standing.places[0].seconds == pytest.approx(seconds)
+
+
+def test_only_rows_with_times_are_weighed(tmp_path):
+    ways = ("--kernel", "torch.vmap", "--kernel", "torch.closed")
+    main([*arguments("small"), "--sizes", "3", "--quantity", "norms", *ways])
+    rows = read("x.csv")
+    assert weighed(rows, None) == rows
+    for plain, heavy in zip(rows, weighed(rows, 10), strict=True):
+        if plain.seconds_first:
+            assert heavy.seconds_median == pytest.approx(plain.seconds_median + plain.seconds_first / 10)
+        else:
+            assert heavy == plain
+    assert standings(weighed(rows, 10))[0].places[0].kernel == "torch.vmap+.norms"
