@@ -143,6 +143,48 @@ def test_settings_that_a_library_does_not_look_at_are_refused():
     )
 
 
+MAPS = {
+    "plain": (lambda: nn.Conv2d(4, 4, 3, stride=2, padding=1, dilation=2), ()),
+    "grouped": (lambda: nn.Conv2d(4, 4, 3, groups=2), ("backpack.l2",)),
+    "circular": (
+        lambda: nn.Conv2d(4, 4, 3, padding=1, padding_mode="circular"),
+        ("opacus.hooks", "opacus.ghost", "backpack"),
+    ),
+    "same": (lambda: nn.Conv2d(4, 4, 3, padding="same"), ("backpack",)),
+    "transposed": (lambda: nn.ConvTranspose2d(4, 4, 3, stride=2, padding=1), ("opacus.ew",)),
+    "longer": (lambda: nn.ConvTranspose2d(4, 4, 3, stride=2, output_padding=1), ("opacus.ew", "backpack")),
+    "instances": (lambda: nn.InstanceNorm2d(4, affine=True), ("backpack",)),
+    "groups": (lambda: nn.GroupNorm(2, 4), ("backpack",)),
+    "layers": (lambda: nn.LayerNorm([5, 5]), ("backpack",)),
+    "slopes": (lambda: nn.PReLU(4), ("opacus.ew", "backpack")),
+}
+"""Layers of images 4 x 5 x 5, and the ways that refuse them."""
+
+
+@pytest.mark.parametrize("key", KEYS)
+@pytest.mark.parametrize("layer", MAPS)
+def test_settings_of_layers_are_proven_or_refused(layer, key):
+    make, refused = MAPS[layer]
+    size = {"plain": 4, "grouped": 9, "transposed": 81, "longer": 144}.get(layer, 25)
+    model = modules.seeded(lambda: nn.Sequential(make(), nn.Tanh(), nn.Flatten(), nn.Linear(4 * size, 3)))
+    problem = modules.problem(model, 4, 5, 5)
+    if key.startswith(refused):
+        assert len(reasons(problem, key)) == 1
+    else:
+        gk.check(key, case(problem, key))
+
+
+@pytest.mark.parametrize("key", KEYS)
+def test_more_axes_than_a_rule_knows_are_no_norm_of_zero(key):
+    model = modules.seeded(lambda: nn.Sequential(nn.Linear(4, 5), nn.Flatten(), nn.Linear(30, 3)))
+    problem = modules.problem(model, 2, 3, 4)
+    if key.startswith("opacus.ghost"):
+        with pytest.raises(RuntimeError, match="NotImplementedError: Opacus left no norms on 0.weight"):
+            gk.check(key, case(problem, key))
+    else:
+        gk.check(key, case(problem, key))
+
+
 def test_a_layer_in_eval_mode_stays_in_it_but_for_its_recording():
     model = modules.seeded(lambda: nn.Sequential(nn.Linear(4, 5), nn.Dropout(0.9), nn.Linear(5, 3)))
     problem = modules.problem(model, 4)

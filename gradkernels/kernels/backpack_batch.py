@@ -9,7 +9,7 @@ from typing import Any
 
 from gradkernels.backend import Array
 from gradkernels.kernel import Compute, declare
-from gradkernels.peers.backpack import library, refuses
+from gradkernels.peers.backpack import library, refuses, refuses_norms
 from gradkernels.peers.twin import Twin, Twins, gathered, gradients, nothing
 from gradkernels.problems.module import ModuleProblem
 from gradkernels.problems.structure import Parameters
@@ -34,7 +34,7 @@ def per_sample(problem: ModuleProblem) -> Compute:
     return compute
 
 
-@declare("backpack.l2.norms", problems=ModuleProblem, refuses=refuses)
+@declare("backpack.l2.norms", problems=ModuleProblem, refuses=refuses_norms)
 def norms(problem: ModuleProblem) -> Compute:
     """`BatchL2Grad`, the squared norm of each parameter's rows; summed, and the root taken."""
     from backpack.extensions import BatchL2Grad

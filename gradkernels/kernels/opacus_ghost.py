@@ -60,8 +60,10 @@ def _weighted(model: Any, loss: Array) -> None:
 
 def _norms(twin: Twin, n: int) -> Array:
     """Norms `(n,)` over all parameters, those that the model did not use counting as zero."""
-    for parameter in twin.parameters.values():
+    for name, parameter in twin.parameters.items():
         if not hasattr(parameter, "_norm_sample"):
+            if parameter._forward_counter:  # as for a Linear with more than three axes
+                raise NotImplementedError(f"Opacus left no norms on {name}")
             parameter._norm_sample = parameter.new_zeros(n)
     return twin.problem.model.get_norm_sample().detach()
 

@@ -10,14 +10,14 @@ from typing import Any
 
 from gradkernels.backend import Array
 from gradkernels.kernel import Compute, declare
-from gradkernels.peers.opacus import forget, recording, refuses, refuses_expanded, replaces
+from gradkernels.peers.opacus import forget, recording, refuses, refuses_expanded, refuses_rules, replaces
 from gradkernels.peers.twin import Library, Twins, gathered, nothing
 from gradkernels.problems.module import ModuleProblem
 from gradkernels.problems.structure import Module, Parameters
 from gradkernels.tree import Tree, count
 
 
-@declare("opacus.hooks.per_sample", problems=ModuleProblem, refuses=refuses)
+@declare("opacus.hooks.per_sample", problems=ModuleProblem, refuses=refuses_rules)
 def hooks(problem: ModuleProblem) -> Compute:
     """A rule for each kind of layer, vmap for layers that have none: `grad_sample_mode="hooks"`."""
     return _rows(problem, "opacus.hooks", "hooks")

@@ -27,6 +27,17 @@ def refuses(case: Case) -> list[str]:
     return reasons
 
 
+def refuses_norms(case: Case) -> list[str]:
+    """Why BackPACK cannot do the norms of a case."""
+    problem: Any = case.problem
+    reasons = grouped(
+        (name, module, "BackPACK's norms of {} do not look at groups")
+        for name, module in trainable(problem.model)
+        if hasattr(module, "padding_mode") and module.groups > 1
+    )
+    return [*refuses(case), *reasons]
+
+
 def _usual_dtype() -> str:
     import torch
 
@@ -47,6 +58,10 @@ def _of_layer(module: Module) -> Iterator[str]:
             check(module)
     except NotImplementedError as error:
         yield "BackPACK refuses {}: " + str(error).rstrip(".")
+    if getattr(module, "padding_mode", "zeros") != "zeros" or isinstance(getattr(module, "padding", 0), str):
+        yield "BackPACK does not look at padding_mode and padding by name of {}"
+    if any(getattr(module, "output_padding", ())):
+        yield "BackPACK does not look at output_padding of {}"
 
 
 def library(way: str, savefield: str) -> Library:

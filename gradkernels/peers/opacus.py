@@ -49,12 +49,23 @@ def refuses_expanded(case: Case) -> list[str]:
     return [*refuses(case), *reasons]
 
 
+def refuses_rules(case: Case) -> list[str]:
+    """Why Opacus' rules for layers cannot do a case."""
+    problem: Any = case.problem
+    reasons = grouped(
+        (name, module, "Opacus' rule for {} does not look at padding_mode")
+        for name, module in trainable(problem.model)
+        if getattr(module, "padding_mode", "zeros") != "zeros"
+    )
+    return [*refuses(case), *reasons]
+
+
 def refuses_ghost(case: Case) -> list[str]:
     """Why ghost clipping cannot do a case."""
     problem: Any = case.problem
     tied = [name for name, places in problem.sites().items() if len(places) > 1]
     reasons = [f"Opacus' ghost clipping cannot do tied parameters such as {tied[0]}"] if tied else []
-    return [*refuses(case), *reasons]
+    return [*refuses_rules(case), *reasons]
 
 
 def _validated(module: Module) -> Iterator[str]:
