@@ -1,4 +1,4 @@
-"""Every kernel of the registry: against the checker, and against numbers that no code of this project computed."""
+"""Every kernel of the registry for regressions: against the checker, and against numbers that no code of this project computed."""
 
 from itertools import product
 
@@ -9,8 +9,8 @@ import gradkernels as gk
 from gradkernels.quantity import Moments
 from gradkernels.tree import leaves
 
-# What is compiled for seconds at every shape has tests of its own, in test_compiled.py.
-KERNELS = [kernel for kernel in gk.kernels() if not kernel.name.startswith("compiled")]
+# What is compiled for seconds at every shape has tests of its own, in test_compiled.py; so has what is for modules.
+KERNELS = [kernel for kernel in gk.kernels(gk.LinearRegression()) if not kernel.name.startswith("compiled")]
 ROWS = [kernel for kernel in KERNELS if kernel.quantity.name in ("per_sample", "norms")]
 TORCH = [kernel for kernel in KERNELS if kernel.backend.name == "torch"]
 VARIANTS = (gk.LinearRegression(), gk.LinearRegression(fit_intercept=False))
