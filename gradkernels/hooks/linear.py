@@ -69,8 +69,11 @@ class Linear(Use):
 
 
 def _steps(tensor: Array) -> Array:
-    """`(n, features)`, or `(n, t, features)` with all leading axes of a sample in one."""
-    return tensor if tensor.ndim == 2 else tensor.flatten(1, -2)
+    """`(n, features)`, or `(n, t, features)` with all leading axes of a sample in one, of more than one entry."""
+    if tensor.ndim == 2:
+        return tensor
+    steps = tensor.flatten(1, -2)
+    return steps[:, 0] if steps.shape[1] == 1 else steps
 
 
 def _write_sum(g: Array, out: Array, add: bool) -> None:

@@ -148,9 +148,9 @@ class Lstm(Run):
         of_enter, of_forget, of_candidate, of_leave = self.blocks(factors)
         _through_sigmoid(candidate, enter, of_enter)
         _through_sigmoid(self._cells, forget, of_forget)
-        _through_sigmoid(self._tanh, leave, of_leave)
+        torch.addcmul(self.units, self.units, leave, value=-1, out=of_leave)
         torch.mul(candidate, candidate, out=of_candidate).neg_().add_(1).mul_(enter)
-        through = torch.addcmul(leave, leave, self._tanh.square(), value=-1).unbind()
+        through = torch.addcmul(leave, self.units, self._tanh, value=-1).unbind()
         g_c = torch.zeros_like(self._tanh[0]) if g_cells is None else g_cells.clone()
         three = self.apart(factors)[..., :3, :].unbind()
         last, forgets, projection = of_leave.unbind(), forget.unbind(), self.weights.projection
