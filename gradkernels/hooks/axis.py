@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
 
 from gradkernels.backend import Array
 
@@ -18,11 +21,13 @@ class Axis:
         dim: Its position.
         inner: Entries per sample, more than one where another axis was merged into it.
         slowest: Whether samples vary slowest in a merged axis, as in `x.flatten(0, 1)` of `(n, t, d)`.
+        sure: Whether that is known; it is not where the entries are the same in both orders.
     """
 
     dim: int
     inner: int = 1
     slowest: bool = True
+    sure: bool = field(default=True, compare=False)
 
     def split(self, tensor: Array, n: int) -> tuple[Array, int]:
         """A view with an axis of the n samples alone, and its position; without it, it is what one sample has."""
@@ -41,7 +46,11 @@ class Axis:
         return tensor.unsqueeze(self.dim) if self.inner == 1 else tensor
 
 
-def axis_of(few: Array, more: Array) -> Axis | None:
+Order = Callable[[int, int], bool | None]
+"""`order(dim, inner)`: what is known of `slowest` before a tensor's entries are looked at."""
+
+
+def axis_of(few: Array, more: Array, order: Order | None = None) -> Axis | None:
     """The samples' axis of a tensor, from what it is for FEW and for MORE samples; None if it has none.
 
     Raises:
@@ -56,14 +65,19 @@ def axis_of(few: Array, more: Array) -> Axis | None:
     if len(dims) > 1 or small * MORE != large * FEW:
         raise ValueError(f"a tensor is {tuple(few.shape)} for {FEW} samples and {tuple(more.shape)} for {MORE}")
     inner = small // FEW
-    return Axis(dim, inner, inner == 1 or _slowest(few, more, dim, inner))
+    if inner == 1:
+        return Axis(dim)
+    slowest = order(dim, inner) if order else None
+    slowest = _slowest(few, more, dim, inner) if slowest is None else slowest
+    return Axis(dim, inner, slowest is not False, slowest is not None)
 
 
-def _slowest(few: Array, more: Array, dim: int, inner: int) -> bool:
-    """Whether the first two samples of three look like the two, in that order of a merged axis."""
-    import torch
+def _slowest(few: Array, more: Array, dim: int, inner: int) -> bool | None:
+    """Whether the first two samples of three look like the two, in that order of a merged axis; None for both."""
+    apart = more.unflatten(dim, (inner, MORE)).narrow(dim + 1, 0, FEW).flatten(dim, dim + 1)
+    slow, fast = _alike(few, more.narrow(dim, 0, FEW * inner)), _alike(few, apart)
+    return None if slow == fast else slow
 
-    if torch.equal(few, more.narrow(dim, 0, FEW * inner)):
-        return True
-    apart = more.unflatten(dim, (inner, MORE)).narrow(dim + 1, 0, FEW)
-    return not torch.allclose(few, apart.flatten(dim, dim + 1), equal_nan=True)
+
+def _alike(one: Array, other: Array) -> bool:
+    return torch.allclose(one, other, equal_nan=True) if one.is_floating_point() else torch.equal(one, other)

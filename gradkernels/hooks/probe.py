@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,6 +13,7 @@ from gradkernels.backend import Array
 from gradkernels.hooks.axis import FEW, MORE, Axis, axis_of
 from gradkernels.hooks.calls import Function, Place, leaves
 from gradkernels.hooks.opened import OPENED
+from gradkernels.hooks.order import order_of
 from gradkernels.problems.module import ModuleProblem
 from gradkernels.problems.structure import Parameters
 from gradkernels.tree import Tree, count, take
@@ -51,7 +52,7 @@ class Step:
 @dataclass(frozen=True)
 class _Call:
     function: Function
-    arguments: list[tuple[Place, Any]]
+    arguments: dict[str, Any]
     outputs: list[Any]
     drew: bool
 
@@ -72,7 +73,7 @@ class _Recorder(TorchFunctionMode):
         if func in OPENED:
             with self:
                 return OPENED[func](*args, **(kwargs or {}))
-        arguments = list(leaves({"args": args, "kwargs": kwargs or {}}))
+        arguments = {"args": args, "kwargs": kwargs or {}}
         before = _generators() if self._same else []
         result = func(*args, **(kwargs or {}))
         drew = self._same and not all(map(torch.equal, before, _generators()))
@@ -103,7 +104,7 @@ def probe(problem: ModuleProblem, theta: Parameters, x: Tree) -> list[Step]:
         raise Unfit("the model calls other functions for three samples than for two")
     reader = _Reader(theta)
     try:
-        reader.learn(*map(tensors, inputs))
+        reader.learn(tensors(inputs[0]), tensors(inputs[1]))
         return [reader.step(*pair) for pair in zip(few, more, strict=True)]
     except ValueError as error:
         raise Unfit(str(error)) from error
@@ -122,22 +123,25 @@ class _Reader:
         self.axes: dict[int, Axis | None] = {}
         self.names: dict[int, Names] = {id(tensor): (name,) for name, tensor in theta.items()}
 
-    def learn(self, few: Iterable[Any], more: Iterable[Any]) -> list[Axis | None]:
+    def learn(
+        self, few: Iterable[Any], more: Iterable[Any], order: Callable[[int, Axis], bool | None] | None = None
+    ) -> list[Axis | None]:
         """The samples' axes of tensors of the first run, from their counterparts of the second."""
         axes = []
-        for one, other in zip(few, more, strict=True):
-            axis = axis_of(one, other) if isinstance(one, torch.Tensor) else None
+        for at, (one, other) in enumerate(zip(few, more, strict=True)):
+            known = (lambda *axis, at=at: order(at, Axis(*axis))) if order else None
+            axis = axis_of(one, other, known) if isinstance(one, torch.Tensor) else None
             self.axes[id(one)] = axis
             axes.append(axis)
         return axes
 
     def step(self, few: _Call, more: _Call) -> Step:
         """What this call does."""
-        pairs = list(zip(few.arguments, more.arguments, strict=True))
-        given = {place: value for place, value in few.arguments if isinstance(value, torch.Tensor)}
+        pairs = list(zip(leaves(few.arguments), leaves(more.arguments), strict=True))
+        given = {place: value for (place, value), _ in pairs if isinstance(value, torch.Tensor)}
         data = {place: axis for place, value in given.items() if (axis := self.axes.get(id(value)))}
         parameters = {place: names for place, value in given.items() if (names := self.names.get(id(value)))}
-        outputs = self.learn(few.outputs, more.outputs)
+        outputs = self.learn(few.outputs, more.outputs, lambda at, axis: _order(few, data, at, axis))
         draws = few.drew and any(outputs)
         if not parameters:
             return Step(few.function, data, draws=draws)
@@ -145,6 +149,8 @@ class _Reader:
             return self._derived(few, data, parameters)
         sized = {place: _of_one(one, other) for (place, one), (_, other) in pairs if _grows(one, other)}
         axis = outputs[0] if len(outputs) == 1 else None
+        if axis and not axis.sure:
+            raise Unfit(f"{_name(few.function)} gives an axis of samples and others in an order that cannot be told")
         return Step(few.function, data, parameters, sized, axis, boundary=True, draws=draws)
 
     def _derived(self, call: _Call, data: Mapping[Place, Axis], parameters: Mapping[Place, Names]) -> Step:
@@ -155,6 +161,15 @@ class _Reader:
         for value in made:
             self.names[id(value)] = tuple(dict.fromkeys(name for names in parameters.values() for name in names))
         return Step(call.function, data, parameters if made else {})
+
+
+def _order(call: _Call, data: Mapping[Place, Axis], at: int, axis: Axis) -> bool | None:
+    """Whether samples vary slowest in a merged axis of an output: as in an input, or as the function arranges them."""
+    for one in data.values():
+        if one.inner == axis.inner and one.sure:
+            return one.slowest
+    known = data and all(one.sure for one in data.values())
+    return order_of(call.function, call.arguments, data, at, axis) if known else None
 
 
 def _grows(one: Any, other: Any) -> bool:
