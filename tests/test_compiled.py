@@ -1,6 +1,5 @@
 """torch.compiled: right at more shapes than torch keeps versions, compiled once for each, and refused with reasons."""
 
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -104,6 +103,6 @@ def test_what_a_compiler_needs_is_a_reason(monkeypatch):
     headers = f"torch.compile needs {Path('/nowhere/Python.h')}: install Python's headers (python3-dev)"
     assert kernel.unsupported(case) == (says, headers)
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
-    monkeypatch.setattr(sys.modules[kernel.builder.__module__], "find_spec", lambda name: None)
+    monkeypatch.setattr("gradkernels.compiled.available.find_spec", lambda name: None)
     on_gpu = gk.Case(gk.LinearRegression(), "norms", 5, device="cuda")
     assert kernel.unsupported(on_gpu) == ("torch.compile needs triton for a GPU: pip install triton",)

@@ -8,7 +8,7 @@ few (a small CNN: 1.4 ms for 16, 368 ms for 256), which is why the size of a chu
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gradkernels.closed.per_shape import per_shape
 from gradkernels.compiled.trace import Untraceable, holding_rest, rest_of, traced
@@ -17,12 +17,32 @@ from gradkernels.memory import empty_torch, ordinary
 from gradkernels.problems.module import ModuleProblem
 from gradkernels.tree import Tree, count, each, leaves, take
 
+if TYPE_CHECKING:
+    from gradkernels.hooks.engine import Engine
 
-def module_rows(problem: ModuleProblem, chunk: int) -> Compute:
+
+Write = Callable[..., None]
+"""`write(theta, rest, x, y, out)`: rows into the memory that is given, which compiles to one pass over it."""
+
+
+def vmap_rows(problem: ModuleProblem, chunk: int) -> Compute:
+    """Rows by vmap of the gradient of one sample's loss."""
+    return _in_chunks(problem, chunk, _by_vmap(problem), lambda theta, x: None)
+
+
+def hooks_rows(problem: ModuleProblem, chunk: int) -> Compute:
+    """Rows by `gradkernels.hooks`: what its forward and backward pass compute, recorded and compiled."""
+    from gradkernels.hooks.engine import Engine
+
+    engine = Engine(problem, problem.defined_losses)
+    return _in_chunks(problem, chunk, _by_hooks(problem, engine), engine.prepare)
+
+
+def _in_chunks(problem: ModuleProblem, chunk: int, write: Write, prepare: Callable[[Any, Tree], None]) -> Compute:
     """`compute(theta, x, y, out)` of rows `(n, *shape)` by parameter name, at most `chunk` samples compiled at once."""
     import torch
 
-    compiled = _explained(problem, per_shape(_writing(problem), traced))
+    compiled = _explained(problem, per_shape(write, traced))
 
     def compute(theta: Any, x: Tree, y: Tree, out: Any = None) -> Any:
         # As in `gradkernels.kernels.torch_compiled`: only its own memory cannot be written to outside inference_mode.
@@ -31,6 +51,7 @@ def module_rows(problem: ModuleProblem, chunk: int) -> Compute:
             if out is None:
                 out = each(lambda tensor: empty_torch((count(y), *tensor.shape), tensor), theta)
             for part in chunks(count(y), chunk):
+                prepare(theta, take(x, part))
                 compiled(theta, rest, take(x, part), take(y, part), take(out, part))
             return out
 
@@ -52,8 +73,7 @@ def _plain(tensor: Any) -> Any:
     return ordinary(tensor).detach()
 
 
-def _writing(problem: ModuleProblem) -> Callable[..., None]:
-    """`write(theta, rest, x, y, out)`: rows into the memory that is given, which compiles to one pass over it."""
+def _by_vmap(problem: ModuleProblem) -> Write:
     from torch.func import grad, vmap
 
     def loss(theta: Any, rest: Any, x: Tree, y: Tree) -> Any:
@@ -65,6 +85,21 @@ def _writing(problem: ModuleProblem) -> Callable[..., None]:
     def write(theta: Any, rest: Any, x: Tree, y: Tree, out: Any) -> None:
         for name, rows in gradients(theta, rest, x, y).items():
             out[name].copy_(rows)
+
+    return write
+
+
+def _by_hooks(problem: ModuleProblem, engine: Engine) -> Write:
+    from gradkernels.hooks.consumers import Rows
+    from gradkernels.hooks.measured import unmeasured
+
+    def write(theta: Any, rest: Any, x: Tree, y: Tree, out: Any) -> None:
+        fresh = {name: one.new_empty((count(y), *one.shape)) for name, one in theta.items()}
+        with holding_rest(problem.model, rest), unmeasured(), engine.forward(theta, x, y) as forward:
+            rows = Rows(forward.theta, fresh)
+            forward.backward(rows)
+            for name, one in rows.finish().items():
+                out[name].copy_(one)
 
     return write
 

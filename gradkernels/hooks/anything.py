@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -67,7 +67,7 @@ class Call(Use):
         """Gradient by one target of one sample."""
         step = self._step
         axes = step.data.items()
-        known = {place: axis.one(tensor) for (place, axis), tensor in zip(axes, data, strict=True)}
+        known: dict[Any, Any] = {place: axis.one(tensor) for (place, axis), tensor in zip(axes, data, strict=True)}
         known |= step.sized
         known |= {place: other.tensor.detach() for place, other in self.targets.items() if place != target}
 
@@ -75,7 +75,9 @@ class Call(Use):
             given = replaced(self._arguments, {**known, target: tensor})
             return step.function(*given["args"], **given["kwargs"])
 
-        output, pull = torch.func.vjp(call, self.targets[target].tensor.detach())
+        pulling: tuple[Array, Callable[..., tuple[Array, ...]]]
+        pulling = torch.func.vjp(call, self.targets[target].tensor.detach())  # type: ignore[assignment]
+        output, pull = pulling
         return pull(g.reshape(output.shape))[0]
 
 

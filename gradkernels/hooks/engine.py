@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -71,10 +71,16 @@ class Pass:
 
 
 class Engine:
-    """Differentiates one problem; what it finds out about the model is kept for inputs of the same kind."""
+    """Differentiates one problem; what it finds out about the model is kept for inputs of the same kind.
 
-    def __init__(self, problem: ModuleProblem) -> None:
+    Args:
+        problem: Whose model.
+        losses: `losses(output, y)`, the loss of each sample; the problem's own by default.
+    """
+
+    def __init__(self, problem: ModuleProblem, losses: Callable[[Tree, Tree], Array] | None = None) -> None:
         self._problem = problem
+        self._losses = losses or problem.losses
         self._sites = problem.sites()
         self._plans: dict[Any, tuple[list[Entry], frozenset[str]]] = {}
 
@@ -95,7 +101,14 @@ class Engine:
                 entries, shared = self._plan(leaf, x)
                 with problem.drawing(), Tape(entries, count(x), leaf, listener) as tape:
                     output = problem.output(x)
-                yield Pass(leaf, problem.losses(output, y), shared, tape.sources, listener)
+                yield Pass(leaf, self._losses(output, y), shared, tape.sources, listener)
+
+    def prepare(self, theta: dict[str, Array], x: Tree) -> None:
+        """Find out what there is to know for such inputs, which takes their values."""
+        with torch.inference_mode(False), torch.enable_grad():
+            leaf = {name: _leaf(tensor) for name, tensor in theta.items()}
+            with self._holding(leaf):
+                self._plan(leaf, each(ordinary, x))
 
     def _holding(self, theta: dict[str, Array]) -> AbstractContextManager[None]:
         of_model = (module._parameters[name] for (module, name), *_ in self._sites.values())

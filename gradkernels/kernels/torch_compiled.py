@@ -6,44 +6,19 @@ for one in torch's cache on disk.
 
 from __future__ import annotations
 
-import os
-import shutil
-import sys
-import sysconfig
 from collections.abc import Callable
-from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 
 from gradkernels.backend import Array
-from gradkernels.case import Case
 from gradkernels.closed.per_shape import per_shape
-from gradkernels.compiled.modules import module_rows
+from gradkernels.compiled.available import refuses
+from gradkernels.compiled.modules import vmap_rows
 from gradkernels.kernel import Compute, declare
 from gradkernels.memory import empty_torch, ordinary
 from gradkernels.problems import Regression
 from gradkernels.problems.module import ModuleProblem
 from gradkernels.quantity import Moments
 from gradkernels.tree import Tree, each
-
-
-def _refuses(case: Case) -> list[str]:
-    if case.device.startswith("cuda"):
-        return [] if find_spec("triton") else ["torch.compile needs triton for a GPU: pip install triton"]
-    compiler = os.environ.get("CXX") or {"darwin": "clang++", "win32": "cl"}.get(sys.platform, "g++")
-    reasons = []
-    if not shutil.which(compiler):
-        reasons.append(f"torch.compile needs a C++ compiler and finds no {compiler}: install one, or name it in CXX")
-    if not (header := Path(sysconfig.get_path("include"), "Python.h")).exists():
-        reasons.append(f"torch.compile needs {header}: install Python's headers (python3-dev)")
-    return reasons
-
-
-def _refuses_rows(case: Case) -> list[str]:
-    reasons = _refuses(case)
-    if isinstance(case.problem, ModuleProblem) and case.problem.randomness != "error":
-        reasons.append(f"torch.compiled draws no random numbers, which randomness={case.problem.randomness!r} asks for")
-    return reasons
 
 
 def _plain(function: Callable[..., Any], shape: Callable[[Array, Array], tuple[int, ...]] | None = None) -> Compute:
@@ -67,7 +42,7 @@ def _plain(function: Callable[..., Any], shape: Callable[[Array, Array], tuple[i
     return call
 
 
-@declare("torch.compiled.gradient", problems=Regression, refuses=_refuses, compiles=True)
+@declare("torch.compiled.gradient", problems=Regression, refuses=refuses, compiles=True)
 def gradient(problem: Regression) -> Compute:
     """(sum of slopes, x^T slopes) / n + l2 * (0, theta_{1..d})."""
     import torch
@@ -78,16 +53,14 @@ def gradient(problem: Regression) -> Compute:
     return _plain(compute)
 
 
-@declare(
-    "torch.compiled.per_sample", problems=(Regression, ModuleProblem), out=True, refuses=_refuses_rows, compiles=True
-)
+@declare("torch.compiled.per_sample", problems=(Regression, ModuleProblem), out=True, refuses=refuses, compiles=True)
 def per_sample(problem: Regression | ModuleProblem, chunk: int = 64) -> Compute:
     """Rows slope * (1, x) + l2 * (0, theta_{1..d}) of a regression, all at once.
 
     Of a module, vmap(grad(loss)) of `chunk` samples at a time.
     """
     if isinstance(problem, ModuleProblem):
-        return module_rows(problem, chunk)
+        return vmap_rows(problem, chunk)
     return _regression_rows(problem)
 
 
@@ -100,7 +73,7 @@ def _regression_rows(problem: Regression) -> Compute:
     return _plain(compute, lambda theta, x: (len(x), *theta.shape))
 
 
-@declare("torch.compiled.norms", problems=Regression, out=True, refuses=_refuses, compiles=True)
+@declare("torch.compiled.norms", problems=Regression, out=True, refuses=refuses, compiles=True)
 def norms(problem: Regression) -> Compute:
     """|slope| sqrt(1 + |x|^2); with a penalty the norm of the row, which is formed in registers only."""
     import torch
@@ -111,7 +84,7 @@ def norms(problem: Regression) -> Compute:
     return _plain(compute, lambda theta, x: (len(x),))
 
 
-@declare("torch.compiled.moments", problems=Regression, refuses=_refuses, compiles=True)
+@declare("torch.compiled.moments", problems=Regression, refuses=refuses, compiles=True)
 def moments(problem: Regression) -> Compute:
     """The mean, then the mean of squared distances from it; a penalty shifts the mean alone."""
     import torch
@@ -125,7 +98,7 @@ def moments(problem: Regression) -> Compute:
     return lambda theta, x, y: Moments(*pair(theta, x, y))
 
 
-@declare("torch.compiled.clipped_sum", problems=Regression, refuses=_refuses, compiles=True)
+@declare("torch.compiled.clipped_sum", problems=Regression, refuses=refuses, compiles=True)
 def clipped_sum(problem: Regression) -> Compute:
     """Sums of scaled slopes; `max_norm` is a tensor inside, so that another one compiles nothing."""
     import torch

@@ -159,6 +159,10 @@ class ModuleProblem(Problem):
         """Loss of each sample `(n,)` from the model's output for a batch."""
         return sample_losses(self.loss_fn, self._plain, self.reduction, output, y)
 
+    def defined_losses(self, output: Tree, y: Tree) -> Array:
+        """The same as they are defined, without a look at the targets' values: what can be traced."""
+        return sample_losses(self.loss_fn, None, self.reduction, output, y)
+
     def loss(self, theta: Parameters, x: Tree, y: Tree) -> Array:
         """Loss of ONE sample, without its axis, a scalar: what `torch.func` and loops differentiate."""
         with self.holding(theta):

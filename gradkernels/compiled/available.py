@@ -1,0 +1,32 @@
+"""Whether torch.compile can work here."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import sysconfig
+from importlib.util import find_spec
+from pathlib import Path
+
+from gradkernels.case import Case
+
+
+def refuses(case: Case) -> list[str]:
+    """Why it cannot: no compiler, no header files, or random numbers, which compiled code draws otherwise."""
+    reasons = _missing(case.device)
+    if case.problem.randomness != "error":
+        reasons.append(f"torch.compile draws other random numbers than randomness={case.problem.randomness!r} asks for")
+    return reasons
+
+
+def _missing(device: str) -> list[str]:
+    if device.startswith("cuda"):
+        return [] if find_spec("triton") else ["torch.compile needs triton for a GPU: pip install triton"]
+    compiler = os.environ.get("CXX") or {"darwin": "clang++", "win32": "cl"}.get(sys.platform, "g++")
+    reasons = []
+    if not shutil.which(compiler):
+        reasons.append(f"torch.compile needs a C++ compiler and finds no {compiler}: install one, or name it in CXX")
+    if not (header := Path(sysconfig.get_path("include"), "Python.h")).exists():
+        reasons.append(f"torch.compile needs {header}: install Python's headers (python3-dev)")
+    return reasons
