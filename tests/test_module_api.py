@@ -517,3 +517,16 @@ def test_a_model_that_cannot_be_raced_is_refused_before_anything_is_measured(dat
     mixing = gk.ModuleProblem(nn.Sequential(nn.Linear(4, 3), nn.Softmax(0)), CROSS_ENTROPY)
     with pytest.raises(ValueError, match="mixes the samples"):
         gk.race(mixing, "norms", like=(None, *data))
+
+
+def test_drawn_parameters_are_near_the_models_own_and_nowhere_zero():
+    model = mlp()
+    nn.init.zeros_(model[2].weight)
+    drawn = gk.ModuleProblem(model, CROSS_ENTROPY).draw_theta(1, seed=3)
+    own = model[0].weight.detach().numpy()
+    off = np.abs(drawn["0.weight"] / own - 1)
+    assert 0.03 < off.mean() < 0.2
+    assert 0.001 < np.abs(drawn["2.weight"]).mean() < 0.03  # or what is before it would have no gradient
+    assert not np.array_equal(
+        drawn["0.weight"], gk.ModuleProblem(model, CROSS_ENTROPY).draw_theta(1, seed=4)["0.weight"]
+    )
