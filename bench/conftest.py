@@ -10,6 +10,10 @@ def pytest_addoption(parser):
     group.addoption("--memory-csv", metavar="PATH", type=Path, help="write the figures, one row each")
     group.addoption("--memory-quick", action="store_true", help="small sizes, and no limit is asserted")
     group.addoption("--memory-way", metavar="WAY", default="numba.fused", help="the way to measure; numba.fused")
+    group = parser.getgroup("modules", "per-sample gradients of modules (test_modules.py)")
+    group.addoption("--modules-csv", metavar="PATH", type=Path, help="write the figures, one row each")
+    group.addoption("--modules-read", action="store_true", help="read that file instead of measuring")
+    group.addoption("--modules-quick", action="store_true", help="one model, two sizes, and no limit is asserted")
 
 
 def pytest_configure():

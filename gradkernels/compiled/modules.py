@@ -42,7 +42,11 @@ def _in_chunks(problem: ModuleProblem, chunk: int, write: Write, prepare: Callab
     """`compute(theta, x, y, out)` of rows `(n, *shape)` by parameter name, at most `chunk` samples compiled at once."""
     import torch
 
-    compiled = _explained(problem, per_shape(write, traced))
+    def recorded(write: Write, theta: Any, rest: Any, x: Tree, y: Tree, out: Any) -> Callable[..., Any]:
+        prepare(theta, x)
+        return traced(write, theta, rest, x, y, out)
+
+    compiled = _explained(problem, per_shape(write, recorded))
 
     def compute(theta: Any, x: Tree, y: Tree, out: Any = None) -> Any:
         # As in `gradkernels.kernels.torch_compiled`: only its own memory cannot be written to outside inference_mode.
@@ -51,7 +55,6 @@ def _in_chunks(problem: ModuleProblem, chunk: int, write: Write, prepare: Callab
             if out is None:
                 out = each(lambda tensor: empty_torch((count(y), *tensor.shape), tensor), theta)
             for part in chunks(count(y), chunk):
-                prepare(theta, take(x, part))
                 compiled(theta, rest, take(x, part), take(y, part), take(out, part))
             return out
 
