@@ -134,6 +134,17 @@ class Encoder(nn.Module):
         return self.encoder(x) if self.batch_first else self.encoder(x.transpose(0, 1)).transpose(0, 1)
 
 
+class Pairs(nn.Module):
+    """A bilinear map of x and something made of it."""
+
+    def __init__(self, bias):
+        super().__init__()
+        self.layer = nn.Bilinear(4, 3, 5, bias)
+
+    def forward(self, x):
+        return self.layer(x, x[..., :3].sin())
+
+
 class Bag(nn.Module):
     """A bag, weighted by its own words."""
 
@@ -149,6 +160,33 @@ def _linear():
     for shape, bias in product([(4,), (2, 4), (3, 4), (2, 3, 4), (2, 3, 2, 4)], [True, False]):
         layouts = MERGED if len(shape) == 1 else ANYWHERE
         yield f"{shape} bias={bias}", Case(lambda b=bias: nn.Linear(4, 3, b), shape, layouts=layouts)
+
+
+def _bilinear():
+    for shape, bias in product([(4,), (3, 4), (2, 3, 4)], [True, False]):
+        layouts = MERGED if len(shape) == 1 else ANYWHERE
+        yield f"{shape} bias={bias}", Case(lambda bias=bias: Pairs(bias), shape, layouts=layouts)
+
+
+def _in_place():
+    """What changes a layer's output where it is."""
+    for shape, bias in product([(4,), (3, 4)], [True, False]):
+        make = lambda bias=bias: nn.Sequential(nn.Linear(4, 3, bias), nn.ReLU(inplace=True))  # noqa: E731
+        yield f"linear {shape} bias={bias}", Case(make, shape, layouts=MERGED)
+    layers = {
+        "conv1d": lambda: nn.Conv1d(4, 4, 2),
+        "conv2d": lambda: nn.Conv2d(4, 4, 2),
+        "transposed": lambda: nn.ConvTranspose1d(4, 4, 2),
+        "group": lambda: nn.GroupNorm(2, 4),
+        "instance": lambda: nn.InstanceNorm1d(4, affine=True),
+        "instance learned": lambda: nn.InstanceNorm1d(4, affine=True, track_running_stats=True),
+        "batch": lambda: nn.BatchNorm1d(4),
+        "layer": lambda: nn.LayerNorm(3),
+        "rms": lambda: nn.RMSNorm(3),
+    }
+    for name, make in layers.items():
+        model = lambda make=make: nn.Sequential(make(), nn.ReLU(inplace=True))  # noqa: E731
+        yield name, Case(model, (4, 4, 3) if name == "conv2d" else (4, 3), layouts=MERGED)
 
 
 CONVOLUTIONS = (
@@ -312,6 +350,8 @@ def _transformer():
 CONV, CONV_TRANSPOSE = (nn.Conv1d, nn.Conv2d, nn.Conv3d), (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 KINDS = {
     "linear": _linear(),
+    "bilinear": _bilinear(),
+    "in place": _in_place(),
     "convolution": _convolution(CONV, CONVOLUTIONS),
     "transposed": _convolution(CONV_TRANSPOSE, TRANSPOSED),
     "axes": _of_axes(),

@@ -23,7 +23,7 @@ def seeded():
     torch.manual_seed(45)
 
 
-@pytest.fixture()
+@pytest.fixture
 def no_fallback(monkeypatch):
     """A layer with a rule is run by that rule; only a parameter without data is repeated for every sample."""
     start = anything.start

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from gradkernels.backend import Array
+from gradkernels.hooks.complete import require_complete
 from gradkernels.hooks.draws import one_draw
 from gradkernels.hooks.probe import Step, probe
 from gradkernels.hooks.rules import start_of
@@ -70,6 +71,27 @@ class Pass:
                 torch.autograd.grad(total, self.sources, retain_graph=keep, allow_unused=True)
 
 
+@dataclass
+class Plan:
+    """What is known of a model's forward pass for inputs of one kind.
+
+    Attributes:
+        entries: What it calls, in order.
+        shared: Names of the parameters whose rows come from more than one use, or from what was made of them.
+        checked: Whether no way to a parameter is left out, which is looked at once.
+    """
+
+    entries: list[Entry]
+    shared: frozenset[str]
+    checked: bool = False
+
+    def check(self, results: list[Array], tape: Tape, theta: dict[str, Array]) -> None:
+        """Raise an Unfit if something would be left out."""
+        if not self.checked:
+            require_complete(results, tape.kept, theta)
+            self.checked = True
+
+
 class Engine:
     """Differentiates one problem; what it finds out about the model is kept for inputs of the same kind.
 
@@ -82,7 +104,7 @@ class Engine:
         self._problem = problem
         self._losses = losses or problem.losses
         self._sites = problem.sites()
-        self._plans: dict[Any, tuple[list[Entry], frozenset[str]]] = {}
+        self._plans: dict[Any, Plan] = {}
 
     @contextmanager
     def forward(self, theta: dict[str, Array], x: Tree, y: Tree) -> Iterator[Pass]:
@@ -98,17 +120,22 @@ class Engine:
             leaf = {name: _leaf(tensor) for name, tensor in theta.items()}
             x, y = each(ordinary, x), each(ordinary, y)
             with self._holding(leaf):
-                entries, shared = self._plan(leaf, x)
-                with problem.drawing(), Tape(entries, count(x), leaf, listener) as tape:
+                plan = self._plan(leaf, x)
+                with problem.drawing(), Tape(plan.entries, count(x), leaf, listener) as tape:
                     output = problem.output(x)
-                yield Pass(leaf, self._losses(output, y), shared, tape.sources, listener)
+                losses = self._losses(output, y)
+                plan.check([losses], tape, leaf)
+                yield Pass(leaf, losses, plan.shared, tape.sources, listener)
 
     def prepare(self, theta: dict[str, Array], x: Tree) -> None:
         """Find out what there is to know for such inputs, which takes their values."""
         with torch.inference_mode(False), torch.enable_grad():
-            leaf = {name: _leaf(tensor) for name, tensor in theta.items()}
+            leaf, x = {name: _leaf(tensor) for name, tensor in theta.items()}, each(ordinary, x)
             with self._holding(leaf):
-                self._plan(leaf, each(ordinary, x))
+                plan = self._plan(leaf, x)
+                with self._problem.drawing(), Tape(plan.entries, count(x), leaf, Listener()) as tape:
+                    output = self._problem.output(x)
+                plan.check(leaves(output), tape, leaf)
 
     def _holding(self, theta: dict[str, Array]) -> AbstractContextManager[None]:
         of_model = (module._parameters[name] for (module, name), *_ in self._sites.values())
@@ -116,11 +143,11 @@ class Engine:
             return nullcontext()
         return swapped(self._sites, theta)
 
-    def _plan(self, theta: dict[str, Array], x: Tree) -> tuple[list[Entry], frozenset[str]]:
+    def _plan(self, theta: dict[str, Array], x: Tree) -> Plan:
         key = tuple((tuple(array.shape[1:]), array.dtype) for array in leaves(x))
         if key not in self._plans:
             steps = probe(self._problem, theta, x)
-            self._plans[key] = [_entry(step) for step in steps], _shared(steps)
+            self._plans[key] = Plan([_entry(step) for step in steps], _shared(steps))
         return self._plans[key]
 
 

@@ -140,7 +140,8 @@ class _Reader:
         pairs = list(zip(leaves(few.arguments), leaves(more.arguments), strict=True))
         given = {place: value for (place, value), _ in pairs if isinstance(value, torch.Tensor)}
         data = {place: axis for place, value in given.items() if (axis := self.axes.get(id(value)))}
-        parameters = {place: names for place, value in given.items() if (names := self.names.get(id(value)))}
+        names = {place: self.names.get(id(value)) for place, value in given.items() if value.requires_grad}
+        parameters = {place: of for place, of in names.items() if of}
         outputs = self.learn(few.outputs, more.outputs, lambda at, axis: _order(few, data, at, axis))
         draws = few.drew and any(outputs)
         if not parameters:
@@ -155,7 +156,8 @@ class _Reader:
 
     def _derived(self, call: _Call, data: Mapping[Place, Axis], parameters: Mapping[Place, Names]) -> Step:
         """Parameters alone give something that has no samples: what it is made from is remembered."""
-        made = [value for value in call.outputs if isinstance(value, torch.Tensor) and value.is_floating_point()]
+        results = call.arguments["args"][:1] if call.function is torch.Tensor.__setitem__ else call.outputs
+        made = [value for value in results if isinstance(value, torch.Tensor) and value.is_floating_point()]
         if made and data:
             raise Unfit(f"{_name(call.function)} mixes the samples with a parameter")
         for value in made:

@@ -8,6 +8,7 @@ from torch.nn import functional
 from gradkernels.hooks import anything, normalization, recurrent
 from gradkernels.hooks.activation import PRELU
 from gradkernels.hooks.bags import EMBEDDING_BAG
+from gradkernels.hooks.bilinear import BILINEAR
 from gradkernels.hooks.calls import Function
 from gradkernels.hooks.convolution import CONVOLUTION
 from gradkernels.hooks.embedding import EMBEDDING
@@ -19,6 +20,7 @@ from gradkernels.hooks.transposed import TRANSPOSED
 
 RULES: dict[Function, Start] = {
     functional.linear: ruled(LINEAR),
+    functional.bilinear: ruled(BILINEAR),
     functional.conv1d: ruled(CONVOLUTION),
     functional.conv2d: ruled(CONVOLUTION),
     functional.conv3d: ruled(CONVOLUTION),

@@ -26,6 +26,9 @@ Entry = tuple[Any, Step | None, Start | None]
 """The function that is to be called next, and for a boundary its step and how it is run."""
 
 
+DEPENDS = "the model's calls of torch functions, or the parameters that they take, depend on its data"
+
+
 class Tape(TorchFunctionMode):
     """Runs one forward pass.
 
@@ -34,12 +37,17 @@ class Tape(TorchFunctionMode):
         n: Number of samples.
         theta: Parameters that the model holds.
         arrived: What becomes of the gradients.
+
+    Attributes:
+        sources: Where a backward pass may end.
+        kept: The node of each boundary in autograd's graph, with the nodes that its data come from.
     """
 
     def __init__(self, entries: Sequence[Entry], n: int, theta: Parameters, arrived: Arrived) -> None:
         super().__init__()
         self.n = n
         self.sources: list[GradientEdge] = []
+        self.kept: dict[Any, list[Any]] = {}
         self._entries = iter(entries)
         self._theta = theta
         self._arrived = arrived
@@ -51,7 +59,7 @@ class Tape(TorchFunctionMode):
                 return OPENED[func](*args, **(kwargs or {}))
         expected, step, start = next(self._entries, (None, None, None))
         if func != expected:
-            raise Unfit("the model's calls of torch functions depend on its data")
+            raise Unfit(DEPENDS)
         if step is None or start is None:
             return func(*args, **(kwargs or {}))
         return start(self, step, args, kwargs or {})
@@ -59,6 +67,8 @@ class Tape(TorchFunctionMode):
     def target(self, names: tuple[str, ...], tensor: Array) -> Target:
         """What a boundary differentiates by."""
         whole = self._theta[names[0]]
+        if tensor is not whole and tensor.is_leaf:
+            raise Unfit(DEPENDS)
         return Target(tensor, names, tensor is whole, _block(tensor, whole))
 
     def targets(self, step: Step, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[Place, Target]:
@@ -69,14 +79,30 @@ class Tape(TorchFunctionMode):
         """Have `use` told when the gradient of `output` arrives; `data` is what comes from earlier boundaries."""
         if not output.requires_grad:
             raise Unfit(f"a {type(use).__name__} has an output that cannot be differentiated")
-        arrived, n, waiting = self._arrived, self.n, [use]
+        arrived, n, shape, waiting = self._arrived, self.n, output.shape, [use]
+        heard = _written_once(output, [*data, *(target.tensor for target in use.targets.values())])
 
         def hear(g: Array) -> None:
-            arrived(waiting[0], axis.first(g, n))
+            arrived(waiting[0], axis.first(g.reshape(shape), n))
 
-        output.register_hook(hear)
+        heard.register_hook(hear)
+        edge = get_gradient_edge(heard)
+        self.kept[edge.node] = [one.grad_fn for one in data]
         if not any(one.requires_grad for one in data):
-            self.sources.append(get_gradient_edge(output))
+            self.sources.append(edge)
+
+
+def _written_once(output: Array, inputs: Sequence[Array]) -> Array:
+    """An output, or what it is another shape of.
+
+    What is then done to a view in place is done to what it is a view of, and autograd takes the view out of its graph.
+    """
+    base = output._base
+    if base is None or base.grad_fn is None or base.numel() != output.numel():
+        return output
+    if not (base.is_contiguous() and output.is_contiguous()) or any(base is one or base is one._base for one in inputs):
+        return output
+    return base
 
 
 def _block(tensor: Array, whole: Array) -> range | None:
