@@ -171,7 +171,7 @@ def _bilinear():
 def _in_place():
     """What changes a layer's output where it is."""
     for shape, bias in product([(4,), (3, 4)], [True, False]):
-        make = lambda bias=bias: nn.Sequential(nn.Linear(4, 3, bias), nn.ReLU(inplace=True))  # noqa: E731
+        make = lambda bias=bias: nn.Sequential(nn.Linear(4, 3, bias), nn.LeakyReLU(0.3, inplace=True))  # noqa: E731
         yield f"linear {shape} bias={bias}", Case(make, shape, layouts=MERGED)
     layers = {
         "conv1d": lambda: nn.Conv1d(4, 4, 2),
@@ -185,7 +185,7 @@ def _in_place():
         "rms": lambda: nn.RMSNorm(3),
     }
     for name, make in layers.items():
-        model = lambda make=make: nn.Sequential(make(), nn.ReLU(inplace=True))  # noqa: E731
+        model = lambda make=make: nn.Sequential(make(), nn.LeakyReLU(0.3, inplace=True))  # noqa: E731
         yield name, Case(model, (4, 4, 3) if name == "conv2d" else (4, 3), layouts=MERGED)
 
 

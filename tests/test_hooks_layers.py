@@ -1,15 +1,18 @@
 """Every layer with a rule, times its options, layouts, numbers of samples, dtypes and quantities, against a loop."""
 
+from itertools import product
+
 import pytest
 import torch
 from layers import ANYWHERE, CASES, PLAIN
 from models import oracle
 from torch import nn
 
-from gradkernels.hooks import anything, computes
+from gradkernels.hooks import anything, computes, convolution, embedding, linear
 from gradkernels.problems.module import ModuleProblem
 
 SAMPLES = (1, 2, 3, 7)
+WAYS = 4  # at most, of doing the same
 QUANTITIES = ("rows", "norms", "moments", "clipped_sum", "reweighted_sum")
 TOLERANCES = {torch.float64: 1e-10, torch.float32: 1e-4}
 MANY = 1 << 20
@@ -33,6 +36,17 @@ def no_fallback(monkeypatch):
         return start(tape, step, args, kwargs)
 
     monkeypatch.setattr(anything, "start", refuse)
+
+
+@pytest.fixture
+def taking(monkeypatch):
+    """`taking(k)`: of several ways, the one of that number is taken, not the fastest: each must be right."""
+
+    def take(number):
+        for module in (linear, convolution, embedding):
+            monkeypatch.setattr(module, "fastest_of", lambda key, ways: list(ways.values())[number % len(ways)]())
+
+    return take
 
 
 def wanted(model, x, y):
@@ -114,21 +128,23 @@ CHECKS = {
 
 @pytest.mark.parametrize("name", CASES)
 @pytest.mark.usefixtures("no_fallback")
-def test_layer(name, long):
-    """All layouts, numbers of samples and dtypes with --long, else each of them with some of the layers."""
+def test_layer(name, long, taking):
+    """All layouts, numbers of samples, dtypes and ways with --long, else each of them with some of the layers."""
     case, at = CASES[name], list(CASES).index(name)
-    product = [(layout, n, dtype) for layout in case.layouts for n in SAMPLES for dtype in TOLERANCES]
-    for layout, n, dtype in product if long else chosen(case.layouts, at):
+    everything = product(case.layouts, SAMPLES, TOLERANCES, range(WAYS))
+    for layout, n, dtype, way in everything if long else chosen(case.layouts, at):
+        taking(way)
         x = case.x(n, layout)
         agree(case.model(layout).to(dtype), x)
 
 
 def chosen(layouts, at):
-    """Three combinations: the plain layout, the next of the others with as many samples as steps, and float32."""
+    """The plain layout in each way, the next of the others with as many samples as steps, and float32."""
     others = layouts[1:] or layouts
-    yield layouts[0], SAMPLES[at % 4], torch.float64
-    yield others[at % len(others)], 3, torch.float64
-    yield layouts[at % len(layouts)], SAMPLES[(at + 2) % 4], torch.float32
+    for way in range(WAYS):
+        yield layouts[0], SAMPLES[(at + way) % 4], torch.float64, way
+    yield others[at % len(others)], 3, torch.float64, at
+    yield layouts[at % len(layouts)], SAMPLES[(at + 2) % 4], torch.float32, at + 1
 
 
 def test_every_layout_is_tried():
