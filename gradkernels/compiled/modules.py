@@ -1,4 +1,4 @@
-"""Rows of a module under torch.compile, a chunk of samples at a time.
+"""What a module's samples give under torch.compile, a chunk of them at a time.
 
 Compiling takes tens of seconds, once for each shape, so every chunk has the same one: a last chunk that would be
 shorter begins earlier and writes some rows again. Compiled code for many samples at once can be far slower than for
@@ -8,7 +8,7 @@ few (a small CNN: 1.4 ms for 16, 368 ms for 256), which is why the size of a chu
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from gradkernels.closed.per_shape import per_shape
 from gradkernels.compiled.trace import Untraceable, holding_rest, rest_of, traced
@@ -17,48 +17,54 @@ from gradkernels.memory import empty_torch, ordinary
 from gradkernels.problems.module import ModuleProblem
 from gradkernels.tree import Tree, count, each, leaves, take
 
-if TYPE_CHECKING:
-    from gradkernels.hooks.engine import Engine
-
-
 Write = Callable[..., None]
-"""`write(theta, rest, x, y, out)`: rows into the memory that is given, which compiles to one pass over it."""
+"""`write(theta, rest, x, y, out, ...)`: a result into the memory that is given, compiled to one pass over it."""
+
+Prepare = Callable[[Any, Tree], None]
+"""`prepare(theta, x)`: what has to be known of such inputs before `write` is recorded."""
 
 
 def vmap_rows(problem: ModuleProblem, chunk: int) -> Compute:
     """Rows by vmap of the gradient of one sample's loss."""
-    return _in_chunks(problem, chunk, _by_vmap(problem), lambda theta, x: None)
+    return in_chunks(compiled(problem, _by_vmap(problem), lambda theta, x: None), problem, chunk, memory_of_rows)
 
 
-def hooks_rows(problem: ModuleProblem, chunk: int) -> Compute:
-    """Rows by `gradkernels.hooks`: what its forward and backward pass compute, recorded and compiled."""
-    from gradkernels.hooks.engine import Engine
+def compiled(problem: ModuleProblem, write: Write, prepare: Prepare) -> Write:
+    """`write`, recorded and compiled for each shape that it meets."""
 
-    engine = Engine(problem, problem.defined_losses)
-    return _in_chunks(problem, chunk, _by_hooks(problem, engine), engine.prepare)
-
-
-def _in_chunks(problem: ModuleProblem, chunk: int, write: Write, prepare: Callable[[Any, Tree], None]) -> Compute:
-    """`compute(theta, x, y, out)` of rows `(n, *shape)` by parameter name, at most `chunk` samples compiled at once."""
-    import torch
-
-    def recorded(write: Write, theta: Any, rest: Any, x: Tree, y: Tree, out: Any) -> Callable[..., Any]:
+    def recorded(write: Write, theta: Any, rest: Any, x: Tree, *more: Any) -> Callable[..., Any]:
         prepare(theta, x)
-        return traced(write, theta, rest, x, y, out)
+        return traced(write, theta, rest, x, *more)
 
-    compiled = _explained(problem, per_shape(write, recorded))
+    return _explained(problem, per_shape(write, recorded))
+
+
+def in_chunks(write: Write, problem: ModuleProblem, chunk: int, memory: Callable[[Any, int], Tree]) -> Compute:
+    """`compute(theta, x, y, out)` of what has samples first, at most `chunk` of them at a time.
+
+    Args:
+        write: Compiled.
+        problem: Whose model.
+        chunk: Samples.
+        memory: `memory(theta, n)`, for a result of n samples.
+    """
+    import torch
 
     def compute(theta: Any, x: Tree, y: Tree, out: Any = None) -> Any:
         # As in `gradkernels.kernels.torch_compiled`: only its own memory cannot be written to outside inference_mode.
         with torch.inference_mode(out is not None and leaves(out)[0].is_inference()), torch.no_grad():
-            theta, rest, x, y = each(_plain, (dict(theta), rest_of(problem.model), x, y))
-            if out is None:
-                out = each(lambda tensor: empty_torch((count(y), *tensor.shape), tensor), theta)
+            theta, rest, x, y = each(plain, (dict(theta), rest_of(problem.model), x, y))
+            out = memory(theta, count(y)) if out is None else out
             for part in chunks(count(y), chunk):
-                compiled(theta, rest, take(x, part), take(y, part), take(out, part))
+                write(theta, rest, take(x, part), take(y, part), take(out, part))
             return out
 
     return compute
+
+
+def memory_of_rows(theta: Any, n: int) -> Tree:
+    """Memory for the rows of n samples."""
+    return {name: empty_torch((n, *tensor.shape), tensor) for name, tensor in theta.items()}
 
 
 def chunks(n: int, size: int) -> Iterator[slice]:
@@ -72,7 +78,8 @@ def chunks(n: int, size: int) -> Iterator[slice]:
         yield slice(first, first + size)
 
 
-def _plain(tensor: Any) -> Any:
+def plain(tensor: Any) -> Any:
+    """The tensor without a graph, and not of inference mode."""
     return ordinary(tensor).detach()
 
 
@@ -92,22 +99,7 @@ def _by_vmap(problem: ModuleProblem) -> Write:
     return write
 
 
-def _by_hooks(problem: ModuleProblem, engine: Engine) -> Write:
-    from gradkernels.hooks.consumers import Rows
-    from gradkernels.hooks.measured import unmeasured
-
-    def write(theta: Any, rest: Any, x: Tree, y: Tree, out: Any) -> None:
-        fresh = {name: one.new_empty((count(y), *one.shape)) for name, one in theta.items()}
-        with holding_rest(problem.model, rest), unmeasured(), engine.forward(theta, x, y) as forward:
-            rows = Rows(forward.theta, fresh)
-            forward.backward(rows)
-            for name, one in rows.finish().items():
-                out[name].copy_(one)
-
-    return write
-
-
-def _explained(problem: ModuleProblem, compiled: Compute) -> Compute:
+def _explained(problem: ModuleProblem, compiled: Write) -> Write:
     """`compiled`, where what torch's tracer and compiler raise becomes one sentence."""
     from torch._dynamo.exc import TorchDynamoException
     from torch._inductor.exc import InductorError

@@ -69,7 +69,7 @@ def clipped_sum(problem: ModuleProblem, chunk: int) -> Compute:
         with engine.forward(theta, x, y) as forward:
             squares = consumers.Squares(forward.theta, forward.shared, count(y))
             forward.backward(_both(squares, lambda use, g: kept.append((use, g))))
-            sums = consumers.Sums(forward.theta, _factors(squares.finish(), max_norm))
+            sums = consumers.Sums(forward.theta, factors(squares.finish(), max_norm))
             for use, g in kept:
                 sums(use, g)
             return sums.finish()
@@ -85,14 +85,14 @@ def reweighted_sum(problem: ModuleProblem, chunk: int) -> Compute:
         with engine.forward(theta, x, y) as forward:
             squares, sums = consumers.Squares(forward.theta, forward.shared, count(y)), consumers.Sums(forward.theta)
             forward.backward(squares, keep=True)
-            forward.backward(sums, _factors(squares.finish(), max_norm))
+            forward.backward(sums, factors(squares.finish(), max_norm))
             return sums.finish()
 
     return _over_parts(of_part, chunk)
 
 
-def _factors(squares: Array, max_norm: float) -> Array:
-    """min(1, max_norm / norm), also for a norm of zero and an infinite max_norm."""
+def factors(squares: Array, max_norm: float | Array) -> Array:
+    """min(1, max_norm / norm) from squared norms, also for a norm of zero and an infinite max_norm."""
     return 1 / (squares.sqrt() / max_norm).clamp_(min=1)
 
 

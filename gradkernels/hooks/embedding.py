@@ -109,7 +109,7 @@ class Table(Use):
         if self._one_bag:
             return self._of_one_bag(g)
         g, words = self._terms(g), self._words
-        ways = {"entries": lambda: self._by_entries(g), "gram": lambda: _gram(g, words)}
+        ways = {"gram": lambda: _gram(g, words), "entries": lambda: self._by_entries(g)}
         return fastest_of(("embedding", self._size, g.shape, g.dtype, g.device), ways)
 
     def total(self, target: Any, g: Array) -> Array:

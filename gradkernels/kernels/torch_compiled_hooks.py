@@ -1,4 +1,7 @@
-"""torch.compile of what the hooks compute: one forward pass, one backward pass and the rows, fused."""
+"""torch.compile of what the hooks compute: one forward pass, one backward pass and what is made of them, fused.
+
+Compiled for each shape that it meets, which takes tens of seconds; `chunk` samples at a time.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,23 @@ from gradkernels.problems.module import ModuleProblem
 
 @declare("torch.compiled_hooks.per_sample", problems=ModuleProblem, out=True, refuses=refuses, compiles=True)
 def per_sample(problem: ModuleProblem, chunk: int = 64) -> Compute:
-    """Rows of `chunk` samples at a time, compiled for each shape that it meets: tens of seconds."""
-    from gradkernels.compiled.modules import hooks_rows
+    """Outer products of activations and output gradients, written into their place."""
+    from gradkernels.compiled import hooks
 
-    return hooks_rows(problem, chunk)
+    return hooks.rows(problem, chunk)
+
+
+@declare("torch.compiled_hooks.norms", problems=ModuleProblem, out=True, refuses=refuses, compiles=True)
+def norms(problem: ModuleProblem, chunk: int = 64) -> Compute:
+    """Norms without rows, where the layer's algebra allows."""
+    from gradkernels.compiled import hooks
+
+    return hooks.norms(problem, chunk)
+
+
+@declare("torch.compiled_hooks.clipped_sum", problems=ModuleProblem, refuses=refuses, compiles=True)
+def clipped_sum(problem: ModuleProblem, chunk: int = 64) -> Compute:
+    """Book-keeping: no rows and no second backward pass."""
+    from gradkernels.compiled import hooks
+
+    return hooks.clipped_sum(problem, chunk)
