@@ -33,20 +33,21 @@ from gradkernels.tree import leaves, take
 BATCH, WRITE = "batch", "write"
 PROOF_SAMPLES = 64
 LOOP_SAMPLES = 16
-CHUNKS = (16, 64)
+CHUNKS = {"torch.compiled.per_sample": (16,), "torch.compiled_hooks.per_sample": (16, 64)}
 WARM_SECONDS = 0.5
 ROUNDS = 12
 SHORTEST, LONGEST = 2.0, 20.0
-QUANTITIES = ("per_sample", "norms", "clipped_sum")
+SHORT_CUTS = ("mlp", "cnn", "transformer")
+"""Models whose norms and clipped sums are timed, on one thread."""
 
 
 def keys_of(problem, quantity, n):
-    """Ways by hand, compiled ones in chunks of several sizes; a Python loop only for few samples."""
+    """Ways by hand, compiled rows in chunks of several sizes; a Python loop only for few samples."""
     for kernel in gk.kernels(problem, quantity):
         if kernel.composed or (kernel.loops and n > LOOP_SAMPLES):
             continue
-        sizes = [size for size in CHUNKS if size <= n] if kernel.compiles else [None]
-        for size in sizes:
+        sizes = CHUNKS.get(kernel.key, (None,))
+        for size in [size for size in sizes if size is None or size <= n]:
             yield (kernel if size is None else kernel.with_options({"chunk": size})).key
 
 
@@ -58,7 +59,8 @@ def main(what, model, threads, sizes):
     problem = zoo.ZOO[model]()
     builds = {}
     for n in map(int, sizes.split(",")):
-        for quantity in QUANTITIES:
+        short = ("norms", "clipped_sum") if model in SHORT_CUTS and threads == "1" else ()
+        for quantity in ("per_sample", *short) if what == "time" else short:
             case = Case(problem, quantity, n, "float32", threads=int(threads), features=problem.own_features)
             cell = Cell(case, model, builds)
             for row in cell.timed() if what == "time" else cell.peaks():
