@@ -197,6 +197,20 @@ class Attended(nn.Module):
         return self.attention(x, x, x, **given)[0]
 
 
+class Grouped(nn.Module):
+    """Attention of four heads of queries to two heads of keys and values."""
+
+    def __init__(self, **options):
+        super().__init__()
+        self.query, self.pair, self.options = nn.Linear(4, 8), nn.Linear(4, 4), options
+
+    def forward(self, x):
+        query, pair = (layer(x).unflatten(-1, (-1, 2)).transpose(1, 2) for layer in (self.query, self.pair))
+        return functional.scaled_dot_product_attention(
+            query, pair, pair.sin(), dropout_p=0.4, enable_gqa=True, **self.options
+        )
+
+
 class OnlyLast(nn.Module):
     """Three outputs of a recurrent network with dropout between its layers."""
 
@@ -216,6 +230,8 @@ DRAWS = {
     "attention": Case(lambda: Attended(False), (3, 4)),
     "causal attention": Case(lambda: Attended(False, True), (3, 4)),
     "attention with weights": Case(lambda: Attended(True), (3, 4)),
+    "grouped queries": Case(Grouped, (3, 4)),
+    "grouped queries, own scale": Case(lambda: Grouped(scale=0.3, is_causal=True), (3, 4)),
     "transformer": Case(lambda: nn.TransformerEncoderLayer(4, 2, 6, 0.4, batch_first=True), (3, 4)),
     "lstm": Case(lambda: OnlyLast(nn.LSTM), (3, 4)),
     "gru both ways": Case(lambda: OnlyLast(nn.GRU, bidirectional=True), (3, 4)),
