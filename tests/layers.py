@@ -281,7 +281,7 @@ def _normalization():
     for dims, channels in product((0, 1, 2, 3), (4,)):
         shape = (channels, *((3,), (3,), (3, 2), (2, 3, 2))[dims])[: 1 + dims]
         for groups in (1, 2, 4):
-            if dims or groups < 4:
+            if dims or groups == 1:  # of two entries alone float32 knows too little
                 yield f"{groups} groups of {shape}", Case(lambda g=groups: nn.GroupNorm(g, 4), shape, layouts=MERGED)
         if dims:
             layer = (nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d)[dims - 1]
