@@ -277,3 +277,17 @@ def test_a_block_of_memory_with_gaps_is_not_written_in_place():
 
 def test_unfit_is_a_value_error():
     assert issubclass(Unfit, ValueError)
+
+
+def test_chunks_draw_one_after_the_other():
+    """Dropout of an input of ones: each sample its own mask, also across chunks, and the same at every call."""
+    import gradkernels as gk
+
+    model = torch.nn.Sequential(torch.nn.Dropout(0.5), torch.nn.Linear(40, 1, bias=False)).train()
+    problem = gk.ModuleProblem(model, torch.nn.MSELoss(), randomness="different", seed=3)
+    x, y = torch.ones(6, 40), torch.full((6, 1), 100.0)
+    before = torch.get_rng_state()
+    masks = [gk.per_sample(problem, None, x, y, kernel="torch.hooks[chunk=2]")["1.weight"] != 0 for _ in range(2)]
+    assert torch.equal(before, torch.get_rng_state())
+    assert torch.equal(*masks)
+    assert len({tuple(mask.flatten().tolist()) for mask in masks[0]}) == 6

@@ -63,7 +63,7 @@ class Call(Use):
         single = torch.vmap(lambda g, *data: self._vjp(target, g, data), in_dims=(0, *(dim for _, dim in apart)))
         return single(g[at], *parts)
 
-    def _vjp(self, target: Place | str, g: Array, data: tuple[Array, ...]) -> Array:
+    def _vjp(self, target: Any, g: Array, data: tuple[Array, ...]) -> Array:
         """Gradient by one target of one sample."""
         step = self._step
         axes = step.data.items()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import torch
 
@@ -26,6 +27,16 @@ def parts(n: int, chunk: int) -> Iterator[slice]:
         yield slice(start, min(start + chunk, n))
 
 
+def _drawing(engine: Engine, compute: Compute) -> Compute:
+    """`compute`, all of whose samples draw their random numbers one after the other."""
+
+    def call(*arrays: Any, **options: Any) -> Any:
+        with engine.drawing():
+            return compute(*arrays, **options)
+
+    return call
+
+
 def per_sample(problem: ModuleProblem, chunk: int) -> Compute:
     """Rows, written as the gradients arrive."""
     engine = Engine(problem)
@@ -40,7 +51,7 @@ def per_sample(problem: ModuleProblem, chunk: int) -> Compute:
                 consumer.finish()
         return rows
 
-    return compute
+    return _drawing(engine, compute)
 
 
 def norms(problem: ModuleProblem, chunk: int) -> Compute:
@@ -57,7 +68,7 @@ def norms(problem: ModuleProblem, chunk: int) -> Compute:
                 norms[part] = squares.finish().sqrt_()
         return norms
 
-    return compute
+    return _drawing(engine, compute)
 
 
 def clipped_sum(problem: ModuleProblem, chunk: int) -> Compute:
@@ -74,7 +85,7 @@ def clipped_sum(problem: ModuleProblem, chunk: int) -> Compute:
                 sums(use, g)
             return sums.finish()
 
-    return _over_parts(of_part, chunk)
+    return _drawing(engine, _over_parts(of_part, chunk))
 
 
 def reweighted_sum(problem: ModuleProblem, chunk: int) -> Compute:
@@ -88,7 +99,7 @@ def reweighted_sum(problem: ModuleProblem, chunk: int) -> Compute:
             forward.backward(sums, factors(squares.finish(), max_norm))
             return sums.finish()
 
-    return _over_parts(of_part, chunk)
+    return _drawing(engine, _over_parts(of_part, chunk))
 
 
 def factors(squares: Array, max_norm: float | Array) -> Array:
@@ -133,7 +144,7 @@ def gradient(problem: ModuleProblem, chunk: int) -> Compute:
                 totals = _added(totals, sums.finish())
         return {name: total / count(y) for name, total in totals.items()}
 
-    return compute
+    return _drawing(engine, compute)
 
 
 def moments(problem: ModuleProblem, chunk: int) -> Compute:
@@ -151,4 +162,4 @@ def moments(problem: ModuleProblem, chunk: int) -> Compute:
         mean = {name: total / n for name, total in totals.items()}
         return Moments(mean, {name: (squares[name] / n - one**2).clamp_(min=0) for name, one in mean.items()})
 
-    return compute
+    return _drawing(engine, compute)

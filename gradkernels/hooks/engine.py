@@ -121,11 +121,19 @@ class Engine:
             x, y = each(ordinary, x), each(ordinary, y)
             with self._holding(leaf):
                 plan = self._plan(leaf, x)
-                with problem.drawing(), Tape(plan.entries, count(x), leaf, listener) as tape:
+                with self._again(), Tape(plan.entries, count(x), leaf, listener) as tape:
                     output = problem.output(x)
                 losses = self._losses(output, y)
                 plan.check([losses], tape, leaf)
                 yield Pass(leaf, losses, plan.shared, tape.sources, listener)
+
+    def drawing(self) -> AbstractContextManager[None]:
+        """A context around all chunks of a call, whose samples draw one after the other."""
+        return nullcontext() if self._problem.randomness == "same" else self._problem.drawing()
+
+    def _again(self) -> AbstractContextManager[None]:
+        """A context around each chunk: a draw that is the same for all samples starts anew."""
+        return self._problem.drawing() if self._problem.randomness == "same" else nullcontext()
 
     def prepare(self, theta: dict[str, Array], x: Tree) -> None:
         """Find out what there is to know for such inputs, which takes their values."""
@@ -133,7 +141,7 @@ class Engine:
             leaf, x = {name: _leaf(tensor) for name, tensor in theta.items()}, each(ordinary, x)
             with self._holding(leaf):
                 plan = self._plan(leaf, x)
-                with self._problem.drawing(), Tape(plan.entries, count(x), leaf, Listener()) as tape:
+                with self._again(), Tape(plan.entries, count(x), leaf, Listener()) as tape:
                     output = self._problem.output(x)
                 plan.check(leaves(output), tape, leaf)
 
