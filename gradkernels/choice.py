@@ -11,6 +11,7 @@ from gradkernels.backend import Backend
 from gradkernels.case import Case
 from gradkernels.kernel import Kernel
 from gradkernels.machine import machine
+from gradkernels.registry import kernel as kernel_by_key
 from gradkernels.registry import kernels
 from gradkernels.tree import Tree
 
@@ -79,6 +80,7 @@ def choose(request: Request, failed: Mapping[Kernel, str] | None = None) -> Choi
         raise ValueError(f"nothing can compute {case.quantity} of {case.problem.name} here: {listed}")
     for source, entry in _sources(request):
         costs = _costs(request, entry, able)
+        costs = {kernel: cost for kernel, cost in costs.items() if kernel not in (failed or {})}
         if costs:
             return _cheapest(request, entry, source, costs, refused)
     if request.max_bytes is not None and not case.problem.opaque:
@@ -123,11 +125,18 @@ def _nearest(table: wisdom.Table, case: Case, here: str | None) -> wisdom.Entry 
 def _costs(request: Request, entry: wisdom.Entry, able: Sequence[Kernel]) -> dict[Kernel, float]:
     n = request.case.n
     costs = {}
-    for kernel in able:
+    for kernel in [variant for one in able for variant in _measured(one, entry)]:
         if points := entry.curves.get(kernel.key):
             first = points[-1].first / request.calls if request.calls else 0.0
             costs[kernel] = wisdom.seconds_at(points, n) + _conversion(request, entry, kernel) + first
     return costs
+
+
+def _measured(kernel: Kernel, entry: wisdom.Entry) -> Iterator[Kernel]:
+    """The kernel, and it with each of the settings that it was measured with."""
+    yield kernel
+    begins, ends = f"{kernel.way}[", f"].{kernel.quantity.name}"
+    yield from (kernel_by_key(key) for key in entry.curves if key.startswith(begins) and key.endswith(ends))
 
 
 def _conversion(request: Request, entry: wisdom.Entry, kernel: Kernel) -> float:

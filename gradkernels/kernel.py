@@ -46,6 +46,7 @@ class Kernel:
         set_options: The options given explicitly.
         refuses: Its own reasons why it cannot do a case of a problem that it accepts.
         rank: Place among the ways for an opaque problem of which nothing was measured, the smallest first.
+        chunks: Values of its setting `chunk`, besides the default, that a race on a caller's data tries.
     """
 
     name: str
@@ -60,6 +61,7 @@ class Kernel:
     set_options: tuple[tuple[str, int], ...] = ()
     refuses: Refuses = _nothing
     rank: int = LAST
+    chunks: tuple[int, ...] = ()
 
     @property
     def way(self) -> str:
@@ -116,6 +118,10 @@ class Kernel:
         changed = tuple(sorted((k, v) for k, v in options.items() if dict(self.options)[k] != v))
         return replace(self, set_options=changed)
 
+    def variants(self, n: int) -> list[Kernel]:
+        """The kernel and, for n samples, those with other chunks that are worth a race."""
+        return [self, *(self.with_options({"chunk": size}) for size in self.chunks if size < n)]
+
 
 def declare(
     key: str,
@@ -126,6 +132,7 @@ def declare(
     compiles: bool = False,
     refuses: Refuses = _nothing,
     rank: int = LAST,
+    chunks: tuple[int, ...] = (),
 ) -> Callable[[Callable[..., Compute]], Kernel]:
     """Turn a builder into the Kernel called `key`.
 
@@ -142,6 +149,7 @@ def declare(
         refuses: `refuses(case)`, reasons of its own, as sentences, why the way cannot do a case: a problem that its
             library does not have, a missing compiler. It is asked only where its library is installed.
         rank: Place among the ways for an opaque problem of which nothing was measured, the smallest first.
+        chunks: Values of the setting `chunk`, besides its default, that a race on a caller's data tries.
 
     Raises:
         ValueError: The key is not of that form, or names no quantity or backend; a setting has no whole default.
@@ -167,6 +175,7 @@ def declare(
             options=tuple((setting.name, setting.default) for setting in settings),
             refuses=refuses,
             rank=rank,
+            chunks=chunks,
         )
 
     return kernel

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
@@ -67,11 +68,10 @@ def plan_of(problem: Problem, quantity: Quantity, like: tuple[Tree, Tree, Tree],
 def _of_module(problem: Any, quantity: Quantity, like: tuple[Tree, Tree, Tree], folder: Path, budget: float) -> Plan:
     """The caller's data become the problem's example, from which the measuring processes draw."""
     theta, x, y = like
-    of_it = kernels(problem, quantity)
     plan = Plan(
         problem=problem.name,
         pickled=_pickled(replace(problem, example=(x, y)), folder),
-        kernels=tuple(kernel.key for kernel in of_it if not kernel.compiles or _affordable(of_it, budget)),
+        kernels=tuple(kernel.key for kernel in contestants(kernels(problem, quantity), count(y), budget)),
         sizes=(count(y),),
         dtype=dtype_of(leaves(theta)[0]),
         device=device_of(leaves(theta)[0]),
@@ -80,8 +80,18 @@ def _of_module(problem: Any, quantity: Quantity, like: tuple[Tree, Tree, Tree], 
     return plan
 
 
-def _affordable(among: tuple[Kernel, ...], budget: float) -> bool:
-    return COMPILE_SECONDS * sum(kernel.compiles for kernel in among) <= budget / 2
+def contestants(among: Sequence[Kernel], n: int, budget: float) -> list[Kernel]:
+    """Who races: every kernel, in chunks of several sizes, and as many of those that compile as the budget allows."""
+    plain = [variant for kernel in among if not kernel.compiles for variant in kernel.variants(n)]
+    compiled = [
+        (place, kernel.rank, variant)
+        for kernel in among
+        if kernel.compiles
+        for place, variant in enumerate(kernel.variants(n))
+    ]
+    # The default chunk of each comes before other chunks of any.
+    compiled.sort(key=lambda one: one[:2])
+    return plain + [variant for _, _, variant in compiled[: int(budget / 2 / COMPILE_SECONDS)]]
 
 
 def require_sound(plan: Plan) -> None:

@@ -53,7 +53,15 @@ def gradient(problem: Regression) -> Compute:
     return _plain(compute)
 
 
-@declare("torch.compiled.per_sample", problems=(Regression, ModuleProblem), out=True, refuses=refuses, compiles=True)
+@declare(
+    "torch.compiled.per_sample",
+    problems=(Regression, ModuleProblem),
+    out=True,
+    refuses=refuses,
+    compiles=True,
+    rank=4,
+    chunks=(16, 256),
+)
 def per_sample(problem: Regression | ModuleProblem, chunk: int = 64) -> Compute:
     """Rows slope * (1, x) + l2 * (0, theta_{1..d}) of a regression, all at once.
 

@@ -10,7 +10,15 @@ from gradkernels.kernel import Compute, declare
 from gradkernels.problems.module import ModuleProblem
 
 
-@declare("torch.compiled_hooks.per_sample", problems=ModuleProblem, out=True, refuses=refuses, compiles=True)
+@declare(
+    "torch.compiled_hooks.per_sample",
+    problems=ModuleProblem,
+    out=True,
+    refuses=refuses,
+    compiles=True,
+    rank=3,
+    chunks=(16, 256),
+)
 def per_sample(problem: ModuleProblem, chunk: int = 64) -> Compute:
     """Outer products of activations and output gradients, written into their place."""
     from gradkernels.compiled import hooks
@@ -18,7 +26,15 @@ def per_sample(problem: ModuleProblem, chunk: int = 64) -> Compute:
     return hooks.rows(problem, chunk)
 
 
-@declare("torch.compiled_hooks.norms", problems=ModuleProblem, out=True, refuses=refuses, compiles=True)
+@declare(
+    "torch.compiled_hooks.norms",
+    problems=ModuleProblem,
+    out=True,
+    refuses=refuses,
+    compiles=True,
+    rank=3,
+    chunks=(16, 256),
+)
 def norms(problem: ModuleProblem, chunk: int = 64) -> Compute:
     """Norms without rows, where the layer's algebra allows."""
     from gradkernels.compiled import hooks
@@ -26,7 +42,9 @@ def norms(problem: ModuleProblem, chunk: int = 64) -> Compute:
     return hooks.norms(problem, chunk)
 
 
-@declare("torch.compiled_hooks.clipped_sum", problems=ModuleProblem, refuses=refuses, compiles=True)
+@declare(
+    "torch.compiled_hooks.clipped_sum", problems=ModuleProblem, refuses=refuses, compiles=True, rank=3, chunks=(16, 256)
+)
 def clipped_sum(problem: ModuleProblem, chunk: int = 64) -> Compute:
     """Book-keeping: no rows and no second backward pass."""
     from gradkernels.compiled import hooks

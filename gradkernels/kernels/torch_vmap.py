@@ -14,7 +14,7 @@ CHUNK_BYTES = 2**26
 INTERMEDIATE = 8  # bytes per byte of a sample, for what lies between it and its loss
 
 
-@declare("torch.vmap.per_sample", out=True, rank=2)
+@declare("torch.vmap.per_sample", out=True, rank=2, chunks=(16, 64))
 def per_sample(problem: Problem, chunk: int = CHUNK) -> Compute:
     """Rows from vmap(grad(loss)), `chunk` samples at a time, each chunk written into its place.
 

@@ -1,0 +1,59 @@
+"""The size of a chunk is part of a kernel: it is raced, kept as wisdom and chosen."""
+
+import gradkernels as gk
+from gradkernels import wisdom, zoo
+from gradkernels.bench.race_plan import contestants
+from gradkernels.tree import count
+from gradkernels.wisdom import Entry, Point
+
+
+def keys(kernels):
+    return [kernel.key for kernel in kernels]
+
+
+def test_variants_have_chunks_smaller_than_the_samples():
+    kernel = gk.kernel("torch.compiled_hooks.per_sample")
+    assert keys(kernel.variants(16)) == ["torch.compiled_hooks.per_sample"]
+    assert keys(kernel.variants(17)) == [
+        "torch.compiled_hooks.per_sample",
+        "torch.compiled_hooks[chunk=16].per_sample",
+    ]
+    assert len(kernel.variants(1000)) == 3
+    assert keys(gk.kernel("torch.hooks.per_sample").variants(1000)) == ["torch.hooks.per_sample"]
+
+
+def test_a_race_compiles_what_half_its_budget_pays_for_default_chunks_first():
+    among = gk.kernels(zoo.mlp(), "per_sample")
+    of = {
+        budget: [key for key in keys(contestants(among, 1000, budget)) if "compiled" in key]
+        for budget in (59, 60, 200, 1000)
+    }
+    assert of[59] == []
+    assert of[60] == ["torch.compiled_hooks.per_sample"]
+    assert of[200] == [
+        "torch.compiled_hooks.per_sample",
+        "torch.compiled.per_sample",
+        "torch.compiled_hooks[chunk=16].per_sample",
+    ]
+    assert len(of[1000]) == 6
+    everybody = keys(contestants(among, 1000, 59))
+    assert {"torch.hooks.per_sample", "torch.vmap.per_sample", "torch.vmap[chunk=64].per_sample"} <= set(everybody)
+
+
+def test_a_chunk_that_was_measured_fastest_is_chosen(monkeypatch, tmp_path):
+    problem = zoo.mlp()
+    x, y = problem.example
+    plain, chunked = "torch.vmap.per_sample", "torch.vmap[chunk=16].per_sample"
+    curves = {plain: (Point(64, 2e-3, 0.1, None),), chunked: (Point(64, 1e-3, 0.1, None),)}
+    where = {"quantity": "per_sample", "dtype": "float32", "device": "cpu", "threads": 1, "layout": "C"}
+    entry = Entry(machine="x", problem=problem.name, features=64, started="2026-01-01", curves=curves, **where)
+    monkeypatch.setenv(wisdom.ENVIRONMENT, str(tmp_path / "wisdom.json"))
+    wisdom.saved.cache_clear()
+    wisdom.save((entry,))
+    try:
+        bound = gk.fastest(problem, "per_sample", like=(None, x, y), threads=1)
+        assert bound.kernel.key == chunked
+        assert f"{plain}: 2 ms, 2 times the winner's 1 ms" in bound.why
+        assert count(bound(None, x, y)) == 64
+    finally:
+        wisdom.saved.cache_clear()
