@@ -4,6 +4,14 @@ from pathlib import Path
 
 from gradkernels.bench.pytest_threads import prepare_process
 
+STUDIES = ("test_choice.py", "test_memory_speed.py", "test_modules.py", "test_overhead.py")
+"""What takes minutes and is no comparison of kernels: collected only when named."""
+
+
+def pytest_ignore_collect(collection_path, config):
+    named = {Path(argument.partition("::")[0]).name for argument in config.args}
+    return True if collection_path.name in STUDIES and collection_path.name not in named else None
+
 
 def pytest_addoption(parser):
     group = parser.getgroup("memory", "the speed of memory (test_memory_speed.py)")
