@@ -36,10 +36,11 @@ HOOKS, OUT = "torch.hooks.per_sample", "@out"
 WITHIN = {"mlp": 1.3, "cnn": 1.3, "resnet": 1.3, "embedding_bag": 1.3, "transformer": 1.6, "lstm": 3.0}
 
 
-def measured(what, model, threads, sizes):
-    """Rows of one child process."""
+def measured(what, model, threads, sizes, cache):
+    """Rows of one child process; `cache` is where torch keeps what it has compiled."""
     command = [sys.executable, str(Path(__file__).with_name("module_cells.py")), what, model, str(threads), sizes]
-    variables = {**child_environment(threads), **(memory_environment() if what == "memory" else {})}
+    variables = {**child_environment(threads), "TORCHINDUCTOR_CACHE_DIR": str(cache)}
+    variables |= memory_environment() if what == "memory" else {}
     with subprocess.Popen(command, env=variables, stdout=subprocess.PIPE, text=True) as child:
         for line in child.stdout:
             yield json.loads(line)
@@ -47,7 +48,7 @@ def measured(what, model, threads, sizes):
 
 
 @pytest.fixture(scope="module")
-def rows(request):
+def rows(request, tmp_path_factory):
     path, quick = request.config.getoption("modules_csv"), request.config.getoption("modules_quick")
     if request.config.getoption("modules_read"):
         return list(read(path))
@@ -55,13 +56,13 @@ def rows(request):
     jobs += [("memory", model, 1, MEMORY_SIZE) for model in SHORT_CUTS]
     if quick:
         jobs = [("time", "mlp", 1, "16,64"), ("memory", "mlp", 1, "64")]
-    found = []
+    found, cache = [], tmp_path_factory.mktemp("compiled")
     with open(path or "/dev/null", "w", newline="") as file:
         writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
         writer.writeheader()
         for job in jobs:
             print(*job, flush=True)
-            for row in measured(*job):
+            for row in measured(*job, cache):
                 writer.writerow({name: short(value) for name, value in row.items()})
                 file.flush()
                 found.append(row)
