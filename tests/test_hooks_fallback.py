@@ -301,6 +301,11 @@ def _by_value(weight, x):
     return (x * weight).sin() if bool(x.sum() > 100) else x * weight
 
 
+def _routed(weight, x):
+    chosen = x[:, 0] > 0
+    return x.index_put((chosen,), x[chosen] * weight)
+
+
 def _through_a_view(weight, x):
     sums = torch.zeros(2, 3)
     sums[0].copy_(weight)
@@ -334,8 +339,9 @@ REFUSED = {
     "broadcast_tensors has several outputs": (module(lambda w, x: torch.broadcast_tensors(w, x)[0] * 1, 3), X),
     "einsum mixes the samples with a parameter": (module(lambda w, x: x * torch.einsum("nd,d->d", x, w), 3), X),
     "calls other functions for three samples": (module(lambda w, x: x * w if len(x) == 2 else w * x + 0, 3), X),
-    "or the parameters that they take, depend on its data": (Experts(), BIG),
-    "calls of torch functions, or": (module(_by_value, 3), BIG),
+    "or the parameters that they take depend on its data": (Experts(), BIG),
+    "calls of torch functions, their sizes": (module(_by_value, 3), BIG),
+    "their sizes or the parameters": (module(_routed, 3), torch.tensor([[1.0], [1.0], [1.0], [-1.0]]).expand(4, 3)),
     "a tensor is (3, 3) for 2 samples and (4, 3) for 3": (module(lambda w, x: torch.cat([x, w[None]])[:-1], 3), X),
     "in an order that cannot be told": (
         module(lambda w, x: (torch.ones(len(x) * 2, 3) * w).unflatten(0, (-1, 2)).sum(1) * x, 3),

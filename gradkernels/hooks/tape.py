@@ -26,7 +26,10 @@ Entry = tuple[Any, Step | None, Start | None]
 """The function that is to be called next, and for a boundary its step and how it is run."""
 
 
-DEPENDS = "the model's calls of torch functions, or the parameters that they take, depend on its data"
+DEPENDS = (
+    "the model's calls of torch functions, their sizes or the parameters that they take depend on its data; "
+    "pass kernel='torch.loop', which takes one sample at a time"
+)
 
 
 class Tape(TorchFunctionMode):
@@ -77,6 +80,9 @@ class Tape(TorchFunctionMode):
 
     def keep(self, use: Use, output: Array, axis: Axis, data: Sequence[Array]) -> None:
         """Have `use` told when the gradient of `output` arrives; `data` is what comes from earlier boundaries."""
+        if output.shape[axis.dim] != self.n * axis.inner:
+            # A gradient of one row would else be broadcast to all samples.
+            raise Unfit(DEPENDS)
         if not output.requires_grad:
             raise Unfit(f"a {type(use).__name__} has an output that cannot be differentiated")
         arrived, n, shape, waiting = self._arrived, self.n, output.shape, [use]
