@@ -276,6 +276,13 @@ def test_a_lazy_layer_must_know_its_parameters_first():
         gk.ModuleProblem(nn.Sequential(nn.Linear(4, 4), nn.LazyLinear(3)), nn.CrossEntropyLoss())
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch.jit itself
+def test_scripted_modules_are_refused():
+    scripted = torch.jit.trace(nn.Linear(4, 3), torch.zeros(1, 4))
+    with pytest.raises(ValueError, match=r"0 \(TopLevelTracedModule\) is made by torch.jit"):
+        gk.ModuleProblem(nn.Sequential(scripted), nn.CrossEntropyLoss())
+
+
 def test_samples_that_are_not_first_are_refused():
     class TimeFirst(models.Recurrent):
         def forward(self, x):  # an LSTM that takes the second axis for the samples

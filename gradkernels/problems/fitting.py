@@ -9,10 +9,16 @@ from gradkernels.tree import Tree, named
 
 
 def require_parameters(model: Module) -> None:
-    """Raise a ValueError if the model has a lazy layer that does not know its parameters yet."""
+    """Raise a ValueError if a layer does not know its parameters yet, or TorchScript's does not give them away."""
+    from torch.jit import ScriptModule
     from torch.nn.parameter import is_lazy
 
     for name, module in model.named_modules():
+        if isinstance(module, ScriptModule):
+            raise ValueError(
+                f"{name or 'the model'} ({type(module).__name__}) is made by torch.jit, whose parameters cannot be "
+                "exchanged; pass the module that it was made from"
+            )
         if any(is_lazy(one) for one in module._parameters.values()):
             where = f"{name or 'the model'} ({type(module).__name__})"
             raise ValueError(f"{where} has no parameters yet; call the model once on a batch, then make its problem")
