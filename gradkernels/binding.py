@@ -67,7 +67,8 @@ def bind(request: Request, forced: Way) -> Bound:
         Disagreement: The kernel is wrong on this kind of problem.
         ValueError: Nothing can do the request, or no kernel has that name.
     """
-    kernel, compute, choice = _chosen(request, forced)
+    with request.case.problem.turn():
+        kernel, compute, choice = _chosen(request, forced)
     if kernel.backend.host is not request.library:
         compute = _converted(compute, kernel.backend, request)
     bound = Bound(_with_keywords(compute, kernel, request))
@@ -123,8 +124,12 @@ def _with_keywords(compute: Compute, kernel: Kernel, request: Request) -> Comput
 
 
 def _with_own_theta(compute: Compute, problem: Problem) -> Compute:
+    turn = problem.turn()
+
     def call(theta: Tree, x: Tree, y: Tree, *arguments: Any, **options: Any) -> Any:
-        return compute(problem.own() if theta is None else theta, x, y, *arguments, **options)
+        # A module holds the parameters of one call at a time, its own between calls.
+        with turn:
+            return compute(problem.own() if theta is None else theta, x, y, *arguments, **options)
 
     return call
 

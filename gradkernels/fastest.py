@@ -241,9 +241,10 @@ def _bound(
                theta.dtype, x.dtype, y.dtype, theta.device, x.device, y.device)  # fmt: skip
     except AttributeError:
         validate_problem(problem)
-        theta = problem.own() if theta is None else theta
+        with problem.turn():
+            theta, stamp = problem.own() if theta is None else theta, problem.stamp()
         trees = (theta, x, y)
-        key = (name, problem, problem.stamp(), kernel, max_bytes, structure(trees), *map(_signature, leaves(trees)))
+        key = (name, problem, stamp, kernel, max_bytes, structure(trees), *map(_signature, leaves(trees)))
     try:
         if results is None:
             return _BOUND[key]
@@ -282,8 +283,9 @@ def _request(
     except (TypeError, ValueError):
         raise TypeError(f"like is a {type(arrays).__name__} that is not three arrays; pass (theta, x, y)") from None
     validate_problem(problem)
-    theta = problem.own() if theta is None else theta
-    library = validate_inputs(problem, theta, x, y)
+    with problem.turn():
+        theta = problem.own() if theta is None else theta
+        library = validate_inputs(problem, theta, x, y)
     if count(y) == 0 and asked.averages:
         raise ValueError(f"x has n = 0 samples; {asked} divides by n and needs at least 1")
     case = Case(

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import models
@@ -530,3 +531,20 @@ def test_drawn_parameters_are_near_the_models_own_and_nowhere_zero():
     assert not np.array_equal(
         drawn["0.weight"], gk.ModuleProblem(model, CROSS_ENTROPY).draw_theta(1, seed=4)["0.weight"]
     )
+
+
+# --- threads
+
+
+@pytest.mark.parametrize("way", ["torch.hooks", "torch.vmap"])
+def test_threads_take_turns_at_one_model(problem, data, way):
+    x, y = data
+    thetas = [{name: scale * one.detach() for name, one in problem.own().items()} for scale in (1.0, 2.0)]
+    want = [gk.per_sample(problem, theta, x, y, kernel=way) for theta in thetas]
+
+    def wrong(at):
+        rows = [gk.per_sample(problem, thetas[at], x, y, kernel=way) for _ in range(50)]
+        return sum(not all(torch.equal(row[name], want[at][name]) for name in row) for row in rows)
+
+    with ThreadPoolExecutor(2) as threads:
+        assert list(threads.map(wrong, (0, 1, 0, 1))) == [0, 0, 0, 0]

@@ -32,6 +32,7 @@ from gradkernels.problems.structure import (
     stamp,
     state,
     swapped,
+    turn,
 )
 from gradkernels.tree import Tree, each, leaves, named
 
@@ -148,6 +149,10 @@ class ModuleProblem(Problem):
         with torch.random.fork_rng([device] if device.type == "cuda" else []):
             torch.manual_seed(self.seed)
             yield
+
+    def turn(self) -> AbstractContextManager[Any]:
+        """A context that one thread at a time is in, for all problems of the model."""
+        return turn(self.model)
 
     def output(self, x: Tree) -> Tree:
         """The model's output for a batch, with the parameters that it holds."""

@@ -115,6 +115,10 @@ class Problem(ABC):
         """A context in which whatever the loss is computed by has `theta` for its parameters."""
         return nullcontext()
 
+    def turn(self) -> AbstractContextManager[Any]:
+        """A context that one thread at a time is in, where computing exchanges what the problem holds."""
+        return nullcontext()
+
     def own(self) -> Any:
         """The parameters that the problem itself has; a TypeError where it has none."""
         raise TypeError(f"theta is None; {self.name} has no parameters of its own, pass them")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import threading
 import weakref
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -98,6 +99,16 @@ def _copied(tensors: Mapping[str, Any], dtype: Any, copies: dict[int, Any]) -> d
 
 def _touched(now: Any, copy: Any) -> bool:
     return now is not copy or (copy is not None and copy._version != 0)
+
+
+_LOCKS: weakref.WeakKeyDictionary[Module, threading.RLock] = weakref.WeakKeyDictionary()
+_LOOKING = threading.Lock()
+
+
+def turn(model: Module) -> threading.RLock:
+    """The lock that whoever exchanges the model's parameters holds, one for all of its problems."""
+    with _LOOKING:
+        return _LOCKS.setdefault(model, threading.RLock())
 
 
 def state(model: Module) -> dict[str, Any]:
