@@ -15,7 +15,7 @@ from gradkernels.reference import Reference
 from gradkernels.tree import count, each, leaves, structure, take
 
 PROOF_SAMPLES = 8
-FEWEST = 2
+FEWEST = 3
 
 
 @dataclass(frozen=True)
@@ -34,14 +34,16 @@ class Sample:
 
     @classmethod
     def of(cls, request: Request) -> Sample:
-        """At most 8 of the request's samples, at least 2, if need be the same one twice."""
+        """At most 8 of the request's samples, at least 3, if need be the same ones again."""
         case, arrays = request.case, request.arrays
         theta, x, y = case.provable().draw() if arrays is None else arrays
         n = count(y)
-        rows = np.resize(np.arange(n), min(max(n, FEWEST), PROOF_SAMPLES)) if n else slice(0, 0)
+        # Neither in the caller's order nor its reverse: a model may sort its samples, and these be sorted by chance.
+        order = np.concatenate([np.arange(min(n, 2))[::-1], np.arange(2, min(n, PROOF_SAMPLES))])
+        rows = np.resize(order, min(max(n, FEWEST), PROOF_SAMPLES)) if n else slice(0, 0)
         data = each(as_numpy, take((x, y), rows))
         shapes = [(part.dtype.str, part.shape[1:]) for part in leaves(data)]
-        signature = (structure((theta, x, y)), *shapes, *(tuple(part.shape) for part in leaves(theta)), bool(n))
+        signature = (structure((theta, x, y)), *shapes, *(tuple(part.shape) for part in leaves(theta)), min(n, 2))
         proven = replace(case, n=min(max(n, FEWEST), PROOF_SAMPLES)).provable()
         if not n:
             return cls(signature, proven, None)

@@ -249,20 +249,20 @@ def test_the_rule_takes_what_is_ranked_first_and_never_compiles(problem, data):
     assert "a rule, as nothing was measured for it: nothing to compile" in gk.fastest(problem, "norms", n=6).why
 
 
-def test_one_proof_answers_for_all_sizes_and_for_other_modes_another(problem, data, monkeypatch):
+def test_one_proof_answers_for_all_sizes_but_one_and_for_other_modes_another(problem, data, monkeypatch):
     proofs = []
     monkeypatch.setattr(binding, "prove", lambda *arguments: proofs.append(arguments[2]) or prove(*arguments))
     model = nn.Sequential(nn.Linear(4, 5), nn.Dropout(0.0), nn.Linear(5, 3))
     problem, (x, y) = gk.ModuleProblem(model, CROSS_ENTROPY), data
     for n in (1, 2, 5):
         gk.per_sample(problem, None, x[:n], y[:n], kernel="torch.loop")
-    assert [case.n for case in proofs] == [2]
+    assert [case.n for case in proofs] == [3, 3]
     gk.per_sample(problem, None, x, y, kernel="torch.loop")
     model.eval()
     gk.per_sample(problem, None, x, y, kernel="torch.loop")
-    assert [case.n for case in proofs] == [2, 5]
+    assert [case.n for case in proofs] == [3, 3, 5]
     gk.per_sample(problem, None, x.repeat(9, 1), y.repeat(9), kernel="torch.vmap")
-    assert [case.n for case in proofs] == [2, 5, 8]
+    assert [case.n for case in proofs] == [3, 3, 5, 8]
 
 
 def test_without_arrays_the_example_is_what_is_proven_on(problem):
@@ -548,3 +548,26 @@ def test_threads_take_turns_at_one_model(problem, data, way):
 
     with ThreadPoolExecutor(2) as threads:
         assert list(threads.map(wrong, (0, 1, 0, 1))) == [0, 0, 0, 0]
+
+
+# --- samples in an order of the model's own
+
+
+class Sorted(nn.Linear):
+    """Puts its samples in order, and back."""
+
+    def forward(self, x):
+        order = x[:, 0].argsort()
+        return super().forward(x[order])[order.argsort()]
+
+
+@pytest.mark.parametrize("first", [[0], [0, 1], [1, 0], [0, 1, 2, 3], [3, 2, 1, 0]])
+def test_a_kernel_that_relies_on_the_order_of_samples_does_not_pass_on_sorted_ones(first):
+    problem = gk.ModuleProblem(Sorted(4, 3), CROSS_ENTROPY)
+    x, y = torch.arange(16.0).reshape(4, 4).sin().cumsum(0), torch.tensor([0, 1, 2, 1])
+    x[:, 0] = torch.arange(4.0)
+    gk.per_sample(problem, None, x[first], y[first])
+    mixed = [2, 0, 3, 1]
+    rows, want = gk.per_sample(problem, None, x[mixed], y[mixed]), oracle(problem.model, CROSS_ENTROPY, x, y)
+    for name, row in rows.items():
+        torch.testing.assert_close(row.double(), want[name][mixed])
