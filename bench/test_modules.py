@@ -130,14 +130,22 @@ def verdict(says, figures, least=None, most=None):
 
 
 def test_the_table(rows):
-    """Winner, its share of the limit and the best peer for every cell."""
-    print()
-    for cell, ways in cells(rows, "per_sample").items():
-        best, given, peer = fastest(ways, fresh(is_way)), fastest(ways, is_way), fastest(ways, fresh(is_peer))
-        line = f"{cell}: batch {ways['batch']['seconds'] * 1e3:.3g} ms, write {ways['write']['seconds'] * 1e3:.3g} ms"
-        for row in (best, given, peer):
-            line += f" | {row['kernel']} {row['seconds'] * 1e3:.3g} ms, {row['of_limit']:.3g} of the limit"
-        print(line)
+    """Winner, its share of the limit and the best peer for every cell, as Markdown."""
+    for threads in (1, 2):
+        print(f"\n{threads} thread{'s' if threads > 1 else ''}\n")
+        print("| model | n | batch | winner | time | of the limit | into `out=` | best peer | times as fast |")
+        print("|---|--:|--:|---|--:|--:|--:|---|--:|")
+        for (model, n, of), ways in cells(rows, "per_sample").items():
+            if of == threads:
+                print(f"| {model} | {n:,} | {' | '.join(columns(ways))} |")
+
+
+def columns(ways):
+    best, given, peer = fastest(ways, fresh(is_way)), fastest(ways, is_way), fastest(ways, fresh(is_peer))
+    way, of_peer = (row["kernel"].removesuffix(".per_sample") for row in (best, peer))
+    yield from (f"{ways['batch']['seconds'] * 1e3:.3g} ms", f"`{way}`", f"{best['seconds'] * 1e3:.3g} ms")
+    yield from (f"{best['of_limit']:.2f}", f"{given['of_limit']:.2f}", f"`{of_peer}`")
+    yield f"{peer['seconds'] / best['seconds']:.1f}"
 
 
 def test_the_winner_is_never_slower_than_a_peer_and_mostly_much_faster(rows, asserts):
