@@ -13,7 +13,7 @@ import torch
 from gradkernels.backend import Array
 from gradkernels.hooks.complete import require_complete
 from gradkernels.hooks.draws import one_draw
-from gradkernels.hooks.probe import Step, probe
+from gradkernels.hooks.probe import Step, Unfit, probe
 from gradkernels.hooks.rules import start_of
 from gradkernels.hooks.tape import Arrived, Entry, Tape
 from gradkernels.hooks.use import Use
@@ -21,6 +21,9 @@ from gradkernels.memory import ordinary
 from gradkernels.problems.module import ModuleProblem
 from gradkernels.problems.structure import swapped
 from gradkernels.tree import Tree, count, each, leaves
+
+MOST_MISSES = 1
+"""Plans that did not fit, of one kind of input, after which no other is made."""
 
 
 class Listener:
@@ -105,6 +108,7 @@ class Engine:
         self._losses = losses or problem.losses
         self._sites = problem.sites()
         self._plans: dict[Any, Plan] = {}
+        self._misses = Counter[Any]()
 
     @contextmanager
     def forward(self, theta: dict[str, Array], x: Tree, y: Tree) -> Iterator[Pass]:
@@ -120,12 +124,29 @@ class Engine:
             leaf = {name: _leaf(tensor) for name, tensor in theta.items()}
             x, y = each(ordinary, x), each(ordinary, y)
             with self._holding(leaf):
-                plan = self._plan(leaf, x)
-                with self._again(), Tape(plan.entries, count(x), leaf, listener) as tape:
-                    output = problem.output(x)
-                losses = self._losses(output, y)
-                plan.check([losses], tape, leaf)
+                with self._following(x):
+                    plan = self._plan(leaf, x)
+                    with self._again(), Tape(plan.entries, count(x), leaf, listener) as tape:
+                        output = problem.output(x)
+                    losses = self._losses_of(output, y)
+                    plan.check([losses], tape, leaf)
                 yield Pass(leaf, losses, plan.shared, tape.sources, listener)
+
+    @contextmanager
+    def _following(self, x: Tree) -> Iterator[None]:
+        """A context that lets go of a plan that does not fit, and gives up where the next one does not either."""
+        try:
+            yield
+        except Unfit:
+            self._misses[_kind(x)] += 1
+            self._plans.pop(_kind(x), None)
+            raise
+
+    def _losses_of(self, output: Tree, y: Tree) -> Array:
+        try:
+            return self._losses(output, y)
+        except Exception as error:  # whatever the caller's loss raises for a batch, it may not for one sample
+            raise Unfit(f"loss_fn cannot take a batch's output apart: {error}") from error
 
     def drawing(self) -> AbstractContextManager[None]:
         """A context around all chunks of a call, whose samples draw one after the other."""
@@ -152,11 +173,18 @@ class Engine:
         return swapped(self._sites, theta)
 
     def _plan(self, theta: dict[str, Array], x: Tree) -> Plan:
-        key = tuple((tuple(array.shape[1:]), array.dtype) for array in leaves(x))
+        key = _kind(x)
+        if self._misses[key] > MOST_MISSES:
+            raise Unfit("the model did not do what it was seen to do before")
         if key not in self._plans:
             steps = probe(self._problem, theta, x)
             self._plans[key] = Plan([_entry(step) for step in steps], _shared(steps))
         return self._plans[key]
+
+
+def _kind(x: Tree) -> tuple[Any, ...]:
+    """What a plan is good for: structure is the problem's, so shapes and dtypes of a sample."""
+    return tuple((tuple(array.shape[1:]), array.dtype) for array in leaves(x))
 
 
 def _leaf(tensor: Array) -> Array:

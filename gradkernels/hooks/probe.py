@@ -99,7 +99,10 @@ def probe(problem: ModuleProblem, theta: Parameters, x: Tree) -> list[Step]:
         Unfit: The model does something else for three samples than for two, or the samples' axis cannot be told.
     """
     inputs = [take(x, torch.arange(n, device=tensors(x)[0].device) % count(x)) for n in (FEW, MORE)]
-    few, more = (_calls(problem, one) for one in inputs)
+    try:
+        few, more = (_calls(problem, one) for one in inputs)
+    except Exception as error:  # whatever a model raises for two or three samples, it may not for one
+        raise Unfit(f"the model cannot take {FEW} and {MORE} samples: {error}") from error
     if [call.function for call in few] != [call.function for call in more]:
         raise Unfit("the model calls other functions for three samples than for two")
     reader = _Reader(theta)

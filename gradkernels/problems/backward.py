@@ -73,6 +73,8 @@ def _rows_and_gradient(problem: ModuleProblem, theta: Any, x: Tree, y: Tree, dty
                 )
             return rows, rows.mean(0)  # a batch draws other numbers for each of its samples
         gradient = one.gradient()
+    if gradient is None:
+        return rows, rows.mean(0)
     mean, scale = rows.mean(0), np.linalg.norm(rows, axis=1).mean()
     if np.isfinite(scale) and np.linalg.norm(gradient - mean) > MIXES[dtype] * scale:
         raise ValueError(
@@ -120,10 +122,13 @@ class _Pass:
                 self.draws.append(_generator(self.device) != before)
         return result
 
-    def gradient(self) -> Floats:
-        """Gradient of the mean of all losses, `(p,)`."""
+    def gradient(self) -> Floats | None:
+        """Gradient of the mean of all losses, `(p,)`; None where a batch has no losses of its samples."""
         output = self.problem.output(self.x)
-        losses = self.problem.losses(output, self.y)
+        try:
+            losses = self.problem.losses(output, self.y)
+        except Exception:  # an output of a kind of its own, say: only the model can take single samples then
+            return None
         batch = self.problem.loss_fn(output, self.y)
         if batch.numel() != 1:
             raise ValueError(f"loss_fn returned shape {tuple(batch.shape)}; it must be a scalar, the mean or the sum")

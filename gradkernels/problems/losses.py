@@ -85,15 +85,22 @@ def _ignores(loss_fn: LossFn, y: Tree) -> bool:
 
 def _one_by_one(loss_fn: LossFn, output: Tree, y: Tree) -> Array:
     import torch
+    from torch.utils import _pytree as pytree
 
-    def single(output: Tree, y: Tree) -> Array:
-        first = partial(each, lambda array: array[None])
-        return loss_fn(first(output), first(y))
+    # Models give lists, mappings of their own kind and None as well, which this package's trees do not know.
+    tensors, structure = pytree.tree_flatten(output)
+
+    def single(parts: list[Any], y: Tree) -> Array:
+        one = [part[None] if isinstance(part, torch.Tensor) else part for part in parts]
+        return loss_fn(pytree.tree_unflatten(one, structure), each(lambda array: array[None], y))
 
     if count(y) == 0:
-        return leaves(output)[0].new_zeros(0)
+        return next(part for part in tensors if isinstance(part, torch.Tensor)).new_zeros(0)
+    axes = [0 if isinstance(part, torch.Tensor) else None for part in tensors]
     try:
-        return torch.vmap(single)(output, y)
+        return torch.vmap(single, in_dims=(axes, 0))(tensors, y)
     except Exception:
         # What vmap has no rule for, a loss that prints or counts: as it is defined then.
-        return torch.stack([single(take(output, i), take(y, i)) for i in range(count(y))])
+        each_alone = ([part if axis is None else part[i] for part, axis in zip(tensors, axes, strict=True)]
+                      for i in range(count(y)))  # fmt: skip
+        return torch.stack([single(parts, take(y, i)) for i, parts in enumerate(each_alone)])
