@@ -82,13 +82,14 @@ def data():
 
 @pytest.mark.parametrize("kind", MODELS)
 @pytest.mark.parametrize("quantity", QUANTITIES)
-def test_what_hooks_cannot_follow_is_right_all_the_same(kind, quantity):
+@pytest.mark.parametrize("way", ["torch.hooks", "torch.hooks[chunk=4]"])
+def test_what_hooks_cannot_follow_is_right_all_the_same(kind, quantity, way):
     x, y = data()
     model = MODELS[kind]().double()
     problem = gk.ModuleProblem(model, nn.CrossEntropyLoss())
     with pytest.raises(Unfit):
         computes.per_sample(problem, 100)(problem.own(), x, y)
-    bound = gk.fastest(problem, quantity, like=(None, x, y), kernel="torch.hooks")
+    bound = gk.fastest(problem, quantity, like=(None, x, y), kernel=way)
     rows = looped(model, x, y, nn.CrossEntropyLoss())
     norms = sum(part.flatten(1).square().sum(1) for part in rows).sqrt()
     factor = norms.clamp(min=1).reciprocal()

@@ -14,7 +14,7 @@ def per_sample(problem: ModuleProblem, chunk: int = CHUNK) -> Compute:
     from gradkernels.hooks import computes
     from gradkernels.hooks.followed import followed
 
-    return followed(problem, "per_sample", computes.per_sample(problem, chunk))
+    return followed(problem, "per_sample", chunk, computes.per_sample(problem, chunk))
 
 
 @declare("torch.hooks.norms", problems=ModuleProblem, out=True, rank=1)
@@ -23,7 +23,7 @@ def norms(problem: ModuleProblem, chunk: int = CHUNK) -> Compute:
     from gradkernels.hooks import computes
     from gradkernels.hooks.followed import followed
 
-    return followed(problem, "norms", computes.norms(problem, chunk))
+    return followed(problem, "norms", chunk, computes.norms(problem, chunk))
 
 
 @declare("torch.hooks.clipped_sum", problems=ModuleProblem, rank=1)
@@ -32,7 +32,7 @@ def clipped_sum(problem: ModuleProblem, chunk: int = CHUNK) -> Compute:
     from gradkernels.hooks import computes
     from gradkernels.hooks.followed import followed
 
-    return followed(problem, "clipped_sum", computes.clipped_sum(problem, chunk))
+    return followed(problem, "clipped_sum", chunk, computes.clipped_sum(problem, chunk))
 
 
 @declare("torch.hooks.moments", problems=ModuleProblem, rank=1)
@@ -41,7 +41,7 @@ def moments(problem: ModuleProblem, chunk: int = CHUNK) -> Compute:
     from gradkernels.hooks import computes
     from gradkernels.hooks.followed import followed
 
-    return followed(problem, "moments", computes.moments(problem, chunk))
+    return followed(problem, "moments", chunk, computes.moments(problem, chunk))
 
 
 @declare("torch.hooks.gradient", problems=ModuleProblem)
@@ -50,7 +50,7 @@ def gradient(problem: ModuleProblem, chunk: int = CHUNK) -> Compute:
     from gradkernels.hooks import computes
     from gradkernels.hooks.followed import followed
 
-    return followed(problem, "gradient", computes.gradient(problem, chunk))
+    return followed(problem, "gradient", chunk, computes.gradient(problem, chunk))
 
 
 @declare("torch.reweighted.clipped_sum", problems=ModuleProblem)
@@ -59,4 +59,4 @@ def reweighted_sum(problem: ModuleProblem, chunk: int = CHUNK) -> Compute:
     from gradkernels.hooks import computes
     from gradkernels.hooks.followed import followed
 
-    return followed(problem, "clipped_sum", computes.reweighted_sum(problem, chunk))
+    return followed(problem, "clipped_sum", chunk, computes.reweighted_sum(problem, chunk))
