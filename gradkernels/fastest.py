@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from dataclasses import replace
 from functools import lru_cache
+from numbers import Integral
 from typing import Any
 
 from gradkernels.backend import BACKENDS, Array, Backend
@@ -83,8 +84,10 @@ def fastest(
     return bind(Request(case, library, results, max_bytes, calls), kernel)
 
 
-def _at_least_one(**numbers: int | None) -> None:
+def _at_least_one(**numbers: Any) -> None:
     for name, value in numbers.items():
+        if value is not None and not isinstance(value, Integral):
+            raise TypeError(f"{name} is {value!r}; it must be a whole number of at least 1, or None")
         if value is not None and not value >= 1:
             raise ValueError(f"{name} is {value}; it must be at least 1, or None")
 

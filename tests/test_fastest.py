@@ -278,6 +278,18 @@ def test_fastest_refuses_numbers_that_mean_nothing(given):
         gk.fastest(P, "gradient", n=3, **given)
 
 
+@pytest.mark.parametrize("given", [{"threads": 1.5}, {"calls": "many"}, {"max_bytes": "1GB"}])
+def test_fastest_refuses_what_is_no_whole_number(given):
+    ((name, value),) = given.items()
+    with pytest.raises(TypeError, match=f"{name} is {value!r}; it must be a whole number of at least 1, or None"):
+        gk.fastest(P, "gradient", n=3, **given)
+
+
+def test_bytes_are_a_whole_number_for_a_quantity_too():
+    with pytest.raises(TypeError, match="max_bytes is '1GB'; it must be a whole number"):
+        gk.norms(P, THETA, X, Y, max_bytes="1GB")
+
+
 @pytest.mark.parametrize("like", [(THETA, X), 5])
 def test_like_is_three_arrays(like):
     with pytest.raises(TypeError, match=r"pass \(theta, x, y\)"):
