@@ -207,6 +207,18 @@ def test_a_reduction_that_is_not_what_is_said_is_refused(loss_fn, said, is_):
     assert torch.equal(gk.per_sample(right, None, X, Y)["bias"], BIAS)
 
 
+@pytest.mark.parametrize("way", WAYS)
+def test_a_batchmean_is_the_mean_over_samples_of_each_ones_sum(way):
+    model = nn.Linear(1, 2)
+    problem = gk.ModuleProblem(model, nn.KLDivLoss(reduction="batchmean"))
+    y = torch.tensor([[0.5, 0.25], [0.25, 0.75], [1.0, 0.5]])
+    # A sample's loss is sum_k y_k (log y_k - output_k): minus y by the bias, whatever the weights are.
+    assert torch.equal(gk.per_sample(problem, None, X, y, kernel=way)["bias"], -y)
+    torch.testing.assert_close(gk.gradient(problem, None, X, y)["bias"], torch.tensor([-1.75 / 3, -0.5]))
+    with pytest.raises(ValueError, match="make them equal"):
+        gk.ModuleProblem(model, problem.loss_fn, reduction="sum")
+
+
 def test_a_loss_that_says_its_reduction_itself_is_held_to_it():
     with pytest.raises(ValueError, match="reduction='mean', but loss_fn has reduction='sum'; make them equal"):
         gk.ModuleProblem(linear(), nn.MSELoss(reduction="sum"))
@@ -490,3 +502,21 @@ def test_problems_of_one_model_and_loss_are_equal():
 def test_what_is_no_problem_is_refused(arguments, kind, says):
     with pytest.raises(kind, match=says):
         gk.ModuleProblem(*arguments)
+
+
+@pytest.mark.parametrize(
+    ("example", "kind", "says"),
+    [
+        ([X, Y], TypeError, r"example is a list; it must be a tuple of two, example=\(x, y\)"),
+        ((X, X, Y), ValueError, r"example is a tuple of 3; it must be of two, example=\(x, y\)"),
+        ((X, [1.0, 6.0, -1.0]), TypeError, r"y of the example is a list; it must be a torch tensor"),
+        (({"a": X, "b": 3}, Y), TypeError, r"x\['b'\] of the example is a int; .* torch.as_tensor\(x\['b'\]\)"),
+        ((X, torch.tensor(1.0)), ValueError, r"example: x \(3, 1\), y \(\): each needs the samples as its first axis"),
+        ((X, Y[:2]), ValueError, r"example: x \(3, 1\), y \(2, 1\): the first axis is the samples, and must be as"),
+        (((X, X[:2]), Y), ValueError, r"example: x\[0\] \(3, 1\), x\[1\] \(2, 1\), y \(3, 1\): the first axis"),
+        ((X[:0], Y[:0]), ValueError, r"example: x \(0, 1\), y \(0, 1\) have no samples; give at least one"),
+    ],
+)
+def test_what_is_no_example_is_refused(example, kind, says):
+    with pytest.raises(kind, match=says):
+        gk.ModuleProblem(linear(), nn.MSELoss(), example=example)

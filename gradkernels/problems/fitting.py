@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
+from gradkernels.backend import Array
 from gradkernels.problems.structure import Module, Parameters
 from gradkernels.tree import Tree, named
 
@@ -49,12 +52,60 @@ def require_fit(shapes: dict[str, tuple[int, ...]], theta: Parameters, x: Tree, 
     for name, shape in shapes.items():
         if tuple(theta[name].shape) != shape:
             raise ValueError(f"theta[{name!r}] is {tuple(theta[name].shape)}; it must be {shape} as in the model")
-    arrays = dict([*named("x", x), *named("y", y)])
-    given = ", ".join(f"{name} {tuple(array.shape)}" for name, array in arrays.items())
+    require_samples_first(x, y)
+
+
+def require_samples_first(x: Tree, y: Tree) -> None:
+    """Raise a ValueError unless all arrays of x and y have a first axis of one length."""
+    arrays, given = _arrays(x, y), shapes_of(x, y)
     if not arrays or any(not array.shape for array in arrays.values()):
         raise ValueError(f"{given or 'x and y are empty'}: each needs the samples as its first axis")
     if len({array.shape[0] for array in arrays.values()}) > 1:
         raise ValueError(f"{given}: the first axis is the samples, and must be as long for all of them")
+
+
+def require_example(example: Any) -> None:
+    """Refuse what no samples can be drawn from.
+
+    Raises:
+        TypeError: It is no tuple, or something in it is no tensor.
+        ValueError: It is not two, x and y have no or not as many samples as each other.
+    """
+    if not isinstance(example, tuple):
+        raise TypeError(f"example is a {type(example).__name__}; it must be a tuple of two, example=(x, y)")
+    if len(example) != 2:
+        raise ValueError(
+            f"example is a tuple of {len(example)}; it must be of two, example=(x, y); "
+            "where the model takes several inputs, x is a tuple or dict of them"
+        )
+    arrays = _arrays(*example)
+    for name, array in arrays.items():
+        if not _is_array(array):
+            raise TypeError(
+                f"{name} of the example is a {type(array).__name__}; it must be a torch tensor, or a tuple or dict of "
+                f"them; convert it, for instance with torch.as_tensor({name})"
+            )
+    try:
+        require_samples_first(*example)
+    except ValueError as error:
+        raise ValueError(f"example: {error}") from None
+    if not all(array.shape[0] for array in arrays.values()):
+        raise ValueError(f"example: {shapes_of(*example)} have no samples; give at least one to draw from")
+
+
+def shapes_of(x: Tree, y: Tree) -> str:
+    """`x (8, 4), y (8,)`."""
+    return ", ".join(f"{name} {tuple(array.shape)}" for name, array in _arrays(x, y).items())
+
+
+def _arrays(x: Tree, y: Tree) -> dict[str, Array]:
+    return dict([*named("x", x), *named("y", y)])
+
+
+def _is_array(leaf: Any) -> bool:
+    import torch
+
+    return isinstance(leaf, torch.Tensor | np.ndarray)
 
 
 def _listed(names: Any, most: int = 8) -> str:

@@ -19,7 +19,7 @@ from gradkernels.backend import Array
 from gradkernels.names import pick
 from gradkernels.problems import numeric
 from gradkernels.problems.backward import truth
-from gradkernels.problems.fitting import require_fit, require_parameters, require_samples
+from gradkernels.problems.fitting import require_example, require_fit, require_parameters, require_samples
 from gradkernels.problems.losses import REDUCTIONS, LossFn, sample_losses, unreduced
 from gradkernels.problems.problem import Problem, Truth
 from gradkernels.problems.structure import (
@@ -84,7 +84,7 @@ class ModuleProblem(Problem):
         return (id(self.model), self.loss_fn, self.reduction, self.randomness, self.seed)
 
     def __post_init__(self) -> None:
-        """Refuse what has no per-sample gradients, and a reduction that the loss itself contradicts."""
+        """Refuse what has no per-sample gradients, a reduction that the loss contradicts, and what is no example."""
         import torch
 
         if not isinstance(self.model, torch.nn.Module):
@@ -95,10 +95,13 @@ class ModuleProblem(Problem):
         pick(dict.fromkeys(RANDOMNESS), self.randomness, "randomness")
         require_parameters(self.model)
         said = getattr(self.loss_fn, "reduction", self.reduction)
+        said = "mean" if said == "batchmean" else said  # KLDivLoss: the mean over samples of each one's sum
         if said != self.reduction:
             raise ValueError(f"reduction={self.reduction!r}, but loss_fn has reduction={said!r}; make them equal")
         if not self.sites():
             raise ValueError(f"{type(self.model).__name__} has no parameter that requires a gradient")
+        if self.example is not None:
+            require_example(self.example)
 
     def sites(self) -> dict[str, list[Site]]:
         """Every place of each trainable parameter, by name."""
