@@ -14,6 +14,7 @@ from typing import IO, Any
 
 import numpy as np
 
+from gradkernels.bench.fault import describe
 from gradkernels.case import Case, Inputs
 from gradkernels.kernel import Kernel
 from gradkernels.names import pick
@@ -127,18 +128,32 @@ def problem_from(spec: str, fit_intercept: bool = True) -> Problem:
     """The Problem called `spec`: a regression such as `huber` or `huber(delta=2)`, or `package.module:factory`.
 
     Raises:
-        ValueError: No such regression (near names are listed), module or factory, or it gives no Problem.
+        ValueError: No such regression (near names are listed), module or factory, or it raises or gives no Problem.
     """
     if ":" not in spec:
         return _regression(spec, fit_intercept)
+    factory = _factory(spec)
+    try:
+        problem = factory()
+    except (Exception, SystemExit) as error:  # a caller's code may raise anything
+        said = f"problem {spec!r}: the call raised {describe(error)}"
+        raise ValueError(f"{said}; it must be a function that takes no arguments and returns a Problem") from error
+    if not isinstance(problem, Problem):
+        given = f"problem {spec!r} gave a {type(problem).__name__}, not a Problem"
+        raise ValueError(f"{given}; return one, for instance gk.ModuleProblem(model, loss_fn, example=(x, y))")
+    return problem
+
+
+def _factory(spec: str) -> Any:
+    """What `package.module:factory` names."""
     module, _, factory = spec.partition(":")
     try:
-        problem = getattr(importlib.import_module(module), factory)()
-    except (ImportError, AttributeError, TypeError) as error:
+        return getattr(importlib.import_module(module), factory)
+    except (ImportError, AttributeError) as error:
         raise ValueError(f"problem {spec!r}: {error}; it names a function without arguments to import") from error
-    if not isinstance(problem, Problem):
-        raise ValueError(f"problem {spec!r} gave a {type(problem).__name__}, not a Problem")
-    return problem
+    except (Exception, SystemExit) as error:
+        said = f"problem {spec!r}: the import of {module or 'a module'} raised {describe(error)}"
+        raise ValueError(f"{said}; name a module that can be imported, as in package.module:factory") from error
 
 
 def _regression(spec: str, fit_intercept: bool) -> Problem:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from traceback import walk_tb
 from types import ModuleType
 from typing import Any
 
@@ -15,6 +17,7 @@ from gradkernels.bench.fault import describe
 from gradkernels.bench.plan import Plan
 from gradkernels.kernel import Kernel
 from gradkernels.problems import Problem
+from gradkernels.problems.fitting import shapes_of
 from gradkernels.quantity import Quantity
 from gradkernels.reference import Reference
 from gradkernels.registry import kernels
@@ -95,12 +98,28 @@ def contestants(among: Sequence[Kernel], n: int, budget: float) -> list[Kernel]:
 
 
 def require_sound(plan: Plan) -> None:
-    """Refuse before anything is measured a module whose samples have no gradients of their own."""
+    """Raise a ValueError for a module that fails on its data, or whose samples have no gradients of their own."""
     if plan.subject.opaque:
         case = replace(plan.cases[0], n=min(max(plan.sizes), LOOKED_AT))
         inputs = plan.inputs(case)
-        with np.errstate(all="ignore"):
+        case.problem.validate(*inputs)
+        with np.errstate(all="ignore"), _explained(*inputs[1:]):
             _ = Reference(case.problem, *inputs).gradient
+
+
+@contextmanager
+def _explained(x: Tree, y: Tree) -> Iterator[None]:
+    """What the model or its loss raises becomes a sentence; what its problem says already is one."""
+    try:
+        yield
+    except Exception as fault:  # a caller's code may raise anything
+        *_, (frame, _) = walk_tb(fault.__traceback__)
+        if isinstance(fault, ValueError) and frame.f_globals["__name__"].startswith("gradkernels.problems."):
+            raise
+        raise ValueError(
+            f"the model or its loss_fn fails on {shapes_of(x, y)}: {describe(fault)}; "
+            "give x and y as they take them, samples first (of a ModuleProblem its example)"
+        ) from fault
 
 
 def _pickled(problem: Problem, folder: Path) -> str:
