@@ -10,8 +10,9 @@ from __future__ import annotations
 import os
 from dataclasses import replace
 from functools import lru_cache
-from numbers import Integral
 from typing import Any
+
+import numpy as np
 
 from gradkernels.backend import BACKENDS, Array, Backend
 from gradkernels.binding import Bound, Way, bind
@@ -86,7 +87,7 @@ def fastest(
 
 def _at_least_one(**numbers: Any) -> None:
     for name, value in numbers.items():
-        if value is not None and not isinstance(value, Integral):
+        if value is not None and not isinstance(value, int | np.integer):
             raise TypeError(f"{name} is {value!r}; it must be a whole number of at least 1, or None")
         if value is not None and not value >= 1:
             raise ValueError(f"{name} is {value}; it must be at least 1, or None")
