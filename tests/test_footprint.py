@@ -11,7 +11,7 @@ import pytest
 import gradkernels as gk
 from gradkernels import footprint, zoo
 from gradkernels.bench.environment import memory_environment
-from gradkernels.tree import each, leaves
+from gradkernels.tree import leaves
 
 MEGABYTE = 2**20
 
@@ -24,10 +24,6 @@ def cnn():
     rows = torch.arange(200) % 64
     x, y = (one[rows] for one in problem.example)
     return problem, x, y
-
-
-def equal(one, other):
-    return all((a == b).all() for a, b in zip(leaves(one), leaves(other), strict=True))
 
 
 def test_a_row_and_a_result_have_the_bytes_of_their_numbers(cnn):
@@ -126,7 +122,8 @@ print(json.dumps([min(filter(None, (peak_bytes(call) for _ in range(3))), defaul
 
 @pytest.mark.skipif(not os.path.exists("/proc/self/clear_refs"), reason="only Linux tells the peak")
 @pytest.mark.parametrize(
-    ("name", "quantity", "limit"), [("cnn", "per_sample", 60), ("lstm", "norms", 20), ("transformer", "clipped_sum", 30)]
+    ("name", "quantity", "limit"),
+    [("cnn", "per_sample", 60), ("lstm", "norms", 20), ("transformer", "clipped_sum", 30)],
 )
 def test_the_peak_stays_within_the_limit(name, quantity, limit):
     given = json.dumps([name, quantity, 400, limit * MEGABYTE])

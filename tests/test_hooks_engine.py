@@ -1,6 +1,7 @@
 """The parts of the hooks' engine: where samples are, what a pass calls, which way is fastest, what is filled."""
 
 import re
+from functools import partial
 
 import pytest
 import torch
@@ -216,6 +217,26 @@ def test_the_fastest_way_is_measured_once(monkeypatch):
     before = len(called)
     assert measured.fastest_of("key", ways) == "quick"
     assert called[before:] == ["quick"]
+
+
+@pytest.mark.usefixtures("no_choices")
+def test_what_is_far_behind_gets_no_second_try_and_all_are_timed_on_less(monkeypatch):
+    clock = [0.0]
+    monkeypatch.setattr(measured, "perf_counter", lambda: clock[0])
+    called = []
+
+    def way(name, seconds, samples):
+        called.append((name, samples))
+        clock[0] += seconds
+        return name
+
+    ways = {
+        "quick": partial(way, "quick", 1),
+        "hopeless": partial(way, "hopeless", 5),
+        "behind": partial(way, "behind", 3),
+    }
+    assert measured.fastest_of("key", ways, (100,), (16,)) == "quick"
+    assert called == [("quick", 16)] * 3 + [("hopeless", 16)] + [("behind", 16)] * 3 + [("quick", 100)]
 
 
 @pytest.mark.usefixtures("no_choices")

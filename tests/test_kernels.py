@@ -1,4 +1,4 @@
-"""Every kernel of the registry for regressions: against the checker, and against numbers that no code of this project computed."""
+"""Every kernel for regressions: against the checker, and against numbers that no code of this project computed."""
 
 from itertools import product
 

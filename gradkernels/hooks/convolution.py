@@ -8,6 +8,8 @@ sample as the weights of a group of their own (section 3 there). What is faster 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -17,6 +19,9 @@ from gradkernels.backend import Array
 from gradkernels.hooks.measured import fastest_of
 from gradkernels.hooks.rule import Given, Rule, Targets, samples_first
 from gradkernels.hooks.use import Use
+
+TRIAL = 16
+"""Samples by which the ways are compared: one of them may take minutes for many large images."""
 
 PATCH_BYTES = 1 << 21
 """Of patches at a time: what stays in a core's caches."""
@@ -70,14 +75,15 @@ class Convolution(Use):
         return total
 
     def _write(self, g: Array, a: Array, out: Array) -> None:
-        ways = {
-            "patches": lambda: self._by_patches(g, a, out, places_last=True),
-            "places": lambda: self._by_patches(g, a, out, places_last=False),
+        ways: dict[str, Callable[..., None]] = {
+            "patches": partial(self._by_patches, places_last=True),
+            "places": partial(self._by_patches, places_last=False),
         }
         if a.ndim == g.ndim == len(self._shape):
-            ways |= {"groups": lambda: self._by_groups(g, a, out), "each": lambda: self._by_each(g, a, out)}
+            ways |= {"groups": self._by_groups, "each": self._by_each}
         options = self._shape, self._stride, self._dilation, self._before, self._after, self._groups
-        fastest_of(("convolution", options, g.shape, a.shape, g.dtype, g.device), ways)
+        few = g[:TRIAL], a[:TRIAL], out[:TRIAL]
+        fastest_of(("convolution", options, g.shape, a.shape, g.dtype, g.device), ways, (g, a, out), few)
 
     def _by_patches(self, g: Array, a: Array, out: Array, places_last: bool) -> None:
         """G^T P for each sample and group, a few samples at a time."""

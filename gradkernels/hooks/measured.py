@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterator, Mapping
+import math
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from time import perf_counter
@@ -11,6 +12,7 @@ from typing import Any
 import torch
 
 TRIES = 3
+HOPELESS = 4.0  # times as slow as the best so far
 
 _CHOSEN: dict[Hashable, str] = {}
 _measuring = ContextVar("measuring", default=True)
@@ -26,27 +28,42 @@ def unmeasured() -> Iterator[None]:
         _measuring.reset(token)
 
 
-def fastest_of(key: Hashable, ways: Mapping[str, Callable[[], Any]]) -> Any:
+def fastest_of(
+    key: Hashable, ways: Mapping[str, Callable[..., Any]], arguments: Sequence[Any] = (), trial: Sequence[Any] = ()
+) -> Any:
     """The result of the fastest way.
 
     Args:
         key: What the choice depends on: the operation, shapes, dtype, device; threads are added.
-        ways: Functions without arguments by name, all with the same result, which may be called again and again; the
-            first is what suits most.
+        ways: Functions by name, all with the same result, which may be called again and again; the first is what
+            suits most.
+        arguments: What the chosen one is called with.
+        trial: What each is called with to be timed, where less will do.
     """
     if len(ways) == 1 or not _measuring.get():
-        return next(iter(ways.values()))()
+        return next(iter(ways.values()))(*arguments)
     key = (key, torch.get_num_threads())
     if key not in _CHOSEN:
-        seconds = {name: min(_seconds(way) for _ in range(TRIES)) for name, way in ways.items()}
-        _CHOSEN[key] = min(seconds, key=lambda name: seconds[name])
-    return ways[_CHOSEN[key]]()
+        _CHOSEN[key] = _fastest(ways, trial or arguments)
+    return ways[_CHOSEN[key]](*arguments)
 
 
-def _seconds(way: Callable[[], Any]) -> float:
+def _fastest(ways: Mapping[str, Callable[..., Any]], arguments: Sequence[Any]) -> str:
+    """Name of the fastest way; what is far behind at its first try gets no other."""
+    best, chosen = math.inf, ""
+    for name, way in ways.items():
+        seconds = _seconds(way, arguments)
+        if seconds < HOPELESS * best:
+            seconds = min(seconds, *(_seconds(way, arguments) for _ in range(TRIES - 1)))
+        if seconds < best:
+            best, chosen = seconds, name
+    return chosen
+
+
+def _seconds(way: Callable[..., Any], arguments: Sequence[Any]) -> float:
     _wait()
     started = perf_counter()
-    way()
+    way(*arguments)
     _wait()
     return perf_counter() - started
 
