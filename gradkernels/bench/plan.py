@@ -137,7 +137,7 @@ def problem_from(spec: str, fit_intercept: bool = True) -> Problem:
         problem = factory()
     except (Exception, SystemExit) as error:  # a caller's code may raise anything
         said = f"problem {spec!r}: the call raised {describe(error)}"
-        raise ValueError(f"{said}; it must be a function that takes no arguments and returns a Problem") from error
+        raise ValueError(f"{said}; the function is called without arguments and must return a Problem") from error
     if not isinstance(problem, Problem):
         given = f"problem {spec!r} gave a {type(problem).__name__}, not a Problem"
         raise ValueError(f"{given}; return one, for instance gk.ModuleProblem(model, loss_fn, example=(x, y))")
