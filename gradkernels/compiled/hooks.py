@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import torch
@@ -75,26 +75,7 @@ def clipped_sum(problem: ModuleProblem, chunk: int) -> Compute:
     one begins among the samples of the one before it.
     """
     recorded = _Recorded(problem)
-
-    def write(theta: Theta, rest: Theta, x: Tree, y: Tree, out: Theta, counted: Array, max_norm: Array) -> None:
-        kept: list[tuple[Use, Array]] = []
-        with recorded.forward(theta, rest, x, y) as forward:
-            squares = Squares(forward.theta, forward.shared, count(y))
-
-            def arrived(use: Use, g: Array) -> None:
-                squares(use, g)
-                kept.append((use, g))
-
-            forward.backward(arrived)
-            # What is not counted may be infinite, and infinity times zero is not zero.
-            weights = torch.where(counted, factors(squares.finish(), max_norm), 0.0)
-            sums = Sums(forward.theta, weights)
-            for use, g in kept:
-                sums(use, g)
-            for name, one in sums.finish().items():
-                out[name].add_(one)
-
-    call = compiled(problem, write, recorded.engine.prepare)
+    add = compiled(problem, _adding(recorded), recorded.engine.prepare)
 
     def compute(theta: Theta, x: Tree, y: Tree, max_norm: float = 1.0) -> Theta:
         n = count(y)
@@ -105,8 +86,31 @@ def clipped_sum(problem: ModuleProblem, chunk: int) -> Compute:
             bound, done = first.new_tensor(max_norm), 0
             for part in chunks(n, chunk):
                 counted = torch.arange(part.start, part.stop, device=first.device) >= done
-                call(theta, rest, take(x, part), take(y, part), total, counted, bound)
+                add(theta, rest, take(x, part), take(y, part), total, counted, bound)
                 done = part.stop
             return total
 
     return compute
+
+
+def _adding(recorded: _Recorded) -> Callable[..., None]:
+    """`add(theta, rest, x, y, out, counted, max_norm)`: the clipped rows of what is counted, added to `out`."""
+
+    def add(theta: Theta, rest: Theta, x: Tree, y: Tree, out: Theta, counted: Array, max_norm: Array) -> None:
+        kept: list[tuple[Use, Array]] = []
+        with recorded.forward(theta, rest, x, y) as forward:
+            squares = Squares(forward.theta, forward.shared, count(y))
+
+            def arrived(use: Use, g: Array) -> None:
+                squares(use, g)
+                kept.append((use, g))
+
+            forward.backward(arrived)
+            # What is not counted may be infinite, and infinity times zero is not zero.
+            sums = Sums(forward.theta, torch.where(counted, factors(squares.finish(), max_norm), 0.0))
+            for use, g in kept:
+                sums(use, g)
+            for name, one in sums.finish().items():
+                out[name].add_(one)
+
+    return add
