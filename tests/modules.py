@@ -90,3 +90,7 @@ def normalised() -> nn.Module:
     model[1].running_mean.fill_(0.3)
     model[1].running_var.fill_(2.0)
     return model
+
+
+SHARED = [frozen, Unused, Reused, Tied, normalised]
+"""Models whose parameters are not one layer's alone, or no layer's."""

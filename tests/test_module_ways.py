@@ -10,15 +10,13 @@ from torch import nn
 from torch.nn import functional
 
 import gradkernels as gk
-from gradkernels.compiled import modules as compiled_modules
 from gradkernels.compiled.modules import chunks
 from gradkernels.compiled.trace import holding_rest, rest_of, traced
 from gradkernels.problems.module import ModuleProblem
-from gradkernels.tree import each, leaves, take
+from gradkernels.tree import each, take
 from gradkernels.zoo import ZOO
 
 JACOBIAN, COMPILED = "torch.jacobian.per_sample", "torch.compiled.per_sample"
-NOT_TIED_TO_ONE_LAYER = [modules.frozen, modules.Unused, modules.Reused, modules.Tied, modules.normalised]
 
 
 def check(key, problem, n=5, dtype="float64"):
@@ -45,7 +43,7 @@ def test_compiled_models_of_the_zoo(name, dtype, long):
 
 
 @pytest.mark.parametrize("reduction", ["mean", "sum"])
-@pytest.mark.parametrize("make", NOT_TIED_TO_ONE_LAYER)
+@pytest.mark.parametrize("make", modules.SHARED)
 def test_jacobians_of_parameters_that_are_not_one_layers_alone(make, reduction):
     check(JACOBIAN, modules.problem(modules.seeded(make), 4, reduction=reduction))
 
@@ -55,7 +53,7 @@ def test_jacobians_of_models_of_several_inputs(names):
     check(JACOBIAN, modules.pair(names))
 
 
-@pytest.mark.parametrize("make", NOT_TIED_TO_ONE_LAYER)
+@pytest.mark.parametrize("make", modules.SHARED)
 def test_compiled_parameters_that_are_not_one_layers_alone(make, eager):
     check("torch.compiled[chunk=4].per_sample", modules.problem(modules.seeded(make), 4))
 
@@ -63,31 +61,6 @@ def test_compiled_parameters_that_are_not_one_layers_alone(make, eager):
 @pytest.mark.parametrize("names", [False, True], ids=["tuple", "dict"])
 def test_compiled_models_of_several_inputs(names, eager):
     check("torch.compiled[chunk=4].per_sample", modules.pair(names))
-
-
-@pytest.fixture
-def eager(monkeypatch):
-    """The recorded operations are run as they are: what is recorded is the same, and compiling takes seconds.
-
-    Yields:
-        The shape of x for each recording.
-    """
-    shapes = []
-
-    def recorded(function, prepared):
-        ready = {}
-
-        def call(*arrays):
-            key = tuple((leaf.shape, leaf.stride()) for leaf in leaves(arrays))
-            if key not in ready:
-                shapes.append(tuple(leaves(arrays[2])[0].shape))
-                ready[key] = prepared(function, *arrays)
-            return ready[key](*arrays)
-
-        return call
-
-    monkeypatch.setattr(compiled_modules, "per_shape", recorded)
-    return shapes
 
 
 @pytest.mark.parametrize(
