@@ -344,26 +344,30 @@ def test_a_full_disk_ends_a_run_in_a_sentence_and_with_room_it_goes_on(here):
         assert distinct(again)
 
 
-def test_without_room_for_a_row_none_of_it_stays(here, small_files):
-    code, told = ran(*SMALL, "--budget", "3s", "--passes", "4", "--out", "x.csv")
+@contextmanager
+def small_files():
+    """No file may grow beyond 6000 bytes, the stand-in for a quota: nor one that the tests' own output goes to."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (6000, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_without_room_for_a_row_none_of_it_stays(here):
+    with small_files():
+        code, told = ran(*SMALL, "--budget", "3s", "--passes", "4", "--out", "x.csv")
     too_large = "x.csv: File too large; the rows before are safe, and --resume goes on"
     assert (code, sentence(told)) == (2, too_large)
     assert len(read("x.csv")) > 5
 
 
-def test_without_room_for_the_data_nothing_is_measured(here, scratch, small_files):
-    code, told = ran("--data", "diabetes", *SMALL, *BRIEF, "--out", "x.csv")
+def test_without_room_for_the_data_nothing_is_measured(here, scratch):
+    with small_files():
+        code, told = ran("--data", "diabetes", *SMALL, *BRIEF, "--out", "x.csv")
     assert (code, sentence(told)) == (2, f"a copy of diabetes in {scratch}: File too large")
     assert not list(here.iterdir())
-
-
-@pytest.fixture
-def small_files():
-    """No file may grow beyond 6000 bytes: the stand-in for a quota."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (6000, before[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def test_a_folder_that_vanishes_ends_a_run_in_a_sentence(here):
@@ -416,10 +420,11 @@ def test_a_new_file_takes_the_place_of_an_old_one_with_its_first_row_in_it(here,
     assert read("x.csv") == [record, record]
 
 
-def test_a_replacement_that_finds_no_room_leaves_the_old_file(here, record, small_files):
+def test_a_replacement_that_finds_no_room_leaves_the_old_file(here, record):
     Path("x.csv").write_text("precious")
     long = replace(record, reason="long" * 2000)
-    with Sheet(Path("x.csv"), "replace") as sheet, pytest.raises(OSError, match="the rows before are safe"):
+    told = pytest.raises(OSError, match="the rows before are safe")
+    with Sheet(Path("x.csv"), "replace") as sheet, told, small_files():
         sheet.append(long)
     assert Path("x.csv").read_text() == "precious"
 
