@@ -43,7 +43,7 @@ def test_a_weighted_problem_takes_both_as_y_and_a_bound_kernel_too():
 
 def test_weights_are_bound_once_for_each_shape():
     p = gk.LinearRegression(weighted=True)
-    first, again = (_bound("gradient", p, THETA, X, Weighted(Y.copy(), W.copy()), None, None) for _ in range(2))
+    first, again = (_bound("gradient", p, THETA, X, Weighted(Y.copy(), W.copy()), None, None, None) for _ in range(2))
     assert first is again
     assert gk.gradient(P, THETA, X[:2], Y[:2], sample_weight=W[:2]).tolist() == [1.0, 1.0]
 
