@@ -203,10 +203,13 @@ def test_short_cuts_cost_hardly_more_than_a_batch(rows, asserts, quantity):
     peaks = defaultdict(dict)
     for row in rows:
         if row["quantity"] == quantity and row.get("peak_bytes"):
-            peaks[row["model"], row["n"]][row["kernel"]] = row["peak_bytes"]
+            peaks[row["model"], row["n"], row["threads"]][row["kernel"]] = row["peak_bytes"]
+    # Of the way that is fastest there: another one's memory would be no help to who takes it.
+    timed = cells(rows, quantity)
     memory = {
-        cell: min(peak for kernel, peak in ways.items() if is_way(kernel)) / ways["batch"]
+        (*cell, way): ways[way] / ways["batch"]
         for cell, ways in peaks.items()
+        for way in [fastest(timed[cell], fresh(is_way))["kernel"]]
     }
-    missed |= verdict(f"{quantity}, least peak memory over a plain batch backward's", memory, most=1.2)
+    missed |= verdict(f"{quantity}, peak memory of the fastest over a plain batch backward's", memory, most=1.2)
     assert not (asserts and missed)
