@@ -15,7 +15,7 @@ from gradkernels.hooks.draws import once
 from gradkernels.hooks.filled import Filled
 from gradkernels.hooks.opened import OPENED
 from gradkernels.hooks.order import numbers, order_of
-from gradkernels.hooks.probe import Unfit, probe
+from gradkernels.hooks.unfit import Unfit, probe
 from gradkernels.hooks.use import Target
 from gradkernels.problems.module import ModuleProblem
 

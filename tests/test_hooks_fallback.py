@@ -9,7 +9,7 @@ from torch.nn import functional
 from torch.nn.utils import parametrizations
 
 from gradkernels.hooks import computes
-from gradkernels.hooks.probe import Unfit
+from gradkernels.hooks.unfit import Unfit
 from gradkernels.problems.module import ModuleProblem
 
 

@@ -9,7 +9,7 @@ from torch import nn
 
 import gradkernels as gk
 from gradkernels.hooks import computes
-from gradkernels.hooks.probe import Unfit
+from gradkernels.hooks.unfit import Unfit
 from gradkernels.tree import leaves
 
 

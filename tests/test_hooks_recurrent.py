@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence
 
 from gradkernels.hooks import computes
-from gradkernels.hooks.probe import Unfit
+from gradkernels.hooks.unfit import Unfit
 from gradkernels.hooks.recurrent_kinds import Lstm
 from gradkernels.problems.module import ModuleProblem
 

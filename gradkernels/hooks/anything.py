@@ -8,27 +8,28 @@ from typing import Any
 import torch
 
 from gradkernels.backend import Array
-from gradkernels.hooks.calls import Place, replaced
-from gradkernels.hooks.probe import Step, Unfit
+from gradkernels.hooks.calls import Place, in_place, replaced
+from gradkernels.hooks.step import Step
 from gradkernels.hooks.tape import Tape, find
+from gradkernels.hooks.unfit import Unfit
 from gradkernels.hooks.use import Use
 
 ROWS_BYTES = 1 << 23
 """Of rows that are formed before they are written to their place."""
 
-IN_PLACE = ("__setitem__", "__iadd__", "__isub__", "__imul__", "__itruediv__", "__imatmul__")
-
 
 def start(tape: Tape, step: Step, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
     """Run the call as it is; it is called again for each sample alone when the gradient is there."""
-    name = str(getattr(step.function, "__name__", step.function))
-    if name in IN_PLACE or (name.endswith("_") and not name.endswith("__")):
+    name = step.name
+    if in_place(step.function):
         raise Unfit(f"{name} changes data in place with a parameter")
-    if step.output is None:
-        raise Unfit(f"{name} has several outputs and no rule")
     output = step.function(*args, **kwargs)
+    if not isinstance(output, torch.Tensor):
+        raise Unfit(f"{name} has several outputs and no rule")
     data = [find(args, kwargs, place) for place in step.data]
-    tape.keep(Call(tape, step, args, kwargs, data), output, step.output, data)
+    axis = tape.followed(step, args, kwargs, output)
+    tape.keep(Call(tape, step, args, kwargs, data), output, axis, data)
+    tape.boundary(output, axis)
     return output
 
 
@@ -61,14 +62,16 @@ class Call(Use):
         apart = [axis.split(tensor, self._n) for axis, tensor in zip(axes, self._data, strict=True)]
         parts = [_part(tensor, dim, at) for tensor, dim in apart]
         single = torch.vmap(lambda g, *data: self._vjp(target, g, data), in_dims=(0, *(dim for _, dim in apart)))
-        return single(g[at], *parts)
+        try:
+            return single(g[at], *parts)
+        except (RuntimeError, ValueError, TypeError, IndexError) as error:
+            raise Unfit(f"{self._step.name} cannot be called for one sample alone: {error}") from error
 
     def _vjp(self, target: Any, g: Array, data: tuple[Array, ...]) -> Array:
         """Gradient by one target of one sample."""
         step = self._step
         axes = step.data.items()
         known: dict[Any, Any] = {place: axis.one(tensor) for (place, axis), tensor in zip(axes, data, strict=True)}
-        known |= step.sized
         known |= {place: other.tensor.detach() for place, other in self.targets.items() if place != target}
 
         def call(tensor: Array) -> Array:

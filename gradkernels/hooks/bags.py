@@ -6,7 +6,7 @@ from typing import Any
 
 from gradkernels.backend import Array
 from gradkernels.hooks.embedding import Table, kept, refuse
-from gradkernels.hooks.probe import Unfit
+from gradkernels.hooks.unfit import Unfit
 from gradkernels.hooks.rule import Given, Rule, Targets, samples_first
 from gradkernels.hooks.use import Use
 

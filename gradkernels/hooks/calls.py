@@ -37,3 +37,11 @@ def bound(names: tuple[str, ...], args: tuple[Any, ...], kwargs: Mapping[str, An
 
 
 Function = Callable[..., Any]
+
+_IN_PLACE = ("__setitem__", "__iadd__", "__isub__", "__imul__", "__itruediv__", "__imatmul__", "__ipow__")
+
+
+def in_place(function: Function) -> bool:
+    """Whether a torch function writes to its first argument."""
+    name = str(getattr(function, "__name__", ""))
+    return name in _IN_PLACE or (name.endswith("_") and not name.endswith("__"))

@@ -1,37 +1,33 @@
-"""Whether every way from the losses to a parameter leads through a boundary: what else there is would be left out."""
+"""Whether a tensor's graph leads to a parameter or a boundary: what comes back there would be left out."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Container
 from typing import Any
 
 from gradkernels.backend import Array
-from gradkernels.hooks.probe import Unfit
-from gradkernels.problems.structure import Parameters
 
 Node = Any
 """A node of autograd's graph."""
 
 
-def require_complete(results: Iterable[Array], kept: Mapping[Node, list[Node]], theta: Parameters) -> None:
-    """Raise an Unfit if a parameter is reached without a boundary.
+def leads_to(tensor: Array, leaves: Container[int], boundaries: Container[Node]) -> bool:
+    """Whether a gradient of the tensor would come to a parameter, or to the output of a boundary.
 
     Args:
-        results: What depends on the parameters: losses, or a model's outputs.
-        kept: Each boundary's node, with the nodes that its data come from.
-        theta: Parameters, leaves of the graph.
+        tensor: That requires a gradient.
+        leaves: Identities of the parameters.
+        boundaries: Their nodes.
     """
-    names = {id(tensor): name for name, tensor in theta.items()}
-    waiting, seen = [one.grad_fn for one in results], set[Node]()
+    if id(tensor) in leaves:
+        return True
+    waiting, seen = [tensor.grad_fn], set[Node]()
     while waiting:
         node = waiting.pop()
         if node is None or node in seen:
             continue
         seen.add(node)
-        name = names.get(id(getattr(node, "variable", None)))
-        if name is not None:
-            raise Unfit(
-                f"{name}, or what is made of it, is used where no call of a torch function with the samples shows it: "
-                "written into another tensor in place, or by loss_fn"
-            )
-        waiting += kept[node] if node in kept else [one for one, _ in node.next_functions]
+        if node in boundaries or id(getattr(node, "variable", None)) in leaves:
+            return True
+        waiting += [one for one, _ in node.next_functions]
+    return False

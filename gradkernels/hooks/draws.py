@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -10,9 +10,11 @@ from torch.nn import functional
 
 from gradkernels.backend import Array
 from gradkernels.hooks.axis import Axis
-from gradkernels.hooks.calls import Function, bound
-from gradkernels.hooks.probe import Step, Unfit
+from gradkernels.hooks.calls import Function, bound, leaves
+from gradkernels.hooks.follow.call import Followed
+from gradkernels.hooks.step import Step
 from gradkernels.hooks.tape import Start, Tape
+from gradkernels.hooks.unfit import Unfit
 
 
 def once(drop: Callable[[Array], Array], x: Array, axis: Axis, n: int, inplace: bool = False) -> Array:
@@ -87,12 +89,50 @@ ONE_DRAW: dict[Function, Start] = {
 """How calls that draw for several samples are run."""
 
 
-def one_draw(step: Step) -> Start:
-    """How a call that draws random numbers for its samples is run."""
-    if step.function not in ONE_DRAW:
-        name = getattr(step.function, "__name__", step.function)
-        raise Unfit(
-            f"{name} draws random numbers for all samples together, randomness='same' needs one draw for all: use "
-            "dropout, or randomness='different'"
-        )
-    return ONE_DRAW[step.function]
+def alike(
+    tape: Tape, function: Function, args: tuple[Any, ...], kwargs: Mapping[str, Any], data: Sequence[Followed]
+) -> Any:
+    """A call with one draw for all samples.
+
+    Args:
+        tape: The pass.
+        function: What is called.
+        args: Its arguments by position.
+        kwargs: Its arguments by name.
+        data: Those with samples.
+
+    Raises:
+        Unfit: It draws random numbers for its samples in another way than dropout does.
+    """
+    if data and _drops(function, args, kwargs):
+        step = Step(function, {one.place: one.axis for one in data}, {})
+        return ONE_DRAW[function](tape, step, args, kwargs)
+    before = _generators()
+    result = function(*args, **kwargs)
+    if all(map(torch.equal, before, _generators())) or not (data or _sized(result, tape.n)):
+        return result
+    raise Unfit(
+        f"{getattr(function, '__name__', function)} draws random numbers for all samples together, randomness='same' "
+        "needs one draw for all: use dropout, or randomness='different'"
+    )
+
+
+def _drops(function: Function, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
+    """Whether it is a call that has a way to be run with one draw, and draws at all."""
+    if function not in ONE_DRAW:
+        return False
+    if function is functional.scaled_dot_product_attention:
+        return bool(bound(ATTENTION, args, kwargs).get("dropout_p", 0.0))
+    given = bound(NATIVE_NAMES if function in (torch.dropout, torch.feature_dropout) else NAMES, args, kwargs)
+    return bool(given.get("training", given.get("train", True)) and given.get("p", 0.5))
+
+
+def _sized(result: Any, n: int) -> bool:
+    """Whether a result is as long as the batch along one of its axes."""
+    return any(isinstance(one, torch.Tensor) and n in one.shape for _, one in leaves(result))
+
+
+def _generators() -> list[Array]:
+    """States of torch's random numbers."""
+    of_gpus = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []  # type: ignore[no-untyped-call]
+    return [torch.random.get_rng_state(), *of_gpus]

@@ -13,7 +13,7 @@ import torch
 
 from gradkernels.backend import Array
 from gradkernels.hooks.measured import fastest_of
-from gradkernels.hooks.probe import Unfit
+from gradkernels.hooks.unfit import Unfit
 from gradkernels.hooks.rule import Given, Rule, Targets, anywhere
 from gradkernels.hooks.use import Use
 

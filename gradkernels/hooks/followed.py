@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from gradkernels import vmapped
-from gradkernels.hooks.probe import Unfit
+from gradkernels.hooks.unfit import Unfit
 from gradkernels.kernel import Compute
 from gradkernels.problems.module import ModuleProblem
 from gradkernels.quantity import QUANTITIES, Moments

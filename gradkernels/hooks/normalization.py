@@ -11,7 +11,7 @@ import torch
 
 from gradkernels.backend import Array
 from gradkernels.hooks.axis import Axis
-from gradkernels.hooks.probe import Unfit
+from gradkernels.hooks.unfit import Unfit
 from gradkernels.hooks.rule import Given, Rule, Targets, samples_first
 from gradkernels.hooks.small import Small
 

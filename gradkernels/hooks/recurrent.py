@@ -18,7 +18,8 @@ from gradkernels.hooks.axis import Axis
 from gradkernels.hooks.calls import bound
 from gradkernels.hooks.draws import once
 from gradkernels.hooks.linear import Linear
-from gradkernels.hooks.probe import Step, Unfit
+from gradkernels.hooks.step import Step
+from gradkernels.hooks.unfit import Unfit
 from gradkernels.hooks.recurrent_runs import Recurrence, Run, Weights
 from gradkernels.hooks.rule import Given, Targets
 from gradkernels.hooks.tape import Start, Tape
@@ -44,11 +45,15 @@ def layers(kind: type[Run]) -> Start:
         targets = {place[-1]: target for place, target in tape.targets(step, args, kwargs).items()}
 
         def drop(x: Array) -> Array:
-            if step.draws:
+            if tape.alike:
                 return once(lambda one: functional.dropout(one, given["dropout"]), x, axis, tape.n)
             return functional.dropout(x, given["dropout"])
 
-        return _network(given, targets, lambda *layer: _run(tape, kind, axis, *layer), drop)
+        output, *ends = _network(given, targets, lambda *layer: _run(tape, kind, axis, *layer), drop)
+        tape.boundary(output, replace(axis, dim=0 if given["batch_first"] else 1))
+        for end in ends:
+            tape.boundary(end, axis)
+        return output, *ends
 
     return start
 
@@ -62,6 +67,8 @@ def cell(kind: type[Run]) -> Start:
         targets = {_role(CELL, place): target for place, target in tape.targets(step, args, kwargs).items()}
         parameters = {name: given[name] for name in CELL[2:] if given.get(name) is not None}
         _, *ends = _run(tape, kind, axis, given["input"][None], _first(given), (parameters, targets), False)
+        for end in ends:
+            tape.boundary(end, replace(axis, dim=0))
         return tuple(ends) if len(ends) > 1 else ends[0]
 
     return start

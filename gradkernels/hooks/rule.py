@@ -10,7 +10,7 @@ from gradkernels.backend import Array
 from gradkernels.hooks import anything
 from gradkernels.hooks.axis import Axis
 from gradkernels.hooks.calls import Place, bound
-from gradkernels.hooks.probe import Step
+from gradkernels.hooks.step import Step
 from gradkernels.hooks.tape import Start, Tape
 from gradkernels.hooks.use import Target, Use
 
@@ -63,7 +63,9 @@ def ruled(rule: Rule) -> Start:
         given |= {name: of.first(given[name].detach(), tape.n) for name, of in data.items() if name in rule.beside}
         given |= {name: axis.first(tensor.detach(), tape.n) for name, tensor in more.items()}
         use = rule.use(named, axis.first(given[rule.names[0]].detach(), tape.n), given)
-        tape.keep(use, output, step.output or axis, sources)
+        where = tape.followed(step, args, kwargs, output)
+        tape.keep(use, output, where, sources)
+        tape.boundary(output, where)
         return output
 
     return start

@@ -1,18 +1,31 @@
-"""The forward pass as it is run: every call checked against its step, every boundary kept for the backward pass."""
+"""The forward pass as it is run: samples followed from call to call, every boundary kept for the backward pass.
+
+Nothing is known of the model beforehand, and nothing is kept of it afterwards: where the samples are in a tensor
+follows from where they are in those that it is made of (`gradkernels.hooks.follow`). A tensor in which they cannot be
+told apart may still be computed with, but no gradient may come back through it: then the backward pass raises.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+import torch
 from torch.autograd.graph import GradientEdge, get_gradient_edge
 from torch.overrides import TorchFunctionMode
 
 from gradkernels.backend import Array
+from gradkernels.hooks import tags
 from gradkernels.hooks.axis import Axis
-from gradkernels.hooks.calls import Place
+from gradkernels.hooks.calls import Place, in_place, leaves, replaced
+from gradkernels.hooks.complete import leads_to
+from gradkernels.hooks.follow import rule_of
+from gradkernels.hooks.follow.call import Call, Followed, Rule
 from gradkernels.hooks.opened import OPENED
-from gradkernels.hooks.probe import Step, Unfit
+from gradkernels.hooks.step import Names, Step
+from gradkernels.hooks.tags import Tag
+from gradkernels.hooks.unfit import Unfit
 from gradkernels.hooks.use import Target, Use
 from gradkernels.problems.structure import Parameters
 
@@ -22,56 +35,230 @@ Arrived = Callable[[Use, Array], None]
 Start = Callable[["Tape", Step, tuple[Any, ...], Mapping[str, Any]], Any]
 """Runs a boundary forward and keeps its uses; gives what the model's call returns."""
 
-Entry = tuple[Any, Step | None, Start | None]
-"""The function that is to be called next, and for a boundary its step and how it is run."""
+Alike = Callable[["Tape", Any, tuple[Any, ...], Mapping[str, Any], Sequence[Followed]], Any]
+"""`alike(tape, function, args, kwargs, data)`: the call, with one draw for all samples."""
 
-
-DEPENDS = (
-    "the model's calls of torch functions, their sizes or the parameters that they take depend on its data; "
-    "pass kernel='torch.loop', which takes one sample at a time"
+UNSEEN = (
+    "is computed from parameters where no call of a torch function shows it: by an autograd.Function, compiled code or "
+    "a change in place of another view; pass kernel='torch.loop', which takes one sample at a time"
 )
+NOT_FIRST = "the model's output does not have the samples first"
+
+_RULES: dict[Any, Rule | None] = {}
+_QUIET = frozenset(
+    "shape dtype device ndim layout requires_grad is_leaf grad_fn is_cuda is_meta is_sparse is_quantized names grad "
+    "size dim numel nelement stride storage_offset is_contiguous is_floating_point is_complex data_ptr element_size "
+    "__len__ __bool__ __int__ __float__ __index__ item tolist __hash__ __repr__ is_nested get_device nbytes itemsize "
+    "is_pinned is_same_size untyped_storage retain_grad register_hook is_inference is_cpu _version _is_view".split()
+)
+"""What gives no tensor that anything is computed with."""
 
 
 class Tape(TorchFunctionMode):
     """Runs one forward pass.
 
     Args:
-        entries: What the pass calls, in order.
-        n: Number of samples.
+        starts: How functions with a rule are run where they are boundaries.
+        other: The same for functions that are not in `starts`.
+        copies: How functions are run that may make copies of parameters for each sample; they give None where not.
+        n: Number of samples, at least 2.
         theta: Parameters that the model holds.
         arrived: What becomes of the gradients.
+        alike: Runs a call so that all samples see the same draw; None where each may see its own.
 
     Attributes:
+        n: Number of samples.
         sources: Where a backward pass may end.
-        kept: The node of each boundary in autograd's graph, with the nodes that its data come from.
+        uses: How often each parameter is used; twice for what is made of it.
     """
 
-    def __init__(self, entries: Sequence[Entry], n: int, theta: Parameters, arrived: Arrived) -> None:
+    def __init__(
+        self,
+        starts: Mapping[Any, Start],
+        other: Start,
+        copies: Mapping[Any, Start],
+        n: int,
+        theta: Parameters,
+        arrived: Arrived,
+        alike: Alike | None = None,
+    ) -> None:
         super().__init__()
         self.n = n
         self.sources: list[GradientEdge] = []
-        self.kept: dict[Any, list[Any]] = {}
-        self._entries = iter(entries)
+        self.uses = Counter[str]()
+        self._starts, self._other, self._copies, self._alike = starts, other, copies, alike
         self._theta = theta
+        self._names: dict[int, Names] = {id(tensor): (name,) for name, tensor in theta.items()}
         self._arrived = arrived
+        self._run = object()
+        self._boundaries = set[Any]()
+        self._poisons: list[Any] = []
+
+    @property
+    def alike(self) -> bool:
+        """Whether all samples are to see the same draws."""
+        return self._alike is not None
+
+    def samples(self, tensors: Iterable[Array]) -> None:
+        """Take these for inputs, with the samples first."""
+        for tensor in tensors:
+            tags.write(tensor, Tag(self._run, Axis(0)))
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """The call as it is, or as a boundary runs it."""
+        kwargs = kwargs or {}
         if func in OPENED:
             with self:
-                return OPENED[func](*args, **(kwargs or {}))
-        expected, step, start = next(self._entries, (None, None, None))
-        if func != expected:
-            raise Unfit(DEPENDS)
-        if step is None or start is None:
-            return func(*args, **(kwargs or {}))
-        return start(self, step, args, kwargs or {})
+                return OPENED[func](*args, **kwargs)
+        if _quiet(func):
+            return func(*args, **kwargs)
+        data, made = self._known(args, kwargs)
+        if made and torch.is_grad_enabled():
+            return self._with_parameters(func, args, kwargs, data, made)
+        result = self._alike(self, func, args, kwargs, data) if self._alike else func(*args, **kwargs)
+        return self._tagged(func, args, kwargs, data, result) if data else result
+
+    def _known(self, args: Any, kwargs: Any) -> tuple[list[Followed], dict[Place, tuple[Array, Names]]]:
+        """The arguments that have samples, and those that are made of parameters alone."""
+        data, made = list[Followed](), dict[Place, tuple[Array, Names]]()
+        for place, value in _tensors(args, kwargs):
+            tag = tags.read(value, self._run)
+            if tag is not None and tag.axis is not None:
+                self._require_seen(value, tag.flows)
+                data.append(Followed(place, value, tag.axis, tag.flows))
+            elif names := tag.names if tag is not None else self._names.get(id(value), ()):
+                made[place] = value, names
+            else:
+                self._require_seen(value, False)
+        return data, made
+
+    def _require_seen(self, tensor: Array, known: bool) -> None:
+        """Raise an Unfit if a tensor comes from parameters although no call of this pass has given it."""
+        if known or not tensor.requires_grad or tensor.is_leaf:
+            return
+        if leads_to(tensor, self._names, self._boundaries):
+            raise Unfit(f"a tensor of {tuple(tensor.shape)} {UNSEEN}")
+
+    def _with_parameters(
+        self, func: Any, args: Any, kwargs: Any, data: list[Followed], made: dict[Place, tuple[Array, Names]]
+    ) -> Any:
+        """A call that takes parameters: a boundary, or what makes something of parameters alone."""
+        names = {place: of for place, (_, of) in made.items()}
+        if not data:
+            if func in self._copies:
+                copy = self._copies[func](self, Step(func, {}, names), args, kwargs)
+                if copy is not None:
+                    return copy
+            result = func(*args, **kwargs)
+            self._derived(func, args, result, names)
+            return result
+        # What comes from elsewhere than the parameters ends here.
+        outside = {one.place: one.tensor.detach() for one in data if not one.flows and one.tensor.requires_grad}
+        if outside:
+            given = replaced({"args": args, "kwargs": kwargs}, outside)
+            args, kwargs = given["args"], given["kwargs"]
+            data = [one._replace(tensor=outside.get(one.place, one.tensor)) for one in data]
+        step = Step(func, {one.place: one.axis for one in data}, names)
+        return self._starts.get(func, self._other)(self, step, args, kwargs)
+
+    def _derived(self, func: Any, args: Any, result: Any, names: Mapping[Place, Names]) -> None:
+        """Remember what is made of parameters alone, and of which."""
+        of = tuple(dict.fromkeys(name for some in names.values() for name in some))
+        results = args[:1] if func is torch.Tensor.__setitem__ else [value for _, value in leaves(result)]
+        for value in results:
+            if isinstance(value, torch.Tensor) and value.requires_grad and id(value) not in self._names:
+                tags.write(value, Tag(self._run, names=of))
+
+    def followed(self, step: Step, args: tuple[Any, ...], kwargs: Mapping[str, Any], output: Array) -> Axis:
+        """Where the samples are in a boundary's output; raises an Unfit where they cannot be told apart."""
+        found = {place: find(args, kwargs, place) for place in step.data}
+        data = [Followed(place, tensor, step.data[place], True) for place, tensor in found.items()]
+        return self._axis(step.function, args, kwargs, data, output)
+
+    def boundary(self, output: Array, axis: Axis) -> None:
+        """Remember that an output of a boundary has samples."""
+        tags.write(output, Tag(self._run, axis, flows=True))
+
+    def _axis(self, func: Any, args: Any, kwargs: Any, data: Sequence[Followed], output: Array) -> Axis:
+        if func not in _RULES:
+            _RULES[func] = rule_of(func)
+        rule, call = _RULES[func], Call(func, args, kwargs, data, self.n)
+        if rule is None:
+            raise call.mixes("has no rule that says where the samples are in what it gives")
+        try:
+            axis = rule(call, output)
+        except (IndexError, KeyError, TypeError, AttributeError, StopIteration, ValueError) as error:
+            if isinstance(error, Unfit):
+                raise
+            raise call.mixes(f"is called in a way that its rule does not know ({error})") from error
+        if not axis.fits(output.shape, self.n):
+            raise call.mixes("gives another number of samples")
+        return axis
+
+    def _tagged(self, func: Any, args: Any, kwargs: Any, data: Sequence[Followed], result: Any) -> Any:
+        """The result of a call without parameters, with what is known of it."""
+        flowing = [one for one in data if one.flows] if torch.is_grad_enabled() else []
+        outputs = args[:1] if getattr(func, "__name__", "") == "__setitem__" else (result,)
+        for _, output in leaves(outputs):
+            if isinstance(output, torch.Tensor):
+                flows = bool(flowing) and output.requires_grad
+                try:
+                    tag = Tag(self._run, self._axis(func, args, kwargs, flowing if flows else data, output), flows)
+                except Unfit as error:
+                    if flows:
+                        self._poison(output, str(error))
+                    tag = None
+                tags.write(output, tag)
+                if flows and output._base is not None and in_place(func):
+                    self._written_through(output, tag)
+        return result
+
+    def _written_through(self, view: Array, tag: Tag | None) -> None:
+        """What is written to a view in place is in what it is a view of."""
+        base = view._base
+        known = tags.read(base, self._run)
+        if (known is not None and known.flows) or base.grad_fn is None or id(base) in self._names:
+            return
+        if not leads_to(base, (), self._boundaries):
+            return
+        dims = [] if tag is None or tag.axis is None else [
+            dim for dim in range(base.ndim)
+            if base.stride(dim) == view.stride(tag.axis.dim) and base.shape[dim] == view.shape[tag.axis.dim]
+        ]  # fmt: skip
+        if tag is None or tag.axis is None or len(dims) != 1:
+            self._poison(base, "data are written in place to a part of a tensor that tells no samples apart")
+            tags.write(base, None)
+        else:
+            tags.write(base, Tag(self._run, tag.axis.moved(dims[0]), flows=True))
+
+    def _poison(self, tensor: Array, sentence: str) -> None:
+        """Have the backward pass raise where a gradient comes back through a tensor."""
+
+        def refuse(g: Array) -> None:
+            raise Unfit(sentence)
+
+        self._poisons.append(tensor.register_hook(refuse))
+
+    def close(self) -> None:
+        """Take off what would make a later backward pass through the same tensors raise."""
+        for handle in self._poisons:
+            handle.remove()
+
+    def finish(self, outputs: Iterable[Array]) -> None:
+        """Look at the model's output: samples first, or no gradient may come back through it."""
+        for output in outputs:
+            tag = tags.read(output, self._run)
+            if output.requires_grad and (tag is None or tag.axis != Axis(0)):
+                known = tag.axis if tag is not None else None
+                self._poison(output, f"{NOT_FIRST}: they are along {known}" if known else f"{NOT_FIRST}, or none")
+
+    def knows(self, tensor: Array) -> bool:
+        """Whether a tensor is a parameter or has been computed in this pass."""
+        return id(tensor) in self._names or tags.read(tensor, self._run) is not None
 
     def target(self, names: tuple[str, ...], tensor: Array) -> Target:
         """What a boundary differentiates by."""
         whole = self._theta[names[0]]
-        if tensor is not whole and tensor.is_leaf:
-            raise Unfit(DEPENDS)
         return Target(tensor, names, tensor is whole, _block(tensor, whole))
 
     def targets(self, step: Step, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[Place, Target]:
@@ -80,11 +267,13 @@ class Tape(TorchFunctionMode):
 
     def keep(self, use: Use, output: Array, axis: Axis, data: Sequence[Array]) -> None:
         """Have `use` told when the gradient of `output` arrives; `data` is what comes from earlier boundaries."""
-        if output.shape[axis.dim] != self.n * axis.inner:
+        if not axis.fits(output.shape, self.n):
             # A gradient of one row would else be broadcast to all samples.
-            raise Unfit(DEPENDS)
+            raise Unfit(f"a {type(use).__name__} gives another number of samples than the batch has")
         if not output.requires_grad:
             raise Unfit(f"a {type(use).__name__} has an output that cannot be differentiated")
+        for target in use.targets.values():
+            self.uses.update(target.names * (1 if target.direct else 2))
         arrived, n, shape, waiting = self._arrived, self.n, output.shape, [use]
         heard = _written_once(output, [*data, *(target.tensor for target in use.targets.values())])
 
@@ -93,9 +282,26 @@ class Tape(TorchFunctionMode):
 
         heard.register_hook(hear)
         edge = get_gradient_edge(heard)
-        self.kept[edge.node] = [one.grad_fn for one in data]
+        self._boundaries.add(edge.node)
         if not any(one.requires_grad for one in data):
             self.sources.append(edge)
+
+
+def _quiet(func: Any) -> bool:
+    name = getattr(func, "__name__", "")
+    if name == "__get__":
+        name = getattr(func.__self__, "__name__", "")
+    return name in _QUIET
+
+
+def _tensors(args: Any, kwargs: Any) -> Iterable[tuple[Place, Array]]:
+    """The tensors among arguments, with their places."""
+    for kind, some in (("args", enumerate(args)), ("kwargs", kwargs.items())):
+        for key, value in some:
+            if isinstance(value, torch.Tensor):
+                yield (kind, key), value
+            elif isinstance(value, list | tuple | dict):
+                yield from ((place, one) for place, one in leaves(value, (kind, key)) if isinstance(one, torch.Tensor))
 
 
 def _written_once(output: Array, inputs: Sequence[Array]) -> Array:

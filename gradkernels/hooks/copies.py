@@ -1,0 +1,93 @@
+"""What makes a copy of a parameter for each sample: `token.expand(n, -1, -1)`, or a table's rows for ids of each sample.
+
+That there are as many copies as samples shows that they are the samples'. Where it is by chance, the axes do not agree
+with those of the data that they meet, and no gradient comes back through what they meet in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch.nn import functional
+
+from gradkernels.backend import Array
+from gradkernels.hooks.axis import Axis
+from gradkernels.hooks.calls import Function
+from gradkernels.hooks.embedding import EMBEDDING
+from gradkernels.hooks.rule import ruled
+from gradkernels.hooks.small import Small
+from gradkernels.hooks.step import Names, Step
+from gradkernels.hooks.tape import Tape
+from gradkernels.hooks.use import Target
+
+Copy = Callable[[Tape, Step, tuple[Any, ...], Mapping[str, Any]], Any]
+"""Runs a call of parameters alone that may make a copy for each sample; gives None where it does not."""
+
+
+class Spread(Small):
+    """A tensor that is broadcast, along the samples and perhaps other axes; the rows are sums over the others.
+
+    Args:
+        target: What is broadcast.
+        shape: To what.
+        dim: The axis of the samples in that.
+    """
+
+    def __init__(self, target: Target, shape: torch.Size, dim: int) -> None:
+        self.targets = {"input": target}
+        own = target.tensor.ndim
+        # Without the samples' axis, which the target has with one entry or not at all.
+        self._kept = dim >= len(shape) - own
+        self._dim, self._more = dim, len(shape) - own - (not self._kept)
+
+    def rows(self, target: Any, g: Array, at: slice) -> Array:
+        """Sums over what is broadcast."""
+        if self._kept:
+            g = g.unsqueeze(self._dim + 1)
+        shape = self.targets[target].tensor.shape
+        return g.sum_to_size(len(g), *[1] * self._more, *shape).view(len(g), *shape)
+
+
+def broadcast(tape: Tape, step: Step, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+    """`expand` and `repeat` to as many entries as there are samples."""
+    (place,) = step.parameters
+    tensor = args[0] if place == ("args", 0) else None
+    output = step.function(*args, **kwargs)
+    dim = None if tensor is None else _new(tensor.shape, output.shape, tape.n)
+    if dim is None or not output.requires_grad:
+        return None
+    use = Spread(tape.targets(step, args, kwargs)[place], output.shape, dim)
+    tape.keep(use, output, Axis(dim), [])
+    tape.boundary(output, Axis(dim))
+    return output
+
+
+def _new(before: torch.Size, after: torch.Size, n: int) -> int | None:
+    """The axis of n copies, where a shape is broadcast to another."""
+    own = (*[1] * (len(after) - len(before)), *before)
+    changed = [dim for dim, (one, other) in enumerate(zip(own, after, strict=True)) if one != other]
+    if any(own[dim] != 1 for dim in changed):
+        return None
+    return next((dim for dim in changed if after[dim] == n), None)
+
+
+def table(tape: Tape, step: Step, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+    """`embedding` of ids `(n, ...)` that do not come from the data."""
+    place = ("args", 0) if args else ("kwargs", "input")
+    ids = args[0] if args else kwargs["input"]
+    if place in step.parameters or ids.ndim < 2 or len(ids) != tape.n:
+        return None
+    return ruled(EMBEDDING)(tape, Step(step.function, {place: Axis(0)}, step.parameters), args, kwargs)
+
+
+COPIES: dict[Function, Copy] = {
+    torch.Tensor.expand: broadcast,
+    torch.Tensor.expand_as: broadcast,
+    torch.Tensor.repeat: broadcast,
+    torch.broadcast_to: broadcast,
+    torch.Tensor.broadcast_to: broadcast,
+    functional.embedding: table,
+}
+"""How such calls are run."""

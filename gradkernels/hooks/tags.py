@@ -1,0 +1,43 @@
+"""What is known of a tensor during a pass, kept on the tensor itself: a copy or a view is another tensor, without it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from gradkernels.backend import Array
+from gradkernels.hooks.axis import Axis
+from gradkernels.hooks.step import Names
+
+_KEPT = "_gradkernels_tag"
+
+
+@dataclass(frozen=True, slots=True)
+class Tag:
+    """What a tensor is.
+
+    Attributes:
+        run: The pass that knows it.
+        axis: Where its samples are; None for what is made of parameters alone.
+        flows: Whether gradients of samples flow through it: it comes from a boundary.
+        names: Parameters that it is made of, for what is made of parameters alone.
+    """
+
+    run: object
+    axis: Axis | None = None
+    flows: bool = False
+    names: Names = ()
+
+
+def read(tensor: Array, run: object) -> Tag | None:
+    """What a pass knows of a tensor."""
+    tag: Any = tensor.__dict__.get(_KEPT)
+    return tag if tag is not None and tag.run is run else None
+
+
+def write(tensor: Array, tag: Tag | None) -> None:
+    """Keep what is known; None forgets it."""
+    if tag is None:
+        tensor.__dict__.pop(_KEPT, None)
+    else:
+        tensor.__dict__[_KEPT] = tag
