@@ -18,7 +18,7 @@ class Alone(Small):
     """
 
     def __init__(self, name: str, tensor: Array) -> None:
-        self.targets = {name: Target(tensor, (name,), direct=True, block=range(tensor.numel()))}
+        self.targets = {name: Target(tensor, (name,), direct=True, whole=tensor, block=range(tensor.numel()))}
 
     def rows(self, target: Any, g: Array, at: slice) -> Array:
         """What has arrived."""

@@ -7,6 +7,7 @@ from typing import Any
 from gradkernels.backend import Array
 from gradkernels.hooks.embedding import Table, kept, refuse
 from gradkernels.hooks.unfit import Unfit
+from gradkernels.hooks.precision import squared_norms, wide
 from gradkernels.hooks.rule import Given, Rule, Targets, samples_first
 from gradkernels.hooks.use import Use
 
@@ -43,11 +44,11 @@ class Largest(Use):
 
     def squares(self, target: Any, g: Array) -> Array:
         """|g|^2 where there is one bag: every column of it has an entry of its own."""
-        return self._terms(g).flatten(1).square().sum(1) if self._one_bag else super().squares(target, g)
+        return squared_norms(self._terms(g)) if self._one_bag else super().squares(target, g)
 
     def total_of_squares(self, target: Any, g: Array) -> Array:
         """The total of g^2 where there is one bag."""
-        return self.total(target, g.square()) if self._one_bag else super().total_of_squares(target, g)
+        return self.total(target, wide(g).square()) if self._one_bag else super().total_of_squares(target, g)
 
     def _terms(self, g: Array, at: slice = slice(None)) -> Array:
         """`(n, bags, width)`, zero for a bag of nothing but padding."""

@@ -21,7 +21,7 @@ class Bilinear(Use):
             for name, target in targets.items()
         }
         products = a[..., :, None] * given["input2"][..., None, :]
-        self._linear = Linear(flat, products.flatten(-2), {})
+        self._linear = Linear(flat, products.flatten(-2))
 
     def write(self, target: Any, g: Array, out: Array, at: slice, add: bool) -> None:
         """The linear map's rows."""

@@ -126,7 +126,9 @@ def _over_parts(of_part: Callable[..., Theta], chunk: int) -> Compute:
         total: Theta = {}
         for part in parts(count(y), chunk):
             total = _added(total, of_part(theta, take(x, part), take(y, part), max_norm))
-        return total or {name: torch.zeros_like(one).detach() for name, one in theta.items()}
+        if not total:
+            return {name: torch.zeros_like(one).detach() for name, one in theta.items()}
+        return {name: one.to(theta[name].dtype) for name, one in total.items()}
 
     return compute
 
@@ -142,7 +144,7 @@ def gradient(problem: ModuleProblem, chunk: int) -> Compute:
                 sums = consumers.Sums(forward.theta)
                 forward.backward(sums)
                 totals = _added(totals, sums.finish())
-        return {name: total / count(y) for name, total in totals.items()}
+        return {name: (total / count(y)).to(theta[name].dtype) for name, total in totals.items()}
 
     return _drawing(engine, compute)
 
@@ -160,6 +162,7 @@ def moments(problem: ModuleProblem, chunk: int) -> Compute:
                 more = powers.finish()
             totals, squares = _added(totals, more[0]), _added(squares, more[1])
         mean = {name: total / n for name, total in totals.items()}
-        return Moments(mean, {name: (squares[name] / n - one**2).clamp_(min=0) for name, one in mean.items()})
+        variance = {name: (squares[name] / n - one**2).clamp_(min=0) for name, one in mean.items()}
+        return Moments(*({name: one.to(theta[name].dtype) for name, one in part.items()} for part in (mean, variance)))
 
     return _drawing(engine, compute)

@@ -8,7 +8,10 @@ from typing import Any
 import torch
 
 from gradkernels.backend import Array
+from gradkernels.hooks import inner
 from gradkernels.hooks.filled import Filled
+from gradkernels.hooks.inner import Term
+from gradkernels.hooks.precision import squared_norms, sum_of_squares, wide
 from gradkernels.hooks.use import Target, Use
 
 
@@ -61,23 +64,43 @@ class Squares:
 
     def __init__(self, theta: dict[str, Array], shared: Iterable[str], n: int) -> None:
         first = next(iter(theta.values()))
-        self._total = first.new_zeros(n).detach()
-        self._rows = Rows(theta, {name: theta[name].detach().new_empty((n, *theta[name].shape)) for name in shared})
+        self._total = wide(first.new_zeros(n).detach())
+        self._theta, self._n = theta, n
         self._shared = frozenset(shared)
+        self._terms: list[Term] = []
 
     def __call__(self, use: Use, g: Array) -> None:
         """Take what a use makes of its output's gradient."""
         alone = [place for place, target in use.targets.items() if self._shared.isdisjoint(target.names)]
         if alone:
             self._total += use.squared_norms(alone, g)
-        for place in use.targets.keys() - set(alone):
-            self._rows.take(use, place, g)
+        self._terms += [(use, place, g) for place in use.targets.keys() - set(alone)]
 
     def finish(self) -> Array:
         """Squared norms, once the backward pass is over."""
-        for rows in self._rows.finish().values():
-            self._total += rows.flatten(1).square().sum(1)
+        rows = Rows(self._theta, {name: self._blank(name) for name in self._shared - self._by_products()})
+        for use, place, g in self._terms:
+            rows.take(use, place, g)
+        for one in rows.finish().values():
+            self._total += squared_norms(one)
         return self._total
+
+    def _by_products(self) -> frozenset[str]:
+        """Parameters whose part is added from inner products of their uses; these uses are then done with."""
+        done = set[str]()
+        for name in self._shared:
+            mine = [term for term in self._terms if name in term[0].targets[term[1]].names]
+            direct = all(use.targets[place].direct for use, place, _ in mine)
+            squares = inner.squared_norms(mine) if mine and direct else None
+            if squares is not None:
+                self._total += squares
+                self._terms = [term for term in self._terms if not any(term is one for one in mine)]
+                done.add(name)
+        return frozenset(done)
+
+    def _blank(self, name: str) -> Array:
+        tensor = self._theta[name].detach()
+        return tensor.new_empty((self._n, *tensor.shape))
 
 
 class Sums:
@@ -86,13 +109,13 @@ class Sums:
     def __init__(self, theta: dict[str, Array], weights: Array | None = None) -> None:
         self._theta = theta
         self._weights = weights
-        self.totals = {name: torch.zeros_like(tensor).detach() for name, tensor in theta.items()}
+        self.totals = {name: wide(torch.zeros_like(tensor).detach()) for name, tensor in theta.items()}
         self._derived: list[tuple[Target, Array]] = []
 
     def __call__(self, use: Use, g: Array) -> None:
         """Take what a use makes of its output's gradient."""
         if self._weights is not None:
-            g = g * self._weights.view(-1, *[1] * (g.ndim - 1))
+            g = (g * self._weights.view(-1, *[1] * (g.ndim - 1))).to(g.dtype)
         for place, target in use.targets.items():
             total = use.total(place, g)
             if target.direct:
@@ -107,7 +130,7 @@ class Sums:
         for target, total in self._derived:
             of = [self._theta[name] for name in target.names]
             parts = torch.autograd.grad(
-                target.tensor, of, total, retain_graph=True, allow_unused=True, materialize_grads=True
+                target.tensor, of, total.to(target.tensor.dtype), retain_graph=True, allow_unused=True, materialize_grads=True
             )
             for name, part in zip(target.names, parts, strict=True):
                 self.totals[name] += part
@@ -119,7 +142,7 @@ class Powers:
 
     def __init__(self, theta: dict[str, Array], shared: Iterable[str], n: int) -> None:
         self._sums = Sums(theta)
-        self._squares = {name: torch.zeros_like(tensor).detach() for name, tensor in theta.items()}
+        self._squares = {name: wide(torch.zeros_like(tensor).detach()) for name, tensor in theta.items()}
         self._rows = Rows(theta, {name: theta[name].detach().new_empty((n, *theta[name].shape)) for name in shared})
         self._shared = frozenset(shared)
 
@@ -135,5 +158,5 @@ class Powers:
     def finish(self) -> tuple[dict[str, Array], dict[str, Array]]:
         """Sums and sums of squares by name, once the backward pass is over."""
         for name, rows in self._rows.finish().items():
-            self._squares[name] += rows.square().sum(0)
+            self._squares[name] += sum_of_squares(rows)
         return self._sums.finish(), self._squares

@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from gradkernels.backend import Array
 from gradkernels.hooks.axis import Axis
-from gradkernels.hooks.calls import Function
+from gradkernels.hooks.calls import Function, bound
 from gradkernels.hooks.embedding import EMBEDDING
 from gradkernels.hooks.rule import ruled
 from gradkernels.hooks.small import Small
@@ -77,9 +77,18 @@ def table(tape: Tape, step: Step, args: tuple[Any, ...], kwargs: Mapping[str, An
     """`embedding` of ids `(n, ...)` that do not come from the data."""
     place = ("args", 0) if args else ("kwargs", "input")
     ids = args[0] if args else kwargs["input"]
-    if place in step.parameters or ids.ndim < 2 or len(ids) != tape.n:
+    if place in step.parameters:
         return None
-    return ruled(EMBEDDING)(tape, Step(step.function, {place: Axis(0)}, step.parameters), args, kwargs)
+    if ids.ndim > 1 and len(ids) == tape.n:
+        return ruled(EMBEDDING)(tape, Step(step.function, {place: Axis(0)}, step.parameters), args, kwargs)
+    ((at, names),) = step.parameters.items()
+    options = bound(EMBEDDING.names, args, kwargs)
+    special = ("padding_idx", "max_norm", "scale_grad_by_freq", "sparse")
+    if not tape.targets(step, args, kwargs)[at].direct or any(options.get(one) not in (None, False) for one in special):
+        return None
+    output = step.function(*args, **kwargs)
+    tape.rows_of_table(output, names, ids)
+    return output
 
 
 COPIES: dict[Function, Copy] = {

@@ -14,6 +14,7 @@ import torch
 from gradkernels.backend import Array
 from gradkernels.hooks.measured import fastest_of
 from gradkernels.hooks.unfit import Unfit
+from gradkernels.hooks.precision import squared_norms, wide
 from gradkernels.hooks.rule import Given, Rule, Targets, anywhere
 from gradkernels.hooks.use import Use
 
@@ -85,6 +86,9 @@ def add_terms(rows: Array, words: Array, terms: Array) -> None:
 class Table(Use):
     """Rows of a table `(size, width)`, for words `(n, t)`.
 
+    Attributes:
+        words: `(n, t)`.
+
     Args:
         targets: The table, as `weight`.
         words: `(n, t)`.
@@ -94,7 +98,7 @@ class Table(Use):
 
     def __init__(self, targets: Targets, words: Array, factors: Array | None, per_bag: int = 1) -> None:
         self.targets = targets
-        self._words, self._factors, self._per_bag = words, factors, per_bag
+        self.words, self._factors, self._per_bag = words, factors, per_bag
         self._size = len(targets["weight"].tensor)
         self._one_bag = 1 < per_bag == words.shape[1]
 
@@ -102,42 +106,42 @@ class Table(Use):
         """Each place's g, added to its word's row."""
         if not add:
             out.zero_()
-        add_terms(out, self._words[at], self._terms(g[at], at))
+        add_terms(out, self.words[at], self.terms(g[at], at))
 
     def squares(self, target: Any, g: Array) -> Array:
         """Of the sums of each entry; or the sum of g_s . g_t over places s and t of the same word: what is faster."""
         if self._one_bag:
             return self._of_one_bag(g)
-        g, words = self._terms(g), self._words
+        g, words = wide(self.terms(g)), self.words
         ways = {"gram": lambda: _gram(g, words), "entries": lambda: self._by_entries(g)}
         return fastest_of(("embedding", self._size, g.shape, g.dtype, g.device), ways)
 
     def total(self, target: Any, g: Array) -> Array:
         """Each place's g, added to its word's row of one table."""
-        g = self._terms(g)
-        return g.new_zeros(self._size, g.shape[2]).index_add_(0, self._words.flatten(), g.flatten(0, 1))
+        g = wide(self.terms(g))
+        return g.new_zeros(self._size, g.shape[2]).index_add_(0, self.words.flatten(), g.flatten(0, 1))
 
     def total_of_squares(self, target: Any, g: Array) -> Array:
         """Squares of the sums of each entry, added to their words' rows."""
-        g, occurring = self._terms(g), entries(self._words, self._size)
+        g, occurring = wide(self.terms(g)), entries(self.words, self._size)
         sums = occurring.sums(g.flatten(0, 1))
         return g.new_zeros(self._size, g.shape[2]).index_add_(0, occurring.word, sums.square_())
 
     def _by_entries(self, g: Array) -> Array:
-        occurring = entries(self._words, self._size)
+        occurring = entries(self.words, self._size)
         squares = occurring.sums(g.flatten(0, 1)).square_().sum(1)
         return g.new_zeros(len(g)).index_add_(0, occurring.sample, squares)
 
     def _of_one_bag(self, g: Array) -> Array:
         """|g|^2 times the sum over words of their squared factors."""
-        occurring = entries(self._words, self._size)
-        factors = g.new_ones(self._words.shape) if self._factors is None else self._factors
-        squares = occurring.sums(factors.flatten()).square_()
-        return g.new_zeros(len(g)).index_add_(0, occurring.sample, squares) * g.flatten(1).square().sum(1)
+        occurring = entries(self.words, self._size)
+        factors = g.new_ones(self.words.shape) if self._factors is None else self._factors
+        squares = occurring.sums(wide(factors).flatten()).square_()
+        return squares.new_zeros(len(g)).index_add_(0, occurring.sample, squares) * squared_norms(g)
 
-    def _terms(self, g: Array, at: slice = EVERYBODY) -> Array:
+    def terms(self, g: Array, at: slice = EVERYBODY) -> Array:
         """`(n, t, width)` of each word."""
-        n, t = self._words[at].shape
+        n, t = self.words[at].shape
         if self._per_bag > 1:
             g = g.reshape(n, -1, 1, g.shape[-1]).expand(-1, -1, self._per_bag, -1)
         g = g.reshape(n, t, g.shape[-1])

@@ -9,8 +9,9 @@ import torch
 
 from gradkernels.backend import Array
 from gradkernels.hooks.measured import fastest_of
+from gradkernels.hooks.precision import squared_norms, sum_of_squares, wide
 from gradkernels.hooks.rule import Given, Rule, Targets, not_last
-from gradkernels.hooks.use import Use
+from gradkernels.hooks.use import Target, Use
 
 
 class Linear(Use):
@@ -19,52 +20,60 @@ class Linear(Use):
     Args:
         targets: `weight` `(o, i)` and `bias` `(o,)`, where they are to be differentiated by.
         a: Input, `(n, ..., i)`.
+        flipped: Whether the weight is `(i, o)`, as in y = a weight.
     """
 
-    def __init__(self, targets: Targets, a: Array, given: Given) -> None:
+    def __init__(self, targets: Targets, a: Array, flipped: bool = False) -> None:
         self.targets = targets
-        self._a = _steps(a)
+        self._a, self._flipped = _steps(a), flipped
+
+    def factors(self, g: Array) -> tuple[Array, Array]:
+        """`(n, [t,] rows)` and `(n, [t,] columns)`, whose outer products are summed to a row of the weight."""
+        g = _steps(g)
+        return (self._a, g) if self._flipped else (g, self._a)
 
     def write(self, target: Any, g: Array, out: Array, at: slice, add: bool) -> None:
         """g_i a_i^T, summed over the leading axes of a sample."""
-        g = _steps(g)[at]
         if target == "bias":
-            _write_sum(g, out, add)
-        elif g.ndim == 2:
-            _write_outer(g, self._a[at], out, add)
-        else:
-            _write_product(g, self._a[at], out, add)
+            _write_sum(_steps(g)[at], out, add)
+            return
+        rows, columns = (factor[at] for factor in self.factors(g))
+        write = _write_outer if rows.ndim == 2 else _write_product
+        write(rows, columns, out, add)
 
     def squared_norms(self, places: Sequence[Any], g: Array) -> Array:
         """|g|^2 (|a|^2 + 1) for weight and bias."""
         g = _steps(g)
         if g.ndim == 2 and len(places) == 2:
-            of_g = _squared(g)
-            return torch.addcmul(of_g, of_g, _squared(self._a))
+            of_g = squared_norms(g)
+            return torch.addcmul(of_g, of_g, squared_norms(self._a))
         return super().squared_norms(places, g)
 
     def squares(self, target: Any, g: Array) -> Array:
         """|g|^2 |a|^2; over leading axes the sum of (g_s . g_t)(a_s . a_t), or of squared rows: what is faster."""
         g = _steps(g)
         if target == "bias":
-            return _squared(g if g.ndim == 2 else g.sum(1))
+            return squared_norms(g if g.ndim == 2 else g.sum(1))
         if g.ndim == 2:
-            return _squared(g) * _squared(self._a)
+            return squared_norms(g) * squared_norms(self._a)
         ways = {"gram": lambda: _gram(g, self._a), "rows": lambda: super(Linear, self).squares(target, g)}
         return fastest_of(("linear", g.shape, self._a.shape, g.dtype, g.device), ways)
 
     def total(self, target: Any, g: Array) -> Array:
         """One product of matrices."""
-        g = g.flatten(0, -2)
-        return g.sum(0) if target == "bias" else g.mT @ self._a.flatten(0, -2)
+        if target == "bias":
+            return g.flatten(0, -2).sum(0)
+        rows, columns = (factor.flatten(0, -2) for factor in self.factors(g))
+        return rows.mT @ columns
 
     def total_of_squares(self, target: Any, g: Array) -> Array:
         """Squares of outer products are outer products of squares."""
-        g = _steps(g)
         if target == "bias":
-            return (g if g.ndim == 2 else g.sum(1)).square().sum(0)
-        if g.ndim == 2:
-            return g.square().mT @ self._a.square()
+            g = _steps(g)
+            return sum_of_squares(g if g.ndim == 2 else g.sum(1))
+        rows, columns = self.factors(g)
+        if rows.ndim == 2:
+            return wide(rows).square().mT @ wide(columns).square()
         return super().total_of_squares(target, g)
 
 
@@ -99,13 +108,28 @@ def _write_product(g: Array, a: Array, out: Array, add: bool) -> None:
         torch.bmm(g.mT, a, out=out)
 
 
-def _squared(rows: Array) -> Array:
-    return torch.linalg.vector_norm(rows, dim=1).square_()
-
-
 def _gram(g: Array, a: Array) -> Array:
     """Squared norms of the rows sum_t g_t a_t^T (Li et al. 2022, arXiv:2110.05679, section 4)."""
+    g, a = wide(g), wide(a)
     return torch.linalg.vecdot((g @ g.mT).flatten(1), (a @ a.mT).flatten(1)).clamp_(min=0)
 
 
-LINEAR = Rule(("input", "weight", "bias"), ("weight", "bias"), Linear, not_last)
+def _linear(targets: Targets, a: Array, given: Given) -> Linear:
+    """With the weight as it is, or where it is the transpose of a parameter, by that."""
+    weight = targets.get("weight")
+    whole = None if weight is None else transposed(weight)
+    return Linear(targets, a) if whole is None else Linear({**targets, "weight": whole}, a, flipped=True)
+
+
+def transposed(target: Target) -> Target | None:
+    """The parameter `(i, o)` that a target `(o, i)` is the transpose of; None if it is none."""
+    tensor = target.tensor
+    whole = tensor._base
+    if target.direct or tensor.ndim != 2 or whole is None or target.whole is not whole:
+        return None
+    if tensor.shape != whole.shape[::-1] or tensor.stride() != whole.stride()[::-1]:
+        return None
+    return Target(whole, target.names, direct=True, whole=whole, block=range(whole.numel()))
+
+
+LINEAR = Rule(("input", "weight", "bias"), ("weight", "bias"), _linear, not_last)

@@ -143,7 +143,7 @@ def _run(
     results: tuple[Array, ...] = Recurrence.apply(run, gates, products, added, *first)  # type: ignore[no-untyped-call]
     for named, a, output in ((inputs, x, gates), (hidden, run.before, products), (states, run.units, added)):
         if named:
-            tape.keep(Linear(named, axis.first(a.detach(), tape.n), {}), output, axis, [a])
+            tape.keep(Linear(named, axis.first(a.detach(), tape.n)), output, axis, [a])
     return results
 
 

@@ -5,20 +5,24 @@ from __future__ import annotations
 import torch
 from torch.nn import functional
 
-from gradkernels.hooks import anything, normalization, recurrent
+from gradkernels.hooks import normalization, recurrent
 from gradkernels.hooks.activation import PRELU
+from gradkernels.hooks.arithmetic import ARITHMETIC
 from gradkernels.hooks.bags import EMBEDDING_BAG
 from gradkernels.hooks.bilinear import BILINEAR
 from gradkernels.hooks.calls import Function
 from gradkernels.hooks.convolution import CONVOLUTION
 from gradkernels.hooks.embedding import EMBEDDING
 from gradkernels.hooks.linear import LINEAR
+from gradkernels.hooks.product import PRODUCTS
 from gradkernels.hooks.recurrent_kinds import Gru, Lstm, Relu, Tanh
 from gradkernels.hooks.rule import ruled
 from gradkernels.hooks.tape import Start
 from gradkernels.hooks.transposed import TRANSPOSED
 
 RULES: dict[Function, Start] = {
+    **PRODUCTS,
+    **ARITHMETIC,
     functional.linear: ruled(LINEAR),
     functional.bilinear: ruled(BILINEAR),
     functional.conv1d: ruled(CONVOLUTION),
@@ -45,8 +49,3 @@ RULES: dict[Function, Start] = {
     torch.lstm_cell: recurrent.cell(Lstm),
 }
 """How the boundaries of known functions are run."""
-
-
-def start_of(function: Function) -> Start:
-    """How a boundary of this function is run."""
-    return RULES.get(function, anything.start)

@@ -6,6 +6,7 @@ from abc import abstractmethod
 from typing import Any
 
 from gradkernels.backend import Array
+from gradkernels.hooks.precision import squared_norms, sum_of_squares, wide
 from gradkernels.hooks.use import Use
 
 EVERYBODY = slice(None)
@@ -28,12 +29,12 @@ class Small(Use):
 
     def squares(self, target: Any, g: Array) -> Array:
         """By definition."""
-        return self.rows(target, g, EVERYBODY).flatten(1).square().sum(1)
+        return squared_norms(self.rows(target, g, EVERYBODY))
 
     def total(self, target: Any, g: Array) -> Array:
         """By definition."""
-        return self.rows(target, g, EVERYBODY).sum(0)
+        return wide(self.rows(target, g, EVERYBODY)).sum(0)
 
     def total_of_squares(self, target: Any, g: Array) -> Array:
         """By definition."""
-        return self.rows(target, g, EVERYBODY).square_().sum(0)
+        return sum_of_squares(self.rows(target, g, EVERYBODY))

@@ -21,12 +21,14 @@ class Tag:
         axis: Where its samples are; None for what is made of parameters alone.
         flows: Whether gradients of samples flow through it: it comes from a boundary.
         names: Parameters that it is made of, for what is made of parameters alone.
+        words: Of which rows of the one parameter it is made, where it is such rows.
     """
 
     run: object
     axis: Axis | None = None
     flows: bool = False
     names: Names = ()
+    words: Array | None = None
 
 
 def read(tensor: Array, run: object) -> Tag | None:

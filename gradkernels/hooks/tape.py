@@ -169,6 +169,18 @@ class Tape(TorchFunctionMode):
             if isinstance(value, torch.Tensor) and value.requires_grad and id(value) not in self._names:
                 tags.write(value, Tag(self._run, names=of))
 
+    def rows_of_table(self, output: Array, names: Names, words: Array) -> None:
+        """Remember that an output is rows of a parameter, for words that are the same for all samples."""
+        tags.write(output, Tag(self._run, names=names, words=words))
+
+    def table(self, tensor: Array) -> tuple[Target, Array] | None:
+        """The parameter that a tensor is rows of, and of which words; None where it is something else."""
+        tag = tags.read(tensor, self._run)
+        if tag is None or tag.words is None:
+            return None
+        whole = self._theta[tag.names[0]]
+        return Target(whole, tag.names, True, whole, range(whole.numel())), tag.words
+
     def followed(self, step: Step, args: tuple[Any, ...], kwargs: Mapping[str, Any], output: Array) -> Axis:
         """Where the samples are in a boundary's output; raises an Unfit where they cannot be told apart."""
         found = {place: find(args, kwargs, place) for place in step.data}
@@ -179,10 +191,12 @@ class Tape(TorchFunctionMode):
         """Remember that an output of a boundary has samples."""
         tags.write(output, Tag(self._run, axis, flows=True))
 
-    def _axis(self, func: Any, args: Any, kwargs: Any, data: Sequence[Followed], output: Array) -> Axis:
+    def _axis(
+        self, func: Any, args: Any, kwargs: Any, data: Sequence[Followed], output: Array, at: int = 0
+    ) -> Axis:
         if func not in _RULES:
             _RULES[func] = rule_of(func)
-        rule, call = _RULES[func], Call(func, args, kwargs, data, self.n)
+        rule, call = _RULES[func], Call(func, args, kwargs, data, self.n, at)
         if rule is None:
             raise call.mixes("has no rule that says where the samples are in what it gives")
         try:
@@ -199,11 +213,11 @@ class Tape(TorchFunctionMode):
         """The result of a call without parameters, with what is known of it."""
         flowing = [one for one in data if one.flows] if torch.is_grad_enabled() else []
         outputs = args[:1] if getattr(func, "__name__", "") == "__setitem__" else (result,)
-        for _, output in leaves(outputs):
+        for at, (_, output) in enumerate(leaves(outputs)):
             if isinstance(output, torch.Tensor):
                 flows = bool(flowing) and output.requires_grad
                 try:
-                    tag = Tag(self._run, self._axis(func, args, kwargs, flowing if flows else data, output), flows)
+                    tag = Tag(self._run, self._axis(func, args, kwargs, flowing if flows else data, output, at), flows)
                 except Unfit as error:
                     if flows:
                         self._poison(output, str(error))
@@ -238,6 +252,7 @@ class Tape(TorchFunctionMode):
             raise Unfit(sentence)
 
         self._poisons.append(tensor.register_hook(refuse))
+        self.sources.append(get_gradient_edge(tensor))  # or what leads to parameters alone would not be gone through
 
     def close(self) -> None:
         """Take off what would make a later backward pass through the same tensors raise."""
@@ -259,7 +274,7 @@ class Tape(TorchFunctionMode):
     def target(self, names: tuple[str, ...], tensor: Array) -> Target:
         """What a boundary differentiates by."""
         whole = self._theta[names[0]]
-        return Target(tensor, names, tensor is whole, _block(tensor, whole))
+        return Target(tensor, names, tensor is whole, whole, _block(tensor, whole))
 
     def targets(self, step: Step, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[Place, Target]:
         """The targets of a call by place."""

@@ -12,6 +12,7 @@ from torch.nn import functional
 
 from gradkernels.backend import Array
 from gradkernels.hooks.convolution import Convolution
+from gradkernels.hooks.precision import squared_norms, sum_of_squares
 from gradkernels.hooks.rule import Given, Rule, Targets, samples_first
 from gradkernels.hooks.use import Use
 
@@ -42,7 +43,7 @@ class Transposed(Use):
 
     def squares(self, target: Any, g: Array) -> Array:
         """Squared norms of the convolution's rows."""
-        return self._mirror(g).squares(target, self._a) if target == "weight" else self._shifts(g).square().sum(1)
+        return self._mirror(g).squares(target, self._a) if target == "weight" else squared_norms(self._shifts(g))
 
     def total(self, target: Any, g: Array) -> Array:
         """The convolution's."""
@@ -52,7 +53,7 @@ class Transposed(Use):
         """The convolution's."""
         if target == "weight":
             return self._mirror(g).total_of_squares(target, self._a)
-        return self._shifts(g).square().sum(0)
+        return sum_of_squares(self._shifts(g))
 
     def _mirror(self, g: Array) -> Convolution:
         """The convolution of g that gives gradients of the input, without what nothing was written to."""

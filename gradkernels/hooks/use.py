@@ -11,6 +11,7 @@ import torch
 
 from gradkernels.backend import Array
 from gradkernels.hooks.calls import Place
+from gradkernels.hooks.precision import squared_norms, sum_of_squares, wide
 
 SCRATCH_BYTES = 1 << 20
 """Of rows that are formed only to be squared or summed: what a core's own cache holds."""
@@ -24,6 +25,7 @@ class Target:
         tensor: It, of any shape.
         names: The parameters behind it.
         direct: Whether it is the parameter of that name itself.
+        whole: The first of the parameters behind it.
         block: Where its entries are among those of the parameter of that name, if they are that or a contiguous
             part of it.
     """
@@ -31,6 +33,7 @@ class Target:
     tensor: Array
     names: tuple[str, ...]
     direct: bool
+    whole: Array | None = None
     block: range | None = None
 
 
@@ -51,25 +54,25 @@ class Use(ABC):
 
     def squared_norms(self, places: Sequence[Any], g: Array) -> Array:
         """Squared norms `(n,)` of the rows of several targets together."""
-        return sum((self.squares(place, g) for place in places), g.new_zeros(len(g)))
+        return sum(self.squares(place, g) for place in places)  # type: ignore[return-value]
 
     def squares(self, target: Place | str, g: Array) -> Array:
         """Squared norm of each row, `(n,)`; without a rule of its own from rows in a scratch buffer."""
-        parts = [rows.flatten(1).square().sum(1) for _, rows in self._scratch(target, g)]
+        parts = [squared_norms(rows) for _, rows in self._scratch(target, g)]
         return torch.cat(parts)
 
     def total(self, target: Place | str, g: Array) -> Array:
         """Sum of the rows, of the target's shape."""
-        total = torch.zeros_like(self.targets[target].tensor)
+        total = wide(torch.zeros_like(self.targets[target].tensor))
         for _, rows in self._scratch(target, g):
-            total += rows.sum(0)
+            total += rows.sum(0, dtype=total.dtype)
         return total
 
     def total_of_squares(self, target: Place | str, g: Array) -> Array:
         """Sum of the rows' squared entries, of the target's shape."""
-        total = torch.zeros_like(self.targets[target].tensor)
+        total = wide(torch.zeros_like(self.targets[target].tensor))
         for _, rows in self._scratch(target, g):
-            total += rows.square_().sum(0)
+            total += sum_of_squares(rows)
         return total
 
     def _scratch(self, target: Place | str, g: Array) -> Iterator[tuple[slice, Array]]:

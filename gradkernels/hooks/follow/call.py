@@ -42,6 +42,7 @@ class Call:
         kwargs: Its arguments by name.
         data: Those with samples; where gradients flow through some, only these.
         n: Number of samples.
+        at: Which of several outputs is asked for.
     """
 
     function: Any
@@ -49,6 +50,7 @@ class Call:
     kwargs: Mapping[str, Any]
     data: Sequence[Followed]
     n: int
+    at: int = 0
 
     @property
     def name(self) -> str:

@@ -50,11 +50,6 @@ def batch_norm(call: Call, output: Array) -> Axis:
     return batched(call, output)
 
 
-def instance_norm(call: Call, output: Array) -> Axis:
-    """With statistics of each sample, or that were learned."""
-    return batched(call, output)
-
-
 def padded(call: Call, output: Array) -> Axis:
     """`pad`: further entries along the last axes."""
     axis = call.agreed([one.axis for one in call.data])
@@ -150,6 +145,17 @@ def attention(call: Call, output: Array) -> Axis:
     return call.agreed(axes)
 
 
+def recurrent(call: Call, output: Array) -> Axis:
+    """`(t, n, features)`, or `(n, t, features)` with `batch_first`; states are `(layers, n, features)`."""
+    batch_first, first = call.argument(8, "batch_first", default=False), call.args[0]
+    if not isinstance(call.args[3], bool):
+        raise call.mixes("of a packed sequence has its samples in no axis")
+    for one in call.data:
+        if one.axis.dim != (0 if one.tensor is first and batch_first else 1):
+            raise call.mixes("has the samples along another axis than its batch")
+    return call.first.axis.moved(0 if batch_first and call.at == 0 else 1)
+
+
 POOLS = ("avg_pool", "max_pool", "adaptive_avg_pool", "adaptive_max_pool", "lp_pool")
 RULES: dict[str, Rule] = {
     "linear": before_last(),
@@ -159,7 +165,7 @@ RULES: dict[str, Rule] = {
     **{f"{pool}{d}d": spatial(d) for pool in POOLS for d in (1, 2, 3)},
     **{f"{pool}{d}d_with_indices": spatial(d) for pool in POOLS for d in (1, 2, 3)},
     "batch_norm": batch_norm,
-    "instance_norm": instance_norm,
+    "instance_norm": batched,
     **dict.fromkeys(
         ("group_norm", "interpolate", "upsample", "pixel_shuffle", "pixel_unshuffle", "channel_shuffle", "grid_sample",
          "local_response_norm", "native_channel_shuffle"),
@@ -176,5 +182,7 @@ RULES: dict[str, Rule] = {
     **dict.fromkeys(("outer", "ger"), outer),
     "einsum": einsum,
     "scaled_dot_product_attention": attention,
+    **dict.fromkeys(("lstm", "gru", "rnn_tanh", "rnn_relu"), recurrent),
+    **dict.fromkeys(("lstm_cell", "gru_cell", "rnn_tanh_cell", "rnn_relu_cell"), batched),
 }  # fmt: skip
 """By name."""

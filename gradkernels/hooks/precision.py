@@ -1,0 +1,29 @@
+"""Squares and their sums in at least float32: in half precision they leave its range from 256 on."""
+
+from __future__ import annotations
+
+import torch
+
+from gradkernels.backend import Array
+
+HALVES = (torch.float16, torch.bfloat16)
+
+
+def wide_dtype(dtype: torch.dtype) -> torch.dtype:
+    """The dtype that sums are taken in."""
+    return torch.float32 if dtype in HALVES else dtype
+
+
+def wide(tensor: Array) -> Array:
+    """The tensor in the dtype that sums are taken in."""
+    return tensor.float() if tensor.dtype in HALVES else tensor
+
+
+def squared_norms(rows: Array) -> Array:
+    """Squared norm of each row, `(n,)`, of rows `(n, ...)`."""
+    return torch.linalg.vector_norm(rows.reshape(len(rows), -1), dim=1, dtype=wide_dtype(rows.dtype)).square_()
+
+
+def sum_of_squares(rows: Array) -> Array:
+    """Sum over the rows of their squared entries."""
+    return wide(rows).square().sum(0)
