@@ -9,7 +9,7 @@ import torch
 
 from gradkernels.backend import Array
 from gradkernels.hooks import consumers
-from gradkernels.hooks.engine import Engine
+from gradkernels.hooks.engine import Engine, Pass
 from gradkernels.hooks.tape import Arrived
 from gradkernels.hooks.use import Use
 from gradkernels.kernel import Compute
@@ -78,6 +78,8 @@ def clipped_sum(problem: ModuleProblem, chunk: int) -> Compute:
     def of_part(theta: Theta, x: Tree, y: Tree, max_norm: float) -> Theta:
         kept: list[tuple[Use, Array]] = []
         with engine.forward(theta, x, y) as forward:
+            if forward.repeated:
+                return _reweighted(forward, count(y), max_norm)
             squares = consumers.Squares(forward.theta, forward.shared, count(y))
             forward.backward(_both(squares, lambda use, g: kept.append((use, g))))
             sums = consumers.Sums(forward.theta, factors(squares.finish(), max_norm))
@@ -94,12 +96,16 @@ def reweighted_sum(problem: ModuleProblem, chunk: int) -> Compute:
 
     def of_part(theta: Theta, x: Tree, y: Tree, max_norm: float) -> Theta:
         with engine.forward(theta, x, y) as forward:
-            squares, sums = consumers.Squares(forward.theta, forward.shared, count(y)), consumers.Sums(forward.theta)
-            forward.backward(squares, keep=True)
-            forward.backward(sums, factors(squares.finish(), max_norm))
-            return sums.finish()
+            return _reweighted(forward, count(y), max_norm)
 
     return _drawing(engine, _over_parts(of_part, chunk))
+
+
+def _reweighted(forward: Pass, n: int, max_norm: float) -> Theta:
+    squares, sums = consumers.Squares(forward.theta, forward.shared, n), consumers.Sums(forward.theta)
+    forward.backward(squares, keep=True)
+    forward.backward(sums, factors(squares.finish(), max_norm))
+    return sums.finish()
 
 
 def factors(squares: Array, max_norm: float | Array) -> Array:

@@ -12,6 +12,7 @@ from gradkernels.hooks import inner
 from gradkernels.hooks.filled import Filled
 from gradkernels.hooks.inner import Term
 from gradkernels.hooks.precision import squared_norms, sum_of_squares, wide
+from gradkernels.hooks.unfit import Unfit
 from gradkernels.hooks.use import Target, Use
 
 
@@ -59,6 +60,38 @@ class Rows:
         )  # fmt: skip
 
 
+class Single:
+    """Tells which parameters have one use, and that as they are: of others all rows are needed together.
+
+    Args:
+        shared: Those that are known to have more; more become known as checkpointed parts run again.
+    """
+
+    def __init__(self, shared: Iterable[str]) -> None:
+        self.shared = set(shared)
+        self._seen = set[str]()
+
+    def __call__(self, target: Target) -> bool:
+        """Whether a target is the only use of its parameter; an Unfit if it was taken for that before."""
+        if not self.shared.isdisjoint(target.names):
+            return False
+        if not self._seen.isdisjoint(target.names):
+            raise Unfit(f"{', '.join(target.names)}: used in several parts of the model that are checkpointed")
+        if target.direct:
+            self._seen.add(target.names[0])
+        else:
+            self.shared.update(target.names)
+        return target.direct
+
+
+def rows_of(terms: Iterable[Term], theta: dict[str, Array], names: Iterable[str], n: int) -> dict[str, Array]:
+    """Rows of some parameters, from all of their uses."""
+    rows = Rows(theta, {name: theta[name].detach().new_empty((n, *theta[name].shape)) for name in names})
+    for use, place, g in terms:
+        rows.take(use, place, g)
+    return rows.finish()
+
+
 class Squares:
     """Adds up the squared norms of the rows, `(n,)`, without rows of parameters that have one use."""
 
@@ -66,29 +99,27 @@ class Squares:
         first = next(iter(theta.values()))
         self._total = wide(first.new_zeros(n).detach())
         self._theta, self._n = theta, n
-        self._shared = frozenset(shared)
+        self._single = Single(shared)
         self._terms: list[Term] = []
 
     def __call__(self, use: Use, g: Array) -> None:
         """Take what a use makes of its output's gradient."""
-        alone = [place for place, target in use.targets.items() if self._shared.isdisjoint(target.names)]
+        alone = [place for place, target in use.targets.items() if self._single(target)]
         if alone:
             self._total += use.squared_norms(alone, g)
         self._terms += [(use, place, g) for place in use.targets.keys() - set(alone)]
 
     def finish(self) -> Array:
         """Squared norms, once the backward pass is over."""
-        rows = Rows(self._theta, {name: self._blank(name) for name in self._shared - self._by_products()})
-        for use, place, g in self._terms:
-            rows.take(use, place, g)
-        for one in rows.finish().values():
+        left = self._single.shared - self._by_products()
+        for one in rows_of(self._terms, self._theta, left, self._n).values():
             self._total += squared_norms(one)
         return self._total
 
     def _by_products(self) -> frozenset[str]:
         """Parameters whose part is added from inner products of their uses; these uses are then done with."""
         done = set[str]()
-        for name in self._shared:
+        for name in self._single.shared:
             mine = [term for term in self._terms if name in term[0].targets[term[1]].names]
             direct = all(use.targets[place].direct for use, place, _ in mine)
             squares = inner.squared_norms(mine) if mine and direct else None
@@ -97,10 +128,6 @@ class Squares:
                 self._terms = [term for term in self._terms if not any(term is one for one in mine)]
                 done.add(name)
         return frozenset(done)
-
-    def _blank(self, name: str) -> Array:
-        tensor = self._theta[name].detach()
-        return tensor.new_empty((self._n, *tensor.shape))
 
 
 class Sums:
@@ -143,20 +170,21 @@ class Powers:
     def __init__(self, theta: dict[str, Array], shared: Iterable[str], n: int) -> None:
         self._sums = Sums(theta)
         self._squares = {name: wide(torch.zeros_like(tensor).detach()) for name, tensor in theta.items()}
-        self._rows = Rows(theta, {name: theta[name].detach().new_empty((n, *theta[name].shape)) for name in shared})
-        self._shared = frozenset(shared)
+        self._theta, self._n = theta, n
+        self._single = Single(shared)
+        self._terms: list[Term] = []
 
     def __call__(self, use: Use, g: Array) -> None:
         """Take what a use makes of its output's gradient."""
         self._sums(use, g)
         for place, target in use.targets.items():
-            if self._shared.isdisjoint(target.names):
+            if self._single(target):
                 self._squares[target.names[0]] += use.total_of_squares(place, g)
             else:
-                self._rows.take(use, place, g)
+                self._terms.append((use, place, g))
 
     def finish(self) -> tuple[dict[str, Array], dict[str, Array]]:
         """Sums and sums of squares by name, once the backward pass is over."""
-        for name, rows in self._rows.finish().items():
+        for name, rows in rows_of(self._terms, self._theta, self._single.shared, self._n).items():
             self._squares[name] += sum_of_squares(rows)
         return self._sums.finish(), self._squares

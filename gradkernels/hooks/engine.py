@@ -11,7 +11,7 @@ import torch
 from torch.utils import _pytree as pytree
 
 from gradkernels.backend import Array
-from gradkernels.hooks import anything, draws
+from gradkernels.hooks import anything, draws, segments
 from gradkernels.hooks.alone import Alone
 from gradkernels.hooks.copies import COPIES
 from gradkernels.hooks.guard import Guard
@@ -57,6 +57,7 @@ class Pass:
         shared: Names of the parameters whose rows come from more than one use, or from what was made of them.
         sources: Where backward passes end; None for one sample, whose gradient is the batch's.
         listener: Called as gradients arrive.
+        repeated: Whether parts of it run again in the backward pass: what arrives is not to be kept.
     """
 
     theta: dict[str, Array]
@@ -64,6 +65,7 @@ class Pass:
     shared: frozenset[str]
     sources: list[Any] | None
     listener: Listener
+    repeated: bool = False
 
     def backward(self, consumer: Arrived, weights: Array | None = None, keep: bool = False) -> None:
         """The backward pass of the sum of the losses, or of the weighted losses; `consumer` gets what arrives."""
@@ -128,14 +130,14 @@ class Engine:
         tape = Tape(RULES, anything.start, COPIES, count(x), leaf, listener, alike)
         tape.samples(leaves(x))
         try:
-            with self._again(), tape:
+            with self._again(), segments.followed(tape):
                 output = self._problem.output(x)
             outputs = [one for one in pytree.tree_leaves(output) if isinstance(one, torch.Tensor)]
             tape.finish(outputs)
             with Guard(tape, outputs):
                 losses = self._losses_of(output, y)
             shared = frozenset(name for name, times in tape.uses.items() if times > 1)
-            yield Pass(leaf, losses, shared, tape.sources, listener)
+            yield Pass(leaf, losses, shared, tape.sources, listener, bool(tape.segments))
         finally:
             tape.close()
 

@@ -8,7 +8,8 @@ told apart may still be computed with, but no gradient may come back through it:
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -91,6 +92,8 @@ class Tape(TorchFunctionMode):
         self._names: dict[int, Names] = {id(tensor): (name,) for name, tensor in theta.items()}
         self._arrived = arrived
         self._run = object()
+        self._paused = False
+        self.segments = 0
         self._boundaries = set[Any]()
         self._poisons: list[Any] = []
 
@@ -104,9 +107,56 @@ class Tape(TorchFunctionMode):
         for tensor in tensors:
             tags.write(tensor, Tag(self._run, Axis(0)))
 
+    def again(self) -> Tape:
+        """A tape that follows a part of the model another time."""
+        return Tape(self._starts, self._other, self._copies, self.n, self._theta, self._arrived, self._alike)
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """A context in which nothing is followed."""
+        self._paused = True
+        try:
+            yield
+        finally:
+            self._paused = False
+
+    def tag(self, tensor: Array) -> Tag | None:
+        """What is known of a tensor; raises an Unfit where it comes from parameters unseen."""
+        tag = tags.read(tensor, self._run)
+        self._require_seen(tensor, tag is not None)
+        return tag
+
+    def input(self, value: Any, tag: Tag | None) -> Any:
+        """An argument of a part that is followed again: apart from the graph that it comes from."""
+        if not isinstance(value, torch.Tensor) or id(value) in self._names:
+            return value
+        own = value.detach().requires_grad_(tag is not None and tag.flows)
+        if tag is not None:
+            tags.write(own, Tag(self._run, tag.axis, tag.flows))
+        return own
+
+    def segment(self, output: Array, axis: Axis, start: Array, sentence: str) -> None:
+        """Take an output of a checkpointed part for a boundary, whose uses are heard of when it runs again.
+
+        Args:
+            output: It.
+            axis: Where its samples are, which is looked at when it runs again.
+            start: A leaf of the part's graph; a backward pass to it goes through the part.
+            sentence: Why no gradient may come back, where the samples cannot be there.
+        """
+        self.segments += 1
+        if not axis.fits(output.shape, self.n):
+            self._poison(output, sentence)
+            return
+        self.boundary(output, axis)
+        self._boundaries.add(get_gradient_edge(output).node)
+        self.sources.append(get_gradient_edge(start))
+
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """The call as it is, or as a boundary runs it."""
         kwargs = kwargs or {}
+        if self._paused:
+            return func(*args, **kwargs)
         if func in OPENED:
             with self:
                 return OPENED[func](*args, **kwargs)

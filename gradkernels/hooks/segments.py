@@ -1,0 +1,128 @@
+"""Activation checkpointing: a part of the model that keeps nothing, and runs again in the backward pass.
+
+The uses of what `torch.utils.checkpoint` runs would keep the activations that it is there to let go. So its calls are
+run here while a model is followed: forward without a graph, and again, followed, when the gradient is there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any
+
+import torch
+from torch.utils import _pytree as pytree
+from torch.utils.checkpoint import checkpoint
+
+from gradkernels.backend import Array
+from gradkernels.hooks.axis import Axis
+from gradkernels.hooks.tape import Tape
+from gradkernels.hooks.tags import Tag
+from gradkernels.hooks.unfit import Unfit
+
+_FUNCTION = getattr(checkpoint, "__wrapped__", checkpoint)
+_HANDLE = "__dynamo_disable"
+"""Under this name torch's own decorator keeps what a call of `checkpoint` runs, wherever it was imported to."""
+
+_OPTIONS = ("use_reentrant", "preserve_rng_state", "context_fn", "determinism_check", "debug", "early_stop")
+_current: ContextVar[Tape | None] = ContextVar("tape", default=None)
+MOVED = "a checkpointed part of the model does not give the samples first"
+MADE = "a checkpointed part of the model takes a tensor that is made of parameters"
+
+
+@contextmanager
+def followed(tape: Tape) -> Iterator[None]:
+    """A context in which a tape follows what is called, checkpointed parts included."""
+    before, token = getattr(_FUNCTION, _HANDLE, None), _current.set(tape)
+
+    def run(function: Any, *args: Any, **kwargs: Any) -> Any:
+        mine = _current.get()
+        if mine is None:  # another thread
+            return (before or _FUNCTION)(function, *args, **kwargs)
+        return _forward(mine, function, args, {k: v for k, v in kwargs.items() if k not in _OPTIONS})
+
+    setattr(_FUNCTION, _HANDLE, run)
+    try:
+        with tape:
+            yield
+    finally:
+        _current.reset(token)
+        if before is None:
+            delattr(_FUNCTION, _HANDLE)
+        else:
+            setattr(_FUNCTION, _HANDLE, before)
+
+
+def _forward(tape: Tape, function: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+    """What the part gives, with a graph that runs it again."""
+    given, spec = pytree.tree_flatten((args, dict(kwargs)))
+    known = [tape.tag(one) if isinstance(one, torch.Tensor) else None for one in given]
+    if any(tag is not None and tag.axis is None for tag in known):
+        raise Unfit(MADE)
+    flowing = [at for at, tag in enumerate(known) if tag is not None and tag.flows]
+    generators = torch.random.get_rng_state()
+    with tape.paused(), torch.no_grad():
+        result = function(*args, **kwargs)
+        outputs, shape = pytree.tree_flatten(result)
+        floats = [at for at, one in enumerate(outputs) if isinstance(one, torch.Tensor) and one.is_floating_point()]
+
+        def again(g: tuple[Array | None, ...]) -> tuple[Array | None, ...]:
+            with torch.random.fork_rng(), torch.enable_grad():
+                torch.random.set_rng_state(generators)
+                return _backward(tape, function, given, known, spec, floats, flowing, g)
+
+        start = torch.zeros((), requires_grad=True)
+    computed, into = [outputs[at] for at in floats], [given[at] for at in flowing]
+    with tape.paused():
+        fresh = _Again.apply(again, computed, start, *into)  # type: ignore[no-untyped-call]
+    for at, output in zip(floats, fresh, strict=True):
+        outputs[at] = output
+        tape.segment(output, Axis(0), start, MOVED)
+    return pytree.tree_unflatten(outputs, shape)
+
+
+def _backward(
+    tape: Tape,
+    function: Any,
+    given: list[Any],
+    known: list[Tag | None],
+    spec: Any,
+    floats: list[int],
+    flowing: list[int],
+    g: tuple[Array | None, ...],
+) -> tuple[Array | None, ...]:
+    """The part, followed, and its backward pass to what flows into it."""
+    inner = tape.again()
+    inputs = [inner.input(*pair) for pair in zip(given, known, strict=True)]
+    args, kwargs = pytree.tree_unflatten(inputs, spec)
+    try:
+        with followed(inner):
+            outputs = pytree.tree_flatten(function(*args, **kwargs))[0]
+        pairs = [(outputs[at], one) for at, one in zip(floats, g, strict=True) if one is not None]
+        pairs = [(output, one) for output, one in pairs if output.requires_grad]
+        inner.finish([output for output, _ in pairs])
+        ends = [*(inputs[at] for at in flowing), *inner.sources]
+        if not pairs or not ends:
+            return (None,) * len(flowing)
+        heads, gradients = zip(*pairs, strict=True)
+        found = torch.autograd.grad(heads, ends, gradients, allow_unused=True)
+        return tuple(found[: len(flowing)])
+    finally:
+        inner.close()
+
+
+class _Again(torch.autograd.Function):
+    """A part of a graph that is made when its gradient is there."""
+
+    @staticmethod
+    def forward(ctx: Any, again: Callable[..., Any], outputs: list[Array], *inputs: Array) -> tuple[Array, ...]:
+        """What has been computed."""
+        ctx.set_materialize_grads(False)
+        ctx.again = again
+        return tuple(output.view_as(output) for output in outputs)
+
+    @staticmethod
+    def backward(ctx: Any, *g: Array | None) -> tuple[Array | None, ...]:
+        """Of what flows in; nothing of the start."""
+        return None, None, None, *ctx.again(g)
