@@ -18,7 +18,7 @@ class Tag:
 
     Attributes:
         run: The pass that knows it.
-        axis: Where its samples are; None for what is made of parameters alone.
+        axis: Where its samples are; None for what is made of parameters alone, and where they cannot be told apart.
         flows: Whether gradients of samples flow through it: it comes from a boundary.
         names: Parameters that it is made of, for what is made of parameters alone.
         words: Of which rows of the one parameter it is made, where it is such rows.

@@ -162,15 +162,19 @@ class Tape(TorchFunctionMode):
                 return OPENED[func](*args, **kwargs)
         if _quiet(func):
             return func(*args, **kwargs)
-        data, made = self._known(args, kwargs)
+        data, made, refused = self._known(args, kwargs)
         if made and torch.is_grad_enabled():
             return self._with_parameters(func, args, kwargs, data, made)
         result = self._alike(self, func, args, kwargs, data) if self._alike else func(*args, **kwargs)
-        return self._tagged(func, args, kwargs, data, result) if data else result
+        if data:
+            self._tagged(func, args, kwargs, data, result)
+        if refused:
+            self._refused(result)
+        return result
 
-    def _known(self, args: Any, kwargs: Any) -> tuple[list[Followed], dict[Place, tuple[Array, Names]]]:
-        """The arguments that have samples, and those that are made of parameters alone."""
-        data, made = list[Followed](), dict[Place, tuple[Array, Names]]()
+    def _known(self, args: Any, kwargs: Any) -> tuple[list[Followed], dict[Place, tuple[Array, Names]], bool]:
+        """The arguments that have samples, those made of parameters alone, and whether samples are lost in another."""
+        data, made, refused = list[Followed](), dict[Place, tuple[Array, Names]](), False
         for place, value in _tensors(args, kwargs):
             tag = tags.read(value, self._run)
             if tag is not None and tag.axis is not None:
@@ -178,9 +182,17 @@ class Tape(TorchFunctionMode):
                 data.append(Followed(place, value, tag.axis, tag.flows))
             elif names := tag.names if tag is not None else self._names.get(id(value), ()):
                 made[place] = value, names
-            else:
+            elif tag is None:
                 self._require_seen(value, False)
-        return data, made
+            else:
+                refused = True
+        return data, made, refused
+
+    def _refused(self, result: Any) -> None:
+        """Remember that samples are lost in what has been computed from such a tensor."""
+        for _, output in leaves(result):
+            if isinstance(output, torch.Tensor) and output.requires_grad and tags.read(output, self._run) is None:
+                tags.write(output, Tag(self._run))
 
     def _require_seen(self, tensor: Array, known: bool) -> None:
         """Raise an Unfit if a tensor comes from parameters although no call of this pass has given it."""
@@ -259,23 +271,24 @@ class Tape(TorchFunctionMode):
             raise call.mixes("gives another number of samples")
         return axis
 
-    def _tagged(self, func: Any, args: Any, kwargs: Any, data: Sequence[Followed], result: Any) -> Any:
-        """The result of a call without parameters, with what is known of it."""
+    def _tagged(self, func: Any, args: Any, kwargs: Any, data: Sequence[Followed], result: Any) -> None:
+        """Keep what is known of the result of a call without parameters."""
         flowing = [one for one in data if one.flows] if torch.is_grad_enabled() else []
         outputs = args[:1] if getattr(func, "__name__", "") == "__setitem__" else (result,)
         for at, (_, output) in enumerate(leaves(outputs)):
             if isinstance(output, torch.Tensor):
                 flows = bool(flowing) and output.requires_grad
                 try:
-                    tag = Tag(self._run, self._axis(func, args, kwargs, flowing if flows else data, output, at), flows)
+                    axis = self._axis(func, args, kwargs, flowing if flows else data, output, at)
+                    tag: Tag | None = Tag(self._run, axis, flows)
                 except Unfit as error:
+                    tag = None
                     if flows:
                         self._poison(output, str(error))
-                    tag = None
-                tags.write(output, tag)
+                if tag is not None or not flows:
+                    tags.write(output, tag)
                 if flows and output._base is not None and in_place(func):
                     self._written_through(output, tag)
-        return result
 
     def _written_through(self, view: Array, tag: Tag | None) -> None:
         """What is written to a view in place is in what it is a view of."""
@@ -291,7 +304,6 @@ class Tape(TorchFunctionMode):
         ]  # fmt: skip
         if tag is None or tag.axis is None or len(dims) != 1:
             self._poison(base, "data are written in place to a part of a tensor that tells no samples apart")
-            tags.write(base, None)
         else:
             tags.write(base, Tag(self._run, tag.axis.moved(dims[0]), flows=True))
 
@@ -301,6 +313,7 @@ class Tape(TorchFunctionMode):
         def refuse(g: Array) -> None:
             raise Unfit(sentence)
 
+        tags.write(tensor, Tag(self._run))
         self._poisons.append(tensor.register_hook(refuse))
         self.sources.append(get_gradient_edge(tensor))  # or what leads to parameters alone would not be gone through
 

@@ -77,13 +77,14 @@ def bag(call: Call, output: Array) -> Axis:
 
 def matmul(call: Call, output: Array) -> Axis:
     """Products of matrices, with axes before them that are broadcast."""
-    return call.agreed([_of_product(call, one, output) for one in call.data])
+    factors = call.argument(0, "input", "self"), call.argument(1, "other", "mat2", "vec")
+    return call.agreed([_of_product(call, one, factors, output) for one in call.data])
 
 
-def _of_product(call: Call, one: Followed, output: Array) -> Axis:
+def _of_product(call: Call, one: Followed, factors: tuple[Array, Array], output: Array) -> Axis:
     """Where a factor's samples are in the product."""
-    left = one.tensor is (call.args[0] if call.args else call.kwargs.get("input"))
-    other = call.argument(1, "other", "mat2", "vec") if left else (call.args[0] if call.args else call.kwargs["input"])
+    left = one.tensor is factors[0]
+    other = factors[1] if left else factors[0]
     ndim, dim = one.tensor.ndim, one.axis.dim
     contracted = ndim - 1 if left or ndim == 1 else ndim - 2
     if dim == contracted:
@@ -98,13 +99,13 @@ def _of_product(call: Call, one: Followed, output: Array) -> Axis:
 
 def added_product(call: Call, output: Array) -> Axis:
     """`addmm`, `baddbmm` and the like: a product, and what is added to it."""
-    product = Call(call.function, call.args[1:], call.kwargs, call.data, call.n)
+    factors = call.argument(1, "mat1", "batch1", "mat"), call.argument(2, "mat2", "batch2", "vec")
     axes = []
     for one in call.data:
-        if call.args and one.tensor is call.args[0]:
-            axes.append(one.axis.moved(one.axis.dim + output.ndim - one.tensor.ndim))
+        if any(one.tensor is factor for factor in factors):
+            axes.append(_of_product(call, one, factors, output))
         else:
-            axes.append(_of_product(product, one, output))
+            axes.append(one.axis.moved(one.axis.dim + output.ndim - one.tensor.ndim))
     return call.agreed(axes)
 
 
