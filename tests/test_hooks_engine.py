@@ -1,68 +1,28 @@
 """The parts of the hooks' engine: where samples are, what a pass calls, which way is fastest, what is filled."""
 
-import re
 from functools import partial
 
 import pytest
 import torch
-from torch import nn
-from torch.nn import functional
 
 from gradkernels.hooks import measured
-from gradkernels.hooks.axis import Axis, axis_of
+from gradkernels.hooks.axis import Axis, reshaped
 from gradkernels.hooks.calls import bound, leaves, replaced
 from gradkernels.hooks.draws import once
 from gradkernels.hooks.filled import Filled
-from gradkernels.hooks.opened import OPENED
-from gradkernels.hooks.order import numbers, order_of
-from gradkernels.hooks.unfit import Unfit, probe
+from gradkernels.hooks.unfit import Unfit
 from gradkernels.hooks.use import Target
-from gradkernels.problems.module import ModuleProblem
 
-# Six entries of three steps t and two samples s, and nine of three samples, each 10 t + s.
-SLOWEST = torch.tensor([0, 10, 20, 1, 11, 21]), torch.tensor([0, 10, 20, 1, 11, 21, 2, 12, 22])
-FASTEST = torch.tensor([0, 1, 10, 11, 20, 21]), torch.tensor([0, 1, 2, 10, 11, 12, 20, 21, 22])
-
-
-def test_the_axis_that_grows_is_the_samples():
-    assert axis_of(torch.ones(2, 5), torch.ones(3, 5)) == Axis(0)
-    assert axis_of(torch.ones(5, 4, 2), torch.ones(5, 4, 3)) == Axis(2)
-    assert axis_of(torch.ones(2, 2, 2), torch.ones(2, 3, 2)) == Axis(1)
-    assert axis_of(torch.ones(2, 3), torch.ones(2, 3)) is None
-
-
-def test_a_merged_axis_has_an_order():
-    assert axis_of(*SLOWEST) == Axis(0, 3, slowest=True)
-    assert axis_of(*FASTEST) == Axis(0, 3, slowest=False)
-    assert axis_of(*(one.float()[None, :, None] for one in FASTEST)) == Axis(1, 3, slowest=False)
-
-
-def test_an_order_that_entries_do_not_tell_is_not_sure():
-    assert not axis_of(torch.ones(6), torch.ones(9)).sure
-    assert not axis_of(torch.arange(6.0), torch.arange(9.0).flip(0)).sure
-    assert axis_of(torch.ones(6), torch.ones(9), lambda dim, inner: False) == Axis(0, 3, slowest=False)
-    assert axis_of(*SLOWEST).sure
-
-
-@pytest.mark.parametrize(
-    ("few", "more", "message"),
-    [
-        ((2, 2), (3, 3), "a tensor is (2, 2) for 2 samples and (3, 3) for 3"),
-        ((3,), (4,), "a tensor is (3,) for 2 samples and (4,) for 3"),
-        ((2, 1), (3,), "a tensor has 2 axes for 2 samples and 1 for 3"),
-    ],
-)
-def test_an_axis_that_cannot_be_told_is_refused(few, more, message):
-    with pytest.raises(ValueError, match=re.escape(message)):
-        axis_of(torch.ones(few), torch.ones(more))
+# Six entries of three steps t and two samples s, each 10 t + s.
+SLOWEST, FASTEST = torch.tensor([0, 10, 20, 1, 11, 21]), torch.tensor([0, 1, 10, 11, 20, 21])
 
 
 def test_samples_are_taken_to_the_front():
     tensor = torch.arange(12).view(3, 4)
     assert Axis(1).first(tensor, 4).tolist() == tensor.T.tolist()
-    assert Axis(0, 3).first(SLOWEST[0], 2).tolist() == [[0, 10, 20], [1, 11, 21]]
-    assert Axis(0, 3, slowest=False).first(FASTEST[0], 2).tolist() == [[0, 10, 20], [1, 11, 21]]
-    assert Axis(1, 3, slowest=False).first(FASTEST[0][None], 2).tolist() == [[[0, 10, 20]], [[1, 11, 21]]]
+    assert Axis(0, 3).first(SLOWEST, 2).tolist() == [[0, 10, 20], [1, 11, 21]]
+    assert Axis(0, 3, slowest=False).first(FASTEST, 2).tolist() == [[0, 10, 20], [1, 11, 21]]
+    assert Axis(1, 3, slowest=False).first(FASTEST[None], 2).tolist() == [[[0, 10, 20]], [[1, 11, 21]]]
 
 
 def test_a_sample_alone_is_a_batch_of_one():
@@ -71,21 +31,29 @@ def test_a_sample_alone_is_a_batch_of_one():
 
 
 def test_samples_are_numbered_along_their_axis():
-    assert numbers(torch.zeros(6, 1), Axis(0, 3)).flatten().tolist() == [0, 0, 0, 1, 1, 1]
-    assert numbers(torch.zeros(6, 1), Axis(0, 3, slowest=False)).flatten().tolist() == [0, 1, 0, 1, 0, 1]
-    assert numbers(torch.zeros(2, 2), Axis(1)).tolist() == [[0, 1], [0, 1]]
+    def numbers(axis, *shape):
+        return axis.numbers(shape, 2, torch.device("cpu")).flatten().tolist()
+
+    assert numbers(Axis(0, 3), 6, 1) == [0, 0, 0, 1, 1, 1]
+    assert numbers(Axis(0, 3, slowest=False), 6, 1) == [0, 1, 0, 1, 0, 1]
+    assert numbers(Axis(1), 2, 2) == [0, 1, 0, 1]
 
 
-def test_the_order_of_a_merged_axis_is_found_by_numbers():
-    def order(function, shape, dim, inner=3):
-        data = {("args", 0): Axis(shape.index(2))}
-        return order_of(function, {"args": (torch.zeros(shape),), "kwargs": {}}, data, 0, Axis(dim, inner))
-
-    assert order(lambda x: x.flatten(0, 1), (2, 3, 4), 0) is True
-    assert order(lambda x: x.flatten(0, 1), (3, 2, 4), 0) is False
-    assert order(lambda x: x.transpose(0, 1).flatten(0, 1), (3, 2, 4), 0) is True
-    assert order(lambda x: x.transpose(1, 2).flatten(1, 2), (4, 2, 3), 1) is False
-    assert order(lambda x: x.flatten(0, 1) + 1, (2, 3, 4), 0) is None
+@pytest.mark.parametrize(
+    ("axis", "old", "new", "found"),
+    [
+        (Axis(0), (2, 3, 4), (6, 4), Axis(0, 3)),
+        (Axis(1), (3, 2, 4), (6, 4), Axis(0, 3, slowest=False)),
+        (Axis(0, 3), (6, 4), (2, 3, 4), Axis(0)),
+        (Axis(0, 3, slowest=False), (6, 4), (3, 2, 4), Axis(1)),
+        (Axis(1), (4, 2, 3), (4, 6), Axis(1, 3)),
+        (Axis(0), (2, 4), (2, 2, 2), Axis(0)),
+        (Axis(1), (3, 2, 4), (24,), None),  # between two others
+        (Axis(0), (4, 3), (2, 2, 3), None),  # over two axes
+    ],
+)
+def test_a_reshape_moves_the_samples(axis, old, new, found):
+    assert reshaped(axis, old, new, old[axis.dim] // axis.inner) == found
 
 
 def test_arguments_are_found_and_replaced_by_their_place():
@@ -102,86 +70,6 @@ def test_arguments_are_found_and_replaced_by_their_place():
     assert other == {"args": (1, [2, (30, "x")]), "kwargs": {"at": {"here": 40}}}
     assert arguments["kwargs"]["at"]["here"] == 4
     assert bound(("input", "weight", "bias"), (1, 2), {"bias": 3}) == {"input": 1, "weight": 2, "bias": 3}
-
-
-class Model(nn.Module):
-    """A few calls of every kind."""
-
-    def __init__(self):
-        super().__init__()
-        self.weight, self.token = nn.Parameter(torch.ones(3, 4)), nn.Parameter(torch.ones(1, 4))
-
-    def forward(self, x):
-        x = x + self.token.expand(len(x), -1)
-        return functional.linear(torch.tanh(x), self.weight.mul(2))
-
-
-def steps_of(model, x, **settings):
-    problem = ModuleProblem(model, nn.CrossEntropyLoss(), **settings)
-    return {step.function: step for step in probe(problem, problem.own(), x)}
-
-
-def test_a_pass_is_read_call_by_call():
-    steps = steps_of(Model(), torch.ones(1, 4))
-    assert list(steps) == [
-        torch.Tensor.__len__,
-        torch.Tensor.expand,
-        torch.Tensor.add,
-        torch.tanh,
-        torch.Tensor.mul,
-        functional.linear,
-    ]
-    expand, linear = steps[torch.Tensor.expand], steps[functional.linear]
-    assert expand.boundary
-    assert expand.parameters == {("args", 0): ("token",)}
-    assert expand.sized == {("args", 1): 1}
-    assert linear.boundary
-    assert linear.data == {("args", 0): Axis(0)}
-    assert linear.parameters == {("args", 1): ("weight",)}
-    assert linear.output == Axis(0)
-    assert not steps[torch.tanh].boundary
-    assert not steps[torch.Tensor.mul].boundary
-    assert steps[torch.Tensor.mul].parameters == {("args", 0): ("weight",)}
-
-
-class First(nn.Module):
-    """A sequence of as many steps as samples, time first."""
-
-    def __init__(self):
-        super().__init__()
-        self.layer = nn.Linear(2, 2)
-
-    def forward(self, x):
-        return self.layer(x.transpose(0, 1)).transpose(0, 1).sum(1)
-
-
-@pytest.mark.parametrize("steps", [2, 3])
-def test_samples_are_found_by_running_the_model_not_by_their_number(steps):
-    step = steps_of(First(), torch.ones(3, steps, 2))[functional.linear]
-    assert step.data == {("args", 0): Axis(1)}
-    assert step.output == Axis(1)
-
-
-def test_calls_that_draw_are_noticed_where_one_draw_is_for_all():
-    model = nn.Sequential(nn.Linear(4, 3), nn.Dropout(0.5))
-    assert steps_of(model, torch.ones(1, 4), randomness="same")[functional.dropout].draws
-    assert not steps_of(model, torch.ones(1, 4), randomness="different")[functional.dropout].draws
-    assert not steps_of(model.eval(), torch.ones(1, 4), randomness="same")[functional.dropout].draws
-
-
-def test_attention_is_read_as_its_parts():
-    class Attention(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.attention = nn.MultiheadAttention(4, 2, batch_first=True)
-
-        def forward(self, x):
-            return self.attention(x, x, x, need_weights=False)[0].mean(1)
-
-    steps = steps_of(Attention(), torch.ones(1, 3, 4))
-    assert functional.linear in steps
-    assert functional.scaled_dot_product_attention in steps
-    assert OPENED.keys().isdisjoint(steps)
 
 
 def test_a_function_that_is_one_call_cannot_be_opened():

@@ -96,6 +96,7 @@ class Tape(TorchFunctionMode):
         self.segments = 0
         self._boundaries = set[Any]()
         self._poisons: list[Any] = []
+        self._lost = ""
 
     @property
     def alike(self) -> bool:
@@ -282,7 +283,7 @@ class Tape(TorchFunctionMode):
                     axis = self._axis(func, args, kwargs, flowing if flows else data, output, at)
                     tag: Tag | None = Tag(self._run, axis, flows)
                 except Unfit as error:
-                    tag = None
+                    tag, self._lost = None, self._lost or str(error)
                     if flows:
                         self._poison(output, str(error))
                 if tag is not None or not flows:
@@ -328,7 +329,8 @@ class Tape(TorchFunctionMode):
             tag = tags.read(output, self._run)
             if output.requires_grad and (tag is None or tag.axis != Axis(0)):
                 known = tag.axis if tag is not None else None
-                self._poison(output, f"{NOT_FIRST}: they are along {known}" if known else f"{NOT_FIRST}, or none")
+                why = f"they are along {known}" if known else self._lost or "no samples reach it"
+                self._poison(output, f"{NOT_FIRST}: {why}")
 
     def knows(self, tensor: Array) -> bool:
         """Whether a tensor is a parameter or has been computed in this pass."""

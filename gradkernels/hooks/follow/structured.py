@@ -164,7 +164,7 @@ RULES: dict[str, Rule] = {
     **{f"conv{d}d": spatial(d) for d in (1, 2, 3)},
     **{f"conv_transpose{d}d": spatial(d) for d in (1, 2, 3)},
     **{f"{pool}{d}d": spatial(d) for pool in POOLS for d in (1, 2, 3)},
-    **{f"{pool}{d}d_with_indices": spatial(d) for pool in POOLS for d in (1, 2, 3)},
+    **{f"{pool}{d}d_with_indices": spatial(d) for pool in ("max_pool", "adaptive_max_pool") for d in (1, 2, 3)},
     "batch_norm": batch_norm,
     "instance_norm": batched,
     **dict.fromkeys(
@@ -173,7 +173,7 @@ RULES: dict[str, Rule] = {
         batched,
     ),
     "pad": padded,
-    **dict.fromkeys(("constant_pad_nd", "_pad"), padded),
+    "constant_pad_nd": padded,
     "embedding": embedding,
     "embedding_bag": bag,
     "bilinear": before_last(),
