@@ -1,8 +1,7 @@
-"""Random models that sort, pack, mask, gather, reshape, tie, write in place and branch: equal to the loop, or refused."""
+"""Random models that sort, pack, mask, gather, tie, write in place and branch: equal to the loop, or refused."""
 
 import random
 
-import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -86,9 +85,11 @@ def merged(m, x, lengths, at):
 
 
 def time_first(m, x, lengths, at):
-    return torch.addmm(m.layers[0].bias, x.transpose(0, 1).reshape(-1, WIDTH), m.matrix).view(
-        x.shape[1], len(x), WIDTH
-    ).transpose(0, 1)
+    return (
+        torch.addmm(m.layers[0].bias, x.transpose(0, 1).reshape(-1, WIDTH), m.matrix)
+        .view(x.shape[1], len(x), WIDTH)
+        .transpose(0, 1)
+    )
 
 
 def normed(m, x, lengths, at):

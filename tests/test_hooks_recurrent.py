@@ -10,8 +10,8 @@ from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence
 
 from gradkernels.hooks import computes
-from gradkernels.hooks.unfit import Unfit
 from gradkernels.hooks.recurrent_kinds import Lstm
+from gradkernels.hooks.unfit import Unfit
 from gradkernels.problems.module import ModuleProblem
 
 N, T, D, H, P = 4, 5, 3, 4, 2  # samples, steps, features, units, projected units

@@ -43,7 +43,7 @@ class Axis:
 
     def moved(self, dim: int) -> Axis:
         """The same at another position."""
-        return Axis(dim, self.inner, self.slowest)
+        return self if dim == self.dim else Axis(dim, self.inner, self.slowest)
 
     def fits(self, shape: Sequence[int], n: int) -> bool:
         """Whether a tensor of that shape has n samples along it."""

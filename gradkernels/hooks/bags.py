@@ -6,9 +6,9 @@ from typing import Any
 
 from gradkernels.backend import Array
 from gradkernels.hooks.embedding import Table, kept, refuse
-from gradkernels.hooks.unfit import Unfit
 from gradkernels.hooks.precision import squared_norms, wide
 from gradkernels.hooks.rule import Given, Rule, Targets, samples_first
+from gradkernels.hooks.unfit import Unfit
 from gradkernels.hooks.use import Use
 
 OFFSETS = "embedding_bag with offsets has no axis of samples in its input; pass a bag of each sample, (n, t)"

@@ -156,8 +156,9 @@ class Sums:
         """The sums, once the backward pass is over."""
         for target, total in self._derived:
             of = [self._theta[name] for name in target.names]
+            total = total.to(target.tensor.dtype)
             parts = torch.autograd.grad(
-                target.tensor, of, total.to(target.tensor.dtype), retain_graph=True, allow_unused=True, materialize_grads=True
+                target.tensor, of, total, retain_graph=True, allow_unused=True, materialize_grads=True
             )
             for name, part in zip(target.names, parts, strict=True):
                 self.totals[name] += part

@@ -1,4 +1,4 @@
-"""What makes a copy of a parameter for each sample: `token.expand(n, -1, -1)`, or a table's rows for ids of each sample.
+"""What makes a copy of a parameter for each sample: `token.expand(n, -1, -1)`, a table's rows for ids of each sample.
 
 That there are as many copies as samples shows that they are the samples'. Where it is by chance, the axes do not agree
 with those of the data that they meet, and no gradient comes back through what they meet in.
@@ -18,7 +18,7 @@ from gradkernels.hooks.calls import Function, bound
 from gradkernels.hooks.embedding import EMBEDDING
 from gradkernels.hooks.rule import ruled
 from gradkernels.hooks.small import Small
-from gradkernels.hooks.step import Names, Step
+from gradkernels.hooks.step import Step
 from gradkernels.hooks.tape import Tape
 from gradkernels.hooks.use import Target
 

@@ -13,9 +13,9 @@ import torch
 
 from gradkernels.backend import Array
 from gradkernels.hooks.measured import fastest_of
-from gradkernels.hooks.unfit import Unfit
 from gradkernels.hooks.precision import squared_norms, wide
 from gradkernels.hooks.rule import Given, Rule, Targets, anywhere
+from gradkernels.hooks.unfit import Unfit
 from gradkernels.hooks.use import Use
 
 EVERYBODY = slice(None)

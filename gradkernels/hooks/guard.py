@@ -9,8 +9,7 @@ import torch
 from torch.overrides import TorchFunctionMode
 
 from gradkernels.backend import Array
-from gradkernels.hooks.calls import leaves
-from gradkernels.hooks.tape import Tape
+from gradkernels.hooks.tape import Tape, tensors
 from gradkernels.hooks.unfit import Unfit
 
 BESIDES = (
@@ -34,8 +33,8 @@ class Guard(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """The call as it is."""
-        for _, value in leaves((args, kwargs or {})):
-            if isinstance(value, torch.Tensor) and self._tape.knows(value) and not self._allowed(value):
+        for _, value in tensors(args, kwargs or {}):
+            if self._tape.knows(value) and not self._allowed(value):
                 raise Unfit(BESIDES)
         return func(*args, **(kwargs or {}))
 

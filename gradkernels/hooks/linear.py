@@ -123,9 +123,8 @@ def _linear(targets: Targets, a: Array, given: Given) -> Linear:
 
 def transposed(target: Target) -> Target | None:
     """The parameter `(i, o)` that a target `(o, i)` is the transpose of; None if it is none."""
-    tensor = target.tensor
-    whole = tensor._base
-    if target.direct or tensor.ndim != 2 or whole is None or target.whole is not whole:
+    tensor, whole = target.tensor, target.whole
+    if target.direct or whole is None or tensor.ndim != 2 or tensor._base is not whole:
         return None
     if tensor.shape != whole.shape[::-1] or tensor.stride() != whole.stride()[::-1]:
         return None

@@ -11,9 +11,9 @@ import torch
 
 from gradkernels.backend import Array
 from gradkernels.hooks.axis import Axis
-from gradkernels.hooks.unfit import Unfit
 from gradkernels.hooks.rule import Given, Rule, Targets, samples_first
 from gradkernels.hooks.small import Small
+from gradkernels.hooks.unfit import Unfit
 
 EPS = 1e-5  # torch's own default
 MIXED = (

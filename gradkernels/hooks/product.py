@@ -111,7 +111,8 @@ def einsum(tape: Tape, step: Step, args: tuple[Any, ...], kwargs: Mapping[str, A
     if not arrow:
         right = "".join(sorted(letter for letter in set(left) - {","} if left.count(letter) == 1))
     first, second = [("args", 1, at) if nested else ("args", 1 + at) for at in range(2)]
-    return _run(tape, step, args, (first, second), (*left.split(","), right))
+    one, other = left.split(",")
+    return _run(tape, step, args, (first, second), (one, other, right))
 
 
 def _letters(left: int, right: int) -> Terms:
@@ -134,7 +135,7 @@ def _run(tape: Tape, step: Step, args: tuple[Any, ...], places: tuple[Place, Pla
     where = tape.followed(step, args, {}, output)
     of = Equation(_first(letters[data], axis), letters[made], _first(terms[2], where))
     targets = tape.targets(step, args, {})
-    named = {"weight": targets[made], **{"bias": targets[place] for place in summand}}
+    named = {"weight": targets[made]} | ({"bias": targets[("args", 0)]} if summand else {})
     use = _use(named, axis.first(source.detach(), tape.n), of, _sizes(args, places, terms))
     if use is None or axis.inner != where.inner or axis.slowest != where.slowest:
         return anything.start(tape, step, args, {})

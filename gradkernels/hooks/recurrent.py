@@ -18,11 +18,11 @@ from gradkernels.hooks.axis import Axis
 from gradkernels.hooks.calls import bound
 from gradkernels.hooks.draws import once
 from gradkernels.hooks.linear import Linear
-from gradkernels.hooks.step import Step
-from gradkernels.hooks.unfit import Unfit
 from gradkernels.hooks.recurrent_runs import Recurrence, Run, Weights
 from gradkernels.hooks.rule import Given, Targets
+from gradkernels.hooks.step import Step
 from gradkernels.hooks.tape import Start, Tape
+from gradkernels.hooks.unfit import Unfit
 
 LAYERS = ("input", "hx", "params", "has_biases", "num_layers", "dropout", "train", "bidirectional", "batch_first")
 CELL = ("input", "hx", "w_ih", "w_hh", "b_ih", "b_hh")

@@ -17,8 +17,8 @@ from torch.utils.checkpoint import checkpoint
 
 from gradkernels.backend import Array
 from gradkernels.hooks.axis import Axis
-from gradkernels.hooks.tape import Tape
 from gradkernels.hooks.tags import Tag
+from gradkernels.hooks.tape import Tape
 from gradkernels.hooks.unfit import Unfit
 
 _FUNCTION = getattr(checkpoint, "__wrapped__", checkpoint)

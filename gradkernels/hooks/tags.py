@@ -1,9 +1,8 @@
-"""What is known of a tensor during a pass, kept on the tensor itself: a copy or a view is another tensor, without it."""
+"""What is known of a tensor during a pass, kept on the tensor itself: a copy or a view is another one, without it."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from gradkernels.backend import Array
 from gradkernels.hooks.axis import Axis
@@ -12,8 +11,7 @@ from gradkernels.hooks.step import Names
 _KEPT = "_gradkernels_tag"
 
 
-@dataclass(frozen=True, slots=True)
-class Tag:
+class Tag(NamedTuple):
     """What a tensor is.
 
     Attributes:

@@ -46,12 +46,15 @@ UNSEEN = (
 NOT_FIRST = "the model's output does not have the samples first"
 
 _RULES: dict[Any, Rule | None] = {}
+_IS_QUIET: dict[Any, bool] = {}
 _QUIET = frozenset(
-    "shape dtype device ndim layout requires_grad is_leaf grad_fn is_cuda is_meta is_sparse is_quantized names grad "
-    "size dim numel nelement stride storage_offset is_contiguous is_floating_point is_complex data_ptr element_size "
-    "__len__ __bool__ __int__ __float__ __index__ item tolist __hash__ __repr__ is_nested get_device nbytes itemsize "
-    "is_pinned is_same_size untyped_storage retain_grad register_hook is_inference is_cpu _version _is_view".split()
-)
+    ("shape", "dtype", "device", "ndim", "layout", "requires_grad", "is_leaf", "grad_fn", "is_cuda", "is_cpu",
+     "is_meta", "is_sparse", "is_quantized", "is_nested", "names", "grad", "size", "dim", "numel", "nelement", "stride",
+     "storage_offset", "is_contiguous", "is_floating_point", "is_complex", "is_inference", "data_ptr", "element_size",
+     "itemsize", "nbytes", "get_device", "untyped_storage", "is_pinned", "is_same_size", "item", "tolist", "__len__",
+     "__bool__", "__int__", "__float__", "__index__", "__hash__", "__repr__", "retain_grad", "register_hook",
+     "_version", "_is_view")
+)  # fmt: skip
 """What gives no tensor that anything is computed with."""
 
 
@@ -161,7 +164,8 @@ class Tape(TorchFunctionMode):
         if func in OPENED:
             with self:
                 return OPENED[func](*args, **kwargs)
-        if _quiet(func):
+        quiet = _IS_QUIET.get(func)
+        if _quiet(func) if quiet is None else quiet:
             return func(*args, **kwargs)
         data, made, refused = self._known(args, kwargs)
         if made and torch.is_grad_enabled():
@@ -176,8 +180,9 @@ class Tape(TorchFunctionMode):
     def _known(self, args: Any, kwargs: Any) -> tuple[list[Followed], dict[Place, tuple[Array, Names]], bool]:
         """The arguments that have samples, those made of parameters alone, and whether samples are lost in another."""
         data, made, refused = list[Followed](), dict[Place, tuple[Array, Names]](), False
-        for place, value in _tensors(args, kwargs):
-            tag = tags.read(value, self._run)
+        run = self._run
+        for place, value in tensors(args, kwargs):
+            tag = tags.read(value, run)
             if tag is not None and tag.axis is not None:
                 self._require_seen(value, tag.flows)
                 data.append(Followed(place, value, tag.axis, tag.flows))
@@ -254,9 +259,7 @@ class Tape(TorchFunctionMode):
         """Remember that an output of a boundary has samples."""
         tags.write(output, Tag(self._run, axis, flows=True))
 
-    def _axis(
-        self, func: Any, args: Any, kwargs: Any, data: Sequence[Followed], output: Array, at: int = 0
-    ) -> Axis:
+    def _axis(self, func: Any, args: Any, kwargs: Any, data: Sequence[Followed], output: Array, at: int = 0) -> Axis:
         if func not in _RULES:
             _RULES[func] = rule_of(func)
         rule, call = _RULES[func], Call(func, args, kwargs, data, self.n, at)
@@ -368,13 +371,15 @@ class Tape(TorchFunctionMode):
 
 
 def _quiet(func: Any) -> bool:
+    """Whether a function gives no tensor that anything is computed with."""
     name = getattr(func, "__name__", "")
     if name == "__get__":
         name = getattr(func.__self__, "__name__", "")
-    return name in _QUIET
+    _IS_QUIET[func] = name in _QUIET
+    return _IS_QUIET[func]
 
 
-def _tensors(args: Any, kwargs: Any) -> Iterable[tuple[Place, Array]]:
+def tensors(args: Any, kwargs: Any) -> Iterable[tuple[Place, Array]]:
     """The tensors among arguments, with their places."""
     for kind, some in (("args", enumerate(args)), ("kwargs", kwargs.items())):
         for key, value in some:

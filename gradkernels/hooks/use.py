@@ -54,7 +54,7 @@ class Use(ABC):
 
     def squared_norms(self, places: Sequence[Any], g: Array) -> Array:
         """Squared norms `(n,)` of the rows of several targets together."""
-        return sum(self.squares(place, g) for place in places)  # type: ignore[return-value]
+        return sum(self.squares(place, g) for place in places)
 
     def squares(self, target: Place | str, g: Array) -> Array:
         """Squared norm of each row, `(n,)`; without a rule of its own from rows in a scratch buffer."""

@@ -132,6 +132,11 @@ class ModuleProblem(Problem):
     def _plain(self) -> LossFn | None:
         return unreduced(self.loss_fn)
 
+    @property
+    def plain(self) -> bool:
+        """Whether the loss is one of torch's."""
+        return self._plain is not None
+
     def state(self) -> dict[str, Any]:
         """Modes, hooks, parameters, their gradients and buffers."""
         return state(self.model)

@@ -6,6 +6,7 @@ from gradkernels.backend import Array
 from gradkernels.hooks.axis import Axis
 from gradkernels.hooks.follow.call import Call, Rule, dims_of
 
+
 def reduction(position: int, default: int | None = None) -> Rule:
     """Axes are taken away, or kept with one entry.
 

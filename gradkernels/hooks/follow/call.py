@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from gradkernels.backend import Array
@@ -32,8 +31,7 @@ class Mixes(Unfit):
     """Why the samples in a call's output cannot be told apart, as a sentence."""
 
 
-@dataclass(frozen=True)
-class Call:
+class Call(NamedTuple):
     """A call that takes samples.
 
     Attributes:

@@ -1,4 +1,4 @@
-"""`x[index]` and `x[index] = value`: by arithmetic where the index is made of slices, else by numbers sent the same way."""
+"""`x[index]` and `x[index] = value`: by arithmetic for slices, else by numbers that are sent the same way."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ NOT_KEPT = "takes some of the samples, or all of them in another order"
 def getitem(call: Call, output: Array) -> Axis:
     """Where the samples are in a part of a tensor."""
     one, index = call.args[0], call.args[1]
-    (followed, *others) = [item for item in call.data if item.tensor is one] or [None]
-    if followed is None or others:
+    followed = next((item for item in call.data if item.tensor is one), None)
+    if followed is None:
         raise call.mixes("takes parts that samples tell from what has none")
     if _basic(index):
         dim = _kept(index, one.ndim, followed.axis.dim)

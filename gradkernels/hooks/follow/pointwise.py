@@ -38,6 +38,8 @@ NAMES = frozenset(f"{UNARY} {BINARY} {DUNDER}".split())
 def pointwise(call: Call, output: Array) -> Axis:
     """The axis of the arguments, counted from the last one."""
     ndim = output.ndim
+    if len(call.data) == 1 and call.first.tensor.ndim == ndim:
+        return call.first.axis
     axes = [one.axis.moved(one.axis.dim + ndim - one.tensor.ndim) for one in call.data]
     if axes[0].fits(output.shape, call.n):
         return call.agreed(axes)
