@@ -107,7 +107,7 @@ def _adding(recorded: _Recorded) -> Callable[..., None]:
 
             forward.backward(arrived)
             # What is not counted may be infinite, and infinity times zero is not zero.
-            sums = Sums(forward.theta, torch.where(counted, factors(squares.finish(), max_norm), 0.0))
+            sums = Sums(forward.theta, torch.where(counted, factors(squares.finish().sqrt(), max_norm), 0.0))
             for use, g in kept:
                 sums(use, g)
             for name, one in sums.finish().items():

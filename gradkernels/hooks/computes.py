@@ -15,7 +15,7 @@ from gradkernels.hooks.use import Use
 from gradkernels.kernel import Compute
 from gradkernels.memory import empty_torch
 from gradkernels.problems.module import ModuleProblem
-from gradkernels.quantity import Moments
+from gradkernels.quantity import QUANTITIES, Moments
 from gradkernels.tree import Tree, count, take
 
 Theta = dict[str, Array]
@@ -65,7 +65,7 @@ def norms(problem: ModuleProblem, chunk: int) -> Compute:
             with engine.forward(theta, take(x, part), take(y, part)) as forward:
                 squares = consumers.Squares(forward.theta, forward.shared, part.stop - part.start)
                 forward.backward(squares)
-                norms[part] = squares.finish().sqrt_()
+                norms[part] = _lengths(engine, theta, take(x, part), take(y, part), squares.finish())
         return norms
 
     return _drawing(engine, compute)
@@ -79,10 +79,11 @@ def clipped_sum(problem: ModuleProblem, chunk: int) -> Compute:
         kept: list[tuple[Use, Array]] = []
         with engine.forward(theta, x, y) as forward:
             if forward.repeated:
-                return _reweighted(forward, count(y), max_norm)
+                return _reweighted(engine, forward, (theta, x, y), max_norm)
             squares = consumers.Squares(forward.theta, forward.shared, count(y))
             forward.backward(_both(squares, lambda use, g: kept.append((use, g))))
-            sums = consumers.Sums(forward.theta, factors(squares.finish(), max_norm))
+            norms = _lengths(engine, theta, x, y, squares.finish())
+            sums = consumers.Sums(forward.theta, factors(norms, max_norm))
             for use, g in kept:
                 sums(use, g)
             return sums.finish()
@@ -96,21 +97,42 @@ def reweighted_sum(problem: ModuleProblem, chunk: int) -> Compute:
 
     def of_part(theta: Theta, x: Tree, y: Tree, max_norm: float) -> Theta:
         with engine.forward(theta, x, y) as forward:
-            return _reweighted(forward, count(y), max_norm)
+            return _reweighted(engine, forward, (theta, x, y), max_norm)
 
     return _drawing(engine, _over_parts(of_part, chunk))
 
 
-def _reweighted(forward: Pass, n: int, max_norm: float) -> Theta:
-    squares, sums = consumers.Squares(forward.theta, forward.shared, n), consumers.Sums(forward.theta)
+def _reweighted(engine: Engine, forward: Pass, data: tuple[Theta, Tree, Tree], max_norm: float) -> Theta:
+    squares, sums = consumers.Squares(forward.theta, forward.shared, count(data[2])), consumers.Sums(forward.theta)
     forward.backward(squares, keep=True)
-    forward.backward(sums, factors(squares.finish(), max_norm))
+    forward.backward(sums, factors(_lengths(engine, *data, squares.finish()), max_norm))
     return sums.finish()
 
 
-def factors(squares: Array, max_norm: float | Array) -> Array:
-    """min(1, max_norm / norm) from squared norms, also for a norm of zero and an infinite max_norm."""
-    return 1 / (squares.sqrt() / max_norm).clamp_(min=1)
+def _lengths(engine: Engine, theta: Theta, x: Tree, y: Tree, squares: Array) -> Array:
+    """Norms from their squares; from rows where the squares have left the range of their dtype."""
+    norms, limits = squares.sqrt(), torch.finfo(squares.dtype)
+    low, high = torch.aminmax(squares)
+    if engine.draws_each or (low > limits.tiny / limits.eps and high < limits.max):
+        return norms
+    beyond = (~((squares > limits.tiny / limits.eps) & (squares < limits.max))).nonzero().flatten()
+    rows = _rows(engine, theta, take(x, beyond), take(y, beyond))
+    norms[beyond] = QUANTITIES["norms"].of(torch, rows).to(norms.dtype)
+    return norms
+
+
+def _rows(engine: Engine, theta: Theta, x: Tree, y: Tree) -> Theta:
+    with engine.forward(theta, x, y) as forward:
+        consumer = consumers.Rows(
+            forward.theta, {name: empty_torch((count(y), *one.shape), one) for name, one in theta.items()}
+        )
+        forward.backward(consumer)
+        return consumer.finish()
+
+
+def factors(norms: Array, max_norm: float | Array) -> Array:
+    """min(1, max_norm / norm), also for a norm of zero and an infinite max_norm."""
+    return 1 / (norms / max_norm).clamp_(min=1)
 
 
 def _both(one: Arrived, other: Arrived) -> Arrived:

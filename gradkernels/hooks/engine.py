@@ -150,6 +150,11 @@ class Engine:
         except Exception as error:  # whatever the caller's loss raises for a batch, it may not for one sample
             raise Unfit(f"loss_fn cannot take a batch's output apart: {error}") from error
 
+    @property
+    def draws_each(self) -> bool:
+        """Whether each sample draws numbers of its own, so that none is computed twice alike."""
+        return self._problem.randomness == "different"
+
     def drawing(self) -> AbstractContextManager[None]:
         """A context around all chunks of a call, whose samples draw one after the other."""
         return nullcontext() if self._problem.randomness == "same" else self._problem.drawing()
