@@ -49,7 +49,7 @@ def rows(problem: ModuleProblem, chunk: int) -> Compute:
             for name, one in consumer.finish().items():
                 out[name].copy_(one)
 
-    return in_chunks(compiled(problem, write, recorded.engine.prepare), problem, chunk, memory_of_rows)
+    return in_chunks(compiled(problem, write), problem, chunk, memory_of_rows)
 
 
 def norms(problem: ModuleProblem, chunk: int) -> Compute:
@@ -65,7 +65,7 @@ def norms(problem: ModuleProblem, chunk: int) -> Compute:
     def memory(theta: Theta, n: int) -> Array:
         return empty_torch((n,), next(iter(theta.values())))
 
-    return in_chunks(compiled(problem, write, recorded.engine.prepare), problem, chunk, memory)
+    return in_chunks(compiled(problem, write), problem, chunk, memory)
 
 
 def clipped_sum(problem: ModuleProblem, chunk: int) -> Compute:
@@ -75,7 +75,7 @@ def clipped_sum(problem: ModuleProblem, chunk: int) -> Compute:
     one begins among the samples of the one before it.
     """
     recorded = _Recorded(problem)
-    add = compiled(problem, _adding(recorded), recorded.engine.prepare)
+    add = compiled(problem, _adding(recorded))
 
     def compute(theta: Theta, x: Tree, y: Tree, max_norm: float = 1.0) -> Theta:
         n = count(y)

@@ -20,23 +20,15 @@ from gradkernels.tree import Tree, count, each, leaves, take
 Write = Callable[..., None]
 """`write(theta, rest, x, y, out, ...)`: a result into the memory that is given, compiled to one pass over it."""
 
-Prepare = Callable[[Any, Tree], None]
-"""`prepare(theta, x)`: what has to be known of such inputs before `write` is recorded."""
-
 
 def vmap_rows(problem: ModuleProblem, chunk: int) -> Compute:
     """Rows by vmap of the gradient of one sample's loss."""
-    return in_chunks(compiled(problem, _by_vmap(problem), lambda theta, x: None), problem, chunk, memory_of_rows)
+    return in_chunks(compiled(problem, _by_vmap(problem)), problem, chunk, memory_of_rows)
 
 
-def compiled(problem: ModuleProblem, write: Write, prepare: Prepare) -> Write:
+def compiled(problem: ModuleProblem, write: Write) -> Write:
     """`write`, recorded and compiled for each shape that it meets."""
-
-    def recorded(write: Write, theta: Any, rest: Any, x: Tree, *more: Any) -> Callable[..., Any]:
-        prepare(theta, x)
-        return traced(write, theta, rest, x, *more)
-
-    return _explained(problem, per_shape(write, recorded))
+    return _explained(problem, per_shape(write, traced))
 
 
 def in_chunks(write: Write, problem: ModuleProblem, chunk: int, memory: Callable[[Any, int], Tree]) -> Compute:
