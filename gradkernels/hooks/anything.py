@@ -8,9 +8,9 @@ from typing import Any
 import torch
 
 from gradkernels.backend import Array
-from gradkernels.hooks.calls import Place, in_place, replaced
+from gradkernels.hooks.calls import Place, find, in_place, replaced
 from gradkernels.hooks.step import Step
-from gradkernels.hooks.tape import Tape, find
+from gradkernels.hooks.tape import Tape
 from gradkernels.hooks.unfit import Unfit
 from gradkernels.hooks.use import Use
 
@@ -29,7 +29,7 @@ def start(tape: Tape, step: Step, args: tuple[Any, ...], kwargs: Mapping[str, An
     data = [find(args, kwargs, place) for place in step.data]
     axis = tape.followed(step, args, kwargs, output)
     tape.keep(Call(tape, step, args, kwargs, data), output, axis, data)
-    tape.boundary(output, axis)
+    tape.marks.boundary(output, axis)
     return output
 
 

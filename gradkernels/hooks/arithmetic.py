@@ -128,7 +128,7 @@ def _run(tape: Tape, step: Step, args: tuple[Any, ...], use_of: Any) -> Any:
     if use is None:
         return anything.start(tape, step, args, {})
     tape.keep(use, output, axis, [args[place[1]]])
-    tape.boundary(output, axis)
+    tape.marks.boundary(output, axis)
     return output
 
 

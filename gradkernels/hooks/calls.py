@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
+
+import torch
+
+from gradkernels.backend import Array
 
 Place = tuple[Any, ...]
 """Keys that lead to an argument: an index or a name, then further ones inside lists, tuples and dicts."""
@@ -34,6 +38,24 @@ def replaced(arguments: Any, values: Mapping[Place, Any], place: Place = ()) -> 
 def bound(names: tuple[str, ...], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
     """The arguments of a call by name."""
     return {**dict(zip(names, args, strict=False)), **kwargs}
+
+
+def tensors(args: Any, kwargs: Any) -> Iterable[tuple[Place, Array]]:
+    """The tensors among arguments, with their places."""
+    for kind, some in (("args", enumerate(args)), ("kwargs", kwargs.items())):
+        for key, value in some:
+            if isinstance(value, torch.Tensor):
+                yield (kind, key), value
+            elif isinstance(value, list | tuple | dict):
+                yield from ((place, one) for place, one in leaves(value, (kind, key)) if isinstance(one, torch.Tensor))
+
+
+def find(args: tuple[Any, ...], kwargs: Mapping[str, Any], place: Place) -> Any:
+    """The argument at a place."""
+    found: Any = args if place[0] == "args" else kwargs
+    for key in place[1:]:
+        found = found[key]
+    return found
 
 
 Function = Callable[..., Any]

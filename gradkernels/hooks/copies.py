@@ -60,7 +60,7 @@ def broadcast(tape: Tape, step: Step, args: tuple[Any, ...], kwargs: Mapping[str
         return None
     use = Spread(tape.targets(step, args, kwargs)[place], output.shape, dim)
     tape.keep(use, output, Axis(dim), [])
-    tape.boundary(output, Axis(dim))
+    tape.marks.boundary(output, Axis(dim))
     return output
 
 
@@ -87,7 +87,7 @@ def table(tape: Tape, step: Step, args: tuple[Any, ...], kwargs: Mapping[str, An
     if not tape.targets(step, args, kwargs)[at].direct or any(options.get(one) not in (None, False) for one in special):
         return None
     output = step.function(*args, **kwargs)
-    tape.rows_of_table(output, names, ids)
+    tape.marks.rows_of_table(output, names, ids)
     return output
 
 

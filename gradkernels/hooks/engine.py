@@ -128,19 +128,19 @@ class Engine:
         listener = Listener()
         alike = draws.alike if self._problem.randomness == "same" else None
         tape = Tape(RULES, anything.start, COPIES, count(x), leaf, listener, alike)
-        tape.samples(leaves(x))
+        tape.marks.samples(leaves(x))
         try:
             with self._again(), segments.followed(tape):
                 output = self._problem.output(x)
             outputs = [one for one in pytree.tree_leaves(output) if isinstance(one, torch.Tensor)]
-            tape.finish(outputs)
+            tape.marks.finish(outputs)
             # A loss of torch takes nothing but what it is given.
             with nullcontext() if self._problem.plain else Guard(tape, outputs):
                 losses = self._losses_of(output, y)
             shared = frozenset(name for name, times in tape.uses.items() if times > 1)
-            yield Pass(leaf, losses, shared, tape.sources, listener, bool(tape.segments))
+            yield Pass(leaf, losses, shared, tape.marks.sources, listener, bool(tape.segments))
         finally:
-            tape.close()
+            tape.marks.close()
 
     def _losses_of(self, output: Tree, y: Tree) -> Array:
         try:

@@ -9,7 +9,8 @@ import torch
 from torch.overrides import TorchFunctionMode
 
 from gradkernels.backend import Array
-from gradkernels.hooks.tape import Tape, tensors
+from gradkernels.hooks.calls import tensors
+from gradkernels.hooks.tape import Tape
 from gradkernels.hooks.unfit import Unfit
 
 BESIDES = (
@@ -34,7 +35,7 @@ class Guard(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """The call as it is."""
         for _, value in tensors(args, kwargs or {}):
-            if self._tape.knows(value) and not self._allowed(value):
+            if self._tape.marks.knows(value) and not self._allowed(value):
                 raise Unfit(BESIDES)
         return func(*args, **(kwargs or {}))
 

@@ -16,11 +16,11 @@ import torch
 from gradkernels.backend import Array
 from gradkernels.hooks import anything
 from gradkernels.hooks.axis import Axis
-from gradkernels.hooks.calls import Place
+from gradkernels.hooks.calls import Place, find
 from gradkernels.hooks.linear import Linear
 from gradkernels.hooks.rule import Targets
 from gradkernels.hooks.step import Step
-from gradkernels.hooks.tape import Start, Tape, find
+from gradkernels.hooks.tape import Start, Tape
 from gradkernels.hooks.use import Use
 
 INNER, SAMPLE = "Y", "Z"
@@ -140,7 +140,7 @@ def _run(tape: Tape, step: Step, args: tuple[Any, ...], places: tuple[Place, Pla
     if use is None or axis.inner != where.inner or axis.slowest != where.slowest:
         return anything.start(tape, step, args, {})
     tape.keep(use, output, where, [source])
-    tape.boundary(output, where)
+    tape.marks.boundary(output, where)
     return output
 
 

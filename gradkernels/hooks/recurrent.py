@@ -50,9 +50,9 @@ def layers(kind: type[Run]) -> Start:
             return functional.dropout(x, given["dropout"])
 
         output, *ends = _network(given, targets, lambda *layer: _run(tape, kind, axis, *layer), drop)
-        tape.boundary(output, replace(axis, dim=0 if given["batch_first"] else 1))
+        tape.marks.boundary(output, replace(axis, dim=0 if given["batch_first"] else 1))
         for end in ends:
-            tape.boundary(end, axis)
+            tape.marks.boundary(end, axis)
         return output, *ends
 
     return start
@@ -68,7 +68,7 @@ def cell(kind: type[Run]) -> Start:
         parameters = {name: given[name] for name in CELL[2:] if given.get(name) is not None}
         _, *ends = _run(tape, kind, axis, given["input"][None], _first(given), (parameters, targets), False)
         for end in ends:
-            tape.boundary(end, replace(axis, dim=0))
+            tape.marks.boundary(end, replace(axis, dim=0))
         return tuple(ends) if len(ends) > 1 else ends[0]
 
     return start

@@ -65,7 +65,7 @@ def ruled(rule: Rule) -> Start:
         use = rule.use(named, axis.first(given[rule.names[0]].detach(), tape.n), given)
         where = tape.followed(step, args, kwargs, output)
         tape.keep(use, output, where, sources)
-        tape.boundary(output, where)
+        tape.marks.boundary(output, where)
         return output
 
     return start

@@ -57,7 +57,7 @@ def followed(tape: Tape) -> Iterator[None]:
 def _forward(tape: Tape, function: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
     """What the part gives, with a graph that runs it again."""
     given, spec = pytree.tree_flatten((args, dict(kwargs)))
-    known = [tape.tag(one) if isinstance(one, torch.Tensor) else None for one in given]
+    known = [tape.marks.tag(one) if isinstance(one, torch.Tensor) else None for one in given]
     if any(tag is not None and tag.axis is None for tag in known):
         raise Unfit(MADE)
     flowing = [at for at, tag in enumerate(known) if tag is not None and tag.flows]
@@ -94,22 +94,22 @@ def _backward(
 ) -> tuple[Array | None, ...]:
     """The part, followed, and its backward pass to what flows into it."""
     inner = tape.again()
-    inputs = [inner.input(*pair) for pair in zip(given, known, strict=True)]
+    inputs = [inner.marks.input(*pair) for pair in zip(given, known, strict=True)]
     args, kwargs = pytree.tree_unflatten(inputs, spec)
     try:
         with followed(inner):
             outputs = pytree.tree_flatten(function(*args, **kwargs))[0]
         pairs = [(outputs[at], one) for at, one in zip(floats, g, strict=True) if one is not None]
         pairs = [(output, one) for output, one in pairs if output.requires_grad]
-        inner.finish([output for output, _ in pairs])
-        ends = [*(inputs[at] for at in flowing), *inner.sources]
+        inner.marks.finish([output for output, _ in pairs])
+        ends = [*(inputs[at] for at in flowing), *inner.marks.sources]
         if not pairs or not ends:
             return (None,) * len(flowing)
         heads, gradients = zip(*pairs, strict=True)
         found = torch.autograd.grad(heads, ends, gradients, allow_unused=True)
         return tuple(found[: len(flowing)])
     finally:
-        inner.close()
+        inner.marks.close()
 
 
 class _Again(torch.autograd.Function):
