@@ -5,9 +5,10 @@ from __future__ import annotations
 import importlib
 import pkgutil
 import re
-from collections.abc import Iterator
+import warnings
 from functools import lru_cache
 from types import ModuleType
+from typing import Any
 
 from gradkernels.kernel import Kernel, compose
 from gradkernels.kernels import __name__ as group
@@ -79,22 +80,30 @@ def _all() -> dict[str, Kernel]:
 def _declared() -> dict[str, Kernel]:
     """Declared kernels by key; a ValueError if two different ones share a key."""
     found: dict[str, Kernel] = {}
-    for module in _modules():
-        for kernel in _declared_in(module):
-            if (other := found.setdefault(kernel.key, kernel)) is not kernel:
-                places = f"{other.builder.__module__} and {kernel.builder.__module__}"
-                raise ValueError(f"{places} both declare {kernel.key}; rename one")
-    return found
-
-
-def _modules() -> Iterator[ModuleType]:
-    for found in pkgutil.iter_modules(folders):
-        yield importlib.import_module(f"{group}.{found.name}")
+    for module in pkgutil.iter_modules(folders):
+        _add(found, importlib.import_module(f"{group}.{module.name}"))
     from importlib.metadata import entry_points
 
     for entry in entry_points(group=group):
-        yield entry.load()
+        with_others = dict(found)
+        try:
+            _add(with_others, entry.load())
+        except (Exception, SystemExit) as fault:  # another package's code may raise anything
+            package = entry.dist.name if entry.dist else "another package"
+            warnings.warn(
+                f"the kernels of {package} are left out: its entry point {entry.name!r} = {entry.value!r} raised "
+                f"{type(fault).__name__}: {fault}; correct or uninstall {package}",
+                stacklevel=2,
+            )
+        else:
+            found = with_others
+    return found
 
 
-def _declared_in(module: ModuleType) -> list[Kernel]:
-    return [value for value in vars(module).values() if isinstance(value, Kernel)]
+def _add(found: dict[str, Kernel], module: Any) -> None:
+    if not isinstance(module, ModuleType):
+        raise TypeError(f"it names a {type(module).__name__}; it must name a module with kernels")
+    for kernel in vars(module).values():
+        if isinstance(kernel, Kernel) and (other := found.setdefault(kernel.key, kernel)) is not kernel:
+            places = f"{other.builder.__module__} and {kernel.builder.__module__}"
+            raise ValueError(f"{places} both declare {kernel.key}; rename one")

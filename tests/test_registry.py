@@ -1,15 +1,19 @@
 """The registry: one list, keys that say what a kernel is, one file per kernel, and reasons instead of errors."""
 
+import importlib
 import os
+import re
 import shutil
 import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
 import gradkernels as gk
+from gradkernels import registry
 from gradkernels.backend import Backend
 from gradkernels.kernel import compose, declare
 from gradkernels.quantity import QUANTITIES
@@ -227,3 +231,49 @@ def test_a_declaration_that_names_nothing_is_refused(key, says):
 def test_a_setting_without_a_whole_default_is_refused(builder):
     with pytest.raises(ValueError, match="numpy.mine.norms: the builder's setting '(chunk|o)' needs a whole number"):
         declare("numpy.mine.norms")(builder)
+
+
+class Entry:
+    """An entry point of a package that is not installed."""
+
+    name, value = "theirs", "their_package.kernels"
+    dist = type("Distribution", (), {"name": "their-package"})
+
+    def __init__(self, load):
+        self.load = load
+
+
+def declaring(key):
+    module = ModuleType("their_package.kernels")
+    exec(NEW_KERNEL.replace("numpy.outer.per_sample", key), vars(module))
+    return module
+
+
+def leaving():
+    raise SystemExit("no licence")
+
+
+@pytest.mark.parametrize(
+    ("load", "says"),
+    [
+        (lambda: importlib.import_module("their_package"), "ModuleNotFoundError: No module named 'their_package'"),
+        (lambda: 1 / 0, "ZeroDivisionError: division by zero"),
+        (leaving, "SystemExit: no licence"),
+        (lambda: declaring("outer"), "ValueError: kernel key 'outer': write backend.name.quantity"),
+        (lambda: declaring("numpy.broadcast.per_sample"), "both declare numpy.broadcast.per_sample; rename one"),
+        (lambda: NEW_KERNEL, "TypeError: it names a str; it must name a module with kernels"),
+    ],
+)
+def test_a_broken_entry_point_is_left_out_and_named(monkeypatch, load, says):
+    good = Entry(lambda: declaring("numpy.outer.per_sample"))
+    monkeypatch.setattr("importlib.metadata.entry_points", lambda group: [Entry(load), good])
+    registry._all.cache_clear()
+    try:
+        with pytest.warns(UserWarning, match=re.escape(says)) as caught:
+            found = {kernel.key for kernel in gk.kernels()}
+    finally:
+        registry._all.cache_clear()
+    said = str(caught[0].message)
+    assert said.startswith("the kernels of their-package are left out: its entry point 'theirs' = 'their_package.kern")
+    assert said.endswith("; correct or uninstall their-package")
+    assert {"numpy.outer.per_sample", "numpy.broadcast.per_sample", "torch.vmap.per_sample"} <= found
