@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections import namedtuple
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import fields
 from functools import lru_cache
 from pathlib import Path
@@ -17,6 +18,7 @@ from typing import Any
 
 import numpy as np
 from numba import carray, cfunc, from_dtype, njit, types
+from numba.core.caching import FunctionCache
 from numba.core.errors import NumbaError
 
 from gradkernels.problems import SoftmaxRegression
@@ -90,7 +92,8 @@ def _source(problem: Any, dtype: np.dtype[Any]) -> FunctionType:
     used = {field.name: getattr(problem, field.name) for field in fields(problem) if field.name in names(slope)}
     frozen = {name: dtype.type(value) if isinstance(value, float) else value for name, value in used.items()}
     itself = namedtuple("Fields", frozen)(**frozen)
-    parts = (type(problem).__qualname__, fingerprint(slope), repr(frozen))
+    # What is loaded from the cache imports the slope's module again, by the name that it had.
+    parts = (slope.__module__, type(problem).__qualname__, fingerprint(slope), repr(frozen))
     return named(_elementwise, *parts, SELF=itself, SLOPE=njit(**PLAIN)(slope))
 
 
@@ -107,15 +110,17 @@ def named(function: Any, *parts: str, **globals_: Any) -> FunctionType:
 
 
 def stored(decorator: Callable[..., Any], *signature: Any, **options: Any) -> Callable[[FunctionType], Any]:
-    """`decorator` with numba's disk cache, or without it where there is no folder to write to."""
+    """`decorator` with numba's disk cache, or without it where it has no folder or holds what cannot be loaded."""
 
     def decorate(function: FunctionType) -> Any:
         try:
             return decorator(*signature, cache=True, **options)(function)
-        except RuntimeError as error:
-            if "cannot cache function" not in str(error):
-                raise
-            return decorator(*signature, **options)(function)
+        except NumbaError:
+            raise
+        except Exception:  # unpickling raises anything; what is no fault of the cache is raised again below
+            with suppress(Exception):
+                FunctionCache(function).flush()
+        return decorator(*signature, **options)(function)
 
     return decorate
 
