@@ -76,7 +76,7 @@ class Backend:
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Copies and pickles are the one Backend of that name: `is` tells libraries apart."""
-        return BACKENDS.__getitem__, (self.name,)
+        return _named, (self.name,)
 
     def load(self) -> None:
         """Import the library, if it is installed."""
@@ -136,6 +136,10 @@ LIBRARIES = {name: backend for name, backend in BACKENDS.items() if backend.host
 
 PACKAGES = {"sklearn": "scikit-learn", "backpack": "backpack-for-pytorch"}
 """What a library is called where it is installed from, if not by its import name."""
+
+
+def _named(name: str) -> Backend:
+    return BACKENDS[name]
 
 
 def backend_of(array: Array) -> Backend | None:

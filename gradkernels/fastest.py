@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from gradkernels import packing as _packing  # noqa: F401  so that what is bound here can be pickled
 from gradkernels.backend import BACKENDS, Array, Backend
 from gradkernels.binding import Bound, Way, bind
 from gradkernels.case import Case

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import Any, ClassVar
 
@@ -78,6 +78,10 @@ class ModuleProblem(Problem):
 
     def __hash__(self) -> int:
         return hash(self._key)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What it was made with: what is kept besides is known by identities of this process."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
 
     @property
     def _key(self) -> tuple[Any, ...]:
