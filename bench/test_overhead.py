@@ -57,3 +57,21 @@ def test_importing_gradkernels_takes_at_most_1_3_times_numpys_import():
     print(f"\nimport gradkernels {median(times['gradkernels']) * 1e3:.1f} ms, "
           f"numpy {median(times['numpy']) * 1e3:.1f} ms, ratio {ratio:.2f} (limit 1.3)")  # fmt: skip
     assert ratio < 1.3
+
+
+def test_the_key_of_a_models_state_costs_at_most_a_microsecond_a_module():
+    import torch
+    from torch import nn
+
+    from gradkernels.problems.modes import Modes
+
+    layer = nn.TransformerEncoderLayer(16, 2, 32, batch_first=True)
+    model = nn.TransformerEncoder(layer, 12, enable_nested_tensor=False)
+    modules = len(list(model.modules()))
+    modes = Modes(model)
+    modes.stamp()
+    extra = extra_seconds(nothing=lambda: None, walk=lambda: list(model.modules()), key=modes.stamp)
+    each = {name: seconds / modules * 1e9 for name, seconds in extra.items()}
+    print(f"\nkey of {modules} modules, torch {torch.__version__}: {each['key']:.0f} ns a module (limit 1000), "
+          f"a walk over them {each['walk']:.0f} ns")  # fmt: skip
+    assert each["key"] < 1000

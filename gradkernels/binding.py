@@ -5,6 +5,7 @@ A `Bound` has no dispatch left; everything that could be decided before the call
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from dataclasses import replace
 from functools import lru_cache, partial
 from typing import Any
@@ -186,7 +187,7 @@ def _proven(kernel: Kernel, problem: Problem, dtype: str, device: str, features:
 
 @lru_cache(maxsize=256)
 def _tried(
-    kernel: Kernel, problem: Problem, stamp: tuple[Any, ...], dtype: str, device: str, sample: Sample
+    kernel: Kernel, problem: Problem, stamp: Hashable, dtype: str, device: str, sample: Sample
 ) -> tuple[Compute | None, Exception | None]:
     """The kernel built for `problem`, or why it cannot be proven on the sample.
 

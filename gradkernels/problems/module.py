@@ -21,6 +21,7 @@ from gradkernels.problems import numeric
 from gradkernels.problems.backward import truth
 from gradkernels.problems.fitting import require_example, require_fit, require_parameters, require_samples
 from gradkernels.problems.losses import REDUCTIONS, LossFn, sample_losses, unreduced
+from gradkernels.problems.modes import Modes, Stamp, roots_of
 from gradkernels.problems.problem import Problem, Truth
 from gradkernels.problems.structure import (
     Module,
@@ -115,16 +116,24 @@ class ModuleProblem(Problem):
         """The model's own trainable parameters, by name: not copies."""
         return {name: module._parameters[attribute] for name, ((module, attribute), *_) in self.sites().items()}
 
-    def stamp(self) -> tuple[Any, ...]:
-        """What a kernel built for this problem relies on; changes when the model's modes do."""
-        return stamp(self.model)
+    def stamp(self) -> Stamp:
+        """What a kernel built for this problem relies on; another one whenever model or loss change."""
+        return self._modes.stamp()
+
+    @cached_property
+    def _modes(self) -> Modes:
+        return Modes(*roots_of(self.model, self.loss_fn))
+
+    def __getstate__(self) -> dict[str, Any]:
+        """The fields alone: what is kept besides them counts in this process."""
+        return {one.name: getattr(self, one.name) for one in fields(self)}
 
     @property
     def name(self) -> str:
         """`module:LeNet:1f0c3a9b`: the class, and a fingerprint of the structure and the loss."""
         key = self.stamp()
         if key not in self._names:
-            digits = fingerprint(self.model, named_loss(self.loss_fn), self.reduction, str(key))
+            digits = fingerprint(self.model, named_loss(self.loss_fn), self.reduction, str(stamp(self.model)))
             self._names[key] = f"module:{type(self.model).__name__}:{digits}"
         return self._names[key]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Hashable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, ClassVar, NamedTuple
 
@@ -123,7 +124,7 @@ class Problem(ABC):
         """The parameters that the problem itself has; a TypeError where it has none."""
         raise TypeError(f"theta is None; {self.name} has no parameters of its own, pass them")
 
-    def stamp(self) -> tuple[Any, ...]:
+    def stamp(self) -> Hashable:
         """What a kernel built for the problem relies on and what may change; part of every key that one is kept by."""
         return ()
 

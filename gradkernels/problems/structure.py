@@ -133,7 +133,7 @@ def _version(tensor: Any) -> int:
 
 
 def stamp(model: Module) -> tuple[Any, ...]:
-    """What a kernel that was built for the model relies on: modes, and which parameters are trained."""
+    """Modes, and which parameters are trained: what of a model's state is part of its name, in every process."""
     return tuple(
         (module.training, *(one is not None and one.requires_grad for one in module._parameters.values()))
         for module in model.modules()

@@ -1,0 +1,189 @@
+"""The key of a model's state: another one after every change that computing depends on, the same one after none."""
+
+import gc
+import pickle
+import weakref
+from functools import partial
+
+import pytest
+import torch
+from torch import nn
+from torch.nn.utils import parametrizations
+
+import gradkernels as gk
+from gradkernels.problems.modes import COUNTS, Modes
+
+
+class Model(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first, self.drop, self.last = nn.Linear(4, 5), nn.Dropout(0.1), nn.Linear(5, 3)
+        self.tau, self.flag, self.act, self.sizes = 1.0, False, torch.tanh, [1, 2]
+        self.constant = torch.ones(3)
+        self.register_buffer("scale", torch.ones(3))
+
+    def forward(self, x):
+        return self.last(self.drop(self.act(self.first(x)))) / self.tau
+
+
+class Settings:
+    def __init__(self):
+        self.eps = 1e-5
+
+
+def weight_norm(m):
+    parametrizations.weight_norm(m.first)
+
+
+CHANGES = {
+    "mode": lambda m: m.eval(),
+    "mode of one layer": lambda m: m.drop.eval(),
+    "layer": lambda m: setattr(m, "last", nn.Linear(5, 3)),
+    "layer added": lambda m: m.add_module("more", nn.Linear(1, 1)),
+    "layer removed": lambda m: delattr(m, "drop"),
+    "parameter": lambda m: setattr(m.last, "weight", nn.Parameter(torch.ones(3, 5))),
+    "parameter removed": lambda m: setattr(m.last, "bias", None),
+    "tie": lambda m: setattr(m.last, "bias", nn.Parameter(m.last.bias.data)),
+    "frozen": lambda m: m.first.weight.requires_grad_(False),
+    "dtype": lambda m: m.double(),
+    "buffer": lambda m: setattr(m, "scale", torch.ones(3)),
+    "hook": lambda m: m.first.register_forward_hook(lambda *_: None),
+    "hook before": lambda m: m.register_forward_pre_hook(lambda *_: None),
+    "parametrization": weight_norm,
+    "number": lambda m: setattr(m, "tau", 0.1),
+    "flag": lambda m: setattr(m, "flag", True),
+    "activation": lambda m: setattr(m, "act", torch.sigmoid),
+    "a list's entry": lambda m: m.sizes.__setitem__(0, 7),
+    "probability": lambda m: setattr(m.drop, "p", 0.2),
+    "new attribute": lambda m: setattr(m, "other", 1),
+    "own forward": lambda m: setattr(m.first, "forward", lambda x: x),
+    "constant": lambda m: setattr(m, "constant", torch.zeros(3)),
+    "constant in place": lambda m: m.constant.zero_(),
+    "settings": lambda m: setattr(m.settings, "eps", 1e-3),
+}
+
+
+@pytest.fixture
+def model():
+    made = Model()
+    made.settings = Settings()
+    return made
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_a_change_that_computing_depends_on_is_another_key(model, name):
+    modes = Modes(model)
+    before = modes.stamp()
+    assert modes.stamp() is before
+    CHANGES[name](model)
+    after = modes.stamp()
+    assert after != before
+    assert modes.stamp() is after
+
+
+def test_what_is_taken_back_is_the_same_again(model):
+    modes = Modes(model)
+    before = modes.stamp()
+    model.eval()
+    model.tau = 0.5
+    assert modes.stamp() != before
+    model.train()
+    model.tau = 1.0
+    assert modes.stamp() == before
+    assert hash(modes.stamp()) == hash(before)
+
+
+def test_a_hook_that_is_taken_away_and_another_one_later_are_seen(model):
+    modes = Modes(model)
+    seen = [modes.stamp()]
+    handle = model.first.register_forward_hook(lambda *_: None)
+    seen.append(modes.stamp())
+    handle.remove()
+    assert modes.stamp() == seen[0]
+    model.last.register_forward_hook(lambda *_: 1)
+    assert modes.stamp() not in seen
+
+
+def test_values_of_tensors_are_no_part_of_it(model):
+    modes = Modes(model)
+    before = modes.stamp()
+    with torch.no_grad():
+        for one in (*model.parameters(), *model.buffers()):
+            one.add_(1)
+    model.first.weight.grad = torch.ones(5, 4)
+    assert modes.stamp() is before
+
+
+def test_models_of_one_structure_are_of_one_kind_but_not_the_same():
+    one, other = Modes(Model()).stamp(), Modes(Model()).stamp()
+    assert one.kind == other.kind
+    assert one != other
+    tied = Model()
+    tied.first, tied.last = nn.Linear(5, 5), nn.Linear(5, 5)
+    apart = Modes(tied).stamp()
+    tied.last.weight = tied.first.weight
+    assert Modes(tied).stamp().kind != apart.kind
+
+
+def test_a_replaced_parameter_is_of_the_same_kind(model):
+    modes = Modes(model)
+    before = modes.stamp()
+    model.last.bias = nn.Parameter(torch.ones(3))
+    assert modes.stamp().kind == before.kind
+    assert modes.stamp().watched != before.watched
+
+
+def test_a_counter_is_in_the_end_no_part_of_the_kind(model):
+    modes, stamps = Modes(model), []
+    for i in range(COUNTS + 4):
+        model.tau = float(i + 2)
+        stamps.append(modes.stamp())
+    assert stamps[0].kind != stamps[1].kind
+    assert stamps[-1].kind == stamps[-2].kind
+    assert stamps[-1] != stamps[-2]
+
+
+def test_the_settings_of_a_loss_count():
+    loss = nn.CrossEntropyLoss()
+    problem = gk.ModuleProblem(Model(), loss)
+    before = problem.stamp()
+    loss.label_smoothing = 0.1
+    assert problem.stamp() != before
+
+
+def test_autocast_around_the_call_counts(model):
+    modes = Modes(model)
+    before = modes.stamp()
+    with torch.autocast("cpu", torch.bfloat16):
+        assert modes.stamp().kind != before.kind
+    assert modes.stamp() == before
+
+
+def test_nothing_that_the_model_lets_go_is_kept_alive(model):
+    modes = Modes(model)
+    model.kept = torch.ones(2, requires_grad=True) * 2
+    modes.stamp()
+    kept = weakref.ref(model.kept)
+    before = modes.stamp()
+    model.kept = torch.ones(2, requires_grad=True) * 3
+    assert kept() is None
+    assert modes.stamp() == before  # a result that is kept from call to call is no setting
+
+
+def test_a_problem_and_its_model_go_together():
+    model = Model()
+    model.itself = [model]
+    problem = gk.ModuleProblem(model, partial(nn.functional.cross_entropy, label_smoothing=0.1))
+    problem.stamp()
+    gone = weakref.ref(model)
+    del model, problem
+    gc.collect()
+    assert gone() is None
+
+
+def test_a_pickled_problem_has_keys_of_its_own():
+    problem = gk.ModuleProblem(nn.Linear(2, 2), nn.MSELoss())
+    assert problem.stamp() == problem.stamp()
+    again = pickle.loads(pickle.dumps(problem))
+    assert again.stamp().kind == problem.stamp().kind
+    assert again.stamp() != problem.stamp()
