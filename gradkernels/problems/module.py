@@ -124,10 +124,6 @@ class ModuleProblem(Problem):
     def _modes(self) -> Modes:
         return Modes(*roots_of(self.model, self.loss_fn))
 
-    def __getstate__(self) -> dict[str, Any]:
-        """The fields alone: what is kept besides them counts in this process."""
-        return {one.name: getattr(self, one.name) for one in fields(self)}
-
     @property
     def name(self) -> str:
         """`module:LeNet:1f0c3a9b`: the class, and a fingerprint of the structure and the loss."""
