@@ -308,7 +308,7 @@ def test_the_first_calls_watch_is_taken_off():
     compute = gk.kernel("backpack.batch.per_sample").build(problem)
     twins = compute.__closure__[list(compute.__code__.co_freevars).index("twins")].cell_contents
     compute(problem.own(), *problem.example)
-    (twin,) = twins._ready.values()
+    (twin,) = twins.states.kept()
     assert not twin.problem.model._forward_pre_hooks
     assert not any(hasattr(one, "grad_batch") or one.grad is not None for one in twin.problem.model.parameters())
 

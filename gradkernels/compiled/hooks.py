@@ -14,6 +14,7 @@ from gradkernels.hooks.computes import factors
 from gradkernels.hooks.consumers import Rows, Squares, Sums
 from gradkernels.hooks.engine import Engine, Pass
 from gradkernels.hooks.measured import unmeasured
+from gradkernels.hooks.precision import wide
 from gradkernels.hooks.use import Use
 from gradkernels.kernel import Compute
 from gradkernels.memory import empty_torch
@@ -33,7 +34,7 @@ class _Recorded:
     @contextmanager
     def forward(self, theta: Theta, rest: Theta, x: Tree, y: Tree) -> Iterator[Pass]:
         """A context in which the model has run forward and holds `theta` and `rest`."""
-        with holding_rest(self.problem.model, rest), unmeasured(), self.engine.forward(theta, x, y) as forward:
+        with holding_rest(self.problem, rest), unmeasured(), self.engine.forward(theta, x, y) as forward:
             yield forward
 
 
@@ -80,15 +81,15 @@ def clipped_sum(problem: ModuleProblem, chunk: int) -> Compute:
     def compute(theta: Theta, x: Tree, y: Tree, max_norm: float = 1.0) -> Theta:
         n = count(y)
         with torch.inference_mode(False), torch.no_grad():
-            theta, rest, x, y = each(plain, (dict(theta), rest_of(problem.model), x, y))
-            total: Theta = each(torch.zeros_like, theta)
-            first = next(iter(theta.values()))
+            theta, rest, x, y = each(plain, (dict(theta), rest_of(problem), x, y))
+            total: Theta = each(lambda one: wide(torch.zeros_like(one)), theta)
+            first = next(iter(total.values()))
             bound, done = first.new_tensor(max_norm), 0
             for part in chunks(n, chunk):
                 counted = torch.arange(part.start, part.stop, device=first.device) >= done
                 add(theta, rest, take(x, part), take(y, part), total, counted, bound)
                 done = part.stop
-            return total
+            return each(lambda one, of: one.to(of.dtype), total, theta)
 
     return compute
 

@@ -15,6 +15,7 @@ from gradkernels.compiled.trace import Untraceable, holding_rest, rest_of, trace
 from gradkernels.kernel import Compute
 from gradkernels.memory import empty_torch, ordinary
 from gradkernels.problems.module import ModuleProblem
+from gradkernels.states import States
 from gradkernels.tree import Tree, count, each, leaves, take
 
 Write = Callable[..., None]
@@ -27,8 +28,16 @@ def vmap_rows(problem: ModuleProblem, chunk: int) -> Compute:
 
 
 def compiled(problem: ModuleProblem, write: Write) -> Write:
-    """`write`, recorded and compiled for each shape that it meets."""
-    return _explained(problem, per_shape(write, traced))
+    """`write`, recorded and compiled for each state of the model and each shape that it meets."""
+
+    def recorded(write: Write, *arrays: Tree) -> Callable[..., Any]:
+        before = problem.stamp()
+        recording = traced(write, *arrays)
+        if problem.stamp() != before:
+            raise Untraceable("the model changes its own settings when it is called, and a recording would not")
+        return recording
+
+    return _explained(problem, States(problem, lambda: per_shape(write, recorded)))
 
 
 def in_chunks(write: Write, problem: ModuleProblem, chunk: int, memory: Callable[[Any, int], Tree]) -> Compute:
@@ -45,7 +54,7 @@ def in_chunks(write: Write, problem: ModuleProblem, chunk: int, memory: Callable
     def compute(theta: Any, x: Tree, y: Tree, out: Any = None) -> Any:
         # As in `gradkernels.kernels.torch_compiled`: only its own memory cannot be written to outside inference_mode.
         with torch.inference_mode(out is not None and leaves(out)[0].is_inference()), torch.no_grad():
-            theta, rest, x, y = each(plain, (dict(theta), rest_of(problem.model), x, y))
+            theta, rest, x, y = each(plain, (dict(theta), rest_of(problem), x, y))
             out = memory(theta, count(y)) if out is None else out
             for part in chunks(count(y), chunk):
                 write(theta, rest, take(x, part), take(y, part), take(out, part))
@@ -79,7 +88,7 @@ def _by_vmap(problem: ModuleProblem) -> Write:
     from torch.func import grad, vmap
 
     def loss(theta: Any, rest: Any, x: Tree, y: Tree) -> Any:
-        with holding_rest(problem.model, rest):
+        with holding_rest(problem, rest):
             return problem.loss(theta, x, y)
 
     gradients = vmap(grad(loss), in_dims=(None, None, 0, 0))
@@ -91,14 +100,14 @@ def _by_vmap(problem: ModuleProblem) -> Write:
     return write
 
 
-def _explained(problem: ModuleProblem, compiled: Write) -> Write:
-    """`compiled`, where what torch's tracer and compiler raise becomes one sentence."""
+def _explained(problem: ModuleProblem, compiled: States[Write]) -> Write:
+    """What is compiled, where what torch's tracer and compiler raise becomes one sentence."""
     from torch._dynamo.exc import TorchDynamoException
     from torch._inductor.exc import InductorError
 
     def call(*arrays: Tree) -> None:
         try:
-            compiled(*arrays)
+            compiled()(*arrays)
         except (Untraceable, TorchDynamoException, InductorError) as error:
             first = next(iter(str(error).strip().splitlines()), type(error).__name__)
             raise RuntimeError(

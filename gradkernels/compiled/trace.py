@@ -7,12 +7,15 @@ recording has no `if`: what it depends on besides its arguments is what a kernel
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from gradkernels.problems.structure import Module
+from gradkernels.problems.module import ModuleProblem
 from gradkernels.tree import Tree
+
+DRAWS = "the model draws random numbers, which randomness='error' refuses: call model.eval()"
 
 
 class Untraceable(RuntimeError):
@@ -27,35 +30,56 @@ def traced(function: Callable[..., Any], *arrays: Tree) -> Callable[..., Any]:
     try:
         # The fused kernels of attention know no vmap over their gradient and would be called once per sample.
         with sdpa_kernel(SDPBackend.MATH):
-            graph: Callable[..., Any] = make_fx(function, tracing_mode="fake", _allow_non_fake_inputs=True)(*arrays)
-            return graph
+            graph: Any = make_fx(function, tracing_mode="fake", _allow_non_fake_inputs=True)(*arrays)
     except Exception as error:
         # Whatever the model's own Python raises.
-        raise Untraceable(str(error)) from error
+        raise Untraceable(_sentence(error)) from error
+    if drawn := [node.name for node in graph.graph.nodes if _draws(node.target)]:
+        raise Untraceable(f"{DRAWS} ({drawn[0]})")
+    recording: Callable[..., Any] = graph
+    return recording
 
 
-def rest_of(model: Module) -> dict[str, Any]:
-    """Buffers and frozen parameters by place, each tensor once: arguments, since their values may change."""
+def _sentence(error: Exception) -> str:
+    said = str(error)
+    if "data-dependent" in said:
+        return "the model's Python asks what its data hold, as for a branch, and a recording cannot"
+    return DRAWS if "called random operation" in said else said
+
+
+def _draws(operation: Any) -> bool:
+    import torch
+
+    return torch.Tag.nondeterministic_seeded in getattr(operation, "tags", ())
+
+
+def rest_of(problem: ModuleProblem) -> dict[str, Any]:
+    """Buffers and frozen parameters by place, each tensor once: arguments, since their values may change.
+
+    Those of the model, and of the loss if it is a module.
+    """
     names: dict[int, str] = {}
     return {
         place: tensor
-        for prefix, _, name, tensor in _rest(model)
+        for prefix, _, name, tensor in _rest(problem)
         if names.setdefault(id(tensor), place := f"{prefix}.{name}") == place
     }
 
 
-def _rest(model: Module) -> Iterator[tuple[str, dict[str, Any], str, Any]]:
-    for prefix, module in model.named_modules():
+def _rest(problem: ModuleProblem) -> Iterator[tuple[str, dict[str, Any], str, Any]]:
+    trained = {id(tensor) for tensor in problem.own().values()}
+    loss = problem.loss_fn.named_modules(prefix="loss_fn()") if hasattr(problem.loss_fn, "named_modules") else ()
+    for prefix, module in itertools.chain(problem.model.named_modules(), loss):
         for kept in (module._parameters, module._buffers):
             for name, tensor in kept.items():
-                if tensor is not None and not tensor.requires_grad:
+                if tensor is not None and id(tensor) not in trained:
                     yield prefix, kept, name, tensor
 
 
 @contextmanager
-def holding_rest(model: Module, rest: dict[str, Any]) -> Iterator[None]:
-    """The model holds `rest` instead of its own buffers and frozen parameters; as it was afterwards."""
-    before = list(_rest(model))
+def holding_rest(problem: ModuleProblem, rest: dict[str, Any]) -> Iterator[None]:
+    """Model and loss hold `rest` instead of their own buffers and frozen parameters; as they were afterwards."""
+    before = list(_rest(problem))
     given = {id(tensor): rest[f"{prefix}.{name}"] for prefix, _, name, tensor in before if f"{prefix}.{name}" in rest}
     try:
         for _, kept, name, tensor in before:

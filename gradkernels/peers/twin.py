@@ -1,7 +1,8 @@
 """A copy of a problem's model that a library may wrap, hook and write to, so that the model itself is never touched.
 
-The copy is made at the first call with a dtype and device, and kept. At each call its parameters are made to refer to
-theta, which copies nothing; buffers, which a library could write to, are copied.
+The copy is made at the first call with a dtype and device in a state of the model, and kept (`gradkernels.states`). At
+each call its parameters are made to refer to theta, which copies nothing; buffers, which a library could write to, are
+copied.
 """
 
 from __future__ import annotations
@@ -10,13 +11,14 @@ import copy
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from gradkernels.backend import Array
 from gradkernels.memory import ordinary
 from gradkernels.problems.module import ModuleProblem
 from gradkernels.problems.structure import Module, Parameters
+from gradkernels.states import States
 from gradkernels.tree import Tree, each
 
 Place = tuple[dict[str, Any], str]
@@ -70,18 +72,20 @@ class Twin:
         return self.problem.losses(self.problem.output(x), y)
 
 
-@dataclass(frozen=True)
 class Twins:
-    """The copies of one problem's model, by dtype and device.
+    """The copies of one problem's model, by its state, dtype and device.
 
-    Attributes:
+    Args:
         problem: Whose model is copied.
         library: What is done to the copies.
+
+    Attributes:
+        states: The copies.
     """
 
-    problem: ModuleProblem
-    library: Library
-    _ready: dict[Any, Twin] = field(default_factory=dict)
+    def __init__(self, problem: ModuleProblem, library: Library) -> None:
+        self.problem, self.library = problem, library
+        self.states = States(problem, self._new)
 
     @contextmanager
     def lent(self, theta: Parameters, x: Tree, y: Tree) -> Iterator[tuple[Twin, Tree, Tree]]:
@@ -95,9 +99,8 @@ class Twins:
             warnings.simplefilter("ignore")  # hooks on layers whose inputs need no gradient, functions without vmap
             theta, x, y = each(lambda tensor: ordinary(tensor).detach(), (dict(theta), x, y))
             first = next(iter(theta.values()))
-            key = first.dtype, first.device
             try:
-                twin = self._ready.pop(key, None) or self._new(*key)
+                key, twin = self.states.taken(first.dtype, first.device)
                 with torch.no_grad():
                     twin.hold(theta)
                 yield twin, x, y
@@ -106,7 +109,7 @@ class Twins:
             for parameter in twin.parameters.values():
                 parameter.grad = None
                 self.library.forget(parameter)
-            self._ready[key] = twin
+            self.states.keep(key, twin)
 
     def _new(self, dtype: Any, device: Any) -> Twin:
         import torch
@@ -120,8 +123,14 @@ class Twins:
         return Twin(
             problem=replace(plain, model=self.library.prepare(copied)),
             parameters={name: own[name] for name in self.problem.own()},  # the library's layers have another order
-            frozen=_beside(copied.named_parameters(remove_duplicate=False), model, "_parameters"),
-            buffers=_beside(copied.named_buffers(remove_duplicate=False), model, "_buffers"),
+            frozen=[
+                *_beside(copied.named_parameters(remove_duplicate=False), model, "_parameters"),
+                *_of_loss(loss, loss_fn, "_parameters"),
+            ],
+            buffers=[
+                *_beside(copied.named_buffers(remove_duplicate=False), model, "_buffers"),
+                *_of_loss(loss, loss_fn, "_buffers"),
+            ],
         )
 
     def _sentence(self, error: Exception) -> str:
@@ -140,6 +149,19 @@ def _beside(copies: Iterable[tuple[str, Any]], model: Module, kind: str) -> list
         if tensor is not None and not tensor.requires_grad
     ]
     return [(mine[name], place) for name, place in places]
+
+
+def _of_loss(copied: Any, loss_fn: Any, kind: str) -> list[tuple[Any, Place]]:
+    """The same of a loss that is a module, all of whose tensors are untrained here."""
+    if copied is loss_fn:
+        return []
+    pairs = zip(copied.modules(), loss_fn.modules(), strict=True)
+    return [
+        (tensor, (vars(own)[kind], name))
+        for mine, own in pairs
+        for name, tensor in vars(mine)[kind].items()
+        if tensor is not None
+    ]
 
 
 def gathered(twin: Twin, attribute: str, *first: int) -> dict[str, Array]:

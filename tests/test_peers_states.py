@@ -1,0 +1,114 @@
+"""The peers' copies of a model: made anew whenever the model, its modes, its settings or its loss are changed."""
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+import gradkernels as gk
+from gradkernels import states
+
+pytest.importorskip("opacus")
+pytest.importorskip("backpack")
+
+KEYS = (
+    "opacus.hooks.per_sample",
+    "opacus.functorch.per_sample",
+    "opacus.ew.per_sample",
+    "opacus.ghost.norms",
+    "opacus.ghost.clipped_sum",
+    "backpack.batch.per_sample",
+    "backpack.l2.norms",
+    "backpack.variance.moments",
+)
+X = torch.linspace(-1, 1, 30, dtype=torch.float64).sin().reshape(5, 6)
+Y = torch.tensor([0, 2, 1, 0, 2])
+
+
+def small():
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return nn.Sequential(nn.Linear(6, 4), nn.Dropout(0.5), nn.Tanh(), nn.Linear(4, 3)).double().eval()
+
+
+def rows_of(problem):
+    """Rows `(n, p)` by one backward pass of torch for each sample."""
+    parameters = list(problem.own().values())
+    rows = []
+    for i in range(len(X)):
+        loss = problem.loss_fn(problem.model(X[i : i + 1]), Y[i : i + 1])
+        rows.append(torch.cat([g.flatten() for g in torch.autograd.grad(loss, parameters)]))
+    return torch.stack(rows)
+
+
+def require_right(key, problem, compute):
+    """The compute gives what follows from the rows now."""
+    rows, got = rows_of(problem), compute(problem.own(), X, Y)
+    if key.endswith("per_sample"):
+        torch.testing.assert_close(torch.cat([one.flatten(1) for one in got.values()], 1), rows)
+    elif key.endswith("norms"):
+        torch.testing.assert_close(got, rows.norm(dim=1))
+    elif key.endswith("clipped_sum"):
+        clipped = rows / rows.norm(dim=1, keepdim=True).clip(min=1.0)
+        torch.testing.assert_close(torch.cat([one.flatten() for one in got.values()]), clipped.sum(0))
+    else:
+        torch.testing.assert_close(torch.cat([one.flatten() for one in got.variance.values()]), rows.var(0, False))
+
+
+def replace_layer(problem):
+    problem.model[3] = nn.Linear(4, 3).double()
+
+
+def freeze(problem):
+    problem.model[0].weight.requires_grad_(False)
+
+
+def thaw(problem):
+    problem.model[0].weight.requires_grad_(True)
+
+
+def replace_parameter(problem):
+    problem.model[0].bias = nn.Parameter(torch.full((4,), 0.3, dtype=torch.float64))
+
+
+def weigh_classes(problem):
+    problem.loss_fn.weight.copy_(torch.tensor([0.1, 1.0, 10.0]))
+
+
+CHANGES = (replace_layer, freeze, thaw, replace_parameter, weigh_classes)
+
+
+@pytest.mark.parametrize("key", KEYS)
+def test_each_change_is_followed(key):
+    loss = nn.CrossEntropyLoss(weight=torch.ones(3, dtype=torch.float64), reduction="sum")
+    problem = gk.ModuleProblem(small(), loss, reduction="sum")
+    compute = gk.kernel(key).build(problem)
+    require_right(key, problem, compute)
+    for change in CHANGES:
+        change(problem)
+        require_right(key, problem, compute)
+
+
+@pytest.mark.parametrize("key", KEYS)
+def test_both_modes_of_a_model_are_kept(key, monkeypatch):
+    copies = []
+    deepcopy = copy.deepcopy
+    monkeypatch.setattr(copy, "deepcopy", lambda one: copies.append(type(one).__name__) or deepcopy(one))
+    problem = gk.ModuleProblem(small(), nn.CrossEntropyLoss())
+    problem.model[1] = nn.Identity()
+    compute = gk.kernel(key).build(problem)
+    for training in (True, False, True, False):
+        problem.model.train(training)
+        require_right(key, problem, compute)
+    assert copies.count("Sequential") == 2
+
+
+def test_the_state_that_was_used_the_longest_ago_makes_room():
+    problem = gk.ModuleProblem(small(), nn.CrossEntropyLoss())
+    built = []
+    of = states.States(problem, lambda name: built.append(name) or name)
+    for name in ("a", "b", "c", "d", "a", "e", "a", "b"):
+        assert of(name) == name
+    assert built == ["a", "b", "c", "d", "e", "b"]
+    assert of.kept() == ("d", "e", "a", "b")
