@@ -63,11 +63,11 @@ def wanted(model, x, y):
     return rows, flat.norm(dim=1)
 
 
-def agree(model, x, chunk=MANY, quantities=QUANTITIES):
-    """Every quantity in the model's dtype against the loop, relative to the rows' norms."""
+def agree(model, x, chunk=MANY, quantities=QUANTITIES, like=None):
+    """Every quantity in the model's dtype against the loop (over `like`), relative to the rows' norms."""
     dtype, n = next(model.parameters()).dtype, len(x[0]) if isinstance(x, tuple) else len(x)
     y = torch.randint(3, (n,))
-    rows, norms = wanted(model, x, y)
+    rows, norms = wanted(like or model, x, y)
     problem, tolerance = ModuleProblem(model, LOSS), TOLERANCES[dtype]
     given = problem.own(), tuple(map(narrow(dtype), x)) if isinstance(x, tuple) else narrow(dtype)(x), y
     for quantity in quantities:

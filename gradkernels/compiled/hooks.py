@@ -59,7 +59,7 @@ def norms(problem: ModuleProblem, chunk: int) -> Compute:
 
     def write(theta: Theta, rest: Theta, x: Tree, y: Tree, out: Array) -> None:
         with recorded.forward(theta, rest, x, y) as forward:
-            squares = Squares(forward.theta, forward.shared, count(y))
+            squares = Squares(forward.theta, forward.shared, count(y), products=False)
             forward.backward(squares)
             out.copy_(squares.finish().sqrt())
 
@@ -100,7 +100,7 @@ def _adding(recorded: _Recorded) -> Callable[..., None]:
     def add(theta: Theta, rest: Theta, x: Tree, y: Tree, out: Theta, counted: Array, max_norm: Array) -> None:
         kept: list[tuple[Use, Array]] = []
         with recorded.forward(theta, rest, x, y) as forward:
-            squares = Squares(forward.theta, forward.shared, count(y))
+            squares = Squares(forward.theta, forward.shared, count(y), products=False)
 
             def arrived(use: Use, g: Array) -> None:
                 squares(use, g)

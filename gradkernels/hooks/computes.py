@@ -8,7 +8,8 @@ from typing import Any
 import torch
 
 from gradkernels.backend import Array
-from gradkernels.hooks import consumers
+from gradkernels.hooks import consumers, deviations
+from gradkernels.hooks.consumers import Several
 from gradkernels.hooks.engine import Engine, Pass
 from gradkernels.hooks.tape import Arrived
 from gradkernels.hooks.use import Use
@@ -31,8 +32,14 @@ def _drawing(engine: Engine, compute: Compute) -> Compute:
     """`compute`, all of whose samples draw their random numbers one after the other."""
 
     def call(*arrays: Any, **options: Any) -> Any:
-        with engine.drawing():
-            return compute(*arrays, **options)
+        try:
+            with engine.drawing():
+                return compute(*arrays, **options)
+        except Several as error:
+            if error.names <= engine.several:
+                raise
+            engine.several |= error.names
+            return call(*arrays, **options)
 
     return call
 
@@ -178,7 +185,7 @@ def gradient(problem: ModuleProblem, chunk: int) -> Compute:
 
 
 def moments(problem: ModuleProblem, chunk: int) -> Compute:
-    """Mean and variance from sums of the rows and of their squares."""
+    """Mean and variance from sums of the rows and of their squares; a second time where these are too much alike."""
     engine = Engine(problem)
 
     def compute(theta: Theta, x: Tree, y: Tree) -> Moments:
@@ -191,6 +198,23 @@ def moments(problem: ModuleProblem, chunk: int) -> Compute:
             totals, squares = _added(totals, more[0]), _added(squares, more[1])
         mean = {name: total / n for name, total in totals.items()}
         variance = {name: (squares[name] / n - one**2).clamp_(min=0) for name, one in mean.items()}
+        if n > 1 and (names := deviations.doubtful(mean, variance)):
+            with engine.drawing():
+                variance |= _around(engine, (theta, x, y), chunk, mean, names)
         return Moments(*({name: one.to(theta[name].dtype) for name, one in part.items()} for part in (mean, variance)))
 
     return _drawing(engine, compute)
+
+
+def _around(
+    engine: Engine, data: tuple[Theta, Tree, Tree], chunk: int, mean: Theta, names: frozenset[str]
+) -> dict[str, Array]:
+    """Variances of some parameters, as the mean of (g - mean)^2."""
+    theta, x, y = data
+    totals, n = dict[str, Array](), count(y)
+    for part in parts(n, chunk):
+        with engine.forward(theta, take(x, part), take(y, part)) as forward:
+            consumer = deviations.Deviations(forward.theta, forward.shared, part.stop - part.start, mean, names)
+            forward.backward(consumer)
+            totals = _added(totals, consumer.finish())
+    return {name: total / n for name, total in totals.items()}

@@ -49,7 +49,8 @@ class Rows:
         """All rows, once the backward pass is over."""
         for target, rows in self._derived:
             for name, part in zip(target.names, self._pulled(target, rows), strict=True):
-                self._filled.add(name, part)
+                if name in self._filled.out:
+                    self._filled.add(name, part)
         return self._filled.finish()
 
     def _pulled(self, target: Target, rows: Array) -> tuple[Array, ...]:
@@ -69,19 +70,36 @@ class Single:
 
     def __init__(self, shared: Iterable[str]) -> None:
         self.shared = set(shared)
-        self._seen = set[str]()
+        self._seen, self._late = set[str](), set[str]()
 
     def __call__(self, target: Target) -> bool:
-        """Whether a target is the only use of its parameter; an Unfit if it was taken for that before."""
+        """Whether a target is the only use of its parameter, as far as is known."""
         if not self.shared.isdisjoint(target.names):
             return False
         if not self._seen.isdisjoint(target.names):
-            raise Unfit(f"{', '.join(target.names)}: used in several parts of the model that are checkpointed")
+            self._late.update(target.names)
         if target.direct:
             self._seen.add(target.names[0])
         else:
             self.shared.update(target.names)
         return target.direct
+
+    def require(self) -> None:
+        """Raise a Several if a parameter was taken for one that has one use, and another use came."""
+        if self._late:
+            raise Several(self._late)
+
+
+class Several(Unfit):
+    """Parameters turn out to have several uses, in parts that are run again in the backward pass.
+
+    Attributes:
+        names: Of the parameters.
+    """
+
+    def __init__(self, names: Iterable[str]) -> None:
+        self.names = frozenset(names)
+        super().__init__(f"{', '.join(sorted(self.names))}: used in several parts of the model that are checkpointed")
 
 
 def rows_of(terms: Iterable[Term], theta: dict[str, Array], names: Iterable[str], n: int) -> dict[str, Array]:
@@ -93,9 +111,17 @@ def rows_of(terms: Iterable[Term], theta: dict[str, Array], names: Iterable[str]
 
 
 class Squares:
-    """Adds up the squared norms of the rows, `(n,)`, without rows of parameters that have one use."""
+    """Adds up the squared norms of the rows, `(n,)`, without rows of parameters that have one use.
 
-    def __init__(self, theta: dict[str, Array], shared: Iterable[str], n: int) -> None:
+    Args:
+        theta: Parameters by name.
+        shared: Those that have several uses.
+        n: Number of samples.
+        products: Whether those may follow from inner products of their uses, which takes a look at the values.
+    """
+
+    def __init__(self, theta: dict[str, Array], shared: Iterable[str], n: int, products: bool = True) -> None:
+        self._products = products
         first = next(iter(theta.values()))
         self._total = wide(first.new_zeros(n).detach())
         self._theta, self._n = theta, n
@@ -111,6 +137,7 @@ class Squares:
 
     def finish(self) -> Array:
         """Squared norms, once the backward pass is over."""
+        self._single.require()
         left = self._single.shared - self._by_products()
         for one in rows_of(self._terms, self._theta, left, self._n).values():
             self._total += squared_norms(one)
@@ -119,7 +146,7 @@ class Squares:
     def _by_products(self) -> frozenset[str]:
         """Parameters whose part is added from inner products of their uses; these uses are then done with."""
         done = set[str]()
-        for name in self._single.shared:
+        for name in self._single.shared if self._products else ():
             mine = [term for term in self._terms if name in term[0].targets[term[1]].names]
             direct = all(use.targets[place].direct for use, place, _ in mine)
             squares = inner.squared_norms(mine) if mine and direct else None
@@ -186,6 +213,7 @@ class Powers:
 
     def finish(self) -> tuple[dict[str, Array], dict[str, Array]]:
         """Sums and sums of squares by name, once the backward pass is over."""
+        self._single.require()
         for name, rows in rows_of(self._terms, self._theta, self._single.shared, self._n).items():
             self._squares[name] += sum_of_squares(rows)
         return self._sums.finish(), self._squares

@@ -50,27 +50,44 @@ class Spread(Small):
         return g.sum_to_size(len(g), *[1] * self._more, *shape).view(len(g), *shape)
 
 
+class Tiled(Small):
+    """A tensor whose copies follow each other along one of its axes; the rows are the gradients.
+
+    Args:
+        target: What is repeated.
+    """
+
+    def __init__(self, target: Target) -> None:
+        self.targets = {"input": target}
+
+    def rows(self, target: Any, g: Array, at: slice) -> Array:
+        """Each copy's gradient."""
+        return g.reshape(len(g), *self.targets[target].tensor.shape)
+
+
 def broadcast(tape: Tape, step: Step, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
     """`expand` and `repeat` to as many entries as there are samples."""
     (place,) = step.parameters
     tensor = args[0] if place == ("args", 0) else None
     output = step.function(*args, **kwargs)
-    dim = None if tensor is None else _new(tensor.shape, output.shape, tape.n)
-    if dim is None or not output.requires_grad:
+    axis = None if tensor is None else _new(tensor.shape, output.shape, tape.n)
+    if axis is None or not output.requires_grad:
         return None
-    use = Spread(tape.targets(step, args, kwargs)[place], output.shape, dim)
-    tape.keep(use, output, Axis(dim), [])
-    tape.marks.boundary(output, Axis(dim))
+    target = tape.targets(step, args, kwargs)[place]
+    tape.keep(Tiled(target) if axis.inner > 1 else Spread(target, output.shape, axis.dim), output, axis, [])
+    tape.marks.boundary(output, axis)
     return output
 
 
-def _new(before: torch.Size, after: torch.Size, n: int) -> int | None:
-    """The axis of n copies, where a shape is broadcast to another."""
+def _new(before: torch.Size, after: torch.Size, n: int) -> Axis | None:
+    """The axis of n copies, where a shape is broadcast to another, or the copies follow each other along one axis."""
     own = (*[1] * (len(after) - len(before)), *before)
     changed = [dim for dim, (one, other) in enumerate(zip(own, after, strict=True)) if one != other]
+    if len(changed) == 1 and own[changed[0]] > 1 and after[changed[0]] == n * own[changed[0]]:
+        return Axis(changed[0], own[changed[0]])
     if any(own[dim] != 1 for dim in changed):
         return None
-    return next((dim for dim in changed if after[dim] == n), None)
+    return next((Axis(dim) for dim in changed if after[dim] == n), None)
 
 
 def table(tape: Tape, step: Step, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:

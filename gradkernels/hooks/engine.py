@@ -92,11 +92,15 @@ class Engine:
     Args:
         problem: Whose model.
         losses: `losses(output, y)`, the loss of each sample; the problem's own by default.
+
+    Attributes:
+        several: Names of parameters that are known to have several uses, whatever a forward pass says.
     """
 
     def __init__(self, problem: ModuleProblem, losses: Callable[[Tree, Tree], Array] | None = None) -> None:
         self._problem = problem
         self._losses = losses or problem.losses
+        self.several = frozenset[str]()
 
     @contextmanager
     def forward(self, theta: dict[str, Array], x: Tree, y: Tree) -> Iterator[Pass]:
@@ -137,7 +141,7 @@ class Engine:
             # A loss of torch takes nothing but what it is given.
             with nullcontext() if self._problem.plain else Guard(tape, outputs):
                 losses = self._losses_of(output, y)
-            shared = frozenset(name for name, times in tape.uses.items() if times > 1)
+            shared = self.several.union(name for name, times in tape.uses.items() if times > 1)
             yield Pass(leaf, losses, shared, tape.marks.sources, listener, bool(tape.segments))
         finally:
             tape.marks.close()

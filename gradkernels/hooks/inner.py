@@ -15,11 +15,15 @@ import torch
 from gradkernels.backend import Array
 from gradkernels.hooks.embedding import Table
 from gradkernels.hooks.linear import Linear
+from gradkernels.hooks.precision import squared_norms as rows_squared
 from gradkernels.hooks.precision import wide
 from gradkernels.hooks.use import Use
 
 MOST_USES = 6
 """Of one parameter; there is an inner product for each pair of them."""
+
+LEAST = 1e-2
+"""Of the uses' squared norms together: rows that cancel more than that lose digits in the sum, and are formed."""
 
 Term = tuple[Use, Any, Array]
 """A use, its target, and the gradient of its output."""
@@ -29,11 +33,27 @@ def squared_norms(terms: Sequence[Term]) -> Array | None:
     """Squared norms `(n,)` of the sums of several uses' rows; None where there is no rule for a pair of them."""
     if len(terms) > MOST_USES:
         return None
-    products = [_inner(one, other) for one, other in combinations(terms, 2)]
-    if any(product is None for product in products):
-        return None
-    total = sum(use.squares(target, g) for use, target, g in terms) + 2 * sum(products)  # type: ignore[arg-type]
-    return total.clamp_(min=0)
+    products = list[Array]()
+    for one, other in combinations(terms, 2):
+        product = _inner(one, other)
+        if product is None:
+            return None
+        products.append(product)
+    parts = sum(use.squares(target, g) for use, target, g in terms)
+    total = parts + 2 * sum(products)
+    for at in (total < LEAST * parts).nonzero().flatten().tolist():
+        total[at] = _of_rows(terms, slice(at, at + 1))
+    return total
+
+
+def _of_rows(terms: Sequence[Term], at: slice) -> Array:
+    """The same of one sample, from its row."""
+    use, target, _ = terms[0]
+    tensor = use.targets[target].tensor
+    row = torch.empty((1, *tensor.shape), dtype=tensor.dtype, device=tensor.device)
+    for count, (use, target, g) in enumerate(terms):
+        use.write(target, g, row, at, add=count > 0)
+    return rows_squared(row)[0]
 
 
 def _inner(one: Term, other: Term) -> Array | None:

@@ -7,26 +7,20 @@ run here while a model is followed: forward without a graph, and again, followed
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from contextvars import ContextVar
+from contextlib import ExitStack, contextmanager, nullcontext
 from typing import Any
 
 import torch
 from torch.utils import _pytree as pytree
-from torch.utils.checkpoint import checkpoint
+from torch.utils.checkpoint import get_device_states, set_device_states
 
 from gradkernels.backend import Array
 from gradkernels.hooks.axis import Axis
 from gradkernels.hooks.tags import Tag
 from gradkernels.hooks.tape import Tape
 from gradkernels.hooks.unfit import Unfit
+from gradkernels.problems import checkpoints
 
-_FUNCTION = getattr(checkpoint, "__wrapped__", checkpoint)
-_HANDLE = "__dynamo_disable"
-"""Under this name torch's own decorator keeps what a call of `checkpoint` runs, wherever it was imported to."""
-
-_OPTIONS = ("use_reentrant", "preserve_rng_state", "context_fn", "determinism_check", "debug", "early_stop")
-_current: ContextVar[Tape | None] = ContextVar("tape", default=None)
 MOVED = "a checkpointed part of the model does not give the samples first"
 MADE = "a checkpointed part of the model takes a tensor that is made of parameters"
 
@@ -34,24 +28,14 @@ MADE = "a checkpointed part of the model takes a tensor that is made of paramete
 @contextmanager
 def followed(tape: Tape) -> Iterator[None]:
     """A context in which a tape follows what is called, checkpointed parts included."""
-    before, token = getattr(_FUNCTION, _HANDLE, None), _current.set(tape)
 
     def run(function: Any, *args: Any, **kwargs: Any) -> Any:
-        mine = _current.get()
-        if mine is None:  # another thread
-            return (before or _FUNCTION)(function, *args, **kwargs)
-        return _forward(mine, function, args, {k: v for k, v in kwargs.items() if k not in _OPTIONS})
+        if tape.is_paused or not torch.is_grad_enabled():  # inside another part, perhaps
+            return function(*args, **kwargs)
+        return _forward(tape, function, args, kwargs)
 
-    setattr(_FUNCTION, _HANDLE, run)
-    try:
-        with tape:
-            yield
-    finally:
-        _current.reset(token)
-        if before is None:
-            delattr(_FUNCTION, _HANDLE)
-        else:
-            setattr(_FUNCTION, _HANDLE, before)
+    with checkpoints.run_by(run), tape:
+        yield
 
 
 def _forward(tape: Tape, function: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
@@ -61,15 +45,15 @@ def _forward(tape: Tape, function: Any, args: tuple[Any, ...], kwargs: Mapping[s
     if any(tag is not None and tag.axis is None for tag in known):
         raise Unfit(MADE)
     flowing = [at for at, tag in enumerate(known) if tag is not None and tag.flows]
-    generators = torch.random.get_rng_state()
-    with tape.paused(), torch.no_grad():
+    before = _Surroundings()
+    # One draw for all samples takes to know where they are.
+    with nullcontext() if tape.alike else tape.paused(), torch.no_grad():
         result = function(*args, **kwargs)
         outputs, shape = pytree.tree_flatten(result)
         floats = [at for at, one in enumerate(outputs) if isinstance(one, torch.Tensor) and one.is_floating_point()]
 
         def again(g: tuple[Array | None, ...]) -> tuple[Array | None, ...]:
-            with torch.random.fork_rng(), torch.enable_grad():
-                torch.random.set_rng_state(generators)
+            with before.again(), torch.enable_grad():
                 return _backward(tape, function, given, known, spec, floats, flowing, g)
 
         start = torch.zeros((), requires_grad=True)
@@ -110,6 +94,29 @@ def _backward(
         return tuple(found[: len(flowing)])
     finally:
         inner.marks.close()
+
+
+class _Surroundings:
+    """The states of the random generators and of autocast, now."""
+
+    def __init__(self) -> None:
+        self._host, self._devices = torch.random.get_rng_state(), get_device_states()
+        self._casts = [
+            (kind, torch.get_autocast_dtype(kind), torch.is_autocast_enabled(kind))
+            for kind in ("cpu", "cuda")
+            if kind == "cpu" or torch.cuda.is_available()
+        ]
+
+    @contextmanager
+    def again(self) -> Iterator[None]:
+        """A context in which they are as they were."""
+        with ExitStack() as stack:
+            stack.enter_context(torch.random.fork_rng())
+            torch.random.set_rng_state(self._host)
+            set_device_states(*self._devices)
+            for kind, dtype, enabled in self._casts:
+                stack.enter_context(torch.autocast(kind, dtype, enabled))
+            yield
 
 
 class _Again(torch.autograd.Function):

@@ -86,6 +86,11 @@ class Tape(TorchFunctionMode):
         """A tape that follows a part of the model another time."""
         return Tape(self._starts, self._other, self._copies, self.n, self._theta, self._arrived, self._alike)
 
+    @property
+    def is_paused(self) -> bool:
+        """Whether nothing is followed now."""
+        return self._paused
+
     @contextmanager
     def paused(self) -> Iterator[None]:
         """A context in which nothing is followed."""

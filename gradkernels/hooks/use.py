@@ -58,24 +58,24 @@ class Use(ABC):
 
     def squares(self, target: Place | str, g: Array) -> Array:
         """Squared norm of each row, `(n,)`; without a rule of its own from rows in a scratch buffer."""
-        parts = [squared_norms(rows) for _, rows in self._scratch(target, g)]
+        parts = [squared_norms(rows) for _, rows in self.scratch(target, g)]
         return torch.cat(parts)
 
     def total(self, target: Place | str, g: Array) -> Array:
         """Sum of the rows, of the target's shape."""
         total = wide(torch.zeros_like(self.targets[target].tensor))
-        for _, rows in self._scratch(target, g):
+        for _, rows in self.scratch(target, g):
             total += rows.sum(0, dtype=total.dtype)
         return total
 
     def total_of_squares(self, target: Place | str, g: Array) -> Array:
         """Sum of the rows' squared entries, of the target's shape."""
         total = wide(torch.zeros_like(self.targets[target].tensor))
-        for _, rows in self._scratch(target, g):
+        for _, rows in self.scratch(target, g):
             total += sum_of_squares(rows)
         return total
 
-    def _scratch(self, target: Place | str, g: Array) -> Iterator[tuple[slice, Array]]:
+    def scratch(self, target: Place | str, g: Array) -> Iterator[tuple[slice, Array]]:
         """Rows, a few samples at a time, in a buffer that is used again."""
         tensor, n = self.targets[target].tensor, len(g)
         size = max(1, min(n, SCRATCH_BYTES // max(1, tensor.numel() * tensor.element_size())))

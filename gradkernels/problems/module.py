@@ -17,7 +17,7 @@ import numpy as np
 
 from gradkernels.backend import Array
 from gradkernels.names import pick
-from gradkernels.problems import numeric
+from gradkernels.problems import checkpoints, numeric
 from gradkernels.problems.backward import truth
 from gradkernels.problems.fitting import require_example, require_fit, require_parameters, require_samples
 from gradkernels.problems.losses import REDUCTIONS, LossFn, sample_losses, unreduced
@@ -173,9 +173,10 @@ class ModuleProblem(Problem):
 
     def output(self, x: Tree) -> Tree:
         """The model's output for a batch, with the parameters that it holds."""
-        if isinstance(x, dict):
-            return self.model(**x)
-        return self.model(*x) if isinstance(x, tuple) else self.model(x)
+        with checkpoints.differentiable():
+            if isinstance(x, dict):
+                return self.model(**x)
+            return self.model(*x) if isinstance(x, tuple) else self.model(x)
 
     def losses(self, output: Tree, y: Tree) -> Array:
         """Loss of each sample `(n,)` from the model's output for a batch."""

@@ -1,0 +1,77 @@
+"""Activation checkpointing: who runs the parts of a model that `torch.utils.checkpoint` is called for.
+
+Its reentrant kind can be differentiated by `backward()` alone, and neither kind under `torch.func`. A gradient is the
+same whether a part's activations are kept or computed again, so here the other kind runs it, or it is run as it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextvars import ContextVar
+from threading import Lock
+from typing import Any
+
+import torch
+from torch.utils.checkpoint import checkpoint
+
+Run = Callable[..., Any]
+"""`run(function, *args, **kwargs)`: what a part gives."""
+
+_FUNCTION = getattr(checkpoint, "__wrapped__", checkpoint)
+_HANDLE = "__dynamo_disable"
+"""Under this name torch's own decorator keeps what a call of `checkpoint` runs, wherever it was imported to."""
+
+_OPTIONS = ("use_reentrant", "preserve_rng_state", "context_fn", "determinism_check", "debug", "early_stop")
+_running: ContextVar[Run | None] = ContextVar("running", default=None)
+_lock, _users = Lock(), 0
+_before: Run | None = None
+
+
+def _dispatch(function: Any, *args: Any, **kwargs: Any) -> Any:
+    run = _running.get()
+    if run is None:  # another thread's model
+        return (_before or _FUNCTION)(function, *args, **kwargs)
+    return run(function, *args, **{name: value for name, value in kwargs.items() if name not in _OPTIONS})
+
+
+@contextmanager
+def run_by(run: Run) -> Iterator[None]:
+    """A context in which `run` runs the parts that are checkpointed, in this thread."""
+    _enter()
+    token = _running.set(run)
+    try:
+        yield
+    finally:
+        _running.reset(token)
+        _leave()
+
+
+def differentiable() -> AbstractContextManager[None]:
+    """A context in which checkpointed parts can be differentiated in every way, unless `run_by` says who runs them."""
+    return nullcontext() if _running.get() is not None else run_by(_differentiable)
+
+
+def _differentiable(function: Any, *args: Any, **kwargs: Any) -> Any:
+    if torch._C._functorch.peek_interpreter_stack() is not None or not torch.is_grad_enabled():
+        return function(*args, **kwargs)
+    return (_before or _FUNCTION)(function, *args, use_reentrant=False, **kwargs)
+
+
+def _enter() -> None:
+    global _users, _before
+    with _lock:
+        if not _users:
+            _before = getattr(_FUNCTION, _HANDLE, None)
+            setattr(_FUNCTION, _HANDLE, _dispatch)
+        _users += 1
+
+
+def _leave() -> None:
+    global _users
+    with _lock:
+        _users -= 1
+        if not _users and _before is None:
+            delattr(_FUNCTION, _HANDLE)
+        elif not _users:
+            setattr(_FUNCTION, _HANDLE, _before)

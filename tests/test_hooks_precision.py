@@ -1,0 +1,81 @@
+"""Numbers that are small beside what they are made of, or beyond the range of their dtype, are right all the same."""
+
+import torch
+from torch import nn
+
+import gradkernels as gk
+
+MSE = nn.MSELoss()
+
+
+class Opposed(nn.Module):
+    """One weight that is used twice, with almost the opposite gradients."""
+
+    def __init__(self):
+        super().__init__()
+        self.map = nn.Linear(3, 2, bias=False)
+
+    def forward(self, x):
+        return self.map(x) - self.map(x * (1 + 1e-3))
+
+
+def test_norms_of_a_tied_weight_whose_uses_cancel():
+    torch.manual_seed(0)
+    x, y = torch.randn(4, 3, dtype=torch.float64), torch.full((4, 2), 5.0, dtype=torch.float64)
+    model = Opposed().double()
+    # (w.x - w.(1 + e)x - 5)^2 / 2 has the gradient (-e w.x - 5)(-e x) for each of two outputs.
+    slope = -1e-3 * (x @ model.map.weight.T) - y
+    want = (slope.norm(dim=1) * 1e-3 * x.norm(dim=1)).detach()
+    problem = gk.ModuleProblem(model.float(), MSE)
+    norms = gk.norms(problem, None, x.float(), y.float(), kernel="torch.hooks")
+    # In single precision (1 + 1e-3) is known to 6e-5 of the 1e-3; without rows half of the digits would be lost.
+    torch.testing.assert_close(norms.double(), want, rtol=3e-4, atol=0)
+
+
+def test_variance_that_is_small_beside_the_mean():
+    x = torch.tensor([[1.0], [1.001], [0.999]], requires_grad=False)
+    y = torch.tensor([[100.0], [100.001], [99.999]])
+    model = nn.Linear(1, 1)
+    with torch.no_grad():
+        model.weight.fill_(0.0)
+        model.bias.fill_(0.0)
+    found = gk.moments(gk.ModuleProblem(model, MSE), None, x, y, kernel="torch.hooks")
+    # Gradients by the bias: -200, -200.002, -199.998; by the weight: -200, -200.202002, -199.798002.
+    torch.testing.assert_close(found.mean["bias"], torch.tensor([-200.0]))
+    torch.testing.assert_close(found.variance["bias"], torch.tensor([8e-6 / 3]), rtol=0.03, atol=0)
+    torch.testing.assert_close(found.variance["weight"], torch.tensor([[0.0272026]]), rtol=2e-4, atol=0)
+
+
+def test_variance_of_samples_that_are_alike_is_zero():
+    model = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 2))
+    x, y = torch.ones(5, 3), torch.zeros(5, 2)
+    found = gk.moments(gk.ModuleProblem(model, MSE), None, x, y, kernel="torch.hooks[chunk=2]")
+    for name, variance in found.variance.items():
+        assert (variance <= 1e-12 * found.mean[name].square()).all(), name
+
+
+def test_variance_of_a_tied_weight_with_draws_of_its_own_for_each_sample():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(3, 3), nn.Dropout(0.5), nn.Linear(3, 3)).double().train()
+    model[2].weight = model[0].weight
+    x = torch.ones(6, 3, dtype=torch.float64) + 1e-4 * torch.randn(6, 3, dtype=torch.float64)
+    problem = gk.ModuleProblem(model, MSE, randomness="different")
+    y = torch.full((6, 3), 100.0, dtype=torch.float64)
+    rows = gk.per_sample(problem, None, x, y, kernel="torch.hooks")
+    found = gk.moments(problem, None, x, y, kernel="torch.hooks")
+    for name, one in rows.items():
+        torch.testing.assert_close(found.variance[name], one.var(0, correction=0), rtol=1e-8, atol=1e-12)
+
+
+def test_half_precision_sums_in_single_precision():
+    model = nn.Linear(128, 4).half()
+    x, y = torch.full((2, 128), 4.0).half(), torch.full((2, 4), 100.0).half()
+    with torch.no_grad():
+        model.weight.zero_()
+        model.bias.zero_()
+    problem = gk.ModuleProblem(model, MSE)
+    # Each of 4 outputs has the slope -50; a row is -50 times (4, ..., 4, 1).
+    norms = gk.norms(problem, None, x, y, kernel="torch.hooks")
+    torch.testing.assert_close(norms.float(), torch.full((2,), (4 * 2500 * (128 * 16 + 1)) ** 0.5), rtol=1e-3, atol=0)
+    total = gk.clipped_sum(problem, None, x, y, max_norm=1.0, kernel="torch.hooks")
+    torch.testing.assert_close(total["bias"].float(), torch.full((4,), -2 * 50 / 4527.69), rtol=2e-3, atol=0)
