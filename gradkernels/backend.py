@@ -144,8 +144,9 @@ def _named(name: str) -> Backend:
 
 def backend_of(array: Array) -> Backend | None:
     """The backend whose arrays `array` is one of; None for anything else. Imports nothing."""
-    if type(array) is np.ndarray:
-        return BACKENDS["numpy"]
+    if isinstance(array, np.ndarray):
+        # Others of its kinds are memory seen in another way; what is masked would come back to life.
+        return None if isinstance(array, np.ma.MaskedArray) else BACKENDS["numpy"]
     if isinstance(array, getattr(sys.modules.get("torch"), "Tensor", ())):
         return BACKENDS["torch"]
     if isinstance(array, getattr(sys.modules.get("jax"), "Array", ())):

@@ -14,6 +14,7 @@ from gradkernels.backend import Array, Backend
 from gradkernels.case import Case
 from gradkernels.check import prove
 from gradkernels.choice import Choice, Request, choose, explain
+from gradkernels.entry import bare, entered
 from gradkernels.footprint import TooSmall, within
 from gradkernels.kernel import Compute, Kernel
 from gradkernels.memory import sealed, store
@@ -32,7 +33,7 @@ PROOF_FEATURES = 64  # the reference takes one evaluation of the loss per parame
 
 
 class Bound(partial[Any]):
-    """A kernel bound to a problem: `k(theta, x, y)`, with no dispatch and no validation of the inputs.
+    """A kernel bound to a problem: `k(theta, x, y)`, with no dispatch and no validation but that of targets.
 
     It also takes the quantity's own keyword: `out=` (per_sample, norms) or `max_norm=` (clipped_sum). A partial,
     because calling one costs less than calling a method.
@@ -72,7 +73,7 @@ def bind(request: Request, forced: Way) -> Bound:
         kernel, compute, choice = _chosen(request, forced)
     if kernel.backend.host is not request.library:
         compute = _converted(compute, kernel.backend, request)
-    bound = Bound(_with_keywords(compute, kernel, request))
+    bound = Bound(entered(_with_keywords(compute, kernel, request), request.case.problem, request.foreign))
     # The caller's arrays are the caller's to keep.
     bound.kernel, bound.request, bound.choice = kernel, replace(request, arrays=None), choice
     return bound
@@ -152,7 +153,8 @@ def _with_out(compute: Compute, kernel: Kernel, request: Request) -> Compute:
             return compute(theta, x, y)
         validate_out(kernel.quantity, theta, x, y, out)
         if at_once and not any(map(sealed, leaves(out))):
-            return compute(theta, x, y, out=out)
+            compute(theta, x, y, out=bare(out))
+            return out
         each(lambda part, result: store(part, slice(None), result), out, compute(theta, x, y))
         return out
 

@@ -28,6 +28,7 @@ class Request:
         results: A results file to decide by, instead of wisdom.
         max_bytes: Peak memory allowed, in bytes.
         calls: How often the kernel will be called; None for many, so that set-up does not count.
+        foreign: Whether the caller's arrays have to be converted before any kernel takes them.
         arrays: The caller's `(theta, x, y)`, where they are needed to prove a kernel on.
     """
 
@@ -36,6 +37,7 @@ class Request:
     results: str | os.PathLike[str] | None = None
     max_bytes: int | None = None
     calls: int | None = None
+    foreign: bool = False
     arrays: tuple[Tree, Tree, Tree] | None = field(default=None, compare=False, repr=False)
 
 

@@ -18,6 +18,7 @@ from gradkernels.check import check
 from gradkernels.kernel import Kernel
 from gradkernels.minibatch import Batch, Population, measure, standard_error
 from gradkernels.problems import Problem, Regression
+from gradkernels.problems.targets import guard
 from gradkernels.quantity import QUANTITIES
 from gradkernels.reference import Reference
 from gradkernels.registry import kernel as kernel_by_key
@@ -191,6 +192,8 @@ def _prepare(problem: Problem, theta: Floats, x: Floats, y: Tree) -> tuple[Input
         raise ValueError(f"estimate is for regressions on a table of numbers, not for {problem.name}")
     inputs = problem.cast(theta, x, y, "float64", "K")
     problem.validate(*inputs)
+    if isinstance(problem, Regression) and (look := guard(problem)) is not None:
+        look(inputs[2])
     if not count(inputs[2]):
         raise ValueError("there are no rows; a mean over none has no gradient")
     for name, array in (pair for tree in zip(("theta", "x", "y"), inputs, strict=True) for pair in named(*tree)):

@@ -19,6 +19,7 @@ from gradkernels.backend import BACKENDS, Array, Backend
 from gradkernels.binding import Bound, Way, bind
 from gradkernels.case import Case
 from gradkernels.choice import Request
+from gradkernels.entry import foreign
 from gradkernels.problems import Problem, Regression, Weighted
 from gradkernels.quantity import Moments, Quantity, quantity
 from gradkernels.tree import Tree, count, leaves, structure
@@ -111,7 +112,7 @@ def gradient(
         problem: What is differentiated.
         theta: Parameters, `(d+1,)` with the intercept first; softmax `(d+1, classes)`.
         x: Features, `(n, d)` or `(n,)`; n at least 1.
-        y: Targets, `(n,)`.
+        y: Targets, `(n,)`; integers and truth values stand for numbers of x's dtype.
         sample_weight: Factor of each sample's loss, `(n,)`, for regressions; the mean still divides by n.
         kernel: Force a way (`numpy.broadcast`), key or Kernel instead of the fastest.
         results: A results file that decides which is fastest.
@@ -119,7 +120,8 @@ def gradient(
             samples are gone through in chunks.
 
     Raises:
-        ValueError: Shapes that do not fit, n = 0, an unknown kernel, one that cannot do this, or too little memory.
+        ValueError: Shapes that do not fit, n = 0, a target without a loss (class 3 of 3, the first one is named), an
+            unknown kernel, one that cannot do this, or too little memory.
         TypeError: Not arrays, integers, or arrays of different libraries, dtypes or devices.
         Disagreement: The kernel computes this problem wrongly.
     """
@@ -303,7 +305,9 @@ def _request(
         layout=_layout(library, x),
         features=max(1, problem.features(x)),
     )
-    return Request(case, library, results, max_bytes, calls, (theta, x, y) if problem.opaque else None)
+    if problem.opaque:
+        return Request(case, library, results, max_bytes, calls, arrays=(theta, x, y))
+    return Request(case, library, results, max_bytes, calls, foreign(problem, theta, x, y))
 
 
 def _layout(library: Backend, x: Array) -> str:

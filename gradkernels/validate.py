@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 
 from gradkernels.backend import BACKENDS, LIBRARIES, Array, Backend, backend_of
-from gradkernels.problems import Problem
+from gradkernels.entry import counted, taken
+from gradkernels.problems import Problem, Regression
+from gradkernels.problems.targets import guard
 from gradkernels.quantity import Quantity
 from gradkernels.tree import Tree, count, leaves, named
 
@@ -18,12 +20,14 @@ def validate_inputs(problem: Problem, theta: Array, x: Array, y: Tree) -> Backen
 
     Raises:
         TypeError: Not arrays, or of different libraries, dtypes or devices, or no supported float dtype.
-        ValueError: Shapes that do not fit together.
+        ValueError: Shapes that do not fit together, targets without a loss.
     """
     validate_problem(problem)
     arrays = dict(pair for tree in (("theta", theta), ("x", x), ("y", y)) for pair in named(*tree))
     library = _same_library(arrays, problem)
     floats = problem.floats(theta, x, y)
+    if not problem.opaque:  # integers as targets stand for their floats
+        floats = {name: array for name, array in floats.items() if name in ("theta", "x") or not counted(array)}
     for name, array in floats.items():
         _float(name, array, problem.dtypes)
     if not problem.opaque:
@@ -32,6 +36,8 @@ def validate_inputs(problem: Problem, theta: Array, x: Array, y: Tree) -> Backen
     _same("dtype", {name: str(array.dtype) for name, array in floats.items()})
     _same("device", {name: str(array.device) for name, array in arrays.items()})
     problem.validate(theta, x, y)
+    if isinstance(problem, Regression) and (look := guard(problem)) is not None:
+        look(taken(problem, x, y))
     return library
 
 
@@ -59,7 +65,8 @@ def _same_library(arrays: dict[str, Array], problem: Problem) -> Backend:
     for name, library in libraries.items():
         if library is None or library.name not in (problem.libraries or LIBRARIES):
             given = f"{name} is a {type(arrays[name]).__module__}.{type(arrays[name]).__name__}"
-            raise TypeError(f"{given}; {_ALLOWED[problem.opaque].format(name=name)}")
+            hint = _MASKED if isinstance(arrays[name], np.ma.MaskedArray) else _ALLOWED[problem.opaque]
+            raise TypeError(f"{given}; {hint.format(name=name)}")
     _same("library", {name: library.name for name, library in libraries.items() if library})
     return next(library for library in libraries.values() if library)
 
@@ -72,10 +79,12 @@ _ALLOWED = {
 }
 """What may be given, by whether the problem is opaque."""
 
+_MASKED = "masks are not heeded; leave masked samples out, or fill them and pass {name}.filled(value)"
+
 
 def _whole(name: str, array: Array) -> None:
-    if dtype_of(array) not in ("int64", "int32"):
-        raise TypeError(f"{name} is {array.dtype}; class numbers must be int64 or int32; convert it with astype or to")
+    if not counted(array):
+        raise TypeError(f"{name} is {array.dtype}; class numbers must be integers; convert it with astype or to")
 
 
 def _float(name: str, array: Array, allowed: tuple[str, ...]) -> None:
@@ -129,7 +138,7 @@ def _require_writable(name: str, out: Any, shape: tuple[int, ...], like: Array) 
     if library is None or backend_of(out) is not library:
         given = f"{name} is a {type(out).__module__}.{type(out).__name__}"
         hint = "; pass numpy.asarray(out), which is the same memory" if isinstance(out, np.ndarray) else ""
-        raise TypeError(f"{given}; it must be a plain array of the same library as theta{hint}")
+        raise TypeError(f"{given}; it must be an array of the same library as theta{hint}")
     if tuple(out.shape) != shape or out.dtype != like.dtype or out.device != like.device:
         given = f"{name} is {tuple(out.shape)} {dtype_of(out)} on {out.device}"
         raise ValueError(f"{given}; it must be {shape} {dtype_of(like)} on {like.device}")

@@ -70,7 +70,9 @@ def test_targets_of_a_data_set_become_class_numbers(data):
 
 
 def test_a_target_without_such_a_loss_is_refused_with_what_would_do(data):
-    with pytest.raises(ValueError, match=re.escape("the target goes from 0 to 2; for logistic targets must lie in")):
+    with pytest.raises(
+        ValueError, match=re.escape("the target goes from 0 to 2 and is 2 in row 3; for logistic targets must lie in")
+    ):
         inputs("logistic", data())
     with pytest.raises(ValueError, match=re.escape("from 0 to 1 (softmax(classes=3) takes these)")):
         inputs("softmax(classes=2)", data())

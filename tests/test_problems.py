@@ -190,12 +190,13 @@ def test_equal_settings_make_equal_problems_of_one_hash():
         (HUBER, [-1e9, 3.5], ""),
         (LOGISTIC, [0, 0.5, 1], ""),
         (LOGISTIC, [0, 1.5], "targets must lie in [0, 1]"),
-        (LOGISTIC, [-1, 1], "targets must lie in [0, 1]"),
+        (LOGISTIC, [-1, 1], "targets must lie in [0, 1] (for labels -1 and 1 pass (y + 1) / 2)"),
         (POISSON, [0, 2.5], ""),
         (POISSON, [-0.5, 2], "targets must be at least 0"),
         (SOFTMAX, [0, 2, 1.0], ""),
         (SOFTMAX, [0, 1.5], "targets must be whole numbers from 0 to 2"),
         (SOFTMAX, [-1, 1], "targets must be whole numbers from 0 to 2"),
+        (SOFTMAX, [1, 3], "targets must be whole numbers from 0 to 2 (for numbers from 1 on pass y - 1)"),
         (SOFTMAX, [0, 9], "targets must be whole numbers from 0 to 2 (softmax(classes=10) takes these)"),
     ],
 )
@@ -204,7 +205,9 @@ def test_targets_without_such_a_loss_are_told_what_is_allowed(problem, target, s
 
 
 def test_a_data_set_whose_targets_do_not_fit_is_refused_with_its_range():
-    with pytest.raises(ValueError, match=r"the target goes from -1 to 3; for poisson targets must be at least 0$"):
+    with pytest.raises(
+        ValueError, match=r"the target goes from -1 to 3 and is -1 in row 1; for poisson targets must be at least 0$"
+    ):
         POISSON.targets(np.array([-1.0, 3.0]), seed=0)
 
 
@@ -245,9 +248,9 @@ X, Y, W = np.ones((5, 2)), np.ones(5), np.ones(5)
         (SOFTMAX, np.ones(3), Y.astype(int), ValueError,
          "theta (3,), x (5, 2), y (5,): theta must be (3, 3) for 2 features, intercept first"),
         (SOFTMAX, np.ones((3, 3)), Y, TypeError,
-         "y is float64; class numbers must be int64 or int32; convert it with astype or to"),
-        (LOGISTIC, np.ones(3), Y.astype(int), TypeError,
-         "y is int64; allowed are float64 and float32; convert it with astype or to"),
+         "y is float64; class numbers must be integers; convert it with astype or to"),
+        (LOGISTIC, np.ones(3), Y.astype(complex), TypeError,
+         "y is complex128; allowed are float64 and float32; convert it with astype or to"),
         (gk.LinearRegression(weighted=True), np.ones(3), Weighted(Y, W.astype("f4")), TypeError,
          "mixed dtype: theta float64, x float64, y.target float64, y.sample_weight float32; "
          "convert them to one dtype"),

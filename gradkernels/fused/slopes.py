@@ -93,7 +93,7 @@ def _source(problem: Any, dtype: np.dtype[Any]) -> FunctionType:
     frozen = {name: dtype.type(value) if isinstance(value, float) else value for name, value in used.items()}
     itself = namedtuple("Fields", frozen)(**frozen)
     # What is loaded from the cache imports the slope's module again, by the name that it had.
-    parts = (slope.__module__, type(problem).__qualname__, fingerprint(slope), repr(frozen))
+    parts = (str(slope.__module__), type(problem).__qualname__, fingerprint(slope), repr(frozen))
     return named(_elementwise, *parts, SELF=itself, SLOPE=njit(**PLAIN)(slope))
 
 

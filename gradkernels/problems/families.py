@@ -54,7 +54,15 @@ class LogisticRegression(ScalarRegression):
 
     def misfit(self, target: Floats) -> str:
         """Targets are probabilities."""
-        return "" if ((target >= 0) & (target <= 1)).all() else "targets must lie in [0, 1]"
+        if ((target >= 0) & (target <= 1)).all():
+            return ""
+        hint = " (for labels -1 and 1 pass (y + 1) / 2)" if np.isin(target, (-1, 1)).all() else ""
+        return f"targets must lie in [0, 1]{hint}"
+
+    @property
+    def span(self) -> tuple[float, float]:
+        """Probabilities."""
+        return 0, 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,6 +86,11 @@ class PoissonRegression(ScalarRegression):
     def misfit(self, target: Floats) -> str:
         """Targets are counts, or rates."""
         return "" if (target >= 0).all() else "targets must be at least 0"
+
+    @property
+    def span(self) -> tuple[float, float]:
+        """Counts, or rates."""
+        return 0, np.inf
 
 
 @dataclass(frozen=True)
@@ -112,8 +125,8 @@ class HuberRegression(ScalarRegression):
 class SoftmaxRegression(Regression):
     """Cross-entropy log(sum_k e^eta_k) - eta_y of class numbers y = 0, ..., classes - 1.
 
-    Data sets are searched for other numbers (`misfit`), arrays given to a kernel are not: closed forms then leave
-    eta_y out, and differentiation raises IndexError (torch) or gives NaN (JAX).
+    Other numbers are refused where data come in. A kernel by itself does not look for them: closed forms leave eta_y
+    out, and differentiation raises IndexError (torch) or gives NaN (JAX).
 
     Attributes:
         classes: K, at least 2; theta is `(d+1, K)`.
@@ -162,7 +175,14 @@ class SoftmaxRegression(Regression):
             return ""
         largest = target.max(initial=0)
         hint = f" (softmax(classes={int(largest) + 1}) takes these)" if self.classes <= largest < np.inf else ""
+        if largest == self.classes and target.min() == 1:
+            hint = " (for numbers from 1 on pass y - 1)"
         return f"targets must be whole numbers from 0 to {self.classes - 1}{hint}"
+
+    @property
+    def span(self) -> tuple[float, float] | None:
+        """Class numbers, which as arrays are integers."""
+        return 0, self.classes - 1
 
 
 def _picked(xp: Namespace, eta: Array, y: Array) -> Array:

@@ -21,6 +21,7 @@ from gradkernels.backend import Array
 from gradkernels.elementwise import Namespace, namespace
 from gradkernels.problems.exact import truth
 from gradkernels.problems.problem import Floats, Problem, Truth
+from gradkernels.problems.targets import first_misfit
 from gradkernels.tree import Tree
 
 
@@ -84,6 +85,11 @@ class Regression(Problem):
     @abstractmethod
     def misfit(self, target: Floats) -> str:
         """Why these targets have no such loss, as a sentence that says what is allowed; empty if they do."""
+
+    @property
+    def span(self) -> tuple[float, float] | None:
+        """Smallest and largest target where every number in between has a loss; None where `misfit` has to tell."""
+        return None
 
     @property
     def name(self) -> str:
@@ -153,8 +159,10 @@ class Regression(Problem):
     def targets(self, y: Tree, seed: int) -> Tree:
         """`y`, with drawn weights where the problem is weighted; a ValueError that says what is allowed."""
         target = y[0] if isinstance(y, Weighted) else y
-        if misfit := self.misfit(target):
-            raise ValueError(f"the target goes from {target.min():g} to {target.max():g}; for {self.name} {misfit}")
+        if found := first_misfit(self, target):
+            row, misfit = found
+            given = f"the target goes from {target.min():g} to {target.max():g} and is {target[row]:g} in row {row + 1}"
+            raise ValueError(f"{given}; for {self.name} {misfit}")
         return y if isinstance(y, Weighted) and self.weighted else self._with_weights(target, seed)
 
     def _with_weights(self, target: Floats, seed: int) -> Tree:

@@ -11,6 +11,7 @@ from gradkernels.elementwise import COMPLEX
 from gradkernels.problems.exact import STEP
 from gradkernels.problems.problem import Floats
 from gradkernels.problems.regression import Regression
+from gradkernels.problems.targets import EVERY
 
 NEIGHBOURHOOD = 1e-6  # relative; wider than any rounding error of eta in float32
 
@@ -46,6 +47,11 @@ class ScalarRegression(Regression):
     def misfit(self, target: Floats) -> str:
         """Any number will do."""
         return ""
+
+    @property
+    def span(self) -> tuple[float, float] | None:
+        """Any number; not heeded where a derived class has a `misfit` of its own."""
+        return EVERY
 
     def slope_scale(self, eta: Floats, y: Floats, error: Floats) -> Floats:
         """|slope| + |y d slope / d y| + error * max |d slope / d eta| nearby, where a kink may lie."""

@@ -121,6 +121,8 @@ def run(
             data_name=dataset.name if dataset else "",
             resample=resample,
         )
+        if dataset is not None:
+            subject.targets(dataset.y, seed)  # all of them, whatever the sizes
         plan.inputs(plan.cases[0])
         require_sound(plan)
         path = _out(out, resume, force)
