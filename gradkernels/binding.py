@@ -129,6 +129,7 @@ def _with_own_theta(compute: Compute, problem: Problem) -> Compute:
     turn = problem.turn()
 
     def call(theta: Tree, x: Tree, y: Tree, *arguments: Any, **options: Any) -> Any:
+        x, y = problem.prepared(x, y)
         # A module holds the parameters of one call at a time, its own between calls.
         with turn:
             return compute(problem.own() if theta is None else theta, x, y, *arguments, **options)

@@ -250,6 +250,7 @@ def _bound(
         validate_problem(problem)
         with problem.turn():
             theta, stamp = problem.own() if theta is None else theta, problem.stamp()
+        x, y = problem.prepared(x, y)
         trees = (theta, x, y)
         key = (name, problem, stamp, kernel, max_bytes, structure(trees), *map(_signature, leaves(trees)))
     try:
@@ -292,6 +293,7 @@ def _request(
     validate_problem(problem)
     with problem.turn():
         theta = problem.own() if theta is None else theta
+        x, y = problem.prepared(x, y)
         library = validate_inputs(problem, theta, x, y)
     if count(y) == 0 and asked.averages:
         raise ValueError(f"x has n = 0 samples; {asked} divides by n and needs at least 1")

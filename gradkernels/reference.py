@@ -156,5 +156,6 @@ class Reference:
 
 
 def _wide(array: Floats) -> Floats:
-    """In float64, exactly; class numbers as they are."""
-    return array if np.asarray(array).dtype.kind in "iub" else np.asarray(array, np.float64)
+    """In float64, exactly, complex numbers in two of them; class numbers as they are."""
+    kind = np.asarray(array).dtype.kind
+    return array if kind in "iub" else np.asarray(array, np.complex128 if kind == "c" else np.float64)

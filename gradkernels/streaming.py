@@ -51,6 +51,7 @@ def per_sample_chunks(
         if value is not None and not value >= 1:
             raise ValueError(f"{name} is {value}; it must be at least 1, or None")
     theta = problem.own() if theta is None else theta
+    x, y = problem.prepared(x, y)
     size = min(_sizes(problem, theta, x, y, chunk, max_bytes, out))
     return _chunks(problem, theta, x, y, size, out, kernel)
 

@@ -1,22 +1,68 @@
 """Inputs and results that are one array, or several: tuples, named tuples and dicts of arrays.
 
-Samples are the first axis of every array of x and y.
+Samples are the first axis of every array of x and y. What is the same for all samples is a `Constant`, which has no
+arrays; a container of another kind is `Folded`. Both are made by `gradkernels.problems.inputs`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 Tree = Any
-"""An array, or a tuple, named tuple or dict of trees."""
+"""An array, or a tuple, named tuple or dict of trees, a `Constant` or a `Folded`."""
+
+
+@dataclass(frozen=True, eq=False)
+class Constant:
+    """What is the same for all samples: it is passed on as it is.
+
+    Attributes:
+        value: A flag, a number, None, or a tensor without samples.
+        kind: What tells one from another where something is kept for a kind of input: of a tensor not its entries.
+    """
+
+    value: Any
+    kind: Hashable
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Constant) and self.kind == other.kind
+
+    def __hash__(self) -> int:
+        return hash(self.kind)
+
+
+@dataclass(frozen=True)
+class Folded:
+    """A container that is neither tuple nor dict, taken apart.
+
+    Attributes:
+        parts: The trees in it.
+        places: What follows its name in the name of each of them, such as `[0]`.
+        restore: `restore(parts)`, the container of these.
+    """
+
+    parts: tuple[Tree, ...]
+    places: tuple[str, ...]
+    restore: Callable[[tuple[Any, ...]], Any]
 
 
 def leaves(tree: Tree) -> list[Any]:
     """The arrays of a tree, in order."""
+    parts = _parts(tree)
+    return [tree] if parts is None else [leaf for part in parts for leaf in leaves(part)]
+
+
+def _parts(tree: Tree) -> tuple[Tree, ...] | None:
+    """The trees that a tree is made of; None for an array."""
+    if isinstance(tree, tuple):
+        return tree
     if isinstance(tree, dict):
-        tree = tuple(tree.values())
-    return [leaf for part in tree for leaf in leaves(part)] if isinstance(tree, tuple) else [tree]
+        return tuple(tree.values())
+    if isinstance(tree, Folded):
+        return tree.parts
+    return () if isinstance(tree, Constant) else None
 
 
 def each(function: Callable[..., Any], tree: Tree, *others: Tree) -> Tree:
@@ -26,29 +72,39 @@ def each(function: Callable[..., Any], tree: Tree, *others: Tree) -> Tree:
     if isinstance(tree, tuple):
         parts = [each(function, *part) for part in zip(tree, *others, strict=True)]
         return type(tree)(*parts) if hasattr(tree, "_fields") else type(tree)(parts)
-    return function(tree, *others)
+    if isinstance(tree, Folded):
+        return Folded(each(function, tree.parts, *(other.parts for other in others)), tree.places, tree.restore)
+    return tree if isinstance(tree, Constant) else function(tree, *others)
 
 
 def structure(tree: Tree) -> Any:
-    """What is left of a tree without its arrays: kinds, names and nesting; hashable."""
+    """What is left of a tree without its arrays: kinds, names, nesting and constants; hashable."""
     if isinstance(tree, dict):
         return tuple((name, structure(part)) for name, part in tree.items())
-    return (type(tree), *map(structure, tree)) if isinstance(tree, tuple) else None
+    if isinstance(tree, tuple):
+        return (type(tree), *map(structure, tree))
+    if isinstance(tree, Folded):
+        return (tree.restore, *map(structure, tree.parts))
+    return tree.kind if isinstance(tree, Constant) else None
 
 
 def named(name: str, tree: Tree) -> Iterator[tuple[str, Any]]:
     """The arrays of a tree, each with a name that tells its place: `y`, `y.target`, `x[0]`."""
-    if isinstance(tree, dict):
-        parts = [(f"{name}[{key!r}]", part) for key, part in tree.items()]
-    elif isinstance(tree, tuple):
-        fields = getattr(tree, "_fields", None)
-        places = [f".{field}" for field in fields] if fields else [f"[{i}]" for i in range(len(tree))]
-        parts = [(f"{name}{place}", part) for place, part in zip(places, tree, strict=True)]
-    else:
+    parts = _parts(tree)
+    if parts is None:
         yield name, tree
         return
-    for place, part in parts:
-        yield from named(place, part)
+    for place, part in zip(_places(tree), parts, strict=True):
+        yield from named(f"{name}{place}", part)
+
+
+def _places(tree: Tree) -> list[str]:
+    if isinstance(tree, dict):
+        return [f"[{key!r}]" for key in tree]
+    if isinstance(tree, Folded):
+        return list(tree.places)
+    fields = getattr(tree, "_fields", None)
+    return [f".{field}" for field in fields] if fields else [f"[{i}]" for i in range(len(_parts(tree) or ()))]
 
 
 def count(tree: Tree) -> int:
@@ -59,3 +115,15 @@ def count(tree: Tree) -> int:
 def take(tree: Tree, rows: Any) -> Tree:
     """The samples that `rows` selects: an index, a slice or an array of indices."""
     return each(lambda array: array[rows], tree)
+
+
+def with_constants(function: Callable[[Any], Any], tree: Tree) -> Tree:
+    """The tree with `function(value)` for the value of every constant."""
+    if isinstance(tree, dict):
+        return {name: with_constants(function, part) for name, part in tree.items()}
+    if isinstance(tree, tuple):
+        parts = [with_constants(function, part) for part in tree]
+        return type(tree)(*parts) if hasattr(tree, "_fields") else type(tree)(parts)
+    if isinstance(tree, Folded):
+        return Folded(with_constants(function, tree.parts), tree.places, tree.restore)
+    return Constant(function(tree.value), tree.kind) if isinstance(tree, Constant) else tree

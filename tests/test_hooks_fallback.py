@@ -307,10 +307,8 @@ WORDS, X = torch.randint(5, (4, 2)), torch.ones(4, 3)
 REFUSED = {
     "embedding with max_norm changes its weights": (nn.Embedding(5, 3, max_norm=1.0), WORDS),
     "embedding with scale_grad_by_freq divides by": (nn.Embedding(5, 3, scale_grad_by_freq=True), WORDS),
-    "embedding with sparse=True has sparse gradients": (nn.Embedding(5, 3, sparse=True), WORDS),
     "embedding_bag with max_norm changes its weights": (nn.EmbeddingBag(5, 3, max_norm=1.0), WORDS),
     "embedding_bag with scale_grad_by_freq": (nn.EmbeddingBag(5, 3, scale_grad_by_freq=True), WORDS),
-    "embedding_bag with sparse=True": (nn.EmbeddingBag(5, 3, sparse=True), WORDS),
     "embedding_bag with offsets has no axis of samples": (module(_one_offset, 5, 3), WORDS),
     "batch_norm with the statistics of the batch": (nn.Sequential(nn.Linear(3, 3), nn.BatchNorm1d(3)), X),
     "instance_norm updates its running statistics": (

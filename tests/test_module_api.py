@@ -74,8 +74,8 @@ def test_parameters_that_do_not_fit_are_refused(problem, data, changes, kind, sa
         (
             [torch.ones(4)],
             models.classes(1),
-            TypeError,
-            "x is a builtins.list; a module takes torch tensors, or tuples",
+            ValueError,
+            r"x\[0\] \(4,\), y \(1,\): the first axis is the samples",
         ),
         (torch.ones(5, 4), models.classes(4), ValueError, r"x \(5, 4\), y \(4,\): the first axis is the samples"),
         ((torch.ones(5, 4), torch.ones(3)), models.classes(5), ValueError, r"x\[0\] \(5, 4\), x\[1\] \(3,\), y \(5,\)"),

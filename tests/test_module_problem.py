@@ -510,7 +510,7 @@ def test_what_is_no_problem_is_refused(arguments, kind, says):
         ([X, Y], TypeError, r"example is a list; it must be a tuple of two, example=\(x, y\)"),
         ((X, X, Y), ValueError, r"example is a tuple of 3; it must be of two, example=\(x, y\)"),
         ((X, [1.0, 6.0, -1.0]), TypeError, r"y of the example is a list; it must be a torch tensor"),
-        (({"a": X, "b": 3}, Y), TypeError, r"x\['b'\] of the example is a int; .* torch.as_tensor\(x\['b'\]\)"),
+        (({"a": X, "b": {1}}, Y), TypeError, r"x\['b'\] of the example is a set; .* torch.as_tensor\(x\['b'\]\)"),
         ((X, torch.tensor(1.0)), ValueError, r"example: x \(3, 1\), y \(\): each needs the samples as its first axis"),
         ((X, Y[:2]), ValueError, r"example: x \(3, 1\), y \(2, 1\): the first axis is the samples, and must be as"),
         (((X, X[:2]), Y), ValueError, r"example: x\[0\] \(3, 1\), x\[1\] \(2, 1\), y \(3, 1\): the first axis"),

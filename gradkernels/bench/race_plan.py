@@ -48,6 +48,7 @@ def plan_of(problem: Problem, quantity: Quantity, like: tuple[Tree, Tree, Tree],
     validate_problem(problem)
     theta, x, y = like
     theta = problem.own() if theta is None else theta
+    x, y = problem.prepared(x, y)
     library = validate_inputs(problem, theta, x, y)
     if problem.opaque:
         return _of_module(problem, quantity, (theta, x, y), folder, budget)

@@ -27,8 +27,6 @@ def refuse(name: str, given: Given) -> None:
         raise Unfit(f"{name} with max_norm changes its weights in the forward pass; use max_norm=None")
     if given.get("scale_grad_by_freq", False):
         raise Unfit(f"{name} with scale_grad_by_freq divides by how often the batch names a word; leave it out")
-    if given.get("sparse", False):
-        raise Unfit(f"{name} with sparse=True has sparse gradients, rows are dense here; use sparse=False")
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ from gradkernels.hooks.unfit import Unfit
 from gradkernels.hooks.use import Use
 from gradkernels.memory import ordinary
 from gradkernels.problems.module import ModuleProblem
+from gradkernels.problems.numeric import dense
 from gradkernels.problems.structure import swapped
 from gradkernels.tree import Tree, count, each, leaves
 
@@ -83,7 +84,7 @@ class Pass:
         parts = torch.autograd.grad(total, tensors, retain_graph=keep, allow_unused=True)
         for (name, tensor), part in zip(self.theta.items(), parts, strict=True):
             if part is not None:
-                self.listener(Alone(name, tensor), part[None])
+                self.listener(Alone(name, tensor), dense(part)[None])
 
 
 class Engine:

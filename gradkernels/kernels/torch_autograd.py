@@ -6,6 +6,7 @@ from gradkernels.case import Case
 from gradkernels.kernel import Compute, declare
 from gradkernels.memory import ordinary
 from gradkernels.problems import Problem
+from gradkernels.problems.numeric import dense
 from gradkernels.tree import each, leaves
 
 
@@ -29,6 +30,7 @@ def gradient(problem: Problem) -> Compute:
             with problem.holding(leaf):
                 loss = problem.batch(leaf, x, y).mean()
                 parts = torch.autograd.grad(loss, leaves(leaf), allow_unused=True, materialize_grads=True)
+        parts = tuple(map(dense, parts))
         return dict(zip(leaf, parts, strict=True)) if isinstance(leaf, dict) else parts[0]
 
     return compute

@@ -10,6 +10,7 @@ from gradkernels.case import Case
 from gradkernels.kernel import Compute, declare
 from gradkernels.memory import empty_torch, ordinary
 from gradkernels.problems.module import ModuleProblem
+from gradkernels.problems.numeric import dense
 from gradkernels.problems.structure import Parameters
 from gradkernels.tree import Tree, count, each, take
 
@@ -53,4 +54,4 @@ def _jacobian(losses: Array, theta: Parameters) -> dict[str, Array]:
     found = torch.autograd.grad(
         losses, list(theta.values()), every, is_grads_batched=True, allow_unused=True, materialize_grads=True
     )
-    return dict(zip(theta, found, strict=True))
+    return dict(zip(theta, map(dense, found), strict=True))

@@ -7,6 +7,7 @@ from contextlib import nullcontext
 from gradkernels.kernel import Compute, declare
 from gradkernels.memory import empty_torch, ordinary, store
 from gradkernels.problems import Problem
+from gradkernels.problems.numeric import dense
 from gradkernels.tree import count, each, leaves, take
 
 
@@ -31,7 +32,7 @@ def per_sample(problem: Problem) -> Compute:
                         loss = problem.loss(leaf, take(x, i), take(y, i))
                         parts = torch.autograd.grad(loss, leaves(leaf), allow_unused=True, materialize_grads=True)
                     for row, part in zip(leaves(rows), parts, strict=True):
-                        store(row, i, part)
+                        store(row, i, dense(part))
         return rows
 
     return compute

@@ -18,19 +18,29 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from gradkernels.problems.inputs import opened
+from gradkernels.problems.numeric import dense
 from gradkernels.problems.problem import Floats, Truth
-from gradkernels.problems.structure import swapped, widened
-from gradkernels.tree import Tree, count, each, take
+from gradkernels.problems.structure import in_kind, swapped, widened
+from gradkernels.tree import Tree, count, each, take, with_constants
 
 if TYPE_CHECKING:
     from gradkernels.problems.module import ModuleProblem
 
 SLACK = 16.0
 FLOAT32_TOLERANCE = 1e-4
-MIXES = {"float64": 1e-6, "float32": 1e-3}  # relative; also where a layer computes in float32 whatever it is given
+MIXES = {
+    "float64": 1e-6,
+    "float32": 1e-3,
+    "own": 0.05,
+}  # relative; also where a layer computes in float32 whatever it is given
 MOST_NARROW = 64  # rows whose error in float32 is looked at, those with the smallest norms first
 FLOOR = float(np.finfo(np.float32).eps)  # of the largest scale
-WIDE, NARROW = "float64", "float32"
+WIDE, NARROW, OWN = "float64", "float32", "own"
+"""What the model holds for a pass: everything in one dtype, or each parameter in its own."""
+
+HALF_EPS = 2.0**-8
+"""Of bfloat16, which a model that cannot be run in another dtype may compute in."""
 
 
 def truth(problem: ModuleProblem, theta: Any, x: Tree, y: Tree) -> Truth:
@@ -48,17 +58,27 @@ def truth(problem: ModuleProblem, theta: Any, x: Tree, y: Tree) -> Truth:
 
 
 def _widest(problem: ModuleProblem, theta: Any, x: Tree, y: Tree) -> tuple[Floats, Floats, str]:
-    """Rows, gradient and the dtype that they were computed in: the model's own where it cannot do float64.
+    """Rows, gradient and the dtype that they were computed in: narrower than float64 where that cannot be done.
 
-    A model that makes tensors of the default dtype by itself cannot.
+    A model that makes tensors of the default dtype by itself cannot do float64, one with casts to bfloat16 nothing but
+    its own dtypes; one that masks by the largest number of a dtype may overflow in another.
     """
-    own = str(next(iter(problem.own().values())).dtype).removeprefix("torch.")
-    try:
-        return (*_rows_and_gradient(problem, theta, x, y, WIDE), WIDE)
-    except (RuntimeError, TypeError):
-        if own == WIDE:
-            raise
-    return (*_rows_and_gradient(problem, theta, x, y, NARROW), NARROW)
+    dtypes, found = _dtypes(problem), list[tuple[Floats, Floats, str]]()
+    for dtype in dtypes:
+        try:
+            found.append((*_rows_and_gradient(problem, theta, x, y, dtype), dtype))
+        except (RuntimeError, TypeError):
+            if dtype == dtypes[-1] and not found:
+                raise
+            continue
+        if np.isfinite(found[-1][0]).all():
+            return found[-1]
+    return found[0]
+
+
+def _dtypes(problem: ModuleProblem) -> list[str]:
+    own = {str(one.dtype).removeprefix("torch.") for one in problem.model.parameters() if one.is_floating_point()}
+    return [WIDE, *([NARROW] if own != {WIDE} else []), *([OWN] if own & {"bfloat16", "float16"} else [])]
 
 
 def _rows_and_gradient(problem: ModuleProblem, theta: Any, x: Tree, y: Tree, dtype: str) -> tuple[Floats, Floats]:
@@ -88,6 +108,8 @@ def _rows_and_gradient(problem: ModuleProblem, theta: Any, x: Tree, y: Tree, dty
 def _off(problem: ModuleProblem, theta: Any, x: Tree, y: Tree, wide: Floats, norms: Floats, dtype: str) -> Floats:
     """How far float32 rows are off, `(n,)`; 0 where that was not looked at."""
     off = np.zeros(len(wide))
+    if dtype == OWN:
+        return norms * (HALF_EPS * SLACK)
     if dtype == NARROW:
         return off
     chosen = np.sort(np.argsort(norms)[:MOST_NARROW])
@@ -129,7 +151,7 @@ class _Pass:
             losses = self.problem.losses(output, self.y)
         except Exception:  # an output of a kind of its own, say: only the model can take single samples then
             return None
-        batch = self.problem.loss_fn(output, self.y)
+        batch = self.problem.loss_fn(output, opened(self.y))
         if batch.numel() != 1:
             raise ValueError(f"loss_fn returned shape {tuple(batch.shape)}; it must be a scalar, the mean or the sum")
         _require_reduction(self.problem, losses, batch)
@@ -143,26 +165,31 @@ class _Pass:
         import torch
 
         parts = torch.autograd.grad(loss, list(self.theta.values()), allow_unused=True, materialize_grads=True)
-        return np.concatenate([part.double().numpy(force=True).ravel() for part in parts])
+        return np.concatenate([dense(part).double().numpy(force=True).ravel() for part in parts])
 
 
 @contextmanager
 def _pass(problem: ModuleProblem, theta: Any, x: Tree, y: Tree, dtype: str) -> Iterator[_Pass]:
     import torch
 
-    kind = getattr(torch, dtype)
+    kind = None if dtype == OWN else getattr(torch, dtype)
     device = next(iter(problem.own().values())).device
 
-    def put(array: Any) -> Any:
+    def put(array: Any, own: Any = None) -> Any:
         tensor = torch.from_numpy(np.array(array)).to(device)
-        return tensor.to(kind) if tensor.is_floating_point() else tensor
+        return in_kind(tensor, kind or (own.dtype if own is not None else torch.get_default_dtype()))
+
+    def put_constant(value: Any) -> Any:
+        return in_kind(value, kind) if kind and isinstance(value, torch.Tensor) else value
 
     modules = [one for one in (problem.model, problem.loss_fn) if isinstance(one, torch.nn.Module)]
     with torch.inference_mode(False), torch.enable_grad(), torch.random.fork_rng(_gpus(device)):
         places = problem.sites()
-        leaf = {name: put(array).requires_grad_() for name, array in theta.items()}
+        own = problem.own()
+        leaf = {name: put(array, own.get(name)) for name, array in theta.items()}
+        leaf = {name: one.requires_grad_() for name, one in leaf.items()}
         with widened(modules, kind) as written, swapped(places, leaf):
-            x, y = each(put, (x, y))
+            x, y = with_constants(put_constant, each(put, (x, y)))
             yield _Pass(problem, leaf, x, y, device, [])
     if written:
         raise ValueError(

@@ -7,8 +7,31 @@ from typing import Any
 import numpy as np
 
 from gradkernels.backend import Array
+from gradkernels.problems.inputs import Shared, prepared
 from gradkernels.problems.structure import Module, Parameters
 from gradkernels.tree import Tree, named
+
+
+def require_differentiable(model: Any, loss_fn: Any, reduction: str) -> None:
+    """Refuse what is no model and loss, or has nothing to differentiate by.
+
+    Raises:
+        TypeError: The model is no module, or the loss cannot be called.
+        ValueError: The model has no trainable parameters, or the loss says that it has another reduction.
+    """
+    import torch
+
+    if not isinstance(model, torch.nn.Module):
+        raise TypeError(f"model is a {type(model).__name__}; it must be a torch.nn.Module")
+    if not callable(loss_fn):
+        raise TypeError(f"loss_fn is a {type(loss_fn).__name__}; pass a function of (output, target)")
+    require_parameters(model)
+    said = getattr(loss_fn, "reduction", reduction)
+    said = "mean" if said == "batchmean" else said  # KLDivLoss: the mean over samples of each one's sum
+    if said != reduction:
+        raise ValueError(f"reduction={reduction!r}, but loss_fn has reduction={said!r}; make them equal")
+    if not any(one.requires_grad for one in model.parameters()):
+        raise ValueError(f"{type(model).__name__} has no parameter that requires a gradient")
 
 
 def require_parameters(model: Module) -> None:
@@ -64,7 +87,7 @@ def require_samples_first(x: Tree, y: Tree) -> None:
         raise ValueError(f"{given}: the first axis is the samples, and must be as long for all of them")
 
 
-def require_example(example: Any) -> None:
+def require_example(example: Any, shared: Shared) -> None:
     """Refuse what no samples can be drawn from.
 
     Raises:
@@ -78,6 +101,7 @@ def require_example(example: Any) -> None:
             f"example is a tuple of {len(example)}; it must be of two, example=(x, y); "
             "where the model takes several inputs, x is a tuple or dict of them"
         )
+    example = prepared(*example, shared)
     arrays = _arrays(*example)
     for name, array in arrays.items():
         if not _is_array(array):

@@ -8,11 +8,15 @@ all samples at once, any other by `torch.vmap` or, where that fails, one by one.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Callable, Mapping
+from functools import lru_cache, partial
+from types import BuiltinFunctionType, FunctionType
 from typing import Any
 
 from gradkernels.backend import Array
+from gradkernels.problems.apart import Inseparable, Withheld, taken_apart
+from gradkernels.problems.identity import identity
+from gradkernels.problems.inputs import opened
 from gradkernels.tree import Tree, count, each, leaves, take
 
 LossFn = Callable[[Any, Any], Array]
@@ -44,38 +48,70 @@ IGNORED = -100  # torch's ignore_index where none is given
 
 def unreduced(loss_fn: Any) -> LossFn | None:
     """The same loss with reduction="none", if it is one of torch's without weights; None for any other."""
-    from torch import nn
-    from torch.nn import functional
-
-    if any(loss_fn is getattr(functional, name) for name in FUNCTIONS):
-        return partial(loss_fn, reduction="none")
-    if type(loss_fn) in [getattr(nn, name) for name in CLASSES] and getattr(loss_fn, "weight", None) is None:
+    functions, classes = _known()
+    if isinstance(loss_fn, FunctionType | BuiltinFunctionType):
+        return partial(loss_fn, reduction="none") if loss_fn in functions else None
+    if type(loss_fn) in classes and getattr(loss_fn, "weight", None) is None:
         plain = copy.copy(loss_fn)
         plain.reduction = "none"
         return plain
     return None
 
 
-def sample_losses(loss_fn: LossFn, plain: LossFn | None, reduction: str, output: Tree, y: Tree) -> Array:
-    """Loss of each sample, `(n,)`.
+@lru_cache
+def _known() -> tuple[frozenset[Any], frozenset[type]]:
+    from torch import nn
+    from torch.nn import functional
+
+    return frozenset(getattr(functional, one) for one in FUNCTIONS), frozenset(getattr(nn, one) for one in CLASSES)
+
+
+class SampleLosses:
+    """What a loss function of batches says of single samples.
 
     Args:
         loss_fn: Of batches.
-        plain: `unreduced(loss_fn)`.
         reduction: Of `loss_fn` over the terms of a sample.
-        output: The model's, samples first.
-        y: Targets, samples first.
     """
-    if plain is not None and not _ignores(loss_fn, y):
-        terms = plain(output, y)
+
+    def __init__(self, loss_fn: LossFn, reduction: str) -> None:
+        self._loss_fn, self._reduction = loss_fn, reduction
+        self._of: Any = None
+        self._plain: LossFn | None = None
+
+    @property
+    def plain(self) -> LossFn | None:
+        """`unreduced(loss_fn)`, with the settings that it has now."""
+        if self._of != (now := identity(self._loss_fn)):
+            self._of, self._plain = now, unreduced(self._loss_fn)
+        return self._plain
+
+    def __call__(self, output: Tree, y: Tree) -> Array:
+        """Loss of each sample, `(n,)`.
+
+        Args:
+            output: The model's, samples first.
+            y: Targets, samples first.
+        """
+        plain = self.plain
+        if plain is not None:
+            require_tensor(self._loss_fn, output)
+        if plain is None or ignores(self._loss_fn, y):
+            return one_by_one(self._loss_fn, output, y)
+        terms = plain(output, opened(y))
         if terms.ndim == 1:
             return terms
         terms = terms.flatten(1)
-        return terms.mean(1) if reduction == "mean" else terms.sum(1)
-    return _one_by_one(loss_fn, output, y)
+        return terms.mean(1) if self._reduction == "mean" else terms.sum(1)
+
+    def of_batch(self, output: Tree, y: Tree) -> Array:
+        """The loss of a batch; a ValueError where one of torch's losses is given an output that is no tensor."""
+        if self.plain is not None:
+            require_tensor(self._loss_fn, output)
+        return self._loss_fn(output, opened(y))
 
 
-def _ignores(loss_fn: LossFn, y: Tree) -> bool:
+def ignores(loss_fn: LossFn, y: Tree) -> bool:
     """Whether targets may be left out of the mean."""
     target = leaves(y)[0]
     if target.is_floating_point():
@@ -83,24 +119,54 @@ def _ignores(loss_fn: LossFn, y: Tree) -> bool:
     return bool((target == getattr(loss_fn, "ignore_index", IGNORED)).any())
 
 
-def _one_by_one(loss_fn: LossFn, output: Tree, y: Tree) -> Array:
+def one_by_one(loss_fn: LossFn, output: Tree, y: Tree) -> Array:
+    """Loss of each sample `(n,)`, as it is defined."""
     import torch
-    from torch.utils import _pytree as pytree
 
-    # Models give lists, mappings of their own kind and None as well, which this package's trees do not know.
-    tensors, structure = pytree.tree_flatten(output)
+    n = count(y)
+    if n == 1:
+        return loss_fn(output, opened(y)).reshape(1)
+    tensors, of_one = taken_apart(output, n)
 
     def single(parts: list[Any], y: Tree) -> Array:
-        one = [part[None] if isinstance(part, torch.Tensor) else part for part in parts]
-        return loss_fn(pytree.tree_unflatten(one, structure), each(lambda array: array[None], y))
+        return loss_fn(of_one([part[None] for part in parts]), opened(each(lambda array: array[None], y)))
 
-    if count(y) == 0:
-        return next(part for part in tensors if isinstance(part, torch.Tensor)).new_zeros(0)
-    axes = [0 if isinstance(part, torch.Tensor) else None for part in tensors]
+    if n == 0:
+        return tensors[0].new_zeros(0)
     try:
-        return torch.vmap(single, in_dims=(axes, 0))(tensors, y)
+        return torch.vmap(single)(tensors, y)
     except Exception:
         # What vmap has no rule for, a loss that prints or counts: as it is defined then.
-        each_alone = ([part if axis is None else part[i] for part, axis in zip(tensors, axes, strict=True)]
-                      for i in range(count(y)))  # fmt: skip
-        return torch.stack([single(parts, take(y, i)) for i, parts in enumerate(each_alone)])
+        return torch.stack([_scalar(single([part[i] for part in tensors], take(y, i))) for i in range(n)])
+
+
+def _scalar(loss: Any) -> Array:
+    if isinstance(loss, Withheld):
+        raise Inseparable(loss.says)
+    return loss
+
+
+def own_loss(output: Any, y: Any) -> Array:
+    """The loss that the model computes itself: `output.loss`, or the entry `loss`."""
+    loss = output.get("loss") if isinstance(output, Mapping) else getattr(output, "loss", None)
+    if loss is None:
+        raise ValueError(
+            f"the model gives a {type(output).__name__} without a loss; have it given its labels in x, or pass "
+            "loss_fn, a function of (output, target)"
+        )
+    return loss
+
+
+def require_tensor(loss_fn: Any, output: Any) -> None:
+    """Raise a ValueError where one of torch's losses would be given an output that is no tensor."""
+    import torch
+
+    if isinstance(output, torch.Tensor):
+        return
+    has = [name for name in ("logits", "last_hidden_state", "prediction_logits") if hasattr(output, name)]
+    part = f"output.{has[0]}" if has else "output[0]"
+    name = getattr(loss_fn, "__name__", type(loss_fn).__name__)
+    raise ValueError(
+        f"loss_fn is {name}, which takes a tensor, but the model gives a {type(output).__name__}; pass a function of "
+        f"the part that is meant, such as loss_fn=lambda output, y: loss({part}, y) with loss={name}"
+    )

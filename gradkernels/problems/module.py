@@ -1,14 +1,14 @@
 """Any torch.nn.Module and its loss as a Problem.
 
 Shapes, stated once: `theta` is a dict from parameter name to tensor, the trainable parameters alone, tied ones once
-under their first name; x and y are tensors, or tuples or dicts of tensors, with the samples first; the model is called
-with x, *x or **x. Gradients are dicts with theta's keys, per-sample gradients `(n, *parameter.shape)`.
+under their first name; x and y are tensors, or tuples, lists or dicts of tensors, with the samples first, and of
+constants (`gradkernels.problems.inputs`); the model is called with x, *x or **x. Gradients are dicts with theta's keys,
+per-sample gradients `(n, *parameter.shape)`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import Any, ClassVar
@@ -19,8 +19,10 @@ from gradkernels.backend import Array
 from gradkernels.names import pick
 from gradkernels.problems import checkpoints, numeric
 from gradkernels.problems.backward import truth
-from gradkernels.problems.fitting import require_example, require_fit, require_parameters, require_samples
-from gradkernels.problems.losses import REDUCTIONS, LossFn, sample_losses, unreduced
+from gradkernels.problems.fitting import require_differentiable, require_example, require_fit, require_samples
+from gradkernels.problems.identity import identity
+from gradkernels.problems.inputs import Shared, opened, prepared
+from gradkernels.problems.losses import REDUCTIONS, LossFn, SampleLosses, one_by_one, own_loss
 from gradkernels.problems.modes import Modes, Stamp, roots_of
 from gradkernels.problems.problem import Problem, Truth
 from gradkernels.problems.structure import (
@@ -29,6 +31,7 @@ from gradkernels.problems.structure import (
     Site,
     fingerprint,
     named_loss,
+    seeded,
     sites,
     stamp,
     state,
@@ -39,7 +42,6 @@ from gradkernels.tree import Tree, each, leaves, named
 
 RANDOMNESS = ("error", "same", "different")
 TOLERANCES = {"float64": 1e-10, "float32": 1e-4}
-HALVES = ("bfloat16", "float16")
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,24 +55,27 @@ class ModuleProblem(Problem):
 
     Attributes:
         model: The module; its parameters that require gradients are what is differentiated.
-        loss_fn: `loss_fn(output, y)` of a batch, a scalar; a sample's own loss is that of a batch of one.
+        loss_fn: `loss_fn(output, y)` of a batch, a scalar; a sample's own loss is that of a batch of one. None for the
+            loss that the model computes itself, `output.loss`; y may then be None.
         reduction: Whether `loss_fn` is the `mean` or the `sum` over a batch.
         randomness: What dropout and other random functions do: `error`, they are refused; `same`, every sample sees
             the same draw; `different`, each its own.
         seed: Of those draws: each computation starts with it, so that it can be repeated, and torch's own generator
             goes on as if nothing had been drawn.
         example: `(x, y)` to draw from where no data are given: `gradkernels run`, `gk.fastest(..., n=)`.
+        shared: What of x is the same for all samples: names of a dict's entries, or positions in a tuple.
     """
 
     model: Module
-    loss_fn: LossFn
+    loss_fn: LossFn = own_loss
     reduction: str = "mean"
     randomness: str = "error"
     seed: int = 0
     example: tuple[Tree, Tree] | None = None
+    shared: Shared = ()
 
     libraries: ClassVar[tuple[str, ...]] = ("torch",)
-    dtypes: ClassVar[tuple[str, ...]] = (*TOLERANCES, *HALVES)
+    dtypes: ClassVar[tuple[str, ...]] = (*TOLERANCES, *numeric.HALVES)
     opaque: ClassVar[bool] = True
 
     def __eq__(self, other: object) -> bool:
@@ -86,27 +91,22 @@ class ModuleProblem(Problem):
 
     @property
     def _key(self) -> tuple[Any, ...]:
-        return (id(self.model), self.loss_fn, self.reduction, self.randomness, self.seed)
+        return (id(self.model), identity(self.loss_fn), self.reduction, self.randomness, self.seed, self.shared)
 
     def __post_init__(self) -> None:
         """Refuse what has no per-sample gradients, a reduction that the loss contradicts, and what is no example."""
-        import torch
-
-        if not isinstance(self.model, torch.nn.Module):
-            raise TypeError(f"model is a {type(self.model).__name__}; it must be a torch.nn.Module")
-        if not callable(self.loss_fn):
-            raise TypeError(f"loss_fn is a {type(self.loss_fn).__name__}; pass a function of (output, target)")
+        given = own_loss if self.loss_fn is None else self.loss_fn
+        object.__setattr__(self, "loss_fn", given)
+        object.__setattr__(self, "shared", (self.shared,) if isinstance(self.shared, str) else tuple(self.shared))
         pick(dict.fromkeys(REDUCTIONS), self.reduction, "reduction")
         pick(dict.fromkeys(RANDOMNESS), self.randomness, "randomness")
-        require_parameters(self.model)
-        said = getattr(self.loss_fn, "reduction", self.reduction)
-        said = "mean" if said == "batchmean" else said  # KLDivLoss: the mean over samples of each one's sum
-        if said != self.reduction:
-            raise ValueError(f"reduction={self.reduction!r}, but loss_fn has reduction={said!r}; make them equal")
-        if not self.sites():
-            raise ValueError(f"{type(self.model).__name__} has no parameter that requires a gradient")
+        require_differentiable(self.model, given, self.reduction)
         if self.example is not None:
-            require_example(self.example)
+            require_example(self.example, self.shared)
+
+    def prepared(self, x: Tree, y: Tree) -> tuple[Tree, Tree]:
+        """X and y as trees of arrays with the samples first, among constants: what all else takes."""
+        return prepared(x, y, self.shared)
 
     def sites(self) -> dict[str, list[Site]]:
         """Every place of each trainable parameter, by name."""
@@ -127,24 +127,24 @@ class ModuleProblem(Problem):
     @property
     def name(self) -> str:
         """`module:LeNet:1f0c3a9b`: the class, and a fingerprint of the structure and the loss."""
-        key = self.stamp()
-        if key not in self._names:
-            digits = fingerprint(self.model, named_loss(self.loss_fn), self.reduction, str(stamp(self.model)))
-            self._names[key] = f"module:{type(self.model).__name__}:{digits}"
-        return self._names[key]
+        key, loss = self.stamp(), named_loss(self.loss_fn)
+        if (key, loss) not in self._names:
+            digits = fingerprint(self.model, loss, self.reduction, str(stamp(self.model)))
+            self._names[key, loss] = f"module:{type(self.model).__name__}:{digits}"
+        return self._names[key, loss]
 
     @cached_property
     def _names(self) -> dict[Any, str]:
         return {}
 
     @cached_property
-    def _plain(self) -> LossFn | None:
-        return unreduced(self.loss_fn)
+    def _losses(self) -> SampleLosses:
+        return SampleLosses(self.loss_fn, self.reduction)
 
     @property
     def plain(self) -> bool:
         """Whether the loss is one of torch's."""
-        return self._plain is not None
+        return self._losses.plain is not None
 
     def state(self) -> dict[str, Any]:
         """Modes, hooks, parameters, their gradients and buffers."""
@@ -154,18 +154,9 @@ class ModuleProblem(Problem):
         """A context in which the model holds `theta`."""
         return swapped(self.sites(), theta)
 
-    @contextmanager
-    def drawing(self) -> Iterator[None]:
+    def drawing(self) -> AbstractContextManager[None]:
         """A context whose random numbers start with the seed, where there are any."""
-        if self.randomness == "error":
-            yield
-            return
-        import torch
-
-        device = next(iter(self.own().values())).device
-        with torch.random.fork_rng([device] if device.type == "cuda" else []):
-            torch.manual_seed(self.seed)
-            yield
+        return nullcontext() if self.randomness == "error" else seeded(self.own(), self.seed)
 
     def turn(self) -> AbstractContextManager[Any]:
         """A context that one thread at a time is in, for all problems of the model."""
@@ -173,6 +164,7 @@ class ModuleProblem(Problem):
 
     def output(self, x: Tree) -> Tree:
         """The model's output for a batch, with the parameters that it holds."""
+        x = opened(x)
         with checkpoints.differentiable():
             if isinstance(x, dict):
                 return self.model(**x)
@@ -180,17 +172,17 @@ class ModuleProblem(Problem):
 
     def losses(self, output: Tree, y: Tree) -> Array:
         """Loss of each sample `(n,)` from the model's output for a batch."""
-        return sample_losses(self.loss_fn, self._plain, self.reduction, output, y)
+        return self._losses(output, y)
 
     def defined_losses(self, output: Tree, y: Tree) -> Array:
         """The same as they are defined, without a look at the targets' values: what can be traced."""
-        return sample_losses(self.loss_fn, None, self.reduction, output, y)
+        return one_by_one(self.loss_fn, output, y)
 
     def loss(self, theta: Parameters, x: Tree, y: Tree) -> Array:
         """Loss of ONE sample, without its axis, a scalar: what `torch.func` and loops differentiate."""
         with self.holding(theta):
             output = self.output(each(lambda array: array[None], x))
-        return self.loss_fn(output, each(lambda array: array[None], y))
+        return self._losses.of_batch(output, each(lambda array: array[None], y))
 
     def batch(self, theta: Parameters, x: Tree, y: Tree) -> Array:
         """Loss of each sample of a batch, `(n,)`, from one forward pass."""
@@ -212,13 +204,13 @@ class ModuleProblem(Problem):
     @property
     def own_features(self) -> int | None:
         """Those of the example, if there is one."""
-        return None if self.example is None else max(1, self.features(self.example[0]))
+        return None if self.example is None else max(1, self.features(self.prepared(*self.example)[0]))
 
     def draw(self, n: int, seed: int, features: int = 1) -> Any:
         """Parameters near the model's own, and n samples of the example, again and again if it has fewer."""
         if self.example is None:
             raise ValueError(f"{self.name} has no data to draw from; make the ModuleProblem with example=(x, y)")
-        return self.draw_theta(features, seed), *numeric.samples(self.example, n, seed)
+        return self.draw_theta(features, seed), *numeric.samples(self.prepared(*self.example), n, seed)
 
     def draw_theta(self, features: int, seed: int) -> Any:
         """The model's own parameters, each entry times 1 + 0.1 of a standard normal number, or near zero; float64."""
@@ -235,9 +227,7 @@ class ModuleProblem(Problem):
 
     def cast(self, theta: Tree, x: Tree, y: Tree, dtype: str, order: Any = "C") -> tuple[Any, Any, Any]:
         """Numpy arrays, those of floats in `dtype`."""
-        if dtype in HALVES:
-            raise ValueError(f"numpy has no {dtype}; kernels are proven and timed in {' and '.join(TOLERANCES)}")
-        theta, x, y = each(lambda array: numeric.cast(array, dtype, order), (theta, x, y))
+        theta, x, y = numeric.cast((theta, x, y), dtype, order)
         return theta, x, y
 
     def provable(self, dtype: str, device: str) -> ModuleProblem:
@@ -246,12 +236,9 @@ class ModuleProblem(Problem):
         Returns:
             The problem itself, where it is like that already.
         """
-        dtype = "float32" if dtype in HALVES else dtype
+        dtype = "float32" if dtype in numeric.HALVES else dtype
         changes: dict[str, Any] = {"randomness": "same"} if self.randomness == "different" else {}
-        own = next(iter(self.own().values()))
-        if (numeric.dtype_name(own), str(own.device)) != (dtype, device):
-            moved = [numeric.moved(one, dtype, device) for one in (self.model, self.loss_fn)]
-            changes |= {"model": moved[0], "loss_fn": moved[1]}
+        changes |= numeric.in_dtype(self, dtype, device)
         return replace(self, **changes) if changes else self
 
     def tolerance(self, dtype: str, terms: int) -> float:

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import copy
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from gradkernels.backend import Array
 from gradkernels.problems.problem import Floats
-from gradkernels.problems.structure import Parameters
-from gradkernels.tree import Tree, count, each, take
+from gradkernels.problems.structure import Parameters, in_kind
+from gradkernels.tree import Tree, count, each, take, with_constants
 
+if TYPE_CHECKING:
+    from gradkernels.problems.module import ModuleProblem
+
+if TYPE_CHECKING:
+    from gradkernels.problems.module import ModuleProblem
+
+HALVES = ("bfloat16", "float16")
 SPREAD = 0.1  # of drawn parameters around the model's own, relative
 ZERO_SPREAD = 0.01  # of those that are zero, which would keep what is before them from having a gradient
 
@@ -43,10 +50,26 @@ def as_numpy(tensor: Array) -> Any:
     return (tensor.detach().float() if half else tensor.detach()).numpy(force=True)
 
 
-def cast(array: Any, dtype: str, order: Any) -> Any:
-    """`array` as numpy's, in `dtype` if it holds floats."""
-    array = np.asarray(array)
-    return np.asarray(array, dtype if array.dtype.kind == "f" else None, order=order)
+def cast(trees: Tree, dtype: str, order: Any) -> Any:
+    """Trees of numpy arrays, those of floats in `dtype`, those of complex numbers in two of that; constants too.
+
+    Raises:
+        ValueError: numpy has no such dtype.
+    """
+    import torch
+
+    if dtype in HALVES:
+        raise ValueError(f"numpy has no {dtype}; kernels are proven and timed in float64 and float32")
+    kinds = {"f": np.dtype(dtype), "c": np.result_type(dtype, np.complex64)}
+
+    def array(one: Any) -> Any:
+        one = np.asarray(one)
+        return np.asarray(one, kinds.get(one.dtype.kind), order=order)
+
+    def constant(value: Any) -> Any:
+        return in_kind(value, getattr(torch, dtype)) if isinstance(value, torch.Tensor) else value
+
+    return with_constants(constant, each(array, trees))
 
 
 def dtype_name(tensor: Array) -> str:
@@ -54,8 +77,21 @@ def dtype_name(tensor: Array) -> str:
     return str(tensor.dtype).removeprefix("torch.")
 
 
+def in_dtype(problem: ModuleProblem, dtype: str, device: str) -> dict[str, Any]:
+    """The model and the loss in another dtype and on another device, by the problem's names; none where they are so."""
+    own = next(iter(problem.own().values()))
+    if (dtype_name(own), str(own.device)) == (dtype, device):
+        return {}
+    return {name: moved(getattr(problem, name), dtype, device) for name in ("model", "loss_fn")}
+
+
 def moved(part: Any, dtype: str, device: str) -> Any:
     """A copy of a module with its floats in `dtype`, on `device`; what is no module as it is."""
     import torch
 
     return copy.deepcopy(part).to(device, getattr(torch, dtype)) if isinstance(part, torch.nn.Module) else part
+
+
+def dense(tensor: Array) -> Array:
+    """`tensor` with all of its entries: the gradient of a sparse embedding has the rows alone that were looked up."""
+    return tensor.to_dense() if tensor.is_sparse else tensor

@@ -120,6 +120,10 @@ class Problem(ABC):
         """A context that one thread at a time is in, where computing exchanges what the problem holds."""
         return nullcontext()
 
+    def prepared(self, x: Tree, y: Tree) -> tuple[Tree, Tree]:
+        """X and y as all else takes them, from what a caller may pass."""
+        return x, y
+
     def own(self) -> Any:
         """The parameters that the problem itself has; a TypeError where it has none."""
         raise TypeError(f"theta is None; {self.name} has no parameters of its own, pass them")

@@ -64,7 +64,7 @@ def _refresh(recurrent: list[Module]) -> None:
 
 @contextmanager
 def widened(modules: Iterable[Module], dtype: Any) -> Iterator[list[str]]:
-    """The modules hold copies of all parameters and buffers, floats in `dtype`; their own again afterwards.
+    """The modules hold copies of all parameters and buffers, floats in `dtype` if any; their own again afterwards.
 
     Yields:
         A list that will name the buffers that were written to or replaced meanwhile.
@@ -92,13 +92,32 @@ def widened(modules: Iterable[Module], dtype: Any) -> Iterator[list[str]]:
 def _copied(tensors: Mapping[str, Any], dtype: Any, copies: dict[int, Any]) -> dict[str, Any]:
     for one in tensors.values():
         if one is not None and id(one) not in copies:
-            kind = dtype if one.is_floating_point() else one.dtype
-            copies[id(one)] = one.detach().to(kind, copy=True)
+            copies[id(one)] = in_kind(one.detach(), dtype).clone()
     return {name: copies.get(id(one)) for name, one in tensors.items()}
+
+
+def in_kind(tensor: Any, dtype: Any) -> Any:
+    """A tensor of numbers with a fraction in `dtype`, of complex ones in that of two such; None for its own."""
+    if dtype is None:
+        return tensor
+    if tensor.is_floating_point():
+        return tensor.to(dtype)
+    return tensor.to(dtype.to_complex()) if tensor.is_complex() else tensor
 
 
 def _touched(now: Any, copy: Any) -> bool:
     return now is not copy or (copy is not None and copy._version != 0)
+
+
+@contextmanager
+def seeded(own: Parameters, seed: int) -> Iterator[None]:
+    """A context whose random numbers, on the parameters' device too, start with the seed; torch's own go on after."""
+    import torch
+
+    device = next(iter(own.values())).device
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        yield
 
 
 _LOCKS: weakref.WeakKeyDictionary[Module, threading.RLock] = weakref.WeakKeyDictionary()

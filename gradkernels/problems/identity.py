@@ -1,0 +1,101 @@
+"""What a loss is, however often it is made anew: the class and settings of a module, the code of a function.
+
+Two losses with the same identity compute the same. An object of unknown kind is itself alone, and is not kept alive.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Hashable
+from functools import lru_cache, partial
+from types import BuiltinFunctionType, FunctionType, MethodType
+from typing import Any
+
+MOST_ENTRIES = 4096
+"""Of a tensor that is known by its entries, such as class weights."""
+
+_VALUES = frozenset((bool, int, float, complex, str, bytes, type(None)))
+
+
+def identity(value: Any) -> Hashable:
+    """What tells a loss, or a setting of one, from another."""
+    if type(value) in _VALUES:
+        return type(value), value
+    if isinstance(value, FunctionType):
+        return _of_function(value)
+    if isinstance(value, MethodType):
+        return "method", _of_function(value.__func__), identity(value.__self__)
+    if isinstance(value, partial):
+        return "partial", identity(value.func), identity(value.args), identity(value.keywords)
+    if isinstance(value, tuple | list):
+        return (type(value), *map(identity, value))
+    if isinstance(value, dict):
+        return (type(value), *((identity(name), identity(one)) for name, one in value.items()))
+    if isinstance(value, type | BuiltinFunctionType):
+        return value
+    if hasattr(value, "_parameters") and hasattr(value, "_modules"):
+        return _of_module(value)
+    return _of_tensor(value) if hasattr(value, "element_size") else _Same(value)
+
+
+def _of_function(function: Any) -> Hashable:
+    """A function's code, with everything that was bound to it when it was made."""
+    if not isinstance(function, FunctionType):
+        return _Same(function)
+    cells = tuple(map(_of_cell, function.__closure__ or ()))
+    defaults = identity(function.__defaults__), identity(function.__kwdefaults__)
+    own = _Same(function) if vars(function) else None
+    return "function", function.__code__, id(function.__globals__), cells, defaults, own
+
+
+def _of_cell(cell: Any) -> Hashable:
+    try:
+        return identity(cell.cell_contents)
+    except ValueError:  # it is empty as yet
+        return _Same(cell)
+
+
+def _of_module(module: Any) -> Hashable:
+    """Its class, mode and attributes, and of what every module has, what is not empty: hooks, parameters, layers."""
+    usual, found = _usual(), [type(module), module.training]
+    for name, one in vars(module).items():
+        if name not in usual or (one and name != "training"):
+            found += (name, identity(one))
+    return tuple(found)
+
+
+@lru_cache
+def _usual() -> frozenset[str]:
+    from torch import nn
+
+    return frozenset(vars(nn.Module()))
+
+
+def _of_tensor(tensor: Any) -> Hashable:
+    kind = tensor.dtype, tuple(tensor.shape), tensor.device
+    if tensor.numel() > MOST_ENTRIES or tensor.device.type != "cpu" or str(tensor.layout) != "torch.strided":
+        return *kind, -1 if tensor.is_inference() else tensor._version, _Same(tensor)
+    return *kind, tuple(tensor.detach().flatten().tolist())
+
+
+class _Same:
+    """An object that is equal to nothing but itself, held weakly where it can be."""
+
+    __slots__ = ("_held", "_key")
+
+    def __init__(self, value: Any) -> None:
+        self._key = id(value)
+        try:
+            self._held: Any = weakref.ref(value)
+        except TypeError:
+            self._held = partial(_itself, value)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Same) and (mine := self._held()) is not None and mine is other._held()
+
+    def __hash__(self) -> int:
+        return self._key
+
+
+def _itself(value: Any) -> Any:
+    return value
