@@ -72,6 +72,17 @@ def opened(tree: Tree) -> Any:
     return tree
 
 
+def called(model: Any, x: Tree) -> Any:
+    """What the model gives for x, *x or **x."""
+    from gradkernels.problems import checkpoints  # it imports torch
+
+    x = opened(x)
+    with checkpoints.differentiable():
+        if isinstance(x, dict):
+            return model(**x)
+        return model(*x) if isinstance(x, tuple) else model(x)
+
+
 def _shared(x: Tree, shared: Shared) -> Tree:
     """X with the arguments that `shared` names made constants."""
     if isinstance(x, Mapping):

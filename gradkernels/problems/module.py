@@ -17,11 +17,11 @@ import numpy as np
 
 from gradkernels.backend import Array
 from gradkernels.names import pick
-from gradkernels.problems import checkpoints, numeric
+from gradkernels.problems import numeric
 from gradkernels.problems.backward import truth
 from gradkernels.problems.fitting import require_differentiable, require_example, require_fit, require_samples
 from gradkernels.problems.identity import identity
-from gradkernels.problems.inputs import Shared, opened, prepared
+from gradkernels.problems.inputs import Shared, called, prepared
 from gradkernels.problems.losses import REDUCTIONS, LossFn, SampleLosses, one_by_one, own_loss
 from gradkernels.problems.modes import Modes, Stamp, roots_of
 from gradkernels.problems.problem import Problem, Truth
@@ -164,11 +164,7 @@ class ModuleProblem(Problem):
 
     def output(self, x: Tree) -> Tree:
         """The model's output for a batch, with the parameters that it holds."""
-        x = opened(x)
-        with checkpoints.differentiable():
-            if isinstance(x, dict):
-                return self.model(**x)
-            return self.model(*x) if isinstance(x, tuple) else self.model(x)
+        return called(self.model, x)
 
     def losses(self, output: Tree, y: Tree) -> Array:
         """Loss of each sample `(n,)` from the model's output for a batch."""
