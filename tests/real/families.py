@@ -3,7 +3,8 @@
 A batch is padded at the end, to lengths that differ from sample to sample, unless `full` is asked for.
 """
 
-from dataclasses import dataclass, field
+import copy
+from dataclasses import dataclass
 from typing import Any
 
 import peft
@@ -72,7 +73,7 @@ class Family:
         loss: `loss(output, y)`.
         lora: Names of the linear maps that get adapters; the rest is then frozen.
         core: Whether it is tested every time.
-        refused: A part of the sentence in which hooks refuse it; then other ways compute it.
+        followed: Whether hooks can follow it; if not, another way computes it.
     """
 
     model: str
@@ -82,8 +83,7 @@ class Family:
     loss: Any = classified
     lora: tuple[str, ...] = ()
     core: bool = False
-    refused: str = ""
-    more: dict[str, Any] = field(default_factory=dict)
+    followed: bool = True
 
     def make(self):
         """The model, with the same weights at every call, and no dropout."""
@@ -94,7 +94,10 @@ class Family:
             model = getattr(tr, self.model)(config)
             if self.lora:
                 model = peft.get_peft_model(
-                    model, peft.LoraConfig(r=4, lora_alpha=8, lora_dropout=0.0, target_modules=list(self.lora))
+                    model,
+                    peft.LoraConfig(
+                        r=4, lora_alpha=8, target_modules=[*self.lora], fan_in_fan_out="c_attn" in self.lora
+                    ),
                 )
                 for name, parameter in model.named_parameters():
                     if "lora_B" in name:  # which starts at zero, and its fellow's gradient with it
@@ -160,10 +163,11 @@ FAMILIES = {
     "bloom": Family(
         "BloomForCausalLM", "BloomConfig",
         {"vocab_size": WORDS, "hidden_size": 32, "n_layer": 2, "n_head": 2, "pad_token_id": 0},
-        language, next_words, refused="autograd.Function",
+        language, next_words, followed=False,
     ),
     "mixtral": Family(
-        "MixtralForCausalLM", "MixtralConfig", {**LLAMA, "num_local_experts": 4}, language, next_words, refused="loop",
+        "MixtralForCausalLM", "MixtralConfig",
+        {**LLAMA, "num_local_experts": 4, "experts_implementation": "eager"}, language, next_words, followed=False,
     ),
     "vit": Family("ViTForImageClassification", "ViTConfig", PATCHES, images, core=True),
     "convnext": Family(
@@ -179,7 +183,7 @@ FAMILIES = {
     "swin": Family(
         "SwinForImageClassification", "SwinConfig",
         {"image_size": 32, "patch_size": 4, "embed_dim": 16, "depths": [1, 1], "num_heads": [2, 2], "window_size": 4,
-         "num_labels": CLASSES}, images, refused="loop",
+         "num_labels": CLASSES}, images,
     ),
     "wav2vec2": Family(
         "Wav2Vec2ForSequenceClassification", "Wav2Vec2Config",
@@ -193,8 +197,6 @@ FAMILIES = {
 
 def rows(model, loss, x, y):
     """Per-sample gradients by name: one backward pass for each sample alone, in double precision; no code of ours."""
-    import copy
-
     model = copy.deepcopy(model).double()
     found = []
     for at in range(len(y)):

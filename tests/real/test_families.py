@@ -1,0 +1,65 @@
+"""Every quantity of real models, in padded batches and full ones, against one backward pass for each sample alone."""
+
+import pytest
+import torch
+from families import FAMILIES, rows
+
+import gradkernels as gk
+from gradkernels.hooks import computes
+from gradkernels.hooks.unfit import Unfit
+
+TOLERANCE = 1e-5
+"""Of a row's norm; what is measured is about 1e-7."""
+
+
+def pytest_generate_tests(metafunc):
+    if "name" in metafunc.fixturenames:
+        everything = metafunc.config.getoption("--long")
+        metafunc.parametrize("name", [name for name, one in FAMILIES.items() if everything or one.core])
+
+
+def batch(name, full):
+    """The problem, its data, its rows, and their norms, in double precision."""
+    family = FAMILIES[name]
+    model, (x, y) = family.make(), family.data(full=full)
+    want = rows(model, family.loss, x, y)
+    norms = torch.stack([one.flatten(1).norm(dim=1) for one in want.values()]).norm(dim=0)
+    assert (norms > 1e-4).all()  # a row of zeros would prove nothing
+    return gk.ModuleProblem(model, family.loss), x, y, want, norms
+
+
+@pytest.mark.parametrize("full", [False, True], ids=["padded", "full"])
+def test_every_quantity(name, full):
+    problem, x, y, want, norms = batch(name, full)
+    limit = float(norms.median())
+    factor = (limit / norms).clamp(max=1)
+    got = gk.per_sample(problem, None, x, y)
+    assert list(got) == list(want)
+    clipped = gk.clipped_sum(problem, None, x, y, max_norm=limit)
+    mean = gk.gradient(problem, None, x, y)
+    moments = gk.moments(problem, None, x, y)
+    torch.testing.assert_close(gk.norms(problem, None, x, y).double(), norms, rtol=TOLERANCE, atol=0)
+    for key, row in want.items():
+        close(got[key], row, norms.view(-1, *[1] * (row.ndim - 1)))
+        close(clipped[key], torch.tensordot(factor, row, 1), limit * len(norms))
+        close(mean[key], row.mean(0), norms.mean())
+        close(moments.mean[key], row.mean(0), norms.mean())
+        close(moments.variance[key], row.var(0, correction=0), norms.square().mean())
+
+
+def close(got, want, scale):
+    assert got.shape == want.shape
+    assert ((got.double() - want).abs() <= TOLERANCE * scale).all()
+
+
+@pytest.mark.parametrize("full", [False, True], ids=["padded", "full"])
+def test_who_computes(name, full):
+    """Hooks can follow the model, or say that they cannot; no number is wrong."""
+    problem, x, y, want, norms = batch(name, full)
+    if not FAMILIES[name].followed:
+        with pytest.raises(Unfit):
+            computes.per_sample(problem, 100)(problem.own(), x, y)
+        return
+    got = computes.per_sample(problem, 100)(problem.own(), x, y)
+    for key, row in want.items():
+        close(got[key], row, norms.view(-1, *[1] * (row.ndim - 1)))
