@@ -26,10 +26,21 @@ X = torch.linspace(-1, 1, 30, dtype=torch.float64).sin().reshape(5, 6)
 Y = torch.tensor([0, 2, 1, 0, 2])
 
 
+class Scaled(nn.Module):
+    """Divides by a number that is no tensor."""
+
+    def __init__(self):
+        super().__init__()
+        self.tau, self.activation = 1.0, torch.tanh
+
+    def forward(self, x):
+        return self.activation(x) / self.tau
+
+
 def small():
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        return nn.Sequential(nn.Linear(6, 4), nn.Dropout(0.5), nn.Tanh(), nn.Linear(4, 3)).double().eval()
+        return nn.Sequential(nn.Linear(6, 4), Scaled(), nn.Tanh(), nn.Linear(4, 3)).double().eval()
 
 
 def rows_of(problem):
@@ -76,7 +87,43 @@ def weigh_classes(problem):
     problem.loss_fn.weight.copy_(torch.tensor([0.1, 1.0, 10.0]))
 
 
-CHANGES = (replace_layer, freeze, thaw, replace_parameter, weigh_classes)
+def heat(problem):
+    problem.model[1].tau = 0.1
+
+
+def bend(problem):
+    problem.model[1].activation = torch.sin
+
+
+def replace_activation(problem):
+    problem.model[2] = nn.Sigmoid()
+
+
+def hook(problem):
+    problem.model[2].register_forward_hook(lambda module, given, output: 2 * output)
+
+
+def smooth(problem):
+    problem.loss_fn.label_smoothing = 0.3
+
+
+def insert_layer(problem):
+    problem.model.append(nn.Linear(3, 3).double())
+
+
+CHANGES = (
+    heat,
+    bend,
+    replace_activation,
+    hook,
+    smooth,
+    insert_layer,
+    replace_layer,
+    freeze,
+    thaw,
+    replace_parameter,
+    weigh_classes,
+)
 
 
 @pytest.mark.parametrize("key", KEYS)
