@@ -12,10 +12,13 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from gradkernels.backend import Array
+from gradkernels.hooks.unfit import Unfit
 from gradkernels.memory import ordinary
+from gradkernels.peers.draws import undrawn
 from gradkernels.problems.module import ModuleProblem
 from gradkernels.problems.structure import Module, Parameters
 from gradkernels.states import States
@@ -40,6 +43,9 @@ class Library:
     prepare: Callable[[Module], Module]
     forget: Callable[[Any], None]
     replaces: Callable[[Module], None] = lambda model: None
+
+
+AS_IT_IS = Library("the copy", lambda model: model, lambda parameter: None)
 
 
 @dataclass(frozen=True)
@@ -84,14 +90,22 @@ class Twins:
     """
 
     def __init__(self, problem: ModuleProblem, library: Library) -> None:
+        from gradkernels.peers.places import Places
+
         self.problem, self.library = problem, library
         self.states = States(problem, self._new)
+        self._bare = States(problem, partial(self._new, bare=True))
+        self._places = Places(library.name)
 
     @contextmanager
     def lent(self, theta: Parameters, x: Tree, y: Tree) -> Iterator[tuple[Twin, Tree, Tree]]:
         """A copy that holds theta, and the data, ready for autograd; what fails becomes one sentence.
 
         A copy that something failed on is thrown away.
+
+        Raises:
+            Unfit: The model moves samples to other places, or draws random numbers.
+            RuntimeError: Anything else.
         """
         import torch
 
@@ -100,10 +114,14 @@ class Twins:
             theta, x, y = each(lambda tensor: ordinary(tensor).detach(), (dict(theta), x, y))
             first = next(iter(theta.values()))
             try:
-                key, twin = self.states.taken(first.dtype, first.device)
-                with torch.no_grad():
-                    twin.hold(theta)
-                yield twin, x, y
+                with undrawn(first.device):
+                    self._look(theta, x, y)
+                    key, twin = self.states.taken(first.dtype, first.device)
+                    with torch.no_grad():
+                        twin.hold(theta)
+                    yield twin, x, y
+            except Unfit:
+                raise
             except Exception as error:
                 raise RuntimeError(self._sentence(error)) from error
             for parameter in twin.parameters.values():
@@ -111,17 +129,37 @@ class Twins:
                 self.library.forget(parameter)
             self.states.keep(key, twin)
 
-    def _new(self, dtype: Any, device: Any) -> Twin:
+    def _look(self, theta: Parameters, x: Tree, y: Tree) -> None:
+        """Look whether samples stay in their places, in a copy that no library has touched."""
+        import torch
+
+        first = next(iter(theta.values()))
+        of = first.dtype, first.device
+        if self._places.known((state := (self.problem.stamp(), *of)), x, y):
+            return
+        bare = self._bare(*of)
+        with torch.no_grad():
+            bare.hold(theta)
+        self._places.require(bare.problem, state, x, y)
+
+    def _new(self, dtype: Any, device: Any, bare: bool = False) -> Twin:
+        """A copy, prepared by the library or as it is; of random numbers none is drawn from the caller's."""
+        import torch
+
+        with torch.random.fork_rng([device] if device.type == "cuda" else []):
+            return self._copied(dtype, device, AS_IT_IS if bare else self.library)
+
+    def _copied(self, dtype: Any, device: Any, library: Library) -> Twin:
         import torch
 
         model, loss_fn = self.problem.model, self.problem.loss_fn
         copied = copy.deepcopy(model).to(device, dtype)
-        self.library.replaces(copied)
+        library.replaces(copied)
         loss = copy.deepcopy(loss_fn).to(device, dtype) if isinstance(loss_fn, torch.nn.Module) else loss_fn
         plain = replace(self.problem, model=copied, loss_fn=loss, example=None)
         own = plain.own()
         return Twin(
-            problem=replace(plain, model=self.library.prepare(copied)),
+            problem=replace(plain, model=library.prepare(copied)),
             parameters={name: own[name] for name in self.problem.own()},  # the library's layers have another order
             frozen=[
                 *_beside(copied.named_parameters(remove_duplicate=False), model, "_parameters"),
