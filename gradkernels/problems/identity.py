@@ -75,7 +75,10 @@ def _of_tensor(tensor: Any) -> Hashable:
     kind = tensor.dtype, tuple(tensor.shape), tensor.device
     if tensor.numel() > MOST_ENTRIES or tensor.device.type != "cpu" or str(tensor.layout) != "torch.strided":
         return *kind, -1 if tensor.is_inference() else tensor._version, _Same(tensor)
-    return *kind, tuple(tensor.detach().flatten().tolist())
+    try:
+        return *kind, tuple(tensor.detach().flatten().tolist())
+    except RuntimeError:  # while a computation is recorded it has no entries
+        return *kind, _Same(tensor)
 
 
 class _Same:
