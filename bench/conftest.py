@@ -4,7 +4,8 @@ from pathlib import Path
 
 from gradkernels.bench.pytest_threads import prepare_process
 
-STUDIES = ("test_choice.py", "test_memory_speed.py", "test_modules.py", "test_overhead.py")
+STUDIES = ("test_choice.py", "test_loops.py", "test_memory_speed.py", "test_modules.py", "test_overhead.py",
+           "test_real.py")  # fmt: skip
 """What takes minutes and is no comparison of kernels: collected only when named."""
 
 
@@ -22,6 +23,11 @@ def pytest_addoption(parser):
     group.addoption("--modules-csv", metavar="PATH", type=Path, help="write the figures, one row each")
     group.addoption("--modules-read", action="store_true", help="read that file instead of measuring")
     group.addoption("--modules-quick", action="store_true", help="one model, two sizes, and no limit is asserted")
+    group = parser.getgroup("loops", "training loops (test_loops.py)")
+    group.addoption("--loops-csv", metavar="PATH", type=Path, help="write the figures, one row each")
+    group = parser.getgroup("real", "real models (test_real.py)")
+    group.addoption("--real-csv", metavar="PATH", type=Path, help="write the figures, one row each")
+    group.addoption("--real-read", action="store_true", help="read that file instead of measuring")
 
 
 def pytest_configure():

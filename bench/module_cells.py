@@ -93,9 +93,13 @@ class Cell:
         for one in self.out.values():
             one.fill_(1.0)
 
+    def keys(self):
+        """Keys of the ways that are tried."""
+        return keys_of(self.case.problem, self.case.quantity, self.case.n)
+
     def calls(self):
         """A call for each way that is proven, and a row for each that is not."""
-        for key in keys_of(self.case.problem, self.case.quantity, self.case.n):
+        for key in self.keys():
             kernel = gk.kernel(key)
             if reasons := kernel.unsupported(self.case):
                 yield key, None, {"status": "unsupported", "reason": "; ".join(reasons)}

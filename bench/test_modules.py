@@ -36,9 +36,9 @@ HOOKS, OUT = "torch.hooks.per_sample", "@out"
 WITHIN = {"mlp": 1.3, "cnn": 1.3, "resnet": 1.3, "embedding_bag": 1.3, "transformer": 1.6, "lstm": 3.0}
 
 
-def measured(what, model, threads, sizes, cache):
+def measured(what, model, threads, *more, cache, script="module_cells.py"):
     """Rows of one child process; `cache` is where torch keeps what it has compiled."""
-    command = [sys.executable, str(Path(__file__).with_name("module_cells.py")), what, model, str(threads), sizes]
+    command = [sys.executable, str(Path(__file__).with_name(script)), what, model, str(threads), *more]
     variables = {**child_environment(threads), "TORCHINDUCTOR_CACHE_DIR": str(cache)}
     variables |= memory_environment() if what == "memory" else {}
     with subprocess.Popen(command, env=variables, stdout=subprocess.PIPE, text=True) as child:
@@ -62,7 +62,7 @@ def rows(request, tmp_path_factory):
         writer.writeheader()
         for job in jobs:
             print(*job, flush=True)
-            for row in measured(*job, cache):
+            for row in measured(*job, cache=cache):
                 writer.writerow({name: short(value) for name, value in row.items()})
                 file.flush()
                 found.append(row)

@@ -4,13 +4,41 @@ A batch is padded at the end, to lengths that differ from sample to sample, unle
 """
 
 import copy
+import importlib.util
+import os
+import re
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-import peft
 import torch
-import transformers as tr
 from torch.nn import functional as F
+
+
+def with_torchvision():
+    """Let torchvision be imported, as transformers does: one built for another torch lacks its operators' binary.
+
+    Returns:
+        What keeps their definitions alive.
+    """
+    try:
+        import torchvision  # noqa: F401
+    except RuntimeError:
+        spec = importlib.util.find_spec("torchvision")
+        text = Path(spec.submodule_search_locations[0], "_meta_registrations.py").read_text()
+        library = torch.library.Library("torchvision", "DEF")
+        for name in set(re.findall(r'register_meta\("(\w+)"', text)) | set(re.findall(r"torchvision::(\w+)", text)):
+            library.define(f"{name}(Tensor a) -> Tensor")
+        return library
+    except ImportError:
+        return None
+
+
+TORCHVISION = with_torchvision()
+os.environ["HF_HUB_OFFLINE"] = "1"
+
+import peft  # noqa: E402
+import transformers as tr  # noqa: E402
 
 WORDS, LENGTH, CLASSES = 97, 10, 3
 
@@ -85,11 +113,11 @@ class Family:
     core: bool = False
     followed: bool = True
 
-    def make(self):
-        """The model, with the same weights at every call, and no dropout."""
+    def make(self, **settings):
+        """The model, with the same weights at every call, and no dropout; some settings may be others."""
         with torch.random.fork_rng():
             torch.manual_seed(0)
-            config = getattr(tr, self.config)(**self.settings)
+            config = getattr(tr, self.config)(**{**self.settings, **settings})
             config.use_cache = False
             model = getattr(tr, self.model)(config)
             if self.lora:
