@@ -75,7 +75,8 @@ def broadcast(tape: Tape, step: Step, args: tuple[Any, ...], kwargs: Mapping[str
         return None
     target = tape.targets(step, args, kwargs)[place]
     tape.keep(Tiled(target) if axis.inner > 1 else Spread(target, output.shape, axis.dim), output, axis, [])
-    tape.marks.boundary(output, axis)
+    alike = axis == Axis(0) and output[0].numel() == target.tensor.numel()
+    tape.marks.boundary(output, axis, copied=tensor if alike else None)
     return output
 
 
@@ -107,6 +108,31 @@ def table(tape: Tape, step: Step, args: tuple[Any, ...], kwargs: Mapping[str, An
     tape.marks.rows_of_table(output, names, ids)
     return output
 
+
+def batched(tape: Tape, args: tuple[Any, ...]) -> Array | None:
+    """`bmm` or `baddbmm` by a matrix that each sample has a copy of: one product by the matrix itself.
+
+    Returns:
+        None where it is another call.
+    """
+    *added, data, copies = args
+    matrix, known = tape.marks.copied(copies), tape.marks.tag(data)
+    if matrix is None or copies.ndim != 3 or known is None or known.axis != Axis(0) or known.copied is not None:
+        return None
+    product = torch.matmul(data, _without_samples(matrix))
+    return product + added[0] if added else product
+
+
+def _without_samples(matrix: Array) -> Array:
+    """The matrix with two axes; the parameter itself, where it was given one for the samples."""
+    if matrix.ndim == 2:
+        return matrix
+    base = matrix._base
+    return base if base is not None and base.shape == matrix.shape[1:] else matrix[0]
+
+
+BATCHED: frozenset[Function] = frozenset((torch.bmm, torch.Tensor.bmm, torch.baddbmm, torch.Tensor.baddbmm))
+"""What `batched` may run."""
 
 COPIES: dict[Function, Copy] = {
     torch.Tensor.expand: broadcast,

@@ -13,10 +13,10 @@ from torch.utils import _pytree as pytree
 from gradkernels.backend import Array
 from gradkernels.hooks import anything, draws, segments
 from gradkernels.hooks.alone import Alone
-from gradkernels.hooks.copies import COPIES
+from gradkernels.hooks.copies import BATCHED, COPIES, batched
 from gradkernels.hooks.guard import Guard
 from gradkernels.hooks.rules import RULES
-from gradkernels.hooks.tape import Arrived, Tape
+from gradkernels.hooks.tape import Arrived, Starts, Tape
 from gradkernels.hooks.unfit import Unfit
 from gradkernels.hooks.use import Use
 from gradkernels.memory import ordinary
@@ -24,6 +24,8 @@ from gradkernels.problems.module import ModuleProblem
 from gradkernels.problems.numeric import dense
 from gradkernels.problems.structure import swapped
 from gradkernels.tree import Tree, count, each, leaves
+
+STARTS = Starts(RULES, anything.start, COPIES, BATCHED, batched)
 
 
 class Listener:
@@ -132,7 +134,7 @@ class Engine:
     def _taped(self, leaf: dict[str, Array], x: Tree, y: Tree) -> Iterator[Pass]:
         listener = Listener()
         alike = draws.alike if self._problem.randomness == "same" else None
-        tape = Tape(RULES, anything.start, COPIES, count(x), leaf, listener, alike)
+        tape = Tape(STARTS, count(x), leaf, listener, alike)
         tape.marks.samples(leaves(x))
         try:
             with self._again(), segments.followed(tape):

@@ -99,9 +99,14 @@ class Marks:
         """Whether a tensor is a parameter or has been computed in this pass."""
         return id(tensor) in self._names or tags.read(tensor, self._run) is not None
 
-    def boundary(self, output: Array, axis: Axis) -> None:
-        """Remember that an output of a boundary has samples."""
-        tags.write(output, Tag(self._run, axis, flows=True))
+    def boundary(self, output: Array, axis: Axis, copied: Array | None = None) -> None:
+        """Remember that an output of a boundary has samples, each perhaps a copy of the same."""
+        tags.write(output, Tag(self._run, axis, flows=True, copied=copied))
+
+    def copied(self, tensor: Array) -> Array | None:
+        """What a tensor has a copy of for each sample; None where it is something else."""
+        tag = tags.read(tensor, self._run)
+        return None if tag is None else tag.copied
 
     def derived(self, func: Any, args: Any, result: Any, names: Mapping[Place, Names]) -> None:
         """Remember what is made of parameters alone, and of which."""

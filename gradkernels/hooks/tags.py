@@ -20,6 +20,7 @@ class Tag(NamedTuple):
         flows: Whether gradients of samples flow through it: it comes from a boundary.
         names: Parameters that it is made of, for what is made of parameters alone.
         words: Of which rows of the one parameter it is made, where it is such rows.
+        copied: What each sample has a copy of, along the first axis.
     """
 
     run: object
@@ -27,6 +28,7 @@ class Tag(NamedTuple):
     flows: bool = False
     names: Names = ()
     words: Array | None = None
+    copied: Array | None = None
 
 
 def read(tensor: Array, run: object) -> Tag | None:

@@ -8,9 +8,9 @@ told apart may still be computed with, but no gradient may come back through it:
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch.autograd.graph import get_gradient_edge
@@ -38,13 +38,29 @@ Alike = Callable[["Tape", Any, tuple[Any, ...], Mapping[str, Any], Sequence[Foll
 """`alike(tape, function, args, kwargs, data)`: the call, with one draw for all samples."""
 
 
+class Starts(NamedTuple):
+    """How calls that take parameters are run.
+
+    Attributes:
+        rules: Functions with a rule, where they are boundaries.
+        other: The same for all other functions.
+        copies: Functions that may make copies of parameters for each sample; they give None where not.
+        batched: Functions that may take such copies, as `of_copies(tape, args)` runs them, or gives None.
+        of_copies: How.
+    """
+
+    rules: Mapping[Any, Start]
+    other: Start
+    copies: Mapping[Any, Start]
+    batched: Container[Any]
+    of_copies: Callable[[Tape, tuple[Any, ...]], Any]
+
+
 class Tape(TorchFunctionMode):
     """Runs one forward pass.
 
     Args:
-        starts: How functions with a rule are run where they are boundaries.
-        other: The same for functions that are not in `starts`.
-        copies: How functions are run that may make copies of parameters for each sample; they give None where not.
+        starts: How calls that take parameters are run.
         n: Number of samples, at least 2.
         theta: Parameters that the model holds.
         arrived: What becomes of the gradients.
@@ -59,9 +75,7 @@ class Tape(TorchFunctionMode):
 
     def __init__(
         self,
-        starts: Mapping[Any, Start],
-        other: Start,
-        copies: Mapping[Any, Start],
+        starts: Starts,
         n: int,
         theta: Parameters,
         arrived: Arrived,
@@ -72,7 +86,7 @@ class Tape(TorchFunctionMode):
         self.marks = Marks(n, theta)
         self.uses = Counter[str]()
         self.segments = 0
-        self._starts, self._other, self._copies, self._alike = starts, other, copies, alike
+        self._starts, self._alike = starts, alike
         self._theta = theta
         self._arrived = arrived
         self._paused = False
@@ -84,7 +98,7 @@ class Tape(TorchFunctionMode):
 
     def again(self) -> Tape:
         """A tape that follows a part of the model another time."""
-        return Tape(self._starts, self._other, self._copies, self.n, self._theta, self._arrived, self._alike)
+        return Tape(self._starts, self.n, self._theta, self._arrived, self._alike)
 
     @property
     def is_paused(self) -> bool:
@@ -127,6 +141,11 @@ class Tape(TorchFunctionMode):
                 return OPENED[func](*args, **kwargs)
         if quiet(func):
             return func(*args, **kwargs)
+        if func in self._starts.batched and not kwargs:
+            with self:
+                product = self._starts.of_copies(self, args)
+            if product is not None:
+                return product
         data, made, refused = self.marks.known(args, kwargs)
         if made and torch.is_grad_enabled():
             return self._with_parameters(func, args, kwargs, data, made)
@@ -143,8 +162,8 @@ class Tape(TorchFunctionMode):
         """A call that takes parameters: a boundary, or what makes something of parameters alone."""
         names = {place: of for place, (_, of) in made.items()}
         if not data:
-            if func in self._copies:
-                copy = self._copies[func](self, Step(func, {}, names), args, kwargs)
+            if func in self._starts.copies:
+                copy = self._starts.copies[func](self, Step(func, {}, names), args, kwargs)
                 if copy is not None:
                     return copy
             result = func(*args, **kwargs)
@@ -157,7 +176,7 @@ class Tape(TorchFunctionMode):
             args, kwargs = given["args"], given["kwargs"]
             data = [one._replace(tensor=outside.get(one.place, one.tensor)) for one in data]
         step = Step(func, {one.place: one.axis for one in data}, names)
-        return self._starts.get(func, self._other)(self, step, args, kwargs)
+        return self._starts.rules.get(func, self._starts.other)(self, step, args, kwargs)
 
     def followed(self, step: Step, args: tuple[Any, ...], kwargs: Mapping[str, Any], output: Array) -> Axis:
         """Where the samples are in a boundary's output; raises an Unfit where they cannot be told apart."""
