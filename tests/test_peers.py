@@ -143,6 +143,24 @@ def test_settings_that_a_library_does_not_look_at_are_refused():
     )
 
 
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+@pytest.mark.parametrize("key", KEYS)
+def test_half_precision_is_for_rows_alone(key, dtype):
+    # A row of 300 has a square of 90000, which float16 does not have.
+    model = nn.Linear(2, 1, bias=False).to(getattr(torch, dtype))
+    problem = gk.ModuleProblem(model, lambda output, y: output.sum(), reduction="sum")
+    x = torch.tensor([[300.0, 0.0], [0.0, 1.0]], dtype=model.weight.dtype)
+    if key.endswith("per_sample"):
+        assert reasons(problem, key, dtype) == ()
+        rows = gk.kernel(key).build(problem)(problem.own(), x, x)["weight"]
+        assert (rows.tolist(), rows.dtype) == ([[[300.0, 0.0]], [[0.0, 1.0]]], x.dtype)
+    else:
+        who = "Opacus' ghost clipping" if key in OPACUS else "BackPACK"
+        assert reasons(problem, key, dtype) == (
+            f"{who} squares and adds in {dtype} itself: pass float32, or take rows, which are squared in float32",
+        )
+
+
 MAPS = {
     "plain": (lambda: nn.Conv2d(4, 4, 3, stride=2, padding=1, dilation=2), ()),
     "grouped": (lambda: nn.Conv2d(4, 4, 3, groups=2), ("backpack.l2",)),

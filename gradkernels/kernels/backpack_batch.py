@@ -9,7 +9,7 @@ from typing import Any
 
 from gradkernels.backend import Array
 from gradkernels.kernel import Compute, declare
-from gradkernels.peers.backpack import library, refuses, refuses_norms
+from gradkernels.peers.backpack import library, refuses, refuses_norms, refuses_variance
 from gradkernels.peers.twin import Twin, Twins, gathered, gradients, nothing
 from gradkernels.problems.module import ModuleProblem
 from gradkernels.problems.structure import Parameters
@@ -54,7 +54,7 @@ def norms(problem: ModuleProblem) -> Compute:
     return compute
 
 
-@declare("backpack.variance.moments", problems=ModuleProblem, refuses=refuses)
+@declare("backpack.variance.moments", problems=ModuleProblem, refuses=refuses_variance)
 def moments(problem: ModuleProblem) -> Compute:
     """`Variance`, the mean of squares less the square of the mean, beside the gradient of the same pass."""
     from backpack.extensions import Variance

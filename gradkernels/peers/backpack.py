@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any
 
 from gradkernels.case import Case
-from gradkernels.peers.reasons import grouped, trainable
+from gradkernels.peers.reasons import grouped, halved, trainable
 from gradkernels.peers.twin import Library
 from gradkernels.problems.structure import Module
 
@@ -35,7 +35,12 @@ def refuses_norms(case: Case) -> list[str]:
         for name, module in trainable(problem.model)
         if hasattr(module, "padding_mode") and module.groups > 1
     )
-    return [*refuses(case), *reasons]
+    return [*refuses(case), *reasons, *halved(case, "BackPACK")]
+
+
+def refuses_variance(case: Case) -> list[str]:
+    """Why BackPACK cannot do the variance of a case."""
+    return [*refuses(case), *halved(case, "BackPACK")]
 
 
 def _usual_dtype() -> str:

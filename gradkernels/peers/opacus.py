@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from gradkernels.case import Case
-from gradkernels.peers.reasons import grouped, of_torch, trainable
+from gradkernels.peers.reasons import grouped, halved, of_torch, trainable
 from gradkernels.problems.structure import Module
 
 RECURRENT = ("LSTM", "GRU")
@@ -65,7 +65,7 @@ def refuses_ghost(case: Case) -> list[str]:
     problem: Any = case.problem
     tied = [name for name, places in problem.sites().items() if len(places) > 1]
     reasons = [f"Opacus' ghost clipping cannot do tied parameters such as {tied[0]}"] if tied else []
-    return [*refuses_rules(case), *reasons]
+    return [*refuses_rules(case), *reasons, *halved(case, "Opacus' ghost clipping")]
 
 
 def _validated(module: Module) -> Iterator[str]:

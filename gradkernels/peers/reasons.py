@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
+from gradkernels.case import Case
+from gradkernels.problems.numeric import HALVES
 from gradkernels.problems.structure import Module
 
 
@@ -17,6 +19,13 @@ def trainable(model: Module) -> Iterator[tuple[str, Module]]:
 def of_torch(module: Module) -> bool:
     """Whether it is a layer that comes with torch, whose behaviour is known by its class."""
     return type(module).__module__.startswith("torch.nn.")
+
+
+def halved(case: Case, who: str) -> list[str]:
+    """Why what squares and adds rows in their own dtype is refused in half precision."""
+    if case.dtype not in HALVES:
+        return []
+    return [f"{who} squares and adds in {case.dtype} itself: pass float32, or take rows, which are squared in float32"]
 
 
 def grouped(found: Iterable[tuple[str, Module, str]]) -> list[str]:
