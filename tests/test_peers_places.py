@@ -250,3 +250,25 @@ def test_a_choice_goes_around_them():
         for lengths in (EQUAL, MIXED, SORTED):
             got = gk.norms(of, None, data(lengths), Y)
             torch.testing.assert_close(got, rows_of(of, data(lengths), Y).norm(dim=1))
+
+
+class Rounded(Sorting):
+    """Goes through a dtype of less precision on the way."""
+
+    dtype = torch.float32
+
+    def forward(self, x, n):
+        return torch.tanh(self.inner(x)).to(self.dtype).cos().to(x.dtype).sum(1)
+
+
+class Coarse(Rounded):
+    dtype = torch.bfloat16
+
+
+def test_rounding_inside_a_model_is_no_change_of_place():
+    of = problem(Rounded)
+    got = gk.kernel("opacus.ghost.norms").build(of)(of.own(), data(EQUAL), Y)
+    torch.testing.assert_close(got, rows_of(of, data(EQUAL), Y).norm(dim=1), rtol=1e-5, atol=0)
+    of = problem(Coarse)
+    with pytest.raises(Unfit, match=r"but the rounding of what .* is so coarse that the samples cannot be"):
+        gk.kernel("opacus.ghost.norms").build(of)(of.own(), data(EQUAL), Y)

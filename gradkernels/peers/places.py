@@ -30,8 +30,11 @@ from gradkernels.tree import Tree, count, each, leaves, structure
 
 MOST_KINDS = 256
 GOLDEN = 0.6180339887498949
-TOLERANCES = {torch.float64: 1e-9, torch.float32: 1e-4}
-COARSE = 2**-6  # in half precision
+ROUNDING = 1e-4
+"""Of a sample's gradient; models compute parts in float32 even where the rest is in float64."""
+
+COARSE = 2**-6
+"""The same of a model that computes parts in half precision, by which near weights are not told apart."""
 STEPS_FIRST = ("LSTM", "GRU", "RNN")
 """Layers of torch whose samples are along the second axis, but for an output with batch_first."""
 
@@ -58,7 +61,7 @@ class Places:
         """Raise an Unfit unless each sample of the batch stays in its place in every trained layer.
 
         Args:
-            problem: Its model is called, and is none of the caller's.
+            problem: Its model, none of the caller's, is called; in at least float32, or weights are not told apart.
             state: That the model is in.
             x: Inputs, samples first.
             y: Targets, samples first.
@@ -110,27 +113,30 @@ class Places:
             torch.autograd.grad(total, tensors, retain_graph=keep, allow_unused=True)
             for total, keep in ((losses.sum(), True), (losses @ weights, False))
         )
-        tolerance, sizes, off = max(TOLERANCES.get(one.dtype, COARSE) for one in tensors), [], []
+        sizes, off = list[Array](), list[tuple[str, Array]]()
         for (name, _, axis), one, other in zip(heard, plain, weighted, strict=True):
             if one is not None and other is not None:
-                one, other = (self._by_sample(name, axis, tensor, n) for tensor in (one, other))
-                sizes.append(_size(one))
-                off.append((name, _size(other - weights.to(one.dtype)[:, None] * one)))
-        return self._judged(sizes, off, tolerance)
+                rows, scaled = (self._by_sample(name, axis, tensor, n) for tensor in (one, other))
+                sizes.append(_size(rows))
+                off.append((name, _size(scaled - weights.to(rows.dtype)[:, None] * rows)))
+        return self._judged(sizes, off)
 
-    def _judged(self, sizes: list[Array], off: list[tuple[str, Array]], tolerance: float) -> bool:
+    def _judged(self, sizes: list[Array], off: list[tuple[str, Array]]) -> bool:
         """Whether all gradients tell, from each one's sizes by sample, and how far it is off its sample's weight."""
         if not sizes:
             return True
         # What is next to nothing beside a sample's largest gradient is rounding, which scales by no weight.
-        floor = torch.stack(sizes).amax(0) * (tolerance / 10)
+        floor = torch.stack(sizes).amax(0) * (ROUNDING / 10)
         for size, (name, difference) in zip(sizes, off, strict=True):
-            if bool((difference > tolerance * size + floor).any()):  # of what is no number nothing can be said
+            if not bool((difference > ROUNDING * size + floor).any()):  # of what is no number nothing can be said
+                continue
+            if bool((difference > COARSE * size + floor).any()):
                 raise self._unfit(f"in what {name} a sample has the place of another")
+            raise self._unfit(f"the rounding of what {name} is so coarse that the samples cannot be told apart")
         return all(bool(((size > floor) & size.isfinite()).all()) for size in sizes)
 
     def _by_sample(self, name: str, axis: int, gradient: Array, n: int) -> Array:
-        """A gradient as `(n, ...)`, in at least float32."""
+        """A gradient as `(n, ...)`, in at least float32 where the model computes parts in less."""
         if gradient.ndim <= axis or gradient.shape[axis] != n:
             raise self._unfit(f"{name} {tuple(gradient.shape)}, in which no axis {axis} holds the {n} samples")
         return wide(gradient).movedim(axis, 0).flatten(1)

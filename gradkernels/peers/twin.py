@@ -137,7 +137,9 @@ class Twins:
         of = first.dtype, first.device
         if self._places.known((state := (self.problem.stamp(), *of)), x, y):
             return
-        bare = self._bare(*of)
+        dtype = torch.promote_types(first.dtype, torch.float32)
+        theta, x, y = each(lambda one: one.to(dtype) if one.is_floating_point() else one, (dict(theta), x, y))
+        bare = self._bare(dtype, first.device)
         with torch.no_grad():
             bare.hold(theta)
         self._places.require(bare.problem, state, x, y)
