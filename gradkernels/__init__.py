@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from gradkernels.problems import LogisticRegression as LogisticRegression
     from gradkernels.problems import PoissonRegression as PoissonRegression
     from gradkernels.problems import SoftmaxRegression as SoftmaxRegression
+    from gradkernels.problems.mixing import MixingWarning as MixingWarning
     from gradkernels.problems.module import ModuleProblem as ModuleProblem
     from gradkernels.quantity import Moments as Moments
     from gradkernels.registry import kernel as kernel
@@ -60,6 +61,7 @@ _HOME = {
         "PoissonRegression",
         "SoftmaxRegression",
     ),
+    "problems.mixing": ("MixingWarning",),
     "problems.module": ("ModuleProblem",),
     "quantity": ("Moments",),
     "registry": ("kernel", "kernels"),

@@ -132,7 +132,7 @@ def _with_own_theta(compute: Compute, problem: Problem) -> Compute:
         x, y = problem.prepared(x, y)
         # A module holds the parameters of one call at a time, its own between calls.
         with turn:
-            return compute(problem.own() if theta is None else theta, x, y, *arguments, **options)
+            return compute(*problem.ready(theta, x, y), *arguments, **options)
 
     return call
 

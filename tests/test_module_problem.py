@@ -160,10 +160,10 @@ def test_half_precision_is_proven_in_single_and_computed_in_half(way, dtype):
 def test_class_weights_cancel_in_a_batch_of_one(way):
     model, _, x, y = MODELS["multilayer perceptron"](6)
     weighted = nn.CrossEntropyLoss(weight=torch.tensor([1.0, 5.0, 0.5]))
-    rows = gk.per_sample(gk.ModuleProblem(model, weighted), None, x, y, kernel=way)
+    rows = gk.per_sample(gk.ModuleProblem(model, weighted, mixing="own"), None, x, y, kernel=way)
     close(rows, oracle(model, nn.CrossEntropyLoss(), x, y), 1e-5)
     # The gradient is of the mean of those, not of what torch calls the weighted mean.
-    gradient = gk.gradient(gk.ModuleProblem(model, weighted), None, x, y)
+    gradient = gk.gradient(gk.ModuleProblem(model, weighted, mixing="own"), None, x, y)
     torch.testing.assert_close(gradient["2.bias"], rows["2.bias"].mean(0))
 
 
@@ -179,9 +179,10 @@ def test_class_weights_stay_where_the_reduction_is_a_sum():
 def test_positions_to_ignore_divide_by_those_of_the_sample_alone():
     model, x = nn.Linear(3, 4), torch.randn(3, 5, 3)
     y = torch.tensor([[0, 1, 2, 3, 0], [1, -100, -100, 2, -100], [3, 3, -100, 0, 1]])
-    problem = gk.ModuleProblem(model, lambda output, y: functional.cross_entropy(output.transpose(1, 2), y))
+    settings = {"mixing": "own"}
+    problem = gk.ModuleProblem(model, lambda output, y: functional.cross_entropy(output.transpose(1, 2), y), **settings)
     close(gk.per_sample(problem, None, x, y), oracle(model, problem.loss_fn, x, y), 1e-5)
-    sliced = gk.ModuleProblem(nn.Sequential(model, Transposed()), nn.CrossEntropyLoss())
+    sliced = gk.ModuleProblem(nn.Sequential(model, Transposed()), nn.CrossEntropyLoss(), **settings)
     close(gk.per_sample(sliced, None, x, y), oracle(sliced.model, sliced.loss_fn, x, y), 1e-5)
 
 

@@ -16,6 +16,9 @@ from typing import Any
 from gradkernels.backend import Array
 from gradkernels.tree import Tree
 
+Maker = Callable[[list[Array], bool], Any]
+"""`make(tensors, alone)`: a part of an output with these tensors, of one sample or of all."""
+
 _VALUES = (bool, int, float, complex, str, bytes, type(None))
 
 
@@ -55,44 +58,62 @@ _SAYS = (
 )
 
 
-def taken_apart(output: Tree, n: int) -> tuple[list[Array], Callable[[list[Array]], Any]]:
-    """The tensors of an output that have n samples first, and what makes an output of one sample of those of one.
+class Apart:
+    """An output of n samples, taken apart.
 
     Args:
         output: Of the model: in containers that torch knows, dataclasses and namespaces.
         n: Number of samples.
+
+    Attributes:
+        tensors: Those that have n samples first.
     """
-    import torch
-    from torch.utils import _pytree as pytree
 
-    parts, spec = pytree.tree_flatten(output)
-    tensors: list[Array] = []
-    makers: list[Callable[[list[Array]], Any]] = []
-    for part in parts:
-        if isinstance(part, torch.Tensor) and part.ndim and len(part) == n:
-            makers.append(partial(_one_of, at=len(tensors)))
-            tensors.append(part)
-        elif is_dataclass(part) or isinstance(part, SimpleNamespace):
-            inner, of_one = taken_apart(vars(part), n)
-            makers.append(partial(_attributes, part, of_one, slice(len(tensors), len(tensors) + len(inner))))
-            tensors += inner
-        else:
-            makers.append(partial(_whole, _withheld(part)))
-    return tensors, lambda some: pytree.tree_unflatten([make(some) for make in makers], spec)
+    def __init__(self, output: Tree, n: int) -> None:
+        import torch
+        from torch.utils import _pytree as pytree
+
+        parts, self._spec = pytree.tree_flatten(output)
+        self.tensors: list[Array] = []
+        self._makers: list[Maker] = []
+        for part in parts:
+            if isinstance(part, torch.Tensor) and part.ndim and len(part) == n:
+                self._makers.append(partial(_one_of, len(self.tensors)))
+                self.tensors.append(part)
+            elif is_dataclass(part) or isinstance(part, SimpleNamespace):
+                inner = Apart(vars(part), n)
+                where = slice(len(self.tensors), len(self.tensors) + len(inner.tensors))
+                self._makers.append(partial(_attributes, part, inner, where))
+                self.tensors += inner.tensors
+            else:
+                self._makers.append(partial(_whole, part, _withheld(part)))
+
+    def of_one(self, tensors: list[Array]) -> Any:
+        """The output of one sample, of whose `tensors` each has an axis of length one first."""
+        return self._of(tensors, alone=True)
+
+    def of_batch(self, tensors: list[Array]) -> Any:
+        """The output with other `tensors` in the places of its own."""
+        return self._of(tensors, alone=False)
+
+    def _of(self, tensors: list[Array], alone: bool) -> Any:
+        from torch.utils import _pytree as pytree
+
+        return pytree.tree_unflatten([make(tensors, alone) for make in self._makers], self._spec)
 
 
-def _one_of(some: list[Array], at: int) -> Array:
-    return some[at]
+def _one_of(at: int, tensors: list[Array], alone: bool) -> Array:
+    return tensors[at]
 
 
-def _attributes(whole: Any, of_one: Callable[[list[Array]], Any], where: slice, some: list[Array]) -> Any:
-    one = copy.copy(whole)
-    vars(one).update(of_one(some[where]))
-    return one
+def _attributes(whole: Any, inner: Apart, where: slice, tensors: list[Array], alone: bool) -> Any:
+    other = copy.copy(whole)
+    vars(other).update(inner._of(tensors[where], alone))
+    return other
 
 
-def _whole(part: Any, some: list[Array]) -> Any:
-    return part
+def _whole(part: Any, withheld: Any, tensors: list[Array], alone: bool) -> Any:
+    return withheld if alone else part
 
 
 def _withheld(part: Any) -> Any:

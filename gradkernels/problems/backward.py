@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gradkernels.problems.inputs import opened
+from gradkernels.problems.apart import Apart
 from gradkernels.problems.numeric import dense
 from gradkernels.problems.problem import Floats, Truth
 from gradkernels.problems.structure import in_kind, swapped, widened
@@ -147,11 +147,12 @@ class _Pass:
     def gradient(self) -> Floats | None:
         """Gradient of the mean of all losses, `(p,)`; None where a batch has no losses of its samples."""
         output = self.problem.output(self.x)
+        apart = Apart(output, count(self.y))
+        batch = self.problem.batch_loss(apart.of_batch([one.clone() for one in apart.tensors]), self.y)
         try:
             losses = self.problem.losses(output, self.y)
         except Exception:  # an output of a kind of its own, say: only the model can take single samples then
             return None
-        batch = self.problem.loss_fn(output, opened(self.y))
         if batch.numel() != 1:
             raise ValueError(f"loss_fn returned shape {tuple(batch.shape)}; it must be a scalar, the mean or the sum")
         _require_reduction(self.problem, losses, batch)

@@ -14,7 +14,7 @@ from types import BuiltinFunctionType, FunctionType
 from typing import Any
 
 from gradkernels.backend import Array
-from gradkernels.problems.apart import Inseparable, Withheld, taken_apart
+from gradkernels.problems.apart import Apart, Inseparable, Withheld
 from gradkernels.problems.identity import identity
 from gradkernels.problems.inputs import opened
 from gradkernels.tree import Tree, count, each, leaves, take
@@ -126,10 +126,11 @@ def one_by_one(loss_fn: LossFn, output: Tree, y: Tree) -> Array:
     n = count(y)
     if n == 1:
         return loss_fn(output, opened(y)).reshape(1)
-    tensors, of_one = taken_apart(output, n)
+    apart = Apart(output, n)
+    tensors = apart.tensors
 
     def single(parts: list[Any], y: Tree) -> Array:
-        return loss_fn(of_one([part[None] for part in parts]), opened(each(lambda array: array[None], y)))
+        return loss_fn(apart.of_one([part[None] for part in parts]), opened(each(lambda array: array[None], y)))
 
     if n == 0:
         return tensors[0].new_zeros(0)

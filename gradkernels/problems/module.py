@@ -23,17 +23,16 @@ from gradkernels.problems.fitting import require_differentiable, require_example
 from gradkernels.problems.identity import identity
 from gradkernels.problems.inputs import Shared, called, prepared
 from gradkernels.problems.losses import REDUCTIONS, LossFn, SampleLosses, one_by_one, own_loss
+from gradkernels.problems.mixing import MIXING, Looks, kind_of, look, looks
 from gradkernels.problems.modes import Modes, Stamp, roots_of
 from gradkernels.problems.problem import Problem, Truth
 from gradkernels.problems.structure import (
     Module,
+    Names,
     Parameters,
     Site,
-    fingerprint,
-    named_loss,
     seeded,
     sites,
-    stamp,
     state,
     swapped,
     turn,
@@ -50,8 +49,7 @@ class ModuleProblem(Problem):
 
     The model is used as it is, weights, modes and device, and left as it is. Problems of one model and loss are equal.
 
-    Theta may be float64, float32, bfloat16 or float16, x and y whatever the model takes. numpy has no half precision
-    and rounding leaves little to compare in it: kernels are proven in float32 for it.
+    Theta may be float64, float32, bfloat16 or float16, proven in float32; x and y are whatever the model takes.
 
     Attributes:
         model: The module; its parameters that require gradients are what is differentiated.
@@ -64,6 +62,8 @@ class ModuleProblem(Problem):
             goes on as if nothing had been drawn.
         example: `(x, y)` to draw from where no data are given: `gradkernels run`, `gk.fastest(..., n=)`.
         shared: What of x is the same for all samples: names of a dict's entries, or positions in a tuple.
+        mixing: What becomes of a batch's loss that is not the mean of its samples' own: `error`, one warning where it
+            weighs them, a ValueError where it is neither; `own`, their own are meant.
     """
 
     model: Module
@@ -73,6 +73,7 @@ class ModuleProblem(Problem):
     seed: int = 0
     example: tuple[Tree, Tree] | None = None
     shared: Shared = ()
+    mixing: str = "error"
 
     libraries: ClassVar[tuple[str, ...]] = ("torch",)
     dtypes: ClassVar[tuple[str, ...]] = (*TOLERANCES, *numeric.HALVES)
@@ -95,12 +96,12 @@ class ModuleProblem(Problem):
 
     def __post_init__(self) -> None:
         """Refuse what has no per-sample gradients, a reduction that the loss contradicts, and what is no example."""
-        given = own_loss if self.loss_fn is None else self.loss_fn
-        object.__setattr__(self, "loss_fn", given)
+        object.__setattr__(self, "loss_fn", own_loss if self.loss_fn is None else self.loss_fn)
         object.__setattr__(self, "shared", (self.shared,) if isinstance(self.shared, str) else tuple(self.shared))
         pick(dict.fromkeys(REDUCTIONS), self.reduction, "reduction")
         pick(dict.fromkeys(RANDOMNESS), self.randomness, "randomness")
-        require_differentiable(self.model, given, self.reduction)
+        pick(dict.fromkeys(MIXING), self.mixing, "mixing")
+        require_differentiable(self.model, self.loss_fn, self.reduction)
         if self.example is not None:
             require_example(self.example, self.shared)
 
@@ -127,15 +128,22 @@ class ModuleProblem(Problem):
     @property
     def name(self) -> str:
         """`module:LeNet:1f0c3a9b`: the class, and a fingerprint of the structure and the loss."""
-        key, loss = self.stamp(), named_loss(self.loss_fn)
-        if (key, loss) not in self._names:
-            digits = fingerprint(self.model, loss, self.reduction, str(stamp(self.model)))
-            self._names[key, loss] = f"module:{type(self.model).__name__}:{digits}"
-        return self._names[key, loss]
+        return self._names(self.stamp(), self.model, self.loss_fn, self.reduction)
 
     @cached_property
-    def _names(self) -> dict[Any, str]:
-        return {}
+    def _names(self) -> Names:
+        return Names()
+
+    def ready(self, theta: Parameters | None, x: Tree, y: Tree) -> tuple[Any, Tree, Tree]:
+        """Theta, x and y; now and then a loss that mixes samples is refused (`gradkernels.problems.mixing`)."""
+        theta = self.own() if theta is None else theta
+        if self.mixing == "error" and self._looks.due(kind_of(x, y)):
+            look(self, self._looks, theta, x, y)
+        return theta, x, y
+
+    @cached_property
+    def _looks(self) -> Looks:
+        return looks(self)
 
     @cached_property
     def _losses(self) -> SampleLosses:
@@ -170,6 +178,10 @@ class ModuleProblem(Problem):
         """Loss of each sample `(n,)` from the model's output for a batch."""
         return self._losses(output, y)
 
+    def batch_loss(self, output: Tree, y: Tree) -> Array:
+        """Loss of a batch, as the caller's function gives it."""
+        return self._losses.of_batch(output, y)
+
     def defined_losses(self, output: Tree, y: Tree) -> Array:
         """The same as they are defined, without a look at the targets' values: what can be traced."""
         return one_by_one(self.loss_fn, output, y)
@@ -199,14 +211,12 @@ class ModuleProblem(Problem):
 
     @property
     def own_features(self) -> int | None:
-        """Those of the example, if there is one."""
+        """Those of the example, if any."""
         return None if self.example is None else max(1, self.features(self.prepared(*self.example)[0]))
 
     def draw(self, n: int, seed: int, features: int = 1) -> Any:
         """Parameters near the model's own, and n samples of the example, again and again if it has fewer."""
-        if self.example is None:
-            raise ValueError(f"{self.name} has no data to draw from; make the ModuleProblem with example=(x, y)")
-        return self.draw_theta(features, seed), *numeric.samples(self.prepared(*self.example), n, seed)
+        return self.draw_theta(features, seed), *numeric.samples(self, n, seed)
 
     def draw_theta(self, features: int, seed: int) -> Any:
         """The model's own parameters, each entry times 1 + 0.1 of a standard normal number, or near zero; float64."""
@@ -227,14 +237,8 @@ class ModuleProblem(Problem):
         return theta, x, y
 
     def provable(self, dtype: str, device: str) -> ModuleProblem:
-        """A copy whose model has that dtype and device, float32 for halves, and draws the same for every sample.
-
-        Returns:
-            The problem itself, where it is like that already.
-        """
-        dtype = "float32" if dtype in numeric.HALVES else dtype
-        changes: dict[str, Any] = {"randomness": "same"} if self.randomness == "different" else {}
-        changes |= numeric.in_dtype(self, dtype, device)
+        """Itself, or a copy whose model has that dtype, float32 for halves, and device, and draws alike for all."""
+        changes = numeric.provable(self, dtype, device)
         return replace(self, **changes) if changes else self
 
     def tolerance(self, dtype: str, terms: int) -> float:

@@ -23,11 +23,13 @@ SPREAD = 0.1  # of drawn parameters around the model's own, relative
 ZERO_SPREAD = 0.01  # of those that are zero, which would keep what is before them from having a gradient
 
 
-def samples(example: tuple[Tree, Tree], n: int, seed: int) -> tuple[Tree, Tree]:
-    """Copies of n samples in random order, again and again if there are fewer; half precision as float32."""
-    rng = np.random.default_rng([seed, 0])
-    rows = np.resize(rng.permutation(count(example[1])), n)
-    x, y = each(lambda tensor: np.array(as_numpy(tensor)), take(example, rows))
+def samples(problem: ModuleProblem, n: int, seed: int) -> tuple[Tree, Tree]:
+    """Copies of n samples of the example in random order, again and again if it has fewer; halves as float32."""
+    if problem.example is None:
+        raise ValueError(f"{problem.name} has no data to draw from; make the ModuleProblem with example=(x, y)")
+    x, y = problem.prepared(*problem.example)
+    rows = np.resize(np.random.default_rng([seed, 0]).permutation(count(y)), n)
+    x, y = each(lambda tensor: np.array(as_numpy(tensor)), take((x, y), rows))
     return x, y
 
 
@@ -77,12 +79,13 @@ def dtype_name(tensor: Array) -> str:
     return str(tensor.dtype).removeprefix("torch.")
 
 
-def in_dtype(problem: ModuleProblem, dtype: str, device: str) -> dict[str, Any]:
-    """The model and the loss in another dtype and on another device, by the problem's names; none where they are so."""
-    own = next(iter(problem.own().values()))
-    if (dtype_name(own), str(own.device)) == (dtype, device):
-        return {}
-    return {name: moved(getattr(problem, name), dtype, device) for name in ("model", "loss_fn")}
+def provable(problem: ModuleProblem, dtype: str, device: str) -> dict[str, Any]:
+    """What of a problem has to be another for it to be proven in `dtype`, float32 for halves, on a device."""
+    dtype, own = "float32" if dtype in HALVES else dtype, next(iter(problem.own().values()))
+    changes: dict[str, Any] = {"randomness": "same"} if problem.randomness == "different" else {}
+    if (dtype_name(own), str(own.device)) != (dtype, device):
+        changes |= {name: moved(getattr(problem, name), dtype, device) for name in ("model", "loss_fn")}
+    return changes
 
 
 def moved(part: Any, dtype: str, device: str) -> Any:

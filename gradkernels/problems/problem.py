@@ -124,6 +124,10 @@ class Problem(ABC):
         """X and y as all else takes them, from what a caller may pass."""
         return x, y
 
+    def ready(self, theta: Tree, x: Tree, y: Tree) -> tuple[Tree, Tree, Tree]:
+        """The arrays of one call as kernels take them, x and y prepared; a theta of None is the problem's own."""
+        return self.own() if theta is None else theta, x, y
+
     def own(self) -> Any:
         """The parameters that the problem itself has; a TypeError where it has none."""
         raise TypeError(f"theta is None; {self.name} has no parameters of its own, pass them")

@@ -176,3 +176,18 @@ def fingerprint(model: Module, *more: str) -> str:
         module, attribute = of_one[0]
         lines.append(f"{name}:{tuple(module._parameters[attribute].shape)}:{len(of_one)}")
     return hashlib.sha256("\n".join((*lines, *more)).encode()).hexdigest()[:8]
+
+
+class Names:
+    """What a problem is called in each state that its model and loss were in."""
+
+    def __init__(self) -> None:
+        self._known: dict[Any, str] = {}
+
+    def __call__(self, state: Any, model: Module, loss_fn: Any, reduction: str) -> str:
+        """`module:LeNet:1f0c3a9b`."""
+        key = state, named_loss(loss_fn)
+        if key not in self._known:
+            digits = fingerprint(model, key[1], reduction, str(stamp(model)))
+            self._known[key] = f"module:{type(model).__name__}:{digits}"
+        return self._known[key]
