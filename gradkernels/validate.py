@@ -33,7 +33,8 @@ def validate_inputs(problem: Problem, theta: Array, x: Array, y: Tree) -> Backen
     if not problem.opaque:
         for name in arrays.keys() - floats.keys():
             _whole(name, arrays[name])
-    _same("dtype", {name: str(array.dtype) for name, array in floats.items()})
+    if not problem.opaque:
+        _same("dtype", {name: str(array.dtype) for name, array in floats.items()})
     _same("device", {name: str(array.device) for name, array in arrays.items()})
     problem.validate(theta, x, y)
     if isinstance(problem, Regression) and (look := guard(problem)) is not None:
@@ -74,11 +75,15 @@ def _same_library(arrays: dict[str, Array], problem: Problem) -> Backend:
 _ALLOWED = {
     False: f"allowed are arrays of {', '.join(LIBRARIES)}; convert it, for instance with "
     "numpy.asarray({name}, dtype='float64')",
-    True: "a module takes torch tensors, or tuples or dicts of them; convert it, for instance with "
-    "torch.as_tensor({name})",
+    True: "a module takes torch tensors, or tuples, lists or dicts of them; convert it, for instance with "
+    "torch.as_tensor({name}), or name it in shared= of the ModuleProblem if it is the same for all samples",
 }
 """What may be given, by whether the problem is opaque."""
 
+_COMPLEX = (
+    "rows, norms and moments are of real parameters: have the model keep torch.view_as_real of it, and make it complex "
+    "in its forward pass with torch.view_as_complex"
+)
 _MASKED = "masks are not heeded; leave masked samples out, or fill them and pass {name}.filled(value)"
 
 
@@ -90,6 +95,8 @@ def _whole(name: str, array: Array) -> None:
 def _float(name: str, array: Array, allowed: tuple[str, ...]) -> None:
     if isinstance(array, np.ndarray) and not array.dtype.isnative:
         raise TypeError(f"{name} is in foreign byte order ({array.dtype.str}); use {name}.astype({array.dtype.name!r})")
+    if "complex" in dtype_of(array):
+        raise TypeError(f"{name} is {array.dtype}; {_COMPLEX}")
     if dtype_of(array) not in allowed:
         raise TypeError(f"{name} is {array.dtype}; allowed are {' and '.join(allowed)}; convert it with astype or to")
 

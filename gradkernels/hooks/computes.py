@@ -67,7 +67,8 @@ def norms(problem: ModuleProblem, chunk: int) -> Compute:
 
     def compute(theta: Theta, x: Tree, y: Tree, out: Array | None = None) -> Array:
         n = count(y)
-        norms = empty_torch((n,), next(iter(theta.values()))) if out is None else out
+        widest = max(theta.values(), key=lambda one: one.element_size())
+        norms = empty_torch((n,), widest) if out is None else out
         for part in parts(n, chunk):
             with engine.forward(theta, take(x, part), take(y, part)) as forward:
                 squares = consumers.Squares(forward.theta, forward.shared, part.stop - part.start)

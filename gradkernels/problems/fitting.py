@@ -64,27 +64,58 @@ def require_samples(model: Module) -> None:
             )
 
 
-def require_fit(shapes: dict[str, tuple[int, ...]], theta: Parameters, x: Tree, y: Tree) -> None:
-    """Raise a ValueError unless theta has these shapes and x and y as many samples as each other."""
+def require_fit(model: Module, own: Parameters, theta: Parameters, x: Tree, y: Tree) -> None:
+    """Refuse parameters and data that do not fit the model or each other.
+
+    Raises:
+        TypeError: Theta has several dtypes, which are not those of the model's `own`.
+        ValueError: It has other names or shapes than they, or x and y have not as many samples as each other.
+    """
     if not isinstance(theta, dict):
-        raise ValueError(f"theta is a {type(theta).__name__}; it must be a dict of {_listed(shapes)}, or None")
-    missing, extra = [one for one in shapes if one not in theta], [one for one in theta if one not in shapes]
+        raise ValueError(f"theta is a {type(theta).__name__}; it must be a dict of {_listed(own)}, or None")
+    missing, extra = [one for one in own if one not in theta], [one for one in theta if one not in own]
     if missing or extra:
         says = [f"lacks {_listed(missing)}"] * bool(missing) + [f"has {_listed(extra)} besides"] * bool(extra)
-        raise ValueError(f"theta {' and '.join(says)}; the model's trainable parameters are {_listed(shapes)}")
-    for name, shape in shapes.items():
+        raise ValueError(f"theta {' and '.join(says)}; the model's trainable parameters are {_listed(own)}")
+    for name, parameter in own.items():
+        shape = tuple(parameter.shape)
         if tuple(theta[name].shape) != shape:
             raise ValueError(f"theta[{name!r}] is {tuple(theta[name].shape)}; it must be {shape} as in the model")
-    require_samples_first(x, y)
+    dtypes = {name: theta[name].dtype for name in own}
+    if len({*dtypes.values()}) > 1 and any(own[name].dtype != dtype for name, dtype in dtypes.items()):
+        given = ", ".join(f"theta[{name!r}] {dtype}" for name, dtype in dtypes.items())
+        raise TypeError(f"mixed dtype: {given}; convert them to one dtype, or each to that of the model's own")
+    try:
+        require_samples_first(x, y)
+    except ValueError as error:
+        raise ValueError(f"{error}{_OFFSETS if _has_bags(model) else ''}") from None
+
+
+_OFFSETS = (
+    ". An EmbeddingBag that is given offsets has the words of all samples on one axis: give it words as (n, words of a "
+    "sample), the shorter ones filled up with its padding_idx"
+)
+
+
+def _has_bags(model: Module) -> bool:
+    from torch.nn import EmbeddingBag
+
+    return any(isinstance(one, EmbeddingBag) for one in model.modules())
 
 
 def require_samples_first(x: Tree, y: Tree) -> None:
     """Raise a ValueError unless all arrays of x and y have a first axis of one length."""
     arrays, given = _arrays(x, y), shapes_of(x, y)
     if not arrays or any(not array.shape for array in arrays.values()):
-        raise ValueError(f"{given or 'x and y are empty'}: each needs the samples as its first axis")
+        raise ValueError(
+            f"{given or 'x and y are empty'}: each needs the samples as its first axis; what is the same for all of "
+            "them is to be named in shared= of the ModuleProblem"
+        )
     if len({array.shape[0] for array in arrays.values()}) > 1:
-        raise ValueError(f"{given}: the first axis is the samples, and must be as long for all of them")
+        raise ValueError(
+            f"{given}: the first axis is the samples, and must be as long for all of them; what is the same for all is "
+            "to be named in shared= of the ModuleProblem"
+        )
 
 
 def require_example(example: Any, shared: Shared) -> None:

@@ -76,11 +76,11 @@ def called(model: Any, x: Tree) -> Any:
     """What the model gives for x, *x or **x."""
     from gradkernels.problems import checkpoints  # it imports torch
 
-    x = opened(x)
+    given = opened(x)
     with checkpoints.differentiable():
         if isinstance(x, dict):
-            return model(**x)
-        return model(*x) if isinstance(x, tuple) else model(x)
+            return model(**given)
+        return model(*given) if isinstance(x, tuple) else model(given)
 
 
 def _shared(x: Tree, shared: Shared) -> Tree:

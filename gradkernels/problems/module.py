@@ -225,7 +225,7 @@ class ModuleProblem(Problem):
     def validate(self, theta: Parameters, x: Tree, y: Tree) -> None:
         """Raise a ValueError unless theta, x and y fit the model and each other, and its modes allow it."""
         require_samples(self.model)
-        require_fit(self.shape(1), theta, x, y)
+        require_fit(self.model, self.own(), theta, x, y)
 
     def floats(self, theta: Tree, x: Tree, y: Tree) -> dict[str, Array]:
         """Theta alone: x and y are whatever the model takes."""

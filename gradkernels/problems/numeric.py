@@ -81,9 +81,9 @@ def dtype_name(tensor: Array) -> str:
 
 def provable(problem: ModuleProblem, dtype: str, device: str) -> dict[str, Any]:
     """What of a problem has to be another for it to be proven in `dtype`, float32 for halves, on a device."""
-    dtype, own = "float32" if dtype in HALVES else dtype, next(iter(problem.own().values()))
+    dtype = "float32" if dtype in HALVES else dtype
     changes: dict[str, Any] = {"randomness": "same"} if problem.randomness == "different" else {}
-    if (dtype_name(own), str(own.device)) != (dtype, device):
+    if {(dtype_name(own), str(own.device)) for own in problem.own().values()} != {(dtype, device)}:
         changes |= {name: moved(getattr(problem, name), dtype, device) for name in ("model", "loss_fn")}
     return changes
 
