@@ -25,7 +25,7 @@ def batch(name, full):
     want = rows(model, family.loss, x, y)
     norms = torch.stack([one.flatten(1).norm(dim=1) for one in want.values()]).norm(dim=0)
     assert (norms > 1e-4).all()  # a row of zeros would prove nothing
-    return gk.ModuleProblem(model, family.loss), x, y, want, norms
+    return gk.ModuleProblem(model, family.loss, mixing="own"), x, y, want, norms
 
 
 @pytest.mark.parametrize("full", [False, True], ids=["padded", "full"])

@@ -35,7 +35,7 @@ def agree(problem, model, loss, x, y):
 def fresh(name):
     family = FAMILIES[name]
     model = family.make()
-    return model, family.loss, gk.ModuleProblem(model, family.loss)
+    return model, family.loss, gk.ModuleProblem(model, family.loss, mixing="own")
 
 
 def draws(seed=7):
@@ -202,7 +202,7 @@ def test_saved_and_loaded(tmp_path):
     other = FAMILIES["gpt2"].make()
     other.load_state_dict(torch.load(tmp_path / "weights.pt"))
     want = agree(problem, model, loss, x, y)
-    got = agree(gk.ModuleProblem(other, next_words), other, loss, x, y)
+    got = agree(gk.ModuleProblem(other, next_words, mixing="own"), other, loss, x, y)
     for name, one in want.items():
         assert torch.equal(one, got[name]), name
     model.load_state_dict(FAMILIES["gpt2"].make().state_dict())
