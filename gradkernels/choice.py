@@ -76,7 +76,9 @@ def choose(request: Request, failed: Mapping[Kernel, str] | None = None) -> Choi
     reasons = {kernel: kernel.unsupported(case) for kernel in every}
     reasons |= {kernel: (reason,) for kernel, reason in (failed or {}).items()}
     able = [kernel for kernel in every if not reasons[kernel]]
-    refused = [(kernel, "; ".join(reasons[kernel])) for kernel in every if reasons[kernel]]
+    # The cause first: what was tried and failed.
+    order = sorted(every, key=lambda kernel: kernel not in (failed or {}))
+    refused = [(kernel, "; ".join(reasons[kernel])) for kernel in order if reasons[kernel]]
     if not able:
         listed = "; ".join(reason for _, reason in refused) or "no kernel is declared for it"
         raise ValueError(f"nothing can compute {case.quantity} of {case.problem.name} here: {listed}")
@@ -96,7 +98,8 @@ def choose(request: Request, failed: Mapping[Kernel, str] | None = None) -> Choi
 
 def _by_rule(request: Request, able: Sequence[Kernel]) -> tuple[Kernel, str]:
     if request.case.problem.opaque:
-        best = min(able, key=lambda k: (k.compiles, k.loops, k.rank, k.preference))
+        # What is of another package than torch comes after everything that is not, but for what compiles.
+        best = min(able, key=lambda k: (k.compiles, k.backend.host is not k.backend, k.loops, k.rank, k.preference))
         return best, "nothing to compile, no Python loop, what is fast for most models; `gk.race` measures"
     best = min(able, key=lambda k: (k.loops, k.backend.host is not request.library, k.preference))
     return best, "no Python loop, written by hand, few dependencies"

@@ -16,12 +16,13 @@ import numpy as np
 
 from gradkernels import packing as _packing  # noqa: F401  so that what is bound here can be pickled
 from gradkernels.backend import BACKENDS, Array, Backend
-from gradkernels.binding import Bound, Way, bind
+from gradkernels.binding import Bound, Way, bind, wanted
 from gradkernels.case import Case
 from gradkernels.choice import Request
 from gradkernels.entry import foreign
 from gradkernels.problems import Problem, Regression, Weighted
 from gradkernels.quantity import Moments, Quantity, quantity
+from gradkernels.standing import forget as forget_choices
 from gradkernels.tree import Tree, count, leaves, structure
 from gradkernels.validate import device_of, dtype_of, validate_inputs, validate_problem
 
@@ -242,17 +243,17 @@ def _bound(
     name: str, problem: Problem, theta: Array, x: Array, y: Tree, kernel: Way, results: Results, max_bytes: int | None
 ) -> Bound:
     """The bound kernel for these arrays. Everything that is validated is part of the key, so a hit needs no more."""
+    if getattr(problem, "opaque", False):
+        return _of_module(name, problem, theta, x, y, kernel, results, max_bytes)
     key: tuple[Any, ...]
     try:
         key = (name, problem, kernel, max_bytes, type(theta), type(x), type(y), theta.shape, x.shape, y.shape,
                theta.dtype, x.dtype, y.dtype, theta.device, x.device, y.device)  # fmt: skip
     except AttributeError:
         validate_problem(problem)
-        with problem.turn():
-            theta, stamp = problem.own() if theta is None else theta, problem.stamp()
         x, y = problem.prepared(x, y)
-        trees = (theta, x, y)
-        key = (name, problem, stamp, kernel, max_bytes, structure(trees), *map(_signature, leaves(trees)))
+        trees = (problem.own() if theta is None else theta, x, y)
+        key = (name, problem, kernel, max_bytes, structure(trees), *map(_signature, leaves(trees)))
     try:
         if results is None:
             return _BOUND[key]
@@ -267,6 +268,19 @@ def _bound(
     return bound
 
 
+def _of_module(
+    name: str, problem: Any, theta: Tree, x: Tree, y: Tree, kernel: Way, results: Results, max_bytes: int | None
+) -> Any:
+    """What computes a quantity of a module, kept with the problem; sizes and states are looked at when it is called."""
+    key = (name, kernel, results, max_bytes)
+    found = problem.kept.get(key)
+    if found is None:
+        _at_least_one(max_bytes=max_bytes)
+        found = wanted(_request(problem, name, (theta, x, y), None, results, max_bytes), kernel)
+        problem.kept[key] = found
+    return found
+
+
 def _signature(array: Any) -> tuple[Any, ...]:
     return (type(array), *(getattr(array, name, None) for name in ("shape", "dtype", "device")))
 
@@ -274,6 +288,7 @@ def _signature(array: Any) -> tuple[Any, ...]:
 def forget() -> None:
     """Forget the kernels bound so far, so that wisdom saved since then counts."""
     _BOUND.clear()
+    forget_choices()
 
 
 def _request(

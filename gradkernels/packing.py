@@ -10,11 +10,10 @@ import copyreg
 from dataclasses import replace
 from typing import Any
 
-from gradkernels.binding import Bound, bind
+from gradkernels.binding import Bound, BoundToModule, bind, wanted
 from gradkernels.choice import Choice, Request
 from gradkernels.kernel import Kernel
 from gradkernels.registry import kernel as kernel_by_key
-from gradkernels.tree import Tree
 
 
 def _packed(bound: Bound) -> tuple[Any, ...]:
@@ -22,22 +21,21 @@ def _packed(bound: Bound) -> tuple[Any, ...]:
 
 
 def _unpacked(request: Request, kernel: Kernel, choice: Choice | None) -> Bound:
-    bound = Bound(_at_first_call(request, kernel)) if request.case.problem.opaque else bind(request, kernel)
+    bound = bind(request, kernel)
     bound.kernel, bound.request, bound.choice = kernel, request, choice
     return bound
 
 
-def _at_first_call(request: Request, kernel: Kernel) -> Any:
-    """What binds the kernel when it is first called, on the data that it is called with."""
-    problem, ready = request.case.problem, list[Bound]()
+def _packed_of_module(bound: BoundToModule) -> tuple[Any, ...]:
+    forced = bound.kernel if bound.choice is None else None
+    return _unpacked_of_module, (replace(bound.request, arrays=None), forced)
 
-    def call(theta: Tree, x: Tree, y: Tree, *arguments: Any, **options: Any) -> Any:
-        if not ready:
-            arrays = (problem.own() if theta is None else theta, x, y)
-            ready.append(bind(replace(request, arrays=arrays), kernel))
-        return ready[0](theta, x, y, *arguments, **options)
 
-    return call
+def _unpacked_of_module(request: Request, forced: Kernel | None) -> BoundToModule:
+    """Bound again; chosen and proven on the data of the first call, since nothing else is known of them."""
+    bound = BoundToModule(wanted(request, forced))
+    bound.request = request
+    return bound
 
 
 def _by_key(kernel: Kernel) -> str | tuple[Any, ...]:
@@ -50,4 +48,5 @@ def _by_key(kernel: Kernel) -> str | tuple[Any, ...]:
 
 
 copyreg.pickle(Bound, _packed)
+copyreg.pickle(BoundToModule, _packed_of_module)
 copyreg.pickle(Kernel, _by_key)

@@ -123,10 +123,10 @@ def validate_out(quantity: Quantity, theta: Tree, x: Tree, y: Tree, out: Any) ->
     taken, parts = leaves((theta, x, y)), dict(named("out", out))
     for name, wanted in named("out", blank):
         _require_writable(name, parts[name], wanted.shape, like)
-        if any(_overlap(parts[name], array) for array in taken):
+        if any(overlap(parts[name], array) for array in taken):
             raise ValueError(f"{name} shares memory with an input, which must not be modified; pass other memory")
     for (name, part), (other, another) in combinations(parts.items(), 2):
-        if _overlap(part, another):
+        if overlap(part, another):
             raise ValueError(f"{name} and {other} share memory; pass memory of its own for each")
 
 
@@ -155,7 +155,7 @@ def _require_writable(name: str, out: Any, shape: tuple[int, ...], like: Array) 
         raise ValueError(f"{name} requires gradients, so it cannot be written to; pass {name}.detach()")
 
 
-def _overlap(one: Array, other: Array) -> bool:
+def overlap(one: Array, other: Array) -> bool:
     """Whether two arrays of one library may share memory: their first and last bytes say so."""
     if isinstance(one, np.ndarray):
         return isinstance(other, np.ndarray) and np.may_share_memory(one, other)

@@ -14,9 +14,8 @@ from models import CROSS_ENTROPY, Pair, mlp, oracle, pair_loss
 from torch import nn
 
 import gradkernels as gk
-from gradkernels import binding, wisdom
+from gradkernels import proof, wisdom
 from gradkernels.bench.race_plan import plan_of
-from gradkernels.check import prove
 from gradkernels.kernel import Kernel
 from gradkernels.machine import machine
 from gradkernels.quantity import QUANTITIES
@@ -250,19 +249,23 @@ def test_the_rule_takes_what_is_ranked_first_and_never_compiles(problem, data):
 
 
 def test_one_proof_answers_for_all_sizes_but_one_and_for_other_modes_another(problem, data, monkeypatch):
-    proofs = []
-    monkeypatch.setattr(binding, "prove", lambda *arguments: proofs.append(arguments[2]) or prove(*arguments))
+    proofs, really = [], proof._prove
+    monkeypatch.setattr(proof, "_prove", lambda *given: proofs.append(len(given[2].y)) or really(*given))
     model = nn.Sequential(nn.Linear(4, 5), nn.Dropout(0.0), nn.Linear(5, 3))
     problem, (x, y) = gk.ModuleProblem(model, CROSS_ENTROPY), data
     for n in (1, 2, 5):
-        gk.per_sample(problem, None, x[:n], y[:n], kernel="torch.loop")
-    assert [case.n for case in proofs] == [3, 3]
-    gk.per_sample(problem, None, x, y, kernel="torch.loop")
+        gk.per_sample(problem, None, x[:n], y[:n], kernel="torch.vmap")
+    assert proofs == [3, 3]
     model.eval()
-    gk.per_sample(problem, None, x, y, kernel="torch.loop")
-    assert [case.n for case in proofs] == [3, 3, 5]
-    gk.per_sample(problem, None, x.repeat(9, 1), y.repeat(9), kernel="torch.vmap")
-    assert [case.n for case in proofs] == [3, 3, 5, 8]
+    gk.per_sample(problem, None, x, y, kernel="torch.vmap")
+    gk.norms(problem, None, x, y, kernel="torch.vmap")  # from rows, which are proven
+    assert proofs == [3, 3, 5]
+    gk.per_sample(problem, None, x.repeat(9, 1), y.repeat(9), kernel="torch.vmap[chunk=3]")
+    assert proofs == [3, 3, 5]
+    gk.per_sample(gk.ModuleProblem(model, nn.CrossEntropyLoss()), None, x, y, kernel="torch.vmap")
+    assert proofs == [3, 3, 5]
+    gk.per_sample(problem, None, x.repeat(9, 1), y.repeat(9), kernel="torch.hooks")
+    assert proofs == [3, 3, 5, 8]
 
 
 def test_without_arrays_the_example_is_what_is_proven_on(problem):

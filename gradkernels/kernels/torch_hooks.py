@@ -12,51 +12,45 @@ CHUNK = 1 << 20
 def per_sample(problem: ModuleProblem, chunk: int = CHUNK) -> Compute:
     """Outer products of activations and output gradients, written into their place; `chunk` samples at a time."""
     from gradkernels.hooks import computes
-    from gradkernels.hooks.followed import followed
 
-    return followed(problem, "per_sample", chunk, computes.per_sample(problem, chunk))
+    return computes.per_sample(problem, chunk)
 
 
 @declare("torch.hooks.norms", problems=ModuleProblem, out=True, rank=1)
 def norms(problem: ModuleProblem, chunk: int = CHUNK) -> Compute:
     """Norms without rows, where the layer's algebra allows."""
     from gradkernels.hooks import computes
-    from gradkernels.hooks.followed import followed
 
-    return followed(problem, "norms", chunk, computes.norms(problem, chunk))
+    return computes.norms(problem, chunk)
 
 
 @declare("torch.hooks.clipped_sum", problems=ModuleProblem, rank=1)
 def clipped_sum(problem: ModuleProblem, chunk: int = CHUNK) -> Compute:
     """Book-keeping: output gradients are kept until the norms are known; no rows and no second backward pass."""
     from gradkernels.hooks import computes
-    from gradkernels.hooks.followed import followed
 
-    return followed(problem, "clipped_sum", chunk, computes.clipped_sum(problem, chunk))
+    return computes.clipped_sum(problem, chunk)
 
 
 @declare("torch.hooks.moments", problems=ModuleProblem, rank=1)
 def moments(problem: ModuleProblem, chunk: int = CHUNK) -> Compute:
     """Mean and variance from sums of squares, where the layer's algebra allows."""
     from gradkernels.hooks import computes
-    from gradkernels.hooks.followed import followed
 
-    return followed(problem, "moments", chunk, computes.moments(problem, chunk))
+    return computes.moments(problem, chunk)
 
 
 @declare("torch.hooks.gradient", problems=ModuleProblem)
 def gradient(problem: ModuleProblem, chunk: int = CHUNK) -> Compute:
     """The mean, `chunk` samples at a time: what stays within memory that a whole batch does not."""
     from gradkernels.hooks import computes
-    from gradkernels.hooks.followed import followed
 
-    return followed(problem, "gradient", chunk, computes.gradient(problem, chunk))
+    return computes.gradient(problem, chunk)
 
 
 @declare("torch.reweighted.clipped_sum", problems=ModuleProblem)
 def reweighted_sum(problem: ModuleProblem, chunk: int = CHUNK) -> Compute:
     """Norms in one backward pass, then a second one of the losses times their factors; the least memory."""
     from gradkernels.hooks import computes
-    from gradkernels.hooks.followed import followed
 
-    return followed(problem, "clipped_sum", chunk, computes.reweighted_sum(problem, chunk))
+    return computes.reweighted_sum(problem, chunk)

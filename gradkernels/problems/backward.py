@@ -41,6 +41,19 @@ WIDE, NARROW, OWN = "float64", "float32", "own"
 
 HALF_EPS = 2.0**-8
 """Of bfloat16, which a model that cannot be run in another dtype may compute in."""
+DRAWS = (
+    "the model draws random numbers (dropout?), which randomness='error' refuses: call model.eval(), or make the "
+    "ModuleProblem with randomness='same' (every sample sees the same draw) or 'different' (each its own)"
+)
+MIXED = (
+    "the gradient of the mean loss of a batch is not the mean of the gradients of its samples: the model or loss_fn "
+    "mixes the samples of a batch, or does not have them first (batch_first=True?); no sample has a gradient of its "
+    "own there"
+)
+WRITES = (
+    "the model writes to its buffer {name} when it is called, so that what a sample gives depends on those before it; "
+    "call model.eval(), or leave the buffer as it is"
+)
 
 
 def truth(problem: ModuleProblem, theta: Any, x: Tree, y: Tree) -> Truth:
@@ -86,22 +99,14 @@ def _rows_and_gradient(problem: ModuleProblem, theta: Any, x: Tree, y: Tree, dty
         rows = one.rows(range(count(y)))
         if one.drawn():
             if problem.randomness == "error":
-                raise ValueError(
-                    "the model draws random numbers (dropout?), which randomness='error' refuses: call model.eval(), "
-                    "or make the ModuleProblem with randomness='same' (every sample sees the same draw) or "
-                    "'different' (each its own)"
-                )
+                raise ValueError(DRAWS)
             return rows, rows.mean(0)  # a batch draws other numbers for each of its samples
         gradient = one.gradient()
     if gradient is None:
         return rows, rows.mean(0)
     mean, scale = rows.mean(0), np.linalg.norm(rows, axis=1).mean()
     if np.isfinite(scale) and np.linalg.norm(gradient - mean) > MIXES[dtype] * scale:
-        raise ValueError(
-            "the gradient of the mean loss of a batch is not the mean of the gradients of its samples: the model or "
-            "loss_fn mixes the samples of a batch, or does not have them first (batch_first=True?); no sample has a "
-            "gradient of its own there"
-        )
+        raise ValueError(MIXED)
     return rows, gradient
 
 
@@ -139,9 +144,9 @@ class _Pass:
         result = np.empty((len(samples), sum(one.numel() for one in self.theta.values())))
         for row, i in zip(result, samples, strict=True):
             with self.problem.drawing():
-                before = _generator(self.device)
+                before = generator(self.device)
                 row[:] = self._backward(self.problem.loss(self.theta, take(self.x, int(i)), take(self.y, int(i))))
-                self.draws.append(_generator(self.device) != before)
+                self.draws.append(generator(self.device) != before)
         return result
 
     def gradient(self) -> Floats | None:
@@ -155,7 +160,7 @@ class _Pass:
             return None
         if batch.numel() != 1:
             raise ValueError(f"loss_fn returned shape {tuple(batch.shape)}; it must be a scalar, the mean or the sum")
-        _require_reduction(self.problem, losses, batch)
+        require_reduction(self.problem, losses, batch)
         return self._backward(losses.mean())
 
     def drawn(self) -> bool:
@@ -184,7 +189,7 @@ def _pass(problem: ModuleProblem, theta: Any, x: Tree, y: Tree, dtype: str) -> I
         return in_kind(value, kind) if kind and isinstance(value, torch.Tensor) else value
 
     modules = [one for one in (problem.model, problem.loss_fn) if isinstance(one, torch.nn.Module)]
-    with torch.inference_mode(False), torch.enable_grad(), torch.random.fork_rng(_gpus(device)):
+    with torch.inference_mode(False), torch.enable_grad(), torch.random.fork_rng(gpus(device)):
         places = problem.sites()
         own = problem.own()
         leaf = {name: put(array, own.get(name)) for name, array in theta.items()}
@@ -193,13 +198,10 @@ def _pass(problem: ModuleProblem, theta: Any, x: Tree, y: Tree, dtype: str) -> I
             x, y = with_constants(put_constant, each(put, (x, y)))
             yield _Pass(problem, leaf, x, y, device, [])
     if written:
-        raise ValueError(
-            f"the model writes to its buffer {written[0]} when it is called, so that what a sample gives depends on "
-            "those before it; call model.eval(), or leave the buffer as it is"
-        )
+        raise ValueError(WRITES.format(name=written[0]))
 
 
-def _require_reduction(problem: ModuleProblem, losses: Any, batch: Any) -> None:
+def require_reduction(problem: ModuleProblem, losses: Any, batch: Any) -> None:
     """Refuse a loss that is the other reduction of its samples' losses; class weights make it neither."""
     n = len(losses)
     reduced = {"mean": losses.mean(), "sum": losses.sum()}
@@ -213,7 +215,7 @@ def _require_reduction(problem: ModuleProblem, losses: Any, batch: Any) -> None:
         )
 
 
-def _generator(device: Any) -> bytes:
+def generator(device: Any) -> bytes:
     """The state of torch's random numbers."""
     import torch
 
@@ -221,5 +223,6 @@ def _generator(device: Any) -> bytes:
     return state + torch.cuda.get_rng_state(device).numpy().tobytes() if device.type == "cuda" else state
 
 
-def _gpus(device: Any) -> list[Any]:
+def gpus(device: Any) -> list[Any]:
+    """The device, where it has random numbers of its own."""
     return [device] if device.type == "cuda" else []

@@ -63,6 +63,11 @@ def described(name: str, value: Any, kind: list[Any], identities: list[Any]) -> 
     identities.append(_plain(value, DEEPEST, True))
 
 
+def kind_of(value: Any) -> Any:
+    """A value as a hashable part of a kind."""
+    return _plain(value, DEEPEST, False)
+
+
 def holdable(name: str, value: Any) -> bool:
     """Whether a reference to this attribute keeps no tensor alive that the module may let go."""
     return name in ("_parameters", "_buffers", "_modules") or not _has_tensor(value, DEEPEST)

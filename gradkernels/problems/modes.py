@@ -14,7 +14,7 @@ from itertools import chain
 from operator import attrgetter, is_
 from typing import Any
 
-from gradkernels.problems.described import described, holdable, things, token
+from gradkernels.problems.described import described, holdable, kind_of, things
 from gradkernels.problems.structure import Module
 
 COUNTS = 16
@@ -171,8 +171,19 @@ class Modes:
 
 
 def loss_key(loss_fn: Callable[..., Any]) -> Any:
-    """What a loss is told by where verdicts are kept: its class, as `Modes` sees to its attributes; else itself."""
-    return type(loss_fn) if hasattr(loss_fn, "_parameters") else token(getattr(loss_fn, "__code__", loss_fn))
+    """The kind of a loss: its class where `Modes` sees to its attributes, the code of a function and what it binds."""
+    if hasattr(loss_fn, "_parameters"):
+        return type(loss_fn)
+    cells = getattr(loss_fn, "__closure__", None) or ()
+    bound = [kind_of(_content(cell)) for cell in cells]
+    return kind_of(loss_fn), tuple(bound), kind_of(getattr(loss_fn, "__defaults__", None))
+
+
+def _content(cell: Any) -> Any:
+    try:
+        return cell.cell_contents
+    except ValueError:  # it is empty as yet
+        return None
 
 
 def roots_of(model: Module, loss_fn: Any) -> Iterator[Any]:

@@ -122,6 +122,11 @@ class ModuleProblem(Problem):
         return self._modes.stamp()
 
     @cached_property
+    def kept(self) -> dict[Any, Any]:
+        """What is built for the problem and goes with it."""
+        return {}
+
+    @cached_property
     def _modes(self) -> Modes:
         return Modes(*roots_of(self.model, self.loss_fn))
 

@@ -1,0 +1,219 @@
+"""A quantity of a module's samples: by the fastest kernel that is proven and fits, else by the next one.
+
+What a kernel can do may depend on the batch: a branch on data, another length, one sample. So nothing is decided for
+good: what raises is noted, the next kernel computes this call, and the first is tried again later.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from dataclasses import dataclass, replace
+from typing import Any
+
+from gradkernels.agreement import Disagreement
+from gradkernels.calling import with_keywords
+from gradkernels.case import Case
+from gradkernels.choice import Choice, Request, choose, explain
+from gradkernels.footprint import TooSmall, within
+from gradkernels.judge import Batch
+from gradkernels.kernel import Compute, Kernel
+from gradkernels.proof import kind_of, require_proof, require_samples_of_their_own
+from gradkernels.quantity import Quantity
+from gradkernels.standing import Standing, standing
+from gradkernels.tree import Tree, count, leaves, structure
+from gradkernels.validate import device_of, dtype_of, validate_inputs, validate_out
+
+MOST_SHAPES = 4096
+MOST_BUILT = 32
+
+
+@dataclass(frozen=True)
+class Wants:
+    """What is asked for.
+
+    Attributes:
+        quantity: It.
+        forced: The kernel that the caller names; None for the fastest.
+        threads: That it may use.
+        results: A results file to decide by.
+        max_bytes: Peak memory allowed, in bytes.
+        calls: How often it will be called.
+    """
+
+    quantity: Quantity
+    forced: Kernel | None
+    threads: int
+    results: Any = None
+    max_bytes: int | None = None
+    calls: int | None = None
+
+
+class Detour:
+    """Computes what is wanted of a problem.
+
+    Args:
+        problem: Of a module.
+        wants: What.
+    """
+
+    def __init__(self, problem: Any, wants: Wants) -> None:
+        self.problem, self.wants = problem, wants
+        self._turn = problem.turn()
+        self._seen: dict[Hashable, tuple[Standing, Hashable]] = {}
+        self._built: dict[Hashable, Compute] = problem.kept.setdefault("built", {})
+        self._fitting: dict[Hashable, Kernel] = {}
+        self.standing: Standing | None = None
+        self.request: Request | None = None
+
+    def __call__(self, theta: Tree, x: Tree, y: Tree, *arguments: Any, **options: Any) -> Any:
+        """The quantity; theta may be None for the model's own parameters."""
+        x, y = self.problem.prepared(x, y)
+        # A module holds the parameters of one call at a time, its own between calls.
+        with self._turn:
+            batch, now, kind, shapes = self._looked_at(theta, x, y)
+            given = options.get("out", arguments[0] if arguments and self.wants.quantity.writable else None)
+            if given is not None:
+                validate_out(self.wants.quantity, batch.theta, x, y, given)
+            now.calls += 1
+            return self._computed(batch, now, kind, shapes, arguments, options)
+
+    def prepare(self, theta: Tree, x: Tree, y: Tree) -> None:
+        """Prove the kernel that would compute such a batch."""
+        x, y = self.problem.prepared(x, y)
+        with self._turn:
+            self._computed(*self._looked_at(theta, x, y))
+
+    @property
+    def why(self) -> str:
+        """Why the kernel that computed last did."""
+        now, request = self.standing, self.request
+        if now is None or now.kernel is None or request is None:
+            return "nothing was computed yet"
+        if now.choice is None:
+            return f"{now.kernel.key}, because kernel= asked for it"
+        said = explain(request, now.choice)
+        if now.kernel != now.choice.kernel:
+            said += f"\n  in chunks, {now.kernel.key}, to stay within max_bytes={self.wants.max_bytes}"
+        return said
+
+    def _looked_at(self, theta: Tree, x: Tree, y: Tree) -> tuple[Batch, Standing, Hashable, Hashable]:
+        """The batch, how kernels stand for its kind, the kind, and its shapes; validated where they are new."""
+        problem, stamp = self.problem, self.problem.stamp()
+        trees = (theta, x, y)
+        shapes = (stamp.kind, structure(trees), *map(_signature, leaves(trees)))
+        theta = problem.own() if theta is None else theta
+        if shapes not in self._seen:
+            if len(self._seen) >= MOST_SHAPES:
+                self._seen.clear()
+            self._seen[shapes] = self._new(stamp, theta, x, y)
+        now, kind = self._seen[shapes]
+        self.standing = now
+        return Batch(problem, theta, x, y), now, kind, shapes
+
+    def _new(self, stamp: Any, theta: Tree, x: Tree, y: Tree) -> tuple[Standing, Hashable]:
+        problem, wants = self.problem, self.wants
+        library = validate_inputs(problem, theta, x, y)
+        if count(y) == 0 and wants.quantity.averages:
+            raise ValueError(f"x has n = 0 samples; {wants.quantity} divides by n and needs at least 1")
+        kind = kind_of(problem, stamp, theta, x, y)
+        first = leaves(theta)[0]
+        case = Case(problem, wants.quantity, max(count(y), 1), dtype_of(first), device_of(first), wants.threads,
+                    features=max(1, problem.features(x)))  # fmt: skip
+        self.request = Request(case, library, wants.results, wants.max_bytes, wants.calls)
+        if wants.forced is not None and (reasons := wants.forced.unsupported(case)):
+            raise ValueError(f"{wants.forced.key} cannot do this: {'; '.join(reasons)}")
+        return standing(problem.model, (wants, kind)), kind
+
+    def _computed(
+        self,
+        batch: Batch,
+        now: Standing,
+        kind: Hashable,
+        shapes: Hashable,
+        arguments: Any = (),
+        options: dict[str, Any] | None = None,
+    ) -> Any:
+        """The result of the first kernel that can; without options only the kernel is found."""
+        tried: dict[Kernel, str] = {}
+        of_definition: Exception | None = None
+        require_samples_of_their_own(kind, batch)
+        if options is not None:
+            self.problem.ready(batch.theta, batch.x, batch.y)
+        while True:
+            choice = self._choice(now, batch, tried, of_definition)
+            kernel = self.wants.forced if choice is None else choice.kernel
+            assert kernel is not None
+            try:
+                fitting = self._within(kernel, batch, shapes)
+                compute = self._compute(fitting, kind)
+                if count(batch.y):
+                    require_proof(fitting, kind, batch, compute)
+                call = with_keywords(compute, fitting, True)
+                result = None if options is None else call(batch.theta, batch.x, batch.y, *arguments, **options)
+            except Exception as fault:  # whatever it is: another kernel may do
+                if choice is None:
+                    raise
+                of_definition = fault if kernel.loops and not isinstance(fault, TooSmall) else of_definition
+                tried[kernel] = self._noted(now, kernel, fault)
+                continue
+            if choice is not None and tried:
+                refused = [(one, tried.get(one, says)) for one, says in choice.refused]
+                choice = replace(choice, refused=tuple(refused))
+            now.fitted(kernel, fitting, choice)
+            return result
+
+    def _noted(self, now: Standing, kernel: Kernel, fault: Exception) -> str:
+        if isinstance(fault, TooSmall):
+            return str(fault)
+        says = f"{type(fault).__name__}: {next(iter(str(fault).splitlines()), '')}"
+        if isinstance(fault, Disagreement):
+            now.aside[kernel] = says
+        else:
+            now.missed(kernel, says)
+        return says
+
+    def _choice(self, now: Standing, batch: Batch, tried: dict[Kernel, str], fault: Exception | None) -> Choice | None:
+        if self.wants.forced is not None:
+            return None
+        excluded = now.excluded() | tried
+        assert self.request is not None
+        n = max(count(batch.y), 1)
+        request = self.request = replace(self.request, case=replace(self.request.case, n=n))
+        key = (n.bit_length(), frozenset(excluded))
+        try:
+            if self.wants.results is not None:  # the file may have changed
+                return choose(request, excluded)
+            return now.chosen(key, lambda: choose(request, excluded))
+        except ValueError:
+            if now.excluded().keys() - now.aside.keys() - tried.keys():
+                now.misses.clear()  # what waits to be tried again is all that there is
+                return self._choice(now, batch, tried, fault)
+            if fault is not None:
+                raise fault from None
+            raise
+
+    def _within(self, kernel: Kernel, batch: Batch, shapes: Hashable) -> Kernel:
+        """The kernel in chunks that keep it within the caller's memory limit."""
+        limit = self.wants.max_bytes
+        if limit is None or not count(batch.y):
+            return kernel
+        if (kernel, shapes) not in self._fitting:
+            assert self.request is not None
+            case = replace(self.request.case, n=count(batch.y))
+            if len(self._fitting) >= MOST_SHAPES:
+                self._fitting.clear()
+            self._fitting[kernel, shapes] = within(kernel, case, (batch.theta, batch.x, batch.y), limit)
+        return self._fitting[kernel, shapes]
+
+    def _compute(self, kernel: Kernel, kind: Hashable) -> Compute:
+        """The kernel, built for the problem as it is; what it is built for may be a part of it."""
+        key = (kernel, kind)
+        if key not in self._built:
+            if len(self._built) >= MOST_BUILT:
+                del self._built[next(iter(self._built))]
+            self._built[key] = kernel.build(self.problem)
+        return self._built[key]
+
+
+def _signature(leaf: Any) -> Any:
+    return type(leaf), *(getattr(leaf, name, None) for name in ("shape", "dtype", "device"))

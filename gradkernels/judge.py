@@ -1,0 +1,273 @@
+"""Whether results of a module's samples are those of single-sample passes, in the caller's own dtype and mode.
+
+A result is held against one backward pass per sample, one after the other, so that no more than a gradient or two is in
+memory. The scale of a row is its length; what two honest computations in the working precision differ by is far below
+`TOLERANCES` of it. Where a row is a small difference of large numbers that does not hold: so what does not agree is
+looked at again beside the same pass in float64, and its scale is then at least `SLACK` times the error that the single
+pass has itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+from gradkernels.agreement import Disagreement
+from gradkernels.memory import ordinary
+from gradkernels.problems.numeric import as_numpy
+from gradkernels.registry import kernel as kernel_by_key
+from gradkernels.tree import Tree, each, leaves, take
+
+TOLERANCES = {"float64": 1e-10, "float32": 1e-4, "bfloat16": 4e-2, "float16": 5e-3}
+SLACK = 16.0
+FLOOR = 1.2e-7  # of the largest scale, for samples whose gradient vanishes
+MISSING = 1e-6  # of a row's length: a parameter with less may be left out
+
+Row = dict[str, Any]
+"""One sample's gradient by parameter, without an axis of samples."""
+
+
+class Single(NamedTuple):
+    """A sample's gradient from a pass of its own: the row, its length, the scale of its rounding, its own error."""
+
+    row: Row
+    length: float
+    scale: float
+    error: float
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What a kernel was given.
+
+    Attributes:
+        problem: Of a module.
+        theta: Parameters by name.
+        x: Inputs.
+        y: Targets.
+    """
+
+    problem: Any
+    theta: dict[str, Any]
+    x: Tree
+    y: Tree
+
+    @property
+    def dtype(self) -> str:
+        """Of the parameters."""
+        return str(leaves(self.theta)[0].dtype).removeprefix("torch.")
+
+    def of(self, chosen: Sequence[int]) -> Batch:
+        """The batch of these samples."""
+        import torch
+
+        with torch.inference_mode(False):
+            index = torch.tensor(chosen, device=leaves(self.theta)[0].device)
+            x, y = each(ordinary, take((self.x, self.y), index))
+        return replace(self, x=x, y=y)
+
+    def singles(self, chosen: Iterable[int]) -> Iterator[Single]:
+        """Gradients of these samples, one at a time."""
+        rows = kernel_by_key("torch.loop.per_sample").build(self.problem)
+        for i in chosen:
+            one = slice(i, i + 1)
+            found = rows(self.theta, take(self.x, one), take(self.y, one))
+            row = {name: part[0] for name, part in found.items()}
+            length = length_of(row)
+            yield Single(row, length, length, length * FLOOR)
+
+    def wide(self, chosen: Sequence[int]) -> list[Single] | None:
+        """The same in float64, with the error of the working precision; None where that cannot be had."""
+        import torch
+
+        narrow = [single.row for single in self.singles(chosen)]
+        data = each(as_numpy, self.of(chosen).x), each(as_numpy, self.of(chosen).y)
+        try:
+            truth = self.problem.truth(each(as_numpy, self.theta), *data)
+        except Exception:  # a model that cannot compute in float64
+            return None
+        sizes = [one.numel() for one in narrow[0].values()]
+        found = []
+        for values, row, scale in zip(truth.rows, narrow, truth.norm_scale, strict=True):
+            parts = torch.split(torch.from_numpy(values), sizes)
+            wide = {
+                name: part.view(one.shape).to(one.device) for part, (name, one) in zip(parts, row.items(), strict=True)
+            }
+            error = length_of({name: wide[name] - one for name, one in row.items()})
+            if not error < float("inf"):
+                return None
+            allowed = TOLERANCES[self.dtype]
+            found.append(Single(wide, length_of(wide), max(float(scale), SLACK * error / allowed), SLACK * error))
+        largest = max((single.scale for single in found), default=0.0)
+        return [single._replace(scale=max(single.scale, FLOOR * largest)) for single in found]
+
+
+class Result:
+    """A result that is held against singles as they come; raises a Disagreement."""
+
+    def __init__(self, found: Any, dtype: str, label: str) -> None:
+        self.found, self.dtype, self.label = found, dtype, label
+
+    def see(self, i: int, single: Single) -> None:
+        """Take the i-th of the singles."""
+        raise NotImplementedError
+
+    def finish(self) -> None:
+        """All have been taken."""
+
+    def hold(self, got: Any, want: Any, scale: float, least: float, tell: str) -> None:
+        """Raise unless a tensor is what it should be, to the tolerance of `scale`."""
+        want = want.to(got.dtype)
+        got, want = (_wide(one.detach()) for one in (got, want))
+        allowed = TOLERANCES[self.dtype]
+        worst = _largest(got - want)
+        if worst <= allowed * scale < float("inf"):
+            if got.numel() and worst > least and not got.any():
+                raise Disagreement(f"{self.label}: {tell} is zero, expected entries of up to {_largest(want):.3g}")
+            return
+        if _off(got, want, allowed * scale).any():
+            raise Disagreement(f"{self.label}: {_entry(got, want, allowed * scale, tell)}, allowed {allowed:.2g}")
+
+
+class Rows(Result):
+    """Rows, those at `places` being the singles."""
+
+    def __init__(self, found: Any, places: Sequence[int], dtype: str, label: str) -> None:
+        super().__init__(found, dtype, label)
+        self._places = places
+
+    def see(self, i: int, single: Single) -> None:
+        """One row."""
+        at = self._places[i]
+        for name, want in single.row.items():
+            least = max(MISSING * single.length, single.error)
+            self.hold(self.found[name][at], want, single.scale, least, f"entry {{at}} of {name} of sample {at}")
+
+
+class Norms(Result):
+    """Lengths, those at `places` being the singles'."""
+
+    def __init__(self, found: Any, places: Sequence[int], dtype: str, label: str) -> None:
+        super().__init__(found, dtype, label)
+        self._places = places
+
+    def see(self, i: int, single: Single) -> None:
+        """One length."""
+        want = leaves(single.row)[0].real.new_tensor(single.length)
+        at = self._places[i]
+        self.hold(self.found[at], want, single.scale, float("inf"), f"the norm of sample {at}")
+
+
+class Sum(Result):
+    """A sum over the singles, each times the weight that follows from its length."""
+
+    def __init__(self, found: Any, weight: Callable[[float], float], dtype: str, label: str) -> None:
+        super().__init__(found, dtype, label)
+        self._weight, self._total, self._scale = weight, Row(), 0.0
+
+    def see(self, i: int, single: Single) -> None:
+        """One row more."""
+        weight = self._weight(single.length)
+        # A factor has the relative error of the length that it follows from.
+        self._scale += 2 * weight * single.scale
+        for name, one in single.row.items():
+            more = _wide(one) * weight
+            self._total[name] = self._total[name].add_(more) if name in self._total else more
+
+    def finish(self) -> None:
+        """All of the sum."""
+        for name, want in self._total.items():
+            least = max(MISSING * self._scale, TOLERANCES[self.dtype] * self._scale)
+            self.hold(self.found[name], want, self._scale, least, f"entry {{at}} of {name}")
+
+
+class MomentsOf(Result):
+    """Mean and variance of the singles, of which there are n."""
+
+    def __init__(self, found: Any, n: int, dtype: str, label: str) -> None:
+        super().__init__(found, dtype, label)
+        self._n, self._mean, self._squares = n, Row(), Row()
+        self._scale = self._square_scale = 0.0
+
+    def see(self, i: int, single: Single) -> None:
+        """One row more, by Welford's recurrence (1962)."""
+        self._scale += single.scale / self._n
+        self._square_scale += 2 * single.scale**2 / self._n
+        for name, one in single.row.items():
+            one = _wide(one)
+            if i == 0:
+                self._mean[name], self._squares[name] = one.clone(), one.new_zeros(one.shape)
+                continue
+            before = one - self._mean[name]
+            self._mean[name] += before / (i + 1)
+            self._squares[name] += before * (one - self._mean[name])
+
+    def finish(self) -> None:
+        """Both."""
+        least = float("inf")
+        for name, mean in self._mean.items():
+            self.hold(self.found.mean[name], mean, self._scale, least, f"entry {{at}} of the mean of {name}")
+            variance = self._squares[name] / self._n
+            says = f"entry {{at}} of the variance of {name}"
+            self.hold(self.found.variance[name], variance, self._square_scale, least, says)
+
+
+def require_agreement(batch: Batch, chosen: Sequence[int], results: Callable[[], Sequence[Result]]) -> None:
+    """Hold results against the chosen samples' own passes; what does not agree is looked at again beside float64.
+
+    Args:
+        batch: What was given.
+        chosen: Numbers of its samples, in the order in which the results know them.
+        results: What is held, made anew for each look.
+
+    Raises:
+        Disagreement: A result is wrong; says where and by how much.
+    """
+    try:
+        _held(batch.singles(chosen), results())
+    except Disagreement:
+        wide = batch.wide(chosen)
+        if wide is None:
+            raise
+        _held(wide, results())
+
+
+def _held(singles: Iterable[Single], results: Sequence[Result]) -> None:
+    for i, single in enumerate(singles):
+        for result in results:
+            result.see(i, single)
+    for result in results:
+        result.finish()
+
+
+def length_of(row: Row) -> float:
+    """Euclidean length of a row, from squares in float64."""
+    import torch
+
+    parts = (torch.view_as_real(part) if part.is_complex() else part for part in row.values())
+    return sum(float(torch.linalg.vector_norm(part, dtype=torch.float64)) ** 2 for part in parts) ** 0.5
+
+
+def _wide(tensor: Any) -> Any:
+    return tensor.float() if tensor.is_floating_point() and tensor.element_size() == 2 else tensor
+
+
+def _largest(tensor: Any) -> float:
+    """Of its entries' sizes; not a number where one is none."""
+    return float(tensor.abs().max()) if tensor.numel() else 0.0
+
+
+def _off(got: Any, want: Any, allowed: float) -> Any:
+    """Which entries are wrong: what is not finite must be so in both."""
+    finite = want.isfinite()
+    off = (got - want).abs()
+    far = off > allowed if allowed < float("inf") else off.isnan() & False
+    return (got.isfinite() != finite) | (finite & (far | off.isnan()))
+
+
+def _entry(got: Any, want: Any, allowed: float, tell: str) -> str:
+    at = tuple(_off(got, want, allowed).nonzero()[0].tolist())
+    one, other = got[at].item(), want[at].item()
+    scale = f", off by {abs(one - other):.2g}" if abs(one - other) < float("inf") else ""
+    return f"{tell.format(at=at)} is {one!r}, expected {other!r}{scale}"

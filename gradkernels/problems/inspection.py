@@ -1,0 +1,129 @@
+"""Whether samples have gradients of their own: what no kernel is to blame for, looked at on a few of them.
+
+All in the dtype that the model is used in, one sample at a time, so that it takes the memory of a backward pass and two
+gradients. Nothing is left behind, neither in the model's buffers nor in torch's random numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from gradkernels.problems.apart import Apart
+from gradkernels.problems.backward import DRAWS, MIXED, WRITES, generator, gpus, require_reduction
+from gradkernels.tree import Tree, count, leaves, take
+
+if TYPE_CHECKING:
+    from gradkernels.problems.module import ModuleProblem
+
+MIXES = {"float64": 1e-6, "float32": 1e-3, "float16": 2e-2, "bfloat16": 1e-1}
+"""How far the gradient of a batch may be from the mean of its rows, relative to the rows' lengths."""
+
+
+def inspect(problem: ModuleProblem, theta: Any, x: Tree, y: Tree) -> None:
+    """Look at a batch of a few samples.
+
+    Args:
+        problem: Of a module.
+        theta: Parameters by name.
+        x: Inputs of the samples.
+        y: Their targets.
+
+    Raises:
+        ValueError: The model mixes the samples of a batch, draws random numbers where that is an error, writes to its
+            buffers, or `loss_fn` is not reduced as the problem says.
+    """
+    import torch
+
+    device = leaves(theta)[0].device
+    with torch.inference_mode(False), torch.enable_grad(), torch.random.fork_rng(gpus(device)):
+        leaf = {name: _leaf(tensor) for name, tensor in theta.items()}
+        with spared(problem) as written, problem.holding(leaf):
+            mean, length, drew = _mean(problem, leaf, x, y)
+            gradient = None if drew else _of_batch(problem, leaf, x, y)
+    if written:
+        raise ValueError(WRITES.format(name=written[0]))
+    dtype = str(leaves(theta)[0].dtype).removeprefix("torch.")
+    if gradient is None or not length < float("inf"):
+        return
+    off = sum(float((one - other).norm()) ** 2 for one, other in zip(gradient, mean, strict=True)) ** 0.5
+    if off > MIXES.get(dtype, MIXES["float32"]) * length:
+        raise ValueError(MIXED)
+
+
+def _mean(problem: ModuleProblem, leaf: Any, x: Tree, y: Tree) -> tuple[list[Any], float, bool]:
+    """The mean of the rows, the mean of their lengths, and whether numbers were drawn."""
+    n, device = count(y), leaves(leaf)[0].device
+    total: list[Any] = []
+    length, drew = 0.0, False
+    for i in range(n):
+        with problem.drawing():
+            before = generator(device)
+            row = _backward(problem.loss(leaf, take(x, i), take(y, i)), leaf)
+            drew = drew or generator(device) != before
+        if drew and problem.randomness == "error":
+            raise ValueError(DRAWS)
+        length += sum(float(part.norm()) ** 2 for part in row) ** 0.5 / n
+        total = [one.add_(part) for one, part in zip(total, row, strict=True)] if total else row
+    return [one.div_(n) for one in total], length, drew
+
+
+def _of_batch(problem: ModuleProblem, leaf: Any, x: Tree, y: Tree) -> list[Any] | None:
+    """Gradient of the mean of all losses; None where a batch has no losses of its samples."""
+    output = problem.output(x)
+    apart = Apart(output, count(y))
+    batch = problem.batch_loss(apart.of_batch([one.clone() for one in apart.tensors]), y)
+    try:
+        losses = problem.losses(output, y)
+    except Exception:  # an output of a kind of its own, say: only the model can take single samples then
+        return None
+    if batch.numel() != 1:
+        raise ValueError(f"loss_fn returned shape {tuple(batch.shape)}; it must be a scalar, the mean or the sum")
+    require_reduction(problem, losses, batch)
+    return _backward(losses.mean(), leaf)
+
+
+def _backward(loss: Any, leaf: Any) -> list[Any]:
+    import torch
+
+    parts = torch.autograd.grad(loss, leaves(leaf), allow_unused=True, materialize_grads=True)
+    return [_summable(part) for part in parts]
+
+
+def _summable(part: Any) -> Any:
+    """Halves in float32, of which sums can be taken; a tensor of its own."""
+    if part.is_sparse:
+        part = part.to_dense()
+    return part.float() if part.is_floating_point() and part.element_size() == 2 else part.clone()
+
+
+def _leaf(tensor: Any) -> Any:
+    return (tensor.clone() if tensor.is_inference() else tensor).detach().requires_grad_()
+
+
+@contextmanager
+def spared(problem: ModuleProblem) -> Iterator[list[str]]:
+    """The model computes with copies of its buffers, and has its own again afterwards.
+
+    Yields:
+        A list that will name the buffers that were written to or replaced meanwhile.
+    """
+    held = [
+        (f"{prefix}.{name}".lstrip("."), one._buffers, name, tensor, tensor.detach().clone())
+        for prefix, one in problem.model.named_modules()
+        for name, tensor in one._buffers.items()
+        if tensor is not None
+    ]
+    versions = []
+    written: list[str] = []
+    try:
+        for _, buffers, name, _, copy in held:
+            buffers[name] = copy
+            versions.append(copy._version)
+        yield written
+    finally:
+        for (place, buffers, name, tensor, copy), version in zip(held, versions, strict=True):
+            if buffers.get(name) is not copy or copy._version != version:
+                written.append(place)
+            buffers[name] = tensor

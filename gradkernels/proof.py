@@ -1,0 +1,269 @@
+"""The proof that a kernel computes a module's gradients, on a few samples of the caller's, before it is first used.
+
+It is kept by what it is a proof for: the kind of the model (`gradkernels.problems.modes`), its loss, and the structure,
+dtypes and ranks of the data, not their sizes. Only the verdict is kept, and only as long as the model lives. A kernel
+that is composed from rows is proven by its rows, for all quantities at once.
+"""
+
+from __future__ import annotations
+
+import math
+import weakref
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import replace
+from typing import Any
+
+from gradkernels.agreement import Disagreement
+from gradkernels.judge import Batch, MomentsOf, Norms, Result, Rows, Sum, require_agreement
+from gradkernels.kernel import Compute, Kernel
+from gradkernels.problems.inspection import inspect
+from gradkernels.problems.modes import loss_key
+from gradkernels.quantity import Quantity
+from gradkernels.registry import kernel as kernel_by_key
+from gradkernels.tree import Tree, count, leaves, structure
+from gradkernels.validate import overlap
+
+SAMPLES = 8
+FEWEST = 3
+ROWS_BYTES = 2**27
+"""Of the rows of the samples, where that leaves `FEWEST` of them."""
+
+LOOKED_AT = 64
+"""Samples among which the finite ones are looked for."""
+
+INSPECTED = "inspected"
+MOST_VERDICTS = 1024
+_VERDICTS: weakref.WeakKeyDictionary[Any, dict[Hashable, str]] = weakref.WeakKeyDictionary()
+
+
+def verdicts(problem: Any) -> dict[Hashable, str]:
+    """What was found for the model: nothing where a kernel is proven, else why not; kept while the model lives."""
+    found = _VERDICTS.setdefault(problem.model, {})
+    if len(found) > MOST_VERDICTS:
+        found.clear()
+    return found
+
+
+def kind_of(problem: Any, stamp: Any, theta: Tree, x: Tree, y: Tree) -> Hashable:
+    """What one proof answers for: model, loss and data of a kind, whatever their sizes, but for one sample alone."""
+    of_loss = loss_key(problem.loss_fn), problem.reduction, problem.randomness, problem.seed, problem.shared
+    tensors = [(leaf.dtype, leaf.ndim, leaf.device) for leaf in leaves((x, y))]
+    dtypes = {(leaf.dtype, leaf.device) for leaf in leaves(theta)}
+    return of_loss, stamp.kind, structure((theta, x, y)), *tensors, frozenset(dtypes), min(count(y), 2)
+
+
+def require_proof(kernel: Kernel, kind: Hashable, batch: Batch, compute: Compute) -> None:
+    """Prove a kernel for a kind of batch, unless it was before.
+
+    Args:
+        kernel: It.
+        kind: By `kind_of`.
+        batch: The caller's.
+        compute: The kernel, built for the batch's problem.
+
+    Raises:
+        Disagreement: It computes wrong numbers.
+        Exception: Whatever the kernel raises.
+    """
+    known = verdicts(batch.problem)
+    key = (kind, _proven_as(kernel))
+    if says := known.get(key):
+        raise Disagreement(says)
+    if key in known or is_definition(kernel) or not (chosen := chosen_of(batch)):
+        return
+    try:
+        _prove(*_by_rows(kernel, compute, batch.of(chosen)))
+    except Disagreement as fault:
+        known[key] = str(fault)
+        raise
+    known[key] = ""
+
+
+def require_samples_of_their_own(kind: Hashable, batch: Batch) -> None:
+    """Raise a ValueError where samples of this kind have no gradients of their own, whatever the kernel."""
+    known = verdicts(batch.problem)
+    if (INSPECTED, kind) in known or not (chosen := chosen_of(batch, FEWEST)):
+        return
+    sample = batch.of(chosen)
+    inspect(batch.problem, batch.theta, sample.x, sample.y)
+    known[INSPECTED, kind] = ""
+
+
+def set_aside(kernel: Kernel, kind: Hashable, problem: Any, says: str) -> None:
+    """Take a kernel for wrong from now on, for this kind of batch."""
+    verdicts(problem)[kind, _proven_as(kernel)] = says
+
+
+def is_definition(kernel: Kernel) -> bool:
+    """Whether it takes one sample at a time, as what everything is held against does."""
+    plus = "+" if kernel.composed else ""
+    return (
+        kernel == kernel_by_key(f"torch.loop{plus}.{kernel.quantity.name}") if kernel.name == f"loop{plus}" else False
+    )
+
+
+def chosen_of(batch: Batch, most: int = SAMPLES) -> list[int]:
+    """Numbers of a few finite samples; of too few again and again; none where there are none."""
+    import torch
+
+    if not (n := min(count(batch.y), LOOKED_AT)):
+        return []
+    good = torch.ones(n, dtype=torch.bool)
+    for leaf in leaves((batch.x, batch.y)):
+        if getattr(leaf, "is_floating_point", bool)():
+            good &= leaf[:n].detach().reshape(n, math.prod(leaf.shape[1:])).isfinite().all(1).cpu()
+    finite = good.nonzero().flatten().tolist()
+    bytes_each = sum(one.numel() * one.element_size() for one in leaves(batch.theta))
+    finite = finite[: max(FEWEST, min(most, ROWS_BYTES // bytes_each))]
+    # Neither in the caller's order nor its reverse: a model may sort its samples, and these be sorted by chance.
+    order = finite[:2][::-1] + finite[2:]
+    return (order * FEWEST)[: max(len(order), FEWEST)] if order else []
+
+
+def _proven_as(kernel: Kernel) -> Kernel:
+    """The kernel whose proof is this one's: of any chunk, and the rows of what is composed from them."""
+    plain = replace(kernel, set_options=tuple(pair for pair in kernel.set_options if pair[0] != "chunk"))
+    if plain.composed:
+        try:
+            whole, rows = kernel_by_key(plain.key), kernel_by_key(f"{plain.way.replace('+', '')}.per_sample")
+        except ValueError:  # it is not registered
+            return plain
+        return rows if whole == plain else plain
+    return plain
+
+
+def _by_rows(kernel: Kernel, compute: Compute, sample: Batch) -> tuple[Kernel, Compute, Batch]:
+    """What is proven in the kernel's place; with one draw for all samples."""
+    built = sample.problem
+    if built.randomness == "different":
+        sample = replace(sample, problem=replace(built, randomness="same"))
+    rows = _proven_as(kernel)
+    if rows.quantity != kernel.quantity:
+        return rows, rows.build(sample.problem), sample
+    return kernel, compute if sample.problem is built else kernel.build(sample.problem), sample
+
+
+def _prove(kernel: Kernel, compute: Compute, sample: Batch) -> None:
+    """Two calls, the first on the samples in reverse order; nothing may be changed or kept."""
+    theta = _nowhere_zero(sample.theta)
+    sample = replace(sample, theta=theta)
+    n, problem = count(sample.y), sample.problem
+    label = f"{kernel.key} on {problem.name}, n={n}, {sample.dtype}"
+    state, versions = problem.state(), _versions(sample)
+    backwards = sample.of(range(n)[::-1])
+    options = _options(kernel.quantity, sample)
+    first = compute(theta, backwards.x, backwards.y, **options[0])
+    _require_form(first, kernel.quantity, sample, label)
+    before = [float(leaf.sum()) if not leaf.is_complex() else 0.0 for leaf in leaves(first)]
+    second = _second(kernel, compute, sample, options[1])
+    _require_form(second, kernel.quantity, sample, label)
+    both = [(first, range(n)[::-1], options[0]), (second, range(n), options[1])]
+    dtype = sample.dtype
+    require_agreement(
+        sample,
+        range(n),
+        lambda: [held(kernel.quantity, one, at, n, given, dtype, label) for one, at, given in both],
+    )
+    if not all(was == float(leaf.sum()) or was != was for was, leaf in zip(before, leaves(first), strict=False)
+               if not leaf.is_complex()):  # fmt: skip
+        raise Disagreement(f"{kernel.key} wrote over the result of an earlier call")
+    if versions != _versions(sample):
+        raise Disagreement(f"{kernel.key} changed one of its inputs")
+    now = problem.state()
+    if changed := [name for name in state.keys() | now.keys() if state.get(name) != now.get(name)]:
+        raise Disagreement(f"{kernel.key} left the model changed: {', '.join(sorted(changed)[:4])}")
+
+
+def held(quantity: Quantity, found: Any, places: Sequence[int], n: int, options: Any, dtype: str, label: str) -> Result:
+    """What holds a result of a quantity against the singles that it was made of.
+
+    Args:
+        quantity: It.
+        found: The result; of sums, of the singles alone.
+        places: Where the singles are in a result that has samples.
+        n: Number of singles.
+        options: That the result was asked for with.
+        dtype: Of the parameters.
+        label: Start of the message.
+    """
+    makers: dict[str, Callable[[], Result]] = {
+        "per_sample": lambda: Rows(found, places, dtype, label),
+        "norms": lambda: Norms(found, places, dtype, label),
+        "gradient": lambda: Sum(found, lambda length: 1 / n, dtype, label),
+        "moments": lambda: MomentsOf(found, n, dtype, label),
+        "clipped_sum": lambda: Sum(found, _clips(options.get("max_norm", 1.0)), dtype, label),
+    }
+    return makers[quantity.name]()
+
+
+def _clips(max_norm: float) -> Callable[[float], float]:
+    return lambda length: min(1.0, max_norm / length) if length else 1.0
+
+
+def _options(quantity: Quantity, sample: Batch) -> tuple[dict[str, float], dict[str, float]]:
+    """Of the two calls: some rows clipped, and none."""
+    if "max_norm" not in quantity.options:
+        return {}, {}
+    (single,) = sample.singles([0])
+    if not 0 < single.length < float("inf"):
+        return {"max_norm": 1.0}, {"max_norm": float("inf")}
+    return {"max_norm": 0.9 * single.length}, {"max_norm": float("inf")}
+
+
+def _second(kernel: Kernel, compute: Compute, sample: Batch, options: dict[str, float]) -> Any:
+    if not kernel.out:
+        return compute(sample.theta, sample.x, sample.y, **options)
+    first = leaves(sample.theta)[0]
+    blank = kernel.quantity.blank(count(sample.y), sample.theta)
+    like = sample.theta if isinstance(blank, dict) else {None: first}
+    made = {name: one.detach().new_full(_shape(blank, name), float("nan")) for name, one in like.items()}
+    out = made if isinstance(blank, dict) else made[None]
+    if compute(sample.theta, sample.x, sample.y, out=out) is not out:
+        raise Disagreement(f"{kernel.key}: out= was given but is not what came back")
+    return out
+
+
+def _shape(blank: Any, name: Any) -> Any:
+    return blank[name].shape if name is not None else blank.shape
+
+
+def _nowhere_zero(theta: Any) -> Any:
+    """The parameters, but those that are zero, which hide what passes through them; and one of another value."""
+    import torch
+
+    generator = torch.Generator().manual_seed(1)
+    smallest = min(theta, key=lambda name: theta[name].numel())
+    made = {}
+    for name, one in theta.items():
+        value = one.detach()
+        if not value.any():
+            noise = torch.randn(value.shape, generator=generator).to(value)
+            made[name] = noise.mul_(0.01)
+        else:
+            made[name] = value * 1.1 if name == smallest else one
+    return made
+
+
+def _versions(sample: Batch) -> list[int]:
+    tensors = [leaf for leaf in leaves((sample.theta, sample.x, sample.y)) if hasattr(leaf, "is_inference")]
+    return [-1 if leaf.is_inference() else leaf._version for leaf in tensors]
+
+
+def _require_form(result: Any, quantity: Quantity, sample: Batch, label: str) -> None:
+    """Refuse another structure, dtype or shape than the quantity's, a graph, and memory of an input."""
+    blank = quantity.blank(count(sample.y), sample.theta)
+    if structure(result) != structure(blank):
+        raise Disagreement(f"{label}: returned a {type(result).__name__}, not {quantity.name}'s structure")
+    names = [*sample.theta] * (2 if quantity.name == "moments" else 1) if quantity.per_parameter else [None]
+    taken = [leaf for leaf in leaves((sample.theta, sample.x, sample.y)) if hasattr(leaf, "data_ptr")]
+    for name, got, want in zip(names, leaves(result), leaves(blank), strict=True):
+        at = f"{label}: {name}: " if name else f"{label}: "
+        like = sample.theta[name] if name else leaves(sample.theta)[0]
+        if tuple(got.shape) != want.shape:
+            raise Disagreement(f"{at}shape {tuple(got.shape)}, expected {want.shape}")
+        if name and quantity.name != "moments" and got.dtype != like.dtype:
+            raise Disagreement(f"{at}dtype {got.dtype}, expected {like.dtype}")
+        if got.requires_grad:
+            raise Disagreement(f"{at}part of a graph; detach it")
+        if any(overlap(got, one) for one in taken):
+            raise Disagreement(f"{at}returned memory of one of its inputs")
