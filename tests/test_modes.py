@@ -46,7 +46,8 @@ CHANGES = {
     "tie": lambda m: setattr(m.last, "bias", nn.Parameter(m.last.bias.data)),
     "frozen": lambda m: m.first.weight.requires_grad_(False),
     "dtype": lambda m: m.double(),
-    "buffer": lambda m: setattr(m, "scale", torch.ones(3)),
+    "buffer": lambda m: setattr(m, "scale", torch.ones(3, dtype=torch.float64)),
+    "buffer removed": lambda m: setattr(m, "scale", None),
     "hook": lambda m: m.first.register_forward_hook(lambda *_: None),
     "hook before": lambda m: m.register_forward_pre_hook(lambda *_: None),
     "parametrization": weight_norm,
@@ -107,6 +108,8 @@ def test_a_hook_that_is_taken_away_and_another_one_later_are_seen(model):
 def test_values_of_tensors_are_no_part_of_it(model):
     modes = Modes(model)
     before = modes.stamp()
+    model.scale = torch.zeros(3)  # buffers are arguments of what is recorded
+    assert modes.stamp() is before
     with torch.no_grad():
         for one in (*model.parameters(), *model.buffers()):
             one.add_(1)

@@ -166,7 +166,7 @@ def test_norms_are_written_into_given_memory(problem, data):
             ValueError,
             "float64 on cpu; it must be",
         ),
-        (lambda p, x: buffers(p, 5, **{"0.bias": np.empty((5, 5))}), TypeError, "must be a plain array of the same"),
+        (lambda p, x: buffers(p, 5, **{"0.bias": np.empty((5, 5))}), TypeError, "must be an array of the same"),
         (
             lambda p, x: buffers(p, 5, **{"0.bias": torch.empty(5, 5, requires_grad=True)}),
             ValueError,

@@ -1,4 +1,7 @@
-"""Which of several ways of doing the same is fastest for a shape: measured once, when it is first needed."""
+"""Which of several ways of doing the same is fastest for shapes about as large: measured once, when first needed.
+
+Numbers of samples and lengths change from batch to batch; those between two powers of two share what was measured.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +37,8 @@ def fastest_of(
     """The result of the fastest way.
 
     Args:
-        key: What the choice depends on: the operation, shapes, dtype, device; threads are added.
+        key: What the choice depends on: the operation, shapes, dtype, device; threads are added. Of shapes all but the
+            last axis count by their size between powers of two.
         ways: Functions by name, all with the same result, which may be called again and again; the first is what
             suits most.
         arguments: What the chosen one is called with.
@@ -42,10 +46,17 @@ def fastest_of(
     """
     if len(ways) == 1 or not _measuring.get():
         return next(iter(ways.values()))(*arguments)
-    key = (key, torch.get_num_threads())
+    key = (_about(key), torch.get_num_threads())
     if key not in _CHOSEN:
         _CHOSEN[key] = _fastest(ways, trial or arguments)
     return ways[_CHOSEN[key]](*arguments)
+
+
+def _about(key: Hashable) -> Hashable:
+    """The key, with shapes made coarse."""
+    if isinstance(key, torch.Size):
+        return (*(size.bit_length() for size in key[:-1]), *key[-1:])
+    return tuple(map(_about, key)) if type(key) is tuple else key
 
 
 def _fastest(ways: Mapping[str, Callable[..., Any]], arguments: Sequence[Any]) -> str:

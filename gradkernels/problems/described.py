@@ -53,7 +53,8 @@ def described(name: str, value: Any, kind: list[Any], identities: list[Any]) -> 
     if name in ("_parameters", "_buffers"):
         for one, tensor in value.items():
             kind.append((name, one, None if tensor is None else _form(name, tensor)))
-            identities.append(None if tensor is None else token(tensor))
+            if name == "_parameters":
+                identities.append(None if tensor is None else token(tensor))
         return
     if name == "_modules":
         kind.append((name, tuple(value)))
