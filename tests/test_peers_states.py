@@ -1,6 +1,7 @@
 """The peers' copies of a model: made anew whenever the model, its modes, its settings or its loss are changed."""
 
 import copy
+import re
 
 import pytest
 import torch
@@ -160,3 +161,31 @@ def test_the_state_that_was_used_the_longest_ago_makes_room():
         assert of(name) == name
     assert built == ["a", "b", "c", "d", "e", "b"]
     assert of.kept() == ("d", "e", "a", "b")
+
+
+def mirrored():
+    return nn.Conv1d(6, 4, 3, padding=1, padding_mode="circular").double()
+
+
+REPLACED = {
+    "opacus.hooks.per_sample": "Opacus' rule for Conv1d (0) does not look at padding_mode",
+    "opacus.ghost.norms": "Opacus' rule for Conv1d (0) does not look at padding_mode",
+    "opacus.ghost.clipped_sum": "Opacus' rule for Conv1d (0) does not look at padding_mode",
+    "backpack.batch.per_sample": "BackPACK does not look at padding_mode and padding by name of Conv1d (0)",
+    "backpack.l2.norms": "BackPACK does not look at padding_mode and padding by name of Conv1d (0)",
+    "backpack.variance.moments": "BackPACK does not look at padding_mode and padding by name of Conv1d (0)",
+}
+"""What is said of a layer that has taken the place of another after the kernel was built."""
+
+
+@pytest.mark.parametrize("key", REPLACED)
+def test_a_layer_that_a_library_gets_wrong_is_refused_whenever_it_comes(key):
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        layers = nn.Conv1d(6, 4, 3, padding=1), nn.Flatten(), nn.Linear(8, 3)
+    problem = gk.ModuleProblem(nn.Sequential(*layers).double(), nn.CrossEntropyLoss())
+    compute, x = gk.kernel(key).build(problem), X[:, :, None].expand(-1, -1, 2).sin()
+    compute(problem.own(), x, Y)
+    problem.model[0] = mirrored()
+    with pytest.raises(ValueError, match=re.escape(REPLACED[key])):
+        compute(problem.own(), x, Y)

@@ -22,7 +22,7 @@ def per_sample(problem: ModuleProblem) -> Compute:
     """`BatchGrad`."""
     from backpack.extensions import BatchGrad
 
-    twins, extension = Twins(problem, library("backpack.batch", "grad_batch")), BatchGrad()
+    twins, extension = Twins(problem, library("backpack.batch", "grad_batch", refuses)), BatchGrad()
 
     def compute(theta: Parameters, x: Tree, y: Tree) -> dict[str, Array]:
         if (n := count(y)) == 0:
@@ -39,7 +39,7 @@ def norms(problem: ModuleProblem) -> Compute:
     """`BatchL2Grad`, the squared norm of each parameter's rows; summed, and the root taken."""
     from backpack.extensions import BatchL2Grad
 
-    twins, extension = Twins(problem, library("backpack.l2", "batch_l2")), BatchL2Grad()
+    twins, extension = Twins(problem, library("backpack.l2", "batch_l2", refuses_norms)), BatchL2Grad()
 
     def compute(theta: Parameters, x: Tree, y: Tree) -> Array:
         total = next(iter(theta.values())).new_zeros(count(y)).detach()
@@ -59,7 +59,7 @@ def moments(problem: ModuleProblem) -> Compute:
     """`Variance`, the mean of squares less the square of the mean, beside the gradient of the same pass."""
     from backpack.extensions import Variance
 
-    twins, extension = Twins(problem, library("backpack.variance", "variance")), Variance()
+    twins, extension = Twins(problem, library("backpack.variance", "variance", refuses_variance)), Variance()
 
     def compute(theta: Parameters, x: Tree, y: Tree) -> Moments:
         with twins.lent(theta, x, y) as (twin, x, y):

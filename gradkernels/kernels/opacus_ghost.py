@@ -69,7 +69,7 @@ def _norms(twin: Twin, n: int) -> Array:
 
 
 def _twins(problem: ModuleProblem) -> Twins:
-    return Twins(problem, Library("opacus.ghost", _wrapped, forget, replaces))
+    return Twins(problem, Library("opacus.ghost", _wrapped, forget, replaces, refuses_ghost))
 
 
 def _wrapped(model: Module) -> Module:

@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any
 
 from gradkernels.backend import Array
-from gradkernels.kernel import Compute, declare
+from gradkernels.kernel import Compute, Refuses, declare
 from gradkernels.peers.opacus import forget, recording, refuses, refuses_expanded, refuses_rules, replaces
 from gradkernels.peers.twin import Library, Twins, gathered, nothing
 from gradkernels.problems.module import ModuleProblem
@@ -20,23 +20,23 @@ from gradkernels.tree import Tree, count
 @declare("opacus.hooks.per_sample", problems=ModuleProblem, refuses=refuses_rules)
 def hooks(problem: ModuleProblem) -> Compute:
     """A rule for each kind of layer, vmap for layers that have none: `grad_sample_mode="hooks"`."""
-    return _rows(problem, "opacus.hooks", "hooks")
+    return _rows(problem, "opacus.hooks", "hooks", refuses_rules)
 
 
 @declare("opacus.functorch.per_sample", problems=ModuleProblem, refuses=refuses)
 def functorch(problem: ModuleProblem) -> Compute:
     """The gradient of each layer by itself under vmap: `grad_sample_mode="functorch"`."""
-    return _rows(problem, "opacus.functorch", "functorch")
+    return _rows(problem, "opacus.functorch", "functorch", refuses)
 
 
 @declare("opacus.ew.per_sample", problems=ModuleProblem, refuses=refuses_expanded)
 def expanded(problem: ModuleProblem) -> Compute:
     """Expanded weights of torch: `grad_sample_mode="ew"`."""
-    return _rows(problem, "opacus.ew", "ew")
+    return _rows(problem, "opacus.ew", "ew", refuses_expanded)
 
 
-def _rows(problem: ModuleProblem, name: str, mode: str) -> Compute:
-    twins = Twins(problem, Library(name, partial(_wrapped, mode=mode), forget, replaces))
+def _rows(problem: ModuleProblem, name: str, mode: str, refuses: Refuses) -> Compute:
+    twins = Twins(problem, Library(name, partial(_wrapped, mode=mode), forget, replaces, refuses))
 
     def compute(theta: Parameters, x: Tree, y: Tree) -> dict[str, Array]:
         if (n := count(y)) == 0:

@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any
 
 from gradkernels.case import Case
+from gradkernels.kernel import Refuses
 from gradkernels.peers.reasons import grouped, halved, trainable
 from gradkernels.peers.twin import Library
 from gradkernels.problems.structure import Module
@@ -69,8 +70,8 @@ def _of_layer(module: Module) -> Iterator[str]:
         yield "BackPACK does not look at output_padding of {}"
 
 
-def library(way: str, savefield: str) -> Library:
-    """BackPACK with the results in `savefield` of each parameter."""
+def library(way: str, savefield: str, refuses: Refuses) -> Library:
+    """BackPACK with the results in `savefield` of each parameter, and what it refuses to make them of."""
     watches: list[Any] = []
 
     def prepare(model: Module) -> Module:
@@ -86,7 +87,7 @@ def library(way: str, savefield: str) -> Library:
         if hasattr(parameter, savefield):
             delattr(parameter, savefield)
 
-    return Library(way, prepare, forget)
+    return Library(way, prepare, forget, refuses=refuses)
 
 
 def _watches(model: Module) -> Iterator[Any]:

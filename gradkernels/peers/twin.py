@@ -16,11 +16,14 @@ from functools import partial
 from typing import Any
 
 from gradkernels.backend import Array
+from gradkernels.case import Case
 from gradkernels.hooks.unfit import Unfit
+from gradkernels.kernel import Refuses
 from gradkernels.memory import ordinary
 from gradkernels.peers.draws import undrawn
 from gradkernels.problems.module import ModuleProblem
 from gradkernels.problems.structure import Module, Parameters
+from gradkernels.quantity import quantity
 from gradkernels.states import States
 from gradkernels.tree import Tree, each
 
@@ -37,12 +40,14 @@ class Library:
         prepare: `prepare(model)`, wraps or extends the copy; what it returns is called.
         forget: `forget(parameter)`, takes what the library left on a parameter off it.
         replaces: `replaces(model)`, puts the library's own layers in the place of others before that.
+        refuses: `refuses(case)`, what the library cannot do, asked in each state of the model.
     """
 
     name: str
     prepare: Callable[[Module], Module]
     forget: Callable[[Any], None]
     replaces: Callable[[Module], None] = lambda model: None
+    refuses: Refuses = lambda case: []
 
 
 AS_IT_IS = Library("the copy", lambda model: model, lambda parameter: None)
@@ -72,6 +77,11 @@ class Twin:
             mine.data = held[name].detach().to(mine.device, mine.dtype)
         for mine, (held, name) in self.buffers:
             mine.copy_(held[name])
+
+    def let_go(self) -> None:
+        """Refer to the memory of no theta."""
+        for parameter in self.parameters.values():
+            parameter.data = parameter.data.new_empty(0)
 
     def losses(self, x: Tree, y: Tree) -> Array:
         """Loss of each sample, `(n,)`: libraries differentiate its sum, so that no 1/n is ever in their results."""
@@ -104,7 +114,7 @@ class Twins:
         A copy that something failed on is thrown away.
 
         Raises:
-            Unfit: The model moves samples to other places, or draws random numbers.
+            Unfit: The model moves samples to other places, draws random numbers, or is refused in its present state.
             RuntimeError: Anything else.
         """
         import torch
@@ -143,13 +153,17 @@ class Twins:
         with torch.no_grad():
             bare.hold(theta)
         self._places.require(bare.problem, state, x, y)
+        bare.let_go()
 
     def _new(self, dtype: Any, device: Any, bare: bool = False) -> Twin:
         """A copy, prepared by the library or as it is; of random numbers none is drawn from the caller's."""
         import torch
 
+        library = AS_IT_IS if bare else self.library
+        if reasons := library.refuses(Case(self.problem, quantity("per_sample"), 1, str(dtype).removeprefix("torch."))):
+            raise Unfit(f"{library.name} cannot do this: {'; '.join(reasons)}")
         with torch.random.fork_rng([device] if device.type == "cuda" else []):
-            return self._copied(dtype, device, AS_IT_IS if bare else self.library)
+            return self._copied(dtype, device, library)
 
     def _copied(self, dtype: Any, device: Any, library: Library) -> Twin:
         import torch
