@@ -327,6 +327,22 @@ def test_losses_that_compute_something_else_are_others(one, other):
     assert identity(one) != identity(other)
 
 
+def test_losses_are_known_without_looking_through_whole_models_or_for_ever():
+    def itself(output, y):
+        return itself and output.sum()
+
+    teacher = nn.Linear(4, 3)
+
+    def distilled(output, y):
+        return (output - teacher(y)).square().mean()
+
+    assert identity(itself) == identity(itself)
+    before = identity(distilled)
+    with torch.no_grad():
+        teacher.weight.add_(1)
+    assert identity(distilled) == before  # its entries are read at each call
+
+
 def test_a_setting_of_a_loss_that_changes_counts():
     loss = nn.CrossEntropyLoss()
     problem = gk.ModuleProblem(seeded(lambda: nn.Linear(4, 3)), loss)

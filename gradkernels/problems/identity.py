@@ -14,53 +14,73 @@ from typing import Any
 MOST_ENTRIES = 4096
 """Of a tensor that is known by its entries, such as class weights."""
 
+MOST_PARTS = 64
+"""Of a list, tuple or dict that is known by what is in it."""
+
+DEEPEST = 8
+"""Of what is looked into: a function may be bound to itself."""
+
 _VALUES = frozenset((bool, int, float, complex, str, bytes, type(None)))
 
 
-def identity(value: Any) -> Hashable:
+def identity(value: Any, depth: int = 0) -> Hashable:
     """What tells a loss, or a setting of one, from another."""
-    if type(value) in _VALUES:
-        return type(value), value
-    if isinstance(value, FunctionType):
-        return _of_function(value)
-    if isinstance(value, MethodType):
-        return "method", _of_function(value.__func__), identity(value.__self__)
+    kind = type(value)
+    if kind in _VALUES:
+        return kind, value
+    if depth > DEEPEST:
+        return _Same(value)
+    if kind is FunctionType:
+        return _of_function(value, depth + 1)
+    if kind is MethodType:
+        return "method", _of_function(value.__func__, depth + 1), identity(value.__self__, depth + 1)
     if isinstance(value, partial):
-        return "partial", identity(value.func), identity(value.args), identity(value.keywords)
-    if isinstance(value, tuple | list):
-        return (type(value), *map(identity, value))
-    if isinstance(value, dict):
-        return (type(value), *((identity(name), identity(one)) for name, one in value.items()))
+        parts = (value.func, value.args, value.keywords)
+        return "partial", *(identity(one, depth + 1) for one in parts)
+    if isinstance(value, tuple | list | dict):
+        return _of_container(value, depth + 1)
     if isinstance(value, type | BuiltinFunctionType):
         return value
     if hasattr(value, "_parameters") and hasattr(value, "_modules"):
-        return _of_module(value)
+        return _of_module(value, depth + 1)
     return _of_tensor(value) if hasattr(value, "element_size") else _Same(value)
 
 
-def _of_function(function: Any) -> Hashable:
+def _of_function(function: Any, depth: int) -> Hashable:
     """A function's code, with everything that was bound to it when it was made."""
     if not isinstance(function, FunctionType):
         return _Same(function)
-    cells = tuple(map(_of_cell, function.__closure__ or ()))
-    defaults = identity(function.__defaults__), identity(function.__kwdefaults__)
+    cells = tuple(_of_cell(cell, depth) for cell in function.__closure__ or ())
+    defaults = identity(function.__defaults__, depth), identity(function.__kwdefaults__, depth)
     own = _Same(function) if vars(function) else None
     return "function", function.__code__, id(function.__globals__), cells, defaults, own
 
 
-def _of_cell(cell: Any) -> Hashable:
+def _of_cell(cell: Any, depth: int) -> Hashable:
     try:
-        return identity(cell.cell_contents)
+        return identity(cell.cell_contents, depth)
     except ValueError:  # it is empty as yet
         return _Same(cell)
 
 
-def _of_module(module: Any) -> Hashable:
-    """Its class, mode and attributes, and of what every module has, what is not empty: hooks, parameters, layers."""
+def _of_container(value: Any, depth: int) -> Hashable:
+    if len(value) > MOST_PARTS:
+        return _Same(value)
+    parts = value.items() if isinstance(value, dict) else value
+    return (type(value), *(identity(part, depth) for part in parts))
+
+
+def _of_module(module: Any, depth: int) -> Hashable:
+    """Its class, mode and attributes, and of what every module has, what is not empty: hooks, buffers, layers.
+
+    A model that a loss makes use of, such as a teacher, is itself alone.
+    """
+    if depth > 1 and next(module.parameters(), None) is not None:
+        return _Same(module)
     usual, found = _usual(), [type(module), module.training]
     for name, one in vars(module).items():
         if name not in usual or (one and name != "training"):
-            found += (name, identity(one))
+            found += (name, identity(one, depth))
     return tuple(found)
 
 
@@ -73,7 +93,12 @@ def _usual() -> frozenset[str]:
 
 def _of_tensor(tensor: Any) -> Hashable:
     kind = tensor.dtype, tuple(tensor.shape), tensor.device
-    if tensor.numel() > MOST_ENTRIES or tensor.device.type != "cpu" or str(tensor.layout) != "torch.strided":
+    if (
+        tensor.requires_grad
+        or tensor.numel() > MOST_ENTRIES
+        or tensor.device.type != "cpu"
+        or str(tensor.layout) != "torch.strided"
+    ):
         return *kind, -1 if tensor.is_inference() else tensor._version, _Same(tensor)
     try:
         return *kind, tuple(tensor.detach().flatten().tolist())
