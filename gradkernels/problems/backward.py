@@ -79,7 +79,7 @@ def _widest(problem: ModuleProblem, theta: Any, x: Tree, y: Tree) -> tuple[Float
     dtypes, found = _dtypes(problem), list[tuple[Floats, Floats, str]]()
     for dtype in dtypes:
         try:
-            found.append((*_rows_and_gradient(problem, theta, x, y, dtype), dtype))
+            found.append((*rows_and_gradient(problem, theta, x, y, dtype), dtype))
         except (RuntimeError, TypeError):
             if dtype == dtypes[-1] and not found:
                 raise
@@ -94,7 +94,8 @@ def _dtypes(problem: ModuleProblem) -> list[str]:
     return [WIDE, *([NARROW] if own != {WIDE} else []), *([OWN] if own & {"bfloat16", "float16"} else [])]
 
 
-def _rows_and_gradient(problem: ModuleProblem, theta: Any, x: Tree, y: Tree, dtype: str) -> tuple[Floats, Floats]:
+def rows_and_gradient(problem: ModuleProblem, theta: Any, x: Tree, y: Tree, dtype: str) -> tuple[Floats, Floats]:
+    """Rows `(n, p)` and the gradient of the mean of all losses, `(p,)`, of the model in `dtype`; raises as `truth`."""
     with _pass(problem, theta, x, y, dtype) as one:
         rows = one.rows(range(count(y)))
         if one.drawn():
