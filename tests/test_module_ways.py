@@ -143,10 +143,13 @@ def test_buffers_and_frozen_parameters_are_arguments_once_each():
     model = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2), nn.Linear(2, 2))
     model[0].requires_grad_(False)
     model[2].weight = model[0].weight
-    names = ["0.weight", "0.bias", "1.running_mean", "1.running_var", "1.num_batches_tracked"]
-    assert list(rest_of(model)) == names
-    given = {name: torch.full_like(tensor, 5) for name, tensor in rest_of(model).items()}
-    with holding_rest(model, given):
+    loss = nn.CrossEntropyLoss(weight=torch.ones(2))
+    problem = ModuleProblem(model, loss)
+    names = ["0.weight", "0.bias", "1.running_mean", "1.running_var", "1.num_batches_tracked", "loss_fn().weight"]
+    assert list(rest_of(problem)) == names
+    given = {name: torch.full_like(tensor, 5) for name, tensor in rest_of(problem).items()}
+    with holding_rest(problem, given):
+        assert loss.weight is given["loss_fn().weight"]
         assert model[0].weight is model[2].weight is given["0.weight"]
         assert model[1].running_var is given["1.running_var"]
     assert model[0].weight is model[2].weight is not given["0.weight"]
