@@ -65,6 +65,13 @@ def _parts(tree: Tree) -> tuple[Tree, ...] | None:
     return () if isinstance(tree, Constant) else None
 
 
+def constants(tree: Tree) -> list[Any]:
+    """The values of a tree's constants, in order."""
+    if isinstance(tree, Constant):
+        return [tree.value]
+    return [value for part in _parts(tree) or () for value in constants(part)]
+
+
 def each(function: Callable[..., Any], tree: Tree, *others: Tree) -> Tree:
     """The tree of `function(leaf, ...)` for every array; `others` have the same structure."""
     if isinstance(tree, dict):

@@ -13,6 +13,7 @@ from torch.nn.utils.rnn import pack_sequence
 from torch.utils import _pytree as pytree
 
 import gradkernels as gk
+from gradkernels.closed.per_shape import per_shape
 from gradkernels.problems.identity import identity
 from gradkernels.problems.inputs import opened, prepared
 from gradkernels.tree import Constant, count, leaves, take
@@ -163,6 +164,23 @@ def test_constants_are_told_apart_by_value_and_type_and_tensors_by_shape():
     some = [prepared((X, one), Y, (1,))[0][1] for one in (SHARED, -SHARED, SHARED[:2])]
     assert (some[0] == some[1], some[0] == some[2]) == (True, False)
     assert isinstance(some[0], Constant)
+
+
+@pytest.mark.parametrize("changes", ["a number", "a tensor", "its entries"])
+def test_what_is_compiled_answers_for_its_constants_alone(monkeypatch, changes):
+    monkeypatch.setattr(torch, "compile", lambda function, **settings: function)
+    made = []
+
+    def recorded(function, x):
+        made.append(opened(x)[1] * 1)
+        return lambda x, value=made[-1]: function(x[0] * value)
+
+    call, shared = per_shape(torch.sum, recorded), SHARED.clone()
+    first = call(prepared((X[:4], shared if changes != "a number" else 2.0), Y, (1,))[0])
+    assert first == call(prepared((X[:4], shared if changes != "a number" else 2.0), Y, (1,))[0])
+    other = {"a number": 3.0, "a tensor": 3 * SHARED, "its entries": shared.mul_(3)}[changes]
+    assert call(prepared((X[:4], other), Y, (1,))[0]) != first
+    assert len(made) == 2
 
 
 @dataclass

@@ -8,7 +8,8 @@ from collections.abc import Callable
 from types import FunctionType
 from typing import Any
 
-from gradkernels.tree import Tree, leaves
+from gradkernels.problems.identity import identity
+from gradkernels.tree import Tree, constants, leaves
 
 MOST_SHAPES = 64  # that a function keeps compiled; the oldest makes room
 _numbers = itertools.count()
@@ -17,7 +18,7 @@ _numbers = itertools.count()
 def per_shape(
     function: Callable[..., Any], prepared: Callable[..., Callable[..., Any]] | None = None
 ) -> Callable[..., Any]:
-    """`function` of tensors, compiled anew for each combination of shapes, strides and threads.
+    """`function` of tensors, compiled anew for each combination of shapes, strides, constants and threads.
 
     torch keeps what it compiled with the code object, at most 8 versions of it, and then raises or interprets. So
     each combination gets a code object of its own.
@@ -34,7 +35,8 @@ def per_shape(
 
     def call(*arrays: Tree) -> Any:
         kinds = [(leaf.shape, leaf.stride(), leaf.dtype, leaf.device) for leaf in leaves(arrays)]
-        key = (torch.get_num_threads(), *kinds)
+        # Its constants, and the entries of tensors among them, are written into what is compiled.
+        key = (torch.get_num_threads(), *kinds, *map(identity, constants(arrays)))
         if (compiled := ready.get(key)) is not None:  # recordings have no truth value
             return compiled(*arrays)
         if len(ready) >= MOST_SHAPES:
