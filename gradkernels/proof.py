@@ -72,11 +72,31 @@ def require_proof(kernel: Kernel, kind: Hashable, batch: Batch, compute: Compute
     if key in known or is_definition(kernel) or not (chosen := chosen_of(batch)):
         return
     try:
-        _prove(*_by_rows(kernel, compute, batch.of(chosen)))
+        try:
+            _prove(*_by_rows(kernel, compute, batch.of(chosen)))
+        except Exception as fault:
+            if isinstance(fault, Disagreement) or not _asks_for_order(batch, sorted(chosen)):
+                raise
+            _prove(*_by_rows(kernel, compute, batch.of(sorted(chosen))), backwards=False)
     except Disagreement as fault:
         known[key] = str(fault)
         raise
     known[key] = ""
+
+
+def _asks_for_order(batch: Batch, chosen: Sequence[int]) -> bool:
+    """Whether the model takes these samples in the order that they came in, but not in the reverse."""
+    import torch
+
+    def runs(order: Sequence[int]) -> bool:
+        try:
+            with torch.no_grad(), batch.problem.holding(batch.theta):
+                batch.problem.output(batch.of(order).x)
+        except Exception:  # whatever the model says of it
+            return False
+        return True
+
+    return runs(chosen) and not runs(chosen[::-1])
 
 
 def require_samples_of_their_own(kind: Hashable, batch: Batch) -> None:
@@ -84,7 +104,7 @@ def require_samples_of_their_own(kind: Hashable, batch: Batch) -> None:
     known = verdicts(batch.problem)
     if (INSPECTED, kind) in known or not (chosen := chosen_of(batch, FEWEST)):
         return
-    sample = batch.of(chosen)
+    sample = batch.of(sorted(chosen))  # a model may ask for an order, such as the longest first
     inspect(batch.problem, batch.theta, sample.x, sample.y)
     known[INSPECTED, kind] = ""
 
@@ -143,21 +163,22 @@ def _by_rows(kernel: Kernel, compute: Compute, sample: Batch) -> tuple[Kernel, C
     return kernel, compute if sample.problem is built else kernel.build(sample.problem), sample
 
 
-def _prove(kernel: Kernel, compute: Compute, sample: Batch) -> None:
-    """Two calls, the first on the samples in reverse order; nothing may be changed or kept."""
+def _prove(kernel: Kernel, compute: Compute, sample: Batch, backwards: bool = True) -> None:
+    """Two calls, the first on the samples in reverse order if the model takes them so; nothing is changed or kept."""
     theta = _nowhere_zero(sample.theta)
     sample = replace(sample, theta=theta)
     n, problem = count(sample.y), sample.problem
     label = f"{kernel.key} on {problem.name}, n={n}, {sample.dtype}"
     state, versions = problem.state(), _versions(sample)
-    backwards = sample.of(range(n)[::-1])
+    order = range(n)[::-1] if backwards else range(n)
+    turned = sample.of(order)
     options = _options(kernel.quantity, sample)
-    first = compute(theta, backwards.x, backwards.y, **options[0])
+    first = compute(theta, turned.x, turned.y, **options[0])
     _require_form(first, kernel.quantity, sample, label)
     before = [float(leaf.sum()) if not leaf.is_complex() else 0.0 for leaf in leaves(first)]
     second = _second(kernel, compute, sample, options[1])
     _require_form(second, kernel.quantity, sample, label)
-    both = [(first, range(n)[::-1], options[0]), (second, range(n), options[1])]
+    both = [(first, order, options[0]), (second, range(n), options[1])]
     dtype = sample.dtype
     require_agreement(
         sample,

@@ -6,6 +6,7 @@ import weakref
 import pytest
 import torch
 from torch import nn
+from torch.nn.utils.rnn import pack_padded_sequence
 
 import gradkernels as gk
 from gradkernels import proof
@@ -234,3 +235,26 @@ def test_a_changed_model_is_looked_at_anew(monkeypatch):
     model[0] = nn.Linear(4, 5, bias=False).eval()
     torch.testing.assert_close(k(None, x, y).double(), looped(model, x, y).norm(dim=1), rtol=1e-4, atol=1e-6)
     assert len(looked) == 3
+
+
+class LongestFirst(nn.Module):
+    """Takes its samples by falling length alone, as packed sequences do that are said to be sorted."""
+
+    def __init__(self):
+        super().__init__()
+        self.gru, self.out = nn.GRU(4, 5, batch_first=True), nn.Linear(5, 3)
+
+    def forward(self, x, lengths):
+        return self.out(self.gru(pack_padded_sequence(x, lengths, batch_first=True))[1][-1])
+
+
+def test_a_model_that_asks_for_an_order_of_the_samples():
+    torch.manual_seed(0)
+    x, lengths, y = torch.randn(5, 8, 4), torch.tensor([8, 6, 5, 3, 1]), torch.tensor([0, 1, 2, 0, 1])
+    model = LongestFirst()
+    problem = gk.ModuleProblem(model, LOSS)
+    want = looped(model, (x, lengths), y).norm(dim=1).float()
+    for way in (None, "torch.loop"):
+        torch.testing.assert_close(gk.norms(problem, None, (x, lengths), y, kernel=way), want)
+    why = gk.fastest(problem, "norms", like=(None, (x, lengths), y)).why
+    assert "must be sorted" not in why  # what other orders were tried is nothing that the caller did
