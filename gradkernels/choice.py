@@ -72,17 +72,16 @@ def choose(request: Request, failed: Mapping[Kernel, str] | None = None) -> Choi
             `max_bytes`, or the results file has no proven row for the case.
     """
     case = request.case
-    every = kernels(case.problem, case.quantity)
-    reasons = {kernel: kernel.unsupported(case) for kernel in every}
-    reasons |= {kernel: (reason,) for kernel, reason in (failed or {}).items()}
-    able = [kernel for kernel in every if not reasons[kernel]]
+    every, sources = kernels(case.problem, case.quantity), tuple(_sources(request))
+    reasons = _reasons(case, every, sources, failed or {})
+    able = [kernel for kernel in every if reasons.get(kernel) == ()]
     # The cause first: what was tried and failed.
     order = sorted(every, key=lambda kernel: kernel not in (failed or {}))
-    refused = [(kernel, "; ".join(reasons[kernel])) for kernel in order if reasons[kernel]]
+    refused = [(kernel, "; ".join(reasons[kernel])) for kernel in order if reasons.get(kernel)]
     if not able:
         listed = "; ".join(reason for _, reason in refused) or "no kernel is declared for it"
         raise ValueError(f"nothing can compute {case.quantity} of {case.problem.name} here: {listed}")
-    for source, entry in _sources(request):
+    for source, entry in sources:
         costs = _costs(request, entry, able)
         costs = {kernel: cost for kernel, cost in costs.items() if kernel not in (failed or {})}
         if costs:
@@ -94,6 +93,32 @@ def choose(request: Request, failed: Mapping[Kernel, str] | None = None) -> Choi
         )
     kernel, rule = _by_rule(request, able)
     return Choice(kernel, f"a rule, as nothing was measured for it: {rule}", (), tuple(refused))
+
+
+def _reasons(
+    case: Case,
+    every: Sequence[Kernel],
+    sources: Sequence[tuple[str, wisdom.Entry]],
+    failed: Mapping[Kernel, str],
+) -> dict[Kernel, tuple[str, ...]]:
+    """Why kernels cannot do the case, for all that the choice can fall on: to ask a library, it has to be imported.
+
+    For a module it falls on one of another package than torch where that was measured, or where none of torch's is
+    left.
+    """
+    measured = {key for _, entry in sources for key in entry.curves}
+    ways = {key.partition("[")[0] for key in measured} | measured
+
+    def near(kernel: Kernel) -> bool:
+        return not case.problem.opaque or kernel.backend.host is kernel.backend or bool({kernel.key, kernel.way} & ways)
+
+    def asked(kernel: Kernel) -> tuple[str, ...]:
+        return (failed[kernel],) if kernel in failed else kernel.unsupported(case)
+
+    reasons = {kernel: asked(kernel) for kernel in every if near(kernel)}
+    if all(reasons.values()):
+        reasons |= {kernel: asked(kernel) for kernel in every if not near(kernel)}
+    return reasons
 
 
 def _by_rule(request: Request, able: Sequence[Kernel]) -> tuple[Kernel, str]:

@@ -225,3 +225,51 @@ def test_what_ships_is_a_table_that_knows_the_linear_problem(monkeypatch):
     monkeypatch.undo()
     known = {(entry.problem, entry.quantity) for entry in wisdom.shipped()}
     assert {("linear", name) for name in ("gradient", "per_sample", "norms", "moments", "clipped_sum")} <= known
+
+
+@pytest.fixture
+def asked(monkeypatch):
+    """The backends whose kernels were asked what they cannot do."""
+    from gradkernels.kernel import Kernel
+
+    names, unsupported = set(), Kernel.unsupported
+    monkeypatch.setattr(
+        Kernel, "unsupported", lambda kernel, case: names.add(kernel.backend.name) or unsupported(kernel, case)
+    )
+    return names
+
+
+def module():
+    from modules import problem, seeded
+    from torch import nn
+
+    return problem(seeded(lambda: nn.Linear(4, 3)), 4)
+
+
+def test_of_a_module_no_other_library_is_asked_what_the_choice_cannot_fall_on(asked):
+    bound = gk.fastest(module(), "per_sample", n=5)
+    assert asked == {"torch"}
+    assert not any(name in bound.why for name in ("opacus", "backpack"))
+
+
+def test_of_a_module_another_library_is_asked_where_it_was_measured(asked, tmp_path):
+    pytest.importorskip("opacus")
+    problem = module()
+    more = {"problem": problem.name, "features": 4, "parameters": 15, "dtype": "float32"}
+    rows = [row("opacus.hooks.per_sample", 5, 1e-6, **more), row("torch.loop.per_sample", 5, 1e-3, **more)]
+    bound = gk.fastest(problem, "per_sample", n=5, results=results(tmp_path / "r.csv", *rows))
+    assert asked == {"torch", "opacus"}
+    assert bound.kernel.key == "opacus.hooks.per_sample"
+
+
+def test_where_torch_has_no_way_left_all_others_are_asked(asked):
+    pytest.importorskip("opacus")
+    pytest.importorskip("backpack")
+    from gradkernels.backend import BACKENDS
+    from gradkernels.choice import Request, choose
+
+    case = gk.Case(module(), "per_sample", 5, dtype="float32")
+    failed = {one: "it is set aside" for one in gk.kernels(case.problem, "per_sample") if one.backend.name == "torch"}
+    choice = choose(Request(case, BACKENDS["torch"]), failed)
+    assert choice.kernel.backend.name in ("opacus", "backpack")
+    assert asked == {"opacus", "backpack"}
