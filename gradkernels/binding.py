@@ -12,7 +12,7 @@ from typing import Any
 from gradkernels.backend import BACKENDS, Array, Backend
 from gradkernels.calling import with_keywords
 from gradkernels.case import Case
-from gradkernels.check import prove
+from gradkernels.check import endure, prove
 from gradkernels.choice import Choice, Request, choose, explain
 from gradkernels.detour import Detour, Wants
 from gradkernels.entry import entered
@@ -150,7 +150,9 @@ def _named(quantity: Quantity, name: str) -> Kernel:
 def _proven(kernel: Kernel, problem: Problem, dtype: str, device: str, features: int) -> Compute:
     """The kernel built for `problem`, once it has passed the proof there: measurements were of other problems."""
     compute = kernel.build(problem)
-    prove(kernel, compute, Case(problem, kernel.quantity, PROOF_SAMPLES, dtype, device, features=features))
+    case = Case(problem, kernel.quantity, PROOF_SAMPLES, dtype, device, features=features)
+    prove(kernel, compute, case)
+    endure(kernel, compute, case)
     return compute
 
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -29,6 +29,8 @@ from gradkernels.purity import earlier, owned, unchanged
 from gradkernels.reference import Expected, Reference
 from gradkernels.registry import kernel as kernel_by_key
 from gradkernels.tree import count, each, leaves
+
+FAR_SAMPLES = 8
 
 
 @dataclass(frozen=True)
@@ -68,7 +70,11 @@ def check(kernel: Kernel | str, case: Case, inputs: Inputs | None = None, refere
     if reasons := kernel.unsupported(case):
         raise ValueError(f"{kernel.key} cannot do this case: {'; '.join(reasons)}")
     case = case.provable()
-    return prove(kernel, kernel.build(case.problem), case, inputs, reference)
+    compute = kernel.build(case.problem)
+    proof = prove(kernel, compute, case, inputs, reference)
+    if not kernel.compiles:  # for seconds, at each new number of samples; it is shown them when it is bound
+        endure(kernel, compute, case)
+    return proof
 
 
 def prove(
@@ -91,6 +97,29 @@ def prove(
         ]
         intact()
     return max(proofs, key=lambda proof: proof.error)
+
+
+def endure(kernel: Kernel, compute: Compute, case: Case) -> None:
+    """Hold a kernel to the reference where squares of its rows leave the range of the case's dtype.
+
+    Raises:
+        Disagreement: It is wrong there. A ValueError of its own, by which it refuses such data, is none.
+    """
+    if case.quantity.name == "moments":  # a variance is a square, and leaves the range itself
+        return
+    n, problem = min(case.n, FAR_SAMPLES), case.problem
+    for number, drawn in enumerate(problem.extremes(n, case.dtype, case.features)):
+        far = replace(case, n=n, seed=number)
+        inputs = far.cast(drawn)
+        arrays = kernel.backend.put(each(lambda array: array.copy(order="K"), inputs), case.device)
+        with np.errstate(all="ignore"), _recording(kernel):
+            reference = Reference(problem, *inputs)
+            for label, call, expected in _calls(kernel, compute, far, inputs, reference, arrays):
+                try:
+                    result = call()
+                except ValueError:
+                    break
+                _verify(result, expected, reference, far, f"{kernel.key}{label} at the ends of the range")
 
 
 def _recording(kernel: Kernel) -> AbstractContextManager[None]:

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from gradkernels.backend import Array
+from gradkernels.lengths import half, lengths, narrowed, wide
 from gradkernels.names import pick
 from gradkernels.tree import Tree, each, leaves
 
@@ -69,26 +70,31 @@ def _per_sample(xp: Any, g: Any) -> Any:
 
 
 def _gradient(xp: Any, g: Any) -> Any:
-    return each(lambda rows: rows.mean(0), g)
+    return each(lambda rows: narrowed(wide(rows).mean(0), rows), g)
+
+
+def _lengths(xp: Any, g: Any) -> Array:
+    return lengths(xp, [rows.reshape(len(rows), math.prod(rows.shape[1:])) for rows in leaves(g)])
 
 
 def _norms(xp: Any, g: Any) -> Array:
-    return xp.sqrt(sum((rows.reshape(len(rows), math.prod(rows.shape[1:])) ** 2).sum(1) for rows in leaves(g)))
+    norms = _lengths(xp, g)
+    return narrowed(norms, leaves(g)[0]) if all(map(half, leaves(g))) else norms
 
 
 def _moments(xp: Any, g: Any) -> Moments:
-    mean = _gradient(xp, g)
-    return Moments(mean, each(_variance, g, mean))
+    return Moments(_gradient(xp, g), each(_variance, g))
 
 
-def _variance(rows: Array, mean: Array) -> Array:
-    return ((rows - mean) ** 2).mean(0)
+def _variance(rows: Array) -> Array:
+    rows, own = wide(rows), rows
+    return narrowed(((rows - rows.mean(0)) ** 2).mean(0), own)
 
 
 def _clipped_sum(xp: Any, g: Any, max_norm: float = 1.0) -> Any:
     # min(1, max_norm / norm), also for a norm of zero and an infinite max_norm.
-    factors = 1 / xp.clip(_norms(xp, g) / max_norm, min=1.0)
-    return each(lambda rows: xp.tensordot(factors, rows, 1), g)
+    factors = 1 / xp.clip(_lengths(xp, g) / max_norm, min=1.0)
+    return each(lambda rows: narrowed(xp.tensordot(factors, wide(rows), 1), rows), g)
 
 
 def _of_theta(n: int, theta: Shape) -> Shape:

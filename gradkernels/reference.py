@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,6 +16,7 @@ from gradkernels.quantity import Moments
 from gradkernels.tree import Tree, each
 
 Floats = np.ndarray[Any, Any]
+SMALLEST_ROOT = 1e-140  # of a sum of squares that lost nothing to underflow
 
 
 @dataclass(frozen=True)
@@ -79,14 +81,14 @@ class Reference:
     @cached_property
     def norms(self) -> Floats:
         """Euclidean norm of each row, `(n,)`."""
-        return np.linalg.norm(self._flat(self.rows), axis=1)
+        return row_lengths(self._flat(self.rows))
 
     @cached_property
     def norm_scale(self) -> Floats:
         """Scale of each norm."""
         if self._truth.norm_scale is not None:
             return self._truth.norm_scale
-        return np.linalg.norm(self._flat(self.scale), axis=1)
+        return row_lengths(self._flat(self.scale))
 
     @cached_property
     def mean_row(self) -> Floats:
@@ -153,6 +155,15 @@ class Reference:
         if self._truth.norm_scale is not None:
             return np.broadcast_to(factor @ self._truth.norm_scale, self.rows.shape[1:])
         return np.einsum("i,i...->...", factor, self.scale)
+
+
+def row_lengths(rows: Floats) -> Floats:
+    """Euclidean norm of each row of `(n, p)`, by C's hypot where the squares leave the range of float64."""
+    with np.errstate(over="ignore"):
+        norms = np.linalg.norm(rows, axis=1)
+    beyond = ~((norms > SMALLEST_ROOT) & (norms < np.inf)) & rows.any(1)
+    norms[beyond] = [math.hypot(*row) for row in rows[beyond].tolist()]
+    return norms
 
 
 def _wide(array: Floats) -> Floats:

@@ -20,7 +20,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from gradkernels.backend import Array
+from gradkernels.lengths import mended, scaled
 from gradkernels.problems import Regression
 from gradkernels.quantity import Moments
 from gradkernels.tree import Tree, take
@@ -158,12 +161,22 @@ class Blocks:
             rows = scratch[: len(slope)]
             self._rows(theta, slope, columns, rows)
             rows = rows.reshape(len(slope), -1)
-            return self.xp.sqrt(self.xp.linalg.vecdot(rows, rows))
-        size = self.xp.sqrt((slope * slope).sum(-1)) if self.problem.outputs else self.xp.abs(slope)
+            return self._roots(self.xp.linalg.vecdot(rows, rows), rows)
+        size = self._roots((slope * slope).sum(-1), slope) if self.problem.outputs else self.xp.abs(slope)
         # A product of single columns is several times faster than as many inner products of length 1.
         single = columns[:, 0] if columns.shape[1] == 1 else None
-        squares = self.xp.linalg.vecdot(columns, columns) if single is None else single * single
-        return size * self.xp.sqrt(squares + self._first)
+        with np.errstate(over="ignore"):  # what overflows is mended
+            squares = (self.xp.linalg.vecdot(columns, columns) if single is None else single * single) + self._first
+        return size * self._roots(squares, columns, self._first)
+
+    def _roots(self, squares: Array, rows: Array, first: int = 0) -> Array:
+        """Lengths of the rows, each with `first` before its entries, whose squares these are."""
+
+        def again(beyond: Array) -> Array:
+            some = rows[beyond]
+            return scaled(self.xp, [some, self.xp.ones_like(some[:, :1])] if first and some.shape[1] else [some])
+
+        return mended(self.xp, self.xp.sqrt(squares), squares, again)
 
     def _centred(self, slope: Array, columns: Array, mean: Array, scratch: Array) -> Array:
         """Sum of the squared distances of slope * (1, x) from their mean."""

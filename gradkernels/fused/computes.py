@@ -131,12 +131,13 @@ def _each(plans: Plans, theta: Any, x: Any, y: Any, w: Any, out: Any) -> None:
 def moments(problem: Regression) -> Compute:
     """Mean and variance of the rows."""
     plans, first, l2 = Plans((moments_of, moments_room), problem), int(problem.fit_intercept), problem.l2
+    classes = (problem.outputs or (1,))[0]
 
     def compute(theta: Any, x: Any, y: Any, w: Any = None) -> Moments:
         n = len(x)
         theta, x, y, w = aligned(theta, x, y, w)
         chunks = cut(n, x.size) if x.size >= LARGE else [(0, n)]
-        parts = np.empty((len(chunks), 3, len(theta), theta[0].size))
+        parts = np.empty((len(chunks), 3, len(theta), classes))
 
         def work(i: int, start: int, stop: int) -> None:
             plan = plans.part(theta.itemsize, start, stop)

@@ -95,14 +95,23 @@ def where(condition, a, b):
     return a if condition else b
 
 
-@njit(**PLAIN)
 def clip(a, min=None, max=None):
     """A, but at least min and at most max; NaN stays."""
-    if min is not None and a < min:
-        return a * 0 + min
-    if max is not None and a > max:
-        return a * 0 + max
-    return a
+    raise NotImplementedError("clip is for compiled code")
+
+
+@overload(clip, jit_options=PLAIN)
+def _clip(a, min=None, max=None):
+    number = np.float32 if a == types.float32 else np.float64
+
+    def clipped(a, min=None, max=None):
+        if min is not None and a < min:
+            return number(min)
+        if max is not None and a > max:
+            return number(max)
+        return number(a)
+
+    return clipped
 
 
 @njit(**PLAIN)

@@ -24,7 +24,7 @@ def lengths(f, batch, x, step, low, b, norms):
     else:
         slopes(f, batch, x, step, low, b)
         _penalised(f, x, step, b, line, norms)
-    if _scaled_roots(b, line, norms):
+    if _scaled_roots(b, line, norms, f.classes > 1 and batch.l2 == 0):
         for i in range(b):
             if get(line, i) < 0:
                 put(norms, i, _careful(f, batch, low + i, i))
@@ -63,14 +63,19 @@ def _sizes(f, b, line):
 
 
 @njit(**FAST)
-def _scaled_roots(b, line, norms):
-    """Norms from squares, times `line`; which turns to -1 where a square is zero, tiny, huge or NaN; how many are."""
+def _scaled_roots(b, line, norms, rooted):
+    """Norms from squares, times `line`; which turns to -1 where a square is zero, tiny, huge or NaN; how many are.
+
+    Squares are also those that `line` is the roots of, if it is `rooted`.
+    """
     least, most = (1e-30, 1e37) if lanes(line) == 16 else (1e-290, 1e300)
     odd = 0
     for i in range(b):
         size, square = get(line, i), get(norms, i)
         put(norms, i, size * math.sqrt(square))
         fine = (square > least) & (square < most)
+        if rooted:
+            fine &= (size * size > least) & (size * size < most)
         put(line, i, size if fine else -1)
         odd += 1 - fine
     return odd

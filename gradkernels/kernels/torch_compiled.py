@@ -14,6 +14,7 @@ from gradkernels.closed.per_shape import per_shape
 from gradkernels.compiled.available import refuses
 from gradkernels.compiled.modules import vmap_rows
 from gradkernels.kernel import Compute, declare
+from gradkernels.lengths import scaled
 from gradkernels.memory import empty_torch, ordinary
 from gradkernels.problems import Regression
 from gradkernels.problems.module import ModuleProblem
@@ -142,12 +143,14 @@ def _rows(problem: Regression, slope: Array, x: Array) -> Array:
 
 
 def _norms(problem: Regression, theta: Array, slope: Array, x: Array) -> Array:
+    import torch
+
     if problem.l2:
         rows = _penalised(problem, theta, _rows(problem, slope, x))
-        return (rows * rows).flatten(1).sum(1).sqrt()
-    size = (slope * slope).sum(-1).sqrt() if problem.outputs else slope.abs()
-    columns = _columns(x)
-    return size * ((columns * columns).sum(1) + int(problem.fit_intercept)).sqrt()
+        return scaled(torch, [rows.flatten(1)])
+    size = scaled(torch, [slope]) if problem.outputs else slope.abs()
+    first = [x.new_ones(len(x), 1)] if problem.fit_intercept else []
+    return size * scaled(torch, [_columns(x), *first])
 
 
 def _penalised(problem: Regression, theta: Array, value: Array, times: Array | float = 1.0) -> Array:

@@ -77,10 +77,12 @@ def _along_theta(problem: Regression, eta: Floats, design: Floats, y: Tree) -> F
     target, weight = problem.split(y)
     n, p = design.shape
     total = np.empty((p, *problem.outputs))
+    largest = np.abs(design).max(0)
+    step = (STEP / np.where((largest > 0) & (largest < np.inf), largest, 1.0))[:, None]
     for k in np.ndindex(problem.outputs):
         stepped = np.broadcast_to(eta, (p, *eta.shape)).astype(complex)
-        stepped[(..., *k)] += STEP * 1j * design.T
-        loss = problem.loss_of(namespace(stepped), stepped, np.broadcast_to(target, (p, n))).imag / STEP
+        stepped[(..., *k)] += step * 1j * design.T
+        loss = problem.loss_of(namespace(stepped), stepped, np.broadcast_to(target, (p, n))).imag / step
         total[(..., *k)] = loss.sum(1) if weight is None else loss @ weight
     return total
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -30,6 +31,10 @@ class LinearRegression(ScalarRegression):
         """2 (eta - y)."""
         return 2 * (eta - y)
 
+    def faint(self, size: float) -> tuple[float, float]:
+        """A residual of that size."""
+        return 0.0, size
+
 
 @dataclass(frozen=True, kw_only=True)
 class LogisticRegression(ScalarRegression):
@@ -38,9 +43,12 @@ class LogisticRegression(ScalarRegression):
     family: ClassVar[str] = "logistic"
 
     def loss_of(self, xp: Namespace, eta: Array, y: Array) -> Array:
-        """log(1 + e^-|eta|) + max(eta, 0) - y eta, in which nothing overflows; |eta| keeps it smooth at 0."""
-        size = xp.abs(eta)
-        return xp.log1p(xp.exp(-size)) + (eta + size) / 2 - y * eta
+        """log(1 + e^-|eta|) + ([eta > 0] - y) eta, in which nothing overflows; a half at 0 keeps it smooth.
+
+        In the tails nothing is left of a derivative but that of the first term, which must not be added to others.
+        """
+        sign = xp.sign(eta)  # whose product with eta has the derivative 0 at 0, which |eta| has not in every library
+        return xp.log1p(xp.exp(-sign * eta)) + ((1 + sign) / 2 - y) * eta
 
     def slope(self, xp: Namespace, eta: Array, y: Array) -> Array:
         """(1 - y) sigma(eta) - y sigma(-eta), exact in both tails where sigma(eta) - y would cancel."""
@@ -63,6 +71,10 @@ class LogisticRegression(ScalarRegression):
     def span(self) -> tuple[float, float]:
         """Probabilities."""
         return 0, 1
+
+    def faint(self, size: float) -> tuple[float, float]:
+        """The tail of e^eta."""
+        return math.log(size), 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,6 +104,10 @@ class PoissonRegression(ScalarRegression):
         """Counts, or rates."""
         return 0, np.inf
 
+    def faint(self, size: float) -> tuple[float, float]:
+        """The tail of e^eta."""
+        return math.log(size), 0.0
+
 
 @dataclass(frozen=True)
 class HuberRegression(ScalarRegression):
@@ -112,13 +128,19 @@ class HuberRegression(ScalarRegression):
             raise ValueError(f"delta is {self.delta}; it must be above 0")
 
     def loss_of(self, xp: Namespace, eta: Array, y: Array) -> Array:
-        """C (r - c / 2) with the residual r and c, r clipped to [-delta, delta]."""
-        clipped = xp.clip(eta - y, -self.delta, self.delta)
-        return clipped * (eta - y - clipped / 2)
+        """Both parts for all, where neither is differentiated by a product with a residual that is infinite."""
+        residual = eta - y
+        inside = (residual == xp.clip(residual, -self.delta, self.delta)) | (residual != residual)
+        near = xp.where(inside, residual, 0.0)
+        return xp.where(inside, near * near / 2, self.delta * (xp.abs(residual) - self.delta / 2))
 
     def slope(self, xp: Namespace, eta: Array, y: Array) -> Array:
         """The residual, clipped."""
         return xp.clip(eta - y, -self.delta, self.delta)
+
+    def faint(self, size: float) -> tuple[float, float]:
+        """A residual of that size."""
+        return 0.0, size
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, ClassVar, NamedTuple
 
@@ -78,6 +78,10 @@ class Problem(ABC):
     @abstractmethod
     def draw(self, n: int, seed: int, features: int = 1) -> tuple[Floats, Floats, Tree]:
         """Synthetic float64 `(theta, x, y)` with n samples; the same for the same arguments."""
+
+    def extremes(self, n: int, dtype: str, features: int = 1) -> Iterator[tuple[Floats, Floats, Tree]]:
+        """Data whose gradients `dtype` can hold and whose squares it cannot, float64; none where nothing is known."""
+        return iter(())
 
     @abstractmethod
     def draw_theta(self, features: int, seed: int) -> Floats:

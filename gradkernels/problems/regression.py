@@ -12,6 +12,7 @@ penalty; the intercept is not penalised. Means divide by n, not by the sum of th
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar, NamedTuple
 
@@ -155,6 +156,21 @@ class Regression(Problem):
             truth[0] = 4.0
         y = self.draw_target(rng, self.eta(truth, x, np.empty(n)))
         return self.draw_theta(features, seed), x, self._with_weights(y, seed)
+
+    def faint(self, size: float) -> tuple[float, float] | None:
+        """A predictor and a target at which the slope is about `size`, far below 1; None where none is known."""
+        return None
+
+    def extremes(self, n: int, dtype: str, features: int = 1) -> Iterator[tuple[Floats, Floats, Tree]]:
+        """Features that are huge or tiny against predictors as usual, then slopes that are tiny."""
+        theta, x, y = self.draw(n, 0, features)
+        first, far = int(self.fit_intercept), 2.0 ** (np.finfo(dtype).maxexp * 5 // 8)
+        for power in (far, 1 / far):
+            yield np.concatenate([theta[:first], theta[first:] / power]), x * power, y
+        if first and not self.l2 and (faint := self.faint(1 / far)):
+            theta = np.zeros_like(theta)
+            theta[0], target = faint
+            yield theta, x, self._with_weights(np.full(n, target), 0)
 
     def targets(self, y: Tree, seed: int) -> Tree:
         """`y`, with drawn weights where the problem is weighted; a ValueError that says what is allowed."""

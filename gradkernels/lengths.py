@@ -1,0 +1,97 @@
+"""Euclidean lengths of rows whose squares may leave the range of their dtype; half precision is squared in float32.
+
+The plain root of the sum of squares, and where that sum is zero, tiny, infinite or NaN once more with the row's
+largest entry as its unit, as BLAS' nrm2 does (Blue 1978, ACM TOMS 4(1)).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from gradkernels.backend import Array
+
+
+def lengths(xp: Any, parts: Sequence[Array]) -> Array:
+    """Length of each row over several arrays, `(n,)`, in at least float32.
+
+    Args:
+        xp: `numpy`, `torch` or `jax.numpy`.
+        parts: Arrays `(n, m)` with the same n.
+    """
+    parts = [wide(part) for part in parts]
+    if xp.__name__.startswith("jax"):  # whose compiled code has no branches
+        return scaled(xp, parts)
+    with np.errstate(over="ignore"):  # what overflows is mended
+        squares = sum((part**2).sum(1) for part in parts)
+    return mended(xp, xp.sqrt(squares), squares, lambda rows: scaled(xp, [part[rows] for part in parts]))
+
+
+def mended(xp: Any, norms: Array, squares: Array, again: Callable[[Array], Array]) -> Array:
+    """`norms`, those of squares outside of their dtype's range replaced.
+
+    Args:
+        xp: `numpy` or `torch`.
+        norms: `(n,)`, written to.
+        squares: What they were made from, `(n,)`.
+        again: Norms of the rows whose positions it is given.
+    """
+    low, high = _range(squares.dtype)
+    if not len(squares) or _between(xp, squares, low, high):
+        return norms
+    beyond = xp.where(~((squares > low) & (squares <= high)))[0]
+    norms[beyond] = again(beyond)
+    return norms
+
+
+def _between(xp: Any, squares: Array, low: float, high: float) -> bool:
+    if xp.__name__ == "torch":
+        least, most = xp.aminmax(squares)
+        return low < float(least) and float(most) <= high
+    return bool(xp.minimum.reduce(squares) > low and xp.maximum.reduce(squares) <= high)
+
+
+@cache
+def _range(dtype: Any) -> tuple[float, float]:
+    """What squares must be larger than, and at most, to have lost nothing."""
+    limits = np.finfo(str(dtype).removeprefix("torch."))
+    return float(limits.tiny / limits.eps), float(limits.max)
+
+
+def scaled(xp: Any, parts: Sequence[Array]) -> Array:
+    """Lengths with each row's largest entry as its unit; NaN and infinity as they are."""
+    parts = [part for part in parts if part.shape[1]] or list(parts[:1])
+    unit = _unit(xp, parts)
+    total = sum(((part / unit[:, None]) ** 2).sum(1) for part in parts)
+    return unit * xp.sqrt(total)
+
+
+def _unit(xp: Any, parts: Sequence[Array]) -> Array:
+    if not parts[0].shape[1]:
+        return xp.ones_like(parts[0].sum(1))
+    largest = xp.amax(xp.abs(parts[0]), 1)
+    for part in parts[1:]:
+        largest = xp.maximum(largest, xp.amax(xp.abs(part), 1))
+    return xp.where((largest > 0) & (largest < np.inf), largest, 1.0)
+
+
+def half(array: Array) -> bool:
+    """Whether an array has half precision: float16 or bfloat16."""
+    return bool(array.dtype.itemsize == 2)
+
+
+def wide(array: Array) -> Array:
+    """The array, half precision as float32."""
+    if not half(array):
+        return array
+    return array.float() if hasattr(array, "float") else array.astype("float32")
+
+
+def narrowed(value: Array, like: Array) -> Array:
+    """`value` in the dtype of `like`, where that is half precision."""
+    if not half(like):
+        return value
+    return value.to(like.dtype) if hasattr(value, "to") else value.astype(like.dtype)
