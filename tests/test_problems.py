@@ -249,8 +249,8 @@ X, Y, W = np.ones((5, 2)), np.ones(5), np.ones(5)
          "theta (3,), x (5, 2), y (5,): theta must be (3, 3) for 2 features, intercept first"),
         (SOFTMAX, np.ones((3, 3)), Y, TypeError,
          "y is float64; class numbers must be integers; convert it with astype or to"),
-        (LOGISTIC, np.ones(3), Y.astype(complex), TypeError,
-         "y is complex128; allowed are float64 and float32; convert it with astype or to"),
+        (LOGISTIC, np.ones(3), Y.astype("f2"), TypeError,
+         "y is float16; allowed are float64 and float32; convert it with astype or to"),
         (gk.LinearRegression(weighted=True), np.ones(3), Weighted(Y, W.astype("f4")), TypeError,
          "mixed dtype: theta float64, x float64, y.target float64, y.sample_weight float32; "
          "convert them to one dtype"),
