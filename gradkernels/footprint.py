@@ -7,11 +7,13 @@ formed before they are written to their place. To it come the result itself and 
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 from gradkernels.case import Case
 from gradkernels.kernel import Kernel
 from gradkernels.problems import Problem
+from gradkernels.problems.apart import Inseparable
 from gradkernels.quantity import Quantity
 from gradkernels.tree import Tree, count, each, leaves
 
@@ -98,6 +100,7 @@ def _saved(problem: Problem, theta: Tree, x: Tree, y: Tree) -> int:
 
     with torch.inference_mode(False), torch.enable_grad(), problem.drawing():
         leaf = each(lambda one: one.detach().requires_grad_(), theta)
-        with saved_tensors_hooks(pack, lambda tensor: tensor), problem.holding(leaf):
+        # A loss that the model computes itself has been saved for by then.
+        with saved_tensors_hooks(pack, lambda tensor: tensor), problem.holding(leaf), suppress(Inseparable):
             problem.batch(leaf, x, y).sum()
     return sum(found.values())

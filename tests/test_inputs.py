@@ -290,6 +290,21 @@ def test_a_part_of_an_output_that_is_of_samples_may_lie_beside_others(way):
     close(layer_of(rows), plain(problem.model.layer, X))
 
 
+@pytest.mark.parametrize("settings", [{"max_bytes": 10**8}, {"kernel": "torch.loop"}])
+@pytest.mark.parametrize("n", [1, 2, 5])
+def test_such_a_loss_of_few_samples_and_within_memory(n, settings):
+    problem = gk.ModuleProblem(seeded(Library))
+    found = gk.norms(problem, None, {"x": X[:n], "labels": Y[:n]}, None, **settings)
+    rows = plain(problem.model.layer, X[:n], Y[:n])
+    expected = torch.stack([one.flatten(1).norm(dim=1) for one in rows.values()]).norm(dim=0)
+    torch.testing.assert_close(found.double(), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_no_samples_at_all():
+    norms = gk.norms(gk.ModuleProblem(seeded(Library)), None, {"x": X[:0], "labels": Y[:0]}, None)
+    assert norms.shape == (0,)
+
+
 def test_a_model_without_a_loss_of_its_own_is_refused():
     with pytest.raises(ValueError, match="the model gives a Tensor without a loss; have it given its labels in x"):
         gk.norms(gk.ModuleProblem(nn.Linear(4, 3)), None, X, None)
