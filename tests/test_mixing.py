@@ -12,7 +12,7 @@ from torch import nn
 from torch.nn import functional
 
 import gradkernels as gk
-from gradkernels.problems import mixing
+from gradkernels.problems import looks, mixing
 
 X = torch.randn(8, 4, generator=torch.Generator().manual_seed(1))
 ROWS = torch.randn(8, 3, generator=torch.Generator().manual_seed(2))
@@ -139,6 +139,29 @@ def test_nothing_is_said_of_means(name):
     assert torch.equal(torch.get_rng_state(), before)
 
 
+class InFloat32(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = linear()
+
+    def forward(self, x):
+        return self.layer(x).float()
+
+
+def test_rounding_under_autocast_is_no_mixing():
+    """The share of seven is off by a thousandth and more in bfloat16."""
+    wide = torch.randn(3, 64, generator=torch.Generator().manual_seed(3))
+
+    def loss(output, y):
+        return (output @ wide).square().mean()
+
+    around = gk.ModuleProblem(InFloat32(), lambda output, y: (output @ output.T).square().mean())
+    with torch.autocast("cpu", torch.bfloat16):
+        gk.ModuleProblem(InFloat32(), loss).ready(None, X[:7], Y[:7])
+        with pytest.raises(ValueError, match="no weighted mean"):
+            around.ready(None, X[:7], Y[:7])
+
+
 def test_sums_are_compared_as_sums():
     total = nn.CrossEntropyLoss(weight=WEIGHTS, reduction="sum")
     gk.norms(gk.ModuleProblem(linear(), total, reduction="sum"), None, X, Y)
@@ -230,11 +253,11 @@ def test_the_models_own_loss_that_compares_is_refused():
 
 def test_looks_are_forgotten_with_the_model():
     problem = gk.ModuleProblem(linear(), root, mixing="error")
-    mixing.looks(problem)
-    known = len(mixing._LOOKS)
+    looks.looks(problem)
+    known = len(looks._LOOKS)
     model = problem.model
     del problem
-    assert model in mixing._LOOKS
+    assert model in looks._LOOKS
     del model
     gc.collect()
-    assert len(mixing._LOOKS) < known
+    assert len(looks._LOOKS) < known

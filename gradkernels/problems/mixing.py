@@ -1,10 +1,10 @@
 """Whether the loss of a batch is the mean, or the sum, of its samples' own losses, as a per-sample gradient is defined.
 
 Calls 1, 2, 4, 8, ... of a kind of batch are looked at: one backward pass of the batch's loss, and one of the samples'
-own, each no further than the model's output. Where both agree nothing is said. Where each sample's gradient is its own
-times a factor (token means over a padded batch, class weights, ignored targets, roots of means) one warning says by how
-much; where it is another one, samples are compared with each other, and the loss is refused. A loss that the model
-computes itself is compared by its value on a few samples.
+own, each no further than the model's output. Where each sample's gradient is its own times a factor (token means over a
+padded batch, class weights, ignored targets, roots of means) one warning says by how much; where it is another one,
+samples are compared with each other, and the loss is refused. A loss that the model computes itself is compared by its
+value on a few samples.
 """
 
 from __future__ import annotations
@@ -12,18 +12,16 @@ from __future__ import annotations
 import random
 import sys
 import warnings
-import weakref
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from contextlib import contextmanager, suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from gradkernels.backend import Array
 from gradkernels.problems.apart import Apart
-from gradkernels.problems.identity import identity
+from gradkernels.problems.looks import Looks, kind_of
 from gradkernels.problems.losses import ignores
-from gradkernels.problems.structure import Module
-from gradkernels.tree import Tree, count, each, take
+from gradkernels.tree import Tree, count, each, leaves, take
 
 if TYPE_CHECKING:
     from gradkernels.problems.module import ModuleProblem
@@ -32,7 +30,6 @@ MIXING = ("error", "own")
 FEW = 4
 """Samples whose losses are compared by value."""
 
-MOST_LOSSES = 64
 
 OWN = (
     ". gk.gradient is the mean over samples of the gradients of their own losses, each that of a batch of one; if that "
@@ -42,51 +39,6 @@ OWN = (
 
 class MixingWarning(UserWarning):
     """The loss of a batch weighs its samples otherwise than the mean of their own losses does."""
-
-
-@dataclass
-class Looks:
-    """When a loss is looked at.
-
-    Attributes:
-        calls: Of each kind of batch, so far.
-        warned: Whether its one warning was given.
-    """
-
-    calls: dict[Any, int] = field(default_factory=dict)
-    warned: bool = False
-
-    def due(self, kind: Any) -> bool:
-        """Count a call; whether it is the first, second, fourth, eighth, ... of its kind."""
-        calls = self.calls[kind] = self.calls.get(kind, 0) + 1
-        return not calls & (calls - 1)
-
-    def again(self, kind: Any) -> None:
-        """Have the next call of a kind looked at."""
-        self.calls[kind] = 0
-
-
-_LOOKS: weakref.WeakKeyDictionary[Module, dict[Any, Looks]] = weakref.WeakKeyDictionary()
-
-
-def looks(problem: ModuleProblem) -> Looks:
-    """Those of a problem's model and loss, shared with other problems of these."""
-    known = _LOOKS.setdefault(problem.model, {})
-    if len(known) >= MOST_LOSSES:
-        known.clear()
-    code = getattr(problem.loss_fn, "__code__", None)  # what a function has closed over may change with each step
-    return known.setdefault((code or identity(problem.loss_fn), problem.reduction), Looks())
-
-
-def kind_of(x: Tree, y: Tree) -> Any:
-    """What two batches have in common that are looked at as one kind."""
-    return _kind(x), _kind(y)
-
-
-def _kind(tree: Tree) -> Any:
-    if isinstance(tree, dict):
-        return tuple(tree)
-    return len(tree) if isinstance(tree, tuple) else getattr(tree, "ndim", None)
 
 
 def look(problem: ModuleProblem, found: Looks, theta: Any, x: Tree, y: Tree) -> None:
@@ -115,22 +67,51 @@ def _compared(problem: ModuleProblem, theta: Any, x: Tree, y: Tree, rng: random.
     """What is to be warned about; nothing where all is well, or nothing is known."""
     import torch
 
-    from gradkernels.problems.weighing import MixesSamples, between, weighed
+    from gradkernels.problems.weighing import MixesSamples, between
 
     with torch.inference_mode(False), warnings.catch_warnings(), _untouched(theta):
         warnings.simplefilter("ignore")
         theta, x, y = each(_ordinary, (theta, x, y))
         try:
-            pair = _gradients(problem, _apart(problem, theta, x, y), y)
-            values = _values(problem, theta, x, y, rng) if pair is None else None
-        except (
-            Exception
-        ):  # a draw, which is another for a batch; or of the model or the loss: what is computed next will raise it
+            apart = _apart(problem, theta, x, y)
+            says = _by_gradients(problem, apart, y)
+            for bytes_ in (4, 8):
+                if not says:
+                    break
+                # What may be rounding, under autocast for instance, is looked at in more digits.
+                with suppress(Exception), torch.autocast(leaves(theta)[0].device.type, enabled=False):
+                    again = _by_gradients(problem, apart, y, bytes_)
+                    says = says if again is None else again
+            if says is None:
+                values = _values(problem, theta, x, y, rng)
+                says = between(problem.reduction, *values) if values else ""
+        except MixesSamples:
+            raise
+        except Exception:  # a draw, which is another for a batch; or of the model or the loss: the call will raise it
             return ""
-        try:
-            return weighed(problem.reduction, *pair) if pair else between(problem.reduction, *values) if values else ""
-        except MixesSamples as error:
-            raise ValueError(str(error)) from None
+    if isinstance(says, ValueError):
+        raise says
+    return says
+
+
+def _by_gradients(problem: ModuleProblem, apart: Apart, y: Tree, digits: int = 1) -> str | ValueError | None:
+    """What is to be warned about or raised, by the gradients at the model's output; None where there are none."""
+    from gradkernels.problems.weighing import MixesSamples, weighed
+
+    if (pair := _gradients(problem, apart, y, digits)) is None:
+        return None
+    digits = min(one.element_size() for one in apart.tensors if one.is_floating_point())
+    try:
+        return weighed(problem.reduction, digits, *pair)
+    except MixesSamples as error:
+        return error
+
+
+def _wide(digits: int, tensor: Array) -> Array:
+    """A tensor of floats with at least so many bytes an entry."""
+    if not tensor.is_floating_point() or tensor.element_size() >= digits:
+        return tensor
+    return tensor.double() if digits > 4 else tensor.float()
 
 
 def _ordinary(tensor: Array) -> Array:
@@ -142,7 +123,7 @@ def _untouched(theta: Any) -> Iterator[None]:
     """A context that leaves torch's random numbers as they were."""
     import torch
 
-    device = next(iter(theta.values())).device
+    device = leaves(theta)[0].device
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
         yield
 
@@ -179,11 +160,12 @@ def _apart(problem: ModuleProblem, theta: Any, x: Tree, y: Tree) -> Apart:
                 return Apart(problem.output(x), count(y))
 
 
-def _gradients(problem: ModuleProblem, apart: Apart, y: Tree) -> tuple[list[Array], list[Array]] | None:
+def _gradients(problem: ModuleProblem, apart: Apart, y: Tree, digits: int) -> tuple[list[Array], list[Array]] | None:
     """Gradients of the batch's loss, and of the sum of its samples' own, by each output; None where there are none."""
     import torch
 
-    leaf = [one.detach().requires_grad_(one.is_floating_point()) for one in apart.tensors]
+    tensors, y = each(partial(_wide, digits), (tuple(apart.tensors), y))
+    leaf = [one.detach().requires_grad_(one.is_floating_point()) for one in tensors]
     by = [one for one in leaf if one.requires_grad]
     if not by:
         return None
@@ -202,7 +184,7 @@ def _gradients(problem: ModuleProblem, apart: Apart, y: Tree) -> tuple[list[Arra
             own = None if batch is None else of(problem.losses(output(), y))
         except Exception:  # it takes a part of the output that is of the whole batch
             return None
-    return None if batch is None or own is None else (batch, own)
+    return (batch, own) if batch and own else None
 
 
 def _values(problem: ModuleProblem, theta: Any, x: Tree, y: Tree, rng: random.Random) -> tuple[Array, Array] | None:
@@ -212,7 +194,7 @@ def _values(problem: ModuleProblem, theta: Any, x: Tree, y: Tree, rng: random.Ra
     n = count(y)
     rows = torch.tensor(sorted(rng.sample(range(n), min(n, FEW))))
     x, y = each(lambda array: array[rows.to(array.device)], (x, y))
-    with torch.no_grad(), _undrawn(next(iter(theta.values())).device):
+    with torch.no_grad(), _undrawn(leaves(theta)[0].device):
         with problem.holding(theta):
             batch = problem.batch_loss(problem.output(x), y)
         own = torch.stack([problem.loss(theta, take(x, i), take(y, i)) for i in range(len(rows))])

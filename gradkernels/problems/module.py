@@ -22,8 +22,9 @@ from gradkernels.problems.backward import truth
 from gradkernels.problems.fitting import require_differentiable, require_example, require_fit, require_samples
 from gradkernels.problems.identity import identity
 from gradkernels.problems.inputs import Shared, called, prepared
+from gradkernels.problems.looks import Looks, kind_of, looks
 from gradkernels.problems.losses import REDUCTIONS, LossFn, SampleLosses, one_by_one, own_loss
-from gradkernels.problems.mixing import MIXING, Looks, kind_of, look, looks
+from gradkernels.problems.mixing import MIXING, look
 from gradkernels.problems.modes import Modes, Stamp, roots_of
 from gradkernels.problems.problem import Problem, Truth
 from gradkernels.problems.structure import (

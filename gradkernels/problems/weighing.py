@@ -28,19 +28,19 @@ REFUSED = (
 )
 
 
-def weighed(reduction: str, batch: list[Array], own: list[Array]) -> str:
+def weighed(reduction: str, digits: int, batch: list[Array], own: list[Array]) -> str:
     """What is to be warned about where a batch's loss is a weighting of its samples' own; nothing where it is neither.
 
     Args:
         reduction: What the batch's loss is of its samples' own: their `mean` or `sum`.
+        digits: Bytes of an entry of what the model gives.
         batch: Its gradients by the model's outputs, each `(n, ...)`.
         own: Those of the sum of the samples' own losses.
 
     Raises:
         MixesSamples: It is no weighting of them.
     """
-    n, digits = len(batch[0]), min(one.element_size() for one in batch)
-    allowed = TOLERANCES[digits]
+    n, allowed = len(batch[0]), TOLERANCES[digits]
     g, t = _flat(batch), _flat(own) / (n if reduction == "mean" else 1)
     size, wanted = g.norm(dim=1), t.norm(dim=1)
     if not size.isfinite().all():
