@@ -175,6 +175,13 @@ def test_own_says_that_batches_of_one_are_meant(loss, y):
     torch.testing.assert_close(rows["bias"].double(), expected["bias"], rtol=1e-4, atol=1e-5, equal_nan=True)
 
 
+def test_what_is_meant_is_no_other_problems_affair():
+    model = linear()
+    gk.norms(gk.ModuleProblem(model, root, mixing="own"), None, X, ROWS)
+    with pytest.warns(gk.MixingWarning):
+        gk.norms(gk.ModuleProblem(model, root), None, X, ROWS)
+
+
 def test_another_mixing_is_refused():
     with pytest.raises(ValueError, match="there is no mixing 'mine'"):
         gk.ModuleProblem(linear(), root, mixing="mine")

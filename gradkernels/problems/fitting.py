@@ -119,12 +119,14 @@ def require_samples_first(x: Tree, y: Tree) -> None:
 
 
 def require_example(example: Any, shared: Shared) -> None:
-    """Refuse what no samples can be drawn from.
+    """Refuse what no samples can be drawn from, unless there is no example.
 
     Raises:
         TypeError: It is no tuple, or something in it is no tensor.
         ValueError: It is not two, x and y have no or not as many samples as each other.
     """
+    if example is None:
+        return
     if not isinstance(example, tuple):
         raise TypeError(f"example is a {type(example).__name__}; it must be a tuple of two, example=(x, y)")
     if len(example) != 2:

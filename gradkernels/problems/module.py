@@ -93,7 +93,8 @@ class ModuleProblem(Problem):
 
     @property
     def _key(self) -> tuple[Any, ...]:
-        return (id(self.model), identity(self.loss_fn), self.reduction, self.randomness, self.seed, self.shared)
+        more = self.reduction, self.randomness, self.seed, self.shared, self.mixing
+        return id(self.model), identity(self.loss_fn), *more
 
     def __post_init__(self) -> None:
         """Refuse what has no per-sample gradients, a reduction that the loss contradicts, and what is no example."""
@@ -103,8 +104,7 @@ class ModuleProblem(Problem):
         pick(dict.fromkeys(RANDOMNESS), self.randomness, "randomness")
         pick(dict.fromkeys(MIXING), self.mixing, "mixing")
         require_differentiable(self.model, self.loss_fn, self.reduction)
-        if self.example is not None:
-            require_example(self.example, self.shared)
+        require_example(self.example, self.shared)
 
     def prepared(self, x: Tree, y: Tree) -> tuple[Tree, Tree]:
         """X and y as trees of arrays with the samples first, among constants: what all else takes."""
@@ -134,11 +134,8 @@ class ModuleProblem(Problem):
     @property
     def name(self) -> str:
         """`module:LeNet:1f0c3a9b`: the class, and a fingerprint of the structure and the loss."""
-        return self._names(self.stamp(), self.model, self.loss_fn, self.reduction)
-
-    @cached_property
-    def _names(self) -> Names:
-        return Names()
+        names: Names = self.kept.setdefault("names", Names())
+        return names(self.stamp(), self.model, self.loss_fn, self.reduction)
 
     def ready(self, theta: Parameters | None, x: Tree, y: Tree) -> tuple[Any, Tree, Tree]:
         """Theta, x and y; now and then a loss that mixes samples is refused (`gradkernels.problems.mixing`)."""
@@ -239,8 +236,7 @@ class ModuleProblem(Problem):
 
     def cast(self, theta: Tree, x: Tree, y: Tree, dtype: str, order: Any = "C") -> tuple[Any, Any, Any]:
         """Numpy arrays, those of floats in `dtype`."""
-        theta, x, y = numeric.cast((theta, x, y), dtype, order)
-        return theta, x, y
+        return numeric.cast((theta, x, y), dtype, order)
 
     def provable(self, dtype: str, device: str) -> ModuleProblem:
         """Itself, or a copy whose model has that dtype, float32 for halves, and device, and draws alike for all."""
