@@ -94,11 +94,20 @@ class Counting(Scaled):
         return h
 
 
+class Keeping(Scaled):
+    seen, last = 0, None
+
+    def scaled(self, h, x):
+        self.seen, self.last = self.seen + 1, h.detach()
+        return h
+
+
 REFUSED = {
     Branching: "the model's Python asks what its data hold, as for a branch, and a recording cannot",
     Buffered: "the model's Python asks what its data hold, as for a branch, and a recording cannot",
     Dropped: "the model draws random numbers, which randomness='error' refuses: call model.eval()",
-    Counting: "the model changes its own settings when it is called, and a recording would not",
+    Counting: "the model changes its own training when it is called, and a recording would not",
+    Keeping: "the model changes its own last, seen when it is called, and a recording would not",
 }
 
 
@@ -113,6 +122,8 @@ def test_what_no_recording_can_do_is_refused(kind, way):
     assert said.startswith("torch.compile cannot compile the gradient of module:")
     assert REFUSED[kind] in said
     assert said.endswith("; take another kernel")
+    assert not any(isinstance(one, torch.Tensor) for one in vars(problem.model).values())
+    problem.model(X)
 
 
 @pytest.mark.usefixtures("eager")

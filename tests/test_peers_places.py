@@ -173,6 +173,19 @@ class Plain(Sorting):
         return torch.tanh(self.inner(x)).sum(1) / n[:, None]
 
 
+class Weighted(Plain):
+    """Takes a number for each sample."""
+
+    def forward(self, x, weight):
+        return super().forward(x, weight.exp())
+
+
+@pytest.mark.parametrize("key", KEYS)
+def test_an_input_may_have_the_samples_alone(key):
+    of, x = problem(Weighted), (data(EQUAL)[0], torch.linspace(-1, 1, 6, dtype=torch.float64))
+    require_right(key, of, gk.kernel(key).build(of)(of.own(), x, Y), x)
+
+
 class Idle(Plain):
     """The same, where nothing goes on for a negative sum."""
 

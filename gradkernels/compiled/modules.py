@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from gradkernels.closed.per_shape import per_shape
-from gradkernels.compiled.trace import Untraceable, holding_rest, rest_of, traced
+from gradkernels.compiled.trace import Untraceable, holding_rest, rest_of, restored, traced
 from gradkernels.kernel import Compute
 from gradkernels.memory import empty_torch, ordinary
 from gradkernels.problems.module import ModuleProblem
@@ -32,9 +32,13 @@ def compiled(problem: ModuleProblem, write: Write) -> Write:
 
     def recorded(write: Write, *arrays: Tree) -> Callable[..., Any]:
         before = problem.stamp()
-        recording = traced(write, *arrays)
-        if problem.stamp() != before:
-            raise Untraceable("the model changes its own settings when it is called, and a recording would not")
+        with restored(problem) as changed:
+            recording = traced(write, *arrays)
+        if changed or problem.stamp() != before:
+            names = ", ".join(sorted(changed)) or "hooks or layers"
+            raise Untraceable(
+                f"the model changes its own attributes{what} when it is called, and a recording would not"
+            )
         return recording
 
     return _explained(problem, States(problem, lambda: per_shape(write, recorded)))

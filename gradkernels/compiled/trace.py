@@ -77,6 +77,28 @@ def _rest(problem: ModuleProblem) -> Iterator[tuple[str, dict[str, Any], str, An
 
 
 @contextmanager
+def restored(problem: ModuleProblem) -> Iterator[set[str]]:
+    """The model has the attributes that it had afterwards: what a recording leaves in them are tensors without data.
+
+    Yields:
+        A set that will hold the names of those that were changed.
+    """
+    before = [(vars(module), dict(vars(module))) for module in problem.model.modules()]
+    changed: set[str] = set()
+    try:
+        yield changed
+    finally:
+        for now, kept in before:
+            changed |= {name for name in now.keys() | kept.keys() if not _same(now.get(name), kept.get(name))}
+            now.clear()
+            now.update(kept)
+
+
+def _same(one: Any, other: Any) -> bool:
+    return one is other or (type(one) is type(other) and type(one) in (int, float, str, tuple) and one == other)
+
+
+@contextmanager
 def holding_rest(problem: ModuleProblem, rest: dict[str, Any]) -> Iterator[None]:
     """Model and loss hold `rest` instead of their own buffers and frozen parameters; as they were afterwards."""
     before = list(_rest(problem))

@@ -139,7 +139,7 @@ class Places:
         """A gradient as `(n, ...)`, in at least float32 where the model computes parts in less."""
         if gradient.ndim <= axis or gradient.shape[axis] != n:
             raise self._unfit(f"{name} {tuple(gradient.shape)}, in which no axis {axis} holds the {n} samples")
-        return wide(gradient).movedim(axis, 0).flatten(1)
+        return wide(gradient).movedim(axis, 0).unsqueeze(-1).flatten(1)
 
     def _unfit(self, what: str) -> Unfit:
         return Unfit(
