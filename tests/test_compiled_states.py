@@ -126,6 +126,18 @@ def test_what_no_recording_can_do_is_refused(kind, way):
     problem.model(X)
 
 
+class Picking(Scaled):
+    def scaled(self, h, x):
+        return h[torch.arange(len(x)).flip(0)]
+
+
+@pytest.mark.usefixtures("eager")
+def test_indices_are_unknown_to_a_recording_of_hooks():
+    problem = gk.ModuleProblem(Picking(), nn.CrossEntropyLoss())
+    with pytest.raises(RuntimeError, match="picks entries by indices, and in a recording it is unknown which samples"):
+        gk.kernel(WAYS[0]).build(problem)(problem.own(), X, Y)
+
+
 @pytest.mark.usefixtures("eager")
 def test_a_mode_that_draws_is_refused_until_it_is_left():
     problem = gk.ModuleProblem(Dropped().eval(), nn.CrossEntropyLoss())

@@ -36,9 +36,7 @@ def compiled(problem: ModuleProblem, write: Write) -> Write:
             recording = traced(write, *arrays)
         if changed or problem.stamp() != before:
             names = ", ".join(sorted(changed)) or "hooks or layers"
-            raise Untraceable(
-                f"the model changes its own attributes{what} when it is called, and a recording would not"
-            )
+            raise Untraceable(f"the model changes its own {names} when it is called, and a recording would not")
         return recording
 
     return _explained(problem, States(problem, lambda: per_shape(write, recorded)))

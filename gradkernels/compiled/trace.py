@@ -41,9 +41,13 @@ def traced(function: Callable[..., Any], *arrays: Tree) -> Callable[..., Any]:
 
 
 def _sentence(error: Exception) -> str:
+    from gradkernels.hooks.follow.indexing import NOT_KEPT
+
     said = str(error)
     if "data-dependent" in said:
         return "the model's Python asks what its data hold, as for a branch, and a recording cannot"
+    if NOT_KEPT in said:  # or so it is said of indices whose values are unknown
+        return "the model picks entries by indices, and in a recording it is unknown which samples they are of"
     return DRAWS if "called random operation" in said else said
 
 
