@@ -22,6 +22,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from gradkernels.audit import audit as audit
     from gradkernels.bench.race import race as race
     from gradkernels.case import Case as Case
     from gradkernels.check import Disagreement as Disagreement
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOME = {
+    "audit": ("audit",),
     "bench.race": ("race",),
     "case": ("Case",),
     "check": ("Disagreement", "check"),

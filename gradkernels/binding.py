@@ -56,8 +56,13 @@ class Bound(partial[Any]):
         return explain(self.request, self.choice)
 
 
-def bind(request: Request, forced: Way) -> Bound:
+def bind(request: Request, forced: Way, audited: bool = True) -> Bound:
     """The kernel for a request, chosen or the one that the caller names, proven and ready to call.
+
+    Args:
+        request: It.
+        forced: The kernel that the caller names; None for the fastest.
+        audited: Of a module, whether calls are audited, and what does not fit is computed by other kernels.
 
     Raises:
         Disagreement: The kernel is wrong on this kind of problem.
@@ -65,7 +70,7 @@ def bind(request: Request, forced: Way) -> Bound:
     """
     case = request.case
     if case.problem.opaque:
-        return _of_module(request, forced)
+        return _of_module(request, forced, audited)
     choice = choose(request) if forced is None else None
     kernel = choice.kernel if choice else named(case, forced)
     compute = _proven(kernel, case.problem, case.dtype, case.device, min(case.features, PROOF_FEATURES))
@@ -107,12 +112,18 @@ class BoundToModule(Bound):
         return self.detour.why
 
 
-def _of_module(request: Request, forced: Way) -> BoundToModule:
+def _of_module(request: Request, forced: Way, audited: bool) -> Bound:
     """Proven on the request's data, or on the problem's example."""
     case = request.case
     theta, x, y = request.arrays or BACKENDS["torch"].put(case.provable().draw(), case.device)
     found = wanted(request, forced)
     found.prepare(theta, x, y)
+    if not audited:
+        now, bare = found.standing, Bound(found.bare())
+        assert now is not None
+        assert now.kernel is not None
+        bare.kernel, bare.request, bare.choice = now.kernel, replace(request, arrays=None), now.choice
+        return bare
     bound = BoundToModule(found)
     # The caller's arrays are the caller's to keep.
     bound.request = replace(request, arrays=None)

@@ -11,13 +11,14 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from gradkernels.agreement import Disagreement
+from gradkernels.audit import Call, is_due, require_right, warn_set_aside
 from gradkernels.calling import with_keywords
 from gradkernels.case import Case
 from gradkernels.choice import Choice, Request, choose, explain
 from gradkernels.footprint import TooSmall, within
 from gradkernels.judge import Batch
 from gradkernels.kernel import Compute, Kernel
-from gradkernels.proof import kind_of, require_proof, require_samples_of_their_own
+from gradkernels.proof import kind_of, require_proof, require_samples_of_their_own, set_aside
 from gradkernels.quantity import Quantity
 from gradkernels.standing import Standing, standing
 from gradkernels.tree import Tree, count, leaves, structure
@@ -62,6 +63,8 @@ class Detour:
         self._seen: dict[Hashable, tuple[Standing, Hashable]] = {}
         self._built: dict[Hashable, Compute] = problem.kept.setdefault("built", {})
         self._fitting: dict[Hashable, Kernel] = {}
+        self._watched: Any = None
+        self._now: Any = None
         self.standing: Standing | None = None
         self.request: Request | None = None
 
@@ -75,13 +78,29 @@ class Detour:
             if given is not None:
                 validate_out(self.wants.quantity, batch.theta, x, y, given)
             now.calls += 1
-            return self._computed(batch, now, kind, shapes, arguments, options)
+            changed, self._watched = self._watched not in (None, self._now), self._now
+            return self._computed(batch, now, kind, shapes, arguments, options, is_due(now, changed))
 
     def prepare(self, theta: Tree, x: Tree, y: Tree) -> None:
         """Prove the kernel that would compute such a batch."""
         x, y = self.problem.prepared(x, y)
         with self._turn:
             self._computed(*self._looked_at(theta, x, y))
+
+    def bare(self) -> Compute:
+        """What `prepare` found, by itself: with no other kernel behind it, and never audited."""
+        now = self.standing
+        assert now is not None
+        assert now.kernel is not None
+        compute = with_keywords(now.kernel.build(self.problem), now.kernel, True)
+
+        def call(theta: Tree, x: Tree, y: Tree, *arguments: Any, **options: Any) -> Any:
+            x, y = self.problem.prepared(x, y)
+            with self._turn:
+                theta = self.problem.own() if theta is None else theta
+                return compute(theta, x, y, *arguments, **options)
+
+        return call
 
     @property
     def why(self) -> str:
@@ -99,6 +118,7 @@ class Detour:
     def _looked_at(self, theta: Tree, x: Tree, y: Tree) -> tuple[Batch, Standing, Hashable, Hashable]:
         """The batch, how kernels stand for its kind, the kind, and its shapes; validated where they are new."""
         problem, stamp = self.problem, self.problem.stamp()
+        self._now = stamp.watched
         trees = (theta, x, y)
         shapes = (stamp.kind, structure(trees), *map(_signature, leaves(trees)))
         theta = problem.own() if theta is None else theta
@@ -132,6 +152,7 @@ class Detour:
         shapes: Hashable,
         arguments: Any = (),
         options: dict[str, Any] | None = None,
+        audited: bool = False,
     ) -> Any:
         """The result of the first kernel that can; without options only the kernel is found."""
         tried: dict[Kernel, str] = {}
@@ -150,6 +171,8 @@ class Detour:
                     require_proof(fitting, kind, batch, compute)
                 call = with_keywords(compute, fitting, True)
                 result = None if options is None else call(batch.theta, batch.x, batch.y, *arguments, **options)
+                if audited:
+                    self._audited(now, kind, Call(fitting, compute, batch, _besides(options), result))
             except Exception as fault:  # whatever it is: another kernel may do
                 if choice is None:
                     raise
@@ -160,7 +183,18 @@ class Detour:
                 refused = [(one, tried.get(one, says)) for one, says in choice.refused]
                 choice = replace(choice, refused=tuple(refused))
             now.fitted(kernel, fitting, choice)
+            now.unaudited = 0 if audited else now.unaudited + (options is not None)
             return result
+
+    def _audited(self, now: Standing, kind: Hashable, call: Call) -> None:
+        """Hold the result against single samples; a kernel that failed is set aside, with one warning."""
+        try:
+            require_right(call, now)
+        except Disagreement as fault:
+            if self.wants.forced is None:
+                set_aside(call.kernel, kind, self.problem, str(fault))
+                warn_set_aside(now, call.kernel, fault)
+            raise
 
     def _noted(self, now: Standing, kernel: Kernel, fault: Exception) -> str:
         if isinstance(fault, TooSmall):
@@ -213,6 +247,11 @@ class Detour:
                 del self._built[next(iter(self._built))]
             self._built[key] = kernel.build(self.problem)
         return self._built[key]
+
+
+def _besides(options: dict[str, Any] | None) -> dict[str, Any]:
+    """What a call was given besides data and memory."""
+    return {name: float(value) for name, value in (options or {}).items() if name != "out"}
 
 
 def _signature(leaf: Any) -> Any:

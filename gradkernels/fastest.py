@@ -45,6 +45,7 @@ def fastest(
     max_bytes: int | None = None,
     calls: int | None = None,
     kernel: Way = None,
+    audit: bool = True,
 ) -> Bound:
     """The fastest kernel for a problem, a quantity and a size, bound and ready to call.
 
@@ -63,6 +64,8 @@ def fastest(
         max_bytes: Peak memory allowed, in bytes.
         calls: How often the kernel will be called, to weigh the first call of compiled kernels; None for many.
         kernel: Take this way (`numpy.broadcast`), key or Kernel instead of the fastest.
+        audit: Of a module, whether calls are audited now and then (`gk.audit`), and what a kernel cannot do is
+            computed by the next one; False for the bare kernel.
 
     Returns:
         The bound kernel; its `why` explains the choice.
@@ -74,7 +77,7 @@ def fastest(
     """
     _at_least_one(threads=threads, calls=calls, max_bytes=max_bytes)
     if like is not None and n is None:
-        return bind(_request(problem, quantity, like, threads, results, max_bytes, calls), kernel)
+        return bind(_request(problem, quantity, like, threads, results, max_bytes, calls), kernel, audit)
     if n is None or like is not None:
         raise ValueError(f"give either n= or like=(theta, x, y), not {'neither' if n is None else 'both'}")
     validate_problem(problem)
@@ -85,7 +88,7 @@ def fastest(
     where = (dtype or usual[0], device or usual[1])
     case = Case(problem, _quantity(quantity), n, *where, threads or _threads(), features=features)
     library = BACKENDS["numpy" if case.device == "cpu" and not problem.opaque else "torch"]
-    return bind(Request(case, library, results, max_bytes, calls), kernel)
+    return bind(Request(case, library, results, max_bytes, calls), kernel, audit)
 
 
 def _at_least_one(**numbers: Any) -> None:

@@ -160,15 +160,17 @@ class Norms(Result):
 
 
 class Sum(Result):
-    """A sum over the singles, each times the weight that follows from its length."""
+    """A sum over the singles, each some times the weight that follows from its length."""
 
-    def __init__(self, found: Any, weight: Callable[[float], float], dtype: str, label: str) -> None:
+    def __init__(
+        self, found: Any, weight: Callable[[float], float], dtype: str, label: str, times: Sequence[int] | None = None
+    ) -> None:
         super().__init__(found, dtype, label)
-        self._weight, self._total, self._scale = weight, Row(), 0.0
+        self._weight, self._times, self._total, self._scale = weight, times, Row(), 0.0
 
     def see(self, i: int, single: Single) -> None:
         """One row more."""
-        weight = self._weight(single.length)
+        weight = self._weight(single.length) * (self._times[i] if self._times else 1)
         # A factor has the relative error of the length that it follows from.
         self._scale += 2 * weight * single.scale
         for name, one in single.row.items():

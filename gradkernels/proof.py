@@ -195,24 +195,34 @@ def _prove(kernel: Kernel, compute: Compute, sample: Batch, backwards: bool = Tr
         raise Disagreement(f"{kernel.key} left the model changed: {', '.join(sorted(changed)[:4])}")
 
 
-def held(quantity: Quantity, found: Any, places: Sequence[int], n: int, options: Any, dtype: str, label: str) -> Result:
+def held(
+    quantity: Quantity,
+    found: Any,
+    places: Sequence[int],
+    n: int,
+    options: Any,
+    dtype: str,
+    label: str,
+    times: Sequence[int] | None = None,
+) -> Result:
     """What holds a result of a quantity against the singles that it was made of.
 
     Args:
         quantity: It.
         found: The result; of sums, of the singles alone.
         places: Where the singles are in a result that has samples.
-        n: Number of singles.
+        n: Number of samples of a mean.
         options: That the result was asked for with.
         dtype: Of the parameters.
         label: Start of the message.
+        times: How often each single is in a sum; None for once.
     """
     makers: dict[str, Callable[[], Result]] = {
         "per_sample": lambda: Rows(found, places, dtype, label),
         "norms": lambda: Norms(found, places, dtype, label),
-        "gradient": lambda: Sum(found, lambda length: 1 / n, dtype, label),
+        "gradient": lambda: Sum(found, lambda length: 1 / n, dtype, label, times),
         "moments": lambda: MomentsOf(found, n, dtype, label),
-        "clipped_sum": lambda: Sum(found, _clips(options.get("max_norm", 1.0)), dtype, label),
+        "clipped_sum": lambda: Sum(found, _clips(options.get("max_norm", 1.0)), dtype, label, times),
     }
     return makers[quantity.name]()
 

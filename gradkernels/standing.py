@@ -45,7 +45,8 @@ class Standing:
         misses: Kernels that did not fit, by kernel.
         kernel: What computed last, with its settings.
         choice: By which it was chosen; None where the caller named it.
-        watched: The state of the model at the last call.
+        audits: So far.
+        changes: Calls in a row, each with another state of the model than the one before.
         unaudited: Calls since the last audit.
         warned: Sentences that were said already.
     """
@@ -55,7 +56,8 @@ class Standing:
     misses: dict[Kernel, Miss] = field(default_factory=dict)
     kernel: Kernel | None = None
     choice: Choice | None = None
-    watched: Any = None
+    audits: int = 0
+    changes: int = 0
     unaudited: int = 0
     warned: set[str] = field(default_factory=set)
     choices: dict[Hashable, Choice] = field(default_factory=dict)

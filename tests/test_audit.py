@@ -1,0 +1,293 @@
+"""The proof goes on: a kernel that computes wrong numbers later is found, set aside and said; at little cost."""
+
+import copy
+import warnings
+from dataclasses import replace
+from sys import modules
+
+import pytest
+import torch
+from torch import nn
+
+import gradkernels as gk
+from gradkernels import detour
+from gradkernels.audit import AuditWarning, drawn_from, is_due
+from gradkernels.problems.modes import Modes
+from gradkernels.quantity import QUANTITIES
+from gradkernels.standing import Standing
+
+LOSS = nn.CrossEntropyLoss()
+LOOP = gk.kernel("torch.loop.per_sample")
+
+
+@pytest.fixture(autouse=True)
+def seeded():
+    torch.manual_seed(0)
+
+
+def model():
+    return nn.Sequential(nn.Linear(4, 5), nn.Tanh(), nn.Linear(5, 3))
+
+
+def data(n=24):
+    return torch.randn(n, 4), torch.randint(3, (n,))
+
+
+class Tau(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.linear, self.tau = nn.Linear(4, 3), 1.0
+
+    def forward(self, x):
+        return self.linear(x) / self.tau
+
+
+# Kernels with a fault, which they have once `fault` is set: a proof before the first call cannot see it.
+
+
+def dropped(problem, rows, x):
+    """Data that come from a graph made parameters vanish."""
+    return {name: one * (not name.startswith("0")) for name, one in rows.items()}
+
+
+def partly(problem, rows, x):
+    """The part of a gradient that came from half of a sum was lost."""
+    return {name: one * (0.5 if name == "2.bias" else 1.0) for name, one in rows.items()}
+
+
+def moved(problem, rows, x):
+    """Samples of one length, nine of ten in a batch, change places."""
+    tied = torch.arange(len(x) - len(x) // 10)
+    order = torch.cat([tied.roll(1), torch.arange(len(tied), len(x))])
+    return {name: one[order] for name, one in rows.items()}
+
+
+def infinite(problem, rows, x):
+    """Squares left the range of float16."""
+    return {name: one * float("inf") if name == "0.weight" else one for name, one in rows.items()}
+
+
+def weighed(problem, rows, x):
+    """A batch's factor in place of each sample's own."""
+    factors = 1 + torch.linspace(-0.9, 0.9, len(x))
+    return {name: one * factors.view(-1, *[1] * (one.ndim - 1)) for name, one in rows.items()}
+
+
+FAULTS = (dropped, partly, moved, infinite, weighed)
+
+
+def faulty(quantity, fault, state):
+    def build(problem):
+        compute, of = LOOP.build(problem), QUANTITIES[quantity].of
+
+        def call(theta, x, y, **options):
+            rows = compute(theta, x, y)
+            return of(torch, fault(problem, rows, x) if state["on"] else rows, **options)
+
+        return call
+
+    return replace(LOOP, name="faulty", quantity=QUANTITIES[quantity], loops=False, out=False, builder=build, rank=0)
+
+
+@pytest.fixture
+def only(monkeypatch):
+    """A function after which there are these kernels alone, and the definition."""
+
+    def limit(*some):
+        plus = {"per_sample": ""}.get(some[0].quantity.name, "+")
+        every = (*some, gk.kernel(f"torch.loop{plus}.{some[0].quantity.name}"))
+        monkeypatch.setattr("gradkernels.choice.kernels", lambda problem, quantity: every)
+
+    return limit
+
+
+def tensors(result):
+    parts = result.values() if isinstance(result, dict) else result if isinstance(result, tuple) else [result]
+    return [one for part in parts for one in (tensors(part) if isinstance(part, dict) else [part])]
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize("quantity", ["per_sample", "norms", "clipped_sum", "gradient", "moments"])
+def test_each_fault_is_found_within_16_calls(quantity, fault, only, long):
+    if fault is moved and quantity in ("clipped_sum", "gradient", "moments"):
+        pytest.skip("a sum does not depend on the places")
+    state = {"on": False}
+    only(faulty(quantity, fault, state))
+    runs, found = 300 if long else 6, 0
+    for seed in range(runs):
+        state["on"] = False
+        problem, k = gk.ModuleProblem(model(), LOSS), None
+        with drawn_from(seed), warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always")
+            k = gk.fastest(problem, quantity, like=(None, *data()))
+            assert k.kernel.name == "faulty"
+            state["on"] = True
+            for _ in range(16):
+                k(None, *data())
+        found += any(issubclass(one.category, AuditWarning) for one in said) and k.kernel.name.startswith("loop")
+    assert found >= 0.99 * runs
+
+
+def test_the_call_itself_is_right_and_all_is_said(only):
+    state = {"on": False}
+    only(faulty("norms", dropped, state))
+    problem, (x, y) = gk.ModuleProblem(model(), LOSS), data()
+    want = gk.norms(problem, None, x, y, kernel="torch.loop")
+    k = gk.fastest(problem, "norms", like=(None, x, y))
+    for _ in range(5):
+        torch.testing.assert_close(k(None, x, y), want)
+    state["on"] = True
+    assert not torch.allclose(k(None, x, y), want)  # the sixth and seventh go unaudited
+    k(None, x, y)
+    with pytest.warns(AuditWarning) as said:
+        torch.testing.assert_close(k(None, x, y), want)
+    (text,) = [str(one.message) for one in said]
+    assert text.startswith("torch.faulty.norms computed wrong numbers and is set aside: torch.faulty.norms on module:")
+    assert "the 8th of its kind, is computed by another kernel; 3 calls since the last audit went unaudited" in text
+    assert "Please report" in text
+    assert k.kernel.key == "torch.loop+.norms"
+    assert k.why.splitlines()[1].startswith("  torch.faulty.norms: Disagreement: torch.faulty.norms on module:")
+    for _ in range(9):  # once is enough, also for what is bound anew
+        torch.testing.assert_close(gk.norms(problem, None, x, y), want)
+
+
+def test_a_kernel_that_is_asked_for_raises(only):
+    state = {"on": False}
+    kernel = faulty("norms", dropped, state)
+    problem, (x, y) = gk.ModuleProblem(model(), LOSS), data()
+    gk.norms(problem, None, x, y, kernel=kernel)
+    state["on"] = True
+    with pytest.raises(gk.Disagreement, match="the norm of sample"):
+        gk.norms(problem, None, x, y, kernel=kernel)
+
+
+@pytest.mark.parametrize("changes", [False, True])
+def test_calls_of_powers_of_two_are_audited_and_changes_likewise(changes):
+    now, due = Standing(), []
+    for call in range(1, 41):
+        now.calls += 1
+        if is_due(now, changes and call > 20):
+            due.append(call)
+    assert due == ([1, 2, 4, 8, 16, 21, 22, 24, 28, 32, 36] if changes else [1, 2, 4, 8, 16, 32])
+
+
+def test_always_off_and_back():
+    now = Standing(calls=3)
+    assert not is_due(now, False)
+    with gk.audit("always"):
+        assert is_due(now, False)
+        with gk.audit("off"):
+            assert not is_due(Standing(calls=1), True)
+        assert is_due(now, False)
+    assert not is_due(now, False)
+    gk.audit("off")
+    try:
+        assert not is_due(Standing(calls=4), False)
+    finally:
+        gk.audit("schedule")
+    with pytest.raises(ValueError, match="did you mean always"):
+        gk.audit("alway")
+
+
+def test_off_leaves_a_fault_where_it_is(only):
+    state = {"on": False}
+    only(faulty("norms", dropped, state))
+    problem, (x, y) = gk.ModuleProblem(model(), LOSS), data()
+    k, bare = (gk.fastest(problem, "norms", like=(None, x, y), audit=audit) for audit in (True, False))
+    state["on"] = True
+    wrong = bare(None, x, y)
+    assert bare.kernel.name == "faulty"
+    with gk.audit("off"):
+        torch.testing.assert_close(k(None, x, y), wrong)
+    for _ in range(4):
+        torch.testing.assert_close(bare(None, x, y), wrong)
+    with gk.audit("always"), pytest.warns(AuditWarning):
+        assert not torch.allclose(k(None, x, y), wrong)
+
+
+# --- mends switched off
+
+
+def test_a_model_that_is_copied_for_good_is_found(only, monkeypatch):
+    """Without a key of the model's state, a kernel that computes with a copy goes on with what it copied."""
+
+    def build(problem):
+        twin = copy.deepcopy(problem.model)
+        return LOOP.build(replace(problem, model=twin))
+
+    only(replace(LOOP, name="copying", loops=False, out=False, builder=build, rank=0))
+    problem, (x, y) = gk.ModuleProblem(Tau(), LOSS), data()
+    before = problem.stamp()
+    monkeypatch.setattr(Modes, "stamp", lambda self: before)
+    gk.per_sample(problem, None, x, y)
+    problem.model.tau = 0.1
+    want = gk.per_sample(problem, None, x, y, kernel="torch.loop")
+    with pytest.warns(AuditWarning, match="copying"):
+        torch.testing.assert_close(gk.per_sample(problem, None, x, y), want)
+
+
+def test_a_temperature_that_changes_is_audited_at_once(only):
+    only(faulty("norms", dropped, {"on": False}))
+    problem, (x, y) = gk.ModuleProblem(Tau(), LOSS), data()
+    audited = []
+    really = detour.require_right
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(detour, "require_right", lambda call, now: audited.append(problem.model.tau) or really(call, now))
+        for problem.model.tau in (1.0, 1.0, 1.0, 0.5, 0.5, 0.5, 1.0):
+            gk.norms(problem, None, x, y)
+    assert audited == [1.0, 1.0, 0.5, 0.5, 1.0]
+
+
+def test_squares_in_half_precision_are_found(monkeypatch):
+    import gradkernels.hooks.linear as rules
+
+    for name, narrow in (("squared_norms", lambda g: g.flatten(1).square().sum(1)), ("wide", lambda one: one)):
+        monkeypatch.setattr(rules, name, narrow, raising=False)
+    problem = gk.ModuleProblem(nn.Linear(128, 4).half(), nn.MSELoss())
+    x, y = torch.randn(16, 128).half(), torch.full((16, 4), 100.0).half()
+    with gk.audit("off"):
+        gk.norms(problem, None, x / 100, y / 100)
+        assert gk.norms(problem, None, x, y).isinf().any()
+    want = gk.norms(problem, None, x, y, kernel="torch.loop")
+    with pytest.warns(AuditWarning, match="torch.hooks.norms"), gk.audit("always"):
+        torch.testing.assert_close(gk.norms(problem, None, x, y), want, rtol=1e-2, atol=1e-2)
+
+
+# --- what cannot be held against anything
+
+
+DRIFT = [0]
+
+
+class Drifting(nn.Linear):
+    """Gives something else at each call once it drifts, and draws no random number."""
+
+    def forward(self, x):
+        DRIFT[0] *= 3
+        return super().forward(x) * (1 + DRIFT[0] % 7)
+
+
+def test_a_model_that_never_repeats_itself_is_said_to_be(monkeypatch):
+    problem, (x, y) = gk.ModuleProblem(Drifting(4, 3), LOSS), data()
+    k = gk.fastest(problem, "norms", like=(None, x, y))
+    k(None, x, y)
+    monkeypatch.setattr(modules[__name__], "DRIFT", [1])
+    with gk.audit("always"), warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        for _ in range(4):
+            k(None, x, y)
+    (text,) = [str(one.message) for one in said if one.category is AuditWarning]
+    assert "gives the same sample another gradient at each call" in text
+    assert k.kernel.key == "torch.hooks.norms"
+
+
+@pytest.mark.parametrize("randomness", ["same", "different"])
+def test_dropout_is_audited_with_one_draw(randomness):
+    problem = gk.ModuleProblem(nn.Sequential(nn.Linear(4, 5), nn.Dropout(0.5), nn.Linear(5, 3)), LOSS,
+                               randomness=randomness)  # fmt: skip
+    x, y = data()
+    with gk.audit("always"), warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for quantity in QUANTITIES:
+            for _ in range(3):
+                getattr(gk, quantity)(problem, None, x, y)
