@@ -93,10 +93,11 @@ def test_every_quantity_takes_them(quantity):
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
 
 
-def test_a_constant_that_changes_is_another_kind_of_input():
+@pytest.mark.parametrize("way", WAYS)
+def test_a_constant_that_changes_counts(way):
     problem = gk.ModuleProblem(seeded(Graph), LOSS, shared=["adjacency"])
     for scale in (1.0, 2.0, 1, True):
-        rows = gk.per_sample(problem, None, {"x": X, "adjacency": SHARED, "scale": scale}, Y)
+        rows = gk.per_sample(problem, None, {"x": X, "adjacency": SHARED, "scale": scale}, Y, kernel=way)
         expected = plain(problem.model.layer, mixed(X, float(scale)))
         close({"weight": rows["layer.weight"], "bias": rows["layer.bias"]}, expected)
 
@@ -158,9 +159,10 @@ def test_tensors_are_left_as_they_are():
     assert prepared(X, Y) == (X, Y)
 
 
-def test_constants_are_told_apart_by_value_and_type_and_tensors_by_shape():
-    kinds = [prepared((X, value), Y)[0][1].kind for value in (1, True, 1.0, "1", None, [1], (1,))]
-    assert len(set(kinds)) == 7
+def test_constants_are_told_apart_by_value_but_numbers_by_type_and_tensors_by_shape():
+    kinds = [prepared((X, value), Y)[0][1].kind for value in (1, True, 1.0, "1", None, [1], (1,), False, "2")]
+    assert len(set(kinds)) == 9
+    assert prepared((X, 1.5), Y)[0][1] == prepared((X, 2.5), Y)[0][1]  # a step or a temperature proves nothing anew
     some = [prepared((X, one), Y, (1,))[0][1] for one in (SHARED, -SHARED, SHARED[:2])]
     assert (some[0] == some[1], some[0] == some[2]) == (True, False)
     assert isinstance(some[0], Constant)

@@ -102,7 +102,8 @@ def constant(value: Any) -> Constant:
     if isinstance(value, Constant):
         return value
     kind: Hashable = (type(value), *(getattr(value, name, None) for name in ("shape", "dtype", "device")))
-    if not hasattr(value, "dtype") or isinstance(value, np.generic):
+    # A number may be another one at each step, as a temperature is; kernels read it, like the entries of tensors.
+    if not hasattr(value, "dtype") and type(value) not in (int, float):
         try:
             hash(value)
             kind = (type(value), value)

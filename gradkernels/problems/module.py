@@ -93,8 +93,15 @@ class ModuleProblem(Problem):
 
     @property
     def _key(self) -> tuple[Any, ...]:
-        more = self.reduction, self.randomness, self.seed, self.shared, self.mixing
-        return id(self.model), identity(self.loss_fn), *more
+        return (
+            id(self.model),
+            identity(self.loss_fn),
+            self.reduction,
+            self.randomness,
+            self.seed,
+            self.shared,
+            self.mixing,
+        )
 
     def __post_init__(self) -> None:
         """Refuse what has no per-sample gradients, a reduction that the loss contradicts, and what is no example."""
@@ -134,8 +141,7 @@ class ModuleProblem(Problem):
     @property
     def name(self) -> str:
         """`module:LeNet:1f0c3a9b`: the class, and a fingerprint of the structure and the loss."""
-        names: Names = self.kept.setdefault("names", Names())
-        return names(self.stamp(), self.model, self.loss_fn, self.reduction)
+        return self.kept.setdefault("names", Names())(self.stamp(), self.model, self.loss_fn, self.reduction)
 
     def ready(self, theta: Parameters | None, x: Tree, y: Tree) -> tuple[Any, Tree, Tree]:
         """Theta, x and y; now and then a loss that mixes samples is refused (`gradkernels.problems.mixing`)."""
@@ -215,7 +221,7 @@ class ModuleProblem(Problem):
     @property
     def own_features(self) -> int | None:
         """Those of the example, if any."""
-        return None if self.example is None else max(1, self.features(self.prepared(*self.example)[0]))
+        return max(1, self.features(self.prepared(*self.example)[0])) if self.example else None
 
     def draw(self, n: int, seed: int, features: int = 1) -> Any:
         """Parameters near the model's own, and n samples of the example, again and again if it has fewer."""
