@@ -93,23 +93,15 @@ class ModuleProblem(Problem):
 
     @property
     def _key(self) -> tuple[Any, ...]:
-        return (
-            id(self.model),
-            identity(self.loss_fn),
-            self.reduction,
-            self.randomness,
-            self.seed,
-            self.shared,
-            self.mixing,
-        )
+        more = self.reduction, self.randomness, self.seed, self.shared, self.mixing
+        return id(self.model), identity(self.loss_fn), *more
 
     def __post_init__(self) -> None:
         """Refuse what has no per-sample gradients, a reduction that the loss contradicts, and what is no example."""
         object.__setattr__(self, "loss_fn", own_loss if self.loss_fn is None else self.loss_fn)
         object.__setattr__(self, "shared", (self.shared,) if isinstance(self.shared, str) else tuple(self.shared))
-        pick(dict.fromkeys(REDUCTIONS), self.reduction, "reduction")
-        pick(dict.fromkeys(RANDOMNESS), self.randomness, "randomness")
-        pick(dict.fromkeys(MIXING), self.mixing, "mixing")
+        for name, allowed in {"reduction": REDUCTIONS, "randomness": RANDOMNESS, "mixing": MIXING}.items():
+            pick(dict.fromkeys(allowed), getattr(self, name), name)
         require_differentiable(self.model, self.loss_fn, self.reduction)
         require_example(self.example, self.shared)
 
