@@ -67,6 +67,20 @@ def test_variance_of_a_tied_weight_with_draws_of_its_own_for_each_sample():
         torch.testing.assert_close(found.variance[name], one.var(0, correction=0), rtol=1e-8, atol=1e-12)
 
 
+def test_norms_beyond_the_range_of_their_squares():
+    model = nn.Linear(2, 1, bias=False)
+    for scale in (1e-25, 1e25):
+        with torch.no_grad():
+            model.weight.fill_(0.0)
+        x, y = torch.tensor([[3.0, 4.0], [0.0, 0.0]]), torch.tensor([[scale], [scale]])
+        norms = gk.norms(gk.ModuleProblem(model, nn.L1Loss()), None, x * scale, y, kernel="torch.hooks")
+        torch.testing.assert_close(norms, torch.tensor([5 * scale, 0.0]), rtol=1e-5, atol=0)
+        total = gk.clipped_sum(
+            gk.ModuleProblem(model, nn.L1Loss()), None, x * scale, y, max_norm=scale, kernel="torch.hooks"
+        )
+        torch.testing.assert_close(total["weight"], torch.tensor([[-0.6, -0.8]]) * scale, rtol=1e-5, atol=0)
+
+
 def test_half_precision_sums_in_single_precision():
     model = nn.Linear(128, 4).half()
     x, y = torch.full((2, 128), 4.0).half(), torch.full((2, 4), 100.0).half()
