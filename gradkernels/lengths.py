@@ -30,7 +30,7 @@ def lengths(xp: Any, parts: Sequence[Array]) -> Array:
     return mended(xp, xp.sqrt(squares), squares, lambda rows: scaled(xp, [part[rows] for part in parts]))
 
 
-def mended(xp: Any, norms: Array, squares: Array, again: Callable[[Array], Array]) -> Array:
+def mended(xp: Any, norms: Array, squares: Array, again: Callable[[Array], Array], least: float = 0) -> Array:
     """`norms`, those of squares outside of their dtype's range replaced.
 
     Args:
@@ -38,20 +38,21 @@ def mended(xp: Any, norms: Array, squares: Array, again: Callable[[Array], Array
         norms: `(n,)`, written to.
         squares: What they were made from, `(n,)`.
         again: Norms of the rows whose positions it is given.
+        least: What no square is below, if that is known.
     """
     low, high = _range(squares.dtype)
-    if not len(squares) or _between(xp, squares, low, high):
+    if not len(squares) or _between(xp, squares, low, high, least):
         return norms
     beyond = xp.where(~((squares > low) & (squares <= high)))[0]
     norms[beyond] = again(beyond)
     return norms
 
 
-def _between(xp: Any, squares: Array, low: float, high: float) -> bool:
+def _between(xp: Any, squares: Array, low: float, high: float, least: float) -> bool:
     if xp.__name__ == "torch":
-        least, most = xp.aminmax(squares)
-        return low < float(least) and float(most) <= high
-    return bool(xp.minimum.reduce(squares) > low and xp.maximum.reduce(squares) <= high)
+        smallest, largest = xp.aminmax(squares)
+        return low < float(smallest) and float(largest) <= high
+    return bool((least > low or xp.minimum.reduce(squares) > low) and xp.maximum.reduce(squares) <= high)
 
 
 @cache

@@ -29,7 +29,7 @@ def validate_inputs(problem: Problem, theta: Array, x: Array, y: Tree) -> Backen
     if not problem.opaque:  # integers as targets stand for their floats
         floats = {name: array for name, array in floats.items() if name in ("theta", "x") or not counted(array)}
     for name, array in floats.items():
-        _float(name, array, problem.dtypes)
+        _float(name, array, problem)
     if not problem.opaque:
         for name in arrays.keys() - floats.keys():
             _whole(name, arrays[name])
@@ -92,13 +92,15 @@ def _whole(name: str, array: Array) -> None:
         raise TypeError(f"{name} is {array.dtype}; class numbers must be integers; convert it with astype or to")
 
 
-def _float(name: str, array: Array, allowed: tuple[str, ...]) -> None:
+def _float(name: str, array: Array, problem: Problem) -> None:
     if isinstance(array, np.ndarray) and not array.dtype.isnative:
         raise TypeError(f"{name} is in foreign byte order ({array.dtype.str}); use {name}.astype({array.dtype.name!r})")
-    if "complex" in dtype_of(array):
+    if problem.opaque and "complex" in dtype_of(array):
         raise TypeError(f"{name} is {array.dtype}; {_COMPLEX}")
-    if dtype_of(array) not in allowed:
-        raise TypeError(f"{name} is {array.dtype}; allowed are {' and '.join(allowed)}; convert it with astype or to")
+    if dtype_of(array) not in problem.dtypes:
+        raise TypeError(
+            f"{name} is {array.dtype}; allowed are {' and '.join(problem.dtypes)}; convert it with astype or to"
+        )
 
 
 def _same(what: str, given: dict[str, str]) -> None:

@@ -176,7 +176,7 @@ class Blocks:
             some = rows[beyond]
             return scaled(self.xp, [some, self.xp.ones_like(some[:, :1])] if first and some.shape[1] else [some])
 
-        return mended(self.xp, self.xp.sqrt(squares), squares, again)
+        return mended(self.xp, self.xp.sqrt(squares), squares, again, least=first)
 
     def _centred(self, slope: Array, columns: Array, mean: Array, scratch: Array) -> Array:
         """Sum of the squared distances of slope * (1, x) from their mean."""
