@@ -1,5 +1,7 @@
 """Samples that change places: libraries that go by the place of a sample are refused for those batches."""
 
+import warnings
+
 import pytest
 import torch
 from torch import nn
@@ -193,7 +195,24 @@ class Idle(Plain):
         return torch.relu(super().forward(x, n) - 10)
 
 
-@pytest.mark.parametrize(("kind", "looks"), [(Plain, 2), (Sorting, 4), (Idle, 4)])
+def by_length(x: torch.Tensor, n: torch.Tensor, back: bool) -> torch.Tensor:
+    order = n.sort(stable=True, descending=True)[1]
+    return x[order.argsort() if back else order]
+
+
+class Scripted(Plain):
+    """Sorts in TorchScript, whose calls Python does not see."""
+
+    def forward(self, x, n):
+        return by_script(torch.tanh(self.inner(by_script(x, n, False))).sum(1), n, True)
+
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")
+    by_script = torch.jit.script(by_length)
+
+
+@pytest.mark.parametrize(("kind", "looks"), [(Plain, 2), (Scripted, 4), (Sorting, 4), (Idle, 4)])
 def test_one_look_is_enough_where_shapes_alone_decide(kind, looks, monkeypatch):
     from gradkernels.peers.places import Places
 
@@ -201,7 +220,7 @@ def test_one_look_is_enough_where_shapes_alone_decide(kind, looks, monkeypatch):
     monkeypatch.setattr(Places, "require", lambda *given: counted.append(1) or require(*given))
     of = problem(kind)
     compute = gk.kernel("opacus.hooks.per_sample").build(of)
-    for lengths in (EQUAL, SORTED, EQUAL):
+    for lengths in (EQUAL, SORTED, EQUAL):  # in all of which each has its place
         require_right("per_sample", of, compute(of.own(), data(lengths), Y), data(lengths))
     of.model.train(not of.model.training)
     compute(of.own(), data(EQUAL), Y)

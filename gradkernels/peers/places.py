@@ -18,11 +18,12 @@ from typing import Any
 import torch
 from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from gradkernels.backend import Array
 from gradkernels.hooks.precision import wide
 from gradkernels.hooks.unfit import Unfit
-from gradkernels.peers.placing import by_shape
+from gradkernels.peers.placing import MOVING, by_shape
 from gradkernels.peers.reasons import trainable
 from gradkernels.problems.module import ModuleProblem
 from gradkernels.problems.structure import Module
@@ -69,7 +70,7 @@ class Places:
         watch = Watch()
         with self._listening(problem.model) as heard:
             given = each(partial(_given, heard), x)
-            with watch:
+            with watch, Below(watch):
                 output = problem.output(given)
             losses = problem.losses(output, y)
         if self._all_told(losses, heard) and watch.shapes_alone:
@@ -154,6 +155,24 @@ def _kind(state: Hashable, x: Tree, y: Tree) -> Hashable:
 
 def _size(rows: Array) -> Array:
     return rows.abs().amax(1) if rows.shape[1] else rows.new_zeros(len(rows))
+
+
+class Below(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Looks below a `Watch` for what it does not see: code in TorchScript or C++.
+
+    Args:
+        watch: Is told.
+    """
+
+    def __init__(self, watch: Watch) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._watch = watch
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """The operation as it is."""
+        if func.overloadpacket.__name__.removesuffix("_") in MOVING:
+            self._watch.shapes_alone = False
+        return func(*args, **(kwargs or {}))
 
 
 class Watch(TorchFunctionMode):

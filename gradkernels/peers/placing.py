@@ -32,6 +32,15 @@ shape dtype device ndim layout requires_grad is_leaf grad_fn is_cuda is_cpu is_m
 is_quantized is_nested names size dim numel nelement stride storage_offset is_contiguous is_floating_point is_complex
 is_inference element_size itemsize nbytes get_device type __hash__ _version data is_cuda is_autocast_enabled
 """
+_MOVING = """
+index index_put _unsafe_index _index_put_impl index_select index_add index_copy index_fill gather scatter scatter_add
+scatter_reduce put take masked_select masked_scatter nonzero sort argsort msort topk kthvalue unique unique2
+unique_consecutive _unique2 unique_dim searchsorted bucketize _pack_padded_sequence _pad_packed_sequence
+repeat_interleave _local_scalar_dense equal is_nonzero grid_sampler_2d grid_sampler_3d
+"""
+MOVING = frozenset(_MOVING.split())
+"""Operations below the functions, by which code that Python does not see places data by what other data hold."""
+
 _NAMES = frozenset(f"{UNARY} {BINARY} {DUNDER} {SHAPES} {ALONG} {LAYERS} {MADE} {QUIET}".split())
 
 
