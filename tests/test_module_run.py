@@ -161,7 +161,11 @@ def test_sizes_and_dtype_have_defaults_of_their_own(monkeypatch):
         ("uneven", (), "example: x (8, 4), y (7,): the first axis is the samples, and must be as long for all of them"),
         ("too_wide", (), "the model or its loss_fn fails on x (4, 5), y (4,): RuntimeError: mat1 and mat2"),
         ("wrong_targets", (), "the model or its loss_fn fails on x (4, 4), y (4,): ValueError: Using a target size"),
-        ("listing", (), "the model or its loss_fn fails on x (4, 4), y (4,): TypeError: "),
+        (
+            "listing",
+            (),
+            "loss_fn is CrossEntropyLoss, which takes a tensor, but the model gives a list; pass a function",
+        ),
         ("training", (), "1 (BatchNorm1d) is in training mode and normalises by the whole batch; a per-sample"),
     ],
 )
