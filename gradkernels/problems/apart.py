@@ -54,7 +54,8 @@ class Withheld:
 
 _SAYS = (
     "loss_fn takes {} of the model's output that is of the whole batch and cannot be taken apart into samples; the "
-    "model has to be called on one sample at a time, as torch.vmap and torch.loop do"
+    "model has to be called on one sample at a time, as torch.vmap and torch.loop do. A loss_fn of what has samples, "
+    "such as output.logits, with the labels as y, does without and is faster"
 )
 
 
