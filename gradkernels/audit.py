@@ -98,6 +98,11 @@ class Call:
     result: Any
 
 
+def tells_no_more_than_a_proof(kernel: Kernel) -> bool:
+    """Whether its audit, of sums over some samples, is what a proof at the same call has just done."""
+    return _mode == "schedule" and not kernel.quantity.writable
+
+
 def require_right(call: Call, now: Standing) -> None:
     """Audit a call.
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from gradkernels.agreement import Disagreement
-from gradkernels.audit import Call, is_due, require_right, warn_set_aside
+from gradkernels.audit import Call, is_due, require_right, tells_no_more_than_a_proof, warn_set_aside
 from gradkernels.calling import with_keywords
 from gradkernels.case import Case
 from gradkernels.choice import Choice, Request, choose, explain
@@ -167,11 +167,10 @@ class Detour:
             try:
                 fitting = self._within(kernel, batch, shapes)
                 compute = self._compute(fitting, kind)
-                if count(batch.y):
-                    require_proof(fitting, kind, batch, compute)
+                just = count(batch.y) > 0 and require_proof(fitting, kind, batch, compute)
                 call = with_keywords(compute, fitting, True)
                 result = None if options is None else call(batch.theta, batch.x, batch.y, *arguments, **options)
-                if audited:
+                if audited and not (just and tells_no_more_than_a_proof(fitting)):
                     self._audited(now, kind, Call(fitting, compute, batch, _besides(options), result))
             except Exception as fault:  # whatever it is: another kernel may do
                 if choice is None:

@@ -52,7 +52,7 @@ def kind_of(problem: Any, stamp: Any, theta: Tree, x: Tree, y: Tree) -> Hashable
     return of_loss, stamp.kind, structure((theta, x, y)), *tensors, frozenset(dtypes), min(count(y), 2)
 
 
-def require_proof(kernel: Kernel, kind: Hashable, batch: Batch, compute: Compute) -> None:
+def require_proof(kernel: Kernel, kind: Hashable, batch: Batch, compute: Compute) -> bool:
     """Prove a kernel for a kind of batch, unless it was before.
 
     Args:
@@ -60,6 +60,9 @@ def require_proof(kernel: Kernel, kind: Hashable, batch: Batch, compute: Compute
         kind: By `kind_of`.
         batch: The caller's.
         compute: The kernel, built for the batch's problem.
+
+    Returns:
+        Whether it was proven now, on samples of this very batch.
 
     Raises:
         Disagreement: It computes wrong numbers.
@@ -70,7 +73,7 @@ def require_proof(kernel: Kernel, kind: Hashable, batch: Batch, compute: Compute
     if says := known.get(key):
         raise Disagreement(says)
     if key in known or is_definition(kernel) or not (chosen := chosen_of(batch)):
-        return
+        return False
     try:
         try:
             _prove(*_by_rows(kernel, compute, batch.of(chosen)))
@@ -82,6 +85,7 @@ def require_proof(kernel: Kernel, kind: Hashable, batch: Batch, compute: Compute
         known[key] = str(fault)
         raise
     known[key] = ""
+    return True
 
 
 def _asks_for_order(batch: Batch, chosen: Sequence[int]) -> bool:
@@ -104,6 +108,7 @@ def require_samples_of_their_own(kind: Hashable, batch: Batch) -> None:
     known = verdicts(batch.problem)
     if (INSPECTED, kind) in known or not (chosen := chosen_of(batch, FEWEST)):
         return
+    chosen = chosen if SAMPLES * _bytes_each(batch) <= ROWS_BYTES else chosen[:2]
     sample = batch.of(sorted(chosen))  # a model may ask for an order, such as the longest first
     inspect(batch.problem, batch.theta, sample.x, sample.y)
     known[INSPECTED, kind] = ""
@@ -133,11 +138,15 @@ def chosen_of(batch: Batch, most: int = SAMPLES) -> list[int]:
         if getattr(leaf, "is_floating_point", bool)():
             good &= leaf[:n].detach().reshape(n, math.prod(leaf.shape[1:])).isfinite().all(1).cpu()
     finite = good.nonzero().flatten().tolist()
-    bytes_each = sum(one.numel() * one.element_size() for one in leaves(batch.theta))
-    finite = finite[: max(FEWEST, min(most, ROWS_BYTES // bytes_each))]
+    finite = finite[: max(FEWEST, min(most, ROWS_BYTES // _bytes_each(batch)))]
     # Neither in the caller's order nor its reverse: a model may sort its samples, and these be sorted by chance.
     order = finite[:2][::-1] + finite[2:]
     return (order * FEWEST)[: max(len(order), FEWEST)] if order else []
+
+
+def _bytes_each(batch: Batch) -> int:
+    """Of one row."""
+    return sum(one.numel() * one.element_size() for one in leaves(batch.theta))
 
 
 def _proven_as(kernel: Kernel) -> Kernel:
