@@ -15,10 +15,11 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from gradkernels.agreement import Disagreement
-from gradkernels.judge import Batch, Result, require_agreement
+from gradkernels.holding import Result, held
+from gradkernels.judge import Batch, require_agreement
 from gradkernels.kernel import Compute, Kernel
 from gradkernels.names import pick
-from gradkernels.proof import held, is_definition
+from gradkernels.proof import is_definition
 from gradkernels.quantity import QUANTITIES
 from gradkernels.registry import kernels
 from gradkernels.standing import Standing

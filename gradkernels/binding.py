@@ -14,7 +14,7 @@ from gradkernels.calling import with_keywords
 from gradkernels.case import Case
 from gradkernels.check import endure, prove
 from gradkernels.choice import Choice, Request, choose, explain
-from gradkernels.detour import Detour, Wants
+from gradkernels.detour import Detour
 from gradkernels.entry import entered
 from gradkernels.kernel import Compute, Kernel
 from gradkernels.names import unknown
@@ -22,6 +22,7 @@ from gradkernels.problems import Problem
 from gradkernels.quantity import Quantity
 from gradkernels.registry import kernel as kernel_by_key
 from gradkernels.registry import kernels
+from gradkernels.standing import Wants
 from gradkernels.tree import Tree
 
 Way = str | Kernel | None

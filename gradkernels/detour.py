@@ -7,7 +7,7 @@ good: what raises is noted, the next kernel computes this call, and the first is
 from __future__ import annotations
 
 from collections.abc import Hashable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from gradkernels.agreement import Disagreement
@@ -19,34 +19,12 @@ from gradkernels.footprint import TooSmall, within
 from gradkernels.judge import Batch
 from gradkernels.kernel import Compute, Kernel
 from gradkernels.proof import kind_of, require_proof, require_samples_of_their_own, set_aside
-from gradkernels.quantity import Quantity
-from gradkernels.standing import Standing, standing
+from gradkernels.standing import Standing, Wants, standing
 from gradkernels.tree import Tree, count, leaves, structure
 from gradkernels.validate import device_of, dtype_of, validate_inputs, validate_out
 
 MOST_SHAPES = 4096
 MOST_BUILT = 32
-
-
-@dataclass(frozen=True)
-class Wants:
-    """What is asked for.
-
-    Attributes:
-        quantity: It.
-        forced: The kernel that the caller names; None for the fastest.
-        threads: That it may use.
-        results: A results file to decide by.
-        max_bytes: Peak memory allowed, in bytes.
-        calls: How often it will be called.
-    """
-
-    quantity: Quantity
-    forced: Kernel | None
-    threads: int
-    results: Any = None
-    max_bytes: int | None = None
-    calls: int | None = None
 
 
 class Detour:

@@ -7,14 +7,14 @@ that is composed from rows is proven by its rows, for all quantities at once.
 
 from __future__ import annotations
 
-import math
 import weakref
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import replace
 from typing import Any
 
 from gradkernels.agreement import Disagreement
-from gradkernels.judge import Batch, MomentsOf, Norms, Result, Rows, Sum, require_agreement
+from gradkernels.holding import held
+from gradkernels.judge import FEWEST, ROWS_BYTES, SAMPLES, Batch, bytes_each, chosen_of, require_agreement
 from gradkernels.kernel import Compute, Kernel
 from gradkernels.problems.inspection import inspect
 from gradkernels.problems.modes import loss_key
@@ -22,14 +22,6 @@ from gradkernels.quantity import Quantity
 from gradkernels.registry import kernel as kernel_by_key
 from gradkernels.tree import Tree, count, leaves, structure
 from gradkernels.validate import overlap
-
-SAMPLES = 8
-FEWEST = 3
-ROWS_BYTES = 2**27
-"""Of the rows of the samples, where that leaves `FEWEST` of them."""
-
-LOOKED_AT = 64
-"""Samples among which the finite ones are looked for."""
 
 INSPECTED = "inspected"
 MOST_VERDICTS = 1024
@@ -108,7 +100,7 @@ def require_samples_of_their_own(kind: Hashable, batch: Batch) -> None:
     known = verdicts(batch.problem)
     if (INSPECTED, kind) in known or not (chosen := chosen_of(batch, FEWEST)):
         return
-    chosen = chosen if SAMPLES * _bytes_each(batch) <= ROWS_BYTES else chosen[:2]
+    chosen = chosen if SAMPLES * bytes_each(batch) <= ROWS_BYTES else chosen[:2]
     sample = batch.of(sorted(chosen))  # a model may ask for an order, such as the longest first
     inspect(batch.problem, batch.theta, sample.x, sample.y)
     known[INSPECTED, kind] = ""
@@ -125,28 +117,6 @@ def is_definition(kernel: Kernel) -> bool:
     return (
         kernel == kernel_by_key(f"torch.loop{plus}.{kernel.quantity.name}") if kernel.name == f"loop{plus}" else False
     )
-
-
-def chosen_of(batch: Batch, most: int = SAMPLES) -> list[int]:
-    """Numbers of a few finite samples; of too few again and again; none where there are none."""
-    import torch
-
-    if not (n := min(count(batch.y), LOOKED_AT)):
-        return []
-    good = torch.ones(n, dtype=torch.bool)
-    for leaf in leaves((batch.x, batch.y)):
-        if getattr(leaf, "is_floating_point", bool)():
-            good &= leaf[:n].detach().reshape(n, math.prod(leaf.shape[1:])).isfinite().all(1).cpu()
-    finite = good.nonzero().flatten().tolist()
-    finite = finite[: max(FEWEST, min(most, ROWS_BYTES // _bytes_each(batch)))]
-    # Neither in the caller's order nor its reverse: a model may sort its samples, and these be sorted by chance.
-    order = finite[:2][::-1] + finite[2:]
-    return (order * FEWEST)[: max(len(order), FEWEST)] if order else []
-
-
-def _bytes_each(batch: Batch) -> int:
-    """Of one row."""
-    return sum(one.numel() * one.element_size() for one in leaves(batch.theta))
 
 
 def _proven_as(kernel: Kernel) -> Kernel:
@@ -202,42 +172,6 @@ def _prove(kernel: Kernel, compute: Compute, sample: Batch, backwards: bool = Tr
     now = problem.state()
     if changed := [name for name in state.keys() | now.keys() if state.get(name) != now.get(name)]:
         raise Disagreement(f"{kernel.key} left the model changed: {', '.join(sorted(changed)[:4])}")
-
-
-def held(
-    quantity: Quantity,
-    found: Any,
-    places: Sequence[int],
-    n: int,
-    options: Any,
-    dtype: str,
-    label: str,
-    times: Sequence[int] | None = None,
-) -> Result:
-    """What holds a result of a quantity against the singles that it was made of.
-
-    Args:
-        quantity: It.
-        found: The result; of sums, of the singles alone.
-        places: Where the singles are in a result that has samples.
-        n: Number of samples of a mean.
-        options: That the result was asked for with.
-        dtype: Of the parameters.
-        label: Start of the message.
-        times: How often each single is in a sum; None for once.
-    """
-    makers: dict[str, Callable[[], Result]] = {
-        "per_sample": lambda: Rows(found, places, dtype, label),
-        "norms": lambda: Norms(found, places, dtype, label),
-        "gradient": lambda: Sum(found, lambda length: 1 / n, dtype, label, times),
-        "moments": lambda: MomentsOf(found, n, dtype, label),
-        "clipped_sum": lambda: Sum(found, _clips(options.get("max_norm", 1.0)), dtype, label, times),
-    }
-    return makers[quantity.name]()
-
-
-def _clips(max_norm: float) -> Callable[[float], float]:
-    return lambda length: min(1.0, max_norm / length) if length else 1.0
 
 
 def _options(quantity: Quantity, sample: Batch) -> tuple[dict[str, float], dict[str, float]]:

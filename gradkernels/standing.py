@@ -12,12 +12,34 @@ from typing import Any
 
 from gradkernels.choice import Choice
 from gradkernels.kernel import Kernel
+from gradkernels.quantity import Quantity
 
 LONGEST = 64
 """Calls after which a kernel that did not fit is tried again at the latest."""
 
 MOST = 512
 _STANDINGS: weakref.WeakKeyDictionary[Any, dict[Hashable, Standing]] = weakref.WeakKeyDictionary()
+
+
+@dataclass(frozen=True)
+class Wants:
+    """What is asked for.
+
+    Attributes:
+        quantity: It.
+        forced: The kernel that the caller names; None for the fastest.
+        threads: That it may use.
+        results: A results file to decide by.
+        max_bytes: Peak memory allowed, in bytes.
+        calls: How often it will be called.
+    """
+
+    quantity: Quantity
+    forced: Kernel | None
+    threads: int
+    results: Any = None
+    max_bytes: int | None = None
+    calls: int | None = None
 
 
 @dataclass
