@@ -594,3 +594,7 @@ def test_a_reference_that_is_not_finite_in_float64_is_computed_in_the_models_own
     problem = gk.ModuleProblem(seeded(MaskedByTheLargest), LOSS)
     rows = gk.per_sample(problem, None, X, Y)
     close(layer_of(rows), plain(problem.model.layer, X))
+    theta = {name: one.detach().double().numpy() for name, one in problem.own().items()}
+    truth = problem.truth(theta, X.double().numpy(), Y.numpy()).rows  # what kernels are timed against
+    wanted = torch.cat([one.flatten(1) for one in plain(problem.model.layer, X).values()], 1)
+    torch.testing.assert_close(torch.from_numpy(truth), wanted.double(), rtol=1e-4, atol=1e-5)
