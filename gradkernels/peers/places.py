@@ -158,7 +158,7 @@ def _size(rows: Array) -> Array:
 
 
 class Below(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Looks below a `Watch` for what it does not see: code in TorchScript or C++.
+    """Looks below a `Watch` for what it does not see: code in C++.
 
     Args:
         watch: Is told.
