@@ -54,7 +54,7 @@ def test_weights_are_bound_once_for_each_shape():
         (P, Y, W[:2], ValueError, "sample_weight must be (n,) like y"),
         (P, Y, W.astype("float32"), TypeError, "mixed dtype"),
         (P, Y, [1, 2, 3], TypeError, "y.sample_weight is a builtins.list"),
-        (P, Y, np.array([1, 2, 3]), TypeError, "y.sample_weight is int64"),
+        (P, Y, np.array([1j, 2, 3]), TypeError, "y.sample_weight is complex128"),
         (P, Weighted(Y, W), W, TypeError, "y holds sample weights already"),
         (P, Weighted(Y, W), None, ValueError, "pass weights as sample_weight="),
         (gk.LinearRegression(weighted=True), Y, None, ValueError, "it must be (target, sample_weight)"),
@@ -63,3 +63,8 @@ def test_weights_are_bound_once_for_each_shape():
 def test_refusals(problem, y, weight, error, says):
     with pytest.raises(error, match=re.escape(says)):
         gk.gradient(problem, THETA, X, y, sample_weight=weight)
+
+
+def test_whole_numbers_as_weights_are_taken_as_floats():
+    got = gk.per_sample(P, THETA, X, Y, sample_weight=np.array([1, 2, 3]))
+    assert got.tolist() == [[0, 0], [8, 8], [24, 48]]
