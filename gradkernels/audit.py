@@ -12,6 +12,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any
 
 from gradkernels.agreement import Disagreement
@@ -26,13 +27,12 @@ from gradkernels.standing import Standing
 from gradkernels.tree import count, leaves
 
 MODES = ("schedule", "always", "off")
-SAMPLES = 2
 WHOLE = 5
-"""Audits of a kind after which fewer samples are drawn."""
+"""Audits of a kind in which the norms behind a sum are looked at among all samples; its sum over some of them is in the
+first and last of these, and in all later ones."""
 
-NORMS = (0, 1, 3, 4)
-"""Audits of a kind in which the norms behind a sum are looked at; its sum over some samples is in the first and last of
-these, and in all others."""
+SAMPLES = 3
+"""Drawn in those; fewer later."""
 
 _mode = "schedule"
 _random = random.Random()
@@ -113,8 +113,7 @@ def require_right(call: Call, now: Standing) -> None:
     n = count(call.batch.y)
     if not n or is_definition(call.kernel):
         return
-    whole = now.audits < WHOLE
-    chosen = _random.sample(range(n), min(SAMPLES if whole or not call.kernel.quantity.writable else 1, n))
+    chosen = _drawn(n, SAMPLES if now.audits < WHOLE else 1 if call.kernel.quantity.writable else 2)
     if call.batch.problem.randomness == "different":
         call = _with_one_draw(call, chosen)
         chosen = [*range(len(chosen))]
@@ -133,6 +132,12 @@ def require_right(call: Call, now: Standing) -> None:
         _warn_once(now, f"{call.kernel.key} cannot be audited here: {type(error).__name__}: {error}")
     finally:
         now.audits += 1
+
+
+def _drawn(n: int, some: int) -> list[int]:
+    """Numbers of some of n samples, each as likely as the others: one of each part of the batch."""
+    edges = [n * part // some for part in range(some + 1)] if n > some else [*range(n + 1)]
+    return [_random.randrange(low, high) for low, high in pairwise(edges)]
 
 
 def _with_one_draw(call: Call, chosen: Sequence[int]) -> Call:
@@ -156,8 +161,8 @@ def _rows_or_norms(call: Call, chosen: Sequence[int]) -> None:
 def _sums(call: Call, chosen: Sequence[int], audits: int) -> None:
     """The kernel on the drawn samples, and what its like says of their norms among all samples: by turns."""
     batch, kernel = call.batch, call.kernel
-    norms = _norms(kernel, batch) if audits in NORMS else None
-    of_some = norms is None or audits in (min(NORMS), max(NORMS))
+    norms = _norms(kernel, batch) if audits < WHOLE else None
+    of_some = norms is None or audits in (0, WHOLE - 1)
     # What is compiled for each size is called with as many samples again: the drawn ones several times.
     repeated = [chosen[i % len(chosen)] for i in range(count(batch.y))] if kernel.compiles else chosen
     times = [repeated.count(i) for i in chosen]

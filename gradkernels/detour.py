@@ -145,7 +145,9 @@ class Detour:
             try:
                 fitting = self._within(kernel, batch, shapes)
                 compute = self._compute(fitting, kind)
-                just = count(batch.y) > 0 and require_proof(fitting, kind, batch, compute)
+                just = count(batch.y) > 0 and require_proof(
+                    fitting, kind, batch, compute, tight=self.wants.max_bytes is not None
+                )
                 call = with_keywords(compute, fitting, True)
                 result = None if options is None else call(batch.theta, batch.x, batch.y, *arguments, **options)
                 if audited and not (just and tells_no_more_than_a_proof(fitting)):

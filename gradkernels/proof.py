@@ -44,7 +44,7 @@ def kind_of(problem: Any, stamp: Any, theta: Tree, x: Tree, y: Tree) -> Hashable
     return of_loss, stamp.kind, structure((theta, x, y)), *tensors, frozenset(dtypes), min(count(y), 2)
 
 
-def require_proof(kernel: Kernel, kind: Hashable, batch: Batch, compute: Compute) -> bool:
+def require_proof(kernel: Kernel, kind: Hashable, batch: Batch, compute: Compute, tight: bool = False) -> bool:
     """Prove a kernel for a kind of batch, unless it was before.
 
     Args:
@@ -52,6 +52,7 @@ def require_proof(kernel: Kernel, kind: Hashable, batch: Batch, compute: Compute
         kind: By `kind_of`.
         batch: The caller's.
         compute: The kernel, built for the batch's problem.
+        tight: Whether memory is limited.
 
     Returns:
         Whether it was proven now, on samples of this very batch.
@@ -68,11 +69,11 @@ def require_proof(kernel: Kernel, kind: Hashable, batch: Batch, compute: Compute
         return False
     try:
         try:
-            _prove(*_by_rows(kernel, compute, batch.of(chosen)))
+            _prove(*_by_rows(kernel, compute, batch.of(chosen)), tight=tight)
         except Exception as fault:
             if isinstance(fault, Disagreement) or not _asks_for_order(batch, sorted(chosen)):
                 raise
-            _prove(*_by_rows(kernel, compute, batch.of(sorted(chosen))), backwards=False)
+            _prove(*_by_rows(kernel, compute, batch.of(sorted(chosen))), backwards=False, tight=tight)
     except Disagreement as fault:
         known[key] = str(fault)
         raise
@@ -142,36 +143,53 @@ def _by_rows(kernel: Kernel, compute: Compute, sample: Batch) -> tuple[Kernel, C
     return kernel, compute if sample.problem is built else kernel.build(sample.problem), sample
 
 
-def _prove(kernel: Kernel, compute: Compute, sample: Batch, backwards: bool = True) -> None:
-    """Two calls, the first on the samples in reverse order if the model takes them so; nothing is changed or kept."""
-    theta = _nowhere_zero(sample.theta)
-    sample = replace(sample, theta=theta)
+def _prove(kernel: Kernel, compute: Compute, sample: Batch, backwards: bool = True, tight: bool = False) -> None:
+    """Two calls, the first on the samples in reverse order if the model takes them so; nothing is changed or kept.
+
+    Args:
+        kernel: What is proven.
+        compute: It, built.
+        sample: The samples.
+        backwards: Whether the model takes them in reverse order.
+        tight: Whether one result at a time is to be in memory, which takes twice the passes.
+    """
+    sample = replace(sample, theta=_nowhere_zero(sample.theta))
     n, problem = count(sample.y), sample.problem
     label = f"{kernel.key} on {problem.name}, n={n}, {sample.dtype}"
     state, versions = problem.state(), _versions(sample)
     order = range(n)[::-1] if backwards else range(n)
-    turned = sample.of(order)
     options = _options(kernel.quantity, sample)
-    first = compute(theta, turned.x, turned.y, **options[0])
-    _require_form(first, kernel.quantity, sample, label)
-    before = [float(leaf.sum()) if not leaf.is_complex() else 0.0 for leaf in leaves(first)]
-    second = _second(kernel, compute, sample, options[1])
-    _require_form(second, kernel.quantity, sample, label)
-    both = [(first, order, options[0]), (second, range(n), options[1])]
-    dtype = sample.dtype
-    require_agreement(
-        sample,
-        range(n),
-        lambda: [held(kernel.quantity, one, at, n, given, dtype, label) for one, at, given in both],
-    )
-    if not all(was == float(leaf.sum()) or was != was for was, leaf in zip(before, leaves(first), strict=False)
-               if not leaf.is_complex()):  # fmt: skip
-        raise Disagreement(f"{kernel.key} wrote over the result of an earlier call")
+
+    def agree(*some: tuple[Any, Sequence[int], dict[str, float]]) -> None:
+        for result, _, _ in some:
+            _require_form(result, kernel.quantity, sample, label)
+        require_agreement(
+            sample,
+            range(n),
+            lambda: [held(kernel.quantity, one, at, n, given, sample.dtype, label) for one, at, given in some],
+        )
+
+    turned = sample.of(order)
+    first = compute(sample.theta, turned.x, turned.y, **options[0])
+    if tight:
+        agree((first, order, options[0]))
+        del first
+        agree((_second(kernel, compute, sample, options[1]), range(n), options[1]))
+    else:
+        before = _sums(first)
+        agree((first, order, options[0]), (_second(kernel, compute, sample, options[1]), range(n), options[1]))
+        if before != _sums(first):
+            raise Disagreement(f"{kernel.key} wrote over the result of an earlier call")
     if versions != _versions(sample):
         raise Disagreement(f"{kernel.key} changed one of its inputs")
     now = problem.state()
     if changed := [name for name in state.keys() | now.keys() if state.get(name) != now.get(name)]:
         raise Disagreement(f"{kernel.key} left the model changed: {', '.join(sorted(changed)[:4])}")
+
+
+def _sums(result: Any) -> list[str]:
+    """Of each tensor, as text: NaN is not equal to itself."""
+    return [str(leaf.sum().item()) for leaf in leaves(result)]
 
 
 def _options(quantity: Quantity, sample: Batch) -> tuple[dict[str, float], dict[str, float]]:

@@ -11,6 +11,7 @@ from torch.nn.utils.rnn import pack_padded_sequence
 import gradkernels as gk
 from gradkernels import proof
 from gradkernels.hooks.unfit import Unfit
+from gradkernels.judge import Batch
 
 LOSS = nn.CrossEntropyLoss()
 QUANTITIES = ("per_sample", "norms", "clipped_sum", "moments", "gradient")
@@ -198,7 +199,7 @@ def test_a_first_call_takes_few_passes_and_keeps_no_gradient():
     gk.norms(problem, None, x, y)
     # Samples seen: 3 alone and 3 at once by the inspection, 8 alone and twice 8 by the proof, 32 by the call,
     # and 2 alone by its audit.
-    assert sum(counted) <= 3 + 3 + 8 + 16 + 32 + 2
+    assert sum(counted) <= 3 + 3 + 8 + 16 + 32 + 3
     handle.remove()
     kept = [one for one in gc.get_objects() if issubclass(type(one), torch.Tensor) and one.numel() > 1_000_000]
     assert {id(one) for one in kept} == {id(model[0].weight)}
@@ -259,3 +260,22 @@ def test_a_model_that_asks_for_an_order_of_the_samples():
         torch.testing.assert_close(gk.norms(problem, None, (x, lengths), y, kernel=way), want)
     why = gk.fastest(problem, "norms", like=(None, (x, lengths), y)).why
     assert "must be sorted" not in why  # what other orders were tried is nothing that the caller did
+
+
+def test_a_proof_under_a_limit_has_one_result_at_a_time(monkeypatch):
+    torch.manual_seed(0)
+    x, y = torch.randn(12, 300), torch.randn(12, 300)
+    alive, really = [], proof.require_agreement
+
+    def counting(sample, chosen, results):
+        tensors = [one for one in gc.get_objects() if type(one) in (torch.Tensor, nn.Parameter)]
+        alive.append(sum(one.numel() >= 300 * 300 for one in tensors))
+        return really(sample, chosen, results)
+
+    monkeypatch.setattr(proof, "require_agreement", counting)
+    problem, kernel = gk.ModuleProblem(nn.Linear(300, 300), nn.MSELoss()), gk.kernel("torch.hooks.clipped_sum")
+    batch, compute = Batch(problem, problem.own(), x, y), kernel.build(problem)
+    for tight in (False, True):
+        proof.require_proof(kernel, f"tight: {tight}", batch, compute, tight=tight)
+    both, first, second = alive
+    assert first == second == both - 1
