@@ -7,6 +7,7 @@ import modules
 import numpy as np
 import pytest
 import torch
+from peer_keys import BACKPACK, KEYS, OPACUS
 from torch import nn
 
 import gradkernels as gk
@@ -16,18 +17,6 @@ from gradkernels.zoo import ZOO
 pytest.importorskip("opacus")
 pytest.importorskip("backpack")
 
-KEYS = (
-    "opacus.hooks.per_sample",
-    "opacus.functorch.per_sample",
-    "opacus.ew.per_sample",
-    "opacus.ghost.norms",
-    "opacus.ghost.clipped_sum",
-    "backpack.batch.per_sample",
-    "backpack.l2.norms",
-    "backpack.variance.moments",
-)
-OPACUS = tuple(key for key in KEYS if key.startswith("opacus"))
-BACKPACK = tuple(key for key in KEYS if key.startswith("backpack"))
 REFUSED = {
     ("resnet", "backpack"): ["BackPACK has no rule for GroupNorm (1 and 6 more)"],
     ("transformer", "opacus"): [

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from peer_keys import KEYS, OPACUS
 from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
@@ -11,17 +12,6 @@ from gradkernels.hooks.unfit import Unfit
 pytest.importorskip("opacus")
 pytest.importorskip("backpack")
 
-KEYS = (
-    "opacus.hooks.per_sample",
-    "opacus.functorch.per_sample",
-    "opacus.ew.per_sample",
-    "opacus.ghost.norms",
-    "opacus.ghost.clipped_sum",
-    "backpack.batch.per_sample",
-    "backpack.l2.norms",
-    "backpack.variance.moments",
-)
-OPACUS = tuple(key for key in KEYS if key.startswith("opacus"))
 EQUAL, SORTED, MIXED = [5, 5, 5, 5, 5, 5], [5, 4, 4, 3, 2, 1], [5, 5, 5, 2, 4, 3]
 Y = torch.tensor([0, 2, 1, 0, 2, 1])
 

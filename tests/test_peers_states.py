@@ -5,6 +5,7 @@ import re
 
 import pytest
 import torch
+from peer_keys import KEYS
 from torch import nn
 
 import gradkernels as gk
@@ -13,16 +14,6 @@ from gradkernels import states
 pytest.importorskip("opacus")
 pytest.importorskip("backpack")
 
-KEYS = (
-    "opacus.hooks.per_sample",
-    "opacus.functorch.per_sample",
-    "opacus.ew.per_sample",
-    "opacus.ghost.norms",
-    "opacus.ghost.clipped_sum",
-    "backpack.batch.per_sample",
-    "backpack.l2.norms",
-    "backpack.variance.moments",
-)
 X = torch.linspace(-1, 1, 30, dtype=torch.float64).sin().reshape(5, 6)
 Y = torch.tensor([0, 2, 1, 0, 2])
 
