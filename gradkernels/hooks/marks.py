@@ -15,6 +15,7 @@ from gradkernels.hooks.calls import Place, in_place, leaves, tensors
 from gradkernels.hooks.complete import leads_to
 from gradkernels.hooks.follow import rule_of
 from gradkernels.hooks.follow.call import Call, Followed, Rule
+from gradkernels.hooks.follow.pointwise import pointwise
 from gradkernels.hooks.step import Names
 from gradkernels.hooks.tags import Tag
 from gradkernels.hooks.unfit import Unfit
@@ -27,6 +28,14 @@ UNSEEN = (
 NOT_FIRST = "the model's output does not have the samples first"
 
 _RULES: dict[Any, Rule | None] = {}
+
+
+def _rule_of(func: Any) -> Rule | None:
+    try:
+        return _RULES[func]
+    except KeyError:
+        _RULES[func] = found = rule_of(func)
+        return found
 
 
 class Marks:
@@ -68,16 +77,23 @@ class Marks:
     def known(self, args: Any, kwargs: Any) -> tuple[list[Followed], dict[Place, tuple[Array, Names]], bool]:
         """The arguments that have samples, those made of parameters alone, and whether samples are lost in another."""
         data, made, refused = list[Followed](), dict[Place, tuple[Array, Names]](), False
-        run = self._run
+        run, names_of = self._run, self._names
         for place, value in tensors(args, kwargs):
-            tag = tags.read(value, run)
-            if tag is not None and tag.axis is not None:
-                self._require_seen(value, tag.flows)
-                data.append(Followed(place, value, tag.axis, tag.flows))
-            elif names := tag.names if tag is not None else self._names.get(id(value), ()):
+            tag = value.__dict__.get(tags.KEPT)
+            if tag is None or tag[0] is not run:  # tag.run: this is asked at each call of the forward pass
+                names = names_of.get(id(value))
+                if names is not None:
+                    made[place] = value, names
+                elif value.requires_grad:
+                    self._require_seen(value, False)
+                continue
+            _, axis, flows, names, *_ = tag
+            if axis is not None:
+                if not flows and value.requires_grad:
+                    self._require_seen(value, False)
+                data.append(Followed(place, value, axis, flows))
+            elif names:
                 made[place] = value, names
-            elif tag is None:
-                self._require_seen(value, False)
             else:
                 refused = True
         return data, made, refused
@@ -127,9 +143,12 @@ class Marks:
 
     def axis(self, func: Any, args: Any, kwargs: Any, data: Sequence[Followed], output: Array, at: int = 0) -> Axis:
         """Where the samples are in an output of a call; raises an Unfit where they cannot be told apart."""
-        if func not in _RULES:
-            _RULES[func] = rule_of(func)
-        rule, call = _RULES[func], Call(func, args, kwargs, data, self.n, at)
+        rule = _rule_of(func)
+        if rule is pointwise and len(data) == 1 and data[0].tensor.ndim == output.ndim:
+            axis = data[0].axis
+            if axis.fits(output.shape, self.n):
+                return axis
+        call = Call(func, args, kwargs, data, self.n, at)
         if rule is None:
             raise call.mixes("has no rule that says where the samples are in what it gives")
         try:
@@ -145,21 +164,30 @@ class Marks:
     def tagged(self, func: Any, args: Any, kwargs: Any, data: Sequence[Followed], result: Any) -> None:
         """Keep what is known of the result of a call without parameters."""
         flowing = [one for one in data if one.flows] if torch.is_grad_enabled() else []
+        if isinstance(result, torch.Tensor):
+            self._tagged(func, args, kwargs, data, flowing, result, 0)
+            return
         outputs = args[:1] if getattr(func, "__name__", "") == "__setitem__" else (result,)
         for at, (_, output) in enumerate(leaves(outputs)):
             if isinstance(output, torch.Tensor):
-                flows = bool(flowing) and output.requires_grad
-                try:
-                    axis = self.axis(func, args, kwargs, flowing if flows else data, output, at)
-                    tag: Tag | None = Tag(self._run, axis, flows)
-                except Unfit as error:
-                    tag, self._lost = None, self._lost or str(error)
-                    if flows:
-                        self.poison(output, str(error))
-                if tag is not None or not flows:
-                    tags.write(output, tag)
-                if flows and output._base is not None and in_place(func):
-                    self._written_through(output, tag)
+                self._tagged(func, args, kwargs, data, flowing, output, at)
+
+    def _tagged(
+        self, func: Any, args: Any, kwargs: Any, data: Sequence[Followed], flowing: Sequence[Followed], output: Array,
+        at: int,
+    ) -> None:  # fmt: skip
+        flows = bool(flowing) and output.requires_grad
+        tag: Tag | None = None
+        try:
+            tag = Tag(self._run, self.axis(func, args, kwargs, flowing if flows else data, output, at), flows)
+        except Unfit as error:
+            self._lost = self._lost or str(error)
+            if flows:
+                self.poison(output, str(error))
+        if tag is not None or not flows:
+            tags.write(output, tag)
+        if flows and output._base is not None and in_place(func):
+            self._written_through(output, tag)
 
     def refused(self, result: Any) -> None:
         """Remember that samples are lost in what has been computed from such a tensor."""

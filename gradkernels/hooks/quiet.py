@@ -13,14 +13,11 @@ _QUIET = frozenset(
      "_version", "_is_view")
 )  # fmt: skip
 """What gives no tensor that anything is computed with."""
-_KNOWN: dict[Any, bool] = {}
 
 
 def quiet(func: Any) -> bool:
     """Whether a function is one of them."""
-    if func not in _KNOWN:
-        name = getattr(func, "__name__", "")
-        if name == "__get__":
-            name = getattr(func.__self__, "__name__", "")
-        _KNOWN[func] = name in _QUIET
-    return _KNOWN[func]
+    name = getattr(func, "__name__", "")
+    if name == "__get__":  # of an attribute, such as x.shape
+        name = getattr(func.__self__, "__name__", "")
+    return name in _QUIET

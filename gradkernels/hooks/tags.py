@@ -8,7 +8,8 @@ from gradkernels.backend import Array
 from gradkernels.hooks.axis import Axis
 from gradkernels.hooks.step import Names
 
-_KEPT = "_gradkernels_tag"
+KEPT = "_gradkernels_tag"
+"""The attribute of a tensor that has its tag."""
 
 
 class Tag(NamedTuple):
@@ -33,13 +34,13 @@ class Tag(NamedTuple):
 
 def read(tensor: Array, run: object) -> Tag | None:
     """What a pass knows of a tensor."""
-    tag: Any = tensor.__dict__.get(_KEPT)
+    tag: Any = tensor.__dict__.get(KEPT)
     return tag if tag is not None and tag.run is run else None
 
 
 def write(tensor: Array, tag: Tag | None) -> None:
     """Keep what is known; None forgets it."""
     if tag is None:
-        tensor.__dict__.pop(_KEPT, None)
+        tensor.__dict__.pop(KEPT, None)
     else:
-        tensor.__dict__[_KEPT] = tag
+        tensor.__dict__[KEPT] = tag

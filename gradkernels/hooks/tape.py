@@ -37,6 +37,9 @@ Start = Callable[["Tape", Step, tuple[Any, ...], Mapping[str, Any]], Any]
 Alike = Callable[["Tape", Any, tuple[Any, ...], Mapping[str, Any], Sequence[Followed]], Any]
 """`alike(tape, function, args, kwargs, data)`: the call, with one draw for all samples."""
 
+_KINDS: dict[Any, str] = {}
+"""What is asked first of a function at each call: `quiet`, `opened`, `batched` or `any`."""
+
 
 class Starts(NamedTuple):
     """How calls that take parameters are run.
@@ -134,14 +137,15 @@ class Tape(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """The call as it is, or as a boundary runs it."""
         kwargs = kwargs or {}
-        if self._paused:
+        kind = _KINDS.get(func)
+        if kind is None:
+            kind = _KINDS[func] = self._kind_of(func)
+        if kind == "quiet" or self._paused:
             return func(*args, **kwargs)
-        if func in OPENED:
+        if kind == "opened":
             with self:
                 return OPENED[func](*args, **kwargs)
-        if quiet(func):
-            return func(*args, **kwargs)
-        if func in self._starts.batched and not kwargs:
+        if kind == "batched" and not kwargs:
             with self:
                 product = self._starts.of_copies(self, args)
             if product is not None:
@@ -155,6 +159,11 @@ class Tape(TorchFunctionMode):
         if refused:
             self.marks.refused(result)
         return result
+
+    def _kind_of(self, func: Any) -> str:
+        if func in OPENED:
+            return "opened"
+        return "quiet" if quiet(func) else "batched" if func in self._starts.batched else "any"
 
     def _with_parameters(
         self, func: Any, args: Any, kwargs: Any, data: list[Followed], made: dict[Place, tuple[Array, Names]]

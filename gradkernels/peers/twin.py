@@ -125,7 +125,7 @@ class Twins:
             first = next(iter(theta.values()))
             try:
                 with undrawn(first.device):
-                    self._look(theta, x, y)
+                    self.look(theta, x, y)
                     key, twin = self.states.taken(first.dtype, first.device)
                     with torch.no_grad():
                         twin.hold(theta)
@@ -139,7 +139,7 @@ class Twins:
                 self.library.forget(parameter)
             self.states.keep(key, twin)
 
-    def _look(self, theta: Parameters, x: Tree, y: Tree) -> None:
+    def look(self, theta: Parameters, x: Tree, y: Tree) -> None:
         """Look whether samples stay in their places, in a copy that no library has touched."""
         import torch
 
