@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from gradkernels.backend import Array
-from gradkernels.hooks.measured import fastest_of
+from gradkernels.hooks.measured import fastest_of, recording
 from gradkernels.hooks.precision import squared_norms, wide
 from gradkernels.hooks.rule import Given, Rule, Targets, anywhere
 from gradkernels.hooks.unfit import Unfit
@@ -110,9 +110,13 @@ class Table(Use):
         """Of the sums of each entry; or the sum of g_s . g_t over places s and t of the same word: what is faster."""
         if self._one_bag:
             return self._of_one_bag(g)
-        g, words = wide(self.terms(g)), self.words
-        ways = {"gram": lambda: _gram(g, words), "entries": lambda: self._by_entries(g)}
-        return fastest_of(("embedding", self._size, g.shape, g.dtype, g.device), ways)
+        terms = wide(self.terms(g))
+        ways = {"gram": lambda: self._by_products(target, g, terms), "entries": lambda: self._by_entries(terms)}
+        return fastest_of(("embedding", self._size, terms.shape, terms.dtype, g.device), ways)
+
+    def of_terms(self, target: Any, g: Array) -> Array:
+        """Sum over places of |g_t|^2."""
+        return squared_norms(self.terms(g))
 
     def total(self, target: Any, g: Array) -> Array:
         """Each place's g, added to its word's row of one table."""
@@ -124,6 +128,14 @@ class Table(Use):
         g, occurring = wide(self.terms(g)), entries(self.words, self._size)
         sums = occurring.sums(g.flatten(0, 1))
         return g.new_zeros(self._size, g.shape[2]).index_add_(0, occurring.word, sums.square_())
+
+    def _by_products(self, target: Any, g: Array, terms: Array) -> Array:
+        same = self.words[:, :, None] == self.words[:, None, :]
+        digits = terms.double() if recording() else terms
+        squares = (digits @ digits.mT).mul_(same).flatten(1).sum(1)
+        if recording():
+            return squares.clamp_(min=0).to(terms.dtype)
+        return self.kept(target, g, squares, squared_norms(terms))
 
     def _by_entries(self, g: Array) -> Array:
         occurring = entries(self.words, self._size)
@@ -150,11 +162,6 @@ def kept(words: Array, given: Given) -> Array | None:
     """Which words are not the padding; None if all of them count."""
     index = given.get("padding_idx")
     return None if index is None else words != index % len(given["weight"])
-
-
-def _gram(g: Array, words: Array) -> Array:
-    same = words[:, :, None] == words[:, None, :]
-    return (g @ g.mT).mul_(same).flatten(1).sum(1).clamp_(min=0)
 
 
 def _embedding(targets: Targets, words: Array, given: Given) -> Table:

@@ -17,13 +17,10 @@ from gradkernels.hooks.embedding import Table
 from gradkernels.hooks.linear import Linear
 from gradkernels.hooks.precision import squared_norms as rows_squared
 from gradkernels.hooks.precision import wide
-from gradkernels.hooks.use import Use
+from gradkernels.hooks.use import LEAST, Use
 
 MOST_USES = 6
 """Of one parameter; there is an inner product for each pair of them."""
-
-LEAST = 1e-2
-"""Of the uses' squared norms together: rows that cancel more than that lose digits in the sum, and are formed."""
 
 Term = tuple[Use, Any, Array]
 """A use, its target, and the gradient of its output."""
@@ -39,9 +36,9 @@ def squared_norms(terms: Sequence[Term]) -> Array | None:
         if product is None:
             return None
         products.append(product)
-    parts = sum(use.squares(target, g) for use, target, g in terms)
-    total = parts + 2 * sum(products)
-    for at in (total < LEAST * parts).nonzero().flatten().tolist():
+    total = sum(use.squares(target, g) for use, target, g in terms) + 2 * sum(products)
+    of_terms = sum(use.of_terms(target, g) for use, target, g in terms)
+    for at in (total < LEAST * of_terms).nonzero().flatten().tolist():
         total[at] = _of_rows(terms, slice(at, at + 1))
     return total
 

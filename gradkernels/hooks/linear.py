@@ -8,8 +8,8 @@ from typing import Any
 import torch
 
 from gradkernels.backend import Array
-from gradkernels.hooks.measured import fastest_of
-from gradkernels.hooks.precision import squared_norms, sum_of_squares, wide
+from gradkernels.hooks.measured import fastest_of, recording
+from gradkernels.hooks.precision import squared_norms, sum_of_squares, wide, wide_dtype
 from gradkernels.hooks.rule import Given, Rule, Targets, not_last
 from gradkernels.hooks.use import Target, Use
 
@@ -56,8 +56,22 @@ class Linear(Use):
             return squared_norms(g if g.ndim == 2 else g.sum(1))
         if g.ndim == 2:
             return squared_norms(g) * squared_norms(self._a)
-        ways = {"gram": lambda: _gram(g, self._a), "rows": lambda: super(Linear, self).squares(target, g)}
+        ways = {"gram": lambda: self._by_products(target, g), "rows": lambda: super(Linear, self).squares(target, g)}
         return fastest_of(("linear", g.shape, self._a.shape, g.dtype, g.device), ways)
+
+    def _by_products(self, target: Any, g: Array) -> Array:
+        """Of the rows sum_t g_t a_t^T, by products of steps (Li et al. 2022, arXiv:2110.05679, section 4)."""
+        of_g, of_a = (factor @ factor.mT for factor in map(_digits, (g, self._a)))
+        squares = torch.linalg.vecdot(of_g.flatten(1), of_a.flatten(1))
+        if recording():
+            return squares.clamp_(min=0).to(wide_dtype(g.dtype))
+        return self.kept(target, g, squares, torch.linalg.vecdot(_diagonal(of_g), _diagonal(of_a)))
+
+    def of_terms(self, target: Any, g: Array) -> Array:
+        """Sum over steps of |g_t|^2 |a_t|^2, of the bias of |g_t|^2."""
+        of_g, of_a = (wide(_steps(factor)).square().sum(-1) for factor in (g, self._a))
+        terms = of_g if target == "bias" else of_g * of_a
+        return terms if terms.ndim == 1 else terms.sum(1)
 
     def total(self, target: Any, g: Array) -> Array:
         """One product of matrices."""
@@ -85,6 +99,15 @@ def _steps(tensor: Array) -> Array:
     return steps[:, 0] if steps.shape[1] == 1 else steps
 
 
+def _digits(tensor: Array) -> Array:
+    """In the dtype of products of steps: with twice the digits where no look at the values may say what cancels."""
+    return tensor.double() if recording() else wide(tensor)
+
+
+def _diagonal(products: Array) -> Array:
+    return products.diagonal(dim1=1, dim2=2)
+
+
 def _write_sum(g: Array, out: Array, add: bool) -> None:
     total = g if g.ndim == 2 else g.sum(1)
     if add:
@@ -106,12 +129,6 @@ def _write_product(g: Array, a: Array, out: Array, add: bool) -> None:
         torch.baddbmm(out, g.mT, a, out=out)
     else:
         torch.bmm(g.mT, a, out=out)
-
-
-def _gram(g: Array, a: Array) -> Array:
-    """Squared norms of the rows sum_t g_t a_t^T (Li et al. 2022, arXiv:2110.05679, section 4)."""
-    g, a = wide(g), wide(a)
-    return torch.linalg.vecdot((g @ g.mT).flatten(1), (a @ a.mT).flatten(1)).clamp_(min=0)
 
 
 def _linear(targets: Targets, a: Array, given: Given) -> Linear:

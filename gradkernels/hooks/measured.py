@@ -31,6 +31,11 @@ def unmeasured() -> Iterator[None]:
         _measuring.reset(token)
 
 
+def recording() -> bool:
+    """Whether calls are only recorded: then nothing may depend on values."""
+    return not _measuring.get()
+
+
 def fastest_of(
     key: Hashable, ways: Mapping[str, Callable[..., Any]], arguments: Sequence[Any] = (), trial: Sequence[Any] = ()
 ) -> Any:

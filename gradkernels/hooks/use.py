@@ -13,6 +13,9 @@ from gradkernels.backend import Array
 from gradkernels.hooks.calls import Place
 from gradkernels.hooks.precision import squared_norms, sum_of_squares, wide
 
+LEAST = 1e-2
+"""Of the squared norms of its terms: a row that cancels more than that loses digits in a sum of their products."""
+
 SCRATCH_BYTES = 1 << 20
 """Of rows that are formed only to be squared or summed: what a core's own cache holds."""
 
@@ -60,6 +63,19 @@ class Use(ABC):
         """Squared norm of each row, `(n,)`; without a rule of its own from rows in a scratch buffer."""
         parts = [squared_norms(rows) for _, rows in self.scratch(target, g)]
         return torch.cat(parts)
+
+    def of_terms(self, target: Place | str, g: Array) -> Array:
+        """Sum `(n,)` of the squared norms of the terms whose sum a row is; of the row where it has one term."""
+        return self.squares(target, g)
+
+    def kept(self, target: Place | str, g: Array, squares: Array, of_terms: Array) -> Array:
+        """Squared norms `(n,)` from products of terms, but from rows where the terms cancel."""
+        for at in (squares < LEAST * of_terms).nonzero().flatten().tolist():
+            tensor = self.targets[target].tensor
+            row = torch.empty((1, *tensor.shape), dtype=tensor.dtype, device=tensor.device)
+            self.write(target, g, row, slice(at, at + 1), add=False)
+            squares[at] = squared_norms(row)[0]
+        return squares
 
     def total(self, target: Place | str, g: Array) -> Array:
         """Sum of the rows, of the target's shape."""
