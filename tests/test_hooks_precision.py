@@ -1,9 +1,11 @@
 """Numbers that are small beside what they are made of, or beyond the range of their dtype, are right all the same."""
 
 import torch
+from models import oracle
 from torch import nn
 
 import gradkernels as gk
+from gradkernels.hooks import computes
 
 MSE = nn.MSELoss()
 
@@ -93,3 +95,57 @@ def test_half_precision_sums_in_single_precision():
     torch.testing.assert_close(norms.float(), torch.full((2,), (4 * 2500 * (128 * 16 + 1)) ** 0.5), rtol=1e-3, atol=0)
     total = gk.clipped_sum(problem, None, x, y, max_norm=1.0, kernel="torch.hooks")
     torch.testing.assert_close(total["bias"].float(), torch.full((4,), -2 * 50 / 4527.69), rtol=2e-3, atol=0)
+
+
+class Pair(nn.Module):
+    """Chosen minus rejected: two steps whose gradients are opposite, and almost cancel."""
+
+    def __init__(self):
+        super().__init__()
+        self.body, self.head = nn.Linear(16, 16), nn.Linear(16, 1)
+
+    def forward(self, x):
+        scores = self.head(torch.tanh(self.body(x)))[..., 0]
+        return scores[:, 0] - scores[:, 1]
+
+
+def preferred(output, y):
+    return nn.functional.softplus(-output).mean()
+
+
+def test_norms_of_samples_whose_steps_cancel():
+    torch.manual_seed(0)
+    model = Pair()
+    chosen = torch.randn(8, 16)
+    x, y = torch.stack([chosen, chosen + 1e-2 * torch.randn(8, 16)], 1), torch.zeros(8)
+    rows = oracle(model, preferred, x, y)
+    want = torch.stack([one.flatten(1).norm(dim=1) for one in rows.values()]).norm(dim=0)
+    problem = gk.ModuleProblem(model, preferred)
+    own = problem.own()
+    torch.testing.assert_close(computes.norms(problem, 99)(own, x, y).double(), want, rtol=2e-5, atol=0)
+    clipped = computes.clipped_sum(problem, 99)(own, x, y, max_norm=float(want.min()) / 2)
+    factor = float(want.min()) / 2 / want
+    for name, one in rows.items():
+        torch.testing.assert_close(
+            clipped[name].double(), torch.tensordot(factor, one, 1), rtol=1e-4, atol=1e-4 * float(want.min())
+        )
+
+
+def test_norms_of_words_whose_gradients_cancel():
+    torch.manual_seed(0)
+    table = nn.Embedding(3, 8)
+
+    class Twice(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.table = table
+
+        def forward(self, words):
+            h = self.table(words)
+            return h[:, 0] * 1.001 - h[:, 1]
+
+    words, y = torch.tensor([[1, 1], [2, 2], [0, 1]]), torch.full((3, 8), 5.0)
+    problem = gk.ModuleProblem(Twice(), MSE)
+    rows = oracle(problem.model, MSE, words, y)["table.weight"]
+    got = computes.norms(problem, 99)(problem.own(), words, y)
+    torch.testing.assert_close(got.double(), rows.flatten(1).norm(dim=1), rtol=1e-3, atol=0)
