@@ -97,15 +97,13 @@ class BoundToModule(Bound):
     @property
     def kernel(self) -> Kernel:  # type: ignore[override]
         """What computed last, or would."""
-        now = self.detour.standing
-        assert now is not None
-        assert now.kernel is not None
-        return now.kernel
+        assert self.detour.kernel is not None
+        return self.detour.kernel
 
     @property
     def choice(self) -> Choice | None:  # type: ignore[override]
         """How it was chosen; None when the caller named it."""
-        return None if self.detour.standing is None else self.detour.standing.choice
+        return self.detour.choice
 
     @property
     def why(self) -> str:
@@ -120,10 +118,9 @@ def _of_module(request: Request, forced: Way, audited: bool) -> Bound:
     found = wanted(request, forced)
     found.prepare(theta, x, y)
     if not audited:
-        now, bare = found.standing, Bound(found.bare())
-        assert now is not None
-        assert now.kernel is not None
-        bare.kernel, bare.request, bare.choice = now.kernel, replace(request, arrays=None), now.choice
+        bare = Bound(found.bare())
+        assert found.kernel is not None
+        bare.kernel, bare.request, bare.choice = found.kernel, replace(request, arrays=None), found.choice
         return bare
     bound = BoundToModule(found)
     # The caller's arrays are the caller's to keep.

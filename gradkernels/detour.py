@@ -7,6 +7,7 @@ good: what raises is noted, the next kernel computes this call, and the first is
 from __future__ import annotations
 
 from collections.abc import Hashable
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -15,10 +16,11 @@ from gradkernels.audit import Call, is_due, require_right, tells_no_more_than_a_
 from gradkernels.calling import with_keywords
 from gradkernels.case import Case
 from gradkernels.choice import Choice, Request, choose, explain
-from gradkernels.footprint import TooSmall, within
+from gradkernels.footprint import TooSmall, bytes_per_sample, within
 from gradkernels.judge import Batch
 from gradkernels.kernel import Compute, Kernel
-from gradkernels.proof import kind_of, require_proof, require_samples_of_their_own, set_aside
+from gradkernels.problems.structure import undrawn
+from gradkernels.proof import is_definition, kind_of, require_proof, require_samples_of_their_own, set_aside
 from gradkernels.standing import Standing, Wants, standing
 from gradkernels.tree import Tree, count, leaves, structure
 from gradkernels.validate import device_of, dtype_of, validate_inputs, validate_out
@@ -33,6 +35,11 @@ class Detour:
     Args:
         problem: Of a module.
         wants: What.
+
+    Attributes:
+        kernel: What computed last, with its settings, or would.
+        choice: By which it was chosen; None where the caller named it.
+        request: What was asked last.
     """
 
     def __init__(self, problem: Any, wants: Wants) -> None:
@@ -41,9 +48,11 @@ class Detour:
         self._seen: dict[Hashable, tuple[Standing, Hashable]] = {}
         self._built: dict[Hashable, Compute] = problem.kept.setdefault("built", {})
         self._fitting: dict[Hashable, Kernel] = {}
+        self._bytes: dict[Hashable, int] = problem.kept.setdefault("bytes", {})
         self._watched: Any = None
         self._now: Any = None
-        self.standing: Standing | None = None
+        self.kernel: Kernel | None = None
+        self.choice: Choice | None = None
         self.request: Request | None = None
 
     def __call__(self, theta: Tree, x: Tree, y: Tree, *arguments: Any, **options: Any) -> Any:
@@ -67,10 +76,8 @@ class Detour:
 
     def bare(self) -> Compute:
         """What `prepare` found, by itself: with no other kernel behind it, and never audited."""
-        now = self.standing
-        assert now is not None
-        assert now.kernel is not None
-        compute = with_keywords(now.kernel.build(self.problem), now.kernel, True)
+        assert self.kernel is not None
+        compute = with_keywords(self.kernel.build(self.problem), self.kernel, True)
 
         def call(theta: Tree, x: Tree, y: Tree, *arguments: Any, **options: Any) -> Any:
             x, y = self.problem.prepared(x, y)
@@ -83,14 +90,13 @@ class Detour:
     @property
     def why(self) -> str:
         """Why the kernel that computed last did."""
-        now, request = self.standing, self.request
-        if now is None or now.kernel is None or request is None:
+        if self.kernel is None or self.request is None:
             return "nothing was computed yet"
-        if now.choice is None:
-            return f"{now.kernel.key}, because kernel= asked for it"
-        said = explain(request, now.choice)
-        if now.kernel != now.choice.kernel:
-            said += f"\n  in chunks, {now.kernel.key}, to stay within max_bytes={self.wants.max_bytes}"
+        if self.choice is None:
+            return f"{self.kernel.key}, because kernel= asked for it"
+        said = explain(self.request, self.choice)
+        if self.kernel != self.choice.kernel:
+            said += f"\n  in chunks, {self.kernel.key}, to stay within max_bytes={self.wants.max_bytes}"
         return said
 
     def _looked_at(self, theta: Tree, x: Tree, y: Tree) -> tuple[Batch, Standing, Hashable, Hashable]:
@@ -105,7 +111,6 @@ class Detour:
                 self._seen.clear()
             self._seen[shapes] = self._new(stamp, theta, x, y)
         now, kind = self._seen[shapes]
-        self.standing = now
         return Batch(problem, theta, x, y), now, kind, shapes
 
     def _new(self, stamp: Any, theta: Tree, x: Tree, y: Tree) -> tuple[Standing, Hashable]:
@@ -120,7 +125,8 @@ class Detour:
         self.request = Request(case, library, wants.results, wants.max_bytes, wants.calls)
         if wants.forced is not None and (reasons := wants.forced.unsupported(case)):
             raise ValueError(f"{wants.forced.key} cannot do this: {'; '.join(reasons)}")
-        return standing(problem.model, (wants, kind)), kind
+        # Of a module no choice depends on the memory that it may take, which can be another at each call.
+        return standing(problem.model, (replace(wants, max_bytes=None), kind)), kind
 
     def _computed(
         self,
@@ -132,14 +138,27 @@ class Detour:
         options: dict[str, Any] | None = None,
         audited: bool = False,
     ) -> Any:
+        """As `_found`; torch's random numbers go on as if what is done besides computing had drawn none."""
+        with nullcontext() if now.settled and not audited else undrawn(batch.theta):
+            return self._found(batch, now, kind, shapes, arguments, options, audited)
+
+    def _found(
+        self,
+        batch: Batch,
+        now: Standing,
+        kind: Hashable,
+        shapes: Hashable,
+        arguments: Any,
+        options: dict[str, Any] | None,
+        audited: bool,
+    ) -> Any:
         """The result of the first kernel that can; without options only the kernel is found."""
         tried: dict[Kernel, str] = {}
-        of_definition: Exception | None = None
         require_samples_of_their_own(kind, batch)
         if options is not None:
             self.problem.ready(batch.theta, batch.x, batch.y)
         while True:
-            choice = self._choice(now, batch, tried, of_definition)
+            choice = self._choice(now, batch, tried)
             kernel = self.wants.forced if choice is None else choice.kernel
             assert kernel is not None
             try:
@@ -153,15 +172,16 @@ class Detour:
                 if audited and not (just and tells_no_more_than_a_proof(fitting)):
                     self._audited(now, kind, Call(fitting, compute, batch, _besides(options), result))
             except Exception as fault:  # whatever it is: another kernel may do
-                if choice is None:
+                # What one sample at a time raises is the model's own, and would be raised by all others.
+                if choice is None or (is_definition(kernel) and not isinstance(fault, TooSmall | Disagreement)):
                     raise
-                of_definition = fault if kernel.loops and not isinstance(fault, TooSmall) else of_definition
                 tried[kernel] = self._noted(now, kernel, fault)
                 continue
             if choice is not None and tried:
                 refused = [(one, tried.get(one, says)) for one, says in choice.refused]
                 choice = replace(choice, refused=tuple(refused))
-            now.fitted(kernel, fitting, choice)
+            now.misses.pop(kernel, None)
+            self.kernel, self.choice = fitting, choice
             now.unaudited = 0 if audited else now.unaudited + (options is not None)
             return result
 
@@ -185,7 +205,7 @@ class Detour:
             now.missed(kernel, says)
         return says
 
-    def _choice(self, now: Standing, batch: Batch, tried: dict[Kernel, str], fault: Exception | None) -> Choice | None:
+    def _choice(self, now: Standing, batch: Batch, tried: dict[Kernel, str]) -> Choice | None:
         if self.wants.forced is not None:
             return None
         excluded = now.excluded() | tried
@@ -200,9 +220,7 @@ class Detour:
         except ValueError:
             if now.excluded().keys() - now.aside.keys() - tried.keys():
                 now.misses.clear()  # what waits to be tried again is all that there is
-                return self._choice(now, batch, tried, fault)
-            if fault is not None:
-                raise fault from None
+                return self._choice(now, batch, tried)
             raise
 
     def _within(self, kernel: Kernel, batch: Batch, shapes: Hashable) -> Kernel:
@@ -213,9 +231,12 @@ class Detour:
         if (kernel, shapes) not in self._fitting:
             assert self.request is not None
             case = replace(self.request.case, n=count(batch.y))
-            if len(self._fitting) >= MOST_SHAPES:
-                self._fitting.clear()
-            self._fitting[kernel, shapes] = within(kernel, case, (batch.theta, batch.x, batch.y), limit)
+            for known in (self._fitting, self._bytes):
+                if len(known) >= MOST_SHAPES:
+                    known.clear()
+            if shapes not in self._bytes:
+                self._bytes[shapes] = bytes_per_sample(self.problem, batch.theta, batch.x, batch.y)
+            self._fitting[kernel, shapes] = within(kernel, case, batch.theta, self._bytes[shapes], limit)
         return self._fitting[kernel, shapes]
 
     def _compute(self, kernel: Kernel, kind: Hashable) -> Compute:

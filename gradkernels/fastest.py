@@ -28,6 +28,9 @@ from gradkernels.validate import device_of, dtype_of, validate_inputs, validate_
 
 Results = str | os.PathLike[str] | None
 MOST_BOUND = 4096
+MOST_WANTED = 64
+"""Of a module, that differ in what is asked for; a limit of memory may be another at each step."""
+
 _quantity = quantity
 
 
@@ -276,11 +279,14 @@ def _of_module(
 ) -> Any:
     """What computes a quantity of a module, kept with the problem; sizes and states are looked at when it is called."""
     key = (name, kernel, results, max_bytes)
-    found = problem.kept.get(key)
+    known = problem.kept.setdefault("wanted", {})
+    found = known.pop(key, None)
     if found is None:
         _at_least_one(max_bytes=max_bytes)
         found = wanted(_request(problem, name, (theta, x, y), None, results, max_bytes), kernel)
-        problem.kept[key] = found
+        while len(known) >= MOST_WANTED:  # the one that was used the longest time ago makes room
+            known.pop(next(iter(known)), None)
+    known[key] = found
     return found
 
 

@@ -26,21 +26,20 @@ class TooSmall(ValueError):
     """A memory limit that not even one sample at a time stays within; says what is needed."""
 
 
-def within(kernel: Kernel, case: Case, arrays: tuple[Tree, Tree, Tree], max_bytes: int) -> Kernel:
+def within(kernel: Kernel, case: Case, theta: Tree, each_bytes: int, max_bytes: int) -> Kernel:
     """The kernel with the largest chunk that keeps its peak within `max_bytes`, the result included.
 
     Args:
         kernel: For a module.
         case: What it computes; n is the number of samples.
-        arrays: The caller's theta, x and y.
+        theta: The parameters.
+        each_bytes: What one more sample costs, by `bytes_per_sample`.
         max_bytes: Allowed.
 
     Raises:
         TooSmall: There is no such chunk, or the kernel has no chunks and takes more.
     """
-    theta, x, y = arrays
     result = result_bytes(case.quantity, theta, case.n)
-    each_bytes = bytes_per_sample(case.problem, theta, x, y)
     left = max_bytes - result - SCRATCH_BYTES
     need = result + SCRATCH_BYTES + each_bytes * (1 if _chunked(kernel) else case.n)
     if need > max_bytes:

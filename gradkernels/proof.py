@@ -18,6 +18,7 @@ from gradkernels.judge import FEWEST, ROWS_BYTES, SAMPLES, Batch, bytes_each, ch
 from gradkernels.kernel import Compute, Kernel
 from gradkernels.problems.inspection import inspect
 from gradkernels.problems.modes import loss_key
+from gradkernels.problems.structure import undrawn
 from gradkernels.quantity import Quantity
 from gradkernels.registry import kernel as kernel_by_key
 from gradkernels.tree import Tree, count, leaves, structure
@@ -68,17 +69,23 @@ def require_proof(kernel: Kernel, kind: Hashable, batch: Batch, compute: Compute
     if key in known or is_definition(kernel) or not (chosen := chosen_of(batch)):
         return False
     try:
-        try:
-            _prove(*_by_rows(kernel, compute, batch.of(chosen)), tight=tight)
-        except Exception as fault:
-            if isinstance(fault, Disagreement) or not _asks_for_order(batch, sorted(chosen)):
-                raise
-            _prove(*_by_rows(kernel, compute, batch.of(sorted(chosen))), backwards=False, tight=tight)
+        with undrawn(batch.theta):
+            _prove_in_an_order(kernel, batch, compute, chosen, tight)
     except Disagreement as fault:
         known[key] = str(fault)
         raise
     known[key] = ""
     return True
+
+
+def _prove_in_an_order(kernel: Kernel, batch: Batch, compute: Compute, chosen: list[int], tight: bool) -> None:
+    """Prove it on these samples, or on the same in the order that they came in where the model asks for one."""
+    try:
+        _prove(*_by_rows(kernel, compute, batch.of(chosen)), tight=tight)
+    except Exception as fault:
+        if isinstance(fault, Disagreement) or not _asks_for_order(batch, sorted(chosen)):
+            raise
+        _prove(*_by_rows(kernel, compute, batch.of(sorted(chosen))), backwards=False, tight=tight)
 
 
 def _asks_for_order(batch: Batch, chosen: Sequence[int]) -> bool:

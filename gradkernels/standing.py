@@ -65,8 +65,6 @@ class Standing:
         calls: So far.
         aside: Kernels that computed wrong numbers, with the reason.
         misses: Kernels that did not fit, by kernel.
-        kernel: What computed last, with its settings.
-        choice: By which it was chosen; None where the caller named it.
         audits: So far.
         changes: Calls in a row, each with another state of the model than the one before.
         unaudited: Calls since the last audit.
@@ -76,8 +74,6 @@ class Standing:
     calls: int = 0
     aside: dict[Kernel, str] = field(default_factory=dict)
     misses: dict[Kernel, Miss] = field(default_factory=dict)
-    kernel: Kernel | None = None
-    choice: Choice | None = None
     audits: int = 0
     changes: int = 0
     unaudited: int = 0
@@ -89,15 +85,15 @@ class Standing:
         waiting = {kernel: miss.reason for kernel, miss in self.misses.items() if self.calls < miss.until}
         return self.aside | waiting
 
+    @property
+    def settled(self) -> bool:
+        """Whether there was a call before this one, and none of the kernels that did not fit is tried again now."""
+        return self.calls > 1 and not any(self.calls >= miss.until for miss in self.misses.values())
+
     def missed(self, kernel: Kernel, reason: str) -> None:
         """Note that a kernel did not fit: it is tried again, at ever longer intervals."""
         times = self.misses[kernel].times + 1 if kernel in self.misses else 1
         self.misses[kernel] = Miss(reason, times, self.calls + min(2 ** (times - 1), LONGEST))
-
-    def fitted(self, kernel: Kernel, fitting: Kernel, choice: Choice | None) -> None:
-        """Note that a kernel computed, or would."""
-        self.misses.pop(kernel, None)
-        self.kernel, self.choice = fitting, choice
 
     def chosen(self, key: Hashable, choose: Callable[[], Choice]) -> Choice:
         """The choice for sizes about these and kernels that are left out, made once."""

@@ -9,7 +9,8 @@ from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence
 
 import gradkernels as gk
-from gradkernels import proof
+from gradkernels import detour, proof
+from gradkernels.fastest import MOST_WANTED
 from gradkernels.hooks.unfit import Unfit
 from gradkernels.judge import Batch
 
@@ -279,3 +280,31 @@ def test_a_proof_under_a_limit_has_one_result_at_a_time(monkeypatch):
         proof.require_proof(kernel, f"tight: {tight}", batch, compute, tight=tight)
     both, first, second = alive
     assert first == second == both - 1
+
+
+def test_what_one_sample_at_a_time_raises_is_raised_before_anything_is_compiled(monkeypatch, capfd):
+    x, _, y = batches()
+    model = nn.Sequential(nn.Linear(4, 5), nn.Tanh(), nn.Linear(5, 3))
+    problem, tried = gk.ModuleProblem(model, LOSS), []
+    gk.norms(problem, None, x, y)
+    build = gk.Kernel.build
+    monkeypatch.setattr(gk.Kernel, "build", lambda kernel, of: tried.append(kernel.key) or build(kernel, of))
+    wrong = torch.where(torch.arange(12) == 11, 7, 0)  # beyond the samples that are looked at first
+    for bad, says in (((x[:, :3], y), "shapes cannot be multiplied"), ((torch.randn(12, 4), wrong), "out of bounds")):
+        with pytest.raises((RuntimeError, IndexError), match=says):
+            gk.norms(problem, None, *bad)
+    assert tried
+    assert {key.partition(".")[0] for key in tried} == {"torch"}
+    assert not any("compiled" in key for key in tried)
+    assert capfd.readouterr().err == ""
+
+
+def test_limits_of_memory_that_change_at_each_call_are_not_all_kept(monkeypatch):
+    x, _, y = batches()
+    problem, looks = gk.ModuleProblem(nn.Linear(4, 3), LOSS), []
+    measure = detour.bytes_per_sample
+    monkeypatch.setattr(detour, "bytes_per_sample", lambda *some: looks.append(1) or measure(*some))
+    for i in range(3 * MOST_WANTED):
+        gk.norms(problem, None, x, y, max_bytes=2**24 + i)
+    assert len(problem.kept["wanted"]) == MOST_WANTED
+    assert len(looks) == 1

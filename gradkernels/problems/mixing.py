@@ -21,6 +21,7 @@ from gradkernels.backend import Array
 from gradkernels.problems.apart import Apart
 from gradkernels.problems.looks import Looks, kind_of
 from gradkernels.problems.losses import ignores
+from gradkernels.problems.structure import undrawn
 from gradkernels.tree import Tree, count, each, leaves, take
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ def _compared(problem: ModuleProblem, theta: Any, x: Tree, y: Tree, rng: random.
 
     from gradkernels.problems.weighing import MixesSamples, between
 
-    with torch.inference_mode(False), warnings.catch_warnings(), _untouched(theta):
+    with torch.inference_mode(False), warnings.catch_warnings(), undrawn(theta):
         warnings.simplefilter("ignore")
         theta, x, y = each(_ordinary, (theta, x, y))
         try:
@@ -116,16 +117,6 @@ def _wide(digits: int, tensor: Array) -> Array:
 
 def _ordinary(tensor: Array) -> Array:
     return tensor.clone() if tensor.is_inference() else tensor.detach()
-
-
-@contextmanager
-def _untouched(theta: Any) -> Iterator[None]:
-    """A context that leaves torch's random numbers as they were."""
-    import torch
-
-    device = leaves(theta)[0].device
-    with torch.random.fork_rng([device] if device.type == "cuda" else []):
-        yield
 
 
 class _Drawn(Exception):

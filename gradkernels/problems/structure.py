@@ -114,9 +114,18 @@ def seeded(own: Parameters, seed: int) -> Iterator[None]:
     """A context whose random numbers, on the parameters' device too, start with the seed; torch's own go on after."""
     import torch
 
+    with undrawn(own):
+        torch.manual_seed(seed)
+        yield
+
+
+@contextmanager
+def undrawn(own: Parameters) -> Iterator[None]:
+    """A context after which torch's random numbers, on the parameters' device too, go on as if none had been drawn."""
+    import torch
+
     device = next(iter(own.values())).device
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
-        torch.manual_seed(seed)
         yield
 
 
