@@ -134,7 +134,7 @@ class Engine:
     def _taped(self, leaf: dict[str, Array], x: Tree, y: Tree) -> Iterator[Pass]:
         listener = Listener()
         alike = draws.alike if self._problem.randomness == "same" else None
-        tape = Tape(STARTS, count(x), leaf, listener, alike)
+        tape = Tape(STARTS, count(x), leaf, listener, alike, self.draws_each)
         tape.marks.samples(leaves(x))
         try:
             with self._again(), segments.followed(tape):

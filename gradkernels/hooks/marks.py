@@ -25,7 +25,14 @@ UNSEEN = (
     "is computed from parameters where no call of a torch function shows it: by an autograd.Function, compiled code or "
     "a change in place of another view; pass kernel='torch.loop', which takes one sample at a time"
 )
+SHARED = (
+    "random numbers are drawn for all samples together, and randomness='different' needs some for each: draw them with "
+    "the samples first, or pass kernel='torch.loop'"
+)
 NOT_FIRST = "the model's output does not have the samples first"
+
+Other = tuple[Place, Array, Tag]
+"""An argument in which samples are lost, or random numbers."""
 
 _RULES: dict[Any, Rule | None] = {}
 
@@ -58,7 +65,7 @@ class Marks:
         self._names: dict[int, Names] = {id(tensor): (name,) for name, tensor in theta.items()}
         self._run = object()
         self._poisons: list[Any] = []
-        self._lost = ""
+        self._lost = self._sentence = ""
 
     def samples(self, tensors: Iterable[Array]) -> None:
         """Take these for inputs, with the samples first."""
@@ -74,9 +81,9 @@ class Marks:
             tags.write(own, Tag(self._run, tag.axis, tag.flows))
         return own
 
-    def known(self, args: Any, kwargs: Any) -> tuple[list[Followed], dict[Place, tuple[Array, Names]], bool]:
-        """The arguments that have samples, those made of parameters alone, and whether samples are lost in another."""
-        data, made, refused = list[Followed](), dict[Place, tuple[Array, Names]](), False
+    def known(self, args: Any, kwargs: Any) -> tuple[list[Followed], dict[Place, tuple[Array, Names]], list[Other]]:
+        """The arguments that have samples, those made of parameters alone, and others of which something is known."""
+        data, made, others = list[Followed](), dict[Place, tuple[Array, Names]](), list[Other]()
         run, names_of = self._run, self._names
         for place, value in tensors(args, kwargs):
             tag = value.__dict__.get(tags.KEPT)
@@ -95,8 +102,8 @@ class Marks:
             elif names:
                 made[place] = value, names
             else:
-                refused = True
-        return data, made, refused
+                others.append((place, value, tag))
+        return data, made, others
 
     def _require_seen(self, tensor: Array, known: bool) -> None:
         """Raise an Unfit if a tensor comes from parameters although no call of this pass has given it."""
@@ -179,21 +186,45 @@ class Marks:
         flows = bool(flowing) and output.requires_grad
         tag: Tag | None = None
         try:
-            tag = Tag(self._run, self.axis(func, args, kwargs, flowing if flows else data, output, at), flows)
+            tag = Tag(self._run, self.axis(func, args, kwargs, data, output, at), flows)
         except Unfit as error:
-            self._lost = self._lost or str(error)
+            self._sentence = str(error)
+            self._lost = self._lost or self._sentence
             if flows:
-                self.poison(output, str(error))
-        if tag is not None or not flows:
+                self.poison(output, self._sentence)
+        if tag is not None:
             tags.write(output, tag)
+        elif not flows:
+            tags.write(output, Tag(self._run, lost=self._sentence))
         if flows and output._base is not None and in_place(func):
             self._written_through(output, tag)
 
-    def refused(self, result: Any) -> None:
-        """Remember that samples are lost in what has been computed from such a tensor."""
+    def met(self, func: Any, others: Sequence[Other], result: Any) -> None:
+        """Keep what is known of the result of a call that takes data without samples, or numbers that were drawn."""
+        # By which index entries are picked, the rule for it looks at itself.
+        others = [one for one in others if func is not torch.Tensor.__getitem__ or one[0] == ("args", 0)]
         for _, output in leaves(result):
-            if isinstance(output, torch.Tensor) and output.requires_grad and tags.read(output, self._run) is None:
-                tags.write(output, Tag(self._run))
+            if not isinstance(output, torch.Tensor):
+                continue
+            own = tags.read(output, self._run)
+            wrong = [tag for _, value, tag in others if not (tag.drawn and self._apart(value, own, output))]
+            if wrong and output.requires_grad and torch.is_grad_enabled():
+                self.poison(output, SHARED if wrong[0].drawn else wrong[0].lost)
+            elif own is None or wrong:
+                tags.write(output, wrong[0] if wrong else others[0][2] if others else own)
+
+    def _apart(self, drawn: Array, own: Tag | None, output: Array) -> bool:
+        """Whether numbers that were drawn are other ones for each sample of an output."""
+        if own is None or own.axis is None:
+            return False
+        dim = own.axis.dim - (output.ndim - drawn.ndim)
+        return 0 <= dim < drawn.ndim and drawn.shape[dim] == output.shape[own.axis.dim]
+
+    def draw(self, result: Any) -> None:
+        """Remember that random numbers were drawn, apart from data."""
+        for _, output in leaves(result):
+            if isinstance(output, torch.Tensor) and tags.read(output, self._run) is None:
+                tags.write(output, Tag(self._run, drawn=True))
 
     def _written_through(self, view: Array, tag: Tag | None) -> None:
         """What is written to a view in place is in what it is a view of."""
@@ -218,7 +249,7 @@ class Marks:
         def refuse(g: Array) -> None:
             raise Unfit(sentence)
 
-        tags.write(tensor, Tag(self._run))
+        tags.write(tensor, Tag(self._run, lost=sentence))
         self._poisons.append(tensor.register_hook(refuse))
         self.sources.append(get_gradient_edge(tensor))  # or what leads to parameters alone would not be gone through
 

@@ -1,4 +1,4 @@
-"""Functions that give no tensor that anything is computed with: nothing is followed through them."""
+"""What functions are, by their names: those that give nothing to compute with, and those that draw random numbers."""
 
 from __future__ import annotations
 
@@ -21,3 +21,16 @@ def quiet(func: Any) -> bool:
     if name == "__get__":  # of an attribute, such as x.shape
         name = getattr(func.__self__, "__name__", "")
     return name in _QUIET
+
+
+_DRAW = frozenset(
+    ("rand", "randn", "randint", "randperm", "normal", "bernoulli", "multinomial", "poisson", "rand_like", "randn_like",
+     "randint_like", "normal_", "uniform_", "bernoulli_", "random_", "exponential_", "cauchy_", "geometric_",
+     "log_normal_", "dropout", "dropout_", "dropout1d", "dropout2d", "dropout3d", "alpha_dropout", "feature_dropout",
+     "feature_alpha_dropout", "rrelu", "gumbel_softmax", "binomial", "_standard_gamma", "_sample_dirichlet")
+)  # fmt: skip
+
+
+def draws(func: Any) -> bool:
+    """Whether a function draws random numbers."""
+    return getattr(func, "__name__", "") in _DRAW

@@ -22,6 +22,8 @@ class Tag(NamedTuple):
         names: Parameters that it is made of, for what is made of parameters alone.
         words: Of which rows of the one parameter it is made, where it is such rows.
         copied: What each sample has a copy of, along the first axis.
+        lost: Why samples cannot be told apart in data, as a sentence.
+        drawn: Whether it is of random numbers that are drawn apart from data.
     """
 
     run: object
@@ -30,6 +32,8 @@ class Tag(NamedTuple):
     names: Names = ()
     words: Array | None = None
     copied: Array | None = None
+    lost: str = ""
+    drawn: bool = False
 
 
 def read(tensor: Array, run: object) -> Tag | None:

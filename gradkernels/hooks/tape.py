@@ -20,9 +20,9 @@ from gradkernels.backend import Array
 from gradkernels.hooks.axis import Axis
 from gradkernels.hooks.calls import Place, find, replaced
 from gradkernels.hooks.follow.call import Followed
-from gradkernels.hooks.marks import Marks
+from gradkernels.hooks.marks import SHARED, Marks
 from gradkernels.hooks.opened import OPENED
-from gradkernels.hooks.quiet import quiet
+from gradkernels.hooks.quiet import draws, quiet
 from gradkernels.hooks.step import Names, Step
 from gradkernels.hooks.unfit import Unfit
 from gradkernels.hooks.use import Target, Use
@@ -38,7 +38,7 @@ Alike = Callable[["Tape", Any, tuple[Any, ...], Mapping[str, Any], Sequence[Foll
 """`alike(tape, function, args, kwargs, data)`: the call, with one draw for all samples."""
 
 _KINDS: dict[Any, str] = {}
-"""What is asked first of a function at each call: `quiet`, `opened`, `batched` or `any`."""
+"""What is asked first of a function at each call: `quiet`, `opened`, `batched`, `draws` or `any`."""
 
 
 class Starts(NamedTuple):
@@ -68,6 +68,7 @@ class Tape(TorchFunctionMode):
         theta: Parameters that the model holds.
         arrived: What becomes of the gradients.
         alike: Runs a call so that all samples see the same draw; None where each may see its own.
+        each: Whether each is to see its own.
 
     Attributes:
         n: Number of samples.
@@ -83,13 +84,14 @@ class Tape(TorchFunctionMode):
         theta: Parameters,
         arrived: Arrived,
         alike: Alike | None = None,
+        each: bool = False,
     ) -> None:
         super().__init__()
         self.n = n
         self.marks = Marks(n, theta)
         self.uses = Counter[str]()
         self.segments = 0
-        self._starts, self._alike = starts, alike
+        self._starts, self._alike, self._each = starts, alike, each
         self._theta = theta
         self._arrived = arrived
         self._paused = False
@@ -101,7 +103,7 @@ class Tape(TorchFunctionMode):
 
     def again(self) -> Tape:
         """A tape that follows a part of the model another time."""
-        return Tape(self._starts, self.n, self._theta, self._arrived, self._alike)
+        return Tape(self._starts, self.n, self._theta, self._arrived, self._alike, self._each)
 
     @property
     def is_paused(self) -> bool:
@@ -150,20 +152,31 @@ class Tape(TorchFunctionMode):
                 product = self._starts.of_copies(self, args)
             if product is not None:
                 return product
-        data, made, refused = self.marks.known(args, kwargs)
+        data, made, others = self.marks.known(args, kwargs)
         if made and torch.is_grad_enabled():
-            return self._with_parameters(func, args, kwargs, data, made)
-        result = self._alike(self, func, args, kwargs, data) if self._alike else func(*args, **kwargs)
-        if data:
-            self.marks.tagged(func, args, kwargs, data, result)
-        if refused:
-            self.marks.refused(result)
+            result = self._with_parameters(func, args, kwargs, data, made)
+        else:
+            result = self._alike(self, func, args, kwargs, data) if self._alike else func(*args, **kwargs)
+            if data:
+                self.marks.tagged(func, args, kwargs, data, result)
+        if kind == "draws" and self._each:
+            self._drawn(result, data, made)
+        if others:
+            self.marks.met(func, others, result)
         return result
+
+    def _drawn(self, result: Any, data: Sequence[Followed], made: Mapping[Place, Any]) -> None:
+        if made:
+            raise Unfit(SHARED)
+        if not data:
+            self.marks.draw(result)
 
     def _kind_of(self, func: Any) -> str:
         if func in OPENED:
             return "opened"
-        return "quiet" if quiet(func) else "batched" if func in self._starts.batched else "any"
+        if quiet(func):
+            return "quiet"
+        return "batched" if func in self._starts.batched else "draws" if draws(func) else "any"
 
     def _with_parameters(
         self, func: Any, args: Any, kwargs: Any, data: list[Followed], made: dict[Place, tuple[Array, Names]]

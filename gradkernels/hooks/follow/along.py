@@ -53,6 +53,35 @@ def extreme(call: Call, output: Array) -> Axis:
     return pointwise(call, output) if hasattr(other, "ndim") else reduction(1)(call, output)
 
 
+def flip(call: Call, output: Array) -> Axis:
+    """Axes may be named one by one."""
+    ndim = call.first.tensor.ndim
+    given = call.kwargs.get("dims", call.args[1:])
+    dims = dims_of(given[0] if len(given) == 1 and not isinstance(given[0], int) else given, ndim)
+    axis = call.agreed([one.axis for one in call.data])
+    if axis.dim in dims:
+        raise call.mixes("takes the samples in another order")
+    return axis
+
+
+def picked(call: Call, output: Array) -> Axis:
+    """Entries along another axis, by an index that is the same for all samples."""
+    if len(call.data) > 1 and any(one.place in _INDICES for one in call.data):
+        raise call.mixes("picks by an index that samples have, entries of all of them")
+    return along(1)(call, output)
+
+
+_INDICES = (("args", 2), ("kwargs", "index"))
+
+
+def below_diagonal(call: Call, output: Array) -> Axis:
+    """`tril` and `triu` tell entries of the last two axes apart."""
+    (axis,) = (one.axis for one in call.data)
+    if axis.dim >= output.ndim - 2:
+        raise call.mixes("treats samples by their place")
+    return axis
+
+
 RULES: dict[str, Rule] = {
     **dict.fromkeys(
         ("sum", "mean", "amax", "amin", "prod", "any", "all", "std", "var", "std_mean", "var_mean", "nansum", "nanmean",
@@ -68,15 +97,17 @@ RULES: dict[str, Rule] = {
     "max": extreme,
     "min": extreme,
     **dict.fromkeys(("cumsum", "cumprod", "logcumsumexp", "cummax", "cummin", "softmax", "log_softmax", "softmin",
-                     "special_softmax", "special_log_softmax", "flip", "narrow"), along(1)),
+                     "special_softmax", "special_log_softmax", "narrow"), along(1)),
     **dict.fromkeys(("sort", "argsort", "glu", "unfold"), along(1, -1)),
     "normalize": along(2, 1),
     **dict.fromkeys(("topk", "diff"), along(2, -1)),
     **dict.fromkeys(("split", "chunk", "tensor_split", "split_with_sizes"), along(2, 0)),
     "roll": along(2),
-    "renorm": along(2),
+    "flip": flip,
     "gumbel_softmax": along(4, -1),
-    **dict.fromkeys(("index_select", "index_add", "index_copy", "index_fill", "gather", "scatter", "scatter_add",
+    **dict.fromkeys(("tril", "triu"), below_diagonal),
+    **dict.fromkeys(("index_select", "index_add", "index_copy", "index_fill"), picked),
+    **dict.fromkeys(("gather", "scatter", "scatter_add",
                      "scatter_reduce"), along(1)),
     "take_along_dim": along(2),
 }  # fmt: skip

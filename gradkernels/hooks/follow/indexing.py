@@ -50,6 +50,8 @@ def setitem(call: Call, output: Array) -> Axis:
     axes = []
     for one in call.data:
         if one.tensor is base:
+            if _kept(index, base.ndim, one.axis.dim) is None:
+                raise call.mixes("writes to some of the samples")
             axes.append(one.axis)
         elif one.tensor is value:
             axes.append(_of_base(call, base, index, value, one.axis))

@@ -13,7 +13,7 @@ deg2rad detach digamma double elu erf erfc erfinv exp exp2 expm1 float floor fra
 hardsigmoid hardswish hardtanh i0 imag int isfinite isinf isnan isneginf isposinf isreal leaky_relu lgamma log log10
 log1p log2 logical_not logit logsigmoid long mish mvlgamma nan_to_num neg negative ones_like positive pow polygamma
 rad2deg real reciprocal relu relu6 requires_grad_ round rsqrt selu sgn sigmoid sign signbit silu sin sinc sinh softplus
-softshrink softsign sqrt square tan tanh tanhshrink threshold to tril triu trunc fix type type_as
+softshrink softsign sqrt square tan tanh tanhshrink threshold to trunc fix type type_as
 zeros_like full_like empty_like rand_like randn_like float_power bool dropout
 dropout1d dropout2d dropout3d alpha_dropout feature_alpha_dropout feature_dropout rrelu bernoulli masked_fill
 special_expit special_erf special_erfc special_entr special_ndtr special_log_ndtr special_log1p special_expm1
