@@ -117,6 +117,12 @@ UNARY = {
     "pad": lambda x: F.pad(x, (1, 1)),
     "pad two": lambda x: F.pad(x, (1, 1, 2, 0)),
     "interpolate": lambda x: F.interpolate(x, scale_factor=2),
+    "windows": lambda x: x.unfold(1, 2, 1),
+    "patches": lambda x: F.unfold(x[:, None], 2),
+    "patches, padded": lambda x: F.unfold(x.unsqueeze(1), (2, 3), stride=2, padding=1),
+    "patches and back": lambda x: F.fold(F.unfold(x[:, None], 2), (4, 5), 2),
+    "im2col": lambda x: torch.nn.Unfold(2)(x[:, None]),
+    "affine_grid": lambda x: F.affine_grid(x[:, :2, :3], [3, 1, 4, 4], align_corners=False),
     "attention": lambda x: F.scaled_dot_product_attention(x[:, None], x[:, None].exp(), x[:, None]),
     "cosine": lambda x: F.cosine_similarity(x, x.exp(), dim=1),
     "setitem": lambda x: torch.zeros(3, 6, 4, 5, dtype=x.dtype).index_fill(1, torch.tensor([0]), 0) + x[:, None],
@@ -144,6 +150,10 @@ ALONG = {
     "over two axes": lambda x: x.reshape(5, 12)[:, :5],
     "unknown": lambda x: torch.linalg.qr(x.flatten(1)).Q,
     "two orders": lambda x: x.flatten(1)[:, :3] + x.flatten(1)[:, :3].T,
+    "windows of samples": lambda x: x.unfold(0, 2, 1),
+    "patches without samples": lambda x: F.unfold(x, 2),
+    "patches of channels": lambda x: F.unfold(x.transpose(0, 1)[:, :, None], (1, 2)),
+    "fold without samples": lambda x: F.fold(x.reshape(3, 20), (4, 5), 1),
     "unbatched convolution": lambda x: F.conv1d(x.flatten(1), torch.ones(2, 3, 2, dtype=x.dtype)),
 }
 

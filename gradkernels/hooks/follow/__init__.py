@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from torch.nn import functional
+
 from gradkernels.hooks.follow import along, indexing, shapes, structured
 from gradkernels.hooks.follow.call import Rule
 from gradkernels.hooks.follow.pointwise import NAMES, pointwise
@@ -26,6 +28,8 @@ RULES: dict[str, Rule] = {
 
 def rule_of(function: Any) -> Rule | None:
     """The rule of a torch function; None if there is none."""
+    if function is functional.unfold:  # into patches; that of a tensor is along one axis
+        return RULES["im2col"]
     name = getattr(function, "__name__", "")
     if name == "__get__":  # of an attribute, such as x.T
         name = getattr(function.__self__, "__name__", "")

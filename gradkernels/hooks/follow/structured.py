@@ -43,6 +43,18 @@ def spatial(dims: int) -> Rule:
     return rule
 
 
+def first(ndim: int) -> Rule:
+    """The samples are first among so many axes, and first again among what axes there are then."""
+
+    def rule(call: Call, output: Array) -> Axis:
+        axis = call.agreed([one.axis for one in call.data])
+        if call.first.tensor.ndim != ndim or axis.dim != 0:
+            raise call.mixes("has the samples along another axis than the first")
+        return axis
+
+    return rule
+
+
 def batch_norm(call: Call, output: Array) -> Axis:
     """With statistics that were learned."""
     if call.argument(5, "training", default=False):
@@ -169,9 +181,11 @@ RULES: dict[str, Rule] = {
     "instance_norm": batched,
     **dict.fromkeys(
         ("group_norm", "interpolate", "upsample", "pixel_shuffle", "pixel_unshuffle", "channel_shuffle", "grid_sample",
-         "local_response_norm", "native_channel_shuffle"),
+         "local_response_norm", "native_channel_shuffle",),
         batched,
     ),
+    "im2col": first(4),
+    **dict.fromkeys(("fold", "col2im", "affine_grid", "affine_grid_generator"), first(3)),
     "pad": padded,
     "constant_pad_nd": padded,
     "embedding": embedding,
