@@ -14,6 +14,9 @@ from gradkernels.problems.targets import guard
 from gradkernels.quantity import Quantity
 from gradkernels.tree import Tree, count, leaves, named
 
+WORK = 1000
+"""Steps after which two views are no longer searched for a common entry; columns of one buffer take a few."""
+
 
 def validate_inputs(problem: Problem, theta: Array, x: Array, y: Tree) -> Backend:
     """The library whose arrays these are.
@@ -158,13 +161,51 @@ def _require_writable(name: str, out: Any, shape: tuple[int, ...], like: Array) 
 
 
 def overlap(one: Array, other: Array) -> bool:
-    """Whether two arrays of one library may share memory: their first and last bytes say so."""
+    """Whether two arrays of one library share an entry; where that is hard to say, whether they may."""
     if isinstance(one, np.ndarray):
-        return isinstance(other, np.ndarray) and np.may_share_memory(one, other)
+        return isinstance(other, np.ndarray) and np.may_share_memory(one, other) and _shared(one, other)
     if one.device != other.device:
         return False
     (low, high), (first, last) = _span(one), _span(other)
-    return low < last and first < high
+    if low >= last or first >= high or _beside(one, other):
+        return False
+    return _shared(*(np.asarray(_Places(part)) for part in (one, other)))
+
+
+def _beside(one: Array, other: Array) -> bool:
+    """Whether these are different columns of one buffer: quickly told where each row has its own in one stretch."""
+    if not (one.ndim and other.ndim):
+        return False
+    size, pitch = one.element_size(), one.stride(0) * one.element_size()
+    if not pitch or other.element_size() != size or other.stride(0) != one.stride(0):
+        return False
+    off = (other.data_ptr() - one.data_ptr()) % pitch
+    return off >= _entries(one, 1) * size and off + _entries(other, 1) * size <= pitch
+
+
+def _shared(one: Any, other: Any) -> bool:
+    try:
+        return np.shares_memory(one, other, max_work=WORK)
+    except np.exceptions.TooHardError:
+        return True
+
+
+class _Places:
+    """Where a tensor's entries are, on whatever device, for numpy, which looks at none of them.
+
+    Args:
+        tensor: Of any strides.
+    """
+
+    def __init__(self, tensor: Array) -> None:
+        size = tensor.element_size()
+        self.__array_interface__ = {
+            "data": (tensor.data_ptr(), True),
+            "shape": tuple(tensor.shape),
+            "strides": tuple(step * size for step in tensor.stride()),
+            "typestr": f"|V{size}",
+            "version": 3,
+        }
 
 
 def _span(tensor: Array) -> tuple[int, int]:
@@ -172,5 +213,9 @@ def _span(tensor: Array) -> tuple[int, int]:
     start = tensor.data_ptr()
     if not tensor.numel():
         return start, start
-    entries = 1 + sum((size - 1) * step for size, step in zip(tensor.shape, tensor.stride(), strict=True))
-    return start, start + entries * tensor.element_size()
+    return start, start + _entries(tensor) * tensor.element_size()
+
+
+def _entries(tensor: Array, first: int = 0) -> int:
+    """From the first entry to the last, along the axes from `first` on."""
+    return 1 + sum((size - 1) * step for size, step in zip(tensor.shape[first:], tensor.stride()[first:], strict=True))

@@ -20,6 +20,7 @@ from gradkernels.kernel import Kernel
 from gradkernels.machine import machine
 from gradkernels.quantity import QUANTITIES
 from gradkernels.reference import Reference
+from gradkernels.validate import overlap
 
 
 @pytest.fixture(autouse=True)
@@ -189,6 +190,43 @@ def test_memory_that_two_parameters_share_is_refused(problem, data):
     out = buffers(problem, 5, **{"0.bias": both[:25].view(5, 5), "2.bias": both[20:35].view(5, 3)})
     with pytest.raises(ValueError, match=r"out\['0.bias'\] and out\['2.bias'\] share memory"):
         gk.per_sample(problem, None, *data, out=out)
+
+
+@pytest.mark.parametrize("transposed", [False, True])
+def test_columns_of_one_buffer_are_memory_of_their_own(problem, data, transposed):
+    sizes = [parameter.numel() for parameter in problem.own().values()]
+    whole = torch.full((5, sum(sizes)), torch.nan)
+    columns = (whole.T.contiguous().T if transposed else whole).split(sizes, 1)
+    out = {name: part.unflatten(1, one.shape) for (name, one), part in zip(problem.own().items(), columns, strict=True)}
+    found = gk.per_sample(problem, None, *data, out=out)
+    expected = gk.per_sample(problem, None, *data, kernel="torch.loop")
+    assert all(found[name].data_ptr() == out[name].data_ptr() for name in out)
+    torch.testing.assert_close(found, expected)
+    assert not columns[0]._base.isnan().any()
+
+
+def test_columns_that_overlap_in_one_entry_are_refused(problem, data):
+    whole = torch.empty(5, 100)
+    out = buffers(problem, 5, **{"0.bias": whole[:, 10:15], "2.bias": whole[:, 14:17]})
+    with pytest.raises(ValueError, match=r"out\['0.bias'\] and out\['2.bias'\] share memory"):
+        gk.per_sample(problem, None, *data, out=out)
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "shared"),
+    [
+        (np.s_[:, :3], np.s_[:, 3:], False),
+        (np.s_[:, :4], np.s_[:, 3:], True),
+        (np.s_[::2], np.s_[1::2], False),
+        (np.s_[::2], np.s_[::3], True),
+        (np.s_[:0], np.s_[:], False),
+        (np.s_[:, ::2], np.s_[:, 1::2], False),
+    ],
+)
+def test_views_share_memory_where_they_have_an_entry_in_common(one, other, shared):
+    whole = np.zeros((7, 9))
+    assert overlap(whole[one], whole[other]) is shared
+    assert overlap(torch.from_numpy(whole)[one], torch.from_numpy(whole)[other]) is shared
 
 
 # --- the choice
