@@ -240,6 +240,18 @@ def test_a_changed_model_is_looked_at_anew(monkeypatch):
     assert len(looked) == 3
 
 
+def test_a_model_that_is_frozen_after_use_says_so_and_computes_again_unfrozen():
+    model = nn.Linear(4, 3)
+    problem, (x, _, y) = gk.ModuleProblem(model, LOSS), batches()
+    before = gk.norms(problem, None, x, y)
+    model.requires_grad_(False)
+    for compute in (gk.norms, gk.gradient):
+        with pytest.raises(ValueError, match="Linear has no parameter that requires a gradient"):
+            compute(problem, None, x, y)
+    model.requires_grad_(True)
+    torch.testing.assert_close(gk.norms(problem, None, x, y), before)
+
+
 class LongestFirst(nn.Module):
     """Takes its samples by falling length alone, as packed sequences do that are said to be sorted."""
 

@@ -30,6 +30,11 @@ def require_differentiable(model: Any, loss_fn: Any, reduction: str) -> None:
     said = "mean" if said == "batchmean" else said  # KLDivLoss: the mean over samples of each one's sum
     if said != reduction:
         raise ValueError(f"reduction={reduction!r}, but loss_fn has reduction={said!r}; make them equal")
+    require_trained(model)
+
+
+def require_trained(model: Module) -> None:
+    """Raise a ValueError if there is nothing to differentiate by."""
     if not any(one.requires_grad for one in model.parameters()):
         raise ValueError(f"{type(model).__name__} has no parameter that requires a gradient")
 
@@ -48,6 +53,16 @@ def require_parameters(model: Module) -> None:
         if any(is_lazy(one) for one in module._parameters.values()):
             where = f"{name or 'the model'} ({type(module).__name__})"
             raise ValueError(f"{where} has no parameters yet; call the model once on a batch, then make its problem")
+
+
+def require_usable(model: Module) -> None:
+    """Refuse a model that gives no per-sample gradients as it is now.
+
+    Raises:
+        ValueError: It has nothing to differentiate by, or a layer that mixes the samples of a batch.
+    """
+    require_trained(model)
+    require_samples(model)
 
 
 def require_samples(model: Module) -> None:

@@ -19,7 +19,7 @@ from gradkernels.backend import Array
 from gradkernels.names import pick
 from gradkernels.problems import numeric
 from gradkernels.problems.backward import truth
-from gradkernels.problems.fitting import require_differentiable, require_example, require_fit, require_samples
+from gradkernels.problems.fitting import require_differentiable, require_example, require_fit, require_usable
 from gradkernels.problems.identity import identity
 from gradkernels.problems.inputs import Shared, called, prepared
 from gradkernels.problems.looks import Looks, kind_of, looks
@@ -225,7 +225,7 @@ class ModuleProblem(Problem):
 
     def validate(self, theta: Parameters, x: Tree, y: Tree) -> None:
         """Raise a ValueError unless theta, x and y fit the model and each other, and its modes allow it."""
-        require_samples(self.model)
+        require_usable(self.model)
         require_fit(self.model, self.own(), theta, x, y)
 
     def floats(self, theta: Tree, x: Tree, y: Tree) -> dict[str, Array]:
