@@ -185,7 +185,7 @@ def _beside(one: Array, other: Array) -> bool:
 
 def _shared(one: Any, other: Any) -> bool:
     try:
-        return np.shares_memory(one, other, max_work=WORK)
+        return np.shares_memory(one, other, max_work=WORK)  # type: ignore[arg-type]  # its stubs say 0 or -1
     except np.exceptions.TooHardError:
         return True
 
