@@ -42,6 +42,7 @@ class Written(nn.Module):
         self.w, self.b, self.c = (nn.Parameter(torch.randn(*shape)) for shape in ((D, D), (D,), (T, D)))
         self.heads = nn.Parameter(torch.randn(2, D, D))
         self.table, self.ids = nn.Embedding(5, D), torch.tensor([3, 1, 3])
+        self.pairs = torch.tensor([[0, 1, 2], [3, 0, 1], [4, 3, 0]])
 
     def forward(self, x):
         h = torch.tanh(self.body(self, torch.tanh(self.before(x))))
@@ -80,26 +81,27 @@ BODIES = {
     "positions taken off": lambda m, h: m.c - h - m.b,
     "positions of a table": lambda m, h: h + m.table(m.ids),
     "positions of a table of one row": lambda m, h: h + m.table(m.ids[None]),
+    "a bias for each pair of steps": lambda m, h: (h @ h.mT + m.table(m.pairs).sum(-1)).softmax(-1) @ h,
     "scaled": lambda m, h: h * m.b * m.c,
     "a token in front": lambda m, h: torch.cat([m.b.expand(len(h), 1, -1), h], 1),
     "a token repeated": lambda m, h: torch.cat([m.b[None, None].repeat(len(h), 1, 1), h], 1),
     "heads repeated": tiled,
     "a matrix for each sample": batched,
 }
-NO_RULE = {"a matrix for each sample", "heads repeated", "a matrix for each head"}
+NO_RULE = {"a bias for each pair of steps", "a matrix for each sample", "heads repeated", "a matrix for each head"}
 """Some of their calls take data and copies, or what is made of a parameter in two ways."""
 
 
 @pytest.mark.parametrize("name", BODIES.keys() - NO_RULE)
 @pytest.mark.usefixtures("by_rule")
 def test_by_rule(name):
-    for n in (1, 2, 5, D):
+    for n in (1, 2, T, D, 5):
         agree(Written(BODIES[name]), torch.randn(n, T, D, dtype=torch.float64))
 
 
 @pytest.mark.parametrize("name", sorted(NO_RULE))
 def test_by_rule_or_for_each_sample(name):
-    for n in (1, 2, 5, D):
+    for n in (1, 2, T, D, 5):
         agree(Written(BODIES[name]), torch.randn(n, T, D, dtype=torch.float64))
 
 

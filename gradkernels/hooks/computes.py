@@ -12,6 +12,7 @@ from gradkernels.hooks import consumers, deviations
 from gradkernels.hooks.consumers import Several
 from gradkernels.hooks.engine import Engine, Pass
 from gradkernels.hooks.tape import Arrived
+from gradkernels.hooks.unfit import Unfit
 from gradkernels.hooks.use import Use
 from gradkernels.kernel import Compute
 from gradkernels.memory import empty_torch
@@ -29,7 +30,7 @@ def parts(n: int, chunk: int) -> Iterator[slice]:
 
 
 def _drawing(engine: Engine, compute: Compute) -> Compute:
-    """`compute`, all of whose samples draw their random numbers one after the other."""
+    """`compute`, all of whose samples draw their random numbers one after the other; again where it knows better."""
 
     def call(*arrays: Any, **options: Any) -> Any:
         try:
@@ -40,6 +41,14 @@ def _drawing(engine: Engine, compute: Compute) -> Compute:
                 raise
             engine.several |= error.names
             return call(*arrays, **options)
+        except Unfit:
+            if not (engine.guessed and engine.guess):
+                raise
+            engine.guess = False
+            try:
+                return call(*arrays, **options)
+            finally:
+                engine.guess = True
 
     return call
 

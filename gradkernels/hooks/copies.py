@@ -97,7 +97,8 @@ def table(tape: Tape, step: Step, args: tuple[Any, ...], kwargs: Mapping[str, An
     ids = args[0] if args else kwargs["input"]
     if place in step.parameters:
         return None
-    if ids.ndim > 1 and len(ids) == tape.n:
+    if ids.ndim > 1 and len(ids) == tape.n and tape.guess:
+        tape.guessed = True
         return ruled(EMBEDDING)(tape, Step(step.function, {place: Axis(0)}, step.parameters), args, kwargs)
     ((at, names),) = step.parameters.items()
     options = bound(EMBEDDING.names, args, kwargs)

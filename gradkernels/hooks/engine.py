@@ -98,12 +98,15 @@ class Engine:
 
     Attributes:
         several: Names of parameters that are known to have several uses, whatever a forward pass says.
+        guess: Whether ids that do not come from data, and are as many as samples, are taken for those of the samples.
+        guessed: Whether that was done in the last pass; if it does not fit, they may be the same for all samples.
     """
 
     def __init__(self, problem: ModuleProblem, losses: Callable[[Tree, Tree], Array] | None = None) -> None:
         self._problem = problem
         self._losses = losses or problem.losses
         self.several = frozenset[str]()
+        self.guess, self.guessed = True, False
 
     @contextmanager
     def forward(self, theta: dict[str, Array], x: Tree, y: Tree) -> Iterator[Pass]:
@@ -134,7 +137,7 @@ class Engine:
     def _taped(self, leaf: dict[str, Array], x: Tree, y: Tree) -> Iterator[Pass]:
         listener = Listener()
         alike = draws.alike if self._problem.randomness == "same" else None
-        tape = Tape(STARTS, count(x), leaf, listener, alike, self.draws_each)
+        tape = Tape(STARTS, count(x), leaf, listener, alike, self.draws_each, self.guess)
         tape.marks.samples(leaves(x))
         try:
             with self._again(), segments.followed(tape):
@@ -147,6 +150,7 @@ class Engine:
             shared = self.several.union(name for name, times in tape.uses.items() if times > 1)
             yield Pass(leaf, losses, shared, tape.marks.sources, listener, bool(tape.segments))
         finally:
+            self.guessed = tape.guessed
             tape.marks.close()
 
     def _losses_of(self, output: Tree, y: Tree) -> Array:

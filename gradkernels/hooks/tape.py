@@ -69,12 +69,14 @@ class Tape(TorchFunctionMode):
         arrived: What becomes of the gradients.
         alike: Runs a call so that all samples see the same draw; None where each may see its own.
         each: Whether each is to see its own.
+        guess: Whether ids that do not come from data, and are as many as samples, are taken for those of the samples.
 
     Attributes:
         n: Number of samples.
         marks: What is known of the tensors, and where a backward pass may end.
         uses: How often each parameter is used; twice for what is made of it.
         segments: Number of outputs of checkpointed parts.
+        guessed: Whether ids were taken for those of the samples because they are as many.
     """
 
     def __init__(
@@ -85,12 +87,14 @@ class Tape(TorchFunctionMode):
         arrived: Arrived,
         alike: Alike | None = None,
         each: bool = False,
+        guess: bool = True,
     ) -> None:
         super().__init__()
         self.n = n
         self.marks = Marks(n, theta)
         self.uses = Counter[str]()
         self.segments = 0
+        self.guess, self.guessed = guess, False
         self._starts, self._alike, self._each = starts, alike, each
         self._theta = theta
         self._arrived = arrived
@@ -103,7 +107,7 @@ class Tape(TorchFunctionMode):
 
     def again(self) -> Tape:
         """A tape that follows a part of the model another time."""
-        return Tape(self._starts, self.n, self._theta, self._arrived, self._alike, self._each)
+        return Tape(self._starts, self.n, self._theta, self._arrived, self._alike, self._each, self.guess)
 
     @property
     def is_paused(self) -> bool:
