@@ -252,6 +252,25 @@ def test_a_model_that_is_frozen_after_use_says_so_and_computes_again_unfrozen():
     torch.testing.assert_close(gk.norms(problem, None, x, y), before)
 
 
+@pytest.mark.parametrize("way", [None, "torch.loop", "torch.hooks"])
+def test_a_hook_that_changes_a_parameters_gradient_is_refused_until_it_is_taken_off(way):
+    model = nn.Sequential(nn.Linear(4, 3), nn.Linear(3, 3))
+    problem, (x, _, y) = gk.ModuleProblem(model, LOSS), batches()
+    before = gk.per_sample(problem, None, x, y, kernel=way)
+    handle = model[1].weight.register_hook(lambda g: 0 * g)
+    for given in (None, {name: one.detach().clone() for name, one in model.named_parameters()}):
+        with pytest.raises(
+            ValueError, match=r"^1\.weight has a hook \(register_hook\).*apply what it does to the result"
+        ):
+            gk.per_sample(problem, given, x, y, kernel=way)
+    model[1].weight.requires_grad_(False)
+    gk.per_sample(problem, None, x, y, kernel=way)  # it is not trained
+    model[1].weight.requires_grad_(True)
+    handle.remove()
+    model[1].weight.register_post_accumulate_grad_hook(lambda parameter: None)
+    torch.testing.assert_close(gk.per_sample(problem, None, x, y, kernel=way), before)
+
+
 class LongestFirst(nn.Module):
     """Takes its samples by falling length alone, as packed sequences do that are said to be sorted."""
 

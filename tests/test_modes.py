@@ -50,6 +50,7 @@ CHANGES = {
     "buffer removed": lambda m: setattr(m, "scale", None),
     "hook": lambda m: m.first.register_forward_hook(lambda *_: None),
     "hook before": lambda m: m.register_forward_pre_hook(lambda *_: None),
+    "hook of a parameter": lambda m: m.first.weight.register_hook(lambda g: 0 * g),
     "parametrization": weight_norm,
     "number": lambda m: setattr(m, "tau", 0.1),
     "flag": lambda m: setattr(m, "flag", True),
@@ -103,6 +104,19 @@ def test_a_hook_that_is_taken_away_and_another_one_later_are_seen(model):
     assert modes.stamp() == seen[0]
     model.last.register_forward_hook(lambda *_: 1)
     assert modes.stamp() not in seen
+
+
+def test_a_hook_of_a_parameter_that_is_taken_off_counts_no_longer(model):
+    modes = Modes(model)
+    before = modes.stamp()
+    handles = [one.register_hook(lambda g: 0 * g) for one in (model.last.bias, model.first.bias)]
+    both = modes.stamp()
+    handles[0].remove()
+    assert len({before, both, modes.stamp()}) == 3
+    handles[1].remove()
+    assert modes.stamp() == before
+    model.last.bias.register_post_accumulate_grad_hook(lambda p: None)  # which is of .grad
+    assert modes.stamp() == before
 
 
 def test_values_of_tensors_are_no_part_of_it(model):

@@ -59,10 +59,23 @@ def require_usable(model: Module) -> None:
     """Refuse a model that gives no per-sample gradients as it is now.
 
     Raises:
-        ValueError: It has nothing to differentiate by, or a layer that mixes the samples of a batch.
+        ValueError: It has nothing to differentiate by, a trained parameter with hooks, or a layer that mixes the
+            samples of a batch.
     """
     require_trained(model)
+    require_unhooked(model)
     require_samples(model)
+
+
+def require_unhooked(model: Module) -> None:
+    """Raise a ValueError if a hook changes the gradient of a trained parameter, which backward() alone heeds."""
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad and parameter._backward_hooks:
+            raise ValueError(
+                f"{name} has a hook (register_hook) that backward() calls with the gradient of the whole batch, and "
+                "per-sample gradients are computed without; take it off with its handle's remove(), and apply what it "
+                "does to the result"
+            )
 
 
 def require_samples(model: Module) -> None:

@@ -22,6 +22,7 @@ COUNTS = 16
 
 MOST_STAMPS = 64
 _TRAITS = attrgetter("requires_grad", "dtype")
+_HOOKS = attrgetter("_backward_hooks")
 Part = tuple[Any, Any, Any]
 """Of one module: its kind, its identities and its counters, hashable."""
 
@@ -104,7 +105,7 @@ class Modes:
         self._inner = _flat(self._full)
         parameters = [p for one in self._dicts for p in one.get("_parameters", {}).values() if p is not None]
         self._parameters, self._tied = parameters, _first_places(parameters)
-        self._traits = [*map(_TRAITS, parameters)]
+        self._traits, self._hooked = [*map(_TRAITS, parameters)], hooked(parameters)
         self._parts: list[Part] = [(None, None, None)] * len(self._dicts)
         self._before: list[list[Any] | None] = [None] * len(self._dicts)
         self._look()
@@ -118,6 +119,7 @@ class Modes:
         return (
             _alike(_flat(self._closed), self._values)
             and [*map(_TRAITS, self._parameters)] == self._traits
+            and hooked(self._parameters) == self._hooked
             and _outside() == self._around
             and all(self._part(i) == self._parts[i] for i in self._open)
         )
@@ -134,7 +136,7 @@ class Modes:
         if traits != self._traits:
             self._traits = traits
             self._parts = [self._part(i) for i in range(len(self._dicts))]
-        self._around = _outside()
+        self._around, self._hooked = _outside(), hooked(self._parameters)
         self._open = [i for i, before in enumerate(self._before) if before is None]
         self._closed = [one for one, before in zip(self._dicts, self._before, strict=True) if before is not None]
         self._values = _flat(self._closed)
@@ -160,7 +162,7 @@ class Modes:
 
     def _known(self) -> Stamp:
         kinds, identities, counters = zip(*self._parts, strict=True)
-        whole = (kinds, self._tied, self._around), identities, counters
+        whole = (kinds, self._tied, self._around, self._hooked), identities, counters
         found = self._stamps.get(whole)
         if found is None:
             if len(self._stamps) >= MOST_STAMPS:
@@ -191,6 +193,11 @@ def roots_of(model: Module, loss_fn: Any) -> Iterator[Any]:
     yield model
     if not isinstance(loss_fn, type) and isinstance(getattr(loss_fn, "__dict__", None), dict):
         yield loss_fn
+
+
+def hooked(tensors: list[Any]) -> tuple[bool, ...]:
+    """Which tensors have hooks that change their gradients; nothing where none has."""
+    return tuple(map(bool, map(_HOOKS, tensors))) if any(map(_HOOKS, tensors)) else ()
 
 
 def _flat(dicts: list[dict[Any, Any]]) -> list[Any]:
