@@ -23,6 +23,7 @@ from gradkernels.memory import ordinary
 from gradkernels.peers.draws import undrawn
 from gradkernels.problems.module import ModuleProblem
 from gradkernels.problems.structure import Module, Parameters
+from gradkernels.problems.writing import as_for
 from gradkernels.quantity import quantity
 from gradkernels.states import States
 from gradkernels.tree import Tree, each
@@ -173,9 +174,11 @@ class Twins:
         library.replaces(copied)
         loss = copy.deepcopy(loss_fn).to(device, dtype) if isinstance(loss_fn, torch.nn.Module) else loss_fn
         plain = replace(self.problem, model=copied, loss_fn=loss, example=None)
-        own = plain.own()
+        own, prepared = plain.own(), library.prepare(copied)
+        as_for(model, copied)
+        as_for(model, prepared)
         return Twin(
-            problem=replace(plain, model=library.prepare(copied)),
+            problem=replace(plain, model=prepared),
             parameters={name: own[name] for name in self.problem.own()},  # the library's layers have another order
             frozen=[
                 *_beside(copied.named_parameters(remove_duplicate=False), model, "_parameters"),

@@ -22,6 +22,7 @@ from gradkernels.problems.apart import Apart
 from gradkernels.problems.numeric import dense
 from gradkernels.problems.problem import Floats, Truth
 from gradkernels.problems.structure import in_kind, swapped, widened
+from gradkernels.problems.writing import looked_for
 from gradkernels.tree import Tree, count, each, take, with_constants
 
 if TYPE_CHECKING:
@@ -143,11 +144,12 @@ class _Pass:
     def rows(self, samples: Any) -> Floats:
         """Per-sample gradients, float64 `(len(samples), p)`, one backward pass each."""
         result = np.empty((len(samples), sum(one.numel() for one in self.theta.values())))
-        for row, i in zip(result, samples, strict=True):
-            with self.problem.drawing():
-                before = generator(self.device)
-                row[:] = self._backward(self.problem.loss(self.theta, take(self.x, int(i)), take(self.y, int(i))))
-                self.draws.append(generator(self.device) != before)
+        with looked_for(self.problem.model, self.x, self.y) as mine:
+            for row, i in zip(result, samples, strict=True):
+                with self.problem.drawing():
+                    before = generator(self.device)
+                    row[:] = self._backward(self.problem.loss(self.theta, *take(mine, int(i))))
+                    self.draws.append(generator(self.device) != before)
         return result
 
     def gradient(self) -> Floats | None:

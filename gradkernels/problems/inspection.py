@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from gradkernels.problems.apart import Apart
 from gradkernels.problems.backward import DRAWS, MIXED, WRITES, generator, gpus, require_reduction, rows_and_gradient
 from gradkernels.problems.numeric import as_numpy
+from gradkernels.problems.writing import looked_for
 from gradkernels.tree import Tree, count, each, leaves, take
 
 if TYPE_CHECKING:
@@ -41,7 +42,8 @@ def inspect(problem: ModuleProblem, theta: Any, x: Tree, y: Tree) -> None:
     with torch.inference_mode(False), torch.enable_grad(), torch.random.fork_rng(gpus(device)):
         leaf = {name: _leaf(tensor) for name, tensor in theta.items()}
         with spared(problem) as written, problem.holding(leaf):
-            mean, length, drew = _mean(problem, leaf, x, y)
+            with looked_for(problem.model, x, y) as mine:
+                mean, length, drew = _mean(problem, leaf, *mine)
             gradient = None if drew else _of_batch(problem, leaf, x, y)
     if written:
         raise ValueError(WRITES.format(name=written[0]))

@@ -138,7 +138,9 @@ def one_by_one(loss_fn: LossFn, output: Tree, y: Tree) -> Array:
         return torch.vmap(single)(tensors, y)
     except Exception:
         # What vmap has no rule for, a loss that prints or counts: as it is defined then.
-        return torch.stack([_scalar(single([part[i] for part in tensors], take(y, i))) for i in range(n)])
+        # Targets of its own for each sample: what the loss writes to them, autograd counts for all views of one memory.
+        own = [each(lambda array: array.clone(), take(y, i)) for i in range(n)]
+        return torch.stack([_scalar(single([part[i] for part in tensors], own[i])) for i in range(n)])
 
 
 def _scalar(loss: Any) -> Array:

@@ -38,6 +38,7 @@ from gradkernels.problems.structure import (
     swapped,
     turn,
 )
+from gradkernels.problems.writing import spared
 from gradkernels.tree import Tree, each, leaves, named
 
 RANDOMNESS = ("error", "same", "different")
@@ -173,25 +174,25 @@ class ModuleProblem(Problem):
 
     def output(self, x: Tree) -> Tree:
         """The model's output for a batch, with the parameters that it holds."""
-        return called(self.model, x)
+        return called(self.model, spared(self.model, x))
 
     def losses(self, output: Tree, y: Tree) -> Array:
         """Loss of each sample `(n,)` from the model's output for a batch."""
-        return self._losses(output, y)
+        return self._losses(output, spared(self.model, y))
 
     def batch_loss(self, output: Tree, y: Tree) -> Array:
         """Loss of a batch, as the caller's function gives it."""
-        return self._losses.of_batch(output, y)
+        return self._losses.of_batch(output, spared(self.model, y))
 
     def defined_losses(self, output: Tree, y: Tree) -> Array:
         """The same as they are defined, without a look at the targets' values: what can be traced."""
-        return one_by_one(self.loss_fn, output, y)
+        return one_by_one(self.loss_fn, output, spared(self.model, y))
 
     def loss(self, theta: Parameters, x: Tree, y: Tree) -> Array:
         """Loss of ONE sample, without its axis, a scalar: what `torch.func` and loops differentiate."""
         with self.holding(theta):
             output = self.output(each(lambda array: array[None], x))
-        return self._losses.of_batch(output, each(lambda array: array[None], y))
+        return self.batch_loss(output, each(lambda array: array[None], y))
 
     def batch(self, theta: Parameters, x: Tree, y: Tree) -> Array:
         """Loss of each sample of a batch, `(n,)`, from one forward pass."""

@@ -10,6 +10,7 @@ import numpy as np
 from gradkernels.backend import Array
 from gradkernels.problems.problem import Floats
 from gradkernels.problems.structure import Parameters, in_kind
+from gradkernels.problems.writing import as_for
 from gradkernels.tree import Tree, count, each, take, with_constants
 
 if TYPE_CHECKING:
@@ -92,7 +93,11 @@ def moved(part: Any, dtype: str, device: str) -> Any:
     """A copy of a module with its floats in `dtype`, on `device`; what is no module as it is."""
     import torch
 
-    return copy.deepcopy(part).to(device, getattr(torch, dtype)) if isinstance(part, torch.nn.Module) else part
+    if not isinstance(part, torch.nn.Module):
+        return part
+    made = copy.deepcopy(part).to(device, getattr(torch, dtype))
+    as_for(part, made)
+    return made
 
 
 def dense(tensor: Array) -> Array:
