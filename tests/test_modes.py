@@ -11,6 +11,7 @@ from torch import nn
 from torch.nn.utils import parametrizations
 
 import gradkernels as gk
+from gradkernels import proof
 from gradkernels.problems.modes import COUNTS, Modes
 
 
@@ -158,6 +159,128 @@ def test_a_counter_is_in_the_end_no_part_of_the_kind(model):
     assert stamps[0].kind != stamps[1].kind
     assert stamps[-1].kind == stamps[-2].kind
     assert stamps[-1] != stamps[-2]
+
+
+class Plain(nn.Module):
+    """Without tensors besides parameters, so that it is not described anew at each call."""
+
+    def __init__(self):
+        super().__init__()
+        self.last = nn.Linear(4, 3)
+        self.sizes, self.settings, self.names = [1, [2, 3]], {"flag": True, "deep": {"tau": 1.0}}, {"a"}
+        self.pair, self.empty, self.label, self.log = (1, [2]), [], "", []
+
+    def forward(self, x):
+        return self.last(x)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda m: m.sizes.__setitem__(0, 7),
+        lambda m: m.sizes[1].append(4),
+        lambda m: m.settings.__setitem__("flag", False),
+        lambda m: m.settings["deep"].__setitem__("tau", 2.0),
+        lambda m: m.settings.__setitem__("new", 1),
+        lambda m: m.names.add("b"),
+        lambda m: m.pair[1].clear(),
+        lambda m: m.empty.append(0),
+    ],
+)
+def test_a_change_within_a_container_is_another_key(change):
+    model = Plain()
+    modes = Modes(model)
+    before = modes.stamp()
+    assert modes.stamp() is before
+    change(model)
+    after = modes.stamp()
+    assert after.kind != before.kind
+    assert modes.stamp() is after
+
+
+def hooked(m, i):
+    for handle in m.log:
+        handle.remove()
+    m.log[:] = [m.last.register_forward_hook(lambda *_: None)]
+
+
+COUNTERS = {
+    "a list's number": lambda m, i: m.sizes.__setitem__(0, float(i)),
+    "a new list": lambda m, i: setattr(m, "sizes", [float(i)]),
+    "a list that grows": lambda m, i: m.empty.append(float(i)),
+    "a dict of figures": lambda m, i: setattr(m, "settings", {"flag": True, "deep": {"tau": float(i)}}),
+    "ever other names": lambda m, i: setattr(m, "settings", {f"step {i}": True}),
+    "a text": lambda m, i: setattr(m, "label", f"step {i}"),
+    "a set": lambda m, i: setattr(m, "names", {i}),
+    "a hook that comes and goes": hooked,
+}
+
+
+@pytest.mark.parametrize("name", COUNTERS)
+def test_what_is_another_at_each_step_is_in_the_end_no_part_of_the_kind(name):
+    model = Plain()
+    modes, stamps = Modes(model), []
+    for i in range(COUNTS + 4):
+        COUNTERS[name](model, i)
+        stamps.append(modes.stamp())
+    assert stamps[-1].kind == stamps[-2].kind
+    assert stamps[-1] != stamps[-2]
+    model.eval()
+    assert modes.stamp().kind != stamps[-1].kind
+
+
+def test_what_lies_beside_a_counter_stays_a_part_of_the_kind():
+    model = Plain()
+    modes = Modes(model)
+    for i in range(COUNTS + 4):
+        model.settings["deep"]["tau"] = float(i)
+        before = modes.stamp()
+    model.settings["flag"] = False
+    assert modes.stamp().kind != before.kind
+
+
+def test_what_goes_back_and_forth_stays_a_part_of_the_kind():
+    model = Plain()
+    modes = Modes(model)
+    for i in range(4 * COUNTS):
+        model.label = ("train", "test")[i % 2]
+        before = modes.stamp()
+    model.label = "train"
+    assert modes.stamp().kind != before.kind
+
+
+@pytest.mark.parametrize("name", [*COUNTERS, "a loss with a default", "a loss with a number around it"])
+def test_steps_that_change_no_more_than_a_counter_prove_nothing_in_the_end(name, monkeypatch):
+    def loss_with(w):
+        return lambda output, y: nn.functional.cross_entropy(output, y) * (1 + 0 * w)
+
+    losses = {
+        "a loss with a default": lambda i: lambda output, y, w=float(i): nn.functional.cross_entropy(output, y) * w,
+        "a loss with a number around it": lambda i: loss_with(float(i)),
+    }
+    torch.manual_seed(0)
+    model, x, y, looks = Plain(), torch.randn(5, 4), torch.arange(5) % 3, []
+    looked = proof.inspect
+    monkeypatch.setattr(proof, "inspect", lambda *some: looks.append(1) or looked(*some))
+    problem = gk.ModuleProblem(model, nn.CrossEntropyLoss())
+    for i in range(1, COUNTS + 8):
+        COUNTERS.get(name, lambda m, i: None)(model, i)
+        if name in losses:
+            problem = gk.ModuleProblem(model, losses[name](i))
+        gk.norms(problem, None, x, y)
+        if i == COUNTS + 3:
+            before = len(looks)
+    assert len(looks) == before
+
+
+def test_of_a_list_that_grows_without_end_little_is_kept():
+    model = Plain()
+    modes = Modes(model)
+    model.log += [torch.ones(1) for _ in range(200)]
+    modes.stamp()
+    kept = [weakref.ref(one) for one in model.log]
+    model.log.clear()
+    assert not any(one() is not None for one in kept)
 
 
 def test_the_settings_of_a_loss_count():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import weakref
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
-from itertools import count
+from itertools import count, islice
 from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
 from typing import Any
 
@@ -14,6 +14,10 @@ LONGEST = 64
 _PLAIN = frozenset((bool, int, str, bytes, type(None), type))
 _CODE = (FunctionType, MethodType, BuiltinFunctionType, partial)
 _OTHERS = (*_CODE, float, type, dict, list, tuple, set, ModuleType)
+_TORCHS = ("_parameters", "_buffers", "_modules", "_non_persistent_buffers_set")
+_SMALL = 256
+"""The largest number of which Python has one object alone."""
+
 _numbers = count()
 _TOKENS: dict[int, tuple[weakref.ref[Any], int]] = {}
 
@@ -39,29 +43,76 @@ def _forget(place: int, gone: weakref.ref[Any]) -> None:
         del _TOKENS[place]
 
 
-def described(name: str, value: Any, kind: list[Any], identities: list[Any]) -> None:
-    """Add what an attribute of a module is to the kind, and who it is to the identities.
+Path = tuple[Any, ...]
+"""Name of an attribute, and the keys or places that lead to a part of it."""
+
+Parted = tuple[Path, Any, Any]
+"""A part of an attribute: where it is, what it is, and who it is; all hashable, equal for parts that are alike, or the
+very same."""
+
+
+def parted(name: str, attributes: dict[str, Any]) -> Iterator[Parted]:
+    """What an attribute of a module is, in parts that may change one by one; what leads to a part comes before it.
 
     Args:
         name: Of the attribute; `_parameters`, `_modules` and hooks are dicts among them.
-        value: It.
-        kind: Hashable parts that are equal for modules of one kind.
-        identities: Hashable parts that are equal for the very same objects.
+        attributes: Of the module.
     """
-    if isinstance(value, dict) and not value:
+    value = attributes[name]
+    if isinstance(value, dict) and not value and name.startswith("_"):
         return
     if name in ("_parameters", "_buffers"):
         for one, tensor in value.items():
-            kind.append((name, one, None if tensor is None else _form(name, tensor)))
-            if name == "_parameters":
-                identities.append(None if tensor is None else token(tensor))
+            who = token(tensor) if name == "_parameters" and tensor is not None else None
+            yield (name, repr(one)), None if tensor is None else _form(name, tensor), who
+    elif name == "_modules":
+        yield (name,), tuple(value), tuple(map(token, value.values()))
+    elif "_hooks" in name and isinstance(value, dict):
+        # Their keys are numbers that no other hook had, so that the same hook would be another one each time.
+        owner = attributes.get(name.removesuffix("_with_kwargs").removesuffix("_always_called"), value)
+        places = {key: place for place, key in enumerate(owner)}
+        kinds = tuple((places.get(key), _plain(one, DEEPEST, False)) for key, one in value.items())
+        yield (name,), kinds, _plain(value, DEEPEST, True)
+    else:
+        yield from _parts((name,), value, DEEPEST)
+
+
+def _parts(path: Path, value: Any, deepest: int) -> Iterator[Parted]:
+    if not deepest or not isinstance(value, dict | list | tuple):
+        kind = _plain(value, deepest, False)
+        yield path, kind, None if type(value) in _PLAIN or isinstance(value, float) else _plain(value, deepest, True)
         return
-    if name == "_modules":
-        kind.append((name, tuple(value)))
-        identities.append(tuple(map(token, value.values())))
-        return
-    kind.append((name, _plain(value, DEEPEST, False)))
-    identities.append(_plain(value, DEEPEST, True))
+    if isinstance(value, dict):
+        members = [(repr(key), one) for key, one in islice(value.items(), LONGEST)]
+        yield path, (type(value), len(value), tuple(key for key, _ in members)), None
+    else:
+        members = [(str(place), one) for place, one in enumerate(value[:LONGEST])]
+        yield path, (type(value), len(value)), None
+    for key, one in members:
+        yield from _parts((*path, key), one, deepest - 1)
+
+
+def inside(values: Iterable[Any], deepest: int = DEEPEST) -> list[Any]:
+    """What is in some containers and in those in them, with their lengths: the same objects while nothing changes."""
+    found: list[Any] = []
+    for value in values:
+        if isinstance(value, dict | list | tuple | set):
+            members = [*islice(value, LONGEST)]
+            if isinstance(value, dict):
+                members += islice(value.values(), LONGEST)
+            found += [min(len(value), _SMALL), *members]
+            if deepest > 1:
+                found += inside(members, deepest - 1)
+    return found
+
+
+def changeable(name: str, value: Any, deepest: int = DEEPEST) -> bool:
+    """Whether an attribute is a container that can change and stay the same object, besides those that torch makes."""
+    if name in _TORCHS or "_hooks" in name:
+        return False
+    if isinstance(value, tuple):
+        return deepest > 1 and any(changeable("", one, deepest - 1) for one in value[:LONGEST])
+    return isinstance(value, dict | list | set)
 
 
 def kind_of(value: Any) -> Any:
@@ -71,7 +122,7 @@ def kind_of(value: Any) -> Any:
 
 def holdable(name: str, value: Any) -> bool:
     """Whether a reference to this attribute keeps no tensor alive that the module may let go."""
-    return name in ("_parameters", "_buffers", "_modules") or not _has_tensor(value, DEEPEST)
+    return name in _TORCHS or not _has_tensor(value, DEEPEST)
 
 
 def things(values: Iterable[Any]) -> Iterator[Any]:
@@ -97,9 +148,9 @@ def _has_tensor(value: Any, deepest: int) -> bool:
 
     if isinstance(value, torch.Tensor):
         return not isinstance(value, torch.nn.Parameter)
-    if deepest and isinstance(value, dict | list | tuple) and len(value) <= LONGEST:
+    if deepest and isinstance(value, dict | list | tuple | set):
         parts = value.values() if isinstance(value, dict) else value
-        return any(_has_tensor(one, deepest - 1) for one in parts)
+        return any(_has_tensor(one, deepest - 1) for one in islice(parts, LONGEST))
     return False
 
 

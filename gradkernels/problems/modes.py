@@ -8,19 +8,24 @@ module, and describes it anew only where something changed.
 
 from __future__ import annotations
 
-from collections import Counter
+import weakref
 from collections.abc import Callable, Iterator
 from itertools import chain
 from operator import attrgetter, is_
 from typing import Any
 
-from gradkernels.problems.described import described, holdable, kind_of, things
+from gradkernels.problems.described import Path, changeable, holdable, inside, kind_of, parted, things, token
 from gradkernels.problems.structure import Module
 
 COUNTS = 16
-"""Changes of a number after which it is taken for a counter, and no longer for a part of the kind."""
+"""Values after which a part of an attribute is taken for a counter, and no longer for a part of the kind: a number, a
+text, the length of a list that grows."""
 
 MOST_STAMPS = 64
+_NEVER = ("training", "_parameters", "_buffers", "_modules")
+"""Attributes that are a part of the kind whatever they are."""
+
+_LOSSES: weakref.WeakKeyDictionary[Any, dict[Path, Any]] = weakref.WeakKeyDictionary()
 _TRAITS = attrgetter("requires_grad", "dtype")
 _HOOKS = attrgetter("_backward_hooks")
 Part = tuple[Any, Any, Any]
@@ -75,8 +80,7 @@ class Modes:
 
     def __init__(self, *roots: Any) -> None:
         self._roots = roots
-        self._changes = Counter[tuple[int, str]]()
-        self._numbers: dict[int, dict[str, Any]] = {}
+        self._varied: dict[Any, dict[Path, Any]] = {}
         self._stamps: dict[Any, Stamp] = {}
         self._stamp: Stamp | None = None
 
@@ -100,7 +104,15 @@ class Modes:
         held = {id(one): one for one in chain(roots, *(things(vars(one).values()) for one in roots))}
         self._dicts = [vars(one) for one in held.values()]
         self._types = [type(one) for one in held.values()]
-        inner = [value for one in self._dicts for value in one.values() if isinstance(value, dict)]
+        names = [*map(token, held.values())]
+        self._varied = {name: self._varied.get(name, {}) for name in names}
+        self._ever = [self._varied[name] for name in names]
+        inner = [
+            value
+            for one in self._dicts
+            for name, value in one.items()
+            if isinstance(value, dict) and not changeable(name, value)
+        ]
         self._empty, self._full = [one for one in inner if not one], [one for one in inner if one]
         self._inner = _flat(self._full)
         parameters = [p for one in self._dicts for p in one.get("_parameters", {}).values() if p is not None]
@@ -118,6 +130,7 @@ class Modes:
         """Whether nothing at all has changed, where modules and tensors have not."""
         return (
             _alike(_flat(self._closed), self._values)
+            and _alike(inside(self._containers), self._contents)
             and [*map(_TRAITS, self._parameters)] == self._traits
             and hooked(self._parameters) == self._hooked
             and _outside() == self._around
@@ -128,9 +141,9 @@ class Modes:
         """Describe anew what has changed, without holding tensors that are no parameters or buffers."""
         for i, one in enumerate(self._dicts):
             before, values = self._before[i], [*one.values()]
+            values += inside(value for name, value in one.items() if changeable(name, value))
             if before is None or not _alike(values, before):
-                self._count(i, one)
-                self._before[i] = values if all(map(holdable, one, values)) else None
+                self._before[i] = values if all(map(holdable, one, one.values())) else None
                 self._parts[i] = self._part(i)
         traits = [*map(_TRAITS, self._parameters)]
         if traits != self._traits:
@@ -140,24 +153,27 @@ class Modes:
         self._open = [i for i, before in enumerate(self._before) if before is None]
         self._closed = [one for one, before in zip(self._dicts, self._before, strict=True) if before is not None]
         self._values = _flat(self._closed)
-
-    def _count(self, i: int, attributes: dict[str, Any]) -> None:
-        """Count the changes of numbers."""
-        numbers = {name: value for name, value in attributes.items() if type(value) in (int, float)}
-        before = self._numbers.get(i, numbers)
-        self._changes.update((i, name) for name, value in numbers.items() if before.get(name, value) is not value)
-        self._numbers[i] = numbers
+        self._containers = [value for one in self._closed for name, value in one.items() if changeable(name, value)]
+        self._contents = inside(self._containers)
 
     def _part(self, i: int) -> Part:
         """What one module is, in three hashable parts."""
         kind: list[Any] = [self._types[i]]
         identities: list[Any] = []
         counters: list[Any] = []
-        for name, value in self._dicts[i].items():
-            if type(value) in (int, float) and self._changes[i, name] > COUNTS:
-                counters.append((i, name, value))
-            else:
-                described(name, value, kind, identities)
+        attributes, ever = self._dicts[i], self._ever[i]
+        for name in attributes:
+            counting: Path | None = None
+            for path, what, who in parted(name, attributes):
+                # What is in a container that is another one each time is a part of that.
+                if counting is not None and path[: len(counting)] == counting:
+                    counters.append((i, path, what, who))
+                elif name in _NEVER or not _counts(ever, path, what):
+                    kind.append((path, what))
+                    identities.append(who)
+                else:
+                    counting = path
+                    counters.append((i, path, what, who))
         return tuple(kind), tuple(identities), tuple(counters)
 
     def _known(self) -> Stamp:
@@ -173,12 +189,34 @@ class Modes:
 
 
 def loss_key(loss_fn: Callable[..., Any]) -> Any:
-    """The kind of a loss: its class where `Modes` sees to its attributes, the code of a function and what it binds."""
+    """The kind of a loss: its class where `Modes` sees to its attributes, the code of a function and what it binds.
+
+    What a function of the same lines binds to ever other values, such as a weight that follows a schedule, is no part.
+    """
     if hasattr(loss_fn, "_parameters"):
         return type(loss_fn)
-    cells = getattr(loss_fn, "__closure__", None) or ()
-    bound = [kind_of(_content(cell)) for cell in cells]
-    return kind_of(loss_fn), tuple(bound), kind_of(getattr(loss_fn, "__defaults__", None))
+    cells = [*map(_content, getattr(loss_fn, "__closure__", None) or ())]
+    named = getattr(loss_fn, "__kwdefaults__", None) or {}
+    bound = [*map(kind_of, (*cells, *(getattr(loss_fn, "__defaults__", None) or ()), *named.values()))]
+    if (code := getattr(loss_fn, "__code__", None)) is not None:
+        ever = _LOSSES.setdefault(code, {})
+        bound = [None if _counts(ever, (place,), what) else what for place, what in enumerate(bound)]
+    return kind_of(loss_fn), tuple(bound)
+
+
+def _counts(ever: dict[Path, Any], path: Path, what: Any) -> bool:
+    """Note what a part is now; whether it was so much else before that it is a counter."""
+    seen = ever.get(path)
+    if seen is None:
+        ever[path] = what if what is not None else ()
+        return False
+    if type(seen) is not set:
+        if seen == what:
+            return False
+        seen = ever[path] = {seen}
+    if len(seen) <= COUNTS:
+        seen.add(what)
+    return len(seen) > COUNTS
 
 
 def _content(cell: Any) -> Any:
