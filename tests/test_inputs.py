@@ -2,6 +2,7 @@
 
 from collections import UserDict
 from dataclasses import dataclass
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -14,8 +15,10 @@ from torch.utils import _pytree as pytree
 
 import gradkernels as gk
 from gradkernels.closed.per_shape import per_shape
+from gradkernels.problems.apart import Inseparable
 from gradkernels.problems.identity import identity
 from gradkernels.problems.inputs import opened, prepared
+from gradkernels.problems.parts import Parts
 from gradkernels.tree import Constant, count, leaves, take
 
 X = torch.randn(5, 4, generator=torch.Generator().manual_seed(1))
@@ -323,6 +326,66 @@ def test_a_part_of_the_whole_batch_cannot_be_had_for_one_sample():
     problem = gk.ModuleProblem(seeded(Library), given_loss)
     with pytest.raises(Exception, match="has to be called on one sample at a time"):
         gk.norms(problem, None, {"x": X, "labels": Y}, None, kernel="torch.jacobian")
+
+
+class Prior(nn.Module):
+    """Gives tensors without samples beside what has them."""
+
+    def __init__(self, entries, classes=3):
+        super().__init__()
+        self.layer, self.scale = nn.Linear(4, classes), nn.Parameter(torch.ones(3, 3))
+        self.register_buffer("prior", torch.linspace(-1, 1, entries))
+
+    def forward(self, x):
+        inner = SimpleNamespace(scale=self.scale, prior=self.prior)
+        return {"logits": self.layer(x), "inner": inner, "prior": self.prior}
+
+
+def with_prior(output, y):
+    scale = output["inner"].scale.pow(2).mean()
+    return functional.cross_entropy(scale * output["logits"] + output["prior"], y)
+
+
+@pytest.mark.parametrize("way", [None, "torch.vmap"])
+@pytest.mark.parametrize("mixing", ["error", "own"])
+@pytest.mark.parametrize("entries", [1, 2, 3, 5])
+def test_what_happens_to_be_as_long_as_the_batch_is_not_cut_into_samples(entries, mixing, way):
+    torch.manual_seed(0)
+    model = Prior(entries, 3 if entries == 1 else entries)
+    problem = gk.ModuleProblem(model, with_prior, mixing=mixing)
+    for n in (1, 2, 3, 5, 8):
+        x, y = torch.randn(n, 4), torch.arange(n) % max(2, entries)
+        losses = [with_prior(model(x[i : i + 1]), y[i : i + 1]) for i in range(n)]
+        each = [torch.autograd.grad(loss, [*model.parameters()]) for loss in losses]
+        expected = [torch.stack(rows) for rows in zip(*each, strict=True)]
+        found = gk.per_sample(problem, None, x, y, kernel=way)
+        for (name, _), rows in zip(model.named_parameters(), expected, strict=True):
+            torch.testing.assert_close(found[name], rows, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("n", [3, 5, 8])
+def test_ways_that_take_an_output_apart_refuse_what_is_the_same_for_all_samples_at_every_number(n):
+    problem, y = gk.ModuleProblem(Prior(5, 5), with_prior), torch.arange(n) % 5
+    with pytest.raises(Exception, match="of the whole batch and cannot be taken apart"):
+        gk.per_sample(problem, None, torch.randn(n, 4), y, kernel="torch.hooks")
+    logits = gk.ModuleProblem(problem.model, lambda output, y: LOSS(output["logits"], y))
+    x = torch.randn(n, 4)
+    rows = gk.per_sample(logits, None, x, y, kernel="torch.hooks")
+    close({name: rows[f"layer.{name}"] for name in ("weight", "bias")}, plain(problem.model.layer, x, y))
+
+
+def test_an_output_that_varies_is_not_guessed_about():
+    parts = Parts()
+    parts.learn((torch.ones(1, 3), torch.ones(4)), (torch.ones(2, 3), torch.ones(4)), 2)
+    assert parts.have_samples((torch.ones(4, 3), torch.ones(4)), 4) == (True, False)
+    with pytest.raises(Inseparable, match="varies from batch to batch"):
+        parts.have_samples((torch.ones(3, 3), torch.ones(4)), 4)
+    with pytest.raises(Inseparable, match="not known of an output that was not looked at"):
+        parts.have_samples([torch.ones(4, 3), torch.ones(4)], 4)
+    assert parts.have_samples([torch.ones(4, 3), torch.ones(5)], 4) == (True, False)
+    parts.learn((torch.ones(1, 3), torch.ones(1)), (torch.ones(2, 3), torch.ones(2)), 2)
+    with pytest.raises(Inseparable, match="varies from batch to batch"):
+        parts.have_samples((torch.ones(4, 3), torch.ones(4)), 4)
 
 
 def closed_over(k):

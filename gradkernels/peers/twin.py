@@ -22,6 +22,7 @@ from gradkernels.kernel import Refuses
 from gradkernels.memory import ordinary
 from gradkernels.peers.draws import undrawn
 from gradkernels.problems.module import ModuleProblem
+from gradkernels.problems.parts import share
 from gradkernels.problems.structure import Module, Parameters
 from gradkernels.problems.writing import as_for
 from gradkernels.quantity import quantity
@@ -177,6 +178,7 @@ class Twins:
         own, prepared = plain.own(), library.prepare(copied)
         as_for(model, copied)
         as_for(model, prepared)
+        share(prepared, model)
         return Twin(
             problem=replace(plain, model=prepared),
             parameters={name: own[name] for name in self.problem.own()},  # the library's layers have another order

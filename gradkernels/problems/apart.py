@@ -1,13 +1,14 @@
 """A model's output of a batch, taken apart into those of its samples.
 
-What has the samples first is cut; flags, numbers and None are the same for all. Anything else, a loss that the model
-computes over the batch, router statistics, a cache, cannot be had for one sample: a loss that asks for it is told so.
+What has the samples first (`gradkernels.problems.parts`) is cut; flags, numbers and None are the same for all.
+Anything else, a loss that the model computes over the batch, router statistics, a cache, cannot be had for one sample:
+a loss that asks for it is told so.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import is_dataclass
 from functools import partial
 from types import SimpleNamespace
@@ -64,25 +65,26 @@ class Apart:
 
     Args:
         output: Of the model: in containers that torch knows, dataclasses and namespaces.
-        n: Number of samples.
+        have_samples: Of each tensor in it, whether it has the samples first.
 
     Attributes:
-        tensors: Those that have n samples first.
+        tensors: Those that have.
     """
 
-    def __init__(self, output: Tree, n: int) -> None:
+    def __init__(self, output: Tree, have_samples: Iterable[bool]) -> None:
         import torch
         from torch.utils import _pytree as pytree
 
         parts, self._spec = pytree.tree_flatten(output)
         self.tensors: list[Array] = []
         self._makers: list[Maker] = []
+        have_samples = iter(have_samples)
         for part in parts:
-            if isinstance(part, torch.Tensor) and part.ndim and len(part) == n:
+            if isinstance(part, torch.Tensor) and next(have_samples):
                 self._makers.append(partial(_one_of, len(self.tensors)))
                 self.tensors.append(part)
-            elif is_dataclass(part) or isinstance(part, SimpleNamespace):
-                inner = Apart(vars(part), n)
+            elif has_attributes(part):
+                inner = Apart(vars(part), have_samples)
                 where = slice(len(self.tensors), len(self.tensors) + len(inner.tensors))
                 self._makers.append(partial(_attributes, part, inner, where))
                 self.tensors += inner.tensors
@@ -103,6 +105,19 @@ class Apart:
         return pytree.tree_unflatten([make(tensors, alone) for make in self._makers], self._spec)
 
 
+def has_attributes(part: Any) -> bool:
+    """Whether a part of an output is a container that torch does not know: a dataclass or a namespace."""
+    return is_dataclass(part) or isinstance(part, SimpleNamespace)
+
+
+def shape_of(tensor: Array) -> tuple[int, ...]:
+    """Its shape, without a word to those who listen for uses of tensors."""
+    import torch
+
+    with torch._C.DisableTorchFunction():
+        return tuple(tensor.shape)
+
+
 def _one_of(at: int, tensors: list[Array], alone: bool) -> Array:
     return tensors[at]
 
@@ -121,5 +136,5 @@ def _withheld(part: Any) -> Any:
     import torch
 
     if isinstance(part, torch.Tensor):
-        return Withheld(f"a tensor of {tuple(part.shape)}")
+        return Withheld(f"a tensor of {shape_of(part)}")
     return part if isinstance(part, _VALUES) else Withheld(f"a {type(part).__name__}")

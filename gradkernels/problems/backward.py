@@ -20,6 +20,7 @@ import numpy as np
 
 from gradkernels.problems.apart import Apart
 from gradkernels.problems.numeric import dense
+from gradkernels.problems.parts import look, parts_of
 from gradkernels.problems.problem import Floats, Truth
 from gradkernels.problems.structure import in_kind, swapped, widened
 from gradkernels.problems.writing import looked_for
@@ -98,6 +99,7 @@ def _dtypes(problem: ModuleProblem) -> list[str]:
 def rows_and_gradient(problem: ModuleProblem, theta: Any, x: Tree, y: Tree, dtype: str) -> tuple[Floats, Floats]:
     """Rows `(n, p)` and the gradient of the mean of all losses, `(p,)`, of the model in `dtype`; raises as `truth`."""
     with _pass(problem, theta, x, y, dtype) as one:
+        look(problem, one.x)
         rows = one.rows(range(count(y)))
         if one.drawn():
             if problem.randomness == "error":
@@ -155,7 +157,7 @@ class _Pass:
     def gradient(self) -> Floats | None:
         """Gradient of the mean of all losses, `(p,)`; None where a batch has no losses of its samples."""
         output = self.problem.output(self.x)
-        apart = Apart(output, count(self.y))
+        apart = Apart(output, parts_of(self.problem.model).have_samples(output, count(self.y)))
         batch = self.problem.batch_loss(apart.of_batch([one.clone() for one in apart.tensors]), self.y)
         try:
             losses = self.problem.losses(output, self.y)

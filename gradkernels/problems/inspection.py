@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from gradkernels.problems.apart import Apart
 from gradkernels.problems.backward import DRAWS, MIXED, WRITES, generator, gpus, require_reduction, rows_and_gradient
 from gradkernels.problems.numeric import as_numpy
+from gradkernels.problems.parts import look, parts_of
 from gradkernels.problems.writing import looked_for
 from gradkernels.tree import Tree, count, each, leaves, take
 
@@ -44,6 +45,8 @@ def inspect(problem: ModuleProblem, theta: Any, x: Tree, y: Tree) -> None:
         with spared(problem) as written, problem.holding(leaf):
             with looked_for(problem.model, x, y) as mine:
                 mean, length, drew = _mean(problem, leaf, *mine)
+            if drew:
+                look(problem, x)
             gradient = None if drew else _of_batch(problem, leaf, x, y)
     if written:
         raise ValueError(WRITES.format(name=written[0]))
@@ -84,8 +87,12 @@ def _mean(problem: ModuleProblem, leaf: Any, x: Tree, y: Tree) -> tuple[list[Any
 
 def _of_batch(problem: ModuleProblem, leaf: Any, x: Tree, y: Tree) -> list[Any] | None:
     """Gradient of the mean of all losses; None where a batch has no losses of its samples."""
+    import torch
+
     output = problem.output(x)
-    apart = Apart(output, count(y))
+    if not isinstance(output, torch.Tensor):
+        look(problem, x)
+    apart = Apart(output, parts_of(problem.model).have_samples(output, count(y)))
     batch = problem.batch_loss(apart.of_batch([one.clone() for one in apart.tensors]), y)
     try:
         losses = problem.losses(output, y)

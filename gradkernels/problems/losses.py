@@ -17,6 +17,8 @@ from gradkernels.backend import Array
 from gradkernels.problems.apart import Apart, Inseparable, Withheld
 from gradkernels.problems.identity import identity
 from gradkernels.problems.inputs import opened
+from gradkernels.problems.parts import Parts, parts_of
+from gradkernels.problems.structure import Module
 from gradkernels.tree import Tree, count, each, leaves, take
 
 LossFn = Callable[[Any, Any], Array]
@@ -72,10 +74,12 @@ class SampleLosses:
     Args:
         loss_fn: Of batches.
         reduction: Of `loss_fn` over the terms of a sample.
+        model: Whose outputs it takes.
     """
 
-    def __init__(self, loss_fn: LossFn, reduction: str) -> None:
+    def __init__(self, loss_fn: LossFn, reduction: str, model: Module) -> None:
         self._loss_fn, self._reduction = loss_fn, reduction
+        self._parts = parts_of(model)
         self._of: Any = None
         self._plain: LossFn | None = None
 
@@ -97,12 +101,16 @@ class SampleLosses:
         if plain is not None:
             require_tensor(self._loss_fn, output)
         if plain is None or ignores(self._loss_fn, y):
-            return one_by_one(self._loss_fn, output, y)
+            return self.as_defined(output, y)
         terms = plain(output, opened(y))
         if terms.ndim == 1:
             return terms
         terms = terms.flatten(1)
         return terms.mean(1) if self._reduction == "mean" else terms.sum(1)
+
+    def as_defined(self, output: Tree, y: Tree) -> Array:
+        """The same without a look at the targets' values: what can be traced."""
+        return one_by_one(self._loss_fn, self._parts, output, y)
 
     def of_batch(self, output: Tree, y: Tree) -> Array:
         """The loss of a batch; a ValueError where one of torch's losses is given an output that is no tensor."""
@@ -119,14 +127,14 @@ def ignores(loss_fn: LossFn, y: Tree) -> bool:
     return bool((target == getattr(loss_fn, "ignore_index", IGNORED)).any())
 
 
-def one_by_one(loss_fn: LossFn, output: Tree, y: Tree) -> Array:
+def one_by_one(loss_fn: LossFn, known: Parts, output: Tree, y: Tree) -> Array:
     """Loss of each sample `(n,)`, as it is defined."""
     import torch
 
     n = count(y)
     if n == 1:
         return loss_fn(output, opened(y)).reshape(1)
-    apart = Apart(output, n)
+    apart = Apart(output, known.have_samples(output, n))
     tensors = apart.tensors
 
     def single(parts: list[Any], y: Tree) -> Array:

@@ -21,6 +21,7 @@ from gradkernels.backend import Array
 from gradkernels.problems.apart import Apart
 from gradkernels.problems.looks import Looks, kind_of
 from gradkernels.problems.losses import ignores
+from gradkernels.problems.parts import parts_of
 from gradkernels.problems.structure import undrawn
 from gradkernels.tree import Tree, count, each, leaves, take
 
@@ -145,10 +146,14 @@ def _apart(problem: ModuleProblem, theta: Any, x: Tree, y: Tree) -> Apart:
     with problem.holding(theta):
         try:
             with torch.no_grad():
-                return Apart(problem.output(x), count(y))
+                return _taken(problem, problem.output(x), count(y))
         except RuntimeError:  # it differentiates something itself
             with torch.enable_grad():
-                return Apart(problem.output(x), count(y))
+                return _taken(problem, problem.output(x), count(y))
+
+
+def _taken(problem: ModuleProblem, output: Tree, n: int) -> Apart:
+    return Apart(output, parts_of(problem.model).have_samples(output, n))
 
 
 def _gradients(problem: ModuleProblem, apart: Apart, y: Tree, digits: int) -> tuple[list[Array], list[Array]] | None:

@@ -23,7 +23,7 @@ from gradkernels.problems.fitting import require_differentiable, require_example
 from gradkernels.problems.identity import identity
 from gradkernels.problems.inputs import Shared, called, prepared
 from gradkernels.problems.looks import Looks, kind_of, looks
-from gradkernels.problems.losses import REDUCTIONS, LossFn, SampleLosses, one_by_one, own_loss
+from gradkernels.problems.losses import REDUCTIONS, LossFn, SampleLosses, own_loss
 from gradkernels.problems.mixing import MIXING, look
 from gradkernels.problems.modes import Modes, Stamp, roots_of
 from gradkernels.problems.problem import Problem, Truth
@@ -149,7 +149,7 @@ class ModuleProblem(Problem):
 
     @cached_property
     def _losses(self) -> SampleLosses:
-        return SampleLosses(self.loss_fn, self.reduction)
+        return SampleLosses(self.loss_fn, self.reduction, self.model)
 
     @property
     def plain(self) -> bool:
@@ -186,7 +186,7 @@ class ModuleProblem(Problem):
 
     def defined_losses(self, output: Tree, y: Tree) -> Array:
         """The same as they are defined, without a look at the targets' values: what can be traced."""
-        return one_by_one(self.loss_fn, output, spared(self.model, y))
+        return self._losses.as_defined(output, spared(self.model, y))
 
     def loss(self, theta: Parameters, x: Tree, y: Tree) -> Array:
         """Loss of ONE sample, without its axis, a scalar: what `torch.func` and loops differentiate."""

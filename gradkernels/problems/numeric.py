@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gradkernels.backend import Array
+from gradkernels.problems.parts import look, parts_of, share
 from gradkernels.problems.problem import Floats
 from gradkernels.problems.structure import Parameters, in_kind
 from gradkernels.problems.writing import as_for
@@ -84,9 +85,20 @@ def provable(problem: ModuleProblem, dtype: str, device: str) -> dict[str, Any]:
     """What of a problem has to be another for it to be proven in `dtype`, float32 for halves, on a device."""
     dtype = "float32" if dtype in HALVES else dtype
     changes: dict[str, Any] = {"randomness": "same"} if problem.randomness == "different" else {}
+    if problem.example is not None and not parts_of(problem.model).looked:
+        from gradkernels.problems.inspection import spared  # it imports this module
+
+        with spared(problem):
+            look(problem, each(_tensor, problem.prepared(*problem.example)[0]))
     if {(dtype_name(own), str(own.device)) for own in problem.own().values()} != {(dtype, device)}:
         changes |= {name: moved(getattr(problem, name), dtype, device) for name in ("model", "loss_fn")}
     return changes
+
+
+def _tensor(array: Any) -> Any:
+    import torch
+
+    return torch.as_tensor(array)
 
 
 def moved(part: Any, dtype: str, device: str) -> Any:
@@ -97,6 +109,7 @@ def moved(part: Any, dtype: str, device: str) -> Any:
         return part
     made = copy.deepcopy(part).to(device, getattr(torch, dtype))
     as_for(part, made)
+    share(made, part)
     return made
 
 
