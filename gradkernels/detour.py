@@ -20,10 +20,10 @@ from gradkernels.footprint import TooSmall, bytes_per_sample, within
 from gradkernels.judge import Batch
 from gradkernels.kernel import Compute, Kernel
 from gradkernels.problems.structure import undrawn
-from gradkernels.problems.writing import WROTE, noted, versions
+from gradkernels.problems.writing import require_unwritten, versions
 from gradkernels.proof import is_definition, kind_of, require_proof, require_samples_of_their_own, set_aside
 from gradkernels.standing import Standing, Wants, standing
-from gradkernels.tree import Tree, count, leaves, named, structure
+from gradkernels.tree import Tree, count, leaves, structure
 from gradkernels.validate import device_of, dtype_of, validate_inputs, validate_out
 
 MOST_SHAPES = 4096
@@ -70,18 +70,8 @@ class Detour:
             changed, self._watched = self._watched not in (None, self._now), self._now
             result = self._computed(batch, now, kind, shapes, arguments, options, is_due(now, changed))
             if versions((x, y)) != before:
-                self._wrote(before, x, y, given)
+                require_unwritten(self.problem.model, before, x, y, given)
             return result
-
-    def _wrote(self, before: list[int], x: Tree, y: Tree, given: Tree | None) -> None:
-        """Raise a ValueError: an input was written to, unless it is of one memory with what is to be written to."""
-        mine = {leaf.untyped_storage().data_ptr() for leaf in leaves(given)} if given is not None else set()
-        known = [(name, leaf.untyped_storage().data_ptr()) for name, leaf in (*named("x", x), *named("y", y))]
-        known += [("a shared tensor", None)] * (len(before) - len(known))
-        for (name, memory), was, now in zip(known, before, versions((x, y)), strict=True):
-            if was != now and memory not in mine:
-                noted(self.problem.model)
-                raise ValueError(WROTE.format(name=name))
 
     def prepare(self, theta: Tree, x: Tree, y: Tree) -> None:
         """Prove the kernel that would compute such a batch."""

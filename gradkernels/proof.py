@@ -16,8 +16,8 @@ from gradkernels.agreement import Disagreement
 from gradkernels.holding import held
 from gradkernels.judge import FEWEST, ROWS_BYTES, SAMPLES, Batch, bytes_each, chosen_of, require_agreement
 from gradkernels.kernel import Compute, Kernel
+from gradkernels.problems.counters import loss_key
 from gradkernels.problems.inspection import inspect
-from gradkernels.problems.modes import loss_key
 from gradkernels.problems.structure import undrawn
 from gradkernels.quantity import Quantity
 from gradkernels.registry import kernel as kernel_by_key

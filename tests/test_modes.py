@@ -12,7 +12,8 @@ from torch.nn.utils import parametrizations
 
 import gradkernels as gk
 from gradkernels import proof
-from gradkernels.problems.modes import COUNTS, Modes
+from gradkernels.problems.counters import COUNTS, loss_key
+from gradkernels.problems.modes import Modes
 
 
 class Model(nn.Module):
@@ -247,6 +248,21 @@ def test_what_goes_back_and_forth_stays_a_part_of_the_kind():
         before = modes.stamp()
     model.label = "train"
     assert modes.stamp().kind != before.kind
+
+
+def test_functions_are_a_part_of_the_kind_however_many_there_were():
+    model = Plain()
+    modes = Modes(model)
+    for i in range(COUNTS + 4):
+        model.label = eval(f"lambda x: x + {i}")
+        before = modes.stamp()
+    model.label = eval("lambda x: x - 1")
+    assert modes.stamp().kind != before.kind
+
+    def around(inner):
+        return lambda output, y: inner(output, y)
+
+    assert len({loss_key(around(eval(f"lambda output, y: {i}"))) for i in range(COUNTS + 4)}) == COUNTS + 4
 
 
 @pytest.mark.parametrize("name", [*COUNTERS, "a loss with a default", "a loss with a number around it"])

@@ -15,6 +15,9 @@ _PLAIN = frozenset((bool, int, str, bytes, type(None), type))
 _CODE = (FunctionType, MethodType, BuiltinFunctionType, partial)
 _OTHERS = (*_CODE, float, type, dict, list, tuple, set, ModuleType)
 _TORCHS = ("_parameters", "_buffers", "_modules", "_non_persistent_buffers_set")
+_WEIGHTS = ("_flat_weights", "_flat_weights_names", "_flat_weight_refs", "_all_weights")
+"""Of recurrent layers: their parameters and their names once more."""
+
 _SMALL = 256
 """The largest number of which Python has one object alone."""
 
@@ -108,7 +111,7 @@ def inside(values: Iterable[Any], deepest: int = DEEPEST) -> list[Any]:
 
 def changeable(name: str, value: Any, deepest: int = DEEPEST) -> bool:
     """Whether an attribute is a container that can change and stay the same object, besides those that torch makes."""
-    if name in _TORCHS or "_hooks" in name:
+    if name in _TORCHS or name in _WEIGHTS or "_hooks" in name:
         return False
     if isinstance(value, tuple):
         return deepest > 1 and any(changeable("", one, deepest - 1) for one in value[:LONGEST])
@@ -118,6 +121,11 @@ def changeable(name: str, value: Any, deepest: int = DEEPEST) -> bool:
 def kind_of(value: Any) -> Any:
     """A value as a hashable part of a kind."""
     return _plain(value, DEEPEST, False)
+
+
+def is_code(what: Any) -> bool:
+    """Whether a part of a kind is that of a function: what is computed depends on it, however many there were."""
+    return type(what) is int or (type(what) is tuple and what[:1] == (partial,))
 
 
 def holdable(name: str, value: Any) -> bool:

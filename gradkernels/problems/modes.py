@@ -8,24 +8,19 @@ module, and describes it anew only where something changed.
 
 from __future__ import annotations
 
-import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from itertools import chain
 from operator import attrgetter, is_
 from typing import Any
 
-from gradkernels.problems.described import Path, changeable, holdable, inside, kind_of, parted, things, token
+from gradkernels.problems.counters import is_counter
+from gradkernels.problems.described import Path, changeable, holdable, inside, parted, things, token
 from gradkernels.problems.structure import Module
-
-COUNTS = 16
-"""Values after which a part of an attribute is taken for a counter, and no longer for a part of the kind: a number, a
-text, the length of a list that grows."""
 
 MOST_STAMPS = 64
 _NEVER = ("training", "_parameters", "_buffers", "_modules")
-"""Attributes that are a part of the kind whatever they are."""
+"""Attributes that are a part of the kind whatever they are, as hooks are."""
 
-_LOSSES: weakref.WeakKeyDictionary[Any, dict[Path, Any]] = weakref.WeakKeyDictionary()
 _TRAITS = attrgetter("requires_grad", "dtype")
 _HOOKS = attrgetter("_backward_hooks")
 Part = tuple[Any, Any, Any]
@@ -168,7 +163,7 @@ class Modes:
                 # What is in a container that is another one each time is a part of that.
                 if counting is not None and path[: len(counting)] == counting:
                     counters.append((i, path, what, who))
-                elif name in _NEVER or not _counts(ever, path, what):
+                elif name in _NEVER or "_hooks" in name or not is_counter(ever, path, what):
                     kind.append((path, what))
                     identities.append(who)
                 else:
@@ -186,44 +181,6 @@ class Modes:
             found = self._stamps[whole] = Stamp(Kind(whole[0]), identities, counters)
         self._stamp = found
         return found
-
-
-def loss_key(loss_fn: Callable[..., Any]) -> Any:
-    """The kind of a loss: its class where `Modes` sees to its attributes, the code of a function and what it binds.
-
-    What a function of the same lines binds to ever other values, such as a weight that follows a schedule, is no part.
-    """
-    if hasattr(loss_fn, "_parameters"):
-        return type(loss_fn)
-    cells = [*map(_content, getattr(loss_fn, "__closure__", None) or ())]
-    named = getattr(loss_fn, "__kwdefaults__", None) or {}
-    bound = [*map(kind_of, (*cells, *(getattr(loss_fn, "__defaults__", None) or ()), *named.values()))]
-    if (code := getattr(loss_fn, "__code__", None)) is not None:
-        ever = _LOSSES.setdefault(code, {})
-        bound = [None if _counts(ever, (place,), what) else what for place, what in enumerate(bound)]
-    return kind_of(loss_fn), tuple(bound)
-
-
-def _counts(ever: dict[Path, Any], path: Path, what: Any) -> bool:
-    """Note what a part is now; whether it was so much else before that it is a counter."""
-    seen = ever.get(path)
-    if seen is None:
-        ever[path] = what if what is not None else ()
-        return False
-    if type(seen) is not set:
-        if seen == what:
-            return False
-        seen = ever[path] = {seen}
-    if len(seen) <= COUNTS:
-        seen.add(what)
-    return len(seen) > COUNTS
-
-
-def _content(cell: Any) -> Any:
-    try:
-        return cell.cell_contents
-    except ValueError:  # it is empty as yet
-        return None
 
 
 def roots_of(model: Module, loss_fn: Any) -> Iterator[Any]:

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from gradkernels.problems.structure import Module
-from gradkernels.tree import Tree, constants, each, leaves, with_constants
+from gradkernels.tree import Tree, constants, each, leaves, named, with_constants
 
 _WRITERS: weakref.WeakSet[Module] = weakref.WeakSet()
 
@@ -41,9 +41,23 @@ def versions(tree: Tree) -> list[int]:
     return [-1 if one.is_inference() else one._version for one in tensors if hasattr(one, "is_inference")]
 
 
-def noted(model: Module) -> None:
-    """Give the model copies from now on."""
-    _WRITERS.add(model)
+def require_unwritten(model: Module, before: list[int], x: Tree, y: Tree, given: Tree | None) -> None:
+    """Raise a ValueError where a model has written to the caller's inputs; it gets copies from then on.
+
+    Args:
+        model: It.
+        before: `versions((x, y))` before it was called.
+        x: Inputs.
+        y: Targets.
+        given: Memory for the result, which may be counted together with an input where both are of one tensor.
+    """
+    mine = {leaf.untyped_storage().data_ptr() for leaf in leaves(given)} if given is not None else set()
+    known = [(name, leaf.untyped_storage().data_ptr()) for name, leaf in (*named("x", x), *named("y", y))]
+    known += [("a shared tensor", None)] * (len(before) - len(known))
+    for (name, memory), was, now in zip(known, before, versions((x, y)), strict=True):
+        if was != now and memory not in mine:
+            _WRITERS.add(model)
+            raise ValueError(WROTE.format(name=name))
 
 
 def as_for(model: Module, other: Module) -> None:
@@ -61,4 +75,4 @@ def looked_for(model: Module, *data: Tree) -> Iterator[tuple[Tree, ...]]:
         yield mine
     finally:
         if versions(mine) != before:
-            noted(model)
+            _WRITERS.add(model)
