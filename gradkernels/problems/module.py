@@ -27,17 +27,7 @@ from gradkernels.problems.losses import REDUCTIONS, LossFn, SampleLosses, own_lo
 from gradkernels.problems.mixing import MIXING, look
 from gradkernels.problems.modes import Modes, Stamp, roots_of
 from gradkernels.problems.problem import Problem, Truth
-from gradkernels.problems.structure import (
-    Module,
-    Names,
-    Parameters,
-    Site,
-    seeded,
-    sites,
-    state,
-    swapped,
-    turn,
-)
+from gradkernels.problems.structure import Module, Names, Parameters, Site, seeded, sites, state, swapped, turn
 from gradkernels.problems.writing import spared
 from gradkernels.tree import Tree, each, leaves, named
 
