@@ -16,9 +16,10 @@ from gradkernels.audit import Call, is_due, require_right, tells_no_more_than_a_
 from gradkernels.calling import with_keywords
 from gradkernels.case import Case
 from gradkernels.choice import Choice, Request, choose, explain
-from gradkernels.footprint import TooSmall, bytes_per_sample, within
+from gradkernels.footprint import TooSmall
 from gradkernels.judge import Batch
 from gradkernels.kernel import Compute, Kernel
+from gradkernels.limited import Limited
 from gradkernels.problems.structure import undrawn
 from gradkernels.problems.writing import require_unwritten, versions
 from gradkernels.proof import is_definition, kind_of, require_proof, require_samples_of_their_own, set_aside
@@ -48,8 +49,7 @@ class Detour:
         self._turn = problem.turn()
         self._seen: dict[Hashable, tuple[Standing, Hashable]] = {}
         self._built: dict[Hashable, Compute] = problem.kept.setdefault("built", {})
-        self._fitting: dict[Hashable, Kernel] = {}
-        self._bytes: dict[Hashable, int] = problem.kept.setdefault("bytes", {})
+        self._limited = Limited(problem, wants.max_bytes)
         self._watched: Any = None
         self._now: Any = None
         self.kernel: Kernel | None = None
@@ -166,8 +166,9 @@ class Detour:
             choice = self._choice(now, batch, tried)
             kernel = self.wants.forced if choice is None else choice.kernel
             assert kernel is not None
+            assert self.request is not None
             try:
-                fitting = self._within(kernel, batch, shapes)
+                fitting = self._limited.within(kernel, self.request.case, batch, shapes)
                 compute = self._compute(fitting, kind)
                 just = count(batch.y) > 0 and require_proof(
                     fitting, kind, batch, compute, tight=self.wants.max_bytes is not None
@@ -227,22 +228,6 @@ class Detour:
                 now.misses.clear()  # what waits to be tried again is all that there is
                 return self._choice(now, batch, tried)
             raise
-
-    def _within(self, kernel: Kernel, batch: Batch, shapes: Hashable) -> Kernel:
-        """The kernel in chunks that keep it within the caller's memory limit."""
-        limit = self.wants.max_bytes
-        if limit is None or not count(batch.y):
-            return kernel
-        if (kernel, shapes) not in self._fitting:
-            assert self.request is not None
-            case = replace(self.request.case, n=count(batch.y))
-            for known in (self._fitting, self._bytes):
-                if len(known) >= MOST_SHAPES:
-                    known.clear()
-            if shapes not in self._bytes:
-                self._bytes[shapes] = bytes_per_sample(self.problem, batch.theta, batch.x, batch.y)
-            self._fitting[kernel, shapes] = within(kernel, case, batch.theta, self._bytes[shapes], limit)
-        return self._fitting[kernel, shapes]
 
     def _compute(self, kernel: Kernel, kind: Hashable) -> Compute:
         """The kernel, built for the problem as it is; what it is built for may be a part of it."""

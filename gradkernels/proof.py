@@ -13,16 +13,17 @@ from dataclasses import replace
 from typing import Any
 
 from gradkernels.agreement import Disagreement
+from gradkernels.forms import require_form
 from gradkernels.holding import held
 from gradkernels.judge import FEWEST, ROWS_BYTES, SAMPLES, Batch, bytes_each, chosen_of, require_agreement
 from gradkernels.kernel import Compute, Kernel
 from gradkernels.problems.counters import loss_key
 from gradkernels.problems.inspection import inspect
 from gradkernels.problems.structure import undrawn
+from gradkernels.problems.writing import versions
 from gradkernels.quantity import Quantity
 from gradkernels.registry import kernel as kernel_by_key
 from gradkernels.tree import Tree, count, leaves, structure
-from gradkernels.validate import overlap
 
 INSPECTED = "inspected"
 MOST_VERDICTS = 1024
@@ -161,15 +162,15 @@ def _prove(kernel: Kernel, compute: Compute, sample: Batch, backwards: bool = Tr
         tight: Whether one result at a time is to be in memory, which takes twice the passes.
     """
     sample = replace(sample, theta=_nowhere_zero(sample.theta))
-    n, problem = count(sample.y), sample.problem
+    n, problem, data = count(sample.y), sample.problem, (sample.theta, sample.x, sample.y)
     label = f"{kernel.key} on {problem.name}, n={n}, {sample.dtype}"
-    state, versions = problem.state(), _versions(sample)
+    state, written = problem.state(), versions(data)
     order = range(n)[::-1] if backwards else range(n)
     options = _options(kernel.quantity, sample)
 
     def agree(*some: tuple[Any, Sequence[int], dict[str, float]]) -> None:
         for result, _, _ in some:
-            _require_form(result, kernel.quantity, sample, label)
+            require_form(result, kernel.quantity, sample, label)
         require_agreement(
             sample,
             range(n),
@@ -187,7 +188,7 @@ def _prove(kernel: Kernel, compute: Compute, sample: Batch, backwards: bool = Tr
         agree((first, order, options[0]), (_second(kernel, compute, sample, options[1]), range(n), options[1]))
         if before != _sums(first):
             raise Disagreement(f"{kernel.key} wrote over the result of an earlier call")
-    if versions != _versions(sample):
+    if written != versions(data):
         raise Disagreement(f"{kernel.key} changed one of its inputs")
     now = problem.state()
     if changed := [name for name in state.keys() | now.keys() if state.get(name) != now.get(name)]:
@@ -241,28 +242,3 @@ def _nowhere_zero(theta: Any) -> Any:
         else:
             made[name] = value * 1.1 if name == smallest else one
     return made
-
-
-def _versions(sample: Batch) -> list[int]:
-    tensors = [leaf for leaf in leaves((sample.theta, sample.x, sample.y)) if hasattr(leaf, "is_inference")]
-    return [-1 if leaf.is_inference() else leaf._version for leaf in tensors]
-
-
-def _require_form(result: Any, quantity: Quantity, sample: Batch, label: str) -> None:
-    """Refuse another structure, dtype or shape than the quantity's, a graph, and memory of an input."""
-    blank = quantity.blank(count(sample.y), sample.theta)
-    if structure(result) != structure(blank):
-        raise Disagreement(f"{label}: returned a {type(result).__name__}, not {quantity.name}'s structure")
-    names = [*sample.theta] * (2 if quantity.name == "moments" else 1) if quantity.per_parameter else [None]
-    taken = [leaf for leaf in leaves((sample.theta, sample.x, sample.y)) if hasattr(leaf, "data_ptr")]
-    for name, got, want in zip(names, leaves(result), leaves(blank), strict=True):
-        at = f"{label}: {name}: " if name else f"{label}: "
-        like = sample.theta[name] if name else leaves(sample.theta)[0]
-        if tuple(got.shape) != want.shape:
-            raise Disagreement(f"{at}shape {tuple(got.shape)}, expected {want.shape}")
-        if name and quantity.name != "moments" and got.dtype != like.dtype:
-            raise Disagreement(f"{at}dtype {got.dtype}, expected {like.dtype}")
-        if got.requires_grad:
-            raise Disagreement(f"{at}part of a graph; detach it")
-        if any(overlap(got, one) for one in taken):
-            raise Disagreement(f"{at}returned memory of one of its inputs")

@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence
 
 import gradkernels as gk
-from gradkernels import detour, proof
+from gradkernels import limited, proof
 from gradkernels.audit import drawn_from
 from gradkernels.fastest import MOST_WANTED
 from gradkernels.hooks.unfit import Unfit
@@ -335,8 +335,8 @@ def test_what_one_sample_at_a_time_raises_is_raised_before_anything_is_compiled(
 def test_limits_of_memory_that_change_at_each_call_are_not_all_kept(monkeypatch):
     x, _, y = batches()
     problem, looks = gk.ModuleProblem(nn.Linear(4, 3), LOSS), []
-    measure = detour.bytes_per_sample
-    monkeypatch.setattr(detour, "bytes_per_sample", lambda *some: looks.append(1) or measure(*some))
+    measure = limited.bytes_per_sample
+    monkeypatch.setattr(limited, "bytes_per_sample", lambda *some: looks.append(1) or measure(*some))
     for i in range(3 * MOST_WANTED):
         gk.norms(problem, None, x, y, max_bytes=2**24 + i)
     assert len(problem.kept["wanted"]) == MOST_WANTED
