@@ -19,7 +19,7 @@ from gradkernels.choice import Choice, Request, choose, explain
 from gradkernels.footprint import TooSmall
 from gradkernels.judge import Batch
 from gradkernels.kernel import Compute, Kernel
-from gradkernels.limited import Limited
+from gradkernels.limited import MOST_SHAPES, Limited
 from gradkernels.problems.structure import undrawn
 from gradkernels.problems.writing import require_unwritten, versions
 from gradkernels.proof import is_definition, kind_of, require_proof, require_samples_of_their_own, set_aside
@@ -27,7 +27,6 @@ from gradkernels.standing import Standing, Wants, standing
 from gradkernels.tree import Tree, count, leaves, structure
 from gradkernels.validate import device_of, dtype_of, validate_inputs, validate_out
 
-MOST_SHAPES = 4096
 MOST_BUILT = 32
 
 

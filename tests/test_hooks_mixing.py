@@ -33,6 +33,12 @@ def first_zero(h, x):
     return h
 
 
+def mean_written(h, x):
+    h = h * 1
+    h[:, 0] = x.mean((0, 1))
+    return h
+
+
 MIXING = {
     "flip of two axes": lambda h, x: h + h.flip(1, 0),
     "flip by a list": lambda h, x: h + h.flip([0, 2]),
@@ -41,6 +47,7 @@ MIXING = {
     "triangle": lambda h, x: h.mean(1).tril(),
     "picked by an index of the data": lambda h, x: h.index_select(1, (x[:, 0, 0] > 0).long()),
     "a sample that is written to": first_zero,
+    "the batch's mean, written to a step": mean_written,
     "the batch's mean": lambda h, x: h - x.mean(0),
     "the batch's largest": lambda h, x: h / x.abs().max(),
     "the batch's order": lambda h, x: h + x[x[:, 0, 0].argsort()],

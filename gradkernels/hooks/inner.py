@@ -15,9 +15,8 @@ import torch
 from gradkernels.backend import Array
 from gradkernels.hooks.embedding import Table
 from gradkernels.hooks.linear import Linear
-from gradkernels.hooks.precision import squared_norms as rows_squared
 from gradkernels.hooks.precision import wide
-from gradkernels.hooks.use import LEAST, Use
+from gradkernels.hooks.use import LEAST, Use, square_of_row
 
 MOST_USES = 6
 """Of one parameter; there is an inner product for each pair of them."""
@@ -39,18 +38,8 @@ def squared_norms(terms: Sequence[Term]) -> Array | None:
     total = sum(use.squares(target, g) for use, target, g in terms) + 2 * sum(products)
     of_terms = sum(use.of_terms(target, g) for use, target, g in terms)
     for at in (total < LEAST * of_terms).nonzero().flatten().tolist():
-        total[at] = _of_rows(terms, slice(at, at + 1))
+        total[at] = square_of_row(terms, at)
     return total
-
-
-def _of_rows(terms: Sequence[Term], at: slice) -> Array:
-    """The same of one sample, from its row."""
-    use, target, _ = terms[0]
-    tensor = use.targets[target].tensor
-    row = torch.empty((1, *tensor.shape), dtype=tensor.dtype, device=tensor.device)
-    for count, (use, target, g) in enumerate(terms):
-        use.write(target, g, row, at, add=count > 0)
-    return rows_squared(row)[0]
 
 
 def _inner(one: Term, other: Term) -> Array | None:

@@ -199,19 +199,19 @@ class Marks:
         if flows and output._base is not None and in_place(func):
             self._written_through(output, tag)
 
-    def met(self, func: Any, others: Sequence[Other], result: Any) -> None:
+    def met(self, func: Any, args: Any, others: Sequence[Other], result: Any) -> None:
         """Keep what is known of the result of a call that takes data without samples, or numbers that were drawn."""
         # By which index entries are picked, the rule for it looks at itself.
         others = [one for one in others if func is not torch.Tensor.__getitem__ or one[0] == ("args", 0)]
-        for _, output in leaves(result):
+        for _, output in leaves(args[:1] if func is torch.Tensor.__setitem__ else result):
             if not isinstance(output, torch.Tensor):
                 continue
             own = tags.read(output, self._run)
             wrong = [tag for _, value, tag in others if not (tag.drawn and self._apart(value, own, output))]
             if wrong and output.requires_grad and torch.is_grad_enabled():
                 self.poison(output, SHARED if wrong[0].drawn else wrong[0].lost)
-            elif own is None or wrong:
-                tags.write(output, wrong[0] if wrong else others[0][2] if others else own)
+            elif wrong:
+                tags.write(output, wrong[0])
 
     def _apart(self, drawn: Array, own: Tag | None, output: Array) -> bool:
         """Whether numbers that were drawn are other ones for each sample of an output."""

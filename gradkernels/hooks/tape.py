@@ -166,7 +166,7 @@ class Tape(TorchFunctionMode):
         if kind == "draws" and self._each:
             self._drawn(result, data, made)
         if others:
-            self.marks.met(func, others, result)
+            self.marks.met(func, args, others, result)
         return result
 
     def _drawn(self, result: Any, data: Sequence[Followed], made: Mapping[Place, Any]) -> None:

@@ -71,10 +71,7 @@ class Use(ABC):
     def kept(self, target: Place | str, g: Array, squares: Array, of_terms: Array) -> Array:
         """Squared norms `(n,)` from products of terms, but from rows where the terms cancel."""
         for at in (squares < LEAST * of_terms).nonzero().flatten().tolist():
-            tensor = self.targets[target].tensor
-            row = torch.empty((1, *tensor.shape), dtype=tensor.dtype, device=tensor.device)
-            self.write(target, g, row, slice(at, at + 1), add=False)
-            squares[at] = squared_norms(row)[0]
+            squares[at] = square_of_row([(self, target, g)], at)
         return squares
 
     def total(self, target: Place | str, g: Array) -> Array:
@@ -101,3 +98,13 @@ class Use(ABC):
             rows = buffer[: at.stop - at.start]
             self.write(target, g, rows, at, add=False)
             yield at, rows
+
+
+def square_of_row(terms: Sequence[tuple[Use, Any, Array]], at: int) -> Array:
+    """Squared norm of the row of sample `at`, from all of the uses, targets and gradients that it is the sum of."""
+    use, target, _ = terms[0]
+    tensor = use.targets[target].tensor
+    row = torch.empty((1, *tensor.shape), dtype=tensor.dtype, device=tensor.device)
+    for count, (use, target, g) in enumerate(terms):
+        use.write(target, g, row, slice(at, at + 1), add=count > 0)
+    return squared_norms(row)[0]
