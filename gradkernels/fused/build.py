@@ -14,13 +14,13 @@ from typing import Any
 import numpy as np
 from numba import cfunc, from_dtype, njit, types
 
-from . import threads
-from .arrays import aligned, check_dtypes
-from .frame import INTERCEPT, NARROW, WEIGHTED, WHOLE, WIDE, Batch
-from .options import EXACT, FAST
-from .pointers import STACK, Pointer, call, cast, is_whole, keep, pointer, real_at, stack, whole_at
-from .simd import BYTES, lanes
-from .slopes import compiled, named, stored
+from gradkernels.fused import threads
+from gradkernels.fused.arrays import aligned, check_dtypes
+from gradkernels.fused.frame import INTERCEPT, NARROW, WEIGHTED, WHOLE, WIDE, Batch
+from gradkernels.fused.options import EXACT, FAST
+from gradkernels.fused.pointers import STACK, Pointer, call, cast, is_whole, keep, pointer, real_at, stack, whole_at
+from gradkernels.fused.simd import BYTES, lanes
+from gradkernels.fused.slopes import compiled, named, stored
 
 THETA, RESULT = 0, 4  # places of the arguments that may be written to
 LARGE = 2**18  # entries of x from which a batch is cut into chunks

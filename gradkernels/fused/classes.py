@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from numba import njit
 
-from .options import FAST
-from .pointers import at, get, put
-from .simd import fma, lanes, load, load_part, splat, store, store_part, total, zeros
+from gradkernels.fused.options import FAST
+from gradkernels.fused.pointers import at, get, put
+from gradkernels.fused.simd import fma, lanes, load, load_part, splat, store, store_part, total, zeros
 
 
 @njit(**FAST)

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from numba import njit
 
-from .options import FAST
-from .pointers import at, get, put
+from gradkernels.fused.options import FAST
+from gradkernels.fused.pointers import at, get, put
 
 
 @njit(**FAST)

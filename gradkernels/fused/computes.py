@@ -10,15 +10,15 @@ import numpy as np
 from gradkernels.problems import Regression
 from gradkernels.quantity import Moments
 
-from .arrays import aligned
-from .build import ENTRY, LARGE, RELEASED, UNCLIPPED, Plans, cut, spread
-from .frame import MEAN
-from .gradients import gradients, gradients_room
-from .lengths import norms as norms_of
-from .lengths import norms_room
-from .spread import moments as moments_of
-from .spread import moments_room
-from .sums import sums, sums_room
+from gradkernels.fused.arrays import aligned
+from gradkernels.fused.build import ENTRY, LARGE, RELEASED, UNCLIPPED, Plans, cut, spread
+from gradkernels.fused.frame import MEAN
+from gradkernels.fused.gradients import gradients, gradients_room
+from gradkernels.fused.lengths import norms as norms_of
+from gradkernels.fused.lengths import norms_room
+from gradkernels.fused.spread import moments as moments_of
+from gradkernels.fused.spread import moments_room
+from gradkernels.fused.sums import sums, sums_room
 
 Compute = Callable[..., Any]
 

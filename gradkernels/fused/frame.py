@@ -6,10 +6,10 @@ from collections import namedtuple
 
 from numba import njit
 
-from . import classes, columns, rows
-from .options import EXACT, INLINE
-from .pointers import at, call, cast, get, get_narrow, get_whole, put
-from .simd import BYTES, lanes
+from gradkernels.fused import classes, columns, rows
+from gradkernels.fused.options import EXACT, INLINE
+from gradkernels.fused.pointers import at, call, cast, get, get_narrow, get_whole, put
+from gradkernels.fused.simd import BYTES, lanes
 
 ROWS, COLUMNS, COPY = 0, 1, 2
 INTERCEPT, MEAN, WEIGHTED, WHOLE, WIDE, NARROW = 1, 2, 4, 8, 16, 32

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from numba import njit
 
-from . import columns, rows
-from .frame import INTERCEPT, ROWS, frame, room, slopes, source
-from .options import EXACT, FAST
-from .pointers import address, at, get, put
-from .simd import BYTES, fence, lanes, load, stream
+from gradkernels.fused import columns, rows
+from gradkernels.fused.frame import INTERCEPT, ROWS, frame, room, slopes, source
+from gradkernels.fused.options import EXACT, FAST
+from gradkernels.fused.pointers import address, at, get, put
+from gradkernels.fused.simd import BYTES, fence, lanes, load, stream
 
 STREAM = 2**20  # bytes of a chunk's rows, of which a large result has many: they would push out what is in the caches
 

@@ -7,11 +7,11 @@ import math
 import numpy as np
 from numba import njit
 
-from . import columns, rows
-from .frame import ROWS, frame, room, slopes, slopes_squares, source
-from .options import EXACT, FAST
-from .pointers import at, get, put
-from .simd import lanes
+from gradkernels.fused import columns, rows
+from gradkernels.fused.frame import ROWS, frame, room, slopes, slopes_squares, source
+from gradkernels.fused.options import EXACT, FAST
+from gradkernels.fused.pointers import at, get, put
+from gradkernels.fused.simd import lanes
 
 
 @njit(**FAST)

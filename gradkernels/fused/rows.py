@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from numba import njit
 
-from .options import FAST
-from .pointers import at, get, put
-from .simd import add, fma, lanes, load, load_part, mul, splat, store, store_part, sub, total, zeros
+from gradkernels.fused.options import FAST
+from gradkernels.fused.pointers import at, get, put
+from gradkernels.fused.simd import add, fma, lanes, load, load_part, mul, splat, store, store_part, sub, total, zeros
 
 
 @njit(**FAST)

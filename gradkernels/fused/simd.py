@@ -11,7 +11,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic, models, register_model
 
-from .pointers import I32, I64
+from gradkernels.fused.pointers import I32, I64
 
 BYTES = 64
 

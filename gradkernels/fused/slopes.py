@@ -23,8 +23,8 @@ from numba.core.errors import NumbaError
 
 from gradkernels.problems import SoftmaxRegression
 
-from . import elementary
-from .elementary import PLAIN, XP
+from gradkernels.fused import elementary
+from gradkernels.fused.elementary import PLAIN, XP
 
 SLOPE: Any = None
 SELF: Any = None

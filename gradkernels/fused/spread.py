@@ -11,11 +11,11 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from . import columns, rows
-from .frame import FLUSH, ROWS, clear, frame, room, slopes, source, weigh
-from .options import EXACT, FAST
-from .pointers import at, get, put, put_wide
-from .sums import settled
+from gradkernels.fused import columns, rows
+from gradkernels.fused.frame import FLUSH, ROWS, clear, frame, room, slopes, source, weigh
+from gradkernels.fused.options import EXACT, FAST
+from gradkernels.fused.pointers import at, get, put, put_wide
+from gradkernels.fused.sums import settled
 
 
 @njit(**FAST)

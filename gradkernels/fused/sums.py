@@ -7,10 +7,10 @@ import math
 import numpy as np
 from numba import njit
 
-from .frame import FLUSH, MEAN, WIDE, clear, frame, room, slopes, source, weigh
-from .lengths import lengths
-from .options import EXACT, FAST
-from .pointers import at, get, put, put_wide
+from gradkernels.fused.frame import FLUSH, MEAN, WIDE, clear, frame, room, slopes, source, weigh
+from gradkernels.fused.lengths import lengths
+from gradkernels.fused.options import EXACT, FAST
+from gradkernels.fused.pointers import at, get, put, put_wide
 
 
 @njit(**EXACT)
