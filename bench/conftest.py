@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from gradkernels.bench.pytest_threads import prepare_process
+from gradkernels.bench.pytest_plugin.threads import prepare_process
 
 STUDIES = ("test_audit.py", "test_choice.py", "test_loops.py", "test_memory_speed.py", "test_modules.py",
            "test_overhead.py", "test_real.py")  # fmt: skip

@@ -28,8 +28,8 @@ from time import perf_counter
 
 import numpy as np
 
-from gradkernels.bench.environment import child_environment
-from gradkernels.bench.timing import time_slice
+from gradkernels.bench.isolation.environment import child_environment
+from gradkernels.bench.timing.slices import time_slice
 from gradkernels.case import Case
 from gradkernels.problems import LinearRegression
 from gradkernels.registry import kernel as kernel_by_key
@@ -129,8 +129,8 @@ def values(key, n, calls):
 
 def ours():
     """One comparison of the selftest's."""
-    from gradkernels.bench.pingpong import Job
-    from gradkernels.bench.selftest import trial
+    from gradkernels.bench.ab.interleaved import Job
+    from gradkernels.bench.ab.selftest import trial
 
     for key, n in SUITE:
         one = trial(Job(key, n))
@@ -175,7 +175,7 @@ def summary(path):
 
 
 def rate(alarms):
-    from gradkernels.bench.statistics import clopper_pearson
+    from gradkernels.bench.stats.estimates import clopper_pearson
 
     alarms = list(alarms)
     low, high = clopper_pearson(sum(alarms), len(alarms))

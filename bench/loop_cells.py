@@ -23,7 +23,7 @@ from torch.nn import functional as F
 
 import gradkernels as gk
 from gradkernels import zoo
-from gradkernels.bench.peak import peak_bytes
+from gradkernels.bench.timing.peak_memory import peak_bytes
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "real"))
 

@@ -20,14 +20,14 @@ import numpy as np
 
 import gradkernels as gk
 from gradkernels import zoo
-from gradkernels.bench.entrants import OUT
-from gradkernels.bench.environment import draw_cores, pin_to
-from gradkernels.bench.peak import peak_bytes
-from gradkernels.bench.timing import Entrant, race, warm_up
+from gradkernels.bench.isolation.environment import draw_cores, pin_to
+from gradkernels.bench.timing.outcome import OUT
+from gradkernels.bench.timing.peak_memory import peak_bytes
+from gradkernels.bench.timing.slices import Entrant, race, warm_up
 from gradkernels.case import Case
 from gradkernels.check import prove
+from gradkernels.check.reference import Reference
 from gradkernels.memory import empty_torch
-from gradkernels.reference import Reference
 from gradkernels.tree import leaves, take
 
 BATCH, WRITE = "batch", "write"
@@ -53,7 +53,7 @@ def keys_of(problem, quantity, n):
 
 def leave_peers_alone():
     """Have other libraries take what they would by themselves, without our look at where their samples are."""
-    from gradkernels.peers.twin import Twins
+    from gradkernels.engines.peers.twin import Twins
 
     Twins.look = lambda *_: None
 

@@ -18,7 +18,7 @@ import numpy as np
 from module_cells import Cell, leave_peers_alone
 
 import gradkernels as gk
-from gradkernels.bench.environment import draw_cores, pin_to
+from gradkernels.bench.isolation.environment import draw_cores, pin_to
 from gradkernels.case import Case
 
 N = 16

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 import gradkernels as gk
-from gradkernels import detour
+from gradkernels.dispatch import fallback as detour
 
 STEPS = 1000
 LIMITS = {"cnn": 0.01, "mlp": 0.02}

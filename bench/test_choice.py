@@ -11,9 +11,9 @@ from statistics import median
 
 import pytest
 
-from gradkernels import wisdom
 from gradkernels.bench.cli import main
-from gradkernels.bench.winners import standings
+from gradkernels.bench.run.ranking import standings
+from gradkernels.dispatch import wisdom
 from gradkernels.record import read
 
 GRID = "10:1e6"

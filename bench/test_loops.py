@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from gradkernels.bench.environment import child_environment
+from gradkernels.bench.isolation.environment import child_environment
 
 COLUMNS = ("what", "model", "figure", "ratio", "limit", "met")
 JOBS = {

@@ -4,8 +4,8 @@
     pytest bench/test_memory_speed.py -s --memory-quick                       # small sizes, nothing is asserted
 
 Each figure is a ratio within one race: kernels that are built and proven, and yardsticks that only move the bytes of
-the case (see `gradkernels.bench.bandwidth`), take turns in blocks of random order on shared inputs. The ratio is the
-median over blocks of the times in one block. A test measures all that it is about, and fails at its end.
+the case (see `gradkernels.bench.timing.bandwidth`), take turns in blocks of random order on shared inputs. The ratio
+is the median over blocks of the times in one block. A test measures all that it is about, and fails at its end.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ import numpy as np
 import pytest
 
 import gradkernels as gk
-from gradkernels.bench.bandwidth import COPY, READ, Bandwidth
-from gradkernels.bench.entrants import OUT
-from gradkernels.bench.environment import child_environment, draw_cores, pin_to
-from gradkernels.bench.peak import peak_bytes
-from gradkernels.bench.timing import Entrant, race, warm_up
-from gradkernels.bench.traffic import traffic
+from gradkernels.bench.isolation.environment import child_environment, draw_cores, pin_to
+from gradkernels.bench.timing.bandwidth import COPY, READ, Bandwidth
+from gradkernels.bench.timing.outcome import OUT
+from gradkernels.bench.timing.peak_memory import peak_bytes
+from gradkernels.bench.timing.slices import Entrant, race, warm_up
+from gradkernels.bench.timing.traffic import traffic
 from gradkernels.case import Case
 from gradkernels.check import prove
 from gradkernels.problems import REGRESSIONS

@@ -23,7 +23,7 @@ import pytest
 from module_cells import SHORT_CUTS
 
 from gradkernels import zoo
-from gradkernels.bench.environment import child_environment, memory_environment
+from gradkernels.bench.isolation.environment import child_environment, memory_environment
 
 COLUMNS = (
     *("model", "parameters", "quantity", "n", "threads", "kernel", "status", "reason", "seconds", "seconds_first"),

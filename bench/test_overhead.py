@@ -12,7 +12,7 @@ from statistics import median
 import numpy as np
 
 import gradkernels as gk
-from gradkernels.bench.timing import Entrant, race, warm_up
+from gradkernels.bench.timing.slices import Entrant, race, warm_up
 
 PROBLEM = gk.LinearRegression()
 INPUTS = PROBLEM.draw(10, seed=0)
@@ -63,7 +63,7 @@ def test_the_key_of_a_models_state_costs_at_most_a_microsecond_a_module():
     import torch
     from torch import nn
 
-    from gradkernels.problems.modes import Modes
+    from gradkernels.problems.module.mode_key.modes import Modes
 
     layer = nn.TransformerEncoderLayer(16, 2, 32, batch_first=True)
     model = nn.TransformerEncoder(layer, 12, enable_nested_tensor=False)

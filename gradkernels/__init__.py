@@ -22,11 +22,11 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from gradkernels.audit import audit as audit
-    from gradkernels.bench.race import race as race
+    from gradkernels.bench.run.race import race as race
     from gradkernels.case import Case as Case
     from gradkernels.check import Disagreement as Disagreement
     from gradkernels.check import check as check
+    from gradkernels.dispatch.audit import audit as audit
     from gradkernels.fastest import clipped_sum as clipped_sum
     from gradkernels.fastest import fastest as fastest
     from gradkernels.fastest import gradient as gradient
@@ -40,8 +40,8 @@ if TYPE_CHECKING:
     from gradkernels.problems import LogisticRegression as LogisticRegression
     from gradkernels.problems import PoissonRegression as PoissonRegression
     from gradkernels.problems import SoftmaxRegression as SoftmaxRegression
-    from gradkernels.problems.mixing import MixingWarning as MixingWarning
-    from gradkernels.problems.module import ModuleProblem as ModuleProblem
+    from gradkernels.problems.module.mixing.mixing import MixingWarning as MixingWarning
+    from gradkernels.problems.module.problem import ModuleProblem as ModuleProblem
     from gradkernels.quantity import Moments as Moments
     from gradkernels.registry import kernel as kernel
     from gradkernels.registry import kernels as kernels
@@ -50,8 +50,8 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOME = {
-    "audit": ("audit",),
-    "bench.race": ("race",),
+    "dispatch.audit": ("audit",),
+    "bench.run.race": ("race",),
     "case": ("Case",),
     "check": ("Disagreement", "check"),
     "fastest": ("clipped_sum", "fastest", "gradient", "moments", "norms", "per_sample"),
@@ -63,8 +63,8 @@ _HOME = {
         "PoissonRegression",
         "SoftmaxRegression",
     ),
-    "problems.mixing": ("MixingWarning",),
-    "problems.module": ("ModuleProblem",),
+    "problems.module.mixing.mixing": ("MixingWarning",),
+    "problems.module.problem": ("ModuleProblem",),
     "quantity": ("Moments",),
     "registry": ("kernel", "kernels"),
     "streaming": ("per_sample_chunks",),

@@ -68,3 +68,6 @@ COMPLEX: Namespace = SimpleNamespace(
     amax=_amax,
 )
 """The functions for complex numpy arrays."""
+
+STEP = 1e-100
+"""Of the complex step: far below the square root of the smallest relative step, so that nothing cancels."""

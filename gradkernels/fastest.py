@@ -14,15 +14,15 @@ from typing import Any
 
 import numpy as np
 
-from gradkernels import packing as _packing  # noqa: F401  so that what is bound here can be pickled
 from gradkernels.backend import BACKENDS, Array, Backend
-from gradkernels.binding import Bound, Way, bind, wanted
 from gradkernels.case import Case
-from gradkernels.choice import Request
-from gradkernels.entry import foreign
+from gradkernels.dispatch import pickling as _packing  # noqa: F401  so that what is bound here can be pickled
+from gradkernels.dispatch.bind import Bound, Way, bind, wanted
+from gradkernels.dispatch.candidates import forget as forget_choices
+from gradkernels.dispatch.select import Request
 from gradkernels.problems import Problem, Regression, Weighted
+from gradkernels.problems.regression.entry import foreign
 from gradkernels.quantity import Moments, Quantity, quantity
-from gradkernels.standing import forget as forget_choices
 from gradkernels.tree import Tree, count, leaves, structure
 from gradkernels.validate import device_of, dtype_of, validate_inputs, validate_problem
 

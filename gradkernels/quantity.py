@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from gradkernels.backend import Array
-from gradkernels.lengths import half, lengths, narrowed, wide
 from gradkernels.names import pick
+from gradkernels.row_norms import half, lengths, narrowed, wide
 from gradkernels.tree import Tree, each, leaves
 
 Shape = tuple[int, ...]

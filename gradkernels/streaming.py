@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from gradkernels.binding import Bound, Way
+from gradkernels.dispatch.bind import Bound, Way
+from gradkernels.dispatch.memory_limit import SCRATCH_BYTES, bytes_per_sample
 from gradkernels.fastest import fastest
-from gradkernels.footprint import SCRATCH_BYTES, bytes_per_sample
 from gradkernels.problems import Problem
 from gradkernels.tree import Tree, count, each, leaves, take
 

@@ -1,7 +1,7 @@
 """Inputs and results that are one array, or several: tuples, named tuples and dicts of arrays.
 
 Samples are the first axis of every array of x and y. What is the same for all samples is a `Constant`, which has no
-arrays; a container of another kind is `Folded`. Both are made by `gradkernels.problems.inputs`.
+arrays; a container of another kind is `Folded`. Both are made by `gradkernels.problems.module.inputs`.
 """
 
 from __future__ import annotations

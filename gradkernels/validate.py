@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from gradkernels.backend import BACKENDS, LIBRARIES, Array, Backend, backend_of
-from gradkernels.entry import counted, taken
 from gradkernels.problems import Problem, Regression
-from gradkernels.problems.targets import guard
+from gradkernels.problems.regression.entry import counted, taken
+from gradkernels.problems.regression.guard import guard
 from gradkernels.quantity import Quantity
 from gradkernels.tree import Tree, count, leaves, named
 

@@ -43,7 +43,7 @@ def eager(monkeypatch):
     Yields:
         The shape of x for each recording.
     """
-    from gradkernels.compiled import modules
+    from gradkernels.engines.compiled import modules
     from gradkernels.tree import leaves
 
     shapes = []

@@ -14,14 +14,15 @@ from pathlib import Path
 
 import pytest
 
-from gradkernels.bench import ab, looks
+from gradkernels.bench.ab import sequential as looks
+from gradkernels.bench.ab import session as ab
+from gradkernels.bench.ab.client import Side
+from gradkernels.bench.ab.interleaved import Bout, Job, Setting
+from gradkernels.bench.ab.kernels import choose
+from gradkernels.bench.ab.revisions import dependencies, revisions
+from gradkernels.bench.ab.sequential import duel
 from gradkernels.bench.cli import main
-from gradkernels.bench.contenders import choose
-from gradkernels.bench.looks import duel
-from gradkernels.bench.pingpong import Bout, Job, Setting
-from gradkernels.bench.player import Side
-from gradkernels.bench.revisions import dependencies, revisions
-from gradkernels.bench.thresholds import PLAIN, Override, Thresholds
+from gradkernels.bench.compare.thresholds import PLAIN, Override, Thresholds
 
 KERNELS = """
 import numpy as np

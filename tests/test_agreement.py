@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 import gradkernels as gk
 from gradkernels.problems import REGRESSIONS, Weighted
-from gradkernels.problems.data import load
+from gradkernels.problems.data.datasets import load
 from gradkernels.quantity import QUANTITIES, Moments
 from gradkernels.tree import leaves
 

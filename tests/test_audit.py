@@ -10,11 +10,11 @@ import torch
 from torch import nn
 
 import gradkernels as gk
-from gradkernels import detour
-from gradkernels.audit import AuditWarning, drawn_from, is_due
-from gradkernels.problems.modes import Modes
+from gradkernels.dispatch import fallback as detour
+from gradkernels.dispatch.audit import AuditWarning, drawn_from, is_due
+from gradkernels.dispatch.candidates import Standing
+from gradkernels.problems.module.mode_key.modes import Modes
 from gradkernels.quantity import QUANTITIES
-from gradkernels.standing import Standing
 
 LOSS = nn.CrossEntropyLoss()
 LOOP = gk.kernel("torch.loop.per_sample")
@@ -96,7 +96,7 @@ def only(monkeypatch):
     def limit(*some):
         plus = {"per_sample": ""}.get(some[0].quantity.name, "+")
         every = (*some, gk.kernel(f"torch.loop{plus}.{some[0].quantity.name}"))
-        monkeypatch.setattr("gradkernels.choice.kernels", lambda problem, quantity: every)
+        monkeypatch.setattr("gradkernels.dispatch.select.kernels", lambda problem, quantity: every)
 
     return limit
 
@@ -239,11 +239,13 @@ def test_a_temperature_that_changes_is_audited_at_once(only):
 
 
 def test_squares_in_half_precision_are_found(monkeypatch):
-    import gradkernels.hooks.linear as rules
+    import gradkernels.engines.hooks.rules.linear.linear as rules
 
     for name, narrow in (("squared_norms", lambda g: g.flatten(1).square().sum(1)), ("wide", lambda one: one)):
         monkeypatch.setattr(rules, name, narrow, raising=False)
-    monkeypatch.setattr("gradkernels.hooks.computes._lengths", lambda engine, theta, x, y, squares: squares.sqrt())
+    monkeypatch.setattr(
+        "gradkernels.engines.hooks.computes._lengths", lambda engine, theta, x, y, squares: squares.sqrt()
+    )
     problem = gk.ModuleProblem(nn.Linear(128, 4).half(), nn.MSELoss())
     x, y = torch.randn(16, 128).half(), torch.full((16, 4), 100.0).half()
     with gk.audit("off"):

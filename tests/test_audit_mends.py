@@ -10,11 +10,11 @@ import torch
 from torch import nn
 
 import gradkernels as gk
-from gradkernels.audit import AuditWarning, drawn_from
-from gradkernels.hooks.axis import Axis
-from gradkernels.hooks.follow import indexing
-from gradkernels.hooks.tape import Tape
-from gradkernels.problems.modes import Modes
+from gradkernels.dispatch.audit import AuditWarning, drawn_from
+from gradkernels.engines.hooks.capture.axis import Axis
+from gradkernels.engines.hooks.capture.follow import indexing
+from gradkernels.engines.hooks.capture.tape import Tape
+from gradkernels.problems.module.mode_key.modes import Modes
 
 N, T, CAP = 32, 6, 0.95
 LOSS = nn.CrossEntropyLoss()
@@ -117,8 +117,10 @@ class Halves:
     def __init__(self, patch):
         self.model = Settings().half()
         for name, narrow in (("squared_norms", lambda g: g.flatten(1).square().sum(1)), ("wide", lambda one: one)):
-            patch.setattr(f"gradkernels.hooks.linear.{name}", narrow)
-        patch.setattr("gradkernels.hooks.computes._lengths", lambda engine, theta, x, y, squares: squares.sqrt())
+            patch.setattr(f"gradkernels.engines.hooks.rules.linear.linear.{name}", narrow)
+        patch.setattr(
+            "gradkernels.engines.hooks.computes._lengths", lambda engine, theta, x, y, squares: squares.sqrt()
+        )
 
     def data(self, first):
         return (torch.randn(N, 4).half() * (1 if first else 1000),)

@@ -9,14 +9,15 @@ import pytest
 from measured import STEADY, passes, record
 
 import gradkernels as gk
-from gradkernels import wisdom
-from gradkernels.bench import bandwidth, movers
-from gradkernels.bench.bandwidth import COPY, FRESH, READ, WRITE, Bandwidth
-from gradkernels.bench.movers import Engine, mover
-from gradkernels.bench.pairing import pair, select
-from gradkernels.bench.traffic import traffic
-from gradkernels.bench.winners import standings
+from gradkernels.bench.compare.matching import pair, select
+from gradkernels.bench.run.ranking import standings
+from gradkernels.bench.timing import bandwidth
+from gradkernels.bench.timing import memory_movers as movers
+from gradkernels.bench.timing.bandwidth import COPY, FRESH, READ, WRITE, Bandwidth
+from gradkernels.bench.timing.memory_movers import Engine, mover
+from gradkernels.bench.timing.traffic import traffic
 from gradkernels.case import Case
+from gradkernels.dispatch import wisdom
 
 LINEAR = gk.LinearRegression()
 

@@ -8,10 +8,10 @@ import pytest
 from mutants import MUTANTS, changed, instead
 
 import gradkernels as gk
-from gradkernels.agreement import compare
 from gradkernels.check import prove
+from gradkernels.check.compare_arrays import compare
+from gradkernels.check.reference import Reference
 from gradkernels.quantity import QUANTITIES
-from gradkernels.reference import Reference
 
 P = gk.LinearRegression()
 DTYPES = ("float64", "float32")

@@ -6,9 +6,10 @@ import pytest
 from measured import record
 
 import gradkernels as gk
-from gradkernels import fastest, wisdom
+from gradkernels import fastest
+from gradkernels.dispatch import wisdom
+from gradkernels.dispatch.wisdom import Point
 from gradkernels.record import HEADER, append
-from gradkernels.wisdom import Point
 
 P = gk.LinearRegression()
 BROADCAST, LOOP, VMAP = "numpy.broadcast.per_sample", "numpy.loop.per_sample", "torch.vmap.per_sample"
@@ -44,7 +45,7 @@ def row(kernel, n, seconds, **changes):
 
 
 def wisdom_machine():
-    from gradkernels.machine import machine
+    from gradkernels.dispatch.machine import machine
 
     return machine()
 
@@ -266,7 +267,7 @@ def test_where_torch_has_no_way_left_all_others_are_asked(asked):
     pytest.importorskip("opacus")
     pytest.importorskip("backpack")
     from gradkernels.backend import BACKENDS
-    from gradkernels.choice import Request, choose
+    from gradkernels.dispatch.select import Request, choose
 
     case = gk.Case(module(), "per_sample", 5, dtype="float32")
     failed = {one: "it is set aside" for one in gk.kernels(case.problem, "per_sample") if one.backend.name == "torch"}

@@ -11,7 +11,7 @@ import typer
 from measured import KERNEL, NOISY, STEADY, passes, refused, scaled
 
 from gradkernels.bench.cli.compare import compare
-from gradkernels.bench.thresholds import fraction
+from gradkernels.bench.compare.thresholds import fraction
 from gradkernels.record import HEADER, append
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)

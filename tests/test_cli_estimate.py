@@ -9,10 +9,10 @@ import typer
 from matplotlib.image import imread
 
 import gradkernels as gk
-import gradkernels.estimate as module
+import gradkernels.estimate.study as module
 from gradkernels.bench.cli import main
 from gradkernels.bench.cli.estimate import estimate
-from gradkernels.estimate import WAYS
+from gradkernels.estimate.study import WAYS
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 app.command()(estimate)

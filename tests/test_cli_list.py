@@ -21,7 +21,7 @@ class OtherProblem(Problem):
     """A problem that is no regression; it is listed, never computed."""
 
     name = "other"
-    loss = shape = draw = draw_theta = validate = truth = None
+    loss = shape = draw = draw_theta = validate = None
 
 
 def other() -> Problem:

@@ -6,12 +6,12 @@ from dataclasses import replace
 import pytest
 from measured import KERNEL, NOISY, STEADY, passes, record, refused, scaled
 
-from gradkernels.bench.canary import watch
-from gradkernels.bench.compare import compare
-from gradkernels.bench.exits import Exit
-from gradkernels.bench.pairing import select
-from gradkernels.bench.thresholds import Override, Thresholds
-from gradkernels.bench.verdict import verdict
+from gradkernels.bench.compare.canary import watch
+from gradkernels.bench.compare.compare import compare
+from gradkernels.bench.compare.exit_codes import Exit
+from gradkernels.bench.compare.matching import select
+from gradkernels.bench.compare.thresholds import Override, Thresholds
+from gradkernels.bench.stats.verdict import verdict
 
 
 def only_row(before, after, **options):

@@ -8,7 +8,7 @@ import torch
 
 import gradkernels as gk
 from gradkernels.backend import BACKENDS
-from gradkernels.closed.per_shape import per_shape
+from gradkernels.engines.compiled.per_shape import per_shape
 
 TORCH = BACKENDS["torch"]
 CASES = [
@@ -49,7 +49,7 @@ def test_more_shapes_than_torch_keeps_versions_are_all_right_and_compiled_once(c
 
 
 def test_the_oldest_shape_makes_room(compilations, monkeypatch):
-    monkeypatch.setattr("gradkernels.closed.per_shape.MOST_SHAPES", 2)
+    monkeypatch.setattr("gradkernels.engines.compiled.per_shape.MOST_SHAPES", 2)
     double = per_shape(lambda x: 2 * x)
     for n in (1, 2, 1, 3, 2, 3, 1):
         assert double(torch.ones(n)).tolist() == [2.0] * n
@@ -103,6 +103,6 @@ def test_what_a_compiler_needs_is_a_reason(monkeypatch):
     headers = f"torch.compile needs {Path('/nowhere/Python.h')}: install Python's headers (python3-dev)"
     assert kernel.unsupported(case) == (says, headers)
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
-    monkeypatch.setattr("gradkernels.compiled.available.find_spec", lambda name: None)
+    monkeypatch.setattr("gradkernels.engines.compiled.available.find_spec", lambda name: None)
     on_gpu = gk.Case(gk.LinearRegression(), "norms", 5, device="cuda")
     assert kernel.unsupported(on_gpu) == ("torch.compile needs triton for a GPU: pip install triton",)

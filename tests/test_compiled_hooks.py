@@ -47,7 +47,7 @@ def test_compiled_models_of_the_zoo_are_right(name, quantity, long):
 
 @pytest.mark.usefixtures("eager")
 def test_another_bound_is_no_other_recording(monkeypatch):
-    from gradkernels.compiled import modules as compiled_modules
+    from gradkernels.engines.compiled import modules as compiled_modules
 
     recorded = []
     monkeypatch.setattr(

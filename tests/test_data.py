@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from gradkernels.problems.data import load, notebook_points
+from gradkernels.problems.data.datasets import load, notebook_points
 
 pa = pytest.importorskip("pyarrow")
 pq = pytest.importorskip("pyarrow.parquet")

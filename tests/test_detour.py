@@ -9,11 +9,12 @@ from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence
 
 import gradkernels as gk
-from gradkernels import limited, proof
-from gradkernels.audit import drawn_from
+from gradkernels.check.modules import proof
+from gradkernels.check.modules.judge import Batch
+from gradkernels.dispatch import chunks as limited
+from gradkernels.dispatch.audit import drawn_from
+from gradkernels.engines.hooks.unfit import Unfit
 from gradkernels.fastest import MOST_WANTED
-from gradkernels.hooks.unfit import Unfit
-from gradkernels.judge import Batch
 
 LOSS = nn.CrossEntropyLoss()
 QUANTITIES = ("per_sample", "norms", "clipped_sum", "moments", "gradient")

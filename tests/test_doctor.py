@@ -7,11 +7,12 @@ import itertools
 import numpy as np
 import pytest
 
-from gradkernels.bench import doctor, selftest
+from gradkernels.bench import doctor
+from gradkernels.bench.ab import selftest
+from gradkernels.bench.ab.interleaved import Bout, Job
+from gradkernels.bench.ab.selftest import EXTRA, HEADER, Trial, append, read, report
 from gradkernels.bench.cli import main
-from gradkernels.bench.pingpong import Bout, Job
-from gradkernels.bench.selftest import EXTRA, HEADER, Trial, append, read, report
-from gradkernels.machine import machine
+from gradkernels.dispatch.machine import machine
 
 NAMES = ["timer", "pinning", "governor", "turbo", "load", "slow mode", "drift", "thread pools"]
 

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 import gradkernels as gk
-import gradkernels.estimate as module
-from gradkernels.estimate import WAYS, default_sizes, estimate, ways
-from gradkernels.minibatch import Population, measure, standard_error
-from gradkernels.problems.data import load, notebook_points
+import gradkernels.estimate.study as module
+from gradkernels.estimate.minibatch import Population, measure, standard_error
+from gradkernels.estimate.study import WAYS, default_sizes, estimate, ways
+from gradkernels.problems.data.datasets import load, notebook_points
 
 LINEAR = gk.LinearRegression()
 NOTEBOOK = load("notebook")
@@ -233,7 +233,7 @@ def test_batches_beyond_the_rows_need_replacement():
 
 
 def test_importing_it_loads_nothing_heavy():
-    code = "import sys, gradkernels.estimate; print(*sys.modules)"
+    code = "import sys, gradkernels.estimate.study; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert not {"torch", "jax", "pandas", "scipy", "matplotlib", "pyarrow"} & set(loaded)
 

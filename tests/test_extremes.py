@@ -8,11 +8,11 @@ import torch
 from numpy.testing import assert_allclose
 
 import gradkernels as gk
+from gradkernels.check.reference import row_lengths
 from gradkernels.kernel import declare
-from gradkernels.lengths import lengths
 from gradkernels.problems import Regression, Weighted
 from gradkernels.quantity import QUANTITIES
-from gradkernels.reference import row_lengths
+from gradkernels.row_norms import lengths
 from gradkernels.tree import leaves
 
 LINEAR, HUBER, LOGISTIC = gk.LinearRegression(), gk.HuberRegression(), gk.LogisticRegression()

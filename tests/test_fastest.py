@@ -250,7 +250,7 @@ def test_a_problem_without_a_hash_is_refused_and_told_how_to_get_one():
     @dataclass
     class Changeable(Problem):
         name = "changeable"
-        loss = shape = draw = draw_theta = validate = truth = None
+        loss = shape = draw = draw_theta = validate = None
 
     with pytest.raises(TypeError, match=r"declare it with @dataclass\(frozen=True\)"):
         gk.gradient(Changeable(), THETA, X, Y)
@@ -312,7 +312,7 @@ def test_a_bound_kernel_is_found_once_per_problem_shape_and_dtype(monkeypatch):
     import gradkernels.fastest  # noqa: F401
 
     gk.gradient(P, THETA, X, Y)
-    monkeypatch.setattr(modules["gradkernels.binding"], "choose", lambda request: pytest.fail("chosen again"))
+    monkeypatch.setattr(modules["gradkernels.dispatch.bind"], "choose", lambda request: pytest.fail("chosen again"))
     gk.gradient(gk.LinearRegression(), THETA + 1, X, Y)
 
 

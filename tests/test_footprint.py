@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 import gradkernels as gk
-from gradkernels import footprint, zoo
-from gradkernels.bench.environment import memory_environment
+from gradkernels import zoo
+from gradkernels.bench.isolation.environment import memory_environment
+from gradkernels.dispatch import memory_limit as footprint
 from gradkernels.tree import leaves
 
 MEGABYTE = 2**20
@@ -108,7 +109,7 @@ import json, sys, torch
 torch.set_num_threads(1)
 import gradkernels as gk
 from gradkernels import zoo
-from gradkernels.bench.peak import peak_bytes
+from gradkernels.bench.timing.peak_memory import peak_bytes
 name, quantity, n, limit = json.loads(sys.argv[1])
 problem = zoo.ZOO[name]()
 rows = torch.arange(n) % 64

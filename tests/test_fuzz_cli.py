@@ -10,10 +10,10 @@ import typer
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gradkernels.bench import plot
-from gradkernels.bench import run as harness
 from gradkernels.bench.cli import main
 from gradkernels.bench.cli.app import app
+from gradkernels.bench.report import ranking_plot as plot
+from gradkernels.bench.run import session as harness
 from gradkernels.record import HEADER, append
 
 CODES = {0, 1, 2, 3, 4, 5}

@@ -15,8 +15,8 @@ from measured import NOISY, STEADY, passes, refused, scaled
 from test_thresholds import WHOLE
 
 from gradkernels.bench.cli import main
-from gradkernels.bench.thresholds import Thresholds
-from gradkernels.bench.thresholds_toml import read as read_thresholds
+from gradkernels.bench.compare.thresholds import Thresholds
+from gradkernels.bench.compare.thresholds_toml import read as read_thresholds
 from gradkernels.record import COLUMNS, HEADER, Malformed, Record, line, read
 
 YARDSTICKS = passes(STEADY, kernel="control") + passes(STEADY[::-1], kernel="canary")

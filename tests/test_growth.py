@@ -10,9 +10,9 @@ from measured import record
 from scipy import stats
 from scipy.optimize import curve_fit
 
-from gradkernels.bench.growth import Growth, exponent, growth
-from gradkernels.bench.winner_tables import LONG_HEADER, cells, growths, long_rows, markdown
-from gradkernels.bench.winners import standings
+from gradkernels.bench.report.ranking_table import LONG_HEADER, cells, growths, long_rows, markdown
+from gradkernels.bench.run.ranking import standings
+from gradkernels.bench.stats.scaling import Growth, exponent, growth
 
 SIZES = [10, 100, 1000, 10_000, 100_000, 1_000_000]
 

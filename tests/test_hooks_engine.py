@@ -5,13 +5,13 @@ from functools import partial
 import pytest
 import torch
 
-from gradkernels.hooks import measured
-from gradkernels.hooks.axis import Axis, reshaped
-from gradkernels.hooks.calls import bound, leaves, replaced
-from gradkernels.hooks.draws import once
-from gradkernels.hooks.filled import Filled
-from gradkernels.hooks.unfit import Unfit
-from gradkernels.hooks.use import Target
+from gradkernels.engines.hooks.accumulate.filled import Filled
+from gradkernels.engines.hooks.calls import bound, leaves, replaced
+from gradkernels.engines.hooks.capture.axis import Axis, reshaped
+from gradkernels.engines.hooks.capture.draws import once
+from gradkernels.engines.hooks.rules import measured
+from gradkernels.engines.hooks.unfit import Unfit
+from gradkernels.engines.hooks.use import Target
 
 # Six entries of three steps t and two samples s, each 10 t + s.
 SLOWEST, FASTEST = torch.tensor([0, 10, 20, 1, 11, 21]), torch.tensor([0, 1, 10, 11, 20, 21])
@@ -73,7 +73,7 @@ def test_arguments_are_found_and_replaced_by_their_place():
 
 
 def test_a_function_that_is_one_call_cannot_be_opened():
-    from gradkernels.hooks.opened import _body
+    from gradkernels.engines.hooks.capture.opened import _body
 
     with pytest.raises(ImportError, match="relu_ignored of this torch is not made of other functions"):
         _body(relu_ignored)

@@ -8,9 +8,9 @@ from torch import nn
 from torch.nn import functional
 from torch.nn.utils import parametrizations
 
-from gradkernels.hooks import computes
-from gradkernels.hooks.unfit import Unfit
-from gradkernels.problems.module import ModuleProblem
+from gradkernels.engines.hooks import computes
+from gradkernels.engines.hooks.unfit import Unfit
+from gradkernels.problems.module.problem import ModuleProblem
 
 
 @pytest.fixture(autouse=True)

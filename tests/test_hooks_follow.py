@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from gradkernels.hooks.axis import Axis
-from gradkernels.hooks.follow import RULES, rule_of
-from gradkernels.hooks.follow.call import Call, Followed, Mixes
+from gradkernels.engines.hooks.capture.axis import Axis
+from gradkernels.engines.hooks.capture.follow import RULES, rule_of
+from gradkernels.engines.hooks.capture.follow.call import Call, Followed, Mixes
 
 N = 3
 X = (4, 5)  # of one sample

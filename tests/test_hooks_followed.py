@@ -8,8 +8,8 @@ import torch
 from torch import nn
 
 import gradkernels as gk
-from gradkernels.hooks import computes
-from gradkernels.hooks.unfit import Unfit
+from gradkernels.engines.hooks import computes
+from gradkernels.engines.hooks.unfit import Unfit
 from gradkernels.tree import leaves
 
 

@@ -9,8 +9,11 @@ from layers import ANYWHERE, CASES, PLAIN
 from models import oracle
 from torch import nn
 
-from gradkernels.hooks import anything, computes, convolution, embedding, linear
-from gradkernels.problems.module import ModuleProblem
+from gradkernels.engines.hooks import computes
+from gradkernels.engines.hooks.rules import anything
+from gradkernels.engines.hooks.rules.linear import convolution, linear
+from gradkernels.engines.hooks.rules.lookup import embedding
+from gradkernels.problems.module.problem import ModuleProblem
 
 SAMPLES = (1, 2, 3, 7)
 WAYS = 4  # at most, of doing the same

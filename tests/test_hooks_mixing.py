@@ -7,9 +7,9 @@ from torch import nn
 from torch.nn import functional as F
 
 import gradkernels as gk
-from gradkernels.hooks import computes
-from gradkernels.hooks.unfit import Unfit
-from gradkernels.problems.module import ModuleProblem
+from gradkernels.engines.hooks import computes
+from gradkernels.engines.hooks.unfit import Unfit
+from gradkernels.problems.module.problem import ModuleProblem
 
 LOSS = nn.CrossEntropyLoss()
 N, T, D = 5, 3, 4

@@ -5,7 +5,7 @@ from models import oracle
 from torch import nn
 
 import gradkernels as gk
-from gradkernels.hooks import computes
+from gradkernels.engines.hooks import computes
 
 MSE = nn.MSELoss()
 

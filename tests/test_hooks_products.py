@@ -10,9 +10,10 @@ from torch import nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from gradkernels.hooks import anything, computes
-from gradkernels.hooks.engine import Engine
-from gradkernels.problems.module import ModuleProblem
+from gradkernels.engines.hooks import computes
+from gradkernels.engines.hooks.engine import Engine
+from gradkernels.engines.hooks.rules import anything
+from gradkernels.problems.module.problem import ModuleProblem
 
 T, D = 3, 4
 

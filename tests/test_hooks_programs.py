@@ -7,9 +7,9 @@ from torch import nn
 from torch.nn import functional as F
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from gradkernels.hooks import computes
-from gradkernels.hooks.unfit import Unfit
-from gradkernels.problems.module import ModuleProblem
+from gradkernels.engines.hooks import computes
+from gradkernels.engines.hooks.unfit import Unfit
+from gradkernels.problems.module.problem import ModuleProblem
 
 WIDTH, STEPS, MANY = 4, 3, 1 << 20
 LOSS = nn.CrossEntropyLoss()

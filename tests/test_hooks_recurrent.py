@@ -9,10 +9,10 @@ import torch
 from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence
 
-from gradkernels.hooks import computes
-from gradkernels.hooks.recurrent_kinds import Lstm
-from gradkernels.hooks.unfit import Unfit
-from gradkernels.problems.module import ModuleProblem
+from gradkernels.engines.hooks import computes
+from gradkernels.engines.hooks.rules.recurrent.kinds import Lstm
+from gradkernels.engines.hooks.unfit import Unfit
+from gradkernels.problems.module.problem import ModuleProblem
 
 N, T, D, H, P = 4, 5, 3, 4, 2  # samples, steps, features, units, projected units
 CHUNK = 1 << 20

@@ -14,11 +14,12 @@ from torch.nn.utils.rnn import pack_sequence
 from torch.utils import _pytree as pytree
 
 import gradkernels as gk
-from gradkernels.closed.per_shape import per_shape
-from gradkernels.problems.apart import Inseparable
-from gradkernels.problems.identity import identity
-from gradkernels.problems.inputs import opened, prepared
-from gradkernels.problems.parts import Parts
+from gradkernels.check.reference import true_gradients
+from gradkernels.engines.compiled.per_shape import per_shape
+from gradkernels.problems.module.apart import Inseparable
+from gradkernels.problems.module.inputs import opened, prepared
+from gradkernels.problems.module.mode_key.identity import identity
+from gradkernels.problems.module.parts import Parts
 from gradkernels.tree import Constant, count, leaves, take
 
 X = torch.randn(5, 4, generator=torch.Generator().manual_seed(1))
@@ -658,6 +659,6 @@ def test_a_reference_that_is_not_finite_in_float64_is_computed_in_the_models_own
     rows = gk.per_sample(problem, None, X, Y)
     close(layer_of(rows), plain(problem.model.layer, X))
     theta = {name: one.detach().double().numpy() for name, one in problem.own().items()}
-    truth = problem.truth(theta, X.double().numpy(), Y.numpy()).rows  # what kernels are timed against
+    truth = true_gradients(problem, theta, X.double().numpy(), Y.numpy()).rows  # what kernels are timed against
     wanted = torch.cat([one.flatten(1) for one in plain(problem.model.layer, X).values()], 1)
     torch.testing.assert_close(torch.from_numpy(truth), wanted.double(), rtol=1e-4, atol=1e-5)

@@ -12,7 +12,7 @@ from torch import nn
 from torch.nn import functional
 
 import gradkernels as gk
-from gradkernels.problems import looks, mixing
+from gradkernels.problems.module.mixing import looks, mixing
 
 X = torch.randn(8, 4, generator=torch.Generator().manual_seed(1))
 ROWS = torch.randn(8, 3, generator=torch.Generator().manual_seed(2))

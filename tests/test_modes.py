@@ -11,9 +11,9 @@ from torch import nn
 from torch.nn.utils import parametrizations
 
 import gradkernels as gk
-from gradkernels import proof
-from gradkernels.problems.counters import COUNTS, loss_key
-from gradkernels.problems.modes import Modes
+from gradkernels.check.modules import proof
+from gradkernels.problems.module.mode_key.counters import COUNTS, loss_key
+from gradkernels.problems.module.mode_key.modes import Modes
 
 
 class Model(nn.Module):

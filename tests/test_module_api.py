@@ -14,12 +14,13 @@ from models import CROSS_ENTROPY, Pair, mlp, oracle, pair_loss
 from torch import nn
 
 import gradkernels as gk
-from gradkernels import proof, wisdom
-from gradkernels.bench.race_plan import plan_of
+from gradkernels.bench.run.race_plan import plan_of
+from gradkernels.check.modules import proof
+from gradkernels.check.reference import Reference
+from gradkernels.dispatch import wisdom
+from gradkernels.dispatch.machine import machine
 from gradkernels.kernel import Kernel
-from gradkernels.machine import machine
 from gradkernels.quantity import QUANTITIES
-from gradkernels.reference import Reference
 from gradkernels.validate import overlap
 
 
@@ -251,7 +252,7 @@ def only(monkeypatch):
     """A function that makes the registry have these kernels alone."""
 
     def limit(*kernels: Kernel):
-        monkeypatch.setattr("gradkernels.choice.kernels", lambda problem, quantity: kernels)
+        monkeypatch.setattr("gradkernels.dispatch.select.kernels", lambda problem, quantity: kernels)
 
     return limit
 
@@ -547,8 +548,8 @@ def test_a_race_of_a_class_and_a_lambda_of_the_script_itself(tmp_path):
 
 def test_compiled_ways_take_part_where_half_the_budget_pays_for_them(problem, data, tmp_path, monkeypatch):
     ways = (gk.kernel("torch.vmap.per_sample"), declared("compiles", "per_sample", doubled, compiles=True))
-    monkeypatch.setattr("gradkernels.bench.race_plan.kernels", lambda problem, quantity: ways)
-    monkeypatch.setattr("gradkernels.bench.plan.kernel_by_key", lambda key: gk.kernel("torch.vmap.per_sample"))
+    monkeypatch.setattr("gradkernels.bench.run.race_plan.kernels", lambda problem, quantity: ways)
+    monkeypatch.setattr("gradkernels.bench.run.plan.kernel_by_key", lambda key: gk.kernel("torch.vmap.per_sample"))
     for budget, keys in ((59, 1), (60, 2)):
         plan = plan_of(problem, QUANTITIES["per_sample"], (None, *data), tmp_path, budget)
         assert len(plan.kernels) == keys

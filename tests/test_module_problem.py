@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn import functional
 
 import gradkernels as gk
-from gradkernels.problems.structure import state
+from gradkernels.problems.module.structure import state
 
 WAYS = ("torch.loop", "torch.vmap")
 NOT_BY_VMAP = ("sequence", "checkpoint")  # torch.func has no rule for these

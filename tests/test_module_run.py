@@ -7,13 +7,13 @@ from torch import nn
 
 import gradkernels as gk
 from gradkernels.bench.cli import main
-from gradkernels.bench.cli.modules import own_dtype
-from gradkernels.bench.parse import chosen_kernels
-from gradkernels.bench.plan import Plan
-from gradkernels.bench.traffic import traffic
-from gradkernels.bench.winners import known, standings, weighed
+from gradkernels.bench.cli.parse import chosen_kernels
+from gradkernels.bench.cli.run_module_defaults import own_dtype
+from gradkernels.bench.run.plan import Plan
+from gradkernels.bench.run.ranking import known, standings, weighed
+from gradkernels.bench.timing.traffic import traffic
+from gradkernels.dispatch.wisdom import Entry, Point
 from gradkernels.record import read
-from gradkernels.wisdom import Entry, Point
 
 
 def factory(model=None, **options):

@@ -10,9 +10,9 @@ from torch import nn
 from torch.nn import functional
 
 import gradkernels as gk
-from gradkernels.compiled.modules import chunks
-from gradkernels.compiled.trace import holding_rest, rest_of, traced
-from gradkernels.problems.module import ModuleProblem
+from gradkernels.engines.compiled.modules import chunks
+from gradkernels.engines.compiled.trace import holding_rest, rest_of, traced
+from gradkernels.problems.module.problem import ModuleProblem
 from gradkernels.tree import each, take
 from gradkernels.zoo import ZOO
 

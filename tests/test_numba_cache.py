@@ -10,7 +10,7 @@ pytest.importorskip("numba")
 
 MODULE = """
 from dataclasses import dataclass
-from gradkernels.problems.scalar import ScalarRegression
+from gradkernels.problems.regression.scalar import ScalarRegression
 
 @dataclass(frozen=True, kw_only=True)
 class Quartic(ScalarRegression):

@@ -12,13 +12,14 @@ import numpy as np
 import pytest
 
 import gradkernels as gk
-from gradkernels.bench.peak import peak_bytes
+from gradkernels.bench.timing.peak_memory import peak_bytes
 from gradkernels.problems import Weighted
-from gradkernels.problems.scalar import ScalarRegression
+from gradkernels.problems.regression.scalar import ScalarRegression
 from gradkernels.tree import leaves
 
 numba = pytest.importorskip("numba")
-from gradkernels.fused import build, elementary, slopes, threads  # noqa: E402
+from gradkernels.engines.fused import build  # noqa: E402
+from gradkernels.engines.fused.codegen import elementary, slopes, threads  # noqa: E402
 
 QUANTITIES = ("gradient", "per_sample", "norms", "moments", "clipped_sum")
 DTYPES = ("float64", "float32")
@@ -385,7 +386,7 @@ def test_takes_less_than_a_megabyte(quantity):
 
 FORK = """
 import os, numpy as np, gradkernels as gk
-from gradkernels.fused import threads
+from gradkernels.engines.fused.codegen import threads
 threads.count = lambda: 2
 compute = gk.kernel("numba.fused.gradient").build(gk.LinearRegression())
 batch = gk.Case(gk.LinearRegression(), "gradient", 60_000, features=10).draw()
@@ -404,7 +405,7 @@ def test_a_forked_process_computes_too():
 
 MODULE = """
 from dataclasses import dataclass
-from gradkernels.problems.scalar import ScalarRegression
+from gradkernels.problems.regression.scalar import ScalarRegression
 
 FACTOR = {factor}
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gradkernels.bench import parse
+from gradkernels.bench.cli import parse
 
 
 @pytest.mark.parametrize(

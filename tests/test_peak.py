@@ -6,8 +6,9 @@ import sys
 import numpy as np
 import pytest
 
-from gradkernels.bench import environment, peak
-from gradkernels.bench.peak import peak_bytes
+from gradkernels.bench.isolation import environment
+from gradkernels.bench.timing import peak_memory as peak
+from gradkernels.bench.timing.peak_memory import peak_bytes
 
 pytestmark = pytest.mark.skipif(not peak.RESET.exists(), reason="only Linux resets the high-water mark of a process")
 
@@ -15,7 +16,7 @@ MEBI = 2**20
 MEASURE = """
 import sys
 import gradkernels as gk
-from gradkernels.bench.peak import peak_bytes
+from gradkernels.bench.timing.peak_memory import peak_bytes
 
 kernel = gk.kernel(sys.argv[1])
 case = gk.Case(gk.LinearRegression(), "per_sample", 2**17, features=63)

@@ -9,7 +9,7 @@ from peer_keys import KEYS
 from torch import nn
 
 import gradkernels as gk
-from gradkernels import states
+from gradkernels.engines import per_state as states
 
 pytest.importorskip("opacus")
 pytest.importorskip("backpack")

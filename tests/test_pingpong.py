@@ -12,9 +12,9 @@ import numpy as np
 import psutil
 import pytest
 
-from gradkernels.bench import pingpong
-from gradkernels.bench.pingpong import Job, Setting, one_pass
-from gradkernels.bench.player import Side, here, player
+from gradkernels.bench.ab import interleaved as pingpong
+from gradkernels.bench.ab.client import Side, here, player
+from gradkernels.bench.ab.interleaved import Job, Setting, one_pass
 
 FAST = Job("numpy.matmul.gradient", 1000)
 NORMS = Job("numpy.broadcast+.norms", 100)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import gradkernels as gk
-from gradkernels.bench.plan import Plan, problem_from
+from gradkernels.bench.run.plan import Plan, problem_from
 from gradkernels.problems import Weighted
 
 

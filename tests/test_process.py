@@ -10,11 +10,12 @@ import time
 
 import pytest
 
-from gradkernels.bench import child, limits
-from gradkernels.bench.child import Lost
-from gradkernels.bench.limits import most_bytes
-from gradkernels.bench.process import end, ended, obituary, outlived
-from gradkernels.bench.stop import Stopped, stoppable, unstopped
+from gradkernels.bench.isolation import limits
+from gradkernels.bench.isolation.limits import most_bytes
+from gradkernels.bench.isolation.process import end, ended, obituary, outlived
+from gradkernels.bench.isolation.signals import Stopped, stoppable, unstopped
+from gradkernels.bench.run import supervisor as child
+from gradkernels.bench.run.supervisor import Lost
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 
@@ -57,7 +58,7 @@ def test_a_group_is_killed_while_its_number_is_taken(monkeypatch):
 
 
 def test_one_that_is_about_to_end_says_how_itself(monkeypatch):
-    monkeypatch.setattr("gradkernels.bench.process.GRACE_SECONDS", 0.2)
+    monkeypatch.setattr("gradkernels.bench.isolation.process.GRACE_SECONDS", 0.2)
     assert outlived(started("import time, os\ntime.sleep(0.05)\nos._exit(4)")) == 4
     assert outlived(started("import os, time\nos.close(1)\ntime.sleep(3600)")) == -signal.SIGKILL
 
@@ -128,7 +129,7 @@ def test_an_error_in_what_must_be_whole_is_told(interruptible):
 
 HARD_LIMIT = """
 import os, resource
-from gradkernels.bench.environment import limit_memory
+from gradkernels.bench.isolation.environment import limit_memory
 resource.setrlimit(resource.RLIMIT_DATA, (2**29, 2**30))
 if os.geteuid() == 0:
     os.setuid(65534)

@@ -8,14 +8,9 @@ from measured import STEADY, passes, scaled
 from test_pytest_plugin import DOUBLED, GOOD, HEAD, QUICK
 
 from gradkernels import record
-from gradkernels.bench import (
-    pytest_finish,  # noqa: F401  pytester forgets what its sessions load, numpy included
-    pytest_gate,  # noqa: F401
-    pytest_timing,  # noqa: F401
-)
-from gradkernels.bench.pytest_yardsticks import Yardsticks
-from gradkernels.machine import machine
-from gradkernels.wisdom import YARDSTICKS
+from gradkernels.bench.pytest_plugin.controls import Yardsticks
+from gradkernels.dispatch.machine import machine
+from gradkernels.dispatch.wisdom import YARDSTICKS
 
 pytest_plugins = ["pytester"]
 
@@ -76,7 +71,7 @@ def six_passes(monkeypatch):
             record.append(path, [replace(row, **quiet)])
         return 0, ""
 
-    monkeypatch.setattr("gradkernels.bench.pytest_passes._run", run)
+    monkeypatch.setattr("gradkernels.bench.pytest_plugin.passes._run", run)
 
 
 @pytest.mark.parametrize(

@@ -13,12 +13,9 @@ import pytest
 
 from gradkernels import record
 from gradkernels.backend import BACKENDS, Backend
-from gradkernels.bench import (
-    pytest_threads,
-    pytest_timing,  # noqa: F401  pytester forgets what its sessions load, numpy included
-)
-from gradkernels.bench.benchmark_json import read_benchmarks
-from gradkernels.wisdom import YARDSTICKS
+from gradkernels.bench.pytest_plugin import threads as pytest_threads
+from gradkernels.bench.results.pytest_benchmark_json import read_benchmarks
+from gradkernels.dispatch.wisdom import YARDSTICKS
 
 pytest_plugins = ["pytester"]
 
@@ -304,14 +301,15 @@ def test_threads_that_nobody_can_limit_are_recorded_as_they_are(monkeypatch):
 
 
 def test_the_plugin_loads_nothing_heavy():
-    heavy = "numpy torch jax pandas scipy matplotlib typer pytest_benchmark gradkernels.bench.pytest_timing"
+    heavy = "numpy torch jax pandas scipy matplotlib typer pytest_benchmark gradkernels.bench.pytest_plugin.timing"
     code = f"import sys, gradkernels.bench.pytest_plugin\nprint([m for m in {heavy.split()} if m in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "[]\n"
 
 
 def test_a_prepared_process_has_one_thread_and_64_bits_unless_the_user_chose():
     code = (
-        "from gradkernels.bench.pytest_threads import *; prepare_process(); print(*map(os.environ.get, sys.argv[1:]))"
+        "from gradkernels.bench.pytest_plugin.threads import prepare_process; prepare_process(); "
+        "print(*map(os.environ.get, sys.argv[1:]))"
     )
     names = ["JAX_ENABLE_X64", "PJRT_NPROC", "NPROC", "OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"]
 

@@ -7,13 +7,13 @@ import pytest
 from measured import STEADY, passes, scaled
 
 import gradkernels as gk
-from gradkernels import wisdom
-from gradkernels.bench import race as racing
-from gradkernels.bench import race_plan
 from gradkernels.bench.cli import main
-from gradkernels.bench.plan import Plan
-from gradkernels.bench.run import Run
-from gradkernels.machine import machine
+from gradkernels.bench.run import race as racing
+from gradkernels.bench.run import race_plan
+from gradkernels.bench.run.plan import Plan
+from gradkernels.bench.run.session import Run
+from gradkernels.dispatch import wisdom
+from gradkernels.dispatch.machine import machine
 from gradkernels.record import read
 
 BROADCAST, LOOP, VMAP = "numpy.broadcast+.norms", "numpy.loop+.norms", "torch.vmap+.norms"

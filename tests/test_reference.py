@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import gradkernels as gk
-from gradkernels.problems.exact import BLOCK_ROWS, complex_step
-from gradkernels.reference import Reference
+from gradkernels.check.complex_step import BLOCK_ROWS, complex_step
+from gradkernels.check.reference import Reference
 
 
 def exact_rows(problem, theta, x, y):

@@ -12,13 +12,13 @@ from pathlib import Path
 import pytest
 
 from gradkernels.bench.cli import main
-from gradkernels.bench.limits import DEFAULT
-from gradkernels.bench.orders import Orders
-from gradkernels.bench.passes import Pass
-from gradkernels.bench.plan import Plan
-from gradkernels.bench.sheet import mend
+from gradkernels.bench.isolation.limits import DEFAULT
+from gradkernels.bench.results.results_file import mend
+from gradkernels.bench.run.one_pass import Pass
+from gradkernels.bench.run.order import Orders
+from gradkernels.bench.run.plan import Plan
+from gradkernels.dispatch.wisdom import is_yardstick
 from gradkernels.record import COLUMNS, read
-from gradkernels.wisdom import is_yardstick
 
 QUICK = ["--kernel", "numpy.broadcast", "--quantity", "gradient,norms", "--sizes", "10,100", "--budget", "2s"]
 
@@ -170,7 +170,7 @@ def children_in(folder):
         try:
             if (
                 os.readlink(process / "cwd") == str(folder)
-                and b"gradkernels.bench.worker" in (process / "cmdline").read_bytes()
+                and b"gradkernels.bench.run.worker" in (process / "cmdline").read_bytes()
             ):
                 found.append(process.name)
         except OSError:

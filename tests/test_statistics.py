@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from gradkernels.bench.statistics import (
+from gradkernels.bench.stats.estimates import (
     LOOKS,
     Estimate,
     Ratio,
@@ -18,7 +18,7 @@ from gradkernels.bench.statistics import (
     mean_over_rows,
     trimmed,
 )
-from gradkernels.bench.verdict import lead, p_value, passes_needed, smallest_effect, verdict
+from gradkernels.bench.stats.verdict import lead, p_value, passes_needed, smallest_effect, verdict
 
 # Student's sleep data (Cushny & Peebles 1905), as in R: extra hours of sleep with two drugs.
 DRUG_1 = [0.7, -1.6, -0.2, -1.2, -0.1, 3.4, 3.7, 0.8, 0.0, 2.0]

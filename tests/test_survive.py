@@ -21,7 +21,7 @@ import measured
 import pytest
 
 from gradkernels.bench.cli import main
-from gradkernels.bench.sheet import Sheet, mend
+from gradkernels.bench.results.results_file import Sheet, mend
 from gradkernels.record import HEADER, Malformed, Record, line, read
 
 # As in a terminal: what runs in the background ignores SIGINT, and so would its children.
@@ -105,7 +105,7 @@ def measuring(scratch):
     for process in Path("/proc").glob("[0-9]*"):
         try:
             ours = f"TMPDIR={scratch}\0".encode() in (process / "environ").read_bytes()
-            if ours and b"gradkernels.bench.worker" in (process / "cmdline").read_bytes():
+            if ours and b"gradkernels.bench.run.worker" in (process / "cmdline").read_bytes():
                 found.append(int(process.name))
         except OSError:
             continue

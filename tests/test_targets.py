@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 import gradkernels as gk
 from gradkernels.bench.cli.app import app
-from gradkernels.problems.scalar import ScalarRegression
+from gradkernels.problems.regression.scalar import ScalarRegression
 
 LOGISTIC, POISSON, SOFTMAX = gk.LogisticRegression(), gk.PoissonRegression(), gk.SoftmaxRegression(classes=3)
 FUNCTIONS = (gk.gradient, gk.per_sample, gk.norms, gk.moments, gk.clipped_sum)

@@ -5,8 +5,8 @@ import math
 import pytest
 from measured import record
 
-from gradkernels.bench.thresholds import PLAIN, Override, Thresholds
-from gradkernels.bench.thresholds_toml import chosen, nearest, read
+from gradkernels.bench.compare.thresholds import PLAIN, Override, Thresholds
+from gradkernels.bench.compare.thresholds_toml import chosen, nearest, read
 
 WHOLE = """
 delta = "2%"

@@ -7,11 +7,11 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from gradkernels.bench import timing
-from gradkernels.bench.inputs import LINE_BYTES, SharedInputs
-from gradkernels.bench.peak import peak_bytes
-from gradkernels.bench.timing import Entrant, orders, race, warm_up
-from gradkernels.bench.worker import predicted
+from gradkernels.bench.run.worker import predicted
+from gradkernels.bench.timing import slices as timing
+from gradkernels.bench.timing.peak_memory import peak_bytes
+from gradkernels.bench.timing.shared_inputs import LINE_BYTES, SharedInputs
+from gradkernels.bench.timing.slices import Entrant, orders, race, warm_up
 
 
 @pytest.fixture

@@ -1,10 +1,11 @@
 """The size of a chunk is part of a kernel: it is raced, kept as wisdom and chosen."""
 
 import gradkernels as gk
-from gradkernels import wisdom, zoo
-from gradkernels.bench.race_plan import contestants
+from gradkernels import zoo
+from gradkernels.bench.run.race_plan import contestants
+from gradkernels.dispatch import wisdom
+from gradkernels.dispatch.wisdom import Entry, Point
 from gradkernels.tree import count
-from gradkernels.wisdom import Entry, Point
 
 
 def keys(kernels):

@@ -2,9 +2,9 @@
 
 from measured import record
 
-from gradkernels.bench.plot import style_of
-from gradkernels.bench.winner_tables import markdown
-from gradkernels.bench.winners import standings
+from gradkernels.bench.report.ranking_plot import style_of
+from gradkernels.bench.report.ranking_table import markdown
+from gradkernels.bench.run.ranking import standings
 
 
 def test_bounds_that_say_nothing_are_written_short():

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from gradkernels.backend import BACKENDS
-from gradkernels.bench import environment
-from gradkernels.bench.timing import Entrant, no_collection, time_slice, warm_up
+from gradkernels.bench.isolation import environment
+from gradkernels.bench.timing.slices import Entrant, no_collection, time_slice, warm_up
 
 CONTROL_SECONDS = 2.0
 SLOW = 1.3

@@ -8,11 +8,11 @@ from __future__ import annotations
 from typing import Any
 
 from gradkernels.backend import Array
+from gradkernels.engines.peers.backpack import library, refuses, refuses_norms, refuses_variance
+from gradkernels.engines.peers.twin import Twin, Twins, gathered, gradients, nothing
 from gradkernels.kernel import Compute, declare
-from gradkernels.peers.backpack import library, refuses, refuses_norms, refuses_variance
-from gradkernels.peers.twin import Twin, Twins, gathered, gradients, nothing
-from gradkernels.problems.module import ModuleProblem
-from gradkernels.problems.structure import Parameters
+from gradkernels.problems.module.problem import ModuleProblem
+from gradkernels.problems.module.structure import Parameters
 from gradkernels.quantity import Moments
 from gradkernels.tree import Tree, count
 

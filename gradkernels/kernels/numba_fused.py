@@ -13,7 +13,7 @@ def _refuses(case: Case) -> list[str]:
     # What is executed from a string without a __name__ has no module.
     if str(type(problem).slope.__module__).startswith("gradkernels."):  # type: ignore[attr-defined]
         return []
-    from gradkernels.fused.slopes import trouble
+    from gradkernels.engines.fused.codegen.slopes import trouble
 
     return list(trouble(problem, case.dtype))
 
@@ -21,7 +21,7 @@ def _refuses(case: Case) -> list[str]:
 @declare("numba.fused.gradient", problems=Regression, refuses=_refuses)
 def gradient(problem: Regression) -> Compute:
     """Mean of the rows slope * (1, x) + l2 * (0, theta), none of which is formed."""
-    from gradkernels.fused import computes
+    from gradkernels.engines.fused import computes
 
     return computes.gradient(problem)
 
@@ -29,7 +29,7 @@ def gradient(problem: Regression) -> Compute:
 @declare("numba.fused.per_sample", problems=Regression, out=True, refuses=_refuses)
 def per_sample(problem: Regression) -> Compute:
     """The rows, each written once."""
-    from gradkernels.fused import computes
+    from gradkernels.engines.fused import computes
 
     return computes.per_sample(problem)
 
@@ -37,7 +37,7 @@ def per_sample(problem: Regression) -> Compute:
 @declare("numba.fused.norms", problems=Regression, out=True, refuses=_refuses)
 def norms(problem: Regression) -> Compute:
     """|slope| * sqrt(1 + |x|^2), or with a penalty the root of the sum of squares."""
-    from gradkernels.fused import computes
+    from gradkernels.engines.fused import computes
 
     return computes.norms(problem)
 
@@ -45,7 +45,7 @@ def norms(problem: Regression) -> Compute:
 @declare("numba.fused.moments", problems=Regression, refuses=_refuses)
 def moments(problem: Regression) -> Compute:
     """Mean and variance around shifts that lie in the data, joined in float64."""
-    from gradkernels.fused import computes
+    from gradkernels.engines.fused import computes
 
     return computes.moments(problem)
 
@@ -53,6 +53,6 @@ def moments(problem: Regression) -> Compute:
 @declare("numba.fused.clipped_sum", problems=Regression, refuses=_refuses)
 def clipped_sum(problem: Regression) -> Compute:
     """Sum of the rows with slopes shortened by the norms."""
-    from gradkernels.fused import computes
+    from gradkernels.engines.fused import computes
 
     return computes.clipped_sum(problem)

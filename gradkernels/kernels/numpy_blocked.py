@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from gradkernels.closed.blocks import Blocks
+from gradkernels.engines.closed.blocks import Blocks
 from gradkernels.kernel import Compute, declare
 from gradkernels.problems import Regression
 

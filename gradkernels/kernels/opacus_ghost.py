@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from gradkernels.backend import Array
+from gradkernels.engines.peers.opacus import forget, recording, refuses_ghost, replaces
+from gradkernels.engines.peers.twin import Library, Twin, Twins, gradients, nothing
 from gradkernels.kernel import Compute, declare
-from gradkernels.peers.opacus import forget, recording, refuses_ghost, replaces
-from gradkernels.peers.twin import Library, Twin, Twins, gradients, nothing
-from gradkernels.problems.module import ModuleProblem
-from gradkernels.problems.structure import Module, Parameters
+from gradkernels.problems.module.problem import ModuleProblem
+from gradkernels.problems.module.structure import Module, Parameters
 from gradkernels.tree import Tree, count
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from gradkernels.backend import Array
-from gradkernels.closed.blocks import Blocks
+from gradkernels.engines.closed.blocks import Blocks
 from gradkernels.kernel import Compute, declare
 from gradkernels.memory import empty_torch
 from gradkernels.problems import Regression

@@ -10,15 +10,15 @@ from collections.abc import Callable
 from typing import Any
 
 from gradkernels.backend import Array
-from gradkernels.closed.per_shape import per_shape
-from gradkernels.compiled.available import refuses
-from gradkernels.compiled.modules import vmap_rows
+from gradkernels.engines.compiled.available import refuses
+from gradkernels.engines.compiled.modules import vmap_rows
+from gradkernels.engines.compiled.per_shape import per_shape
 from gradkernels.kernel import Compute, declare
-from gradkernels.lengths import scaled
 from gradkernels.memory import empty_torch, ordinary
 from gradkernels.problems import Regression
-from gradkernels.problems.module import ModuleProblem
+from gradkernels.problems.module.problem import ModuleProblem
 from gradkernels.quantity import Moments
+from gradkernels.row_norms import scaled
 from gradkernels.tree import Tree, each
 
 

@@ -5,9 +5,9 @@ Compiled for each shape that it meets, which takes tens of seconds; `chunk` samp
 
 from __future__ import annotations
 
-from gradkernels.compiled.available import refuses
+from gradkernels.engines.compiled.available import refuses
 from gradkernels.kernel import Compute, declare
-from gradkernels.problems.module import ModuleProblem
+from gradkernels.problems.module.problem import ModuleProblem
 
 
 @declare(
@@ -21,7 +21,7 @@ from gradkernels.problems.module import ModuleProblem
 )
 def per_sample(problem: ModuleProblem, chunk: int = 64) -> Compute:
     """Outer products of activations and output gradients, written into their place."""
-    from gradkernels.compiled import hooks
+    from gradkernels.engines.compiled import hooks
 
     return hooks.rows(problem, chunk)
 
@@ -37,7 +37,7 @@ def per_sample(problem: ModuleProblem, chunk: int = 64) -> Compute:
 )
 def norms(problem: ModuleProblem, chunk: int = 64) -> Compute:
     """Norms without rows, where the layer's algebra allows."""
-    from gradkernels.compiled import hooks
+    from gradkernels.engines.compiled import hooks
 
     return hooks.norms(problem, chunk)
 
@@ -47,6 +47,6 @@ def norms(problem: ModuleProblem, chunk: int = 64) -> Compute:
 )
 def clipped_sum(problem: ModuleProblem, chunk: int = 64) -> Compute:
     """Book-keeping: no rows and no second backward pass."""
-    from gradkernels.compiled import hooks
+    from gradkernels.engines.compiled import hooks
 
     return hooks.clipped_sum(problem, chunk)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gradkernels.kernel import Compute, declare
-from gradkernels.problems.module import ModuleProblem
+from gradkernels.problems.module.problem import ModuleProblem
 
 CHUNK = 1 << 20
 
@@ -11,7 +11,7 @@ CHUNK = 1 << 20
 @declare("torch.hooks.per_sample", problems=ModuleProblem, out=True, rank=1)
 def per_sample(problem: ModuleProblem, chunk: int = CHUNK) -> Compute:
     """Outer products of activations and output gradients, written into their place; `chunk` samples at a time."""
-    from gradkernels.hooks import computes
+    from gradkernels.engines.hooks import computes
 
     return computes.per_sample(problem, chunk)
 
@@ -19,7 +19,7 @@ def per_sample(problem: ModuleProblem, chunk: int = CHUNK) -> Compute:
 @declare("torch.hooks.norms", problems=ModuleProblem, out=True, rank=1)
 def norms(problem: ModuleProblem, chunk: int = CHUNK) -> Compute:
     """Norms without rows, where the layer's algebra allows."""
-    from gradkernels.hooks import computes
+    from gradkernels.engines.hooks import computes
 
     return computes.norms(problem, chunk)
 
@@ -27,7 +27,7 @@ def norms(problem: ModuleProblem, chunk: int = CHUNK) -> Compute:
 @declare("torch.hooks.clipped_sum", problems=ModuleProblem, rank=1)
 def clipped_sum(problem: ModuleProblem, chunk: int = CHUNK) -> Compute:
     """Book-keeping: output gradients are kept until the norms are known; no rows and no second backward pass."""
-    from gradkernels.hooks import computes
+    from gradkernels.engines.hooks import computes
 
     return computes.clipped_sum(problem, chunk)
 
@@ -35,7 +35,7 @@ def clipped_sum(problem: ModuleProblem, chunk: int = CHUNK) -> Compute:
 @declare("torch.hooks.moments", problems=ModuleProblem, rank=1)
 def moments(problem: ModuleProblem, chunk: int = CHUNK) -> Compute:
     """Mean and variance from sums of squares, where the layer's algebra allows."""
-    from gradkernels.hooks import computes
+    from gradkernels.engines.hooks import computes
 
     return computes.moments(problem, chunk)
 
@@ -43,7 +43,7 @@ def moments(problem: ModuleProblem, chunk: int = CHUNK) -> Compute:
 @declare("torch.hooks.gradient", problems=ModuleProblem)
 def gradient(problem: ModuleProblem, chunk: int = CHUNK) -> Compute:
     """The mean, `chunk` samples at a time: what stays within memory that a whole batch does not."""
-    from gradkernels.hooks import computes
+    from gradkernels.engines.hooks import computes
 
     return computes.gradient(problem, chunk)
 
@@ -51,6 +51,6 @@ def gradient(problem: ModuleProblem, chunk: int = CHUNK) -> Compute:
 @declare("torch.reweighted.clipped_sum", problems=ModuleProblem)
 def reweighted_sum(problem: ModuleProblem, chunk: int = CHUNK) -> Compute:
     """Norms in one backward pass, then a second one of the losses times their factors; the least memory."""
-    from gradkernels.hooks import computes
+    from gradkernels.engines.hooks import computes
 
     return computes.reweighted_sum(problem, chunk)

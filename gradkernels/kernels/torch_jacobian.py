@@ -9,9 +9,9 @@ from gradkernels.backend import Array
 from gradkernels.case import Case
 from gradkernels.kernel import Compute, declare
 from gradkernels.memory import empty_torch, ordinary
-from gradkernels.problems.module import ModuleProblem
-from gradkernels.problems.numeric import dense
-from gradkernels.problems.structure import Parameters
+from gradkernels.problems.module.numeric import dense
+from gradkernels.problems.module.problem import ModuleProblem
+from gradkernels.problems.module.structure import Parameters
 from gradkernels.tree import Tree, count, each, take
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gradkernels import vmapped
+from gradkernels.engines import vmap as vmapped
 from gradkernels.kernel import Compute, declare
 from gradkernels.problems import Problem
 

@@ -1,6 +1,7 @@
 """What is differentiated: a per-sample loss, and data to draw or to read."""
 
-from gradkernels.problems.families import (
+from gradkernels.problems.problem import Problem
+from gradkernels.problems.regression.families import (
     REGRESSIONS,
     HuberRegression,
     LinearRegression,
@@ -8,9 +9,8 @@ from gradkernels.problems.families import (
     PoissonRegression,
     SoftmaxRegression,
 )
-from gradkernels.problems.problem import Problem
-from gradkernels.problems.regression import Regression, Weighted
-from gradkernels.problems.scalar import ScalarRegression
+from gradkernels.problems.regression.regression import Regression, Weighted
+from gradkernels.problems.regression.scalar import ScalarRegression
 
 __all__ = [
     "REGRESSIONS",

@@ -6,7 +6,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Hashable, Iterator
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -15,24 +15,6 @@ from gradkernels.tree import Tree, each, leaves, named
 
 Floats = np.ndarray[Any, Any]
 LAMBDA = 8.0
-
-
-class Truth(NamedTuple):
-    """The reference at one point and data set, float64.
-
-    Attributes:
-        rows: Per-sample gradients, `(n, *theta.shape)`.
-        scale: Scale of the rounding error in each entry of `rows`: a working precision with unit roundoff u cannot
-            compute it better than about u times this, which is at least |gradient| and larger where terms cancel.
-        gradient: Derivative of the mean loss, of theta's shape: not the mean of `rows`, which it must equal.
-        norm_scale: Scale of the rounding error in each row's norm, `(n,)`, where every entry of a row shares in it
-            and `scale` repeats it; None where entries round on their own.
-    """
-
-    rows: Floats
-    scale: Floats
-    gradient: Floats
-    norm_scale: Floats | None = None
 
 
 class Problem(ABC):
@@ -163,7 +145,3 @@ class Problem(ABC):
     def tolerance(self, dtype: str, terms: int) -> float:
         """Error allowed in units of the rounding scale, where `terms` roundings add up; see `gradkernels.check`."""
         return LAMBDA * terms**0.5 * float(np.finfo(dtype).eps) / 2
-
-    @abstractmethod
-    def truth(self, theta: Floats, x: Floats, y: Tree) -> Truth:
-        """What every kernel is held against, from the loss alone; see `gradkernels.problems.exact`."""

@@ -1,8 +1,8 @@
 """The command line: one module per command, and one place where errors become a sentence and an exit code.
 
 Exit codes of commands that compare: 0 done; 1 something is too slow; 2 bad usage or bad input; 3 undecided, where that
-was asked to fail; 4 a proof failed; 5 contaminated, or nothing was measured (`gradkernels.bench.exits`). Of those that
-do not: 0 done; 1 a proof failed; 2 as above. 130 stopped.
+was asked to fail; 4 a proof failed; 5 contaminated, or nothing was measured (`gradkernels.bench.compare.exit_codes`).
+Of those that do not: 0 done; 1 a proof failed; 2 as above. 130 stopped.
 """
 
 from __future__ import annotations

@@ -10,16 +10,15 @@ from typing import Annotated
 import numpy as np
 import typer
 
-from gradkernels.bench import parse
-from gradkernels.bench.ab import compare_sides
-from gradkernels.bench.cli import options
+from gradkernels.bench.ab.interleaved import Setting
+from gradkernels.bench.ab.kernels import choose
+from gradkernels.bench.ab.revisions import dependencies, revisions
+from gradkernels.bench.ab.session import compare_sides
+from gradkernels.bench.cli import options, parse
 from gradkernels.bench.cli.compare import show
-from gradkernels.bench.contenders import choose
-from gradkernels.bench.environment import draw_cores
-from gradkernels.bench.formats import Format
-from gradkernels.bench.pingpong import Setting
-from gradkernels.bench.revisions import dependencies, revisions
-from gradkernels.bench.thresholds_toml import chosen
+from gradkernels.bench.compare.thresholds_toml import chosen
+from gradkernels.bench.isolation.environment import draw_cores
+from gradkernels.bench.report.comparison_table import Format
 from gradkernels.case import Case
 from gradkernels.problems import LinearRegression
 from gradkernels.quantity import QUANTITIES

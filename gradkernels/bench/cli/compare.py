@@ -9,12 +9,12 @@ from typing import Annotated
 
 import typer
 
-from gradkernels.bench.compare import compare as compare_records
-from gradkernels.bench.comparison import Comparison
-from gradkernels.bench.formats import Format, as_csv, as_json, markdown, table
-from gradkernels.bench.pairing import pooled, select
-from gradkernels.bench.summary import summary
-from gradkernels.bench.thresholds_toml import chosen
+from gradkernels.bench.compare.compare import compare as compare_records
+from gradkernels.bench.compare.comparison import Comparison
+from gradkernels.bench.compare.matching import pooled, select
+from gradkernels.bench.compare.thresholds_toml import chosen
+from gradkernels.bench.report.comparison_table import Format, as_csv, as_json, markdown, table
+from gradkernels.bench.report.comparison_text import summary
 
 BETWEEN = "vs"
 

@@ -9,8 +9,8 @@ from typing import Annotated
 import typer
 
 from gradkernels.bench import doctor as examination
-from gradkernels.bench import parse, selftest
-from gradkernels.bench.cli import options
+from gradkernels.bench.ab import selftest
+from gradkernels.bench.cli import options, parse
 
 OUT = Path("results/selftest.csv")
 

@@ -12,15 +12,14 @@ import numpy as np
 import typer
 from rich.console import Console
 
-from gradkernels.bench import parse
-from gradkernels.bench.cli import options
-from gradkernels.bench.estimate_table import Point, as_csv, measure
-from gradkernels.bench.estimate_text import show
-from gradkernels.bench.plan import problem_from
+from gradkernels.bench.cli import options, parse
+from gradkernels.bench.report.estimate_table import Point, as_csv, measure
+from gradkernels.bench.report.estimate_text import show
+from gradkernels.bench.run.plan import problem_from
 from gradkernels.check import Disagreement
-from gradkernels.estimate import DRAWS
+from gradkernels.estimate.study import DRAWS
 from gradkernels.problems import LinearRegression, Problem
-from gradkernels.problems.data import Dataset, load, notebook_points
+from gradkernels.problems.data.datasets import Dataset, load, notebook_points
 
 Floats = np.ndarray[Any, Any]
 WIDTH = 110  # of output that is not a terminal, where tables must not be folded
@@ -79,7 +78,7 @@ def estimate(
 
 
 def _conclude(points: list[Point], out: Path | None, plot: Path | None) -> int:
-    from gradkernels.bench.estimate_plot import draw
+    from gradkernels.bench.report.estimate_plot import draw
 
     show(Console(width=None if sys.stdout.isatty() else WIDTH), points)
     if out is not None:
@@ -115,7 +114,7 @@ def _theta(text: str, shape: tuple[int, ...], what: str) -> Floats:
 
 
 def _refuse_outputs(out: Path | None, plot: Path | None, force: bool) -> None:
-    from gradkernels.bench.estimate_plot import FORMATS
+    from gradkernels.bench.report.estimate_plot import FORMATS
 
     if plot is not None and plot.suffix.lower() not in FORMATS:
         raise ValueError(f"--plot {plot}: pictures end in {', '.join(FORMATS)}")

@@ -8,13 +8,13 @@ from typing import Annotated
 
 import typer
 
-from gradkernels import wisdom
-from gradkernels.bench import parse, winner_tables
-from gradkernels.bench.cli import options
+from gradkernels.bench.cli import options, parse
 from gradkernels.bench.cli.run import show
-from gradkernels.bench.formats import Format
-from gradkernels.bench.winners import Standing, known, standings, weighed
-from gradkernels.machine import machine
+from gradkernels.bench.report import ranking_table as winner_tables
+from gradkernels.bench.report.comparison_table import Format
+from gradkernels.bench.run.ranking import Standing, known, standings, weighed
+from gradkernels.dispatch import wisdom
+from gradkernels.dispatch.machine import machine
 from gradkernels.record import Record, read
 
 

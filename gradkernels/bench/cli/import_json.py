@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from gradkernels.bench.benchmark_json import Imported, read_benchmarks
+from gradkernels.bench.results.pytest_benchmark_json import Imported, read_benchmarks
 from gradkernels.record import HEADER, Record, append
 
 

@@ -10,11 +10,11 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from gradkernels.bench import catalogue_tables, parse
-from gradkernels.bench.catalogue import Entry, catalogue
-from gradkernels.bench.cli import options
-from gradkernels.bench.formats import Format
-from gradkernels.bench.plan import problem_from
+from gradkernels.bench.cli import options, parse
+from gradkernels.bench.report import catalogue_table as catalogue_tables
+from gradkernels.bench.report.catalogue import Entry, catalogue
+from gradkernels.bench.report.comparison_table import Format
+from gradkernels.bench.run.plan import problem_from
 from gradkernels.problems import REGRESSIONS, Problem
 from gradkernels.quantity import QUANTITIES
 

@@ -15,19 +15,19 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from gradkernels.bench import parse, winner_tables
-from gradkernels.bench import run as harness
-from gradkernels.bench.cli import options
-from gradkernels.bench.cli.modules import MODULE_SIZES, own_dtype, refuse_for_module
-from gradkernels.bench.limits import Limits, most_bytes, size_in_bytes
-from gradkernels.bench.plan import Plan, problem_from
-from gradkernels.bench.race import LOOKS, eliminate, evidence
-from gradkernels.bench.race_plan import require_sound
-from gradkernels.bench.resume import require_same
-from gradkernels.bench.sheet import Mode
-from gradkernels.bench.stop import Stopped, stoppable
-from gradkernels.bench.winners import Standing, standings, weighed
-from gradkernels.problems.data import Dataset, load
+from gradkernels.bench.cli import options, parse
+from gradkernels.bench.cli.run_module_defaults import MODULE_SIZES, own_dtype, refuse_for_module
+from gradkernels.bench.isolation.limits import Limits, most_bytes, size_in_bytes
+from gradkernels.bench.isolation.signals import Stopped, stoppable
+from gradkernels.bench.report import ranking_table as winner_tables
+from gradkernels.bench.results.results_file import Mode
+from gradkernels.bench.run import session as harness
+from gradkernels.bench.run.plan import Plan, problem_from
+from gradkernels.bench.run.race import LOOKS, eliminate, evidence
+from gradkernels.bench.run.race_plan import require_sound
+from gradkernels.bench.run.ranking import Standing, standings, weighed
+from gradkernels.bench.run.resume import require_same
+from gradkernels.problems.data.datasets import Dataset, load
 from gradkernels.record import Record
 
 SIZES = "10:1e6"
@@ -240,7 +240,7 @@ def _plain_progress() -> Callable[[harness.Progress], None]:
 
 
 def _conclude(records: list[Record], path: Path, picture: Path, calls: int | None) -> int:
-    from gradkernels.bench.plot import draw
+    from gradkernels.bench.report.ranking_plot import draw
 
     show(standings(weighed(records, calls)))
     if calls:

@@ -1,0 +1,155 @@
+"""How often the duel is wrong on THIS machine: A against A, and A against A with exactly 5% more calls."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import astuple, dataclass, fields
+from datetime import UTC, datetime
+from pathlib import Path
+from statistics import median
+
+from gradkernels.bench.ab.client import here
+from gradkernels.bench.ab.interleaved import Job, Setting
+from gradkernels.bench.ab.sequential import duel, ratio
+from gradkernels.bench.stats.estimates import clopper_pearson
+from gradkernels.bench.stats.verdict import verdict
+from gradkernels.dispatch.machine import machine
+from gradkernels.record import line
+
+EXTRA = 5  # percent
+KERNELS = ("numpy.matmul.gradient", "numpy.broadcast.per_sample")
+SIZES = (10, 1000, 50_000)
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One comparison whose truth is known.
+
+    Attributes:
+        started: UTC, ISO 8601.
+        machine: Kind of machine.
+        kernel: Its key.
+        n: Samples.
+        extra: Percent more calls on the second side: 0 or 5.
+        passes: How many it took.
+        verdict: What the duel said.
+        ratio, low, high: Second over first with its bounds.
+        seconds: How long the comparison took.
+    """
+
+    started: str
+    machine: str
+    kernel: str
+    n: int
+    extra: int
+    passes: int
+    verdict: str
+    ratio: float
+    low: float
+    high: float
+    seconds: float
+
+    @property
+    def different(self) -> bool:
+        """Whether the duel called the sides different."""
+        return self.verdict in ("slower", "faster")
+
+
+HEADER = line(field.name for field in fields(Trial))
+_KINDS = {"int": int, "float": float, "str": str}
+
+
+def trials(
+    count: int, kernels: Sequence[str] = KERNELS, sizes: Sequence[int] = SIZES, skip: int = 0
+) -> Iterator[Trial]:
+    """`count` comparisons of A with A and as many of A with a real +5%, in turns, over kernels and sizes in turn.
+
+    Args:
+        count: Of each kind.
+        kernels: Keys.
+        sizes: Numbers of samples.
+        skip: How many of the comparisons are there already.
+
+    Raises:
+        ValueError: A kernel cannot be timed.
+    """
+    grid = [(kernel, n) for n in sizes for kernel in kernels]
+    plan = [Job(*grid[i % len(grid)], extra) for i in range(count) for extra in (0, EXTRA)]
+    for job in plan[skip:]:
+        yield trial(job)
+
+
+def trial(job: Job) -> Trial:
+    """One comparison of this gradkernels with itself."""
+    started, begun = datetime.now(UTC).isoformat(timespec="seconds"), time.perf_counter()
+    bouts = duel([job], (here(), here()), Setting())[job]
+    found = ratio(bouts)
+    if found is None:
+        raise ValueError(f"{job.kernel} at n = {job.n} cannot be timed: {' '.join(filter(None, bouts[-1].reasons))}")
+    seconds = round(time.perf_counter() - begun, 2)
+    judged = verdict(found)
+    value, low, high = (round(number, 6) for number in (found.ratio, found.low, found.high))
+    return Trial(started, machine(), job.kernel, job.n, job.extra, found.passes, judged, value, low, high, seconds)
+
+
+def append(path: Path, trial: Trial) -> None:
+    """Append one whole line, under a header if the file is new, and have it on the disk."""
+    with path.open("ab") as file:
+        file.write(("" if file.tell() else HEADER).encode() + line(astuple(trial)).encode())
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def read(path: Path) -> list[Trial]:
+    """The trials of a file; a half-written last line, as a killed selftest leaves it, is cut off.
+
+    Raises:
+        ValueError: Not a selftest's file, or of another machine.
+    """
+    text = path.read_text(encoding="utf-8")
+    whole = text[: text.rfind("\n") + 1]
+    if whole and not whole.startswith(HEADER):
+        raise ValueError(f"{path} is not a selftest's file; name another --out")
+    found = [_trial(row, path) for row in csv.DictReader(io.StringIO(whole))]
+    if elsewhere := {one.machine for one in found} - {machine()}:
+        places = ", ".join(sorted(elsewhere))
+        raise ValueError(f"{path} was measured on {places}, this is {machine()}; name another --out")
+    if whole != text:
+        os.truncate(path, len(whole.encode()))
+    return found
+
+
+def _trial(row: dict[str, str], path: Path) -> Trial:
+    try:
+        return Trial(**{field.name: _KINDS[str(field.type)](row[field.name]) for field in fields(Trial)})
+    except (KeyError, TypeError, ValueError):
+        raise ValueError(f"{path} has a row that no selftest writes: {','.join(map(str, row.values()))}") from None
+
+
+def report(found: Sequence[Trial]) -> list[str]:
+    """False-alarm rate and power with their limits, and what a comparison takes, in sentences."""
+    same, slower = ([one for one in found if one.extra == extra] for extra in (0, EXTRA))
+    lines = []
+    if same:
+        lines.append(_rate("false alarms, A against A", sum(one.different for one in same), len(same)))
+    if slower:
+        lines.append(_rate(f"found, A against +{EXTRA}%", sum(one.verdict == "slower" for one in slower), len(slower)))
+    if found:
+        lines.append(_cost(found))
+    return lines
+
+
+def _cost(found: Sequence[Trial]) -> str:
+    seconds, passes = [one.seconds for one in found], Counter(one.passes for one in found)
+    taken = ", ".join(f"{count} took {number}" for number, count in sorted(passes.items()))
+    return f"seconds per comparison: {median(seconds):.1f} in the median, {max(seconds):.1f} at most; passes: {taken}"
+
+
+def _rate(name: str, hits: int, trials: int) -> str:
+    low, high = clopper_pearson(hits, trials)
+    return f"{name}: {hits} of {trials} = {hits / trials:.1%} (95% limits {low:.1%} to {high:.1%}, Clopper-Pearson)"

@@ -1,0 +1,82 @@
+"""The commands that measure both revisions of a comparison again, side by side."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator, Sequence
+from itertools import groupby
+
+from gradkernels.bench.compare.comparison import Comparison, Row
+from gradkernels.bench.compare.thresholds import PLAIN
+from gradkernels.bench.timing.outcome import OUT
+from gradkernels.dispatch.wisdom import CONVERT
+from gradkernels.problems import REGRESSIONS
+
+DIRTY = "+"
+_MOST_COMMANDS = 4
+_USUAL: dict[str, str | int] = {"features": 1, "dtype": "float64", "layout": "C", "device": "cpu", "threads": 1}
+_NO_KERNELS = "no command can do so here, because conversions between libraries are no kernels"
+_NO_INTERCEPT = "(fit_intercept=False)"
+_FACTORY = "MODULE:FACTORY"
+
+
+def advice(comparison: Comparison) -> Iterator[str]:
+    """`gradkernels ab 0123 4567 --kernel ...`, one for each setting that rows share, or why there is no command."""
+    rows = [row for row in comparison.compared if not row.kernel.startswith(CONVERT)]
+    if reason := _why_not(comparison) or ("" if rows else _NO_KERNELS):
+        yield reason
+        return
+    before, after = comparison.before.commits[0], comparison.after.commits[0]
+    command = ["gradkernels", "ab", before, "." if after.endswith(DIRTY) else after]
+    delta = () if comparison.delta == PLAIN.delta else ("--delta", f"{100 * comparison.delta:g}%")
+    asked = sorted([row for row in rows if row.verdict != "same"] or rows, key=_setting)
+    groups = [list(group) for _, group in groupby(asked, key=_setting)]
+    for group in groups[:_MOST_COMMANDS]:
+        yield shlex.join([*command, *_options(group), *delta]) + _remark(group[0].problem)
+    if left := groups[_MOST_COMMANDS:]:
+        yield f"likewise for the other {len(left)} combinations of {', '.join(('problem', *_USUAL))}"
+
+
+def _why_not(comparison: Comparison) -> str:
+    """Why no command can measure both sides again; empty if one can."""
+    for source in (comparison.before, comparison.after):
+        if len(source.commits) != 1 or not source.commits[0]:
+            return f"no command can do so here, because the rows of {source.name} do not name one commit"
+    before, after = comparison.before.commits[0], comparison.after.commits[0]
+    if before.endswith(DIRTY):
+        return f"no command can do so here, because {comparison.before.name} was measured with uncommitted changes"
+    return f"both are of commit {before}, so only more passes can tell more" if before == after else ""
+
+
+def _setting(row: Row) -> tuple[str | int, ...]:
+    return (row.problem, *(getattr(row, name) for name in _USUAL))
+
+
+def _options(rows: Sequence[Row]) -> Iterator[str]:
+    """What to measure again: the kernels and cases of rows that share their setting."""
+    for way in dict.fromkeys(row.kernel.removesuffix(OUT).removesuffix(f".{row.quantity}") for row in rows):
+        yield from ("--kernel", way)
+    yield from _problem(rows[0].problem)
+    yield from ("--quantity", ",".join(dict.fromkeys(row.quantity for row in rows)))
+    yield from ("--sizes", ",".join(map(str, sorted({row.n for row in rows}))))
+    for name, usual in _USUAL.items():
+        if (value := getattr(rows[0], name)) != usual:
+            yield from (f"--{name}", str(value))
+
+
+def _problem(column: str) -> Iterator[str]:
+    name = column.partition("/")[0].removesuffix(_NO_INTERCEPT)
+    if name.partition("(")[0] not in REGRESSIONS:
+        yield from ("--problem", _FACTORY)
+    elif name != "linear":
+        yield from ("--problem", name)
+    if column.partition("/")[0].endswith(_NO_INTERCEPT):
+        yield "--no-intercept"
+
+
+def _remark(column: str) -> str:
+    """What the command cannot say of a problem."""
+    name, _, data = column.partition("/")
+    remarks = [f"{_FACTORY} being a function that returns {name}"] if _FACTORY in _problem(column) else []
+    remarks += [f"which draws its data instead of reading {data}"] if data else []
+    return "".join(f", {remark}" for remark in remarks)

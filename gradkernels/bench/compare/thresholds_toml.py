@@ -1,0 +1,143 @@
+"""Thresholds in TOML, in a file of their own or in pyproject.toml.
+
+    [tool.gradkernels.compare]
+    delta = "1%"
+    fail-slower = "5%"
+
+    [[tool.gradkernels.compare.overrides]]
+    kernel = "torch.*"
+    quantity = "per_sample"
+    n = ":100"
+    fail-slower = "15%"
+
+A file of its own may leave `tool.gradkernels.compare` away from the names. Of the overrides that match a case, the
+last one that gives a value decides it.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import tomllib
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+from gradkernels.bench.compare.thresholds import PLAIN, Override, Thresholds, fraction
+from gradkernels.bench.stats.verdict import DELTA
+from gradkernels.names import unknown
+
+SECTION = ("tool", "gradkernels", "compare")
+KEYS = ("delta", "fail-slower", "overrides")
+OVERRIDE_KEYS = ("kernel", "quantity", "n", "delta", "fail-slower")
+_SIZE = re.compile(r"\d{1,12}(e\d)?", re.ASCII | re.IGNORECASE)
+
+
+def read(path: Path) -> Thresholds:
+    """The thresholds of a TOML file: of its section `tool.gradkernels.compare` if it has one, else of all of it.
+
+    Raises:
+        ValueError: Not TOML, or a name or value that means nothing here; names the file and the place.
+        OSError: The file cannot be read.
+    """
+    document = _document(path)
+    section = _section(document)
+    return _thresholds(document if section is None else section, str(path))
+
+
+def nearest(folder: Path) -> Thresholds:
+    """Those of the pyproject.toml in `folder` or the nearest folder above it; the plain ones if it has none.
+
+    Raises:
+        ValueError: As `read`.
+    """
+    found = next((file for one in (folder, *folder.parents) if (file := one / "pyproject.toml").is_file()), None)
+    section = _section(_document(found)) if found else None
+    return PLAIN if section is None else _thresholds(section, str(found))
+
+
+def chosen(file: Path | None, folder: Path, delta: str | None, fail_slower: str | None, prefix: str) -> Thresholds:
+    """The thresholds that options ask for: those of `file` or else the nearest, with the options as their defaults.
+
+    Args:
+        file: A TOML file; None looks for the nearest pyproject.toml.
+        folder: Where to look.
+        delta: As a person wrote it, or None.
+        fail_slower: The same.
+        prefix: How the options begin, for messages: `--`.
+    """
+    base = read(file) if file else nearest(folder)
+    return Thresholds(
+        base.delta if delta is None else fraction(delta, f"{prefix}delta"),
+        base.fail_slower if fail_slower is None else fraction(fail_slower, f"{prefix}fail-slower"),
+        base.overrides,
+    )
+
+
+def _document(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_bytes().decode("utf-8-sig"))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path}: not a TOML file ({error})") from None
+
+
+def _section(document: Any) -> Any:
+    for name in SECTION:
+        if not isinstance(document, Mapping) or name not in document:
+            return None
+        document = document[name]
+    return document
+
+
+def _thresholds(table: Any, where: str) -> Thresholds:
+    _known(table, KEYS, where)
+    overrides = table.get("overrides", [])
+    if not isinstance(overrides, list):
+        raise ValueError(f"{where}: overrides is {overrides!r}; write each one under [[{'.'.join(SECTION)}.overrides]]")
+    delta = _fraction(table, "delta", where)
+    return Thresholds(
+        DELTA if delta is None else delta,
+        _fraction(table, "fail-slower", where),
+        tuple(_override(one, f"{where}, override {position}") for position, one in enumerate(overrides, 1)),
+    )
+
+
+def _override(table: Any, where: str) -> Override:
+    _known(table, OVERRIDE_KEYS, where)
+    kernels = table.get("kernel", [])
+    patterns = [kernels] if isinstance(kernels, str) else kernels
+    if not isinstance(patterns, list) or not all(isinstance(pattern, str) for pattern in patterns):
+        raise ValueError(f"{where}: kernel is {kernels!r}; write a key or glob such as 'torch.*', or a list of them")
+    quantity = table.get("quantity")
+    if not isinstance(quantity, str | None):
+        raise ValueError(f"{where}: quantity is {quantity!r}; write its name, for instance 'norms'")
+    low, high = _span(table.get("n", ":"), where)
+    return Override(
+        tuple(patterns), quantity, low, high, _fraction(table, "delta", where), _fraction(table, "fail-slower", where)
+    )
+
+
+def _known(table: Any, keys: Collection[str], where: str) -> None:
+    if not isinstance(table, Mapping):
+        raise ValueError(f"{where}: {table!r} is no table; write one with {', '.join(keys)}")
+    for name in table:
+        if name not in keys:
+            raise ValueError(f"{where}: {unknown('setting', name, keys)}")
+
+
+def _fraction(table: Mapping[str, Any], name: str, where: str) -> float | None:
+    return fraction(str(table[name]), f"{where}: {name}") if name in table else None
+
+
+def _span(value: Any, where: str) -> tuple[int, float]:
+    """`1000`, `10:1e5`, `1000:` or `:100` as smallest and largest n."""
+    low, colon, high = str(value).partition(":")
+    numbers = [int(float(part)) if _SIZE.fullmatch(part) else -1 for part in (low or "0", high or "0")]
+    if isinstance(value, bool) or min(numbers) < 0 or (not colon and not numbers[0]):
+        raise ValueError(
+            f"{where}: n is {value!r}; write a size such as 1000, or a range such as 10:1e5, 1000: or :100"
+        )
+    last = numbers[1] if high else math.inf if colon else numbers[0]
+    if last < numbers[0]:
+        raise ValueError(f"{where}: n is {value!r}, which no size can be; write the smaller number first")
+    return numbers[0], last

@@ -1,0 +1,93 @@
+"""The gate of a pytest session: its rows against those of a base, by the code and the rules of `compare`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pytest
+
+from gradkernels.bench.compare.compare import compare
+from gradkernels.bench.compare.exit_codes import Exit
+from gradkernels.bench.compare.matching import pooled
+from gradkernels.bench.compare.thresholds import Thresholds
+from gradkernels.bench.compare.thresholds_toml import chosen
+from gradkernels.bench.pytest_plugin.passes import fail
+from gradkernels.bench.pytest_plugin.rows import Rows
+from gradkernels.bench.report.comparison_table import table
+from gradkernels.bench.report.comparison_text import summary
+from gradkernels.bench.stats.verdict import FEWEST_PASSES
+from gradkernels.dispatch.machine import machine
+from gradkernels.record import Record
+
+NAME = "this session"
+MEANINGS = {
+    Exit.done: "nothing fails",
+    Exit.slower: "too slow",
+    Exit.undecided: "undecided",
+    Exit.unproven: "a proof failed",
+    Exit.unmeasured: "contaminated, or nothing was measured in common",
+}
+NOT_IN_TURNS = (
+    "timed by pytest-benchmark, one kernel after the other and not in turns with the control, so only larger changes "
+    "are found than by `gradkernels run` and `gradkernels ab`"
+)
+
+
+@dataclass(frozen=True)
+class Gate:
+    """What a session will be compared with, and how.
+
+    Attributes:
+        base: Records of the base.
+        name: Its files.
+        thresholds: What counts as a change, and which slowdown fails.
+        fail_undecided: Whether a row that stays undecided fails.
+        force: Whether to compare across machines, dtypes, layouts, devices or threads.
+    """
+
+    base: list[Record]
+    name: str
+    thresholds: Thresholds
+    fail_undecided: bool
+    force: bool
+
+
+def prepare(config: pytest.Config) -> Gate:
+    """The gate that the options ask for.
+
+    Raises:
+        ValueError: The base or the thresholds cannot be read, or the base is of another machine.
+        OSError: A file cannot be opened.
+    """
+    option = config.getoption
+    base, name = pooled(option("gradkernels_compare"))
+    force = option("gradkernels_force")
+    if base and not force and all(record.machine != machine() for record in base):
+        found = ", ".join(sorted({record.machine for record in base}))
+        raise ValueError(f"{name} was measured on {found}, and this is {machine()}; measure a base here, or force it")
+    thresholds = chosen(
+        option("gradkernels_thresholds"),
+        config.invocation_params.dir,
+        option("gradkernels_delta"),
+        option("gradkernels_fail_slower"),
+        "--gradkernels-",
+    )
+    return Gate(base, name, thresholds, option("gradkernels_fail_undecided"), force)
+
+
+def judge(session: pytest.Session, gate: Gate, rows: Rows) -> list[str]:
+    """Compare, set the session's exit status unless it has failed already, and give the lines to print."""
+    try:
+        comparison = compare(gate.base, rows.records, gate.thresholds, gate.force, (gate.name, NAME))
+    except ValueError as error:
+        fail(session, pytest.ExitCode.USAGE_ERROR)
+        return [f"gradkernels: {error}"]
+    code = comparison.exit_code(gate.fail_undecided)
+    fail(session, code)
+    lines = [*table(comparison).splitlines(), "", *summary(comparison), NOT_IN_TURNS]
+    if comparison.after.passes < FEWEST_PASSES:
+        lines.append(
+            f"a session is one pass and a verdict needs {FEWEST_PASSES}: --gradkernels-passes 8 repeats it in fresh "
+            "processes"
+        )
+    return [*lines, f"gradkernels: code {int(code)}, {MEANINGS[code]}; exit status {int(session.exitstatus)}"]

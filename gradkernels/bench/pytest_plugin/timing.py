@@ -1,0 +1,181 @@
+"""Prove, time with pytest-benchmark, prove again on other data: no time is left without a proof."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from functools import lru_cache, partial
+from typing import Any, NoReturn
+
+import pytest
+
+from gradkernels.backend import Array
+from gradkernels.bench.pytest_plugin.rows import Rows
+from gradkernels.bench.pytest_plugin.threads import limited
+from gradkernels.bench.results.pytest_benchmark_json import extra_info, statistics
+from gradkernels.bench.timing.outcome import OUT
+from gradkernels.case import Case, Inputs
+from gradkernels.check import Disagreement, Proof, prove
+from gradkernels.check.reference import Reference
+from gradkernels.kernel import Compute, Kernel
+from gradkernels.quantity import QUANTITIES
+from gradkernels.record import Record
+from gradkernels.registry import kernel as kernel_by_key
+from gradkernels.tree import leaves
+
+PROBE_ROWS = 100
+
+
+def prove_and_time(
+    benchmark: Any, rows: Rows, kernel: Kernel | str, case: Case, out: bool = False, *, max_call: float = float("inf")
+) -> Any:
+    """Prove the kernel on the case, time that same compute, and prove it again on `case.fresh()`.
+
+    Inputs are converted before, results are waited for within the time. The group becomes `linear gradient
+    n=1000` unless a marker names one; `benchmark.extra_info` gets the kernel's key, its error and tolerance, and
+    every column of the results file that pytest-benchmark does not save by itself.
+
+    Args:
+        benchmark: pytest-benchmark's fixture of the test.
+        rows: The session's rows.
+        kernel: A Kernel or its key.
+        case: What to compute; its threads are a limit, and what is in force is what is recorded.
+        out: Whether to hand the kernel memory for its result; its key then ends in `@out`.
+        max_call: Seconds; a Python loop whose call would take longer skips the test.
+
+    Returns:
+        The kernel's result.
+
+    Raises:
+        Disagreement: The result is wrong, before or after; no time is kept.
+        ValueError: No such kernel, or `out` for a kernel that does not take it.
+    """
+    __tracebackhide__ = True
+    kernel = kernel_by_key(kernel) if isinstance(kernel, str) else kernel
+    if out and not kernel.out:
+        raise ValueError(f"{kernel.key} takes no out=; leave out=True away")
+    key = kernel.key + (OUT if out else "")
+    if not rows.first(key, case):
+        pytest.skip(f"{key} has its row of this case already; a pass has one for each")
+    columns = rows.columns(key, kernel, case)
+    if reasons := kernel.unsupported(case):
+        rows.add(Record(**columns, status="unsupported", reason="; ".join(reasons)))
+        pytest.skip("; ".join(reasons))
+    with limited(kernel.backend, case.threads) as threads:
+        columns["threads"] = threads
+        return _measure(benchmark, rows, kernel, case.provable(), out, max_call, columns)
+
+
+def group(case: Case) -> str:
+    """`linear gradient n=1000`, and whatever else is not as in a plain case."""
+    plain = {"features": 1, "dtype": "float64", "layout": "C", "device": "cpu", "threads": 1}
+    unusual = (f"{name}={value}" for name, usual in plain.items() if (value := getattr(case, name)) != usual)
+    return " ".join((case.problem.name, case.quantity.name, f"n={case.n}", *unusual))
+
+
+def _measure(
+    benchmark: Any, rows: Rows, kernel: Kernel, case: Case, out: bool, max_call: float, columns: dict[str, Any]
+) -> Any:
+    __tracebackhide__ = True
+    called = False
+    try:
+        if reason := _too_slow(kernel, case, max_call):
+            rows.add(Record(**columns, status="timeout", reason=reason))
+            pytest.skip(reason)
+        inputs, reference = _data(case)
+        arrays = kernel.backend.put(inputs, case.device)
+        compute, call, first = _set_up(kernel, case, arrays, out)
+        before = prove(kernel, compute, case, inputs, reference)
+        benchmark.group = benchmark.group or group(case)
+        called = True
+        rows.beside(columns)
+        result = benchmark(call, *arrays)
+        rows.beside(columns)
+        # A compute that remembers its first answer passes the first proof and not this one.
+        after = prove(kernel, compute, case.fresh(), *_data(case.fresh()))
+    except Exception as error:
+        rows.add(_failure(columns, error))
+        _withhold(benchmark, called, error)
+    worst = max(before, after, key=lambda proof: proof.error)
+    _keep(benchmark, rows, columns, worst, first)
+    return result
+
+
+@lru_cache(maxsize=4)
+def _shared(case: Case) -> tuple[Inputs, Reference]:
+    inputs = case.draw()
+    for array in leaves(inputs):
+        array.setflags(write=False)
+    return inputs, Reference(case.problem, *inputs)
+
+
+def _data(case: Case) -> tuple[Inputs, Reference]:
+    """Read-only inputs and reference of a case: the dear part, shared by all kernels, quantities and devices."""
+    return _shared(replace(case, quantity=QUANTITIES["per_sample"], device="cpu", threads=1))
+
+
+def _set_up(kernel: Kernel, case: Case, arrays: list[Array], out: bool) -> tuple[Compute, Callable[..., Any], float]:
+    """The compute, the call to time, and the seconds that building and the first call took."""
+    start = time.perf_counter()
+    compute = kernel.build(case.problem)
+    first_result = kernel.backend.wait(compute(*arrays))
+    first = time.perf_counter() - start
+    into = partial(compute, out=first_result) if out else compute
+    # Where the result is there when compute returns, a wrapper would only add to the time of small cases.
+    call = into if kernel.backend.eager(case.device) else partial(_waited, kernel.backend.wait, into)
+    return compute, call, first
+
+
+def _waited(wait: Callable[[Any], Any], compute: Compute, *arrays: Array) -> Any:
+    return wait(compute(*arrays))
+
+
+def _too_slow(kernel: Kernel, case: Case, max_call: float) -> str:
+    """Why a call of a Python loop costs too much, judged by a small case; empty when it does not."""
+    if not kernel.loops or case.n <= PROBE_ROWS:
+        return ""
+    probe = replace(case, n=PROBE_ROWS)
+    arrays = kernel.backend.put(probe.draw(), case.device)
+    compute = kernel.build(case.problem)
+    seconds = min(_seconds(kernel, compute, arrays) for _ in range(3)) * case.n / PROBE_ROWS
+    if seconds <= max_call:
+        return ""
+    return f"a call of {kernel.key} at n={case.n} would take about {seconds:.2g} s, more than {max_call:g} s"
+
+
+def _seconds(kernel: Kernel, compute: Compute, arrays: list[Array]) -> float:
+    start = time.perf_counter()
+    kernel.backend.wait(compute(*arrays))
+    return time.perf_counter() - start
+
+
+def _keep(benchmark: Any, rows: Rows, columns: dict[str, Any], proof: Proof, first: float) -> None:
+    columns = columns | {"error": proof.error, "tolerance": proof.tolerance, "seconds_first": first}
+    benchmark.extra_info.update(extra_info(columns))
+    if benchmark.stats is not None:
+        rows.add(Record(**columns, status="ok", **statistics(benchmark.stats)))
+
+
+def _failure(columns: dict[str, Any], error: Exception) -> Record:
+    says = " ".join(str(error).split())
+    if isinstance(error, Disagreement):
+        return Record(**columns, status="wrong", reason=says)
+    return Record(**columns, status="failed", reason=f"{type(error).__name__}: {says}")
+
+
+def _withhold(benchmark: Any, called: bool, error: Exception) -> NoReturn:
+    """Fail the test and leave no time in pytest-benchmark's table and files."""
+    __tracebackhide__ = True
+    if not called:
+        # pytest-benchmark warns of a fixture that was never called; switched off, a call of it takes no time.
+        benchmark.disabled = True
+        benchmark(_throw, error)
+    benchmark.has_error = True
+    if benchmark.stats is not None:
+        benchmark.stats.stats.data.clear()
+    raise error
+
+
+def _throw(error: Exception) -> NoReturn:
+    raise error

@@ -1,0 +1,65 @@
+"""What a reader of a comparison must know before believing it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from statistics import median
+
+from gradkernels.bench.compare.ab_command import advice
+from gradkernels.bench.compare.comparison import Comparison
+from gradkernels.bench.stats.verdict import FEWEST_PASSES
+
+_MOST_SHOWN = 1000
+
+
+def percent(fraction: float | None) -> str:
+    """A fraction as a percentage of two or three digits: `9.1%`, `24%`; `nothing` if there is none."""
+    if fraction is None or not math.isfinite(fraction):
+        return "nothing"
+    if 100 * fraction > _MOST_SHOWN:
+        return f"over {_MOST_SHOWN}%"
+    return f"{100 * fraction:.{1 if fraction < 0.1 else 0}f}%"
+
+
+def caveats(comparison: Comparison) -> Iterator[str]:
+    """How the times were treated, what they can and cannot show, and whether they can be trusted at all."""
+    for override in comparison.unused:
+        yield f"no row matches the thresholds for {override}"
+    if comparison.compared:
+        yield from _power(comparison)
+        yield from _canaries(comparison)
+
+
+def _power(comparison: Comparison) -> Iterator[str]:
+    rows = comparison.compared
+    if apart := [row for row in rows if row.normalised is not None]:
+        divided = sum(bool(row.normalised) for row in apart)
+        yield f"{divided} of {len(apart)} ratios are of times divided by the control kernel of their own pass"
+    if few := sum(min(row.passes_before, row.passes_after) < FEWEST_PASSES for row in rows):
+        yield f"{few} of {len(rows)} rows have fewer than {FEWEST_PASSES} passes on a side and stay undecided"
+    if comparison.counts["undecided"]:
+        yield "detects: the smallest slowdown found with 95% probability; needs: passes a side that would settle it"
+    if not comparison.same_runs:
+        effects = [row.smallest_effect for row in rows if row.smallest_effect is not None]
+        yield f"measured at different times: {_found(effects)}; for less, measure both side by side"
+        yield from (f"side by side: {command}" for command in advice(comparison))
+
+
+def _found(effects: Sequence[float]) -> str:
+    found = [effect for effect in effects if math.isfinite(effect)]
+    if not found:
+        return "no slowdown of any size is found with 95% probability"
+    spread = f"{percent(min(found))} to {percent(max(found))} over the rows"
+    return f"a slowdown is found with 95% probability from {percent(median(found))} up ({spread})"
+
+
+def _canaries(comparison: Comparison) -> Iterator[str]:
+    able = [canary for canary in comparison.canaries if canary.change.passes >= FEWEST_PASSES]
+    if not able and not comparison.same_runs:
+        what = f"{FEWEST_PASSES} passes of a canary, which is identical code timed twice"
+        yield f"neither side has {what}, so nothing vouches for the measurements"
+    elif able and not comparison.flagged:
+        worst = max(able, key=lambda canary: abs(math.log(canary.change.ratio)))
+        checks = "1 check" if len(able) == 1 else f"{len(able)} checks"
+        yield f"canary: no sure difference between identical code in {checks}, the largest is {worst}"

@@ -1,0 +1,105 @@
+"""What a comparison comes to, in sentences."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from gradkernels.bench.compare.comparison import Comparison, Row, Source
+from gradkernels.bench.report.comparison_caveats import caveats, percent
+from gradkernels.bench.stats.estimates import alpha_at
+
+_MOST_SHOWN = 8
+
+
+def summary(comparison: Comparison) -> list[str]:
+    """Every sentence that belongs under the table, the most important last."""
+    return [
+        *_sources(comparison),
+        *_absent(comparison.only_before, comparison.after, comparison.varying),
+        *_absent(comparison.only_after, comparison.before, comparison.varying),
+        *_statuses(comparison),
+        *caveats(comparison),
+        *_slow(comparison),
+        *_totals(comparison),
+        *_stamps(comparison),
+    ]
+
+
+def _sources(comparison: Comparison) -> Iterator[str]:
+    for role, source in (("before", comparison.before), ("after", comparison.after)):
+        size = f"{_count(source.passes, 'pass')} in {_count(len(source.runs), 'run')}"
+        when = f" from {source.started}" if source.started else ""
+        commits = " ".join(filter(None, source.commits)) or "not known"
+        yield f"{role}: {source.name}, {size}{when}, commit {commits}"
+    if comparison.before.versions != comparison.after.versions:
+        both = (" and ".join(source.versions) for source in (comparison.before, comparison.after))
+        yield "installed versions differ: {} against {}".format(*both)
+
+
+def _count(number: int, noun: str) -> str:
+    plural = "es" if noun.endswith("s") else "s"
+    return f"{number} {noun}{plural if number != 1 else ''}"
+
+
+def _absent(rows: Sequence[Row], source: Source, varying: Sequence[str]) -> Iterator[str]:
+    sizes: dict[str, list[str]] = {}
+    for row in rows:
+        sizes.setdefault(_name(row, varying), []).append(str(row.n))
+    for name, found in list(sizes.items())[:_MOST_SHOWN]:
+        yield f"not in {source.name}: {name} at n = {', '.join(found)}"
+    if (more := len(sizes) - _MOST_SHOWN) > 0:
+        yield f"not in {source.name}: {_count(more, 'kernel')} more"
+
+
+def _name(row: Row, varying: Sequence[str]) -> str:
+    told_apart = ", ".join(f"{name} {getattr(row, name)}" for name in varying)
+    return f"{row.kernel} ({told_apart})" if told_apart else row.kernel
+
+
+def _statuses(comparison: Comparison) -> Iterator[str]:
+    for row in dict.fromkeys((*comparison.changed, *comparison.failures)):
+        mark = "FAILED: " if row in comparison.failures else "TOO SLOW: " if row in comparison.too_slow else ""
+        was = f"was {row.status_before}, is" if row.status_before else "is"
+        why = f": {row.reason}" if row.reason else ""
+        yield f"{mark}{_name(row, comparison.varying)} at n = {row.n} {was} {row.status_after}{why}"
+
+
+def _slow(comparison: Comparison) -> Iterator[str]:
+    limited = sum(row.p_too_slow is not None for row in comparison.rows)
+    for row in comparison.rows:
+        if row.too_slow:
+            name = f"{_name(row, comparison.varying)} at n = {row.n}"
+            yield f"TOO SLOW: {name} is slower by more than {percent(row.fail_slower)}: {row.ratio:.3f}"
+    if limited > 1 and not comparison.flagged:
+        found = sum(row.too_slow for row in comparison.rows)
+        yield f"{found} of {limited} rows are slower by more than their limit, for all of them at once (Holm)"
+
+
+def _totals(comparison: Comparison) -> Iterator[str]:
+    rows = comparison.compared
+    if not rows or comparison.flagged:
+        return
+    decided = [row for row in rows if row.verdict in ("slower", "faster")]
+    if len(rows) > 1 and decided:
+        yield f"{sum(map(_holds, decided))} of {len(decided)} changes hold for all {len(rows)} rows at once (Holm)"
+    if comparison.mean is not None:
+        yield f"geometric mean of after / before: {comparison.mean}"
+    counts = ", ".join(f"{count} {name}" for name, count in comparison.counts.items())
+    deltas = sorted({comparison.delta if row.delta is None else row.delta for row in rows})
+    yield f"{counts} (a change counts beyond {' or '.join(map(percent, deltas))})"
+
+
+def _holds(row: Row) -> bool:
+    passes = min(row.passes_before, row.passes_after)
+    return row.p_suite is not None and row.p_suite <= alpha_at(passes)
+
+
+def _stamps(comparison: Comparison) -> Iterator[str]:
+    if comparison.ignored:
+        yield f"FORCED: the sides differ in {', '.join(comparison.ignored)}, so a ratio may not be the code's doing"
+    for canary in comparison.flagged[:_MOST_SHOWN]:
+        yield f"CONTAMINATED: identical code differs, {canary}"
+    if comparison.flagged:
+        yield "no verdict stands: what makes identical code differ may be all there is; measure both again"
+    elif not comparison.compared:
+        yield f"NOTHING MEASURED IN COMMON: {comparison.nothing or 'no kernel and case was timed on both sides'}"

@@ -1,0 +1,97 @@
+"""What `gradkernels estimate` found at each parameter point, and its CSV."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import astuple, dataclass, fields
+from typing import Any
+
+import numpy as np
+
+from gradkernels.estimate.minibatch import Batch
+from gradkernels.estimate.study import Estimate, Ways, estimate, ways
+from gradkernels.problems import Problem, Regression
+from gradkernels.problems.data.datasets import Dataset
+from gradkernels.record import line
+
+Floats = np.ndarray[Any, Any]
+
+
+@dataclass(frozen=True, eq=False)
+class Point:
+    """One parameter point on one data set.
+
+    Attributes:
+        name: `point 1`, or `theta`.
+        problem: Whose loss is differentiated.
+        data: Where.
+        theta: At which parameters.
+        ways: The gradient by four ways.
+        estimate: How well mini-batches estimate it.
+    """
+
+    name: str
+    problem: Problem
+    data: Dataset
+    theta: Floats
+    ways: Ways
+    estimate: Estimate
+
+    @property
+    def parameters(self) -> list[str]:
+        """A name for each entry of theta, in order: `theta_0 (intercept)`, `theta_1 (x)`."""
+        if isinstance(self.problem, Regression) and self.theta.ndim == 1:
+            names = ("intercept", *self.data.columns) if self.problem.fit_intercept else self.data.columns
+            first = 1 - self.problem.fit_intercept
+            return [f"theta_{first + i} ({name})" for i, name in enumerate(names)]
+        return [f"theta[{', '.join(map(str, index))}]" for index in np.ndindex(self.theta.shape)]
+
+    @property
+    def gradient_length(self) -> float:
+        """|G|, the Euclidean length of the true gradient."""
+        return float(np.linalg.norm(self.estimate.gradient))
+
+
+def measure(problem: Problem, data: Dataset, points: dict[str, Floats], **options: Any) -> list[Point]:
+    """Compute everything at each point; `options` are those of `gradkernels.estimate.study.estimate`."""
+    y = problem.targets(data.y, options.get("seed", 0))
+    return [
+        Point(
+            name=name,
+            problem=problem,
+            data=data,
+            theta=theta,
+            ways=ways(problem, theta, data.x, y),
+            estimate=estimate(problem, theta, data.x, y, **options),
+        )
+        for name, theta in points.items()
+    ]
+
+
+FACTS = (
+    *("data", "problem", "point", "theta", "n", "features", "draws", "replace", "seed", "kernel"),
+    *("loss", "gradient", "ways_difference", "ways_allowed", "trace", "noise_scale"),
+)
+COLUMNS = (*FACTS, "batch_size", *(field.name for field in fields(Batch)[1:]))
+
+
+def as_csv(points: Iterable[Point]) -> str:
+    """One row per point and batch size, each with all that is needed to read it alone.
+
+    `theta` and `gradient` are numbers separated by spaces; an infinite noise scale is `inf`, an undefined cosine `nan`.
+    """
+    rows = ((*_facts(point), *astuple(batch)) for point in points for batch in point.estimate.batches)
+    return line(COLUMNS) + "".join(map(line, rows))
+
+
+def _facts(point: Point) -> tuple[object, ...]:
+    found = point.estimate
+    return (
+        *(point.data.name, point.problem.name, point.name, _numbers(point.theta), found.n, point.data.features),
+        *(found.draws, found.replace, found.seed, found.kernel, found.loss, _numbers(found.gradient)),
+        *(point.ways.difference, point.ways.allowed, found.trace, found.noise_scale),
+    )
+
+
+def _numbers(array: Floats) -> str:
+    return " ".join(repr(float(value)) for value in array.ravel())

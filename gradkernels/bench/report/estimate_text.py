@@ -1,0 +1,162 @@
+"""What `gradkernels estimate` prints: the identities apart from the statistical claims."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from rich import box
+from rich.console import Console
+from rich.rule import Rule
+from rich.table import Table
+
+from gradkernels.bench.report.estimate_table import Point
+from gradkernels.estimate.minibatch import Batch
+from gradkernels.estimate.study import WAYS, Estimate
+
+MOST_PARAMETERS = 20
+SUSPICIOUS = 3.0  # see Batch.bias_error
+
+IDENTITY = (
+    "The mean of the per-sample gradients IS the gradient of the mean loss: that is linearity and holds whatever the "
+    "data. Agreement proves the code; it says nothing about how good a stochastic gradient is."
+)
+NOTEBOOK = (
+    "The original notebook sets its torch gradient at point 1 (drawn by torch, seed 45), {}, beside its numpy gradient "
+    "at point 2 (drawn by numpy, seed 45), {}, and calls them consistent. The parameters differ, and so do the "
+    "gradients; what holds is that at EQUAL parameters all four ways agree, at both points."
+)
+
+
+def show(console: Console, points: Sequence[Point]) -> None:
+    """Print both sections."""
+    data, problem = points[0].data, points[0].problem
+    _say(console, f"{data.name}: {data.size:,} rows, {_count(data.features, 'feature')}; problem {problem.name}\n")
+    console.print(Rule("IDENTITIES", align="left"))
+    _say(console, f"{IDENTITY}\n")
+    for key in points[0].ways.gradients:
+        _say(console, f"  {_way(key):<15} {WAYS[key]}", "dim")
+    _say(console, "")
+    for point in points:
+        _show_identity(console, point)
+    if len(points) > 1:  # only the notebook has two
+        _say(console, NOTEBOOK.format(*(_vector(point.estimate.gradient) for point in points)) + "\n")
+    console.print(Rule("STATISTICAL CLAIMS", align="left"))
+    _say(console, f"{_claim(points[0].estimate)}\n")
+    for point in points:
+        _show_claims(console, point)
+
+
+def _say(console: Console, text: str, style: str = "") -> None:
+    console.print(text, style=style, markup=False, highlight=False)
+
+
+def _count(n: int, what: str) -> str:
+    return f"{n:,} {what}{'' if n == 1 else 's'}"
+
+
+def _vector(values: np.ndarray) -> str:
+    return f"({', '.join(f'{value:.4f}' for value in values.ravel())})"
+
+
+def _show_identity(console: Console, point: Point) -> None:
+    gradients = {key: gradient.ravel() for key, gradient in point.ways.gradients.items()}
+    table = Table(box=box.SIMPLE_HEAD, title=f"{point.name}, mean loss {point.estimate.loss:.4f}", title_justify="left")
+    for header in ("parameter", "value", *map(_way, gradients)):
+        table.add_column(header, justify="left" if header == "parameter" else "right", no_wrap=True)
+    for entry in _largest(point):
+        name, value = point.parameters[entry], point.theta.ravel()[entry]
+        table.add_row(name, f"{value:.8g}", *(f"{gradient[entry]:.4f}" for gradient in gradients.values()))
+    console.print(table)
+    if (left := point.theta.size - MOST_PARAMETERS) > 0:
+        _say(console, f"... and {_count(left, 'parameter')} with smaller gradients")
+    found = point.ways
+    verdict = "they agree" if found.agree else "THEY DO NOT AGREE"
+    _say(console, f"largest difference {found.difference:.2g}, rounding allows {found.allowed:.2g}: {verdict}", "bold")
+    _say(console, "")
+
+
+def _way(key: str) -> str:
+    return key.rpartition(".")[0].removesuffix("+")
+
+
+def _largest(point: Point) -> list[int]:
+    """Positions in theta to show, in order: those with the largest gradients if there are many."""
+    order = np.argsort(-np.abs(point.estimate.gradient.ravel()), kind="stable")
+    return sorted(order[:MOST_PARAMETERS].tolist())
+
+
+def _claim(found: Estimate) -> str:
+    how = "with" if found.replace else "without"
+    return (
+        f"How well a mini-batch of B rows estimates that gradient depends on the data. Measured: {found.draws:,} "
+        f"mini-batches of each size, rows drawn {how} replacement (seed {found.seed}); intervals are 95%."
+    )
+
+
+def _show_claims(console: Console, point: Point) -> None:
+    table = Table(box=box.SIMPLE_HEAD, title=point.name, title_justify="left")
+    headers = ("B", "bias", "by chance", "standard error", "interval", "theory", "cosine", "interval")
+    for header in headers:
+        table.add_column(header, justify="right", no_wrap=True)
+    for batch in point.estimate.batches:
+        table.add_row(*_cells(batch))
+    console.print(table)
+    for sentence in _sentences(point):
+        _say(console, sentence)
+    _say(console, "")
+
+
+def _cells(batch: Batch) -> tuple[str, ...]:
+    return (
+        f"{batch.size:,}",
+        _length(batch.bias),
+        _length(batch.bias_error),
+        _length(batch.standard_error),
+        f"{_length(batch.standard_error_low)} .. {_length(batch.standard_error_high)}",
+        _length(batch.theory),
+        *_cosine(batch),
+    )
+
+
+def _cosine(batch: Batch) -> tuple[str, str]:
+    if math.isnan(batch.cosine):  # a gradient of zero has no direction
+        return "-", "-"
+    return f"{batch.cosine:.4f}", f"{batch.cosine_low:.4f} .. {batch.cosine_high:.4f}"
+
+
+def _length(value: float) -> str:
+    return f"{value:#.4g}" if value else "0"
+
+
+def _sentences(point: Point) -> Iterator[str]:
+    yield _about_bias(point.estimate.batches)
+    yield _about_theory(point.estimate)
+    yield _about_noise(point)
+
+
+def _about_bias(batches: Sequence[Batch]) -> str:
+    ratios = {batch.size: batch.bias / batch.bias_error if batch.bias_error else 0.0 for batch in batches}
+    size = max(ratios, key=ratios.__getitem__)
+    verdict = "SUSPICIOUS" if ratios[size] > SUSPICIOUS else f"beyond {SUSPICIOUS:g} would be suspicious"
+    return f"Bias: at most {ratios[size]:.1f} times what chance gives without bias (B = {size:,}); {verdict}."
+
+
+def _about_theory(found: Estimate) -> str:
+    inside = sum(batch.standard_error_low <= batch.theory <= batch.standard_error_high for batch in found.batches)
+    formula = "sigma / sqrt(B)" + ("" if found.replace else " * sqrt((n - B) / (n - 1))")
+    return f"Standard error: {formula} lies in the interval at {inside} of {_count(len(found.batches), 'size')}."
+
+
+def _about_noise(point: Point) -> str:
+    """What the noise scale means here (McCandlish et al. 2018)."""
+    found = point.estimate
+    if math.isinf(found.noise_scale):
+        return "Noise scale: infinite; the gradient is zero here, so a mini-batch gradient is nothing but noise."
+    parts = f"{found.trace:.4g} / {point.gradient_length:.4g}^2 = {found.noise_scale:.3g}"
+    if found.noise_scale < 1:
+        meaning = "below 1, so even a single row holds more gradient than noise, and large batches gain little"
+    else:
+        meaning = "so many rows drawn with replacement hold as much gradient as noise, and fewer are mostly noise"
+    return f"Noise scale: tr(Sigma) / |G|^2 = {parts}; {meaning}."

@@ -1,0 +1,82 @@
+"""Facts about where and when a run happens: the columns of a Record that do not depend on the kernel."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+import uuid
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from gradkernels.backend import BACKENDS, PACKAGES
+from gradkernels.case import Case
+from gradkernels.dispatch.machine import cpu, machine
+from gradkernels.record import SCHEMA
+
+
+def run_facts() -> dict[str, Any]:
+    """Columns that are the same in every row of one run."""
+    return {
+        "schema": SCHEMA,
+        "run": uuid.uuid4().hex[:12],
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        "machine": machine(),
+        "cpu": cpu(),
+        "cores": os.cpu_count() or 1,
+        "os": f"{platform.system()} {platform.release()}",
+        "python": platform.python_version(),
+        "versions": versions(),
+        "commit": commit(),
+    }
+
+
+def case_facts(case: Case) -> dict[str, Any]:
+    """Columns that a case fills."""
+    return {
+        "threads": case.threads,
+        "problem": case.problem.name,
+        "quantity": case.quantity.name,
+        "n": case.n,
+        "features": case.features,
+        "parameters": case.parameters,
+        "dtype": case.dtype,
+        "layout": case.layout,
+        "device": case.device,
+        "seed": case.seed,
+    }
+
+
+def versions() -> str:
+    """`numpy=2.4.6 torch=2.13.0`: what is installed of the libraries that kernels use, and gradkernels."""
+    return " ".join(
+        f"{name}={found}"
+        for name in ("gradkernels", *BACKENDS)
+        if (found := _version(PACKAGES.get(name, name))) is not None
+    )
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+def commit() -> str:
+    """Short hash of the checkout that gradkernels runs from, with `+` when it has changes; empty outside one."""
+    root = Path(__file__).resolve().parents[3]
+    if not (root / ".git").exists():
+        return ""
+    head = _git(root, "rev-parse", "--short=12", "HEAD")
+    return head + ("+" if head and _git(root, "status", "--porcelain", "--untracked-files=no") else "")
+
+
+def _git(root: Path, *arguments: str) -> str:
+    try:
+        done = subprocess.run(["git", "-C", root, *arguments], capture_output=True, text=True, timeout=10)
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout.strip()

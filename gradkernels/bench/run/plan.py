@@ -1,0 +1,180 @@
+"""What a run does: the plan that the parent makes once and every child process follows."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import json
+import os
+import pickle
+from dataclasses import asdict, dataclass, fields
+from functools import cached_property
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+from gradkernels.bench.isolation.errors import describe
+from gradkernels.case import Case, Inputs
+from gradkernels.kernel import Kernel
+from gradkernels.names import pick
+from gradkernels.problems import REGRESSIONS, Problem
+from gradkernels.problems.data.datasets import Dataset
+from gradkernels.quantity import QUANTITIES
+from gradkernels.registry import kernel as kernel_by_key
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything a child process needs to know; plain values, so that it travels as JSON.
+
+    Attributes:
+        problem: Name of a regression, or `package.module:factory` of a function that returns a Problem.
+        pickled: The path of a pickled Problem, made in this very run, instead.
+        fit_intercept: For regressions.
+        kernels: Keys of the kernels to time.
+        sizes: Ascending.
+        features: d; of the data set where there is one.
+        dtype: Of inputs and results.
+        layout: Memory order of x.
+        device: Where to compute.
+        threads: Threads that a kernel may use.
+        seed: Of the data.
+        data: An NPZ file with x and y: its path, or a file descriptor that child processes inherit; None for synthetic
+            data.
+        data_name: Name of the data set, for the problem column.
+        resample: Whether to draw with replacement when a size is larger than the data.
+    """
+
+    problem: str
+    kernels: tuple[str, ...]
+    sizes: tuple[int, ...]
+    fit_intercept: bool = True
+    features: int = 1
+    dtype: str = "float64"
+    layout: str = "C"
+    device: str = "cpu"
+    threads: int = 1
+    seed: int = 0
+    data: str | int | None = None
+    data_name: str = ""
+    resample: bool = False
+    pickled: str = ""
+
+    def dumps(self) -> str:
+        """The plan as JSON."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def loads(cls, text: str) -> Plan:
+        """The plan that `dumps` wrote."""
+        values: dict[str, Any] = json.loads(text)
+        return cls(**{**values, "kernels": tuple(values["kernels"]), "sizes": tuple(values["sizes"])})
+
+    @cached_property
+    def cases(self) -> tuple[Case, ...]:
+        """Every case, ascending in n, quantities in their order within a size."""
+        asked = {kernel_by_key(key).quantity.name for key in self.kernels}
+        return tuple(
+            Case(
+                self.subject, quantity, n, self.dtype, self.device, self.threads, self.layout, self.seed, self.features
+            )
+            for n in self.sizes
+            for quantity in QUANTITIES.values()
+            if quantity.name in asked
+        )
+
+    def kernels_of(self, case: Case) -> list[Kernel]:
+        """The kernels to time on a case."""
+        return [kernel for key in self.kernels if (kernel := kernel_by_key(key)).quantity == case.quantity]
+
+    def inputs(self, case: Case) -> Inputs:
+        """Theta, x and y of a case: synthetic, or n rows of the data set."""
+        if self._dataset is None:
+            return case.draw()
+        x, y = self._dataset.draw(case.n, case.seed, self.resample)
+        return case.cast((case.problem.draw_theta(case.features, case.seed), x, case.problem.targets(y, case.seed)))
+
+    @cached_property
+    def _dataset(self) -> Dataset | None:
+        if self.data is None:
+            return None
+        with _opened(self.data) as file, np.load(file, allow_pickle=False) as arrays:
+            columns = tuple(map(str, arrays["columns"]))
+            return Dataset(self.data_name, arrays["x"], arrays["y"], columns, arrays.get("weight"))
+
+    @property
+    def problem_column(self) -> str:
+        """`linear`, or `linear/diabetes` on a data set."""
+        name = self.subject.name
+        return f"{name}/{self.data_name}" if self.data_name else name
+
+    @cached_property
+    def subject(self) -> Problem:
+        """The Problem itself, a module's in this dtype and on this device."""
+        if not self.pickled:
+            return problem_from(self.problem, self.fit_intercept).provable(self.dtype, self.device)
+        problem: Problem = pickle.loads(Path(self.pickled).read_bytes())
+        return problem.provable(self.dtype, self.device)
+
+
+def _opened(data: str | int) -> IO[bytes]:
+    file = open(data if isinstance(data, str) else os.dup(data), "rb")  # noqa: SIM115
+    file.seek(0)  # whoever shares the descriptor may have left it at the end
+    return file
+
+
+def problem_from(spec: str, fit_intercept: bool = True) -> Problem:
+    """The Problem called `spec`: a regression such as `huber` or `huber(delta=2)`, or `package.module:factory`.
+
+    Raises:
+        ValueError: No such regression (near names are listed), module or factory, or it raises or gives no Problem.
+    """
+    if ":" not in spec:
+        return _regression(spec, fit_intercept)
+    factory = _factory(spec)
+    try:
+        problem = factory()
+    except (Exception, SystemExit) as error:  # a caller's code may raise anything
+        said = f"problem {spec!r}: the call raised {describe(error)}"
+        raise ValueError(f"{said}; the function is called without arguments and must return a Problem") from error
+    if not isinstance(problem, Problem):
+        given = f"problem {spec!r} gave a {type(problem).__name__}, not a Problem"
+        raise ValueError(f"{given}; return one, for instance gk.ModuleProblem(model, loss_fn, example=(x, y))")
+    return problem
+
+
+def _factory(spec: str) -> Any:
+    """What `package.module:factory` names."""
+    module, _, factory = spec.partition(":")
+    try:
+        return getattr(importlib.import_module(module), factory)
+    except (ImportError, AttributeError) as error:
+        raise ValueError(f"problem {spec!r}: {error}; it names a function without arguments to import") from error
+    except (Exception, SystemExit) as error:
+        said = f"problem {spec!r}: the import of {module or 'a module'} raised {describe(error)}"
+        raise ValueError(f"{said}; name a module that can be imported, as in package.module:factory") from error
+
+
+def _regression(spec: str, fit_intercept: bool) -> Problem:
+    """The regression of `name` or `name(option=value,...)`; values are read, never evaluated."""
+    family, bracket, settings = spec.partition("(")
+    kind = pick(REGRESSIONS, family.strip(), "problem")
+    allowed = {field.name: field for field in fields(kind)}
+    try:
+        call = ast.parse(f"f{bracket}{settings}" if bracket else "f()", mode="eval").body
+        if not isinstance(call, ast.Call) or call.args:
+            raise SyntaxError
+        given = {str(option.arg): ast.literal_eval(option.value) for option in call.keywords}
+    except (SyntaxError, ValueError):
+        options = " and ".join(f"{name}={field.default}" for name, field in allowed.items())
+        raise ValueError(
+            f"problem {spec!r}: options are written as in {family}({[*allowed][-1]}=...), "
+            f"with numbers or True and False; by default {options}"
+        ) from None
+    for name in given:
+        pick(allowed, name, f"option of {family}")
+    try:
+        return kind(**{"fit_intercept": fit_intercept, **given})
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"problem {spec!r}: {error}") from error

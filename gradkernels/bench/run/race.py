@@ -1,0 +1,160 @@
+"""Select a winner by elimination: kernels that are surely slower drop out at fixed looks.
+
+After 4, 8 and 16 passes a kernel leaves a case when the lower bound of its time over the current best's exceeds 1;
+the looks share the error probability. A case is decided when one kernel is left, or when all that are left are
+within 3% of each other: then fewer dependencies win. The winner is measured again in fresh passes, since the
+fastest of several noisy times is too fast (the winner's curse).
+"""
+
+from __future__ import annotations
+
+import math
+import tempfile
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from statistics import median
+
+from gradkernels.bench.run.race_plan import plan_of
+from gradkernels.bench.run.ranking import competes, weighed
+from gradkernels.bench.run.session import Progress, Run
+from gradkernels.bench.stats.estimates import Pass, bounds, trimmed
+from gradkernels.dispatch import wisdom
+from gradkernels.dispatch.bind import Bound
+from gradkernels.dispatch.select import TIE
+from gradkernels.fastest import fastest, forget
+from gradkernels.problems import Problem
+from gradkernels.quantity import Quantity, quantity
+from gradkernels.record import Record
+from gradkernels.registry import kernel as kernel_by_key
+from gradkernels.tree import Tree
+
+LOOKS = ((4, 0.01), (8, 0.02), (16, 0.02))
+"""Passes at which kernels drop out, and the one-sided error probability that each look spends."""
+
+FRESH_PASSES = 3
+Times = Mapping[str, Mapping[Pass, float]]
+
+
+def race(
+    problem: Problem,
+    quantity: str | Quantity,
+    *,
+    like: tuple[Tree, Tree, Tree],
+    budget: float = 60.0,
+    calls: int | None = None,
+) -> Bound:
+    """Measure here and now which kernel is fastest on these very arrays; saved as this machine's choice.
+
+    Of kernels that compile for seconds, those for modules take part if half of the budget allows for that.
+
+    Args:
+        problem: What is differentiated.
+        quantity: What is asked of the per-sample gradients.
+        like: `(theta, x, y)`: sizes, dtype and data; for modules theta may be None.
+        budget: Seconds for the measuring; the proofs and the start of processes come on top where it is short.
+        calls: How often the winner will be called, to weigh what building it and its first call take; None for many.
+
+    Returns:
+        The winner, bound; its `why` gives the evidence.
+
+    Raises:
+        ValueError: Shapes that do not fit, or nothing could be proven and timed.
+        TypeError: Arrays of the wrong kind or dtype.
+    """
+    with tempfile.TemporaryDirectory(prefix="gradkernels-") as folder:
+        plan = plan_of(problem, _quantity(quantity), like, Path(folder), budget)
+        run = Run(plan, Path(folder) / "race.csv", LOOKS[-1][0], budget, f"{budget:g}s", _quietly)
+        records = evidence(eliminate(run, calls))
+    if not any(row.status == "ok" and competes(row.kernel) for row in records):
+        reasons = {f"{row.kernel}: {row.status}: {row.reason}" for row in records if row.status != "ok"}
+        raise ValueError(f"no kernel could be proven and timed: {'; '.join(sorted(reasons))}")
+    wisdom.save(wisdom.learn(records))
+    forget()
+    return fastest(problem, quantity, like=like, threads=1, calls=calls)
+
+
+_quantity = quantity
+
+
+def eliminate(run: Run, calls: int | None = None) -> list[Record]:
+    """Drive a run by elimination instead of a fixed number of passes; returns every record of its file.
+
+    Args:
+        run: What to drive.
+        calls: How often a winner will be called; None for so often that its first call does not count.
+    """
+    run.open()
+    done = 0
+    for look, alpha in LOOKS:
+        for pass_ in range(done + 1, look + 1):
+            left = run.deadline - time.monotonic()
+            run.measure(pass_, time.monotonic() + left / (LOOKS[-1][0] + FRESH_PASSES - pass_ + 1))
+        done = look
+        _settle(run, alpha, calls)
+        if not _undecided(run) or time.monotonic() > run.deadline:
+            break
+    _measure_winners(run, done, calls)
+    return run.records
+
+
+def evidence(records: list[Record]) -> list[Record]:
+    """The records to learn from: of a kernel that was measured in fresh passes, those only."""
+    last = max((row.pass_ for row in records), default=0)
+    fresh = {(row.kernel, row.case) for row in records if row.pass_ > last - FRESH_PASSES and competes(row.kernel)}
+    return [row for row in records if (row.kernel, row.case) not in fresh or row.pass_ > last - FRESH_PASSES]
+
+
+def _times(run: Run, index: int, calls: int | None = None) -> Times:
+    """Seconds by pass of the kernels that are still in the race of a case."""
+    times: dict[str, dict[Pass, float]] = {}
+    for row in weighed(run.of_case(index), calls):
+        if row.seconds_median and competes(row.kernel) and (index, row.kernel) not in run.settled:
+            times.setdefault(row.kernel, {})[row.run, row.pass_] = row.seconds_median
+    return times
+
+
+def _best(times: Times) -> str:
+    """The fastest; among those within 3% of it the one with fewer dependencies."""
+    seconds = {kernel: median(passes.values()) for kernel, passes in times.items()}
+    tied = [kernel for kernel in seconds if seconds[kernel] <= min(seconds.values()) * (1 + TIE)]
+    return min(tied, key=lambda key: kernel_by_key(key).preference)
+
+
+def _settle(run: Run, alpha: float, calls: int | None = None) -> None:
+    """Drop what is surely slower than the best of its case, and everything where the case is decided."""
+    for index, case in enumerate(run.plan.cases):
+        times = _times(run, index, calls)
+        measured = set(times)
+        run.settled |= {(index, kernel.key) for kernel in run.plan.kernels_of(case) if kernel.key not in measured}
+        if not times:
+            continue
+        best = _best(times)
+        behind = {kernel: _behind(times[best], times[kernel], alpha) for kernel in measured - {best}}
+        run.settled |= {(index, kernel) for kernel, (low, _) in behind.items() if low > 1}
+        if all(low > 1 or high < 1 + TIE for low, high in behind.values()):
+            run.settled |= {(index, kernel) for kernel in measured - {best}}
+
+
+def _behind(best: Mapping[Pass, float], other: Mapping[Pass, float], alpha: float) -> tuple[float, float]:
+    shared = best.keys() & other.keys()
+    if not shared:
+        return 0.0, math.inf
+    ratio = bounds(trimmed([math.log(other[one] / best[one]) for one in shared]), alpha)
+    return ratio.low, ratio.high
+
+
+def _undecided(run: Run) -> list[int]:
+    return [index for index in range(len(run.plan.cases)) if len(_times(run, index)) > 1]
+
+
+def _measure_winners(run: Run, done: int, calls: int | None = None) -> None:
+    for index in range(len(run.plan.cases)):
+        if times := _times(run, index, calls):
+            run.settled |= {(index, kernel) for kernel in times.keys() - {_best(times)}}
+    for pass_ in range(done + 1, done + 1 + FRESH_PASSES):
+        run.measure(pass_, time.monotonic() + run.allowance)
+
+
+def _quietly(at: Progress) -> None:
+    """Report no progress."""

@@ -1,0 +1,149 @@
+"""The plan of a race on a caller's own arrays: what the measuring processes are told, and how a problem gets there."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from traceback import walk_tb
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from gradkernels.bench.isolation.errors import describe
+from gradkernels.bench.run.plan import Plan
+from gradkernels.check.reference import Reference
+from gradkernels.kernel import Kernel
+from gradkernels.problems import Problem
+from gradkernels.problems.module.fitting import shapes_of
+from gradkernels.quantity import Quantity
+from gradkernels.registry import kernels
+from gradkernels.tree import Tree, count, leaves
+from gradkernels.validate import device_of, dtype_of, validate_inputs, validate_problem
+
+COMPILE_SECONDS = 30.0
+"""What compiling a module's way takes, about; half of a race's budget may go into it."""
+
+LOOKED_AT = 4
+"""Samples of a module's data by which it is seen whether they have gradients of their own."""
+
+
+def plan_of(problem: Problem, quantity: Quantity, like: tuple[Tree, Tree, Tree], folder: Path, budget: float) -> Plan:
+    """What to measure for a race.
+
+    Args:
+        problem: What is differentiated.
+        quantity: What is asked.
+        like: `(theta, x, y)`; theta may be None for modules.
+        folder: For what is handed to the measuring processes.
+        budget: Seconds.
+
+    Raises:
+        ValueError: Shapes that do not fit, a module without per-sample gradients, or one that cannot be pickled.
+        TypeError: Arrays of the wrong kind or dtype.
+    """
+    validate_problem(problem)
+    theta, x, y = like
+    theta = problem.own() if theta is None else theta
+    x, y = problem.prepared(x, y)
+    library = validate_inputs(problem, theta, x, y)
+    if problem.opaque:
+        return _of_module(problem, quantity, (theta, x, y), folder, budget)
+    theta, x, y = library.get((theta, x, y))
+    data, features = folder / "data.npz", problem.features(x)
+    target, weight = leaves(y)[0], dict(zip(("weight",), leaves(y)[1:], strict=False))
+    np.savez(data, x=x, y=target, columns=np.array([str(i) for i in range(features)]), **weight)
+    return Plan(
+        problem=problem.name,
+        pickled=_pickled(problem, folder),
+        kernels=tuple(kernel.key for kernel in kernels(problem, quantity) if not kernel.compiles),
+        sizes=(count(y),),
+        features=features,
+        dtype=dtype_of(theta),
+        layout="F" if x.ndim > 1 and x.flags.f_contiguous and not x.flags.c_contiguous else "C",
+        data=str(data),
+        data_name="race",
+    )
+
+
+def _of_module(problem: Any, quantity: Quantity, like: tuple[Tree, Tree, Tree], folder: Path, budget: float) -> Plan:
+    """The caller's data become the problem's example, from which the measuring processes draw."""
+    theta, x, y = like
+    plan = Plan(
+        problem=problem.name,
+        pickled=_pickled(replace(problem, example=(x, y)), folder),
+        kernels=tuple(kernel.key for kernel in contestants(kernels(problem, quantity), count(y), budget)),
+        sizes=(count(y),),
+        dtype=dtype_of(leaves(theta)[0]),
+        device=device_of(leaves(theta)[0]),
+    )
+    require_sound(plan)
+    return plan
+
+
+def contestants(among: Sequence[Kernel], n: int, budget: float) -> list[Kernel]:
+    """Who races: every kernel, in chunks of several sizes, and as many of those that compile as the budget allows."""
+    plain = [variant for kernel in among if not kernel.compiles for variant in kernel.variants(n)]
+    compiled = [
+        (place, kernel.rank, variant)
+        for kernel in among
+        if kernel.compiles
+        for place, variant in enumerate(kernel.variants(n))
+    ]
+    # The default chunk of each comes before other chunks of any.
+    compiled.sort(key=lambda one: one[:2])
+    return plain + [variant for _, _, variant in compiled[: int(budget / 2 / COMPILE_SECONDS)]]
+
+
+def require_sound(plan: Plan) -> None:
+    """Raise a ValueError for a module that fails on its data, or whose samples have no gradients of their own."""
+    if plan.subject.opaque:
+        case = replace(plan.cases[0], n=min(max(plan.sizes), LOOKED_AT))
+        inputs = plan.inputs(case)
+        case.problem.validate(*inputs)
+        with np.errstate(all="ignore"), _explained(*inputs[1:]):
+            _ = Reference(case.problem, *inputs).gradient
+
+
+@contextmanager
+def _explained(x: Tree, y: Tree) -> Iterator[None]:
+    """What the model or its loss raises becomes a sentence; what its problem says already is one."""
+    try:
+        yield
+    except Exception as fault:  # a caller's code may raise anything
+        *_, (frame, _) = walk_tb(fault.__traceback__)
+        if isinstance(fault, ValueError) and frame.f_globals["__name__"].startswith(
+            ("gradkernels.problems.", "gradkernels.check.")
+        ):
+            raise
+        raise ValueError(
+            f"the model or its loss_fn fails on {shapes_of(x, y)}: {describe(fault)}; "
+            "give x and y as they take them, samples first (of a ModuleProblem its example)"
+        ) from fault
+
+
+def _pickled(problem: Problem, folder: Path) -> str:
+    """The path of a file with the problem: by cloudpickle, which also takes what is defined in a script or a cell."""
+    path, by = folder / "problem.pickle", _pickler()
+    try:
+        path.write_bytes(by.dumps(problem))
+    except Exception as fault:  # classes may raise anything when they are pickled
+        hint = (
+            "" if by.__name__ == "cloudpickle" else "; pip install 'gradkernels[bench]', whose cloudpickle takes more"
+        )
+        raise ValueError(
+            f"the problem cannot be sent to the processes that measure: {describe(fault)}{hint}"
+        ) from fault
+    return str(path)
+
+
+def _pickler() -> ModuleType:
+    try:
+        import cloudpickle
+    except ModuleNotFoundError:
+        return pickle
+    module: ModuleType = cloudpickle
+    return module

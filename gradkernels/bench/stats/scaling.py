@@ -1,0 +1,113 @@
+"""How the cost of a kernel grows: the exponent k of seconds = a + b n^k.
+
+The model: a fixed cost a per call (dispatch, allocation, compiled code's entry) and a part that grows as a power of
+n. All three are fitted to the relative residuals by least squares, with a and b at least 0: for each k the best a
+and b are known in closed form, and the best k is searched for (variable projection, Golub & Pereyra 1973). Fewer
+than three sizes cannot tell the fixed cost from the rest; they get the slope of log seconds on log n, fixed cost
+included. The fit is made in every pass, and the passes, which are the replicates, give the interval.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from gradkernels.bench.stats.estimates import Pass, quantile, trimmed
+
+SIZES_FOR_FIXED_COST = 3
+LEAST_GROWTH = 2.0
+"""The largest size must take this many times as long as the smallest, or there is only fixed cost to be seen."""
+
+CONFIDENCE = 0.95
+MOST_EXPONENT = 4.0
+_GRID = np.linspace(0, MOST_EXPONENT, 401)
+
+Floats = np.ndarray[Any, np.dtype[np.float64]]
+
+
+@dataclass(frozen=True)
+class Growth:
+    """An exponent and its 95% interval.
+
+    Attributes:
+        exponent: k of seconds = a + b n^k.
+        low: Lower end; minus infinity when a single pass is all there is.
+        high: Upper end; infinity likewise.
+        first: Smallest size.
+        last: Largest size.
+    """
+
+    exponent: float
+    low: float
+    high: float
+    first: int
+    last: int
+
+    def __str__(self) -> str:
+        interval = f" [{self.low:.2f}, {self.high:.2f}]" if math.isfinite(self.high - self.low) else ""
+        return f"n^{self.exponent:.2f}{interval} from n = {self.first:,} to {self.last:,}"
+
+
+def growth(times: Mapping[Pass, Mapping[int, float]]) -> Growth | None:
+    """The exponent of one kernel.
+
+    Args:
+        times: Seconds per call by pass and n. A size that is missing from more than half of the passes is left out,
+            then a pass that misses a size.
+
+    Returns:
+        None on fewer than two sizes, or where the cost does not even double.
+    """
+    found = [n for row in times.values() for n in row]
+    sizes = sorted(n for n in set(found) if 2 * found.count(n) > len(times))
+    rows = [[row[n] for n in sizes] for row in times.values() if row.keys() >= set(sizes)]
+    if len(sizes) < 2 or not rows:
+        return None
+    middle = np.median(rows, axis=0)
+    if middle[-1] < LEAST_GROWTH * middle[0]:
+        return None
+    estimate = trimmed([exponent(sizes, row) for row in rows])
+    reach = quantile(estimate, (1 + CONFIDENCE) / 2) * estimate.error
+    return Growth(estimate.log, estimate.log - reach, estimate.log + reach, sizes[0], sizes[-1])
+
+
+def exponent(sizes: Sequence[int], seconds: Sequence[float]) -> float:
+    """The k of seconds = a + b n^k; of seconds = b n^k on two sizes.
+
+    Args:
+        sizes: n, ascending, at least two.
+        seconds: As many.
+    """
+    logs = np.log(np.asarray(sizes, np.float64))
+    times = np.asarray(seconds, np.float64)
+    if len(sizes) < SIZES_FOR_FIXED_COST:
+        return float(np.polyfit(logs, np.log(times), 1)[0])
+    from scipy.optimize import minimize_scalar
+
+    best = _GRID[np.argmin(_misfit(_GRID, logs, times))]
+    step = _GRID[1]
+    around = (max(0.0, best - step), min(MOST_EXPONENT, best + step))
+    refined = minimize_scalar(
+        lambda k: _misfit(np.array([k]), logs, times)[0], bounds=around, method="bounded", options={"xatol": 1e-6}
+    )
+    return float(refined.x)
+
+
+def _misfit(exponents: Floats, logs: Floats, times: Floats) -> Floats:
+    """Sum of squares of (a + b n^k - seconds) / seconds for each k, with the best a and b that are not negative."""
+    # n^k over that of the largest size, so that nothing overflows.
+    fixed, grown = 1 / times, np.exp(exponents[:, None] * (logs - logs[-1])) / times
+    ff, fg, gg = (fixed**2).sum(), grown @ fixed, (grown**2).sum(-1)
+    f, g = fixed.sum(), grown.sum(-1)
+    determinant = ff * gg - fg**2
+    with np.errstate(divide="ignore", invalid="ignore"):  # at k = 0 the two parts are the same
+        a, b = (gg * f - fg * g) / determinant, (ff * g - fg * f) / determinant
+    inside = (a >= 0) & (b >= 0)
+    a = np.where(inside, a, 0.0)
+    b = np.where(inside, b, g / gg)
+    alone = ((f / ff * fixed - 1) ** 2).sum()  # with b = 0
+    return np.minimum(((a[:, None] * fixed + b[:, None] * grown - 1) ** 2).sum(-1), np.where(inside, np.inf, alone))

@@ -1,0 +1,109 @@
+"""What an estimated ratio of times means: slower, faster, same or undecided, and what it would take to know."""
+
+from __future__ import annotations
+
+import bisect
+import math
+from collections.abc import Mapping
+from dataclasses import replace
+
+from scipy.special import stdtr
+
+from gradkernels.bench.stats.estimates import Estimate, Pass, Ratio, alpha_at, bounds, quantile, trimmed
+
+DELTA = 0.01
+"""A change smaller than this fraction is of no interest."""
+
+MARGIN = 1.05
+"""`same` says that neither is slower than the other by more than this factor."""
+
+FEWEST_PASSES = 6
+POWER = 0.95
+VERDICTS = ("slower", "faster", "same", "undecided")
+CONTAMINATED = "contaminated"
+"""In place of a verdict, where identical code was seen to differ."""
+
+_MOST_PASSES = 10_000
+
+
+def verdict(change: Ratio, delta: float = DELTA) -> str:
+    """What a ratio after / before means.
+
+    Args:
+        change: The ratio and its bounds.
+        delta: The fraction that a bound must pass for the change to count.
+
+    Returns:
+        `slower` if the lower bound exceeds 1 + delta, `faster` if the inverse does, `same` if the interval lies
+        within 1/1.05 to 1.05, otherwise `undecided`; always `undecided` on fewer than 6 passes.
+    """
+    if change.passes < FEWEST_PASSES:
+        return "undecided"
+    if change.low > 1 + delta:
+        return "slower"
+    if change.high < 1 / (1 + delta):
+        return "faster"
+    return "same" if change.low >= 1 / MARGIN and change.high <= MARGIN else "undecided"
+
+
+def smallest_effect(change: Estimate, delta: float = DELTA) -> float:
+    """The smallest true slowdown, as a fraction, that 95 of 100 such measurements would call slower.
+
+    The distance from the threshold is (t_alpha + t_power) standard errors (Bloom 1995). Infinite on fewer than 6
+    passes, which never get that verdict.
+    """
+    if change.passes < FEWEST_PASSES:
+        return math.inf
+    log = math.log1p(delta) + _reach(change, change.passes)
+    return math.expm1(log) if log < 700 else math.inf
+
+
+def passes_needed(change: Estimate, delta: float = DELTA) -> int | None:
+    """Passes (on each side, if there are two) that would settle it, were the true ratio the one estimated.
+
+    Returns:
+        None when not even 10,000 would, or when a single pass leaves the noise unknown.
+    """
+    size = abs(change.log)
+    gap = max(size - math.log1p(delta), math.log(MARGIN) - size)
+    candidates = range(max(change.passes, FEWEST_PASSES), _MOST_PASSES)
+    first = bisect.bisect_left(candidates, True, key=lambda passes: _reach(change, passes) <= gap)
+    return candidates[first] if first < len(candidates) else None
+
+
+def _reach(change: Estimate, passes: int) -> float:
+    """How far from a threshold the truth must lie to be found on the right side of it with probability 95%."""
+    scaled = replace(change, freedom=change.freedom * passes / change.passes)
+    multiple = quantile(scaled, 1 - alpha_at(passes)) + quantile(scaled, POWER)
+    return multiple * change.error * math.sqrt(change.passes / passes)
+
+
+def p_value(change: Estimate, delta: float = DELTA) -> float:
+    """One-sided p-value of a change by more than delta in the direction in which it was seen."""
+    return p_slower(replace(change, log=abs(change.log)), delta)
+
+
+def p_slower(change: Estimate, threshold: float) -> float:
+    """One-sided p-value of a slowdown by more than the fraction `threshold`."""
+    distance = change.log - math.log1p(threshold)
+    if change.error == 0:
+        return float(distance <= 0)
+    return float(stdtr(change.freedom, -distance / change.error))
+
+
+def lead(winner: Mapping[Pass, float], other: Mapping[Pass, float]) -> Ratio:
+    """By what factor the winner is ahead: seconds of the other over seconds of the winner.
+
+    The two were timed in interleaved blocks of the same passes, so each pass gives one log ratio.
+
+    Args:
+        winner: Seconds per call by pass.
+        other: The same for the kernel that it is compared with.
+
+    Raises:
+        ValueError: They have no pass in common.
+    """
+    shared = winner.keys() & other.keys()
+    if not shared:
+        raise ValueError("the two kernels share no pass; only kernels timed in the same passes can be ranked")
+    return bounds(trimmed([math.log(other[one] / winner[one]) for one in shared]))

@@ -1,0 +1,20 @@
+"""How a kernel is proven, before it is timed and ever after.
+
+`check` and `prove` draw or take the data of a case, compute what must come out, run the kernel and compare:
+
+1. `reference` gives every quantity by its definition from float64 gradients of each sample, which `complex_step` finds
+   for regressions and `modules.reference` for modules, neither of them by anything that a kernel is made of;
+2. `structure` compares dtypes, shapes and the tree of arrays of a result with what the quantity promises;
+3. `compare_arrays` compares values entry by entry, within the rounding that the dtype allows;
+4. `identities` holds quantities against each other, as the mean of the per-sample gradients against the gradient;
+5. `side_effects` sees that inputs stay as they are, that no result shares memory with another, and that a result
+   depends on the data and not on what was computed before.
+
+`modules` is the proof on a caller's own data, for models of which nothing is known but that they compute.
+A kernel that fails raises `Disagreement`, which says where and by how much.
+"""
+
+from gradkernels.check.compare_arrays import Disagreement
+from gradkernels.check.prove import Proof, check, endure, prove
+
+__all__ = ["Disagreement", "Proof", "check", "endure", "prove"]

@@ -1,0 +1,100 @@
+"""The independent reference: derivatives in float64 from the loss alone, by the complex step.
+
+Im f(theta + i h e_j) / h is the derivative without a difference of close numbers, so it is exact to rounding for h far
+below the square root of the smallest relative step (Squire & Trapp 1998, SIAM Review 40(1); Martins, Sturdza & Alonso
+2003, ACM TOMS 29(3)). It uses no closed form, no automatic differentiation and no library but numpy, and is never a
+competitor.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from gradkernels.check.true_gradients import TrueGradients
+from gradkernels.elementwise import STEP, namespace
+from gradkernels.problems.problem import Floats, Problem
+from gradkernels.problems.regression.regression import Regression
+from gradkernels.tree import Tree, count, take
+
+BLOCK_ROWS = 8192  # keeps a block's complex copies of x in cache
+BLOCK_NUMBERS = 2**16  # so do these
+MOST_STEPS = 10**8  # evaluations of one predictor that the gradient may take: some 10 s
+
+
+def true_gradients(problem: Regression, theta: Floats, x: Floats, y: Tree) -> TrueGradients:
+    """Derivative of the loss along eta, times the features; and the gradient, by stepping along theta.
+
+    Scale: (that of the slope for an error of |theta_0| + |x| . |theta| in eta) * |(1, x)|, to first order. Source:
+    running error analysis of an inner product (Higham 2002, Accuracy and Stability of Numerical Algorithms,
+    section 3.3) carried through the slope.
+    """
+    target, weight = problem.split(y)
+    eta = problem.eta(theta, x, target)
+    slope = _slope(problem, eta, target)
+    scale = problem.slope_scale(eta, target, problem.eta(np.abs(theta), np.abs(x), target))
+    columns = [1] * len(problem.outputs)
+    if weight is not None:
+        slope, scale = (weight.reshape(-1, *columns) * part for part in (slope, scale))
+    design = problem.design(x)
+    penalty = problem.penalty(theta)
+    outer = design.reshape(*design.shape, *columns)
+    rows, scale = outer * slope[:, None], np.abs(outer * scale[:, None])
+    if problem.l2:
+        rows += penalty
+        scale += np.abs(penalty)
+    return TrueGradients(
+        rows, scale, _gradient(problem, theta, eta, design, y, rows) if len(x) else np.zeros_like(theta)
+    )
+
+
+def _slope(problem: Regression, eta: Floats, target: Floats) -> Floats:
+    """D loss / d eta, one step per predictor."""
+    slope = np.empty_like(eta)
+    for k in np.ndindex(problem.outputs):
+        stepped = eta.astype(complex)
+        stepped[(..., *k)] += STEP * 1j
+        slope[(..., *k)] = problem.loss_of(namespace(stepped), stepped, target).imag / STEP
+    return slope
+
+
+def _gradient(problem: Regression, theta: Floats, eta: Floats, design: Floats, y: Tree, rows: Floats) -> Floats:
+    """Derivative of the mean loss along each parameter, with which eta moves by a column of the design."""
+    if theta.size * eta.size > MOST_STEPS:
+        return rows.mean(0)
+    n, p = design.shape
+    size = max(1, BLOCK_NUMBERS // (p * eta[0].size))
+    total = np.zeros_like(theta)
+    for start in range(0, n, size):
+        part = slice(start, start + size)
+        total += _along_theta(problem, eta[part], design[part], take(y, part))
+    return total / n + problem.penalty(theta)
+
+
+def _along_theta(problem: Regression, eta: Floats, design: Floats, y: Tree) -> Floats:
+    """Derivative of the summed loss along each parameter, theta's shape; all steps of one predictor at once."""
+    target, weight = problem.split(y)
+    n, p = design.shape
+    total = np.empty((p, *problem.outputs))
+    largest = np.abs(design).max(0)
+    step = (STEP / np.where((largest > 0) & (largest < np.inf), largest, 1.0))[:, None]
+    for k in np.ndindex(problem.outputs):
+        stepped = np.broadcast_to(eta, (p, *eta.shape)).astype(complex)
+        stepped[(..., *k)] += step * 1j * design.T
+        loss = problem.loss_of(namespace(stepped), stepped, np.broadcast_to(target, (p, n))).imag / step
+        total[(..., *k)] = loss.sum(1) if weight is None else loss @ weight
+    return total
+
+
+def complex_step(problem: Problem, theta: Floats, x: Floats, y: Tree) -> tuple[Floats, Floats]:
+    """Per-sample gradients `(n, *theta.shape)` and gradient of the mean loss of any problem, one step per parameter."""
+    n = count(y)
+    rows, total = np.empty((n, *theta.shape)), np.zeros(theta.shape)
+    for index in np.ndindex(theta.shape):
+        stepped = theta.astype(complex)
+        stepped[index] += STEP * 1j
+        for start in range(0, n, BLOCK_ROWS):
+            part = slice(start, start + BLOCK_ROWS)
+            loss = problem.loss(stepped, take(x, part), take(y, part))
+            rows[(part, *index)] = loss.imag / STEP
+            total[index] += loss.sum().imag / STEP
+    return rows, total / n

@@ -1,0 +1,207 @@
+"""Results of a module's samples as they are held against those samples' own gradients, entry by entry."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+from gradkernels.check.compare_arrays import Disagreement
+from gradkernels.quantity import Quantity
+from gradkernels.tree import leaves
+
+TOLERANCES = {"float64": 1e-10, "float32": 1e-4, "bfloat16": 4e-2, "float16": 5e-3}
+SLACK = 16.0
+FLOOR = 1.2e-7  # of the largest scale, for samples whose gradient vanishes
+MISSING = 1e-6  # of a row's length: a parameter with less may be left out
+
+Row = dict[str, Any]
+"""One sample's gradient by parameter, without an axis of samples."""
+
+
+class Single(NamedTuple):
+    """A sample's gradient from a pass of its own: the row, its length, the scale of its rounding, its own error."""
+
+    row: Row
+    length: float
+    scale: float
+    error: float
+
+
+class Result:
+    """A result that is held against singles as they come; raises a Disagreement."""
+
+    def __init__(self, found: Any, dtype: str, label: str) -> None:
+        self.found, self.dtype, self.label = found, dtype, label
+
+    def see(self, i: int, single: Single) -> None:
+        """Take the i-th of the singles."""
+        raise NotImplementedError
+
+    def finish(self) -> None:
+        """All have been taken."""
+
+    def hold(self, got: Any, want: Any, scale: float, least: float, tell: str) -> None:
+        """Raise unless a tensor is what it should be, to the tolerance of `scale`."""
+        want = want.to(got.dtype)
+        got, want = (_wide(one.detach()) for one in (got, want))
+        allowed = TOLERANCES[self.dtype]
+        worst = _largest(got - want)
+        if worst <= allowed * scale < float("inf"):
+            if got.numel() and worst > least and not got.any():
+                raise Disagreement(f"{self.label}: {tell} is zero, expected entries of up to {_largest(want):.3g}")
+            return
+        if _off(got, want, allowed * scale).any():
+            raise Disagreement(f"{self.label}: {_entry(got, want, allowed * scale, tell)}, allowed {allowed:.2g}")
+
+
+class Rows(Result):
+    """Rows, those at `places` being the singles."""
+
+    def __init__(self, found: Any, places: Sequence[int], dtype: str, label: str) -> None:
+        super().__init__(found, dtype, label)
+        self._places = places
+
+    def see(self, i: int, single: Single) -> None:
+        """One row."""
+        at = self._places[i]
+        for name, want in single.row.items():
+            least = max(MISSING * single.length, single.error)
+            self.hold(self.found[name][at], want, single.scale, least, f"entry {{at}} of {name} of sample {at}")
+
+
+class Norms(Result):
+    """Lengths, those at `places` being the singles'."""
+
+    def __init__(self, found: Any, places: Sequence[int], dtype: str, label: str) -> None:
+        super().__init__(found, dtype, label)
+        self._places = places
+
+    def see(self, i: int, single: Single) -> None:
+        """One length."""
+        want = leaves(single.row)[0].real.new_tensor(single.length)
+        at = self._places[i]
+        self.hold(self.found[at], want, single.scale, float("inf"), f"the norm of sample {at}")
+
+
+class Sum(Result):
+    """A sum over the singles, each some times the weight that follows from its length."""
+
+    def __init__(
+        self, found: Any, weight: Callable[[float], float], dtype: str, label: str, times: Sequence[int] | None = None
+    ) -> None:
+        super().__init__(found, dtype, label)
+        self._weight, self._times, self._total, self._scale = weight, times, Row(), 0.0
+
+    def see(self, i: int, single: Single) -> None:
+        """One row more."""
+        weight = self._weight(single.length) * (self._times[i] if self._times else 1)
+        # A factor has the relative error of the length that it follows from.
+        self._scale += 2 * weight * single.scale
+        for name, one in single.row.items():
+            more = _wide(one) * weight
+            self._total[name] = self._total[name].add_(more) if name in self._total else more
+
+    def finish(self) -> None:
+        """All of the sum."""
+        for name, want in self._total.items():
+            least = max(MISSING * self._scale, TOLERANCES[self.dtype] * self._scale)
+            self.hold(self.found[name], want, self._scale, least, f"entry {{at}} of {name}")
+
+
+class MomentsOf(Result):
+    """Mean and variance of the singles, of which there are n."""
+
+    def __init__(self, found: Any, n: int, dtype: str, label: str) -> None:
+        super().__init__(found, dtype, label)
+        self._n, self._mean, self._squares = n, Row(), Row()
+        self._scale = self._square_scale = 0.0
+
+    def see(self, i: int, single: Single) -> None:
+        """One row more, by Welford's recurrence (1962)."""
+        self._scale += single.scale / self._n
+        self._square_scale += 2 * single.scale**2 / self._n
+        for name, one in single.row.items():
+            one = _wide(one)
+            if i == 0:
+                self._mean[name], self._squares[name] = one.clone(), one.new_zeros(one.shape)
+                continue
+            before = one - self._mean[name]
+            self._mean[name] += before / (i + 1)
+            self._squares[name] += before * (one - self._mean[name])
+
+    def finish(self) -> None:
+        """Both."""
+        least = float("inf")
+        for name, mean in self._mean.items():
+            self.hold(self.found.mean[name], mean, self._scale, least, f"entry {{at}} of the mean of {name}")
+            variance = self._squares[name] / self._n
+            says = f"entry {{at}} of the variance of {name}"
+            self.hold(self.found.variance[name], variance, self._square_scale, least, says)
+
+
+def held(
+    quantity: Quantity,
+    found: Any,
+    places: Sequence[int],
+    n: int,
+    options: Any,
+    dtype: str,
+    label: str,
+    times: Sequence[int] | None = None,
+) -> Result:
+    """What holds a result of a quantity against the singles that it was made of.
+
+    Args:
+        quantity: It.
+        found: The result; of sums, of the singles alone.
+        places: Where the singles are in a result that has samples.
+        n: Number of samples of a mean.
+        options: That the result was asked for with.
+        dtype: Of the parameters.
+        label: Start of the message.
+        times: How often each single is in a sum; None for once.
+    """
+    makers: dict[str, Callable[[], Result]] = {
+        "per_sample": lambda: Rows(found, places, dtype, label),
+        "norms": lambda: Norms(found, places, dtype, label),
+        "gradient": lambda: Sum(found, lambda length: 1 / n, dtype, label, times),
+        "moments": lambda: MomentsOf(found, n, dtype, label),
+        "clipped_sum": lambda: Sum(found, _clips(options.get("max_norm", 1.0)), dtype, label, times),
+    }
+    return makers[quantity.name]()
+
+
+def _clips(max_norm: float) -> Callable[[float], float]:
+    return lambda length: min(1.0, max_norm / length) if length else 1.0
+
+
+def length_of(row: Row) -> float:
+    """Euclidean length of a row, from squares in float64."""
+    import torch
+
+    parts = (torch.view_as_real(part) if part.is_complex() else part for part in row.values())
+    return sum(float(torch.linalg.vector_norm(part, dtype=torch.float64)) ** 2 for part in parts) ** 0.5
+
+
+def _wide(tensor: Any) -> Any:
+    return tensor.float() if tensor.is_floating_point() and tensor.element_size() == 2 else tensor
+
+
+def _largest(tensor: Any) -> float:
+    """Of its entries' sizes; not a number where one is none."""
+    return float(tensor.abs().max()) if tensor.numel() else 0.0
+
+
+def _off(got: Any, want: Any, allowed: float) -> Any:
+    """Which entries are wrong: what is not finite must be so in both."""
+    finite = want.isfinite()
+    off = (got - want).abs()
+    far = off > allowed if allowed < float("inf") else off.isnan() & False
+    return (got.isfinite() != finite) | (finite & (far | off.isnan()))
+
+
+def _entry(got: Any, want: Any, allowed: float, tell: str) -> str:
+    at = tuple(_off(got, want, allowed).nonzero()[0].tolist())
+    one, other = got[at].item(), want[at].item()
+    scale = f", off by {abs(one - other):.2g}" if abs(one - other) < float("inf") else ""
+    return f"{tell.format(at=at)} is {one!r}, expected {other!r}{scale}"

@@ -1,0 +1,31 @@
+"""What a kernel's result must be besides right: of the quantity's structure, dtype and shape, in memory of its own."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gradkernels.check.compare_arrays import Disagreement
+from gradkernels.check.modules.judge import Batch
+from gradkernels.quantity import Quantity
+from gradkernels.tree import count, leaves, structure
+from gradkernels.validate import overlap
+
+
+def require_form(result: Any, quantity: Quantity, sample: Batch, label: str) -> None:
+    """Refuse another structure, dtype or shape than the quantity's, a graph, and memory of an input."""
+    blank = quantity.blank(count(sample.y), sample.theta)
+    if structure(result) != structure(blank):
+        raise Disagreement(f"{label}: returned a {type(result).__name__}, not {quantity.name}'s structure")
+    names = [*sample.theta] * (2 if quantity.name == "moments" else 1) if quantity.per_parameter else [None]
+    taken = [leaf for leaf in leaves((sample.theta, sample.x, sample.y)) if hasattr(leaf, "data_ptr")]
+    for name, got, want in zip(names, leaves(result), leaves(blank), strict=True):
+        at = f"{label}: {name}: " if name else f"{label}: "
+        like = sample.theta[name] if name else leaves(sample.theta)[0]
+        if tuple(got.shape) != want.shape:
+            raise Disagreement(f"{at}shape {tuple(got.shape)}, expected {want.shape}")
+        if name and quantity.name != "moments" and got.dtype != like.dtype:
+            raise Disagreement(f"{at}dtype {got.dtype}, expected {like.dtype}")
+        if got.requires_grad:
+            raise Disagreement(f"{at}part of a graph; detach it")
+        if any(overlap(got, one) for one in taken):
+            raise Disagreement(f"{at}returned memory of one of its inputs")

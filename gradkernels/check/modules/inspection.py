@@ -1,0 +1,127 @@
+"""Whether samples have gradients of their own: what no kernel is to blame for, looked at on a few of them.
+
+All in the dtype that the model is used in, one sample at a time, so that it takes the memory of a backward pass and two
+gradients. Nothing is left behind, neither in the model's buffers nor in torch's random numbers.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gradkernels.check.modules.reference import (
+    DRAWS,
+    MIXED,
+    WRITES,
+    generator,
+    gpus,
+    require_reduction,
+    rows_and_gradient,
+)
+from gradkernels.problems.module.apart import Apart
+from gradkernels.problems.module.black_box import BlackBox
+from gradkernels.problems.module.buffers import with_copied_buffers
+from gradkernels.problems.module.numeric import as_numpy
+from gradkernels.problems.module.parts import look, parts_of
+from gradkernels.problems.module.writing import looked_for
+from gradkernels.tree import Tree, count, each, leaves, take
+
+MIXES = {"float64": 1e-6, "float32": 1e-3, "float16": 2e-2, "bfloat16": 1e-1}
+"""How far the gradient of a batch may be from the mean of its rows, relative to the rows' lengths."""
+
+
+def inspect(problem: BlackBox, theta: Any, x: Tree, y: Tree) -> None:
+    """Look at a batch of a few samples.
+
+    Args:
+        problem: Of a module.
+        theta: Parameters by name.
+        x: Inputs of the samples.
+        y: Their targets.
+
+    Raises:
+        ValueError: The model mixes the samples of a batch, draws random numbers where that is an error, writes to its
+            buffers, or `loss_fn` is not reduced as the problem says.
+    """
+    import torch
+
+    device = leaves(theta)[0].device
+    with torch.inference_mode(False), torch.enable_grad(), torch.random.fork_rng(gpus(device)):
+        leaf = {name: _leaf(tensor) for name, tensor in theta.items()}
+        with with_copied_buffers(problem.model) as written, problem.holding(leaf):
+            with looked_for(problem.model, x, y) as mine:
+                mean, length, drew = _mean(problem, leaf, *mine)
+            if drew:
+                look(problem.model, problem.output, x)
+            gradient = None if drew else _of_batch(problem, leaf, x, y)
+    if written:
+        raise ValueError(WRITES.format(name=written[0]))
+    dtype = str(leaves(theta)[0].dtype).removeprefix("torch.")
+    if gradient is None or not length < float("inf"):
+        return
+    off = sum(float((one - other).norm()) ** 2 for one, other in zip(gradient, mean, strict=True)) ** 0.5
+    if off > MIXES.get(dtype, MIXES["float32"]) * length and not _rounded(problem, theta, x, y, off, length):
+        raise ValueError(MIXED)
+
+
+def _rounded(problem: BlackBox, theta: Any, x: Tree, y: Tree, off: float, length: float) -> bool:
+    """Whether a difference is rounding: under autocast, say, a model computes in less than its own dtype."""
+    theta, x, y = each(as_numpy, (theta, x, y))
+    try:
+        rows_and_gradient(problem, theta, x, y, "float64")
+    except (RuntimeError, TypeError):  # it cannot be run in float64
+        return off <= MIXES["bfloat16"] * length
+    return True
+
+
+def _mean(problem: BlackBox, leaf: Any, x: Tree, y: Tree) -> tuple[list[Any], float, bool]:
+    """The mean of the rows, the mean of their lengths, and whether numbers were drawn."""
+    n, device = count(y), leaves(leaf)[0].device
+    total: list[Any] = []
+    length, drew = 0.0, False
+    for i in range(n):
+        with problem.drawing():
+            before = generator(device)
+            row = _backward(problem.loss(leaf, take(x, i), take(y, i)), leaf)
+            drew = drew or generator(device) != before
+        if drew and problem.randomness == "error":
+            raise ValueError(DRAWS)
+        length += sum(float(part.norm()) ** 2 for part in row) ** 0.5 / n
+        total = [one.add_(part) for one, part in zip(total, row, strict=True)] if total else row
+    return [one.div_(n) for one in total], length, drew
+
+
+def _of_batch(problem: BlackBox, leaf: Any, x: Tree, y: Tree) -> list[Any] | None:
+    """Gradient of the mean of all losses; None where a batch has no losses of its samples."""
+    import torch
+
+    output = problem.output(x)
+    if not isinstance(output, torch.Tensor):
+        look(problem.model, problem.output, x)
+    apart = Apart(output, parts_of(problem.model).have_samples(output, count(y)))
+    batch = problem.batch_loss(apart.of_batch([one.clone() for one in apart.tensors]), y)
+    try:
+        losses = problem.losses(output, y)
+    except Exception:  # an output of a kind of its own, say: only the model can take single samples then
+        return None
+    if batch.numel() != 1:
+        raise ValueError(f"loss_fn returned shape {tuple(batch.shape)}; it must be a scalar, the mean or the sum")
+    require_reduction(problem, losses, batch)
+    return _backward(losses.mean(), leaf)
+
+
+def _backward(loss: Any, leaf: Any) -> list[Any]:
+    import torch
+
+    parts = torch.autograd.grad(loss, leaves(leaf), allow_unused=True, materialize_grads=True)
+    return [_summable(part) for part in parts]
+
+
+def _summable(part: Any) -> Any:
+    """Halves in float32, of which sums can be taken; a tensor of its own."""
+    if part.is_sparse:
+        part = part.to_dense()
+    return part.float() if part.is_floating_point() and part.element_size() == 2 else part.clone()
+
+
+def _leaf(tensor: Any) -> Any:
+    return (tensor.clone() if tensor.is_inference() else tensor).detach().requires_grad_()

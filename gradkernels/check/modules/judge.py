@@ -1,0 +1,147 @@
+"""Whether results of a module's samples are those of single-sample passes, in the caller's own dtype and mode.
+
+A result is held against one backward pass per sample, one after the other, so that no more than a gradient or two is in
+memory. The scale of a row is its length; what two honest computations in the working precision differ by is far below
+`TOLERANCES` of it. Where a row is a small difference of large numbers that does not hold: so what does not agree is
+looked at again beside the same pass in float64, and its scale is then at least `SLACK` times the error that the single
+pass has itself.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from gradkernels.check.compare_arrays import Disagreement
+from gradkernels.check.modules.entries import FLOOR, SLACK, TOLERANCES, Result, Single, length_of
+from gradkernels.check.modules.reference import true_gradients
+from gradkernels.memory import ordinary
+from gradkernels.problems.module.numeric import as_numpy
+from gradkernels.registry import kernel as kernel_by_key
+from gradkernels.tree import Tree, count, each, leaves, take
+
+SAMPLES = 8
+FEWEST = 3
+ROWS_BYTES = 2**27
+"""Of the rows of the samples, where that leaves `FEWEST` of them."""
+
+LOOKED_AT = 64
+"""Samples among which the finite ones are looked for."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What a kernel was given.
+
+    Attributes:
+        problem: Of a module.
+        theta: Parameters by name.
+        x: Inputs.
+        y: Targets.
+    """
+
+    problem: Any
+    theta: dict[str, Any]
+    x: Tree
+    y: Tree
+
+    @property
+    def dtype(self) -> str:
+        """Of the parameters."""
+        return str(leaves(self.theta)[0].dtype).removeprefix("torch.")
+
+    def of(self, chosen: Sequence[int]) -> Batch:
+        """The batch of these samples."""
+        import torch
+
+        with torch.inference_mode(False):
+            index = torch.tensor(chosen, device=leaves(self.theta)[0].device)
+            x, y = each(ordinary, take((self.x, self.y), index))
+        return replace(self, x=x, y=y)
+
+    def singles(self, chosen: Iterable[int]) -> Iterator[Single]:
+        """Gradients of these samples, one at a time."""
+        rows = kernel_by_key("torch.loop.per_sample").build(self.problem)
+        for i in chosen:
+            one = slice(i, i + 1)
+            found = rows(self.theta, take(self.x, one), take(self.y, one))
+            row = {name: part[0] for name, part in found.items()}
+            length = length_of(row)
+            yield Single(row, length, length, length * FLOOR)
+
+    def wide(self, chosen: Sequence[int]) -> list[Single] | None:
+        """The same in float64, with the error of the working precision; None where that cannot be had."""
+        import torch
+
+        narrow = [single.row for single in self.singles(chosen)]
+        data = each(as_numpy, self.of(chosen).x), each(as_numpy, self.of(chosen).y)
+        try:
+            truth = true_gradients(self.problem, each(as_numpy, self.theta), *data)
+        except Exception:  # a model that cannot compute in float64
+            return None
+        sizes = [one.numel() for one in narrow[0].values()]
+        found = []
+        for values, row, scale in zip(truth.rows, narrow, truth.scale[:, 0], strict=True):
+            parts = torch.split(torch.from_numpy(values), sizes)
+            wide = {
+                name: part.view(one.shape).to(one.device) for part, (name, one) in zip(parts, row.items(), strict=True)
+            }
+            error = length_of({name: wide[name] - one for name, one in row.items()})
+            if not error < float("inf"):
+                return None
+            allowed = TOLERANCES[self.dtype]
+            found.append(Single(wide, length_of(wide), max(float(scale), SLACK * error / allowed), SLACK * error))
+        largest = max((single.scale for single in found), default=0.0)
+        return [single._replace(scale=max(single.scale, FLOOR * largest)) for single in found]
+
+
+def require_agreement(batch: Batch, chosen: Sequence[int], results: Callable[[], Sequence[Result]]) -> None:
+    """Hold results against the chosen samples' own passes; what does not agree is looked at again beside float64.
+
+    Args:
+        batch: What was given.
+        chosen: Numbers of its samples, in the order in which the results know them.
+        results: What is held, made anew for each look.
+
+    Raises:
+        Disagreement: A result is wrong; says where and by how much.
+    """
+    try:
+        _held(batch.singles(chosen), results())
+    except Disagreement:
+        wide = batch.wide(chosen)
+        if wide is None:
+            raise
+        _held(wide, results())
+
+
+def _held(singles: Iterable[Single], results: Sequence[Result]) -> None:
+    for i, single in enumerate(singles):
+        for result in results:
+            result.see(i, single)
+    for result in results:
+        result.finish()
+
+
+def chosen_of(batch: Batch, most: int = SAMPLES) -> list[int]:
+    """Numbers of a few finite samples; of too few again and again; none where there are none."""
+    import torch
+
+    if not (n := min(count(batch.y), LOOKED_AT)):
+        return []
+    good = torch.ones(n, dtype=torch.bool)
+    for leaf in leaves((batch.x, batch.y)):
+        if getattr(leaf, "is_floating_point", bool)():
+            good &= leaf[:n].detach().reshape(n, math.prod(leaf.shape[1:])).isfinite().all(1).cpu()
+    finite = good.nonzero().flatten().tolist()
+    finite = finite[: max(FEWEST, min(most, ROWS_BYTES // bytes_each(batch)))]
+    # Neither in the caller's order nor its reverse: a model may sort its samples, and these be sorted by chance.
+    order = finite[:2][::-1] + finite[2:]
+    return (order * FEWEST)[: max(len(order), FEWEST)] if order else []
+
+
+def bytes_each(batch: Batch) -> int:
+    """Of one row."""
+    return sum(one.numel() * one.element_size() for one in leaves(batch.theta))

@@ -1,0 +1,176 @@
+"""The proof: a kernel computes what it says, or `Disagreement` says where and by how much it does not.
+
+Tolerance: an entry may differ from the float64 reference by 8 sqrt(m) u times its rounding scale, with u the unit
+roundoff of the dtype and m the number of roundings that add up in it. m independent roundings of size u add up
+to at most lambda sqrt(m) u with probability 1 - 2 exp(-lambda^2 / 2) (Higham & Mary 2019, SIAM J. Sci. Comput.
+41(5), theorem 2.4); lambda = 8 leaves 3e-14. For one feature that is 2e-15 (float64) and 1e-6 (float32) for a
+row, 9e-13 and 5e-4 for a mean over 10^6 rows. The scale (`Truth.scale`) is the size of the terms before they
+cancel, so that a residual near zero is not held to digits that no kernel can have. That is the default of
+`Problem.tolerance`; a module allows 1e-10 (float64) and 1e-4 (float32) of a row's norm instead.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from gradkernels.case import Case, Inputs
+from gradkernels.check.compare_arrays import Disagreement as Disagreement
+from gradkernels.check.compare_arrays import compare
+from gradkernels.check.identities import identities
+from gradkernels.check.reference import Expected, Reference
+from gradkernels.check.side_effects import earlier, owned, unchanged
+from gradkernels.check.structure import conforming, teller
+from gradkernels.kernel import Compute, Kernel
+from gradkernels.registry import kernel as kernel_by_key
+from gradkernels.tree import count, each, leaves
+
+FAR_SAMPLES = 8
+
+
+@dataclass(frozen=True)
+class Proof:
+    """A passed check.
+
+    Attributes:
+        error: Worst error of an entry, relative to its rounding scale.
+        tolerance: What was allowed.
+    """
+
+    error: float
+    tolerance: float
+
+
+def check(kernel: Kernel | str, case: Case, inputs: Inputs | None = None, reference: Reference | None = None) -> Proof:
+    """Prove `kernel` on `case`: dtype, shape, finiteness, values entry by entry, identities, purity.
+
+    Pure means: inputs stay as they are, a result shares memory with no input and no earlier result, and what is
+    in the inputs counts, not whether the arrays were seen before.
+
+    Args:
+        kernel: A Kernel or its key.
+        case: What to compute; its own draw is the data unless `inputs` are given.
+        inputs: numpy arrays `(theta, x, y)` to use instead of `case.draw()`.
+        reference: The reference for these inputs, if it is there already.
+
+    Returns:
+        The worst relative error and the tolerance.
+
+    Raises:
+        Disagreement: The result is wrong; says where and by how much.
+        ValueError: The kernel does not support the case, with every reason; or the inputs are not the case's.
+    """
+    if isinstance(kernel, str):
+        kernel = kernel_by_key(kernel)
+    if reasons := kernel.unsupported(case):
+        raise ValueError(f"{kernel.key} cannot do this case: {'; '.join(reasons)}")
+    case = case.provable()
+    compute = kernel.build(case.problem)
+    proof = prove(kernel, compute, case, inputs, reference)
+    if not kernel.compiles:  # for seconds, at each new number of samples; it is shown them when it is bound
+        endure(kernel, compute, case)
+    return proof
+
+
+def prove(
+    kernel: Kernel,
+    compute: Compute,
+    case: Case,
+    inputs: Inputs | None = None,
+    reference: Reference | None = None,
+) -> Proof:
+    """`check` for a compute that is already built, so that the very function that is timed is proven."""
+    inputs = case.draw() if inputs is None else inputs
+    case.require(inputs)
+    reference = Reference(case.problem, *inputs) if reference is None else reference
+    # Data may hold NaN, infinity or numbers that overflow: that is compared here, not warned about.
+    with np.errstate(all="ignore"), _recording(kernel):
+        arrays, intact = earlier(kernel, compute, case, inputs)
+        proofs = [
+            _verify(call(), expected, reference, case, f"{kernel.key}{label}")
+            for label, call, expected in _calls(kernel, compute, case, inputs, reference, arrays)
+        ]
+        intact()
+    return max(proofs, key=lambda proof: proof.error)
+
+
+def endure(kernel: Kernel, compute: Compute, case: Case) -> None:
+    """Hold a kernel to the reference where squares of its rows leave the range of the case's dtype.
+
+    Raises:
+        Disagreement: It is wrong there. A ValueError of its own, by which it refuses such data, is none.
+    """
+    if case.quantity.name == "moments":  # a variance is a square, and leaves the range itself
+        return
+    n, problem = min(case.n, FAR_SAMPLES), case.problem
+    for number, drawn in enumerate(problem.extremes(n, case.dtype, case.features)):
+        far = replace(case, n=n, seed=number)
+        inputs = far.cast(drawn)
+        arrays = kernel.backend.put(each(lambda array: array.copy(order="K"), inputs), case.device)
+        with np.errstate(all="ignore"), _recording(kernel):
+            reference = Reference(problem, *inputs)
+            for label, call, expected in _calls(kernel, compute, far, inputs, reference, arrays):
+                try:
+                    result = call()
+                except ValueError:
+                    break
+                _verify(result, expected, reference, far, f"{kernel.key}{label} at the ends of the range")
+
+
+def _recording(kernel: Kernel) -> AbstractContextManager[None]:
+    """Where arrays are made that a kernel can write to and differentiate by, whatever mode the caller is in."""
+    if kernel.backend.host.name != "torch":
+        return nullcontext()
+    off: AbstractContextManager[None] = kernel.backend.xp.inference_mode(False)
+    return off
+
+
+def _calls(
+    kernel: Kernel, compute: Compute, case: Case, inputs: Inputs, reference: Reference, arrays: Inputs
+) -> Iterator[tuple[str, Callable[[], Any], Expected]]:
+    """The calls that prove a kernel, each with what it must return; all on `arrays`, which hold `inputs`."""
+
+    def call(**options: Any) -> Any:
+        result = kernel.backend.wait(compute(*arrays, **options))
+        unchanged(kernel, arrays, inputs)
+        owned(kernel, case, result, arrays)
+        return result
+
+    name = case.quantity.name
+    yield "", call, reference.expect(name)
+    if kernel.out:
+        yield " with out=", partial(_into, kernel, case, inputs, call), reference.expect(name)
+    if "max_norm" in case.quantity.options and np.isfinite(reference.norms).all():
+        # Half of the rows clipped, and none: then the sum is n times the gradient.
+        for max_norm in (float(np.median(reference.norms)), 2 * float(reference.norms.max())):
+            if max_norm > 0:
+                expected = reference.expect(name, max_norm)
+                yield f" at max_norm={max_norm:.4g}", partial(call, max_norm=max_norm), expected
+
+
+def _into(kernel: Kernel, case: Case, inputs: Inputs, call: Callable[..., Any]) -> Any:
+    blank = case.quantity.blank(count(inputs[2]), inputs[0])
+    out = kernel.backend.put(each(lambda part: np.full(part.shape, np.nan, case.dtype), blank), case.device)
+    if call(out=out) is not out:
+        raise Disagreement(f"{kernel.key}: out= was given but is not what came back")
+    return out
+
+
+def _verify(result: Any, expected: Expected, reference: Reference, case: Case, label: str) -> Proof:
+    where = f"{label} on {case.problem.name}, n={case.n}, {case.dtype}"
+    found = conforming(result, case, reference.theta, reference.y, where)
+    allowed, tell = case.problem.tolerance(case.dtype, expected.terms), teller(reference.theta)
+    errors = [
+        compare(values, want, scale, allowed, where, tell)
+        for values, want, scale in zip(*map(leaves, (found, expected.value, expected.scale)), strict=True)
+    ]
+    # One more rounding per sample for the sums on the identities' left-hand sides.
+    tolerance = case.problem.tolerance(case.dtype, expected.terms + case.n)
+    for identity in identities(case.quantity.name, found, reference):
+        compare(identity.left, identity.right, identity.scale, tolerance, f"{where}: {identity.says}", tell)
+    return Proof(max(errors), allowed)

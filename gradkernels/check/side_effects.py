@@ -1,0 +1,82 @@
+"""What a kernel may not do besides computing wrong numbers: change its inputs, hand out memory twice, remember."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from gradkernels.backend import backend_of
+from gradkernels.case import Case, Inputs
+from gradkernels.check.compare_arrays import Disagreement
+from gradkernels.kernel import Compute, Kernel
+from gradkernels.tree import each, leaves, named, take
+from gradkernels.validate import device_of
+
+
+def earlier(kernel: Kernel, compute: Compute, case: Case, inputs: Inputs) -> tuple[Inputs, Callable[[], None]]:
+    """Call with other data first, so that whatever is kept or reused shows.
+
+    Returns:
+        The arrays of that call, which now hold `inputs`; and what is to be called in the end: it raises if a later
+        call wrote over the result of this one, or any of them changed the state of the problem.
+    """
+    theta, x, y = inputs
+    backend, state = kernel.backend, case.problem.state()
+    drawn = case.problem.draw_theta(case.features, case.seed + 1)
+    other = each(lambda part, values: values.astype(part.dtype), theta, drawn)
+    arrays = _put(kernel, case, (other, *take((x, y), slice(None, None, -1))))
+    result = backend.wait(compute(*arrays))
+    owned(kernel, case, result, arrays)
+    before = [backend.get(leaf).copy() for leaf in leaves(result)]
+
+    def intact() -> None:
+        for leaf, kept in zip(leaves(result), before, strict=True):
+            if not np.array_equal(backend.get(leaf), kept, equal_nan=True):
+                raise Disagreement(f"{kernel.key} wrote over the result of an earlier call")
+        now = case.problem.state()
+        if changed := [name for name in state.keys() | now.keys() if state.get(name) != now.get(name)]:
+            raise Disagreement(f"{kernel.key} left the model changed: {', '.join(sorted(changed)[:4])}")
+
+    return _refilled(kernel, arrays, _put(kernel, case, inputs)), intact
+
+
+def _refilled(kernel: Kernel, arrays: Inputs, values: Inputs) -> Inputs:
+    if kernel.backend.host.name == "jax":  # its arrays cannot be written to
+        return values
+    for array, value in zip(leaves(arrays), leaves(values), strict=True):
+        array[...] = value
+    return arrays
+
+
+def _put(kernel: Kernel, case: Case, inputs: Inputs) -> Inputs:
+    # "K" keeps the memory order, which is part of the case.
+    placed: Inputs = kernel.backend.put(each(lambda array: array.copy(order="K"), inputs), case.device)
+    return placed
+
+
+def unchanged(kernel: Kernel, arrays: Inputs, inputs: Inputs) -> None:
+    """Raise a Disagreement unless `arrays` still hold `inputs`."""
+    kept = [pair for tree in zip(("theta", "x", "y"), inputs, strict=True) for pair in named(*tree)]
+    for array, (name, before) in zip(leaves(arrays), kept, strict=True):
+        if not np.array_equal(kernel.backend.get(array), before, equal_nan=True):
+            raise Disagreement(f"{kernel.key} changed its input {name}")
+
+
+def owned(kernel: Kernel, case: Case, result: Any, arrays: Inputs) -> None:
+    """Refuse what is no array of the kernel's library on the case's device, or is memory of an input."""
+    for leaf in leaves(result):
+        if backend_of(leaf) is not kernel.backend.host:
+            raise Disagreement(
+                f"{kernel.key} returned a {type(leaf).__name__}, not an array of {kernel.backend.host.name}"
+            )
+        if getattr(leaf, "requires_grad", False):
+            raise Disagreement(f"{kernel.key} returned an array that is part of a graph; detach it")
+        if not device_of(leaf).startswith(case.device):
+            raise Disagreement(f"{kernel.key} returned an array on {device_of(leaf)}, not on {case.device}")
+        # JAX arrays cannot be written to, so sharing is harmless there.
+        if kernel.backend.host.name != "jax" and any(
+            np.may_share_memory(kernel.backend.get(leaf), kernel.backend.get(array)) for array in leaves(arrays)
+        ):
+            raise Disagreement(f"{kernel.key} returned memory of one of its inputs")

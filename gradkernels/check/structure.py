@@ -1,0 +1,76 @@
+"""A result has the structure, shapes and dtype that its quantity must have; then it is arrays in float64.
+
+Where theta is a dict, its parameters are laid side by side in its order, so that what comes after is array code:
+rows are `(n, p)`, a gradient `(p,)`.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from gradkernels.backend import backend_of
+from gradkernels.case import Case
+from gradkernels.check.compare_arrays import Disagreement, Tell, plainly
+from gradkernels.quantity import Moments
+from gradkernels.tree import Tree, count, leaves, named, structure
+from gradkernels.validate import dtype_of
+
+
+def conforming(result: Any, case: Case, theta: Tree, y: Tree, where: str) -> Any:
+    """`result` in float64: an array, or `Moments` of two.
+
+    Raises:
+        Disagreement: It has another structure, dtype or shape than the case's quantity of theta.
+    """
+    blank = case.quantity.blank(count(y), theta)
+    if structure(result) != structure(blank):
+        says = f"returned a {type(result).__name__}, not {case.quantity.name}'s structure"
+        raise Disagreement(f"{where}: {_misnamed(result, blank) or says}")
+    for (name, got), want in zip(named("", result), leaves(blank), strict=True):
+        at = f"{where}: {name}: " if isinstance(theta, dict) and name else f"{where}: "
+        if dtype_of(got) != case.dtype:
+            raise Disagreement(f"{at}dtype {got.dtype}, expected {case.dtype}")
+        if tuple(got.shape) != want.shape:
+            raise Disagreement(f"{at}shape {tuple(got.shape)}, expected {want.shape}")
+    samples = case.quantity.name == "per_sample"
+    return (
+        Moments(*(_flat(part, samples) for part in result)) if isinstance(result, Moments) else _flat(result, samples)
+    )
+
+
+def _misnamed(result: Any, blank: Any) -> str:
+    """What is wrong with a dict's names; empty if that is not what is wrong."""
+    if not (isinstance(result, dict) and isinstance(blank, dict)):
+        return ""
+    missing, extra = [*(blank.keys() - result.keys())], [*(result.keys() - blank.keys())]
+    order = "" if missing or extra else "; their order is not theta's"
+    return f"returned a dict that lacks {missing or 'no'} parameters and has {extra or 'no'} others{order}"
+
+
+def _flat(part: Any, samples: bool) -> np.ndarray[Any, Any]:
+    """In float64; the arrays of a dict side by side, behind the axis of samples if there is one."""
+    if not isinstance(part, dict):
+        backend = backend_of(part)
+        return np.asarray(backend.get(part) if backend else part, np.float64)
+    arrays = [_flat(array, samples) for array in part.values()]
+    return np.concatenate([array.reshape(len(array), -1) if samples else array.ravel() for array in arrays], -1)
+
+
+def teller(theta: Tree) -> Tell:
+    """What a message calls an entry of a result: by parameter where theta is a dict."""
+    if not isinstance(theta, dict):
+        return plainly
+    ends = np.cumsum([math.prod(array.shape) for array in theta.values()])
+
+    def tell(at: tuple[int, ...]) -> str:
+        position = int(np.searchsorted(ends, at[-1], side="right")) if at else len(ends)
+        if position == len(ends):
+            return plainly(at)
+        name, array = list(theta.items())[position]
+        place = np.unravel_index(at[-1] - int(ends[position] - array.size), array.shape)
+        return f"entry {(*at[:-1], *map(int, place))} of {name}"
+
+    return tell

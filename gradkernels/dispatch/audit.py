@@ -1,0 +1,232 @@
+"""The proof goes on: results of a running program, held against single-sample passes on samples drawn at random.
+
+What is proven before the first call is proven on that call's data. So calls 1, 2, 4, 8, ... of a kind of input, and the
+first after the model changed, are audited on the very batch: rows and norms of the result itself; for sums the same
+kernel's norms of some samples drawn from the batch, among all of it at the first audits, and its sum over those alone.
+"""
+
+from __future__ import annotations
+
+import random
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import Any
+
+from gradkernels.check.compare_arrays import Disagreement
+from gradkernels.check.modules.entries import Result, held
+from gradkernels.check.modules.judge import Batch, require_agreement
+from gradkernels.check.modules.proof import is_definition
+from gradkernels.dispatch.candidates import Standing
+from gradkernels.kernel import Compute, Kernel
+from gradkernels.names import pick
+from gradkernels.quantity import QUANTITIES
+from gradkernels.registry import kernels
+from gradkernels.tree import count, leaves
+
+MODES = ("schedule", "always", "off")
+WHOLE = 5
+"""Audits of a kind in which the norms behind a sum are looked at among all samples; its sum over some of them is in the
+first and last of these, and in all later ones."""
+
+SAMPLES = 3
+"""Drawn in those; fewer later."""
+
+_mode = "schedule"
+_random = random.Random()
+
+
+class AuditWarning(UserWarning):
+    """A kernel that was proven computed wrong numbers and is set aside, or what it computes cannot be told."""
+
+
+class audit:
+    """Set when results are audited: as a call from now on, as a context inside it.
+
+    Args:
+        mode: `schedule`, calls 1, 2, 4, 8, ... of a kind of input and the first after the model changed; `always`;
+            or `off`.
+
+    Raises:
+        ValueError: Another mode.
+    """
+
+    def __init__(self, mode: str) -> None:
+        global _mode
+        pick(dict.fromkeys(MODES), mode, "audit mode")
+        self._before, _mode = _mode, mode
+
+    def __enter__(self) -> None:
+        """From here."""
+
+    def __exit__(self, *_: object) -> None:
+        """As it was before the context."""
+        global _mode
+        _mode = self._before
+
+
+def is_due(now: Standing, changed: bool) -> bool:
+    """Whether this call, which is counted already, is audited.
+
+    Args:
+        now: How kernels stand for its kind.
+        changed: Whether the model is another than at the call before; of changes in a row the first, second, fourth,
+            eighth, ... count.
+    """
+    now.changes = now.changes + 1 if changed else 0
+    scheduled = not now.calls & (now.calls - 1) or (changed and not now.changes & (now.changes - 1))
+    return _mode == "always" or (_mode == "schedule" and scheduled)
+
+
+@dataclass(frozen=True)
+class Call:
+    """A call whose result is known.
+
+    Attributes:
+        kernel: That computed it.
+        compute: The kernel, built.
+        batch: What it was given.
+        options: Besides.
+        result: It.
+    """
+
+    kernel: Kernel
+    compute: Compute
+    batch: Batch
+    options: dict[str, Any]
+    result: Any
+
+
+def tells_no_more_than_a_proof(kernel: Kernel) -> bool:
+    """Whether its audit, of sums over some samples, is what a proof at the same call has just done."""
+    return _mode == "schedule" and not kernel.quantity.writable
+
+
+def require_right(call: Call, now: Standing) -> None:
+    """Audit a call.
+
+    Raises:
+        Disagreement: It computed wrong numbers; says where and by how much.
+    """
+    n = count(call.batch.y)
+    if not n or is_definition(call.kernel):
+        return
+    chosen = _drawn(n, SAMPLES if now.audits < WHOLE else 1 if call.kernel.quantity.writable else 2)
+    if call.batch.problem.randomness == "different":
+        call = _with_one_draw(call, chosen)
+        chosen = [*range(len(chosen))]
+    try:
+        if call.kernel.quantity.writable:
+            _rows_or_norms(call, chosen)
+        else:
+            _sums(call, chosen, now.audits)
+    except Disagreement:
+        if _repeats(call.batch, chosen):
+            raise
+        _warn_once(now, f"{call.batch.problem.name} gives the same sample another gradient at each call, so that what "
+                        "is computed for it cannot be audited; have it compute the same again, or pass "
+                        "gk.audit('off')")  # fmt: skip
+    except Exception as error:  # of the model with one sample, say: the result is the kernel's all the same
+        _warn_once(now, f"{call.kernel.key} cannot be audited here: {type(error).__name__}: {error}")
+    finally:
+        now.audits += 1
+
+
+def _drawn(n: int, some: int) -> list[int]:
+    """Numbers of some of n samples, each as likely as the others: one of each part of the batch."""
+    edges = [n * part // some for part in range(some + 1)] if n > some else [*range(n + 1)]
+    return [_random.randrange(low, high) for low, high in pairwise(edges)]
+
+
+def _with_one_draw(call: Call, chosen: Sequence[int]) -> Call:
+    """The samples alone, computed anew with one draw for all: those of the result are not to be had again."""
+    batch = replace(call.batch.of(chosen), problem=replace(call.batch.problem, randomness="same"))
+    compute = call.kernel.build(batch.problem)
+    result = compute(batch.theta, batch.x, batch.y, **call.options)
+    return replace(call, batch=batch, compute=compute, result=result)
+
+
+def _rows_or_norms(call: Call, chosen: Sequence[int]) -> None:
+    batch = call.batch
+
+    def results() -> list[Result]:
+        label = f"{call.kernel.key} on {batch.problem.name}, n={count(batch.y)}, {batch.dtype}"
+        return [held(call.kernel.quantity, call.result, chosen, len(chosen), {}, batch.dtype, label)]
+
+    require_agreement(batch, chosen, results)
+
+
+def _sums(call: Call, chosen: Sequence[int], audits: int) -> None:
+    """The kernel on the drawn samples, and what its like says of their norms among all samples: by turns."""
+    batch, kernel = call.batch, call.kernel
+    norms = _norms(kernel, batch) if audits < WHOLE else None
+    of_some = norms is None or audits in (0, WHOLE - 1)
+    # What is compiled for each size is called with as many samples again: the drawn ones several times.
+    repeated = [chosen[i % len(chosen)] for i in range(count(batch.y))] if kernel.compiles else chosen
+    times = [repeated.count(i) for i in chosen]
+    some = batch.of(repeated)
+    found = call.compute(some.theta, some.x, some.y, **call.options) if of_some else None
+    label = f"{kernel.key} on {batch.problem.name}, {len(chosen)} of {count(batch.y)} samples, {batch.dtype}"
+    places = range(len(chosen))
+
+    def results() -> list[Result]:
+        made = []
+        if of_some:
+            made += [held(kernel.quantity, found, places, len(repeated), call.options, batch.dtype, label, times)]
+        if norms is not None:
+            says = f"{kernel.way} on {batch.problem.name}, n={count(batch.y)}, {batch.dtype}"
+            made += [held(QUANTITIES["norms"], norms, chosen, len(chosen), {}, batch.dtype, says)]
+        return made
+
+    require_agreement(batch, chosen, results)
+
+
+def _norms(kernel: Kernel, batch: Batch) -> Any:
+    """Norms of all samples by the same way; None where it has none."""
+    way = kernel.name.rstrip("+")
+    for one in kernels(quantity="norms"):
+        if one.backend is kernel.backend and one.name.rstrip("+") == way:
+            return one.build(batch.problem)(batch.theta, batch.x, batch.y)
+    return None
+
+
+def _repeats(batch: Batch, chosen: Sequence[int]) -> bool:
+    """Whether single-sample passes give the same gradients again."""
+    (one,), (other,) = ([*batch.singles(chosen[:1])] for _ in range(2))
+    return all((a == b).logical_or(a.isnan() & b.isnan()).all() or
+               float((a - b).abs().max()) <= 1e-3 * one.length
+               for a, b in zip(leaves(one.row), leaves(other.row), strict=True))  # fmt: skip
+
+
+def _warn_once(now: Standing, says: str) -> None:
+    if says not in now.warned:
+        now.warned.add(says)
+        warnings.warn(says, AuditWarning, stacklevel=2)
+
+
+def warn_set_aside(now: Standing, kernel: Kernel, fault: Disagreement) -> None:
+    """Say once that a kernel is set aside, since when, and how to report it."""
+    import torch
+
+    calls = now.unaudited
+    plural = "" if calls == 1 else "s"
+    since = f"{calls} call{plural} since the last audit went unaudited" if calls else "no call before it went unaudited"
+    _warn_once(
+        now,
+        f"{kernel.key} computed wrong numbers and is set aside: {fault}. This call, the {now.calls}th of its kind, is "
+        f"computed by another kernel; {since}. Please report this sentence to the authors of gradkernels, with the "
+        f"model's layers and torch {torch.__version__}",
+    )
+
+
+@contextmanager
+def drawn_from(seed: int) -> Iterator[None]:
+    """A context in which the samples that are audited follow from a seed."""
+    state = _random.getstate()
+    _random.seed(seed)
+    try:
+        yield
+    finally:
+        _random.setstate(state)

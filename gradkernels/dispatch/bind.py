@@ -1,0 +1,176 @@
+"""From a kernel to something to call: proven for the problem, in the caller's arrays, with its keyword.
+
+A `Bound` has no dispatch left; everything that could be decided before the call is decided here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import lru_cache, partial
+from typing import Any
+
+from gradkernels.backend import BACKENDS, Array, Backend
+from gradkernels.case import Case
+from gradkernels.check import endure, prove
+from gradkernels.dispatch.calling import with_keywords
+from gradkernels.dispatch.candidates import Wants
+from gradkernels.dispatch.fallback import Detour
+from gradkernels.dispatch.select import Choice, Request, choose, explain
+from gradkernels.kernel import Compute, Kernel
+from gradkernels.names import unknown
+from gradkernels.problems import Problem
+from gradkernels.problems.regression.entry import entered
+from gradkernels.quantity import Quantity
+from gradkernels.registry import kernel as kernel_by_key
+from gradkernels.registry import kernels
+from gradkernels.tree import Tree
+
+Way = str | Kernel | None
+PROOF_SAMPLES = 8
+PROOF_FEATURES = 64  # the reference takes one evaluation of the loss per parameter
+
+
+class Bound(partial[Any]):
+    """A kernel bound to a problem: `k(theta, x, y)`, with no dispatch and no validation but that of targets.
+
+    It also takes the quantity's own keyword: `out=` (per_sample, norms) or `max_norm=` (clipped_sum). A partial,
+    because calling one costs less than calling a method.
+
+    Attributes:
+        kernel: The Kernel behind it.
+        request: What it was chosen for.
+        choice: How it was chosen; None when the caller named it.
+    """
+
+    kernel: Kernel
+    request: Request
+    choice: Choice | None
+
+    def __repr__(self) -> str:
+        return f"<{self.kernel.key} bound to {self.request.case.problem.name}>"
+
+    @property
+    def why(self) -> str:
+        """Why this kernel: what it costs, what the others would, and from which measurement that is known."""
+        if self.choice is None:
+            return f"{self.kernel.key}, because kernel= asked for it"
+        return explain(self.request, self.choice)
+
+
+def bind(request: Request, forced: Way, audited: bool = True) -> Bound:
+    """The kernel for a request, chosen or the one that the caller names, proven and ready to call.
+
+    Args:
+        request: It.
+        forced: The kernel that the caller names; None for the fastest.
+        audited: Of a module, whether calls are audited, and what does not fit is computed by other kernels.
+
+    Raises:
+        Disagreement: The kernel is wrong on this kind of problem.
+        ValueError: Nothing can do the request, or no kernel has that name.
+    """
+    case = request.case
+    if case.problem.opaque:
+        return _of_module(request, forced, audited)
+    choice = choose(request) if forced is None else None
+    kernel = choice.kernel if choice else named(case, forced)
+    compute = _proven(kernel, case.problem, case.dtype, case.device, min(case.features, PROOF_FEATURES))
+    own = kernel.backend.host is request.library
+    compute = with_keywords(compute if own else _converted(compute, kernel.backend, request), kernel, own)
+    bound = Bound(entered(compute, case.problem, request.foreign))
+    bound.kernel, bound.request, bound.choice = kernel, request, choice
+    return bound
+
+
+class BoundToModule(Bound):
+    """A kernel bound to a module, and those that take its place where it does not fit: `k(theta, x, y)`.
+
+    What is said of it is true of its last call, or of the data that it was made for.
+    """
+
+    @property
+    def detour(self) -> Detour:
+        """What it calls."""
+        found: Detour = self.func  # type: ignore[assignment]
+        return found
+
+    @property
+    def kernel(self) -> Kernel:  # type: ignore[override]
+        """What computed last, or would."""
+        assert self.detour.kernel is not None
+        return self.detour.kernel
+
+    @property
+    def choice(self) -> Choice | None:  # type: ignore[override]
+        """How it was chosen; None when the caller named it."""
+        return self.detour.choice
+
+    @property
+    def why(self) -> str:
+        """Why the kernel that computed last did: which others could not, and what they cost."""
+        return self.detour.why
+
+
+def _of_module(request: Request, forced: Way, audited: bool) -> Bound:
+    """Proven on the request's data, or on the problem's example."""
+    case = request.case
+    theta, x, y = request.arrays or BACKENDS["torch"].put(case.provable().draw(), case.device)
+    found = wanted(request, forced)
+    found.prepare(theta, x, y)
+    if not audited:
+        bare = Bound(found.bare())
+        assert found.kernel is not None
+        bare.kernel, bare.request, bare.choice = found.kernel, replace(request, arrays=None), found.choice
+        return bare
+    bound = BoundToModule(found)
+    # The caller's arrays are the caller's to keep.
+    bound.request = replace(request, arrays=None)
+    return bound
+
+
+def wanted(request: Request, forced: Way) -> Detour:
+    """What computes a request for a module."""
+    case = request.case
+    kernel = None if forced is None else named(case, forced)
+    wants = Wants(case.quantity, kernel, case.threads, request.results, request.max_bytes, request.calls)
+    return Detour(case.problem, wants)
+
+
+def named(case: Case, asked: Way) -> Kernel:
+    """The kernel that a caller names; a ValueError if there is none, or it cannot do the case."""
+    kernel = asked if isinstance(asked, Kernel) else _named(case.quantity, str(asked))
+    if reasons := kernel.unsupported(case):
+        raise ValueError(f"{kernel.key} cannot do this: {'; '.join(reasons)}")
+    return kernel
+
+
+def _named(quantity: Quantity, name: str) -> Kernel:
+    """The kernel of a way or key; `torch.vmap[chunk=512]` also means `torch.vmap+[chunk=512]`."""
+    suffix = f".{quantity.name}"
+    way, bracket, settings = name.removesuffix(suffix).partition("[")
+    known = {kernel.way for kernel in kernels(quantity=quantity)}
+    for plain in (way, f"{way}+"):
+        if plain in known:
+            return kernel_by_key(f"{plain}{bracket}{settings}{suffix}")
+    raise ValueError(unknown(f"kernel for {quantity}", name, sorted(known)))
+
+
+@lru_cache(maxsize=256)
+def _proven(kernel: Kernel, problem: Problem, dtype: str, device: str, features: int) -> Compute:
+    """The kernel built for `problem`, once it has passed the proof there: measurements were of other problems."""
+    compute = kernel.build(problem)
+    case = Case(problem, kernel.quantity, PROOF_SAMPLES, dtype, device, features=features)
+    prove(kernel, compute, case)
+    endure(kernel, compute, case)
+    return compute
+
+
+def _converted(compute: Compute, backend: Backend, request: Request) -> Compute:
+    """`compute` for arrays of another library: in and out through numpy, which torch shares memory with."""
+    library, device = request.library, request.case.device
+
+    def converted(theta: Array, x: Array, y: Tree, **options: Any) -> Any:
+        arrays = backend.put(library.get((theta, x, y)), device)
+        return library.put(backend.get(compute(*arrays, **options)), device)
+
+    return converted

@@ -1,0 +1,105 @@
+"""How much memory a kernel takes per sample, and the chunk that keeps it within a limit.
+
+A chunk of c samples takes about c * (2 s + r): s is what automatic differentiation saves of a sample, counted by its
+own hooks on two batches of different sizes; twice that, since output gradients lie beside it; r are rows that are
+formed before they are written to their place. To it come the result itself and `SCRATCH_BYTES` that every pass needs.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import Any
+
+from gradkernels.case import Case
+from gradkernels.kernel import Kernel
+from gradkernels.problems import Problem
+from gradkernels.problems.module.apart import Inseparable
+from gradkernels.quantity import Quantity
+from gradkernels.tree import Tree, count, each, leaves
+
+SCRATCH_BYTES = 8 * 2**20
+CHUNK = "chunk"
+FEW, MORE = 2, 6
+
+
+class TooSmall(ValueError):
+    """A memory limit that not even one sample at a time stays within; says what is needed."""
+
+
+def within(kernel: Kernel, case: Case, theta: Tree, each_bytes: int, max_bytes: int) -> Kernel:
+    """The kernel with the largest chunk that keeps its peak within `max_bytes`, the result included.
+
+    Args:
+        kernel: For a module.
+        case: What it computes; n is the number of samples.
+        theta: The parameters.
+        each_bytes: What one more sample costs, by `bytes_per_sample`.
+        max_bytes: Allowed.
+
+    Raises:
+        TooSmall: There is no such chunk, or the kernel has no chunks and takes more.
+    """
+    result = result_bytes(case.quantity, theta, case.n)
+    left = max_bytes - result - SCRATCH_BYTES
+    need = result + SCRATCH_BYTES + each_bytes * (1 if _chunked(kernel) else case.n)
+    if need > max_bytes:
+        advice = "; gk.per_sample_chunks hands rows out chunk by chunk" if result > max_bytes else ""
+        raise TooSmall(f"{kernel.key} needs about {need:,} bytes, max_bytes={max_bytes:,}{advice}")
+    if not _chunked(kernel):
+        return kernel
+    settings = dict(kernel.set_options)
+    chunk = min(case.n, left // each_bytes, settings.get(CHUNK, case.n))
+    return kernel.with_options({**settings, CHUNK: int(chunk)})
+
+
+def _chunked(kernel: Kernel) -> bool:
+    return CHUNK in dict(kernel.options) and not kernel.composed
+
+
+def result_bytes(quantity: Quantity, theta: Tree, n: int) -> int:
+    """Bytes of the result of one call."""
+    one = leaves(theta)[0]
+    if quantity.name == "norms":
+        return n * one.element_size()
+    times = {"per_sample": n, "moments": 2}.get(quantity.name, 1)
+    return times * row_bytes(theta)
+
+
+def row_bytes(theta: Tree) -> int:
+    """Bytes of one sample's gradient."""
+    return sum(one.numel() * one.element_size() for one in leaves(theta))
+
+
+def bytes_per_sample(problem: Problem, theta: Tree, x: Tree, y: Tree) -> int:
+    """What one more sample in a chunk costs, besides its part of the result."""
+    n = count(y)
+    few, more = (_saved(problem, theta, *_resized((x, y), n, size)) for size in (FEW, MORE))
+    return max(0, 2 * (more - few) // (MORE - FEW)) + row_bytes(theta)
+
+
+def _resized(data: Tree, n: int, size: int) -> Any:
+    import torch
+
+    return each(lambda one: one[torch.arange(size, device=one.device) % n], data)
+
+
+def _saved(problem: Problem, theta: Tree, x: Tree, y: Tree) -> int:
+    """Bytes that a forward pass saves for the backward pass, and its output."""
+    import torch
+    from torch.autograd.graph import saved_tensors_hooks
+
+    found: dict[int, int] = {}
+    kept = []
+
+    def pack(tensor: Any) -> Any:
+        storage = tensor.untyped_storage()
+        found[storage.data_ptr()] = storage.nbytes()
+        kept.append(tensor)  # so that no other storage takes its place
+        return tensor
+
+    with torch.inference_mode(False), torch.enable_grad(), problem.drawing():
+        leaf = each(lambda one: one.detach().requires_grad_(), theta)
+        # A loss that the model computes itself has been saved for by then.
+        with saved_tensors_hooks(pack, lambda tensor: tensor), problem.holding(leaf), suppress(Inseparable):
+            problem.batch(leaf, x, y).sum()
+    return sum(found.values())

@@ -1,0 +1,52 @@
+"""Bound kernels travel to other processes (joblib, spawn): as the kernel's key and its problem, bound anew there.
+
+What a kernel was built to, closures and compiled code, stays behind. There it is proven again: for a regression when
+it arrives, for a module on the data of the first call, since nothing else is known of them.
+"""
+
+from __future__ import annotations
+
+import copyreg
+from dataclasses import replace
+from typing import Any
+
+from gradkernels.dispatch.bind import Bound, BoundToModule, bind, wanted
+from gradkernels.dispatch.select import Choice, Request
+from gradkernels.kernel import Kernel
+from gradkernels.registry import kernel as kernel_by_key
+
+
+def _packed(bound: Bound) -> tuple[Any, ...]:
+    return _unpacked, (bound.request, bound.kernel, bound.choice)
+
+
+def _unpacked(request: Request, kernel: Kernel, choice: Choice | None) -> Bound:
+    bound = bind(request, kernel)
+    bound.kernel, bound.request, bound.choice = kernel, request, choice
+    return bound
+
+
+def _packed_of_module(bound: BoundToModule) -> tuple[Any, ...]:
+    forced = bound.kernel if bound.choice is None else None
+    return _unpacked_of_module, (replace(bound.request, arrays=None), forced)
+
+
+def _unpacked_of_module(request: Request, forced: Kernel | None) -> BoundToModule:
+    """Bound again; chosen and proven on the data of the first call, since nothing else is known of them."""
+    bound = BoundToModule(wanted(request, forced))
+    bound.request = request
+    return bound
+
+
+def _by_key(kernel: Kernel) -> str | tuple[Any, ...]:
+    """A registered kernel by its key; another one as pickle would, which may find that it cannot."""
+    try:
+        registered = kernel_by_key(kernel.key) == kernel
+    except ValueError:
+        registered = False
+    return (kernel_by_key, (kernel.key,)) if registered else object.__reduce_ex__(kernel, 2)
+
+
+copyreg.pickle(Bound, _packed)
+copyreg.pickle(BoundToModule, _packed_of_module)
+copyreg.pickle(Kernel, _by_key)

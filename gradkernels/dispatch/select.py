@@ -1,0 +1,231 @@
+"""Which kernel to use: the cheapest one that is known, or a rule where nothing is, always with the reason why."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from gradkernels.backend import Backend
+from gradkernels.case import Case
+from gradkernels.dispatch import wisdom
+from gradkernels.dispatch.machine import machine
+from gradkernels.kernel import Kernel
+from gradkernels.registry import kernel as kernel_by_key
+from gradkernels.registry import kernels
+from gradkernels.tree import Tree
+
+TIE = 0.03
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is to be computed, and what the caller cares about besides speed.
+
+    Attributes:
+        case: The computation.
+        library: Whose arrays the caller has; converting to another library's is part of a kernel's cost.
+        results: A results file to decide by, instead of wisdom.
+        max_bytes: Peak memory allowed, in bytes.
+        calls: How often the kernel will be called; None for many, so that set-up does not count.
+        foreign: Whether the caller's arrays have to be converted before any kernel takes them.
+        arrays: The caller's `(theta, x, y)`, where they are needed to prove a kernel on.
+    """
+
+    case: Case
+    library: Backend
+    results: str | os.PathLike[str] | None = None
+    max_bytes: int | None = None
+    calls: int | None = None
+    foreign: bool = False
+    arrays: tuple[Tree, Tree, Tree] | None = field(default=None, compare=False, repr=False)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The kernel chosen, what it and the others would cost, and what that is known from.
+
+    Attributes:
+        kernel: The winner.
+        source: Where the costs come from.
+        costs: Seconds per call by kernel, cheapest first; empty when a rule decided.
+        refused: Kernels that cannot do the case, or not within the memory, with the reason.
+    """
+
+    kernel: Kernel
+    source: str
+    costs: tuple[tuple[Kernel, float], ...]
+    refused: tuple[tuple[Kernel, str], ...]
+
+
+def choose(request: Request, failed: Mapping[Kernel, str] | None = None) -> Choice:
+    """The fastest kernel for the request among those that can do it here.
+
+    Order of trust: the caller's results file, this machine's saved wisdom, the shipped table, a rule.
+
+    Args:
+        request: What is to be computed.
+        failed: Kernels that could not be proven for it, with the reason; not to be chosen.
+
+    Raises:
+        ValueError: No kernel can do the case (every reason is given), none is known to stay within
+            `max_bytes`, or the results file has no proven row for the case.
+    """
+    case = request.case
+    every, sources = kernels(case.problem, case.quantity), tuple(_sources(request))
+    reasons = _reasons(case, every, sources, failed or {})
+    able = [kernel for kernel in every if reasons.get(kernel) == ()]
+    # The cause first: what was tried and failed.
+    order = sorted(every, key=lambda kernel: kernel not in (failed or {}))
+    refused = [(kernel, "; ".join(reasons[kernel])) for kernel in order if reasons.get(kernel)]
+    if not able:
+        listed = "; ".join(reason for _, reason in refused) or "no kernel is declared for it"
+        raise ValueError(f"nothing can compute {case.quantity} of {case.problem.name} here: {listed}")
+    for source, entry in sources:
+        costs = _costs(request, entry, able)
+        costs = {kernel: cost for kernel, cost in costs.items() if kernel not in (failed or {})}
+        if costs:
+            return _cheapest(request, entry, source, costs, refused)
+    if request.max_bytes is not None and not case.problem.opaque:
+        raise ValueError(
+            f"max_bytes={request.max_bytes} was given, but no memory was measured for {case.quantity} of "
+            f"{case.problem.name}; run `gradkernels run` and pass its CSV as results="
+        )
+    kernel, rule = _by_rule(request, able)
+    return Choice(kernel, f"a rule, as nothing was measured for it: {rule}", (), tuple(refused))
+
+
+def _reasons(
+    case: Case,
+    every: Sequence[Kernel],
+    sources: Sequence[tuple[str, wisdom.Entry]],
+    failed: Mapping[Kernel, str],
+) -> dict[Kernel, tuple[str, ...]]:
+    """Why kernels cannot do the case, for all that the choice can fall on: to ask a library, it has to be imported.
+
+    For a module it falls on one of another package than torch where that was measured, or where none of torch's is
+    left.
+    """
+    measured = {key for _, entry in sources for key in entry.curves}
+    ways = {key.partition("[")[0] for key in measured} | measured
+
+    def near(kernel: Kernel) -> bool:
+        return not case.problem.opaque or kernel.backend.host is kernel.backend or bool({kernel.key, kernel.way} & ways)
+
+    def asked(kernel: Kernel) -> tuple[str, ...]:
+        return (failed[kernel],) if kernel in failed else kernel.unsupported(case)
+
+    reasons = {kernel: asked(kernel) for kernel in every if near(kernel)}
+    if all(reasons.values()):
+        reasons |= {kernel: asked(kernel) for kernel in every if not near(kernel)}
+    return reasons
+
+
+def _by_rule(request: Request, able: Sequence[Kernel]) -> tuple[Kernel, str]:
+    if request.case.problem.opaque:
+        # What is of another package than torch comes after everything that is not, but for what compiles.
+        best = min(able, key=lambda k: (k.compiles, k.backend.host is not k.backend, k.loops, k.rank, k.preference))
+        return best, "nothing to compile, no Python loop, what is fast for most models; `gk.race` measures"
+    best = min(able, key=lambda k: (k.loops, k.backend.host is not request.library, k.preference))
+    return best, "no Python loop, written by hand, few dependencies"
+
+
+def _sources(request: Request) -> Iterator[tuple[str, wisdom.Entry]]:
+    case = request.case
+    if request.results is not None:
+        entry = _nearest(wisdom.measured(request.results), case, None)
+        if entry is None:
+            raise ValueError(
+                f"{request.results} has no proven time for {case.quantity} of {case.problem.name} in {case.dtype} "
+                f"on {case.device}; measure it with `gradkernels run`, or leave results= out"
+            )
+        yield f"{request.results}", entry
+        return
+    if entry := _nearest(wisdom.saved(), case, machine()):
+        yield "this machine's saved wisdom", entry
+    if entry := _nearest(wisdom.shipped(), case, machine()):
+        yield "the table shipped with gradkernels", entry
+
+
+def _nearest(table: wisdom.Table, case: Case, here: str | None) -> wisdom.Entry | None:
+    answers = [entry for entry in table if entry.answers(case)]
+    return min(answers, key=lambda entry: entry.distance(case, here), default=None)
+
+
+def _costs(request: Request, entry: wisdom.Entry, able: Sequence[Kernel]) -> dict[Kernel, float]:
+    n = request.case.n
+    costs = {}
+    for kernel in [variant for one in able for variant in _measured(one, entry)]:
+        if points := entry.curves.get(kernel.key):
+            first = points[-1].first / request.calls if request.calls else 0.0
+            costs[kernel] = wisdom.seconds_at(points, n) + _conversion(request, entry, kernel) + first
+    return costs
+
+
+def _measured(kernel: Kernel, entry: wisdom.Entry) -> Iterator[Kernel]:
+    """The kernel, and it with each of the settings that it was measured with."""
+    yield kernel
+    begins, ends = f"{kernel.way}[", f"].{kernel.quantity.name}"
+    yield from (kernel_by_key(key) for key in entry.curves if key.startswith(begins) and key.endswith(ends))
+
+
+def _conversion(request: Request, entry: wisdom.Entry, kernel: Kernel) -> float:
+    if kernel.backend.host is request.library:
+        return 0.0
+    # numpy arrays are what every library is converted from and to.
+    names = {kernel.backend.host.name, request.library.name} - {"numpy"}
+    curves = [entry.curves.get(wisdom.CONVERT + name) for name in names]
+    return sum(wisdom.seconds_at(points, request.case.n) for points in curves if points)
+
+
+def _cheapest(
+    request: Request,
+    entry: wisdom.Entry,
+    source: str,
+    costs: dict[Kernel, float],
+    refused: list[tuple[Kernel, str]],
+) -> Choice:
+    fitting = dict(costs)
+    # Kernels for modules are brought within the limit by their chunks, when they are bound.
+    for kernel in costs if request.max_bytes is not None and not request.case.problem.opaque else ():
+        peak = wisdom.bytes_at(entry.curves[kernel.key], request.case.n)
+        if peak is None or peak > (request.max_bytes or 0):
+            known = "its memory was not measured" if peak is None else f"it needs about {peak:.3g} bytes"
+            refused.append((kernel, f"{known}, max_bytes={request.max_bytes}"))
+            del fitting[kernel]
+    if not fitting:
+        listed = "; ".join(f"{kernel.key}: {reason}" for kernel, reason in refused)
+        raise ValueError(f"no kernel is known to stay within max_bytes={request.max_bytes}: {listed}")
+    ranked = sorted(fitting.items(), key=lambda item: item[1])
+    tied = [kernel for kernel, cost in ranked if cost <= ranked[0][1] * (1 + TIE)]
+    return Choice(min(tied, key=lambda k: k.preference), f"{source} ({_about(entry)})", tuple(ranked), tuple(refused))
+
+
+def _about(entry: wisdom.Entry) -> str:
+    plural = "s" if entry.threads > 1 else ""
+    return (
+        f"{entry.machine}, {entry.started[:10]}, {entry.features} features, {entry.threads} thread{plural}, "
+        f"layout {entry.layout}"
+    )
+
+
+def explain(request: Request, choice: Choice) -> str:
+    """The choice in words: the winner, its lead, every other kernel's cost and every refusal."""
+    case = request.case
+    lines = [f"{choice.kernel.key} for n = {case.n}, by {choice.source}"]
+    costs = dict(choice.costs)
+    own = costs.get(choice.kernel)
+    for kernel, cost in choice.costs:
+        if own is not None and kernel is not choice.kernel:
+            ratio = cost / own
+            note = " (a tie: the one with fewer dependencies is preferred)" if ratio < 1 + TIE else ""
+            lines.append(f"  {kernel.key}: {_seconds(cost)}, {ratio:.3g} times the winner's {_seconds(own)}{note}")
+    lines += [f"  {kernel.key}: {reason}" for kernel, reason in choice.refused]
+    return "\n".join(lines)
+
+
+def _seconds(seconds: float) -> str:
+    for unit, scale in (("s", 1.0), ("ms", 1e-3), ("us", 1e-6)):
+        if seconds >= scale:
+            return f"{seconds / scale:.3g} {unit}"
+    return f"{seconds / 1e-9:.3g} ns"

@@ -1,0 +1,188 @@
+"""The closed forms of regressions in blocks of rows that stay in cache, written once for numpy and torch.
+
+Row i is slope_i * (1, x_i) + c with c = l2 * (0, theta_{1..d}); for several predictors slope_i * (1, x_i) is an outer
+product. From it, without any `(n, p)` array:
+
+- gradient: (sum of slopes, x^T slopes) / n + c;
+- norms: |slope_i| sqrt(1 + |x_i|^2); with a penalty the row itself, a block at a time, because expanding the square of
+  a sum would cancel;
+- moments: mean and centred squares of each block, merged as Chan, Golub & LeVeque (1983, The American Statistician
+  37(3)) do; c shifts every row alike and leaves the variance as it is;
+- clipped_sum: (sum of f slopes, x^T (f slopes)) + (sum of f) c with the factors f_i = min(1, max_norm / norm_i).
+
+Each block is read once and used while it is in cache. Sums of blocks are added in float64, and so are, for float32,
+those of a few samples within a block: sums of many float32 samples are as accurate as by pairwise addition.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from gradkernels.backend import Array
+from gradkernels.problems import Regression
+from gradkernels.quantity import Moments
+from gradkernels.row_norms import mended, scaled
+from gradkernels.tree import Tree, take
+
+TEMPORARIES = 6  # arrays of eta's shape that are alive while slopes are computed
+FEW = 256  # samples that a matrix product may add up one after the other in float32
+WIDE = 8  # bytes of a float64, in which blocks are short enough
+
+
+@dataclass(frozen=True)
+class Blocks:
+    """A problem's closed forms for the arrays of one library.
+
+    Attributes:
+        xp: `numpy` or `torch`.
+        problem: Whose gradients.
+        rows: Most rows in a block.
+        memory: Bytes that a block's temporaries may take: with many parameters a block has fewer rows.
+    """
+
+    xp: Any
+    problem: Regression
+    rows: int
+    memory: int
+
+    def parts(self, theta: Array, x: Array, y: Tree) -> Iterator[tuple[slice, Array, Array]]:
+        """Each block's place, its slopes `(b,)` or `(b, K)`, and its features `(b, d)`."""
+        step = self._step(theta)
+        for start in range(0, len(x), step):
+            part = slice(start, start + step)
+            block = x[part]
+            slope = self.problem.slopes(self.xp, theta, block, take(y, part))
+            yield part, slope, block if block.ndim == 2 else block[:, None]
+
+    def gradient(self, theta: Array, x: Array, y: Tree) -> Array:
+        """Gradient of the mean loss, of theta's shape."""
+        total = self._zeros(theta)
+        for _, slope, columns in self.parts(theta, x, y):
+            self._add(total, slope, columns)
+        total /= len(x)
+        return self._penalised(total, theta)
+
+    def per_sample(self, theta: Array, x: Array, y: Tree, out: Array) -> Array:
+        """Rows, written into `out`, `(n, *theta.shape)`."""
+        for part, slope, columns in self.parts(theta, x, y):
+            self._rows(theta, slope, columns, out[part])
+        return out
+
+    def norms(self, theta: Array, x: Array, y: Tree, out: Array) -> Array:
+        """Norms, written into `out`, `(n,)`."""
+        scratch = self._scratch(theta, x) if self.problem.l2 else None
+        for part, slope, columns in self.parts(theta, x, y):
+            out[part] = self._norms(theta, slope, columns, scratch)
+        return out
+
+    def moments(self, theta: Array, x: Array, y: Tree) -> Moments:
+        """Mean and biased variance over samples, each of theta's shape."""
+        mean, squares, seen = self._zeros(theta), self._zeros(theta), 0
+        scratch = self._scratch(theta, x)
+        for _, slope, columns in self.parts(theta, x, y):
+            count = len(slope)
+            own = self._zeros(theta)
+            self._add(own, slope, columns)
+            own /= count
+            delta = own - mean
+            mean += delta * (count / (seen + count))
+            squares += self._centred(slope, columns, own, scratch) + delta * delta * (seen * count / (seen + count))
+            seen += count
+        return Moments(self._penalised(mean, theta), self.xp.asarray(squares / seen, dtype=theta.dtype))
+
+    def clipped_sum(self, theta: Array, x: Array, y: Tree, max_norm: float = 1.0) -> Array:
+        """Sum of rows, each scaled down to `max_norm`, of theta's shape."""
+        total, factors = self._zeros(theta), 0.0
+        scratch = self._scratch(theta, x) if self.problem.l2 else None
+        for _, slope, columns in self.parts(theta, x, y):
+            factor = 1 / self.xp.clip(self._norms(theta, slope, columns, scratch) / max_norm, min=1.0)
+            self._add(total, slope * (factor[:, None] if self.problem.outputs else factor), columns)
+            factors += float(factor.sum()) if self.problem.l2 else 0.0
+        return self._penalised(total, theta, factors)
+
+    @property
+    def _first(self) -> int:
+        return int(self.problem.fit_intercept)
+
+    def _step(self, theta: Array) -> int:
+        """Rows in a block."""
+        outputs = (self.problem.outputs or (1,))[0]
+        numbers = len(theta) * outputs + TEMPORARIES * outputs
+        return max(1, min(self.rows, self.memory // (theta.itemsize * numbers)))
+
+    def _scratch(self, theta: Array, x: Array) -> Array:
+        """Memory for the rows of a block; of this call alone, so that calls may run at the same time."""
+        shape = (min(len(x), self._step(theta)), *theta.shape)
+        return self.xp.empty(shape, dtype=theta.dtype, device=theta.device)
+
+    def _zeros(self, theta: Array) -> Array:
+        return self.xp.zeros(theta.shape, dtype=self.xp.float64, device=theta.device)
+
+    def _add(self, total: Array, slope: Array, columns: Array) -> None:
+        """Add the sum of slope * (1, x) to `total`."""
+        if self._first:
+            total[0] += slope.sum(0, dtype=total.dtype)
+        total[self._first :] += self._product(slope, columns)
+
+    def _product(self, slope: Array, columns: Array) -> Array:
+        """x^T slope; in float32 as many sums of `FEW` samples as it takes, added in float64."""
+        whole = len(slope) - len(slope) % FEW if slope.itemsize < WIDE else 0
+        if not whole:
+            return columns.T @ slope
+        groups = columns[:whole].reshape(-1, FEW, columns.shape[1]).swapaxes(1, 2)
+        sums = groups @ slope[:whole].reshape(len(groups), FEW, -1)
+        total = sums.sum(0, dtype=self.xp.float64) + (columns[whole:].T @ slope[whole:]).reshape(sums.shape[1:])
+        return total if self.problem.outputs else total[:, 0]
+
+    def _penalised(self, total: Array, theta: Array, times: float = 1.0) -> Array:
+        if self.problem.l2:
+            total[self._first :] += (times * self.problem.l2) * theta[self._first :]
+        return self.xp.asarray(total, dtype=theta.dtype)
+
+    def _outer(self, slope: Array, columns: Array, out: Array) -> None:
+        """Write slope * x into `out`, without the intercept's column."""
+        if self.problem.outputs:
+            self.xp.multiply(slope[:, None], columns[..., None], out=out)
+        else:
+            self.xp.multiply(slope[:, None], columns, out=out)
+
+    def _rows(self, theta: Array, slope: Array, columns: Array, out: Array) -> None:
+        out[:, : self._first] = slope[:, None]
+        self._outer(slope, columns, out[:, self._first :])
+        if self.problem.l2:
+            out[:, self._first :] += self.problem.l2 * theta[self._first :]
+
+    def _norms(self, theta: Array, slope: Array, columns: Array, scratch: Array | None) -> Array:
+        if scratch is not None:
+            rows = scratch[: len(slope)]
+            self._rows(theta, slope, columns, rows)
+            rows = rows.reshape(len(slope), -1)
+            return self._roots(self.xp.linalg.vecdot(rows, rows), rows)
+        size = self._roots((slope * slope).sum(-1), slope) if self.problem.outputs else self.xp.abs(slope)
+        # A product of single columns is several times faster than as many inner products of length 1.
+        single = columns[:, 0] if columns.shape[1] == 1 else None
+        with np.errstate(over="ignore"):  # what overflows is mended
+            squares = (self.xp.linalg.vecdot(columns, columns) if single is None else single * single) + self._first
+        return size * self._roots(squares, columns, self._first)
+
+    def _roots(self, squares: Array, rows: Array, first: int = 0) -> Array:
+        """Lengths of the rows, each with `first` before its entries, whose squares these are."""
+
+        def again(beyond: Array) -> Array:
+            some = rows[beyond]
+            return scaled(self.xp, [some, self.xp.ones_like(some[:, :1])] if first and some.shape[1] else [some])
+
+        return mended(self.xp, self.xp.sqrt(squares), squares, again, least=first)
+
+    def _centred(self, slope: Array, columns: Array, mean: Array, scratch: Array) -> Array:
+        """Sum of the squared distances of slope * (1, x) from their mean."""
+        rows = scratch[: len(slope)]
+        rows[:, : self._first] = slope[:, None]
+        self._outer(slope, columns, rows[:, self._first :])
+        rows -= self.xp.asarray(mean, dtype=slope.dtype)
+        rows *= rows
+        return rows.sum(0, dtype=self.xp.float64)

@@ -1,0 +1,116 @@
+"""A function of tensors as a graph of operations, after vmap and grad have been applied: what is left to compile.
+
+torch.compile reads Python itself, and does not follow recurrent layers, swapped parameters and much else that a model
+may do. Running the function once on tensors without data records the same operations whatever the Python is. The
+recording has no `if`: what it depends on besides its arguments is what a kernel is built for.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from gradkernels.problems.module.problem import ModuleProblem
+from gradkernels.tree import Tree
+
+DRAWS = "the model draws random numbers, which randomness='error' refuses: call model.eval()"
+
+
+class Untraceable(RuntimeError):
+    """The function cannot be recorded."""
+
+
+def traced(function: Callable[..., Any], *arrays: Tree) -> Callable[..., Any]:
+    """The operations of `function(*arrays)`, for arrays of these shapes."""
+    from torch.fx.experimental.proxy_tensor import make_fx
+    from torch.nn.attention import SDPBackend, sdpa_kernel
+
+    try:
+        # The fused kernels of attention know no vmap over their gradient and would be called once per sample.
+        with sdpa_kernel(SDPBackend.MATH):
+            graph: Any = make_fx(function, tracing_mode="fake", _allow_non_fake_inputs=True)(*arrays)
+    except Exception as error:
+        # Whatever the model's own Python raises.
+        raise Untraceable(_sentence(error)) from error
+    if drawn := [node.name for node in graph.graph.nodes if _draws(node.target)]:
+        raise Untraceable(f"{DRAWS} ({drawn[0]})")
+    recording: Callable[..., Any] = graph
+    return recording
+
+
+def _sentence(error: Exception) -> str:
+    from gradkernels.engines.hooks.capture.follow.indexing import NOT_KEPT
+
+    said = str(error)
+    if "data-dependent" in said:
+        return "the model's Python asks what its data hold, as for a branch, and a recording cannot"
+    if NOT_KEPT in said:  # or so it is said of indices whose values are unknown
+        return "the model picks entries by indices, and in a recording it is unknown which samples they are of"
+    return DRAWS if "called random operation" in said else said
+
+
+def _draws(operation: Any) -> bool:
+    import torch
+
+    return torch.Tag.nondeterministic_seeded in getattr(operation, "tags", ())
+
+
+def rest_of(problem: ModuleProblem) -> dict[str, Any]:
+    """Buffers and frozen parameters by place, each tensor once: arguments, since their values may change.
+
+    Those of the model, and of the loss if it is a module.
+    """
+    names: dict[int, str] = {}
+    return {
+        place: tensor
+        for prefix, _, name, tensor in _rest(problem)
+        if names.setdefault(id(tensor), place := f"{prefix}.{name}") == place
+    }
+
+
+def _rest(problem: ModuleProblem) -> Iterator[tuple[str, dict[str, Any], str, Any]]:
+    trained = {id(tensor) for tensor in problem.own().values()}
+    loss = problem.loss_fn.named_modules(prefix="loss_fn()") if hasattr(problem.loss_fn, "named_modules") else ()
+    for prefix, module in itertools.chain(problem.model.named_modules(), loss):
+        for kept in (module._parameters, module._buffers):
+            for name, tensor in kept.items():
+                if tensor is not None and id(tensor) not in trained:
+                    yield prefix, kept, name, tensor
+
+
+@contextmanager
+def restored(problem: ModuleProblem) -> Iterator[set[str]]:
+    """The model has the attributes that it had afterwards: what a recording leaves in them are tensors without data.
+
+    Yields:
+        A set that will hold the names of those that were changed.
+    """
+    before = [(vars(module), dict(vars(module))) for module in problem.model.modules()]
+    changed: set[str] = set()
+    try:
+        yield changed
+    finally:
+        for now, kept in before:
+            changed |= {name for name in now.keys() | kept.keys() if not _same(now.get(name), kept.get(name))}
+            now.clear()
+            now.update(kept)
+
+
+def _same(one: Any, other: Any) -> bool:
+    return one is other or (type(one) is type(other) and type(one) in (int, float, str, tuple) and one == other)
+
+
+@contextmanager
+def holding_rest(problem: ModuleProblem, rest: dict[str, Any]) -> Iterator[None]:
+    """Model and loss hold `rest` instead of their own buffers and frozen parameters; as they were afterwards."""
+    before = list(_rest(problem))
+    given = {id(tensor): rest[f"{prefix}.{name}"] for prefix, _, name, tensor in before if f"{prefix}.{name}" in rest}
+    try:
+        for _, kept, name, tensor in before:
+            kept[name] = given[id(tensor)]
+        yield
+    finally:
+        for _, kept, name, tensor in before:
+            kept[name] = tensor

@@ -1,0 +1,160 @@
+"""The computes of `numba.fused`: Python's side of each call, which is most of the time of a small batch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from gradkernels.engines.fused.build import ENTRY, LARGE, RELEASED, UNCLIPPED, Plans, cut, spread
+from gradkernels.engines.fused.codegen.arrays import aligned
+from gradkernels.engines.fused.drivers.frame import MEAN
+from gradkernels.engines.fused.drivers.gradients import gradients, gradients_room
+from gradkernels.engines.fused.drivers.moments import moments as moments_of
+from gradkernels.engines.fused.drivers.moments import moments_room
+from gradkernels.engines.fused.drivers.norms import norms as norms_of
+from gradkernels.engines.fused.drivers.norms import norms_room
+from gradkernels.engines.fused.drivers.sums import sums, sums_room
+from gradkernels.problems import Regression
+from gradkernels.quantity import Moments
+
+Compute = Callable[..., Any]
+
+
+def gradient(problem: Regression) -> Compute:
+    """Mean of the rows."""
+    plans, entry = Plans((sums, sums_room), problem, MEAN), ENTRY
+    ready = plans.ready
+
+    def compute(theta: Any, x: Any, y: Any, w: Any = None) -> Any:
+        if x.size >= LARGE:
+            return _total(plans, theta, x, y, w, UNCLIPPED, len(x))
+        result = theta.copy()
+        try:
+            entry.run(result, x, y, w, None, ready[theta.itemsize])
+        except (KeyError, TypeError):  # not compiled yet
+            entry(result, x, y, w, None, plans[theta.itemsize])
+        return result
+
+    return _unpacking(problem, compute)
+
+
+def _unpacking(problem: Regression, compute: Compute) -> Compute:
+    """`compute`, taking targets and weights as one argument where the problem has weights."""
+    if not problem.weighted:
+        return compute
+    return lambda theta, x, y, **options: compute(theta, x, *y, **options)
+
+
+def clipped_sum(problem: Regression) -> Compute:
+    """Sum of the rows, each no longer than max_norm."""
+    plans = Plans((sums, sums_room), problem)
+
+    def compute(theta: Any, x: Any, y: Any, w: Any = None, *, max_norm: float = 1.0) -> Any:
+        if x.size >= LARGE:
+            return _total(plans, theta, x, y, w, float(max_norm), 1)
+        result = theta.copy()
+        plan = plans.part(theta.itemsize, 0, -1, float(max_norm))
+        ENTRY(result, x, y, w, None, plan.ctypes.data)
+        return result
+
+    return _unpacking(problem, compute)
+
+
+def _total(plans: Plans, theta: Any, x: Any, y: Any, w: Any, max_norm: float, count: int) -> Any:
+    """Sums of chunks in float64, added up in order whatever the number of threads; divided by `count`."""
+    theta, x, y, w = aligned(theta, x, y, w)
+    chunks = cut(len(x), x.size)
+    parts = np.empty((len(chunks), *theta.shape))
+
+    def work(i: int, start: int, stop: int) -> None:
+        plan = plans.part(theta.itemsize, start, stop, max_norm, clear=MEAN)
+        RELEASED(theta, x, y, w, parts[i], plan.ctypes.data)
+
+    spread(work, chunks)
+    with np.errstate(invalid="ignore", over="ignore"):
+        return (parts.sum(0) / count).astype(theta.dtype)
+
+
+def per_sample(problem: Regression) -> Compute:
+    """The rows, into `out` or into memory from numpy, which asks for huge pages."""
+    plans = Plans((gradients, gradients_room), problem)
+
+    def compute(theta: Any, x: Any, y: Any, w: Any = None, *, out: Any = None) -> Any:
+        rows = _result((len(x), *theta.shape), theta.dtype, out)
+        _each(plans, theta, x, y, w, rows)
+        return rows
+
+    return _unpacking(problem, compute)
+
+
+def norms(problem: Regression) -> Compute:
+    """Norms of the rows."""
+    plans = Plans((norms_of, norms_room), problem)
+
+    def compute(theta: Any, x: Any, y: Any, w: Any = None, *, out: Any = None) -> Any:
+        found = _result((len(x),), theta.dtype, out)
+        _each(plans, theta, x, y, w, found)
+        return found
+
+    return _unpacking(problem, compute)
+
+
+def _result(shape: tuple[int, ...], dtype: Any, out: Any) -> Any:
+    if out is None:
+        return np.empty(shape, dtype)
+    if out.shape != shape or out.dtype != dtype:
+        given = f"out is {out.shape} {out.dtype}"
+        raise ValueError(f"{given}, theta and x do not fit together with it; it must be {shape} {dtype}")
+    return out
+
+
+def _each(plans: Plans, theta: Any, x: Any, y: Any, w: Any, out: Any) -> None:
+    """Write a result for each row, chunk by chunk where there are many."""
+    if x.size < LARGE:
+        ENTRY(theta, x, y, w, out, plans[theta.itemsize])
+        return
+    theta, x, y, w = aligned(theta, x, y, w)
+    (target,) = aligned(out)
+
+    def work(i: int, start: int, stop: int) -> None:
+        plan = plans.part(theta.itemsize, start, stop)
+        RELEASED(theta, x, y, w, target, plan.ctypes.data)
+
+    spread(work, cut(len(x), x.size))
+    if target is not out:
+        out[...] = target
+
+
+def moments(problem: Regression) -> Compute:
+    """Mean and variance of the rows."""
+    plans, first, l2 = Plans((moments_of, moments_room), problem), int(problem.fit_intercept), problem.l2
+    classes = (problem.outputs or (1,))[0]
+
+    def compute(theta: Any, x: Any, y: Any, w: Any = None) -> Moments:
+        n = len(x)
+        theta, x, y, w = aligned(theta, x, y, w)
+        chunks = cut(n, x.size) if x.size >= LARGE else [(0, n)]
+        parts = np.empty((len(chunks), 3, len(theta), classes))
+
+        def work(i: int, start: int, stop: int) -> None:
+            plan = plans.part(theta.itemsize, start, stop)
+            RELEASED(theta, x, y, w, parts[i], plan.ctypes.data)
+
+        spread(work, chunks)
+        with np.errstate(invalid="ignore", over="ignore"):
+            mean, variance = (part.reshape(theta.shape) for part in _joined(parts, chunks, n))
+            if l2:
+                mean[first:] += l2 * theta[first:]
+            return Moments(mean.astype(theta.dtype), variance.astype(theta.dtype))
+
+    return _unpacking(problem, compute)
+
+
+def _joined(parts: Any, chunks: list[tuple[int, int]], n: int) -> tuple[Any, Any]:
+    """Mean and variance of all rows from each chunk's base, sum around it and squares around its own mean."""
+    counts, base = np.diff(chunks)[:, :, None], parts[0, 0]
+    means = (parts[:, 0] - base) + parts[:, 1] / counts
+    mean = (counts * means).sum(0) / n
+    return base + mean, (parts[:, 2].sum(0) + (counts * (means - mean) ** 2).sum(0)) / n

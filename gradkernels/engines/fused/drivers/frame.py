@@ -1,0 +1,199 @@
+"""How a batch is walked through: blocks of rows that stay in the cache, however x lies in memory."""
+
+from __future__ import annotations
+
+from collections import namedtuple
+
+from numba import njit
+
+from gradkernels.engines.fused.codegen.options import EXACT, INLINE
+from gradkernels.engines.fused.codegen.pointers import at, call, cast, get, get_narrow, get_whole, put
+from gradkernels.engines.fused.codegen.simd import BYTES, lanes
+from gradkernels.engines.fused.drivers import classes, columns, rows
+
+ROWS, COLUMNS, COPY = 0, 1, 2
+INTERCEPT, MEAN, WEIGHTED, WHOLE, WIDE, NARROW = 1, 2, 4, 8, 16, 32
+"""Flags of a call: theta has one; divide by n; y has weights; y is int64; the result is always float64; y is int32."""
+ROW_BLOCK, BLOCK, COPY_BLOCK = 8192, 256, 2**18  # bytes of rows, rows of columns, bytes of what is copied
+FLUSH = 64  # rows after which sums move to float64
+
+Batch = namedtuple(
+    "Batch",
+    "theta x y w result theta_row theta_column classes row column d y_step w_step step0 step1 step2 "
+    "function flags l2 max_norm start stop",
+)
+"""What a driver gets: addresses, steps in elements, sizes; the slope's address, flags, constants, rows to do."""
+
+Frame = namedtuple("Frame", "mode block d classes intercept m weights penalty first eta y copy spare")
+"""What stays the same over all blocks.
+
+The order to walk in, rows of a block, sizes with m = (d + 1) classes; then pointers: theta without its intercepts and
+the penalty's gradient (both class after class), the intercepts; memory for a block's predictors (a line for each class,
+and two more), targets and entries; and what is left for the driver itself.
+"""
+
+
+@njit(**EXACT)
+def _mode(row, column, d):
+    """The order to walk in; short rows are copied, since a vector holds more than one of them."""
+    if row == 1 or d == 0:
+        return COLUMNS
+    return ROWS if column == 1 and d >= 6 else COPY
+
+
+@njit(**EXACT)
+def _block(mode, d, itemsize, n):
+    block = BLOCK
+    if mode == ROWS:
+        block = max(8, min(BLOCK, (ROW_BLOCK // (itemsize * d) + 7) // 8 * 8))
+    if mode == COPY:
+        block = max(8, min(BLOCK, COPY_BLOCK // (itemsize * d)))
+    return min(block, max(n, 1))
+
+
+@njit(**EXACT)
+def room(batch, lines, wide):
+    """float64 numbers that hold a Frame, `lines` more of a block and of m numbers each, and `wide` m of float64."""
+    size = BYTES // lanes(batch.x)
+    mode = _mode(batch.row, batch.column, batch.d)
+    block = _block(mode, batch.d, size, batch.stop - batch.start)
+    m = (batch.d + 1) * batch.classes
+    copied = batch.d if mode == COPY else 0
+    entries = 3 * m + (batch.classes + 3 + copied + lines) * block + lines * m
+    return wide * m + entries * size // 8 + 1
+
+
+@njit(**EXACT)
+def frame(batch, memory):
+    """The Frame of a call, in `memory`."""
+    d, count, intercept = batch.d, batch.classes, batch.flags & INTERCEPT
+    mode = _mode(batch.row, batch.column, d)
+    block = _block(mode, d, BYTES // lanes(batch.x), batch.stop - batch.start)
+    weights = cast(memory, batch.x)
+    penalty, first = at(weights, d * count), at(weights, 2 * d * count)
+    eta = at(first, count)
+    y = at(eta, (count + 2) * block)
+    copy = at(y, block)
+    spare = at(copy, d * block if mode == COPY else 0)
+    f = Frame(mode, block, d, count, intercept, (d + 1) * count, weights, penalty, first, eta, y, copy, spare)
+    _split(f, batch)
+    return f
+
+
+@njit(**EXACT)
+def _split(f, batch):
+    for k in range(f.classes):
+        column = at(batch.theta, k * batch.theta_column)
+        put(f.first, k, get(column, 0) if f.intercept else 0)
+        column = at(column, f.intercept * batch.theta_row)
+        for j in range(f.d):
+            weight = get(column, j * batch.theta_row)
+            put(f.weights, k * f.d + j, weight)
+            put(f.penalty, k * f.d + j, batch.l2 * weight if batch.l2 != 0 else 0)
+
+
+@njit(**INLINE)
+def source(f, batch, low, b):
+    """Pointer to a block of rows, and the elements between its rows (ROWS) or its columns."""
+    base = at(batch.x, low * batch.row)
+    if f.mode == ROWS:
+        return base, batch.row
+    if f.mode == COLUMNS:
+        return base, batch.column
+    for j in range(f.d):
+        for i in range(b):
+            put(f.copy, j * f.block + i, get(base, i * batch.row + j * batch.column))
+    return f.copy, f.block
+
+
+@njit(**INLINE)
+def slopes(f, batch, x, step, low, b):
+    """Slopes of a block, a line of `f.eta` for each class; times the weights."""
+    _predict(f, x, step, b, 0)
+    _slopes(f, batch, low, b)
+
+
+@njit(**INLINE)
+def slopes_squares(f, batch, x, step, low, b, squares):
+    """`slopes`, and squares_i = 1 + |x_i|^2, or |x_i|^2 where there is no intercept."""
+    for i in range(b):
+        put(squares, i, f.intercept)
+    if f.mode == ROWS:
+        rows.predict_squares(x, step, b, f.d, f.weights, get(f.first, 0), f.eta, squares)
+    else:
+        columns.predict_squares(x, step, b, f.d, f.weights, get(f.first, 0), f.eta, squares)
+    _predict(f, x, step, b, 1)
+    _slopes(f, batch, low, b)
+
+
+@njit(**INLINE)
+def _predict(f, x, step, b, k):
+    """Predictors of the classes from k on."""
+    while f.mode == ROWS and k + 3 <= f.classes:
+        weights, line = at(f.weights, k * f.d), at(f.eta, k * f.block)
+        classes.predict(x, step, b, f.d, weights, at(f.first, k), line, f.block)
+        k += 3
+    while k < f.classes:
+        weights, line = at(f.weights, k * f.d), at(f.eta, k * f.block)
+        if f.mode == ROWS:
+            rows.predict(x, step, b, f.d, weights, get(f.first, k), line)
+        else:
+            columns.predict(x, step, b, f.d, weights, get(f.first, k), line)
+        k += 1
+
+
+@njit(**INLINE)
+def _slopes(f, batch, low, b):
+    call(batch.function, (f.eta, _targets(f, batch, low, b), b, f.classes, f.block))
+    if batch.flags & WEIGHTED:
+        for k in range(f.classes):
+            for i in range(b):
+                slope = get(f.eta, k * f.block + i)
+                put(f.eta, k * f.block + i, slope * get(batch.w, (low + i) * batch.w_step))
+
+
+@njit(**INLINE)
+def _targets(f, batch, low, b):
+    """Pointer to the block's targets, side by side and as floats."""
+    if batch.flags & WHOLE:
+        for i in range(b):
+            put(f.y, i, get_whole(batch.y, (low + i) * batch.y_step))
+        return f.y
+    if batch.flags & NARROW:
+        for i in range(b):
+            put(f.y, i, get_narrow(batch.y, (low + i) * batch.y_step))
+        return f.y
+    if batch.y_step == 1:
+        return at(batch.y, low)
+    for i in range(b):
+        put(f.y, i, get(batch.y, (low + i) * batch.y_step))
+    return f.y
+
+
+@njit(**INLINE)
+def weigh(f, x, step, b, sums):
+    """Add the block's rows to `sums`, d + 1 entries for each class, the intercept's first."""
+    for k in range(f.classes):
+        line, target = at(f.eta, k * f.block), at(sums, k * (f.d + 1))
+        s = get(target, 0)
+        for i in range(b):
+            s += get(line, i)
+        put(target, 0, s)
+    k = 0
+    while f.mode == ROWS and k + 3 <= f.classes:
+        classes.weigh(x, step, b, f.d, at(f.eta, k * f.block), f.block, at(sums, k * (f.d + 1) + 1))
+        k += 3
+    while k < f.classes:
+        line, target = at(f.eta, k * f.block), at(sums, k * (f.d + 1) + 1)
+        if f.mode == ROWS:
+            rows.weigh(x, step, b, f.d, line, target)
+        else:
+            columns.weigh(x, step, b, f.d, line, target)
+        k += 1
+
+
+@njit(**EXACT)
+def clear(base, count):
+    """Write zeros."""
+    for j in range(count):
+        put(base, j, 0)

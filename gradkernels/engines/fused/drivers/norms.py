@@ -1,0 +1,126 @@
+"""Norms of rows: |slope| sqrt(1 + |x|^2), or with a penalty the root of the sum of squares."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numba import njit
+
+from gradkernels.engines.fused.codegen.options import EXACT, FAST
+from gradkernels.engines.fused.codegen.pointers import at, get, put
+from gradkernels.engines.fused.codegen.simd import lanes
+from gradkernels.engines.fused.drivers import columns, rows
+from gradkernels.engines.fused.drivers.frame import ROWS, frame, room, slopes, slopes_squares, source
+
+
+@njit(**FAST)
+def lengths(f, batch, x, step, low, b, norms):
+    """Slopes of the block, and the norms of its rows; overwrites `f.y`, which has done its service by then."""
+    line = f.y
+    if batch.l2 == 0:
+        slopes_squares(f, batch, x, step, low, b, norms)
+        _sizes(f, b, line)
+    else:
+        slopes(f, batch, x, step, low, b)
+        _penalised(f, x, step, b, line, norms)
+    if _scaled_roots(b, line, norms, f.classes > 1 and batch.l2 == 0):
+        for i in range(b):
+            if get(line, i) < 0:
+                put(norms, i, _careful(f, batch, low + i, i))
+
+
+@njit(**FAST)
+def _penalised(f, x, step, b, line, norms):
+    """Squares of the rows' norms, and a line of ones."""
+    _sizes(f, b, line)
+    for i in range(b):
+        put(norms, i, f.intercept * (get(line, i) * get(line, i)))
+        put(line, i, 1)
+    for k in range(f.classes):
+        eta, penalty = at(f.eta, k * f.block), at(f.penalty, k * f.d)
+        if f.mode == ROWS:
+            rows.squares(x, step, b, f.d, eta, penalty, norms)
+        else:
+            columns.squares(x, step, b, f.d, eta, penalty, norms)
+
+
+@njit(**FAST)
+def _sizes(f, b, line):
+    """Euclidean norm of each row's slopes."""
+    if f.classes == 1:
+        for i in range(b):
+            put(line, i, abs(get(f.eta, i)))
+        return
+    for i in range(b):
+        put(line, i, 0)
+    for k in range(f.classes):
+        eta = at(f.eta, k * f.block)
+        for i in range(b):
+            put(line, i, get(line, i) + get(eta, i) * get(eta, i))
+    for i in range(b):
+        put(line, i, math.sqrt(get(line, i)))
+
+
+@njit(**FAST)
+def _scaled_roots(b, line, norms, rooted):
+    """Norms from squares, times `line`; which turns to -1 where a square is zero, tiny, huge or NaN; how many are.
+
+    Squares are also those that `line` is the roots of, if it is `rooted`.
+    """
+    least, most = (1e-30, 1e37) if lanes(line) == 16 else (1e-290, 1e300)
+    odd = 0
+    for i in range(b):
+        size, square = get(line, i), get(norms, i)
+        put(norms, i, size * math.sqrt(square))
+        fine = (square > least) & (square < most)
+        if rooted:
+            fine &= (size * size > least) & (size * size < most)
+        put(line, i, size if fine else -1)
+        odd += 1 - fine
+    return odd
+
+
+@njit(**EXACT)
+def _careful(f, batch, row, i):
+    """A row's norm with its largest entry as the unit, in float64."""
+    unit = 0.0
+    for k in range(f.classes):
+        for j in range(1 - f.intercept, f.d + 1):
+            size = abs(_entry(f, batch, row, i, j, k))
+            if size > unit:
+                unit = size
+    if unit == 0 or unit == math.inf:
+        unit = 1.0
+    total = 0.0
+    for k in range(f.classes):
+        for j in range(1 - f.intercept, f.d + 1):
+            part = _entry(f, batch, row, i, j, k) / unit
+            total += part * part
+    return unit * math.sqrt(total)
+
+
+@njit(**EXACT)
+def _entry(f, batch, row, i, j, k):
+    """Entry j of a row's gradient for class k, the intercept's first; float64."""
+    s = np.float64(get(f.eta, k * f.block + i))
+    if j == 0:
+        return s
+    x = get(batch.x, row * batch.row + (j - 1) * batch.column)
+    return s * np.float64(x) + np.float64(get(f.penalty, k * f.d + j - 1))
+
+
+def norms_room(batch):
+    """float64 numbers of memory that `norms` takes."""
+    return room(batch, 1, 0)
+
+
+def norms(batch, memory):
+    """Norms of the rows, to the result."""
+    f = frame(batch, memory)
+    for low in range(batch.start, batch.stop, f.block):
+        b = min(f.block, batch.stop - low)
+        block, step = source(f, batch, low, b)
+        lengths(f, batch, block, step, low, b, f.spare)
+        for i in range(b):
+            put(batch.result, (low + i) * batch.step0, get(f.spare, i))

@@ -1,0 +1,197 @@
+"""Passes over a block of rows whose entries lie side by side; 4 to 8 KB of rows stay in the first-level cache.
+
+Everywhere: `x` points to the block's first entry, rows are `step` elements apart, `b` rows of `d` entries.
+"""
+
+from __future__ import annotations
+
+from numba import njit
+
+from gradkernels.engines.fused.codegen.options import FAST
+from gradkernels.engines.fused.codegen.pointers import at, get, put
+from gradkernels.engines.fused.codegen.simd import (
+    add,
+    fma,
+    lanes,
+    load,
+    load_part,
+    mul,
+    splat,
+    store,
+    store_part,
+    sub,
+    total,
+    zeros,
+)
+
+
+@njit(**FAST)
+def predict(x, step, b, d, weights, first, eta):
+    """eta_i = first + x_i . weights; reads memory in order, which the hardware foresees."""
+    width = lanes(x)
+    for i in range(b):
+        row = at(x, i * step)
+        a0, a1, a2, a3 = zeros(x), zeros(x), zeros(x), zeros(x)
+        j = 0
+        while j + 4 * width <= d:
+            a0 = fma(load(row, j), load(weights, j), a0)
+            a1 = fma(load(row, j + width), load(weights, j + width), a1)
+            a2 = fma(load(row, j + 2 * width), load(weights, j + 2 * width), a2)
+            a3 = fma(load(row, j + 3 * width), load(weights, j + 3 * width), a3)
+            j += 4 * width
+        while j + width <= d:
+            a0, a1 = a1, fma(load(row, j), load(weights, j), a0)
+            j += width
+        if j < d:
+            a2 = fma(load_part(row, j, d - j), load_part(weights, j, d - j), a2)
+        put(eta, i, first + total(add(add(a0, a1), add(a2, a3))))
+
+
+@njit(**FAST)
+def predict_squares(x, step, b, d, weights, first, eta, squares):
+    """`predict`, and squares_i += |x_i|^2 from the same loads."""
+    width = lanes(x)
+    for i in range(b):
+        row = at(x, i * step)
+        a0, a1, s0, s1 = zeros(x), zeros(x), zeros(x), zeros(x)
+        j = 0
+        while j + 2 * width <= d:
+            u, v = load(row, j), load(row, j + width)
+            a0, a1 = fma(u, load(weights, j), a0), fma(v, load(weights, j + width), a1)
+            s0, s1 = fma(u, u, s0), fma(v, v, s1)
+            j += 2 * width
+        if j + width <= d:
+            u = load(row, j)
+            a0, s0 = fma(u, load(weights, j), a0), fma(u, u, s0)
+            j += width
+        if j < d:
+            v = load_part(row, j, d - j)
+            a1, s1 = fma(v, load_part(weights, j, d - j), a1), fma(v, v, s1)
+        put(eta, i, first + total(add(a0, a1)))
+        put(squares, i, get(squares, i) + total(add(s0, s1)))
+
+
+@njit(**FAST)
+def weigh(x, step, b, d, slopes, sums):
+    """sums_j += sum over i of slope_i x_ij."""
+    width = lanes(x)
+    j = 0
+    while j + 3 * width < d:
+        _weigh_four(at(x, j), step, b, min(d - j - 3 * width, width), slopes, at(sums, j))
+        j += 4 * width
+    while j < d:
+        _weigh_one(at(x, j), step, b, min(d - j, width), slopes, at(sums, j))
+        j += width
+
+
+@njit(**FAST)
+def _weigh_four(x, step, b, last, slopes, sums):
+    """Four vectors of columns, the last of them in part; even and odd rows apart, which shortens the sums."""
+    width = lanes(x)
+    a0, a1, a2, a3 = load(sums, 0), load(sums, width), load(sums, 2 * width), load_part(sums, 3 * width, last)
+    b0, b1, b2, b3 = zeros(x), zeros(x), zeros(x), zeros(x)
+    for i in range(0, b - 1, 2):
+        p, q = at(x, i * step), at(x, i * step + step)
+        s, t = splat(get(slopes, i)), splat(get(slopes, i + 1))
+        a0, a1 = fma(s, load(p, 0), a0), fma(s, load(p, width), a1)
+        a2, a3 = fma(s, load(p, 2 * width), a2), fma(s, load_part(p, 3 * width, last), a3)
+        b0, b1 = fma(t, load(q, 0), b0), fma(t, load(q, width), b1)
+        b2, b3 = fma(t, load(q, 2 * width), b2), fma(t, load_part(q, 3 * width, last), b3)
+    if b % 2:
+        p, s = at(x, (b - 1) * step), splat(get(slopes, b - 1))
+        a0, a1 = fma(s, load(p, 0), a0), fma(s, load(p, width), a1)
+        a2, a3 = fma(s, load(p, 2 * width), a2), fma(s, load_part(p, 3 * width, last), a3)
+    store(sums, 0, add(a0, b0))
+    store(sums, width, add(a1, b1))
+    store(sums, 2 * width, add(a2, b2))
+    store_part(sums, 3 * width, add(a3, b3), last)
+
+
+@njit(**FAST)
+def _weigh_one(x, step, b, count, slopes, sums):
+    a, c = load_part(sums, 0, count), zeros(x)
+    for i in range(0, b - 1, 2):
+        a = fma(splat(get(slopes, i)), load_part(x, i * step, count), a)
+        c = fma(splat(get(slopes, i + 1)), load_part(x, i * step + step, count), c)
+    if b % 2:
+        a = fma(splat(get(slopes, b - 1)), load_part(x, (b - 1) * step, count), a)
+    store_part(sums, 0, add(a, c), count)
+
+
+@njit(**FAST)
+def squares(x, step, b, d, slopes, penalty, sums):
+    """sums_i += sum over j of (slope_i x_ij + penalty_j)^2."""
+    width = lanes(x)
+    for i in range(b):
+        row, s = at(x, i * step), splat(get(slopes, i))
+        a0, a1 = zeros(x), zeros(x)
+        j = 0
+        while j + 2 * width <= d:
+            g = fma(s, load(row, j), load(penalty, j))
+            h = fma(s, load(row, j + width), load(penalty, j + width))
+            a0, a1 = fma(g, g, a0), fma(h, h, a1)
+            j += 2 * width
+        while j < d:
+            count = min(d - j, width)
+            g = fma(s, load_part(row, j, count), load_part(penalty, j, count))
+            a0, a1 = a1, fma(g, g, a0)
+            j += width
+        put(sums, i, get(sums, i) + total(add(a0, a1)))
+
+
+@njit(**FAST)
+def deviate(x, step, b, d, slopes, shift, sums, seconds):
+    """sums_j += sum of v, seconds_j += sum of v^2, for v = slope_i x_ij - shift_j."""
+    width = lanes(x)
+    j = 0
+    while j < d:
+        if j + width < d:
+            count = min(d - j - width, width)
+            _deviate_two(at(x, j), step, b, count, slopes, at(shift, j), at(sums, j), at(seconds, j))
+            j += 2 * width
+        else:
+            _deviate_one(at(x, j), step, b, d - j, slopes, at(shift, j), at(sums, j), at(seconds, j))
+            j += width
+
+
+@njit(**FAST)
+def _deviate_two(x, step, b, last, slopes, shift, sums, seconds):
+    width = lanes(x)
+    shift0, shift1 = load(shift, 0), load_part(shift, width, last)
+    sum0, sum1 = load(sums, 0), load_part(sums, width, last)
+    second0, second1 = load(seconds, 0), load_part(seconds, width, last)
+    for i in range(b):
+        s = splat(get(slopes, i))
+        v = sub(mul(s, load(x, i * step)), shift0)
+        u = sub(mul(s, load_part(x, i * step + width, last)), shift1)
+        sum0, sum1 = add(sum0, v), add(sum1, u)
+        second0, second1 = fma(v, v, second0), fma(u, u, second1)
+    store(sums, 0, sum0)
+    store(seconds, 0, second0)
+    store_part(sums, width, sum1, last)
+    store_part(seconds, width, second1, last)
+
+
+@njit(**FAST)
+def _deviate_one(x, step, b, count, slopes, shift, sums, seconds):
+    center, first, second = load_part(shift, 0, count), load_part(sums, 0, count), load_part(seconds, 0, count)
+    for i in range(b):
+        v = sub(mul(splat(get(slopes, i)), load_part(x, i * step, count)), center)
+        first, second = add(first, v), fma(v, v, second)
+    store_part(sums, 0, first, count)
+    store_part(seconds, 0, second, count)
+
+
+@njit(**FAST)
+def write(x, step, b, d, slopes, penalty, out, out_step):
+    """out_ij = slope_i x_ij + penalty_j."""
+    width = lanes(x)
+    for i in range(b):
+        row, target, s = at(x, i * step), at(out, i * out_step), splat(get(slopes, i))
+        j = 0
+        while j + width <= d:
+            store(target, j, fma(s, load(row, j), load(penalty, j)))
+            j += width
+        if j < d:
+            part = fma(s, load_part(row, j, d - j), load_part(penalty, j, d - j))
+            store_part(target, j, part, d - j)

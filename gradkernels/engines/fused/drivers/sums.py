@@ -1,0 +1,93 @@
+"""The driver that adds rows up: gradient and clipped sum."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numba import njit
+
+from gradkernels.engines.fused.codegen.options import EXACT, FAST
+from gradkernels.engines.fused.codegen.pointers import at, get, put, put_wide
+from gradkernels.engines.fused.drivers.frame import FLUSH, MEAN, WIDE, clear, frame, room, slopes, source, weigh
+from gradkernels.engines.fused.drivers.norms import lengths
+
+
+@njit(**EXACT)
+def flush(sums, totals, m):
+    """Move sums to float64 totals and their rounding errors (Knuth's TwoSum), and begin anew."""
+    errors = at(totals, m)
+    for j in range(m):
+        value, before = np.float64(get(sums, j)), get(totals, j)
+        after = before + value
+        added = after - before
+        put(errors, j, get(errors, j) + ((before - (after - added)) + (value - added)))
+        put(totals, j, after)
+        put(sums, j, 0)
+
+
+@njit(**EXACT)
+def settled(totals, j, m):
+    """A total with its rounding errors; these are NaN where the total is infinite."""
+    value = get(totals, j)
+    return value + get(totals, m + j) if math.isfinite(value) else value
+
+
+@njit(**FAST)
+def _clip(f, batch, b, norms):
+    """Shorten the block's slopes so that no row is longer than `max_norm`; the sum of the factors."""
+    kept = 0.0
+    for i in range(b):
+        ratio = get(norms, i) / batch.max_norm
+        factor = 1 if ratio <= 1 else 1 / ratio
+        kept += factor
+        put(norms, i, factor)
+    for k in range(f.classes):
+        for i in range(b):
+            put(f.eta, k * f.block + i, get(f.eta, k * f.block + i) * get(norms, i))
+    return kept
+
+
+def sums_room(batch):
+    """float64 numbers of memory that `sums` takes."""
+    return room(batch, 2, 2)
+
+
+def sums(batch, totals):
+    """Sum of the rows, or their mean, each clipped to `max_norm` unless that is negative."""
+    f = frame(batch, at(totals, 2 * (batch.d + 1) * batch.classes))
+    sums, norms = f.spare, at(f.spare, f.m)
+    clear(totals, 2 * f.m)
+    clear(sums, f.m)
+    kept, pending = 0.0, 0
+    for low in range(batch.start, batch.stop, f.block):
+        b = min(f.block, batch.stop - low)
+        block, step = source(f, batch, low, b)
+        if batch.max_norm >= 0:
+            lengths(f, batch, block, step, low, b, norms)
+            kept += _clip(f, batch, b, norms)
+        else:
+            slopes(f, batch, block, step, low, b)
+            kept += b
+        weigh(f, block, step, b, sums)
+        pending += b
+        if pending >= FLUSH or low + b == batch.stop:
+            flush(sums, totals, f.m)
+            pending = 0
+    _finish(f, batch, totals, kept)
+
+
+@njit(**EXACT)
+def _finish(f, batch, totals, kept):
+    first = 1 - f.intercept
+    count = batch.stop - batch.start if batch.flags & MEAN else 1
+    for k in range(f.classes):
+        for j in range(first, f.d + 1):
+            value = settled(totals, k * (f.d + 1) + j, f.m)
+            if batch.l2 != 0 and j > 0:
+                value += kept * batch.l2 * get(f.weights, k * f.d + j - 1)
+            place = (j - first) * batch.step0 + k * batch.step1
+            if batch.flags & WIDE:
+                put_wide(batch.result, place, value / count)
+            else:
+                put(batch.result, place, value / count)

@@ -1,0 +1,219 @@
+"""What becomes of the gradients as they arrive: rows, their lengths, or their sums."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+
+from gradkernels.backend import Array
+from gradkernels.engines.hooks.accumulate import inner
+from gradkernels.engines.hooks.accumulate.filled import Filled
+from gradkernels.engines.hooks.accumulate.inner import Term
+from gradkernels.engines.hooks.precision import squared_norms, sum_of_squares, wide
+from gradkernels.engines.hooks.unfit import Unfit
+from gradkernels.engines.hooks.use import Target, Use
+
+
+class Rows:
+    """Writes the per-sample gradients of some parameters into memory.
+
+    Args:
+        theta: Parameters by name.
+        out: `(n, *parameter.shape)` by name; what is not in it is left out.
+    """
+
+    def __init__(self, theta: dict[str, Array], out: dict[str, Array]) -> None:
+        self._theta = theta
+        self._filled = Filled(out)
+        self._derived: list[tuple[Target, Array]] = []
+
+    def __call__(self, use: Use, g: Array) -> None:
+        """Take what a use makes of its output's gradient."""
+        for place in use.targets:
+            self.take(use, place, g)
+
+    def take(self, use: Use, place: Any, g: Array) -> None:
+        """The same for one of its targets."""
+        target, everybody = use.targets[place], slice(0, len(g))
+        if self._filled.takes(target):
+            rows, add = self._filled.place(target)
+            use.write(place, g, rows, everybody, add)
+        else:
+            rows = target.tensor.new_empty((len(g), *target.tensor.shape))
+            use.write(place, g, rows, everybody, add=False)
+            self._derived.append((target, rows))
+
+    def finish(self) -> dict[str, Array]:
+        """All rows, once the backward pass is over."""
+        for target, rows in self._derived:
+            for name, part in zip(target.names, self._pulled(target, rows), strict=True):
+                if name in self._filled.out:
+                    self._filled.add(name, part)
+        return self._filled.finish()
+
+    def _pulled(self, target: Target, rows: Array) -> tuple[Array, ...]:
+        """Rows of what was made from parameters, as rows of the parameters."""
+        return torch.autograd.grad(
+            target.tensor, [self._theta[name] for name in target.names], rows,
+            retain_graph=True, is_grads_batched=True, allow_unused=True, materialize_grads=True,
+        )  # fmt: skip
+
+
+class Single:
+    """Tells which parameters have one use, and that as they are: of others all rows are needed together.
+
+    Args:
+        shared: Those that are known to have more; more become known as checkpointed parts run again.
+    """
+
+    def __init__(self, shared: Iterable[str]) -> None:
+        self.shared = set(shared)
+        self._seen, self._late = set[str](), set[str]()
+
+    def __call__(self, target: Target) -> bool:
+        """Whether a target is the only use of its parameter, as far as is known."""
+        if not self.shared.isdisjoint(target.names):
+            return False
+        if not self._seen.isdisjoint(target.names):
+            self._late.update(target.names)
+        if target.direct:
+            self._seen.add(target.names[0])
+        else:
+            self.shared.update(target.names)
+        return target.direct
+
+    def require(self) -> None:
+        """Raise a Several if a parameter was taken for one that has one use, and another use came."""
+        if self._late:
+            raise Several(self._late)
+
+
+class Several(Unfit):
+    """Parameters turn out to have several uses, in parts that are run again in the backward pass.
+
+    Attributes:
+        names: Of the parameters.
+    """
+
+    def __init__(self, names: Iterable[str]) -> None:
+        self.names = frozenset(names)
+        super().__init__(f"{', '.join(sorted(self.names))}: used in several parts of the model that are checkpointed")
+
+
+def rows_of(terms: Iterable[Term], theta: dict[str, Array], names: Iterable[str], n: int) -> dict[str, Array]:
+    """Rows of some parameters, from all of their uses."""
+    rows = Rows(theta, {name: theta[name].detach().new_empty((n, *theta[name].shape)) for name in names})
+    for use, place, g in terms:
+        rows.take(use, place, g)
+    return rows.finish()
+
+
+class Squares:
+    """Adds up the squared norms of the rows, `(n,)`, without rows of parameters that have one use.
+
+    Args:
+        theta: Parameters by name.
+        shared: Those that have several uses.
+        n: Number of samples.
+        products: Whether those may follow from inner products of their uses, which takes a look at the values.
+    """
+
+    def __init__(self, theta: dict[str, Array], shared: Iterable[str], n: int, products: bool = True) -> None:
+        self._products = products
+        first = next(iter(theta.values()))
+        self._total = wide(first.new_zeros(n).detach())
+        self._theta, self._n = theta, n
+        self._single = Single(shared)
+        self._terms: list[Term] = []
+
+    def __call__(self, use: Use, g: Array) -> None:
+        """Take what a use makes of its output's gradient."""
+        alone = [place for place, target in use.targets.items() if self._single(target)]
+        if alone:
+            self._total += use.squared_norms(alone, g)
+        self._terms += [(use, place, g) for place in use.targets.keys() - set(alone)]
+
+    def finish(self) -> Array:
+        """Squared norms, once the backward pass is over."""
+        self._single.require()
+        left = self._single.shared - self._by_products()
+        for one in rows_of(self._terms, self._theta, left, self._n).values():
+            self._total += squared_norms(one)
+        return self._total
+
+    def _by_products(self) -> frozenset[str]:
+        """Parameters whose part is added from inner products of their uses; these uses are then done with."""
+        done = set[str]()
+        for name in self._single.shared if self._products else ():
+            mine = [term for term in self._terms if name in term[0].targets[term[1]].names]
+            direct = all(use.targets[place].direct for use, place, _ in mine)
+            squares = inner.squared_norms(mine) if mine and direct else None
+            if squares is not None:
+                self._total += squares
+                self._terms = [term for term in self._terms if not any(term is one for one in mine)]
+                done.add(name)
+        return frozenset(done)
+
+
+class Sums:
+    """Adds up the rows of every parameter, each weighted."""
+
+    def __init__(self, theta: dict[str, Array], weights: Array | None = None) -> None:
+        self._theta = theta
+        self._weights = weights
+        self.totals = {name: wide(torch.zeros_like(tensor).detach()) for name, tensor in theta.items()}
+        self._derived: list[tuple[Target, Array]] = []
+
+    def __call__(self, use: Use, g: Array) -> None:
+        """Take what a use makes of its output's gradient."""
+        if self._weights is not None:
+            g = (g * self._weights.view(-1, *[1] * (g.ndim - 1))).to(g.dtype)
+        for place, target in use.targets.items():
+            total = use.total(place, g)
+            if target.direct:
+                self.totals[target.names[0]] += total
+            elif target.block is not None:
+                self.totals[target.names[0]].view(-1)[target.block.start : target.block.stop] += total.flatten()
+            else:
+                self._derived.append((target, total))
+
+    def finish(self) -> dict[str, Array]:
+        """The sums, once the backward pass is over."""
+        for target, total in self._derived:
+            of = [self._theta[name] for name in target.names]
+            total = total.to(target.tensor.dtype)
+            parts = torch.autograd.grad(
+                target.tensor, of, total, retain_graph=True, allow_unused=True, materialize_grads=True
+            )
+            for name, part in zip(target.names, parts, strict=True):
+                self.totals[name] += part
+        return self.totals
+
+
+class Powers:
+    """Adds up rows and their squares, without rows of parameters that have one use."""
+
+    def __init__(self, theta: dict[str, Array], shared: Iterable[str], n: int) -> None:
+        self._sums = Sums(theta)
+        self._squares = {name: wide(torch.zeros_like(tensor).detach()) for name, tensor in theta.items()}
+        self._theta, self._n = theta, n
+        self._single = Single(shared)
+        self._terms: list[Term] = []
+
+    def __call__(self, use: Use, g: Array) -> None:
+        """Take what a use makes of its output's gradient."""
+        self._sums(use, g)
+        for place, target in use.targets.items():
+            if self._single(target):
+                self._squares[target.names[0]] += use.total_of_squares(place, g)
+            else:
+                self._terms.append((use, place, g))
+
+    def finish(self) -> tuple[dict[str, Array], dict[str, Array]]:
+        """Sums and sums of squares by name, once the backward pass is over."""
+        self._single.require()
+        for name, rows in rows_of(self._terms, self._theta, self._single.shared, self._n).items():
+            self._squares[name] += sum_of_squares(rows)
+        return self._sums.finish(), self._squares

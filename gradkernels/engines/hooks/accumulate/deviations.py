@@ -1,0 +1,67 @@
+"""Variances where the mean is large beside them: E[g^2] - E[g]^2 is then a difference of two numbers that are alike.
+
+What is left has a relative error of about eps * mean^2 / variance, so the squares of g - mean are added up instead.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+
+from gradkernels.backend import Array
+from gradkernels.engines.hooks.accumulate.consumers import Single, rows_of
+from gradkernels.engines.hooks.accumulate.inner import Term
+from gradkernels.engines.hooks.precision import sum_of_squares, wide
+from gradkernels.engines.hooks.use import Use
+
+LEAST = 1e-2
+"""Of the squared mean: with a smaller variance more than two digits are lost."""
+
+
+def doubtful(mean: dict[str, Array], variance: dict[str, Array]) -> frozenset[str]:
+    """Names of the parameters that have an entry whose variance is small beside its squared mean."""
+    return frozenset(name for name, one in mean.items() if (variance[name] < LEAST * one.square()).any())
+
+
+class Deviations:
+    """Adds up the squares of g - mean for some parameters.
+
+    Args:
+        theta: Parameters by name.
+        shared: Those that have several uses.
+        n: Number of samples.
+        mean: The mean over all samples by name.
+        names: Which parameters.
+    """
+
+    def __init__(
+        self, theta: dict[str, Array], shared: Iterable[str], n: int, mean: dict[str, Array], names: frozenset[str]
+    ) -> None:
+        self._theta, self._n, self._mean = theta, n, mean
+        self._single = Single(shared)
+        self.totals = {name: wide(torch.zeros_like(mean[name])) for name in names}
+        self._terms: list[Term] = []
+
+    def __call__(self, use: Use, g: Array) -> None:
+        """Take what a use makes of its output's gradient."""
+        for place, target in use.targets.items():
+            if self.totals.keys().isdisjoint(target.names):
+                continue
+            if self._single(target):
+                (name,) = target.names
+                for _, rows in use.scratch(place, g):
+                    self._add(name, rows)
+            else:
+                self._terms.append((use, place, g))
+
+    def finish(self) -> dict[str, Array]:
+        """The sums by name, once the backward pass is over."""
+        self._single.require()
+        shared = self._single.shared & self.totals.keys()
+        for name, rows in rows_of(self._terms, self._theta, shared, self._n).items():
+            self._add(name, rows)
+        return self.totals
+
+    def _add(self, name: str, rows: Array) -> None:
+        self.totals[name] += sum_of_squares(wide(rows) - self._mean[name])

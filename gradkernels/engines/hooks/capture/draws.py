@@ -1,0 +1,138 @@
+"""Random functions where every sample sees the same draw: made for one sample alone, in the order of a loop."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch.nn import functional
+
+from gradkernels.backend import Array
+from gradkernels.engines.hooks.calls import Function, bound, leaves
+from gradkernels.engines.hooks.capture.axis import Axis
+from gradkernels.engines.hooks.capture.follow.call import Followed
+from gradkernels.engines.hooks.capture.step import Step
+from gradkernels.engines.hooks.capture.tape import Start, Tape
+from gradkernels.engines.hooks.unfit import Unfit
+
+
+def once(drop: Callable[[Array], Array], x: Array, axis: Axis, n: int, inplace: bool = False) -> Array:
+    """`drop(x)` with the same factors for every sample.
+
+    Args:
+        drop: Multiplies its argument by random factors.
+        x: Of n samples.
+        axis: Where they are in it.
+        n: Their number.
+        inplace: Whether x itself is multiplied.
+    """
+    apart, dim = axis.split(x, n)
+    one = axis.one(apart.select(dim, 0))
+    factors = drop(torch.ones(one.shape, dtype=x.dtype, device=x.device))
+    if axis.inner > 1:
+        factors = factors.unsqueeze(dim).expand_as(apart).reshape(x.shape)
+    return x.mul_(factors) if inplace else x * factors
+
+
+def _dropout(names: tuple[str, ...]) -> Start:
+    """Calls of dropout, of entries or of whole channels."""
+
+    def start(tape: Tape, step: Step, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Array:
+        given = bound(names, args, kwargs)
+        x, inplace = given.pop("input"), given.pop("inplace", False)
+        axis = next(iter(step.data.values()))
+        return once(lambda one: step.function(one, **given), x, axis, tape.n, inplace)
+
+    return start
+
+
+ATTENTION = ("query", "key", "value", "attn_mask", "dropout_p", "is_causal", "scale", "enable_gqa")
+
+
+def _attention(tape: Tape, step: Step, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Array:
+    """Attention with dropout, as torch computes it where it has no fused kernel for it."""
+    given = bound(ATTENTION, args, kwargs)
+    places = {ATTENTION[place[1]] if place[0] == "args" else place[1]: axis for place, axis in step.data.items()}
+    query, key, value = (given[name] for name in ATTENTION[:3])
+    axis = places.get("query")
+    if axis is None or axis.dim >= query.ndim - 2:
+        raise Unfit("scaled_dot_product_attention with dropout and queries without samples has no rule for one draw")
+    if given.get("enable_gqa", False):
+        key, value = (one.repeat_interleave(query.shape[-3] // one.shape[-3], -3) for one in (key, value))
+    scale = given.get("scale")
+    logits = query @ key.mT * (query.shape[-1] ** -0.5 if scale is None else scale)
+    weights = _masked(logits, given.get("attn_mask"), given.get("is_causal", False)).softmax(-1)
+    return once(lambda one: torch.dropout(one, given["dropout_p"], True), weights, axis, tape.n) @ value
+
+
+def _masked(logits: Array, mask: Array | None, causal: bool) -> Array:
+    """Minus infinity where attention may not go."""
+    if causal:
+        mask = torch.ones(logits.shape[-2:], dtype=torch.bool, device=logits.device).tril()
+    if mask is None:
+        return logits
+    return logits.masked_fill(~mask, -float("inf")) if mask.dtype == torch.bool else logits + mask
+
+
+NAMES = ("input", "p", "training", "inplace")
+NATIVE_NAMES = ("input", "p", "train")
+ONE_DRAW: dict[Function, Start] = {
+    functional.dropout: _dropout(NAMES),
+    functional.dropout1d: _dropout(NAMES),
+    functional.dropout2d: _dropout(NAMES),
+    functional.dropout3d: _dropout(NAMES),
+    torch.dropout: _dropout(NATIVE_NAMES),
+    torch.feature_dropout: _dropout(NATIVE_NAMES),
+    functional.scaled_dot_product_attention: _attention,
+}
+"""How calls that draw for several samples are run."""
+
+
+def alike(
+    tape: Tape, function: Function, args: tuple[Any, ...], kwargs: Mapping[str, Any], data: Sequence[Followed]
+) -> Any:
+    """A call with one draw for all samples.
+
+    Args:
+        tape: The pass.
+        function: What is called.
+        args: Its arguments by position.
+        kwargs: Its arguments by name.
+        data: Those with samples.
+
+    Raises:
+        Unfit: It draws random numbers for its samples in another way than dropout does.
+    """
+    if data and _drops(function, args, kwargs):
+        step = Step(function, {one.place: one.axis for one in data}, {})
+        return ONE_DRAW[function](tape, step, args, kwargs)
+    before = _generators()
+    result = function(*args, **kwargs)
+    if all(map(torch.equal, before, _generators())) or not (data or _sized(result, tape.n)):
+        return result
+    raise Unfit(
+        f"{getattr(function, '__name__', function)} draws random numbers for all samples together, randomness='same' "
+        "needs one draw for all: use dropout, or randomness='different'"
+    )
+
+
+def _drops(function: Function, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
+    """Whether it is a call that has a way to be run with one draw, and draws at all."""
+    if function not in ONE_DRAW:
+        return False
+    if function is functional.scaled_dot_product_attention:
+        return bool(bound(ATTENTION, args, kwargs).get("dropout_p", 0.0))
+    given = bound(NATIVE_NAMES if function in (torch.dropout, torch.feature_dropout) else NAMES, args, kwargs)
+    return bool(given.get("training", given.get("train", True)) and given.get("p", 0.5))
+
+
+def _sized(result: Any, n: int) -> bool:
+    """Whether a result is as long as the batch along one of its axes."""
+    return any(isinstance(one, torch.Tensor) and n in one.shape for _, one in leaves(result))
+
+
+def _generators() -> list[Array]:
+    """States of torch's random numbers."""
+    of_gpus = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []  # type: ignore[no-untyped-call]
+    return [torch.random.get_rng_state(), *of_gpus]

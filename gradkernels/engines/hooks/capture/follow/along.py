@@ -1,0 +1,114 @@
+"""Functions that work along some axes: reductions, sums that run, softmax, sorting; never along the samples'."""
+
+from __future__ import annotations
+
+from gradkernels.backend import Array
+from gradkernels.engines.hooks.capture.axis import Axis
+from gradkernels.engines.hooks.capture.follow.call import Call, Rule, dims_of
+
+
+def reduction(position: int, default: int | None = None) -> Rule:
+    """Axes are taken away, or kept with one entry.
+
+    Args:
+        position: Of the argument that names them.
+        default: What is meant without; None for all axes.
+    """
+
+    def rule(call: Call, output: Array) -> Axis:
+        ndim = call.first.tensor.ndim
+        given = call.argument(position, "dim", "axis", default=default)
+        # std(x, True) is over all axes.
+        dims = range(ndim) if isinstance(given, bool) else dims_of(given, ndim) or range(ndim)
+        axes = [one.axis.moved(one.axis.dim + ndim - one.tensor.ndim) for one in call.data]
+        axis = call.agreed(axes)
+        if axis.dim in dims:
+            raise call.mixes()
+        if output.ndim == ndim:
+            return axis
+        return axis.moved(axis.dim - sum(dim < axis.dim for dim in dims))
+
+    return rule
+
+
+def along(position: int, default: int | None = None) -> Rule:
+    """The axes stay, whatever happens along those that are named."""
+
+    def rule(call: Call, output: Array) -> Axis:
+        ndim = call.first.tensor.ndim
+        dims = dims_of(call.argument(position, "dim", "dims", "axis", default=default), ndim) or range(ndim)
+        axis = call.agreed([one.axis for one in call.data])
+        if axis.dim in dims or not axis.fits(output.shape, call.n):
+            raise call.mixes("takes the samples apart or in another order")
+        return axis
+
+    return rule
+
+
+def extreme(call: Call, output: Array) -> Axis:
+    """`max` and `min`: of two tensors by entry, of one along an axis."""
+    from gradkernels.engines.hooks.capture.follow.pointwise import pointwise
+
+    other = call.argument(1, "other", "dim")
+    return pointwise(call, output) if hasattr(other, "ndim") else reduction(1)(call, output)
+
+
+def flip(call: Call, output: Array) -> Axis:
+    """Axes may be named one by one."""
+    ndim = call.first.tensor.ndim
+    given = call.kwargs.get("dims", call.args[1:])
+    dims = dims_of(given[0] if len(given) == 1 and not isinstance(given[0], int) else given, ndim)
+    axis = call.agreed([one.axis for one in call.data])
+    if axis.dim in dims:
+        raise call.mixes("takes the samples in another order")
+    return axis
+
+
+def picked(call: Call, output: Array) -> Axis:
+    """Entries along another axis, by an index that is the same for all samples."""
+    if len(call.data) > 1 and any(one.place in _INDICES for one in call.data):
+        raise call.mixes("picks by an index that samples have, entries of all of them")
+    return along(1)(call, output)
+
+
+_INDICES = (("args", 2), ("kwargs", "index"))
+
+
+def below_diagonal(call: Call, output: Array) -> Axis:
+    """`tril` and `triu` tell entries of the last two axes apart."""
+    (axis,) = (one.axis for one in call.data)
+    if axis.dim >= output.ndim - 2:
+        raise call.mixes("treats samples by their place")
+    return axis
+
+
+RULES: dict[str, Rule] = {
+    **dict.fromkeys(
+        ("sum", "mean", "amax", "amin", "prod", "any", "all", "std", "var", "std_mean", "var_mean", "nansum", "nanmean",
+         "logsumexp", "special_logsumexp", "argmax", "argmin", "median", "nanmedian", "mode", "count_nonzero",
+         "aminmax"),
+        reduction(1),
+    ),
+    **dict.fromkeys(("norm", "linalg_vector_norm", "linalg_norm"), reduction(2)),
+    "kthvalue": reduction(2, -1),
+    "linalg_vecdot": reduction(2, -1),
+    "cosine_similarity": reduction(2, 1),
+    "pairwise_distance": reduction(4, -1),
+    "max": extreme,
+    "min": extreme,
+    **dict.fromkeys(("cumsum", "cumprod", "logcumsumexp", "cummax", "cummin", "softmax", "log_softmax", "softmin",
+                     "special_softmax", "special_log_softmax", "narrow"), along(1)),
+    **dict.fromkeys(("sort", "argsort", "glu", "unfold"), along(1, -1)),
+    "normalize": along(2, 1),
+    **dict.fromkeys(("topk", "diff"), along(2, -1)),
+    **dict.fromkeys(("split", "chunk", "tensor_split", "split_with_sizes"), along(2, 0)),
+    "roll": along(2),
+    "flip": flip,
+    "gumbel_softmax": along(4, -1),
+    **dict.fromkeys(("tril", "triu"), below_diagonal),
+    **dict.fromkeys(("index_select", "index_add", "index_copy", "index_fill"), picked),
+    **dict.fromkeys(("gather", "scatter", "scatter_add",
+                     "scatter_reduce"), along(1)),
+    "take_along_dim": along(2),
+}  # fmt: skip
+"""By name: where the function's axes are among its arguments, and what they are without."""

@@ -1,0 +1,95 @@
+"""One call of a torch function, as the rules that follow samples see it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from gradkernels.backend import Array
+from gradkernels.engines.hooks.calls import Place
+from gradkernels.engines.hooks.capture.axis import Axis
+from gradkernels.engines.hooks.unfit import Unfit
+
+
+class Followed(NamedTuple):
+    """An argument with samples.
+
+    Attributes:
+        place: Where it is among the arguments.
+        tensor: It.
+        axis: Where its samples are.
+        flows: Whether it comes from a boundary, so that gradients flow through it.
+    """
+
+    place: Place
+    tensor: Array
+    axis: Axis
+    flows: bool
+
+
+class Mixes(Unfit):
+    """Why the samples in a call's output cannot be told apart, as a sentence."""
+
+
+class Call(NamedTuple):
+    """A call that takes samples.
+
+    Attributes:
+        function: What is called.
+        args: Its arguments by position.
+        kwargs: Its arguments by name.
+        data: Those with samples; where gradients flow through some, only these.
+        n: Number of samples.
+        at: Which of several outputs is asked for.
+    """
+
+    function: Any
+    args: Sequence[Any]
+    kwargs: Mapping[str, Any]
+    data: Sequence[Followed]
+    n: int
+    at: int = 0
+
+    @property
+    def name(self) -> str:
+        """What a message calls it."""
+        return str(getattr(self.function, "__name__", self.function))
+
+    @property
+    def first(self) -> Followed:
+        """The first of the arguments with samples."""
+        return self.data[0]
+
+    def argument(self, position: int, *names: str, default: Any = None) -> Any:
+        """An argument by its position or one of its names."""
+        if len(self.args) > position:
+            return self.args[position]
+        return next((self.kwargs[name] for name in names if name in self.kwargs), default)
+
+    def mixes(self, what: str = "takes the samples together") -> Mixes:
+        """The error for it."""
+        return Mixes(f"{self.name} {what}; pass kernel='torch.loop', which takes one sample at a time")
+
+    def agreed(self, axes: Sequence[Axis]) -> Axis:
+        """The one axis that all of these are."""
+        if any(axis != axes[0] for axis in axes):
+            raise self.mixes("has the samples along other axes in one argument than in another")
+        return axes[0]
+
+
+Rule = Callable[[Call, Array], Axis]
+"""`rule(call, output)`: where the samples are in an output; raises Mixes where they cannot be told apart."""
+
+
+def place_of(call: Call, one: Followed, names: Sequence[str]) -> str:
+    """The name of an argument, from the names of all in their order."""
+    key = one.place[1]
+    return str(key) if one.place[0] == "kwargs" else names[key]
+
+
+def dims_of(dims: Any, ndim: int) -> tuple[int, ...]:
+    """Axes as numbers from 0; none for None."""
+    if dims is None:
+        return ()
+    some = (dims,) if isinstance(dims, int) else tuple(dims)
+    return tuple(dim % max(ndim, 1) for dim in some)

@@ -1,0 +1,113 @@
+"""`x[index]` and `x[index] = value`: by arithmetic for slices, else by numbers that are sent the same way."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+
+from gradkernels.backend import Array
+from gradkernels.engines.hooks.capture.axis import Axis
+from gradkernels.engines.hooks.capture.follow.call import Call
+
+NOT_KEPT = "takes some of the samples, or all of them in another order"
+
+
+def getitem(call: Call, output: Array) -> Axis:
+    """Where the samples are in a part of a tensor."""
+    one, index = call.args[0], call.args[1]
+    followed = next((item for item in call.data if item.tensor is one), None)
+    if followed is None:
+        raise call.mixes("takes parts that samples tell from what has none")
+    if _basic(index):
+        dim = _kept(index, one.ndim, followed.axis.dim)
+        axis = None if dim is None else followed.axis.moved(dim)
+        if axis is None or not axis.fits(output.shape, call.n):
+            raise call.mixes(NOT_KEPT)
+        return axis
+    return _by_numbers(call, one, followed.axis, output)
+
+
+def _by_numbers(call: Call, one: Array, axis: Axis, output: Array) -> Axis:
+    """The number of its sample, for every entry of the output: samples must be in their order along one axis."""
+    try:
+        with torch.no_grad():
+            found = call.function(axis.numbers(one.shape, call.n, one.device), *call.args[1:], **call.kwargs)
+            for dim, size in enumerate(output.shape):
+                if size == call.n and torch.equal(found, Axis(dim).numbers(output.shape, call.n, one.device)):
+                    return Axis(dim)
+    except RuntimeError as error:  # inside vmap, or where nothing is computed
+        raise call.mixes(NOT_KEPT) from error
+    raise call.mixes(NOT_KEPT)
+
+
+def setitem(call: Call, output: Array) -> Axis:
+    """Where the samples are in a tensor that a part of has been written to."""
+    base, index, value = call.args[:3]
+    if not _basic(index):
+        raise call.mixes("writes to places that a tensor tells")
+    axes = []
+    for one in call.data:
+        if one.tensor is base:
+            if _kept(index, base.ndim, one.axis.dim) is None:
+                raise call.mixes("writes to some of the samples")
+            axes.append(one.axis)
+        elif one.tensor is value:
+            axes.append(_of_base(call, base, index, value, one.axis))
+    return call.agreed(axes)
+
+
+def _of_base(call: Call, base: Array, index: Any, value: Array, axis: Axis) -> Axis:
+    """The axis of a tensor that the samples of what is written to a part of it come to lie along."""
+    ndim = base.ndim - _count(index, int) + _count(index, type(None))
+    at = axis.dim + ndim - value.ndim
+    for dim in range(base.ndim):
+        if _kept(index, base.ndim, dim) == at and base.shape[dim] == call.n * axis.inner:
+            return axis.moved(dim)
+    raise call.mixes("writes samples to places of other samples")
+
+
+def _parts(index: Any) -> tuple[Any, ...]:
+    return index if isinstance(index, tuple) else (index,)
+
+
+def _basic(index: Any) -> bool:
+    """Whether an index has whole numbers, slices, None and an ellipsis only."""
+    return all(
+        part is None or part is Ellipsis or isinstance(part, slice) or (type(part) is int) for part in _parts(index)
+    )
+
+
+def _count(index: Any, kind: type) -> int:
+    return sum(isinstance(part, kind) for part in _parts(index))
+
+
+def _kept(index: Any, ndim: int, dim: int) -> int | None:
+    """Where an axis is after a basic index; None if it is taken apart."""
+    out = at = 0
+    for part in _full(index, ndim):
+        if part is None:
+            out += 1
+            continue
+        if at == dim:
+            whole = isinstance(part, slice) and part.step in (None, 1) and part.start in (None, 0)
+            return out if whole else None
+        at += 1
+        out += isinstance(part, slice)
+    return None
+
+
+def _full(index: Any, ndim: int) -> Iterator[Any]:
+    """The parts of an index, with a slice for each axis that it does not name."""
+    parts = _parts(index)
+    missing = ndim - sum(part is not None and part is not Ellipsis for part in parts)
+    seen = False
+    for part in parts:
+        if part is Ellipsis:
+            seen = True
+            yield from [slice(None)] * missing
+        else:
+            yield part
+    if not seen:
+        yield from [slice(None)] * missing

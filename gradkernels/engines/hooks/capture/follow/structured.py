@@ -1,0 +1,203 @@
+"""Functions with axes of fixed meaning: products of matrices, convolutions, pooling, normalizations, attention."""
+
+from __future__ import annotations
+
+from gradkernels.backend import Array
+from gradkernels.engines.hooks.capture.axis import Axis
+from gradkernels.engines.hooks.capture.follow.call import Call, Followed, Rule, place_of
+
+
+def before_last(count: int = 1) -> Rule:
+    """The samples are before the last axes, and stay there: linear maps, normalizations of features."""
+
+    def rule(call: Call, output: Array) -> Axis:
+        axis = call.agreed([one.axis for one in call.data])
+        if axis.dim >= call.first.tensor.ndim - count:
+            raise call.mixes("has the samples along its features")
+        return axis
+
+    return rule
+
+
+def normalized(call: Call, output: Array) -> Axis:
+    """`layer_norm` and `rms_norm`, over the last axes."""
+    return before_last(len(call.argument(1, "normalized_shape")))(call, output)
+
+
+def batched(call: Call, output: Array) -> Axis:
+    """The samples are first, and what they are together with is computed for each of them alone."""
+    axis = call.agreed([one.axis for one in call.data])
+    if axis.dim != 0 or output.ndim != call.first.tensor.ndim:
+        raise call.mixes("has the samples along another axis than the first")
+    return axis
+
+
+def spatial(dims: int) -> Rule:
+    """`(n, channels, *places)` with so many axes of places; without the first axis it is one sample."""
+
+    def rule(call: Call, output: Array) -> Axis:
+        if call.first.tensor.ndim != dims + 2:
+            raise call.mixes("takes one sample without its axis")
+        return batched(call, output)
+
+    return rule
+
+
+def first(ndim: int) -> Rule:
+    """The samples are first among so many axes, and first again among what axes there are then."""
+
+    def rule(call: Call, output: Array) -> Axis:
+        axis = call.agreed([one.axis for one in call.data])
+        if call.first.tensor.ndim != ndim or axis.dim != 0:
+            raise call.mixes("has the samples along another axis than the first")
+        return axis
+
+    return rule
+
+
+def batch_norm(call: Call, output: Array) -> Axis:
+    """With statistics that were learned."""
+    if call.argument(5, "training", default=False):
+        raise call.mixes("normalizes by the statistics of the batch")
+    return batched(call, output)
+
+
+def padded(call: Call, output: Array) -> Axis:
+    """`pad`: further entries along the last axes."""
+    axis = call.agreed([one.axis for one in call.data])
+    pairs = call.argument(1, "pad")
+    place = call.first.tensor.ndim - 1 - axis.dim
+    if any(pairs[2 * place : 2 * place + 2]):
+        raise call.mixes("adds entries along the samples")
+    return axis
+
+
+def embedding(call: Call, output: Array) -> Axis:
+    """Rows of a table that has no samples."""
+    if len(call.data) > 1 or place_of(call, call.first, ("input", "weight")) != "input":
+        raise call.mixes("takes rows of a table with samples")
+    return call.first.axis
+
+
+def bag(call: Call, output: Array) -> Axis:
+    """One bag of each sample, `(n, t)`."""
+    one = call.first
+    if one.tensor.ndim != 2 or one.axis.dim != 0:
+        raise call.mixes("has no axis of samples in its input")
+    return one.axis
+
+
+def matmul(call: Call, output: Array) -> Axis:
+    """Products of matrices, with axes before them that are broadcast."""
+    factors = call.argument(0, "input", "self"), call.argument(1, "other", "mat2", "vec")
+    return call.agreed([_of_product(call, one, factors, output) for one in call.data])
+
+
+def _of_product(call: Call, one: Followed, factors: tuple[Array, Array], output: Array) -> Axis:
+    """Where a factor's samples are in the product."""
+    left = one.tensor is factors[0]
+    other = factors[1] if left else factors[0]
+    ndim, dim = one.tensor.ndim, one.axis.dim
+    contracted = ndim - 1 if left or ndim == 1 else ndim - 2
+    if dim == contracted:
+        raise call.mixes()
+    if dim == ndim - 2:  # the rows of the left factor
+        return one.axis.moved(output.ndim - (1 if other.ndim == 1 else 2))
+    if dim == ndim - 1:  # the columns of the right one
+        return one.axis.moved(output.ndim - 1)
+    rest = min(ndim, 2) - (ndim >= 2 and other.ndim == 1)
+    return one.axis.moved(output.ndim - rest - (ndim - 2 - dim))
+
+
+def added_product(call: Call, output: Array) -> Axis:
+    """`addmm`, `baddbmm` and the like: a product, and what is added to it."""
+    factors = call.argument(1, "mat1", "batch1", "mat"), call.argument(2, "mat2", "batch2", "vec")
+    axes = []
+    for one in call.data:
+        if any(one.tensor is factor for factor in factors):
+            axes.append(_of_product(call, one, factors, output))
+        else:
+            axes.append(one.axis.moved(one.axis.dim + output.ndim - one.tensor.ndim))
+    return call.agreed(axes)
+
+
+def outer(call: Call, output: Array) -> Axis:
+    """All products of two vectors' entries."""
+    return call.agreed([one.axis.moved(0 if one.tensor is call.args[0] else 1) for one in call.data])
+
+
+def einsum(call: Call, output: Array) -> Axis:
+    """Where the samples' letter is in the output."""
+    equation, operands = call.args[0], call.args[1:]
+    if not isinstance(equation, str) or "." in equation:
+        raise call.mixes("with an ellipsis or lists has no rule")
+    if len(operands) == 1 and isinstance(operands[0], list | tuple):
+        operands = tuple(operands[0])
+    left, arrow, right = equation.replace(" ", "").partition("->")
+    terms = left.split(",")
+    if not arrow:
+        right = "".join(sorted(letter for letter in set(left) - {","} if left.count(letter) == 1))
+    axes = []
+    for one in call.data:
+        at = next(i for i, operand in enumerate(operands) if operand is one.tensor)
+        letter = terms[at][one.axis.dim]
+        if letter not in right or terms[at].count(letter) > 1:
+            raise call.mixes()
+        axes.append(one.axis.moved(right.index(letter)))
+    return call.agreed(axes)
+
+
+def attention(call: Call, output: Array) -> Axis:
+    """`(..., t, features)`: the samples are before the last two axes of queries, keys and values."""
+    axes = []
+    for one in call.data:
+        behind = one.tensor.ndim - one.axis.dim
+        if behind <= 2:
+            raise call.mixes()
+        axes.append(one.axis.moved(output.ndim - behind))
+    return call.agreed(axes)
+
+
+def recurrent(call: Call, output: Array) -> Axis:
+    """`(t, n, features)`, or `(n, t, features)` with `batch_first`; states are `(layers, n, features)`."""
+    batch_first, first = call.argument(8, "batch_first", default=False), call.args[0]
+    if not isinstance(call.args[3], bool):
+        raise call.mixes("of a packed sequence has its samples in no axis")
+    for one in call.data:
+        if one.axis.dim != (0 if one.tensor is first and batch_first else 1):
+            raise call.mixes("has the samples along another axis than its batch")
+    return call.first.axis.moved(0 if batch_first and call.at == 0 else 1)
+
+
+POOLS = ("avg_pool", "max_pool", "adaptive_avg_pool", "adaptive_max_pool", "lp_pool")
+RULES: dict[str, Rule] = {
+    "linear": before_last(),
+    **dict.fromkeys(("layer_norm", "rms_norm"), normalized),
+    **{f"conv{d}d": spatial(d) for d in (1, 2, 3)},
+    **{f"conv_transpose{d}d": spatial(d) for d in (1, 2, 3)},
+    **{f"{pool}{d}d": spatial(d) for pool in POOLS for d in (1, 2, 3)},
+    **{f"{pool}{d}d_with_indices": spatial(d) for pool in ("max_pool", "adaptive_max_pool") for d in (1, 2, 3)},
+    "batch_norm": batch_norm,
+    "instance_norm": batched,
+    **dict.fromkeys(
+        ("group_norm", "interpolate", "upsample", "pixel_shuffle", "pixel_unshuffle", "channel_shuffle", "grid_sample",
+         "local_response_norm", "native_channel_shuffle",),
+        batched,
+    ),
+    "im2col": first(4),
+    **dict.fromkeys(("fold", "col2im", "affine_grid", "affine_grid_generator"), first(3)),
+    "pad": padded,
+    "constant_pad_nd": padded,
+    "embedding": embedding,
+    "embedding_bag": bag,
+    "bilinear": before_last(),
+    **dict.fromkeys(("matmul", "mm", "bmm", "mv", "__matmul__"), matmul),
+    "__rmatmul__": lambda call, output: matmul(Call(call.function, call.args[::-1], {}, call.data, call.n), output),
+    **dict.fromkeys(("addmm", "baddbmm", "addmv"), added_product),
+    **dict.fromkeys(("outer", "ger"), outer),
+    "einsum": einsum,
+    "scaled_dot_product_attention": attention,
+    **dict.fromkeys(("lstm", "gru", "rnn_tanh", "rnn_relu"), recurrent),
+    **dict.fromkeys(("lstm_cell", "gru_cell", "rnn_tanh_cell", "rnn_relu_cell"), batched),
+}  # fmt: skip
+"""By name."""

@@ -1,0 +1,32 @@
+"""Functions of torch with a body of other torch functions, that is run open: every call in it is seen.
+
+Attention then needs no rule of its own: what it is made of are linear maps with whole or sliced weights, one
+reshape after another, a softmax, and dropout.
+"""
+
+from __future__ import annotations
+
+from types import FunctionType
+from typing import Any
+
+from torch.nn import functional
+
+from gradkernels.engines.hooks.calls import Function
+
+
+def _nobody(*tensors: Any) -> bool:
+    return False
+
+
+def _body(function: Any) -> Function:
+    """The function without its question whether somebody wants the whole call, which it answers before it begins."""
+    if "has_torch_function" not in function.__code__.co_names:
+        raise ImportError(f"{function.__name__} of this torch is not made of other functions, as it is in torch 2.13")
+    names = {**function.__globals__, "has_torch_function": _nobody}
+    return FunctionType(function.__code__, names, function.__name__, function.__defaults__, function.__closure__)
+
+
+OPENED: dict[Function, Function] = {
+    functional.multi_head_attention_forward: _body(functional.multi_head_attention_forward)
+}
+"""Their bodies."""

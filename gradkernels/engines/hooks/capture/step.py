@@ -1,0 +1,31 @@
+"""A boundary: a call of the forward pass that brings parameters and samples together."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from gradkernels.engines.hooks.calls import Function, Place
+from gradkernels.engines.hooks.capture.axis import Axis
+
+Names = tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Step:
+    """One call that takes parameters and samples.
+
+    Attributes:
+        function: What is called.
+        data: Places of the arguments that have a samples' axis.
+        parameters: Places of those made from parameters alone, with the names of these.
+    """
+
+    function: Function
+    data: Mapping[Place, Axis]
+    parameters: Mapping[Place, Names]
+
+    @property
+    def name(self) -> str:
+        """What a message calls it."""
+        return str(getattr(self.function, "__name__", self.function))

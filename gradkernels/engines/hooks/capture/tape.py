@@ -1,0 +1,272 @@
+"""The forward pass as it is run: samples followed from call to call, every boundary kept for the backward pass.
+
+Nothing is known of the model beforehand, and nothing is kept of it afterwards: where the samples are in a tensor
+follows from where they are in those that it is made of (`gradkernels.engines.hooks.capture.follow`). A tensor in which
+they cannot be told apart may still be computed with, but no gradient may come back through it: then the backward pass
+raises.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import torch
+from torch.autograd.graph import get_gradient_edge
+from torch.overrides import TorchFunctionMode
+
+from gradkernels.backend import Array
+from gradkernels.engines.hooks.calls import Place, find, replaced
+from gradkernels.engines.hooks.capture.axis import Axis
+from gradkernels.engines.hooks.capture.follow.call import Followed
+from gradkernels.engines.hooks.capture.marks import SHARED, Marks
+from gradkernels.engines.hooks.capture.opened import OPENED
+from gradkernels.engines.hooks.capture.quiet import draws, quiet
+from gradkernels.engines.hooks.capture.step import Names, Step
+from gradkernels.engines.hooks.unfit import Unfit
+from gradkernels.engines.hooks.use import Target, Use
+from gradkernels.problems.module.structure import Parameters
+
+Arrived = Callable[[Use, Array], None]
+"""Called with each use and its output's gradient, samples first, during the backward pass."""
+
+Start = Callable[["Tape", Step, tuple[Any, ...], Mapping[str, Any]], Any]
+"""Runs a boundary forward and keeps its uses; gives what the model's call returns."""
+
+Alike = Callable[["Tape", Any, tuple[Any, ...], Mapping[str, Any], Sequence[Followed]], Any]
+"""`alike(tape, function, args, kwargs, data)`: the call, with one draw for all samples."""
+
+_KINDS: dict[Any, str] = {}
+"""What is asked first of a function at each call: `quiet`, `opened`, `batched`, `draws` or `any`."""
+
+
+class Starts(NamedTuple):
+    """How calls that take parameters are run.
+
+    Attributes:
+        rules: Functions with a rule, where they are boundaries.
+        other: The same for all other functions.
+        copies: Functions that may make copies of parameters for each sample; they give None where not.
+        batched: Functions that may take such copies, as `of_copies(tape, args)` runs them, or gives None.
+        of_copies: How.
+    """
+
+    rules: Mapping[Any, Start]
+    other: Start
+    copies: Mapping[Any, Start]
+    batched: Container[Any]
+    of_copies: Callable[[Tape, tuple[Any, ...]], Any]
+
+
+class Tape(TorchFunctionMode):
+    """Runs one forward pass.
+
+    Args:
+        starts: How calls that take parameters are run.
+        n: Number of samples, at least 2.
+        theta: Parameters that the model holds.
+        arrived: What becomes of the gradients.
+        alike: Runs a call so that all samples see the same draw; None where each may see its own.
+        each: Whether each is to see its own.
+        guess: Whether ids that do not come from data, and are as many as samples, are taken for those of the samples.
+
+    Attributes:
+        n: Number of samples.
+        marks: What is known of the tensors, and where a backward pass may end.
+        uses: How often each parameter is used; twice for what is made of it.
+        segments: Number of outputs of checkpointed parts.
+        guessed: Whether ids were taken for those of the samples because they are as many.
+    """
+
+    def __init__(
+        self,
+        starts: Starts,
+        n: int,
+        theta: Parameters,
+        arrived: Arrived,
+        alike: Alike | None = None,
+        each: bool = False,
+        guess: bool = True,
+    ) -> None:
+        super().__init__()
+        self.n = n
+        self.marks = Marks(n, theta)
+        self.uses = Counter[str]()
+        self.segments = 0
+        self.guess, self.guessed = guess, False
+        self._starts, self._alike, self._each = starts, alike, each
+        self._theta = theta
+        self._arrived = arrived
+        self._paused = False
+
+    @property
+    def alike(self) -> bool:
+        """Whether all samples are to see the same draws."""
+        return self._alike is not None
+
+    def again(self) -> Tape:
+        """A tape that follows a part of the model another time."""
+        return Tape(self._starts, self.n, self._theta, self._arrived, self._alike, self._each, self.guess)
+
+    @property
+    def is_paused(self) -> bool:
+        """Whether nothing is followed now."""
+        return self._paused
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """A context in which nothing is followed."""
+        self._paused = True
+        try:
+            yield
+        finally:
+            self._paused = False
+
+    def segment(self, output: Array, axis: Axis, start: Array, sentence: str) -> None:
+        """Take an output of a checkpointed part for a boundary, whose uses are heard of when it runs again.
+
+        Args:
+            output: It.
+            axis: Where its samples are, which is looked at when it runs again.
+            start: A leaf of the part's graph; a backward pass to it goes through the part.
+            sentence: Why no gradient may come back, where the samples cannot be there.
+        """
+        self.segments += 1
+        if not axis.fits(output.shape, self.n):
+            self.marks.poison(output, sentence)
+            return
+        self.marks.boundary(output, axis)
+        self.marks.boundaries.add(get_gradient_edge(output).node)
+        self.marks.sources.append(get_gradient_edge(start))
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """The call as it is, or as a boundary runs it."""
+        kwargs = kwargs or {}
+        kind = _KINDS.get(func)
+        if kind is None:
+            kind = _KINDS[func] = self._kind_of(func)
+        if kind == "quiet" or self._paused:
+            return func(*args, **kwargs)
+        if kind == "opened":
+            with self:
+                return OPENED[func](*args, **kwargs)
+        if kind == "batched" and not kwargs:
+            with self:
+                product = self._starts.of_copies(self, args)
+            if product is not None:
+                return product
+        data, made, others = self.marks.known(args, kwargs)
+        if made and torch.is_grad_enabled():
+            result = self._with_parameters(func, args, kwargs, data, made)
+        else:
+            result = self._alike(self, func, args, kwargs, data) if self._alike else func(*args, **kwargs)
+            if data:
+                self.marks.tagged(func, args, kwargs, data, result)
+        if kind == "draws" and self._each:
+            self._drawn(result, data, made)
+        if others:
+            self.marks.met(func, args, others, result)
+        return result
+
+    def _drawn(self, result: Any, data: Sequence[Followed], made: Mapping[Place, Any]) -> None:
+        if made:
+            raise Unfit(SHARED)
+        if not data:
+            self.marks.draw(result)
+
+    def _kind_of(self, func: Any) -> str:
+        if func in OPENED:
+            return "opened"
+        if quiet(func):
+            return "quiet"
+        return "batched" if func in self._starts.batched else "draws" if draws(func) else "any"
+
+    def _with_parameters(
+        self, func: Any, args: Any, kwargs: Any, data: list[Followed], made: dict[Place, tuple[Array, Names]]
+    ) -> Any:
+        """A call that takes parameters: a boundary, or what makes something of parameters alone."""
+        names = {place: of for place, (_, of) in made.items()}
+        if not data:
+            if func in self._starts.copies:
+                copy = self._starts.copies[func](self, Step(func, {}, names), args, kwargs)
+                if copy is not None:
+                    return copy
+            result = func(*args, **kwargs)
+            self.marks.derived(func, args, result, names)
+            return result
+        # What comes from elsewhere than the parameters ends here.
+        outside = {one.place: one.tensor.detach() for one in data if not one.flows and one.tensor.requires_grad}
+        if outside:
+            given = replaced({"args": args, "kwargs": kwargs}, outside)
+            args, kwargs = given["args"], given["kwargs"]
+            data = [one._replace(tensor=outside.get(one.place, one.tensor)) for one in data]
+        step = Step(func, {one.place: one.axis for one in data}, names)
+        return self._starts.rules.get(func, self._starts.other)(self, step, args, kwargs)
+
+    def followed(self, step: Step, args: tuple[Any, ...], kwargs: Mapping[str, Any], output: Array) -> Axis:
+        """Where the samples are in a boundary's output; raises an Unfit where they cannot be told apart."""
+        found = {place: find(args, kwargs, place) for place in step.data}
+        data = [Followed(place, tensor, step.data[place], True) for place, tensor in found.items()]
+        return self.marks.axis(step.function, args, kwargs, data, output)
+
+    def target(self, names: tuple[str, ...], tensor: Array) -> Target:
+        """What a boundary differentiates by."""
+        whole = self._theta[names[0]]
+        return Target(tensor, names, tensor is whole, whole, _block(tensor, whole))
+
+    def table(self, tensor: Array) -> tuple[Target, Array] | None:
+        """The parameter that a tensor is rows of, and of which words; None where it is something else."""
+        found = self.marks.words_of(tensor)
+        if found is None:
+            return None
+        names, words = found
+        whole = self._theta[names[0]]
+        return Target(whole, names, True, whole, range(whole.numel())), words
+
+    def targets(self, step: Step, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[Place, Target]:
+        """The targets of a call by place."""
+        return {place: self.target(names, find(args, kwargs, place)) for place, names in step.parameters.items()}
+
+    def keep(self, use: Use, output: Array, axis: Axis, data: Sequence[Array]) -> None:
+        """Have `use` told when the gradient of `output` arrives; `data` is what comes from earlier boundaries."""
+        if not axis.fits(output.shape, self.n):
+            # A gradient of one row would else be broadcast to all samples.
+            raise Unfit(f"a {type(use).__name__} gives another number of samples than the batch has")
+        if not output.requires_grad:
+            raise Unfit(f"a {type(use).__name__} has an output that cannot be differentiated")
+        for target in use.targets.values():
+            self.uses.update(target.names * (1 if target.direct else 2))
+        arrived, n, shape, waiting = self._arrived, self.n, output.shape, [use]
+        heard = _written_once(output, [*data, *(target.tensor for target in use.targets.values())])
+
+        def hear(g: Array) -> None:
+            arrived(waiting[0], axis.first(g.reshape(shape), n))
+
+        heard.register_hook(hear)
+        edge = get_gradient_edge(heard)
+        self.marks.boundaries.add(edge.node)
+        if not any(one.requires_grad for one in data):
+            self.marks.sources.append(edge)
+
+
+def _written_once(output: Array, inputs: Sequence[Array]) -> Array:
+    """An output, or what it is another shape of.
+
+    What is then done to a view in place is done to what it is a view of, and autograd takes the view out of its graph.
+    """
+    base = output._base
+    if base is None or base.grad_fn is None or base.numel() != output.numel():
+        return output
+    if not (base.is_contiguous() and output.is_contiguous()) or any(base is one or base is one._base for one in inputs):
+        return output
+    return base
+
+
+def _block(tensor: Array, whole: Array) -> range | None:
+    """The entries of a parameter that a tensor is a view of."""
+    if tensor is not whole and (tensor._base is not whole or not tensor.is_contiguous() or not whole.is_contiguous()):
+        return None
+    start = tensor.storage_offset() - whole.storage_offset()
+    return range(start, start + tensor.numel())

@@ -1,0 +1,230 @@
+"""The quantities, each from one forward pass and one or two backward passes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+
+from gradkernels.backend import Array
+from gradkernels.engines.hooks.accumulate import consumers, deviations
+from gradkernels.engines.hooks.accumulate.consumers import Several
+from gradkernels.engines.hooks.capture.tape import Arrived
+from gradkernels.engines.hooks.engine import Engine, Pass
+from gradkernels.engines.hooks.unfit import Unfit
+from gradkernels.engines.hooks.use import Use
+from gradkernels.kernel import Compute
+from gradkernels.memory import empty_torch
+from gradkernels.problems.module.problem import ModuleProblem
+from gradkernels.quantity import QUANTITIES, Moments
+from gradkernels.tree import Tree, count, take
+
+Theta = dict[str, Array]
+
+
+def parts(n: int, chunk: int) -> Iterator[slice]:
+    """Slices of at most `chunk` samples."""
+    for start in range(0, n, chunk):
+        yield slice(start, min(start + chunk, n))
+
+
+def _drawing(engine: Engine, compute: Compute) -> Compute:
+    """`compute`, all of whose samples draw their random numbers one after the other; again where it knows better."""
+
+    def call(*arrays: Any, **options: Any) -> Any:
+        try:
+            with engine.drawing():
+                return compute(*arrays, **options)
+        except Several as error:
+            if error.names <= engine.several:
+                raise
+            engine.several |= error.names
+            return call(*arrays, **options)
+        except Unfit:
+            if not (engine.guessed and engine.guess):
+                raise
+            engine.guess = False
+            try:
+                return call(*arrays, **options)
+            finally:
+                engine.guess = True
+
+    return call
+
+
+def per_sample(problem: ModuleProblem, chunk: int) -> Compute:
+    """Rows, written as the gradients arrive."""
+    engine = Engine(problem)
+
+    def compute(theta: Theta, x: Tree, y: Tree, out: Theta | None = None) -> Theta:
+        n = count(y)
+        rows = {name: empty_torch((n, *one.shape), one) for name, one in theta.items()} if out is None else out
+        for part in parts(n, chunk):
+            with engine.forward(theta, take(x, part), take(y, part)) as forward:
+                consumer = consumers.Rows(forward.theta, {name: one[part] for name, one in rows.items()})
+                forward.backward(consumer)
+                consumer.finish()
+        return rows
+
+    return _drawing(engine, compute)
+
+
+def norms(problem: ModuleProblem, chunk: int) -> Compute:
+    """Lengths of the rows, most of which are not formed."""
+    engine = Engine(problem)
+
+    def compute(theta: Theta, x: Tree, y: Tree, out: Array | None = None) -> Array:
+        n = count(y)
+        widest = max(theta.values(), key=lambda one: one.element_size())
+        norms = empty_torch((n,), widest) if out is None else out
+        for part in parts(n, chunk):
+            with engine.forward(theta, take(x, part), take(y, part)) as forward:
+                squares = consumers.Squares(forward.theta, forward.shared, part.stop - part.start)
+                forward.backward(squares)
+                norms[part] = _lengths(engine, theta, take(x, part), take(y, part), squares.finish())
+        return norms
+
+    return _drawing(engine, compute)
+
+
+def clipped_sum(problem: ModuleProblem, chunk: int) -> Compute:
+    """One backward pass: norms as the gradients arrive, which are kept until the factors are known (Bu et al. 2022)."""
+    engine = Engine(problem)
+
+    def of_part(theta: Theta, x: Tree, y: Tree, max_norm: float) -> Theta:
+        kept: list[tuple[Use, Array]] = []
+        with engine.forward(theta, x, y) as forward:
+            if forward.repeated:
+                return _reweighted(engine, forward, (theta, x, y), max_norm)
+            squares = consumers.Squares(forward.theta, forward.shared, count(y))
+            forward.backward(_both(squares, lambda use, g: kept.append((use, g))))
+            norms = _lengths(engine, theta, x, y, squares.finish())
+            sums = consumers.Sums(forward.theta, factors(norms, max_norm))
+            for use, g in kept:
+                sums(use, g)
+            return sums.finish()
+
+    return _drawing(engine, _over_parts(of_part, chunk))
+
+
+def reweighted_sum(problem: ModuleProblem, chunk: int) -> Compute:
+    """Two backward passes, the second of the losses times the factors (Lee & Kifer 2020); nothing is kept."""
+    engine = Engine(problem)
+
+    def of_part(theta: Theta, x: Tree, y: Tree, max_norm: float) -> Theta:
+        with engine.forward(theta, x, y) as forward:
+            return _reweighted(engine, forward, (theta, x, y), max_norm)
+
+    return _drawing(engine, _over_parts(of_part, chunk))
+
+
+def _reweighted(engine: Engine, forward: Pass, data: tuple[Theta, Tree, Tree], max_norm: float) -> Theta:
+    squares, sums = consumers.Squares(forward.theta, forward.shared, count(data[2])), consumers.Sums(forward.theta)
+    forward.backward(squares, keep=True)
+    forward.backward(sums, factors(_lengths(engine, *data, squares.finish()), max_norm))
+    return sums.finish()
+
+
+def _lengths(engine: Engine, theta: Theta, x: Tree, y: Tree, squares: Array) -> Array:
+    """Norms from their squares; from rows where the squares have left the range of their dtype."""
+    norms, limits = squares.sqrt(), torch.finfo(squares.dtype)
+    low, high = torch.aminmax(squares)
+    if engine.draws_each or (low > limits.tiny / limits.eps and high < limits.max):
+        return norms
+    beyond = (~((squares > limits.tiny / limits.eps) & (squares < limits.max))).nonzero().flatten()
+    rows = _rows(engine, theta, take(x, beyond), take(y, beyond))
+    norms[beyond] = QUANTITIES["norms"].of(torch, rows).to(norms.dtype)
+    return norms
+
+
+def _rows(engine: Engine, theta: Theta, x: Tree, y: Tree) -> Theta:
+    with engine.forward(theta, x, y) as forward:
+        consumer = consumers.Rows(
+            forward.theta, {name: empty_torch((count(y), *one.shape), one) for name, one in theta.items()}
+        )
+        forward.backward(consumer)
+        return consumer.finish()
+
+
+def factors(norms: Array, max_norm: float | Array) -> Array:
+    """min(1, max_norm / norm), also for a norm of zero and an infinite max_norm."""
+    return 1 / (norms / max_norm).clamp_(min=1)
+
+
+def _both(one: Arrived, other: Arrived) -> Arrived:
+    def arrived(use: Use, g: Array) -> None:
+        one(use, g)
+        other(use, g)
+
+    return arrived
+
+
+def _added(total: Theta, more: Theta) -> Theta:
+    return {name: total[name] + one for name, one in more.items()} if total else more
+
+
+def _over_parts(of_part: Callable[..., Theta], chunk: int) -> Compute:
+    """The sum over parts of the samples, zero without any."""
+
+    def compute(theta: Theta, x: Tree, y: Tree, max_norm: float = 1.0) -> Theta:
+        total: Theta = {}
+        for part in parts(count(y), chunk):
+            total = _added(total, of_part(theta, take(x, part), take(y, part), max_norm))
+        if not total:
+            return {name: torch.zeros_like(one).detach() for name, one in theta.items()}
+        return {name: one.to(theta[name].dtype) for name, one in total.items()}
+
+    return compute
+
+
+def gradient(problem: ModuleProblem, chunk: int) -> Compute:
+    """Mean of the rows, none of which is formed."""
+    engine = Engine(problem)
+
+    def compute(theta: Theta, x: Tree, y: Tree) -> Theta:
+        totals: Theta = {}
+        for part in parts(count(y), chunk):
+            with engine.forward(theta, take(x, part), take(y, part)) as forward:
+                sums = consumers.Sums(forward.theta)
+                forward.backward(sums)
+                totals = _added(totals, sums.finish())
+        return {name: (total / count(y)).to(theta[name].dtype) for name, total in totals.items()}
+
+    return _drawing(engine, compute)
+
+
+def moments(problem: ModuleProblem, chunk: int) -> Compute:
+    """Mean and variance from sums of the rows and of their squares; a second time where these are too much alike."""
+    engine = Engine(problem)
+
+    def compute(theta: Theta, x: Tree, y: Tree) -> Moments:
+        totals, squares, n = dict[str, Array](), dict[str, Array](), count(y)
+        for part in parts(n, chunk):
+            with engine.forward(theta, take(x, part), take(y, part)) as forward:
+                powers = consumers.Powers(forward.theta, forward.shared, part.stop - part.start)
+                forward.backward(powers)
+                more = powers.finish()
+            totals, squares = _added(totals, more[0]), _added(squares, more[1])
+        mean = {name: total / n for name, total in totals.items()}
+        variance = {name: (squares[name] / n - one**2).clamp_(min=0) for name, one in mean.items()}
+        if n > 1 and (names := deviations.doubtful(mean, variance)):
+            with engine.drawing():
+                variance |= _around(engine, (theta, x, y), chunk, mean, names)
+        return Moments(*({name: one.to(theta[name].dtype) for name, one in part.items()} for part in (mean, variance)))
+
+    return _drawing(engine, compute)
+
+
+def _around(
+    engine: Engine, data: tuple[Theta, Tree, Tree], chunk: int, mean: Theta, names: frozenset[str]
+) -> dict[str, Array]:
+    """Variances of some parameters, as the mean of (g - mean)^2."""
+    theta, x, y = data
+    totals, n = dict[str, Array](), count(y)
+    for part in parts(n, chunk):
+        with engine.forward(theta, take(x, part), take(y, part)) as forward:
+            consumer = deviations.Deviations(forward.theta, forward.shared, part.stop - part.start, mean, names)
+            forward.backward(consumer)
+            totals = _added(totals, consumer.finish())
+    return {name: total / n for name, total in totals.items()}

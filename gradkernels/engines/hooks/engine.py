@@ -1,0 +1,190 @@
+"""One forward and one backward pass, whatever is made of the gradients on the way."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch.utils import _pytree as pytree
+
+from gradkernels.backend import Array
+from gradkernels.engines.hooks.capture import draws, segments
+from gradkernels.engines.hooks.capture.guard import Guard
+from gradkernels.engines.hooks.capture.tape import Arrived, Starts, Tape
+from gradkernels.engines.hooks.rules import anything
+from gradkernels.engines.hooks.rules.alone import Alone
+from gradkernels.engines.hooks.rules.copies import BATCHED, COPIES, batched
+from gradkernels.engines.hooks.rules.table import RULES
+from gradkernels.engines.hooks.unfit import Unfit
+from gradkernels.engines.hooks.use import Use
+from gradkernels.memory import ordinary
+from gradkernels.problems.module.numeric import dense
+from gradkernels.problems.module.problem import ModuleProblem
+from gradkernels.problems.module.structure import swapped
+from gradkernels.tree import Tree, count, each, leaves
+
+STARTS = Starts(RULES, anything.start, COPIES, BATCHED, batched)
+
+
+class Listener:
+    """Passes what arrives on to a consumer, for one backward pass."""
+
+    def __init__(self) -> None:
+        self._consumer: Arrived | None = None
+
+    def __call__(self, use: Use, g: Array) -> None:
+        """A gradient has arrived."""
+        if self._consumer is not None:
+            with torch.no_grad():
+                self._consumer(use, g)
+
+    @contextmanager
+    def passing_on(self, consumer: Arrived) -> Iterator[None]:
+        """A context in which `consumer` hears; then it is let go, or what it keeps would keep the graph alive."""
+        self._consumer = consumer
+        try:
+            yield
+        finally:
+            self._consumer = None
+
+
+@dataclass(frozen=True)
+class Pass:
+    """A forward pass that is ready to be differentiated.
+
+    Attributes:
+        theta: The parameters, as leaves of its graph.
+        losses: Of each sample, `(n,)`.
+        shared: Names of the parameters whose rows come from more than one use, or from what was made of them.
+        sources: Where backward passes end; None for one sample, whose gradient is the batch's.
+        listener: Called as gradients arrive.
+        repeated: Whether parts of it run again in the backward pass: what arrives is not to be kept.
+    """
+
+    theta: dict[str, Array]
+    losses: Array
+    shared: frozenset[str]
+    sources: list[Any] | None
+    listener: Listener
+    repeated: bool = False
+
+    def backward(self, consumer: Arrived, weights: Array | None = None, keep: bool = False) -> None:
+        """The backward pass of the sum of the losses, or of the weighted losses; `consumer` gets what arrives."""
+        total = self.losses.sum() if weights is None else self.losses @ weights.to(self.losses.dtype)
+        with self.listener.passing_on(consumer):
+            if self.sources is None:
+                self._alone(total, keep)
+            elif self.sources and total.requires_grad:
+                torch.autograd.grad(total, self.sources, retain_graph=keep, allow_unused=True)
+
+    def _alone(self, total: Array, keep: bool) -> None:
+        tensors = list(self.theta.values())
+        if not total.requires_grad:
+            return
+        parts = torch.autograd.grad(total, tensors, retain_graph=keep, allow_unused=True)
+        for (name, tensor), part in zip(self.theta.items(), parts, strict=True):
+            if part is not None:
+                self.listener(Alone(name, tensor), dense(part)[None])
+
+
+class Engine:
+    """Differentiates one problem.
+
+    Args:
+        problem: Whose model.
+        losses: `losses(output, y)`, the loss of each sample; the problem's own by default.
+
+    Attributes:
+        several: Names of parameters that are known to have several uses, whatever a forward pass says.
+        guess: Whether ids that do not come from data, and are as many as samples, are taken for those of the samples.
+        guessed: Whether that was done in the last pass; if it does not fit, they may be the same for all samples.
+    """
+
+    def __init__(self, problem: ModuleProblem, losses: Callable[[Tree, Tree], Array] | None = None) -> None:
+        self._problem = problem
+        self._losses = losses or problem.losses
+        self.several = frozenset[str]()
+        self.guess, self.guessed = True, False
+
+    @contextmanager
+    def forward(self, theta: dict[str, Array], x: Tree, y: Tree) -> Iterator[Pass]:
+        """A context in which the model has run forward and holds theta.
+
+        Args:
+            theta: Parameters by name.
+            x: Inputs, samples first.
+            y: Targets, samples first.
+        """
+        with torch.inference_mode(False), torch.enable_grad():
+            leaf = {name: _leaf(tensor) for name, tensor in theta.items()}
+            # Other tensors than the caller's, whose graph ends here.
+            x, y = each(lambda tensor: ordinary(tensor).detach(), (x, y))
+            with self._holding(leaf):
+                if count(x) == 1:
+                    yield self._of_one(leaf, x, y)
+                    return
+                with self._taped(leaf, x, y) as forward:
+                    yield forward
+
+    def _of_one(self, leaf: dict[str, Array], x: Tree, y: Tree) -> Pass:
+        with self._again():
+            losses = self._losses_of(self._problem.output(x), y)
+        return Pass(leaf, losses, frozenset(), None, Listener())
+
+    @contextmanager
+    def _taped(self, leaf: dict[str, Array], x: Tree, y: Tree) -> Iterator[Pass]:
+        listener = Listener()
+        alike = draws.alike if self._problem.randomness == "same" else None
+        tape = Tape(STARTS, count(x), leaf, listener, alike, self.draws_each, self.guess)
+        tape.marks.samples(leaves(x))
+        try:
+            with self._again(), segments.followed(tape):
+                output = self._problem.output(x)
+            outputs = [one for one in pytree.tree_leaves(output) if isinstance(one, torch.Tensor)]
+            tape.marks.finish(outputs)
+            # A loss of torch takes nothing but what it is given.
+            with nullcontext() if self._problem.plain else Guard(tape, outputs):
+                losses = self._losses_of(output, y)
+            shared = self.several.union(name for name, times in tape.uses.items() if times > 1)
+            yield Pass(leaf, losses, shared, tape.marks.sources, listener, bool(tape.segments))
+        finally:
+            self.guessed = tape.guessed
+            tape.marks.close()
+
+    def _losses_of(self, output: Tree, y: Tree) -> Array:
+        try:
+            return self._losses(output, y)
+        except Unfit:
+            raise
+        except Exception as error:  # whatever the caller's loss raises for a batch, it may not for one sample
+            raise Unfit(f"loss_fn cannot take a batch's output apart: {error}") from error
+
+    @property
+    def draws_each(self) -> bool:
+        """Whether each sample draws numbers of its own, so that none is computed twice alike."""
+        return self._problem.randomness == "different"
+
+    def drawing(self) -> AbstractContextManager[None]:
+        """A context around all chunks of a call, whose samples draw one after the other."""
+        return nullcontext() if self._problem.randomness == "same" else self._problem.drawing()
+
+    def _again(self) -> AbstractContextManager[None]:
+        """A context around each chunk: a draw that is the same for all samples starts anew."""
+        return self._problem.drawing() if self._problem.randomness == "same" else nullcontext()
+
+    def _holding(self, theta: dict[str, Array]) -> AbstractContextManager[None]:
+        sites = self._problem.sites()
+        of_model = (module._parameters[name] for (module, name), *_ in sites.values())
+        if all(one is other for one, other in zip(of_model, theta.values(), strict=True)):
+            return nullcontext()
+        return swapped(sites, theta)
+
+
+def _leaf(tensor: Array) -> Array:
+    """The tensor itself if it is a parameter, else the same memory as a leaf that can be differentiated by."""
+    if tensor.requires_grad and tensor.is_leaf:
+        return tensor
+    return ordinary(tensor).detach().requires_grad_()

@@ -1,0 +1,35 @@
+"""Activations with a parameter."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gradkernels.backend import Array
+from gradkernels.engines.hooks.capture.axis import Axis
+from gradkernels.engines.hooks.rules.rule import Given, Rule, Targets
+from gradkernels.engines.hooks.rules.small import Small
+
+
+class Slopes(Small):
+    """prelu of `(n, [steps,] channels, ...)` by one slope, or one for each channel: sums of g min(x, 0)."""
+
+    def __init__(self, targets: Targets, a: Array, given: Given) -> None:
+        self.targets = targets
+        self._a = a
+        self._channel = None if given["weight"].numel() == 1 else a.ndim - given["input"].ndim + 1
+
+    def rows(self, target: Any, g: Array, at: slice) -> Array:
+        """Sums over everything but the channels."""
+        terms = self._a[at].clamp(max=0).mul_(g)
+        if self._channel is None:
+            return terms.flatten(1).sum(1, keepdim=True) if terms.ndim > 1 else terms[:, None]
+        dims = [dim for dim in range(1, terms.ndim) if dim != self._channel]
+        return terms.sum(dims) if dims else terms
+
+
+def _apart(axis: Axis, given: Given) -> bool:
+    """Whether the samples are not along the channels."""
+    return axis.dim == 0 or given["weight"].numel() == 1
+
+
+PRELU = Rule(("input", "weight"), ("weight",), Slopes, _apart)

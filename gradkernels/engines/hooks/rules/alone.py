@@ -1,0 +1,25 @@
+"""The use of a parameter by a single sample: its row is the gradient itself."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gradkernels.backend import Array
+from gradkernels.engines.hooks.rules.small import Small
+from gradkernels.engines.hooks.use import Target
+
+
+class Alone(Small):
+    """A parameter, whose gradient `(1, *shape)` is what arrives.
+
+    Args:
+        name: Of the parameter.
+        tensor: It.
+    """
+
+    def __init__(self, name: str, tensor: Array) -> None:
+        self.targets = {name: Target(tensor, (name,), direct=True, whole=tensor, block=range(tensor.numel()))}
+
+    def rows(self, target: Any, g: Array, at: slice) -> Array:
+        """What has arrived."""
+        return g

@@ -1,0 +1,88 @@
+"""Any other call: vmap of its own vjp, over this call alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+
+from gradkernels.backend import Array
+from gradkernels.engines.hooks.calls import Place, find, in_place, replaced
+from gradkernels.engines.hooks.capture.step import Step
+from gradkernels.engines.hooks.capture.tape import Tape
+from gradkernels.engines.hooks.unfit import Unfit
+from gradkernels.engines.hooks.use import Use
+
+ROWS_BYTES = 1 << 23
+"""Of rows that are formed before they are written to their place."""
+
+
+def start(tape: Tape, step: Step, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+    """Run the call as it is; it is called again for each sample alone when the gradient is there."""
+    name = step.name
+    if in_place(step.function):
+        raise Unfit(f"{name} changes data in place with a parameter")
+    output = step.function(*args, **kwargs)
+    if not isinstance(output, torch.Tensor):
+        raise Unfit(f"{name} has several outputs and no rule")
+    data = [find(args, kwargs, place) for place in step.data]
+    axis = tape.followed(step, args, kwargs, output)
+    tape.keep(Call(tape, step, args, kwargs, data), output, axis, data)
+    tape.marks.boundary(output, axis)
+    return output
+
+
+class Call(Use):
+    """A call of any function with one output."""
+
+    def __init__(
+        self, tape: Tape, step: Step, args: tuple[Any, ...], kwargs: Mapping[str, Any], data: Sequence[Array]
+    ) -> None:
+        self.targets = tape.targets(step, args, kwargs)
+        # Without their graph, which would keep all that came before alive.
+        self._data = [tensor.detach() for tensor in data]
+        self._arguments = replaced({"args": args, "kwargs": kwargs}, dict.fromkeys(step.data))
+        self._step = step
+        self._n = tape.n
+
+    def write(self, target: Place | str, g: Array, out: Array, at: slice, add: bool) -> None:
+        """Rows by vmap over the samples of a vjp of the call of one sample, some at a time."""
+        size = max(1, ROWS_BYTES // max(1, out[:1].nbytes))
+        for start in range(0, len(out), size):
+            some = slice(start, start + size)
+            rows = self._rows(target, g, slice(at.start + start, min(at.start + start + size, at.stop)))
+            if add:
+                out[some] += rows
+            else:
+                out[some] = rows
+
+    def _rows(self, target: Place | str, g: Array, at: slice) -> Array:
+        axes = self._step.data.values()
+        apart = [axis.split(tensor, self._n) for axis, tensor in zip(axes, self._data, strict=True)]
+        parts = [_part(tensor, dim, at) for tensor, dim in apart]
+        single = torch.vmap(lambda g, *data: self._vjp(target, g, data), in_dims=(0, *(dim for _, dim in apart)))
+        try:
+            return single(g[at], *parts)
+        except (RuntimeError, ValueError, TypeError, IndexError) as error:
+            raise Unfit(f"{self._step.name} cannot be called for one sample alone: {error}") from error
+
+    def _vjp(self, target: Any, g: Array, data: tuple[Array, ...]) -> Array:
+        """Gradient by one target of one sample."""
+        step = self._step
+        axes = step.data.items()
+        known: dict[Any, Any] = {place: axis.one(tensor) for (place, axis), tensor in zip(axes, data, strict=True)}
+        known |= {place: other.tensor.detach() for place, other in self.targets.items() if place != target}
+
+        def call(tensor: Array) -> Array:
+            given = replaced(self._arguments, {**known, target: tensor})
+            return step.function(*given["args"], **given["kwargs"])
+
+        pulling: tuple[Array, Callable[..., tuple[Array, ...]]]
+        pulling = torch.func.vjp(call, self.targets[target].tensor.detach())  # type: ignore[assignment]
+        output, pull = pulling
+        return pull(g.reshape(output.shape))[0]
+
+
+def _part(tensor: Array, dim: int, at: slice) -> Array:
+    return tensor[(slice(None),) * dim + (at,)]

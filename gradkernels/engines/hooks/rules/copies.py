@@ -1,0 +1,146 @@
+"""What makes a copy of a parameter for each sample: `token.expand(n, -1, -1)`, a table's rows for ids of each sample.
+
+That there are as many copies as samples shows that they are the samples'. Where it is by chance, the axes do not agree
+with those of the data that they meet, and no gradient comes back through what they meet in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch.nn import functional
+
+from gradkernels.backend import Array
+from gradkernels.engines.hooks.calls import Function, bound
+from gradkernels.engines.hooks.capture.axis import Axis
+from gradkernels.engines.hooks.capture.step import Step
+from gradkernels.engines.hooks.capture.tape import Tape
+from gradkernels.engines.hooks.rules.lookup.embedding import EMBEDDING
+from gradkernels.engines.hooks.rules.rule import ruled
+from gradkernels.engines.hooks.rules.small import Small
+from gradkernels.engines.hooks.use import Target
+
+Copy = Callable[[Tape, Step, tuple[Any, ...], Mapping[str, Any]], Any]
+"""Runs a call of parameters alone that may make a copy for each sample; gives None where it does not."""
+
+
+class Spread(Small):
+    """A tensor that is broadcast, along the samples and perhaps other axes; the rows are sums over the others.
+
+    Args:
+        target: What is broadcast.
+        shape: To what.
+        dim: The axis of the samples in that.
+    """
+
+    def __init__(self, target: Target, shape: torch.Size, dim: int) -> None:
+        self.targets = {"input": target}
+        own = target.tensor.ndim
+        # Without the samples' axis, which the target has with one entry or not at all.
+        self._kept = dim >= len(shape) - own
+        self._dim, self._more = dim, len(shape) - own - (not self._kept)
+
+    def rows(self, target: Any, g: Array, at: slice) -> Array:
+        """Sums over what is broadcast."""
+        if self._kept:
+            g = g.unsqueeze(self._dim + 1)
+        shape = self.targets[target].tensor.shape
+        return g.sum_to_size(len(g), *[1] * self._more, *shape).view(len(g), *shape)
+
+
+class Tiled(Small):
+    """A tensor whose copies follow each other along one of its axes; the rows are the gradients.
+
+    Args:
+        target: What is repeated.
+    """
+
+    def __init__(self, target: Target) -> None:
+        self.targets = {"input": target}
+
+    def rows(self, target: Any, g: Array, at: slice) -> Array:
+        """Each copy's gradient."""
+        return g.reshape(len(g), *self.targets[target].tensor.shape)
+
+
+def broadcast(tape: Tape, step: Step, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+    """`expand` and `repeat` to as many entries as there are samples."""
+    (place,) = step.parameters
+    tensor = args[0] if place == ("args", 0) else None
+    output = step.function(*args, **kwargs)
+    axis = None if tensor is None else _new(tensor.shape, output.shape, tape.n)
+    if axis is None or not output.requires_grad:
+        return None
+    target = tape.targets(step, args, kwargs)[place]
+    tape.keep(Tiled(target) if axis.inner > 1 else Spread(target, output.shape, axis.dim), output, axis, [])
+    alike = axis == Axis(0) and output[0].numel() == target.tensor.numel()
+    tape.marks.boundary(output, axis, copied=tensor if alike else None)
+    return output
+
+
+def _new(before: torch.Size, after: torch.Size, n: int) -> Axis | None:
+    """The axis of n copies, where a shape is broadcast to another, or the copies follow each other along one axis."""
+    own = (*[1] * (len(after) - len(before)), *before)
+    changed = [dim for dim, (one, other) in enumerate(zip(own, after, strict=True)) if one != other]
+    if len(changed) == 1 and own[changed[0]] > 1 and after[changed[0]] == n * own[changed[0]]:
+        return Axis(changed[0], own[changed[0]])
+    if any(own[dim] != 1 for dim in changed):
+        return None
+    return next((Axis(dim) for dim in changed if after[dim] == n), None)
+
+
+def table(tape: Tape, step: Step, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+    """`embedding` of ids `(n, ...)` that do not come from the data."""
+    place = ("args", 0) if args else ("kwargs", "input")
+    ids = args[0] if args else kwargs["input"]
+    if place in step.parameters:
+        return None
+    if ids.ndim > 1 and len(ids) == tape.n and tape.guess:
+        tape.guessed = True
+        return ruled(EMBEDDING)(tape, Step(step.function, {place: Axis(0)}, step.parameters), args, kwargs)
+    ((at, names),) = step.parameters.items()
+    options = bound(EMBEDDING.names, args, kwargs)
+    special = ("padding_idx", "max_norm", "scale_grad_by_freq", "sparse")
+    if not tape.targets(step, args, kwargs)[at].direct or any(options.get(one) not in (None, False) for one in special):
+        return None
+    output = step.function(*args, **kwargs)
+    tape.marks.rows_of_table(output, names, ids)
+    return output
+
+
+def batched(tape: Tape, args: tuple[Any, ...]) -> Array | None:
+    """`bmm` or `baddbmm` by a matrix that each sample has a copy of: one product by the matrix itself.
+
+    Returns:
+        None where it is another call.
+    """
+    *added, data, copies = args
+    matrix, known = tape.marks.copied(copies), tape.marks.tag(data)
+    if matrix is None or copies.ndim != 3 or known is None or known.axis != Axis(0) or known.copied is not None:
+        return None
+    product = torch.matmul(data, _without_samples(matrix))
+    return product + added[0] if added else product
+
+
+def _without_samples(matrix: Array) -> Array:
+    """The matrix with two axes; the parameter itself, where it was given one for the samples."""
+    if matrix.ndim == 2:
+        return matrix
+    base = matrix._base
+    return base if base is not None and base.shape == matrix.shape[1:] else matrix[0]
+
+
+BATCHED: frozenset[Function] = frozenset((torch.bmm, torch.Tensor.bmm, torch.baddbmm, torch.Tensor.baddbmm))
+"""What `batched` may run."""
+
+COPIES: dict[Function, Copy] = {
+    torch.Tensor.expand: broadcast,
+    torch.Tensor.expand_as: broadcast,
+    torch.Tensor.repeat: broadcast,
+    torch.broadcast_to: broadcast,
+    torch.Tensor.broadcast_to: broadcast,
+    functional.embedding: table,
+}
+"""How such calls are run."""

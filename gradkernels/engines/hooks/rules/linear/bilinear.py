@@ -1,0 +1,49 @@
+"""Bilinear maps: linear maps of the products of each entry of one input with each of the other."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from gradkernels.backend import Array
+from gradkernels.engines.hooks.rules.linear.linear import Linear
+from gradkernels.engines.hooks.rules.rule import Given, Rule, Targets, not_last
+from gradkernels.engines.hooks.use import Use
+
+
+class Bilinear(Use):
+    """bilinear of `(n, ..., i)` and `(n, ..., j)` by weights `(o, i, j)` and a bias `(o,)`."""
+
+    def __init__(self, targets: Targets, a: Array, given: Given) -> None:
+        self.targets = targets
+        flat = {
+            name: replace(target, tensor=target.tensor.detach().flatten(1)) if name == "weight" else target
+            for name, target in targets.items()
+        }
+        products = a[..., :, None] * given["input2"][..., None, :]
+        self._linear = Linear(flat, products.flatten(-2))
+
+    def write(self, target: Any, g: Array, out: Array, at: slice, add: bool) -> None:
+        """The linear map's rows."""
+        if target == "bias" or out.is_contiguous():
+            flat = out if target == "bias" else out.flatten(2)
+            self._linear.write(target, g, flat, at, add)
+            return
+        rows = out.new_empty(out.shape)
+        self._linear.write(target, g, rows.flatten(2), at, add=False)
+        out.copy_(out + rows if add else rows)
+
+    def squares(self, target: Any, g: Array) -> Array:
+        """The linear map's."""
+        return self._linear.squares(target, g)
+
+    def total(self, target: Any, g: Array) -> Array:
+        """The linear map's."""
+        return self._linear.total(target, g).view(self.targets[target].tensor.shape)
+
+    def total_of_squares(self, target: Any, g: Array) -> Array:
+        """The linear map's."""
+        return self._linear.total_of_squares(target, g).view(self.targets[target].tensor.shape)
+
+
+BILINEAR = Rule(("input1", "input2", "weight", "bias"), ("weight", "bias"), Bilinear, not_last, beside=("input2",))

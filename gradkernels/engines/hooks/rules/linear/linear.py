@@ -1,0 +1,151 @@
+"""Linear maps of any leading axes: rows are outer products (Goodfellow 2015, arXiv:1510.01799)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from gradkernels.backend import Array
+from gradkernels.engines.hooks.precision import squared_norms, sum_of_squares, wide, wide_dtype
+from gradkernels.engines.hooks.rules.measured import fastest_of, recording
+from gradkernels.engines.hooks.rules.rule import Given, Rule, Targets, not_last
+from gradkernels.engines.hooks.use import Target, Use
+
+
+class Linear(Use):
+    """y = a weight^T + bias; with further leading axes a row is the sum of their outer products.
+
+    Args:
+        targets: `weight` `(o, i)` and `bias` `(o,)`, where they are to be differentiated by.
+        a: Input, `(n, ..., i)`.
+        flipped: Whether the weight is `(i, o)`, as in y = a weight.
+    """
+
+    def __init__(self, targets: Targets, a: Array, flipped: bool = False) -> None:
+        self.targets = targets
+        self._a, self._flipped = _steps(a), flipped
+
+    def factors(self, g: Array) -> tuple[Array, Array]:
+        """`(n, [t,] rows)` and `(n, [t,] columns)`, whose outer products are summed to a row of the weight."""
+        g = _steps(g)
+        return (self._a, g) if self._flipped else (g, self._a)
+
+    def write(self, target: Any, g: Array, out: Array, at: slice, add: bool) -> None:
+        """g_i a_i^T, summed over the leading axes of a sample."""
+        if target == "bias":
+            _write_sum(_steps(g)[at], out, add)
+            return
+        rows, columns = (factor[at] for factor in self.factors(g))
+        write = _write_outer if rows.ndim == 2 else _write_product
+        write(rows, columns, out, add)
+
+    def squared_norms(self, places: Sequence[Any], g: Array) -> Array:
+        """|g|^2 (|a|^2 + 1) for weight and bias."""
+        g = _steps(g)
+        if g.ndim == 2 and len(places) == 2:
+            of_g = squared_norms(g)
+            return torch.addcmul(of_g, of_g, squared_norms(self._a))
+        return super().squared_norms(places, g)
+
+    def squares(self, target: Any, g: Array) -> Array:
+        """|g|^2 |a|^2; over leading axes the sum of (g_s . g_t)(a_s . a_t), or of squared rows: what is faster."""
+        g = _steps(g)
+        if target == "bias":
+            return squared_norms(g if g.ndim == 2 else g.sum(1))
+        if g.ndim == 2:
+            return squared_norms(g) * squared_norms(self._a)
+        ways = {"gram": lambda: self._by_products(target, g), "rows": lambda: super(Linear, self).squares(target, g)}
+        return fastest_of(("linear", g.shape, self._a.shape, g.dtype, g.device), ways)
+
+    def _by_products(self, target: Any, g: Array) -> Array:
+        """Of the rows sum_t g_t a_t^T, by products of steps (Li et al. 2022, arXiv:2110.05679, section 4)."""
+        of_g, of_a = (factor @ factor.mT for factor in map(_digits, (g, self._a)))
+        squares = torch.linalg.vecdot(of_g.flatten(1), of_a.flatten(1))
+        if recording():
+            return squares.clamp_(min=0).to(wide_dtype(g.dtype))
+        return self.kept(target, g, squares, torch.linalg.vecdot(_diagonal(of_g), _diagonal(of_a)))
+
+    def of_terms(self, target: Any, g: Array) -> Array:
+        """Sum over steps of |g_t|^2 |a_t|^2, of the bias of |g_t|^2."""
+        of_g, of_a = (wide(_steps(factor)).square().sum(-1) for factor in (g, self._a))
+        terms = of_g if target == "bias" else of_g * of_a
+        return terms if terms.ndim == 1 else terms.sum(1)
+
+    def total(self, target: Any, g: Array) -> Array:
+        """One product of matrices."""
+        if target == "bias":
+            return g.flatten(0, -2).sum(0)
+        rows, columns = (factor.flatten(0, -2) for factor in self.factors(g))
+        return rows.mT @ columns
+
+    def total_of_squares(self, target: Any, g: Array) -> Array:
+        """Squares of outer products are outer products of squares."""
+        if target == "bias":
+            g = _steps(g)
+            return sum_of_squares(g if g.ndim == 2 else g.sum(1))
+        rows, columns = self.factors(g)
+        if rows.ndim == 2:
+            return wide(rows).square().mT @ wide(columns).square()
+        return super().total_of_squares(target, g)
+
+
+def _steps(tensor: Array) -> Array:
+    """`(n, features)`, or `(n, t, features)` with all leading axes of a sample in one, of more than one entry."""
+    if tensor.ndim == 2:
+        return tensor
+    steps = tensor.flatten(1, -2)
+    return steps[:, 0] if steps.shape[1] == 1 else steps
+
+
+def _digits(tensor: Array) -> Array:
+    """In the dtype of products of steps: with twice the digits where no look at the values may say what cancels."""
+    return tensor.double() if recording() else wide(tensor)
+
+
+def _diagonal(products: Array) -> Array:
+    return products.diagonal(dim1=1, dim2=2)
+
+
+def _write_sum(g: Array, out: Array, add: bool) -> None:
+    total = g if g.ndim == 2 else g.sum(1)
+    if add:
+        out += total
+    else:
+        out.copy_(total)
+
+
+def _write_outer(g: Array, a: Array, out: Array, add: bool) -> None:
+    columns, rows = g[:, :, None], a[:, None, :]
+    if add:
+        torch.addcmul(out, columns, rows, out=out)
+    else:
+        torch.mul(columns, rows, out=out)
+
+
+def _write_product(g: Array, a: Array, out: Array, add: bool) -> None:
+    if add:
+        torch.baddbmm(out, g.mT, a, out=out)
+    else:
+        torch.bmm(g.mT, a, out=out)
+
+
+def _linear(targets: Targets, a: Array, given: Given) -> Linear:
+    """With the weight as it is, or where it is the transpose of a parameter, by that."""
+    weight = targets.get("weight")
+    whole = None if weight is None else transposed(weight)
+    return Linear(targets, a) if whole is None else Linear({**targets, "weight": whole}, a, flipped=True)
+
+
+def transposed(target: Target) -> Target | None:
+    """The parameter `(i, o)` that a target `(o, i)` is the transpose of; None if it is none."""
+    tensor, whole = target.tensor, target.whole
+    if target.direct or whole is None or tensor.ndim != 2 or tensor._base is not whole:
+        return None
+    if tensor.shape != whole.shape[::-1] or tensor.stride() != whole.stride()[::-1]:
+        return None
+    return Target(whole, target.names, direct=True, whole=whole, block=range(whole.numel()))
+
+
+LINEAR = Rule(("input", "weight", "bias"), ("weight", "bias"), _linear, not_last)

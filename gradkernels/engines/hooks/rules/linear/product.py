@@ -1,0 +1,182 @@
+"""Products of data with a parameter however they are written: `x @ W`, `addmm`, `bmm`, `einsum`.
+
+Each is an einsum of the data and the parameter. With two axes, one summed over and one of the product, the parameter is
+the weight of a linear map; with more (heads, experts) rows are an einsum of data and gradients.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from string import ascii_lowercase
+from typing import Any
+
+import torch
+
+from gradkernels.backend import Array
+from gradkernels.engines.hooks.calls import Place, find
+from gradkernels.engines.hooks.capture.axis import Axis
+from gradkernels.engines.hooks.capture.step import Step
+from gradkernels.engines.hooks.capture.tape import Start, Tape
+from gradkernels.engines.hooks.rules import anything
+from gradkernels.engines.hooks.rules.linear.linear import Linear
+from gradkernels.engines.hooks.rules.rule import Targets
+from gradkernels.engines.hooks.use import Use
+
+INNER, SAMPLE = "Y", "Z"
+"""Letters of the samples, and of an axis that was merged with them."""
+
+Terms = tuple[str, str, str]
+"""Letters of the axes of two factors and their product."""
+
+
+@dataclass(frozen=True)
+class Equation:
+    """An einsum of data and a parameter: the letters of their axes and of the product's; samples first."""
+
+    data: str
+    weight: str
+    output: str
+
+    @property
+    def known(self) -> bool:
+        """Whether rows follow: each letter is once in a term and in two terms at least."""
+        terms = self.data, self.weight, self.output
+        letters = set("".join(terms))
+        return all(sum(letter in term for term in terms) > 1 for letter in letters) and all(
+            len(set(term)) == len(term) for term in terms
+        )
+
+    @property
+    def linear(self) -> bool:
+        """Whether the parameter is a matrix from the last axis of the data to the last one of the product."""
+        return len(self.weight) == 2 and set(self.weight) == {self.data[-1], self.output[-1]} and self.plain
+
+    @property
+    def plain(self) -> bool:
+        """Whether all other axes are in the same order."""
+        return self.data[:-1] == self.output[:-1]
+
+
+class Heads(Use):
+    """A product with a parameter of any axes.
+
+    Args:
+        targets: It, as `weight`.
+        a: Data, samples first.
+        of: How they are multiplied.
+    """
+
+    def __init__(self, targets: Targets, a: Array, of: Equation) -> None:
+        self.targets = targets
+        self._a, self._of = a, of
+
+    def write(self, target: Any, g: Array, out: Array, at: slice, add: bool) -> None:
+        """The einsum of data and gradients that leaves samples and the parameter's axes."""
+        of = self._of
+        rows = torch.einsum(f"{of.data},{of.output}->{SAMPLE}{of.weight}", self._a[at], g[at])
+        if add:
+            out += rows
+        else:
+            out.copy_(rows)
+
+    def total(self, target: Any, g: Array) -> Array:
+        """The same without the samples."""
+        return torch.einsum(f"{self._of.data},{self._of.output}->{self._of.weight}", self._a, g)
+
+
+def product(added: bool = False) -> Start:
+    """Calls of a product of the last two arguments; with `added`, a first one is added to it."""
+
+    def start(tape: Tape, step: Step, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+        if kwargs or len(args) != 2 + added:
+            return anything.start(tape, step, args, kwargs)
+        left, right = ("args", added), ("args", 1 + added)
+        return _run(tape, step, args, (left, right), _letters(args[-2].ndim, args[-1].ndim))
+
+    return start
+
+
+def flipped(tape: Tape, step: Step, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+    """`b.__rmatmul__(a)`, which is a @ b."""
+    return _run(tape, step, args, (("args", 1), ("args", 0)), _letters(args[1].ndim, args[0].ndim))
+
+
+def einsum(tape: Tape, step: Step, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+    """Calls of `einsum` of two operands, with their letters."""
+    nested = len(args) == 2 and isinstance(args[1], list | tuple)
+    if not isinstance(args[0], str) or "." in args[0] or len(args[1] if nested else args[1:]) != 2:
+        return anything.start(tape, step, args, kwargs)
+    left, arrow, right = args[0].replace(" ", "").partition("->")
+    if not arrow:
+        right = "".join(sorted(letter for letter in set(left) - {","} if left.count(letter) == 1))
+    first, second = [("args", 1, at) if nested else ("args", 1 + at) for at in range(2)]
+    one, other = left.split(",")
+    return _run(tape, step, args, (first, second), (one, other, right))
+
+
+def _letters(left: int, right: int) -> Terms:
+    """Those of `matmul` for factors with so many axes."""
+    before = ascii_lowercase[3 : 3 + max(left, right, 2) - 2]
+    one = "k" if left == 1 else before[len(before) + 2 - left :] + "ik"
+    other = "k" if right == 1 else before[len(before) + 2 - right :] + "ko"
+    return one.replace("k", "b"), other.replace("k", "b"), before + "i" * (left > 1) + "o" * (right > 1)
+
+
+def _run(tape: Tape, step: Step, args: tuple[Any, ...], places: tuple[Place, Place], terms: Terms) -> Any:
+    """The call; by a rule of this module where one factor is data and the other a parameter."""
+    (data, made) = places if places[0] in step.data else places[::-1]
+    letters = dict(zip(places, terms, strict=False))
+    summand = step.parameters.keys() - {made}
+    if step.data.keys() != {data} or made not in step.parameters or not summand <= {("args", 0)}:
+        return anything.start(tape, step, args, {})
+    source, axis = find(args, {}, data), step.data[data]
+    output = step.function(*args)
+    where = tape.followed(step, args, {}, output)
+    of = Equation(_first(letters[data], axis), letters[made], _first(terms[2], where))
+    targets = tape.targets(step, args, {})
+    named = {"weight": targets[made]} | ({"bias": targets[("args", 0)]} if summand else {})
+    use = _use(named, axis.first(source.detach(), tape.n), of, _sizes(args, places, terms))
+    if use is None or axis.inner != where.inner or axis.slowest != where.slowest:
+        return anything.start(tape, step, args, {})
+    tape.keep(use, output, where, [source])
+    tape.marks.boundary(output, where)
+    return output
+
+
+def _first(letters: str, axis: Axis) -> str:
+    """The letters with the samples' first, and the one of what was merged with them in their place."""
+    rest = letters[: axis.dim] + (INNER if axis.inner > 1 else "") + letters[axis.dim + 1 :]
+    return SAMPLE + rest
+
+
+def _sizes(args: tuple[Any, ...], places: tuple[Place, Place], terms: Terms) -> bool:
+    """Whether a letter stands for one size in both factors: nothing is broadcast."""
+    sizes: dict[str, int] = {}
+    for place, term in zip(places, terms, strict=False):
+        for letter, size in zip(term, find(args, {}, place).shape, strict=True):
+            if sizes.setdefault(letter, size) != size:
+                return False
+    return True
+
+
+def _use(targets: Targets, a: Array, of: Equation, whole: bool) -> Use | None:
+    """A linear map, a product of more axes, or nothing that there is a rule for."""
+    if not (of.known and whole):
+        return None
+    if of.linear and ("bias" not in targets or targets["bias"].tensor.ndim == 1):
+        return Linear(targets, a, flipped=of.weight[0] == of.data[-1])
+    return Heads(targets, a, of) if "bias" not in targets else None
+
+
+PRODUCTS: dict[Any, Start] = {
+    **dict.fromkeys(
+        (torch.matmul, torch.Tensor.matmul, torch.mm, torch.Tensor.mm, torch.bmm, torch.Tensor.bmm, torch.mv,
+         torch.Tensor.mv, torch.Tensor.__matmul__),
+        product(),
+    ),
+    torch.Tensor.__rmatmul__: flipped,
+    **dict.fromkeys((torch.addmm, torch.Tensor.addmm, torch.baddbmm, torch.Tensor.baddbmm), product(added=True)),
+    torch.einsum: einsum,
+}  # fmt: skip
+"""How they are run."""

@@ -1,0 +1,73 @@
+"""Transposed convolutions: convolutions with the roles of input and output exchanged.
+
+y = convT(x) is the map whose transpose takes gradients of y to gradients of x by an ordinary convolution with the same
+weights. So the rows of the weight are those of that convolution, with g as its input and x as its gradient.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch.nn import functional
+
+from gradkernels.backend import Array
+from gradkernels.engines.hooks.precision import squared_norms, sum_of_squares
+from gradkernels.engines.hooks.rules.linear.convolution import Convolution
+from gradkernels.engines.hooks.rules.rule import Given, Rule, Targets, samples_first
+from gradkernels.engines.hooks.use import Use
+
+EVERYBODY = slice(None)
+
+
+class Transposed(Use):
+    """A transposed convolution of `(n, [steps,] channels, *places)` by weights `(channels, o / groups, *kernel)`."""
+
+    def __init__(self, targets: Targets, a: Array, given: Given) -> None:
+        self.targets = targets
+        self._a, self._dims = a, given["weight"].ndim - 2
+        before = _sizes(given.get("padding", 0), self._dims)
+        more = _sizes(given.get("output_padding", 0), self._dims)
+        ends = zip(reversed(before), reversed(more), strict=True)
+        self._padding = [size for pad, extra in ends for size in (pad, pad - extra)]
+        self._options = {"weight": given["weight"], "groups": given.get("groups", 1)}
+        self._options |= {name: _sizes(given.get(name, 1), self._dims) for name in ("stride", "dilation")}
+
+    def write(self, target: Any, g: Array, out: Array, at: slice, add: bool) -> None:
+        """Rows of the bias are sums over places, those of the weight are the convolution's."""
+        if target == "weight":
+            self._mirror(g[at]).write(target, self._a[at], out, EVERYBODY, add)
+        elif add:
+            out += self._shifts(g[at])
+        else:
+            out.copy_(self._shifts(g[at]))
+
+    def squares(self, target: Any, g: Array) -> Array:
+        """Squared norms of the convolution's rows."""
+        return self._mirror(g).squares(target, self._a) if target == "weight" else squared_norms(self._shifts(g))
+
+    def total(self, target: Any, g: Array) -> Array:
+        """The convolution's."""
+        return self._mirror(g).total(target, self._a) if target == "weight" else self._shifts(g).sum(0)
+
+    def total_of_squares(self, target: Any, g: Array) -> Array:
+        """The convolution's."""
+        if target == "weight":
+            return self._mirror(g).total_of_squares(target, self._a)
+        return sum_of_squares(self._shifts(g))
+
+    def _mirror(self, g: Array) -> Convolution:
+        """The convolution of g that gives gradients of the input, without what nothing was written to."""
+        return Convolution(self.targets, functional.pad(g, self._padding) if any(self._padding) else g, self._options)
+
+    def _shifts(self, g: Array) -> Array:
+        """Rows of the bias, `(n, o)`."""
+        channel = g.ndim - self._dims - 1
+        return g.sum([dim for dim in range(1, g.ndim) if dim != channel])
+
+
+def _sizes(value: int | tuple[int, ...], dims: int) -> tuple[int, ...]:
+    return (value,) * dims if isinstance(value, int) else tuple(value) * (dims if len(value) == 1 else 1)
+
+
+NAMES = ("input", "weight", "bias", "stride", "padding", "output_padding", "groups", "dilation")
+TRANSPOSED = Rule(NAMES, ("weight", "bias"), Transposed, samples_first)

@@ -1,0 +1,85 @@
+"""Bags of words: the sum, the mean or the largest entries of the rows of a table that a bag names."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gradkernels.backend import Array
+from gradkernels.engines.hooks.precision import squared_norms, wide
+from gradkernels.engines.hooks.rules.lookup.embedding import Table, kept, refuse
+from gradkernels.engines.hooks.rules.rule import Given, Rule, Targets, samples_first
+from gradkernels.engines.hooks.unfit import Unfit
+from gradkernels.engines.hooks.use import Use
+
+OFFSETS = "embedding_bag with offsets has no axis of samples in its input; pass a bag of each sample, (n, t)"
+
+
+class Largest(Use):
+    """The largest of the entries that the words `(n, t)` of a sample have in each column of a table."""
+
+    def __init__(self, targets: Targets, words: Array, given: Given) -> None:
+        self.targets = targets
+        self._one_bag = words.ndim == 2
+        table, counts = targets["weight"].tensor.detach(), kept(words, given)
+        values = table[words]
+        self._any = None
+        if counts is not None:
+            values.masked_fill_(~counts[..., None], -float("inf"))
+            self._any = counts.any(-1)[..., None]
+        best = values.argmax(-2, keepdim=True)
+        self._words = words[..., None].expand(values.shape).gather(-2, best).squeeze(-2)
+
+    def write(self, target: Any, g: Array, out: Array, at: slice, add: bool) -> None:
+        """g, column by column in the row of the word that was largest there."""
+        if not add:
+            out.zero_()
+        g = self._terms(g[at], at)
+        out.scatter_add_(1, self._words[at].reshape(g.shape), g)
+
+    def total(self, target: Any, g: Array) -> Array:
+        """The same, in one table."""
+        terms = self._terms(g).flatten(0, 1)
+        total = terms.new_zeros(self.targets[target].tensor.shape)
+        return total.scatter_add_(0, self._words.reshape(terms.shape), terms)
+
+    def squares(self, target: Any, g: Array) -> Array:
+        """|g|^2 where there is one bag: every column of it has an entry of its own."""
+        return squared_norms(self._terms(g)) if self._one_bag else super().squares(target, g)
+
+    def total_of_squares(self, target: Any, g: Array) -> Array:
+        """The total of g^2 where there is one bag."""
+        return self.total(target, wide(g).square()) if self._one_bag else super().total_of_squares(target, g)
+
+    def _terms(self, g: Array, at: slice = slice(None)) -> Array:
+        """`(n, bags, width)`, zero for a bag of nothing but padding."""
+        g = g if self._any is None else g * self._any[at]
+        return g.reshape(len(g), -1, g.shape[-1])
+
+
+def _factors(words: Array, given: Given) -> Array | None:
+    """What each word's row is multiplied by, `(n, [bags,] t)`."""
+    factors, counts = given.get("per_sample_weights"), kept(words, given)
+    if counts is not None:
+        counts = counts.to(given["weight"].dtype)
+        factors = counts if factors is None else factors * counts
+    if given.get("mode", "mean") == "sum":
+        return factors
+    if counts is None:
+        return given["weight"].detach().new_full(words.shape, 1 / words.shape[-1])
+    return counts / counts.sum(-1, keepdim=True).clamp_(min=1)
+
+
+def _bag(targets: Targets, words: Array, given: Given) -> Use:
+    """For words `(n, [bags,] t)`."""
+    refuse("embedding_bag", given)
+    if given.get("offsets") is not None:
+        raise Unfit(OFFSETS)
+    if given.get("mode", "mean") == "max":
+        return Largest(targets, words, given)
+    factors = _factors(words, given)
+    return Table(targets, words.flatten(1), factors if factors is None else factors.flatten(1), words.shape[-1])
+
+
+OPTIONS = ("max_norm", "norm_type", "scale_grad_by_freq", "mode", "sparse")
+NAMES = ("input", "weight", "offsets", *OPTIONS, "per_sample_weights", "include_last_offset", "padding_idx")
+EMBEDDING_BAG = Rule(NAMES, ("weight",), _bag, samples_first, beside=("per_sample_weights", "offsets"))

@@ -1,0 +1,175 @@
+"""Tables of vectors: a row of the table has a gradient only where the sample names it.
+
+An entry (sample, word) occurs once for every time that the sample names the word; its gradient is the sum over these.
+Lengths and sums are taken over the entries that occur, never over the whole table.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from gradkernels.backend import Array
+from gradkernels.engines.hooks.precision import squared_norms, wide
+from gradkernels.engines.hooks.rules.measured import fastest_of, recording
+from gradkernels.engines.hooks.rules.rule import Given, Rule, Targets, anywhere
+from gradkernels.engines.hooks.unfit import Unfit
+from gradkernels.engines.hooks.use import Use
+
+EVERYBODY = slice(None)
+
+
+def refuse(name: str, given: Given) -> None:
+    """Raise an Unfit for options that no sample has a gradient of its own with."""
+    if given.get("max_norm") is not None:
+        raise Unfit(f"{name} with max_norm changes its weights in the forward pass; use max_norm=None")
+    if given.get("scale_grad_by_freq", False):
+        raise Unfit(f"{name} with scale_grad_by_freq divides by how often the batch names a word; leave it out")
+
+
+@dataclass(frozen=True)
+class Entries:
+    """The distinct entries (sample, word) of words `(n, t)`.
+
+    Attributes:
+        words: Number of rows of the table.
+        key: Of each of the n t places: sample * words + word.
+        known: Each key that occurs, once, in order.
+        at: Which of these each place is.
+    """
+
+    words: int
+    key: Array
+    known: Array
+    at: Array
+
+    @property
+    def sample(self) -> Array:
+        """Of each entry."""
+        return self.known.div(self.words, rounding_mode="floor")
+
+    @property
+    def word(self) -> Array:
+        """Of each entry."""
+        return self.known % self.words
+
+    def sums(self, terms: Array) -> Array:
+        """Of each entry, from terms `(n t, ...)` of each place."""
+        return terms.new_zeros(len(self.known), *terms.shape[1:]).index_add_(0, self.at, terms)
+
+
+def keys(words: Array, size: int) -> Array:
+    """The key, sample * size + word, of each place of `(n, t)`."""
+    return (words + torch.arange(len(words), device=words.device)[:, None] * size).flatten()
+
+
+def entries(words: Array, size: int) -> Entries:
+    """Those of words `(n, t)` of a table with `size` rows."""
+    key = keys(words, size)
+    known, at = torch.unique(key, return_inverse=True)
+    return Entries(size, key, known, at)
+
+
+def add_terms(rows: Array, words: Array, terms: Array) -> None:
+    """Add terms `(n, t, width)` to rows `(n, size, width)` at words `(n, t)`."""
+    if rows.is_contiguous():
+        rows.view(-1, rows.shape[2]).index_add_(0, keys(words, rows.shape[1]), terms.flatten(0, 1))
+    else:
+        samples = torch.arange(len(words), device=words.device)[:, None]
+        rows.index_put_((samples, words), terms, accumulate=True)
+
+
+class Table(Use):
+    """Rows of a table `(size, width)`, for words `(n, t)`.
+
+    Attributes:
+        words: `(n, t)`.
+
+    Args:
+        targets: The table, as `weight`.
+        words: `(n, t)`.
+        factors: Of each of them, `(n, t)`; 1 without.
+        per_bag: Number of words that are summed to one output.
+    """
+
+    def __init__(self, targets: Targets, words: Array, factors: Array | None, per_bag: int = 1) -> None:
+        self.targets = targets
+        self.words, self._factors, self._per_bag = words, factors, per_bag
+        self._size = len(targets["weight"].tensor)
+        self._one_bag = 1 < per_bag == words.shape[1]
+
+    def write(self, target: Any, g: Array, out: Array, at: slice, add: bool) -> None:
+        """Each place's g, added to its word's row."""
+        if not add:
+            out.zero_()
+        add_terms(out, self.words[at], self.terms(g[at], at))
+
+    def squares(self, target: Any, g: Array) -> Array:
+        """Of the sums of each entry; or the sum of g_s . g_t over places s and t of the same word: what is faster."""
+        if self._one_bag:
+            return self._of_one_bag(g)
+        terms = wide(self.terms(g))
+        ways = {"gram": lambda: self._by_products(target, g, terms), "entries": lambda: self._by_entries(terms)}
+        return fastest_of(("embedding", self._size, terms.shape, terms.dtype, g.device), ways)
+
+    def of_terms(self, target: Any, g: Array) -> Array:
+        """Sum over places of |g_t|^2."""
+        return squared_norms(self.terms(g))
+
+    def total(self, target: Any, g: Array) -> Array:
+        """Each place's g, added to its word's row of one table."""
+        g = wide(self.terms(g))
+        return g.new_zeros(self._size, g.shape[2]).index_add_(0, self.words.flatten(), g.flatten(0, 1))
+
+    def total_of_squares(self, target: Any, g: Array) -> Array:
+        """Squares of the sums of each entry, added to their words' rows."""
+        g, occurring = wide(self.terms(g)), entries(self.words, self._size)
+        sums = occurring.sums(g.flatten(0, 1))
+        return g.new_zeros(self._size, g.shape[2]).index_add_(0, occurring.word, sums.square_())
+
+    def _by_products(self, target: Any, g: Array, terms: Array) -> Array:
+        same = self.words[:, :, None] == self.words[:, None, :]
+        digits = terms.double() if recording() else terms
+        squares = (digits @ digits.mT).mul_(same).flatten(1).sum(1)
+        if recording():
+            return squares.clamp_(min=0).to(terms.dtype)
+        return self.kept(target, g, squares, squared_norms(terms))
+
+    def _by_entries(self, g: Array) -> Array:
+        occurring = entries(self.words, self._size)
+        squares = occurring.sums(g.flatten(0, 1)).square_().sum(1)
+        return g.new_zeros(len(g)).index_add_(0, occurring.sample, squares)
+
+    def _of_one_bag(self, g: Array) -> Array:
+        """|g|^2 times the sum over words of their squared factors."""
+        occurring = entries(self.words, self._size)
+        factors = g.new_ones(self.words.shape) if self._factors is None else self._factors
+        squares = occurring.sums(wide(factors).flatten()).square_()
+        return squares.new_zeros(len(g)).index_add_(0, occurring.sample, squares) * squared_norms(g)
+
+    def terms(self, g: Array, at: slice = EVERYBODY) -> Array:
+        """`(n, t, width)` of each word."""
+        n, t = self.words[at].shape
+        if self._per_bag > 1:
+            g = g.reshape(n, -1, 1, g.shape[-1]).expand(-1, -1, self._per_bag, -1)
+        g = g.reshape(n, t, g.shape[-1])
+        return g if self._factors is None else g * self._factors[at][..., None]
+
+
+def kept(words: Array, given: Given) -> Array | None:
+    """Which words are not the padding; None if all of them count."""
+    index = given.get("padding_idx")
+    return None if index is None else words != index % len(given["weight"])
+
+
+def _embedding(targets: Targets, words: Array, given: Given) -> Table:
+    """For words `(n, ...)`."""
+    refuse("embedding", given)
+    words = words.reshape(len(words), -1)
+    return Table(targets, words, kept(words, given))
+
+
+NAMES = ("input", "weight", "padding_idx", "max_norm", "norm_type", "scale_grad_by_freq", "sparse")
+EMBEDDING = Rule(NAMES, ("weight",), _embedding, anywhere)

@@ -1,0 +1,171 @@
+"""The recurrences that torch has, as runs: what their steps do, and the factors of their backward pass.
+
+The formulas are those of torch.nn.RNN, GRU and LSTM.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+
+import torch
+
+from gradkernels.backend import Array
+from gradkernels.engines.hooks.rules.recurrent.runs import Pulling, Run, states
+
+
+class Plain(Run):
+    """h' = activation(x + W h) (Elman 1990)."""
+
+    gate_count, merged_count = 1, 1
+
+    @abstractmethod
+    def activate(self, a: Array, out: Array) -> None:
+        """The activation."""
+
+    @abstractmethod
+    def slopes(self) -> Array:
+        """Its derivatives, from the states."""
+
+    def forward(self) -> tuple[Array, ...]:
+        """A product and the activation a step."""
+        weight = self.weights.hidden.t()
+        gates, before, after = self.gates.unbind(), self.before.unbind(), self.after.unbind()
+        for t in self.order:
+            self.activate(gates[t].addmm_(before[t], weight), after[t])
+        return ()
+
+    def pulling(self, g_cells: Array | None) -> Pulling:
+        """The factors are the slopes."""
+        factors = self.slopes()
+        steps = factors.unbind()
+
+        def pull(t: int, g: Array, back: Array) -> None:
+            steps[t].mul_(g)
+
+        return Pulling(factors, pull, lambda after: factors)
+
+
+class Tanh(Plain):
+    """With tanh."""
+
+    def activate(self, a: Array, out: Array) -> None:
+        """The hyperbolic tangent."""
+        torch.tanh(a, out=out)
+
+    def slopes(self) -> Array:
+        """1 - tanh^2."""
+        return 1 - self.after.square()
+
+
+class Relu(Plain):
+    """With max(0, .)."""
+
+    def activate(self, a: Array, out: Array) -> None:
+        """What is positive."""
+        torch.clamp(a, min=0, out=out)
+
+    def slopes(self) -> Array:
+        """1 where it is positive."""
+        return (self.after > 0).to(self.after.dtype)
+
+
+class Gru(Run):
+    """h' = (1 - z) c + z h, with c = tanh(x + r (W h + b)); reset r, update z and candidate c (Cho et al. 2014)."""
+
+    gate_count, merged_count = 3, 2
+
+    def forward(self) -> tuple[Array, ...]:
+        """Two products, as the candidate's is kept, and five pointwise operations a step."""
+        h = self.gates.shape[-1] // self.gate_count
+        both, last = self.weights.hidden[: 2 * h].t(), self.weights.hidden[2 * h :].t()
+        bias = self.gates.new_zeros(h) if self.weights.bias is None else self.weights.bias
+        gates, before, after = self.gates[..., : 2 * h].unbind(), self.before.unbind(), self.after.unbind()
+        resets, updates, candidates = (block.unbind() for block in self.blocks(self.gates))
+        self._products = torch.empty_like(self.blocks(self.gates)[2], memory_format=torch.contiguous_format)
+        products = self._products.unbind()
+        for t in self.order:
+            gates[t].addmm_(before[t], both).sigmoid_()
+            torch.addmm(bias, before[t], last, out=products[t])
+            candidates[t].addcmul_(resets[t], products[t]).tanh_()
+            torch.lerp(candidates[t], before[t], updates[t], out=after[t])
+        return ()
+
+    def pulling(self, g_cells: Array | None) -> Pulling:
+        """Everything is a multiple of the state's gradient; beside the weight the state before gets z of it."""
+        reset, update, candidate = self.blocks(self.gates)
+        slope = (1 - update) * (1 - candidate.square())
+        factors = torch.empty_like(self.gates)
+        of_reset, of_update, of_product = self.blocks(factors)
+        torch.mul(slope, reset, out=of_product)
+        _through_sigmoid(self._products * slope, reset, of_reset)
+        _through_sigmoid(self.before - candidate, update, of_update)
+        gates, updates = self.apart(factors).unbind(), update.unbind()
+
+        def pull(t: int, g: Array, back: Array) -> None:
+            gates[t].mul_(g[:, None])
+            back.addcmul_(g, updates[t])
+
+        def inputs(after: Array) -> Array:
+            result = factors.clone()
+            torch.mul(slope, after, out=self.blocks(result)[2])
+            return result
+
+        return Pulling(factors, pull, inputs)
+
+
+class Lstm(Run):
+    """c' = f c + i d and h' = o tanh c' (Hochreiter & Schmidhuber 1997), or a projection of that (Sak et al. 2014)."""
+
+    gate_count, merged_count = 4, 4
+
+    def forward(self) -> tuple[Array, ...]:
+        """One product, or two with a projection, and seven pointwise operations a step."""
+        h = self.gates.shape[-1] // self.gate_count
+        weight, projection = self.weights.hidden.t(), self.weights.projection
+        self._cells, cells = states(self.order, self.first[1])
+        self._tanh = torch.empty_like(cells)
+        if projection is not None:
+            self.units = torch.empty_like(cells)
+        gates, both = self.gates.unbind(), self.gates[..., : 2 * h].unbind()
+        enter, forget, candidate, leave = (block.unbind() for block in self.blocks(self.gates))
+        before, after, c_before, c_after = (one.unbind() for one in (self.before, self.after, self._cells, cells))
+        tanh, units = self._tanh.unbind(), self.units.unbind()
+        for t in self.order:
+            gates[t].addmm_(before[t], weight)
+            both[t].sigmoid_()
+            candidate[t].tanh_()
+            torch.mul(forget[t], c_before[t], out=c_after[t]).addcmul_(enter[t], candidate[t])
+            torch.tanh(c_after[t], out=tanh[t])
+            torch.mul(leave[t].sigmoid_(), tanh[t], out=units[t])
+            if projection is not None:
+                torch.mm(units[t], projection.t(), out=after[t])
+        return (cells,)
+
+    def pulling(self, g_cells: Array | None) -> Pulling:
+        """Three gates are multiples of the cells' gradient, which is carried from step to step, one of the units'."""
+        enter, forget, candidate, leave = self.blocks(self.gates)
+        factors = torch.empty_like(self.gates)
+        of_enter, of_forget, of_candidate, of_leave = self.blocks(factors)
+        _through_sigmoid(candidate, enter, of_enter)
+        _through_sigmoid(self._cells, forget, of_forget)
+        torch.addcmul(self.units, self.units, leave, value=-1, out=of_leave)
+        torch.mul(candidate, candidate, out=of_candidate).neg_().add_(1).mul_(enter)
+        through = torch.addcmul(leave, self.units, self._tanh, value=-1).unbind()
+        g_c = torch.zeros_like(self._tanh[0]) if g_cells is None else g_cells.clone()
+        three = self.apart(factors)[..., :3, :].unbind()
+        last, forgets, projection = of_leave.unbind(), forget.unbind(), self.weights.projection
+
+        def pull(t: int, g: Array, back: Array) -> None:
+            g = g if projection is None else g @ projection
+            g_c.addcmul_(g, through[t])
+            three[t].mul_(g_c[:, None])
+            last[t].mul_(g)
+            g_c.mul_(forgets[t])
+
+        return Pulling(factors, pull, lambda after: factors, (g_c,))
+
+
+def _through_sigmoid(g: Array, s: Array, out: Array) -> None:
+    """The gradient before a sigmoid that gave s: g s (1 - s)."""
+    torch.mul(g, s, out=out)
+    out.addcmul_(out, s, value=-1)

@@ -1,0 +1,177 @@
+"""Recurrent layers and cells: rows are formed once over time, from the gradients of every step's gates.
+
+Each layer and direction are two linear maps, of the inputs and of the states before each step, and with an LSTM's
+projection a third. A backward pass of our own gives the gradients of their outputs for all steps (`recurrent_runs`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch.nn import functional
+
+from gradkernels.backend import Array
+from gradkernels.engines.hooks.calls import bound
+from gradkernels.engines.hooks.capture.axis import Axis
+from gradkernels.engines.hooks.capture.draws import once
+from gradkernels.engines.hooks.capture.step import Step
+from gradkernels.engines.hooks.capture.tape import Start, Tape
+from gradkernels.engines.hooks.rules.linear.linear import Linear
+from gradkernels.engines.hooks.rules.recurrent.runs import Recurrence, Run, Weights
+from gradkernels.engines.hooks.rules.rule import Given, Targets
+from gradkernels.engines.hooks.unfit import Unfit
+
+LAYERS = ("input", "hx", "params", "has_biases", "num_layers", "dropout", "train", "bidirectional", "batch_first")
+CELL = ("input", "hx", "w_ih", "w_hh", "b_ih", "b_hh")
+
+Layer = tuple[dict[str, Array], Targets]
+"""Parameters of one layer in one direction by the names of a cell's, `w_hr` an LSTM's projection; their targets."""
+
+RunLayer = Callable[[Array, list[Array], Layer, bool], tuple[Array, ...]]
+"""All states, and the last step's, from the inputs, what the run begins with, parameters and direction."""
+
+
+def layers(kind: type[Run]) -> Start:
+    """Calls of a whole recurrent network."""
+
+    def start(tape: Tape, step: Step, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Array, ...]:
+        given = bound(LAYERS, args, kwargs)
+        if not isinstance(given["has_biases"], bool):
+            raise Unfit(f"{_name(step)} of a packed sequence has no rule; call it with a padded one")
+        axis = _axis(step, LAYERS, 0 if given["batch_first"] else 1, 1)
+        targets = {place[-1]: target for place, target in tape.targets(step, args, kwargs).items()}
+
+        def drop(x: Array) -> Array:
+            if tape.alike:
+                return once(lambda one: functional.dropout(one, given["dropout"]), x, axis, tape.n)
+            return functional.dropout(x, given["dropout"])
+
+        output, *ends = _network(given, targets, lambda *layer: _run(tape, kind, axis, *layer), drop)
+        tape.marks.boundary(output, replace(axis, dim=0 if given["batch_first"] else 1))
+        for end in ends:
+            tape.marks.boundary(end, axis)
+        return output, *ends
+
+    return start
+
+
+def cell(kind: type[Run]) -> Start:
+    """Calls of a single step."""
+
+    def start(tape: Tape, step: Step, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+        given = bound(CELL, args, kwargs)
+        axis = replace(_axis(step, CELL, 0, 0), dim=1)
+        targets = {_role(CELL, place): target for place, target in tape.targets(step, args, kwargs).items()}
+        parameters = {name: given[name] for name in CELL[2:] if given.get(name) is not None}
+        _, *ends = _run(tape, kind, axis, given["input"][None], _first(given), (parameters, targets), False)
+        for end in ends:
+            tape.marks.boundary(end, replace(axis, dim=0))
+        return tuple(ends) if len(ends) > 1 else ends[0]
+
+    return start
+
+
+def _axis(step: Step, names: tuple[str, ...], of_input: int, of_states: int) -> Axis:
+    """The samples' axis of all states of the network, once it is where a batch must have it."""
+    allowed = {"input": of_input, "hx": of_states}
+    data = {_role(names, place): axis for place, axis in step.data.items()}
+    if "input" not in data or any(allowed.get(name) != axis.dim for name, axis in data.items()):
+        at = ", ".join(f"axis {axis.dim} of {name}" for name, axis in data.items())
+        raise Unfit(
+            f"{_name(step)} has the samples along {at}; there is a rule for axis {of_input} of its input "
+            f"(batch_first?) and axis {of_states} of its states"
+        )
+    if not {_role(names, place) for place in step.parameters}.isdisjoint(allowed):
+        raise Unfit(f"{_name(step)} takes parameters as its input or its states, which has no rule")
+    return replace(data["input"], dim=1)
+
+
+def _network(
+    given: Given, targets: Mapping[int, Any], run: RunLayer, drop: Callable[[Array], Array]
+) -> tuple[Array, ...]:
+    """Layer after layer, in each direction, as torch's own calls do."""
+    x = given["input"].transpose(0, 1) if given["batch_first"] else given["input"]
+    first, directions, ends = _first(given), 2 if given["bidirectional"] else 1, []
+    parameters = _layers(given, targets)
+    for depth in range(given["num_layers"]):
+        if depth and given["train"] and given["dropout"]:
+            x = drop(x)
+        outputs = []
+        for reverse in range(directions):
+            begin = [one[depth * directions + reverse] for one in first]
+            output, *end = run(x, begin, next(parameters), bool(reverse))
+            outputs.append(output)
+            ends.append(end)
+        x = torch.cat(outputs, -1) if directions == 2 else outputs[0]
+    if directions == 1:  # it is in memory that the backward pass reads: the model may write to what it is given
+        x = x.clone()
+    return x.transpose(0, 1) if given["batch_first"] else x, *(torch.stack(one) for one in zip(*ends, strict=True))
+
+
+def _first(given: Given) -> list[Array]:
+    """States, and an LSTM's cells, to begin with."""
+    return list(given["hx"]) if isinstance(given["hx"], list | tuple) else [given["hx"]]
+
+
+def _layers(given: Given, targets: Mapping[int, Any]) -> Iterator[Layer]:
+    """The flat list of weights, layer by layer."""
+    states = _first(given)
+    projected = len(states) == 2 and states[0].shape[-1] != states[1].shape[-1]
+    names = ["w_ih", "w_hh", *(["b_ih", "b_hh"] if given["has_biases"] else []), *(["w_hr"] if projected else [])]
+    for at in range(0, len(given["params"]), len(names)):
+        places = dict(zip(names, range(at, at + len(names)), strict=True))
+        parameters = {name: given["params"][place] for name, place in places.items()}
+        yield parameters, {name: targets[place] for name, place in places.items() if place in targets}
+
+
+def _run(
+    tape: Tape, kind: type[Run], axis: Axis, x: Array, first: list[Array], layer: Layer, reverse: bool
+) -> tuple[Array, ...]:
+    """One layer in one direction, from inputs `(t, n, i)`; keeps a use for each of its linear maps."""
+    parameters, targets = {name: tensor.detach() for name, tensor in layer[0].items()}, layer[1]
+    bias, weights = _weights(kind, parameters)
+    gates = functional.linear(x.reshape(-1, x.shape[-1]), parameters["w_ih"], bias).view(*x.shape[:2], -1)
+    inputs, hidden, states = (_named(targets, *names) for names in (("w_ih", "b_ih"), ("w_hh", "b_hh"), ("w_hr",)))
+    if inputs and not gates.requires_grad:
+        gates.requires_grad_()
+    # Nobody else reads the projected inputs: the run may write over them, which `data` keeps from autograd.
+    run = kind(gates.data, [one.detach() for one in first], weights, reverse)
+    products, added = _zeros(gates, gates.shape, bool(hidden)), _zeros(gates, run.after.shape, bool(states))
+    results: tuple[Array, ...] = Recurrence.apply(run, gates, products, added, *first)  # type: ignore[no-untyped-call]
+    for named, a, output in ((inputs, x, gates), (hidden, run.before, products), (states, run.units, added)):
+        if named:
+            tape.keep(Linear(named, axis.first(a.detach(), tape.n)), output, axis, [a])
+    return results
+
+
+def _weights(kind: type[Run], parameters: Mapping[str, Array]) -> tuple[Array | None, Weights]:
+    """The bias of the projected inputs, with what of the other one is merely added, and what acts on the states."""
+    hidden, projection = parameters["w_hh"], parameters.get("w_hr")
+    if "b_ih" not in parameters:
+        return None, Weights(hidden, None, projection)
+    merged = len(hidden) // kind.gate_count * kind.merged_count
+    bias, other = parameters["b_ih"].clone(), parameters["b_hh"]
+    bias[:merged] += other[:merged]
+    return bias, Weights(hidden, other[merged:], projection)
+
+
+def _zeros(like: Array, shape: Any, heard: bool) -> Array:
+    """Zeros without memory, as a leaf whose gradient is heard of, or not."""
+    return like.detach().new_zeros(()).expand(shape).requires_grad_(heard)
+
+
+def _named(targets: Targets, weight: str, bias: str | None = None) -> Targets:
+    """The targets of one linear map, by the names that it has for them."""
+    roles = {"weight": weight, "bias": bias}
+    return {name: targets[role] for name, role in roles.items() if role in targets}
+
+
+def _role(names: tuple[str, ...], place: tuple[Any, ...]) -> str:
+    return str(names[place[1]] if place[0] == "args" else place[1])
+
+
+def _name(step: Step) -> str:
+    return str(step.function.__name__)

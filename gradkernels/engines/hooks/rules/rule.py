@@ -1,0 +1,91 @@
+"""What a rule for a function says, and how a call of the function becomes a use."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from gradkernels.backend import Array
+from gradkernels.engines.hooks.calls import Place, bound
+from gradkernels.engines.hooks.capture.axis import Axis
+from gradkernels.engines.hooks.capture.step import Step
+from gradkernels.engines.hooks.capture.tape import Start, Tape
+from gradkernels.engines.hooks.rules import anything
+from gradkernels.engines.hooks.use import Target, Use
+
+Targets = dict[str, Target]
+Given = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Rule:
+    """How a function with one output is differentiated by its parameters.
+
+    Attributes:
+        names: Of its arguments, in order; the first is the data.
+        parameters: Which of them may be parameters; with parameters elsewhere the call is treated like any other.
+        use: `use(targets, data, given)`: the use, from targets by name, the data with the samples first and
+            without a graph, and all arguments by name.
+        fits: Whether the rule holds where the samples are: `fits(axis of the data, given)`. Another axis may have
+            been merged with the samples, or come before them.
+        forward: `forward(given)`: the output, and what else it computes on the way that `use` needs, by name, with the
+            samples where the data have them; without it the function itself is called.
+        beside: Further arguments that may have samples; `use` finds them with the samples first, without a graph.
+    """
+
+    names: tuple[str, ...]
+    parameters: tuple[str, ...]
+    use: Callable[[Targets, Array, Given], Use]
+    fits: Callable[[Axis, Given], bool]
+    forward: Callable[[Given], tuple[Array, dict[str, Array]]] | None = None
+    beside: tuple[str, ...] = ()
+
+    def holds(self, data: Mapping[str, Axis], targets: Targets, given: Given) -> bool:
+        """Whether a call is one that the rule is for."""
+        known = {self.names[0], *self.beside}
+        if self.names[0] not in data or not data.keys() <= known or not targets.keys() <= set(self.parameters):
+            return False
+        return self.fits(data[self.names[0]], given)
+
+
+def ruled(rule: Rule) -> Start:
+    """Calls with a rule, run forward."""
+
+    def start(tape: Tape, step: Step, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+        given = bound(rule.names, args, kwargs)
+        data, targets = _named(rule, step.data), tape.targets(step, args, kwargs)
+        named = _named(rule, targets)
+        if not rule.holds(data, named, given):
+            return anything.start(tape, step, args, kwargs)
+        sources, axis = [given[name] for name in data], data[rule.names[0]]
+        output, more = rule.forward(given) if rule.forward else (step.function(*args, **kwargs), {})
+        given |= {name: of.first(given[name].detach(), tape.n) for name, of in data.items() if name in rule.beside}
+        given |= {name: axis.first(tensor.detach(), tape.n) for name, tensor in more.items()}
+        use = rule.use(named, axis.first(given[rule.names[0]].detach(), tape.n), given)
+        where = tape.followed(step, args, kwargs, output)
+        tape.keep(use, output, where, sources)
+        tape.marks.boundary(output, where)
+        return output
+
+    return start
+
+
+def _named(rule: Rule, by_place: Mapping[Place, Any]) -> dict[str, Any]:
+    """By the argument's name instead of its place."""
+    return {rule.names[place[1]] if place[0] == "args" else place[1]: value for place, value in by_place.items()}
+
+
+def samples_first(axis: Axis, given: Given) -> bool:
+    """Whether the first axis is the samples', or has been merged into it."""
+    return axis.dim == 0
+
+
+def not_last(axis: Axis, given: Given) -> bool:
+    """Whether the samples are anywhere but along the features, the last axis."""
+    return axis.dim < next(iter(given.values())).ndim - 1
+
+
+def anywhere(axis: Axis, given: Given) -> bool:
+    """Wherever the samples are."""
+    return True

@@ -1,0 +1,40 @@
+"""Uses with rows that are no larger than a sample's output: they are formed, and then summed or squared."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import Any
+
+from gradkernels.backend import Array
+from gradkernels.engines.hooks.precision import squared_norms, sum_of_squares, wide
+from gradkernels.engines.hooks.use import Use
+
+EVERYBODY = slice(None)
+
+
+class Small(Use):
+    """A use with cheap rows."""
+
+    @abstractmethod
+    def rows(self, target: Any, g: Array, at: slice) -> Array:
+        """The rows of samples `at`, from the gradients of these samples."""
+
+    def write(self, target: Any, g: Array, out: Array, at: slice, add: bool) -> None:
+        """The rows, as they are."""
+        rows = self.rows(target, g[at], at)
+        if add:
+            out += rows
+        else:
+            out.copy_(rows)
+
+    def squares(self, target: Any, g: Array) -> Array:
+        """By definition."""
+        return squared_norms(self.rows(target, g, EVERYBODY))
+
+    def total(self, target: Any, g: Array) -> Array:
+        """By definition."""
+        return wide(self.rows(target, g, EVERYBODY)).sum(0)
+
+    def total_of_squares(self, target: Any, g: Array) -> Array:
+        """By definition."""
+        return sum_of_squares(self.rows(target, g, EVERYBODY))

@@ -1,0 +1,35 @@
+"""Random numbers: libraries draw them where the model does, and with randomness="error" nothing may."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from gradkernels.backend import Array
+from gradkernels.engines.hooks.unfit import Unfit
+
+DRAWS = "the model draws random numbers, which randomness='error' refuses: call model.eval()"
+
+
+@contextmanager
+def undrawn(device: Any) -> Iterator[None]:
+    """A context at whose end an Unfit is raised if it has drawn; the numbers begin where they did before."""
+    import torch
+
+    before = _states(device)
+    yield
+    if all(map(torch.equal, before, _states(device))):
+        return
+    torch.random.set_rng_state(before[0])
+    if device.type == "cuda":
+        torch.cuda.set_rng_state(before[1], device)
+    raise Unfit(DRAWS)
+
+
+def _states(device: Any) -> list[Array]:
+    """Of the generators that a model on the device draws from."""
+    import torch
+
+    states = [torch.random.get_rng_state()]
+    return [*states, torch.cuda.get_rng_state(device)] if device.type == "cuda" else states

@@ -1,0 +1,247 @@
+"""A copy of a problem's model that a library may wrap, hook and write to, so that the model itself is never touched.
+
+The copy is made at the first call with a dtype and device in a state of the model, and kept
+(`gradkernels.engines.per_state`). At each call its parameters are made to refer to theta, which copies nothing;
+buffers, which a library could write to, are copied.
+"""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+from gradkernels.backend import Array
+from gradkernels.case import Case
+from gradkernels.engines.hooks.unfit import Unfit
+from gradkernels.engines.peers.draws import undrawn
+from gradkernels.engines.per_state import States
+from gradkernels.kernel import Refuses
+from gradkernels.memory import ordinary
+from gradkernels.problems.module.parts import share
+from gradkernels.problems.module.problem import ModuleProblem
+from gradkernels.problems.module.structure import Module, Parameters
+from gradkernels.problems.module.writing import as_for
+from gradkernels.quantity import quantity
+from gradkernels.tree import Tree, each
+
+Place = tuple[dict[str, Any], str]
+"""A module's own dict of parameters or buffers, and a name in it."""
+
+
+@dataclass(frozen=True)
+class Library:
+    """What a library does to a copy of a model.
+
+    Attributes:
+        name: The kernel's way, for messages.
+        prepare: `prepare(model)`, wraps or extends the copy; what it returns is called.
+        forget: `forget(parameter)`, takes what the library left on a parameter off it.
+        replaces: `replaces(model)`, puts the library's own layers in the place of others before that.
+        refuses: `refuses(case)`, what the library cannot do, asked in each state of the model.
+    """
+
+    name: str
+    prepare: Callable[[Module], Module]
+    forget: Callable[[Any], None]
+    replaces: Callable[[Module], None] = lambda model: None
+    refuses: Refuses = lambda case: []
+
+
+AS_IT_IS = Library("the copy", lambda model: model, lambda parameter: None)
+
+
+@dataclass(frozen=True)
+class Twin:
+    """A copy of a model, as a library has prepared it.
+
+    Attributes:
+        problem: The problem with the prepared copy as its model.
+        parameters: The copy's trainable parameters by the names that they have in theta.
+        frozen: A frozen parameter of the copy, with where the model has its own: that may be replaced.
+        buffers: The same of buffers.
+    """
+
+    problem: ModuleProblem
+    parameters: dict[str, Any]
+    frozen: list[tuple[Any, Place]]
+    buffers: list[tuple[Any, Place]]
+
+    def hold(self, theta: Parameters) -> None:
+        """Take the values of theta, and what else the model has now."""
+        for name, parameter in self.parameters.items():
+            parameter.data = theta[name]
+        for mine, (held, name) in self.frozen:
+            mine.data = held[name].detach().to(mine.device, mine.dtype)
+        for mine, (held, name) in self.buffers:
+            mine.copy_(held[name])
+
+    def let_go(self) -> None:
+        """Refer to the memory of no theta."""
+        for parameter in self.parameters.values():
+            parameter.data = parameter.data.new_empty(0)
+
+    def losses(self, x: Tree, y: Tree) -> Array:
+        """Loss of each sample, `(n,)`: libraries differentiate its sum, so that no 1/n is ever in their results."""
+        return self.problem.losses(self.problem.output(x), y)
+
+
+class Twins:
+    """The copies of one problem's model, by its state, dtype and device.
+
+    Args:
+        problem: Whose model is copied.
+        library: What is done to the copies.
+
+    Attributes:
+        states: The copies.
+    """
+
+    def __init__(self, problem: ModuleProblem, library: Library) -> None:
+        from gradkernels.engines.peers.places import Places
+
+        self.problem, self.library = problem, library
+        self.states = States(problem, self._new)
+        self._bare = States(problem, partial(self._new, bare=True))
+        self._places = Places(library.name)
+
+    @contextmanager
+    def lent(self, theta: Parameters, x: Tree, y: Tree) -> Iterator[tuple[Twin, Tree, Tree]]:
+        """A copy that holds theta, and the data, ready for autograd; what fails becomes one sentence.
+
+        A copy that something failed on is thrown away.
+
+        Raises:
+            Unfit: The model moves samples to other places, draws random numbers, or is refused in its present state.
+            RuntimeError: Anything else.
+        """
+        import torch
+
+        with torch.inference_mode(False), torch.enable_grad(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # hooks on layers whose inputs need no gradient, functions without vmap
+            theta, x, y = each(lambda tensor: ordinary(tensor).detach(), (dict(theta), x, y))
+            first = next(iter(theta.values()))
+            try:
+                with undrawn(first.device):
+                    self.look(theta, x, y)
+                    key, twin = self.states.taken(first.dtype, first.device)
+                    with torch.no_grad():
+                        twin.hold(theta)
+                    yield twin, x, y
+            except Unfit:
+                raise
+            except Exception as error:
+                raise RuntimeError(self._sentence(error)) from error
+            for parameter in twin.parameters.values():
+                parameter.grad = None
+                self.library.forget(parameter)
+            self.states.keep(key, twin)
+
+    def look(self, theta: Parameters, x: Tree, y: Tree) -> None:
+        """Look whether samples stay in their places, in a copy that no library has touched."""
+        import torch
+
+        first = next(iter(theta.values()))
+        of = first.dtype, first.device
+        if self._places.known((state := (self.problem.stamp(), *of)), x, y):
+            return
+        dtype = torch.promote_types(first.dtype, torch.float32)
+        theta, x, y = each(lambda one: one.to(dtype) if one.is_floating_point() else one, (dict(theta), x, y))
+        bare = self._bare(dtype, first.device)
+        with torch.no_grad():
+            bare.hold(theta)
+        self._places.require(bare.problem, state, x, y)
+        bare.let_go()
+
+    def _new(self, dtype: Any, device: Any, bare: bool = False) -> Twin:
+        """A copy, prepared by the library or as it is; of random numbers none is drawn from the caller's."""
+        import torch
+
+        library = AS_IT_IS if bare else self.library
+        if reasons := library.refuses(Case(self.problem, quantity("per_sample"), 1, str(dtype).removeprefix("torch."))):
+            raise Unfit(f"{library.name} cannot do this: {'; '.join(reasons)}")
+        with torch.random.fork_rng([device] if device.type == "cuda" else []):
+            return self._copied(dtype, device, library)
+
+    def _copied(self, dtype: Any, device: Any, library: Library) -> Twin:
+        import torch
+
+        model, loss_fn = self.problem.model, self.problem.loss_fn
+        copied = copy.deepcopy(model).to(device, dtype)
+        library.replaces(copied)
+        loss = copy.deepcopy(loss_fn).to(device, dtype) if isinstance(loss_fn, torch.nn.Module) else loss_fn
+        plain = replace(self.problem, model=copied, loss_fn=loss, example=None)
+        own, prepared = plain.own(), library.prepare(copied)
+        as_for(model, copied)
+        as_for(model, prepared)
+        share(prepared, model)
+        return Twin(
+            problem=replace(plain, model=prepared),
+            parameters={name: own[name] for name in self.problem.own()},  # the library's layers have another order
+            frozen=[
+                *_beside(copied.named_parameters(remove_duplicate=False), model, "_parameters"),
+                *_of_loss(loss, loss_fn, "_parameters"),
+            ],
+            buffers=[
+                *_beside(copied.named_buffers(remove_duplicate=False), model, "_buffers"),
+                *_of_loss(loss, loss_fn, "_buffers"),
+            ],
+        )
+
+    def _sentence(self, error: Exception) -> str:
+        said = next(iter(str(error).strip().splitlines()), "") or "no reason given"
+        name = type(self.problem.model).__name__
+        return f"{self.library.name} failed on {name} with {type(error).__name__}: {said}; take another kernel"
+
+
+def _beside(copies: Iterable[tuple[str, Any]], model: Module, kind: str) -> list[tuple[Any, Place]]:
+    """Tensors of the copy that are not trained, each with the place of the model's own."""
+    mine = dict(copies)
+    places = [
+        (f"{prefix}.{name}".lstrip("."), (vars(module)[kind], name))
+        for prefix, module in model.named_modules()
+        for name, tensor in vars(module)[kind].items()
+        if tensor is not None and not tensor.requires_grad
+    ]
+    return [(mine[name], place) for name, place in places]
+
+
+def _of_loss(copied: Any, loss_fn: Any, kind: str) -> list[tuple[Any, Place]]:
+    """The same of a loss that is a module, all of whose tensors are untrained here."""
+    if copied is loss_fn:
+        return []
+    pairs = zip(copied.modules(), loss_fn.modules(), strict=True)
+    return [
+        (tensor, (vars(own)[kind], name))
+        for mine, own in pairs
+        for name, tensor in vars(mine)[kind].items()
+        if tensor is not None
+    ]
+
+
+def gathered(twin: Twin, attribute: str, *first: int) -> dict[str, Array]:
+    """What the library left on each parameter as `attribute`; zeros `(*first, *shape)` where the model left one out."""
+    found = {}
+    for name, parameter in twin.parameters.items():
+        left = getattr(parameter, attribute, None)
+        found[name] = (parameter.new_zeros((*first, *parameter.shape)) if left is None else left).detach()
+    return found
+
+
+def gradients(twin: Twin) -> dict[str, Array]:
+    """The gradient that a backward pass left on each parameter; zeros on those the model did not use."""
+    import torch
+
+    return {
+        name: torch.zeros_like(parameter).detach() if parameter.grad is None else parameter.grad.detach()
+        for name, parameter in twin.parameters.items()
+    }
+
+
+def nothing(theta: Parameters, *first: int) -> dict[str, Array]:
+    """Zeros of each parameter's shape behind `first`."""
+    return {name: tensor.new_zeros((*first, *tensor.shape)).detach() for name, tensor in theta.items()}

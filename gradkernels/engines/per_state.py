@@ -1,0 +1,55 @@
+"""What is built for a model holds for the state that the model is in: another state, another building.
+
+A state is `problem.stamp()`: structure, modes, what is trained, settings. A few states are kept, since models go back
+and forth between training and evaluation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable
+from typing import Generic, TypeVar
+
+from gradkernels.problems.module.problem import ModuleProblem
+
+MOST_STATES = 4
+"""That are kept; the one that was used the longest time ago makes room."""
+
+T = TypeVar("T")
+
+
+class States(Generic[T]):
+    """What is built for a problem, for each state of its model.
+
+    Args:
+        problem: Whose model.
+        build: `build(*more)`, for the state that the model is in.
+    """
+
+    def __init__(self, problem: ModuleProblem, build: Callable[..., T]) -> None:
+        self._problem, self._build = problem, build
+        self._ready: dict[Hashable, T] = {}
+
+    def taken(self, *more: Hashable) -> tuple[Hashable, T]:
+        """The state's key, and what is built for it, which is no longer kept: give it back with `keep`.
+
+        Args:
+            more: What it is built for besides the state.
+        """
+        key = (self._problem.stamp(), *more)
+        return key, self._ready.pop(key) if key in self._ready else self._build(*more)
+
+    def keep(self, key: Hashable, built: T) -> None:
+        """Keep it as the one that was used last."""
+        self._ready[key] = built
+        while len(self._ready) > MOST_STATES:
+            del self._ready[next(iter(self._ready))]
+
+    def kept(self) -> tuple[T, ...]:
+        """What is kept, the oldest first."""
+        return tuple(self._ready.values())
+
+    def __call__(self, *more: Hashable) -> T:
+        """What is built for the state, kept."""
+        key, built = self.taken(*more)
+        self.keep(key, built)
+        return built

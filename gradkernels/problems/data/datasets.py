@@ -1,0 +1,172 @@
+"""Data to differentiate on: bundled sets and a person's own files, checked cell by cell.
+
+Nothing is guessed, repeated or left out silently: whatever is not a finite number is named by column and row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gradkernels.names import unknown
+from gradkernels.problems.data.files import READERS, needs, read
+from gradkernels.problems.data.table import Table
+from gradkernels.problems.regression.regression import Weighted
+from gradkernels.tree import Tree
+
+Floats = np.ndarray[Any, Any]
+NOTEBOOK_SEED = 45
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """Features and a target, all of them finite numbers.
+
+    Attributes:
+        name: Name of the bundled set, or of the file.
+        x: Features, float64, `(n, d)`, or `(n,)` for one.
+        y: Target, float64, `(n,)`.
+        columns: Name of each feature, in the order of x.
+        weight: Sample weights, `(n,)`; None where there are none.
+    """
+
+    name: str
+    x: Floats
+    y: Floats
+    columns: tuple[str, ...]
+    weight: Floats | None = None
+
+    @property
+    def size(self) -> int:
+        """n, the number of rows."""
+        return len(self.y)
+
+    @property
+    def features(self) -> int:
+        """d, the number of columns of x."""
+        return len(self.columns)
+
+    def draw(self, n: int, seed: int, resample: bool = False) -> tuple[Floats, Tree]:
+        """Copies of n rows: all of them in order, or a random subset, the same for the same arguments.
+
+        Args:
+            n: Number of rows, at least 1.
+            seed: Of the random choice, at least 0.
+            resample: Allow n beyond the size, by drawing with replacement (the bootstrap: Efron 1979).
+
+        Returns:
+            x `(n, d)`, or `(n,)` for one feature, and y `(n,)`, `Weighted` where there are weights.
+
+        Raises:
+            ValueError: n is below 1, or beyond the size without `resample`.
+        """
+        if n < 1:
+            raise ValueError(f"{n} rows of {self.name} were asked for; at least 1 is needed")
+        if n > self.size and not resample:
+            raise ValueError(
+                f"{self.name} has {self.size} rows, {n} were asked for; "
+                f"ask for at most {self.size}, or draw with replacement by --resample (resample=True)"
+            )
+        rows = self._rows(n, np.random.default_rng(seed))
+        y = self.y[rows]
+        return self.x[rows], y if self.weight is None else Weighted(y, self.weight[rows])
+
+    def _rows(self, n: int, rng: np.random.Generator) -> np.ndarray[Any, Any]:
+        if n == self.size:
+            return np.arange(n)
+        return rng.choice(self.size, n, replace=n > self.size)
+
+
+def load(source: str, target: str | None = None, drop_na: bool = False) -> Dataset:
+    """A bundled data set by name, or the numbers in a file.
+
+    Args:
+        source: `notebook`, `diabetes`, or the path of a `.csv`, `.parquet` or `.npz` file. A CSV file is UTF-8,
+            separated by commas, its first line the column names. An NPZ file holds arrays `(n,)` or `(n, d)`.
+        target: The column to predict; all others are features. For NPZ it names an array, and may be left out
+            if the arrays are called x and y. Bundled sets have their own.
+        drop_na: Leave out rows with missing or infinite values instead of refusing them.
+
+    Raises:
+        ValueError: Anything that is not a table of finite numbers; one sentence names the column and the row.
+        OSError: The file is not there or cannot be read.
+    """
+    if source in BUNDLED:
+        if target is not None:
+            raise ValueError(f"data set {source!r} has its own target; leave out --target {target} (target=)")
+        return BUNDLED[source]()
+    path = Path(source)
+    if not path.suffix and not path.exists():
+        raise ValueError(unknown("data set", source, [*BUNDLED, f"a file ending in {' or '.join(READERS)}"]))
+    return _dataset(read(path), target, drop_na)
+
+
+def notebook() -> Dataset:
+    """The 40 points of the coursework: y = 3 x + 4 + standard normal noise, x uniform in [-1, 1)."""
+    random = np.random.RandomState(NOTEBOOK_SEED)  # the coursework's generator
+    x = random.uniform(-1, 1, 40)
+    return Dataset("notebook", x, 3 * x + 4 + random.randn(40), ("x",))
+
+
+def notebook_points() -> dict[str, Floats]:
+    """The coursework's two parameter points `(theta_0, theta_1)`, float32 values as float64.
+
+    The first is drawn by torch, the second by numpy, each from a generator seeded with 45 for itself.
+    """
+    import torch
+
+    generator = torch.Generator().manual_seed(NOTEBOOK_SEED)
+    by_torch = [draw(1, generator=generator, dtype=torch.float32).item() for draw in (torch.rand, torch.randn)]
+    random = np.random.RandomState(NOTEBOOK_SEED)
+    by_numpy = [np.float32(draw(1)[0]) for draw in (random.rand, random.randn)]
+    return {"point 1": np.array(by_torch), "point 2": np.array(by_numpy, np.float64)}
+
+
+def diabetes() -> Dataset:
+    """442 patients, 10 measurements scaled as scikit-learn scales them, disease progression after a year.
+
+    Source: Efron, Hastie, Johnstone & Tibshirani 2004, Least Angle Regression, Annals of Statistics 32(2).
+    """
+    bunch = needs("sklearn.datasets", "scikit-learn", "the data set 'diabetes'").load_diabetes()
+    return Dataset("diabetes", bunch.data, bunch.target, tuple(bunch.feature_names))
+
+
+def breast_cancer() -> Dataset:
+    """569 tumours, 30 measurements of cell nuclei, each brought to mean 0 and variance 1; target 0 malignant, 1 benign.
+
+    Source: Street, Wolberg & Mangasarian 1993, Nuclear feature extraction for breast tumor diagnosis.
+    """
+    bunch = needs("sklearn.datasets", "scikit-learn", "the data set 'breast_cancer'").load_breast_cancer()
+    x = (bunch.data - bunch.data.mean(0)) / bunch.data.std(0)
+    return Dataset("breast_cancer", x, bunch.target.astype(float), tuple(map(str, bunch.feature_names)))
+
+
+def digits() -> Dataset:
+    """1797 handwritten digits of 8 x 8 pixels, grey values scaled to [0, 1]; target 0 to 9.
+
+    Source: Alpaydin & Kaynak 1998, Optical Recognition of Handwritten Digits, UCI Machine Learning Repository.
+    """
+    bunch = needs("sklearn.datasets", "scikit-learn", "the data set 'digits'").load_digits()
+    return Dataset("digits", bunch.data / 16, bunch.target.astype(float), tuple(bunch.feature_names))
+
+
+BUNDLED: dict[str, Callable[[], Dataset]] = {
+    "notebook": notebook,
+    "diabetes": diabetes,
+    "breast_cancer": breast_cancer,
+    "digits": digits,
+}
+"""Data sets by the name that `--data` takes."""
+
+
+def _dataset(table: Table, target: str | None, drop_na: bool) -> Dataset:
+    position = table.target_position(target)
+    values = table.numbers(drop_na)
+    features = np.delete(values, position, axis=1)
+    x = features[:, 0] if features.shape[1] == 1 else features
+    columns = table.names[:position] + table.names[position + 1 :]
+    return Dataset(table.name, np.ascontiguousarray(x), values[:, position].copy(), columns)

@@ -1,0 +1,112 @@
+"""The numbers of a module problem as numpy arrays, and its parts in another dtype or on another device."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import numpy as np
+
+from gradkernels.backend import Array
+from gradkernels.problems.module.black_box import BlackBox
+from gradkernels.problems.module.buffers import with_copied_buffers
+from gradkernels.problems.module.parts import look, parts_of, share
+from gradkernels.problems.module.structure import Parameters, in_kind
+from gradkernels.problems.module.writing import as_for
+from gradkernels.problems.problem import Floats
+from gradkernels.tree import Tree, count, each, take, with_constants
+
+HALVES = ("bfloat16", "float16")
+SPREAD = 0.1  # of drawn parameters around the model's own, relative
+ZERO_SPREAD = 0.01  # of those that are zero, which would keep what is before them from having a gradient
+
+
+def samples(problem: BlackBox, n: int, seed: int) -> tuple[Tree, Tree]:
+    """Copies of n samples of the example in random order, again and again if it has fewer; halves as float32."""
+    if problem.example is None:
+        raise ValueError(f"{problem.name} has no data to draw from; make the ModuleProblem with example=(x, y)")
+    x, y = problem.prepared(*problem.example)
+    rows = np.resize(np.random.default_rng([seed, 0]).permutation(count(y)), n)
+    x, y = each(lambda tensor: np.array(as_numpy(tensor)), take((x, y), rows))
+    return x, y
+
+
+def parameters(own: Parameters, seed: int) -> dict[str, Floats]:
+    """Float64 numbers near the model's own."""
+    rng = np.random.default_rng([seed, 1])
+    arrays = {name: tensor.detach().double().numpy(force=True) for name, tensor in own.items()}
+    return {name: _near(array, rng.standard_normal(array.shape)) for name, array in arrays.items()}
+
+
+def _near(array: Floats, noise: Floats) -> Floats:
+    return np.where(array == 0, ZERO_SPREAD * noise, array * (1 + SPREAD * noise))
+
+
+def as_numpy(tensor: Array) -> Any:
+    """A torch tensor as a numpy array, half precision as float32; a numpy array as it is."""
+    if isinstance(tensor, np.ndarray):
+        return tensor
+    half = tensor.is_floating_point() and tensor.element_size() == 2
+    return (tensor.detach().float() if half else tensor.detach()).numpy(force=True)
+
+
+def cast(trees: Tree, dtype: str, order: Any) -> Any:
+    """Trees of numpy arrays, those of floats in `dtype`, those of complex numbers in two of that; constants too.
+
+    Raises:
+        ValueError: numpy has no such dtype.
+    """
+    import torch
+
+    if dtype in HALVES:
+        raise ValueError(f"numpy has no {dtype}; kernels are proven and timed in float64 and float32")
+    kinds = {"f": np.dtype(dtype), "c": np.result_type(dtype, np.complex64)}
+
+    def array(one: Any) -> Any:
+        one = np.asarray(one)
+        return np.asarray(one, kinds.get(one.dtype.kind), order=order)
+
+    def constant(value: Any) -> Any:
+        return in_kind(value, getattr(torch, dtype)) if isinstance(value, torch.Tensor) else value
+
+    return with_constants(constant, each(array, trees))
+
+
+def dtype_name(tensor: Array) -> str:
+    """`float32`."""
+    return str(tensor.dtype).removeprefix("torch.")
+
+
+def provable(problem: BlackBox, dtype: str, device: str) -> dict[str, Any]:
+    """What of a problem has to be another for it to be proven in `dtype`, float32 for halves, on a device."""
+    dtype = "float32" if dtype in HALVES else dtype
+    changes: dict[str, Any] = {"randomness": "same"} if problem.randomness == "different" else {}
+    if problem.example is not None and not parts_of(problem.model).looked:
+        with with_copied_buffers(problem.model):
+            look(problem.model, problem.output, each(_tensor, problem.prepared(*problem.example)[0]))
+    if {(dtype_name(own), str(own.device)) for own in problem.own().values()} != {(dtype, device)}:
+        changes |= {name: moved(getattr(problem, name), dtype, device) for name in ("model", "loss_fn")}
+    return changes
+
+
+def _tensor(array: Any) -> Any:
+    import torch
+
+    return torch.as_tensor(array)
+
+
+def moved(part: Any, dtype: str, device: str) -> Any:
+    """A copy of a module with its floats in `dtype`, on `device`; what is no module as it is."""
+    import torch
+
+    if not isinstance(part, torch.nn.Module):
+        return part
+    made = copy.deepcopy(part).to(device, getattr(torch, dtype))
+    as_for(part, made)
+    share(made, part)
+    return made
+
+
+def dense(tensor: Array) -> Array:
+    """`tensor` with all of its entries: the gradient of a sparse embedding has the rows alone that were looked up."""
+    return tensor.to_dense() if tensor.is_sparse else tensor

@@ -1,0 +1,235 @@
+"""Any torch.nn.Module and its loss as a Problem.
+
+Shapes, stated once: `theta` is a dict from parameter name to tensor, the trainable parameters alone, tied ones once
+under their first name; x and y are tensors, or tuples, lists or dicts of tensors, with the samples first, and of
+constants (`gradkernels.problems.module.inputs`); the model is called with x, *x or **x. Gradients are dicts with
+theta's keys, per-sample gradients `(n, *parameter.shape)`.
+"""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, fields, replace
+from functools import cached_property
+from typing import Any, ClassVar
+
+import numpy as np
+
+from gradkernels.backend import Array
+from gradkernels.names import pick
+from gradkernels.problems.module import numeric
+from gradkernels.problems.module.black_box import BlackBox
+from gradkernels.problems.module.fitting import require_differentiable, require_example, require_fit, require_usable
+from gradkernels.problems.module.inputs import Shared, called, prepared
+from gradkernels.problems.module.losses import REDUCTIONS, LossFn, SampleLosses, own_loss
+from gradkernels.problems.module.mixing.looks import Looks, kind_of, looks
+from gradkernels.problems.module.mixing.mixing import MIXING, look
+from gradkernels.problems.module.mode_key.identity import identity
+from gradkernels.problems.module.mode_key.modes import Modes, Stamp, roots_of
+from gradkernels.problems.module.structure import Module, Names, Parameters, Site, seeded, sites, state, swapped, turn
+from gradkernels.problems.module.writing import spared
+from gradkernels.tree import Tree, each, leaves, named
+
+RANDOMNESS = ("error", "same", "different")
+TOLERANCES = {"float64": 1e-10, "float32": 1e-4}
+
+
+@dataclass(frozen=True, eq=False)
+class ModuleProblem(BlackBox):
+    """The loss of a `torch.nn.Module`, one sample at a time.
+
+    The model is used as it is, weights, modes and device, and left as it is. Problems of one model and loss are equal.
+
+    Theta may be float64, float32, bfloat16 or float16, proven in float32; x and y are whatever the model takes.
+
+    Attributes:
+        model: The module; its parameters that require gradients are what is differentiated.
+        loss_fn: `loss_fn(output, y)` of a batch, a scalar; a sample's own loss is that of a batch of one. None for the
+            loss that the model computes itself, `output.loss`; y may then be None.
+        reduction: Whether `loss_fn` is the `mean` or the `sum` over a batch.
+        randomness: What dropout and other random functions do: `error`, they are refused; `same`, every sample sees
+            the same draw; `different`, each its own.
+        seed: Of those draws: each computation starts with it, so that it can be repeated, and torch's own generator
+            goes on as if nothing had been drawn.
+        example: `(x, y)` to draw from where no data are given: `gradkernels run`, `gk.fastest(..., n=)`.
+        shared: What of x is the same for all samples: names of a dict's entries, or positions in a tuple.
+        mixing: What becomes of a batch's loss that is not the mean of its samples' own: `error`, one warning where it
+            weighs them, a ValueError where it is neither; `own`, their own are meant.
+    """
+
+    model: Module
+    loss_fn: LossFn = own_loss
+    reduction: str = "mean"
+    randomness: str = "error"
+    seed: int = 0
+    example: tuple[Tree, Tree] | None = None
+    shared: Shared = ()
+    mixing: str = "error"
+
+    libraries: ClassVar[tuple[str, ...]] = ("torch",)
+    dtypes: ClassVar[tuple[str, ...]] = (*TOLERANCES, *numeric.HALVES)
+
+    def __eq__(self, other: object) -> bool:
+        """Whether both compute the same by the very same model."""
+        return isinstance(other, ModuleProblem) and self._key == other._key
+
+    def __hash__(self) -> int:
+        return hash(self._key)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What it was made with: what is kept besides is known by identities of this process."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
+    @property
+    def _key(self) -> tuple[Any, ...]:
+        more = self.reduction, self.randomness, self.seed, self.shared, self.mixing
+        return id(self.model), identity(self.loss_fn), *more
+
+    def __post_init__(self) -> None:
+        """Refuse what has no per-sample gradients, a reduction that the loss contradicts, and what is no example."""
+        object.__setattr__(self, "loss_fn", own_loss if self.loss_fn is None else self.loss_fn)
+        object.__setattr__(self, "shared", (self.shared,) if isinstance(self.shared, str) else tuple(self.shared))
+        for name, allowed in {"reduction": REDUCTIONS, "randomness": RANDOMNESS, "mixing": MIXING}.items():
+            pick(dict.fromkeys(allowed), getattr(self, name), name)
+        require_differentiable(self.model, self.loss_fn, self.reduction)
+        require_example(self.example, self.shared)
+
+    def prepared(self, x: Tree, y: Tree) -> tuple[Tree, Tree]:
+        """X and y as trees of arrays with the samples first, among constants: what all else takes."""
+        return prepared(x, y, self.shared)
+
+    def sites(self) -> dict[str, list[Site]]:
+        """Every place of each trainable parameter, by name."""
+        return sites(self.model)
+
+    def own(self) -> dict[str, Any]:
+        """The model's own trainable parameters, by name: not copies."""
+        return {name: module._parameters[attribute] for name, ((module, attribute), *_) in self.sites().items()}
+
+    def stamp(self) -> Stamp:
+        """What a kernel built for this problem relies on; another one whenever model or loss change."""
+        return self._modes.stamp()
+
+    @cached_property
+    def kept(self) -> dict[Any, Any]:
+        """What is built for the problem and goes with it."""
+        return {}
+
+    @cached_property
+    def _modes(self) -> Modes:
+        return Modes(*roots_of(self.model, self.loss_fn))
+
+    @property
+    def name(self) -> str:
+        """`module:LeNet:1f0c3a9b`: the class, and a fingerprint of the structure and the loss."""
+        return self.kept.setdefault("names", Names())(self.stamp(), self.model, self.loss_fn, self.reduction)
+
+    def ready(self, theta: Parameters | None, x: Tree, y: Tree) -> tuple[Any, Tree, Tree]:
+        """Theta, x and y; now and then a loss that mixes samples is refused (see `mixing`)."""
+        theta = self.own() if theta is None else theta
+        if self.mixing == "error" and self._looks.due(kind_of(x, y)):
+            look(self, self._looks, theta, x, y)
+        return theta, x, y
+
+    @cached_property
+    def _looks(self) -> Looks:
+        return looks(self)
+
+    @cached_property
+    def _losses(self) -> SampleLosses:
+        return SampleLosses(self.loss_fn, self.reduction, self.model)
+
+    @property
+    def plain(self) -> bool:
+        """Whether the loss is one of torch's."""
+        return self._losses.plain is not None
+
+    def state(self) -> dict[str, Any]:
+        """Modes, hooks, parameters, their gradients and buffers."""
+        return state(self.model)
+
+    def holding(self, theta: Parameters) -> AbstractContextManager[None]:
+        """A context in which the model holds `theta`."""
+        return swapped(self.sites(), theta)
+
+    def drawing(self) -> AbstractContextManager[None]:
+        """A context whose random numbers start with the seed, where there are any."""
+        return nullcontext() if self.randomness == "error" else seeded(self.own(), self.seed)
+
+    def turn(self) -> AbstractContextManager[Any]:
+        """A context that one thread at a time is in, for all problems of the model."""
+        return turn(self.model)
+
+    def output(self, x: Tree) -> Tree:
+        """The model's output for a batch, with the parameters that it holds."""
+        return called(self.model, spared(self.model, x))
+
+    def losses(self, output: Tree, y: Tree) -> Array:
+        """Loss of each sample `(n,)` from the model's output for a batch."""
+        return self._losses(output, spared(self.model, y))
+
+    def batch_loss(self, output: Tree, y: Tree) -> Array:
+        """Loss of a batch, as the caller's function gives it."""
+        return self._losses.of_batch(output, spared(self.model, y))
+
+    def defined_losses(self, output: Tree, y: Tree) -> Array:
+        """The same as they are defined, without a look at the targets' values: what can be traced."""
+        return self._losses.as_defined(output, spared(self.model, y))
+
+    def loss(self, theta: Parameters, x: Tree, y: Tree) -> Array:
+        """Loss of ONE sample, without its axis, a scalar: what `torch.func` and loops differentiate."""
+        with self.holding(theta):
+            output = self.output(each(lambda array: array[None], x))
+        return self.batch_loss(output, each(lambda array: array[None], y))
+
+    def batch(self, theta: Parameters, x: Tree, y: Tree) -> Array:
+        """Loss of each sample of a batch, `(n,)`, from one forward pass."""
+        with self.holding(theta):
+            return self.losses(self.output(x), y)
+
+    def shape(self, features: int) -> Any:
+        """Shapes of the parameters, by name."""
+        return {name: tuple(parameter.shape) for name, parameter in self.own().items()}
+
+    def size(self, features: int) -> int:
+        """p, the number of trainable parameters."""
+        return sum(parameter.numel() for parameter in self.own().values())
+
+    def features(self, x: Tree) -> int:
+        """Entries of one sample over all tensors of x."""
+        return sum(int(np.prod(array.shape[1:])) for array in leaves(x))
+
+    @property
+    def own_features(self) -> int | None:
+        """Those of the example, if any."""
+        return max(1, self.features(self.prepared(*self.example)[0])) if self.example else None
+
+    def draw(self, n: int, seed: int, features: int = 1) -> Any:
+        """Parameters near the model's own, and n samples of the example, again and again if it has fewer."""
+        return self.draw_theta(features, seed), *numeric.samples(self, n, seed)
+
+    def draw_theta(self, features: int, seed: int) -> Any:
+        """The model's own parameters, each entry times 1 + 0.1 of a standard normal number, or near zero; float64."""
+        return numeric.parameters(self.own(), seed)
+
+    def validate(self, theta: Parameters, x: Tree, y: Tree) -> None:
+        """Raise a ValueError unless theta, x and y fit the model and each other, and its modes allow it."""
+        require_usable(self.model)
+        require_fit(self.model, self.own(), theta, x, y)
+
+    def floats(self, theta: Tree, x: Tree, y: Tree) -> dict[str, Array]:
+        """Theta alone: x and y are whatever the model takes."""
+        return dict(named("theta", theta))
+
+    def cast(self, theta: Tree, x: Tree, y: Tree, dtype: str, order: Any = "C") -> tuple[Any, Any, Any]:
+        """Numpy arrays, those of floats in `dtype`."""
+        return numeric.cast((theta, x, y), dtype, order)
+
+    def provable(self, dtype: str, device: str) -> ModuleProblem:
+        """Itself, or a copy whose model has that dtype, float32 for halves, and device, and draws alike for all."""
+        changes = numeric.provable(self, dtype, device)
+        return replace(self, **changes) if changes else self
+
+    def tolerance(self, dtype: str, terms: int) -> float:
+        """Relative to the row's norm, as the rounding of a whole network is not that of one inner product."""
+        return TOLERANCES[dtype]
