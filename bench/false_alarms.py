@@ -129,11 +129,11 @@ def values(key, n, calls):
 
 def ours():
     """One comparison of the selftest's."""
-    from gradkernels.bench.ab.interleaved import Job
+    from gradkernels.bench.ab.interleaved import Target
     from gradkernels.bench.ab.selftest import trial
 
     for key, n in SUITE:
-        one = trial(Job(key, n))
+        one = trial(Target(key, n))
         yield key, n, "gradkernels ab", one.ratio, one.different, one.seconds
 
 

@@ -17,7 +17,7 @@ import pytest
 from gradkernels.bench.ab import sequential as looks
 from gradkernels.bench.ab import session as ab
 from gradkernels.bench.ab.client import Side
-from gradkernels.bench.ab.interleaved import Bout, Job, Setting
+from gradkernels.bench.ab.interleaved import PairedSample, Setting, Target
 from gradkernels.bench.ab.kernels import choose
 from gradkernels.bench.ab.revisions import dependencies, revisions
 from gradkernels.bench.ab.sequential import duel
@@ -49,8 +49,8 @@ dependencies = ["gradkernels", "numpy>={numpy}"]
 mine = "my_kernels.norms"
 """
 SIDES = (Side("old", Path("old"), commit="aaaa"), Side("new", Path("new"), commit="bbbb"))
-JOB, OTHER = Job("numpy.mine.norms", 10), Job("numpy.mine.norms", 1000)
-CANARY = Job("numpy.mine.norms", 10, canary=True)
+JOB, OTHER = Target("numpy.mine.norms", 10), Target("numpy.mine.norms", 1000)
+CANARY = Target("numpy.mine.norms", 10, canary=True)
 STEADY = (0.001, -0.002, 0.002, -0.001, 0.003, -0.003, 0.001, -0.001)
 WILD = (0.1, -0.15, 0.2, -0.1, 0.12, -0.2, 0.05, -0.02)
 
@@ -99,9 +99,9 @@ def scripted(monkeypatch, script):
             played[job] = played.get(job, 0) + 1
             found = script(job, played[job] - 1)
             if isinstance(found, tuple):
-                yield job, Bout(found, ("", "why"))
+                yield job, PairedSample(found, ("", "why"))
             else:
-                yield job, Bout(("ok", "ok"), ("", ""), found, (1e-6, 2e-6))
+                yield job, PairedSample(("ok", "ok"), ("", ""), found, (1e-6, 2e-6))
 
     monkeypatch.setattr(looks, "one_pass", one_pass)
     return played

@@ -9,7 +9,7 @@ import pytest
 
 from gradkernels.bench import doctor
 from gradkernels.bench.ab import selftest
-from gradkernels.bench.ab.interleaved import Bout, Job
+from gradkernels.bench.ab.interleaved import PairedSample, Target
 from gradkernels.bench.ab.selftest import EXTRA, HEADER, Trial, append, read, report
 from gradkernels.bench.cli import main
 from gradkernels.dispatch.machine import machine
@@ -103,7 +103,7 @@ def duels(monkeypatch):
         blind = next(played) % 3 == 2
         noise = (0.001, -0.002, 0.002, -0.001, 0.003, -0.003, 0.001, -0.001)
         logs = [np.log1p(0 if blind else job.extra / 100) + one for one in noise]
-        return {job: [Bout(("ok", "ok"), ("", ""), log, (1e-6, 1e-6)) for log in logs]}
+        return {job: [PairedSample(("ok", "ok"), ("", ""), log, (1e-6, 1e-6)) for log in logs]}
 
     monkeypatch.setattr(selftest, "duel", duel)
     return seen
@@ -112,7 +112,9 @@ def duels(monkeypatch):
 def test_the_selftest_takes_turns_over_kernels_sizes_and_truths(duels):
     list(selftest.trials(3, ("numpy.a.norms", "numpy.b.norms"), (10, 100)))
     assert duels == [
-        Job(f"numpy.{name}.norms", n, extra) for name, n in (("a", 10), ("b", 10), ("a", 100)) for extra in (0, EXTRA)
+        Target(f"numpy.{name}.norms", n, extra)
+        for name, n in (("a", 10), ("b", 10), ("a", 100))
+        for extra in (0, EXTRA)
     ]
 
 
@@ -182,7 +184,7 @@ def test_it_refuses_less_than_one_comparison(capsys):
 
 
 def test_a_real_comparison_of_a_kernel_with_itself_ends_in_a_verdict():
-    found = selftest.trial(Job("numpy.matmul.gradient", 100))
+    found = selftest.trial(Target("numpy.matmul.gradient", 100))
     assert found.passes in (8, 16, 32)
     assert found.low < 1.02
     assert found.high > 0.98

@@ -13,11 +13,11 @@ import psutil
 import pytest
 
 from gradkernels.bench.ab import interleaved as pingpong
-from gradkernels.bench.ab.client import Side, here, player
-from gradkernels.bench.ab.interleaved import Job, Setting, one_pass
+from gradkernels.bench.ab.client import Side, here, worker_on
+from gradkernels.bench.ab.interleaved import Setting, Target, one_pass
 
-FAST = Job("numpy.matmul.gradient", 1000)
-NORMS = Job("numpy.broadcast+.norms", 100)
+FAST = Target("numpy.matmul.gradient", 1000)
+NORMS = Target("numpy.broadcast+.norms", 100)
 DYING = """
 import os
 from pathlib import Path
@@ -88,7 +88,7 @@ def test_a_pass_is_the_median_over_blocks_of_the_difference_of_log_times():
 
 
 def test_twice_the_calls_take_twice_the_time(tmp_path):
-    found = fight(FAST, Job(FAST.kernel, FAST.n, extra=100), folder=tmp_path)
+    found = fight(FAST, Target(FAST.kernel, FAST.n, extra=100), folder=tmp_path)
     equal, double = found.values()
     assert equal.ok
     assert equal.log == pytest.approx(0, abs=0.15)
@@ -117,7 +117,7 @@ def test_both_sides_get_the_inputs_that_the_first_drew(tmp_path):
 )
 def test_a_kernel_that_goes_wrong_is_not_timed_and_the_others_are(tmp_path, monkeypatch, kernel, status, reason):
     offered(tmp_path, monkeypatch, "evil")
-    bad, good = fight(Job(kernel, 100), NORMS, folder=tmp_path).values()
+    bad, good = fight(Target(kernel, 100), NORMS, folder=tmp_path).values()
     assert bad.statuses == (status, status)
     assert bad.reasons[0].startswith(reason)
     assert math.isnan(bad.log)
@@ -131,7 +131,7 @@ def test_a_kernel_that_goes_wrong_is_not_timed_and_the_others_are(tmp_path, monk
 def test_one_that_dies_in_the_duel_is_blamed_alone(tmp_path, monkeypatch, end, reason):
     offered(tmp_path, monkeypatch, "dying", DYING.format(end=end))
     monkeypatch.setenv("ONLY_ONE", str(tmp_path / "died"))
-    dying, good = fight(Job("numpy.dying.gradient", 10), NORMS, folder=tmp_path).values()
+    dying, good = fight(Target("numpy.dying.gradient", 10), NORMS, folder=tmp_path).values()
     assert sorted(dying.statuses) == ["failed", "ok"]
     assert "".join(dying.reasons).startswith(reason)
     assert good.ok
@@ -194,7 +194,7 @@ def test_the_harness_is_this_one_and_the_library_the_revisions(tmp_path):
     for path in (here().root / "gradkernels").iterdir():
         if path.name != "bench":
             (root / "gradkernels" / path.name).symlink_to(path)
-    with player(Side("old", root)) as one:
+    with worker_on(Side("old", root)) as one:
         one.send("catalogue", root=str(here().root), quantities=["norms"])
         keys = {f"{k['way']}.{k['quantity']}" for k in one.receive()["kernels"]}
     assert "numpy.broadcast+.norms" in keys

@@ -15,7 +15,7 @@ from gradkernels.bench.isolation.limits import most_bytes
 from gradkernels.bench.isolation.process import end, ended, obituary, outlived
 from gradkernels.bench.isolation.signals import Stopped, stoppable, unstopped
 from gradkernels.bench.run import supervisor as child
-from gradkernels.bench.run.supervisor import Lost
+from gradkernels.bench.run.supervisor import WorkerDied
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 
@@ -164,11 +164,11 @@ def test_a_container_has_four_fifths_of_what_it_was_given(tmp_path, monkeypatch,
 def test_patience_ends_with_who_was_waited_for(monkeypatch, kernel, told):
     monkeypatch.setattr(child, "HARNESS_SECONDS", 0.2)
     with child.page() as shared:
-        turns = child.Turns(shared.fileno())
+        turns = child.Heartbeat(shared.fileno())
         turns.take(3, kernel)
         patience = child._Patience(turns, 0.05)
         patience()
         time.sleep(0.25)
-        with pytest.raises(Lost) as lost:
+        with pytest.raises(WorkerDied) as lost:
             patience()
     assert (lost.value.status, lost.value.reason, lost.value.turn.case) == ("timeout", told, 3)

@@ -19,7 +19,7 @@ import gradkernels
 from gradkernels.bench.ab.worker import Reply
 from gradkernels.bench.isolation import environment
 from gradkernels.bench.isolation.process import Process, end, obituary, outlived
-from gradkernels.bench.run.supervisor import Lost
+from gradkernels.bench.run.supervisor import WorkerDied
 
 SILENCE_SECONDS = 120.0
 
@@ -56,7 +56,7 @@ def here() -> Side:
     return Side("here", Path(gradkernels.__file__).resolve().parents[1])
 
 
-class Player:
+class WorkerClient:
     """A running duellist."""
 
     def __init__(self, side: Side, process: Process, errors: IO[bytes]) -> None:
@@ -78,7 +78,7 @@ class Player:
         """Its next reply.
 
         Raises:
-            Lost: It died, or said nothing for two minutes and was ended.
+            WorkerDied: It died, or said nothing for two minutes and was ended.
         """
         assert self._process.stdout is not None
         line = b""
@@ -102,16 +102,16 @@ class Player:
         """
         try:
             answer = self.receive()
-        except Lost as lost:
+        except WorkerDied as lost:
             answer = {"error": lost.reason}
         if "error" in answer:
             raise ValueError(f"{self.side.name} cannot take part: {answer['error']}")
         return answer
 
-    def _lost(self, status: str, reason: str) -> Lost:
+    def _lost(self, status: str, reason: str) -> WorkerDied:
         self.alive = False
         end(self._process)
-        return Lost(status, reason)
+        return WorkerDied(status, reason)
 
     def _obituary(self) -> str:
         code = outlived(self._process)
@@ -120,7 +120,7 @@ class Player:
 
 
 @contextmanager
-def player(side: Side, threads: int = 1, pipes: tuple[int, ...] = ()) -> Iterator[Player]:
+def worker_on(side: Side, threads: int = 1, pipes: tuple[int, ...] = ()) -> Iterator[WorkerClient]:
     """A duellist on `side`; ended on leaving.
 
     Args:
@@ -152,7 +152,7 @@ def player(side: Side, threads: int = 1, pipes: tuple[int, ...] = ()) -> Iterato
             start_new_session=True,  # what a kernel starts ends with it, and Ctrl-C is the caller's
         )
         try:
-            yield Player(side, process, errors)
+            yield WorkerClient(side, process, errors)
         finally:
             end(process)
 

@@ -18,10 +18,10 @@ from typing import Any
 import numpy as np
 
 from gradkernels.backend import BACKENDS
-from gradkernels.bench.ab.client import Player, Side, player
+from gradkernels.bench.ab.client import Side, WorkerClient, worker_on
 from gradkernels.bench.ab.worker import BLOCK, Reply
 from gradkernels.bench.isolation import environment
-from gradkernels.bench.run.supervisor import Lost
+from gradkernels.bench.run.supervisor import WorkerDied
 from gradkernels.bench.timing.slices import orders
 
 SLICE_SECONDS = 200e-6
@@ -56,7 +56,7 @@ class Setting:
 
 
 @dataclass(frozen=True)
-class Job:
+class Target:
     """What is duelled over.
 
     Attributes:
@@ -78,7 +78,7 @@ class Job:
 
 
 @dataclass(frozen=True)
-class Bout:
+class PairedSample:
     """What one pass says of one job.
 
     Attributes:
@@ -100,8 +100,8 @@ class Bout:
 
 
 def one_pass(
-    sides: Sides, jobs: Sequence[Job], setting: Setting, inputs: Path, rng: np.random.Generator
-) -> Iterator[tuple[Job, Bout]]:
+    sides: Sides, jobs: Sequence[Target], setting: Setting, inputs: Path, rng: np.random.Generator
+) -> Iterator[tuple[Target, PairedSample]]:
     """Start both sides and let them duel over all jobs; a side that dies is started again for the jobs left.
 
     Args:
@@ -124,8 +124,8 @@ def one_pass(
 
 @contextmanager
 def _pair(
-    sides: Sides, jobs: Sequence[Job], setting: Setting, inputs: Path, rng: np.random.Generator
-) -> Iterator[tuple[Player, Player]]:
+    sides: Sides, jobs: Sequence[Target], setting: Setting, inputs: Path, rng: np.random.Generator
+) -> Iterator[tuple[WorkerClient, WorkerClient]]:
     orders: dict[str, Any] = {
         "setting": asdict(setting),
         "libraries": libraries_of(job.kernel for job in jobs),
@@ -137,7 +137,7 @@ def _pair(
     with ExitStack() as stack:
         try:
             one, two = (
-                stack.enter_context(player(side, setting.threads, ends))
+                stack.enter_context(worker_on(side, setting.threads, ends))
                 for side, ends in zip(sides, pipes, strict=True)
             )
         finally:
@@ -160,7 +160,7 @@ def _seed(rng: np.random.Generator) -> int:
     return int(rng.integers(2**32))
 
 
-def _bout(players: tuple[Player, Player], job: Job, rng: np.random.Generator) -> Bout:
+def _bout(players: tuple[WorkerClient, WorkerClient], job: Target, rng: np.random.Generator) -> PairedSample:
     answers = [_asked(one, "prepare", kernel=job.kernel, n=job.n) for one in players]
     if all(answer["status"] == "ok" for answer in answers):
         iterations = _iterations([answer["seconds"] for answer in answers], job.extra)
@@ -173,20 +173,20 @@ def _bout(players: tuple[Player, Player], job: Job, rng: np.random.Generator) ->
     statuses = answers[0]["status"], answers[1]["status"]
     reasons = answers[0].get("reason", ""), answers[1].get("reason", "")
     if statuses != ("ok", "ok"):
-        return Bout(statuses, reasons)
+        return PairedSample(statuses, reasons)
     return _scored(answers[0]["slices"], answers[1]["slices"], iterations)
 
 
-def _asked(one: Player, do: str, **orders: Any) -> Reply:
+def _asked(one: WorkerClient, do: str, **orders: Any) -> Reply:
     one.send(do, **orders)
     return _heard(one)
 
 
-def _heard(one: Player) -> Reply:
-    """A reply with a status, whatever became of the player."""
+def _heard(one: WorkerClient) -> Reply:
+    """A reply with a status, whatever became of the worker_on."""
     try:
         reply = one.receive()
-    except Lost as end:
+    except WorkerDied as end:
         return {"status": end.status, "reason": end.reason}
     if "error" in reply:
         one.alive = False
@@ -211,8 +211,8 @@ def _turns(blocks: int, rng: np.random.Generator) -> list[int]:
     return [one for _ in range(BLOCK // 2 * blocks) for one in next(pairs)]
 
 
-def _scored(first: Sequence[float], second: Sequence[float], iterations: int) -> Bout:
+def _scored(first: Sequence[float], second: Sequence[float], iterations: int) -> PairedSample:
     logs = [np.log(np.asarray(slices) / iterations) for slices in (first, second)]
     blocks = [log.reshape(-1, BLOCK // 2).mean(1) for log in logs]
     before, after = (float(np.exp(np.median(log))) for log in logs)
-    return Bout(("ok", "ok"), ("", ""), float(np.median(blocks[1] - blocks[0])), (before, after))
+    return PairedSample(("ok", "ok"), ("", ""), float(np.median(blocks[1] - blocks[0])), (before, after))

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Any
 
-from gradkernels.bench.ab.client import Side, player
+from gradkernels.bench.ab.client import Side, worker_on
 from gradkernels.bench.ab.interleaved import Sides
 from gradkernels.names import unknown
 
@@ -36,7 +36,7 @@ def choose(sides: Sides, quantities: Sequence[str], patterns: Sequence[str]) -> 
 
 
 def _catalogue(side: Side, quantities: Sequence[str]) -> list[dict[str, Any]]:
-    with player(side) as one:
+    with worker_on(side) as one:
         one.send("catalogue", root=str(side.root), quantities=list(quantities))
         return list(one.loaded()["kernels"])
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from statistics import median
 
 from gradkernels.bench.ab.client import here
-from gradkernels.bench.ab.interleaved import Job, Setting
+from gradkernels.bench.ab.interleaved import Setting, Target
 from gradkernels.bench.ab.sequential import duel, ratio
 from gradkernels.bench.stats.estimates import clopper_pearson
 from gradkernels.bench.stats.verdict import verdict
@@ -79,12 +79,12 @@ def trials(
         ValueError: A kernel cannot be timed.
     """
     grid = [(kernel, n) for n in sizes for kernel in kernels]
-    plan = [Job(*grid[i % len(grid)], extra) for i in range(count) for extra in (0, EXTRA)]
+    plan = [Target(*grid[i % len(grid)], extra) for i in range(count) for extra in (0, EXTRA)]
     for job in plan[skip:]:
         yield trial(job)
 
 
-def trial(job: Job) -> Trial:
+def trial(job: Target) -> Trial:
     """One comparison of this gradkernels with itself."""
     started, begun = datetime.now(UTC).isoformat(timespec="seconds"), time.perf_counter()
     bouts = duel([job], (here(), here()), Setting())[job]

@@ -8,22 +8,22 @@ from pathlib import Path
 
 import numpy as np
 
-from gradkernels.bench.ab.interleaved import Bout, Job, Setting, Sides, one_pass
+from gradkernels.bench.ab.interleaved import PairedSample, Setting, Sides, Target, one_pass
 from gradkernels.bench.compare.thresholds import PLAIN, Thresholds
 from gradkernels.bench.stats.estimates import LOOKS, Ratio, bounds, trimmed
 from gradkernels.bench.stats.verdict import verdict
 
-Bouts = dict[Job, list[Bout]]
+Samples = dict[Target, list[PairedSample]]
 Tell = Callable[[int, int], None]
 
 
 def duel(
-    jobs: Sequence[Job],
+    jobs: Sequence[Target],
     sides: Sides,
     setting: Setting,
     thresholds: Thresholds = PLAIN,
     tell: Tell = lambda number, jobs: None,
-) -> Bouts:
+) -> Samples:
     """Passes over `jobs`: what a look leaves undecided goes on to the next look.
 
     Canaries go along as long as anything does, and end everything at a look that sees them differ from themselves.
@@ -35,7 +35,7 @@ def duel(
         thresholds: What counts as a change.
         tell: Called before each pass with its number and how many jobs are open.
     """
-    bouts: Bouts = {job: [] for job in jobs}
+    bouts: Samples = {job: [] for job in jobs}
     rng = np.random.default_rng()
     passes = 0
     with tempfile.TemporaryDirectory(prefix="gradkernels-") as inputs:
@@ -56,27 +56,27 @@ def duel(
 
 
 def _both(
-    jobs: list[Job], canaries: list[Job], sides: Sides, setting: Setting, inputs: Path, rng: np.random.Generator
-) -> Iterator[tuple[Job, Bout]]:
+    jobs: list[Target], canaries: list[Target], sides: Sides, setting: Setting, inputs: Path, rng: np.random.Generator
+) -> Iterator[tuple[Target, PairedSample]]:
     """One pass of the sides, and one of the first against itself, in either order."""
     passes = [(sides, jobs), ((sides[0], sides[0]), canaries)]
     for who, over in passes if rng.integers(2) else passes[::-1]:
         yield from one_pass(who, over, setting, inputs, rng)
 
 
-def _settled(job: Job, bouts: Sequence[Bout], thresholds: Thresholds) -> bool:
+def _settled(job: Target, bouts: Sequence[PairedSample], thresholds: Thresholds) -> bool:
     """Whether another look can add nothing: there is a verdict, or a side was not timed."""
     change = ratio(bouts)
     return bool(bouts) if change is None else verdict(change, thresholds.of(job).delta) != "undecided"
 
 
-def flagged(canary: Job, bouts: Sequence[Bout], thresholds: Thresholds) -> bool:
+def flagged(canary: Target, bouts: Sequence[PairedSample], thresholds: Thresholds) -> bool:
     """Whether a canary is called slower or faster than itself."""
     change = ratio(bouts)
     return change is not None and verdict(change, thresholds.of(canary).delta) in ("slower", "faster")
 
 
-def ratio(bouts: Sequence[Bout]) -> Ratio | None:
+def ratio(bouts: Sequence[PairedSample]) -> Ratio | None:
     """Second over first with its bounds; None unless every bout was timed."""
     if not bouts or not all(bout.ok for bout in bouts):
         return None

@@ -9,8 +9,8 @@ from datetime import UTC, datetime
 from statistics import median
 
 from gradkernels.backend import BACKENDS
-from gradkernels.bench.ab.interleaved import Bout, Job, Setting, Sides
-from gradkernels.bench.ab.sequential import Bouts, Tell, duel, flagged, ratio
+from gradkernels.bench.ab.interleaved import PairedSample, Setting, Sides, Target
+from gradkernels.bench.ab.sequential import Samples, Tell, duel, flagged, ratio
 from gradkernels.bench.compare.canary import Canary
 from gradkernels.bench.compare.compare import as_contaminated, for_all, judged
 from gradkernels.bench.compare.comparison import Comparison, Row, Source
@@ -45,7 +45,7 @@ def compare_sides(
         against itself, is called slower or faster.
     """
     started = datetime.now(UTC).isoformat(timespec="seconds")
-    jobs = [Job(key, n) for n in sizes for key in present]
+    jobs = [Target(key, n) for n in sizes for key in present]
     both = [job for job in jobs if all(present[job.kernel])]
     bouts = duel([*both, *_canary(both)], sides, setting, thresholds, tell)
     canaries = [_watched(job, bouts.pop(job), sides, thresholds) for job in _canary(both)]
@@ -67,33 +67,33 @@ def compare_sides(
     )
 
 
-def _canary(jobs: Sequence[Job]) -> list[Job]:
+def _canary(jobs: Sequence[Target]) -> list[Target]:
     """The middle one of the jobs whose library starts fastest, if there are any."""
     cost = {job: BACKENDS[job.kernel.partition(".")[0]].preference for job in jobs}
     cheap = [job for job in jobs if cost[job] == min(cost.values())]
     return [replace(job, canary=True) for job in cheap[len(cheap) // 2 :][:1]]
 
 
-def _watched(job: Job, bouts: Sequence[Bout], sides: Sides, thresholds: Thresholds) -> Canary:
+def _watched(job: Target, bouts: Sequence[PairedSample], sides: Sides, thresholds: Thresholds) -> Canary:
     change = ratio(bouts) or Ratio(1.0, 0.0, float("inf"), 0)
     case = f"{job.kernel}, n = {job.n}"
     return Canary(f"in {sides[0].name} against itself", case, change, flagged(job, bouts, thresholds))
 
 
-def _absent(present: tuple[bool, bool]) -> Bout:
+def _absent(present: tuple[bool, bool]) -> PairedSample:
     if present[0]:
-        return Bout(("unsupported", ""), (_NO_SUCH, ""))
-    return Bout(("", "unsupported"), ("", _NO_SUCH))
+        return PairedSample(("unsupported", ""), (_NO_SUCH, ""))
+    return PairedSample(("", "unsupported"), ("", _NO_SUCH))
 
 
-def _judged(job: Job, bouts: Sequence[Bout], setting: Setting, thresholds: Thresholds) -> Row:
+def _judged(job: Target, bouts: Sequence[PairedSample], setting: Setting, thresholds: Thresholds) -> Row:
     row = _row(job, bouts, setting)
     delta, fail_slower = thresholds.of(job)
     row = replace(row, delta=delta, fail_slower=fail_slower)
     return judged(row, trimmed([bout.log for bout in bouts]), normalised=None) if ratio(bouts) else row
 
 
-def _row(job: Job, bouts: Sequence[Bout], setting: Setting) -> Row:
+def _row(job: Target, bouts: Sequence[PairedSample], setting: Setting) -> Row:
     timed = [bout for bout in bouts if bout.ok]
     before, after = (median(bout.seconds[i] for bout in timed) if timed else None for i in (0, 1))
     last = bouts[-1]
@@ -119,6 +119,6 @@ def _row(job: Job, bouts: Sequence[Bout], setting: Setting) -> Row:
     )
 
 
-def _mean(bouts: Bouts) -> Ratio | None:
+def _mean(bouts: Samples) -> Ratio | None:
     rows = [{("", number): bout.log for number, bout in enumerate(one)} for one in bouts.values() if ratio(one)]
     return bounds(mean_over_rows(rows)) if rows else None

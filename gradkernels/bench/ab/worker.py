@@ -32,7 +32,7 @@ from gradkernels.registry import kernels
 from gradkernels.tree import leaves
 
 Reply = dict[str, Any]
-HARNESS = "gradkernels.bench"
+HARNESS_PACKAGE = "gradkernels.bench"
 BLOCK = 4  # slices: ABBA or BAAB
 WARM_SECONDS = 0.05
 LONGEST_CALL = 2.0
@@ -42,7 +42,7 @@ def main() -> None:
     """Follow orders until standard input ends."""
     environment.die_with_parent()
     replies = environment.private_output()
-    duellist = Duellist()
+    duellist = RevisionWorker()
     for line in sys.stdin:
         orders = json.loads(line)
         try:
@@ -55,7 +55,7 @@ def main() -> None:
             break  # and the opponent hears of it
 
 
-class Duellist:
+class RevisionWorker:
     """One side of a duel; each public method follows the order of its name."""
 
     def catalogue(self, root: str, quantities: list[str]) -> Reply:
@@ -206,7 +206,7 @@ def _require_origin(root: Path) -> None:
         name: Path(file).resolve()
         for name, module in list(sys.modules.items())
         if name.partition(".")[0] in own
-        and not f"{name}.".startswith(f"{HARNESS}.")
+        and not f"{name}.".startswith(f"{HARNESS_PACKAGE}.")
         and (file := getattr(module, "__file__", None))
     }
     if not files:

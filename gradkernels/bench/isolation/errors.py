@@ -10,7 +10,7 @@ OUT_OF_MEMORY = (
 """What numpy, torch, JAX and C++, and the system's loader of libraries, say in lower case when no memory is left."""
 
 
-class Spoilt(Exception):
+class WorkerUnusable(Exception):
     """The process must end: no other kernel can be measured in it any more.
 
     Attributes:
@@ -48,13 +48,13 @@ def reason(fault: BaseException) -> str:
     """What a kernel raised, in one line.
 
     Raises:
-        Spoilt: It says that there is no memory left.
+        WorkerUnusable: It says that there is no memory left.
     """
     said = describe(fault)
     if not (isinstance(fault, MemoryError) or says_exhausted(said)):
         return said
     # Without the traceback, whose frames hold on to the memory that was in use.
-    raise Spoilt("failed", f"out of memory: {said}") from fault.with_traceback(None)
+    raise WorkerUnusable("failed", f"out of memory: {said}") from fault.with_traceback(None)
 
 
 def says_exhausted(text: str) -> bool:

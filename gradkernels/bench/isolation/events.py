@@ -6,7 +6,7 @@ import json
 import os
 from typing import Any, TextIO
 
-from gradkernels.bench.isolation.heartbeat import NOBODY, Turns
+from gradkernels.bench.isolation.heartbeat import HARNESS, Heartbeat
 
 CLOSED = 70
 """Exit code of a child whose pipe a kernel has closed."""
@@ -23,13 +23,13 @@ class Channel:
         turns: The page that it reads.
     """
 
-    def __init__(self, pipe: TextIO, turns: Turns) -> None:
+    def __init__(self, pipe: TextIO, turns: Heartbeat) -> None:
         self._pipe = pipe
         self._turns = turns
         self._process = os.getpid()
         self._identity = _identity(pipe.fileno())
 
-    def turn(self, case: int, kernel: int = NOBODY) -> None:
+    def turn(self, case: int, kernel: int = HARNESS) -> None:
         """Say whose turn it is from now on."""
         self._require_sound()
         self._turns.take(case, kernel)

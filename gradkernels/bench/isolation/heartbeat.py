@@ -12,10 +12,10 @@ import tempfile
 from contextlib import suppress
 from typing import IO, NamedTuple
 
-NOBODY = -1
+HARNESS = -1
 """In place of a kernel: the harness itself is at work."""
 
-ANYBODY = -2
+UNKNOWN = -2
 """In place of a kernel: one of those that raced, but which was not seen."""
 
 _LAYOUT = struct.Struct("@3q")
@@ -27,15 +27,15 @@ class Turn(NamedTuple):
     Attributes:
         number: Grows with every turn, so that two turns of one kernel differ.
         case: Position of the case in the plan; -1 before the first.
-        kernel: Position of the kernel's key in the plan, NOBODY or ANYBODY.
+        kernel: Position of the kernel's key in the plan, HARNESS or UNKNOWN.
     """
 
     number: int = 0
     case: int = -1
-    kernel: int = NOBODY
+    kernel: int = HARNESS
 
 
-class Turns:
+class Heartbeat:
     """The page, on either side.
 
     Args:
@@ -45,7 +45,7 @@ class Turns:
     def __init__(self, descriptor: int) -> None:
         self._page = mmap.mmap(descriptor, mmap.PAGESIZE)
         self._number = 0
-        self.take(-1, NOBODY)
+        self.take(-1, HARNESS)
 
     def take(self, case: int, kernel: int) -> None:
         """From now on it is this kernel's turn."""

@@ -8,11 +8,11 @@ from dataclasses import dataclass, field, replace
 
 from gradkernels.bench.isolation import environment
 from gradkernels.bench.isolation.errors import says_exhausted
-from gradkernels.bench.isolation.heartbeat import ANYBODY, Turn
+from gradkernels.bench.isolation.heartbeat import UNKNOWN, Turn
 from gradkernels.bench.isolation.limits import Limits
 from gradkernels.bench.run.order import MEMORY_PASS, Orders, Place
 from gradkernels.bench.run.plan import Plan
-from gradkernels.bench.run.supervisor import KILLED, Event, Lost, follow
+from gradkernels.bench.run.supervisor import KILLED, Event, WorkerDied, follow
 from gradkernels.bench.timing.outcome import Outcome
 
 TRIES = 2
@@ -26,7 +26,7 @@ STARTS = 5
 
 
 @dataclass(frozen=True)
-class Strike:
+class Quarantine:
     """Why a kernel is not tried again in this run: it ended a process, or hung.
 
     Attributes:
@@ -64,7 +64,7 @@ class Pass:
     orders: Orders
     limits: Limits
     over: set[Place]
-    strikes: dict[str, Strike]
+    strikes: dict[str, Quarantine]
     hear: Callable[[Event], None]
     suspects: deque[Place] = field(default_factory=deque)
     lost: Counter[tuple[int, int]] = field(default_factory=Counter)
@@ -92,7 +92,7 @@ class Pass:
             try:
                 follow(self._orders(alone), variables, self.limits.timeout, self._hear, inherit)
                 return
-            except Lost as end:
+            except WorkerDied as end:
                 self._blame(end, alone)
 
     def _orders(self, alone: Place | None) -> Orders:
@@ -114,7 +114,7 @@ class Pass:
             self.over.add(place)
             self.lost.clear()
 
-    def _blame(self, end: Lost, alone: Place | None) -> None:
+    def _blame(self, end: WorkerDied, alone: Place | None) -> None:
         """Draw the consequences of a lost child."""
         index, position = self._at_work(end.turn)
         self.lost[index, position] += 1
@@ -132,16 +132,16 @@ class Pass:
 
     def _at_work(self, turn: Turn) -> tuple[int, int]:
         """Positions of the case and the kernel; of the first case that is left if a kernel wrote over the page."""
-        if -1 <= turn.case < len(self.plan.cases) and ANYBODY <= turn.kernel < len(self.plan.kernels):
+        if -1 <= turn.case < len(self.plan.cases) and UNKNOWN <= turn.kernel < len(self.plan.kernels):
             return turn.case, turn.kernel
-        return next((index for index, _ in self._left()), -1), ANYBODY
+        return next((index for index, _ in self._left()), -1), UNKNOWN
 
-    def _strike(self, place: Place, end: Lost) -> None:
+    def _strike(self, place: Place, end: WorkerDied) -> None:
         index, kernel = place
-        self.strikes[kernel] = Strike(self.plan.cases[index].n, end.status, self._said(end))
+        self.strikes[kernel] = Quarantine(self.plan.cases[index].n, end.status, self._said(end))
         self._tell_strikes()
 
-    def _said(self, end: Lost) -> str:
+    def _said(self, end: WorkerDied) -> str:
         limited = says_exhausted(end.reason) and self.limits.max_bytes is not None
         return end.reason + (f" (--max-bytes {self.limits.max_bytes})" if limited else "")
 

@@ -14,7 +14,7 @@ from gradkernels.bench.isolation.limits import DEFAULT, Limits
 from gradkernels.bench.isolation.signals import unstopped
 from gradkernels.bench.results.metadata import case_facts, run_facts
 from gradkernels.bench.results.results_file import Mode, Sheet
-from gradkernels.bench.run.one_pass import Pass, Strike
+from gradkernels.bench.run.one_pass import Pass, Quarantine
 from gradkernels.bench.run.order import MEMORY_PASS, Orders, Place
 from gradkernels.bench.run.plan import Plan
 from gradkernels.bench.run.supervisor import Event
@@ -76,7 +76,7 @@ class Run:
         self.records: list[Record] = []
         self.settled: set[Place] = set()  # what need not be measured any more
         self.peaks: dict[tuple[str, int, str], int] = {}
-        self.strikes: dict[str, Strike] = {}
+        self.strikes: dict[str, Quarantine] = {}
         self._sheet: Sheet | None = None
 
     def __enter__(self) -> Run:

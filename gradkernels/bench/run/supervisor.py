@@ -18,7 +18,7 @@ from typing import IO, Any
 
 import gradkernels
 from gradkernels.bench.isolation.errors import describe
-from gradkernels.bench.isolation.heartbeat import NOBODY, Turn, Turns, nameless, page
+from gradkernels.bench.isolation.heartbeat import HARNESS, Heartbeat, Turn, nameless, page
 from gradkernels.bench.isolation.process import Process, end, ended, obituary
 from gradkernels.bench.run.order import Orders
 
@@ -57,7 +57,7 @@ KEYS = {
 """The events, and what each has at least."""
 
 
-class Lost(Exception):
+class WorkerDied(Exception):
     """The child ended or hung before its work was done, or is not fit to go on.
 
     Attributes:
@@ -90,10 +90,10 @@ def follow(
         inherit: File descriptors that it needs.
 
     Raises:
-        Lost: It crashed, hung or sent what is no event; comes after the events that it still sent.
+        WorkerDied: It crashed, hung or sent what is no event; comes after the events that it still sent.
     """
     with nameless(orders.dumps().encode()) as text, page() as shared:
-        turns = Turns(shared.fileno())
+        turns = Heartbeat(shared.fileno())
         with _child(shared.fileno(), text, environment, inherit) as child:
             said = bytearray()
             for line in _lines(child, said, _Patience(turns, timeout)):
@@ -101,9 +101,9 @@ def follow(
                 if event["event"] == "end":
                     return
                 if event["event"] == "spoilt":
-                    raise Lost(event["status"], event["reason"], turns.read())
+                    raise WorkerDied(event["status"], event["reason"], turns.read())
                 _told(event, hear, turns)
-        raise Lost("failed", obituary(child.returncode, bytes(said)), turns.read())
+        raise WorkerDied("failed", obituary(child.returncode, bytes(said)), turns.read())
 
 
 @contextmanager
@@ -125,9 +125,9 @@ def _child(shared: int, orders: IO[bytes], environment: Mapping[str, str], inher
 
 
 class _Patience:
-    """Called now and then; raises Lost when one turn has lasted too long."""
+    """Called now and then; raises WorkerDied when one turn has lasted too long."""
 
-    def __init__(self, turns: Turns, timeout: float) -> None:
+    def __init__(self, turns: Heartbeat, timeout: float) -> None:
         self._turns = turns
         self._timeout = timeout
         self._turn = turns.read()
@@ -137,10 +137,10 @@ class _Patience:
         turn, now = self._turns.read(), time.monotonic()
         if turn != self._turn:
             self._turn, self._since = turn, now
-        elif turn.kernel == NOBODY and now - self._since > HARNESS_SECONDS:
-            raise Lost("timeout", f"the process came no further for {HARNESS_SECONDS:g} s", turn)
-        elif turn.kernel != NOBODY and now - self._since > self._timeout:
-            raise Lost("timeout", f"it took longer than --timeout {self._timeout:g} s", turn)
+        elif turn.kernel == HARNESS and now - self._since > HARNESS_SECONDS:
+            raise WorkerDied("timeout", f"the process came no further for {HARNESS_SECONDS:g} s", turn)
+        elif turn.kernel != HARNESS and now - self._since > self._timeout:
+            raise WorkerDied("timeout", f"it took longer than --timeout {self._timeout:g} s", turn)
 
 
 def _lines(child: Process, said: bytearray, patience: Callable[[], None]) -> Iterator[bytes]:
@@ -170,16 +170,16 @@ def _lines(child: Process, said: bytearray, patience: Callable[[], None]) -> Ite
                 patience()
 
 
-def _decoded(line: bytes, turns: Turns) -> Event:
+def _decoded(line: bytes, turns: Heartbeat) -> Event:
     with suppress(ValueError, TypeError, AttributeError, LookupError, RecursionError):
         event: Event = json.loads(line)
         if event.keys() >= KEYS[event["event"]]:
             return event
-    raise Lost("failed", RUBBISH, turns.read())
+    raise WorkerDied("failed", RUBBISH, turns.read())
 
 
-def _told(event: Event, hear: Callable[[Event], None], turns: Turns) -> None:
+def _told(event: Event, hear: Callable[[Event], None], turns: Heartbeat) -> None:
     try:
         hear(event)
     except (TypeError, ValueError, LookupError) as fault:
-        raise Lost("failed", f"{RUBBISH}: {describe(fault)}", turns.read()) from fault
+        raise WorkerDied("failed", f"{RUBBISH}: {describe(fault)}", turns.read()) from fault

@@ -22,9 +22,9 @@ import numpy as np
 
 from gradkernels.backend import BACKENDS
 from gradkernels.bench.isolation import environment
-from gradkernels.bench.isolation.errors import Spoilt, reason
+from gradkernels.bench.isolation.errors import WorkerUnusable, reason
 from gradkernels.bench.isolation.events import Channel
-from gradkernels.bench.isolation.heartbeat import ANYBODY, NOBODY, Turns
+from gradkernels.bench.isolation.heartbeat import HARNESS, UNKNOWN, Heartbeat
 from gradkernels.bench.run.order import MEMORY_PASS, Orders
 from gradkernels.bench.run.plan import Plan
 from gradkernels.bench.timing.background import Unrest
@@ -44,14 +44,14 @@ def main() -> None:
     """Follow the orders on standard input; the arguments are the page of turns and the parent's process number."""
     page, parent = (int(argument) for argument in sys.argv[1:])
     environment.die_with_parent(parent)
-    channel = Channel(environment.private_output(), Turns(page))
+    channel = Channel(environment.private_output(), Heartbeat(page))
     os.close(page)
     orders = Orders.loads(sys.stdin.read())
     if orders.max_bytes is not None:
         environment.limit_memory(orders.max_bytes)
     try:
         _go(orders, channel)
-    except Spoilt as spoilt:
+    except WorkerUnusable as spoilt:
         channel.report("spoilt", status=spoilt.status, reason=spoilt.reason)
     else:
         channel.report("end")
@@ -60,10 +60,10 @@ def main() -> None:
 def _go(orders: Orders, channel: Channel) -> None:
     try:
         Worker(orders, channel).go()
-    except Spoilt:
+    except WorkerUnusable:
         raise
     except Exception as fault:
-        reason(fault)  # raises Spoilt where the harness itself finds no memory
+        reason(fault)  # raises WorkerUnusable where the harness itself finds no memory
         raise
 
 
@@ -149,9 +149,9 @@ class Worker:
     def _inspect(self, index: int, contest: Contest, able: list[Kernel]) -> None:
         """End this process if what is measured in it means nothing."""
         try:
-            contest.require_unspoilt()
-        except Spoilt:
-            self.channel.turn(index, self.positions[able[0].key] if len(able) == 1 else ANYBODY)
+            contest.require_usable()
+        except WorkerUnusable:
+            self.channel.turn(index, self.positions[able[0].key] if len(able) == 1 else UNKNOWN)
             raise
 
     def _share(self, index: int) -> float:
@@ -216,7 +216,7 @@ class Worker:
         self._begin(index, None)
 
     def _begin(self, index: int, kernel: Kernel | None) -> None:
-        self.channel.turn(index, self.positions[kernel.key] if kernel else NOBODY)
+        self.channel.turn(index, self.positions[kernel.key] if kernel else HARNESS)
 
     def _report(self, index: int, outcome: Outcome) -> None:
         self.channel.report("outcome", case=index, **outcome.values())

@@ -12,7 +12,7 @@ import numpy as np
 
 from gradkernels.backend import BACKENDS, Backend
 from gradkernels.bench.isolation import environment
-from gradkernels.bench.isolation.errors import Spoilt, reason
+from gradkernels.bench.isolation.errors import WorkerUnusable, reason
 from gradkernels.bench.timing.background import Unrest
 from gradkernels.bench.timing.bandwidth import Bandwidth
 from gradkernels.bench.timing.outcome import OUT, Outcome, Racer, Ready, control
@@ -77,7 +77,7 @@ class Contest:
         """Build, call once and prove; the outcome is `ok` (without times yet), `wrong` or `failed`.
 
         Raises:
-            Spoilt: It ran out of memory.
+            WorkerUnusable: It ran out of memory.
         """
         self._tell(kernel)
         with environment.undisturbed():
@@ -89,7 +89,7 @@ class Contest:
         """Time everything that is ready; gives the outcomes of what failed at it, and is out of the race.
 
         Raises:
-            Spoilt: A kernel ran out of memory.
+            WorkerUnusable: A kernel ran out of memory.
         """
         with environment.undisturbed():
             failed, share = [], seconds / 4 / len(self.ready)
@@ -104,7 +104,7 @@ class Contest:
         """Prove everything that was timed again, on fresh data, and give the outcomes.
 
         Raises:
-            Spoilt: A kernel ran out of memory.
+            WorkerUnusable: A kernel ran out of memory.
         """
         moved = {
             ready.outcome.kernel: float(np.quantile(ready.entrant.slices, 0.25))
@@ -119,12 +119,12 @@ class Contest:
             limit = self.bandwidth.limit(outcome.kernel, moved) if ready.kernel else None
             yield replace(outcome, limit_seconds=limit)
 
-    def require_unspoilt(self) -> None:
-        """Raise Spoilt for what some kernel did to all and which shows only afterwards."""
+    def require_usable(self) -> None:
+        """Raise WorkerUnusable for what some kernel did to all and which shows only afterwards."""
         if self.shared.changed():
-            raise Spoilt("wrong", "it changed its inputs while it was timed")
+            raise WorkerUnusable("wrong", "it changed its inputs while it was timed")
         if self.unrest.left():
-            raise Spoilt("failed", "it left something running that keeps computing")
+            raise WorkerUnusable("failed", "it left something running that keeps computing")
 
     def _prepared(self, kernel: Kernel) -> Outcome:
         blank = Outcome(kernel.key, kernel.backend.name, "ok")
