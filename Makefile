@@ -4,7 +4,7 @@ BIN := .venv/bin
 # The environment is made anew when what it is made from changes.
 STAMP := .venv/installed
 
-.PHONY: run test test-all bench wisdom lint types clean
+.PHONY: run test test-all bench house wisdom lint types clean
 
 run: $(STAMP)
 	$(BIN)/gradkernels run
@@ -32,6 +32,10 @@ lint: $(STAMP)
 
 types: $(STAMP)
 	$(BIN)/mypy
+
+# What a newcomer meets, in numbers: rooms, layers, functions, names, docstrings. Behind each: python tests/house.py --list
+house: $(STAMP)
+	$(BIN)/python tests/house.py
 
 clean:
 	rm -rf .venv build dist *.egg-info

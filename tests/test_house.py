@@ -1,0 +1,106 @@
+"""The rooms stay small enough to be seen at a glance, and what measures them sees what it says."""
+
+from pathlib import Path
+
+import pytest
+from house import House, doubles, numbers
+
+HOUSE = House(Path(__file__).parent.parent)
+
+
+def test_no_room_is_a_heap():
+    rooms = {room: size for room, size in HOUSE.folders.items() if room != "gradkernels/kernels"}
+    assert rooms.pop("gradkernels") <= 18
+    assert {room: size for room, size in rooms.items() if size > 14} == {}
+
+
+def test_no_module_takes_a_private_name_of_another():
+    assert HOUSE.trespasses == []
+
+
+TABLES = '''
+from __future__ import annotations
+from typing import TYPE_CHECKING
+
+import gradkernels.tables as own
+
+if TYPE_CHECKING:
+    from .sub.drawings import Drawing
+
+
+class Table:
+    """What is printed."""
+
+    def _fold(self) -> None:
+        """Fold it."""
+
+    def show(self, one, two, three) -> None:
+        """The table."""
+        def inner():
+            return None
+        return inner
+'''
+DRAWINGS = '''
+from ..tables import Table, _hidden
+
+_own = 1
+
+
+class Drawing:
+    def draw(self, table: Table) -> None:
+        """By definition."""
+        table._fold()
+
+
+class Table:
+    """Another.
+
+    Args:
+        none: at all.
+    """
+'''
+
+
+@pytest.fixture
+def small(tmp_path):
+    (tmp_path / "gradkernels/sub").mkdir(parents=True)
+    (tmp_path / "gradkernels/__init__.py").touch()
+    (tmp_path / "gradkernels/tables.py").write_text(TABLES)
+    (tmp_path / "gradkernels/sub/__init__.py").touch()
+    (tmp_path / "gradkernels/sub/drawings.py").write_text(DRAWINGS)
+    (tmp_path / "pyproject.toml").write_text('[[tool.importlinter.contracts]]\nlayers = ["one", "two", "three"]\n')
+    return House(tmp_path)
+
+
+def test_the_numbers_are_those_of_a_small_house(small):
+    assert numbers(small) == {
+        "modules": 4,
+        "lines": 39,
+        "largest folder (but kernels/)": "1 sub",
+        "loose modules at the top": 1,
+        "layers": 3,
+        "longest module": "21 tables",
+        "modules over 250 lines": 0,
+        "functions": 4,
+        "median lines of a function": 2.5,
+        "functions under 16 lines": "100%",
+        "longest function": "5 tables:17 show",
+        "functions over 40 lines": 0,
+        "public names defined twice": 1,
+        "public classes defined twice": 1,
+        "public functions with docstring": "2 of 2 (100%)",
+        "Args where >= 3 parameters": "0 of 1 (0%)",
+        "docstrings not imperative (D401)": 1,
+        "docstrings that begin with no verb": 2,
+        "circles of imports": 1,
+        "private names of another module": 2,
+    }
+
+
+def test_what_stands_behind_the_numbers_has_its_place(small):
+    assert small.circles == [["gradkernels.sub.drawings", "gradkernels.tables"]]
+    assert small.trespasses == ["gradkernels.sub.drawings:2 _hidden", "gradkernels.sub.drawings:10 ._fold"]
+    assert small.riddles == ["gradkernels.tables:18"]
+    assert small.fragments == ["gradkernels.sub.drawings:8 By definition.", "gradkernels.tables:17 The table."]
+    assert small.unexplained == ["gradkernels.tables:17 show"]
+    assert doubles(small.classes) == {"Table": {"gradkernels.tables", "gradkernels.sub.drawings"}}
