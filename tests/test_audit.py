@@ -244,7 +244,7 @@ def test_squares_in_half_precision_are_found(monkeypatch):
     for name, narrow in (("squared_norms", lambda g: g.flatten(1).square().sum(1)), ("wide", lambda one: one)):
         monkeypatch.setattr(rules, name, narrow, raising=False)
     monkeypatch.setattr(
-        "gradkernels.engines.hooks.computes._lengths", lambda engine, theta, x, y, squares: squares.sqrt()
+        "gradkernels.engines.hooks.quantities._lengths", lambda engine, theta, x, y, squares: squares.sqrt()
     )
     problem = gk.ModuleProblem(nn.Linear(128, 4).half(), nn.MSELoss())
     x, y = torch.randn(16, 128).half(), torch.full((16, 4), 100.0).half()

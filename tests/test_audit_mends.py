@@ -11,8 +11,8 @@ from torch import nn
 
 import gradkernels as gk
 from gradkernels.dispatch.audit import AuditWarning, drawn_from
-from gradkernels.engines.hooks.capture.axis import Axis
 from gradkernels.engines.hooks.capture.follow import indexing
+from gradkernels.engines.hooks.capture.sample_axis import Axis
 from gradkernels.engines.hooks.capture.tape import Tape
 from gradkernels.problems.module.mode_key.modes import Modes
 
@@ -119,7 +119,7 @@ class Halves:
         for name, narrow in (("squared_norms", lambda g: g.flatten(1).square().sum(1)), ("wide", lambda one: one)):
             patch.setattr(f"gradkernels.engines.hooks.rules.linear.linear.{name}", narrow)
         patch.setattr(
-            "gradkernels.engines.hooks.computes._lengths", lambda engine, theta, x, y, squares: squares.sqrt()
+            "gradkernels.engines.hooks.quantities._lengths", lambda engine, theta, x, y, squares: squares.sqrt()
         )
 
     def data(self, first):

@@ -13,7 +13,7 @@ from gradkernels.check.modules import proof
 from gradkernels.check.modules.judge import Batch
 from gradkernels.dispatch import chunks as limited
 from gradkernels.dispatch.audit import drawn_from
-from gradkernels.engines.hooks.unfit import Unfit
+from gradkernels.engines.hooks.errors import Unfit
 from gradkernels.fastest import MOST_WANTED
 
 LOSS = nn.CrossEntropyLoss()

@@ -5,13 +5,13 @@ from functools import partial
 import pytest
 import torch
 
-from gradkernels.engines.hooks.accumulate.filled import Filled
-from gradkernels.engines.hooks.calls import bound, leaves, replaced
-from gradkernels.engines.hooks.capture.axis import Axis, reshaped
-from gradkernels.engines.hooks.capture.draws import once
-from gradkernels.engines.hooks.rules import measured
-from gradkernels.engines.hooks.unfit import Unfit
-from gradkernels.engines.hooks.use import Target
+from gradkernels.engines.hooks.accumulate.row_memory import Filled
+from gradkernels.engines.hooks.arguments import bound, leaves, replaced
+from gradkernels.engines.hooks.capture.one_draw import once
+from gradkernels.engines.hooks.capture.sample_axis import Axis, reshaped
+from gradkernels.engines.hooks.errors import Unfit
+from gradkernels.engines.hooks.parameter_use import Target
+from gradkernels.engines.hooks.rules import autotune
 
 # Six entries of three steps t and two samples s, each 10 t + s.
 SLOWEST, FASTEST = torch.tensor([0, 10, 20, 1, 11, 21]), torch.tensor([0, 1, 10, 11, 20, 21])
@@ -73,7 +73,7 @@ def test_arguments_are_found_and_replaced_by_their_place():
 
 
 def test_a_function_that_is_one_call_cannot_be_opened():
-    from gradkernels.engines.hooks.capture.opened import _body
+    from gradkernels.engines.hooks.capture.composite_functions import _body
 
     with pytest.raises(ImportError, match="relu_ignored of this torch is not made of other functions"):
         _body(relu_ignored)
@@ -85,13 +85,13 @@ def relu_ignored(x):
 
 @pytest.fixture
 def no_choices(monkeypatch):
-    monkeypatch.setattr(measured, "_CHOSEN", {})
+    monkeypatch.setattr(autotune, "_CHOSEN", {})
 
 
 @pytest.mark.usefixtures("no_choices")
 def test_the_fastest_way_is_measured_once(monkeypatch):
     clock = iter(range(1000))
-    monkeypatch.setattr(measured, "perf_counter", lambda: next(clock))
+    monkeypatch.setattr(autotune, "perf_counter", lambda: next(clock))
     called = []
 
     def slow():
@@ -100,17 +100,17 @@ def test_the_fastest_way_is_measured_once(monkeypatch):
         return "slow"
 
     ways = {"slow": slow, "quick": lambda: called.append("quick") or "quick"}
-    assert measured.fastest_of("key", ways) == "quick"
-    assert called.count("slow") == measured.TRIES
+    assert autotune.fastest_of("key", ways) == "quick"
+    assert called.count("slow") == autotune.TRIES
     before = len(called)
-    assert measured.fastest_of("key", ways) == "quick"
+    assert autotune.fastest_of("key", ways) == "quick"
     assert called[before:] == ["quick"]
 
 
 @pytest.mark.usefixtures("no_choices")
 def test_what_is_far_behind_gets_no_second_try_and_all_are_timed_on_less(monkeypatch):
     clock = [0.0]
-    monkeypatch.setattr(measured, "perf_counter", lambda: clock[0])
+    monkeypatch.setattr(autotune, "perf_counter", lambda: clock[0])
     called = []
 
     def way(name, seconds, samples):
@@ -123,14 +123,14 @@ def test_what_is_far_behind_gets_no_second_try_and_all_are_timed_on_less(monkeyp
         "hopeless": partial(way, "hopeless", 5),
         "behind": partial(way, "behind", 3),
     }
-    assert measured.fastest_of("key", ways, (100,), (16,)) == "quick"
+    assert autotune.fastest_of("key", ways, (100,), (16,)) == "quick"
     assert called == [("quick", 16)] * 3 + [("hopeless", 16)] + [("behind", 16)] * 3 + [("quick", 100)]
 
 
 @pytest.mark.usefixtures("no_choices")
 def test_one_way_is_not_measured():
-    assert measured.fastest_of("key", {"only": lambda: 3}) == 3
-    assert measured._CHOSEN == {}
+    assert autotune.fastest_of("key", {"only": lambda: 3}) == 3
+    assert autotune._CHOSEN == {}
 
 
 def test_one_draw_serves_every_sample():

@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from gradkernels.engines.hooks.capture.axis import Axis
 from gradkernels.engines.hooks.capture.follow import RULES, rule_of
-from gradkernels.engines.hooks.capture.follow.call import Call, Followed, Mixes
+from gradkernels.engines.hooks.capture.follow.tracked_call import Call, Followed, Mixes
+from gradkernels.engines.hooks.capture.sample_axis import Axis
 
 N = 3
 X = (4, 5)  # of one sample

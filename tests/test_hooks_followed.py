@@ -8,8 +8,8 @@ import torch
 from torch import nn
 
 import gradkernels as gk
-from gradkernels.engines.hooks import computes
-from gradkernels.engines.hooks.unfit import Unfit
+from gradkernels.engines.hooks import quantities
+from gradkernels.engines.hooks.errors import Unfit
 from gradkernels.tree import leaves
 
 
@@ -74,7 +74,7 @@ def test_what_hooks_cannot_follow_is_right_all_the_same(kind, quantity):
     model = MODELS[kind]().double()
     problem = gk.ModuleProblem(model, nn.CrossEntropyLoss())
     with pytest.raises(Unfit):
-        computes.per_sample(problem, 100)(problem.own(), x, y)
+        quantities.per_sample(problem, 100)(problem.own(), x, y)
     bound = gk.fastest(problem, quantity, like=(None, x, y))
     assert "hooks" not in bound.kernel.key
     if quantity != "gradient":  # which hooks are no first choice for
@@ -136,7 +136,7 @@ def first(output, y):
 def test_outputs_may_be_lists_with_anything_in_them():
     x, y = data()
     problem = gk.ModuleProblem(Listing().double(), first)
-    (weight, bias) = computes.per_sample(problem, 100)(problem.own(), x, y).values()
+    (weight, bias) = quantities.per_sample(problem, 100)(problem.own(), x, y).values()
     for got, want in zip((weight, bias), looped(problem.model, x, y, first), strict=True):
         torch.testing.assert_close(got, want)
 

@@ -9,8 +9,8 @@ from layers import ANYWHERE, CASES, PLAIN
 from models import oracle
 from torch import nn
 
-from gradkernels.engines.hooks import computes
-from gradkernels.engines.hooks.rules import anything
+from gradkernels.engines.hooks import quantities
+from gradkernels.engines.hooks.rules import vmap_call
 from gradkernels.engines.hooks.rules.linear import convolution, linear
 from gradkernels.engines.hooks.rules.lookup import embedding
 from gradkernels.problems.module.problem import ModuleProblem
@@ -33,13 +33,13 @@ def seeded():
 @pytest.fixture
 def no_fallback(monkeypatch):
     """A layer with a rule is run by that rule; only a parameter without data is repeated for every sample."""
-    start = anything.start
+    start = vmap_call.start
 
     def refuse(tape, step, args, kwargs):
         assert step.function is torch.Tensor.repeat, f"{step.function.__name__} has no rule here"
         return start(tape, step, args, kwargs)
 
-    monkeypatch.setattr(anything, "start", refuse)
+    monkeypatch.setattr(vmap_call, "start", refuse)
 
 
 def numbered(number, key, ways, arguments=(), trial=()):
@@ -66,14 +66,14 @@ def wanted(model, x, y):
     return rows, flat.norm(dim=1)
 
 
-def agree(model, x, chunk=MANY, quantities=QUANTITIES, like=None):
+def agree(model, x, chunk=MANY, of=QUANTITIES, like=None):
     """Every quantity in the model's dtype against the loop (over `like`), relative to the rows' norms."""
     dtype, n = next(model.parameters()).dtype, len(x[0]) if isinstance(x, tuple) else len(x)
     y = torch.randint(3, (n,))
     rows, norms = wanted(like or model, x, y)
     problem, tolerance = ModuleProblem(model, LOSS), TOLERANCES[dtype]
     given = problem.own(), tuple(map(narrow(dtype), x)) if isinstance(x, tuple) else narrow(dtype)(x), y
-    for quantity in quantities:
+    for quantity in of:
         CHECKS[quantity](problem, given, rows, norms, tolerance, chunk)
 
 
@@ -82,7 +82,7 @@ def narrow(dtype):
 
 
 def agree_rows(problem, given, rows, norms, tolerance, chunk):
-    got = computes.per_sample(problem, chunk)(*given)
+    got = quantities.per_sample(problem, chunk)(*given)
     assert list(got) == list(rows)
     for name, row in got.items():
         own = given[0][name]
@@ -94,14 +94,14 @@ def agree_rows(problem, given, rows, norms, tolerance, chunk):
 
 
 def agree_norms(problem, given, rows, norms, tolerance, chunk):
-    got = computes.norms(problem, chunk)(*given)
+    got = quantities.norms(problem, chunk)(*given)
     assert got.shape == norms.shape
     assert got.dtype == next(iter(given[0].values())).dtype
     assert ((got.double() - norms).abs() <= tolerance * norms).all()
 
 
 def agree_moments(problem, given, rows, norms, tolerance, chunk):
-    got = computes.moments(problem, chunk)(*given)
+    got = quantities.moments(problem, chunk)(*given)
     assert list(got.mean) == list(got.variance) == list(rows)
     for name, row in rows.items():
         for moment, want, scale in (
@@ -130,8 +130,8 @@ CHECKS = {
     "rows": agree_rows,
     "norms": agree_norms,
     "moments": agree_moments,
-    "clipped_sum": agree_clipped(computes.clipped_sum),
-    "reweighted_sum": agree_clipped(computes.reweighted_sum),
+    "clipped_sum": agree_clipped(quantities.clipped_sum),
+    "reweighted_sum": agree_clipped(quantities.reweighted_sum),
 }
 
 

@@ -5,7 +5,7 @@ from models import oracle
 from torch import nn
 
 import gradkernels as gk
-from gradkernels.engines.hooks import computes
+from gradkernels.engines.hooks import quantities
 
 MSE = nn.MSELoss()
 
@@ -122,8 +122,8 @@ def test_norms_of_samples_whose_steps_cancel():
     want = torch.stack([one.flatten(1).norm(dim=1) for one in rows.values()]).norm(dim=0)
     problem = gk.ModuleProblem(model, preferred)
     own = problem.own()
-    torch.testing.assert_close(computes.norms(problem, 99)(own, x, y).double(), want, rtol=2e-5, atol=0)
-    clipped = computes.clipped_sum(problem, 99)(own, x, y, max_norm=float(want.min()) / 2)
+    torch.testing.assert_close(quantities.norms(problem, 99)(own, x, y).double(), want, rtol=2e-5, atol=0)
+    clipped = quantities.clipped_sum(problem, 99)(own, x, y, max_norm=float(want.min()) / 2)
     factor = float(want.min()) / 2 / want
     for name, one in rows.items():
         torch.testing.assert_close(
@@ -147,5 +147,5 @@ def test_norms_of_words_whose_gradients_cancel():
     words, y = torch.tensor([[1, 1], [2, 2], [0, 1]]), torch.full((3, 8), 5.0)
     problem = gk.ModuleProblem(Twice(), MSE)
     rows = oracle(problem.model, MSE, words, y)["table.weight"]
-    got = computes.norms(problem, 99)(problem.own(), words, y)
+    got = quantities.norms(problem, 99)(problem.own(), words, y)
     torch.testing.assert_close(got.double(), rows.flatten(1).norm(dim=1), rtol=1e-3, atol=0)

@@ -10,9 +10,9 @@ from torch import nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from gradkernels.engines.hooks import computes
+from gradkernels.engines.hooks import quantities
 from gradkernels.engines.hooks.engine import Engine
-from gradkernels.engines.hooks.rules import anything
+from gradkernels.engines.hooks.rules import vmap_call
 from gradkernels.problems.module.problem import ModuleProblem
 
 T, D = 3, 4
@@ -30,7 +30,7 @@ def by_rule(monkeypatch):
     def refuse(tape, step, args, kwargs):
         raise AssertionError(f"{step.name} has no rule here")
 
-    monkeypatch.setattr(anything, "start", refuse)
+    monkeypatch.setattr(vmap_call, "start", refuse)
 
 
 class Written(nn.Module):
@@ -188,7 +188,7 @@ def test_a_part_in_a_part():
     for n in (1, 2, 5):
         x, y = torch.randn(n, D, dtype=torch.float64), torch.arange(n) % 3
         want = oracle(plain, nn.CrossEntropyLoss(), x, y)
-        got = computes.per_sample(ModuleProblem(model.double(), nn.CrossEntropyLoss()), 9)(
+        got = quantities.per_sample(ModuleProblem(model.double(), nn.CrossEntropyLoss()), 9)(
             dict(model.named_parameters()), x, y
         )
         for name, rows in want.items():
@@ -203,7 +203,7 @@ def test_a_part_is_run_again_under_the_same_autocast_and_with_the_same_draws(n):
         model = Nested(plain).train()
         problem = ModuleProblem(model, nn.CrossEntropyLoss(), randomness="same")
         x, y = torch.randn(n, D), torch.arange(n) % 3
-        found[plain] = computes.per_sample(problem, 9)(problem.own(), x, y)
+        found[plain] = quantities.per_sample(problem, 9)(problem.own(), x, y)
     for name, rows in found[True].items():
         torch.testing.assert_close(found[False][name], rows, rtol=1e-5, atol=1e-6)
 

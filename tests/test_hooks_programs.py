@@ -7,8 +7,8 @@ from torch import nn
 from torch.nn import functional as F
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from gradkernels.engines.hooks import computes
-from gradkernels.engines.hooks.unfit import Unfit
+from gradkernels.engines.hooks import quantities
+from gradkernels.engines.hooks.errors import Unfit
 from gradkernels.problems.module.problem import ModuleProblem
 
 WIDTH, STEPS, MANY = 4, 3, 1 << 20
@@ -183,10 +183,10 @@ def check(seed):
     weights = (0.5 / norms).clamp(max=1)
     try:
         data = own, (x, lengths), y
-        found = computes.per_sample(problem, MANY)(*data)
-        length = computes.norms(problem, MANY)(*data)
-        clipped = computes.clipped_sum(problem, MANY)(*data, 0.5)
-        second = computes.moments(problem, MANY)(*data).variance
+        found = quantities.per_sample(problem, MANY)(*data)
+        length = quantities.norms(problem, MANY)(*data)
+        clipped = quantities.clipped_sum(problem, MANY)(*data, 0.5)
+        second = quantities.moments(problem, MANY)(*data).variance
     except Unfit:
         return False
     torch.testing.assert_close(length, norms, rtol=1e-9, atol=1e-12)

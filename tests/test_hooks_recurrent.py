@@ -9,9 +9,9 @@ import torch
 from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence
 
-from gradkernels.engines.hooks import computes
-from gradkernels.engines.hooks.rules.recurrent.kinds import Lstm
-from gradkernels.engines.hooks.unfit import Unfit
+from gradkernels.engines.hooks import quantities
+from gradkernels.engines.hooks.errors import Unfit
+from gradkernels.engines.hooks.rules.recurrent.cells import Lstm
 from gradkernels.problems.module.problem import ModuleProblem
 
 N, T, D, H, P = 4, 5, 3, 4, 2  # samples, steps, features, units, projected units
@@ -148,14 +148,14 @@ def agree(model, n=N, t=T, **settings):
     problem, (x, y) = ModuleProblem(model, SQUARE, reduction="sum", **settings), drawn(model, n, t)
     rows, own = looped(problem, x, y), problem.own()
     norms = np.linalg.norm(rows, axis=1)
-    close(matrix(computes.per_sample(problem, CHUNK)(own, x, y)), rows, norms[:, None])
-    close(computes.norms(problem, CHUNK)(own, x, y).numpy(), norms, norms)
-    moments = computes.moments(problem, CHUNK)(own, x, y)
+    close(matrix(quantities.per_sample(problem, CHUNK)(own, x, y)), rows, norms[:, None])
+    close(quantities.norms(problem, CHUNK)(own, x, y).numpy(), norms, norms)
+    moments = quantities.moments(problem, CHUNK)(own, x, y)
     close(vector(moments.mean), rows.mean(0), norms.mean())
     close(vector(moments.variance), rows.var(0), (norms**2).mean())
     bound = float(np.median(norms))
     clipped = (rows * np.minimum(1, bound / np.maximum(norms, 1e-300))[:, None]).sum(0)
-    for compute in (computes.clipped_sum, computes.reweighted_sum):
+    for compute in (quantities.clipped_sum, quantities.reweighted_sum):
         close(vector(compute(problem, CHUNK)(own, x, y, max_norm=bound)), clipped, norms.sum())
 
 
@@ -290,7 +290,7 @@ def test_dropout_of_its_own_for_each_sample():
     x, y = drawn(model)
     with problem.drawing():
         parts = torch.autograd.grad(SQUARE(model(x), y), list(problem.own().values()))
-    rows = matrix(computes.per_sample(problem, CHUNK)(problem.own(), x, y))
+    rows = matrix(quantities.per_sample(problem, CHUNK)(problem.own(), x, y))
     close(rows.sum(0), np.concatenate([part.numpy().ravel() for part in parts]), np.linalg.norm(rows, axis=1).sum())
 
 
@@ -322,7 +322,7 @@ class LastState(nn.Module):
 def rows_by_hand(layer, x, y):
     problem = ModuleProblem(LastState(layer), SQUARE, reduction="sum")
     x, y = torch.tensor(x, dtype=torch.float64)[..., None], torch.tensor(y, dtype=torch.float64)[:, None]
-    return matrix(computes.per_sample(problem, CHUNK)(problem.own(), x, y))
+    return matrix(quantities.per_sample(problem, CHUNK)(problem.own(), x, y))
 
 
 def test_two_steps_of_one_unit_by_hand():
@@ -347,7 +347,7 @@ def test_no_samples(kind):
     problem = ModuleProblem(Reader(kind, bidirectional=True), SQUARE, reduction="sum")
     x, y = drawn(problem.model)
     own = problem.own()
-    rows = computes.per_sample(problem, CHUNK)(own, x[:0], y[:0])
+    rows = quantities.per_sample(problem, CHUNK)(own, x[:0], y[:0])
     assert {name: tuple(one.shape) for name, one in rows.items()} == {
         name: (0, *one.shape) for name, one in own.items()
     }
@@ -358,7 +358,7 @@ def test_single_precision():
     problem, (x, y) = ModuleProblem(model, SQUARE, reduction="sum"), drawn(model)
     want = looped(problem, x, y)
     model.float()
-    rows = computes.per_sample(problem, CHUNK)(problem.own(), x.float(), y.float())
+    rows = quantities.per_sample(problem, CHUNK)(problem.own(), x.float(), y.float())
     assert all(one.dtype == torch.float32 for one in rows.values())
     assert np.all(np.abs(matrix(rows) - want) <= 1e-5 * np.linalg.norm(want, axis=1, keepdims=True))
 
@@ -381,7 +381,7 @@ def test_the_model_is_left_as_found():
 def test_nothing_is_kept_alive_by_a_cycle():
     model = Reader("lstm", num_layers=2, bidirectional=True)
     problem, (x, y) = ModuleProblem(model, SQUARE, reduction="sum"), drawn(model)
-    compute = computes.per_sample(problem, CHUNK)
+    compute = quantities.per_sample(problem, CHUNK)
     gc.collect()
     gc.disable()
     try:
@@ -394,7 +394,7 @@ def test_nothing_is_kept_alive_by_a_cycle():
 def refused(model, x, y, says):
     problem = ModuleProblem(model, SQUARE, reduction="sum")
     with pytest.raises(Unfit, match=says):
-        computes.per_sample(problem, CHUNK)(problem.own(), x, y)
+        quantities.per_sample(problem, CHUNK)(problem.own(), x, y)
 
 
 def test_packed_sequences_are_refused():

@@ -7,7 +7,7 @@ from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 import gradkernels as gk
-from gradkernels.engines.hooks.unfit import Unfit
+from gradkernels.engines.hooks.errors import Unfit
 
 pytest.importorskip("opacus")
 pytest.importorskip("backpack")
@@ -198,7 +198,7 @@ class Hidden(Plain):
 
 @pytest.mark.parametrize(("kind", "looks"), [(Plain, 2), (Hidden, 4), (Sorting, 4), (Idle, 4)])
 def test_one_look_is_enough_where_shapes_alone_decide(kind, looks, monkeypatch):
-    from gradkernels.engines.peers.places import Places
+    from gradkernels.engines.peers.sample_order import Places
 
     counted, require = [], Places.require
     monkeypatch.setattr(Places, "require", lambda *given: counted.append(1) or require(*given))
@@ -212,7 +212,7 @@ def test_one_look_is_enough_where_shapes_alone_decide(kind, looks, monkeypatch):
 
 
 def test_weights_differ_by_more_than_rounding():
-    from gradkernels.engines.peers.places import weights_of
+    from gradkernels.engines.peers.sample_order import weights_of
 
     weights = weights_of(2000, torch.zeros(0)).sort().values
     assert weights[0] >= 1

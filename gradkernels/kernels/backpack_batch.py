@@ -9,7 +9,7 @@ from typing import Any
 
 from gradkernels.backend import Array
 from gradkernels.engines.peers.backpack import library, refuses, refuses_norms, refuses_variance
-from gradkernels.engines.peers.twin import Twin, Twins, gathered, gradients, nothing
+from gradkernels.engines.peers.model_copy import Twin, Twins, gathered, gradients, nothing
 from gradkernels.kernel import Compute, declare
 from gradkernels.problems.module.problem import ModuleProblem
 from gradkernels.problems.module.structure import Parameters

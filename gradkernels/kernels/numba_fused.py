@@ -21,38 +21,38 @@ def _refuses(case: Case) -> list[str]:
 @declare("numba.fused.gradient", problems=Regression, refuses=_refuses)
 def gradient(problem: Regression) -> Compute:
     """Mean of the rows slope * (1, x) + l2 * (0, theta), none of which is formed."""
-    from gradkernels.engines.fused import computes
+    from gradkernels.engines.fused import quantities
 
-    return computes.gradient(problem)
+    return quantities.gradient(problem)
 
 
 @declare("numba.fused.per_sample", problems=Regression, out=True, refuses=_refuses)
 def per_sample(problem: Regression) -> Compute:
     """The rows, each written once."""
-    from gradkernels.engines.fused import computes
+    from gradkernels.engines.fused import quantities
 
-    return computes.per_sample(problem)
+    return quantities.per_sample(problem)
 
 
 @declare("numba.fused.norms", problems=Regression, out=True, refuses=_refuses)
 def norms(problem: Regression) -> Compute:
     """|slope| * sqrt(1 + |x|^2), or with a penalty the root of the sum of squares."""
-    from gradkernels.engines.fused import computes
+    from gradkernels.engines.fused import quantities
 
-    return computes.norms(problem)
+    return quantities.norms(problem)
 
 
 @declare("numba.fused.moments", problems=Regression, refuses=_refuses)
 def moments(problem: Regression) -> Compute:
     """Mean and variance around shifts that lie in the data, joined in float64."""
-    from gradkernels.engines.fused import computes
+    from gradkernels.engines.fused import quantities
 
-    return computes.moments(problem)
+    return quantities.moments(problem)
 
 
 @declare("numba.fused.clipped_sum", problems=Regression, refuses=_refuses)
 def clipped_sum(problem: Regression) -> Compute:
     """Sum of the rows with slopes shortened by the norms."""
-    from gradkernels.engines.fused import computes
+    from gradkernels.engines.fused import quantities
 
-    return computes.clipped_sum(problem)
+    return quantities.clipped_sum(problem)

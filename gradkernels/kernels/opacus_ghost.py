@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from gradkernels.backend import Array
+from gradkernels.engines.peers.model_copy import Library, Twin, Twins, gradients, nothing
 from gradkernels.engines.peers.opacus import forget, recording, refuses_ghost, replaces
-from gradkernels.engines.peers.twin import Library, Twin, Twins, gradients, nothing
 from gradkernels.kernel import Compute, declare
 from gradkernels.problems.module.problem import ModuleProblem
 from gradkernels.problems.module.structure import Module, Parameters

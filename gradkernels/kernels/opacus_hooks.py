@@ -9,8 +9,8 @@ from functools import partial
 from typing import Any
 
 from gradkernels.backend import Array
+from gradkernels.engines.peers.model_copy import Library, Twins, gathered, nothing
 from gradkernels.engines.peers.opacus import forget, recording, refuses, refuses_expanded, refuses_rules, replaces
-from gradkernels.engines.peers.twin import Library, Twins, gathered, nothing
 from gradkernels.kernel import Compute, Refuses, declare
 from gradkernels.problems.module.problem import ModuleProblem
 from gradkernels.problems.module.structure import Module, Parameters

@@ -11,46 +11,46 @@ CHUNK = 1 << 20
 @declare("torch.hooks.per_sample", problems=ModuleProblem, out=True, rank=1)
 def per_sample(problem: ModuleProblem, chunk: int = CHUNK) -> Compute:
     """Outer products of activations and output gradients, written into their place; `chunk` samples at a time."""
-    from gradkernels.engines.hooks import computes
+    from gradkernels.engines.hooks import quantities
 
-    return computes.per_sample(problem, chunk)
+    return quantities.per_sample(problem, chunk)
 
 
 @declare("torch.hooks.norms", problems=ModuleProblem, out=True, rank=1)
 def norms(problem: ModuleProblem, chunk: int = CHUNK) -> Compute:
     """Norms without rows, where the layer's algebra allows."""
-    from gradkernels.engines.hooks import computes
+    from gradkernels.engines.hooks import quantities
 
-    return computes.norms(problem, chunk)
+    return quantities.norms(problem, chunk)
 
 
 @declare("torch.hooks.clipped_sum", problems=ModuleProblem, rank=1)
 def clipped_sum(problem: ModuleProblem, chunk: int = CHUNK) -> Compute:
     """Book-keeping: output gradients are kept until the norms are known; no rows and no second backward pass."""
-    from gradkernels.engines.hooks import computes
+    from gradkernels.engines.hooks import quantities
 
-    return computes.clipped_sum(problem, chunk)
+    return quantities.clipped_sum(problem, chunk)
 
 
 @declare("torch.hooks.moments", problems=ModuleProblem, rank=1)
 def moments(problem: ModuleProblem, chunk: int = CHUNK) -> Compute:
     """Mean and variance from sums of squares, where the layer's algebra allows."""
-    from gradkernels.engines.hooks import computes
+    from gradkernels.engines.hooks import quantities
 
-    return computes.moments(problem, chunk)
+    return quantities.moments(problem, chunk)
 
 
 @declare("torch.hooks.gradient", problems=ModuleProblem)
 def gradient(problem: ModuleProblem, chunk: int = CHUNK) -> Compute:
     """The mean, `chunk` samples at a time: what stays within memory that a whole batch does not."""
-    from gradkernels.engines.hooks import computes
+    from gradkernels.engines.hooks import quantities
 
-    return computes.gradient(problem, chunk)
+    return quantities.gradient(problem, chunk)
 
 
 @declare("torch.reweighted.clipped_sum", problems=ModuleProblem)
 def reweighted_sum(problem: ModuleProblem, chunk: int = CHUNK) -> Compute:
     """Norms in one backward pass, then a second one of the losses times their factors; the least memory."""
-    from gradkernels.engines.hooks import computes
+    from gradkernels.engines.hooks import quantities
 
-    return computes.reweighted_sum(problem, chunk)
+    return quantities.reweighted_sum(problem, chunk)

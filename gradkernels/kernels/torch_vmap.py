@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gradkernels.engines import vmap as vmapped
+from gradkernels.engines import vmap
 from gradkernels.kernel import Compute, declare
 from gradkernels.problems import Problem
 
@@ -15,5 +15,5 @@ def per_sample(problem: Problem, chunk: int = CHUNK) -> Compute:
 
     Unless it is set, the chunk of a module is what keeps rows and what is between within about 64 MiB.
     """
-    compute: Compute = vmapped.rows(problem, None if problem.opaque and chunk == CHUNK else chunk)
+    compute: Compute = vmap.rows(problem, None if problem.opaque and chunk == CHUNK else chunk)
     return compute

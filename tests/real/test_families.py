@@ -5,7 +5,7 @@ import torch
 from families import FAMILIES, rows
 
 import gradkernels as gk
-from gradkernels.engines.hooks.unfit import Unfit
+from gradkernels.engines.hooks.errors import Unfit
 
 TOLERANCE = 1e-5
 """Of a row's norm; what is measured is about 1e-7."""

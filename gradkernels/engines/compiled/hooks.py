@@ -10,12 +10,12 @@ import torch
 from gradkernels.backend import Array
 from gradkernels.engines.compiled.modules import chunks, compiled, in_chunks, memory_of_rows, plain
 from gradkernels.engines.compiled.trace import holding_rest, rest_of
-from gradkernels.engines.hooks.accumulate.consumers import Rows, Squares, Sums
-from gradkernels.engines.hooks.computes import factors
+from gradkernels.engines.hooks.accumulate.accumulators import Rows, Squares, Sums
 from gradkernels.engines.hooks.engine import Engine, Pass
+from gradkernels.engines.hooks.parameter_use import Use
 from gradkernels.engines.hooks.precision import wide
-from gradkernels.engines.hooks.rules.measured import unmeasured
-from gradkernels.engines.hooks.use import Use
+from gradkernels.engines.hooks.quantities import factors
+from gradkernels.engines.hooks.rules.autotune import unmeasured
 from gradkernels.kernel import Compute
 from gradkernels.memory import empty_torch
 from gradkernels.problems.module.problem import ModuleProblem
@@ -70,7 +70,7 @@ def norms(problem: ModuleProblem, chunk: int) -> Compute:
 
 
 def clipped_sum(problem: ModuleProblem, chunk: int) -> Compute:
-    """Sum of clipped rows, by book-keeping as in `gradkernels.engines.hooks.computes`.
+    """Sum of clipped rows, by book-keeping as in `gradkernels.engines.hooks.quantities`.
 
     `max_norm` is a tensor inside, so that another one compiles nothing; so is what of a chunk is counted, since a last
     one begins among the samples of the one before it.

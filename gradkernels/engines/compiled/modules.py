@@ -12,7 +12,7 @@ from typing import Any
 
 from gradkernels.engines.compiled.per_shape import per_shape
 from gradkernels.engines.compiled.trace import Untraceable, holding_rest, rest_of, restored, traced
-from gradkernels.engines.per_state import States
+from gradkernels.engines.state_cache import States
 from gradkernels.kernel import Compute
 from gradkernels.memory import empty_torch, ordinary
 from gradkernels.problems.module.problem import ModuleProblem

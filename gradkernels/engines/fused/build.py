@@ -31,7 +31,7 @@ from gradkernels.engines.fused.codegen.pointers import (
 )
 from gradkernels.engines.fused.codegen.simd import BYTES, lanes
 from gradkernels.engines.fused.codegen.slopes import compiled, named, stored
-from gradkernels.engines.fused.drivers.frame import INTERCEPT, NARROW, WEIGHTED, WHOLE, WIDE, Batch
+from gradkernels.engines.fused.drivers.workspace import INTERCEPT, NARROW, WEIGHTED, WHOLE, WIDE, Batch
 
 THETA, RESULT = 0, 4  # places of the arguments that may be written to
 LARGE = 2**18  # entries of x from which a batch is cut into chunks

@@ -11,22 +11,22 @@ import torch
 from torch.utils import _pytree as pytree
 
 from gradkernels.backend import Array
-from gradkernels.engines.hooks.capture import draws, segments
-from gradkernels.engines.hooks.capture.guard import Guard
+from gradkernels.engines.hooks.capture import checkpointing, one_draw
+from gradkernels.engines.hooks.capture.loss_guard import Guard
 from gradkernels.engines.hooks.capture.tape import Arrived, Starts, Tape
-from gradkernels.engines.hooks.rules import anything
-from gradkernels.engines.hooks.rules.alone import Alone
-from gradkernels.engines.hooks.rules.copies import BATCHED, COPIES, batched
+from gradkernels.engines.hooks.errors import Unfit
+from gradkernels.engines.hooks.parameter_use import Use
+from gradkernels.engines.hooks.rules import vmap_call
+from gradkernels.engines.hooks.rules.expanded import BATCHED, COPIES, batched
+from gradkernels.engines.hooks.rules.single_sample import Alone
 from gradkernels.engines.hooks.rules.table import RULES
-from gradkernels.engines.hooks.unfit import Unfit
-from gradkernels.engines.hooks.use import Use
 from gradkernels.memory import ordinary
 from gradkernels.problems.module.numeric import dense
 from gradkernels.problems.module.problem import ModuleProblem
 from gradkernels.problems.module.structure import swapped
 from gradkernels.tree import Tree, count, each, leaves
 
-STARTS = Starts(RULES, anything.start, COPIES, BATCHED, batched)
+STARTS = Starts(RULES, vmap_call.start, COPIES, BATCHED, batched)
 
 
 class Listener:
@@ -137,11 +137,11 @@ class Engine:
     @contextmanager
     def _taped(self, leaf: dict[str, Array], x: Tree, y: Tree) -> Iterator[Pass]:
         listener = Listener()
-        alike = draws.alike if self._problem.randomness == "same" else None
+        alike = one_draw.alike if self._problem.randomness == "same" else None
         tape = Tape(STARTS, count(x), leaf, listener, alike, self.draws_each, self.guess)
         tape.marks.samples(leaves(x))
         try:
-            with self._again(), segments.followed(tape):
+            with self._again(), checkpointing.followed(tape):
                 output = self._problem.output(x)
             outputs = [one for one in pytree.tree_leaves(output) if isinstance(one, torch.Tensor)]
             tape.marks.finish(outputs)

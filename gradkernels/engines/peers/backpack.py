@@ -7,8 +7,8 @@ from functools import partial
 from typing import Any
 
 from gradkernels.case import Case
+from gradkernels.engines.peers.model_copy import Library
 from gradkernels.engines.peers.reasons import grouped, halved, trainable
-from gradkernels.engines.peers.twin import Library
 from gradkernels.kernel import Refuses
 from gradkernels.problems.module.structure import Module
 

@@ -14,8 +14,8 @@ from numba import njit
 from gradkernels.engines.fused.codegen.options import EXACT, FAST
 from gradkernels.engines.fused.codegen.pointers import at, get, put, put_wide
 from gradkernels.engines.fused.drivers import columns, rows
-from gradkernels.engines.fused.drivers.frame import FLUSH, ROWS, clear, frame, room, slopes, source, weigh
 from gradkernels.engines.fused.drivers.sums import settled
+from gradkernels.engines.fused.drivers.workspace import FLUSH, ROWS, clear, frame, room, slopes, source, weigh
 
 
 @njit(**FAST)

@@ -11,7 +11,7 @@ from gradkernels.engines.fused.codegen.options import EXACT, FAST
 from gradkernels.engines.fused.codegen.pointers import at, get, put
 from gradkernels.engines.fused.codegen.simd import lanes
 from gradkernels.engines.fused.drivers import columns, rows
-from gradkernels.engines.fused.drivers.frame import ROWS, frame, room, slopes, slopes_squares, source
+from gradkernels.engines.fused.drivers.workspace import ROWS, frame, room, slopes, slopes_squares, source
 
 
 @njit(**FAST)

@@ -9,8 +9,8 @@ from numba import njit
 
 from gradkernels.engines.fused.codegen.options import EXACT, FAST
 from gradkernels.engines.fused.codegen.pointers import at, get, put, put_wide
-from gradkernels.engines.fused.drivers.frame import FLUSH, MEAN, WIDE, clear, frame, room, slopes, source, weigh
 from gradkernels.engines.fused.drivers.norms import lengths
+from gradkernels.engines.fused.drivers.workspace import FLUSH, MEAN, WIDE, clear, frame, room, slopes, source, weigh
 
 
 @njit(**EXACT)

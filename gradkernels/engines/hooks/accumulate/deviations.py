@@ -10,10 +10,10 @@ from collections.abc import Iterable
 import torch
 
 from gradkernels.backend import Array
-from gradkernels.engines.hooks.accumulate.consumers import Single, rows_of
-from gradkernels.engines.hooks.accumulate.inner import Term
+from gradkernels.engines.hooks.accumulate.accumulators import Single, rows_of
+from gradkernels.engines.hooks.accumulate.inner_products import Term
+from gradkernels.engines.hooks.parameter_use import Use
 from gradkernels.engines.hooks.precision import sum_of_squares, wide
-from gradkernels.engines.hooks.use import Use
 
 LEAST = 1e-2
 """Of the squared mean: with a smaller variance more than two digits are lost."""

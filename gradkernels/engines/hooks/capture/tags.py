@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from gradkernels.backend import Array
-from gradkernels.engines.hooks.capture.axis import Axis
-from gradkernels.engines.hooks.capture.step import Names
+from gradkernels.engines.hooks.capture.boundary import Names
+from gradkernels.engines.hooks.capture.sample_axis import Axis
 
 KEPT = "_gradkernels_tag"
 """The attribute of a tensor that has its tag."""

@@ -18,15 +18,15 @@ from torch.autograd.graph import get_gradient_edge
 from torch.overrides import TorchFunctionMode
 
 from gradkernels.backend import Array
-from gradkernels.engines.hooks.calls import Place, find, replaced
-from gradkernels.engines.hooks.capture.axis import Axis
-from gradkernels.engines.hooks.capture.follow.call import Followed
-from gradkernels.engines.hooks.capture.marks import SHARED, Marks
-from gradkernels.engines.hooks.capture.opened import OPENED
-from gradkernels.engines.hooks.capture.quiet import draws, quiet
-from gradkernels.engines.hooks.capture.step import Names, Step
-from gradkernels.engines.hooks.unfit import Unfit
-from gradkernels.engines.hooks.use import Target, Use
+from gradkernels.engines.hooks.arguments import Place, find, replaced
+from gradkernels.engines.hooks.capture.boundary import Names, Step
+from gradkernels.engines.hooks.capture.composite_functions import OPENED
+from gradkernels.engines.hooks.capture.follow.tracked_call import Followed
+from gradkernels.engines.hooks.capture.function_kinds import draws, quiet
+from gradkernels.engines.hooks.capture.sample_axis import Axis
+from gradkernels.engines.hooks.capture.tracker import SHARED, Marks
+from gradkernels.engines.hooks.errors import Unfit
+from gradkernels.engines.hooks.parameter_use import Target, Use
 from gradkernels.problems.module.structure import Parameters
 
 Arrived = Callable[[Use, Array], None]

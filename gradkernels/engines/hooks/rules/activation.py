@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from gradkernels.backend import Array
-from gradkernels.engines.hooks.capture.axis import Axis
+from gradkernels.engines.hooks.capture.sample_axis import Axis
+from gradkernels.engines.hooks.rules.materialized import Small
 from gradkernels.engines.hooks.rules.rule import Given, Rule, Targets
-from gradkernels.engines.hooks.rules.small import Small
 
 
 class Slopes(Small):

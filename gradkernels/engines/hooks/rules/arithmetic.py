@@ -8,13 +8,13 @@ from typing import Any
 import torch
 
 from gradkernels.backend import Array
-from gradkernels.engines.hooks.capture.axis import Axis
-from gradkernels.engines.hooks.capture.step import Step
+from gradkernels.engines.hooks.capture.boundary import Step
+from gradkernels.engines.hooks.capture.sample_axis import Axis
 from gradkernels.engines.hooks.capture.tape import Start, Tape
-from gradkernels.engines.hooks.rules import anything
+from gradkernels.engines.hooks.parameter_use import Target, Use
+from gradkernels.engines.hooks.rules import vmap_call
 from gradkernels.engines.hooks.rules.lookup.embedding import Table
-from gradkernels.engines.hooks.rules.small import Small
-from gradkernels.engines.hooks.use import Target, Use
+from gradkernels.engines.hooks.rules.materialized import Small
 
 
 class Scaled(Small):
@@ -91,7 +91,7 @@ def added(sign_of_first: float = 1.0, sign_of_second: float = 1.0) -> Start:
 
     def start(tape: Tape, step: Step, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         if kwargs or len(args) != 2 or len(step.data) != 1 or len(step.parameters) != 1:
-            return anything.start(tape, step, args, kwargs)
+            return vmap_call.start(tape, step, args, kwargs)
         (place,) = step.parameters
         sign = sign_of_first if place == ("args", 0) else sign_of_second
 
@@ -107,7 +107,7 @@ def added(sign_of_first: float = 1.0, sign_of_second: float = 1.0) -> Start:
 def multiplied(tape: Tape, step: Step, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
     """Calls of a product by entry."""
     if kwargs or len(args) != 2 or len(step.data) != 1 or len(step.parameters) != 1:
-        return anything.start(tape, step, args, kwargs)
+        return vmap_call.start(tape, step, args, kwargs)
     ((place, axis),) = step.data.items()
     source = args[place[1]]
 
@@ -126,7 +126,7 @@ def _run(tape: Tape, step: Step, args: tuple[Any, ...], use_of: Any) -> Any:
     alone = axis.dim < before or target.tensor.shape[axis.dim - before] == 1
     use = use_of(target, args[place[1]], axis, output.ndim) if alone and output.dtype == target.tensor.dtype else None
     if use is None:
-        return anything.start(tape, step, args, {})
+        return vmap_call.start(tape, step, args, {})
     tape.keep(use, output, axis, [args[place[1]]])
     tape.marks.boundary(output, axis)
     return output

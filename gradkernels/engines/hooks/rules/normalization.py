@@ -10,10 +10,10 @@ from typing import Any
 import torch
 
 from gradkernels.backend import Array
-from gradkernels.engines.hooks.capture.axis import Axis
+from gradkernels.engines.hooks.capture.sample_axis import Axis
+from gradkernels.engines.hooks.errors import Unfit
+from gradkernels.engines.hooks.rules.materialized import Small
 from gradkernels.engines.hooks.rules.rule import Given, Rule, Targets, samples_first
-from gradkernels.engines.hooks.rules.small import Small
-from gradkernels.engines.hooks.unfit import Unfit
 
 EPS = 1e-5  # torch's own default
 MIXED = (

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from gradkernels.backend import Array
-from gradkernels.engines.hooks.calls import Place, bound
-from gradkernels.engines.hooks.capture.axis import Axis
-from gradkernels.engines.hooks.capture.step import Step
+from gradkernels.engines.hooks.arguments import Place, bound
+from gradkernels.engines.hooks.capture.boundary import Step
+from gradkernels.engines.hooks.capture.sample_axis import Axis
 from gradkernels.engines.hooks.capture.tape import Start, Tape
-from gradkernels.engines.hooks.rules import anything
-from gradkernels.engines.hooks.use import Target, Use
+from gradkernels.engines.hooks.parameter_use import Target, Use
+from gradkernels.engines.hooks.rules import vmap_call
 
 Targets = dict[str, Target]
 Given = dict[str, Any]
@@ -57,7 +57,7 @@ def ruled(rule: Rule) -> Start:
         data, targets = _named(rule, step.data), tape.targets(step, args, kwargs)
         named = _named(rule, targets)
         if not rule.holds(data, named, given):
-            return anything.start(tape, step, args, kwargs)
+            return vmap_call.start(tape, step, args, kwargs)
         sources, axis = [given[name] for name in data], data[rule.names[0]]
         output, more = rule.forward(given) if rule.forward else (step.function(*args, **kwargs), {})
         given |= {name: of.first(given[name].detach(), tape.n) for name, of in data.items() if name in rule.beside}

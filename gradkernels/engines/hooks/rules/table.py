@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch.nn import functional
 
-from gradkernels.engines.hooks.calls import Function
+from gradkernels.engines.hooks.arguments import Function
 from gradkernels.engines.hooks.capture.tape import Start
 from gradkernels.engines.hooks.rules import normalization
 from gradkernels.engines.hooks.rules.activation import PRELU
@@ -14,11 +14,11 @@ from gradkernels.engines.hooks.rules.linear.bilinear import BILINEAR
 from gradkernels.engines.hooks.rules.linear.convolution import CONVOLUTION
 from gradkernels.engines.hooks.rules.linear.linear import LINEAR
 from gradkernels.engines.hooks.rules.linear.product import PRODUCTS
-from gradkernels.engines.hooks.rules.linear.transposed import TRANSPOSED
-from gradkernels.engines.hooks.rules.lookup.bags import EMBEDDING_BAG
+from gradkernels.engines.hooks.rules.linear.transposed_convolution import TRANSPOSED
 from gradkernels.engines.hooks.rules.lookup.embedding import EMBEDDING
+from gradkernels.engines.hooks.rules.lookup.embedding_bag import EMBEDDING_BAG
 from gradkernels.engines.hooks.rules.recurrent import recurrent
-from gradkernels.engines.hooks.rules.recurrent.kinds import Gru, Lstm, Relu, Tanh
+from gradkernels.engines.hooks.rules.recurrent.cells import Gru, Lstm, Relu, Tanh
 from gradkernels.engines.hooks.rules.rule import ruled
 
 RULES: dict[Function, Start] = {

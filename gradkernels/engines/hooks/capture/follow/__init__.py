@@ -11,14 +11,14 @@ from typing import Any
 
 from torch.nn import functional
 
-from gradkernels.engines.hooks.capture.follow import along, indexing, shapes, structured
-from gradkernels.engines.hooks.capture.follow.call import Rule
+from gradkernels.engines.hooks.capture.follow import dimwise, indexing, shapes, structured
 from gradkernels.engines.hooks.capture.follow.pointwise import NAMES, pointwise
+from gradkernels.engines.hooks.capture.follow.tracked_call import Rule
 
 RULES: dict[str, Rule] = {
     **dict.fromkeys(NAMES, pointwise),
     **shapes.RULES,
-    **along.RULES,
+    **dimwise.RULES,
     **structured.RULES,
     "__getitem__": indexing.getitem,
     "__setitem__": indexing.setitem,

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 
 from gradkernels.backend import Array
-from gradkernels.engines.hooks.capture.axis import Axis
-from gradkernels.engines.hooks.capture.follow.call import Call
+from gradkernels.engines.hooks.capture.follow.tracked_call import Call
+from gradkernels.engines.hooks.capture.sample_axis import Axis
 
 NOT_KEPT = "takes some of the samples, or all of them in another order"
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from gradkernels.backend import Array
-from gradkernels.engines.hooks.capture.axis import Axis
-from gradkernels.engines.hooks.capture.follow.call import Call
+from gradkernels.engines.hooks.capture.follow.tracked_call import Call
+from gradkernels.engines.hooks.capture.sample_axis import Axis
 
 UNARY = """
 abs absolute acos arccos acosh arccosh angle asin arcsin asinh arcsinh atan arctan atanh arctanh bitwise_not ceil

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from gradkernels.backend import Array
-from gradkernels.engines.hooks.capture.axis import Axis, reshaped
-from gradkernels.engines.hooks.capture.follow.call import Call, Rule, dims_of
+from gradkernels.engines.hooks.capture.follow.tracked_call import Call, Rule, dims_of
+from gradkernels.engines.hooks.capture.sample_axis import Axis, reshaped
 
 
 def reshape(call: Call, output: Array) -> Axis:

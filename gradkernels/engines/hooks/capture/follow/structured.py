@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from gradkernels.backend import Array
-from gradkernels.engines.hooks.capture.axis import Axis
-from gradkernels.engines.hooks.capture.follow.call import Call, Followed, Rule, place_of
+from gradkernels.engines.hooks.capture.follow.tracked_call import Call, Followed, Rule, place_of
+from gradkernels.engines.hooks.capture.sample_axis import Axis
 
 
 def before_last(count: int = 1) -> Rule:

@@ -6,9 +6,9 @@ from dataclasses import replace
 from typing import Any
 
 from gradkernels.backend import Array
+from gradkernels.engines.hooks.parameter_use import Use
 from gradkernels.engines.hooks.rules.linear.linear import Linear
 from gradkernels.engines.hooks.rules.rule import Given, Rule, Targets, not_last
-from gradkernels.engines.hooks.use import Use
 
 
 class Bilinear(Use):

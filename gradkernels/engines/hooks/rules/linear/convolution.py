@@ -16,9 +16,9 @@ import torch
 from torch.nn import functional
 
 from gradkernels.backend import Array
-from gradkernels.engines.hooks.rules.measured import fastest_of
+from gradkernels.engines.hooks.parameter_use import Use
+from gradkernels.engines.hooks.rules.autotune import fastest_of
 from gradkernels.engines.hooks.rules.rule import Given, Rule, Targets, samples_first
-from gradkernels.engines.hooks.use import Use
 
 TRIAL = 16
 """Samples by which the ways are compared: one of them may take minutes for many large images."""

@@ -8,10 +8,10 @@ from typing import Any
 import torch
 
 from gradkernels.backend import Array
+from gradkernels.engines.hooks.parameter_use import Target, Use
 from gradkernels.engines.hooks.precision import squared_norms, sum_of_squares, wide, wide_dtype
-from gradkernels.engines.hooks.rules.measured import fastest_of, recording
+from gradkernels.engines.hooks.rules.autotune import fastest_of, recording
 from gradkernels.engines.hooks.rules.rule import Given, Rule, Targets, not_last
-from gradkernels.engines.hooks.use import Target, Use
 
 
 class Linear(Use):

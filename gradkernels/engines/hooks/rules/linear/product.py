@@ -14,14 +14,14 @@ from typing import Any
 import torch
 
 from gradkernels.backend import Array
-from gradkernels.engines.hooks.calls import Place, find
-from gradkernels.engines.hooks.capture.axis import Axis
-from gradkernels.engines.hooks.capture.step import Step
+from gradkernels.engines.hooks.arguments import Place, find
+from gradkernels.engines.hooks.capture.boundary import Step
+from gradkernels.engines.hooks.capture.sample_axis import Axis
 from gradkernels.engines.hooks.capture.tape import Start, Tape
-from gradkernels.engines.hooks.rules import anything
+from gradkernels.engines.hooks.parameter_use import Use
+from gradkernels.engines.hooks.rules import vmap_call
 from gradkernels.engines.hooks.rules.linear.linear import Linear
 from gradkernels.engines.hooks.rules.rule import Targets
-from gradkernels.engines.hooks.use import Use
 
 INNER, SAMPLE = "Y", "Z"
 """Letters of the samples, and of an axis that was merged with them."""
@@ -90,7 +90,7 @@ def product(added: bool = False) -> Start:
 
     def start(tape: Tape, step: Step, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         if kwargs or len(args) != 2 + added:
-            return anything.start(tape, step, args, kwargs)
+            return vmap_call.start(tape, step, args, kwargs)
         left, right = ("args", added), ("args", 1 + added)
         return _run(tape, step, args, (left, right), _letters(args[-2].ndim, args[-1].ndim))
 
@@ -106,7 +106,7 @@ def einsum(tape: Tape, step: Step, args: tuple[Any, ...], kwargs: Mapping[str, A
     """Calls of `einsum` of two operands, with their letters."""
     nested = len(args) == 2 and isinstance(args[1], list | tuple)
     if not isinstance(args[0], str) or "." in args[0] or len(args[1] if nested else args[1:]) != 2:
-        return anything.start(tape, step, args, kwargs)
+        return vmap_call.start(tape, step, args, kwargs)
     left, arrow, right = args[0].replace(" ", "").partition("->")
     if not arrow:
         right = "".join(sorted(letter for letter in set(left) - {","} if left.count(letter) == 1))
@@ -129,7 +129,7 @@ def _run(tape: Tape, step: Step, args: tuple[Any, ...], places: tuple[Place, Pla
     letters = dict(zip(places, terms, strict=False))
     summand = step.parameters.keys() - {made}
     if step.data.keys() != {data} or made not in step.parameters or not summand <= {("args", 0)}:
-        return anything.start(tape, step, args, {})
+        return vmap_call.start(tape, step, args, {})
     source, axis = find(args, {}, data), step.data[data]
     output = step.function(*args)
     where = tape.followed(step, args, {}, output)
@@ -138,7 +138,7 @@ def _run(tape: Tape, step: Step, args: tuple[Any, ...], places: tuple[Place, Pla
     named = {"weight": targets[made]} | ({"bias": targets[("args", 0)]} if summand else {})
     use = _use(named, axis.first(source.detach(), tape.n), of, _sizes(args, places, terms))
     if use is None or axis.inner != where.inner or axis.slowest != where.slowest:
-        return anything.start(tape, step, args, {})
+        return vmap_call.start(tape, step, args, {})
     tape.keep(use, output, where, [source])
     tape.marks.boundary(output, where)
     return output

@@ -12,11 +12,11 @@ from typing import Any
 import torch
 
 from gradkernels.backend import Array
+from gradkernels.engines.hooks.errors import Unfit
+from gradkernels.engines.hooks.parameter_use import Use
 from gradkernels.engines.hooks.precision import squared_norms, wide
-from gradkernels.engines.hooks.rules.measured import fastest_of, recording
+from gradkernels.engines.hooks.rules.autotune import fastest_of, recording
 from gradkernels.engines.hooks.rules.rule import Given, Rule, Targets, anywhere
-from gradkernels.engines.hooks.unfit import Unfit
-from gradkernels.engines.hooks.use import Use
 
 EVERYBODY = slice(None)
 

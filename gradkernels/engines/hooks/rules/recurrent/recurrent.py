@@ -14,15 +14,15 @@ import torch
 from torch.nn import functional
 
 from gradkernels.backend import Array
-from gradkernels.engines.hooks.calls import bound
-from gradkernels.engines.hooks.capture.axis import Axis
-from gradkernels.engines.hooks.capture.draws import once
-from gradkernels.engines.hooks.capture.step import Step
+from gradkernels.engines.hooks.arguments import bound
+from gradkernels.engines.hooks.capture.boundary import Step
+from gradkernels.engines.hooks.capture.one_draw import once
+from gradkernels.engines.hooks.capture.sample_axis import Axis
 from gradkernels.engines.hooks.capture.tape import Start, Tape
+from gradkernels.engines.hooks.errors import Unfit
 from gradkernels.engines.hooks.rules.linear.linear import Linear
-from gradkernels.engines.hooks.rules.recurrent.runs import Recurrence, Run, Weights
+from gradkernels.engines.hooks.rules.recurrent.layer import Recurrence, Run, Weights
 from gradkernels.engines.hooks.rules.rule import Given, Targets
-from gradkernels.engines.hooks.unfit import Unfit
 
 LAYERS = ("input", "hx", "params", "has_biases", "num_layers", "dropout", "train", "bidirectional", "batch_first")
 CELL = ("input", "hx", "w_ih", "w_hh", "b_ih", "b_hh")

@@ -9,13 +9,13 @@ import numpy as np
 
 from gradkernels.engines.fused.build import ENTRY, LARGE, RELEASED, UNCLIPPED, Plans, cut, spread
 from gradkernels.engines.fused.codegen.arrays import aligned
-from gradkernels.engines.fused.drivers.frame import MEAN
-from gradkernels.engines.fused.drivers.gradients import gradients, gradients_room
 from gradkernels.engines.fused.drivers.moments import moments as moments_of
 from gradkernels.engines.fused.drivers.moments import moments_room
 from gradkernels.engines.fused.drivers.norms import norms as norms_of
 from gradkernels.engines.fused.drivers.norms import norms_room
+from gradkernels.engines.fused.drivers.per_sample import gradients, gradients_room
 from gradkernels.engines.fused.drivers.sums import sums, sums_room
+from gradkernels.engines.fused.drivers.workspace import MEAN
 from gradkernels.problems import Regression
 from gradkernels.quantity import Moments
 

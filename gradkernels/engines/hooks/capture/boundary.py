@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from gradkernels.engines.hooks.calls import Function, Place
-from gradkernels.engines.hooks.capture.axis import Axis
+from gradkernels.engines.hooks.arguments import Function, Place
+from gradkernels.engines.hooks.capture.sample_axis import Axis
 
 Names = tuple[str, ...]
 

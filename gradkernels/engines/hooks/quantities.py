@@ -8,12 +8,12 @@ from typing import Any
 import torch
 
 from gradkernels.backend import Array
-from gradkernels.engines.hooks.accumulate import consumers, deviations
-from gradkernels.engines.hooks.accumulate.consumers import Several
+from gradkernels.engines.hooks.accumulate import accumulators, deviations
+from gradkernels.engines.hooks.accumulate.accumulators import Several
 from gradkernels.engines.hooks.capture.tape import Arrived
 from gradkernels.engines.hooks.engine import Engine, Pass
-from gradkernels.engines.hooks.unfit import Unfit
-from gradkernels.engines.hooks.use import Use
+from gradkernels.engines.hooks.errors import Unfit
+from gradkernels.engines.hooks.parameter_use import Use
 from gradkernels.kernel import Compute
 from gradkernels.memory import empty_torch
 from gradkernels.problems.module.problem import ModuleProblem
@@ -62,7 +62,7 @@ def per_sample(problem: ModuleProblem, chunk: int) -> Compute:
         rows = {name: empty_torch((n, *one.shape), one) for name, one in theta.items()} if out is None else out
         for part in parts(n, chunk):
             with engine.forward(theta, take(x, part), take(y, part)) as forward:
-                consumer = consumers.Rows(forward.theta, {name: one[part] for name, one in rows.items()})
+                consumer = accumulators.Rows(forward.theta, {name: one[part] for name, one in rows.items()})
                 forward.backward(consumer)
                 consumer.finish()
         return rows
@@ -80,7 +80,7 @@ def norms(problem: ModuleProblem, chunk: int) -> Compute:
         norms = empty_torch((n,), widest) if out is None else out
         for part in parts(n, chunk):
             with engine.forward(theta, take(x, part), take(y, part)) as forward:
-                squares = consumers.Squares(forward.theta, forward.shared, part.stop - part.start)
+                squares = accumulators.Squares(forward.theta, forward.shared, part.stop - part.start)
                 forward.backward(squares)
                 norms[part] = _lengths(engine, theta, take(x, part), take(y, part), squares.finish())
         return norms
@@ -97,10 +97,10 @@ def clipped_sum(problem: ModuleProblem, chunk: int) -> Compute:
         with engine.forward(theta, x, y) as forward:
             if forward.repeated:
                 return _reweighted(engine, forward, (theta, x, y), max_norm)
-            squares = consumers.Squares(forward.theta, forward.shared, count(y))
+            squares = accumulators.Squares(forward.theta, forward.shared, count(y))
             forward.backward(_both(squares, lambda use, g: kept.append((use, g))))
             norms = _lengths(engine, theta, x, y, squares.finish())
-            sums = consumers.Sums(forward.theta, factors(norms, max_norm))
+            sums = accumulators.Sums(forward.theta, factors(norms, max_norm))
             for use, g in kept:
                 sums(use, g)
             return sums.finish()
@@ -120,7 +120,10 @@ def reweighted_sum(problem: ModuleProblem, chunk: int) -> Compute:
 
 
 def _reweighted(engine: Engine, forward: Pass, data: tuple[Theta, Tree, Tree], max_norm: float) -> Theta:
-    squares, sums = consumers.Squares(forward.theta, forward.shared, count(data[2])), consumers.Sums(forward.theta)
+    squares, sums = (
+        accumulators.Squares(forward.theta, forward.shared, count(data[2])),
+        accumulators.Sums(forward.theta),
+    )
     forward.backward(squares, keep=True)
     forward.backward(sums, factors(_lengths(engine, *data, squares.finish()), max_norm))
     return sums.finish()
@@ -140,7 +143,7 @@ def _lengths(engine: Engine, theta: Theta, x: Tree, y: Tree, squares: Array) -> 
 
 def _rows(engine: Engine, theta: Theta, x: Tree, y: Tree) -> Theta:
     with engine.forward(theta, x, y) as forward:
-        consumer = consumers.Rows(
+        consumer = accumulators.Rows(
             forward.theta, {name: empty_torch((count(y), *one.shape), one) for name, one in theta.items()}
         )
         forward.backward(consumer)
@@ -186,7 +189,7 @@ def gradient(problem: ModuleProblem, chunk: int) -> Compute:
         totals: Theta = {}
         for part in parts(count(y), chunk):
             with engine.forward(theta, take(x, part), take(y, part)) as forward:
-                sums = consumers.Sums(forward.theta)
+                sums = accumulators.Sums(forward.theta)
                 forward.backward(sums)
                 totals = _added(totals, sums.finish())
         return {name: (total / count(y)).to(theta[name].dtype) for name, total in totals.items()}
@@ -202,7 +205,7 @@ def moments(problem: ModuleProblem, chunk: int) -> Compute:
         totals, squares, n = dict[str, Array](), dict[str, Array](), count(y)
         for part in parts(n, chunk):
             with engine.forward(theta, take(x, part), take(y, part)) as forward:
-                powers = consumers.Powers(forward.theta, forward.shared, part.stop - part.start)
+                powers = accumulators.Powers(forward.theta, forward.shared, part.stop - part.start)
                 forward.backward(powers)
                 more = powers.finish()
             totals, squares = _added(totals, more[0]), _added(squares, more[1])

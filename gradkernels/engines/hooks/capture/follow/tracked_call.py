@@ -6,9 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from gradkernels.backend import Array
-from gradkernels.engines.hooks.calls import Place
-from gradkernels.engines.hooks.capture.axis import Axis
-from gradkernels.engines.hooks.unfit import Unfit
+from gradkernels.engines.hooks.arguments import Place
+from gradkernels.engines.hooks.capture.sample_axis import Axis
+from gradkernels.engines.hooks.errors import Unfit
 
 
 class Followed(NamedTuple):

@@ -11,10 +11,10 @@ from typing import Any
 from torch.nn import functional
 
 from gradkernels.backend import Array
+from gradkernels.engines.hooks.parameter_use import Use
 from gradkernels.engines.hooks.precision import squared_norms, sum_of_squares
 from gradkernels.engines.hooks.rules.linear.convolution import Convolution
 from gradkernels.engines.hooks.rules.rule import Given, Rule, Targets, samples_first
-from gradkernels.engines.hooks.use import Use
 
 EVERYBODY = slice(None)
 

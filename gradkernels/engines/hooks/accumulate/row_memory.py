@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from gradkernels.backend import Array
-from gradkernels.engines.hooks.use import Target
+from gradkernels.engines.hooks.parameter_use import Target
 
 
 class Filled:

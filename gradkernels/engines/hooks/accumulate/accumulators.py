@@ -8,12 +8,12 @@ from typing import Any
 import torch
 
 from gradkernels.backend import Array
-from gradkernels.engines.hooks.accumulate import inner
-from gradkernels.engines.hooks.accumulate.filled import Filled
-from gradkernels.engines.hooks.accumulate.inner import Term
+from gradkernels.engines.hooks.accumulate import inner_products
+from gradkernels.engines.hooks.accumulate.inner_products import Term
+from gradkernels.engines.hooks.accumulate.row_memory import Filled
+from gradkernels.engines.hooks.errors import Unfit
+from gradkernels.engines.hooks.parameter_use import Target, Use
 from gradkernels.engines.hooks.precision import squared_norms, sum_of_squares, wide
-from gradkernels.engines.hooks.unfit import Unfit
-from gradkernels.engines.hooks.use import Target, Use
 
 
 class Rows:
@@ -149,7 +149,7 @@ class Squares:
         for name in self._single.shared if self._products else ():
             mine = [term for term in self._terms if name in term[0].targets[term[1]].names]
             direct = all(use.targets[place].direct for use, place, _ in mine)
-            squares = inner.squared_norms(mine) if mine and direct else None
+            squares = inner_products.squared_norms(mine) if mine and direct else None
             if squares is not None:
                 self._total += squares
                 self._terms = [term for term in self._terms if not any(term is one for one in mine)]

@@ -13,10 +13,10 @@ from typing import Any
 import torch
 
 from gradkernels.backend import Array
+from gradkernels.engines.hooks.parameter_use import LEAST, Use, square_of_row
 from gradkernels.engines.hooks.precision import wide
 from gradkernels.engines.hooks.rules.linear.linear import Linear
 from gradkernels.engines.hooks.rules.lookup.embedding import Table
-from gradkernels.engines.hooks.use import LEAST, Use, square_of_row
 
 MOST_USES = 6
 """Of one parameter; there is an inner product for each pair of them."""

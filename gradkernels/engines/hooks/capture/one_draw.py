@@ -9,12 +9,12 @@ import torch
 from torch.nn import functional
 
 from gradkernels.backend import Array
-from gradkernels.engines.hooks.calls import Function, bound, leaves
-from gradkernels.engines.hooks.capture.axis import Axis
-from gradkernels.engines.hooks.capture.follow.call import Followed
-from gradkernels.engines.hooks.capture.step import Step
+from gradkernels.engines.hooks.arguments import Function, bound, leaves
+from gradkernels.engines.hooks.capture.boundary import Step
+from gradkernels.engines.hooks.capture.follow.tracked_call import Followed
+from gradkernels.engines.hooks.capture.sample_axis import Axis
 from gradkernels.engines.hooks.capture.tape import Start, Tape
-from gradkernels.engines.hooks.unfit import Unfit
+from gradkernels.engines.hooks.errors import Unfit
 
 
 def once(drop: Callable[[Array], Array], x: Array, axis: Axis, n: int, inplace: bool = False) -> Array:

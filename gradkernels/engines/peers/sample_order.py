@@ -21,10 +21,10 @@ from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from gradkernels.backend import Array
+from gradkernels.engines.hooks.errors import Unfit
 from gradkernels.engines.hooks.precision import wide
-from gradkernels.engines.hooks.unfit import Unfit
-from gradkernels.engines.peers.placing import MOVING, by_shape
 from gradkernels.engines.peers.reasons import trainable
+from gradkernels.engines.peers.shape_only import MOVING, by_shape
 from gradkernels.problems.module.problem import ModuleProblem
 from gradkernels.problems.module.structure import Module
 from gradkernels.tree import Tree, count, each, leaves, structure

@@ -15,10 +15,10 @@ from torch.utils import _pytree as pytree
 from torch.utils.checkpoint import get_device_states, set_device_states
 
 from gradkernels.backend import Array
-from gradkernels.engines.hooks.capture.axis import Axis
+from gradkernels.engines.hooks.capture.sample_axis import Axis
 from gradkernels.engines.hooks.capture.tags import Tag
 from gradkernels.engines.hooks.capture.tape import Tape
-from gradkernels.engines.hooks.unfit import Unfit
+from gradkernels.engines.hooks.errors import Unfit
 from gradkernels.problems.module import checkpoints
 
 MOVED = "a checkpointed part of the model does not give the samples first"

@@ -9,9 +9,9 @@ import torch
 from torch.overrides import TorchFunctionMode
 
 from gradkernels.backend import Array
-from gradkernels.engines.hooks.calls import tensors
+from gradkernels.engines.hooks.arguments import tensors
 from gradkernels.engines.hooks.capture.tape import Tape
-from gradkernels.engines.hooks.unfit import Unfit
+from gradkernels.engines.hooks.errors import Unfit
 
 BESIDES = (
     "loss_fn takes a parameter, or what the model has kept of its forward pass, besides the output; have the model "

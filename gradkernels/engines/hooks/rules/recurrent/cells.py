@@ -10,7 +10,7 @@ from abc import abstractmethod
 import torch
 
 from gradkernels.backend import Array
-from gradkernels.engines.hooks.rules.recurrent.runs import Pulling, Run, states
+from gradkernels.engines.hooks.rules.recurrent.layer import Pulling, Run, states
 
 
 class Plain(Run):

@@ -8,11 +8,11 @@ from typing import Any
 import torch
 
 from gradkernels.backend import Array
-from gradkernels.engines.hooks.calls import Place, find, in_place, replaced
-from gradkernels.engines.hooks.capture.step import Step
+from gradkernels.engines.hooks.arguments import Place, find, in_place, replaced
+from gradkernels.engines.hooks.capture.boundary import Step
 from gradkernels.engines.hooks.capture.tape import Tape
-from gradkernels.engines.hooks.unfit import Unfit
-from gradkernels.engines.hooks.use import Use
+from gradkernels.engines.hooks.errors import Unfit
+from gradkernels.engines.hooks.parameter_use import Use
 
 ROWS_BYTES = 1 << 23
 """Of rows that are formed before they are written to their place."""

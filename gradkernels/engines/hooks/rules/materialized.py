@@ -6,8 +6,8 @@ from abc import abstractmethod
 from typing import Any
 
 from gradkernels.backend import Array
+from gradkernels.engines.hooks.parameter_use import Use
 from gradkernels.engines.hooks.precision import squared_norms, sum_of_squares, wide
-from gradkernels.engines.hooks.use import Use
 
 EVERYBODY = slice(None)
 

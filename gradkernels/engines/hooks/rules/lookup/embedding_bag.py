@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from gradkernels.backend import Array
+from gradkernels.engines.hooks.errors import Unfit
+from gradkernels.engines.hooks.parameter_use import Use
 from gradkernels.engines.hooks.precision import squared_norms, wide
 from gradkernels.engines.hooks.rules.lookup.embedding import Table, kept, refuse
 from gradkernels.engines.hooks.rules.rule import Given, Rule, Targets, samples_first
-from gradkernels.engines.hooks.unfit import Unfit
-from gradkernels.engines.hooks.use import Use
 
 OFFSETS = "embedding_bag with offsets has no axis of samples in its input; pass a bag of each sample, (n, t)"
 

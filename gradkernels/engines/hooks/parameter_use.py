@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from gradkernels.backend import Array
-from gradkernels.engines.hooks.calls import Place
+from gradkernels.engines.hooks.arguments import Place
 from gradkernels.engines.hooks.precision import squared_norms, sum_of_squares, wide
 
 LEAST = 1e-2

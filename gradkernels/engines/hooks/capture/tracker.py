@@ -9,16 +9,16 @@ import torch
 from torch.autograd.graph import GradientEdge, get_gradient_edge
 
 from gradkernels.backend import Array
-from gradkernels.engines.hooks.calls import Place, in_place, leaves, tensors
+from gradkernels.engines.hooks.arguments import Place, in_place, leaves, tensors
 from gradkernels.engines.hooks.capture import tags
-from gradkernels.engines.hooks.capture.axis import Axis
-from gradkernels.engines.hooks.capture.complete import leads_to
+from gradkernels.engines.hooks.capture.boundary import Names
 from gradkernels.engines.hooks.capture.follow import rule_of
-from gradkernels.engines.hooks.capture.follow.call import Call, Followed, Rule
 from gradkernels.engines.hooks.capture.follow.pointwise import pointwise
-from gradkernels.engines.hooks.capture.step import Names
+from gradkernels.engines.hooks.capture.follow.tracked_call import Call, Followed, Rule
+from gradkernels.engines.hooks.capture.graph_search import leads_to
+from gradkernels.engines.hooks.capture.sample_axis import Axis
 from gradkernels.engines.hooks.capture.tags import Tag
-from gradkernels.engines.hooks.unfit import Unfit
+from gradkernels.engines.hooks.errors import Unfit
 from gradkernels.problems.module.structure import Parameters
 
 UNSEEN = (

@@ -13,14 +13,14 @@ import torch
 from torch.nn import functional
 
 from gradkernels.backend import Array
-from gradkernels.engines.hooks.calls import Function, bound
-from gradkernels.engines.hooks.capture.axis import Axis
-from gradkernels.engines.hooks.capture.step import Step
+from gradkernels.engines.hooks.arguments import Function, bound
+from gradkernels.engines.hooks.capture.boundary import Step
+from gradkernels.engines.hooks.capture.sample_axis import Axis
 from gradkernels.engines.hooks.capture.tape import Tape
+from gradkernels.engines.hooks.parameter_use import Target
 from gradkernels.engines.hooks.rules.lookup.embedding import EMBEDDING
+from gradkernels.engines.hooks.rules.materialized import Small
 from gradkernels.engines.hooks.rules.rule import ruled
-from gradkernels.engines.hooks.rules.small import Small
-from gradkernels.engines.hooks.use import Target
 
 Copy = Callable[[Tape, Step, tuple[Any, ...], Mapping[str, Any]], Any]
 """Runs a call of parameters alone that may make a copy for each sample; gives None where it does not."""

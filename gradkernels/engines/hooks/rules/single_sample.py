@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from gradkernels.backend import Array
-from gradkernels.engines.hooks.rules.small import Small
-from gradkernels.engines.hooks.use import Target
+from gradkernels.engines.hooks.parameter_use import Target
+from gradkernels.engines.hooks.rules.materialized import Small
 
 
 class Alone(Small):

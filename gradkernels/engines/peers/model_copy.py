@@ -1,7 +1,7 @@
 """A copy of a problem's model that a library may wrap, hook and write to, so that the model itself is never touched.
 
 The copy is made at the first call with a dtype and device in a state of the model, and kept
-(`gradkernels.engines.per_state`). At each call its parameters are made to refer to theta, which copies nothing;
+(`gradkernels.engines.state_cache`). At each call its parameters are made to refer to theta, which copies nothing;
 buffers, which a library could write to, are copied.
 """
 
@@ -17,9 +17,9 @@ from typing import Any
 
 from gradkernels.backend import Array
 from gradkernels.case import Case
-from gradkernels.engines.hooks.unfit import Unfit
-from gradkernels.engines.peers.draws import undrawn
-from gradkernels.engines.per_state import States
+from gradkernels.engines.hooks.errors import Unfit
+from gradkernels.engines.peers.random_state import undrawn
+from gradkernels.engines.state_cache import States
 from gradkernels.kernel import Refuses
 from gradkernels.memory import ordinary
 from gradkernels.problems.module.parts import share
@@ -102,7 +102,7 @@ class Twins:
     """
 
     def __init__(self, problem: ModuleProblem, library: Library) -> None:
-        from gradkernels.engines.peers.places import Places
+        from gradkernels.engines.peers.sample_order import Places
 
         self.problem, self.library = problem, library
         self.states = States(problem, self._new)

@@ -11,7 +11,7 @@ from typing import Any
 
 from torch.nn import functional
 
-from gradkernels.engines.hooks.calls import Function
+from gradkernels.engines.hooks.arguments import Function
 
 
 def _nobody(*tensors: Any) -> bool:

@@ -8,7 +8,7 @@ from gradkernels.engines.fused.codegen.options import EXACT, FAST
 from gradkernels.engines.fused.codegen.pointers import address, at, get, put
 from gradkernels.engines.fused.codegen.simd import BYTES, fence, lanes, load, stream
 from gradkernels.engines.fused.drivers import columns, rows
-from gradkernels.engines.fused.drivers.frame import INTERCEPT, ROWS, frame, room, slopes, source
+from gradkernels.engines.fused.drivers.workspace import INTERCEPT, ROWS, frame, room, slopes, source
 
 STREAM = 2**20  # bytes of a chunk's rows, of which a large result has many: they would push out what is in the caches
 

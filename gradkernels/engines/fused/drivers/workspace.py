@@ -9,7 +9,7 @@ from numba import njit
 from gradkernels.engines.fused.codegen.options import EXACT, INLINE
 from gradkernels.engines.fused.codegen.pointers import at, call, cast, get, get_narrow, get_whole, put
 from gradkernels.engines.fused.codegen.simd import BYTES, lanes
-from gradkernels.engines.fused.drivers import classes, columns, rows
+from gradkernels.engines.fused.drivers import columns, rows, three_classes
 
 ROWS, COLUMNS, COPY = 0, 1, 2
 INTERCEPT, MEAN, WEIGHTED, WHOLE, WIDE, NARROW = 1, 2, 4, 8, 16, 32
@@ -131,7 +131,7 @@ def _predict(f, x, step, b, k):
     """Predictors of the classes from k on."""
     while f.mode == ROWS and k + 3 <= f.classes:
         weights, line = at(f.weights, k * f.d), at(f.eta, k * f.block)
-        classes.predict(x, step, b, f.d, weights, at(f.first, k), line, f.block)
+        three_classes.predict(x, step, b, f.d, weights, at(f.first, k), line, f.block)
         k += 3
     while k < f.classes:
         weights, line = at(f.weights, k * f.d), at(f.eta, k * f.block)
@@ -181,7 +181,7 @@ def weigh(f, x, step, b, sums):
         put(target, 0, s)
     k = 0
     while f.mode == ROWS and k + 3 <= f.classes:
-        classes.weigh(x, step, b, f.d, at(f.eta, k * f.block), f.block, at(sums, k * (f.d + 1) + 1))
+        three_classes.weigh(x, step, b, f.d, at(f.eta, k * f.block), f.block, at(sums, k * (f.d + 1) + 1))
         k += 3
     while k < f.classes:
         line, target = at(f.eta, k * f.block), at(sums, k * (f.d + 1) + 1)
