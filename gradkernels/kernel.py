@@ -18,9 +18,6 @@ _KEY = re.compile(r"\w+\.\w+\.\w+")  # no "+", which marks what is composed
 Compute = Callable[..., Any]
 """`compute(theta, x, y)`, and `out=` or `max_norm=` where the quantity takes them."""
 
-LAST = 9
-"""The rank of what declares none."""
-
 Refuses = Callable[[Case], list[str]]
 """`refuses(case)`, a way's own reasons why it cannot do a case, as sentences."""
 
@@ -45,7 +42,6 @@ class Kernel:
         options: Settings of the builder, such as a chunk size; part of the key when not the default.
         set_options: The options given explicitly.
         refuses: Its own reasons why it cannot do a case of a problem that it accepts.
-        rank: Place among the ways for an opaque problem of which nothing was measured, the smallest first.
         chunks: Values of its setting `chunk`, besides the default, that a race on a caller's data tries.
     """
 
@@ -60,7 +56,6 @@ class Kernel:
     options: tuple[tuple[str, int], ...] = ()
     set_options: tuple[tuple[str, int], ...] = ()
     refuses: Refuses = _nothing
-    rank: int = LAST
     chunks: tuple[int, ...] = ()
 
     @property
@@ -131,7 +126,6 @@ def declare(
     out: bool = False,
     compiles: bool = False,
     refuses: Refuses = _nothing,
-    rank: int = LAST,
     chunks: tuple[int, ...] = (),
 ) -> Callable[[Callable[..., Compute]], Kernel]:
     """Turn a builder into the Kernel called `key`.
@@ -148,7 +142,6 @@ def declare(
         compiles: Whether each new shape takes seconds at its first call.
         refuses: `refuses(case)`, reasons of its own, as sentences, why the way cannot do a case: a problem that its
             library does not have, a missing compiler. It is asked only where its library is installed.
-        rank: Place among the ways for an opaque problem of which nothing was measured, the smallest first.
         chunks: Values of the setting `chunk`, besides its default, that a race on a caller's data tries.
 
     Raises:
@@ -174,7 +167,6 @@ def declare(
             compiles=compiles,
             options=tuple((setting.name, setting.default) for setting in settings),
             refuses=refuses,
-            rank=rank,
             chunks=chunks,
         )
 

@@ -86,7 +86,7 @@ def faulty(quantity, fault, state):
 
         return call
 
-    return replace(LOOP, name="faulty", quantity=QUANTITIES[quantity], loops=False, out=False, builder=build, rank=0)
+    return replace(LOOP, name="faulty", quantity=QUANTITIES[quantity], loops=False, out=False, builder=build)
 
 
 @pytest.fixture
@@ -215,7 +215,7 @@ def test_a_model_that_is_copied_for_good_is_found(only, monkeypatch):
         twin = copy.deepcopy(problem.model)
         return LOOP.build(replace(problem, model=twin))
 
-    only(replace(LOOP, name="copying", loops=False, out=False, builder=build, rank=0))
+    only(replace(LOOP, name="copying", loops=False, out=False, builder=build))
     problem, (x, y) = gk.ModuleProblem(Tau(), LOSS), data()
     before = problem.stamp()
     monkeypatch.setattr(Modes, "stamp", lambda self: before)

@@ -7,7 +7,9 @@ from measured import record
 
 import gradkernels as gk
 from gradkernels import fastest
+from gradkernels.backend import BACKENDS
 from gradkernels.dispatch import wisdom
+from gradkernels.dispatch.rule import FASTEST_FIRST, by_rule
 from gradkernels.dispatch.wisdom import Point
 from gradkernels.record import HEADER, append
 
@@ -217,6 +219,20 @@ def test_without_any_measurement_a_rule_decides_and_never_takes_a_python_loop():
         assert "a rule" in bound.why
 
 
+def test_without_any_measurement_ways_for_modules_are_taken_in_the_order_of_the_table():
+    case = gk.Case(module(), "gradient", 5, dtype="float32")
+    able = [kernel for kernel in gk.kernels(case.problem, case.quantity) if not kernel.compiles]
+    order = []
+    while able:
+        order.append(by_rule(case, BACKENDS["torch"], able)[0])
+        able.remove(order[-1])
+    keys = [kernel.key for kernel in order if kernel.backend.name == "torch"]
+    ways = ["torch.autograd", "torch.vmap+", "torch.jacobian+", "torch.hooks", "torch.loop+"]
+    assert keys == [f"{way}.gradient" for way in ways]
+    names = {name for kernel in gk.kernels() for name in (kernel.key, kernel.way)}
+    assert set(FASTEST_FIRST) <= names
+
+
 def test_data_sets_share_what_is_known_of_their_problem():
     (entry,) = wisdom.learn([row(BROADCAST, 10, 1.0, problem="linear/diabetes")])
     assert entry.problem == "linear"
@@ -266,7 +282,6 @@ def test_of_a_module_another_library_is_asked_where_it_was_measured(asked, tmp_p
 def test_where_torch_has_no_way_left_all_others_are_asked(asked):
     pytest.importorskip("opacus")
     pytest.importorskip("backpack")
-    from gradkernels.backend import BACKENDS
     from gradkernels.dispatch.select import Request, choose
 
     case = gk.Case(module(), "per_sample", 5, dtype="float32")

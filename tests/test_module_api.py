@@ -258,7 +258,7 @@ def only(monkeypatch):
 
 
 def test_a_kernel_that_fails_or_is_wrong_is_set_aside_with_the_reason(problem, data, only):
-    only(declared("breaks", "per_sample", breaks, rank=0), declared("doubled", "per_sample", doubled, rank=1),
+    only(declared("breaks", "per_sample", breaks), declared("doubled", "per_sample", doubled),
          gk.kernel("torch.loop.per_sample"))  # fmt: skip
     bound = gk.fastest(problem, "per_sample", like=(None, *data))
     assert bound.kernel.key == "torch.loop.per_sample"

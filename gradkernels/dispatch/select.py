@@ -10,6 +10,7 @@ from gradkernels.backend import Backend
 from gradkernels.case import Case
 from gradkernels.dispatch import wisdom
 from gradkernels.dispatch.machine import machine
+from gradkernels.dispatch.rule import by_rule
 from gradkernels.kernel import Kernel
 from gradkernels.registry import kernel as kernel_by_key
 from gradkernels.registry import kernels
@@ -91,7 +92,7 @@ def choose(request: Request, failed: Mapping[Kernel, str] | None = None) -> Choi
             f"max_bytes={request.max_bytes} was given, but no memory was measured for {case.quantity} of "
             f"{case.problem.name}; run `gradkernels run` and pass its CSV as results="
         )
-    kernel, rule = _by_rule(request, able)
+    kernel, rule = by_rule(case, request.library, able)
     return Choice(kernel, f"a rule, as nothing was measured for it: {rule}", (), tuple(refused))
 
 
@@ -119,15 +120,6 @@ def _reasons(
     if all(reasons.values()):
         reasons |= {kernel: asked(kernel) for kernel in every if not near(kernel)}
     return reasons
-
-
-def _by_rule(request: Request, able: Sequence[Kernel]) -> tuple[Kernel, str]:
-    if request.case.problem.opaque:
-        # What is of another package than torch comes after everything that is not, but for what compiles.
-        best = min(able, key=lambda k: (k.compiles, k.backend.host is not k.backend, k.loops, k.rank, k.preference))
-        return best, "nothing to compile, no Python loop, what is fast for most models; `gk.race` measures"
-    best = min(able, key=lambda k: (k.loops, k.backend.host is not request.library, k.preference))
-    return best, "no Python loop, written by hand, few dependencies"
 
 
 def _sources(request: Request) -> Iterator[tuple[str, wisdom.Entry]]:

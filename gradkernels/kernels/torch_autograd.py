@@ -16,7 +16,7 @@ def _refuses(case: Case) -> list[str]:
     return [f"torch.autograd draws once for a batch, other numbers than randomness={case.problem.randomness!r} does"]
 
 
-@declare("torch.autograd.gradient", refuses=_refuses, rank=0)
+@declare("torch.autograd.gradient", refuses=_refuses)
 def gradient(problem: Problem) -> Compute:
     """Reverse mode through mean(loss)."""
     import torch

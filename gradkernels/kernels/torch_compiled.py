@@ -60,7 +60,6 @@ def gradient(problem: Regression) -> Compute:
     out=True,
     refuses=refuses,
     compiles=True,
-    rank=4,
     chunks=(16, 256),
 )
 def per_sample(problem: Regression | ModuleProblem, chunk: int = 64) -> Compute:

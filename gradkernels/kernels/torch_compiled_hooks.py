@@ -16,7 +16,6 @@ from gradkernels.problems.module.problem import ModuleProblem
     out=True,
     refuses=refuses,
     compiles=True,
-    rank=3,
     chunks=(16, 256),
 )
 def per_sample(problem: ModuleProblem, chunk: int = 64) -> Compute:
@@ -32,7 +31,6 @@ def per_sample(problem: ModuleProblem, chunk: int = 64) -> Compute:
     out=True,
     refuses=refuses,
     compiles=True,
-    rank=3,
     chunks=(16, 256),
 )
 def norms(problem: ModuleProblem, chunk: int = 64) -> Compute:
@@ -42,9 +40,7 @@ def norms(problem: ModuleProblem, chunk: int = 64) -> Compute:
     return hooks.norms(problem, chunk)
 
 
-@declare(
-    "torch.compiled_hooks.clipped_sum", problems=ModuleProblem, refuses=refuses, compiles=True, rank=3, chunks=(16, 256)
-)
+@declare("torch.compiled_hooks.clipped_sum", problems=ModuleProblem, refuses=refuses, compiles=True, chunks=(16, 256))
 def clipped_sum(problem: ModuleProblem, chunk: int = 64) -> Compute:
     """Book-keeping: no rows and no second backward pass."""
     from gradkernels.engines.compiled import hooks

@@ -8,7 +8,7 @@ from gradkernels.problems.module.problem import ModuleProblem
 CHUNK = 1 << 20
 
 
-@declare("torch.hooks.per_sample", problems=ModuleProblem, out=True, rank=1)
+@declare("torch.hooks.per_sample", problems=ModuleProblem, out=True)
 def per_sample(problem: ModuleProblem, chunk: int = CHUNK) -> Compute:
     """Outer products of activations and output gradients, written into their place; `chunk` samples at a time."""
     from gradkernels.engines.hooks import quantities
@@ -16,7 +16,7 @@ def per_sample(problem: ModuleProblem, chunk: int = CHUNK) -> Compute:
     return quantities.per_sample(problem, chunk)
 
 
-@declare("torch.hooks.norms", problems=ModuleProblem, out=True, rank=1)
+@declare("torch.hooks.norms", problems=ModuleProblem, out=True)
 def norms(problem: ModuleProblem, chunk: int = CHUNK) -> Compute:
     """Norms without rows, where the layer's algebra allows."""
     from gradkernels.engines.hooks import quantities
@@ -24,7 +24,7 @@ def norms(problem: ModuleProblem, chunk: int = CHUNK) -> Compute:
     return quantities.norms(problem, chunk)
 
 
-@declare("torch.hooks.clipped_sum", problems=ModuleProblem, rank=1)
+@declare("torch.hooks.clipped_sum", problems=ModuleProblem)
 def clipped_sum(problem: ModuleProblem, chunk: int = CHUNK) -> Compute:
     """Book-keeping: output gradients are kept until the norms are known; no rows and no second backward pass."""
     from gradkernels.engines.hooks import quantities
@@ -32,7 +32,7 @@ def clipped_sum(problem: ModuleProblem, chunk: int = CHUNK) -> Compute:
     return quantities.clipped_sum(problem, chunk)
 
 
-@declare("torch.hooks.moments", problems=ModuleProblem, rank=1)
+@declare("torch.hooks.moments", problems=ModuleProblem)
 def moments(problem: ModuleProblem, chunk: int = CHUNK) -> Compute:
     """Mean and variance from sums of squares, where the layer's algebra allows."""
     from gradkernels.engines.hooks import quantities

@@ -22,7 +22,7 @@ def _refuses(case: Case) -> list[str]:
     return ["torch.jacobian draws random numbers for a batch, not the same for every sample; use torch.loop"]
 
 
-@declare("torch.jacobian.per_sample", problems=ModuleProblem, out=True, refuses=_refuses, rank=5)
+@declare("torch.jacobian.per_sample", problems=ModuleProblem, out=True, refuses=_refuses)
 def per_sample(problem: ModuleProblem, chunk: int = 8) -> Compute:
     """One forward pass of `chunk` samples, then `chunk` backward passes through all of it, under one vmap.
 

@@ -9,7 +9,7 @@ from gradkernels.problems import Problem
 CHUNK = 16384
 
 
-@declare("torch.vmap.per_sample", out=True, rank=2, chunks=(16, 64))
+@declare("torch.vmap.per_sample", out=True, chunks=(16, 64))
 def per_sample(problem: Problem, chunk: int = CHUNK) -> Compute:
     """Rows from vmap(grad(loss)), `chunk` samples at a time, each chunk written into its place.
 

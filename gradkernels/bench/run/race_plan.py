@@ -16,6 +16,7 @@ import numpy as np
 from gradkernels.bench.isolation.errors import describe
 from gradkernels.bench.run.plan import Plan
 from gradkernels.check.reference import Reference
+from gradkernels.dispatch.rule import rank
 from gradkernels.kernel import Kernel
 from gradkernels.problems import Problem
 from gradkernels.problems.module.fitting import shapes_of
@@ -88,7 +89,7 @@ def contestants(among: Sequence[Kernel], n: int, budget: float) -> list[Kernel]:
     """Who races: every kernel, in chunks of several sizes, and as many of those that compile as the budget allows."""
     plain = [variant for kernel in among if not kernel.compiles for variant in kernel.variants(n)]
     compiled = [
-        (place, kernel.rank, variant)
+        (place, rank(kernel), variant)
         for kernel in among
         if kernel.compiles
         for place, variant in enumerate(kernel.variants(n))
