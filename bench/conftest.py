@@ -15,14 +15,6 @@ def pytest_ignore_collect(collection_path, config):
 
 
 def pytest_addoption(parser):
-    group = parser.getgroup("memory", "the speed of memory (test_memory_speed.py)")
-    group.addoption("--memory-csv", metavar="PATH", type=Path, help="write the figures, one row each")
-    group.addoption("--memory-quick", action="store_true", help="small sizes, and no limit is asserted")
-    group.addoption("--memory-way", metavar="WAY", default="numba.fused", help="the way to measure; numba.fused")
-    group = parser.getgroup("modules", "per-sample gradients of modules (test_modules.py)")
-    group.addoption("--modules-csv", metavar="PATH", type=Path, help="write the figures, one row each")
-    group.addoption("--modules-read", action="store_true", help="read that file instead of measuring")
-    group.addoption("--modules-quick", action="store_true", help="one model, two sizes, and no limit is asserted")
     group = parser.getgroup("loops", "training loops (test_loops.py)")
     group.addoption("--loops-csv", metavar="PATH", type=Path, help="write the figures, one row each")
     group = parser.getgroup("real", "real models (test_real.py)")

@@ -16,37 +16,14 @@ from __future__ import annotations
 
 import argparse
 import csv
-import json
-import os
-import subprocess
 import sys
-import tempfile
 from collections import defaultdict
-from functools import partial
 from pathlib import Path
-from time import perf_counter
 
 import numpy as np
+from comparing_tools import SUITE, ours, pyperf, pytest_benchmark
 
-from gradkernels.bench.isolation.environment import child_environment
-from gradkernels.bench.timing.slices import time_slice
-from gradkernels.case import Case
-from gradkernels.problems import LinearRegression
-from gradkernels.registry import kernel as kernel_by_key
-
-SUITE = (("numpy.matmul.gradient", 10), ("numpy.broadcast.per_sample", 1000), ("numpy.matmul.gradient", 50_000))
 COLUMNS = ("suite", "kernel", "n", "rule", "ratio", "different", "slower", "seconds")
-LIMIT = 1.05
-PROCESSES, VALUES, VALUE_SECONDS = 20, 3, 0.1
-
-PYTEST_SUITE = """
-import pytest
-from false_alarms import SUITE, bound
-
-@pytest.mark.parametrize(("key", "n"), SUITE)
-def test_kernel(benchmark, key, n):
-    benchmark(bound(key, n))
-"""
 
 
 def main():
@@ -54,10 +31,7 @@ def main():
     options.add_argument("--suites", type=int, default=10, help="how many suites of three in the end")
     options.add_argument("--out", type=Path, default=Path("results/false_alarms.csv"))
     options.add_argument("--resume", action="store_true", help="go on with --out")
-    options.add_argument("--values", nargs=3, metavar=("KERNEL", "N", "CALLS"), help=argparse.SUPPRESS)
     given = options.parse_args()
-    if given.values:
-        return print(json.dumps(values(given.values[0], *map(int, given.values[1:]))))
     if given.out.exists() and not given.resume:
         options.error(f"{given.out} is there already; go on with --resume, or name another --out")
     for suite in range(done(given.out), given.suites):
@@ -65,76 +39,6 @@ def main():
             append(given.out, suite, rows())
         print(f"suite {suite + 1} of {given.suites}", file=sys.stderr, flush=True)
     return print(*summary(given.out), sep="\n")
-
-
-def bound(key, n):
-    """The kernel on drawn inputs, as a function without arguments."""
-    case = Case(LinearRegression(), kernel_by_key(key).quantity, n)
-    return partial(kernel_by_key(key).build(case.problem), *case.draw())
-
-
-def pytest_benchmark():
-    """Two runs, the second compared with the first; it fails on a slowdown, and either could have come second."""
-    started = perf_counter()
-    with tempfile.TemporaryDirectory() as folder:
-        (Path(folder) / "test_suite.py").write_text(PYTEST_SUITE)
-        before, after = (pytest_run(Path(folder), name) for name in ("before", "after"))
-    seconds = (perf_counter() - started) / len(SUITE)
-    for key, n in SUITE:
-        for statistic in ("mean", "min"):
-            ratio = after[key, n][statistic] / before[key, n][statistic]
-            yield key, n, f"pytest-benchmark {statistic}:5%", ratio, max(ratio, 1 / ratio) > LIMIT, seconds
-
-
-def pytest_run(folder, name):
-    report = folder / f"{name}.json"
-    here = {"PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])}
-    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", f"--benchmark-json={report}", "test_suite.py"]
-    subprocess.run(command, cwd=folder, env={**child_environment(1), **here}, check=True, capture_output=True)
-    found = json.loads(report.read_text())["benchmarks"]
-    return {(one["params"]["key"], one["params"]["n"]): one["stats"] for one in found}
-
-
-def pyperf():
-    """Both sides one after the other, then the t test."""
-    from scipy.stats import ttest_ind  # here, so that the processes that are timed start without it
-
-    for key, n in SUITE:
-        started = perf_counter()
-        calls = str(calibrated(bound(key, n)))
-        before, after = ([v for _ in range(PROCESSES) for v in measured(key, str(n), calls)] for _ in range(2))
-        different = ttest_ind(before, after).pvalue < 0.05
-        yield key, n, "pyperf compare_to", np.mean(after) / np.mean(before), different, perf_counter() - started
-
-
-def calibrated(call):
-    """Calls that take at least 0.1 s, a power of two."""
-    calls = 1
-    while time_slice(call, calls) * calls < VALUE_SECONDS:
-        calls *= 2
-    return calls
-
-
-def measured(key, n, calls):
-    command = [sys.executable, __file__, "--values", key, n, calls]
-    done = subprocess.run(command, env=child_environment(1), check=True, capture_output=True, text=True)
-    return json.loads(done.stdout)
-
-
-def values(key, n, calls):
-    """What one process of the t test's gives: a warm-up, and three values that count."""
-    call = bound(key, n)
-    return [time_slice(call, calls) for _ in range(1 + VALUES)][1:]
-
-
-def ours():
-    """One comparison of the selftest's."""
-    from gradkernels.bench.ab.interleaved import Target
-    from gradkernels.bench.ab.selftest import trial
-
-    for key, n in SUITE:
-        one = trial(Target(key, n))
-        yield key, n, "gradkernels ab", one.ratio, one.different, one.seconds
 
 
 def append(path, suite, rows):

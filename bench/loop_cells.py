@@ -8,78 +8,25 @@ memory, within this process.
 
 from __future__ import annotations
 
-import ctypes
-import gc
-import json
 import sys
 from functools import partial
-from pathlib import Path
 from statistics import median
 from time import perf_counter
 
 import torch
+from loop_memory import MEGABYTES, checkpointed, kept, resident, training
+from loop_models import WRITTEN, Map, clip, large, made, plain, tell
 from torch import nn
-from torch.nn import functional as F
 
 import gradkernels as gk
-from gradkernels import zoo
-from gradkernels.bench.timing.peak_memory import peak_bytes
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "real"))
 
 KEPT_FIRST = 10
-STEPS = 1000
-MEGABYTES = 2**20
-
-
-def tell(what, model, figure, ratio, limit):
-    print(json.dumps({"what": what, "model": model, "figure": figure, "ratio": ratio, "limit": limit}), flush=True)
 
 
 def seconds(call):
     started = perf_counter()
     call()
     return perf_counter() - started
-
-
-def resident():
-    """Bytes in use once everything that is free has been returned."""
-    gc.collect()
-    ctypes.CDLL(None).malloc_trim(0)
-    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
-
-
-def real(name, **settings):
-    from families import FAMILIES
-    from real_cells import SIZES
-
-    family = FAMILIES[name]
-    model = family.make(**{**SIZES[name], **settings})
-    return gk.ModuleProblem(model, family.loss, mixing="own"), family.data
-
-
-def image_problem():
-    problem = zoo.ZOO["cnn"]()
-    x, y = problem.example
-
-    def data(n, seed=0, **_):
-        at = torch.randint(len(y), (n,), generator=torch.Generator().manual_seed(seed))
-        return torch.as_tensor(x)[at], torch.as_tensor(y)[at]
-
-    return problem, data
-
-
-def made(name):
-    return image_problem() if name == "cnn" else real(name)
-
-
-def clip(problem, x, y):
-    return gk.clipped_sum(problem, None, x, y, max_norm=1.0)
-
-
-def plain(problem, x, y):
-    own = list(problem.own().values())
-    return torch.autograd.grad(problem.loss_fn(problem.output(x), y), own)
 
 
 def new_n(name):
@@ -116,57 +63,10 @@ def new_length(name):
     tell("megabytes kept for each new length", name, (resident() - before) / MEGABYTES / 17, None, 0.5)
 
 
-def large():
-    """Twenty million parameters in eight layers, and a batch of 32."""
-    torch.manual_seed(0)
-    width = int((20e6 / 8) ** 0.5)
-    layers = [one for _ in range(8) for one in (nn.Linear(width, width), nn.GELU())]
-    model = nn.Sequential(*layers, nn.Linear(width, 4))
-    return gk.ModuleProblem(model, nn.CrossEntropyLoss()), torch.randn(32, width), torch.arange(32) % 4
-
-
 def first_call(name):
     problem, x, y = large()
     step = median(seconds(partial(plain, problem, x, y)) for _ in range(7))
     tell("first call, in plain steps", "20M parameters", None, seconds(partial(clip, problem, x, y)) / step, 12)
-
-
-def kept(name):
-    """What stays after first calls of five quantities, their results gone, over the parameters."""
-    problem, x, y = large()
-    plain(problem, x, y)
-    before, parameters = resident(), sum(one.nbytes for one in problem.own().values())
-    for quantity in ("gradient", "per_sample", "norms", "moments", "clipped_sum"):
-        getattr(gk, quantity)(problem, None, x, y)
-    tell("kept after five quantities, over the parameters", "20M parameters", None,
-         max(0, resident() - before) / parameters, 1.0)  # fmt: skip
-
-
-class Map(nn.Module):
-    """Four linear maps written in some way."""
-
-    def __init__(self, write, width=256):
-        super().__init__()
-        torch.manual_seed(0)
-        self.write = write
-        self.weights = nn.ParameterList(torch.randn(width, width) / width**0.5 for _ in range(4))
-        self.biases = nn.ParameterList(torch.zeros(width) for _ in range(4))
-
-    def forward(self, x):
-        for weight, bias in zip(self.weights, self.biases, strict=True):
-            x = torch.tanh(self.write(x, weight, bias))
-        return x.mean(1)[:, :10]
-
-
-WRITTEN = {
-    "nn.Linear": lambda x, w, b: F.linear(x, w, b),
-    "addmm": lambda x, w, b: torch.addmm(b, x.view(-1, x.shape[-1]), w).view(x.shape),
-    "x @ W + b": lambda x, w, b: x @ w + b,
-    "F.linear(x, W.T)": lambda x, w, b: F.linear(x, w.T, b),
-    "matmul + b": lambda x, w, b: torch.matmul(x, w) + b,
-    "einsum + b": lambda x, w, b: torch.einsum("nti,io->nto", x, w) + b,
-    "baddbmm": lambda x, w, b: torch.baddbmm(b, x, w.expand(len(x), -1, -1)),
-}
 
 
 def written(name):
@@ -182,48 +82,6 @@ def written(name):
         for name in list(problems)[1:]:
             ratio = median(map(lambda a, b: a / b, found[name], found["nn.Linear"]))
             tell(f"{quantity} over that of nn.Linear", name, None, ratio, 1.1)
-
-
-def checkpointed(name):
-    """Peak memory with activation checkpointing over that without, of the clipped sum and of a plain backward."""
-    shares = {}
-    for what, call in (("plain", plain), ("clipped_sum", clip)):
-        peaks = []
-        for on in (False, True):
-            problem, data = real(name, num_hidden_layers=8)
-            problem.model.train()
-            for module in problem.model.modules():
-                if isinstance(module, nn.Dropout):
-                    module.p = 0.0
-            if on:
-                problem.model.activation_checkpointing_enable({"use_reentrant": False})
-            x, y = data(16, length=64)
-            call(problem, x, y)
-            peaks.append(min(peak_bytes(partial(call, problem, x, y)) for _ in range(3)))
-        shares[what] = peaks[1] / peaks[0]
-    tell("memory with checkpoints over without, plain backward", name, shares["plain"], None, None)
-    tell("memory with checkpoints over without, clipped_sum", name, shares["clipped_sum"],
-         shares["clipped_sum"] / shares["plain"], 1.1)  # fmt: skip
-
-
-def training(name):
-    """DP-SGD for a thousand steps, padded, with Poisson sampling and dropout off: does memory grow?"""
-    problem, data = real(name)
-    trained = problem.own()
-    steps = torch.optim.SGD(trained.values(), lr=0.05)
-    sizes = torch.poisson(torch.full((STEPS,), 6.0), generator=torch.Generator().manual_seed(1)).int().tolist()
-    used, losses = {}, []
-    for at, n in enumerate(sizes):
-        x, y = data(n, seed=at, length=16 + at % 13)
-        for key, one in clip(problem, x, y).items():
-            trained[key].grad = (one + 0.01 * torch.randn_like(one)) / 6
-        steps.step()
-        if at in (99, STEPS - 1):
-            used[at] = resident()
-        if n:
-            losses.append(float(problem.loss_fn(problem.output(x), y)))
-    assert all(map(torch.isfinite, torch.tensor(losses)))
-    tell(f"megabytes more after {STEPS} steps than after 100", name, (used[STEPS - 1] - used[99]) / MEGABYTES, None, 16)
 
 
 if __name__ == "__main__":

@@ -8,14 +8,9 @@ Each figure is of a process of its own (see `loop_cells.py`), and a ratio within
 from __future__ import annotations
 
 import csv
-import json
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
-
-from gradkernels.bench.isolation.environment import child_environment
+from processes import rows
 
 COLUMNS = ("what", "model", "figure", "ratio", "limit", "met")
 JOBS = {
@@ -38,10 +33,8 @@ def file(request):
 
 @pytest.mark.parametrize(("what", "model"), [(what, model) for what, models in JOBS.items() for model in models])
 def test_within_its_limit(what, model, file):
-    command = [sys.executable, str(Path(__file__).with_name("loop_cells.py")), what, model]
-    lines = subprocess.run(command, env=child_environment(1), stdout=subprocess.PIPE, text=True, check=True).stdout
     missed = []
-    for row in map(json.loads, lines.splitlines()):
+    for row in rows("loop_cells.py", what, model):
         judged = row["figure"] if row["ratio"] is None else row["ratio"]
         row["met"] = "" if row["limit"] is None else judged <= row["limit"]
         csv.writer(file, lineterminator="\n").writerow(
