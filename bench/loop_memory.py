@@ -29,7 +29,7 @@ def kept(name):
     """What stays after first calls of five quantities, their results gone, over the parameters."""
     problem, x, y = large()
     plain(problem, x, y)
-    before, parameters = resident(), sum(one.nbytes for one in problem.own().values())
+    before, parameters = resident(), sum(one.nbytes for one in problem.parameters().values())
     for quantity in ("gradient", "per_sample", "norms", "moments", "clipped_sum"):
         getattr(gk, quantity)(problem, None, x, y)
     tell("kept after five quantities, over the parameters", "20M parameters", None,
@@ -61,7 +61,7 @@ def checkpointed(name):
 def training(name):
     """DP-SGD for a thousand steps, padded, with Poisson sampling and dropout off: does memory grow?"""
     problem, data = real(name)
-    trained = problem.own()
+    trained = problem.parameters()
     steps = torch.optim.SGD(trained.values(), lr=0.05)
     sizes = torch.poisson(torch.full((STEPS,), 6.0), generator=torch.Generator().manual_seed(1)).int().tolist()
     used, losses = {}, []

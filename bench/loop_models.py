@@ -85,5 +85,5 @@ def clip(problem, x, y):
 
 
 def plain(problem, x, y):
-    own = list(problem.own().values())
+    own = list(problem.parameters().values())
     return torch.autograd.grad(problem.loss_fn(problem.output(x), y), own)

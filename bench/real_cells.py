@@ -63,7 +63,7 @@ def problem(name):
 def plain(real, x, y):
     import torch
 
-    return torch.autograd.grad(real.loss_fn(real.output(x), y), list(real.own().values()))
+    return torch.autograd.grad(real.loss_fn(real.output(x), y), list(real.parameters().values()))
 
 
 def calls(case, inputs, reference):
@@ -85,7 +85,7 @@ def calls(case, inputs, reference):
             yield kernel.key, None, {"status": "failed", "reason": f"{type(fault).__name__}: {str(fault)[:200]}"}
             continue
         facts = {"status": "ok", "error": proof.error, "tolerance": proof.tolerance}
-        yield kernel.key, partial(compute, real.own(), x, y), facts
+        yield kernel.key, partial(compute, real.parameters(), x, y), facts
 
 
 def timed(found):
@@ -124,10 +124,10 @@ def main(what, name):
     torch.set_num_threads(1)
     pin_to(draw_cores(1, np.random.default_rng()))
     real = problem(name)
-    inputs = Case(real, "per_sample", N, "float32", features=real.own_features).draw()
+    inputs = Case(real, "per_sample", N, "float32", features=real.fixed_features).draw()
     reference = Reference(real, *inputs)
     for quantity in QUANTITIES:
-        case = Case(real, quantity, N, "float32", features=real.own_features)
+        case = Case(real, quantity, N, "float32", features=real.fixed_features)
         found = list(calls(case, inputs, reference))
         for key, facts in timed(found) if what == "time" else peaks(found):
             named = {"model": name, "parameters": case.parameters, "quantity": quantity, "n": N, "kernel": key}

@@ -63,14 +63,14 @@ def test_the_key_of_a_models_state_costs_at_most_a_microsecond_a_module():
     import torch
     from torch import nn
 
-    from gradkernels.problems.module.mode_key.modes import Modes
+    from gradkernels.problems.module.mode_key.modes import ModeTracker
 
     layer = nn.TransformerEncoderLayer(16, 2, 32, batch_first=True)
     model = nn.TransformerEncoder(layer, 12, enable_nested_tensor=False)
     modules = len(list(model.modules()))
-    modes = Modes(model)
-    modes.stamp()
-    extra = extra_seconds(nothing=lambda: None, walk=lambda: list(model.modules()), key=modes.stamp)
+    modes = ModeTracker(model)
+    modes.key()
+    extra = extra_seconds(nothing=lambda: None, walk=lambda: list(model.modules()), key=modes.key)
     each = {name: seconds / modules * 1e9 for name, seconds in extra.items()}
     print(f"\nkey of {modules} modules, torch {torch.__version__}: {each['key']:.0f} ns a module (limit 1000), "
           f"a walk over them {each['walk']:.0f} ns")  # fmt: skip

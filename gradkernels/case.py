@@ -54,7 +54,7 @@ class Case:
         pick(dict.fromkeys(self.problem.dtypes), self.dtype, "dtype")
         pick(dict.fromkeys(LAYOUTS), self.layout, "layout")
         pick(dict.fromkeys(DEVICES), self.device.partition(":")[0], "device")
-        if (features := self.problem.own_features) is not None:
+        if (features := self.problem.fixed_features) is not None:
             object.__setattr__(self, "features", features)
         for name in ("n", "threads", "features"):
             value = getattr(self, name)
@@ -78,7 +78,7 @@ class Case:
         """Raise a ValueError unless `inputs` have this case's n, features and dtype."""
         theta, x, y = inputs
         self.problem.validate(theta, x, y)
-        features = self.features if self.problem.opaque else self.problem.features(x)
+        features = self.features if self.problem.is_black_box else self.problem.features(x)
         dtypes = {dtype_of(array) for array in self.problem.floats(theta, x, y).values()}
         if (count(y), features, dtypes) != (self.n, self.features, {self.dtype}):
             given = f"n={count(y)}, features={features}, {' and '.join(sorted(dtypes))}"
@@ -87,9 +87,9 @@ class Case:
                 "make them equal, with Case.cast for the dtype"
             )
 
-    def provable(self) -> Case:
+    def for_proof(self) -> Case:
         """The case that is proven in its place: of modules in a dtype that numpy has, with a model of that dtype."""
-        problem = self.problem.provable(self.dtype, self.device)
+        problem = self.problem.for_proof(self.dtype, self.device)
         dtype = self.dtype if self.dtype in FLOATS else "float32"
         return self if problem is self.problem else replace(self, problem=problem, dtype=dtype)
 

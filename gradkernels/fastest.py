@@ -85,12 +85,12 @@ def fastest(
         raise ValueError(f"give either n= or like=(theta, x, y), not {'neither' if n is None else 'both'}")
     validate_problem(problem)
     usual = ("float64", "cpu")
-    if problem.opaque:
-        own = leaves(problem.own())[0]
+    if problem.is_black_box:
+        own = leaves(problem.parameters())[0]
         usual = (dtype_of(own), device_of(own))
     where = (dtype or usual[0], device or usual[1])
     case = Case(problem, _quantity(quantity), n, *where, threads or _threads(), features=features)
-    library = BACKENDS["numpy" if case.device == "cpu" and not problem.opaque else "torch"]
+    library = BACKENDS["numpy" if case.device == "cpu" and not problem.is_black_box else "torch"]
     return bind(Request(case, library, results, max_bytes, calls), kernel, audit)
 
 
@@ -249,7 +249,7 @@ def _bound(
     name: str, problem: Problem, theta: Array, x: Array, y: Tree, kernel: Way, results: Results, max_bytes: int | None
 ) -> Bound:
     """The bound kernel for these arrays. Everything that is validated is part of the key, so a hit needs no more."""
-    if getattr(problem, "opaque", False):
+    if getattr(problem, "is_black_box", False):
         return _of_module(name, problem, theta, x, y, kernel, results, max_bytes)
     key: tuple[Any, ...]
     try:
@@ -258,7 +258,7 @@ def _bound(
     except AttributeError:
         validate_problem(problem)
         x, y = problem.prepared(x, y)
-        trees = (problem.own() if theta is None else theta, x, y)
+        trees = (problem.parameters() if theta is None else theta, x, y)
         key = (name, problem, kernel, max_bytes, structure(trees), *map(_signature, leaves(trees)))
     try:
         if results is None:
@@ -315,8 +315,8 @@ def _request(
     except (TypeError, ValueError):
         raise TypeError(f"like is a {type(arrays).__name__} that is not three arrays; pass (theta, x, y)") from None
     validate_problem(problem)
-    with problem.turn():
-        theta = problem.own() if theta is None else theta
+    with problem.lock():
+        theta = problem.parameters() if theta is None else theta
         x, y = problem.prepared(x, y)
         library = validate_inputs(problem, theta, x, y)
     if count(y) == 0 and asked.averages:
@@ -331,7 +331,7 @@ def _request(
         layout=_layout(library, x),
         features=max(1, problem.features(x)),
     )
-    if problem.opaque:
+    if problem.is_black_box:
         return Request(case, library, results, max_bytes, calls, arrays=(theta, x, y))
     return Request(case, library, results, max_bytes, calls, foreign(problem, theta, x, y))
 

@@ -29,14 +29,14 @@ def validate_inputs(problem: Problem, theta: Array, x: Array, y: Tree) -> Backen
     arrays = dict(pair for tree in (("theta", theta), ("x", x), ("y", y)) for pair in named(*tree))
     library = _same_library(arrays, problem)
     floats = problem.floats(theta, x, y)
-    if not problem.opaque:  # integers as targets stand for their floats
+    if not problem.is_black_box:  # integers as targets stand for their floats
         floats = {name: array for name, array in floats.items() if name in ("theta", "x") or not counted(array)}
     for name, array in floats.items():
         _float(name, array, problem)
-    if not problem.opaque:
+    if not problem.is_black_box:
         for name in arrays.keys() - floats.keys():
             _whole(name, arrays[name])
-    if not problem.opaque:
+    if not problem.is_black_box:
         _same("dtype", {name: str(array.dtype) for name, array in floats.items()})
     _same("device", {name: str(array.device) for name, array in arrays.items()})
     problem.validate(theta, x, y)
@@ -69,7 +69,7 @@ def _same_library(arrays: dict[str, Array], problem: Problem) -> Backend:
     for name, library in libraries.items():
         if library is None or library.name not in (problem.libraries or LIBRARIES):
             given = f"{name} is a {type(arrays[name]).__module__}.{type(arrays[name]).__name__}"
-            hint = _MASKED if isinstance(arrays[name], np.ma.MaskedArray) else _ALLOWED[problem.opaque]
+            hint = _MASKED if isinstance(arrays[name], np.ma.MaskedArray) else _ALLOWED[problem.is_black_box]
             raise TypeError(f"{given}; {hint.format(name=name)}")
     _same("library", {name: library.name for name, library in libraries.items() if library})
     return next(library for library in libraries.values() if library)
@@ -81,7 +81,7 @@ _ALLOWED = {
     True: "a module takes torch tensors, or tuples, lists or dicts of them; convert it, for instance with "
     "torch.as_tensor({name}), or name it in shared= of the ModuleProblem if it is the same for all samples",
 }
-"""What may be given, by whether the problem is opaque."""
+"""What may be given, by whether the problem is a black box."""
 
 _COMPLEX = (
     "rows, norms and moments are of real parameters: have the model keep torch.view_as_real of it, and make it complex "
@@ -98,7 +98,7 @@ def _whole(name: str, array: Array) -> None:
 def _float(name: str, array: Array, problem: Problem) -> None:
     if isinstance(array, np.ndarray) and not array.dtype.isnative:
         raise TypeError(f"{name} is in foreign byte order ({array.dtype.str}); use {name}.astype({array.dtype.name!r})")
-    if problem.opaque and "complex" in dtype_of(array):
+    if problem.is_black_box and "complex" in dtype_of(array):
         raise TypeError(f"{name} is {array.dtype}; {_COMPLEX}")
     if dtype_of(array) not in problem.dtypes:
         raise TypeError(

@@ -13,7 +13,7 @@ import gradkernels as gk
 from gradkernels.dispatch import fallback as detour
 from gradkernels.dispatch.audit import AuditWarning, drawn_from, is_due
 from gradkernels.dispatch.candidates import Standing
-from gradkernels.problems.module.mode_key.modes import Modes
+from gradkernels.problems.module.mode_key.modes import ModeTracker
 from gradkernels.quantity import QUANTITIES
 
 LOSS = nn.CrossEntropyLoss()
@@ -217,8 +217,8 @@ def test_a_model_that_is_copied_for_good_is_found(only, monkeypatch):
 
     only(replace(LOOP, name="copying", loops=False, out=False, builder=build))
     problem, (x, y) = gk.ModuleProblem(Tau(), LOSS), data()
-    before = problem.stamp()
-    monkeypatch.setattr(Modes, "stamp", lambda self: before)
+    before = problem.mode_key()
+    monkeypatch.setattr(ModeTracker, "key", lambda self: before)
     gk.per_sample(problem, None, x, y)
     problem.model.tau = 0.1
     want = gk.per_sample(problem, None, x, y, kernel="torch.loop")

@@ -14,7 +14,7 @@ from gradkernels.dispatch.audit import AuditWarning, drawn_from
 from gradkernels.engines.hooks.capture.follow import indexing
 from gradkernels.engines.hooks.capture.sample_axis import Axis
 from gradkernels.engines.hooks.capture.tape import Tape
-from gradkernels.problems.module.mode_key.modes import Modes
+from gradkernels.problems.module.mode_key.modes import ModeTracker
 
 N, T, CAP = 32, 6, 0.95
 LOSS = nn.CrossEntropyLoss()
@@ -103,8 +103,8 @@ class Stale:
 
     def __init__(self, patch):
         self.model = Settings()
-        stamp = gk.ModuleProblem(self.model, LOSS).stamp()
-        patch.setattr(Modes, "stamp", lambda self: stamp)
+        stamp = gk.ModuleProblem(self.model, LOSS).mode_key()
+        patch.setattr(ModeTracker, "key", lambda self: stamp)
 
     def data(self, first):
         self.model.tau = 1.0 if first else 0.5

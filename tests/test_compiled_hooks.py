@@ -58,7 +58,7 @@ def test_another_bound_is_no_other_recording(monkeypatch):
     compute = gk.kernel("torch.compiled_hooks[chunk=16].clipped_sum").build(problem)
     plain = gk.kernel("torch.loop+.clipped_sum").build(problem)
     for bound in (0.5, 2.0, float("inf")):
-        got, want = (f(problem.own(), x[:40], y[:40], max_norm=bound) for f in (compute, plain))
+        got, want = (f(problem.parameters(), x[:40], y[:40], max_norm=bound) for f in (compute, plain))
         for name, one in want.items():
             torch.testing.assert_close(got[name], one, rtol=1e-4, atol=1e-4 * float(one.abs().max()))
     assert recorded == [1]
@@ -78,4 +78,4 @@ def test_what_hooks_cannot_follow_is_refused_in_a_sentence():
     problem = gk.ModuleProblem(InPlace(), nn.CrossEntropyLoss())
     x, y = torch.randn(5, 4), torch.tensor([0, 1, 2, 0, 1])
     with pytest.raises((RuntimeError, ValueError), match=r"changes data in place with a parameter"):
-        gk.kernel("torch.compiled_hooks.per_sample").build(problem)(problem.own(), x, y)
+        gk.kernel("torch.compiled_hooks.per_sample").build(problem)(problem.parameters(), x, y)

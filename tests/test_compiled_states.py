@@ -37,7 +37,7 @@ def by_hand(model, loss_fn):
 
 
 def require_right(problem, compute):
-    got = compute(problem.own(), X, Y)
+    got = compute(problem.parameters(), X, Y)
     for name, rows in by_hand(problem.model, problem.loss_fn).items():
         torch.testing.assert_close(got[name], rows)
 
@@ -117,7 +117,7 @@ REFUSED = {
 def test_what_no_recording_can_do_is_refused(kind, way):
     problem = gk.ModuleProblem(kind(), nn.CrossEntropyLoss())
     with pytest.raises(RuntimeError) as raised:
-        gk.kernel(way).build(problem)(problem.own(), X, Y)
+        gk.kernel(way).build(problem)(problem.parameters(), X, Y)
     said = str(raised.value)
     assert said.startswith("torch.compile cannot compile the gradient of module:")
     assert REFUSED[kind] in said
@@ -135,7 +135,7 @@ class Picking(Scaled):
 def test_indices_are_unknown_to_a_recording_of_hooks():
     problem = gk.ModuleProblem(Picking(), nn.CrossEntropyLoss())
     with pytest.raises(RuntimeError, match="picks entries by indices, and in a recording it is unknown which samples"):
-        gk.kernel(WAYS[0]).build(problem)(problem.own(), X, Y)
+        gk.kernel(WAYS[0]).build(problem)(problem.parameters(), X, Y)
 
 
 @pytest.mark.usefixtures("eager")
@@ -145,7 +145,7 @@ def test_a_mode_that_draws_is_refused_until_it_is_left():
     require_right(problem, compute)
     problem.model.train()
     with pytest.raises(RuntimeError, match="draws random numbers"):
-        compute(problem.own(), X, Y)
+        compute(problem.parameters(), X, Y)
     problem.model.eval()
     require_right(problem, compute)
 
@@ -157,7 +157,7 @@ def test_sums_over_chunks_of_halves_are_taken_in_float32(dtype):
     problem = gk.ModuleProblem(nn.Linear(1, 1).to(dtype), lambda output, y: (output - y).sum(), reduction="sum")
     x = torch.tensor([[2048.0], [0.0], *[[1.0], [0.0]] * 16], dtype=dtype)
     compute = gk.kernel("torch.compiled_hooks[chunk=2].clipped_sum").build(problem)
-    total = compute(problem.own(), x, torch.zeros(34, 1, dtype=dtype), max_norm=float("inf"))["weight"]
+    total = compute(problem.parameters(), x, torch.zeros(34, 1, dtype=dtype), max_norm=float("inf"))["weight"]
     assert (total.item(), total.dtype) == (2064.0, dtype)
-    norms = gk.kernel("torch.compiled_hooks.norms").build(problem)(problem.own(), x[:4], x[:4])
+    norms = gk.kernel("torch.compiled_hooks.norms").build(problem)(problem.parameters(), x[:4], x[:4])
     assert (norms[0].item(), norms.dtype) == (2048.0, dtype)

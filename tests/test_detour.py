@@ -316,7 +316,7 @@ def test_a_proof_under_a_limit_has_one_result_at_a_time(monkeypatch):
 
     monkeypatch.setattr(proof, "require_agreement", counting)
     problem, kernel = gk.ModuleProblem(nn.Linear(300, 300), nn.MSELoss()), gk.kernel("torch.hooks.clipped_sum")
-    batch, compute = Batch(problem, problem.own(), x, y), kernel.build(problem)
+    batch, compute = Batch(problem, problem.parameters(), x, y), kernel.build(problem)
     for tight in (False, True):
         proof.require_proof(kernel, f"tight: {tight}", batch, compute, tight=tight)
     both, first, second = alive

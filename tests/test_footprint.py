@@ -29,7 +29,7 @@ def cnn():
 
 def test_a_row_and_a_result_have_the_bytes_of_their_numbers(cnn):
     problem, _, _ = cnn
-    theta = problem.own()
+    theta = problem.parameters()
     assert footprint.row_bytes(theta) == 26_010 * 4
     assert footprint.result_bytes(gk.kernel("torch.hooks.per_sample").quantity, theta, 10) == 26_010 * 40
     assert footprint.result_bytes(gk.kernel("torch.hooks.norms").quantity, theta, 10) == 40
@@ -46,7 +46,7 @@ def test_a_sample_costs_twice_what_autograd_saves_of_it_and_a_row():
     problem = gk.ModuleProblem(model, nn.CrossEntropyLoss())
     x, y = torch.randn(4, 3, dtype=torch.float64), torch.tensor([0, 1, 1, 0])
     saved = 8 * (3 + 5 + 2 + 1)
-    assert footprint.bytes_per_sample(problem, problem.own(), x, y) == 2 * saved + 8 * (20 + 12)
+    assert footprint.bytes_per_sample(problem, problem.parameters(), x, y) == 2 * saved + 8 * (20 + 12)
 
 
 @pytest.mark.parametrize("quantity", ["per_sample", "norms", "moments", "clipped_sum", "gradient"])
@@ -85,7 +85,7 @@ def test_chunks_of_rows_are_the_rows(cnn, options):
 
 def test_chunks_are_written_to_memory_that_is_used_again(cnn):
     problem, x, y = cnn
-    out = {name: one.detach().new_full((48, *one.shape), float("nan")) for name, one in problem.own().items()}
+    out = {name: one.detach().new_full((48, *one.shape), float("nan")) for name, one in problem.parameters().items()}
     sizes = []
     for part, rows in gk.per_sample_chunks(problem, None, x, y, out=out):
         sizes.append(part.stop - part.start)

@@ -162,7 +162,7 @@ def test_a_bag_of_nothing_but_padding_has_no_gradient():
     for mode in ("sum", "mean", "max"):
         model = nn.EmbeddingBag(5, 3, mode=mode, padding_idx=0).double()
         problem = ModuleProblem(model, LOSS)
-        given = problem.own(), torch.tensor([[0, 0], [0, 2]]), torch.tensor([0, 1])
+        given = problem.parameters(), torch.tensor([[0, 0], [0, 2]]), torch.tensor([0, 1])
         rows = quantities.per_sample(problem, MANY)(*given)["weight"]
         assert not rows[0].any()
         assert rows[1].any(1).tolist() == [False, False, True, False, False]
@@ -248,7 +248,7 @@ def test_one_draw_for_every_sample(name, n):
         want = [_row(model, x[i : i + 1], y[i : i + 1], seed=5) for i in range(n)]
         for chunk in (2, MANY):
             problem = ModuleProblem(model, LOSS, randomness="same", seed=5)
-            rows = quantities.per_sample(problem, chunk)(problem.own(), x, y)
+            rows = quantities.per_sample(problem, chunk)(problem.parameters(), x, y)
             flat = torch.cat([row.flatten(1) for row in rows.values()], 1)
             torch.testing.assert_close(flat, torch.stack(want), rtol=1e-10, atol=1e-12)
 
@@ -263,7 +263,7 @@ def _row(model, x, y, seed):
 def test_draws_leave_the_generator_as_it_is():
     model = nn.Sequential(nn.Linear(4, 3), nn.Dropout(0.5))
     problem, before = ModuleProblem(model, LOSS, randomness="same"), torch.random.get_rng_state()
-    quantities.per_sample(problem, MANY)(problem.own(), torch.ones(3, 4), torch.tensor([0, 1, 2]))
+    quantities.per_sample(problem, MANY)(problem.parameters(), torch.ones(3, 4), torch.tensor([0, 1, 2]))
     assert torch.equal(torch.random.get_rng_state(), before)
 
 
@@ -338,7 +338,7 @@ def test_refused_in_a_sentence(sentence):
 def refusal(model, x, **settings):
     problem = ModuleProblem(model, LOSS, **settings)
     with pytest.raises(Unfit) as raised:
-        quantities.per_sample(problem, 2)(problem.own(), x, torch.zeros(len(x), dtype=torch.int64))
+        quantities.per_sample(problem, 2)(problem.parameters(), x, torch.zeros(len(x), dtype=torch.int64))
     return raised.value
 
 

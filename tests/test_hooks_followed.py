@@ -74,7 +74,7 @@ def test_what_hooks_cannot_follow_is_right_all_the_same(kind, quantity):
     model = MODELS[kind]().double()
     problem = gk.ModuleProblem(model, nn.CrossEntropyLoss())
     with pytest.raises(Unfit):
-        quantities.per_sample(problem, 100)(problem.own(), x, y)
+        quantities.per_sample(problem, 100)(problem.parameters(), x, y)
     bound = gk.fastest(problem, quantity, like=(None, x, y))
     assert "hooks" not in bound.kernel.key
     if quantity != "gradient":  # which hooks are no first choice for
@@ -99,7 +99,7 @@ def test_what_hooks_cannot_follow_is_right_all_the_same(kind, quantity):
 def test_memory_that_is_given_is_written_to_all_the_same():
     x, y = data()
     problem = gk.ModuleProblem(InPlace().double(), nn.CrossEntropyLoss())
-    out = {name: one.new_full((6, *one.shape), float("nan")).detach() for name, one in problem.own().items()}
+    out = {name: one.new_full((6, *one.shape), float("nan")).detach() for name, one in problem.parameters().items()}
     assert gk.per_sample(problem, None, x, y, out=out) is out
     assert not any(one.isnan().any() for one in out.values())
     given = x.new_empty(6)
@@ -136,7 +136,7 @@ def first(output, y):
 def test_outputs_may_be_lists_with_anything_in_them():
     x, y = data()
     problem = gk.ModuleProblem(Listing().double(), first)
-    (weight, bias) = quantities.per_sample(problem, 100)(problem.own(), x, y).values()
+    (weight, bias) = quantities.per_sample(problem, 100)(problem.parameters(), x, y).values()
     for got, want in zip((weight, bias), looped(problem.model, x, y, first), strict=True):
         torch.testing.assert_close(got, want)
 

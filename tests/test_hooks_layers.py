@@ -72,7 +72,7 @@ def agree(model, x, chunk=MANY, of=QUANTITIES, like=None):
     y = torch.randint(3, (n,))
     rows, norms = wanted(like or model, x, y)
     problem, tolerance = ModuleProblem(model, LOSS), TOLERANCES[dtype]
-    given = problem.own(), tuple(map(narrow(dtype), x)) if isinstance(x, tuple) else narrow(dtype)(x), y
+    given = problem.parameters(), tuple(map(narrow(dtype), x)) if isinstance(x, tuple) else narrow(dtype)(x), y
     for quantity in of:
         CHECKS[quantity](problem, given, rows, norms, tolerance, chunk)
 

@@ -69,7 +69,7 @@ def test_samples_that_meet_are_refused(name):
     problem = ModuleProblem(Body(MIXING[name]).double(), LOSS)
     x, y = torch.randn(N, T, D, dtype=torch.float64), torch.arange(N) % 3
     with pytest.raises(Unfit):
-        quantities.per_sample(problem, 99)(problem.own(), x, y)
+        quantities.per_sample(problem, 99)(problem.parameters(), x, y)
 
 
 @pytest.mark.parametrize("name", APART)
@@ -78,7 +78,7 @@ def test_samples_that_do_not_are_followed(name, n):
     torch.manual_seed(0)
     problem = ModuleProblem(Body(lambda h, x: F.pad(APART[name](h, x), (0, 4))[..., :D]).double(), LOSS)
     x, y = torch.randn(n, T, D, dtype=torch.float64), torch.arange(n) % 3
-    got = quantities.per_sample(problem, 99)(problem.own(), x, y)
+    got = quantities.per_sample(problem, 99)(problem.parameters(), x, y)
     for key, rows in oracle(problem.model, LOSS, x, y).items():
         torch.testing.assert_close(got[key], rows)
 
@@ -106,7 +106,7 @@ def test_one_draw_for_all_samples_is_refused_where_each_is_to_have_its_own(name,
     problem = ModuleProblem(Body(SHARED[name]).double(), LOSS, randomness="different")
     x, y = torch.randn(n, T, D, dtype=torch.float64), torch.arange(n) % 3
     with pytest.raises(Unfit, match="random numbers are drawn for all samples together"):
-        quantities.norms(problem, 99)(problem.own(), x, y)
+        quantities.norms(problem, 99)(problem.parameters(), x, y)
 
 
 def test_weights_that_are_left_out_are_refused_too():
@@ -117,14 +117,14 @@ def test_weights_that_are_left_out_are_refused_too():
     problem = ModuleProblem(DropConnect(D, 3).double(), LOSS, randomness="different")
     x, y = torch.randn(N, D, dtype=torch.float64), torch.arange(N) % 3
     with pytest.raises(Unfit, match="random numbers are drawn for all samples together"):
-        quantities.norms(problem, 99)(problem.own(), x, y)
+        quantities.norms(problem, 99)(problem.parameters(), x, y)
 
 
 @pytest.mark.parametrize("name", OWN)
 def test_each_sample_has_its_own_draw(name):
     problem = ModuleProblem(Body(OWN[name]).double(), LOSS, randomness="different")
     x, y = torch.randn(1, T, D, dtype=torch.float64).expand(8, T, D).contiguous(), torch.zeros(8, dtype=torch.int64)
-    norms = quantities.norms(problem, 99)(problem.own(), x, y)
+    norms = quantities.norms(problem, 99)(problem.parameters(), x, y)
     assert len(set(norms.tolist())) > 1
 
 

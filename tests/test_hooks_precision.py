@@ -121,7 +121,7 @@ def test_norms_of_samples_whose_steps_cancel():
     rows = oracle(model, preferred, x, y)
     want = torch.stack([one.flatten(1).norm(dim=1) for one in rows.values()]).norm(dim=0)
     problem = gk.ModuleProblem(model, preferred)
-    own = problem.own()
+    own = problem.parameters()
     torch.testing.assert_close(quantities.norms(problem, 99)(own, x, y).double(), want, rtol=2e-5, atol=0)
     clipped = quantities.clipped_sum(problem, 99)(own, x, y, max_norm=float(want.min()) / 2)
     factor = float(want.min()) / 2 / want
@@ -147,5 +147,5 @@ def test_norms_of_words_whose_gradients_cancel():
     words, y = torch.tensor([[1, 1], [2, 2], [0, 1]]), torch.full((3, 8), 5.0)
     problem = gk.ModuleProblem(Twice(), MSE)
     rows = oracle(problem.model, MSE, words, y)["table.weight"]
-    got = quantities.norms(problem, 99)(problem.own(), words, y)
+    got = quantities.norms(problem, 99)(problem.parameters(), words, y)
     torch.testing.assert_close(got.double(), rows.flatten(1).norm(dim=1), rtol=1e-3, atol=0)

@@ -203,7 +203,7 @@ def test_a_part_is_run_again_under_the_same_autocast_and_with_the_same_draws(n):
         model = Nested(plain).train()
         problem = ModuleProblem(model, nn.CrossEntropyLoss(), randomness="same")
         x, y = torch.randn(n, D), torch.arange(n) % 3
-        found[plain] = quantities.per_sample(problem, 9)(problem.own(), x, y)
+        found[plain] = quantities.per_sample(problem, 9)(problem.parameters(), x, y)
     for name, rows in found[True].items():
         torch.testing.assert_close(found[False][name], rows, rtol=1e-5, atol=1e-6)
 
@@ -220,6 +220,6 @@ def test_checkpointed_parts_keep_no_activations(reentrant):
         model.blocks[0][1].register_forward_hook(
             lambda module, args, output, alive=alive: alive.append(weakref.ref(output))
         )
-        with Engine(problem).forward(problem.own(), x, torch.tensor([0, 1, 2, 0])):
+        with Engine(problem).forward(problem.parameters(), x, torch.tensor([0, 1, 2, 0])):
             kept[plain] = sum(one() is not None for one in alive)
     assert kept == {True: 1, False: 0}

@@ -172,7 +172,7 @@ def check(seed):
         lengths[:] = STEPS
     y = torch.randint(3, (n,))
     problem = ModuleProblem(model, LOSS)
-    own = problem.own()
+    own = problem.parameters()
     rows = [
         torch.autograd.grad(LOSS(model(x[i : i + 1], lengths[i : i + 1]), y[i : i + 1]), list(own.values()),
                             allow_unused=True, materialize_grads=True)

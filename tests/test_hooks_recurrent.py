@@ -136,9 +136,11 @@ def looped(problem, x, y):
     """One backward pass per sample through the model as it is."""
     rows = []
     for i in range(len(x)):
-        with problem.drawing():
+        with problem.seeded():
             loss = SQUARE(problem.model(x[i : i + 1]), y[i : i + 1])
-        parts = torch.autograd.grad(loss, list(problem.own().values()), allow_unused=True, materialize_grads=True)
+        parts = torch.autograd.grad(
+            loss, list(problem.parameters().values()), allow_unused=True, materialize_grads=True
+        )
         rows.append(np.concatenate([part.numpy().ravel() for part in parts]))
     return np.array(rows)
 
@@ -146,7 +148,7 @@ def looped(problem, x, y):
 def agree(model, n=N, t=T, **settings):
     """Every quantity against the loop's."""
     problem, (x, y) = ModuleProblem(model, SQUARE, reduction="sum", **settings), drawn(model, n, t)
-    rows, own = looped(problem, x, y), problem.own()
+    rows, own = looped(problem, x, y), problem.parameters()
     norms = np.linalg.norm(rows, axis=1)
     close(matrix(quantities.per_sample(problem, CHUNK)(own, x, y)), rows, norms[:, None])
     close(quantities.norms(problem, CHUNK)(own, x, y).numpy(), norms, norms)
@@ -288,9 +290,9 @@ def test_dropout_of_its_own_for_each_sample():
     model = Reader("lstm", num_layers=3, dropout=0.5, bidirectional=True, batch_first=False)
     problem = ModuleProblem(model, SQUARE, reduction="sum", randomness="different", seed=4)
     x, y = drawn(model)
-    with problem.drawing():
-        parts = torch.autograd.grad(SQUARE(model(x), y), list(problem.own().values()))
-    rows = matrix(quantities.per_sample(problem, CHUNK)(problem.own(), x, y))
+    with problem.seeded():
+        parts = torch.autograd.grad(SQUARE(model(x), y), list(problem.parameters().values()))
+    rows = matrix(quantities.per_sample(problem, CHUNK)(problem.parameters(), x, y))
     close(rows.sum(0), np.concatenate([part.numpy().ravel() for part in parts]), np.linalg.norm(rows, axis=1).sum())
 
 
@@ -322,7 +324,7 @@ class LastState(nn.Module):
 def rows_by_hand(layer, x, y):
     problem = ModuleProblem(LastState(layer), SQUARE, reduction="sum")
     x, y = torch.tensor(x, dtype=torch.float64)[..., None], torch.tensor(y, dtype=torch.float64)[:, None]
-    return matrix(quantities.per_sample(problem, CHUNK)(problem.own(), x, y))
+    return matrix(quantities.per_sample(problem, CHUNK)(problem.parameters(), x, y))
 
 
 def test_two_steps_of_one_unit_by_hand():
@@ -346,7 +348,7 @@ def test_two_steps_of_one_tanh_by_hand():
 def test_no_samples(kind):
     problem = ModuleProblem(Reader(kind, bidirectional=True), SQUARE, reduction="sum")
     x, y = drawn(problem.model)
-    own = problem.own()
+    own = problem.parameters()
     rows = quantities.per_sample(problem, CHUNK)(own, x[:0], y[:0])
     assert {name: tuple(one.shape) for name, one in rows.items()} == {
         name: (0, *one.shape) for name, one in own.items()
@@ -358,7 +360,7 @@ def test_single_precision():
     problem, (x, y) = ModuleProblem(model, SQUARE, reduction="sum"), drawn(model)
     want = looped(problem, x, y)
     model.float()
-    rows = quantities.per_sample(problem, CHUNK)(problem.own(), x.float(), y.float())
+    rows = quantities.per_sample(problem, CHUNK)(problem.parameters(), x.float(), y.float())
     assert all(one.dtype == torch.float32 for one in rows.values())
     assert np.all(np.abs(matrix(rows) - want) <= 1e-5 * np.linalg.norm(want, axis=1, keepdims=True))
 
@@ -385,7 +387,7 @@ def test_nothing_is_kept_alive_by_a_cycle():
     gc.collect()
     gc.disable()
     try:
-        compute(problem.own(), x, y)
+        compute(problem.parameters(), x, y)
         assert not [one for one in gc.get_objects() if type(one) is Lstm]
     finally:
         gc.enable()
@@ -394,7 +396,7 @@ def test_nothing_is_kept_alive_by_a_cycle():
 def refused(model, x, y, says):
     problem = ModuleProblem(model, SQUARE, reduction="sum")
     with pytest.raises(Unfit, match=says):
-        quantities.per_sample(problem, CHUNK)(problem.own(), x, y)
+        quantities.per_sample(problem, CHUNK)(problem.parameters(), x, y)
 
 
 def test_packed_sequences_are_refused():

@@ -140,7 +140,7 @@ def test_chunks_and_examples_take_them_too():
     expected = plain(problem.model.layer, mixed(X, 2.0))
     torch.testing.assert_close(torch.cat(chunks).double(), expected["bias"].double(), rtol=1e-4, atol=1e-5)
     drawn = problem.draw(3, 0)[1]
-    assert (drawn["x"].shape, drawn["scale"].value, problem.own_features) == ((3, 4), 2.0, 4)
+    assert (drawn["x"].shape, drawn["scale"].value, problem.fixed_features) == ((3, 4), 2.0, 4)
     gk.fastest(problem, "norms", n=4)(None, x, Y)
 
 
@@ -567,7 +567,9 @@ class TwoDtypes(Casting):
 def test_parameters_of_two_dtypes_give_rows_of_two(way):
     problem = gk.ModuleProblem(seeded(TwoDtypes), LOSS)
     rows = gk.per_sample(problem, None, X, Y, kernel=way)
-    assert {name: one.dtype for name, one in rows.items()} == {name: one.dtype for name, one in problem.own().items()}
+    assert {name: one.dtype for name, one in rows.items()} == {
+        name: one.dtype for name, one in problem.parameters().items()
+    }
     for name, expected in oracle(problem.model, LOSS, X, Y).items():
         torch.testing.assert_close(rows[name].double(), expected, rtol=0.05, atol=0.02)
 
@@ -579,7 +581,7 @@ def test_norms_of_two_dtypes_are_of_the_wider_one():
 
 def test_dtypes_that_are_not_the_models_are_refused():
     problem = gk.ModuleProblem(seeded(TwoDtypes), LOSS)
-    theta = {**problem.own(), "frozen.bias": torch.zeros(4)}
+    theta = {**problem.parameters(), "frozen.bias": torch.zeros(4)}
     with pytest.raises(
         TypeError, match=r"mixed dtype: .*theta\['frozen.bias'\] torch.float32.* each to that of the mo"
     ):
@@ -658,7 +660,7 @@ def test_a_reference_that_is_not_finite_in_float64_is_computed_in_the_models_own
     problem = gk.ModuleProblem(seeded(MaskedByTheLargest), LOSS)
     rows = gk.per_sample(problem, None, X, Y)
     close(layer_of(rows), plain(problem.model.layer, X))
-    theta = {name: one.detach().double().numpy() for name, one in problem.own().items()}
+    theta = {name: one.detach().double().numpy() for name, one in problem.parameters().items()}
     truth = true_gradients(problem, theta, X.double().numpy(), Y.numpy()).rows  # what kernels are timed against
     wanted = torch.cat([one.flatten(1) for one in plain(problem.model.layer, X).values()], 1)
     torch.testing.assert_close(torch.from_numpy(truth), wanted.double(), rtol=1e-4, atol=1e-5)

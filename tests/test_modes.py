@@ -13,7 +13,7 @@ from torch.nn.utils import parametrizations
 import gradkernels as gk
 from gradkernels.check.modules import proof
 from gradkernels.problems.module.mode_key.counters import COUNTS, loss_key
-from gradkernels.problems.module.mode_key.modes import Modes
+from gradkernels.problems.module.mode_key.modes import ModeTracker
 
 
 class Model(nn.Module):
@@ -76,87 +76,87 @@ def model():
 
 @pytest.mark.parametrize("name", CHANGES)
 def test_a_change_that_computing_depends_on_is_another_key(model, name):
-    modes = Modes(model)
-    before = modes.stamp()
-    assert modes.stamp() is before
+    modes = ModeTracker(model)
+    before = modes.key()
+    assert modes.key() is before
     CHANGES[name](model)
-    after = modes.stamp()
+    after = modes.key()
     assert after != before
-    assert modes.stamp() is after
+    assert modes.key() is after
 
 
 def test_what_is_taken_back_is_the_same_again(model):
-    modes = Modes(model)
-    before = modes.stamp()
+    modes = ModeTracker(model)
+    before = modes.key()
     model.eval()
     model.tau = 0.5
-    assert modes.stamp() != before
+    assert modes.key() != before
     model.train()
     model.tau = 1.0
-    assert modes.stamp() == before
-    assert hash(modes.stamp()) == hash(before)
+    assert modes.key() == before
+    assert hash(modes.key()) == hash(before)
 
 
 def test_a_hook_that_is_taken_away_and_another_one_later_are_seen(model):
-    modes = Modes(model)
-    seen = [modes.stamp()]
+    modes = ModeTracker(model)
+    seen = [modes.key()]
     handle = model.first.register_forward_hook(lambda *_: None)
-    seen.append(modes.stamp())
+    seen.append(modes.key())
     handle.remove()
-    assert modes.stamp() == seen[0]
+    assert modes.key() == seen[0]
     model.last.register_forward_hook(lambda *_: 1)
-    assert modes.stamp() not in seen
+    assert modes.key() not in seen
 
 
 def test_a_hook_of_a_parameter_that_is_taken_off_counts_no_longer(model):
-    modes = Modes(model)
-    before = modes.stamp()
+    modes = ModeTracker(model)
+    before = modes.key()
     handles = [one.register_hook(lambda g: 0 * g) for one in (model.last.bias, model.first.bias)]
-    both = modes.stamp()
+    both = modes.key()
     handles[0].remove()
-    assert len({before, both, modes.stamp()}) == 3
+    assert len({before, both, modes.key()}) == 3
     handles[1].remove()
-    assert modes.stamp() == before
+    assert modes.key() == before
     model.last.bias.register_post_accumulate_grad_hook(lambda p: None)  # which is of .grad
-    assert modes.stamp() == before
+    assert modes.key() == before
 
 
 def test_values_of_tensors_are_no_part_of_it(model):
-    modes = Modes(model)
-    before = modes.stamp()
+    modes = ModeTracker(model)
+    before = modes.key()
     model.scale = torch.zeros(3)  # buffers are arguments of what is recorded
-    assert modes.stamp() is before
+    assert modes.key() is before
     with torch.no_grad():
         for one in (*model.parameters(), *model.buffers()):
             one.add_(1)
     model.first.weight.grad = torch.ones(5, 4)
-    assert modes.stamp() is before
+    assert modes.key() is before
 
 
 def test_models_of_one_structure_are_of_one_kind_but_not_the_same():
-    one, other = Modes(Model()).stamp(), Modes(Model()).stamp()
+    one, other = ModeTracker(Model()).key(), ModeTracker(Model()).key()
     assert one.kind == other.kind
     assert one != other
     tied = Model()
     tied.first, tied.last = nn.Linear(5, 5), nn.Linear(5, 5)
-    apart = Modes(tied).stamp()
+    apart = ModeTracker(tied).key()
     tied.last.weight = tied.first.weight
-    assert Modes(tied).stamp().kind != apart.kind
+    assert ModeTracker(tied).key().kind != apart.kind
 
 
 def test_a_replaced_parameter_is_of_the_same_kind(model):
-    modes = Modes(model)
-    before = modes.stamp()
+    modes = ModeTracker(model)
+    before = modes.key()
     model.last.bias = nn.Parameter(torch.ones(3))
-    assert modes.stamp().kind == before.kind
-    assert modes.stamp().watched != before.watched
+    assert modes.key().kind == before.kind
+    assert modes.key().watched != before.watched
 
 
 def test_a_counter_is_in_the_end_no_part_of_the_kind(model):
-    modes, stamps = Modes(model), []
+    modes, stamps = ModeTracker(model), []
     for i in range(COUNTS + 4):
         model.tau = float(i + 2)
-        stamps.append(modes.stamp())
+        stamps.append(modes.key())
     assert stamps[0].kind != stamps[1].kind
     assert stamps[-1].kind == stamps[-2].kind
     assert stamps[-1] != stamps[-2]
@@ -190,13 +190,13 @@ class Plain(nn.Module):
 )
 def test_a_change_within_a_container_is_another_key(change):
     model = Plain()
-    modes = Modes(model)
-    before = modes.stamp()
-    assert modes.stamp() is before
+    modes = ModeTracker(model)
+    before = modes.key()
+    assert modes.key() is before
     change(model)
-    after = modes.stamp()
+    after = modes.key()
     assert after.kind != before.kind
-    assert modes.stamp() is after
+    assert modes.key() is after
 
 
 def hooked(m, i):
@@ -220,44 +220,44 @@ COUNTERS = {
 @pytest.mark.parametrize("name", COUNTERS)
 def test_what_is_another_at_each_step_is_in_the_end_no_part_of_the_kind(name):
     model = Plain()
-    modes, stamps = Modes(model), []
+    modes, stamps = ModeTracker(model), []
     for i in range(COUNTS + 4):
         COUNTERS[name](model, i)
-        stamps.append(modes.stamp())
+        stamps.append(modes.key())
     assert stamps[-1].kind == stamps[-2].kind
     assert stamps[-1] != stamps[-2]
     model.eval()
-    assert modes.stamp().kind != stamps[-1].kind
+    assert modes.key().kind != stamps[-1].kind
 
 
 def test_what_lies_beside_a_counter_stays_a_part_of_the_kind():
     model = Plain()
-    modes = Modes(model)
+    modes = ModeTracker(model)
     for i in range(COUNTS + 4):
         model.settings["deep"]["tau"] = float(i)
-        before = modes.stamp()
+        before = modes.key()
     model.settings["flag"] = False
-    assert modes.stamp().kind != before.kind
+    assert modes.key().kind != before.kind
 
 
 def test_what_goes_back_and_forth_stays_a_part_of_the_kind():
     model = Plain()
-    modes = Modes(model)
+    modes = ModeTracker(model)
     for i in range(4 * COUNTS):
         model.label = ("train", "test")[i % 2]
-        before = modes.stamp()
+        before = modes.key()
     model.label = "train"
-    assert modes.stamp().kind != before.kind
+    assert modes.key().kind != before.kind
 
 
 def test_functions_are_a_part_of_the_kind_however_many_there_were():
     model = Plain()
-    modes = Modes(model)
+    modes = ModeTracker(model)
     for i in range(COUNTS + 4):
         model.label = eval(f"lambda x: x + {i}")
-        before = modes.stamp()
+        before = modes.key()
     model.label = eval("lambda x: x - 1")
-    assert modes.stamp().kind != before.kind
+    assert modes.key().kind != before.kind
 
     def around(inner):
         return lambda output, y: inner(output, y)
@@ -291,9 +291,9 @@ def test_steps_that_change_no_more_than_a_counter_prove_nothing_in_the_end(name,
 
 def test_of_a_list_that_grows_without_end_little_is_kept():
     model = Plain()
-    modes = Modes(model)
+    modes = ModeTracker(model)
     model.log += [torch.ones(1) for _ in range(200)]
-    modes.stamp()
+    modes.key()
     kept = [weakref.ref(one) for one in model.log]
     model.log.clear()
     assert not any(one() is not None for one in kept)
@@ -302,35 +302,35 @@ def test_of_a_list_that_grows_without_end_little_is_kept():
 def test_the_settings_of_a_loss_count():
     loss = nn.CrossEntropyLoss()
     problem = gk.ModuleProblem(Model(), loss)
-    before = problem.stamp()
+    before = problem.mode_key()
     loss.label_smoothing = 0.1
-    assert problem.stamp() != before
+    assert problem.mode_key() != before
 
 
 def test_autocast_around_the_call_counts(model):
-    modes = Modes(model)
-    before = modes.stamp()
+    modes = ModeTracker(model)
+    before = modes.key()
     with torch.autocast("cpu", torch.bfloat16):
-        assert modes.stamp().kind != before.kind
-    assert modes.stamp() == before
+        assert modes.key().kind != before.kind
+    assert modes.key() == before
 
 
 def test_nothing_that_the_model_lets_go_is_kept_alive(model):
-    modes = Modes(model)
+    modes = ModeTracker(model)
     model.kept = torch.ones(2, requires_grad=True) * 2
-    modes.stamp()
+    modes.key()
     kept = weakref.ref(model.kept)
-    before = modes.stamp()
+    before = modes.key()
     model.kept = torch.ones(2, requires_grad=True) * 3
     assert kept() is None
-    assert modes.stamp() == before  # a result that is kept from call to call is no setting
+    assert modes.key() == before  # a result that is kept from call to call is no setting
 
 
 def test_a_problem_and_its_model_go_together():
     model = Model()
     model.itself = [model]
     problem = gk.ModuleProblem(model, partial(nn.functional.cross_entropy, label_smoothing=0.1))
-    problem.stamp()
+    problem.mode_key()
     gone = weakref.ref(model)
     del model, problem
     gc.collect()
@@ -339,7 +339,7 @@ def test_a_problem_and_its_model_go_together():
 
 def test_a_pickled_problem_has_keys_of_its_own():
     problem = gk.ModuleProblem(nn.Linear(2, 2), nn.MSELoss())
-    assert problem.stamp() == problem.stamp()
+    assert problem.mode_key() == problem.mode_key()
     again = pickle.loads(pickle.dumps(problem))
-    assert again.stamp().kind == problem.stamp().kind
-    assert again.stamp() != problem.stamp()
+    assert again.mode_key().kind == problem.mode_key().kind
+    assert again.mode_key() != problem.mode_key()

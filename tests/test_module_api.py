@@ -126,7 +126,7 @@ def test_sample_weights_are_for_regressions(problem, data):
 
 
 def buffers(problem, n, **changes):
-    made = {name: torch.full((n, *one.shape), torch.nan) for name, one in problem.own().items()}
+    made = {name: torch.full((n, *one.shape), torch.nan) for name, one in problem.parameters().items()}
     return {name: one for name, one in {**made, **changes}.items() if one is not None}
 
 
@@ -195,10 +195,13 @@ def test_memory_that_two_parameters_share_is_refused(problem, data):
 
 @pytest.mark.parametrize("transposed", [False, True])
 def test_columns_of_one_buffer_are_memory_of_their_own(problem, data, transposed):
-    sizes = [parameter.numel() for parameter in problem.own().values()]
+    sizes = [parameter.numel() for parameter in problem.parameters().values()]
     whole = torch.full((5, sum(sizes)), torch.nan)
     columns = (whole.T.contiguous().T if transposed else whole).split(sizes, 1)
-    out = {name: part.unflatten(1, one.shape) for (name, one), part in zip(problem.own().items(), columns, strict=True)}
+    out = {
+        name: part.unflatten(1, one.shape)
+        for (name, one), part in zip(problem.parameters().items(), columns, strict=True)
+    }
     found = gk.per_sample(problem, None, *data, out=out)
     expected = gk.per_sample(problem, None, *data, kernel="torch.loop")
     assert all(found[name].data_ptr() == out[name].data_ptr() for name in out)
@@ -351,7 +354,7 @@ def test_few_calls_weigh_the_first(problem, data):
 
 
 def inputs_of(problem, x, y, dtype="float64"):
-    theta = {name: one.detach().numpy().astype(dtype) for name, one in problem.own().items()}
+    theta = {name: one.detach().numpy().astype(dtype) for name, one in problem.parameters().items()}
     return theta, x.numpy().astype(dtype), y.numpy()
 
 
@@ -581,7 +584,7 @@ def test_drawn_parameters_are_near_the_models_own_and_nowhere_zero():
 @pytest.mark.parametrize("way", ["torch.hooks", "torch.vmap"])
 def test_threads_take_turns_at_one_model(problem, data, way):
     x, y = data
-    thetas = [{name: scale * one.detach() for name, one in problem.own().items()} for scale in (1.0, 2.0)]
+    thetas = [{name: scale * one.detach() for name, one in problem.parameters().items()} for scale in (1.0, 2.0)]
     want = [gk.per_sample(problem, theta, x, y, kernel=way) for theta in thetas]
 
     def wrong(at):

@@ -85,9 +85,9 @@ def test_rows_are_those_of_plain_torch(name, way, dtype):
 
 def test_what_is_frozen_is_left_out_and_what_is_tied_is_there_once():
     frozen, loss_fn, *_ = MODELS["frozen weight"](1)
-    assert list(gk.ModuleProblem(frozen, loss_fn).own()) == ["0.bias", "2.weight", "2.bias"]
+    assert list(gk.ModuleProblem(frozen, loss_fn).parameters()) == ["0.bias", "2.weight", "2.bias"]
     tied, loss_fn, *_ = MODELS["tied weight"](1)
-    assert list(gk.ModuleProblem(tied, loss_fn).own()) == ["embedding.weight"]
+    assert list(gk.ModuleProblem(tied, loss_fn).parameters()) == ["embedding.weight"]
 
 
 def test_a_parameter_without_influence_has_zeros():

@@ -82,9 +82,9 @@ def test_a_ragged_tail_is_not_compiled_anew(eager):
     problem = modules.problem(modules.seeded(lambda: nn.Linear(4, 3)), 4, n=11)
     compute = gk.kernel("torch.compiled[chunk=4].per_sample").build(problem)
     for n in (11, 8, 4, 10):
-        compute(problem.own(), *take(problem.example, slice(0, n)))
+        compute(problem.parameters(), *take(problem.example, slice(0, n)))
     assert eager == [(4, 4)]
-    compute(problem.own(), *take(problem.example, slice(0, 3)))
+    compute(problem.parameters(), *take(problem.example, slice(0, 3)))
     assert eager == [(4, 4), (3, 4)]
 
 
@@ -92,10 +92,10 @@ def test_a_ragged_tail_is_not_compiled_anew(eager):
 def test_rows_are_written_into_the_memory_that_is_given(key, eager):
     problem = modules.problem(modules.seeded(modules.Unused), 4)
     compute, (x, y) = gk.kernel(key).with_options({"chunk": 3}).build(problem), problem.example
-    fresh = compute(problem.own(), x, y)
-    out = each(lambda tensor: torch.full((7, *tensor.shape), np.nan), problem.own())
+    fresh = compute(problem.parameters(), x, y)
+    out = each(lambda tensor: torch.full((7, *tensor.shape), np.nan), problem.parameters())
     places = each(lambda tensor: tensor.data_ptr(), out)
-    assert compute(problem.own(), x, y, out=out) is out
+    assert compute(problem.parameters(), x, y, out=out) is out
     assert each(lambda tensor: tensor.data_ptr(), out) == places
     assert all(torch.equal(out[name], fresh[name]) for name in fresh)
     assert fresh["head.weight"].abs().min() > 0
@@ -108,7 +108,7 @@ def test_it_works_in_every_grad_mode_and_leaves_no_graph(context, key, eager):
     problem = modules.problem(modules.seeded(lambda: nn.Linear(4, 3)), 4)
     with context():
         x, y = problem.example
-        theta = {name: tensor.clone() for name, tensor in problem.own().items()}
+        theta = {name: tensor.clone() for name, tensor in problem.parameters().items()}
         rows = gk.kernel(key).build(problem)(theta, 2 * x, y)
         empty = gk.kernel(key).build(problem)(theta, x[:0], y[:0])
     assert not any(tensor.requires_grad or tensor.is_inference() for tensor in (*rows.values(), *empty.values()))
@@ -120,7 +120,7 @@ def test_a_failed_call_leaves_the_model_as_it_was(key, eager):
     problem = modules.problem(modules.seeded(modules.normalised), 4)
     state, (x, y) = problem.state(), problem.example
     with pytest.raises(RuntimeError, match="shape|Expected size"):
-        gk.kernel(key).build(problem)(problem.own(), x[:, :3], y)
+        gk.kernel(key).build(problem)(problem.parameters(), x[:, :3], y)
     assert problem.state() == state
 
 
@@ -128,14 +128,14 @@ def test_what_is_frozen_or_a_buffer_may_change_after_compiling(eager):
     for make in (modules.frozen, modules.normalised):
         problem = modules.problem(modules.seeded(make), 4)
         compute, (x, y) = gk.kernel(COMPILED).build(problem), problem.example
-        compute(problem.own(), x, y)
+        compute(problem.parameters(), x, y)
         for tensor in (*problem.model.buffers(), *problem.model.parameters()):
             if not tensor.requires_grad and tensor.is_floating_point():
                 tensor.mul_(1.7)
         if make is modules.normalised:
             problem.model[1].running_mean = torch.tensor([3.0, 1.0, 4.0, 1.0, 5.0])
-        expected = gk.kernel(JACOBIAN).build(problem)(problem.own(), x, y)
-        each(lambda got, want: torch.testing.assert_close(got, want), compute(problem.own(), x, y), expected)
+        expected = gk.kernel(JACOBIAN).build(problem)(problem.parameters(), x, y)
+        each(lambda got, want: torch.testing.assert_close(got, want), compute(problem.parameters(), x, y), expected)
     assert len(eager) == 2
 
 
@@ -166,7 +166,7 @@ def test_what_cannot_be_recorded_is_one_sentence():
     problem = ModuleProblem(model, loss, example=own.example)
     sentence = "^torch.compile cannot compile the gradient of module:Linear:[0-9a-f]{8}: .*; take another kernel$"
     with pytest.raises(RuntimeError, match=sentence):
-        gk.kernel(COMPILED).build(problem)(own.own(), *own.example)
+        gk.kernel(COMPILED).build(problem)(own.parameters(), *own.example)
 
 
 def test_random_numbers_are_refused():
@@ -187,7 +187,7 @@ def test_jacobians_with_draws_are_repeatable():
     problem = modules.problem(model, 4, randomness="different", seed=3)
     compute = gk.kernel(JACOBIAN).build(problem)
     before = torch.get_rng_state()
-    first, second = (compute(problem.own(), *problem.example)["2.weight"] for _ in range(2))
+    first, second = (compute(problem.parameters(), *problem.example)["2.weight"] for _ in range(2))
     assert torch.equal(first, second)
     assert torch.equal(before, torch.get_rng_state())
     dropped = {tuple(row.abs().sum(0).eq(0).tolist()) for row in first}

@@ -142,7 +142,7 @@ def test_half_precision_is_for_rows_alone(key, dtype):
     x = torch.tensor([[300.0, 0.0], [0.0, 1.0]], dtype=model.weight.dtype)
     if key.endswith("per_sample"):
         assert reasons(problem, key, dtype) == ()
-        rows = gk.kernel(key).build(problem)(problem.own(), x, x)["weight"]
+        rows = gk.kernel(key).build(problem)(problem.parameters(), x, x)["weight"]
         assert (rows.tolist(), rows.dtype) == ([[[300.0, 0.0]], [[0.0, 1.0]]], x.dtype)
     else:
         who = "Opacus' ghost clipping" if key in OPACUS else "BackPACK"
@@ -213,14 +213,14 @@ def test_recurrent_layers_are_replaced_by_the_librarys_own(kind, key):
             return self.layer(x)[0][:, -1]
 
     problem = modules.problem(modules.seeded(Last), 6, 4)
-    assert list(problem.own())[:2] == ["layer.weight_ih_l0", "layer.bias_ih_l0"]
+    assert list(problem.parameters())[:2] == ["layer.weight_ih_l0", "layer.bias_ih_l0"]
     gk.check(key, case(problem, key))
 
 
 @pytest.mark.parametrize("key", KEYS)
 def test_a_failed_call_leaves_the_model_and_the_kernel_as_they_were(key):
     problem = modules.problem(modules.seeded(modules.frozen), 4)
-    kernel, theta = gk.kernel(key), problem.own()
+    kernel, theta = gk.kernel(key), problem.parameters()
     compute, state = kernel.build(problem), problem.state()
     x, y = problem.example
     before = compute(theta, x, y)
@@ -239,7 +239,7 @@ def test_what_changes_in_the_model_is_seen(key):
     make = modules.frozen if key.startswith("opacus") else modules.normalised
     problem = modules.problem(modules.seeded(make), 4)
     compute, (x, y) = gk.kernel(key).build(problem), problem.example
-    compute(problem.own(), x, y)
+    compute(problem.parameters(), x, y)
     for tensor in (*problem.model.buffers(), *problem.model.parameters()):
         if tensor.is_floating_point():
             tensor.data.mul_(1.7)
@@ -247,9 +247,9 @@ def test_what_changes_in_the_model_is_seen(key):
         problem.model[1].running_mean = torch.tensor([3.0, 1.0, 4.0, 1.0, 5.0])
     else:
         problem.model[2].weight = nn.Parameter(problem.model[2].weight.flip(0), requires_grad=False)
-    own = {name: tensor.detach().numpy() for name, tensor in problem.own().items()}
+    own = {name: tensor.detach().numpy() for name, tensor in problem.parameters().items()}
     expected = true_gradients(problem, own, x.numpy(), y.numpy()).rows
-    rows = compute(problem.own(), x, y)
+    rows = compute(problem.parameters(), x, y)
     got = torch.cat([rows[name].flatten(1) for name in own], 1)
     np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-6)
 
@@ -260,7 +260,7 @@ def test_it_works_in_every_grad_mode_and_leaves_no_graph(context, key):
     problem = modules.problem(modules.seeded(lambda: nn.Linear(4, 3)), 4)
     with context():
         x, y = take(problem.example, slice(0, 5))
-        theta = {name: tensor.clone() for name, tensor in problem.own().items()}
+        theta = {name: tensor.clone() for name, tensor in problem.parameters().items()}
         result = gk.kernel(key).build(problem)(theta, 2 * x, y)
     each(lambda tensor: None if not tensor.requires_grad else pytest.fail("a graph"), result)
 
@@ -269,7 +269,7 @@ def test_it_works_in_every_grad_mode_and_leaves_no_graph(context, key):
 def test_no_samples(key):
     problem = modules.problem(modules.seeded(lambda: nn.Linear(4, 3)), 4)
     x, y = take(problem.example, slice(0, 0))
-    result = gk.kernel(key).build(problem)(problem.own(), x, y)
+    result = gk.kernel(key).build(problem)(problem.parameters(), x, y)
     quantity = gk.kernel(key).quantity.name
     if quantity == "norms":
         assert result.shape == (0,)
@@ -286,7 +286,7 @@ def test_no_samples(key):
 def test_the_dtype_of_theta_decides(key):
     problem = modules.problem(modules.seeded(lambda: nn.Linear(4, 3)), 4)  # float32
     x, y = problem.example
-    theta = {name: tensor.detach().double() for name, tensor in problem.own().items()}
+    theta = {name: tensor.detach().double() for name, tensor in problem.parameters().items()}
     result = gk.kernel(key).build(problem)(theta, x.double(), y)
     each(lambda tensor: np.testing.assert_equal(tensor.dtype, torch.float64), result)
     assert problem.model.weight.dtype == torch.float32
@@ -315,7 +315,7 @@ def test_the_first_calls_watch_is_taken_off():
     problem = modules.problem(modules.seeded(lambda: nn.Linear(4, 3)), 4)
     compute = gk.kernel("backpack.batch.per_sample").build(problem)
     twins = compute.__closure__[list(compute.__code__.co_freevars).index("twins")].cell_contents
-    compute(problem.own(), *problem.example)
+    compute(problem.parameters(), *problem.example)
     (twin,) = twins.states.kept()
     assert not twin.problem.model._forward_pre_hooks
     assert not any(hasattr(one, "grad_batch") or one.grad is not None for one in twin.problem.model.parameters())
@@ -324,7 +324,7 @@ def test_the_first_calls_watch_is_taken_off():
 def test_the_copy_refers_to_theta_and_not_to_memory_of_its_own():
     problem = modules.problem(modules.seeded(lambda: nn.Linear(4, 3)), 4)
     compute = gk.kernel("opacus.hooks.per_sample").build(problem)
-    theta = {name: tensor.detach().clone() for name, tensor in problem.own().items()}
+    theta = {name: tensor.detach().clone() for name, tensor in problem.parameters().items()}
     first = compute(theta, *problem.example)
     theta["weight"][0].add_(0.5)
     second = compute(theta, *problem.example)

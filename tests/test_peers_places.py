@@ -29,7 +29,7 @@ def problem(kind, loss=None):
 
 def rows_of(problem, x, y):
     """Rows `(n, p)` by one backward pass of torch for each sample."""
-    parameters, rows = list(problem.own().values()), []
+    parameters, rows = list(problem.parameters().values()), []
     for i in range(len(y)):
         output = problem.model(*(one[i : i + 1] for one in x))
         loss = problem.loss_fn(output, y[i : i + 1])
@@ -41,14 +41,16 @@ def require_right(key, problem, got, x, y=Y):
     """What a kernel gave follows from the rows."""
     rows = rows_of(problem, x, y)
     if key.endswith("per_sample"):
-        torch.testing.assert_close(torch.cat([got[name].flatten(1) for name in problem.own()], 1), rows)
+        torch.testing.assert_close(torch.cat([got[name].flatten(1) for name in problem.parameters()], 1), rows)
     elif key.endswith("norms"):
         torch.testing.assert_close(got, rows.norm(dim=1))
     elif key.endswith("clipped_sum"):
         clipped = (rows / rows.norm(dim=1, keepdim=True).clip(min=1.0)).sum(0)
-        torch.testing.assert_close(torch.cat([got[name].flatten() for name in problem.own()]), clipped)
+        torch.testing.assert_close(torch.cat([got[name].flatten() for name in problem.parameters()]), clipped)
     else:
-        torch.testing.assert_close(torch.cat([got.variance[n].flatten() for n in problem.own()]), rows.var(0, False))
+        torch.testing.assert_close(
+            torch.cat([got.variance[n].flatten() for n in problem.parameters()]), rows.var(0, False)
+        )
 
 
 class Sorting(nn.Module):
@@ -121,11 +123,11 @@ class Picking(Sorting):
 def test_a_batch_that_stays_in_order_says_nothing_about_the_next(kind, key):
     of = problem(kind)
     compute = gk.kernel(key).build(of)
-    require_right(key, of, compute(of.own(), data(EQUAL), Y), data(EQUAL))
+    require_right(key, of, compute(of.parameters(), data(EQUAL), Y), data(EQUAL))
     for _ in range(2):
         with pytest.raises(Unfit, match=r"for the i-th sample, but in what inner takes a sample has the place of ano"):
-            compute(of.own(), data(MIXED), Y)
-        require_right(key, of, compute(of.own(), data(EQUAL), Y), data(EQUAL))
+            compute(of.parameters(), data(MIXED), Y)
+        require_right(key, of, compute(of.parameters(), data(EQUAL), Y), data(EQUAL))
 
 
 @pytest.mark.parametrize("key", KEYS)
@@ -135,7 +137,7 @@ def test_what_is_packed_or_picked_has_no_axis_of_samples(lengths, key):
         of = problem(kind)
         if kind is not Sorted or lengths is not MIXED:
             with pytest.raises(Unfit, match=r"inner takes (a packed sequence|\(\d+, 4\), in which no axis 0 holds)"):
-                gk.kernel(key).build(of)(of.own(), data(lengths), Y)
+                gk.kernel(key).build(of)(of.parameters(), data(lengths), Y)
 
 
 class Steps(nn.Module):
@@ -153,7 +155,7 @@ class Steps(nn.Module):
 @pytest.mark.parametrize("key", OPACUS)
 def test_samples_may_lie_along_the_second_axis_of_a_recurrent_layer(key):
     of = problem(Steps)
-    require_right(key, of, gk.kernel(key).build(of)(of.own(), data(MIXED), Y), data(MIXED))
+    require_right(key, of, gk.kernel(key).build(of)(of.parameters(), data(MIXED), Y), data(MIXED))
 
 
 class Plain(Sorting):
@@ -173,7 +175,7 @@ class Weighted(Plain):
 @pytest.mark.parametrize("key", KEYS)
 def test_an_input_may_have_the_samples_alone(key):
     of, x = problem(Weighted), (data(EQUAL)[0], torch.linspace(-1, 1, 6, dtype=torch.float64))
-    require_right(key, of, gk.kernel(key).build(of)(of.own(), x, Y), x)
+    require_right(key, of, gk.kernel(key).build(of)(of.parameters(), x, Y), x)
 
 
 class Idle(Plain):
@@ -205,9 +207,9 @@ def test_one_look_is_enough_where_shapes_alone_decide(kind, looks, monkeypatch):
     of = problem(kind)
     compute = gk.kernel("opacus.hooks.per_sample").build(of)
     for lengths in (EQUAL, SORTED, EQUAL):  # in all of which each has its place
-        require_right("per_sample", of, compute(of.own(), data(lengths), Y), data(lengths))
+        require_right("per_sample", of, compute(of.parameters(), data(lengths), Y), data(lengths))
     of.model.train(not of.model.training)
-    compute(of.own(), data(EQUAL), Y)
+    compute(of.parameters(), data(EQUAL), Y)
     assert len(counted) == looks
 
 
@@ -231,17 +233,17 @@ def test_draws_are_refused_and_taken_back(key):
     compute = gk.kernel(key).build(of)
     before = torch.get_rng_state()
     with pytest.raises(Unfit, match=r"^the model draws random numbers, which randomness='error' refuses: call"):
-        compute(of.own(), data(EQUAL), Y)
+        compute(of.parameters(), data(EQUAL), Y)
     assert torch.equal(torch.get_rng_state(), before)
     of.model.eval()
-    require_right(key, of, compute(of.own(), data(EQUAL), Y), data(EQUAL))
+    require_right(key, of, compute(of.parameters(), data(EQUAL), Y), data(EQUAL))
 
 
 def test_a_gradient_that_is_no_number_is_no_other_samples():
     of = problem(Plain)
     x, n = data(EQUAL)
     x[2] = float("nan")
-    got = gk.kernel("opacus.hooks.per_sample").build(of)(of.own(), (x, n), Y)
+    got = gk.kernel("opacus.hooks.per_sample").build(of)(of.parameters(), (x, n), Y)
     rows = got["inner.weight"].flatten(1)
     assert rows.isnan().any(1).tolist() == [False, False, True, False, False, False]
 
@@ -254,10 +256,10 @@ def test_every_dtype_is_looked_at_with_its_own_rounding(dtype):
         x, n = data(MIXED)
         compute = gk.kernel("opacus.hooks.per_sample").build(of)
         if fits:
-            assert compute(of.own(), (x.to(dtype), n), Y)["inner.bias"].dtype == dtype
+            assert compute(of.parameters(), (x.to(dtype), n), Y)["inner.bias"].dtype == dtype
         else:
             with pytest.raises(Unfit, match="has the place of another"):
-                compute(of.own(), (x.to(dtype), n), Y)
+                compute(of.parameters(), (x.to(dtype), n), Y)
 
 
 def test_a_choice_goes_around_them():
@@ -283,8 +285,8 @@ class Coarse(Rounded):
 
 def test_rounding_inside_a_model_is_no_change_of_place():
     of = problem(Rounded)
-    got = gk.kernel("opacus.ghost.norms").build(of)(of.own(), data(EQUAL), Y)
+    got = gk.kernel("opacus.ghost.norms").build(of)(of.parameters(), data(EQUAL), Y)
     torch.testing.assert_close(got, rows_of(of, data(EQUAL), Y).norm(dim=1), rtol=1e-5, atol=0)
     of = problem(Coarse)
     with pytest.raises(Unfit, match=r"but the rounding of what .* is so coarse that the samples cannot be"):
-        gk.kernel("opacus.ghost.norms").build(of)(of.own(), data(EQUAL), Y)
+        gk.kernel("opacus.ghost.norms").build(of)(of.parameters(), data(EQUAL), Y)

@@ -37,7 +37,7 @@ def small():
 
 def rows_of(problem):
     """Rows `(n, p)` by one backward pass of torch for each sample."""
-    parameters = list(problem.own().values())
+    parameters = list(problem.parameters().values())
     rows = []
     for i in range(len(X)):
         loss = problem.loss_fn(problem.model(X[i : i + 1]), Y[i : i + 1])
@@ -47,7 +47,7 @@ def rows_of(problem):
 
 def require_right(key, problem, compute):
     """The compute gives what follows from the rows now."""
-    rows, got = rows_of(problem), compute(problem.own(), X, Y)
+    rows, got = rows_of(problem), compute(problem.parameters(), X, Y)
     if key.endswith("per_sample"):
         torch.testing.assert_close(torch.cat([one.flatten(1) for one in got.values()], 1), rows)
     elif key.endswith("norms"):
@@ -176,7 +176,7 @@ def test_a_layer_that_a_library_gets_wrong_is_refused_whenever_it_comes(key):
         layers = nn.Conv1d(6, 4, 3, padding=1), nn.Flatten(), nn.Linear(8, 3)
     problem = gk.ModuleProblem(nn.Sequential(*layers).double(), nn.CrossEntropyLoss())
     compute, x = gk.kernel(key).build(problem), X[:, :, None].expand(-1, -1, 2).sin()
-    compute(problem.own(), x, Y)
+    compute(problem.parameters(), x, Y)
     problem.model[0] = mirrored()
     with pytest.raises(ValueError, match=re.escape(REPLACED[key])):
-        compute(problem.own(), x, Y)
+        compute(problem.parameters(), x, Y)

@@ -32,7 +32,7 @@ def test_a_model_is_what_its_text_says(name):
     assert f"p = {size:,}" in ZOO[name].__doc__
     assert (x.shape, y.shape) == (shape, (64,))
     assert not any(module.training for module in problem.model.modules())
-    assert {parameter.dtype for parameter in problem.own().values()} == {torch.float32}
+    assert {parameter.dtype for parameter in problem.parameters().values()} == {torch.float32}
 
 
 @pytest.mark.parametrize("name", SIZES)
@@ -41,7 +41,7 @@ def test_a_model_is_the_same_at_every_call_and_leaves_the_generator_alone(name):
     first, second = ZOO[name](), ZOO[name]()
     assert torch.equal(before, torch.get_rng_state())
     assert first.name == second.name
-    assert all(torch.equal(first.own()[key], second.own()[key]) for key in first.own())
+    assert all(torch.equal(first.parameters()[key], second.parameters()[key]) for key in first.parameters())
     assert torch.equal(first.example[0], second.example[0])
     assert torch.equal(first.example[1], second.example[1])
 

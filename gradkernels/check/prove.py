@@ -24,7 +24,7 @@ from gradkernels.check.compare_arrays import Disagreement as Disagreement
 from gradkernels.check.compare_arrays import compare
 from gradkernels.check.identities import identities
 from gradkernels.check.reference import Expected, Reference
-from gradkernels.check.side_effects import earlier, owned, unchanged
+from gradkernels.check.side_effects import prime_with_other_data, require_unaliased, require_unchanged
 from gradkernels.check.structure import conforming, teller
 from gradkernels.kernel import Compute, Kernel
 from gradkernels.registry import kernel as kernel_by_key
@@ -69,7 +69,7 @@ def check(kernel: Kernel | str, case: Case, inputs: Inputs | None = None, refere
         kernel = kernel_by_key(kernel)
     if reasons := kernel.unsupported(case):
         raise ValueError(f"{kernel.key} cannot do this case: {'; '.join(reasons)}")
-    case = case.provable()
+    case = case.for_proof()
     compute = kernel.build(case.problem)
     proof = prove(kernel, compute, case, inputs, reference)
     if not kernel.compiles:  # for seconds, at each new number of samples; it is shown them when it is bound
@@ -90,7 +90,7 @@ def prove(
     reference = Reference(case.problem, *inputs) if reference is None else reference
     # Data may hold NaN, infinity or numbers that overflow: that is compared here, not warned about.
     with np.errstate(all="ignore"), _recording(kernel):
-        arrays, intact = earlier(kernel, compute, case, inputs)
+        arrays, intact = prime_with_other_data(kernel, compute, case, inputs)
         proofs = [
             _verify(call(), expected, reference, case, f"{kernel.key}{label}")
             for label, call, expected in _calls(kernel, compute, case, inputs, reference, arrays)
@@ -137,8 +137,8 @@ def _calls(
 
     def call(**options: Any) -> Any:
         result = kernel.backend.wait(compute(*arrays, **options))
-        unchanged(kernel, arrays, inputs)
-        owned(kernel, case, result, arrays)
+        require_unchanged(kernel, arrays, inputs)
+        require_unaliased(kernel, case, result, arrays)
         return result
 
     name = case.quantity.name

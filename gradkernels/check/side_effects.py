@@ -15,7 +15,9 @@ from gradkernels.tree import each, leaves, named, take
 from gradkernels.validate import device_of
 
 
-def earlier(kernel: Kernel, compute: Compute, case: Case, inputs: Inputs) -> tuple[Inputs, Callable[[], None]]:
+def prime_with_other_data(
+    kernel: Kernel, compute: Compute, case: Case, inputs: Inputs
+) -> tuple[Inputs, Callable[[], None]]:
     """Call with other data first, so that whatever is kept or reused shows.
 
     Returns:
@@ -28,7 +30,7 @@ def earlier(kernel: Kernel, compute: Compute, case: Case, inputs: Inputs) -> tup
     other = each(lambda part, values: values.astype(part.dtype), theta, drawn)
     arrays = _put(kernel, case, (other, *take((x, y), slice(None, None, -1))))
     result = backend.wait(compute(*arrays))
-    owned(kernel, case, result, arrays)
+    require_unaliased(kernel, case, result, arrays)
     before = [backend.get(leaf).copy() for leaf in leaves(result)]
 
     def intact() -> None:
@@ -56,7 +58,7 @@ def _put(kernel: Kernel, case: Case, inputs: Inputs) -> Inputs:
     return placed
 
 
-def unchanged(kernel: Kernel, arrays: Inputs, inputs: Inputs) -> None:
+def require_unchanged(kernel: Kernel, arrays: Inputs, inputs: Inputs) -> None:
     """Raise a Disagreement unless `arrays` still hold `inputs`."""
     kept = [pair for tree in zip(("theta", "x", "y"), inputs, strict=True) for pair in named(*tree)]
     for array, (name, before) in zip(leaves(arrays), kept, strict=True):
@@ -64,7 +66,7 @@ def unchanged(kernel: Kernel, arrays: Inputs, inputs: Inputs) -> None:
             raise Disagreement(f"{kernel.key} changed its input {name}")
 
 
-def owned(kernel: Kernel, case: Case, result: Any, arrays: Inputs) -> None:
+def require_unaliased(kernel: Kernel, case: Case, result: Any, arrays: Inputs) -> None:
     """Refuse what is no array of the kernel's library on the case's device, or is memory of an input."""
     for leaf in leaves(result):
         if backend_of(leaf) is not kernel.backend.host:

@@ -70,7 +70,7 @@ def bind(request: Request, forced: Way, audited: bool = True) -> Bound:
         ValueError: Nothing can do the request, or no kernel has that name.
     """
     case = request.case
-    if case.problem.opaque:
+    if case.problem.is_black_box:
         return _of_module(request, forced, audited)
     choice = choose(request) if forced is None else None
     kernel = choice.kernel if choice else named(case, forced)
@@ -114,7 +114,7 @@ class BoundToModule(Bound):
 def _of_module(request: Request, forced: Way, audited: bool) -> Bound:
     """Proven on the request's data, or on the problem's example."""
     case = request.case
-    theta, x, y = request.arrays or BACKENDS["torch"].put(case.provable().draw(), case.device)
+    theta, x, y = request.arrays or BACKENDS["torch"].put(case.for_proof().draw(), case.device)
     found = wanted(request, forced)
     found.prepare(theta, x, y)
     if not audited:

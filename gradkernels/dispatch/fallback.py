@@ -51,7 +51,7 @@ class Detour:
 
     def __init__(self, problem: Any, wants: Wants) -> None:
         self.problem, self.wants = problem, wants
-        self._turn = problem.turn()
+        self._turn = problem.lock()
         self._seen: dict[Hashable, tuple[Standing, Hashable]] = {}
         self._built: dict[Hashable, Compute] = problem.kept.setdefault("built", {})
         self._limited = Limited(problem, wants.max_bytes)
@@ -92,7 +92,7 @@ class Detour:
         def call(theta: Tree, x: Tree, y: Tree, *arguments: Any, **options: Any) -> Any:
             x, y = self.problem.prepared(x, y)
             with self._turn:
-                theta = self.problem.own() if theta is None else theta
+                theta = self.problem.parameters() if theta is None else theta
                 return compute(theta, x, y, *arguments, **options)
 
         return call
@@ -111,11 +111,11 @@ class Detour:
 
     def _looked_at(self, theta: Tree, x: Tree, y: Tree) -> tuple[Batch, Standing, Hashable, Hashable]:
         """The batch, how kernels stand for its kind, the kind, and its shapes; validated where they are new."""
-        problem, stamp = self.problem, self.problem.stamp()
+        problem, stamp = self.problem, self.problem.mode_key()
         self._now = stamp.watched
         trees = (theta, x, y)
         shapes = (stamp.kind, structure(trees), *map(_signature, leaves(trees)))
-        theta = problem.own() if theta is None else theta
+        theta = problem.parameters() if theta is None else theta
         if shapes not in self._seen:
             if len(self._seen) >= MOST_SHAPES:
                 self._seen.clear()

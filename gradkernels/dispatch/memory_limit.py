@@ -97,9 +97,9 @@ def _saved(problem: Problem, theta: Tree, x: Tree, y: Tree) -> int:
         kept.append(tensor)  # so that no other storage takes its place
         return tensor
 
-    with torch.inference_mode(False), torch.enable_grad(), problem.drawing():
+    with torch.inference_mode(False), torch.enable_grad(), problem.seeded():
         leaf = each(lambda one: one.detach().requires_grad_(), theta)
         # A loss that the model computes itself has been saved for by then.
-        with saved_tensors_hooks(pack, lambda tensor: tensor), problem.holding(leaf), suppress(Inseparable):
+        with saved_tensors_hooks(pack, lambda tensor: tensor), problem.with_parameters(leaf), suppress(Inseparable):
             problem.batch(leaf, x, y).sum()
     return sum(found.values())

@@ -31,7 +31,7 @@ def by_rule(case: Case, library: Backend, able: Sequence[Kernel]) -> tuple[Kerne
     Returns:
         The kernel, and the rule in words.
     """
-    if case.problem.opaque:
+    if case.problem.is_black_box:
         # What is of another package than torch comes after everything that is not, but for what compiles.
         best = min(able, key=lambda k: (k.compiles, k.backend.host is not k.backend, k.loops, rank(k), k.preference))
         return best, "nothing to compile, no Python loop, what is fast for most models; `gk.race` measures"

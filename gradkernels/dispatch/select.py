@@ -87,7 +87,7 @@ def choose(request: Request, failed: Mapping[Kernel, str] | None = None) -> Choi
         costs = {kernel: cost for kernel, cost in costs.items() if kernel not in (failed or {})}
         if costs:
             return _cheapest(request, entry, source, costs, refused)
-    if request.max_bytes is not None and not case.problem.opaque:
+    if request.max_bytes is not None and not case.problem.is_black_box:
         raise ValueError(
             f"max_bytes={request.max_bytes} was given, but no memory was measured for {case.quantity} of "
             f"{case.problem.name}; run `gradkernels run` and pass its CSV as results="
@@ -111,7 +111,11 @@ def _reasons(
     ways = {key.partition("[")[0] for key in measured} | measured
 
     def near(kernel: Kernel) -> bool:
-        return not case.problem.opaque or kernel.backend.host is kernel.backend or bool({kernel.key, kernel.way} & ways)
+        return (
+            not case.problem.is_black_box
+            or kernel.backend.host is kernel.backend
+            or bool({kernel.key, kernel.way} & ways)
+        )
 
     def asked(kernel: Kernel) -> tuple[str, ...]:
         return (failed[kernel],) if kernel in failed else kernel.unsupported(case)
@@ -179,7 +183,7 @@ def _cheapest(
 ) -> Choice:
     fitting = dict(costs)
     # Kernels for modules are brought within the limit by their chunks, when they are bound.
-    for kernel in costs if request.max_bytes is not None and not request.case.problem.opaque else ():
+    for kernel in costs if request.max_bytes is not None and not request.case.problem.is_black_box else ():
         peak = wisdom.bytes_at(entry.curves[kernel.key], request.case.n)
         if peak is None or peak > (request.max_bytes or 0):
             known = "its memory was not measured" if peak is None else f"it needs about {peak:.3g} bytes"

@@ -1,6 +1,6 @@
 """What is built for a model holds for the state that the model is in: another state, another building.
 
-A state is `problem.stamp()`: structure, modes, what is trained, settings. A few states are kept, since models go back
+A state is `problem.mode_key()`: structure, modes, what is trained, settings. A few are kept, since models go back
 and forth between training and evaluation.
 """
 
@@ -35,7 +35,7 @@ class States(Generic[T]):
         Args:
             more: What it is built for besides the state.
         """
-        key = (self._problem.stamp(), *more)
+        key = (self._problem.mode_key(), *more)
         return key, self._ready.pop(key) if key in self._ready else self._build(*more)
 
     def keep(self, key: Hashable, built: T) -> None:

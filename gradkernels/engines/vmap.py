@@ -32,9 +32,7 @@ def rows(problem: Problem, chunk: int | None):  # type: ignore[no-untyped-def]
         rows = each(lambda one: empty_torch((n, *one.shape), one), theta) if out is None else out
         size = chunk or fitting(theta, x, n)
         # A draw that is the same for all samples starts anew with each chunk.
-        again, whole = (
-            (problem.drawing, nullcontext) if problem.randomness == "same" else (nullcontext, problem.drawing)
-        )
+        again, whole = (problem.seeded, nullcontext) if problem.randomness == "same" else (nullcontext, problem.seeded)
         with whole():
             for start in range(0, n, size):
                 part = slice(start, start + size)

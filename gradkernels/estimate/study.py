@@ -188,7 +188,7 @@ def _sizes(given: Iterable[int] | None, n: int, replace: bool) -> tuple[int, ...
 
 
 def _prepare(problem: Problem, theta: Floats, x: Floats, y: Tree) -> tuple[Inputs, Reference]:
-    if problem.opaque:
+    if problem.is_black_box:
         raise ValueError(f"estimate is for regressions on a table of numbers, not for {problem.name}")
     inputs = problem.cast(theta, x, y, "float64", "K")
     problem.validate(*inputs)

@@ -27,7 +27,7 @@ def gradient(problem: Problem) -> Compute:
             theta, x, y = each(ordinary, (theta, x, y))
             leaf = each(lambda one: one.detach().requires_grad_(), theta)
             # The backward pass may call the model again, where it saves memory by that (torch.utils.checkpoint).
-            with problem.holding(leaf):
+            with problem.with_parameters(leaf):
                 loss = problem.batch(leaf, x, y).mean()
                 parts = torch.autograd.grad(loss, leaves(leaf), allow_unused=True, materialize_grads=True)
         parts = tuple(map(dense, parts))

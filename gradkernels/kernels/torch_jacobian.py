@@ -31,7 +31,7 @@ def per_sample(problem: ModuleProblem, chunk: int = 8) -> Compute:
     import torch
 
     def compute(theta: Parameters, x: Tree, y: Tree, out: Any = None) -> Any:
-        with torch.inference_mode(False), torch.enable_grad(), warnings.catch_warnings(), problem.drawing():
+        with torch.inference_mode(False), torch.enable_grad(), warnings.catch_warnings(), problem.seeded():
             warnings.filterwarnings("ignore", "There is a performance drop", UserWarning)
             theta, x, y = each(lambda tensor: ordinary(tensor).detach(), (dict(theta), x, y))
             leaf = each(lambda tensor: tensor.detach().requires_grad_(), theta)

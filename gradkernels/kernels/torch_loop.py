@@ -17,7 +17,7 @@ def per_sample(problem: Problem) -> Compute:
     import torch
 
     # A draw that is the same for all samples starts anew for each of them.
-    again = problem.drawing if problem.randomness == "same" else nullcontext
+    again = problem.seeded if problem.randomness == "same" else nullcontext
 
     def compute(theta, x, y, out=None):  # type: ignore[no-untyped-def]
         # Callers may be inside no_grad, as optimizer steps are, or inside inference_mode.
@@ -26,7 +26,7 @@ def per_sample(problem: Problem) -> Compute:
             theta, x, y = each(ordinary, (theta, x, y))
             leaf = each(lambda one: one.detach().requires_grad_(), theta)
             # The backward pass may call the model again, where it saves memory by that (torch.utils.checkpoint).
-            with problem.drawing(), problem.holding(leaf):
+            with problem.seeded(), problem.with_parameters(leaf):
                 for i in range(count(y)):
                     with again():
                         loss = problem.loss(leaf, take(x, i), take(y, i))

@@ -28,7 +28,7 @@ class Problem(ABC):
         integer_target: Whether targets are class numbers, int64, instead of numbers of the case's dtype.
         libraries: Names of the libraries whose arrays it is written for; none for all.
         dtypes: Dtypes that theta may have.
-        opaque: Whether nothing is known about what it computes but that it does: kernels are then proven on the
+        is_black_box: Whether nothing is known about what it computes but that it does: kernels are then proven on the
             caller's own data, one that fails is set aside, and without measurements their `rank` decides.
         randomness: Whether the loss draws random numbers: `error`, it does not; `same` for every sample, or
             `different`.
@@ -37,7 +37,7 @@ class Problem(ABC):
     integer_target: ClassVar[bool] = False
     libraries: ClassVar[tuple[str, ...]] = ()
     dtypes: ClassVar[tuple[str, ...]] = FLOATS
-    opaque: ClassVar[bool] = False
+    is_black_box: ClassVar[bool] = False
     randomness: str = "error"
 
     @property
@@ -86,7 +86,7 @@ class Problem(ABC):
         return int(x.shape[1]) if x.ndim > 1 else 1
 
     @property
-    def own_features(self) -> int | None:
+    def fixed_features(self) -> int | None:
         """The number of features where the problem itself tells it; None where the data do."""
         return None
 
@@ -94,15 +94,15 @@ class Problem(ABC):
         """Loss of each sample of a batch, `(n,)`."""
         return self.loss(theta, x, y)
 
-    def drawing(self) -> AbstractContextManager[None]:
+    def seeded(self) -> AbstractContextManager[None]:
         """A context in which the loss draws the same random numbers every time, where it draws any."""
         return nullcontext()
 
-    def holding(self, theta: Array) -> AbstractContextManager[None]:
+    def with_parameters(self, theta: Array) -> AbstractContextManager[None]:
         """A context in which whatever the loss is computed by has `theta` for its parameters."""
         return nullcontext()
 
-    def turn(self) -> AbstractContextManager[Any]:
+    def lock(self) -> AbstractContextManager[Any]:
         """A context that one thread at a time is in, where computing exchanges what the problem holds."""
         return nullcontext()
 
@@ -112,13 +112,13 @@ class Problem(ABC):
 
     def ready(self, theta: Tree, x: Tree, y: Tree) -> tuple[Tree, Tree, Tree]:
         """The arrays of one call as kernels take them, x and y prepared; a theta of None is the problem's own."""
-        return self.own() if theta is None else theta, x, y
+        return self.parameters() if theta is None else theta, x, y
 
-    def own(self) -> Any:
+    def parameters(self) -> Any:
         """The parameters that the problem itself has; a TypeError where it has none."""
         raise TypeError(f"theta is None; {self.name} has no parameters of its own, pass them")
 
-    def stamp(self) -> Hashable:
+    def mode_key(self) -> Hashable:
         """What a kernel built for the problem relies on and what may change; part of every key that one is kept by."""
         return ()
 
@@ -126,7 +126,7 @@ class Problem(ABC):
         """What a kernel must leave as it is besides its inputs, by what a message calls it."""
         return {}
 
-    def provable(self, dtype: str, device: str) -> Problem:
+    def for_proof(self, dtype: str, device: str) -> Problem:
         """The problem that kernels are proven on in its place, where theta has `dtype` and lies on `device`."""
         return self
 

@@ -100,7 +100,7 @@ class RevisionWorker:
         case = Case(self.problem, chosen.quantity, n, **self.setting)
         if reasons := chosen.unsupported(case):
             return {"status": "unsupported", "reason": "; ".join(reasons)}
-        case = case.provable() if hasattr(case, "provable") else case  # earlier revisions have none
+        case = _for_proof(case)
         try:
             return self._prepare(chosen, case)
         except Disagreement as disagreement:
@@ -130,7 +130,7 @@ class RevisionWorker:
 
     def _drawn(self, kernel: Kernel, case: Case) -> Inputs:
         """The inputs that whoever of the two came first drew, so that both sides have the same."""
-        if getattr(case.problem, "opaque", False):  # earlier revisions know no such problems
+        if _is_black_box(case.problem):
             return case.draw()
         path = self.inputs / f"{kernel.quantity.name}-{case.n}.npz"
         if not path.exists():
@@ -187,6 +187,18 @@ def _problem(spec: str, fit_intercept: bool) -> Problem:
     options_given = call.keywords if isinstance(call, ast.Call) else []
     given = {str(option.arg): ast.literal_eval(option.value) for option in options_given}
     return REGRESSIONS[family](**{"fit_intercept": fit_intercept, **given})
+
+
+def _for_proof(case: Case) -> Case:
+    """The case that is proven in its place; earlier revisions have another name for it, or none."""
+    names = [name for name in ("for_proof", "provable") if hasattr(case, name)]
+    proven: Case = getattr(case, names[0])() if names else case
+    return proven
+
+
+def _is_black_box(problem: Problem) -> bool:
+    """Whether nothing is known of a problem but that it computes; earlier revisions have another name for it."""
+    return bool(getattr(problem, "is_black_box", False) or getattr(problem, "opaque", False))
 
 
 def _declared_in(kernel: Kernel, root: Path) -> bool:

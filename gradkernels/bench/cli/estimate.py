@@ -63,7 +63,7 @@ def estimate(
     _refuse_outputs(out, plot, force)
     dataset = load(data, target, drop_na)
     chosen = problem_from(problem, not no_intercept)
-    if chosen.opaque:
+    if chosen.is_black_box:
         raise ValueError(f"estimate is for regressions on a table of numbers, not for {chosen.name}")
     given: dict[str, Any] = {"draws": draws, "replace": replace, "seed": seed, "kernel": _key(kernel)}
     if batch_sizes is not None:

@@ -103,13 +103,13 @@ def run(
         raise ValueError(f"--passes {passes}: at least 1 is needed")
     subject = problem_from(problem, not no_intercept)
     chosen = parse.chosen_kernels(kernel or [], parse.chosen_quantities(quantity), subject)
-    if subject.opaque:
+    if subject.is_black_box:
         refuse_for_module({"--data": data, "--features": features, "--no-intercept": no_intercept})
     with _dataset_file(data, target, drop_na) as (dataset, file):
         plan = Plan(
             problem=problem,
             kernels=tuple(kernel.key for kernel in chosen),
-            sizes=MODULE_SIZES if subject.opaque and sizes is None else _sizes(sizes, dataset, resample),
+            sizes=MODULE_SIZES if subject.is_black_box and sizes is None else _sizes(sizes, dataset, resample),
             fit_intercept=not no_intercept,
             features=_features(features, dataset),
             dtype=own_dtype(subject) if dtype is None else dtype,

@@ -13,9 +13,9 @@ MODULE_SIZES = (10, 100, 1000)
 
 def own_dtype(problem: Problem) -> str:
     """`float32` for most modules, `float64` for regressions; half precision is measured as float32."""
-    if not problem.opaque:
+    if not problem.is_black_box:
         return "float64"
-    dtype = dtype_of(leaves(problem.own())[0])
+    dtype = dtype_of(leaves(problem.parameters())[0])
     return dtype if dtype == "float64" else "float32"
 
 

@@ -64,7 +64,7 @@ def prove_and_time(
         pytest.skip("; ".join(reasons))
     with limited(kernel.backend, case.threads) as threads:
         columns["threads"] = threads
-        return _measure(benchmark, rows, kernel, case.provable(), out, max_call, columns)
+        return _measure(benchmark, rows, kernel, case.for_proof(), out, max_call, columns)
 
 
 def group(case: Case) -> str:

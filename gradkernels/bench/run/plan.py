@@ -113,9 +113,9 @@ class Plan:
     def subject(self) -> Problem:
         """The Problem itself, a module's in this dtype and on this device."""
         if not self.pickled:
-            return problem_from(self.problem, self.fit_intercept).provable(self.dtype, self.device)
+            return problem_from(self.problem, self.fit_intercept).for_proof(self.dtype, self.device)
         problem: Problem = pickle.loads(Path(self.pickled).read_bytes())
-        return problem.provable(self.dtype, self.device)
+        return problem.for_proof(self.dtype, self.device)
 
 
 def _opened(data: str | int) -> IO[bytes]:

@@ -48,10 +48,10 @@ def plan_of(problem: Problem, quantity: Quantity, like: tuple[Tree, Tree, Tree],
     """
     validate_problem(problem)
     theta, x, y = like
-    theta = problem.own() if theta is None else theta
+    theta = problem.parameters() if theta is None else theta
     x, y = problem.prepared(x, y)
     library = validate_inputs(problem, theta, x, y)
-    if problem.opaque:
+    if problem.is_black_box:
         return _of_module(problem, quantity, (theta, x, y), folder, budget)
     theta, x, y = library.get((theta, x, y))
     data, features = folder / "data.npz", problem.features(x)
@@ -101,7 +101,7 @@ def contestants(among: Sequence[Kernel], n: int, budget: float) -> list[Kernel]:
 
 def require_sound(plan: Plan) -> None:
     """Raise a ValueError for a module that fails on its data, or whose samples have no gradients of their own."""
-    if plan.subject.opaque:
+    if plan.subject.is_black_box:
         case = replace(plan.cases[0], n=min(max(plan.sizes), LOOKED_AT))
         inputs = plan.inputs(case)
         case.problem.validate(*inputs)

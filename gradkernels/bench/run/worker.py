@@ -136,7 +136,7 @@ class Worker:
 
     def _reference(self, case: Case) -> Reference:
         """The reference for a case; of a module it is dear, so that the quantities of one size share it."""
-        if not case.problem.opaque:
+        if not case.problem.is_black_box:
             return Reference(case.problem, *self.plan.inputs(case))
         key = (case.n, case.seed)
         if key not in self.references:

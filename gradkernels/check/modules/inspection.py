@@ -47,7 +47,7 @@ def inspect(problem: BlackBox, theta: Any, x: Tree, y: Tree) -> None:
     device = leaves(theta)[0].device
     with torch.inference_mode(False), torch.enable_grad(), torch.random.fork_rng(gpus(device)):
         leaf = {name: _leaf(tensor) for name, tensor in theta.items()}
-        with with_copied_buffers(problem.model) as written, problem.holding(leaf):
+        with with_copied_buffers(problem.model) as written, problem.with_parameters(leaf):
             with looked_for(problem.model, x, y) as mine:
                 mean, length, drew = _mean(problem, leaf, *mine)
             if drew:
@@ -79,7 +79,7 @@ def _mean(problem: BlackBox, leaf: Any, x: Tree, y: Tree) -> tuple[list[Any], fl
     total: list[Any] = []
     length, drew = 0.0, False
     for i in range(n):
-        with problem.drawing():
+        with problem.seeded():
             before = generator(device)
             row = _backward(problem.loss(leaf, take(x, i), take(y, i)), leaf)
             drew = drew or generator(device) != before

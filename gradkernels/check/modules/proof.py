@@ -95,7 +95,7 @@ def _asks_for_order(batch: Batch, chosen: Sequence[int]) -> bool:
 
     def runs(order: Sequence[int]) -> bool:
         try:
-            with torch.no_grad(), batch.problem.holding(batch.theta):
+            with torch.no_grad(), batch.problem.with_parameters(batch.theta):
                 batch.problem.output(batch.of(order).x)
         except Exception:  # whatever the model says of it
             return False

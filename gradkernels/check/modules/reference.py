@@ -147,7 +147,7 @@ class _Pass:
         result = np.empty((len(samples), sum(one.numel() for one in self.theta.values())))
         with looked_for(self.problem.model, self.x, self.y) as mine:
             for row, i in zip(result, samples, strict=True):
-                with self.problem.drawing():
+                with self.problem.seeded():
                     before = generator(self.device)
                     row[:] = self._backward(self.problem.loss(self.theta, *take(mine, int(i))))
                     self.draws.append(generator(self.device) != before)
@@ -183,7 +183,7 @@ def _pass(problem: BlackBox, theta: Any, x: Tree, y: Tree, dtype: str) -> Iterat
     import torch
 
     kind = None if dtype == OWN else getattr(torch, dtype)
-    device = next(iter(problem.own().values())).device
+    device = next(iter(problem.parameters().values())).device
 
     def put(array: Any, own: Any = None) -> Any:
         tensor = torch.from_numpy(np.array(array)).to(device)
@@ -195,7 +195,7 @@ def _pass(problem: BlackBox, theta: Any, x: Tree, y: Tree, dtype: str) -> Iterat
     modules = [one for one in (problem.model, problem.loss_fn) if isinstance(one, torch.nn.Module)]
     with torch.inference_mode(False), torch.enable_grad(), torch.random.fork_rng(gpus(device)):
         places = problem.sites()
-        own = problem.own()
+        own = problem.parameters()
         leaf = {name: put(array, own.get(name)) for name, array in theta.items()}
         leaf = {name: one.requires_grad_() for name, one in leaf.items()}
         with widened(modules, kind) as written, swapped(places, leaf):

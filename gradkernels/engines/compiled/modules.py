@@ -31,10 +31,10 @@ def compiled(problem: ModuleProblem, write: Write) -> Write:
     """`write`, recorded and compiled for each state of the model and each shape that it meets."""
 
     def recorded(write: Write, *arrays: Tree) -> Callable[..., Any]:
-        before = problem.stamp()
+        before = problem.mode_key()
         with restored(problem) as changed:
             recording = traced(write, *arrays)
-        if changed or problem.stamp() != before:
+        if changed or problem.mode_key() != before:
             names = ", ".join(sorted(changed)) or "hooks or layers"
             raise Untraceable(f"the model changes its own {names} when it is called, and a recording would not")
         return recording

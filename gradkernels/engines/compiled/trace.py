@@ -71,7 +71,7 @@ def rest_of(problem: ModuleProblem) -> dict[str, Any]:
 
 
 def _rest(problem: ModuleProblem) -> Iterator[tuple[str, dict[str, Any], str, Any]]:
-    trained = {id(tensor) for tensor in problem.own().values()}
+    trained = {id(tensor) for tensor in problem.parameters().values()}
     loss = problem.loss_fn.named_modules(prefix="loss_fn()") if hasattr(problem.loss_fn, "named_modules") else ()
     for prefix, module in itertools.chain(problem.model.named_modules(), loss):
         for kept in (module._parameters, module._buffers):

@@ -169,11 +169,11 @@ class Engine:
 
     def drawing(self) -> AbstractContextManager[None]:
         """A context around all chunks of a call, whose samples draw one after the other."""
-        return nullcontext() if self._problem.randomness == "same" else self._problem.drawing()
+        return nullcontext() if self._problem.randomness == "same" else self._problem.seeded()
 
     def _again(self) -> AbstractContextManager[None]:
         """A context around each chunk: a draw that is the same for all samples starts anew."""
-        return self._problem.drawing() if self._problem.randomness == "same" else nullcontext()
+        return self._problem.seeded() if self._problem.randomness == "same" else nullcontext()
 
     def _holding(self, theta: dict[str, Array]) -> AbstractContextManager[None]:
         sites = self._problem.sites()

@@ -147,7 +147,7 @@ class Twins:
 
         first = next(iter(theta.values()))
         of = first.dtype, first.device
-        if self._places.known((state := (self.problem.stamp(), *of)), x, y):
+        if self._places.known((state := (self.problem.mode_key(), *of)), x, y):
             return
         dtype = torch.promote_types(first.dtype, torch.float32)
         theta, x, y = each(lambda one: one.to(dtype) if one.is_floating_point() else one, (dict(theta), x, y))
@@ -175,13 +175,15 @@ class Twins:
         library.replaces(copied)
         loss = copy.deepcopy(loss_fn).to(device, dtype) if isinstance(loss_fn, torch.nn.Module) else loss_fn
         plain = replace(self.problem, model=copied, loss_fn=loss, example=None)
-        own, prepared = plain.own(), library.prepare(copied)
+        own, prepared = plain.parameters(), library.prepare(copied)
         as_for(model, copied)
         as_for(model, prepared)
         share(prepared, model)
         return Twin(
             problem=replace(plain, model=prepared),
-            parameters={name: own[name] for name in self.problem.own()},  # the library's layers have another order
+            parameters={
+                name: own[name] for name in self.problem.parameters()
+            },  # the library's layers have another order
             frozen=[
                 *_beside(copied.named_parameters(remove_duplicate=False), model, "_parameters"),
                 *_of_loss(loss, loss_fn, "_parameters"),

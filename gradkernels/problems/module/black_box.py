@@ -22,7 +22,7 @@ class BlackBox(Problem):
         example: `(x, y)` to draw from where no data are given.
     """
 
-    opaque: ClassVar[bool] = True
+    is_black_box: ClassVar[bool] = True
     model: Module
     loss_fn: LossFn
     reduction: str
@@ -38,7 +38,7 @@ class BlackBox(Problem):
         """Every place of each trainable parameter, by name."""
 
     @abstractmethod
-    def own(self) -> Parameters:
+    def parameters(self) -> Parameters:
         """The model's own trainable parameters, by name: not copies."""
 
     @abstractmethod

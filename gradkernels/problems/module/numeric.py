@@ -21,7 +21,7 @@ SPREAD = 0.1  # of drawn parameters around the model's own, relative
 ZERO_SPREAD = 0.01  # of those that are zero, which would keep what is before them from having a gradient
 
 
-def samples(problem: BlackBox, n: int, seed: int) -> tuple[Tree, Tree]:
+def draw_samples(problem: BlackBox, n: int, seed: int) -> tuple[Tree, Tree]:
     """Copies of n samples of the example in random order, again and again if it has fewer; halves as float32."""
     if problem.example is None:
         raise ValueError(f"{problem.name} has no data to draw from; make the ModuleProblem with example=(x, y)")
@@ -31,7 +31,7 @@ def samples(problem: BlackBox, n: int, seed: int) -> tuple[Tree, Tree]:
     return x, y
 
 
-def parameters(own: Parameters, seed: int) -> dict[str, Floats]:
+def draw_parameters(own: Parameters, seed: int) -> dict[str, Floats]:
     """Float64 numbers near the model's own."""
     rng = np.random.default_rng([seed, 1])
     arrays = {name: tensor.detach().double().numpy(force=True) for name, tensor in own.items()}
@@ -77,14 +77,14 @@ def dtype_name(tensor: Array) -> str:
     return str(tensor.dtype).removeprefix("torch.")
 
 
-def provable(problem: BlackBox, dtype: str, device: str) -> dict[str, Any]:
+def changes_for_proof(problem: BlackBox, dtype: str, device: str) -> dict[str, Any]:
     """What of a problem has to be another for it to be proven in `dtype`, float32 for halves, on a device."""
     dtype = "float32" if dtype in HALVES else dtype
     changes: dict[str, Any] = {"randomness": "same"} if problem.randomness == "different" else {}
     if problem.example is not None and not parts_of(problem.model).looked:
         with with_copied_buffers(problem.model):
             look(problem.model, problem.output, each(_tensor, problem.prepared(*problem.example)[0]))
-    if {(dtype_name(own), str(own.device)) for own in problem.own().values()} != {(dtype, device)}:
+    if {(dtype_name(own), str(own.device)) for own in problem.parameters().values()} != {(dtype, device)}:
         changes |= {name: moved(getattr(problem, name), dtype, device) for name in ("model", "loss_fn")}
     return changes
 

@@ -25,8 +25,18 @@ from gradkernels.problems.module.losses import REDUCTIONS, LossFn, SampleLosses,
 from gradkernels.problems.module.mixing.looks import Looks, kind_of, looks
 from gradkernels.problems.module.mixing.mixing import MIXING, look
 from gradkernels.problems.module.mode_key.identity import identity
-from gradkernels.problems.module.mode_key.modes import Modes, Stamp, roots_of
-from gradkernels.problems.module.structure import Module, Names, Parameters, Site, seeded, sites, state, swapped, turn
+from gradkernels.problems.module.mode_key.modes import ModeKey, ModeTracker, roots_of
+from gradkernels.problems.module.structure import (
+    Module,
+    Names,
+    Parameters,
+    Site,
+    lock_of,
+    seeded,
+    sites,
+    state,
+    swapped,
+)
 from gradkernels.problems.module.writing import spared
 from gradkernels.tree import Tree, each, leaves, named
 
@@ -102,13 +112,13 @@ class ModuleProblem(BlackBox):
         """Every place of each trainable parameter, by name."""
         return sites(self.model)
 
-    def own(self) -> dict[str, Any]:
+    def parameters(self) -> dict[str, Any]:
         """The model's own trainable parameters, by name: not copies."""
         return {name: module._parameters[attribute] for name, ((module, attribute), *_) in self.sites().items()}
 
-    def stamp(self) -> Stamp:
+    def mode_key(self) -> ModeKey:
         """What a kernel built for this problem relies on; another one whenever model or loss change."""
-        return self._modes.stamp()
+        return self._modes.key()
 
     @cached_property
     def kept(self) -> dict[Any, Any]:
@@ -116,17 +126,17 @@ class ModuleProblem(BlackBox):
         return {}
 
     @cached_property
-    def _modes(self) -> Modes:
-        return Modes(*roots_of(self.model, self.loss_fn))
+    def _modes(self) -> ModeTracker:
+        return ModeTracker(*roots_of(self.model, self.loss_fn))
 
     @property
     def name(self) -> str:
         """`module:LeNet:1f0c3a9b`: the class, and a fingerprint of the structure and the loss."""
-        return self.kept.setdefault("names", Names())(self.stamp(), self.model, self.loss_fn, self.reduction)
+        return self.kept.setdefault("names", Names())(self.mode_key(), self.model, self.loss_fn, self.reduction)
 
     def ready(self, theta: Parameters | None, x: Tree, y: Tree) -> tuple[Any, Tree, Tree]:
         """Theta, x and y; now and then a loss that mixes samples is refused (see `mixing`)."""
-        theta = self.own() if theta is None else theta
+        theta = self.parameters() if theta is None else theta
         if self.mixing == "error" and self._looks.due(kind_of(x, y)):
             look(self, self._looks, theta, x, y)
         return theta, x, y
@@ -145,20 +155,20 @@ class ModuleProblem(BlackBox):
         return self._losses.plain is not None
 
     def state(self) -> dict[str, Any]:
-        """Modes, hooks, parameters, their gradients and buffers."""
+        """ModeTracker, hooks, parameters, their gradients and buffers."""
         return state(self.model)
 
-    def holding(self, theta: Parameters) -> AbstractContextManager[None]:
+    def with_parameters(self, theta: Parameters) -> AbstractContextManager[None]:
         """A context in which the model holds `theta`."""
         return swapped(self.sites(), theta)
 
-    def drawing(self) -> AbstractContextManager[None]:
+    def seeded(self) -> AbstractContextManager[None]:
         """A context whose random numbers start with the seed, where there are any."""
-        return nullcontext() if self.randomness == "error" else seeded(self.own(), self.seed)
+        return nullcontext() if self.randomness == "error" else seeded(self.parameters(), self.seed)
 
-    def turn(self) -> AbstractContextManager[Any]:
+    def lock(self) -> AbstractContextManager[Any]:
         """A context that one thread at a time is in, for all problems of the model."""
-        return turn(self.model)
+        return lock_of(self.model)
 
     def output(self, x: Tree) -> Tree:
         """The model's output for a batch, with the parameters that it holds."""
@@ -178,44 +188,44 @@ class ModuleProblem(BlackBox):
 
     def loss(self, theta: Parameters, x: Tree, y: Tree) -> Array:
         """Loss of ONE sample, without its axis, a scalar: what `torch.func` and loops differentiate."""
-        with self.holding(theta):
+        with self.with_parameters(theta):
             output = self.output(each(lambda array: array[None], x))
         return self.batch_loss(output, each(lambda array: array[None], y))
 
     def batch(self, theta: Parameters, x: Tree, y: Tree) -> Array:
         """Loss of each sample of a batch, `(n,)`, from one forward pass."""
-        with self.holding(theta):
+        with self.with_parameters(theta):
             return self.losses(self.output(x), y)
 
     def shape(self, features: int) -> Any:
         """Shapes of the parameters, by name."""
-        return {name: tuple(parameter.shape) for name, parameter in self.own().items()}
+        return {name: tuple(parameter.shape) for name, parameter in self.parameters().items()}
 
     def size(self, features: int) -> int:
         """p, the number of trainable parameters."""
-        return sum(parameter.numel() for parameter in self.own().values())
+        return sum(parameter.numel() for parameter in self.parameters().values())
 
     def features(self, x: Tree) -> int:
         """Entries of one sample over all tensors of x."""
         return sum(int(np.prod(array.shape[1:])) for array in leaves(x))
 
     @property
-    def own_features(self) -> int | None:
+    def fixed_features(self) -> int | None:
         """Those of the example, if any."""
         return max(1, self.features(self.prepared(*self.example)[0])) if self.example else None
 
     def draw(self, n: int, seed: int, features: int = 1) -> Any:
         """Parameters near the model's own, and n samples of the example, again and again if it has fewer."""
-        return self.draw_theta(features, seed), *numeric.samples(self, n, seed)
+        return self.draw_theta(features, seed), *numeric.draw_samples(self, n, seed)
 
     def draw_theta(self, features: int, seed: int) -> Any:
         """The model's own parameters, each entry times 1 + 0.1 of a standard normal number, or near zero; float64."""
-        return numeric.parameters(self.own(), seed)
+        return numeric.draw_parameters(self.parameters(), seed)
 
     def validate(self, theta: Parameters, x: Tree, y: Tree) -> None:
         """Raise a ValueError unless theta, x and y fit the model and each other, and its modes allow it."""
         require_usable(self.model)
-        require_fit(self.model, self.own(), theta, x, y)
+        require_fit(self.model, self.parameters(), theta, x, y)
 
     def floats(self, theta: Tree, x: Tree, y: Tree) -> dict[str, Array]:
         """Theta alone: x and y are whatever the model takes."""
@@ -225,9 +235,9 @@ class ModuleProblem(BlackBox):
         """Numpy arrays, those of floats in `dtype`."""
         return numeric.cast((theta, x, y), dtype, order)
 
-    def provable(self, dtype: str, device: str) -> ModuleProblem:
+    def for_proof(self, dtype: str, device: str) -> ModuleProblem:
         """Itself, or a copy whose model has that dtype, float32 for halves, and device, and draws alike for all."""
-        changes = numeric.provable(self, dtype, device)
+        changes = numeric.changes_for_proof(self, dtype, device)
         return replace(self, **changes) if changes else self
 
     def tolerance(self, dtype: str, terms: int) -> float:

@@ -133,7 +133,7 @@ _LOCKS: weakref.WeakKeyDictionary[Module, threading.RLock] = weakref.WeakKeyDict
 _LOOKING = threading.Lock()
 
 
-def turn(model: Module) -> threading.RLock:
+def lock_of(model: Module) -> threading.RLock:
     """The lock that whoever exchanges the model's parameters holds, one for all of its problems."""
     with _LOOKING:
         return _LOCKS.setdefault(model, threading.RLock())
@@ -160,8 +160,8 @@ def _version(tensor: Any) -> int:
     return -1 if tensor.is_inference() else int(tensor._version)
 
 
-def stamp(model: Module) -> tuple[Any, ...]:
-    """Modes, and which parameters are trained: what of a model's state is part of its name, in every process."""
+def training_flags(model: Module) -> tuple[Any, ...]:
+    """ModeTracker, and which parameters are trained: what of a model's state is part of its name, in every process."""
     return tuple(
         (module.training, *(one is not None and one.requires_grad for one in module._parameters.values()))
         for module in model.modules()
@@ -197,6 +197,6 @@ class Names:
         """`module:LeNet:1f0c3a9b`."""
         key = state, named_loss(loss_fn)
         if key not in self._known:
-            digits = fingerprint(model, key[1], reduction, str(stamp(model)))
+            digits = fingerprint(model, key[1], reduction, str(training_flags(model)))
             self._known[key] = f"module:{type(model).__name__}:{digits}"
         return self._known[key]

@@ -141,7 +141,7 @@ def _apart(problem: BlackBox, theta: Any, x: Tree, y: Tree) -> Apart:
     """The model's output for the batch, without its graph where it can do without."""
     import torch
 
-    with problem.holding(theta):
+    with problem.with_parameters(theta):
         try:
             with torch.no_grad():
                 return _taken(problem, problem.output(x), count(y))
@@ -189,7 +189,7 @@ def _values(problem: BlackBox, theta: Any, x: Tree, y: Tree, rng: random.Random)
     rows = torch.tensor(sorted(rng.sample(range(n), min(n, FEW))))
     x, y = each(lambda array: array[rows.to(array.device)], (x, y))
     with torch.no_grad(), _undrawn(leaves(theta)[0].device):
-        with problem.holding(theta):
+        with problem.with_parameters(theta):
             batch = problem.batch_loss(problem.output(x), y)
         own = torch.stack([problem.loss(theta, take(x, i), take(y, i)) for i in range(len(rows))])
     return (batch, own) if batch.numel() == 1 and own.isfinite().all() else None

@@ -16,7 +16,7 @@ _LOSSES: weakref.WeakKeyDictionary[Any, dict[Path, Any]] = weakref.WeakKeyDictio
 
 
 def loss_key(loss_fn: Callable[..., Any]) -> Any:
-    """The kind of a loss: its class where `Modes` sees to its attributes, the code of a function and what it binds.
+    """The kind of a loss: its class where `ModeTracker` sees its attributes, the code of a function and what it binds.
 
     What a function of the same lines binds to ever other values, such as a weight that follows a schedule, is no part.
     """

@@ -2,8 +2,8 @@
 
 A kernel that was proven, chosen, recorded or copied for a model answers for it only as long as it stays what it was:
 its layers, their modes and hooks, which tensors it has and which of them are trained, and attributes such as a
-temperature, a flag or an activation. `Modes` looks at all of it in one sweep that compares identities, a microsecond a
-module, and describes it anew only where something changed.
+temperature, a flag or an activation. `ModeTracker` looks at all of it in one sweep that compares identities, a
+microsecond a module, and describes it anew only where something changed.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from gradkernels.problems.module.mode_key.counters import is_counter
 from gradkernels.problems.module.mode_key.described import Path, changeable, holdable, inside, parted, things, token
 from gradkernels.problems.module.structure import Module
 
-MOST_STAMPS = 64
+MOST_KEYS = 64
 _NEVER = ("training", "_parameters", "_buffers", "_modules")
 """Attributes that are a part of the kind whatever they are, as hooks are."""
 
@@ -27,7 +27,7 @@ Part = tuple[Any, Any, Any]
 """Of one module: its kind, its identities and its counters, hashable."""
 
 
-class Stamp:
+class ModeKey:
     """A state of a model and its loss; equal and equally hashed where nothing that is seen differs.
 
     Attributes:
@@ -47,7 +47,7 @@ class Stamp:
 
     def __eq__(self, other: object) -> bool:
         return self is other or (
-            isinstance(other, Stamp) and self.watched == other.watched and self._counters == other._counters
+            isinstance(other, ModeKey) and self.watched == other.watched and self._counters == other._counters
         )
 
 
@@ -66,7 +66,7 @@ class Kind:
         return self is other or (isinstance(other, Kind) and self._hash == other._hash and self._parts == other._parts)
 
 
-class Modes:
+class ModeTracker:
     """The state of some modules.
 
     Args:
@@ -76,19 +76,19 @@ class Modes:
     def __init__(self, *roots: Any) -> None:
         self._roots = roots
         self._varied: dict[Any, dict[Path, Any]] = {}
-        self._stamps: dict[Any, Stamp] = {}
-        self._stamp: Stamp | None = None
+        self._keys: dict[Any, ModeKey] = {}
+        self._key: ModeKey | None = None
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Anew: what is kept counts in this process alone."""
-        return Modes, self._roots
+        return ModeTracker, self._roots
 
-    def stamp(self) -> Stamp:
+    def key(self) -> ModeKey:
         """The state now; the very same object while nothing changes."""
-        if self._stamp is None or not self._as_structured():
+        if self._key is None or not self._as_structured():
             self._walk()
         elif self._same():
-            return self._stamp
+            return self._key
         else:
             self._look()
         return self._known()
@@ -171,15 +171,15 @@ class Modes:
                     counters.append((i, path, what, who))
         return tuple(kind), tuple(identities), tuple(counters)
 
-    def _known(self) -> Stamp:
+    def _known(self) -> ModeKey:
         kinds, identities, counters = zip(*self._parts, strict=True)
         whole = (kinds, self._tied, self._around, self._hooked), identities, counters
-        found = self._stamps.get(whole)
+        found = self._keys.get(whole)
         if found is None:
-            if len(self._stamps) >= MOST_STAMPS:
-                self._stamps.clear()
-            found = self._stamps[whole] = Stamp(Kind(whole[0]), identities, counters)
-        self._stamp = found
+            if len(self._keys) >= MOST_KEYS:
+                self._keys.clear()
+            found = self._keys[whole] = ModeKey(Kind(whole[0]), identities, counters)
+        self._key = found
         return found
 
 
