@@ -148,6 +148,31 @@ def test_saving_replaces_what_was_measured_again_and_keeps_the_rest():
     }
 
 
+def test_whoever_reads_while_wisdom_is_saved_reads_the_old_file_whole(tmp_path):
+    path = wisdom.save(wisdom.learn([row(BROADCAST, 10, 1.0)]))
+    before = path.read_text()
+    with path.open() as reading:
+        wisdom.save(wisdom.learn([row(LOOP, 10, 2.0)]))
+        assert reading.read() == before
+    assert path.read_text() != before
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_wisdom_that_cannot_be_written_leaves_the_old_file(monkeypatch):
+    path = wisdom.save(wisdom.learn([row(BROADCAST, 10, 1.0)]))
+    before = path.read_text()
+
+    def full(self, text, encoding=None):
+        with self.open("w") as file:
+            file.write(text[: len(text) // 2])
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("pathlib.Path.write_text", full)
+    with pytest.raises(OSError, match="No space left"):
+        wisdom.save(wisdom.learn([row(LOOP, 10, 2.0)]))
+    assert path.read_text() == before
+
+
 def test_converting_the_arrays_is_part_of_another_librarys_cost(tmp_path):
     rows = [row(BROADCAST, 10, 1.0), row(VMAP, 10, 0.9), row("convert.torch", 10, 0.2)]
     path = results(tmp_path / "r.csv", *rows)
@@ -164,6 +189,13 @@ def test_a_tie_goes_to_fewer_dependencies_and_the_explanation_says_so(tmp_path):
     bound = gk.fastest(P, "per_sample", n=10, results=results(tmp_path / "r.csv", *rows))
     assert bound.kernel.key == BROADCAST
     assert "a tie" in bound.why
+
+
+def test_a_lead_of_a_few_percent_is_no_tie(tmp_path):
+    rows = [row(BROADCAST, 10, 1.04), row(VMAP, 10, 1.00), row("convert.torch", 10, 1e-9)]
+    bound = gk.fastest(P, "per_sample", n=10, results=results(tmp_path / "r.csv", *rows))
+    assert bound.kernel.key == VMAP
+    assert "a tie" not in bound.why
 
 
 def test_few_calls_weigh_the_first_one(tmp_path):
