@@ -23,7 +23,7 @@ import numpy as np
 import gradkernels as gk
 from gradkernels.bench.isolation.environment import draw_cores, pin_to
 from gradkernels.bench.timing.peak_memory import peak_bytes
-from gradkernels.bench.timing.slices import Entrant, race, warm_up
+from gradkernels.bench.timing.slices import TimedCall, time_interleaved, warm_up
 from gradkernels.case import Case
 from gradkernels.check import prove
 from gradkernels.check.reference import Reference
@@ -91,21 +91,21 @@ def calls(case, inputs, reference):
 def timed(found):
     """Facts and times of calls that take turns; what cannot be done first."""
     yield from ((key, facts) for key, call, facts in found if call is None)
-    entrants = {key: Entrant(key, call) for key, call, _ in found if call is not None}
-    each = [_seconds(entrant) for entrant in entrants.values()]
-    race(
-        list(entrants.values()), min(max(SHORTEST, ROUNDS * sum(each)), LONGEST), lambda: None, np.random.default_rng()
+    timed = {key: TimedCall(key, call) for key, call, _ in found if call is not None}
+    each = [_seconds(one) for one in timed.values()]
+    time_interleaved(
+        list(timed.values()), min(max(SHORTEST, ROUNDS * sum(each)), LONGEST), lambda: None, np.random.default_rng()
     )
     for key, facts in ((key, facts) for key, call, facts in found if call is not None):
-        pairs = zip(entrants[key].slices, entrants[BATCH].slices, strict=False)
-        yield key, {**facts, "seconds": median(entrants[key].slices), "of_batch": median(a / b for a, b in pairs)}
+        pairs = zip(timed[key].slices, timed[BATCH].slices, strict=False)
+        yield key, {**facts, "seconds": median(timed[key].slices), "of_batch": median(a / b for a, b in pairs)}
 
 
-def _seconds(entrant):
+def _seconds(one):
     """Of a call once it is warm."""
-    warm_up(entrant, WARM_SECONDS)
+    warm_up(one, WARM_SECONDS)
     started = perf_counter()
-    entrant.call()
+    one.call()
     return perf_counter() - started
 
 

@@ -12,7 +12,7 @@ from statistics import median
 import numpy as np
 
 import gradkernels as gk
-from gradkernels.bench.timing.slices import Entrant, race, warm_up
+from gradkernels.bench.timing.slices import TimedCall, time_interleaved, warm_up
 
 PROBLEM = gk.LinearRegression()
 INPUTS = PROBLEM.draw(10, seed=0)
@@ -22,12 +22,12 @@ IMPORTS = 21
 
 def extra_seconds(**calls):
     """Median over blocks of each call's seconds beyond the first one's, timed in turns."""
-    entrants = [Entrant(name, call) for name, call in calls.items()]
-    for entrant in entrants:
-        warm_up(entrant, 0.2)
-    race(entrants, SECONDS, lambda: None, np.random.default_rng(0))
-    base = entrants[0].slices
-    return {e.name: median(b - a for a, b in zip(base, e.slices, strict=False)) for e in entrants[1:]}
+    timed = [TimedCall(name, call) for name, call in calls.items()]
+    for one in timed:
+        warm_up(one, 0.2)
+    time_interleaved(timed, SECONDS, lambda: None, np.random.default_rng(0))
+    base = timed[0].slices
+    return {e.name: median(b - a for a, b in zip(base, e.slices, strict=False)) for e in timed[1:]}
 
 
 def test_a_bound_kernel_costs_at_most_200_ns_and_dispatch_at_most_3_us():

@@ -12,15 +12,67 @@ import os
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import astuple, dataclass, fields
+from enum import StrEnum
 from pathlib import Path
 
 SCHEMA = 1
-STATUSES = ("ok", "wrong", "unsupported", "failed", "timeout")
 TIMES = ("seconds_median", "seconds_min", "seconds_q25", "seconds_q75", "seconds_first")
 
 
 class Malformed(ValueError):
     """A results file that cannot be read; the message names the file, the line and the column."""
+
+
+class Status(StrEnum):
+    """What became of a kernel on a case."""
+
+    ok = "ok"
+    wrong = "wrong"
+    unsupported = "unsupported"
+    failed = "failed"
+    timeout = "timeout"
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """What was found out about one kernel on one case in one pass; times are seconds per call.
+
+    Refuses a time unless the status is `ok`, and `ok` unless a check has passed: no time without a proof.
+    `results/README.md` explains every column.
+    """
+
+    kernel: str
+    backend: str
+    status: Status
+    reason: str = ""
+    error: float | None = None
+    tolerance: float | None = None
+    rounds: int | None = None
+    iterations: int | None = None
+    seconds_median: float | None = None
+    seconds_min: float | None = None
+    seconds_q25: float | None = None
+    seconds_q75: float | None = None
+    seconds_first: float | None = None
+    peak_bytes: int | None = None
+    least_bytes: int | None = None
+    limit_seconds: float | None = None
+
+    def __post_init__(self) -> None:
+        """Hold the promise: proven before timed."""
+        if self.status not in [*Status]:
+            raise ValueError(f"status is {str(self.status)!r}; allowed: {', '.join(Status)}")
+        object.__setattr__(self, "status", Status(self.status))
+        times = {name: value for name in TIMES if (value := getattr(self, name)) is not None}
+        if self.status != Status.ok:
+            if times:
+                raise ValueError(f"a record with status '{self.status}' carries {' and '.join(times)}; only 'ok' may")
+            return
+        if self.error is None or self.tolerance is None or not 0 <= self.error <= self.tolerance < math.inf:
+            raise ValueError(f"'ok' without a passed check: error {self.error}, tolerance {self.tolerance}")
+        for name, value in {"seconds_median": None, **times}.items():
+            if value is None or not 0 < value < math.inf:
+                raise ValueError(f"'ok' without a positive time: {name} is {value}")
 
 
 @dataclass(frozen=True)
@@ -71,8 +123,8 @@ class Record:
 
     def __post_init__(self) -> None:
         """Hold the promise: proven before timed."""
-        if self.status not in STATUSES:
-            raise ValueError(f"status is {self.status!r}; allowed: {', '.join(STATUSES)}")
+        if self.status not in [*Status]:
+            raise ValueError(f"status is {self.status!r}; allowed: {', '.join(Status)}")
         times = {name: value for name in TIMES if (value := getattr(self, name)) is not None}
         if self.status != "ok":
             if times:

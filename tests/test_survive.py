@@ -21,7 +21,7 @@ import measured
 import pytest
 
 from gradkernels.bench.cli import main
-from gradkernels.bench.results.results_file import Sheet, mend
+from gradkernels.bench.results.results_file import ResultsFile, mend
 from gradkernels.record import HEADER, Malformed, Record, line, read
 
 # As in a terminal: what runs in the background ignores SIGINT, and so would its children.
@@ -412,11 +412,11 @@ def test_a_forced_run_costs_nothing_before_it_has_its_first_row(here, scratch):
 
 def test_a_new_file_takes_the_place_of_an_old_one_with_its_first_row_in_it(here, record):
     Path("x.csv").write_text("precious")
-    with Sheet(Path("x.csv"), "replace") as sheet:
-        assert sheet.read() == []
+    with ResultsFile(Path("x.csv"), "replace") as file:
+        assert file.read() == []
         assert Path("x.csv").read_text() == "precious"
-        sheet.append(record)
-        sheet.append(record)
+        file.append(record)
+        file.append(record)
     assert read("x.csv") == [record, record]
 
 
@@ -424,16 +424,16 @@ def test_a_replacement_that_finds_no_room_leaves_the_old_file(here, record):
     Path("x.csv").write_text("precious")
     long = replace(record, reason="long" * 2000)
     told = pytest.raises(OSError, match="the rows before are safe")
-    with Sheet(Path("x.csv"), "replace") as sheet, told, small_files():
-        sheet.append(long)
+    with ResultsFile(Path("x.csv"), "replace") as file, told, small_files():
+        file.append(long)
     assert Path("x.csv").read_text() == "precious"
 
 
 @pytest.mark.parametrize("start", ["", HEADER[:30], HEADER])
 def test_a_file_without_a_row_is_nothing_to_lose(here, record, start):
     Path("x.csv").write_text(start)
-    with Sheet(Path("x.csv"), "new") as sheet:
-        sheet.append(record)
+    with ResultsFile(Path("x.csv"), "new") as file:
+        file.append(record)
     assert read("x.csv") == [record]
 
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from gradkernels.backend import BACKENDS
 from gradkernels.bench.isolation import environment
-from gradkernels.bench.timing.slices import Entrant, no_collection, time_slice, warm_up
+from gradkernels.bench.timing.slices import TimedCall, no_collection, time_slice, warm_up
 
 CONTROL_SECONDS = 2.0
 SLOW = 1.3
@@ -112,12 +112,12 @@ def load() -> Finding:
 def control_times(seconds: float) -> np.ndarray[Any, Any]:
     """Seconds per call of a small fixed computation, slice by slice of 100 microseconds, on one core."""
     numbers = np.arange(1000.0)
-    entrant = Entrant("control", lambda: (numbers * numbers).sum())
+    timed = TimedCall("control", lambda: (numbers * numbers).sum())
     with _pinned(), no_collection():
-        warm_up(entrant, 0.2)
+        warm_up(timed, 0.2)
         until, times = perf_counter() + seconds, []
         while perf_counter() < until:
-            times.append(time_slice(entrant.call, entrant.iterations))
+            times.append(time_slice(timed.call, timed.iterations))
     return np.array(times)
 
 

@@ -22,7 +22,7 @@ import numpy as np
 from gradkernels.backend import BACKENDS
 from gradkernels.bench.isolation import environment
 from gradkernels.bench.timing.shared_inputs import SharedInputs
-from gradkernels.bench.timing.slices import WARM_SLICES, Entrant, no_collection, time_slice, warm_up
+from gradkernels.bench.timing.slices import WARM_SLICES, TimedCall, no_collection, time_slice, warm_up
 from gradkernels.case import Case, Inputs
 from gradkernels.check import Disagreement, prove
 from gradkernels.kernel import Compute, Kernel
@@ -111,7 +111,7 @@ class RevisionWorker:
     def _prepare(self, kernel: Kernel, case: Case) -> Reply:
         self.shared = SharedInputs(self._drawn(kernel, case), [kernel.backend.host.name], case.device, self.rng)
         compute = kernel.build(case.problem)
-        self.entrant = Entrant(kernel.key, self._call(kernel, compute, case.device))
+        self.entrant = TimedCall(kernel.key, self._call(kernel, compute, case.device))
         self.entrant.call()  # loads and compiles
         started = perf_counter()
         self.entrant.call()

@@ -8,7 +8,7 @@ from itertools import groupby
 
 from gradkernels.bench.compare.comparison import Comparison, Row
 from gradkernels.bench.compare.thresholds import PLAIN
-from gradkernels.bench.timing.outcome import OUT
+from gradkernels.bench.timing.prepared_kernel import OUT
 from gradkernels.dispatch.wisdom import CONVERT
 from gradkernels.problems import REGRESSIONS
 

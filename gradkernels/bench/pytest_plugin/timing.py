@@ -14,7 +14,7 @@ from gradkernels.backend import Array
 from gradkernels.bench.pytest_plugin.rows import Rows
 from gradkernels.bench.pytest_plugin.threads import limited
 from gradkernels.bench.results.pytest_benchmark_json import extra_info, statistics
-from gradkernels.bench.timing.outcome import OUT
+from gradkernels.bench.timing.prepared_kernel import OUT
 from gradkernels.case import Case, Inputs
 from gradkernels.check import Disagreement, Proof, prove
 from gradkernels.check.reference import Reference

@@ -21,7 +21,7 @@ from gradkernels.record import HEADER, Record
 Mode = Literal["new", "resume", "replace"]
 
 
-class Sheet:
+class ResultsFile:
     """A results file that one run holds; a context manager.
 
     Args:
@@ -63,7 +63,7 @@ class Sheet:
             )
         self._size = len(content)
 
-    def __enter__(self) -> Sheet:
+    def __enter__(self) -> ResultsFile:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -100,7 +100,7 @@ class Sheet:
         data = record.line(astuple(row)).encode(errors="replace")
         try:
             if self._replace:
-                self._supplant(HEADER.encode() + data)
+                self._replace_atomically(HEADER.encode() + data)
             else:
                 self._write(data if self._size else HEADER.encode() + data)
         except OSError as error:
@@ -118,7 +118,7 @@ class Sheet:
             raise
         self._size += len(data)
 
-    def _supplant(self, data: bytes) -> None:
+    def _replace_atomically(self, data: bytes) -> None:
         """Put a file that has its first row in the place of the old one, in one step."""
         file = _held(self._beside, self._shown)
         try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 
 from gradkernels.bench.isolation import environment
 from gradkernels.bench.isolation.errors import says_exhausted
@@ -13,7 +13,7 @@ from gradkernels.bench.isolation.limits import Limits
 from gradkernels.bench.run.order import MEMORY_PASS, Orders, Place
 from gradkernels.bench.run.plan import Plan
 from gradkernels.bench.run.supervisor import KILLED, Event, WorkerDied, follow
-from gradkernels.bench.timing.outcome import Outcome
+from gradkernels.record import Measurement, Status
 
 TRIES = 2
 """Children that may be lost at one case in no kernel's turn, none getting further, before something is made of it."""
@@ -151,5 +151,5 @@ class Pass:
             n, strike = self.plan.cases[index].n, self.strikes.get(kernel)
             if strike and strike.n <= n:
                 reason = strike.reason if strike.n == n else f"not tried, since at n = {strike.n} {strike.reason}"
-                outcome = Outcome(kernel, kernel.partition(".")[0], strike.status, reason)
-                self._hear({"event": "outcome", "case": index, **outcome.values()})
+                measurement = Measurement(kernel, kernel.partition(".")[0], Status(strike.status), reason)
+                self._hear({"event": "outcome", "case": index, **asdict(measurement)})

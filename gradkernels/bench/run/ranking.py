@@ -9,7 +9,7 @@ from statistics import median
 from gradkernels.bench.stats.estimates import Pass, Ratio
 from gradkernels.bench.stats.scaling import Growth, growth
 from gradkernels.bench.stats.verdict import lead
-from gradkernels.bench.timing.outcome import OUT
+from gradkernels.bench.timing.prepared_kernel import OUT
 from gradkernels.dispatch.wisdom import CONVERT, Entry, Table, is_yardstick
 from gradkernels.record import CASE, Record
 

@@ -13,7 +13,7 @@ from gradkernels import record
 from gradkernels.bench.isolation.limits import DEFAULT, Limits
 from gradkernels.bench.isolation.signals import unstopped
 from gradkernels.bench.results.metadata import case_facts, run_facts
-from gradkernels.bench.results.results_file import Mode, Sheet
+from gradkernels.bench.results.results_file import Mode, ResultsFile
 from gradkernels.bench.run.one_pass import Pass, Quarantine
 from gradkernels.bench.run.order import MEMORY_PASS, Orders, Place
 from gradkernels.bench.run.plan import Plan
@@ -77,7 +77,7 @@ class Run:
         self.settled: set[Place] = set()  # what need not be measured any more
         self.peaks: dict[tuple[str, int, str], int] = {}
         self.strikes: dict[str, Quarantine] = {}
-        self._sheet: Sheet | None = None
+        self._file: ResultsFile | None = None
 
     def __enter__(self) -> Run:
         self.open()
@@ -91,8 +91,8 @@ class Run:
 
     def close(self) -> None:
         """Let go of the file."""
-        if self._sheet is not None:
-            self._sheet.close()
+        if self._file is not None:
+            self._file.close()
 
     def open(self) -> None:
         """Hold the file and read what it has, if that is not done yet.
@@ -101,10 +101,10 @@ class Run:
             ValueError: It is not to be added to, or another run holds it.
             OSError: It cannot be written to.
         """
-        if self._sheet is None:
+        if self._file is None:
             with unstopped():
-                self._sheet = Sheet(self.path, self.mode)
-            self.records = self._sheet.read()
+                self._file = ResultsFile(self.path, self.mode)
+            self.records = self._file.read()
             self.facts = _facts(self.records)
             self.peaks = {(row.quantity, row.n, row.kernel): row.peak_bytes for row in self.records if row.peak_bytes}
 
@@ -150,9 +150,9 @@ class Run:
     def _write(self, case: Case, event: Event) -> None:
         known = {name: value for name, value in event.items() if name not in ("case", "event")}
         row = Record(**{**self.facts, **self._columns(case), **known})
-        assert self._sheet is not None
+        assert self._file is not None
         with unstopped():
-            self._sheet.append(row)
+            self._file.append(row)
             self.records.append(row)
 
     def _peak(self, case: Case, event: Event) -> int | None:

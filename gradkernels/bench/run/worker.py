@@ -13,7 +13,7 @@ import sys
 import time
 from collections import defaultdict
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import partial
 from itertools import chain
 from typing import Any
@@ -27,16 +27,18 @@ from gradkernels.bench.isolation.events import Channel
 from gradkernels.bench.isolation.heartbeat import HARNESS, UNKNOWN, Heartbeat
 from gradkernels.bench.run.order import MEMORY_PASS, Orders
 from gradkernels.bench.run.plan import Plan
-from gradkernels.bench.timing.background import Unrest
-from gradkernels.bench.timing.case_timing import Contest
-from gradkernels.bench.timing.outcome import CALLS, Outcome, libraries_of
+from gradkernels.bench.timing.background import BackgroundLoad
+from gradkernels.bench.timing.case_timing import CaseTiming
 from gradkernels.bench.timing.peak_memory import peak_bytes
+from gradkernels.bench.timing.prepared_kernel import libraries_of
 from gradkernels.case import Case
 from gradkernels.check.reference import Reference
 from gradkernels.kernel import Kernel
+from gradkernels.record import Measurement, Status
 
+CALLS = 8  # of a kernel in one case: first, proofs before and after, warm-up, three slices
 PROBE_SAMPLES = 1000
-LEAST_RACE_SECONDS = 0.1
+LEAST_TIMING_SECONDS = 0.1
 FAIR_SHARE = 0.3  # of a case's seconds, for one kernel
 
 
@@ -88,7 +90,7 @@ class Worker:
         ]
         for library in libraries_of([kernel for todo in wanted for kernel in todo]):
             self._load(library)
-        self.unrest = Unrest()
+        self.background = BackgroundLoad()
         for index, todo in enumerate(wanted):
             if todo:
                 self._do(index, self.plan.cases[index], todo)
@@ -100,7 +102,7 @@ class Worker:
             environment.limit_torch(self.plan.threads)
 
     def _do(self, index: int, case: Case, todo: list[Kernel]) -> None:
-        """Everything about one case; reports an outcome for each kernel."""
+        """Everything about one case; reports a measurement for each kernel."""
         gc.freeze()  # what the libraries have loaded is no garbage, and looking through it takes 0.3 s a time
         started, share = time.monotonic(), self._share(index)
         self._begin(index, None)
@@ -113,26 +115,25 @@ class Worker:
         if self.orders.pass_ == MEMORY_PASS:
             self._measure_memory(index, case, able)
         else:
-            self._contest(index, case, able, started + share)
+            self._time(index, case, able, started + share)
 
-    def _contest(self, index: int, case: Case, able: list[Kernel], until: float) -> None:
+    def _time(self, index: int, case: Case, able: list[Kernel], until: float) -> None:
         started = time.monotonic()
         reference, again = self._reference(case), self._reference(case.fresh())
         begin = partial(self._begin, index)
-        contest = Contest(case, reference, again, libraries_of(able), self.rng, self.unrest, begin)
+        timing = CaseTiming(case, reference, again, libraries_of(able), self.rng, self.background, begin)
         for kernel in able:
-            outcome = contest.prepare(kernel)
-            if outcome.status != "ok":
-                self._report(index, outcome)
-        self._inspect(index, contest, able)
+            if refused := timing.prepare(kernel):
+                self._report(index, refused)
+        self._inspect(index, timing, able)
         now = time.monotonic()
-        # The proofs after the race take about as long as those before it.
-        failed = contest.race(max(until - now - (now - started), LEAST_RACE_SECONDS))
-        self._inspect(index, contest, able)
-        for outcome in chain(failed, contest.conclude()):
-            if outcome.seconds_median:
-                self.known[outcome.kernel].append((case.n, outcome.seconds_median))
-            self._report(index, replace(outcome, reason="; ".join(filter(None, (outcome.reason, self.pinned)))))
+        # The proofs after the timing take about as long as those before it.
+        failed = timing.time(max(until - now - (now - started), LEAST_TIMING_SECONDS))
+        self._inspect(index, timing, able)
+        for found in chain(failed, timing.conclude()):
+            if found.seconds_median:
+                self.known[found.kernel].append((case.n, found.seconds_median))
+            self._report(index, replace(found, reason="; ".join(filter(None, (found.reason, self.pinned)))))
 
     def _reference(self, case: Case) -> Reference:
         """The reference for a case; of a module it is dear, so that the quantities of one size share it."""
@@ -146,10 +147,10 @@ class Worker:
                 _ = one.gradient  # now, so that it counts as no kernel's time
         return self.references[key]
 
-    def _inspect(self, index: int, contest: Contest, able: list[Kernel]) -> None:
+    def _inspect(self, index: int, timing: CaseTiming, able: list[Kernel]) -> None:
         """End this process if what is measured in it means nothing."""
         try:
-            contest.require_usable()
+            timing.require_usable()
         except WorkerUnusable:
             self.channel.turn(index, self.positions[able[0].key] if len(able) == 1 else UNKNOWN)
             raise
@@ -165,8 +166,8 @@ class Worker:
         total = sum(map(_weight, self.plan.cases))
         return FAIR_SHARE * self.orders.allowance * _weight(case) / total
 
-    def _refusal(self, index: int, case: Case, kernel: Kernel) -> Outcome | None:
-        blank = Outcome(kernel.key, kernel.backend.name, "unsupported")
+    def _refusal(self, index: int, case: Case, kernel: Kernel) -> Measurement | None:
+        blank = Measurement(kernel.key, kernel.backend.name, Status.unsupported)
         if reasons := kernel.unsupported(case):
             return replace(blank, reason="; ".join(reasons))
         if kernel.loops and case.n > PROBE_SAMPLES and not self.known[kernel.key]:
@@ -181,7 +182,7 @@ class Worker:
             f"too slow for the budget: a call would take about {call:.2g} s ({seconds:.2g} s at n = {n}), and {CALLS} "
             f"calls do not fit the {fair:.2g} s that --budget {self.orders.budget} leaves one kernel per pass here"
         )
-        return replace(blank, status="timeout", reason=why)
+        return replace(blank, status=Status.timeout, reason=why)
 
     def _probe(self, index: int, case: Case, kernel: Kernel) -> None:
         """Time one call of a kernel of which nothing is known yet."""
@@ -218,8 +219,8 @@ class Worker:
     def _begin(self, index: int, kernel: Kernel | None) -> None:
         self.channel.turn(index, self.positions[kernel.key] if kernel else HARNESS)
 
-    def _report(self, index: int, outcome: Outcome) -> None:
-        self.channel.report("outcome", case=index, **outcome.values())
+    def _report(self, index: int, measurement: Measurement) -> None:
+        self.channel.report("outcome", case=index, **asdict(measurement))
 
 
 def _weight(case: Case) -> float:

@@ -17,14 +17,14 @@ MOST_RESTS = 6  # pools spin for a while after their last task
 BUSY = 0.1  # of a core
 
 
-class Unrest:
-    """Watches the threads and children of this process; those that are there at first, or were quiet once, may stay."""
+class BackgroundLoad:
+    """The threads and children of this process that may stay: those there at first, and those that were quiet once."""
 
     def __init__(self) -> None:
         self._known = _living()
 
-    def left(self) -> bool:
-        """Whether any that are new keep computing while this thread does nothing."""
+    def still_running(self) -> bool:
+        """Return whether any that are new keep computing while this thread does nothing."""
         living = _living()
         if living <= self._known:
             return False
@@ -51,7 +51,7 @@ def _computes_at_rest() -> bool:
 
 
 def _waited_seconds() -> float:
-    """That threads other than this one, and children, were ready to compute and had no core (sched-stats of Linux)."""
+    """Return how long other threads and children were ready to compute and had no core (sched-stats of Linux)."""
     mine = str(threading.get_native_id())
     with suppress(OSError, ValueError, IndexError):
         files = [TASKS / thread / "schedstat" for thread in os.listdir(TASKS) if thread != mine]
@@ -61,14 +61,14 @@ def _waited_seconds() -> float:
 
 
 def _cpu_seconds() -> float:
-    """Of this process and its children."""
+    """Return the processor time of this process and its children."""
     with suppress(OSError):
         return time.process_time() + sum(map(_child_seconds, _children()))
     return time.process_time()
 
 
 def _child_seconds(process: int) -> float:
-    """By the clock of another process (clock_getcpuclockid(3)); a clock ends with its process."""
+    """Read the clock of another process (clock_getcpuclockid(3)), which ends with it."""
     with suppress(OSError):
         return time.clock_gettime(~process << 3 | 2)
     return 0.0

@@ -1,6 +1,6 @@
 """What memory alone costs: the traffic that no kernel can do without, and how long this machine takes over it.
 
-The limit is measured, not modelled. In every race yardsticks take turns with the kernels that do nothing but move
+The limit is measured, not modelled. In every case yardsticks take turns with the kernels that do nothing but move
 the bytes of the case: they read theta, x and y once, and write as many bytes as the result has. So they meet the
 same caches, the same neighbours and the same page faults:
 
@@ -31,7 +31,7 @@ import numpy as np
 
 from gradkernels.bench.timing import memory_movers as movers
 from gradkernels.bench.timing.memory_movers import Call, Flat
-from gradkernels.bench.timing.outcome import OUT
+from gradkernels.bench.timing.prepared_kernel import OUT
 from gradkernels.bench.timing.traffic import traffic
 from gradkernels.case import Case
 from gradkernels.dispatch.wisdom import BANDWIDTH

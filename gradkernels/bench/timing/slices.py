@@ -23,11 +23,11 @@ MOST_WARM_SLICES = 30
 
 
 @dataclass
-class Entrant:
-    """One kernel in the race of one case.
+class TimedCall:
+    """A call whose time is measured in slices.
 
     Attributes:
-        name: Its key.
+        name: Key of the kernel.
         call: Computes the quantity on the block's inputs and has the result ready when it returns.
         iterations: Calls in a slice: as many as fit about 100 microseconds.
         slices: Seconds per call, one number per slice.
@@ -41,8 +41,15 @@ class Entrant:
     note: str = ""
 
 
+BeforeSlice = Callable[[TimedCall], object]
+
+
+def _ignore(timed: TimedCall) -> None:
+    """Do nothing before a slice."""
+
+
 def time_slice(call: Callable[[], object], iterations: int) -> float:
-    """Mean seconds per call over `iterations` calls."""
+    """Return the mean seconds per call over `iterations` calls."""
     repeat = range(iterations)
     start = perf_counter_ns()
     for _ in repeat:
@@ -52,7 +59,7 @@ def time_slice(call: Callable[[], object], iterations: int) -> float:
 
 @contextmanager
 def no_collection() -> Iterator[None]:
-    """Garbage collection off, as it would hit whoever happens to run."""
+    """Switch garbage collection off, as it would hit whoever happens to run."""
     gc.collect()
     gc.disable()
     try:
@@ -61,34 +68,47 @@ def no_collection() -> Iterator[None]:
         gc.enable()
 
 
-def warm_up(entrant: Entrant, seconds: float) -> None:
-    """Call until three slices agree within 5% or a cap is reached; set the calls per slice on the way."""
+def warm_up(timed: TimedCall, seconds: float, before_slice: BeforeSlice = _ignore) -> None:
+    """Call until three slices agree within 5% or a cap is reached; set the calls per slice on the way.
+
+    Args:
+        timed: What to call; `iterations` and `note` are set.
+        seconds: The cap.
+        before_slice: Called with `timed` before the clock of each slice starts.
+    """
     deadline = perf_counter_ns() + seconds * 1e9
     recent: list[float] = []
     for _ in range(MOST_WARM_SLICES):
-        recent = [*recent, time_slice(entrant.call, entrant.iterations)][-WARM_SLICES:]
-        entrant.iterations = max(1, round(SLICE_SECONDS / min(recent)))
+        recent = [*recent, _slice(timed, before_slice)][-WARM_SLICES:]
+        timed.iterations = max(1, round(SLICE_SECONDS / min(recent)))
         if len(recent) == WARM_SLICES and max(recent) <= min(recent) * (1 + WARM_WITHIN):
             return
         if perf_counter_ns() > deadline:
             break
-    entrant.note = f"not steady within {WARM_WITHIN:.0%} after warm-up"
+    timed.note = f"not steady within {WARM_WITHIN:.0%} after warm-up"
 
 
-def race(entrants: Sequence[Entrant], seconds: float, renew: Callable[[], object], rng: np.random.Generator) -> None:
-    """Fill every entrant's slices, block by block in random balanced order, for about `seconds`.
+def time_interleaved(
+    calls: Sequence[TimedCall],
+    seconds: float,
+    renew: Callable[[], object],
+    rng: np.random.Generator,
+    before_slice: BeforeSlice = _ignore,
+) -> None:
+    """Fill the slices of all calls, block by block in random balanced order, for about `seconds`.
 
     A kernel whose slices are long takes part in the first blocks only, at least three.
 
     Args:
-        entrants: Warm, with calibrated slices.
+        calls: Warm, with calibrated slices.
         seconds: For all blocks together.
         renew: Called before each block; lays the inputs down afresh.
         rng: Draws the orders.
+        before_slice: Called with the call whose slice comes next, before its clock starts.
     """
     with no_collection():
-        shares = [_rounds(entrant, seconds / len(entrants)) for entrant in entrants]
-        order = orders(len(entrants), rng)
+        shares = [_rounds(timed, seconds / len(calls), before_slice) for timed in calls]
+        order = orders(len(calls), rng)
         deadline = perf_counter_ns() + seconds * 1e9
         for block in range(max(shares)):
             if block >= FEWEST_ROUNDS and perf_counter_ns() > deadline:
@@ -96,22 +116,26 @@ def race(entrants: Sequence[Entrant], seconds: float, renew: Callable[[], object
             renew()
             for position in next(order):
                 if block < shares[position]:
-                    entrant = entrants[position]
-                    entrant.slices.append(time_slice(entrant.call, entrant.iterations))
+                    calls[position].slices.append(_slice(calls[position], before_slice))
 
 
-def _rounds(entrant: Entrant, seconds: float) -> int:
-    slice_seconds = time_slice(entrant.call, entrant.iterations) * entrant.iterations
+def _slice(timed: TimedCall, before_slice: BeforeSlice) -> float:
+    before_slice(timed)
+    return time_slice(timed.call, timed.iterations)
+
+
+def _rounds(timed: TimedCall, seconds: float, before_slice: BeforeSlice) -> int:
+    slice_seconds = _slice(timed, before_slice) * timed.iterations
     return min(MOST_ROUNDS, max(FEWEST_ROUNDS, int(seconds / slice_seconds)))
 
 
-def orders(entrants: int, rng: np.random.Generator) -> Iterator[list[int]]:
-    """Orders of 0..entrants-1 without end: the rows of one random Latin square after another.
+def orders(count: int, rng: np.random.Generator) -> Iterator[list[int]]:
+    """Draw orders of 0..count-1 without end: the rows of one random Latin square after another.
 
-    In every `entrants` orders each entrant takes each position once. For two that is AB and BA in pairs of random
+    In every `count` orders each number takes each position once. For two that is AB and BA in pairs of random
     order: ABBA or BAAB.
     """
     while True:
-        names, start = rng.permutation(entrants), rng.permutation(entrants)
+        names, start = rng.permutation(count), rng.permutation(count)
         for first in start:
             yield [int(name) for name in np.roll(names, first)]
