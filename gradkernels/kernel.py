@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import inspect
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 from gradkernels.backend import BACKENDS, Backend
 from gradkernels.case import Case
+from gradkernels.key import Key
 from gradkernels.names import pick
 from gradkernels.problems import Problem
 from gradkernels.quantity import QUANTITIES, Quantity
 
-_KEY = re.compile(r"\w+\.\w+\.\w+")  # no "+", which marks what is composed
 Compute = Callable[..., Any]
 """`compute(theta, x, y)`, and `out=` or `max_norm=` where the quantity takes them."""
 
@@ -147,9 +146,9 @@ def declare(
     Raises:
         ValueError: The key is not of that form, or names no quantity or backend; a setting has no whole default.
     """
-    if not _KEY.fullmatch(key):
+    named = Key.parse(key)
+    if named.kind != "kernel" or named.composed or named != named.plain:
         raise ValueError(f"kernel key {key!r}: write backend.name.quantity, for instance numpy.broadcast.per_sample")
-    backend, name, quantity = key.split(".")
 
     def kernel(builder: Callable[..., Compute]) -> Kernel:
         settings = list(inspect.signature(builder).parameters.values())[1:]
@@ -157,9 +156,9 @@ def declare(
             if type(setting.default) is not int:
                 raise ValueError(f"{key}: the builder's setting {setting.name!r} needs a whole number as default")
         return Kernel(
-            name=name,
-            quantity=pick(QUANTITIES, quantity, "quantity"),
-            backend=pick(BACKENDS, backend, "backend"),
+            name=named.name,
+            quantity=pick(QUANTITIES, named.quantity, "quantity"),
+            backend=pick(BACKENDS, named.backend, "backend"),
             builder=builder,
             problems=problems,
             loops=loops,

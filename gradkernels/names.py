@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -22,3 +23,15 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> str:
     if near:
         hint = f"did you mean {' or '.join(near)}?"
     return f"there is no {kind} {name!r}; {hint}"
+
+
+def split_names(text: str) -> list[str]:
+    """Return the names in `a,b(c=1,d=2),e[f=3,g=4]`, at least one; commas within brackets belong to a name.
+
+    Raises:
+        ValueError: There is none.
+    """
+    found = [part.strip() for part in re.split(r",(?![^(]*\)|[^\[]*\])", text) if part.strip()]
+    if not found:
+        raise ValueError(f"{text!r} names nothing; write names separated by commas")
+    return found

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-import re
 import warnings
+from dataclasses import replace
 from functools import lru_cache
 from types import ModuleType
 from typing import Any
@@ -13,12 +13,11 @@ from typing import Any
 from gradkernels.kernel import Kernel, compose
 from gradkernels.kernels import __name__ as group
 from gradkernels.kernels import __path__ as folders
+from gradkernels.key import Key
 from gradkernels.names import pick
 from gradkernels.problems import Problem
 from gradkernels.quantity import QUANTITIES, Quantity, quantity
 from gradkernels.validate import validate_problem
-
-_VARIANT = re.compile(r"(?P<way>[^\[\]]+)\[(?P<options>[^\[\]]+)\](?P<rest>.*)")
 
 
 def kernels(problem: Problem | None = None, quantity: str | Quantity | None = None) -> tuple[Kernel, ...]:
@@ -44,18 +43,9 @@ def kernel(key: str) -> Kernel:
     Raises:
         ValueError: No kernel has that key; the message lists near names.
     """
-    if match := _VARIANT.fullmatch(key):
-        plain: Kernel = pick(_all(), match["way"] + match["rest"], "kernel")
-        return plain.with_options(_options(match["options"], key))
-    found: Kernel = pick(_all(), key, "kernel")
-    return found
-
-
-def _options(text: str, key: str) -> dict[str, int]:
-    pairs = [part.partition("=") for part in text.split(",")]
-    if not all(value.isdecimal() and int(value) > 0 for _, _, value in pairs):
-        raise ValueError(f"{key!r}: settings are written [name=number], for instance [chunk=512]")
-    return {name.strip(): int(value) for name, _, value in pairs}
+    parsed = Key.parse(key)
+    found: Kernel = pick(_all(), str(replace(parsed, settings="")), "kernel")
+    return found.with_options(parsed.options()) if parsed.settings else found
 
 
 _quantity = quantity

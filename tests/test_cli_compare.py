@@ -309,7 +309,7 @@ def test_the_command_that_measures_again_is_of_the_commits(written, capsys, comm
 
 def test_the_command_that_measures_again_is_of_the_case_and_of_what_is_not_the_same(written, capsys):
     case = {"problem": "logistic(fit_intercept=False)", "features": 3, "dtype": "float32", "threads": 2}
-    kernels = [f"torch.vmap[chunk={i}]+.norms" for i in range(2)]
+    kernels = [f"torch.vmap+[chunk={i}].norms" for i in range(2)]
     before = [row for kernel in kernels for row in passes(STEADY, kernel=kernel, commit="aaa", **case)]
     after = [
         replace(row, run="run-b", commit="bbb", seconds_median=row.seconds_median * (1.3 if "1" in row.kernel else 1))
@@ -317,7 +317,7 @@ def test_the_command_that_measures_again_is_of_the_case_and_of_what_is_not_the_s
     ]
     run(written("A.csv", before), written("B.csv", after))
     asked = "--problem logistic --no-intercept --quantity norms --sizes 100 --features 3 --dtype float32 --threads 2"
-    assert f"gradkernels ab aaa bbb --kernel 'torch.vmap[chunk=1]+' {asked}\n" in capsys.readouterr().out
+    assert f"gradkernels ab aaa bbb --kernel 'torch.vmap+[chunk=1]' {asked}\n" in capsys.readouterr().out
 
 
 def again(written, capsys, *options, **case):

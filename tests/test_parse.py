@@ -56,7 +56,3 @@ def test_an_unknown_kernel_or_quantity_names_what_is_near():
         parse.chosen_quantities("norm")
     with pytest.raises(ValueError, match="chunk"):
         parse.chosen_kernels(["torch.vmap[chunks=64]"], ["norms"])
-
-
-def test_commas_within_brackets_belong_to_a_name():
-    assert parse.names("huber(delta=2,l2=1), linear") == ["huber(delta=2,l2=1)", "linear"]

@@ -10,7 +10,7 @@ from test_pytest_plugin import DOUBLED, GOOD, HEAD, QUICK
 from gradkernels import record
 from gradkernels.bench.pytest_plugin.controls import Yardsticks
 from gradkernels.dispatch.machine import machine
-from gradkernels.dispatch.wisdom import YARDSTICKS
+from gradkernels.key import CONTROLS
 
 pytest_plugins = ["pytester"]
 
@@ -119,11 +119,11 @@ def test_the_control_and_the_canary_are_timed_beside_every_case(base, session, s
     suite = GOOD + GOOD.replace("features=3", "n=7").replace("test_rows", "test_small")
     session(suite, "--gradkernels-csv=x.csv", PASSES)
     rows = record.read("x.csv")
-    assert {(row.kernel, row.n, row.pass_) for row in rows if row.kernel in YARDSTICKS} == {
-        (kernel, n, pass_) for kernel in YARDSTICKS for n in (50, 7) for pass_ in range(1, 7)
+    assert {(row.kernel, row.n, row.pass_) for row in rows if row.kernel in CONTROLS} == {
+        (kernel, n, pass_) for kernel in CONTROLS for n in (50, 7) for pass_ in range(1, 7)
     }
     assert len({row.run for row in rows}) == 1
-    ratio = [row.seconds_median for row in rows if (row.pass_, row.n) == (1, 7) and row.kernel in YARDSTICKS]
+    ratio = [row.seconds_median for row in rows if (row.pass_, row.n) == (1, 7) and row.kernel in CONTROLS]
     assert 0.5 < ratio[0] / ratio[1] < 2
     assert all(1e-7 < seconds < 1e-4 for seconds in ratio)
 
@@ -244,7 +244,7 @@ def test_passes_are_fresh_processes_that_run_the_same_suite(pytester):
     )
     result.assert_outcomes(passed=1, deselected=1)
     assert result.ret == 0
-    rows = [row for row in record.read("x.csv") if row.kernel not in YARDSTICKS]
+    rows = [row for row in record.read("x.csv") if row.kernel not in CONTROLS]
     assert [(row.n, row.pass_) for row in rows] == [(50, 1), (50, 2)]
     assert len({row.run for row in rows}) == 1
     assert len(list(Path().glob("process-*"))) == 2

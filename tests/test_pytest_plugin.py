@@ -15,7 +15,7 @@ from gradkernels import record
 from gradkernels.backend import BACKENDS, Backend
 from gradkernels.bench.pytest_plugin import threads as pytest_threads
 from gradkernels.bench.results.pytest_benchmark_json import read_benchmarks
-from gradkernels.dispatch.wisdom import YARDSTICKS
+from gradkernels.key import CONTROLS
 
 pytest_plugins = ["pytester"]
 
@@ -72,7 +72,7 @@ def session(pytester, monkeypatch):
 
 def rows():
     """The kernels' rows of the file."""
-    return [row for row in record.read("x.csv") if row.kernel not in YARDSTICKS]
+    return [row for row in record.read("x.csv") if row.kernel not in CONTROLS]
 
 
 def timed():
@@ -362,7 +362,7 @@ def suite(tmp_path_factory):
         capture_output=True,
         text=True,
     )
-    rows = [row for row in record.read(folder / "x.csv") if row.kernel not in YARDSTICKS]
+    rows = [row for row in record.read(folder / "x.csv") if row.kernel not in CONTROLS]
     return done, rows, read_benchmarks(folder / "x.json").records
 
 

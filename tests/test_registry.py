@@ -176,7 +176,7 @@ def test_python_loops_come_last_and_few_dependencies_first():
         ("torch.vmap[chunk=-5].per_sample", r"settings are written \[name=number\]"),
         ("torch.vmap[chunk=1e3].per_sample", r"settings are written \[name=number\]"),
         ("torch.vmap[].per_sample", r"there is no kernel 'torch.vmap\[\].per_sample'; did you mean torch"),
-        ("torch.vmap[chunk=5]", "there is no kernel 'torch.vmap'; did you mean torch.vmap"),
+        ("torch.vmap[chunk=5]", r"there is no kernel 'torch.vmap\[chunk=5\]'; did you mean torch.vmap"),
     ],
 )  # fmt: skip
 def test_an_unknown_key_is_refused_with_near_ones(key, says):

@@ -17,7 +17,7 @@ from gradkernels.bench.results.results_file import mend
 from gradkernels.bench.run.one_pass import Pass
 from gradkernels.bench.run.order import Orders
 from gradkernels.bench.run.plan import Plan
-from gradkernels.dispatch.wisdom import is_yardstick
+from gradkernels.key import Key
 from gradkernels.record import COLUMNS, read
 
 QUICK = ["--kernel", "numpy.broadcast", "--quantity", "gradient,norms", "--sizes", "10,100", "--budget", "2s"]
@@ -99,7 +99,7 @@ def test_real_data_is_named_in_the_rows_and_its_size_is_the_last(here):
 def test_a_loop_that_cannot_finish_is_skipped_with_the_reason_in_its_row(here, capsys):
     wide = ["--kernel", "numpy.loop", "--quantity", "per_sample", "--sizes", "1e5", "--budget", "1s", "--passes", "1"]
     assert main(["run", *wide, "--out", "x.csv"]) == 0
-    (row,) = [row for row in read("x.csv") if not is_yardstick(row.kernel)]
+    (row,) = [row for row in read("x.csv") if not Key.parse(row.kernel).is_yardstick]
     assert row.status == "timeout"
     assert "too slow for the budget: a call would take about" in row.reason
     assert row.seconds_median is None
@@ -115,7 +115,7 @@ def test_resuming_measures_what_is_missing_and_nothing_twice(here):
     path.write_text("".join(kept) + whole[6][:40])  # a killed writer leaves half a row
     assert main([*arguments, "--resume"]) == 0
     assert path.read_text().splitlines(keepends=True)[:6] == kept
-    rows = [row for row in read(path) if not is_yardstick(row.kernel)]
+    rows = [row for row in read(path) if not Key.parse(row.kernel).is_yardstick]
     assert len(rows) == len({(row.kernel, row.n, row.pass_) for row in rows}) == 8
     assert len({row.run for row in rows}) == 1
     again = path.read_text()

@@ -17,6 +17,7 @@ from gradkernels.dispatch.candidates import Wants
 from gradkernels.dispatch.fallback import Detour
 from gradkernels.dispatch.select import Choice, Request, choose, explain
 from gradkernels.kernel import Compute, Kernel
+from gradkernels.key import Key
 from gradkernels.names import unknown
 from gradkernels.problems import Problem
 from gradkernels.problems.regression.entry import entered
@@ -146,12 +147,13 @@ def named(case: Case, asked: Way) -> Kernel:
 
 def _named(quantity: Quantity, name: str) -> Kernel:
     """The kernel of a way or key; `torch.vmap[chunk=512]` also means `torch.vmap+[chunk=512]`."""
-    suffix = f".{quantity.name}"
-    way, bracket, settings = name.removesuffix(suffix).partition("[")
+    key = Key.parse(name)
+    if key.quantity != quantity.name:
+        key = Key.parse(f"{name}.{quantity.name}")
     known = {kernel.way for kernel in kernels(quantity=quantity)}
-    for plain in (way, f"{way}+"):
-        if plain in known:
-            return kernel_by_key(f"{plain}{bracket}{settings}{suffix}")
+    for one in (key, replace(key, composed=True)):
+        if one.plain.way in known:
+            return kernel_by_key(str(one))
     raise ValueError(unknown(f"kernel for {quantity}", name, sorted(known)))
 
 

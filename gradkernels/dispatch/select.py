@@ -12,6 +12,7 @@ from gradkernels.dispatch import wisdom
 from gradkernels.dispatch.machine import machine
 from gradkernels.dispatch.rule import by_rule
 from gradkernels.kernel import Kernel
+from gradkernels.key import CONVERT, Key
 from gradkernels.registry import kernel as kernel_by_key
 from gradkernels.registry import kernels
 from gradkernels.tree import Tree
@@ -107,15 +108,11 @@ def _reasons(
     For a module it falls on one of another package than torch where that was measured, or where none of torch's is
     left.
     """
-    measured = {key for _, entry in sources for key in entry.curves}
-    ways = {key.partition("[")[0] for key in measured} | measured
+    measured = {Key.parse(key) for _, entry in sources for key in entry.curves}
+    ways = {key.way for key in measured} | {key.plain.way for key in measured}
 
     def near(kernel: Kernel) -> bool:
-        return (
-            not case.problem.is_black_box
-            or kernel.backend.host is kernel.backend
-            or bool({kernel.key, kernel.way} & ways)
-        )
+        return not case.problem.is_black_box or kernel.backend.host is kernel.backend or kernel.way in ways
 
     def asked(kernel: Kernel) -> tuple[str, ...]:
         return (failed[kernel],) if kernel in failed else kernel.unsupported(case)
@@ -161,8 +158,9 @@ def _costs(request: Request, entry: wisdom.Entry, able: Sequence[Kernel]) -> dic
 def _measured(kernel: Kernel, entry: wisdom.Entry) -> Iterator[Kernel]:
     """The kernel, and it with each of the settings that it was measured with."""
     yield kernel
-    begins, ends = f"{kernel.way}[", f"].{kernel.quantity.name}"
-    yield from (kernel_by_key(key) for key in entry.curves if key.startswith(begins) and key.endswith(ends))
+    plain = Key.parse(kernel.key)
+    keys = map(Key.parse, entry.curves)
+    yield from (kernel_by_key(str(key)) for key in keys if key.settings and not key.out and key.plain == plain)
 
 
 def _conversion(request: Request, entry: wisdom.Entry, kernel: Kernel) -> float:
@@ -170,7 +168,7 @@ def _conversion(request: Request, entry: wisdom.Entry, kernel: Kernel) -> float:
         return 0.0
     # numpy arrays are what every library is converted from and to.
     names = {kernel.backend.host.name, request.library.name} - {"numpy"}
-    curves = [entry.curves.get(wisdom.CONVERT + name) for name in names]
+    curves = [entry.curves.get(CONVERT + name) for name in names]
     return sum(wisdom.seconds_at(points, request.case.n) for points in curves if points)
 
 

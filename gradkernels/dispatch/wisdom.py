@@ -20,17 +20,11 @@ from statistics import median
 from typing import Any, NamedTuple
 
 from gradkernels.case import Case
+from gradkernels.key import Key
 from gradkernels.record import Record, read
 
 SCHEMA = 1
 ENVIRONMENT = "GRADKERNELS_WISDOM"
-CONVERT = "convert."
-CONTROL = "control"
-CANARY = "canary"
-YARDSTICKS = (CONTROL, CANARY)
-"""Keys of what is timed to judge the timing: a small fixed computation, and the same once more."""
-BANDWIDTH = "bandwidth."
-"""How the keys begin of what is timed to know the limits of memory."""
 
 
 class Point(NamedTuple):
@@ -111,14 +105,10 @@ def bytes_at(points: Iterable[Point], n: int) -> float | None:
     return (point.bytes or 0) * n / point.n
 
 
-def is_yardstick(kernel: str) -> bool:
-    """Whether a row measures the machine instead of a kernel or a conversion."""
-    return kernel in YARDSTICKS or kernel.startswith(BANDWIDTH)
-
-
 def learn(records: Iterable[Record]) -> Table:
     """The table that `records` support: rows with status `ok` only, medians over passes."""
-    rows = sorted((row for row in records if row.status == "ok" and not is_yardstick(row.kernel)), key=_coordinates)
+    proven = (row for row in records if row.status == "ok")
+    rows = sorted((row for row in proven if not Key.parse(row.kernel).is_yardstick), key=_coordinates)
     return tuple(_entry(key, list(group)) for key, group in groupby(rows, key=_coordinates))
 
 

@@ -23,6 +23,7 @@ from gradkernels.bench.ab.worker import BLOCK, Reply
 from gradkernels.bench.isolation import environment
 from gradkernels.bench.run.supervisor import WorkerDied
 from gradkernels.bench.timing.slices import orders
+from gradkernels.key import Key
 
 SLICE_SECONDS = 200e-6
 PASS_SECONDS = 0.25
@@ -74,7 +75,7 @@ class Target:
     @property
     def quantity(self) -> str:
         """What the kernel computes."""
-        return self.kernel.rpartition(".")[2]
+        return Key.parse(self.kernel).quantity
 
 
 @dataclass(frozen=True)
@@ -152,7 +153,7 @@ def _pair(
 
 def libraries_of(keys: Iterator[str]) -> list[str]:
     """Names of the libraries that kernels with these keys compute with."""
-    named = {key.partition(".")[0] for key in keys}
+    named = {Key.parse(key).backend for key in keys}
     return [name for name in BACKENDS if name in named]
 
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from fnmatch import fnmatchcase
 from typing import Any
 
 from gradkernels.bench.ab.client import Side, worker_on
 from gradkernels.bench.ab.interleaved import Sides
-from gradkernels.names import unknown
+from gradkernels.key import Key, configured, split_patterns
 
 
 def choose(sides: Sides, quantities: Sequence[str], patterns: Sequence[str]) -> dict[str, tuple[bool, bool]]:
@@ -24,43 +23,24 @@ def choose(sides: Sides, quantities: Sequence[str], patterns: Sequence[str]) -> 
     Raises:
         ValueError: A side cannot be loaded, a pattern matches nothing on either, or there is nothing to compare.
     """
-    catalogues = [_catalogue(side, quantities) for side in sides]
-    chosen = [_chosen(one, patterns) for one in catalogues]
-    for pattern in patterns:
-        if not any(_chosen(one, [pattern]) for one in catalogues):
-            raise ValueError(unknown("kernel", pattern, sorted({one["way"] for side in catalogues for one in side})))
-    keys = dict.fromkeys([*chosen[0], *chosen[1]])
+    present = [_keys(_catalogue(side, quantities), bool(patterns)) for side in sides]
+    keys = list(dict.fromkeys([*present[0], *present[1]]))
+    if patterns:
+        keys = configured(split_patterns(patterns), keys)
     if not keys:
         raise ValueError(f"neither side declares a kernel for {', '.join(quantities)}; name kernels with --kernel")
-    return {key: (key in chosen[0], key in chosen[1]) for key in keys}
+    return {key: (_declared(key) in present[0], _declared(key) in present[1]) for key in keys}
+
+
+def _declared(key: str) -> str:
+    return str(Key.parse(key).plain)
+
+
+def _keys(catalogue: Sequence[Mapping[str, Any]], every: bool) -> list[str]:
+    return [f"{one['way']}.{one['quantity']}" for one in catalogue if every or (one["own"] and not one["loops"])]
 
 
 def _catalogue(side: Side, quantities: Sequence[str]) -> list[dict[str, Any]]:
     with worker_on(side) as one:
         one.send("catalogue", root=str(side.root), quantities=list(quantities))
         return list(one.loaded()["kernels"])
-
-
-def _chosen(catalogue: Sequence[Mapping[str, Any]], patterns: Sequence[str]) -> list[str]:
-    if not patterns:
-        return [f"{one['way']}.{one['quantity']}" for one in catalogue if one["own"] and not one["loops"]]
-    return [
-        f"{one['way']}{settings}.{one['quantity']}"
-        for plain, settings in map(_parted, patterns)
-        for one in catalogue
-        if _matches(plain, one)
-    ]
-
-
-def _parted(pattern: str) -> tuple[str, str]:
-    """`torch.vmap` and `[chunk=512]` of `torch.vmap[chunk=512]`; a bracket without = is a glob's own."""
-    plain, bracket, rest = pattern.partition("[")
-    settings, closing, quantity = rest.partition("]")
-    if bracket and closing and "=" in settings:
-        return plain + quantity, f"[{settings}]"
-    return pattern, ""
-
-
-def _matches(pattern: str, one: Mapping[str, Any]) -> bool:
-    ways = one["way"], one["way"].removesuffix("+")
-    return any(fnmatchcase(name, pattern) for way in ways for name in (way, f"{way}.{one['quantity']}"))

@@ -18,6 +18,7 @@ from gradkernels.bench.compare.thresholds import Thresholds
 from gradkernels.bench.results.metadata import versions
 from gradkernels.bench.stats.estimates import Ratio, bounds, mean_over_rows, trimmed
 from gradkernels.dispatch.machine import machine
+from gradkernels.key import Key
 
 _NO_SUCH = "the other side has no such kernel"
 
@@ -69,7 +70,7 @@ def compare_sides(
 
 def _canary(jobs: Sequence[Target]) -> list[Target]:
     """The middle one of the jobs whose library starts fastest, if there are any."""
-    cost = {job: BACKENDS[job.kernel.partition(".")[0]].preference for job in jobs}
+    cost = {job: BACKENDS[Key.parse(job.kernel).backend].preference for job in jobs}
     cheap = [job for job in jobs if cost[job] == min(cost.values())]
     return [replace(job, canary=True) for job in cheap[len(cheap) // 2 :][:1]]
 

@@ -15,6 +15,7 @@ from gradkernels.bench.report import catalogue_table as catalogue_tables
 from gradkernels.bench.report.catalogue import Entry, catalogue
 from gradkernels.bench.report.comparison_table import Format
 from gradkernels.bench.run.plan import problem_from
+from gradkernels.names import split_names
 from gradkernels.problems import REGRESSIONS, Problem
 from gradkernels.quantity import QUANTITIES
 
@@ -53,7 +54,7 @@ def list_kernels(
 
 
 def _problems(text: str) -> list[Problem]:
-    names = list(REGRESSIONS) if text == "all" else parse.names(text)
+    names = list(REGRESSIONS) if text == "all" else split_names(text)
     return [problem_from(name) for name in names]
 
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterable, Sequence
-from fnmatch import fnmatchcase
 
 from gradkernels.kernel import Kernel
-from gradkernels.names import unknown
+from gradkernels.key import configured, split_patterns
+from gradkernels.names import split_names
 from gradkernels.problems import Problem
 from gradkernels.quantity import QUANTITIES, quantity
 from gradkernels.registry import kernel as kernel_by_key
@@ -55,17 +54,9 @@ def seconds(text: str, name: str = "--budget") -> float:
     return number
 
 
-def names(text: str) -> list[str]:
-    """`a,b(c=1,d=2)` as a list, with at least one name; commas within brackets belong to a name."""
-    found = [part.strip() for part in re.split(r",(?![^(]*\))", text) if part.strip()]
-    if not found:
-        raise ValueError(f"{text!r} names nothing; write names separated by commas")
-    return found
-
-
 def chosen_quantities(text: str) -> list[str]:
     """Names of quantities, `all` for every one; a ValueError for one that does not exist."""
-    return list(QUANTITIES) if text == "all" else [quantity(name).name for name in names(text)]
+    return list(QUANTITIES) if text == "all" else [quantity(name).name for name in split_names(text)]
 
 
 def chosen_kernels(patterns: Sequence[str], quantities: Iterable[str], problem: Problem | None = None) -> list[Kernel]:
@@ -78,27 +69,10 @@ def chosen_kernels(patterns: Sequence[str], quantities: Iterable[str], problem: 
     pool = [kernel for kernel in kernels() if kernel.quantity.name in wanted]
     if not patterns:
         return [kernel for kernel in _accepting(pool, problem) if not kernel.compiles]
-    found = {kernel.key: kernel for pattern in patterns for kernel in _accepting(_matching(pattern, pool), problem)}
-    return list(found.values())
+    keys = [kernel.key for kernel in pool]
+    meant = [[kernel_by_key(key) for key in configured([pattern], keys)] for pattern in split_patterns(patterns)]
+    return list({kernel.key: kernel for some in meant for kernel in _accepting(some, problem)}.values())
 
 
 def _accepting(pool: list[Kernel], problem: Problem | None) -> list[Kernel]:
     return [kernel for kernel in pool if problem is None or kernel.accepts(problem)] or pool
-
-
-def _matching(pattern: str, pool: list[Kernel]) -> list[Kernel]:
-    plain, bracket, options = pattern.partition("[")
-    variant = bracket and "=" in options
-    matches = [kernel for kernel in pool if _matches(kernel, plain if variant else pattern)]
-    if not matches:
-        known = {kernel.way for kernel in pool}
-        raise ValueError(unknown("kernel", pattern, sorted(known)))
-    if not variant:
-        return matches
-    settings = options.partition("]")[0]
-    return [kernel_by_key(f"{kernel.way}[{settings}].{kernel.quantity.name}") for kernel in matches]
-
-
-def _matches(kernel: Kernel, pattern: str) -> bool:
-    way = kernel.way.removesuffix("+")
-    return any(fnmatchcase(name, pattern) for name in (kernel.way, way, kernel.key, f"{way}.{kernel.quantity.name}"))

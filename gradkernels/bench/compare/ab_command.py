@@ -8,8 +8,7 @@ from itertools import groupby
 
 from gradkernels.bench.compare.comparison import Comparison, Row
 from gradkernels.bench.compare.thresholds import PLAIN
-from gradkernels.bench.timing.prepared_kernel import OUT
-from gradkernels.dispatch.wisdom import CONVERT
+from gradkernels.key import Key
 from gradkernels.problems import REGRESSIONS
 
 DIRTY = "+"
@@ -22,7 +21,7 @@ _FACTORY = "MODULE:FACTORY"
 
 def advice(comparison: Comparison) -> Iterator[str]:
     """`gradkernels ab 0123 4567 --kernel ...`, one for each setting that rows share, or why there is no command."""
-    rows = [row for row in comparison.compared if not row.kernel.startswith(CONVERT)]
+    rows = [row for row in comparison.compared if Key.parse(row.kernel).kind != "conversion"]
     if reason := _why_not(comparison) or ("" if rows else _NO_KERNELS):
         yield reason
         return
@@ -54,7 +53,7 @@ def _setting(row: Row) -> tuple[str | int, ...]:
 
 def _options(rows: Sequence[Row]) -> Iterator[str]:
     """What to measure again: the kernels and cases of rows that share their setting."""
-    for way in dict.fromkeys(row.kernel.removesuffix(OUT).removesuffix(f".{row.quantity}") for row in rows):
+    for way in dict.fromkeys(Key.parse(row.kernel).way for row in rows):
         yield from ("--kernel", way)
     yield from _problem(rows[0].problem)
     yield from ("--quantity", ",".join(dict.fromkeys(row.quantity for row in rows)))

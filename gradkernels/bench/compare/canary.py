@@ -14,7 +14,7 @@ from typing import Any
 from gradkernels.bench.compare.matching import control_seconds, describe
 from gradkernels.bench.stats.estimates import Estimate, Pass, Ratio, alpha_at, bounds, difference, holm, trimmed
 from gradkernels.bench.stats.verdict import p_value, verdict
-from gradkernels.dispatch.wisdom import CANARY
+from gradkernels.key import CANARY
 from gradkernels.record import Record
 
 BETWEEN = "between the two sides"

@@ -5,12 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from gradkernels.bench.stats.estimates import Pass
-from gradkernels.dispatch.wisdom import CONTROL, is_yardstick
+from gradkernels.key import CONTROL, Key, matching, split_patterns
 from gradkernels.names import unknown
 from gradkernels.record import CASE, Record, read
 
@@ -77,34 +76,21 @@ def select(
 
     Args:
         sides: The rows of each file.
-        kernels: Keys, or keys without quantity, `@out` and `+`, with `*` and `?`; every kernel if empty.
+        kernels: Globs of kernels, see `Key.matches`; every kernel if empty.
         quantity: Name of a quantity; every one if None.
 
     Raises:
         ValueError: A name matches nothing in any file; says what there is.
     """
-    keys = dict.fromkeys(record.kernel for side in sides for record in side if not is_yardstick(record.kernel))
-    for pattern in kernels:
-        if not any(matches(key, pattern) for key in keys):
-            raise ValueError(unknown("kernel", pattern, keys))
+    keys = [record.kernel for side in sides for record in side if not Key.parse(record.kernel).is_yardstick]
+    wanted = set(matching(split_patterns(kernels), keys))
     quantities = dict.fromkeys(record.quantity for side in sides for record in side)
     if quantity is not None and quantity not in quantities:
         raise ValueError(unknown("quantity", quantity, quantities))
-    return [[record for record in side if _wanted(record, kernels, quantity)] for side in sides]
-
-
-def _wanted(record: Record, kernels: Sequence[str], quantity: str | None) -> bool:
-    named = not kernels or is_yardstick(record.kernel) or any(matches(record.kernel, pattern) for pattern in kernels)
-    return named and quantity in (None, record.quantity)
-
-
-def matches(key: str, pattern: str) -> bool:
-    """Whether a key is meant by a glob: of the key, or of its way, without the suffixes `@out` and `+`."""
-    plain = key.removesuffix("@out")
-    names = {key, plain, plain.rpartition(".")[0]}
-    # Brackets are part of a key (`torch.vmap[chunk=512].norms`), so they stand for themselves.
-    literal = pattern.replace("[", "[[]")
-    return any(fnmatchcase(form, literal) for name in names for form in (name, name.replace("+", "")))
+    wanted |= {record.kernel for side in sides for record in side} - set(keys)
+    return [
+        [record for record in side if record.kernel in wanted and quantity in (None, record.quantity)] for side in sides
+    ]
 
 
 def pair(before: Sequence[Record], after: Sequence[Record], force: bool, names: tuple[str, str]) -> Pairing:
@@ -114,7 +100,7 @@ def pair(before: Sequence[Record], after: Sequence[Record], force: bool, names: 
         ValueError: The files differ in machine, dtype, layout, device or threads only, and the comparison is not
             forced; or a file holds a measurement twice.
     """
-    sides = [[record for record in records if not is_yardstick(record.kernel)] for records in (before, after)]
+    sides = [[record for record in records if not Key.parse(record.kernel).is_yardstick] for records in (before, after)]
     apart = tuple(name for name in KEY if _values(sides[0], name).isdisjoint(_values(sides[1], name)))
     by_means = set(apart) <= set(MEANS)
     if apart and by_means and not force:
@@ -125,7 +111,7 @@ def pair(before: Sequence[Record], after: Sequence[Record], force: bool, names: 
     ignored = apart if by_means else ()
     key = [name for name in KEY if name not in ignored]
     left, right = _group(before, key, names[0]), _group(after, key, names[1])
-    keys = sorted(one for one in left.keys() | right.keys() if not is_yardstick(one[-1]))
+    keys = sorted(one for one in left.keys() | right.keys() if not Key.parse(one[-1]).is_yardstick)
     common = any(one in left and one in right for one in keys)
     pairs = [Pair(left.get(one, {}), right.get(one, {})) for one in keys]
     return Pairing(pairs, ignored, "" if common else _nothing(apart, sides, names))

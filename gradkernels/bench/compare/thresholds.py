@@ -7,8 +7,8 @@ import re
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
-from gradkernels.bench.compare.matching import matches
 from gradkernels.bench.stats.verdict import DELTA
+from gradkernels.key import Key
 
 _FRACTION = re.compile(r"(\d+\.?\d*|\.\d+)(e[-+]?\d+)?", re.ASCII | re.IGNORECASE)
 
@@ -58,7 +58,7 @@ class Override:
 
     def matches(self, record: Measured) -> bool:
         """Whether it is about the row's kernel and case."""
-        named = not self.kernels or any(matches(record.kernel, pattern) for pattern in self.kernels)
+        named = not self.kernels or any(map(Key.parse(record.kernel).matches, self.kernels))
         return named and self.quantity in (None, record.quantity) and self.low <= record.n <= self.high
 
     def __str__(self) -> str:

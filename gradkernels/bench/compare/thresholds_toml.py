@@ -25,6 +25,7 @@ from typing import Any
 
 from gradkernels.bench.compare.thresholds import PLAIN, Override, Thresholds, fraction
 from gradkernels.bench.stats.verdict import DELTA
+from gradkernels.key import split_patterns
 from gradkernels.names import unknown
 
 SECTION = ("tool", "gradkernels", "compare")
@@ -104,17 +105,25 @@ def _thresholds(table: Any, where: str) -> Thresholds:
 
 def _override(table: Any, where: str) -> Override:
     _known(table, OVERRIDE_KEYS, where)
-    kernels = table.get("kernel", [])
-    patterns = [kernels] if isinstance(kernels, str) else kernels
-    if not isinstance(patterns, list) or not all(isinstance(pattern, str) for pattern in patterns):
-        raise ValueError(f"{where}: kernel is {kernels!r}; write a key or glob such as 'torch.*', or a list of them")
     quantity = table.get("quantity")
     if not isinstance(quantity, str | None):
         raise ValueError(f"{where}: quantity is {quantity!r}; write its name, for instance 'norms'")
     low, high = _span(table.get("n", ":"), where)
     return Override(
-        tuple(patterns), quantity, low, high, _fraction(table, "delta", where), _fraction(table, "fail-slower", where)
+        tuple(_globs(table.get("kernel", []), where)),
+        quantity,
+        low,
+        high,
+        _fraction(table, "delta", where),
+        _fraction(table, "fail-slower", where),
     )
+
+
+def _globs(given: Any, where: str) -> list[str]:
+    patterns = [given] if isinstance(given, str) else given
+    if not isinstance(patterns, list) or not all(isinstance(one, str) and one.strip(", ") for one in patterns):
+        raise ValueError(f"{where}: kernel is {given!r}; write a key or glob such as 'torch.*', or a list of them")
+    return split_patterns(patterns)
 
 
 def _known(table: Any, keys: Collection[str], where: str) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 from gradkernels.bench.timing.control import control
 from gradkernels.bench.timing.prepared_kernel import slice_statistics
 from gradkernels.bench.timing.slices import TimedCall, no_collection, time_slice, warm_up
-from gradkernels.dispatch.wisdom import YARDSTICKS
+from gradkernels.key import CONTROLS
 from gradkernels.record import CASE, Record
 
 WARM_SECONDS = 0.02
@@ -39,7 +39,7 @@ class Yardsticks:
         """Time both in turns for about 20 ms, beside a kernel whose row has these columns."""
         key = tuple(columns[name] for name in CASE)
         if key not in self.timed:
-            self.timed[key] = (columns, [TimedCall(name, self.call) for name in YARDSTICKS])
+            self.timed[key] = (columns, [TimedCall(name, self.call) for name in CONTROLS])
             for yardstick in self.timed[key][1]:
                 warm_up(yardstick, WARM_SECONDS)
         one, other = self.timed[key][1]

@@ -97,11 +97,10 @@ def _dtypes(text: str) -> tuple[str, ...]:
 
 
 def _picked(text: str, known: Iterable[str], kind: str) -> tuple[str, ...]:
-    from gradkernels.bench.cli.parse import names
-    from gradkernels.names import pick
+    from gradkernels.names import pick, split_names
 
     table = {name: name for name in known}
-    return tuple(table) if text == "all" else tuple(pick(table, name, kind) for name in names(text))
+    return tuple(table) if text == "all" else tuple(pick(table, name, kind) for name in split_names(text))
 
 
 def leave_reports(config: pytest.Config) -> None:

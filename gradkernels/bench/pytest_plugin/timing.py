@@ -14,11 +14,11 @@ from gradkernels.backend import Array
 from gradkernels.bench.pytest_plugin.rows import Rows
 from gradkernels.bench.pytest_plugin.threads import limited
 from gradkernels.bench.results.pytest_benchmark_json import extra_info, statistics
-from gradkernels.bench.timing.prepared_kernel import OUT
 from gradkernels.case import Case, Inputs
 from gradkernels.check import Disagreement, Proof, prove
 from gradkernels.check.reference import Reference
 from gradkernels.kernel import Compute, Kernel
+from gradkernels.key import OUT
 from gradkernels.quantity import QUANTITIES
 from gradkernels.record import Record
 from gradkernels.registry import kernel as kernel_by_key

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from gradkernels.case import Case
 from gradkernels.kernel import Kernel
+from gradkernels.key import Key
 from gradkernels.problems import Problem
 from gradkernels.registry import kernels
 
@@ -42,7 +43,7 @@ def catalogue(
     """Entries of the ways of `chosen`, by problem, then library: each chosen kernel, and each hole in its way."""
     members: dict[str, dict[str, Kernel]] = {}
     for kernel in chosen:
-        members.setdefault(way(kernel), {})[kernel.quantity.name] = kernel
+        members.setdefault(_way(kernel), {})[kernel.quantity.name] = kernel
     return [
         _entry(problem, found, dtype, device) if found else _hole(problem, name, quantity)
         for problem in problems
@@ -52,9 +53,9 @@ def catalogue(
     ]
 
 
-def way(kernel: Kernel) -> str:
+def _way(kernel: Kernel) -> str:
     """The way of a kernel without the mark of what is composed."""
-    return kernel.way.replace("+[", "[").removesuffix("+")
+    return Key.parse(kernel.key).plain_way
 
 
 def _order(name: str, own: dict[str, Kernel]) -> tuple[int, str]:
@@ -63,8 +64,11 @@ def _order(name: str, own: dict[str, Kernel]) -> tuple[int, str]:
 
 def _all_of(name: str) -> list[str]:
     """The quantities that a way computes at all."""
-    plain = name.partition("[")[0]
-    return [kernel.quantity.name for kernel in kernels() if way(kernel) == plain]
+    return [
+        kernel.quantity.name
+        for kernel in kernels()
+        if _way(kernel) == Key.parse(f"{name}.{kernel.quantity.name}").plain.way
+    ]
 
 
 def _hole(problem: Problem, name: str, quantity: str) -> Entry:
@@ -77,12 +81,12 @@ def _entry(problem: Problem, kernel: Kernel, dtype: str, device: str) -> Entry:
     settings = dict(kernel.options) | dict(kernel.set_options)
     return Entry(
         problem.name,
-        way(kernel),
+        _way(kernel),
         kernel.quantity.name,
         kernel.key,
         "composed" if kernel.composed else "by hand",
         kernel.out,
         ",".join(f"{option}={value}" for option, value in settings.items()),
         # The same sentence for every quantity of a way is one reason.
-        "; ".join(reasons).replace(kernel.key, way(kernel)),
+        "; ".join(reasons).replace(kernel.key, _way(kernel)),
     )

@@ -14,6 +14,7 @@ from rich.table import Table
 from gradkernels.bench.report.estimate_table import Point
 from gradkernels.estimate.minibatch import Batch
 from gradkernels.estimate.study import WAYS, Estimate
+from gradkernels.key import Key
 
 MOST_PARAMETERS = 20
 SUSPICIOUS = 3.0  # see Batch.bias_error
@@ -78,7 +79,7 @@ def _show_identity(console: Console, point: Point) -> None:
 
 
 def _way(key: str) -> str:
-    return key.rpartition(".")[0].removesuffix("+")
+    return Key.parse(key).plain_way
 
 
 def _largest(point: Point) -> list[int]:

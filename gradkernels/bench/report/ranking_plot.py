@@ -13,7 +13,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter
 
-from gradkernels.bench.run.ranking import competes
+from gradkernels.key import Key
 from gradkernels.record import Record
 
 # Okabe & Ito (2008): told apart by people who see colours differently.
@@ -25,7 +25,7 @@ INCHES = (5.6, 4.6)
 
 def draw(records: Iterable[Record], path: Path) -> None:
     """Write a PNG with a panel per quantity; the band around a line is the middle half of its slices."""
-    rows = [row for row in records if row.status == "ok" and competes(row.kernel)]
+    rows = [row for row in records if row.status == "ok" and Key.parse(row.kernel).competes]
     panels = [(what, list(group)) for what, group in groupby(sorted(rows, key=_panel), key=_panel)]
     ways = sorted({_way(row.kernel) for row in rows})
     figure = Figure(figsize=(INCHES[0] * max(1, len(panels)), INCHES[1]), layout="constrained")
@@ -46,7 +46,7 @@ def _panel(row: Record) -> str:
 
 
 def _way(kernel: str) -> str:
-    return kernel.rpartition(".")[0].replace("+", "")
+    return Key.parse(kernel).plain_way
 
 
 def style_of(index: int) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from rich.table import Table
 from gradkernels.bench.report.comparison_table import seconds
 from gradkernels.bench.run.ranking import NAMED_WAYS, Place, Standing
 from gradkernels.bench.stats.estimates import Ratio
+from gradkernels.key import Key
 from gradkernels.record import line
 
 HEADER = ("n", "winner", "time", "of memory limit", "ahead of the runner-up", *(f"x {name}" for name in NAMED_WAYS))
@@ -85,7 +86,7 @@ def _absence(standing: Standing, way: str) -> str:
 
 
 def _way(kernel: str) -> str:
-    return kernel.rpartition(".")[0]
+    return Key.parse(kernel).way
 
 
 def terminal(name: str, standings: Sequence[Standing]) -> Table:

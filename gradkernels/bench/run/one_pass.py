@@ -13,6 +13,7 @@ from gradkernels.bench.isolation.limits import Limits
 from gradkernels.bench.run.order import MEMORY_PASS, Orders, Place
 from gradkernels.bench.run.plan import Plan
 from gradkernels.bench.run.supervisor import KILLED, Event, WorkerDied, follow
+from gradkernels.key import Key
 from gradkernels.record import Measurement, Status
 
 TRIES = 2
@@ -151,5 +152,5 @@ class Pass:
             n, strike = self.plan.cases[index].n, self.strikes.get(kernel)
             if strike and strike.n <= n:
                 reason = strike.reason if strike.n == n else f"not tried, since at n = {strike.n} {strike.reason}"
-                measurement = Measurement(kernel, kernel.partition(".")[0], Status(strike.status), reason)
+                measurement = Measurement(kernel, Key.parse(kernel).backend, Status(strike.status), reason)
                 self._hear({"event": "outcome", "case": index, **asdict(measurement)})

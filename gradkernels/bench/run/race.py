@@ -16,13 +16,14 @@ from pathlib import Path
 from statistics import median
 
 from gradkernels.bench.run.race_plan import plan_of
-from gradkernels.bench.run.ranking import competes, weighed
+from gradkernels.bench.run.ranking import weighed
 from gradkernels.bench.run.session import Progress, Run
 from gradkernels.bench.stats.estimates import Pass, bounds, trimmed
 from gradkernels.dispatch import wisdom
 from gradkernels.dispatch.bind import Bound
 from gradkernels.dispatch.select import TIE
 from gradkernels.fastest import fastest, forget
+from gradkernels.key import Key
 from gradkernels.problems import Problem
 from gradkernels.quantity import Quantity, quantity
 from gradkernels.record import Record
@@ -66,7 +67,7 @@ def race(
         plan = plan_of(problem, _quantity(quantity), like, Path(folder), budget)
         run = Run(plan, Path(folder) / "race.csv", LOOKS[-1][0], budget, f"{budget:g}s", _quietly)
         records = evidence(eliminate(run, calls))
-    if not any(row.status == "ok" and competes(row.kernel) for row in records):
+    if not any(row.status == "ok" and Key.parse(row.kernel).competes for row in records):
         reasons = {f"{row.kernel}: {row.status}: {row.reason}" for row in records if row.status != "ok"}
         raise ValueError(f"no kernel could be proven and timed: {'; '.join(sorted(reasons))}")
     wisdom.save(wisdom.learn(records))
@@ -101,7 +102,8 @@ def eliminate(run: Run, calls: int | None = None) -> list[Record]:
 def evidence(records: list[Record]) -> list[Record]:
     """The records to learn from: of a kernel that was measured in fresh passes, those only."""
     last = max((row.pass_ for row in records), default=0)
-    fresh = {(row.kernel, row.case) for row in records if row.pass_ > last - FRESH_PASSES and competes(row.kernel)}
+    late = (row for row in records if row.pass_ > last - FRESH_PASSES)
+    fresh = {(row.kernel, row.case) for row in late if Key.parse(row.kernel).competes}
     return [row for row in records if (row.kernel, row.case) not in fresh or row.pass_ > last - FRESH_PASSES]
 
 
@@ -109,7 +111,7 @@ def _times(run: Run, index: int, calls: int | None = None) -> Times:
     """Seconds by pass of the kernels that are still in the race of a case."""
     times: dict[str, dict[Pass, float]] = {}
     for row in weighed(run.of_case(index), calls):
-        if row.seconds_median and competes(row.kernel) and (index, row.kernel) not in run.settled:
+        if row.seconds_median and Key.parse(row.kernel).competes and (index, row.kernel) not in run.settled:
             times.setdefault(row.kernel, {})[row.run, row.pass_] = row.seconds_median
     return times
 

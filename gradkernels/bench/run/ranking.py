@@ -9,8 +9,8 @@ from statistics import median
 from gradkernels.bench.stats.estimates import Pass, Ratio
 from gradkernels.bench.stats.scaling import Growth, growth
 from gradkernels.bench.stats.verdict import lead
-from gradkernels.bench.timing.prepared_kernel import OUT
-from gradkernels.dispatch.wisdom import CONVERT, Entry, Table, is_yardstick
+from gradkernels.dispatch.wisdom import Entry, Table
+from gradkernels.key import Key
 from gradkernels.record import CASE, Record
 
 NAMED_WAYS = {
@@ -99,7 +99,7 @@ def standings(records: Iterable[Record]) -> list[Standing]:
     cases: dict[tuple[object, ...], list[Record]] = {}
     curves: dict[tuple[object, ...], Curve] = {}
     for row in records:
-        if competes(row.kernel):
+        if Key.parse(row.kernel).competes:
             cases.setdefault((row.machine, *row.case), []).append(row)
             if row.seconds_median is not None:
                 curve = curves.setdefault(_line(row), {})
@@ -117,11 +117,6 @@ def _order(row: Record) -> tuple[object, ...]:
 def _line(row: Record) -> tuple[object, ...]:
     """What the points of one curve over n share."""
     return (row.machine, row.kernel, *(getattr(row, name) for name in CASE if name != "n"))
-
-
-def competes(kernel: str) -> bool:
-    """Whether a row is a kernel that a caller could have chosen."""
-    return not is_yardstick(kernel) and not kernel.startswith(CONVERT) and not kernel.endswith(OUT)
 
 
 def _standing(rows: list[Record], grown: Mapping[tuple[object, ...], Growth | None]) -> Standing:
@@ -168,7 +163,7 @@ def known(table: Table, calls: int | None = None) -> list[Standing]:
 
 
 def _sizes(entry: Entry) -> list[int]:
-    return sorted({point.n for kernel, points in entry.curves.items() if competes(kernel) for point in points})
+    return sorted({point.n for key, points in entry.curves.items() if Key.parse(key).competes for point in points})
 
 
 def _recalled(entry: Entry, n: int, calls: int | None) -> Standing:
@@ -176,7 +171,7 @@ def _recalled(entry: Entry, n: int, calls: int | None) -> Standing:
         kernel: point.seconds + (point.first / calls if calls else 0.0)
         for kernel, points in entry.curves.items()
         for point in points
-        if competes(kernel) and point.n == n
+        if Key.parse(kernel).competes and point.n == n
     }
     where = Where(n=n, **{name: getattr(entry, name) for name in CASE if name != "n"})
     ranked = sorted(times, key=times.__getitem__)

@@ -8,8 +8,8 @@ from pathlib import Path
 from gradkernels import record
 from gradkernels.bench.results.metadata import case_facts
 from gradkernels.bench.run.plan import Plan
-from gradkernels.bench.run.ranking import competes
 from gradkernels.case import Case
+from gradkernels.key import Key
 from gradkernels.record import Record
 
 
@@ -21,7 +21,7 @@ def require_same(plan: Plan, path: Path, records: Sequence[Record]) -> None:
     Raises:
         ValueError: Names something that one of the two has and the other has not.
     """
-    held = {(row.kernel, row.case) for row in records if competes(row.kernel)}
+    held = {(row.kernel, row.case) for row in records if Key.parse(row.kernel).competes}
     planned = {(kernel.key, _coordinates(plan, case)) for case in plan.cases for kernel in plan.kernels_of(case)}
     unasked = held - planned
     # Before the second pass the first may have been cut short, and what is missing says nothing.

@@ -20,7 +20,7 @@ from gradkernels.bench.run.plan import Plan
 from gradkernels.bench.run.supervisor import Event
 from gradkernels.bench.timing.traffic import traffic
 from gradkernels.case import Case
-from gradkernels.dispatch.wisdom import CONVERT, is_yardstick
+from gradkernels.key import Key
 from gradkernels.record import Record
 
 
@@ -173,8 +173,8 @@ class Run:
 
 def _least_bytes(case: Case, event: Event) -> int | None:
     """Of every kernel the traffic of its case, whatever became of it; of others what they say."""
-    kernel = str(event["kernel"])  # whatever a kernel has written into the pipe
-    return event.get("least_bytes") if is_yardstick(kernel) or kernel.startswith(CONVERT) else traffic(case).least
+    key = Key.parse(str(event["kernel"]))  # whatever a kernel has written into the pipe
+    return event.get("least_bytes") if key.is_yardstick or key.kind == "conversion" else traffic(case).least
 
 
 def _facts(records: list[Record]) -> dict[str, Any]:

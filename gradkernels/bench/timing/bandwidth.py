@@ -31,10 +31,9 @@ import numpy as np
 
 from gradkernels.bench.timing import memory_movers as movers
 from gradkernels.bench.timing.memory_movers import Call, Flat
-from gradkernels.bench.timing.prepared_kernel import OUT
 from gradkernels.bench.timing.traffic import traffic
 from gradkernels.case import Case
-from gradkernels.dispatch.wisdom import BANDWIDTH
+from gradkernels.key import BANDWIDTH, Key
 from gradkernels.tree import Tree, leaves
 
 READ, WRITE, COPY, FRESH = (BANDWIDTH + what for what in ("read", "write", "copy", "fresh"))
@@ -102,7 +101,7 @@ class Bandwidth:
             None where the yardstick was not timed.
         """
         if not self._in_cache:
-            return seconds.get(FRESH if self._fresh and not kernel.endswith(OUT) else COPY)
+            return seconds.get(FRESH if self._fresh and not Key.parse(kernel).out else COPY)
         if READ not in seconds:
             return None
         return seconds[READ] * self.traffic.least / max(self.traffic.read, IN_CACHE_BYTES)

@@ -12,21 +12,21 @@ import numpy as np
 from gradkernels.backend import Backend
 from gradkernels.bench.timing.bandwidth import Bandwidth
 from gradkernels.bench.timing.control import control
-from gradkernels.bench.timing.prepared_kernel import OUT, PreparedKernel
+from gradkernels.bench.timing.prepared_kernel import PreparedKernel
 from gradkernels.bench.timing.shared_inputs import SharedInputs
 from gradkernels.bench.timing.slices import TimedCall
 from gradkernels.case import Case
 from gradkernels.check import prove
 from gradkernels.check.reference import Reference
-from gradkernels.dispatch.wisdom import CONVERT, YARDSTICKS
 from gradkernels.kernel import Compute, Kernel
+from gradkernels.key import CONTROLS, CONVERT, OUT
 from gradkernels.tree import each, leaves
 
 
 def yardsticks(bandwidth: Bandwidth) -> Iterator[PreparedKernel]:
     """Prepare the control, the canary and the yardsticks of memory."""
     compute = control()
-    for name in YARDSTICKS:  # the canary is the very same call, so that any difference is the harness's
+    for name in CONTROLS:  # the canary is the very same call, so that any difference is the harness's
         yield PreparedKernel(TimedCall(name, compute), "numpy", compute)
     for name, move, least in bandwidth.yardsticks():
         yield PreparedKernel(TimedCall(name, move), "numpy", move, least_bytes=least)

@@ -14,7 +14,6 @@ from gradkernels.check import Proof
 from gradkernels.kernel import Compute, Kernel
 from gradkernels.record import Measurement, Status
 
-OUT = "@out"
 EXACT = Proof(0.0, 0.0)
 """In place of a proof, for what is no kernel: a yardstick or a conversion."""
 

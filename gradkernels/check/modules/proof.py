@@ -18,6 +18,7 @@ from gradkernels.check.modules.form import require_form
 from gradkernels.check.modules.inspection import inspect
 from gradkernels.check.modules.judge import FEWEST, ROWS_BYTES, SAMPLES, Batch, bytes_each, chosen_of, require_agreement
 from gradkernels.kernel import Compute, Kernel
+from gradkernels.key import Key
 from gradkernels.problems.module.mode_key.counters import loss_key
 from gradkernels.problems.module.structure import undrawn
 from gradkernels.problems.module.writing import versions
@@ -133,7 +134,7 @@ def _proven_as(kernel: Kernel) -> Kernel:
     plain = replace(kernel, set_options=tuple(pair for pair in kernel.set_options if pair[0] != "chunk"))
     if plain.composed:
         try:
-            whole, rows = kernel_by_key(plain.key), kernel_by_key(f"{plain.way.replace('+', '')}.per_sample")
+            whole, rows = kernel_by_key(plain.key), kernel_by_key(f"{Key.parse(plain.key).plain_way}.per_sample")
         except ValueError:  # it is not registered
             return plain
         return rows if whole == plain else plain
