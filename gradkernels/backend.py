@@ -10,6 +10,7 @@ import importlib
 import os
 import sys
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.util import find_spec
@@ -18,12 +19,52 @@ from typing import Any
 
 import numpy as np
 
+from gradkernels.memory import from_numpy
 from gradkernels.tree import Tree, each
 
 Array = Any
 """A numpy array, a torch tensor or a JAX array."""
 
 FLOATS = ("float64", "float32")
+
+
+def _itself(value: Any) -> Any:
+    return value
+
+
+@dataclass(frozen=True, eq=False)
+class ArrayLibrary:
+    """What differs between libraries with arrays of their own; what is left out is as numpy has it.
+
+    Attributes:
+        name: Import name.
+        array_type: Name of the class of its arrays in that module.
+        namespace: Name of the module with its functions of arrays, where it is another.
+        put: `put(array, device)`, a numpy array as one of its own; None where it is one.
+        get: `get(array)`, one of its arrays as numpy, writable; None where it is numpy's.
+        cast: `cast(array, dtype)`, the array in another dtype.
+        device_of: `device_of(array)`, the name of the device that it is on.
+        wait: `wait(result)`, the result once it is computed: an array, or a tree of arrays.
+        eager_on: Kinds of device on which a result is computed when the call returns.
+        compile: `compile(function)`, as the library's users would compile it.
+        refuses: `refuses(dtype, device)`, reasons why it cannot compute so in this process.
+        fresh_arrays: A context in which arrays can be written to and differentiated by, whatever mode the caller is in.
+        read_only: Why its arrays cannot be written to; empty where they can.
+    """
+
+    name: str
+    array_type: str
+    namespace: str = ""
+    put: Callable[[Any, str], Any] | None = None
+    get: Callable[[Any], Any] | None = None
+    cast: Callable[[Any, str], Any] = lambda array, dtype: array.astype(dtype)
+    device_of: Callable[[Any], str] = lambda array: "cpu"
+    wait: Callable[[Any], Any] = _itself
+    eager_on: tuple[str, ...] = ("cpu",)
+    compile: Callable[[Callable[..., Any]], Callable[..., Any]] = _itself
+    refuses: Callable[[str, str], list[str]] = lambda dtype, device: []
+    fresh_arrays: Callable[[], AbstractContextManager[None]] = nullcontext
+    read_only: str = ""
 
 
 @dataclass(frozen=True)
@@ -33,19 +74,19 @@ class Backend:
     Attributes:
         name: Import name of the library, the first part of a kernel's key.
         preference: Rank among libraries when times tie: fewer dependencies first.
-        kinds: Kinds of device it computes on.
-        arrays: Name of the library whose arrays it takes and gives, where it has none of its own.
+        arrays: The library whose arrays it takes and gives.
+        devices: Kinds of device it computes on.
     """
 
     name: str
     preference: int
-    kinds: tuple[str, ...] = ("cpu",)
-    arrays: str = ""
+    arrays: ArrayLibrary
+    devices: tuple[str, ...] = ("cpu",)
 
     @property
     def host(self) -> Backend:
         """The array library: itself, or the one whose arrays it takes."""
-        return BACKENDS[self.arrays or self.name]
+        return BACKENDS[self.arrays.name]
 
     @property
     def installed(self) -> bool:
@@ -55,24 +96,15 @@ class Backend:
     @property
     def xp(self) -> ModuleType:
         """The array namespace: `numpy`, `torch` or `jax.numpy`."""
-        name = self.host.name
-        return importlib.import_module("jax.numpy" if name == "jax" else name)
+        return importlib.import_module(self.arrays.namespace or self.arrays.name)
 
     def refuses(self, dtype: str, device: str) -> list[str]:
         """Reasons why this library cannot compute in `dtype` on `device` in this process."""
         if not self.installed:
             return [f"{self.name} is not installed: pip install {PACKAGES.get(self.name, self.name)}"]
-        kind = device.partition(":")[0]
-        if kind not in self.kinds:
-            return [f"{self.name} computes on {' or '.join(self.kinds)} here, not on {device}"]
-        if self.host.name == "torch" and kind == "cuda" and not self.xp.cuda.is_available():
-            return ["torch sees no CUDA device on this machine"]
-        if self.name == "jax" and dtype == "float64" and not _jax_has_x64():
-            return [
-                "JAX computes float64 as float32 until x64 is on: call "
-                "jax.config.update('jax_enable_x64', True) or set JAX_ENABLE_X64=1 at your entry point"
-            ]
-        return []
+        if device.partition(":")[0] not in self.devices:
+            return [f"{self.name} computes on {' or '.join(self.devices)} here, not on {device}"]
+        return self.arrays.refuses(dtype, device)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Copies and pickles are the one Backend of that name: `is` tells libraries apart."""
@@ -86,56 +118,100 @@ class Backend:
 
     def put(self, arrays: Tree, device: str = "cpu") -> Tree:
         """A numpy array, or a tree of them, as arrays of this library; CPU torch tensors share the memory."""
-        if self.host.name == "torch":
-            return each(lambda array: _from_numpy(array).to(device), arrays)
-        return each(self.xp.asarray, arrays) if self.host.name == "jax" else arrays
+        put = self.arrays.put
+        return arrays if put is None else each(lambda array: put(array, device), arrays)
 
     def get(self, arrays: Tree) -> Tree:
         """An array of this library, or a tree of them, as numpy, writable; CPU torch tensors share the memory."""
-        if self.host.name == "torch":
-            return each(lambda tensor: tensor.numpy(force=True), arrays)
-        return each(np.array, arrays) if self.host.name == "jax" else arrays
+        return arrays if self.arrays.get is None else each(self.arrays.get, arrays)
 
     def eager(self, device: str) -> bool:
         """Whether a result on `device` is computed when the call returns."""
-        return self.host.name == "numpy" or (self.host.name == "torch" and device == "cpu")
+        return device.partition(":")[0] in self.arrays.eager_on
 
     def wait(self, result: Any) -> Any:
         """Block until `result` (an array, or a dict or tuple of arrays) is computed; return it."""
-        if self.host.name == "jax":
-            return sys.modules["jax"].block_until_ready(result)
-        if self.host.name == "torch" and (torch := sys.modules["torch"]).cuda.is_initialized():
-            torch.cuda.synchronize()
-        return result
+        return self.arrays.wait(result)
 
     def compile(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """`function` compiled by the library where that is its normal use (`jax.jit`), else itself."""
-        if self.host.name != "jax":
-            return function
-        jit: Callable[..., Any] = importlib.import_module("jax").jit
-        return jit(function)
+        return self.arrays.compile(function)
 
+
+def _torch_wait(result: Any) -> Any:
+    if (torch := sys.modules["torch"]).cuda.is_initialized():
+        torch.cuda.synchronize()
+    return result
+
+
+def _torch_refuses(dtype: str, device: str) -> list[str]:
+    if device.partition(":")[0] == "cuda" and not importlib.import_module("torch").cuda.is_available():
+        return ["torch sees no CUDA device on this machine"]
+    return []
+
+
+def _jax_refuses(dtype: str, device: str) -> list[str]:
+    if dtype != "float64" or _jax_has_x64():
+        return []
+    return [
+        "JAX computes float64 as float32 until x64 is on: call "
+        "jax.config.update('jax_enable_x64', True) or set JAX_ENABLE_X64=1 at your entry point"
+    ]
+
+
+def _jax_has_x64() -> bool:
+    if "jax" in sys.modules:
+        return bool(sys.modules["jax"].config.jax_enable_x64)
+    return os.environ.get("JAX_ENABLE_X64", "").lower() in ("1", "true", "yes", "on")
+
+
+NUMPY = ArrayLibrary("numpy", "ndarray")
+TORCH = ArrayLibrary(
+    "torch",
+    "Tensor",
+    put=from_numpy,
+    get=lambda tensor: tensor.numpy(force=True),
+    cast=lambda tensor, dtype: tensor.to(getattr(sys.modules["torch"], dtype)),
+    device_of=lambda tensor: str(tensor.device),
+    wait=_torch_wait,
+    refuses=_torch_refuses,
+    fresh_arrays=lambda: importlib.import_module("torch").inference_mode(False),
+)
+JAX = ArrayLibrary(
+    "jax",
+    "Array",
+    namespace="jax.numpy",
+    put=lambda array, device: importlib.import_module("jax.numpy").asarray(array),
+    get=np.array,
+    wait=lambda result: sys.modules["jax"].block_until_ready(result),
+    eager_on=(),
+    compile=lambda function: importlib.import_module("jax").jit(function),
+    refuses=_jax_refuses,
+    read_only="JAX arrays cannot be written to",
+)
 
 BACKENDS = {
     backend.name: backend
     for backend in (
-        Backend("numpy", 0),
-        Backend("torch", 1, ("cpu", "cuda")),
-        Backend("numba", 2, arrays="numpy"),
-        Backend("jax", 3),
-        Backend("sklearn", 4, arrays="numpy"),
-        Backend("statsmodels", 5, arrays="numpy"),
-        Backend("opacus", 6, ("cpu", "cuda"), arrays="torch"),
-        Backend("backpack", 7, ("cpu", "cuda"), arrays="torch"),
+        Backend("numpy", 0, NUMPY),
+        Backend("torch", 1, TORCH, ("cpu", "cuda")),
+        Backend("numba", 2, NUMPY),
+        Backend("jax", 3, JAX),
+        Backend("sklearn", 4, NUMPY),
+        Backend("statsmodels", 5, NUMPY),
+        Backend("opacus", 6, TORCH, ("cpu", "cuda")),
+        Backend("backpack", 7, TORCH, ("cpu", "cuda")),
     )
 }
 """Every library that a kernel can be of, by name."""
 
-LIBRARIES = {name: backend for name, backend in BACKENDS.items() if backend.host is backend}
+LIBRARIES = {name: backend for name, backend in BACKENDS.items() if name == backend.arrays.name}
 """Those with arrays of their own."""
 
 PACKAGES = {"sklearn": "scikit-learn", "backpack": "backpack-for-pytorch"}
 """What a library is called where it is installed from, if not by its import name."""
+
+_OTHERS = tuple(backend for name, backend in LIBRARIES.items() if name != "numpy")
 
 
 def _named(name: str) -> Backend:
@@ -147,38 +223,12 @@ def backend_of(array: Array) -> Backend | None:
     if isinstance(array, np.ndarray):
         # Others of its kinds are memory seen in another way; what is masked would come back to life.
         return None if isinstance(array, np.ma.MaskedArray) else BACKENDS["numpy"]
-    if isinstance(array, getattr(sys.modules.get("torch"), "Tensor", ())):
-        return BACKENDS["torch"]
-    if isinstance(array, getattr(sys.modules.get("jax"), "Array", ())):
-        return BACKENDS["jax"]
+    for backend in _OTHERS:
+        if isinstance(array, getattr(sys.modules.get(backend.name), backend.arrays.array_type, ())):
+            return backend
     return None
 
 
 @lru_cache(maxsize=32)
 def _found(name: str) -> bool:
     return find_spec(name) is not None
-
-
-def _jax_has_x64() -> bool:
-    if "jax" in sys.modules:
-        return bool(sys.modules["jax"].config.jax_enable_x64)
-    return os.environ.get("JAX_ENABLE_X64", "").lower() in ("1", "true", "yes", "on")
-
-
-def _from_numpy(array: np.ndarray[Any, Any]) -> Array:
-    torch = importlib.import_module("torch")
-    # torch has neither negative strides nor fractions of an entry, which a column of a structured array can have.
-    if any(stride < 0 or stride % array.itemsize for stride in array.strides):
-        array = np.ascontiguousarray(array)
-    # torch warns about memory that is read-only for numpy; kernels never write to their inputs (the
-    # checker proves it), so it gets a view that does not say so.
-    return torch.from_numpy(array if array.flags.writeable else np.asarray(_Writable(array)))
-
-
-class _Writable:
-    """The memory of a read-only array, described without the read-only flag."""
-
-    def __init__(self, array: np.ndarray[Any, Any]) -> None:
-        interface = array.__array_interface__
-        self.owner = array
-        self.__array_interface__ = {**interface, "data": (interface["data"][0], False)}

@@ -25,7 +25,7 @@ def namespace(array: Array) -> Namespace:
     if isinstance(array, np.ndarray | np.generic):
         return COMPLEX if array.dtype.kind == "c" else np
     backend = backend_of(array)
-    return np if backend is None else sys.modules["jax.numpy" if backend.name == "jax" else backend.name]
+    return np if backend is None else sys.modules[backend.arrays.namespace or backend.name]
 
 
 def _abs(z: Array) -> Array:

@@ -84,7 +84,7 @@ class Kernel:
 
     def accepts(self, problem: Problem) -> bool:
         """Whether it can differentiate this kind of problem at all."""
-        arrays = self.backend.arrays or self.backend.name
+        arrays = self.backend.arrays.name
         return isinstance(problem, self.problems) and arrays in (problem.libraries or (arrays,))
 
     def unsupported(self, case: Case) -> tuple[str, ...]:

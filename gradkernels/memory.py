@@ -2,13 +2,33 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
-from gradkernels.backend import Array
-from gradkernels.quantity import Shape
+
+def from_numpy(array: np.ndarray[Any, Any], device: str) -> Any:
+    """A numpy array as a torch tensor; on the CPU it shares the memory."""
+    import torch
+
+    # torch has neither negative strides nor fractions of an entry, which a column of a structured array can have.
+    if any(stride < 0 or stride % array.itemsize for stride in array.strides):
+        array = np.ascontiguousarray(array)
+    # torch warns about memory that is read-only for numpy; kernels never write to their inputs (the
+    # checker proves it), so it gets a view that does not say so.
+    return torch.from_numpy(array if array.flags.writeable else np.asarray(_Writable(array))).to(device)
 
 
-def empty_torch(shape: Shape, like: Array) -> Array:
+class _Writable:
+    """The memory of a read-only array, described without the read-only flag."""
+
+    def __init__(self, array: np.ndarray[Any, Any]) -> None:
+        interface = array.__array_interface__
+        self.owner = array
+        self.__array_interface__ = {**interface, "data": (interface["data"][0], False)}
+
+
+def empty_torch(shape: tuple[int, ...], like: Any) -> Any:
     """An uninitialised tensor of `shape` with the dtype and device of `like`.
 
     On the CPU it is allocated by numpy, which advises the system to use huge pages for large arrays.
@@ -23,7 +43,7 @@ def empty_torch(shape: Shape, like: Array) -> Array:
         return torch.from_numpy(np.empty(shape, str(like.dtype).removeprefix("torch.")))
 
 
-def store(into: Array, rows: int | slice, values: Array) -> None:
+def store(into: Any, rows: int | slice, values: Any) -> None:
     """`into[rows] = values`, also into memory that was made under `torch.inference_mode`."""
     if sealed(into):
         import torch
@@ -34,11 +54,11 @@ def store(into: Array, rows: int | slice, values: Array) -> None:
         into[rows] = values
 
 
-def sealed(array: Array) -> bool:
+def sealed(array: Any) -> bool:
     """Whether it was made under `torch.inference_mode`, outside which it cannot be written to."""
     return not isinstance(array, np.ndarray) and bool(array.is_inference())
 
 
-def ordinary(tensor: Array) -> Array:
+def ordinary(tensor: Any) -> Any:
     """`tensor`, or a copy that autograd can work with if it was made under `torch.inference_mode`."""
     return tensor.clone() if tensor.is_inference() else tensor

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from gradkernels.backend import BACKENDS, LIBRARIES, Array, Backend, backend_of
+from gradkernels.backend import LIBRARIES, Array, Backend, backend_of
 from gradkernels.problems import Problem, Regression
 from gradkernels.problems.regression.entry import counted, taken
 from gradkernels.problems.regression.guard import guard
@@ -61,7 +61,8 @@ def dtype_of(array: Array) -> str:
 
 def device_of(array: Array) -> str:
     """`cpu`, or torch's name of the device."""
-    return str(array.device) if backend_of(array) is BACKENDS["torch"] else "cpu"
+    backend = backend_of(array)
+    return "cpu" if backend is None else backend.arrays.device_of(array)
 
 
 def _same_library(arrays: dict[str, Array], problem: Problem) -> Backend:
@@ -121,8 +122,9 @@ def validate_out(quantity: Quantity, theta: Tree, x: Tree, y: Tree, out: Any) ->
         ValueError: Wrong names, shape or dtype, read-only, or shared with an input or with another part of it.
     """
     like = leaves(theta)[0]
-    if backend_of(like) is BACKENDS["jax"]:
-        raise TypeError("JAX arrays cannot be written to; leave out= out")
+    library = backend_of(like)
+    if library is not None and library.arrays.read_only:
+        raise TypeError(f"{library.arrays.read_only}; leave out= out")
     blank = quantity.blank(count(y), theta)
     _require_names(blank, out)
     taken, parts = leaves((theta, x, y)), dict(named("out", out))

@@ -14,7 +14,7 @@ import pytest
 
 import gradkernels as gk
 from gradkernels import registry
-from gradkernels.backend import Backend
+from gradkernels.backend import NUMPY, Backend
 from gradkernels.kernel import compose, declare
 from gradkernels.quantity import QUANTITIES
 
@@ -110,7 +110,7 @@ def test_a_library_that_is_not_installed_is_a_reason():
 
 
 def test_a_library_that_does_not_exist_is_a_reason_and_never_imported():
-    kernel = replace(gk.kernel("numpy.loop.per_sample"), backend=Backend("nosuchlibrary", 9, ("cpu",)))
+    kernel = replace(gk.kernel("numpy.loop.per_sample"), backend=Backend("nosuchlibrary", 9, NUMPY))
     reasons = kernel.unsupported(gk.Case(P, "per_sample", 5))
     assert reasons == ("nosuchlibrary is not installed: pip install nosuchlibrary",)
     assert compose(kernel, QUANTITIES["norms"]).unsupported(gk.Case(P, "norms", 5)) == reasons

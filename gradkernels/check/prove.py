@@ -12,7 +12,6 @@ cancel, so that a residual near zero is not held to digits that no kernel can ha
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -89,7 +88,7 @@ def prove(
     case.require(inputs)
     reference = Reference(case.problem, *inputs) if reference is None else reference
     # Data may hold NaN, infinity or numbers that overflow: that is compared here, not warned about.
-    with np.errstate(all="ignore"), _recording(kernel):
+    with np.errstate(all="ignore"), kernel.backend.arrays.fresh_arrays():
         arrays, intact = prime_with_other_data(kernel, compute, case, inputs)
         proofs = [
             _verify(call(), expected, reference, case, f"{kernel.key}{label}")
@@ -112,7 +111,7 @@ def endure(kernel: Kernel, compute: Compute, case: Case) -> None:
         far = replace(case, n=n, seed=number)
         inputs = far.cast(drawn)
         arrays = kernel.backend.put(each(lambda array: array.copy(order="K"), inputs), case.device)
-        with np.errstate(all="ignore"), _recording(kernel):
+        with np.errstate(all="ignore"), kernel.backend.arrays.fresh_arrays():
             reference = Reference(problem, *inputs)
             for label, call, expected in _calls(kernel, compute, far, inputs, reference, arrays):
                 try:
@@ -120,14 +119,6 @@ def endure(kernel: Kernel, compute: Compute, case: Case) -> None:
                 except ValueError:
                     break
                 _verify(result, expected, reference, far, f"{kernel.key}{label} at the ends of the range")
-
-
-def _recording(kernel: Kernel) -> AbstractContextManager[None]:
-    """Where arrays are made that a kernel can write to and differentiate by, whatever mode the caller is in."""
-    if kernel.backend.host.name != "torch":
-        return nullcontext()
-    off: AbstractContextManager[None] = kernel.backend.xp.inference_mode(False)
-    return off
 
 
 def _calls(

@@ -45,7 +45,7 @@ def prime_with_other_data(
 
 
 def _refilled(kernel: Kernel, arrays: Inputs, values: Inputs) -> Inputs:
-    if kernel.backend.host.name == "jax":  # its arrays cannot be written to
+    if kernel.backend.arrays.read_only:
         return values
     for array, value in zip(leaves(arrays), leaves(values), strict=True):
         array[...] = value
@@ -77,8 +77,8 @@ def require_unaliased(kernel: Kernel, case: Case, result: Any, arrays: Inputs) -
             raise Disagreement(f"{kernel.key} returned an array that is part of a graph; detach it")
         if not device_of(leaf).startswith(case.device):
             raise Disagreement(f"{kernel.key} returned an array on {device_of(leaf)}, not on {case.device}")
-        # JAX arrays cannot be written to, so sharing is harmless there.
-        if kernel.backend.host.name != "jax" and any(
+        # Sharing what cannot be written to is harmless.
+        if not kernel.backend.arrays.read_only and any(
             np.may_share_memory(kernel.backend.get(leaf), kernel.backend.get(array)) for array in leaves(arrays)
         ):
             raise Disagreement(f"{kernel.key} returned memory of one of its inputs")

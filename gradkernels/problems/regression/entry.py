@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from gradkernels.backend import BACKENDS, Array, backend_of
+from gradkernels.backend import Array, backend_of
 from gradkernels.problems import Problem, Regression
 from gradkernels.problems.regression.guard import guard
 from gradkernels.tree import Tree, each, leaves
@@ -39,7 +39,7 @@ def taken(problem: Problem, x: Array, y: Tree) -> Tree:
 
 def _cast(array: Array, dtype: str) -> Array:
     library = backend_of(array)
-    return array.to(getattr(library.xp, dtype)) if library is BACKENDS["torch"] else array.astype(dtype)
+    return array.astype(dtype) if library is None else library.arrays.cast(array, dtype)
 
 
 def foreign(problem: Problem, theta: Array, x: Array, y: Tree) -> bool:
