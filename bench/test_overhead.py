@@ -63,7 +63,7 @@ def test_the_key_of_a_models_state_costs_at_most_a_microsecond_a_module():
     import torch
     from torch import nn
 
-    from gradkernels.problems.module.mode_key.modes import ModeTracker
+    from gradkernels.problems.module.mode_key.tracker import ModeTracker
 
     layer = nn.TransformerEncoderLayer(16, 2, 32, batch_first=True)
     model = nn.TransformerEncoder(layer, 12, enable_nested_tensor=False)

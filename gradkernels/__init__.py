@@ -40,8 +40,8 @@ if TYPE_CHECKING:
     from gradkernels.problems import LogisticRegression as LogisticRegression
     from gradkernels.problems import PoissonRegression as PoissonRegression
     from gradkernels.problems import SoftmaxRegression as SoftmaxRegression
-    from gradkernels.problems.module.mixing.mixing import MixingWarning as MixingWarning
-    from gradkernels.problems.module.problem import ModuleProblem as ModuleProblem
+    from gradkernels.problems.module.mixing.batch_loss import MixingWarning as MixingWarning
+    from gradkernels.problems.module.module_problem import ModuleProblem as ModuleProblem
     from gradkernels.quantity import Moments as Moments
     from gradkernels.registry import kernel as kernel
     from gradkernels.registry import kernels as kernels
@@ -63,8 +63,8 @@ _HOME = {
         "PoissonRegression",
         "SoftmaxRegression",
     ),
-    "problems.module.mixing.mixing": ("MixingWarning",),
-    "problems.module.problem": ("ModuleProblem",),
+    "problems.module.mixing.batch_loss": ("MixingWarning",),
+    "problems.module.module_problem": ("ModuleProblem",),
     "quantity": ("Moments",),
     "registry": ("kernel", "kernels"),
     "streaming": ("per_sample_chunks",),

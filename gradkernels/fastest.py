@@ -21,7 +21,7 @@ from gradkernels.dispatch.bind import Bound, Way, bind, wanted
 from gradkernels.dispatch.candidates import forget as forget_choices
 from gradkernels.dispatch.select import Request
 from gradkernels.problems import Problem, Regression, Weighted
-from gradkernels.problems.regression.entry import foreign
+from gradkernels.problems.regression.conversion import needs_conversion
 from gradkernels.quantity import Moments, Quantity, quantity
 from gradkernels.tree import Tree, count, leaves, structure
 from gradkernels.validate import device_of, dtype_of, validate_inputs, validate_problem
@@ -333,7 +333,7 @@ def _request(
     )
     if problem.is_black_box:
         return Request(case, library, results, max_bytes, calls, arrays=(theta, x, y))
-    return Request(case, library, results, max_bytes, calls, foreign(problem, theta, x, y))
+    return Request(case, library, results, max_bytes, calls, needs_conversion(problem, theta, x, y))
 
 
 def _layout(library: Backend, x: Array) -> str:

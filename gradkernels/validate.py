@@ -9,8 +9,8 @@ import numpy as np
 
 from gradkernels.backend import LIBRARIES, Array, Backend, backend_of
 from gradkernels.problems import Problem, Regression
-from gradkernels.problems.regression.entry import counted, taken
-from gradkernels.problems.regression.guard import guard
+from gradkernels.problems.regression.conversion import convert_target, is_integral
+from gradkernels.problems.regression.target_guard import target_guard
 from gradkernels.quantity import Quantity
 from gradkernels.tree import Tree, count, leaves, named
 
@@ -30,7 +30,7 @@ def validate_inputs(problem: Problem, theta: Array, x: Array, y: Tree) -> Backen
     library = _same_library(arrays, problem)
     floats = problem.floats(theta, x, y)
     if not problem.is_black_box:  # integers as targets stand for their floats
-        floats = {name: array for name, array in floats.items() if name in ("theta", "x") or not counted(array)}
+        floats = {name: array for name, array in floats.items() if name in ("theta", "x") or not is_integral(array)}
     for name, array in floats.items():
         _float(name, array, problem)
     if not problem.is_black_box:
@@ -40,8 +40,8 @@ def validate_inputs(problem: Problem, theta: Array, x: Array, y: Tree) -> Backen
         _same("dtype", {name: str(array.dtype) for name, array in floats.items()})
     _same("device", {name: str(array.device) for name, array in arrays.items()})
     problem.validate(theta, x, y)
-    if isinstance(problem, Regression) and (look := guard(problem)) is not None:
-        look(taken(problem, x, y))
+    if isinstance(problem, Regression) and (look := target_guard(problem)) is not None:
+        look(convert_target(problem, x, y))
     return library
 
 
@@ -92,7 +92,7 @@ _MASKED = "masks are not heeded; leave masked samples out, or fill them and pass
 
 
 def _whole(name: str, array: Array) -> None:
-    if not counted(array):
+    if not is_integral(array):
         raise TypeError(f"{name} is {array.dtype}; class numbers must be integers; convert it with astype or to")
 
 
@@ -127,10 +127,10 @@ def validate_out(quantity: Quantity, theta: Tree, x: Tree, y: Tree, out: Any) ->
         raise TypeError(f"{library.arrays.read_only}; leave out= out")
     blank = quantity.blank(count(y), theta)
     _require_names(blank, out)
-    taken, parts = leaves((theta, x, y)), dict(named("out", out))
+    inputs, parts = leaves((theta, x, y)), dict(named("out", out))
     for name, wanted in named("out", blank):
         _require_writable(name, parts[name], wanted.shape, like)
-        if any(overlap(parts[name], array) for array in taken):
+        if any(overlap(parts[name], array) for array in inputs):
             raise ValueError(f"{name} shares memory with an input, which must not be modified; pass other memory")
     for (name, part), (other, another) in combinations(parts.items(), 2):
         if overlap(part, another):

@@ -4,7 +4,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from gradkernels.problems.module.problem import ModuleProblem
+from gradkernels.problems.module.module_problem import ModuleProblem
 
 
 def problem(model: nn.Module, *shape: int, reduction: str = "mean", n: int = 7, **settings) -> ModuleProblem:

@@ -13,7 +13,7 @@ import gradkernels as gk
 from gradkernels.dispatch import fallback as detour
 from gradkernels.dispatch.audit import AuditWarning, drawn_from, is_due
 from gradkernels.dispatch.candidates import Standing
-from gradkernels.problems.module.mode_key.modes import ModeTracker
+from gradkernels.problems.module.mode_key.tracker import ModeTracker
 from gradkernels.quantity import QUANTITIES
 
 LOSS = nn.CrossEntropyLoss()

@@ -14,7 +14,7 @@ from gradkernels.dispatch.audit import AuditWarning, drawn_from
 from gradkernels.engines.hooks.capture.follow import indexing
 from gradkernels.engines.hooks.capture.sample_axis import Axis
 from gradkernels.engines.hooks.capture.tape import Tape
-from gradkernels.problems.module.mode_key.modes import ModeTracker
+from gradkernels.problems.module.mode_key.tracker import ModeTracker
 
 N, T, CAP = 32, 6, 0.95
 LOSS = nn.CrossEntropyLoss()

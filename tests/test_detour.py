@@ -10,7 +10,7 @@ from torch.nn.utils.rnn import pack_padded_sequence
 
 import gradkernels as gk
 from gradkernels.check.modules import proof
-from gradkernels.check.modules.judge import Batch
+from gradkernels.check.modules.sample_passes import CallerBatch
 from gradkernels.dispatch import chunks as limited
 from gradkernels.dispatch.audit import drawn_from
 from gradkernels.engines.hooks.errors import Unfit
@@ -231,8 +231,8 @@ def test_a_model_that_is_let_go_is_gone():
 
 def test_a_changed_model_is_looked_at_anew(monkeypatch):
     looked = []
-    really = proof.inspect
-    monkeypatch.setattr(proof, "inspect", lambda *given: looked.append(1) or really(*given))
+    really = proof.require_independent_samples
+    monkeypatch.setattr(proof, "require_independent_samples", lambda *given: looked.append(1) or really(*given))
     model = nn.Sequential(nn.Linear(4, 5), nn.Dropout(0.5), nn.Linear(5, 3)).eval()
     problem, (x, _, y) = gk.ModuleProblem(model, LOSS), batches()
     k = gk.fastest(problem, "norms", like=(None, x, y))
@@ -316,7 +316,7 @@ def test_a_proof_under_a_limit_has_one_result_at_a_time(monkeypatch):
 
     monkeypatch.setattr(proof, "require_agreement", counting)
     problem, kernel = gk.ModuleProblem(nn.Linear(300, 300), nn.MSELoss()), gk.kernel("torch.hooks.clipped_sum")
-    batch, compute = Batch(problem, problem.parameters(), x, y), kernel.build(problem)
+    batch, compute = CallerBatch(problem, problem.parameters(), x, y), kernel.build(problem)
     for tight in (False, True):
         proof.require_proof(kernel, f"tight: {tight}", batch, compute, tight=tight)
     both, first, second = alive

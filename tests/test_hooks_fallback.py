@@ -10,7 +10,7 @@ from torch.nn.utils import parametrizations
 
 from gradkernels.engines.hooks import quantities
 from gradkernels.engines.hooks.errors import Unfit
-from gradkernels.problems.module.problem import ModuleProblem
+from gradkernels.problems.module.module_problem import ModuleProblem
 
 
 @pytest.fixture(autouse=True)

@@ -13,7 +13,7 @@ from gradkernels.engines.hooks import quantities
 from gradkernels.engines.hooks.rules import vmap_call
 from gradkernels.engines.hooks.rules.linear import convolution, linear
 from gradkernels.engines.hooks.rules.lookup import embedding
-from gradkernels.problems.module.problem import ModuleProblem
+from gradkernels.problems.module.module_problem import ModuleProblem
 
 SAMPLES = (1, 2, 3, 7)
 WAYS = 4  # at most, of doing the same

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 import gradkernels as gk
 from gradkernels.engines.hooks import quantities
 from gradkernels.engines.hooks.errors import Unfit
-from gradkernels.problems.module.problem import ModuleProblem
+from gradkernels.problems.module.module_problem import ModuleProblem
 
 LOSS = nn.CrossEntropyLoss()
 N, T, D = 5, 3, 4

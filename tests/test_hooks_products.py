@@ -13,7 +13,7 @@ from torch.utils.checkpoint import checkpoint
 from gradkernels.engines.hooks import quantities
 from gradkernels.engines.hooks.engine import Engine
 from gradkernels.engines.hooks.rules import vmap_call
-from gradkernels.problems.module.problem import ModuleProblem
+from gradkernels.problems.module.module_problem import ModuleProblem
 
 T, D = 3, 4
 

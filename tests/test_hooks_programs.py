@@ -9,7 +9,7 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from gradkernels.engines.hooks import quantities
 from gradkernels.engines.hooks.errors import Unfit
-from gradkernels.problems.module.problem import ModuleProblem
+from gradkernels.problems.module.module_problem import ModuleProblem
 
 WIDTH, STEPS, MANY = 4, 3, 1 << 20
 LOSS = nn.CrossEntropyLoss()

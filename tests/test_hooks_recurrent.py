@@ -12,7 +12,7 @@ from torch.nn.utils.rnn import pack_padded_sequence
 from gradkernels.engines.hooks import quantities
 from gradkernels.engines.hooks.errors import Unfit
 from gradkernels.engines.hooks.rules.recurrent.cells import Lstm
-from gradkernels.problems.module.problem import ModuleProblem
+from gradkernels.problems.module.module_problem import ModuleProblem
 
 N, T, D, H, P = 4, 5, 3, 4, 2  # samples, steps, features, units, projected units
 CHUNK = 1 << 20

@@ -16,10 +16,10 @@ from torch.utils import _pytree as pytree
 import gradkernels as gk
 from gradkernels.check.reference import true_gradients
 from gradkernels.engines.compiled.per_shape import per_shape
-from gradkernels.problems.module.apart import Inseparable
-from gradkernels.problems.module.inputs import opened, prepared
+from gradkernels.problems.module.inputs import prepared, unfolded
 from gradkernels.problems.module.mode_key.identity import identity
-from gradkernels.problems.module.parts import Parts
+from gradkernels.problems.module.output_axes import OutputAxes
+from gradkernels.problems.module.split_output import Inseparable
 from gradkernels.tree import Constant, count, leaves, take
 
 X = torch.randn(5, 4, generator=torch.Generator().manual_seed(1))
@@ -151,7 +151,7 @@ def test_samples_are_taken_from_arrays_and_constants_stay():
     x, _ = prepared({"a": X, "b": [X, None], "c": "d"}, Y)
     assert count(x) == 5
     assert [leaf.shape for leaf in leaves(take(x, slice(1, 3)))] == [(2, 4), (2, 4)]
-    again = opened(take(x, slice(1, 3)))
+    again = unfolded(take(x, slice(1, 3)))
     assert again["b"][1] is None
     assert again["c"] == "d"
     assert torch.equal(again["b"][0], X[1:3])
@@ -178,7 +178,7 @@ def test_what_is_compiled_answers_for_its_constants_alone(monkeypatch, changes):
     made = []
 
     def recorded(function, x):
-        made.append(opened(x)[1] * 1)
+        made.append(unfolded(x)[1] * 1)
         return lambda x, value=made[-1]: function(x[0] * value)
 
     call, shared = per_shape(torch.sum, recorded), SHARED.clone()
@@ -376,7 +376,7 @@ def test_ways_that_take_an_output_apart_refuse_what_is_the_same_for_all_samples_
 
 
 def test_an_output_that_varies_is_not_guessed_about():
-    parts = Parts()
+    parts = OutputAxes()
     parts.learn((torch.ones(1, 3), torch.ones(4)), (torch.ones(2, 3), torch.ones(4)), 2)
     assert parts.have_samples((torch.ones(4, 3), torch.ones(4)), 4) == (True, False)
     with pytest.raises(Inseparable, match="varies from batch to batch"):

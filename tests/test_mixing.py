@@ -12,7 +12,7 @@ from torch import nn
 from torch.nn import functional
 
 import gradkernels as gk
-from gradkernels.problems.module.mixing import looks, mixing
+from gradkernels.problems.module.mixing import batch_loss, check_schedule
 
 X = torch.randn(8, 4, generator=torch.Generator().manual_seed(1))
 ROWS = torch.randn(8, 3, generator=torch.Generator().manual_seed(2))
@@ -197,7 +197,7 @@ def test_the_dtype_of_the_output_decides_what_is_equal(dtype):
 
 def test_calls_1_2_4_8_are_looked_at_and_those_of_one_sample_do_not_count(monkeypatch):
     seen = []
-    monkeypatch.setattr(mixing, "_compared", lambda problem, theta, x, y, rng: seen.append(len(x)) or "")
+    monkeypatch.setattr(batch_loss, "_compared", lambda problem, theta, x, y, rng: seen.append(len(x)) or "")
     problem = gk.ModuleProblem(linear(), root)
     k = gk.fastest(problem, "norms", like=(None, X, ROWS))
     for n in (1, 8, 7, 6, 5, 4, 3, 2, 8):
@@ -260,11 +260,11 @@ def test_the_models_own_loss_that_compares_is_refused():
 
 def test_looks_are_forgotten_with_the_model():
     problem = gk.ModuleProblem(linear(), root, mixing="error")
-    looks.looks(problem)
-    known = len(looks._LOOKS)
+    check_schedule.schedule_of(problem)
+    known = len(check_schedule._SCHEDULES)
     model = problem.model
     del problem
-    assert model in looks._LOOKS
+    assert model in check_schedule._SCHEDULES
     del model
     gc.collect()
-    assert len(looks._LOOKS) < known
+    assert len(check_schedule._SCHEDULES) < known

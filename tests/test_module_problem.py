@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn import functional
 
 import gradkernels as gk
-from gradkernels.problems.module.structure import state
+from gradkernels.problems.module.structure import model_state
 
 WAYS = ("torch.loop", "torch.vmap")
 NOT_BY_VMAP = ("sequence", "checkpoint")  # torch.func has no rule for these
@@ -277,10 +277,10 @@ REFUSED = {
 def test_what_has_no_per_sample_gradients_is_refused(name):
     make, says = REFUSED[name]
     model = make()
-    before = state(model)
+    before = model_state(model)
     with pytest.raises(ValueError, match=says):
         gk.per_sample(gk.ModuleProblem(model, nn.CrossEntropyLoss()), None, torch.randn(4, 4), models.classes(4))
-    assert state(model) == before
+    assert model_state(model) == before
 
 
 def test_a_lazy_layer_must_know_its_parameters_first():
@@ -393,10 +393,10 @@ def test_the_model_and_its_inputs_are_left_as_they_were(way, quantity):
     model, loss_fn, x, y = MODELS["batch norm in evaluation mode"](4)
     model[0].weight.grad = torch.ones_like(model[0].weight)
     model[2].register_forward_hook(lambda *_: None)
-    before, generator, copies = state(model), torch.get_rng_state(), (x.clone(), y.clone())
+    before, generator, copies = model_state(model), torch.get_rng_state(), (x.clone(), y.clone())
     kernel = None if quantity == "gradient" else way
     result = getattr(gk, quantity)(gk.ModuleProblem(model, loss_fn), None, x, y, kernel=kernel)
-    assert state(model) == before
+    assert model_state(model) == before
     assert torch.equal(torch.get_rng_state(), generator)
     assert torch.equal(x, copies[0])
     assert torch.equal(y, copies[1])
@@ -429,12 +429,12 @@ class Breaking(nn.Module):
 def test_the_model_is_left_as_it_was_after_an_exception(way):
     problem, x, y = gk.ModuleProblem(Breaking(), nn.CrossEntropyLoss()), torch.randn(3, 4), models.classes(3)
     bound = gk.fastest(problem, "per_sample", like=(None, x, y), kernel=way)
-    before, generator = state(problem.model), torch.get_rng_state()
+    before, generator = model_state(problem.model), torch.get_rng_state()
     problem.model.broken = True
     for call in (lambda: bound(None, x, y), lambda: gk.norms(problem, None, x, y)):
         with pytest.raises(RuntimeError, match="no more"):
             call()
-    assert state(problem.model) == before
+    assert model_state(problem.model) == before
     assert torch.equal(torch.get_rng_state(), generator)
 
 

@@ -12,7 +12,7 @@ from torch.nn import functional
 import gradkernels as gk
 from gradkernels.engines.compiled.modules import chunks
 from gradkernels.engines.compiled.trace import holding_rest, rest_of, traced
-from gradkernels.problems.module.problem import ModuleProblem
+from gradkernels.problems.module.module_problem import ModuleProblem
 from gradkernels.tree import each, take
 from gradkernels.zoo import ZOO
 

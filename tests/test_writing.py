@@ -168,10 +168,10 @@ def test_rows_may_be_written_beside_the_inputs_in_one_memory():
 
 
 def test_no_other_model_gets_copies(monkeypatch):
-    from gradkernels.problems.module import writing
+    from gradkernels.problems.module import input_writes
 
     model, x, y = nn.Linear(4, 3), torch.randn(6, 4), torch.arange(6) % 3
     problem = gk.ModuleProblem(model, LOSS)
     gk.norms(problem, None, x, y)
-    monkeypatch.setattr(writing, "copied", lambda tree: pytest.fail("copied"))
+    monkeypatch.setattr(input_writes, "cloned", lambda tree: pytest.fail("copied"))
     gk.norms(problem, None, x, y)

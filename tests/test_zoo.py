@@ -5,7 +5,7 @@ import pickle
 import pytest
 import torch
 
-from gradkernels.problems.module.problem import ModuleProblem
+from gradkernels.problems.module.module_problem import ModuleProblem
 from gradkernels.zoo import ZOO
 
 SIZES = {

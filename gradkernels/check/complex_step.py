@@ -21,7 +21,7 @@ BLOCK_NUMBERS = 2**16  # so do these
 MOST_STEPS = 10**8  # evaluations of one predictor that the gradient may take: some 10 s
 
 
-def true_gradients(problem: Regression, theta: Floats, x: Floats, y: Tree) -> TrueGradients:
+def regression_gradients(problem: Regression, theta: Floats, x: Floats, y: Tree) -> TrueGradients:
     """Derivative of the loss along eta, times the features; and the gradient, by stepping along theta.
 
     Scale: (that of the slope for an error of |theta_0| + |x| . |theta| in eta) * |(1, x)|, to first order. Source:

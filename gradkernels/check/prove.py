@@ -24,7 +24,7 @@ from gradkernels.check.compare_arrays import compare
 from gradkernels.check.identities import identities
 from gradkernels.check.reference import Expected, Reference
 from gradkernels.check.side_effects import prime_with_other_data, require_unaliased, require_unchanged
-from gradkernels.check.structure import conforming, teller
+from gradkernels.check.structure import conforming, entry_namer
 from gradkernels.kernel import Compute, Kernel
 from gradkernels.registry import kernel as kernel_by_key
 from gradkernels.tree import count, each, leaves
@@ -155,7 +155,7 @@ def _into(kernel: Kernel, case: Case, inputs: Inputs, call: Callable[..., Any]) 
 def _verify(result: Any, expected: Expected, reference: Reference, case: Case, label: str) -> Proof:
     where = f"{label} on {case.problem.name}, n={case.n}, {case.dtype}"
     found = conforming(result, case, reference.theta, reference.y, where)
-    allowed, tell = case.problem.tolerance(case.dtype, expected.terms), teller(reference.theta)
+    allowed, tell = case.problem.tolerance(case.dtype, expected.terms), entry_namer(reference.theta)
     errors = [
         compare(values, want, scale, allowed, where, tell)
         for values, want, scale in zip(*map(leaves, (found, expected.value, expected.scale)), strict=True)

@@ -172,13 +172,13 @@ def true_gradients(problem: Problem, theta: Tree, x: Tree, y: Tree) -> TrueGradi
         ValueError: Samples of a module have no gradients of their own; see `gradkernels.check.modules.reference`.
     """
     if isinstance(problem, Regression):
-        return complex_step.true_gradients(problem, theta, x, y)
+        return complex_step.regression_gradients(problem, theta, x, y)
     from gradkernels.check.modules import reference  # which loads torch
     from gradkernels.problems.module.black_box import BlackBox
 
     if not isinstance(problem, BlackBox):
         raise TypeError(f"{problem.name} is neither a Regression nor a ModuleProblem; there is no reference for it")
-    return reference.true_gradients(problem, theta, x, y)
+    return reference.module_gradients(problem, theta, x, y)
 
 
 def row_lengths(rows: Floats) -> Floats:

@@ -59,7 +59,7 @@ def _flat(part: Any, samples: bool) -> np.ndarray[Any, Any]:
     return np.concatenate([array.reshape(len(array), -1) if samples else array.ravel() for array in arrays], -1)
 
 
-def teller(theta: Tree) -> Tell:
+def entry_namer(theta: Tree) -> Tell:
     """What a message calls an entry of a result: by parameter where theta is a dict."""
     if not isinstance(theta, dict):
         return plainly

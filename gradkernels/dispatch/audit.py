@@ -16,9 +16,9 @@ from itertools import pairwise
 from typing import Any
 
 from gradkernels.check.compare_arrays import Disagreement
-from gradkernels.check.modules.entries import Result, held
-from gradkernels.check.modules.judge import Batch, require_agreement
 from gradkernels.check.modules.proof import is_definition
+from gradkernels.check.modules.result_checks import ResultCheck, result_check
+from gradkernels.check.modules.sample_passes import CallerBatch, require_agreement
 from gradkernels.dispatch.candidates import Standing
 from gradkernels.kernel import Compute, Kernel
 from gradkernels.names import pick
@@ -94,7 +94,7 @@ class Call:
 
     kernel: Kernel
     compute: Compute
-    batch: Batch
+    batch: CallerBatch
     options: dict[str, Any]
     result: Any
 
@@ -151,9 +151,9 @@ def _with_one_draw(call: Call, chosen: Sequence[int]) -> Call:
 def _rows_or_norms(call: Call, chosen: Sequence[int]) -> None:
     batch = call.batch
 
-    def results() -> list[Result]:
+    def results() -> list[ResultCheck]:
         label = f"{call.kernel.key} on {batch.problem.name}, n={count(batch.y)}, {batch.dtype}"
-        return [held(call.kernel.quantity, call.result, chosen, len(chosen), {}, batch.dtype, label)]
+        return [result_check(call.kernel.quantity, call.result, chosen, len(chosen), {}, batch.dtype, label)]
 
     require_agreement(batch, chosen, results)
 
@@ -171,19 +171,21 @@ def _sums(call: Call, chosen: Sequence[int], audits: int) -> None:
     label = f"{kernel.key} on {batch.problem.name}, {len(chosen)} of {count(batch.y)} samples, {batch.dtype}"
     places = range(len(chosen))
 
-    def results() -> list[Result]:
+    def results() -> list[ResultCheck]:
         made = []
         if of_some:
-            made += [held(kernel.quantity, found, places, len(repeated), call.options, batch.dtype, label, times)]
+            made += [
+                result_check(kernel.quantity, found, places, len(repeated), call.options, batch.dtype, label, times)
+            ]
         if norms is not None:
             says = f"{kernel.way} on {batch.problem.name}, n={count(batch.y)}, {batch.dtype}"
-            made += [held(QUANTITIES["norms"], norms, chosen, len(chosen), {}, batch.dtype, says)]
+            made += [result_check(QUANTITIES["norms"], norms, chosen, len(chosen), {}, batch.dtype, says)]
         return made
 
     require_agreement(batch, chosen, results)
 
 
-def _norms(kernel: Kernel, batch: Batch) -> Any:
+def _norms(kernel: Kernel, batch: CallerBatch) -> Any:
     """Norms of all samples by the same way; None where it has none."""
     way = kernel.name.rstrip("+")
     for one in kernels(quantity="norms"):
@@ -192,7 +194,7 @@ def _norms(kernel: Kernel, batch: Batch) -> Any:
     return None
 
 
-def _repeats(batch: Batch, chosen: Sequence[int]) -> bool:
+def _repeats(batch: CallerBatch, chosen: Sequence[int]) -> bool:
     """Whether single-sample passes give the same gradients again."""
     (one,), (other,) = ([*batch.singles(chosen[:1])] for _ in range(2))
     return all((a == b).logical_or(a.isnan() & b.isnan()).all() or

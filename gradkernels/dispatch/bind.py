@@ -20,7 +20,7 @@ from gradkernels.kernel import Compute, Kernel
 from gradkernels.key import Key
 from gradkernels.names import unknown
 from gradkernels.problems import Problem
-from gradkernels.problems.regression.entry import entered
+from gradkernels.problems.regression.conversion import with_conversion
 from gradkernels.quantity import Quantity
 from gradkernels.registry import kernel as kernel_by_key
 from gradkernels.registry import kernels
@@ -78,7 +78,7 @@ def bind(request: Request, forced: Way, audited: bool = True) -> Bound:
     compute = _proven(kernel, case.problem, case.dtype, case.device, min(case.features, PROOF_FEATURES))
     own = kernel.backend.host is request.library
     compute = with_keywords(compute if own else _converted(compute, kernel.backend, request), kernel, own)
-    bound = Bound(entered(compute, case.problem, request.foreign))
+    bound = Bound(with_conversion(compute, case.problem, request.foreign))
     bound.kernel, bound.request, bound.choice = kernel, request, choice
     return bound
 

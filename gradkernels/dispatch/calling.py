@@ -5,7 +5,7 @@ from __future__ import annotations
 from gradkernels.backend import Array
 from gradkernels.kernel import Compute, Kernel
 from gradkernels.memory import sealed, store
-from gradkernels.problems.regression.entry import bare
+from gradkernels.problems.regression.conversion import plain_array
 from gradkernels.tree import Tree, each, leaves
 from gradkernels.validate import validate_out
 
@@ -39,7 +39,7 @@ def _with_out(compute: Compute, kernel: Kernel, at_once: bool) -> Compute:
             return compute(theta, x, y)
         validate_out(kernel.quantity, theta, x, y, out)
         if at_once and not any(map(sealed, leaves(out))):
-            compute(theta, x, y, out=bare(out))
+            compute(theta, x, y, out=plain_array(out))
             return out
         each(lambda part, result: store(part, slice(None), result), out, compute(theta, x, y))
         return out

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from gradkernels.case import Case
-from gradkernels.check.modules.judge import Batch
+from gradkernels.check.modules.sample_passes import CallerBatch
 from gradkernels.dispatch.memory_limit import bytes_per_sample, within
 from gradkernels.kernel import Kernel
 from gradkernels.tree import count
@@ -28,7 +28,7 @@ class Limited:
         self._fitting: dict[Hashable, Kernel] = {}
         self._bytes: dict[Hashable, int] = problem.kept.setdefault("bytes", {})
 
-    def within(self, kernel: Kernel, case: Case, batch: Batch, shapes: Hashable) -> Kernel:
+    def within(self, kernel: Kernel, case: Case, batch: CallerBatch, shapes: Hashable) -> Kernel:
         """The kernel, in chunks if it takes them.
 
         Args:

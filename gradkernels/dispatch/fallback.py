@@ -13,14 +13,14 @@ from typing import Any
 
 from gradkernels.case import Case
 from gradkernels.check.compare_arrays import Disagreement
-from gradkernels.check.modules.judge import Batch
 from gradkernels.check.modules.proof import (
     is_definition,
-    kind_of,
+    proof_kind,
     require_proof,
-    require_samples_of_their_own,
+    require_sample_gradients,
     set_aside,
 )
+from gradkernels.check.modules.sample_passes import CallerBatch
 from gradkernels.dispatch.audit import Call, is_due, require_right, tells_no_more_than_a_proof, warn_set_aside
 from gradkernels.dispatch.calling import with_keywords
 from gradkernels.dispatch.candidates import Standing, Wants, standing
@@ -28,8 +28,8 @@ from gradkernels.dispatch.chunks import MOST_SHAPES, Limited
 from gradkernels.dispatch.memory_limit import TooSmall
 from gradkernels.dispatch.select import Choice, Request, choose, explain
 from gradkernels.kernel import Compute, Kernel
-from gradkernels.problems.module.structure import undrawn
-from gradkernels.problems.module.writing import require_unwritten, versions
+from gradkernels.problems.module.input_writes import require_unwritten, versions
+from gradkernels.problems.module.structure import preserved_rng
 from gradkernels.tree import Tree, count, leaves, structure
 from gradkernels.validate import device_of, dtype_of, validate_inputs, validate_out
 
@@ -109,7 +109,7 @@ class Detour:
             said += f"\n  in chunks, {self.kernel.key}, to stay within max_bytes={self.wants.max_bytes}"
         return said
 
-    def _looked_at(self, theta: Tree, x: Tree, y: Tree) -> tuple[Batch, Standing, Hashable, Hashable]:
+    def _looked_at(self, theta: Tree, x: Tree, y: Tree) -> tuple[CallerBatch, Standing, Hashable, Hashable]:
         """The batch, how kernels stand for its kind, the kind, and its shapes; validated where they are new."""
         problem, stamp = self.problem, self.problem.mode_key()
         self._now = stamp.watched
@@ -121,14 +121,14 @@ class Detour:
                 self._seen.clear()
             self._seen[shapes] = self._new(stamp, theta, x, y)
         now, kind = self._seen[shapes]
-        return Batch(problem, theta, x, y), now, kind, shapes
+        return CallerBatch(problem, theta, x, y), now, kind, shapes
 
     def _new(self, stamp: Any, theta: Tree, x: Tree, y: Tree) -> tuple[Standing, Hashable]:
         problem, wants = self.problem, self.wants
         library = validate_inputs(problem, theta, x, y)
         if count(y) == 0 and wants.quantity.averages:
             raise ValueError(f"x has n = 0 samples; {wants.quantity} divides by n and needs at least 1")
-        kind = kind_of(problem, stamp, theta, x, y)
+        kind = proof_kind(problem, stamp, theta, x, y)
         first = leaves(theta)[0]
         case = Case(problem, wants.quantity, max(count(y), 1), dtype_of(first), device_of(first), wants.threads,
                     features=max(1, problem.features(x)))  # fmt: skip
@@ -140,7 +140,7 @@ class Detour:
 
     def _computed(
         self,
-        batch: Batch,
+        batch: CallerBatch,
         now: Standing,
         kind: Hashable,
         shapes: Hashable,
@@ -149,12 +149,12 @@ class Detour:
         audited: bool = False,
     ) -> Any:
         """As `_found`; torch's random numbers go on as if what is done besides computing had drawn none."""
-        with nullcontext() if now.settled and not audited else undrawn(batch.theta):
+        with nullcontext() if now.settled and not audited else preserved_rng(batch.theta):
             return self._found(batch, now, kind, shapes, arguments, options, audited)
 
     def _found(
         self,
-        batch: Batch,
+        batch: CallerBatch,
         now: Standing,
         kind: Hashable,
         shapes: Hashable,
@@ -164,7 +164,7 @@ class Detour:
     ) -> Any:
         """The result of the first kernel that can; without options only the kernel is found."""
         tried: dict[Kernel, str] = {}
-        require_samples_of_their_own(kind, batch)
+        require_sample_gradients(kind, batch)
         if options is not None:
             self.problem.ready(batch.theta, batch.x, batch.y)
         while True:
@@ -216,7 +216,7 @@ class Detour:
             now.missed(kernel, says)
         return says
 
-    def _choice(self, now: Standing, batch: Batch, tried: dict[Kernel, str]) -> Choice | None:
+    def _choice(self, now: Standing, batch: CallerBatch, tried: dict[Kernel, str]) -> Choice | None:
         if self.wants.forced is not None:
             return None
         excluded = now.excluded() | tried

@@ -13,7 +13,7 @@ from typing import Any
 from gradkernels.case import Case
 from gradkernels.kernel import Kernel
 from gradkernels.problems import Problem
-from gradkernels.problems.module.apart import Inseparable
+from gradkernels.problems.module.split_output import Inseparable
 from gradkernels.quantity import Quantity
 from gradkernels.tree import Tree, count, each, leaves
 

@@ -19,7 +19,7 @@ from gradkernels.check.reference import Reference
 from gradkernels.estimate.minibatch import Batch, Population, measure, standard_error
 from gradkernels.kernel import Kernel
 from gradkernels.problems import Problem, Regression
-from gradkernels.problems.regression.guard import guard
+from gradkernels.problems.regression.target_guard import target_guard
 from gradkernels.quantity import QUANTITIES
 from gradkernels.registry import kernel as kernel_by_key
 from gradkernels.tree import Tree, count, named
@@ -192,7 +192,7 @@ def _prepare(problem: Problem, theta: Floats, x: Floats, y: Tree) -> tuple[Input
         raise ValueError(f"estimate is for regressions on a table of numbers, not for {problem.name}")
     inputs = problem.cast(theta, x, y, "float64", "K")
     problem.validate(*inputs)
-    if isinstance(problem, Regression) and (look := guard(problem)) is not None:
+    if isinstance(problem, Regression) and (look := target_guard(problem)) is not None:
         look(inputs[2])
     if not count(inputs[2]):
         raise ValueError("there are no rows; a mean over none has no gradient")

@@ -11,7 +11,7 @@ from gradkernels.backend import Array
 from gradkernels.engines.peers.backpack import library, refuses, refuses_norms, refuses_variance
 from gradkernels.engines.peers.model_copy import Twin, Twins, gathered, gradients, nothing
 from gradkernels.kernel import Compute, declare
-from gradkernels.problems.module.problem import ModuleProblem
+from gradkernels.problems.module.module_problem import ModuleProblem
 from gradkernels.problems.module.structure import Parameters
 from gradkernels.quantity import Moments
 from gradkernels.tree import Tree, count

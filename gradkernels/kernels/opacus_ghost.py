@@ -8,7 +8,7 @@ from gradkernels.backend import Array
 from gradkernels.engines.peers.model_copy import Library, Twin, Twins, gradients, nothing
 from gradkernels.engines.peers.opacus import forget, recording, refuses_ghost, replaces
 from gradkernels.kernel import Compute, declare
-from gradkernels.problems.module.problem import ModuleProblem
+from gradkernels.problems.module.module_problem import ModuleProblem
 from gradkernels.problems.module.structure import Module, Parameters
 from gradkernels.tree import Tree, count
 

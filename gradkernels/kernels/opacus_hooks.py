@@ -12,7 +12,7 @@ from gradkernels.backend import Array
 from gradkernels.engines.peers.model_copy import Library, Twins, gathered, nothing
 from gradkernels.engines.peers.opacus import forget, recording, refuses, refuses_expanded, refuses_rules, replaces
 from gradkernels.kernel import Compute, Refuses, declare
-from gradkernels.problems.module.problem import ModuleProblem
+from gradkernels.problems.module.module_problem import ModuleProblem
 from gradkernels.problems.module.structure import Module, Parameters
 from gradkernels.tree import Tree, count
 

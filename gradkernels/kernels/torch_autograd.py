@@ -6,7 +6,7 @@ from gradkernels.case import Case
 from gradkernels.kernel import Compute, declare
 from gradkernels.memory import ordinary
 from gradkernels.problems import Problem
-from gradkernels.problems.module.numeric import dense
+from gradkernels.problems.module.conversion import dense
 from gradkernels.tree import each, leaves
 
 

@@ -16,7 +16,7 @@ from gradkernels.engines.compiled.per_shape import per_shape
 from gradkernels.kernel import Compute, declare
 from gradkernels.memory import empty_torch, ordinary
 from gradkernels.problems import Regression
-from gradkernels.problems.module.problem import ModuleProblem
+from gradkernels.problems.module.module_problem import ModuleProblem
 from gradkernels.quantity import Moments
 from gradkernels.row_norms import scaled
 from gradkernels.tree import Tree, each

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from gradkernels.engines.compiled.available import refuses
 from gradkernels.kernel import Compute, declare
-from gradkernels.problems.module.problem import ModuleProblem
+from gradkernels.problems.module.module_problem import ModuleProblem
 
 
 @declare(

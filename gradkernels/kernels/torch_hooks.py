@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gradkernels.kernel import Compute, declare
-from gradkernels.problems.module.problem import ModuleProblem
+from gradkernels.problems.module.module_problem import ModuleProblem
 
 CHUNK = 1 << 20
 

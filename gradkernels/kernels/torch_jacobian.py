@@ -9,8 +9,8 @@ from gradkernels.backend import Array
 from gradkernels.case import Case
 from gradkernels.kernel import Compute, declare
 from gradkernels.memory import empty_torch, ordinary
-from gradkernels.problems.module.numeric import dense
-from gradkernels.problems.module.problem import ModuleProblem
+from gradkernels.problems.module.conversion import dense
+from gradkernels.problems.module.module_problem import ModuleProblem
 from gradkernels.problems.module.structure import Parameters
 from gradkernels.tree import Tree, count, each, take
 

@@ -7,7 +7,7 @@ from contextlib import nullcontext
 from gradkernels.kernel import Compute, declare
 from gradkernels.memory import empty_torch, ordinary, store
 from gradkernels.problems import Problem
-from gradkernels.problems.module.numeric import dense
+from gradkernels.problems.module.conversion import dense
 from gradkernels.tree import count, each, leaves, take
 
 

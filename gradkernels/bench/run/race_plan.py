@@ -19,7 +19,7 @@ from gradkernels.check.reference import Reference
 from gradkernels.dispatch.rule import rank
 from gradkernels.kernel import Kernel
 from gradkernels.problems import Problem
-from gradkernels.problems.module.fitting import shapes_of
+from gradkernels.problems.module.requirements import shapes_of
 from gradkernels.quantity import Quantity
 from gradkernels.registry import kernels
 from gradkernels.tree import Tree, count, leaves

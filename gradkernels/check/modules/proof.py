@@ -1,6 +1,6 @@
 """The proof that a kernel computes a module's gradients, on a few samples of the caller's, before it is first used.
 
-It is kept by what it is a proof for: the kind of the model (`gradkernels.problems.module.mode_key.modes`), its loss,
+It is kept by what it is a proof for: the kind of the model (`gradkernels.problems.module.mode_key.tracker`), its loss,
 and the structure, dtypes and ranks of the data, not their sizes. Only the verdict is kept, and only as long as the
 model lives. A kernel that is composed from rows is proven by its rows, for all quantities at once.
 """
@@ -13,15 +13,23 @@ from dataclasses import replace
 from typing import Any
 
 from gradkernels.check.compare_arrays import Disagreement
-from gradkernels.check.modules.entries import held
-from gradkernels.check.modules.form import require_form
-from gradkernels.check.modules.inspection import inspect
-from gradkernels.check.modules.judge import FEWEST, ROWS_BYTES, SAMPLES, Batch, bytes_each, chosen_of, require_agreement
+from gradkernels.check.modules.independence import require_independent_samples
+from gradkernels.check.modules.result_checks import result_check
+from gradkernels.check.modules.result_structure import require_structure
+from gradkernels.check.modules.sample_passes import (
+    FEWEST,
+    ROWS_BYTES,
+    SAMPLES,
+    CallerBatch,
+    bytes_per_row,
+    choose_samples,
+    require_agreement,
+)
 from gradkernels.kernel import Compute, Kernel
 from gradkernels.key import Key
+from gradkernels.problems.module.input_writes import versions
 from gradkernels.problems.module.mode_key.counters import loss_key
-from gradkernels.problems.module.structure import undrawn
-from gradkernels.problems.module.writing import versions
+from gradkernels.problems.module.structure import preserved_rng
 from gradkernels.quantity import Quantity
 from gradkernels.registry import kernel as kernel_by_key
 from gradkernels.tree import Tree, count, leaves, structure
@@ -39,7 +47,7 @@ def verdicts(problem: Any) -> dict[Hashable, str]:
     return found
 
 
-def kind_of(problem: Any, stamp: Any, theta: Tree, x: Tree, y: Tree) -> Hashable:
+def proof_kind(problem: Any, stamp: Any, theta: Tree, x: Tree, y: Tree) -> Hashable:
     """What one proof answers for: model, loss and data of a kind, whatever their sizes, but for one sample alone."""
     of_loss = loss_key(problem.loss_fn), problem.reduction, problem.randomness, problem.seed, problem.shared
     tensors = [(leaf.dtype, leaf.ndim, leaf.device) for leaf in leaves((x, y))]
@@ -47,12 +55,12 @@ def kind_of(problem: Any, stamp: Any, theta: Tree, x: Tree, y: Tree) -> Hashable
     return of_loss, stamp.kind, structure((theta, x, y)), *tensors, frozenset(dtypes), min(count(y), 2)
 
 
-def require_proof(kernel: Kernel, kind: Hashable, batch: Batch, compute: Compute, tight: bool = False) -> bool:
+def require_proof(kernel: Kernel, kind: Hashable, batch: CallerBatch, compute: Compute, tight: bool = False) -> bool:
     """Prove a kernel for a kind of batch, unless it was before.
 
     Args:
         kernel: It.
-        kind: By `kind_of`.
+        kind: By `proof_kind`.
         batch: The caller's.
         compute: The kernel, built for the batch's problem.
         tight: Whether memory is limited.
@@ -68,10 +76,10 @@ def require_proof(kernel: Kernel, kind: Hashable, batch: Batch, compute: Compute
     key = (kind, _proven_as(kernel))
     if says := known.get(key):
         raise Disagreement(says)
-    if key in known or is_definition(kernel) or not (chosen := chosen_of(batch)):
+    if key in known or is_definition(kernel) or not (chosen := choose_samples(batch)):
         return False
     try:
-        with undrawn(batch.theta):
+        with preserved_rng(batch.theta):
             _prove_in_an_order(kernel, batch, compute, chosen, tight)
     except Disagreement as fault:
         known[key] = str(fault)
@@ -80,7 +88,7 @@ def require_proof(kernel: Kernel, kind: Hashable, batch: Batch, compute: Compute
     return True
 
 
-def _prove_in_an_order(kernel: Kernel, batch: Batch, compute: Compute, chosen: list[int], tight: bool) -> None:
+def _prove_in_an_order(kernel: Kernel, batch: CallerBatch, compute: Compute, chosen: list[int], tight: bool) -> None:
     """Prove it on these samples, or on the same in the order that they came in where the model asks for one."""
     try:
         _prove(*_by_rows(kernel, compute, batch.of(chosen)), tight=tight)
@@ -90,7 +98,7 @@ def _prove_in_an_order(kernel: Kernel, batch: Batch, compute: Compute, chosen: l
         _prove(*_by_rows(kernel, compute, batch.of(sorted(chosen))), backwards=False, tight=tight)
 
 
-def _asks_for_order(batch: Batch, chosen: Sequence[int]) -> bool:
+def _asks_for_order(batch: CallerBatch, chosen: Sequence[int]) -> bool:
     """Whether the model takes these samples in the order that they came in, but not in the reverse."""
     import torch
 
@@ -105,14 +113,14 @@ def _asks_for_order(batch: Batch, chosen: Sequence[int]) -> bool:
     return runs(chosen) and not runs(chosen[::-1])
 
 
-def require_samples_of_their_own(kind: Hashable, batch: Batch) -> None:
+def require_sample_gradients(kind: Hashable, batch: CallerBatch) -> None:
     """Raise a ValueError where samples of this kind have no gradients of their own, whatever the kernel."""
     known = verdicts(batch.problem)
-    if (INSPECTED, kind) in known or not (chosen := chosen_of(batch, FEWEST)):
+    if (INSPECTED, kind) in known or not (chosen := choose_samples(batch, FEWEST)):
         return
-    chosen = chosen if SAMPLES * bytes_each(batch) <= ROWS_BYTES else chosen[:2]
+    chosen = chosen if SAMPLES * bytes_per_row(batch) <= ROWS_BYTES else chosen[:2]
     sample = batch.of(sorted(chosen))  # a model may ask for an order, such as the longest first
-    inspect(batch.problem, batch.theta, sample.x, sample.y)
+    require_independent_samples(batch.problem, batch.theta, sample.x, sample.y)
     known[INSPECTED, kind] = ""
 
 
@@ -141,7 +149,7 @@ def _proven_as(kernel: Kernel) -> Kernel:
     return plain
 
 
-def _by_rows(kernel: Kernel, compute: Compute, sample: Batch) -> tuple[Kernel, Compute, Batch]:
+def _by_rows(kernel: Kernel, compute: Compute, sample: CallerBatch) -> tuple[Kernel, Compute, CallerBatch]:
     """What is proven in the kernel's place; with one draw for all samples."""
     built = sample.problem
     if built.randomness == "different":
@@ -152,7 +160,7 @@ def _by_rows(kernel: Kernel, compute: Compute, sample: Batch) -> tuple[Kernel, C
     return kernel, compute if sample.problem is built else kernel.build(sample.problem), sample
 
 
-def _prove(kernel: Kernel, compute: Compute, sample: Batch, backwards: bool = True, tight: bool = False) -> None:
+def _prove(kernel: Kernel, compute: Compute, sample: CallerBatch, backwards: bool = True, tight: bool = False) -> None:
     """Two calls, the first on the samples in reverse order if the model takes them so; nothing is changed or kept.
 
     Args:
@@ -171,11 +179,11 @@ def _prove(kernel: Kernel, compute: Compute, sample: Batch, backwards: bool = Tr
 
     def agree(*some: tuple[Any, Sequence[int], dict[str, float]]) -> None:
         for result, _, _ in some:
-            require_form(result, kernel.quantity, sample, label)
+            require_structure(result, kernel.quantity, sample, label)
         require_agreement(
             sample,
             range(n),
-            lambda: [held(kernel.quantity, one, at, n, given, sample.dtype, label) for one, at, given in some],
+            lambda: [result_check(kernel.quantity, one, at, n, given, sample.dtype, label) for one, at, given in some],
         )
 
     turned = sample.of(order)
@@ -201,7 +209,7 @@ def _sums(result: Any) -> list[str]:
     return [str(leaf.sum().item()) for leaf in leaves(result)]
 
 
-def _options(quantity: Quantity, sample: Batch) -> tuple[dict[str, float], dict[str, float]]:
+def _options(quantity: Quantity, sample: CallerBatch) -> tuple[dict[str, float], dict[str, float]]:
     """Of the two calls: some rows clipped, and none."""
     if "max_norm" not in quantity.options:
         return {}, {}
@@ -211,7 +219,7 @@ def _options(quantity: Quantity, sample: Batch) -> tuple[dict[str, float], dict[
     return {"max_norm": 0.9 * single.length}, {"max_norm": float("inf")}
 
 
-def _second(kernel: Kernel, compute: Compute, sample: Batch, options: dict[str, float]) -> Any:
+def _second(kernel: Kernel, compute: Compute, sample: CallerBatch, options: dict[str, float]) -> Any:
     if not kernel.out:
         return compute(sample.theta, sample.x, sample.y, **options)
     first = leaves(sample.theta)[0]

@@ -19,12 +19,12 @@ from typing import Any
 import numpy as np
 
 from gradkernels.check.true_gradients import TrueGradients
-from gradkernels.problems.module.apart import Apart
 from gradkernels.problems.module.black_box import BlackBox
-from gradkernels.problems.module.numeric import dense
-from gradkernels.problems.module.parts import look, parts_of
-from gradkernels.problems.module.structure import in_kind, swapped, widened
-from gradkernels.problems.module.writing import looked_for
+from gradkernels.problems.module.conversion import dense
+from gradkernels.problems.module.input_writes import recording_writes
+from gradkernels.problems.module.output_axes import observe_output, output_axes_of
+from gradkernels.problems.module.split_output import SplitOutput
+from gradkernels.problems.module.structure import as_dtype, swapped_parameters, with_copied_tensors
 from gradkernels.problems.problem import Floats
 from gradkernels.tree import Tree, count, each, take, with_constants
 
@@ -57,7 +57,7 @@ WRITES = (
 )
 
 
-def true_gradients(problem: BlackBox, theta: Any, x: Tree, y: Tree) -> TrueGradients:
+def module_gradients(problem: BlackBox, theta: Any, x: Tree, y: Tree) -> TrueGradients:
     """Rows `(n, p)`, parameters in theta's order; the gradient from one backward pass of the mean of all losses.
 
     Raises:
@@ -98,7 +98,7 @@ def _dtypes(problem: BlackBox) -> list[str]:
 def rows_and_gradient(problem: BlackBox, theta: Any, x: Tree, y: Tree, dtype: str) -> tuple[Floats, Floats]:
     """Rows `(n, p)` and the gradient of the mean of all losses, `(p,)`, of the model in `dtype`."""
     with _pass(problem, theta, x, y, dtype) as one:
-        look(problem.model, problem.output, one.x)
+        observe_output(problem.model, problem.output, one.x)
         rows = one.rows(range(count(y)))
         if one.drawn():
             if problem.randomness == "error":
@@ -145,18 +145,18 @@ class _Pass:
     def rows(self, samples: Any) -> Floats:
         """Per-sample gradients, float64 `(len(samples), p)`, one backward pass each."""
         result = np.empty((len(samples), sum(one.numel() for one in self.theta.values())))
-        with looked_for(self.problem.model, self.x, self.y) as mine:
+        with recording_writes(self.problem.model, self.x, self.y) as mine:
             for row, i in zip(result, samples, strict=True):
                 with self.problem.seeded():
-                    before = generator(self.device)
+                    before = rng_state(self.device)
                     row[:] = self._backward(self.problem.loss(self.theta, *take(mine, int(i))))
-                    self.draws.append(generator(self.device) != before)
+                    self.draws.append(rng_state(self.device) != before)
         return result
 
     def gradient(self) -> Floats | None:
         """Gradient of the mean of all losses, `(p,)`; None where a batch has no losses of its samples."""
         output = self.problem.output(self.x)
-        apart = Apart(output, parts_of(self.problem.model).have_samples(output, count(self.y)))
+        apart = SplitOutput(output, output_axes_of(self.problem.model).have_samples(output, count(self.y)))
         batch = self.problem.batch_loss(apart.of_batch([one.clone() for one in apart.tensors]), self.y)
         try:
             losses = self.problem.losses(output, self.y)
@@ -187,18 +187,18 @@ def _pass(problem: BlackBox, theta: Any, x: Tree, y: Tree, dtype: str) -> Iterat
 
     def put(array: Any, own: Any = None) -> Any:
         tensor = torch.from_numpy(np.array(array)).to(device)
-        return in_kind(tensor, kind or (own.dtype if own is not None else torch.get_default_dtype()))
+        return as_dtype(tensor, kind or (own.dtype if own is not None else torch.get_default_dtype()))
 
     def put_constant(value: Any) -> Any:
-        return in_kind(value, kind) if kind and isinstance(value, torch.Tensor) else value
+        return as_dtype(value, kind) if kind and isinstance(value, torch.Tensor) else value
 
     modules = [one for one in (problem.model, problem.loss_fn) if isinstance(one, torch.nn.Module)]
-    with torch.inference_mode(False), torch.enable_grad(), torch.random.fork_rng(gpus(device)):
+    with torch.inference_mode(False), torch.enable_grad(), torch.random.fork_rng(rng_devices(device)):
         places = problem.sites()
         own = problem.parameters()
         leaf = {name: put(array, own.get(name)) for name, array in theta.items()}
         leaf = {name: one.requires_grad_() for name, one in leaf.items()}
-        with widened(modules, kind) as written, swapped(places, leaf):
+        with with_copied_tensors(modules, kind) as written, swapped_parameters(places, leaf):
             x, y = with_constants(put_constant, each(put, (x, y)))
             yield _Pass(problem, leaf, x, y, device, [])
     if written:
@@ -219,7 +219,7 @@ def require_reduction(problem: BlackBox, losses: Any, batch: Any) -> None:
         )
 
 
-def generator(device: Any) -> bytes:
+def rng_state(device: Any) -> bytes:
     """The state of torch's random numbers."""
     import torch
 
@@ -227,6 +227,6 @@ def generator(device: Any) -> bytes:
     return state + torch.cuda.get_rng_state(device).numpy().tobytes() if device.type == "cuda" else state
 
 
-def gpus(device: Any) -> list[Any]:
+def rng_devices(device: Any) -> list[Any]:
     """The device, where it has random numbers of its own."""
     return [device] if device.type == "cuda" else []

@@ -18,7 +18,7 @@ from gradkernels.engines.hooks.quantities import factors
 from gradkernels.engines.hooks.rules.autotune import unmeasured
 from gradkernels.kernel import Compute
 from gradkernels.memory import empty_torch
-from gradkernels.problems.module.problem import ModuleProblem
+from gradkernels.problems.module.module_problem import ModuleProblem
 from gradkernels.tree import Tree, count, each, take
 
 Theta = dict[str, Array]

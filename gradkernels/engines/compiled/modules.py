@@ -15,7 +15,7 @@ from gradkernels.engines.compiled.trace import Untraceable, holding_rest, rest_o
 from gradkernels.engines.state_cache import States
 from gradkernels.kernel import Compute
 from gradkernels.memory import empty_torch, ordinary
-from gradkernels.problems.module.problem import ModuleProblem
+from gradkernels.problems.module.module_problem import ModuleProblem
 from gradkernels.tree import Tree, count, each, leaves, take
 
 Write = Callable[..., None]

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from gradkernels.problems.module.problem import ModuleProblem
+from gradkernels.problems.module.module_problem import ModuleProblem
 from gradkernels.tree import Tree
 
 DRAWS = "the model draws random numbers, which randomness='error' refuses: call model.eval()"

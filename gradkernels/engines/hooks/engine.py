@@ -21,9 +21,9 @@ from gradkernels.engines.hooks.rules.expanded import BATCHED, COPIES, batched
 from gradkernels.engines.hooks.rules.single_sample import Alone
 from gradkernels.engines.hooks.rules.table import RULES
 from gradkernels.memory import ordinary
-from gradkernels.problems.module.numeric import dense
-from gradkernels.problems.module.problem import ModuleProblem
-from gradkernels.problems.module.structure import swapped
+from gradkernels.problems.module.conversion import dense
+from gradkernels.problems.module.module_problem import ModuleProblem
+from gradkernels.problems.module.structure import swapped_parameters
 from gradkernels.tree import Tree, count, each, leaves
 
 STARTS = Starts(RULES, vmap_call.start, COPIES, BATCHED, batched)
@@ -180,7 +180,7 @@ class Engine:
         of_model = (module._parameters[name] for (module, name), *_ in sites.values())
         if all(one is other for one, other in zip(of_model, theta.values(), strict=True)):
             return nullcontext()
-        return swapped(sites, theta)
+        return swapped_parameters(sites, theta)
 
 
 def _leaf(tensor: Array) -> Array:

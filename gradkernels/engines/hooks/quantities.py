@@ -16,7 +16,7 @@ from gradkernels.engines.hooks.errors import Unfit
 from gradkernels.engines.hooks.parameter_use import Use
 from gradkernels.kernel import Compute
 from gradkernels.memory import empty_torch
-from gradkernels.problems.module.problem import ModuleProblem
+from gradkernels.problems.module.module_problem import ModuleProblem
 from gradkernels.quantity import QUANTITIES, Moments
 from gradkernels.tree import Tree, count, take
 

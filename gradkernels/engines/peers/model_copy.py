@@ -22,10 +22,10 @@ from gradkernels.engines.peers.random_state import undrawn
 from gradkernels.engines.state_cache import States
 from gradkernels.kernel import Refuses
 from gradkernels.memory import ordinary
-from gradkernels.problems.module.parts import share
-from gradkernels.problems.module.problem import ModuleProblem
+from gradkernels.problems.module.input_writes import share_input_writes
+from gradkernels.problems.module.module_problem import ModuleProblem
+from gradkernels.problems.module.output_axes import share_output_axes
 from gradkernels.problems.module.structure import Module, Parameters
-from gradkernels.problems.module.writing import as_for
 from gradkernels.quantity import quantity
 from gradkernels.tree import Tree, each
 
@@ -176,9 +176,9 @@ class Twins:
         loss = copy.deepcopy(loss_fn).to(device, dtype) if isinstance(loss_fn, torch.nn.Module) else loss_fn
         plain = replace(self.problem, model=copied, loss_fn=loss, example=None)
         own, prepared = plain.parameters(), library.prepare(copied)
-        as_for(model, copied)
-        as_for(model, prepared)
-        share(prepared, model)
+        share_input_writes(model, copied)
+        share_input_writes(model, prepared)
+        share_output_axes(prepared, model)
         return Twin(
             problem=replace(plain, model=prepared),
             parameters={

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from gradkernels.case import Case
-from gradkernels.problems.module.numeric import HALVES
+from gradkernels.problems.module.conversion import HALVES
 from gradkernels.problems.module.structure import Module
 
 

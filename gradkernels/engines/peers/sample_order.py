@@ -25,7 +25,7 @@ from gradkernels.engines.hooks.errors import Unfit
 from gradkernels.engines.hooks.precision import wide
 from gradkernels.engines.peers.reasons import trainable
 from gradkernels.engines.peers.shape_only import MOVING, by_shape
-from gradkernels.problems.module.problem import ModuleProblem
+from gradkernels.problems.module.module_problem import ModuleProblem
 from gradkernels.problems.module.structure import Module
 from gradkernels.tree import Tree, count, each, leaves, structure
 

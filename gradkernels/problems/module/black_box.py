@@ -6,7 +6,7 @@ from abc import abstractmethod
 from typing import ClassVar
 
 from gradkernels.backend import Array
-from gradkernels.problems.module.losses import LossFn
+from gradkernels.problems.module.sample_losses import LossFn
 from gradkernels.problems.module.structure import Module, Parameters, Site
 from gradkernels.problems.problem import Problem
 from gradkernels.tree import Tree

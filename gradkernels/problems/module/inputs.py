@@ -1,7 +1,7 @@
 """What people pass to a model, as trees: constants beside the samples, containers of any kind, data without targets.
 
-`prepared` makes the trees that all kernels work on, of which samples can be taken; `opened` makes of those, for a batch
-of any size, what the model and the loss are called with.
+`prepared` makes the trees that all kernels work on, of which samples can be taken; `unfolded` makes of those, for a
+batch of any size, what the model and the loss are called with.
 """
 
 from __future__ import annotations
@@ -58,25 +58,25 @@ def _detached(leaf: Any) -> Any:
     return leaf.detach() if getattr(leaf, "requires_grad", False) else leaf
 
 
-def opened(tree: Tree) -> Any:
+def unfolded(tree: Tree) -> Any:
     """What the caller gave, of the samples that the tree has."""
     if isinstance(tree, Constant):
         return tree.value
     if isinstance(tree, Folded):
-        return tree.restore(tuple(opened(part) for part in tree.parts))
+        return tree.restore(tuple(unfolded(part) for part in tree.parts))
     if isinstance(tree, dict):
-        return {name: opened(part) for name, part in tree.items()}
+        return {name: unfolded(part) for name, part in tree.items()}
     if isinstance(tree, tuple):
-        parts = [opened(part) for part in tree]
+        parts = [unfolded(part) for part in tree]
         return type(tree)(*parts) if hasattr(tree, "_fields") else type(tree)(parts)
     return tree
 
 
-def called(model: Any, x: Tree) -> Any:
+def call_model(model: Any, x: Tree) -> Any:
     """What the model gives for x, *x or **x."""
     from gradkernels.problems.module import checkpoints
 
-    given = opened(x)
+    given = unfolded(x)
     with checkpoints.differentiable():
         if isinstance(x, dict):
             return model(**given)
@@ -221,7 +221,7 @@ class _Without:
     tree: Tree
 
     def __call__(self, parts: tuple[Any, ...]) -> Any:
-        return opened(self.tree)
+        return unfolded(self.tree)
 
 
 @lru_cache

@@ -33,7 +33,7 @@ def sites(model: Module) -> dict[str, list[Site]]:
 
 
 @contextmanager
-def swapped(places: Mapping[str, list[Site]], theta: Parameters) -> Iterator[None]:
+def swapped_parameters(places: Mapping[str, list[Site]], theta: Parameters) -> Iterator[None]:
     """The modules hold `theta` instead of their own parameters; as they were afterwards, whatever happens."""
     before = [(module, name, module._parameters[name]) for of_one in places.values() for module, name in of_one]
     recurrent = _recurrent(module for module, _, _ in before)
@@ -63,7 +63,7 @@ def _refresh(recurrent: list[Module]) -> None:
 
 
 @contextmanager
-def widened(modules: Iterable[Module], dtype: Any) -> Iterator[list[str]]:
+def with_copied_tensors(modules: Iterable[Module], dtype: Any) -> Iterator[list[str]]:
     """The modules hold copies of all parameters and buffers, floats in `dtype` if any; their own again afterwards.
 
     Yields:
@@ -92,11 +92,11 @@ def widened(modules: Iterable[Module], dtype: Any) -> Iterator[list[str]]:
 def _copied(tensors: Mapping[str, Any], dtype: Any, copies: dict[int, Any]) -> dict[str, Any]:
     for one in tensors.values():
         if one is not None and id(one) not in copies:
-            copies[id(one)] = in_kind(one.detach(), dtype).clone()
+            copies[id(one)] = as_dtype(one.detach(), dtype).clone()
     return {name: copies.get(id(one)) for name, one in tensors.items()}
 
 
-def in_kind(tensor: Any, dtype: Any) -> Any:
+def as_dtype(tensor: Any, dtype: Any) -> Any:
     """A tensor of numbers with a fraction in `dtype`, of complex ones in that of two such; None for its own."""
     if dtype is None:
         return tensor
@@ -114,13 +114,13 @@ def seeded(own: Parameters, seed: int) -> Iterator[None]:
     """A context whose random numbers, on the parameters' device too, start with the seed; torch's own go on after."""
     import torch
 
-    with undrawn(own):
+    with preserved_rng(own):
         torch.manual_seed(seed)
         yield
 
 
 @contextmanager
-def undrawn(own: Parameters) -> Iterator[None]:
+def preserved_rng(own: Parameters) -> Iterator[None]:
     """A context after which torch's random numbers, on the parameters' device too, go on as if none had been drawn."""
     import torch
 
@@ -139,7 +139,7 @@ def lock_of(model: Module) -> threading.RLock:
         return _LOCKS.setdefault(model, threading.RLock())
 
 
-def state(model: Module) -> dict[str, Any]:
+def model_state(model: Module) -> dict[str, Any]:
     """What calling and differentiating the model must leave as it is, by what a message calls it."""
     found: dict[str, Any] = {}
     for prefix, module in model.named_modules():
@@ -168,11 +168,11 @@ def training_flags(model: Module) -> tuple[Any, ...]:
     )
 
 
-def named_loss(loss_fn: Any) -> str:
+def loss_name(loss_fn: Any) -> str:
     """What a loss function is called, the same in every process; settings of modules and partials included."""
     if isinstance(loss_fn, partial):
         given = [*map(repr, loss_fn.args), *(f"{name}={value!r}" for name, value in loss_fn.keywords.items())]
-        return f"{named_loss(loss_fn.func)}({', '.join(given)})"
+        return f"{loss_name(loss_fn.func)}({', '.join(given)})"
     if hasattr(loss_fn, "__qualname__"):
         return str(loss_fn.__qualname__)
     return repr(loss_fn) if hasattr(loss_fn, "_parameters") else type(loss_fn).__qualname__
@@ -187,7 +187,7 @@ def fingerprint(model: Module, *more: str) -> str:
     return hashlib.sha256("\n".join((*lines, *more)).encode()).hexdigest()[:8]
 
 
-class Names:
+class ProblemNames:
     """What a problem is called in each state that its model and loss were in."""
 
     def __init__(self) -> None:
@@ -195,7 +195,7 @@ class Names:
 
     def __call__(self, state: Any, model: Module, loss_fn: Any, reduction: str) -> str:
         """`module:LeNet:1f0c3a9b`."""
-        key = state, named_loss(loss_fn)
+        key = state, loss_name(loss_fn)
         if key not in self._known:
             digits = fingerprint(model, key[1], reduction, str(training_flags(model)))
             self._known[key] = f"module:{type(model).__name__}:{digits}"

@@ -6,7 +6,7 @@ import weakref
 from collections.abc import Callable
 from typing import Any
 
-from gradkernels.problems.module.mode_key.described import Path, is_code, kind_of
+from gradkernels.problems.module.mode_key.attributes import Path, is_code, kind_of
 
 COUNTS = 16
 """Values after which a part of an attribute is taken for a counter, and no longer for a part of the kind: a number, a

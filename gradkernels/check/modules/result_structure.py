@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from gradkernels.check.compare_arrays import Disagreement
-from gradkernels.check.modules.judge import Batch
+from gradkernels.check.modules.sample_passes import CallerBatch
 from gradkernels.quantity import Quantity
 from gradkernels.tree import count, leaves, structure
 from gradkernels.validate import overlap
 
 
-def require_form(result: Any, quantity: Quantity, sample: Batch, label: str) -> None:
+def require_structure(result: Any, quantity: Quantity, sample: CallerBatch, label: str) -> None:
     """Refuse another structure, dtype or shape than the quantity's, a graph, and memory of an input."""
     blank = quantity.blank(count(sample.y), sample.theta)
     if structure(result) != structure(blank):

@@ -17,27 +17,32 @@ import numpy as np
 
 from gradkernels.backend import Array
 from gradkernels.names import pick
-from gradkernels.problems.module import numeric
+from gradkernels.problems.module import conversion
 from gradkernels.problems.module.black_box import BlackBox
-from gradkernels.problems.module.fitting import require_differentiable, require_example, require_fit, require_usable
-from gradkernels.problems.module.inputs import Shared, called, prepared
-from gradkernels.problems.module.losses import REDUCTIONS, LossFn, SampleLosses, own_loss
-from gradkernels.problems.module.mixing.looks import Looks, kind_of, looks
-from gradkernels.problems.module.mixing.mixing import MIXING, look
+from gradkernels.problems.module.input_writes import protected
+from gradkernels.problems.module.inputs import Shared, call_model, prepared
+from gradkernels.problems.module.mixing.batch_loss import MIXING, check_mixing
+from gradkernels.problems.module.mixing.check_schedule import CheckSchedule, batch_kind, schedule_of
 from gradkernels.problems.module.mode_key.identity import identity
-from gradkernels.problems.module.mode_key.modes import ModeKey, ModeTracker, roots_of
+from gradkernels.problems.module.mode_key.tracker import ModeKey, ModeTracker, tracked_objects
+from gradkernels.problems.module.requirements import (
+    require_differentiable,
+    require_example,
+    require_fit,
+    require_usable,
+)
+from gradkernels.problems.module.sample_losses import REDUCTIONS, LossFn, SampleLosses, own_loss
 from gradkernels.problems.module.structure import (
     Module,
-    Names,
     Parameters,
+    ProblemNames,
     Site,
     lock_of,
+    model_state,
     seeded,
     sites,
-    state,
-    swapped,
+    swapped_parameters,
 )
-from gradkernels.problems.module.writing import spared
 from gradkernels.tree import Tree, each, leaves, named
 
 RANDOMNESS = ("error", "same", "different")
@@ -77,7 +82,7 @@ class ModuleProblem(BlackBox):
     mixing: str = "error"
 
     libraries: ClassVar[tuple[str, ...]] = ("torch",)
-    dtypes: ClassVar[tuple[str, ...]] = (*TOLERANCES, *numeric.HALVES)
+    dtypes: ClassVar[tuple[str, ...]] = (*TOLERANCES, *conversion.HALVES)
 
     def __eq__(self, other: object) -> bool:
         """Whether both compute the same by the very same model."""
@@ -127,23 +132,23 @@ class ModuleProblem(BlackBox):
 
     @cached_property
     def _modes(self) -> ModeTracker:
-        return ModeTracker(*roots_of(self.model, self.loss_fn))
+        return ModeTracker(*tracked_objects(self.model, self.loss_fn))
 
     @property
     def name(self) -> str:
         """`module:LeNet:1f0c3a9b`: the class, and a fingerprint of the structure and the loss."""
-        return self.kept.setdefault("names", Names())(self.mode_key(), self.model, self.loss_fn, self.reduction)
+        return self.kept.setdefault("names", ProblemNames())(self.mode_key(), self.model, self.loss_fn, self.reduction)
 
     def ready(self, theta: Parameters | None, x: Tree, y: Tree) -> tuple[Any, Tree, Tree]:
         """Theta, x and y; now and then a loss that mixes samples is refused (see `mixing`)."""
         theta = self.parameters() if theta is None else theta
-        if self.mixing == "error" and self._looks.due(kind_of(x, y)):
-            look(self, self._looks, theta, x, y)
+        if self.mixing == "error" and self._looks.due(batch_kind(x, y)):
+            check_mixing(self, self._looks, theta, x, y)
         return theta, x, y
 
     @cached_property
-    def _looks(self) -> Looks:
-        return looks(self)
+    def _looks(self) -> CheckSchedule:
+        return schedule_of(self)
 
     @cached_property
     def _losses(self) -> SampleLosses:
@@ -156,11 +161,11 @@ class ModuleProblem(BlackBox):
 
     def state(self) -> dict[str, Any]:
         """ModeTracker, hooks, parameters, their gradients and buffers."""
-        return state(self.model)
+        return model_state(self.model)
 
     def with_parameters(self, theta: Parameters) -> AbstractContextManager[None]:
         """A context in which the model holds `theta`."""
-        return swapped(self.sites(), theta)
+        return swapped_parameters(self.sites(), theta)
 
     def seeded(self) -> AbstractContextManager[None]:
         """A context whose random numbers start with the seed, where there are any."""
@@ -172,19 +177,19 @@ class ModuleProblem(BlackBox):
 
     def output(self, x: Tree) -> Tree:
         """The model's output for a batch, with the parameters that it holds."""
-        return called(self.model, spared(self.model, x))
+        return call_model(self.model, protected(self.model, x))
 
     def losses(self, output: Tree, y: Tree) -> Array:
         """Loss of each sample `(n,)` from the model's output for a batch."""
-        return self._losses(output, spared(self.model, y))
+        return self._losses(output, protected(self.model, y))
 
     def batch_loss(self, output: Tree, y: Tree) -> Array:
         """Loss of a batch, as the caller's function gives it."""
-        return self._losses.of_batch(output, spared(self.model, y))
+        return self._losses.of_batch(output, protected(self.model, y))
 
     def defined_losses(self, output: Tree, y: Tree) -> Array:
         """The same as they are defined, without a look at the targets' values: what can be traced."""
-        return self._losses.as_defined(output, spared(self.model, y))
+        return self._losses.as_defined(output, protected(self.model, y))
 
     def loss(self, theta: Parameters, x: Tree, y: Tree) -> Array:
         """Loss of ONE sample, without its axis, a scalar: what `torch.func` and loops differentiate."""
@@ -216,11 +221,11 @@ class ModuleProblem(BlackBox):
 
     def draw(self, n: int, seed: int, features: int = 1) -> Any:
         """Parameters near the model's own, and n samples of the example, again and again if it has fewer."""
-        return self.draw_theta(features, seed), *numeric.draw_samples(self, n, seed)
+        return self.draw_theta(features, seed), *conversion.draw_samples(self, n, seed)
 
     def draw_theta(self, features: int, seed: int) -> Any:
         """The model's own parameters, each entry times 1 + 0.1 of a standard normal number, or near zero; float64."""
-        return numeric.draw_parameters(self.parameters(), seed)
+        return conversion.draw_parameters(self.parameters(), seed)
 
     def validate(self, theta: Parameters, x: Tree, y: Tree) -> None:
         """Raise a ValueError unless theta, x and y fit the model and each other, and its modes allow it."""
@@ -233,11 +238,11 @@ class ModuleProblem(BlackBox):
 
     def cast(self, theta: Tree, x: Tree, y: Tree, dtype: str, order: Any = "C") -> tuple[Any, Any, Any]:
         """Numpy arrays, those of floats in `dtype`."""
-        return numeric.cast((theta, x, y), dtype, order)
+        return conversion.cast((theta, x, y), dtype, order)
 
     def for_proof(self, dtype: str, device: str) -> ModuleProblem:
         """Itself, or a copy whose model has that dtype, float32 for halves, and device, and draws alike for all."""
-        changes = numeric.changes_for_proof(self, dtype, device)
+        changes = conversion.changes_for_proof(self, dtype, device)
         return replace(self, **changes) if changes else self
 
     def tolerance(self, dtype: str, terms: int) -> float:

@@ -12,7 +12,7 @@ from gradkernels.problems.regression.targets import EVERY, first_misfit
 from gradkernels.tree import Tree
 
 
-def guard(problem: Regression) -> Callable[[Tree], None] | None:
+def target_guard(problem: Regression) -> Callable[[Tree], None] | None:
     """What raises a ValueError that names the first target without a loss; None where any number has one.
 
     NaN is none of these: it stands for itself.

@@ -49,12 +49,12 @@ def _forget(place: int, gone: weakref.ref[Any]) -> None:
 Path = tuple[Any, ...]
 """Name of an attribute, and the keys or places that lead to a part of it."""
 
-Parted = tuple[Path, Any, Any]
+AttributePart = tuple[Path, Any, Any]
 """A part of an attribute: where it is, what it is, and who it is; all hashable, equal for parts that are alike, or the
 very same."""
 
 
-def parted(name: str, attributes: dict[str, Any]) -> Iterator[Parted]:
+def attribute_parts(name: str, attributes: dict[str, Any]) -> Iterator[AttributePart]:
     """What an attribute of a module is, in parts that may change one by one; what leads to a part comes before it.
 
     Args:
@@ -80,7 +80,7 @@ def parted(name: str, attributes: dict[str, Any]) -> Iterator[Parted]:
         yield from _parts((name,), value, DEEPEST)
 
 
-def _parts(path: Path, value: Any, deepest: int) -> Iterator[Parted]:
+def _parts(path: Path, value: Any, deepest: int) -> Iterator[AttributePart]:
     if not deepest or not isinstance(value, dict | list | tuple):
         kind = _plain(value, deepest, False)
         yield path, kind, None if type(value) in _PLAIN or isinstance(value, float) else _plain(value, deepest, True)
@@ -95,7 +95,7 @@ def _parts(path: Path, value: Any, deepest: int) -> Iterator[Parted]:
         yield from _parts((*path, key), one, deepest - 1)
 
 
-def inside(values: Iterable[Any], deepest: int = DEEPEST) -> list[Any]:
+def contents(values: Iterable[Any], deepest: int = DEEPEST) -> list[Any]:
     """What is in some containers and in those in them, with their lengths: the same objects while nothing changes."""
     found: list[Any] = []
     for value in values:
@@ -105,16 +105,16 @@ def inside(values: Iterable[Any], deepest: int = DEEPEST) -> list[Any]:
                 members += islice(value.values(), LONGEST)
             found += [min(len(value), _SMALL), *members]
             if deepest > 1:
-                found += inside(members, deepest - 1)
+                found += contents(members, deepest - 1)
     return found
 
 
-def changeable(name: str, value: Any, deepest: int = DEEPEST) -> bool:
+def is_mutable_container(name: str, value: Any, deepest: int = DEEPEST) -> bool:
     """Whether an attribute is a container that can change and stay the same object, besides those that torch makes."""
     if name in _TORCHS or name in _WEIGHTS or "_hooks" in name:
         return False
     if isinstance(value, tuple):
-        return deepest > 1 and any(changeable("", one, deepest - 1) for one in value[:LONGEST])
+        return deepest > 1 and any(is_mutable_container("", one, deepest - 1) for one in value[:LONGEST])
     return isinstance(value, dict | list | set)
 
 
@@ -128,12 +128,12 @@ def is_code(what: Any) -> bool:
     return type(what) is int or (type(what) is tuple and what[:1] == (partial,))
 
 
-def holdable(name: str, value: Any) -> bool:
+def is_safe_to_hold(name: str, value: Any) -> bool:
     """Whether a reference to this attribute keeps no tensor alive that the module may let go."""
     return name in _TORCHS or not _has_tensor(value, DEEPEST)
 
 
-def things(values: Iterable[Any]) -> Iterator[Any]:
+def plain_objects(values: Iterable[Any]) -> Iterator[Any]:
     """Objects with plain attributes of their own among some values, such as a configuration."""
     for value in values:
         if type(value) in _PLAIN or isinstance(value, _OTHERS) or _is_torch(value):

@@ -28,7 +28,7 @@ REFUSED = (
 )
 
 
-def weighed(reduction: str, digits: int, batch: list[Array], own: list[Array]) -> str:
+def compare_gradients(reduction: str, digits: int, batch: list[Array], own: list[Array]) -> str:
     """What is to be warned about where a batch's loss is a weighting of its samples' own; nothing where it is neither.
 
     Args:
@@ -65,7 +65,7 @@ def weighed(reduction: str, digits: int, batch: list[Array], own: list[Array]) -
     )
 
 
-def between(reduction: str, batch: Array, own: Array) -> str:
+def compare_losses(reduction: str, batch: Array, own: Array) -> str:
     """The same by values, where no gradients can be had: a mean with weights lies among what it is a mean of.
 
     Args:

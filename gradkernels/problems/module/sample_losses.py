@@ -14,10 +14,10 @@ from types import BuiltinFunctionType, FunctionType
 from typing import Any
 
 from gradkernels.backend import Array
-from gradkernels.problems.module.apart import Apart, Inseparable, Withheld
-from gradkernels.problems.module.inputs import opened
+from gradkernels.problems.module.inputs import unfolded
 from gradkernels.problems.module.mode_key.identity import identity
-from gradkernels.problems.module.parts import Parts, parts_of
+from gradkernels.problems.module.output_axes import OutputAxes, output_axes_of
+from gradkernels.problems.module.split_output import Inseparable, SplitOutput, Withheld
 from gradkernels.problems.module.structure import Module
 from gradkernels.tree import Tree, count, each, leaves, take
 
@@ -79,7 +79,7 @@ class SampleLosses:
 
     def __init__(self, loss_fn: LossFn, reduction: str, model: Module) -> None:
         self._loss_fn, self._reduction = loss_fn, reduction
-        self._parts = parts_of(model)
+        self._parts = output_axes_of(model)
         self._of: Any = None
         self._plain: LossFn | None = None
 
@@ -100,9 +100,9 @@ class SampleLosses:
         plain = self.plain
         if plain is not None:
             require_tensor(self._loss_fn, output)
-        if plain is None or ignores(self._loss_fn, y):
+        if plain is None or has_ignored_targets(self._loss_fn, y):
             return self.as_defined(output, y)
-        terms = plain(output, opened(y))
+        terms = plain(output, unfolded(y))
         if terms.ndim == 1:
             return terms
         terms = terms.flatten(1)
@@ -110,16 +110,16 @@ class SampleLosses:
 
     def as_defined(self, output: Tree, y: Tree) -> Array:
         """The same without a look at the targets' values: what can be traced."""
-        return one_by_one(self._loss_fn, self._parts, output, y)
+        return loss_of_each(self._loss_fn, self._parts, output, y)
 
     def of_batch(self, output: Tree, y: Tree) -> Array:
         """The loss of a batch; a ValueError where one of torch's losses is given an output that is no tensor."""
         if self.plain is not None:
             require_tensor(self._loss_fn, output)
-        return self._loss_fn(output, opened(y))
+        return self._loss_fn(output, unfolded(y))
 
 
-def ignores(loss_fn: LossFn, y: Tree) -> bool:
+def has_ignored_targets(loss_fn: LossFn, y: Tree) -> bool:
     """Whether targets may be left out of the mean."""
     target = leaves(y)[0]
     if target.is_floating_point():
@@ -127,18 +127,18 @@ def ignores(loss_fn: LossFn, y: Tree) -> bool:
     return bool((target == getattr(loss_fn, "ignore_index", IGNORED)).any())
 
 
-def one_by_one(loss_fn: LossFn, known: Parts, output: Tree, y: Tree) -> Array:
+def loss_of_each(loss_fn: LossFn, known: OutputAxes, output: Tree, y: Tree) -> Array:
     """Loss of each sample `(n,)`, as it is defined."""
     import torch
 
     n = count(y)
     if n == 1:
-        return loss_fn(output, opened(y)).reshape(1)
-    apart = Apart(output, known.have_samples(output, n))
+        return loss_fn(output, unfolded(y)).reshape(1)
+    apart = SplitOutput(output, known.have_samples(output, n))
     tensors = apart.tensors
 
     def single(parts: list[Any], y: Tree) -> Array:
-        return loss_fn(apart.of_one([part[None] for part in parts]), opened(each(lambda array: array[None], y)))
+        return loss_fn(apart.of_one([part[None] for part in parts]), unfolded(each(lambda array: array[None], y)))
 
     if n == 0:
         return tensors[0].new_zeros(0)

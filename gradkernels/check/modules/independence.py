@@ -12,24 +12,24 @@ from gradkernels.check.modules.reference import (
     DRAWS,
     MIXED,
     WRITES,
-    generator,
-    gpus,
     require_reduction,
+    rng_devices,
+    rng_state,
     rows_and_gradient,
 )
-from gradkernels.problems.module.apart import Apart
 from gradkernels.problems.module.black_box import BlackBox
 from gradkernels.problems.module.buffers import with_copied_buffers
-from gradkernels.problems.module.numeric import as_numpy
-from gradkernels.problems.module.parts import look, parts_of
-from gradkernels.problems.module.writing import looked_for
+from gradkernels.problems.module.conversion import as_numpy
+from gradkernels.problems.module.input_writes import recording_writes
+from gradkernels.problems.module.output_axes import observe_output, output_axes_of
+from gradkernels.problems.module.split_output import SplitOutput
 from gradkernels.tree import Tree, count, each, leaves, take
 
 MIXES = {"float64": 1e-6, "float32": 1e-3, "float16": 2e-2, "bfloat16": 1e-1}
 """How far the gradient of a batch may be from the mean of its rows, relative to the rows' lengths."""
 
 
-def inspect(problem: BlackBox, theta: Any, x: Tree, y: Tree) -> None:
+def require_independent_samples(problem: BlackBox, theta: Any, x: Tree, y: Tree) -> None:
     """Look at a batch of a few samples.
 
     Args:
@@ -45,13 +45,13 @@ def inspect(problem: BlackBox, theta: Any, x: Tree, y: Tree) -> None:
     import torch
 
     device = leaves(theta)[0].device
-    with torch.inference_mode(False), torch.enable_grad(), torch.random.fork_rng(gpus(device)):
+    with torch.inference_mode(False), torch.enable_grad(), torch.random.fork_rng(rng_devices(device)):
         leaf = {name: _leaf(tensor) for name, tensor in theta.items()}
         with with_copied_buffers(problem.model) as written, problem.with_parameters(leaf):
-            with looked_for(problem.model, x, y) as mine:
+            with recording_writes(problem.model, x, y) as mine:
                 mean, length, drew = _mean(problem, leaf, *mine)
             if drew:
-                look(problem.model, problem.output, x)
+                observe_output(problem.model, problem.output, x)
             gradient = None if drew else _of_batch(problem, leaf, x, y)
     if written:
         raise ValueError(WRITES.format(name=written[0]))
@@ -80,9 +80,9 @@ def _mean(problem: BlackBox, leaf: Any, x: Tree, y: Tree) -> tuple[list[Any], fl
     length, drew = 0.0, False
     for i in range(n):
         with problem.seeded():
-            before = generator(device)
+            before = rng_state(device)
             row = _backward(problem.loss(leaf, take(x, i), take(y, i)), leaf)
-            drew = drew or generator(device) != before
+            drew = drew or rng_state(device) != before
         if drew and problem.randomness == "error":
             raise ValueError(DRAWS)
         length += sum(float(part.norm()) ** 2 for part in row) ** 0.5 / n
@@ -96,8 +96,8 @@ def _of_batch(problem: BlackBox, leaf: Any, x: Tree, y: Tree) -> list[Any] | Non
 
     output = problem.output(x)
     if not isinstance(output, torch.Tensor):
-        look(problem.model, problem.output, x)
-    apart = Apart(output, parts_of(problem.model).have_samples(output, count(y)))
+        observe_output(problem.model, problem.output, x)
+    apart = SplitOutput(output, output_axes_of(problem.model).have_samples(output, count(y)))
     batch = problem.batch_loss(apart.of_batch([one.clone() for one in apart.tensors]), y)
     try:
         losses = problem.losses(output, y)

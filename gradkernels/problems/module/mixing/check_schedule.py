@@ -15,7 +15,7 @@ MOST_LOSSES = 64
 
 
 @dataclass
-class Looks:
+class CheckSchedule:
     """When a loss is looked at.
 
     Attributes:
@@ -36,19 +36,19 @@ class Looks:
         self.calls[kind] = 0
 
 
-_LOOKS: weakref.WeakKeyDictionary[Module, dict[Any, Looks]] = weakref.WeakKeyDictionary()
+_SCHEDULES: weakref.WeakKeyDictionary[Module, dict[Any, CheckSchedule]] = weakref.WeakKeyDictionary()
 
 
-def looks(problem: BlackBox) -> Looks:
+def schedule_of(problem: BlackBox) -> CheckSchedule:
     """Those of a problem's model and loss, shared with other problems of these."""
-    known = _LOOKS.setdefault(problem.model, {})
+    known = _SCHEDULES.setdefault(problem.model, {})
     if len(known) >= MOST_LOSSES:
         known.clear()
     loss = getattr(problem.loss_fn, "__code__", None)  # what a function has closed over may change with each step
-    return known.setdefault((loss or identity(problem.loss_fn), problem.reduction), Looks())
+    return known.setdefault((loss or identity(problem.loss_fn), problem.reduction), CheckSchedule())
 
 
-def kind_of(x: Tree, y: Tree) -> Any:
+def batch_kind(x: Tree, y: Tree) -> Any:
     """What two batches have in common that are looked at as one kind."""
     return _kind(x), _kind(y)
 

@@ -11,9 +11,9 @@ from collections.abc import Callable, Hashable
 from contextlib import suppress
 from typing import Any
 
-from gradkernels.problems.module.apart import Inseparable, has_attributes, shape_of
+from gradkernels.problems.module.input_writes import cloned
+from gradkernels.problems.module.split_output import Inseparable, has_attributes, untracked_shape
 from gradkernels.problems.module.structure import Module
-from gradkernels.problems.module.writing import copied
 from gradkernels.tree import Tree, count, leaves, take
 
 MOST_STRUCTURES = 64
@@ -24,7 +24,7 @@ VARIES = (
 )
 
 
-class Parts:
+class OutputAxes:
     """What is known of a model's outputs.
 
     Attributes:
@@ -69,20 +69,20 @@ class Parts:
         return has
 
 
-_PARTS: weakref.WeakKeyDictionary[Module, Parts] = weakref.WeakKeyDictionary()
+_PARTS: weakref.WeakKeyDictionary[Module, OutputAxes] = weakref.WeakKeyDictionary()
 
 
-def parts_of(model: Module) -> Parts:
+def output_axes_of(model: Module) -> OutputAxes:
     """What is known of a model's outputs."""
-    return _PARTS.setdefault(model, Parts())
+    return _PARTS.setdefault(model, OutputAxes())
 
 
-def share(other: Module, model: Module) -> None:
+def share_output_axes(other: Module, model: Module) -> None:
     """Know the same of a copy of a model from now on."""
-    _PARTS[other] = parts_of(model)
+    _PARTS[other] = output_axes_of(model)
 
 
-def look(model: Module, run: Callable[[Tree], Tree], x: Tree) -> None:
+def observe_output(model: Module, run: Callable[[Tree], Tree], x: Tree) -> None:
     """Look at the outputs of a model on one and two samples, unless it gives one tensor alone.
 
     Args:
@@ -92,15 +92,15 @@ def look(model: Module, run: Callable[[Tree], Tree], x: Tree) -> None:
     """
     import torch
 
-    parts = parts_of(model)
+    parts = output_axes_of(model)
     if count(x) < 2:
         return
     # What raises here will where it matters.
     with suppress(Exception), torch.no_grad(), torch.random.fork_rng(_gpus(x)):
-        one = run(copied(take(x, slice(0, 1))))
+        one = run(cloned(take(x, slice(0, 1))))
         parts.looked = True
         if not isinstance(one, torch.Tensor):
-            parts.learn(one, run(copied(take(x, slice(0, 2)))), 2)
+            parts.learn(one, run(cloned(take(x, slice(0, 2)))), 2)
 
 
 def _gpus(x: Tree) -> list[Any]:
@@ -116,7 +116,7 @@ def _form(output: Tree) -> tuple[Hashable, list[int]]:
     form, lengths = list[Any](), list[int]()
     for part in parts:
         if isinstance(part, torch.Tensor):
-            shape = shape_of(part)
+            shape = untracked_shape(part)
             form.append(len(shape))
             lengths.append(shape[0] if shape else -1)
         elif has_attributes(part):

@@ -21,12 +21,12 @@ WROTE = (
 )
 
 
-def spared(model: Module, tree: Tree) -> Tree:
+def protected(model: Module, tree: Tree) -> Tree:
     """The tree, or for a model that writes to what it is given a copy."""
-    return copied(tree) if model in _WRITERS else tree
+    return cloned(tree) if model in _WRITERS else tree
 
 
-def copied(tree: Tree) -> Tree:
+def cloned(tree: Tree) -> Tree:
     """The tree with copies of its tensors, and of those among its constants."""
     return with_constants(lambda value: value.clone() if hasattr(value, "is_inference") else value, each(_copy, tree))
 
@@ -60,16 +60,16 @@ def require_unwritten(model: Module, before: list[int], x: Tree, y: Tree, given:
             raise ValueError(WROTE.format(name=name))
 
 
-def as_for(model: Module, other: Module) -> None:
+def share_input_writes(model: Module, other: Module) -> None:
     """Give a copy or a part of a model copies where the model gets them."""
     if model in _WRITERS:
         _WRITERS.add(other)
 
 
 @contextmanager
-def looked_for(model: Module, *data: Tree) -> Iterator[tuple[Tree, ...]]:
+def recording_writes(model: Module, *data: Tree) -> Iterator[tuple[Tree, ...]]:
     """A context with copies of x and y; a model that has written to them gets copies from then on."""
-    mine = tuple(map(copied, data))
+    mine = tuple(map(cloned, data))
     before = versions(mine)
     try:
         yield mine

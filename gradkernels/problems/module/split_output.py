@@ -1,8 +1,8 @@
 """A model's output of a batch, taken apart into those of its samples.
 
-What has the samples first (`gradkernels.problems.module.parts`) is cut; flags, numbers and None are the same for all.
-Anything else, a loss that the model computes over the batch, router statistics, a cache, cannot be had for one sample:
-a loss that asks for it is told so.
+What has the samples first (`gradkernels.problems.module.output_axes`) is cut; flags, numbers and None are the same for
+all. Anything else, a loss that the model computes over the batch, router statistics, a cache, cannot be had for one
+sample: a loss that asks for it is told so.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ _SAYS = (
 )
 
 
-class Apart:
+class SplitOutput:
     """An output of n samples, taken apart.
 
     Args:
@@ -84,7 +84,7 @@ class Apart:
                 self._makers.append(partial(_one_of, len(self.tensors)))
                 self.tensors.append(part)
             elif has_attributes(part):
-                inner = Apart(vars(part), have_samples)
+                inner = SplitOutput(vars(part), have_samples)
                 where = slice(len(self.tensors), len(self.tensors) + len(inner.tensors))
                 self._makers.append(partial(_attributes, part, inner, where))
                 self.tensors += inner.tensors
@@ -110,7 +110,7 @@ def has_attributes(part: Any) -> bool:
     return is_dataclass(part) or isinstance(part, SimpleNamespace)
 
 
-def shape_of(tensor: Array) -> tuple[int, ...]:
+def untracked_shape(tensor: Array) -> tuple[int, ...]:
     """Its shape, without a word to those who listen for uses of tensors."""
     import torch
 
@@ -122,7 +122,7 @@ def _one_of(at: int, tensors: list[Array], alone: bool) -> Array:
     return tensors[at]
 
 
-def _attributes(whole: Any, inner: Apart, where: slice, tensors: list[Array], alone: bool) -> Any:
+def _attributes(whole: Any, inner: SplitOutput, where: slice, tensors: list[Array], alone: bool) -> Any:
     other = copy.copy(whole)
     vars(other).update(inner._of(tensors[where], alone))
     return other
@@ -136,5 +136,5 @@ def _withheld(part: Any) -> Any:
     import torch
 
     if isinstance(part, torch.Tensor):
-        return Withheld(f"a tensor of {shape_of(part)}")
+        return Withheld(f"a tensor of {untracked_shape(part)}")
     return part if isinstance(part, _VALUES) else Withheld(f"a {type(part).__name__}")

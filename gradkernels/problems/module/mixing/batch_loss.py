@@ -18,12 +18,12 @@ from functools import partial
 from typing import Any
 
 from gradkernels.backend import Array
-from gradkernels.problems.module.apart import Apart
 from gradkernels.problems.module.black_box import BlackBox
-from gradkernels.problems.module.losses import ignores
-from gradkernels.problems.module.mixing.looks import Looks, kind_of
-from gradkernels.problems.module.parts import parts_of
-from gradkernels.problems.module.structure import undrawn
+from gradkernels.problems.module.mixing.check_schedule import CheckSchedule, batch_kind
+from gradkernels.problems.module.output_axes import output_axes_of
+from gradkernels.problems.module.sample_losses import has_ignored_targets
+from gradkernels.problems.module.split_output import SplitOutput
+from gradkernels.problems.module.structure import preserved_rng
 from gradkernels.tree import Tree, count, each, leaves, take
 
 MIXING = ("error", "own")
@@ -41,17 +41,17 @@ class MixingWarning(UserWarning):
     """The loss of a batch weighs its samples otherwise than the mean of their own losses does."""
 
 
-def look(problem: BlackBox, found: Looks, theta: Any, x: Tree, y: Tree) -> None:
+def check_mixing(problem: BlackBox, found: CheckSchedule, theta: Any, x: Tree, y: Tree) -> None:
     """Compare the loss of a batch with those of its samples.
 
     Raises:
         ValueError: It is neither their mean (or sum, as the problem says) nor a weighting of it.
     """
-    kind, n = kind_of(x, y), count(y)
+    kind, n = batch_kind(x, y), count(y)
     if n < 2:
         found.again(kind)
         return
-    if problem.plain and not ignores(problem.loss_fn, y):
+    if problem.plain and not has_ignored_targets(problem.loss_fn, y):
         return
     try:
         says = _compared(problem, theta, x, y, random.Random(found.calls[kind]))
@@ -67,9 +67,9 @@ def _compared(problem: BlackBox, theta: Any, x: Tree, y: Tree, rng: random.Rando
     """What is to be warned about; nothing where all is well, or nothing is known."""
     import torch
 
-    from gradkernels.problems.module.mixing.weighing import MixesSamples, between
+    from gradkernels.problems.module.mixing.compare import MixesSamples, compare_losses
 
-    with torch.inference_mode(False), warnings.catch_warnings(), undrawn(theta):
+    with torch.inference_mode(False), warnings.catch_warnings(), preserved_rng(theta):
         warnings.simplefilter("ignore")
         theta, x, y = each(_ordinary, (theta, x, y))
         try:
@@ -84,7 +84,7 @@ def _compared(problem: BlackBox, theta: Any, x: Tree, y: Tree, rng: random.Rando
                     says = says if again is None else again
             if says is None:
                 values = _values(problem, theta, x, y, rng)
-                says = between(problem.reduction, *values) if values else ""
+                says = compare_losses(problem.reduction, *values) if values else ""
         except MixesSamples:
             raise
         except Exception:  # a draw, which is another for a batch; or of the model or the loss: the call will raise it
@@ -94,15 +94,15 @@ def _compared(problem: BlackBox, theta: Any, x: Tree, y: Tree, rng: random.Rando
     return says
 
 
-def _by_gradients(problem: BlackBox, apart: Apart, y: Tree, digits: int = 1) -> str | ValueError | None:
+def _by_gradients(problem: BlackBox, apart: SplitOutput, y: Tree, digits: int = 1) -> str | ValueError | None:
     """What is to be warned about or raised, by the gradients at the model's output; None where there are none."""
-    from gradkernels.problems.module.mixing.weighing import MixesSamples, weighed
+    from gradkernels.problems.module.mixing.compare import MixesSamples, compare_gradients
 
     if (pair := _gradients(problem, apart, y, digits)) is None:
         return None
     digits = min(one.element_size() for one in apart.tensors if one.is_floating_point())
     try:
-        return weighed(problem.reduction, digits, *pair)
+        return compare_gradients(problem.reduction, digits, *pair)
     except MixesSamples as error:
         return error
 
@@ -137,7 +137,7 @@ def _undrawn(device: Any) -> Iterator[None]:
         raise _Drawn
 
 
-def _apart(problem: BlackBox, theta: Any, x: Tree, y: Tree) -> Apart:
+def _apart(problem: BlackBox, theta: Any, x: Tree, y: Tree) -> SplitOutput:
     """The model's output for the batch, without its graph where it can do without."""
     import torch
 
@@ -150,11 +150,11 @@ def _apart(problem: BlackBox, theta: Any, x: Tree, y: Tree) -> Apart:
                 return _taken(problem, problem.output(x), count(y))
 
 
-def _taken(problem: BlackBox, output: Tree, n: int) -> Apart:
-    return Apart(output, parts_of(problem.model).have_samples(output, n))
+def _taken(problem: BlackBox, output: Tree, n: int) -> SplitOutput:
+    return SplitOutput(output, output_axes_of(problem.model).have_samples(output, n))
 
 
-def _gradients(problem: BlackBox, apart: Apart, y: Tree, digits: int) -> tuple[list[Array], list[Array]] | None:
+def _gradients(problem: BlackBox, apart: SplitOutput, y: Tree, digits: int) -> tuple[list[Array], list[Array]] | None:
     """Gradients of the batch's loss, and of the sum of its samples' own, by each output; None where there are none."""
     import torch
 

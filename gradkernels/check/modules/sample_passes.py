@@ -15,10 +15,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from gradkernels.check.compare_arrays import Disagreement
-from gradkernels.check.modules.entries import FLOOR, SLACK, TOLERANCES, Result, Single, length_of
-from gradkernels.check.modules.reference import true_gradients
+from gradkernels.check.modules.reference import module_gradients
+from gradkernels.check.modules.result_checks import FLOOR, SLACK, TOLERANCES, ResultCheck, SampleGradient, gradient_norm
 from gradkernels.memory import ordinary
-from gradkernels.problems.module.numeric import as_numpy
+from gradkernels.problems.module.conversion import as_numpy
 from gradkernels.registry import kernel as kernel_by_key
 from gradkernels.tree import Tree, count, each, leaves, take
 
@@ -32,7 +32,7 @@ LOOKED_AT = 64
 
 
 @dataclass(frozen=True)
-class Batch:
+class CallerBatch:
     """What a kernel was given.
 
     Attributes:
@@ -52,7 +52,7 @@ class Batch:
         """Of the parameters."""
         return str(leaves(self.theta)[0].dtype).removeprefix("torch.")
 
-    def of(self, chosen: Sequence[int]) -> Batch:
+    def of(self, chosen: Sequence[int]) -> CallerBatch:
         """The batch of these samples."""
         import torch
 
@@ -61,24 +61,24 @@ class Batch:
             x, y = each(ordinary, take((self.x, self.y), index))
         return replace(self, x=x, y=y)
 
-    def singles(self, chosen: Iterable[int]) -> Iterator[Single]:
+    def singles(self, chosen: Iterable[int]) -> Iterator[SampleGradient]:
         """Gradients of these samples, one at a time."""
         rows = kernel_by_key("torch.loop.per_sample").build(self.problem)
         for i in chosen:
             one = slice(i, i + 1)
             found = rows(self.theta, take(self.x, one), take(self.y, one))
             row = {name: part[0] for name, part in found.items()}
-            length = length_of(row)
-            yield Single(row, length, length, length * FLOOR)
+            length = gradient_norm(row)
+            yield SampleGradient(row, length, length, length * FLOOR)
 
-    def wide(self, chosen: Sequence[int]) -> list[Single] | None:
+    def wide(self, chosen: Sequence[int]) -> list[SampleGradient] | None:
         """The same in float64, with the error of the working precision; None where that cannot be had."""
         import torch
 
         narrow = [single.row for single in self.singles(chosen)]
         data = each(as_numpy, self.of(chosen).x), each(as_numpy, self.of(chosen).y)
         try:
-            truth = true_gradients(self.problem, each(as_numpy, self.theta), *data)
+            truth = module_gradients(self.problem, each(as_numpy, self.theta), *data)
         except Exception:  # a model that cannot compute in float64
             return None
         sizes = [one.numel() for one in narrow[0].values()]
@@ -88,16 +88,18 @@ class Batch:
             wide = {
                 name: part.view(one.shape).to(one.device) for part, (name, one) in zip(parts, row.items(), strict=True)
             }
-            error = length_of({name: wide[name] - one for name, one in row.items()})
+            error = gradient_norm({name: wide[name] - one for name, one in row.items()})
             if not error < float("inf"):
                 return None
             allowed = TOLERANCES[self.dtype]
-            found.append(Single(wide, length_of(wide), max(float(scale), SLACK * error / allowed), SLACK * error))
+            found.append(
+                SampleGradient(wide, gradient_norm(wide), max(float(scale), SLACK * error / allowed), SLACK * error)
+            )
         largest = max((single.scale for single in found), default=0.0)
         return [single._replace(scale=max(single.scale, FLOOR * largest)) for single in found]
 
 
-def require_agreement(batch: Batch, chosen: Sequence[int], results: Callable[[], Sequence[Result]]) -> None:
+def require_agreement(batch: CallerBatch, chosen: Sequence[int], results: Callable[[], Sequence[ResultCheck]]) -> None:
     """Hold results against the chosen samples' own passes; what does not agree is looked at again beside float64.
 
     Args:
@@ -117,7 +119,7 @@ def require_agreement(batch: Batch, chosen: Sequence[int], results: Callable[[],
         _held(wide, results())
 
 
-def _held(singles: Iterable[Single], results: Sequence[Result]) -> None:
+def _held(singles: Iterable[SampleGradient], results: Sequence[ResultCheck]) -> None:
     for i, single in enumerate(singles):
         for result in results:
             result.see(i, single)
@@ -125,7 +127,7 @@ def _held(singles: Iterable[Single], results: Sequence[Result]) -> None:
         result.finish()
 
 
-def chosen_of(batch: Batch, most: int = SAMPLES) -> list[int]:
+def choose_samples(batch: CallerBatch, most: int = SAMPLES) -> list[int]:
     """Numbers of a few finite samples; of too few again and again; none where there are none."""
     import torch
 
@@ -136,12 +138,12 @@ def chosen_of(batch: Batch, most: int = SAMPLES) -> list[int]:
         if getattr(leaf, "is_floating_point", bool)():
             good &= leaf[:n].detach().reshape(n, math.prod(leaf.shape[1:])).isfinite().all(1).cpu()
     finite = good.nonzero().flatten().tolist()
-    finite = finite[: max(FEWEST, min(most, ROWS_BYTES // bytes_each(batch)))]
+    finite = finite[: max(FEWEST, min(most, ROWS_BYTES // bytes_per_row(batch)))]
     # Neither in the caller's order nor its reverse: a model may sort its samples, and these be sorted by chance.
     order = finite[:2][::-1] + finite[2:]
     return (order * FEWEST)[: max(len(order), FEWEST)] if order else []
 
 
-def bytes_each(batch: Batch) -> int:
+def bytes_per_row(batch: CallerBatch) -> int:
     """Of one row."""
     return sum(one.numel() * one.element_size() for one in leaves(batch.theta))

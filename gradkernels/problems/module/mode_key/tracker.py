@@ -13,8 +13,16 @@ from itertools import chain
 from operator import attrgetter, is_
 from typing import Any
 
+from gradkernels.problems.module.mode_key.attributes import (
+    Path,
+    attribute_parts,
+    contents,
+    is_mutable_container,
+    is_safe_to_hold,
+    plain_objects,
+    token,
+)
 from gradkernels.problems.module.mode_key.counters import is_counter
-from gradkernels.problems.module.mode_key.described import Path, changeable, holdable, inside, parted, things, token
 from gradkernels.problems.module.structure import Module
 
 MOST_KEYS = 64
@@ -38,8 +46,8 @@ class ModeKey:
 
     __slots__ = ("_counters", "_hash", "kind", "watched")
 
-    def __init__(self, kind: Kind, identities: Any, counters: Any) -> None:
-        self.kind, self.watched, self._counters = kind, Kind((kind, identities)), counters
+    def __init__(self, kind: HashedTuple, identities: Any, counters: Any) -> None:
+        self.kind, self.watched, self._counters = kind, HashedTuple((kind, identities)), counters
         self._hash = hash((self.watched, counters))
 
     def __hash__(self) -> int:
@@ -51,7 +59,7 @@ class ModeKey:
         )
 
 
-class Kind:
+class HashedTuple:
     """A tuple whose hash is computed once."""
 
     __slots__ = ("_hash", "_parts")
@@ -63,7 +71,9 @@ class Kind:
         return self._hash
 
     def __eq__(self, other: object) -> bool:
-        return self is other or (isinstance(other, Kind) and self._hash == other._hash and self._parts == other._parts)
+        return self is other or (
+            isinstance(other, HashedTuple) and self._hash == other._hash and self._parts == other._parts
+        )
 
 
 class ModeTracker:
@@ -96,7 +106,7 @@ class ModeTracker:
     def _walk(self) -> None:
         """Find all modules, and describe each."""
         roots = [one for root in self._roots for one in (root.modules() if hasattr(root, "modules") else (root,))]
-        held = {id(one): one for one in chain(roots, *(things(vars(one).values()) for one in roots))}
+        held = {id(one): one for one in chain(roots, *(plain_objects(vars(one).values()) for one in roots))}
         self._dicts = [vars(one) for one in held.values()]
         self._types = [type(one) for one in held.values()]
         names = [*map(token, held.values())]
@@ -106,7 +116,7 @@ class ModeTracker:
             value
             for one in self._dicts
             for name, value in one.items()
-            if isinstance(value, dict) and not changeable(name, value)
+            if isinstance(value, dict) and not is_mutable_container(name, value)
         ]
         self._empty, self._full = [one for one in inner if not one], [one for one in inner if one]
         self._inner = _flat(self._full)
@@ -125,7 +135,7 @@ class ModeTracker:
         """Whether nothing at all has changed, where modules and tensors have not."""
         return (
             _alike(_flat(self._closed), self._values)
-            and _alike(inside(self._containers), self._contents)
+            and _alike(contents(self._containers), self._contents)
             and [*map(_TRAITS, self._parameters)] == self._traits
             and hooked(self._parameters) == self._hooked
             and _outside() == self._around
@@ -136,9 +146,9 @@ class ModeTracker:
         """Describe anew what has changed, without holding tensors that are no parameters or buffers."""
         for i, one in enumerate(self._dicts):
             before, values = self._before[i], [*one.values()]
-            values += inside(value for name, value in one.items() if changeable(name, value))
+            values += contents(value for name, value in one.items() if is_mutable_container(name, value))
             if before is None or not _alike(values, before):
-                self._before[i] = values if all(map(holdable, one, one.values())) else None
+                self._before[i] = values if all(map(is_safe_to_hold, one, one.values())) else None
                 self._parts[i] = self._part(i)
         traits = [*map(_TRAITS, self._parameters)]
         if traits != self._traits:
@@ -148,8 +158,10 @@ class ModeTracker:
         self._open = [i for i, before in enumerate(self._before) if before is None]
         self._closed = [one for one, before in zip(self._dicts, self._before, strict=True) if before is not None]
         self._values = _flat(self._closed)
-        self._containers = [value for one in self._closed for name, value in one.items() if changeable(name, value)]
-        self._contents = inside(self._containers)
+        self._containers = [
+            value for one in self._closed for name, value in one.items() if is_mutable_container(name, value)
+        ]
+        self._contents = contents(self._containers)
 
     def _part(self, i: int) -> Part:
         """What one module is, in three hashable parts."""
@@ -159,7 +171,7 @@ class ModeTracker:
         attributes, ever = self._dicts[i], self._ever[i]
         for name in attributes:
             counting: Path | None = None
-            for path, what, who in parted(name, attributes):
+            for path, what, who in attribute_parts(name, attributes):
                 # What is in a container that is another one each time is a part of that.
                 if counting is not None and path[: len(counting)] == counting:
                     counters.append((i, path, what, who))
@@ -178,12 +190,12 @@ class ModeTracker:
         if found is None:
             if len(self._keys) >= MOST_KEYS:
                 self._keys.clear()
-            found = self._keys[whole] = ModeKey(Kind(whole[0]), identities, counters)
+            found = self._keys[whole] = ModeKey(HashedTuple(whole[0]), identities, counters)
         self._key = found
         return found
 
 
-def roots_of(model: Module, loss_fn: Any) -> Iterator[Any]:
+def tracked_objects(model: Module, loss_fn: Any) -> Iterator[Any]:
     """The model, and a loss that has attributes."""
     yield model
     if not isinstance(loss_fn, type) and isinstance(getattr(loss_fn, "__dict__", None), dict):

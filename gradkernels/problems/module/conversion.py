@@ -10,9 +10,9 @@ import numpy as np
 from gradkernels.backend import Array
 from gradkernels.problems.module.black_box import BlackBox
 from gradkernels.problems.module.buffers import with_copied_buffers
-from gradkernels.problems.module.parts import look, parts_of, share
-from gradkernels.problems.module.structure import Parameters, in_kind
-from gradkernels.problems.module.writing import as_for
+from gradkernels.problems.module.input_writes import share_input_writes
+from gradkernels.problems.module.output_axes import observe_output, output_axes_of, share_output_axes
+from gradkernels.problems.module.structure import Parameters, as_dtype
 from gradkernels.problems.problem import Floats
 from gradkernels.tree import Tree, count, each, take, with_constants
 
@@ -67,7 +67,7 @@ def cast(trees: Tree, dtype: str, order: Any) -> Any:
         return np.asarray(one, kinds.get(one.dtype.kind), order=order)
 
     def constant(value: Any) -> Any:
-        return in_kind(value, getattr(torch, dtype)) if isinstance(value, torch.Tensor) else value
+        return as_dtype(value, getattr(torch, dtype)) if isinstance(value, torch.Tensor) else value
 
     return with_constants(constant, each(array, trees))
 
@@ -81,11 +81,11 @@ def changes_for_proof(problem: BlackBox, dtype: str, device: str) -> dict[str, A
     """What of a problem has to be another for it to be proven in `dtype`, float32 for halves, on a device."""
     dtype = "float32" if dtype in HALVES else dtype
     changes: dict[str, Any] = {"randomness": "same"} if problem.randomness == "different" else {}
-    if problem.example is not None and not parts_of(problem.model).looked:
+    if problem.example is not None and not output_axes_of(problem.model).looked:
         with with_copied_buffers(problem.model):
-            look(problem.model, problem.output, each(_tensor, problem.prepared(*problem.example)[0]))
+            observe_output(problem.model, problem.output, each(_tensor, problem.prepared(*problem.example)[0]))
     if {(dtype_name(own), str(own.device)) for own in problem.parameters().values()} != {(dtype, device)}:
-        changes |= {name: moved(getattr(problem, name), dtype, device) for name in ("model", "loss_fn")}
+        changes |= {name: copy_to(getattr(problem, name), dtype, device) for name in ("model", "loss_fn")}
     return changes
 
 
@@ -95,15 +95,15 @@ def _tensor(array: Any) -> Any:
     return torch.as_tensor(array)
 
 
-def moved(part: Any, dtype: str, device: str) -> Any:
+def copy_to(part: Any, dtype: str, device: str) -> Any:
     """A copy of a module with its floats in `dtype`, on `device`; what is no module as it is."""
     import torch
 
     if not isinstance(part, torch.nn.Module):
         return part
     made = copy.deepcopy(part).to(device, getattr(torch, dtype))
-    as_for(part, made)
-    share(made, part)
+    share_input_writes(part, made)
+    share_output_axes(made, part)
     return made
 
 

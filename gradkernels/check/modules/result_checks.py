@@ -14,26 +14,26 @@ SLACK = 16.0
 FLOOR = 1.2e-7  # of the largest scale, for samples whose gradient vanishes
 MISSING = 1e-6  # of a row's length: a parameter with less may be left out
 
-Row = dict[str, Any]
+Gradient = dict[str, Any]
 """One sample's gradient by parameter, without an axis of samples."""
 
 
-class Single(NamedTuple):
+class SampleGradient(NamedTuple):
     """A sample's gradient from a pass of its own: the row, its length, the scale of its rounding, its own error."""
 
-    row: Row
+    row: Gradient
     length: float
     scale: float
     error: float
 
 
-class Result:
+class ResultCheck:
     """A result that is held against singles as they come; raises a Disagreement."""
 
     def __init__(self, found: Any, dtype: str, label: str) -> None:
         self.found, self.dtype, self.label = found, dtype, label
 
-    def see(self, i: int, single: Single) -> None:
+    def see(self, i: int, single: SampleGradient) -> None:
         """Take the i-th of the singles."""
         raise NotImplementedError
 
@@ -54,14 +54,14 @@ class Result:
             raise Disagreement(f"{self.label}: {_entry(got, want, allowed * scale, tell)}, allowed {allowed:.2g}")
 
 
-class Rows(Result):
+class RowsCheck(ResultCheck):
     """Rows, those at `places` being the singles."""
 
     def __init__(self, found: Any, places: Sequence[int], dtype: str, label: str) -> None:
         super().__init__(found, dtype, label)
         self._places = places
 
-    def see(self, i: int, single: Single) -> None:
+    def see(self, i: int, single: SampleGradient) -> None:
         """One row."""
         at = self._places[i]
         for name, want in single.row.items():
@@ -69,30 +69,30 @@ class Rows(Result):
             self.hold(self.found[name][at], want, single.scale, least, f"entry {{at}} of {name} of sample {at}")
 
 
-class Norms(Result):
+class NormsCheck(ResultCheck):
     """Lengths, those at `places` being the singles'."""
 
     def __init__(self, found: Any, places: Sequence[int], dtype: str, label: str) -> None:
         super().__init__(found, dtype, label)
         self._places = places
 
-    def see(self, i: int, single: Single) -> None:
+    def see(self, i: int, single: SampleGradient) -> None:
         """One length."""
         want = leaves(single.row)[0].real.new_tensor(single.length)
         at = self._places[i]
         self.hold(self.found[at], want, single.scale, float("inf"), f"the norm of sample {at}")
 
 
-class Sum(Result):
+class SumCheck(ResultCheck):
     """A sum over the singles, each some times the weight that follows from its length."""
 
     def __init__(
         self, found: Any, weight: Callable[[float], float], dtype: str, label: str, times: Sequence[int] | None = None
     ) -> None:
         super().__init__(found, dtype, label)
-        self._weight, self._times, self._total, self._scale = weight, times, Row(), 0.0
+        self._weight, self._times, self._total, self._scale = weight, times, Gradient(), 0.0
 
-    def see(self, i: int, single: Single) -> None:
+    def see(self, i: int, single: SampleGradient) -> None:
         """One row more."""
         weight = self._weight(single.length) * (self._times[i] if self._times else 1)
         # A factor has the relative error of the length that it follows from.
@@ -108,15 +108,15 @@ class Sum(Result):
             self.hold(self.found[name], want, self._scale, least, f"entry {{at}} of {name}")
 
 
-class MomentsOf(Result):
+class MomentsCheck(ResultCheck):
     """Mean and variance of the singles, of which there are n."""
 
     def __init__(self, found: Any, n: int, dtype: str, label: str) -> None:
         super().__init__(found, dtype, label)
-        self._n, self._mean, self._squares = n, Row(), Row()
+        self._n, self._mean, self._squares = n, Gradient(), Gradient()
         self._scale = self._square_scale = 0.0
 
-    def see(self, i: int, single: Single) -> None:
+    def see(self, i: int, single: SampleGradient) -> None:
         """One row more, by Welford's recurrence (1962)."""
         self._scale += single.scale / self._n
         self._square_scale += 2 * single.scale**2 / self._n
@@ -139,7 +139,7 @@ class MomentsOf(Result):
             self.hold(self.found.variance[name], variance, self._square_scale, least, says)
 
 
-def held(
+def result_check(
     quantity: Quantity,
     found: Any,
     places: Sequence[int],
@@ -148,7 +148,7 @@ def held(
     dtype: str,
     label: str,
     times: Sequence[int] | None = None,
-) -> Result:
+) -> ResultCheck:
     """What holds a result of a quantity against the singles that it was made of.
 
     Args:
@@ -161,12 +161,12 @@ def held(
         label: Start of the message.
         times: How often each single is in a sum; None for once.
     """
-    makers: dict[str, Callable[[], Result]] = {
-        "per_sample": lambda: Rows(found, places, dtype, label),
-        "norms": lambda: Norms(found, places, dtype, label),
-        "gradient": lambda: Sum(found, lambda length: 1 / n, dtype, label, times),
-        "moments": lambda: MomentsOf(found, n, dtype, label),
-        "clipped_sum": lambda: Sum(found, _clips(options.get("max_norm", 1.0)), dtype, label, times),
+    makers: dict[str, Callable[[], ResultCheck]] = {
+        "per_sample": lambda: RowsCheck(found, places, dtype, label),
+        "norms": lambda: NormsCheck(found, places, dtype, label),
+        "gradient": lambda: SumCheck(found, lambda length: 1 / n, dtype, label, times),
+        "moments": lambda: MomentsCheck(found, n, dtype, label),
+        "clipped_sum": lambda: SumCheck(found, _clips(options.get("max_norm", 1.0)), dtype, label, times),
     }
     return makers[quantity.name]()
 
@@ -175,7 +175,7 @@ def _clips(max_norm: float) -> Callable[[float], float]:
     return lambda length: min(1.0, max_norm / length) if length else 1.0
 
 
-def length_of(row: Row) -> float:
+def gradient_norm(row: Gradient) -> float:
     """Euclidean length of a row, from squares in float64."""
     import torch
 

@@ -9,28 +9,28 @@ import numpy as np
 
 from gradkernels.backend import Array, backend_of
 from gradkernels.problems import Problem, Regression
-from gradkernels.problems.regression.guard import guard
+from gradkernels.problems.regression.target_guard import target_guard
 from gradkernels.tree import Tree, each, leaves
 
 
-def counted(array: Array) -> bool:
+def is_integral(array: Array) -> bool:
     """Whether an array of any library holds integers or truth values."""
     name = str(array.dtype).removeprefix("torch.")
     return name == "bool" or name.removeprefix("u").startswith("int")
 
 
-def bare(array: Any) -> Any:
+def plain_array(array: Any) -> Any:
     """A memory map, or an array of another class derived from numpy's, as the plain array of its memory."""
     return np.asarray(array) if isinstance(array, np.ndarray) and type(array) is not np.ndarray else array
 
 
-def taken(problem: Problem, x: Array, y: Tree) -> Tree:
+def convert_target(problem: Problem, x: Array, y: Tree) -> Tree:
     """`y` as kernels take it: integers and truth values in x's dtype, class numbers as int64 or int32."""
     classes = leaves(y)[0] if problem.integer_target else None
 
     def one(array: Array) -> Array:
         name = str(array.dtype).removeprefix("torch.")
-        if not counted(array) or (array is classes and name in ("int64", "int32")):
+        if not is_integral(array) or (array is classes and name in ("int64", "int32")):
             return array
         return _cast(array, "int64" if array is classes else str(x.dtype).removeprefix("torch."))
 
@@ -42,20 +42,20 @@ def _cast(array: Array, dtype: str) -> Array:
     return array.astype(dtype) if library is None else library.arrays.cast(array, dtype)
 
 
-def foreign(problem: Problem, theta: Array, x: Array, y: Tree) -> bool:
+def needs_conversion(problem: Problem, theta: Array, x: Array, y: Tree) -> bool:
     """Whether these have to be converted before a kernel takes them."""
     arrays = (theta, x, *leaves(y))
-    same = all(bare(array) is array for array in arrays)
-    return not same or any(a is not b for a, b in zip(leaves(taken(problem, x, y)), leaves(y), strict=True))
+    same = all(plain_array(array) is array for array in arrays)
+    return not same or any(a is not b for a, b in zip(leaves(convert_target(problem, x, y)), leaves(y), strict=True))
 
 
-def entered(compute: Callable[..., Any], problem: Problem, convert: bool) -> Callable[..., Any]:
+def with_conversion(compute: Callable[..., Any], problem: Problem, convert: bool) -> Callable[..., Any]:
     """`compute` after a look at the targets, and after a conversion where one is needed; else itself."""
-    look = guard(problem) if isinstance(problem, Regression) else None
+    look = target_guard(problem) if isinstance(problem, Regression) else None
 
     def call(theta: Tree, x: Tree, y: Tree, *arguments: Any, **options: Any) -> Any:
-        theta, x, y = each(bare, (theta, x, y))
-        y = taken(problem, x, y)
+        theta, x, y = each(plain_array, (theta, x, y))
+        y = convert_target(problem, x, y)
         if look is not None:
             look(y)
         return compute(theta, x, y, *arguments, **options)
