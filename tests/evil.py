@@ -55,7 +55,7 @@ def hang(problem):
 @declare("numpy.rubbish.norms")
 def rubbish(problem):
     def compute(theta, x, y):
-        os.write(1, b'{"event": "outcome", "rubbish"\n')
+        os.write(1, b'{"message": "KernelMeasured", "rubbish"\n')
         return 1 / 0
 
     return compute
@@ -292,7 +292,8 @@ def forges(problem):
             try:
                 os.write(
                     descriptor,
-                    b'{"event": "outcome", "case": 99, "kernel": "numpy.broadcast+.norms", "status": "ok"}\n',
+                    b'{"message": "KernelMeasured", "case": 99, "measurement": {"kernel": "numpy.broadcast+.norms", '
+                    b'"backend": "numpy", "status": "failed"}}\n',
                 )
             except OSError:
                 continue

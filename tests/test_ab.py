@@ -17,8 +17,9 @@ import pytest
 from gradkernels.bench.ab import sequential as looks
 from gradkernels.bench.ab import session as ab
 from gradkernels.bench.ab.client import Side
-from gradkernels.bench.ab.interleaved import PairedSample, Setting, Target
+from gradkernels.bench.ab.interleaved import PairedSample, Target
 from gradkernels.bench.ab.kernels import choose
+from gradkernels.bench.ab.messages import Setting
 from gradkernels.bench.ab.revisions import dependencies, revisions
 from gradkernels.bench.ab.sequential import duel
 from gradkernels.bench.cli import main

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from gradkernels.bench.cli import main
 from gradkernels.bench.cli.app import app
 from gradkernels.bench.report import ranking_plot as plot
-from gradkernels.bench.run import session as harness
+from gradkernels.bench.run.session import Session
 from gradkernels.record import HEADER, append
 
 CODES = {0, 1, 2, 3, 4, 5}
@@ -61,7 +61,7 @@ def here(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.setenv("GRADKERNELS_WISDOM", str(folder.parent / "wisdom.json"))
-        patch.setattr(harness.Run, "go", lambda run: run.records)
+        patch.setattr(Session, "measure_missing", lambda session: session.records)
         patch.setattr(plot, "draw", lambda records, path: None)
         yield folder
 

@@ -12,10 +12,8 @@ import pytest
 
 from gradkernels.bench.isolation import limits
 from gradkernels.bench.isolation.limits import most_bytes
-from gradkernels.bench.isolation.process import end, ended, obituary, outlived
+from gradkernels.bench.isolation.process import describe_end, end, ended
 from gradkernels.bench.isolation.signals import Stopped, stoppable, unstopped
-from gradkernels.bench.run import supervisor as child
-from gradkernels.bench.run.supervisor import WorkerDied
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 
@@ -57,12 +55,6 @@ def test_a_group_is_killed_while_its_number_is_taken(monkeypatch):
     assert states == ["Z"]
 
 
-def test_one_that_is_about_to_end_says_how_itself(monkeypatch):
-    monkeypatch.setattr("gradkernels.bench.isolation.process.GRACE_SECONDS", 0.2)
-    assert outlived(started("import time, os\ntime.sleep(0.05)\nos._exit(4)")) == 4
-    assert outlived(started("import os, time\nos.close(1)\ntime.sleep(3600)")) == -signal.SIGKILL
-
-
 @pytest.mark.parametrize(
     ("code", "said", "told"),
     [
@@ -86,8 +78,8 @@ def test_one_that_is_about_to_end_says_how_itself(monkeypatch):
         (71, b"", "out of memory"),
     ],
 )
-def test_an_obituary(code, said, told):
-    assert obituary(code, said) == told
+def test_how_a_process_ended_is_said_in_one_line(code, said, told):
+    assert describe_end(code, said) == told
 
 
 @pytest.fixture
@@ -156,19 +148,3 @@ def test_a_container_has_four_fifths_of_what_it_was_given(tmp_path, monkeypatch,
     with open("/proc/meminfo") as meminfo:
         machine = 1024 * int(meminfo.readline().split()[1])
     assert most_bytes() == (expected or pytest.approx(machine * 0.8, rel=1e-3))
-
-
-@pytest.mark.parametrize(
-    ("kernel", "told"), [(0, "it took longer than --timeout 0.05 s"), (-1, "the process came no further for 0.2 s")]
-)
-def test_patience_ends_with_who_was_waited_for(monkeypatch, kernel, told):
-    monkeypatch.setattr(child, "HARNESS_SECONDS", 0.2)
-    with child.page() as shared:
-        turns = child.Heartbeat(shared.fileno())
-        turns.take(3, kernel)
-        patience = child._Patience(turns, 0.05)
-        patience()
-        time.sleep(0.25)
-        with pytest.raises(WorkerDied) as lost:
-            patience()
-    assert (lost.value.status, lost.value.reason, lost.value.turn.case) == ("timeout", told, 3)

@@ -11,7 +11,7 @@ from gradkernels.bench.cli import main
 from gradkernels.bench.run import race as racing
 from gradkernels.bench.run import race_plan
 from gradkernels.bench.run.plan import Plan
-from gradkernels.bench.run.session import Run
+from gradkernels.bench.run.session import Schedule, open_session
 from gradkernels.dispatch import wisdom
 from gradkernels.dispatch.machine import machine
 from gradkernels.record import read
@@ -19,35 +19,41 @@ from gradkernels.record import read
 BROADCAST, LOOP, VMAP = "numpy.broadcast+.norms", "numpy.loop+.norms", "torch.vmap+.norms"
 
 
-def at_the_start(tmp_path, **times):
-    """A run of three kernels at n = 100 whose passes took these seconds."""
-    run = Run(Plan("linear", (BROADCAST, LOOP, VMAP), (100,)), tmp_path / "x.csv", 16, 1.0, "1s", lambda at: None)
+@pytest.fixture
+def session(tmp_path):
+    """A session of three kernels at n = 100, in whose file there is nothing."""
+    plan, schedule = Plan("linear", (BROADCAST, LOOP, VMAP), (100,)), Schedule(16, 1.0, "1s")
+    with open_session(plan, tmp_path / "x.csv", schedule, lambda at: None) as session:
+        yield session
+
+
+def measure(session, **times):
+    """Put passes that took these seconds into its records."""
     for kernel, seconds in zip((BROADCAST, LOOP, VMAP), times.values(), strict=True):
-        run.records += passes(seconds, kernel=kernel, n=100)
-    return run
+        session.records += passes(seconds, kernel=kernel, n=100)
 
 
-def test_what_is_surely_slower_drops_out_and_the_rest_stays(tmp_path):
+def test_what_is_surely_slower_drops_out_and_the_rest_stays(session):
     wide = [1.00, 1.30, 0.80, 1.20, 0.75, 1.25, 0.90, 1.10]
-    run = at_the_start(
-        tmp_path, broadcast=STEADY, loop=scaled(STEADY, 1.5), vmap=[a * b for a, b in zip(wide, STEADY, strict=True)]
+    measure(
+        session, broadcast=STEADY, loop=scaled(STEADY, 1.5), vmap=[a * b for a, b in zip(wide, STEADY, strict=True)]
     )
-    racing._settle(run, 0.01)
-    assert run.settled == {(0, LOOP)}
-    assert racing._undecided(run) == [0]
+    racing._settle(session, 0.01)
+    assert session.settled == {(0, LOOP)}
+    assert racing._undecided(session) == [0]
 
 
-def test_a_tie_is_decided_for_fewer_dependencies(tmp_path):
-    run = at_the_start(tmp_path, broadcast=scaled(STEADY, 1.01), loop=scaled(STEADY, 2.0), vmap=STEADY)
-    racing._settle(run, 0.01)
-    assert run.settled == {(0, LOOP), (0, VMAP)}
-    assert racing._undecided(run) == []
+def test_a_tie_is_decided_for_fewer_dependencies(session):
+    measure(session, broadcast=scaled(STEADY, 1.01), loop=scaled(STEADY, 2.0), vmap=STEADY)
+    racing._settle(session, 0.01)
+    assert session.settled == {(0, LOOP), (0, VMAP)}
+    assert racing._undecided(session) == []
 
 
-def test_what_was_never_timed_is_out_of_the_race(tmp_path):
-    run = at_the_start(tmp_path, broadcast=STEADY, loop=scaled(STEADY, 2.0), vmap=[])
-    racing._settle(run, 0.01)
-    assert run.settled == {(0, LOOP), (0, VMAP)}
+def test_what_was_never_timed_is_out_of_the_race(session):
+    measure(session, broadcast=STEADY, loop=scaled(STEADY, 2.0), vmap=[])
+    racing._settle(session, 0.01)
+    assert session.settled == {(0, LOOP), (0, VMAP)}
 
 
 def test_the_winners_published_times_are_those_of_its_fresh_passes():

@@ -13,9 +13,10 @@ import pytest
 
 from gradkernels.bench.cli import main
 from gradkernels.bench.isolation.limits import DEFAULT
+from gradkernels.bench.isolation.messages import decode, encode
 from gradkernels.bench.results.results_file import mend
-from gradkernels.bench.run.one_pass import Pass
-from gradkernels.bench.run.order import Orders
+from gradkernels.bench.run.messages import Orders, PeakMeasured
+from gradkernels.bench.run.one_pass import OnePass
 from gradkernels.bench.run.plan import Plan
 from gradkernels.key import Key
 from gradkernels.record import COLUMNS, read
@@ -189,15 +190,16 @@ def test_what_is_measured_is_what_was_called_whatever_the_folder_holds(here):
 def test_a_row_of_a_case_that_there_is_not_is_refused():
     plan = Plan("linear", ("numpy.broadcast+.norms",), (10, 100))
     heard = []
-    one = Pass(plan, Orders(plan.dumps(), 1, 0.0, 1.0, "1s"), DEFAULT, set(), {}, heard.append)
+    one = OnePass(plan, Orders(plan, 1, 0.0, 1.0, "1s"), DEFAULT, set(), {}, heard.append)
     with pytest.raises(ValueError, match="there is no case -1"):
-        one._hear({"event": "outcome", "case": -1, "kernel": "numpy.broadcast+.norms", "status": "failed"})
+        one._hear(PeakMeasured(-1, "numpy.broadcast+.norms", 1))
     assert not heard
 
 
-def test_a_plan_travels_as_json():
-    plan = Plan("linear", ("numpy.broadcast+.norms",), (10, 100), features=3, dtype="float32")
-    assert Plan.loads(plan.dumps()) == plan
+def test_a_plan_travels_in_the_orders():
+    plan = Plan("linear", ("numpy.broadcast+.norms",), (10, 100), features=3, dtype="float32", data=7)
+    orders = Orders(plan, 1, 0.5, 1.0, "1s", ((0, "numpy.broadcast+.norms"),), (1, "numpy.broadcast+.norms"))
+    assert decode(encode(orders), (Orders,)) == orders
     assert [(case.n, case.features, case.quantity.name) for case in plan.cases] == [(10, 3, "norms"), (100, 3, "norms")]
 
 

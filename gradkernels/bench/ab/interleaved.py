@@ -1,8 +1,8 @@
-"""The duel of two processes on one core: a pass starts both afresh and lets them take turns of 200 microseconds.
+"""Two processes timed in turns on one core: a pass starts both afresh and interleaves slices of 200 microseconds.
 
-Each turn is handed over by a token through a pipe between the two, so that one runs while the other sleeps, and a
-slow spell of the machine meets both. A block is ABBA or BAAB and gives the difference of log times; a pass gives
-the median over its blocks.
+A token goes through a pipe from one to the other, so that one runs while the other sleeps, and a slow spell of the
+machine meets both. A block is ABBA or BAAB and gives the difference of log times; a pass gives the median over its
+blocks.
 """
 
 from __future__ import annotations
@@ -10,18 +10,19 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from gradkernels.backend import BACKENDS
-from gradkernels.bench.ab.client import Side, WorkerClient, worker_on
-from gradkernels.bench.ab.worker import BLOCK, Reply
+from gradkernels.bench.ab.client import Side, WorkerClient, start_worker
+from gradkernels.bench.ab.messages import Load, Loaded, Prepare, Prepared, Setting, SlicesTimed, TimeSlices
+from gradkernels.bench.ab.worker import BLOCK
 from gradkernels.bench.isolation import environment
-from gradkernels.bench.run.supervisor import WorkerDied
+from gradkernels.bench.isolation.errors import WorkerDied
+from gradkernels.bench.isolation.supervisor import Supervisor
 from gradkernels.bench.timing.slices import orders
 from gradkernels.key import Key
 
@@ -34,31 +35,12 @@ MOST_SECONDS = 0.75
 FEWEST_BLOCKS = 3
 
 Sides = tuple[Side, Side]
-
-
-@dataclass(frozen=True)
-class Setting:
-    """Where the kernels of a session compute: the coordinates of a Case that its duels share.
-
-    Attributes:
-        problem: Name of a regression, or `package.module:factory`, looked up in each revision.
-        fit_intercept: For regressions.
-        features, dtype, layout, device, threads, seed: As in a Case.
-    """
-
-    problem: str = "linear"
-    fit_intercept: bool = True
-    features: int = 1
-    dtype: str = "float64"
-    layout: str = "C"
-    device: str = "cpu"
-    threads: int = 1
-    seed: int = 0
+Pair = tuple[WorkerClient, WorkerClient]
 
 
 @dataclass(frozen=True)
 class Target:
-    """What is duelled over.
+    """What is compared.
 
     Attributes:
         kernel: Its key, the same on both sides.
@@ -80,7 +62,7 @@ class Target:
 
 @dataclass(frozen=True)
 class PairedSample:
-    """What one pass says of one job.
+    """What one pass says of one target: both sides, timed in turns.
 
     Attributes:
         statuses: Of each side: `ok`, or why it was not timed.
@@ -101,13 +83,13 @@ class PairedSample:
 
 
 def one_pass(
-    sides: Sides, jobs: Sequence[Target], setting: Setting, inputs: Path, rng: np.random.Generator
+    sides: Sides, targets: Sequence[Target], setting: Setting, inputs: Path, rng: np.random.Generator
 ) -> Iterator[tuple[Target, PairedSample]]:
-    """Start both sides and let them duel over all jobs; a side that dies is started again for the jobs left.
+    """Start both sides and time all targets in turns; a side that dies is started again for the targets left.
 
     Args:
         sides: First and second.
-        jobs: None of them a canary, or all.
+        targets: None of them a canary, or all.
         setting: Where they compute.
         inputs: Folder for what the first side draws and both compute on.
         rng: Draws cores, orders and the seeds of placements.
@@ -115,88 +97,80 @@ def one_pass(
     Raises:
         ValueError: A side cannot be loaded, or was not loaded from its folder.
     """
-    waiting = list(jobs)
+    waiting = list(targets)
     while waiting:
-        with _pair(sides, waiting, setting, inputs, rng) as players:
-            while waiting and all(one.alive for one in players):
-                job = waiting.pop(0)
-                yield job, _bout(players, job, rng)
+        with _pair(sides, waiting, setting, inputs, rng) as workers:
+            while waiting and all(one.alive for one in workers):
+                target = waiting.pop(0)
+                yield target, _sample(workers, target, rng)
 
 
 @contextmanager
 def _pair(
-    sides: Sides, jobs: Sequence[Target], setting: Setting, inputs: Path, rng: np.random.Generator
-) -> Iterator[tuple[WorkerClient, WorkerClient]]:
-    orders: dict[str, Any] = {
-        "setting": asdict(setting),
-        "libraries": libraries_of(job.kernel for job in jobs),
-        "cores": environment.draw_cores(setting.threads, rng),
-        "inputs": str(inputs),
-    }
-    (a_waits, b_gives), (b_waits, a_gives) = os.pipe(), os.pipe()
-    pipes = ((a_waits, a_gives), (b_waits, b_gives))
-    with ExitStack() as stack:
+    sides: Sides, targets: Sequence[Target], setting: Setting, inputs: Path, rng: np.random.Generator
+) -> Iterator[Pair]:
+    """Start a worker on each side, with a pipe for the token in either direction, and have both load."""
+    libraries = tuple(libraries_of(target.kernel for target in targets))
+    cores = tuple(environment.draw_cores(setting.threads, rng))
+    (first_waits, second_gives), (second_waits, first_gives) = os.pipe(), os.pipe()
+    pipes = ((first_waits, first_gives), (second_waits, second_gives))
+    with Supervisor() as supervisor:
         try:
-            one, two = (
-                stack.enter_context(worker_on(side, setting.threads, ends))
+            first, second = (
+                start_worker(supervisor, side, setting.threads, setting.device, ends)
                 for side, ends in zip(sides, pipes, strict=True)
             )
         finally:
             for end in (*pipes[0], *pipes[1]):
                 os.close(end)
-        for one_of_both, ends in zip((one, two), pipes, strict=True):
-            one_of_both.send("enter", root=str(one_of_both.side.root), pipes=ends, seed=_seed(rng), **orders)
-        for one_of_both in (one, two):
-            one_of_both.loaded()
-        yield one, two
+        for worker, ends in zip((first, second), pipes, strict=True):
+            root = str(worker.side.root)
+            worker.send(Load(root, setting, libraries, cores, int(rng.integers(2**32)), *ends, str(inputs)))
+        for worker in (first, second):
+            worker.require(Loaded)
+        yield first, second
 
 
 def libraries_of(keys: Iterator[str]) -> list[str]:
-    """Names of the libraries that kernels with these keys compute with."""
+    """Return the names of the libraries that kernels with these keys compute with."""
     named = {Key.parse(key).backend for key in keys}
     return [name for name in BACKENDS if name in named]
 
 
-def _seed(rng: np.random.Generator) -> int:
-    return int(rng.integers(2**32))
+def _sample(workers: Pair, target: Target, rng: np.random.Generator) -> PairedSample:
+    first, second = (_prepared(worker, target) for worker in workers)
+    if (first.status, second.status) != ("ok", "ok"):
+        return PairedSample((first.status, second.status), (first.reason, second.reason))
+    iterations = _iterations((first.seconds, second.seconds), target.extra)
+    calls = (iterations, iterations * (100 + target.extra) // 100)
+    order = _order(_blocks(BLOCK / 2 * (calls[0] * first.seconds + calls[1] * second.seconds)), rng)
+    for position, (worker, count) in enumerate(zip(workers, calls, strict=True)):
+        worker.send(TimeSlices(tuple(turn == position for turn in order), count))
+    (status, reason, slices), (other_status, other_reason, other_slices) = map(_timed, workers)
+    if (status, other_status) != ("ok", "ok"):
+        return PairedSample((status, other_status), (reason, other_reason))
+    return _scored(slices, other_slices, iterations)
 
 
-def _bout(players: tuple[WorkerClient, WorkerClient], job: Target, rng: np.random.Generator) -> PairedSample:
-    answers = [_asked(one, "prepare", kernel=job.kernel, n=job.n) for one in players]
-    if all(answer["status"] == "ok" for answer in answers):
-        iterations = _iterations([answer["seconds"] for answer in answers], job.extra)
-        calls = (iterations, iterations * (100 + job.extra) // 100)
-        seconds = sum(count * answer["seconds"] for count, answer in zip(calls, answers, strict=True))
-        turns = _turns(_blocks(BLOCK / 2 * seconds), rng)
-        for position, (one, count) in enumerate(zip(players, calls, strict=True)):
-            one.send("duel", mine=[turn == position for turn in turns], calls=count)
-        answers = [_heard(one) for one in players]
-    statuses = answers[0]["status"], answers[1]["status"]
-    reasons = answers[0].get("reason", ""), answers[1].get("reason", "")
-    if statuses != ("ok", "ok"):
-        return PairedSample(statuses, reasons)
-    return _scored(answers[0]["slices"], answers[1]["slices"], iterations)
-
-
-def _asked(one: WorkerClient, do: str, **orders: Any) -> Reply:
-    one.send(do, **orders)
-    return _heard(one)
-
-
-def _heard(one: WorkerClient) -> Reply:
-    """A reply with a status, whatever became of the worker_on."""
+def _prepared(worker: WorkerClient, target: Target) -> Prepared:
+    """Return the worker's answer, also when preparing the kernel was its death."""
+    worker.send(Prepare(target.kernel, target.n))
     try:
-        reply = one.receive()
-    except WorkerDied as end:
-        return {"status": end.status, "reason": end.reason}
-    if "error" in reply:
-        one.alive = False
-        return {"status": "failed", "reason": reply["error"]}
-    return {"status": "ok", **reply}
+        return worker.receive(Prepared)
+    except WorkerDied as death:
+        return Prepared(death.status, death.reason)
+
+
+def _timed(worker: WorkerClient) -> tuple[str, str, tuple[float, ...]]:
+    """Return status, reason and the seconds of each slice."""
+    try:
+        return "ok", "", worker.receive(SlicesTimed).seconds
+    except WorkerDied as death:
+        return death.status, death.reason, ()
 
 
 def _iterations(seconds: Sequence[float], extra: int) -> int:
-    """Calls in a slice, the same on both sides; a multiple of what makes `extra` percent a whole number."""
+    """Return the calls in a slice, the same on both sides; a multiple of what makes `extra` percent a whole number."""
     step = 100 // math.gcd(100, extra)
     return step * max(1, round(SLICE_SECONDS / math.sqrt(seconds[0] * seconds[1]) / step))
 
@@ -206,8 +180,8 @@ def _blocks(block_seconds: float) -> int:
     return max(FEWEST_BLOCKS, min(wanted, int(MOST_SECONDS / block_seconds)))
 
 
-def _turns(blocks: int, rng: np.random.Generator) -> list[int]:
-    """Whose turn it is, 0 or 1, slice by slice: ABBA and BAAB at random."""
+def _order(blocks: int, rng: np.random.Generator) -> list[int]:
+    """Return which side each slice is of, 0 or 1: ABBA and BAAB at random."""
     pairs = orders(2, rng)
     return [one for _ in range(BLOCK // 2 * blocks) for one in next(pairs)]
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from gradkernels.bench.ab.client import Side, worker_on
 from gradkernels.bench.ab.interleaved import Sides
+from gradkernels.bench.ab.messages import KernelFacts, KernelsListed, ListKernels
 from gradkernels.key import Key, configured, split_patterns
 
 
@@ -36,11 +36,11 @@ def _declared(key: str) -> str:
     return str(Key.parse(key).plain)
 
 
-def _keys(catalogue: Sequence[Mapping[str, Any]], every: bool) -> list[str]:
-    return [f"{one['way']}.{one['quantity']}" for one in catalogue if every or (one["own"] and not one["loops"])]
+def _keys(catalogue: Sequence[KernelFacts], every: bool) -> list[str]:
+    return [f"{one.way}.{one.quantity}" for one in catalogue if every or (one.own and not one.loops)]
 
 
-def _catalogue(side: Side, quantities: Sequence[str]) -> list[dict[str, Any]]:
+def _catalogue(side: Side, quantities: Sequence[str]) -> tuple[KernelFacts, ...]:
     with worker_on(side) as one:
-        one.send("catalogue", root=str(side.root), quantities=list(quantities))
-        return list(one.loaded()["kernels"])
+        one.send(ListKernels(str(side.root), tuple(quantities)))
+        return one.require(KernelsListed).kernels

@@ -14,7 +14,8 @@ from pathlib import Path
 from statistics import median
 
 from gradkernels.bench.ab.client import here
-from gradkernels.bench.ab.interleaved import Setting, Target
+from gradkernels.bench.ab.interleaved import Target
+from gradkernels.bench.ab.messages import Setting
 from gradkernels.bench.ab.sequential import duel, ratio
 from gradkernels.bench.stats.estimates import clopper_pearson
 from gradkernels.bench.stats.verdict import verdict

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from gradkernels.bench.ab.interleaved import PairedSample, Setting, Sides, Target, one_pass
+from gradkernels.bench.ab.interleaved import PairedSample, Sides, Target, one_pass
+from gradkernels.bench.ab.messages import Setting
 from gradkernels.bench.compare.thresholds import PLAIN, Thresholds
 from gradkernels.bench.stats.estimates import LOOKS, Ratio, bounds, trimmed
 from gradkernels.bench.stats.verdict import verdict

@@ -9,7 +9,8 @@ from datetime import UTC, datetime
 from statistics import median
 
 from gradkernels.backend import BACKENDS
-from gradkernels.bench.ab.interleaved import PairedSample, Setting, Sides, Target
+from gradkernels.bench.ab.interleaved import PairedSample, Sides, Target
+from gradkernels.bench.ab.messages import Setting
 from gradkernels.bench.ab.sequential import Samples, Tell, duel, flagged, ratio
 from gradkernels.bench.compare.canary import Canary
 from gradkernels.bench.compare.compare import as_contaminated, for_all, judged

@@ -1,18 +1,18 @@
-"""A duellist: the process that proves one revision's kernels and times them in turns with its opponent.
+"""The worker on one revision: proves its kernels and times them in turns with the worker on the other.
 
-The harness is the one that was called, the library under it is the revision's: `BOOT` (see `pingpong`) puts this
-folder in the place of the revision's `gradkernels.bench`. So this module leans on nothing of the library but
-kernels, cases, problems, backends and the proof. It answers orders, one JSON line each, on standard input.
+The harness is the one that was called, the library under it is the revision's: `isolation.program.BOOT` puts this
+folder in the place of the revision's `gradkernels.bench`. So this module, and what it imports, uses nothing of the
+library but backends, cases, the proof, kernels, problems, the registry and trees, by names that older revisions have.
 """
 
 from __future__ import annotations
 
 import ast
 import importlib
-import json
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -20,7 +20,21 @@ from typing import Any
 import numpy as np
 
 from gradkernels.backend import BACKENDS
+from gradkernels.bench.ab.messages import (
+    KernelFacts,
+    KernelsListed,
+    ListKernels,
+    Load,
+    Loaded,
+    Prepare,
+    Prepared,
+    Refused,
+    SlicesTimed,
+    TimeSlices,
+)
 from gradkernels.bench.isolation import environment
+from gradkernels.bench.isolation.errors import WorkerUnusable, describe, reason
+from gradkernels.bench.isolation.worker_side import Connection
 from gradkernels.bench.timing.shared_inputs import SharedInputs
 from gradkernels.bench.timing.slices import WARM_SLICES, TimedCall, no_collection, time_slice, warm_up
 from gradkernels.case import Case, Inputs
@@ -31,96 +45,94 @@ from gradkernels.registry import kernel as kernel_by_key
 from gradkernels.registry import kernels
 from gradkernels.tree import leaves
 
-Reply = dict[str, Any]
 HARNESS_PACKAGE = "gradkernels.bench"
 BLOCK = 4  # slices: ABBA or BAAB
 WARM_SECONDS = 0.05
 LONGEST_CALL = 2.0
 
 
-def main() -> None:
-    """Follow orders until standard input ends."""
-    environment.die_with_parent()
-    replies = environment.private_output()
-    duellist = RevisionWorker()
-    for line in sys.stdin:
-        orders = json.loads(line)
+def main(connection: Connection) -> None:
+    """Answer orders until there are no more."""
+    worker = RevisionWorker()
+    answers: dict[type, Callable[[Any], Any]] = {
+        ListKernels: worker.list_kernels,
+        Load: worker.load,
+        Prepare: worker.prepare,
+        TimeSlices: worker.time_slices,
+    }
+    while (order := connection.receive(*answers)) is not None:
         try:
-            reply = getattr(duellist, orders.pop("do"))(**orders)
+            answer = answers[type(order)](order)
+        except WorkerUnusable:
+            raise
         except Exception as fault:  # what a revision does when it is imported and built can be anything
-            reply = {"error": f"{type(fault).__name__}: {fault}".splitlines()[0]}
-        replies.write(json.dumps(reply) + "\n")
-        replies.flush()
-        if "error" in reply:
-            break  # and the opponent hears of it
+            connection.send(Refused(describe(fault)))
+            return  # and the other worker hears of it
+        connection.send(answer)
 
 
 class RevisionWorker:
-    """One side of a duel; each public method follows the order of its name."""
+    """One side of a comparison; each public method follows one kind of order."""
 
-    def catalogue(self, root: str, quantities: list[str]) -> Reply:
-        """What this revision can compute: way, quantity, whether it loops, whether the repository declares it."""
+    def list_kernels(self, order: ListKernels) -> KernelsListed:
+        """Say what this revision can compute."""
+        root = Path(order.root)
         found = [
-            {"way": one.way, "quantity": one.quantity.name, "loops": one.loops, "own": _declared_in(one, Path(root))}
+            KernelFacts(one.way, one.quantity.name, bool(one.loops), _declared_in(one, root))
             for one in kernels()
-            if one.quantity.name in quantities
+            if one.quantity.name in order.quantities
         ]
-        _require_origin(Path(root))
-        return {"kernels": found}
+        _require_origin(root)
+        return KernelsListed(tuple(found))
 
-    def enter(
-        self,
-        root: str,
-        setting: dict[str, Any],
-        libraries: list[str],
-        cores: list[int],
-        seed: int,
-        pipes: list[int],
-        inputs: str,
-    ) -> Reply:
-        """Load the libraries, make sure of the revision, and go to the core where the duels take place."""
-        self.wait_pipe, self.give_pipe = pipes
-        self.inputs = Path(inputs)
-        self.rng = np.random.default_rng(seed)
-        intercept, spec = setting.pop("fit_intercept"), setting.pop("problem")
-        self.setting = setting
-        for library in libraries:
+    def load(self, order: Load) -> Loaded:
+        """Load the libraries, make sure of the revision, and go to the cores where the timing takes place."""
+        self.wait_pipe, self.give_pipe = order.wait_pipe, order.give_pipe
+        self.inputs = Path(order.inputs)
+        self.rng = np.random.default_rng(order.seed)
+        self.coordinates = asdict(order.setting)
+        intercept, spec = self.coordinates.pop("fit_intercept"), self.coordinates.pop("problem")
+        for library in order.libraries:
             BACKENDS[library].load()
-        if "torch" in libraries:
-            environment.limit_torch(setting["threads"])
+        if "torch" in order.libraries:
+            environment.limit_torch(order.setting.threads)
         kernels()
         self.problem = _problem(spec, intercept)
-        _require_origin(Path(root))
-        environment.pin_to(cores)
-        return {}
+        _require_origin(Path(order.root))
+        environment.pin_to(order.cores)
+        return Loaded()
 
-    def prepare(self, kernel: str, n: int) -> Reply:
-        """Build, prove and warm up; the reply has the status, and the seconds of a call if it is ok."""
-        chosen = kernel_by_key(kernel)
-        case = Case(self.problem, chosen.quantity, n, **self.setting)
+    def prepare(self, order: Prepare) -> Prepared:
+        """Build, prove and warm up a kernel.
+
+        Raises:
+            WorkerUnusable: It ran out of memory.
+        """
+        chosen = kernel_by_key(order.kernel)
+        case = Case(self.problem, chosen.quantity, order.n, **self.coordinates)
         if reasons := chosen.unsupported(case):
-            return {"status": "unsupported", "reason": "; ".join(reasons)}
+            return Prepared("unsupported", "; ".join(reasons))
         case = _for_proof(case)
         try:
             return self._prepare(chosen, case)
         except Disagreement as disagreement:
-            return {"status": "wrong", "reason": str(disagreement)}
+            return Prepared("wrong", str(disagreement))
         except Exception as fault:  # a kernel may raise anything, and the session goes on
-            return {"status": "failed", "reason": f"{type(fault).__name__}: {fault}".splitlines()[0]}
+            return Prepared("failed", reason(fault))
 
-    def _prepare(self, kernel: Kernel, case: Case) -> Reply:
+    def _prepare(self, kernel: Kernel, case: Case) -> Prepared:
         self.shared = SharedInputs(self._drawn(kernel, case), [kernel.backend.host.name], case.device, self.rng)
         compute = kernel.build(case.problem)
-        self.entrant = TimedCall(kernel.key, self._call(kernel, compute, case.device))
-        self.entrant.call()  # loads and compiles
+        self.timed = TimedCall(kernel.key, self._call(kernel, compute, case.device))
+        self.timed.call()  # loads and compiles
         started = perf_counter()
-        self.entrant.call()
+        self.timed.call()
         if (seconds := perf_counter() - started) > LONGEST_CALL:
-            return {"status": "timeout", "reason": f"a call takes {seconds:.2g} s, more than {LONGEST_CALL:g} s"}
+            return Prepared("timeout", f"a call takes {seconds:.2g} s, more than {LONGEST_CALL:g} s")
         prove(kernel, compute, case, self.shared.inputs)
-        warm_up(self.entrant, WARM_SECONDS)
-        seconds = min(time_slice(self.entrant.call, self.entrant.iterations) for _ in range(WARM_SLICES))
-        return {"status": "ok", "seconds": seconds}
+        warm_up(self.timed, WARM_SECONDS)
+        seconds = min(time_slice(self.timed.call, self.timed.iterations) for _ in range(WARM_SLICES))
+        return Prepared("ok", seconds=seconds)
 
     def _call(self, kernel: Kernel, compute: Compute, device: str) -> Any:
         arrays, name, wait = self.shared.arrays, kernel.backend.host.name, kernel.backend.wait
@@ -139,17 +151,17 @@ class RevisionWorker:
             theta, x, *y = arrays.values()
         return case.cast((theta, x, Weighted(*y) if len(y) > 1 else y[0]))
 
-    def duel(self, mine: list[bool], calls: int) -> Reply:
-        """Time a slice at each turn that is mine; the reply has the seconds of each whole slice, none if deserted."""
+    def time_slices(self, order: TimeSlices) -> SlicesTimed:
+        """Time each slice that is this worker's; none if the other worker goes away."""
         with no_collection():
             try:
                 self._give()  # both are ready when each has heard of the other
                 self._wait()
-                return {"slices": list(self._slices(mine, calls))}
+                return SlicesTimed(tuple(self._slices(order.mine, order.calls)))
             except ConnectionError:
-                return {"slices": []}
+                return SlicesTimed(())
 
-    def _slices(self, mine: list[bool], calls: int) -> Iterator[float]:
+    def _slices(self, mine: Sequence[bool], calls: int) -> Iterator[float]:
         block = -1
         for turn, my_turn in enumerate(mine):
             if not my_turn:
@@ -164,15 +176,15 @@ class RevisionWorker:
 
     def _slice(self, calls: int) -> float:
         if calls > 1:
-            self.entrant.call()  # the opponent was in the caches
-        return time_slice(self.entrant.call, calls) * calls
+            self.timed.call()  # the other worker was in the caches
+        return time_slice(self.timed.call, calls) * calls
 
     def _give(self) -> None:
         os.write(self.give_pipe, b".")
 
     def _wait(self) -> None:
         if not os.read(self.wait_pipe, 1):
-            raise ConnectionError("the opponent is gone")
+            raise ConnectionError("the other worker is gone")
 
 
 def _problem(spec: str, fit_intercept: bool) -> Problem:
@@ -190,14 +202,14 @@ def _problem(spec: str, fit_intercept: bool) -> Problem:
 
 
 def _for_proof(case: Case) -> Case:
-    """The case that is proven in its place; earlier revisions have another name for it, or none."""
+    """Return the case that is proven in its place; earlier revisions have another name for it, or none."""
     names = [name for name in ("for_proof", "provable") if hasattr(case, name)]
     proven: Case = getattr(case, names[0])() if names else case
     return proven
 
 
 def _is_black_box(problem: Problem) -> bool:
-    """Whether nothing is known of a problem but that it computes; earlier revisions have another name for it."""
+    """Tell whether nothing is known of a problem but that it computes; earlier revisions have another name for it."""
     return bool(getattr(problem, "is_black_box", False) or getattr(problem, "opaque", False))
 
 

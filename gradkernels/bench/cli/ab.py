@@ -10,8 +10,8 @@ from typing import Annotated
 import numpy as np
 import typer
 
-from gradkernels.bench.ab.interleaved import Setting
 from gradkernels.bench.ab.kernels import choose
+from gradkernels.bench.ab.messages import Setting
 from gradkernels.bench.ab.revisions import dependencies, revisions
 from gradkernels.bench.ab.session import compare_sides
 from gradkernels.bench.cli import options, parse

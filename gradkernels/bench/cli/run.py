@@ -17,16 +17,16 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 
 from gradkernels.bench.cli import options, parse
 from gradkernels.bench.cli.run_module_defaults import MODULE_SIZES, own_dtype, refuse_for_module
-from gradkernels.bench.isolation.limits import Limits, most_bytes, size_in_bytes
+from gradkernels.bench.isolation.limits import ProcessLimits, most_bytes, size_in_bytes
 from gradkernels.bench.isolation.signals import Stopped, stoppable
 from gradkernels.bench.report import ranking_table as winner_tables
 from gradkernels.bench.results.results_file import Mode
-from gradkernels.bench.run import session as harness
 from gradkernels.bench.run.plan import Plan, problem_from
 from gradkernels.bench.run.race import LOOKS, eliminate, evidence
 from gradkernels.bench.run.race_plan import require_sound
 from gradkernels.bench.run.ranking import Standing, standings, weighed
 from gradkernels.bench.run.resume import require_same
+from gradkernels.bench.run.session import Schedule, Session, SessionProgress, open_session
 from gradkernels.problems.data.datasets import Dataset, load
 from gradkernels.record import Record
 
@@ -96,7 +96,7 @@ def run(
     """
     options.import_from_here()
     seconds = parse.seconds(budget)
-    limits = Limits(parse.seconds(timeout, "--timeout"), _max_bytes(max_bytes, device))
+    limits = ProcessLimits(parse.seconds(timeout, "--timeout"), _max_bytes(max_bytes, device))
     if race and resume:
         raise ValueError("--race and --resume were both given; a race starts afresh")
     if passes < 1:
@@ -126,15 +126,14 @@ def run(
         plan.inputs(plan.cases[0])
         require_sound(plan)
         path = _out(out, resume, force)
-        rounds, mode = LOOKS[-1][0] if race else passes, _mode(resume, force)
+        schedule, session = Schedule(LOOKS[-1][0] if race else passes, seconds, budget), None
         with stoppable(), _progress() as tell:
-            job = harness.Run(plan, path, rounds, seconds, budget, tell, limits, mode)
             try:
-                with job:
-                    require_same(plan, path, job.records)
-                    records = evidence(eliminate(job, calls)) if race else job.go()
+                with open_session(plan, path, schedule, tell, limits, _mode(resume, force)) as session:
+                    require_same(plan, path, session.records)
+                    records = evidence(eliminate(session, calls)) if race else session.measure_missing()
             except Stopped as stop:
-                return _stopped(stop, job)
+                return _stopped(stop, path, session)
     return _conclude(records, path, plot or path.with_suffix(".png"), calls)
 
 
@@ -203,15 +202,15 @@ def _mode(resume: bool, force: bool) -> Mode:
     return "resume" if resume else "replace" if force else "new"
 
 
-def _stopped(stop: Stopped, job: harness.Run) -> int:
-    rows = len(job.records)
-    kept = f"{rows} rows are in {job.path}, and --resume goes on" if rows else "no row was written"
+def _stopped(stop: Stopped, path: Path, session: Session | None) -> int:
+    rows = len(session.records) if session else 0
+    kept = f"{rows} rows are in {path}, and --resume goes on" if rows else "no row was written"
     print(f"gradkernels: stopped; {kept}", file=sys.stderr)
     return stop.code
 
 
 @contextmanager
-def _progress() -> Iterator[Callable[[harness.Progress], None]]:
+def _progress() -> Iterator[Callable[[SessionProgress], None]]:
     """A bar with the time left on a terminal, a line per pass elsewhere."""
     if not sys.stderr.isatty():
         yield _plain_progress()
@@ -220,7 +219,7 @@ def _progress() -> Iterator[Callable[[harness.Progress], None]]:
     with Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("starting", total=None)
 
-        def tell(at: harness.Progress) -> None:
+        def tell(at: SessionProgress) -> None:
             # The memory pass counts as one more.
             total = (at.passes + 1) * at.cases
             bar.update(task, description=at.title, total=total, completed=at.pass_ * at.cases + at.case)
@@ -228,10 +227,10 @@ def _progress() -> Iterator[Callable[[harness.Progress], None]]:
         yield tell
 
 
-def _plain_progress() -> Callable[[harness.Progress], None]:
+def _plain_progress() -> Callable[[SessionProgress], None]:
     told: set[int] = set()
 
-    def tell(at: harness.Progress) -> None:
+    def tell(at: SessionProgress) -> None:
         if at.pass_ not in told:
             told.add(at.pass_)
             print(at.title, file=sys.stderr, flush=True)

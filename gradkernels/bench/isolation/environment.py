@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TextIO
+from typing import BinaryIO, TextIO
 
 import numpy as np
 
@@ -65,8 +65,16 @@ def pin_to(cores: Sequence[int]) -> None:
             os.sched_setaffinity(int(thread), cores)
 
 
+def private_input() -> BinaryIO:
+    """Return the pipe from the parent; file descriptor 0 becomes empty, so that what kernels read is no order."""
+    pipe, nothing = os.fdopen(os.dup(0), "rb"), os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.close(nothing)
+    return pipe
+
+
 def private_output() -> TextIO:
-    """The pipe to the parent; file descriptor 1 becomes standard error, so that what kernels print does no harm."""
+    """Return the pipe to the parent; file descriptor 1 becomes standard error, so that prints of kernels do no harm."""
     pipe = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     return pipe

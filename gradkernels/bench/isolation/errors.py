@@ -1,6 +1,8 @@
-"""What went wrong, in one line; and what makes a process unfit for anyone else."""
+"""What went wrong, in one line; and what ends a worker process or makes it unfit for anyone else."""
 
 from __future__ import annotations
+
+from gradkernels.bench.isolation.heartbeat import Beat
 
 MOST_CHARACTERS = 300
 OUT_OF_MEMORY = (
@@ -24,19 +26,35 @@ class WorkerUnusable(Exception):
         self.reason = reason
 
 
+class WorkerDied(Exception):
+    """A worker process ended or hung before its work was done, or was not fit to go on.
+
+    Attributes:
+        status: `failed`, `wrong` or `timeout`, for the row of whatever it was doing.
+        reason: How it ended, in one line.
+        beat: The last that its heartbeat said.
+    """
+
+    def __init__(self, status: str, reason: str, beat: Beat | None = None) -> None:
+        super().__init__(reason)
+        self.status = status
+        self.reason = reason
+        self.beat = beat or Beat()
+
+
 def one_line(text: str) -> str:
-    """The first line of `text` that can be printed, and no more of it than a row can bear."""
+    """Return the first line of `text` that can be printed, cut to what fits into a row."""
     lines = ("".join(c if c.isprintable() else " " for c in line).strip() for line in text.splitlines())
     return next(filter(None, lines), "")[:MOST_CHARACTERS]
 
 
 def last_line(text: str) -> str:
-    """The last line of `text`, likewise."""
+    """Return the last line of `text` that can be printed, cut to what fits into a row."""
     return one_line("\n".join(reversed(text.splitlines())))
 
 
 def describe(fault: BaseException) -> str:
-    """Type and message of `fault`, whatever its message does when it is read."""
+    """Return type and message of `fault` in one line, even if reading its message raises."""
     try:
         text = str(fault)
     except BaseException:  # anything can be raised by a kernel, also an exception that raises another
@@ -45,18 +63,18 @@ def describe(fault: BaseException) -> str:
 
 
 def reason(fault: BaseException) -> str:
-    """What a kernel raised, in one line.
+    """Return what a kernel raised, in one line.
 
     Raises:
         WorkerUnusable: It says that there is no memory left.
     """
-    said = describe(fault)
-    if not (isinstance(fault, MemoryError) or says_exhausted(said)):
-        return said
+    text = describe(fault)
+    if not (isinstance(fault, MemoryError) or says_exhausted(text)):
+        return text
     # Without the traceback, whose frames hold on to the memory that was in use.
-    raise WorkerUnusable("failed", f"out of memory: {said}") from fault.with_traceback(None)
+    raise WorkerUnusable("failed", f"out of memory: {text}") from fault.with_traceback(None)
 
 
 def says_exhausted(text: str) -> bool:
-    """Whether `text`, of an exception or on standard error, says that there is no memory left."""
+    """Tell whether `text`, of an exception or on standard error, says that there is no memory left."""
     return any(words in text.lower() for words in OUT_OF_MEMORY)

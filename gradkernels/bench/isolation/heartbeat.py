@@ -1,6 +1,6 @@
-"""Whose turn it is in a child process: a page of memory that the parent can read whatever becomes of the child.
+"""The heartbeat of a worker process: what it is at, in a page of memory that outlives it.
 
-The child writes it between timed slices, never within one.
+The worker writes the page between timed slices, never within one; its supervisor reads it, also after a crash.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ HARNESS = -1
 """In place of a kernel: the harness itself is at work."""
 
 UNKNOWN = -2
-"""In place of a kernel: one of those that raced, but which was not seen."""
+"""In place of a kernel: one of those that are timed together, nobody saw which."""
 
 _LAYOUT = struct.Struct("@3q")
 
 
-class Turn(NamedTuple):
-    """Who is at work.
+class Beat(NamedTuple):
+    """One beat: who is at work.
 
     Attributes:
-        number: Grows with every turn, so that two turns of one kernel differ.
+        number: Grows with every beat, so that two beats of one kernel differ.
         case: Position of the case in the plan; -1 before the first.
         kernel: Position of the kernel's key in the plan, HARNESS or UNKNOWN.
     """
@@ -36,7 +36,7 @@ class Turn(NamedTuple):
 
 
 class Heartbeat:
-    """The page, on either side.
+    """The page of memory, seen from either side.
 
     Args:
         descriptor: Of a file of at least a page; may be closed afterwards.
@@ -45,33 +45,28 @@ class Heartbeat:
     def __init__(self, descriptor: int) -> None:
         self._page = mmap.mmap(descriptor, mmap.PAGESIZE)
         self._number = 0
-        self.take(-1, HARNESS)
+        self.beat(-1, HARNESS)
 
-    def take(self, case: int, kernel: int) -> None:
-        """From now on it is this kernel's turn."""
+    def beat(self, case: int, kernel: int) -> None:
+        """Say that from now on this kernel is at work on this case."""
         self._number += 1
         _LAYOUT.pack_into(self._page, 0, self._number, case, kernel)
 
-    def read(self) -> Turn:
-        """Whose turn it is."""
-        return Turn(*_LAYOUT.unpack_from(self._page))
+    def last(self) -> Beat:
+        """Return the last beat."""
+        return Beat(*_LAYOUT.unpack_from(self._page))
 
 
-def page() -> IO[bytes]:
-    """The file that a child's turns are in."""
-    return nameless(bytes(mmap.PAGESIZE))
-
-
-def nameless(content: bytes) -> IO[bytes]:
-    """A file without a name, which nothing can leave behind; in memory where the system can (Linux).
+def heartbeat_file() -> IO[bytes]:
+    """Create the file that a heartbeat is in, without a name, so that nothing can leave it behind.
 
     Raises:
         OSError: There is no room for it.
     """
-    memory = getattr(os, "memfd_create", None)
+    memory = getattr(os, "memfd_create", None)  # Linux
     file = os.fdopen(memory("gradkernels"), "w+b") if memory else tempfile.TemporaryFile()  # noqa: SIM115
     try:
-        file.write(content)
+        file.write(bytes(mmap.PAGESIZE))
         file.seek(0)
     except OSError as error:
         with suppress(OSError):  # it would write the rest

@@ -1,4 +1,4 @@
-"""What a kernel may take of the machine before its process is ended."""
+"""What a worker process may take of the machine before it is ended: time and memory."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 TIMEOUT_SECONDS = 60.0
+HARNESS_SECONDS = 300.0
 CONTAINER = tuple(Path("/sys/fs/cgroup") / name for name in ("memory.max", "memory/memory.limit_in_bytes"))
-"""Where a container's own memory is told, by version 2 and version 1 of cgroups."""
+"""Where Linux says what memory a container has, by version 2 and version 1 of cgroups."""
 
 UNITS = {"": 1, "B": 1, **{f"{prefix}B": 1000**power for power, prefix in enumerate(("k", "M", "G", "T"), 1)}}
 UNITS |= {f"{prefix}iB": 1024**power for power, prefix in enumerate(("K", "M", "G", "T"), 1)}
@@ -18,23 +19,25 @@ _SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?(?:e[0-9]+)?) *([a-zA-Z]*)", re.ASCII)
 
 
 @dataclass(frozen=True)
-class Limits:
-    """Limits of a child process.
+class ProcessLimits:
+    """Limits of a worker process.
 
     Attributes:
         timeout: Seconds that one kernel may keep a case waiting in one go: from build to proof, or in one slice.
         max_bytes: Memory of the whole process, libraries included; None for no limit.
+        harness_seconds: Patience with the harness's own work: loading libraries, drawing data, computing the reference.
     """
 
     timeout: float = TIMEOUT_SECONDS
     max_bytes: int | None = None
+    harness_seconds: float = HARNESS_SECONDS
 
 
-DEFAULT = Limits()
+DEFAULT = ProcessLimits()
 
 
 def most_bytes() -> int | None:
-    """Four fifths of the memory there is, so that a kernel that takes it all ends before the machine does.
+    """Return four fifths of the memory there is, so that a kernel that takes it all ends before the machine does.
 
     In a container that is what it was given, where Linux says so in the usual place (cgroups(7)).
     """
@@ -45,14 +48,14 @@ def most_bytes() -> int | None:
 
 
 def _number_in(path: Path) -> int | None:
-    """The number that a file holds; None where it is not there, or holds a word such as `max`."""
+    """Return the number that a file holds; None where it is not there, or holds a word such as `max`."""
     with suppress(OSError, ValueError):
         return int(path.read_text())
     return None
 
 
 def size_in_bytes(text: str, name: str = "--max-bytes") -> int:
-    """`4GB`, `512MiB` or plain bytes as a number.
+    """Return `4GB`, `512MiB` or plain bytes as a number of bytes.
 
     Raises:
         ValueError: It is none of these, or not positive.

@@ -5,26 +5,24 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import time
 from contextlib import suppress
 
 from gradkernels.bench.isolation.errors import last_line, says_exhausted
-from gradkernels.bench.isolation.events import CLOSED, EXHAUSTED
+from gradkernels.bench.isolation.worker_side import CLOSED, EXHAUSTED
 
 Process = subprocess.Popen[bytes]
-GRACE_SECONDS = 5.0
 _KEEPS_ITS_NUMBER = hasattr(os, "waitid")  # macOS has it since Python 3.13
 
 
 def ended(process: Process) -> bool:
-    """Whether it has ended; it keeps its number until `end`, so that no stranger's group can have it by then."""
+    """Tell whether it has ended; it keeps its number until `end`, so that no stranger's group can have it by then."""
     if process.returncode is not None or not _KEEPS_ITS_NUMBER:
         return process.poll() is not None
     return os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
 
 
 def end(process: Process) -> int:
-    """Kill it, if it lives, and its group, of which it must be the leader; close its pipes; returns its exit code."""
+    """Kill it, if it lives, and its group, of which it must be the leader; close its pipes; return its exit code."""
     if process.returncode is None or not _KEEPS_ITS_NUMBER:
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(process.pid, signal.SIGKILL)
@@ -35,25 +33,17 @@ def end(process: Process) -> int:
     return process.wait()
 
 
-def outlived(process: Process) -> int:
-    """Give it time to end by itself, which it is about to do, then `end` it."""
-    until = time.monotonic() + GRACE_SECONDS
-    while not ended(process) and time.monotonic() < until:
-        time.sleep(0.01)
-    return end(process)
-
-
-def obituary(code: int, said: bytes) -> str:
-    """What a process came to that ended before its work was done.
+def describe_end(code: int, errors: bytes) -> str:
+    """Say in one line how a process ended that had not done its work.
 
     Args:
         code: Its exit code; negative: the signal that ended it.
-        said: The end of what it wrote to standard error.
+        errors: The end of what it wrote to standard error.
     """
     if code in (CLOSED, EXHAUSTED):
         return "it closed the pipe that its process reports through" if code == CLOSED else "out of memory"
     how = f"was ended by {_signal(-code)}" if code < 0 else f"ended with code {code} before its work was done"
-    last = last_line(said.decode(errors="replace"))
+    last = last_line(errors.decode(errors="replace"))
     memory = "out of memory: " if says_exhausted(last) else ""
     # A process that was killed, or left as if all were well, did not write its reason down.
     return f"{memory}the process {how}" + (f": {last}" if last and (memory or code > 0) else "")

@@ -1,29 +1,30 @@
-"""One pass: child processes until every kernel has its row of every case."""
+"""One pass: measuring processes until every kernel has its row of every case."""
 
 from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 
 from gradkernels.bench.isolation import environment
-from gradkernels.bench.isolation.errors import says_exhausted
-from gradkernels.bench.isolation.heartbeat import UNKNOWN, Turn
-from gradkernels.bench.isolation.limits import Limits
-from gradkernels.bench.run.order import MEMORY_PASS, Orders, Place
+from gradkernels.bench.isolation.errors import WorkerDied, says_exhausted
+from gradkernels.bench.isolation.heartbeat import UNKNOWN, Beat
+from gradkernels.bench.isolation.limits import ProcessLimits
+from gradkernels.bench.isolation.supervisor import KILLED
+from gradkernels.bench.run.measuring_process import measure_in_process
+from gradkernels.bench.run.messages import MEMORY_PASS, CaseKernel, KernelMeasured, Orders, Report
 from gradkernels.bench.run.plan import Plan
-from gradkernels.bench.run.supervisor import KILLED, Event, WorkerDied, follow
 from gradkernels.key import Key
 from gradkernels.record import Measurement, Status
 
 TRIES = 2
-"""Children that may be lost at one case in no kernel's turn, none getting further, before something is made of it."""
+"""Processes that may die at one case between kernels, none getting further, before something is made of it."""
 
 KILLS = 3
-"""The same of children that someone killed while one kernel was alone in them."""
+"""Processes that someone may kill while one kernel is alone in them, before the kernel is blamed."""
 
 STARTS = 5
-"""The same of children that are lost at their start."""
+"""Processes that may die at their start before the run gives up."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ class Quarantine:
     Attributes:
         n: Where; smaller sizes are still tried.
         status: For its rows.
-        reason: Likewise.
+        reason: For its rows.
     """
 
     n: int
@@ -42,115 +43,114 @@ class Quarantine:
 
 
 @dataclass
-class Pass:
-    """One pass.
+class OnePass:
+    """One pass over the cases of a plan.
 
-    A child that is lost costs at most the kernel that is to blame. The one whose turn it was may be a victim, of
+    A process that dies costs at most the kernel that is to blame. The one that was at work may be a victim, of
     another's stray pointer or greed for memory, or of a person with `kill`: so it is tried again alone, when the
-    others are through, and what happens then is its own doing. So is each kernel of a case in which children are lost
-    between turns. Only a hang is taken for its own at once.
+    others are through, and what happens then is its own doing. So is each kernel of a case in which processes die
+    between kernels. Only a hang is blamed at once on the kernel that was at work.
 
     Attributes:
         plan: The run.
-        orders: For a child that has all to do.
-        limits: Of each child.
-        over: Case and name of what has its row.
-        strikes: Of the run so far, by kernel; more are added.
-        hear: Called with the events of this pass, and with the outcomes that lost children leave.
+        orders: For a process that has all to do.
+        limits: Of each process.
+        done: Cases and kernels that have their row.
+        quarantined: Of the run so far, by kernel; more are added.
+        hear: Called with the reports of this pass, and with those made up for kernels that got no further.
         suspects: To be tried alone.
-        lost: Children lost, by case and kernel whose turn it was, since one got further.
+        deaths: Processes that died since one got further, by case and kernel at work.
     """
 
     plan: Plan
     orders: Orders
-    limits: Limits
-    over: set[Place]
-    strikes: dict[str, Quarantine]
-    hear: Callable[[Event], None]
-    suspects: deque[Place] = field(default_factory=deque)
-    lost: Counter[tuple[int, int]] = field(default_factory=Counter)
+    limits: ProcessLimits
+    done: set[CaseKernel]
+    quarantined: dict[str, Quarantine]
+    hear: Callable[[Report], None]
+    suspects: deque[CaseKernel] = field(default_factory=deque)
+    deaths: Counter[tuple[int, int]] = field(default_factory=Counter)
 
     def go(self) -> None:
         """Do all of it.
 
         Raises:
-            OSError: Children are lost again and again, and no kernel is to blame.
+            OSError: Processes die again and again, and no kernel is to blame.
         """
-        self._tell_strikes()
-        self._children(None)
+        self._report_quarantined()
+        self._measure(None)
         while self.suspects:
-            self.lost.clear()
-            self._children(self.suspects[0])
+            self.deaths.clear()
+            self._measure(self.suspects[0])
             self.suspects.popleft()
 
-    def _children(self, alone: Place | None) -> None:
-        """Start children until one gets to the end, or there is nothing left to do."""
+    def _measure(self, alone: CaseKernel | None) -> None:
+        """Start processes until one gets to the end, or there is nothing left to do."""
         variables = {**environment.child_environment(self.plan.threads)}
         if self.orders.pass_ == MEMORY_PASS:
             variables |= environment.memory_environment()
-        inherit = (self.plan.data,) if isinstance(self.plan.data, int) else ()
-        while alone not in self.over if alone else set(self._left()) - set(self.suspects):
+        while alone not in self.done if alone else set(self._left()) - set(self.suspects):
             try:
-                follow(self._orders(alone), variables, self.limits.timeout, self._hear, inherit)
+                measure_in_process(self._orders(alone), variables, self.limits, self._hear)
                 return
-            except WorkerDied as end:
-                self._blame(end, alone)
+            except WorkerDied as death:
+                self._blame(death, alone)
 
-    def _orders(self, alone: Place | None) -> Orders:
-        done = sorted(self.over | set(self.suspects))
+    def _orders(self, alone: CaseKernel | None) -> Orders:
+        done = sorted(self.done | set(self.suspects))
         return replace(self.orders, done=tuple(done), alone=alone)
 
-    def _left(self) -> list[Place]:
-        """What has no row yet."""
-        places = ((i, kernel.key) for i, case in enumerate(self.plan.cases) for kernel in self.plan.kernels_of(case))
-        return [place for place in places if place not in self.over]
+    def _left(self) -> list[CaseKernel]:
+        """List what has no row yet."""
+        all_ = ((i, kernel.key) for i, case in enumerate(self.plan.cases) for kernel in self.plan.kernels_of(case))
+        return [one for one in all_ if one not in self.done]
 
-    def _hear(self, event: Event) -> None:
-        place = event["case"], event["kernel"]
-        if place[0] < 0:
-            raise ValueError(f"there is no case {place[0]}")
-        # The control is in every child's race, but a case and pass have one row of it.
-        if place not in self.over:
-            self.hear(event)
-            self.over.add(place)
-            self.lost.clear()
+    def _hear(self, report: Report) -> None:
+        one = report.case, report.kernel
+        if one[0] < 0:
+            raise ValueError(f"there is no case {one[0]}")
+        # The control is timed in every process, but a case and pass have one row of it.
+        if one not in self.done:
+            self.hear(report)
+            self.done.add(one)
+            self.deaths.clear()
 
-    def _blame(self, end: WorkerDied, alone: Place | None) -> None:
-        """Draw the consequences of a lost child."""
-        index, position = self._at_work(end.turn)
-        self.lost[index, position] += 1
-        times = self.lost[index, position]
-        if position >= 0 and end.status == "timeout":
-            self._strike((index, self.plan.kernels[position]), end)
-        elif alone and times >= (KILLS if end.reason == KILLED else 1 if position >= 0 else TRIES):
-            self._strike(alone, end)
-        elif position >= 0 and not alone:
-            self.suspects.append((index, self.plan.kernels[position]))
-        elif index >= 0 and not alone and times >= TRIES:
-            self.suspects.extend(place for place in self._left() if place[0] == index and place not in self.suspects)
+    def _blame(self, death: WorkerDied, alone: CaseKernel | None) -> None:
+        """Draw the consequences of the death of a process."""
+        case, kernel = self._at_work(death.beat)
+        self.deaths[case, kernel] += 1
+        times = self.deaths[case, kernel]
+        if kernel >= 0 and death.status == "timeout":
+            self._quarantine((case, self.plan.kernels[kernel]), death)
+        elif alone and times >= (KILLS if death.reason == KILLED else 1 if kernel >= 0 else TRIES):
+            self._quarantine(alone, death)
+        elif kernel >= 0 and not alone:
+            self.suspects.append((case, self.plan.kernels[kernel]))
+        elif case >= 0 and not alone and times >= TRIES:
+            self.suspects.extend(one for one in self._left() if one[0] == case and one not in self.suspects)
         elif times >= STARTS:
-            raise OSError(f"a measuring process could not do its work: {self._said(end)}")
+            raise OSError(f"a measuring process could not do its work: {self._reason(death)}")
 
-    def _at_work(self, turn: Turn) -> tuple[int, int]:
-        """Positions of the case and the kernel; of the first case that is left if a kernel wrote over the page."""
-        if -1 <= turn.case < len(self.plan.cases) and UNKNOWN <= turn.kernel < len(self.plan.kernels):
-            return turn.case, turn.kernel
+    def _at_work(self, beat: Beat) -> tuple[int, int]:
+        """Return the positions of case and kernel; of the first case that is left if a kernel wrote over the page."""
+        if -1 <= beat.case < len(self.plan.cases) and UNKNOWN <= beat.kernel < len(self.plan.kernels):
+            return beat.case, beat.kernel
         return next((index for index, _ in self._left()), -1), UNKNOWN
 
-    def _strike(self, place: Place, end: WorkerDied) -> None:
-        index, kernel = place
-        self.strikes[kernel] = Quarantine(self.plan.cases[index].n, end.status, self._said(end))
-        self._tell_strikes()
+    def _quarantine(self, one: CaseKernel, death: WorkerDied) -> None:
+        case, kernel = one
+        self.quarantined[kernel] = Quarantine(self.plan.cases[case].n, death.status, self._reason(death))
+        self._report_quarantined()
 
-    def _said(self, end: WorkerDied) -> str:
-        limited = says_exhausted(end.reason) and self.limits.max_bytes is not None
-        return end.reason + (f" (--max-bytes {self.limits.max_bytes})" if limited else "")
+    def _reason(self, death: WorkerDied) -> str:
+        limited = says_exhausted(death.reason) and self.limits.max_bytes is not None
+        return death.reason + (f" (--max-bytes {self.limits.max_bytes})" if limited else "")
 
-    def _tell_strikes(self) -> None:
-        """Give what is not tried again its outcome."""
-        for index, kernel in self._left():
-            n, strike = self.plan.cases[index].n, self.strikes.get(kernel)
-            if strike and strike.n <= n:
-                reason = strike.reason if strike.n == n else f"not tried, since at n = {strike.n} {strike.reason}"
-                measurement = Measurement(kernel, Key.parse(kernel).backend, Status(strike.status), reason)
-                self._hear({"event": "outcome", "case": index, **asdict(measurement)})
+    def _report_quarantined(self) -> None:
+        """Report what is not tried again."""
+        for case, kernel in self._left():
+            n, found = self.plan.cases[case].n, self.quarantined.get(kernel)
+            if found and found.n <= n:
+                reason = found.reason if found.n == n else f"not tried, since at n = {found.n} {found.reason}"
+                measurement = Measurement(kernel, Key.parse(kernel).backend, Status(found.status), reason)
+                self._hear(KernelMeasured(case, measurement))

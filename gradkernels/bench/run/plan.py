@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import ast
 import importlib
-import json
 import os
 import pickle
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
 from typing import IO, Any
@@ -60,16 +59,6 @@ class Plan:
     data_name: str = ""
     resample: bool = False
     pickled: str = ""
-
-    def dumps(self) -> str:
-        """The plan as JSON."""
-        return json.dumps(asdict(self))
-
-    @classmethod
-    def loads(cls, text: str) -> Plan:
-        """The plan that `dumps` wrote."""
-        values: dict[str, Any] = json.loads(text)
-        return cls(**{**values, "kernels": tuple(values["kernels"]), "sizes": tuple(values["sizes"])})
 
     @cached_property
     def cases(self) -> tuple[Case, ...]:

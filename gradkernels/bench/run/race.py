@@ -10,14 +10,13 @@ from __future__ import annotations
 
 import math
 import tempfile
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from statistics import median
 
 from gradkernels.bench.run.race_plan import plan_of
 from gradkernels.bench.run.ranking import weighed
-from gradkernels.bench.run.session import Progress, Run
+from gradkernels.bench.run.session import Schedule, Session, SessionProgress, open_session
 from gradkernels.bench.stats.estimates import Pass, bounds, trimmed
 from gradkernels.dispatch import wisdom
 from gradkernels.dispatch.bind import Bound
@@ -65,8 +64,9 @@ def race(
     """
     with tempfile.TemporaryDirectory(prefix="gradkernels-") as folder:
         plan = plan_of(problem, _quantity(quantity), like, Path(folder), budget)
-        run = Run(plan, Path(folder) / "race.csv", LOOKS[-1][0], budget, f"{budget:g}s", _quietly)
-        records = evidence(eliminate(run, calls))
+        schedule = Schedule(LOOKS[-1][0], budget, f"{budget:g}s")
+        with open_session(plan, Path(folder) / "race.csv", schedule, _quietly) as session:
+            records = evidence(eliminate(session, calls))
     if not any(row.status == "ok" and Key.parse(row.kernel).competes for row in records):
         reasons = {f"{row.kernel}: {row.status}: {row.reason}" for row in records if row.status != "ok"}
         raise ValueError(f"no kernel could be proven and timed: {'; '.join(sorted(reasons))}")
@@ -78,25 +78,23 @@ def race(
 _quantity = quantity
 
 
-def eliminate(run: Run, calls: int | None = None) -> list[Record]:
-    """Drive a run by elimination instead of a fixed number of passes; returns every record of its file.
+def eliminate(session: Session, calls: int | None = None) -> list[Record]:
+    """Drive a session by elimination instead of a fixed number of passes; returns every record of its file.
 
     Args:
-        run: What to drive.
+        session: What to drive; open.
         calls: How often a winner will be called; None for so often that its first call does not count.
     """
-    run.open()
     done = 0
     for look, alpha in LOOKS:
         for pass_ in range(done + 1, look + 1):
-            left = run.deadline - time.monotonic()
-            run.measure(pass_, time.monotonic() + left / (LOOKS[-1][0] + FRESH_PASSES - pass_ + 1))
+            session.measure(pass_, session.time_left / (LOOKS[-1][0] + FRESH_PASSES - pass_ + 1))
         done = look
-        _settle(run, alpha, calls)
-        if not _undecided(run) or time.monotonic() > run.deadline:
+        _settle(session, alpha, calls)
+        if not _undecided(session) or session.time_left < 0:
             break
-    _measure_winners(run, done, calls)
-    return run.records
+    _measure_winners(session, done, calls)
+    return session.records
 
 
 def evidence(records: list[Record]) -> list[Record]:
@@ -107,11 +105,11 @@ def evidence(records: list[Record]) -> list[Record]:
     return [row for row in records if (row.kernel, row.case) not in fresh or row.pass_ > last - FRESH_PASSES]
 
 
-def _times(run: Run, index: int, calls: int | None = None) -> Times:
+def _times(session: Session, index: int, calls: int | None = None) -> Times:
     """Seconds by pass of the kernels that are still in the race of a case."""
     times: dict[str, dict[Pass, float]] = {}
-    for row in weighed(run.of_case(index), calls):
-        if row.seconds_median and Key.parse(row.kernel).competes and (index, row.kernel) not in run.settled:
+    for row in weighed(session.records_of(index), calls):
+        if row.seconds_median and Key.parse(row.kernel).competes and (index, row.kernel) not in session.settled:
             times.setdefault(row.kernel, {})[row.run, row.pass_] = row.seconds_median
     return times
 
@@ -123,19 +121,19 @@ def _best(times: Times) -> str:
     return min(tied, key=lambda key: kernel_by_key(key).preference)
 
 
-def _settle(run: Run, alpha: float, calls: int | None = None) -> None:
+def _settle(session: Session, alpha: float, calls: int | None = None) -> None:
     """Drop what is surely slower than the best of its case, and everything where the case is decided."""
-    for index, case in enumerate(run.plan.cases):
-        times = _times(run, index, calls)
+    for index, case in enumerate(session.plan.cases):
+        times = _times(session, index, calls)
         measured = set(times)
-        run.settled |= {(index, kernel.key) for kernel in run.plan.kernels_of(case) if kernel.key not in measured}
+        session.settle({(index, kernel.key) for kernel in session.plan.kernels_of(case) if kernel.key not in measured})
         if not times:
             continue
         best = _best(times)
         behind = {kernel: _behind(times[best], times[kernel], alpha) for kernel in measured - {best}}
-        run.settled |= {(index, kernel) for kernel, (low, _) in behind.items() if low > 1}
+        session.settle({(index, kernel) for kernel, (low, _) in behind.items() if low > 1})
         if all(low > 1 or high < 1 + TIE for low, high in behind.values()):
-            run.settled |= {(index, kernel) for kernel in measured - {best}}
+            session.settle({(index, kernel) for kernel in measured - {best}})
 
 
 def _behind(best: Mapping[Pass, float], other: Mapping[Pass, float], alpha: float) -> tuple[float, float]:
@@ -146,17 +144,17 @@ def _behind(best: Mapping[Pass, float], other: Mapping[Pass, float], alpha: floa
     return ratio.low, ratio.high
 
 
-def _undecided(run: Run) -> list[int]:
-    return [index for index in range(len(run.plan.cases)) if len(_times(run, index)) > 1]
+def _undecided(session: Session) -> list[int]:
+    return [index for index in range(len(session.plan.cases)) if len(_times(session, index)) > 1]
 
 
-def _measure_winners(run: Run, done: int, calls: int | None = None) -> None:
-    for index in range(len(run.plan.cases)):
-        if times := _times(run, index, calls):
-            run.settled |= {(index, kernel) for kernel in times.keys() - {_best(times)}}
+def _measure_winners(session: Session, done: int, calls: int | None = None) -> None:
+    for index in range(len(session.plan.cases)):
+        if times := _times(session, index, calls):
+            session.settle({(index, kernel) for kernel in times.keys() - {_best(times)}})
     for pass_ in range(done + 1, done + 1 + FRESH_PASSES):
-        run.measure(pass_, time.monotonic() + run.allowance)
+        session.measure(pass_, session.schedule.allowance)
 
 
-def _quietly(at: Progress) -> None:
+def _quietly(at: SessionProgress) -> None:
     """Report no progress."""

@@ -1,19 +1,13 @@
-"""A child process: one pass over the cases, in which every kernel is proven, timed and proven again.
-
-It reads its orders as JSON from standard input and reports events as JSON lines on the pipe that was its standard
-output; whatever kernels print goes to standard error.
-"""
+"""A measuring process: one pass over the cases, in which every kernel is proven, timed and proven again."""
 
 from __future__ import annotations
 
 import gc
 import math
-import os
-import sys
 import time
 from collections import defaultdict
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import replace
 from functools import partial
 from itertools import chain
 from typing import Any
@@ -23,10 +17,9 @@ import numpy as np
 from gradkernels.backend import BACKENDS
 from gradkernels.bench.isolation import environment
 from gradkernels.bench.isolation.errors import WorkerUnusable, reason
-from gradkernels.bench.isolation.events import Channel
-from gradkernels.bench.isolation.heartbeat import HARNESS, UNKNOWN, Heartbeat
-from gradkernels.bench.run.order import MEMORY_PASS, Orders
-from gradkernels.bench.run.plan import Plan
+from gradkernels.bench.isolation.heartbeat import HARNESS, UNKNOWN
+from gradkernels.bench.isolation.worker_side import Connection
+from gradkernels.bench.run.messages import MEMORY_PASS, KernelMeasured, Orders, PeakMeasured
 from gradkernels.bench.timing.background import BackgroundLoad
 from gradkernels.bench.timing.case_timing import CaseTiming
 from gradkernels.bench.timing.peak_memory import peak_bytes
@@ -42,40 +35,19 @@ LEAST_TIMING_SECONDS = 0.1
 FAIR_SHARE = 0.3  # of a case's seconds, for one kernel
 
 
-def main() -> None:
-    """Follow the orders on standard input; the arguments are the page of turns and the parent's process number."""
-    page, parent = (int(argument) for argument in sys.argv[1:])
-    environment.die_with_parent(parent)
-    channel = Channel(environment.private_output(), Heartbeat(page))
-    os.close(page)
-    orders = Orders.loads(sys.stdin.read())
-    if orders.max_bytes is not None:
-        environment.limit_memory(orders.max_bytes)
-    try:
-        _go(orders, channel)
-    except WorkerUnusable as spoilt:
-        channel.report("spoilt", status=spoilt.status, reason=spoilt.reason)
-    else:
-        channel.report("end")
+def main(connection: Connection) -> None:
+    """Follow the orders of a session."""
+    if orders := connection.receive(Orders):
+        MeasuringWorker(orders, connection).go()
 
 
-def _go(orders: Orders, channel: Channel) -> None:
-    try:
-        Worker(orders, channel).go()
-    except WorkerUnusable:
-        raise
-    except Exception as fault:
-        reason(fault)  # raises WorkerUnusable where the harness itself finds no memory
-        raise
-
-
-class Worker:
+class MeasuringWorker:
     """Goes through the cases in ascending n, and knows from smaller sizes what a larger one will take."""
 
-    def __init__(self, orders: Orders, channel: Channel) -> None:
+    def __init__(self, orders: Orders, connection: Connection) -> None:
         self.orders = orders
-        self.channel = channel
-        self.plan = plan = Plan.loads(orders.plan)
+        self.connection = connection
+        self.plan = plan = orders.plan
         self.positions = {key: position for position, key in enumerate(plan.kernels)}
         self.rng = np.random.default_rng([plan.seed, orders.pass_, time.time_ns()])
         self.pinned = environment.pin(plan.threads, self.rng)
@@ -152,7 +124,7 @@ class Worker:
         try:
             timing.require_usable()
         except WorkerUnusable:
-            self.channel.turn(index, self.positions[able[0].key] if len(able) == 1 else UNKNOWN)
+            self.connection.beat(index, self.positions[able[0].key] if len(able) == 1 else UNKNOWN)
             raise
 
     def _share(self, index: int) -> float:
@@ -198,7 +170,7 @@ class Worker:
         call = _called(kernel, case, inputs)
         call()  # what is loaded and compiled once is not part of a call's peak
         peak = self._clock(case, kernel, partial(peak_bytes, call, case.device))
-        self.channel.report("peak", case=index, kernel=kernel.key, peak_bytes=peak)
+        self.connection.send(PeakMeasured(index, kernel.key, peak))
 
     def _clock(self, case: Case, kernel: Kernel, do: Callable[[], Any]) -> Any:
         started = time.perf_counter()
@@ -217,10 +189,10 @@ class Worker:
         self._begin(index, None)
 
     def _begin(self, index: int, kernel: Kernel | None) -> None:
-        self.channel.turn(index, self.positions[kernel.key] if kernel else HARNESS)
+        self.connection.beat(index, self.positions[kernel.key] if kernel else HARNESS)
 
     def _report(self, index: int, measurement: Measurement) -> None:
-        self.channel.report("outcome", case=index, **asdict(measurement))
+        self.connection.send(KernelMeasured(index, measurement))
 
 
 def _weight(case: Case) -> float:

@@ -12,9 +12,10 @@ import numpy as np
 import psutil
 import pytest
 
-from gradkernels.bench.ab import interleaved as pingpong
+from gradkernels.bench.ab import interleaved
 from gradkernels.bench.ab.client import Side, here, worker_on
-from gradkernels.bench.ab.interleaved import Setting, Target, one_pass
+from gradkernels.bench.ab.interleaved import Target, one_pass
+from gradkernels.bench.ab.messages import KernelsListed, ListKernels, Setting
 
 FAST = Target("numpy.matmul.gradient", 1000)
 NORMS = Target("numpy.broadcast+.norms", 100)
@@ -59,7 +60,7 @@ def offered(folder, monkeypatch, module, text=None):
 
 
 def test_blocks_are_abba_or_baab_at_random():
-    turns = pingpong._turns(200, np.random.default_rng(0))
+    turns = interleaved._order(200, np.random.default_rng(0))
     blocks = Counter(tuple(turns[start : start + 4]) for start in range(0, 800, 4))
     assert set(blocks) == {(0, 1, 1, 0), (1, 0, 0, 1)}
     assert 70 < blocks[0, 1, 1, 0] < 130
@@ -70,19 +71,19 @@ def test_blocks_are_abba_or_baab_at_random():
     [([1e-5, 1e-5], 0, 20), ([4e-6, 25e-6], 0, 20), ([0.1, 0.1], 0, 1), ([1e-5, 1e-5], 5, 20), ([0.1, 0.1], 5, 20)],
 )
 def test_a_slice_takes_200_microseconds_in_whole_calls(seconds, extra, calls):
-    assert pingpong._iterations(seconds, extra) == calls
+    assert interleaved._iterations(seconds, extra) == calls
     assert calls * (100 + extra) % 100 == 0
 
 
 @pytest.mark.parametrize(("block", "blocks"), [(1e-3, 250), (5e-3, 60), (0.025, 30), (10, 3)])
 def test_a_pass_has_60_blocks_and_a_quarter_of_a_second_unless_calls_are_slow(block, blocks):
-    assert pingpong._blocks(block) == blocks
+    assert interleaved._blocks(block) == blocks
 
 
 def test_a_pass_is_the_median_over_blocks_of_the_difference_of_log_times():
     first = [1, 1, 1, 1, 1, 1]
     second = [2, 8, 1, 1, 3, 3]  # geometric means of the blocks: 4, 1, 3
-    bout = pingpong._scored(first, second, 10)
+    bout = interleaved._scored(first, second, 10)
     assert bout.log == pytest.approx(math.log(3))
     assert bout.seconds == pytest.approx((0.1, math.sqrt(6) / 10))
 
@@ -195,8 +196,8 @@ def test_the_harness_is_this_one_and_the_library_the_revisions(tmp_path):
         if path.name != "bench":
             (root / "gradkernels" / path.name).symlink_to(path)
     with worker_on(Side("old", root)) as one:
-        one.send("catalogue", root=str(here().root), quantities=["norms"])
-        keys = {f"{k['way']}.{k['quantity']}" for k in one.receive()["kernels"]}
+        one.send(ListKernels(str(here().root), ("norms",)))
+        keys = {f"{kernel.way}.{kernel.quantity}" for kernel in one.receive(KernelsListed).kernels}
     assert "numpy.broadcast+.norms" in keys
     assert all(re.fullmatch(r"\w+\.\w+\+?\.norms", key) for key in keys)
     assert not Path(root / "gradkernels" / "bench").exists()

@@ -1,0 +1,65 @@
+"""Call one function in a fresh process, with its own threads, memory limit and time limit."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from gradkernels.bench.isolation.environment import child_environment
+from gradkernels.bench.isolation.limits import DEFAULT, ProcessLimits
+from gradkernels.bench.isolation.program import Program
+from gradkernels.bench.isolation.supervisor import Supervisor
+from gradkernels.bench.isolation.worker_side import Connection
+
+
+@dataclass(frozen=True)
+class Call:
+    """The function to call, and its arguments as JSON has them."""
+
+    function: str
+    arguments: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Returned:
+    """What the function returned."""
+
+    value: Any
+
+
+def call_in_fresh_process(
+    function: str,
+    arguments: Mapping[str, Any] | None = None,
+    threads: int = 1,
+    variables: Mapping[str, str] | None = None,
+    limits: ProcessLimits = DEFAULT,
+) -> Any:
+    """Call a function in a process of its own and return what it returns.
+
+    Args:
+        function: `package.module:function`, whatever this process can import.
+        arguments: By name, as JSON has them.
+        threads: Limit of every thread pool.
+        variables: Of the environment, on top of those that limit the threads.
+        limits: The call may last `harness_seconds`, and take `max_bytes`.
+
+    Returns:
+        The value, which must be one that JSON has: numbers, texts, lists, dicts.
+
+    Raises:
+        WorkerDied: The process ended or hung; says how.
+    """
+    program = Program(f"{__name__}:answer", {**child_environment(threads), **(variables or {})}, limits)
+    with Supervisor() as supervisor:
+        worker = supervisor.start(program)
+        worker.send(Call(function, dict(arguments or {})))
+        return worker.receive(Returned).value
+
+
+def answer(connection: Connection) -> None:
+    """Call the function that was ordered and send what it returns; runs in the fresh process."""
+    if order := connection.receive(Call):
+        module, _, function = order.function.partition(":")
+        connection.send(Returned(getattr(importlib.import_module(module), function)(**order.arguments)))

@@ -1,0 +1,316 @@
+"""The supervisor of worker processes, with workers that do right and wrong: what it hears, waits for and ends."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from dataclasses import dataclass
+from enum import StrEnum
+
+import psutil
+import pytest
+
+from gradkernels.bench.isolation.environment import child_environment
+from gradkernels.bench.isolation.errors import WorkerDied, WorkerUnusable
+from gradkernels.bench.isolation.fresh_process import call_in_fresh_process
+from gradkernels.bench.isolation.limits import ProcessLimits
+from gradkernels.bench.isolation.messages import Finished, decode, encode
+from gradkernels.bench.isolation.program import Program
+from gradkernels.bench.isolation.supervisor import Supervisor
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+
+
+@dataclass(frozen=True)
+class Order:
+    what: str
+    text: str = ""
+
+
+@dataclass(frozen=True)
+class Answer:
+    value: str
+
+
+# What follows runs in workers.
+
+
+def worker(connection):
+    """Answers orders until there are no more."""
+    while order := connection.receive(Order):
+        globals()[f"do_{order.what}"](connection, order.text)
+
+
+def do_echo(connection, text):
+    connection.send(Answer(text))
+
+
+def do_beat(connection, text):
+    connection.beat(*map(int, text.split()))
+
+
+def do_say_and_die(connection, text):
+    connection.send(Answer(text))
+    print("ValueError: enough", file=sys.stderr)
+    os._exit(4)
+
+
+def do_close_and_exit(connection, text):
+    for descriptor in (1, 2, *range(3, 64)):
+        try:
+            os.close(descriptor)
+        except OSError:
+            continue
+    time.sleep(float(text))
+    os._exit(4)
+
+
+def do_flood(connection, text):
+    os.write(2, b"x" * 10**6)
+    connection.send(Answer("through"))
+
+
+def do_spoil(connection, text):
+    raise WorkerUnusable("wrong", "it changed what is not its own")
+
+
+def do_exhaust(connection, text):
+    raise MemoryError("none left")
+
+
+def do_forge(connection, text):
+    for descriptor in range(3, 64):
+        try:
+            os.write(descriptor, text.encode() + b"\n")
+        except OSError:
+            continue
+
+
+def do_read(connection, text):
+    connection.send(Answer(repr(os.read(0, 1))))
+
+
+def do_fork(connection, text):
+    connection.send(Answer(str(os.fork() or time.sleep(3600))))
+
+
+def greet(name, times=1):
+    return {"text": f"hello {name}" * times, "threads": os.environ["OMP_NUM_THREADS"], "process": os.getpid()}
+
+
+def take(size):
+    return len(bytearray(size))
+
+
+def fail():
+    raise LookupError("nothing here")
+
+
+# What follows runs in the test.
+
+
+def program(**limits):
+    return Program("test_supervisor:worker", child_environment(1), ProcessLimits(**limits))
+
+
+@pytest.fixture
+def supervisor():
+    with Supervisor() as supervisor:
+        yield supervisor
+
+
+def test_workers_answer_in_turn_and_are_ended_on_leaving():
+    with Supervisor() as supervisor:
+        first, second = supervisor.start(program()), supervisor.start(program())
+        for text in ("one", "two"):
+            first.send(Order("echo", text))
+            second.send(Order("echo", text * 2))
+            assert second.receive(Answer) == Answer(text * 2)
+            assert first.receive(Answer) == Answer(text)
+        children = set(psutil.Process().children())
+    assert len(children) >= 2
+    assert not any(child.is_running() for child in children)
+
+
+def test_an_order_larger_than_a_pipe_arrives_whole(supervisor):
+    worker = supervisor.start(program())
+    text = "long " * 10**5
+    worker.send(Order("echo", text))
+    assert worker.receive(Answer).value == text
+
+
+def test_what_one_worker_prints_does_not_stop_it_while_another_is_awaited(supervisor):
+    loud, other = supervisor.start(program(harness_seconds=20)), supervisor.start(program())
+    loud.send(Order("flood"))
+    time.sleep(0.5)
+    other.send(Order("echo", "a"))
+    assert other.receive(Answer).value == "a"
+    assert loud.receive(Answer).value == "through"
+
+
+def test_what_a_worker_still_sent_is_heard_before_its_end(supervisor):
+    worker = supervisor.start(program())
+    worker.send(Order("say_and_die", "last"))
+    assert worker.receive(Answer).value == "last"
+    told = "the process ended with code 4 before its work was done: ValueError: enough"
+    for _ in range(2):  # and it stays dead
+        with pytest.raises(WorkerDied) as death:
+            worker.receive(Answer)
+        assert (death.value.status, death.value.reason) == ("failed", told)
+    worker.send(Order("echo"))
+
+
+@pytest.mark.parametrize(
+    ("seconds", "status", "reason"),
+    [
+        (0.05, "failed", "the process ended with code 4 before its work was done"),
+        (3600, "timeout", "the process came no further for 2 s"),
+    ],
+)
+def test_one_that_closes_its_pipes_says_how_it_ends_itself_unless_it_hangs(supervisor, seconds, status, reason):
+    worker = supervisor.start(program(harness_seconds=2))
+    worker.send(Order("close_and_exit", str(seconds)))
+    with pytest.raises(WorkerDied) as death:
+        worker.receive(Answer)
+    assert (death.value.status, death.value.reason) == (status, reason)
+
+
+@pytest.mark.parametrize(
+    ("kernel", "told"), [(0, "it took longer than --timeout 0.05 s"), (-1, "the process came no further for 3 s")]
+)
+def test_a_hang_is_told_of_who_was_waited_for(supervisor, kernel, told):
+    worker = supervisor.start(program(timeout=0.05, harness_seconds=3))
+    worker.send(Order("beat", f"3 {kernel}"))
+    started = time.monotonic()
+    with pytest.raises(WorkerDied) as death:
+        worker.receive(Answer)
+    assert (death.value.status, death.value.reason) == ("timeout", told)
+    assert (death.value.beat.case, death.value.beat.kernel) == (3, kernel)
+    assert time.monotonic() - started < 20
+    assert worker.end() == -9
+
+
+def test_a_worker_that_is_unfit_says_so_and_is_ended(supervisor):
+    for what, status, reason in (
+        ("spoil", "wrong", "it changed what is not its own"),
+        ("exhaust", "failed", "out of memory: MemoryError: none left"),
+    ):
+        worker = supervisor.start(program())
+        worker.send(Order(what))
+        with pytest.raises(WorkerDied) as death:
+            worker.receive(Answer)
+        assert (death.value.status, death.value.reason) == (status, reason)
+
+
+@pytest.mark.parametrize("line", ["no JSON", '{"message": "Unknown"}', '{"message": "Answer", "value": 1}', "[]", ""])
+def test_what_a_kernel_writes_into_the_pipe_ends_the_worker(supervisor, line):
+    worker = supervisor.start(program())
+    worker.send(Order("forge", line))
+    with pytest.raises(WorkerDied, match="it wrote into the pipe that its process reports through"):
+        worker.receive(Answer)
+
+
+def test_no_kernel_reads_orders(supervisor):
+    worker = supervisor.start(program())
+    worker.send(Order("read"))
+    worker.send(Order("echo", "next"))
+    assert [worker.receive(Answer).value for _ in range(2)] == ["b''", "next"]
+
+
+def test_what_a_worker_forked_ends_with_it():
+    with Supervisor() as supervisor:
+        worker = supervisor.start(program())
+        worker.send(Order("fork"))
+        forked = psutil.Process(int(worker.receive(Answer).value))
+    until = time.monotonic() + 20
+    while forked.is_running() and forked.status() != psutil.STATUS_ZOMBIE:
+        assert time.monotonic() < until
+        time.sleep(0.01)
+
+
+def test_a_worker_that_is_through_says_that_it_has_finished(supervisor):
+    worker = supervisor.start(Program("test_supervisor:nothing", child_environment(1)))
+    assert worker.receive(Finished) == Finished()
+
+
+def nothing(connection):
+    """Has nothing to do."""
+
+
+# One function in a fresh process.
+
+
+def test_a_function_is_called_in_a_fresh_process_and_its_value_comes_back():
+    found = call_in_fresh_process("test_supervisor:greet", {"name": "you", "times": 2}, threads=2)
+    assert found.pop("process") != os.getpid()
+    assert found == {"text": "hello youhello you", "threads": "2"}
+
+
+def test_how_a_function_failed_is_said():
+    with pytest.raises(WorkerDied, match="code 1 before its work was done: LookupError: nothing here"):
+        call_in_fresh_process("test_supervisor:fail")
+    with pytest.raises(WorkerDied, match="came no further for 2 s"):
+        call_in_fresh_process("test_supervisor:hang", limits=ProcessLimits(harness_seconds=2))
+
+
+def hang():
+    time.sleep(3600)
+
+
+def test_a_function_gets_no_more_memory_than_it_may_have():
+    limits = ProcessLimits(max_bytes=10**9)
+    assert call_in_fresh_process("test_supervisor:take", {"size": 10**6}, limits=limits) == 10**6
+    with pytest.raises(WorkerDied, match="out of memory: MemoryError"):
+        call_in_fresh_process("test_supervisor:take", {"size": 10**9}, limits=limits)
+
+
+# Messages.
+
+
+class Colour(StrEnum):
+    RED = "red"
+
+
+@dataclass(frozen=True)
+class Inner:
+    place: tuple[int, str]
+    colour: Colour = Colour.RED
+
+
+@dataclass(frozen=True)
+class Outer:
+    number: float
+    inner: Inner
+    many: tuple[Inner, ...] = ()
+    perhaps: int | None = None
+    named: dict[str, float] | None = None
+
+
+def test_a_message_arrives_as_it_was_sent():
+    for message in (
+        Outer(0.1, Inner((1, "a"))),
+        Outer(2.0, Inner((1, "a")), (Inner((2, "b")), Inner((3, "c"))), 4, {"a": 1.5}),
+    ):
+        assert decode(encode(message), (Answer, Outer)) == message
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        '"number": "1", "inner": {"place": [1, "a"]}',
+        '"number": true, "inner": {"place": [1, "a"]}',
+        '"number": 1, "inner": {"place": [1.0, "a"]}',
+        '"number": 1, "inner": {"place": [1, "a", 2]}',
+        '"number": 1, "inner": {"place": "1a"}',
+        '"number": 1, "inner": {"place": [1, "a"], "colour": "blue"}',
+        '"number": 1, "inner": {"place": [1, "a"], "other": 1}',
+        '"number": 1, "inner": {"place": [1, "a"]}, "perhaps": "no"',
+        '"number": 1, "inner": {"place": [1, "a"]}, "named": {"a": "b"}',
+        '"number": 1, "inner": 1',
+        '"number": 1',
+    ],
+)
+def test_a_line_with_other_fields_than_its_class_declares_is_no_message(fields):
+    with pytest.raises(ValueError, match="no message"):
+        decode(f'{{"message": "Outer", {fields}}}'.encode(), (Outer,))
