@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import ast
 import difflib
 import re
 from collections.abc import Iterable
 from typing import Any
+
+Option = bool | int | float | str | None
 
 
 def pick(table: dict[str, Any], name: str, kind: str) -> Any:
@@ -35,3 +38,29 @@ def split_names(text: str) -> list[str]:
     if not found:
         raise ValueError(f"{text!r} names nothing; write names separated by commas")
     return found
+
+
+def family_of(text: str) -> str:
+    """Return `huber` of `huber(delta=2)`."""
+    return text.partition("(")[0].strip()
+
+
+def options_of(text: str) -> dict[str, Option]:
+    """Return the options in `huber(delta=2, l2=1e-3)` by name; values are read, never evaluated.
+
+    Raises:
+        ValueError: They are not written like that.
+    """
+    _, bracket, settings = text.partition("(")
+    try:
+        call = ast.parse(f"f({settings}" if bracket else "f()", mode="eval").body
+        if not isinstance(call, ast.Call) or call.args:
+            raise SyntaxError
+        given = {str(option.arg): ast.literal_eval(option.value) for option in call.keywords}
+        if not all(isinstance(value, Option) for value in given.values()):
+            raise SyntaxError
+    except (SyntaxError, ValueError):
+        raise ValueError(
+            f"{text!r}: options are written as in huber(delta=2), with numbers or True and False"
+        ) from None
+    return given

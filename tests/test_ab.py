@@ -326,6 +326,12 @@ def test_a_pattern_that_fits_nothing_is_refused_with_near_names(repository, caps
     assert "there is no kernel 'numpy.mien'; did you mean numpy.mine" in err
 
 
+def test_a_problem_that_is_badly_written_is_refused_before_anything_starts(repository, capsys):
+    code, _, err = run(capsys, "--problem", "huber(2)")
+    assert code == 2
+    assert "'huber(2)': options are written as in huber(delta=2), with numbers or True and False" in err
+
+
 def test_patterns_choose_kernels_of_other_packages_too(repository):
     with revisions("HEAD", ".", repository) as sides:
         assert list(choose(sides, ["norms"], [])) == ["numpy.mine.norms"]

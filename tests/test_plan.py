@@ -7,6 +7,7 @@ import pytest
 
 import gradkernels as gk
 from gradkernels.bench.run.plan import Plan, problem_from
+from gradkernels.names import family_of, options_of
 from gradkernels.problems import Weighted
 
 
@@ -36,15 +37,24 @@ def test_a_regression_is_named_with_its_options(spec, problem):
         ("huber(delta=", "options are written as in huber(delta=...)"),
         ("huber(delta=2)(3)", "options are written as in huber(delta=...)"),
         ("huber(delta=__import__('os'))", "options are written as in huber(delta=...)"),
-        ("huber(**{})", "option of huber"),
+        ("huber(**{})", "options are written as in huber(delta=...)"),
         ("huber(delta=-2)", "delta is -2.0; it must be above 0"),
         ("linear(l2='a')", "l2 is 'a'; it must be a number"),
+        ("linear(l2={1})", "options are written as in linear(weighted=...)"),
         ("softmax(classes=1)", "classes is 1; it must be a whole number of at least 2"),
     ],
 )
 def test_anything_else_is_refused_in_a_sentence(spec, says):
     with pytest.raises(ValueError, match=re.escape(says)):
         problem_from(spec)
+
+
+def test_a_name_and_its_options_are_plain_values():
+    text = "huber( delta=2, l2 = 1e-3, fit_intercept=False )"
+    assert (family_of(text), options_of(text)) == ("huber", {"delta": 2, "l2": 0.001, "fit_intercept": False})
+    assert (family_of("linear"), options_of("linear")) == ("linear", {})
+    with pytest.raises(ValueError, match=re.escape("'huber(2)': options are written as in huber(delta=2)")):
+        options_of("huber(2)")
 
 
 @pytest.fixture

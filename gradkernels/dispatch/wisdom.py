@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 
 from gradkernels.case import Case
 from gradkernels.key import Key
+from gradkernels.names import family_of
 from gradkernels.record import Record, read
 
 SCHEMA = 1
@@ -66,19 +67,15 @@ class Entry:
 
     def answers(self, case: Case) -> bool:
         """Whether it is about this kind of problem, quantity, dtype and device."""
-        asked = (_family(case.problem.name), case.quantity.name, case.dtype, case.device)
-        return asked == (_family(self.problem), self.quantity, self.dtype, self.device)
+        # Options, as in `huber(delta=2.0)`, change the numbers, hardly ever the order of the kernels.
+        asked = (family_of(case.problem.name), case.quantity.name, case.dtype, case.device)
+        return asked == (family_of(self.problem), self.quantity, self.dtype, self.device)
 
     def distance(self, case: Case, machine: str | None) -> tuple[bool, bool, float, bool]:
         """How far it is from `case`: another machine, other options, then threads and features, then layout."""
         steps = abs(math.log(self.threads / case.threads)) + abs(math.log(self.features / case.features))
         elsewhere = machine is not None and self.machine != machine
         return (elsewhere, self.problem != case.problem.name, steps, self.layout != case.layout)
-
-
-def _family(problem: str) -> str:
-    """`huber` of `huber(delta=2.0)`: options change the numbers, hardly ever the order of the kernels."""
-    return problem.partition("(")[0]
 
 
 Table = tuple[Entry, ...]

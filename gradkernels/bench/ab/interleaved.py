@@ -25,6 +25,7 @@ from gradkernels.bench.isolation.errors import WorkerDied
 from gradkernels.bench.isolation.supervisor import Supervisor
 from gradkernels.bench.timing.slices import orders
 from gradkernels.key import Key
+from gradkernels.names import Option, family_of, options_of
 
 SLICE_SECONDS = 200e-6
 PASS_SECONDS = 0.25
@@ -110,6 +111,7 @@ def _pair(
     sides: Sides, targets: Sequence[Target], setting: Setting, inputs: Path, rng: np.random.Generator
 ) -> Iterator[Pair]:
     """Start a worker on each side, with a pipe for the token in either direction, and have both load."""
+    problem = named_problem(setting)
     libraries = tuple(libraries_of(target.kernel for target in targets))
     cores = tuple(environment.draw_cores(setting.threads, rng))
     (first_waits, second_gives), (second_waits, first_gives) = os.pipe(), os.pipe()
@@ -125,10 +127,22 @@ def _pair(
                 os.close(end)
         for worker, ends in zip((first, second), pipes, strict=True):
             root = str(worker.side.root)
-            worker.send(Load(root, setting, libraries, cores, int(rng.integers(2**32)), *ends, str(inputs)))
+            worker.send(Load(root, *problem, setting, libraries, cores, int(rng.integers(2**32)), *ends, str(inputs)))
         for worker in (first, second):
             worker.require(Loaded)
         yield first, second
+
+
+def named_problem(setting: Setting) -> tuple[str, dict[str, Option]]:
+    """Return the regression's name and options, or the factory's name and none.
+
+    Raises:
+        ValueError: The options are not written as in `huber(delta=2)`.
+    """
+    if ":" in setting.problem:
+        return setting.problem, {}
+    options = {"fit_intercept": setting.fit_intercept, **options_of(setting.problem)}
+    return family_of(setting.problem), options
 
 
 def libraries_of(keys: Iterator[str]) -> list[str]:

@@ -6,6 +6,7 @@ The worker runs on older revisions of the library too, so that nothing of the li
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -13,7 +14,7 @@ class Setting:
     """Where the kernels of a session compute: the coordinates of a Case that its targets share.
 
     Attributes:
-        problem: Name of a regression, or `package.module:factory`, looked up in each revision.
+        problem: A regression such as `huber(delta=2)`, or `package.module:factory`, looked up in each revision.
         fit_intercept: For regressions.
         features, dtype, layout, device, threads, seed: As in a Case.
     """
@@ -71,6 +72,8 @@ class Load:
 
     Attributes:
         root: Folder that the revision is imported from.
+        problem: Name of a regression, or `package.module:factory`.
+        options: Of the regression, by name.
         setting: Where the kernels compute.
         libraries: Names of the array libraries that take part.
         cores: To bind to; none for all.
@@ -81,6 +84,8 @@ class Load:
     """
 
     root: str
+    problem: str
+    options: dict[str, Any]
     setting: Setting
     libraries: tuple[str, ...]
     cores: tuple[int, ...]

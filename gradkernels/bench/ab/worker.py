@@ -7,7 +7,6 @@ library but backends, cases, the proof, kernels, problems, the registry and tree
 
 from __future__ import annotations
 
-import ast
 import importlib
 import os
 import sys
@@ -90,14 +89,14 @@ class RevisionWorker:
         self.wait_pipe, self.give_pipe = order.wait_pipe, order.give_pipe
         self.inputs = Path(order.inputs)
         self.rng = np.random.default_rng(order.seed)
-        self.coordinates = asdict(order.setting)
-        intercept, spec = self.coordinates.pop("fit_intercept"), self.coordinates.pop("problem")
+        named = ("problem", "fit_intercept")
+        self.coordinates = {name: value for name, value in asdict(order.setting).items() if name not in named}
         for library in order.libraries:
             BACKENDS[library].load()
         if "torch" in order.libraries:
             environment.limit_torch(order.setting.threads)
         kernels()
-        self.problem = _problem(spec, intercept)
+        self.problem = _problem(order.problem, order.options)
         _require_origin(Path(order.root))
         environment.pin_to(order.cores)
         return Loaded()
@@ -187,18 +186,14 @@ class RevisionWorker:
             raise ConnectionError("the other worker is gone")
 
 
-def _problem(spec: str, fit_intercept: bool) -> Problem:
-    module, colon, factory = spec.partition(":")
+def _problem(name: str, options: dict[str, Any]) -> Problem:
+    module, colon, factory = name.partition(":")
     if colon:
         problem: Problem = getattr(importlib.import_module(module), factory)()
         return problem
-    family, bracket, options = spec.partition("(")
-    if family not in REGRESSIONS:
-        raise ValueError(f"it has no problem {spec!r}, only {', '.join(REGRESSIONS)}")
-    call = ast.parse(f"f{bracket}{options}" if bracket else "f()", mode="eval").body
-    options_given = call.keywords if isinstance(call, ast.Call) else []
-    given = {str(option.arg): ast.literal_eval(option.value) for option in options_given}
-    return REGRESSIONS[family](**{"fit_intercept": fit_intercept, **given})
+    if name not in REGRESSIONS:
+        raise ValueError(f"it has no problem {name!r}, only {', '.join(REGRESSIONS)}")
+    return REGRESSIONS[name](**options)
 
 
 def _for_proof(case: Case) -> Case:

@@ -10,6 +10,7 @@ from typing import Annotated
 import numpy as np
 import typer
 
+from gradkernels.bench.ab.interleaved import named_problem
 from gradkernels.bench.ab.kernels import choose
 from gradkernels.bench.ab.messages import Setting
 from gradkernels.bench.ab.revisions import dependencies, revisions
@@ -90,6 +91,7 @@ def _say(sentence: str) -> None:
 
 def _validate(setting: Setting) -> None:
     """Refuse before anything is checked out what no case can have."""
+    named_problem(setting)
     shared = {name: value for name, value in asdict(setting).items() if name not in ("problem", "fit_intercept")}
     Case(LinearRegression(), QUANTITIES["per_sample"], 1, **shared)
 

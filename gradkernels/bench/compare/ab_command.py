@@ -9,6 +9,7 @@ from itertools import groupby
 from gradkernels.bench.compare.comparison import Comparison, Row
 from gradkernels.bench.compare.thresholds import PLAIN
 from gradkernels.key import Key
+from gradkernels.names import family_of
 from gradkernels.problems import REGRESSIONS
 
 DIRTY = "+"
@@ -65,7 +66,7 @@ def _options(rows: Sequence[Row]) -> Iterator[str]:
 
 def _problem(column: str) -> Iterator[str]:
     name = column.partition("/")[0].removesuffix(_NO_INTERCEPT)
-    if name.partition("(")[0] not in REGRESSIONS:
+    if family_of(name) not in REGRESSIONS:
         yield from ("--problem", _FACTORY)
     elif name != "linear":
         yield from ("--problem", name)

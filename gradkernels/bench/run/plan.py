@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import importlib
 import os
 import pickle
@@ -16,7 +15,7 @@ import numpy as np
 from gradkernels.bench.isolation.errors import describe
 from gradkernels.case import Case, Inputs
 from gradkernels.kernel import Kernel
-from gradkernels.names import pick
+from gradkernels.names import family_of, options_of, pick
 from gradkernels.problems import REGRESSIONS, Problem
 from gradkernels.problems.data.datasets import Dataset
 from gradkernels.quantity import QUANTITIES
@@ -147,15 +146,12 @@ def _factory(spec: str) -> Any:
 
 def _regression(spec: str, fit_intercept: bool) -> Problem:
     """The regression of `name` or `name(option=value,...)`; values are read, never evaluated."""
-    family, bracket, settings = spec.partition("(")
-    kind = pick(REGRESSIONS, family.strip(), "problem")
+    family = family_of(spec)
+    kind = pick(REGRESSIONS, family, "problem")
     allowed = {field.name: field for field in fields(kind)}
     try:
-        call = ast.parse(f"f{bracket}{settings}" if bracket else "f()", mode="eval").body
-        if not isinstance(call, ast.Call) or call.args:
-            raise SyntaxError
-        given = {str(option.arg): ast.literal_eval(option.value) for option in call.keywords}
-    except (SyntaxError, ValueError):
+        given = options_of(spec)
+    except ValueError:
         options = " and ".join(f"{name}={field.default}" for name, field in allowed.items())
         raise ValueError(
             f"problem {spec!r}: options are written as in {family}({[*allowed][-1]}=...), "
