@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import scipy.special  # noqa: F401 -- sessions within this one forget what they load, and numpy loads only once
 
 from gradkernels import record
 from gradkernels.backend import BACKENDS, Backend
