@@ -14,14 +14,14 @@ from pathlib import Path
 
 import pytest
 
-from gradkernels.bench.ab import sequential as looks
+from gradkernels.bench.ab import sequential
 from gradkernels.bench.ab import session as ab
 from gradkernels.bench.ab.client import Side
 from gradkernels.bench.ab.interleaved import PairedSample, Target
 from gradkernels.bench.ab.kernels import choose
 from gradkernels.bench.ab.messages import Setting
 from gradkernels.bench.ab.revisions import dependencies, revisions
-from gradkernels.bench.ab.sequential import duel
+from gradkernels.bench.ab.sequential import time_until_settled
 from gradkernels.bench.cli import main
 from gradkernels.bench.compare.thresholds import PLAIN, Override, Thresholds
 
@@ -50,7 +50,7 @@ dependencies = ["gradkernels", "numpy>={numpy}"]
 mine = "my_kernels.norms"
 """
 SIDES = (Side("old", Path("old"), commit="aaaa"), Side("new", Path("new"), commit="bbbb"))
-JOB, OTHER = Target("numpy.mine.norms", 10), Target("numpy.mine.norms", 1000)
+TARGET, OTHER = Target("numpy.mine.norms", 10), Target("numpy.mine.norms", 1000)
 CANARY = Target("numpy.mine.norms", 10, canary=True)
 STEADY = (0.001, -0.002, 0.002, -0.001, 0.003, -0.003, 0.001, -0.001)
 WILD = (0.1, -0.15, 0.2, -0.1, 0.12, -0.2, 0.05, -0.02)
@@ -92,19 +92,19 @@ def worktrees(folder):
 
 
 def scripted(monkeypatch, script):
-    """Passes without processes: `script(job, number)` gives the log ratio, or the statuses of a pass."""
+    """Passes without processes: `script(target, number)` gives the log ratio, or the statuses of a pass."""
     played = {}
 
-    def one_pass(sides, jobs, setting, inputs, rng):
-        for job in jobs:
-            played[job] = played.get(job, 0) + 1
-            found = script(job, played[job] - 1)
+    def one_pass(sides, targets, setting, inputs, rng):
+        for target in targets:
+            played[target] = played.get(target, 0) + 1
+            found = script(target, played[target] - 1)
             if isinstance(found, tuple):
-                yield job, PairedSample(found, ("", "why"))
+                yield target, PairedSample(found, ("", "why"))
             else:
-                yield job, PairedSample(("ok", "ok"), ("", ""), found, (1e-6, 2e-6))
+                yield target, PairedSample(("ok", "ok"), ("", ""), found, (1e-6, 2e-6))
 
-    monkeypatch.setattr(looks, "one_pass", one_pass)
+    monkeypatch.setattr(sequential, "one_pass", one_pass)
     return played
 
 
@@ -113,33 +113,35 @@ def scripted(monkeypatch, script):
 
 @pytest.mark.parametrize(("logs", "passes"), [(STEADY, 8), (WILD, 32)])
 def test_a_comparison_ends_at_the_look_that_settles_it(monkeypatch, logs, passes):
-    scripted(monkeypatch, lambda job, number: logs[number % 8])
-    assert len(duel([JOB], SIDES, Setting())[JOB]) == passes
+    scripted(monkeypatch, lambda target, number: logs[number % 8])
+    assert len(time_until_settled([TARGET], SIDES, Setting())[TARGET]) == passes
 
 
 def test_only_what_is_open_goes_on_and_the_canary_with_it(monkeypatch):
-    def script(job, number):
-        wild = job == OTHER and number < 8
+    def script(target, number):
+        wild = target == OTHER and number < 8
         return (WILD if wild else STEADY)[number % 8]
 
     played = scripted(monkeypatch, script)
-    duel([JOB, OTHER, CANARY], SIDES, Setting())
-    assert (played[JOB], played[CANARY]) == (8, played[OTHER])
+    time_until_settled([TARGET, OTHER, CANARY], SIDES, Setting())
+    assert (played[TARGET], played[CANARY]) == (8, played[OTHER])
     assert played[OTHER] in (16, 32)
 
 
 def test_a_canary_that_differs_from_itself_ends_everything(monkeypatch):
-    played = scripted(monkeypatch, lambda job, number: STEADY[number % 8] + 0.1 if job.canary else WILD[number % 8])
-    duel([JOB, CANARY], SIDES, Setting())
-    assert played == {JOB: 8, CANARY: 8}
+    played = scripted(
+        monkeypatch, lambda target, number: STEADY[number % 8] + 0.1 if target.canary else WILD[number % 8]
+    )
+    time_until_settled([TARGET, CANARY], SIDES, Setting())
+    assert played == {TARGET: 8, CANARY: 8}
 
 
 def test_what_fails_is_not_tried_again(monkeypatch):
     played = scripted(
-        monkeypatch, lambda job, number: ("ok", "wrong") if job == OTHER and number == 1 else STEADY[number % 8]
+        monkeypatch, lambda target, number: ("ok", "wrong") if target == OTHER and number == 1 else STEADY[number % 8]
     )
-    duel([JOB, OTHER], SIDES, Setting())
-    assert played == {JOB: 8, OTHER: 2}
+    time_until_settled([TARGET, OTHER], SIDES, Setting())
+    assert played == {TARGET: 8, OTHER: 2}
 
 
 # What the session says.
@@ -148,11 +150,11 @@ def test_what_fails_is_not_tried_again(monkeypatch):
 def session(monkeypatch, script, present=((True, True),), sizes=(10, 1000), thresholds=PLAIN):
     scripted(monkeypatch, script)
     keys = {f"numpy.mine{i or ''}.norms": both for i, both in enumerate(present)}
-    return ab.compare_sides(SIDES, keys, sizes, Setting(), thresholds, lambda number, jobs: None)
+    return ab.compare_sides(SIDES, keys, sizes, Setting(), thresholds, lambda number, targets: None)
 
 
-def slower_at_1000(job, number):
-    return STEADY[number % 8] + (0.2 if job.n == 1000 and not job.canary else 0)
+def slower_at_1000(target, number):
+    return STEADY[number % 8] + (0.2 if target.n == 1000 and not target.canary else 0)
 
 
 def test_rows_have_verdicts_and_times(monkeypatch):
@@ -179,12 +181,12 @@ def test_thresholds_of_some_cases_decide_their_verdicts(monkeypatch):
 
 
 def test_what_stays_undecided_can_fail(monkeypatch):
-    comparison = session(monkeypatch, lambda job, number: (STEADY if job.canary else WILD)[number % 8])
+    comparison = session(monkeypatch, lambda target, number: (STEADY if target.canary else WILD)[number % 8])
     assert (comparison.exit_code(False), comparison.exit_code(True)) == (0, 3)
 
 
 def test_a_contaminated_session_has_no_verdicts(monkeypatch):
-    comparison = session(monkeypatch, lambda job, number: STEADY[number % 8] + 0.1)
+    comparison = session(monkeypatch, lambda target, number: STEADY[number % 8] + 0.1)
     assert {row.verdict for row in comparison.rows} == {"contaminated"}
     assert comparison.mean is None
     assert comparison.exit_code(False) == 5
@@ -195,7 +197,7 @@ def test_a_contaminated_session_has_no_verdicts(monkeypatch):
 
 def test_a_kernel_of_one_side_only_is_named_and_not_timed(monkeypatch):
     present = ((True, True), (False, True), (True, False))
-    comparison = session(monkeypatch, lambda job, number: STEADY[number % 8], present, (10,))
+    comparison = session(monkeypatch, lambda target, number: STEADY[number % 8], present, (10,))
     _, new, gone = comparison.rows
     assert (new.kernel, new.verdict, gone.kernel, gone.verdict) == ("numpy.mine1.norms", "", "numpy.mine2.norms", "")
     assert comparison.only_after == (new,)
@@ -204,7 +206,7 @@ def test_a_kernel_of_one_side_only_is_named_and_not_timed(monkeypatch):
 
 
 def test_nothing_is_timed_when_nothing_is_in_both(monkeypatch):
-    comparison = session(monkeypatch, lambda job, number: 1 / 0, ((False, True),))
+    comparison = session(monkeypatch, lambda target, number: 1 / 0, ((False, True),))
     assert comparison.canaries == ()
     assert comparison.exit_code(False) == 5
 
@@ -312,7 +314,7 @@ def test_a_wrong_kernel_is_not_timed(repository, capsys):
 
 
 def test_other_dependencies_and_no_pinning_are_said(repository, monkeypatch, capsys):
-    scripted(monkeypatch, lambda job, number: STEADY[number % 8])
+    scripted(monkeypatch, lambda target, number: STEADY[number % 8])
     monkeypatch.setattr("gradkernels.bench.cli.ab.draw_cores", lambda threads, rng: [])
     write(repository, numpy="2.1")
     _, _, err = run(capsys, "--sizes", "10")

@@ -7,6 +7,7 @@ import pytest
 
 import gradkernels
 from gradkernels.bench.ab.client import Side, worker_on
+from gradkernels.bench.ab.messages import KernelsListed, ListKernels
 
 PACKAGE = Path(gradkernels.__file__).parent
 NEEDED = {
@@ -70,9 +71,9 @@ def test_the_worker_runs_on_a_library_that_has_these_names_alone(tmp_path, witho
         text = "".join(BODIES.get(name, f"class {name}(Exception):\n    pass\n") for name in there)
         (tmp_path / "gradkernels" / f"{module.rpartition('.')[2]}.py").write_text(text)
     with worker_on(Side("old", tmp_path)) as worker:
-        worker.send("catalogue", root=str(tmp_path), quantities=["norms"])
+        worker.send(ListKernels(str(tmp_path), ("norms",)))
         if without is None:
-            assert worker.loaded() == {"kernels": []}
+            assert worker.require(KernelsListed) == KernelsListed(())
         else:
             with pytest.raises(ValueError, match="old cannot take part: .*cannot import name 'leaves'"):
-                worker.loaded()
+                worker.require(KernelsListed)

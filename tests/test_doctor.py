@@ -97,15 +97,15 @@ def duels(monkeypatch):
     played = itertools.count()
     seen = []
 
-    def duel(jobs, sides, setting):
-        (job,) = jobs
-        seen.append(job)
+    def time_until_settled(targets, sides, setting):
+        (target,) = targets
+        seen.append(target)
         blind = next(played) % 3 == 2
         noise = (0.001, -0.002, 0.002, -0.001, 0.003, -0.003, 0.001, -0.001)
-        logs = [np.log1p(0 if blind else job.extra / 100) + one for one in noise]
-        return {job: [PairedSample(("ok", "ok"), ("", ""), log, (1e-6, 1e-6)) for log in logs]}
+        logs = [np.log1p(0 if blind else target.extra / 100) + one for one in noise]
+        return {target: [PairedSample(("ok", "ok"), ("", ""), log, (1e-6, 1e-6)) for log in logs]}
 
-    monkeypatch.setattr(selftest, "duel", duel)
+    monkeypatch.setattr(selftest, "time_until_settled", time_until_settled)
     return seen
 
 

@@ -1,4 +1,4 @@
-"""The duel of two processes: turns, slices, scores, and what happens when one of them goes wrong."""
+"""Two processes timed in turns: order, slices, scores, and what happens when one of them goes wrong."""
 
 from __future__ import annotations
 
@@ -46,8 +46,8 @@ def dying(problem):
 """
 
 
-def fight(*jobs, sides=None, setting=None, folder):
-    return dict(one_pass(sides or (here(), here()), jobs, setting or Setting(), folder, np.random.default_rng(0)))
+def timed(*targets, sides=None, setting=None, folder):
+    return dict(one_pass(sides or (here(), here()), targets, setting or Setting(), folder, np.random.default_rng(0)))
 
 
 def offered(folder, monkeypatch, module, text=None):
@@ -83,13 +83,13 @@ def test_a_pass_has_60_blocks_and_a_quarter_of_a_second_unless_calls_are_slow(bl
 def test_a_pass_is_the_median_over_blocks_of_the_difference_of_log_times():
     first = [1, 1, 1, 1, 1, 1]
     second = [2, 8, 1, 1, 3, 3]  # geometric means of the blocks: 4, 1, 3
-    bout = interleaved._scored(first, second, 10)
-    assert bout.log == pytest.approx(math.log(3))
-    assert bout.seconds == pytest.approx((0.1, math.sqrt(6) / 10))
+    sample = interleaved._scored(first, second, 10)
+    assert sample.log == pytest.approx(math.log(3))
+    assert sample.seconds == pytest.approx((0.1, math.sqrt(6) / 10))
 
 
 def test_twice_the_calls_take_twice_the_time(tmp_path):
-    found = fight(FAST, Target(FAST.kernel, FAST.n, extra=100), folder=tmp_path)
+    found = timed(FAST, Target(FAST.kernel, FAST.n, extra=100), folder=tmp_path)
     equal, double = found.values()
     assert equal.ok
     assert equal.log == pytest.approx(0, abs=0.15)
@@ -99,13 +99,13 @@ def test_twice_the_calls_take_twice_the_time(tmp_path):
 
 def test_both_sides_get_the_inputs_that_the_first_drew(tmp_path):
     drawn = tmp_path / "norms-100.npz"
-    fight(NORMS, folder=tmp_path)
+    timed(NORMS, folder=tmp_path)
     with np.load(drawn) as arrays:
         theta, x, y = (arrays[name] for name in ("arr_0", "arr_1", "arr_2"))
     np.savez(drawn, theta, x[:99], y[:99])
-    (bout,) = fight(NORMS, folder=tmp_path).values()
-    assert bout.reasons[0] == bout.reasons[1]
-    assert bout.reasons[0].startswith("ValueError: the inputs have n=99")
+    (sample,) = timed(NORMS, folder=tmp_path).values()
+    assert sample.reasons[0] == sample.reasons[1]
+    assert sample.reasons[0].startswith("ValueError: the inputs have n=99")
 
 
 @pytest.mark.parametrize(
@@ -118,7 +118,7 @@ def test_both_sides_get_the_inputs_that_the_first_drew(tmp_path):
 )
 def test_a_kernel_that_goes_wrong_is_not_timed_and_the_others_are(tmp_path, monkeypatch, kernel, status, reason):
     offered(tmp_path, monkeypatch, "evil")
-    bad, good = fight(Target(kernel, 100), NORMS, folder=tmp_path).values()
+    bad, good = timed(Target(kernel, 100), NORMS, folder=tmp_path).values()
     assert bad.statuses == (status, status)
     assert bad.reasons[0].startswith(reason)
     assert math.isnan(bad.log)
@@ -129,10 +129,10 @@ def test_a_kernel_that_goes_wrong_is_not_timed_and_the_others_are(tmp_path, monk
     ("end", "reason"),
     [("raise OSError('once too often')", "OSError: once too often"), ("os._exit(3)", "the process ended with code 3")],
 )
-def test_one_that_dies_in_the_duel_is_blamed_alone(tmp_path, monkeypatch, end, reason):
+def test_one_that_dies_while_it_is_timed_is_blamed_alone(tmp_path, monkeypatch, end, reason):
     offered(tmp_path, monkeypatch, "dying", DYING.format(end=end))
     monkeypatch.setenv("ONLY_ONE", str(tmp_path / "died"))
-    dying, good = fight(Target("numpy.dying.gradient", 10), NORMS, folder=tmp_path).values()
+    dying, good = timed(Target("numpy.dying.gradient", 10), NORMS, folder=tmp_path).values()
     assert sorted(dying.statuses) == ["failed", "ok"]
     assert "".join(dying.reasons).startswith(reason)
     assert good.ok
@@ -146,13 +146,13 @@ def test_a_side_imported_from_elsewhere_is_refused(tmp_path):
     with pytest.raises(
         ValueError, match=r"v1 cannot take part: ImportError: gradkernels\S* was imported from \S+, not"
     ):
-        fight(FAST, sides=(elsewhere, elsewhere), folder=tmp_path)
+        timed(FAST, sides=(elsewhere, elsewhere), folder=tmp_path)
 
 
 def test_a_side_without_kernels_is_refused(tmp_path):
     side = Side("v1", tmp_path)
     with pytest.raises(ValueError, match="v1 cannot take part: ImportError: nothing in .* was imported"):
-        fight(FAST, sides=(side, side), folder=tmp_path)
+        timed(FAST, sides=(side, side), folder=tmp_path)
 
 
 def test_a_side_that_cannot_be_imported_is_refused(tmp_path):
@@ -161,22 +161,22 @@ def test_a_side_that_cannot_be_imported_is_refused(tmp_path):
     (broken / "__init__.py").write_text("1 / 0")
     side = Side("v1", tmp_path)
     with pytest.raises(ValueError, match="v1 cannot take part: .*ZeroDivisionError: division by zero"):
-        fight(FAST, sides=(here(), side), folder=tmp_path)
+        timed(FAST, sides=(here(), side), folder=tmp_path)
 
 
 def test_a_problem_has_the_options_that_its_name_gives(tmp_path):
     spec = "huber(delta=2.0,fit_intercept=False)"
-    (bout,) = fight(NORMS, setting=Setting(problem=spec, features=2), folder=tmp_path).values()
-    assert bout.ok
+    (sample,) = timed(NORMS, setting=Setting(problem=spec, features=2), folder=tmp_path).values()
+    assert sample.ok
     with np.load(tmp_path / "norms-100.npz") as arrays:
         assert arrays["arr_0"].shape == (2,)
     with pytest.raises(ValueError, match="here cannot take part: TypeError: .*'width'"):
-        fight(NORMS, setting=Setting(problem="huber(width=2.0)"), folder=tmp_path)
+        timed(NORMS, setting=Setting(problem="huber(width=2.0)"), folder=tmp_path)
 
 
 def test_an_unknown_problem_is_refused(tmp_path):
     with pytest.raises(ValueError, match="here cannot take part: ValueError: it has no problem 'lunar', only linear"):
-        fight(FAST, setting=Setting(problem="lunar"), folder=tmp_path)
+        timed(FAST, setting=Setting(problem="lunar"), folder=tmp_path)
 
 
 def test_no_process_outlives_a_pass_that_is_broken_off(tmp_path):

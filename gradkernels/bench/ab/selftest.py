@@ -1,4 +1,4 @@
-"""How often the duel is wrong on THIS machine: A against A, and A against A with exactly 5% more calls."""
+"""How often `ab` is wrong on THIS machine: A against A, and A against A with exactly 5% more calls."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from statistics import median
 from gradkernels.bench.ab.client import here
 from gradkernels.bench.ab.interleaved import Target
 from gradkernels.bench.ab.messages import Setting
-from gradkernels.bench.ab.sequential import duel, ratio
+from gradkernels.bench.ab.sequential import ratio, time_until_settled
 from gradkernels.bench.stats.estimates import clopper_pearson
 from gradkernels.bench.stats.verdict import verdict
 from gradkernels.dispatch.machine import machine
@@ -38,7 +38,7 @@ class Trial:
         n: Samples.
         extra: Percent more calls on the second side: 0 or 5.
         passes: How many it took.
-        verdict: What the duel said.
+        verdict: What was said of it.
         ratio, low, high: Second over first with its bounds.
         seconds: How long the comparison took.
     """
@@ -57,7 +57,7 @@ class Trial:
 
     @property
     def different(self) -> bool:
-        """Whether the duel called the sides different."""
+        """Whether the comparison called the sides different."""
         return self.verdict in ("slower", "faster")
 
 
@@ -68,7 +68,7 @@ _KINDS = {"int": int, "float": float, "str": str}
 def trials(
     count: int, kernels: Sequence[str] = KERNELS, sizes: Sequence[int] = SIZES, skip: int = 0
 ) -> Iterator[Trial]:
-    """`count` comparisons of A with A and as many of A with a real +5%, in turns, over kernels and sizes in turn.
+    """Do `count` comparisons of A with A and as many of A with a real +5%, in turns, over kernels and sizes in turn.
 
     Args:
         count: Of each kind.
@@ -81,21 +81,24 @@ def trials(
     """
     grid = [(kernel, n) for n in sizes for kernel in kernels]
     plan = [Target(*grid[i % len(grid)], extra) for i in range(count) for extra in (0, EXTRA)]
-    for job in plan[skip:]:
-        yield trial(job)
+    for target in plan[skip:]:
+        yield trial(target)
 
 
-def trial(job: Target) -> Trial:
-    """One comparison of this gradkernels with itself."""
+def trial(target: Target) -> Trial:
+    """Compare this gradkernels with itself."""
     started, begun = datetime.now(UTC).isoformat(timespec="seconds"), time.perf_counter()
-    bouts = duel([job], (here(), here()), Setting())[job]
-    found = ratio(bouts)
+    samples = time_until_settled([target], (here(), here()), Setting())[target]
+    found = ratio(samples)
     if found is None:
-        raise ValueError(f"{job.kernel} at n = {job.n} cannot be timed: {' '.join(filter(None, bouts[-1].reasons))}")
+        reasons = " ".join(filter(None, samples[-1].reasons))
+        raise ValueError(f"{target.kernel} at n = {target.n} cannot be timed: {reasons}")
     seconds = round(time.perf_counter() - begun, 2)
     judged = verdict(found)
     value, low, high = (round(number, 6) for number in (found.ratio, found.low, found.high))
-    return Trial(started, machine(), job.kernel, job.n, job.extra, found.passes, judged, value, low, high, seconds)
+    return Trial(
+        started, machine(), target.kernel, target.n, target.extra, found.passes, judged, value, low, high, seconds
+    )
 
 
 def append(path: Path, trial: Trial) -> None:
@@ -107,7 +110,7 @@ def append(path: Path, trial: Trial) -> None:
 
 
 def read(path: Path) -> list[Trial]:
-    """The trials of a file; a half-written last line, as a killed selftest leaves it, is cut off.
+    """Return the trials of a file; a half-written last line, as a killed selftest leaves it, is cut off.
 
     Raises:
         ValueError: Not a selftest's file, or of another machine.
@@ -133,7 +136,7 @@ def _trial(row: dict[str, str], path: Path) -> Trial:
 
 
 def report(found: Sequence[Trial]) -> list[str]:
-    """False-alarm rate and power with their limits, and what a comparison takes, in sentences."""
+    """Say in sentences the false-alarm rate and the power with their limits, and what a comparison takes."""
     same, slower = ([one for one in found if one.extra == extra] for extra in (0, EXTRA))
     lines = []
     if same:

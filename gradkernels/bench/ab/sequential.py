@@ -1,4 +1,4 @@
-"""Duels until they are settled: passes in at most three looks, each of which may end a comparison."""
+"""Duels until they are settled: passes in at most three sequential, each of which may end a comparison."""
 
 from __future__ import annotations
 
@@ -15,70 +15,84 @@ from gradkernels.bench.stats.estimates import LOOKS, Ratio, bounds, trimmed
 from gradkernels.bench.stats.verdict import verdict
 
 Samples = dict[Target, list[PairedSample]]
-Tell = Callable[[int, int], None]
+TellPass = Callable[[int, int], None]
 
 
-def duel(
-    jobs: Sequence[Target],
+def time_until_settled(
+    targets: Sequence[Target],
     sides: Sides,
     setting: Setting,
     thresholds: Thresholds = PLAIN,
-    tell: Tell = lambda number, jobs: None,
+    tell: TellPass = lambda number, targets: None,
 ) -> Samples:
-    """Passes over `jobs`: what a look leaves undecided goes on to the next look.
+    """Do passes over `targets`; what a look leaves undecided goes on to the next look.
 
     Canaries go along as long as anything does, and end everything at a look that sees them differ from themselves.
 
     Args:
-        jobs: What to duel over.
+        targets: What to compare.
         sides: Before and after.
         setting: Where the kernels compute.
         thresholds: What counts as a change.
-        tell: Called before each pass with its number and how many jobs are open.
+        tell: Called before each pass with its number and how many targets are open.
+
+    Returns:
+        For each target a sample per pass.
     """
-    bouts: Samples = {job: [] for job in jobs}
+    samples: Samples = {target: [] for target in targets}
+    canaries = [target for target in targets if target.canary]
     rng = np.random.default_rng()
     passes = 0
     with tempfile.TemporaryDirectory(prefix="gradkernels-") as inputs:
         for look, _ in LOOKS:
-            unsettled = [job for job in jobs if not job.canary and not _settled(job, bouts[job], thresholds)]
-            if any(flagged(job, bouts[job], thresholds) for job in jobs if job.canary):
+            unsettled = [one for one in targets if not one.canary and not _settled(one, samples[one], thresholds)]
+            if any(flagged(canary, samples[canary], thresholds) for canary in canaries):
                 break
             for number in range(passes, look):
-                able = [job for job in unsettled if all(bout.ok for bout in bouts[job])]
+                able = _able(unsettled, samples)
                 if not able:
-                    return bouts
+                    return samples
                 tell(number + 1, len(able))
-                canaries = [job for job in jobs if job.canary and all(bout.ok for bout in bouts[job])]
-                for job, bout in _both(able, canaries, sides, setting, Path(inputs), rng):
-                    bouts[job].append(bout)
+                found = _pass_with_canaries(able, _able(canaries, samples), sides, setting, Path(inputs), rng)
+                for target, sample in found:
+                    samples[target].append(sample)
             passes = look
-    return bouts
+    return samples
 
 
-def _both(
-    jobs: list[Target], canaries: list[Target], sides: Sides, setting: Setting, inputs: Path, rng: np.random.Generator
+def _able(targets: Sequence[Target], samples: Samples) -> list[Target]:
+    """Return the targets that both sides could time in each pass so far."""
+    return [target for target in targets if all(sample.ok for sample in samples[target])]
+
+
+def _pass_with_canaries(
+    targets: list[Target],
+    canaries: list[Target],
+    sides: Sides,
+    setting: Setting,
+    inputs: Path,
+    rng: np.random.Generator,
 ) -> Iterator[tuple[Target, PairedSample]]:
-    """One pass of the sides, and one of the first against itself, in either order."""
-    passes = [(sides, jobs), ((sides[0], sides[0]), canaries)]
+    """Do one pass of the sides, and one of the first against itself, in either order."""
+    passes = [(sides, targets), ((sides[0], sides[0]), canaries)]
     for who, over in passes if rng.integers(2) else passes[::-1]:
         yield from one_pass(who, over, setting, inputs, rng)
 
 
-def _settled(job: Target, bouts: Sequence[PairedSample], thresholds: Thresholds) -> bool:
-    """Whether another look can add nothing: there is a verdict, or a side was not timed."""
-    change = ratio(bouts)
-    return bool(bouts) if change is None else verdict(change, thresholds.of(job).delta) != "undecided"
+def _settled(target: Target, samples: Sequence[PairedSample], thresholds: Thresholds) -> bool:
+    """Tell whether another look can add nothing: there is a verdict, or a side was not timed."""
+    change = ratio(samples)
+    return bool(samples) if change is None else verdict(change, thresholds.of(target).delta) != "undecided"
 
 
-def flagged(canary: Target, bouts: Sequence[PairedSample], thresholds: Thresholds) -> bool:
-    """Whether a canary is called slower or faster than itself."""
-    change = ratio(bouts)
+def flagged(canary: Target, samples: Sequence[PairedSample], thresholds: Thresholds) -> bool:
+    """Tell whether a canary is called slower or faster than itself."""
+    change = ratio(samples)
     return change is not None and verdict(change, thresholds.of(canary).delta) in ("slower", "faster")
 
 
-def ratio(bouts: Sequence[PairedSample]) -> Ratio | None:
-    """Second over first with its bounds; None unless every bout was timed."""
-    if not bouts or not all(bout.ok for bout in bouts):
+def ratio(samples: Sequence[PairedSample]) -> Ratio | None:
+    """Return the time of the second side over the first's with its bounds; None unless every sample was timed."""
+    if not samples or not all(sample.ok for sample in samples):
         return None
-    return bounds(trimmed([bout.log for bout in bouts]))
+    return bounds(trimmed([sample.log for sample in samples]))

@@ -1,4 +1,4 @@
-"""Code version against code version: duels of two revisions until every verdict is settled, beside a canary."""
+"""Compare two revisions of the code: time both in turns until every verdict is settled, beside a canary."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from statistics import median
 from gradkernels.backend import BACKENDS
 from gradkernels.bench.ab.interleaved import PairedSample, Sides, Target
 from gradkernels.bench.ab.messages import Setting
-from gradkernels.bench.ab.sequential import Samples, Tell, duel, flagged, ratio
+from gradkernels.bench.ab.sequential import Samples, TellPass, flagged, ratio, time_until_settled
 from gradkernels.bench.compare.canary import Canary
 from gradkernels.bench.compare.compare import as_contaminated, for_all, judged
 from gradkernels.bench.compare.comparison import Comparison, Row, Source
@@ -30,9 +30,9 @@ def compare_sides(
     sizes: Sequence[int],
     setting: Setting,
     thresholds: Thresholds,
-    tell: Tell,
+    tell: TellPass,
 ) -> Comparison:
-    """Duel over all kernels and sizes until each is settled, or three looks are over.
+    """Time all kernels and sizes on both sides in turns until each is settled, or three looks are over.
 
     Args:
         sides: Before and after.
@@ -47,39 +47,44 @@ def compare_sides(
         against itself, is called slower or faster.
     """
     started = datetime.now(UTC).isoformat(timespec="seconds")
-    jobs = [Target(key, n) for n in sizes for key in present]
-    both = [job for job in jobs if all(present[job.kernel])]
-    bouts = duel([*both, *_canary(both)], sides, setting, thresholds, tell)
-    canaries = [_watched(job, bouts.pop(job), sides, thresholds) for job in _canary(both)]
+    targets = [Target(key, n) for n in sizes for key in present]
+    both = [target for target in targets if all(present[target.kernel])]
+    samples = time_until_settled([*both, *_canary(both)], sides, setting, thresholds, tell)
+    canaries = [_canary_verdict(target, samples.pop(target), sides, thresholds) for target in _canary(both)]
     contaminated = any(canary.flagged for canary in canaries)
-    found = bouts | {job: [_absent(present[job.kernel])] for job in jobs if job not in bouts}
-    rows = for_all([_judged(job, found[job], setting, thresholds) for job in jobs])
-    session, passes = uuid.uuid4().hex[:12], max(map(len, bouts.values()), default=0)
-    before, after = (Source(side.name, (session,), passes, started, (side.commit,), (versions(),)) for side in sides)
+    found = samples | {target: [_absent(present[target.kernel])] for target in targets if target not in samples}
+    rows = for_all([_judged(target, found[target], setting, thresholds) for target in targets])
+    before, after = _sources(sides, started, max(map(len, samples.values()), default=0))
     return Comparison(
         before=before,
         after=after,
         delta=thresholds.delta,
         ignored=(),
         rows=tuple(map(as_contaminated, rows)) if contaminated else rows,
-        mean=None if contaminated else _mean(bouts),
+        mean=None if contaminated else _mean(samples),
         canaries=tuple(canary for canary in canaries if canary.change.passes),
         nothing="" if both else "no kernel is on both sides",
-        unused=tuple(str(one) for one in thresholds.overrides if not any(map(one.matches, jobs))),
+        unused=tuple(str(one) for one in thresholds.overrides if not any(map(one.matches, targets))),
     )
 
 
-def _canary(jobs: Sequence[Target]) -> list[Target]:
-    """The middle one of the jobs whose library starts fastest, if there are any."""
-    cost = {job: BACKENDS[Key.parse(job.kernel).backend].preference for job in jobs}
-    cheap = [job for job in jobs if cost[job] == min(cost.values())]
-    return [replace(job, canary=True) for job in cheap[len(cheap) // 2 :][:1]]
+def _sources(sides: Sides, started: str, passes: int) -> tuple[Source, Source]:
+    session = (uuid.uuid4().hex[:12],)
+    before, after = (Source(side.name, session, passes, started, (side.commit,), (versions(),)) for side in sides)
+    return before, after
 
 
-def _watched(job: Target, bouts: Sequence[PairedSample], sides: Sides, thresholds: Thresholds) -> Canary:
-    change = ratio(bouts) or Ratio(1.0, 0.0, float("inf"), 0)
-    case = f"{job.kernel}, n = {job.n}"
-    return Canary(f"in {sides[0].name} against itself", case, change, flagged(job, bouts, thresholds))
+def _canary(targets: Sequence[Target]) -> list[Target]:
+    """Return the middle one of the targets whose library starts fastest, if there are any."""
+    cost = {target: BACKENDS[Key.parse(target.kernel).backend].preference for target in targets}
+    cheap = [target for target in targets if cost[target] == min(cost.values())]
+    return [replace(target, canary=True) for target in cheap[len(cheap) // 2 :][:1]]
+
+
+def _canary_verdict(target: Target, samples: Sequence[PairedSample], sides: Sides, thresholds: Thresholds) -> Canary:
+    change = ratio(samples) or Ratio(1.0, 0.0, float("inf"), 0)
+    case = f"{target.kernel}, n = {target.n}"
+    return Canary(f"in {sides[0].name} against itself", case, change, flagged(target, samples, thresholds))
 
 
 def _absent(present: tuple[bool, bool]) -> PairedSample:
@@ -88,28 +93,28 @@ def _absent(present: tuple[bool, bool]) -> PairedSample:
     return PairedSample(("", "unsupported"), ("", _NO_SUCH))
 
 
-def _judged(job: Target, bouts: Sequence[PairedSample], setting: Setting, thresholds: Thresholds) -> Row:
-    row = _row(job, bouts, setting)
-    delta, fail_slower = thresholds.of(job)
+def _judged(target: Target, samples: Sequence[PairedSample], setting: Setting, thresholds: Thresholds) -> Row:
+    row = _row(target, samples, setting)
+    delta, fail_slower = thresholds.of(target)
     row = replace(row, delta=delta, fail_slower=fail_slower)
-    return judged(row, trimmed([bout.log for bout in bouts]), normalised=None) if ratio(bouts) else row
+    return judged(row, trimmed([sample.log for sample in samples]), normalised=None) if ratio(samples) else row
 
 
-def _row(job: Target, bouts: Sequence[PairedSample], setting: Setting) -> Row:
-    timed = [bout for bout in bouts if bout.ok]
-    before, after = (median(bout.seconds[i] for bout in timed) if timed else None for i in (0, 1))
-    last = bouts[-1]
+def _row(target: Target, samples: Sequence[PairedSample], setting: Setting) -> Row:
+    timed = [sample for sample in samples if sample.ok]
+    before, after = (median(sample.seconds[i] for sample in timed) if timed else None for i in (0, 1))
+    last = samples[-1]
     return Row(
         machine=machine(),
         problem=setting.problem,
-        quantity=job.quantity,
-        n=job.n,
+        quantity=target.quantity,
+        n=target.n,
         features=setting.features,
         dtype=setting.dtype,
         layout=setting.layout,
         device=setting.device,
         threads=setting.threads,
-        kernel=job.kernel,
+        kernel=target.kernel,
         status_before=last.statuses[0],
         status_after=last.statuses[1],
         reason=last.reasons[1] or last.reasons[0],
@@ -121,6 +126,6 @@ def _row(job: Target, bouts: Sequence[PairedSample], setting: Setting) -> Row:
     )
 
 
-def _mean(bouts: Samples) -> Ratio | None:
-    rows = [{("", number): bout.log for number, bout in enumerate(one)} for one in bouts.values() if ratio(one)]
+def _mean(samples: Samples) -> Ratio | None:
+    rows = [{("", number): sample.log for number, sample in enumerate(one)} for one in samples.values() if ratio(one)]
     return bounds(mean_over_rows(rows)) if rows else None
