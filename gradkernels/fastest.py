@@ -8,6 +8,7 @@ kernel itself.
 from __future__ import annotations
 
 import os
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import lru_cache
 from typing import Any
@@ -20,7 +21,7 @@ from gradkernels.dispatch import pickling as _packing  # noqa: F401  so that wha
 from gradkernels.dispatch.bind import Bound, Way, bind, wanted
 from gradkernels.dispatch.candidates import forget as forget_choices
 from gradkernels.dispatch.select import Request
-from gradkernels.problems import Problem, Regression, Weighted
+from gradkernels.problems import BlackBox, Problem, Regression, Weighted
 from gradkernels.problems.regression.conversion import needs_conversion
 from gradkernels.quantity import Moments, Quantity, quantity
 from gradkernels.tree import Tree, count, leaves, structure
@@ -85,12 +86,12 @@ def fastest(
         raise ValueError(f"give either n= or like=(theta, x, y), not {'neither' if n is None else 'both'}")
     validate_problem(problem)
     usual = ("float64", "cpu")
-    if problem.is_black_box:
+    if isinstance(problem, BlackBox):
         own = leaves(problem.parameters())[0]
         usual = (dtype_of(own), device_of(own))
     where = (dtype or usual[0], device or usual[1])
     case = Case(problem, _quantity(quantity), n, *where, threads or _threads(), features=features)
-    library = BACKENDS["numpy" if case.device == "cpu" and not problem.is_black_box else "torch"]
+    library = BACKENDS["numpy" if case.device == "cpu" and not isinstance(problem, BlackBox) else "torch"]
     return bind(Request(case, library, results, max_bytes, calls), kernel, audit)
 
 
@@ -257,8 +258,7 @@ def _bound(
                theta.dtype, x.dtype, y.dtype, theta.device, x.device, y.device)  # fmt: skip
     except AttributeError:
         validate_problem(problem)
-        x, y = problem.prepared(x, y)
-        trees = (problem.parameters() if theta is None else theta, x, y)
+        trees = problem.as_inputs(theta, x, y)
         key = (name, problem, kernel, max_bytes, structure(trees), *map(_signature, leaves(trees)))
     try:
         if results is None:
@@ -279,7 +279,7 @@ def _of_module(
 ) -> Any:
     """What computes a quantity of a module, kept with the problem; sizes and states are looked at when it is called."""
     key = (name, kernel, results, max_bytes)
-    known = problem.kept.setdefault("wanted", {})
+    known = problem.cache.setdefault("wanted", {})
     found = known.pop(key, None)
     if found is None:
         _at_least_one(max_bytes=max_bytes)
@@ -315,9 +315,8 @@ def _request(
     except (TypeError, ValueError):
         raise TypeError(f"like is a {type(arrays).__name__} that is not three arrays; pass (theta, x, y)") from None
     validate_problem(problem)
-    with problem.lock():
-        theta = problem.parameters() if theta is None else theta
-        x, y = problem.prepared(x, y)
+    with problem.lock() if isinstance(problem, BlackBox) else nullcontext():
+        theta, x, y = problem.as_inputs(theta, x, y)
         library = validate_inputs(problem, theta, x, y)
     if count(y) == 0 and asked.averages:
         raise ValueError(f"x has n = 0 samples; {asked} divides by n and needs at least 1")
@@ -331,7 +330,7 @@ def _request(
         layout=_layout(library, x),
         features=max(1, problem.features(x)),
     )
-    if problem.is_black_box:
+    if isinstance(problem, BlackBox):
         return Request(case, library, results, max_bytes, calls, arrays=(theta, x, y))
     return Request(case, library, results, max_bytes, calls, needs_conversion(problem, theta, x, y))
 

@@ -8,7 +8,7 @@ from typing import Any
 from gradkernels.dispatch.bind import Bound, Way
 from gradkernels.dispatch.memory_limit import SCRATCH_BYTES, bytes_per_sample
 from gradkernels.fastest import fastest
-from gradkernels.problems import Problem
+from gradkernels.problems import BlackBox, Problem
 from gradkernels.tree import Tree, count, each, leaves, take
 
 CHUNK_BYTES = 2**26
@@ -50,8 +50,7 @@ def per_sample_chunks(
     for name, value in (("chunk", chunk), ("max_bytes", max_bytes)):
         if value is not None and not value >= 1:
             raise ValueError(f"{name} is {value}; it must be at least 1, or None")
-    theta = problem.parameters() if theta is None else theta
-    x, y = problem.prepared(x, y)
+    theta, x, y = problem.as_inputs(theta, x, y)
     size = min(_sizes(problem, theta, x, y, chunk, max_bytes, out))
     return _chunks(problem, theta, x, y, size, out, kernel)
 
@@ -65,7 +64,7 @@ def _sizes(
     if out is not None:
         yield count(out)
     if max_bytes is not None and count(y):
-        each_bytes = of_row + (bytes_per_sample(problem, theta, x, y) if problem.is_black_box else of_row)
+        each_bytes = of_row + (bytes_per_sample(problem, theta, x, y) if isinstance(problem, BlackBox) else of_row)
         if (fitting := (max_bytes - SCRATCH_BYTES) // each_bytes) < 1:
             need = SCRATCH_BYTES + each_bytes
             raise ValueError(f"one sample needs about {need:,} bytes, max_bytes={max_bytes:,}; allow more")

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from gradkernels.backend import LIBRARIES, Array, Backend, backend_of
-from gradkernels.problems import Problem, Regression
+from gradkernels.problems import BlackBox, Problem, Regression
 from gradkernels.problems.regression.conversion import convert_target, is_integral
 from gradkernels.problems.regression.target_guard import target_guard
 from gradkernels.quantity import Quantity
@@ -29,15 +29,13 @@ def validate_inputs(problem: Problem, theta: Array, x: Array, y: Tree) -> Backen
     arrays = dict(pair for tree in (("theta", theta), ("x", x), ("y", y)) for pair in named(*tree))
     library = _same_library(arrays, problem)
     floats = problem.floats(theta, x, y)
-    if not problem.is_black_box:  # integers as targets stand for their floats
-        floats = {name: array for name, array in floats.items() if name in ("theta", "x") or not is_integral(array)}
-    for name, array in floats.items():
-        _float(name, array, problem)
-    if not problem.is_black_box:
-        for name in arrays.keys() - floats.keys():
-            _whole(name, arrays[name])
-    if not problem.is_black_box:
-        _same("dtype", {name: str(array.dtype) for name, array in floats.items()})
+    if isinstance(problem, BlackBox):
+        for name, array in floats.items():
+            if "complex" in dtype_of(array):
+                raise TypeError(f"{name} is {array.dtype}; {_COMPLEX}")
+            _float(name, array, problem)
+    else:
+        _same_floats(arrays, floats, problem)
     _same("device", {name: str(array.device) for name, array in arrays.items()})
     problem.validate(theta, x, y)
     if isinstance(problem, Regression) and (look := target_guard(problem)) is not None:
@@ -70,7 +68,7 @@ def _same_library(arrays: dict[str, Array], problem: Problem) -> Backend:
     for name, library in libraries.items():
         if library is None or library.name not in (problem.libraries or LIBRARIES):
             given = f"{name} is a {type(arrays[name]).__module__}.{type(arrays[name]).__name__}"
-            hint = _MASKED if isinstance(arrays[name], np.ma.MaskedArray) else _ALLOWED[problem.is_black_box]
+            hint = _MASKED if isinstance(arrays[name], np.ma.MaskedArray) else _ALLOWED[isinstance(problem, BlackBox)]
             raise TypeError(f"{given}; {hint.format(name=name)}")
     _same("library", {name: library.name for name, library in libraries.items() if library})
     return next(library for library in libraries.values() if library)
@@ -91,6 +89,16 @@ _COMPLEX = (
 _MASKED = "masks are not heeded; leave masked samples out, or fill them and pass {name}.filled(value)"
 
 
+def _same_floats(arrays: dict[str, Array], floats: dict[str, Array], problem: Problem) -> None:
+    """Raise unless floats have one dtype that the problem allows; integers as targets stand for their floats."""
+    floats = {name: array for name, array in floats.items() if name in ("theta", "x") or not is_integral(array)}
+    for name, array in floats.items():
+        _float(name, array, problem)
+    for name in arrays.keys() - floats.keys():
+        _whole(name, arrays[name])
+    _same("dtype", {name: str(array.dtype) for name, array in floats.items()})
+
+
 def _whole(name: str, array: Array) -> None:
     if not is_integral(array):
         raise TypeError(f"{name} is {array.dtype}; class numbers must be integers; convert it with astype or to")
@@ -99,8 +107,6 @@ def _whole(name: str, array: Array) -> None:
 def _float(name: str, array: Array, problem: Problem) -> None:
     if isinstance(array, np.ndarray) and not array.dtype.isnative:
         raise TypeError(f"{name} is in foreign byte order ({array.dtype.str}); use {name}.astype({array.dtype.name!r})")
-    if problem.is_black_box and "complex" in dtype_of(array):
-        raise TypeError(f"{name} is {array.dtype}; {_COMPLEX}")
     if dtype_of(array) not in problem.dtypes:
         raise TypeError(
             f"{name} is {array.dtype}; allowed are {' and '.join(problem.dtypes)}; convert it with astype or to"

@@ -186,7 +186,7 @@ def test_a_new_length_or_number_of_samples_proves_nothing(monkeypatch):
     model = nn.Sequential(nn.Linear(4, 5), Mean(), nn.Linear(5, 3))
     problem = gk.ModuleProblem(model, LOSS)
     gk.norms(problem, None, torch.randn(6, 3, 4), torch.arange(6) % 3)
-    for name in ("_prove", "inspect"):
+    for name in ("_prove", "require_independent_samples"):
         monkeypatch.setattr(proof, name, lambda *given: pytest.fail("proven again"))
     for n, length in ((7, 3), (9, 5), (2, 1)):
         gk.norms(problem, None, torch.randn(n, length, 4), torch.arange(n) % 3)
@@ -347,5 +347,5 @@ def test_limits_of_memory_that_change_at_each_call_are_not_all_kept(monkeypatch)
     monkeypatch.setattr(limited, "bytes_per_sample", lambda *some: looks.append(1) or measure(*some))
     for i in range(3 * MOST_WANTED):
         gk.norms(problem, None, x, y, max_bytes=2**24 + i)
-    assert len(problem.kept["wanted"]) == MOST_WANTED
+    assert len(problem.cache["wanted"]) == MOST_WANTED
     assert len(looks) == 1

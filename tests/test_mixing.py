@@ -157,9 +157,10 @@ def test_rounding_under_autocast_is_no_mixing():
 
     around = gk.ModuleProblem(InFloat32(), lambda output, y: (output @ output.T).square().mean())
     with torch.autocast("cpu", torch.bfloat16):
-        gk.ModuleProblem(InFloat32(), loss).ready(None, X[:7], Y[:7])
+        weighing = gk.ModuleProblem(InFloat32(), loss)
+        weighing.check_mixing(weighing.parameters(), X[:7], Y[:7])
         with pytest.raises(ValueError, match="no weighted mean"):
-            around.ready(None, X[:7], Y[:7])
+            around.check_mixing(around.parameters(), X[:7], Y[:7])
 
 
 def test_sums_are_compared_as_sums():

@@ -26,6 +26,7 @@ from gradkernels.check.reference import Expected, Reference
 from gradkernels.check.side_effects import prime_with_other_data, require_unaliased, require_unchanged
 from gradkernels.check.structure import conforming, entry_namer
 from gradkernels.kernel import Compute, Kernel
+from gradkernels.problems import Regression
 from gradkernels.registry import kernel as kernel_by_key
 from gradkernels.tree import count, each, leaves
 
@@ -104,9 +105,10 @@ def endure(kernel: Kernel, compute: Compute, case: Case) -> None:
     Raises:
         Disagreement: It is wrong there. A ValueError of its own, by which it refuses such data, is none.
     """
-    if case.quantity.name == "moments":  # a variance is a square, and leaves the range itself
-        return
     n, problem = min(case.n, FAR_SAMPLES), case.problem
+    # A variance is a square, and leaves the range itself.
+    if case.quantity.name == "moments" or not isinstance(problem, Regression):
+        return
     for number, drawn in enumerate(problem.extremes(n, case.dtype, case.features)):
         far = replace(case, n=n, seed=number)
         inputs = far.cast(drawn)

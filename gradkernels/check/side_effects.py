@@ -11,6 +11,7 @@ from gradkernels.backend import backend_of
 from gradkernels.case import Case, Inputs
 from gradkernels.check.compare_arrays import Disagreement
 from gradkernels.kernel import Compute, Kernel
+from gradkernels.problems import BlackBox, Problem
 from gradkernels.tree import each, leaves, named, take
 from gradkernels.validate import device_of
 
@@ -25,7 +26,7 @@ def prime_with_other_data(
         call wrote over the result of this one, or any of them changed the state of the problem.
     """
     theta, x, y = inputs
-    backend, state = kernel.backend, case.problem.state()
+    backend, state = kernel.backend, _state_of(case.problem)
     drawn = case.problem.draw_theta(case.features, case.seed + 1)
     other = each(lambda part, values: values.astype(part.dtype), theta, drawn)
     arrays = _put(kernel, case, (other, *take((x, y), slice(None, None, -1))))
@@ -37,11 +38,15 @@ def prime_with_other_data(
         for leaf, kept in zip(leaves(result), before, strict=True):
             if not np.array_equal(backend.get(leaf), kept, equal_nan=True):
                 raise Disagreement(f"{kernel.key} wrote over the result of an earlier call")
-        now = case.problem.state()
+        now = _state_of(case.problem)
         if changed := [name for name in state.keys() | now.keys() if state.get(name) != now.get(name)]:
             raise Disagreement(f"{kernel.key} left the model changed: {', '.join(sorted(changed)[:4])}")
 
     return _refilled(kernel, arrays, _put(kernel, case, inputs)), intact
+
+
+def _state_of(problem: Problem) -> dict[str, Any]:
+    return problem.state() if isinstance(problem, BlackBox) else {}
 
 
 def _refilled(kernel: Kernel, arrays: Inputs, values: Inputs) -> Inputs:

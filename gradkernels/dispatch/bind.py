@@ -19,7 +19,7 @@ from gradkernels.dispatch.select import Choice, Request, choose, explain
 from gradkernels.kernel import Compute, Kernel
 from gradkernels.key import Key
 from gradkernels.names import unknown
-from gradkernels.problems import Problem
+from gradkernels.problems import BlackBox, Problem
 from gradkernels.problems.regression.conversion import with_conversion
 from gradkernels.quantity import Quantity
 from gradkernels.registry import kernel as kernel_by_key
@@ -70,9 +70,14 @@ def bind(request: Request, forced: Way, audited: bool = True) -> Bound:
         Disagreement: The kernel is wrong on this kind of problem.
         ValueError: Nothing can do the request, or no kernel has that name.
     """
+    if isinstance(request.case.problem, BlackBox):
+        return _bind_black_box(request, forced, audited)
+    return _bind_regression(request, forced)
+
+
+def _bind_regression(request: Request, forced: Way) -> Bound:
+    """Prove the kernel on data of its own, and convert the caller's where they have to be."""
     case = request.case
-    if case.problem.is_black_box:
-        return _of_module(request, forced, audited)
     choice = choose(request) if forced is None else None
     kernel = choice.kernel if choice else named(case, forced)
     compute = _proven(kernel, case.problem, case.dtype, case.device, min(case.features, PROOF_FEATURES))
@@ -112,8 +117,8 @@ class BoundToModule(Bound):
         return self.detour.why
 
 
-def _of_module(request: Request, forced: Way, audited: bool) -> Bound:
-    """Proven on the request's data, or on the problem's example."""
+def _bind_black_box(request: Request, forced: Way, audited: bool) -> Bound:
+    """Prove the kernel on the request's data, or on the problem's example."""
     case = request.case
     theta, x, y = request.arrays or BACKENDS["torch"].put(case.for_proof().draw(), case.device)
     found = wanted(request, forced)

@@ -26,7 +26,7 @@ class Limited:
     def __init__(self, problem: Any, max_bytes: int | None) -> None:
         self._problem, self._limit = problem, max_bytes
         self._fitting: dict[Hashable, Kernel] = {}
-        self._bytes: dict[Hashable, int] = problem.kept.setdefault("bytes", {})
+        self._bytes: dict[Hashable, int] = problem.cache.setdefault("bytes", {})
 
     def within(self, kernel: Kernel, case: Case, batch: CallerBatch, shapes: Hashable) -> Kernel:
         """The kernel, in chunks if it takes them.

@@ -53,7 +53,7 @@ class Detour:
         self.problem, self.wants = problem, wants
         self._turn = problem.lock()
         self._seen: dict[Hashable, tuple[Standing, Hashable]] = {}
-        self._built: dict[Hashable, Compute] = problem.kept.setdefault("built", {})
+        self._built: dict[Hashable, Compute] = problem.cache.setdefault("built", {})
         self._limited = Limited(problem, wants.max_bytes)
         self._watched: Any = None
         self._now: Any = None
@@ -166,7 +166,7 @@ class Detour:
         tried: dict[Kernel, str] = {}
         require_sample_gradients(kind, batch)
         if options is not None:
-            self.problem.ready(batch.theta, batch.x, batch.y)
+            self.problem.check_mixing(batch.theta, batch.x, batch.y)
         while True:
             choice = self._choice(now, batch, tried)
             kernel = self.wants.forced if choice is None else choice.kernel

@@ -101,5 +101,5 @@ def _saved(problem: Problem, theta: Tree, x: Tree, y: Tree) -> int:
         leaf = each(lambda one: one.detach().requires_grad_(), theta)
         # A loss that the model computes itself has been saved for by then.
         with saved_tensors_hooks(pack, lambda tensor: tensor), problem.with_parameters(leaf), suppress(Inseparable):
-            problem.batch(leaf, x, y).sum()
+            problem.sample_losses(leaf, x, y).sum()
     return sum(found.values())

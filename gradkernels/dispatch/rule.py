@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from gradkernels.backend import Backend
 from gradkernels.case import Case
 from gradkernels.kernel import Kernel
+from gradkernels.problems import BlackBox
 
 FASTEST_FIRST = (
     "torch.autograd",
@@ -31,7 +32,7 @@ def by_rule(case: Case, library: Backend, able: Sequence[Kernel]) -> tuple[Kerne
     Returns:
         The kernel, and the rule in words.
     """
-    if case.problem.is_black_box:
+    if isinstance(case.problem, BlackBox):
         # What is of another package than torch comes after everything that is not, but for what compiles.
         best = min(able, key=lambda k: (k.compiles, k.backend.host is not k.backend, k.loops, rank(k), k.preference))
         return best, "nothing to compile, no Python loop, what is fast for most models; `gk.race` measures"

@@ -13,6 +13,7 @@ from gradkernels.dispatch.machine import machine
 from gradkernels.dispatch.rule import by_rule
 from gradkernels.kernel import Kernel
 from gradkernels.key import CONVERT, Key
+from gradkernels.problems import BlackBox
 from gradkernels.registry import kernel as kernel_by_key
 from gradkernels.registry import kernels
 from gradkernels.tree import Tree
@@ -88,7 +89,7 @@ def choose(request: Request, failed: Mapping[Kernel, str] | None = None) -> Choi
         costs = {kernel: cost for kernel, cost in costs.items() if kernel not in (failed or {})}
         if costs:
             return _cheapest(request, entry, source, costs, refused)
-    if request.max_bytes is not None and not case.problem.is_black_box:
+    if request.max_bytes is not None and not isinstance(case.problem, BlackBox):
         raise ValueError(
             f"max_bytes={request.max_bytes} was given, but no memory was measured for {case.quantity} of "
             f"{case.problem.name}; run `gradkernels run` and pass its CSV as results="
@@ -112,7 +113,7 @@ def _reasons(
     ways = {key.way for key in measured} | {key.plain.way for key in measured}
 
     def near(kernel: Kernel) -> bool:
-        return not case.problem.is_black_box or kernel.backend.host is kernel.backend or kernel.way in ways
+        return not isinstance(case.problem, BlackBox) or kernel.backend.host is kernel.backend or kernel.way in ways
 
     def asked(kernel: Kernel) -> tuple[str, ...]:
         return (failed[kernel],) if kernel in failed else kernel.unsupported(case)
@@ -181,7 +182,7 @@ def _cheapest(
 ) -> Choice:
     fitting = dict(costs)
     # Kernels for modules are brought within the limit by their chunks, when they are bound.
-    for kernel in costs if request.max_bytes is not None and not request.case.problem.is_black_box else ():
+    for kernel in costs if request.max_bytes is not None and not isinstance(request.case.problem, BlackBox) else ():
         peak = wisdom.bytes_at(entry.curves[kernel.key], request.case.n)
         if peak is None or peak > (request.max_bytes or 0):
             known = "its memory was not measured" if peak is None else f"it needs about {peak:.3g} bytes"

@@ -18,7 +18,7 @@ from gradkernels.check import check
 from gradkernels.check.reference import Reference
 from gradkernels.estimate.minibatch import Batch, Population, measure, standard_error
 from gradkernels.kernel import Kernel
-from gradkernels.problems import Problem, Regression
+from gradkernels.problems import BlackBox, Problem, Regression
 from gradkernels.problems.regression.target_guard import target_guard
 from gradkernels.quantity import QUANTITIES
 from gradkernels.registry import kernel as kernel_by_key
@@ -188,7 +188,7 @@ def _sizes(given: Iterable[int] | None, n: int, replace: bool) -> tuple[int, ...
 
 
 def _prepare(problem: Problem, theta: Floats, x: Floats, y: Tree) -> tuple[Inputs, Reference]:
-    if problem.is_black_box:
+    if isinstance(problem, BlackBox):
         raise ValueError(f"estimate is for regressions on a table of numbers, not for {problem.name}")
     inputs = problem.cast(theta, x, y, "float64", "K")
     problem.validate(*inputs)

@@ -28,7 +28,7 @@ def gradient(problem: Problem) -> Compute:
             leaf = each(lambda one: one.detach().requires_grad_(), theta)
             # The backward pass may call the model again, where it saves memory by that (torch.utils.checkpoint).
             with problem.with_parameters(leaf):
-                loss = problem.batch(leaf, x, y).mean()
+                loss = problem.sample_losses(leaf, x, y).mean()
                 parts = torch.autograd.grad(loss, leaves(leaf), allow_unused=True, materialize_grads=True)
         parts = tuple(map(dense, parts))
         return dict(zip(leaf, parts, strict=True)) if isinstance(leaf, dict) else parts[0]

@@ -38,7 +38,7 @@ def per_sample(problem: ModuleProblem, chunk: int = 8) -> Compute:
             rows = each(lambda tensor: empty_torch((count(y), *tensor.shape), tensor), theta) if out is None else out
             for start in range(0, count(y), chunk):
                 part = slice(start, start + chunk)
-                losses = problem.batch(leaf, take(x, part), take(y, part))
+                losses = problem.sample_losses(leaf, take(x, part), take(y, part))
                 for name, found in _jacobian(losses, leaf).items():
                     rows[name][part] = found
             return rows

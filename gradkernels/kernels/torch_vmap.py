@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from gradkernels.engines import vmap
 from gradkernels.kernel import Compute, declare
-from gradkernels.problems import Problem
+from gradkernels.problems import BlackBox, Problem
 
 CHUNK = 16384
 
@@ -15,5 +15,5 @@ def per_sample(problem: Problem, chunk: int = CHUNK) -> Compute:
 
     Unless it is set, the chunk of a module is what keeps rows and what is between within about 64 MiB.
     """
-    compute: Compute = vmap.rows(problem, None if problem.is_black_box and chunk == CHUNK else chunk)
+    compute: Compute = vmap.rows(problem, None if isinstance(problem, BlackBox) and chunk == CHUNK else chunk)
     return compute

@@ -1,5 +1,6 @@
 """What is differentiated: a per-sample loss, and data to draw or to read."""
 
+from gradkernels.problems.module.black_box import BlackBox
 from gradkernels.problems.problem import Problem
 from gradkernels.problems.regression.families import (
     REGRESSIONS,
@@ -14,6 +15,7 @@ from gradkernels.problems.regression.scalar import ScalarRegression
 
 __all__ = [
     "REGRESSIONS",
+    "BlackBox",
     "HuberRegression",
     "LinearRegression",
     "LogisticRegression",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Hashable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, ClassVar
 
@@ -61,10 +60,6 @@ class Problem(ABC):
     def draw(self, n: int, seed: int, features: int = 1) -> tuple[Floats, Floats, Tree]:
         """Synthetic float64 `(theta, x, y)` with n samples; the same for the same arguments."""
 
-    def extremes(self, n: int, dtype: str, features: int = 1) -> Iterator[tuple[Floats, Floats, Tree]]:
-        """Data whose gradients `dtype` can hold and whose squares it cannot, float64; none where nothing is known."""
-        return iter(())
-
     @abstractmethod
     def draw_theta(self, features: int, seed: int) -> Floats:
         """Parameters to differentiate at, float64: a point away from the optimum."""
@@ -85,12 +80,7 @@ class Problem(ABC):
         """d, the number of entries of one sample of x."""
         return int(x.shape[1]) if x.ndim > 1 else 1
 
-    @property
-    def fixed_features(self) -> int | None:
-        """The number of features where the problem itself tells it; None where the data do."""
-        return None
-
-    def batch(self, theta: Array, x: Tree, y: Tree) -> Array:
+    def sample_losses(self, theta: Array, x: Tree, y: Tree) -> Array:
         """Loss of each sample of a batch, `(n,)`."""
         return self.loss(theta, x, y)
 
@@ -102,29 +92,20 @@ class Problem(ABC):
         """A context in which whatever the loss is computed by has `theta` for its parameters."""
         return nullcontext()
 
-    def lock(self) -> AbstractContextManager[Any]:
-        """A context that one thread at a time is in, where computing exchanges what the problem holds."""
-        return nullcontext()
+    def as_inputs(self, theta: Any, x: Any, y: Any) -> tuple[Any, Any, Any]:
+        """Return the arrays of one call as kernels take them.
 
-    def prepared(self, x: Tree, y: Tree) -> tuple[Tree, Tree]:
-        """X and y as all else takes them, from what a caller may pass."""
-        return x, y
+        Args:
+            theta: Parameters; None for those of the problem itself.
+            x: Features.
+            y: Targets.
 
-    def ready(self, theta: Tree, x: Tree, y: Tree) -> tuple[Tree, Tree, Tree]:
-        """The arrays of one call as kernels take them, x and y prepared; a theta of None is the problem's own."""
-        return self.parameters() if theta is None else theta, x, y
-
-    def parameters(self) -> Any:
-        """The parameters that the problem itself has; a TypeError where it has none."""
-        raise TypeError(f"theta is None; {self.name} has no parameters of its own, pass them")
-
-    def mode_key(self) -> Hashable:
-        """What a kernel built for the problem relies on and what may change; part of every key that one is kept by."""
-        return ()
-
-    def state(self) -> dict[str, Any]:
-        """What a kernel must leave as it is besides its inputs, by what a message calls it."""
-        return {}
+        Raises:
+            TypeError: Theta is None, and the problem has no parameters of its own.
+        """
+        if theta is None:
+            raise TypeError(f"theta is None; {self.name} has no parameters of its own, pass them")
+        return theta, x, y
 
     def for_proof(self, dtype: str, device: str) -> Problem:
         """The problem that kernels are proven on in its place, where theta has `dtype` and lies on `device`."""

@@ -18,7 +18,7 @@ from gradkernels.bench.report.estimate_text import show
 from gradkernels.bench.run.plan import problem_from
 from gradkernels.check import Disagreement
 from gradkernels.estimate.study import DRAWS
-from gradkernels.problems import LinearRegression, Problem
+from gradkernels.problems import BlackBox, LinearRegression, Problem
 from gradkernels.problems.data.datasets import Dataset, load, notebook_points
 
 Floats = np.ndarray[Any, Any]
@@ -63,7 +63,7 @@ def estimate(
     _refuse_outputs(out, plot, force)
     dataset = load(data, target, drop_na)
     chosen = problem_from(problem, not no_intercept)
-    if chosen.is_black_box:
+    if isinstance(chosen, BlackBox):
         raise ValueError(f"estimate is for regressions on a table of numbers, not for {chosen.name}")
     given: dict[str, Any] = {"draws": draws, "replace": replace, "seed": seed, "kernel": _key(kernel)}
     if batch_sizes is not None:

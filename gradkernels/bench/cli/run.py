@@ -27,6 +27,7 @@ from gradkernels.bench.run.race_plan import require_sound
 from gradkernels.bench.run.ranking import Standing, standings, weighed
 from gradkernels.bench.run.resume import require_same
 from gradkernels.bench.run.session import Schedule, Session, SessionProgress, open_session
+from gradkernels.problems import BlackBox
 from gradkernels.problems.data.datasets import Dataset, load
 from gradkernels.record import Record
 
@@ -103,13 +104,13 @@ def run(
         raise ValueError(f"--passes {passes}: at least 1 is needed")
     subject = problem_from(problem, not no_intercept)
     chosen = parse.chosen_kernels(kernel or [], parse.chosen_quantities(quantity), subject)
-    if subject.is_black_box:
+    if isinstance(subject, BlackBox):
         refuse_for_module({"--data": data, "--features": features, "--no-intercept": no_intercept})
     with _dataset_file(data, target, drop_na) as (dataset, file):
         plan = Plan(
             problem=problem,
             kernels=tuple(kernel.key for kernel in chosen),
-            sizes=MODULE_SIZES if subject.is_black_box and sizes is None else _sizes(sizes, dataset, resample),
+            sizes=MODULE_SIZES if isinstance(subject, BlackBox) and sizes is None else _sizes(sizes, dataset, resample),
             fit_intercept=not no_intercept,
             features=_features(features, dataset),
             dtype=own_dtype(subject) if dtype is None else dtype,

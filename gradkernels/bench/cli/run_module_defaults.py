@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from gradkernels.problems import Problem
+from gradkernels.problems import BlackBox, Problem
 from gradkernels.tree import leaves
 from gradkernels.validate import dtype_of
 
@@ -13,7 +13,7 @@ MODULE_SIZES = (10, 100, 1000)
 
 def own_dtype(problem: Problem) -> str:
     """`float32` for most modules, `float64` for regressions; half precision is measured as float32."""
-    if not problem.is_black_box:
+    if not isinstance(problem, BlackBox):
         return "float64"
     dtype = dtype_of(leaves(problem.parameters())[0])
     return dtype if dtype == "float64" else "float32"

@@ -18,7 +18,7 @@ from gradkernels.bench.run.plan import Plan
 from gradkernels.check.reference import Reference
 from gradkernels.dispatch.rule import rank
 from gradkernels.kernel import Kernel
-from gradkernels.problems import Problem
+from gradkernels.problems import BlackBox, Problem
 from gradkernels.problems.module.requirements import shapes_of
 from gradkernels.quantity import Quantity
 from gradkernels.registry import kernels
@@ -48,10 +48,9 @@ def plan_of(problem: Problem, quantity: Quantity, like: tuple[Tree, Tree, Tree],
     """
     validate_problem(problem)
     theta, x, y = like
-    theta = problem.parameters() if theta is None else theta
-    x, y = problem.prepared(x, y)
+    theta, x, y = problem.as_inputs(theta, x, y)
     library = validate_inputs(problem, theta, x, y)
-    if problem.is_black_box:
+    if isinstance(problem, BlackBox):
         return _of_module(problem, quantity, (theta, x, y), folder, budget)
     theta, x, y = library.get((theta, x, y))
     data, features = folder / "data.npz", problem.features(x)
@@ -101,7 +100,7 @@ def contestants(among: Sequence[Kernel], n: int, budget: float) -> list[Kernel]:
 
 def require_sound(plan: Plan) -> None:
     """Raise a ValueError for a module that fails on its data, or whose samples have no gradients of their own."""
-    if plan.subject.is_black_box:
+    if isinstance(plan.subject, BlackBox):
         case = replace(plan.cases[0], n=min(max(plan.sizes), LOOKED_AT))
         inputs = plan.inputs(case)
         case.problem.validate(*inputs)

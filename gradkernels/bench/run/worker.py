@@ -27,6 +27,7 @@ from gradkernels.bench.timing.prepared_kernel import libraries_of
 from gradkernels.case import Case
 from gradkernels.check.reference import Reference
 from gradkernels.kernel import Kernel
+from gradkernels.problems import BlackBox
 from gradkernels.record import Measurement, Status
 
 CALLS = 8  # of a kernel in one case: first, proofs before and after, warm-up, three slices
@@ -109,7 +110,7 @@ class MeasuringWorker:
 
     def _reference(self, case: Case) -> Reference:
         """The reference for a case; of a module it is dear, so that the quantities of one size share it."""
-        if not case.problem.is_black_box:
+        if not isinstance(case.problem, BlackBox):
             return Reference(case.problem, *self.plan.inputs(case))
         key = (case.n, case.seed)
         if key not in self.references:

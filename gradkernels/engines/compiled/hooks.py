@@ -29,7 +29,7 @@ class _Recorded:
 
     def __init__(self, problem: ModuleProblem) -> None:
         self.problem = problem
-        self.engine = Engine(problem, problem.defined_losses)
+        self.engine = Engine(problem, problem.traceable_losses)
 
     @contextmanager
     def forward(self, theta: Theta, rest: Theta, x: Tree, y: Tree) -> Iterator[Pass]:

@@ -146,7 +146,7 @@ class Engine:
             outputs = [one for one in pytree.tree_leaves(output) if isinstance(one, torch.Tensor)]
             tape.marks.finish(outputs)
             # A loss of torch takes nothing but what it is given.
-            with nullcontext() if self._problem.plain else Guard(tape, outputs):
+            with nullcontext() if self._problem.has_torch_loss else Guard(tape, outputs):
                 losses = self._losses_of(output, y)
             shared = self.several.union(name for name, times in tape.uses.items() if times > 1)
             yield Pass(leaf, losses, shared, tape.marks.sources, listener, bool(tape.segments))

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import ClassVar
+from contextlib import AbstractContextManager
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from gradkernels.backend import Array
-from gradkernels.problems.module.sample_losses import LossFn
-from gradkernels.problems.module.structure import Module, Parameters, Site
+from gradkernels.problems.module.structure import LossFn, Module, Parameters, Site
 from gradkernels.problems.problem import Problem
 from gradkernels.tree import Tree
+
+if TYPE_CHECKING:  # whose users are not made to wait for it
+    from gradkernels.problems.module.mode_key.tracker import ModeKey
 
 
 class BlackBox(Problem):
@@ -28,10 +32,40 @@ class BlackBox(Problem):
     reduction: str
     example: tuple[Tree, Tree] | None
 
+    @cached_property
+    def cache(self) -> dict[Any, Any]:
+        """What is built for the problem, as long as it lives."""
+        return {}
+
     @property
     @abstractmethod
-    def plain(self) -> bool:
+    def has_torch_loss(self) -> bool:
         """Whether the loss is one of torch's."""
+
+    @property
+    @abstractmethod
+    def fixed_features(self) -> int | None:
+        """The number of entries of a sample of the example; None where there is no example."""
+
+    @abstractmethod
+    def prepared(self, x: Tree, y: Tree) -> tuple[Tree, Tree]:
+        """Return x and y as trees of arrays with the samples first, among constants."""
+
+    @abstractmethod
+    def check_mixing(self, theta: Parameters, x: Tree, y: Tree) -> None:
+        """Warn of a batch's loss that weighs its samples, and refuse one that compares them with each other."""
+
+    @abstractmethod
+    def mode_key(self) -> ModeKey:
+        """Return a key that is another one whenever the model, its modes or the loss change."""
+
+    @abstractmethod
+    def state(self) -> dict[str, Any]:
+        """Return what a kernel must leave as it is besides its inputs, by what a message calls it."""
+
+    @abstractmethod
+    def lock(self) -> AbstractContextManager[Any]:
+        """Return a context that one thread at a time is in, where the model's parameters are exchanged."""
 
     @abstractmethod
     def sites(self) -> dict[str, list[Site]]:
@@ -40,6 +74,10 @@ class BlackBox(Problem):
     @abstractmethod
     def parameters(self) -> Parameters:
         """The model's own trainable parameters, by name: not copies."""
+
+    def as_inputs(self, theta: Any, x: Any, y: Any) -> tuple[Any, Tree, Tree]:
+        """Return the model's own parameters where theta is None, and x and y prepared."""
+        return self.parameters() if theta is None else theta, *self.prepared(x, y)
 
     @abstractmethod
     def output(self, x: Tree) -> Tree:

@@ -31,8 +31,9 @@ from gradkernels.problems.module.requirements import (
     require_fit,
     require_usable,
 )
-from gradkernels.problems.module.sample_losses import REDUCTIONS, LossFn, SampleLosses, own_loss
+from gradkernels.problems.module.sample_losses import REDUCTIONS, SampleLosses, own_loss
 from gradkernels.problems.module.structure import (
+    LossFn,
     Module,
     Parameters,
     ProblemNames,
@@ -126,28 +127,21 @@ class ModuleProblem(BlackBox):
         return self._modes.key()
 
     @cached_property
-    def kept(self) -> dict[Any, Any]:
-        """What is built for the problem and goes with it."""
-        return {}
-
-    @cached_property
     def _modes(self) -> ModeTracker:
         return ModeTracker(*tracked_objects(self.model, self.loss_fn))
 
     @property
     def name(self) -> str:
         """`module:LeNet:1f0c3a9b`: the class, and a fingerprint of the structure and the loss."""
-        return self.kept.setdefault("names", ProblemNames())(self.mode_key(), self.model, self.loss_fn, self.reduction)
+        return self.cache.setdefault("names", ProblemNames())(self.mode_key(), self.model, self.loss_fn, self.reduction)
 
-    def ready(self, theta: Parameters | None, x: Tree, y: Tree) -> tuple[Any, Tree, Tree]:
-        """Theta, x and y; now and then a loss that mixes samples is refused (see `mixing`)."""
-        theta = self.parameters() if theta is None else theta
-        if self.mixing == "error" and self._looks.due(batch_kind(x, y)):
-            check_mixing(self, self._looks, theta, x, y)
-        return theta, x, y
+    def check_mixing(self, theta: Parameters, x: Tree, y: Tree) -> None:
+        """Compare, at calls 1, 2, 4, 8, ... of a kind of batch, its loss with those of its samples (see `mixing`)."""
+        if self.mixing == "error" and self._mixing_checks.due(batch_kind(x, y)):
+            check_mixing(self, self._mixing_checks, theta, x, y)
 
     @cached_property
-    def _looks(self) -> CheckSchedule:
+    def _mixing_checks(self) -> CheckSchedule:
         return schedule_of(self)
 
     @cached_property
@@ -155,7 +149,7 @@ class ModuleProblem(BlackBox):
         return SampleLosses(self.loss_fn, self.reduction, self.model)
 
     @property
-    def plain(self) -> bool:
+    def has_torch_loss(self) -> bool:
         """Whether the loss is one of torch's."""
         return self._losses.plain is not None
 
@@ -187,7 +181,7 @@ class ModuleProblem(BlackBox):
         """Loss of a batch, as the caller's function gives it."""
         return self._losses.of_batch(output, protected(self.model, y))
 
-    def defined_losses(self, output: Tree, y: Tree) -> Array:
+    def traceable_losses(self, output: Tree, y: Tree) -> Array:
         """The same as they are defined, without a look at the targets' values: what can be traced."""
         return self._losses.as_defined(output, protected(self.model, y))
 
@@ -197,7 +191,7 @@ class ModuleProblem(BlackBox):
             output = self.output(each(lambda array: array[None], x))
         return self.batch_loss(output, each(lambda array: array[None], y))
 
-    def batch(self, theta: Parameters, x: Tree, y: Tree) -> Array:
+    def sample_losses(self, theta: Parameters, x: Tree, y: Tree) -> Array:
         """Loss of each sample of a batch, `(n,)`, from one forward pass."""
         with self.with_parameters(theta):
             return self.losses(self.output(x), y)

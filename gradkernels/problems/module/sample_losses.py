@@ -8,7 +8,7 @@ all samples at once, any other by `torch.vmap` or, where that fails, one by one.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import lru_cache, partial
 from types import BuiltinFunctionType, FunctionType
 from typing import Any
@@ -18,10 +18,9 @@ from gradkernels.problems.module.inputs import unfolded
 from gradkernels.problems.module.mode_key.identity import identity
 from gradkernels.problems.module.output_axes import OutputAxes, output_axes_of
 from gradkernels.problems.module.split_output import Inseparable, SplitOutput, Withheld
-from gradkernels.problems.module.structure import Module
+from gradkernels.problems.module.structure import LossFn, Module
 from gradkernels.tree import Tree, count, each, leaves, take
 
-LossFn = Callable[[Any, Any], Array]
 REDUCTIONS = ("mean", "sum")
 CLASSES = (
     "MSELoss",

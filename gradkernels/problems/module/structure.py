@@ -5,13 +5,16 @@ from __future__ import annotations
 import hashlib
 import threading
 import weakref
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
 Module = Any
 """A `torch.nn.Module`."""
+
+LossFn = Callable[[Any, Any], Any]
+"""`loss_fn(output, y)` of a batch, a scalar tensor."""
 
 Site = tuple[Module, str]
 """A module, and the name under which it has a parameter."""

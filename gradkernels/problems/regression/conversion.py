@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from gradkernels.backend import Array, backend_of
-from gradkernels.problems import Problem, Regression
+from gradkernels.problems.problem import Problem
+from gradkernels.problems.regression.regression import Regression
 from gradkernels.problems.regression.target_guard import target_guard
 from gradkernels.tree import Tree, each, leaves
 

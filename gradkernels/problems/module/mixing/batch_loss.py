@@ -51,7 +51,7 @@ def check_mixing(problem: BlackBox, found: CheckSchedule, theta: Any, x: Tree, y
     if n < 2:
         found.again(kind)
         return
-    if problem.plain and not has_ignored_targets(problem.loss_fn, y):
+    if problem.has_torch_loss and not has_ignored_targets(problem.loss_fn, y):
         return
     try:
         says = _compared(problem, theta, x, y, random.Random(found.calls[kind]))
