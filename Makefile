@@ -3,6 +3,10 @@ PYTHON ?= python3
 BIN := .venv/bin
 # The environment is made anew when what it is made from changes.
 STAMP := .venv/installed
+# Tests whose outcome depends on times that they measure: nothing runs beside them.
+TIMING := tests/test_ab.py tests/test_race.py
+# Every process that a test starts imports what an earlier one compiled.
+export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: run test test-all bench house wisdom modules memory lint types clean
 
@@ -10,10 +14,11 @@ run: $(STAMP)
 	$(BIN)/gradkernels run
 
 test: $(STAMP)
-	$(BIN)/pytest
+	$(BIN)/pytest -q --numprocesses auto --dist worksteal --durations 10 $(TIMING:%=--ignore=%) $(LONG)
+	$(BIN)/pytest -q --durations 10 $(TIMING) $(LONG)
 
-test-all: $(STAMP)
-	$(BIN)/pytest --long
+test-all:
+	$(MAKE) test LONG=--long
 
 bench: $(STAMP)
 	$(BIN)/pytest bench

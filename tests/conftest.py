@@ -5,6 +5,9 @@ import os
 os.environ["JAX_ENABLE_X64"] = "1"
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["PJRT_NPROC"] = "1"
+# Where pytest-xdist runs the tests, the sessions that they start themselves are no workers: pytest-benchmark would not
+# time in one.
+os.environ.pop("PYTEST_XDIST_WORKER", None)
 for pool in ("OMP", "OPENBLAS", "MKL", "VECLIB"):
     os.environ[f"{pool}_NUM_THREADS"] = "1"
 

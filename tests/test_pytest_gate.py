@@ -4,6 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import scipy.special  # noqa: F401 -- sessions within this one forget what they load, and numpy loads only once
 from measured import STEADY, passes, scaled
 from test_pytest_plugin import DOUBLED, GOOD, HEAD, QUICK
 
