@@ -5,12 +5,12 @@ from functools import partial
 import pytest
 import torch
 
-from gradkernels.engines.hooks.accumulate.row_memory import Filled
-from gradkernels.engines.hooks.arguments import bound, leaves, replaced
-from gradkernels.engines.hooks.capture.one_draw import once
-from gradkernels.engines.hooks.capture.sample_axis import Axis, reshaped
+from gradkernels.engines.hooks.accumulate.row_memory import RowMemory
+from gradkernels.engines.hooks.arguments import bind_by_name, replace_arguments, walk_arguments
+from gradkernels.engines.hooks.capture.one_draw import multiply_by_one_draw
+from gradkernels.engines.hooks.capture.sample_axis import Axis, axis_after_reshape
 from gradkernels.engines.hooks.errors import Unfit
-from gradkernels.engines.hooks.parameter_use import Target
+from gradkernels.engines.hooks.parameter_use import ParameterTensor
 from gradkernels.engines.hooks.rules import autotune
 
 # Six entries of three steps t and two samples s, each 10 t + s.
@@ -53,7 +53,7 @@ def test_samples_are_numbered_along_their_axis():
     ],
 )
 def test_a_reshape_moves_the_samples(axis, old, new, found):
-    assert reshaped(axis, old, new, old[axis.dim] // axis.inner) == found
+    assert axis_after_reshape(axis, old, new, old[axis.dim] // axis.inner) == found
 
 
 def test_arguments_are_found_and_replaced_by_their_place():
@@ -65,11 +65,11 @@ def test_arguments_are_found_and_replaced_by_their_place():
         ("args", 1, 1, 1): "x",
         ("kwargs", "at", "here"): 4,
     }
-    assert dict(leaves(arguments)) == places
-    other = replaced(arguments, {("args", 1, 1, 0): 30, ("kwargs", "at", "here"): 40})
+    assert dict(walk_arguments(arguments)) == places
+    other = replace_arguments(arguments, {("args", 1, 1, 0): 30, ("kwargs", "at", "here"): 40})
     assert other == {"args": (1, [2, (30, "x")]), "kwargs": {"at": {"here": 40}}}
     assert arguments["kwargs"]["at"]["here"] == 4
-    assert bound(("input", "weight", "bias"), (1, 2), {"bias": 3}) == {"input": 1, "weight": 2, "bias": 3}
+    assert bind_by_name(("input", "weight", "bias"), (1, 2), {"bias": 3}) == {"input": 1, "weight": 2, "bias": 3}
 
 
 def test_a_function_that_is_one_call_cannot_be_opened():
@@ -136,24 +136,24 @@ def test_one_way_is_not_measured():
 def test_one_draw_serves_every_sample():
     torch.manual_seed(0)
     drop = lambda one: torch.dropout(one, 0.5, True)  # noqa: E731
-    dropped = once(drop, torch.ones(5, 20), Axis(0), 5)
+    dropped = multiply_by_one_draw(drop, torch.ones(5, 20), Axis(0), 5)
     assert (dropped == dropped[:1]).all()
     assert set(dropped[0].tolist()) == {0.0, 2.0}
-    merged = once(drop, torch.ones(3 * 4, 6), Axis(0, 4, slowest=False), 3).view(4, 3, 6)
+    merged = multiply_by_one_draw(drop, torch.ones(3 * 4, 6), Axis(0, 4, slowest=False), 3).view(4, 3, 6)
     assert (merged == merged[:, :1]).all()
     assert not (merged == merged[:1]).all()
     x = torch.ones(4, 5)
-    assert once(drop, x, Axis(1), 5, inplace=True) is x
+    assert multiply_by_one_draw(drop, x, Axis(1), 5, inplace=True) is x
 
 
 def target(tensor, start=None):
     block = None if start is None else range(start, start + tensor.numel())
-    return Target(tensor, ("weight",), direct=False, block=block)
+    return ParameterTensor(tensor, ("weight",), direct=False, block=block)
 
 
 def test_blocks_are_written_side_by_side_and_added_where_they_overlap():
     out = torch.full((2, 4, 3), 9.0)
-    filled = Filled({"weight": out})
+    filled = RowMemory({"weight": out})
     for start, size, value, adds in ((3, 1, 1.0, False), (9, 1, 2.0, False), (3, 2, 10.0, True)):
         rows, add = filled.place(target(torch.zeros(size, 3), start))
         assert rows.shape == (2, size, 3)
@@ -166,22 +166,22 @@ def test_blocks_are_written_side_by_side_and_added_where_they_overlap():
 
 def test_rows_from_somewhere_else_are_added_to_blocks():
     out = torch.full((1, 2, 2), 9.0)
-    filled = Filled({"weight": out})
+    filled = RowMemory({"weight": out})
     filled.place(target(torch.zeros(1, 2), 2))[0].fill_(1.0)
     filled.add("weight", torch.ones(1, 2, 2))
     assert filled.finish()["weight"].tolist() == [[[1.0, 1.0], [2.0, 2.0]]]
 
 
 def test_what_is_never_used_is_zero():
-    filled = Filled({"weight": torch.full((2, 3), 9.0)})
+    filled = RowMemory({"weight": torch.full((2, 3), 9.0)})
     assert filled.finish()["weight"].tolist() == [[0.0] * 3] * 2
 
 
 def test_a_block_of_memory_with_gaps_is_not_written_in_place():
-    filled = Filled({"weight": torch.zeros(2, 3, 4).transpose(1, 2)})
+    filled = RowMemory({"weight": torch.zeros(2, 3, 4).transpose(1, 2)})
     assert not filled.takes(target(torch.zeros(2, 3), 0))
     assert not filled.takes(target(torch.zeros(2, 3)))
-    assert filled.takes(Target(torch.zeros(4, 3), ("weight",), direct=True, block=range(12)))
+    assert filled.takes(ParameterTensor(torch.zeros(4, 3), ("weight",), direct=True, block=range(12)))
 
 
 def test_unfit_is_a_value_error():

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from gradkernels.engines.hooks.capture.follow import RULES, rule_of
-from gradkernels.engines.hooks.capture.follow.tracked_call import Call, Followed, Mixes
+from gradkernels.engines.hooks.capture.follow.output_axis import RULES, rule_of
+from gradkernels.engines.hooks.capture.follow.tracked_call import Mixes, TrackedArgument, TrackedCall
 from gradkernels.engines.hooks.capture.sample_axis import Axis
 
 N = 3
@@ -171,7 +171,7 @@ class Follower(torch.overrides.TorchFunctionMode):
         flat = [("args", i, one) for i, one in enumerate(args)] + [("kwargs", k, v) for k, v in (kwargs or {}).items()]
         inside = [(where, key, part) for where, key, one in flat
                   for part in (one if isinstance(one, list | tuple) else [one])]  # fmt: skip
-        data = [Followed((where, key), one, self.known[id(one)][1], True)
+        data = [TrackedArgument((where, key), one, self.known[id(one)][1], True)
                 for where, key, one in inside if isinstance(one, torch.Tensor) and id(one) in self.known]  # fmt: skip
         outputs = result if isinstance(result, list | tuple) else [result]
         for at, output in enumerate(outputs):
@@ -182,7 +182,7 @@ class Follower(torch.overrides.TorchFunctionMode):
     def _learn(self, func, args, kwargs, data, output, at):
         rule = rule_of(func)
         try:
-            axis = rule(Call(func, args, kwargs, data, N, at), output) if rule else None
+            axis = rule(TrackedCall(func, args, kwargs, data, N, at), output) if rule else None
         except Mixes:
             axis = None
         if axis is not None and axis.fits(output.shape, N):

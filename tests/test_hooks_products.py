@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from gradkernels.engines.hooks import quantities
-from gradkernels.engines.hooks.engine import Engine
+from gradkernels.engines.hooks.engine import HooksEngine
 from gradkernels.engines.hooks.rules import vmap_call
 from gradkernels.problems.module.module_problem import ModuleProblem
 
@@ -220,6 +220,6 @@ def test_checkpointed_parts_keep_no_activations(reentrant):
         model.blocks[0][1].register_forward_hook(
             lambda module, args, output, alive=alive: alive.append(weakref.ref(output))
         )
-        with Engine(problem).forward(problem.parameters(), x, torch.tensor([0, 1, 2, 0])):
+        with HooksEngine(problem).forward(problem.parameters(), x, torch.tensor([0, 1, 2, 0])):
             kept[plain] = sum(one() is not None for one in alive)
     assert kept == {True: 1, False: 0}

@@ -11,7 +11,7 @@ from torch.nn.utils.rnn import pack_padded_sequence
 
 from gradkernels.engines.hooks import quantities
 from gradkernels.engines.hooks.errors import Unfit
-from gradkernels.engines.hooks.rules.recurrent.cells import Lstm
+from gradkernels.engines.hooks.rules.recurrent.cells import LstmLayer
 from gradkernels.problems.module.module_problem import ModuleProblem
 
 N, T, D, H, P = 4, 5, 3, 4, 2  # samples, steps, features, units, projected units
@@ -388,7 +388,7 @@ def test_nothing_is_kept_alive_by_a_cycle():
     gc.disable()
     try:
         compute(problem.parameters(), x, y)
-        assert not [one for one in gc.get_objects() if type(one) is Lstm]
+        assert not [one for one in gc.get_objects() if type(one) is LstmLayer]
     finally:
         gc.enable()
 

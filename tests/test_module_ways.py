@@ -10,8 +10,8 @@ from torch import nn
 from torch.nn import functional
 
 import gradkernels as gk
-from gradkernels.engines.compiled.modules import chunks
-from gradkernels.engines.compiled.trace import holding_rest, rest_of, traced
+from gradkernels.engines.compiled.modules import equal_chunks
+from gradkernels.engines.compiled.trace import holding_untrained, untrained_tensors, trace_operations
 from gradkernels.problems.module.module_problem import ModuleProblem
 from gradkernels.tree import each, take
 from gradkernels.zoo import ZOO
@@ -75,7 +75,7 @@ def test_compiled_models_of_several_inputs(names, eager):
     ],
 )
 def test_chunks_have_one_length_and_cover_all(n, size, expected):
-    assert [(part.start, part.stop) for part in chunks(n, size)] == expected
+    assert [(part.start, part.stop) for part in equal_chunks(n, size)] == expected
 
 
 def test_a_ragged_tail_is_not_compiled_anew(eager):
@@ -146,9 +146,9 @@ def test_buffers_and_frozen_parameters_are_arguments_once_each():
     loss = nn.CrossEntropyLoss(weight=torch.ones(2))
     problem = ModuleProblem(model, loss)
     names = ["0.weight", "0.bias", "1.running_mean", "1.running_var", "1.num_batches_tracked", "loss_fn().weight"]
-    assert list(rest_of(problem)) == names
-    given = {name: torch.full_like(tensor, 5) for name, tensor in rest_of(problem).items()}
-    with holding_rest(problem, given):
+    assert list(untrained_tensors(problem)) == names
+    given = {name: torch.full_like(tensor, 5) for name, tensor in untrained_tensors(problem).items()}
+    with holding_untrained(problem, given):
         assert loss.weight is given["loss_fn().weight"]
         assert model[0].weight is model[2].weight is given["0.weight"]
         assert model[1].running_var is given["1.running_var"]
@@ -226,6 +226,6 @@ def test_a_recording_is_of_operations_and_not_of_python():
         calls.append(1)
         return 2 * x
 
-    recorded = traced(function, torch.ones(3))
+    recorded = trace_operations(function, torch.ones(3))
     assert recorded(torch.tensor([1.0, 2.0, 3.0])).tolist() == [2.0, 4.0, 6.0]
     assert calls == [1]

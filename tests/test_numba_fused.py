@@ -249,7 +249,7 @@ def test_exp_is_within_about_one_unit_in_the_last_place(dtype):
 
 
 def exp(x):
-    @numba.njit(**elementary.PLAIN)
+    @numba.njit(**elementary.STRICT)
     def loop(x, out):
         for i in range(len(x)):
             out[i] = elementary.XP.exp(x[i])
@@ -327,7 +327,7 @@ def test_threads_change_no_digit(quantity, problem, monkeypatch):
     alone = fused(quantity, problem)(*batch)
     monkeypatch.setattr(threads, "count", lambda: 3)
     used = []
-    each = threads.each
+    each = threads.run_each
     monkeypatch.setattr(threads, "each", lambda work, chunks, count: (used.append(count), each(work, chunks, count)))
     assert_equal(fused(quantity, problem)(*batch), alone)
     assert used == [3]
@@ -336,9 +336,9 @@ def test_threads_change_no_digit(quantity, problem, monkeypatch):
 def test_as_many_threads_as_numba_may_use():
     before = numba.get_num_threads()
     numba.set_num_threads(1)
-    assert threads.count() == 1
+    assert threads.available_threads() == 1
     numba.set_num_threads(before)
-    assert threads.count() == before
+    assert threads.available_threads() == before
 
 
 def test_many_callers_at_once(monkeypatch):
@@ -361,12 +361,12 @@ def test_an_error_in_a_thread_reaches_the_caller():
         raise OverflowError(chunk)
 
     with pytest.raises(OverflowError):
-        threads.each(work, range(10), 3)
+        threads.run_each(work, range(10), 3)
 
 
 def test_every_row_is_in_one_chunk():
     for n, features in ((1, 10**6), (300, 10**4), (10**6, 30), (10**7, 1), (262_145, 1)):
-        chunks = build.cut(n, n * features)
+        chunks = build.split_rows(n, n * features)
         assert [start for start, _ in chunks] == [0, *(stop for _, stop in chunks[:-1])]
         assert chunks[-1][1] == n
         assert len(chunks) <= build.CHUNKS
@@ -465,7 +465,7 @@ def test_without_a_folder_to_write_to_nothing_is_kept():
             raise RuntimeError("cannot cache function 'f': no locator available for file 'f.py'")
         return lambda function: (signature, options, function)
 
-    assert slopes.stored(decorator, 1, nogil=True)(len) == ((1,), {"nogil": True}, len)
+    assert slopes.cached_on_disk(decorator, 1, nogil=True)(len) == ((1,), {"nogil": True}, len)
 
 
 def test_other_errors_of_the_compiler_are_not_hidden():
@@ -473,7 +473,7 @@ def test_other_errors_of_the_compiler_are_not_hidden():
         raise RuntimeError("out of luck")
 
     with pytest.raises(RuntimeError, match="out of luck"):
-        slopes.stored(decorator)(len)
+        slopes.cached_on_disk(decorator)(len)
 
 
 def test_the_name_of_a_slope_changes_with_all_that_it_is_made_from():
@@ -481,6 +481,6 @@ def test_the_name_of_a_slope_changes_with_all_that_it_is_made_from():
         return lambda self, xp, eta, y, unused=default: eta * cell + (y if constant else -y)
 
     functions = [make(True, 1), make(True, 2), make(True, 1, 3), lambda self, xp, eta, y: eta, lambda s, xp, eta, y: y]
-    prints = [slopes.fingerprint(function) for function in functions]
+    prints = [slopes.code_fingerprint(function) for function in functions]
     assert len(set(prints)) == len(functions)
-    assert slopes.fingerprint(make(True, 1)) == prints[0]
+    assert slopes.code_fingerprint(make(True, 1)) == prints[0]

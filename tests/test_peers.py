@@ -314,11 +314,11 @@ for kernel in missing:
 def test_the_first_calls_watch_is_taken_off():
     problem = modules.problem(modules.seeded(lambda: nn.Linear(4, 3)), 4)
     compute = gk.kernel("backpack.batch.per_sample").build(problem)
-    twins = compute.__closure__[list(compute.__code__.co_freevars).index("twins")].cell_contents
+    copies = compute.__closure__[list(compute.__code__.co_freevars).index("copies")].cell_contents
     compute(problem.parameters(), *problem.example)
-    (twin,) = twins.states.kept()
-    assert not twin.problem.model._forward_pre_hooks
-    assert not any(hasattr(one, "grad_batch") or one.grad is not None for one in twin.problem.model.parameters())
+    (copied,) = copies.states.kept()
+    assert not copied.problem.model._forward_pre_hooks
+    assert not any(hasattr(one, "grad_batch") or one.grad is not None for one in copied.problem.model.parameters())
 
 
 def test_the_copy_refers_to_theta_and_not_to_memory_of_its_own():

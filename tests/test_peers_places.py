@@ -200,10 +200,10 @@ class Hidden(Plain):
 
 @pytest.mark.parametrize(("kind", "looks"), [(Plain, 2), (Hidden, 4), (Sorting, 4), (Idle, 4)])
 def test_one_look_is_enough_where_shapes_alone_decide(kind, looks, monkeypatch):
-    from gradkernels.engines.peers.sample_order import Places
+    from gradkernels.engines.peers.sample_order import SampleOrder
 
-    counted, require = [], Places.require
-    monkeypatch.setattr(Places, "require", lambda *given: counted.append(1) or require(*given))
+    counted, require = [], SampleOrder.require
+    monkeypatch.setattr(SampleOrder, "require", lambda *given: counted.append(1) or require(*given))
     of = problem(kind)
     compute = gk.kernel("opacus.hooks.per_sample").build(of)
     for lengths in (EQUAL, SORTED, EQUAL):  # in all of which each has its place
@@ -214,9 +214,9 @@ def test_one_look_is_enough_where_shapes_alone_decide(kind, looks, monkeypatch):
 
 
 def test_weights_differ_by_more_than_rounding():
-    from gradkernels.engines.peers.sample_order import weights_of
+    from gradkernels.engines.peers.sample_order import distinct_weights
 
-    weights = weights_of(2000, torch.zeros(0)).sort().values
+    weights = distinct_weights(2000, torch.zeros(0)).sort().values
     assert weights[0] >= 1
     assert weights[-1] < 2
     assert weights.diff().min() > 2e-4

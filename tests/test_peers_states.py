@@ -147,7 +147,7 @@ def test_both_modes_of_a_model_are_kept(key, monkeypatch):
 def test_the_state_that_was_used_the_longest_ago_makes_room():
     problem = gk.ModuleProblem(small(), nn.CrossEntropyLoss())
     built = []
-    of = state_cache.States(problem, lambda name: built.append(name) or name)
+    of = state_cache.StateCache(problem, lambda name: built.append(name) or name)
     for name in ("a", "b", "c", "d", "a", "e", "a", "b"):
         assert of(name) == name
     assert built == ["a", "b", "c", "d", "e", "b"]

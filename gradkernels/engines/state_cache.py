@@ -17,7 +17,7 @@ MOST_STATES = 4
 T = TypeVar("T")
 
 
-class States(Generic[T]):
+class StateCache(Generic[T]):
     """What is built for a problem, for each state of its model.
 
     Args:
@@ -29,7 +29,7 @@ class States(Generic[T]):
         self._problem, self._build = problem, build
         self._ready: dict[Hashable, T] = {}
 
-    def taken(self, *more: Hashable) -> tuple[Hashable, T]:
+    def take(self, *more: Hashable) -> tuple[Hashable, T]:
         """The state's key, and what is built for it, which is no longer kept: give it back with `keep`.
 
         Args:
@@ -50,6 +50,6 @@ class States(Generic[T]):
 
     def __call__(self, *more: Hashable) -> T:
         """What is built for the state, kept."""
-        key, built = self.taken(*more)
+        key, built = self.take(*more)
         self.keep(key, built)
         return built

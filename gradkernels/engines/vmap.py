@@ -12,7 +12,7 @@ CHUNK_BYTES = 2**26
 INTERMEDIATE = 8  # bytes per byte of a sample, for what lies between it and its loss
 
 
-def rows(problem: Problem, chunk: int | None):  # type: ignore[no-untyped-def]
+def per_sample(problem: Problem, chunk: int | None):  # type: ignore[no-untyped-def]
     """`compute(theta, x, y, out)` of the rows, each chunk written into its place.
 
     Args:
@@ -30,7 +30,7 @@ def rows(problem: Problem, chunk: int | None):  # type: ignore[no-untyped-def]
         theta, x, y = each(ordinary, (theta, x, y))
         n = count(y)
         rows = each(lambda one: empty_torch((n, *one.shape), one), theta) if out is None else out
-        size = chunk or fitting(theta, x, n)
+        size = chunk or fitting_chunk(theta, x, n)
         # A draw that is the same for all samples starts anew with each chunk.
         again, whole = (problem.seeded, nullcontext) if problem.randomness == "same" else (nullcontext, problem.seeded)
         with whole():
@@ -45,7 +45,7 @@ def rows(problem: Problem, chunk: int | None):  # type: ignore[no-untyped-def]
     return compute
 
 
-def fitting(theta: Tree, x: Tree, n: int) -> int:
+def fitting_chunk(theta: Tree, x: Tree, n: int) -> int:
     """Samples whose rows and intermediate results take about 64 MiB, at least one."""
     of_row = sum(one.numel() * one.element_size() for one in leaves(theta))
     of_sample = sum(one.numel() * one.element_size() for one in leaves(x)) // max(n, 1)

@@ -9,7 +9,13 @@ from typing import Any
 
 from gradkernels.backend import Array
 from gradkernels.engines.peers.backpack import library, refuses, refuses_norms, refuses_variance
-from gradkernels.engines.peers.model_copy import Twin, Twins, gathered, gradients, nothing
+from gradkernels.engines.peers.model_copy import (
+    ModelCopies,
+    ModelCopy,
+    collect_gradients,
+    collect_results,
+    zero_results,
+)
 from gradkernels.kernel import Compute, declare
 from gradkernels.problems.module.module_problem import ModuleProblem
 from gradkernels.problems.module.structure import Parameters
@@ -22,14 +28,14 @@ def per_sample(problem: ModuleProblem) -> Compute:
     """`BatchGrad`."""
     from backpack.extensions import BatchGrad
 
-    twins, extension = Twins(problem, library("backpack.batch", "grad_batch", refuses)), BatchGrad()
+    copies, extension = ModelCopies(problem, library("backpack.batch", "grad_batch", refuses)), BatchGrad()
 
     def compute(theta: Parameters, x: Tree, y: Tree) -> dict[str, Array]:
         if (n := count(y)) == 0:
-            return nothing(theta, 0)
-        with twins.lent(theta, x, y) as (twin, x, y):
-            _backward(twin, extension, x, y)
-            return gathered(twin, "grad_batch", n)
+            return zero_results(theta, 0)
+        with copies.borrow(theta, x, y) as (copied, x, y):
+            _backward(copied, extension, x, y)
+            return collect_results(copied, "grad_batch", n)
 
     return compute
 
@@ -39,15 +45,15 @@ def norms(problem: ModuleProblem) -> Compute:
     """`BatchL2Grad`, the squared norm of each parameter's rows; summed, and the root taken."""
     from backpack.extensions import BatchL2Grad
 
-    twins, extension = Twins(problem, library("backpack.l2", "batch_l2", refuses_norms)), BatchL2Grad()
+    copies, extension = ModelCopies(problem, library("backpack.l2", "batch_l2", refuses_norms)), BatchL2Grad()
 
     def compute(theta: Parameters, x: Tree, y: Tree) -> Array:
         total = next(iter(theta.values())).new_zeros(count(y)).detach()
         if len(total) == 0:
             return total
-        with twins.lent(theta, x, y) as (twin, x, y):
-            _backward(twin, extension, x, y)
-            for parameter in twin.parameters.values():
+        with copies.borrow(theta, x, y) as (copied, x, y):
+            _backward(copied, extension, x, y)
+            for parameter in copied.parameters.values():
                 total = total + getattr(parameter, "batch_l2", 0)
             return total.sqrt().detach()
 
@@ -59,20 +65,20 @@ def moments(problem: ModuleProblem) -> Compute:
     """`Variance`, the mean of squares less the square of the mean, beside the gradient of the same pass."""
     from backpack.extensions import Variance
 
-    twins, extension = Twins(problem, library("backpack.variance", "variance", refuses_variance)), Variance()
+    copies, extension = ModelCopies(problem, library("backpack.variance", "variance", refuses_variance)), Variance()
 
     def compute(theta: Parameters, x: Tree, y: Tree) -> Moments:
-        with twins.lent(theta, x, y) as (twin, x, y):
-            _backward(twin, extension, x, y)
-            mean = {name: gradient / count(y) for name, gradient in gradients(twin).items()}
-            return Moments(mean, gathered(twin, "variance"))
+        with copies.borrow(theta, x, y) as (copied, x, y):
+            _backward(copied, extension, x, y)
+            mean = {name: gradient / count(y) for name, gradient in collect_gradients(copied).items()}
+            return Moments(mean, collect_results(copied, "variance"))
 
     return compute
 
 
-def _backward(twin: Twin, extension: Any, x: Tree, y: Tree) -> None:
+def _backward(copied: ModelCopy, extension: Any, x: Tree, y: Tree) -> None:
     from backpack import backpack
 
-    losses = twin.losses(x, y)
+    losses = copied.losses(x, y)
     with backpack(extension):
         losses.sum().backward()

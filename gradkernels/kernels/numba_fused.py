@@ -13,9 +13,9 @@ def _refuses(case: Case) -> list[str]:
     # What is executed from a string without a __name__ has no module.
     if str(type(problem).slope.__module__).startswith("gradkernels."):  # type: ignore[attr-defined]
         return []
-    from gradkernels.engines.fused.codegen.slopes import trouble
+    from gradkernels.engines.fused.codegen.slopes import compile_errors
 
-    return list(trouble(problem, case.dtype))
+    return list(compile_errors(problem, case.dtype))
 
 
 @declare("numba.fused.gradient", problems=Regression, refuses=_refuses)

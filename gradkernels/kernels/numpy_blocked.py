@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from gradkernels.engines.closed.blocks import Blocks
+from gradkernels.engines.closed.blocks import ClosedForms
 from gradkernels.kernel import Compute, declare
 from gradkernels.problems import Regression
 
@@ -12,8 +12,8 @@ ROWS = 8192
 MEMORY = 1 << 19  # bytes; a core's own cache holds a block and its temporaries
 
 
-def _blocks(problem: Regression, rows: int) -> Blocks:
-    return Blocks(np, problem, rows, MEMORY)
+def _blocks(problem: Regression, rows: int) -> ClosedForms:
+    return ClosedForms(np, problem, rows, MEMORY)
 
 
 @declare("numpy.blocked.gradient", problems=Regression)

@@ -9,8 +9,15 @@ from functools import partial
 from typing import Any
 
 from gradkernels.backend import Array
-from gradkernels.engines.peers.model_copy import Library, Twins, gathered, nothing
-from gradkernels.engines.peers.opacus import forget, recording, refuses, refuses_expanded, refuses_rules, replaces
+from gradkernels.engines.peers.model_copy import ModelCopies, PeerLibrary, collect_results, zero_results
+from gradkernels.engines.peers.opacus import (
+    clear_results,
+    refuses,
+    refuses_expanded,
+    refuses_rules,
+    replace_recurrent,
+    set_training,
+)
 from gradkernels.kernel import Compute, Refuses, declare
 from gradkernels.problems.module.module_problem import ModuleProblem
 from gradkernels.problems.module.structure import Module, Parameters
@@ -36,14 +43,16 @@ def expanded(problem: ModuleProblem) -> Compute:
 
 
 def _rows(problem: ModuleProblem, name: str, mode: str, refuses: Refuses) -> Compute:
-    twins = Twins(problem, Library(name, partial(_wrapped, mode=mode), forget, replaces, refuses))
+    copies = ModelCopies(
+        problem, PeerLibrary(name, partial(_wrapped, mode=mode), clear_results, replace_recurrent, refuses)
+    )
 
     def compute(theta: Parameters, x: Tree, y: Tree) -> dict[str, Array]:
         if (n := count(y)) == 0:
-            return nothing(theta, 0)
-        with twins.lent(theta, x, y) as (twin, x, y):
-            twin.losses(x, y).sum().backward()
-            return gathered(twin, "grad_sample", n)
+            return zero_results(theta, 0)
+        with copies.borrow(theta, x, y) as (copied, x, y):
+            copied.losses(x, y).sum().backward()
+            return collect_results(copied, "grad_sample", n)
 
     return compute
 
@@ -52,4 +61,4 @@ def _wrapped(model: Module, mode: str) -> Module:
     from opacus.grad_sample.utils import get_gsm_class
 
     options: dict[str, Any] = {"force_functorch": True} if mode == "functorch" else {}
-    return get_gsm_class(mode)(recording(model), loss_reduction="sum", **options)
+    return get_gsm_class(mode)(set_training(model), loss_reduction="sum", **options)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from gradkernels.backend import Array
-from gradkernels.engines.closed.blocks import Blocks
+from gradkernels.engines.closed.blocks import ClosedForms
 from gradkernels.kernel import Compute, declare
 from gradkernels.memory import empty_torch
 from gradkernels.problems import Regression
@@ -20,7 +20,7 @@ def _plain(problem: Regression, rows: int, compute: Callable[..., Any]) -> Compu
     """`compute(blocks, theta, x, y, ...)` for the device of theta, without a graph."""
     import torch
 
-    blocks = {device: Blocks(torch, problem, rows, memory) for device, memory in MEMORY.items()}
+    blocks = {device: ClosedForms(torch, problem, rows, memory) for device, memory in MEMORY.items()}
 
     def call(theta: Array, x: Array, y: Any, out: Array | None = None, **options: float) -> Any:
         # Callers may be inside inference_mode, whose tensors could not be used outside it; only its own memory
@@ -35,14 +35,14 @@ def _plain(problem: Regression, rows: int, compute: Callable[..., Any]) -> Compu
 @declare("torch.closed.gradient", problems=Regression)
 def gradient(problem: Regression, rows: int = ROWS) -> Compute:
     """(sum of slopes, x^T slopes) / n + l2 * (0, theta_{1..d}), a block of rows at a time."""
-    return _plain(problem, rows, Blocks.gradient)
+    return _plain(problem, rows, ClosedForms.gradient)
 
 
 @declare("torch.closed.per_sample", problems=Regression, out=True)
 def per_sample(problem: Regression, rows: int = ROWS) -> Compute:
     """Rows slope * (1, x) + l2 * (0, theta_{1..d}), multiplied into their place."""
 
-    def compute(blocks: Blocks, theta: Array, x: Array, y: Any, out: Array | None = None) -> Array:
+    def compute(blocks: ClosedForms, theta: Array, x: Array, y: Any, out: Array | None = None) -> Array:
         return blocks.per_sample(theta, x, y, empty_torch((len(x), *theta.shape), theta) if out is None else out)
 
     return _plain(problem, rows, compute)
@@ -52,7 +52,7 @@ def per_sample(problem: Regression, rows: int = ROWS) -> Compute:
 def norms(problem: Regression, rows: int = ROWS) -> Compute:
     """|slope| sqrt(1 + |x|^2), a block of rows at a time."""
 
-    def compute(blocks: Blocks, theta: Array, x: Array, y: Any, out: Array | None = None) -> Array:
+    def compute(blocks: ClosedForms, theta: Array, x: Array, y: Any, out: Array | None = None) -> Array:
         return blocks.norms(theta, x, y, empty_torch((len(x),), theta) if out is None else out)
 
     return _plain(problem, rows, compute)
@@ -61,10 +61,10 @@ def norms(problem: Regression, rows: int = ROWS) -> Compute:
 @declare("torch.closed.moments", problems=Regression)
 def moments(problem: Regression, rows: int = ROWS) -> Compute:
     """Mean and centred squares of each block of rows, merged."""
-    return _plain(problem, rows, Blocks.moments)
+    return _plain(problem, rows, ClosedForms.moments)
 
 
 @declare("torch.closed.clipped_sum", problems=Regression)
 def clipped_sum(problem: Regression, rows: int = ROWS) -> Compute:
     """Sums of scaled slopes, a block of rows at a time."""
-    return _plain(problem, rows, Blocks.clipped_sum)
+    return _plain(problem, rows, ClosedForms.clipped_sum)

@@ -22,7 +22,7 @@ def per_sample(problem: ModuleProblem, chunk: int = 64) -> Compute:
     """Outer products of activations and output gradients, written into their place."""
     from gradkernels.engines.compiled import hooks
 
-    return hooks.rows(problem, chunk)
+    return hooks.per_sample(problem, chunk)
 
 
 @declare(

@@ -15,5 +15,5 @@ def per_sample(problem: Problem, chunk: int = CHUNK) -> Compute:
 
     Unless it is set, the chunk of a module is what keeps rows and what is between within about 64 MiB.
     """
-    compute: Compute = vmap.rows(problem, None if isinstance(problem, BlackBox) and chunk == CHUNK else chunk)
+    compute: Compute = vmap.per_sample(problem, None if isinstance(problem, BlackBox) and chunk == CHUNK else chunk)
     return compute

@@ -34,7 +34,7 @@ WIDE = 8  # bytes of a float64, in which blocks are short enough
 
 
 @dataclass(frozen=True)
-class Blocks:
+class ClosedForms:
     """A problem's closed forms for the arrays of one library.
 
     Attributes:

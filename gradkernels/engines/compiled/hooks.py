@@ -8,14 +8,14 @@ from contextlib import contextmanager
 import torch
 
 from gradkernels.backend import Array
-from gradkernels.engines.compiled.modules import chunks, compiled, in_chunks, memory_of_rows, plain
-from gradkernels.engines.compiled.trace import holding_rest, rest_of
-from gradkernels.engines.hooks.accumulate.accumulators import Rows, Squares, Sums
-from gradkernels.engines.hooks.engine import Engine, Pass
-from gradkernels.engines.hooks.parameter_use import Use
-from gradkernels.engines.hooks.precision import wide
-from gradkernels.engines.hooks.quantities import factors
-from gradkernels.engines.hooks.rules.autotune import unmeasured
+from gradkernels.engines.compiled.modules import compiled_write, detached, equal_chunks, in_chunks, memory_of_rows
+from gradkernels.engines.compiled.trace import holding_untrained, untrained_tensors
+from gradkernels.engines.hooks.accumulate.accumulators import RowSums, RowWriter, SquaredNorms
+from gradkernels.engines.hooks.engine import ForwardPass, HooksEngine
+from gradkernels.engines.hooks.parameter_use import ParameterUse
+from gradkernels.engines.hooks.precision import widen
+from gradkernels.engines.hooks.quantities import clip_factors
+from gradkernels.engines.hooks.rules.autotune import without_timing
 from gradkernels.kernel import Compute
 from gradkernels.memory import empty_torch
 from gradkernels.problems.module.module_problem import ModuleProblem
@@ -29,28 +29,28 @@ class _Recorded:
 
     def __init__(self, problem: ModuleProblem) -> None:
         self.problem = problem
-        self.engine = Engine(problem, problem.traceable_losses)
+        self.engine = HooksEngine(problem, problem.traceable_losses)
 
     @contextmanager
-    def forward(self, theta: Theta, rest: Theta, x: Tree, y: Tree) -> Iterator[Pass]:
+    def forward(self, theta: Theta, rest: Theta, x: Tree, y: Tree) -> Iterator[ForwardPass]:
         """A context in which the model has run forward and holds `theta` and `rest`."""
-        with holding_rest(self.problem, rest), unmeasured(), self.engine.forward(theta, x, y) as forward:
+        with holding_untrained(self.problem, rest), without_timing(), self.engine.forward(theta, x, y) as forward:
             yield forward
 
 
-def rows(problem: ModuleProblem, chunk: int) -> Compute:
+def per_sample(problem: ModuleProblem, chunk: int) -> Compute:
     """Rows `(n, *shape)` by parameter name."""
     recorded = _Recorded(problem)
 
     def write(theta: Theta, rest: Theta, x: Tree, y: Tree, out: Theta) -> None:
         fresh = {name: one.new_empty((count(y), *one.shape)) for name, one in theta.items()}
         with recorded.forward(theta, rest, x, y) as forward:
-            consumer = Rows(forward.theta, fresh)
+            consumer = RowWriter(forward.theta, fresh)
             forward.backward(consumer)
             for name, one in consumer.finish().items():
                 out[name].copy_(one)
 
-    return in_chunks(compiled(problem, write), problem, chunk, memory_of_rows)
+    return in_chunks(compiled_write(problem, write), problem, chunk, memory_of_rows)
 
 
 def norms(problem: ModuleProblem, chunk: int) -> Compute:
@@ -59,14 +59,14 @@ def norms(problem: ModuleProblem, chunk: int) -> Compute:
 
     def write(theta: Theta, rest: Theta, x: Tree, y: Tree, out: Array) -> None:
         with recorded.forward(theta, rest, x, y) as forward:
-            squares = Squares(forward.theta, forward.shared, count(y), products=False)
+            squares = SquaredNorms(forward.theta, forward.shared, count(y), products=False)
             forward.backward(squares)
             out.copy_(squares.finish().sqrt())
 
     def memory(theta: Theta, n: int) -> Array:
         return empty_torch((n,), next(iter(theta.values())))
 
-    return in_chunks(compiled(problem, write), problem, chunk, memory)
+    return in_chunks(compiled_write(problem, write), problem, chunk, memory)
 
 
 def clipped_sum(problem: ModuleProblem, chunk: int) -> Compute:
@@ -76,16 +76,16 @@ def clipped_sum(problem: ModuleProblem, chunk: int) -> Compute:
     one begins among the samples of the one before it.
     """
     recorded = _Recorded(problem)
-    add = compiled(problem, _adding(recorded))
+    add = compiled_write(problem, _adding(recorded))
 
     def compute(theta: Theta, x: Tree, y: Tree, max_norm: float = 1.0) -> Theta:
         n = count(y)
         with torch.inference_mode(False), torch.no_grad():
-            theta, rest, x, y = each(plain, (dict(theta), rest_of(problem), x, y))
-            total: Theta = each(lambda one: wide(torch.zeros_like(one)), theta)
+            theta, rest, x, y = each(detached, (dict(theta), untrained_tensors(problem), x, y))
+            total: Theta = each(lambda one: widen(torch.zeros_like(one)), theta)
             first = next(iter(total.values()))
             bound, done = first.new_tensor(max_norm), 0
-            for part in chunks(n, chunk):
+            for part in equal_chunks(n, chunk):
                 counted = torch.arange(part.start, part.stop, device=first.device) >= done
                 add(theta, rest, take(x, part), take(y, part), total, counted, bound)
                 done = part.stop
@@ -98,17 +98,17 @@ def _adding(recorded: _Recorded) -> Callable[..., None]:
     """`add(theta, rest, x, y, out, counted, max_norm)`: the clipped rows of what is counted, added to `out`."""
 
     def add(theta: Theta, rest: Theta, x: Tree, y: Tree, out: Theta, counted: Array, max_norm: Array) -> None:
-        kept: list[tuple[Use, Array]] = []
+        kept: list[tuple[ParameterUse, Array]] = []
         with recorded.forward(theta, rest, x, y) as forward:
-            squares = Squares(forward.theta, forward.shared, count(y), products=False)
+            squares = SquaredNorms(forward.theta, forward.shared, count(y), products=False)
 
-            def arrived(use: Use, g: Array) -> None:
+            def arrived(use: ParameterUse, g: Array) -> None:
                 squares(use, g)
                 kept.append((use, g))
 
             forward.backward(arrived)
             # What is not counted may be infinite, and infinity times zero is not zero.
-            sums = Sums(forward.theta, torch.where(counted, factors(squares.finish().sqrt(), max_norm), 0.0))
+            sums = RowSums(forward.theta, torch.where(counted, clip_factors(squares.finish().sqrt(), max_norm), 0.0))
             for use, g in kept:
                 sums(use, g)
             for name, one in sums.finish().items():

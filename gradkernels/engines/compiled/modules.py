@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from gradkernels.engines.compiled.per_shape import per_shape
-from gradkernels.engines.compiled.trace import Untraceable, holding_rest, rest_of, restored, traced
-from gradkernels.engines.state_cache import States
+from gradkernels.engines.compiled.trace import Untraceable, holding_untrained, untrained_tensors, restoring_attributes, trace_operations
+from gradkernels.engines.state_cache import StateCache
 from gradkernels.kernel import Compute
 from gradkernels.memory import empty_torch, ordinary
 from gradkernels.problems.module.module_problem import ModuleProblem
@@ -24,22 +24,22 @@ Write = Callable[..., None]
 
 def vmap_rows(problem: ModuleProblem, chunk: int) -> Compute:
     """Rows by vmap of the gradient of one sample's loss."""
-    return in_chunks(compiled(problem, _by_vmap(problem)), problem, chunk, memory_of_rows)
+    return in_chunks(compiled_write(problem, _by_vmap(problem)), problem, chunk, memory_of_rows)
 
 
-def compiled(problem: ModuleProblem, write: Write) -> Write:
+def compiled_write(problem: ModuleProblem, write: Write) -> Write:
     """`write`, recorded and compiled for each state of the model and each shape that it meets."""
 
     def recorded(write: Write, *arrays: Tree) -> Callable[..., Any]:
         before = problem.mode_key()
-        with restored(problem) as changed:
-            recording = traced(write, *arrays)
+        with restoring_attributes(problem) as changed:
+            recording = trace_operations(write, *arrays)
         if changed or problem.mode_key() != before:
             names = ", ".join(sorted(changed)) or "hooks or layers"
             raise Untraceable(f"the model changes its own {names} when it is called, and a recording would not")
         return recording
 
-    return _explained(problem, States(problem, lambda: per_shape(write, recorded)))
+    return _explained(problem, StateCache(problem, lambda: per_shape(write, recorded)))
 
 
 def in_chunks(write: Write, problem: ModuleProblem, chunk: int, memory: Callable[[Any, int], Tree]) -> Compute:
@@ -56,9 +56,9 @@ def in_chunks(write: Write, problem: ModuleProblem, chunk: int, memory: Callable
     def compute(theta: Any, x: Tree, y: Tree, out: Any = None) -> Any:
         # As in `gradkernels.kernels.torch_compiled`: only its own memory cannot be written to outside inference_mode.
         with torch.inference_mode(out is not None and leaves(out)[0].is_inference()), torch.no_grad():
-            theta, rest, x, y = each(plain, (dict(theta), rest_of(problem), x, y))
+            theta, rest, x, y = each(detached, (dict(theta), untrained_tensors(problem), x, y))
             out = memory(theta, count(y)) if out is None else out
-            for part in chunks(count(y), chunk):
+            for part in equal_chunks(count(y), chunk):
                 write(theta, rest, take(x, part), take(y, part), take(out, part))
             return out
 
@@ -70,7 +70,7 @@ def memory_of_rows(theta: Any, n: int) -> Tree:
     return {name: empty_torch((n, *tensor.shape), tensor) for name, tensor in theta.items()}
 
 
-def chunks(n: int, size: int) -> Iterator[slice]:
+def equal_chunks(n: int, size: int) -> Iterator[slice]:
     """Slices of `size` samples that cover n; the last one may begin among those of the one before it.
 
     One of n samples where n is smaller; none for n = 0.
@@ -81,7 +81,7 @@ def chunks(n: int, size: int) -> Iterator[slice]:
         yield slice(first, first + size)
 
 
-def plain(tensor: Any) -> Any:
+def detached(tensor: Any) -> Any:
     """The tensor without a graph, and not of inference mode."""
     return ordinary(tensor).detach()
 
@@ -90,7 +90,7 @@ def _by_vmap(problem: ModuleProblem) -> Write:
     from torch.func import grad, vmap
 
     def loss(theta: Any, rest: Any, x: Tree, y: Tree) -> Any:
-        with holding_rest(problem, rest):
+        with holding_untrained(problem, rest):
             return problem.loss(theta, x, y)
 
     gradients = vmap(grad(loss), in_dims=(None, None, 0, 0))
@@ -102,7 +102,7 @@ def _by_vmap(problem: ModuleProblem) -> Write:
     return write
 
 
-def _explained(problem: ModuleProblem, compiled: States[Write]) -> Write:
+def _explained(problem: ModuleProblem, compiled: StateCache[Write]) -> Write:
     """What is compiled, where what torch's tracer and compiler raise becomes one sentence."""
     from torch._dynamo.exc import TorchDynamoException
     from torch._inductor.exc import InductorError

@@ -22,7 +22,7 @@ class Untraceable(RuntimeError):
     """The function cannot be recorded."""
 
 
-def traced(function: Callable[..., Any], *arrays: Tree) -> Callable[..., Any]:
+def trace_operations(function: Callable[..., Any], *arrays: Tree) -> Callable[..., Any]:
     """The operations of `function(*arrays)`, for arrays of these shapes."""
     from torch.fx.experimental.proxy_tensor import make_fx
     from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -57,7 +57,7 @@ def _draws(operation: Any) -> bool:
     return torch.Tag.nondeterministic_seeded in getattr(operation, "tags", ())
 
 
-def rest_of(problem: ModuleProblem) -> dict[str, Any]:
+def untrained_tensors(problem: ModuleProblem) -> dict[str, Any]:
     """Buffers and frozen parameters by place, each tensor once: arguments, since their values may change.
 
     Those of the model, and of the loss if it is a module.
@@ -81,7 +81,7 @@ def _rest(problem: ModuleProblem) -> Iterator[tuple[str, dict[str, Any], str, An
 
 
 @contextmanager
-def restored(problem: ModuleProblem) -> Iterator[set[str]]:
+def restoring_attributes(problem: ModuleProblem) -> Iterator[set[str]]:
     """The model has the attributes that it had afterwards: what a recording leaves in them are tensors without data.
 
     Yields:
@@ -103,7 +103,7 @@ def _same(one: Any, other: Any) -> bool:
 
 
 @contextmanager
-def holding_rest(problem: ModuleProblem, rest: dict[str, Any]) -> Iterator[None]:
+def holding_untrained(problem: ModuleProblem, rest: dict[str, Any]) -> Iterator[None]:
     """Model and loss hold `rest` instead of their own buffers and frozen parameters; as they were afterwards."""
     before = list(_rest(problem))
     given = {id(tensor): rest[f"{prefix}.{name}"] for prefix, _, name, tensor in before if f"{prefix}.{name}" in rest}

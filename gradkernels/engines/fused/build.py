@@ -20,18 +20,18 @@ from gradkernels.engines.fused.codegen.options import EXACT, FAST
 from gradkernels.engines.fused.codegen.pointers import (
     STACK,
     Pointer,
-    call,
-    cast,
+    call_address,
+    cast_pointer,
     is_whole,
-    keep,
+    keep_alive,
     pointer,
     real_at,
-    stack,
+    stack_memory,
     whole_at,
 )
 from gradkernels.engines.fused.codegen.simd import BYTES, lanes
-from gradkernels.engines.fused.codegen.slopes import compiled, named, stored
-from gradkernels.engines.fused.drivers.workspace import INTERCEPT, NARROW, WEIGHTED, WHOLE, WIDE, Batch
+from gradkernels.engines.fused.codegen.slopes import cached_on_disk, compiled_slope, with_stable_name
+from gradkernels.engines.fused.drivers.workspace import INTERCEPT, NARROW, WEIGHTED, WHOLE, WIDE, BatchPointers
 
 THETA, RESULT = 0, 4  # places of the arguments that may be written to
 LARGE = 2**18  # entries of x from which a batch is cut into chunks
@@ -46,7 +46,7 @@ CORE, SLOPE, FLAGS, START, STOP, L2, MAX_NORM = range(7)
 UNCLIPPED = -1.0
 
 
-class Plans:
+class CallPlans:
     """What the calls for one problem and driver need.
 
     Attributes:
@@ -65,7 +65,7 @@ class Plans:
             return self.ready[size]
         if size not in (4, 8):
             raise TypeError(f"theta has {size} bytes an entry; it must be float64 or float32; convert it with astype")
-        made = core(self._driver, size), compiled(self._problem, f"float{8 * size}")
+        made = compiled_driver(self._driver, size), compiled_slope(self._problem, f"float{8 * size}")
         plan = np.array([made[0].address, made[1].address, self._flags, 0, -1, 0, 0])
         plan[L2:] = np.array([self._problem.l2, UNCLIPPED]).view(np.int64)
         self._kept[size] = plan, made
@@ -110,7 +110,7 @@ def _enter(theta, x, y, w, result, plan):
         flags |= WHOLE if y.itemsize == 8 else NARROW
     target = line
     if result is not None:
-        target = cast(pointer(result), line)
+        target = cast_pointer(pointer(result), line)
         if result.itemsize > theta.itemsize:
             flags |= WIDE
     start, stop = whole_at(plan, START), whole_at(plan, STOP)
@@ -118,8 +118,8 @@ def _enter(theta, x, y, w, result, plan):
         stop = len(x)
     steps = (theta_row, theta_column, classes, row, column, d, _steps(y)[0], w_step, step0, step1, step2)
     rest = (whole_at(plan, SLOPE), flags, real_at(plan, L2), real_at(plan, MAX_NORM), start, stop)
-    arrays = (line, pointer(x), cast(pointer(y), line), weights, target)
-    call(whole_at(plan, CORE), arrays + steps + rest)
+    arrays = (line, pointer(x), cast_pointer(pointer(y), line), weights, target)
+    call_address(whole_at(plan, CORE), arrays + steps + rest)
 
 
 @njit(**EXACT)
@@ -137,33 +137,35 @@ def _steps(array):
 
 
 DRIVER: Any = None
-ROOM: Any = None
+WORKSPACE_SIZE: Any = None
 
 
 def _core(theta, x, y, w, result, a, b, c, d, e, f, g, h, i, j, k, function, flags, l2, max_norm, start, stop):
-    batch = Batch(theta, x, y, w, result, a, b, c, d, e, f, g, h, i, j, k, function, flags, l2, max_norm, start, stop)
-    size = ROOM(batch)
+    batch = BatchPointers(
+        theta, x, y, w, result, a, b, c, d, e, f, g, h, i, j, k, function, flags, l2, max_norm, start, stop
+    )
+    size = WORKSPACE_SIZE(batch)
     if size <= STACK:
-        DRIVER(batch, stack())
+        DRIVER(batch, stack_memory())
     else:
         memory = np.empty(size)
         DRIVER(batch, pointer(memory))
-        keep(memory)
+        keep_alive(memory)
 
 
 @cache
-def core(driver: Driver, size: int) -> Any:
+def compiled_driver(driver: Driver, size: int) -> Any:
     """A driver compiled for float64 (8) or float32 (4), whatever the problem and the memory layout."""
     dtype = np.dtype(f"float{8 * size}")
     line, whole, real = Pointer(from_dtype(dtype)), types.intp, types.float64
     signature = types.void(*[line] * 5, *[whole] * 13, real, real, whole, whole)
-    run, room = (njit(**FAST)(function) for function in driver)
-    source = named(_core, driver[0].__name__, str(dtype), DRIVER=run, ROOM=room)
+    run, workspace_size = (njit(**FAST)(function) for function in driver)
+    source = with_stable_name(_core, driver[0].__name__, str(dtype), DRIVER=run, WORKSPACE_SIZE=workspace_size)
     with _LOCK:
-        return stored(cfunc, signature, **FAST)(source)
+        return cached_on_disk(cfunc, signature, **FAST)(source)
 
 
-class Entry:
+class EntryPoint:
     """What Python calls, compiled when it first meets a dtype and number of axes.
 
     Attributes:
@@ -195,7 +197,7 @@ class Entry:
         with _LOCK:
             if signature not in self._signatures:
                 every = [*self._signatures, signature]
-                self.run = stored(njit, every, **self._options)(named(_enter, str(self._options)))
+                self.run = cached_on_disk(njit, every, **self._options)(with_stable_name(_enter, str(self._options)))
                 self._signatures[signature] = None  # not before: one that fails would fail every later one
 
 
@@ -213,17 +215,17 @@ def _signature(args: list[Any]) -> Any:
     return types.void(*(kind(place, arg) for place, arg in enumerate(args)))
 
 
-ENTRY, RELEASED = Entry(nogil=False), Entry(nogil=True)
+ENTRY, RELEASED = EntryPoint(nogil=False), EntryPoint(nogil=True)
 
 
-def cut(n: int, entries: int) -> list[tuple[int, int]]:
+def split_rows(n: int, entries: int) -> list[tuple[int, int]]:
     """Chunks of rows: where they end depends on the sizes alone, and so do the digits of a sum."""
     chunks = min(CHUNKS, max(1, entries // (LARGE // 2)))
     rows = -(-n // chunks // ROUND) * ROUND
     return [(start, min(start + rows, n)) for start in range(0, n, rows)]
 
 
-def spread(work: Callable[[int, int, int], object], chunks: list[tuple[int, int]]) -> None:
+def parallel_for(work: Callable[[int, int, int], object], chunks: list[tuple[int, int]]) -> None:
     """Call `work(number, start, stop)` for each chunk, on as many threads as there may be."""
-    count = min(threads.count(), len(chunks)) if len(chunks) > 1 else 1
-    threads.each(lambda i: work(i, *chunks[i]), range(len(chunks)), count)
+    count = min(threads.available_threads(), len(chunks)) if len(chunks) > 1 else 1
+    threads.run_each(lambda i: work(i, *chunks[i]), range(len(chunks)), count)

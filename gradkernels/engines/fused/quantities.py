@@ -2,29 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from gradkernels.engines.fused.build import ENTRY, LARGE, RELEASED, UNCLIPPED, Plans, cut, spread
+from gradkernels.engines.fused.build import ENTRY, LARGE, RELEASED, UNCLIPPED, CallPlans, parallel_for, split_rows
 from gradkernels.engines.fused.codegen.arrays import aligned
-from gradkernels.engines.fused.drivers.moments import moments as moments_of
-from gradkernels.engines.fused.drivers.moments import moments_room
-from gradkernels.engines.fused.drivers.norms import norms as norms_of
-from gradkernels.engines.fused.drivers.norms import norms_room
-from gradkernels.engines.fused.drivers.per_sample import gradients, gradients_room
-from gradkernels.engines.fused.drivers.sums import sums, sums_room
+from gradkernels.engines.fused.drivers.moments import moments_workspace, write_moments
+from gradkernels.engines.fused.drivers.norms import norms_workspace, write_norms
+from gradkernels.engines.fused.drivers.per_sample import rows_workspace, write_rows
+from gradkernels.engines.fused.drivers.sums import sums_workspace, write_sums
 from gradkernels.engines.fused.drivers.workspace import MEAN
+from gradkernels.kernel import Compute
 from gradkernels.problems import Regression
 from gradkernels.quantity import Moments
-
-Compute = Callable[..., Any]
 
 
 def gradient(problem: Regression) -> Compute:
     """Mean of the rows."""
-    plans, entry = Plans((sums, sums_room), problem, MEAN), ENTRY
+    plans, entry = CallPlans((write_sums, sums_workspace), problem, MEAN), ENTRY
     ready = plans.ready
 
     def compute(theta: Any, x: Any, y: Any, w: Any = None) -> Any:
@@ -49,7 +45,7 @@ def _unpacking(problem: Regression, compute: Compute) -> Compute:
 
 def clipped_sum(problem: Regression) -> Compute:
     """Sum of the rows, each no longer than max_norm."""
-    plans = Plans((sums, sums_room), problem)
+    plans = CallPlans((write_sums, sums_workspace), problem)
 
     def compute(theta: Any, x: Any, y: Any, w: Any = None, *, max_norm: float = 1.0) -> Any:
         if x.size >= LARGE:
@@ -62,24 +58,24 @@ def clipped_sum(problem: Regression) -> Compute:
     return _unpacking(problem, compute)
 
 
-def _total(plans: Plans, theta: Any, x: Any, y: Any, w: Any, max_norm: float, count: int) -> Any:
+def _total(plans: CallPlans, theta: Any, x: Any, y: Any, w: Any, max_norm: float, count: int) -> Any:
     """Sums of chunks in float64, added up in order whatever the number of threads; divided by `count`."""
     theta, x, y, w = aligned(theta, x, y, w)
-    chunks = cut(len(x), x.size)
+    chunks = split_rows(len(x), x.size)
     parts = np.empty((len(chunks), *theta.shape))
 
     def work(i: int, start: int, stop: int) -> None:
         plan = plans.part(theta.itemsize, start, stop, max_norm, clear=MEAN)
         RELEASED(theta, x, y, w, parts[i], plan.ctypes.data)
 
-    spread(work, chunks)
+    parallel_for(work, chunks)
     with np.errstate(invalid="ignore", over="ignore"):
         return (parts.sum(0) / count).astype(theta.dtype)
 
 
 def per_sample(problem: Regression) -> Compute:
     """The rows, into `out` or into memory from numpy, which asks for huge pages."""
-    plans = Plans((gradients, gradients_room), problem)
+    plans = CallPlans((write_rows, rows_workspace), problem)
 
     def compute(theta: Any, x: Any, y: Any, w: Any = None, *, out: Any = None) -> Any:
         rows = _result((len(x), *theta.shape), theta.dtype, out)
@@ -91,7 +87,7 @@ def per_sample(problem: Regression) -> Compute:
 
 def norms(problem: Regression) -> Compute:
     """Norms of the rows."""
-    plans = Plans((norms_of, norms_room), problem)
+    plans = CallPlans((write_norms, norms_workspace), problem)
 
     def compute(theta: Any, x: Any, y: Any, w: Any = None, *, out: Any = None) -> Any:
         found = _result((len(x),), theta.dtype, out)
@@ -110,7 +106,7 @@ def _result(shape: tuple[int, ...], dtype: Any, out: Any) -> Any:
     return out
 
 
-def _each(plans: Plans, theta: Any, x: Any, y: Any, w: Any, out: Any) -> None:
+def _each(plans: CallPlans, theta: Any, x: Any, y: Any, w: Any, out: Any) -> None:
     """Write a result for each row, chunk by chunk where there are many."""
     if x.size < LARGE:
         ENTRY(theta, x, y, w, out, plans[theta.itemsize])
@@ -122,27 +118,27 @@ def _each(plans: Plans, theta: Any, x: Any, y: Any, w: Any, out: Any) -> None:
         plan = plans.part(theta.itemsize, start, stop)
         RELEASED(theta, x, y, w, target, plan.ctypes.data)
 
-    spread(work, cut(len(x), x.size))
+    parallel_for(work, split_rows(len(x), x.size))
     if target is not out:
         out[...] = target
 
 
 def moments(problem: Regression) -> Compute:
     """Mean and variance of the rows."""
-    plans, first, l2 = Plans((moments_of, moments_room), problem), int(problem.fit_intercept), problem.l2
+    plans, first, l2 = CallPlans((write_moments, moments_workspace), problem), int(problem.fit_intercept), problem.l2
     classes = (problem.outputs or (1,))[0]
 
     def compute(theta: Any, x: Any, y: Any, w: Any = None) -> Moments:
         n = len(x)
         theta, x, y, w = aligned(theta, x, y, w)
-        chunks = cut(n, x.size) if x.size >= LARGE else [(0, n)]
+        chunks = split_rows(n, x.size) if x.size >= LARGE else [(0, n)]
         parts = np.empty((len(chunks), 3, len(theta), classes))
 
         def work(i: int, start: int, stop: int) -> None:
             plan = plans.part(theta.itemsize, start, stop)
             RELEASED(theta, x, y, w, parts[i], plan.ctypes.data)
 
-        spread(work, chunks)
+        parallel_for(work, chunks)
         with np.errstate(invalid="ignore", over="ignore"):
             mean, variance = (part.reshape(theta.shape) for part in _joined(parts, chunks, n))
             if l2:

@@ -9,33 +9,33 @@ import torch
 
 from gradkernels.backend import Array
 
-Place = tuple[Any, ...]
+ArgPath = tuple[Any, ...]
 """Keys that lead to an argument: an index or a name, then further ones inside lists, tuples and dicts."""
 
 
-def leaves(arguments: Any, place: Place = ()) -> Iterator[tuple[Place, Any]]:
+def walk_arguments(arguments: Any, place: ArgPath = ()) -> Iterator[tuple[ArgPath, Any]]:
     """Everything in `arguments` that is no list, tuple or dict, with its place."""
     if isinstance(arguments, dict):
         for name, value in arguments.items():
-            yield from leaves(value, (*place, name))
+            yield from walk_arguments(value, (*place, name))
     elif isinstance(arguments, list | tuple):
         for index, value in enumerate(arguments):
-            yield from leaves(value, (*place, index))
+            yield from walk_arguments(value, (*place, index))
     else:
         yield place, arguments
 
 
-def replaced(arguments: Any, values: Mapping[Place, Any], place: Place = ()) -> Any:
+def replace_arguments(arguments: Any, values: Mapping[ArgPath, Any], place: ArgPath = ()) -> Any:
     """`arguments` with other values at some places."""
     if isinstance(arguments, dict):
-        return {name: replaced(value, values, (*place, name)) for name, value in arguments.items()}
+        return {name: replace_arguments(value, values, (*place, name)) for name, value in arguments.items()}
     if isinstance(arguments, list | tuple):
-        parts = [replaced(value, values, (*place, index)) for index, value in enumerate(arguments)]
+        parts = [replace_arguments(value, values, (*place, index)) for index, value in enumerate(arguments)]
         return parts if isinstance(arguments, list) else tuple(parts)
     return values.get(place, arguments)
 
 
-def bound(names: tuple[str, ...], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+def bind_by_name(names: tuple[str, ...], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
     """The arguments of a call by name."""
     return {**dict(zip(names, args, strict=False)), **kwargs}
 
@@ -43,9 +43,9 @@ def bound(names: tuple[str, ...], args: tuple[Any, ...], kwargs: Mapping[str, An
 _ARGS = tuple(("args", at) for at in range(8))
 
 
-def tensors(args: Any, kwargs: Any) -> list[tuple[Place, Array]]:
+def tensor_arguments(args: Any, kwargs: Any) -> list[tuple[ArgPath, Array]]:
     """The tensors among arguments, with their places."""
-    found: list[tuple[Place, Array]] = []
+    found: list[tuple[ArgPath, Array]] = []
     for at, value in enumerate(args):
         if isinstance(value, torch.Tensor):
             found.append((_ARGS[at] if at < len(_ARGS) else ("args", at), value))
@@ -59,11 +59,11 @@ def tensors(args: Any, kwargs: Any) -> list[tuple[Place, Array]]:
     return found
 
 
-def _inside(place: Place, value: Any) -> list[tuple[Place, Array]]:
-    return [(at, one) for at, one in leaves(value, place) if isinstance(one, torch.Tensor)]
+def _inside(place: ArgPath, value: Any) -> list[tuple[ArgPath, Array]]:
+    return [(at, one) for at, one in walk_arguments(value, place) if isinstance(one, torch.Tensor)]
 
 
-def find(args: tuple[Any, ...], kwargs: Mapping[str, Any], place: Place) -> Any:
+def argument_at(args: tuple[Any, ...], kwargs: Mapping[str, Any], place: ArgPath) -> Any:
     """The argument at a place."""
     found: Any = args if place[0] == "args" else kwargs
     for key in place[1:]:
@@ -76,7 +76,7 @@ Function = Callable[..., Any]
 _IN_PLACE = ("__setitem__", "__iadd__", "__isub__", "__imul__", "__itruediv__", "__imatmul__", "__ipow__")
 
 
-def in_place(function: Function) -> bool:
+def writes_in_place(function: Function) -> bool:
     """Whether a torch function writes to its first argument."""
     name = str(getattr(function, "__name__", ""))
     return name in _IN_PLACE or (name.endswith("_") and not name.endswith("__"))

@@ -12,13 +12,13 @@ from torch.utils import _pytree as pytree
 
 from gradkernels.backend import Array
 from gradkernels.engines.hooks.capture import checkpointing, one_draw
-from gradkernels.engines.hooks.capture.loss_guard import Guard
-from gradkernels.engines.hooks.capture.tape import Arrived, Starts, Tape
+from gradkernels.engines.hooks.capture.loss_guard import LossGuard
+from gradkernels.engines.hooks.capture.tape import BoundaryRules, GradientConsumer, Tape
 from gradkernels.engines.hooks.errors import Unfit
-from gradkernels.engines.hooks.parameter_use import Use
+from gradkernels.engines.hooks.parameter_use import ParameterUse
 from gradkernels.engines.hooks.rules import vmap_call
-from gradkernels.engines.hooks.rules.expanded import BATCHED, COPIES, batched
-from gradkernels.engines.hooks.rules.single_sample import Alone
+from gradkernels.engines.hooks.rules.expanded import COPIES, PRODUCTS_BY_COPIES, product_by_copies
+from gradkernels.engines.hooks.rules.single_sample import SingleSample
 from gradkernels.engines.hooks.rules.table import RULES
 from gradkernels.memory import ordinary
 from gradkernels.problems.module.conversion import dense
@@ -26,23 +26,23 @@ from gradkernels.problems.module.module_problem import ModuleProblem
 from gradkernels.problems.module.structure import swapped_parameters
 from gradkernels.tree import Tree, count, each, leaves
 
-STARTS = Starts(RULES, vmap_call.start, COPIES, BATCHED, batched)
+BOUNDARY_RULES = BoundaryRules(RULES, vmap_call.start, COPIES, PRODUCTS_BY_COPIES, product_by_copies)
 
 
-class Listener:
+class GradientListener:
     """Passes what arrives on to a consumer, for one backward pass."""
 
     def __init__(self) -> None:
-        self._consumer: Arrived | None = None
+        self._consumer: GradientConsumer | None = None
 
-    def __call__(self, use: Use, g: Array) -> None:
+    def __call__(self, use: ParameterUse, g: Array) -> None:
         """A gradient has arrived."""
         if self._consumer is not None:
             with torch.no_grad():
                 self._consumer(use, g)
 
     @contextmanager
-    def passing_on(self, consumer: Arrived) -> Iterator[None]:
+    def passing_on(self, consumer: GradientConsumer) -> Iterator[None]:
         """A context in which `consumer` hears; then it is let go, or what it keeps would keep the graph alive."""
         self._consumer = consumer
         try:
@@ -52,7 +52,7 @@ class Listener:
 
 
 @dataclass(frozen=True)
-class Pass:
+class ForwardPass:
     """A forward pass that is ready to be differentiated.
 
     Attributes:
@@ -68,10 +68,10 @@ class Pass:
     losses: Array
     shared: frozenset[str]
     sources: list[Any] | None
-    listener: Listener
+    listener: GradientListener
     repeated: bool = False
 
-    def backward(self, consumer: Arrived, weights: Array | None = None, keep: bool = False) -> None:
+    def backward(self, consumer: GradientConsumer, weights: Array | None = None, keep: bool = False) -> None:
         """The backward pass of the sum of the losses, or of the weighted losses; `consumer` gets what arrives."""
         total = self.losses.sum() if weights is None else self.losses @ weights.to(self.losses.dtype)
         with self.listener.passing_on(consumer):
@@ -87,10 +87,10 @@ class Pass:
         parts = torch.autograd.grad(total, tensors, retain_graph=keep, allow_unused=True)
         for (name, tensor), part in zip(self.theta.items(), parts, strict=True):
             if part is not None:
-                self.listener(Alone(name, tensor), dense(part)[None])
+                self.listener(SingleSample(name, tensor), dense(part)[None])
 
 
-class Engine:
+class HooksEngine:
     """Differentiates one problem.
 
     Args:
@@ -106,11 +106,11 @@ class Engine:
     def __init__(self, problem: ModuleProblem, losses: Callable[[Tree, Tree], Array] | None = None) -> None:
         self._problem = problem
         self._losses = losses or problem.losses
-        self.several = frozenset[str]()
+        self.known_shared = frozenset[str]()
         self.guess, self.guessed = True, False
 
     @contextmanager
-    def forward(self, theta: dict[str, Array], x: Tree, y: Tree) -> Iterator[Pass]:
+    def forward(self, theta: dict[str, Array], x: Tree, y: Tree) -> Iterator[ForwardPass]:
         """A context in which the model has run forward and holds theta.
 
         Args:
@@ -129,30 +129,30 @@ class Engine:
                 with self._taped(leaf, x, y) as forward:
                     yield forward
 
-    def _of_one(self, leaf: dict[str, Array], x: Tree, y: Tree) -> Pass:
+    def _of_one(self, leaf: dict[str, Array], x: Tree, y: Tree) -> ForwardPass:
         with self._again():
             losses = self._losses_of(self._problem.output(x), y)
-        return Pass(leaf, losses, frozenset(), None, Listener())
+        return ForwardPass(leaf, losses, frozenset(), None, GradientListener())
 
     @contextmanager
-    def _taped(self, leaf: dict[str, Array], x: Tree, y: Tree) -> Iterator[Pass]:
-        listener = Listener()
-        alike = one_draw.alike if self._problem.randomness == "same" else None
-        tape = Tape(STARTS, count(x), leaf, listener, alike, self.draws_each, self.guess)
-        tape.marks.samples(leaves(x))
+    def _taped(self, leaf: dict[str, Array], x: Tree, y: Tree) -> Iterator[ForwardPass]:
+        listener = GradientListener()
+        alike = one_draw.call_with_one_draw if self._problem.randomness == "same" else None
+        tape = Tape(BOUNDARY_RULES, count(x), leaf, listener, alike, self.draws_each, self.guess)
+        tape.tracker.mark_inputs(leaves(x))
         try:
-            with self._again(), checkpointing.followed(tape):
+            with self._again(), checkpointing.tracking(tape):
                 output = self._problem.output(x)
             outputs = [one for one in pytree.tree_leaves(output) if isinstance(one, torch.Tensor)]
-            tape.marks.finish(outputs)
+            tape.tracker.check_outputs(outputs)
             # A loss of torch takes nothing but what it is given.
-            with nullcontext() if self._problem.has_torch_loss else Guard(tape, outputs):
+            with nullcontext() if self._problem.has_torch_loss else LossGuard(tape, outputs):
                 losses = self._losses_of(output, y)
-            shared = self.several.union(name for name, times in tape.uses.items() if times > 1)
-            yield Pass(leaf, losses, shared, tape.marks.sources, listener, bool(tape.segments))
+            shared = self.known_shared.union(name for name, times in tape.uses.items() if times > 1)
+            yield ForwardPass(leaf, losses, shared, tape.tracker.sources, listener, bool(tape.segments))
         finally:
             self.guessed = tape.guessed
-            tape.marks.close()
+            tape.tracker.close()
 
     def _losses_of(self, output: Tree, y: Tree) -> Array:
         try:

@@ -10,10 +10,10 @@ from typing import Any
 import torch
 
 from gradkernels.backend import Array
-from gradkernels.engines.hooks.arguments import Place
-from gradkernels.engines.hooks.precision import squared_norms, sum_of_squares, wide
+from gradkernels.engines.hooks.arguments import ArgPath
+from gradkernels.engines.hooks.precision import squared_row_norms, sum_of_squares, widen
 
-LEAST = 1e-2
+CANCELLATION = 1e-2
 """Of the squared norms of its terms: a row that cancels more than that loses digits in a sum of their products."""
 
 SCRATCH_BYTES = 1 << 20
@@ -21,7 +21,7 @@ SCRATCH_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
-class Target:
+class ParameterTensor:
     """A tensor made from parameters that a boundary takes.
 
     Attributes:
@@ -40,7 +40,7 @@ class Target:
     block: range | None = None
 
 
-class Use(ABC):
+class ParameterUse(ABC):
     """A boundary that has run forward, waiting for the gradient g of its output.
 
     Everything about samples comes first: g is `(n, ...)`, and so are rows `(n, *target.tensor.shape)`.
@@ -49,46 +49,46 @@ class Use(ABC):
         targets: By place or name of the argument.
     """
 
-    targets: dict[Any, Target]
+    targets: dict[Any, ParameterTensor]
 
     @abstractmethod
-    def write(self, target: Place | str, g: Array, out: Array, at: slice, add: bool) -> None:
+    def write(self, target: ArgPath | str, g: Array, out: Array, at: slice, add: bool) -> None:
         """Write the rows of samples `at` to `out`, or add them to it; `out` holds these samples only."""
 
-    def squared_norms(self, places: Sequence[Any], g: Array) -> Array:
+    def joint_squared_norms(self, places: Sequence[Any], g: Array) -> Array:
         """Squared norms `(n,)` of the rows of several targets together."""
-        return sum(self.squares(place, g) for place in places)
+        return sum(self.squared_norms(place, g) for place in places)
 
-    def squares(self, target: Place | str, g: Array) -> Array:
+    def squared_norms(self, target: ArgPath | str, g: Array) -> Array:
         """Squared norm of each row, `(n,)`; without a rule of its own from rows in a scratch buffer."""
-        parts = [squared_norms(rows) for _, rows in self.scratch(target, g)]
+        parts = [squared_row_norms(rows) for _, rows in self.row_blocks(target, g)]
         return torch.cat(parts)
 
-    def of_terms(self, target: Place | str, g: Array) -> Array:
+    def squared_norms_of_terms(self, target: ArgPath | str, g: Array) -> Array:
         """Sum `(n,)` of the squared norms of the terms whose sum a row is; of the row where it has one term."""
-        return self.squares(target, g)
+        return self.squared_norms(target, g)
 
-    def kept(self, target: Place | str, g: Array, squares: Array, of_terms: Array) -> Array:
+    def replace_cancelled(self, target: ArgPath | str, g: Array, squares: Array, of_terms: Array) -> Array:
         """Squared norms `(n,)` from products of terms, but from rows where the terms cancel."""
-        for at in (squares < LEAST * of_terms).nonzero().flatten().tolist():
-            squares[at] = square_of_row([(self, target, g)], at)
+        for at in (squares < CANCELLATION * of_terms).nonzero().flatten().tolist():
+            squares[at] = squared_norm_of_row([(self, target, g)], at)
         return squares
 
-    def total(self, target: Place | str, g: Array) -> Array:
+    def total(self, target: ArgPath | str, g: Array) -> Array:
         """Sum of the rows, of the target's shape."""
-        total = wide(torch.zeros_like(self.targets[target].tensor))
-        for _, rows in self.scratch(target, g):
+        total = widen(torch.zeros_like(self.targets[target].tensor))
+        for _, rows in self.row_blocks(target, g):
             total += rows.sum(0, dtype=total.dtype)
         return total
 
-    def total_of_squares(self, target: Place | str, g: Array) -> Array:
+    def total_of_squares(self, target: ArgPath | str, g: Array) -> Array:
         """Sum of the rows' squared entries, of the target's shape."""
-        total = wide(torch.zeros_like(self.targets[target].tensor))
-        for _, rows in self.scratch(target, g):
+        total = widen(torch.zeros_like(self.targets[target].tensor))
+        for _, rows in self.row_blocks(target, g):
             total += sum_of_squares(rows)
         return total
 
-    def scratch(self, target: Place | str, g: Array) -> Iterator[tuple[slice, Array]]:
+    def row_blocks(self, target: ArgPath | str, g: Array) -> Iterator[tuple[slice, Array]]:
         """Rows, a few samples at a time, in a buffer that is used again."""
         tensor, n = self.targets[target].tensor, len(g)
         size = max(1, min(n, SCRATCH_BYTES // max(1, tensor.numel() * tensor.element_size())))
@@ -100,11 +100,11 @@ class Use(ABC):
             yield at, rows
 
 
-def square_of_row(terms: Sequence[tuple[Use, Any, Array]], at: int) -> Array:
+def squared_norm_of_row(terms: Sequence[tuple[ParameterUse, Any, Array]], at: int) -> Array:
     """Squared norm of the row of sample `at`, from all of the uses, targets and gradients that it is the sum of."""
     use, target, _ = terms[0]
     tensor = use.targets[target].tensor
     row = torch.empty((1, *tensor.shape), dtype=tensor.dtype, device=tensor.device)
     for count, (use, target, g) in enumerate(terms):
         use.write(target, g, row, slice(at, at + 1), add=count > 0)
-    return squared_norms(row)[0]
+    return squared_row_norms(row)[0]

@@ -6,24 +6,24 @@ import torch
 
 from gradkernels.backend import Array
 
-HALVES = (torch.float16, torch.bfloat16)
+HALF_DTYPES = (torch.float16, torch.bfloat16)
 
 
-def wide_dtype(dtype: torch.dtype) -> torch.dtype:
+def sum_dtype(dtype: torch.dtype) -> torch.dtype:
     """The dtype that sums are taken in."""
-    return torch.float32 if dtype in HALVES else dtype
+    return torch.float32 if dtype in HALF_DTYPES else dtype
 
 
-def wide(tensor: Array) -> Array:
+def widen(tensor: Array) -> Array:
     """The tensor in the dtype that sums are taken in."""
-    return tensor.float() if tensor.dtype in HALVES else tensor
+    return tensor.float() if tensor.dtype in HALF_DTYPES else tensor
 
 
-def squared_norms(rows: Array) -> Array:
+def squared_row_norms(rows: Array) -> Array:
     """Squared norm of each row, `(n,)`, of rows `(n, ...)`."""
-    return torch.linalg.vector_norm(rows.reshape(len(rows), -1), dim=1, dtype=wide_dtype(rows.dtype)).square_()
+    return torch.linalg.vector_norm(rows.reshape(len(rows), -1), dim=1, dtype=sum_dtype(rows.dtype)).square_()
 
 
 def sum_of_squares(rows: Array) -> Array:
     """Sum over the rows of their squared entries."""
-    return wide(rows).square().sum(0)
+    return widen(rows).square().sum(0)

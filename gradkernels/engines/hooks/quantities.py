@@ -10,10 +10,10 @@ import torch
 from gradkernels.backend import Array
 from gradkernels.engines.hooks.accumulate import accumulators, deviations
 from gradkernels.engines.hooks.accumulate.accumulators import Several
-from gradkernels.engines.hooks.capture.tape import Arrived
-from gradkernels.engines.hooks.engine import Engine, Pass
+from gradkernels.engines.hooks.capture.tape import GradientConsumer
+from gradkernels.engines.hooks.engine import ForwardPass, HooksEngine
 from gradkernels.engines.hooks.errors import Unfit
-from gradkernels.engines.hooks.parameter_use import Use
+from gradkernels.engines.hooks.parameter_use import ParameterUse
 from gradkernels.kernel import Compute
 from gradkernels.memory import empty_torch
 from gradkernels.problems.module.module_problem import ModuleProblem
@@ -23,13 +23,13 @@ from gradkernels.tree import Tree, count, take
 Theta = dict[str, Array]
 
 
-def parts(n: int, chunk: int) -> Iterator[slice]:
+def chunk_slices(n: int, chunk: int) -> Iterator[slice]:
     """Slices of at most `chunk` samples."""
     for start in range(0, n, chunk):
         yield slice(start, min(start + chunk, n))
 
 
-def _drawing(engine: Engine, compute: Compute) -> Compute:
+def _drawing(engine: HooksEngine, compute: Compute) -> Compute:
     """`compute`, all of whose samples draw their random numbers one after the other; again where it knows better."""
 
     def call(*arrays: Any, **options: Any) -> Any:
@@ -37,9 +37,9 @@ def _drawing(engine: Engine, compute: Compute) -> Compute:
             with engine.drawing():
                 return compute(*arrays, **options)
         except Several as error:
-            if error.names <= engine.several:
+            if error.names <= engine.known_shared:
                 raise
-            engine.several |= error.names
+            engine.known_shared |= error.names
             return call(*arrays, **options)
         except Unfit:
             if not (engine.guessed and engine.guess):
@@ -55,14 +55,14 @@ def _drawing(engine: Engine, compute: Compute) -> Compute:
 
 def per_sample(problem: ModuleProblem, chunk: int) -> Compute:
     """Rows, written as the gradients arrive."""
-    engine = Engine(problem)
+    engine = HooksEngine(problem)
 
     def compute(theta: Theta, x: Tree, y: Tree, out: Theta | None = None) -> Theta:
         n = count(y)
         rows = {name: empty_torch((n, *one.shape), one) for name, one in theta.items()} if out is None else out
-        for part in parts(n, chunk):
+        for part in chunk_slices(n, chunk):
             with engine.forward(theta, take(x, part), take(y, part)) as forward:
-                consumer = accumulators.Rows(forward.theta, {name: one[part] for name, one in rows.items()})
+                consumer = accumulators.RowWriter(forward.theta, {name: one[part] for name, one in rows.items()})
                 forward.backward(consumer)
                 consumer.finish()
         return rows
@@ -72,15 +72,15 @@ def per_sample(problem: ModuleProblem, chunk: int) -> Compute:
 
 def norms(problem: ModuleProblem, chunk: int) -> Compute:
     """Lengths of the rows, most of which are not formed."""
-    engine = Engine(problem)
+    engine = HooksEngine(problem)
 
     def compute(theta: Theta, x: Tree, y: Tree, out: Array | None = None) -> Array:
         n = count(y)
         widest = max(theta.values(), key=lambda one: one.element_size())
         norms = empty_torch((n,), widest) if out is None else out
-        for part in parts(n, chunk):
+        for part in chunk_slices(n, chunk):
             with engine.forward(theta, take(x, part), take(y, part)) as forward:
-                squares = accumulators.Squares(forward.theta, forward.shared, part.stop - part.start)
+                squares = accumulators.SquaredNorms(forward.theta, forward.shared, part.stop - part.start)
                 forward.backward(squares)
                 norms[part] = _lengths(engine, theta, take(x, part), take(y, part), squares.finish())
         return norms
@@ -90,17 +90,17 @@ def norms(problem: ModuleProblem, chunk: int) -> Compute:
 
 def clipped_sum(problem: ModuleProblem, chunk: int) -> Compute:
     """One backward pass: norms as the gradients arrive, which are kept until the factors are known (Bu et al. 2022)."""
-    engine = Engine(problem)
+    engine = HooksEngine(problem)
 
     def of_part(theta: Theta, x: Tree, y: Tree, max_norm: float) -> Theta:
-        kept: list[tuple[Use, Array]] = []
+        kept: list[tuple[ParameterUse, Array]] = []
         with engine.forward(theta, x, y) as forward:
             if forward.repeated:
                 return _reweighted(engine, forward, (theta, x, y), max_norm)
-            squares = accumulators.Squares(forward.theta, forward.shared, count(y))
+            squares = accumulators.SquaredNorms(forward.theta, forward.shared, count(y))
             forward.backward(_both(squares, lambda use, g: kept.append((use, g))))
             norms = _lengths(engine, theta, x, y, squares.finish())
-            sums = accumulators.Sums(forward.theta, factors(norms, max_norm))
+            sums = accumulators.RowSums(forward.theta, clip_factors(norms, max_norm))
             for use, g in kept:
                 sums(use, g)
             return sums.finish()
@@ -110,7 +110,7 @@ def clipped_sum(problem: ModuleProblem, chunk: int) -> Compute:
 
 def reweighted_sum(problem: ModuleProblem, chunk: int) -> Compute:
     """Two backward passes, the second of the losses times the factors (Lee & Kifer 2020); nothing is kept."""
-    engine = Engine(problem)
+    engine = HooksEngine(problem)
 
     def of_part(theta: Theta, x: Tree, y: Tree, max_norm: float) -> Theta:
         with engine.forward(theta, x, y) as forward:
@@ -119,17 +119,17 @@ def reweighted_sum(problem: ModuleProblem, chunk: int) -> Compute:
     return _drawing(engine, _over_parts(of_part, chunk))
 
 
-def _reweighted(engine: Engine, forward: Pass, data: tuple[Theta, Tree, Tree], max_norm: float) -> Theta:
+def _reweighted(engine: HooksEngine, forward: ForwardPass, data: tuple[Theta, Tree, Tree], max_norm: float) -> Theta:
     squares, sums = (
-        accumulators.Squares(forward.theta, forward.shared, count(data[2])),
-        accumulators.Sums(forward.theta),
+        accumulators.SquaredNorms(forward.theta, forward.shared, count(data[2])),
+        accumulators.RowSums(forward.theta),
     )
     forward.backward(squares, keep=True)
-    forward.backward(sums, factors(_lengths(engine, *data, squares.finish()), max_norm))
+    forward.backward(sums, clip_factors(_lengths(engine, *data, squares.finish()), max_norm))
     return sums.finish()
 
 
-def _lengths(engine: Engine, theta: Theta, x: Tree, y: Tree, squares: Array) -> Array:
+def _lengths(engine: HooksEngine, theta: Theta, x: Tree, y: Tree, squares: Array) -> Array:
     """Norms from their squares; from rows where the squares have left the range of their dtype."""
     norms, limits = squares.sqrt(), torch.finfo(squares.dtype)
     low, high = torch.aminmax(squares)
@@ -141,22 +141,22 @@ def _lengths(engine: Engine, theta: Theta, x: Tree, y: Tree, squares: Array) -> 
     return norms
 
 
-def _rows(engine: Engine, theta: Theta, x: Tree, y: Tree) -> Theta:
+def _rows(engine: HooksEngine, theta: Theta, x: Tree, y: Tree) -> Theta:
     with engine.forward(theta, x, y) as forward:
-        consumer = accumulators.Rows(
+        consumer = accumulators.RowWriter(
             forward.theta, {name: empty_torch((count(y), *one.shape), one) for name, one in theta.items()}
         )
         forward.backward(consumer)
         return consumer.finish()
 
 
-def factors(norms: Array, max_norm: float | Array) -> Array:
+def clip_factors(norms: Array, max_norm: float | Array) -> Array:
     """min(1, max_norm / norm), also for a norm of zero and an infinite max_norm."""
     return 1 / (norms / max_norm).clamp_(min=1)
 
 
-def _both(one: Arrived, other: Arrived) -> Arrived:
-    def arrived(use: Use, g: Array) -> None:
+def _both(one: GradientConsumer, other: GradientConsumer) -> GradientConsumer:
+    def arrived(use: ParameterUse, g: Array) -> None:
         one(use, g)
         other(use, g)
 
@@ -172,7 +172,7 @@ def _over_parts(of_part: Callable[..., Theta], chunk: int) -> Compute:
 
     def compute(theta: Theta, x: Tree, y: Tree, max_norm: float = 1.0) -> Theta:
         total: Theta = {}
-        for part in parts(count(y), chunk):
+        for part in chunk_slices(count(y), chunk):
             total = _added(total, of_part(theta, take(x, part), take(y, part), max_norm))
         if not total:
             return {name: torch.zeros_like(one).detach() for name, one in theta.items()}
@@ -183,13 +183,13 @@ def _over_parts(of_part: Callable[..., Theta], chunk: int) -> Compute:
 
 def gradient(problem: ModuleProblem, chunk: int) -> Compute:
     """Mean of the rows, none of which is formed."""
-    engine = Engine(problem)
+    engine = HooksEngine(problem)
 
     def compute(theta: Theta, x: Tree, y: Tree) -> Theta:
         totals: Theta = {}
-        for part in parts(count(y), chunk):
+        for part in chunk_slices(count(y), chunk):
             with engine.forward(theta, take(x, part), take(y, part)) as forward:
-                sums = accumulators.Sums(forward.theta)
+                sums = accumulators.RowSums(forward.theta)
                 forward.backward(sums)
                 totals = _added(totals, sums.finish())
         return {name: (total / count(y)).to(theta[name].dtype) for name, total in totals.items()}
@@ -199,19 +199,19 @@ def gradient(problem: ModuleProblem, chunk: int) -> Compute:
 
 def moments(problem: ModuleProblem, chunk: int) -> Compute:
     """Mean and variance from sums of the rows and of their squares; a second time where these are too much alike."""
-    engine = Engine(problem)
+    engine = HooksEngine(problem)
 
     def compute(theta: Theta, x: Tree, y: Tree) -> Moments:
         totals, squares, n = dict[str, Array](), dict[str, Array](), count(y)
-        for part in parts(n, chunk):
+        for part in chunk_slices(n, chunk):
             with engine.forward(theta, take(x, part), take(y, part)) as forward:
-                powers = accumulators.Powers(forward.theta, forward.shared, part.stop - part.start)
+                powers = accumulators.RowMoments(forward.theta, forward.shared, part.stop - part.start)
                 forward.backward(powers)
                 more = powers.finish()
             totals, squares = _added(totals, more[0]), _added(squares, more[1])
         mean = {name: total / n for name, total in totals.items()}
         variance = {name: (squares[name] / n - one**2).clamp_(min=0) for name, one in mean.items()}
-        if n > 1 and (names := deviations.doubtful(mean, variance)):
+        if n > 1 and (names := deviations.inaccurate_variances(mean, variance)):
             with engine.drawing():
                 variance |= _around(engine, (theta, x, y), chunk, mean, names)
         return Moments(*({name: one.to(theta[name].dtype) for name, one in part.items()} for part in (mean, variance)))
@@ -220,14 +220,14 @@ def moments(problem: ModuleProblem, chunk: int) -> Compute:
 
 
 def _around(
-    engine: Engine, data: tuple[Theta, Tree, Tree], chunk: int, mean: Theta, names: frozenset[str]
+    engine: HooksEngine, data: tuple[Theta, Tree, Tree], chunk: int, mean: Theta, names: frozenset[str]
 ) -> dict[str, Array]:
     """Variances of some parameters, as the mean of (g - mean)^2."""
     theta, x, y = data
     totals, n = dict[str, Array](), count(y)
-    for part in parts(n, chunk):
+    for part in chunk_slices(n, chunk):
         with engine.forward(theta, take(x, part), take(y, part)) as forward:
-            consumer = deviations.Deviations(forward.theta, forward.shared, part.stop - part.start, mean, names)
+            consumer = deviations.SquaredDeviations(forward.theta, forward.shared, part.stop - part.start, mean, names)
             forward.backward(consumer)
             totals = _added(totals, consumer.finish())
     return {name: total / n for name, total in totals.items()}

@@ -7,8 +7,8 @@ from functools import partial
 from typing import Any
 
 from gradkernels.case import Case
-from gradkernels.engines.peers.model_copy import Library
-from gradkernels.engines.peers.reasons import grouped, halved, trainable
+from gradkernels.engines.peers.model_copy import PeerLibrary
+from gradkernels.engines.peers.reasons import group_by_reason, half_precision_reasons, trainable
 from gradkernels.kernel import Refuses
 from gradkernels.problems.module.structure import Module
 
@@ -17,7 +17,7 @@ def refuses(case: Case) -> list[str]:
     """Why BackPACK cannot do a case: layers that it has no rule for, or not with their settings; tied parameters."""
     problem: Any = case.problem
     layers = list(trainable(problem.model))
-    reasons = grouped((name, module, reason) for name, module in layers for reason in _of_layer(module))
+    reasons = group_by_reason((name, module, reason) for name, module in layers for reason in _of_layer(module))
     tied = [name for name, places in problem.sites().items() if len(places) > 1]
     if tied:
         reasons.append(f"BackPACK overwrites the results of tied parameters such as {tied[0]}")
@@ -31,17 +31,17 @@ def refuses(case: Case) -> list[str]:
 def refuses_norms(case: Case) -> list[str]:
     """Why BackPACK cannot do the norms of a case."""
     problem: Any = case.problem
-    reasons = grouped(
+    reasons = group_by_reason(
         (name, module, "BackPACK's norms of {} do not look at groups")
         for name, module in trainable(problem.model)
         if hasattr(module, "padding_mode") and module.groups > 1
     )
-    return [*refuses(case), *reasons, *halved(case, "BackPACK")]
+    return [*refuses(case), *reasons, *half_precision_reasons(case, "BackPACK")]
 
 
 def refuses_variance(case: Case) -> list[str]:
     """Why BackPACK cannot do the variance of a case."""
-    return [*refuses(case), *halved(case, "BackPACK")]
+    return [*refuses(case), *half_precision_reasons(case, "BackPACK")]
 
 
 def _usual_dtype() -> str:
@@ -70,7 +70,7 @@ def _of_layer(module: Module) -> Iterator[str]:
         yield "BackPACK does not look at output_padding of {}"
 
 
-def library(way: str, savefield: str, refuses: Refuses) -> Library:
+def library(way: str, savefield: str, refuses: Refuses) -> PeerLibrary:
     """BackPACK with the results in `savefield` of each parameter, and what it refuses to make them of."""
     watches: list[Any] = []
 
@@ -87,7 +87,7 @@ def library(way: str, savefield: str, refuses: Refuses) -> Library:
         if hasattr(parameter, savefield):
             delattr(parameter, savefield)
 
-    return Library(way, prepare, forget, refuses=refuses)
+    return PeerLibrary(way, prepare, forget, refuses=refuses)
 
 
 def _watches(model: Module) -> Iterator[Any]:

@@ -18,8 +18,8 @@ from typing import Any
 from gradkernels.backend import Array
 from gradkernels.case import Case
 from gradkernels.engines.hooks.errors import Unfit
-from gradkernels.engines.peers.random_state import undrawn
-from gradkernels.engines.state_cache import States
+from gradkernels.engines.peers.random_state import requiring_no_draws
+from gradkernels.engines.state_cache import StateCache
 from gradkernels.kernel import Refuses
 from gradkernels.memory import ordinary
 from gradkernels.problems.module.input_writes import share_input_writes
@@ -29,12 +29,12 @@ from gradkernels.problems.module.structure import Module, Parameters
 from gradkernels.quantity import quantity
 from gradkernels.tree import Tree, each
 
-Place = tuple[dict[str, Any], str]
+Slot = tuple[dict[str, Any], str]
 """A module's own dict of parameters or buffers, and a name in it."""
 
 
 @dataclass(frozen=True)
-class Library:
+class PeerLibrary:
     """What a library does to a copy of a model.
 
     Attributes:
@@ -52,11 +52,11 @@ class Library:
     refuses: Refuses = lambda case: []
 
 
-AS_IT_IS = Library("the copy", lambda model: model, lambda parameter: None)
+AS_IT_IS = PeerLibrary("the copy", lambda model: model, lambda parameter: None)
 
 
 @dataclass(frozen=True)
-class Twin:
+class ModelCopy:
     """A copy of a model, as a library has prepared it.
 
     Attributes:
@@ -68,8 +68,8 @@ class Twin:
 
     problem: ModuleProblem
     parameters: dict[str, Any]
-    frozen: list[tuple[Any, Place]]
-    buffers: list[tuple[Any, Place]]
+    frozen: list[tuple[Any, Slot]]
+    buffers: list[tuple[Any, Slot]]
 
     def hold(self, theta: Parameters) -> None:
         """Take the values of theta, and what else the model has now."""
@@ -80,7 +80,7 @@ class Twin:
         for mine, (held, name) in self.buffers:
             mine.copy_(held[name])
 
-    def let_go(self) -> None:
+    def release(self) -> None:
         """Refer to the memory of no theta."""
         for parameter in self.parameters.values():
             parameter.data = parameter.data.new_empty(0)
@@ -90,7 +90,7 @@ class Twin:
         return self.problem.losses(self.problem.output(x), y)
 
 
-class Twins:
+class ModelCopies:
     """The copies of one problem's model, by its state, dtype and device.
 
     Args:
@@ -101,16 +101,16 @@ class Twins:
         states: The copies.
     """
 
-    def __init__(self, problem: ModuleProblem, library: Library) -> None:
-        from gradkernels.engines.peers.sample_order import Places
+    def __init__(self, problem: ModuleProblem, library: PeerLibrary) -> None:
+        from gradkernels.engines.peers.sample_order import SampleOrder
 
         self.problem, self.library = problem, library
-        self.states = States(problem, self._new)
-        self._bare = States(problem, partial(self._new, bare=True))
-        self._places = Places(library.name)
+        self.states = StateCache(problem, self._new)
+        self._bare = StateCache(problem, partial(self._new, bare=True))
+        self._places = SampleOrder(library.name)
 
     @contextmanager
-    def lent(self, theta: Parameters, x: Tree, y: Tree) -> Iterator[tuple[Twin, Tree, Tree]]:
+    def borrow(self, theta: Parameters, x: Tree, y: Tree) -> Iterator[tuple[ModelCopy, Tree, Tree]]:
         """A copy that holds theta, and the data, ready for autograd; what fails becomes one sentence.
 
         A copy that something failed on is thrown away.
@@ -126,22 +126,22 @@ class Twins:
             theta, x, y = each(lambda tensor: ordinary(tensor).detach(), (dict(theta), x, y))
             first = next(iter(theta.values()))
             try:
-                with undrawn(first.device):
-                    self.look(theta, x, y)
-                    key, twin = self.states.taken(first.dtype, first.device)
+                with requiring_no_draws(first.device):
+                    self.check_sample_order(theta, x, y)
+                    key, copied = self.states.take(first.dtype, first.device)
                     with torch.no_grad():
-                        twin.hold(theta)
-                    yield twin, x, y
+                        copied.hold(theta)
+                    yield copied, x, y
             except Unfit:
                 raise
             except Exception as error:
                 raise RuntimeError(self._sentence(error)) from error
-            for parameter in twin.parameters.values():
+            for parameter in copied.parameters.values():
                 parameter.grad = None
                 self.library.forget(parameter)
-            self.states.keep(key, twin)
+            self.states.keep(key, copied)
 
-    def look(self, theta: Parameters, x: Tree, y: Tree) -> None:
+    def check_sample_order(self, theta: Parameters, x: Tree, y: Tree) -> None:
         """Look whether samples stay in their places, in a copy that no library has touched."""
         import torch
 
@@ -155,9 +155,9 @@ class Twins:
         with torch.no_grad():
             bare.hold(theta)
         self._places.require(bare.problem, state, x, y)
-        bare.let_go()
+        bare.release()
 
-    def _new(self, dtype: Any, device: Any, bare: bool = False) -> Twin:
+    def _new(self, dtype: Any, device: Any, bare: bool = False) -> ModelCopy:
         """A copy, prepared by the library or as it is; of random numbers none is drawn from the caller's."""
         import torch
 
@@ -167,7 +167,7 @@ class Twins:
         with torch.random.fork_rng([device] if device.type == "cuda" else []):
             return self._copied(dtype, device, library)
 
-    def _copied(self, dtype: Any, device: Any, library: Library) -> Twin:
+    def _copied(self, dtype: Any, device: Any, library: PeerLibrary) -> ModelCopy:
         import torch
 
         model, loss_fn = self.problem.model, self.problem.loss_fn
@@ -179,7 +179,7 @@ class Twins:
         share_input_writes(model, copied)
         share_input_writes(model, prepared)
         share_output_axes(prepared, model)
-        return Twin(
+        return ModelCopy(
             problem=replace(plain, model=prepared),
             parameters={
                 name: own[name] for name in self.problem.parameters()
@@ -200,7 +200,7 @@ class Twins:
         return f"{self.library.name} failed on {name} with {type(error).__name__}: {said}; take another kernel"
 
 
-def _beside(copies: Iterable[tuple[str, Any]], model: Module, kind: str) -> list[tuple[Any, Place]]:
+def _beside(copies: Iterable[tuple[str, Any]], model: Module, kind: str) -> list[tuple[Any, Slot]]:
     """Tensors of the copy that are not trained, each with the place of the model's own."""
     mine = dict(copies)
     places = [
@@ -212,7 +212,7 @@ def _beside(copies: Iterable[tuple[str, Any]], model: Module, kind: str) -> list
     return [(mine[name], place) for name, place in places]
 
 
-def _of_loss(copied: Any, loss_fn: Any, kind: str) -> list[tuple[Any, Place]]:
+def _of_loss(copied: Any, loss_fn: Any, kind: str) -> list[tuple[Any, Slot]]:
     """The same of a loss that is a module, all of whose tensors are untrained here."""
     if copied is loss_fn:
         return []
@@ -225,25 +225,25 @@ def _of_loss(copied: Any, loss_fn: Any, kind: str) -> list[tuple[Any, Place]]:
     ]
 
 
-def gathered(twin: Twin, attribute: str, *first: int) -> dict[str, Array]:
+def collect_results(copied: ModelCopy, attribute: str, *first: int) -> dict[str, Array]:
     """What the library left on each parameter as `attribute`; zeros `(*first, *shape)` where the model left one out."""
     found = {}
-    for name, parameter in twin.parameters.items():
+    for name, parameter in copied.parameters.items():
         left = getattr(parameter, attribute, None)
         found[name] = (parameter.new_zeros((*first, *parameter.shape)) if left is None else left).detach()
     return found
 
 
-def gradients(twin: Twin) -> dict[str, Array]:
+def collect_gradients(copied: ModelCopy) -> dict[str, Array]:
     """The gradient that a backward pass left on each parameter; zeros on those the model did not use."""
     import torch
 
     return {
         name: torch.zeros_like(parameter).detach() if parameter.grad is None else parameter.grad.detach()
-        for name, parameter in twin.parameters.items()
+        for name, parameter in copied.parameters.items()
     }
 
 
-def nothing(theta: Parameters, *first: int) -> dict[str, Array]:
+def zero_results(theta: Parameters, *first: int) -> dict[str, Array]:
     """Zeros of each parameter's shape behind `first`."""
     return {name: tensor.new_zeros((*first, *tensor.shape)).detach() for name, tensor in theta.items()}

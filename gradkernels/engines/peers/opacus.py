@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from gradkernels.case import Case
-from gradkernels.engines.peers.reasons import grouped, halved, of_torch, trainable
+from gradkernels.engines.peers.reasons import group_by_reason, half_precision_reasons, is_torch_layer, trainable
 from gradkernels.problems.module.structure import Module
 
 RECURRENT = ("LSTM", "GRU")
@@ -26,7 +26,7 @@ EXPANDED = (
 def refuses(case: Case) -> list[str]:
     """Why Opacus cannot do a case: its own validators' reasons, and what it would get wrong without a word."""
     problem: Any = case.problem
-    reasons = grouped(
+    reasons = group_by_reason(
         (name, module, reason)
         for name, module in trainable(problem.model)
         for reason in (*_validated(module), *_beyond(module))
@@ -39,10 +39,10 @@ def refuses(case: Case) -> list[str]:
 def refuses_expanded(case: Case) -> list[str]:
     """Why expanded weights cannot do a case."""
     problem: Any = case.problem
-    reasons = grouped(
+    reasons = group_by_reason(
         (name, module, "torch has no expanded weights for {}; it has those for " + ", ".join(EXPANDED))
         for name, module in trainable(problem.model)
-        if of_torch(module) and type(module).__name__ not in (*EXPANDED, *RECURRENT)
+        if is_torch_layer(module) and type(module).__name__ not in (*EXPANDED, *RECURRENT)
     )
     if problem.example is not None and isinstance(problem.example[0], dict):
         reasons.append("expanded weights take inputs by position, not by name: pass x as a tensor or a tuple")
@@ -52,7 +52,7 @@ def refuses_expanded(case: Case) -> list[str]:
 def refuses_rules(case: Case) -> list[str]:
     """Why Opacus' rules for layers cannot do a case."""
     problem: Any = case.problem
-    reasons = grouped(
+    reasons = group_by_reason(
         (name, module, "Opacus' rule for {} does not look at padding_mode")
         for name, module in trainable(problem.model)
         if getattr(module, "padding_mode", "zeros") != "zeros"
@@ -65,7 +65,7 @@ def refuses_ghost(case: Case) -> list[str]:
     problem: Any = case.problem
     tied = [name for name, places in problem.sites().items() if len(places) > 1]
     reasons = [f"Opacus' ghost clipping cannot do tied parameters such as {tied[0]}"] if tied else []
-    return [*refuses_rules(case), *reasons, *halved(case, "Opacus' ghost clipping")]
+    return [*refuses_rules(case), *reasons, *half_precision_reasons(case, "Opacus' ghost clipping")]
 
 
 def _validated(module: Module) -> Iterator[str]:
@@ -91,14 +91,14 @@ def _beyond(module: Module) -> Iterator[str]:
         yield "Opacus needs offsets for {} and counts a repeated word once"
     if kind == "Embedding" and (module.padding_idx is not None or module.scale_grad_by_freq or module.sparse):
         yield "Opacus does not look at padding_idx, scale_grad_by_freq and sparse of {}"
-    if not of_torch(module) and not module.training:
+    if not is_torch_layer(module) and not module.training:
         yield (
             "Opacus records a layer in training mode only, and {}, which has parameters of its own, is in eval mode: "
             "call its train() if it computes the same there"
         )
 
 
-def replaces(model: Module) -> None:
+def replace_recurrent(model: Module) -> None:
     """Put Opacus' own recurrent layers in the place of torch's that are trained; their parameters keep their names."""
     from opacus.validators import ModuleValidator
 
@@ -111,14 +111,14 @@ def replaces(model: Module) -> None:
                 setattr(parent, name, layer.train(child.training))
 
 
-def recording(model: Module) -> Module:
+def set_training(model: Module) -> Module:
     """The model with its trained layers in training mode."""
     for _, module in trainable(model):
         module.training = True  # and not that of its children, which may be dropout
     return model
 
 
-def forget(parameter: Any) -> None:
+def clear_results(parameter: Any) -> None:
     """Take Opacus' results off a parameter."""
     parameter.grad_sample = None
     if hasattr(parameter, "_norm_sample"):

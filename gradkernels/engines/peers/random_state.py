@@ -13,7 +13,7 @@ DRAWS = "the model draws random numbers, which randomness='error' refuses: call 
 
 
 @contextmanager
-def undrawn(device: Any) -> Iterator[None]:
+def requiring_no_draws(device: Any) -> Iterator[None]:
     """A context at whose end an Unfit is raised if it has drawn; the numbers begin where they did before."""
     import torch
 

@@ -16,19 +16,19 @@ def trainable(model: Module) -> Iterator[tuple[str, Module]]:
             yield name or "the model itself", module
 
 
-def of_torch(module: Module) -> bool:
+def is_torch_layer(module: Module) -> bool:
     """Whether it is a layer that comes with torch, whose behaviour is known by its class."""
     return type(module).__module__.startswith("torch.nn.")
 
 
-def halved(case: Case, who: str) -> list[str]:
+def half_precision_reasons(case: Case, who: str) -> list[str]:
     """Why what squares and adds rows in their own dtype is refused in half precision."""
     if case.dtype not in HALVES:
         return []
     return [f"{who} squares and adds in {case.dtype} itself: pass float32, or take rows, which are squared in float32"]
 
 
-def grouped(found: Iterable[tuple[str, Module, str]]) -> list[str]:
+def group_by_reason(found: Iterable[tuple[str, Module, str]]) -> list[str]:
     """One sentence for each reason, with the layers in the place of its `{}`: `GroupNorm (1 and 6 more), ReLU (2)`.
 
     Args:

@@ -22,9 +22,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from gradkernels.backend import Array
 from gradkernels.engines.hooks.errors import Unfit
-from gradkernels.engines.hooks.precision import wide
+from gradkernels.engines.hooks.precision import widen
 from gradkernels.engines.peers.reasons import trainable
-from gradkernels.engines.peers.shape_only import MOVING, by_shape
+from gradkernels.engines.peers.shape_only import MOVING, moves_by_shape
 from gradkernels.problems.module.module_problem import ModuleProblem
 from gradkernels.problems.module.structure import Module
 from gradkernels.tree import Tree, count, each, leaves, structure
@@ -39,11 +39,11 @@ COARSE = 2**-6
 STEPS_FIRST = ("LSTM", "GRU", "RNN")
 """Layers of torch whose samples are along the second axis, but for an output with batch_first."""
 
-Heard = list[tuple[str, Array, int]]
+LayerTensors = list[tuple[str, Array, int]]
 """What layers take and give: the words for it, the tensor, and the axis of its samples."""
 
 
-class Places:
+class SampleOrder:
     """What is known of a problem's samples.
 
     Args:
@@ -67,10 +67,10 @@ class Places:
             x: Inputs, samples first.
             y: Targets, samples first.
         """
-        watch = Watch()
+        watch = FunctionWatch()
         with self._listening(problem.model) as heard:
             given = each(partial(_given, heard), x)
-            with watch, Below(watch):
+            with watch, OperationWatch(watch):
                 output = problem.output(given)
             losses = problem.losses(output, y)
         if self._all_told(losses, heard) and watch.shapes_alone:
@@ -79,9 +79,9 @@ class Places:
             self._kept.add(_kind(state, x, y))
 
     @contextmanager
-    def _listening(self, model: Module) -> Iterator[Heard]:
+    def _listening(self, model: Module) -> Iterator[LayerTensors]:
         """A context in which what trained layers take and give is heard of."""
-        heard: Heard = []
+        heard: LayerTensors = []
         handles = [module.register_forward_hook(partial(self._hear, heard, name)) for name, module in trainable(model)]
         try:
             yield heard
@@ -89,7 +89,7 @@ class Places:
             for handle in handles:
                 handle.remove()
 
-    def _hear(self, heard: Heard, name: str, module: Module, given: Any, output: Any) -> None:
+    def _hear(self, heard: LayerTensors, name: str, module: Module, given: Any, output: Any) -> None:
         steps = _steps_first(module)
         for of, found in (("takes", given), ("gives", output)):
             for at, one in enumerate(pytree.tree_leaves(found, is_leaf=_packed)):
@@ -100,7 +100,7 @@ class Places:
                 if of == "takes":  # libraries look at the first one only
                     break
 
-    def _all_told(self, losses: Array, heard: Heard) -> bool:
+    def _all_told(self, losses: Array, heard: LayerTensors) -> bool:
         """Whether each sample has a gradient wherever it is looked at, by which its place is told.
 
         Raises:
@@ -109,7 +109,7 @@ class Places:
         if not heard or not losses.requires_grad:
             return True
         n, tensors = len(losses), [one for _, one, _ in heard]
-        weights = weights_of(n, losses)
+        weights = distinct_weights(n, losses)
         plain, weighted = (
             torch.autograd.grad(total, tensors, retain_graph=keep, allow_unused=True)
             for total, keep in ((losses.sum(), True), (losses @ weights, False))
@@ -140,7 +140,7 @@ class Places:
         """A gradient as `(n, ...)`, in at least float32 where the model computes parts in less."""
         if gradient.ndim <= axis or gradient.shape[axis] != n:
             raise self._unfit(f"{name} {tuple(gradient.shape)}, in which no axis {axis} holds the {n} samples")
-        return wide(gradient).movedim(axis, 0).unsqueeze(-1).flatten(1)
+        return widen(gradient).movedim(axis, 0).unsqueeze(-1).flatten(1)
 
     def _unfit(self, what: str) -> Unfit:
         return Unfit(
@@ -157,14 +157,14 @@ def _size(rows: Array) -> Array:
     return rows.abs().amax(1) if rows.shape[1] else rows.new_zeros(len(rows))
 
 
-class Below(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Looks below a `Watch` for what it does not see: code in C++.
+class OperationWatch(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Looks below a `FunctionWatch` for what it does not see: code in C++.
 
     Args:
         watch: Is told.
     """
 
-    def __init__(self, watch: Watch) -> None:
+    def __init__(self, watch: FunctionWatch) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self._watch = watch
 
@@ -175,7 +175,7 @@ class Below(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return func(*args, **(kwargs or {}))
 
 
-class Watch(TorchFunctionMode):
+class FunctionWatch(TorchFunctionMode):
     """Looks whether all that a model calls sends data to places that depend on shapes alone.
 
     Attributes:
@@ -189,17 +189,17 @@ class Watch(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """The call as it is."""
         if self.shapes_alone:
-            self.shapes_alone = by_shape(func, args)
+            self.shapes_alone = moves_by_shape(func, args)
         return func(*args, **(kwargs or {}))
 
 
-def weights_of(n: int, like: Array) -> Array:
+def distinct_weights(n: int, like: Array) -> Array:
     """A weight between 1 and 2 for each of n samples, all different, neighbours by a lot."""
     steps = torch.arange(1, n + 1, dtype=torch.float64, device=like.device)
     return (1 + (steps * GOLDEN) % 1).to(like.dtype)
 
 
-def _given(heard: Heard, tensor: Array) -> Array:
+def _given(heard: LayerTensors, tensor: Array) -> Array:
     """An input whose gradient tells too where its samples went."""
     if not tensor.is_floating_point():
         return tensor

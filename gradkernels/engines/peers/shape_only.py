@@ -44,7 +44,7 @@ MOVING = frozenset(_MOVING.split())
 _NAMES = frozenset(f"{UNARY} {BINARY} {DUNDER} {SHAPES} {ALONG} {LAYERS} {MADE} {QUIET}".split())
 
 
-def by_shape(function: Any, args: Any) -> bool:
+def moves_by_shape(function: Any, args: Any) -> bool:
     """Whether a call is one of these: neither does it look at data to place others, nor does Python see what it gives.
 
     Args:

@@ -15,7 +15,7 @@ import numpy as np
 from numba import njit, types
 from numba.extending import intrinsic, overload
 
-PLAIN = {"error_model": "numpy", "fastmath": {"contract"}, "nogil": True}
+STRICT = {"error_model": "numpy", "fastmath": {"contract"}, "nogil": True}
 """No reassociation: it would undo the argument reduction."""
 
 
@@ -38,7 +38,7 @@ _LN2_HIGH, _LN2_LOW = float.fromhex("0x1.62e42fefap-1"), float.fromhex("0x1.cf79
 C2, C3, C4, C5, C6, C7, C8, C9, C10, C11, C12, C13 = (1 / math.factorial(k) for k in range(2, 14))
 
 
-@njit(**PLAIN)
+@njit(**STRICT)
 def _exp64(x):
     x = -746.0 if x < -746.0 else x  # 0 from here on, and infinity from 710 on; NaN passes
     x = 710.0 if x > 710.0 else x
@@ -61,7 +61,7 @@ _LEAST_F, _MOST_F, _ONE_F = _F(-104), _F(89), _F(1)
 D2, D3, D4, D5, D6, D7 = (_F(1 / math.factorial(k)) for k in range(2, 8))
 
 
-@njit(**PLAIN)
+@njit(**STRICT)
 def _exp32(x):
     x = _LEAST_F if x < _LEAST_F else x
     x = _MOST_F if x > _MOST_F else x
@@ -82,14 +82,14 @@ def exp(a):
     raise NotImplementedError("exp is for compiled code")
 
 
-@overload(exp, jit_options=PLAIN)
+@overload(exp, jit_options=STRICT)
 def _exp(a):
     if a == types.float32:
         return lambda a: _exp32(a)
     return lambda a: _exp64(np.float64(a))
 
 
-@njit(**PLAIN)
+@njit(**STRICT)
 def where(condition, a, b):
     """A if condition holds, else b."""
     return a if condition else b
@@ -100,7 +100,7 @@ def clip(a, min=None, max=None):
     raise NotImplementedError("clip is for compiled code")
 
 
-@overload(clip, jit_options=PLAIN)
+@overload(clip, jit_options=STRICT)
 def _clip(a, min=None, max=None):
     number = np.float32 if a == types.float32 else np.float64
 
@@ -114,19 +114,19 @@ def _clip(a, min=None, max=None):
     return clipped
 
 
-@njit(**PLAIN)
+@njit(**STRICT)
 def sign(a):
     """-1, 0 or 1 times one; NaN for NaN."""
     return 1.0 if a > 0 else (-1.0 if a < 0 else a)
 
 
-@njit(**PLAIN)
+@njit(**STRICT)
 def minimum(a, b):
     """The smaller one, NaN if either is."""
     return a if a <= b or a != a else b
 
 
-@njit(**PLAIN)
+@njit(**STRICT)
 def maximum(a, b):
     """The larger one, NaN if either is."""
     return a if a >= b or a != a else b
@@ -134,14 +134,14 @@ def maximum(a, b):
 
 XP: Any = ModuleType("gradkernels.engines.fused.codegen.elementary.XP", "What slopes are called with as `xp`.")
 XP.exp, XP.where, XP.clip, XP.sign, XP.minimum, XP.maximum = exp, where, clip, sign, minimum, maximum
-XP.abs = njit(**PLAIN)(lambda a: abs(a))
+XP.abs = njit(**STRICT)(lambda a: abs(a))
 # From the system's library, one number at a time.
-XP.sqrt = njit(**PLAIN)(lambda a: math.sqrt(a))
-XP.log = njit(**PLAIN)(lambda a: math.log(a))
-XP.log1p = njit(**PLAIN)(lambda a: math.log1p(a))
-XP.expm1 = njit(**PLAIN)(lambda a: math.expm1(a))
-XP.sin = njit(**PLAIN)(lambda a: math.sin(a))
-XP.cos = njit(**PLAIN)(lambda a: math.cos(a))
-XP.sinh = njit(**PLAIN)(lambda a: math.sinh(a))
-XP.cosh = njit(**PLAIN)(lambda a: math.cosh(a))
-XP.tanh = njit(**PLAIN)(lambda a: math.tanh(a))
+XP.sqrt = njit(**STRICT)(lambda a: math.sqrt(a))
+XP.log = njit(**STRICT)(lambda a: math.log(a))
+XP.log1p = njit(**STRICT)(lambda a: math.log1p(a))
+XP.expm1 = njit(**STRICT)(lambda a: math.expm1(a))
+XP.sin = njit(**STRICT)(lambda a: math.sin(a))
+XP.cos = njit(**STRICT)(lambda a: math.cos(a))
+XP.sinh = njit(**STRICT)(lambda a: math.sinh(a))
+XP.cosh = njit(**STRICT)(lambda a: math.cosh(a))
+XP.tanh = njit(**STRICT)(lambda a: math.tanh(a))

@@ -40,7 +40,7 @@ def pointer(typing, array):
 
 
 @intrinsic
-def keep(typing, array):
+def keep_alive(typing, array):
     """Hold on to an array up to here, since numba frees it after its last use, whatever points into it."""
 
     def generate(context, builder, signature, args):
@@ -53,7 +53,7 @@ STACK = 256  # float64 numbers; getting them from the heap would be a third of a
 
 
 @intrinsic
-def stack(typing):
+def stack_memory(typing):
     """STACK float64 numbers that live until the function returns."""
 
     def generate(context, builder, signature, args):
@@ -104,7 +104,7 @@ def put(typing, base, offset, value):
 
 
 @intrinsic
-def cast(typing, base, like):
+def cast_pointer(typing, base, like):
     """The same address as a Pointer like another."""
 
     def generate(context, builder, signature, args):
@@ -167,7 +167,7 @@ def put_wide(typing, base, offset, value):
 
 
 @intrinsic
-def call(typing, function, args):
+def call_address(typing, function, args):
     """Call compiled code at the address `function`."""
 
     def generate(context, builder, signature, given):

@@ -203,7 +203,7 @@ def mul(typing, a, b):
 
 
 @intrinsic
-def total(typing, a):
+def sum_lanes(typing, a):
     """Sum of the elements, as a tree."""
 
     def generate(context, builder, signature, args):

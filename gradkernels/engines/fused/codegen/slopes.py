@@ -22,7 +22,7 @@ from numba.core.caching import FunctionCache
 from numba.core.errors import NumbaError
 
 from gradkernels.engines.fused.codegen import elementary
-from gradkernels.engines.fused.codegen.elementary import PLAIN, XP
+from gradkernels.engines.fused.codegen.elementary import STRICT, XP
 from gradkernels.problems import SoftmaxRegression
 
 SLOPE: Any = None
@@ -54,7 +54,7 @@ def _softmax(eta, y, n, classes, step):
 
 
 @lru_cache(maxsize=256)
-def compiled(problem: Any, dtype: str) -> Any:
+def compiled_slope(problem: Any, dtype: str) -> Any:
     """The compiled slope of a problem, to be kept as long as its `address` is used.
 
     Raises:
@@ -64,7 +64,7 @@ def compiled(problem: Any, dtype: str) -> Any:
     line = types.CPointer(number)
     signature = types.void(line, line, types.intp, types.intp, types.intp)
     try:
-        return stored(cfunc, signature, **PLAIN)(_source(problem, np.dtype(dtype)))
+        return cached_on_disk(cfunc, signature, **STRICT)(_source(problem, np.dtype(dtype)))
     except NumbaError as error:
         name = type(problem).__name__
         message = f"numba cannot compile {name}.slope; write it with operators and the functions of xp only: {error}"
@@ -72,10 +72,10 @@ def compiled(problem: Any, dtype: str) -> Any:
 
 
 @lru_cache(maxsize=256)
-def trouble(problem: Any, dtype: str) -> tuple[str, ...]:
+def compile_errors(problem: Any, dtype: str) -> tuple[str, ...]:
     """Why a problem's slope cannot be compiled, in one line; empty if it can."""
     try:
-        compiled(problem, dtype)
+        compiled_slope(problem, dtype)
     except ValueError as error:
         return (" ".join(str(error).split())[:200],)
     return ()
@@ -84,19 +84,19 @@ def trouble(problem: Any, dtype: str) -> tuple[str, ...]:
 def _source(problem: Any, dtype: np.dtype[Any]) -> FunctionType:
     slope = type(problem).slope
     if slope is SoftmaxRegression.slope:
-        return named(_softmax, "softmax")
+        return with_stable_name(_softmax, "softmax")
     if problem.outputs:
         name = type(problem).__name__
         raise ValueError(f"{name}.slope has several predictors per sample; of these only softmax's is compiled")
-    used = {field.name: getattr(problem, field.name) for field in fields(problem) if field.name in names(slope)}
+    used = {field.name: getattr(problem, field.name) for field in fields(problem) if field.name in names_in_code(slope)}
     frozen = {name: dtype.type(value) if isinstance(value, float) else value for name, value in used.items()}
     itself = namedtuple("Fields", frozen)(**frozen)
     # What is loaded from the cache imports the slope's module again, by the name that it had.
-    parts = (str(slope.__module__), type(problem).__qualname__, fingerprint(slope), repr(frozen))
-    return named(_elementwise, *parts, SELF=itself, SLOPE=njit(**PLAIN)(slope))
+    parts = (str(slope.__module__), type(problem).__qualname__, code_fingerprint(slope), repr(frozen))
+    return with_stable_name(_elementwise, *parts, SELF=itself, SLOPE=njit(**STRICT)(slope))
 
 
-def named(function: Any, *parts: str, **globals_: Any) -> FunctionType:
+def with_stable_name(function: Any, *parts: str, **globals_: Any) -> FunctionType:
     """`function` with other globals, under a name that is the same in every process and changes with `parts`.
 
     The name also changes with the source of this package, of which numba looks at one file only.
@@ -108,7 +108,7 @@ def named(function: Any, *parts: str, **globals_: Any) -> FunctionType:
     return made
 
 
-def stored(decorator: Callable[..., Any], *signature: Any, **options: Any) -> Callable[[FunctionType], Any]:
+def cached_on_disk(decorator: Callable[..., Any], *signature: Any, **options: Any) -> Callable[[FunctionType], Any]:
     """`decorator` with numba's disk cache, or without it where it has no folder or holds what cannot be loaded."""
 
     def decorate(function: FunctionType) -> Any:
@@ -129,7 +129,7 @@ def _own_source() -> str:
     return "".join(path.read_text() for path in sorted(Path(elementary.__file__).parents[1].rglob("*.py")))
 
 
-def names(function: Any) -> set[str]:
+def names_in_code(function: Any) -> set[str]:
     """Names of globals and attributes in a function's code and in the functions within it."""
     return _names(function.__code__)
 
@@ -138,7 +138,7 @@ def _names(code: CodeType) -> set[str]:
     return set(code.co_names).union(*(_names(const) for const in code.co_consts if isinstance(const, CodeType)))
 
 
-def fingerprint(function: Any) -> str:
+def code_fingerprint(function: Any) -> str:
     """What a function computes, as far as its code, its constants and the globals that it names tell."""
     seen: dict[int, str] = {}
     return _fingerprint(function, seen)
@@ -157,7 +157,7 @@ def _fingerprint(value: Any, seen: dict[int, str]) -> str:
     if not isinstance(value, FunctionType):
         return repr(value)
     seen[id(value)] = value.__qualname__
-    named = {name: value.__globals__[name] for name in sorted(names(value)) if name in value.__globals__}
+    named = {name: value.__globals__[name] for name in sorted(names_in_code(value)) if name in value.__globals__}
     cells = [cell.cell_contents for cell in value.__closure__ or ()]
     parts = [_fingerprint(value.__code__, seen), *(f"{k}={_fingerprint(v, seen)}" for k, v in named.items())]
     return "|".join([*parts, *(_fingerprint(cell, seen) for cell in cells), _fingerprint(value.__defaults__, seen)])

@@ -14,12 +14,12 @@ from functools import lru_cache
 import numba
 
 
-def count() -> int:
+def available_threads() -> int:
     """Threads that a call may use: NUMBA_NUM_THREADS, or what numba.set_num_threads said."""
     return int(numba.get_num_threads())
 
 
-def each(work: Callable[[int], object], chunks: Iterable[int], threads: int) -> None:
+def run_each(work: Callable[[int], object], chunks: Iterable[int], threads: int) -> None:
     """Call `work` for each chunk, in this thread and up to `threads - 1` others."""
     left = iter(list(chunks))  # a list's iterator gives each item to one thread
 

@@ -37,7 +37,7 @@ def predict_squares(x, step, b, d, weights, first, eta, squares):
 
 
 @njit(**FAST)
-def weigh(x, step, b, d, slopes, sums):
+def accumulate(x, step, b, d, slopes, sums):
     """sums_j += sum over i of slope_i x_ij."""
     for j in range(d):
         column = at(x, j * step)
@@ -48,7 +48,7 @@ def weigh(x, step, b, d, slopes, sums):
 
 
 @njit(**FAST)
-def squares(x, step, b, d, slopes, penalty, sums):
+def add_squared_norms(x, step, b, d, slopes, penalty, sums):
     """sums_i += sum over j of (slope_i x_ij + penalty_j)^2."""
     for j in range(d):
         column, shift = at(x, j * step), get(penalty, j)
@@ -58,7 +58,7 @@ def squares(x, step, b, d, slopes, penalty, sums):
 
 
 @njit(**FAST)
-def deviate(x, step, b, d, slopes, shift, sums, seconds):
+def accumulate_deviations(x, step, b, d, slopes, shift, sums, seconds):
     """sums_j += sum of v, seconds_j += sum of v^2, for v = slope_i x_ij - shift_j."""
     for j in range(d):
         column, center = at(x, j * step), get(shift, j)

@@ -14,8 +14,17 @@ from numba import njit
 from gradkernels.engines.fused.codegen.options import EXACT, FAST
 from gradkernels.engines.fused.codegen.pointers import at, get, put, put_wide
 from gradkernels.engines.fused.drivers import columns, rows
-from gradkernels.engines.fused.drivers.sums import settled
-from gradkernels.engines.fused.drivers.workspace import FLUSH, ROWS, clear, frame, room, slopes, source, weigh
+from gradkernels.engines.fused.drivers.sums import corrected_total
+from gradkernels.engines.fused.drivers.workspace import (
+    FLUSH,
+    ROWS,
+    accumulate,
+    block_slopes,
+    fill_zeros,
+    lay_out,
+    locate_block,
+    workspace_size,
+)
 
 
 @njit(**FAST)
@@ -32,9 +41,9 @@ def _deviate(f, x, step, b, shift, sums, seconds):
         put(seconds, base, second)
         base += 1
         if f.mode == ROWS:
-            rows.deviate(x, step, b, f.d, line, at(shift, base), at(sums, base), at(seconds, base))
+            rows.accumulate_deviations(x, step, b, f.d, line, at(shift, base), at(sums, base), at(seconds, base))
         else:
-            columns.deviate(x, step, b, f.d, line, at(shift, base), at(sums, base), at(seconds, base))
+            columns.accumulate_deviations(x, step, b, f.d, line, at(shift, base), at(sums, base), at(seconds, base))
 
 
 @njit(**EXACT)
@@ -58,27 +67,27 @@ def _join(base, shift, sums, seconds, totals, m, before, count):
         put(seconds, j, 0)
 
 
-def moments_room(batch):
-    """float64 numbers of memory that `moments` takes."""
-    return room(batch, 4, 3)
+def moments_workspace(batch):
+    """float64 numbers of memory that `write_moments` takes."""
+    return workspace_size(batch, 4, 3)
 
 
-def moments(batch, totals):
+def write_moments(batch, totals):
     """To the three parts of the result, float64: a base near the mean, sums around it, squares around the mean.
 
     Sums around a base keep the digits that differences of means need when the mean is large.
     """
-    f = frame(batch, at(totals, 3 * (batch.d + 1) * batch.classes))
+    f = lay_out(batch, at(totals, 3 * (batch.d + 1) * batch.classes))
     shift, sums, seconds, base = f.spare, at(f.spare, f.m), at(f.spare, 2 * f.m), at(f.spare, 3 * f.m)
-    clear(totals, 3 * f.m)
-    clear(shift, 3 * f.m)
+    fill_zeros(totals, 3 * f.m)
+    fill_zeros(shift, 3 * f.m)
     done, pending = 0, 0
     for low in range(batch.start, batch.stop, f.block):
         b = min(f.block, batch.stop - low)
-        block, step = source(f, batch, low, b)
-        slopes(f, batch, block, step, low, b)
+        block, step = locate_block(f, batch, low, b)
+        block_slopes(f, batch, block, step, low, b)
         if low == batch.start:
-            weigh(f, block, step, b, shift)
+            accumulate(f, block, step, b, shift)
             for j in range(f.m):
                 put(shift, j, get(shift, j) / b)
                 put(base, j, get(shift, j))
@@ -98,5 +107,5 @@ def _finish(f, batch, base, totals):
             source = k * (f.d + 1) + j
             place = (j - first) * batch.step1 + k * batch.step2
             put_wide(batch.result, place, get(base, source))
-            put_wide(batch.result, batch.step0 + place, settled(totals, source, f.m))
+            put_wide(batch.result, batch.step0 + place, corrected_total(totals, source, f.m))
             put_wide(batch.result, 2 * batch.step0 + place, get(totals, 2 * f.m + source))

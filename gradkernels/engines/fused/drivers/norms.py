@@ -11,18 +11,25 @@ from gradkernels.engines.fused.codegen.options import EXACT, FAST
 from gradkernels.engines.fused.codegen.pointers import at, get, put
 from gradkernels.engines.fused.codegen.simd import lanes
 from gradkernels.engines.fused.drivers import columns, rows
-from gradkernels.engines.fused.drivers.workspace import ROWS, frame, room, slopes, slopes_squares, source
+from gradkernels.engines.fused.drivers.workspace import (
+    ROWS,
+    block_slopes,
+    block_slopes_and_squares,
+    lay_out,
+    locate_block,
+    workspace_size,
+)
 
 
 @njit(**FAST)
-def lengths(f, batch, x, step, low, b, norms):
+def block_norms(f, batch, x, step, low, b, norms):
     """Slopes of the block, and the norms of its rows; overwrites `f.y`, which has done its service by then."""
     line = f.y
     if batch.l2 == 0:
-        slopes_squares(f, batch, x, step, low, b, norms)
+        block_slopes_and_squares(f, batch, x, step, low, b, norms)
         _sizes(f, b, line)
     else:
-        slopes(f, batch, x, step, low, b)
+        block_slopes(f, batch, x, step, low, b)
         _penalised(f, x, step, b, line, norms)
     if _scaled_roots(b, line, norms, f.classes > 1 and batch.l2 == 0):
         for i in range(b):
@@ -40,9 +47,9 @@ def _penalised(f, x, step, b, line, norms):
     for k in range(f.classes):
         eta, penalty = at(f.eta, k * f.block), at(f.penalty, k * f.d)
         if f.mode == ROWS:
-            rows.squares(x, step, b, f.d, eta, penalty, norms)
+            rows.add_squared_norms(x, step, b, f.d, eta, penalty, norms)
         else:
-            columns.squares(x, step, b, f.d, eta, penalty, norms)
+            columns.add_squared_norms(x, step, b, f.d, eta, penalty, norms)
 
 
 @njit(**FAST)
@@ -110,17 +117,17 @@ def _entry(f, batch, row, i, j, k):
     return s * np.float64(x) + np.float64(get(f.penalty, k * f.d + j - 1))
 
 
-def norms_room(batch):
-    """float64 numbers of memory that `norms` takes."""
-    return room(batch, 1, 0)
+def norms_workspace(batch):
+    """float64 numbers of memory that `write_norms` takes."""
+    return workspace_size(batch, 1, 0)
 
 
-def norms(batch, memory):
+def write_norms(batch, memory):
     """Norms of the rows, to the result."""
-    f = frame(batch, memory)
+    f = lay_out(batch, memory)
     for low in range(batch.start, batch.stop, f.block):
         b = min(f.block, batch.stop - low)
-        block, step = source(f, batch, low, b)
-        lengths(f, batch, block, step, low, b, f.spare)
+        block, step = locate_block(f, batch, low, b)
+        block_norms(f, batch, block, step, low, b, f.spare)
         for i in range(b):
             put(batch.result, (low + i) * batch.step0, get(f.spare, i))

@@ -8,7 +8,14 @@ from gradkernels.engines.fused.codegen.options import EXACT, FAST
 from gradkernels.engines.fused.codegen.pointers import address, at, get, put
 from gradkernels.engines.fused.codegen.simd import BYTES, fence, lanes, load, stream
 from gradkernels.engines.fused.drivers import columns, rows
-from gradkernels.engines.fused.drivers.workspace import INTERCEPT, ROWS, frame, room, slopes, source
+from gradkernels.engines.fused.drivers.workspace import (
+    INTERCEPT,
+    ROWS,
+    block_slopes,
+    lay_out,
+    locate_block,
+    workspace_size,
+)
 
 STREAM = 2**20  # bytes of a chunk's rows, of which a large result has many: they would push out what is in the caches
 
@@ -88,23 +95,23 @@ def _large(batch, width):
     return (batch.stop - batch.start) * width * (BYTES // lanes(batch.x)) >= STREAM
 
 
-def gradients_room(batch):
-    """float64 numbers of memory that `gradients` takes: with a block's rows, unless they are written in place."""
+def rows_workspace(batch):
+    """float64 numbers of memory that `write_rows` takes: with a block's rows, unless they are written in place."""
     width = (batch.d + (batch.flags & INTERCEPT)) * batch.classes
     in_place = _dense(batch, width) and not _large(batch, width)
-    return room(batch, 0 if in_place else width, 0)
+    return workspace_size(batch, 0 if in_place else width, 0)
 
 
-def gradients(batch, memory):
+def write_rows(batch, memory):
     """The rows, to the result."""
     width = (batch.d + (batch.flags & INTERCEPT)) * batch.classes
-    f = frame(batch, memory)
+    f = lay_out(batch, memory)
     dense = _dense(batch, width)
     large = dense and _large(batch, width)
     for low in range(batch.start, batch.stop, f.block):
         b = min(f.block, batch.stop - low)
-        block, step = source(f, batch, low, b)
-        slopes(f, batch, block, step, low, b)
+        block, step = locate_block(f, batch, low, b)
+        block_slopes(f, batch, block, step, low, b)
         target = at(batch.result, low * width)
         _write(f, block, step, b, target if dense and not large else f.spare)
         if large:

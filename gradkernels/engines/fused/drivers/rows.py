@@ -20,7 +20,7 @@ from gradkernels.engines.fused.codegen.simd import (
     store,
     store_part,
     sub,
-    total,
+    sum_lanes,
     zeros,
 )
 
@@ -44,7 +44,7 @@ def predict(x, step, b, d, weights, first, eta):
             j += width
         if j < d:
             a2 = fma(load_part(row, j, d - j), load_part(weights, j, d - j), a2)
-        put(eta, i, first + total(add(add(a0, a1), add(a2, a3))))
+        put(eta, i, first + sum_lanes(add(add(a0, a1), add(a2, a3))))
 
 
 @njit(**FAST)
@@ -67,25 +67,25 @@ def predict_squares(x, step, b, d, weights, first, eta, squares):
         if j < d:
             v = load_part(row, j, d - j)
             a1, s1 = fma(v, load_part(weights, j, d - j), a1), fma(v, v, s1)
-        put(eta, i, first + total(add(a0, a1)))
-        put(squares, i, get(squares, i) + total(add(s0, s1)))
+        put(eta, i, first + sum_lanes(add(a0, a1)))
+        put(squares, i, get(squares, i) + sum_lanes(add(s0, s1)))
 
 
 @njit(**FAST)
-def weigh(x, step, b, d, slopes, sums):
+def accumulate(x, step, b, d, slopes, sums):
     """sums_j += sum over i of slope_i x_ij."""
     width = lanes(x)
     j = 0
     while j + 3 * width < d:
-        _weigh_four(at(x, j), step, b, min(d - j - 3 * width, width), slopes, at(sums, j))
+        _accumulate_four(at(x, j), step, b, min(d - j - 3 * width, width), slopes, at(sums, j))
         j += 4 * width
     while j < d:
-        _weigh_one(at(x, j), step, b, min(d - j, width), slopes, at(sums, j))
+        _accumulate_one(at(x, j), step, b, min(d - j, width), slopes, at(sums, j))
         j += width
 
 
 @njit(**FAST)
-def _weigh_four(x, step, b, last, slopes, sums):
+def _accumulate_four(x, step, b, last, slopes, sums):
     """Four vectors of columns, the last of them in part; even and odd rows apart, which shortens the sums."""
     width = lanes(x)
     a0, a1, a2, a3 = load(sums, 0), load(sums, width), load(sums, 2 * width), load_part(sums, 3 * width, last)
@@ -108,7 +108,7 @@ def _weigh_four(x, step, b, last, slopes, sums):
 
 
 @njit(**FAST)
-def _weigh_one(x, step, b, count, slopes, sums):
+def _accumulate_one(x, step, b, count, slopes, sums):
     a, c = load_part(sums, 0, count), zeros(x)
     for i in range(0, b - 1, 2):
         a = fma(splat(get(slopes, i)), load_part(x, i * step, count), a)
@@ -119,7 +119,7 @@ def _weigh_one(x, step, b, count, slopes, sums):
 
 
 @njit(**FAST)
-def squares(x, step, b, d, slopes, penalty, sums):
+def add_squared_norms(x, step, b, d, slopes, penalty, sums):
     """sums_i += sum over j of (slope_i x_ij + penalty_j)^2."""
     width = lanes(x)
     for i in range(b):
@@ -136,11 +136,11 @@ def squares(x, step, b, d, slopes, penalty, sums):
             g = fma(s, load_part(row, j, count), load_part(penalty, j, count))
             a0, a1 = a1, fma(g, g, a0)
             j += width
-        put(sums, i, get(sums, i) + total(add(a0, a1)))
+        put(sums, i, get(sums, i) + sum_lanes(add(a0, a1)))
 
 
 @njit(**FAST)
-def deviate(x, step, b, d, slopes, shift, sums, seconds):
+def accumulate_deviations(x, step, b, d, slopes, shift, sums, seconds):
     """sums_j += sum of v, seconds_j += sum of v^2, for v = slope_i x_ij - shift_j."""
     width = lanes(x)
     j = 0

@@ -9,12 +9,22 @@ from numba import njit
 
 from gradkernels.engines.fused.codegen.options import EXACT, FAST
 from gradkernels.engines.fused.codegen.pointers import at, get, put, put_wide
-from gradkernels.engines.fused.drivers.norms import lengths
-from gradkernels.engines.fused.drivers.workspace import FLUSH, MEAN, WIDE, clear, frame, room, slopes, source, weigh
+from gradkernels.engines.fused.drivers.norms import block_norms
+from gradkernels.engines.fused.drivers.workspace import (
+    FLUSH,
+    MEAN,
+    WIDE,
+    accumulate,
+    block_slopes,
+    fill_zeros,
+    lay_out,
+    locate_block,
+    workspace_size,
+)
 
 
 @njit(**EXACT)
-def flush(sums, totals, m):
+def flush_sums(sums, totals, m):
     """Move sums to float64 totals and their rounding errors (Knuth's TwoSum), and begin anew."""
     errors = at(totals, m)
     for j in range(m):
@@ -27,7 +37,7 @@ def flush(sums, totals, m):
 
 
 @njit(**EXACT)
-def settled(totals, j, m):
+def corrected_total(totals, j, m):
     """A total with its rounding errors; these are NaN where the total is infinite."""
     value = get(totals, j)
     return value + get(totals, m + j) if math.isfinite(value) else value
@@ -48,31 +58,31 @@ def _clip(f, batch, b, norms):
     return kept
 
 
-def sums_room(batch):
-    """float64 numbers of memory that `sums` takes."""
-    return room(batch, 2, 2)
+def sums_workspace(batch):
+    """float64 numbers of memory that `write_sums` takes."""
+    return workspace_size(batch, 2, 2)
 
 
-def sums(batch, totals):
+def write_sums(batch, totals):
     """Sum of the rows, or their mean, each clipped to `max_norm` unless that is negative."""
-    f = frame(batch, at(totals, 2 * (batch.d + 1) * batch.classes))
+    f = lay_out(batch, at(totals, 2 * (batch.d + 1) * batch.classes))
     sums, norms = f.spare, at(f.spare, f.m)
-    clear(totals, 2 * f.m)
-    clear(sums, f.m)
+    fill_zeros(totals, 2 * f.m)
+    fill_zeros(sums, f.m)
     kept, pending = 0.0, 0
     for low in range(batch.start, batch.stop, f.block):
         b = min(f.block, batch.stop - low)
-        block, step = source(f, batch, low, b)
+        block, step = locate_block(f, batch, low, b)
         if batch.max_norm >= 0:
-            lengths(f, batch, block, step, low, b, norms)
+            block_norms(f, batch, block, step, low, b, norms)
             kept += _clip(f, batch, b, norms)
         else:
-            slopes(f, batch, block, step, low, b)
+            block_slopes(f, batch, block, step, low, b)
             kept += b
-        weigh(f, block, step, b, sums)
+        accumulate(f, block, step, b, sums)
         pending += b
         if pending >= FLUSH or low + b == batch.stop:
-            flush(sums, totals, f.m)
+            flush_sums(sums, totals, f.m)
             pending = 0
     _finish(f, batch, totals, kept)
 
@@ -83,7 +93,7 @@ def _finish(f, batch, totals, kept):
     count = batch.stop - batch.start if batch.flags & MEAN else 1
     for k in range(f.classes):
         for j in range(first, f.d + 1):
-            value = settled(totals, k * (f.d + 1) + j, f.m)
+            value = corrected_total(totals, k * (f.d + 1) + j, f.m)
             if batch.l2 != 0 and j > 0:
                 value += kept * batch.l2 * get(f.weights, k * f.d + j - 1)
             place = (j - first) * batch.step0 + k * batch.step1

@@ -10,7 +10,17 @@ from numba import njit
 
 from gradkernels.engines.fused.codegen.options import FAST
 from gradkernels.engines.fused.codegen.pointers import at, get, put
-from gradkernels.engines.fused.codegen.simd import fma, lanes, load, load_part, splat, store, store_part, total, zeros
+from gradkernels.engines.fused.codegen.simd import (
+    fma,
+    lanes,
+    load,
+    load_part,
+    splat,
+    store,
+    store_part,
+    sum_lanes,
+    zeros,
+)
 
 
 @njit(**FAST)
@@ -30,27 +40,27 @@ def predict(x, step, b, d, weights, first, eta, line):
             v, count = load_part(row, j, d - j), d - j
             a0, a1 = fma(v, load_part(w0, j, count), a0), fma(v, load_part(w1, j, count), a1)
             a2 = fma(v, load_part(w2, j, count), a2)
-        put(eta, i, get(first, 0) + total(a0))
-        put(eta, line + i, get(first, 1) + total(a1))
-        put(eta, 2 * line + i, get(first, 2) + total(a2))
+        put(eta, i, get(first, 0) + sum_lanes(a0))
+        put(eta, line + i, get(first, 1) + sum_lanes(a1))
+        put(eta, 2 * line + i, get(first, 2) + sum_lanes(a2))
 
 
 @njit(**FAST)
-def weigh(x, step, b, d, slopes, line, sums):
+def accumulate(x, step, b, d, slopes, line, sums):
     """sums_kj += sum over i of slope_ki x_ij."""
     width = lanes(x)
     j = 0
     while j < d:
         if j + width < d:
-            _weigh_two(at(x, j), step, b, d + 1, min(d - j - width, width), slopes, line, at(sums, j))
+            _accumulate_two(at(x, j), step, b, d + 1, min(d - j - width, width), slopes, line, at(sums, j))
             j += 2 * width
         else:
-            _weigh_one(at(x, j), step, b, d + 1, d - j, slopes, line, at(sums, j))
+            _accumulate_one(at(x, j), step, b, d + 1, d - j, slopes, line, at(sums, j))
             j += width
 
 
 @njit(**FAST)
-def _weigh_two(x, step, b, m, last, slopes, line, sums):
+def _accumulate_two(x, step, b, m, last, slopes, line, sums):
     """Two vectors of columns, the second in part."""
     width = lanes(x)
     t0, t1, t2 = at(sums, width), at(sums, m + width), at(sums, 2 * m + width)
@@ -70,7 +80,7 @@ def _weigh_two(x, step, b, m, last, slopes, line, sums):
 
 
 @njit(**FAST)
-def _weigh_one(x, step, b, m, count, slopes, line, sums):
+def _accumulate_one(x, step, b, m, count, slopes, line, sums):
     a0, a1, a2 = load_part(sums, 0, count), load_part(sums, m, count), load_part(sums, 2 * m, count)
     for i in range(b):
         u = load_part(x, i * step, count)

@@ -7,7 +7,7 @@ from collections import namedtuple
 from numba import njit
 
 from gradkernels.engines.fused.codegen.options import EXACT, INLINE
-from gradkernels.engines.fused.codegen.pointers import at, call, cast, get, get_narrow, get_whole, put
+from gradkernels.engines.fused.codegen.pointers import at, call_address, cast_pointer, get, get_narrow, get_whole, put
 from gradkernels.engines.fused.codegen.simd import BYTES, lanes
 from gradkernels.engines.fused.drivers import columns, rows, three_classes
 
@@ -17,14 +17,14 @@ INTERCEPT, MEAN, WEIGHTED, WHOLE, WIDE, NARROW = 1, 2, 4, 8, 16, 32
 ROW_BLOCK, BLOCK, COPY_BLOCK = 8192, 256, 2**18  # bytes of rows, rows of columns, bytes of what is copied
 FLUSH = 64  # rows after which sums move to float64
 
-Batch = namedtuple(
-    "Batch",
+BatchPointers = namedtuple(
+    "BatchPointers",
     "theta x y w result theta_row theta_column classes row column d y_step w_step step0 step1 step2 "
     "function flags l2 max_norm start stop",
 )
 """What a driver gets: addresses, steps in elements, sizes; the slope's address, flags, constants, rows to do."""
 
-Frame = namedtuple("Frame", "mode block d classes intercept m weights penalty first eta y copy spare")
+Workspace = namedtuple("Workspace", "mode block d classes intercept m weights penalty first eta y copy spare")
 """What stays the same over all blocks.
 
 The order to walk in, rows of a block, sizes with m = (d + 1) classes; then pointers: theta without its intercepts and
@@ -52,7 +52,7 @@ def _block(mode, d, itemsize, n):
 
 
 @njit(**EXACT)
-def room(batch, lines, wide):
+def workspace_size(batch, lines, wide):
     """float64 numbers that hold a Frame, `lines` more of a block and of m numbers each, and `wide` m of float64."""
     size = BYTES // lanes(batch.x)
     mode = _mode(batch.row, batch.column, batch.d)
@@ -64,18 +64,18 @@ def room(batch, lines, wide):
 
 
 @njit(**EXACT)
-def frame(batch, memory):
+def lay_out(batch, memory):
     """The Frame of a call, in `memory`."""
     d, count, intercept = batch.d, batch.classes, batch.flags & INTERCEPT
     mode = _mode(batch.row, batch.column, d)
     block = _block(mode, d, BYTES // lanes(batch.x), batch.stop - batch.start)
-    weights = cast(memory, batch.x)
+    weights = cast_pointer(memory, batch.x)
     penalty, first = at(weights, d * count), at(weights, 2 * d * count)
     eta = at(first, count)
     y = at(eta, (count + 2) * block)
     copy = at(y, block)
     spare = at(copy, d * block if mode == COPY else 0)
-    f = Frame(mode, block, d, count, intercept, (d + 1) * count, weights, penalty, first, eta, y, copy, spare)
+    f = Workspace(mode, block, d, count, intercept, (d + 1) * count, weights, penalty, first, eta, y, copy, spare)
     _split(f, batch)
     return f
 
@@ -93,7 +93,7 @@ def _split(f, batch):
 
 
 @njit(**INLINE)
-def source(f, batch, low, b):
+def locate_block(f, batch, low, b):
     """Pointer to a block of rows, and the elements between its rows (ROWS) or its columns."""
     base = at(batch.x, low * batch.row)
     if f.mode == ROWS:
@@ -107,15 +107,15 @@ def source(f, batch, low, b):
 
 
 @njit(**INLINE)
-def slopes(f, batch, x, step, low, b):
+def block_slopes(f, batch, x, step, low, b):
     """Slopes of a block, a line of `f.eta` for each class; times the weights."""
     _predict(f, x, step, b, 0)
     _slopes(f, batch, low, b)
 
 
 @njit(**INLINE)
-def slopes_squares(f, batch, x, step, low, b, squares):
-    """`slopes`, and squares_i = 1 + |x_i|^2, or |x_i|^2 where there is no intercept."""
+def block_slopes_and_squares(f, batch, x, step, low, b, squares):
+    """`block_slopes`, and squares_i = 1 + |x_i|^2, or |x_i|^2 where there is no intercept."""
     for i in range(b):
         put(squares, i, f.intercept)
     if f.mode == ROWS:
@@ -144,7 +144,7 @@ def _predict(f, x, step, b, k):
 
 @njit(**INLINE)
 def _slopes(f, batch, low, b):
-    call(batch.function, (f.eta, _targets(f, batch, low, b), b, f.classes, f.block))
+    call_address(batch.function, (f.eta, _targets(f, batch, low, b), b, f.classes, f.block))
     if batch.flags & WEIGHTED:
         for k in range(f.classes):
             for i in range(b):
@@ -171,7 +171,7 @@ def _targets(f, batch, low, b):
 
 
 @njit(**INLINE)
-def weigh(f, x, step, b, sums):
+def accumulate(f, x, step, b, sums):
     """Add the block's rows to `sums`, d + 1 entries for each class, the intercept's first."""
     for k in range(f.classes):
         line, target = at(f.eta, k * f.block), at(sums, k * (f.d + 1))
@@ -181,19 +181,19 @@ def weigh(f, x, step, b, sums):
         put(target, 0, s)
     k = 0
     while f.mode == ROWS and k + 3 <= f.classes:
-        three_classes.weigh(x, step, b, f.d, at(f.eta, k * f.block), f.block, at(sums, k * (f.d + 1) + 1))
+        three_classes.accumulate(x, step, b, f.d, at(f.eta, k * f.block), f.block, at(sums, k * (f.d + 1) + 1))
         k += 3
     while k < f.classes:
         line, target = at(f.eta, k * f.block), at(sums, k * (f.d + 1) + 1)
         if f.mode == ROWS:
-            rows.weigh(x, step, b, f.d, line, target)
+            rows.accumulate(x, step, b, f.d, line, target)
         else:
-            columns.weigh(x, step, b, f.d, line, target)
+            columns.accumulate(x, step, b, f.d, line, target)
         k += 1
 
 
 @njit(**EXACT)
-def clear(base, count):
+def fill_zeros(base, count):
     """Write zeros."""
     for j in range(count):
         put(base, j, 0)

@@ -9,14 +9,14 @@ import torch
 
 from gradkernels.backend import Array
 from gradkernels.engines.hooks.accumulate import inner_products
-from gradkernels.engines.hooks.accumulate.inner_products import Term
-from gradkernels.engines.hooks.accumulate.row_memory import Filled
+from gradkernels.engines.hooks.accumulate.inner_products import UseTerm
+from gradkernels.engines.hooks.accumulate.row_memory import RowMemory
 from gradkernels.engines.hooks.errors import Unfit
-from gradkernels.engines.hooks.parameter_use import Target, Use
-from gradkernels.engines.hooks.precision import squared_norms, sum_of_squares, wide
+from gradkernels.engines.hooks.parameter_use import ParameterTensor, ParameterUse
+from gradkernels.engines.hooks.precision import squared_row_norms, sum_of_squares, widen
 
 
-class Rows:
+class RowWriter:
     """Writes the per-sample gradients of some parameters into memory.
 
     Args:
@@ -26,15 +26,15 @@ class Rows:
 
     def __init__(self, theta: dict[str, Array], out: dict[str, Array]) -> None:
         self._theta = theta
-        self._filled = Filled(out)
-        self._derived: list[tuple[Target, Array]] = []
+        self._filled = RowMemory(out)
+        self._derived: list[tuple[ParameterTensor, Array]] = []
 
-    def __call__(self, use: Use, g: Array) -> None:
+    def __call__(self, use: ParameterUse, g: Array) -> None:
         """Take what a use makes of its output's gradient."""
         for place in use.targets:
             self.take(use, place, g)
 
-    def take(self, use: Use, place: Any, g: Array) -> None:
+    def take(self, use: ParameterUse, place: Any, g: Array) -> None:
         """The same for one of its targets."""
         target, everybody = use.targets[place], slice(0, len(g))
         if self._filled.takes(target):
@@ -53,7 +53,7 @@ class Rows:
                     self._filled.add(name, part)
         return self._filled.finish()
 
-    def _pulled(self, target: Target, rows: Array) -> tuple[Array, ...]:
+    def _pulled(self, target: ParameterTensor, rows: Array) -> tuple[Array, ...]:
         """Rows of what was made from parameters, as rows of the parameters."""
         return torch.autograd.grad(
             target.tensor, [self._theta[name] for name in target.names], rows,
@@ -61,7 +61,7 @@ class Rows:
         )  # fmt: skip
 
 
-class Single:
+class SingleUses:
     """Tells which parameters have one use, and that as they are: of others all rows are needed together.
 
     Args:
@@ -72,7 +72,7 @@ class Single:
         self.shared = set(shared)
         self._seen, self._late = set[str](), set[str]()
 
-    def __call__(self, target: Target) -> bool:
+    def __call__(self, target: ParameterTensor) -> bool:
         """Whether a target is the only use of its parameter, as far as is known."""
         if not self.shared.isdisjoint(target.names):
             return False
@@ -102,15 +102,17 @@ class Several(Unfit):
         super().__init__(f"{', '.join(sorted(self.names))}: used in several parts of the model that are checkpointed")
 
 
-def rows_of(terms: Iterable[Term], theta: dict[str, Array], names: Iterable[str], n: int) -> dict[str, Array]:
+def rows_from_terms(
+    terms: Iterable[UseTerm], theta: dict[str, Array], names: Iterable[str], n: int
+) -> dict[str, Array]:
     """Rows of some parameters, from all of their uses."""
-    rows = Rows(theta, {name: theta[name].detach().new_empty((n, *theta[name].shape)) for name in names})
+    rows = RowWriter(theta, {name: theta[name].detach().new_empty((n, *theta[name].shape)) for name in names})
     for use, place, g in terms:
         rows.take(use, place, g)
     return rows.finish()
 
 
-class Squares:
+class SquaredNorms:
     """Adds up the squared norms of the rows, `(n,)`, without rows of parameters that have one use.
 
     Args:
@@ -123,24 +125,24 @@ class Squares:
     def __init__(self, theta: dict[str, Array], shared: Iterable[str], n: int, products: bool = True) -> None:
         self._products = products
         first = next(iter(theta.values()))
-        self._total = wide(first.new_zeros(n).detach())
+        self._total = widen(first.new_zeros(n).detach())
         self._theta, self._n = theta, n
-        self._single = Single(shared)
-        self._terms: list[Term] = []
+        self._single = SingleUses(shared)
+        self._terms: list[UseTerm] = []
 
-    def __call__(self, use: Use, g: Array) -> None:
+    def __call__(self, use: ParameterUse, g: Array) -> None:
         """Take what a use makes of its output's gradient."""
         alone = [place for place, target in use.targets.items() if self._single(target)]
         if alone:
-            self._total += use.squared_norms(alone, g)
+            self._total += use.joint_squared_norms(alone, g)
         self._terms += [(use, place, g) for place in use.targets.keys() - set(alone)]
 
     def finish(self) -> Array:
         """Squared norms, once the backward pass is over."""
         self._single.require()
         left = self._single.shared - self._by_products()
-        for one in rows_of(self._terms, self._theta, left, self._n).values():
-            self._total += squared_norms(one)
+        for one in rows_from_terms(self._terms, self._theta, left, self._n).values():
+            self._total += squared_row_norms(one)
         return self._total
 
     def _by_products(self) -> frozenset[str]:
@@ -149,7 +151,7 @@ class Squares:
         for name in self._single.shared if self._products else ():
             mine = [term for term in self._terms if name in term[0].targets[term[1]].names]
             direct = all(use.targets[place].direct for use, place, _ in mine)
-            squares = inner_products.squared_norms(mine) if mine and direct else None
+            squares = inner_products.squared_norms_by_products(mine) if mine and direct else None
             if squares is not None:
                 self._total += squares
                 self._terms = [term for term in self._terms if not any(term is one for one in mine)]
@@ -157,16 +159,16 @@ class Squares:
         return frozenset(done)
 
 
-class Sums:
+class RowSums:
     """Adds up the rows of every parameter, each weighted."""
 
     def __init__(self, theta: dict[str, Array], weights: Array | None = None) -> None:
         self._theta = theta
         self._weights = weights
-        self.totals = {name: wide(torch.zeros_like(tensor).detach()) for name, tensor in theta.items()}
-        self._derived: list[tuple[Target, Array]] = []
+        self.totals = {name: widen(torch.zeros_like(tensor).detach()) for name, tensor in theta.items()}
+        self._derived: list[tuple[ParameterTensor, Array]] = []
 
-    def __call__(self, use: Use, g: Array) -> None:
+    def __call__(self, use: ParameterUse, g: Array) -> None:
         """Take what a use makes of its output's gradient."""
         if self._weights is not None:
             g = (g * self._weights.view(-1, *[1] * (g.ndim - 1))).to(g.dtype)
@@ -192,17 +194,17 @@ class Sums:
         return self.totals
 
 
-class Powers:
+class RowMoments:
     """Adds up rows and their squares, without rows of parameters that have one use."""
 
     def __init__(self, theta: dict[str, Array], shared: Iterable[str], n: int) -> None:
-        self._sums = Sums(theta)
-        self._squares = {name: wide(torch.zeros_like(tensor).detach()) for name, tensor in theta.items()}
+        self._sums = RowSums(theta)
+        self._squares = {name: widen(torch.zeros_like(tensor).detach()) for name, tensor in theta.items()}
         self._theta, self._n = theta, n
-        self._single = Single(shared)
-        self._terms: list[Term] = []
+        self._single = SingleUses(shared)
+        self._terms: list[UseTerm] = []
 
-    def __call__(self, use: Use, g: Array) -> None:
+    def __call__(self, use: ParameterUse, g: Array) -> None:
         """Take what a use makes of its output's gradient."""
         self._sums(use, g)
         for place, target in use.targets.items():
@@ -214,6 +216,6 @@ class Powers:
     def finish(self) -> tuple[dict[str, Array], dict[str, Array]]:
         """Sums and sums of squares by name, once the backward pass is over."""
         self._single.require()
-        for name, rows in rows_of(self._terms, self._theta, self._single.shared, self._n).items():
+        for name, rows in rows_from_terms(self._terms, self._theta, self._single.shared, self._n).items():
             self._squares[name] += sum_of_squares(rows)
         return self._sums.finish(), self._squares

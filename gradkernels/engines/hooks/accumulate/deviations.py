@@ -10,21 +10,21 @@ from collections.abc import Iterable
 import torch
 
 from gradkernels.backend import Array
-from gradkernels.engines.hooks.accumulate.accumulators import Single, rows_of
-from gradkernels.engines.hooks.accumulate.inner_products import Term
-from gradkernels.engines.hooks.parameter_use import Use
-from gradkernels.engines.hooks.precision import sum_of_squares, wide
+from gradkernels.engines.hooks.accumulate.accumulators import SingleUses, rows_from_terms
+from gradkernels.engines.hooks.accumulate.inner_products import UseTerm
+from gradkernels.engines.hooks.parameter_use import ParameterUse
+from gradkernels.engines.hooks.precision import sum_of_squares, widen
 
-LEAST = 1e-2
+RELATIVE_VARIANCE = 1e-2
 """Of the squared mean: with a smaller variance more than two digits are lost."""
 
 
-def doubtful(mean: dict[str, Array], variance: dict[str, Array]) -> frozenset[str]:
+def inaccurate_variances(mean: dict[str, Array], variance: dict[str, Array]) -> frozenset[str]:
     """Names of the parameters that have an entry whose variance is small beside its squared mean."""
-    return frozenset(name for name, one in mean.items() if (variance[name] < LEAST * one.square()).any())
+    return frozenset(name for name, one in mean.items() if (variance[name] < RELATIVE_VARIANCE * one.square()).any())
 
 
-class Deviations:
+class SquaredDeviations:
     """Adds up the squares of g - mean for some parameters.
 
     Args:
@@ -39,18 +39,18 @@ class Deviations:
         self, theta: dict[str, Array], shared: Iterable[str], n: int, mean: dict[str, Array], names: frozenset[str]
     ) -> None:
         self._theta, self._n, self._mean = theta, n, mean
-        self._single = Single(shared)
-        self.totals = {name: wide(torch.zeros_like(mean[name])) for name in names}
-        self._terms: list[Term] = []
+        self._single = SingleUses(shared)
+        self.totals = {name: widen(torch.zeros_like(mean[name])) for name in names}
+        self._terms: list[UseTerm] = []
 
-    def __call__(self, use: Use, g: Array) -> None:
+    def __call__(self, use: ParameterUse, g: Array) -> None:
         """Take what a use makes of its output's gradient."""
         for place, target in use.targets.items():
             if self.totals.keys().isdisjoint(target.names):
                 continue
             if self._single(target):
                 (name,) = target.names
-                for _, rows in use.scratch(place, g):
+                for _, rows in use.row_blocks(place, g):
                     self._add(name, rows)
             else:
                 self._terms.append((use, place, g))
@@ -59,9 +59,9 @@ class Deviations:
         """The sums by name, once the backward pass is over."""
         self._single.require()
         shared = self._single.shared & self.totals.keys()
-        for name, rows in rows_of(self._terms, self._theta, shared, self._n).items():
+        for name, rows in rows_from_terms(self._terms, self._theta, shared, self._n).items():
             self._add(name, rows)
         return self.totals
 
     def _add(self, name: str, rows: Array) -> None:
-        self.totals[name] += sum_of_squares(wide(rows) - self._mean[name])
+        self.totals[name] += sum_of_squares(widen(rows) - self._mean[name])

@@ -13,19 +13,19 @@ from typing import Any
 import torch
 
 from gradkernels.backend import Array
-from gradkernels.engines.hooks.parameter_use import LEAST, Use, square_of_row
-from gradkernels.engines.hooks.precision import wide
+from gradkernels.engines.hooks.parameter_use import CANCELLATION, ParameterUse, squared_norm_of_row
+from gradkernels.engines.hooks.precision import widen
 from gradkernels.engines.hooks.rules.linear.linear import Linear
-from gradkernels.engines.hooks.rules.lookup.embedding import Table
+from gradkernels.engines.hooks.rules.lookup.embedding import EmbeddingTable
 
 MOST_USES = 6
 """Of one parameter; there is an inner product for each pair of them."""
 
-Term = tuple[Use, Any, Array]
+UseTerm = tuple[ParameterUse, Any, Array]
 """A use, its target, and the gradient of its output."""
 
 
-def squared_norms(terms: Sequence[Term]) -> Array | None:
+def squared_norms_by_products(terms: Sequence[UseTerm]) -> Array | None:
     """Squared norms `(n,)` of the sums of several uses' rows; None where there is no rule for a pair of them."""
     if len(terms) > MOST_USES:
         return None
@@ -35,22 +35,22 @@ def squared_norms(terms: Sequence[Term]) -> Array | None:
         if product is None:
             return None
         products.append(product)
-    total = sum(use.squares(target, g) for use, target, g in terms) + 2 * sum(products)
-    of_terms = sum(use.of_terms(target, g) for use, target, g in terms)
-    for at in (total < LEAST * of_terms).nonzero().flatten().tolist():
-        total[at] = square_of_row(terms, at)
+    total = sum(use.squared_norms(target, g) for use, target, g in terms) + 2 * sum(products)
+    of_terms = sum(use.squared_norms_of_terms(target, g) for use, target, g in terms)
+    for at in (total < CANCELLATION * of_terms).nonzero().flatten().tolist():
+        total[at] = squared_norm_of_row(terms, at)
     return total
 
 
-def _inner(one: Term, other: Term) -> Array | None:
+def _inner(one: UseTerm, other: UseTerm) -> Array | None:
     (first, target, g), (second, another, h) = one, other
     if isinstance(first, Linear) and isinstance(second, Linear) and target == another:
         return _of_linear_maps(first, target, g, second, h)
-    if isinstance(first, Table) and isinstance(second, Table):
+    if isinstance(first, EmbeddingTable) and isinstance(second, EmbeddingTable):
         return _of_tables(first, g, second, h)
-    if isinstance(first, Table) and isinstance(second, Linear) and another == "weight":
+    if isinstance(first, EmbeddingTable) and isinstance(second, Linear) and another == "weight":
         return _of_table_and_map(first, g, second, h)
-    if isinstance(first, Linear) and isinstance(second, Table) and target == "weight":
+    if isinstance(first, Linear) and isinstance(second, EmbeddingTable) and target == "weight":
         return _of_table_and_map(second, h, first, g)
     return None
 
@@ -58,23 +58,23 @@ def _inner(one: Term, other: Term) -> Array | None:
 def _of_linear_maps(one: Linear, target: Any, g: Array, other: Linear, h: Array) -> Array:
     """Sums over steps s and t of (r_s . r_t)(c_s . c_t); of biases the product of their sums."""
     if target == "bias":
-        return torch.linalg.vecdot(*(wide(part.flatten(1, -2).sum(1) if part.ndim > 2 else part) for part in (g, h)))
+        return torch.linalg.vecdot(*(widen(part.flatten(1, -2).sum(1) if part.ndim > 2 else part) for part in (g, h)))
     (rows, columns), (more, others) = (map(_steps, use.factors(part)) for use, part in ((one, g), (other, h)))
     return torch.linalg.vecdot((rows @ more.mT).flatten(1), (columns @ others.mT).flatten(1))
 
 
-def _of_tables(one: Table, g: Array, other: Table, h: Array) -> Array:
+def _of_tables(one: EmbeddingTable, g: Array, other: EmbeddingTable, h: Array) -> Array:
     """Sums of g_s . h_t over places s and t of the same word."""
     same = one.words[:, :, None] == other.words[:, None, :]
-    return (wide(one.terms(g)) @ wide(other.terms(h)).mT).mul_(same).flatten(1).sum(1)
+    return (widen(one.terms(g)) @ widen(other.terms(h)).mT).mul_(same).flatten(1).sum(1)
 
 
-def _of_table_and_map(table: Table, g: Array, one: Linear, h: Array) -> Array:
+def _of_table_and_map(table: EmbeddingTable, g: Array, one: Linear, h: Array) -> Array:
     """Sums over steps s and words t of r_s[word t] (c_s . g_t)."""
     rows, columns = map(_steps, one.factors(h))
     words = table.words[:, None, :].expand(-1, rows.shape[1], -1)
-    return torch.linalg.vecdot(rows.gather(2, words).flatten(1), (columns @ wide(table.terms(g)).mT).flatten(1))
+    return torch.linalg.vecdot(rows.gather(2, words).flatten(1), (columns @ widen(table.terms(g)).mT).flatten(1))
 
 
 def _steps(tensor: Array) -> Array:
-    return wide(tensor if tensor.ndim == 3 else tensor[:, None])
+    return widen(tensor if tensor.ndim == 3 else tensor[:, None])

@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 
 from gradkernels.backend import Array
-from gradkernels.engines.hooks.parameter_use import Target
+from gradkernels.engines.hooks.parameter_use import ParameterTensor
 
 
-class Filled:
+class RowMemory:
     """Rows of parameters, of which some blocks have been written.
 
     Args:
@@ -19,11 +19,11 @@ class Filled:
         self.out = out
         self._known: dict[str, list[range]] = {name: [] for name in out}
 
-    def takes(self, target: Target) -> bool:
+    def takes(self, target: ParameterTensor) -> bool:
         """Whether a target's rows are a block of this memory."""
         return target.direct or (target.block is not None and self.out[target.names[0]].is_contiguous())
 
-    def place(self, target: Target) -> tuple[Array, bool]:
+    def place(self, target: ParameterTensor) -> tuple[Array, bool]:
         """Where the target's rows belong, `(n, *target.tensor.shape)`, and whether they are to be added there."""
         name, block = target.names[0], target.block
         assert block is not None

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from gradkernels.engines.hooks.arguments import Function, Place
+from gradkernels.engines.hooks.arguments import ArgPath, Function
 from gradkernels.engines.hooks.capture.sample_axis import Axis
 
-Names = tuple[str, ...]
+ParameterNames = tuple[str, ...]
 
 
 @dataclass(frozen=True)
-class Step:
+class BoundaryCall:
     """One call that takes parameters and samples.
 
     Attributes:
@@ -22,8 +22,8 @@ class Step:
     """
 
     function: Function
-    data: Mapping[Place, Axis]
-    parameters: Mapping[Place, Names]
+    data: Mapping[ArgPath, Axis]
+    parameters: Mapping[ArgPath, ParameterNames]
 
     @property
     def name(self) -> str:

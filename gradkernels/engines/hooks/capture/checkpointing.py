@@ -16,7 +16,7 @@ from torch.utils.checkpoint import get_device_states, set_device_states
 
 from gradkernels.backend import Array
 from gradkernels.engines.hooks.capture.sample_axis import Axis
-from gradkernels.engines.hooks.capture.tags import Tag
+from gradkernels.engines.hooks.capture.tags import TensorTag
 from gradkernels.engines.hooks.capture.tape import Tape
 from gradkernels.engines.hooks.errors import Unfit
 from gradkernels.problems.module import checkpoints
@@ -26,7 +26,7 @@ MADE = "a checkpointed part of the model takes a tensor that is made of paramete
 
 
 @contextmanager
-def followed(tape: Tape) -> Iterator[None]:
+def tracking(tape: Tape) -> Iterator[None]:
     """A context in which a tape follows what is called, checkpointed parts included."""
 
     def run(function: Any, *args: Any, **kwargs: Any) -> Any:
@@ -41,13 +41,13 @@ def followed(tape: Tape) -> Iterator[None]:
 def _forward(tape: Tape, function: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
     """What the part gives, with a graph that runs it again."""
     given, spec = pytree.tree_flatten((args, dict(kwargs)))
-    known = [tape.marks.tag(one) if isinstance(one, torch.Tensor) else None for one in given]
+    known = [tape.tracker.tag(one) if isinstance(one, torch.Tensor) else None for one in given]
     if any(tag is not None and tag.axis is None for tag in known):
         raise Unfit(MADE)
     flowing = [at for at, tag in enumerate(known) if tag is not None and tag.flows]
     before = _Surroundings()
     # One draw for all samples takes to know where they are.
-    with nullcontext() if tape.alike else tape.paused(), torch.no_grad():
+    with nullcontext() if tape.draws_once else tape.paused(), torch.no_grad():
         result = function(*args, **kwargs)
         outputs, shape = pytree.tree_flatten(result)
         floats = [at for at, one in enumerate(outputs) if isinstance(one, torch.Tensor) and one.is_floating_point()]
@@ -62,7 +62,7 @@ def _forward(tape: Tape, function: Any, args: tuple[Any, ...], kwargs: Mapping[s
         fresh = _Again.apply(again, computed, start, *into)  # type: ignore[no-untyped-call]
     for at, output in zip(floats, fresh, strict=True):
         outputs[at] = output
-        tape.segment(output, Axis(0), start, MOVED)
+        tape.add_checkpoint(output, Axis(0), start, MOVED)
     return pytree.tree_unflatten(outputs, shape)
 
 
@@ -70,30 +70,30 @@ def _backward(
     tape: Tape,
     function: Any,
     given: list[Any],
-    known: list[Tag | None],
+    known: list[TensorTag | None],
     spec: Any,
     floats: list[int],
     flowing: list[int],
     g: tuple[Array | None, ...],
 ) -> tuple[Array | None, ...]:
     """The part, followed, and its backward pass to what flows into it."""
-    inner = tape.again()
-    inputs = [inner.marks.input(*pair) for pair in zip(given, known, strict=True)]
+    inner = tape.restarted()
+    inputs = [inner.tracker.detached_input(*pair) for pair in zip(given, known, strict=True)]
     args, kwargs = pytree.tree_unflatten(inputs, spec)
     try:
-        with followed(inner):
+        with tracking(inner):
             outputs = pytree.tree_flatten(function(*args, **kwargs))[0]
         pairs = [(outputs[at], one) for at, one in zip(floats, g, strict=True) if one is not None]
         pairs = [(output, one) for output, one in pairs if output.requires_grad]
-        inner.marks.finish([output for output, _ in pairs])
-        ends = [*(inputs[at] for at in flowing), *inner.marks.sources]
+        inner.tracker.check_outputs([output for output, _ in pairs])
+        ends = [*(inputs[at] for at in flowing), *inner.tracker.sources]
         if not pairs or not ends:
             return (None,) * len(flowing)
         heads, gradients = zip(*pairs, strict=True)
         found = torch.autograd.grad(heads, ends, gradients, allow_unused=True)
         return tuple(found[: len(flowing)])
     finally:
-        inner.marks.close()
+        inner.tracker.close()
 
 
 class _Surroundings:

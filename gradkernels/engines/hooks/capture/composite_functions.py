@@ -26,7 +26,7 @@ def _body(function: Any) -> Function:
     return FunctionType(function.__code__, names, function.__name__, function.__defaults__, function.__closure__)
 
 
-OPENED: dict[Function, Function] = {
+COMPOSITES: dict[Function, Function] = {
     functional.multi_head_attention_forward: _body(functional.multi_head_attention_forward)
 }
 """Their bodies."""

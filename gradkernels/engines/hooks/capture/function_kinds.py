@@ -15,7 +15,7 @@ _QUIET = frozenset(
 """What gives no tensor that anything is computed with."""
 
 
-def quiet(func: Any) -> bool:
+def gives_metadata(func: Any) -> bool:
     """Whether a function is one of them."""
     name = getattr(func, "__name__", "")
     if name == "__get__":  # of an attribute, such as x.shape
@@ -31,6 +31,6 @@ _DRAW = frozenset(
 )  # fmt: skip
 
 
-def draws(func: Any) -> bool:
+def draws_random(func: Any) -> bool:
     """Whether a function draws random numbers."""
     return getattr(func, "__name__", "") in _DRAW

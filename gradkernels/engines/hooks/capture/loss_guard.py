@@ -9,7 +9,7 @@ import torch
 from torch.overrides import TorchFunctionMode
 
 from gradkernels.backend import Array
-from gradkernels.engines.hooks.arguments import tensors
+from gradkernels.engines.hooks.arguments import tensor_arguments
 from gradkernels.engines.hooks.capture.tape import Tape
 from gradkernels.engines.hooks.errors import Unfit
 
@@ -19,7 +19,7 @@ BESIDES = (
 )
 
 
-class Guard(TorchFunctionMode):
+class LossGuard(TorchFunctionMode):
     """Raises an Unfit where the loss takes a tensor of the pass that it was not given.
 
     Args:
@@ -34,8 +34,8 @@ class Guard(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """The call as it is."""
-        for _, value in tensors(args, kwargs or {}):
-            if self._tape.marks.knows(value) and not self._allowed(value):
+        for _, value in tensor_arguments(args, kwargs or {}):
+            if self._tape.tracker.knows(value) and not self._allowed(value):
                 raise Unfit(BESIDES)
         return func(*args, **(kwargs or {}))
 

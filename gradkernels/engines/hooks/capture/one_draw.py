@@ -9,15 +9,15 @@ import torch
 from torch.nn import functional
 
 from gradkernels.backend import Array
-from gradkernels.engines.hooks.arguments import Function, bound, leaves
-from gradkernels.engines.hooks.capture.boundary import Step
-from gradkernels.engines.hooks.capture.follow.tracked_call import Followed
+from gradkernels.engines.hooks.arguments import Function, bind_by_name, walk_arguments
+from gradkernels.engines.hooks.capture.boundary import BoundaryCall
+from gradkernels.engines.hooks.capture.follow.tracked_call import TrackedArgument
 from gradkernels.engines.hooks.capture.sample_axis import Axis
-from gradkernels.engines.hooks.capture.tape import Start, Tape
+from gradkernels.engines.hooks.capture.tape import RunBoundary, Tape
 from gradkernels.engines.hooks.errors import Unfit
 
 
-def once(drop: Callable[[Array], Array], x: Array, axis: Axis, n: int, inplace: bool = False) -> Array:
+def multiply_by_one_draw(drop: Callable[[Array], Array], x: Array, axis: Axis, n: int, inplace: bool = False) -> Array:
     """`drop(x)` with the same factors for every sample.
 
     Args:
@@ -35,14 +35,14 @@ def once(drop: Callable[[Array], Array], x: Array, axis: Axis, n: int, inplace: 
     return x.mul_(factors) if inplace else x * factors
 
 
-def _dropout(names: tuple[str, ...]) -> Start:
+def _dropout(names: tuple[str, ...]) -> RunBoundary:
     """Calls of dropout, of entries or of whole channels."""
 
-    def start(tape: Tape, step: Step, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Array:
-        given = bound(names, args, kwargs)
+    def start(tape: Tape, step: BoundaryCall, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Array:
+        given = bind_by_name(names, args, kwargs)
         x, inplace = given.pop("input"), given.pop("inplace", False)
         axis = next(iter(step.data.values()))
-        return once(lambda one: step.function(one, **given), x, axis, tape.n, inplace)
+        return multiply_by_one_draw(lambda one: step.function(one, **given), x, axis, tape.n, inplace)
 
     return start
 
@@ -50,9 +50,9 @@ def _dropout(names: tuple[str, ...]) -> Start:
 ATTENTION = ("query", "key", "value", "attn_mask", "dropout_p", "is_causal", "scale", "enable_gqa")
 
 
-def _attention(tape: Tape, step: Step, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Array:
+def _attention(tape: Tape, step: BoundaryCall, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Array:
     """Attention with dropout, as torch computes it where it has no fused kernel for it."""
-    given = bound(ATTENTION, args, kwargs)
+    given = bind_by_name(ATTENTION, args, kwargs)
     places = {ATTENTION[place[1]] if place[0] == "args" else place[1]: axis for place, axis in step.data.items()}
     query, key, value = (given[name] for name in ATTENTION[:3])
     axis = places.get("query")
@@ -63,7 +63,7 @@ def _attention(tape: Tape, step: Step, args: tuple[Any, ...], kwargs: Mapping[st
     scale = given.get("scale")
     logits = query @ key.mT * (query.shape[-1] ** -0.5 if scale is None else scale)
     weights = _masked(logits, given.get("attn_mask"), given.get("is_causal", False)).softmax(-1)
-    return once(lambda one: torch.dropout(one, given["dropout_p"], True), weights, axis, tape.n) @ value
+    return multiply_by_one_draw(lambda one: torch.dropout(one, given["dropout_p"], True), weights, axis, tape.n) @ value
 
 
 def _masked(logits: Array, mask: Array | None, causal: bool) -> Array:
@@ -75,13 +75,13 @@ def _masked(logits: Array, mask: Array | None, causal: bool) -> Array:
     return logits.masked_fill(~mask, -float("inf")) if mask.dtype == torch.bool else logits + mask
 
 
-NAMES = ("input", "p", "training", "inplace")
+DROPOUT_NAMES = ("input", "p", "training", "inplace")
 NATIVE_NAMES = ("input", "p", "train")
-ONE_DRAW: dict[Function, Start] = {
-    functional.dropout: _dropout(NAMES),
-    functional.dropout1d: _dropout(NAMES),
-    functional.dropout2d: _dropout(NAMES),
-    functional.dropout3d: _dropout(NAMES),
+ONE_DRAW: dict[Function, RunBoundary] = {
+    functional.dropout: _dropout(DROPOUT_NAMES),
+    functional.dropout1d: _dropout(DROPOUT_NAMES),
+    functional.dropout2d: _dropout(DROPOUT_NAMES),
+    functional.dropout3d: _dropout(DROPOUT_NAMES),
     torch.dropout: _dropout(NATIVE_NAMES),
     torch.feature_dropout: _dropout(NATIVE_NAMES),
     functional.scaled_dot_product_attention: _attention,
@@ -89,8 +89,8 @@ ONE_DRAW: dict[Function, Start] = {
 """How calls that draw for several samples are run."""
 
 
-def alike(
-    tape: Tape, function: Function, args: tuple[Any, ...], kwargs: Mapping[str, Any], data: Sequence[Followed]
+def call_with_one_draw(
+    tape: Tape, function: Function, args: tuple[Any, ...], kwargs: Mapping[str, Any], data: Sequence[TrackedArgument]
 ) -> Any:
     """A call with one draw for all samples.
 
@@ -105,7 +105,7 @@ def alike(
         Unfit: It draws random numbers for its samples in another way than dropout does.
     """
     if data and _drops(function, args, kwargs):
-        step = Step(function, {one.place: one.axis for one in data}, {})
+        step = BoundaryCall(function, {one.place: one.axis for one in data}, {})
         return ONE_DRAW[function](tape, step, args, kwargs)
     before = _generators()
     result = function(*args, **kwargs)
@@ -122,14 +122,16 @@ def _drops(function: Function, args: tuple[Any, ...], kwargs: Mapping[str, Any])
     if function not in ONE_DRAW:
         return False
     if function is functional.scaled_dot_product_attention:
-        return bool(bound(ATTENTION, args, kwargs).get("dropout_p", 0.0))
-    given = bound(NATIVE_NAMES if function in (torch.dropout, torch.feature_dropout) else NAMES, args, kwargs)
+        return bool(bind_by_name(ATTENTION, args, kwargs).get("dropout_p", 0.0))
+    given = bind_by_name(
+        NATIVE_NAMES if function in (torch.dropout, torch.feature_dropout) else DROPOUT_NAMES, args, kwargs
+    )
     return bool(given.get("training", given.get("train", True)) and given.get("p", 0.5))
 
 
 def _sized(result: Any, n: int) -> bool:
     """Whether a result is as long as the batch along one of its axes."""
-    return any(isinstance(one, torch.Tensor) and n in one.shape for _, one in leaves(result))
+    return any(isinstance(one, torch.Tensor) and n in one.shape for _, one in walk_arguments(result))
 
 
 def _generators() -> list[Array]:

@@ -56,7 +56,7 @@ class Axis:
         return along.view(-1, *[1] * (len(shape) - self.dim - 1)).expand(*shape)
 
 
-def reshaped(axis: Axis, old: Sequence[int], new: Sequence[int], n: int) -> Axis | None:
+def axis_after_reshape(axis: Axis, old: Sequence[int], new: Sequence[int], n: int) -> Axis | None:
     """The samples' axis after a reshape, by arithmetic; None where no axis holds them, or one between two others.
 
     In a row-major tensor the entry at flat position f belongs to sample (f // step) % n.

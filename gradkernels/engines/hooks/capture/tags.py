@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from gradkernels.backend import Array
-from gradkernels.engines.hooks.capture.boundary import Names
+from gradkernels.engines.hooks.capture.boundary import ParameterNames
 from gradkernels.engines.hooks.capture.sample_axis import Axis
 
 KEPT = "_gradkernels_tag"
 """The attribute of a tensor that has its tag."""
 
 
-class Tag(NamedTuple):
+class TensorTag(NamedTuple):
     """What a tensor is.
 
     Attributes:
@@ -29,20 +29,20 @@ class Tag(NamedTuple):
     run: object
     axis: Axis | None = None
     flows: bool = False
-    names: Names = ()
+    names: ParameterNames = ()
     words: Array | None = None
     copied: Array | None = None
     lost: str = ""
     drawn: bool = False
 
 
-def read(tensor: Array, run: object) -> Tag | None:
+def read_tag(tensor: Array, run: object) -> TensorTag | None:
     """What a pass knows of a tensor."""
     tag: Any = tensor.__dict__.get(KEPT)
     return tag if tag is not None and tag.run is run else None
 
 
-def write(tensor: Array, tag: Tag | None) -> None:
+def write_tag(tensor: Array, tag: TensorTag | None) -> None:
     """Keep what is known; None forgets it."""
     if tag is None:
         tensor.__dict__.pop(KEPT, None)

@@ -18,31 +18,33 @@ from torch.autograd.graph import get_gradient_edge
 from torch.overrides import TorchFunctionMode
 
 from gradkernels.backend import Array
-from gradkernels.engines.hooks.arguments import Place, find, replaced
-from gradkernels.engines.hooks.capture.boundary import Names, Step
-from gradkernels.engines.hooks.capture.composite_functions import OPENED
-from gradkernels.engines.hooks.capture.follow.tracked_call import Followed
-from gradkernels.engines.hooks.capture.function_kinds import draws, quiet
+from gradkernels.engines.hooks.arguments import ArgPath, argument_at, replace_arguments
+from gradkernels.engines.hooks.capture.boundary import BoundaryCall
+from gradkernels.engines.hooks.capture.composite_functions import COMPOSITES
+from gradkernels.engines.hooks.capture.follow.output_axis import output_axis
+from gradkernels.engines.hooks.capture.follow.tracked_call import TrackedArgument
+from gradkernels.engines.hooks.capture.function_kinds import draws_random, gives_metadata
 from gradkernels.engines.hooks.capture.sample_axis import Axis
-from gradkernels.engines.hooks.capture.tracker import SHARED, Marks
+from gradkernels.engines.hooks.capture.tracker import SHARED, Made, SampleTracker
+from gradkernels.engines.hooks.capture.views import block_of, unviewed
 from gradkernels.engines.hooks.errors import Unfit
-from gradkernels.engines.hooks.parameter_use import Target, Use
+from gradkernels.engines.hooks.parameter_use import ParameterTensor, ParameterUse
 from gradkernels.problems.module.structure import Parameters
 
-Arrived = Callable[[Use, Array], None]
+GradientConsumer = Callable[[ParameterUse, Array], None]
 """Called with each use and its output's gradient, samples first, during the backward pass."""
 
-Start = Callable[["Tape", Step, tuple[Any, ...], Mapping[str, Any]], Any]
+RunBoundary = Callable[["Tape", BoundaryCall, tuple[Any, ...], Mapping[str, Any]], Any]
 """Runs a boundary forward and keeps its uses; gives what the model's call returns."""
 
-Alike = Callable[["Tape", Any, tuple[Any, ...], Mapping[str, Any], Sequence[Followed]], Any]
+RunWithOneDraw = Callable[["Tape", Any, tuple[Any, ...], Mapping[str, Any], Sequence[TrackedArgument]], Any]
 """`alike(tape, function, args, kwargs, data)`: the call, with one draw for all samples."""
 
 _KINDS: dict[Any, str] = {}
-"""What is asked first of a function at each call: `quiet`, `opened`, `batched`, `draws` or `any`."""
+"""What is asked first of a function at each call: `gives_metadata`, `opened`, `batched`, `draws_random` or `any`."""
 
 
-class Starts(NamedTuple):
+class BoundaryRules(NamedTuple):
     """How calls that take parameters are run.
 
     Attributes:
@@ -53,9 +55,9 @@ class Starts(NamedTuple):
         of_copies: How.
     """
 
-    rules: Mapping[Any, Start]
-    other: Start
-    copies: Mapping[Any, Start]
+    rules: Mapping[Any, RunBoundary]
+    other: RunBoundary
+    copies: Mapping[Any, RunBoundary]
     batched: Container[Any]
     of_copies: Callable[[Tape, tuple[Any, ...]], Any]
 
@@ -82,17 +84,17 @@ class Tape(TorchFunctionMode):
 
     def __init__(
         self,
-        starts: Starts,
+        starts: BoundaryRules,
         n: int,
         theta: Parameters,
-        arrived: Arrived,
-        alike: Alike | None = None,
+        arrived: GradientConsumer,
+        alike: RunWithOneDraw | None = None,
         each: bool = False,
         guess: bool = True,
     ) -> None:
         super().__init__()
         self.n = n
-        self.marks = Marks(n, theta)
+        self.tracker = SampleTracker(n, theta)
         self.uses = Counter[str]()
         self.segments = 0
         self.guess, self.guessed = guess, False
@@ -102,11 +104,11 @@ class Tape(TorchFunctionMode):
         self._paused = False
 
     @property
-    def alike(self) -> bool:
+    def draws_once(self) -> bool:
         """Whether all samples are to see the same draws."""
         return self._alike is not None
 
-    def again(self) -> Tape:
+    def restarted(self) -> Tape:
         """A tape that follows a part of the model another time."""
         return Tape(self._starts, self.n, self._theta, self._arrived, self._alike, self._each, self.guess)
 
@@ -124,7 +126,7 @@ class Tape(TorchFunctionMode):
         finally:
             self._paused = False
 
-    def segment(self, output: Array, axis: Axis, start: Array, sentence: str) -> None:
+    def add_checkpoint(self, output: Array, axis: Axis, start: Array, sentence: str) -> None:
         """Take an output of a checkpointed part for a boundary, whose uses are heard of when it runs again.
 
         Args:
@@ -135,11 +137,11 @@ class Tape(TorchFunctionMode):
         """
         self.segments += 1
         if not axis.fits(output.shape, self.n):
-            self.marks.poison(output, sentence)
+            self.tracker.refuse_gradient(output, sentence)
             return
-        self.marks.boundary(output, axis)
-        self.marks.boundaries.add(get_gradient_edge(output).node)
-        self.marks.sources.append(get_gradient_edge(start))
+        self.tracker.mark_boundary(output, axis)
+        self.tracker.boundaries.add(get_gradient_edge(output).node)
+        self.tracker.sources.append(get_gradient_edge(start))
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """The call as it is, or as a boundary runs it."""
@@ -147,89 +149,99 @@ class Tape(TorchFunctionMode):
         kind = _KINDS.get(func)
         if kind is None:
             kind = _KINDS[func] = self._kind_of(func)
-        if kind == "quiet" or self._paused:
+        if kind == "metadata" or self._paused:
             return func(*args, **kwargs)
-        if kind == "opened":
+        if kind == "composite":
             with self:
-                return OPENED[func](*args, **kwargs)
+                return COMPOSITES[func](*args, **kwargs)
         if kind == "batched" and not kwargs:
             with self:
                 product = self._starts.of_copies(self, args)
             if product is not None:
                 return product
-        data, made, others = self.marks.known(args, kwargs)
+        data, made, others = self.tracker.classify(args, kwargs)
         if made and torch.is_grad_enabled():
             result = self._with_parameters(func, args, kwargs, data, made)
         else:
             result = self._alike(self, func, args, kwargs, data) if self._alike else func(*args, **kwargs)
             if data:
-                self.marks.tagged(func, args, kwargs, data, result)
+                self.tracker.mark_result(func, args, kwargs, data, result)
         if kind == "draws" and self._each:
             self._drawn(result, data, made)
         if others:
-            self.marks.met(func, args, others, result)
+            self.tracker.mark_mixed(func, args, others, result)
         return result
 
-    def _drawn(self, result: Any, data: Sequence[Followed], made: Mapping[Place, Any]) -> None:
+    def _drawn(self, result: Any, data: Sequence[TrackedArgument], made: Mapping[ArgPath, Any]) -> None:
         if made:
             raise Unfit(SHARED)
         if not data:
-            self.marks.draw(result)
+            self.tracker.mark_drawn(result)
 
     def _kind_of(self, func: Any) -> str:
-        if func in OPENED:
-            return "opened"
-        if quiet(func):
-            return "quiet"
-        return "batched" if func in self._starts.batched else "draws" if draws(func) else "any"
+        if func in COMPOSITES:
+            return "composite"
+        if gives_metadata(func):
+            return "metadata"
+        return "batched" if func in self._starts.batched else "draws" if draws_random(func) else "any"
 
     def _with_parameters(
-        self, func: Any, args: Any, kwargs: Any, data: list[Followed], made: dict[Place, tuple[Array, Names]]
+        self,
+        func: Any,
+        args: Any,
+        kwargs: Any,
+        data: list[TrackedArgument],
+        made: dict[ArgPath, Made],
     ) -> Any:
         """A call that takes parameters: a boundary, or what makes something of parameters alone."""
         names = {place: of for place, (_, of) in made.items()}
         if not data:
             if func in self._starts.copies:
-                copy = self._starts.copies[func](self, Step(func, {}, names), args, kwargs)
+                copy = self._starts.copies[func](self, BoundaryCall(func, {}, names), args, kwargs)
                 if copy is not None:
                     return copy
             result = func(*args, **kwargs)
-            self.marks.derived(func, args, result, names)
+            self.tracker.mark_derived(func, args, result, names)
             return result
         # What comes from elsewhere than the parameters ends here.
         outside = {one.place: one.tensor.detach() for one in data if not one.flows and one.tensor.requires_grad}
         if outside:
-            given = replaced({"args": args, "kwargs": kwargs}, outside)
+            given = replace_arguments({"args": args, "kwargs": kwargs}, outside)
             args, kwargs = given["args"], given["kwargs"]
             data = [one._replace(tensor=outside.get(one.place, one.tensor)) for one in data]
-        step = Step(func, {one.place: one.axis for one in data}, names)
+        step = BoundaryCall(func, {one.place: one.axis for one in data}, names)
         return self._starts.rules.get(func, self._starts.other)(self, step, args, kwargs)
 
-    def followed(self, step: Step, args: tuple[Any, ...], kwargs: Mapping[str, Any], output: Array) -> Axis:
+    def output_axis(self, step: BoundaryCall, args: tuple[Any, ...], kwargs: Mapping[str, Any], output: Array) -> Axis:
         """Where the samples are in a boundary's output; raises an Unfit where they cannot be told apart."""
-        found = {place: find(args, kwargs, place) for place in step.data}
-        data = [Followed(place, tensor, step.data[place], True) for place, tensor in found.items()]
-        return self.marks.axis(step.function, args, kwargs, data, output)
+        found = {place: argument_at(args, kwargs, place) for place in step.data}
+        data = [TrackedArgument(place, tensor, step.data[place], True) for place, tensor in found.items()]
+        return output_axis(step.function, args, kwargs, data, output, self.n)
 
-    def target(self, names: tuple[str, ...], tensor: Array) -> Target:
+    def parameter_tensor(self, names: tuple[str, ...], tensor: Array) -> ParameterTensor:
         """What a boundary differentiates by."""
         whole = self._theta[names[0]]
-        return Target(tensor, names, tensor is whole, whole, _block(tensor, whole))
+        return ParameterTensor(tensor, names, tensor is whole, whole, block_of(tensor, whole))
 
-    def table(self, tensor: Array) -> tuple[Target, Array] | None:
+    def table_rows(self, tensor: Array) -> tuple[ParameterTensor, Array] | None:
         """The parameter that a tensor is rows of, and of which words; None where it is something else."""
-        found = self.marks.words_of(tensor)
+        found = self.tracker.table_words(tensor)
         if found is None:
             return None
         names, words = found
         whole = self._theta[names[0]]
-        return Target(whole, names, True, whole, range(whole.numel())), words
+        return ParameterTensor(whole, names, True, whole, range(whole.numel())), words
 
-    def targets(self, step: Step, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[Place, Target]:
+    def targets(
+        self, step: BoundaryCall, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    ) -> dict[ArgPath, ParameterTensor]:
         """The targets of a call by place."""
-        return {place: self.target(names, find(args, kwargs, place)) for place, names in step.parameters.items()}
+        return {
+            place: self.parameter_tensor(names, argument_at(args, kwargs, place))
+            for place, names in step.parameters.items()
+        }
 
-    def keep(self, use: Use, output: Array, axis: Axis, data: Sequence[Array]) -> None:
+    def listen(self, use: ParameterUse, output: Array, axis: Axis, data: Sequence[Array]) -> None:
         """Have `use` told when the gradient of `output` arrives; `data` is what comes from earlier boundaries."""
         if not axis.fits(output.shape, self.n):
             # A gradient of one row would else be broadcast to all samples.
@@ -239,34 +251,13 @@ class Tape(TorchFunctionMode):
         for target in use.targets.values():
             self.uses.update(target.names * (1 if target.direct else 2))
         arrived, n, shape, waiting = self._arrived, self.n, output.shape, [use]
-        heard = _written_once(output, [*data, *(target.tensor for target in use.targets.values())])
+        heard = unviewed(output, [*data, *(target.tensor for target in use.targets.values())])
 
         def hear(g: Array) -> None:
             arrived(waiting[0], axis.first(g.reshape(shape), n))
 
         heard.register_hook(hear)
         edge = get_gradient_edge(heard)
-        self.marks.boundaries.add(edge.node)
+        self.tracker.boundaries.add(edge.node)
         if not any(one.requires_grad for one in data):
-            self.marks.sources.append(edge)
-
-
-def _written_once(output: Array, inputs: Sequence[Array]) -> Array:
-    """An output, or what it is another shape of.
-
-    What is then done to a view in place is done to what it is a view of, and autograd takes the view out of its graph.
-    """
-    base = output._base
-    if base is None or base.grad_fn is None or base.numel() != output.numel():
-        return output
-    if not (base.is_contiguous() and output.is_contiguous()) or any(base is one or base is one._base for one in inputs):
-        return output
-    return base
-
-
-def _block(tensor: Array, whole: Array) -> range | None:
-    """The entries of a parameter that a tensor is a view of."""
-    if tensor is not whole and (tensor._base is not whole or not tensor.is_contiguous() or not whole.is_contiguous()):
-        return None
-    start = tensor.storage_offset() - whole.storage_offset()
-    return range(start, start + tensor.numel())
+            self.tracker.sources.append(edge)

@@ -9,15 +9,14 @@ import torch
 from torch.autograd.graph import GradientEdge, get_gradient_edge
 
 from gradkernels.backend import Array
-from gradkernels.engines.hooks.arguments import Place, in_place, leaves, tensors
+from gradkernels.engines.hooks.arguments import ArgPath, tensor_arguments, walk_arguments, writes_in_place
 from gradkernels.engines.hooks.capture import tags
-from gradkernels.engines.hooks.capture.boundary import Names
-from gradkernels.engines.hooks.capture.follow import rule_of
-from gradkernels.engines.hooks.capture.follow.pointwise import pointwise
-from gradkernels.engines.hooks.capture.follow.tracked_call import Call, Followed, Rule
+from gradkernels.engines.hooks.capture.boundary import ParameterNames
+from gradkernels.engines.hooks.capture.follow.output_axis import output_axis
+from gradkernels.engines.hooks.capture.follow.tracked_call import TrackedArgument
 from gradkernels.engines.hooks.capture.graph_search import leads_to
 from gradkernels.engines.hooks.capture.sample_axis import Axis
-from gradkernels.engines.hooks.capture.tags import Tag
+from gradkernels.engines.hooks.capture.tags import TensorTag
 from gradkernels.engines.hooks.errors import Unfit
 from gradkernels.problems.module.structure import Parameters
 
@@ -31,21 +30,14 @@ SHARED = (
 )
 NOT_FIRST = "the model's output does not have the samples first"
 
-Other = tuple[Place, Array, Tag]
+Made = tuple[Array, ParameterNames]
+"""An argument made of parameters alone, and their names."""
+
+Other = tuple[ArgPath, Array, TensorTag]
 """An argument in which samples are lost, or random numbers."""
 
-_RULES: dict[Any, Rule | None] = {}
 
-
-def _rule_of(func: Any) -> Rule | None:
-    try:
-        return _RULES[func]
-    except KeyError:
-        _RULES[func] = found = rule_of(func)
-        return found
-
-
-class Marks:
+class SampleTracker:
     """Of one pass, kept on the tensors themselves (`gradkernels.engines.hooks.capture.tags`).
 
     Args:
@@ -62,30 +54,30 @@ class Marks:
         self.n = n
         self.sources: list[GradientEdge] = []
         self.boundaries = set[Any]()
-        self._names: dict[int, Names] = {id(tensor): (name,) for name, tensor in theta.items()}
+        self._names: dict[int, ParameterNames] = {id(tensor): (name,) for name, tensor in theta.items()}
         self._run = object()
         self._poisons: list[Any] = []
         self._lost = self._sentence = ""
 
-    def samples(self, tensors: Iterable[Array]) -> None:
+    def mark_inputs(self, tensors: Iterable[Array]) -> None:
         """Take these for inputs, with the samples first."""
         for tensor in tensors:
-            tags.write(tensor, Tag(self._run, Axis(0)))
+            tags.write_tag(tensor, TensorTag(self._run, Axis(0)))
 
-    def input(self, value: Any, tag: Tag | None) -> Any:
+    def detached_input(self, value: Any, tag: TensorTag | None) -> Any:
         """An argument of a part that is followed again: apart from the graph that it comes from."""
         if not isinstance(value, torch.Tensor) or id(value) in self._names:
             return value
         own = value.detach().requires_grad_(tag is not None and tag.flows)
         if tag is not None:
-            tags.write(own, Tag(self._run, tag.axis, tag.flows))
+            tags.write_tag(own, TensorTag(self._run, tag.axis, tag.flows))
         return own
 
-    def known(self, args: Any, kwargs: Any) -> tuple[list[Followed], dict[Place, tuple[Array, Names]], list[Other]]:
+    def classify(self, args: Any, kwargs: Any) -> tuple[list[TrackedArgument], dict[ArgPath, Made], list[Other]]:
         """The arguments that have samples, those made of parameters alone, and others of which something is known."""
-        data, made, others = list[Followed](), dict[Place, tuple[Array, Names]](), list[Other]()
+        data, made, others = list[TrackedArgument](), dict[ArgPath, Made](), list[Other]()
         run, names_of = self._run, self._names
-        for place, value in tensors(args, kwargs):
+        for place, value in tensor_arguments(args, kwargs):
             tag = value.__dict__.get(tags.KEPT)
             if tag is None or tag[0] is not run:  # tag.run: this is asked at each call of the forward pass
                 names = names_of.get(id(value))
@@ -98,7 +90,7 @@ class Marks:
             if axis is not None:
                 if not flows and value.requires_grad:
                     self._require_seen(value, False)
-                data.append(Followed(place, value, axis, flows))
+                data.append(TrackedArgument(place, value, axis, flows))
             elif names:
                 made[place] = value, names
             else:
@@ -112,124 +104,103 @@ class Marks:
         if leads_to(tensor, self._names, self.boundaries):
             raise Unfit(f"a tensor of {tuple(tensor.shape)} {UNSEEN}")
 
-    def tag(self, tensor: Array) -> Tag | None:
+    def tag(self, tensor: Array) -> TensorTag | None:
         """What is known of a tensor; raises an Unfit where it comes from parameters unseen."""
-        tag = tags.read(tensor, self._run)
+        tag = tags.read_tag(tensor, self._run)
         self._require_seen(tensor, tag is not None)
         return tag
 
     def knows(self, tensor: Array) -> bool:
         """Whether a tensor is a parameter or has been computed in this pass."""
-        return id(tensor) in self._names or tags.read(tensor, self._run) is not None
+        return id(tensor) in self._names or tags.read_tag(tensor, self._run) is not None
 
-    def boundary(self, output: Array, axis: Axis, copied: Array | None = None) -> None:
+    def mark_boundary(self, output: Array, axis: Axis, copied: Array | None = None) -> None:
         """Remember that an output of a boundary has samples, each perhaps a copy of the same."""
-        tags.write(output, Tag(self._run, axis, flows=True, copied=copied))
+        tags.write_tag(output, TensorTag(self._run, axis, flows=True, copied=copied))
 
-    def copied(self, tensor: Array) -> Array | None:
+    def copied_parameter(self, tensor: Array) -> Array | None:
         """What a tensor has a copy of for each sample; None where it is something else."""
-        tag = tags.read(tensor, self._run)
+        tag = tags.read_tag(tensor, self._run)
         return None if tag is None else tag.copied
 
-    def derived(self, func: Any, args: Any, result: Any, names: Mapping[Place, Names]) -> None:
+    def mark_derived(self, func: Any, args: Any, result: Any, names: Mapping[ArgPath, ParameterNames]) -> None:
         """Remember what is made of parameters alone, and of which."""
         of = tuple(dict.fromkeys(name for some in names.values() for name in some))
-        results = args[:1] if func is torch.Tensor.__setitem__ else [value for _, value in leaves(result)]
+        results = args[:1] if func is torch.Tensor.__setitem__ else [value for _, value in walk_arguments(result)]
         for value in results:
             if isinstance(value, torch.Tensor) and value.requires_grad and id(value) not in self._names:
-                tags.write(value, Tag(self._run, names=of))
+                tags.write_tag(value, TensorTag(self._run, names=of))
 
-    def rows_of_table(self, output: Array, names: Names, words: Array) -> None:
+    def mark_table_rows(self, output: Array, names: ParameterNames, words: Array) -> None:
         """Remember that an output is rows of a parameter, for words that are the same for all samples."""
-        tags.write(output, Tag(self._run, names=names, words=words))
+        tags.write_tag(output, TensorTag(self._run, names=names, words=words))
 
-    def words_of(self, tensor: Array) -> tuple[Names, Array] | None:
+    def table_words(self, tensor: Array) -> tuple[ParameterNames, Array] | None:
         """The parameter that a tensor is rows of, and of which words; None where it is something else."""
-        tag = tags.read(tensor, self._run)
+        tag = tags.read_tag(tensor, self._run)
         return None if tag is None or tag.words is None else (tag.names, tag.words)
 
-    def axis(self, func: Any, args: Any, kwargs: Any, data: Sequence[Followed], output: Array, at: int = 0) -> Axis:
-        """Where the samples are in an output of a call; raises an Unfit where they cannot be told apart."""
-        rule = _rule_of(func)
-        if rule is pointwise and len(data) == 1 and data[0].tensor.ndim == output.ndim:
-            axis = data[0].axis
-            if axis.fits(output.shape, self.n):
-                return axis
-        call = Call(func, args, kwargs, data, self.n, at)
-        if rule is None:
-            raise call.mixes("has no rule that says where the samples are in what it gives")
-        try:
-            axis = rule(call, output)
-        except (IndexError, KeyError, TypeError, AttributeError, StopIteration, ValueError) as error:
-            if isinstance(error, Unfit):
-                raise
-            raise call.mixes(f"is called in a way that its rule does not know ({error})") from error
-        if not axis.fits(output.shape, self.n):
-            raise call.mixes("gives another number of samples")
-        return axis
-
-    def tagged(self, func: Any, args: Any, kwargs: Any, data: Sequence[Followed], result: Any) -> None:
+    def mark_result(self, func: Any, args: Any, kwargs: Any, data: Sequence[TrackedArgument], result: Any) -> None:
         """Keep what is known of the result of a call without parameters."""
-        flowing = [one for one in data if one.flows] if torch.is_grad_enabled() else []
+        flows = torch.is_grad_enabled() and any(one.flows for one in data)
         if isinstance(result, torch.Tensor):
-            self._tagged(func, args, kwargs, data, flowing, result, 0)
+            self._mark_output(func, args, kwargs, data, result, 0, flows=flows)
             return
         outputs = args[:1] if getattr(func, "__name__", "") == "__setitem__" else (result,)
-        for at, (_, output) in enumerate(leaves(outputs)):
+        for at, (_, output) in enumerate(walk_arguments(outputs)):
             if isinstance(output, torch.Tensor):
-                self._tagged(func, args, kwargs, data, flowing, output, at)
+                self._mark_output(func, args, kwargs, data, output, at, flows=flows)
 
-    def _tagged(
-        self, func: Any, args: Any, kwargs: Any, data: Sequence[Followed], flowing: Sequence[Followed], output: Array,
-        at: int,
-    ) -> None:  # fmt: skip
-        flows = bool(flowing) and output.requires_grad
-        tag: Tag | None = None
+    def _mark_output(
+        self, func: Any, args: Any, kwargs: Any, data: Sequence[TrackedArgument], output: Array, at: int, *, flows: bool
+    ) -> None:
+        flows = flows and output.requires_grad
+        tag: TensorTag | None = None
         try:
-            tag = Tag(self._run, self.axis(func, args, kwargs, data, output, at), flows)
+            tag = TensorTag(self._run, output_axis(func, args, kwargs, data, output, self.n, at), flows)
         except Unfit as error:
             self._sentence = str(error)
             self._lost = self._lost or self._sentence
             if flows:
-                self.poison(output, self._sentence)
+                self.refuse_gradient(output, self._sentence)
         if tag is not None:
-            tags.write(output, tag)
+            tags.write_tag(output, tag)
         elif not flows:
-            tags.write(output, Tag(self._run, lost=self._sentence))
-        if flows and output._base is not None and in_place(func):
+            tags.write_tag(output, TensorTag(self._run, lost=self._sentence))
+        if flows and output._base is not None and writes_in_place(func):
             self._written_through(output, tag)
 
-    def met(self, func: Any, args: Any, others: Sequence[Other], result: Any) -> None:
+    def mark_mixed(self, func: Any, args: Any, others: Sequence[Other], result: Any) -> None:
         """Keep what is known of the result of a call that takes data without samples, or numbers that were drawn."""
         # By which index entries are picked, the rule for it looks at itself.
         others = [one for one in others if func is not torch.Tensor.__getitem__ or one[0] == ("args", 0)]
-        for _, output in leaves(args[:1] if func is torch.Tensor.__setitem__ else result):
+        for _, output in walk_arguments(args[:1] if func is torch.Tensor.__setitem__ else result):
             if not isinstance(output, torch.Tensor):
                 continue
-            own = tags.read(output, self._run)
+            own = tags.read_tag(output, self._run)
             wrong = [tag for _, value, tag in others if not (tag.drawn and self._apart(value, own, output))]
             if wrong and output.requires_grad and torch.is_grad_enabled():
-                self.poison(output, SHARED if wrong[0].drawn else wrong[0].lost)
+                self.refuse_gradient(output, SHARED if wrong[0].drawn else wrong[0].lost)
             elif wrong:
-                tags.write(output, wrong[0])
+                tags.write_tag(output, wrong[0])
 
-    def _apart(self, drawn: Array, own: Tag | None, output: Array) -> bool:
+    def _apart(self, drawn: Array, own: TensorTag | None, output: Array) -> bool:
         """Whether numbers that were drawn are other ones for each sample of an output."""
         if own is None or own.axis is None:
             return False
         dim = own.axis.dim - (output.ndim - drawn.ndim)
         return 0 <= dim < drawn.ndim and drawn.shape[dim] == output.shape[own.axis.dim]
 
-    def draw(self, result: Any) -> None:
+    def mark_drawn(self, result: Any) -> None:
         """Remember that random numbers were drawn, apart from data."""
-        for _, output in leaves(result):
-            if isinstance(output, torch.Tensor) and tags.read(output, self._run) is None:
-                tags.write(output, Tag(self._run, drawn=True))
+        for _, output in walk_arguments(result):
+            if isinstance(output, torch.Tensor) and tags.read_tag(output, self._run) is None:
+                tags.write_tag(output, TensorTag(self._run, drawn=True))
 
-    def _written_through(self, view: Array, tag: Tag | None) -> None:
+    def _written_through(self, view: Array, tag: TensorTag | None) -> None:
         """What is written to a view in place is in what it is a view of."""
         base = view._base
-        known = tags.read(base, self._run)
+        known = tags.read_tag(base, self._run)
         if (known is not None and known.flows) or base.grad_fn is None or id(base) in self._names:
             return
         if not leads_to(base, (), self.boundaries):
@@ -239,28 +210,28 @@ class Marks:
             if base.stride(dim) == view.stride(tag.axis.dim) and base.shape[dim] == view.shape[tag.axis.dim]
         ]  # fmt: skip
         if tag is None or tag.axis is None or len(dims) != 1:
-            self.poison(base, "data are written in place to a part of a tensor that tells no samples apart")
+            self.refuse_gradient(base, "data are written in place to a part of a tensor that tells no samples apart")
         else:
-            tags.write(base, Tag(self._run, tag.axis.moved(dims[0]), flows=True))
+            tags.write_tag(base, TensorTag(self._run, tag.axis.moved(dims[0]), flows=True))
 
-    def poison(self, tensor: Array, sentence: str) -> None:
+    def refuse_gradient(self, tensor: Array, sentence: str) -> None:
         """Have the backward pass raise where a gradient comes back through a tensor."""
 
         def refuse(g: Array) -> None:
             raise Unfit(sentence)
 
-        tags.write(tensor, Tag(self._run, lost=sentence))
+        tags.write_tag(tensor, TensorTag(self._run, lost=sentence))
         self._poisons.append(tensor.register_hook(refuse))
         self.sources.append(get_gradient_edge(tensor))  # or what leads to parameters alone would not be gone through
 
-    def finish(self, outputs: Iterable[Array]) -> None:
+    def check_outputs(self, outputs: Iterable[Array]) -> None:
         """Look at the model's output: samples first, or no gradient may come back through it."""
         for output in outputs:
-            tag = tags.read(output, self._run)
+            tag = tags.read_tag(output, self._run)
             if output.requires_grad and (tag is None or tag.axis != Axis(0)):
                 known = tag.axis if tag is not None else None
                 why = f"they are along {known}" if known else self._lost or "no samples reach it"
-                self.poison(output, f"{NOT_FIRST}: {why}")
+                self.refuse_gradient(output, f"{NOT_FIRST}: {why}")
 
     def close(self) -> None:
         """Take off what would make a later backward pass through the same tensors raise."""

@@ -6,14 +6,14 @@ from typing import Any
 
 from gradkernels.backend import Array
 from gradkernels.engines.hooks.capture.sample_axis import Axis
-from gradkernels.engines.hooks.rules.materialized import Small
-from gradkernels.engines.hooks.rules.rule import Given, Rule, Targets
+from gradkernels.engines.hooks.rules.materialized import MaterializedUse
+from gradkernels.engines.hooks.rules.rule import LayerRule, NamedArguments, Targets
 
 
-class Slopes(Small):
+class PReluSlopes(MaterializedUse):
     """prelu of `(n, [steps,] channels, ...)` by one slope, or one for each channel: sums of g min(x, 0)."""
 
-    def __init__(self, targets: Targets, a: Array, given: Given) -> None:
+    def __init__(self, targets: Targets, a: Array, given: NamedArguments) -> None:
         self.targets = targets
         self._a = a
         self._channel = None if given["weight"].numel() == 1 else a.ndim - given["input"].ndim + 1
@@ -27,9 +27,9 @@ class Slopes(Small):
         return terms.sum(dims) if dims else terms
 
 
-def _apart(axis: Axis, given: Given) -> bool:
+def _apart(axis: Axis, given: NamedArguments) -> bool:
     """Whether the samples are not along the channels."""
     return axis.dim == 0 or given["weight"].numel() == 1
 
 
-PRELU = Rule(("input", "weight"), ("weight",), Slopes, _apart)
+PRELU = LayerRule(("input", "weight"), ("weight",), PReluSlopes, _apart)

@@ -22,7 +22,7 @@ _measuring = ContextVar("measuring", default=True)
 
 
 @contextmanager
-def unmeasured() -> Iterator[None]:
+def without_timing() -> Iterator[None]:
     """A context in which the first way is taken, where a call is only recorded and times mean nothing."""
     token = _measuring.set(False)
     try:
@@ -31,7 +31,7 @@ def unmeasured() -> Iterator[None]:
         _measuring.reset(token)
 
 
-def recording() -> bool:
+def is_recording() -> bool:
     """Whether calls are only recorded: then nothing may depend on values."""
     return not _measuring.get()
 

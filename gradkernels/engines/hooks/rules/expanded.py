@@ -13,20 +13,20 @@ import torch
 from torch.nn import functional
 
 from gradkernels.backend import Array
-from gradkernels.engines.hooks.arguments import Function, bound
-from gradkernels.engines.hooks.capture.boundary import Step
+from gradkernels.engines.hooks.arguments import Function, bind_by_name
+from gradkernels.engines.hooks.capture.boundary import BoundaryCall
 from gradkernels.engines.hooks.capture.sample_axis import Axis
 from gradkernels.engines.hooks.capture.tape import Tape
-from gradkernels.engines.hooks.parameter_use import Target
+from gradkernels.engines.hooks.parameter_use import ParameterTensor
 from gradkernels.engines.hooks.rules.lookup.embedding import EMBEDDING
-from gradkernels.engines.hooks.rules.materialized import Small
-from gradkernels.engines.hooks.rules.rule import ruled
+from gradkernels.engines.hooks.rules.materialized import MaterializedUse
+from gradkernels.engines.hooks.rules.rule import run_by_rule
 
-Copy = Callable[[Tape, Step, tuple[Any, ...], Mapping[str, Any]], Any]
+RunCopy = Callable[[Tape, BoundaryCall, tuple[Any, ...], Mapping[str, Any]], Any]
 """Runs a call of parameters alone that may make a copy for each sample; gives None where it does not."""
 
 
-class Spread(Small):
+class BroadcastUse(MaterializedUse):
     """A tensor that is broadcast, along the samples and perhaps other axes; the rows are sums over the others.
 
     Args:
@@ -35,7 +35,7 @@ class Spread(Small):
         dim: The axis of the samples in that.
     """
 
-    def __init__(self, target: Target, shape: torch.Size, dim: int) -> None:
+    def __init__(self, target: ParameterTensor, shape: torch.Size, dim: int) -> None:
         self.targets = {"input": target}
         own = target.tensor.ndim
         # Without the samples' axis, which the target has with one entry or not at all.
@@ -50,14 +50,14 @@ class Spread(Small):
         return g.sum_to_size(len(g), *[1] * self._more, *shape).view(len(g), *shape)
 
 
-class Tiled(Small):
+class TiledUse(MaterializedUse):
     """A tensor whose copies follow each other along one of its axes; the rows are the gradients.
 
     Args:
         target: What is repeated.
     """
 
-    def __init__(self, target: Target) -> None:
+    def __init__(self, target: ParameterTensor) -> None:
         self.targets = {"input": target}
 
     def rows(self, target: Any, g: Array, at: slice) -> Array:
@@ -65,7 +65,7 @@ class Tiled(Small):
         return g.reshape(len(g), *self.targets[target].tensor.shape)
 
 
-def broadcast(tape: Tape, step: Step, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+def broadcast(tape: Tape, step: BoundaryCall, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
     """`expand` and `repeat` to as many entries as there are samples."""
     (place,) = step.parameters
     tensor = args[0] if place == ("args", 0) else None
@@ -74,9 +74,9 @@ def broadcast(tape: Tape, step: Step, args: tuple[Any, ...], kwargs: Mapping[str
     if axis is None or not output.requires_grad:
         return None
     target = tape.targets(step, args, kwargs)[place]
-    tape.keep(Tiled(target) if axis.inner > 1 else Spread(target, output.shape, axis.dim), output, axis, [])
+    tape.listen(TiledUse(target) if axis.inner > 1 else BroadcastUse(target, output.shape, axis.dim), output, axis, [])
     alike = axis == Axis(0) and output[0].numel() == target.tensor.numel()
-    tape.marks.boundary(output, axis, copied=tensor if alike else None)
+    tape.tracker.mark_boundary(output, axis, copied=tensor if alike else None)
     return output
 
 
@@ -91,7 +91,7 @@ def _new(before: torch.Size, after: torch.Size, n: int) -> Axis | None:
     return next((Axis(dim) for dim in changed if after[dim] == n), None)
 
 
-def table(tape: Tape, step: Step, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+def repeated_lookup(tape: Tape, step: BoundaryCall, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
     """`embedding` of ids `(n, ...)` that do not come from the data."""
     place = ("args", 0) if args else ("kwargs", "input")
     ids = args[0] if args else kwargs["input"]
@@ -99,25 +99,27 @@ def table(tape: Tape, step: Step, args: tuple[Any, ...], kwargs: Mapping[str, An
         return None
     if ids.ndim > 1 and len(ids) == tape.n and tape.guess:
         tape.guessed = True
-        return ruled(EMBEDDING)(tape, Step(step.function, {place: Axis(0)}, step.parameters), args, kwargs)
+        return run_by_rule(EMBEDDING)(
+            tape, BoundaryCall(step.function, {place: Axis(0)}, step.parameters), args, kwargs
+        )
     ((at, names),) = step.parameters.items()
-    options = bound(EMBEDDING.names, args, kwargs)
+    options = bind_by_name(EMBEDDING.names, args, kwargs)
     special = ("padding_idx", "max_norm", "scale_grad_by_freq", "sparse")
     if not tape.targets(step, args, kwargs)[at].direct or any(options.get(one) not in (None, False) for one in special):
         return None
     output = step.function(*args, **kwargs)
-    tape.marks.rows_of_table(output, names, ids)
+    tape.tracker.mark_table_rows(output, names, ids)
     return output
 
 
-def batched(tape: Tape, args: tuple[Any, ...]) -> Array | None:
+def product_by_copies(tape: Tape, args: tuple[Any, ...]) -> Array | None:
     """`bmm` or `baddbmm` by a matrix that each sample has a copy of: one product by the matrix itself.
 
     Returns:
         None where it is another call.
     """
     *added, data, copies = args
-    matrix, known = tape.marks.copied(copies), tape.marks.tag(data)
+    matrix, known = tape.tracker.copied_parameter(copies), tape.tracker.tag(data)
     if matrix is None or copies.ndim != 3 or known is None or known.axis != Axis(0) or known.copied is not None:
         return None
     product = torch.matmul(data, _without_samples(matrix))
@@ -132,15 +134,15 @@ def _without_samples(matrix: Array) -> Array:
     return base if base is not None and base.shape == matrix.shape[1:] else matrix[0]
 
 
-BATCHED: frozenset[Function] = frozenset((torch.bmm, torch.Tensor.bmm, torch.baddbmm, torch.Tensor.baddbmm))
-"""What `batched` may run."""
+PRODUCTS_BY_COPIES: frozenset[Function] = frozenset((torch.bmm, torch.Tensor.bmm, torch.baddbmm, torch.Tensor.baddbmm))
+"""What `product_by_copies` may run."""
 
-COPIES: dict[Function, Copy] = {
+COPIES: dict[Function, RunCopy] = {
     torch.Tensor.expand: broadcast,
     torch.Tensor.expand_as: broadcast,
     torch.Tensor.repeat: broadcast,
     torch.broadcast_to: broadcast,
     torch.Tensor.broadcast_to: broadcast,
-    functional.embedding: table,
+    functional.embedding: repeated_lookup,
 }
 """How such calls are run."""

@@ -6,13 +6,13 @@ from abc import abstractmethod
 from typing import Any
 
 from gradkernels.backend import Array
-from gradkernels.engines.hooks.parameter_use import Use
-from gradkernels.engines.hooks.precision import squared_norms, sum_of_squares, wide
+from gradkernels.engines.hooks.parameter_use import ParameterUse
+from gradkernels.engines.hooks.precision import squared_row_norms, sum_of_squares, widen
 
 EVERYBODY = slice(None)
 
 
-class Small(Use):
+class MaterializedUse(ParameterUse):
     """A use with cheap rows."""
 
     @abstractmethod
@@ -27,13 +27,13 @@ class Small(Use):
         else:
             out.copy_(rows)
 
-    def squares(self, target: Any, g: Array) -> Array:
+    def squared_norms(self, target: Any, g: Array) -> Array:
         """By definition."""
-        return squared_norms(self.rows(target, g, EVERYBODY))
+        return squared_row_norms(self.rows(target, g, EVERYBODY))
 
     def total(self, target: Any, g: Array) -> Array:
         """By definition."""
-        return wide(self.rows(target, g, EVERYBODY)).sum(0)
+        return widen(self.rows(target, g, EVERYBODY)).sum(0)
 
     def total_of_squares(self, target: Any, g: Array) -> Array:
         """By definition."""

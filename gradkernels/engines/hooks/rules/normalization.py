@@ -12,8 +12,8 @@ import torch
 from gradkernels.backend import Array
 from gradkernels.engines.hooks.capture.sample_axis import Axis
 from gradkernels.engines.hooks.errors import Unfit
-from gradkernels.engines.hooks.rules.materialized import Small
-from gradkernels.engines.hooks.rules.rule import Given, Rule, Targets, samples_first
+from gradkernels.engines.hooks.rules.materialized import MaterializedUse
+from gradkernels.engines.hooks.rules.rule import LayerRule, NamedArguments, Targets, samples_first
 
 EPS = 1e-5  # torch's own default
 MIXED = (
@@ -26,10 +26,10 @@ UPDATED = (
 )
 
 
-class OfFeatures(Small):
+class FeatureNormalization(MaterializedUse):
     """layer_norm or rms_norm of `(n, ..., *shape)` with a scale and a shift of that shape."""
 
-    def __init__(self, targets: Targets, a: Array, given: Given) -> None:
+    def __init__(self, targets: Targets, a: Array, given: NamedArguments) -> None:
         self.targets = targets
         self._shape = tuple(given["normalized_shape"])
         self._a, self._eps = self._steps(a), given.get("eps")
@@ -58,13 +58,13 @@ class OfFeatures(Small):
         return a * (torch.linalg.vector_norm(a, dim=2, keepdim=True).square_() / a.shape[2] + eps).rsqrt_()
 
 
-class OfChannels(Small):
+class ChannelNormalization(MaterializedUse):
     """group_norm, instance_norm or batch_norm of `(n, [steps,] channels, *places)`.
 
     The statistics are `(n, [steps,] groups)`, or `(channels,)` where they are not the sample's own.
     """
 
-    def __init__(self, targets: Targets, a: Array, given: Given) -> None:
+    def __init__(self, targets: Targets, a: Array, given: NamedArguments) -> None:
         self.targets = targets
         self._merged = a.ndim > given["input"].ndim
         self._a, self._mean, self._scale = self._places(a), given["mean"], given["scale"]
@@ -91,13 +91,13 @@ class OfChannels(Small):
         return part.repeat_interleave(self._a.shape[-2] // part.shape[-1], -1)
 
 
-def _layer_norm(given: Given) -> tuple[Array, dict[str, Array]]:
+def _layer_norm(given: NamedArguments) -> tuple[Array, dict[str, Array]]:
     eps, weight, bias = given.get("eps", EPS), given.get("weight"), given.get("bias")
     output, mean, scale = torch.native_layer_norm(given["input"], given["normalized_shape"], weight, bias, eps)
     return output, {"mean": mean, "scale": scale}
 
 
-def _group_norm(given: Given) -> tuple[Array, dict[str, Array]]:
+def _group_norm(given: NamedArguments) -> tuple[Array, dict[str, Array]]:
     x = given["input"].contiguous()
     n, channels = x.shape[:2]
     places = x[:1, :1].numel() if n else 1
@@ -107,7 +107,7 @@ def _group_norm(given: Given) -> tuple[Array, dict[str, Array]]:
     return output, {"mean": mean, "scale": scale}
 
 
-def _instance_norm(given: Given) -> tuple[Array, dict[str, Array]]:
+def _instance_norm(given: NamedArguments) -> tuple[Array, dict[str, Array]]:
     """The same as a group for each channel, unless it has learned its statistics."""
     if not given.get("use_input_stats", True):
         return torch.nn.functional.instance_norm(**given), {}
@@ -116,28 +116,30 @@ def _instance_norm(given: Given) -> tuple[Array, dict[str, Array]]:
     return _group_norm({**given, "num_groups": given["input"].shape[1]})
 
 
-def _channels(targets: Targets, a: Array, given: Given) -> OfChannels:
+def _channels(targets: Targets, a: Array, given: NamedArguments) -> ChannelNormalization:
     """With the statistics of the sample, or those that were learned."""
     if given.get("training", False):
         raise Unfit(MIXED)
     if "mean" not in given:
         given["mean"] = given["running_mean"].detach()
         given["scale"] = (given["running_var"].detach() + given.get("eps", EPS)).rsqrt_()
-    return OfChannels(targets, a, given)
+    return ChannelNormalization(targets, a, given)
 
 
-def _before_features(axis: Axis, given: Given) -> bool:
+def _before_features(axis: Axis, given: NamedArguments) -> bool:
     return axis.dim < given["input"].ndim - len(given["normalized_shape"])
 
 
 SCALED = ("weight", "bias")
-LAYER_NORM = Rule(
-    ("input", "normalized_shape", *SCALED, "eps"), SCALED, OfFeatures, _before_features, forward=_layer_norm
+LAYER_NORM = LayerRule(
+    ("input", "normalized_shape", *SCALED, "eps"), SCALED, FeatureNormalization, _before_features, forward=_layer_norm
 )
-RMS_NORM = Rule(("input", "normalized_shape", "weight", "eps"), ("weight",), OfFeatures, _before_features)
-GROUP_NORM = Rule(("input", "num_groups", *SCALED, "eps"), SCALED, _channels, samples_first, forward=_group_norm)
+RMS_NORM = LayerRule(
+    ("input", "normalized_shape", "weight", "eps"), ("weight",), FeatureNormalization, _before_features
+)
+GROUP_NORM = LayerRule(("input", "num_groups", *SCALED, "eps"), SCALED, _channels, samples_first, forward=_group_norm)
 LEARNED = ("input", "running_mean", "running_var", *SCALED)
-INSTANCE_NORM = Rule(
+INSTANCE_NORM = LayerRule(
     (*LEARNED, "use_input_stats", "momentum", "eps"), SCALED, _channels, samples_first, forward=_instance_norm
 )
-BATCH_NORM = Rule((*LEARNED, "training", "momentum", "eps"), SCALED, _channels, samples_first)
+BATCH_NORM = LayerRule((*LEARNED, "training", "momentum", "eps"), SCALED, _channels, samples_first)

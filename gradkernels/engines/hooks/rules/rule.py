@@ -7,19 +7,19 @@ from dataclasses import dataclass
 from typing import Any
 
 from gradkernels.backend import Array
-from gradkernels.engines.hooks.arguments import Place, bound
-from gradkernels.engines.hooks.capture.boundary import Step
+from gradkernels.engines.hooks.arguments import ArgPath, bind_by_name
+from gradkernels.engines.hooks.capture.boundary import BoundaryCall
 from gradkernels.engines.hooks.capture.sample_axis import Axis
-from gradkernels.engines.hooks.capture.tape import Start, Tape
-from gradkernels.engines.hooks.parameter_use import Target, Use
+from gradkernels.engines.hooks.capture.tape import RunBoundary, Tape
+from gradkernels.engines.hooks.parameter_use import ParameterTensor, ParameterUse
 from gradkernels.engines.hooks.rules import vmap_call
 
-Targets = dict[str, Target]
-Given = dict[str, Any]
+Targets = dict[str, ParameterTensor]
+NamedArguments = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Rule:
+class LayerRule:
     """How a function with one output is differentiated by its parameters.
 
     Attributes:
@@ -36,12 +36,12 @@ class Rule:
 
     names: tuple[str, ...]
     parameters: tuple[str, ...]
-    use: Callable[[Targets, Array, Given], Use]
-    fits: Callable[[Axis, Given], bool]
-    forward: Callable[[Given], tuple[Array, dict[str, Array]]] | None = None
+    use: Callable[[Targets, Array, NamedArguments], ParameterUse]
+    fits: Callable[[Axis, NamedArguments], bool]
+    forward: Callable[[NamedArguments], tuple[Array, dict[str, Array]]] | None = None
     beside: tuple[str, ...] = ()
 
-    def holds(self, data: Mapping[str, Axis], targets: Targets, given: Given) -> bool:
+    def holds(self, data: Mapping[str, Axis], targets: Targets, given: NamedArguments) -> bool:
         """Whether a call is one that the rule is for."""
         known = {self.names[0], *self.beside}
         if self.names[0] not in data or not data.keys() <= known or not targets.keys() <= set(self.parameters):
@@ -49,11 +49,11 @@ class Rule:
         return self.fits(data[self.names[0]], given)
 
 
-def ruled(rule: Rule) -> Start:
+def run_by_rule(rule: LayerRule) -> RunBoundary:
     """Calls with a rule, run forward."""
 
-    def start(tape: Tape, step: Step, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
-        given = bound(rule.names, args, kwargs)
+    def start(tape: Tape, step: BoundaryCall, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+        given = bind_by_name(rule.names, args, kwargs)
         data, targets = _named(rule, step.data), tape.targets(step, args, kwargs)
         named = _named(rule, targets)
         if not rule.holds(data, named, given):
@@ -63,29 +63,29 @@ def ruled(rule: Rule) -> Start:
         given |= {name: of.first(given[name].detach(), tape.n) for name, of in data.items() if name in rule.beside}
         given |= {name: axis.first(tensor.detach(), tape.n) for name, tensor in more.items()}
         use = rule.use(named, axis.first(given[rule.names[0]].detach(), tape.n), given)
-        where = tape.followed(step, args, kwargs, output)
-        tape.keep(use, output, where, sources)
-        tape.marks.boundary(output, where)
+        where = tape.output_axis(step, args, kwargs, output)
+        tape.listen(use, output, where, sources)
+        tape.tracker.mark_boundary(output, where)
         return output
 
     return start
 
 
-def _named(rule: Rule, by_place: Mapping[Place, Any]) -> dict[str, Any]:
+def _named(rule: LayerRule, by_place: Mapping[ArgPath, Any]) -> dict[str, Any]:
     """By the argument's name instead of its place."""
     return {rule.names[place[1]] if place[0] == "args" else place[1]: value for place, value in by_place.items()}
 
 
-def samples_first(axis: Axis, given: Given) -> bool:
+def samples_first(axis: Axis, given: NamedArguments) -> bool:
     """Whether the first axis is the samples', or has been merged into it."""
     return axis.dim == 0
 
 
-def not_last(axis: Axis, given: Given) -> bool:
+def not_last(axis: Axis, given: NamedArguments) -> bool:
     """Whether the samples are anywhere but along the features, the last axis."""
     return axis.dim < next(iter(given.values())).ndim - 1
 
 
-def anywhere(axis: Axis, given: Given) -> bool:
+def any_axis(axis: Axis, given: NamedArguments) -> bool:
     """Wherever the samples are."""
     return True

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from gradkernels.backend import Array
-from gradkernels.engines.hooks.parameter_use import Target
-from gradkernels.engines.hooks.rules.materialized import Small
+from gradkernels.engines.hooks.parameter_use import ParameterTensor
+from gradkernels.engines.hooks.rules.materialized import MaterializedUse
 
 
-class Alone(Small):
+class SingleSample(MaterializedUse):
     """A parameter, whose gradient `(1, *shape)` is what arrives.
 
     Args:
@@ -18,7 +18,7 @@ class Alone(Small):
     """
 
     def __init__(self, name: str, tensor: Array) -> None:
-        self.targets = {name: Target(tensor, (name,), direct=True, whole=tensor, block=range(tensor.numel()))}
+        self.targets = {name: ParameterTensor(tensor, (name,), direct=True, whole=tensor, block=range(tensor.numel()))}
 
     def rows(self, target: Any, g: Array, at: slice) -> Array:
         """What has arrived."""

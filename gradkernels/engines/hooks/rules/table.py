@@ -6,7 +6,7 @@ import torch
 from torch.nn import functional
 
 from gradkernels.engines.hooks.arguments import Function
-from gradkernels.engines.hooks.capture.tape import Start
+from gradkernels.engines.hooks.capture.tape import RunBoundary
 from gradkernels.engines.hooks.rules import normalization
 from gradkernels.engines.hooks.rules.activation import PRELU
 from gradkernels.engines.hooks.rules.arithmetic import ARITHMETIC
@@ -18,35 +18,35 @@ from gradkernels.engines.hooks.rules.linear.transposed_convolution import TRANSP
 from gradkernels.engines.hooks.rules.lookup.embedding import EMBEDDING
 from gradkernels.engines.hooks.rules.lookup.embedding_bag import EMBEDDING_BAG
 from gradkernels.engines.hooks.rules.recurrent import recurrent
-from gradkernels.engines.hooks.rules.recurrent.cells import Gru, Lstm, Relu, Tanh
-from gradkernels.engines.hooks.rules.rule import ruled
+from gradkernels.engines.hooks.rules.recurrent.cells import GruLayer, LstmLayer, ReluLayer, TanhLayer
+from gradkernels.engines.hooks.rules.rule import run_by_rule
 
-RULES: dict[Function, Start] = {
+RULES: dict[Function, RunBoundary] = {
     **PRODUCTS,
     **ARITHMETIC,
-    functional.linear: ruled(LINEAR),
-    functional.bilinear: ruled(BILINEAR),
-    functional.conv1d: ruled(CONVOLUTION),
-    functional.conv2d: ruled(CONVOLUTION),
-    functional.conv3d: ruled(CONVOLUTION),
-    functional.conv_transpose1d: ruled(TRANSPOSED),
-    functional.conv_transpose2d: ruled(TRANSPOSED),
-    functional.conv_transpose3d: ruled(TRANSPOSED),
-    functional.embedding: ruled(EMBEDDING),
-    functional.embedding_bag: ruled(EMBEDDING_BAG),
-    functional.layer_norm: ruled(normalization.LAYER_NORM),
-    functional.rms_norm: ruled(normalization.RMS_NORM),
-    functional.group_norm: ruled(normalization.GROUP_NORM),
-    functional.instance_norm: ruled(normalization.INSTANCE_NORM),
-    functional.batch_norm: ruled(normalization.BATCH_NORM),
-    functional.prelu: ruled(PRELU),
-    torch.rnn_tanh: recurrent.layers(Tanh),
-    torch.rnn_relu: recurrent.layers(Relu),
-    torch.gru: recurrent.layers(Gru),
-    torch.lstm: recurrent.layers(Lstm),
-    torch.rnn_tanh_cell: recurrent.cell(Tanh),
-    torch.rnn_relu_cell: recurrent.cell(Relu),
-    torch.gru_cell: recurrent.cell(Gru),
-    torch.lstm_cell: recurrent.cell(Lstm),
+    functional.linear: run_by_rule(LINEAR),
+    functional.bilinear: run_by_rule(BILINEAR),
+    functional.conv1d: run_by_rule(CONVOLUTION),
+    functional.conv2d: run_by_rule(CONVOLUTION),
+    functional.conv3d: run_by_rule(CONVOLUTION),
+    functional.conv_transpose1d: run_by_rule(TRANSPOSED),
+    functional.conv_transpose2d: run_by_rule(TRANSPOSED),
+    functional.conv_transpose3d: run_by_rule(TRANSPOSED),
+    functional.embedding: run_by_rule(EMBEDDING),
+    functional.embedding_bag: run_by_rule(EMBEDDING_BAG),
+    functional.layer_norm: run_by_rule(normalization.LAYER_NORM),
+    functional.rms_norm: run_by_rule(normalization.RMS_NORM),
+    functional.group_norm: run_by_rule(normalization.GROUP_NORM),
+    functional.instance_norm: run_by_rule(normalization.INSTANCE_NORM),
+    functional.batch_norm: run_by_rule(normalization.BATCH_NORM),
+    functional.prelu: run_by_rule(PRELU),
+    torch.rnn_tanh: recurrent.run_layers(TanhLayer),
+    torch.rnn_relu: recurrent.run_layers(ReluLayer),
+    torch.gru: recurrent.run_layers(GruLayer),
+    torch.lstm: recurrent.run_layers(LstmLayer),
+    torch.rnn_tanh_cell: recurrent.run_cell(TanhLayer),
+    torch.rnn_relu_cell: recurrent.run_cell(ReluLayer),
+    torch.gru_cell: recurrent.run_cell(GruLayer),
+    torch.lstm_cell: recurrent.run_cell(LstmLayer),
 }
 """How the boundaries of known functions are run."""

@@ -8,45 +8,45 @@ from typing import Any
 import torch
 
 from gradkernels.backend import Array
-from gradkernels.engines.hooks.arguments import Place, find, in_place, replaced
-from gradkernels.engines.hooks.capture.boundary import Step
+from gradkernels.engines.hooks.arguments import ArgPath, argument_at, replace_arguments, writes_in_place
+from gradkernels.engines.hooks.capture.boundary import BoundaryCall
 from gradkernels.engines.hooks.capture.tape import Tape
 from gradkernels.engines.hooks.errors import Unfit
-from gradkernels.engines.hooks.parameter_use import Use
+from gradkernels.engines.hooks.parameter_use import ParameterUse
 
 ROWS_BYTES = 1 << 23
 """Of rows that are formed before they are written to their place."""
 
 
-def start(tape: Tape, step: Step, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+def start(tape: Tape, step: BoundaryCall, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
     """Run the call as it is; it is called again for each sample alone when the gradient is there."""
     name = step.name
-    if in_place(step.function):
+    if writes_in_place(step.function):
         raise Unfit(f"{name} changes data in place with a parameter")
     output = step.function(*args, **kwargs)
     if not isinstance(output, torch.Tensor):
         raise Unfit(f"{name} has several outputs and no rule")
-    data = [find(args, kwargs, place) for place in step.data]
-    axis = tape.followed(step, args, kwargs, output)
-    tape.keep(Call(tape, step, args, kwargs, data), output, axis, data)
-    tape.marks.boundary(output, axis)
+    data = [argument_at(args, kwargs, place) for place in step.data]
+    axis = tape.output_axis(step, args, kwargs, output)
+    tape.listen(VmapCall(tape, step, args, kwargs, data), output, axis, data)
+    tape.tracker.mark_boundary(output, axis)
     return output
 
 
-class Call(Use):
+class VmapCall(ParameterUse):
     """A call of any function with one output."""
 
     def __init__(
-        self, tape: Tape, step: Step, args: tuple[Any, ...], kwargs: Mapping[str, Any], data: Sequence[Array]
+        self, tape: Tape, step: BoundaryCall, args: tuple[Any, ...], kwargs: Mapping[str, Any], data: Sequence[Array]
     ) -> None:
         self.targets = tape.targets(step, args, kwargs)
         # Without their graph, which would keep all that came before alive.
         self._data = [tensor.detach() for tensor in data]
-        self._arguments = replaced({"args": args, "kwargs": kwargs}, dict.fromkeys(step.data))
+        self._arguments = replace_arguments({"args": args, "kwargs": kwargs}, dict.fromkeys(step.data))
         self._step = step
         self._n = tape.n
 
-    def write(self, target: Place | str, g: Array, out: Array, at: slice, add: bool) -> None:
+    def write(self, target: ArgPath | str, g: Array, out: Array, at: slice, add: bool) -> None:
         """Rows by vmap over the samples of a vjp of the call of one sample, some at a time."""
         size = max(1, ROWS_BYTES // max(1, out[:1].nbytes))
         for start in range(0, len(out), size):
@@ -57,7 +57,7 @@ class Call(Use):
             else:
                 out[some] = rows
 
-    def _rows(self, target: Place | str, g: Array, at: slice) -> Array:
+    def _rows(self, target: ArgPath | str, g: Array, at: slice) -> Array:
         axes = self._step.data.values()
         apart = [axis.split(tensor, self._n) for axis, tensor in zip(axes, self._data, strict=True)]
         parts = [_part(tensor, dim, at) for tensor, dim in apart]
@@ -75,7 +75,7 @@ class Call(Use):
         known |= {place: other.tensor.detach() for place, other in self.targets.items() if place != target}
 
         def call(tensor: Array) -> Array:
-            given = replaced(self._arguments, {**known, target: tensor})
+            given = replace_arguments(self._arguments, {**known, target: tensor})
             return step.function(*given["args"], **given["kwargs"])
 
         pulling: tuple[Array, Callable[..., tuple[Array, ...]]]

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from gradkernels.backend import Array
-from gradkernels.engines.hooks.capture.follow.tracked_call import Call, Rule, dims_of
+from gradkernels.engines.hooks.capture.follow.tracked_call import AxisRule, TrackedCall, dims_from
 from gradkernels.engines.hooks.capture.sample_axis import Axis
 
 
-def reduction(position: int, default: int | None = None) -> Rule:
+def reduction(position: int, default: int | None = None) -> AxisRule:
     """Axes are taken away, or kept with one entry.
 
     Args:
@@ -15,11 +15,11 @@ def reduction(position: int, default: int | None = None) -> Rule:
         default: What is meant without; None for all axes.
     """
 
-    def rule(call: Call, output: Array) -> Axis:
+    def rule(call: TrackedCall, output: Array) -> Axis:
         ndim = call.first.tensor.ndim
         given = call.argument(position, "dim", "axis", default=default)
         # std(x, True) is over all axes.
-        dims = range(ndim) if isinstance(given, bool) else dims_of(given, ndim) or range(ndim)
+        dims = range(ndim) if isinstance(given, bool) else dims_from(given, ndim) or range(ndim)
         axes = [one.axis.moved(one.axis.dim + ndim - one.tensor.ndim) for one in call.data]
         axis = call.agreed(axes)
         if axis.dim in dims:
@@ -31,12 +31,12 @@ def reduction(position: int, default: int | None = None) -> Rule:
     return rule
 
 
-def along(position: int, default: int | None = None) -> Rule:
+def along_dims(position: int, default: int | None = None) -> AxisRule:
     """The axes stay, whatever happens along those that are named."""
 
-    def rule(call: Call, output: Array) -> Axis:
+    def rule(call: TrackedCall, output: Array) -> Axis:
         ndim = call.first.tensor.ndim
-        dims = dims_of(call.argument(position, "dim", "dims", "axis", default=default), ndim) or range(ndim)
+        dims = dims_from(call.argument(position, "dim", "dims", "axis", default=default), ndim) or range(ndim)
         axis = call.agreed([one.axis for one in call.data])
         if axis.dim in dims or not axis.fits(output.shape, call.n):
             raise call.mixes("takes the samples apart or in another order")
@@ -45,7 +45,7 @@ def along(position: int, default: int | None = None) -> Rule:
     return rule
 
 
-def extreme(call: Call, output: Array) -> Axis:
+def minimum_or_maximum(call: TrackedCall, output: Array) -> Axis:
     """`max` and `min`: of two tensors by entry, of one along an axis."""
     from gradkernels.engines.hooks.capture.follow.pointwise import pointwise
 
@@ -53,28 +53,28 @@ def extreme(call: Call, output: Array) -> Axis:
     return pointwise(call, output) if hasattr(other, "ndim") else reduction(1)(call, output)
 
 
-def flip(call: Call, output: Array) -> Axis:
+def flip(call: TrackedCall, output: Array) -> Axis:
     """Axes may be named one by one."""
     ndim = call.first.tensor.ndim
     given = call.kwargs.get("dims", call.args[1:])
-    dims = dims_of(given[0] if len(given) == 1 and not isinstance(given[0], int) else given, ndim)
+    dims = dims_from(given[0] if len(given) == 1 and not isinstance(given[0], int) else given, ndim)
     axis = call.agreed([one.axis for one in call.data])
     if axis.dim in dims:
         raise call.mixes("takes the samples in another order")
     return axis
 
 
-def picked(call: Call, output: Array) -> Axis:
+def select_by_index(call: TrackedCall, output: Array) -> Axis:
     """Entries along another axis, by an index that is the same for all samples."""
     if len(call.data) > 1 and any(one.place in _INDICES for one in call.data):
         raise call.mixes("picks by an index that samples have, entries of all of them")
-    return along(1)(call, output)
+    return along_dims(1)(call, output)
 
 
 _INDICES = (("args", 2), ("kwargs", "index"))
 
 
-def below_diagonal(call: Call, output: Array) -> Axis:
+def below_diagonal(call: TrackedCall, output: Array) -> Axis:
     """`tril` and `triu` tell entries of the last two axes apart."""
     (axis,) = (one.axis for one in call.data)
     if axis.dim >= output.ndim - 2:
@@ -82,7 +82,7 @@ def below_diagonal(call: Call, output: Array) -> Axis:
     return axis
 
 
-RULES: dict[str, Rule] = {
+RULES: dict[str, AxisRule] = {
     **dict.fromkeys(
         ("sum", "mean", "amax", "amin", "prod", "any", "all", "std", "var", "std_mean", "var_mean", "nansum", "nanmean",
          "logsumexp", "special_logsumexp", "argmax", "argmin", "median", "nanmedian", "mode", "count_nonzero",
@@ -94,21 +94,21 @@ RULES: dict[str, Rule] = {
     "linalg_vecdot": reduction(2, -1),
     "cosine_similarity": reduction(2, 1),
     "pairwise_distance": reduction(4, -1),
-    "max": extreme,
-    "min": extreme,
+    "max": minimum_or_maximum,
+    "min": minimum_or_maximum,
     **dict.fromkeys(("cumsum", "cumprod", "logcumsumexp", "cummax", "cummin", "softmax", "log_softmax", "softmin",
-                     "special_softmax", "special_log_softmax", "narrow"), along(1)),
-    **dict.fromkeys(("sort", "argsort", "glu", "unfold"), along(1, -1)),
-    "normalize": along(2, 1),
-    **dict.fromkeys(("topk", "diff"), along(2, -1)),
-    **dict.fromkeys(("split", "chunk", "tensor_split", "split_with_sizes"), along(2, 0)),
-    "roll": along(2),
+                     "special_softmax", "special_log_softmax", "narrow"), along_dims(1)),
+    **dict.fromkeys(("sort", "argsort", "glu", "unfold"), along_dims(1, -1)),
+    "normalize": along_dims(2, 1),
+    **dict.fromkeys(("topk", "diff"), along_dims(2, -1)),
+    **dict.fromkeys(("split", "chunk", "tensor_split", "split_with_sizes"), along_dims(2, 0)),
+    "roll": along_dims(2),
     "flip": flip,
-    "gumbel_softmax": along(4, -1),
+    "gumbel_softmax": along_dims(4, -1),
     **dict.fromkeys(("tril", "triu"), below_diagonal),
-    **dict.fromkeys(("index_select", "index_add", "index_copy", "index_fill"), picked),
+    **dict.fromkeys(("index_select", "index_add", "index_copy", "index_fill"), select_by_index),
     **dict.fromkeys(("gather", "scatter", "scatter_add",
-                     "scatter_reduce"), along(1)),
-    "take_along_dim": along(2),
+                     "scatter_reduce"), along_dims(1)),
+    "take_along_dim": along_dims(2),
 }  # fmt: skip
 """By name: where the function's axes are among its arguments, and what they are without."""

@@ -8,13 +8,13 @@ from typing import Any
 import torch
 
 from gradkernels.backend import Array
-from gradkernels.engines.hooks.capture.follow.tracked_call import Call
+from gradkernels.engines.hooks.capture.follow.tracked_call import TrackedCall
 from gradkernels.engines.hooks.capture.sample_axis import Axis
 
 NOT_KEPT = "takes some of the samples, or all of them in another order"
 
 
-def getitem(call: Call, output: Array) -> Axis:
+def getitem(call: TrackedCall, output: Array) -> Axis:
     """Where the samples are in a part of a tensor."""
     one, index = call.args[0], call.args[1]
     followed = next((item for item in call.data if item.tensor is one), None)
@@ -29,7 +29,7 @@ def getitem(call: Call, output: Array) -> Axis:
     return _by_numbers(call, one, followed.axis, output)
 
 
-def _by_numbers(call: Call, one: Array, axis: Axis, output: Array) -> Axis:
+def _by_numbers(call: TrackedCall, one: Array, axis: Axis, output: Array) -> Axis:
     """The number of its sample, for every entry of the output: samples must be in their order along one axis."""
     try:
         with torch.no_grad():
@@ -42,7 +42,7 @@ def _by_numbers(call: Call, one: Array, axis: Axis, output: Array) -> Axis:
     raise call.mixes(NOT_KEPT)
 
 
-def setitem(call: Call, output: Array) -> Axis:
+def setitem(call: TrackedCall, output: Array) -> Axis:
     """Where the samples are in a tensor that a part of has been written to."""
     base, index, value = call.args[:3]
     if not _basic(index):
@@ -58,7 +58,7 @@ def setitem(call: Call, output: Array) -> Axis:
     return call.agreed(axes)
 
 
-def _of_base(call: Call, base: Array, index: Any, value: Array, axis: Axis) -> Axis:
+def _of_base(call: TrackedCall, base: Array, index: Any, value: Array, axis: Axis) -> Axis:
     """The axis of a tensor that the samples of what is written to a part of it come to lie along."""
     ndim = base.ndim - _count(index, int) + _count(index, type(None))
     at = axis.dim + ndim - value.ndim

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gradkernels.backend import Array
-from gradkernels.engines.hooks.capture.follow.tracked_call import Call
+from gradkernels.engines.hooks.capture.follow.tracked_call import TrackedCall
 from gradkernels.engines.hooks.capture.sample_axis import Axis
 
 UNARY = """
@@ -35,7 +35,7 @@ __ipow__ __iand__ __ior__ __ixor__ __lshift__ __rshift__ __ilshift__ __irshift__
 NAMES = frozenset(f"{UNARY} {BINARY} {DUNDER}".split())
 
 
-def pointwise(call: Call, output: Array) -> Axis:
+def pointwise(call: TrackedCall, output: Array) -> Axis:
     """The axis of the arguments, counted from the last one."""
     ndim = output.ndim
     if len(call.data) == 1 and call.first.tensor.ndim == ndim:

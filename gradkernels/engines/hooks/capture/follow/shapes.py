@@ -5,77 +5,81 @@ from __future__ import annotations
 from typing import Any
 
 from gradkernels.backend import Array
-from gradkernels.engines.hooks.capture.follow.tracked_call import Call, Rule, dims_of
-from gradkernels.engines.hooks.capture.sample_axis import Axis, reshaped
+from gradkernels.engines.hooks.capture.follow.tracked_call import AxisRule, TrackedCall, dims_from
+from gradkernels.engines.hooks.capture.sample_axis import Axis, axis_after_reshape
 
 
-def reshape(call: Call, output: Array) -> Axis:
+def reshape(call: TrackedCall, output: Array) -> Axis:
     """`reshape`, `view`, `flatten` and the like."""
     one = call.first
-    axis = reshaped(one.axis, one.tensor.shape, output.shape, call.n) if one.tensor.numel() == output.numel() else None
+    axis = (
+        axis_after_reshape(one.axis, one.tensor.shape, output.shape, call.n)
+        if one.tensor.numel() == output.numel()
+        else None
+    )
     if axis is None:
         raise call.mixes("lays the samples out over several axes")
     return axis
 
 
-def permute(call: Call, output: Array) -> Axis:
+def permute(call: TrackedCall, output: Array) -> Axis:
     """`permute(dims)`."""
     one = call.first
     dims = call.argument(1, "dims")
     if isinstance(dims, int):
         dims = call.args[1:]
-    return one.axis.moved(dims_of(dims, one.tensor.ndim).index(one.axis.dim))
+    return one.axis.moved(dims_from(dims, one.tensor.ndim).index(one.axis.dim))
 
 
-def transpose(first: int | None, second: int | None = None) -> Rule:
+def transpose(first: int | None, second: int | None = None) -> AxisRule:
     """Two axes exchanged: those given, or the arguments 1 and 2."""
 
-    def rule(call: Call, output: Array) -> Axis:
+    def rule(call: TrackedCall, output: Array) -> Axis:
         one = call.first
         ndim = one.tensor.ndim
         if first is None:
             dims: Any = call.argument(1, "dim0", "axis0"), call.argument(2, "dim1", "axis1")
         else:
             dims = first, second
-        pair = dims_of(dims, ndim) if ndim > 1 else (0, 0)
+        pair = dims_from(dims, ndim) if ndim > 1 else (0, 0)
         exchanged = {pair[0]: pair[1], pair[1]: pair[0]}
         return one.axis.moved(exchanged.get(one.axis.dim, one.axis.dim))
 
     return rule
 
 
-def reverse(call: Call, output: Array) -> Axis:
+def reverse(call: TrackedCall, output: Array) -> Axis:
     """`x.T`: all axes in the other order."""
     one = call.first
     return one.axis.moved(one.tensor.ndim - 1 - one.axis.dim)
 
 
-def movedim(call: Call, output: Array) -> Axis:
+def movedim(call: TrackedCall, output: Array) -> Axis:
     """Some axes moved, the others in their order in the places that are left."""
     one = call.first
     ndim = one.tensor.ndim
-    sources, targets = (dims_of(call.argument(at, name), ndim) for at, name in ((1, "source"), (2, "destination")))
+    sources, targets = (dims_from(call.argument(at, name), ndim) for at, name in ((1, "source"), (2, "destination")))
     placed = dict(zip(targets, sources, strict=True))
     rest = iter([dim for dim in range(ndim) if dim not in sources])
     order = [placed[dim] if dim in placed else next(rest) for dim in range(ndim)]
     return one.axis.moved(order.index(one.axis.dim))
 
 
-def unsqueeze(call: Call, output: Array) -> Axis:
+def unsqueeze(call: TrackedCall, output: Array) -> Axis:
     """One axis more."""
     one = call.first
-    (dim,) = dims_of(call.argument(1, "dim"), output.ndim)
+    (dim,) = dims_from(call.argument(1, "dim"), output.ndim)
     return one.axis.moved(one.axis.dim + (dim <= one.axis.dim))
 
 
-def squeeze(call: Call, output: Array) -> Axis:
+def squeeze(call: TrackedCall, output: Array) -> Axis:
     """No axes of one entry, or not those that are named."""
     one = call.first
-    named = dims_of(call.argument(1, "dim"), one.tensor.ndim) or range(one.tensor.ndim)
+    named = dims_from(call.argument(1, "dim"), one.tensor.ndim) or range(one.tensor.ndim)
     return one.axis.moved(one.axis.dim - sum(one.tensor.shape[dim] == 1 for dim in named if dim < one.axis.dim))
 
 
-def expand(call: Call, output: Array) -> Axis:
+def expand(call: TrackedCall, output: Array) -> Axis:
     """Axes of one entry repeated."""
     one = call.first
     axis = one.axis.moved(one.axis.dim + output.ndim - one.tensor.ndim)
@@ -84,7 +88,7 @@ def expand(call: Call, output: Array) -> Axis:
     return axis
 
 
-def repeat(call: Call, output: Array) -> Axis:
+def repeat(call: TrackedCall, output: Array) -> Axis:
     """Whole tensors beside each other: the samples of a repeated axis vary fastest."""
     one = call.first
     axis = one.axis.moved(one.axis.dim + output.ndim - one.tensor.ndim)
@@ -96,10 +100,10 @@ def repeat(call: Call, output: Array) -> Axis:
     return Axis(axis.dim, times, slowest=False)
 
 
-def repeat_interleave(call: Call, output: Array) -> Axis:
+def repeat_interleave(call: TrackedCall, output: Array) -> Axis:
     """Each entry several times."""
     one = call.first
-    dims = dims_of(call.argument(2, "dim"), one.tensor.ndim)
+    dims = dims_from(call.argument(2, "dim"), one.tensor.ndim)
     if dims and dims[0] != one.axis.dim:
         return one.axis
     times = call.argument(1, "repeats")
@@ -108,31 +112,31 @@ def repeat_interleave(call: Call, output: Array) -> Axis:
     return Axis(one.axis.dim, one.axis.inner * times)
 
 
-def meet(call: Call, output: Array) -> Axis:
+def concatenate(call: TrackedCall, output: Array) -> Axis:
     """`cat`: tensors one behind the other, along another axis than the samples'."""
     axis = call.agreed([one.axis for one in call.data])
-    if dims_of(call.argument(1, "dim", "axis", default=0), output.ndim) == (axis.dim,):
+    if dims_from(call.argument(1, "dim", "axis", default=0), output.ndim) == (axis.dim,):
         raise call.mixes("lays samples one behind the other")
     return axis
 
 
-def stack(call: Call, output: Array) -> Axis:
+def stack(call: TrackedCall, output: Array) -> Axis:
     """Tensors along an axis of their own."""
     axis = call.agreed([one.axis for one in call.data])
-    (dim,) = dims_of(call.argument(1, "dim", default=0), output.ndim)
+    (dim,) = dims_from(call.argument(1, "dim", default=0), output.ndim)
     return axis.moved(axis.dim + (dim <= axis.dim))
 
 
-def take_out(call: Call, output: Array) -> Axis:
+def select(call: TrackedCall, output: Array) -> Axis:
     """`select` and `unbind`: one axis less."""
     one = call.first
-    (dim,) = dims_of(call.argument(1, "dim", default=0), one.tensor.ndim)
+    (dim,) = dims_from(call.argument(1, "dim", default=0), one.tensor.ndim)
     if dim == one.axis.dim:
         raise call.mixes("takes the samples apart")
     return one.axis.moved(one.axis.dim - (dim < one.axis.dim))
 
 
-RULES: dict[str, Rule] = {
+RULES: dict[str, AxisRule] = {
     **dict.fromkeys(("reshape", "view", "flatten", "ravel", "unflatten", "view_as", "reshape_as"), reshape),
     "permute": permute,
     **dict.fromkeys(("transpose", "swapaxes", "swapdims", "transpose_"), transpose(None)),
@@ -145,8 +149,8 @@ RULES: dict[str, Rule] = {
     **dict.fromkeys(("expand", "expand_as", "broadcast_to"), expand),
     **dict.fromkeys(("repeat", "tile"), repeat),
     "repeat_interleave": repeat_interleave,
-    **dict.fromkeys(("cat", "concat", "concatenate"), meet),
+    **dict.fromkeys(("cat", "concat", "concatenate"), concatenate),
     "stack": stack,
-    **dict.fromkeys(("select", "unbind"), take_out),
+    **dict.fromkeys(("select", "unbind"), select),
 }
 """By name."""

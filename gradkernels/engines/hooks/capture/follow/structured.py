@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from gradkernels.backend import Array
-from gradkernels.engines.hooks.capture.follow.tracked_call import Call, Followed, Rule, place_of
+from gradkernels.engines.hooks.capture.follow.tracked_call import AxisRule, TrackedArgument, TrackedCall, argument_name
 from gradkernels.engines.hooks.capture.sample_axis import Axis
 
 
-def before_last(count: int = 1) -> Rule:
+def before_last(count: int = 1) -> AxisRule:
     """The samples are before the last axes, and stay there: linear maps, normalizations of features."""
 
-    def rule(call: Call, output: Array) -> Axis:
+    def rule(call: TrackedCall, output: Array) -> Axis:
         axis = call.agreed([one.axis for one in call.data])
         if axis.dim >= call.first.tensor.ndim - count:
             raise call.mixes("has the samples along its features")
@@ -19,12 +19,12 @@ def before_last(count: int = 1) -> Rule:
     return rule
 
 
-def normalized(call: Call, output: Array) -> Axis:
+def normalized(call: TrackedCall, output: Array) -> Axis:
     """`layer_norm` and `rms_norm`, over the last axes."""
     return before_last(len(call.argument(1, "normalized_shape")))(call, output)
 
 
-def batched(call: Call, output: Array) -> Axis:
+def first_axis(call: TrackedCall, output: Array) -> Axis:
     """The samples are first, and what they are together with is computed for each of them alone."""
     axis = call.agreed([one.axis for one in call.data])
     if axis.dim != 0 or output.ndim != call.first.tensor.ndim:
@@ -32,21 +32,21 @@ def batched(call: Call, output: Array) -> Axis:
     return axis
 
 
-def spatial(dims: int) -> Rule:
+def spatial(dims: int) -> AxisRule:
     """`(n, channels, *places)` with so many axes of places; without the first axis it is one sample."""
 
-    def rule(call: Call, output: Array) -> Axis:
+    def rule(call: TrackedCall, output: Array) -> Axis:
         if call.first.tensor.ndim != dims + 2:
             raise call.mixes("takes one sample without its axis")
-        return batched(call, output)
+        return first_axis(call, output)
 
     return rule
 
 
-def first(ndim: int) -> Rule:
+def first_axis_of(ndim: int) -> AxisRule:
     """The samples are first among so many axes, and first again among what axes there are then."""
 
-    def rule(call: Call, output: Array) -> Axis:
+    def rule(call: TrackedCall, output: Array) -> Axis:
         axis = call.agreed([one.axis for one in call.data])
         if call.first.tensor.ndim != ndim or axis.dim != 0:
             raise call.mixes("has the samples along another axis than the first")
@@ -55,14 +55,14 @@ def first(ndim: int) -> Rule:
     return rule
 
 
-def batch_norm(call: Call, output: Array) -> Axis:
+def batch_norm(call: TrackedCall, output: Array) -> Axis:
     """With statistics that were learned."""
     if call.argument(5, "training", default=False):
         raise call.mixes("normalizes by the statistics of the batch")
-    return batched(call, output)
+    return first_axis(call, output)
 
 
-def padded(call: Call, output: Array) -> Axis:
+def padded(call: TrackedCall, output: Array) -> Axis:
     """`pad`: further entries along the last axes."""
     axis = call.agreed([one.axis for one in call.data])
     pairs = call.argument(1, "pad")
@@ -72,14 +72,14 @@ def padded(call: Call, output: Array) -> Axis:
     return axis
 
 
-def embedding(call: Call, output: Array) -> Axis:
+def embedding(call: TrackedCall, output: Array) -> Axis:
     """Rows of a table that has no samples."""
-    if len(call.data) > 1 or place_of(call, call.first, ("input", "weight")) != "input":
+    if len(call.data) > 1 or argument_name(call, call.first, ("input", "weight")) != "input":
         raise call.mixes("takes rows of a table with samples")
     return call.first.axis
 
 
-def bag(call: Call, output: Array) -> Axis:
+def bag(call: TrackedCall, output: Array) -> Axis:
     """One bag of each sample, `(n, t)`."""
     one = call.first
     if one.tensor.ndim != 2 or one.axis.dim != 0:
@@ -87,13 +87,13 @@ def bag(call: Call, output: Array) -> Axis:
     return one.axis
 
 
-def matmul(call: Call, output: Array) -> Axis:
+def matmul(call: TrackedCall, output: Array) -> Axis:
     """Products of matrices, with axes before them that are broadcast."""
     factors = call.argument(0, "input", "self"), call.argument(1, "other", "mat2", "vec")
     return call.agreed([_of_product(call, one, factors, output) for one in call.data])
 
 
-def _of_product(call: Call, one: Followed, factors: tuple[Array, Array], output: Array) -> Axis:
+def _of_product(call: TrackedCall, one: TrackedArgument, factors: tuple[Array, Array], output: Array) -> Axis:
     """Where a factor's samples are in the product."""
     left = one.tensor is factors[0]
     other = factors[1] if left else factors[0]
@@ -109,7 +109,7 @@ def _of_product(call: Call, one: Followed, factors: tuple[Array, Array], output:
     return one.axis.moved(output.ndim - rest - (ndim - 2 - dim))
 
 
-def added_product(call: Call, output: Array) -> Axis:
+def added_product(call: TrackedCall, output: Array) -> Axis:
     """`addmm`, `baddbmm` and the like: a product, and what is added to it."""
     factors = call.argument(1, "mat1", "batch1", "mat"), call.argument(2, "mat2", "batch2", "vec")
     axes = []
@@ -121,12 +121,12 @@ def added_product(call: Call, output: Array) -> Axis:
     return call.agreed(axes)
 
 
-def outer(call: Call, output: Array) -> Axis:
+def outer(call: TrackedCall, output: Array) -> Axis:
     """All products of two vectors' entries."""
     return call.agreed([one.axis.moved(0 if one.tensor is call.args[0] else 1) for one in call.data])
 
 
-def einsum(call: Call, output: Array) -> Axis:
+def einsum(call: TrackedCall, output: Array) -> Axis:
     """Where the samples' letter is in the output."""
     equation, operands = call.args[0], call.args[1:]
     if not isinstance(equation, str) or "." in equation:
@@ -147,7 +147,7 @@ def einsum(call: Call, output: Array) -> Axis:
     return call.agreed(axes)
 
 
-def attention(call: Call, output: Array) -> Axis:
+def attention(call: TrackedCall, output: Array) -> Axis:
     """`(..., t, features)`: the samples are before the last two axes of queries, keys and values."""
     axes = []
     for one in call.data:
@@ -158,7 +158,7 @@ def attention(call: Call, output: Array) -> Axis:
     return call.agreed(axes)
 
 
-def recurrent(call: Call, output: Array) -> Axis:
+def recurrent(call: TrackedCall, output: Array) -> Axis:
     """`(t, n, features)`, or `(n, t, features)` with `batch_first`; states are `(layers, n, features)`."""
     batch_first, first = call.argument(8, "batch_first", default=False), call.args[0]
     if not isinstance(call.args[3], bool):
@@ -170,7 +170,7 @@ def recurrent(call: Call, output: Array) -> Axis:
 
 
 POOLS = ("avg_pool", "max_pool", "adaptive_avg_pool", "adaptive_max_pool", "lp_pool")
-RULES: dict[str, Rule] = {
+RULES: dict[str, AxisRule] = {
     "linear": before_last(),
     **dict.fromkeys(("layer_norm", "rms_norm"), normalized),
     **{f"conv{d}d": spatial(d) for d in (1, 2, 3)},
@@ -178,26 +178,26 @@ RULES: dict[str, Rule] = {
     **{f"{pool}{d}d": spatial(d) for pool in POOLS for d in (1, 2, 3)},
     **{f"{pool}{d}d_with_indices": spatial(d) for pool in ("max_pool", "adaptive_max_pool") for d in (1, 2, 3)},
     "batch_norm": batch_norm,
-    "instance_norm": batched,
+    "instance_norm": first_axis,
     **dict.fromkeys(
         ("group_norm", "interpolate", "upsample", "pixel_shuffle", "pixel_unshuffle", "channel_shuffle", "grid_sample",
          "local_response_norm", "native_channel_shuffle",),
-        batched,
+        first_axis,
     ),
-    "im2col": first(4),
-    **dict.fromkeys(("fold", "col2im", "affine_grid", "affine_grid_generator"), first(3)),
+    "im2col": first_axis_of(4),
+    **dict.fromkeys(("fold", "col2im", "affine_grid", "affine_grid_generator"), first_axis_of(3)),
     "pad": padded,
     "constant_pad_nd": padded,
     "embedding": embedding,
     "embedding_bag": bag,
     "bilinear": before_last(),
     **dict.fromkeys(("matmul", "mm", "bmm", "mv", "__matmul__"), matmul),
-    "__rmatmul__": lambda call, output: matmul(Call(call.function, call.args[::-1], {}, call.data, call.n), output),
+    "__rmatmul__": lambda call, output: matmul(call._replace(args=call.args[::-1], kwargs={}, at=0), output),
     **dict.fromkeys(("addmm", "baddbmm", "addmv"), added_product),
     **dict.fromkeys(("outer", "ger"), outer),
     "einsum": einsum,
     "scaled_dot_product_attention": attention,
     **dict.fromkeys(("lstm", "gru", "rnn_tanh", "rnn_relu"), recurrent),
-    **dict.fromkeys(("lstm_cell", "gru_cell", "rnn_tanh_cell", "rnn_relu_cell"), batched),
+    **dict.fromkeys(("lstm_cell", "gru_cell", "rnn_tanh_cell", "rnn_relu_cell"), first_axis),
 }  # fmt: skip
 """By name."""

@@ -6,12 +6,12 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from gradkernels.backend import Array
-from gradkernels.engines.hooks.arguments import Place
+from gradkernels.engines.hooks.arguments import ArgPath
 from gradkernels.engines.hooks.capture.sample_axis import Axis
 from gradkernels.engines.hooks.errors import Unfit
 
 
-class Followed(NamedTuple):
+class TrackedArgument(NamedTuple):
     """An argument with samples.
 
     Attributes:
@@ -21,7 +21,7 @@ class Followed(NamedTuple):
         flows: Whether it comes from a boundary, so that gradients flow through it.
     """
 
-    place: Place
+    place: ArgPath
     tensor: Array
     axis: Axis
     flows: bool
@@ -31,7 +31,7 @@ class Mixes(Unfit):
     """Why the samples in a call's output cannot be told apart, as a sentence."""
 
 
-class Call(NamedTuple):
+class TrackedCall(NamedTuple):
     """A call that takes samples.
 
     Attributes:
@@ -46,7 +46,7 @@ class Call(NamedTuple):
     function: Any
     args: Sequence[Any]
     kwargs: Mapping[str, Any]
-    data: Sequence[Followed]
+    data: Sequence[TrackedArgument]
     n: int
     at: int = 0
 
@@ -56,7 +56,7 @@ class Call(NamedTuple):
         return str(getattr(self.function, "__name__", self.function))
 
     @property
-    def first(self) -> Followed:
+    def first(self) -> TrackedArgument:
         """The first of the arguments with samples."""
         return self.data[0]
 
@@ -77,17 +77,17 @@ class Call(NamedTuple):
         return axes[0]
 
 
-Rule = Callable[[Call, Array], Axis]
+AxisRule = Callable[[TrackedCall, Array], Axis]
 """`rule(call, output)`: where the samples are in an output; raises Mixes where they cannot be told apart."""
 
 
-def place_of(call: Call, one: Followed, names: Sequence[str]) -> str:
+def argument_name(call: TrackedCall, one: TrackedArgument, names: Sequence[str]) -> str:
     """The name of an argument, from the names of all in their order."""
     key = one.place[1]
     return str(key) if one.place[0] == "kwargs" else names[key]
 
 
-def dims_of(dims: Any, ndim: int) -> tuple[int, ...]:
+def dims_from(dims: Any, ndim: int) -> tuple[int, ...]:
     """Axes as numbers from 0; none for None."""
     if dims is None:
         return ()

@@ -6,15 +6,15 @@ from dataclasses import replace
 from typing import Any
 
 from gradkernels.backend import Array
-from gradkernels.engines.hooks.parameter_use import Use
+from gradkernels.engines.hooks.parameter_use import ParameterUse
 from gradkernels.engines.hooks.rules.linear.linear import Linear
-from gradkernels.engines.hooks.rules.rule import Given, Rule, Targets, not_last
+from gradkernels.engines.hooks.rules.rule import LayerRule, NamedArguments, Targets, not_last
 
 
-class Bilinear(Use):
+class Bilinear(ParameterUse):
     """bilinear of `(n, ..., i)` and `(n, ..., j)` by weights `(o, i, j)` and a bias `(o,)`."""
 
-    def __init__(self, targets: Targets, a: Array, given: Given) -> None:
+    def __init__(self, targets: Targets, a: Array, given: NamedArguments) -> None:
         self.targets = targets
         flat = {
             name: replace(target, tensor=target.tensor.detach().flatten(1)) if name == "weight" else target
@@ -33,9 +33,9 @@ class Bilinear(Use):
         self._linear.write(target, g, rows.flatten(2), at, add=False)
         out.copy_(out + rows if add else rows)
 
-    def squares(self, target: Any, g: Array) -> Array:
+    def squared_norms(self, target: Any, g: Array) -> Array:
         """The linear map's."""
-        return self._linear.squares(target, g)
+        return self._linear.squared_norms(target, g)
 
     def total(self, target: Any, g: Array) -> Array:
         """The linear map's."""
@@ -46,4 +46,4 @@ class Bilinear(Use):
         return self._linear.total_of_squares(target, g).view(self.targets[target].tensor.shape)
 
 
-BILINEAR = Rule(("input1", "input2", "weight", "bias"), ("weight", "bias"), Bilinear, not_last, beside=("input2",))
+BILINEAR = LayerRule(("input1", "input2", "weight", "bias"), ("weight", "bias"), Bilinear, not_last, beside=("input2",))

@@ -16,9 +16,9 @@ import torch
 from torch.nn import functional
 
 from gradkernels.backend import Array
-from gradkernels.engines.hooks.parameter_use import Use
+from gradkernels.engines.hooks.parameter_use import ParameterUse
 from gradkernels.engines.hooks.rules.autotune import fastest_of
-from gradkernels.engines.hooks.rules.rule import Given, Rule, Targets, samples_first
+from gradkernels.engines.hooks.rules.rule import LayerRule, NamedArguments, Targets, samples_first
 
 TRIAL = 16
 """Samples by which the ways are compared: one of them may take minutes for many large images."""
@@ -29,10 +29,10 @@ PATCH_BYTES = 1 << 21
 Sizes = tuple[int, ...]
 
 
-class Convolution(Use):
+class Convolution(ParameterUse):
     """A convolution of `(n, [steps,] channels, *places)` by weights `(o, channels / groups, *kernel)`."""
 
-    def __init__(self, targets: Targets, a: Array, given: Given) -> None:
+    def __init__(self, targets: Targets, a: Array, given: NamedArguments) -> None:
         self.targets = targets
         weight = given["weight"]
         self._kernel, self._groups = tuple(weight.shape[2:]), given.get("groups", 1)
@@ -164,4 +164,4 @@ def _steps_last(g: Array, dims: int) -> Array:
 
 
 NAMES = ("input", "weight", "bias", "stride", "padding", "dilation", "groups")
-CONVOLUTION = Rule(NAMES, ("weight", "bias"), Convolution, samples_first)
+CONVOLUTION = LayerRule(NAMES, ("weight", "bias"), Convolution, samples_first)

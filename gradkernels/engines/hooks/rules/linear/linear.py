@@ -8,13 +8,13 @@ from typing import Any
 import torch
 
 from gradkernels.backend import Array
-from gradkernels.engines.hooks.parameter_use import Target, Use
-from gradkernels.engines.hooks.precision import squared_norms, sum_of_squares, wide, wide_dtype
-from gradkernels.engines.hooks.rules.autotune import fastest_of, recording
-from gradkernels.engines.hooks.rules.rule import Given, Rule, Targets, not_last
+from gradkernels.engines.hooks.parameter_use import ParameterTensor, ParameterUse
+from gradkernels.engines.hooks.precision import squared_row_norms, sum_dtype, sum_of_squares, widen
+from gradkernels.engines.hooks.rules.autotune import fastest_of, is_recording
+from gradkernels.engines.hooks.rules.rule import LayerRule, NamedArguments, Targets, not_last
 
 
-class Linear(Use):
+class Linear(ParameterUse):
     """y = a weight^T + bias; with further leading axes a row is the sum of their outer products.
 
     Args:
@@ -41,35 +41,38 @@ class Linear(Use):
         write = _write_outer if rows.ndim == 2 else _write_product
         write(rows, columns, out, add)
 
-    def squared_norms(self, places: Sequence[Any], g: Array) -> Array:
+    def joint_squared_norms(self, places: Sequence[Any], g: Array) -> Array:
         """|g|^2 (|a|^2 + 1) for weight and bias."""
         g = _steps(g)
         if g.ndim == 2 and len(places) == 2:
-            of_g = squared_norms(g)
-            return torch.addcmul(of_g, of_g, squared_norms(self._a))
-        return super().squared_norms(places, g)
+            of_g = squared_row_norms(g)
+            return torch.addcmul(of_g, of_g, squared_row_norms(self._a))
+        return super().joint_squared_norms(places, g)
 
-    def squares(self, target: Any, g: Array) -> Array:
+    def squared_norms(self, target: Any, g: Array) -> Array:
         """|g|^2 |a|^2; over leading axes the sum of (g_s . g_t)(a_s . a_t), or of squared rows: what is faster."""
         g = _steps(g)
         if target == "bias":
-            return squared_norms(g if g.ndim == 2 else g.sum(1))
+            return squared_row_norms(g if g.ndim == 2 else g.sum(1))
         if g.ndim == 2:
-            return squared_norms(g) * squared_norms(self._a)
-        ways = {"gram": lambda: self._by_products(target, g), "rows": lambda: super(Linear, self).squares(target, g)}
+            return squared_row_norms(g) * squared_row_norms(self._a)
+        ways = {
+            "gram": lambda: self._by_products(target, g),
+            "rows": lambda: super(Linear, self).squared_norms(target, g),
+        }
         return fastest_of(("linear", g.shape, self._a.shape, g.dtype, g.device), ways)
 
     def _by_products(self, target: Any, g: Array) -> Array:
         """Of the rows sum_t g_t a_t^T, by products of steps (Li et al. 2022, arXiv:2110.05679, section 4)."""
         of_g, of_a = (factor @ factor.mT for factor in map(_digits, (g, self._a)))
         squares = torch.linalg.vecdot(of_g.flatten(1), of_a.flatten(1))
-        if recording():
-            return squares.clamp_(min=0).to(wide_dtype(g.dtype))
-        return self.kept(target, g, squares, torch.linalg.vecdot(_diagonal(of_g), _diagonal(of_a)))
+        if is_recording():
+            return squares.clamp_(min=0).to(sum_dtype(g.dtype))
+        return self.replace_cancelled(target, g, squares, torch.linalg.vecdot(_diagonal(of_g), _diagonal(of_a)))
 
-    def of_terms(self, target: Any, g: Array) -> Array:
+    def squared_norms_of_terms(self, target: Any, g: Array) -> Array:
         """Sum over steps of |g_t|^2 |a_t|^2, of the bias of |g_t|^2."""
-        of_g, of_a = (wide(_steps(factor)).square().sum(-1) for factor in (g, self._a))
+        of_g, of_a = (widen(_steps(factor)).square().sum(-1) for factor in (g, self._a))
         terms = of_g if target == "bias" else of_g * of_a
         return terms if terms.ndim == 1 else terms.sum(1)
 
@@ -87,7 +90,7 @@ class Linear(Use):
             return sum_of_squares(g if g.ndim == 2 else g.sum(1))
         rows, columns = self.factors(g)
         if rows.ndim == 2:
-            return wide(rows).square().mT @ wide(columns).square()
+            return widen(rows).square().mT @ widen(columns).square()
         return super().total_of_squares(target, g)
 
 
@@ -101,7 +104,7 @@ def _steps(tensor: Array) -> Array:
 
 def _digits(tensor: Array) -> Array:
     """In the dtype of products of steps: with twice the digits where no look at the values may say what cancels."""
-    return tensor.double() if recording() else wide(tensor)
+    return tensor.double() if is_recording() else widen(tensor)
 
 
 def _diagonal(products: Array) -> Array:
@@ -131,21 +134,21 @@ def _write_product(g: Array, a: Array, out: Array, add: bool) -> None:
         torch.bmm(g.mT, a, out=out)
 
 
-def _linear(targets: Targets, a: Array, given: Given) -> Linear:
+def _linear(targets: Targets, a: Array, given: NamedArguments) -> Linear:
     """With the weight as it is, or where it is the transpose of a parameter, by that."""
     weight = targets.get("weight")
-    whole = None if weight is None else transposed(weight)
+    whole = None if weight is None else transposed_parameter(weight)
     return Linear(targets, a) if whole is None else Linear({**targets, "weight": whole}, a, flipped=True)
 
 
-def transposed(target: Target) -> Target | None:
+def transposed_parameter(target: ParameterTensor) -> ParameterTensor | None:
     """The parameter `(i, o)` that a target `(o, i)` is the transpose of; None if it is none."""
     tensor, whole = target.tensor, target.whole
     if target.direct or whole is None or tensor.ndim != 2 or tensor._base is not whole:
         return None
     if tensor.shape != whole.shape[::-1] or tensor.stride() != whole.stride()[::-1]:
         return None
-    return Target(whole, target.names, direct=True, whole=whole, block=range(whole.numel()))
+    return ParameterTensor(whole, target.names, direct=True, whole=whole, block=range(whole.numel()))
 
 
-LINEAR = Rule(("input", "weight", "bias"), ("weight", "bias"), _linear, not_last)
+LINEAR = LayerRule(("input", "weight", "bias"), ("weight", "bias"), _linear, not_last)

@@ -14,11 +14,11 @@ from typing import Any
 import torch
 
 from gradkernels.backend import Array
-from gradkernels.engines.hooks.arguments import Place, find
-from gradkernels.engines.hooks.capture.boundary import Step
+from gradkernels.engines.hooks.arguments import ArgPath, argument_at
+from gradkernels.engines.hooks.capture.boundary import BoundaryCall
 from gradkernels.engines.hooks.capture.sample_axis import Axis
-from gradkernels.engines.hooks.capture.tape import Start, Tape
-from gradkernels.engines.hooks.parameter_use import Use
+from gradkernels.engines.hooks.capture.tape import RunBoundary, Tape
+from gradkernels.engines.hooks.parameter_use import ParameterUse
 from gradkernels.engines.hooks.rules import vmap_call
 from gradkernels.engines.hooks.rules.linear.linear import Linear
 from gradkernels.engines.hooks.rules.rule import Targets
@@ -31,7 +31,7 @@ Terms = tuple[str, str, str]
 
 
 @dataclass(frozen=True)
-class Equation:
+class EinsumEquation:
     """An einsum of data and a parameter: the letters of their axes and of the product's; samples first."""
 
     data: str
@@ -58,7 +58,7 @@ class Equation:
         return self.data[:-1] == self.output[:-1]
 
 
-class Heads(Use):
+class EinsumProduct(ParameterUse):
     """A product with a parameter of any axes.
 
     Args:
@@ -67,7 +67,7 @@ class Heads(Use):
         of: How they are multiplied.
     """
 
-    def __init__(self, targets: Targets, a: Array, of: Equation) -> None:
+    def __init__(self, targets: Targets, a: Array, of: EinsumEquation) -> None:
         self.targets = targets
         self._a, self._of = a, of
 
@@ -85,10 +85,10 @@ class Heads(Use):
         return torch.einsum(f"{self._of.data},{self._of.output}->{self._of.weight}", self._a, g)
 
 
-def product(added: bool = False) -> Start:
+def product(added: bool = False) -> RunBoundary:
     """Calls of a product of the last two arguments; with `added`, a first one is added to it."""
 
-    def start(tape: Tape, step: Step, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+    def start(tape: Tape, step: BoundaryCall, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         if kwargs or len(args) != 2 + added:
             return vmap_call.start(tape, step, args, kwargs)
         left, right = ("args", added), ("args", 1 + added)
@@ -97,12 +97,12 @@ def product(added: bool = False) -> Start:
     return start
 
 
-def flipped(tape: Tape, step: Step, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+def reversed_product(tape: Tape, step: BoundaryCall, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
     """`b.__rmatmul__(a)`, which is a @ b."""
     return _run(tape, step, args, (("args", 1), ("args", 0)), _letters(args[1].ndim, args[0].ndim))
 
 
-def einsum(tape: Tape, step: Step, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+def einsum(tape: Tape, step: BoundaryCall, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
     """Calls of `einsum` of two operands, with their letters."""
     nested = len(args) == 2 and isinstance(args[1], list | tuple)
     if not isinstance(args[0], str) or "." in args[0] or len(args[1] if nested else args[1:]) != 2:
@@ -123,24 +123,24 @@ def _letters(left: int, right: int) -> Terms:
     return one.replace("k", "b"), other.replace("k", "b"), before + "i" * (left > 1) + "o" * (right > 1)
 
 
-def _run(tape: Tape, step: Step, args: tuple[Any, ...], places: tuple[Place, Place], terms: Terms) -> Any:
+def _run(tape: Tape, step: BoundaryCall, args: tuple[Any, ...], places: tuple[ArgPath, ArgPath], terms: Terms) -> Any:
     """The call; by a rule of this module where one factor is data and the other a parameter."""
     (data, made) = places if places[0] in step.data else places[::-1]
     letters = dict(zip(places, terms, strict=False))
     summand = step.parameters.keys() - {made}
     if step.data.keys() != {data} or made not in step.parameters or not summand <= {("args", 0)}:
         return vmap_call.start(tape, step, args, {})
-    source, axis = find(args, {}, data), step.data[data]
+    source, axis = argument_at(args, {}, data), step.data[data]
     output = step.function(*args)
-    where = tape.followed(step, args, {}, output)
-    of = Equation(_first(letters[data], axis), letters[made], _first(terms[2], where))
+    where = tape.output_axis(step, args, {}, output)
+    of = EinsumEquation(_first(letters[data], axis), letters[made], _first(terms[2], where))
     targets = tape.targets(step, args, {})
     named = {"weight": targets[made]} | ({"bias": targets[("args", 0)]} if summand else {})
     use = _use(named, axis.first(source.detach(), tape.n), of, _sizes(args, places, terms))
     if use is None or axis.inner != where.inner or axis.slowest != where.slowest:
         return vmap_call.start(tape, step, args, {})
-    tape.keep(use, output, where, [source])
-    tape.marks.boundary(output, where)
+    tape.listen(use, output, where, [source])
+    tape.tracker.mark_boundary(output, where)
     return output
 
 
@@ -150,32 +150,32 @@ def _first(letters: str, axis: Axis) -> str:
     return SAMPLE + rest
 
 
-def _sizes(args: tuple[Any, ...], places: tuple[Place, Place], terms: Terms) -> bool:
+def _sizes(args: tuple[Any, ...], places: tuple[ArgPath, ArgPath], terms: Terms) -> bool:
     """Whether a letter stands for one size in both factors: nothing is broadcast."""
     sizes: dict[str, int] = {}
     for place, term in zip(places, terms, strict=False):
-        for letter, size in zip(term, find(args, {}, place).shape, strict=True):
+        for letter, size in zip(term, argument_at(args, {}, place).shape, strict=True):
             if sizes.setdefault(letter, size) != size:
                 return False
     return True
 
 
-def _use(targets: Targets, a: Array, of: Equation, whole: bool) -> Use | None:
+def _use(targets: Targets, a: Array, of: EinsumEquation, whole: bool) -> ParameterUse | None:
     """A linear map, a product of more axes, or nothing that there is a rule for."""
     if not (of.known and whole):
         return None
     if of.linear and ("bias" not in targets or targets["bias"].tensor.ndim == 1):
         return Linear(targets, a, flipped=of.weight[0] == of.data[-1])
-    return Heads(targets, a, of) if "bias" not in targets else None
+    return EinsumProduct(targets, a, of) if "bias" not in targets else None
 
 
-PRODUCTS: dict[Any, Start] = {
+PRODUCTS: dict[Any, RunBoundary] = {
     **dict.fromkeys(
         (torch.matmul, torch.Tensor.matmul, torch.mm, torch.Tensor.mm, torch.bmm, torch.Tensor.bmm, torch.mv,
          torch.Tensor.mv, torch.Tensor.__matmul__),
         product(),
     ),
-    torch.Tensor.__rmatmul__: flipped,
+    torch.Tensor.__rmatmul__: reversed_product,
     **dict.fromkeys((torch.addmm, torch.Tensor.addmm, torch.baddbmm, torch.Tensor.baddbmm), product(added=True)),
     torch.einsum: einsum,
 }  # fmt: skip

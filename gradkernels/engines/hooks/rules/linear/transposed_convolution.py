@@ -11,18 +11,18 @@ from typing import Any
 from torch.nn import functional
 
 from gradkernels.backend import Array
-from gradkernels.engines.hooks.parameter_use import Use
-from gradkernels.engines.hooks.precision import squared_norms, sum_of_squares
+from gradkernels.engines.hooks.parameter_use import ParameterUse
+from gradkernels.engines.hooks.precision import squared_row_norms, sum_of_squares
 from gradkernels.engines.hooks.rules.linear.convolution import Convolution
-from gradkernels.engines.hooks.rules.rule import Given, Rule, Targets, samples_first
+from gradkernels.engines.hooks.rules.rule import LayerRule, NamedArguments, Targets, samples_first
 
 EVERYBODY = slice(None)
 
 
-class Transposed(Use):
+class TransposedConvolution(ParameterUse):
     """A transposed convolution of `(n, [steps,] channels, *places)` by weights `(channels, o / groups, *kernel)`."""
 
-    def __init__(self, targets: Targets, a: Array, given: Given) -> None:
+    def __init__(self, targets: Targets, a: Array, given: NamedArguments) -> None:
         self.targets = targets
         self._a, self._dims = a, given["weight"].ndim - 2
         before = _sizes(given.get("padding", 0), self._dims)
@@ -41,9 +41,11 @@ class Transposed(Use):
         else:
             out.copy_(self._shifts(g[at]))
 
-    def squares(self, target: Any, g: Array) -> Array:
+    def squared_norms(self, target: Any, g: Array) -> Array:
         """Squared norms of the convolution's rows."""
-        return self._mirror(g).squares(target, self._a) if target == "weight" else squared_norms(self._shifts(g))
+        return (
+            self._mirror(g).squared_norms(target, self._a) if target == "weight" else squared_row_norms(self._shifts(g))
+        )
 
     def total(self, target: Any, g: Array) -> Array:
         """The convolution's."""
@@ -70,4 +72,4 @@ def _sizes(value: int | tuple[int, ...], dims: int) -> tuple[int, ...]:
 
 
 NAMES = ("input", "weight", "bias", "stride", "padding", "output_padding", "groups", "dilation")
-TRANSPOSED = Rule(NAMES, ("weight", "bias"), Transposed, samples_first)
+TRANSPOSED = LayerRule(NAMES, ("weight", "bias"), TransposedConvolution, samples_first)

@@ -13,15 +13,15 @@ import torch
 
 from gradkernels.backend import Array
 from gradkernels.engines.hooks.errors import Unfit
-from gradkernels.engines.hooks.parameter_use import Use
-from gradkernels.engines.hooks.precision import squared_norms, wide
-from gradkernels.engines.hooks.rules.autotune import fastest_of, recording
-from gradkernels.engines.hooks.rules.rule import Given, Rule, Targets, anywhere
+from gradkernels.engines.hooks.parameter_use import ParameterUse
+from gradkernels.engines.hooks.precision import squared_row_norms, widen
+from gradkernels.engines.hooks.rules.autotune import fastest_of, is_recording
+from gradkernels.engines.hooks.rules.rule import LayerRule, NamedArguments, Targets, any_axis
 
 EVERYBODY = slice(None)
 
 
-def refuse(name: str, given: Given) -> None:
+def refuse_options(name: str, given: NamedArguments) -> None:
     """Raise an Unfit for options that no sample has a gradient of its own with."""
     if given.get("max_norm") is not None:
         raise Unfit(f"{name} with max_norm changes its weights in the forward pass; use max_norm=None")
@@ -30,7 +30,7 @@ def refuse(name: str, given: Given) -> None:
 
 
 @dataclass(frozen=True)
-class Entries:
+class SampleWords:
     """The distinct entries (sample, word) of words `(n, t)`.
 
     Attributes:
@@ -60,28 +60,28 @@ class Entries:
         return terms.new_zeros(len(self.known), *terms.shape[1:]).index_add_(0, self.at, terms)
 
 
-def keys(words: Array, size: int) -> Array:
+def sample_word_keys(words: Array, size: int) -> Array:
     """The key, sample * size + word, of each place of `(n, t)`."""
     return (words + torch.arange(len(words), device=words.device)[:, None] * size).flatten()
 
 
-def entries(words: Array, size: int) -> Entries:
+def distinct_sample_words(words: Array, size: int) -> SampleWords:
     """Those of words `(n, t)` of a table with `size` rows."""
-    key = keys(words, size)
+    key = sample_word_keys(words, size)
     known, at = torch.unique(key, return_inverse=True)
-    return Entries(size, key, known, at)
+    return SampleWords(size, key, known, at)
 
 
 def add_terms(rows: Array, words: Array, terms: Array) -> None:
     """Add terms `(n, t, width)` to rows `(n, size, width)` at words `(n, t)`."""
     if rows.is_contiguous():
-        rows.view(-1, rows.shape[2]).index_add_(0, keys(words, rows.shape[1]), terms.flatten(0, 1))
+        rows.view(-1, rows.shape[2]).index_add_(0, sample_word_keys(words, rows.shape[1]), terms.flatten(0, 1))
     else:
         samples = torch.arange(len(words), device=words.device)[:, None]
         rows.index_put_((samples, words), terms, accumulate=True)
 
 
-class Table(Use):
+class EmbeddingTable(ParameterUse):
     """Rows of a table `(size, width)`, for words `(n, t)`.
 
     Attributes:
@@ -106,48 +106,48 @@ class Table(Use):
             out.zero_()
         add_terms(out, self.words[at], self.terms(g[at], at))
 
-    def squares(self, target: Any, g: Array) -> Array:
+    def squared_norms(self, target: Any, g: Array) -> Array:
         """Of the sums of each entry; or the sum of g_s . g_t over places s and t of the same word: what is faster."""
         if self._one_bag:
             return self._of_one_bag(g)
-        terms = wide(self.terms(g))
+        terms = widen(self.terms(g))
         ways = {"gram": lambda: self._by_products(target, g, terms), "entries": lambda: self._by_entries(terms)}
         return fastest_of(("embedding", self._size, terms.shape, terms.dtype, g.device), ways)
 
-    def of_terms(self, target: Any, g: Array) -> Array:
+    def squared_norms_of_terms(self, target: Any, g: Array) -> Array:
         """Sum over places of |g_t|^2."""
-        return squared_norms(self.terms(g))
+        return squared_row_norms(self.terms(g))
 
     def total(self, target: Any, g: Array) -> Array:
         """Each place's g, added to its word's row of one table."""
-        g = wide(self.terms(g))
+        g = widen(self.terms(g))
         return g.new_zeros(self._size, g.shape[2]).index_add_(0, self.words.flatten(), g.flatten(0, 1))
 
     def total_of_squares(self, target: Any, g: Array) -> Array:
         """Squares of the sums of each entry, added to their words' rows."""
-        g, occurring = wide(self.terms(g)), entries(self.words, self._size)
+        g, occurring = widen(self.terms(g)), distinct_sample_words(self.words, self._size)
         sums = occurring.sums(g.flatten(0, 1))
         return g.new_zeros(self._size, g.shape[2]).index_add_(0, occurring.word, sums.square_())
 
     def _by_products(self, target: Any, g: Array, terms: Array) -> Array:
         same = self.words[:, :, None] == self.words[:, None, :]
-        digits = terms.double() if recording() else terms
+        digits = terms.double() if is_recording() else terms
         squares = (digits @ digits.mT).mul_(same).flatten(1).sum(1)
-        if recording():
+        if is_recording():
             return squares.clamp_(min=0).to(terms.dtype)
-        return self.kept(target, g, squares, squared_norms(terms))
+        return self.replace_cancelled(target, g, squares, squared_row_norms(terms))
 
     def _by_entries(self, g: Array) -> Array:
-        occurring = entries(self.words, self._size)
+        occurring = distinct_sample_words(self.words, self._size)
         squares = occurring.sums(g.flatten(0, 1)).square_().sum(1)
         return g.new_zeros(len(g)).index_add_(0, occurring.sample, squares)
 
     def _of_one_bag(self, g: Array) -> Array:
         """|g|^2 times the sum over words of their squared factors."""
-        occurring = entries(self.words, self._size)
+        occurring = distinct_sample_words(self.words, self._size)
         factors = g.new_ones(self.words.shape) if self._factors is None else self._factors
-        squares = occurring.sums(wide(factors).flatten()).square_()
-        return squares.new_zeros(len(g)).index_add_(0, occurring.sample, squares) * squared_norms(g)
+        squares = occurring.sums(widen(factors).flatten()).square_()
+        return squares.new_zeros(len(g)).index_add_(0, occurring.sample, squares) * squared_row_norms(g)
 
     def terms(self, g: Array, at: slice = EVERYBODY) -> Array:
         """`(n, t, width)` of each word."""
@@ -158,18 +158,18 @@ class Table(Use):
         return g if self._factors is None else g * self._factors[at][..., None]
 
 
-def kept(words: Array, given: Given) -> Array | None:
+def not_padding(words: Array, given: NamedArguments) -> Array | None:
     """Which words are not the padding; None if all of them count."""
     index = given.get("padding_idx")
     return None if index is None else words != index % len(given["weight"])
 
 
-def _embedding(targets: Targets, words: Array, given: Given) -> Table:
+def _embedding(targets: Targets, words: Array, given: NamedArguments) -> EmbeddingTable:
     """For words `(n, ...)`."""
-    refuse("embedding", given)
+    refuse_options("embedding", given)
     words = words.reshape(len(words), -1)
-    return Table(targets, words, kept(words, given))
+    return EmbeddingTable(targets, words, not_padding(words, given))
 
 
 NAMES = ("input", "weight", "padding_idx", "max_norm", "norm_type", "scale_grad_by_freq", "sparse")
-EMBEDDING = Rule(NAMES, ("weight",), _embedding, anywhere)
+EMBEDDING = LayerRule(NAMES, ("weight",), _embedding, any_axis)

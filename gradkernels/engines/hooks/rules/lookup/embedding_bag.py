@@ -6,21 +6,21 @@ from typing import Any
 
 from gradkernels.backend import Array
 from gradkernels.engines.hooks.errors import Unfit
-from gradkernels.engines.hooks.parameter_use import Use
-from gradkernels.engines.hooks.precision import squared_norms, wide
-from gradkernels.engines.hooks.rules.lookup.embedding import Table, kept, refuse
-from gradkernels.engines.hooks.rules.rule import Given, Rule, Targets, samples_first
+from gradkernels.engines.hooks.parameter_use import ParameterUse
+from gradkernels.engines.hooks.precision import squared_row_norms, widen
+from gradkernels.engines.hooks.rules.lookup.embedding import EmbeddingTable, not_padding, refuse_options
+from gradkernels.engines.hooks.rules.rule import LayerRule, NamedArguments, Targets, samples_first
 
 OFFSETS = "embedding_bag with offsets has no axis of samples in its input; pass a bag of each sample, (n, t)"
 
 
-class Largest(Use):
+class MaxEmbeddingBag(ParameterUse):
     """The largest of the entries that the words `(n, t)` of a sample have in each column of a table."""
 
-    def __init__(self, targets: Targets, words: Array, given: Given) -> None:
+    def __init__(self, targets: Targets, words: Array, given: NamedArguments) -> None:
         self.targets = targets
         self._one_bag = words.ndim == 2
-        table, counts = targets["weight"].tensor.detach(), kept(words, given)
+        table, counts = targets["weight"].tensor.detach(), not_padding(words, given)
         values = table[words]
         self._any = None
         if counts is not None:
@@ -42,13 +42,13 @@ class Largest(Use):
         total = terms.new_zeros(self.targets[target].tensor.shape)
         return total.scatter_add_(0, self._words.reshape(terms.shape), terms)
 
-    def squares(self, target: Any, g: Array) -> Array:
+    def squared_norms(self, target: Any, g: Array) -> Array:
         """|g|^2 where there is one bag: every column of it has an entry of its own."""
-        return squared_norms(self._terms(g)) if self._one_bag else super().squares(target, g)
+        return squared_row_norms(self._terms(g)) if self._one_bag else super().squared_norms(target, g)
 
     def total_of_squares(self, target: Any, g: Array) -> Array:
         """The total of g^2 where there is one bag."""
-        return self.total(target, wide(g).square()) if self._one_bag else super().total_of_squares(target, g)
+        return self.total(target, widen(g).square()) if self._one_bag else super().total_of_squares(target, g)
 
     def _terms(self, g: Array, at: slice = slice(None)) -> Array:
         """`(n, bags, width)`, zero for a bag of nothing but padding."""
@@ -56,9 +56,9 @@ class Largest(Use):
         return g.reshape(len(g), -1, g.shape[-1])
 
 
-def _factors(words: Array, given: Given) -> Array | None:
+def _factors(words: Array, given: NamedArguments) -> Array | None:
     """What each word's row is multiplied by, `(n, [bags,] t)`."""
-    factors, counts = given.get("per_sample_weights"), kept(words, given)
+    factors, counts = given.get("per_sample_weights"), not_padding(words, given)
     if counts is not None:
         counts = counts.to(given["weight"].dtype)
         factors = counts if factors is None else factors * counts
@@ -69,17 +69,19 @@ def _factors(words: Array, given: Given) -> Array | None:
     return counts / counts.sum(-1, keepdim=True).clamp_(min=1)
 
 
-def _bag(targets: Targets, words: Array, given: Given) -> Use:
+def _bag(targets: Targets, words: Array, given: NamedArguments) -> ParameterUse:
     """For words `(n, [bags,] t)`."""
-    refuse("embedding_bag", given)
+    refuse_options("embedding_bag", given)
     if given.get("offsets") is not None:
         raise Unfit(OFFSETS)
     if given.get("mode", "mean") == "max":
-        return Largest(targets, words, given)
+        return MaxEmbeddingBag(targets, words, given)
     factors = _factors(words, given)
-    return Table(targets, words.flatten(1), factors if factors is None else factors.flatten(1), words.shape[-1])
+    return EmbeddingTable(
+        targets, words.flatten(1), factors if factors is None else factors.flatten(1), words.shape[-1]
+    )
 
 
 OPTIONS = ("max_norm", "norm_type", "scale_grad_by_freq", "mode", "sparse")
 NAMES = ("input", "weight", "offsets", *OPTIONS, "per_sample_weights", "include_last_offset", "padding_idx")
-EMBEDDING_BAG = Rule(NAMES, ("weight",), _bag, samples_first, beside=("per_sample_weights", "offsets"))
+EMBEDDING_BAG = LayerRule(NAMES, ("weight",), _bag, samples_first, beside=("per_sample_weights", "offsets"))

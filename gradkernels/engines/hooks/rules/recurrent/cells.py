@@ -10,10 +10,10 @@ from abc import abstractmethod
 import torch
 
 from gradkernels.backend import Array
-from gradkernels.engines.hooks.rules.recurrent.layer import Pulling, Run, states
+from gradkernels.engines.hooks.rules.recurrent.layer import BackwardFactors, RecurrentLayer, allocate_states
 
 
-class Plain(Run):
+class ElmanLayer(RecurrentLayer):
     """h' = activation(x + W h) (Elman 1990)."""
 
     gate_count, merged_count = 1, 1
@@ -34,7 +34,7 @@ class Plain(Run):
             self.activate(gates[t].addmm_(before[t], weight), after[t])
         return ()
 
-    def pulling(self, g_cells: Array | None) -> Pulling:
+    def pulling(self, g_cells: Array | None) -> BackwardFactors:
         """The factors are the slopes."""
         factors = self.slopes()
         steps = factors.unbind()
@@ -42,10 +42,10 @@ class Plain(Run):
         def pull(t: int, g: Array, back: Array) -> None:
             steps[t].mul_(g)
 
-        return Pulling(factors, pull, lambda after: factors)
+        return BackwardFactors(factors, pull, lambda after: factors)
 
 
-class Tanh(Plain):
+class TanhLayer(ElmanLayer):
     """With tanh."""
 
     def activate(self, a: Array, out: Array) -> None:
@@ -57,7 +57,7 @@ class Tanh(Plain):
         return 1 - self.after.square()
 
 
-class Relu(Plain):
+class ReluLayer(ElmanLayer):
     """With max(0, .)."""
 
     def activate(self, a: Array, out: Array) -> None:
@@ -69,7 +69,7 @@ class Relu(Plain):
         return (self.after > 0).to(self.after.dtype)
 
 
-class Gru(Run):
+class GruLayer(RecurrentLayer):
     """h' = (1 - z) c + z h, with c = tanh(x + r (W h + b)); reset r, update z and candidate c (Cho et al. 2014)."""
 
     gate_count, merged_count = 3, 2
@@ -90,7 +90,7 @@ class Gru(Run):
             torch.lerp(candidates[t], before[t], updates[t], out=after[t])
         return ()
 
-    def pulling(self, g_cells: Array | None) -> Pulling:
+    def pulling(self, g_cells: Array | None) -> BackwardFactors:
         """Everything is a multiple of the state's gradient; beside the weight the state before gets z of it."""
         reset, update, candidate = self.blocks(self.gates)
         slope = (1 - update) * (1 - candidate.square())
@@ -110,10 +110,10 @@ class Gru(Run):
             torch.mul(slope, after, out=self.blocks(result)[2])
             return result
 
-        return Pulling(factors, pull, inputs)
+        return BackwardFactors(factors, pull, inputs)
 
 
-class Lstm(Run):
+class LstmLayer(RecurrentLayer):
     """c' = f c + i d and h' = o tanh c' (Hochreiter & Schmidhuber 1997), or a projection of that (Sak et al. 2014)."""
 
     gate_count, merged_count = 4, 4
@@ -122,7 +122,7 @@ class Lstm(Run):
         """One product, or two with a projection, and seven pointwise operations a step."""
         h = self.gates.shape[-1] // self.gate_count
         weight, projection = self.weights.hidden.t(), self.weights.projection
-        self._cells, cells = states(self.order, self.first[1])
+        self._cells, cells = allocate_states(self.order, self.first[1])
         self._tanh = torch.empty_like(cells)
         if projection is not None:
             self.units = torch.empty_like(cells)
@@ -141,7 +141,7 @@ class Lstm(Run):
                 torch.mm(units[t], projection.t(), out=after[t])
         return (cells,)
 
-    def pulling(self, g_cells: Array | None) -> Pulling:
+    def pulling(self, g_cells: Array | None) -> BackwardFactors:
         """Three gates are multiples of the cells' gradient, which is carried from step to step, one of the units'."""
         enter, forget, candidate, leave = self.blocks(self.gates)
         factors = torch.empty_like(self.gates)
@@ -162,7 +162,7 @@ class Lstm(Run):
             last[t].mul_(g)
             g_c.mul_(forgets[t])
 
-        return Pulling(factors, pull, lambda after: factors, (g_c,))
+        return BackwardFactors(factors, pull, lambda after: factors, (g_c,))
 
 
 def _through_sigmoid(g: Array, s: Array, out: Array) -> None:

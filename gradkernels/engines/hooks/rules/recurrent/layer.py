@@ -20,7 +20,7 @@ from gradkernels.backend import Array
 
 
 @dataclass(frozen=True)
-class Weights:
+class RecurrentWeights:
     """What acts on the state, without a graph.
 
     Attributes:
@@ -35,7 +35,7 @@ class Weights:
 
 
 @dataclass(frozen=True)
-class Pulling:
+class BackwardFactors:
     """What a backward pass over the steps needs.
 
     Attributes:
@@ -52,7 +52,7 @@ class Pulling:
     cells: tuple[Array, ...] = ()
 
 
-class Run(ABC):
+class RecurrentLayer(ABC):
     """All steps of one layer in one direction.
 
     Args:
@@ -73,10 +73,10 @@ class Run(ABC):
     gate_count: ClassVar[int]
     merged_count: ClassVar[int]
 
-    def __init__(self, gates: Array, first: Sequence[Array], weights: Weights, reverse: bool) -> None:
+    def __init__(self, gates: Array, first: Sequence[Array], weights: RecurrentWeights, reverse: bool) -> None:
         self.gates, self.first, self.weights = gates, first, weights
         self.order = range(len(gates))[:: -1 if reverse else 1]
-        self.before, self.after = states(self.order, first[0])
+        self.before, self.after = allocate_states(self.order, first[0])
         self.units = self.after
 
     @abstractmethod
@@ -84,7 +84,7 @@ class Run(ABC):
         """Run all steps; gives an LSTM's cells after each."""
 
     @abstractmethod
-    def pulling(self, g_cells: Array | None) -> Pulling:
+    def pulling(self, g_cells: Array | None) -> BackwardFactors:
         """What the backward pass needs, made anew for each; `g_cells` is the gradient of an LSTM's last cells."""
 
     def blocks(self, gates: Array) -> tuple[Array, ...]:
@@ -104,7 +104,7 @@ class Run(ABC):
             g_last: Gradient of the last state.
             g_cells: Gradient of an LSTM's last cells.
         """
-        before, after = states(self.order, torch.zeros_like(self.before[0]))
+        before, after = allocate_states(self.order, torch.zeros_like(self.before[0]))
         if g is None:
             after.zero_()
         else:
@@ -119,7 +119,7 @@ class Run(ABC):
         return pulling.inputs(after), pulling.hidden, after, g_before[self.order[0]], *pulling.cells
 
 
-def states(order: range, first: Array) -> tuple[Array, Array]:
+def allocate_states(order: range, first: Array) -> tuple[Array, Array]:
     """Memory for what every step begins and ends with, one and the same from step to step; `first` is filled in."""
     memory = first.new_empty((len(order) + 1, *first.shape))
     before, after = (memory[:-1], memory[1:]) if order.step > 0 else (memory[1:], memory[:-1])
@@ -127,7 +127,7 @@ def states(order: range, first: Array) -> tuple[Array, Array]:
     return before, after
 
 
-class Recurrence(torch.autograd.Function):
+class RecurrentFunction(torch.autograd.Function):
     """A run in autograd's graph.
 
     Its inputs after the run are the gates' inputs, zeros that stand for the products with the hidden weight and for
@@ -135,7 +135,7 @@ class Recurrence(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, run: Run, *inputs: Array) -> tuple[Array, ...]:
+    def forward(ctx: Any, run: RecurrentLayer, *inputs: Array) -> tuple[Array, ...]:
         """All states, and copies of what the last step ends with."""
         ctx.set_materialize_grads(False)
         ctx.run = run

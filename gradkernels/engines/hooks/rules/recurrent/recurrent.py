@@ -14,67 +14,67 @@ import torch
 from torch.nn import functional
 
 from gradkernels.backend import Array
-from gradkernels.engines.hooks.arguments import bound
-from gradkernels.engines.hooks.capture.boundary import Step
-from gradkernels.engines.hooks.capture.one_draw import once
+from gradkernels.engines.hooks.arguments import bind_by_name
+from gradkernels.engines.hooks.capture.boundary import BoundaryCall
+from gradkernels.engines.hooks.capture.one_draw import multiply_by_one_draw
 from gradkernels.engines.hooks.capture.sample_axis import Axis
-from gradkernels.engines.hooks.capture.tape import Start, Tape
+from gradkernels.engines.hooks.capture.tape import RunBoundary, Tape
 from gradkernels.engines.hooks.errors import Unfit
 from gradkernels.engines.hooks.rules.linear.linear import Linear
-from gradkernels.engines.hooks.rules.recurrent.layer import Recurrence, Run, Weights
-from gradkernels.engines.hooks.rules.rule import Given, Targets
+from gradkernels.engines.hooks.rules.recurrent.layer import RecurrentFunction, RecurrentLayer, RecurrentWeights
+from gradkernels.engines.hooks.rules.rule import NamedArguments, Targets
 
 LAYERS = ("input", "hx", "params", "has_biases", "num_layers", "dropout", "train", "bidirectional", "batch_first")
 CELL = ("input", "hx", "w_ih", "w_hh", "b_ih", "b_hh")
 
-Layer = tuple[dict[str, Array], Targets]
+LayerParameters = tuple[dict[str, Array], Targets]
 """Parameters of one layer in one direction by the names of a cell's, `w_hr` an LSTM's projection; their targets."""
 
-RunLayer = Callable[[Array, list[Array], Layer, bool], tuple[Array, ...]]
+RunLayer = Callable[[Array, list[Array], LayerParameters, bool], tuple[Array, ...]]
 """All states, and the last step's, from the inputs, what the run begins with, parameters and direction."""
 
 
-def layers(kind: type[Run]) -> Start:
+def run_layers(kind: type[RecurrentLayer]) -> RunBoundary:
     """Calls of a whole recurrent network."""
 
-    def start(tape: Tape, step: Step, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Array, ...]:
-        given = bound(LAYERS, args, kwargs)
+    def start(tape: Tape, step: BoundaryCall, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Array, ...]:
+        given = bind_by_name(LAYERS, args, kwargs)
         if not isinstance(given["has_biases"], bool):
             raise Unfit(f"{_name(step)} of a packed sequence has no rule; call it with a padded one")
         axis = _axis(step, LAYERS, 0 if given["batch_first"] else 1, 1)
         targets = {place[-1]: target for place, target in tape.targets(step, args, kwargs).items()}
 
         def drop(x: Array) -> Array:
-            if tape.alike:
-                return once(lambda one: functional.dropout(one, given["dropout"]), x, axis, tape.n)
+            if tape.draws_once:
+                return multiply_by_one_draw(lambda one: functional.dropout(one, given["dropout"]), x, axis, tape.n)
             return functional.dropout(x, given["dropout"])
 
         output, *ends = _network(given, targets, lambda *layer: _run(tape, kind, axis, *layer), drop)
-        tape.marks.boundary(output, replace(axis, dim=0 if given["batch_first"] else 1))
+        tape.tracker.mark_boundary(output, replace(axis, dim=0 if given["batch_first"] else 1))
         for end in ends:
-            tape.marks.boundary(end, axis)
+            tape.tracker.mark_boundary(end, axis)
         return output, *ends
 
     return start
 
 
-def cell(kind: type[Run]) -> Start:
+def run_cell(kind: type[RecurrentLayer]) -> RunBoundary:
     """Calls of a single step."""
 
-    def start(tape: Tape, step: Step, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
-        given = bound(CELL, args, kwargs)
+    def start(tape: Tape, step: BoundaryCall, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+        given = bind_by_name(CELL, args, kwargs)
         axis = replace(_axis(step, CELL, 0, 0), dim=1)
         targets = {_role(CELL, place): target for place, target in tape.targets(step, args, kwargs).items()}
         parameters = {name: given[name] for name in CELL[2:] if given.get(name) is not None}
         _, *ends = _run(tape, kind, axis, given["input"][None], _first(given), (parameters, targets), False)
         for end in ends:
-            tape.marks.boundary(end, replace(axis, dim=0))
+            tape.tracker.mark_boundary(end, replace(axis, dim=0))
         return tuple(ends) if len(ends) > 1 else ends[0]
 
     return start
 
 
-def _axis(step: Step, names: tuple[str, ...], of_input: int, of_states: int) -> Axis:
+def _axis(step: BoundaryCall, names: tuple[str, ...], of_input: int, of_states: int) -> Axis:
     """The samples' axis of all states of the network, once it is where a batch must have it."""
     allowed = {"input": of_input, "hx": of_states}
     data = {_role(names, place): axis for place, axis in step.data.items()}
@@ -90,7 +90,7 @@ def _axis(step: Step, names: tuple[str, ...], of_input: int, of_states: int) -> 
 
 
 def _network(
-    given: Given, targets: Mapping[int, Any], run: RunLayer, drop: Callable[[Array], Array]
+    given: NamedArguments, targets: Mapping[int, Any], run: RunLayer, drop: Callable[[Array], Array]
 ) -> tuple[Array, ...]:
     """Layer after layer, in each direction, as torch's own calls do."""
     x = given["input"].transpose(0, 1) if given["batch_first"] else given["input"]
@@ -111,12 +111,12 @@ def _network(
     return x.transpose(0, 1) if given["batch_first"] else x, *(torch.stack(one) for one in zip(*ends, strict=True))
 
 
-def _first(given: Given) -> list[Array]:
+def _first(given: NamedArguments) -> list[Array]:
     """States, and an LSTM's cells, to begin with."""
     return list(given["hx"]) if isinstance(given["hx"], list | tuple) else [given["hx"]]
 
 
-def _layers(given: Given, targets: Mapping[int, Any]) -> Iterator[Layer]:
+def _layers(given: NamedArguments, targets: Mapping[int, Any]) -> Iterator[LayerParameters]:
     """The flat list of weights, layer by layer."""
     states = _first(given)
     projected = len(states) == 2 and states[0].shape[-1] != states[1].shape[-1]
@@ -128,7 +128,13 @@ def _layers(given: Given, targets: Mapping[int, Any]) -> Iterator[Layer]:
 
 
 def _run(
-    tape: Tape, kind: type[Run], axis: Axis, x: Array, first: list[Array], layer: Layer, reverse: bool
+    tape: Tape,
+    kind: type[RecurrentLayer],
+    axis: Axis,
+    x: Array,
+    first: list[Array],
+    layer: LayerParameters,
+    reverse: bool,
 ) -> tuple[Array, ...]:
     """One layer in one direction, from inputs `(t, n, i)`; keeps a use for each of its linear maps."""
     parameters, targets = {name: tensor.detach() for name, tensor in layer[0].items()}, layer[1]
@@ -140,22 +146,22 @@ def _run(
     # Nobody else reads the projected inputs: the run may write over them, which `data` keeps from autograd.
     run = kind(gates.data, [one.detach() for one in first], weights, reverse)
     products, added = _zeros(gates, gates.shape, bool(hidden)), _zeros(gates, run.after.shape, bool(states))
-    results: tuple[Array, ...] = Recurrence.apply(run, gates, products, added, *first)  # type: ignore[no-untyped-call]
+    results: tuple[Array, ...] = RecurrentFunction.apply(run, gates, products, added, *first)  # type: ignore[no-untyped-call]
     for named, a, output in ((inputs, x, gates), (hidden, run.before, products), (states, run.units, added)):
         if named:
-            tape.keep(Linear(named, axis.first(a.detach(), tape.n)), output, axis, [a])
+            tape.listen(Linear(named, axis.first(a.detach(), tape.n)), output, axis, [a])
     return results
 
 
-def _weights(kind: type[Run], parameters: Mapping[str, Array]) -> tuple[Array | None, Weights]:
+def _weights(kind: type[RecurrentLayer], parameters: Mapping[str, Array]) -> tuple[Array | None, RecurrentWeights]:
     """The bias of the projected inputs, with what of the other one is merely added, and what acts on the states."""
     hidden, projection = parameters["w_hh"], parameters.get("w_hr")
     if "b_ih" not in parameters:
-        return None, Weights(hidden, None, projection)
+        return None, RecurrentWeights(hidden, None, projection)
     merged = len(hidden) // kind.gate_count * kind.merged_count
     bias, other = parameters["b_ih"].clone(), parameters["b_hh"]
     bias[:merged] += other[:merged]
-    return bias, Weights(hidden, other[merged:], projection)
+    return bias, RecurrentWeights(hidden, other[merged:], projection)
 
 
 def _zeros(like: Array, shape: Any, heard: bool) -> Array:
@@ -173,5 +179,5 @@ def _role(names: tuple[str, ...], place: tuple[Any, ...]) -> str:
     return str(names[place[1]] if place[0] == "args" else place[1])
 
 
-def _name(step: Step) -> str:
+def _name(step: BoundaryCall) -> str:
     return str(step.function.__name__)

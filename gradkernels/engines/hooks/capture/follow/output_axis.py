@@ -1,0 +1,85 @@
+"""The list of rules by function, and the axis of samples in a call's output by the rule of its function."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from torch.nn import functional
+
+from gradkernels.backend import Array
+from gradkernels.engines.hooks.arguments import Function
+from gradkernels.engines.hooks.capture.follow import dimwise, indexing, shapes, structured
+from gradkernels.engines.hooks.capture.follow.pointwise import NAMES, pointwise
+from gradkernels.engines.hooks.capture.follow.tracked_call import AxisRule, TrackedArgument, TrackedCall
+from gradkernels.engines.hooks.capture.sample_axis import Axis
+from gradkernels.engines.hooks.errors import Unfit
+
+RULES: dict[str, AxisRule] = {
+    **dict.fromkeys(NAMES, pointwise),
+    **shapes.RULES,
+    **dimwise.RULES,
+    **structured.RULES,
+    "__getitem__": indexing.getitem,
+    "__setitem__": indexing.setitem,
+}
+"""By the function's name, without the underscore of what works in place."""
+
+_KNOWN: dict[Function, AxisRule | None] = {}
+
+
+def rule_of(function: Function) -> AxisRule | None:
+    """Return the rule of a torch function; None if there is none."""
+    if function is functional.unfold:  # into patches; that of a tensor is along one axis
+        return RULES["im2col"]
+    name = getattr(function, "__name__", "")
+    if name == "__get__":  # of an attribute, such as x.T
+        name = getattr(function.__self__, "__name__", "")  # type: ignore[attr-defined]
+    if name in RULES or name.startswith("__"):
+        return RULES.get(name)
+    return RULES.get(name.removesuffix("_"))
+
+
+def output_axis(
+    function: Function,
+    args: Sequence[Any],
+    kwargs: Mapping[str, Any],
+    data: Sequence[TrackedArgument],
+    output: Array,
+    n: int,
+    at: int = 0,
+) -> Axis:
+    """Return the axis of samples in an output of a call.
+
+    Args:
+        function: What is called.
+        args: Its arguments by position.
+        kwargs: Its arguments by name.
+        data: Those with samples.
+        output: One of its outputs.
+        n: Number of samples.
+        at: Which of the outputs it is.
+
+    Raises:
+        Unfit: The samples cannot be told apart there.
+    """
+    try:
+        rule = _KNOWN[function]
+    except KeyError:
+        _KNOWN[function] = rule = rule_of(function)
+    if rule is pointwise and len(data) == 1 and data[0].tensor.ndim == output.ndim:
+        axis = data[0].axis
+        if axis.fits(output.shape, n):
+            return axis
+    call = TrackedCall(function, args, kwargs, data, n, at)
+    if rule is None:
+        raise call.mixes("has no rule that says where the samples are in what it gives")
+    try:
+        axis = rule(call, output)
+    except (IndexError, KeyError, TypeError, AttributeError, StopIteration, ValueError) as error:
+        if isinstance(error, Unfit):
+            raise
+        raise call.mixes(f"is called in a way that its rule does not know ({error})") from error
+    if not axis.fits(output.shape, n):
+        raise call.mixes("gives another number of samples")
+    return axis
