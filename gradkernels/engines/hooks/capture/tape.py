@@ -41,7 +41,7 @@ RunWithOneDraw = Callable[["Tape", Any, tuple[Any, ...], Mapping[str, Any], Sequ
 """`alike(tape, function, args, kwargs, data)`: the call, with one draw for all samples."""
 
 _KINDS: dict[Any, str] = {}
-"""What is asked first of a function at each call: `gives_metadata`, `opened`, `batched`, `draws_random` or `any`."""
+"""What is asked first of a function at each call: `metadata`, `composite`, `batched`, `draws` or `any`."""
 
 
 class BoundaryRules(NamedTuple):
