@@ -241,8 +241,8 @@ def test_a_temperature_that_changes_is_audited_at_once(only):
 def test_squares_in_half_precision_are_found(monkeypatch):
     import gradkernels.engines.hooks.rules.linear.linear as rules
 
-    for name, narrow in (("squared_norms", lambda g: g.flatten(1).square().sum(1)), ("wide", lambda one: one)):
-        monkeypatch.setattr(rules, name, narrow, raising=False)
+    for name, narrow in (("squared_row_norms", lambda g: g.flatten(1).square().sum(1)), ("widen", lambda one: one)):
+        monkeypatch.setattr(rules, name, narrow)
     monkeypatch.setattr(
         "gradkernels.engines.hooks.quantities._lengths", lambda engine, theta, x, y, squares: squares.sqrt()
     )

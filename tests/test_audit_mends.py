@@ -74,15 +74,15 @@ class FromGraph:
 
     def __init__(self, patch):
         self.model, self.on = self.model_of(), False
-        keep = Tape.keep
+        listen = Tape.listen
 
         def lost(tape, use, output, axis, data):
-            number, known = len(tape.marks.boundaries), len(tape.marks.sources)
-            keep(tape, use, output, axis, data)
+            number, known = len(tape.tracker.boundaries), len(tape.tracker.sources)
+            listen(tape, use, output, axis, data)
             if self.on and number in self.places:
-                del tape.marks.sources[known:]
+                del tape.tracker.sources[known:]
 
-        patch.setattr(Tape, "keep", lost)
+        patch.setattr(Tape, "listen", lost)
 
     def data(self, first):
         self.on = not first
@@ -116,7 +116,7 @@ class Halves:
 
     def __init__(self, patch):
         self.model = Settings().half()
-        for name, narrow in (("squared_norms", lambda g: g.flatten(1).square().sum(1)), ("wide", lambda one: one)):
+        for name, narrow in (("squared_row_norms", lambda g: g.flatten(1).square().sum(1)), ("widen", lambda one: one)):
             patch.setattr(f"gradkernels.engines.hooks.rules.linear.linear.{name}", narrow)
         patch.setattr(
             "gradkernels.engines.hooks.quantities._lengths", lambda engine, theta, x, y, squares: squares.sqrt()

@@ -51,7 +51,9 @@ def test_another_bound_is_no_other_recording(monkeypatch):
 
     recorded = []
     monkeypatch.setattr(
-        compiled_modules, "traced", lambda function, *arrays: recorded.append(1) or (lambda *given: function(*given))
+        compiled_modules,
+        "trace_operations",
+        lambda function, *arrays: recorded.append(1) or (lambda *given: function(*given)),
     )
     problem = ZOO["mlp"]()
     x, y = problem.example
