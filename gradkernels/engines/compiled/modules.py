@@ -11,7 +11,13 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from gradkernels.engines.compiled.per_shape import per_shape
-from gradkernels.engines.compiled.trace import Untraceable, holding_untrained, untrained_tensors, restoring_attributes, trace_operations
+from gradkernels.engines.compiled.trace import (
+    Untraceable,
+    holding_untrained,
+    restoring_attributes,
+    trace_operations,
+    untrained_tensors,
+)
 from gradkernels.engines.state_cache import StateCache
 from gradkernels.kernel import Compute
 from gradkernels.memory import empty_torch, ordinary
