@@ -100,10 +100,10 @@ def values(key, n, calls):
 def ours():
     """One comparison of the selftest's."""
     from gradkernels.bench.ab.interleaved import Target
-    from gradkernels.bench.ab.selftest import trial
+    from gradkernels.bench.ab.selftest import run_trial
 
     for key, n in SUITE:
-        one = trial(Target(key, n))
+        one = run_trial(Target(key, n))
         yield key, n, "gradkernels ab", one.ratio, one.different, one.seconds
 
 

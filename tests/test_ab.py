@@ -18,7 +18,7 @@ from gradkernels.bench.ab import sequential
 from gradkernels.bench.ab import session as ab
 from gradkernels.bench.ab.client import Side
 from gradkernels.bench.ab.interleaved import PairedSample, Target
-from gradkernels.bench.ab.kernels import choose
+from gradkernels.bench.ab.kernels import choose_kernels
 from gradkernels.bench.ab.messages import Setting
 from gradkernels.bench.ab.revisions import dependencies, revisions
 from gradkernels.bench.ab.sequential import time_until_settled
@@ -95,7 +95,7 @@ def scripted(monkeypatch, script):
     """Passes without processes: `script(target, number)` gives the log ratio, or the statuses of a pass."""
     played = {}
 
-    def one_pass(sides, targets, setting, inputs, rng):
+    def paired_pass(sides, targets, setting, inputs, rng):
         for target in targets:
             played[target] = played.get(target, 0) + 1
             found = script(target, played[target] - 1)
@@ -104,7 +104,7 @@ def scripted(monkeypatch, script):
             else:
                 yield target, PairedSample(("ok", "ok"), ("", ""), found, (1e-6, 2e-6))
 
-    monkeypatch.setattr(sequential, "one_pass", one_pass)
+    monkeypatch.setattr(sequential, "paired_pass", paired_pass)
     return played
 
 
@@ -336,12 +336,12 @@ def test_a_problem_that_is_badly_written_is_refused_before_anything_starts(repos
 
 def test_patterns_choose_kernels_of_other_packages_too(repository):
     with revisions("HEAD", ".", repository) as sides:
-        assert list(choose(sides, ["norms"], [])) == ["numpy.mine.norms"]
-        assert list(choose(sides, ["norms"], ["numpy.broad*", "numpy.mine"])) == [
+        assert list(choose_kernels(sides, ["norms"], [])) == ["numpy.mine.norms"]
+        assert list(choose_kernels(sides, ["norms"], ["numpy.broad*", "numpy.mine"])) == [
             "numpy.broadcast+.norms",
             "numpy.mine.norms",
         ]
-        assert list(choose(sides, ["norms"], ["torch.vmap[chunk=512]"])) == ["torch.vmap+[chunk=512].norms"]
+        assert list(choose_kernels(sides, ["norms"], ["torch.vmap[chunk=512]"])) == ["torch.vmap+[chunk=512].norms"]
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

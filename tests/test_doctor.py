@@ -10,7 +10,7 @@ import pytest
 from gradkernels.bench import doctor
 from gradkernels.bench.ab import selftest
 from gradkernels.bench.ab.interleaved import PairedSample, Target
-from gradkernels.bench.ab.selftest import EXTRA, HEADER, Trial, append, read, report
+from gradkernels.bench.ab.selftest import EXTRA, TRIAL_HEADER, Trial, append_trial, read_trials, summarise
 from gradkernels.bench.cli import main
 from gradkernels.dispatch.machine import machine
 
@@ -110,7 +110,7 @@ def duels(monkeypatch):
 
 
 def test_the_selftest_takes_turns_over_kernels_sizes_and_truths(duels):
-    list(selftest.trials(3, ("numpy.a.norms", "numpy.b.norms"), (10, 100)))
+    list(selftest.run_trials(3, ("numpy.a.norms", "numpy.b.norms"), (10, 100)))
     assert duels == [
         Target(f"numpy.{name}.norms", n, extra)
         for name, n in (("a", 10), ("b", 10), ("a", 100))
@@ -121,12 +121,12 @@ def test_the_selftest_takes_turns_over_kernels_sizes_and_truths(duels):
 def test_it_writes_a_row_per_comparison_and_goes_on_where_it_stopped(duels, tmp_path, capsys):
     out = tmp_path / "selftest.csv"
     assert main(["doctor", "--selftest", "2", "--out", str(out)]) == 0
-    assert len(read(out)) == 4
+    assert len(read_trials(out)) == 4
     with out.open("a") as file:
         file.write("2026-01-01T00:00:00+00:00,cut o")
     assert main(["doctor", "--selftest", "3", "--out", str(out), "--resume"]) == 0
     assert len(duels) == 6
-    assert [(one.extra, one.passes) for one in read(out)] == [(0, 8), (EXTRA, 8)] * 3
+    assert [(one.extra, one.passes) for one in read_trials(out)] == [(0, 8), (EXTRA, 8)] * 3
     printed = capsys.readouterr().out
     assert "false alarms, A against A: 0 of 3 = 0.0% (95% limits 0.0% to 70.8%, Clopper-Pearson)" in printed
     assert f"found, A against +{EXTRA}%: 2 of 3 = 66.7% (95% limits 9.4% to 99.2%, Clopper-Pearson)" in printed
@@ -134,28 +134,28 @@ def test_it_writes_a_row_per_comparison_and_goes_on_where_it_stopped(duels, tmp_
 
 def test_it_keeps_a_file_unless_told_otherwise(duels, tmp_path, capsys):
     out = tmp_path / "selftest.csv"
-    out.write_text(HEADER)
+    out.write_text(TRIAL_HEADER)
     assert main(["doctor", "--selftest", "1", "--out", str(out)]) == 2
     assert "is there already" in capsys.readouterr().err
     out.write_text("a,b\n1,2\n")
     assert main(["doctor", "--selftest", "1", "--out", str(out), "--resume"]) == 2
     assert "is not a selftest's file" in capsys.readouterr().err
     assert main(["doctor", "--selftest", "1", "--out", str(out), "--force"]) == 0
-    assert len(read(out)) == 2
+    assert len(read_trials(out)) == 2
 
 
 def test_interrupted_it_reports_what_is_there(duels, tmp_path, monkeypatch, capsys):
-    real = selftest.append
+    real = selftest.append_trial
 
     def interrupted(path, trial):
         real(path, trial)
         if len(duels) == 3:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(selftest, "append", interrupted)
+    monkeypatch.setattr(selftest, "append_trial", interrupted)
     assert main(["doctor", "--selftest", "5", "--out", str(tmp_path / "x.csv")]) == 130
     assert f"found, A against +{EXTRA}%: 1 of 1" in capsys.readouterr().out
-    assert len(read(tmp_path / "x.csv")) == 3
+    assert len(read_trials(tmp_path / "x.csv")) == 3
 
 
 def trial(extra, verdict, passes=8, seconds=4.0, where=None):
@@ -166,16 +166,16 @@ def trial(extra, verdict, passes=8, seconds=4.0, where=None):
 def test_both_directions_are_false_alarms_and_only_slower_is_found():
     found = [trial(0, verdict) for verdict in ("slower", "faster", "same", "undecided")]
     found += [trial(EXTRA, verdict, 16, 8.0) for verdict in ("slower", "faster", "same", "undecided")]
-    alarms, power, cost = report(found)
+    alarms, power, cost = summarise(found)
     assert alarms.startswith("false alarms, A against A: 2 of 4 = 50.0%")
     assert power.startswith("found, A against +5%: 1 of 4 = 25.0%")
     assert cost == "seconds per comparison: 6.0 in the median, 8.0 at most; passes: 4 took 8, 4 took 16"
 
 
 def test_rows_of_another_machine_are_refused(tmp_path):
-    append(tmp_path / "x.csv", trial(0, "same", where="elsewhere"))
+    append_trial(tmp_path / "x.csv", trial(0, "same", where="elsewhere"))
     with pytest.raises(ValueError, match="was measured on elsewhere, this is"):
-        read(tmp_path / "x.csv")
+        read_trials(tmp_path / "x.csv")
 
 
 def test_it_refuses_less_than_one_comparison(capsys):
@@ -184,7 +184,7 @@ def test_it_refuses_less_than_one_comparison(capsys):
 
 
 def test_a_real_comparison_of_a_kernel_with_itself_ends_in_a_verdict():
-    found = selftest.trial(Target("numpy.matmul.gradient", 100))
+    found = selftest.run_trial(Target("numpy.matmul.gradient", 100))
     assert found.passes in (8, 16, 32)
     assert found.low < 1.02
     assert found.high > 0.98

@@ -14,7 +14,7 @@ import pytest
 
 from gradkernels.bench.ab import interleaved
 from gradkernels.bench.ab.client import Side, here, worker_on
-from gradkernels.bench.ab.interleaved import Target, one_pass
+from gradkernels.bench.ab.interleaved import Target, paired_pass
 from gradkernels.bench.ab.messages import KernelsListed, ListKernels, Setting
 
 FAST = Target("numpy.matmul.gradient", 1000)
@@ -47,7 +47,7 @@ def dying(problem):
 
 
 def timed(*targets, sides=None, setting=None, folder):
-    return dict(one_pass(sides or (here(), here()), targets, setting or Setting(), folder, np.random.default_rng(0)))
+    return dict(paired_pass(sides or (here(), here()), targets, setting or Setting(), folder, np.random.default_rng(0)))
 
 
 def offered(folder, monkeypatch, module, text=None):
@@ -181,7 +181,7 @@ def test_an_unknown_problem_is_refused(tmp_path):
 
 def test_no_process_outlives_a_pass_that_is_broken_off(tmp_path):
     before = set(psutil.Process().children())
-    passing = one_pass((here(), here()), [FAST, NORMS], Setting(), tmp_path, np.random.default_rng(0))
+    passing = paired_pass((here(), here()), [FAST, NORMS], Setting(), tmp_path, np.random.default_rng(0))
     next(passing)
     assert len(set(psutil.Process().children()) - before) == 2
     passing.close()

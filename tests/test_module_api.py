@@ -14,7 +14,7 @@ from models import CROSS_ENTROPY, Pair, mlp, oracle, pair_loss
 from torch import nn
 
 import gradkernels as gk
-from gradkernels.bench.run.race_plan import plan_of
+from gradkernels.bench.run.race_plan import plan_race
 from gradkernels.check.modules import proof
 from gradkernels.check.reference import Reference
 from gradkernels.dispatch import wisdom
@@ -554,7 +554,7 @@ def test_compiled_ways_take_part_where_half_the_budget_pays_for_them(problem, da
     monkeypatch.setattr("gradkernels.bench.run.race_plan.kernels", lambda problem, quantity: ways)
     monkeypatch.setattr("gradkernels.bench.run.plan.kernel_by_key", lambda key: gk.kernel("torch.vmap.per_sample"))
     for budget, keys in ((59, 1), (60, 2)):
-        plan = plan_of(problem, QUANTITIES["per_sample"], (None, *data), tmp_path, budget)
+        plan = plan_race(problem, QUANTITIES["per_sample"], (None, *data), tmp_path, budget)
         assert len(plan.kernels) == keys
     assert (plan.sizes, plan.dtype, plan.data) == ((5,), "float32", None)
 

@@ -13,7 +13,7 @@ import pytest
 from gradkernels.bench.isolation import limits
 from gradkernels.bench.isolation.limits import most_bytes
 from gradkernels.bench.isolation.process import describe_end, end, ended
-from gradkernels.bench.isolation.signals import Stopped, stoppable, unstopped
+from gradkernels.bench.isolation.signals import Stopped, signals_deferred, stop_on_signals
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 
@@ -94,14 +94,14 @@ def test_what_must_be_whole_is_finished_before_a_run_stops(interruptible):
     done = []
 
     def write():
-        with unstopped():
+        with signals_deferred():
             os.kill(os.getpid(), signal.SIGINT)
             done.append("a row")
             os.kill(os.getpid(), signal.SIGTERM)
             done.append("its record")
         done.append("the next row")
 
-    with stoppable(), pytest.raises(Stopped) as stop:
+    with stop_on_signals(), pytest.raises(Stopped) as stop:
         write()
     assert done == ["a row", "its record"]
     assert stop.value.code == 130
@@ -111,11 +111,11 @@ def test_what_must_be_whole_is_finished_before_a_run_stops(interruptible):
 def test_an_error_in_what_must_be_whole_is_told(interruptible):
 
     def write():
-        with unstopped():
+        with signals_deferred():
             os.kill(os.getpid(), signal.SIGINT)
             raise OSError("no room")
 
-    with stoppable(), pytest.raises(OSError, match="no room"):
+    with stop_on_signals(), pytest.raises(OSError, match="no room"):
         write()
 
 

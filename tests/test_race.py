@@ -59,7 +59,7 @@ def test_what_was_never_timed_is_out_of_the_race(session):
 def test_the_winners_published_times_are_those_of_its_fresh_passes():
     race, fresh = passes(scaled(STEADY, 0.5), kernel=BROADCAST), passes(STEADY[:3], kernel=BROADCAST)
     rows = [*race, *passes(scaled(STEADY, 2.0), kernel=LOOP), *(later(row) for row in fresh)]
-    kept = racing.evidence(rows)
+    kept = racing.unbiased_records(rows)
     assert {row.pass_ for row in kept if row.kernel == BROADCAST} == {9, 10, 11}
     assert len([row for row in kept if row.kernel == LOOP]) == 8
 
@@ -72,7 +72,7 @@ def later(row):
 
 @pytest.fixture
 def short(monkeypatch, tmp_path):
-    monkeypatch.setattr(racing, "LOOKS", ((2, 0.05), (3, 0.05)))
+    monkeypatch.setattr(racing, "ELIMINATION_LOOKS", ((2, 0.05), (3, 0.05)))
     monkeypatch.setattr(racing, "FRESH_PASSES", 1)
     monkeypatch.setenv(wisdom.ENVIRONMENT, str(tmp_path / "wisdom.json"))
     monkeypatch.chdir(tmp_path)

@@ -2,7 +2,7 @@
 
 import gradkernels as gk
 from gradkernels import zoo
-from gradkernels.bench.run.race_plan import contestants
+from gradkernels.bench.run.race_plan import candidates_within_budget
 from gradkernels.dispatch import wisdom
 from gradkernels.dispatch.wisdom import Entry, Point
 from gradkernels.tree import count
@@ -26,7 +26,7 @@ def test_variants_have_chunks_smaller_than_the_samples():
 def test_a_race_compiles_what_half_its_budget_pays_for_default_chunks_first():
     among = gk.kernels(zoo.mlp(), "per_sample")
     of = {
-        budget: [key for key in keys(contestants(among, 1000, budget)) if "compiled" in key]
+        budget: [key for key in keys(candidates_within_budget(among, 1000, budget)) if "compiled" in key]
         for budget in (59, 60, 200, 1000)
     }
     assert of[59] == []
@@ -37,7 +37,7 @@ def test_a_race_compiles_what_half_its_budget_pays_for_default_chunks_first():
         "torch.compiled_hooks[chunk=16].per_sample",
     ]
     assert len(of[1000]) == 6
-    everybody = keys(contestants(among, 1000, 59))
+    everybody = keys(candidates_within_budget(among, 1000, 59))
     assert {"torch.hooks.per_sample", "torch.vmap.per_sample", "torch.vmap[chunk=64].per_sample"} <= set(everybody)
 
 

@@ -18,7 +18,7 @@ from gradkernels.bench.isolation.limits import ProcessLimits, most_bytes
 from gradkernels.bench.isolation.program import Program
 from gradkernels.bench.isolation.supervisor import Supervisor, WorkerProcess
 
-WORKER = "gradkernels.bench.ab.worker:main"
+_WORKER = "gradkernels.bench.ab.worker:main"
 SILENCE_SECONDS = 120.0
 """How long a worker may take to answer."""
 
@@ -115,7 +115,7 @@ def start_worker(
         "PYTHONPATH": _path(side),
     }
     limits = ProcessLimits(max_bytes=most_bytes() if device == "cpu" else None, harness_seconds=SILENCE_SECONDS)
-    program = Program(WORKER, variables, limits, as_caller=False, folder=side.root, descriptors=pipes)
+    program = Program(_WORKER, variables, limits, as_caller=False, folder=side.root, descriptors=pipes)
     return WorkerClient(side, supervisor.start(program))
 
 

@@ -19,7 +19,7 @@ import numpy as np
 from gradkernels.backend import BACKENDS
 from gradkernels.bench.ab.client import Side, WorkerClient, start_worker
 from gradkernels.bench.ab.messages import Load, Loaded, Prepare, Prepared, Setting, SlicesTimed, TimeSlices
-from gradkernels.bench.ab.worker import BLOCK
+from gradkernels.bench.ab.worker import SLICES_PER_BLOCK
 from gradkernels.bench.isolation import environment
 from gradkernels.bench.isolation.errors import WorkerDied
 from gradkernels.bench.isolation.supervisor import Supervisor
@@ -27,7 +27,7 @@ from gradkernels.bench.timing.slices import orders
 from gradkernels.key import Key
 from gradkernels.names import Option, family_of, options_of
 
-SLICE_SECONDS = 200e-6
+TURN_SECONDS = 200e-6
 PASS_SECONDS = 0.25
 LEAST_BLOCKS = 60
 MOST_SECONDS = 0.75
@@ -36,7 +36,7 @@ MOST_SECONDS = 0.75
 FEWEST_BLOCKS = 3
 
 Sides = tuple[Side, Side]
-Pair = tuple[WorkerClient, WorkerClient]
+WorkerPair = tuple[WorkerClient, WorkerClient]
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ class PairedSample:
         return self.statuses == ("ok", "ok")
 
 
-def one_pass(
+def paired_pass(
     sides: Sides, targets: Sequence[Target], setting: Setting, inputs: Path, rng: np.random.Generator
 ) -> Iterator[tuple[Target, PairedSample]]:
     """Start both sides and time all targets in turns; a side that dies is started again for the targets left.
@@ -109,10 +109,10 @@ def one_pass(
 @contextmanager
 def _pair(
     sides: Sides, targets: Sequence[Target], setting: Setting, inputs: Path, rng: np.random.Generator
-) -> Iterator[Pair]:
+) -> Iterator[WorkerPair]:
     """Start a worker on each side, with a pipe for the token in either direction, and have both load."""
     problem = named_problem(setting)
-    libraries = tuple(libraries_of(target.kernel for target in targets))
+    libraries = tuple(libraries_of_keys(target.kernel for target in targets))
     cores = tuple(environment.draw_cores(setting.threads, rng))
     (first_waits, second_gives), (second_waits, first_gives) = os.pipe(), os.pipe()
     pipes = ((first_waits, first_gives), (second_waits, second_gives))
@@ -145,19 +145,19 @@ def named_problem(setting: Setting) -> tuple[str, dict[str, Option]]:
     return family_of(setting.problem), options
 
 
-def libraries_of(keys: Iterator[str]) -> list[str]:
+def libraries_of_keys(keys: Iterator[str]) -> list[str]:
     """Return the names of the libraries that kernels with these keys compute with."""
     named = {Key.parse(key).backend for key in keys}
     return [name for name in BACKENDS if name in named]
 
 
-def _sample(workers: Pair, target: Target, rng: np.random.Generator) -> PairedSample:
+def _sample(workers: WorkerPair, target: Target, rng: np.random.Generator) -> PairedSample:
     first, second = (_prepared(worker, target) for worker in workers)
     if (first.status, second.status) != ("ok", "ok"):
         return PairedSample((first.status, second.status), (first.reason, second.reason))
     iterations = _iterations((first.seconds, second.seconds), target.extra)
     calls = (iterations, iterations * (100 + target.extra) // 100)
-    order = _order(_blocks(BLOCK / 2 * (calls[0] * first.seconds + calls[1] * second.seconds)), rng)
+    order = _order(_blocks(SLICES_PER_BLOCK / 2 * (calls[0] * first.seconds + calls[1] * second.seconds)), rng)
     for position, (worker, count) in enumerate(zip(workers, calls, strict=True)):
         worker.send(TimeSlices(tuple(turn == position for turn in order), count))
     (status, reason, slices), (other_status, other_reason, other_slices) = map(_timed, workers)
@@ -186,7 +186,7 @@ def _timed(worker: WorkerClient) -> tuple[str, str, tuple[float, ...]]:
 def _iterations(seconds: Sequence[float], extra: int) -> int:
     """Return the calls in a slice, the same on both sides; a multiple of what makes `extra` percent a whole number."""
     step = 100 // math.gcd(100, extra)
-    return step * max(1, round(SLICE_SECONDS / math.sqrt(seconds[0] * seconds[1]) / step))
+    return step * max(1, round(TURN_SECONDS / math.sqrt(seconds[0] * seconds[1]) / step))
 
 
 def _blocks(block_seconds: float) -> int:
@@ -197,11 +197,11 @@ def _blocks(block_seconds: float) -> int:
 def _order(blocks: int, rng: np.random.Generator) -> list[int]:
     """Return which side each slice is of, 0 or 1: ABBA and BAAB at random."""
     pairs = orders(2, rng)
-    return [one for _ in range(BLOCK // 2 * blocks) for one in next(pairs)]
+    return [one for _ in range(SLICES_PER_BLOCK // 2 * blocks) for one in next(pairs)]
 
 
 def _scored(first: Sequence[float], second: Sequence[float], iterations: int) -> PairedSample:
     logs = [np.log(np.asarray(slices) / iterations) for slices in (first, second)]
-    blocks = [log.reshape(-1, BLOCK // 2).mean(1) for log in logs]
+    blocks = [log.reshape(-1, SLICES_PER_BLOCK // 2).mean(1) for log in logs]
     before, after = (float(np.exp(np.median(log))) for log in logs)
     return PairedSample(("ok", "ok"), ("", ""), float(np.median(blocks[1] - blocks[0])), (before, after))

@@ -10,7 +10,7 @@ from gradkernels.bench.ab.messages import KernelFacts, KernelsListed, ListKernel
 from gradkernels.key import Key, configured, split_patterns
 
 
-def choose(sides: Sides, quantities: Sequence[str], patterns: Sequence[str]) -> dict[str, tuple[bool, bool]]:
+def choose_kernels(sides: Sides, quantities: Sequence[str], patterns: Sequence[str]) -> dict[str, tuple[bool, bool]]:
     """Keys of the kernels to compare, each with whether the first and the second side have it.
 
     Without patterns: those that the repository itself declares, except Python loops, which nobody waits for.

@@ -23,8 +23,8 @@ from gradkernels.dispatch.machine import machine
 from gradkernels.record import line
 
 EXTRA = 5  # percent
-KERNELS = ("numpy.matmul.gradient", "numpy.broadcast.per_sample")
-SIZES = (10, 1000, 50_000)
+TRIAL_KERNELS = ("numpy.matmul.gradient", "numpy.broadcast.per_sample")
+TRIAL_SIZES = (10, 1000, 50_000)
 
 
 @dataclass(frozen=True)
@@ -61,12 +61,12 @@ class Trial:
         return self.verdict in ("slower", "faster")
 
 
-HEADER = line(field.name for field in fields(Trial))
+TRIAL_HEADER = line(field.name for field in fields(Trial))
 _KINDS = {"int": int, "float": float, "str": str}
 
 
-def trials(
-    count: int, kernels: Sequence[str] = KERNELS, sizes: Sequence[int] = SIZES, skip: int = 0
+def run_trials(
+    count: int, kernels: Sequence[str] = TRIAL_KERNELS, sizes: Sequence[int] = TRIAL_SIZES, skip: int = 0
 ) -> Iterator[Trial]:
     """Do `count` comparisons of A with A and as many of A with a real +5%, in turns, over kernels and sizes in turn.
 
@@ -82,10 +82,10 @@ def trials(
     grid = [(kernel, n) for n in sizes for kernel in kernels]
     plan = [Target(*grid[i % len(grid)], extra) for i in range(count) for extra in (0, EXTRA)]
     for target in plan[skip:]:
-        yield trial(target)
+        yield run_trial(target)
 
 
-def trial(target: Target) -> Trial:
+def run_trial(target: Target) -> Trial:
     """Compare this gradkernels with itself."""
     started, begun = datetime.now(UTC).isoformat(timespec="seconds"), time.perf_counter()
     samples = time_until_settled([target], (here(), here()), Setting())[target]
@@ -101,15 +101,15 @@ def trial(target: Target) -> Trial:
     )
 
 
-def append(path: Path, trial: Trial) -> None:
+def append_trial(path: Path, trial: Trial) -> None:
     """Append one whole line, under a header if the file is new, and have it on the disk."""
     with path.open("ab") as file:
-        file.write(("" if file.tell() else HEADER).encode() + line(astuple(trial)).encode())
+        file.write(("" if file.tell() else TRIAL_HEADER).encode() + line(astuple(trial)).encode())
         file.flush()
         os.fsync(file.fileno())
 
 
-def read(path: Path) -> list[Trial]:
+def read_trials(path: Path) -> list[Trial]:
     """Return the trials of a file; a half-written last line, as a killed selftest leaves it, is cut off.
 
     Raises:
@@ -117,7 +117,7 @@ def read(path: Path) -> list[Trial]:
     """
     text = path.read_text(encoding="utf-8")
     whole = text[: text.rfind("\n") + 1]
-    if whole and not whole.startswith(HEADER):
+    if whole and not whole.startswith(TRIAL_HEADER):
         raise ValueError(f"{path} is not a selftest's file; name another --out")
     found = [_trial(row, path) for row in csv.DictReader(io.StringIO(whole))]
     if elsewhere := {one.machine for one in found} - {machine()}:
@@ -135,7 +135,7 @@ def _trial(row: dict[str, str], path: Path) -> Trial:
         raise ValueError(f"{path} has a row that no selftest writes: {','.join(map(str, row.values()))}") from None
 
 
-def report(found: Sequence[Trial]) -> list[str]:
+def summarise(found: Sequence[Trial]) -> list[str]:
     """Say in sentences the false-alarm rate and the power with their limits, and what a comparison takes."""
     same, slower = ([one for one in found if one.extra == extra] for extra in (0, EXTRA))
     lines = []

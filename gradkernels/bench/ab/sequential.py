@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from gradkernels.bench.ab.interleaved import PairedSample, Sides, Target, one_pass
+from gradkernels.bench.ab.interleaved import PairedSample, Sides, Target, paired_pass
 from gradkernels.bench.ab.messages import Setting
 from gradkernels.bench.compare.thresholds import PLAIN, Thresholds
 from gradkernels.bench.stats.estimates import LOOKS, Ratio, bounds, trimmed
@@ -76,7 +76,7 @@ def _pass_with_canaries(
     """Do one pass of the sides, and one of the first against itself, in either order."""
     passes = [(sides, targets), ((sides[0], sides[0]), canaries)]
     for who, over in passes if rng.integers(2) else passes[::-1]:
-        yield from one_pass(who, over, setting, inputs, rng)
+        yield from paired_pass(who, over, setting, inputs, rng)
 
 
 def _settled(target: Target, samples: Sequence[PairedSample], thresholds: Thresholds) -> bool:

@@ -32,7 +32,7 @@ from gradkernels.bench.ab.messages import (
     TimeSlices,
 )
 from gradkernels.bench.isolation import environment
-from gradkernels.bench.isolation.errors import WorkerUnusable, describe, reason
+from gradkernels.bench.isolation.errors import WorkerUnusable, describe_fault, failure_reason
 from gradkernels.bench.isolation.worker_side import Connection
 from gradkernels.bench.timing.shared_inputs import SharedInputs
 from gradkernels.bench.timing.slices import WARM_SLICES, TimedCall, no_collection, time_slice, warm_up
@@ -45,7 +45,7 @@ from gradkernels.registry import kernels
 from gradkernels.tree import leaves
 
 HARNESS_PACKAGE = "gradkernels.bench"
-BLOCK = 4  # slices: ABBA or BAAB
+SLICES_PER_BLOCK = 4  # slices: ABBA or BAAB
 WARM_SECONDS = 0.05
 LONGEST_CALL = 2.0
 
@@ -65,7 +65,7 @@ def main(connection: Connection) -> None:
         except WorkerUnusable:
             raise
         except Exception as fault:  # what a revision does when it is imported and built can be anything
-            connection.send(Refused(describe(fault)))
+            connection.send(Refused(describe_fault(fault)))
             return  # and the other worker hears of it
         connection.send(answer)
 
@@ -117,7 +117,7 @@ class RevisionWorker:
         except Disagreement as disagreement:
             return Prepared("wrong", str(disagreement))
         except Exception as fault:  # a kernel may raise anything, and the session goes on
-            return Prepared("failed", reason(fault))
+            return Prepared("failed", failure_reason(fault))
 
     def _prepare(self, kernel: Kernel, case: Case) -> Prepared:
         self.shared = SharedInputs(self._drawn(kernel, case), [kernel.backend.host.name], case.device, self.rng)
@@ -167,7 +167,7 @@ class RevisionWorker:
                 continue
             if turn and not mine[turn - 1]:
                 self._wait()
-            if block != (block := turn // BLOCK):
+            if block != (block := turn // SLICES_PER_BLOCK):
                 self.shared.renew()
             yield self._slice(calls)
             if turn + 1 < len(mine) and not mine[turn + 1]:

@@ -11,7 +11,7 @@ import numpy as np
 import typer
 
 from gradkernels.bench.ab.interleaved import named_problem
-from gradkernels.bench.ab.kernels import choose
+from gradkernels.bench.ab.kernels import choose_kernels
 from gradkernels.bench.ab.messages import Setting
 from gradkernels.bench.ab.revisions import dependencies, revisions
 from gradkernels.bench.ab.session import compare_sides
@@ -73,7 +73,7 @@ def ab(
     setting = Setting(problem, not no_intercept, features, dtype, layout, device, threads, seed)
     _validate(setting)
     with revisions(before, after, Path.cwd()) as sides:
-        present = choose(sides, _quantities(quantity, patterns), patterns)
+        present = choose_kernels(sides, _quantities(quantity, patterns), patterns)
         comparison = compare_sides(sides, present, numbers, setting, limits, _tell)
         differ = dependencies(sides[0]) ^ dependencies(sides[1])
     show(comparison, format_)

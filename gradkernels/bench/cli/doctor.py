@@ -26,7 +26,7 @@ def doctor(
     kernel: Annotated[
         list[str] | None, typer.Option(metavar="KEY", help="The selftest's kernels. [default: two of numpy's]")
     ] = None,
-    sizes: Annotated[str, typer.Option(help="The selftest's sizes.")] = ",".join(map(str, selftest.SIZES)),
+    sizes: Annotated[str, typer.Option(help="The selftest's sizes.")] = ",".join(map(str, selftest.TRIAL_SIZES)),
 ) -> None:
     """Say what timing on this machine is worth, with a line of advice for each thing; or prove it with --selftest."""
     if trials is None:
@@ -35,7 +35,7 @@ def doctor(
         return
     if trials < 1:
         raise ValueError(f"--selftest {trials}: at least 1 comparison of each kind is needed")
-    _selftest(trials, _file(out, resume, force), tuple(kernel or selftest.KERNELS), parse.sizes(sizes))
+    _selftest(trials, _file(out, resume, force), tuple(kernel or selftest.TRIAL_KERNELS), parse.sizes(sizes))
 
 
 def _file(out: Path, resume: bool, force: bool) -> Path:
@@ -48,11 +48,11 @@ def _file(out: Path, resume: bool, force: bool) -> Path:
 
 
 def _selftest(count: int, out: Path, kernels: tuple[str, ...], sizes: tuple[int, ...]) -> None:
-    done = selftest.read(out) if out.exists() else []
+    done = selftest.read_trials(out) if out.exists() else []
     total = 2 * count
     try:
-        for trial in selftest.trials(count, kernels, sizes, skip=len(done)):
-            selftest.append(out, trial)
+        for trial in selftest.run_trials(count, kernels, sizes, skip=len(done)):
+            selftest.append_trial(out, trial)
             done.append(trial)
             print(
                 f"{len(done)} of {total}: {trial.kernel} at n = {trial.n}, +{trial.extra}%: {trial.verdict} "
@@ -61,4 +61,4 @@ def _selftest(count: int, out: Path, kernels: tuple[str, ...], sizes: tuple[int,
                 flush=True,
             )
     finally:
-        print(*selftest.report(done), f"{len(done)} rows in {out}", sep="\n")
+        print(*selftest.summarise(done), f"{len(done)} rows in {out}", sep="\n")

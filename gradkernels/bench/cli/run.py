@@ -18,11 +18,11 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 from gradkernels.bench.cli import options, parse
 from gradkernels.bench.cli.run_module_defaults import MODULE_SIZES, own_dtype, refuse_for_module
 from gradkernels.bench.isolation.limits import ProcessLimits, most_bytes, size_in_bytes
-from gradkernels.bench.isolation.signals import Stopped, stoppable
+from gradkernels.bench.isolation.signals import Stopped, stop_on_signals
 from gradkernels.bench.report import ranking_table as winner_tables
 from gradkernels.bench.results.results_file import Mode
 from gradkernels.bench.run.plan import Plan, problem_from
-from gradkernels.bench.run.race import LOOKS, eliminate, evidence
+from gradkernels.bench.run.race import ELIMINATION_LOOKS, measure_by_elimination, unbiased_records
 from gradkernels.bench.run.race_plan import require_sound
 from gradkernels.bench.run.ranking import Standing, standings, weighed
 from gradkernels.bench.run.resume import require_same
@@ -127,12 +127,14 @@ def run(
         plan.inputs(plan.cases[0])
         require_sound(plan)
         path = _out(out, resume, force)
-        schedule, session = Schedule(LOOKS[-1][0] if race else passes, seconds, budget), None
-        with stoppable(), _progress() as tell:
+        schedule, session = Schedule(ELIMINATION_LOOKS[-1][0] if race else passes, seconds, budget), None
+        with stop_on_signals(), _progress() as tell:
             try:
                 with open_session(plan, path, schedule, tell, limits, _mode(resume, force)) as session:
                     require_same(plan, path, session.records)
-                    records = evidence(eliminate(session, calls)) if race else session.measure_missing()
+                    records = (
+                        unbiased_records(measure_by_elimination(session, calls)) if race else session.measure_missing()
+                    )
             except Stopped as stop:
                 return _stopped(stop, path, session)
     return _conclude(records, path, plot or path.with_suffix(".png"), calls)

@@ -12,7 +12,7 @@ from typing import BinaryIO, TextIO
 
 import numpy as np
 
-POOLS = (
+POOL_VARIABLES = (
     *("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"),
     *("NUMEXPR_NUM_THREADS", "VECLIB_MAXIMUM_THREADS", "NUMBA_NUM_THREADS"),
 )
@@ -23,7 +23,7 @@ def child_environment(threads: int) -> dict[str, str]:
     """Environment variables that limit every thread pool and give JAX float64, on top of the caller's."""
     # XLA_FLAGS do not limit the pool of JAX's CPU client; PJRT_NPROC does.
     jax = {"JAX_ENABLE_X64": "1", "JAX_PLATFORMS": "cpu", "PJRT_NPROC": str(threads)}
-    return {**os.environ, **dict.fromkeys(POOLS, str(threads)), **jax}
+    return {**os.environ, **dict.fromkeys(POOL_VARIABLES, str(threads)), **jax}
 
 
 def memory_environment() -> Mapping[str, str]:
@@ -119,7 +119,7 @@ def limit_torch(threads: int) -> None:
 
 
 @contextmanager
-def undisturbed() -> Iterator[None]:
+def preserved_process_state() -> Iterator[None]:
     """Put back in the end what a kernel may change for all: folder, variables, warnings, output, modes of libraries."""
     folder, variables, output = _folder(), dict(os.environ), (sys.stdout, sys.stderr)
     with warnings.catch_warnings(), np.errstate(), _torch_modes():

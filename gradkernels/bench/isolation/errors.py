@@ -53,7 +53,7 @@ def last_line(text: str) -> str:
     return one_line("\n".join(reversed(text.splitlines())))
 
 
-def describe(fault: BaseException) -> str:
+def describe_fault(fault: BaseException) -> str:
     """Return type and message of `fault` in one line, even if reading its message raises."""
     try:
         text = str(fault)
@@ -62,13 +62,13 @@ def describe(fault: BaseException) -> str:
     return one_line(f"{type(fault).__name__}: {text}" if text else type(fault).__name__)
 
 
-def reason(fault: BaseException) -> str:
+def failure_reason(fault: BaseException) -> str:
     """Return what a kernel raised, in one line.
 
     Raises:
         WorkerUnusable: It says that there is no memory left.
     """
-    text = describe(fault)
+    text = describe_fault(fault)
     if not (isinstance(fault, MemoryError) or says_exhausted(text)):
         return text
     # Without the traceback, whose frames hold on to the memory that was in use.

@@ -1,4 +1,4 @@
-"""Call one function in a fresh process, with its own threads, memory limit and time limit."""
+"""FunctionCall one function in a fresh process, with its own threads, memory limit and time limit."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from gradkernels.bench.isolation.environment import child_environment
-from gradkernels.bench.isolation.limits import DEFAULT, ProcessLimits
+from gradkernels.bench.isolation.limits import DEFAULT_LIMITS, ProcessLimits
 from gradkernels.bench.isolation.program import Program
 from gradkernels.bench.isolation.supervisor import Supervisor
 from gradkernels.bench.isolation.worker_side import Connection
 
 
 @dataclass(frozen=True)
-class Call:
+class FunctionCall:
     """The function to call, and its arguments as JSON has them."""
 
     function: str
@@ -23,7 +23,7 @@ class Call:
 
 
 @dataclass(frozen=True)
-class Returned:
+class FunctionReturned:
     """What the function returned."""
 
     value: Any
@@ -34,9 +34,9 @@ def call_in_fresh_process(
     arguments: Mapping[str, Any] | None = None,
     threads: int = 1,
     variables: Mapping[str, str] | None = None,
-    limits: ProcessLimits = DEFAULT,
+    limits: ProcessLimits = DEFAULT_LIMITS,
 ) -> Any:
-    """Call a function in a process of its own and return what it returns.
+    """FunctionCall a function in a process of its own and return what it returns.
 
     Args:
         function: `package.module:function`, whatever this process can import.
@@ -54,12 +54,12 @@ def call_in_fresh_process(
     program = Program(f"{__name__}:answer", {**child_environment(threads), **(variables or {})}, limits)
     with Supervisor() as supervisor:
         worker = supervisor.start(program)
-        worker.send(Call(function, dict(arguments or {})))
-        return worker.receive(Returned).value
+        worker.send(FunctionCall(function, dict(arguments or {})))
+        return worker.receive(FunctionReturned).value
 
 
 def answer(connection: Connection) -> None:
-    """Call the function that was ordered and send what it returns; runs in the fresh process."""
-    if order := connection.receive(Call):
+    """FunctionCall the function that was ordered and send what it returns; runs in the fresh process."""
+    if order := connection.receive(FunctionCall):
         module, _, function = order.function.partition(":")
-        connection.send(Returned(getattr(importlib.import_module(module), function)(**order.arguments)))
+        connection.send(FunctionReturned(getattr(importlib.import_module(module), function)(**order.arguments)))

@@ -33,7 +33,7 @@ class ProcessLimits:
     harness_seconds: float = HARNESS_SECONDS
 
 
-DEFAULT = ProcessLimits()
+DEFAULT_LIMITS = ProcessLimits()
 
 
 def most_bytes() -> int | None:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from gradkernels.bench.isolation.limits import DEFAULT, ProcessLimits
+from gradkernels.bench.isolation.limits import DEFAULT_LIMITS, ProcessLimits
 from gradkernels.bench.isolation.process import Process
 
 BENCH = Path(__file__).resolve().parents[1]
@@ -46,7 +46,7 @@ class Program:
 
     target: str
     environment: Mapping[str, str]
-    limits: ProcessLimits = DEFAULT
+    limits: ProcessLimits = DEFAULT_LIMITS
     as_caller: bool = True
     folder: Path | None = None
     descriptors: tuple[int, ...] = ()

@@ -27,8 +27,8 @@ _waiting: list[int] | None = None
 
 
 @contextmanager
-def unstopped() -> Iterator[None]:
-    """Within, signals of `stoppable` wait: what is in here is done as a whole, or was not begun."""
+def signals_deferred() -> Iterator[None]:
+    """Within, signals of `stop_on_signals` wait: what is in here is done as a whole, or was not begun."""
     global _waiting
     came: list[int] = []
     _waiting = came
@@ -41,7 +41,7 @@ def unstopped() -> Iterator[None]:
 
 
 @contextmanager
-def stoppable() -> Iterator[None]:
+def stop_on_signals() -> Iterator[None]:
     """Within, the first of the signals raises Stopped, and more of them do not disturb the way out.
 
     Signals that are ignored, as under nohup, stay so. Python gives handlers to the main thread only.

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import IO, Any
 
-from gradkernels.bench.isolation.errors import WorkerDied, describe
+from gradkernels.bench.isolation.errors import WorkerDied, describe_fault
 from gradkernels.bench.isolation.heartbeat import Beat, Heartbeat, heartbeat_file
 from gradkernels.bench.isolation.messages import Unusable, decode, encode
 from gradkernels.bench.isolation.process import describe_end, end, ended
@@ -112,7 +112,7 @@ class WorkerProcess:
 
     def forged(self, fault: Exception | None = None) -> WorkerDied:
         """End the worker, because a message cannot be its own; return what to raise."""
-        return self._died("failed", FORGED + (f": {describe(fault)}" if fault else ""))
+        return self._died("failed", FORGED + (f": {describe_fault(fault)}" if fault else ""))
 
     def end(self) -> int:
         """End it, if it lives, and all that it started; return its exit code."""

@@ -8,7 +8,7 @@ import sys
 from typing import Any, BinaryIO, TextIO
 
 from gradkernels.bench.isolation import environment
-from gradkernels.bench.isolation.errors import WorkerUnusable, reason
+from gradkernels.bench.isolation.errors import WorkerUnusable, failure_reason
 from gradkernels.bench.isolation.heartbeat import HARNESS, Heartbeat
 from gradkernels.bench.isolation.messages import Finished, Unusable, decode, encode
 
@@ -93,7 +93,7 @@ def _call(target: Any, connection: Connection) -> None:
     except WorkerUnusable:
         raise
     except Exception as fault:
-        reason(fault)  # raises WorkerUnusable where the harness itself finds no memory
+        failure_reason(fault)  # raises WorkerUnusable where the harness itself finds no memory
         raise
 
 

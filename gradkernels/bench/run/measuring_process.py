@@ -10,7 +10,7 @@ from gradkernels.bench.isolation.program import Program
 from gradkernels.bench.isolation.supervisor import Supervisor
 from gradkernels.bench.run.messages import KernelMeasured, Orders, PeakMeasured, Report
 
-WORKER = "gradkernels.bench.run.worker:main"
+_WORKER = "gradkernels.bench.run.worker:main"
 
 
 def measure_in_process(
@@ -28,7 +28,7 @@ def measure_in_process(
         WorkerDied: It crashed, hung or sent what is no report; comes after the reports that it still sent.
     """
     data = orders.plan.data
-    program = Program(WORKER, environment, limits, descriptors=(data,) if isinstance(data, int) else ())
+    program = Program(_WORKER, environment, limits, descriptors=(data,) if isinstance(data, int) else ())
     with Supervisor() as supervisor:
         worker = supervisor.start(program)
         worker.send(orders)

@@ -17,13 +17,13 @@ from gradkernels.bench.run.plan import Plan
 from gradkernels.key import Key
 from gradkernels.record import Measurement, Status
 
-TRIES = 2
+DEATHS_BETWEEN_KERNELS = 2
 """Processes that may die at one case between kernels, none getting further, before something is made of it."""
 
-KILLS = 3
+KILLS_OF_ONE_KERNEL = 3
 """Processes that someone may kill while one kernel is alone in them, before the kernel is blamed."""
 
-STARTS = 5
+DEATHS_AT_START = 5
 """Processes that may die at their start before the run gives up."""
 
 
@@ -122,13 +122,13 @@ class OnePass:
         times = self.deaths[case, kernel]
         if kernel >= 0 and death.status == "timeout":
             self._quarantine((case, self.plan.kernels[kernel]), death)
-        elif alone and times >= (KILLS if death.reason == KILLED else 1 if kernel >= 0 else TRIES):
+        elif alone and times >= _deaths_of_one(death, kernel):
             self._quarantine(alone, death)
         elif kernel >= 0 and not alone:
             self.suspects.append((case, self.plan.kernels[kernel]))
-        elif case >= 0 and not alone and times >= TRIES:
+        elif case >= 0 and not alone and times >= DEATHS_BETWEEN_KERNELS:
             self.suspects.extend(one for one in self._left() if one[0] == case and one not in self.suspects)
-        elif times >= STARTS:
+        elif times >= DEATHS_AT_START:
             raise OSError(f"a measuring process could not do its work: {self._reason(death)}")
 
     def _at_work(self, beat: Beat) -> tuple[int, int]:
@@ -154,3 +154,10 @@ class OnePass:
                 reason = found.reason if found.n == n else f"not tried, since at n = {found.n} {found.reason}"
                 measurement = Measurement(kernel, Key.parse(kernel).backend, Status(found.status), reason)
                 self._hear(KernelMeasured(case, measurement))
+
+
+def _deaths_of_one(death: WorkerDied, kernel: int) -> int:
+    """Return how often processes with one kernel alone may die like this before it is blamed."""
+    if death.reason == KILLED:
+        return KILLS_OF_ONE_KERNEL
+    return 1 if kernel >= 0 else DEATHS_BETWEEN_KERNELS

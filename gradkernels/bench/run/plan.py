@@ -12,7 +12,7 @@ from typing import IO, Any
 
 import numpy as np
 
-from gradkernels.bench.isolation.errors import describe
+from gradkernels.bench.isolation.errors import describe_fault
 from gradkernels.case import Case, Inputs
 from gradkernels.kernel import Kernel
 from gradkernels.names import family_of, options_of, pick
@@ -124,7 +124,7 @@ def problem_from(spec: str, fit_intercept: bool = True) -> Problem:
     try:
         problem = factory()
     except (Exception, SystemExit) as error:  # a caller's code may raise anything
-        said = f"problem {spec!r}: the call raised {describe(error)}"
+        said = f"problem {spec!r}: the call raised {describe_fault(error)}"
         raise ValueError(f"{said}; the function is called without arguments and must return a Problem") from error
     if not isinstance(problem, Problem):
         given = f"problem {spec!r} gave a {type(problem).__name__}, not a Problem"
@@ -140,7 +140,7 @@ def _factory(spec: str) -> Any:
     except (ImportError, AttributeError) as error:
         raise ValueError(f"problem {spec!r}: {error}; it names a function without arguments to import") from error
     except (Exception, SystemExit) as error:
-        said = f"problem {spec!r}: the import of {module or 'a module'} raised {describe(error)}"
+        said = f"problem {spec!r}: the import of {module or 'a module'} raised {describe_fault(error)}"
         raise ValueError(f"{said}; name a module that can be imported, as in package.module:factory") from error
 
 

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from statistics import median
 
-from gradkernels.bench.run.race_plan import plan_of
+from gradkernels.bench.run.race_plan import plan_race
 from gradkernels.bench.run.ranking import weighed
 from gradkernels.bench.run.session import Schedule, Session, SessionProgress, open_session
 from gradkernels.bench.stats.estimates import Pass, bounds, trimmed
@@ -29,7 +29,7 @@ from gradkernels.record import Record
 from gradkernels.registry import kernel as kernel_by_key
 from gradkernels.tree import Tree
 
-LOOKS = ((4, 0.01), (8, 0.02), (16, 0.02))
+ELIMINATION_LOOKS = ((4, 0.01), (8, 0.02), (16, 0.02))
 """Passes at which kernels drop out, and the one-sided error probability that each look spends."""
 
 FRESH_PASSES = 3
@@ -63,10 +63,10 @@ def race(
         TypeError: Arrays of the wrong kind or dtype.
     """
     with tempfile.TemporaryDirectory(prefix="gradkernels-") as folder:
-        plan = plan_of(problem, _quantity(quantity), like, Path(folder), budget)
-        schedule = Schedule(LOOKS[-1][0], budget, f"{budget:g}s")
+        plan = plan_race(problem, _quantity(quantity), like, Path(folder), budget)
+        schedule = Schedule(ELIMINATION_LOOKS[-1][0], budget, f"{budget:g}s")
         with open_session(plan, Path(folder) / "race.csv", schedule, _quietly) as session:
-            records = evidence(eliminate(session, calls))
+            records = unbiased_records(measure_by_elimination(session, calls))
     if not any(row.status == "ok" and Key.parse(row.kernel).competes for row in records):
         reasons = {f"{row.kernel}: {row.status}: {row.reason}" for row in records if row.status != "ok"}
         raise ValueError(f"no kernel could be proven and timed: {'; '.join(sorted(reasons))}")
@@ -78,7 +78,7 @@ def race(
 _quantity = quantity
 
 
-def eliminate(session: Session, calls: int | None = None) -> list[Record]:
+def measure_by_elimination(session: Session, calls: int | None = None) -> list[Record]:
     """Drive a session by elimination instead of a fixed number of passes; returns every record of its file.
 
     Args:
@@ -86,9 +86,9 @@ def eliminate(session: Session, calls: int | None = None) -> list[Record]:
         calls: How often a winner will be called; None for so often that its first call does not count.
     """
     done = 0
-    for look, alpha in LOOKS:
+    for look, alpha in ELIMINATION_LOOKS:
         for pass_ in range(done + 1, look + 1):
-            session.measure(pass_, session.time_left / (LOOKS[-1][0] + FRESH_PASSES - pass_ + 1))
+            session.measure(pass_, session.time_left / (ELIMINATION_LOOKS[-1][0] + FRESH_PASSES - pass_ + 1))
         done = look
         _settle(session, alpha, calls)
         if not _undecided(session) or session.time_left < 0:
@@ -97,7 +97,7 @@ def eliminate(session: Session, calls: int | None = None) -> list[Record]:
     return session.records
 
 
-def evidence(records: list[Record]) -> list[Record]:
+def unbiased_records(records: list[Record]) -> list[Record]:
     """The records to learn from: of a kernel that was measured in fresh passes, those only."""
     last = max((row.pass_ for row in records), default=0)
     late = (row for row in records if row.pass_ > last - FRESH_PASSES)

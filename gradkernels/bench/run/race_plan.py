@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from gradkernels.bench.isolation.errors import describe
+from gradkernels.bench.isolation.errors import describe_fault
 from gradkernels.bench.run.plan import Plan
 from gradkernels.check.reference import Reference
 from gradkernels.dispatch.rule import rank
@@ -28,11 +28,11 @@ from gradkernels.validate import device_of, dtype_of, validate_inputs, validate_
 COMPILE_SECONDS = 30.0
 """What compiling a module's way takes, about; half of a race's budget may go into it."""
 
-LOOKED_AT = 4
+SOUNDNESS_SAMPLES = 4
 """Samples of a module's data by which it is seen whether they have gradients of their own."""
 
 
-def plan_of(problem: Problem, quantity: Quantity, like: tuple[Tree, Tree, Tree], folder: Path, budget: float) -> Plan:
+def plan_race(problem: Problem, quantity: Quantity, like: tuple[Tree, Tree, Tree], folder: Path, budget: float) -> Plan:
     """What to measure for a race.
 
     Args:
@@ -75,7 +75,7 @@ def _of_module(problem: Any, quantity: Quantity, like: tuple[Tree, Tree, Tree], 
     plan = Plan(
         problem=problem.name,
         pickled=_pickled(replace(problem, example=(x, y)), folder),
-        kernels=tuple(kernel.key for kernel in contestants(kernels(problem, quantity), count(y), budget)),
+        kernels=tuple(kernel.key for kernel in candidates_within_budget(kernels(problem, quantity), count(y), budget)),
         sizes=(count(y),),
         dtype=dtype_of(leaves(theta)[0]),
         device=device_of(leaves(theta)[0]),
@@ -84,7 +84,7 @@ def _of_module(problem: Any, quantity: Quantity, like: tuple[Tree, Tree, Tree], 
     return plan
 
 
-def contestants(among: Sequence[Kernel], n: int, budget: float) -> list[Kernel]:
+def candidates_within_budget(among: Sequence[Kernel], n: int, budget: float) -> list[Kernel]:
     """Who races: every kernel, in chunks of several sizes, and as many of those that compile as the budget allows."""
     plain = [variant for kernel in among if not kernel.compiles for variant in kernel.variants(n)]
     compiled = [
@@ -101,7 +101,7 @@ def contestants(among: Sequence[Kernel], n: int, budget: float) -> list[Kernel]:
 def require_sound(plan: Plan) -> None:
     """Raise a ValueError for a module that fails on its data, or whose samples have no gradients of their own."""
     if isinstance(plan.subject, BlackBox):
-        case = replace(plan.cases[0], n=min(max(plan.sizes), LOOKED_AT))
+        case = replace(plan.cases[0], n=min(max(plan.sizes), SOUNDNESS_SAMPLES))
         inputs = plan.inputs(case)
         case.problem.validate(*inputs)
         with np.errstate(all="ignore"), _explained(*inputs[1:]):
@@ -120,7 +120,7 @@ def _explained(x: Tree, y: Tree) -> Iterator[None]:
         ):
             raise
         raise ValueError(
-            f"the model or its loss_fn fails on {shapes_of(x, y)}: {describe(fault)}; "
+            f"the model or its loss_fn fails on {shapes_of(x, y)}: {describe_fault(fault)}; "
             "give x and y as they take them, samples first (of a ModuleProblem its example)"
         ) from fault
 
@@ -135,7 +135,7 @@ def _pickled(problem: Problem, folder: Path) -> str:
             "" if by.__name__ == "cloudpickle" else "; pip install 'gradkernels[bench]', whose cloudpickle takes more"
         )
         raise ValueError(
-            f"the problem cannot be sent to the processes that measure: {describe(fault)}{hint}"
+            f"the problem cannot be sent to the processes that measure: {describe_fault(fault)}{hint}"
         ) from fault
     return str(path)
 

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from gradkernels import record
-from gradkernels.bench.isolation.limits import DEFAULT, ProcessLimits
-from gradkernels.bench.isolation.signals import unstopped
+from gradkernels.bench.isolation.limits import DEFAULT_LIMITS, ProcessLimits
+from gradkernels.bench.isolation.signals import signals_deferred
 from gradkernels.bench.results.metadata import case_facts, run_facts
 from gradkernels.bench.results.results_file import Mode, ResultsFile
 from gradkernels.bench.run.messages import MEMORY_PASS, CaseKernel, Orders, PeakMeasured, Report
@@ -59,12 +59,17 @@ class SessionProgress:
         return "measuring memory" if self.pass_ == MEMORY_PASS else f"pass {self.pass_} of {self.passes}"
 
 
-Tell = Callable[[SessionProgress], None]
+TellProgress = Callable[[SessionProgress], None]
 
 
 @contextmanager
 def open_session(
-    plan: Plan, path: Path, schedule: Schedule, tell: Tell, limits: ProcessLimits = DEFAULT, mode: Mode = "resume"
+    plan: Plan,
+    path: Path,
+    schedule: Schedule,
+    tell: TellProgress,
+    limits: ProcessLimits = DEFAULT_LIMITS,
+    mode: Mode = "resume",
 ) -> Iterator[Session]:
     """Hold a results file and measure into it.
 
@@ -81,7 +86,7 @@ def open_session(
         OSError: It cannot be written to.
     """
     with ExitStack() as stack:
-        with unstopped():
+        with signals_deferred():
             file = stack.enter_context(ResultsFile(path, mode))
         yield Session(plan, file, schedule, tell, limits)
 
@@ -95,7 +100,9 @@ class Session:
         records: Every record of the file; those that are measured are added.
     """
 
-    def __init__(self, plan: Plan, file: ResultsFile, schedule: Schedule, tell: Tell, limits: ProcessLimits) -> None:
+    def __init__(
+        self, plan: Plan, file: ResultsFile, schedule: Schedule, tell: TellProgress, limits: ProcessLimits
+    ) -> None:
         self.plan = plan
         self.schedule = schedule
         self.records = file.read()
@@ -167,7 +174,7 @@ class Session:
 
     def _write(self, case: Case, pass_: int, measurement: Measurement) -> None:
         row = Record(**{**self._facts, **self._columns(case), **asdict(measurement), "pass_": pass_})
-        with unstopped():
+        with signals_deferred():
             self._file.append(row)
             self.records.append(row)
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from gradkernels.backend import BACKENDS
 from gradkernels.bench.isolation import environment
-from gradkernels.bench.isolation.errors import WorkerUnusable, reason
+from gradkernels.bench.isolation.errors import WorkerUnusable, failure_reason
 from gradkernels.bench.isolation.heartbeat import HARNESS, UNKNOWN
 from gradkernels.bench.isolation.worker_side import Connection
 from gradkernels.bench.run.messages import MEMORY_PASS, KernelMeasured, Orders, PeakMeasured
@@ -183,10 +183,10 @@ class MeasuringWorker:
         """Do what calls a kernel; what it raises shows again, and is told, when it is proven."""
         self._begin(index, kernel)
         try:
-            with environment.undisturbed():
+            with environment.preserved_process_state():
                 do()
         except BaseException as fault:
-            reason(fault)
+            failure_reason(fault)
         self._begin(index, None)
 
     def _begin(self, index: int, kernel: Kernel | None) -> None:

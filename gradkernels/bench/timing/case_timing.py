@@ -11,7 +11,7 @@ import numpy as np
 
 from gradkernels.backend import BACKENDS
 from gradkernels.bench.isolation import environment
-from gradkernels.bench.isolation.errors import WorkerUnusable, reason
+from gradkernels.bench.isolation.errors import WorkerUnusable, failure_reason
 from gradkernels.bench.timing.background import BackgroundLoad
 from gradkernels.bench.timing.bandwidth import Bandwidth
 from gradkernels.bench.timing.preparation import prepared, yardsticks
@@ -74,7 +74,7 @@ class CaseTiming:
             WorkerUnusable: It ran out of memory.
         """
         self._tell(kernel)
-        with environment.undisturbed():
+        with environment.preserved_process_state():
             refused = self._prepare(kernel)
         self._begin(None)
         return refused
@@ -85,7 +85,7 @@ class CaseTiming:
         Raises:
             WorkerUnusable: A kernel ran out of memory.
         """
-        with environment.undisturbed():
+        with environment.preserved_process_state():
             failed, share = [], seconds / 4 / len(self.prepared)
             for one in list(self.prepared.values()):
                 failed += self._attempt(partial(warm_up, one.timed, share, self._before_slice))
@@ -107,7 +107,7 @@ class CaseTiming:
         }
         for name, one in self.prepared.items():
             self._begin(one)
-            with environment.undisturbed():
+            with environment.preserved_process_state():
                 proof = self._prove_again(one)
             self._begin(None)
             measurement = one.refused(Status.wrong, proof) if isinstance(proof, str) else one.measured(proof)
@@ -126,7 +126,7 @@ class CaseTiming:
         except Disagreement as disagreement:
             return Measurement(kernel.key, kernel.backend.name, Status.wrong, str(disagreement))
         except BaseException as fault:  # a kernel may raise anything, and the run goes on
-            return Measurement(kernel.key, kernel.backend.name, Status.failed, reason(fault))
+            return Measurement(kernel.key, kernel.backend.name, Status.failed, failure_reason(fault))
         self.prepared |= {one.timed.name: one for one in found}
         return None
 
@@ -143,7 +143,7 @@ class CaseTiming:
             out = self._current
             if out is None:
                 raise  # the harness's own
-            failed = [out.refused(Status.failed, reason(fault))]
+            failed = [out.refused(Status.failed, failure_reason(fault))]
             del self.prepared[out.timed.name]
         self._begin(None)
         return failed
@@ -165,4 +165,4 @@ class CaseTiming:
         try:
             return prove(one.kernel, one.compute, self.case, self.again.inputs, self.again)
         except BaseException as fault:  # whatever it is: proven before, not after
-            return f"after timing, on fresh inputs: {reason(fault)}"
+            return f"after timing, on fresh inputs: {failure_reason(fault)}"
