@@ -11,9 +11,11 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+import gradkernels as gk
 from gradkernels.bench.ab import sequential
 from gradkernels.bench.ab import session as ab
 from gradkernels.bench.ab.client import Side
@@ -22,6 +24,7 @@ from gradkernels.bench.ab.kernels import choose_kernels
 from gradkernels.bench.ab.messages import Setting
 from gradkernels.bench.ab.revisions import dependencies, revisions
 from gradkernels.bench.ab.sequential import time_until_settled
+from gradkernels.bench.ab.worker import _for_proof, _is_black_box
 from gradkernels.bench.cli import main
 from gradkernels.bench.compare.thresholds import PLAIN, Override, Thresholds
 
@@ -361,3 +364,12 @@ def test_a_signal_leaves_nothing_behind(repository, tmp_path, number):
     process.stderr.close()
     assert list(room.iterdir()) == []
     assert worktrees(repository) == 1
+
+
+def test_the_worker_finds_the_names_that_earlier_revisions_had():
+    case = gk.Case(gk.LinearRegression(), "norms", 3)
+    assert _for_proof(case) is case
+    assert _for_proof(SimpleNamespace(provable=lambda: case)) is case
+    assert _for_proof(old := SimpleNamespace()) is old
+    assert _is_black_box(SimpleNamespace(opaque=True))
+    assert not _is_black_box(case.problem)

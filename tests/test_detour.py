@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence
 
 import gradkernels as gk
-from gradkernels.check.modules import proof
+from gradkernels.check.modules import proof, verdicts
 from gradkernels.check.modules.sample_passes import CallerBatch
 from gradkernels.dispatch import chunks as limited
 from gradkernels.dispatch.audit import drawn_from
@@ -126,7 +126,7 @@ def test_any_number_of_samples_after_any_other(quantity, sizes):
 
 
 def test_no_samples_give_nothing_and_no_proof(monkeypatch):
-    monkeypatch.setattr(proof, "_prove", lambda *given: pytest.fail("there is nothing to prove on"))
+    monkeypatch.setattr(verdicts, "prove_on_samples", lambda *given: pytest.fail("there is nothing to prove on"))
     problem = gk.ModuleProblem(nn.Linear(4, 3), LOSS)
     x, y = torch.randn(0, 4), torch.arange(0)
     assert gk.norms(problem, None, x, y).shape == (0,)
@@ -186,8 +186,8 @@ def test_a_new_length_or_number_of_samples_proves_nothing(monkeypatch):
     model = nn.Sequential(nn.Linear(4, 5), Mean(), nn.Linear(5, 3))
     problem = gk.ModuleProblem(model, LOSS)
     gk.norms(problem, None, torch.randn(6, 3, 4), torch.arange(6) % 3)
-    for name in ("_prove", "require_independent_samples"):
-        monkeypatch.setattr(proof, name, lambda *given: pytest.fail("proven again"))
+    for name in ("prove_on_samples", "require_independent_samples"):
+        monkeypatch.setattr(verdicts, name, lambda *given: pytest.fail("proven again"))
     for n, length in ((7, 3), (9, 5), (2, 1)):
         gk.norms(problem, None, torch.randn(n, length, 4), torch.arange(n) % 3)
     gk.norms(gk.ModuleProblem(model, nn.CrossEntropyLoss()), None, torch.randn(3, 3, 4), torch.arange(3))
@@ -231,8 +231,8 @@ def test_a_model_that_is_let_go_is_gone():
 
 def test_a_changed_model_is_looked_at_anew(monkeypatch):
     looked = []
-    really = proof.require_independent_samples
-    monkeypatch.setattr(proof, "require_independent_samples", lambda *given: looked.append(1) or really(*given))
+    really = verdicts.require_independent_samples
+    monkeypatch.setattr(verdicts, "require_independent_samples", lambda *given: looked.append(1) or really(*given))
     model = nn.Sequential(nn.Linear(4, 5), nn.Dropout(0.5), nn.Linear(5, 3)).eval()
     problem, (x, _, y) = gk.ModuleProblem(model, LOSS), batches()
     k = gk.fastest(problem, "norms", like=(None, x, y))
@@ -318,7 +318,7 @@ def test_a_proof_under_a_limit_has_one_result_at_a_time(monkeypatch):
     problem, kernel = gk.ModuleProblem(nn.Linear(300, 300), nn.MSELoss()), gk.kernel("torch.hooks.clipped_sum")
     batch, compute = CallerBatch(problem, problem.parameters(), x, y), kernel.build(problem)
     for tight in (False, True):
-        proof.require_proof(kernel, f"tight: {tight}", batch, compute, tight=tight)
+        verdicts.require_proof(kernel, f"tight: {tight}", batch, compute, tight=tight)
     both, first, second = alive
     assert first == second == both - 1
 

@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn.utils import parametrizations
 
 import gradkernels as gk
-from gradkernels.check.modules import proof
+from gradkernels.check.modules import verdicts
 from gradkernels.problems.module.mode_key.counters import COUNTS, loss_key
 from gradkernels.problems.module.mode_key.tracker import ModeTracker
 
@@ -276,8 +276,8 @@ def test_steps_that_change_no_more_than_a_counter_prove_nothing_in_the_end(name,
     }
     torch.manual_seed(0)
     model, x, y, looks = Plain(), torch.randn(5, 4), torch.arange(5) % 3, []
-    looked = proof.require_independent_samples
-    monkeypatch.setattr(proof, "require_independent_samples", lambda *some: looks.append(1) or looked(*some))
+    looked = verdicts.require_independent_samples
+    monkeypatch.setattr(verdicts, "require_independent_samples", lambda *some: looks.append(1) or looked(*some))
     problem = gk.ModuleProblem(model, nn.CrossEntropyLoss())
     for i in range(1, COUNTS + 8):
         COUNTERS.get(name, lambda m, i: None)(model, i)

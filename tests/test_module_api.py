@@ -15,7 +15,7 @@ from torch import nn
 
 import gradkernels as gk
 from gradkernels.bench.run.race_plan import plan_race
-from gradkernels.check.modules import proof
+from gradkernels.check.modules import verdicts
 from gradkernels.check.reference import Reference
 from gradkernels.dispatch import wisdom
 from gradkernels.dispatch.machine import machine
@@ -291,8 +291,10 @@ def test_the_rule_takes_what_is_ranked_first_and_never_compiles(problem, data):
 
 
 def test_one_proof_answers_for_all_sizes_but_one_and_for_other_modes_another(problem, data, monkeypatch):
-    proofs, really = [], proof._prove
-    monkeypatch.setattr(proof, "_prove", lambda *given, **how: proofs.append(len(given[2].y)) or really(*given, **how))
+    proofs, really = [], verdicts.prove_on_samples
+    monkeypatch.setattr(
+        verdicts, "prove_on_samples", lambda *given, **how: proofs.append(len(given[2].y)) or really(*given, **how)
+    )
     model = nn.Sequential(nn.Linear(4, 5), nn.Dropout(0.0), nn.Linear(5, 3))
     problem, (x, y) = gk.ModuleProblem(model, CROSS_ENTROPY), data
     for n in (1, 2, 5):

@@ -11,7 +11,7 @@ import gradkernels as gk
 from gradkernels.backend import LIBRARIES
 from gradkernels.check.complex_step import complex_step
 from gradkernels.check.reference import true_gradients
-from gradkernels.problems import REGRESSIONS, ScalarRegression, Weighted
+from gradkernels.problems import REGRESSIONS, BlackBox, Problem, ScalarRegression, Weighted
 
 LINEAR, LOGISTIC, POISSON = gk.LinearRegression(), gk.LogisticRegression(), gk.PoissonRegression()
 HUBER, HUBER_2 = gk.HuberRegression(), gk.HuberRegression(delta=2.0)
@@ -323,3 +323,13 @@ def test_a_new_problem_by_hand():
     # residual 3/4: slope (3/4) / (5/4)
     rows = gk.per_sample(PseudoHuber(), np.array([0.25, 1.0]), np.array([2.0]), np.array([1.5]), kernel="numpy.loop")
     np.testing.assert_allclose(rows, [[float(Fraction(3, 5)), 1.2]], rtol=1e-15)
+
+
+BLACK_BOX_ONLY = ("parameters", "mode_key", "lock", "state", "check_mixing", "fixed_features", "cache", "model")
+
+
+def test_what_only_black_boxes_have_is_no_part_of_a_problem():
+    assert not [name for name in BLACK_BOX_ONLY if hasattr(Problem, name) or hasattr(POISSON, name)]
+    assert not [name for name in ("extremes", "slope", "split", "outputs") if hasattr(BlackBox, name)]
+    with pytest.raises(TypeError, match="theta is None; poisson has no parameters of its own"):
+        POISSON.as_inputs(None, np.ones(2), np.ones(2))

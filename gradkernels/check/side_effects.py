@@ -38,11 +38,21 @@ def prime_with_other_data(
         for leaf, kept in zip(leaves(result), before, strict=True):
             if not np.array_equal(backend.get(leaf), kept, equal_nan=True):
                 raise Disagreement(f"{kernel.key} wrote over the result of an earlier call")
-        now = _state_of(case.problem)
-        if changed := [name for name in state.keys() | now.keys() if state.get(name) != now.get(name)]:
-            raise Disagreement(f"{kernel.key} left the model changed: {', '.join(sorted(changed)[:4])}")
+        require_same_state(kernel, state, _state_of(case.problem))
 
     return _refilled(kernel, arrays, _put(kernel, case, inputs)), intact
+
+
+def require_same_state(kernel: Kernel, before: dict[str, Any], now: dict[str, Any]) -> None:
+    """Raise a Disagreement that names what of a model's state is not what it was.
+
+    Args:
+        kernel: What was called meanwhile.
+        before: `BlackBox.state()` then.
+        now: `BlackBox.state()` now.
+    """
+    if changed := [name for name in before.keys() | now.keys() if before.get(name) != now.get(name)]:
+        raise Disagreement(f"{kernel.key} left the model changed: {', '.join(sorted(changed)[:4])}")
 
 
 def _state_of(problem: Problem) -> dict[str, Any]:

@@ -16,9 +16,9 @@ from itertools import pairwise
 from typing import Any
 
 from gradkernels.check.compare_arrays import Disagreement
-from gradkernels.check.modules.proof import is_definition
 from gradkernels.check.modules.result_checks import ResultCheck, result_check
 from gradkernels.check.modules.sample_passes import CallerBatch, require_agreement
+from gradkernels.check.modules.verdicts import is_definition
 from gradkernels.dispatch.candidates import Standing
 from gradkernels.kernel import Compute, Kernel
 from gradkernels.names import pick

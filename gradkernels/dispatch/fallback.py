@@ -13,14 +13,14 @@ from typing import Any
 
 from gradkernels.case import Case
 from gradkernels.check.compare_arrays import Disagreement
-from gradkernels.check.modules.proof import (
+from gradkernels.check.modules.sample_passes import CallerBatch
+from gradkernels.check.modules.verdicts import (
     is_definition,
     proof_kind,
     require_proof,
     require_sample_gradients,
     set_aside,
 )
-from gradkernels.check.modules.sample_passes import CallerBatch
 from gradkernels.dispatch.audit import Call, is_due, require_right, tells_no_more_than_a_proof, warn_set_aside
 from gradkernels.dispatch.calling import with_keywords
 from gradkernels.dispatch.candidates import Standing, Wants, standing

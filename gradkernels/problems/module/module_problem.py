@@ -154,7 +154,7 @@ class ModuleProblem(BlackBox):
         return self._losses.plain is not None
 
     def state(self) -> dict[str, Any]:
-        """ModeTracker, hooks, parameters, their gradients and buffers."""
+        """Modes, hooks, parameters, their gradients and buffers."""
         return model_state(self.model)
 
     def with_parameters(self, theta: Parameters) -> AbstractContextManager[None]:

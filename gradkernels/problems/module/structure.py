@@ -164,7 +164,7 @@ def _version(tensor: Any) -> int:
 
 
 def training_flags(model: Module) -> tuple[Any, ...]:
-    """ModeTracker, and which parameters are trained: what of a model's state is part of its name, in every process."""
+    """Modes, and which parameters are trained: what of a model's state is part of its name, in every process."""
     return tuple(
         (module.training, *(one is not None and one.requires_grad for one in module._parameters.values()))
         for module in model.modules()

@@ -33,7 +33,7 @@ FEW = 4
 
 OWN = (
     ". gk.gradient is the mean over samples of the gradients of their own losses, each that of a batch of one; if that "
-    "is meant, pass mixing='own' to the BlackBox, which silences this"
+    "is meant, pass mixing='own' to the ModuleProblem, which silences this"
 )
 
 
