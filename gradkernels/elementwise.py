@@ -21,7 +21,7 @@ Namespace = Any
 
 
 def namespace(array: Array) -> Namespace:
-    """The functions for arrays like this one."""
+    """Return the functions for arrays like this one."""
     if isinstance(array, np.ndarray | np.generic):
         return COMPLEX if array.dtype.kind == "c" else np
     backend = backend_of(array)
@@ -50,7 +50,7 @@ def _minimum(a: Array, b: Array) -> Array:
 
 
 def _amax(z: Array, axis: int, keepdims: bool = False) -> Array:
-    """The entry with the largest real part."""
+    """Return the entry with the largest real part."""
     at = np.expand_dims(np.argmax(np.real(z), axis), axis)
     found = np.take_along_axis(z, at, axis)
     return found if keepdims else found.squeeze(axis)

@@ -28,7 +28,7 @@ ZOO: dict[str, Factory] = {}
 
 
 def _listed(factory: Callable[[], tuple[nn.Module, Tensor]]) -> Factory:
-    """The factory of a Problem from one of a model and its inputs: seeded, with targets, in the ZOO."""
+    """Make of a model and its inputs the factory of a Problem: seeded, with targets, in the ZOO."""
 
     @wraps(factory)
     def problem() -> ModuleProblem:
@@ -48,14 +48,14 @@ def _texts(length: int) -> Tensor:
 
 @_listed
 def mlp() -> tuple[nn.Module, Tensor]:
-    """Three Linear layers, 64-128-128-10, with ReLU; p = 26,122."""
+    """Make three Linear layers, 64-128-128-10, with ReLU; p = 26,122."""
     layers = nn.Linear(64, 128), nn.ReLU(), nn.Linear(128, 128), nn.ReLU(), nn.Linear(128, CLASSES)
     return nn.Sequential(*layers), torch.randn(SAMPLES, 64)
 
 
 @_listed
 def cnn() -> tuple[nn.Module, Tensor]:
-    """The network of Opacus' MNIST example, LeNet-style, on 1 x 28 x 28; p = 26,010."""
+    """Make the network of Opacus' MNIST example, LeNet-style, on 1 x 28 x 28; p = 26,010."""
     features = nn.Sequential(
         nn.Conv2d(1, 16, 8, stride=2, padding=3),
         nn.ReLU(),
@@ -81,14 +81,14 @@ class Residual(nn.Module):
         self.shortcut = nn.Identity() if same else nn.Conv2d(narrow, wide, 1, stride, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Images `(n, narrow, h, w)` to `(n, wide, h / stride, w / stride)`."""
+        """Map images `(n, narrow, h, w)` to `(n, wide, h / stride, w / stride)`."""
         inner = functional.relu(self.first_norm(self.first(x)))
         return functional.relu(self.second_norm(self.second(inner)) + self.shortcut(x))
 
 
 @_listed
 def resnet() -> tuple[nn.Module, Tensor]:
-    """Three residual blocks of 16, 32 and 64 channels with GroupNorm, on 3 x 14 x 14; p = 77,850."""
+    """Make three residual blocks of 16, 32 and 64 channels with GroupNorm, on 3 x 14 x 14; p = 77,850."""
     stem = nn.Conv2d(3, 16, 3, padding=1, bias=False), nn.GroupNorm(4, 16), nn.ReLU()
     blocks = Residual(16, 16, 1), Residual(16, 32, 2), Residual(32, 64, 2)
     head = nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(64, CLASSES)
@@ -107,14 +107,14 @@ class Transformer(nn.Module):
         self.head = nn.Linear(width, CLASSES)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """Token ids `(n, t)` to logits `(n, classes)`."""
+        """Map token ids `(n, t)` to logits `(n, classes)`."""
         logits: Tensor = self.head(self.encoder(self.words(tokens) + self.positions).mean(1))
         return logits
 
 
 @_listed
 def transformer() -> tuple[nn.Module, Tensor]:
-    """An encoder of two layers, 64 wide with 4 heads, on 16 of 250 tokens; p = 84,618."""
+    """Make an encoder of two layers, 64 wide with 4 heads, on 16 of 250 tokens; p = 84,618."""
     return Transformer(16), torch.randint(WORDS // 4, (SAMPLES, 16))
 
 
@@ -127,7 +127,7 @@ class Recurrent(nn.Module):
         self.head = nn.Linear(64, CLASSES)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Sequences `(n, t, 32)` to logits `(n, classes)`."""
+        """Map sequences `(n, t, 32)` to logits `(n, classes)`."""
         steps, _ = self.recurrent(x)
         logits: Tensor = self.head(steps[:, -1])
         return logits
@@ -135,11 +135,11 @@ class Recurrent(nn.Module):
 
 @_listed
 def lstm() -> tuple[nn.Module, Tensor]:
-    """An LSTM of 64 units on 20 steps of 32 features; p = 25,738."""
+    """Make an LSTM of 64 units on 20 steps of 32 features; p = 25,738."""
     return Recurrent(), torch.randn(SAMPLES, 20, 32)
 
 
 @_listed
 def embedding_bag() -> tuple[nn.Module, Tensor]:
-    """The mean of word vectors, classified, as in fastText (Joulin et al. 2017): 30 of 1000 words; p = 64,650."""
+    """Classify the mean of 30 of 1000 word vectors, as fastText does (Joulin et al. 2017); p = 64,650."""
     return nn.Sequential(nn.EmbeddingBag(WORDS, 64, mode="mean"), nn.Linear(64, CLASSES)), _texts(30)

@@ -17,7 +17,7 @@ Tell = Callable[[tuple[int, ...]], str]
 
 
 def plainly(at: tuple[int, ...]) -> str:
-    """`entry (3, 1)`."""
+    """Return `entry (3, 1)`."""
     return f"entry {at}"
 
 

@@ -22,11 +22,17 @@ MOST_STEPS = 10**8  # evaluations of one predictor that the gradient may take: s
 
 
 def regression_gradients(problem: Regression, theta: Floats, x: Floats, y: Tree) -> TrueGradients:
-    """Derivative of the loss along eta, times the features; and the gradient, by stepping along theta.
+    """Differentiate along eta and multiply by the features; step along theta for the gradient.
 
     Scale: (that of the slope for an error of |theta_0| + |x| . |theta| in eta) * |(1, x)|, to first order. Source:
     running error analysis of an inner product (Higham 2002, Accuracy and Stability of Numerical Algorithms,
     section 3.3) carried through the slope.
+
+    Args:
+        problem: Whose loss is differentiated.
+        theta: Parameters `(p, *outputs)`, float64, as all that follow.
+        x: Features `(n, d)`, or `(n,)` for one.
+        y: Targets `(n,)`, with their weights where the problem is weighted.
     """
     target, weight = problem.split(y)
     eta = problem.eta(theta, x, target)
@@ -48,7 +54,7 @@ def regression_gradients(problem: Regression, theta: Floats, x: Floats, y: Tree)
 
 
 def _slope(problem: Regression, eta: Floats, target: Floats) -> Floats:
-    """D loss / d eta, one step per predictor."""
+    """Return d loss / d eta by one step for each predictor."""
     slope = np.empty_like(eta)
     for k in np.ndindex(problem.outputs):
         stepped = eta.astype(complex)
@@ -58,7 +64,7 @@ def _slope(problem: Regression, eta: Floats, target: Floats) -> Floats:
 
 
 def _gradient(problem: Regression, theta: Floats, eta: Floats, design: Floats, y: Tree, rows: Floats) -> Floats:
-    """Derivative of the mean loss along each parameter, with which eta moves by a column of the design."""
+    """Differentiate the mean loss by each parameter, with which eta moves by a column of the design."""
     if theta.size * eta.size > MOST_STEPS:
         return rows.mean(0)
     n, p = design.shape
@@ -71,7 +77,7 @@ def _gradient(problem: Regression, theta: Floats, eta: Floats, design: Floats, y
 
 
 def _along_theta(problem: Regression, eta: Floats, design: Floats, y: Tree) -> Floats:
-    """Derivative of the summed loss along each parameter, theta's shape; all steps of one predictor at once."""
+    """Differentiate the summed loss by each parameter, of theta's shape; all steps of one predictor at once."""
     target, weight = problem.split(y)
     n, p = design.shape
     total = np.empty((p, *problem.outputs))
@@ -86,7 +92,17 @@ def _along_theta(problem: Regression, eta: Floats, design: Floats, y: Tree) -> F
 
 
 def complex_step(problem: Problem, theta: Floats, x: Floats, y: Tree) -> tuple[Floats, Floats]:
-    """Per-sample gradients `(n, *theta.shape)` and gradient of the mean loss of any problem, one step per parameter."""
+    """Differentiate the loss of any problem by one complex step for each parameter.
+
+    Args:
+        problem: Whose loss is differentiated.
+        theta: Parameters, float64.
+        x: Features of n samples.
+        y: Targets.
+
+    Returns:
+        Per-sample gradients `(n, *theta.shape)`, and the gradient of the mean loss, of theta's shape.
+    """
     n = count(y)
     rows, total = np.empty((n, *theta.shape)), np.zeros(theta.shape)
     for index in np.ndindex(theta.shape):

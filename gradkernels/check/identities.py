@@ -31,7 +31,13 @@ class Identity:
 
 
 def identities(quantity: str, result: Any, reference: Reference) -> Iterator[Identity]:
-    """The identities that a result of `quantity`, as float64 numpy arrays, must fulfil."""
+    """Yield the identities that a result must fulfil.
+
+    Args:
+        quantity: Name of the quantity.
+        result: What a kernel returned, as float64 numpy arrays.
+        reference: The quantities as they must be.
+    """
     if quantity == "per_sample":
         yield Identity("mean of rows = gradient", result.mean(0), reference.gradient, reference.mean_scale)
         norms = row_lengths(result.reshape(len(result), -1))

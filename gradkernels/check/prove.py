@@ -47,10 +47,10 @@ class Proof:
 
 
 def check(kernel: Kernel | str, case: Case, inputs: Inputs | None = None, reference: Reference | None = None) -> Proof:
-    """Prove `kernel` on `case`: dtype, shape, finiteness, values entry by entry, identities, purity.
+    """Prove `kernel` on `case`: dtype, shape, finiteness, values entry by entry, identities, side effects.
 
-    Pure means: inputs stay as they are, a result shares memory with no input and no earlier result, and what is
-    in the inputs counts, not whether the arrays were seen before.
+    There are none where inputs stay as they are, a result shares memory with no input and no earlier result, and what
+    is in the inputs counts, not whether the arrays were seen before.
 
     Args:
         kernel: A Kernel or its key.
@@ -84,7 +84,15 @@ def prove(
     inputs: Inputs | None = None,
     reference: Reference | None = None,
 ) -> Proof:
-    """`check` for a compute that is already built, so that the very function that is timed is proven."""
+    """Prove a compute that is built already, so that the very function that is timed is proven.
+
+    Args:
+        kernel: Whose compute it is.
+        compute: What `kernel.build` returned for the case's problem.
+        case: What to compute.
+        inputs: numpy arrays `(theta, x, y)`; None for `case.draw()`.
+        reference: The reference for these inputs; None to compute it.
+    """
     inputs = case.draw() if inputs is None else inputs
     case.require(inputs)
     reference = Reference(case.problem, *inputs) if reference is None else reference
@@ -101,6 +109,11 @@ def prove(
 
 def endure(kernel: Kernel, compute: Compute, case: Case) -> None:
     """Hold a kernel to the reference where squares of its rows leave the range of the case's dtype.
+
+    Args:
+        kernel: What is proven.
+        compute: What `kernel.build` returned for the case's problem.
+        case: Its dtype and number of features count, and n up to 8.
 
     Raises:
         Disagreement: It is wrong there. A ValueError of its own, by which it refuses such data, is none.
@@ -126,7 +139,7 @@ def endure(kernel: Kernel, compute: Compute, case: Case) -> None:
 def _calls(
     kernel: Kernel, compute: Compute, case: Case, inputs: Inputs, reference: Reference, arrays: Inputs
 ) -> Iterator[tuple[str, Callable[[], Any], Expected]]:
-    """The calls that prove a kernel, each with what it must return; all on `arrays`, which hold `inputs`."""
+    """Yield the calls that prove a kernel, each with what it must return; all on `arrays`, which hold `inputs`."""
 
     def call(**options: Any) -> Any:
         result = kernel.backend.wait(compute(*arrays, **options))

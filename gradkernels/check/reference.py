@@ -123,7 +123,7 @@ class Reference:
         return self.rows.var(0)
 
     def expect(self, quantity: str, max_norm: float = 1.0) -> Expected:
-        """The definition of `quantity`, written independently of `gradkernels.quantity`."""
+        """Compute `quantity` by its definition, written independently of `gradkernels.quantity`."""
         table: dict[str, Callable[[], tuple[Any, Any]]] = {
             "gradient": lambda: (self.gradient, self.mean_scale),
             "per_sample": lambda: (self.rows, self.scale),
@@ -152,14 +152,14 @@ class Reference:
         return value, 2 * self._weighted(factor)
 
     def _weighted(self, factor: Floats) -> Floats:
-        """Scale of each entry of a weighted sum over samples."""
+        """Return the scale of each entry of a weighted sum over samples."""
         if self._true.norm_scale is not None:
             return np.broadcast_to(factor @ self._true.norm_scale, self.rows.shape[1:])
         return np.einsum("i,i...->...", factor, self.scale)
 
 
 def true_gradients(problem: Problem, theta: Tree, x: Tree, y: Tree) -> TrueGradients:
-    """What every kernel of the problem is held against, from the loss alone.
+    """Compute what every kernel of the problem is held against, from the loss alone.
 
     Args:
         problem: A regression, by the complex step, or a module, by a backward pass for each sample.
@@ -182,7 +182,7 @@ def true_gradients(problem: Problem, theta: Tree, x: Tree, y: Tree) -> TrueGradi
 
 
 def row_lengths(rows: Floats) -> Floats:
-    """Euclidean norm of each row of `(n, p)`, by C's hypot where the squares leave the range of float64."""
+    """Return the Euclidean norm of each row of `(n, p)`, by C's hypot where the squares leave float64's range."""
     with np.errstate(over="ignore"):
         norms = np.linalg.norm(rows, axis=1)
     beyond = ~((norms > SMALLEST_ROOT) & (norms < np.inf)) & rows.any(1)
@@ -191,6 +191,6 @@ def row_lengths(rows: Floats) -> Floats:
 
 
 def _wide(array: Floats) -> Floats:
-    """In float64, exactly, complex numbers in two of them; class numbers as they are."""
+    """Convert an array to float64, exactly, or to two of them for complex numbers; keep class numbers as they are."""
     kind = np.asarray(array).dtype.kind
     return array if kind in "iub" else np.asarray(array, np.complex128 if kind == "c" else np.float64)

@@ -19,7 +19,13 @@ from gradkernels.validate import device_of
 def prime_with_other_data(
     kernel: Kernel, compute: Compute, case: Case, inputs: Inputs
 ) -> tuple[Inputs, Callable[[], None]]:
-    """Call with other data first, so that whatever is kept or reused shows.
+    """Call a kernel on other data first, so that whatever is kept or reused shows.
+
+    Args:
+        kernel: What is proven.
+        compute: What `kernel.build` returned for the case's problem.
+        case: What to compute.
+        inputs: numpy arrays `(theta, x, y)` of the proof.
 
     Returns:
         The arrays of that call, which now hold `inputs`; and what is to be called in the end: it raises if a later
@@ -74,7 +80,13 @@ def _put(kernel: Kernel, case: Case, inputs: Inputs) -> Inputs:
 
 
 def require_unchanged(kernel: Kernel, arrays: Inputs, inputs: Inputs) -> None:
-    """Raise a Disagreement unless `arrays` still hold `inputs`."""
+    """Raise a Disagreement unless a kernel has left its inputs as they were.
+
+    Args:
+        kernel: What was called.
+        arrays: What it was called with, in its own library.
+        inputs: The same as numpy arrays, from before.
+    """
     kept = [pair for tree in zip(("theta", "x", "y"), inputs, strict=True) for pair in named(*tree)]
     for array, (name, before) in zip(leaves(arrays), kept, strict=True):
         if not np.array_equal(kernel.backend.get(array), before, equal_nan=True):
@@ -82,7 +94,14 @@ def require_unchanged(kernel: Kernel, arrays: Inputs, inputs: Inputs) -> None:
 
 
 def require_unaliased(kernel: Kernel, case: Case, result: Any, arrays: Inputs) -> None:
-    """Refuse what is no array of the kernel's library on the case's device, or is memory of an input."""
+    """Refuse what is no array of the kernel's library on the case's device, or is memory of an input.
+
+    Args:
+        kernel: What was called.
+        case: For its device.
+        result: What came back.
+        arrays: What it was called with.
+    """
     for leaf in leaves(result):
         if backend_of(leaf) is not kernel.backend.host:
             raise Disagreement(

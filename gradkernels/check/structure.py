@@ -20,7 +20,14 @@ from gradkernels.validate import dtype_of
 
 
 def conforming(result: Any, case: Case, theta: Tree, y: Tree, where: str) -> Any:
-    """`result` in float64: an array, or `Moments` of two.
+    """Convert a result that has the structure of its quantity to float64: an array, or `Moments` of two.
+
+    Args:
+        result: What a kernel returned.
+        case: For its quantity and dtype.
+        theta: Parameters, for their names and shapes.
+        y: Targets, for the number of samples.
+        where: Start of the message.
 
     Raises:
         Disagreement: It has another structure, dtype or shape than the case's quantity of theta.
@@ -42,7 +49,7 @@ def conforming(result: Any, case: Case, theta: Tree, y: Tree, where: str) -> Any
 
 
 def _misnamed(result: Any, blank: Any) -> str:
-    """What is wrong with a dict's names; empty if that is not what is wrong."""
+    """Say what is wrong with a dict's names; nothing if that is not what is wrong."""
     if not (isinstance(result, dict) and isinstance(blank, dict)):
         return ""
     missing, extra = [*(blank.keys() - result.keys())], [*(result.keys() - blank.keys())]
@@ -51,7 +58,7 @@ def _misnamed(result: Any, blank: Any) -> str:
 
 
 def _flat(part: Any, samples: bool) -> np.ndarray[Any, Any]:
-    """In float64; the arrays of a dict side by side, behind the axis of samples if there is one."""
+    """Convert to float64, the arrays of a dict side by side, behind the axis of samples if there is one."""
     if not isinstance(part, dict):
         backend = backend_of(part)
         return np.asarray(backend.get(part) if backend else part, np.float64)
@@ -60,7 +67,7 @@ def _flat(part: Any, samples: bool) -> np.ndarray[Any, Any]:
 
 
 def entry_namer(theta: Tree) -> Tell:
-    """What a message calls an entry of a result: by parameter where theta is a dict."""
+    """Return what a message calls an entry of a result: by parameter where theta is a dict."""
     if not isinstance(theta, dict):
         return plainly
     ends = np.cumsum([math.prod(array.shape) for array in theta.values()])

@@ -30,7 +30,7 @@ MIXES = {"float64": 1e-6, "float32": 1e-3, "float16": 2e-2, "bfloat16": 1e-1}
 
 
 def require_independent_samples(problem: BlackBox, theta: Any, x: Tree, y: Tree) -> None:
-    """Look at a batch of a few samples.
+    """Refuse a model or loss by which a few samples have no gradients of their own.
 
     Args:
         problem: Of a module.
@@ -64,7 +64,7 @@ def require_independent_samples(problem: BlackBox, theta: Any, x: Tree, y: Tree)
 
 
 def _rounded(problem: BlackBox, theta: Any, x: Tree, y: Tree, off: float, length: float) -> bool:
-    """Whether a difference is rounding: under autocast, say, a model computes in less than its own dtype."""
+    """Tell whether a difference is rounding: under autocast, say, a model computes in less than its own dtype."""
     theta, x, y = each(as_numpy, (theta, x, y))
     try:
         rows_and_gradient(problem, theta, x, y, "float64")
@@ -74,7 +74,7 @@ def _rounded(problem: BlackBox, theta: Any, x: Tree, y: Tree, off: float, length
 
 
 def _mean(problem: BlackBox, leaf: Any, x: Tree, y: Tree) -> tuple[list[Any], float, bool]:
-    """The mean of the rows, the mean of their lengths, and whether numbers were drawn."""
+    """Return the mean of the rows, the mean of their norms, and whether random numbers were drawn."""
     n, device = count(y), leaves(leaf)[0].device
     total: list[Any] = []
     length, drew = 0.0, False
@@ -91,7 +91,7 @@ def _mean(problem: BlackBox, leaf: Any, x: Tree, y: Tree) -> tuple[list[Any], fl
 
 
 def _of_batch(problem: BlackBox, leaf: Any, x: Tree, y: Tree) -> list[Any] | None:
-    """Gradient of the mean of all losses; None where a batch has no losses of its samples."""
+    """Differentiate the mean of all losses; None where a batch has no losses of its samples."""
     import torch
 
     output = problem.output(x)
@@ -117,7 +117,7 @@ def _backward(loss: Any, leaf: Any) -> list[Any]:
 
 
 def _summable(part: Any) -> Any:
-    """Halves in float32, of which sums can be taken; a tensor of its own."""
+    """Convert halves to float32, in which sums can be taken; a tensor of its own."""
     if part.is_sparse:
         part = part.to_dense()
     return part.float() if part.is_floating_point() and part.element_size() == 2 else part.clone()

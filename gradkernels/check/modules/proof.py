@@ -74,12 +74,12 @@ def _require_right(kernel: Kernel, sample: CallerBatch, *calls: CheckedCall) -> 
 
 
 def _sums(result: Any) -> list[str]:
-    """Of each tensor, as text: NaN is not equal to itself."""
+    """Return the sum of each tensor as text, since NaN is not equal to itself."""
     return [str(leaf.sum().item()) for leaf in leaves(result)]
 
 
 def _options(quantity: Quantity, sample: CallerBatch) -> tuple[dict[str, float], dict[str, float]]:
-    """Of the two calls: some rows clipped, and none."""
+    """Return the options of both calls: some rows clipped, and none."""
     if "max_norm" not in quantity.options:
         return {}, {}
     (single,) = sample.singles([0])
@@ -106,7 +106,7 @@ def _shape(blank: Any, name: Any) -> Any:
 
 
 def _nowhere_zero(theta: Any) -> Any:
-    """The parameters, but those that are zero, which hide what passes through them; and one of another value."""
+    """Replace parameters that are zero, which hide what passes through them, and change the smallest one."""
     import torch
 
     generator = torch.Generator().manual_seed(1)

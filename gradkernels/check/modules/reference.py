@@ -58,7 +58,16 @@ WRITES = (
 
 
 def module_gradients(problem: BlackBox, theta: Any, x: Tree, y: Tree) -> TrueGradients:
-    """Rows `(n, p)`, parameters in theta's order; the gradient from one backward pass of the mean of all losses.
+    """Differentiate each sample's loss by a backward pass of its own, and the mean of all losses by one.
+
+    Args:
+        problem: A model and its loss.
+        theta: Parameters by name, numpy arrays.
+        x: Inputs of n samples.
+        y: Targets.
+
+    Returns:
+        Rows are `(n, p)`, parameters in theta's order, and the gradient `(p,)`.
 
     Raises:
         ValueError: The model mixes the samples of a batch, draws random numbers where that is an error, writes to its
@@ -72,7 +81,7 @@ def module_gradients(problem: BlackBox, theta: Any, x: Tree, y: Tree) -> TrueGra
 
 
 def _widest(problem: BlackBox, theta: Any, x: Tree, y: Tree) -> tuple[Floats, Floats, str]:
-    """Rows, gradient and the dtype that they were computed in: narrower than float64 where that cannot be done.
+    """Compute rows and gradient in the widest dtype that works, and return it: float64 where it can be.
 
     A model that makes tensors of the default dtype by itself cannot do float64, one with casts to bfloat16 nothing but
     its own dtypes; one that masks by the largest number of a dtype may overflow in another.
@@ -96,7 +105,18 @@ def _dtypes(problem: BlackBox) -> list[str]:
 
 
 def rows_and_gradient(problem: BlackBox, theta: Any, x: Tree, y: Tree, dtype: str) -> tuple[Floats, Floats]:
-    """Rows `(n, p)` and the gradient of the mean of all losses, `(p,)`, of the model in `dtype`."""
+    """Differentiate the losses of the model in one dtype.
+
+    Args:
+        problem: A model and its loss.
+        theta: Parameters by name, numpy arrays.
+        x: Inputs of n samples.
+        y: Targets.
+        dtype: Of all tensors, or `own` for each in its own.
+
+    Returns:
+        Rows `(n, p)` and the gradient of the mean of all losses `(p,)`, float64.
+    """
     with _pass(problem, theta, x, y, dtype) as one:
         observe_output(problem.model, problem.output, one.x)
         rows = one.rows(range(count(y)))
@@ -114,7 +134,7 @@ def rows_and_gradient(problem: BlackBox, theta: Any, x: Tree, y: Tree, dtype: st
 
 
 def _off(problem: BlackBox, theta: Any, x: Tree, y: Tree, wide: Floats, norms: Floats, dtype: str) -> Floats:
-    """How far float32 rows are off, `(n,)`; 0 where that was not looked at."""
+    """Return how far float32 rows are off, `(n,)`; 0 where that was not looked at."""
     off = np.zeros(len(wide))
     if dtype == OWN:
         return norms * (HALF_EPS * SLACK)
@@ -143,7 +163,7 @@ class _Pass:
     draws: list[bool]
 
     def rows(self, samples: Any) -> Floats:
-        """Per-sample gradients, float64 `(len(samples), p)`, one backward pass each."""
+        """Compute per-sample gradients, float64 `(len(samples), p)`, by one backward pass each."""
         result = np.empty((len(samples), sum(one.numel() for one in self.theta.values())))
         with recording_writes(self.problem.model, self.x, self.y) as mine:
             for row, i in zip(result, samples, strict=True):
@@ -154,7 +174,7 @@ class _Pass:
         return result
 
     def gradient(self) -> Floats | None:
-        """Gradient of the mean of all losses, `(p,)`; None where a batch has no losses of its samples."""
+        """Differentiate the mean of all losses, `(p,)`; None where a batch has no losses of its samples."""
         output = self.problem.output(self.x)
         apart = SplitOutput(output, output_axes_of(self.problem.model).have_samples(output, count(self.y)))
         batch = self.problem.batch_loss(apart.of_batch([one.clone() for one in apart.tensors]), self.y)
@@ -168,7 +188,7 @@ class _Pass:
         return self._backward(losses.mean())
 
     def drawn(self) -> bool:
-        """Whether any sample's loss has drawn random numbers."""
+        """Tell whether any sample's loss has drawn random numbers."""
         return any(self.draws)
 
     def _backward(self, loss: Any) -> Floats:
@@ -206,7 +226,13 @@ def _pass(problem: BlackBox, theta: Any, x: Tree, y: Tree, dtype: str) -> Iterat
 
 
 def require_reduction(problem: BlackBox, losses: Any, batch: Any) -> None:
-    """Refuse a loss that is the other reduction of its samples' losses; class weights make it neither."""
+    """Refuse a loss that is the other reduction of its samples' losses; class weights make it neither.
+
+    Args:
+        problem: For the reduction that it states.
+        losses: Of the samples `(n,)`.
+        batch: The loss of the batch, a scalar.
+    """
     n = len(losses)
     reduced = {"mean": losses.mean(), "sum": losses.sum()}
     other = "sum" if problem.reduction == "mean" else "mean"
@@ -220,7 +246,7 @@ def require_reduction(problem: BlackBox, losses: Any, batch: Any) -> None:
 
 
 def rng_state(device: Any) -> bytes:
-    """The state of torch's random numbers."""
+    """Return the state of torch's random numbers as bytes."""
     import torch
 
     state = torch.random.get_rng_state().numpy().tobytes()
@@ -228,5 +254,5 @@ def rng_state(device: Any) -> bytes:
 
 
 def rng_devices(device: Any) -> list[Any]:
-    """The device, where it has random numbers of its own."""
+    """Return the device where it has random numbers of its own."""
     return [device] if device.type == "cuda" else []

@@ -34,14 +34,22 @@ class ResultCheck:
         self.found, self.dtype, self.label = found, dtype, label
 
     def see(self, i: int, single: SampleGradient) -> None:
-        """Take the i-th of the singles."""
+        """Take the i-th of the single gradients."""
         raise NotImplementedError
 
     def finish(self) -> None:
-        """All have been taken."""
+        """Conclude after the last of them."""
 
     def hold(self, got: Any, want: Any, scale: float, least: float, tell: str) -> None:
-        """Raise unless a tensor is what it should be, to the tolerance of `scale`."""
+        """Raise a Disagreement unless a tensor is what it should be, to the tolerance of `scale`.
+
+        Args:
+            got: Of the result.
+            want: What it should be.
+            scale: To which the tolerance is relative.
+            least: Size from which on an entry may not be left zero.
+            tell: What a message calls an entry, with `{at}` for its index.
+        """
         want = want.to(got.dtype)
         got, want = (_wide(one.detach()) for one in (got, want))
         allowed = TOLERANCES[self.dtype]
@@ -62,7 +70,7 @@ class RowsCheck(ResultCheck):
         self._places = places
 
     def see(self, i: int, single: SampleGradient) -> None:
-        """One row."""
+        """Compare one row."""
         at = self._places[i]
         for name, want in single.row.items():
             least = max(MISSING * single.length, single.error)
@@ -77,7 +85,7 @@ class NormsCheck(ResultCheck):
         self._places = places
 
     def see(self, i: int, single: SampleGradient) -> None:
-        """One length."""
+        """Compare one norm."""
         want = leaves(single.row)[0].real.new_tensor(single.length)
         at = self._places[i]
         self.hold(self.found[at], want, single.scale, float("inf"), f"the norm of sample {at}")
@@ -93,7 +101,7 @@ class SumCheck(ResultCheck):
         self._weight, self._times, self._total, self._scale = weight, times, Gradient(), 0.0
 
     def see(self, i: int, single: SampleGradient) -> None:
-        """One row more."""
+        """Add one row."""
         weight = self._weight(single.length) * (self._times[i] if self._times else 1)
         # A factor has the relative error of the length that it follows from.
         self._scale += 2 * weight * single.scale
@@ -102,7 +110,7 @@ class SumCheck(ResultCheck):
             self._total[name] = self._total[name].add_(more) if name in self._total else more
 
     def finish(self) -> None:
-        """All of the sum."""
+        """Compare the sum."""
         for name, want in self._total.items():
             least = max(MISSING * self._scale, TOLERANCES[self.dtype] * self._scale)
             self.hold(self.found[name], want, self._scale, least, f"entry {{at}} of {name}")
@@ -117,7 +125,7 @@ class MomentsCheck(ResultCheck):
         self._scale = self._square_scale = 0.0
 
     def see(self, i: int, single: SampleGradient) -> None:
-        """One row more, by Welford's recurrence (1962)."""
+        """Add one row, by Welford's recurrence (1962)."""
         self._scale += single.scale / self._n
         self._square_scale += 2 * single.scale**2 / self._n
         for name, one in single.row.items():
@@ -130,7 +138,7 @@ class MomentsCheck(ResultCheck):
             self._squares[name] += before * (one - self._mean[name])
 
     def finish(self) -> None:
-        """Both."""
+        """Compare mean and variance."""
         least = float("inf")
         for name, mean in self._mean.items():
             self.hold(self.found.mean[name], mean, self._scale, least, f"entry {{at}} of the mean of {name}")
@@ -149,7 +157,7 @@ def result_check(
     label: str,
     times: Sequence[int] | None = None,
 ) -> ResultCheck:
-    """What holds a result of a quantity against the singles that it was made of.
+    """Return what compares a result of a quantity with the single gradients that it was made of.
 
     Args:
         quantity: It.
@@ -176,7 +184,7 @@ def _clips(max_norm: float) -> Callable[[float], float]:
 
 
 def gradient_norm(row: Gradient) -> float:
-    """Euclidean length of a row, from squares in float64."""
+    """Return the Euclidean norm of a gradient, from squares in float64."""
     import torch
 
     parts = (torch.view_as_real(part) if part.is_complex() else part for part in row.values())
@@ -188,12 +196,12 @@ def _wide(tensor: Any) -> Any:
 
 
 def _largest(tensor: Any) -> float:
-    """Of its entries' sizes; not a number where one is none."""
+    """Return the largest size of an entry; NaN where one is."""
     return float(tensor.abs().max()) if tensor.numel() else 0.0
 
 
 def _off(got: Any, want: Any, allowed: float) -> Any:
-    """Which entries are wrong: what is not finite must be so in both."""
+    """Find the entries that are wrong: what is not finite must be so in both."""
     finite = want.isfinite()
     off = (got - want).abs()
     far = off > allowed if allowed < float("inf") else off.isnan() & False

@@ -12,7 +12,14 @@ from gradkernels.validate import overlap
 
 
 def require_structure(result: Any, quantity: Quantity, sample: CallerBatch, label: str) -> None:
-    """Refuse another structure, dtype or shape than the quantity's, a graph, and memory of an input."""
+    """Refuse another structure, dtype or shape than the quantity's, a graph, and memory of an input.
+
+    Args:
+        result: What a kernel returned.
+        quantity: What was asked.
+        sample: What the kernel was called with.
+        label: Start of the message.
+    """
     blank = quantity.blank(count(sample.y), sample.theta)
     if structure(result) != structure(blank):
         raise Disagreement(f"{label}: returned a {type(result).__name__}, not {quantity.name}'s structure")

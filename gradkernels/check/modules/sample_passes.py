@@ -53,7 +53,7 @@ class CallerBatch:
         return str(leaves(self.theta)[0].dtype).removeprefix("torch.")
 
     def of(self, chosen: Sequence[int]) -> CallerBatch:
-        """The batch of these samples."""
+        """Return the batch of these samples."""
         import torch
 
         with torch.inference_mode(False):
@@ -62,7 +62,7 @@ class CallerBatch:
         return replace(self, x=x, y=y)
 
     def singles(self, chosen: Iterable[int]) -> Iterator[SampleGradient]:
-        """Gradients of these samples, one at a time."""
+        """Yield the gradients of these samples, one at a time."""
         rows = kernel_by_key("torch.loop.per_sample").build(self.problem)
         for i in chosen:
             one = slice(i, i + 1)
@@ -72,7 +72,7 @@ class CallerBatch:
             yield SampleGradient(row, length, length, length * FLOOR)
 
     def wide(self, chosen: Sequence[int]) -> list[SampleGradient] | None:
-        """The same in float64, with the error of the working precision; None where that cannot be had."""
+        """Compute the same in float64, with the error of the working precision; None where that cannot be had."""
         import torch
 
         narrow = [single.row for single in self.singles(chosen)]
@@ -100,7 +100,7 @@ class CallerBatch:
 
 
 def require_agreement(batch: CallerBatch, chosen: Sequence[int], results: Callable[[], Sequence[ResultCheck]]) -> None:
-    """Hold results against the chosen samples' own passes; what does not agree is looked at again beside float64.
+    """Hold results against the chosen samples' own passes; look again beside float64 at what does not agree.
 
     Args:
         batch: What was given.
@@ -128,7 +128,7 @@ def _held(singles: Iterable[SampleGradient], results: Sequence[ResultCheck]) -> 
 
 
 def choose_samples(batch: CallerBatch, most: int = SAMPLES) -> list[int]:
-    """Numbers of a few finite samples; of too few again and again; none where there are none."""
+    """Return the numbers of a few finite samples; of too few again and again; none where there are none."""
     import torch
 
     if not (n := min(count(batch.y), LOOKED_AT)):
@@ -145,5 +145,5 @@ def choose_samples(batch: CallerBatch, most: int = SAMPLES) -> list[int]:
 
 
 def bytes_per_row(batch: CallerBatch) -> int:
-    """Of one row."""
+    """Return the bytes of one row."""
     return sum(one.numel() * one.element_size() for one in leaves(batch.theta))

@@ -36,7 +36,7 @@ _VERDICTS: weakref.WeakKeyDictionary[Any, dict[Hashable, str]] = weakref.WeakKey
 
 
 def verdicts(problem: Any) -> dict[Hashable, str]:
-    """What was found for the model: nothing where a kernel is proven, else why not; kept while the model lives."""
+    """Return why kernels are wrong for the model, nothing for those proven; kept while the model lives."""
     found = _VERDICTS.setdefault(problem.model, {})
     if len(found) > MOST_VERDICTS:
         found.clear()
@@ -44,7 +44,15 @@ def verdicts(problem: Any) -> dict[Hashable, str]:
 
 
 def proof_kind(problem: Any, stamp: Any, theta: Tree, x: Tree, y: Tree) -> Hashable:
-    """What one proof answers for: model, loss and data of a kind, whatever their sizes, but for one sample alone."""
+    """Return what one proof is good for: a kind of model, loss and data, whatever the sizes, but for one sample alone.
+
+    Args:
+        problem: A black box.
+        stamp: Its `mode_key()`.
+        theta: Parameters by name.
+        x: Inputs.
+        y: Targets.
+    """
     of_loss = loss_key(problem.loss_fn), problem.reduction, problem.randomness, problem.seed, problem.shared
     tensors = [(leaf.dtype, leaf.ndim, leaf.device) for leaf in leaves((x, y))]
     dtypes = {(leaf.dtype, leaf.device) for leaf in leaves(theta)}
@@ -85,7 +93,7 @@ def require_proof(kernel: Kernel, kind: Hashable, batch: CallerBatch, compute: C
 
 
 def _prove_in_an_order(kernel: Kernel, batch: CallerBatch, compute: Compute, chosen: list[int], tight: bool) -> None:
-    """Prove it on these samples, or on the same in the order that they came in where the model asks for one."""
+    """Prove a kernel on these samples, or on the same in the order that they came in where the model asks for one."""
     try:
         prove_on_samples(*_by_rows(kernel, compute, batch.of(chosen)), tight=tight)
     except Exception as fault:
@@ -95,7 +103,7 @@ def _prove_in_an_order(kernel: Kernel, batch: CallerBatch, compute: Compute, cho
 
 
 def _asks_for_order(batch: CallerBatch, chosen: Sequence[int]) -> bool:
-    """Whether the model takes these samples in the order that they came in, but not in the reverse."""
+    """Tell whether the model takes these samples in the order that they came in, but not in the reverse."""
     import torch
 
     def runs(order: Sequence[int]) -> bool:
@@ -121,12 +129,19 @@ def require_sample_gradients(kind: Hashable, batch: CallerBatch) -> None:
 
 
 def set_aside(kernel: Kernel, kind: Hashable, problem: Any, says: str) -> None:
-    """Take a kernel for wrong from now on, for this kind of batch."""
+    """Take a kernel for wrong from now on, for this kind of batch.
+
+    Args:
+        kernel: What is wrong.
+        kind: By `proof_kind`.
+        problem: A black box.
+        says: Why.
+    """
     verdicts(problem)[kind, _proven_as(kernel)] = says
 
 
 def is_definition(kernel: Kernel) -> bool:
-    """Whether it takes one sample at a time, as what everything is held against does."""
+    """Tell whether a kernel takes one sample at a time, as what everything is held against does."""
     plus = "+" if kernel.composed else ""
     return (
         kernel == kernel_by_key(f"torch.loop{plus}.{kernel.quantity.name}") if kernel.name == f"loop{plus}" else False
@@ -134,7 +149,7 @@ def is_definition(kernel: Kernel) -> bool:
 
 
 def _proven_as(kernel: Kernel) -> Kernel:
-    """The kernel whose proof is this one's: of any chunk, and the rows of what is composed from them."""
+    """Return the kernel whose proof counts: of any chunk, and the rows of what is composed from them."""
     plain = replace(kernel, set_options=tuple(pair for pair in kernel.set_options if pair[0] != "chunk"))
     if plain.composed:
         try:
@@ -146,7 +161,7 @@ def _proven_as(kernel: Kernel) -> Kernel:
 
 
 def _by_rows(kernel: Kernel, compute: Compute, sample: CallerBatch) -> tuple[Kernel, Compute, CallerBatch]:
-    """What is proven in the kernel's place; with one draw for all samples."""
+    """Return what is proven in the kernel's place; with one draw for all samples."""
     built = sample.problem
     if built.randomness == "different":
         sample = replace(sample, problem=replace(built, randomness="same"))
