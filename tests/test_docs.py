@@ -1,0 +1,267 @@
+"""README and docs do what they say: their Python prints it, their commands run, their links lead somewhere.
+
+Commands run as they stand, without options that the text does not show, in a folder that has the repository's
+`results` and `bench`. Not run are those that set up an environment or run these very tests: of `pip`, `make`,
+`python FILE` and `pytest tests/...`, the extras, targets and files are looked up. Commands within sentences, some of
+which take an hour, are parsed.
+"""
+
+from __future__ import annotations
+
+import doctest
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pages
+import pytest
+
+import gradkernels
+from gradkernels.bench.compare.thresholds_toml import read as read_thresholds
+from gradkernels.names import pick
+from gradkernels.record import read
+
+ROOT = pages.ROOT
+README = ROOT / "README.md"
+# Their code becomes part of a copy of the package, in which their commands run.
+ADDING = {"adding-a-kernel": "gradkernels/kernels/numpy_einsum.py", "adding-a-quantity": ""}
+FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
+EACH = pytest.mark.parametrize("page", pages.PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+
+
+def of_language(page: Path, language: str) -> list[str]:
+    return [block.text for block in pages.blocks(page) if block.language == language]
+
+
+def having(language: str):
+    """A test for each page with blocks of a language; Python that is added to the package runs with the commands."""
+    added = ADDING if language == "python" else {}
+    found = [page for page in pages.PAGES if of_language(page, language) and page.stem not in added]
+    return pytest.mark.parametrize("page", found, ids=lambda page: page.stem)
+
+
+def run(command: list[str], folder: Path, package: Path = ROOT) -> str:
+    """The output of a command that must succeed, with a wisdom of its own and the package of `package`."""
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("PYTEST_")}
+    environment |= {"PYTHONPATH": str(package), "GRADKERNELS_WISDOM": str(folder / "wisdom.json")}
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, f"{shlex.join(command)}\n{done.stdout}\n{done.stderr}"
+    return done.stdout
+
+
+def require_output(shown: str, printed: str, what: str) -> None:
+    """Compare output with what a page shows of it, where `...` stands for anything."""
+    assert doctest.OutputChecker().check_output(shown, printed, FLAGS), f"{what} prints\n{printed}\nnot\n{shown}"
+
+
+# Python.
+
+
+def expected(source: str) -> str:
+    """What a source says that it prints: comments behind `print`, or alone on the lines below."""
+    lines, says, below = [], re.compile(r"\s*print\(.*?\)(?:  # (.*))?$"), False
+    for line in source.splitlines():
+        if found := says.match(line):
+            lines += [found[1]] if found[1] else []
+            below = not found[1]
+        elif below and line.startswith("# "):
+            lines.append(line[2:])
+        else:
+            below = False
+    return "\n".join(lines) + "\n"
+
+
+@having("python")
+def test_the_python_of_a_page_prints_what_it_says(page, tmp_path):
+    source = "\n".join(of_language(page, "python"))
+    (tmp_path / "page.py").write_text(source, encoding="utf-8")
+    require_output(expected(source), run([sys.executable, "page.py"], tmp_path), page.name)
+
+
+@pytest.mark.parametrize(
+    ("source", "says"),
+    [
+        ("print(f(1))  # (1, 2)\n# a comment\n", "(1, 2)\n"),
+        ("for i in (1, 2):\n    print(i)\n# 1\n# 2\n\n# a comment\n", "1\n2\n"),
+    ],
+)
+def test_expectations_are_comments_of_prints(source, says):
+    assert expected(source) == says
+
+
+def test_output_that_differs_is_seen():
+    with pytest.raises(AssertionError, match="prints"):
+        require_output("1\n...\n3\n", "1\n2\n4\n", "it")
+
+
+# Commands.
+
+
+@having("console")
+def test_the_commands_of_a_page_run(page, tmp_path):
+    for name in ("results", "bench"):
+        shutil.copytree(ROOT / name, tmp_path / name)
+    package = ROOT
+    if page.stem in ADDING or any(command.startswith("gradkernels ab ") for command, _ in pages.commands(page)):
+        shutil.copytree(ROOT / "gradkernels", tmp_path / "gradkernels", ignore=shutil.ignore_patterns("__pycache__"))
+        commit(tmp_path)
+    if page.stem in ADDING:
+        add_to_package(page, tmp_path)
+        package = tmp_path
+    for command, shown in pages.commands(page):
+        printed = execute(shlex.split(command), tmp_path, package)
+        if shown.strip():
+            require_output(shown, printed, command)
+
+
+def execute(command: list[str], folder: Path, package: Path) -> str:
+    match command:
+        case ["gradkernels", *arguments]:
+            printed = run([sys.executable, "-m", "gradkernels", *arguments], folder, package)
+            if arguments[0] == "run":
+                file = folder / arguments[arguments.index("--out") + 1]
+                assert {row.status for row in read(file)} <= {"ok", "timeout", "unsupported"}, command
+            return printed
+        case ["pytest", "bench", *_]:
+            return run([sys.executable, "-m", *command, "-p", "no:cacheprovider"], folder, package)
+        case _:
+            look_up(command)
+            return ""
+
+
+def look_up(command: list[str]) -> None:
+    """Require that what a command names is there."""
+    match command:
+        case ["pip", "install", *arguments]:
+            extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+            for argument in arguments:
+                if found := re.fullmatch(r"\.\[(\w+)]", argument):
+                    pick(extras, found[1], "extra")
+                elif not argument.startswith("-"):
+                    assert (ROOT / argument).exists(), argument
+        case ["make", *targets]:
+            declared = re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
+            assert set(targets) <= set(declared), command
+        case ["python" | "pytest", file, *arguments]:
+            assert (ROOT / file).exists(), command
+            options = {argument.partition("=")[0] for argument in arguments if argument.startswith("--")}
+            declared = "".join(one.read_text() for one in (ROOT / "bench").glob("*.py"))
+            plugin = (ROOT / "gradkernels" / "bench" / "pytest_plugin" / "options.py").read_text()
+            for option in options:
+                ours = option.removeprefix("--gradkernels-")
+                assert f'"{option}"' in declared or f'"{ours}"' in plugin, (command, option)
+        case _:
+            pytest.fail(f"nothing here knows how to check {command}")
+
+
+def commit(folder: Path) -> None:
+    """Make a git repository of a folder, with one commit of its package."""
+    git = ["git", "-c", "user.name=a", "-c", "user.email=a@example.org"]
+    for arguments in (["init", "--quiet"], ["add", "gradkernels"], ["commit", "--quiet", "--message", "a"]):
+        subprocess.run([*git, *arguments], cwd=folder, check=True)
+
+
+def add_to_package(page: Path, folder: Path) -> None:
+    """Make the changes of a page to the package in a folder: a module of its own, or lines in others."""
+    if name := ADDING[page.stem]:
+        (source,) = of_language(page, "python")
+        (folder / name).write_text(source, encoding="utf-8")
+    for block in of_language(page, "diff"):
+        for part in re.split(r"^--- ", block, flags=re.MULTILINE)[1:]:
+            name, _, lines = part.partition("\n")
+            file = folder / name
+            file.write_text(inserted(file.read_text(encoding="utf-8"), lines), encoding="utf-8")
+
+
+def inserted(text: str, lines: str) -> str:
+    """Put the lines with a `+` beside those without, which must occur once; `@@` separates places."""
+    for place in lines.split("@@\n"):
+        rows = place.splitlines()
+        before = "".join(row[1:] + "\n" for row in rows if row.startswith(" "))
+        after = "".join(row[1:] + "\n" for row in rows)
+        assert text.count(before) == 1, before
+        text = text.replace(before, after)
+    return text
+
+
+@EACH
+def test_commands_in_sentences_can_be_parsed(page):
+    import typer
+
+    from gradkernels.bench.cli.app import app
+
+    commands = typer.main.get_command(app).commands
+    for code in re.findall(r"`([^`]+)`", pages.prose(page)):
+        words = shlex.split(code) if re.match(r"(gradkernels|make|pip|pytest|python) ", code) else []
+        if words[:1] == ["gradkernels"]:
+            command = pick(commands, words[1], "command")
+            if words[2:]:
+                command.make_context(words[1], words[2:])
+        elif words and not words[1].startswith("-"):
+            look_up(words)
+
+
+# What is printed into the pages, and the rest of their form.
+
+
+@EACH
+def test_tables_are_what_the_code_prints(page):
+    for source, shown, printed in pages.printed(page):
+        assert shown == printed, f"{source} prints something else now; `python tests/pages.py` puts it into the page"
+
+
+@EACH
+def test_every_block_is_checked_by_something(page):
+    languages = {block.language for block in pages.blocks(page)}
+    drawing = {"text"} if page.stem == "architecture" else set()
+    change = {"diff"} if page.stem in ADDING else set()
+    assert languages <= {"python", "console", "toml"} | drawing | change
+
+
+@having("toml")
+def test_toml_can_be_read(page, tmp_path):
+    for block in of_language(page, "toml"):
+        assert tomllib.loads(block)
+        if "tool.gradkernels" in block:
+            file = tmp_path / "limits.toml"
+            file.write_text(block)
+            assert read_thresholds(file).overrides
+
+
+@EACH
+def test_links_lead_to_files_and_headings(page):
+    for link in pages.links(page):
+        name, _, anchor = link.partition("#")
+        target = page.parent / name if name else page
+        assert name.startswith("https://") or target.exists(), link
+        assert not anchor or anchor in pages.anchors(target), link
+
+
+def test_the_readme_leads_to_every_page():
+    linked = {(ROOT / link.partition("#")[0]).resolve() for link in pages.links(README)}
+    changelog = {ROOT / "CHANGELOG.md", README}
+    assert set(pages.PAGES) - changelog <= linked
+
+
+def test_the_readme_is_short_and_fits_a_narrow_window():
+    text = README.read_text(encoding="utf-8")
+    assert len(text.encode()) <= 12 * 1024
+    first = next(block for block in pages.blocks(README) if block.language == "python")
+    assert first.line < 20
+    tables = [line for _, shown, _ in pages.printed(README) for line in shown.splitlines()]
+    assert tables
+    assert max(map(len, tables)) <= 80
+
+
+def test_the_citation_is_of_this_version():
+    assert f"version: {gradkernels.__version__}\n" in (ROOT / "CITATION.cff").read_text()
+
+
+@EACH
+def test_nothing_is_left_open(page):
+    assert "TODO" not in page.read_text(encoding="utf-8")
