@@ -12,7 +12,7 @@ from statistics import median
 import pytest
 
 from gradkernels.bench.cli import main
-from gradkernels.bench.run.ranking import standings
+from gradkernels.bench.run.ranking import rankings
 from gradkernels.dispatch import wisdom
 from gradkernels.record import read
 
@@ -41,8 +41,8 @@ def exhaustive(folder):
 def times(path):
     """Seconds by case and kernel."""
     return {
-        (one.where.quantity, one.where.n): {place.kernel: place.seconds for place in one.places}
-        for one in standings(read(path))
+        (one.case.quantity, one.case.n): {place.kernel: place.seconds for place in one.kernels}
+        for one in rankings(read(path))
     }
 
 
@@ -60,7 +60,7 @@ def test_a_race_finds_what_the_exhaustive_run_finds_in_a_quarter_of_its_time(fol
 def test_regret_between_the_sizes_measured(folder, exhaustive):
     between = folder / "between.csv"
     run(between, "--sizes", BETWEEN)
-    table = {entry.quantity: entry.curves for entry in wisdom.learn(read(exhaustive[0]))}
+    table = {entry.case.quantity: entry.curves for entry in wisdom.learn(read(exhaustive[0]))}
     regret = []
     for (quantity, n), measured in times(between).items():
         predicted = {kernel: wisdom.seconds_at(table[quantity][kernel], n) for kernel in measured}

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from gradkernels.backend import FLOATS
+from gradkernels.coordinates import Coordinates
 from gradkernels.names import pick
 from gradkernels.problems import BlackBox, Problem
 from gradkernels.quantity import Quantity, quantity
@@ -65,6 +66,20 @@ class Case:
     def parameters(self) -> int:
         """p, the number of entries of theta."""
         return self.problem.size(self.features)
+
+    @property
+    def coordinates(self) -> Coordinates:
+        """Names and numbers of this case, as the rows of results have them."""
+        return Coordinates(
+            problem=self.problem.name,
+            quantity=self.quantity.name,
+            n=self.n,
+            features=self.features,
+            dtype=self.dtype,
+            layout=self.layout,
+            device=self.device,
+            threads=self.threads,
+        )
 
     def draw(self) -> Inputs:
         """Theta, x and y of this case as numpy arrays in its dtype and layout, the same at every call."""

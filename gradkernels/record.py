@@ -1,6 +1,6 @@
 """The row of a results file: what one kernel did on one case in one pass.
 
-The fields of `Record` ARE the columns of the CSV, in order. Times are seconds per call, memory is bytes.
+Its columns are those of the CSV. Times are seconds per call, memory is bytes.
 """
 
 from __future__ import annotations
@@ -10,10 +10,13 @@ import io
 import math
 import os
 import re
-from collections.abc import Iterable, Iterator
-from dataclasses import astuple, dataclass, fields
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, fields
 from enum import StrEnum
 from pathlib import Path
+from typing import Any
+
+from gradkernels.coordinates import Coordinates
 
 SCHEMA = 1
 TIMES = ("seconds_median", "seconds_min", "seconds_q25", "seconds_q75", "seconds_first")
@@ -79,8 +82,16 @@ class Measurement:
 class Record:
     """What a kernel did on a case, with everything needed to read it far from where it was written.
 
-    Refuses a time unless the status is `ok`, and `ok` unless a check has passed: no time without a proof.
     `results/README.md` explains every column.
+
+    Attributes:
+        schema: Version of the columns.
+        run: Identifies the run; the fields from `started` to `commit` say when, where and with what it was.
+        case: What was computed.
+        parameters: p, the number of entries of theta.
+        seed: Of the draw of the data.
+        pass_: Number of the pass within the run; a pass is one start of the process.
+        measurement: What was found out.
     """
 
     schema: int
@@ -89,68 +100,64 @@ class Record:
     machine: str
     cpu: str
     cores: int
-    threads: int
     os: str
     python: str
     versions: str
     commit: str
-    problem: str
-    quantity: str
-    kernel: str
-    backend: str
-    n: int
-    features: int
+    case: Coordinates
     parameters: int
-    dtype: str
-    layout: str
-    device: str
     seed: int
     pass_: int
-    status: str
-    reason: str = ""
-    error: float | None = None
-    tolerance: float | None = None
-    rounds: int | None = None
-    iterations: int | None = None
-    seconds_median: float | None = None
-    seconds_min: float | None = None
-    seconds_q25: float | None = None
-    seconds_q75: float | None = None
-    seconds_first: float | None = None
-    peak_bytes: int | None = None
-    least_bytes: int | None = None
-    limit_seconds: float | None = None
-
-    def __post_init__(self) -> None:
-        """Hold the promise: proven before timed."""
-        if self.status not in [*Status]:
-            raise ValueError(f"status is {self.status!r}; allowed: {', '.join(Status)}")
-        times = {name: value for name in TIMES if (value := getattr(self, name)) is not None}
-        if self.status != "ok":
-            if times:
-                raise ValueError(f"a record with status {self.status!r} carries {' and '.join(times)}; only 'ok' may")
-            return
-        if self.error is None or self.tolerance is None or not 0 <= self.error <= self.tolerance < math.inf:
-            raise ValueError(f"'ok' without a passed check: error {self.error}, tolerance {self.tolerance}")
-        for name, value in {"seconds_median": None, **times}.items():
-            if value is None or not 0 < value < math.inf:
-                raise ValueError(f"'ok' without a positive time: {name} is {value}")
+    measurement: Measurement
 
     @property
-    def case(self) -> tuple[str | int, ...]:
-        """What must be equal for two times to be times of the same work by the same means."""
-        return tuple(getattr(self, name) for name in CASE)
+    def kernel(self) -> str:
+        """Key of the kernel."""
+        return self.measurement.kernel
+
+    @classmethod
+    def of(cls, columns: Mapping[str, Any]) -> Record:
+        """Return the record with these values of its columns.
+
+        Raises:
+            ValueError: They break the rules of a measurement.
+        """
+        case, measurement = ({name: columns[name] for name in names if name in columns} for names in (CASE, MEASURED))
+        own = {name: columns[name.rstrip("_")] for name in _OWN}
+        return cls(**own, case=Coordinates(**case), measurement=Measurement(**measurement))
+
+    def columns(self) -> dict[str, int | float | str | None]:
+        """Return the values of the columns, by name and in their order."""
+        values = {**vars(self), **vars(self.case), **vars(self.measurement), "pass": self.pass_}
+        return {name: values[name] for name in COLUMNS}
 
 
-COLUMNS = tuple(field.name.rstrip("_") for field in fields(Record))
-CASE = ("problem", "quantity", "n", "features", "dtype", "layout", "device", "threads")
-_TYPES = {field.name.rstrip("_"): str(field.type) for field in fields(Record)}
+COLUMNS = (
+    *("schema", "run", "started", "machine", "cpu", "cores", "threads", "os", "python", "versions", "commit"),
+    *("problem", "quantity", "kernel", "backend", "n", "features", "parameters", "dtype", "layout", "device", "seed"),
+    *("pass", "status", "reason", "error", "tolerance", "rounds", "iterations"),
+    *("seconds_median", "seconds_min", "seconds_q25", "seconds_q75", "seconds_first"),
+    *("peak_bytes", "least_bytes", "limit_seconds"),
+)
+"""The columns of a results file, in order."""
+
+CASE = tuple(field.name for field in fields(Coordinates))
+MEASURED = tuple(field.name for field in fields(Measurement))
+KINDS = {
+    field.name.rstrip("_"): str(field.type).replace("Status", "str")
+    for holder in (Record, Coordinates, Measurement)
+    for field in fields(holder)
+    if field.name.rstrip("_") in COLUMNS
+}
+"""The type of each column, `float | None` if it may be empty."""
+
+_OWN = tuple(field.name for field in fields(Record) if field.name not in ("case", "measurement"))
 _READ = {"int": int, "float": float, "str": str}
 _PLAIN = re.compile(r"[-+.0-9a-zA-Z]+")
 
 
 def line(values: Iterable[object]) -> str:
-    """One CSV line with its newline; None is empty, and line breaks inside a value become spaces."""
+    """Return one CSV line with its newline; None is empty, and line breaks inside a value become spaces."""
     text = io.StringIO()
     cells = ("" if value is None else " ".join(str(value).splitlines()) for value in values)
     csv.writer(text, lineterminator="\n").writerow(cells)
@@ -165,13 +172,13 @@ def append(path: Path, records: Iterable[Record]) -> None:
     with path.open("ab") as file:
         for record in records:
             # Names of files may hold bytes that are no text; a row must not be lost to them.
-            file.write(line(astuple(record)).encode(errors="replace"))
+            file.write(line(record.columns().values()).encode(errors="replace"))
             file.flush()
         os.fsync(file.fileno())
 
 
 def read(path: str | Path) -> list[Record]:
-    """The records of a results file, or of several that were concatenated.
+    """Read the records of a results file, or of several that were concatenated.
 
     Raises:
         Malformed: Not a results file, or a row that breaks its rules; names the line and the column.
@@ -214,15 +221,14 @@ def _record(row: list[str], header: list[str], where: str) -> Record:
     if len(row) != len(header):
         raise Malformed(f"{where}: {len(row)} columns, expected {len(header)}")
     values = {name: _value(name, text, where) for name, text in zip(COLUMNS, row, strict=False)}
-    values["pass_"] = values.pop("pass")
     try:
-        return Record(**values)  # type: ignore[arg-type]
+        return Record.of(values)
     except ValueError as error:
         raise Malformed(f"{where}, column status: {error}") from None
 
 
 def _value(column: str, text: str, where: str) -> int | float | str | None:
-    kind, _, optional = _TYPES[column].partition(" | ")
+    kind, _, optional = KINDS[column].partition(" | ")
     if not text and optional:
         return None
     try:

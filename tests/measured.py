@@ -38,7 +38,22 @@ def record(**changes):
         "status": "ok",
     }
     proof = {"error": 0.0, "tolerance": 1e-12} if changes.get("status", "ok") == "ok" else {}
-    return Record(**{**facts, **proof, **changes})
+    return of({**facts, **proof, **changes})
+
+
+def of(columns):
+    """The record with these columns; the pass may be called as the field is."""
+    return Record.of({name.rstrip("_"): value for name, value in columns.items()})
+
+
+def changed(row, **columns):
+    """The record with other values in some columns."""
+    return of({**row.columns(), **columns})
+
+
+def cells(row):
+    """The values of a row's columns, in order."""
+    return tuple(row.columns().values())
 
 
 def passes(times, **changes):

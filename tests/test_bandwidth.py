@@ -10,7 +10,7 @@ from measured import STEADY, passes, record
 
 import gradkernels as gk
 from gradkernels.bench.compare.matching import pair, select
-from gradkernels.bench.run.ranking import standings
+from gradkernels.bench.run.ranking import rankings
 from gradkernels.bench.timing import bandwidth
 from gradkernels.bench.timing import memory_movers as movers
 from gradkernels.bench.timing.bandwidth import COPY, FRESH, READ, WRITE, Bandwidth
@@ -151,8 +151,8 @@ KERNEL = passes([2 * seconds for seconds in STEADY])
 
 def test_yardsticks_are_never_competitors():
     rows = [*YARDSTICKS, *KERNEL]
-    (standing,) = standings(rows)
-    assert [place.kernel for place in standing.places] == ["numpy.loop.norms"]
+    (ranking,) = rankings(rows)
+    assert [place.kernel for place in ranking.kernels] == ["numpy.loop.norms"]
     (entry,) = wisdom.learn(rows)
     assert list(entry.curves) == ["numpy.loop.norms"]
 
@@ -170,6 +170,6 @@ def test_a_share_of_the_limit_is_the_median_over_passes():
         record(pass_=i, seconds_median=seconds, limit_seconds=limit)
         for i, (seconds, limit) in enumerate([(1e-3, 5e-4), (2e-3, 5e-4), (1e-3, 9e-4)], 1)
     ]
-    (standing,) = standings(rows)
-    place = standing.places[0]
+    (ranking,) = rankings(rows)
+    place = ranking.kernels[0]
     assert (place.of_limit, place.limit_seconds) == (0.5, 5e-4)

@@ -141,7 +141,7 @@ def test_the_callers_file_is_trusted_before_saved_wisdom_and_that_before_what_sh
 def test_saving_replaces_what_was_measured_again_and_keeps_the_rest():
     wisdom.save(wisdom.learn([row(BROADCAST, 10, 1.0), row(BROADCAST, 10, 5.0, dtype="float32")]))
     wisdom.save(wisdom.learn([row(LOOP, 10, 2.0)]))
-    curves = {entry.dtype: entry.curves for entry in wisdom.saved()}
+    curves = {entry.case.dtype: entry.curves for entry in wisdom.saved()}
     assert curves == {
         "float64": {LOOP: (Point(10, 2.0, 0.0, None),)},
         "float32": {BROADCAST: (Point(10, 5.0, 0.0, None),)},
@@ -267,12 +267,12 @@ def test_without_any_measurement_ways_for_modules_are_taken_in_the_order_of_the_
 
 def test_data_sets_share_what_is_known_of_their_problem():
     (entry,) = wisdom.learn([row(BROADCAST, 10, 1.0, problem="linear/diabetes")])
-    assert entry.problem == "linear"
+    assert entry.case.problem == "linear"
 
 
 def test_what_ships_is_a_table_that_knows_the_linear_problem(monkeypatch):
     monkeypatch.undo()
-    known = {(entry.problem, entry.quantity) for entry in wisdom.shipped()}
+    known = {(entry.case.problem, entry.case.quantity) for entry in wisdom.shipped()}
     assert {("linear", name) for name in ("gradient", "per_sample", "norms", "moments", "clipped_sum")} <= known
 
 

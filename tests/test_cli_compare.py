@@ -4,11 +4,10 @@ import csv
 import io
 import json
 import re
-from dataclasses import replace
 
 import pytest
 import typer
-from measured import KERNEL, NOISY, STEADY, passes, refused, scaled
+from measured import KERNEL, NOISY, STEADY, changed, passes, refused, scaled
 
 from gradkernels.bench.cli.compare import compare
 from gradkernels.bench.compare.thresholds import fraction
@@ -38,7 +37,7 @@ def slower(written):
     before = passes(scaled(STEADY, 2e-5)) + passes(scaled(STEADY, 3e-6), n=10) + controls
     after = passes(scaled(STEADY, 2.2e-5)) + passes(scaled(STEADY, 3e-6), n=10) + controls
     later = {"run": "run-b", "started": "2026-03-02T12:00:00+00:00", "commit": "fedcba987654"}
-    return written("A.csv", before), written("B.csv", [replace(row, **later) for row in after])
+    return written("A.csv", before), written("B.csv", [changed(row, **later) for row in after])
 
 
 def run(*arguments):
@@ -312,7 +311,12 @@ def test_the_command_that_measures_again_is_of_the_case_and_of_what_is_not_the_s
     kernels = [f"torch.vmap+[chunk={i}].norms" for i in range(2)]
     before = [row for kernel in kernels for row in passes(STEADY, kernel=kernel, commit="aaa", **case)]
     after = [
-        replace(row, run="run-b", commit="bbb", seconds_median=row.seconds_median * (1.3 if "1" in row.kernel else 1))
+        changed(
+            row,
+            run="run-b",
+            commit="bbb",
+            seconds_median=row.measurement.seconds_median * (1.3 if "1" in row.kernel else 1),
+        )
         for row in before
     ]
     run(written("A.csv", before), written("B.csv", after))

@@ -1,10 +1,9 @@
 """Comparing two sets of records: what is matched, what is refused, what is said."""
 
 import random
-from dataclasses import replace
 
 import pytest
-from measured import KERNEL, NOISY, STEADY, passes, record, refused, scaled
+from measured import KERNEL, NOISY, STEADY, changed, passes, record, refused, scaled
 
 from gradkernels.bench.compare.canary import watch
 from gradkernels.bench.compare.compare import compare
@@ -60,12 +59,12 @@ def test_rows_are_matched_by_case_and_kernel_and_not_by_position():
         for kernel, factor in ((KERNEL, 1), ("torch.vmap.norms", 3), ("torch.vmap.norms@out", 2))
         for row in passes(scaled(STEADY, seconds * factor), n=n, kernel=kernel)
     ]
-    after = [replace(row, run="run-b") for row in before]
+    after = [changed(row, run="run-b") for row in before]
     random.Random(0).shuffle(after)
     comparison = compare(before, after)
     assert len(comparison.rows) == 9
     assert comparison.counts == {"slower": 0, "faster": 0, "same": 9, "undecided": 0}
-    assert [row.n for row in comparison.rows] == [10, 10, 10, 100, 100, 100, 1000, 1000, 1000]
+    assert [row.case.n for row in comparison.rows] == [10, 10, 10, 100, 100, 100, 1000, 1000, 1000]
 
 
 @pytest.mark.parametrize(
@@ -321,7 +320,7 @@ def test_each_case_has_its_own_thresholds():
     before = [row for n in (10, 100, 1000) for row in passes(STEADY, n=n)]
     after = [row for n in (10, 100, 1000) for row in passes(scaled(STEADY, 1.1), n=n, run="run-b")]
     comparison = compare(before, after, thresholds)
-    assert [(row.n, row.verdict, row.too_slow) for row in comparison.rows] == [
+    assert [(row.case.n, row.verdict, row.too_slow) for row in comparison.rows] == [
         (10, "slower", False),
         (100, "slower", True),
         (1000, "undecided", False),
@@ -351,9 +350,9 @@ def test_a_canary_that_sings_alike_vouches_for_the_rows():
 def test_a_canary_that_differs_from_the_control_leaves_no_verdict(side, where, factor):
     good, bad = yardsticks(STEADY, STEADY[::-1]), yardsticks(STEADY, scaled(STEADY, factor))
     sides = [passes(STEADY) + good, passes(scaled(STEADY, 1.5), run="run-b")]
-    sides[1] += [replace(row, run="run-b") for row in good]
+    sides[1] += [changed(row, run="run-b") for row in good]
     sides[side] = [row for row in sides[side] if row.kernel == KERNEL]
-    sides[side] += [replace(row, run=sides[side][0].run) for row in bad]
+    sides[side] += [changed(row, run=sides[side][0].run) for row in bad]
     comparison = compare(*sides, Thresholds(fail_slower=0.05))
     assert where in {canary.where for canary in comparison.flagged}
     assert [row.verdict for row in comparison.rows] == ["contaminated"]
@@ -421,7 +420,7 @@ def test_times_at_the_ends_of_the_scale_are_compared():
     ],
 )
 def test_what_fails_most_decides_the_exit_code(records, fail_undecided, code):
-    after = [replace(row, run="run-b") for row in records]
+    after = [changed(row, run="run-b") for row in records]
     assert compare(passes(STEADY), after, Thresholds(fail_slower=0.05)).exit_code(fail_undecided) == code
 
 

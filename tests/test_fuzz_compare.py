@@ -5,25 +5,23 @@ import io
 import itertools
 import json
 from contextlib import redirect_stderr, redirect_stdout, suppress
-from dataclasses import astuple, fields
 from pathlib import Path
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from measured import NOISY, STEADY, passes, refused, scaled
+from measured import NOISY, STEADY, cells, passes, refused, scaled
 from test_thresholds import WHOLE
 
 from gradkernels.bench.cli import main
 from gradkernels.bench.compare.thresholds import Thresholds
 from gradkernels.bench.compare.thresholds_toml import read as read_thresholds
-from gradkernels.record import COLUMNS, HEADER, Malformed, Record, line, read
+from gradkernels.record import COLUMNS, HEADER, KINDS, Malformed, line, read
 
 YARDSTICKS = passes(STEADY, kernel="control") + passes(STEADY[::-1], kernel="canary")
 BEFORE = passes(STEADY) + passes(NOISY, n=10) + refused("timeout", 2, n=1000) + YARDSTICKS
 AFTER = passes(scaled(STEADY, 1.1), run="run-b") + passes(NOISY, n=10, run="run-b", commit="fedcba987654")
-KINDS = [field.type for field in fields(Record)]
-GOOD = HEADER + "".join(line(astuple(record)) for record in BEFORE)
+GOOD = HEADER + "".join(line(cells(record)) for record in BEFORE)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -31,7 +29,7 @@ def folder(tmp_path_factory):
     """A working folder with a good file on each side."""
     folder = tmp_path_factory.mktemp("fuzz")
     (folder / "A.csv").write_text(GOOD)
-    (folder / "B.csv").write_text(HEADER + "".join(line(astuple(record)) for record in AFTER))
+    (folder / "B.csv").write_text(HEADER + "".join(line(cells(record)) for record in AFTER))
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         yield folder
@@ -52,7 +50,7 @@ def rows_of(raw):
     """The cells of every row below a header, numbers as numbers, by the csv module's rules alone."""
     for row in csv.reader(io.StringIO(raw.decode("utf-8-sig"), newline="")):
         if not row[0].endswith("schema"):
-            yield tuple(number(cell, kind) for cell, kind in zip(row, KINDS, strict=False))
+            yield tuple(number(cell, kind) for cell, kind in zip(row, map(KINDS.get, COLUMNS), strict=False))
 
 
 def number(cell, kind):
@@ -60,7 +58,7 @@ def number(cell, kind):
 
 
 def shown(record):
-    return tuple("" if value is None else value for value in astuple(record))
+    return tuple("" if value is None else value for value in cells(record))
 
 
 WORDS = [
@@ -93,7 +91,7 @@ ways = st.sampled_from(WAYS)
 @example([(i, "seconds_median", ["1e-320", "1e308"][i % 2]) for i in range(8)], WAYS[0])
 @example([(i, "kernel", "control") for i in range(3)], WAYS[0])
 def test_cells_of_any_kind_are_read_as_they_stand_or_refused(edits, way):
-    rows = [["" if value is None else str(value) for value in astuple(record)] for record in BEFORE]
+    rows = [["" if value is None else str(value) for value in cells(record)] for record in BEFORE]
     for position, column, text in edits:
         rows[position][COLUMNS.index(column)] = text
     text = io.StringIO()

@@ -11,7 +11,7 @@ from scipy import stats
 from scipy.optimize import curve_fit
 
 from gradkernels.bench.report.ranking_table import LONG_HEADER, cells, growths, long_rows, markdown
-from gradkernels.bench.run.ranking import standings
+from gradkernels.bench.run.ranking import rankings
 from gradkernels.bench.stats.scaling import Growth, exponent, growth
 
 SIZES = [10, 100, 1000, 10_000, 100_000, 1_000_000]
@@ -117,7 +117,7 @@ def rows(kernel="numpy.loop.norms", factor=1.0, passes=6, sizes=SIZES, **changes
 
 def test_winners_carry_limit_and_exponent_into_every_format():
     records = rows(limit_seconds=5e-7) + rows("numpy.broadcast+.norms", 2.0)
-    ranking = standings(records)
+    ranking = rankings(records)
     assert growths(ranking) == ["cost of numpy.loop grows as n^1.00 [1.00, 1.00] from n = 10 to 1,000,000"]
     assert growths(ranking)[0] in markdown(ranking)
     assert cells(ranking[0])[3] == "49%"
@@ -130,17 +130,17 @@ def test_winners_carry_limit_and_exponent_into_every_format():
 
 
 def test_results_without_limits_and_growth_say_nothing_of_them():
-    (standing,) = standings(rows(sizes=SIZES[:1]))
-    assert cells(standing)[3] == "-"
-    assert growths([standing]) == []
-    assert "grows" not in markdown([standing])
-    (row,) = long_rows([standing])
+    (ranking,) = rankings(rows(sizes=SIZES[:1]))
+    assert cells(ranking)[3] == "-"
+    assert growths([ranking]) == []
+    assert "grows" not in markdown([ranking])
+    (row,) = long_rows([ranking])
     assert row[-5:] == (None,) * 5
 
 
 def test_cases_that_differ_in_more_than_n_share_no_curve():
     records = rows(sizes=SIZES[:1]) + rows(sizes=SIZES[3:4], dtype="float32")
-    assert [one.places[0].growth for one in standings(records)] == [None, None]
+    assert [one.kernels[0].growth for one in rankings(records)] == [None, None]
 
 
 def test_an_exponent_reads_as_a_sentence():

@@ -104,7 +104,7 @@ def test_each_file_is_a_pass(run):
     code, output, _ = run(save("a.json", SAVED), save("b.json", second), "--out", "new/x.csv")
     assert (code, output) == (0, "new/x.csv: 2 rows, 2 passes\n")
     rows = record.read("new/x.csv")
-    assert [(row.pass_, row.run, row.seconds_median) for row in rows] == [
+    assert [(row.pass_, row.run, row.measurement.seconds_median) for row in rows] == [
         (1, "0123456789ab", 2e-05),
         (2, "another", 2.5e-05),
     ]

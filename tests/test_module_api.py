@@ -17,6 +17,7 @@ import gradkernels as gk
 from gradkernels.bench.run.race_plan import plan_race
 from gradkernels.check.modules import verdicts
 from gradkernels.check.reference import Reference
+from gradkernels.coordinates import ALL_SIZES, Coordinates
 from gradkernels.dispatch import wisdom
 from gradkernels.dispatch.machine import machine
 from gradkernels.kernel import Kernel
@@ -324,7 +325,8 @@ def test_without_arrays_the_example_is_what_is_proven_on(problem):
 def measured(problem, **seconds_and_first):
     points = {f"torch.{way}.per_sample": (wisdom.Point(6, seconds, first, None),)
               for way, (seconds, first) in seconds_and_first.items()}  # fmt: skip
-    return (wisdom.Entry(machine(), problem.name, "per_sample", "float32", "cpu", 1, "C", 4, "2026-01-01", points),)
+    case = Coordinates(problem.name, "per_sample", ALL_SIZES, 4, "float32", "C", "cpu", 1)
+    return (wisdom.Entry(machine(), case, "2026-01-01", points),)
 
 
 def test_what_was_measured_for_the_structure_decides_for_every_model_of_it(problem, data):

@@ -10,8 +10,9 @@ from gradkernels.bench.cli import main
 from gradkernels.bench.cli.parse import chosen_kernels
 from gradkernels.bench.cli.run_module_defaults import own_dtype
 from gradkernels.bench.run.plan import Plan
-from gradkernels.bench.run.ranking import known, standings, weighed
+from gradkernels.bench.run.ranking import known, rankings, weighed
 from gradkernels.bench.timing.traffic import traffic
+from gradkernels.coordinates import ALL_SIZES, Coordinates
 from gradkernels.dispatch.wisdom import Entry, Point
 from gradkernels.record import read
 
@@ -103,23 +104,25 @@ def test_a_module_is_measured_in_its_own_dtype(capsys):
     assert main([*arguments("small"), "--sizes", "9", "--budget", "9s", *ways, "--calls", "50"]) == 0
     rows = read("x.csv")
     mine = [row for row in rows if row.kernel.startswith("torch.")]
-    assert {row.problem for row in mine} == {small().name}
-    assert {(row.dtype, row.parameters, row.features, row.status) for row in mine} == {("float32", 43, 4, "ok")}
-    assert {row.n for row in mine} == {9}
+    assert {row.case.problem for row in mine} == {small().name}
+    assert {(row.case.dtype, row.parameters, row.case.features, row.measurement.status) for row in mine} == {
+        ("float32", 43, 4, "ok")
+    }
+    assert {row.case.n for row in mine} == {9}
     assert {row.kernel for row in mine} == {
         "torch.autograd.gradient", "torch.loop+.gradient", "torch.vmap+.gradient", "torch.loop.per_sample",
         "torch.vmap.per_sample", "torch.loop.per_sample@out", "torch.vmap.per_sample@out",
     }  # fmt: skip
     of_rows = next(row for row in mine if row.kernel == "torch.vmap.per_sample")
     # theta, and nine samples of four features and an int64 class, are read; nine rows are written.
-    assert of_rows.least_bytes == 43 * 4 + 9 * (4 * 4 + 8) + 9 * 43 * 4
+    assert of_rows.measurement.least_bytes == 43 * 4 + 9 * (4 * 4 + 8) + 9 * 43 * 4
     assert "times are those of one of 50 calls" in capsys.readouterr().out
 
 
 def test_each_sample_its_own_draw_is_measured_where_they_draw_the_same():
     assert main([*arguments("drawing"), "--sizes", "3", "--quantity", "norms", "--kernel", "torch.vmap"]) == 0
     rows = [row for row in read("x.csv") if row.kernel == "torch.vmap+.norms"]
-    assert [(row.status, row.problem) for row in rows] == [("ok", drawing().name)] * 2
+    assert [(row.measurement.status, row.case.problem) for row in rows] == [("ok", drawing().name)] * 2
 
 
 def test_sizes_and_dtype_have_defaults_of_their_own(monkeypatch):
@@ -222,11 +225,12 @@ def point(kernel, n, seconds, first):
 
 def test_few_calls_weigh_the_first_in_the_ranking():
     curves = {**point("torch.loop.per_sample", 5, 2.0, 1.0), **point("torch.vmap.per_sample", 5, 1.0, 100.0)}
-    table = (Entry("here", small().name, "per_sample", "float32", "cpu", 1, "C", 4, "2026-01-01", curves),)
+    case = Coordinates(small().name, "per_sample", ALL_SIZES, 4, "float32", "C", "cpu", 1)
+    table = (Entry("here", case, "2026-01-01", curves),)
     for calls, winner, seconds in ((None, "vmap", 1.0), (10, "loop", 2.1), (1000, "vmap", 1.1)):
-        (standing,) = known(table, calls)
-        assert standing.places[0].kernel == f"torch.{winner}.per_sample"
-        assert standing.places[0].seconds == pytest.approx(seconds)
+        (ranking,) = known(table, calls)
+        assert ranking.kernels[0].kernel == f"torch.{winner}.per_sample"
+        assert ranking.kernels[0].seconds == pytest.approx(seconds)
 
 
 def test_only_rows_with_times_are_weighed(tmp_path):
@@ -235,8 +239,10 @@ def test_only_rows_with_times_are_weighed(tmp_path):
     rows = read("x.csv")
     assert weighed(rows, None) == rows
     for plain, heavy in zip(rows, weighed(rows, 10), strict=True):
-        if plain.seconds_first:
-            assert heavy.seconds_median == pytest.approx(plain.seconds_median + plain.seconds_first / 10)
+        if plain.measurement.seconds_first:
+            assert heavy.measurement.seconds_median == pytest.approx(
+                plain.measurement.seconds_median + plain.measurement.seconds_first / 10
+            )
         else:
             assert heavy == plain
-    assert standings(weighed(rows, 10))[0].places[0].kernel == "torch.vmap+.norms"
+    assert rankings(weighed(rows, 10))[0].kernels[0].kernel == "torch.vmap+.norms"

@@ -1,15 +1,15 @@
 """The gate of a pytest session: what it compares, how it repeats a session, and the exit status that it leaves."""
 
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import scipy.special  # noqa: F401 -- sessions within this one forget what they load, and numpy loads only once
-from measured import STEADY, passes, scaled
+from measured import STEADY, changed, passes, scaled
 from test_pytest_plugin import DOUBLED, GOOD, HEAD, QUICK
 
 from gradkernels import record
 from gradkernels.bench.pytest_plugin.controls import Yardsticks
+from gradkernels.coordinates import Coordinates
 from gradkernels.dispatch.machine import machine
 from gradkernels.key import CONTROLS
 
@@ -65,11 +65,11 @@ def six_passes(monkeypatch):
         from gradkernels.bench.pytest_plugin import _ROWS
 
         rows = [row for row in config.stash[_ROWS].records if row.pass_ == 1]
-        control = {row.case: row.seconds_median for row in rows if row.kernel == "control"}
+        control = {row.case: row.measurement.seconds_median for row in rows if row.kernel == "control"}
         path.write_text(record.HEADER)
         for row in rows:
             quiet = {"seconds_median": control[row.case]} if row.kernel == "canary" else {}
-            record.append(path, [replace(row, **quiet)])
+            record.append(path, [changed(row, **quiet)])
         return 0, ""
 
     monkeypatch.setattr("gradkernels.bench.pytest_plugin.passes._run", run)
@@ -120,20 +120,22 @@ def test_the_control_and_the_canary_are_timed_beside_every_case(base, session, s
     suite = GOOD + GOOD.replace("features=3", "n=7").replace("test_rows", "test_small")
     session(suite, "--gradkernels-csv=x.csv", PASSES)
     rows = record.read("x.csv")
-    assert {(row.kernel, row.n, row.pass_) for row in rows if row.kernel in CONTROLS} == {
+    assert {(row.kernel, row.case.n, row.pass_) for row in rows if row.kernel in CONTROLS} == {
         (kernel, n, pass_) for kernel in CONTROLS for n in (50, 7) for pass_ in range(1, 7)
     }
     assert len({row.run for row in rows}) == 1
-    ratio = [row.seconds_median for row in rows if (row.pass_, row.n) == (1, 7) and row.kernel in CONTROLS]
+    ratio = [
+        row.measurement.seconds_median for row in rows if (row.pass_, row.case.n) == (1, 7) and row.kernel in CONTROLS
+    ]
     assert 0.5 < ratio[0] / ratio[1] < 2
     assert all(1e-7 < seconds < 1e-4 for seconds in ratio)
 
 
 def test_yardsticks_take_turns_and_the_same_call():
     yardsticks = Yardsticks()
-    columns = dict.fromkeys(record.CASE, 1)
-    yardsticks.time(columns)
-    yardsticks.time(dict(columns))
+    facts = {"case": Coordinates("linear", "norms", 1, 1, "float64", "C", "cpu", 1)}
+    yardsticks.time(facts)
+    yardsticks.time(dict(facts))
     ((_, (control, canary)),) = yardsticks.timed.values()
     assert control.call is canary.call
     assert len(control.slices) == len(canary.slices) == 200
@@ -246,11 +248,11 @@ def test_passes_are_fresh_processes_that_run_the_same_suite(pytester):
     result.assert_outcomes(passed=1, deselected=1)
     assert result.ret == 0
     rows = [row for row in record.read("x.csv") if row.kernel not in CONTROLS]
-    assert [(row.n, row.pass_) for row in rows] == [(50, 1), (50, 2)]
+    assert [(row.case.n, row.pass_) for row in rows] == [(50, 1), (50, 2)]
     assert len({row.run for row in rows}) == 1
     assert len(list(Path().glob("process-*"))) == 2
     assert len(list(Path(".benchmarks").rglob("*.json"))) == 1
-    assert str(rows[0].seconds_median) in Path("x.json").read_text()
+    assert str(rows[0].measurement.seconds_median) in Path("x.json").read_text()
     result.stdout.fnmatch_lines(["gradkernels: 6 rows in *x.csv, passes 1 to 2: 6 ok"])
 
 

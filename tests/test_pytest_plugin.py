@@ -6,11 +6,11 @@ import re
 import subprocess
 import sys
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import scipy.special  # noqa: F401 -- sessions within this one forget what they load, and numpy loads only once
+from measured import changed
 
 from gradkernels import record
 from gradkernels.backend import BACKENDS, Backend
@@ -97,10 +97,10 @@ def test_the_file_says_what_pytest_benchmark_measured(session):
     result = session(GOOD, JSON)
     (row,), (benchmark,) = rows(), timed()
     stats = benchmark["stats"]
-    assert (row.status, row.pass_, row.kernel, row.n) == ("ok", 1, "numpy.broadcast.per_sample", 50)
-    assert (row.seconds_median, row.seconds_min) == (stats["median"], stats["min"])
-    assert (row.seconds_q25, row.seconds_q75) == (stats["q1"], stats["q3"])
-    assert (row.rounds, row.iterations) == (stats["rounds"], stats["iterations"])
+    assert (row.measurement.status, row.pass_, row.kernel, row.case.n) == ("ok", 1, "numpy.broadcast.per_sample", 50)
+    assert (row.measurement.seconds_median, row.measurement.seconds_min) == (stats["median"], stats["min"])
+    assert (row.measurement.seconds_q25, row.measurement.seconds_q75) == (stats["q1"], stats["q3"])
+    assert (row.measurement.rounds, row.measurement.iterations) == (stats["rounds"], stats["iterations"])
     result.stdout.fnmatch_lines(["gradkernels: 3 rows in *x.csv, pass 1: 3 ok"])
 
 
@@ -114,14 +114,18 @@ def test_a_wrong_kernel_fails_and_leaves_no_time(session, mutant):
     result.stdout.fnmatch_lines(["*Disagreement: numpy.mutant.per_sample*"])
     result.stdout.no_fnmatch_line("*benchmark 'linear*")
     (row,) = rows()
-    assert (row.status, row.kernel, row.seconds_median) == ("wrong", "numpy.mutant.per_sample", None)
-    assert "expected" in row.reason
+    assert (row.measurement.status, row.kernel, row.measurement.seconds_median) == (
+        "wrong",
+        "numpy.mutant.per_sample",
+        None,
+    )
+    assert "expected" in row.measurement.reason
 
 
 @MUTANTS
 def test_a_wrong_kernel_does_not_take_the_others_with_it(session, mutant):
     session(mutant + GOOD, JSON).assert_outcomes(passed=1, failed=1)
-    assert [row.status for row in rows()] == ["wrong", "ok"]
+    assert [row.measurement.status for row in rows()] == ["wrong", "ok"]
     assert [benchmark["extra_info"]["kernel"] for benchmark in timed()] == ["numpy.broadcast.per_sample"]
 
 
@@ -134,7 +138,7 @@ def test_a_kernel_that_is_wrong_at_once_is_never_timed(session):
 def test_a_kernel_that_raises_is_a_failed_row(session):
     session(BROKEN).assert_outcomes(failed=1)
     (row,) = rows()
-    assert (row.status, row.reason) == ("failed", "RuntimeError: no such chip")
+    assert (row.measurement.status, row.measurement.reason) == ("failed", "RuntimeError: no such chip")
 
 
 def test_a_wrong_kernel_fails_when_times_are_switched_off(pytester):
@@ -151,7 +155,7 @@ def test_rows(gradkernels_benchmark):
     reasons = "numpy computes on cpu here, not on cuda; numpy.matmul.gradient computes gradient, not per_sample"
     result.stdout.fnmatch_lines([f"SKIPPED*{reasons}"])
     (row,) = rows()
-    assert (row.status, row.reason) == ("unsupported", reasons)
+    assert (row.measurement.status, row.measurement.reason) == ("unsupported", reasons)
 
 
 def test_a_loop_that_would_take_too_long_is_skipped_with_its_estimate(session):
@@ -161,9 +165,9 @@ def test_loop(gradkernels_benchmark):
 """
     session(suite, "--gradkernels-max-call=10ms").assert_outcomes(skipped=1)
     (row,) = rows()
-    assert row.status == "timeout"
-    assert row.reason.startswith("a call of numpy.loop.per_sample at n=1000000 would take about ")
-    assert row.reason.endswith(" s, more than 0.01 s")
+    assert row.measurement.status == "timeout"
+    assert row.measurement.reason.startswith("a call of numpy.loop.per_sample at n=1000000 would take about ")
+    assert row.measurement.reason.endswith(" s, more than 0.01 s")
 
 
 def test_waiting_is_timed_and_conversion_is_not(session, monkeypatch):
@@ -173,7 +177,7 @@ def test_waiting_is_timed_and_conversion_is_not(session, monkeypatch):
     monkeypatch.setattr(Backend, "put", lambda self, array, device="cpu": time.sleep(0.02) or put(self, array, device))
     session(GOOD).assert_outcomes(passed=1)
     (row,) = rows()
-    assert 0.002 <= row.seconds_min < 0.02
+    assert 0.002 <= row.measurement.seconds_min < 0.02
 
 
 def test_memory_given_for_the_result_is_part_of_the_key(session):
@@ -370,13 +374,13 @@ def suite(tmp_path_factory):
 def test_the_suite_fails_for_a_wrong_kernel_and_for_no_other(suite):
     done, written, _ = suite
     assert done.returncode == pytest.ExitCode.TESTS_FAILED
-    wrong = {row.kernel for row in written if row.status != "ok"}
+    wrong = {row.kernel for row in written if row.measurement.status != "ok"}
     # Negated rows have the right norms.
     assert wrong == {"numpy.mutant.per_sample", *(f"numpy.mutant+.{q}" for q in ("gradient", "moments", "clipped_sum"))}
 
 
 def test_a_kernel_of_one_file_is_timed_in_every_quantity_without_an_edit(suite):
-    added = {row.kernel: row.seconds_median for row in suite[1] if row.kernel.startswith("numpy.added")}
+    added = {row.kernel: row.measurement.seconds_median for row in suite[1] if row.kernel.startswith("numpy.added")}
     composed = [f"numpy.added+.{quantity}" for quantity in ("gradient", "norms", "moments", "clipped_sum")]
     assert added.keys() == {"numpy.added.per_sample", *composed}
     assert min(added.values()) > 0
@@ -385,8 +389,8 @@ def test_a_kernel_of_one_file_is_timed_in_every_quantity_without_an_edit(suite):
 def test_importing_the_json_gives_the_rows_of_the_file(suite):
     _, written, imported = suite
     # pytest-benchmark asks git for the commit in words of its own.
-    assert [replace(row, commit="") for row in imported] == [
-        replace(row, commit="") for row in written if row.status == "ok"
+    assert [changed(row, commit="") for row in imported] == [
+        changed(row, commit="") for row in written if row.measurement.status == "ok"
     ]
     assert len(imported) > 15
 
@@ -401,4 +405,4 @@ def test_the_suite_groups_by_case_and_names_by_kernel(suite):
 def test_the_suite_gives_jax_64_bits_and_one_thread(suite):
     pytest.importorskip("jax")
     (row,) = (row for row in suite[1] if row.kernel == "jax.vmap.per_sample")
-    assert (row.status, row.dtype, row.threads) == ("ok", "float64", 1)
+    assert (row.measurement.status, row.case.dtype, row.case.threads) == ("ok", "float64", 1)

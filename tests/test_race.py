@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from measured import STEADY, passes, scaled
+from measured import STEADY, changed, passes, scaled
 
 import gradkernels as gk
 from gradkernels.bench.cli import main
@@ -65,9 +65,7 @@ def test_the_winners_published_times_are_those_of_its_fresh_passes():
 
 
 def later(row):
-    from dataclasses import replace
-
-    return replace(row, pass_=row.pass_ + 8)
+    return changed(row, pass_=row.pass_ + 8)
 
 
 @pytest.fixture
@@ -94,7 +92,7 @@ def test_racing_on_ones_own_arrays_gives_a_bound_kernel_and_saves_the_choice(sho
     assert "this machine's saved wisdom" in bound.why
     assert f"{LOOP}:" in bound.why
     (entry,) = wisdom.saved()
-    assert (entry.machine, entry.features, set(entry.curves)) == (machine(), 3, {BROADCAST, LOOP})
+    assert (entry.machine, entry.case.features, set(entry.curves)) == (machine(), 3, {BROADCAST, LOOP})
 
 
 def test_a_race_on_the_command_line_prints_and_keeps_its_passes(short, capsys):

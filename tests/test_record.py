@@ -2,13 +2,14 @@
 
 import csv
 import io
-from dataclasses import astuple, fields, replace
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+from measured import cells, changed
 
-from gradkernels.record import COLUMNS, HEADER, TIMES, Malformed, Record, append, line, read
+from gradkernels.coordinates import Coordinates
+from gradkernels.record import COLUMNS, HEADER, KINDS, TIMES, Malformed, Measurement, Record, Status, append, line, read
 
 DESIGN = (
     "schema, run, started, machine, cpu, cores, threads, os, python, versions, commit, problem, quantity, kernel, "
@@ -17,13 +18,14 @@ DESIGN = (
     "limit_seconds"
 )
 OK = Record(
-    1, "a1b2", "2026-01-01T00:00:00+00:00", "m", "cpu, 2 GHz", 2, 1, "Linux", "3.11.9", "numpy=2.4.6", "", "linear",
-    "per_sample", "numpy.broadcast.per_sample", "numpy", 1000, 1, 2, "float64", "C", "cpu", 0, 1, "ok",
+    1, "a1b2", "2026-01-01T00:00:00+00:00", "m", "cpu, 2 GHz", 2, "Linux", "3.11.9", "numpy=2.4.6", "",
+    Coordinates("linear", "per_sample", 1000, 1, "float64", "C", "cpu", 1), 2, 0, 1,
+    Measurement("numpy.broadcast.per_sample", "numpy", Status.ok,
     error=1e-16, tolerance=2e-15, rounds=60, iterations=7, seconds_median=1.5e-6, seconds_min=0.1, seconds_q25=0.2,
-    seconds_q75=0.3, seconds_first=1e-3, peak_bytes=2**40, least_bytes=32_000, limit_seconds=1e-300,
+    seconds_q75=0.3, seconds_first=1e-3, peak_bytes=2**40, least_bytes=32_000, limit_seconds=1e-300),
 )  # fmt: skip
 UNTIMED = dict.fromkeys(TIMES)
-FAILED = replace(OK, status="failed", reason='it said "no", twice', error=None, tolerance=None, **UNTIMED)
+FAILED = changed(OK, status="failed", reason='it said "no", twice', error=None, tolerance=None, **UNTIMED)
 
 
 @pytest.fixture
@@ -50,7 +52,7 @@ def test_the_columns_are_the_published_ones_in_order():
 @pytest.mark.parametrize("status", ["wrong", "unsupported", "failed", "timeout"])
 def test_a_time_is_refused_without_the_status_ok(status, column):
     with pytest.raises(ValueError, match=f"status '{status}' carries {column}; only 'ok' may"):
-        replace(OK, status=status, **{**UNTIMED, column: 1.0})
+        changed(OK, status=status, **{**UNTIMED, column: 1.0})
 
 
 def test_every_column_of_seconds_is_a_time_but_the_machines_limit():
@@ -64,36 +66,36 @@ def test_every_column_of_seconds_is_a_time_but_the_machines_limit():
 )  # fmt: skip
 def test_ok_is_refused_without_a_passed_check(error, tolerance):
     with pytest.raises(ValueError, match="'ok' without a passed check: error"):
-        replace(OK, error=error, tolerance=tolerance)
+        changed(OK, error=error, tolerance=tolerance)
 
 
 @pytest.mark.parametrize("column", TIMES)
 @pytest.mark.parametrize("value", [0.0, -1e-6, float("nan"), float("inf")])
 def test_a_time_that_cannot_be_is_refused(column, value):
     with pytest.raises(ValueError, match=f"'ok' without a positive time: {column} is"):
-        replace(OK, **{column: value})
+        changed(OK, **{column: value})
 
 
 def test_ok_is_refused_without_a_time():
     with pytest.raises(ValueError, match="seconds_median is None"):
-        replace(OK, seconds_median=None)
+        changed(OK, seconds_median=None)
 
 
 def test_an_unknown_status_is_refused_with_the_known_ones():
     with pytest.raises(ValueError, match="status is 'great'; allowed: ok, wrong, unsupported, failed, timeout"):
-        replace(OK, status="great")
+        changed(OK, status="great")
 
 
 def test_what_was_appended_is_read_back(path):
     assert read(path) == [OK, FAILED]
-    append(path, [replace(OK, pass_=2)])
+    append(path, [changed(OK, pass_=2)])
     assert read(path)[2].pass_ == 2
 
 
 def test_a_row_is_one_line_whatever_its_reason_holds(path):
-    append(path, [replace(FAILED, reason="first\r\nsecond\rthird\u2028fourth, \udcff")])
+    append(path, [changed(FAILED, reason="first\r\nsecond\rthird\u2028fourth, \udcff")])
     assert path.read_bytes().count(b"\n") == 4
-    assert read(path)[2].reason == "first second third fourth, ?"
+    assert read(path)[2].measurement.reason == "first second third fourth, ?"
 
 
 @pytest.mark.parametrize("change", [lambda raw: b"\xef\xbb\xbf" + raw, lambda raw: raw.replace(b"\n", b"\r\n")],
@@ -169,7 +171,7 @@ def test_a_blank_line_is_malformed(path):
 
 def test_a_last_line_that_is_cut_off_anywhere_is_named(path):
     whole = path.read_bytes()
-    for length in range(len(whole) - len(line(astuple(FAILED))) + 1, len(whole)):
+    for length in range(len(whole) - len(line(cells(FAILED))) + 1, len(whole)):
         path.write_bytes(whole[:length])
         with pytest.raises(Malformed, match="line 3: cut off; `gradkernels run --resume` mends it"):
             read(path)
@@ -198,7 +200,7 @@ RULED = {"status": st.just("ok"), "error": st.just(1e-12), "tolerance": st.just(
          "n": st.integers(1, 2**63)}  # fmt: skip
 
 
-@given(st.builds(Record, **{field.name: RULED.get(field.name, BY_TYPE[field.type]) for field in fields(Record)}))
+@given(st.fixed_dictionaries({name: RULED.get(name, BY_TYPE[kind]) for name, kind in KINDS.items()}).map(Record.of))
 def test_any_record_survives_the_round_trip(tmp_path_factory, record):
     path = tmp_path_factory.getbasetemp() / "round.csv"
     path.write_text(HEADER)
@@ -206,7 +208,7 @@ def test_any_record_survives_the_round_trip(tmp_path_factory, record):
     assert read(path) == [record]
 
 
-GOOD = (HEADER + line(astuple(OK)) + line(astuple(FAILED))).encode()
+GOOD = (HEADER + line(cells(OK)) + line(cells(FAILED))).encode()
 NASTY = [b"", b",", b'"', b"\n", b"\r", b"\r\n", b"\0", b"nan", b"inf", b"-1", b"1e999", b"_", b" ", b"ok", b"\xff",
          b"\xef\xbb\xbf", b"9" * 5000, HEADER.encode(), b"schema,"]  # fmt: skip
 piece = st.sampled_from(NASTY) | st.binary(max_size=4)
@@ -229,14 +231,14 @@ def test_a_damaged_file_is_malformed_or_read_as_it_stands(tmp_path_factory, edit
 
 
 def shown(record):
-    return tuple("" if value is None else value for value in astuple(record))
+    return tuple("" if value is None else value for value in cells(record))
 
 
 def rows_of(raw):
     """The cells of every row below a header, numbers as numbers, by the csv module's rules alone."""
     for row in csv.reader(io.StringIO(raw.decode("utf-8-sig"), newline="")):
         if not row[0].endswith("schema"):
-            kinds = [field.type for field in fields(Record)]
+            kinds = [KINDS[name] for name in COLUMNS]
             yield tuple(number(cell, kind) for cell, kind in zip(row, kinds, strict=False))
 
 

@@ -32,7 +32,7 @@ def here(tmp_path, monkeypatch):
 
 def measured(rows):
     """What a row is about, without its times."""
-    return [(row.kernel, row.n, row.pass_, row.status) for row in rows]
+    return [(row.kernel, row.case.n, row.pass_, row.measurement.status) for row in rows]
 
 
 def test_a_run_writes_proven_rows_prints_winners_and_draws_the_picture(here, capsys):
@@ -47,10 +47,15 @@ def test_a_run_writes_proven_rows_prints_winners_and_draws_the_picture(here, cap
     assert set(measured(rows)) == expected
     assert len(rows) == len(expected) + 12  # the yardsticks race once per quantity
     for row in rows:
-        assert row.error <= row.tolerance
-        assert row.seconds_min <= row.seconds_q25 <= row.seconds_median <= row.seconds_q75
-        assert row.rounds >= 3
-        assert row.iterations >= 1
+        assert row.measurement.error <= row.measurement.tolerance
+        assert (
+            row.measurement.seconds_min
+            <= row.measurement.seconds_q25
+            <= row.measurement.seconds_median
+            <= row.measurement.seconds_q75
+        )
+        assert row.measurement.rounds >= 3
+        assert row.measurement.iterations >= 1
     assert Path("out/x.csv").read_text().splitlines()[0] == ",".join(COLUMNS)
     assert Path("out/x.png").read_bytes().startswith(b"\x89PNG")
     printed = capsys.readouterr().out
@@ -62,48 +67,62 @@ def test_a_run_writes_proven_rows_prints_winners_and_draws_the_picture(here, cap
 def test_every_row_of_a_kernel_has_its_least_bytes_and_a_time_its_limit(here):
     arguments = ["run", "--kernel", "numpy.loop", "--kernel", "numpy.broadcast", "--quantity", "per_sample"]
     assert main([*arguments, "--sizes", "100,2e5", "--budget", "4s", "--passes", "1", "--out", "x.csv"]) == 0
-    rows = {(row.kernel, row.n): row for row in read("x.csv")}
+    rows = {(row.kernel, row.case.n): row for row in read("x.csv")}
     # Theta 2, x and y 2 n, the result 2 n numbers of 8 bytes.
     for kernel in ("numpy.broadcast.per_sample", "numpy.broadcast.per_sample@out", "numpy.loop.per_sample"):
-        assert rows[kernel, 100].least_bytes == 16 + 32 * 100
-    assert rows["numpy.loop.per_sample", 200_000].status == "timeout"
-    assert rows["numpy.loop.per_sample", 200_000].least_bytes == 16 + 32 * 200_000
+        assert rows[kernel, 100].measurement.least_bytes == 16 + 32 * 100
+    assert rows["numpy.loop.per_sample", 200_000].measurement.status == "timeout"
+    assert rows["numpy.loop.per_sample", 200_000].measurement.least_bytes == 16 + 32 * 200_000
     for name, least in (("read", 16 + 16 * 200_000), ("write", 16 * 200_000), ("copy", 16 + 32 * 200_000)):
-        assert rows[f"bandwidth.{name}", 200_000].least_bytes == least
+        assert rows[f"bandwidth.{name}", 200_000].measurement.least_bytes == least
     fresh, given = rows["numpy.broadcast.per_sample", 200_000], rows["numpy.broadcast.per_sample@out", 200_000]
     # 3.2 MB: the next call may get the same memory again, so that its limit is that of given memory.
-    assert fresh.limit_seconds == given.limit_seconds == rows["bandwidth.copy", 200_000].seconds_q25
+    assert (
+        fresh.measurement.limit_seconds
+        == given.measurement.limit_seconds
+        == rows["bandwidth.copy", 200_000].measurement.seconds_q25
+    )
     assert ("bandwidth.fresh", 200_000) not in rows
     # In a cache: the least bytes at the speed at which 256 KiB are read.
     small = rows["bandwidth.read", 100]
-    assert small.least_bytes == 2**18
+    assert small.measurement.least_bytes == 2**18
     assert ("bandwidth.copy", 100) not in rows
     share = 3216 / 2**18
-    assert rows["numpy.broadcast.per_sample", 100].limit_seconds == pytest.approx(share * small.seconds_q25)
+    assert rows["numpy.broadcast.per_sample", 100].measurement.limit_seconds == pytest.approx(
+        share * small.measurement.seconds_q25
+    )
 
 
 def test_rows_say_what_was_measured(here):
     settings = ["--dtype", "float32", "--layout", "F", "--features", "3", "--no-intercept", "--seed", "7"]
     assert main(["run", *QUICK, *settings, "--passes", "1", "--out", "x.csv"]) == 0
     row = read("x.csv")[-1]
-    assert (row.problem, row.dtype, row.layout, row.features, row.parameters, row.seed, row.threads) == (
-        ("linear(fit_intercept=False)", "float32", "F", 3, 3, 7, 1)
-    )
+    assert (
+        row.case.problem,
+        row.case.dtype,
+        row.case.layout,
+        row.case.features,
+        row.parameters,
+        row.seed,
+        row.case.threads,
+    ) == (("linear(fit_intercept=False)", "float32", "F", 3, 3, 7, 1))
 
 
 def test_real_data_is_named_in_the_rows_and_its_size_is_the_last(here):
     assert main(["run", "--data", "diabetes", *QUICK[:4], "--budget", "1s", "--passes", "1", "--out", "x.csv"]) == 0
     rows = read("x.csv")
-    assert {(row.problem, row.features, row.n) for row in rows} == {("linear/diabetes", 10, n) for n in (10, 100, 442)}
+    assert {(row.case.problem, row.case.features, row.case.n) for row in rows} == {
+        ("linear/diabetes", 10, n) for n in (10, 100, 442)
+    }
 
 
 def test_a_loop_that_cannot_finish_is_skipped_with_the_reason_in_its_row(here, capsys):
     wide = ["--kernel", "numpy.loop", "--quantity", "per_sample", "--sizes", "1e5", "--budget", "1s", "--passes", "1"]
     assert main(["run", *wide, "--out", "x.csv"]) == 0
     (row,) = [row for row in read("x.csv") if not Key.parse(row.kernel).is_yardstick]
-    assert row.status == "timeout"
-    assert "too slow for the budget: a call would take about" in row.reason
-    assert row.seconds_median is None
+    assert row.measurement.status == "timeout"
+    assert "too slow for the budget: a call would take about" in row.measurement.reason
+    assert row.measurement.seconds_median is None
     assert "numpy.loop.per_sample at n = 100,000: timeout: too slow for the budget" in capsys.readouterr().out
 
 
@@ -117,7 +136,7 @@ def test_resuming_measures_what_is_missing_and_nothing_twice(here):
     assert main([*arguments, "--resume"]) == 0
     assert path.read_text().splitlines(keepends=True)[:6] == kept
     rows = [row for row in read(path) if not Key.parse(row.kernel).is_yardstick]
-    assert len(rows) == len({(row.kernel, row.n, row.pass_) for row in rows}) == 8
+    assert len(rows) == len({(row.kernel, row.case.n, row.pass_) for row in rows}) == 8
     assert len({row.run for row in rows}) == 1
     again = path.read_text()
     assert main([*arguments, "--resume"]) == 0
@@ -184,7 +203,7 @@ def test_what_is_measured_is_what_was_called_whatever_the_folder_holds(here):
         (here / name).mkdir()
         (here / name / "__init__.py").write_text("raise RuntimeError('not this one')")
     assert main(["run", *QUICK, "--passes", "1", "--out", "x.csv"]) == 0
-    assert {row.status for row in read("x.csv")} == {"ok"}
+    assert {row.measurement.status for row in read("x.csv")} == {"ok"}
 
 
 def test_a_row_of_a_case_that_there_is_not_is_refused():
@@ -207,7 +226,7 @@ def test_a_problem_of_ones_own_is_found_by_module_and_factory(here):
     source = "import gradkernels as gk\ndef make():\n    return gk.LinearRegression(fit_intercept=False)\n"
     Path("mine.py").write_text(source)
     assert main(["run", "--problem", "mine:make", *QUICK, "--passes", "1", "--out", "x.csv"]) == 0
-    assert {row.problem for row in read("x.csv")} == {"linear(fit_intercept=False)"}
+    assert {row.case.problem for row in read("x.csv")} == {"linear(fit_intercept=False)"}
 
 
 def test_fastest_prints_every_format_and_saves(here, capsys, monkeypatch):

@@ -12,7 +12,6 @@ import subprocess
 import sys
 import time
 from contextlib import contextmanager, suppress
-from dataclasses import astuple, fields, replace
 from itertools import product
 from pathlib import Path
 
@@ -22,7 +21,7 @@ import pytest
 
 from gradkernels.bench.cli import main
 from gradkernels.bench.results.results_file import ResultsFile, mend
-from gradkernels.record import HEADER, Malformed, Record, line, read
+from gradkernels.record import COLUMNS, HEADER, Malformed, line, read
 
 # As in a terminal: what runs in the background ignores SIGINT, and so would its children.
 START = """
@@ -190,21 +189,23 @@ def company(tmp_path_factory):
 @pytest.mark.parametrize("name", EVIL)
 def test_a_kernel_that_goes_wrong_gets_its_row(company, name):
     status, reason = EVIL[name]
-    assert company[name].status == status
-    assert reason in company[name].reason
-    assert (company[name].seconds_median is not None) == (status == "ok")
+    assert company[name].measurement.status == status
+    assert reason in company[name].measurement.reason
+    assert (company[name].measurement.seconds_median is not None) == (status == "ok")
 
 
 def test_the_others_keep_their_times(company):
-    assert company["broadcast"].status == "ok"
-    assert company["broadcast"].seconds_median < 1e-3
+    assert company["broadcast"].measurement.status == "ok"
+    assert company["broadcast"].measurement.seconds_median < 1e-3
 
 
 def test_what_nobody_saw_a_kernel_do_is_found_out(tmp_path):
     names = "corrupts_late", "spins"
     rows = evil_run(tmp_path, [*names, "broadcast"])
-    assert {name: (rows[name].status, rows[name].reason) for name in names} == {name: ALONE[name] for name in names}
-    assert rows["broadcast"].status == "ok"
+    assert {name: (rows[name].measurement.status, rows[name].measurement.reason) for name in names} == {
+        name: ALONE[name] for name in names
+    }
+    assert rows["broadcast"].measurement.status == "ok"
 
 
 def test_every_way_to_go_wrong_at_once(tmp_path, long):
@@ -212,8 +213,10 @@ def test_every_way_to_go_wrong_at_once(tmp_path, long):
         pytest.skip("a minute, with --long")
     told = EVIL | ALONE
     rows = evil_run(tmp_path, [*told, "broadcast"])
-    assert {name: rows[name].status for name in told} == {name: status for name, (status, _) in told.items()}
-    assert rows["broadcast"].status == "ok"
+    assert {name: rows[name].measurement.status for name in told} == {
+        name: status for name, (status, _) in told.items()
+    }
+    assert rows["broadcast"].measurement.status == "ok"
 
 
 def resident_peak(process):
@@ -311,7 +314,7 @@ def test_a_measuring_process_may_be_killed_at_any_moment(here, scratch, long):
     assert killed
     rows = read("x.csv")
     assert distinct(rows)
-    assert {row.status for row in rows} == {"ok"}
+    assert {row.measurement.status for row in rows} == {"ok"}
     assert sum(row.kernel == "numpy.broadcast+.norms" for row in rows) == 2 * passes
 
 
@@ -422,7 +425,7 @@ def test_a_new_file_takes_the_place_of_an_old_one_with_its_first_row_in_it(here,
 
 def test_a_replacement_that_finds_no_room_leaves_the_old_file(here, record):
     Path("x.csv").write_text("precious")
-    long = replace(record, reason="long" * 2000)
+    long = measured.changed(record, reason="long" * 2000)
     told = pytest.raises(OSError, match="the rows before are safe")
     with ResultsFile(Path("x.csv"), "replace") as file, told, small_files():
         file.append(long)
@@ -458,13 +461,12 @@ CODES = ['__import__("os").mkdir("exploded")', pickle.dumps(Bomb(), 0).decode(),
 
 def test_nothing_in_a_results_file_is_evaluated(here, record, capsys):
     """Code in any column, as Python, as a pickle, as a format or as a formula, is text or refused."""
-    columns = [field.name for field in fields(Record)]
-    for column, code in product(columns, CODES):
-        Path("x.csv").write_text(HEADER + line(getattr(record, name) if name != column else code for name in columns))
+    for column, code in product(COLUMNS, CODES):
+        Path("x.csv").write_text(HEADER + line((record.columns() | {column: code}).values()))
         with suppress(Malformed):
-            assert getattr(read("x.csv")[0], column) == " ".join(code.splitlines())
+            assert read("x.csv")[0].columns()[column] == " ".join(code.splitlines())
     texts = dict.fromkeys(("run", "cpu", "os", "commit", "kernel", "backend"), CODES[0])
-    Path("x.csv").write_text(HEADER + line(astuple(replace(record, **texts))))
+    Path("x.csv").write_text(HEADER + line(measured.cells(measured.changed(record, **texts))))
     for command in (["compare", "x.csv", "x.csv"], ["fastest", "x.csv"], ["run", "--out", "x.csv", "--resume"]):
         main(command)
     assert [path.name for path in here.iterdir()] == ["x.csv"]

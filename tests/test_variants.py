@@ -3,6 +3,7 @@
 import gradkernels as gk
 from gradkernels import zoo
 from gradkernels.bench.run.race_plan import candidates_within_budget
+from gradkernels.coordinates import ALL_SIZES, Coordinates
 from gradkernels.dispatch import wisdom
 from gradkernels.dispatch.wisdom import Entry, Point
 from gradkernels.tree import count
@@ -46,8 +47,8 @@ def test_a_chunk_that_was_measured_fastest_is_chosen(monkeypatch, tmp_path):
     x, y = problem.example
     plain, chunked = "torch.vmap.per_sample", "torch.vmap[chunk=16].per_sample"
     curves = {plain: (Point(64, 2e-3, 0.1, None),), chunked: (Point(64, 1e-3, 0.1, None),)}
-    where = {"quantity": "per_sample", "dtype": "float32", "device": "cpu", "threads": 1, "layout": "C"}
-    entry = Entry(machine="x", problem=problem.name, features=64, started="2026-01-01", curves=curves, **where)
+    case = Coordinates(problem.name, "per_sample", ALL_SIZES, 64, "float32", "C", "cpu", 1)
+    entry = Entry(machine="x", case=case, started="2026-01-01", curves=curves)
     monkeypatch.setenv(wisdom.ENVIRONMENT, str(tmp_path / "wisdom.json"))
     wisdom.saved.cache_clear()
     wisdom.save((entry,))

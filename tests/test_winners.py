@@ -4,7 +4,7 @@ from measured import record
 
 from gradkernels.bench.report.ranking_plot import style_of
 from gradkernels.bench.report.ranking_table import markdown
-from gradkernels.bench.run.ranking import standings
+from gradkernels.bench.run.ranking import rankings
 
 
 def test_bounds_that_say_nothing_are_written_short():
@@ -14,13 +14,13 @@ def test_bounds_that_say_nothing_are_written_short():
         for kernel, both in times.items()
         for number, seconds in enumerate(both, 1)
     ]
-    assert ", over 100] torch.vmap+ (a tie)" in markdown(standings(rows))
+    assert ", over 100] torch.vmap+ (a tie)" in markdown(rankings(rows))
 
 
 def test_sizes_of_one_table_stand_together_whatever_else_the_files_hold():
     rows = [record(features=d, n=n, seconds_median=1e-6 * n) for n in (10, 100) for d in (1, 10)]
-    assert [(one.where.features, one.where.n) for one in standings(rows)] == [(1, 10), (1, 100), (10, 10), (10, 100)]
-    assert markdown(standings(rows)).count("| n | winner") == 2
+    assert [(one.case.features, one.case.n) for one in rankings(rows)] == [(1, 10), (1, 100), (10, 10), (10, 100)]
+    assert markdown(rankings(rows)).count("| n | winner") == 2
 
 
 def test_no_two_of_two_dozen_lines_look_alike():

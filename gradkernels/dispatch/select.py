@@ -197,10 +197,10 @@ def _cheapest(
 
 
 def _about(entry: wisdom.Entry) -> str:
-    plural = "s" if entry.threads > 1 else ""
+    case, plural = entry.case, "s" if entry.case.threads > 1 else ""
     return (
-        f"{entry.machine}, {entry.started[:10]}, {entry.features} features, {entry.threads} thread{plural}, "
-        f"layout {entry.layout}"
+        f"{entry.machine}, {entry.started[:10]}, {case.features} features, {case.threads} thread{plural}, "
+        f"layout {case.layout}"
     )
 
 

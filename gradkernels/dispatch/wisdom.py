@@ -11,7 +11,7 @@ import json
 import math
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from importlib.resources import files
 from itertools import groupby, pairwise
@@ -20,11 +20,15 @@ from statistics import median
 from typing import Any, NamedTuple
 
 from gradkernels.case import Case
+from gradkernels.coordinates import ALL_SIZES, Coordinates
 from gradkernels.key import Key
 from gradkernels.names import family_of
-from gradkernels.record import Record, read
+from gradkernels.record import Record, Status, read
 
 SCHEMA = 1
+COORDINATES = ("problem", "quantity", "dtype", "device", "threads", "layout", "features")
+"""What a file of wisdom says of the case of an entry, in order."""
+
 ENVIRONMENT = "GRADKERNELS_WISDOM"
 
 
@@ -43,39 +47,29 @@ class Entry:
 
     Attributes:
         machine: Where it was measured.
-        problem: Name of the problem, without its data set.
-        quantity: Name of the quantity.
-        dtype: Of inputs and result.
-        device: Where it was computed.
-        threads: Threads that each kernel could use.
-        layout: Memory order of x.
-        features: Number of columns of x.
+        case: What was computed, at all sizes; the problem without its data set.
         started: When the latest run behind it started.
         curves: Points in ascending n by kernel key, and by `convert.` and a library's name.
     """
 
     machine: str
-    problem: str
-    quantity: str
-    dtype: str
-    device: str
-    threads: int
-    layout: str
-    features: int
+    case: Coordinates
     started: str
     curves: Mapping[str, tuple[Point, ...]]
 
     def answers(self, case: Case) -> bool:
-        """Whether it is about this kind of problem, quantity, dtype and device."""
+        """Return whether it is about this kind of problem, quantity, dtype and device."""
+        own = self.case
         # Options, as in `huber(delta=2.0)`, change the numbers, hardly ever the order of the kernels.
         asked = (family_of(case.problem.name), case.quantity.name, case.dtype, case.device)
-        return asked == (family_of(self.problem), self.quantity, self.dtype, self.device)
+        return asked == (family_of(own.problem), own.quantity, own.dtype, own.device)
 
     def distance(self, case: Case, machine: str | None) -> tuple[bool, bool, float, bool]:
-        """How far it is from `case`: another machine, other options, then threads and features, then layout."""
-        steps = abs(math.log(self.threads / case.threads)) + abs(math.log(self.features / case.features))
+        """Return how far it is from `case`: another machine, other options, then threads and features, then layout."""
+        own = self.case
+        steps = abs(math.log(own.threads / case.threads)) + abs(math.log(own.features / case.features))
         elsewhere = machine is not None and self.machine != machine
-        return (elsewhere, self.problem != case.problem.name, steps, self.layout != case.layout)
+        return (elsewhere, own.problem != case.problem.name, steps, own.layout != case.layout)
 
 
 Table = tuple[Entry, ...]
@@ -104,31 +98,33 @@ def bytes_at(points: Iterable[Point], n: int) -> float | None:
 
 def learn(records: Iterable[Record]) -> Table:
     """The table that `records` support: rows with status `ok` only, medians over passes."""
-    proven = (row for row in records if row.status == "ok")
+    proven = (row for row in records if row.measurement.status == Status.ok)
     rows = sorted((row for row in proven if not Key.parse(row.kernel).is_yardstick), key=_coordinates)
     return tuple(_entry(key, list(group)) for key, group in groupby(rows, key=_coordinates))
 
 
 def _coordinates(row: Record) -> tuple[Any, ...]:
-    problem = row.problem.partition("/")[0]
-    return (row.machine, problem, row.quantity, row.dtype, row.device, row.threads, row.layout, row.features)
+    problem = row.case.problem.partition("/")[0]
+    return (row.machine, *(getattr(replace(row.case, problem=problem), name) for name in COORDINATES))
 
 
-def _entry(coordinates: tuple[Any, ...], rows: list[Record]) -> Entry:
+def _entry(key: tuple[Any, ...], rows: list[Record]) -> Entry:
     curves: dict[str, tuple[Point, ...]] = {}
     for kernel in sorted({row.kernel for row in rows}):
         of_kernel = [row for row in rows if row.kernel == kernel]
-        sizes = sorted({row.n for row in of_kernel})
-        curves[kernel] = tuple(_point(n, [row for row in of_kernel if row.n == n]) for n in sizes)
-    return Entry(*(*coordinates, max(row.started for row in rows), curves))
+        sizes = sorted({row.case.n for row in of_kernel})
+        curves[kernel] = tuple(_point(n, [row for row in of_kernel if row.case.n == n]) for n in sizes)
+    machine, *coordinates = key
+    case = Coordinates(n=ALL_SIZES, **dict(zip(COORDINATES, coordinates, strict=True)))
+    return Entry(machine, case, max(row.started for row in rows), curves)
 
 
 def _point(n: int, rows: list[Record]) -> Point:
-    peaks = [row.peak_bytes for row in rows if row.peak_bytes is not None]
+    peaks = [row.measurement.peak_bytes for row in rows if row.measurement.peak_bytes is not None]
     return Point(
         n,
-        _rounded(median(row.seconds_median for row in rows if row.seconds_median)),
-        _rounded(median(row.seconds_first or 0.0 for row in rows)),
+        _rounded(median(row.measurement.seconds_median for row in rows if row.measurement.seconds_median)),
+        _rounded(median(row.measurement.seconds_first or 0.0 for row in rows)),
         max(peaks) if peaks else None,
     )
 
@@ -139,18 +135,15 @@ def _rounded(seconds: float) -> float:
 
 def merge(new: Table, old: Table) -> Table:
     """`old` with every entry replaced that `new` measured again."""
-
-    def key(entry: Entry) -> tuple[Any, ...]:
-        return tuple(value for name, value in vars(entry).items() if name not in ("started", "curves"))
-
-    return tuple({key(entry): entry for entry in (*old, *new)}.values())
+    return tuple({(entry.machine, entry.case): entry for entry in (*old, *new)}.values())
 
 
 def dumps(table: Table) -> str:
     """The table as JSON text, one kernel's curve per line so that changes can be read."""
     entries = []
     for entry in table:
-        facts = {name: value for name, value in asdict(entry).items() if name != "curves"}
+        case = {name: getattr(entry.case, name) for name in COORDINATES}
+        facts = {"machine": entry.machine, **case, "started": entry.started}
         curves = ",\n  ".join(f"{json.dumps(name)}: {json.dumps(points)}" for name, points in entry.curves.items())
         entries.append(f'{json.dumps(facts)[:-1]}, "curves": {{\n  {curves}}}}}')
     return f'{{"schema": {SCHEMA}, "entries": [\n' + ",\n".join(entries) + "\n]}\n"
@@ -171,7 +164,8 @@ def _revive(entry: dict[str, Any]) -> Entry:
     curves = {name: tuple(_whole(Point(*point)) for point in points) for name, points in entry["curves"].items()}
     if min(entry["threads"], entry["features"]) < 1:
         raise ValueError("threads and features must be at least 1")
-    return Entry(**{**entry, "curves": curves})
+    case = {name: entry.pop(name) for name in COORDINATES}
+    return Entry(**{**entry, "case": Coordinates(n=ALL_SIZES, **case), "curves": curves})
 
 
 def _whole(point: Point) -> Point:

@@ -82,13 +82,17 @@ def _pass_with_canaries(
 def _settled(target: Target, samples: Sequence[PairedSample], thresholds: Thresholds) -> bool:
     """Tell whether another look can add nothing: there is a verdict, or a side was not timed."""
     change = ratio(samples)
-    return bool(samples) if change is None else verdict(change, thresholds.of(target).delta) != "undecided"
+    return bool(samples) if change is None else verdict(change, _delta(target, thresholds)) != "undecided"
+
+
+def _delta(target: Target, thresholds: Thresholds) -> float:
+    return thresholds.of(target.kernel, target.quantity, target.n).delta
 
 
 def flagged(canary: Target, samples: Sequence[PairedSample], thresholds: Thresholds) -> bool:
     """Tell whether a canary is called slower or faster than itself."""
     change = ratio(samples)
-    return change is not None and verdict(change, thresholds.of(canary).delta) in ("slower", "faster")
+    return change is not None and verdict(change, _delta(canary, thresholds)) in ("slower", "faster")
 
 
 def ratio(samples: Sequence[PairedSample]) -> Ratio | None:

@@ -18,6 +18,7 @@ from gradkernels.bench.compare.comparison import Comparison, Row, Source
 from gradkernels.bench.compare.thresholds import Thresholds
 from gradkernels.bench.results.metadata import versions
 from gradkernels.bench.stats.estimates import Ratio, bounds, mean_over_rows, trimmed
+from gradkernels.coordinates import Coordinates
 from gradkernels.dispatch.machine import machine
 from gradkernels.key import Key
 
@@ -64,7 +65,7 @@ def compare_sides(
         mean=None if contaminated else _mean(samples),
         canaries=tuple(canary for canary in canaries if canary.change.passes),
         nothing="" if both else "no kernel is on both sides",
-        unused=tuple(str(one) for one in thresholds.overrides if not any(map(one.matches, targets))),
+        unused=thresholds.unused((target.kernel, target.quantity, target.n) for target in targets),
     )
 
 
@@ -95,7 +96,7 @@ def _absent(present: tuple[bool, bool]) -> PairedSample:
 
 def _judged(target: Target, samples: Sequence[PairedSample], setting: Setting, thresholds: Thresholds) -> Row:
     row = _row(target, samples, setting)
-    delta, fail_slower = thresholds.of(target)
+    delta, fail_slower = thresholds.of(target.kernel, target.quantity, target.n)
     row = replace(row, delta=delta, fail_slower=fail_slower)
     return judged(row, trimmed([sample.log for sample in samples]), normalised=None) if ratio(samples) else row
 
@@ -106,14 +107,7 @@ def _row(target: Target, samples: Sequence[PairedSample], setting: Setting) -> R
     last = samples[-1]
     return Row(
         machine=machine(),
-        problem=setting.problem,
-        quantity=target.quantity,
-        n=target.n,
-        features=setting.features,
-        dtype=setting.dtype,
-        layout=setting.layout,
-        device=setting.device,
-        threads=setting.threads,
+        case=_coordinates(target, setting),
         kernel=target.kernel,
         status_before=last.statuses[0],
         status_after=last.statuses[1],
@@ -123,6 +117,19 @@ def _row(target: Target, samples: Sequence[PairedSample], setting: Setting) -> R
         seconds_before=before,
         seconds_after=after,
         stopped=last.statuses == ("ok", "timeout"),
+    )
+
+
+def _coordinates(target: Target, setting: Setting) -> Coordinates:
+    return Coordinates(
+        problem=setting.problem,
+        quantity=target.quantity,
+        n=target.n,
+        features=setting.features,
+        dtype=setting.dtype,
+        layout=setting.layout,
+        device=setting.device,
+        threads=setting.threads,
     )
 
 

@@ -12,10 +12,10 @@ from gradkernels.bench.cli import options, parse
 from gradkernels.bench.cli.run import show
 from gradkernels.bench.report import ranking_table as winner_tables
 from gradkernels.bench.report.comparison_table import Format
-from gradkernels.bench.run.ranking import Standing, known, standings, weighed
+from gradkernels.bench.run.ranking import CaseRanking, known, rankings, weighed
 from gradkernels.dispatch import wisdom
 from gradkernels.dispatch.machine import machine
-from gradkernels.record import Record, read
+from gradkernels.record import Record, Status, read
 
 
 def fastest(
@@ -35,17 +35,17 @@ def fastest(
     if save and not files:
         raise ValueError("--save needs a results file: gradkernels fastest results.csv --save")
     records = [row for file in files or [] for row in read(file)]
-    if files and not any(row.status == "ok" for row in records):
+    if files and not any(row.measurement.status == Status.ok for row in records):
         raise ValueError(f"{', '.join(map(str, files))} has no proven time; measure with `gradkernels run`")
     ranking = [
-        one for one in (standings(weighed(records, calls)) if files else _known(calls)) if one.where.quantity in wanted
+        one for one in (rankings(weighed(records, calls)) if files else _known(calls)) if one.case.quantity in wanted
     ]
     _print(ranking, format)
     if save:
         _save(records, force)
 
 
-def _print(ranking: list[Standing], format: Format) -> None:
+def _print(ranking: list[CaseRanking], format: Format) -> None:
     if format is Format.table:
         show(ranking)
         return
@@ -63,7 +63,7 @@ def _save(records: list[Record], force: bool) -> None:
     print(f"saved as this machine's choice in {path}", file=sys.stderr)
 
 
-def _known(calls: int | None) -> list[Standing]:
+def _known(calls: int | None) -> list[CaseRanking]:
     """The ranking in saved wisdom, else in the shipped table; without passes there are no intervals."""
     source = "this machine's saved wisdom" if wisdom.saved() else "the table shipped with gradkernels, a hint"
     print(f"from {source}", file=sys.stderr)

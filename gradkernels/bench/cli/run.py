@@ -24,12 +24,12 @@ from gradkernels.bench.results.results_file import Mode
 from gradkernels.bench.run.plan import Plan, problem_from
 from gradkernels.bench.run.race import ELIMINATION_LOOKS, measure_by_elimination, unbiased_records
 from gradkernels.bench.run.race_plan import require_sound
-from gradkernels.bench.run.ranking import Standing, standings, weighed
+from gradkernels.bench.run.ranking import CaseRanking, rankings, weighed
 from gradkernels.bench.run.resume import require_same
 from gradkernels.bench.run.session import Schedule, Session, SessionProgress, open_session
 from gradkernels.problems import BlackBox
 from gradkernels.problems.data.datasets import Dataset, load
-from gradkernels.record import Record
+from gradkernels.record import Record, Status
 
 SIZES = "10:1e6"
 DECADES = tuple(10**exponent for exponent in range(1, 7))
@@ -244,11 +244,12 @@ def _plain_progress() -> Callable[[SessionProgress], None]:
 def _conclude(records: list[Record], path: Path, picture: Path, calls: int | None) -> int:
     from gradkernels.bench.report.ranking_plot import draw
 
-    show(standings(weighed(records, calls)))
+    show(rankings(weighed(records, calls)))
     if calls:
         print(f"times are those of one of {calls:,} calls, with its share of building and the first call")
     draw(records, picture)
-    wrong = sorted({f"{row.kernel} at n = {row.n}: {row.reason}" for row in records if row.status == "wrong"})
+    found = (row for row in records if row.measurement.status == Status.wrong)
+    wrong = sorted({f"{row.kernel} at n = {row.case.n}: {row.measurement.reason}" for row in found})
     for sentence in wrong:
         print(f"WRONG, not timed: {sentence}")
     print(f"\n{len(records)} rows in {path}, picture in {picture}")
@@ -256,7 +257,7 @@ def _conclude(records: list[Record], path: Path, picture: Path, calls: int | Non
     return 1 if wrong else 0
 
 
-def show(ranking: list[Standing]) -> None:
+def show(ranking: list[CaseRanking]) -> None:
     """Print the tables of winners and why kernels are missing from them."""
     console = Console(width=None if sys.stdout.isatty() else 200)
     for name, group in winner_tables.grouped(ranking):

@@ -32,7 +32,7 @@ def advice(comparison: Comparison) -> Iterator[str]:
     asked = sorted([row for row in rows if row.verdict != "same"] or rows, key=_setting)
     groups = [list(group) for _, group in groupby(asked, key=_setting)]
     for group in groups[:_MOST_COMMANDS]:
-        yield shlex.join([*command, *_options(group), *delta]) + _remark(group[0].problem)
+        yield shlex.join([*command, *_options(group), *delta]) + _remark(group[0].case.problem)
     if left := groups[_MOST_COMMANDS:]:
         yield f"likewise for the other {len(left)} combinations of {', '.join(('problem', *_USUAL))}"
 
@@ -49,18 +49,18 @@ def _why_not(comparison: Comparison) -> str:
 
 
 def _setting(row: Row) -> tuple[str | int, ...]:
-    return (row.problem, *(getattr(row, name) for name in _USUAL))
+    return (row.case.problem, *(getattr(row.case, name) for name in _USUAL))
 
 
 def _options(rows: Sequence[Row]) -> Iterator[str]:
     """What to measure again: the kernels and cases of rows that share their setting."""
     for way in dict.fromkeys(Key.parse(row.kernel).way for row in rows):
         yield from ("--kernel", way)
-    yield from _problem(rows[0].problem)
-    yield from ("--quantity", ",".join(dict.fromkeys(row.quantity for row in rows)))
-    yield from ("--sizes", ",".join(map(str, sorted({row.n for row in rows}))))
+    yield from _problem(rows[0].case.problem)
+    yield from ("--quantity", ",".join(dict.fromkeys(row.case.quantity for row in rows)))
+    yield from ("--sizes", ",".join(map(str, sorted({row.case.n for row in rows}))))
     for name, usual in _USUAL.items():
-        if (value := getattr(rows[0], name)) != usual:
+        if (value := getattr(rows[0].case, name)) != usual:
             yield from (f"--{name}", str(value))
 
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from gradkernels.bench.compare.matching import control_seconds, describe
+from gradkernels.bench.compare.matching import control_seconds
 from gradkernels.bench.stats.estimates import Estimate, Pass, Ratio, alpha_at, bounds, difference, holm, trimmed
 from gradkernels.bench.stats.verdict import p_value, verdict
 from gradkernels.key import CANARY
@@ -79,7 +79,7 @@ def _changes(records: Sequence[Record]) -> dict[tuple[Any, ...], tuple[str, Esti
     for record in records:
         one = (record.run, record.pass_, record.case)
         if record.kernel == CANARY and one in controls and one in canaries:
-            key = (record.machine, *record.case)
+            key = (record.machine, record.case)
             logs.setdefault(key, {})[record.run, record.pass_] = math.log(canaries[one]) - math.log(controls[one])
-            words[key] = describe(record)
+            words[key] = record.case.described("=")
     return {key: (words[key], trimmed(list(values.values()))) for key, values in logs.items()}

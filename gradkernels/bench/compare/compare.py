@@ -32,7 +32,7 @@ from gradkernels.bench.stats.verdict import (
     smallest_effect,
     verdict,
 )
-from gradkernels.record import Record
+from gradkernels.record import Record, Status
 
 Logs = tuple[dict[Pass, float], dict[Pass, float]]
 
@@ -81,14 +81,14 @@ def compare(
         mean=None if contaminated else _mean([logs for _, logs in judged if logs]),
         canaries=canaries,
         nothing=nothing,
-        unused=_unused(thresholds, [*before, *after]),
+        unused=thresholds.unused((row.kernel, row.case.quantity, row.case.n) for row in chain(before, after)),
     )
 
 
 def _judge(one: Pair, controls: Mapping[tuple[Any, ...], float], thresholds: Thresholds) -> tuple[Row, Logs | None]:
-    delta, fail_slower = thresholds.of(one.sample)
+    delta, fail_slower = thresholds.of(one.sample.kernel, one.sample.case.quantity, one.sample.case.n)
     row = replace(_row(one), delta=delta, fail_slower=fail_slower)
-    if (row.status_before, row.status_after) != ("ok", "ok"):
+    if (row.status_before, row.status_after) != (Status.ok, Status.ok):
         return row, None
     normalised = has_control(one.before, controls) and has_control(one.after, controls)
     divisors = controls if normalised else None
@@ -124,18 +124,11 @@ def judged(row: Row, change: Estimate, normalised: bool | None) -> Row:
 
 def _row(one: Pair) -> Row:
     sample, sides = one.sample, (one.before, one.after)
-    times = [[row.seconds_median for row in side.values() if row.seconds_median is not None] for side in sides]
+    times = [[time for row in side.values() if (time := row.measurement.seconds_median) is not None] for side in sides]
     statuses = [status(side) for side in sides]
     return Row(
         machine=sample.machine,
-        problem=sample.problem,
-        quantity=sample.quantity,
-        n=sample.n,
-        features=sample.features,
-        dtype=sample.dtype,
-        layout=sample.layout,
-        device=sample.device,
-        threads=sample.threads,
+        case=sample.case,
         kernel=sample.kernel,
         status_before=statuses[0],
         status_after=statuses[1],
@@ -144,7 +137,7 @@ def _row(one: Pair) -> Row:
         passes_after=len(times[1]),
         seconds_before=median(times[0]) if times[0] else None,
         seconds_after=median(times[1]) if times[1] else None,
-        stopped=len(times[0]) == len(one.before) > 0 and statuses == ["ok", "timeout"],
+        stopped=len(times[0]) == len(one.before) > 0 and statuses == [Status.ok, Status.timeout],
     )
 
 
@@ -177,11 +170,6 @@ def _mean(logs: Sequence[Logs]) -> Ratio | None:
     if not logs:
         return None
     return bounds(difference(mean_over_rows([one for one, _ in logs]), mean_over_rows([two for _, two in logs])))
-
-
-def _unused(thresholds: Thresholds, records: Sequence[Record]) -> tuple[str, ...]:
-    """The overrides that match no row, of which one may be mistyped."""
-    return tuple(str(one) for one in thresholds.overrides if not any(map(one.matches, records)))
 
 
 def _source(records: Sequence[Record], name: str) -> Source:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import Any
 
 from gradkernels.bench.compare.canary import Canary
 from gradkernels.bench.compare.exit_codes import Exit
 from gradkernels.bench.stats.estimates import Ratio
 from gradkernels.bench.stats.verdict import VERDICTS
+from gradkernels.coordinates import Coordinates
+from gradkernels.record import CASE, Status
 
 COORDINATES = ("machine", "problem", "features", "dtype", "layout", "device", "threads")
 
@@ -17,7 +20,7 @@ class Row:
     """One kernel and case of either side; `verdict` and what follows it are empty unless both sides were timed.
 
     Attributes:
-        machine, problem, quantity, n, features, dtype, layout, device, threads, kernel: The key.
+        machine, case, kernel: What both sides have in common.
         status_before, status_after: `ok`, or what was wrong in some pass; empty if the file has no such row.
         reason: Why the status is not ok.
         passes_before, passes_after: Passes timed.
@@ -39,14 +42,7 @@ class Row:
     """
 
     machine: str
-    problem: str
-    quantity: str
-    n: int
-    features: int
-    dtype: str
-    layout: str
-    device: str
-    threads: int
+    case: Coordinates
     kernel: str
     status_before: str
     status_after: str
@@ -70,6 +66,15 @@ class Row:
     p_suite: float | None = None
     p_too_slow: float | None = None
     too_slow: bool = False
+
+    def columns(self) -> dict[str, Any]:
+        """Return all values by name, the coordinates of the case among them, in order."""
+        values = vars(self)
+        return {"machine": self.machine, **vars(self.case), **{name: values[name] for name in _AFTER_CASE}}
+
+
+_AFTER_CASE = tuple(field.name for field in fields(Row) if field.name not in ("machine", "case"))
+ROW_COLUMNS = ("machine", *CASE, *_AFTER_CASE)
 
 
 @dataclass(frozen=True)
@@ -113,7 +118,7 @@ class Comparison:
     @property
     def varying(self) -> tuple[str, ...]:
         """Coordinates beside n and the kernel in which rows differ, so that a row's name must give them."""
-        return tuple(name for name in COORDINATES if len({getattr(row, name) for row in self.rows}) > 1)
+        return tuple(name for name in COORDINATES if len({row.columns()[name] for row in self.rows}) > 1)
 
     @property
     def compared(self) -> tuple[Row, ...]:
@@ -142,7 +147,7 @@ class Comparison:
         return tuple(
             row
             for row in self.rows
-            if row.status_after == "wrong" or (row.status_before, row.status_after) == ("ok", "failed")
+            if row.status_after == Status.wrong or (row.status_before, row.status_after) == (Status.ok, Status.failed)
         )
 
     @property

@@ -11,14 +11,14 @@ from typing import Any, NamedTuple
 from gradkernels.bench.stats.estimates import Pass
 from gradkernels.key import CONTROL, Key, matching, split_patterns
 from gradkernels.names import unknown
-from gradkernels.record import CASE, Record, read
+from gradkernels.record import CASE, Record, Status, read
 
 KEY = ("machine", *CASE, "kernel")
 MEANS = ("machine", "dtype", "layout", "device", "threads")
 """What a comparison may be forced across: the same work by other means."""
 
 # Worst first, but one timed and proven pass outweighs passes that were cut short.
-_RANK = ("wrong", "failed", "ok", "timeout", "unsupported")
+_RANK = (Status.wrong, Status.failed, Status.ok, Status.timeout, Status.unsupported)
 _SHOWN = 4
 
 Rows = dict[Pass, Record]
@@ -60,13 +60,13 @@ def pooled(files: Sequence[Path]) -> tuple[list[Record], str]:
 
 def status(rows: Mapping[Pass, Record]) -> str:
     """What several passes come to: wrong or failed if any is, else ok if any is; empty without passes."""
-    return min((record.status for record in rows.values()), key=_RANK.index, default="")
+    return min((record.measurement.status for record in rows.values()), key=_RANK.index, default="")
 
 
 def reason(rows: Mapping[Pass, Record]) -> str:
     """Why the status is not ok, as the first row with that status gives it."""
     worst = status(rows)
-    return next((record.reason for record in rows.values() if record.status == worst), "")
+    return next((record.measurement.reason for record in rows.values() if record.measurement.status == worst), "")
 
 
 def select(
@@ -84,12 +84,13 @@ def select(
     """
     keys = [record.kernel for side in sides for record in side if not Key.parse(record.kernel).is_yardstick]
     wanted = set(matching(split_patterns(kernels), keys))
-    quantities = dict.fromkeys(record.quantity for side in sides for record in side)
+    quantities = dict.fromkeys(record.case.quantity for side in sides for record in side)
     if quantity is not None and quantity not in quantities:
         raise ValueError(unknown("quantity", quantity, quantities))
     wanted |= {record.kernel for side in sides for record in side} - set(keys)
     return [
-        [record for record in side if record.kernel in wanted and quantity in (None, record.quantity)] for side in sides
+        [record for record in side if record.kernel in wanted and quantity in (None, record.case.quantity)]
+        for side in sides
     ]
 
 
@@ -128,7 +129,11 @@ def _nothing(apart: Sequence[str], sides: Sequence[Sequence[Record]], names: Seq
 
 
 def _values(records: Iterable[Record], name: str) -> set[Any]:
-    return {getattr(record, name) for record in records}
+    return {_part(record, name) for record in records}
+
+
+def _part(record: Record, name: str) -> Any:
+    return getattr(record.case if name in CASE else record, name)
 
 
 def _differences(apart: Sequence[str], sides: Sequence[Sequence[Record]]) -> str:
@@ -143,39 +148,37 @@ def _few(records: Sequence[Record], name: str) -> str:
 def _group(records: Sequence[Record], key: Sequence[str], name: str) -> dict[tuple[Any, ...], Rows]:
     groups: dict[tuple[Any, ...], Rows] = {}
     for record in records:
-        rows = groups.setdefault(tuple(getattr(record, part) for part in key), {})
+        rows = groups.setdefault(tuple(_part(record, part) for part in key), {})
         if (one := (record.run, record.pass_)) in rows:
+            case = record.case.described("=")
             raise ValueError(
-                f"{name} holds kernel {record.kernel} of {describe(record)} twice for run {record.run}, "
+                f"{name} holds kernel {record.kernel} of {case} twice for run {record.run}, "
                 f"pass {record.pass_}; keep one of the two rows"
             )
         rows[one] = record
     return groups
 
 
-def describe(record: Record) -> str:
-    """The case of a row in words: `problem=linear, quantity=norms, n=10, ...`."""
-    return ", ".join(f"{name}={value}" for name, value in zip(CASE, record.case, strict=True))
-
-
 def control_seconds(records: Iterable[Record], kernel: str = CONTROL) -> dict[tuple[Any, ...], float]:
-    """Seconds per call of the control, or of the canary, by run, pass and case."""
+    """Return the seconds per call of the control, or of the canary, by run, pass and case."""
     return {
-        (record.run, record.pass_, record.case): record.seconds_median
+        (record.run, record.pass_, record.case): record.measurement.seconds_median
         for record in records
-        if record.kernel == kernel and record.seconds_median is not None
+        if record.kernel == kernel and record.measurement.seconds_median is not None
     }
 
 
 def log_seconds(rows: Mapping[Pass, Record], controls: Mapping[tuple[Any, ...], float] | None) -> dict[Pass, float]:
     """Log seconds per call of the passes that are ok; over those of the control if its times are given."""
     return {
-        one: math.log(record.seconds_median) - (math.log(controls[*one, record.case]) if controls else 0.0)
+        one: math.log(record.measurement.seconds_median) - (math.log(controls[*one, record.case]) if controls else 0.0)
         for one, record in rows.items()
-        if record.seconds_median is not None
+        if record.measurement.seconds_median is not None
     }
 
 
 def has_control(rows: Mapping[Pass, Record], controls: Mapping[tuple[Any, ...], float]) -> bool:
     """Whether the control was timed beside every pass."""
-    return all((*one, record.case) in controls for one, record in rows.items() if record.seconds_median is not None)
+    return all(
+        (*one, record.case) in controls for one, record in rows.items() if record.measurement.seconds_median is not None
+    )

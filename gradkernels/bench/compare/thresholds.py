@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 from gradkernels.bench.stats.verdict import DELTA
 from gradkernels.key import Key
@@ -13,23 +14,7 @@ from gradkernels.key import Key
 _FRACTION = re.compile(r"(\d+\.?\d*|\.\d+)(e[-+]?\d+)?", re.ASCII | re.IGNORECASE)
 
 
-class Measured(Protocol):
-    """A row's kernel and case, as far as thresholds tell them apart."""
-
-    @property
-    def kernel(self) -> str:
-        """Its key."""
-
-    @property
-    def quantity(self) -> str:
-        """What it computes."""
-
-    @property
-    def n(self) -> int:
-        """Samples."""
-
-
-class Limits(NamedTuple):
+class RowThresholds(NamedTuple):
     """What holds for one case: the fraction that a change must exceed, and the slowdown that fails, if any."""
 
     delta: float
@@ -56,10 +41,16 @@ class Override:
     delta: float | None = None
     fail_slower: float | None = None
 
-    def matches(self, record: Measured) -> bool:
-        """Whether it is about the row's kernel and case."""
-        named = not self.kernels or any(map(Key.parse(record.kernel).matches, self.kernels))
-        return named and self.quantity in (None, record.quantity) and self.low <= record.n <= self.high
+    def matches(self, kernel: str, quantity: str, n: int) -> bool:
+        """Return whether it is about a kernel and case.
+
+        Args:
+            kernel: The key.
+            quantity: Name of the quantity.
+            n: Number of samples.
+        """
+        named = not self.kernels or any(map(Key.parse(kernel).matches, self.kernels))
+        return named and self.quantity in (None, quantity) and self.low <= n <= self.high
 
     def __str__(self) -> str:
         sizes = f"{self.low} to {self.high}" if self.low or self.high < math.inf else ""
@@ -87,12 +78,23 @@ class Thresholds:
             if value is not None and not 0 <= value < math.inf:
                 raise ValueError(f"{name} is {value}; it must be a fraction of at least 0, for instance 0.01")
 
-    def of(self, record: Measured) -> Limits:
-        """What holds for the row's kernel and case."""
-        found = [override for override in self.overrides if override.matches(record)]
+    def of(self, kernel: str, quantity: str, n: int) -> RowThresholds:
+        """Return what holds for a kernel and case.
+
+        Args:
+            kernel: The key.
+            quantity: Name of the quantity.
+            n: Number of samples.
+        """
+        found = [override for override in self.overrides if override.matches(kernel, quantity, n)]
         delta = next((one.delta for one in reversed(found) if one.delta is not None), self.delta)
         slower = next((one.fail_slower for one in reversed(found) if one.fail_slower is not None), self.fail_slower)
-        return Limits(delta, slower)
+        return RowThresholds(delta, slower)
+
+    def unused(self, rows: Iterable[tuple[str, str, int]]) -> tuple[str, ...]:
+        """Return the overrides that match no row, of which one may be mistyped; a row is `(kernel, quantity, n)`."""
+        seen = set(rows)
+        return tuple(str(one) for one in self.overrides if not any(one.matches(*row) for row in seen))
 
 
 PLAIN = Thresholds()

@@ -26,12 +26,12 @@ from gradkernels.bench.pytest_plugin.options import leave_reports, pytest_addopt
 
 if TYPE_CHECKING:
     from gradkernels.bench.pytest_plugin.gate import Gate
-    from gradkernels.bench.pytest_plugin.rows import Rows
+    from gradkernels.bench.pytest_plugin.rows import SessionRows
 
 __all__ = ["pytest_addoption"]
 
 FIXTURE = "gradkernels_benchmark"
-_ROWS: pytest.StashKey[Rows] = pytest.StashKey()
+_ROWS: pytest.StashKey[SessionRows] = pytest.StashKey()
 _GATE: pytest.StashKey[Gate] = pytest.StashKey()
 _LINES: pytest.StashKey[list[str]] = pytest.StashKey()
 _OF_COMPARE = ("fail_slower", "fail_undecided", "delta", "thresholds", "force")
@@ -91,11 +91,11 @@ def _gate(config: pytest.Config) -> Gate:
         raise pytest.UsageError(f"--gradkernels-compare: {error}") from None
 
 
-def _rows(config: pytest.Config, path: Path | None, extend: bool) -> Rows:
-    from gradkernels.bench.pytest_plugin.rows import Rows, start
+def _rows(config: pytest.Config, path: Path | None, extend: bool) -> SessionRows:
+    from gradkernels.bench.pytest_plugin.rows import SessionRows, start
 
     if path is None:
-        return Rows(kept=True)
+        return SessionRows(kept=True)
     try:
         return start(config.invocation_params.dir / path, extend)
     except (ValueError, OSError) as error:
@@ -133,11 +133,11 @@ def gradkernels_benchmark(request: pytest.FixtureRequest, benchmark: Any) -> Cal
     A kernel that cannot do the case skips the test with every reason; one that computes something else fails it
     and leaves no time behind. See `gradkernels.bench.pytest_plugin.timing.prove_and_time`.
     """
-    from gradkernels.bench.pytest_plugin.rows import Rows
+    from gradkernels.bench.pytest_plugin.rows import SessionRows
     from gradkernels.bench.pytest_plugin.timing import prove_and_time
 
     config = request.config
-    rows = config.stash.setdefault(_ROWS, Rows())
+    rows = config.stash.setdefault(_ROWS, SessionRows())
     return functools.partial(prove_and_time, benchmark, rows, max_call=config.getoption("gradkernels_max_call"))
 
 

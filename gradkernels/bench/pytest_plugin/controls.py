@@ -8,10 +8,11 @@ from functools import cached_property
 from typing import Any
 
 from gradkernels.bench.timing.control import control
-from gradkernels.bench.timing.prepared_kernel import slice_statistics
+from gradkernels.bench.timing.prepared_kernel import EXACT, PreparedKernel
 from gradkernels.bench.timing.slices import TimedCall, no_collection, time_slice, warm_up
+from gradkernels.coordinates import Coordinates
 from gradkernels.key import CONTROLS
-from gradkernels.record import CASE, Record
+from gradkernels.record import Record
 
 WARM_SECONDS = 0.02
 BLOCKS = 25
@@ -25,21 +26,21 @@ class Yardsticks:
     `gradkernels run`; a slow spell of the machine may hit one and miss the other.
 
     Attributes:
-        timed: By case, the columns that all its rows share, and the control and the canary.
+        timed: By case, the facts that all its records say, and the control and the canary.
     """
 
-    timed: dict[tuple[Any, ...], tuple[Mapping[str, Any], list[TimedCall]]] = field(default_factory=dict)
+    timed: dict[Coordinates, tuple[Mapping[str, Any], list[TimedCall]]] = field(default_factory=dict)
 
     @cached_property
     def call(self) -> Any:
         """The same call for both: what tells them apart is not their code."""
         return control()
 
-    def time(self, columns: Mapping[str, Any]) -> None:
-        """Time both in turns for about 20 ms, beside a kernel whose row has these columns."""
-        key = tuple(columns[name] for name in CASE)
+    def time(self, facts: Mapping[str, Any]) -> None:
+        """Time both in turns for about 20 ms, beside a kernel whose record says these facts."""
+        key: Coordinates = facts["case"]
         if key not in self.timed:
-            self.timed[key] = (columns, [TimedCall(name, self.call) for name in CONTROLS])
+            self.timed[key] = (facts, [TimedCall(name, self.call) for name in CONTROLS])
             for yardstick in self.timed[key][1]:
                 warm_up(yardstick, WARM_SECONDS)
         one, other = self.timed[key][1]
@@ -48,12 +49,7 @@ class Yardsticks:
                 timed.slices.append(time_slice(timed.call, timed.iterations))
 
     def rows(self) -> Iterator[Record]:
-        """A row for each of them and case."""
-        for columns, calls in self.timed.values():
+        """Give the record of each of them on each case."""
+        for facts, calls in self.timed.values():
             for timed in calls:
-                yield _row(columns, timed)
-
-
-def _row(columns: Mapping[str, Any], timed: TimedCall) -> Record:
-    own = {"kernel": timed.name, "backend": "numpy", "status": "ok", "error": 0.0, "tolerance": 0.0}
-    return Record(**{**columns, **own, **slice_statistics(timed)})
+                yield Record(**facts, measurement=PreparedKernel(timed, "numpy", timed.call).measured(EXACT))

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 import pytest
 
 from gradkernels.bench.pytest_plugin.passes import fail, repeat
-from gradkernels.bench.pytest_plugin.rows import Rows
+from gradkernels.bench.pytest_plugin.rows import SessionRows
 
 if TYPE_CHECKING:  # it needs more libraries than writing rows does
     from gradkernels.bench.pytest_plugin.gate import Gate
 
 
-def conclude(session: pytest.Session, rows: Rows, gate: Gate | None, tell: Callable[[str], None]) -> list[str]:
+def conclude(session: pytest.Session, rows: SessionRows, gate: Gate | None, tell: Callable[[str], None]) -> list[str]:
     """Time what passes are left, compare, and give the lines to print; may set the session's exit status.
 
     Args:
@@ -35,7 +35,7 @@ def conclude(session: pytest.Session, rows: Rows, gate: Gate | None, tell: Calla
     return list(filter(None, lines))
 
 
-def _more(session: pytest.Session, rows: Rows, passes: int, tell: Callable[[str], None]) -> str:
+def _more(session: pytest.Session, rows: SessionRows, passes: int, tell: Callable[[str], None]) -> str:
     if session.exitstatus != pytest.ExitCode.OK:
         return "gradkernels: the session failed, so it was not repeated for more passes"
     try:

@@ -12,7 +12,7 @@ from gradkernels.bench.compare.matching import pooled
 from gradkernels.bench.compare.thresholds import Thresholds
 from gradkernels.bench.compare.thresholds_toml import chosen
 from gradkernels.bench.pytest_plugin.passes import fail
-from gradkernels.bench.pytest_plugin.rows import Rows
+from gradkernels.bench.pytest_plugin.rows import SessionRows
 from gradkernels.bench.report.comparison_table import table
 from gradkernels.bench.report.comparison_text import summary
 from gradkernels.bench.stats.verdict import FEWEST_PASSES
@@ -75,7 +75,7 @@ def prepare(config: pytest.Config) -> Gate:
     return Gate(base, name, thresholds, option("gradkernels_fail_undecided"), force)
 
 
-def judge(session: pytest.Session, gate: Gate, rows: Rows) -> list[str]:
+def judge(session: pytest.Session, gate: Gate, rows: SessionRows) -> list[str]:
     """Compare, set the session's exit status unless it has failed already, and give the lines to print."""
     try:
         comparison = compare(gate.base, rows.records, gate.thresholds, gate.force, (gate.name, NAME))

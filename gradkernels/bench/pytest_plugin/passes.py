@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from gradkernels.bench.pytest_plugin.rows import Rows
+from gradkernels.bench.pytest_plugin.rows import SessionRows
 from gradkernels.record import Record, read
 
 CHILD = "--gradkernels-child"
@@ -19,7 +19,7 @@ CHILD = "--gradkernels-child"
 _FILE = "--benchmark-json"
 
 
-def repeat(config: pytest.Config, rows: Rows, passes: int, tell: Callable[[str], None]) -> str:
+def repeat(config: pytest.Config, rows: SessionRows, passes: int, tell: Callable[[str], None]) -> str:
     """Run the session's suite in fresh processes until it has so many passes.
 
     Args:
@@ -44,7 +44,7 @@ def repeat(config: pytest.Config, rows: Rows, passes: int, tell: Callable[[str],
     return ""
 
 
-def _numbered(row: Record, rows: Rows, number: int) -> Record:
+def _numbered(row: Record, rows: SessionRows, number: int) -> Record:
     return replace(row, run=rows.facts["run"], pass_=rows.pass_ + number - 1)
 
 

@@ -11,12 +11,11 @@ from typing import Any
 from gradkernels.bench.pytest_plugin.controls import Yardsticks
 from gradkernels.bench.results.metadata import case_facts, run_facts
 from gradkernels.case import Case
-from gradkernels.kernel import Kernel
 from gradkernels.record import HEADER, Record, append, read
 
 
 @dataclass(frozen=True)
-class Rows:
+class SessionRows:
     """What a session has found out so far.
 
     Attributes:
@@ -40,9 +39,9 @@ class Rows:
         """What all rows of the session have in common."""
         return run_facts()
 
-    def columns(self, key: str, kernel: Kernel, case: Case) -> dict[str, Any]:
-        """The columns that are known before anything has run."""
-        return {**self.facts, **case_facts(case), "kernel": key, "backend": kernel.backend.name, "pass_": self.pass_}
+    def facts_of(self, case: Case) -> dict[str, Any]:
+        """Return what a record says before anything has run."""
+        return {**self.facts, **case_facts(case), "pass_": self.pass_}
 
     def add(self, record: Record) -> None:
         """Keep the row; in the file it is there at once, so that a killed session loses nothing before it."""
@@ -56,10 +55,10 @@ class Rows:
         self.asked.add((key, case))
         return not known
 
-    def beside(self, columns: dict[str, Any]) -> None:
-        """Time the control and the canary now, just before or after the kernel whose row has these columns."""
+    def beside(self, facts: dict[str, Any]) -> None:
+        """Time the control and the canary now, just before or after a kernel whose record says these facts."""
         if self.kept:
-            self.yardsticks.time(columns)
+            self.yardsticks.time(facts)
 
     def end(self) -> None:
         """Add the rows of the control and the canary, when no kernel is left to time."""
@@ -76,7 +75,7 @@ class Rows:
         """`36 rows in x.csv, pass 1: 34 ok, 2 unsupported`."""
         if not self.records:
             return f"nothing written to {self.path}: no test used gradkernels_benchmark"
-        counts = Counter(record.status for record in self.records)
+        counts = Counter(record.measurement.status for record in self.records)
         found = ", ".join(f"{count} {status}" for status, count in counts.items())
         rows = "1 row" if len(self.records) == 1 else f"{len(self.records)} rows"
         last = max(record.pass_ for record in self.records)
@@ -84,7 +83,7 @@ class Rows:
         return f"{rows} in {self.path}, {passes}: {found}"
 
 
-def start(path: Path, extend: bool) -> Rows:
+def start(path: Path, extend: bool) -> SessionRows:
     """Rows that go to `path`: a new file, or the next pass of one that is there.
 
     Raises:
@@ -96,9 +95,9 @@ def start(path: Path, extend: bool) -> Rows:
             f"{path} is there already; name another file, or add a pass to it with --gradkernels-csv-append"
         )
     if path.exists():
-        rows = Rows(path, 1 + max((record.pass_ for record in read(path)), default=0), kept=True)
+        rows = SessionRows(path, 1 + max((record.pass_ for record in read(path)), default=0), kept=True)
         append(path, [])
         return rows
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(HEADER, encoding="utf-8", newline="")
-    return Rows(path, kept=True)
+    return SessionRows(path, kept=True)

@@ -4,23 +4,23 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from typing import Any, NoReturn
 
 import pytest
 
 from gradkernels.backend import Array
-from gradkernels.bench.pytest_plugin.rows import Rows
+from gradkernels.bench.pytest_plugin.rows import SessionRows
 from gradkernels.bench.pytest_plugin.threads import limited
 from gradkernels.bench.results.pytest_benchmark_json import extra_info, statistics
 from gradkernels.case import Case, Inputs
-from gradkernels.check import Disagreement, Proof, prove
+from gradkernels.check import Disagreement, prove
 from gradkernels.check.reference import Reference
 from gradkernels.kernel import Compute, Kernel
 from gradkernels.key import OUT
 from gradkernels.quantity import QUANTITIES
-from gradkernels.record import Record
+from gradkernels.record import Measurement, Record, Status
 from gradkernels.registry import kernel as kernel_by_key
 from gradkernels.tree import leaves
 
@@ -28,7 +28,13 @@ PROBE_ROWS = 100
 
 
 def prove_and_time(
-    benchmark: Any, rows: Rows, kernel: Kernel | str, case: Case, out: bool = False, *, max_call: float = float("inf")
+    benchmark: Any,
+    rows: SessionRows,
+    kernel: Kernel | str,
+    case: Case,
+    out: bool = False,
+    *,
+    max_call: float = float("inf"),
 ) -> Any:
     """Prove the kernel on the case, time that same compute, and prove it again on `case.fresh()`.
 
@@ -55,16 +61,47 @@ def prove_and_time(
     kernel = kernel_by_key(kernel) if isinstance(kernel, str) else kernel
     if out and not kernel.out:
         raise ValueError(f"{kernel.key} takes no out=; leave out=True away")
-    key = kernel.key + (OUT if out else "")
-    if not rows.first(key, case):
-        pytest.skip(f"{key} has its row of this case already; a pass has one for each")
-    columns = rows.columns(key, kernel, case)
+    test = KernelTest(kernel, out, rows.facts_of(case))
+    if not rows.first(test.key, case):
+        pytest.skip(f"{test.key} has its row of this case already; a pass has one for each")
     if reasons := kernel.unsupported(case):
-        rows.add(Record(**columns, status="unsupported", reason="; ".join(reasons)))
+        rows.add(test.record(Status.unsupported, "; ".join(reasons)))
         pytest.skip("; ".join(reasons))
     with limited(kernel.backend, case.threads) as threads:
-        columns["threads"] = threads
-        return _measure(benchmark, rows, kernel, case.for_proof(), out, max_call, columns)
+        test.facts["case"] = replace(test.facts["case"], threads=threads)
+        return _measure(benchmark, rows, test, case.for_proof(), max_call)
+
+
+@dataclass(frozen=True)
+class KernelTest:
+    """A kernel on a case in a session.
+
+    Attributes:
+        kernel: The kernel.
+        out: Whether it is handed memory for its result.
+        facts: What its record says before anything has run.
+    """
+
+    kernel: Kernel
+    out: bool
+    facts: dict[str, Any]
+
+    @property
+    def key(self) -> str:
+        """Key of the kernel, which ends in `@out` if it is handed memory."""
+        return self.kernel.key + (OUT if self.out else "")
+
+    def record(self, status: Status, reason: str = "", **values: Any) -> Record:
+        """Return the record.
+
+        Args:
+            status: What became of the kernel.
+            reason: Why, if it is not ok.
+            values: Further values of the measurement.
+        """
+        return Record(
+            **self.facts, measurement=Measurement(self.key, self.kernel.backend.name, status, reason, **values)
+        )
 
 
 def group(case: Case) -> str:
@@ -74,31 +111,29 @@ def group(case: Case) -> str:
     return " ".join((case.problem.name, case.quantity.name, f"n={case.n}", *unusual))
 
 
-def _measure(
-    benchmark: Any, rows: Rows, kernel: Kernel, case: Case, out: bool, max_call: float, columns: dict[str, Any]
-) -> Any:
+def _measure(benchmark: Any, rows: SessionRows, test: KernelTest, case: Case, max_call: float) -> Any:
     __tracebackhide__ = True
-    called = False
+    kernel, called = test.kernel, False
     try:
         if reason := _too_slow(kernel, case, max_call):
-            rows.add(Record(**columns, status="timeout", reason=reason))
+            rows.add(test.record(Status.timeout, reason))
             pytest.skip(reason)
         inputs, reference = _data(case)
         arrays = kernel.backend.put(inputs, case.device)
-        compute, call, first = _set_up(kernel, case, arrays, out)
+        compute, call, first = _set_up(kernel, case, arrays, test.out)
         before = prove(kernel, compute, case, inputs, reference)
         benchmark.group = benchmark.group or group(case)
         called = True
-        rows.beside(columns)
+        rows.beside(test.facts)
         result = benchmark(call, *arrays)
-        rows.beside(columns)
+        rows.beside(test.facts)
         # A compute that remembers its first answer passes the first proof and not this one.
         after = prove(kernel, compute, case.fresh(), *_data(case.fresh()))
     except Exception as error:
-        rows.add(_failure(columns, error))
+        rows.add(_failure(test, error))
         _withhold(benchmark, called, error)
     worst = max(before, after, key=lambda proof: proof.error)
-    _keep(benchmark, rows, columns, worst, first)
+    _keep(benchmark, rows, test, {"error": worst.error, "tolerance": worst.tolerance, "seconds_first": first})
     return result
 
 
@@ -150,18 +185,18 @@ def _seconds(kernel: Kernel, compute: Compute, arrays: list[Array]) -> float:
     return time.perf_counter() - start
 
 
-def _keep(benchmark: Any, rows: Rows, columns: dict[str, Any], proof: Proof, first: float) -> None:
-    columns = columns | {"error": proof.error, "tolerance": proof.tolerance, "seconds_first": first}
-    benchmark.extra_info.update(extra_info(columns))
+def _keep(benchmark: Any, rows: SessionRows, test: KernelTest, found: dict[str, Any]) -> None:
+    facts = {**test.facts, **vars(test.facts["case"]), "kernel": test.key, "backend": test.kernel.backend.name}
+    benchmark.extra_info.update(extra_info(facts | found))
     if benchmark.stats is not None:
-        rows.add(Record(**columns, status="ok", **statistics(benchmark.stats)))
+        rows.add(test.record(Status.ok, **found, **statistics(benchmark.stats)))
 
 
-def _failure(columns: dict[str, Any], error: Exception) -> Record:
+def _failure(test: KernelTest, error: Exception) -> Record:
     says = " ".join(str(error).split())
     if isinstance(error, Disagreement):
-        return Record(**columns, status="wrong", reason=says)
-    return Record(**columns, status="failed", reason=f"{type(error).__name__}: {says}")
+        return test.record(Status.wrong, says)
+    return test.record(Status.failed, f"{type(error).__name__}: {says}")
 
 
 def _withhold(benchmark: Any, called: bool, error: Exception) -> NoReturn:

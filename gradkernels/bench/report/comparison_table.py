@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import asdict, astuple, fields
+from dataclasses import asdict
 from enum import StrEnum
 from typing import Any
 
-from gradkernels.bench.compare.comparison import Comparison, Row
+from gradkernels.bench.compare.comparison import ROW_COLUMNS, Comparison, Row
 from gradkernels.bench.report.comparison_caveats import percent
 from gradkernels.bench.report.comparison_text import summary
 from gradkernels.bench.stats.estimates import Ratio
@@ -67,8 +67,8 @@ def markdown(comparison: Comparison) -> str:
 
 def as_csv(comparison: Comparison) -> str:
     """Every row of either file, one line each under a header; what is not known is empty."""
-    header = line(field.name for field in fields(Row))
-    return header + "".join(line(map(_finite, astuple(row))) for row in comparison.rows)
+    header = line(ROW_COLUMNS)
+    return header + "".join(line(map(_finite, row.columns().values())) for row in comparison.rows)
 
 
 def as_json(comparison: Comparison) -> str:
@@ -89,7 +89,8 @@ def as_json(comparison: Comparison) -> str:
 
 
 def _plain(value: Row | Ratio) -> dict[str, Any]:
-    return {name: _finite(item) for name, item in asdict(value).items()}
+    values = value.columns() if isinstance(value, Row) else asdict(value)
+    return {name: _finite(item) for name, item in values.items()}
 
 
 def _finite(value: Any) -> Any:
@@ -100,12 +101,12 @@ def _grid(comparison: Comparison) -> list[list[str]]:
     """Header and cells of the rows that were compared."""
     rows, told_apart = comparison.compared, comparison.varying
     header = ["kernel", *told_apart, "n", "before", "after", "ratio [low, high]", "verdict", "detects", "needs"]
-    return [header, *([row.kernel, *(str(getattr(row, name)) for name in told_apart), *_cells(row)] for row in rows)]
+    return [header, *([row.kernel, *(str(row.columns()[name]) for name in told_apart), *_cells(row)] for row in rows)]
 
 
 def _cells(row: Row) -> list[str]:
     interval = f"{row.ratio:.3f} [{row.low:.3f}, {row.high:.3f}]"
-    cells = [str(row.n), seconds(row.seconds_before), seconds(row.seconds_after), interval, row.verdict]
+    cells = [str(row.case.n), seconds(row.seconds_before), seconds(row.seconds_after), interval, row.verdict]
     if row.verdict != "undecided":
         return [*cells, "", ""]
     needed = "not known" if row.passes_needed is None else str(row.passes_needed)

@@ -44,7 +44,7 @@ def _count(number: int, noun: str) -> str:
 def _absent(rows: Sequence[Row], source: Source, varying: Sequence[str]) -> Iterator[str]:
     sizes: dict[str, list[str]] = {}
     for row in rows:
-        sizes.setdefault(_name(row, varying), []).append(str(row.n))
+        sizes.setdefault(_name(row, varying), []).append(str(row.case.n))
     for name, found in list(sizes.items())[:_MOST_SHOWN]:
         yield f"not in {source.name}: {name} at n = {', '.join(found)}"
     if (more := len(sizes) - _MOST_SHOWN) > 0:
@@ -52,7 +52,7 @@ def _absent(rows: Sequence[Row], source: Source, varying: Sequence[str]) -> Iter
 
 
 def _name(row: Row, varying: Sequence[str]) -> str:
-    told_apart = ", ".join(f"{name} {getattr(row, name)}" for name in varying)
+    told_apart = ", ".join(f"{name} {row.columns()[name]}" for name in varying)
     return f"{row.kernel} ({told_apart})" if told_apart else row.kernel
 
 
@@ -61,14 +61,14 @@ def _statuses(comparison: Comparison) -> Iterator[str]:
         mark = "FAILED: " if row in comparison.failures else "TOO SLOW: " if row in comparison.too_slow else ""
         was = f"was {row.status_before}, is" if row.status_before else "is"
         why = f": {row.reason}" if row.reason else ""
-        yield f"{mark}{_name(row, comparison.varying)} at n = {row.n} {was} {row.status_after}{why}"
+        yield f"{mark}{_name(row, comparison.varying)} at n = {row.case.n} {was} {row.status_after}{why}"
 
 
 def _slow(comparison: Comparison) -> Iterator[str]:
     limited = sum(row.p_too_slow is not None for row in comparison.rows)
     for row in comparison.rows:
         if row.too_slow:
-            name = f"{_name(row, comparison.varying)} at n = {row.n}"
+            name = f"{_name(row, comparison.varying)} at n = {row.case.n}"
             yield f"TOO SLOW: {name} is slower by more than {percent(row.fail_slower)}: {row.ratio:.3f}"
     if limited > 1 and not comparison.flagged:
         found = sum(row.too_slow for row in comparison.rows)

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter
 
 from gradkernels.key import Key
-from gradkernels.record import Record
+from gradkernels.record import Record, Status
 
 # Okabe & Ito (2008): told apart by people who see colours differently.
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8C6D31")
@@ -25,7 +25,7 @@ INCHES = (5.6, 4.6)
 
 def draw(records: Iterable[Record], path: Path) -> None:
     """Write a PNG with a panel per quantity; the band around a line is the middle half of its slices."""
-    rows = [row for row in records if row.status == "ok" and Key.parse(row.kernel).competes]
+    rows = [row for row in records if row.measurement.status == Status.ok and Key.parse(row.kernel).competes]
     panels = [(what, list(group)) for what, group in groupby(sorted(rows, key=_panel), key=_panel)]
     ways = sorted({_way(row.kernel) for row in rows})
     figure = Figure(figsize=(INCHES[0] * max(1, len(panels)), INCHES[1]), layout="constrained")
@@ -35,14 +35,21 @@ def draw(records: Iterable[Record], path: Path) -> None:
         _panel_of(axes, what, group, ways)
     if rows:
         row = rows[0]
-        figure.suptitle(f"{row.cpu}, {row.threads} thread{'s' * (row.threads > 1)}, {row.versions}", fontsize=8)
+        figure.suptitle(
+            f"{row.cpu}, {row.case.threads} thread{'s' * (row.case.threads > 1)}, {row.versions}", fontsize=8
+        )
         lines = {str(line.get_label()): line for axes in figure.axes for line in axes.get_lines()}
         figure.legend(list(lines.values()), list(lines), loc="outside right center", frameon=False)
     figure.savefig(path, dpi=150)
 
 
 def _panel(row: Record) -> str:
-    return f"{row.quantity} of {row.problem}, {row.features} feature{'s' * (row.features > 1)}, {row.dtype}"
+    case = row.case
+    return f"{case.quantity} of {case.problem}, {case.features} feature{'s' * (case.features > 1)}, {case.dtype}"
+
+
+def _size(row: Record) -> int:
+    return row.case.n
 
 
 def _way(kernel: str) -> str:
@@ -58,10 +65,10 @@ def style_of(index: int) -> dict[str, Any]:
 
 def _panel_of(axes: Axes, what: str, rows: Sequence[Record], ways: Sequence[str]) -> None:
     for kernel, group in groupby(sorted(rows, key=lambda row: row.kernel), key=lambda row: row.kernel):
-        by_size = {n: list(same) for n, same in groupby(sorted(group, key=lambda row: row.n), key=lambda row: row.n)}
+        by_size = {n: list(same) for n, same in groupby(sorted(group, key=_size), key=_size)}
         style = style_of(ways.index(_way(kernel)))
         low, middle, high = (
-            [median(getattr(row, column) for row in same) for same in by_size.values()]
+            [median(getattr(row.measurement, column) for row in same) for same in by_size.values()]
             for column in ("seconds_q25", "seconds_median", "seconds_q75")
         )
         axes.fill_between(list(by_size), low, high, color=style["color"], alpha=0.2, linewidth=0)

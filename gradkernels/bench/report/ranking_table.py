@@ -11,7 +11,7 @@ from rich import box
 from rich.table import Table
 
 from gradkernels.bench.report.comparison_table import seconds
-from gradkernels.bench.run.ranking import NAMED_WAYS, Place, Standing
+from gradkernels.bench.run.ranking import NAMED_WAYS, CaseRanking, RankedKernel
 from gradkernels.bench.stats.estimates import Ratio
 from gradkernels.key import Key
 from gradkernels.record import line
@@ -19,9 +19,9 @@ from gradkernels.record import line
 HEADER = ("n", "winner", "time", "of memory limit", "ahead of the runner-up", *(f"x {name}" for name in NAMED_WAYS))
 
 
-def title(standing: Standing) -> str:
+def title(ranking: CaseRanking) -> str:
     """`gradient of linear, 1 feature, float64, 1 thread`: what the rows of a table share."""
-    row = standing.where
+    row = ranking.case
     parts = [
         f"{row.quantity} of {row.problem}",
         f"{row.features} feature{'s' * (row.features > 1)}",
@@ -32,19 +32,19 @@ def title(standing: Standing) -> str:
     return ", ".join(parts)
 
 
-def grouped(standings: Iterable[Standing]) -> list[tuple[str, list[Standing]]]:
-    """Standings by title."""
-    return [(name, list(group)) for name, group in groupby(standings, key=title)]
+def grouped(rankings: Iterable[CaseRanking]) -> list[tuple[str, list[CaseRanking]]]:
+    """Group rankings by title."""
+    return [(name, list(group)) for name, group in groupby(rankings, key=title)]
 
 
-def cells(standing: Standing) -> list[str]:
+def cells(ranking: CaseRanking) -> list[str]:
     """One row of the table of winners."""
-    if not standing.places:
-        return [f"{standing.where.n:,}", "none proven", *[""] * (len(HEADER) - 2)]
-    winner, *others = standing.places
+    if not ranking.kernels:
+        return [f"{ranking.case.n:,}", "none proven", *[""] * (len(HEADER) - 2)]
+    winner, *others = ranking.kernels
     ahead = _ahead(winner, others[0]) if others else "alone"
     limit = "-" if winner.of_limit is None else share(winner.of_limit)
-    return [f"{standing.where.n:,}", _way(winner.kernel), seconds(winner.seconds), limit, ahead, *_named(standing)]
+    return [f"{ranking.case.n:,}", _way(winner.kernel), seconds(winner.seconds), limit, ahead, *_named(ranking)]
 
 
 def share(of_limit: float) -> str:
@@ -53,7 +53,7 @@ def share(of_limit: float) -> str:
     return f"{percentage:.0f}%" if percentage >= 10 else f"{percentage:.2g}%" if percentage >= 0.01 else "under 0.01%"
 
 
-def _ahead(winner: Place, other: Place) -> str:
+def _ahead(winner: RankedKernel, other: RankedKernel) -> str:
     """`1.52 [1.47, 1.58] jax.vmap`: the factor and its bounds, where passes give any."""
     behind = other.behind
     if behind is None:
@@ -64,14 +64,14 @@ def _ahead(winner: Place, other: Place) -> str:
     return f"{behind.ratio:.2f} [{behind.low:.2f}, {high}] {_way(other.kernel)}{tie}"
 
 
-def _named(standing: Standing) -> list[str]:
+def _named(ranking: CaseRanking) -> list[str]:
     named = []
     for way in NAMED_WAYS.values():
-        place = standing.place(way)
-        if place is standing.places[0]:
+        ranked = ranking.of_way(way)
+        if ranked is ranking.kernels[0]:
             named.append("wins")
         else:
-            named.append(_times(place.seconds / standing.places[0].seconds) if place else _absence(standing, way))
+            named.append(_times(ranked.seconds / ranking.kernels[0].seconds) if ranked else _absence(ranking, way))
     return named
 
 
@@ -80,35 +80,35 @@ def _times(ratio: float) -> str:
     return f"{ratio:.3g}" if ratio < 100 else f"{ratio:,.0f}"
 
 
-def _absence(standing: Standing, way: str) -> str:
-    keys = (f"{way}.{standing.where.quantity}", f"{way}+.{standing.where.quantity}")
-    return next((standing.absent[key].partition(":")[0] for key in keys if key in standing.absent), "-")
+def _absence(ranking: CaseRanking, way: str) -> str:
+    keys = (f"{way}.{ranking.case.quantity}", f"{way}+.{ranking.case.quantity}")
+    return next((ranking.absent[key].partition(":")[0] for key in keys if key in ranking.absent), "-")
 
 
 def _way(kernel: str) -> str:
     return Key.parse(kernel).way
 
 
-def terminal(name: str, standings: Sequence[Standing]) -> Table:
+def terminal(name: str, rankings: Sequence[CaseRanking]) -> Table:
     """The table of winners for a terminal."""
     shown = Table(title=name, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
     for column in HEADER:
         shown.add_column(column, justify="left" if column in ("winner", HEADER[4]) else "right", overflow="fold")
-    for standing in standings:
-        shown.add_row(*(cell.replace("[", r"\[") for cell in cells(standing)))
+    for ranking in rankings:
+        shown.add_row(*(cell.replace("[", r"\[") for cell in cells(ranking)))
     return shown
 
 
-def growths(standings: Iterable[Standing]) -> list[str]:
+def growths(rankings: Iterable[CaseRanking]) -> list[str]:
     """A sentence per kernel that wins anywhere: the exponent of its cost against n."""
-    winners = {one.places[0].kernel: one.places[0].growth for one in standings if one.places}
+    winners = {one.kernels[0].kernel: one.kernels[0].growth for one in rankings if one.kernels}
     return [f"cost of {_way(kernel)} grows as {grown}" for kernel, grown in winners.items() if grown is not None]
 
 
-def markdown(standings: Iterable[Standing]) -> str:
+def markdown(rankings: Iterable[CaseRanking]) -> str:
     """Every table of winners in Markdown."""
     parts = []
-    for name, group in grouped(standings):
+    for name, group in grouped(rankings):
         rule = ["--:", "---", "--:", "--:", "---", *["--:"] * len(NAMED_WAYS)]
         rows = (HEADER, rule, *map(cells, group))
         parts.append("\n".join([f"**{name}**", "", *("| " + " | ".join(row) + " |" for row in rows)]))
@@ -122,45 +122,45 @@ _LIMIT = ("limit_seconds", "of_limit", "exponent", "exponent_low", "exponent_hig
 LONG_HEADER = (*_CASE, "place", "kernel", "seconds", "ratio", "low", "high", "absent", *_LIMIT)
 
 
-def long_rows(standings: Iterable[Standing]) -> list[tuple[object, ...]]:
+def long_rows(rankings: Iterable[CaseRanking]) -> list[tuple[object, ...]]:
     """A row per case and kernel, for machines: its place and distance, or why it has none."""
     rows: list[tuple[object, ...]] = []
-    for standing in standings:
-        case = tuple(getattr(standing.where, name) for name in _CASE)
-        for number, place in enumerate(standing.places, 1):
-            behind = place.behind or Ratio(1.0, 1.0, 1.0, 0)
-            distance = (behind.ratio, behind.low, behind.high) if place.behind or number == 1 else (None, None, None)
-            rows.append((*case, number, place.kernel, place.seconds, *distance, None, *_limit(place)))
+    for ranking in rankings:
+        case = tuple(getattr(ranking.case, name) for name in _CASE)
+        for number, ranked in enumerate(ranking.kernels, 1):
+            behind = ranked.behind or Ratio(1.0, 1.0, 1.0, 0)
+            distance = (behind.ratio, behind.low, behind.high) if ranked.behind or number == 1 else (None, None, None)
+            rows.append((*case, number, ranked.kernel, ranked.seconds, *distance, None, *_limit(ranked)))
         unknown = [None] * len(_LIMIT)
-        rows += [(*case, None, kernel, *[None] * 4, why, *unknown) for kernel, why in standing.absent.items()]
+        rows += [(*case, None, kernel, *[None] * 4, why, *unknown) for kernel, why in ranking.absent.items()]
     return rows
 
 
-def _limit(place: Place) -> tuple[float | None, ...]:
+def _limit(ranked: RankedKernel) -> tuple[float | None, ...]:
     """The values of `_LIMIT`; ends of an interval that a single pass cannot give are not known."""
-    grown = place.growth
+    grown = ranked.growth
     if grown is None:
-        return (place.limit_seconds, place.of_limit, None, None, None)
+        return (ranked.limit_seconds, ranked.of_limit, None, None, None)
     ends = (grown.low, grown.high) if math.isfinite(grown.high - grown.low) else (None, None)
-    return (place.limit_seconds, place.of_limit, grown.exponent, *ends)
+    return (ranked.limit_seconds, ranked.of_limit, grown.exponent, *ends)
 
 
-def as_csv(standings: Iterable[Standing]) -> str:
+def as_csv(rankings: Iterable[CaseRanking]) -> str:
     """`long_rows` as CSV."""
-    return line(LONG_HEADER) + "".join(map(line, long_rows(standings)))
+    return line(LONG_HEADER) + "".join(map(line, long_rows(rankings)))
 
 
-def as_json(standings: Iterable[Standing]) -> str:
+def as_json(rankings: Iterable[CaseRanking]) -> str:
     """`long_rows` as a JSON list of objects; what is not known is null."""
-    return json.dumps([dict(zip(LONG_HEADER, row, strict=True)) for row in long_rows(standings)], indent=1) + "\n"
+    return json.dumps([dict(zip(LONG_HEADER, row, strict=True)) for row in long_rows(rankings)], indent=1) + "\n"
 
 
-def why_not(standings: Iterable[Standing]) -> list[str]:
+def why_not(rankings: Iterable[CaseRanking]) -> list[str]:
     """A line per reason: the kernels that it kept from being timed, and from which size on."""
     sizes: dict[tuple[str, str], list[int]] = {}
-    for standing in standings:
-        for kernel, why in standing.absent.items():
-            sizes.setdefault((kernel, _general(why)), []).append(standing.where.n)
+    for ranking in rankings:
+        for kernel, why in ranking.absent.items():
+            sizes.setdefault((kernel, _general(why)), []).append(ranking.case.n)
     return [f"{kernel} at n = {', '.join(f'{n:,}' for n in ns)}: {why}" for (kernel, why), ns in sizes.items()]
 
 

@@ -18,7 +18,7 @@ from gradkernels.record import SCHEMA
 
 
 def run_facts() -> dict[str, Any]:
-    """Columns that are the same in every row of one run."""
+    """Return what is the same in every record of one run."""
     return {
         "schema": SCHEMA,
         "run": uuid.uuid4().hex[:12],
@@ -34,19 +34,8 @@ def run_facts() -> dict[str, Any]:
 
 
 def case_facts(case: Case) -> dict[str, Any]:
-    """Columns that a case fills."""
-    return {
-        "threads": case.threads,
-        "problem": case.problem.name,
-        "quantity": case.quantity.name,
-        "n": case.n,
-        "features": case.features,
-        "parameters": case.parameters,
-        "dtype": case.dtype,
-        "layout": case.layout,
-        "device": case.device,
-        "seed": case.seed,
-    }
+    """Return what a record says of its case."""
+    return {"case": case.coordinates, "parameters": case.parameters, "seed": case.seed}
 
 
 def versions() -> str:

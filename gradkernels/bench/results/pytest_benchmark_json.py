@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
-from gradkernels.record import CASE, SCHEMA, Record
+from gradkernels.record import COLUMNS, KINDS, SCHEMA, Record, Status
 
 STATISTICS = {
     "rounds": "rounds",
@@ -21,14 +21,14 @@ STATISTICS = {
 }
 """Columns and what pytest-benchmark calls them."""
 
-FROM_MACHINE = ("cores", "os", "python", "commit", "pass_", "status", "reason")
+FROM_MACHINE = ("cores", "os", "python", "commit", "pass", "status", "reason")
 NEVER = ("peak_bytes", "least_bytes", "limit_seconds")
-INFO = tuple(f.name for f in fields(Record) if f.name not in (*STATISTICS, *FROM_MACHINE, *NEVER))
+INFO = tuple(name for name in COLUMNS if name not in (*STATISTICS, *FROM_MACHINE, *NEVER))
 """Columns that a benchmark carries in its `extra_info`, because pytest-benchmark has no place for them."""
 
 _KINDS: dict[str, type] = {"int": int, "float": float, "str": str, "dict": dict, "list": list}
 _NAMES = {"int": "a whole number", "float": "a number", "str": "text", "dict": "an object", "list": "a list"}
-_COLUMN_KINDS = {f.name: str(f.type).partition(" | ")[0] for f in fields(Record)}
+_COLUMN_KINDS = {name: kind.partition(" | ")[0] for name, kind in KINDS.items()}
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ def read_benchmarks(path: Path, pass_: int = 1) -> Imported:
         OSError: The file cannot be read.
     """
     saved = _load(path)
-    machine = _machine(saved, str(path)) | {"pass_": pass_, "status": "ok"}
+    machine = _machine(saved, str(path)) | {"pass": pass_, "status": Status.ok}
     records: list[Record] = []
     skipped: list[str] = []
     for benchmark in _get(saved, "benchmarks", "list", str(path)):
@@ -129,7 +129,7 @@ def _record(benchmark: Any, machine: Mapping[str, Any], where: str) -> Record:
     if not times["seconds_min"] <= times["seconds_q25"] <= times["seconds_median"] <= times["seconds_q75"]:
         raise ValueError(f"{where}, stats: min, q1, median and q3 are not in this order")
     try:
-        return Record(**{**machine, **known, **times})
+        return Record.of({**machine, **known, **times})
     except ValueError as error:
         raise ValueError(f"{where}: {error}") from None
 
@@ -153,6 +153,6 @@ def _refuse_repetition(records: list[Record], path: Path) -> None:
     seen = set()
     for record in records:
         if (what := (record.kernel, record.case)) in seen:
-            case = ", ".join(f"{name} {value}" for name, value in zip(CASE, record.case, strict=True))
+            case = record.case.described(" ")
             raise ValueError(f"{path}: {record.kernel} was timed twice on {case}; a pass has one time for each")
         seen.add(what)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import fcntl
 import os
 from contextlib import suppress
-from dataclasses import astuple
 from errno import ENOENT, ENOLCK, ENOSYS, ENOTSUP
 from io import FileIO
 from pathlib import Path
@@ -97,7 +96,7 @@ class ResultsFile:
             OSError: There is no room, or the file is no longer there.
         """
         # Names of files may hold bytes that are no text; a row must not be lost to them.
-        data = record.line(astuple(row)).encode(errors="replace")
+        data = record.line(row.columns().values()).encode(errors="replace")
         try:
             if self._replace:
                 self._replace_atomically(HEADER.encode() + data)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 import pickle
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import IO, Any
@@ -14,6 +14,7 @@ import numpy as np
 
 from gradkernels.bench.isolation.errors import describe_fault
 from gradkernels.case import Case, Inputs
+from gradkernels.coordinates import Coordinates
 from gradkernels.kernel import Kernel
 from gradkernels.names import family_of, options_of, pick
 from gradkernels.problems import REGRESSIONS, Problem
@@ -91,11 +92,10 @@ class Plan:
             columns = tuple(map(str, arrays["columns"]))
             return Dataset(self.data_name, arrays["x"], arrays["y"], columns, arrays.get("weight"))
 
-    @property
-    def problem_column(self) -> str:
-        """`linear`, or `linear/diabetes` on a data set."""
-        name = self.subject.name
-        return f"{name}/{self.data_name}" if self.data_name else name
+    def coordinates(self, case: Case) -> Coordinates:
+        """Return the coordinates of a case, with the data set in the problem: `linear/diabetes`."""
+        own = case.coordinates
+        return replace(own, problem=f"{own.problem}/{self.data_name}") if self.data_name else own
 
     @cached_property
     def subject(self) -> Problem:

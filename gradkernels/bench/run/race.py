@@ -25,7 +25,7 @@ from gradkernels.fastest import fastest, forget
 from gradkernels.key import Key
 from gradkernels.problems import Problem
 from gradkernels.quantity import Quantity, quantity
-from gradkernels.record import Record
+from gradkernels.record import Record, Status
 from gradkernels.registry import kernel as kernel_by_key
 from gradkernels.tree import Tree
 
@@ -67,8 +67,9 @@ def race(
         schedule = Schedule(ELIMINATION_LOOKS[-1][0], budget, f"{budget:g}s")
         with open_session(plan, Path(folder) / "race.csv", schedule, _quietly) as session:
             records = unbiased_records(measure_by_elimination(session, calls))
-    if not any(row.status == "ok" and Key.parse(row.kernel).competes for row in records):
-        reasons = {f"{row.kernel}: {row.status}: {row.reason}" for row in records if row.status != "ok"}
+    if not any(row.measurement.status == Status.ok and Key.parse(row.kernel).competes for row in records):
+        missed = (row.measurement for row in records if row.measurement.status != Status.ok)
+        reasons = {f"{one.kernel}: {one.status}: {one.reason}" for one in missed}
         raise ValueError(f"no kernel could be proven and timed: {'; '.join(sorted(reasons))}")
     wisdom.save(wisdom.learn(records))
     forget()
@@ -109,8 +110,9 @@ def _times(session: Session, index: int, calls: int | None = None) -> Times:
     """Seconds by pass of the kernels that are still in the race of a case."""
     times: dict[str, dict[Pass, float]] = {}
     for row in weighed(session.records_of(index), calls):
-        if row.seconds_median and Key.parse(row.kernel).competes and (index, row.kernel) not in session.settled:
-            times.setdefault(row.kernel, {})[row.run, row.pass_] = row.seconds_median
+        seconds = row.measurement.seconds_median
+        if seconds and Key.parse(row.kernel).competes and (index, row.kernel) not in session.settled:
+            times.setdefault(row.kernel, {})[row.run, row.pass_] = seconds
     return times
 
 

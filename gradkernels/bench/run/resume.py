@@ -5,10 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from gradkernels import record
-from gradkernels.bench.results.metadata import case_facts
 from gradkernels.bench.run.plan import Plan
-from gradkernels.case import Case
 from gradkernels.key import Key
 from gradkernels.record import Record
 
@@ -22,19 +19,14 @@ def require_same(plan: Plan, path: Path, records: Sequence[Record]) -> None:
         ValueError: Names something that one of the two has and the other has not.
     """
     held = {(row.kernel, row.case) for row in records if Key.parse(row.kernel).competes}
-    planned = {(kernel.key, _coordinates(plan, case)) for case in plan.cases for kernel in plan.kernels_of(case)}
+    planned = {(kernel.key, plan.coordinates(case)) for case in plan.cases for kernel in plan.kernels_of(case)}
     unasked = held - planned
     # Before the second pass the first may have been cut short, and what is missing says nothing.
     unheld = planned - held if any(row.pass_ > 1 for row in records) else set()
     for kernel, case in sorted(unasked | unheld):
-        where = ", ".join(f"{name} {value}" for name, value in zip(record.CASE, case, strict=True))
+        where = case.described(" ")
         fault = "has rows of" if (kernel, case) in unasked else "has no row of"
         raise ValueError(
             f"--resume: {path} {fault} {kernel} ({where}), unlike what these options ask for; "
             "give the options that the run began with, or name another --out"
         )
-
-
-def _coordinates(plan: Plan, case: Case) -> tuple[str | int, ...]:
-    columns = {**case_facts(case), "problem": plan.problem_column}
-    return tuple(columns[name] for name in record.CASE)

@@ -5,12 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from gradkernels import record
 from gradkernels.bench.isolation.limits import DEFAULT_LIMITS, ProcessLimits
 from gradkernels.bench.isolation.signals import signals_deferred
 from gradkernels.bench.results.metadata import case_facts, run_facts
@@ -21,7 +20,7 @@ from gradkernels.bench.run.plan import Plan
 from gradkernels.bench.timing.traffic import traffic
 from gradkernels.case import Case
 from gradkernels.key import Key
-from gradkernels.record import Measurement, Record
+from gradkernels.record import Measurement, Record, Status
 
 
 @dataclass(frozen=True)
@@ -111,7 +110,11 @@ class Session:
         self._tell = tell
         self._limits = limits
         self._facts = _facts(self.records)
-        self._peaks = {(row.quantity, row.n, row.kernel): row.peak_bytes for row in self.records if row.peak_bytes}
+        self._peaks = {
+            (row.case.quantity, row.case.n, row.kernel): row.measurement.peak_bytes
+            for row in self.records
+            if row.measurement.peak_bytes
+        }
         self._settled: set[CaseKernel] = set()
         self._quarantined: dict[str, Quarantine] = {}
 
@@ -160,8 +163,7 @@ class Session:
 
     def records_of(self, index: int) -> list[Record]:
         """Return the records of the plan's case at this position."""
-        columns = self._columns(self.plan.cases[index])
-        case = tuple(columns[name] for name in record.CASE)
+        case = self.plan.coordinates(self.plan.cases[index])
         return [row for row in self.records if row.case == case]
 
     def _hear(self, pass_: int, report: Report) -> None:
@@ -173,16 +175,16 @@ class Session:
         self._tell(SessionProgress(pass_, self.schedule.passes, report.case, len(self.plan.cases)))
 
     def _write(self, case: Case, pass_: int, measurement: Measurement) -> None:
-        row = Record(**{**self._facts, **self._columns(case), **asdict(measurement), "pass_": pass_})
+        facts = {**self._facts, **case_facts(case), "case": self.plan.coordinates(case)}
+        row = Record(**facts, pass_=pass_, measurement=measurement)
         with signals_deferred():
             self._file.append(row)
             self.records.append(row)
 
     def _completed(self, case: Case, measurement: Measurement) -> Measurement:
         """Add what the measuring process does not know: the peak of the memory pass, and the traffic of the case."""
-        known = (
-            self._peaks.get((case.quantity.name, case.n, measurement.kernel)) if measurement.status == "ok" else None
-        )
+        peak = self._peaks.get((case.quantity.name, case.n, measurement.kernel))
+        known = peak if measurement.status == Status.ok else None
         return replace(measurement, peak_bytes=known, least_bytes=_least_bytes(case, measurement))
 
     def _complete(self, pass_: int) -> bool:
@@ -193,9 +195,6 @@ class Session:
 
     def _done(self, index: int, pass_: int) -> set[str]:
         return {row.kernel for row in self.records_of(index) if row.pass_ == pass_}
-
-    def _columns(self, case: Case) -> dict[str, Any]:
-        return {**case_facts(case), "problem": self.plan.problem_column}
 
 
 def _least_bytes(case: Case, measurement: Measurement) -> int | None:

@@ -1,0 +1,41 @@
+"""The coordinates of a case, in names and numbers: what tells apart the rows of results."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+ALL_SIZES = 0
+"""In place of n: the coordinates are those of a curve over n."""
+
+
+@dataclass(frozen=True, order=True)
+class Coordinates:
+    """What must be equal for two times to be times of the same work by the same means.
+
+    Attributes:
+        problem: Name of the problem: `linear`, or `linear/diabetes` on a data set.
+        quantity: Name of the quantity.
+        n: Number of samples, or ALL_SIZES.
+        features: d, the number of columns of x.
+        dtype: Of inputs and result.
+        layout: Memory order of x: `C` or `F`.
+        device: Where it is computed.
+        threads: Threads that each kernel could use.
+    """
+
+    problem: str
+    quantity: str
+    n: int
+    features: int
+    dtype: str
+    layout: str
+    device: str
+    threads: int
+
+    def at(self, n: int) -> Coordinates:
+        """Return the same coordinates at another number of samples, or at ALL_SIZES."""
+        return replace(self, n=n)
+
+    def described(self, between: str) -> str:
+        """Return them in words, `problem=linear, quantity=norms, ...`, with `between` each name and its value."""
+        return ", ".join(f"{name}{between}{value}" for name, value in vars(self).items())
