@@ -12,10 +12,11 @@ import numpy as np
 import psutil
 import pytest
 
-from gradkernels.bench.ab import interleaved
+from gradkernels.bench.ab import client, interleaved
 from gradkernels.bench.ab.client import Side, here, worker_on
 from gradkernels.bench.ab.interleaved import Target, paired_pass
-from gradkernels.bench.ab.messages import KernelsListed, ListKernels, Setting
+from gradkernels.bench.ab.messages import KernelsListed, ListKernels, Load, Loaded, Prepare, Prepared, Setting
+from gradkernels.bench.isolation.errors import WorkerDied
 
 FAST = Target("numpy.matmul.gradient", 1000)
 NORMS = Target("numpy.broadcast+.norms", 100)
@@ -123,6 +124,27 @@ def test_a_kernel_that_goes_wrong_is_not_timed_and_the_others_are(tmp_path, monk
     assert bad.reasons[0].startswith(reason)
     assert math.isnan(bad.log)
     assert good.ok
+
+
+def test_a_kernel_that_takes_too_much_memory_is_ended_and_the_others_are_timed(tmp_path, monkeypatch):
+    monkeypatch.setattr(client, "most_bytes", lambda: 600_000_000)
+    offered(tmp_path, monkeypatch, "evil")
+    greedy, good = timed(Target("numpy.greedy.norms", 100), NORMS, folder=tmp_path).values()
+    assert greedy.statuses == ("failed", "failed")
+    assert all(reason.startswith("out of memory: MemoryError: Unable to allocate") for reason in greedy.reasons)
+    assert good.ok
+
+
+def test_a_worker_that_gives_no_answer_is_ended(tmp_path, monkeypatch):
+    monkeypatch.setattr(client, "SILENCE_SECONDS", 5.0)
+    offered(tmp_path, monkeypatch, "evil")
+    with worker_on(here()) as worker:
+        worker.send(Load(str(here().root), "linear", {}, Setting(), ("numpy",), (), 0, 0, 0, str(tmp_path)))
+        worker.require(Loaded)
+        worker.send(Prepare("numpy.hang.norms", 100))
+        with pytest.raises(WorkerDied, match="the process came no further for 5 s"):
+            worker.receive(Prepared)
+        assert not worker.alive
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The caller's side of a worker that runs on a revision: start it, give it orders, and have its answers."""
+"""The caller's side of a worker on a revision: start it, give it orders, and receive its answers."""
 
 from __future__ import annotations
 

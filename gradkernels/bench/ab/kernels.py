@@ -1,4 +1,4 @@
-"""Which kernels two revisions have, and which of them a person asked for."""
+"""Choose the kernels to compare: those that two revisions have, and that a person asked for."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Two revisions of a repository side by side, each in a folder of its own that is gone afterwards."""
+"""Check out two revisions of a repository side by side, each in a folder of its own that is gone afterwards."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ _LEFT_BEHIND = re.compile(rf"worktree (.*/{_PREFIX}(\d+)-[^/]+/.*)")
 
 @contextmanager
 def revisions(before: str, after: str, folder: Path) -> Iterator[tuple[Side, Side]]:
-    """Both revisions of the package in `folder`, ready to be imported; removed on leaving, however that happens.
+    """Check out both revisions of the package in `folder`, ready to be imported; remove them on leaving.
 
     Args:
         before: What git calls a revision, or `.` for the working tree as it is now, new files included.
-        after: The same.
+        after: What git calls a revision, or `.`.
         folder: In the repository; the nearest folder above it with a pyproject.toml is the package's.
 
     Raises:
@@ -71,7 +71,7 @@ def _side(rev: str, commit: str, top: Path, project: Path, tree: Path) -> Side:
 
 
 def _copy(project: Path, tree: Path) -> None:
-    """Every file that git has or does not ignore, so that what is edited meanwhile makes no difference."""
+    """Copy every file that git has or does not ignore, so that what is edited meanwhile makes no difference."""
     listed = _git(project, "ls-files", "-z", "--cached", "--others", "--exclude-standard", says="git ls-files failed")
     tree.mkdir(parents=True)
     for name in dict.fromkeys(filter(None, listed.split("\0"))):
@@ -82,7 +82,7 @@ def _copy(project: Path, tree: Path) -> None:
 
 
 def _declare(root: Path, folder: Path) -> tuple[Path, ...]:
-    """The kernels that the revision's pyproject.toml declares, told as an installed package would, if it has any."""
+    """Declare the kernels of the revision's pyproject.toml, if it has any, as an installed package would."""
     project = pyproject(root).get("project", {})
     modules = project.get("entry-points", {}).get(GROUP, {})
     if not modules:
@@ -97,7 +97,7 @@ def _declare(root: Path, folder: Path) -> tuple[Path, ...]:
 
 
 def pyproject(root: Path) -> dict[str, Any]:
-    """The revision's pyproject.toml; empty if it has none, or none that can be read."""
+    """Return the revision's pyproject.toml; empty if it has none, or none that can be read."""
     for folder in (root, root.parent):  # beside the packages, or above src
         try:
             return tomllib.loads((folder / "pyproject.toml").read_text(encoding="utf-8"))
@@ -107,7 +107,7 @@ def pyproject(root: Path) -> dict[str, Any]:
 
 
 def dependencies(side: Side) -> set[str]:
-    """What the revision's pyproject.toml says that it needs."""
+    """Return the dependencies that the revision's pyproject.toml declares."""
     declared: list[str] = pyproject(side.root).get("project", {}).get("dependencies", [])
     return set(declared)
 
@@ -119,7 +119,7 @@ def _commit(top: Path, rev: str) -> str:
 
 
 def _remove(top: Path, tree: Path) -> None:
-    """Twice --force: also when it was being made."""
+    """Remove a worktree, with --force twice: also one that was being made."""
     _run(top, "worktree", "remove", "--force", "--force", str(tree))
 
 

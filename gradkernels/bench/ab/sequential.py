@@ -90,7 +90,13 @@ def _delta(target: Target, thresholds: Thresholds) -> float:
 
 
 def flagged(canary: Target, samples: Sequence[PairedSample], thresholds: Thresholds) -> bool:
-    """Tell whether a canary is called slower or faster than itself."""
+    """Tell whether a canary is called slower or faster than itself.
+
+    Args:
+        canary: The target, timed against itself.
+        samples: Of the canary, one per pass.
+        thresholds: What counts as a change.
+    """
     change = ratio(samples)
     return change is not None and verdict(change, _delta(canary, thresholds)) in ("slower", "faster")
 

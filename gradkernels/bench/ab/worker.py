@@ -140,7 +140,7 @@ class RevisionWorker:
         return lambda: wait(compute(*arrays[name]))
 
     def _drawn(self, kernel: Kernel, case: Case) -> Inputs:
-        """The inputs that whoever of the two came first drew, so that both sides have the same."""
+        """Return the inputs that the first of both workers drew and saved, so that both sides have the same."""
         if _is_black_box(case.problem):
             return case.draw()
         path = self.inputs / f"{kernel.quantity.name}-{case.n}.npz"
@@ -209,7 +209,7 @@ def _is_black_box(problem: Problem) -> bool:
 
 
 def _declared_in(kernel: Kernel, root: Path) -> bool:
-    """Whether the kernel, or the per-sample kernel that it is composed of, is code of the repository."""
+    """Tell whether the kernel, or the per-sample kernel that it is composed of, is code of the repository."""
     declared = kernel_by_key(f"{kernel.way.removesuffix('+')}.per_sample") if kernel.composed else kernel
     return declared.builder.__module__.partition(".")[0] in _packages(root)
 

@@ -1,4 +1,4 @@
-"""The surroundings of a child process, set before any array library loads."""
+"""The surroundings of a worker process: its variables, threads, cores, memory limit, input and output."""
 
 from __future__ import annotations
 
@@ -20,35 +20,35 @@ UNPINNED = "unpinned"
 
 
 def child_environment(threads: int) -> dict[str, str]:
-    """Environment variables that limit every thread pool and give JAX float64, on top of the caller's."""
+    """Return the caller's environment with variables that limit every thread pool and give JAX float64."""
     # XLA_FLAGS do not limit the pool of JAX's CPU client; PJRT_NPROC does.
     jax = {"JAX_ENABLE_X64": "1", "JAX_PLATFORMS": "cpu", "PJRT_NPROC": str(threads)}
     return {**os.environ, **dict.fromkeys(POOL_VARIABLES, str(threads)), **jax}
 
 
 def memory_environment() -> Mapping[str, str]:
-    """What makes glibc give large blocks back at once, so that each kernel's own peak can be seen."""
+    """Return variables with which glibc gives large blocks back at once, so that each kernel's own peak is seen."""
     return {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536", "MALLOC_TOP_PAD_": "0"}
 
 
 def steady_environment() -> Mapping[str, str]:
-    """What makes glibc keep blocks up to its limit of 32 MiB for the next call, in every process alike.
+    """Return variables with which glibc keeps blocks up to its limit of 32 MiB for the next call in every process.
 
-    Left alone, it depends on the order of the first allocations whether a process gives its memory back after each
+    Without them it depends on the order of the first allocations whether a process gives its memory back after each
     call, and one of two equal processes may take eight times as long as the other to fault it in again.
     """
     return {"MALLOC_MMAP_THRESHOLD_": str(2**25), "MALLOC_TRIM_THRESHOLD_": str(2**33)}
 
 
 def pin(threads: int, rng: np.random.Generator) -> str:
-    """Bind this process to `threads` cores drawn at random; returns `unpinned` where the system cannot."""
+    """Bind this process to `threads` cores drawn at random; return `unpinned` where the system cannot."""
     cores = draw_cores(threads, rng)
     pin_to(cores)
     return "" if cores else UNPINNED
 
 
 def draw_cores(threads: int, rng: np.random.Generator) -> list[int]:
-    """As many cores as threads, drawn at random; none where the system cannot bind to them or has too few."""
+    """Draw as many cores as threads; none where the system cannot bind to them or has too few."""
     if not hasattr(os, "sched_setaffinity"):
         return []
     cores = sorted(os.sched_getaffinity(0))
@@ -58,7 +58,7 @@ def draw_cores(threads: int, rng: np.random.Generator) -> list[int]:
 
 
 def pin_to(cores: Sequence[int]) -> None:
-    """Bind every thread of this process, those of pools too, to `cores`; no cores leave it as it is."""
+    """Bind every thread of this process, those of pools too, to `cores`; leave them as they are if there are none."""
     threads = Path("/proc/self/task")
     if cores:
         for thread in os.listdir(threads) if threads.exists() else ["0"]:
@@ -84,7 +84,7 @@ def die_with_parent(parent: int | None = None) -> None:
     """Ask Linux to end this process, and what it forks, when its parent ends, however that happens.
 
     Args:
-        parent: Its process number; if it is gone already, so is this process.
+        parent: Process number of the parent; if it is gone already, this process ends at once.
     """
     if sys.platform == "linux":
         import ctypes
@@ -100,8 +100,8 @@ def die_with_parent(parent: int | None = None) -> None:
 def limit_memory(max_bytes: int) -> None:
     """Have the system refuse this process more than `max_bytes` of private writable memory.
 
-    That is the data segment (setrlimit(2), since Linux 4.7), and not the address space, of which libraries reserve
-    many times what they use.
+    The limit is on the data segment (setrlimit(2), since Linux 4.7), and not on the address space, of which libraries
+    reserve many times what they use.
     """
     import resource
 
@@ -120,7 +120,7 @@ def limit_torch(threads: int) -> None:
 
 @contextmanager
 def preserved_process_state() -> Iterator[None]:
-    """Put back in the end what a kernel may change for all: folder, variables, warnings, output, modes of libraries."""
+    """Restore what a kernel may change for all: folder, variables, warnings, output, modes of libraries."""
     folder, variables, output = _folder(), dict(os.environ), (sys.stdout, sys.stderr)
     with warnings.catch_warnings(), np.errstate(), _torch_modes():
         try:

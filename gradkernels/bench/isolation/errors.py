@@ -1,4 +1,4 @@
-"""What went wrong, in one line; and what ends a worker process or makes it unfit for anyone else."""
+"""The two errors of worker processes, and faults in one line of text."""
 
 from __future__ import annotations
 

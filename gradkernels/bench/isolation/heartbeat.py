@@ -1,4 +1,4 @@
-"""The heartbeat of a worker process: what it is at, in a page of memory that outlives it.
+"""The heartbeat of a worker process: which kernel is at work, in a page of memory that outlives the process.
 
 The worker writes the page between timed slices, never within one; its supervisor reads it, also after a crash.
 """
@@ -48,7 +48,7 @@ class Heartbeat:
         self.beat(-1, HARNESS)
 
     def beat(self, case: int, kernel: int) -> None:
-        """Say that from now on this kernel is at work on this case."""
+        """Say that from now on a kernel, given by its position in the plan, is at work on a case, given likewise."""
         self._number += 1
         _LAYOUT.pack_into(self._page, 0, self._number, case, kernel)
 

@@ -1,7 +1,8 @@
 """Messages between a supervisor and its workers: frozen dataclasses, one line of JSON each.
 
 A kernel may write into the pipe that its process reports through. So a line is a message only if it has the fields
-of its class, each of the type that is declared there.
+of its class, each of the type that is declared there: numbers, texts (also a StrEnum), tuples, dicts by name, other
+dataclasses, and unions of these.
 """
 
 from __future__ import annotations

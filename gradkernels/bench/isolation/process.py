@@ -1,4 +1,4 @@
-"""The end of a process and of what it started: seen, brought about and put into words."""
+"""The end of a process and of what it started: tell that it has ended, end it, and describe how it ended."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ _KEEPS_ITS_NUMBER = hasattr(os, "waitid")  # macOS has it since Python 3.13
 
 
 def ended(process: Process) -> bool:
-    """Tell whether it has ended; it keeps its number until `end`, so that no stranger's group can have it by then."""
+    """Tell whether a process has ended; its number stays taken until `end`, so that no other group can have it."""
     if process.returncode is not None or not _KEEPS_ITS_NUMBER:
         return process.poll() is not None
     return os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
 
 
 def end(process: Process) -> int:
-    """Kill it, if it lives, and its group, of which it must be the leader; close its pipes; return its exit code."""
+    """Kill a process, if it lives, and the group that it leads; close its pipes; return its exit code."""
     if process.returncode is None or not _KEEPS_ITS_NUMBER:
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(process.pid, signal.SIGKILL)
@@ -34,7 +34,7 @@ def end(process: Process) -> int:
 
 
 def describe_end(code: int, errors: bytes) -> str:
-    """Say in one line how a process ended that had not done its work.
+    """Describe in one line how a process ended that had not done its work.
 
     Args:
         code: Its exit code; negative: the signal that ended it.

@@ -1,4 +1,4 @@
-"""Signals that ask a run to stop, as an exception, so that what it has started is ended on the way out."""
+"""Raise an exception on signals that ask a run to stop, so that what it has started is ended on the way out."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP"
 
 
 class Stopped(KeyboardInterrupt):
-    """A signal asked for it.
+    """A signal asked the run to stop.
 
     Attributes:
-        code: For the exit, as shells have it: 130 for Ctrl-C, 143 for SIGTERM.
+        code: Exit code as shells have it: 130 for Ctrl-C, 143 for SIGTERM.
     """
 
     def __init__(self, number: int) -> None:
@@ -28,7 +28,7 @@ _waiting: list[int] | None = None
 
 @contextmanager
 def signals_deferred() -> Iterator[None]:
-    """Within, signals of `stop_on_signals` wait: what is in here is done as a whole, or was not begun."""
+    """Let signals of `stop_on_signals` wait, so that what is done within is done as a whole or not begun."""
     global _waiting
     came: list[int] = []
     _waiting = came
@@ -42,7 +42,7 @@ def signals_deferred() -> Iterator[None]:
 
 @contextmanager
 def stop_on_signals() -> Iterator[None]:
-    """Within, the first of the signals raises Stopped, and more of them do not disturb the way out.
+    """Raise Stopped within at the first of the signals; more of them do not disturb the way out.
 
     Signals that are ignored, as under nohup, stay so. Python gives handlers to the main thread only.
     """

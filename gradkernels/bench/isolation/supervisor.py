@@ -1,4 +1,4 @@
-"""The supervisor of worker processes: starts them, talks with them, ends those that hang, and says how they ended.
+"""The supervisor of worker processes: start them, talk with them, end those that hang, and say how they ended.
 
 Each worker leads a process group, which ends with it: nothing that a kernel forks stays behind. While one worker is
 awaited the pipes of all are emptied, so that none of them waits for its supervisor.
@@ -115,7 +115,7 @@ class WorkerProcess:
         return self._died("failed", FORGED + (f": {describe_fault(fault)}" if fault else ""))
 
     def end(self) -> int:
-        """End it, if it lives, and all that it started; return its exit code."""
+        """End the worker, if it lives, and all that it started; return its exit code."""
         if self.alive:
             self.alive = False
             for pipe in (self._process.stdin, self._process.stdout, self._process.stderr):
@@ -123,7 +123,7 @@ class WorkerProcess:
         return end(self._process)
 
     def last_beat(self) -> Beat:
-        """Return what its heartbeat said last."""
+        """Return what the worker's heartbeat said last."""
         return self._heartbeat.last()
 
     def _check(self) -> None:

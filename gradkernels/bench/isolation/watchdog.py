@@ -1,4 +1,4 @@
-"""A watchdog: says when a worker process has made no progress for longer than it may."""
+"""The watchdog of a worker process: raises when it has made no progress for longer than it may."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Watchdog:
         self.restart()
 
     def restart(self) -> None:
-        """Count from now on: the worker has got something to do."""
+        """Count time from now on, since the worker has just got something to do."""
         self._beat = self._heartbeat.last()
         self._since = time.monotonic()
 

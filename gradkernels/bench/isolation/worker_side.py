@@ -1,4 +1,4 @@
-"""A worker's side of the connection with its supervisor: it starts here, receives orders, sends messages and beats."""
+"""A worker's side of the connection with its supervisor: receive orders, send messages, beat."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Connection:
         self._identity = _identity(pipe.fileno())
 
     def beat(self, case: int, kernel: int = HARNESS) -> None:
-        """Say that from now on this kernel, by default the harness, is at work on this case."""
+        """Say that from now on a kernel, by default the harness, is at work on a case; both by their positions."""
         self._require_sound()
         self._heartbeat.beat(case, kernel)
 

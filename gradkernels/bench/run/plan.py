@@ -1,4 +1,4 @@
-"""What a run does: the plan that the parent makes once and every child process follows."""
+"""The plan of a run, which is made once and which every measuring process follows."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from gradkernels.registry import kernel as kernel_by_key
 
 @dataclass(frozen=True)
 class Plan:
-    """Everything a child process needs to know; plain values, so that it travels as JSON.
+    """What is measured; plain values, so that it travels in a message.
 
     Attributes:
         problem: Name of a regression, or `package.module:factory` of a function that returns a Problem.
@@ -39,8 +39,8 @@ class Plan:
         device: Where to compute.
         threads: Threads that a kernel may use.
         seed: Of the data.
-        data: An NPZ file with x and y: its path, or a file descriptor that child processes inherit; None for synthetic
-            data.
+        data: An NPZ file with x and y: its path, or a file descriptor that measuring processes inherit; None for
+            synthetic data.
         data_name: Name of the data set, for the problem column.
         resample: Whether to draw with replacement when a size is larger than the data.
     """
@@ -74,11 +74,11 @@ class Plan:
         )
 
     def kernels_of(self, case: Case) -> list[Kernel]:
-        """The kernels to time on a case."""
+        """Return the kernels to time on a case."""
         return [kernel for key in self.kernels if (kernel := kernel_by_key(key)).quantity == case.quantity]
 
     def inputs(self, case: Case) -> Inputs:
-        """Theta, x and y of a case: synthetic, or n rows of the data set."""
+        """Draw theta, x and y of a case: synthetic, or n rows of the data set."""
         if self._dataset is None:
             return case.draw()
         x, y = self._dataset.draw(case.n, case.seed, self.resample)
@@ -113,7 +113,7 @@ def _opened(data: str | int) -> IO[bytes]:
 
 
 def problem_from(spec: str, fit_intercept: bool = True) -> Problem:
-    """The Problem called `spec`: a regression such as `huber` or `huber(delta=2)`, or `package.module:factory`.
+    """Return the Problem called `spec`: a regression such as `huber(delta=2)`, or `package.module:factory`.
 
     Raises:
         ValueError: No such regression (near names are listed), module or factory, or it raises or gives no Problem.
@@ -133,7 +133,7 @@ def problem_from(spec: str, fit_intercept: bool = True) -> Problem:
 
 
 def _factory(spec: str) -> Any:
-    """What `package.module:factory` names."""
+    """Import what `package.module:factory` names."""
     module, _, factory = spec.partition(":")
     try:
         return getattr(importlib.import_module(module), factory)
@@ -145,7 +145,7 @@ def _factory(spec: str) -> Any:
 
 
 def _regression(spec: str, fit_intercept: bool) -> Problem:
-    """The regression of `name` or `name(option=value,...)`; values are read, never evaluated."""
+    """Return the regression of `name` or `name(option=value,...)`; values are read, never evaluated."""
     family = family_of(spec)
     kind = pick(REGRESSIONS, family, "problem")
     allowed = {field.name: field for field in fields(kind)}

@@ -99,7 +99,7 @@ def measure_by_elimination(session: Session, calls: int | None = None) -> list[R
 
 
 def unbiased_records(records: list[Record]) -> list[Record]:
-    """The records to learn from: of a kernel that was measured in fresh passes, those only."""
+    """Return the records to learn from: of a kernel that was measured in fresh passes, those only."""
     last = max((row.pass_ for row in records), default=0)
     late = (row for row in records if row.pass_ > last - FRESH_PASSES)
     fresh = {(row.kernel, row.case) for row in late if Key.parse(row.kernel).competes}
@@ -107,7 +107,7 @@ def unbiased_records(records: list[Record]) -> list[Record]:
 
 
 def _times(session: Session, index: int, calls: int | None = None) -> Times:
-    """Seconds by pass of the kernels that are still in the race of a case."""
+    """Return the seconds by pass of the kernels that are still in the race of a case."""
     times: dict[str, dict[Pass, float]] = {}
     for row in weighed(session.records_of(index), calls):
         seconds = row.measurement.seconds_median
@@ -117,7 +117,7 @@ def _times(session: Session, index: int, calls: int | None = None) -> Times:
 
 
 def _best(times: Times) -> str:
-    """The fastest; among those within 3% of it the one with fewer dependencies."""
+    """Return the fastest; among those within 3% of it the one with fewer dependencies."""
     seconds = {kernel: median(passes.values()) for kernel, passes in times.items()}
     tied = [kernel for kernel in seconds if seconds[kernel] <= min(seconds.values()) * (1 + TIE)]
     return min(tied, key=lambda key: kernel_by_key(key).preference)

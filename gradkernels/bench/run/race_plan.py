@@ -1,4 +1,4 @@
-"""The plan of a race on a caller's own arrays: what the measuring processes are told, and how a problem gets there."""
+"""The plan of a race on a caller's own arrays: what is measured, and how problem and data get to the processes."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ SOUNDNESS_SAMPLES = 4
 
 
 def plan_race(problem: Problem, quantity: Quantity, like: tuple[Tree, Tree, Tree], folder: Path, budget: float) -> Plan:
-    """What to measure for a race.
+    """Plan what to measure for a race.
 
     Args:
         problem: What is differentiated.
@@ -70,7 +70,7 @@ def plan_race(problem: Problem, quantity: Quantity, like: tuple[Tree, Tree, Tree
 
 
 def _of_module(problem: Any, quantity: Quantity, like: tuple[Tree, Tree, Tree], folder: Path, budget: float) -> Plan:
-    """The caller's data become the problem's example, from which the measuring processes draw."""
+    """Plan a race for a module: the caller's data become its example, from which the measuring processes draw."""
     theta, x, y = like
     plan = Plan(
         problem=problem.name,
@@ -85,7 +85,13 @@ def _of_module(problem: Any, quantity: Quantity, like: tuple[Tree, Tree, Tree], 
 
 
 def candidates_within_budget(among: Sequence[Kernel], n: int, budget: float) -> list[Kernel]:
-    """Who races: every kernel, in chunks of several sizes, and as many of those that compile as the budget allows."""
+    """Return who races: every kernel, in chunks of several sizes, and those that compile as far as the budget allows.
+
+    Args:
+        among: The kernels for the problem and quantity.
+        n: Samples.
+        budget: Seconds for the whole race.
+    """
     plain = [variant for kernel in among if not kernel.compiles for variant in kernel.variants(n)]
     compiled = [
         (place, rank(kernel), variant)
@@ -110,7 +116,7 @@ def require_sound(plan: Plan) -> None:
 
 @contextmanager
 def _explained(x: Tree, y: Tree) -> Iterator[None]:
-    """What the model or its loss raises becomes a sentence; what its problem says already is one."""
+    """Turn what the model or its loss raises into a sentence; what its problem says already is one."""
     try:
         yield
     except Exception as fault:  # a caller's code may raise anything
@@ -126,7 +132,7 @@ def _explained(x: Tree, y: Tree) -> Iterator[None]:
 
 
 def _pickled(problem: Problem, folder: Path) -> str:
-    """The path of a file with the problem: by cloudpickle, which also takes what is defined in a script or a cell."""
+    """Save the problem by cloudpickle, which also takes what is defined in a script or a cell; return the path."""
     path, by = folder / "problem.pickle", _pickler()
     try:
         path.write_bytes(by.dumps(problem))

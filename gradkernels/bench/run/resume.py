@@ -1,4 +1,4 @@
-"""Going on with a results file: only with the run that began it."""
+"""Go on with a results file only if it was begun with the same plan."""
 
 from __future__ import annotations
 
@@ -14,6 +14,11 @@ def require_same(plan: Plan, path: Path, records: Sequence[Record]) -> None:
     """Refuse to go on with a file that was begun with another plan.
 
     A forgotten `--kernel` or `--sizes` would otherwise measure everything into the file.
+
+    Args:
+        plan: Of this run.
+        path: The file, for the message.
+        records: What it holds.
 
     Raises:
         ValueError: Names something that one of the two has and the other has not.
