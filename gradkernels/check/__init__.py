@@ -1,9 +1,9 @@
 """How a kernel is proven, before it is timed and ever after.
 
-`check` and `prove` draw or take the data of a case, compute what must come out, run the kernel and compare:
+`prove` draws or takes the data of a case, computes what must come out, runs the kernel and compares:
 
-1. `reference` gives every quantity by its definition from float64 gradients of each sample, which `complex_step` finds
-   for regressions and `modules.reference` for modules, neither of them by anything that a kernel is made of;
+1. `reference` gives every quantity by its definition from the `true_gradients` of each sample, float64, which
+   `complex_step` finds for regressions and `modules.reference` for modules, neither by what a kernel is made of;
 2. `structure` compares dtypes, shapes and the tree of arrays of a result with what the quantity promises;
 3. `compare_arrays` compares values entry by entry, within the rounding that the dtype allows;
 4. `identities` holds quantities against each other, as the mean of the per-sample gradients against the gradient;

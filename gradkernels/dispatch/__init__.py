@@ -1,1 +1,14 @@
-"""To be written."""
+"""How a kernel is chosen, and kept right while a program runs.
+
+A call of `gk.per_sample` and its siblings goes this way:
+
+1. `select` asks `wisdom`, what was measured on this kind of `machine`, for the cheapest kernel; where nothing was
+   measured, `rule` has an order;
+2. `bind` proves the kernel for the problem and makes it a function of (theta, x, y); `calling` adds the keyword of its
+   quantity, such as `max_norm`;
+3. for modules `fallback` runs it: kernels that fail or do not fit are set aside and the next one computes.
+   `candidates` remembers that, `memory_limit` tells how many samples fit at once, `chunks` cuts the batch accordingly;
+4. `audit` holds some results of the running program against single-sample passes, ever after.
+
+`pickling` lets a bound kernel travel to other processes, where it is bound anew.
+"""

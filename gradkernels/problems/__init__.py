@@ -1,4 +1,17 @@
-"""What is differentiated: a per-sample loss, and data to draw or to read."""
+"""What is differentiated: a loss of each sample, and data to draw or to read.
+
+`problem` is the noun, `Problem`: a per-sample loss of parameters theta, inputs x and targets y, with shapes, checks and
+draws. There are two kinds of it, which do not know each other:
+
+- `regression`: losses of a linear predictor, whose derivative is known in closed form. Kernels may rely on it.
+- `module`: any `torch.nn.Module` with its loss, of which nothing is known but that it computes. Kernels are proven on
+  the caller's own data there, again whenever the model changes.
+
+`data` reads the tables that a regression is drawn from: bundled sets and people's own files.
+
+From here data go to a `Case` (problem, quantity, number of samples, dtype), on to kernels, and beside them to the
+references of `gradkernels.check`. No problem computes its own reference: what is judged does not judge itself.
+"""
 
 from gradkernels.problems.module.black_box import BlackBox
 from gradkernels.problems.problem import Problem

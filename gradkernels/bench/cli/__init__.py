@@ -1,8 +1,15 @@
 """The command line: one module per command, and one place where errors become a sentence and an exit code.
 
+A command reads its options, calls what does the work in another room, and prints what a report makes of it. It raises
+ValueError for what a person can mend; `main` turns that into one sentence, never a traceback.
+
 Exit codes of commands that compare: 0 done; 1 something is too slow; 2 bad usage or bad input; 3 undecided, where that
 was asked to fail; 4 a proof failed; 5 contaminated, or nothing was measured (`gradkernels.bench.compare.exit_codes`).
 Of those that do not: 0 done; 1 a proof failed; 2 as above. 130 stopped.
+
+`app` puts the commands together: `run`, `compare`, `ab`, `fastest`, `list_kernels`, `estimate`, `import_json` and
+`doctor`. What they share is in `options`; `parse` turns what people type into values, and
+`run_module_defaults` is what `run` takes for granted of a module.
 """
 
 from __future__ import annotations

@@ -1,1 +1,11 @@
-"""To be written."""
+"""Two sets of results against each other, case by case: `gradkernels compare`.
+
+1. `matching` pairs the records that measure the same thing, and divides both by the control of their pass;
+2. `compare` takes the ratio of each pair over passes and has `gradkernels.bench.stats` judge it;
+3. `thresholds` says what counts as a change and what fails, `thresholds_toml` reads that from a file;
+4. `canary` is the control under another name: where it seems to change, the machine did, and no verdict stands;
+5. `comparison` is what comes out: a row for each kernel and case, and what the rows say together;
+6. `exit_codes` makes one number of it, the same for every command that gives a verdict.
+
+`ab_command` writes down the command that measures an undecided comparison again, side by side.
+"""

@@ -8,6 +8,11 @@ With a base to compare with, a session that passes ends with the exit status of 
 nothing in common. A session that fails by itself keeps pytest's own status: 1 tests failed, 2 interrupted, 3 internal
 error, 4 wrong usage, 5 no tests. The last line tells which it was.
 
+1. `options` are what a session is asked for, `threads` prepares its process;
+2. `timing` proves a kernel, has pytest-benchmark time it and proves it again, with `controls` before and after;
+3. `rows` collects what became of each, as records; `finish` writes them when the session ends;
+4. `passes` runs the same command again in fresh processes, and `gate` compares with the base.
+
 Every pytest session loads this module where gradkernels is installed, so it imports pytest and the standard
 library only, and does nothing until a test asks for its fixture or a user for one of its options.
 PYTEST_DONT_REWRITE

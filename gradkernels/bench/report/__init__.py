@@ -1,1 +1,12 @@
-"""To be written."""
+"""Everything that makes text or pictures: a new format is one file here and one line in the command that offers it.
+
+| of what | sentences | tables (terminal, Markdown, CSV, JSON) | pictures |
+|---|---|---|---|
+| a run | | `ranking_table` | `ranking_plot` |
+| a comparison | `comparison_text`, `comparison_caveats` | `comparison_table` | |
+| the kernels there are | | `catalogue_table`, of `catalogue` | |
+| an estimate | `estimate_text` | `estimate_table` | `estimate_plot` |
+
+Modules here take what `run`, `compare` and `estimate` give, and return strings or write an image; they measure
+nothing and decide nothing.
+"""

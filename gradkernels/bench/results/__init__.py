@@ -1,1 +1,11 @@
-"""To be written."""
+"""The file format: one CSV, a row for each kernel, case and pass, read by people and machines for years.
+
+- `results_file` is a file while a run writes to it: locked against other runs, appended to row by row and flushed, so
+  that a run that is killed loses at most the row being written, and an old file is replaced only by a first row.
+- `metadata` are the columns that say where and when: machine, versions, commit, start.
+- `pytest_benchmark_json` reads the JSON that pytest-benchmark saved as the same rows.
+
+A case and its kernel are found by their columns, never by their position. The row itself is
+`gradkernels.record.Record`, which refuses a time without a proof. Files are self-contained: those of several machines
+can be put one after the other. results/README.md in the repository explains every column.
+"""
