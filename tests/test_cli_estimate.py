@@ -191,7 +191,7 @@ def test_an_existing_file_is_replaced_by_force_only(option):
         (("--theta", "1,b"), "--theta '1,b' is not numbers separated by commas"),
         (("--theta", "1"), "--theta '1': linear on notebook takes 2 finite numbers"),
         (("--theta", "1,inf"), "takes 2 finite numbers"),
-        (("--kernel", "numpy.brodcast"), "did you mean numpy.broadcast.per_sample"),
+        (("--kernel", "numpy.brodcast"), "did you mean numpy.broadcast or"),
         (("--plot", "e.jpg"), "--plot e.jpg: pictures end in .png, .svg, .pdf"),
         (("--out", "e.png", "--plot", "./e.png"), "--out and --plot are both e.png"),
         (("--out", "."), "is a folder; name a file in it"),

@@ -8,7 +8,7 @@ from torch import nn
 import gradkernels as gk
 from gradkernels.bench.cli import main
 from gradkernels.bench.cli.parse import chosen_kernels
-from gradkernels.bench.cli.run_module_defaults import own_dtype
+from gradkernels.bench.cli.run_plan import own_dtype
 from gradkernels.bench.run.plan import Plan
 from gradkernels.bench.run.ranking import known, rankings, weighed
 from gradkernels.bench.timing.traffic import traffic
@@ -132,7 +132,7 @@ def test_sizes_and_dtype_have_defaults_of_their_own(monkeypatch):
         plans.append(plan)
         raise ValueError("enough")
 
-    monkeypatch.setattr("gradkernels.bench.cli.run.require_sound", spy)
+    monkeypatch.setattr("gradkernels.bench.cli.run_plan.require_sound", spy)
     assert main(arguments("small")) == 2
     assert main([*arguments("small"), "--dtype", "float64"]) == 2
     assert [(plan.sizes, plan.dtype) for plan in plans] == [((10, 100, 1000), "float32"), ((10, 100, 1000), "float64")]

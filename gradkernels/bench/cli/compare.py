@@ -5,10 +5,8 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
 
-import typer
-
+from gradkernels.bench.cli import options
 from gradkernels.bench.compare.compare import compare as compare_records
 from gradkernels.bench.compare.comparison import Comparison
 from gradkernels.bench.compare.matching import pooled, select
@@ -20,40 +18,15 @@ BETWEEN = "vs"
 
 
 def compare(
-    files: Annotated[
-        list[Path],
-        typer.Argument(
-            metavar="A.csv [vs] B.csv",
-            help="Results before the change, and after it; the word vs between them where there are more than two.",
-        ),
-    ],
-    fail_slower: Annotated[
-        str | None,
-        typer.Option(
-            metavar="5%", help="Exit with code 1 if a kernel is slower by more than this, for all rows at once."
-        ),
-    ] = None,
-    fail_undecided: Annotated[
-        bool, typer.Option("--fail-undecided", help="Exit with code 3 if a row stays undecided.")
-    ] = False,
-    delta: Annotated[
-        str | None, typer.Option(metavar="1%", help="A change counts only beyond this; 1% by default.")
-    ] = None,
-    thresholds: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE.toml",
-            help="Limits for all and for some cases; else [tool.gradkernels.compare] of the nearest pyproject.toml.",
-        ),
-    ] = None,
-    kernel: Annotated[
-        list[str] | None, typer.Option(metavar="GLOB", help="Only these kernels; may be given several times.")
-    ] = None,
-    quantity: Annotated[str | None, typer.Option(help="Only this quantity.")] = None,
-    format_: Annotated[Format, typer.Option("--format", help="How to print it.")] = Format.table,
-    force: Annotated[
-        bool, typer.Option("--force", help="Compare even across machines, dtypes, layouts, devices or threads.")
-    ] = False,
+    files: options.ComparedFiles,
+    fail_slower: options.FailSlower = None,
+    fail_undecided: options.FailUndecidedRow = False,
+    delta: options.Delta = None,
+    thresholds: options.CompareThresholds = None,
+    kernel: options.KernelGlobs = None,
+    quantity: options.QuantityName = None,
+    format_: options.Printed = Format.table,
+    force: options.ForceCompare = False,
 ) -> int:
     """Say for each kernel and case of two sets of results whether B is slower, faster or the same as A.
 
@@ -68,12 +41,12 @@ def compare(
     (before, one), (after, other) = map(pooled, sides(files))
     before, after = select([before, after], kernel or [], quantity)
     comparison = compare_records(before, after, limits, force, (one, other))
-    show(comparison, format_)
+    show_comparison(comparison, format_)
     return comparison.exit_code(fail_undecided)
 
 
 def sides(files: Sequence[Path]) -> tuple[list[Path], list[Path]]:
-    """The files before and after the change: two, or any number on each side of the word `vs`.
+    """Return the files before and after the change: two, or any number on each side of the word `vs`.
 
     Raises:
         ValueError: Neither.
@@ -92,8 +65,8 @@ def sides(files: Sequence[Path]) -> tuple[list[Path], list[Path]]:
     )
 
 
-def show(comparison: Comparison, format_: Format) -> None:
-    """Print it; CSV and JSON have standard output to themselves."""
+def show_comparison(comparison: Comparison, format_: Format) -> None:
+    """Print a comparison; CSV and JSON have standard output to themselves."""
     shown = {Format.table: table, Format.markdown: markdown, Format.csv: as_csv, Format.json: as_json}
     sys.stdout.write(shown[format_](comparison))
     if format_ is Format.table:

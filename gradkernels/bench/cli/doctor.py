@@ -3,30 +3,26 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
-
-import typer
 
 from gradkernels.bench import doctor as examination
 from gradkernels.bench.ab import selftest
 from gradkernels.bench.cli import options, parse
+from gradkernels.bench.cli.files import require_writable
+from gradkernels.key import Key
 
 OUT = Path("results/selftest.csv")
+SIZES = ",".join(map(str, selftest.TRIAL_SIZES))
 
 
 def doctor(
-    trials: Annotated[
-        int | None,
-        typer.Option("--selftest", metavar="N", help="Measure the duel's false alarms and power, N comparisons each."),
-    ] = None,
-    out: Annotated[Path, typer.Option(help="The selftest's file, a row per comparison.")] = OUT,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with --out until it has N + N.")] = False,
-    force: Annotated[bool, typer.Option("--force", help="Replace --out.")] = False,
-    kernel: Annotated[
-        list[str] | None, typer.Option(metavar="KEY", help="The selftest's kernels. [default: two of numpy's]")
-    ] = None,
-    sizes: Annotated[str, typer.Option(help="The selftest's sizes.")] = ",".join(map(str, selftest.TRIAL_SIZES)),
+    trials: options.Trials = None,
+    out: options.SelftestOut = OUT,
+    resume: options.SelftestResume = False,
+    force: options.SelftestForce = False,
+    kernel: options.SelftestKernels = None,
+    sizes: options.SelftestSizes = SIZES,
 ) -> None:
     """Say what timing on this machine is worth, with a line of advice for each thing; or prove it with --selftest."""
     if trials is None:
@@ -35,13 +31,18 @@ def doctor(
         return
     if trials < 1:
         raise ValueError(f"--selftest {trials}: at least 1 comparison of each kind is needed")
-    _selftest(trials, _file(out, resume, force), tuple(kernel or selftest.TRIAL_KERNELS), parse.sizes(sizes))
+    _selftest(trials, _file(out, resume, force), _kernels(kernel or selftest.TRIAL_KERNELS), parse.sizes(sizes))
+
+
+def _kernels(patterns: Sequence[str]) -> tuple[str, ...]:
+    usual = (Key.parse(key).quantity for key in selftest.TRIAL_KERNELS)
+    return tuple(one.key for one in parse.chosen_kernels(patterns, parse.quantities_of(patterns, usual)))
 
 
 def _file(out: Path, resume: bool, force: bool) -> Path:
     if resume and force:
         raise ValueError("--resume and --force were both given; one keeps the file, the other replaces it")
-    options.writable(out, keep=not (resume or force))
+    require_writable(out, keep=not (resume or force))
     if force:
         out.unlink(missing_ok=True)
     return out

@@ -2,70 +2,56 @@
 
 from __future__ import annotations
 
-import os
 import sys
-import tempfile
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
-import typer
 from rich.console import Console
 
 from gradkernels.bench.cli import options, parse
+from gradkernels.bench.cli.files import import_from_here, require_free, write_whole
 from gradkernels.bench.report.estimate_table import Point, as_csv, measure
 from gradkernels.bench.report.estimate_text import show
 from gradkernels.bench.run.plan import problem_from
+from gradkernels.case import Case
 from gradkernels.check import Disagreement
 from gradkernels.estimate.study import DRAWS
 from gradkernels.problems import BlackBox, LinearRegression, Problem
 from gradkernels.problems.data.datasets import Dataset, load, notebook_points
+from gradkernels.quantity import QUANTITIES
 
 Floats = np.ndarray[Any, Any]
 WIDTH = 110  # of output that is not a terminal, where tables must not be folded
 
 
 def estimate(
-    problem: options.Problem = "linear",
+    problem: options.ProblemName = "linear",
     no_intercept: options.NoIntercept = False,
-    data: Annotated[str, typer.Option(help="notebook, diabetes, or a .csv, .parquet or .npz file.")] = "notebook",
-    target: options.Target = None,
+    data: options.StudiedData = "notebook",
+    target: options.TargetColumn = None,
     drop_na: options.DropNa = False,
-    theta: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NUMBERS",
-            help="Parameters separated by commas, intercept first. [default: both points of the coursework for the "
-            "notebook data, otherwise a random point]",
-        ),
-    ] = None,
-    batch_sizes: Annotated[
-        str | None,
-        typer.Option(metavar="SIZES", help="1,2,4, or 1:1000 (a size per decade), or 1:1000:7. [default: 1,2,4,... n]"),
-    ] = None,
-    draws: Annotated[int, typer.Option(help="Mini-batches per size.")] = DRAWS,
-    replace: Annotated[
-        bool, typer.Option("--replace/--no-replace", help="Draw the rows of a mini-batch with replacement.")
-    ] = False,
-    seed: Annotated[int, typer.Option(min=0, help="Of the draws, and of a random theta.")] = 0,
-    kernel: Annotated[
-        str | None, typer.Option(metavar="KEY", help="What computes the per-sample gradients, for instance torch.vmap.")
-    ] = None,
-    out: Annotated[Path | None, typer.Option(metavar="CSV", help="Write the table there.")] = None,
-    plot: Annotated[Path | None, typer.Option(metavar="PNG", help="Draw the picture there.")] = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace --out and --plot if they are there.")] = False,
+    theta: options.Theta = None,
+    batch_sizes: options.BatchSizes = None,
+    draws: options.Draws = DRAWS,
+    replace: options.WithReplacement = False,
+    seed: options.DrawSeed = 0,
+    kernel: options.RowsGlob = None,
+    out: options.EstimateOut = None,
+    plot: options.EstimatePlot = None,
+    force: options.EstimateForce = False,
 ) -> int:
     """Show that four ways give one true gradient, and how well mini-batches of each size estimate it.
 
     Exit codes: 0 done; 1 the ways disagree, or the kernel is wrong; 2 bad usage or bad input.
     """
-    options.import_from_here()
+    import_from_here()
     _refuse_outputs(out, plot, force)
     dataset = load(data, target, drop_na)
     chosen = problem_from(problem, not no_intercept)
     if isinstance(chosen, BlackBox):
         raise ValueError(f"estimate is for regressions on a table of numbers, not for {chosen.name}")
-    given: dict[str, Any] = {"draws": draws, "replace": replace, "seed": seed, "kernel": _key(kernel)}
+    given: dict[str, Any] = {"draws": draws, "replace": replace, "seed": seed, "kernel": _key(kernel, chosen)}
     if batch_sizes is not None:
         given["batch_sizes"] = parse.sizes(batch_sizes)
     try:
@@ -88,9 +74,13 @@ def _conclude(points: list[Point], out: Path | None, plot: Path | None) -> int:
     return 0 if all(point.ways.agree for point in points) else 1
 
 
-def _key(kernel: str | None) -> str | None:
-    """`torch.vmap` means its per-sample kernel."""
-    return f"{kernel}.per_sample" if kernel and kernel.count(".") == 1 else kernel
+def _key(pattern: str | None, problem: Problem) -> str | None:
+    """Return the first kernel for per-sample gradients that a pattern means; one that can be used here, if any."""
+    if pattern is None:
+        return None
+    case = Case(problem, QUANTITIES["per_sample"], 1)
+    found = parse.chosen_kernels([pattern], ["per_sample"], problem)
+    return next((one for one in found if not one.unsupported(case)), found[0]).key
 
 
 def _thetas(text: str | None, problem: Problem, data: Dataset, seed: int) -> dict[str, Floats]:
@@ -122,30 +112,9 @@ def _refuse_outputs(out: Path | None, plot: Path | None, force: bool) -> None:
         raise ValueError(f"--out and --plot are both {out}; name two files")
     for option, path in (("--out", out), ("--plot", plot)):
         if path is not None:
-            _refuse_output(option, path, force)
-
-
-def _refuse_output(option: str, path: Path, force: bool) -> None:
-    """Made sure of before anything is computed; missing folders are made when there is something to put into them."""
-    if path.is_dir():
-        raise ValueError(f"{option} {path} is a folder; name a file in it")
-    if path.exists() and not force:
-        raise ValueError(f"{option} {path} is there already; replace it with --force or name another file")
-    folder = next(parent for parent in path.absolute().parents if parent.exists())
-    try:
-        # Permission bits do not tell: the superuser passes them, and the file system may be read-only.
-        tempfile.TemporaryFile(dir=folder).close()
-    except OSError as error:
-        raise type(error)(f"{option} {path}: cannot write to {folder} ({error.strerror}); name another file") from None
+            require_free(option, path, force)
 
 
 def _write(path: Path, content: bytes) -> None:
-    """All or nothing: the file appears complete or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        part.write_bytes(content)
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
+    write_whole(path, content)
     print(f"written: {path}")

@@ -3,32 +3,28 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
-from typing import Annotated
-
-import typer
+from dataclasses import replace
 
 from gradkernels.bench.cli import options, parse
-from gradkernels.bench.cli.run import show
+from gradkernels.bench.compare.matching import select
 from gradkernels.bench.report import ranking_table as winner_tables
 from gradkernels.bench.report.comparison_table import Format
+from gradkernels.bench.report.ranking_text import show_ranking
 from gradkernels.bench.run.ranking import CaseRanking, known, rankings, weighed
 from gradkernels.dispatch import wisdom
 from gradkernels.dispatch.machine import machine
+from gradkernels.key import matching, split_patterns
 from gradkernels.record import Record, Status, read
 
 
 def fastest(
-    files: Annotated[
-        list[Path] | None, typer.Argument(help="Results files; without one, what this machine's wisdom says.")
-    ] = None,
-    quantity: options.Quantity = "all",
-    calls: Annotated[
-        int | None, typer.Option(min=1, help="How often it will be called, to weigh the first call. [default: many]")
-    ] = None,
-    save: Annotated[bool, typer.Option("--save", help="Make it this machine's choice.")] = False,
-    force: Annotated[bool, typer.Option("--force", help="Save even what another machine measured.")] = False,
-    format: Annotated[Format, typer.Option(help="csv and json have a row for every kernel.")] = Format.table,
+    files: options.RankedFiles = None,
+    quantity: options.QuantityNames = "all",
+    kernel: options.KernelGlobs = None,
+    calls: options.FastestCalls = None,
+    save: options.Save = False,
+    force: options.ForceSave = False,
+    format_: options.PrintedKernels = Format.table,
 ) -> None:
     """Say which kernel wins where, by how much, and why not the others."""
     wanted = parse.chosen_quantities(quantity)
@@ -37,20 +33,18 @@ def fastest(
     records = [row for file in files or [] for row in read(file)]
     if files and not any(row.measurement.status == Status.ok for row in records):
         raise ValueError(f"{', '.join(map(str, files))} has no proven time; measure with `gradkernels run`")
-    ranking = [
-        one for one in (rankings(weighed(records, calls)) if files else _known(calls)) if one.case.quantity in wanted
-    ]
-    _print(ranking, format)
+    ranking = _measured(records, kernel or [], calls) if files else _known(kernel or [], calls)
+    _print([one for one in ranking if one.case.quantity in wanted], format_)
     if save:
         _save(records, force)
 
 
-def _print(ranking: list[CaseRanking], format: Format) -> None:
-    if format is Format.table:
-        show(ranking)
+def _print(ranking: list[CaseRanking], format_: Format) -> None:
+    if format_ is Format.table:
+        show_ranking(ranking)
         return
     writer = {"markdown": winner_tables.markdown, "csv": winner_tables.as_csv, "json": winner_tables.as_json}
-    sys.stdout.write(writer[format.value](ranking))
+    sys.stdout.write(writer[format_.value](ranking))
 
 
 def _save(records: list[Record], force: bool) -> None:
@@ -63,8 +57,16 @@ def _save(records: list[Record], force: bool) -> None:
     print(f"saved as this machine's choice in {path}", file=sys.stderr)
 
 
-def _known(calls: int | None) -> list[CaseRanking]:
-    """The ranking in saved wisdom, else in the shipped table; without passes there are no intervals."""
+def _measured(records: list[Record], patterns: list[str], calls: int | None) -> list[CaseRanking]:
+    (chosen,) = select([records], patterns)
+    return rankings(weighed(chosen, calls))
+
+
+def _known(patterns: list[str], calls: int | None) -> list[CaseRanking]:
+    """Rank by saved wisdom, else by the shipped table; without passes there are no intervals."""
     source = "this machine's saved wisdom" if wisdom.saved() else "the table shipped with gradkernels, a hint"
     print(f"from {source}", file=sys.stderr)
-    return known(wisdom.saved() or wisdom.shipped(), calls)
+    table = wisdom.saved() or wisdom.shipped()
+    wanted = set(matching(split_patterns(patterns), (key for entry in table for key in entry.curves)))
+    curves = ({key: points for key, points in entry.curves.items() if key in wanted} for entry in table)
+    return known(tuple(replace(entry, curves=kept) for entry, kept in zip(table, curves, strict=True)), calls)

@@ -5,21 +5,13 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import Annotated
 
-import typer
-
+from gradkernels.bench.cli import options
 from gradkernels.bench.results.pytest_benchmark_json import Imported, read_benchmarks
 from gradkernels.record import HEADER, Record, append
 
 
-def import_json(
-    files: Annotated[
-        list[Path], typer.Argument(help="Files of pytest --benchmark-json or --benchmark-save; each is a pass.")
-    ],
-    out: Annotated[Path, typer.Option(help="The results file to write.")],
-    force: Annotated[bool, typer.Option("--force", help="Replace --out if it is there.")] = False,
-) -> None:
+def import_json(files: options.ImportedFiles, out: options.ImportOut, force: options.ImportForce = False) -> None:
     """Turn saved pytest-benchmark runs of kernels into a results file for compare, fastest and report."""
     _refuse_output(out, files, force)
     imported = [_read(path, number) for number, path in enumerate(files, 1)]
@@ -52,7 +44,7 @@ def _read(path: Path, number: int) -> Imported:
 
 
 def _refuse_one_run_twice(files: list[Path], imported: list[Imported]) -> None:
-    """A pass is a start of its own: one run in two files would count its times twice."""
+    """Raise for one run in two files: a pass is a start of its own, and its times would count twice."""
     first: dict[str, Path] = {}
     for path, one in zip(files, imported, strict=True):
         for run in {record.run for record in one.records}:
@@ -71,7 +63,7 @@ def _skipped(one: Imported) -> str:
 
 
 def _write(out: Path, records: list[Record]) -> None:
-    """All or nothing: the file appears complete or not at all."""
+    """Write the results file so that it appears complete or not at all."""
     part = out.with_name(f".{out.name}.{os.getpid()}.part")
     try:
         out.parent.mkdir(parents=True, exist_ok=True)

@@ -5,12 +5,11 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
-from typing import Annotated
 
-import typer
 from rich.console import Console
 
 from gradkernels.bench.cli import options, parse
+from gradkernels.bench.cli.files import import_from_here
 from gradkernels.bench.report import catalogue_table as catalogue_tables
 from gradkernels.bench.report.catalogue import Entry, catalogue
 from gradkernels.bench.report.comparison_table import Format
@@ -21,18 +20,15 @@ from gradkernels.quantity import QUANTITIES
 
 
 def list_kernels(
-    problem: Annotated[
-        str,
-        typer.Option(help="Names separated by commas, or all; package.module:factory for a Problem of your own."),
-    ] = "all",
-    quantity: options.Quantity = "all",
-    kernel: options.Kernels = None,
-    dtype: Annotated[str, typer.Option(help="Can they do it in float64 or float32?")] = "float64",
-    device: Annotated[str, typer.Option(help="Can they do it on cpu or cuda?")] = "cpu",
-    format: Annotated[Format, typer.Option(help="csv and json have a row for every way and quantity.")] = Format.table,
+    problem: options.ProblemNames = "all",
+    quantity: options.QuantityNames = "all",
+    kernel: options.KernelGlobs = None,
+    dtype: options.ListedDtype = "float64",
+    device: options.ListedDevice = "cpu",
+    format_: options.PrintedWays = Format.table,
 ) -> None:
     """Show every kernel, its settings, and why some cannot be used here."""
-    options.import_from_here()
+    import_from_here()
     # A switch of this process, as `run` sets it for the processes that measure.
     os.environ.setdefault("JAX_ENABLE_X64", "1")
     quantities = parse.chosen_quantities(quantity)
@@ -42,7 +38,7 @@ def list_kernels(
     entries = catalogue(chosen, problems, quantities, dtype, device)
     if not entries:
         raise ValueError(f"--kernel {' '.join(kernel or [])} has nothing for --quantity {quantity}; leave one out")
-    if format is Format.table:
+    if format_ is Format.table:
         _show(entries)
         return
     writer = {
@@ -50,7 +46,7 @@ def list_kernels(
         "csv": catalogue_tables.as_csv,
         "json": catalogue_tables.as_json,
     }
-    sys.stdout.write(writer[format.value](entries))
+    sys.stdout.write(writer[format_.value](entries))
 
 
 def _problems(text: str) -> list[Problem]:

@@ -1,47 +1,176 @@
-"""Options that several commands share."""
+"""The options of the commands, each with its name and its help; defaults stand where a command takes them."""
 
 from __future__ import annotations
 
-import os
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-Problem = Annotated[
+from gradkernels.bench.report.comparison_table import Format
+
+# What is computed.
+ProblemName = Annotated[
     str, typer.Option("--problem", help="linear, or package.module:factory of a function that returns a Problem.")
 ]
+ProblemNames = Annotated[
+    str, typer.Option(help="Names separated by commas, or all; package.module:factory for a Problem of your own.")
+]
 NoIntercept = Annotated[bool, typer.Option("--no-intercept", help="A regression without an intercept.")]
-Quantity = Annotated[str, typer.Option("--quantity", help="Names separated by commas, or all.")]
-Kernels = Annotated[list[str] | None, typer.Option("--kernel", help="Keep kernels that match, for instance 'numpy.*'.")]
-Data = Annotated[
+QuantityNames = Annotated[str, typer.Option("--quantity", help="Names separated by commas, or all.")]
+KernelGlobs = Annotated[
+    list[str] | None,
+    typer.Option("--kernel", metavar="GLOB", help="Keep kernels that match: numpy, 'numpy.[bm]*', or a,b."),
+]
+RowsGlob = Annotated[
+    str | None,
+    typer.Option("--kernel", metavar="GLOB", help="What computes the per-sample gradients, the first match."),
+]
+
+# On which data.
+DataName = Annotated[
     str | None, typer.Option("--data", help="notebook, diabetes, or a .csv, .parquet or .npz file; default synthetic.")
 ]
-Target = Annotated[str | None, typer.Option("--target", help="The column of the file to predict.")]
+StudiedData = Annotated[str, typer.Option(help="notebook, diabetes, or a .csv, .parquet or .npz file.")]
+TargetColumn = Annotated[str | None, typer.Option("--target", help="The column of the file to predict.")]
 DropNa = Annotated[bool, typer.Option("--drop-na", help="Leave out rows with missing values instead of refusing.")]
+Resample = Annotated[
+    bool, typer.Option("--resample", help="Draw with replacement where a size is larger than the data.")
+]
+DataSeed = Annotated[int, typer.Option(help="Of the data.")]
+Theta = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NUMBERS",
+        help="Parameters separated by commas, intercept first. [default: both points of the coursework for the "
+        "notebook data, otherwise a random point]",
+    ),
+]
+BatchSizes = Annotated[
+    str | None,
+    typer.Option(metavar="SIZES", help="1,2,4, or 1:1000 (a size per decade), or 1:1000:7. [default: 1,2,4,... n]"),
+]
+Draws = Annotated[int, typer.Option(help="Mini-batches per size.")]
+WithReplacement = Annotated[
+    bool, typer.Option("--replace/--no-replace", help="Draw the rows of a mini-batch with replacement.")
+]
+DrawSeed = Annotated[int, typer.Option(min=0, help="Of the draws, and of a random theta.")]
 
+# In which cases.
+RunSizes = Annotated[
+    str | None,
+    typer.Option(help="10,100,1000, or 10:1e6 (a size per decade), or 10:1e6:11. [default: 10:1e6; modules 10:1000]"),
+]
+RunFeatures = Annotated[int | None, typer.Option(help="Columns of x in synthetic data. [default: 1]")]
+RunDtype = Annotated[str | None, typer.Option(help="float64 or float32. [default: float64; of a module its own]")]
+AB_QUANTITIES = ("gradient", "per_sample")
+AbQuantities = Annotated[
+    str | None, typer.Option(help=f"Names separated by commas, or all. [default: {','.join(AB_QUANTITIES)}]")
+]
+AbSizes = Annotated[str, typer.Option(help="10,100,1000, or 10:1e6 (a size per decade).")]
+AbFeatures = Annotated[int, typer.Option(help="Columns of x.")]
+AbDtype = Annotated[str, typer.Option(help="float64 or float32.")]
+ListedDtype = Annotated[str, typer.Option(help="Can they do it in float64 or float32?")]
+ListedDevice = Annotated[str, typer.Option(help="Can they do it on cpu or cuda?")]
+SelftestKernels = Annotated[
+    list[str] | None,
+    typer.Option("--kernel", metavar="GLOB", help="The selftest's kernels. [default: two of numpy's]"),
+]
+SelftestSizes = Annotated[str, typer.Option(help="The selftest's sizes.")]
+MemoryLayout = Annotated[str, typer.Option(help="Memory order of x: C or F.")]
+DeviceName = Annotated[str, typer.Option(help="cpu, or cuda for torch kernels.")]
+ThreadLimit = Annotated[int, typer.Option(help="Threads that a kernel may use.")]
 
-def import_from_here() -> None:
-    """Let `package.module:factory` name a module of the current folder, as `python -m` does."""
-    if (here := os.getcwd()) not in sys.path:
-        sys.path.insert(0, here)
+# For how long.
+PassCount = Annotated[int, typer.Option(help="Fresh starts of the measuring process; verdicts need 6 or more.")]
+OnlyWinners = Annotated[
+    bool,
+    typer.Option("--race", help="Only find the winners: drop kernels that are surely slower at 4, 8, 16 passes."),
+]
+Budget = Annotated[
+    str,
+    typer.Option(
+        help="Time for the measuring, for instance 90s, 5min or 1h; proofs and the start of processes come on top."
+    ),
+]
+Timeout = Annotated[
+    str, typer.Option(help="Time that a kernel may keep a case waiting in one go; one that hangs loses its row.")
+]
+MaxBytes = Annotated[
+    str | None,
+    typer.Option(
+        help="Memory of a measuring process, libraries included, for instance 4GB. [default: 80% of the machine's]"
+    ),
+]
+RunCalls = Annotated[
+    int | None,
+    typer.Option(
+        min=1, help="How often a kernel will be called, to weigh its first call for the winners. [default: many]"
+    ),
+]
+FastestCalls = Annotated[
+    int | None, typer.Option(min=1, help="How often it will be called, to weigh the first call. [default: many]")
+]
+Trials = Annotated[
+    int | None,
+    typer.Option("--selftest", metavar="N", help="Measure the duel's false alarms and power, N comparisons each."),
+]
 
+# What counts.
+Delta = Annotated[str | None, typer.Option(metavar="1%", help="A change counts only beyond this; 1% by default.")]
+FailSlower = Annotated[
+    str | None,
+    typer.Option(metavar="5%", help="Exit with code 1 if a kernel is slower by more than this, for all rows at once."),
+]
+FailUndecidedRow = Annotated[bool, typer.Option("--fail-undecided", help="Exit with code 3 if a row stays undecided.")]
+FailUndecidedKernel = Annotated[
+    bool, typer.Option("--fail-undecided", help="Exit with code 3 if a kernel stays undecided.")
+]
+CompareThresholds = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE.toml",
+        help="Limits for all and for some cases; else [tool.gradkernels.compare] of the nearest pyproject.toml.",
+    ),
+]
+AbThresholds = Annotated[
+    Path | None, typer.Option(metavar="FILE.toml", help="Limits for all cases and for some, as for compare.")
+]
+ForceCompare = Annotated[
+    bool, typer.Option("--force", help="Compare even across machines, dtypes, layouts, devices or threads.")
+]
 
-def writable(path: Path, keep: bool) -> Path:
-    """`path`, if a file can be written there; made sure of before anything is computed.
-
-    Raises:
-        ValueError: It is there already and must be kept, or it is a folder.
-        OSError: The folder cannot be written to.
-    """
-    if path.is_dir():
-        raise ValueError(f"{path} is a folder; name a file in it")
-    if path.exists() and keep:
-        raise ValueError(
-            f"{path} is there already; go on with --resume, replace it with --force, or name another --out"
-        )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if not os.access(path.parent, os.W_OK) or (path.exists() and not os.access(path, os.W_OK)):
-        raise PermissionError(f"{path} cannot be written to; name another --out")
-    return path
+# What is read and written.
+ComparedFiles = Annotated[
+    list[Path],
+    typer.Argument(
+        metavar="A.csv [vs] B.csv",
+        help="Results before the change, and after it; the word vs between them where there are more than two.",
+    ),
+]
+RankedFiles = Annotated[
+    list[Path] | None, typer.Argument(help="Results files; without one, what this machine's wisdom says.")
+]
+ImportedFiles = Annotated[
+    list[Path], typer.Argument(help="Files of pytest --benchmark-json or --benchmark-save; each is a pass.")
+]
+RevisionBefore = Annotated[str, typer.Argument(metavar="REV1", help="A revision of this repository.")]
+RevisionAfter = Annotated[str, typer.Argument(metavar="REV2", help="Another; . is the working tree as it is now.")]
+QuantityName = Annotated[str | None, typer.Option(help="Only this quantity.")]
+RunOut = Annotated[Path | None, typer.Option(help="Results file. [default: results/run-DATE-TIME.csv]")]
+RunPlot = Annotated[Path | None, typer.Option(help="Picture. [default: the results file with .png]")]
+RunResume = Annotated[bool, typer.Option("--resume", help="Go on with --out; measure only what is missing.")]
+RunForce = Annotated[bool, typer.Option("--force", help="Replace --out, once there is a first row.")]
+EstimateOut = Annotated[Path | None, typer.Option(metavar="CSV", help="Write the table there.")]
+EstimatePlot = Annotated[Path | None, typer.Option(metavar="PNG", help="Draw the picture there.")]
+EstimateForce = Annotated[bool, typer.Option("--force", help="Replace --out and --plot if they are there.")]
+ImportOut = Annotated[Path, typer.Option(help="The results file to write.")]
+ImportForce = Annotated[bool, typer.Option("--force", help="Replace --out if it is there.")]
+SelftestOut = Annotated[Path, typer.Option(help="The selftest's file, a row per comparison.")]
+SelftestResume = Annotated[bool, typer.Option("--resume", help="Go on with --out until it has N + N.")]
+SelftestForce = Annotated[bool, typer.Option("--force", help="Replace --out.")]
+Save = Annotated[bool, typer.Option("--save", help="Make it this machine's choice.")]
+ForceSave = Annotated[bool, typer.Option("--force", help="Save even what another machine measured.")]
+Printed = Annotated[Format, typer.Option("--format", help="How to print it.")]
+PrintedKernels = Annotated[Format, typer.Option("--format", help="csv and json have a row for every kernel.")]
+PrintedWays = Annotated[Format, typer.Option("--format", help="csv and json have a row for every way and quantity.")]

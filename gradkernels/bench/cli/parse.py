@@ -18,7 +18,11 @@ UNITS = {"s": 1.0, "min": 60.0, "m": 60.0, "h": 3600.0, "ms": 1e-3}
 
 
 def sizes(text: str) -> tuple[int, ...]:
-    """`10,100,1000`, or `10:1e6` for one size per decade, or `10:1e6:11` for that many, log-spaced."""
+    """Read `10,100,1000`, or `10:1e6` for one size per decade, or `10:1e6:11` for that many, log-spaced.
+
+    Raises:
+        ValueError: A size is no whole number from 1, or a range is empty.
+    """
     if ":" not in text:
         return tuple(sorted({_size(part, text) for part in text.split(",")}))
     low, high, *count = text.split(":")
@@ -42,7 +46,11 @@ def _size(part: str, text: str) -> int:
 
 
 def seconds(text: str, name: str = "--budget") -> float:
-    """`90`, `90s`, `2min` or `1h` in seconds."""
+    """Return `90`, `90s`, `2min` or `1h` in seconds.
+
+    Raises:
+        ValueError: It is no positive time; the message begins with `name`.
+    """
     digits = text.rstrip("abcdefghijklmnopqrstuvwxyz ")
     unit = text[len(digits) :].strip() or "s"
     try:
@@ -55,15 +63,33 @@ def seconds(text: str, name: str = "--budget") -> float:
 
 
 def chosen_quantities(text: str) -> list[str]:
-    """Names of quantities, `all` for every one; a ValueError for one that does not exist."""
+    """Return names of quantities, `all` being every one.
+
+    Raises:
+        ValueError: One does not exist.
+    """
     return list(QUANTITIES) if text == "all" else [quantity(name).name for name in split_names(text)]
 
 
-def chosen_kernels(patterns: Sequence[str], quantities: Iterable[str], problem: Problem | None = None) -> list[Kernel]:
-    """The kernels for `quantities` whose way or key matches a pattern: `numpy.*`, `torch.vmap[chunk=512]`.
+def quantities_of(patterns: Sequence[str], usual: Iterable[str]) -> list[str]:
+    """Return the usual quantities, and those that a pattern ends in: `norms` of `numpy.*.norms`."""
+    ends = (pattern.rpartition(".")[2] for pattern in split_patterns(patterns))
+    return list(dict.fromkeys([*usual, *(name for name in ends if name in QUANTITIES)]))
 
-    A way matches its composed form too: `torch.vmap` also means `torch.vmap+`. Without a pattern, those that compile
-    for seconds are left out. So are those that are not written for `problem`, unless a pattern means no others.
+
+def chosen_kernels(patterns: Sequence[str], quantities: Iterable[str], problem: Problem | None = None) -> list[Kernel]:
+    """Return the kernels for some quantities that patterns mean, with the settings that the patterns name.
+
+    Without a pattern, those that compile for seconds are left out. So are those that are not written for `problem`,
+    unless a pattern means no others.
+
+    Args:
+        patterns: Globs such as `numpy`, `numpy.[bm]*` or `torch.vmap[chunk=512]`; see `Key.matches`.
+        quantities: Names.
+        problem: What they should differentiate; None for any.
+
+    Raises:
+        ValueError: A pattern means no kernel, or a setting that a kernel does not have.
     """
     wanted = set(quantities)
     pool = [kernel for kernel in kernels() if kernel.quantity.name in wanted]

@@ -1,0 +1,68 @@
+"""Files that commands write, and modules that they find; refusals come before anything is computed."""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+
+def import_from_here() -> None:
+    """Let `package.module:factory` name a module of the current folder, as `python -m` does."""
+    if (here := os.getcwd()) not in sys.path:
+        sys.path.insert(0, here)
+
+
+def require_writable(path: Path, keep: bool) -> Path:
+    """Return `path`, once its folder is there and it can be written.
+
+    Raises:
+        ValueError: It is there already and must be kept, or it is a folder.
+        OSError: The folder cannot be written to.
+    """
+    if path.is_dir():
+        raise ValueError(f"{path} is a folder; name a file in it")
+    if path.exists() and keep:
+        raise ValueError(
+            f"{path} is there already; go on with --resume, replace it with --force, or name another --out"
+        )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if not os.access(path.parent, os.W_OK) or (path.exists() and not os.access(path, os.W_OK)):
+        raise PermissionError(f"{path} cannot be written to; name another --out")
+    return path
+
+
+def require_free(option: str, path: Path, force: bool) -> None:
+    """Raise unless a file can be written to `path`; missing folders are not made yet.
+
+    Args:
+        option: Its name on the command line.
+        path: The file.
+        force: Whether it may be there already.
+
+    Raises:
+        ValueError: It is there already, or it is a folder.
+        OSError: Its folder cannot be written to.
+    """
+    if path.is_dir():
+        raise ValueError(f"{option} {path} is a folder; name a file in it")
+    if path.exists() and not force:
+        raise ValueError(f"{option} {path} is there already; replace it with --force or name another file")
+    folder = next(parent for parent in path.absolute().parents if parent.exists())
+    try:
+        # Permission bits do not tell: the superuser passes them, and the file system may be read-only.
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise type(error)(f"{option} {path}: cannot write to {folder} ({error.strerror}); name another file") from None
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file so that it appears complete or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        part.write_bytes(content)
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)

@@ -1,0 +1,166 @@
+"""From the options of `gradkernels run` to its plan: what they leave open, and what has no meaning for a module."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import IO
+
+import numpy as np
+
+from gradkernels.bench.cli import parse
+from gradkernels.bench.run.plan import Plan, problem_from
+from gradkernels.bench.run.race_plan import require_sound
+from gradkernels.problems import BlackBox, Problem
+from gradkernels.problems.data.datasets import Dataset, load
+from gradkernels.tree import leaves
+from gradkernels.validate import dtype_of
+
+SIZES = "10:1e6"
+DECADES = tuple(10**exponent for exponent in range(1, 7))
+MODULE_SIZES = (10, 100, 1000)
+
+
+@dataclass(frozen=True)
+class DataOptions:
+    """The options `--data`, `--target`, `--drop-na` and `--resample`."""
+
+    data: str | None = None
+    target: str | None = None
+    drop_na: bool = False
+    resample: bool = False
+
+
+@dataclass(frozen=True)
+class CaseOptions:
+    """The options of where and on what to compute; None for what was not given."""
+
+    sizes: str | None
+    features: int | None
+    dtype: str | None
+    layout: str
+    device: str
+    threads: int
+    seed: int
+
+
+@dataclass(frozen=True)
+class PlanOptions:
+    """Everything that a plan is made of, as a person wrote it.
+
+    Attributes:
+        problem: A regression such as `huber(delta=2)`, or `package.module:factory`.
+        no_intercept: For regressions.
+        quantity: Names separated by commas, or `all`.
+        kernels: Globs.
+        cases: Sizes and the other coordinates.
+        data: The data set and how to read it.
+    """
+
+    problem: str
+    no_intercept: bool
+    quantity: str
+    kernels: list[str]
+    cases: CaseOptions
+    data: DataOptions
+
+
+@contextmanager
+def planned(options: PlanOptions) -> Iterator[Plan]:
+    """Make the plan, and hold the file of its data for as long as the context lasts.
+
+    Raises:
+        ValueError: An option means nothing, or does not fit the others or the data.
+    """
+    problem, cases = problem_from(options.problem, not options.no_intercept), options.cases
+    chosen = parse.chosen_kernels(options.kernels, parse.chosen_quantities(options.quantity), problem)
+    if isinstance(problem, BlackBox):
+        given = {"--data": options.data.data, "--features": cases.features, "--no-intercept": options.no_intercept}
+        refuse_for_module(given)
+    with _dataset_file(options.data) as (dataset, file):
+        plan = Plan(
+            problem=options.problem,
+            kernels=tuple(kernel.key for kernel in chosen),
+            sizes=_sizes(cases.sizes, problem, dataset, options.data.resample),
+            fit_intercept=not options.no_intercept,
+            features=_features(cases.features, dataset),
+            dtype=own_dtype(problem) if cases.dtype is None else cases.dtype,
+            layout=cases.layout,
+            device=cases.device,
+            threads=cases.threads,
+            seed=cases.seed,
+            data=file,
+            data_name=dataset.name if dataset else "",
+            resample=options.data.resample,
+        )
+        if dataset is not None:
+            problem.targets(dataset.y, cases.seed)  # all of them, whatever the sizes
+        plan.inputs(plan.cases[0])
+        require_sound(plan)
+        yield plan
+
+
+def own_dtype(problem: Problem) -> str:
+    """Return `float32` for most modules, `float64` for regressions; half precision is measured as float32."""
+    if not isinstance(problem, BlackBox):
+        return "float64"
+    dtype = dtype_of(leaves(problem.parameters())[0])
+    return dtype if dtype == "float64" else "float32"
+
+
+def refuse_for_module(given: Mapping[str, object]) -> None:
+    """Raise a ValueError for the first option that was given."""
+    for option, value in given.items():
+        if value is not None and value is not False:
+            raise ValueError(
+                f"{option} is for regressions; a module has its data in ModuleProblem(..., example=(x, y))"
+            )
+
+
+@contextmanager
+def _dataset_file(options: DataOptions) -> Iterator[tuple[Dataset | None, int | None]]:
+    """Yield the data set, and the descriptor of a file of it that the measuring processes read."""
+    if options.data is None:
+        for name, given in (("--target", options.target), ("--drop-na", options.drop_na)):
+            if given:
+                raise ValueError(f"{name} was given without --data; name the file that it is about")
+        yield None, None
+        return
+    dataset = load(options.data, options.target, options.drop_na)
+    with _nameless(dataset) as file:
+        yield dataset, file.fileno()
+
+
+def _nameless(dataset: Dataset) -> IO[bytes]:
+    """Write the data to a temporary file without a name, so that nothing can leave it behind."""
+    file = tempfile.TemporaryFile()  # noqa: SIM115
+    try:
+        np.savez(file, x=dataset.x, y=dataset.y, columns=np.array(dataset.columns))
+        file.flush()
+    except OSError as error:
+        with suppress(OSError):  # it would write the rest
+            file.close()
+        raise OSError(error.errno, error.strerror, f"a copy of {dataset.name} in {tempfile.gettempdir()}") from None
+    return file
+
+
+def _sizes(text: str | None, problem: Problem, dataset: Dataset | None, resample: bool) -> tuple[int, ...]:
+    if isinstance(problem, BlackBox) and text is None:
+        return MODULE_SIZES
+    if dataset is None:
+        return parse.sizes(text or SIZES)
+    if text is None:
+        return (*(n for n in DECADES if n < dataset.size), dataset.size)
+    chosen = parse.sizes(text)
+    dataset.draw(max(chosen), 0, resample)
+    return chosen
+
+
+def _features(given: int | None, dataset: Dataset | None) -> int:
+    if dataset is None:
+        return 1 if given is None else given
+    if given is not None:
+        raise ValueError(f"--features {given}: {dataset.name} has {dataset.features}; leave --features out")
+    return dataset.features

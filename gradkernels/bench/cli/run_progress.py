@@ -1,0 +1,41 @@
+"""How far a run is, on standard error: a bar on a terminal, a line per pass elsewhere."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from gradkernels.bench.run.session import SessionProgress, TellProgress
+
+
+@contextmanager
+def progress_shown() -> Iterator[TellProgress]:
+    """Show progress for as long as the context lasts, with the time left on a terminal."""
+    if not sys.stderr.isatty():
+        yield _lines()
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TextColumn("left"))
+    with Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("starting", total=None)
+
+        def tell(at: SessionProgress) -> None:
+            # The memory pass counts as one more.
+            total = (at.passes + 1) * at.cases
+            bar.update(task, description=at.title, total=total, completed=at.pass_ * at.cases + at.case)
+
+        yield tell
+
+
+def _lines() -> TellProgress:
+    told: set[int] = set()
+
+    def tell(at: SessionProgress) -> None:
+        if at.pass_ not in told:
+            told.add(at.pass_)
+            print(at.title, file=sys.stderr, flush=True)
+
+    return tell

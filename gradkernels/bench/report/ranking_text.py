@@ -1,0 +1,24 @@
+"""The ranking as text for a terminal: the tables of winners, and why kernels are missing from them."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from rich.console import Console
+
+from gradkernels.bench.report.ranking_table import grouped, growths, terminal, why_not
+from gradkernels.bench.run.ranking import CaseRanking
+
+WIDTH = 200  # of output that is not a terminal, where tables must not be folded
+
+
+def show_ranking(ranking: Sequence[CaseRanking]) -> None:
+    """Print the tables of winners and why kernels are missing from them."""
+    console = Console(width=None if sys.stdout.isatty() else WIDTH)
+    for name, group in grouped(ranking):
+        console.print(terminal(name, group))
+        for sentence in growths(group):
+            console.print(f"  {sentence}", markup=False, highlight=False)
+    for sentence in why_not(ranking):
+        console.print(f"not timed: {sentence}", style="dim", markup=False, highlight=False)
