@@ -30,7 +30,7 @@ class StateCache(Generic[T]):
         self._ready: dict[Hashable, T] = {}
 
     def take(self, *more: Hashable) -> tuple[Hashable, T]:
-        """The state's key, and what is built for it, which is no longer kept: give it back with `keep`.
+        """Return the state's key and what is built for it, which is no longer kept: give it back with `keep`.
 
         Args:
             more: What it is built for besides the state.
@@ -39,17 +39,17 @@ class StateCache(Generic[T]):
         return key, self._ready.pop(key) if key in self._ready else self._build(*more)
 
     def keep(self, key: Hashable, built: T) -> None:
-        """Keep it as the one that was used last."""
+        """Keep what was built as the one that was used last."""
         self._ready[key] = built
         while len(self._ready) > MOST_STATES:
             del self._ready[next(iter(self._ready))]
 
     def kept(self) -> tuple[T, ...]:
-        """What is kept, the oldest first."""
+        """Return what is kept, the oldest first."""
         return tuple(self._ready.values())
 
     def __call__(self, *more: Hashable) -> T:
-        """What is built for the state, kept."""
+        """Return what is built for the state, and keep it."""
         key, built = self.take(*more)
         self.keep(key, built)
         return built

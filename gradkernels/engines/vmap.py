@@ -13,7 +13,7 @@ INTERMEDIATE = 8  # bytes per byte of a sample, for what lies between it and its
 
 
 def per_sample(problem: Problem, chunk: int | None):  # type: ignore[no-untyped-def]
-    """`compute(theta, x, y, out)` of the rows, each chunk written into its place.
+    """Return `compute(theta, x, y, out)` of the per-sample gradients, each chunk written into its place.
 
     Args:
         problem: What is differentiated.
@@ -46,7 +46,13 @@ def per_sample(problem: Problem, chunk: int | None):  # type: ignore[no-untyped-
 
 
 def fitting_chunk(theta: Tree, x: Tree, n: int) -> int:
-    """Samples whose rows and intermediate results take about 64 MiB, at least one."""
+    """Return how many samples' rows and intermediate results take about 64 MiB, at least one.
+
+    Args:
+        theta: Parameters, of which each sample has a row.
+        x: Inputs, samples first.
+        n: Number of samples.
+    """
     of_row = sum(one.numel() * one.element_size() for one in leaves(theta))
     of_sample = sum(one.numel() * one.element_size() for one in leaves(x)) // max(n, 1)
     return max(1, CHUNK_BYTES // (of_row + INTERMEDIATE * of_sample))

@@ -9,13 +9,8 @@ from typing import Any
 
 from gradkernels.backend import Array
 from gradkernels.engines.peers.backpack import library, refuses, refuses_norms, refuses_variance
-from gradkernels.engines.peers.model_copy import (
-    ModelCopies,
-    ModelCopy,
-    collect_gradients,
-    collect_results,
-    zero_results,
-)
+from gradkernels.engines.peers.model_copy import ModelCopies, ModelCopy
+from gradkernels.engines.peers.results import collect_gradients, collect_results, zero_results
 from gradkernels.kernel import Compute, declare
 from gradkernels.problems.module.module_problem import ModuleProblem
 from gradkernels.problems.module.structure import Parameters
@@ -25,7 +20,7 @@ from gradkernels.tree import Tree, count
 
 @declare("backpack.batch.per_sample", problems=ModuleProblem, refuses=refuses)
 def per_sample(problem: ModuleProblem) -> Compute:
-    """`BatchGrad`."""
+    """Build BackPACK's `BatchGrad`."""
     from backpack.extensions import BatchGrad
 
     copies, extension = ModelCopies(problem, library("backpack.batch", "grad_batch", refuses)), BatchGrad()
@@ -42,7 +37,7 @@ def per_sample(problem: ModuleProblem) -> Compute:
 
 @declare("backpack.l2.norms", problems=ModuleProblem, refuses=refuses_norms)
 def norms(problem: ModuleProblem) -> Compute:
-    """`BatchL2Grad`, the squared norm of each parameter's rows; summed, and the root taken."""
+    """Build BackPACK's `BatchL2Grad`, the squared norm of each parameter's rows; summed, and the root taken."""
     from backpack.extensions import BatchL2Grad
 
     copies, extension = ModelCopies(problem, library("backpack.l2", "batch_l2", refuses_norms)), BatchL2Grad()
@@ -62,7 +57,7 @@ def norms(problem: ModuleProblem) -> Compute:
 
 @declare("backpack.variance.moments", problems=ModuleProblem, refuses=refuses_variance)
 def moments(problem: ModuleProblem) -> Compute:
-    """`Variance`, the mean of squares less the square of the mean, beside the gradient of the same pass."""
+    """Build BackPACK's `Variance`, the mean of squares less the squared mean, beside the gradient of the same pass."""
     from backpack.extensions import Variance
 
     copies, extension = ModelCopies(problem, library("backpack.variance", "variance", refuses_variance)), Variance()

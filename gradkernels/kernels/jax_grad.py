@@ -10,7 +10,7 @@ from gradkernels.tree import Tree
 
 @declare("jax.grad.gradient")
 def gradient(problem: Problem) -> Compute:
-    """jit(grad(mean(loss))), compiled for each new shape."""
+    """Build jit(grad(mean(loss))), compiled for each new shape."""
     import jax
 
     def mean(theta: Array, x: Array, y: Tree) -> Array:

@@ -8,7 +8,7 @@ from gradkernels.problems import Problem
 
 @declare("jax.vmap.per_sample")
 def per_sample(problem: Problem) -> Compute:
-    """Rows from jit(vmap(grad(loss))), compiled for each new shape."""
+    """Build rows from jit(vmap(grad(loss))), compiled for each new shape."""
     import jax
 
     rows: Compute = jax.jit(jax.vmap(jax.grad(problem.loss), in_axes=(None, 0, 0)))

@@ -8,7 +8,7 @@ from gradkernels.problems import Regression
 
 
 def _refuses(case: Case) -> list[str]:
-    """Why numba cannot compile a slope from elsewhere; those of this package it can."""
+    """Return why numba cannot compile a slope from elsewhere; those of this package it can."""
     problem = case.problem
     # What is executed from a string without a __name__ has no module.
     if str(type(problem).slope.__module__).startswith("gradkernels."):  # type: ignore[attr-defined]
@@ -20,7 +20,7 @@ def _refuses(case: Case) -> list[str]:
 
 @declare("numba.fused.gradient", problems=Regression, refuses=_refuses)
 def gradient(problem: Regression) -> Compute:
-    """Mean of the rows slope * (1, x) + l2 * (0, theta), none of which is formed."""
+    """Build the mean of the rows slope * (1, x) + l2 * (0, theta), none of which is formed."""
     from gradkernels.engines.fused import quantities
 
     return quantities.gradient(problem)
@@ -28,7 +28,7 @@ def gradient(problem: Regression) -> Compute:
 
 @declare("numba.fused.per_sample", problems=Regression, out=True, refuses=_refuses)
 def per_sample(problem: Regression) -> Compute:
-    """The rows, each written once."""
+    """Build the rows, each written once."""
     from gradkernels.engines.fused import quantities
 
     return quantities.per_sample(problem)
@@ -36,7 +36,7 @@ def per_sample(problem: Regression) -> Compute:
 
 @declare("numba.fused.norms", problems=Regression, out=True, refuses=_refuses)
 def norms(problem: Regression) -> Compute:
-    """|slope| * sqrt(1 + |x|^2), or with a penalty the root of the sum of squares."""
+    """Build |slope| * sqrt(1 + |x|^2), or with a penalty the root of the sum of squares."""
     from gradkernels.engines.fused import quantities
 
     return quantities.norms(problem)
@@ -44,7 +44,7 @@ def norms(problem: Regression) -> Compute:
 
 @declare("numba.fused.moments", problems=Regression, refuses=_refuses)
 def moments(problem: Regression) -> Compute:
-    """Mean and variance around shifts that lie in the data, joined in float64."""
+    """Build mean and variance around shifts that lie in the data, joined in float64."""
     from gradkernels.engines.fused import quantities
 
     return quantities.moments(problem)
@@ -52,7 +52,7 @@ def moments(problem: Regression) -> Compute:
 
 @declare("numba.fused.clipped_sum", problems=Regression, refuses=_refuses)
 def clipped_sum(problem: Regression) -> Compute:
-    """Sum of the rows with slopes shortened by the norms."""
+    """Build the sum of the rows with slopes shortened by the norms."""
     from gradkernels.engines.fused import quantities
 
     return quantities.clipped_sum(problem)

@@ -18,13 +18,13 @@ def _blocks(problem: Regression, rows: int) -> ClosedForms:
 
 @declare("numpy.blocked.gradient", problems=Regression)
 def gradient(problem: Regression, rows: int = ROWS) -> Compute:
-    """Sums of each block of at most `rows` rows, added up in float64."""
+    """Build sums of each block of at most `rows` rows, added up in float64."""
     return _blocks(problem, rows).gradient
 
 
 @declare("numpy.blocked.per_sample", problems=Regression, out=True)
 def per_sample(problem: Regression, rows: int = ROWS) -> Compute:
-    """Rows slope * (1, x) + l2 * (0, theta_{1..d}), at most `rows` at a time."""
+    """Build rows slope * (1, x) + l2 * (0, theta_{1..d}), at most `rows` at a time."""
     blocks = _blocks(problem, rows)
 
     def compute(theta, x, y, out=None):  # type: ignore[no-untyped-def]
@@ -35,7 +35,7 @@ def per_sample(problem: Regression, rows: int = ROWS) -> Compute:
 
 @declare("numpy.blocked.norms", problems=Regression, out=True)
 def norms(problem: Regression, rows: int = ROWS) -> Compute:
-    """|slope| sqrt(1 + |x|^2), at most `rows` rows at a time."""
+    """Build |slope| sqrt(1 + |x|^2), at most `rows` rows at a time."""
     blocks = _blocks(problem, rows)
 
     def compute(theta, x, y, out=None):  # type: ignore[no-untyped-def]
@@ -46,11 +46,11 @@ def norms(problem: Regression, rows: int = ROWS) -> Compute:
 
 @declare("numpy.blocked.moments", problems=Regression)
 def moments(problem: Regression, rows: int = ROWS) -> Compute:
-    """Mean and centred squares of each block of at most `rows` rows, merged."""
+    """Build mean and centred squares of each block of at most `rows` rows, merged."""
     return _blocks(problem, rows).moments
 
 
 @declare("numpy.blocked.clipped_sum", problems=Regression)
 def clipped_sum(problem: Regression, rows: int = ROWS) -> Compute:
-    """Sums of scaled slopes of each block of at most `rows` rows, added up in float64."""
+    """Build sums of scaled slopes of each block of at most `rows` rows, added up in float64."""
     return _blocks(problem, rows).clipped_sum

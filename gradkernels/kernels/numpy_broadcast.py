@@ -10,7 +10,7 @@ from gradkernels.problems import Regression
 
 @declare("numpy.broadcast.per_sample", problems=Regression, out=True)
 def per_sample(problem: Regression) -> Compute:
-    """Rows slope * (1, x) + l2 * (0, theta_{1..d})."""
+    """Build rows slope * (1, x) + l2 * (0, theta_{1..d})."""
     first = int(problem.fit_intercept)
 
     def compute(theta, x, y, out=None):  # type: ignore[no-untyped-def]

@@ -11,7 +11,7 @@ from gradkernels.tree import take
 
 @declare("numpy.loop.per_sample", problems=Regression, loops=True, out=True)
 def per_sample(problem: Regression) -> Compute:
-    """Row i is slope_i * (1, x_i) + l2 * (0, theta_{1..d})."""
+    """Build row i as slope_i * (1, x_i) + l2 * (0, theta_{1..d})."""
     first = int(problem.fit_intercept)
 
     def compute(theta, x, y, out=None):  # type: ignore[no-untyped-def]

@@ -10,7 +10,7 @@ from gradkernels.problems import Regression
 
 @declare("numpy.matmul.gradient", problems=Regression)
 def gradient(problem: Regression) -> Compute:
-    """(sum of slopes, x^T slopes) / n + l2 * (0, theta_{1..d})."""
+    """Build (sum of slopes, x^T slopes) / n + l2 * (0, theta_{1..d})."""
     first = int(problem.fit_intercept)
 
     def compute(theta, x, y):  # type: ignore[no-untyped-def]

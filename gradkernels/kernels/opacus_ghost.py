@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from gradkernels.backend import Array
-from gradkernels.engines.peers.model_copy import ModelCopies, ModelCopy, PeerLibrary, collect_gradients, zero_results
+from gradkernels.engines.peers.model_copy import ModelCopies, ModelCopy, PeerLibrary
 from gradkernels.engines.peers.opacus import clear_results, refuses_ghost, replace_recurrent, set_training
+from gradkernels.engines.peers.results import collect_gradients, zero_results
 from gradkernels.kernel import Compute, declare
 from gradkernels.problems.module.module_problem import ModuleProblem
 from gradkernels.problems.module.structure import Module, Parameters
@@ -15,7 +16,7 @@ from gradkernels.tree import Tree, count
 
 @declare("opacus.ghost.norms", problems=ModuleProblem, refuses=refuses_ghost)
 def norms(problem: ModuleProblem) -> Compute:
-    """One backward pass in which each layer leaves the norms of its parameters' rows."""
+    """Build one backward pass in which each layer leaves the norms of its parameters' rows."""
     copies = _copies(problem)
 
     def compute(theta: Parameters, x: Tree, y: Tree) -> Array:
@@ -30,7 +31,7 @@ def norms(problem: ModuleProblem) -> Compute:
 
 @declare("opacus.ghost.clipped_sum", problems=ModuleProblem, refuses=refuses_ghost)
 def clipped_sum(problem: ModuleProblem) -> Compute:
-    """Two backward passes through one forward pass: norms, then the losses weighted by the factors.
+    """Build two backward passes through one forward pass: norms, then the losses weighted by the factors.
 
     Opacus adds 1e-6 to the norms, and so clips a little more; here the factors are min(1, max_norm / norm).
     """
@@ -59,7 +60,7 @@ def _weighted(model: Any, loss: Array) -> None:
 
 
 def _norms(copied: ModelCopy, n: int) -> Array:
-    """Norms `(n,)` over all parameters, those that the model did not use counting as zero."""
+    """Return norms `(n,)` over all parameters, those that the model did not use counting as zero."""
     for name, parameter in copied.parameters.items():
         if not hasattr(parameter, "_norm_sample"):
             if parameter._forward_counter:  # as for a Linear with more than three axes

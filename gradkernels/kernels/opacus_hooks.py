@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any
 
 from gradkernels.backend import Array
-from gradkernels.engines.peers.model_copy import ModelCopies, PeerLibrary, collect_results, zero_results
+from gradkernels.engines.peers.model_copy import ModelCopies, PeerLibrary
 from gradkernels.engines.peers.opacus import (
     clear_results,
     refuses,
@@ -18,6 +18,7 @@ from gradkernels.engines.peers.opacus import (
     replace_recurrent,
     set_training,
 )
+from gradkernels.engines.peers.results import collect_results, zero_results
 from gradkernels.kernel import Compute, Refuses, declare
 from gradkernels.problems.module.module_problem import ModuleProblem
 from gradkernels.problems.module.structure import Module, Parameters
@@ -26,19 +27,19 @@ from gradkernels.tree import Tree, count
 
 @declare("opacus.hooks.per_sample", problems=ModuleProblem, refuses=refuses_rules)
 def hooks(problem: ModuleProblem) -> Compute:
-    """A rule for each kind of layer, vmap for layers that have none: `grad_sample_mode="hooks"`."""
+    """Build Opacus' rules for layers, with vmap for layers that have none: `grad_sample_mode="hooks"`."""
     return _rows(problem, "opacus.hooks", "hooks", refuses_rules)
 
 
 @declare("opacus.functorch.per_sample", problems=ModuleProblem, refuses=refuses)
 def functorch(problem: ModuleProblem) -> Compute:
-    """The gradient of each layer by itself under vmap: `grad_sample_mode="functorch"`."""
+    """Build the gradient of each layer by itself under vmap: `grad_sample_mode="functorch"`."""
     return _rows(problem, "opacus.functorch", "functorch", refuses)
 
 
 @declare("opacus.ew.per_sample", problems=ModuleProblem, refuses=refuses_expanded)
 def expanded(problem: ModuleProblem) -> Compute:
-    """Expanded weights of torch: `grad_sample_mode="ew"`."""
+    """Build expanded weights of torch: `grad_sample_mode="ew"`."""
     return _rows(problem, "opacus.ew", "ew", refuses_expanded)
 
 

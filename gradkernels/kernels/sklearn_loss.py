@@ -52,7 +52,7 @@ def _named(table: dict[type, Any]) -> str:
 
 @lru_cache(maxsize=1)
 def _missing() -> list[str]:
-    """The private modules that are not there; looked for on disk, because importing them takes a second."""
+    """List the private modules that are not there; looked for on disk, because importing them takes a second."""
     spec = find_spec("sklearn")
     root = [] if spec is None else list(spec.submodule_search_locations or [])
     return [f"sklearn.{name}" for name in PRIVATE if not _in(root, *name.split("."))]
@@ -65,7 +65,7 @@ def _in(folders: list[str], name: str, *rest: str) -> bool:
 
 @declare("sklearn.loss.gradient", problems=Regression, refuses=_refuses)
 def gradient(problem: Regression) -> Compute:
-    """`LinearModelLoss.gradient` with as many OpenMP threads as the process may use."""
+    """Build `LinearModelLoss.gradient` with as many OpenMP threads as the process may use."""
     from sklearn._loss import loss as losses
     from sklearn.linear_model._linear_loss import LinearModelLoss
     from sklearn.utils._openmp_helpers import _openmp_effective_n_threads
@@ -92,7 +92,7 @@ def gradient(problem: Regression) -> Compute:
 
 
 def _mean(model: Any, coefficients: Array, x: Array, target: Array, weight: Array | None, threads: int) -> Array:
-    """Their gradient, divided by n instead of by the sum of the weights."""
+    """Return scikit-learn's gradient, divided by n instead of by the sum of the weights."""
     if weight is None:
         return model.gradient(coefficients, x, target, n_threads=threads)
     weight = np.ascontiguousarray(weight)

@@ -33,7 +33,7 @@ def _refuses(case: Case) -> list[str]:
 
 @declare("statsmodels.score_obs.per_sample", problems=Regression, refuses=_refuses)
 def per_sample(problem: Regression) -> Compute:
-    """`GLM(...).score_obs(theta, scale=1)`, times -1 or -2, plus our penalty.
+    """Build `GLM(...).score_obs(theta, scale=1)`, times -1 or -2, plus our penalty.
 
     A GLM holds its data, so the model is made in each call: its checks and copies are part of what its user pays.
     Its score is (y - mu) / (link' variance). For Poisson these parts overflow before the whole, so that rows are

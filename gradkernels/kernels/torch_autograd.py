@@ -18,7 +18,7 @@ def _refuses(case: Case) -> list[str]:
 
 @declare("torch.autograd.gradient", refuses=_refuses)
 def gradient(problem: Problem) -> Compute:
-    """Reverse mode through mean(loss)."""
+    """Build reverse mode through mean(loss)."""
     import torch
 
     def compute(theta, x, y):  # type: ignore[no-untyped-def]

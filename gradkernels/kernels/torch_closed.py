@@ -17,7 +17,7 @@ MEMORY = {"cpu": 1 << 19, "cuda": 1 << 26}
 
 
 def _plain(problem: Regression, rows: int, compute: Callable[..., Any]) -> Compute:
-    """`compute(blocks, theta, x, y, ...)` for the device of theta, without a graph."""
+    """Return `compute(blocks, theta, x, y, ...)` for the device of theta, without a graph."""
     import torch
 
     blocks = {device: ClosedForms(torch, problem, rows, memory) for device, memory in MEMORY.items()}
@@ -34,13 +34,13 @@ def _plain(problem: Regression, rows: int, compute: Callable[..., Any]) -> Compu
 
 @declare("torch.closed.gradient", problems=Regression)
 def gradient(problem: Regression, rows: int = ROWS) -> Compute:
-    """(sum of slopes, x^T slopes) / n + l2 * (0, theta_{1..d}), a block of rows at a time."""
+    """Build (sum of slopes, x^T slopes) / n + l2 * (0, theta_{1..d}), a block of rows at a time."""
     return _plain(problem, rows, ClosedForms.gradient)
 
 
 @declare("torch.closed.per_sample", problems=Regression, out=True)
 def per_sample(problem: Regression, rows: int = ROWS) -> Compute:
-    """Rows slope * (1, x) + l2 * (0, theta_{1..d}), multiplied into their place."""
+    """Build rows slope * (1, x) + l2 * (0, theta_{1..d}), multiplied into their place."""
 
     def compute(blocks: ClosedForms, theta: Array, x: Array, y: Any, out: Array | None = None) -> Array:
         return blocks.per_sample(theta, x, y, empty_torch((len(x), *theta.shape), theta) if out is None else out)
@@ -50,7 +50,7 @@ def per_sample(problem: Regression, rows: int = ROWS) -> Compute:
 
 @declare("torch.closed.norms", problems=Regression, out=True)
 def norms(problem: Regression, rows: int = ROWS) -> Compute:
-    """|slope| sqrt(1 + |x|^2), a block of rows at a time."""
+    """Build |slope| sqrt(1 + |x|^2), a block of rows at a time."""
 
     def compute(blocks: ClosedForms, theta: Array, x: Array, y: Any, out: Array | None = None) -> Array:
         return blocks.norms(theta, x, y, empty_torch((len(x),), theta) if out is None else out)
@@ -60,11 +60,11 @@ def norms(problem: Regression, rows: int = ROWS) -> Compute:
 
 @declare("torch.closed.moments", problems=Regression)
 def moments(problem: Regression, rows: int = ROWS) -> Compute:
-    """Mean and centred squares of each block of rows, merged."""
+    """Build mean and centred squares of each block of rows, merged."""
     return _plain(problem, rows, ClosedForms.moments)
 
 
 @declare("torch.closed.clipped_sum", problems=Regression)
 def clipped_sum(problem: Regression, rows: int = ROWS) -> Compute:
-    """Sums of scaled slopes, a block of rows at a time."""
+    """Build sums of scaled slopes, a block of rows at a time."""
     return _plain(problem, rows, ClosedForms.clipped_sum)

@@ -23,7 +23,7 @@ from gradkernels.tree import Tree, each
 
 
 def _plain(function: Callable[..., Any], shape: Callable[[Array, Array], tuple[int, ...]] | None = None) -> Compute:
-    """A compute of `function(theta, x, y)`, or of `function(theta, x, y, out)` where the result has a `shape`."""
+    """Compile `function(theta, x, y)`, or `function(theta, x, y, out)` where the result has a `shape`."""
     import torch
 
     compiled = per_shape(function)
@@ -45,7 +45,7 @@ def _plain(function: Callable[..., Any], shape: Callable[[Array, Array], tuple[i
 
 @declare("torch.compiled.gradient", problems=Regression, refuses=refuses, compiles=True)
 def gradient(problem: Regression) -> Compute:
-    """(sum of slopes, x^T slopes) / n + l2 * (0, theta_{1..d})."""
+    """Build (sum of slopes, x^T slopes) / n + l2 * (0, theta_{1..d})."""
     import torch
 
     def compute(theta: Array, x: Array, y: Tree, _: Array) -> Array:
@@ -63,7 +63,7 @@ def gradient(problem: Regression) -> Compute:
     chunks=(16, 256),
 )
 def per_sample(problem: Regression | ModuleProblem, chunk: int = 64) -> Compute:
-    """Rows slope * (1, x) + l2 * (0, theta_{1..d}) of a regression, all at once.
+    """Build rows slope * (1, x) + l2 * (0, theta_{1..d}) of a regression, all at once.
 
     Of a module, vmap(grad(loss)) of `chunk` samples at a time.
     """
@@ -83,7 +83,7 @@ def _regression_rows(problem: Regression) -> Compute:
 
 @declare("torch.compiled.norms", problems=Regression, out=True, refuses=refuses, compiles=True)
 def norms(problem: Regression) -> Compute:
-    """|slope| sqrt(1 + |x|^2); with a penalty the norm of the row, which is formed in registers only."""
+    """Build |slope| sqrt(1 + |x|^2); with a penalty the norm of the row, which is formed in registers only."""
     import torch
 
     def compute(theta: Array, x: Array, y: Tree, out: Array) -> None:
@@ -94,7 +94,7 @@ def norms(problem: Regression) -> Compute:
 
 @declare("torch.compiled.moments", problems=Regression, refuses=refuses, compiles=True)
 def moments(problem: Regression) -> Compute:
-    """The mean, then the mean of squared distances from it; a penalty shifts the mean alone."""
+    """Build the mean, then the mean of squared distances from it; a penalty shifts the mean alone."""
     import torch
 
     def compute(theta: Array, x: Array, y: Tree, _: Array) -> tuple[Array, Array]:
@@ -108,7 +108,7 @@ def moments(problem: Regression) -> Compute:
 
 @declare("torch.compiled.clipped_sum", problems=Regression, refuses=refuses, compiles=True)
 def clipped_sum(problem: Regression) -> Compute:
-    """Sums of scaled slopes; `max_norm` is a tensor inside, so that another one compiles nothing."""
+    """Build sums of scaled slopes; `max_norm` is a tensor inside, so that another one compiles nothing."""
     import torch
 
     def compute(theta: Array, x: Array, y: Tree, max_norm: Array) -> Array:
@@ -125,7 +125,7 @@ def _columns(x: Array) -> Array:
 
 
 def _sum(problem: Regression, slope: Array, x: Array) -> Array:
-    """Sum of slope * (1, x)."""
+    """Return the sum of slope * (1, x)."""
     import torch
 
     rest = _columns(x).T @ slope
@@ -133,7 +133,7 @@ def _sum(problem: Regression, slope: Array, x: Array) -> Array:
 
 
 def _rows(problem: Regression, slope: Array, x: Array) -> Array:
-    """Rows slope * (1, x), `(n, *theta.shape)`."""
+    """Return rows slope * (1, x), `(n, *theta.shape)`."""
     import torch
 
     columns = _columns(x)[..., None] if problem.outputs else _columns(x)
@@ -153,7 +153,7 @@ def _norms(problem: Regression, theta: Array, slope: Array, x: Array) -> Array:
 
 
 def _penalised(problem: Regression, theta: Array, value: Array, times: Array | float = 1.0) -> Array:
-    """`value` + times * l2 * (0, theta_{1..d})."""
+    """Return `value` + times * l2 * (0, theta_{1..d})."""
     import torch
 
     if not problem.l2:

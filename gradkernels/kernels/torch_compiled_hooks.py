@@ -19,7 +19,7 @@ from gradkernels.problems.module.module_problem import ModuleProblem
     chunks=(16, 256),
 )
 def per_sample(problem: ModuleProblem, chunk: int = 64) -> Compute:
-    """Outer products of activations and output gradients, written into their place."""
+    """Build outer products of activations and output gradients, written into their place."""
     from gradkernels.engines.compiled import hooks
 
     return hooks.per_sample(problem, chunk)
@@ -34,7 +34,7 @@ def per_sample(problem: ModuleProblem, chunk: int = 64) -> Compute:
     chunks=(16, 256),
 )
 def norms(problem: ModuleProblem, chunk: int = 64) -> Compute:
-    """Norms without rows, where the layer's algebra allows."""
+    """Build norms without rows, where the layer's algebra allows."""
     from gradkernels.engines.compiled import hooks
 
     return hooks.norms(problem, chunk)
@@ -42,7 +42,7 @@ def norms(problem: ModuleProblem, chunk: int = 64) -> Compute:
 
 @declare("torch.compiled_hooks.clipped_sum", problems=ModuleProblem, refuses=refuses, compiles=True, chunks=(16, 256))
 def clipped_sum(problem: ModuleProblem, chunk: int = 64) -> Compute:
-    """Book-keeping: no rows and no second backward pass."""
+    """Build book-keeping: no rows and no second backward pass."""
     from gradkernels.engines.compiled import hooks
 
     return hooks.clipped_sum(problem, chunk)

@@ -10,7 +10,7 @@ CHUNK = 1 << 20
 
 @declare("torch.hooks.per_sample", problems=ModuleProblem, out=True)
 def per_sample(problem: ModuleProblem, chunk: int = CHUNK) -> Compute:
-    """Outer products of activations and output gradients, written into their place; `chunk` samples at a time."""
+    """Build outer products of activations and output gradients, written into their place; `chunk` samples at a time."""
     from gradkernels.engines.hooks import quantities
 
     return quantities.per_sample(problem, chunk)
@@ -18,7 +18,7 @@ def per_sample(problem: ModuleProblem, chunk: int = CHUNK) -> Compute:
 
 @declare("torch.hooks.norms", problems=ModuleProblem, out=True)
 def norms(problem: ModuleProblem, chunk: int = CHUNK) -> Compute:
-    """Norms without rows, where the layer's algebra allows."""
+    """Build norms without rows, where the layer's algebra allows."""
     from gradkernels.engines.hooks import quantities
 
     return quantities.norms(problem, chunk)
@@ -26,7 +26,7 @@ def norms(problem: ModuleProblem, chunk: int = CHUNK) -> Compute:
 
 @declare("torch.hooks.clipped_sum", problems=ModuleProblem)
 def clipped_sum(problem: ModuleProblem, chunk: int = CHUNK) -> Compute:
-    """Book-keeping: output gradients are kept until the norms are known; no rows and no second backward pass."""
+    """Build book-keeping: output gradients are kept until the norms are known; no rows and no second backward pass."""
     from gradkernels.engines.hooks import quantities
 
     return quantities.clipped_sum(problem, chunk)
@@ -34,7 +34,7 @@ def clipped_sum(problem: ModuleProblem, chunk: int = CHUNK) -> Compute:
 
 @declare("torch.hooks.moments", problems=ModuleProblem)
 def moments(problem: ModuleProblem, chunk: int = CHUNK) -> Compute:
-    """Mean and variance from sums of squares, where the layer's algebra allows."""
+    """Build mean and variance from sums of squares, where the layer's algebra allows."""
     from gradkernels.engines.hooks import quantities
 
     return quantities.moments(problem, chunk)
@@ -42,7 +42,7 @@ def moments(problem: ModuleProblem, chunk: int = CHUNK) -> Compute:
 
 @declare("torch.hooks.gradient", problems=ModuleProblem)
 def gradient(problem: ModuleProblem, chunk: int = CHUNK) -> Compute:
-    """The mean, `chunk` samples at a time: what stays within memory that a whole batch does not."""
+    """Build the mean, `chunk` samples at a time: what stays within memory that a whole batch does not."""
     from gradkernels.engines.hooks import quantities
 
     return quantities.gradient(problem, chunk)
@@ -50,7 +50,7 @@ def gradient(problem: ModuleProblem, chunk: int = CHUNK) -> Compute:
 
 @declare("torch.reweighted.clipped_sum", problems=ModuleProblem)
 def reweighted_sum(problem: ModuleProblem, chunk: int = CHUNK) -> Compute:
-    """Norms in one backward pass, then a second one of the losses times their factors; the least memory."""
+    """Build norms in one backward pass, then a second one of the losses times their factors; the least memory."""
     from gradkernels.engines.hooks import quantities
 
     return quantities.reweighted_sum(problem, chunk)

@@ -24,7 +24,7 @@ def _refuses(case: Case) -> list[str]:
 
 @declare("torch.jacobian.per_sample", problems=ModuleProblem, out=True, refuses=_refuses)
 def per_sample(problem: ModuleProblem, chunk: int = 8) -> Compute:
-    """One forward pass of `chunk` samples, then `chunk` backward passes through all of it, under one vmap.
+    """Build one forward pass of `chunk` samples, then `chunk` backward passes through all of it, under one vmap.
 
     The work is that of n * chunk backward passes of one sample, so that few samples at a time are best.
     """
@@ -47,7 +47,7 @@ def per_sample(problem: ModuleProblem, chunk: int = 8) -> Compute:
 
 
 def _jacobian(losses: Array, theta: Parameters) -> dict[str, Array]:
-    """Derivatives of each of the losses `(n,)` by each parameter, `(n, *shape)`."""
+    """Return the derivatives of each of the losses `(n,)` by each parameter, `(n, *shape)`."""
     import torch
 
     every = torch.eye(len(losses), dtype=losses.dtype, device=losses.device)

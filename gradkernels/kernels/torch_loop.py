@@ -13,7 +13,7 @@ from gradkernels.tree import count, each, leaves, take
 
 @declare("torch.loop.per_sample", loops=True, out=True)
 def per_sample(problem: Problem) -> Compute:
-    """Row i is the gradient of sample i's own loss."""
+    """Build row i as the gradient of sample i's own loss."""
     import torch
 
     # A draw that is the same for all samples starts anew for each of them.

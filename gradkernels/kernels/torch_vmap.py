@@ -11,7 +11,7 @@ CHUNK = 16384
 
 @declare("torch.vmap.per_sample", out=True, chunks=(16, 64))
 def per_sample(problem: Problem, chunk: int = CHUNK) -> Compute:
-    """Rows from vmap(grad(loss)), `chunk` samples at a time, each chunk written into its place.
+    """Build rows from vmap(grad(loss)), `chunk` samples at a time, each chunk written into its place.
 
     Unless it is set, the chunk of a module is what keeps rows and what is between within about 64 MiB.
     """

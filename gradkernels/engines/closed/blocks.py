@@ -50,7 +50,13 @@ class ClosedForms:
     memory: int
 
     def parts(self, theta: Array, x: Array, y: Tree) -> Iterator[tuple[slice, Array, Array]]:
-        """Each block's place, its slopes `(b,)` or `(b, K)`, and its features `(b, d)`."""
+        """Yield each block's place, its slopes `(b,)` or `(b, K)`, and its features `(b, d)`.
+
+        Args:
+            theta: Parameters, `(p,)` or `(p, K)`.
+            x: Features, `(n, d)` or `(n,)`.
+            y: Targets, and weights where the problem has them, samples first.
+        """
         step = self._step(theta)
         for start in range(0, len(x), step):
             part = slice(start, start + step)
@@ -59,7 +65,13 @@ class ClosedForms:
             yield part, slope, block if block.ndim == 2 else block[:, None]
 
     def gradient(self, theta: Array, x: Array, y: Tree) -> Array:
-        """Gradient of the mean loss, of theta's shape."""
+        """Return the gradient of the mean loss, of theta's shape.
+
+        Args:
+            theta: Parameters, `(p,)` or `(p, K)`.
+            x: Features, `(n, d)` or `(n,)`.
+            y: Targets, and weights where the problem has them, samples first.
+        """
         total = self._zeros(theta)
         for _, slope, columns in self.parts(theta, x, y):
             self._add(total, slope, columns)
@@ -67,20 +79,40 @@ class ClosedForms:
         return self._penalised(total, theta)
 
     def per_sample(self, theta: Array, x: Array, y: Tree, out: Array) -> Array:
-        """Rows, written into `out`, `(n, *theta.shape)`."""
+        """Write the per-sample gradients into `out` and return it.
+
+        Args:
+            theta: Parameters, `(p,)` or `(p, K)`.
+            x: Features, `(n, d)` or `(n,)`.
+            y: Targets, and weights where the problem has them, samples first.
+            out: Memory for the rows, `(n, *theta.shape)`.
+        """
         for part, slope, columns in self.parts(theta, x, y):
             self._rows(theta, slope, columns, out[part])
         return out
 
     def norms(self, theta: Array, x: Array, y: Tree, out: Array) -> Array:
-        """Norms, written into `out`, `(n,)`."""
+        """Write the norms of the per-sample gradients into `out` and return it.
+
+        Args:
+            theta: Parameters, `(p,)` or `(p, K)`.
+            x: Features, `(n, d)` or `(n,)`.
+            y: Targets, and weights where the problem has them, samples first.
+            out: Memory for the norms, `(n,)`.
+        """
         scratch = self._scratch(theta, x) if self.problem.l2 else None
         for part, slope, columns in self.parts(theta, x, y):
             out[part] = self._norms(theta, slope, columns, scratch)
         return out
 
     def moments(self, theta: Array, x: Array, y: Tree) -> Moments:
-        """Mean and biased variance over samples, each of theta's shape."""
+        """Return mean and biased variance over samples, each of theta's shape.
+
+        Args:
+            theta: Parameters, `(p,)` or `(p, K)`.
+            x: Features, `(n, d)` or `(n,)`.
+            y: Targets, and weights where the problem has them, samples first.
+        """
         mean, squares, seen = self._zeros(theta), self._zeros(theta), 0
         scratch = self._scratch(theta, x)
         for _, slope, columns in self.parts(theta, x, y):
@@ -95,7 +127,14 @@ class ClosedForms:
         return Moments(self._penalised(mean, theta), self.xp.asarray(squares / seen, dtype=theta.dtype))
 
     def clipped_sum(self, theta: Array, x: Array, y: Tree, max_norm: float = 1.0) -> Array:
-        """Sum of rows, each scaled down to `max_norm`, of theta's shape."""
+        """Return the sum of the rows, each scaled down to `max_norm`, of theta's shape.
+
+        Args:
+            theta: Parameters, `(p,)` or `(p, K)`.
+            x: Features, `(n, d)` or `(n,)`.
+            y: Targets, and weights where the problem has them, samples first.
+            max_norm: Largest norm of a row in the sum.
+        """
         total, factors = self._zeros(theta), 0.0
         scratch = self._scratch(theta, x) if self.problem.l2 else None
         for _, slope, columns in self.parts(theta, x, y):
@@ -109,13 +148,13 @@ class ClosedForms:
         return int(self.problem.fit_intercept)
 
     def _step(self, theta: Array) -> int:
-        """Rows in a block."""
+        """Return the number of rows in a block."""
         outputs = (self.problem.outputs or (1,))[0]
         numbers = len(theta) * outputs + TEMPORARIES * outputs
         return max(1, min(self.rows, self.memory // (theta.itemsize * numbers)))
 
     def _scratch(self, theta: Array, x: Array) -> Array:
-        """Memory for the rows of a block; of this call alone, so that calls may run at the same time."""
+        """Allocate memory for the rows of a block, for this call alone, so that calls may run at the same time."""
         shape = (min(len(x), self._step(theta)), *theta.shape)
         return self.xp.empty(shape, dtype=theta.dtype, device=theta.device)
 
@@ -129,7 +168,7 @@ class ClosedForms:
         total[self._first :] += self._product(slope, columns)
 
     def _product(self, slope: Array, columns: Array) -> Array:
-        """x^T slope; in float32 as many sums of `FEW` samples as it takes, added in float64."""
+        """Return x^T slope; in float32 as many sums of `FEW` samples as it takes, added in float64."""
         whole = len(slope) - len(slope) % FEW if slope.itemsize < WIDE else 0
         if not whole:
             return columns.T @ slope
@@ -170,7 +209,7 @@ class ClosedForms:
         return size * self._roots(squares, columns, self._first)
 
     def _roots(self, squares: Array, rows: Array, first: int = 0) -> Array:
-        """Lengths of the rows, each with `first` before its entries, whose squares these are."""
+        """Return the norms of rows, each with `first` before its entries, from their squares."""
 
         def again(beyond: Array) -> Array:
             some = rows[beyond]
@@ -179,7 +218,7 @@ class ClosedForms:
         return mended(self.xp, self.xp.sqrt(squares), squares, again, least=first)
 
     def _centred(self, slope: Array, columns: Array, mean: Array, scratch: Array) -> Array:
-        """Sum of the squared distances of slope * (1, x) from their mean."""
+        """Return the sum of the squared distances of slope * (1, x) from their mean."""
         rows = scratch[: len(slope)]
         rows[:, : self._first] = slope[:, None]
         self._outer(slope, columns, rows[:, self._first :])

@@ -13,7 +13,7 @@ from gradkernels.case import Case
 
 
 def refuses(case: Case) -> list[str]:
-    """Why it cannot: no compiler, no header files, or random numbers, which compiled code draws otherwise."""
+    """Return why torch.compile cannot do a case: no compiler, no headers, or random numbers that it draws otherwise."""
     reasons = _missing(case.device)
     if case.problem.randomness != "error":
         reasons.append(f"torch.compile draws other random numbers than randomness={case.problem.randomness!r} asks for")

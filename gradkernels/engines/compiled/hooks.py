@@ -33,13 +33,20 @@ class _Recorded:
 
     @contextmanager
     def forward(self, theta: Theta, rest: Theta, x: Tree, y: Tree) -> Iterator[ForwardPass]:
-        """A context in which the model has run forward and holds `theta` and `rest`."""
+        """Run the model forward, holding `theta` and `rest` within the context.
+
+        Args:
+            theta: Parameters by name.
+            rest: Buffers and frozen parameters by place.
+            x: Inputs, samples first.
+            y: Targets, samples first.
+        """
         with holding_untrained(self.problem, rest), without_timing(), self.engine.forward(theta, x, y) as forward:
             yield forward
 
 
 def per_sample(problem: ModuleProblem, chunk: int) -> Compute:
-    """Rows `(n, *shape)` by parameter name."""
+    """Return a compute of the per-sample gradients `(n, *shape)` by parameter name."""
     recorded = _Recorded(problem)
 
     def write(theta: Theta, rest: Theta, x: Tree, y: Tree, out: Theta) -> None:
@@ -54,7 +61,7 @@ def per_sample(problem: ModuleProblem, chunk: int) -> Compute:
 
 
 def norms(problem: ModuleProblem, chunk: int) -> Compute:
-    """Norms `(n,)`, from squares of rows that are not formed where the layer's algebra allows."""
+    """Return a compute of the norms `(n,)`, from squares of rows that are not formed where algebra allows."""
     recorded = _Recorded(problem)
 
     def write(theta: Theta, rest: Theta, x: Tree, y: Tree, out: Array) -> None:
@@ -95,7 +102,7 @@ def clipped_sum(problem: ModuleProblem, chunk: int) -> Compute:
 
 
 def _adding(recorded: _Recorded) -> Callable[..., None]:
-    """`add(theta, rest, x, y, out, counted, max_norm)`: the clipped rows of what is counted, added to `out`."""
+    """Return `add(theta, rest, x, y, out, counted, max_norm)`: adds the clipped rows of what is counted to `out`."""
 
     def add(theta: Theta, rest: Theta, x: Tree, y: Tree, out: Theta, counted: Array, max_norm: Array) -> None:
         kept: list[tuple[ParameterUse, Array]] = []

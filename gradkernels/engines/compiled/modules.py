@@ -29,12 +29,12 @@ Write = Callable[..., None]
 
 
 def vmap_rows(problem: ModuleProblem, chunk: int) -> Compute:
-    """Rows by vmap of the gradient of one sample's loss."""
+    """Return a compute of the per-sample gradients by vmap of the gradient of one sample's loss."""
     return in_chunks(compiled_write(problem, _by_vmap(problem)), problem, chunk, memory_of_rows)
 
 
 def compiled_write(problem: ModuleProblem, write: Write) -> Write:
-    """`write`, recorded and compiled for each state of the model and each shape that it meets."""
+    """Return `write`, recorded and compiled for each state of the model and each shape that it meets."""
 
     def recorded(write: Write, *arrays: Tree) -> Callable[..., Any]:
         before = problem.mode_key()
@@ -49,7 +49,7 @@ def compiled_write(problem: ModuleProblem, write: Write) -> Write:
 
 
 def in_chunks(write: Write, problem: ModuleProblem, chunk: int, memory: Callable[[Any, int], Tree]) -> Compute:
-    """`compute(theta, x, y, out)` of what has samples first, at most `chunk` of them at a time.
+    """Return `compute(theta, x, y, out)` of what has samples first, at most `chunk` of them at a time.
 
     Args:
         write: Compiled.
@@ -72,14 +72,14 @@ def in_chunks(write: Write, problem: ModuleProblem, chunk: int, memory: Callable
 
 
 def memory_of_rows(theta: Any, n: int) -> Tree:
-    """Memory for the rows of n samples."""
+    """Allocate memory for the rows of n samples, by parameter name."""
     return {name: empty_torch((n, *tensor.shape), tensor) for name, tensor in theta.items()}
 
 
 def equal_chunks(n: int, size: int) -> Iterator[slice]:
-    """Slices of `size` samples that cover n; the last one may begin among those of the one before it.
+    """Yield slices of `size` samples that cover n; the last one may begin among those of the one before it.
 
-    One of n samples where n is smaller; none for n = 0.
+    One slice of n samples where n is smaller; none for n = 0.
     """
     size = min(size, n)
     for start in range(0, n, size or 1):
@@ -88,7 +88,7 @@ def equal_chunks(n: int, size: int) -> Iterator[slice]:
 
 
 def detached(tensor: Any) -> Any:
-    """The tensor without a graph, and not of inference mode."""
+    """Return the tensor without a graph, and not of inference mode."""
     return ordinary(tensor).detach()
 
 
@@ -109,7 +109,7 @@ def _by_vmap(problem: ModuleProblem) -> Write:
 
 
 def _explained(problem: ModuleProblem, compiled: StateCache[Write]) -> Write:
-    """What is compiled, where what torch's tracer and compiler raise becomes one sentence."""
+    """Wrap what is compiled, so that errors of torch's tracer and compiler become one sentence."""
     from torch._dynamo.exc import TorchDynamoException
     from torch._inductor.exc import InductorError
 

@@ -18,7 +18,7 @@ _numbers = itertools.count()
 def per_shape(
     function: Callable[..., Any], prepared: Callable[..., Callable[..., Any]] | None = None
 ) -> Callable[..., Any]:
-    """`function` of tensors, compiled anew for each combination of shapes, strides, constants and threads.
+    """Compile a function of tensors anew for each combination of shapes, strides, constants and threads.
 
     torch keeps what it compiled with the code object, at most 8 versions of it, and then raises or interprets. So
     each combination gets a code object of its own.
@@ -54,6 +54,6 @@ def per_shape(
 
 
 def _copied(function: Any, *arrays: Tree) -> FunctionType:
-    """The same function with a code object that is equal to no other."""
+    """Copy a function, with a code object that is equal to no other."""
     code = function.__code__.replace(co_name=f"{function.__name__}_{next(_numbers)}")
     return FunctionType(code, function.__globals__, code.co_name, function.__defaults__, function.__closure__)

@@ -23,7 +23,7 @@ class Untraceable(RuntimeError):
 
 
 def trace_operations(function: Callable[..., Any], *arrays: Tree) -> Callable[..., Any]:
-    """The operations of `function(*arrays)`, for arrays of these shapes."""
+    """Record the operations of `function(*arrays)`, for arrays of these shapes."""
     from torch.fx.experimental.proxy_tensor import make_fx
     from torch.nn.attention import SDPBackend, sdpa_kernel
 
@@ -58,7 +58,7 @@ def _draws(operation: Any) -> bool:
 
 
 def untrained_tensors(problem: ModuleProblem) -> dict[str, Any]:
-    """Buffers and frozen parameters by place, each tensor once: arguments, since their values may change.
+    """Return buffers and frozen parameters by place, each tensor once: arguments, since their values may change.
 
     Those of the model, and of the loss if it is a module.
     """
@@ -82,7 +82,7 @@ def _rest(problem: ModuleProblem) -> Iterator[tuple[str, dict[str, Any], str, An
 
 @contextmanager
 def restoring_attributes(problem: ModuleProblem) -> Iterator[set[str]]:
-    """The model has the attributes that it had afterwards: what a recording leaves in them are tensors without data.
+    """Give the model back its attributes after the context: a recording leaves tensors without data in them.
 
     Yields:
         A set that will hold the names of those that were changed.
@@ -104,7 +104,7 @@ def _same(one: Any, other: Any) -> bool:
 
 @contextmanager
 def holding_untrained(problem: ModuleProblem, rest: dict[str, Any]) -> Iterator[None]:
-    """Model and loss hold `rest` instead of their own buffers and frozen parameters; as they were afterwards."""
+    """Have model and loss hold `rest` instead of their own buffers and frozen parameters within the context."""
     before = list(_rest(problem))
     given = {id(tensor): rest[f"{prefix}.{name}"] for prefix, _, name, tensor in before if f"{prefix}.{name}" in rest}
     try:

@@ -60,7 +60,7 @@ class CallPlans:
         self._kept: dict[int, Any] = {}  # an address lives as long as what it is of
 
     def __getitem__(self, size: int) -> int:
-        """That address for float64 (8) or float32 (4); compiles what is missing."""
+        """Return the plan's address for float64 (8) or float32 (4); compile what is missing."""
         if size in self.ready:
             return self.ready[size]
         if size not in (4, 8):
@@ -75,7 +75,15 @@ class CallPlans:
         return self[size] and self._kept[size][0]
 
     def part(self, size: int, start: int, stop: int, max_norm: float = UNCLIPPED, clear: int = 0) -> Any:
-        """The plan for rows start to stop (-1: all), less the flags `clear`; to be kept while its address is used."""
+        """Return the plan for some rows, to be kept while its address is used.
+
+        Args:
+            size: Bytes of an entry of theta, 8 or 4.
+            start: First row.
+            stop: Row after the last one; -1 for all.
+            max_norm: Norm that rows are clipped to; negative for none.
+            clear: Flags that are taken off.
+        """
         plan = self._whole(size).copy()
         plan[FLAGS] &= ~clear
         plan[START:L2] = start, stop
@@ -84,7 +92,7 @@ class CallPlans:
 
 
 def _enter(theta, x, y, w, result, plan):
-    """From arrays to addresses and steps: compiled for each kind of arguments, and the same for every driver.
+    """Call a driver with addresses and steps: compiled for each kind of arguments, and the same for every driver.
 
     Without a result, which saves a twentieth of a microsecond, theta's memory gets it.
     """
@@ -124,7 +132,7 @@ def _enter(theta, x, y, w, result, plan):
 
 @njit(**EXACT)
 def _steps(array):
-    """Elements between neighbours along up to three axes."""
+    """Return the elements between neighbours along up to three axes."""
     size, strides = BYTES // lanes(pointer(array)), array.strides  # a constant: dividing by it is a shift
     for stride in strides:
         if stride % size:
@@ -155,7 +163,7 @@ def _core(theta, x, y, w, result, a, b, c, d, e, f, g, h, i, j, k, function, fla
 
 @cache
 def compiled_driver(driver: Driver, size: int) -> Any:
-    """A driver compiled for float64 (8) or float32 (4), whatever the problem and the memory layout."""
+    """Compile a driver for float64 (8) or float32 (4), whatever the problem and the memory layout."""
     dtype = np.dtype(f"float{8 * size}")
     line, whole, real = Pointer(from_dtype(dtype)), types.intp, types.float64
     signature = types.void(*[line] * 5, *[whole] * 13, real, real, whole, whole)
@@ -181,7 +189,7 @@ class EntryPoint:
         self._signatures: dict[Any, None] = {}
 
     def __call__(self, *args: Any) -> None:
-        """Run it, compiled now if need be."""
+        """Run the driver, compiled now if need be."""
         try:
             self.run(*args)
         except TypeError:
@@ -193,7 +201,7 @@ class EntryPoint:
                     args[place][...] = ready[place]
 
     def _compile(self, signature: Any) -> None:
-        """A new dispatcher with one signature more; giving it to one in use would open it to every memory layout."""
+        """Make a new dispatcher with one signature more; giving it to one in use would open it to every layout."""
         with _LOCK:
             if signature not in self._signatures:
                 every = [*self._signatures, signature]
@@ -219,7 +227,7 @@ ENTRY, RELEASED = EntryPoint(nogil=False), EntryPoint(nogil=True)
 
 
 def split_rows(n: int, entries: int) -> list[tuple[int, int]]:
-    """Chunks of rows: where they end depends on the sizes alone, and so do the digits of a sum."""
+    """Split n rows into chunks: where they end depends on the sizes alone, and so do the digits of a sum."""
     chunks = min(CHUNKS, max(1, entries // (LARGE // 2)))
     rows = -(-n // chunks // ROUND) * ROUND
     return [(start, min(start + rows, n)) for start in range(0, n, rows)]

@@ -19,7 +19,7 @@ from gradkernels.quantity import Moments
 
 
 def gradient(problem: Regression) -> Compute:
-    """Mean of the rows."""
+    """Return a compute of the mean of the per-sample gradients."""
     plans, entry = CallPlans((write_sums, sums_workspace), problem, MEAN), ENTRY
     ready = plans.ready
 
@@ -37,14 +37,14 @@ def gradient(problem: Regression) -> Compute:
 
 
 def _unpacking(problem: Regression, compute: Compute) -> Compute:
-    """`compute`, taking targets and weights as one argument where the problem has weights."""
+    """Have `compute` take targets and weights as one argument where the problem has weights."""
     if not problem.weighted:
         return compute
     return lambda theta, x, y, **options: compute(theta, x, *y, **options)
 
 
 def clipped_sum(problem: Regression) -> Compute:
-    """Sum of the rows, each no longer than max_norm."""
+    """Return a compute of the sum of the per-sample gradients, each no longer than max_norm."""
     plans = CallPlans((write_sums, sums_workspace), problem)
 
     def compute(theta: Any, x: Any, y: Any, w: Any = None, *, max_norm: float = 1.0) -> Any:
@@ -59,7 +59,7 @@ def clipped_sum(problem: Regression) -> Compute:
 
 
 def _total(plans: CallPlans, theta: Any, x: Any, y: Any, w: Any, max_norm: float, count: int) -> Any:
-    """Sums of chunks in float64, added up in order whatever the number of threads; divided by `count`."""
+    """Add up sums of chunks in float64, in order whatever the number of threads; divide by `count`."""
     theta, x, y, w = aligned(theta, x, y, w)
     chunks = split_rows(len(x), x.size)
     parts = np.empty((len(chunks), *theta.shape))
@@ -74,7 +74,7 @@ def _total(plans: CallPlans, theta: Any, x: Any, y: Any, w: Any, max_norm: float
 
 
 def per_sample(problem: Regression) -> Compute:
-    """The rows, into `out` or into memory from numpy, which asks for huge pages."""
+    """Return a compute of the per-sample gradients, into `out` or into memory from numpy, which asks for huge pages."""
     plans = CallPlans((write_rows, rows_workspace), problem)
 
     def compute(theta: Any, x: Any, y: Any, w: Any = None, *, out: Any = None) -> Any:
@@ -86,7 +86,7 @@ def per_sample(problem: Regression) -> Compute:
 
 
 def norms(problem: Regression) -> Compute:
-    """Norms of the rows."""
+    """Return a compute of the norms of the per-sample gradients."""
     plans = CallPlans((write_norms, norms_workspace), problem)
 
     def compute(theta: Any, x: Any, y: Any, w: Any = None, *, out: Any = None) -> Any:
@@ -124,7 +124,7 @@ def _each(plans: CallPlans, theta: Any, x: Any, y: Any, w: Any, out: Any) -> Non
 
 
 def moments(problem: Regression) -> Compute:
-    """Mean and variance of the rows."""
+    """Return a compute of mean and variance of the per-sample gradients."""
     plans, first, l2 = CallPlans((write_moments, moments_workspace), problem), int(problem.fit_intercept), problem.l2
     classes = (problem.outputs or (1,))[0]
 
@@ -149,7 +149,7 @@ def moments(problem: Regression) -> Compute:
 
 
 def _joined(parts: Any, chunks: list[tuple[int, int]], n: int) -> tuple[Any, Any]:
-    """Mean and variance of all rows from each chunk's base, sum around it and squares around its own mean."""
+    """Join mean and variance of all rows from each chunk's base, sum around it and squares around its own mean."""
     counts, base = np.diff(chunks)[:, :, None], parts[0, 0]
     means = (parts[:, 0] - base) + parts[:, 1] / counts
     mean = (counts * means).sum(0) / n

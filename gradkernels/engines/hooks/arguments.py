@@ -14,7 +14,7 @@ ArgPath = tuple[Any, ...]
 
 
 def walk_arguments(arguments: Any, place: ArgPath = ()) -> Iterator[tuple[ArgPath, Any]]:
-    """Everything in `arguments` that is no list, tuple or dict, with its place."""
+    """Yield everything in `arguments` that is no list, tuple or dict, with its path."""
     if isinstance(arguments, dict):
         for name, value in arguments.items():
             yield from walk_arguments(value, (*place, name))
@@ -26,7 +26,13 @@ def walk_arguments(arguments: Any, place: ArgPath = ()) -> Iterator[tuple[ArgPat
 
 
 def replace_arguments(arguments: Any, values: Mapping[ArgPath, Any], place: ArgPath = ()) -> Any:
-    """`arguments` with other values at some places."""
+    """Return `arguments` with other values at some paths.
+
+    Args:
+        arguments: Lists, tuples and dicts, one in the other.
+        values: What comes instead, by path.
+        place: Path of `arguments` itself.
+    """
     if isinstance(arguments, dict):
         return {name: replace_arguments(value, values, (*place, name)) for name, value in arguments.items()}
     if isinstance(arguments, list | tuple):
@@ -36,7 +42,13 @@ def replace_arguments(arguments: Any, values: Mapping[ArgPath, Any], place: ArgP
 
 
 def bind_by_name(names: tuple[str, ...], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
-    """The arguments of a call by name."""
+    """Return the arguments of a call by name.
+
+    Args:
+        names: Of the parameters by position.
+        args: Arguments by position.
+        kwargs: Arguments by name.
+    """
     return {**dict(zip(names, args, strict=False)), **kwargs}
 
 
@@ -44,7 +56,7 @@ _ARGS = tuple(("args", at) for at in range(8))
 
 
 def tensor_arguments(args: Any, kwargs: Any) -> list[tuple[ArgPath, Array]]:
-    """The tensors among arguments, with their places."""
+    """Return the tensors among arguments, with their paths."""
     found: list[tuple[ArgPath, Array]] = []
     for at, value in enumerate(args):
         if isinstance(value, torch.Tensor):
@@ -64,7 +76,13 @@ def _inside(place: ArgPath, value: Any) -> list[tuple[ArgPath, Array]]:
 
 
 def argument_at(args: tuple[Any, ...], kwargs: Mapping[str, Any], place: ArgPath) -> Any:
-    """The argument at a place."""
+    """Return the argument at a path.
+
+    Args:
+        args: Arguments by position.
+        kwargs: Arguments by name.
+        place: The path.
+    """
     found: Any = args if place[0] == "args" else kwargs
     for key in place[1:]:
         found = found[key]
@@ -77,6 +95,6 @@ _IN_PLACE = ("__setitem__", "__iadd__", "__isub__", "__imul__", "__itruediv__", 
 
 
 def writes_in_place(function: Function) -> bool:
-    """Whether a torch function writes to its first argument."""
+    """Return whether a torch function writes to its first argument."""
     name = str(getattr(function, "__name__", ""))
     return name in _IN_PLACE or (name.endswith("_") and not name.endswith("__"))

@@ -12,8 +12,9 @@ from torch.utils import _pytree as pytree
 
 from gradkernels.backend import Array
 from gradkernels.engines.hooks.capture import checkpointing, one_draw
+from gradkernels.engines.hooks.capture.boundary_rules import BoundaryRules, GradientConsumer
 from gradkernels.engines.hooks.capture.loss_guard import LossGuard
-from gradkernels.engines.hooks.capture.tape import BoundaryRules, GradientConsumer, Tape
+from gradkernels.engines.hooks.capture.tape import Tape
 from gradkernels.engines.hooks.errors import Unfit
 from gradkernels.engines.hooks.parameter_use import ParameterUse
 from gradkernels.engines.hooks.rules import vmap_call
@@ -36,14 +37,14 @@ class GradientListener:
         self._consumer: GradientConsumer | None = None
 
     def __call__(self, use: ParameterUse, g: Array) -> None:
-        """A gradient has arrived."""
+        """Pass a gradient on that has arrived."""
         if self._consumer is not None:
             with torch.no_grad():
                 self._consumer(use, g)
 
     @contextmanager
     def passing_on(self, consumer: GradientConsumer) -> Iterator[None]:
-        """A context in which `consumer` hears; then it is let go, or what it keeps would keep the graph alive."""
+        """Pass gradients on to `consumer` within the context; after it what the consumer keeps keeps no graph alive."""
         self._consumer = consumer
         try:
             yield
@@ -72,7 +73,13 @@ class ForwardPass:
     repeated: bool = False
 
     def backward(self, consumer: GradientConsumer, weights: Array | None = None, keep: bool = False) -> None:
-        """The backward pass of the sum of the losses, or of the weighted losses; `consumer` gets what arrives."""
+        """Run the backward pass of the sum of the losses, or of the weighted losses.
+
+        Args:
+            consumer: Gets what arrives.
+            weights: Of the losses, `(n,)`.
+            keep: Whether another backward pass will follow.
+        """
         total = self.losses.sum() if weights is None else self.losses @ weights.to(self.losses.dtype)
         with self.listener.passing_on(consumer):
             if self.sources is None:
@@ -111,7 +118,7 @@ class HooksEngine:
 
     @contextmanager
     def forward(self, theta: dict[str, Array], x: Tree, y: Tree) -> Iterator[ForwardPass]:
-        """A context in which the model has run forward and holds theta.
+        """Run the model forward; within the context it holds theta.
 
         Args:
             theta: Parameters by name.
@@ -168,11 +175,11 @@ class HooksEngine:
         return self._problem.randomness == "different"
 
     def drawing(self) -> AbstractContextManager[None]:
-        """A context around all chunks of a call, whose samples draw one after the other."""
+        """Return a context around all chunks of a call, whose samples draw one after the other."""
         return nullcontext() if self._problem.randomness == "same" else self._problem.seeded()
 
     def _again(self) -> AbstractContextManager[None]:
-        """A context around each chunk: a draw that is the same for all samples starts anew."""
+        """Return a context around each chunk: a draw that is the same for all samples starts anew."""
         return self._problem.seeded() if self._problem.randomness == "same" else nullcontext()
 
     def _holding(self, theta: dict[str, Array]) -> AbstractContextManager[None]:
@@ -184,7 +191,7 @@ class HooksEngine:
 
 
 def _leaf(tensor: Array) -> Array:
-    """The tensor itself if it is a parameter, else the same memory as a leaf that can be differentiated by."""
+    """Return the tensor itself if it is a parameter, else the same memory as a leaf that can be differentiated by."""
     if tensor.requires_grad and tensor.is_leaf:
         return tensor
     return ordinary(tensor).detach().requires_grad_()

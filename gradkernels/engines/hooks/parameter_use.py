@@ -53,43 +53,58 @@ class ParameterUse(ABC):
 
     @abstractmethod
     def write(self, target: ArgPath | str, g: Array, out: Array, at: slice, add: bool) -> None:
-        """Write the rows of samples `at` to `out`, or add them to it; `out` holds these samples only."""
+        """Write the rows of samples `at` to `out`, or add them to it.
+
+        Args:
+            target: Key of the target.
+            g: Gradient of the output, `(n, ...)`.
+            out: Memory for the rows of these samples only.
+            at: Which samples.
+            add: Whether to add to what is there.
+        """
 
     def joint_squared_norms(self, places: Sequence[Any], g: Array) -> Array:
-        """Squared norms `(n,)` of the rows of several targets together."""
+        """Return the squared norms `(n,)` of the rows of several targets together."""
         return sum(self.squared_norms(place, g) for place in places)
 
     def squared_norms(self, target: ArgPath | str, g: Array) -> Array:
-        """Squared norm of each row, `(n,)`; without a rule of its own from rows in a scratch buffer."""
+        """Return the squared norm of each row, `(n,)`; without a rule of its own from rows in a scratch buffer."""
         parts = [squared_row_norms(rows) for _, rows in self.row_blocks(target, g)]
         return torch.cat(parts)
 
     def squared_norms_of_terms(self, target: ArgPath | str, g: Array) -> Array:
-        """Sum `(n,)` of the squared norms of the terms whose sum a row is; of the row where it has one term."""
+        """Sum the squared norms of the terms whose sum a row is, `(n,)`; of the row where it has one term."""
         return self.squared_norms(target, g)
 
     def replace_cancelled(self, target: ArgPath | str, g: Array, squares: Array, of_terms: Array) -> Array:
-        """Squared norms `(n,)` from products of terms, but from rows where the terms cancel."""
+        """Replace squared norms `(n,)` from products of terms by those of formed rows where the terms cancel.
+
+        Args:
+            target: Key of the target.
+            g: Gradient of the output, `(n, ...)`.
+            squares: Squared norms, overwritten.
+            of_terms: Sums of the terms' own squared norms.
+        """
         for at in (squares < CANCELLATION * of_terms).nonzero().flatten().tolist():
             squares[at] = squared_norm_of_row([(self, target, g)], at)
         return squares
 
     def total(self, target: ArgPath | str, g: Array) -> Array:
-        """Sum of the rows, of the target's shape."""
+        """Return the sum of the rows, of the target's shape."""
         total = widen(torch.zeros_like(self.targets[target].tensor))
         for _, rows in self.row_blocks(target, g):
             total += rows.sum(0, dtype=total.dtype)
         return total
 
     def total_of_squares(self, target: ArgPath | str, g: Array) -> Array:
-        """Sum of the rows' squared entries, of the target's shape."""
+        """Return the sum of the rows' squared entries, of the target's shape."""
         total = widen(torch.zeros_like(self.targets[target].tensor))
         for _, rows in self.row_blocks(target, g):
             total += sum_of_squares(rows)
         return total
 
     def row_blocks(self, target: ArgPath | str, g: Array) -> Iterator[tuple[slice, Array]]:
-        """Rows, a few samples at a time, in a buffer that is used again."""
+        """Yield rows, a few samples at a time, in a buffer that is used again."""
         tensor, n = self.targets[target].tensor, len(g)
         size = max(1, min(n, SCRATCH_BYTES // max(1, tensor.numel() * tensor.element_size())))
         buffer = torch.empty((size, *tensor.shape), dtype=tensor.dtype, device=tensor.device)
@@ -101,7 +116,7 @@ class ParameterUse(ABC):
 
 
 def squared_norm_of_row(terms: Sequence[tuple[ParameterUse, Any, Array]], at: int) -> Array:
-    """Squared norm of the row of sample `at`, from all of the uses, targets and gradients that it is the sum of."""
+    """Return the squared norm of the row of sample `at`, from all uses, targets and gradients that it is the sum of."""
     use, target, _ = terms[0]
     tensor = use.targets[target].tensor
     row = torch.empty((1, *tensor.shape), dtype=tensor.dtype, device=tensor.device)

@@ -10,20 +10,20 @@ HALF_DTYPES = (torch.float16, torch.bfloat16)
 
 
 def sum_dtype(dtype: torch.dtype) -> torch.dtype:
-    """The dtype that sums are taken in."""
+    """Return the dtype that sums are taken in."""
     return torch.float32 if dtype in HALF_DTYPES else dtype
 
 
 def widen(tensor: Array) -> Array:
-    """The tensor in the dtype that sums are taken in."""
+    """Return the tensor in the dtype that sums are taken in."""
     return tensor.float() if tensor.dtype in HALF_DTYPES else tensor
 
 
 def squared_row_norms(rows: Array) -> Array:
-    """Squared norm of each row, `(n,)`, of rows `(n, ...)`."""
+    """Return the squared norm of each row, `(n,)`, of rows `(n, ...)`."""
     return torch.linalg.vector_norm(rows.reshape(len(rows), -1), dim=1, dtype=sum_dtype(rows.dtype)).square_()
 
 
 def sum_of_squares(rows: Array) -> Array:
-    """Sum over the rows of their squared entries."""
+    """Sum the squared entries over the rows."""
     return widen(rows).square().sum(0)

@@ -10,7 +10,7 @@ import torch
 from gradkernels.backend import Array
 from gradkernels.engines.hooks.accumulate import accumulators, deviations
 from gradkernels.engines.hooks.accumulate.accumulators import Several
-from gradkernels.engines.hooks.capture.tape import GradientConsumer
+from gradkernels.engines.hooks.capture.boundary_rules import GradientConsumer
 from gradkernels.engines.hooks.engine import ForwardPass, HooksEngine
 from gradkernels.engines.hooks.errors import Unfit
 from gradkernels.engines.hooks.parameter_use import ParameterUse
@@ -24,13 +24,13 @@ Theta = dict[str, Array]
 
 
 def chunk_slices(n: int, chunk: int) -> Iterator[slice]:
-    """Slices of at most `chunk` samples."""
+    """Yield slices of at most `chunk` samples."""
     for start in range(0, n, chunk):
         yield slice(start, min(start + chunk, n))
 
 
 def _drawing(engine: HooksEngine, compute: Compute) -> Compute:
-    """`compute`, all of whose samples draw their random numbers one after the other; again where it knows better."""
+    """Have all samples of `compute` draw their random numbers one after the other; run it again where more is known."""
 
     def call(*arrays: Any, **options: Any) -> Any:
         try:
@@ -54,7 +54,7 @@ def _drawing(engine: HooksEngine, compute: Compute) -> Compute:
 
 
 def per_sample(problem: ModuleProblem, chunk: int) -> Compute:
-    """Rows, written as the gradients arrive."""
+    """Return a compute of the per-sample gradients, written as the gradients arrive."""
     engine = HooksEngine(problem)
 
     def compute(theta: Theta, x: Tree, y: Tree, out: Theta | None = None) -> Theta:
@@ -71,7 +71,7 @@ def per_sample(problem: ModuleProblem, chunk: int) -> Compute:
 
 
 def norms(problem: ModuleProblem, chunk: int) -> Compute:
-    """Lengths of the rows, most of which are not formed."""
+    """Return a compute of the norms of the per-sample gradients, most of which are not formed."""
     engine = HooksEngine(problem)
 
     def compute(theta: Theta, x: Tree, y: Tree, out: Array | None = None) -> Array:
@@ -89,7 +89,10 @@ def norms(problem: ModuleProblem, chunk: int) -> Compute:
 
 
 def clipped_sum(problem: ModuleProblem, chunk: int) -> Compute:
-    """One backward pass: norms as the gradients arrive, which are kept until the factors are known (Bu et al. 2022)."""
+    """Return a compute of the clipped sum by one backward pass, whose gradients are kept (Bu et al. 2022).
+
+    Norms are taken as the gradients arrive; then the factors are known, and the weighted sums are taken.
+    """
     engine = HooksEngine(problem)
 
     def of_part(theta: Theta, x: Tree, y: Tree, max_norm: float) -> Theta:
@@ -109,7 +112,7 @@ def clipped_sum(problem: ModuleProblem, chunk: int) -> Compute:
 
 
 def reweighted_sum(problem: ModuleProblem, chunk: int) -> Compute:
-    """Two backward passes, the second of the losses times the factors (Lee & Kifer 2020); nothing is kept."""
+    """Return a compute of the clipped sum by two backward passes, the second of weighted losses (Lee & Kifer 2020)."""
     engine = HooksEngine(problem)
 
     def of_part(theta: Theta, x: Tree, y: Tree, max_norm: float) -> Theta:
@@ -130,7 +133,7 @@ def _reweighted(engine: HooksEngine, forward: ForwardPass, data: tuple[Theta, Tr
 
 
 def _lengths(engine: HooksEngine, theta: Theta, x: Tree, y: Tree, squares: Array) -> Array:
-    """Norms from their squares; from rows where the squares have left the range of their dtype."""
+    """Return norms from their squares; from rows where the squares have left the range of their dtype."""
     norms, limits = squares.sqrt(), torch.finfo(squares.dtype)
     low, high = torch.aminmax(squares)
     if engine.draws_each or (low > limits.tiny / limits.eps and high < limits.max):
@@ -151,7 +154,7 @@ def _rows(engine: HooksEngine, theta: Theta, x: Tree, y: Tree) -> Theta:
 
 
 def clip_factors(norms: Array, max_norm: float | Array) -> Array:
-    """min(1, max_norm / norm), also for a norm of zero and an infinite max_norm."""
+    """Return min(1, max_norm / norm), also for a norm of zero and an infinite max_norm."""
     return 1 / (norms / max_norm).clamp_(min=1)
 
 
@@ -168,7 +171,7 @@ def _added(total: Theta, more: Theta) -> Theta:
 
 
 def _over_parts(of_part: Callable[..., Theta], chunk: int) -> Compute:
-    """The sum over parts of the samples, zero without any."""
+    """Sum over parts of the samples; zero without any."""
 
     def compute(theta: Theta, x: Tree, y: Tree, max_norm: float = 1.0) -> Theta:
         total: Theta = {}
@@ -182,7 +185,7 @@ def _over_parts(of_part: Callable[..., Theta], chunk: int) -> Compute:
 
 
 def gradient(problem: ModuleProblem, chunk: int) -> Compute:
-    """Mean of the rows, none of which is formed."""
+    """Return a compute of the mean of the per-sample gradients, none of which is formed."""
     engine = HooksEngine(problem)
 
     def compute(theta: Theta, x: Tree, y: Tree) -> Theta:
@@ -198,7 +201,10 @@ def gradient(problem: ModuleProblem, chunk: int) -> Compute:
 
 
 def moments(problem: ModuleProblem, chunk: int) -> Compute:
-    """Mean and variance from sums of the rows and of their squares; a second time where these are too much alike."""
+    """Return a compute of mean and variance from sums of the rows and of their squares.
+
+    Where these are too much alike, the squares of the deviations are summed in a second pass.
+    """
     engine = HooksEngine(problem)
 
     def compute(theta: Theta, x: Tree, y: Tree) -> Moments:
@@ -222,7 +228,7 @@ def moments(problem: ModuleProblem, chunk: int) -> Compute:
 def _around(
     engine: HooksEngine, data: tuple[Theta, Tree, Tree], chunk: int, mean: Theta, names: frozenset[str]
 ) -> dict[str, Array]:
-    """Variances of some parameters, as the mean of (g - mean)^2."""
+    """Return the variances of some parameters, as the mean of (g - mean)^2."""
     theta, x, y = data
     totals, n = dict[str, Array](), count(y)
     for part in chunk_slices(n, chunk):

@@ -14,7 +14,7 @@ from gradkernels.problems.module.structure import Module
 
 
 def refuses(case: Case) -> list[str]:
-    """Why BackPACK cannot do a case: layers that it has no rule for, or not with their settings; tied parameters."""
+    """Return why BackPACK cannot do a case: layers or settings without a rule, tied parameters."""
     problem: Any = case.problem
     layers = list(trainable(problem.model))
     reasons = group_by_reason((name, module, reason) for name, module in layers for reason in _of_layer(module))
@@ -29,7 +29,7 @@ def refuses(case: Case) -> list[str]:
 
 
 def refuses_norms(case: Case) -> list[str]:
-    """Why BackPACK cannot do the norms of a case."""
+    """Return why BackPACK cannot do the norms of a case."""
     problem: Any = case.problem
     reasons = group_by_reason(
         (name, module, "BackPACK's norms of {} do not look at groups")
@@ -40,7 +40,7 @@ def refuses_norms(case: Case) -> list[str]:
 
 
 def refuses_variance(case: Case) -> list[str]:
-    """Why BackPACK cannot do the variance of a case."""
+    """Return why BackPACK cannot do the variance of a case."""
     return [*refuses(case), *half_precision_reasons(case, "BackPACK")]
 
 
@@ -71,7 +71,13 @@ def _of_layer(module: Module) -> Iterator[str]:
 
 
 def library(way: str, savefield: str, refuses: Refuses) -> PeerLibrary:
-    """BackPACK with the results in `savefield` of each parameter, and what it refuses to make them of."""
+    """Return BackPACK with the results in `savefield` of each parameter.
+
+    Args:
+        way: The kernel's way, for messages.
+        savefield: Attribute of a parameter.
+        refuses: Says what it cannot do.
+    """
     watches: list[Any] = []
 
     def prepare(model: Module) -> Module:
@@ -91,7 +97,7 @@ def library(way: str, savefield: str, refuses: Refuses) -> PeerLibrary:
 
 
 def _watches(model: Module) -> Iterator[Any]:
-    """Hooks that refuse a second call of a layer, of which BackPACK would keep one result without a word."""
+    """Yield hooks that refuse a second call of a layer, of which BackPACK would keep one result without a word."""
     for name, module in trainable(model):
         yield module.register_forward_pre_hook(partial(_refuse_twice, name))
 

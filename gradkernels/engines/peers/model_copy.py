@@ -81,12 +81,12 @@ class ModelCopy:
             mine.copy_(held[name])
 
     def release(self) -> None:
-        """Refer to the memory of no theta."""
+        """Drop the memory of theta."""
         for parameter in self.parameters.values():
             parameter.data = parameter.data.new_empty(0)
 
     def losses(self, x: Tree, y: Tree) -> Array:
-        """Loss of each sample, `(n,)`: libraries differentiate its sum, so that no 1/n is ever in their results."""
+        """Return the loss of each sample, `(n,)`: libraries differentiate its sum, so that results hold no 1/n."""
         return self.problem.losses(self.problem.output(x), y)
 
 
@@ -111,9 +111,14 @@ class ModelCopies:
 
     @contextmanager
     def borrow(self, theta: Parameters, x: Tree, y: Tree) -> Iterator[tuple[ModelCopy, Tree, Tree]]:
-        """A copy that holds theta, and the data, ready for autograd; what fails becomes one sentence.
+        """Lend a copy that holds theta, and the data, ready for autograd; what fails becomes one sentence.
 
         A copy that something failed on is thrown away.
+
+        Args:
+            theta: Parameters by name.
+            x: Inputs, samples first.
+            y: Targets, samples first.
 
         Raises:
             Unfit: The model moves samples to other places, draws random numbers, or is refused in its present state.
@@ -142,7 +147,13 @@ class ModelCopies:
             self.states.keep(key, copied)
 
     def check_sample_order(self, theta: Parameters, x: Tree, y: Tree) -> None:
-        """Look whether samples stay in their places, in a copy that no library has touched."""
+        """Require that samples stay in their places, in a copy that no library has touched.
+
+        Args:
+            theta: Parameters by name.
+            x: Inputs, samples first.
+            y: Targets, samples first.
+        """
         import torch
 
         first = next(iter(theta.values()))
@@ -158,7 +169,7 @@ class ModelCopies:
         bare.release()
 
     def _new(self, dtype: Any, device: Any, bare: bool = False) -> ModelCopy:
-        """A copy, prepared by the library or as it is; of random numbers none is drawn from the caller's."""
+        """Make a copy, prepared by the library or as it is; draw none of the caller's random numbers."""
         import torch
 
         library = AS_IT_IS if bare else self.library
@@ -201,7 +212,7 @@ class ModelCopies:
 
 
 def _beside(copies: Iterable[tuple[str, Any]], model: Module, kind: str) -> list[tuple[Any, Slot]]:
-    """Tensors of the copy that are not trained, each with the place of the model's own."""
+    """Return tensors of the copy that are not trained, each with the place of the model's own."""
     mine = dict(copies)
     places = [
         (f"{prefix}.{name}".lstrip("."), (vars(module)[kind], name))
@@ -213,7 +224,7 @@ def _beside(copies: Iterable[tuple[str, Any]], model: Module, kind: str) -> list
 
 
 def _of_loss(copied: Any, loss_fn: Any, kind: str) -> list[tuple[Any, Slot]]:
-    """The same of a loss that is a module, all of whose tensors are untrained here."""
+    """Return the tensors of a loss that is a module, all untrained here, each with the place of the caller's own."""
     if copied is loss_fn:
         return []
     pairs = zip(copied.modules(), loss_fn.modules(), strict=True)
@@ -223,27 +234,3 @@ def _of_loss(copied: Any, loss_fn: Any, kind: str) -> list[tuple[Any, Slot]]:
         for name, tensor in vars(mine)[kind].items()
         if tensor is not None
     ]
-
-
-def collect_results(copied: ModelCopy, attribute: str, *first: int) -> dict[str, Array]:
-    """What the library left on each parameter as `attribute`; zeros `(*first, *shape)` where the model left one out."""
-    found = {}
-    for name, parameter in copied.parameters.items():
-        left = getattr(parameter, attribute, None)
-        found[name] = (parameter.new_zeros((*first, *parameter.shape)) if left is None else left).detach()
-    return found
-
-
-def collect_gradients(copied: ModelCopy) -> dict[str, Array]:
-    """The gradient that a backward pass left on each parameter; zeros on those the model did not use."""
-    import torch
-
-    return {
-        name: torch.zeros_like(parameter).detach() if parameter.grad is None else parameter.grad.detach()
-        for name, parameter in copied.parameters.items()
-    }
-
-
-def zero_results(theta: Parameters, *first: int) -> dict[str, Array]:
-    """Zeros of each parameter's shape behind `first`."""
-    return {name: tensor.new_zeros((*first, *tensor.shape)).detach() for name, tensor in theta.items()}

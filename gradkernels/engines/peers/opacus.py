@@ -24,7 +24,7 @@ EXPANDED = (
 
 
 def refuses(case: Case) -> list[str]:
-    """Why Opacus cannot do a case: its own validators' reasons, and what it would get wrong without a word."""
+    """Return why Opacus cannot do a case: its own validators' reasons, and what it would get wrong without a word."""
     problem: Any = case.problem
     reasons = group_by_reason(
         (name, module, reason)
@@ -37,7 +37,7 @@ def refuses(case: Case) -> list[str]:
 
 
 def refuses_expanded(case: Case) -> list[str]:
-    """Why expanded weights cannot do a case."""
+    """Return why expanded weights cannot do a case."""
     problem: Any = case.problem
     reasons = group_by_reason(
         (name, module, "torch has no expanded weights for {}; it has those for " + ", ".join(EXPANDED))
@@ -50,7 +50,7 @@ def refuses_expanded(case: Case) -> list[str]:
 
 
 def refuses_rules(case: Case) -> list[str]:
-    """Why Opacus' rules for layers cannot do a case."""
+    """Return why Opacus' rules for layers cannot do a case."""
     problem: Any = case.problem
     reasons = group_by_reason(
         (name, module, "Opacus' rule for {} does not look at padding_mode")
@@ -61,7 +61,7 @@ def refuses_rules(case: Case) -> list[str]:
 
 
 def refuses_ghost(case: Case) -> list[str]:
-    """Why ghost clipping cannot do a case."""
+    """Return why ghost clipping cannot do a case."""
     problem: Any = case.problem
     tied = [name for name, places in problem.sites().items() if len(places) > 1]
     reasons = [f"Opacus' ghost clipping cannot do tied parameters such as {tied[0]}"] if tied else []
@@ -69,7 +69,7 @@ def refuses_ghost(case: Case) -> list[str]:
 
 
 def _validated(module: Module) -> Iterator[str]:
-    """What Opacus' validators say, but of recurrent layers, which its own replace."""
+    """Yield what Opacus' validators say, but of recurrent layers, which its own replace."""
     from opacus.validators import ModuleValidator
 
     validate = ModuleValidator.VALIDATORS.get(type(module))
@@ -81,7 +81,7 @@ def _validated(module: Module) -> Iterator[str]:
 
 
 def _beyond(module: Module) -> Iterator[str]:
-    """What Opacus fails on, or gets wrong without a word."""
+    """Yield what Opacus fails on, or gets wrong without a word."""
     kind = type(module).__name__
     if kind in RECURRENT and module.proj_size:
         yield "{} has a projection, which Opacus' own layer leaves out"
@@ -112,7 +112,7 @@ def replace_recurrent(model: Module) -> None:
 
 
 def set_training(model: Module) -> Module:
-    """The model with its trained layers in training mode."""
+    """Put the trained layers of the model in training mode."""
     for _, module in trainable(model):
         module.training = True  # and not that of its children, which may be dropout
     return model

@@ -14,7 +14,7 @@ DRAWS = "the model draws random numbers, which randomness='error' refuses: call 
 
 @contextmanager
 def requiring_no_draws(device: Any) -> Iterator[None]:
-    """A context at whose end an Unfit is raised if it has drawn; the numbers begin where they did before."""
+    """Raise an Unfit at the end of the context if it has drawn; then numbers begin where they did before."""
     import torch
 
     before = _states(device)
@@ -28,7 +28,7 @@ def requiring_no_draws(device: Any) -> Iterator[None]:
 
 
 def _states(device: Any) -> list[Array]:
-    """Of the generators that a model on the device draws from."""
+    """Return the states of the generators that a model on the device draws from."""
     import torch
 
     states = [torch.random.get_rng_state()]

@@ -10,26 +10,26 @@ from gradkernels.problems.module.structure import Module
 
 
 def trainable(model: Module) -> Iterator[tuple[str, Module]]:
-    """The modules that have trainable parameters of their own, by name."""
+    """Yield the modules that have trainable parameters of their own, by name."""
     for name, module in model.named_modules():
         if any(one is not None and one.requires_grad for one in module._parameters.values()):
             yield name or "the model itself", module
 
 
 def is_torch_layer(module: Module) -> bool:
-    """Whether it is a layer that comes with torch, whose behaviour is known by its class."""
+    """Return whether it is a layer that comes with torch, whose behaviour is known by its class."""
     return type(module).__module__.startswith("torch.nn.")
 
 
 def half_precision_reasons(case: Case, who: str) -> list[str]:
-    """Why what squares and adds rows in their own dtype is refused in half precision."""
+    """Return why what squares and adds rows in their own dtype is refused in half precision."""
     if case.dtype not in HALVES:
         return []
     return [f"{who} squares and adds in {case.dtype} itself: pass float32, or take rows, which are squared in float32"]
 
 
 def group_by_reason(found: Iterable[tuple[str, Module, str]]) -> list[str]:
-    """One sentence for each reason, with the layers in the place of its `{}`: `GroupNorm (1 and 6 more), ReLU (2)`.
+    """Return a sentence for each reason, with the layers instead of its `{}`: `GroupNorm (1 and 6 more), ReLU (2)`.
 
     Args:
         found: `(name, layer, reason)`.

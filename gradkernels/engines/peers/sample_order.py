@@ -55,7 +55,13 @@ class SampleOrder:
         self._kept: set[Hashable] = set()
 
     def known(self, state: Hashable, x: Tree, y: Tree) -> bool:
-        """Whether there is nothing to look at: one sample, or a kind of batch whose samples are known to stay."""
+        """Return whether there is nothing to look at: one sample, or a kind of batch whose samples are known to stay.
+
+        Args:
+            state: That the model is in.
+            x: Inputs, samples first.
+            y: Targets, samples first.
+        """
         return count(y) < 2 or _kind(state, x, y) in self._kept
 
     def require(self, problem: ModuleProblem, state: Hashable, x: Tree, y: Tree) -> None:
@@ -80,7 +86,7 @@ class SampleOrder:
 
     @contextmanager
     def _listening(self, model: Module) -> Iterator[LayerTensors]:
-        """A context in which what trained layers take and give is heard of."""
+        """Keep what trained layers take and give within the context."""
         heard: LayerTensors = []
         handles = [module.register_forward_hook(partial(self._hear, heard, name)) for name, module in trainable(model)]
         try:
@@ -101,7 +107,7 @@ class SampleOrder:
                     break
 
     def _all_told(self, losses: Array, heard: LayerTensors) -> bool:
-        """Whether each sample has a gradient wherever it is looked at, by which its place is told.
+        """Return whether each sample has a gradient wherever it is looked at, by which its place is told.
 
         Raises:
             Unfit: One has another's.
@@ -123,7 +129,7 @@ class SampleOrder:
         return self._judged(sizes, off)
 
     def _judged(self, sizes: list[Array], off: list[tuple[str, Array]]) -> bool:
-        """Whether all gradients tell, from each one's sizes by sample, and how far it is off its sample's weight."""
+        """Judge each gradient's sizes by sample, and how far it is off its sample's weight: do all of them tell?"""
         if not sizes:
             return True
         # What is next to nothing beside a sample's largest gradient is rounding, which scales by no weight.
@@ -137,7 +143,7 @@ class SampleOrder:
         return all(bool(((size > floor) & size.isfinite()).all()) for size in sizes)
 
     def _by_sample(self, name: str, axis: int, gradient: Array, n: int) -> Array:
-        """A gradient as `(n, ...)`, in at least float32 where the model computes parts in less."""
+        """Return a gradient as `(n, ...)`, in at least float32 where the model computes parts in less."""
         if gradient.ndim <= axis or gradient.shape[axis] != n:
             raise self._unfit(f"{name} {tuple(gradient.shape)}, in which no axis {axis} holds the {n} samples")
         return widen(gradient).movedim(axis, 0).unsqueeze(-1).flatten(1)
@@ -169,7 +175,7 @@ class OperationWatch(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._watch = watch
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """The operation as it is."""
+        """Run the operation as it is."""
         if func.overloadpacket.__name__.removesuffix("_") in MOVING:
             self._watch.shapes_alone = False
         return func(*args, **(kwargs or {}))
@@ -187,20 +193,20 @@ class FunctionWatch(TorchFunctionMode):
         self.shapes_alone = True
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """The call as it is."""
+        """Run the call as it is."""
         if self.shapes_alone:
             self.shapes_alone = moves_by_shape(func, args)
         return func(*args, **(kwargs or {}))
 
 
 def distinct_weights(n: int, like: Array) -> Array:
-    """A weight between 1 and 2 for each of n samples, all different, neighbours by a lot."""
+    """Return a weight between 1 and 2 for each of n samples, all different, neighbours by a lot."""
     steps = torch.arange(1, n + 1, dtype=torch.float64, device=like.device)
     return (1 + (steps * GOLDEN) % 1).to(like.dtype)
 
 
 def _given(heard: LayerTensors, tensor: Array) -> Array:
-    """An input whose gradient tells too where its samples went."""
+    """Return an input whose gradient tells too where its samples went."""
     if not tensor.is_floating_point():
         return tensor
     # Not the leaf itself, which could not be written to in place.

@@ -45,7 +45,7 @@ _NAMES = frozenset(f"{UNARY} {BINARY} {DUNDER} {SHAPES} {ALONG} {LAYERS} {MADE} 
 
 
 def moves_by_shape(function: Any, args: Any) -> bool:
-    """Whether a call is one of these: neither does it look at data to place others, nor does Python see what it gives.
+    """Return whether a call is one of these: neither does it look at data to place others, nor does Python see them.
 
     Args:
         function: What is called.

@@ -8,7 +8,7 @@ import numpy as np
 
 
 def aligned(*args: Any) -> list[Any]:
-    """The arguments; arrays with fractions of an element between neighbours, as in packed structures, as copies."""
+    """Copy arrays with fractions of an element between neighbours, as in packed structures; return all arguments."""
     return [arg.copy() if isinstance(arg, np.ndarray) and _packed(arg) else arg for arg in args]
 
 
@@ -17,7 +17,15 @@ def _packed(array: Any) -> bool:
 
 
 def check_dtypes(theta: Any, x: Any, y: Any, w: Any, result: Any) -> None:
-    """Raise a TypeError for what would be read through a pointer of another type."""
+    """Raise a TypeError for what would be read through a pointer of another type.
+
+    Args:
+        theta: Parameters, float64 or float32.
+        x: Features, of theta's dtype.
+        y: Targets, of theta's dtype, int64 or int32.
+        w: Weights, of theta's dtype, or None.
+        result: Memory for it, of theta's dtype or float64, or None.
+    """
     dtype = theta.dtype
     fits = dtype in (np.float64, np.float32) and x.dtype == dtype and y.dtype in (dtype, np.int64, np.int32)
     fits = fits and (w is None or w.dtype == dtype) and (result is None or result.dtype in (dtype, np.float64))

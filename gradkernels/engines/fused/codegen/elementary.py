@@ -78,7 +78,7 @@ def _exp32(x):
 
 
 def exp(a):
-    """E to the power of a."""
+    """Return e to the power of a."""
     raise NotImplementedError("exp is for compiled code")
 
 
@@ -91,12 +91,24 @@ def _exp(a):
 
 @njit(**STRICT)
 def where(condition, a, b):
-    """A if condition holds, else b."""
+    """Return a if condition holds, else b.
+
+    Args:
+        condition: A truth value.
+        a: A number.
+        b: A number.
+    """
     return a if condition else b
 
 
 def clip(a, min=None, max=None):
-    """A, but at least min and at most max; NaN stays."""
+    """Return a, but at least min and at most max; NaN stays.
+
+    Args:
+        a: A number.
+        min: Lower bound, or None.
+        max: Upper bound, or None.
+    """
     raise NotImplementedError("clip is for compiled code")
 
 
@@ -116,19 +128,19 @@ def _clip(a, min=None, max=None):
 
 @njit(**STRICT)
 def sign(a):
-    """-1, 0 or 1 times one; NaN for NaN."""
+    """Return -1, 0 or 1 times one; NaN for NaN."""
     return 1.0 if a > 0 else (-1.0 if a < 0 else a)
 
 
 @njit(**STRICT)
 def minimum(a, b):
-    """The smaller one, NaN if either is."""
+    """Return the smaller one, NaN if either is."""
     return a if a <= b or a != a else b
 
 
 @njit(**STRICT)
 def maximum(a, b):
-    """The larger one, NaN if either is."""
+    """Return the larger one, NaN if either is."""
     return a if a >= b or a != a else b
 
 

@@ -31,7 +31,7 @@ class PointerModel(models.PrimitiveModel):  # type: ignore[misc]
 
 @intrinsic
 def pointer(typing, array):
-    """Address of an array's first element."""
+    """Return the address of an array's first element."""
 
     def generate(context, builder, signature, args):
         return cgutils.create_struct_proxy(array)(context, builder, args[0]).data
@@ -54,7 +54,7 @@ STACK = 256  # float64 numbers; getting them from the heap would be a third of a
 
 @intrinsic
 def stack_memory(typing):
-    """STACK float64 numbers that live until the function returns."""
+    """Allocate STACK float64 numbers that live until the function returns."""
 
     def generate(context, builder, signature, args):
         return cgutils.alloca_once(builder, ir.DoubleType(), size=STACK)
@@ -64,7 +64,13 @@ def stack_memory(typing):
 
 @intrinsic
 def at(typing, base, offset):
-    """The address `offset` elements on."""
+    """Return the address `offset` elements on.
+
+    Args:
+        typing: numba's typing context.
+        base: Address.
+        offset: Elements from there.
+    """
 
     def generate(context, builder, signature, args):
         return builder.gep(args[0], [args[1]])
@@ -74,7 +80,7 @@ def at(typing, base, offset):
 
 @intrinsic
 def address(typing, base):
-    """The address as a whole number of bytes."""
+    """Return the address as a whole number of bytes."""
 
     def generate(context, builder, signature, args):
         return builder.ptrtoint(args[0], I64)
@@ -84,7 +90,13 @@ def address(typing, base):
 
 @intrinsic
 def get(typing, base, offset):
-    """One element."""
+    """Read one element.
+
+    Args:
+        typing: numba's typing context.
+        base: Address.
+        offset: Elements from there.
+    """
 
     def generate(context, builder, signature, args):
         return builder.load(builder.gep(args[0], [args[1]]), align=1)
@@ -94,7 +106,14 @@ def get(typing, base, offset):
 
 @intrinsic
 def put(typing, base, offset, value):
-    """Write one element."""
+    """Write one element.
+
+    Args:
+        typing: numba's typing context.
+        base: Address.
+        offset: Elements from there.
+        value: Of the pointer's type.
+    """
 
     def generate(context, builder, signature, args):
         builder.store(args[2], builder.gep(args[0], [args[1]]), align=1)
@@ -105,7 +124,13 @@ def put(typing, base, offset, value):
 
 @intrinsic
 def cast_pointer(typing, base, like):
-    """The same address as a Pointer like another."""
+    """Return the same address as a Pointer like another.
+
+    Args:
+        typing: numba's typing context.
+        base: Address.
+        like: A pointer of the wanted type.
+    """
 
     def generate(context, builder, signature, args):
         return builder.bitcast(args[0], args[1].type)
@@ -130,7 +155,7 @@ get_whole, get_narrow = _get_integer(types.int64, I64), _get_integer(types.int32
 
 @intrinsic
 def is_whole(typing, array):
-    """Whether an array holds whole numbers, known at compile time."""
+    """Return whether an array holds whole numbers, known at compile time."""
 
     def generate(context, builder, signature, args):
         return ir.Constant(ir.IntType(1), isinstance(array.dtype, types.Integer))
@@ -156,7 +181,14 @@ whole_at, real_at = _at_address(types.int64), _at_address(types.float64)
 
 @intrinsic
 def put_wide(typing, base, offset, value):
-    """Write one float64, whatever the pointer's type."""
+    """Write one float64, whatever the pointer's type.
+
+    Args:
+        typing: numba's typing context.
+        base: Address.
+        offset: float64 numbers from there.
+        value: A float64.
+    """
 
     def generate(context, builder, signature, args):
         double = builder.bitcast(args[0], args[2].type.as_pointer())
@@ -168,7 +200,13 @@ def put_wide(typing, base, offset, value):
 
 @intrinsic
 def call_address(typing, function, args):
-    """Call compiled code at the address `function`."""
+    """Call compiled code.
+
+    Args:
+        typing: numba's typing context.
+        function: Its address.
+        args: A tuple of all arguments.
+    """
 
     def generate(context, builder, signature, given):
         values = cgutils.unpack_tuple(builder, given[1])

@@ -22,6 +22,7 @@ class Vector(types.Type):  # type: ignore[misc]
     def __init__(self, dtype):
         self.dtype = dtype
         self.lanes = BYTES * 8 // dtype.bitwidth
+        self.suffix = f"v{self.lanes}f{dtype.bitwidth}"  # of LLVM's names for it
         super().__init__(f"gradkernels.Vector({dtype})")
 
 
@@ -31,10 +32,6 @@ class VectorModel(models.PrimitiveModel):  # type: ignore[misc]
 
     def __init__(self, dmm, fe_type):
         super().__init__(dmm, fe_type, ir.VectorType(dmm.lookup(fe_type.dtype).get_value_type(), fe_type.lanes))
-
-
-def _suffix(vector):
-    return f"v{vector.lanes}f{vector.dtype.bitwidth}"
 
 
 def _splat(builder, value, lanes):
@@ -59,7 +56,7 @@ def _call(builder, name, result, *args):
 
 @intrinsic
 def lanes(typing, base):
-    """Elements in a vector, known at compile time."""
+    """Return the number of elements in a vector, known at compile time."""
 
     def generate(context, builder, signature, args):
         return ir.Constant(I64, Vector(base.dtype).lanes)
@@ -69,7 +66,13 @@ def lanes(typing, base):
 
 @intrinsic
 def load(typing, base, offset):
-    """A vector from memory."""
+    """Read a vector from memory.
+
+    Args:
+        typing: numba's typing context.
+        base: Address.
+        offset: Elements from there.
+    """
     vector = Vector(base.dtype)
 
     def generate(context, builder, signature, args):
@@ -80,22 +83,35 @@ def load(typing, base, offset):
 
 @intrinsic
 def load_part(typing, base, offset, count):
-    """The first `count` elements from memory and zeros; touches nothing behind them."""
+    """Read the first `count` elements from memory, and zeros for the rest; touch nothing behind them.
+
+    Args:
+        typing: numba's typing context.
+        base: Address.
+        offset: Elements from there.
+        count: Elements to read, at most a vector's.
+    """
     vector = Vector(base.dtype)
 
     def generate(context, builder, signature, args):
-        source = _as_vector(context, builder, vector, *args[:2])
-        kind = context.get_value_type(vector)
+        source, kind = _as_vector(context, builder, vector, *args[:2]), context.get_value_type(vector)
         align, zeros = ir.Constant(I32, 1), ir.Constant(kind, [0.0] * vector.lanes)
         mask = _mask(builder, vector.lanes, args[2])
-        return _call(builder, f"llvm.masked.load.{_suffix(vector)}.p0", kind, source, align, mask, zeros)
+        return _call(builder, f"llvm.masked.load.{vector.suffix}.p0", kind, source, align, mask, zeros)
 
     return vector(base, types.intp, types.intp), generate
 
 
 @intrinsic
 def store(typing, base, offset, value):
-    """A vector into memory."""
+    """Write a vector to memory.
+
+    Args:
+        typing: numba's typing context.
+        base: Address.
+        offset: Elements from there.
+        value: The vector.
+    """
 
     def generate(context, builder, signature, args):
         builder.store(args[2], _as_vector(context, builder, value, *args[:2]), align=1)
@@ -106,12 +122,20 @@ def store(typing, base, offset, value):
 
 @intrinsic
 def store_part(typing, base, offset, value, count):
-    """The first `count` elements into memory."""
+    """Write the first `count` elements to memory.
+
+    Args:
+        typing: numba's typing context.
+        base: Address.
+        offset: Elements from there.
+        value: The vector.
+        count: Elements to write, at most a vector's.
+    """
 
     def generate(context, builder, signature, args):
         target = _as_vector(context, builder, value, *args[:2])
         align, mask = ir.Constant(I32, 1), _mask(builder, value.lanes, args[3])
-        _call(builder, f"llvm.masked.store.{_suffix(value)}.p0", ir.VoidType(), args[2], target, align, mask)
+        _call(builder, f"llvm.masked.store.{value.suffix}.p0", ir.VoidType(), args[2], target, align, mask)
         return context.get_dummy_value()
 
     return types.void(base, types.intp, value, types.intp), generate
@@ -119,7 +143,14 @@ def store_part(typing, base, offset, value, count):
 
 @intrinsic
 def stream(typing, base, offset, value):
-    """A vector into memory past the caches; the address must be a multiple of 64 bytes."""
+    """Write a vector to memory past the caches; the address must be a multiple of 64 bytes.
+
+    Args:
+        typing: numba's typing context.
+        base: Address.
+        offset: Elements from there.
+        value: The vector.
+    """
 
     def generate(context, builder, signature, args):
         stored = builder.store(args[2], _as_vector(context, builder, value, *args[:2]), align=BYTES)
@@ -142,7 +173,7 @@ def fence(typing):
 
 @intrinsic
 def zeros(typing, base):
-    """A vector of zeros of the pointer's type."""
+    """Return a vector of zeros of the pointer's type."""
     vector = Vector(base.dtype)
 
     def generate(context, builder, signature, args):
@@ -153,64 +184,10 @@ def zeros(typing, base):
 
 @intrinsic
 def splat(typing, value):
-    """A vector of equal elements."""
+    """Return a vector of equal elements."""
     vector = Vector(value)
 
     def generate(context, builder, signature, args):
         return _splat(builder, args[0], vector.lanes)
 
     return vector(value), generate
-
-
-@intrinsic
-def fma(typing, a, b, c):
-    """Product a * b plus c, in one instruction where there is one."""
-
-    def generate(context, builder, signature, args):
-        return builder.fadd(builder.fmul(args[0], args[1], flags=["contract"]), args[2], flags=["contract"])
-
-    return a(a, a, a), generate
-
-
-@intrinsic
-def add(typing, a, b):
-    """Sum a + b."""
-
-    def generate(context, builder, signature, args):
-        return builder.fadd(*args)
-
-    return a(a, a), generate
-
-
-@intrinsic
-def sub(typing, a, b):
-    """Difference a - b."""
-
-    def generate(context, builder, signature, args):
-        return builder.fsub(*args, flags=["contract"])
-
-    return a(a, a), generate
-
-
-@intrinsic
-def mul(typing, a, b):
-    """Product a * b, which a subtraction may absorb."""
-
-    def generate(context, builder, signature, args):
-        return builder.fmul(*args, flags=["contract"])
-
-    return a(a, a), generate
-
-
-@intrinsic
-def sum_lanes(typing, a):
-    """Sum of the elements, as a tree."""
-
-    def generate(context, builder, signature, args):
-        kind = context.get_value_type(a.dtype)
-        function = ir.FunctionType(kind, [kind, args[0].type])
-        name = f"llvm.vector.reduce.fadd.{_suffix(a)}"
-        reduce = cgutils.get_or_insert_function(builder.module, function, name)
-        return builder.call(reduce, [ir.Constant(kind, -0.0), args[0]], fastmath=["reassoc"])
-
-    return a.dtype(a), generate

@@ -36,7 +36,7 @@ def _elementwise(eta, y, n, classes, step):
 
 
 def _softmax(eta, y, n, classes, step):
-    """softmax(eta) - onehot(y); behind the classes lie two lines of memory for the largest eta and for the sum."""
+    """Overwrite eta by softmax(eta) - onehot(y); two lines behind the classes hold the largest eta and the sum."""
     lines, target = carray(eta, (classes + 2, step)), carray(y, (n,))
     top, total = lines[classes], lines[classes + 1]
     for i in range(n):
@@ -55,7 +55,11 @@ def _softmax(eta, y, n, classes, step):
 
 @lru_cache(maxsize=256)
 def compiled_slope(problem: Any, dtype: str) -> Any:
-    """The compiled slope of a problem, to be kept as long as its `address` is used.
+    """Compile the slope of a problem; keep it as long as its `address` is used.
+
+    Args:
+        problem: A regression.
+        dtype: `float64` or `float32`.
 
     Raises:
         ValueError: numba cannot compile the slope.
@@ -73,7 +77,7 @@ def compiled_slope(problem: Any, dtype: str) -> Any:
 
 @lru_cache(maxsize=256)
 def compile_errors(problem: Any, dtype: str) -> tuple[str, ...]:
-    """Why a problem's slope cannot be compiled, in one line; empty if it can."""
+    """Return why a problem's slope cannot be compiled, in one line; empty if it can."""
     try:
         compiled_slope(problem, dtype)
     except ValueError as error:
@@ -97,9 +101,14 @@ def _source(problem: Any, dtype: np.dtype[Any]) -> FunctionType:
 
 
 def with_stable_name(function: Any, *parts: str, **globals_: Any) -> FunctionType:
-    """`function` with other globals, under a name that is the same in every process and changes with `parts`.
+    """Return `function` with other globals, under a name that is the same in every process and changes with `parts`.
 
     The name also changes with the source of this package, of which numba looks at one file only.
+
+    Args:
+        function: To be compiled.
+        parts: What it is made from.
+        globals_: Names that its code finds instead of those of its module.
     """
     digest = hashlib.sha256("\0".join((_own_source(), *parts)).encode()).hexdigest()[:16]
     made = FunctionType(function.__code__, {**function.__globals__, **globals_}, function.__name__)
@@ -109,7 +118,13 @@ def with_stable_name(function: Any, *parts: str, **globals_: Any) -> FunctionTyp
 
 
 def cached_on_disk(decorator: Callable[..., Any], *signature: Any, **options: Any) -> Callable[[FunctionType], Any]:
-    """`decorator` with numba's disk cache, or without it where it has no folder or holds what cannot be loaded."""
+    """Return `decorator` with numba's disk cache, or without it where it has no folder or holds what cannot be loaded.
+
+    Args:
+        decorator: `njit` or `cfunc`.
+        signature: What it compiles for.
+        options: Passed on to it.
+    """
 
     def decorate(function: FunctionType) -> Any:
         try:
@@ -130,7 +145,7 @@ def _own_source() -> str:
 
 
 def names_in_code(function: Any) -> set[str]:
-    """Names of globals and attributes in a function's code and in the functions within it."""
+    """Return the names of globals and attributes in a function's code and in the functions within it."""
     return _names(function.__code__)
 
 
@@ -139,7 +154,7 @@ def _names(code: CodeType) -> set[str]:
 
 
 def code_fingerprint(function: Any) -> str:
-    """What a function computes, as far as its code, its constants and the globals that it names tell."""
+    """Describe what a function computes, as far as its code, its constants and the globals that it names tell."""
     seen: dict[int, str] = {}
     return _fingerprint(function, seen)
 

@@ -15,12 +15,18 @@ import numba
 
 
 def available_threads() -> int:
-    """Threads that a call may use: NUMBA_NUM_THREADS, or what numba.set_num_threads said."""
+    """Return the threads that a call may use: NUMBA_NUM_THREADS, or what numba.set_num_threads said."""
     return int(numba.get_num_threads())
 
 
 def run_each(work: Callable[[int], object], chunks: Iterable[int], threads: int) -> None:
-    """Call `work` for each chunk, in this thread and up to `threads - 1` others."""
+    """Call `work` for each chunk, in this thread and up to `threads - 1` others.
+
+    Args:
+        work: Called with a chunk's number.
+        chunks: Their numbers.
+        threads: Most threads, at least 1.
+    """
     left = iter(list(chunks))  # a list's iterator gives each item to one thread
 
     def loop() -> None:

@@ -14,7 +14,17 @@ from gradkernels.engines.fused.codegen.pointers import at, get, put
 
 @njit(**FAST)
 def predict(x, step, b, d, weights, first, eta):
-    """eta_i = first + x_i . weights."""
+    """Write eta_i = first + x_i . weights.
+
+    Args:
+        x: First entry of the block.
+        step: Elements between columns.
+        b: Rows.
+        d: Entries of a row.
+        weights: `(d,)`.
+        first: The intercept.
+        eta: Predictors, `(b,)`, written.
+    """
     for i in range(b):
         put(eta, i, first)
     for j in range(d):
@@ -25,7 +35,18 @@ def predict(x, step, b, d, weights, first, eta):
 
 @njit(**FAST)
 def predict_squares(x, step, b, d, weights, first, eta, squares):
-    """`predict`, and squares_i += |x_i|^2."""
+    """Write predictors as `predict` does, and add |x_i|^2 to squares_i.
+
+    Args:
+        x: First entry of the block.
+        step: Elements between columns.
+        b: Rows.
+        d: Entries of a row.
+        weights: `(d,)`.
+        first: The intercept.
+        eta: Predictors, `(b,)`, written.
+        squares: `(b,)`, added to.
+    """
     for i in range(b):
         put(eta, i, first)
     for j in range(d):
@@ -38,7 +59,16 @@ def predict_squares(x, step, b, d, weights, first, eta, squares):
 
 @njit(**FAST)
 def accumulate(x, step, b, d, slopes, sums):
-    """sums_j += sum over i of slope_i x_ij."""
+    """Add the sum over i of slope_i x_ij to sums_j.
+
+    Args:
+        x: First entry of the block.
+        step: Elements between columns.
+        b: Rows.
+        d: Entries of a row.
+        slopes: `(b,)`.
+        sums: `(d,)`, added to.
+    """
     for j in range(d):
         column = at(x, j * step)
         s = get(sums, j)
@@ -49,7 +79,17 @@ def accumulate(x, step, b, d, slopes, sums):
 
 @njit(**FAST)
 def add_squared_norms(x, step, b, d, slopes, penalty, sums):
-    """sums_i += sum over j of (slope_i x_ij + penalty_j)^2."""
+    """Add the sum over j of (slope_i x_ij + penalty_j)^2 to sums_i.
+
+    Args:
+        x: First entry of the block.
+        step: Elements between columns.
+        b: Rows.
+        d: Entries of a row.
+        slopes: `(b,)`.
+        penalty: Gradient of the penalty, `(d,)`.
+        sums: `(b,)`, added to.
+    """
     for j in range(d):
         column, shift = at(x, j * step), get(penalty, j)
         for i in range(b):
@@ -59,7 +99,18 @@ def add_squared_norms(x, step, b, d, slopes, penalty, sums):
 
 @njit(**FAST)
 def accumulate_deviations(x, step, b, d, slopes, shift, sums, seconds):
-    """sums_j += sum of v, seconds_j += sum of v^2, for v = slope_i x_ij - shift_j."""
+    """Add the sums of v and of v^2 to sums_j and seconds_j, for v = slope_i x_ij - shift_j.
+
+    Args:
+        x: First entry of the block.
+        step: Elements between columns.
+        b: Rows.
+        d: Entries of a row.
+        slopes: `(b,)`.
+        shift: `(d,)`.
+        sums: `(d,)`, added to.
+        seconds: `(d,)`, added to.
+    """
     for j in range(d):
         column, center = at(x, j * step), get(shift, j)
         first, second = get(sums, j), get(seconds, j)
@@ -76,7 +127,18 @@ TILE = 8  # rows whose part of a column is one cache line
 
 @njit(**FAST)
 def write(x, step, b, d, slopes, penalty, out, out_step):
-    """out_ij = slope_i x_ij + penalty_j."""
+    """Write out_ij = slope_i x_ij + penalty_j.
+
+    Args:
+        x: First entry of the block.
+        step: Elements between columns.
+        b: Rows.
+        d: Entries of a row.
+        slopes: `(b,)`.
+        penalty: Gradient of the penalty, `(d,)`.
+        out: First entry of the result.
+        out_step: Elements between its rows.
+    """
     for low in range(0, b, TILE):
         high = min(low + TILE, b)
         for j in range(d):
@@ -87,7 +149,15 @@ def write(x, step, b, d, slopes, penalty, out, out_step):
 
 @njit(**FAST)
 def write_pairs(x, b, slopes, penalty, out):
-    """Rows (slope_i, slope_i x_i + penalty), side by side: one feature with an intercept."""
+    """Write rows (slope_i, slope_i x_i + penalty), side by side: one feature with an intercept.
+
+    Args:
+        x: The feature, `(b,)`.
+        b: Rows.
+        slopes: `(b,)`.
+        penalty: Gradient of the penalty, a number.
+        out: First entry of the result.
+    """
     for i in range(b):
         s = get(slopes, i)
         put(out, 2 * i, s)

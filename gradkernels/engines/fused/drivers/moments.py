@@ -13,7 +13,7 @@ from numba import njit
 
 from gradkernels.engines.fused.codegen.options import EXACT, FAST
 from gradkernels.engines.fused.codegen.pointers import at, get, put, put_wide
-from gradkernels.engines.fused.drivers import columns, rows
+from gradkernels.engines.fused.drivers import columns, row_deviations
 from gradkernels.engines.fused.drivers.sums import corrected_total
 from gradkernels.engines.fused.drivers.workspace import (
     FLUSH,
@@ -41,7 +41,7 @@ def _deviate(f, x, step, b, shift, sums, seconds):
         put(seconds, base, second)
         base += 1
         if f.mode == ROWS:
-            rows.accumulate_deviations(x, step, b, f.d, line, at(shift, base), at(sums, base), at(seconds, base))
+            row_deviations.accumulate(x, step, b, f.d, line, at(shift, base), at(sums, base), at(seconds, base))
         else:
             columns.accumulate_deviations(x, step, b, f.d, line, at(shift, base), at(sums, base), at(seconds, base))
 
@@ -68,12 +68,12 @@ def _join(base, shift, sums, seconds, totals, m, before, count):
 
 
 def moments_workspace(batch):
-    """float64 numbers of memory that `write_moments` takes."""
+    """Return how many float64 numbers of memory `write_moments` takes."""
     return workspace_size(batch, 4, 3)
 
 
 def write_moments(batch, totals):
-    """To the three parts of the result, float64: a base near the mean, sums around it, squares around the mean.
+    """Write three parts, float64: a base near the mean, sums around it, squares around the mean.
 
     Sums around a base keep the digits that differences of means need when the mean is large.
     """

@@ -23,7 +23,17 @@ from gradkernels.engines.fused.drivers.workspace import (
 
 @njit(**FAST)
 def block_norms(f, batch, x, step, low, b, norms):
-    """Slopes of the block, and the norms of its rows; overwrites `f.y`, which has done its service by then."""
+    """Compute the slopes of a block and the norms of its rows; overwrite `f.y`, which is no longer needed then.
+
+    Args:
+        f: The workspace.
+        batch: The batch.
+        x: First entry of the block.
+        step: Elements between its rows or columns.
+        low: The block's first row.
+        b: Rows.
+        norms: `(b,)`, written.
+    """
     line = f.y
     if batch.l2 == 0:
         block_slopes_and_squares(f, batch, x, step, low, b, norms)
@@ -39,7 +49,7 @@ def block_norms(f, batch, x, step, low, b, norms):
 
 @njit(**FAST)
 def _penalised(f, x, step, b, line, norms):
-    """Squares of the rows' norms, and a line of ones."""
+    """Write the squares of the rows' norms, and a line of ones."""
     _sizes(f, b, line)
     for i in range(b):
         put(norms, i, f.intercept * (get(line, i) * get(line, i)))
@@ -54,7 +64,7 @@ def _penalised(f, x, step, b, line, norms):
 
 @njit(**FAST)
 def _sizes(f, b, line):
-    """Euclidean norm of each row's slopes."""
+    """Write the Euclidean norm of each row's slopes."""
     if f.classes == 1:
         for i in range(b):
             put(line, i, abs(get(f.eta, i)))
@@ -71,7 +81,7 @@ def _sizes(f, b, line):
 
 @njit(**FAST)
 def _scaled_roots(b, line, norms, rooted):
-    """Norms from squares, times `line`; which turns to -1 where a square is zero, tiny, huge or NaN; how many are.
+    """Turn squares to norms, times `line`; count those that are zero, tiny, huge or NaN, whose `line` becomes -1.
 
     Squares are also those that `line` is the roots of, if it is `rooted`.
     """
@@ -90,7 +100,7 @@ def _scaled_roots(b, line, norms, rooted):
 
 @njit(**EXACT)
 def _careful(f, batch, row, i):
-    """A row's norm with its largest entry as the unit, in float64."""
+    """Return a row's norm with its largest entry as the unit, in float64."""
     unit = 0.0
     for k in range(f.classes):
         for j in range(1 - f.intercept, f.d + 1):
@@ -109,7 +119,7 @@ def _careful(f, batch, row, i):
 
 @njit(**EXACT)
 def _entry(f, batch, row, i, j, k):
-    """Entry j of a row's gradient for class k, the intercept's first; float64."""
+    """Return entry j of a row's gradient for class k, the intercept's first; float64."""
     s = np.float64(get(f.eta, k * f.block + i))
     if j == 0:
         return s
@@ -118,12 +128,12 @@ def _entry(f, batch, row, i, j, k):
 
 
 def norms_workspace(batch):
-    """float64 numbers of memory that `write_norms` takes."""
+    """Return how many float64 numbers of memory `write_norms` takes."""
     return workspace_size(batch, 1, 0)
 
 
 def write_norms(batch, memory):
-    """Norms of the rows, to the result."""
+    """Write the norms of the rows to the result."""
     f = lay_out(batch, memory)
     for low in range(batch.start, batch.stop, f.block):
         b = min(f.block, batch.stop - low)

@@ -22,7 +22,7 @@ STREAM = 2**20  # bytes of a chunk's rows, of which a large result has many: the
 
 @njit(**FAST)
 def _write(f, x, step, b, out):
-    """The block's rows, side by side at `out`."""
+    """Write the block's rows, side by side at `out`."""
     if f.classes > 1:
         _write_classes(f, x, step, b, out)
         return
@@ -85,7 +85,7 @@ def _scatter(f, batch, low, b, found):
 
 @njit(**EXACT)
 def _dense(batch, width):
-    """Whether the rows lie side by side, in C order."""
+    """Return whether the rows lie side by side, in C order."""
     inner = batch.step1 == batch.classes and (batch.classes == 1 or batch.step2 == 1)
     return batch.step0 == width and inner
 
@@ -96,14 +96,14 @@ def _large(batch, width):
 
 
 def rows_workspace(batch):
-    """float64 numbers of memory that `write_rows` takes: with a block's rows, unless they are written in place."""
+    """Return how many float64 numbers of memory `write_rows` takes: with a block's rows, unless written in place."""
     width = (batch.d + (batch.flags & INTERCEPT)) * batch.classes
     in_place = _dense(batch, width) and not _large(batch, width)
     return workspace_size(batch, 0 if in_place else width, 0)
 
 
 def write_rows(batch, memory):
-    """The rows, to the result."""
+    """Write the rows to the result."""
     width = (batch.d + (batch.flags & INTERCEPT)) * batch.classes
     f = lay_out(batch, memory)
     dense = _dense(batch, width)

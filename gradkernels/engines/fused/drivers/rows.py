@@ -7,27 +7,25 @@ from __future__ import annotations
 
 from numba import njit
 
+from gradkernels.engines.fused.codegen.arithmetic import add, fma, sum_lanes
 from gradkernels.engines.fused.codegen.options import FAST
 from gradkernels.engines.fused.codegen.pointers import at, get, put
-from gradkernels.engines.fused.codegen.simd import (
-    add,
-    fma,
-    lanes,
-    load,
-    load_part,
-    mul,
-    splat,
-    store,
-    store_part,
-    sub,
-    sum_lanes,
-    zeros,
-)
+from gradkernels.engines.fused.codegen.simd import lanes, load, load_part, splat, store, store_part, zeros
 
 
 @njit(**FAST)
 def predict(x, step, b, d, weights, first, eta):
-    """eta_i = first + x_i . weights; reads memory in order, which the hardware foresees."""
+    """Write eta_i = first + x_i . weights; read memory in order, which the hardware foresees.
+
+    Args:
+        x: First entry of the block.
+        step: Elements between rows.
+        b: Rows.
+        d: Entries of a row.
+        weights: `(d,)`.
+        first: The intercept.
+        eta: Predictors, `(b,)`, written.
+    """
     width = lanes(x)
     for i in range(b):
         row = at(x, i * step)
@@ -49,7 +47,18 @@ def predict(x, step, b, d, weights, first, eta):
 
 @njit(**FAST)
 def predict_squares(x, step, b, d, weights, first, eta, squares):
-    """`predict`, and squares_i += |x_i|^2 from the same loads."""
+    """Write predictors as `predict` does, and add |x_i|^2 to squares_i from the same loads.
+
+    Args:
+        x: First entry of the block.
+        step: Elements between rows.
+        b: Rows.
+        d: Entries of a row.
+        weights: `(d,)`.
+        first: The intercept.
+        eta: Predictors, `(b,)`, written.
+        squares: `(b,)`, added to.
+    """
     width = lanes(x)
     for i in range(b):
         row = at(x, i * step)
@@ -73,7 +82,16 @@ def predict_squares(x, step, b, d, weights, first, eta, squares):
 
 @njit(**FAST)
 def accumulate(x, step, b, d, slopes, sums):
-    """sums_j += sum over i of slope_i x_ij."""
+    """Add the sum over i of slope_i x_ij to sums_j.
+
+    Args:
+        x: First entry of the block.
+        step: Elements between rows.
+        b: Rows.
+        d: Entries of a row.
+        slopes: `(b,)`.
+        sums: `(d,)`, added to.
+    """
     width = lanes(x)
     j = 0
     while j + 3 * width < d:
@@ -86,7 +104,7 @@ def accumulate(x, step, b, d, slopes, sums):
 
 @njit(**FAST)
 def _accumulate_four(x, step, b, last, slopes, sums):
-    """Four vectors of columns, the last of them in part; even and odd rows apart, which shortens the sums."""
+    """Add up four vectors of columns, the last of them in part; even and odd rows apart, which shortens the sums."""
     width = lanes(x)
     a0, a1, a2, a3 = load(sums, 0), load(sums, width), load(sums, 2 * width), load_part(sums, 3 * width, last)
     b0, b1, b2, b3 = zeros(x), zeros(x), zeros(x), zeros(x)
@@ -120,7 +138,17 @@ def _accumulate_one(x, step, b, count, slopes, sums):
 
 @njit(**FAST)
 def add_squared_norms(x, step, b, d, slopes, penalty, sums):
-    """sums_i += sum over j of (slope_i x_ij + penalty_j)^2."""
+    """Add the sum over j of (slope_i x_ij + penalty_j)^2 to sums_i.
+
+    Args:
+        x: First entry of the block.
+        step: Elements between rows.
+        b: Rows.
+        d: Entries of a row.
+        slopes: `(b,)`.
+        penalty: Gradient of the penalty, `(d,)`.
+        sums: `(b,)`, added to.
+    """
     width = lanes(x)
     for i in range(b):
         row, s = at(x, i * step), splat(get(slopes, i))
@@ -140,51 +168,19 @@ def add_squared_norms(x, step, b, d, slopes, penalty, sums):
 
 
 @njit(**FAST)
-def accumulate_deviations(x, step, b, d, slopes, shift, sums, seconds):
-    """sums_j += sum of v, seconds_j += sum of v^2, for v = slope_i x_ij - shift_j."""
-    width = lanes(x)
-    j = 0
-    while j < d:
-        if j + width < d:
-            count = min(d - j - width, width)
-            _deviate_two(at(x, j), step, b, count, slopes, at(shift, j), at(sums, j), at(seconds, j))
-            j += 2 * width
-        else:
-            _deviate_one(at(x, j), step, b, d - j, slopes, at(shift, j), at(sums, j), at(seconds, j))
-            j += width
-
-
-@njit(**FAST)
-def _deviate_two(x, step, b, last, slopes, shift, sums, seconds):
-    width = lanes(x)
-    shift0, shift1 = load(shift, 0), load_part(shift, width, last)
-    sum0, sum1 = load(sums, 0), load_part(sums, width, last)
-    second0, second1 = load(seconds, 0), load_part(seconds, width, last)
-    for i in range(b):
-        s = splat(get(slopes, i))
-        v = sub(mul(s, load(x, i * step)), shift0)
-        u = sub(mul(s, load_part(x, i * step + width, last)), shift1)
-        sum0, sum1 = add(sum0, v), add(sum1, u)
-        second0, second1 = fma(v, v, second0), fma(u, u, second1)
-    store(sums, 0, sum0)
-    store(seconds, 0, second0)
-    store_part(sums, width, sum1, last)
-    store_part(seconds, width, second1, last)
-
-
-@njit(**FAST)
-def _deviate_one(x, step, b, count, slopes, shift, sums, seconds):
-    center, first, second = load_part(shift, 0, count), load_part(sums, 0, count), load_part(seconds, 0, count)
-    for i in range(b):
-        v = sub(mul(splat(get(slopes, i)), load_part(x, i * step, count)), center)
-        first, second = add(first, v), fma(v, v, second)
-    store_part(sums, 0, first, count)
-    store_part(seconds, 0, second, count)
-
-
-@njit(**FAST)
 def write(x, step, b, d, slopes, penalty, out, out_step):
-    """out_ij = slope_i x_ij + penalty_j."""
+    """Write out_ij = slope_i x_ij + penalty_j.
+
+    Args:
+        x: First entry of the block.
+        step: Elements between rows.
+        b: Rows.
+        d: Entries of a row.
+        slopes: `(b,)`.
+        penalty: Gradient of the penalty, `(d,)`.
+        out: First entry of the result.
+        out_step: Elements between its rows.
+    """
     width = lanes(x)
     for i in range(b):
         row, target, s = at(x, i * step), at(out, i * out_step), splat(get(slopes, i))

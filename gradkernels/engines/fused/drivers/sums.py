@@ -25,7 +25,13 @@ from gradkernels.engines.fused.drivers.workspace import (
 
 @njit(**EXACT)
 def flush_sums(sums, totals, m):
-    """Move sums to float64 totals and their rounding errors (Knuth's TwoSum), and begin anew."""
+    """Move sums to float64 totals and their rounding errors (Knuth's TwoSum), and begin anew.
+
+    Args:
+        sums: `(m,)`, set to zero.
+        totals: `(2 m,)`, float64: totals and their errors.
+        m: Numbers in a sum.
+    """
     errors = at(totals, m)
     for j in range(m):
         value, before = np.float64(get(sums, j)), get(totals, j)
@@ -38,14 +44,20 @@ def flush_sums(sums, totals, m):
 
 @njit(**EXACT)
 def corrected_total(totals, j, m):
-    """A total with its rounding errors; these are NaN where the total is infinite."""
+    """Return a total with its rounding errors; these are NaN where the total is infinite.
+
+    Args:
+        totals: `(2 m,)`, float64: totals and their errors.
+        j: Which one.
+        m: Numbers in a sum.
+    """
     value = get(totals, j)
     return value + get(totals, m + j) if math.isfinite(value) else value
 
 
 @njit(**FAST)
 def _clip(f, batch, b, norms):
-    """Shorten the block's slopes so that no row is longer than `max_norm`; the sum of the factors."""
+    """Shorten the block's slopes so that no row is longer than `max_norm`; return the sum of the factors."""
     kept = 0.0
     for i in range(b):
         ratio = get(norms, i) / batch.max_norm
@@ -59,12 +71,12 @@ def _clip(f, batch, b, norms):
 
 
 def sums_workspace(batch):
-    """float64 numbers of memory that `write_sums` takes."""
+    """Return how many float64 numbers of memory `write_sums` takes."""
     return workspace_size(batch, 2, 2)
 
 
 def write_sums(batch, totals):
-    """Sum of the rows, or their mean, each clipped to `max_norm` unless that is negative."""
+    """Write the sum of the rows, or their mean, each clipped to `max_norm` unless that is negative."""
     f = lay_out(batch, at(totals, 2 * (batch.d + 1) * batch.classes))
     sums, norms = f.spare, at(f.spare, f.m)
     fill_zeros(totals, 2 * f.m)

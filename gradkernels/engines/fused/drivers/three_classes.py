@@ -8,24 +8,26 @@ from __future__ import annotations
 
 from numba import njit
 
+from gradkernels.engines.fused.codegen.arithmetic import fma, sum_lanes
 from gradkernels.engines.fused.codegen.options import FAST
 from gradkernels.engines.fused.codegen.pointers import at, get, put
-from gradkernels.engines.fused.codegen.simd import (
-    fma,
-    lanes,
-    load,
-    load_part,
-    splat,
-    store,
-    store_part,
-    sum_lanes,
-    zeros,
-)
+from gradkernels.engines.fused.codegen.simd import lanes, load, load_part, splat, store, store_part, zeros
 
 
 @njit(**FAST)
 def predict(x, step, b, d, weights, first, eta, line):
-    """eta_ki = first_k + x_i . weights_k."""
+    """Write eta_ki = first_k + x_i . weights_k.
+
+    Args:
+        x: First entry of the block.
+        step: Elements between rows.
+        b: Rows.
+        d: Entries of a row.
+        weights: `(3, d)`.
+        first: Intercepts, `(3,)`.
+        eta: Predictors of three classes, written.
+        line: Elements between the classes' predictors.
+    """
     width = lanes(x)
     w0, w1, w2 = weights, at(weights, d), at(weights, 2 * d)
     for i in range(b):
@@ -47,7 +49,17 @@ def predict(x, step, b, d, weights, first, eta, line):
 
 @njit(**FAST)
 def accumulate(x, step, b, d, slopes, line, sums):
-    """sums_kj += sum over i of slope_ki x_ij."""
+    """Add the sum over i of slope_ki x_ij to sums_kj.
+
+    Args:
+        x: First entry of the block.
+        step: Elements between rows.
+        b: Rows.
+        d: Entries of a row.
+        slopes: Of three classes.
+        line: Elements between the classes' slopes.
+        sums: `(3, d + 1)`, of which d are added to.
+    """
     width = lanes(x)
     j = 0
     while j < d:
@@ -61,7 +73,7 @@ def accumulate(x, step, b, d, slopes, line, sums):
 
 @njit(**FAST)
 def _accumulate_two(x, step, b, m, last, slopes, line, sums):
-    """Two vectors of columns, the second in part."""
+    """Add up two vectors of columns, the second in part."""
     width = lanes(x)
     t0, t1, t2 = at(sums, width), at(sums, m + width), at(sums, 2 * m + width)
     a0, a1, a2 = load(sums, 0), load(sums, m), load(sums, 2 * m)

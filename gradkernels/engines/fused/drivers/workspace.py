@@ -35,7 +35,7 @@ and two more), targets and entries; and what is left for the driver itself.
 
 @njit(**EXACT)
 def _mode(row, column, d):
-    """The order to walk in; short rows are copied, since a vector holds more than one of them."""
+    """Return the order to walk in; short rows are copied, since a vector holds more than one of them."""
     if row == 1 or d == 0:
         return COLUMNS
     return ROWS if column == 1 and d >= 6 else COPY
@@ -53,7 +53,13 @@ def _block(mode, d, itemsize, n):
 
 @njit(**EXACT)
 def workspace_size(batch, lines, wide):
-    """float64 numbers that hold a Frame, `lines` more of a block and of m numbers each, and `wide` m of float64."""
+    """Return how many float64 numbers hold a Workspace, what the driver adds to it, and `wide` m of float64.
+
+    Args:
+        batch: The batch.
+        lines: Numbers for each row of a block that the driver adds, and lines of m numbers.
+        wide: Lines of m float64 numbers.
+    """
     size = BYTES // lanes(batch.x)
     mode = _mode(batch.row, batch.column, batch.d)
     block = _block(mode, batch.d, size, batch.stop - batch.start)
@@ -65,7 +71,7 @@ def workspace_size(batch, lines, wide):
 
 @njit(**EXACT)
 def lay_out(batch, memory):
-    """The Frame of a call, in `memory`."""
+    """Return the Workspace of a call, in `memory`."""
     d, count, intercept = batch.d, batch.classes, batch.flags & INTERCEPT
     mode = _mode(batch.row, batch.column, d)
     block = _block(mode, d, BYTES // lanes(batch.x), batch.stop - batch.start)
@@ -94,7 +100,14 @@ def _split(f, batch):
 
 @njit(**INLINE)
 def locate_block(f, batch, low, b):
-    """Pointer to a block of rows, and the elements between its rows (ROWS) or its columns."""
+    """Return the pointer to a block of rows, and the elements between its rows (ROWS) or its columns.
+
+    Args:
+        f: The workspace.
+        batch: The batch.
+        low: First row.
+        b: Rows.
+    """
     base = at(batch.x, low * batch.row)
     if f.mode == ROWS:
         return base, batch.row
@@ -108,14 +121,33 @@ def locate_block(f, batch, low, b):
 
 @njit(**INLINE)
 def block_slopes(f, batch, x, step, low, b):
-    """Slopes of a block, a line of `f.eta` for each class; times the weights."""
+    """Write the slopes of a block, a line of `f.eta` for each class, times the weights.
+
+    Args:
+        f: The workspace.
+        batch: The batch.
+        x: First entry of the block.
+        step: Elements between its rows or columns.
+        low: The block's first row.
+        b: Rows.
+    """
     _predict(f, x, step, b, 0)
     _slopes(f, batch, low, b)
 
 
 @njit(**INLINE)
 def block_slopes_and_squares(f, batch, x, step, low, b, squares):
-    """`block_slopes`, and squares_i = 1 + |x_i|^2, or |x_i|^2 where there is no intercept."""
+    """Write the slopes of a block, and squares_i = 1 + |x_i|^2, or |x_i|^2 where there is no intercept.
+
+    Args:
+        f: The workspace.
+        batch: The batch.
+        x: First entry of the block.
+        step: Elements between its rows or columns.
+        low: The block's first row.
+        b: Rows.
+        squares: `(b,)`, written.
+    """
     for i in range(b):
         put(squares, i, f.intercept)
     if f.mode == ROWS:
@@ -128,7 +160,7 @@ def block_slopes_and_squares(f, batch, x, step, low, b, squares):
 
 @njit(**INLINE)
 def _predict(f, x, step, b, k):
-    """Predictors of the classes from k on."""
+    """Write the predictors of the classes from k on."""
     while f.mode == ROWS and k + 3 <= f.classes:
         weights, line = at(f.weights, k * f.d), at(f.eta, k * f.block)
         three_classes.predict(x, step, b, f.d, weights, at(f.first, k), line, f.block)
@@ -154,7 +186,7 @@ def _slopes(f, batch, low, b):
 
 @njit(**INLINE)
 def _targets(f, batch, low, b):
-    """Pointer to the block's targets, side by side and as floats."""
+    """Return the pointer to the block's targets, side by side and as floats."""
     if batch.flags & WHOLE:
         for i in range(b):
             put(f.y, i, get_whole(batch.y, (low + i) * batch.y_step))
@@ -172,7 +204,15 @@ def _targets(f, batch, low, b):
 
 @njit(**INLINE)
 def accumulate(f, x, step, b, sums):
-    """Add the block's rows to `sums`, d + 1 entries for each class, the intercept's first."""
+    """Add the block's rows to `sums`, d + 1 entries for each class, the intercept's first.
+
+    Args:
+        f: The workspace, with the block's slopes.
+        x: First entry of the block.
+        step: Elements between its rows or columns.
+        b: Rows.
+        sums: `(m,)`, added to.
+    """
     for k in range(f.classes):
         line, target = at(f.eta, k * f.block), at(sums, k * (f.d + 1))
         s = get(target, 0)

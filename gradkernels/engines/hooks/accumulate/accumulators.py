@@ -30,12 +30,18 @@ class RowWriter:
         self._derived: list[tuple[ParameterTensor, Array]] = []
 
     def __call__(self, use: ParameterUse, g: Array) -> None:
-        """Take what a use makes of its output's gradient."""
+        """Write the rows of a use's targets from the gradient of its output."""
         for place in use.targets:
             self.take(use, place, g)
 
     def take(self, use: ParameterUse, place: Any, g: Array) -> None:
-        """The same for one of its targets."""
+        """Write the rows of one target.
+
+        Args:
+            use: The use.
+            place: Key of the target.
+            g: Gradient of the use's output, samples first.
+        """
         target, everybody = use.targets[place], slice(0, len(g))
         if self._filled.takes(target):
             rows, add = self._filled.place(target)
@@ -46,7 +52,7 @@ class RowWriter:
             self._derived.append((target, rows))
 
     def finish(self) -> dict[str, Array]:
-        """All rows, once the backward pass is over."""
+        """Return all rows, once the backward pass is over."""
         for target, rows in self._derived:
             for name, part in zip(target.names, self._pulled(target, rows), strict=True):
                 if name in self._filled.out:
@@ -54,7 +60,7 @@ class RowWriter:
         return self._filled.finish()
 
     def _pulled(self, target: ParameterTensor, rows: Array) -> tuple[Array, ...]:
-        """Rows of what was made from parameters, as rows of the parameters."""
+        """Turn rows of what was made from parameters into rows of the parameters."""
         return torch.autograd.grad(
             target.tensor, [self._theta[name] for name in target.names], rows,
             retain_graph=True, is_grads_batched=True, allow_unused=True, materialize_grads=True,
@@ -73,7 +79,7 @@ class SingleUses:
         self._seen, self._late = set[str](), set[str]()
 
     def __call__(self, target: ParameterTensor) -> bool:
-        """Whether a target is the only use of its parameter, as far as is known."""
+        """Return whether a target is the only use of its parameter, as far as is known."""
         if not self.shared.isdisjoint(target.names):
             return False
         if not self._seen.isdisjoint(target.names):
@@ -105,7 +111,17 @@ class Several(Unfit):
 def rows_from_terms(
     terms: Iterable[UseTerm], theta: dict[str, Array], names: Iterable[str], n: int
 ) -> dict[str, Array]:
-    """Rows of some parameters, from all of their uses."""
+    """Return the rows of some parameters, from all of their uses.
+
+    Args:
+        terms: The uses, targets and gradients.
+        theta: Parameters by name.
+        names: Of the parameters.
+        n: Number of samples.
+
+    Returns:
+        `(n, *parameter.shape)` by name.
+    """
     rows = RowWriter(theta, {name: theta[name].detach().new_empty((n, *theta[name].shape)) for name in names})
     for use, place, g in terms:
         rows.take(use, place, g)
@@ -131,14 +147,14 @@ class SquaredNorms:
         self._terms: list[UseTerm] = []
 
     def __call__(self, use: ParameterUse, g: Array) -> None:
-        """Take what a use makes of its output's gradient."""
+        """Add the squared norms of the rows of a use's targets."""
         alone = [place for place, target in use.targets.items() if self._single(target)]
         if alone:
             self._total += use.joint_squared_norms(alone, g)
         self._terms += [(use, place, g) for place in use.targets.keys() - set(alone)]
 
     def finish(self) -> Array:
-        """Squared norms, once the backward pass is over."""
+        """Return the squared norms `(n,)`, once the backward pass is over."""
         self._single.require()
         left = self._single.shared - self._by_products()
         for one in rows_from_terms(self._terms, self._theta, left, self._n).values():
@@ -146,7 +162,7 @@ class SquaredNorms:
         return self._total
 
     def _by_products(self) -> frozenset[str]:
-        """Parameters whose part is added from inner products of their uses; these uses are then done with."""
+        """Add the part of parameters whose uses have inner products, drop these uses, and return the names."""
         done = set[str]()
         for name in self._single.shared if self._products else ():
             mine = [term for term in self._terms if name in term[0].targets[term[1]].names]
@@ -169,7 +185,7 @@ class RowSums:
         self._derived: list[tuple[ParameterTensor, Array]] = []
 
     def __call__(self, use: ParameterUse, g: Array) -> None:
-        """Take what a use makes of its output's gradient."""
+        """Add the sums of the rows of a use's targets."""
         if self._weights is not None:
             g = (g * self._weights.view(-1, *[1] * (g.ndim - 1))).to(g.dtype)
         for place, target in use.targets.items():
@@ -182,7 +198,7 @@ class RowSums:
                 self._derived.append((target, total))
 
     def finish(self) -> dict[str, Array]:
-        """The sums, once the backward pass is over."""
+        """Return the sums by name, once the backward pass is over."""
         for target, total in self._derived:
             of = [self._theta[name] for name in target.names]
             total = total.to(target.tensor.dtype)
@@ -205,7 +221,7 @@ class RowMoments:
         self._terms: list[UseTerm] = []
 
     def __call__(self, use: ParameterUse, g: Array) -> None:
-        """Take what a use makes of its output's gradient."""
+        """Add the sums of the rows of a use's targets, and of their squares."""
         self._sums(use, g)
         for place, target in use.targets.items():
             if self._single(target):
@@ -214,7 +230,7 @@ class RowMoments:
                 self._terms.append((use, place, g))
 
     def finish(self) -> tuple[dict[str, Array], dict[str, Array]]:
-        """Sums and sums of squares by name, once the backward pass is over."""
+        """Return sums and sums of squares by name, once the backward pass is over."""
         self._single.require()
         for name, rows in rows_from_terms(self._terms, self._theta, self._single.shared, self._n).items():
             self._squares[name] += sum_of_squares(rows)

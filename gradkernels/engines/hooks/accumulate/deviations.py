@@ -20,7 +20,7 @@ RELATIVE_VARIANCE = 1e-2
 
 
 def inaccurate_variances(mean: dict[str, Array], variance: dict[str, Array]) -> frozenset[str]:
-    """Names of the parameters that have an entry whose variance is small beside its squared mean."""
+    """Return the names of the parameters that have an entry whose variance is small beside its squared mean."""
     return frozenset(name for name, one in mean.items() if (variance[name] < RELATIVE_VARIANCE * one.square()).any())
 
 
@@ -44,7 +44,7 @@ class SquaredDeviations:
         self._terms: list[UseTerm] = []
 
     def __call__(self, use: ParameterUse, g: Array) -> None:
-        """Take what a use makes of its output's gradient."""
+        """Add the squared deviations of the rows of a use's targets."""
         for place, target in use.targets.items():
             if self.totals.keys().isdisjoint(target.names):
                 continue
@@ -56,7 +56,7 @@ class SquaredDeviations:
                 self._terms.append((use, place, g))
 
     def finish(self) -> dict[str, Array]:
-        """The sums by name, once the backward pass is over."""
+        """Return the sums by name, once the backward pass is over."""
         self._single.require()
         shared = self._single.shared & self.totals.keys()
         for name, rows in rows_from_terms(self._terms, self._theta, shared, self._n).items():

@@ -26,7 +26,7 @@ UseTerm = tuple[ParameterUse, Any, Array]
 
 
 def squared_norms_by_products(terms: Sequence[UseTerm]) -> Array | None:
-    """Squared norms `(n,)` of the sums of several uses' rows; None where there is no rule for a pair of them."""
+    """Return the squared norms `(n,)` of sums of several uses' rows; None where a pair of them has no rule."""
     if len(terms) > MOST_USES:
         return None
     products = list[Array]()
@@ -56,7 +56,7 @@ def _inner(one: UseTerm, other: UseTerm) -> Array | None:
 
 
 def _of_linear_maps(one: Linear, target: Any, g: Array, other: Linear, h: Array) -> Array:
-    """Sums over steps s and t of (r_s . r_t)(c_s . c_t); of biases the product of their sums."""
+    """Sum (r_s . r_t)(c_s . c_t) over steps s and t; for biases multiply their sums."""
     if target == "bias":
         return torch.linalg.vecdot(*(widen(part.flatten(1, -2).sum(1) if part.ndim > 2 else part) for part in (g, h)))
     (rows, columns), (more, others) = (map(_steps, use.factors(part)) for use, part in ((one, g), (other, h)))
@@ -64,13 +64,13 @@ def _of_linear_maps(one: Linear, target: Any, g: Array, other: Linear, h: Array)
 
 
 def _of_tables(one: EmbeddingTable, g: Array, other: EmbeddingTable, h: Array) -> Array:
-    """Sums of g_s . h_t over places s and t of the same word."""
+    """Sum g_s . h_t over places s and t of the same word."""
     same = one.words[:, :, None] == other.words[:, None, :]
     return (widen(one.terms(g)) @ widen(other.terms(h)).mT).mul_(same).flatten(1).sum(1)
 
 
 def _of_table_and_map(table: EmbeddingTable, g: Array, one: Linear, h: Array) -> Array:
-    """Sums over steps s and words t of r_s[word t] (c_s . g_t)."""
+    """Sum r_s[word t] (c_s . g_t) over steps s and words t."""
     rows, columns = map(_steps, one.factors(h))
     words = table.words[:, None, :].expand(-1, rows.shape[1], -1)
     return torch.linalg.vecdot(rows.gather(2, words).flatten(1), (columns @ widen(table.terms(g)).mT).flatten(1))

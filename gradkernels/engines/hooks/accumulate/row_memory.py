@@ -20,11 +20,11 @@ class RowMemory:
         self._known: dict[str, list[range]] = {name: [] for name in out}
 
     def takes(self, target: ParameterTensor) -> bool:
-        """Whether a target's rows are a block of this memory."""
+        """Return whether a target's rows are a block of this memory."""
         return target.direct or (target.block is not None and self.out[target.names[0]].is_contiguous())
 
     def place(self, target: ParameterTensor) -> tuple[Array, bool]:
-        """Where the target's rows belong, `(n, *target.tensor.shape)`, and whether they are to be added there."""
+        """Return where the target's rows belong, `(n, *target.tensor.shape)`, and whether they are to be added."""
         name, block = target.names[0], target.block
         assert block is not None
         known = self._known[name]
@@ -39,7 +39,7 @@ class RowMemory:
         return _flat(rows)[:, block.start : block.stop].view(len(rows), *target.tensor.shape), add
 
     def add(self, name: str, rows: Array) -> None:
-        """Rows of a whole parameter that are somewhere else."""
+        """Add rows of a whole parameter that are somewhere else."""
         if self.fill(name):
             self.out[name] += rows
         else:
@@ -47,7 +47,7 @@ class RowMemory:
             self._known[name].append(range(math.prod(rows.shape[1:])))
 
     def fill(self, name: str) -> bool:
-        """Zeros where nothing has been written, if anything has; whether it has."""
+        """Write zeros where nothing has been written, if anything has; return whether it has."""
         rows, known, at = self.out[name], self._known[name], 0
         if not known:
             return False
@@ -60,7 +60,7 @@ class RowMemory:
         return True
 
     def finish(self) -> dict[str, Array]:
-        """All rows, zeros where nothing has been written."""
+        """Return all rows, zeros where nothing has been written."""
         for name, rows in self.out.items():
             if not self.fill(name):
                 rows.zero_()

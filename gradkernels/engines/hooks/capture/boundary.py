@@ -27,5 +27,5 @@ class BoundaryCall:
 
     @property
     def name(self) -> str:
-        """What a message calls it."""
+        """The function's name, for messages."""
         return str(getattr(self.function, "__name__", self.function))

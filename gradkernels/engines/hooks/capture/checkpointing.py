@@ -27,7 +27,7 @@ MADE = "a checkpointed part of the model takes a tensor that is made of paramete
 
 @contextmanager
 def tracking(tape: Tape) -> Iterator[None]:
-    """A context in which a tape follows what is called, checkpointed parts included."""
+    """Have a tape follow what is called within the context, checkpointed parts included."""
 
     def run(function: Any, *args: Any, **kwargs: Any) -> Any:
         if tape.is_paused or not torch.is_grad_enabled():  # inside another part, perhaps
@@ -39,7 +39,7 @@ def tracking(tape: Tape) -> Iterator[None]:
 
 
 def _forward(tape: Tape, function: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
-    """What the part gives, with a graph that runs it again."""
+    """Run a checkpointed part, and give its outputs a graph that runs it again."""
     given, spec = pytree.tree_flatten((args, dict(kwargs)))
     known = [tape.tracker.tag(one) if isinstance(one, torch.Tensor) else None for one in given]
     if any(tag is not None and tag.axis is None for tag in known):
@@ -76,7 +76,7 @@ def _backward(
     flowing: list[int],
     g: tuple[Array | None, ...],
 ) -> tuple[Array | None, ...]:
-    """The part, followed, and its backward pass to what flows into it."""
+    """Run the part again, followed, and its backward pass to what flows into it."""
     inner = tape.restarted()
     inputs = [inner.tracker.detached_input(*pair) for pair in zip(given, known, strict=True)]
     args, kwargs = pytree.tree_unflatten(inputs, spec)
@@ -109,7 +109,7 @@ class _Surroundings:
 
     @contextmanager
     def again(self) -> Iterator[None]:
-        """A context in which they are as they were."""
+        """Restore the states within the context."""
         with ExitStack() as stack:
             stack.enter_context(torch.random.fork_rng())
             torch.random.set_rng_state(self._host)
@@ -124,12 +124,19 @@ class _Again(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, again: Callable[..., Any], outputs: list[Array], *inputs: Array) -> tuple[Array, ...]:
-        """What has been computed."""
+        """Return what has been computed.
+
+        Args:
+            ctx: Autograd's context.
+            again: Runs the part and its backward pass.
+            outputs: What has been computed.
+            inputs: The start, and what flows into the part.
+        """
         ctx.set_materialize_grads(False)
         ctx.again = again
         return tuple(output.view_as(output) for output in outputs)
 
     @staticmethod
     def backward(ctx: Any, *g: Array | None) -> tuple[Array | None, ...]:
-        """Of what flows in; nothing of the start."""
+        """Return the gradients of what flows in; none of the start."""
         return None, None, None, *ctx.again(g)

@@ -19,7 +19,7 @@ def _nobody(*tensors: Any) -> bool:
 
 
 def _body(function: Any) -> Function:
-    """The function without its question whether somebody wants the whole call, which it answers before it begins."""
+    """Return the function without its first question, whether a mode wants to take the whole call."""
     if "has_torch_function" not in function.__code__.co_names:
         raise ImportError(f"{function.__name__} of this torch is not made of other functions, as it is in torch 2.13")
     names = {**function.__globals__, "has_torch_function": _nobody}

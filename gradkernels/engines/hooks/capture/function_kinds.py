@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
 from typing import Any
+
+from gradkernels.engines.hooks.capture.composite_functions import COMPOSITES
 
 _QUIET = frozenset(
     ("shape", "dtype", "device", "ndim", "layout", "requires_grad", "is_leaf", "grad_fn", "is_cuda", "is_cpu",
@@ -16,7 +19,7 @@ _QUIET = frozenset(
 
 
 def gives_metadata(func: Any) -> bool:
-    """Whether a function is one of them."""
+    """Return whether a function gives no tensor that anything is computed with."""
     name = getattr(func, "__name__", "")
     if name == "__get__":  # of an attribute, such as x.shape
         name = getattr(func.__self__, "__name__", "")
@@ -32,5 +35,19 @@ _DRAW = frozenset(
 
 
 def draws_random(func: Any) -> bool:
-    """Whether a function draws random numbers."""
+    """Return whether a function draws random numbers."""
     return getattr(func, "__name__", "") in _DRAW
+
+
+def kind_of(func: Any, batched: Container[Any]) -> str:
+    """Return what is asked first of a function: `metadata`, `composite`, `batched`, `draws` or `any`.
+
+    Args:
+        func: Of torch.
+        batched: Functions that may take a copy of a parameter for each sample.
+    """
+    if func in COMPOSITES:
+        return "composite"
+    if gives_metadata(func):
+        return "metadata"
+    return "batched" if func in batched else "draws" if draws_random(func) else "any"

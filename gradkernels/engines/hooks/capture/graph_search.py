@@ -12,7 +12,7 @@ Node = Any
 
 
 def leads_to(tensor: Array, leaves: Container[int], boundaries: Container[Node]) -> bool:
-    """Whether a gradient of the tensor would come to a parameter, or to the output of a boundary.
+    """Return whether a gradient of the tensor would come to a parameter, or to the output of a boundary.
 
     Args:
         tensor: That requires a gradient.

@@ -33,12 +33,12 @@ class LossGuard(TorchFunctionMode):
         self._given = {id(output) for output in outputs}
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """The call as it is."""
+        """Run the call as it is, unless it takes what it was not given."""
         for _, value in tensor_arguments(args, kwargs or {}):
             if self._tape.tracker.knows(value) and not self._allowed(value):
                 raise Unfit(BESIDES)
         return func(*args, **(kwargs or {}))
 
     def _allowed(self, value: Array) -> bool:
-        """Whether it is the output, for all samples at once; inside vmap that is another tensor."""
+        """Return whether it is the output, for all samples at once; inside vmap that is another tensor."""
         return id(value) in self._given and torch._C._functorch.peek_interpreter_stack() is None

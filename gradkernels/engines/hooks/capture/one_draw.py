@@ -11,14 +11,15 @@ from torch.nn import functional
 from gradkernels.backend import Array
 from gradkernels.engines.hooks.arguments import Function, bind_by_name, walk_arguments
 from gradkernels.engines.hooks.capture.boundary import BoundaryCall
+from gradkernels.engines.hooks.capture.boundary_rules import RunBoundary
 from gradkernels.engines.hooks.capture.follow.tracked_call import TrackedArgument
 from gradkernels.engines.hooks.capture.sample_axis import Axis
-from gradkernels.engines.hooks.capture.tape import RunBoundary, Tape
+from gradkernels.engines.hooks.capture.tape import Tape
 from gradkernels.engines.hooks.errors import Unfit
 
 
 def multiply_by_one_draw(drop: Callable[[Array], Array], x: Array, axis: Axis, n: int, inplace: bool = False) -> Array:
-    """`drop(x)` with the same factors for every sample.
+    """Return `drop(x)` with the same factors for every sample.
 
     Args:
         drop: Multiplies its argument by random factors.
@@ -36,7 +37,7 @@ def multiply_by_one_draw(drop: Callable[[Array], Array], x: Array, axis: Axis, n
 
 
 def _dropout(names: tuple[str, ...]) -> RunBoundary:
-    """Calls of dropout, of entries or of whole channels."""
+    """Run calls of dropout, of entries or of whole channels."""
 
     def start(tape: Tape, step: BoundaryCall, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Array:
         given = bind_by_name(names, args, kwargs)
@@ -51,7 +52,7 @@ ATTENTION = ("query", "key", "value", "attn_mask", "dropout_p", "is_causal", "sc
 
 
 def _attention(tape: Tape, step: BoundaryCall, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Array:
-    """Attention with dropout, as torch computes it where it has no fused kernel for it."""
+    """Run attention with dropout, as torch computes it where it has no fused kernel for it."""
     given = bind_by_name(ATTENTION, args, kwargs)
     places = {ATTENTION[place[1]] if place[0] == "args" else place[1]: axis for place, axis in step.data.items()}
     query, key, value = (given[name] for name in ATTENTION[:3])
@@ -67,7 +68,7 @@ def _attention(tape: Tape, step: BoundaryCall, args: tuple[Any, ...], kwargs: Ma
 
 
 def _masked(logits: Array, mask: Array | None, causal: bool) -> Array:
-    """Minus infinity where attention may not go."""
+    """Write minus infinity where attention may not go."""
     if causal:
         mask = torch.ones(logits.shape[-2:], dtype=torch.bool, device=logits.device).tril()
     if mask is None:
@@ -92,7 +93,7 @@ ONE_DRAW: dict[Function, RunBoundary] = {
 def call_with_one_draw(
     tape: Tape, function: Function, args: tuple[Any, ...], kwargs: Mapping[str, Any], data: Sequence[TrackedArgument]
 ) -> Any:
-    """A call with one draw for all samples.
+    """Run a call with one draw for all samples.
 
     Args:
         tape: The pass.
@@ -118,7 +119,7 @@ def call_with_one_draw(
 
 
 def _drops(function: Function, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
-    """Whether it is a call that has a way to be run with one draw, and draws at all."""
+    """Return whether it is a call that has a way to be run with one draw, and draws at all."""
     if function not in ONE_DRAW:
         return False
     if function is functional.scaled_dot_product_attention:
@@ -130,11 +131,11 @@ def _drops(function: Function, args: tuple[Any, ...], kwargs: Mapping[str, Any])
 
 
 def _sized(result: Any, n: int) -> bool:
-    """Whether a result is as long as the batch along one of its axes."""
+    """Return whether a result is as long as the batch along one of its axes."""
     return any(isinstance(one, torch.Tensor) and n in one.shape for _, one in walk_arguments(result))
 
 
 def _generators() -> list[Array]:
-    """States of torch's random numbers."""
+    """Return the states of torch's random numbers."""
     of_gpus = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []  # type: ignore[no-untyped-call]
     return [torch.random.get_rng_state(), *of_gpus]

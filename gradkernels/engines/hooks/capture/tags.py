@@ -5,11 +5,22 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from gradkernels.backend import Array
+from gradkernels.engines.hooks.arguments import ArgPath
 from gradkernels.engines.hooks.capture.boundary import ParameterNames
 from gradkernels.engines.hooks.capture.sample_axis import Axis
 
 KEPT = "_gradkernels_tag"
 """The attribute of a tensor that has its tag."""
+
+UNSEEN = (
+    "is computed from parameters where no call of a torch function shows it: by an autograd.Function, compiled code or "
+    "a change in place of another view; pass kernel='torch.loop', which takes one sample at a time"
+)
+SHARED = (
+    "random numbers are drawn for all samples together, and randomness='different' needs some for each: draw them with "
+    "the samples first, or pass kernel='torch.loop'"
+)
+NOT_FIRST = "the model's output does not have the samples first"
 
 
 class TensorTag(NamedTuple):
@@ -36,15 +47,36 @@ class TensorTag(NamedTuple):
     drawn: bool = False
 
 
+Made = tuple[Array, ParameterNames]
+"""An argument made of parameters alone, and their names."""
+
+Other = tuple[ArgPath, Array, TensorTag]
+"""An argument in which samples are lost, or random numbers."""
+
+
 def read_tag(tensor: Array, run: object) -> TensorTag | None:
-    """What a pass knows of a tensor."""
+    """Return what a pass knows of a tensor."""
     tag: Any = tensor.__dict__.get(KEPT)
     return tag if tag is not None and tag.run is run else None
 
 
 def write_tag(tensor: Array, tag: TensorTag | None) -> None:
-    """Keep what is known; None forgets it."""
+    """Keep what is known of a tensor; None forgets it."""
     if tag is None:
         tensor.__dict__.pop(KEPT, None)
     else:
         tensor.__dict__[KEPT] = tag
+
+
+def drawn_apart(drawn: Array, tag: TensorTag | None, output: Array) -> bool:
+    """Return whether numbers that were drawn are other ones for each sample of an output.
+
+    Args:
+        drawn: The numbers.
+        tag: What is known of the output.
+        output: What they meet in.
+    """
+    if tag is None or tag.axis is None:
+        return False
+    dim = tag.axis.dim - (output.ndim - drawn.ndim)
+    return 0 <= dim < drawn.ndim and drawn.shape[dim] == output.shape[tag.axis.dim]

@@ -9,9 +9,9 @@ raises.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch.autograd.graph import get_gradient_edge
@@ -20,46 +20,21 @@ from torch.overrides import TorchFunctionMode
 from gradkernels.backend import Array
 from gradkernels.engines.hooks.arguments import ArgPath, argument_at, replace_arguments
 from gradkernels.engines.hooks.capture.boundary import BoundaryCall
+from gradkernels.engines.hooks.capture.boundary_rules import BoundaryRules, GradientConsumer, RunWithOneDraw
 from gradkernels.engines.hooks.capture.composite_functions import COMPOSITES
 from gradkernels.engines.hooks.capture.follow.output_axis import output_axis
 from gradkernels.engines.hooks.capture.follow.tracked_call import TrackedArgument
-from gradkernels.engines.hooks.capture.function_kinds import draws_random, gives_metadata
+from gradkernels.engines.hooks.capture.function_kinds import kind_of
 from gradkernels.engines.hooks.capture.sample_axis import Axis
-from gradkernels.engines.hooks.capture.tracker import SHARED, Made, SampleTracker
+from gradkernels.engines.hooks.capture.tags import SHARED, Made
+from gradkernels.engines.hooks.capture.tracker import SampleTracker
 from gradkernels.engines.hooks.capture.views import block_of, unviewed
 from gradkernels.engines.hooks.errors import Unfit
 from gradkernels.engines.hooks.parameter_use import ParameterTensor, ParameterUse
 from gradkernels.problems.module.structure import Parameters
 
-GradientConsumer = Callable[[ParameterUse, Array], None]
-"""Called with each use and its output's gradient, samples first, during the backward pass."""
-
-RunBoundary = Callable[["Tape", BoundaryCall, tuple[Any, ...], Mapping[str, Any]], Any]
-"""Runs a boundary forward and keeps its uses; gives what the model's call returns."""
-
-RunWithOneDraw = Callable[["Tape", Any, tuple[Any, ...], Mapping[str, Any], Sequence[TrackedArgument]], Any]
-"""`alike(tape, function, args, kwargs, data)`: the call, with one draw for all samples."""
-
 _KINDS: dict[Any, str] = {}
 """What is asked first of a function at each call: `metadata`, `composite`, `batched`, `draws` or `any`."""
-
-
-class BoundaryRules(NamedTuple):
-    """How calls that take parameters are run.
-
-    Attributes:
-        rules: Functions with a rule, where they are boundaries.
-        other: The same for all other functions.
-        copies: Functions that may make copies of parameters for each sample; they give None where not.
-        batched: Functions that may take such copies, as `of_copies(tape, args)` runs them, or gives None.
-        of_copies: How.
-    """
-
-    rules: Mapping[Any, RunBoundary]
-    other: RunBoundary
-    copies: Mapping[Any, RunBoundary]
-    batched: Container[Any]
-    of_copies: Callable[[Tape, tuple[Any, ...]], Any]
 
 
 class Tape(TorchFunctionMode):
@@ -109,7 +84,7 @@ class Tape(TorchFunctionMode):
         return self._alike is not None
 
     def restarted(self) -> Tape:
-        """A tape that follows a part of the model another time."""
+        """Return a tape that follows a part of the model another time."""
         return Tape(self._starts, self.n, self._theta, self._arrived, self._alike, self._each, self.guess)
 
     @property
@@ -119,7 +94,7 @@ class Tape(TorchFunctionMode):
 
     @contextmanager
     def paused(self) -> Iterator[None]:
-        """A context in which nothing is followed."""
+        """Follow nothing within the context."""
         self._paused = True
         try:
             yield
@@ -144,11 +119,11 @@ class Tape(TorchFunctionMode):
         self.tracker.sources.append(get_gradient_edge(start))
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """The call as it is, or as a boundary runs it."""
+        """Run the call as it is, or as a boundary runs it."""
         kwargs = kwargs or {}
         kind = _KINDS.get(func)
         if kind is None:
-            kind = _KINDS[func] = self._kind_of(func)
+            kind = _KINDS[func] = kind_of(func, self._starts.batched)
         if kind == "metadata" or self._paused:
             return func(*args, **kwargs)
         if kind == "composite":
@@ -167,23 +142,13 @@ class Tape(TorchFunctionMode):
             if data:
                 self.tracker.mark_result(func, args, kwargs, data, result)
         if kind == "draws" and self._each:
-            self._drawn(result, data, made)
+            if made:
+                raise Unfit(SHARED)
+            if not data:
+                self.tracker.mark_drawn(result)
         if others:
             self.tracker.mark_mixed(func, args, others, result)
         return result
-
-    def _drawn(self, result: Any, data: Sequence[TrackedArgument], made: Mapping[ArgPath, Any]) -> None:
-        if made:
-            raise Unfit(SHARED)
-        if not data:
-            self.tracker.mark_drawn(result)
-
-    def _kind_of(self, func: Any) -> str:
-        if func in COMPOSITES:
-            return "composite"
-        if gives_metadata(func):
-            return "metadata"
-        return "batched" if func in self._starts.batched else "draws" if draws_random(func) else "any"
 
     def _with_parameters(
         self,
@@ -193,7 +158,7 @@ class Tape(TorchFunctionMode):
         data: list[TrackedArgument],
         made: dict[ArgPath, Made],
     ) -> Any:
-        """A call that takes parameters: a boundary, or what makes something of parameters alone."""
+        """Run a call that takes parameters: a boundary, or what makes something of parameters alone."""
         names = {place: of for place, (_, of) in made.items()}
         if not data:
             if func in self._starts.copies:
@@ -213,18 +178,25 @@ class Tape(TorchFunctionMode):
         return self._starts.rules.get(func, self._starts.other)(self, step, args, kwargs)
 
     def output_axis(self, step: BoundaryCall, args: tuple[Any, ...], kwargs: Mapping[str, Any], output: Array) -> Axis:
-        """Where the samples are in a boundary's output; raises an Unfit where they cannot be told apart."""
+        """Return where the samples are in a boundary's output; raise an Unfit where they cannot be told apart.
+
+        Args:
+            step: The call.
+            args: Its arguments by position.
+            kwargs: Its arguments by name.
+            output: What it gives.
+        """
         found = {place: argument_at(args, kwargs, place) for place in step.data}
         data = [TrackedArgument(place, tensor, step.data[place], True) for place, tensor in found.items()]
         return output_axis(step.function, args, kwargs, data, output, self.n)
 
     def parameter_tensor(self, names: tuple[str, ...], tensor: Array) -> ParameterTensor:
-        """What a boundary differentiates by."""
+        """Describe what a boundary differentiates by."""
         whole = self._theta[names[0]]
         return ParameterTensor(tensor, names, tensor is whole, whole, block_of(tensor, whole))
 
     def table_rows(self, tensor: Array) -> tuple[ParameterTensor, Array] | None:
-        """The parameter that a tensor is rows of, and of which words; None where it is something else."""
+        """Return the parameter that a tensor is rows of, and of which words; None where it is something else."""
         found = self.tracker.table_words(tensor)
         if found is None:
             return None
@@ -235,14 +207,27 @@ class Tape(TorchFunctionMode):
     def targets(
         self, step: BoundaryCall, args: tuple[Any, ...], kwargs: Mapping[str, Any]
     ) -> dict[ArgPath, ParameterTensor]:
-        """The targets of a call by place."""
+        """Return the targets of a call by path.
+
+        Args:
+            step: The call.
+            args: Its arguments by position.
+            kwargs: Its arguments by name.
+        """
         return {
             place: self.parameter_tensor(names, argument_at(args, kwargs, place))
             for place, names in step.parameters.items()
         }
 
     def listen(self, use: ParameterUse, output: Array, axis: Axis, data: Sequence[Array]) -> None:
-        """Have `use` told when the gradient of `output` arrives; `data` is what comes from earlier boundaries."""
+        """Have `use` told when the gradient of `output` arrives.
+
+        Args:
+            use: The use.
+            output: Of its call.
+            axis: Where the samples are in it.
+            data: What comes from earlier boundaries.
+        """
         if not axis.fits(output.shape, self.n):
             # A gradient of one row would else be broadcast to all samples.
             raise Unfit(f"a {type(use).__name__} gives another number of samples than the batch has")

@@ -16,25 +16,10 @@ from gradkernels.engines.hooks.capture.follow.output_axis import output_axis
 from gradkernels.engines.hooks.capture.follow.tracked_call import TrackedArgument
 from gradkernels.engines.hooks.capture.graph_search import leads_to
 from gradkernels.engines.hooks.capture.sample_axis import Axis
-from gradkernels.engines.hooks.capture.tags import TensorTag
+from gradkernels.engines.hooks.capture.tags import NOT_FIRST, SHARED, UNSEEN, Made, Other, TensorTag, drawn_apart
+from gradkernels.engines.hooks.capture.views import axis_of_base
 from gradkernels.engines.hooks.errors import Unfit
 from gradkernels.problems.module.structure import Parameters
-
-UNSEEN = (
-    "is computed from parameters where no call of a torch function shows it: by an autograd.Function, compiled code or "
-    "a change in place of another view; pass kernel='torch.loop', which takes one sample at a time"
-)
-SHARED = (
-    "random numbers are drawn for all samples together, and randomness='different' needs some for each: draw them with "
-    "the samples first, or pass kernel='torch.loop'"
-)
-NOT_FIRST = "the model's output does not have the samples first"
-
-Made = tuple[Array, ParameterNames]
-"""An argument made of parameters alone, and their names."""
-
-Other = tuple[ArgPath, Array, TensorTag]
-"""An argument in which samples are lost, or random numbers."""
 
 
 class SampleTracker:
@@ -56,16 +41,16 @@ class SampleTracker:
         self.boundaries = set[Any]()
         self._names: dict[int, ParameterNames] = {id(tensor): (name,) for name, tensor in theta.items()}
         self._run = object()
-        self._poisons: list[Any] = []
+        self._refusals: list[Any] = []
         self._lost = self._sentence = ""
 
     def mark_inputs(self, tensors: Iterable[Array]) -> None:
-        """Take these for inputs, with the samples first."""
+        """Take tensors for inputs, with the samples first."""
         for tensor in tensors:
             tags.write_tag(tensor, TensorTag(self._run, Axis(0)))
 
     def detached_input(self, value: Any, tag: TensorTag | None) -> Any:
-        """An argument of a part that is followed again: apart from the graph that it comes from."""
+        """Return an argument of a part that is followed again, apart from the graph that it comes from."""
         if not isinstance(value, torch.Tensor) or id(value) in self._names:
             return value
         own = value.detach().requires_grad_(tag is not None and tag.flows)
@@ -74,7 +59,7 @@ class SampleTracker:
         return own
 
     def classify(self, args: Any, kwargs: Any) -> tuple[list[TrackedArgument], dict[ArgPath, Made], list[Other]]:
-        """The arguments that have samples, those made of parameters alone, and others of which something is known."""
+        """Sort tensor arguments: with samples, made of parameters alone, and others of which something is known."""
         data, made, others = list[TrackedArgument](), dict[ArgPath, Made](), list[Other]()
         run, names_of = self._run, self._names
         for place, value in tensor_arguments(args, kwargs):
@@ -105,26 +90,39 @@ class SampleTracker:
             raise Unfit(f"a tensor of {tuple(tensor.shape)} {UNSEEN}")
 
     def tag(self, tensor: Array) -> TensorTag | None:
-        """What is known of a tensor; raises an Unfit where it comes from parameters unseen."""
+        """Return what is known of a tensor; raise an Unfit where it comes from parameters unseen."""
         tag = tags.read_tag(tensor, self._run)
         self._require_seen(tensor, tag is not None)
         return tag
 
     def knows(self, tensor: Array) -> bool:
-        """Whether a tensor is a parameter or has been computed in this pass."""
+        """Return whether a tensor is a parameter or has been computed in this pass."""
         return id(tensor) in self._names or tags.read_tag(tensor, self._run) is not None
 
     def mark_boundary(self, output: Array, axis: Axis, copied: Array | None = None) -> None:
-        """Remember that an output of a boundary has samples, each perhaps a copy of the same."""
+        """Remember that an output of a boundary has samples.
+
+        Args:
+            output: The output.
+            axis: Where its samples are.
+            copied: What each of them is a copy of, if they are.
+        """
         tags.write_tag(output, TensorTag(self._run, axis, flows=True, copied=copied))
 
     def copied_parameter(self, tensor: Array) -> Array | None:
-        """What a tensor has a copy of for each sample; None where it is something else."""
+        """Return what a tensor has a copy of for each sample; None where it is something else."""
         tag = tags.read_tag(tensor, self._run)
         return None if tag is None else tag.copied
 
     def mark_derived(self, func: Any, args: Any, result: Any, names: Mapping[ArgPath, ParameterNames]) -> None:
-        """Remember what is made of parameters alone, and of which."""
+        """Remember what is made of parameters alone, and of which.
+
+        Args:
+            func: What is called.
+            args: Its arguments by position.
+            result: What it gives.
+            names: Of the parameters by path.
+        """
         of = tuple(dict.fromkeys(name for some in names.values() for name in some))
         results = args[:1] if func is torch.Tensor.__setitem__ else [value for _, value in walk_arguments(result)]
         for value in results:
@@ -132,16 +130,30 @@ class SampleTracker:
                 tags.write_tag(value, TensorTag(self._run, names=of))
 
     def mark_table_rows(self, output: Array, names: ParameterNames, words: Array) -> None:
-        """Remember that an output is rows of a parameter, for words that are the same for all samples."""
+        """Remember that an output is rows of a parameter, for words that are the same for all samples.
+
+        Args:
+            output: The rows.
+            names: Of the parameter.
+            words: Which rows.
+        """
         tags.write_tag(output, TensorTag(self._run, names=names, words=words))
 
     def table_words(self, tensor: Array) -> tuple[ParameterNames, Array] | None:
-        """The parameter that a tensor is rows of, and of which words; None where it is something else."""
+        """Return the parameter that a tensor is rows of, and of which words; None where it is something else."""
         tag = tags.read_tag(tensor, self._run)
         return None if tag is None or tag.words is None else (tag.names, tag.words)
 
     def mark_result(self, func: Any, args: Any, kwargs: Any, data: Sequence[TrackedArgument], result: Any) -> None:
-        """Keep what is known of the result of a call without parameters."""
+        """Keep what is known of the result of a call without parameters.
+
+        Args:
+            func: What is called.
+            args: Its arguments by position.
+            kwargs: Its arguments by name.
+            data: Those with samples.
+            result: What it gives.
+        """
         flows = torch.is_grad_enabled() and any(one.flows for one in data)
         if isinstance(result, torch.Tensor):
             self._mark_output(func, args, kwargs, data, result, 0, flows=flows)
@@ -171,25 +183,25 @@ class SampleTracker:
             self._written_through(output, tag)
 
     def mark_mixed(self, func: Any, args: Any, others: Sequence[Other], result: Any) -> None:
-        """Keep what is known of the result of a call that takes data without samples, or numbers that were drawn."""
+        """Keep what is known of the result of a call that takes data without samples, or numbers that were drawn.
+
+        Args:
+            func: What is called.
+            args: Its arguments by position.
+            others: Those arguments.
+            result: What it gives.
+        """
         # By which index entries are picked, the rule for it looks at itself.
         others = [one for one in others if func is not torch.Tensor.__getitem__ or one[0] == ("args", 0)]
         for _, output in walk_arguments(args[:1] if func is torch.Tensor.__setitem__ else result):
             if not isinstance(output, torch.Tensor):
                 continue
             own = tags.read_tag(output, self._run)
-            wrong = [tag for _, value, tag in others if not (tag.drawn and self._apart(value, own, output))]
+            wrong = [tag for _, value, tag in others if not (tag.drawn and drawn_apart(value, own, output))]
             if wrong and output.requires_grad and torch.is_grad_enabled():
                 self.refuse_gradient(output, SHARED if wrong[0].drawn else wrong[0].lost)
             elif wrong:
                 tags.write_tag(output, wrong[0])
-
-    def _apart(self, drawn: Array, own: TensorTag | None, output: Array) -> bool:
-        """Whether numbers that were drawn are other ones for each sample of an output."""
-        if own is None or own.axis is None:
-            return False
-        dim = own.axis.dim - (output.ndim - drawn.ndim)
-        return 0 <= dim < drawn.ndim and drawn.shape[dim] == output.shape[own.axis.dim]
 
     def mark_drawn(self, result: Any) -> None:
         """Remember that random numbers were drawn, apart from data."""
@@ -198,21 +210,18 @@ class SampleTracker:
                 tags.write_tag(output, TensorTag(self._run, drawn=True))
 
     def _written_through(self, view: Array, tag: TensorTag | None) -> None:
-        """What is written to a view in place is in what it is a view of."""
+        """Mark what a view is of as holding what is written to the view in place."""
         base = view._base
         known = tags.read_tag(base, self._run)
         if (known is not None and known.flows) or base.grad_fn is None or id(base) in self._names:
             return
         if not leads_to(base, (), self.boundaries):
             return
-        dims = [] if tag is None or tag.axis is None else [
-            dim for dim in range(base.ndim)
-            if base.stride(dim) == view.stride(tag.axis.dim) and base.shape[dim] == view.shape[tag.axis.dim]
-        ]  # fmt: skip
-        if tag is None or tag.axis is None or len(dims) != 1:
+        axis = None if tag is None or tag.axis is None else axis_of_base(base, view, tag.axis)
+        if axis is None:
             self.refuse_gradient(base, "data are written in place to a part of a tensor that tells no samples apart")
         else:
-            tags.write_tag(base, TensorTag(self._run, tag.axis.moved(dims[0]), flows=True))
+            tags.write_tag(base, TensorTag(self._run, axis, flows=True))
 
     def refuse_gradient(self, tensor: Array, sentence: str) -> None:
         """Have the backward pass raise where a gradient comes back through a tensor."""
@@ -221,7 +230,7 @@ class SampleTracker:
             raise Unfit(sentence)
 
         tags.write_tag(tensor, TensorTag(self._run, lost=sentence))
-        self._poisons.append(tensor.register_hook(refuse))
+        self._refusals.append(tensor.register_hook(refuse))
         self.sources.append(get_gradient_edge(tensor))  # or what leads to parameters alone would not be gone through
 
     def check_outputs(self, outputs: Iterable[Array]) -> None:
@@ -235,5 +244,5 @@ class SampleTracker:
 
     def close(self) -> None:
         """Take off what would make a later backward pass through the same tensors raise."""
-        for handle in self._poisons:
+        for handle in self._refusals:
             handle.remove()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from gradkernels.backend import Array
+from gradkernels.engines.hooks.capture.sample_axis import Axis
 
 
 def unviewed(output: Array, inputs: Sequence[Array]) -> Array:
@@ -30,3 +31,17 @@ def block_of(tensor: Array, whole: Array) -> range | None:
         return None
     start = tensor.storage_offset() - whole.storage_offset()
     return range(start, start + tensor.numel())
+
+
+def axis_of_base(base: Array, view: Array, axis: Axis) -> Axis | None:
+    """Return the axis of a tensor that the samples of a view lie along; None where it is not exactly one.
+
+    Args:
+        base: What it is a view of.
+        view: The view.
+        axis: Where its samples are.
+    """
+    strides, sizes = base.stride(), base.shape
+    here = view.stride(axis.dim), view.shape[axis.dim]
+    dims = [dim for dim in range(base.ndim) if (strides[dim], sizes[dim]) == here]
+    return axis.moved(dims[0]) if len(dims) == 1 else None

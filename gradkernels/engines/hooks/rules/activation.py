@@ -19,7 +19,13 @@ class PReluSlopes(MaterializedUse):
         self._channel = None if given["weight"].numel() == 1 else a.ndim - given["input"].ndim + 1
 
     def rows(self, target: Any, g: Array, at: slice) -> Array:
-        """Sums over everything but the channels."""
+        """Sum over everything but the channels.
+
+        Args:
+            target: Key of the target.
+            g: Gradient of the output, for samples `at`.
+            at: Which samples.
+        """
         terms = self._a[at].clamp(max=0).mul_(g)
         if self._channel is None:
             return terms.flatten(1).sum(1, keepdim=True) if terms.ndim > 1 else terms[:, None]
@@ -28,7 +34,7 @@ class PReluSlopes(MaterializedUse):
 
 
 def _apart(axis: Axis, given: NamedArguments) -> bool:
-    """Whether the samples are not along the channels."""
+    """Return whether the samples are not along the channels."""
     return axis.dim == 0 or given["weight"].numel() == 1
 
 

@@ -9,8 +9,9 @@ import torch
 
 from gradkernels.backend import Array
 from gradkernels.engines.hooks.capture.boundary import BoundaryCall
+from gradkernels.engines.hooks.capture.boundary_rules import RunBoundary
 from gradkernels.engines.hooks.capture.sample_axis import Axis
-from gradkernels.engines.hooks.capture.tape import RunBoundary, Tape
+from gradkernels.engines.hooks.capture.tape import Tape
 from gradkernels.engines.hooks.parameter_use import ParameterTensor, ParameterUse
 from gradkernels.engines.hooks.rules import vmap_call
 from gradkernels.engines.hooks.rules.lookup.embedding import EmbeddingTable
@@ -32,7 +33,13 @@ class ScaledUse(MaterializedUse):
         self._factor, self._axis, self._ndim = factor, axis, ndim
 
     def rows(self, target: Any, g: Array, at: slice) -> Array:
-        """Sums over what the tensor is broadcast along."""
+        """Sum over what the tensor is broadcast along.
+
+        Args:
+            target: Key of the target.
+            g: Gradient of the output, for samples `at`.
+            at: Which samples.
+        """
         factor = self._factor if isinstance(self._factor, float) else self._factor[at]
         g = g if isinstance(factor, float) and factor == 1 else g * factor
         return sum_broadcast(g, self.targets[target].tensor.shape, self._axis, self._ndim)
@@ -55,19 +62,27 @@ class SharedLookup(ParameterUse):
         self._shape, self._axis, self._ndim = (*words.shape, target.tensor.shape[1]), axis, ndim
 
     def write(self, target: Any, g: Array, out: Array, at: slice, add: bool) -> None:
-        """The table's rows."""
+        """Write the table's rows.
+
+        Args:
+            target: Key of the target.
+            g: Gradient of the output, `(n, ...)`.
+            out: Memory for the rows of samples `at`.
+            at: Which samples.
+            add: Whether to add to what is there.
+        """
         self._table.write("weight", self._terms(g), out, at, add)
 
     def squared_norms(self, target: Any, g: Array) -> Array:
-        """The table's."""
+        """Return the squared norms of the table's rows."""
         return self._table.squared_norms("weight", self._terms(g))
 
     def total(self, target: Any, g: Array) -> Array:
-        """The table's."""
+        """Return the sum of the table's rows."""
         return self._table.total("weight", self._terms(g))
 
     def total_of_squares(self, target: Any, g: Array) -> Array:
-        """The table's."""
+        """Return the sum of the table's squared rows."""
         return self._table.total_of_squares("weight", self._terms(g))
 
     def _terms(self, g: Array) -> Array:
@@ -75,7 +90,13 @@ class SharedLookup(ParameterUse):
 
 
 def sum_broadcast(g: Array, shape: tuple[int, ...], axis: Axis, ndim: int) -> Array:
-    """Gradients of an output with so many axes, samples first, summed to those of what was broadcast to it.
+    """Sum gradients of an output, samples first, to those of what was broadcast to it.
+
+    Args:
+        g: Gradient of the output.
+        shape: Of what was broadcast.
+        axis: Where the samples are in the output.
+        ndim: Number of axes of the output.
 
     Returns:
         `(n, *shape)`.
@@ -87,7 +108,7 @@ def sum_broadcast(g: Array, shape: tuple[int, ...], axis: Axis, ndim: int) -> Ar
 
 
 def addition(sign_of_first: float = 1.0, sign_of_second: float = 1.0) -> RunBoundary:
-    """Calls of a sum or a difference."""
+    """Return how calls of a sum or a difference are run."""
 
     def start(tape: Tape, step: BoundaryCall, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         if kwargs or len(args) != 2 or len(step.data) != 1 or len(step.parameters) != 1:
@@ -105,7 +126,14 @@ def addition(sign_of_first: float = 1.0, sign_of_second: float = 1.0) -> RunBoun
 
 
 def multiplication(tape: Tape, step: BoundaryCall, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
-    """Calls of a product by entry."""
+    """Run calls of a product by entry.
+
+    Args:
+        tape: The pass.
+        step: The call.
+        args: Its arguments by position.
+        kwargs: Its arguments by name.
+    """
     if kwargs or len(args) != 2 or len(step.data) != 1 or len(step.parameters) != 1:
         return vmap_call.start(tape, step, args, kwargs)
     ((place, axis),) = step.data.items()

@@ -23,7 +23,7 @@ _measuring = ContextVar("measuring", default=True)
 
 @contextmanager
 def without_timing() -> Iterator[None]:
-    """A context in which the first way is taken, where a call is only recorded and times mean nothing."""
+    """Take the first way within the context, where a call is only recorded and times mean nothing."""
     token = _measuring.set(False)
     try:
         yield
@@ -32,14 +32,14 @@ def without_timing() -> Iterator[None]:
 
 
 def is_recording() -> bool:
-    """Whether calls are only recorded: then nothing may depend on values."""
+    """Return whether calls are only recorded: then nothing may depend on values."""
     return not _measuring.get()
 
 
 def fastest_of(
     key: Hashable, ways: Mapping[str, Callable[..., Any]], arguments: Sequence[Any] = (), trial: Sequence[Any] = ()
 ) -> Any:
-    """The result of the fastest way.
+    """Return the result of the fastest way.
 
     Args:
         key: What the choice depends on: the operation, shapes, dtype, device; threads are added. Of shapes all but the
@@ -58,14 +58,14 @@ def fastest_of(
 
 
 def _about(key: Hashable) -> Hashable:
-    """The key, with shapes made coarse."""
+    """Return the key, with shapes made coarse."""
     if isinstance(key, torch.Size):
         return (*(size.bit_length() for size in key[:-1]), *key[-1:])
     return tuple(map(_about, key)) if type(key) is tuple else key
 
 
 def _fastest(ways: Mapping[str, Callable[..., Any]], arguments: Sequence[Any]) -> str:
-    """Name of the fastest way; what is far behind at its first try gets no other."""
+    """Return the name of the fastest way; try what is far behind at first only once."""
     best, chosen = math.inf, ""
     for name, way in ways.items():
         seconds = _seconds(way, arguments)

@@ -43,7 +43,13 @@ class BroadcastUse(MaterializedUse):
         self._dim, self._more = dim, len(shape) - own - (not self._kept)
 
     def rows(self, target: Any, g: Array, at: slice) -> Array:
-        """Sums over what is broadcast."""
+        """Sum over what is broadcast.
+
+        Args:
+            target: Key of the target.
+            g: Gradient of the output, for samples `at`.
+            at: Which samples.
+        """
         if self._kept:
             g = g.unsqueeze(self._dim + 1)
         shape = self.targets[target].tensor.shape
@@ -61,12 +67,25 @@ class TiledUse(MaterializedUse):
         self.targets = {"input": target}
 
     def rows(self, target: Any, g: Array, at: slice) -> Array:
-        """Each copy's gradient."""
+        """Return each copy's gradient.
+
+        Args:
+            target: Key of the target.
+            g: Gradient of the output, for samples `at`.
+            at: Which samples.
+        """
         return g.reshape(len(g), *self.targets[target].tensor.shape)
 
 
 def broadcast(tape: Tape, step: BoundaryCall, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
-    """`expand` and `repeat` to as many entries as there are samples."""
+    """Run `expand` and `repeat` to as many entries as there are samples; return None for other calls.
+
+    Args:
+        tape: The pass.
+        step: The call.
+        args: Its arguments by position.
+        kwargs: Its arguments by name.
+    """
     (place,) = step.parameters
     tensor = args[0] if place == ("args", 0) else None
     output = step.function(*args, **kwargs)
@@ -81,7 +100,7 @@ def broadcast(tape: Tape, step: BoundaryCall, args: tuple[Any, ...], kwargs: Map
 
 
 def _new(before: torch.Size, after: torch.Size, n: int) -> Axis | None:
-    """The axis of n copies, where a shape is broadcast to another, or the copies follow each other along one axis."""
+    """Return the axis of n copies, where a shape is broadcast to another, or the copies follow each other along one."""
     own = (*[1] * (len(after) - len(before)), *before)
     changed = [dim for dim, (one, other) in enumerate(zip(own, after, strict=True)) if one != other]
     if len(changed) == 1 and own[changed[0]] > 1 and after[changed[0]] == n * own[changed[0]]:
@@ -92,7 +111,14 @@ def _new(before: torch.Size, after: torch.Size, n: int) -> Axis | None:
 
 
 def repeated_lookup(tape: Tape, step: BoundaryCall, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
-    """`embedding` of ids `(n, ...)` that do not come from the data."""
+    """Run `embedding` of ids `(n, ...)` that do not come from the data; return None for other calls.
+
+    Args:
+        tape: The pass.
+        step: The call.
+        args: Its arguments by position.
+        kwargs: Its arguments by name.
+    """
     place = ("args", 0) if args else ("kwargs", "input")
     ids = args[0] if args else kwargs["input"]
     if place in step.parameters:
@@ -113,7 +139,7 @@ def repeated_lookup(tape: Tape, step: BoundaryCall, args: tuple[Any, ...], kwarg
 
 
 def product_by_copies(tape: Tape, args: tuple[Any, ...]) -> Array | None:
-    """`bmm` or `baddbmm` by a matrix that each sample has a copy of: one product by the matrix itself.
+    """Multiply by the matrix that each sample has a copy of, where `bmm` or `baddbmm` gets its copies.
 
     Returns:
         None where it is another call.
@@ -127,7 +153,7 @@ def product_by_copies(tape: Tape, args: tuple[Any, ...]) -> Array | None:
 
 
 def _without_samples(matrix: Array) -> Array:
-    """The matrix with two axes; the parameter itself, where it was given one for the samples."""
+    """Return the matrix with two axes; the parameter itself, where it was given one for the samples."""
     if matrix.ndim == 2:
         return matrix
     base = matrix._base

@@ -17,10 +17,24 @@ class MaterializedUse(ParameterUse):
 
     @abstractmethod
     def rows(self, target: Any, g: Array, at: slice) -> Array:
-        """The rows of samples `at`, from the gradients of these samples."""
+        """Return the rows of samples `at`, from the gradients of these samples.
+
+        Args:
+            target: Key of the target.
+            g: Gradient of the output, for samples `at`.
+            at: Which samples.
+        """
 
     def write(self, target: Any, g: Array, out: Array, at: slice, add: bool) -> None:
-        """The rows, as they are."""
+        """Write the rows, as they are.
+
+        Args:
+            target: Key of the target.
+            g: Gradient of the output, `(n, ...)`.
+            out: Memory for the rows of samples `at`.
+            at: Which samples.
+            add: Whether to add to what is there.
+        """
         rows = self.rows(target, g[at], at)
         if add:
             out += rows
@@ -28,13 +42,13 @@ class MaterializedUse(ParameterUse):
             out.copy_(rows)
 
     def squared_norms(self, target: Any, g: Array) -> Array:
-        """By definition."""
+        """Return the squared norms of the formed rows."""
         return squared_row_norms(self.rows(target, g, EVERYBODY))
 
     def total(self, target: Any, g: Array) -> Array:
-        """By definition."""
+        """Return the sum of the formed rows."""
         return widen(self.rows(target, g, EVERYBODY)).sum(0)
 
     def total_of_squares(self, target: Any, g: Array) -> Array:
-        """By definition."""
+        """Return the sum of the squares of the formed rows."""
         return sum_of_squares(self.rows(target, g, EVERYBODY))

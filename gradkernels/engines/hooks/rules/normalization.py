@@ -36,14 +36,20 @@ class FeatureNormalization(MaterializedUse):
         self._statistics = [given[name].reshape(len(a), -1, 1) for name in ("mean", "scale") if name in given]
 
     def rows(self, target: Any, g: Array, at: slice) -> Array:
-        """Sums over the leading axes of a sample."""
+        """Sum over the leading axes of a sample.
+
+        Args:
+            target: Key of the target.
+            g: Gradient of the output, for samples `at`.
+            at: Which samples.
+        """
         g = self._steps(g)
         if target == "weight":
             g = self._normalized(at).mul_(g)
         return g.sum(1).view(len(g), *self._shape)
 
     def _steps(self, tensor: Array) -> Array:
-        """`(n, t, features)`."""
+        """Reshape to `(n, t, features)`."""
         features = 1
         for size in self._shape:
             features *= size
@@ -71,7 +77,13 @@ class ChannelNormalization(MaterializedUse):
         self._own = self._mean.ndim > 1
 
     def rows(self, target: Any, g: Array, at: slice) -> Array:
-        """(sum of g a - mean sum of g) / deviation, over places and steps."""
+        """Return (sum of g a - mean sum of g) / deviation, over places and steps.
+
+        Args:
+            target: Key of the target.
+            g: Gradient of the output, for samples `at`.
+            at: Which samples.
+        """
         g = self._places(g)
         rows = g.sum(-1)
         if target == "weight":
@@ -80,11 +92,11 @@ class ChannelNormalization(MaterializedUse):
         return rows.sum(1) if self._merged else rows
 
     def _places(self, tensor: Array) -> Array:
-        """`(n, [steps,] channels, places)`."""
+        """Reshape to `(n, [steps,] channels, places)`."""
         return tensor.reshape(*tensor.shape[: 3 if self._merged else 2], -1)
 
     def _of_channels(self, statistic: Array, at: slice) -> Array:
-        """One for each channel."""
+        """Repeat a statistic of groups for each channel."""
         if not self._own:
             return statistic
         part = statistic[at]
@@ -108,7 +120,7 @@ def _group_norm(given: NamedArguments) -> tuple[Array, dict[str, Array]]:
 
 
 def _instance_norm(given: NamedArguments) -> tuple[Array, dict[str, Array]]:
-    """The same as a group for each channel, unless it has learned its statistics."""
+    """Run instance_norm as group_norm with a group for each channel, unless it has learned its statistics."""
     if not given.get("use_input_stats", True):
         return torch.nn.functional.instance_norm(**given), {}
     if given.get("running_mean") is not None:
@@ -117,7 +129,7 @@ def _instance_norm(given: NamedArguments) -> tuple[Array, dict[str, Array]]:
 
 
 def _channels(targets: Targets, a: Array, given: NamedArguments) -> ChannelNormalization:
-    """With the statistics of the sample, or those that were learned."""
+    """Make the use with the statistics of the sample, or those that were learned."""
     if given.get("training", False):
         raise Unfit(MIXED)
     if "mean" not in given:

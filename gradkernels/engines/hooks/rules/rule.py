@@ -9,8 +9,9 @@ from typing import Any
 from gradkernels.backend import Array
 from gradkernels.engines.hooks.arguments import ArgPath, bind_by_name
 from gradkernels.engines.hooks.capture.boundary import BoundaryCall
+from gradkernels.engines.hooks.capture.boundary_rules import RunBoundary
 from gradkernels.engines.hooks.capture.sample_axis import Axis
-from gradkernels.engines.hooks.capture.tape import RunBoundary, Tape
+from gradkernels.engines.hooks.capture.tape import Tape
 from gradkernels.engines.hooks.parameter_use import ParameterTensor, ParameterUse
 from gradkernels.engines.hooks.rules import vmap_call
 
@@ -42,7 +43,13 @@ class LayerRule:
     beside: tuple[str, ...] = ()
 
     def holds(self, data: Mapping[str, Axis], targets: Targets, given: NamedArguments) -> bool:
-        """Whether a call is one that the rule is for."""
+        """Return whether a call is one that the rule is for.
+
+        Args:
+            data: Axes of the samples by argument.
+            targets: Parameters by argument.
+            given: All arguments by name.
+        """
         known = {self.names[0], *self.beside}
         if self.names[0] not in data or not data.keys() <= known or not targets.keys() <= set(self.parameters):
             return False
@@ -50,7 +57,7 @@ class LayerRule:
 
 
 def run_by_rule(rule: LayerRule) -> RunBoundary:
-    """Calls with a rule, run forward."""
+    """Return how calls with a rule are run."""
 
     def start(tape: Tape, step: BoundaryCall, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         given = bind_by_name(rule.names, args, kwargs)
@@ -72,20 +79,20 @@ def run_by_rule(rule: LayerRule) -> RunBoundary:
 
 
 def _named(rule: LayerRule, by_place: Mapping[ArgPath, Any]) -> dict[str, Any]:
-    """By the argument's name instead of its place."""
+    """Return values by the argument's name instead of its path."""
     return {rule.names[place[1]] if place[0] == "args" else place[1]: value for place, value in by_place.items()}
 
 
 def samples_first(axis: Axis, given: NamedArguments) -> bool:
-    """Whether the first axis is the samples', or has been merged into it."""
+    """Return whether the first axis is the samples', or has been merged into it."""
     return axis.dim == 0
 
 
 def not_last(axis: Axis, given: NamedArguments) -> bool:
-    """Whether the samples are anywhere but along the features, the last axis."""
+    """Return whether the samples are anywhere but along the features, the last axis."""
     return axis.dim < next(iter(given.values())).ndim - 1
 
 
 def any_axis(axis: Axis, given: NamedArguments) -> bool:
-    """Wherever the samples are."""
+    """Return True, wherever the samples are."""
     return True

@@ -21,5 +21,11 @@ class SingleSample(MaterializedUse):
         self.targets = {name: ParameterTensor(tensor, (name,), direct=True, whole=tensor, block=range(tensor.numel()))}
 
     def rows(self, target: Any, g: Array, at: slice) -> Array:
-        """What has arrived."""
+        """Return what has arrived.
+
+        Args:
+            target: Key of the target.
+            g: Gradient of the output, for samples `at`.
+            at: Which samples.
+        """
         return g

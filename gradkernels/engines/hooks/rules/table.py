@@ -6,7 +6,7 @@ import torch
 from torch.nn import functional
 
 from gradkernels.engines.hooks.arguments import Function
-from gradkernels.engines.hooks.capture.tape import RunBoundary
+from gradkernels.engines.hooks.capture.boundary_rules import RunBoundary
 from gradkernels.engines.hooks.rules import normalization
 from gradkernels.engines.hooks.rules.activation import PRELU
 from gradkernels.engines.hooks.rules.arithmetic import ARITHMETIC

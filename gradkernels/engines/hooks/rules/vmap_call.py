@@ -19,7 +19,14 @@ ROWS_BYTES = 1 << 23
 
 
 def start(tape: Tape, step: BoundaryCall, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
-    """Run the call as it is; it is called again for each sample alone when the gradient is there."""
+    """Run the call as it is; it is called again for each sample alone when the gradient is there.
+
+    Args:
+        tape: The pass.
+        step: The call.
+        args: Its arguments by position.
+        kwargs: Its arguments by name.
+    """
     name = step.name
     if writes_in_place(step.function):
         raise Unfit(f"{name} changes data in place with a parameter")
@@ -47,7 +54,15 @@ class VmapCall(ParameterUse):
         self._n = tape.n
 
     def write(self, target: ArgPath | str, g: Array, out: Array, at: slice, add: bool) -> None:
-        """Rows by vmap over the samples of a vjp of the call of one sample, some at a time."""
+        """Write rows by vmap over the samples of a vjp of the call of one sample, some at a time.
+
+        Args:
+            target: Key of the target.
+            g: Gradient of the output, `(n, ...)`.
+            out: Memory for the rows of samples `at`.
+            at: Which samples.
+            add: Whether to add to what is there.
+        """
         size = max(1, ROWS_BYTES // max(1, out[:1].nbytes))
         for start in range(0, len(out), size):
             some = slice(start, start + size)
@@ -68,7 +83,7 @@ class VmapCall(ParameterUse):
             raise Unfit(f"{self._step.name} cannot be called for one sample alone: {error}") from error
 
     def _vjp(self, target: Any, g: Array, data: tuple[Array, ...]) -> Array:
-        """Gradient by one target of one sample."""
+        """Return the gradient by one target of one sample."""
         step = self._step
         axes = step.data.items()
         known: dict[Any, Any] = {place: axis.one(tensor) for (place, axis), tensor in zip(axes, data, strict=True)}

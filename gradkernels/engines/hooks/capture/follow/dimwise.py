@@ -8,7 +8,7 @@ from gradkernels.engines.hooks.capture.sample_axis import Axis
 
 
 def reduction(position: int, default: int | None = None) -> AxisRule:
-    """Axes are taken away, or kept with one entry.
+    """Return the rule of functions that take axes away, or keep them with one entry.
 
     Args:
         position: Of the argument that names them.
@@ -32,7 +32,7 @@ def reduction(position: int, default: int | None = None) -> AxisRule:
 
 
 def along_dims(position: int, default: int | None = None) -> AxisRule:
-    """The axes stay, whatever happens along those that are named."""
+    """Return the rule of functions that keep all axes, whatever happens along those that are named."""
 
     def rule(call: TrackedCall, output: Array) -> Axis:
         ndim = call.first.tensor.ndim
@@ -46,7 +46,7 @@ def along_dims(position: int, default: int | None = None) -> AxisRule:
 
 
 def minimum_or_maximum(call: TrackedCall, output: Array) -> Axis:
-    """`max` and `min`: of two tensors by entry, of one along an axis."""
+    """Follow `max` and `min`: of two tensors by entry, of one along an axis."""
     from gradkernels.engines.hooks.capture.follow.pointwise import pointwise
 
     other = call.argument(1, "other", "dim")
@@ -54,7 +54,7 @@ def minimum_or_maximum(call: TrackedCall, output: Array) -> Axis:
 
 
 def flip(call: TrackedCall, output: Array) -> Axis:
-    """Axes may be named one by one."""
+    """Follow `flip`, whose axes may be named one by one."""
     ndim = call.first.tensor.ndim
     given = call.kwargs.get("dims", call.args[1:])
     dims = dims_from(given[0] if len(given) == 1 and not isinstance(given[0], int) else given, ndim)
@@ -65,7 +65,7 @@ def flip(call: TrackedCall, output: Array) -> Axis:
 
 
 def select_by_index(call: TrackedCall, output: Array) -> Axis:
-    """Entries along another axis, by an index that is the same for all samples."""
+    """Follow entries along another axis, picked by an index that is the same for all samples."""
     if len(call.data) > 1 and any(one.place in _INDICES for one in call.data):
         raise call.mixes("picks by an index that samples have, entries of all of them")
     return along_dims(1)(call, output)
@@ -75,7 +75,7 @@ _INDICES = (("args", 2), ("kwargs", "index"))
 
 
 def below_diagonal(call: TrackedCall, output: Array) -> Axis:
-    """`tril` and `triu` tell entries of the last two axes apart."""
+    """Follow `tril` and `triu`, which tell entries of the last two axes apart."""
     (axis,) = (one.axis for one in call.data)
     if axis.dim >= output.ndim - 2:
         raise call.mixes("treats samples by their place")

@@ -15,7 +15,7 @@ NOT_KEPT = "takes some of the samples, or all of them in another order"
 
 
 def getitem(call: TrackedCall, output: Array) -> Axis:
-    """Where the samples are in a part of a tensor."""
+    """Return where the samples are in a part of a tensor."""
     one, index = call.args[0], call.args[1]
     followed = next((item for item in call.data if item.tensor is one), None)
     if followed is None:
@@ -30,7 +30,7 @@ def getitem(call: TrackedCall, output: Array) -> Axis:
 
 
 def _by_numbers(call: TrackedCall, one: Array, axis: Axis, output: Array) -> Axis:
-    """The number of its sample, for every entry of the output: samples must be in their order along one axis."""
+    """Index the numbers of the samples in the same way: they must be in their order along one axis."""
     try:
         with torch.no_grad():
             found = call.function(axis.numbers(one.shape, call.n, one.device), *call.args[1:], **call.kwargs)
@@ -43,7 +43,7 @@ def _by_numbers(call: TrackedCall, one: Array, axis: Axis, output: Array) -> Axi
 
 
 def setitem(call: TrackedCall, output: Array) -> Axis:
-    """Where the samples are in a tensor that a part of has been written to."""
+    """Return where the samples are in a tensor that a part of has been written to."""
     base, index, value = call.args[:3]
     if not _basic(index):
         raise call.mixes("writes to places that a tensor tells")
@@ -59,7 +59,7 @@ def setitem(call: TrackedCall, output: Array) -> Axis:
 
 
 def _of_base(call: TrackedCall, base: Array, index: Any, value: Array, axis: Axis) -> Axis:
-    """The axis of a tensor that the samples of what is written to a part of it come to lie along."""
+    """Return the axis of a tensor that the samples of what is written to a part of it come to lie along."""
     ndim = base.ndim - _count(index, int) + _count(index, type(None))
     at = axis.dim + ndim - value.ndim
     for dim in range(base.ndim):
@@ -73,7 +73,7 @@ def _parts(index: Any) -> tuple[Any, ...]:
 
 
 def _basic(index: Any) -> bool:
-    """Whether an index has whole numbers, slices, None and an ellipsis only."""
+    """Return whether an index has whole numbers, slices, None and an ellipsis only."""
     return all(
         part is None or part is Ellipsis or isinstance(part, slice) or (type(part) is int) for part in _parts(index)
     )
@@ -84,7 +84,7 @@ def _count(index: Any, kind: type) -> int:
 
 
 def _kept(index: Any, ndim: int, dim: int) -> int | None:
-    """Where an axis is after a basic index; None if it is taken apart."""
+    """Return where an axis is after a basic index; None if it is taken apart."""
     out = at = 0
     for part in _full(index, ndim):
         if part is None:
@@ -99,7 +99,7 @@ def _kept(index: Any, ndim: int, dim: int) -> int | None:
 
 
 def _full(index: Any, ndim: int) -> Iterator[Any]:
-    """The parts of an index, with a slice for each axis that it does not name."""
+    """Yield the parts of an index, with a slice for each axis that it does not name."""
     parts = _parts(index)
     missing = ndim - sum(part is not None and part is not Ellipsis for part in parts)
     seen = False

@@ -40,6 +40,14 @@ def rule_of(function: Function) -> AxisRule | None:
     return RULES.get(name.removesuffix("_"))
 
 
+def _known_rule(function: Function) -> AxisRule | None:
+    try:
+        return _KNOWN[function]
+    except KeyError:
+        _KNOWN[function] = found = rule_of(function)
+        return found
+
+
 def output_axis(
     function: Function,
     args: Sequence[Any],
@@ -63,10 +71,7 @@ def output_axis(
     Raises:
         Unfit: The samples cannot be told apart there.
     """
-    try:
-        rule = _KNOWN[function]
-    except KeyError:
-        _KNOWN[function] = rule = rule_of(function)
+    rule = _known_rule(function)
     if rule is pointwise and len(data) == 1 and data[0].tensor.ndim == output.ndim:
         axis = data[0].axis
         if axis.fits(output.shape, n):

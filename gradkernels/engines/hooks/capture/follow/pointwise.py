@@ -36,7 +36,7 @@ NAMES = frozenset(f"{UNARY} {BINARY} {DUNDER}".split())
 
 
 def pointwise(call: TrackedCall, output: Array) -> Axis:
-    """The axis of the arguments, counted from the last one."""
+    """Return the axis of the arguments, counted from the last one."""
     ndim = output.ndim
     if len(call.data) == 1 and call.first.tensor.ndim == ndim:
         return call.first.axis

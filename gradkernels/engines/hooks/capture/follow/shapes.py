@@ -10,7 +10,7 @@ from gradkernels.engines.hooks.capture.sample_axis import Axis, axis_after_resha
 
 
 def reshape(call: TrackedCall, output: Array) -> Axis:
-    """`reshape`, `view`, `flatten` and the like."""
+    """Follow `reshape`, `view`, `flatten` and the like."""
     one = call.first
     axis = (
         axis_after_reshape(one.axis, one.tensor.shape, output.shape, call.n)
@@ -23,7 +23,7 @@ def reshape(call: TrackedCall, output: Array) -> Axis:
 
 
 def permute(call: TrackedCall, output: Array) -> Axis:
-    """`permute(dims)`."""
+    """Follow `permute(dims)`."""
     one = call.first
     dims = call.argument(1, "dims")
     if isinstance(dims, int):
@@ -32,7 +32,7 @@ def permute(call: TrackedCall, output: Array) -> Axis:
 
 
 def transpose(first: int | None, second: int | None = None) -> AxisRule:
-    """Two axes exchanged: those given, or the arguments 1 and 2."""
+    """Return the rule for two axes exchanged: those given, or the arguments 1 and 2."""
 
     def rule(call: TrackedCall, output: Array) -> Axis:
         one = call.first
@@ -49,13 +49,13 @@ def transpose(first: int | None, second: int | None = None) -> AxisRule:
 
 
 def reverse(call: TrackedCall, output: Array) -> Axis:
-    """`x.T`: all axes in the other order."""
+    """Follow `x.T`: all axes in the other order."""
     one = call.first
     return one.axis.moved(one.tensor.ndim - 1 - one.axis.dim)
 
 
 def movedim(call: TrackedCall, output: Array) -> Axis:
-    """Some axes moved, the others in their order in the places that are left."""
+    """Follow axes that are moved; the others stay in their order in the places that are left."""
     one = call.first
     ndim = one.tensor.ndim
     sources, targets = (dims_from(call.argument(at, name), ndim) for at, name in ((1, "source"), (2, "destination")))
@@ -66,21 +66,21 @@ def movedim(call: TrackedCall, output: Array) -> Axis:
 
 
 def unsqueeze(call: TrackedCall, output: Array) -> Axis:
-    """One axis more."""
+    """Follow one axis more."""
     one = call.first
     (dim,) = dims_from(call.argument(1, "dim"), output.ndim)
     return one.axis.moved(one.axis.dim + (dim <= one.axis.dim))
 
 
 def squeeze(call: TrackedCall, output: Array) -> Axis:
-    """No axes of one entry, or not those that are named."""
+    """Follow axes of one entry taken away, all or those that are named."""
     one = call.first
     named = dims_from(call.argument(1, "dim"), one.tensor.ndim) or range(one.tensor.ndim)
     return one.axis.moved(one.axis.dim - sum(one.tensor.shape[dim] == 1 for dim in named if dim < one.axis.dim))
 
 
 def expand(call: TrackedCall, output: Array) -> Axis:
-    """Axes of one entry repeated."""
+    """Follow axes of one entry repeated."""
     one = call.first
     axis = one.axis.moved(one.axis.dim + output.ndim - one.tensor.ndim)
     if not axis.fits(output.shape, call.n):
@@ -89,7 +89,7 @@ def expand(call: TrackedCall, output: Array) -> Axis:
 
 
 def repeat(call: TrackedCall, output: Array) -> Axis:
-    """Whole tensors beside each other: the samples of a repeated axis vary fastest."""
+    """Follow whole tensors beside each other: the samples of a repeated axis vary fastest."""
     one = call.first
     axis = one.axis.moved(one.axis.dim + output.ndim - one.tensor.ndim)
     times, left = divmod(output.shape[axis.dim], one.tensor.shape[one.axis.dim])
@@ -101,7 +101,7 @@ def repeat(call: TrackedCall, output: Array) -> Axis:
 
 
 def repeat_interleave(call: TrackedCall, output: Array) -> Axis:
-    """Each entry several times."""
+    """Follow entries that are repeated one by one."""
     one = call.first
     dims = dims_from(call.argument(2, "dim"), one.tensor.ndim)
     if dims and dims[0] != one.axis.dim:
@@ -113,7 +113,7 @@ def repeat_interleave(call: TrackedCall, output: Array) -> Axis:
 
 
 def concatenate(call: TrackedCall, output: Array) -> Axis:
-    """`cat`: tensors one behind the other, along another axis than the samples'."""
+    """Follow `cat`: tensors one behind the other, along another axis than the samples'."""
     axis = call.agreed([one.axis for one in call.data])
     if dims_from(call.argument(1, "dim", "axis", default=0), output.ndim) == (axis.dim,):
         raise call.mixes("lays samples one behind the other")
@@ -121,14 +121,14 @@ def concatenate(call: TrackedCall, output: Array) -> Axis:
 
 
 def stack(call: TrackedCall, output: Array) -> Axis:
-    """Tensors along an axis of their own."""
+    """Follow tensors along an axis of their own."""
     axis = call.agreed([one.axis for one in call.data])
     (dim,) = dims_from(call.argument(1, "dim", default=0), output.ndim)
     return axis.moved(axis.dim + (dim <= axis.dim))
 
 
 def select(call: TrackedCall, output: Array) -> Axis:
-    """`select` and `unbind`: one axis less."""
+    """Follow `select` and `unbind`: one axis less."""
     one = call.first
     (dim,) = dims_from(call.argument(1, "dim", default=0), one.tensor.ndim)
     if dim == one.axis.dim:

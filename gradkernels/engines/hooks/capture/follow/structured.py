@@ -8,7 +8,7 @@ from gradkernels.engines.hooks.capture.sample_axis import Axis
 
 
 def before_last(count: int = 1) -> AxisRule:
-    """The samples are before the last axes, and stay there: linear maps, normalizations of features."""
+    """Return the rule of functions that keep samples before the last axes: linear maps, normalizations of features."""
 
     def rule(call: TrackedCall, output: Array) -> Axis:
         axis = call.agreed([one.axis for one in call.data])
@@ -20,12 +20,12 @@ def before_last(count: int = 1) -> AxisRule:
 
 
 def normalized(call: TrackedCall, output: Array) -> Axis:
-    """`layer_norm` and `rms_norm`, over the last axes."""
+    """Follow `layer_norm` and `rms_norm`, over the last axes."""
     return before_last(len(call.argument(1, "normalized_shape")))(call, output)
 
 
 def first_axis(call: TrackedCall, output: Array) -> Axis:
-    """The samples are first, and what they are together with is computed for each of them alone."""
+    """Follow functions that have the samples first and compute each alone."""
     axis = call.agreed([one.axis for one in call.data])
     if axis.dim != 0 or output.ndim != call.first.tensor.ndim:
         raise call.mixes("has the samples along another axis than the first")
@@ -33,7 +33,7 @@ def first_axis(call: TrackedCall, output: Array) -> Axis:
 
 
 def spatial(dims: int) -> AxisRule:
-    """`(n, channels, *places)` with so many axes of places; without the first axis it is one sample."""
+    """Return the rule for `(n, channels, *places)` with so many axes of places; without the first it is one sample."""
 
     def rule(call: TrackedCall, output: Array) -> Axis:
         if call.first.tensor.ndim != dims + 2:
@@ -44,7 +44,7 @@ def spatial(dims: int) -> AxisRule:
 
 
 def first_axis_of(ndim: int) -> AxisRule:
-    """The samples are first among so many axes, and first again among what axes there are then."""
+    """Return the rule for samples first among so many axes, and first again in the output."""
 
     def rule(call: TrackedCall, output: Array) -> Axis:
         axis = call.agreed([one.axis for one in call.data])
@@ -56,14 +56,14 @@ def first_axis_of(ndim: int) -> AxisRule:
 
 
 def batch_norm(call: TrackedCall, output: Array) -> Axis:
-    """With statistics that were learned."""
+    """Follow `batch_norm` with statistics that were learned."""
     if call.argument(5, "training", default=False):
         raise call.mixes("normalizes by the statistics of the batch")
     return first_axis(call, output)
 
 
 def padded(call: TrackedCall, output: Array) -> Axis:
-    """`pad`: further entries along the last axes."""
+    """Follow `pad`: further entries along the last axes."""
     axis = call.agreed([one.axis for one in call.data])
     pairs = call.argument(1, "pad")
     place = call.first.tensor.ndim - 1 - axis.dim
@@ -73,14 +73,14 @@ def padded(call: TrackedCall, output: Array) -> Axis:
 
 
 def embedding(call: TrackedCall, output: Array) -> Axis:
-    """Rows of a table that has no samples."""
+    """Follow rows of a table that has no samples."""
     if len(call.data) > 1 or argument_name(call, call.first, ("input", "weight")) != "input":
         raise call.mixes("takes rows of a table with samples")
     return call.first.axis
 
 
 def bag(call: TrackedCall, output: Array) -> Axis:
-    """One bag of each sample, `(n, t)`."""
+    """Follow one bag of each sample, `(n, t)`."""
     one = call.first
     if one.tensor.ndim != 2 or one.axis.dim != 0:
         raise call.mixes("has no axis of samples in its input")
@@ -88,13 +88,13 @@ def bag(call: TrackedCall, output: Array) -> Axis:
 
 
 def matmul(call: TrackedCall, output: Array) -> Axis:
-    """Products of matrices, with axes before them that are broadcast."""
+    """Follow products of matrices, with axes before them that are broadcast."""
     factors = call.argument(0, "input", "self"), call.argument(1, "other", "mat2", "vec")
     return call.agreed([_of_product(call, one, factors, output) for one in call.data])
 
 
 def _of_product(call: TrackedCall, one: TrackedArgument, factors: tuple[Array, Array], output: Array) -> Axis:
-    """Where a factor's samples are in the product."""
+    """Return where a factor's samples are in the product."""
     left = one.tensor is factors[0]
     other = factors[1] if left else factors[0]
     ndim, dim = one.tensor.ndim, one.axis.dim
@@ -110,7 +110,7 @@ def _of_product(call: TrackedCall, one: TrackedArgument, factors: tuple[Array, A
 
 
 def added_product(call: TrackedCall, output: Array) -> Axis:
-    """`addmm`, `baddbmm` and the like: a product, and what is added to it."""
+    """Follow `addmm`, `baddbmm` and the like: a product, and what is added to it."""
     factors = call.argument(1, "mat1", "batch1", "mat"), call.argument(2, "mat2", "batch2", "vec")
     axes = []
     for one in call.data:
@@ -122,12 +122,12 @@ def added_product(call: TrackedCall, output: Array) -> Axis:
 
 
 def outer(call: TrackedCall, output: Array) -> Axis:
-    """All products of two vectors' entries."""
+    """Follow all products of two vectors' entries."""
     return call.agreed([one.axis.moved(0 if one.tensor is call.args[0] else 1) for one in call.data])
 
 
 def einsum(call: TrackedCall, output: Array) -> Axis:
-    """Where the samples' letter is in the output."""
+    """Return where the samples' letter is in the output."""
     equation, operands = call.args[0], call.args[1:]
     if not isinstance(equation, str) or "." in equation:
         raise call.mixes("with an ellipsis or lists has no rule")
@@ -148,7 +148,7 @@ def einsum(call: TrackedCall, output: Array) -> Axis:
 
 
 def attention(call: TrackedCall, output: Array) -> Axis:
-    """`(..., t, features)`: the samples are before the last two axes of queries, keys and values."""
+    """Follow `(..., t, features)`: the samples are before the last two axes of queries, keys and values."""
     axes = []
     for one in call.data:
         behind = one.tensor.ndim - one.axis.dim
@@ -159,7 +159,7 @@ def attention(call: TrackedCall, output: Array) -> Axis:
 
 
 def recurrent(call: TrackedCall, output: Array) -> Axis:
-    """`(t, n, features)`, or `(n, t, features)` with `batch_first`; states are `(layers, n, features)`."""
+    """Follow `(t, n, features)`, or `(n, t, features)` with `batch_first`; states are `(layers, n, features)`."""
     batch_first, first = call.argument(8, "batch_first", default=False), call.args[0]
     if not isinstance(call.args[3], bool):
         raise call.mixes("of a packed sequence has its samples in no axis")

@@ -52,7 +52,7 @@ class TrackedCall(NamedTuple):
 
     @property
     def name(self) -> str:
-        """What a message calls it."""
+        """The function's name, for messages."""
         return str(getattr(self.function, "__name__", self.function))
 
     @property
@@ -61,17 +61,23 @@ class TrackedCall(NamedTuple):
         return self.data[0]
 
     def argument(self, position: int, *names: str, default: Any = None) -> Any:
-        """An argument by its position or one of its names."""
+        """Return an argument by its position or one of its names.
+
+        Args:
+            position: Among the arguments.
+            names: That it may have.
+            default: What is meant without it.
+        """
         if len(self.args) > position:
             return self.args[position]
         return next((self.kwargs[name] for name in names if name in self.kwargs), default)
 
     def mixes(self, what: str = "takes the samples together") -> Mixes:
-        """The error for it."""
+        """Return the error that says why samples cannot be told apart."""
         return Mixes(f"{self.name} {what}; pass kernel='torch.loop', which takes one sample at a time")
 
     def agreed(self, axes: Sequence[Axis]) -> Axis:
-        """The one axis that all of these are."""
+        """Return the one axis that all of these are; raise where they differ."""
         if any(axis != axes[0] for axis in axes):
             raise self.mixes("has the samples along other axes in one argument than in another")
         return axes[0]
@@ -82,13 +88,19 @@ AxisRule = Callable[[TrackedCall, Array], Axis]
 
 
 def argument_name(call: TrackedCall, one: TrackedArgument, names: Sequence[str]) -> str:
-    """The name of an argument, from the names of all in their order."""
+    """Return the name of an argument, from the names of all in their order.
+
+    Args:
+        call: The call.
+        one: The argument.
+        names: Of the parameters by position.
+    """
     key = one.place[1]
     return str(key) if one.place[0] == "kwargs" else names[key]
 
 
 def dims_from(dims: Any, ndim: int) -> tuple[int, ...]:
-    """Axes as numbers from 0; none for None."""
+    """Return axes as numbers from 0; none for None."""
     if dims is None:
         return ()
     some = (dims,) if isinstance(dims, int) else tuple(dims)

@@ -24,7 +24,15 @@ class Bilinear(ParameterUse):
         self._linear = Linear(flat, products.flatten(-2))
 
     def write(self, target: Any, g: Array, out: Array, at: slice, add: bool) -> None:
-        """The linear map's rows."""
+        """Write the linear map's rows.
+
+        Args:
+            target: Key of the target.
+            g: Gradient of the output, `(n, ...)`.
+            out: Memory for the rows of samples `at`.
+            at: Which samples.
+            add: Whether to add to what is there.
+        """
         if target == "bias" or out.is_contiguous():
             flat = out if target == "bias" else out.flatten(2)
             self._linear.write(target, g, flat, at, add)
@@ -34,15 +42,15 @@ class Bilinear(ParameterUse):
         out.copy_(out + rows if add else rows)
 
     def squared_norms(self, target: Any, g: Array) -> Array:
-        """The linear map's."""
+        """Return the squared norms of the linear map's rows."""
         return self._linear.squared_norms(target, g)
 
     def total(self, target: Any, g: Array) -> Array:
-        """The linear map's."""
+        """Return the sum of the linear map's rows."""
         return self._linear.total(target, g).view(self.targets[target].tensor.shape)
 
     def total_of_squares(self, target: Any, g: Array) -> Array:
-        """The linear map's."""
+        """Return the sum of the linear map's squared rows."""
         return self._linear.total_of_squares(target, g).view(self.targets[target].tensor.shape)
 
 

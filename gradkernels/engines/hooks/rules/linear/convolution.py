@@ -43,7 +43,15 @@ class Convolution(ParameterUse):
         self._a, self._shape = a, tuple(weight.shape)
 
     def write(self, target: Any, g: Array, out: Array, at: slice, add: bool) -> None:
-        """Rows of the bias are sums over places, those of the weight products with the patches."""
+        """Write sums over places for the bias, products with the patches for the weight.
+
+        Args:
+            target: Key of the target.
+            g: Gradient of the output, `(n, ...)`.
+            out: Memory for the rows of samples `at`.
+            at: Which samples.
+            add: Whether to add to what is there.
+        """
         g = g[at]
         if target == "weight" and out.is_contiguous() and not add:
             self._write(g, self._a[at], out)
@@ -57,7 +65,7 @@ class Convolution(ParameterUse):
             out.copy_(rows)
 
     def total(self, target: Any, g: Array) -> Array:
-        """The weight's gradient for the whole batch, by the library's own backward pass."""
+        """Return the weight's gradient for the whole batch, by the library's own backward pass."""
         if target == "bias":
             return g.sum((0, *_summed(g, self._kernel)))
         return self._library(*(one if one.ndim == len(self._shape) else one.flatten(0, 1) for one in (g, self._a)))
@@ -86,7 +94,7 @@ class Convolution(ParameterUse):
         fastest_of(("convolution", options, g.shape, a.shape, g.dtype, g.device), ways, (g, a, out), few)
 
     def _by_patches(self, g: Array, a: Array, out: Array, places_last: bool) -> None:
-        """G^T P for each sample and group, a few samples at a time."""
+        """Write G^T P for each sample and group, a few samples at a time."""
         n, groups, o = len(g), self._groups, self._shape[0]
         places = _steps_last(g, len(self._kernel)).reshape(n, groups, o // groups, -1)
         bytes_each = math.prod(self._shape[1:]) * groups * places.shape[-1] * g.element_size()
@@ -98,7 +106,7 @@ class Convolution(ParameterUse):
             torch.bmm(places[part].flatten(0, 1), patches, out=rows)
 
     def _patches(self, a: Array, places_last: bool) -> Array:
-        """What each output entry has seen: `(n * groups, steps * places, channels / groups * kernel)`.
+        """Return what each output entry has seen: `(n * groups, steps * places, channels / groups * kernel)`.
 
         In memory either the places or the kernel's entries lie side by side.
         """
@@ -115,7 +123,7 @@ class Convolution(ParameterUse):
         return a.permute(0, first - 1, *steps, *places, *seen).reshape(n, -1, entries)
 
     def _by_groups(self, g: Array, a: Array, out: Array) -> None:
-        """A convolution of the inputs, samples as channels, by the gradients, with stride and dilation exchanged."""
+        """Convolve the inputs, samples as channels, by the gradients, with stride and dilation exchanged."""
         n, o, c = len(g), self._shape[0], self._shape[1]
         a = self._padded(a)
         grouped = a.reshape(n * self._groups, c, *a.shape[2:]).transpose(0, 1)
@@ -126,7 +134,7 @@ class Convolution(ParameterUse):
         out.copy_(kept.transpose(0, 1).reshape(out.shape))
 
     def _by_each(self, g: Array, a: Array, out: Array) -> None:
-        """The library's own backward pass, one sample after the other."""
+        """Run the library's own backward pass, one sample after the other."""
         for i in range(len(g)):
             out[i] = self._library(g[i : i + 1], a[i : i + 1])
 
@@ -142,7 +150,7 @@ def _sizes(value: int | Sizes, dims: int) -> Sizes:
 
 
 def _padding(value: Any, kernel: Sizes, dilation: Sizes) -> tuple[Sizes, Sizes]:
-    """Zeros before and after each axis; "same" puts the odd one after."""
+    """Return the zeros before and after each axis; "same" puts the odd one after."""
     if value == "valid":
         value = 0
     if value != "same":
@@ -153,13 +161,13 @@ def _padding(value: Any, kernel: Sizes, dilation: Sizes) -> tuple[Sizes, Sizes]:
 
 
 def _summed(g: Array, kernel: Sizes) -> Sizes:
-    """The axes of g that a sample's bias does not have."""
+    """Return the axes of g that a sample's bias does not have."""
     channel = g.ndim - len(kernel) - 1
     return tuple(dim for dim in range(1, g.ndim) if dim != channel)
 
 
 def _steps_last(g: Array, dims: int) -> Array:
-    """`(n, channels, ...)`: steps behind the channels."""
+    """Put steps behind the channels: `(n, channels, ...)`."""
     return g if g.ndim == dims + 2 else g.movedim(1, 2)
 
 

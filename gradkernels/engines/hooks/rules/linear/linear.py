@@ -28,12 +28,20 @@ class Linear(ParameterUse):
         self._a, self._flipped = _steps(a), flipped
 
     def factors(self, g: Array) -> tuple[Array, Array]:
-        """`(n, [t,] rows)` and `(n, [t,] columns)`, whose outer products are summed to a row of the weight."""
+        """Return `(n, [t,] rows)` and `(n, [t,] columns)`, whose outer products are summed to a row of the weight."""
         g = _steps(g)
         return (self._a, g) if self._flipped else (g, self._a)
 
     def write(self, target: Any, g: Array, out: Array, at: slice, add: bool) -> None:
-        """g_i a_i^T, summed over the leading axes of a sample."""
+        """Write g_i a_i^T, summed over the leading axes of a sample.
+
+        Args:
+            target: Key of the target.
+            g: Gradient of the output, `(n, ...)`.
+            out: Memory for the rows of samples `at`.
+            at: Which samples.
+            add: Whether to add to what is there.
+        """
         if target == "bias":
             _write_sum(_steps(g)[at], out, add)
             return
@@ -42,7 +50,7 @@ class Linear(ParameterUse):
         write(rows, columns, out, add)
 
     def joint_squared_norms(self, places: Sequence[Any], g: Array) -> Array:
-        """|g|^2 (|a|^2 + 1) for weight and bias."""
+        """Return |g|^2 (|a|^2 + 1) for weight and bias."""
         g = _steps(g)
         if g.ndim == 2 and len(places) == 2:
             of_g = squared_row_norms(g)
@@ -50,7 +58,7 @@ class Linear(ParameterUse):
         return super().joint_squared_norms(places, g)
 
     def squared_norms(self, target: Any, g: Array) -> Array:
-        """|g|^2 |a|^2; over leading axes the sum of (g_s . g_t)(a_s . a_t), or of squared rows: what is faster."""
+        """Return |g|^2 |a|^2; with leading axes what is faster, sums of (g_s . g_t)(a_s . a_t) or of squared rows."""
         g = _steps(g)
         if target == "bias":
             return squared_row_norms(g if g.ndim == 2 else g.sum(1))
@@ -63,7 +71,7 @@ class Linear(ParameterUse):
         return fastest_of(("linear", g.shape, self._a.shape, g.dtype, g.device), ways)
 
     def _by_products(self, target: Any, g: Array) -> Array:
-        """Of the rows sum_t g_t a_t^T, by products of steps (Li et al. 2022, arXiv:2110.05679, section 4)."""
+        """Return squared norms of rows sum_t g_t a_t^T, by products of steps (Li et al. 2022, arXiv:2110.05679, 4)."""
         of_g, of_a = (factor @ factor.mT for factor in map(_digits, (g, self._a)))
         squares = torch.linalg.vecdot(of_g.flatten(1), of_a.flatten(1))
         if is_recording():
@@ -71,20 +79,20 @@ class Linear(ParameterUse):
         return self.replace_cancelled(target, g, squares, torch.linalg.vecdot(_diagonal(of_g), _diagonal(of_a)))
 
     def squared_norms_of_terms(self, target: Any, g: Array) -> Array:
-        """Sum over steps of |g_t|^2 |a_t|^2, of the bias of |g_t|^2."""
+        """Sum |g_t|^2 |a_t|^2 over steps, for the bias |g_t|^2."""
         of_g, of_a = (widen(_steps(factor)).square().sum(-1) for factor in (g, self._a))
         terms = of_g if target == "bias" else of_g * of_a
         return terms if terms.ndim == 1 else terms.sum(1)
 
     def total(self, target: Any, g: Array) -> Array:
-        """One product of matrices."""
+        """Return the sum of the rows, one product of matrices."""
         if target == "bias":
             return g.flatten(0, -2).sum(0)
         rows, columns = (factor.flatten(0, -2) for factor in self.factors(g))
         return rows.mT @ columns
 
     def total_of_squares(self, target: Any, g: Array) -> Array:
-        """Squares of outer products are outer products of squares."""
+        """Return the sum of the squared rows: squares of outer products are outer products of squares."""
         if target == "bias":
             g = _steps(g)
             return sum_of_squares(g if g.ndim == 2 else g.sum(1))
@@ -95,7 +103,7 @@ class Linear(ParameterUse):
 
 
 def _steps(tensor: Array) -> Array:
-    """`(n, features)`, or `(n, t, features)` with all leading axes of a sample in one, of more than one entry."""
+    """Merge all leading axes of a sample: `(n, features)`, or `(n, t, features)` with t > 1."""
     if tensor.ndim == 2:
         return tensor
     steps = tensor.flatten(1, -2)
@@ -103,7 +111,7 @@ def _steps(tensor: Array) -> Array:
 
 
 def _digits(tensor: Array) -> Array:
-    """In the dtype of products of steps: with twice the digits where no look at the values may say what cancels."""
+    """Widen to the dtype of products of steps: twice the digits where no look at values may say what cancels."""
     return tensor.double() if is_recording() else widen(tensor)
 
 
@@ -135,14 +143,14 @@ def _write_product(g: Array, a: Array, out: Array, add: bool) -> None:
 
 
 def _linear(targets: Targets, a: Array, given: NamedArguments) -> Linear:
-    """With the weight as it is, or where it is the transpose of a parameter, by that."""
+    """Make a linear map with the weight as it is, or with the parameter that it is the transpose of."""
     weight = targets.get("weight")
     whole = None if weight is None else transposed_parameter(weight)
     return Linear(targets, a) if whole is None else Linear({**targets, "weight": whole}, a, flipped=True)
 
 
 def transposed_parameter(target: ParameterTensor) -> ParameterTensor | None:
-    """The parameter `(i, o)` that a target `(o, i)` is the transpose of; None if it is none."""
+    """Return the parameter `(i, o)` that a target `(o, i)` is the transpose of; None if it is none."""
     tensor, whole = target.tensor, target.whole
     if target.direct or whole is None or tensor.ndim != 2 or tensor._base is not whole:
         return None

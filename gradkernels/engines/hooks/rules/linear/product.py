@@ -16,8 +16,9 @@ import torch
 from gradkernels.backend import Array
 from gradkernels.engines.hooks.arguments import ArgPath, argument_at
 from gradkernels.engines.hooks.capture.boundary import BoundaryCall
+from gradkernels.engines.hooks.capture.boundary_rules import RunBoundary
 from gradkernels.engines.hooks.capture.sample_axis import Axis
-from gradkernels.engines.hooks.capture.tape import RunBoundary, Tape
+from gradkernels.engines.hooks.capture.tape import Tape
 from gradkernels.engines.hooks.parameter_use import ParameterUse
 from gradkernels.engines.hooks.rules import vmap_call
 from gradkernels.engines.hooks.rules.linear.linear import Linear
@@ -72,7 +73,15 @@ class EinsumProduct(ParameterUse):
         self._a, self._of = a, of
 
     def write(self, target: Any, g: Array, out: Array, at: slice, add: bool) -> None:
-        """The einsum of data and gradients that leaves samples and the parameter's axes."""
+        """Write the einsum of data and gradients that leaves samples and the parameter's axes.
+
+        Args:
+            target: Key of the target.
+            g: Gradient of the output, `(n, ...)`.
+            out: Memory for the rows of samples `at`.
+            at: Which samples.
+            add: Whether to add to what is there.
+        """
         of = self._of
         rows = torch.einsum(f"{of.data},{of.output}->{SAMPLE}{of.weight}", self._a[at], g[at])
         if add:
@@ -81,12 +90,12 @@ class EinsumProduct(ParameterUse):
             out.copy_(rows)
 
     def total(self, target: Any, g: Array) -> Array:
-        """The same without the samples."""
+        """Return the einsum that leaves the parameter's axes."""
         return torch.einsum(f"{self._of.data},{self._of.output}->{self._of.weight}", self._a, g)
 
 
 def product(added: bool = False) -> RunBoundary:
-    """Calls of a product of the last two arguments; with `added`, a first one is added to it."""
+    """Return how calls of a product of the last two arguments are run; with `added`, a first one is added to it."""
 
     def start(tape: Tape, step: BoundaryCall, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         if kwargs or len(args) != 2 + added:
@@ -98,12 +107,26 @@ def product(added: bool = False) -> RunBoundary:
 
 
 def reversed_product(tape: Tape, step: BoundaryCall, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
-    """`b.__rmatmul__(a)`, which is a @ b."""
+    """Run `b.__rmatmul__(a)`, which is a @ b.
+
+    Args:
+        tape: The pass.
+        step: The call.
+        args: Its arguments by position.
+        kwargs: Its arguments by name.
+    """
     return _run(tape, step, args, (("args", 1), ("args", 0)), _letters(args[1].ndim, args[0].ndim))
 
 
 def einsum(tape: Tape, step: BoundaryCall, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
-    """Calls of `einsum` of two operands, with their letters."""
+    """Run calls of `einsum` of two operands, with their letters.
+
+    Args:
+        tape: The pass.
+        step: The call.
+        args: Its arguments by position.
+        kwargs: Its arguments by name.
+    """
     nested = len(args) == 2 and isinstance(args[1], list | tuple)
     if not isinstance(args[0], str) or "." in args[0] or len(args[1] if nested else args[1:]) != 2:
         return vmap_call.start(tape, step, args, kwargs)
@@ -116,7 +139,7 @@ def einsum(tape: Tape, step: BoundaryCall, args: tuple[Any, ...], kwargs: Mappin
 
 
 def _letters(left: int, right: int) -> Terms:
-    """Those of `matmul` for factors with so many axes."""
+    """Return the letters of `matmul` for factors with so many axes."""
     before = ascii_lowercase[3 : 3 + max(left, right, 2) - 2]
     one = "k" if left == 1 else before[len(before) + 2 - left :] + "ik"
     other = "k" if right == 1 else before[len(before) + 2 - right :] + "ko"
@@ -124,7 +147,7 @@ def _letters(left: int, right: int) -> Terms:
 
 
 def _run(tape: Tape, step: BoundaryCall, args: tuple[Any, ...], places: tuple[ArgPath, ArgPath], terms: Terms) -> Any:
-    """The call; by a rule of this module where one factor is data and the other a parameter."""
+    """Run the call; by a rule of this module where one factor is data and the other a parameter."""
     (data, made) = places if places[0] in step.data else places[::-1]
     letters = dict(zip(places, terms, strict=False))
     summand = step.parameters.keys() - {made}
@@ -145,13 +168,13 @@ def _run(tape: Tape, step: BoundaryCall, args: tuple[Any, ...], places: tuple[Ar
 
 
 def _first(letters: str, axis: Axis) -> str:
-    """The letters with the samples' first, and the one of what was merged with them in their place."""
+    """Put the samples' letter first, and the one of what was merged with them in their place."""
     rest = letters[: axis.dim] + (INNER if axis.inner > 1 else "") + letters[axis.dim + 1 :]
     return SAMPLE + rest
 
 
 def _sizes(args: tuple[Any, ...], places: tuple[ArgPath, ArgPath], terms: Terms) -> bool:
-    """Whether a letter stands for one size in both factors: nothing is broadcast."""
+    """Return whether a letter stands for one size in both factors: nothing is broadcast."""
     sizes: dict[str, int] = {}
     for place, term in zip(places, terms, strict=False):
         for letter, size in zip(term, argument_at(args, {}, place).shape, strict=True):
@@ -161,7 +184,7 @@ def _sizes(args: tuple[Any, ...], places: tuple[ArgPath, ArgPath], terms: Terms)
 
 
 def _use(targets: Targets, a: Array, of: EinsumEquation, whole: bool) -> ParameterUse | None:
-    """A linear map, a product of more axes, or nothing that there is a rule for."""
+    """Return a linear map, a product of more axes, or None where there is no rule."""
     if not (of.known and whole):
         return None
     if of.linear and ("bias" not in targets or targets["bias"].tensor.ndim == 1):

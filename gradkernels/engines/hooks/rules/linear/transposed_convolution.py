@@ -33,7 +33,15 @@ class TransposedConvolution(ParameterUse):
         self._options |= {name: _sizes(given.get(name, 1), self._dims) for name in ("stride", "dilation")}
 
     def write(self, target: Any, g: Array, out: Array, at: slice, add: bool) -> None:
-        """Rows of the bias are sums over places, those of the weight are the convolution's."""
+        """Write sums over places for the bias, the convolution's rows for the weight.
+
+        Args:
+            target: Key of the target.
+            g: Gradient of the output, `(n, ...)`.
+            out: Memory for the rows of samples `at`.
+            at: Which samples.
+            add: Whether to add to what is there.
+        """
         if target == "weight":
             self._mirror(g[at]).write(target, self._a[at], out, EVERYBODY, add)
         elif add:
@@ -42,27 +50,27 @@ class TransposedConvolution(ParameterUse):
             out.copy_(self._shifts(g[at]))
 
     def squared_norms(self, target: Any, g: Array) -> Array:
-        """Squared norms of the convolution's rows."""
+        """Return the squared norms of the convolution's rows."""
         return (
             self._mirror(g).squared_norms(target, self._a) if target == "weight" else squared_row_norms(self._shifts(g))
         )
 
     def total(self, target: Any, g: Array) -> Array:
-        """The convolution's."""
+        """Return the sum of the convolution's rows."""
         return self._mirror(g).total(target, self._a) if target == "weight" else self._shifts(g).sum(0)
 
     def total_of_squares(self, target: Any, g: Array) -> Array:
-        """The convolution's."""
+        """Return the sum of the convolution's squared rows."""
         if target == "weight":
             return self._mirror(g).total_of_squares(target, self._a)
         return sum_of_squares(self._shifts(g))
 
     def _mirror(self, g: Array) -> Convolution:
-        """The convolution of g that gives gradients of the input, without what nothing was written to."""
+        """Return the convolution of g that gives gradients of the input, without what nothing was written to."""
         return Convolution(self.targets, functional.pad(g, self._padding) if any(self._padding) else g, self._options)
 
     def _shifts(self, g: Array) -> Array:
-        """Rows of the bias, `(n, o)`."""
+        """Return the rows of the bias, `(n, o)`."""
         channel = g.ndim - self._dims - 1
         return g.sum([dim for dim in range(1, g.ndim) if dim != channel])
 

@@ -47,33 +47,39 @@ class SampleWords:
 
     @property
     def sample(self) -> Array:
-        """Of each entry."""
+        """The sample of each entry."""
         return self.known.div(self.words, rounding_mode="floor")
 
     @property
     def word(self) -> Array:
-        """Of each entry."""
+        """The word of each entry."""
         return self.known % self.words
 
     def sums(self, terms: Array) -> Array:
-        """Of each entry, from terms `(n t, ...)` of each place."""
+        """Sum terms `(n t, ...)` of each place to those of each entry."""
         return terms.new_zeros(len(self.known), *terms.shape[1:]).index_add_(0, self.at, terms)
 
 
 def sample_word_keys(words: Array, size: int) -> Array:
-    """The key, sample * size + word, of each place of `(n, t)`."""
+    """Return the key, sample * size + word, of each place of `(n, t)`."""
     return (words + torch.arange(len(words), device=words.device)[:, None] * size).flatten()
 
 
 def distinct_sample_words(words: Array, size: int) -> SampleWords:
-    """Those of words `(n, t)` of a table with `size` rows."""
+    """Return the distinct entries of words `(n, t)` of a table with `size` rows."""
     key = sample_word_keys(words, size)
     known, at = torch.unique(key, return_inverse=True)
     return SampleWords(size, key, known, at)
 
 
 def add_terms(rows: Array, words: Array, terms: Array) -> None:
-    """Add terms `(n, t, width)` to rows `(n, size, width)` at words `(n, t)`."""
+    """Add terms to the rows of a table for each sample.
+
+    Args:
+        rows: `(n, size, width)`, added to.
+        words: `(n, t)`.
+        terms: `(n, t, width)`.
+    """
     if rows.is_contiguous():
         rows.view(-1, rows.shape[2]).index_add_(0, sample_word_keys(words, rows.shape[1]), terms.flatten(0, 1))
     else:
@@ -101,13 +107,21 @@ class EmbeddingTable(ParameterUse):
         self._one_bag = 1 < per_bag == words.shape[1]
 
     def write(self, target: Any, g: Array, out: Array, at: slice, add: bool) -> None:
-        """Each place's g, added to its word's row."""
+        """Add each place's g to its word's row.
+
+        Args:
+            target: Key of the target.
+            g: Gradient of the output, `(n, ...)`.
+            out: Memory for the rows of samples `at`.
+            at: Which samples.
+            add: Whether to add to what is there.
+        """
         if not add:
             out.zero_()
         add_terms(out, self.words[at], self.terms(g[at], at))
 
     def squared_norms(self, target: Any, g: Array) -> Array:
-        """Of the sums of each entry; or the sum of g_s . g_t over places s and t of the same word: what is faster."""
+        """Return what is faster: squares of each entry's sum, or sums of g_s . g_t over places of the same word."""
         if self._one_bag:
             return self._of_one_bag(g)
         terms = widen(self.terms(g))
@@ -115,16 +129,16 @@ class EmbeddingTable(ParameterUse):
         return fastest_of(("embedding", self._size, terms.shape, terms.dtype, g.device), ways)
 
     def squared_norms_of_terms(self, target: Any, g: Array) -> Array:
-        """Sum over places of |g_t|^2."""
+        """Sum |g_t|^2 over places."""
         return squared_row_norms(self.terms(g))
 
     def total(self, target: Any, g: Array) -> Array:
-        """Each place's g, added to its word's row of one table."""
+        """Add each place's g to its word's row of one table."""
         g = widen(self.terms(g))
         return g.new_zeros(self._size, g.shape[2]).index_add_(0, self.words.flatten(), g.flatten(0, 1))
 
     def total_of_squares(self, target: Any, g: Array) -> Array:
-        """Squares of the sums of each entry, added to their words' rows."""
+        """Add the squares of each entry's sum to its word's row of one table."""
         g, occurring = widen(self.terms(g)), distinct_sample_words(self.words, self._size)
         sums = occurring.sums(g.flatten(0, 1))
         return g.new_zeros(self._size, g.shape[2]).index_add_(0, occurring.word, sums.square_())
@@ -143,14 +157,14 @@ class EmbeddingTable(ParameterUse):
         return g.new_zeros(len(g)).index_add_(0, occurring.sample, squares)
 
     def _of_one_bag(self, g: Array) -> Array:
-        """|g|^2 times the sum over words of their squared factors."""
+        """Return |g|^2 times the sum over words of their squared factors."""
         occurring = distinct_sample_words(self.words, self._size)
         factors = g.new_ones(self.words.shape) if self._factors is None else self._factors
         squares = occurring.sums(widen(factors).flatten()).square_()
         return squares.new_zeros(len(g)).index_add_(0, occurring.sample, squares) * squared_row_norms(g)
 
     def terms(self, g: Array, at: slice = EVERYBODY) -> Array:
-        """`(n, t, width)` of each word."""
+        """Return the gradient of each word, `(n, t, width)`."""
         n, t = self.words[at].shape
         if self._per_bag > 1:
             g = g.reshape(n, -1, 1, g.shape[-1]).expand(-1, -1, self._per_bag, -1)
@@ -159,13 +173,13 @@ class EmbeddingTable(ParameterUse):
 
 
 def not_padding(words: Array, given: NamedArguments) -> Array | None:
-    """Which words are not the padding; None if all of them count."""
+    """Return which words are not the padding; None if all of them count."""
     index = given.get("padding_idx")
     return None if index is None else words != index % len(given["weight"])
 
 
 def _embedding(targets: Targets, words: Array, given: NamedArguments) -> EmbeddingTable:
-    """For words `(n, ...)`."""
+    """Make the use of a table for words `(n, ...)`."""
     refuse_options("embedding", given)
     words = words.reshape(len(words), -1)
     return EmbeddingTable(targets, words, not_padding(words, given))

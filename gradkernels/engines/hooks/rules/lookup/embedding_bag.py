@@ -30,34 +30,42 @@ class MaxEmbeddingBag(ParameterUse):
         self._words = words[..., None].expand(values.shape).gather(-2, best).squeeze(-2)
 
     def write(self, target: Any, g: Array, out: Array, at: slice, add: bool) -> None:
-        """g, column by column in the row of the word that was largest there."""
+        """Add g, column by column, to the row of the word that was largest there.
+
+        Args:
+            target: Key of the target.
+            g: Gradient of the output, `(n, ...)`.
+            out: Memory for the rows of samples `at`.
+            at: Which samples.
+            add: Whether to add to what is there.
+        """
         if not add:
             out.zero_()
         g = self._terms(g[at], at)
         out.scatter_add_(1, self._words[at].reshape(g.shape), g)
 
     def total(self, target: Any, g: Array) -> Array:
-        """The same, in one table."""
+        """Return the sum of the rows, in one table."""
         terms = self._terms(g).flatten(0, 1)
         total = terms.new_zeros(self.targets[target].tensor.shape)
         return total.scatter_add_(0, self._words.reshape(terms.shape), terms)
 
     def squared_norms(self, target: Any, g: Array) -> Array:
-        """|g|^2 where there is one bag: every column of it has an entry of its own."""
+        """Return |g|^2 where there is one bag: every column of it has an entry of its own."""
         return squared_row_norms(self._terms(g)) if self._one_bag else super().squared_norms(target, g)
 
     def total_of_squares(self, target: Any, g: Array) -> Array:
-        """The total of g^2 where there is one bag."""
+        """Return the total of g^2 where there is one bag."""
         return self.total(target, widen(g).square()) if self._one_bag else super().total_of_squares(target, g)
 
     def _terms(self, g: Array, at: slice = slice(None)) -> Array:
-        """`(n, bags, width)`, zero for a bag of nothing but padding."""
+        """Return the gradients of bags, `(n, bags, width)`, zero for a bag of nothing but padding."""
         g = g if self._any is None else g * self._any[at]
         return g.reshape(len(g), -1, g.shape[-1])
 
 
 def _factors(words: Array, given: NamedArguments) -> Array | None:
-    """What each word's row is multiplied by, `(n, [bags,] t)`."""
+    """Return what each word's row is multiplied by, `(n, [bags,] t)`."""
     factors, counts = given.get("per_sample_weights"), not_padding(words, given)
     if counts is not None:
         counts = counts.to(given["weight"].dtype)
@@ -70,7 +78,7 @@ def _factors(words: Array, given: NamedArguments) -> Array | None:
 
 
 def _bag(targets: Targets, words: Array, given: NamedArguments) -> ParameterUse:
-    """For words `(n, [bags,] t)`."""
+    """Make the use of a table for words `(n, [bags,] t)`."""
     refuse_options("embedding_bag", given)
     if given.get("offsets") is not None:
         raise Unfit(OFFSETS)

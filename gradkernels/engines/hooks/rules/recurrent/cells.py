@@ -20,14 +20,14 @@ class ElmanLayer(RecurrentLayer):
 
     @abstractmethod
     def activate(self, a: Array, out: Array) -> None:
-        """The activation."""
+        """Apply the activation."""
 
     @abstractmethod
     def slopes(self) -> Array:
-        """Its derivatives, from the states."""
+        """Return the activation's derivatives, from the states."""
 
     def forward(self) -> tuple[Array, ...]:
-        """A product and the activation a step."""
+        """Run all steps, each a product and the activation."""
         weight = self.weights.hidden.t()
         gates, before, after = self.gates.unbind(), self.before.unbind(), self.after.unbind()
         for t in self.order:
@@ -35,7 +35,7 @@ class ElmanLayer(RecurrentLayer):
         return ()
 
     def pulling(self, g_cells: Array | None) -> BackwardFactors:
-        """The factors are the slopes."""
+        """Return the slopes as the factors."""
         factors = self.slopes()
         steps = factors.unbind()
 
@@ -49,11 +49,11 @@ class TanhLayer(ElmanLayer):
     """With tanh."""
 
     def activate(self, a: Array, out: Array) -> None:
-        """The hyperbolic tangent."""
+        """Apply the hyperbolic tangent."""
         torch.tanh(a, out=out)
 
     def slopes(self) -> Array:
-        """1 - tanh^2."""
+        """Return 1 - tanh^2."""
         return 1 - self.after.square()
 
 
@@ -61,11 +61,11 @@ class ReluLayer(ElmanLayer):
     """With max(0, .)."""
 
     def activate(self, a: Array, out: Array) -> None:
-        """What is positive."""
+        """Keep what is positive."""
         torch.clamp(a, min=0, out=out)
 
     def slopes(self) -> Array:
-        """1 where it is positive."""
+        """Return 1 where the state is positive, else 0."""
         return (self.after > 0).to(self.after.dtype)
 
 
@@ -75,7 +75,7 @@ class GruLayer(RecurrentLayer):
     gate_count, merged_count = 3, 2
 
     def forward(self) -> tuple[Array, ...]:
-        """Two products, as the candidate's is kept, and five pointwise operations a step."""
+        """Run all steps, each two products, as the candidate's is kept, and five pointwise operations."""
         h = self.gates.shape[-1] // self.gate_count
         both, last = self.weights.hidden[: 2 * h].t(), self.weights.hidden[2 * h :].t()
         bias = self.gates.new_zeros(h) if self.weights.bias is None else self.weights.bias
@@ -91,7 +91,7 @@ class GruLayer(RecurrentLayer):
         return ()
 
     def pulling(self, g_cells: Array | None) -> BackwardFactors:
-        """Everything is a multiple of the state's gradient; beside the weight the state before gets z of it."""
+        """Return factors of the state's gradient; beside the weight the state before gets z of it."""
         reset, update, candidate = self.blocks(self.gates)
         slope = (1 - update) * (1 - candidate.square())
         factors = torch.empty_like(self.gates)
@@ -119,7 +119,7 @@ class LstmLayer(RecurrentLayer):
     gate_count, merged_count = 4, 4
 
     def forward(self) -> tuple[Array, ...]:
-        """One product, or two with a projection, and seven pointwise operations a step."""
+        """Run all steps, each one product, or two with a projection, and seven pointwise operations."""
         h = self.gates.shape[-1] // self.gate_count
         weight, projection = self.weights.hidden.t(), self.weights.projection
         self._cells, cells = allocate_states(self.order, self.first[1])
@@ -142,7 +142,7 @@ class LstmLayer(RecurrentLayer):
         return (cells,)
 
     def pulling(self, g_cells: Array | None) -> BackwardFactors:
-        """Three gates are multiples of the cells' gradient, which is carried from step to step, one of the units'."""
+        """Return factors of the cells' gradient for three gates, carried step by step, and of the units' for one."""
         enter, forget, candidate, leave = self.blocks(self.gates)
         factors = torch.empty_like(self.gates)
         of_enter, of_forget, of_candidate, of_leave = self.blocks(factors)
@@ -166,6 +166,6 @@ class LstmLayer(RecurrentLayer):
 
 
 def _through_sigmoid(g: Array, s: Array, out: Array) -> None:
-    """The gradient before a sigmoid that gave s: g s (1 - s)."""
+    """Return the gradient before a sigmoid that gave s: g s (1 - s)."""
     torch.mul(g, s, out=out)
     out.addcmul_(out, s, value=-1)

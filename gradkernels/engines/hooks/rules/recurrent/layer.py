@@ -81,23 +81,23 @@ class RecurrentLayer(ABC):
 
     @abstractmethod
     def forward(self) -> tuple[Array, ...]:
-        """Run all steps; gives an LSTM's cells after each."""
+        """Run all steps; return an LSTM's cells after each."""
 
     @abstractmethod
     def pulling(self, g_cells: Array | None) -> BackwardFactors:
-        """What the backward pass needs, made anew for each; `g_cells` is the gradient of an LSTM's last cells."""
+        """Return what the backward pass needs, made anew for each; `g_cells` is an LSTM's last cells' gradient."""
 
     def blocks(self, gates: Array) -> tuple[Array, ...]:
-        """Each gate's own part."""
+        """Return each gate's own part."""
         parts: tuple[Array, ...] = gates.split(gates.shape[-1] // self.gate_count, -1)
         return parts
 
     def apart(self, gates: Array) -> Array:
-        """`(t, n, gates, h)`."""
+        """Reshape to `(t, n, gates, h)`."""
         return gates.view(*gates.shape[:2], self.gate_count, -1)
 
     def backward(self, g: Array | None, g_last: Array | None, g_cells: Array | None = None) -> tuple[Array, ...]:
-        """Gradients of the gates' inputs, the hidden weight's products, all states, and what the run began with.
+        """Return gradients of the gates' inputs, the hidden weight's products, all states, and what the run began with.
 
         Args:
             g: Gradient of `after`.
@@ -120,7 +120,7 @@ class RecurrentLayer(ABC):
 
 
 def allocate_states(order: range, first: Array) -> tuple[Array, Array]:
-    """Memory for what every step begins and ends with, one and the same from step to step; `first` is filled in."""
+    """Allocate one memory for what every step begins and ends with; `first` is filled in."""
     memory = first.new_empty((len(order) + 1, *first.shape))
     before, after = (memory[:-1], memory[1:]) if order.step > 0 else (memory[1:], memory[:-1])
     before[order[0]] = first
@@ -136,7 +136,13 @@ class RecurrentFunction(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, run: RecurrentLayer, *inputs: Array) -> tuple[Array, ...]:
-        """All states, and copies of what the last step ends with."""
+        """Return all states, and copies of what the last step ends with.
+
+        Args:
+            ctx: Autograd's context.
+            run: The layer's run.
+            inputs: Of the graph.
+        """
         ctx.set_materialize_grads(False)
         ctx.run = run
         ends = (run.after, *run.forward())
@@ -144,5 +150,5 @@ class RecurrentFunction(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *g: Array | None) -> tuple[Array | None, ...]:
-        """Of the inputs."""
+        """Return the gradients of the inputs."""
         return None, *ctx.run.backward(*g)

@@ -16,9 +16,10 @@ from torch.nn import functional
 from gradkernels.backend import Array
 from gradkernels.engines.hooks.arguments import bind_by_name
 from gradkernels.engines.hooks.capture.boundary import BoundaryCall
+from gradkernels.engines.hooks.capture.boundary_rules import RunBoundary
 from gradkernels.engines.hooks.capture.one_draw import multiply_by_one_draw
 from gradkernels.engines.hooks.capture.sample_axis import Axis
-from gradkernels.engines.hooks.capture.tape import RunBoundary, Tape
+from gradkernels.engines.hooks.capture.tape import Tape
 from gradkernels.engines.hooks.errors import Unfit
 from gradkernels.engines.hooks.rules.linear.linear import Linear
 from gradkernels.engines.hooks.rules.recurrent.layer import RecurrentFunction, RecurrentLayer, RecurrentWeights
@@ -35,7 +36,7 @@ RunLayer = Callable[[Array, list[Array], LayerParameters, bool], tuple[Array, ..
 
 
 def run_layers(kind: type[RecurrentLayer]) -> RunBoundary:
-    """Calls of a whole recurrent network."""
+    """Return how calls of a whole recurrent network are run."""
 
     def start(tape: Tape, step: BoundaryCall, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Array, ...]:
         given = bind_by_name(LAYERS, args, kwargs)
@@ -59,7 +60,7 @@ def run_layers(kind: type[RecurrentLayer]) -> RunBoundary:
 
 
 def run_cell(kind: type[RecurrentLayer]) -> RunBoundary:
-    """Calls of a single step."""
+    """Return how calls of a single step are run."""
 
     def start(tape: Tape, step: BoundaryCall, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         given = bind_by_name(CELL, args, kwargs)
@@ -75,7 +76,7 @@ def run_cell(kind: type[RecurrentLayer]) -> RunBoundary:
 
 
 def _axis(step: BoundaryCall, names: tuple[str, ...], of_input: int, of_states: int) -> Axis:
-    """The samples' axis of all states of the network, once it is where a batch must have it."""
+    """Return the samples' axis of all states of the network, once it is where a batch must have it."""
     allowed = {"input": of_input, "hx": of_states}
     data = {_role(names, place): axis for place, axis in step.data.items()}
     if "input" not in data or any(allowed.get(name) != axis.dim for name, axis in data.items()):
@@ -92,7 +93,7 @@ def _axis(step: BoundaryCall, names: tuple[str, ...], of_input: int, of_states: 
 def _network(
     given: NamedArguments, targets: Mapping[int, Any], run: RunLayer, drop: Callable[[Array], Array]
 ) -> tuple[Array, ...]:
-    """Layer after layer, in each direction, as torch's own calls do."""
+    """Run layer after layer, in each direction, as torch's own calls do."""
     x = given["input"].transpose(0, 1) if given["batch_first"] else given["input"]
     first, directions, ends = _first(given), 2 if given["bidirectional"] else 1, []
     parameters = _layers(given, targets)
@@ -112,12 +113,12 @@ def _network(
 
 
 def _first(given: NamedArguments) -> list[Array]:
-    """States, and an LSTM's cells, to begin with."""
+    """Return the states, and an LSTM's cells, to begin with."""
     return list(given["hx"]) if isinstance(given["hx"], list | tuple) else [given["hx"]]
 
 
 def _layers(given: NamedArguments, targets: Mapping[int, Any]) -> Iterator[LayerParameters]:
-    """The flat list of weights, layer by layer."""
+    """Yield the parameters and targets of each layer from the flat list of weights."""
     states = _first(given)
     projected = len(states) == 2 and states[0].shape[-1] != states[1].shape[-1]
     names = ["w_ih", "w_hh", *(["b_ih", "b_hh"] if given["has_biases"] else []), *(["w_hr"] if projected else [])]
@@ -136,7 +137,7 @@ def _run(
     layer: LayerParameters,
     reverse: bool,
 ) -> tuple[Array, ...]:
-    """One layer in one direction, from inputs `(t, n, i)`; keeps a use for each of its linear maps."""
+    """Run one layer in one direction, from inputs `(t, n, i)`; keep a use for each of its linear maps."""
     parameters, targets = {name: tensor.detach() for name, tensor in layer[0].items()}, layer[1]
     bias, weights = _weights(kind, parameters)
     gates = functional.linear(x.reshape(-1, x.shape[-1]), parameters["w_ih"], bias).view(*x.shape[:2], -1)
@@ -154,7 +155,7 @@ def _run(
 
 
 def _weights(kind: type[RecurrentLayer], parameters: Mapping[str, Array]) -> tuple[Array | None, RecurrentWeights]:
-    """The bias of the projected inputs, with what of the other one is merely added, and what acts on the states."""
+    """Return the bias of the projected inputs, with what of the other is merely added, and what acts on the states."""
     hidden, projection = parameters["w_hh"], parameters.get("w_hr")
     if "b_ih" not in parameters:
         return None, RecurrentWeights(hidden, None, projection)
@@ -165,12 +166,12 @@ def _weights(kind: type[RecurrentLayer], parameters: Mapping[str, Array]) -> tup
 
 
 def _zeros(like: Array, shape: Any, heard: bool) -> Array:
-    """Zeros without memory, as a leaf whose gradient is heard of, or not."""
+    """Return zeros without memory, as a leaf whose gradient is heard of, or not."""
     return like.detach().new_zeros(()).expand(shape).requires_grad_(heard)
 
 
 def _named(targets: Targets, weight: str, bias: str | None = None) -> Targets:
-    """The targets of one linear map, by the names that it has for them."""
+    """Return the targets of one linear map, by the names that it has for them."""
     roles = {"weight": weight, "bias": bias}
     return {name: targets[role] for name, role in roles.items() if role in targets}
 
