@@ -1,1 +1,18 @@
-"""To be written."""
+"""The machinery that kernels are made of: how a way computes, apart from which way it is.
+
+A module of `gradkernels.kernels` declares a way; its `build` takes a problem and returns a compute, most of which comes
+from here. Nothing but kernels imports an engine, and each loads its array library only when a kernel is built.
+
+What an engine gets is a problem and then, at each call, `theta, x, y` with samples first; what it returns is the
+quantity, of theta's structure or `(n,)`. In between it goes its own way:
+
+- `closed`: regressions by hand, in blocks of rows, for numpy and torch;
+- `fused`: regressions in one pass over the data, compiled by numba from the problem's slope;
+- `vmap`: any problem of torch, the gradient of one sample's loss under `torch.func.vmap`;
+- `hooks`: any module, from one forward and one backward pass that are looked at from outside;
+- `compiled`: what vmap or the hooks compute of a module, recorded and given to torch.compile;
+- `peers`: BackPACK and Opacus, on copies of the model.
+
+What is built for a model holds for its present modes and settings only; `state_cache` keeps it for a few of these.
+`compiled` and `peers` stand on `hooks`; `hooks` and `closed` on `vmap`, `fused` and `state_cache`.
+"""
