@@ -21,10 +21,11 @@ from gradkernels.problems.regression.families import (
     LinearRegression,
     LogisticRegression,
     PoissonRegression,
-    SoftmaxRegression,
 )
-from gradkernels.problems.regression.regression import Regression, Weighted
+from gradkernels.problems.regression.regression import Regression
 from gradkernels.problems.regression.scalar import ScalarRegression
+from gradkernels.problems.regression.softmax import SoftmaxRegression
+from gradkernels.problems.regression.weighted import Weighted
 
 __all__ = [
     "REGRESSIONS",

@@ -46,50 +46,73 @@ class Problem(ABC):
 
     @abstractmethod
     def loss(self, theta: Array, x: Array, y: Tree) -> Array:
-        """Unscaled loss of each sample, `(n,)`; one sample without its axis gives a scalar.
+        """Compute the unscaled loss of each sample, `(n,)`; one sample without its axis gives a scalar.
 
         Written with functions that numpy, torch and JAX share (see `gradkernels.elementwise.namespace`), so that
         each of them can differentiate it.
+
+        Args:
+            theta: Parameters.
+            x: Features, with or without the axis of samples.
+            y: Targets, likewise.
         """
 
     @abstractmethod
     def shape(self, features: int) -> tuple[int, ...]:
-        """Shape of `theta` for `features` features."""
+        """Return the shape of `theta` for `features` features."""
 
     @abstractmethod
     def draw(self, n: int, seed: int, features: int = 1) -> tuple[Floats, Floats, Tree]:
-        """Synthetic float64 `(theta, x, y)` with n samples; the same for the same arguments."""
+        """Draw synthetic float64 `(theta, x, y)`, the same for the same arguments.
+
+        Args:
+            n: Number of samples.
+            seed: Of the draw.
+            features: d, the number of columns of x; x is `(n,)` for one.
+        """
 
     @abstractmethod
     def draw_theta(self, features: int, seed: int) -> Floats:
-        """Parameters to differentiate at, float64: a point away from the optimum."""
+        """Draw parameters to differentiate at, float64: a point away from the optimum."""
 
     @abstractmethod
     def validate(self, theta: Array, x: Array, y: Tree) -> None:
-        """Raise a ValueError that names the shapes given and allowed if they do not fit together."""
+        """Raise a ValueError that names the shapes given and allowed if they do not fit together.
+
+        Args:
+            theta: Parameters.
+            x: Features.
+            y: Targets.
+        """
 
     def targets(self, y: Tree, seed: int) -> Tree:
-        """The `y` that a data set's target column `(n,)` is; a ValueError if this loss is not defined there."""
+        """Make the `y` of a data set's target column `(n,)`; a ValueError if this loss is not defined there."""
         return y
 
     def size(self, features: int) -> int:
-        """p, the number of entries of theta."""
+        """Return p, the number of entries of theta."""
         return math.prod(self.shape(features))
 
     def features(self, x: Tree) -> int:
-        """d, the number of entries of one sample of x."""
+        """Return d, the number of entries of one sample of x."""
         return int(x.shape[1]) if x.ndim > 1 else 1
 
     def sample_losses(self, theta: Array, x: Tree, y: Tree) -> Array:
-        """Loss of each sample of a batch, `(n,)`."""
+        """Compute the loss of each sample of a batch, `(n,)`.
+
+        Args:
+            theta: Parameters.
+            x: Features of n samples.
+            y: Targets.
+        """
         return self.loss(theta, x, y)
 
     def seeded(self) -> AbstractContextManager[None]:
-        """A context in which the loss draws the same random numbers every time, where it draws any."""
+        """Return a context in which the loss draws the same random numbers every time, where it draws any."""
         return nullcontext()
 
     def with_parameters(self, theta: Array) -> AbstractContextManager[None]:
-        """A context in which whatever the loss is computed by has `theta` for its parameters."""
+        """Return a context in which whatever computes the loss has `theta` for its parameters."""
         return nullcontext()
 
     def as_inputs(self, theta: Any, x: Any, y: Any) -> tuple[Any, Any, Any]:
@@ -108,21 +131,38 @@ class Problem(ABC):
         return theta, x, y
 
     def for_proof(self, dtype: str, device: str) -> Problem:
-        """The problem that kernels are proven on in its place, where theta has `dtype` and lies on `device`."""
+        """Return the problem to prove kernels on in its place, where theta has `dtype` and lies on `device`."""
         return self
 
     def floats(self, theta: Tree, x: Tree, y: Tree) -> dict[str, Array]:
-        """The arrays that must have one float dtype, by name."""
+        """Return the arrays that must have one float dtype, by name.
+
+        Args:
+            theta: Parameters.
+            x: Features.
+            y: Targets.
+        """
         classes = leaves(y)[0] if self.integer_target else None
         parts = (("theta", theta), ("x", x), ("y", y))
         return {name: array for part in parts for name, array in named(*part) if array is not classes}
 
     def cast(self, theta: Tree, x: Tree, y: Tree, dtype: str, order: Any = "C") -> tuple[Any, Any, Any]:
-        """Numpy arrays in `dtype`, x in memory `order`; class numbers as int64."""
+        """Convert numpy arrays to one dtype, class numbers to int64.
+
+        Args:
+            theta: Parameters.
+            x: Features.
+            y: Targets.
+            dtype: `float64` or `float32`.
+            order: Memory order of x: `C`, `F`, or `K` for the one it has.
+        """
         classes = leaves(y)[0] if self.integer_target else None
         y = each(lambda array: np.asarray(array, np.int64 if array is classes else dtype), y)
         return np.asarray(theta, dtype), np.asarray(x, dtype, order=order), y
 
     def tolerance(self, dtype: str, terms: int) -> float:
-        """Error allowed in units of the rounding scale, where `terms` roundings add up; see `gradkernels.check`."""
+        """Return the error allowed in units of the rounding scale, where `terms` roundings add up.
+
+        See `gradkernels.check.prove`.
+        """
         return LAMBDA * terms**0.5 * float(np.finfo(dtype).eps) / 2

@@ -15,7 +15,7 @@ import numpy as np
 from gradkernels.names import unknown
 from gradkernels.problems.data.files import READERS, needs, read
 from gradkernels.problems.data.table import Table
-from gradkernels.problems.regression.regression import Weighted
+from gradkernels.problems.regression.weighted import Weighted
 from gradkernels.tree import Tree
 
 Floats = np.ndarray[Any, Any]
@@ -51,7 +51,7 @@ class Dataset:
         return len(self.columns)
 
     def draw(self, n: int, seed: int, resample: bool = False) -> tuple[Floats, Tree]:
-        """Copies of n rows: all of them in order, or a random subset, the same for the same arguments.
+        """Copy n rows: all of them in order, or a random subset, the same for the same arguments.
 
         Args:
             n: Number of rows, at least 1.
@@ -82,7 +82,7 @@ class Dataset:
 
 
 def load(source: str, target: str | None = None, drop_na: bool = False) -> Dataset:
-    """A bundled data set by name, or the numbers in a file.
+    """Load a bundled data set by name, or the numbers in a file.
 
     Args:
         source: `notebook`, `diabetes`, or the path of a `.csv`, `.parquet` or `.npz` file. A CSV file is UTF-8,
@@ -106,14 +106,14 @@ def load(source: str, target: str | None = None, drop_na: bool = False) -> Datas
 
 
 def notebook() -> Dataset:
-    """The 40 points of the coursework: y = 3 x + 4 + standard normal noise, x uniform in [-1, 1)."""
+    """Draw the 40 points of the coursework: y = 3 x + 4 + standard normal noise, x uniform in [-1, 1)."""
     random = np.random.RandomState(NOTEBOOK_SEED)  # the coursework's generator
     x = random.uniform(-1, 1, 40)
     return Dataset("notebook", x, 3 * x + 4 + random.randn(40), ("x",))
 
 
 def notebook_points() -> dict[str, Floats]:
-    """The coursework's two parameter points `(theta_0, theta_1)`, float32 values as float64.
+    """Draw the coursework's two parameter points `(theta_0, theta_1)`, float32 values as float64.
 
     The first is drawn by torch, the second by numpy, each from a generator seeded with 45 for itself.
     """
@@ -127,7 +127,7 @@ def notebook_points() -> dict[str, Floats]:
 
 
 def diabetes() -> Dataset:
-    """442 patients, 10 measurements scaled as scikit-learn scales them, disease progression after a year.
+    """Load 442 patients: 10 measurements scaled as scikit-learn does, and disease progression after a year.
 
     Source: Efron, Hastie, Johnstone & Tibshirani 2004, Least Angle Regression, Annals of Statistics 32(2).
     """
@@ -136,7 +136,7 @@ def diabetes() -> Dataset:
 
 
 def breast_cancer() -> Dataset:
-    """569 tumours, 30 measurements of cell nuclei, each brought to mean 0 and variance 1; target 0 malignant, 1 benign.
+    """Load 569 tumours: 30 measurements of cell nuclei, standardised; target 0 malignant, 1 benign.
 
     Source: Street, Wolberg & Mangasarian 1993, Nuclear feature extraction for breast tumor diagnosis.
     """
@@ -146,7 +146,7 @@ def breast_cancer() -> Dataset:
 
 
 def digits() -> Dataset:
-    """1797 handwritten digits of 8 x 8 pixels, grey values scaled to [0, 1]; target 0 to 9.
+    """Load 1797 handwritten digits of 8 x 8 pixels, grey values scaled to [0, 1]; target 0 to 9.
 
     Source: Alpaydin & Kaynak 1998, Optical Recognition of Handwritten Digits, UCI Machine Learning Repository.
     """

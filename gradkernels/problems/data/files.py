@@ -20,7 +20,7 @@ from gradkernels.problems.data.table import Table, Values
 
 
 def read(path: Path) -> Table:
-    """The table in `path`, whose extension says what kind of file it is.
+    """Read the table in `path`, whose extension says what kind of file it is.
 
     Raises:
         OSError: The file is not there or cannot be read.
@@ -41,7 +41,13 @@ def read(path: Path) -> Table:
 
 
 def needs(module: str, package: str, what: str) -> ModuleType:
-    """Import an optional library, or say which extra brings it."""
+    """Import an optional library, or say which extra brings it.
+
+    Args:
+        module: Name to import.
+        package: Its distribution.
+        what: For which it is needed, for the message.
+    """
     try:
         return importlib.import_module(module)
     except ImportError:
@@ -65,7 +71,7 @@ def _csv(name: str, raw: bytes) -> Table:
 
 
 def _rows(name: str, text: str) -> Iterator[tuple[int, list[str]]]:
-    """Rows that are not blank, with the line that each starts on, counted from 1."""
+    """Yield rows that are not blank, with the line that each starts on, counted from 1."""
     lines = csv.reader(io.StringIO(text, newline=""), skipinitialspace=True)
     start = 1
     try:
@@ -78,7 +84,7 @@ def _rows(name: str, text: str) -> Iterator[tuple[int, list[str]]]:
 
 
 def _header(name: str, text: str) -> tuple[str, ...]:
-    """Column names without surrounding spaces, read here because pandas renames duplicates.
+    """Read column names without surrounding spaces, here because pandas renames duplicates.
 
     Raises:
         ValueError: The first row is longer than the header: pandas would drop a field.
@@ -133,7 +139,7 @@ def _npz(name: str, raw: bytes) -> Table:
 
 
 def _columns_of(name: str, arrays: list[tuple[str, Values]]) -> Table:
-    """A `(n,)` array is one column, a `(n, d)` array d columns called `x[0]`, `x[1]`, ..."""
+    """Take a `(n,)` array for one column, a `(n, d)` array for d columns called `x[0]`, `x[1]`, ..."""
     lengths = {len(array) if array.ndim in (1, 2) and 0 not in array.shape[1:] else None for _, array in arrays}
     if len(lengths) != 1 or None in lengths:
         shapes = ", ".join(f"{key} {array.shape}" for key, array in arrays) or "none"
@@ -153,7 +159,7 @@ def _row(row: int) -> str:
 
 
 def _reason(message: str) -> str:
-    """The first sentence of a library's message, as the end of one of ours."""
+    """Return the first sentence of a library's message, as the end of one of ours."""
     lines = message.removeprefix("Error tokenizing data. C error: ").strip().splitlines() or ["damaged"]
     return lines[0].partition(". ")[0].rstrip(".")
 

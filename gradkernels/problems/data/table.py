@@ -45,7 +45,7 @@ class Table:
             raise ValueError(f"{self.name} has no rows, only the columns {_some(self.names, 'and')}")
 
     def target_position(self, target: str | None) -> int:
-        """Position of the column to predict; a ValueError that lists the columns or near names otherwise."""
+        """Find the column to predict; a ValueError that lists the columns or near names otherwise."""
         if len(self.names) < 2:
             hint = "a target and at least one feature are needed, separated by commas in CSV"
             raise ValueError(f"{self.name} has only the column {self.names[0]!r}; {hint}")
@@ -58,7 +58,7 @@ class Table:
         return self.names.index(target)
 
     def numbers(self, drop_na: bool) -> Values:
-        """The columns side by side, float64 `(n, columns)`, all finite.
+        """Return the columns side by side, float64 `(n, columns)`, all finite.
 
         Args:
             drop_na: Leave out rows with missing or infinite values.
@@ -107,7 +107,7 @@ class Table:
 
 
 def _number(value: object) -> float:
-    """A cell of a column that is not all numbers; raises a ValueError if this cell is none either."""
+    """Convert a cell of a column that is not all numbers; raise a ValueError if this cell is none either."""
     if value is None:
         return np.nan
     # Python alone reads 1_000 as a number.
@@ -120,7 +120,7 @@ def _number(value: object) -> float:
 
 
 def _some(names: Sequence[str], last: str, most: int = 20) -> str:
-    """`a, b or c`, cut short if there are many."""
+    """Return `a, b or c`, cut short if there are many."""
     if len(names) > most:
         return f"{', '.join(names[:most])} {last} {len(names) - most} more"
     return f" {last} ".join(filter(None, [", ".join(names[:-1]), names[-1]]))

@@ -15,18 +15,24 @@ from gradkernels.tree import Tree, each, leaves
 
 
 def is_integral(array: Array) -> bool:
-    """Whether an array of any library holds integers or truth values."""
+    """Tell whether an array of any library holds integers or truth values."""
     name = str(array.dtype).removeprefix("torch.")
     return name == "bool" or name.removeprefix("u").startswith("int")
 
 
 def plain_array(array: Any) -> Any:
-    """A memory map, or an array of another class derived from numpy's, as the plain array of its memory."""
+    """Return the plain array of a memory map's memory, or of another class derived from numpy's."""
     return np.asarray(array) if isinstance(array, np.ndarray) and type(array) is not np.ndarray else array
 
 
 def convert_target(problem: Problem, x: Array, y: Tree) -> Tree:
-    """`y` as kernels take it: integers and truth values in x's dtype, class numbers as int64 or int32."""
+    """Convert integers and truth values in `y` to x's dtype, class numbers to int64 or int32.
+
+    Args:
+        problem: A regression, for whether its targets are class numbers.
+        x: Features.
+        y: Targets, with their weights where the problem is weighted.
+    """
     classes = leaves(y)[0] if problem.integer_target else None
 
     def one(array: Array) -> Array:
@@ -44,14 +50,30 @@ def _cast(array: Array, dtype: str) -> Array:
 
 
 def needs_conversion(problem: Problem, theta: Array, x: Array, y: Tree) -> bool:
-    """Whether these have to be converted before a kernel takes them."""
+    """Tell whether arrays have to be converted before a kernel takes them.
+
+    Args:
+        problem: A regression.
+        theta: Parameters.
+        x: Features.
+        y: Targets.
+    """
     arrays = (theta, x, *leaves(y))
     same = all(plain_array(array) is array for array in arrays)
     return not same or any(a is not b for a, b in zip(leaves(convert_target(problem, x, y)), leaves(y), strict=True))
 
 
 def with_conversion(compute: Callable[..., Any], problem: Problem, convert: bool) -> Callable[..., Any]:
-    """`compute` after a look at the targets, and after a conversion where one is needed; else itself."""
+    """Check targets at every call of a kernel, and convert the arrays where they need it.
+
+    Args:
+        compute: The kernel, built.
+        problem: Whose targets are checked.
+        convert: Whether arrays have to be converted.
+
+    Returns:
+        A function called like `compute`; itself where there is nothing to do.
+    """
     look = target_guard(problem) if isinstance(problem, Regression) else None
 
     def call(theta: Tree, x: Tree, y: Tree, *arguments: Any, **options: Any) -> Any:

@@ -11,8 +11,10 @@ import numpy as np
 from gradkernels.backend import Array
 from gradkernels.elementwise import Namespace
 from gradkernels.problems.problem import Floats
-from gradkernels.problems.regression.regression import Regression, finite
+from gradkernels.problems.regression.regression import Regression
 from gradkernels.problems.regression.scalar import ScalarRegression
+from gradkernels.problems.regression.settings import finite_number
+from gradkernels.problems.regression.softmax import SoftmaxRegression
 
 LARGEST_LOG_RATE = 5.0  # drawn counts stay small
 
@@ -24,15 +26,27 @@ class LinearRegression(ScalarRegression):
     family: ClassVar[str] = "linear"
 
     def loss_of(self, xp: Namespace, eta: Array, y: Array) -> Array:
-        """(eta - y)^2."""
+        """Compute (eta - y)^2.
+
+        Args:
+            xp: Functions of the arrays' library.
+            eta: Predictor of each sample.
+            y: Target of each sample.
+        """
         return (eta - y) ** 2
 
     def slope(self, xp: Namespace, eta: Array, y: Array) -> Array:
-        """2 (eta - y)."""
+        """Compute 2 (eta - y).
+
+        Args:
+            xp: Functions of the arrays' library.
+            eta: Predictor of each sample.
+            y: Target of each sample.
+        """
         return 2 * (eta - y)
 
-    def faint(self, size: float) -> tuple[float, float]:
-        """A residual of that size."""
+    def point_of_small_slope(self, size: float) -> tuple[float, float]:
+        """Return a residual of that size."""
         return 0.0, size
 
 
@@ -43,25 +57,36 @@ class LogisticRegression(ScalarRegression):
     family: ClassVar[str] = "logistic"
 
     def loss_of(self, xp: Namespace, eta: Array, y: Array) -> Array:
-        """log(1 + e^-|eta|) + ([eta > 0] - y) eta, in which nothing overflows; a half at 0 keeps it smooth.
+        """Compute log(1 + e^-|eta|) + ([eta > 0] - y) eta, in which nothing overflows; a half at 0 keeps it smooth.
 
         In the tails nothing is left of a derivative but that of the first term, which must not be added to others.
+
+        Args:
+            xp: Functions of the arrays' library.
+            eta: Predictor of each sample.
+            y: Target of each sample, in [0, 1].
         """
         sign = xp.sign(eta)  # whose product with eta has the derivative 0 at 0, which |eta| has not in every library
         return xp.log1p(xp.exp(-sign * eta)) + ((1 + sign) / 2 - y) * eta
 
     def slope(self, xp: Namespace, eta: Array, y: Array) -> Array:
-        """(1 - y) sigma(eta) - y sigma(-eta), exact in both tails where sigma(eta) - y would cancel."""
+        """Compute (1 - y) sigma(eta) - y sigma(-eta), exact in both tails, where sigma(eta) - y would cancel.
+
+        Args:
+            xp: Functions of the arrays' library.
+            eta: Predictor of each sample.
+            y: Target of each sample, in [0, 1].
+        """
         tail = xp.exp(-xp.abs(eta))
         above = eta >= 0
         return (xp.where(above, 1.0, tail) * (1 - y) - xp.where(above, tail, 1.0) * y) / (1 + tail)
 
     def draw_target(self, rng: np.random.Generator, eta: Floats) -> Floats:
-        """1 with probability sigma(eta), else 0."""
+        """Draw 1 with probability sigma(eta), else 0."""
         return (rng.logistic(size=eta.shape) < eta).astype(float)
 
     def misfit(self, target: Floats) -> str:
-        """Targets are probabilities."""
+        """Refuse what is no probability."""
         if ((target >= 0) & (target <= 1)).all():
             return ""
         hint = " (for labels -1 and 1 pass (y + 1) / 2)" if np.isin(target, (-1, 1)).all() else ""
@@ -72,8 +97,8 @@ class LogisticRegression(ScalarRegression):
         """Probabilities."""
         return 0, 1
 
-    def faint(self, size: float) -> tuple[float, float]:
-        """The tail of e^eta."""
+    def point_of_small_slope(self, size: float) -> tuple[float, float]:
+        """Return a point in the tail of e^eta."""
         return math.log(size), 0.0
 
 
@@ -84,19 +109,31 @@ class PoissonRegression(ScalarRegression):
     family: ClassVar[str] = "poisson"
 
     def loss_of(self, xp: Namespace, eta: Array, y: Array) -> Array:
-        """e^eta - y eta."""
+        """Compute e^eta - y eta.
+
+        Args:
+            xp: Functions of the arrays' library.
+            eta: Logarithm of the rate of each sample.
+            y: Count of each sample.
+        """
         return xp.exp(eta) - y * eta
 
     def slope(self, xp: Namespace, eta: Array, y: Array) -> Array:
-        """e^eta - y."""
+        """Compute e^eta - y.
+
+        Args:
+            xp: Functions of the arrays' library.
+            eta: Logarithm of the rate of each sample.
+            y: Count of each sample.
+        """
         return xp.exp(eta) - y
 
     def draw_target(self, rng: np.random.Generator, eta: Floats) -> Floats:
-        """Poisson counts."""
+        """Draw Poisson counts of rate e^eta."""
         return rng.poisson(np.exp(np.minimum(eta, LARGEST_LOG_RATE))).astype(float)
 
     def misfit(self, target: Floats) -> str:
-        """Targets are counts, or rates."""
+        """Refuse what is neither a count nor a rate."""
         return "" if (target >= 0).all() else "targets must be at least 0"
 
     @property
@@ -104,8 +141,8 @@ class PoissonRegression(ScalarRegression):
         """Counts, or rates."""
         return 0, np.inf
 
-    def faint(self, size: float) -> tuple[float, float]:
-        """The tail of e^eta."""
+    def point_of_small_slope(self, size: float) -> tuple[float, float]:
+        """Return a point in the tail of e^eta."""
         return math.log(size), 0.0
 
 
@@ -123,94 +160,36 @@ class HuberRegression(ScalarRegression):
     def __post_init__(self) -> None:
         """Refuse what is no distance."""
         super().__post_init__()
-        object.__setattr__(self, "delta", finite("delta", self.delta))
+        object.__setattr__(self, "delta", finite_number("delta", self.delta))
         if self.delta <= 0:
             raise ValueError(f"delta is {self.delta}; it must be above 0")
 
     def loss_of(self, xp: Namespace, eta: Array, y: Array) -> Array:
-        """Both parts for all, where neither is differentiated by a product with a residual that is infinite."""
+        """Compute both parts for all samples, so that none is differentiated by a product with an infinite residual.
+
+        Args:
+            xp: Functions of the arrays' library.
+            eta: Predictor of each sample.
+            y: Target of each sample.
+        """
         residual = eta - y
         inside = (residual == xp.clip(residual, -self.delta, self.delta)) | (residual != residual)
         near = xp.where(inside, residual, 0.0)
         return xp.where(inside, near * near / 2, self.delta * (xp.abs(residual) - self.delta / 2))
 
     def slope(self, xp: Namespace, eta: Array, y: Array) -> Array:
-        """The residual, clipped."""
+        """Compute the residual, clipped to [-delta, delta].
+
+        Args:
+            xp: Functions of the arrays' library.
+            eta: Predictor of each sample.
+            y: Target of each sample.
+        """
         return xp.clip(eta - y, -self.delta, self.delta)
 
-    def faint(self, size: float) -> tuple[float, float]:
-        """A residual of that size."""
+    def point_of_small_slope(self, size: float) -> tuple[float, float]:
+        """Return a residual of that size."""
         return 0.0, size
-
-
-@dataclass(frozen=True)
-class SoftmaxRegression(Regression):
-    """Cross-entropy log(sum_k e^eta_k) - eta_y of class numbers y = 0, ..., classes - 1.
-
-    Other numbers are refused where data come in. A kernel by itself does not look for them: closed forms leave eta_y
-    out, and differentiation raises IndexError (torch) or gives NaN (JAX).
-
-    Attributes:
-        classes: K, at least 2; theta is `(d+1, K)`.
-    """
-
-    classes: int = 3
-    family: ClassVar[str] = "softmax"
-    integer_target: ClassVar[bool] = True
-
-    def __post_init__(self) -> None:
-        """Refuse what is no number of classes."""
-        super().__post_init__()
-        if isinstance(self.classes, bool) or not isinstance(self.classes, int | np.integer) or self.classes < 2:
-            raise ValueError(f"classes is {self.classes!r}; it must be a whole number of at least 2")
-        object.__setattr__(self, "classes", int(self.classes))
-
-    @property
-    def outputs(self) -> tuple[int, ...]:
-        """`(classes,)`."""
-        return (self.classes,)
-
-    def loss_of(self, xp: Namespace, eta: Array, y: Array) -> Array:
-        """log(sum_k e^(eta_k - m)) - (eta_y - m) with m the largest eta_k, so that nothing overflows."""
-        shifted = eta - xp.amax(eta, -1, keepdims=True)
-        return xp.log(xp.exp(shifted).sum(-1)) - _picked(xp, shifted, y)
-
-    def slope(self, xp: Namespace, eta: Array, y: Array) -> Array:
-        """softmax(eta)_k - [y = k]."""
-        powers = xp.exp(eta - xp.amax(eta, -1, keepdims=True))
-        share = powers / powers.sum(-1, keepdims=True)
-        return xp.where(xp.arange(self.classes, device=eta.device) == y[..., None], share - 1, share)
-
-    def slope_scale(self, eta: Floats, y: Floats, error: Floats) -> Floats:
-        """|slope| + [y = k] + softmax(eta)_k (error_k + max_j error_j): shares move with every predictor."""
-        slope = self.slope(np, eta, y)
-        picked = np.arange(self.classes) == y[:, None]
-        return np.abs(slope) + picked + (slope + picked) * (error + error.max(-1, keepdims=True))
-
-    def draw_target(self, rng: np.random.Generator, eta: Floats) -> Floats:
-        """A class each, with the probabilities that softmax gives them (the Gumbel-max trick)."""
-        return np.argmax(eta + rng.gumbel(size=eta.shape), -1)
-
-    def misfit(self, target: Floats) -> str:
-        """Targets are class numbers."""
-        if ((target == np.floor(target)) & (target >= 0) & (target < self.classes)).all():
-            return ""
-        largest = target.max(initial=0)
-        hint = f" (softmax(classes={int(largest) + 1}) takes these)" if self.classes <= largest < np.inf else ""
-        if largest == self.classes and target.min() == 1:
-            hint = " (for numbers from 1 on pass y - 1)"
-        return f"targets must be whole numbers from 0 to {self.classes - 1}{hint}"
-
-    @property
-    def span(self) -> tuple[float, float] | None:
-        """Class numbers, which as arrays are integers."""
-        return 0, self.classes - 1
-
-
-def _picked(xp: Namespace, eta: Array, y: Array) -> Array:
-    """eta[i, y[i]]."""
-    along = xp.take_along_dim if xp.__name__ == "torch" else xp.take_along_axis
-    return along(eta, y[..., None], -1)[..., 0]
 
 
 REGRESSIONS: dict[str, type[Regression]] = {

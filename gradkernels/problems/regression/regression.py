@@ -14,27 +14,17 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
-from typing import Any, ClassVar, NamedTuple
+from typing import ClassVar
 
 import numpy as np
 
 from gradkernels.backend import Array
 from gradkernels.elementwise import Namespace, namespace
 from gradkernels.problems.problem import Floats, Problem
+from gradkernels.problems.regression.settings import finite_number, truth_value
 from gradkernels.problems.regression.targets import first_misfit
+from gradkernels.problems.regression.weighted import Weighted, draw_weights
 from gradkernels.tree import Tree
-
-
-class Weighted(NamedTuple):
-    """The `y` of a weighted problem.
-
-    Attributes:
-        target: `(n,)`.
-        sample_weight: `(n,)`, by which each sample's loss is multiplied.
-    """
-
-    target: Any
-    sample_weight: Any
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,9 +45,8 @@ class Regression(Problem):
     def __post_init__(self) -> None:
         """Refuse what is no truth value, since it counts as a parameter, and penalties that are none."""
         for name in ("fit_intercept", "weighted"):
-            if not isinstance(value := getattr(self, name), bool):
-                raise TypeError(f"{name} is {value!r}; it must be True or False")
-        object.__setattr__(self, "l2", finite("l2", self.l2))
+            truth_value(name, getattr(self, name))
+        object.__setattr__(self, "l2", finite_number("l2", self.l2))
         if self.l2 < 0:
             raise ValueError(f"l2 is {self.l2}; it must be at least 0")
 
@@ -68,23 +57,41 @@ class Regression(Problem):
 
     @abstractmethod
     def loss_of(self, xp: Namespace, eta: Array, y: Array) -> Array:
-        """Loss of each sample given its predictor, with the functions of `xp` (see `gradkernels.elementwise`)."""
+        """Compute the loss of each sample given its predictor.
+
+        Args:
+            xp: Functions of the arrays' library (see `gradkernels.elementwise`).
+            eta: Predictor of each sample, `(n, *outputs)`.
+            y: Target of each sample, `(n,)`.
+        """
 
     @abstractmethod
     def slope(self, xp: Namespace, eta: Array, y: Array) -> Array:
-        """Derivative d loss / d eta, eta's shape: the closed form that the hand-written kernels are made from."""
+        """Compute the derivative d loss / d eta, of eta's shape, in closed form, as hand-written kernels use it.
+
+        Args:
+            xp: Functions of the arrays' library.
+            eta: Predictor of each sample, `(n, *outputs)`.
+            y: Target of each sample, `(n,)`.
+        """
 
     @abstractmethod
     def slope_scale(self, eta: Floats, y: Floats, error: Floats) -> Floats:
-        """Scale of the rounding error in the slope, given that of eta; eta's shape."""
+        """Compute the scale of the rounding error in the slope, of eta's shape, given that of eta.
+
+        Args:
+            eta: Predictor of each sample, `(n, *outputs)`.
+            y: Target of each sample, `(n,)`.
+            error: Scale of eta's rounding error, of its shape.
+        """
 
     @abstractmethod
     def draw_target(self, rng: np.random.Generator, eta: Floats) -> Floats:
-        """Targets given the true predictor."""
+        """Draw targets given the true predictor."""
 
     @abstractmethod
     def misfit(self, target: Floats) -> str:
-        """Why these targets have no such loss, as a sentence that says what is allowed; empty if they do."""
+        """Say why these targets have no such loss, with what is allowed; nothing if they have one."""
 
     @property
     def span(self) -> tuple[float, float] | None:
@@ -99,22 +106,34 @@ class Regression(Problem):
         return f"{self.family}({changed})" if changed else self.family
 
     def shape(self, features: int) -> tuple[int, ...]:
-        """`(features + 1,)`, or `(features,)` without an intercept; then the classes, where there are any."""
+        """Return `(features + 1,)`, or `(features,)` without an intercept; then the classes, where there are any."""
         return (features + self.fit_intercept, *self.outputs)
 
     def split(self, y: Tree) -> tuple[Array, Array | None]:
-        """Target and sample weight; None where there is none."""
+        """Return target and sample weight; None where there is none."""
         return (y[0], y[1]) if self.weighted else (y, None)
 
     def eta(self, theta: Array, x: Array, target: Array) -> Array:
-        """Linear predictor, `target.shape`, then the classes; x has a feature axis exactly if it has one axis more."""
+        """Compute the linear predictor, `target.shape`, then the classes.
+
+        Args:
+            theta: Parameters, the intercept first.
+            x: Features, which have an axis of their own exactly if x has one axis more than the target.
+            target: For its axes.
+        """
         weights = theta[1:] if self.fit_intercept else theta
         columns = x[..., None] if self.outputs else x
         eta = x @ weights if x.ndim > target.ndim else columns * weights[0]
         return eta + theta[0] if self.fit_intercept else eta
 
     def loss(self, theta: Array, x: Array, y: Tree) -> Array:
-        """Loss of each sample, `(n,)`."""
+        """Compute the loss of each sample, `(n,)`.
+
+        Args:
+            theta: Parameters, the intercept first.
+            x: Features, `(n, d)`, or `(n,)` for one.
+            y: Targets, with their weights where the problem is weighted.
+        """
         target, weight = self.split(y)
         eta = self.eta(theta, x, target)
         loss = self.loss_of(namespace(eta), eta, target)
@@ -126,28 +145,39 @@ class Regression(Problem):
         return loss
 
     def slopes(self, xp: Namespace, theta: Array, x: Array, y: Tree) -> Array:
-        """Weighted slope of each sample, `(n,)`, then the classes; what a closed form multiplies (1, x) with."""
+        """Compute the weighted slope of each sample, `(n,)`, then the classes: what multiplies (1, x) in a closed form.
+
+        Args:
+            xp: Functions of the arrays' library.
+            theta: Parameters, the intercept first.
+            x: Features, `(n, d)`, or `(n,)` for one.
+            y: Targets, with their weights where the problem is weighted.
+        """
         target, weight = self.split(y)
         slope = self.slope(xp, self.eta(theta, x, target), target)
-        if weight is None:
-            return slope
-        return slope * (weight[:, None] if self.outputs else weight)
+        return slope if weight is None else slope * (weight[:, None] if self.outputs else weight)
 
     def penalty(self, theta: Array) -> Array:
-        """Gradient of the penalty: l2 * theta, with zero for the intercept."""
+        """Compute the gradient of the penalty: l2 * theta, with zero for the intercept."""
         penalty = self.l2 * theta
         penalty[: int(self.fit_intercept)] = 0
         return penalty
 
     def draw_theta(self, features: int, seed: int) -> Floats:
-        """Uniform in [0, 1) for the first parameter, standard normal for the others."""
+        """Draw the first parameter uniformly from [0, 1), the others from the standard normal distribution."""
         rng = np.random.default_rng([seed, 1])
         theta = rng.standard_normal(self.shape(features))
         theta[0] = rng.random(self.outputs or None)
         return theta
 
     def draw(self, n: int, seed: int, features: int = 1) -> tuple[Floats, Floats, Tree]:
-        """Features uniform in [-1, 1), targets from a true parameter of 4 and 3s, weights uniform in [0, 2)."""
+        """Draw features from [-1, 1), targets from a true parameter of 4 and 3s, weights from [0, 2).
+
+        Args:
+            n: Number of samples.
+            seed: Of the draw.
+            features: d, the number of columns of x; x is `(n,)` for one.
+        """
         rng = np.random.default_rng([seed, 0])
         x = rng.uniform(-1, 1, (n, features) if features > 1 else n)
         truth = np.full(self.shape(features), 3.0)
@@ -156,23 +186,31 @@ class Regression(Problem):
         y = self.draw_target(rng, self.eta(truth, x, np.empty(n)))
         return self.draw_theta(features, seed), x, self._with_weights(y, seed)
 
-    def faint(self, size: float) -> tuple[float, float] | None:
-        """A predictor and a target at which the slope is about `size`, far below 1; None where none is known."""
+    def point_of_small_slope(self, size: float) -> tuple[float, float] | None:
+        """Return a predictor and a target at which the slope is about `size`, far below 1; None where none is known."""
         return None
 
     def extremes(self, n: int, dtype: str, features: int = 1) -> Iterator[tuple[Floats, Floats, Tree]]:
-        """Features that are huge or tiny against predictors as usual, then slopes that are tiny."""
+        """Yield data whose gradients a dtype can hold and whose squares it cannot, float64.
+
+        Features are huge or tiny against predictors as usual, then slopes are tiny.
+
+        Args:
+            n: Number of samples.
+            dtype: `float64` or `float32`.
+            features: d, the number of columns of x.
+        """
         theta, x, y = self.draw(n, 0, features)
         first, far = int(self.fit_intercept), 2.0 ** (np.finfo(dtype).maxexp * 5 // 8)
         for power in (far, 1 / far):
             yield np.concatenate([theta[:first], theta[first:] / power]), x * power, y
-        if first and not self.l2 and (faint := self.faint(1 / far)):
+        if first and not self.l2 and (point := self.point_of_small_slope(1 / far)):
             theta = np.zeros_like(theta)
-            theta[0], target = faint
+            theta[0], target = point
             yield theta, x, self._with_weights(np.full(n, target), 0)
 
     def targets(self, y: Tree, seed: int) -> Tree:
-        """`y`, with drawn weights where the problem is weighted; a ValueError that says what is allowed."""
+        """Return `y`, with drawn weights where the problem is weighted; a ValueError that says what is allowed."""
         target = y[0] if isinstance(y, Weighted) else y
         if found := first_misfit(self.misfit, target):
             row, misfit = found
@@ -181,12 +219,16 @@ class Regression(Problem):
         return y if isinstance(y, Weighted) and self.weighted else self._with_weights(target, seed)
 
     def _with_weights(self, target: Floats, seed: int) -> Tree:
-        if not self.weighted:
-            return target
-        return Weighted(target, np.random.default_rng([seed, 2]).uniform(0, 2, len(target)))
+        return Weighted(target, draw_weights(len(target), seed)) if self.weighted else target
 
     def validate(self, theta: Array, x: Array, y: Tree) -> None:
-        """Raise a ValueError unless the shapes of `theta`, `x` and `y` fit together."""
+        """Raise a ValueError unless the shapes of `theta`, `x` and `y` fit together.
+
+        Args:
+            theta: Parameters, the intercept first.
+            x: Features, `(n, d)`, or `(n,)` for one.
+            y: Targets, with their weights where the problem is weighted.
+        """
         if isinstance(y, tuple) != self.weighted or (self.weighted and len(y) != 2):
             kind = "(target, sample_weight)" if self.weighted else "an array; pass weights as sample_weight="
             raise ValueError(f"y is a {type(y).__name__}; for {self.name} it must be {kind}")
@@ -202,15 +244,6 @@ class Regression(Problem):
             raise ValueError(f"{given}: theta must be {self.shape(features)} for {features} features, {hint}")
 
     def design(self, x: Floats) -> Floats:
-        """The rows (1, x_i), or x_i without an intercept: shape `(n, p)`."""
+        """Return the rows (1, x_i), or x_i without an intercept: shape `(n, p)`."""
         columns = x if x.ndim == 2 else x[:, None]
         return np.insert(columns, 0, 1.0, axis=1) if self.fit_intercept else columns
-
-
-def finite(name: str, value: Any) -> float:
-    """`value` as a float; a TypeError unless it is a number, a ValueError unless it is finite."""
-    if isinstance(value, bool) or not isinstance(value, int | float | np.number):
-        raise TypeError(f"{name} is {value!r}; it must be a number")
-    if not np.isfinite(value):
-        raise ValueError(f"{name} is {value}; it must be finite")
-    return float(value)

@@ -40,11 +40,11 @@ class ScalarRegression(Regression):
         return ()
 
     def draw_target(self, rng: np.random.Generator, eta: Floats) -> Floats:
-        """Eta plus standard normal noise."""
+        """Add standard normal noise to eta."""
         return eta + rng.standard_normal(eta.shape)
 
     def misfit(self, target: Floats) -> str:
-        """Any number will do."""
+        """Allow any number."""
         return ""
 
     @property
@@ -53,7 +53,13 @@ class ScalarRegression(Regression):
         return EVERY
 
     def slope_scale(self, eta: Floats, y: Floats, error: Floats) -> Floats:
-        """|slope| + |y d slope / d y| + error * max |d slope / d eta| nearby, where a kink may lie."""
+        """Compute |slope| + |y d slope / d y| + error * max |d slope / d eta| nearby, where a kink may lie.
+
+        Args:
+            eta: Predictor of each sample, `(n,)`.
+            y: Target of each sample, `(n,)`.
+            error: Scale of eta's rounding error, `(n,)`.
+        """
         near = (eta, eta - NEIGHBOURHOOD * error, eta + NEIGHBOURHOOD * error)
         steepest = np.max([np.abs(self._derivative(place + STEP * 1j, y)) for place in near], axis=0)
         by_target = np.abs(y * self._derivative(eta, y + STEP * 1j))

@@ -13,7 +13,7 @@ from gradkernels.tree import Tree
 
 
 def target_guard(problem: Regression) -> Callable[[Tree], None] | None:
-    """What raises a ValueError that names the first target without a loss; None where any number has one.
+    """Return what raises a ValueError that names the first target without a loss; None where any number has one.
 
     NaN is none of these: it stands for itself.
     """
@@ -34,7 +34,7 @@ def target_guard(problem: Regression) -> Callable[[Tree], None] | None:
 
 
 def _span(problem: Regression) -> tuple[float, float] | None:
-    """The problem's span, unless a class derived from the one that tells it has a `misfit` of its own."""
+    """Return the problem's span, unless a class derived from the one that tells it has a `misfit` of its own."""
     owners = [
         next(place for place, kind in enumerate(type(problem).__mro__) if name in vars(kind))
         for name in ("span", "misfit")
@@ -43,7 +43,7 @@ def _span(problem: Regression) -> tuple[float, float] | None:
 
 
 def _within(target: Array, low: float, high: float) -> bool:
-    """Whether all lie between the bounds; False if one is NaN."""
+    """Tell whether all lie between the bounds; False if one is NaN."""
     if isinstance(target, np.ndarray):
         if target.dtype.kind == "i" and low == 0:  # as unsigned numbers, negative ones are the largest
             return bool(np.maximum.reduce(target.view(f"u{target.itemsize}")) <= high)

@@ -13,7 +13,9 @@ EVERY = (-np.inf, np.inf)
 
 
 def first_misfit(why: Callable[[Floats], str], target: Floats) -> tuple[int, str] | None:
-    """Position of the first target without a loss, and what is allowed; None where there is none. NaN is passed over.
+    """Find the first target without a loss, and say what is allowed; None where there is none.
+
+    NaN is passed over.
 
     Args:
         why: A problem's `misfit`; an answer for some targets must hold for more.
