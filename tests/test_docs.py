@@ -45,12 +45,12 @@ def having(language: str):
     return pytest.mark.parametrize("page", found, ids=lambda page: page.stem)
 
 
-def run(command: list[str], folder: Path, package: Path = ROOT) -> str:
-    """The output of a command that must succeed, with a wisdom of its own and the package of `package`."""
+def run(command: list[str], folder: Path, package: Path = ROOT, codes: tuple[int, ...] = (0,)) -> str:
+    """The output of a command that must end with one of `codes`, with a wisdom of its own and a package's folder."""
     environment = {key: value for key, value in os.environ.items() if not key.startswith("PYTEST_")}
     environment |= {"PYTHONPATH": str(package), "GRADKERNELS_WISDOM": str(folder / "wisdom.json")}
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, f"{shlex.join(command)}\n{done.stdout}\n{done.stderr}"
+    assert done.returncode in codes, f"{shlex.join(command)}\n{done.stdout}\n{done.stderr}"
     return done.stdout
 
 
@@ -122,7 +122,9 @@ def test_the_commands_of_a_page_run(page, tmp_path):
 def execute(command: list[str], folder: Path, package: Path) -> str:
     match command:
         case ["gradkernels", *arguments]:
-            printed = run([sys.executable, "-m", "gradkernels", *arguments], folder, package)
+            # On a machine with other work, `ab` may see that its own timing cannot be trusted: code 5.
+            codes = (0, 5) if arguments[0] == "ab" else (0,)
+            printed = run([sys.executable, "-m", "gradkernels", *arguments], folder, package, codes)
             if arguments[0] == "run":
                 file = folder / arguments[arguments.index("--out") + 1]
                 assert {row.status for row in read(file)} <= {"ok", "timeout", "unsupported"}, command
@@ -240,6 +242,29 @@ def test_links_lead_to_files_and_headings(page):
         target = page.parent / name if name else page
         assert name.startswith("https://") or target.exists(), link
         assert not anchor or anchor in pages.anchors(target), link
+
+
+@EACH
+def test_files_and_names_in_sentences_are_there(page):
+    written = {word for command, _ in pages.commands(page) for word in shlex.split(command)}
+    for code in re.findall(r"`([^`]+)`", pages.prose(page)):
+        if found := re.match(r"gk\.(\w+)", code):
+            assert hasattr(gradkernels, found[1]), code
+        if re.fullmatch(r"(gradkernels|bench|tests|results|docs)/[\w/.-]+", code):
+            assert code in written or any((folder / code).exists() for folder in (ROOT, ROOT / "gradkernels")), code
+
+
+def test_the_drawing_of_the_architecture_is_of_folders_that_are_there():
+    (drawing,) = of_language(ROOT / "docs" / "architecture.md", "text")
+    package = ROOT / "gradkernels"
+    drawn = set(re.findall(r"\b(bench/\w+|\w+(?=/ ))", drawing))
+    assert len(drawn) >= 10
+    assert [name for name in drawn if not (package / name).is_dir()] == []
+    # Each folder of the package has its place in it.
+    folders = {one.parent.relative_to(package).as_posix() for one in package.rglob("__init__.py")}
+    inner = {name for name in folders if name.count("/") == name.startswith("bench/")} - {".", "bench"}
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    assert [name for name in inner if name not in text] == []
 
 
 def test_the_readme_leads_to_every_page():
