@@ -270,6 +270,7 @@ def test_without_pytest_benchmark_only_its_tests_are_skipped(pytester):
         ("quantities=norm", "there is no quantity 'norm'; did you mean norms?"),
         ("problems=liner", "there is no problem 'liner'; did you mean linear?"),
         ("dtypes=int8", "there is no dtype 'int8'; known: float64, float32"),
+        ("kernels=numpy.lop", "there is no kernel 'numpy.lop'; did you mean numpy.loop*"),
         ("max-call=0", "it must be a positive time"),
     ],
 )

@@ -113,7 +113,7 @@ FastestCalls = Annotated[
 ]
 Trials = Annotated[
     int | None,
-    typer.Option("--selftest", metavar="N", help="Measure the duel's false alarms and power, N comparisons each."),
+    typer.Option("--selftest", metavar="N", help="Measure the false alarms and the power of ab, N comparisons each."),
 ]
 
 # What counts.

@@ -28,6 +28,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     add("csv", metavar="PATH", type=Path, help="write one row per timed kernel, as `gradkernels run` does")
     add("csv-append", action="store_true", help="add the rows to an existing file, as its next pass")
     add("sizes", metavar="SIZES", parse=_sizes, default=(10, 1000, 100_000), help="of the suite: 10,1000 or 10:1e5")
+    add("kernels", metavar="GLOBS", parse=_kernels, default=(), help="of the suite: numpy, 'numpy.[bm]*', or a,b")
     add("quantities", metavar="NAMES", parse=_quantities, default=("gradient", "per_sample"), help="a,b or all")
     add("problems", metavar="NAMES", parse=_problems, default=("linear",), help="a,b or all")
     add("features", metavar="NUMBERS", parse=_sizes, default=(1,), help="columns of x: 1,10")
@@ -47,7 +48,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def _add(group: Any, name: str, parse: Callable[[str], Any] | None = None, **settings: Any) -> None:
     if parse:
         default = settings["default"]
-        shown = ",".join(map(str, default)) if isinstance(default, tuple) else default
+        shown = (",".join(map(str, default)) or "what does not compile") if isinstance(default, tuple) else default
         settings |= {"type": functools.partial(_said, parse), "help": f"{settings['help']}; default {shown}"}
     group.addoption(f"--gradkernels-{name}", **settings)
 
@@ -82,6 +83,15 @@ def _quantities(text: str) -> tuple[str, ...]:
     from gradkernels.bench.cli.parse import chosen_quantities
 
     return tuple(chosen_quantities(text))
+
+
+def _kernels(text: str) -> tuple[str, ...]:
+    from gradkernels.bench.cli.parse import chosen_kernels
+    from gradkernels.key import split_patterns
+    from gradkernels.quantity import QUANTITIES
+
+    chosen_kernels([text], QUANTITIES)
+    return tuple(split_patterns([text]))
 
 
 def _problems(text: str) -> tuple[str, ...]:
