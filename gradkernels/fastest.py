@@ -7,32 +7,18 @@ kernel itself.
 
 from __future__ import annotations
 
-import os
-from contextlib import nullcontext
 from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
-import numpy as np
-
-from gradkernels.backend import BACKENDS, Array, Backend
-from gradkernels.case import Case
-from gradkernels.dispatch import pickling as _packing  # noqa: F401  so that what is bound here can be pickled
-from gradkernels.dispatch.bind import Bound, Way, bind, wanted
-from gradkernels.dispatch.candidates import forget as forget_choices
-from gradkernels.dispatch.select import Request
-from gradkernels.problems import BlackBox, Problem, Regression, Weighted
-from gradkernels.problems.regression.conversion import needs_conversion
-from gradkernels.quantity import Moments, Quantity, quantity
-from gradkernels.tree import Tree, count, leaves, structure
-from gradkernels.validate import device_of, dtype_of, validate_inputs, validate_problem
-
-Results = str | os.PathLike[str] | None
-MOST_BOUND = 4096
-MOST_WANTED = 64
-"""Of a module, that differ in what is asked for; a limit of memory may be another at each step."""
-
-_quantity = quantity
+from gradkernels.backend import Array
+from gradkernels.dispatch import pickling  # noqa: F401  so that bound kernels can be pickled
+from gradkernels.dispatch.bind import BoundKernel, bind
+from gradkernels.dispatch.bound_kernels import bound_kernel
+from gradkernels.dispatch.request import Criteria, KernelLike, ResultsFile, request_like, request_of_size
+from gradkernels.problems import Problem, Regression, Weighted
+from gradkernels.quantity import Moments, Quantity
+from gradkernels.tree import Tree
 
 
 def fastest(
@@ -45,12 +31,12 @@ def fastest(
     dtype: str | None = None,
     device: str | None = None,
     threads: int | None = None,
-    results: Results = None,
+    results: ResultsFile = None,
     max_bytes: int | None = None,
     calls: int | None = None,
-    kernel: Way = None,
+    kernel: KernelLike = None,
     audit: bool = True,
-) -> Bound:
+) -> BoundKernel:
     """The fastest kernel for a problem, a quantity and a size, bound and ready to call.
 
     Args:
@@ -79,28 +65,14 @@ def fastest(
         TypeError: Arrays of the wrong kind or dtype.
         Disagreement: The kernel computes this problem wrongly.
     """
-    _at_least_one(threads=threads, calls=calls, max_bytes=max_bytes)
-    if like is not None and n is None:
-        return bind(_request(problem, quantity, like, threads, results, max_bytes, calls), kernel, audit)
-    if n is None or like is not None:
+    criteria = Criteria(kernel, results, max_bytes, calls, threads)
+    if (n is None) == (like is None):
         raise ValueError(f"give either n= or like=(theta, x, y), not {'neither' if n is None else 'both'}")
-    validate_problem(problem)
-    usual = ("float64", "cpu")
-    if isinstance(problem, BlackBox):
-        own = leaves(problem.parameters())[0]
-        usual = (dtype_of(own), device_of(own))
-    where = (dtype or usual[0], device or usual[1])
-    case = Case(problem, _quantity(quantity), n, *where, threads or _threads(), features=features)
-    library = BACKENDS["numpy" if case.device == "cpu" and not isinstance(problem, BlackBox) else "torch"]
-    return bind(Request(case, library, results, max_bytes, calls), kernel, audit)
-
-
-def _at_least_one(**numbers: Any) -> None:
-    for name, value in numbers.items():
-        if value is not None and not isinstance(value, int | np.integer):
-            raise TypeError(f"{name} is {value!r}; it must be a whole number of at least 1, or None")
-        if value is not None and not value >= 1:
-            raise ValueError(f"{name} is {value}; it must be at least 1, or None")
+    if like is not None:
+        return bind(request_like(problem, quantity, like, criteria), audit)
+    assert n is not None
+    size = request_of_size(problem, quantity, criteria, n=n, features=features, dtype=dtype, device=device)
+    return bind(size, audit)
 
 
 def gradient(
@@ -110,8 +82,8 @@ def gradient(
     y: Tree,
     *,
     sample_weight: Array | None = None,
-    kernel: Way = None,
-    results: Results = None,
+    kernel: KernelLike = None,
+    results: ResultsFile = None,
     max_bytes: int | None = None,
 ) -> Any:
     """Gradient of the mean loss over the batch, of theta's shape: (1/n) sum_i d loss_i / d theta.
@@ -135,7 +107,7 @@ def gradient(
     """
     if sample_weight is not None:
         problem, y = _weigh(problem, y, sample_weight)
-    return _bound("gradient", problem, theta, x, y, kernel, results, max_bytes)(theta, x, y)
+    return bound_kernel("gradient", problem, (theta, x, y), (kernel, results, max_bytes))(theta, x, y)
 
 
 def per_sample(
@@ -146,8 +118,8 @@ def per_sample(
     *,
     sample_weight: Array | None = None,
     out: Array | None = None,
-    kernel: Way = None,
-    results: Results = None,
+    kernel: KernelLike = None,
+    results: ResultsFile = None,
     max_bytes: int | None = None,
 ) -> Any:
     """Gradients one by one, each of its own sample's unscaled loss: `(n, *theta.shape)`.
@@ -156,7 +128,7 @@ def per_sample(
     """
     if sample_weight is not None:
         problem, y = _weigh(problem, y, sample_weight)
-    return _bound("per_sample", problem, theta, x, y, kernel, results, max_bytes)(theta, x, y, out)
+    return bound_kernel("per_sample", problem, (theta, x, y), (kernel, results, max_bytes))(theta, x, y, out)
 
 
 def norms(
@@ -167,8 +139,8 @@ def norms(
     *,
     sample_weight: Array | None = None,
     out: Array | None = None,
-    kernel: Way = None,
-    results: Results = None,
+    kernel: KernelLike = None,
+    results: ResultsFile = None,
     max_bytes: int | None = None,
 ) -> Any:
     """Euclidean norm over all parameters of each sample's gradient: `(n,)`.
@@ -177,7 +149,7 @@ def norms(
     """
     if sample_weight is not None:
         problem, y = _weigh(problem, y, sample_weight)
-    return _bound("norms", problem, theta, x, y, kernel, results, max_bytes)(theta, x, y, out)
+    return bound_kernel("norms", problem, (theta, x, y), (kernel, results, max_bytes))(theta, x, y, out)
 
 
 def moments(
@@ -187,8 +159,8 @@ def moments(
     y: Tree,
     *,
     sample_weight: Array | None = None,
-    kernel: Way = None,
-    results: Results = None,
+    kernel: KernelLike = None,
+    results: ResultsFile = None,
     max_bytes: int | None = None,
 ) -> Moments:
     """Mean and biased variance (divided by n) over samples of the per-sample gradients, each of theta's shape.
@@ -197,7 +169,7 @@ def moments(
     """
     if sample_weight is not None:
         problem, y = _weigh(problem, y, sample_weight)
-    result: Moments = _bound("moments", problem, theta, x, y, kernel, results, max_bytes)(theta, x, y)
+    result: Moments = bound_kernel("moments", problem, (theta, x, y), (kernel, results, max_bytes))(theta, x, y)
     return result
 
 
@@ -209,8 +181,8 @@ def clipped_sum(
     max_norm: float = 1.0,
     *,
     sample_weight: Array | None = None,
-    kernel: Way = None,
-    results: Results = None,
+    kernel: KernelLike = None,
+    results: ResultsFile = None,
     max_bytes: int | None = None,
 ) -> Any:
     """Sum over samples of g_i min(1, max_norm / |g_i|) (Abadi et al. 2016, the sum of DP-SGD before its noise).
@@ -219,7 +191,7 @@ def clipped_sum(
     """
     if sample_weight is not None:
         problem, y = _weigh(problem, y, sample_weight)
-    bound = _bound("clipped_sum", problem, theta, x, y, kernel, results, max_bytes)
+    bound = bound_kernel("clipped_sum", problem, (theta, x, y), (kernel, results, max_bytes))
     try:
         positive = float(max_norm) > 0
     except (TypeError, ValueError):
@@ -241,105 +213,3 @@ def _weigh(problem: Problem, y: Array, sample_weight: Array) -> tuple[Problem, W
 @lru_cache
 def _weighted(problem: Regression) -> Regression:
     return replace(problem, weighted=True)
-
-
-_BOUND: dict[tuple[Any, ...], Bound] = {}
-
-
-def _bound(
-    name: str, problem: Problem, theta: Array, x: Array, y: Tree, kernel: Way, results: Results, max_bytes: int | None
-) -> Bound:
-    """The bound kernel for these arrays. Everything that is validated is part of the key, so a hit needs no more."""
-    if getattr(problem, "is_black_box", False):
-        return _of_module(name, problem, theta, x, y, kernel, results, max_bytes)
-    key: tuple[Any, ...]
-    try:
-        key = (name, problem, kernel, max_bytes, type(theta), type(x), type(y), theta.shape, x.shape, y.shape,
-               theta.dtype, x.dtype, y.dtype, theta.device, x.device, y.device)  # fmt: skip
-    except AttributeError:
-        validate_problem(problem)
-        trees = problem.as_inputs(theta, x, y)
-        key = (name, problem, kernel, max_bytes, structure(trees), *map(_signature, leaves(trees)))
-    try:
-        if results is None:
-            return _BOUND[key]
-    except (KeyError, TypeError):
-        pass
-    _at_least_one(max_bytes=max_bytes)
-    bound = bind(_request(problem, name, (theta, x, y), None, results, max_bytes), kernel)
-    if results is None:
-        if len(_BOUND) >= MOST_BOUND:
-            _BOUND.clear()
-        _BOUND[key] = bound
-    return bound
-
-
-def _of_module(
-    name: str, problem: Any, theta: Tree, x: Tree, y: Tree, kernel: Way, results: Results, max_bytes: int | None
-) -> Any:
-    """What computes a quantity of a module, kept with the problem; sizes and states are looked at when it is called."""
-    key = (name, kernel, results, max_bytes)
-    known = problem.cache.setdefault("wanted", {})
-    found = known.pop(key, None)
-    if found is None:
-        _at_least_one(max_bytes=max_bytes)
-        found = wanted(_request(problem, name, (theta, x, y), None, results, max_bytes), kernel)
-        while len(known) >= MOST_WANTED:  # the one that was used the longest time ago makes room
-            known.pop(next(iter(known)), None)
-    known[key] = found
-    return found
-
-
-def _signature(array: Any) -> tuple[Any, ...]:
-    return (type(array), *(getattr(array, name, None) for name in ("shape", "dtype", "device")))
-
-
-def forget() -> None:
-    """Forget the kernels bound so far, so that wisdom saved since then counts."""
-    _BOUND.clear()
-    forget_choices()
-
-
-def _request(
-    problem: Problem,
-    name: str | Quantity,
-    arrays: tuple[Array, Array, Tree],
-    threads: int | None,
-    results: Results,
-    max_bytes: int | None = None,
-    calls: int | None = None,
-) -> Request:
-    asked = _quantity(name)
-    try:
-        theta, x, y = arrays
-    except (TypeError, ValueError):
-        raise TypeError(f"like is a {type(arrays).__name__} that is not three arrays; pass (theta, x, y)") from None
-    validate_problem(problem)
-    with problem.lock() if isinstance(problem, BlackBox) else nullcontext():
-        theta, x, y = problem.as_inputs(theta, x, y)
-        library = validate_inputs(problem, theta, x, y)
-    if count(y) == 0 and asked.averages:
-        raise ValueError(f"x has n = 0 samples; {asked} divides by n and needs at least 1")
-    case = Case(
-        problem,
-        asked,
-        n=max(count(y), 1),
-        dtype=dtype_of(leaves(theta)[0]),
-        device=device_of(leaves(theta)[0]),
-        threads=threads or _threads(),
-        layout=_layout(library, x),
-        features=max(1, problem.features(x)),
-    )
-    if isinstance(problem, BlackBox):
-        return Request(case, library, results, max_bytes, calls, arrays=(theta, x, y))
-    return Request(case, library, results, max_bytes, calls, needs_conversion(problem, theta, x, y))
-
-
-def _layout(library: Backend, x: Array) -> str:
-    return "F" if library.name == "numpy" and x.ndim > 1 and x.flags.f_contiguous and not x.flags.c_contiguous else "C"
-
-
-def _threads() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from gradkernels.dispatch.bind import Bound, Way
+from gradkernels.dispatch.bind import BoundKernel
 from gradkernels.dispatch.memory_limit import SCRATCH_BYTES, bytes_per_sample
+from gradkernels.dispatch.request import KernelLike
 from gradkernels.fastest import fastest
 from gradkernels.problems import BlackBox, Problem
 from gradkernels.tree import Tree, count, each, leaves, take
 
-CHUNK_BYTES = 2**26
+DEFAULT_CHUNK_BYTES = 2**26
 """Of the rows of a chunk where nothing else is asked for."""
 
 
@@ -24,7 +25,7 @@ def per_sample_chunks(
     chunk: int | None = None,
     max_bytes: int | None = None,
     out: Tree | None = None,
-    kernel: Way = None,
+    kernel: KernelLike = None,
 ) -> Iterator[tuple[slice, Any]]:
     """The rows of `gk.per_sample`, some samples at a time.
 
@@ -60,21 +61,21 @@ def _sizes(
 ) -> Iterator[int]:
     """Limits to the number of samples at a time."""
     of_row = sum(one.nbytes for one in leaves(theta))
-    yield chunk or max(1, CHUNK_BYTES // of_row if max_bytes is None else count(y))
+    yield chunk or max(1, DEFAULT_CHUNK_BYTES // of_row if max_bytes is None else count(y))
     if out is not None:
         yield count(out)
     if max_bytes is not None and count(y):
-        each_bytes = of_row + (bytes_per_sample(problem, theta, x, y) if isinstance(problem, BlackBox) else of_row)
-        if (fitting := (max_bytes - SCRATCH_BYTES) // each_bytes) < 1:
-            need = SCRATCH_BYTES + each_bytes
+        sample_bytes = of_row + (bytes_per_sample(problem, theta, x, y) if isinstance(problem, BlackBox) else of_row)
+        if (fitting := (max_bytes - SCRATCH_BYTES) // sample_bytes) < 1:
+            need = SCRATCH_BYTES + sample_bytes
             raise ValueError(f"one sample needs about {need:,} bytes, max_bytes={max_bytes:,}; allow more")
         yield fitting
 
 
 def _chunks(
-    problem: Problem, theta: Tree, x: Tree, y: Tree, size: int, out: Tree | None, kernel: Way
+    problem: Problem, theta: Tree, x: Tree, y: Tree, size: int, out: Tree | None, kernel: KernelLike
 ) -> Iterator[tuple[slice, Any]]:
-    n, bound = count(y), dict[int, Bound]()
+    n, bound = count(y), dict[int, BoundKernel]()
     for start in range(0, n, size):
         part = slice(start, min(start + size, n))
         inputs = theta, take(x, part), take(y, part)

@@ -10,9 +10,9 @@ import torch
 from torch import nn
 
 import gradkernels as gk
-from gradkernels.dispatch import fallback as detour
-from gradkernels.dispatch.audit import AuditWarning, drawn_from, is_due
-from gradkernels.dispatch.candidates import Standing
+from gradkernels.dispatch import dispatcher
+from gradkernels.dispatch.audit import AuditWarning, is_due, seeded_audits
+from gradkernels.dispatch.history import KernelHistory
 from gradkernels.problems.module.mode_key.tracker import ModeTracker
 from gradkernels.quantity import QUANTITIES
 
@@ -117,7 +117,7 @@ def test_each_fault_is_found_within_16_calls(quantity, fault, only, long):
     for seed in range(runs):
         state["on"] = False
         problem, k = gk.ModuleProblem(model(), LOSS), None
-        with drawn_from(seed), warnings.catch_warnings(record=True) as said:
+        with seeded_audits(seed), warnings.catch_warnings(record=True) as said:
             warnings.simplefilter("always")
             k = gk.fastest(problem, quantity, like=(None, *data()))
             assert k.kernel.name == "faulty"
@@ -163,7 +163,7 @@ def test_a_kernel_that_is_asked_for_raises(only):
 
 @pytest.mark.parametrize("changes", [False, True])
 def test_calls_of_powers_of_two_are_audited_and_changes_likewise(changes):
-    now, due = Standing(), []
+    now, due = KernelHistory(), []
     for call in range(1, 41):
         now.calls += 1
         if is_due(now, changes and call > 20):
@@ -172,17 +172,17 @@ def test_calls_of_powers_of_two_are_audited_and_changes_likewise(changes):
 
 
 def test_always_off_and_back():
-    now = Standing(calls=3)
+    now = KernelHistory(calls=3)
     assert not is_due(now, False)
     with gk.audit("always"):
         assert is_due(now, False)
         with gk.audit("off"):
-            assert not is_due(Standing(calls=1), True)
+            assert not is_due(KernelHistory(calls=1), True)
         assert is_due(now, False)
     assert not is_due(now, False)
     gk.audit("off")
     try:
-        assert not is_due(Standing(calls=4), False)
+        assert not is_due(KernelHistory(calls=4), False)
     finally:
         gk.audit("schedule")
     with pytest.raises(ValueError, match="did you mean always"):
@@ -230,9 +230,11 @@ def test_a_temperature_that_changes_is_audited_at_once(only):
     only(faulty("norms", dropped, {"on": False}))
     problem, (x, y) = gk.ModuleProblem(Tau(), LOSS), data()
     audited = []
-    really = detour.require_right
+    really = dispatcher.audit_call
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(detour, "require_right", lambda call, now: audited.append(problem.model.tau) or really(call, now))
+        patch.setattr(
+            dispatcher, "audit_call", lambda call, now: audited.append(problem.model.tau) or really(call, now)
+        )
         for problem.model.tau in (1.0, 1.0, 1.0, 0.5, 0.5, 0.5, 1.0):
             gk.norms(problem, None, x, y)
     assert audited == [1.0, 1.0, 0.5, 0.5, 1.0]

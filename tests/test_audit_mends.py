@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 import gradkernels as gk
-from gradkernels.dispatch.audit import AuditWarning, drawn_from
+from gradkernels.dispatch.audit import AuditWarning, seeded_audits
 from gradkernels.engines.hooks.capture.follow import indexing
 from gradkernels.engines.hooks.capture.sample_axis import Axis
 from gradkernels.engines.hooks.capture.tape import Tape
@@ -134,7 +134,7 @@ def test_the_audit_alone_finds_it_within_16_calls(fault, quantity, long, monkeyp
     runs = 300 if long else 6
     missed = 0
     for seed in range(runs):
-        with drawn_from(seed), monkeypatch.context() as patch:
+        with seeded_audits(seed), monkeypatch.context() as patch:
             torch.manual_seed(seed)
             missed += not found(fault(patch), quantity)
     print(f"{fault.__name__}, {quantity}: {missed} of {runs} missed")

@@ -6,11 +6,11 @@ import pytest
 from measured import record
 
 import gradkernels as gk
-from gradkernels import fastest
 from gradkernels.backend import BACKENDS
 from gradkernels.dispatch import wisdom
+from gradkernels.dispatch.bound_kernels import forget_choices
 from gradkernels.dispatch.rule import FASTEST_FIRST, by_rule
-from gradkernels.dispatch.wisdom import Point
+from gradkernels.dispatch.wisdom import MeasuredPoint
 from gradkernels.record import HEADER, append
 
 P = gk.LinearRegression()
@@ -23,16 +23,10 @@ def no_wisdom(tmp_path, monkeypatch):
     monkeypatch.setenv(wisdom.ENVIRONMENT, str(tmp_path / "wisdom.json"))
     monkeypatch.setattr(wisdom, "shipped", lambda: ())
     wisdom.saved.cache_clear()
-    fastest_module().forget()
+    forget_choices()
     yield
     wisdom.saved.cache_clear()
-    fastest_module().forget()
-
-
-def fastest_module():
-    from sys import modules
-
-    return modules[fastest.__module__]
+    forget_choices()
 
 
 def row(kernel, n, seconds, **changes):
@@ -59,7 +53,7 @@ def results(path, *rows):
 
 
 def test_times_between_sizes_are_interpolated_in_log_n():
-    points = (Point(10, 1e-6, 0.0, None), Point(1000, 1e-4, 0.0, None))
+    points = (MeasuredPoint(10, 1e-6, 0.0, None), MeasuredPoint(1000, 1e-4, 0.0, None))
     assert wisdom.seconds_at(points, 100) == pytest.approx(1e-5)
     assert wisdom.seconds_at(points, 10) == 1e-6
     assert wisdom.seconds_at(points, 1) == 1e-6
@@ -67,17 +61,21 @@ def test_times_between_sizes_are_interpolated_in_log_n():
 
 
 def test_peak_memory_is_proportional_to_n_from_the_nearest_larger_size():
-    points = (Point(10, 1.0, 0.0, 160), Point(1000, 1.0, 0.0, 16_000), Point(2000, 1.0, 0.0, None))
+    points = (
+        MeasuredPoint(10, 1.0, 0.0, 160),
+        MeasuredPoint(1000, 1.0, 0.0, 16_000),
+        MeasuredPoint(2000, 1.0, 0.0, None),
+    )
     assert wisdom.bytes_at(points, 500) == 8000
     assert wisdom.bytes_at(points, 2000) == 32_000
-    assert wisdom.bytes_at((Point(10, 1.0, 0.0, None),), 10) is None
+    assert wisdom.bytes_at((MeasuredPoint(10, 1.0, 0.0, None),), 10) is None
 
 
 def test_only_ok_rows_teach_and_passes_are_pooled_by_their_median():
     rows = [row(BROADCAST, 10, seconds, pass_=i) for i, seconds in enumerate((3.0, 1.0, 2.0), 1)]
     wrong = record(kernel=VMAP, quantity="per_sample", n=10, status="wrong", reason="off")
     (entry,) = wisdom.learn([*rows, wrong, row("control", 10, 1.0)])
-    assert entry.curves == {BROADCAST: (Point(10, 2.0, 0.0, None),)}
+    assert entry.curves == {BROADCAST: (MeasuredPoint(10, 2.0, 0.0, None),)}
 
 
 def test_a_table_survives_being_written_and_read():
@@ -143,8 +141,8 @@ def test_saving_replaces_what_was_measured_again_and_keeps_the_rest():
     wisdom.save(wisdom.learn([row(LOOP, 10, 2.0)]))
     curves = {entry.case.dtype: entry.curves for entry in wisdom.saved()}
     assert curves == {
-        "float64": {LOOP: (Point(10, 2.0, 0.0, None),)},
-        "float32": {BROADCAST: (Point(10, 5.0, 0.0, None),)},
+        "float64": {LOOP: (MeasuredPoint(10, 2.0, 0.0, None),)},
+        "float32": {BROADCAST: (MeasuredPoint(10, 5.0, 0.0, None),)},
     }
 
 
@@ -314,7 +312,8 @@ def test_of_a_module_another_library_is_asked_where_it_was_measured(asked, tmp_p
 def test_where_torch_has_no_way_left_all_others_are_asked(asked):
     pytest.importorskip("opacus")
     pytest.importorskip("backpack")
-    from gradkernels.dispatch.select import Request, choose
+    from gradkernels.dispatch.request import Request
+    from gradkernels.dispatch.select import choose
 
     case = gk.Case(module(), "per_sample", 5, dtype="float32")
     failed = {one: "it is set aside" for one in gk.kernels(case.problem, "per_sample") if one.backend.name == "torch"}

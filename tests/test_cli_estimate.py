@@ -12,7 +12,7 @@ import gradkernels as gk
 import gradkernels.estimate.study as module
 from gradkernels.bench.cli import main
 from gradkernels.bench.cli.estimate import estimate
-from gradkernels.estimate.study import WAYS
+from gradkernels.estimate.study import GRADIENT_KERNELS
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 app.command()(estimate)
@@ -219,7 +219,7 @@ def test_a_way_that_disagrees_ends_with_code_1(monkeypatch, capsys):
     monkeypatch.setattr(module, "kernel_by_key", replaced("numpy.matmul.gradient", lambda gradient: 40 * gradient))
     assert run("--out", "e.csv", *QUICK) == 1
     assert "THEY DO NOT AGREE" in capsys.readouterr().out
-    assert "numpy.matmul.gradient" in WAYS
+    assert "numpy.matmul.gradient" in GRADIENT_KERNELS
 
 
 def test_a_wrong_kernel_ends_with_code_1(monkeypatch, capsys):

@@ -11,7 +11,7 @@ import pytest
 import gradkernels as gk
 import gradkernels.estimate.study as module
 from gradkernels.estimate.minibatch import Population, measure, standard_error
-from gradkernels.estimate.study import WAYS, default_sizes, estimate, ways
+from gradkernels.estimate.study import GRADIENT_KERNELS, compare_gradients, default_sizes, estimate
 from gradkernels.problems.data.datasets import load, notebook_points
 
 LINEAR = gk.LinearRegression()
@@ -35,19 +35,19 @@ def estimated(theta=POINT_1, **options):
     return estimate(LINEAR, theta, NOTEBOOK.x, NOTEBOOK.y, **options)
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way", GRADIENT_KERNELS)
 @pytest.mark.parametrize(
     ("theta", "gradient"), [(POINT_1, (-7.0330, -1.2066)), (POINT_2, (-5.1731, -2.2966))], ids=["point 1", "point 2"]
 )
 def test_four_ways_give_the_coursework_gradient(theta, gradient, way):
-    found = ways(LINEAR, theta, NOTEBOOK.x, NOTEBOOK.y)
-    assert list(found.gradients) == list(WAYS)
+    found = compare_gradients(LINEAR, theta, NOTEBOOK.x, NOTEBOOK.y)
+    assert list(found.gradients) == list(GRADIENT_KERNELS)
     assert found.gradients[way] == pytest.approx(gradient, abs=5e-5)
 
 
 def test_four_ways_agree_to_rounding_at_both_points():
     for theta in (POINT_1, POINT_2):
-        found = ways(LINEAR, theta, NOTEBOOK.x, NOTEBOOK.y)
+        found = compare_gradients(LINEAR, theta, NOTEBOOK.x, NOTEBOOK.y)
         assert found.agree
         assert found.difference < 1e-14 < found.allowed < 1e-12
 
@@ -55,8 +55,10 @@ def test_four_ways_agree_to_rounding_at_both_points():
 def test_one_way_off_by_a_millionth_disagrees(monkeypatch):
     right = module.kernel_by_key("numpy.matmul.gradient")
     wrong = replace(right, builder=lambda problem: lambda *inputs: right.build(problem)(*inputs) * (1 + 1e-6))
-    monkeypatch.setattr(module, "kernel_by_key", {**{key: gk.kernel(key) for key in WAYS}, right.key: wrong}.get)
-    found = ways(LINEAR, POINT_1, NOTEBOOK.x, NOTEBOOK.y)
+    monkeypatch.setattr(
+        module, "kernel_by_key", {**{key: gk.kernel(key) for key in GRADIENT_KERNELS}, right.key: wrong}.get
+    )
+    found = compare_gradients(LINEAR, POINT_1, NOTEBOOK.x, NOTEBOOK.y)
     assert not found.agree
     assert found.difference == pytest.approx(7.033e-6, rel=1e-3)
 
@@ -65,7 +67,7 @@ def test_ways_of_many_features_without_intercept():
     data = load("diabetes")
     problem = gk.LinearRegression(fit_intercept=False)
     theta = problem.draw_theta(10, seed=0)
-    found = ways(problem, theta, data.x, data.y)
+    found = compare_gradients(problem, theta, data.x, data.y)
     expected = 2 * (data.x @ theta - data.y) @ data.x / 442
     assert found.agree
     for gradient in found.gradients.values():
@@ -221,7 +223,7 @@ def test_bad_input_is_refused(options, message):
 
 
 def test_no_rows_have_no_gradient():
-    for function in (estimate, ways):
+    for function in (estimate, compare_gradients):
         with pytest.raises(ValueError, match="there are no rows"):
             function(LINEAR, [0.0, 1.0], np.empty(0), np.empty(0))
 

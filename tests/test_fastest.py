@@ -9,7 +9,8 @@ import pytest
 import torch
 
 import gradkernels as gk
-from gradkernels.fastest import forget, per_sample
+from gradkernels.dispatch.bound_kernels import forget_choices
+from gradkernels.fastest import per_sample
 from gradkernels.problems import Problem
 
 P = gk.LinearRegression()
@@ -30,7 +31,7 @@ LIBRARIES = {"numpy": np.asarray, "torch": torch.from_numpy, "jax": to_jax}
 
 @pytest.fixture(autouse=True)
 def fresh_dispatch():
-    forget()
+    forget_choices()
 
 
 @pytest.fixture(params=LIBRARIES)

@@ -13,7 +13,7 @@ from gradkernels.bench.run.plan import Plan
 from gradkernels.bench.run.ranking import known, rankings, weighed
 from gradkernels.bench.timing.traffic import traffic
 from gradkernels.coordinates import ALL_SIZES, Coordinates
-from gradkernels.dispatch.wisdom import Entry, Point
+from gradkernels.dispatch.wisdom import MeasuredPoint, WisdomEntry
 from gradkernels.record import read
 
 
@@ -220,13 +220,13 @@ def test_the_least_traffic_of_a_module(quantity, written):
 
 
 def point(kernel, n, seconds, first):
-    return {kernel: (Point(n, seconds, first, None),)}
+    return {kernel: (MeasuredPoint(n, seconds, first, None),)}
 
 
 def test_few_calls_weigh_the_first_in_the_ranking():
     curves = {**point("torch.loop.per_sample", 5, 2.0, 1.0), **point("torch.vmap.per_sample", 5, 1.0, 100.0)}
     case = Coordinates(small().name, "per_sample", ALL_SIZES, 4, "float32", "C", "cpu", 1)
-    table = (Entry("here", case, "2026-01-01", curves),)
+    table = (WisdomEntry("here", case, "2026-01-01", curves),)
     for calls, winner, seconds in ((None, "vmap", 1.0), (10, "loop", 2.1), (1000, "vmap", 1.1)):
         (ranking,) = known(table, calls)
         assert ranking.kernels[0].kernel == f"torch.{winner}.per_sample"

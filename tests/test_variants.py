@@ -5,7 +5,7 @@ from gradkernels import zoo
 from gradkernels.bench.run.race_plan import candidates_within_budget
 from gradkernels.coordinates import ALL_SIZES, Coordinates
 from gradkernels.dispatch import wisdom
-from gradkernels.dispatch.wisdom import Entry, Point
+from gradkernels.dispatch.wisdom import MeasuredPoint, WisdomEntry
 from gradkernels.tree import count
 
 
@@ -46,9 +46,9 @@ def test_a_chunk_that_was_measured_fastest_is_chosen(monkeypatch, tmp_path):
     problem = zoo.mlp()
     x, y = problem.example
     plain, chunked = "torch.vmap.per_sample", "torch.vmap[chunk=16].per_sample"
-    curves = {plain: (Point(64, 2e-3, 0.1, None),), chunked: (Point(64, 1e-3, 0.1, None),)}
+    curves = {plain: (MeasuredPoint(64, 2e-3, 0.1, None),), chunked: (MeasuredPoint(64, 1e-3, 0.1, None),)}
     case = Coordinates(problem.name, "per_sample", ALL_SIZES, 64, "float32", "C", "cpu", 1)
-    entry = Entry(machine="x", case=case, started="2026-01-01", curves=curves)
+    entry = WisdomEntry(machine="x", case=case, started="2026-01-01", curves=curves)
     monkeypatch.setenv(wisdom.ENVIRONMENT, str(tmp_path / "wisdom.json"))
     wisdom.saved.cache_clear()
     wisdom.save((entry,))

@@ -19,7 +19,7 @@ from gradkernels.check.compare_arrays import Disagreement
 from gradkernels.check.modules.result_checks import ResultCheck, result_check
 from gradkernels.check.modules.sample_passes import CallerBatch, require_agreement
 from gradkernels.check.modules.verdicts import is_definition
-from gradkernels.dispatch.candidates import Standing
+from gradkernels.dispatch.history import KernelHistory
 from gradkernels.kernel import Compute, Kernel
 from gradkernels.names import pick
 from gradkernels.quantity import QUANTITIES
@@ -27,7 +27,7 @@ from gradkernels.registry import kernels
 from gradkernels.tree import count, leaves
 
 MODES = ("schedule", "always", "off")
-WHOLE = 5
+FULL_AUDITS = 5
 """Audits of a kind in which the norms behind a sum are looked at among all samples; its sum over some of them is in the
 first and last of these, and in all later ones."""
 
@@ -67,21 +67,21 @@ class audit:
         _mode = self._before
 
 
-def is_due(now: Standing, changed: bool) -> bool:
+def is_due(history: KernelHistory, changed: bool) -> bool:
     """Whether this call, which is counted already, is audited.
 
     Args:
-        now: How kernels stand for its kind.
+        history: How kernels did on its kind.
         changed: Whether the model is another than at the call before; of changes in a row the first, second, fourth,
             eighth, ... count.
     """
-    now.changes = now.changes + 1 if changed else 0
-    scheduled = not now.calls & (now.calls - 1) or (changed and not now.changes & (now.changes - 1))
+    history.changes = history.changes + 1 if changed else 0
+    scheduled = not history.calls & (history.calls - 1) or (changed and not history.changes & (history.changes - 1))
     return _mode == "always" or (_mode == "schedule" and scheduled)
 
 
 @dataclass(frozen=True)
-class Call:
+class AuditedCall:
     """A call whose result is known.
 
     Attributes:
@@ -99,12 +99,12 @@ class Call:
     result: Any
 
 
-def tells_no_more_than_a_proof(kernel: Kernel) -> bool:
+def repeats_the_proof(kernel: Kernel) -> bool:
     """Whether its audit, of sums over some samples, is what a proof at the same call has just done."""
     return _mode == "schedule" and not kernel.quantity.writable
 
 
-def require_right(call: Call, now: Standing) -> None:
+def audit_call(call: AuditedCall, history: KernelHistory) -> None:
     """Audit a call.
 
     Raises:
@@ -113,7 +113,7 @@ def require_right(call: Call, now: Standing) -> None:
     n = count(call.batch.y)
     if not n or is_definition(call.kernel):
         return
-    chosen = _drawn(n, SAMPLES if now.audits < WHOLE else 1 if call.kernel.quantity.writable else 2)
+    chosen = _draw(n, SAMPLES if history.audits < FULL_AUDITS else 1 if call.kernel.quantity.writable else 2)
     if call.batch.problem.randomness == "different":
         call = _with_one_draw(call, chosen)
         chosen = [*range(len(chosen))]
@@ -121,26 +121,28 @@ def require_right(call: Call, now: Standing) -> None:
         if call.kernel.quantity.writable:
             _rows_or_norms(call, chosen)
         else:
-            _sums(call, chosen, now.audits)
+            _sums(call, chosen, history.audits)
     except Disagreement:
         if _repeats(call.batch, chosen):
             raise
-        _warn_once(now, f"{call.batch.problem.name} gives the same sample another gradient at each call, so that what "
-                        "is computed for it cannot be audited; have it compute the same again, or pass "
-                        "gk.audit('off')")  # fmt: skip
+        _warn_once(
+            history,
+            f"{call.batch.problem.name} gives the same sample another gradient at each call, so that what is computed "
+            "for it cannot be audited; have it compute the same again, or pass gk.audit('off')",
+        )
     except Exception as error:  # of the model with one sample, say: the result is the kernel's all the same
-        _warn_once(now, f"{call.kernel.key} cannot be audited here: {type(error).__name__}: {error}")
+        _warn_once(history, f"{call.kernel.key} cannot be audited here: {type(error).__name__}: {error}")
     finally:
-        now.audits += 1
+        history.audits += 1
 
 
-def _drawn(n: int, some: int) -> list[int]:
+def _draw(n: int, some: int) -> list[int]:
     """Numbers of some of n samples, each as likely as the others: one of each part of the batch."""
     edges = [n * part // some for part in range(some + 1)] if n > some else [*range(n + 1)]
     return [_random.randrange(low, high) for low, high in pairwise(edges)]
 
 
-def _with_one_draw(call: Call, chosen: Sequence[int]) -> Call:
+def _with_one_draw(call: AuditedCall, chosen: Sequence[int]) -> AuditedCall:
     """The samples alone, computed anew with one draw for all: those of the result are not to be had again."""
     batch = replace(call.batch.of(chosen), problem=replace(call.batch.problem, randomness="same"))
     compute = call.kernel.build(batch.problem)
@@ -148,7 +150,7 @@ def _with_one_draw(call: Call, chosen: Sequence[int]) -> Call:
     return replace(call, batch=batch, compute=compute, result=result)
 
 
-def _rows_or_norms(call: Call, chosen: Sequence[int]) -> None:
+def _rows_or_norms(call: AuditedCall, chosen: Sequence[int]) -> None:
     batch = call.batch
 
     def results() -> list[ResultCheck]:
@@ -158,11 +160,11 @@ def _rows_or_norms(call: Call, chosen: Sequence[int]) -> None:
     require_agreement(batch, chosen, results)
 
 
-def _sums(call: Call, chosen: Sequence[int], audits: int) -> None:
+def _sums(call: AuditedCall, chosen: Sequence[int], audits: int) -> None:
     """The kernel on the drawn samples, and what its like says of their norms among all samples: by turns."""
     batch, kernel = call.batch, call.kernel
-    norms = _norms(kernel, batch) if audits < WHOLE else None
-    of_some = norms is None or audits in (0, WHOLE - 1)
+    norms = _norms(kernel, batch) if audits < FULL_AUDITS else None
+    of_some = norms is None or audits in (0, FULL_AUDITS - 1)
     # What is compiled for each size is called with as many samples again: the drawn ones several times.
     repeated = [chosen[i % len(chosen)] for i in range(count(batch.y))] if kernel.compiles else chosen
     times = [repeated.count(i) for i in chosen]
@@ -202,29 +204,29 @@ def _repeats(batch: CallerBatch, chosen: Sequence[int]) -> bool:
                for a, b in zip(leaves(one.row), leaves(other.row), strict=True))  # fmt: skip
 
 
-def _warn_once(now: Standing, says: str) -> None:
-    if says not in now.warned:
-        now.warned.add(says)
+def _warn_once(history: KernelHistory, says: str) -> None:
+    if says not in history.warned:
+        history.warned.add(says)
         warnings.warn(says, AuditWarning, stacklevel=2)
 
 
-def warn_set_aside(now: Standing, kernel: Kernel, fault: Disagreement) -> None:
+def warn_set_aside(history: KernelHistory, kernel: Kernel, fault: Disagreement) -> None:
     """Say once that a kernel is set aside, since when, and how to report it."""
     import torch
 
-    calls = now.unaudited
+    calls = history.unaudited
     plural = "" if calls == 1 else "s"
     since = f"{calls} call{plural} since the last audit went unaudited" if calls else "no call before it went unaudited"
     _warn_once(
-        now,
-        f"{kernel.key} computed wrong numbers and is set aside: {fault}. This call, the {now.calls}th of its kind, is "
-        f"computed by another kernel; {since}. Please report this sentence to the authors of gradkernels, with the "
+        history,
+        f"{kernel.key} computed wrong numbers and is set aside: {fault}. This call, the {history.calls}th of its kind, "
+        f"is computed by another kernel; {since}. Please report this sentence to the authors of gradkernels, with the "
         f"model's layers and torch {torch.__version__}",
     )
 
 
 @contextmanager
-def drawn_from(seed: int) -> Iterator[None]:
+def seeded_audits(seed: int) -> Iterator[None]:
     """A context in which the samples that are audited follow from a seed."""
     state = _random.getstate()
     _random.seed(seed)

@@ -1,6 +1,6 @@
 """From a kernel to something to call: proven for the problem, in the caller's arrays, with its keyword.
 
-A `Bound` has no dispatch left; everything that could be decided before the call is decided here.
+A `BoundKernel` has no dispatch left; everything that could be decided before the call is decided here.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from typing import Any
 from gradkernels.backend import BACKENDS, Array, Backend
 from gradkernels.case import Case
 from gradkernels.check import endure, prove
-from gradkernels.dispatch.calling import with_keywords
-from gradkernels.dispatch.candidates import Wants
-from gradkernels.dispatch.fallback import Detour
-from gradkernels.dispatch.select import Choice, Request, choose, explain
+from gradkernels.dispatch.dispatcher import ModuleDispatcher
+from gradkernels.dispatch.keywords import with_keywords
+from gradkernels.dispatch.request import KernelLike, Request
+from gradkernels.dispatch.select import Choice, choose, explain
 from gradkernels.kernel import Compute, Kernel
 from gradkernels.key import Key
 from gradkernels.names import unknown
@@ -26,12 +26,11 @@ from gradkernels.registry import kernel as kernel_by_key
 from gradkernels.registry import kernels
 from gradkernels.tree import Tree
 
-Way = str | Kernel | None
 PROOF_SAMPLES = 8
 PROOF_FEATURES = 64  # the reference takes one evaluation of the loss per parameter
 
 
-class Bound(partial[Any]):
+class BoundKernel(partial[Any]):
     """A kernel bound to a problem: `k(theta, x, y)`, with no dispatch and no validation but that of targets.
 
     It also takes the quantity's own keyword: `out=` (per_sample, norms) or `max_norm=` (clipped_sum). A partial,
@@ -58,12 +57,11 @@ class Bound(partial[Any]):
         return explain(self.request, self.choice)
 
 
-def bind(request: Request, forced: Way, audited: bool = True) -> Bound:
-    """The kernel for a request, chosen or the one that the caller names, proven and ready to call.
+def bind(request: Request, audited: bool = True) -> BoundKernel:
+    """Return the kernel for a request, chosen or the one that the caller names, proven and ready to call.
 
     Args:
-        request: It.
-        forced: The kernel that the caller names; None for the fastest.
+        request: What is to be computed.
         audited: Of a module, whether calls are audited, and what does not fit is computed by other kernels.
 
     Raises:
@@ -71,87 +69,88 @@ def bind(request: Request, forced: Way, audited: bool = True) -> Bound:
         ValueError: Nothing can do the request, or no kernel has that name.
     """
     if isinstance(request.case.problem, BlackBox):
-        return _bind_black_box(request, forced, audited)
-    return _bind_regression(request, forced)
+        return _bind_black_box(request, audited)
+    return _bind_regression(request)
 
 
-def _bind_regression(request: Request, forced: Way) -> Bound:
+def _bind_regression(request: Request) -> BoundKernel:
     """Prove the kernel on data of its own, and convert the caller's where they have to be."""
     case = request.case
-    choice = choose(request) if forced is None else None
-    kernel = choice.kernel if choice else named(case, forced)
+    choice = choose(request) if request.criteria.kernel is None else None
+    kernel = choice.kernel if choice else _requested(case, request.criteria.kernel)
     compute = _proven(kernel, case.problem, case.dtype, case.device, min(case.features, PROOF_FEATURES))
     own = kernel.backend.host is request.library
     compute = with_keywords(compute if own else _converted(compute, kernel.backend, request), kernel, own)
-    bound = Bound(with_conversion(compute, case.problem, request.foreign))
+    bound = BoundKernel(with_conversion(compute, case.problem, request.foreign))
     bound.kernel, bound.request, bound.choice = kernel, request, choice
     return bound
 
 
-class BoundToModule(Bound):
+class BoundModuleKernel(BoundKernel):
     """A kernel bound to a module, and those that take its place where it does not fit: `k(theta, x, y)`.
 
     What is said of it is true of its last call, or of the data that it was made for.
     """
 
     @property
-    def detour(self) -> Detour:
+    def dispatcher(self) -> ModuleDispatcher:
         """What it calls."""
-        found: Detour = self.func  # type: ignore[assignment]
+        found: ModuleDispatcher = self.func  # type: ignore[assignment]
         return found
 
     @property
     def kernel(self) -> Kernel:  # type: ignore[override]
         """What computed last, or would."""
-        assert self.detour.kernel is not None
-        return self.detour.kernel
+        assert self.dispatcher.kernel is not None
+        return self.dispatcher.kernel
 
     @property
     def choice(self) -> Choice | None:  # type: ignore[override]
         """How it was chosen; None when the caller named it."""
-        return self.detour.choice
+        return self.dispatcher.choice
 
     @property
     def why(self) -> str:
         """Why the kernel that computed last did: which others could not, and what they cost."""
-        return self.detour.why
+        return self.dispatcher.why
 
 
-def _bind_black_box(request: Request, forced: Way, audited: bool) -> Bound:
+def _bind_black_box(request: Request, audited: bool) -> BoundKernel:
     """Prove the kernel on the request's data, or on the problem's example."""
     case = request.case
     theta, x, y = request.arrays or BACKENDS["torch"].put(case.for_proof().draw(), case.device)
-    found = wanted(request, forced)
-    found.prepare(theta, x, y)
-    if not audited:
-        bare = Bound(found.bare())
-        assert found.kernel is not None
-        bare.kernel, bare.request, bare.choice = found.kernel, replace(request, arrays=None), found.choice
-        return bare
-    bound = BoundToModule(found)
+    dispatcher = dispatcher_for(request)
+    dispatcher.prepare(theta, x, y)
+    bound: BoundKernel
+    if audited:
+        bound = BoundModuleKernel(dispatcher)
+    else:
+        bound = BoundKernel(dispatcher.bare())
+        assert dispatcher.kernel is not None
+        bound.kernel, bound.choice = dispatcher.kernel, dispatcher.choice
     # The caller's arrays are the caller's to keep.
     bound.request = replace(request, arrays=None)
     return bound
 
 
-def wanted(request: Request, forced: Way) -> Detour:
-    """What computes a request for a module."""
-    case = request.case
-    kernel = None if forced is None else named(case, forced)
-    wants = Wants(case.quantity, kernel, case.threads, request.results, request.max_bytes, request.calls)
-    return Detour(case.problem, wants)
+def dispatcher_for(request: Request) -> ModuleDispatcher:
+    """Return what computes a request for a module; nothing is chosen or proven yet."""
+    case, asked = request.case, request.criteria.kernel
+    forced = None if asked is None else _requested(case, asked)
+    criteria = replace(request.criteria, kernel=None, threads=case.threads)
+    return ModuleDispatcher(case.problem, case.quantity, forced, criteria)
 
 
-def named(case: Case, asked: Way) -> Kernel:
-    """The kernel that a caller names; a ValueError if there is none, or it cannot do the case."""
-    kernel = asked if isinstance(asked, Kernel) else _named(case.quantity, str(asked))
+def _requested(case: Case, asked: KernelLike) -> Kernel:
+    """Return the kernel that a caller names; a ValueError if there is none, or it cannot do the case."""
+    kernel = asked if isinstance(asked, Kernel) else _find(case.quantity, str(asked))
     if reasons := kernel.unsupported(case):
         raise ValueError(f"{kernel.key} cannot do this: {'; '.join(reasons)}")
     return kernel
 
 
-def _named(quantity: Quantity, name: str) -> Kernel:
-    """The kernel of a way or key; `torch.vmap[chunk=512]` also means `torch.vmap+[chunk=512]`."""
+def _find(quantity: Quantity, name: str) -> Kernel:
+    """Return the kernel of a way or key; `torch.vmap[chunk=512]` also means `torch.vmap+[chunk=512]`."""
     key = Key.parse(name)
     if key.quantity != quantity.name:
         key = Key.parse(f"{name}.{quantity.name}")

@@ -7,10 +7,13 @@ formed before they are written to their place. To it come the result itself and 
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 from gradkernels.case import Case
+from gradkernels.check.modules.sample_passes import CallerBatch
 from gradkernels.kernel import Kernel
 from gradkernels.problems import Problem
 from gradkernels.problems.module.split_output import Inseparable
@@ -20,20 +23,62 @@ from gradkernels.tree import Tree, count, each, leaves
 SCRATCH_BYTES = 8 * 2**20
 CHUNK = "chunk"
 FEW, MORE = 2, 6
+"""Samples in the two batches that are measured."""
+
+MOST_SHAPES = 4096
+"""Of which something is kept."""
 
 
 class TooSmall(ValueError):
     """A memory limit that not even one sample at a time stays within; says what is needed."""
 
 
-def within(kernel: Kernel, case: Case, theta: Tree, each_bytes: int, max_bytes: int) -> Kernel:
+class MemoryLimit:
+    """Kernels of one problem, in chunks that stay within a limit.
+
+    Args:
+        problem: Of a module; what was measured of it is kept for other limits.
+        max_bytes: Peak memory allowed, in bytes; None for any.
+    """
+
+    def __init__(self, problem: Any, max_bytes: int | None) -> None:
+        self._problem, self._max_bytes = problem, max_bytes
+        self._fitting: dict[Hashable, Kernel] = {}
+        self._sample_bytes: dict[Hashable, int] = problem.cache.setdefault("bytes", {})
+
+    def fit(self, kernel: Kernel, case: Case, batch: CallerBatch, shapes: Hashable) -> Kernel:
+        """Return the kernel, in chunks if it takes them, that stays within the limit.
+
+        Args:
+            kernel: That is to compute the batch.
+            case: What is asked, of any number of samples.
+            batch: What the kernel is to be called with.
+            shapes: Of the batch: what was found for one holds for others of the same.
+
+        Raises:
+            TooSmall: It cannot stay within the limit.
+        """
+        if self._max_bytes is None or not count(batch.y):
+            return kernel
+        if (kernel, shapes) not in self._fitting:
+            for known in (self._fitting, self._sample_bytes):
+                if len(known) >= MOST_SHAPES:
+                    known.clear()
+            if shapes not in self._sample_bytes:
+                self._sample_bytes[shapes] = bytes_per_sample(self._problem, batch.theta, batch.x, batch.y)
+            case, size = replace(case, n=count(batch.y)), self._sample_bytes[shapes]
+            self._fitting[kernel, shapes] = in_chunks(kernel, case, batch.theta, size, self._max_bytes)
+        return self._fitting[kernel, shapes]
+
+
+def in_chunks(kernel: Kernel, case: Case, theta: Tree, sample_bytes: int, max_bytes: int) -> Kernel:
     """The kernel with the largest chunk that keeps its peak within `max_bytes`, the result included.
 
     Args:
         kernel: For a module.
         case: What it computes; n is the number of samples.
         theta: The parameters.
-        each_bytes: What one more sample costs, by `bytes_per_sample`.
+        sample_bytes: What one more sample costs, by `bytes_per_sample`.
         max_bytes: Allowed.
 
     Raises:
@@ -41,14 +86,14 @@ def within(kernel: Kernel, case: Case, theta: Tree, each_bytes: int, max_bytes: 
     """
     result = result_bytes(case.quantity, theta, case.n)
     left = max_bytes - result - SCRATCH_BYTES
-    need = result + SCRATCH_BYTES + each_bytes * (1 if _chunked(kernel) else case.n)
+    need = result + SCRATCH_BYTES + sample_bytes * (1 if _chunked(kernel) else case.n)
     if need > max_bytes:
         advice = "; gk.per_sample_chunks hands rows out chunk by chunk" if result > max_bytes else ""
         raise TooSmall(f"{kernel.key} needs about {need:,} bytes, max_bytes={max_bytes:,}{advice}")
     if not _chunked(kernel):
         return kernel
     settings = dict(kernel.set_options)
-    chunk = min(case.n, left // each_bytes, settings.get(CHUNK, case.n))
+    chunk = min(case.n, left // sample_bytes, settings.get(CHUNK, case.n))
     return kernel.with_options({**settings, CHUNK: int(chunk)})
 
 

@@ -10,32 +10,37 @@ import copyreg
 from dataclasses import replace
 from typing import Any
 
-from gradkernels.dispatch.bind import Bound, BoundToModule, bind, wanted
-from gradkernels.dispatch.select import Choice, Request
+from gradkernels.dispatch.bind import BoundKernel, BoundModuleKernel, bind, dispatcher_for
+from gradkernels.dispatch.request import Request
+from gradkernels.dispatch.select import Choice
 from gradkernels.kernel import Kernel
 from gradkernels.registry import kernel as kernel_by_key
 
 
-def _packed(bound: Bound) -> tuple[Any, ...]:
+def _packed(bound: BoundKernel) -> tuple[Any, ...]:
     return _unpacked, (bound.request, bound.kernel, bound.choice)
 
 
-def _unpacked(request: Request, kernel: Kernel, choice: Choice | None) -> Bound:
-    bound = bind(request, kernel)
+def _unpacked(request: Request, kernel: Kernel, choice: Choice | None) -> BoundKernel:
+    bound = bind(_naming(request, kernel))
     bound.kernel, bound.request, bound.choice = kernel, request, choice
     return bound
 
 
-def _packed_of_module(bound: BoundToModule) -> tuple[Any, ...]:
+def _packed_of_module(bound: BoundModuleKernel) -> tuple[Any, ...]:
     forced = bound.kernel if bound.choice is None else None
-    return _unpacked_of_module, (replace(bound.request, arrays=None), forced)
+    return _unpacked_of_module, (_naming(replace(bound.request, arrays=None), forced),)
 
 
-def _unpacked_of_module(request: Request, forced: Kernel | None) -> BoundToModule:
-    """Bound again; chosen and proven on the data of the first call, since nothing else is known of them."""
-    bound = BoundToModule(wanted(request, forced))
+def _unpacked_of_module(request: Request) -> BoundModuleKernel:
+    """Bind again; chosen and proven on the data of the first call, since nothing else is known of them."""
+    bound = BoundModuleKernel(dispatcher_for(request))
     bound.request = request
     return bound
+
+
+def _naming(request: Request, kernel: Kernel | None) -> Request:
+    return replace(request, criteria=replace(request.criteria, kernel=kernel))
 
 
 def _by_key(kernel: Kernel) -> str | tuple[Any, ...]:
@@ -47,6 +52,6 @@ def _by_key(kernel: Kernel) -> str | tuple[Any, ...]:
     return (kernel_by_key, (kernel.key,)) if registered else object.__reduce_ex__(kernel, 2)
 
 
-copyreg.pickle(Bound, _packed)
-copyreg.pickle(BoundToModule, _packed_of_module)
+copyreg.pickle(BoundKernel, _packed)
+copyreg.pickle(BoundModuleKernel, _packed_of_module)
 copyreg.pickle(Kernel, _by_key)

@@ -2,46 +2,22 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-from gradkernels.backend import Backend
 from gradkernels.case import Case
 from gradkernels.dispatch import wisdom
 from gradkernels.dispatch.machine import machine
+from gradkernels.dispatch.request import Request
 from gradkernels.dispatch.rule import by_rule
 from gradkernels.kernel import Kernel
 from gradkernels.key import CONVERT, Key
 from gradkernels.problems import BlackBox
 from gradkernels.registry import kernel as kernel_by_key
 from gradkernels.registry import kernels
-from gradkernels.tree import Tree
 
 TIE = 0.03
-
-
-@dataclass(frozen=True)
-class Request:
-    """What is to be computed, and what the caller cares about besides speed.
-
-    Attributes:
-        case: The computation.
-        library: Whose arrays the caller has; converting to another library's is part of a kernel's cost.
-        results: A results file to decide by, instead of wisdom.
-        max_bytes: Peak memory allowed, in bytes.
-        calls: How often the kernel will be called; None for many, so that set-up does not count.
-        foreign: Whether the caller's arrays have to be converted before any kernel takes them.
-        arrays: The caller's `(theta, x, y)`, where they are needed to prove a kernel on.
-    """
-
-    case: Case
-    library: Backend
-    results: str | os.PathLike[str] | None = None
-    max_bytes: int | None = None
-    calls: int | None = None
-    foreign: bool = False
-    arrays: tuple[Tree, Tree, Tree] | None = field(default=None, compare=False, repr=False)
+"""Costs this close are equal: measurements of one kernel differ by as much."""
 
 
 @dataclass(frozen=True)
@@ -89,9 +65,9 @@ def choose(request: Request, failed: Mapping[Kernel, str] | None = None) -> Choi
         costs = {kernel: cost for kernel, cost in costs.items() if kernel not in (failed or {})}
         if costs:
             return _cheapest(request, entry, source, costs, refused)
-    if request.max_bytes is not None and not isinstance(case.problem, BlackBox):
+    if request.criteria.max_bytes is not None and not isinstance(case.problem, BlackBox):
         raise ValueError(
-            f"max_bytes={request.max_bytes} was given, but no memory was measured for {case.quantity} of "
+            f"max_bytes={request.criteria.max_bytes} was given, but no memory was measured for {case.quantity} of "
             f"{case.problem.name}; run `gradkernels run` and pass its CSV as results="
         )
     kernel, rule = by_rule(case, request.library, able)
@@ -101,7 +77,7 @@ def choose(request: Request, failed: Mapping[Kernel, str] | None = None) -> Choi
 def _reasons(
     case: Case,
     every: Sequence[Kernel],
-    sources: Sequence[tuple[str, wisdom.Entry]],
+    sources: Sequence[tuple[str, wisdom.WisdomEntry]],
     failed: Mapping[Kernel, str],
 ) -> dict[Kernel, tuple[str, ...]]:
     """Why kernels cannot do the case, for all that the choice can fall on: to ask a library, it has to be imported.
@@ -124,16 +100,16 @@ def _reasons(
     return reasons
 
 
-def _sources(request: Request) -> Iterator[tuple[str, wisdom.Entry]]:
+def _sources(request: Request) -> Iterator[tuple[str, wisdom.WisdomEntry]]:
     case = request.case
-    if request.results is not None:
-        entry = _nearest(wisdom.measured(request.results), case, None)
+    if request.criteria.results is not None:
+        entry = _nearest(wisdom.measured(request.criteria.results), case, None)
         if entry is None:
             raise ValueError(
-                f"{request.results} has no proven time for {case.quantity} of {case.problem.name} in {case.dtype} "
-                f"on {case.device}; measure it with `gradkernels run`, or leave results= out"
+                f"{request.criteria.results} has no proven time for {case.quantity} of {case.problem.name} in "
+                f"{case.dtype} on {case.device}; measure it with `gradkernels run`, or leave results= out"
             )
-        yield f"{request.results}", entry
+        yield f"{request.criteria.results}", entry
         return
     if entry := _nearest(wisdom.saved(), case, machine()):
         yield "this machine's saved wisdom", entry
@@ -141,22 +117,22 @@ def _sources(request: Request) -> Iterator[tuple[str, wisdom.Entry]]:
         yield "the table shipped with gradkernels", entry
 
 
-def _nearest(table: wisdom.Table, case: Case, here: str | None) -> wisdom.Entry | None:
+def _nearest(table: wisdom.Wisdom, case: Case, here: str | None) -> wisdom.WisdomEntry | None:
     answers = [entry for entry in table if entry.answers(case)]
     return min(answers, key=lambda entry: entry.distance(case, here), default=None)
 
 
-def _costs(request: Request, entry: wisdom.Entry, able: Sequence[Kernel]) -> dict[Kernel, float]:
+def _costs(request: Request, entry: wisdom.WisdomEntry, able: Sequence[Kernel]) -> dict[Kernel, float]:
     n = request.case.n
     costs = {}
     for kernel in [variant for one in able for variant in _measured(one, entry)]:
         if points := entry.curves.get(kernel.key):
-            first = points[-1].first / request.calls if request.calls else 0.0
+            first = points[-1].first / request.criteria.calls if request.criteria.calls else 0.0
             costs[kernel] = wisdom.seconds_at(points, n) + _conversion(request, entry, kernel) + first
     return costs
 
 
-def _measured(kernel: Kernel, entry: wisdom.Entry) -> Iterator[Kernel]:
+def _measured(kernel: Kernel, entry: wisdom.WisdomEntry) -> Iterator[Kernel]:
     """The kernel, and it with each of the settings that it was measured with."""
     yield kernel
     plain = Key.parse(kernel.key)
@@ -164,7 +140,7 @@ def _measured(kernel: Kernel, entry: wisdom.Entry) -> Iterator[Kernel]:
     yield from (kernel_by_key(str(key)) for key in keys if key.settings and not key.out and key.plain == plain)
 
 
-def _conversion(request: Request, entry: wisdom.Entry, kernel: Kernel) -> float:
+def _conversion(request: Request, entry: wisdom.WisdomEntry, kernel: Kernel) -> float:
     if kernel.backend.host is request.library:
         return 0.0
     # numpy arrays are what every library is converted from and to.
@@ -175,28 +151,29 @@ def _conversion(request: Request, entry: wisdom.Entry, kernel: Kernel) -> float:
 
 def _cheapest(
     request: Request,
-    entry: wisdom.Entry,
+    entry: wisdom.WisdomEntry,
     source: str,
     costs: dict[Kernel, float],
     refused: list[tuple[Kernel, str]],
 ) -> Choice:
     fitting = dict(costs)
     # Kernels for modules are brought within the limit by their chunks, when they are bound.
-    for kernel in costs if request.max_bytes is not None and not isinstance(request.case.problem, BlackBox) else ():
+    limited = request.criteria.max_bytes is not None and not isinstance(request.case.problem, BlackBox)
+    for kernel in costs if limited else ():
         peak = wisdom.bytes_at(entry.curves[kernel.key], request.case.n)
-        if peak is None or peak > (request.max_bytes or 0):
+        if peak is None or peak > (request.criteria.max_bytes or 0):
             known = "its memory was not measured" if peak is None else f"it needs about {peak:.3g} bytes"
-            refused.append((kernel, f"{known}, max_bytes={request.max_bytes}"))
+            refused.append((kernel, f"{known}, max_bytes={request.criteria.max_bytes}"))
             del fitting[kernel]
     if not fitting:
         listed = "; ".join(f"{kernel.key}: {reason}" for kernel, reason in refused)
-        raise ValueError(f"no kernel is known to stay within max_bytes={request.max_bytes}: {listed}")
+        raise ValueError(f"no kernel is known to stay within max_bytes={request.criteria.max_bytes}: {listed}")
     ranked = sorted(fitting.items(), key=lambda item: item[1])
     tied = [kernel for kernel, cost in ranked if cost <= ranked[0][1] * (1 + TIE)]
     return Choice(min(tied, key=lambda k: k.preference), f"{source} ({_about(entry)})", tuple(ranked), tuple(refused))
 
 
-def _about(entry: wisdom.Entry) -> str:
+def _about(entry: wisdom.WisdomEntry) -> str:
     case, plural = entry.case, "s" if entry.case.threads > 1 else ""
     return (
         f"{entry.machine}, {entry.started[:10]}, {case.features} features, {case.threads} thread{plural}, "

@@ -32,7 +32,7 @@ COORDINATES = ("problem", "quantity", "dtype", "device", "threads", "layout", "f
 ENVIRONMENT = "GRADKERNELS_WISDOM"
 
 
-class Point(NamedTuple):
+class MeasuredPoint(NamedTuple):
     """One kernel at one size: seconds per call, seconds of build and first call, peak bytes if measured."""
 
     n: int
@@ -42,7 +42,7 @@ class Point(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Entry:
+class WisdomEntry:
     """What is known for one combination of everything but the size.
 
     Attributes:
@@ -55,7 +55,7 @@ class Entry:
     machine: str
     case: Coordinates
     started: str
-    curves: Mapping[str, tuple[Point, ...]]
+    curves: Mapping[str, tuple[MeasuredPoint, ...]]
 
     def answers(self, case: Case) -> bool:
         """Return whether it is about this kind of problem, quantity, dtype and device."""
@@ -72,10 +72,10 @@ class Entry:
         return (elsewhere, own.problem != case.problem.name, steps, own.layout != case.layout)
 
 
-Table = tuple[Entry, ...]
+Wisdom = tuple[WisdomEntry, ...]
 
 
-def seconds_at(points: Iterable[Point], n: int) -> float:
+def seconds_at(points: Iterable[MeasuredPoint], n: int) -> float:
     """Seconds per call at size n, interpolated in log n and log seconds."""
     points = list(points)
     if n <= points[0].n:
@@ -87,7 +87,7 @@ def seconds_at(points: Iterable[Point], n: int) -> float:
     return points[-1].seconds * n / points[-1].n
 
 
-def bytes_at(points: Iterable[Point], n: int) -> float | None:
+def bytes_at(points: Iterable[MeasuredPoint], n: int) -> float | None:
     """Peak bytes at size n, proportional to n from the nearest larger size measured; None if unknown."""
     known = [point for point in points if point.bytes is not None]
     if not known:
@@ -96,7 +96,7 @@ def bytes_at(points: Iterable[Point], n: int) -> float | None:
     return (point.bytes or 0) * n / point.n
 
 
-def learn(records: Iterable[Record]) -> Table:
+def learn(records: Iterable[Record]) -> Wisdom:
     """The table that `records` support: rows with status `ok` only, medians over passes."""
     proven = (row for row in records if row.measurement.status == Status.ok)
     rows = sorted((row for row in proven if not Key.parse(row.kernel).is_yardstick), key=_coordinates)
@@ -108,20 +108,20 @@ def _coordinates(row: Record) -> tuple[Any, ...]:
     return (row.machine, *(getattr(replace(row.case, problem=problem), name) for name in COORDINATES))
 
 
-def _entry(key: tuple[Any, ...], rows: list[Record]) -> Entry:
-    curves: dict[str, tuple[Point, ...]] = {}
+def _entry(key: tuple[Any, ...], rows: list[Record]) -> WisdomEntry:
+    curves: dict[str, tuple[MeasuredPoint, ...]] = {}
     for kernel in sorted({row.kernel for row in rows}):
         of_kernel = [row for row in rows if row.kernel == kernel]
         sizes = sorted({row.case.n for row in of_kernel})
         curves[kernel] = tuple(_point(n, [row for row in of_kernel if row.case.n == n]) for n in sizes)
     machine, *coordinates = key
     case = Coordinates(n=ALL_SIZES, **dict(zip(COORDINATES, coordinates, strict=True)))
-    return Entry(machine, case, max(row.started for row in rows), curves)
+    return WisdomEntry(machine, case, max(row.started for row in rows), curves)
 
 
-def _point(n: int, rows: list[Record]) -> Point:
+def _point(n: int, rows: list[Record]) -> MeasuredPoint:
     peaks = [row.measurement.peak_bytes for row in rows if row.measurement.peak_bytes is not None]
-    return Point(
+    return MeasuredPoint(
         n,
         _rounded(median(row.measurement.seconds_median for row in rows if row.measurement.seconds_median)),
         _rounded(median(row.measurement.seconds_first or 0.0 for row in rows)),
@@ -133,12 +133,12 @@ def _rounded(seconds: float) -> float:
     return float(f"{seconds:.4g}")
 
 
-def merge(new: Table, old: Table) -> Table:
+def merge(new: Wisdom, old: Wisdom) -> Wisdom:
     """`old` with every entry replaced that `new` measured again."""
     return tuple({(entry.machine, entry.case): entry for entry in (*old, *new)}.values())
 
 
-def dumps(table: Table) -> str:
+def dumps(table: Wisdom) -> str:
     """The table as JSON text, one kernel's curve per line so that changes can be read."""
     entries = []
     for entry in table:
@@ -149,7 +149,7 @@ def dumps(table: Table) -> str:
     return f'{{"schema": {SCHEMA}, "entries": [\n' + ",\n".join(entries) + "\n]}\n"
 
 
-def loads(text: str | bytes, source: str) -> Table:
+def loads(text: str | bytes, source: str) -> Wisdom:
     """The table in JSON `text`; a ValueError that names `source` if it is not one."""
     try:
         document = json.loads(text)
@@ -160,15 +160,17 @@ def loads(text: str | bytes, source: str) -> Table:
         raise ValueError(f"{source} is not a wisdom file ({fault}); delete it and measure again") from None
 
 
-def _revive(entry: dict[str, Any]) -> Entry:
-    curves = {name: tuple(_whole(Point(*point)) for point in points) for name, points in entry["curves"].items()}
+def _revive(entry: dict[str, Any]) -> WisdomEntry:
+    curves = {
+        name: tuple(_whole(MeasuredPoint(*point)) for point in points) for name, points in entry["curves"].items()
+    }
     if min(entry["threads"], entry["features"]) < 1:
         raise ValueError("threads and features must be at least 1")
     case = {name: entry.pop(name) for name in COORDINATES}
-    return Entry(**{**entry, "case": Coordinates(n=ALL_SIZES, **case), "curves": curves})
+    return WisdomEntry(**{**entry, "case": Coordinates(n=ALL_SIZES, **case), "curves": curves})
 
 
-def _whole(point: Point) -> Point:
+def _whole(point: MeasuredPoint) -> MeasuredPoint:
     if not (point.n >= 1 and 0 < point.seconds < math.inf and 0 <= point.first < math.inf):
         raise ValueError(f"{list(point)} is no size with its times")
     return point
@@ -188,7 +190,7 @@ def saved_path() -> Path | None:
     return user_cache_path("gradkernels") / "wisdom.json"
 
 
-def save(table: Table) -> Path:
+def save(table: Wisdom) -> Path:
     """Make `table` this machine's choice, beside what it knew already; returns the file."""
     path = saved_path()
     if path is None:
@@ -202,7 +204,7 @@ def save(table: Table) -> Path:
 
 
 @lru_cache(maxsize=1)
-def saved() -> Table:
+def saved() -> Wisdom:
     """This machine's saved choice; empty if there is none."""
     path = saved_path()
     if path is None or not path.exists():
@@ -211,17 +213,17 @@ def saved() -> Table:
 
 
 @lru_cache(maxsize=1)
-def shipped() -> Table:
+def shipped() -> Wisdom:
     """The table that comes with the package, a hint measured on another machine."""
     return loads((files("gradkernels") / "wisdom.json").read_text(encoding="utf-8"), "the shipped table")
 
 
-def measured(path: str | os.PathLike[str]) -> Table:
+def measured(path: str | os.PathLike[str]) -> Wisdom:
     """The table that a results file supports; read again only when the file changes."""
     state = os.stat(path)
     return _measured(os.fspath(path), state.st_mtime_ns, state.st_size)
 
 
 @lru_cache(maxsize=16)
-def _measured(path: str, modified: int, size: int) -> Table:
+def _measured(path: str, modified: int, size: int) -> Wisdom:
     return learn(read(path))

@@ -14,7 +14,7 @@ QUANTILE = NormalDist().inv_cdf(0.975)
 
 
 @dataclass(frozen=True)
-class Batch:
+class MinibatchStatistics:
     """What mini-batches of one size were seen to do; lengths are Euclidean, in units of the gradient.
 
     Attributes:
@@ -86,7 +86,7 @@ def standard_error(trace: float, n: int, size: int, replace: bool) -> float:
     return float(np.sqrt(trace / size * left))
 
 
-def measure(population: Population, size: int, draws: int, seed: int) -> Batch:
+def measure(population: Population, size: int, draws: int, seed: int) -> MinibatchStatistics:
     """Draw `draws` mini-batches of `size` samples; the same for the same arguments.
 
     The intervals are normal approximations, that of the standard error on the log scale: on real data 95% came out
@@ -101,7 +101,7 @@ def measure(population: Population, size: int, draws: int, seed: int) -> Batch:
     reach = np.exp(QUANTILE * _error_of_mean(squared) / (2 * error**2)) if error else 1.0
     cosines = _cosines(population, batches)
     cosine, by = float(cosines.mean()), QUANTILE * _error_of_mean(cosines)
-    return Batch(
+    return MinibatchStatistics(
         size=size,
         bias=float(np.linalg.norm(errors.mean(0))),
         bias_error=float((errors.var(0, ddof=1).sum() / draws) ** 0.5),

@@ -1,8 +1,8 @@
 """The stochastic gradient as an estimator of the true one: what is an identity, and what is a statistical claim.
 
 That the mean of the per-sample gradients is the gradient of the mean loss is linearity: it holds whatever the data,
-and `ways` checks it by four ways. How well ONE sample or a mini-batch estimates it is a claim about the data:
-`estimate` measures it by drawing mini-batches, and sets theory beside it.
+and `compare_gradients` checks it by four ways. How well ONE sample or a mini-batch estimates it is a claim about the
+data: `estimate` measures it by drawing mini-batches, and sets theory beside it.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy as np
 from gradkernels.case import Case, Inputs
 from gradkernels.check import check
 from gradkernels.check.reference import Reference
-from gradkernels.estimate.minibatch import Batch, Population, measure, standard_error
+from gradkernels.estimate.minibatch import MinibatchStatistics, Population, measure, standard_error
 from gradkernels.kernel import Kernel
 from gradkernels.problems import BlackBox, Problem, Regression
 from gradkernels.problems.regression.target_guard import target_guard
@@ -26,7 +26,7 @@ from gradkernels.tree import Tree, count, named
 
 Floats = np.ndarray[Any, Any]
 
-WAYS = {
+GRADIENT_KERNELS = {
     "torch.autograd.gradient": "one backward pass of the mean loss",
     "torch.loop+.gradient": "mean of the per-sample gradients, one backward pass each",
     "numpy.matmul.gradient": "by hand, the closed form of the full batch",
@@ -40,7 +40,7 @@ LARGEST_DEFAULT = 4096
 
 
 @dataclass(frozen=True, eq=False)
-class Estimate:
+class GradientStudy:
     """The true gradient and how well mini-batches estimate it.
 
     Attributes:
@@ -55,7 +55,7 @@ class Estimate:
         trace: tr(Sigma), the summed variances (divided by n) of the per-sample gradients.
         noise_scale: tr(Sigma) / |G|^2, the batch size at which noise and gradient are equally long (McCandlish,
             Kaplan, Amodei et al. 2018, arXiv:1812.06162, equation 2.9); infinite where the gradient is zero.
-        batches: One Batch per size, in order.
+        batches: One MinibatchStatistics per size, in order.
     """
 
     n: int
@@ -68,7 +68,7 @@ class Estimate:
     loss: float
     trace: float
     noise_scale: float
-    batches: tuple[Batch, ...]
+    batches: tuple[MinibatchStatistics, ...]
 
     def theory(self, size: int) -> float:
         """Standard error that mini-batches of `size` samples must have."""
@@ -76,7 +76,7 @@ class Estimate:
 
 
 @dataclass(frozen=True, eq=False)
-class Ways:
+class GradientComparison:
     """One gradient, computed several ways at the same parameters.
 
     Attributes:
@@ -95,19 +95,19 @@ class Ways:
         return self.difference <= self.allowed
 
 
-def ways(problem: Problem, theta: Floats, x: Floats, y: Tree) -> Ways:
-    """The gradient of the mean loss in float64 by the four ways of `WAYS`, or those that can do this problem.
+def compare_gradients(problem: Problem, theta: Floats, x: Floats, y: Tree) -> GradientComparison:
+    """Compute the gradient of the mean loss in float64 by those of `GRADIENT_KERNELS` that can do this problem.
 
     Raises:
         ValueError: Inputs that do not fit together or are not finite.
     """
     inputs, reference = _prepare(problem, theta, x, y)
-    kernels = [kernel for key in WAYS if (kernel := kernel_by_key(key)).accepts(problem)]
+    kernels = [kernel for key in GRADIENT_KERNELS if (kernel := kernel_by_key(key)).accepts(problem)]
     gradients = {kernel.key: _compute(kernel, problem, inputs) for kernel in kernels}
     spread = np.ptp(list(gradients.values()), axis=0)
     allowed = 2 * _rounding(reference)
     worst = np.unravel_index(np.argmax(spread / np.maximum(allowed, np.finfo(float).tiny)), spread.shape)
-    return Ways(gradients, float(spread[worst]), float(allowed[worst]))
+    return GradientComparison(gradients, float(spread[worst]), float(allowed[worst]))
 
 
 def estimate(
@@ -120,7 +120,7 @@ def estimate(
     replace: bool = False,
     seed: int = 0,
     kernel: str | None = None,
-) -> Estimate:
+) -> GradientStudy:
     """Draw mini-batches of each size and compare their gradients with the true one, in float64.
 
     Args:
@@ -152,7 +152,7 @@ def estimate(
         rounding=_rounding(reference).ravel(),
         replace=replace,
     )
-    return Estimate(
+    return GradientStudy(
         n=n,
         draws=draws,
         replace=replace,

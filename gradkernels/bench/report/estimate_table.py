@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from gradkernels.estimate.minibatch import Batch
-from gradkernels.estimate.study import Estimate, Ways, estimate, ways
+from gradkernels.estimate.minibatch import MinibatchStatistics
+from gradkernels.estimate.study import GradientComparison, GradientStudy, compare_gradients, estimate
 from gradkernels.problems import Problem, Regression
 from gradkernels.problems.data.datasets import Dataset
 from gradkernels.record import line
@@ -34,8 +34,8 @@ class Point:
     problem: Problem
     data: Dataset
     theta: Floats
-    ways: Ways
-    estimate: Estimate
+    ways: GradientComparison
+    estimate: GradientStudy
 
     @property
     def parameters(self) -> list[str]:
@@ -61,7 +61,7 @@ def measure(problem: Problem, data: Dataset, points: dict[str, Floats], **option
             problem=problem,
             data=data,
             theta=theta,
-            ways=ways(problem, theta, data.x, y),
+            ways=compare_gradients(problem, theta, data.x, y),
             estimate=estimate(problem, theta, data.x, y, **options),
         )
         for name, theta in points.items()
@@ -72,7 +72,7 @@ FACTS = (
     *("data", "problem", "point", "theta", "n", "features", "draws", "replace", "seed", "kernel"),
     *("loss", "gradient", "ways_difference", "ways_allowed", "trace", "noise_scale"),
 )
-COLUMNS = (*FACTS, "batch_size", *(field.name for field in fields(Batch)[1:]))
+COLUMNS = (*FACTS, "batch_size", *(field.name for field in fields(MinibatchStatistics)[1:]))
 
 
 def as_csv(points: Iterable[Point]) -> str:

@@ -12,12 +12,12 @@ from rich.rule import Rule
 from rich.table import Table
 
 from gradkernels.bench.report.estimate_table import Point
-from gradkernels.estimate.minibatch import Batch
-from gradkernels.estimate.study import WAYS, Estimate
+from gradkernels.estimate.minibatch import MinibatchStatistics
+from gradkernels.estimate.study import GRADIENT_KERNELS, GradientStudy
 from gradkernels.key import Key
 
 MOST_PARAMETERS = 20
-SUSPICIOUS = 3.0  # see Batch.bias_error
+SUSPICIOUS = 3.0  # see MinibatchStatistics.bias_error
 
 IDENTITY = (
     "The mean of the per-sample gradients IS the gradient of the mean loss: that is linearity and holds whatever the "
@@ -37,7 +37,7 @@ def show(console: Console, points: Sequence[Point]) -> None:
     console.print(Rule("IDENTITIES", align="left"))
     _say(console, f"{IDENTITY}\n")
     for key in points[0].ways.gradients:
-        _say(console, f"  {_way(key):<15} {WAYS[key]}", "dim")
+        _say(console, f"  {_way(key):<15} {GRADIENT_KERNELS[key]}", "dim")
     _say(console, "")
     for point in points:
         _show_identity(console, point)
@@ -88,7 +88,7 @@ def _largest(point: Point) -> list[int]:
     return sorted(order[:MOST_PARAMETERS].tolist())
 
 
-def _claim(found: Estimate) -> str:
+def _claim(found: GradientStudy) -> str:
     how = "with" if found.replace else "without"
     return (
         f"How well a mini-batch of B rows estimates that gradient depends on the data. Measured: {found.draws:,} "
@@ -109,7 +109,7 @@ def _show_claims(console: Console, point: Point) -> None:
     _say(console, "")
 
 
-def _cells(batch: Batch) -> tuple[str, ...]:
+def _cells(batch: MinibatchStatistics) -> tuple[str, ...]:
     return (
         f"{batch.size:,}",
         _length(batch.bias),
@@ -121,7 +121,7 @@ def _cells(batch: Batch) -> tuple[str, ...]:
     )
 
 
-def _cosine(batch: Batch) -> tuple[str, str]:
+def _cosine(batch: MinibatchStatistics) -> tuple[str, str]:
     if math.isnan(batch.cosine):  # a gradient of zero has no direction
         return "-", "-"
     return f"{batch.cosine:.4f}", f"{batch.cosine_low:.4f} .. {batch.cosine_high:.4f}"
@@ -137,14 +137,14 @@ def _sentences(point: Point) -> Iterator[str]:
     yield _about_noise(point)
 
 
-def _about_bias(batches: Sequence[Batch]) -> str:
+def _about_bias(batches: Sequence[MinibatchStatistics]) -> str:
     ratios = {batch.size: batch.bias / batch.bias_error if batch.bias_error else 0.0 for batch in batches}
     size = max(ratios, key=ratios.__getitem__)
     verdict = "SUSPICIOUS" if ratios[size] > SUSPICIOUS else f"beyond {SUSPICIOUS:g} would be suspicious"
     return f"Bias: at most {ratios[size]:.1f} times what chance gives without bias (B = {size:,}); {verdict}."
 
 
-def _about_theory(found: Estimate) -> str:
+def _about_theory(found: GradientStudy) -> str:
     inside = sum(batch.standard_error_low <= batch.theory <= batch.standard_error_high for batch in found.batches)
     formula = "sigma / sqrt(B)" + ("" if found.replace else " * sqrt((n - B) / (n - 1))")
     return f"Standard error: {formula} lies in the interval at {inside} of {_count(len(found.batches), 'size')}."

@@ -19,9 +19,10 @@ from gradkernels.bench.run.ranking import weighed
 from gradkernels.bench.run.session import Schedule, Session, SessionProgress, open_session
 from gradkernels.bench.stats.estimates import Pass, bounds, trimmed
 from gradkernels.dispatch import wisdom
-from gradkernels.dispatch.bind import Bound
+from gradkernels.dispatch.bind import BoundKernel
+from gradkernels.dispatch.bound_kernels import forget_choices
 from gradkernels.dispatch.select import TIE
-from gradkernels.fastest import fastest, forget
+from gradkernels.fastest import fastest
 from gradkernels.key import Key
 from gradkernels.problems import Problem
 from gradkernels.quantity import Quantity, quantity
@@ -43,7 +44,7 @@ def race(
     like: tuple[Tree, Tree, Tree],
     budget: float = 60.0,
     calls: int | None = None,
-) -> Bound:
+) -> BoundKernel:
     """Measure here and now which kernel is fastest on these very arrays; saved as this machine's choice.
 
     Of kernels that compile for seconds, those for modules take part if half of the budget allows for that.
@@ -72,7 +73,7 @@ def race(
         reasons = {f"{one.kernel}: {one.status}: {one.reason}" for one in missed}
         raise ValueError(f"no kernel could be proven and timed: {'; '.join(sorted(reasons))}")
     wisdom.save(wisdom.learn(records))
-    forget()
+    forget_choices()
     return fastest(problem, quantity, like=like, threads=1, calls=calls)
 
 

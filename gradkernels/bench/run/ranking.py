@@ -10,7 +10,7 @@ from gradkernels.bench.stats.estimates import Pass, Ratio
 from gradkernels.bench.stats.scaling import Growth, growth
 from gradkernels.bench.stats.verdict import lead
 from gradkernels.coordinates import ALL_SIZES, Coordinates
-from gradkernels.dispatch.wisdom import Entry, Table
+from gradkernels.dispatch.wisdom import Wisdom, WisdomEntry
 from gradkernels.key import Key
 from gradkernels.record import Measurement, Record
 
@@ -146,7 +146,7 @@ def _behind(winner: Mapping[Pass, float], other: Mapping[Pass, float]) -> Ratio 
     return lead(winner, other) if winner.keys() & other.keys() else None
 
 
-def known(table: Table, calls: int | None = None) -> list[CaseRanking]:
+def known(table: Wisdom, calls: int | None = None) -> list[CaseRanking]:
     """Rank the kernels in a table of wisdom, which has no passes and therefore no bounds.
 
     Args:
@@ -156,11 +156,11 @@ def known(table: Table, calls: int | None = None) -> list[CaseRanking]:
     return [_recalled(entry, n, calls) for entry in table for n in _sizes(entry)]
 
 
-def _sizes(entry: Entry) -> list[int]:
+def _sizes(entry: WisdomEntry) -> list[int]:
     return sorted({point.n for key, points in entry.curves.items() if Key.parse(key).competes for point in points})
 
 
-def _recalled(entry: Entry, n: int, calls: int | None) -> CaseRanking:
+def _recalled(entry: WisdomEntry, n: int, calls: int | None) -> CaseRanking:
     times = {
         kernel: point.seconds + (point.first / calls if calls else 0.0)
         for kernel, points in entry.curves.items()
@@ -172,5 +172,5 @@ def _recalled(entry: Entry, n: int, calls: int | None) -> CaseRanking:
     return CaseRanking(entry.case.at(n), tuple(kernels), {})
 
 
-def _recalled_growth(entry: Entry, kernel: str) -> Growth | None:
+def _recalled_growth(entry: WisdomEntry, kernel: str) -> Growth | None:
     return growth({("", 0): {point.n: point.seconds for point in entry.curves[kernel]}})

@@ -11,7 +11,7 @@ import pytest
 import gradkernels as gk
 from gradkernels import zoo
 from gradkernels.bench.isolation.environment import memory_environment
-from gradkernels.dispatch import memory_limit as footprint
+from gradkernels.dispatch import memory_limit
 from gradkernels.tree import leaves
 
 MEGABYTE = 2**20
@@ -30,11 +30,11 @@ def cnn():
 def test_a_row_and_a_result_have_the_bytes_of_their_numbers(cnn):
     problem, _, _ = cnn
     theta = problem.parameters()
-    assert footprint.row_bytes(theta) == 26_010 * 4
-    assert footprint.result_bytes(gk.kernel("torch.hooks.per_sample").quantity, theta, 10) == 26_010 * 40
-    assert footprint.result_bytes(gk.kernel("torch.hooks.norms").quantity, theta, 10) == 40
-    assert footprint.result_bytes(gk.kernel("torch.hooks.moments").quantity, theta, 10) == 2 * 26_010 * 4
-    assert footprint.result_bytes(gk.kernel("torch.hooks.clipped_sum").quantity, theta, 10) == 26_010 * 4
+    assert memory_limit.row_bytes(theta) == 26_010 * 4
+    assert memory_limit.result_bytes(gk.kernel("torch.hooks.per_sample").quantity, theta, 10) == 26_010 * 40
+    assert memory_limit.result_bytes(gk.kernel("torch.hooks.norms").quantity, theta, 10) == 40
+    assert memory_limit.result_bytes(gk.kernel("torch.hooks.moments").quantity, theta, 10) == 2 * 26_010 * 4
+    assert memory_limit.result_bytes(gk.kernel("torch.hooks.clipped_sum").quantity, theta, 10) == 26_010 * 4
 
 
 def test_a_sample_costs_twice_what_autograd_saves_of_it_and_a_row():
@@ -46,7 +46,7 @@ def test_a_sample_costs_twice_what_autograd_saves_of_it_and_a_row():
     problem = gk.ModuleProblem(model, nn.CrossEntropyLoss())
     x, y = torch.randn(4, 3, dtype=torch.float64), torch.tensor([0, 1, 1, 0])
     saved = 8 * (3 + 5 + 2 + 1)
-    assert footprint.bytes_per_sample(problem, problem.parameters(), x, y) == 2 * saved + 8 * (20 + 12)
+    assert memory_limit.bytes_per_sample(problem, problem.parameters(), x, y) == 2 * saved + 8 * (20 + 12)
 
 
 @pytest.mark.parametrize("quantity", ["per_sample", "norms", "moments", "clipped_sum", "gradient"])

@@ -11,10 +11,10 @@ from torch.nn.utils.rnn import pack_padded_sequence
 import gradkernels as gk
 from gradkernels.check.modules import proof, verdicts
 from gradkernels.check.modules.sample_passes import CallerBatch
-from gradkernels.dispatch import chunks as limited
-from gradkernels.dispatch.audit import drawn_from
+from gradkernels.dispatch import memory_limit
+from gradkernels.dispatch.audit import seeded_audits
+from gradkernels.dispatch.bound_kernels import MOST_DISPATCHERS
 from gradkernels.engines.hooks.errors import Unfit
-from gradkernels.fastest import MOST_WANTED
 
 LOSS = nn.CrossEntropyLoss()
 QUANTITIES = ("per_sample", "norms", "clipped_sum", "moments", "gradient")
@@ -205,7 +205,7 @@ def test_a_first_call_takes_few_passes_and_keeps_no_gradient():
     handle = model[1].register_forward_hook(lambda module, given, output: counted.append(len(output)))
     problem = gk.ModuleProblem(model, LOSS)
     x, y = torch.randn(32, 2000), torch.arange(32) % 3
-    with drawn_from(0):
+    with seeded_audits(0):
         gk.norms(problem, None, x, y)
     # Samples seen: 3 alone and 3 at once by the inspection, 8 alone and twice 8 by the proof, 32 by the call,
     # and 3 alone by its audit.
@@ -343,9 +343,9 @@ def test_what_one_sample_at_a_time_raises_is_raised_before_anything_is_compiled(
 def test_limits_of_memory_that_change_at_each_call_are_not_all_kept(monkeypatch):
     x, _, y = batches()
     problem, looks = gk.ModuleProblem(nn.Linear(4, 3), LOSS), []
-    measure = limited.bytes_per_sample
-    monkeypatch.setattr(limited, "bytes_per_sample", lambda *some: looks.append(1) or measure(*some))
-    for i in range(3 * MOST_WANTED):
+    measure = memory_limit.bytes_per_sample
+    monkeypatch.setattr(memory_limit, "bytes_per_sample", lambda *some: looks.append(1) or measure(*some))
+    for i in range(3 * MOST_DISPATCHERS):
         gk.norms(problem, None, x, y, max_bytes=2**24 + i)
-    assert len(problem.cache["wanted"]) == MOST_WANTED
+    assert len(problem.cache["dispatchers"]) == MOST_DISPATCHERS
     assert len(looks) == 1

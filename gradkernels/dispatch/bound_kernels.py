@@ -1,0 +1,75 @@
+"""The kernels bound so far, found again for inputs of the same kind: what a call costs beyond its kernel."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gradkernels.dispatch import history
+from gradkernels.dispatch.bind import BoundKernel, bind, dispatcher_for
+from gradkernels.dispatch.request import Criteria, KernelLike, ResultsFile, request_like, signature
+from gradkernels.problems import Problem
+from gradkernels.tree import Tree, leaves, structure
+from gradkernels.validate import validate_problem
+
+MOST_BOUND = 4096
+MOST_DISPATCHERS = 64
+"""Of a module, that differ in what is asked for; a limit of memory may be another at each step."""
+
+Arrays = tuple[Tree, Tree, Tree]
+Given = tuple[KernelLike, ResultsFile, int | None]
+"""The first fields of `Criteria`, as a call gives them: making one at each call would cost as much as the rest."""
+
+_BOUND: dict[tuple[Any, ...], BoundKernel] = {}
+
+
+def bound_kernel(name: str, problem: Problem, arrays: Arrays, given: Given) -> Any:
+    """Return the kernel bound for arrays like these; everything that is validated is part of the key of a regression's.
+
+    Args:
+        name: Of the quantity.
+        problem: What is differentiated.
+        arrays: `(theta, x, y)`; of a module theta may be None.
+        given: `(kernel, results, max_bytes)`.
+    """
+    if getattr(problem, "is_black_box", False):  # cheaper than isinstance, and told of what is no problem too
+        return _dispatcher(name, problem, arrays, given)
+    theta, x, y = arrays
+    key: tuple[Any, ...]
+    try:
+        key = (name, problem, given, type(theta), type(x), type(y), theta.shape, x.shape, y.shape,
+               theta.dtype, x.dtype, y.dtype, theta.device, x.device, y.device)  # fmt: skip
+    except AttributeError:
+        validate_problem(problem)
+        trees = problem.as_inputs(theta, x, y)
+        key = (name, problem, given, structure(trees), *map(signature, leaves(trees)))
+    lasting = given[1] is None  # a results file may change
+    try:
+        if lasting:
+            return _BOUND[key]
+    except (KeyError, TypeError):
+        pass
+    bound = bind(request_like(problem, name, arrays, Criteria(*given)))
+    if lasting:
+        if len(_BOUND) >= MOST_BOUND:
+            _BOUND.clear()
+        _BOUND[key] = bound
+    return bound
+
+
+def _dispatcher(name: str, problem: Any, arrays: Arrays, given: Given) -> Any:
+    """What computes a quantity of a module, kept with the problem; sizes and states are looked at when it is called."""
+    key = (name, given)
+    known = problem.cache.setdefault("dispatchers", {})
+    found = known.pop(key, None)
+    if found is None:
+        found = dispatcher_for(request_like(problem, name, arrays, Criteria(*given)))
+        while len(known) >= MOST_DISPATCHERS:  # the one that was used the longest time ago makes room
+            known.pop(next(iter(known)), None)
+    known[key] = found
+    return found
+
+
+def forget_choices() -> None:
+    """Forget the kernels bound so far and their choices, so that wisdom saved since then counts."""
+    _BOUND.clear()
+    history.forget_choices()

@@ -1,0 +1,243 @@
+"""A quantity of a module's samples: by the fastest kernel that is proven and fits, else by the next one.
+
+What a kernel can do may depend on the batch: a branch on data, another length, one sample. So nothing is decided for
+good: what raises is noted, the next kernel computes this call, and the first is tried again later.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from contextlib import nullcontext
+from dataclasses import replace
+from typing import Any
+
+from gradkernels.case import Case
+from gradkernels.check.compare_arrays import Disagreement
+from gradkernels.check.modules.sample_passes import CallerBatch
+from gradkernels.check.modules.verdicts import (
+    is_definition,
+    proof_kind,
+    require_proof,
+    require_sample_gradients,
+    set_aside,
+)
+from gradkernels.dispatch.audit import AuditedCall, audit_call, is_due, repeats_the_proof, warn_set_aside
+from gradkernels.dispatch.history import KernelHistory, KnownInputs, history_of
+from gradkernels.dispatch.keywords import with_keywords
+from gradkernels.dispatch.memory_limit import MOST_SHAPES, MemoryLimit, TooSmall
+from gradkernels.dispatch.request import Criteria, Request, signature
+from gradkernels.dispatch.select import Choice, choose, explain
+from gradkernels.kernel import Compute, Kernel
+from gradkernels.problems.module.input_writes import require_unwritten, versions
+from gradkernels.problems.module.structure import preserved_rng
+from gradkernels.quantity import Quantity
+from gradkernels.tree import Tree, count, leaves, structure
+from gradkernels.validate import device_of, dtype_of, validate_inputs, validate_out
+
+MOST_BUILT = 32
+Arguments = tuple[tuple[Any, ...], dict[str, Any]]
+"""What a call is given besides theta, x and y: by position and by name."""
+
+
+class ModuleDispatcher:
+    """Computes one quantity of a module's samples: `dispatcher(theta, x, y)`.
+
+    Args:
+        problem: Of a module.
+        quantity: What is asked.
+        forced: The kernel that the caller names; None for the fastest.
+        criteria: What the kernel is chosen by, `threads` among it.
+
+    Attributes:
+        kernel: What computed last, with its settings, or would.
+        choice: By which it was chosen; None where the caller named it.
+        request: What was asked last.
+    """
+
+    def __init__(self, problem: Any, quantity: Quantity, forced: Kernel | None, criteria: Criteria) -> None:
+        self.problem, self.quantity, self.forced, self.criteria = problem, quantity, forced, criteria
+        self._lock = problem.lock()
+        self._known: dict[Hashable, KnownInputs] = {}
+        self._built: dict[Hashable, Compute] = problem.cache.setdefault("built", {})
+        self._memory_limit = MemoryLimit(problem, criteria.max_bytes)
+        self._state_before: Any = None
+        self._state: Any = None
+        self.kernel: Kernel | None = None
+        self.choice: Choice | None = None
+        self.request: Request | None = None
+
+    def __call__(self, theta: Tree, x: Tree, y: Tree, *arguments: Any, **options: Any) -> Any:
+        """Compute the quantity; theta may be None for the model's own parameters."""
+        x, y = self.problem.prepared(x, y)
+        before = versions((x, y))
+        # A module holds the parameters of one call at a time, its own between calls.
+        with self._lock:
+            batch, known = self._look_at(theta, x, y)
+            given = options.get("out", arguments[0] if arguments and self.quantity.writable else None)
+            if given is not None:
+                validate_out(self.quantity, batch.theta, x, y, given)
+            known.history.calls += 1
+            changed, self._state_before = self._state_before not in (None, self._state), self._state
+            result = self._compute(batch, known, (arguments, options), is_due(known.history, changed))
+            if versions((x, y)) != before:
+                require_unwritten(self.problem.model, before, x, y, given)
+            return result
+
+    def prepare(self, theta: Tree, x: Tree, y: Tree) -> None:
+        """Prove the kernel that would compute a batch.
+
+        Args:
+            theta: Parameters; None for the model's own.
+            x: Inputs, samples first.
+            y: Targets, samples first.
+        """
+        x, y = self.problem.prepared(x, y)
+        with self._lock:
+            self._compute(*self._look_at(theta, x, y))
+
+    def bare(self) -> Compute:
+        """Return what `prepare` found, by itself: with no other kernel behind it, and never audited."""
+        assert self.kernel is not None
+        compute = with_keywords(self.kernel.build(self.problem), self.kernel, True)
+
+        def call(theta: Tree, x: Tree, y: Tree, *arguments: Any, **options: Any) -> Any:
+            x, y = self.problem.prepared(x, y)
+            with self._lock:
+                theta = self.problem.parameters() if theta is None else theta
+                return compute(theta, x, y, *arguments, **options)
+
+        return call
+
+    @property
+    def why(self) -> str:
+        """Why the kernel that computed last did."""
+        if self.kernel is None or self.request is None:
+            return "nothing was computed yet"
+        if self.choice is None:
+            return f"{self.kernel.key}, because kernel= asked for it"
+        said = explain(self.request, self.choice)
+        if self.kernel != self.choice.kernel:
+            said += f"\n  in chunks, {self.kernel.key}, to stay within max_bytes={self.criteria.max_bytes}"
+        return said
+
+    def _look_at(self, theta: Tree, x: Tree, y: Tree) -> tuple[CallerBatch, KnownInputs]:
+        """Return the batch and what is known of its shapes; it is validated where they are new."""
+        problem, mode_key = self.problem, self.problem.mode_key()
+        self._state = mode_key.watched
+        trees = (theta, x, y)
+        shapes = (mode_key.kind, structure(trees), *map(signature, leaves(trees)))
+        theta = problem.parameters() if theta is None else theta
+        if shapes not in self._known:
+            if len(self._known) >= MOST_SHAPES:
+                self._known.clear()
+            kind, history = self._new_kind(mode_key, theta, x, y)
+            self._known[shapes] = KnownInputs(history, kind, shapes)
+        return CallerBatch(problem, theta, x, y), self._known[shapes]
+
+    def _new_kind(self, mode_key: Any, theta: Tree, x: Tree, y: Tree) -> tuple[Hashable, KernelHistory]:
+        problem, forced = self.problem, self.forced
+        library = validate_inputs(problem, theta, x, y)
+        if count(y) == 0 and self.quantity.averages:
+            raise ValueError(f"x has n = 0 samples; {self.quantity} divides by n and needs at least 1")
+        kind = proof_kind(problem, mode_key, theta, x, y)
+        first = leaves(theta)[0]
+        case = Case(problem, self.quantity, max(count(y), 1), dtype_of(first), device_of(first),
+                    self.criteria.threads or 1, features=max(1, problem.features(x)))  # fmt: skip
+        self.request = Request(case, library, self.criteria)
+        if forced is not None and (reasons := forced.unsupported(case)):
+            raise ValueError(f"{forced.key} cannot do this: {'; '.join(reasons)}")
+        # Of a module no choice depends on the memory that it may take, which can be another at each call.
+        asked = (self.quantity, forced, replace(self.criteria, max_bytes=None))
+        return kind, history_of(problem.model, (*asked, kind))
+
+    def _compute(
+        self, batch: CallerBatch, known: KnownInputs, call: Arguments | None = None, audited: bool = False
+    ) -> Any:
+        """Compute as `_first_that_can`; torch's random numbers go on as if nothing else had drawn any."""
+        with nullcontext() if known.history.settled and not audited else preserved_rng(batch.theta):
+            return self._first_that_can(batch, known, call, audited)
+
+    def _first_that_can(self, batch: CallerBatch, known: KnownInputs, call: Arguments | None, audited: bool) -> Any:
+        """Return the result of the first kernel that can; without a call only the kernel is found."""
+        tried: dict[Kernel, str] = {}
+        require_sample_gradients(known.kind, batch)
+        if call is not None:
+            self.problem.check_mixing(batch.theta, batch.x, batch.y)
+        while True:
+            choice = self._choose(known.history, batch, tried)
+            kernel = self.forced if choice is None else choice.kernel
+            assert kernel is not None
+            try:
+                fitting, result = self._try(kernel, batch, known, call, audited)
+            except Exception as fault:  # whatever it is: another kernel may do
+                # What one sample at a time raises is the model's own, and would be raised by all others.
+                if choice is None or (is_definition(kernel) and not isinstance(fault, TooSmall | Disagreement)):
+                    raise
+                tried[kernel] = known.history.note(kernel, fault)
+                continue
+            if choice is not None and tried:
+                refused = [(one, tried.get(one, says)) for one, says in choice.refused]
+                choice = replace(choice, refused=tuple(refused))
+            known.history.failed.pop(kernel, None)
+            known.history.unaudited = 0 if audited else known.history.unaudited + (call is not None)
+            self.kernel, self.choice = fitting, choice
+            return result
+
+    def _try(
+        self, kernel: Kernel, batch: CallerBatch, known: KnownInputs, call: Arguments | None, audited: bool
+    ) -> tuple[Kernel, Any]:
+        """Return the kernel, in chunks where there is a limit of memory, and its result, proven and audited."""
+        assert self.request is not None
+        fitting = self._memory_limit.fit(kernel, self.request.case, batch, known.shapes)
+        compute = self._build(fitting, known.kind)
+        tight = self.criteria.max_bytes is not None
+        just_proven = count(batch.y) > 0 and require_proof(fitting, known.kind, batch, compute, tight=tight)
+        if call is None:
+            return fitting, None
+        arguments, options = call
+        result = with_keywords(compute, fitting, True)(batch.theta, batch.x, batch.y, *arguments, **options)
+        if audited and not (just_proven and repeats_the_proof(fitting)):
+            self._audit(known, AuditedCall(fitting, compute, batch, _settings(options), result))
+        return fitting, result
+
+    def _audit(self, known: KnownInputs, call: AuditedCall) -> None:
+        """Hold the result against single samples; a kernel that failed is set aside, with one warning."""
+        try:
+            audit_call(call, known.history)
+        except Disagreement as fault:
+            if self.forced is None:
+                set_aside(call.kernel, known.kind, self.problem, str(fault))
+                warn_set_aside(known.history, call.kernel, fault)
+            raise
+
+    def _choose(self, history: KernelHistory, batch: CallerBatch, tried: dict[Kernel, str]) -> Choice | None:
+        if self.forced is not None:
+            return None
+        excluded = history.excluded() | tried
+        assert self.request is not None
+        n = max(count(batch.y), 1)
+        request = self.request = replace(self.request, case=replace(self.request.case, n=n))
+        key = (n.bit_length(), frozenset(excluded))
+        try:
+            if self.criteria.results is not None:  # the file may have changed
+                return choose(request, excluded)
+            return history.choice(key, lambda: choose(request, excluded))
+        except ValueError:
+            if history.excluded().keys() - history.wrong.keys() - tried.keys():
+                history.failed.clear()  # what waits to be tried again is all that there is
+                return self._choose(history, batch, tried)
+            raise
+
+    def _build(self, kernel: Kernel, kind: Hashable) -> Compute:
+        """Build the kernel for the problem as it is; what it is built for may be a part of it."""
+        key = (kernel, kind)
+        if key not in self._built:
+            if len(self._built) >= MOST_BUILT:
+                del self._built[next(iter(self._built))]
+            self._built[key] = kernel.build(self.problem)
+        return self._built[key]
+
+
+def _settings(options: dict[str, Any]) -> dict[str, Any]:
+    """Return what a call was given besides data and memory."""
+    return {name: float(value) for name, value in options.items() if name != "out"}

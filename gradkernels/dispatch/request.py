@@ -1,0 +1,161 @@
+"""What is to be computed, and what the caller asks for besides: the input of every choice."""
+
+from __future__ import annotations
+
+import os
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from gradkernels.backend import BACKENDS, Array, Backend
+from gradkernels.case import Case
+from gradkernels.kernel import Kernel
+from gradkernels.problems import BlackBox, Problem
+from gradkernels.problems.regression.conversion import needs_conversion
+from gradkernels.quantity import Quantity, quantity
+from gradkernels.tree import Tree, count, leaves
+from gradkernels.validate import device_of, dtype_of, validate_inputs, validate_problem
+
+KernelLike = str | Kernel | None
+"""A way such as `numpy.broadcast`, a key or a Kernel to take; None for the fastest."""
+
+ResultsFile = str | os.PathLike[str] | None
+"""A CSV of measurements that decides which kernel is fastest; None for what this machine and the package know."""
+
+
+@dataclass(frozen=True)
+class Criteria:
+    """What a kernel is chosen by, besides what it computes.
+
+    Attributes:
+        kernel: The one that the caller names.
+        results: The results file to decide by.
+        max_bytes: Peak memory allowed, in bytes; None for any.
+        calls: How often the kernel will be called; None for many, so that set-up does not count.
+        threads: That it may use; None for as many as this process may use.
+    """
+
+    kernel: KernelLike = None
+    results: ResultsFile = None
+    max_bytes: int | None = None
+    calls: int | None = None
+    threads: int | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse numbers that nothing could be chosen by."""
+        for name in ("threads", "calls", "max_bytes"):
+            value = getattr(self, name)
+            if value is not None and not isinstance(value, int | np.integer):
+                raise TypeError(f"{name} is {value!r}; it must be a whole number of at least 1, or None")
+            if value is not None and not value >= 1:
+                raise ValueError(f"{name} is {value}; it must be at least 1, or None")
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is to be computed, and what the caller cares about besides speed.
+
+    Attributes:
+        case: The computation.
+        library: Whose arrays the caller has; converting to another library's is part of a kernel's cost.
+        criteria: What the kernel is chosen by.
+        foreign: Whether the caller's arrays have to be converted before any kernel takes them.
+        arrays: The caller's `(theta, x, y)`, where they are needed to prove a kernel on.
+    """
+
+    case: Case
+    library: Backend
+    criteria: Criteria = Criteria()
+    foreign: bool = False
+    arrays: tuple[Tree, Tree, Tree] | None = field(default=None, compare=False, repr=False)
+
+
+def request_like(
+    problem: Problem, asked: str | Quantity, arrays: tuple[Array, Array, Tree], criteria: Criteria
+) -> Request:
+    """Read a request off the caller's arrays.
+
+    Args:
+        problem: What is differentiated.
+        asked: The quantity, or its name.
+        arrays: `(theta, x, y)`; of a module theta may be None.
+        criteria: What the kernel is chosen by.
+
+    Raises:
+        ValueError: An unknown quantity, shapes that do not fit, or a mean over no samples.
+        TypeError: Arrays of the wrong kind or dtype.
+    """
+    asked = quantity(asked)
+    try:
+        theta, x, y = arrays
+    except (TypeError, ValueError):
+        raise TypeError(f"like is a {type(arrays).__name__} that is not three arrays; pass (theta, x, y)") from None
+    validate_problem(problem)
+    with problem.lock() if isinstance(problem, BlackBox) else nullcontext():
+        theta, x, y = problem.as_inputs(theta, x, y)
+        library = validate_inputs(problem, theta, x, y)
+    if count(y) == 0 and asked.averages:
+        raise ValueError(f"x has n = 0 samples; {asked} divides by n and needs at least 1")
+    case = Case(
+        problem,
+        asked,
+        n=max(count(y), 1),
+        dtype=dtype_of(leaves(theta)[0]),
+        device=device_of(leaves(theta)[0]),
+        threads=criteria.threads or available_threads(),
+        layout=_layout(library, x),
+        features=max(1, problem.features(x)),
+    )
+    if isinstance(problem, BlackBox):
+        return Request(case, library, criteria, arrays=(theta, x, y))
+    return Request(case, library, criteria, needs_conversion(problem, theta, x, y))
+
+
+def request_of_size(
+    problem: Problem,
+    asked: str | Quantity,
+    criteria: Criteria,
+    *,
+    n: int,
+    features: int,
+    dtype: str | None,
+    device: str | None,
+) -> Request:
+    """Make a request for a number of samples, without data.
+
+    Args:
+        problem: What is differentiated.
+        asked: The quantity, or its name.
+        criteria: What the kernel is chosen by.
+        n: Number of samples.
+        features: d, the number of columns of x; a module tells its own.
+        dtype: Of inputs and result; None for float64, or a module's own.
+        device: Where it is computed; None for the CPU, or a module's own.
+    """
+    validate_problem(problem)
+    usual = ("float64", "cpu")
+    if isinstance(problem, BlackBox):
+        first = leaves(problem.parameters())[0]
+        usual = (dtype_of(first), device_of(first))
+    where = (dtype or usual[0], device or usual[1])
+    case = Case(problem, quantity(asked), n, *where, criteria.threads or available_threads(), features=features)
+    library = BACKENDS["numpy" if case.device == "cpu" and not isinstance(problem, BlackBox) else "torch"]
+    return Request(case, library, criteria)
+
+
+def available_threads() -> int:
+    """Return how many threads this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def signature(array: Any) -> tuple[Any, ...]:
+    """Return what tells arrays apart that need another kernel or proof: class, shape, dtype and device."""
+    return (type(array), *(getattr(array, name, None) for name in ("shape", "dtype", "device")))
+
+
+def _layout(library: Backend, x: Array) -> str:
+    return "F" if library.name == "numpy" and x.ndim > 1 and x.flags.f_contiguous and not x.flags.c_contiguous else "C"
