@@ -14,14 +14,12 @@ from gradkernels.engines.hooks.accumulate.accumulators import RowSums, RowWriter
 from gradkernels.engines.hooks.engine import ForwardPass, HooksEngine
 from gradkernels.engines.hooks.parameter_use import ParameterUse
 from gradkernels.engines.hooks.precision import widen
-from gradkernels.engines.hooks.quantities import clip_factors
+from gradkernels.engines.hooks.quantities import Theta, clip_factors
 from gradkernels.engines.hooks.rules.autotune import without_timing
 from gradkernels.kernel import Compute
 from gradkernels.memory import empty_torch
 from gradkernels.problems.module.module_problem import ModuleProblem
 from gradkernels.tree import Tree, count, each, take
-
-Theta = dict[str, Array]
 
 
 class _Recorded:

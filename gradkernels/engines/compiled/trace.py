@@ -12,10 +12,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from gradkernels.engines.hooks.errors import DRAWS
 from gradkernels.problems.module.module_problem import ModuleProblem
 from gradkernels.tree import Tree
-
-DRAWS = "the model draws random numbers, which randomness='error' refuses: call model.eval()"
 
 
 class Untraceable(RuntimeError):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -98,3 +98,14 @@ def writes_in_place(function: Function) -> bool:
     """Return whether a torch function writes to its first argument."""
     name = str(getattr(function, "__name__", ""))
     return name in _IN_PLACE or (name.endswith("_") and not name.endswith("__"))
+
+
+def function_name(function: Function) -> str:
+    """Return a torch function's name; of an attribute such as x.shape, the attribute's."""
+    name = getattr(function, "__name__", "")
+    return str(getattr(function.__self__, "__name__", "") if name == "__get__" else name)  # type: ignore[attr-defined]
+
+
+def name_of(place: ArgPath, names: Sequence[str]) -> str:
+    """Return the name of an argument, from its path and the names of all in their order."""
+    return names[place[1]] if place[0] == "args" else str(place[1])

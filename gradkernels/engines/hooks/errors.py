@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+DRAWS = "the model draws random numbers, which randomness='error' refuses: call model.eval()"
+
 
 class Unfit(ValueError):
     """Why a model cannot be differentiated by hooks, as a sentence."""

@@ -16,6 +16,8 @@ from gradkernels.engines.hooks.precision import squared_row_norms, sum_of_square
 CANCELLATION = 1e-2
 """Of the squared norms of its terms: a row that cancels more than that loses digits in a sum of their products."""
 
+ALL_SAMPLES = slice(None)
+
 SCRATCH_BYTES = 1 << 20
 """Of rows that are formed only to be squared or summed: what a core's own cache holds."""
 
@@ -123,3 +125,17 @@ def squared_norm_of_row(terms: Sequence[tuple[ParameterUse, Any, Array]], at: in
     for count, (use, target, g) in enumerate(terms):
         use.write(target, g, row, slice(at, at + 1), add=count > 0)
     return squared_row_norms(row)[0]
+
+
+def write_or_add(out: Array, rows: Array, add: bool) -> None:
+    """Write rows to `out`, or add them to what is there.
+
+    Args:
+        out: Memory, written to.
+        rows: Of its shape.
+        add: Whether to add.
+    """
+    if add:
+        out += rows
+    else:
+        out.copy_(rows)

@@ -7,9 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from gradkernels.backend import Array
-from gradkernels.engines.hooks.errors import Unfit
-
-DRAWS = "the model draws random numbers, which randomness='error' refuses: call model.eval()"
+from gradkernels.engines.hooks.errors import DRAWS, Unfit
 
 
 @contextmanager

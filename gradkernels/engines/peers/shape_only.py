@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from gradkernels.engines.hooks.arguments import function_name
 from gradkernels.engines.hooks.capture.follow.pointwise import BINARY, DUNDER, UNARY
 
 SHAPES = """
@@ -51,9 +52,7 @@ def moves_by_shape(function: Any, args: Any) -> bool:
         function: What is called.
         args: Its arguments by position.
     """
-    name = getattr(function, "__name__", "")
-    if name == "__get__":
-        name = getattr(function.__self__, "__name__", "")
+    name = function_name(function)
     if name == "__getitem__":
         return _basic(args[1])
     if name == "embedding":

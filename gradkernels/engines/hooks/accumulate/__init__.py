@@ -1,1 +1,15 @@
-"""To be written."""
+"""What is made of gradients as they arrive, one use after another, during a backward pass.
+
+An accumulator is called with each `ParameterUse` and the gradient of its output, samples first; `finish` gives the
+result when the backward pass is over.
+
+- `accumulators`: rows in their place (`RowWriter`), squared norms (`SquaredNorms`), weighted sums (`RowSums`), sums of
+  rows and of their squares (`RowMoments`).
+- `deviations`: sums of squares around the mean, where the difference of two large sums would lose digits.
+- `row_memory`: memory for rows that several uses write to or add to, blocks of a parameter included.
+- `inner_products`: norms of parameters with several uses, such as a table that is also the last layer's weight, from
+  products of the uses, without rows.
+
+A parameter with one use is dealt with at once, without rows where its use's algebra allows. The uses of one that has
+several are kept until the end, because norms and squares need their sum.
+"""

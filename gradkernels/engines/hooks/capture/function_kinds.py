@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Container
 from typing import Any
 
+from gradkernels.engines.hooks.arguments import function_name
 from gradkernels.engines.hooks.capture.composite_functions import COMPOSITES
 
-_QUIET = frozenset(
+_METADATA = frozenset(
     ("shape", "dtype", "device", "ndim", "layout", "requires_grad", "is_leaf", "grad_fn", "is_cuda", "is_cpu",
      "is_meta", "is_sparse", "is_quantized", "is_nested", "names", "grad", "size", "dim", "numel", "nelement", "stride",
      "storage_offset", "is_contiguous", "is_floating_point", "is_complex", "is_inference", "data_ptr", "element_size",
@@ -20,10 +21,7 @@ _QUIET = frozenset(
 
 def gives_metadata(func: Any) -> bool:
     """Return whether a function gives no tensor that anything is computed with."""
-    name = getattr(func, "__name__", "")
-    if name == "__get__":  # of an attribute, such as x.shape
-        name = getattr(func.__self__, "__name__", "")
-    return name in _QUIET
+    return function_name(func) in _METADATA
 
 
 _DRAW = frozenset(

@@ -6,10 +6,8 @@ from abc import abstractmethod
 from typing import Any
 
 from gradkernels.backend import Array
-from gradkernels.engines.hooks.parameter_use import ParameterUse
+from gradkernels.engines.hooks.parameter_use import ALL_SAMPLES, ParameterUse, write_or_add
 from gradkernels.engines.hooks.precision import squared_row_norms, sum_of_squares, widen
-
-EVERYBODY = slice(None)
 
 
 class MaterializedUse(ParameterUse):
@@ -36,19 +34,16 @@ class MaterializedUse(ParameterUse):
             add: Whether to add to what is there.
         """
         rows = self.rows(target, g[at], at)
-        if add:
-            out += rows
-        else:
-            out.copy_(rows)
+        write_or_add(out, rows, add)
 
     def squared_norms(self, target: Any, g: Array) -> Array:
         """Return the squared norms of the formed rows."""
-        return squared_row_norms(self.rows(target, g, EVERYBODY))
+        return squared_row_norms(self.rows(target, g, ALL_SAMPLES))
 
     def total(self, target: Any, g: Array) -> Array:
         """Return the sum of the formed rows."""
-        return widen(self.rows(target, g, EVERYBODY)).sum(0)
+        return widen(self.rows(target, g, ALL_SAMPLES)).sum(0)
 
     def total_of_squares(self, target: Any, g: Array) -> Array:
         """Return the sum of the squares of the formed rows."""
-        return sum_of_squares(self.rows(target, g, EVERYBODY))
+        return sum_of_squares(self.rows(target, g, ALL_SAMPLES))

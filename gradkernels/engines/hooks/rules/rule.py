@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from gradkernels.backend import Array
-from gradkernels.engines.hooks.arguments import ArgPath, bind_by_name
+from gradkernels.engines.hooks.arguments import ArgPath, bind_by_name, name_of
 from gradkernels.engines.hooks.capture.boundary import BoundaryCall
 from gradkernels.engines.hooks.capture.boundary_rules import RunBoundary
 from gradkernels.engines.hooks.capture.sample_axis import Axis
@@ -80,7 +80,7 @@ def run_by_rule(rule: LayerRule) -> RunBoundary:
 
 def _named(rule: LayerRule, by_place: Mapping[ArgPath, Any]) -> dict[str, Any]:
     """Return values by the argument's name instead of its path."""
-    return {rule.names[place[1]] if place[0] == "args" else place[1]: value for place, value in by_place.items()}
+    return {name_of(place, rule.names): value for place, value in by_place.items()}
 
 
 def samples_first(axis: Axis, given: NamedArguments) -> bool:

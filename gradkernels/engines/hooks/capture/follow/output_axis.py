@@ -8,7 +8,7 @@ from typing import Any
 from torch.nn import functional
 
 from gradkernels.backend import Array
-from gradkernels.engines.hooks.arguments import Function
+from gradkernels.engines.hooks.arguments import Function, function_name
 from gradkernels.engines.hooks.capture.follow import dimwise, indexing, shapes, structured
 from gradkernels.engines.hooks.capture.follow.pointwise import NAMES, pointwise
 from gradkernels.engines.hooks.capture.follow.tracked_call import AxisRule, TrackedArgument, TrackedCall
@@ -32,9 +32,7 @@ def rule_of(function: Function) -> AxisRule | None:
     """Return the rule of a torch function; None if there is none."""
     if function is functional.unfold:  # into patches; that of a tensor is along one axis
         return RULES["im2col"]
-    name = getattr(function, "__name__", "")
-    if name == "__get__":  # of an attribute, such as x.T
-        name = getattr(function.__self__, "__name__", "")  # type: ignore[attr-defined]
+    name = function_name(function)
     if name in RULES or name.startswith("__"):
         return RULES.get(name)
     return RULES.get(name.removesuffix("_"))

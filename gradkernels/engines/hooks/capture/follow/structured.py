@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from gradkernels.backend import Array
-from gradkernels.engines.hooks.capture.follow.tracked_call import AxisRule, TrackedArgument, TrackedCall, argument_name
+from gradkernels.engines.hooks.arguments import name_of
+from gradkernels.engines.hooks.capture.follow.tracked_call import AxisRule, TrackedArgument, TrackedCall
 from gradkernels.engines.hooks.capture.sample_axis import Axis
 
 
@@ -74,7 +75,7 @@ def padded(call: TrackedCall, output: Array) -> Axis:
 
 def embedding(call: TrackedCall, output: Array) -> Axis:
     """Follow rows of a table that has no samples."""
-    if len(call.data) > 1 or argument_name(call, call.first, ("input", "weight")) != "input":
+    if len(call.data) > 1 or name_of(call.first.place, ("input", "weight")) != "input":
         raise call.mixes("takes rows of a table with samples")
     return call.first.axis
 

@@ -87,18 +87,6 @@ AxisRule = Callable[[TrackedCall, Array], Axis]
 """`rule(call, output)`: where the samples are in an output; raises Mixes where they cannot be told apart."""
 
 
-def argument_name(call: TrackedCall, one: TrackedArgument, names: Sequence[str]) -> str:
-    """Return the name of an argument, from the names of all in their order.
-
-    Args:
-        call: The call.
-        one: The argument.
-        names: Of the parameters by position.
-    """
-    key = one.place[1]
-    return str(key) if one.place[0] == "kwargs" else names[key]
-
-
 def dims_from(dims: Any, ndim: int) -> tuple[int, ...]:
     """Return axes as numbers from 0; none for None."""
     if dims is None:

@@ -16,7 +16,7 @@ import torch
 from torch.nn import functional
 
 from gradkernels.backend import Array
-from gradkernels.engines.hooks.parameter_use import ParameterUse
+from gradkernels.engines.hooks.parameter_use import ParameterUse, write_or_add
 from gradkernels.engines.hooks.rules.autotune import fastest_of
 from gradkernels.engines.hooks.rules.rule import LayerRule, NamedArguments, Targets, samples_first
 
@@ -37,8 +37,8 @@ class Convolution(ParameterUse):
         weight = given["weight"]
         self._kernel, self._groups = tuple(weight.shape[2:]), given.get("groups", 1)
         dims = len(self._kernel)
-        self._stride = _sizes(given.get("stride", 1), dims)
-        self._dilation = _sizes(given.get("dilation", 1), dims)
+        self._stride = per_axis(given.get("stride", 1), dims)
+        self._dilation = per_axis(given.get("dilation", 1), dims)
         self._before, self._after = _padding(given.get("padding", 0), self._kernel, self._dilation)
         self._a, self._shape = a, tuple(weight.shape)
 
@@ -59,10 +59,7 @@ class Convolution(ParameterUse):
         rows = out.new_empty(out.shape) if target == "weight" else g.sum(_summed(g, self._kernel))
         if target == "weight":
             self._write(g, self._a[at], rows)
-        if add:
-            out += rows
-        else:
-            out.copy_(rows)
+        write_or_add(out, rows, add)
 
     def total(self, target: Any, g: Array) -> Array:
         """Return the weight's gradient for the whole batch, by the library's own backward pass."""
@@ -145,7 +142,8 @@ class Convolution(ParameterUse):
         return functional.pad(a, [size for pair in ends for size in pair])
 
 
-def _sizes(value: int | Sizes, dims: int) -> Sizes:
+def per_axis(value: int | Sizes, dims: int) -> Sizes:
+    """Return an option of a convolution as one number for each axis."""
     return (value,) * dims if isinstance(value, int) else tuple(value) * (dims if len(value) == 1 else 1)
 
 
@@ -154,7 +152,7 @@ def _padding(value: Any, kernel: Sizes, dilation: Sizes) -> tuple[Sizes, Sizes]:
     if value == "valid":
         value = 0
     if value != "same":
-        before = _sizes(value, len(kernel))
+        before = per_axis(value, len(kernel))
         return before, before
     total = [step * (size - 1) for size, step in zip(kernel, dilation, strict=True)]
     return tuple(all_ // 2 for all_ in total), tuple(all_ - all_ // 2 for all_ in total)

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from gradkernels.backend import Array
-from gradkernels.engines.hooks.parameter_use import ParameterTensor, ParameterUse
+from gradkernels.engines.hooks.parameter_use import ParameterTensor, ParameterUse, write_or_add
 from gradkernels.engines.hooks.precision import squared_row_norms, sum_dtype, sum_of_squares, widen
 from gradkernels.engines.hooks.rules.autotune import fastest_of, is_recording
 from gradkernels.engines.hooks.rules.rule import LayerRule, NamedArguments, Targets, not_last
@@ -43,7 +43,8 @@ class Linear(ParameterUse):
             add: Whether to add to what is there.
         """
         if target == "bias":
-            _write_sum(_steps(g)[at], out, add)
+            g = _steps(g)[at]
+            write_or_add(out, g if g.ndim == 2 else g.sum(1), add)
             return
         rows, columns = (factor[at] for factor in self.factors(g))
         write = _write_outer if rows.ndim == 2 else _write_product
@@ -117,14 +118,6 @@ def _digits(tensor: Array) -> Array:
 
 def _diagonal(products: Array) -> Array:
     return products.diagonal(dim1=1, dim2=2)
-
-
-def _write_sum(g: Array, out: Array, add: bool) -> None:
-    total = g if g.ndim == 2 else g.sum(1)
-    if add:
-        out += total
-    else:
-        out.copy_(total)
 
 
 def _write_outer(g: Array, a: Array, out: Array, add: bool) -> None:

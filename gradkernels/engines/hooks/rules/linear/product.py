@@ -19,7 +19,7 @@ from gradkernels.engines.hooks.capture.boundary import BoundaryCall
 from gradkernels.engines.hooks.capture.boundary_rules import RunBoundary
 from gradkernels.engines.hooks.capture.sample_axis import Axis
 from gradkernels.engines.hooks.capture.tape import Tape
-from gradkernels.engines.hooks.parameter_use import ParameterUse
+from gradkernels.engines.hooks.parameter_use import ParameterUse, write_or_add
 from gradkernels.engines.hooks.rules import vmap_call
 from gradkernels.engines.hooks.rules.linear.linear import Linear
 from gradkernels.engines.hooks.rules.rule import Targets
@@ -84,10 +84,7 @@ class EinsumProduct(ParameterUse):
         """
         of = self._of
         rows = torch.einsum(f"{of.data},{of.output}->{SAMPLE}{of.weight}", self._a[at], g[at])
-        if add:
-            out += rows
-        else:
-            out.copy_(rows)
+        write_or_add(out, rows, add)
 
     def total(self, target: Any, g: Array) -> Array:
         """Return the einsum that leaves the parameter's axes."""

@@ -11,12 +11,10 @@ from typing import Any
 from torch.nn import functional
 
 from gradkernels.backend import Array
-from gradkernels.engines.hooks.parameter_use import ParameterUse
+from gradkernels.engines.hooks.parameter_use import ALL_SAMPLES, ParameterUse
 from gradkernels.engines.hooks.precision import squared_row_norms, sum_of_squares
-from gradkernels.engines.hooks.rules.linear.convolution import Convolution
+from gradkernels.engines.hooks.rules.linear.convolution import Convolution, per_axis
 from gradkernels.engines.hooks.rules.rule import LayerRule, NamedArguments, Targets, samples_first
-
-EVERYBODY = slice(None)
 
 
 class TransposedConvolution(ParameterUse):
@@ -25,12 +23,12 @@ class TransposedConvolution(ParameterUse):
     def __init__(self, targets: Targets, a: Array, given: NamedArguments) -> None:
         self.targets = targets
         self._a, self._dims = a, given["weight"].ndim - 2
-        before = _sizes(given.get("padding", 0), self._dims)
-        more = _sizes(given.get("output_padding", 0), self._dims)
+        before = per_axis(given.get("padding", 0), self._dims)
+        more = per_axis(given.get("output_padding", 0), self._dims)
         ends = zip(reversed(before), reversed(more), strict=True)
         self._padding = [size for pad, extra in ends for size in (pad, pad - extra)]
         self._options = {"weight": given["weight"], "groups": given.get("groups", 1)}
-        self._options |= {name: _sizes(given.get(name, 1), self._dims) for name in ("stride", "dilation")}
+        self._options |= {name: per_axis(given.get(name, 1), self._dims) for name in ("stride", "dilation")}
 
     def write(self, target: Any, g: Array, out: Array, at: slice, add: bool) -> None:
         """Write sums over places for the bias, the convolution's rows for the weight.
@@ -43,7 +41,7 @@ class TransposedConvolution(ParameterUse):
             add: Whether to add to what is there.
         """
         if target == "weight":
-            self._mirror(g[at]).write(target, self._a[at], out, EVERYBODY, add)
+            self._mirror(g[at]).write(target, self._a[at], out, ALL_SAMPLES, add)
         elif add:
             out += self._shifts(g[at])
         else:
@@ -73,10 +71,6 @@ class TransposedConvolution(ParameterUse):
         """Return the rows of the bias, `(n, o)`."""
         channel = g.ndim - self._dims - 1
         return g.sum([dim for dim in range(1, g.ndim) if dim != channel])
-
-
-def _sizes(value: int | tuple[int, ...], dims: int) -> tuple[int, ...]:
-    return (value,) * dims if isinstance(value, int) else tuple(value) * (dims if len(value) == 1 else 1)
 
 
 NAMES = ("input", "weight", "bias", "stride", "padding", "output_padding", "groups", "dilation")

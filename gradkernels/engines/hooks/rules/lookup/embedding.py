@@ -13,12 +13,10 @@ import torch
 
 from gradkernels.backend import Array
 from gradkernels.engines.hooks.errors import Unfit
-from gradkernels.engines.hooks.parameter_use import ParameterUse
+from gradkernels.engines.hooks.parameter_use import ALL_SAMPLES, ParameterUse
 from gradkernels.engines.hooks.precision import squared_row_norms, widen
 from gradkernels.engines.hooks.rules.autotune import fastest_of, is_recording
 from gradkernels.engines.hooks.rules.rule import LayerRule, NamedArguments, Targets, any_axis
-
-EVERYBODY = slice(None)
 
 
 def refuse_options(name: str, given: NamedArguments) -> None:
@@ -163,7 +161,7 @@ class EmbeddingTable(ParameterUse):
         squares = occurring.sums(widen(factors).flatten()).square_()
         return squares.new_zeros(len(g)).index_add_(0, occurring.sample, squares) * squared_row_norms(g)
 
-    def terms(self, g: Array, at: slice = EVERYBODY) -> Array:
+    def terms(self, g: Array, at: slice = ALL_SAMPLES) -> Array:
         """Return the gradient of each word, `(n, t, width)`."""
         n, t = self.words[at].shape
         if self._per_bag > 1:

@@ -1,1 +1,12 @@
-"""To be written."""
+"""Rules for RNN, GRU and LSTM: layers of torch and single cells.
+
+1. `recurrent` takes a call apart into layers and directions, as torch's own calls do, projects the inputs of all steps
+   at once, and runs each layer.
+2. `layer.RecurrentLayer` runs the steps forward, and backward to the gradient of every step's gates; `cells` has the
+   formulas of each kind. `layer.RecurrentFunction` puts a run into autograd's graph.
+3. What is linear in a parameter is kept as a use: the projection of the inputs, the product with the states before
+   each step, and an LSTM's projection. So the backward pass forms no weight's gradient; the uses get the gradients of
+   these products for all steps, and rows follow as for linear maps with steps as a leading axis.
+
+Shapes are `(t, n, ...)` inside, whatever `batch_first` says. Packed sequences are refused.
+"""

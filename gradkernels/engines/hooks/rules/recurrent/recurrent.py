@@ -14,7 +14,7 @@ import torch
 from torch.nn import functional
 
 from gradkernels.backend import Array
-from gradkernels.engines.hooks.arguments import bind_by_name
+from gradkernels.engines.hooks.arguments import bind_by_name, name_of
 from gradkernels.engines.hooks.capture.boundary import BoundaryCall
 from gradkernels.engines.hooks.capture.boundary_rules import RunBoundary
 from gradkernels.engines.hooks.capture.one_draw import multiply_by_one_draw
@@ -41,7 +41,7 @@ def run_layers(kind: type[RecurrentLayer]) -> RunBoundary:
     def start(tape: Tape, step: BoundaryCall, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Array, ...]:
         given = bind_by_name(LAYERS, args, kwargs)
         if not isinstance(given["has_biases"], bool):
-            raise Unfit(f"{_name(step)} of a packed sequence has no rule; call it with a padded one")
+            raise Unfit(f"{step.name} of a packed sequence has no rule; call it with a padded one")
         axis = _axis(step, LAYERS, 0 if given["batch_first"] else 1, 1)
         targets = {place[-1]: target for place, target in tape.targets(step, args, kwargs).items()}
 
@@ -65,7 +65,7 @@ def run_cell(kind: type[RecurrentLayer]) -> RunBoundary:
     def start(tape: Tape, step: BoundaryCall, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         given = bind_by_name(CELL, args, kwargs)
         axis = replace(_axis(step, CELL, 0, 0), dim=1)
-        targets = {_role(CELL, place): target for place, target in tape.targets(step, args, kwargs).items()}
+        targets = {name_of(place, CELL): target for place, target in tape.targets(step, args, kwargs).items()}
         parameters = {name: given[name] for name in CELL[2:] if given.get(name) is not None}
         _, *ends = _run(tape, kind, axis, given["input"][None], _first(given), (parameters, targets), False)
         for end in ends:
@@ -78,15 +78,15 @@ def run_cell(kind: type[RecurrentLayer]) -> RunBoundary:
 def _axis(step: BoundaryCall, names: tuple[str, ...], of_input: int, of_states: int) -> Axis:
     """Return the samples' axis of all states of the network, once it is where a batch must have it."""
     allowed = {"input": of_input, "hx": of_states}
-    data = {_role(names, place): axis for place, axis in step.data.items()}
+    data = {name_of(place, names): axis for place, axis in step.data.items()}
     if "input" not in data or any(allowed.get(name) != axis.dim for name, axis in data.items()):
         at = ", ".join(f"axis {axis.dim} of {name}" for name, axis in data.items())
         raise Unfit(
-            f"{_name(step)} has the samples along {at}; there is a rule for axis {of_input} of its input "
+            f"{step.name} has the samples along {at}; there is a rule for axis {of_input} of its input "
             f"(batch_first?) and axis {of_states} of its states"
         )
-    if not {_role(names, place) for place in step.parameters}.isdisjoint(allowed):
-        raise Unfit(f"{_name(step)} takes parameters as its input or its states, which has no rule")
+    if not {name_of(place, names) for place in step.parameters}.isdisjoint(allowed):
+        raise Unfit(f"{step.name} takes parameters as its input or its states, which has no rule")
     return replace(data["input"], dim=1)
 
 
@@ -174,11 +174,3 @@ def _named(targets: Targets, weight: str, bias: str | None = None) -> Targets:
     """Return the targets of one linear map, by the names that it has for them."""
     roles = {"weight": weight, "bias": bias}
     return {name: targets[role] for name, role in roles.items() if role in targets}
-
-
-def _role(names: tuple[str, ...], place: tuple[Any, ...]) -> str:
-    return str(names[place[1]] if place[0] == "args" else place[1])
-
-
-def _name(step: BoundaryCall) -> str:
-    return str(step.function.__name__)
