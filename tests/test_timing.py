@@ -7,7 +7,6 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from gradkernels.bench.run.worker import predicted
 from gradkernels.bench.timing import slices as timing
 from gradkernels.bench.timing.peak_memory import peak_bytes
 from gradkernels.bench.timing.shared_inputs import LINE_BYTES, SharedInputs
@@ -105,11 +104,3 @@ def test_inputs_move_to_another_cache_line_stay_equal_and_cannot_be_written():
 def test_the_peak_of_a_call_is_what_it_must_allocate():
     size = 64 * 2**20
     assert peak_bytes(lambda: np.ones(size // 8)) == pytest.approx(size, rel=0.1)
-
-
-def test_a_loop_is_predicted_in_proportion_and_others_with_a_fixed_cost():
-    assert predicted([], 1000, loops=False) == 0.0
-    assert predicted([(10, 1e-3)], 1000, loops=True) == pytest.approx(0.1)
-    assert predicted([(10, 1e-3)], 1000, loops=False) == 1e-3
-    # 1 ms fixed and 10 us per sample.
-    assert predicted([(10, 1.1e-3), (100, 2e-3)], 1000, loops=False) == pytest.approx(11e-3)

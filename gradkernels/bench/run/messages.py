@@ -56,11 +56,11 @@ class KernelMeasured:
 
 @dataclass(frozen=True)
 class PeakMeasured:
-    """The memory that a kernel needs on a case, in bytes."""
+    """The memory that a kernel needs on a case, in bytes; None where it cannot be seen."""
 
     case: int
     kernel: str
-    peak_bytes: int
+    peak_bytes: int | None
 
 
 Report = KernelMeasured | PeakMeasured

@@ -120,7 +120,7 @@ class OnePass:
         case, kernel = self._at_work(death.beat)
         self.deaths[case, kernel] += 1
         times = self.deaths[case, kernel]
-        if kernel >= 0 and death.status == "timeout":
+        if kernel >= 0 and death.status == Status.timeout:
             self._quarantine((case, self.plan.kernels[kernel]), death)
         elif alone and times >= _deaths_of_one(death, kernel):
             self._quarantine(alone, death)

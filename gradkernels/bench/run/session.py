@@ -169,7 +169,8 @@ class Session:
     def _hear(self, pass_: int, report: Report) -> None:
         case = self.plan.cases[report.case]
         if isinstance(report, PeakMeasured):
-            self._peaks[case.quantity.name, case.n, report.kernel] = report.peak_bytes
+            if report.peak_bytes is not None:
+                self._peaks[case.quantity.name, case.n, report.kernel] = report.peak_bytes
         elif pass_ != MEMORY_PASS:
             self._write(case, pass_, self._completed(case, report.measurement))
         self._tell(SessionProgress(pass_, self.schedule.passes, report.case, len(self.plan.cases)))
