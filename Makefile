@@ -4,7 +4,7 @@ BIN := .venv/bin
 # The environment is made anew when what it is made from changes.
 STAMP := .venv/installed
 # Tests whose outcome depends on times that they measure: nothing runs beside them.
-TIMING := tests/test_ab.py tests/test_race.py
+TIMING := tests/test_ab.py tests/test_doctor.py tests/test_race.py
 # Every process that a test starts imports what an earlier one compiled.
 export PYTHONDONTWRITEBYTECODE :=
 
