@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import os
 import selectors
-import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from typing import IO, Any
 
 from gradkernels.bench.isolation.errors import WorkerDied, describe_fault
-from gradkernels.bench.isolation.heartbeat import Beat, Heartbeat, heartbeat_file
+from gradkernels.bench.isolation.heartbeat import Heartbeat, heartbeat_file
 from gradkernels.bench.isolation.messages import Unusable, decode, encode
 from gradkernels.bench.isolation.process import describe_end, end, ended
 from gradkernels.bench.isolation.program import Program
@@ -122,10 +121,6 @@ class WorkerProcess:
                 self._forget(pipe)
         return end(self._process)
 
-    def last_beat(self) -> Beat:
-        """Return what the worker's heartbeat said last."""
-        return self._heartbeat.last()
-
     def _check(self) -> None:
         try:
             self._watchdog.check()
@@ -135,7 +130,7 @@ class WorkerProcess:
 
     def _died(self, status: str, reason: str) -> WorkerDied:
         self.end()
-        return WorkerDied(status, reason, self.last_beat())
+        return WorkerDied(status, reason, self._heartbeat.last())
 
     def _tick(self) -> float:
         """Return how long to wait for pipes: not long when they are closed, for then it is about to end."""
@@ -175,7 +170,5 @@ class WorkerProcess:
 
 def _pump(selector: selectors.BaseSelector, seconds: float) -> None:
     """Read and write whatever pipes are ready; wait for the first of them at most so long."""
-    if not selector.get_map():
-        time.sleep(seconds)
-    for key, _ in selector.select(0 if not selector.get_map() else seconds):
+    for key, _ in selector.select(seconds):
         key.data(key.fd)

@@ -2,7 +2,7 @@
 
 1. `plan` lists cases and kernels; `resume` takes away what a file already has;
 2. `session` opens the file and runs pass after pass, as long as the budget lasts;
-3. `one_pass` visits every case in a random order until each kernel has its row, in as many processes as that takes;
+3. `one_pass` visits every case, small ones first, until each kernel has its row, in as many processes as that takes;
 4. `measuring_process` is one of them as the session sees it: orders go out, `messages` come back;
 5. `worker` is the process itself: memory first, then times, with the tools of `gradkernels.bench.timing`;
 6. `ranking` says who wins where, by how much, and why not the others.
