@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import sys
 
-from readings import OUT, Readings, ratio
+from readings import Readings, ratio
 from test_memory_speed import COPY, LONG, OURS, READ, SMALL, WIDE
 from test_modules import BATCH, fastest, is_fresh, is_kernel, is_other, model_of, over_limit
+
+from gradkernels.key import OUT
 
 PEERS = {
     "gradient": ("numpy.matmul", "torch.autograd", "jax.grad", "sklearn.loss"),

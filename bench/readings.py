@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pandas as pd
 
+from gradkernels.key import OUT, Key
+
 RESULTS = Path(__file__).parents[1] / "results"
-OUT = "@out"
 
 
 class Readings:
@@ -30,10 +31,7 @@ class Readings:
             raise FileNotFoundError(f"no {RESULTS / pattern}; see the Makefile for the command that measures it")
         self.frame = pd.concat(frames, ignore_index=True)
         ok = self.frame[(self.frame["status"] == "ok") & self.frame["seconds_median"].notna()]
-        way = [
-            kernel.replace(f".{quantity}", "") for kernel, quantity in zip(ok["kernel"], ok["quantity"], strict=True)
-        ]
-        self.ok = ok.assign(way=way)
+        self.ok = ok.assign(way=[key.way + OUT * key.out for key in map(Key.parse, ok["kernel"])])
 
     def cells(self, quantity):
         """`(name, n, features, threads)` of each case, in the order of the files."""

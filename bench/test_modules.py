@@ -12,7 +12,9 @@ from __future__ import annotations
 import math
 
 import pytest
-from readings import OUT, Readings, judge, ratio
+from readings import Readings, judge, ratio
+
+from gradkernels.key import OUT, Key
 
 OTHERS = ("opacus.", "backpack.", "torch.vmap")
 BATCH, WRITE, HOOKS = "torch.autograd", "bandwidth.write", "torch.hooks"
@@ -30,7 +32,7 @@ def is_other(way):
 
 
 def is_kernel(way):
-    return not way.startswith(("bandwidth.", "convert.", "control", "canary"))
+    return Key.parse(way).kind not in ("conversion", "bandwidth", "control")
 
 
 def is_fresh(way):

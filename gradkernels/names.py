@@ -1,4 +1,4 @@
-"""Names that people type: looked up in one way, refused with what was probably meant."""
+"""Names that people type: taken apart, looked up, and refused with what was probably meant."""
 
 from __future__ import annotations
 
@@ -12,14 +12,29 @@ Option = bool | int | float | str | None
 
 
 def pick(table: dict[str, Any], name: str, kind: str) -> Any:
-    """`table[name]`, or a ValueError that says what is there and what was probably meant."""
+    """Return `table[name]`.
+
+    Args:
+        table: Everything there is, by name.
+        name: As a person wrote it.
+        kind: What it names, for the message: `kernel`.
+
+    Raises:
+        ValueError: There is no such name; the message lists near ones.
+    """
     if name in table:
         return table[name]
     raise ValueError(unknown(kind, name, table))
 
 
 def unknown(kind: str, name: str, known: Iterable[str]) -> str:
-    """The sentence for a name that is not known: near names first, else all of them."""
+    """Return the sentence that refuses a name: with near names, or with all of them if none is near.
+
+    Args:
+        kind: What it should name: `kernel`.
+        name: As a person wrote it.
+        known: The names that there are.
+    """
     known = list(known)
     near = difflib.get_close_matches(str(name), known, n=3, cutoff=0.5)
     hint = f"known: {', '.join(known)}" if known else "there are none"

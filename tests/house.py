@@ -164,8 +164,12 @@ class House:
 
     @cached_property
     def broad(self) -> dict[str, FUNCTION]:
-        """Public functions of three or more parameters."""
-        return {place: function for place, function in self.api.items() if len(parameters(function)) >= 3}
+        """Public functions of three or more parameters; an option of a command has its help where it is declared."""
+        return {
+            place: function
+            for place, function in self.api.items()
+            if len(parameters(function)) >= 3 and "options." not in ast.unparse(function.args)
+        }
 
     @property
     def unexplained(self) -> list[str]:

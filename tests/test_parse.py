@@ -32,13 +32,13 @@ def test_sizes_that_are_none_are_refused_with_what_was_given(text):
 
 @pytest.mark.parametrize(("text", "seconds"), [("90", 90), ("90s", 90), ("2min", 120), ("1.5h", 5400), ("500 ms", 0.5)])
 def test_durations(text, seconds):
-    assert parse.seconds(text) == seconds
+    assert parse.duration(text) == seconds
 
 
 @pytest.mark.parametrize("text", ["", "s", "-1s", "0", "10 parsecs", "nan", "inf"])
 def test_durations_that_are_none_are_refused(text):
     with pytest.raises(ValueError, match="--budget"):
-        parse.seconds(text)
+        parse.duration(text)
 
 
 def test_a_way_means_its_composed_form_too_and_globs_mean_several():

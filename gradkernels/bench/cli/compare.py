@@ -14,7 +14,7 @@ from gradkernels.bench.compare.thresholds_toml import chosen
 from gradkernels.bench.report.comparison_table import Format, as_csv, as_json, markdown, table
 from gradkernels.bench.report.comparison_text import summary
 
-BETWEEN = "vs"
+VERSUS = "vs"
 
 
 def compare(
@@ -52,16 +52,16 @@ def sides(files: Sequence[Path]) -> tuple[list[Path], list[Path]]:
         ValueError: Neither.
     """
     words = [str(file) for file in files]
-    if words.count(BETWEEN) == 1:
-        middle = words.index(BETWEEN)
+    if words.count(VERSUS) == 1:
+        middle = words.index(VERSUS)
         before, after = list(files[:middle]), list(files[middle + 1 :])
         if before and after:
             return before, after
-    elif len(files) == 2 and BETWEEN not in words:
+    elif len(files) == 2 and VERSUS not in words:
         return [files[0]], [files[1]]
     raise ValueError(
-        f"compare {' '.join(words)}: name two results files, or several with the word {BETWEEN} between the sides, "
-        f"for instance gradkernels compare A1.csv A2.csv {BETWEEN} B.csv"
+        f"compare {' '.join(words)}: name two results files, or several with the word {VERSUS} between the sides, "
+        f"for instance gradkernels compare A1.csv A2.csv {VERSUS} B.csv"
     )
 
 

@@ -12,17 +12,17 @@ from gradkernels.bench.cli import options, parse
 from gradkernels.bench.cli.files import require_writable
 from gradkernels.key import Key
 
-OUT = Path("results/selftest.csv")
-SIZES = ",".join(map(str, selftest.TRIAL_SIZES))
+SELFTEST_FILE = Path("results/selftest.csv")
+SELFTEST_SIZES = ",".join(map(str, selftest.TRIAL_SIZES))
 
 
 def doctor(
     trials: options.Trials = None,
-    out: options.SelftestOut = OUT,
+    out: options.SelftestOut = SELFTEST_FILE,
     resume: options.SelftestResume = False,
     force: options.SelftestForce = False,
     kernel: options.SelftestKernels = None,
-    sizes: options.SelftestSizes = SIZES,
+    sizes: options.SelftestSizes = SELFTEST_SIZES,
 ) -> None:
     """Say what timing on this machine is worth, with a line of advice for each thing; or prove it with --selftest."""
     if trials is None:

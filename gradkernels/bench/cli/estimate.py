@@ -22,7 +22,7 @@ from gradkernels.problems.data.datasets import Dataset, load, notebook_points
 from gradkernels.quantity import QUANTITIES
 
 Floats = np.ndarray[Any, Any]
-WIDTH = 110  # of output that is not a terminal, where tables must not be folded
+PLAIN_WIDTH = 110  # of output that is not a terminal, where tables must not be folded
 
 
 def estimate(
@@ -31,7 +31,7 @@ def estimate(
     data: options.StudiedData = "notebook",
     target: options.TargetColumn = None,
     drop_na: options.DropNa = False,
-    theta: options.Theta = None,
+    theta: options.ThetaNumbers = None,
     batch_sizes: options.BatchSizes = None,
     draws: options.Draws = DRAWS,
     replace: options.WithReplacement = False,
@@ -66,7 +66,7 @@ def estimate(
 def _conclude(points: list[Point], out: Path | None, plot: Path | None) -> int:
     from gradkernels.bench.report.estimate_plot import draw
 
-    show(Console(width=None if sys.stdout.isatty() else WIDTH), points)
+    show(Console(width=None if sys.stdout.isatty() else PLAIN_WIDTH), points)
     if out is not None:
         _write(out, as_csv(points).encode())
     if plot is not None:

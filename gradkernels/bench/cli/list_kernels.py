@@ -20,7 +20,7 @@ from gradkernels.quantity import QUANTITIES
 
 
 def list_kernels(
-    problem: options.ProblemNames = "all",
+    problem: options.ProblemList = "all",
     quantity: options.QuantityNames = "all",
     kernel: options.KernelGlobs = None,
     dtype: options.ListedDtype = "float64",

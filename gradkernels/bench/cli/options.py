@@ -13,7 +13,7 @@ from gradkernels.bench.report.comparison_table import Format
 ProblemName = Annotated[
     str, typer.Option("--problem", help="linear, or package.module:factory of a function that returns a Problem.")
 ]
-ProblemNames = Annotated[
+ProblemList = Annotated[
     str, typer.Option(help="Names separated by commas, or all; package.module:factory for a Problem of your own.")
 ]
 NoIntercept = Annotated[bool, typer.Option("--no-intercept", help="A regression without an intercept.")]
@@ -38,7 +38,7 @@ Resample = Annotated[
     bool, typer.Option("--resample", help="Draw with replacement where a size is larger than the data.")
 ]
 DataSeed = Annotated[int, typer.Option(help="Of the data.")]
-Theta = Annotated[
+ThetaNumbers = Annotated[
     str | None,
     typer.Option(
         metavar="NUMBERS",

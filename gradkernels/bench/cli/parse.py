@@ -14,7 +14,7 @@ from gradkernels.registry import kernel as kernel_by_key
 from gradkernels.registry import kernels
 
 LARGEST = 10**9
-UNITS = {"s": 1.0, "min": 60.0, "m": 60.0, "h": 3600.0, "ms": 1e-3}
+DURATION_UNITS = {"s": 1.0, "min": 60.0, "m": 60.0, "h": 3600.0, "ms": 1e-3}
 
 
 def sizes(text: str) -> tuple[int, ...]:
@@ -45,7 +45,7 @@ def _size(part: str, text: str) -> int:
     return int(number)
 
 
-def seconds(text: str, name: str = "--budget") -> float:
+def duration(text: str, name: str = "--budget") -> float:
     """Return `90`, `90s`, `2min` or `1h` in seconds.
 
     Raises:
@@ -54,9 +54,9 @@ def seconds(text: str, name: str = "--budget") -> float:
     digits = text.rstrip("abcdefghijklmnopqrstuvwxyz ")
     unit = text[len(digits) :].strip() or "s"
     try:
-        number = float(digits) * UNITS[unit]
+        number = float(digits) * DURATION_UNITS[unit]
     except (ValueError, KeyError):
-        raise ValueError(f"{name} {text!r}: write seconds, or a number with {', '.join(UNITS)}") from None
+        raise ValueError(f"{name} {text!r}: write seconds, or a number with {', '.join(DURATION_UNITS)}") from None
     if not 0 < number < math.inf:
         raise ValueError(f"{name} {text!r}: it must be a positive time")
     return number

@@ -55,7 +55,7 @@ def run(
     Exit codes: 0 done; 1 a proof failed; 2 bad usage or bad input, or no room for the results; 130 stopped by Ctrl-C.
     """
     import_from_here()
-    limits = ProcessLimits(parse.seconds(timeout, "--timeout"), _max_bytes(max_bytes, device))
+    limits = ProcessLimits(parse.duration(timeout, "--timeout"), _max_bytes(max_bytes, device))
     pace = Pace(_schedule(passes, race, resume, budget), race, calls, limits)
     table = DataOptions(data, target, drop_na, resample)
     cases = CaseOptions(sizes, features, dtype, layout, device, threads, seed)
@@ -81,7 +81,7 @@ class Pace:
 
 
 def _schedule(passes: int, race: bool, resume: bool, budget: str) -> Schedule:
-    seconds = parse.seconds(budget)
+    seconds = parse.duration(budget)
     if race and resume:
         raise ValueError("--race and --resume were both given; a race starts afresh")
     if passes < 1:

@@ -18,7 +18,7 @@ from gradkernels.problems.data.datasets import Dataset, load
 from gradkernels.tree import leaves
 from gradkernels.validate import dtype_of
 
-SIZES = "10:1e6"
+RUN_SIZES = "10:1e6"
 DECADES = tuple(10**exponent for exponent in range(1, 7))
 MODULE_SIZES = (10, 100, 1000)
 
@@ -150,7 +150,7 @@ def _sizes(text: str | None, problem: Problem, dataset: Dataset | None, resample
     if isinstance(problem, BlackBox) and text is None:
         return MODULE_SIZES
     if dataset is None:
-        return parse.sizes(text or SIZES)
+        return parse.sizes(text or RUN_SIZES)
     if text is None:
         return (*(n for n in DECADES if n < dataset.size), dataset.size)
     chosen = parse.sizes(text)

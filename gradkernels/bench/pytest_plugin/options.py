@@ -68,9 +68,9 @@ def _sizes(text: str) -> tuple[int, ...]:
 
 
 def _seconds(text: str) -> float:
-    from gradkernels.bench.cli.parse import seconds
+    from gradkernels.bench.cli.parse import duration
 
-    return seconds(text, "time")
+    return duration(text, "time")
 
 
 def _passes(text: str) -> int:

@@ -81,8 +81,8 @@ def _times(ratio: float) -> str:
 
 
 def _absence(ranking: CaseRanking, way: str) -> str:
-    keys = (f"{way}.{ranking.case.quantity}", f"{way}+.{ranking.case.quantity}")
-    return next((ranking.absent[key].partition(":")[0] for key in keys if key in ranking.absent), "-")
+    reasons = (reason for kernel, reason in ranking.absent.items() if Key.parse(kernel).plain_way == way)
+    return next(reasons, "-").partition(":")[0]
 
 
 def _way(kernel: str) -> str:

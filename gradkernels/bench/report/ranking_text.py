@@ -10,12 +10,12 @@ from rich.console import Console
 from gradkernels.bench.report.ranking_table import grouped, growths, terminal, why_not
 from gradkernels.bench.run.ranking import CaseRanking
 
-WIDTH = 200  # of output that is not a terminal, where tables must not be folded
+RANKING_WIDTH = 200  # of output that is not a terminal, where tables must not be folded
 
 
 def show_ranking(ranking: Sequence[CaseRanking]) -> None:
     """Print the tables of winners and why kernels are missing from them."""
-    console = Console(width=None if sys.stdout.isatty() else WIDTH)
+    console = Console(width=None if sys.stdout.isatty() else RANKING_WIDTH)
     for name, group in grouped(ranking):
         console.print(terminal(name, group))
         for sentence in growths(group):

@@ -64,8 +64,7 @@ class CaseRanking:
 
     def of_way(self, way: str) -> RankedKernel | None:
         """Return the kernel of a way, written by hand or composed for this quantity."""
-        keys = (f"{way}.{self.case.quantity}", f"{way}+.{self.case.quantity}")
-        return next((ranked for ranked in self.kernels if ranked.kernel in keys), None)
+        return next((ranked for ranked in self.kernels if Key.parse(ranked.kernel).plain_way == way), None)
 
 
 def weighed(records: Iterable[Record], calls: int | None) -> list[Record]:
