@@ -10,7 +10,7 @@ from gradkernels.problems.module.structure import Module
 
 @contextmanager
 def with_copied_buffers(model: Module) -> Iterator[list[str]]:
-    """The model computes with copies of its buffers, and has its own again afterwards.
+    """Have the model compute with copies of its buffers; it has its own again afterwards.
 
     Yields:
         A list that will name the buffers that were written to or replaced meanwhile.

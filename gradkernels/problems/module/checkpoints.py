@@ -37,7 +37,7 @@ def _dispatch(function: Any, *args: Any, **kwargs: Any) -> Any:
 
 @contextmanager
 def run_by(run: Run) -> Iterator[None]:
-    """A context in which `run` runs the parts that are checkpointed, in this thread."""
+    """Have `run` run the parts that are checkpointed, in this thread, as long as the context lasts."""
     _enter()
     token = _running.set(run)
     try:
@@ -48,7 +48,7 @@ def run_by(run: Run) -> Iterator[None]:
 
 
 def differentiable() -> AbstractContextManager[None]:
-    """A context in which checkpointed parts can be differentiated in every way, unless `run_by` says who runs them."""
+    """Return a context in which checkpointed parts can be differentiated, unless `run_by` says who runs them."""
     return nullcontext() if _running.get() is not None else run_by(_differentiable)
 
 

@@ -22,7 +22,13 @@ ZERO_SPREAD = 0.01  # of those that are zero, which would keep what is before th
 
 
 def draw_samples(problem: BlackBox, n: int, seed: int) -> tuple[Tree, Tree]:
-    """Copies of n samples of the example in random order, again and again if it has fewer; halves as float32."""
+    """Copy n samples of the example in random order, again and again if it has fewer; halves as float32.
+
+    Args:
+        problem: Whose example is drawn from.
+        n: Number of samples.
+        seed: Of the order.
+    """
     if problem.example is None:
         raise ValueError(f"{problem.name} has no data to draw from; make the ModuleProblem with example=(x, y)")
     x, y = problem.prepared(*problem.example)
@@ -32,7 +38,7 @@ def draw_samples(problem: BlackBox, n: int, seed: int) -> tuple[Tree, Tree]:
 
 
 def draw_parameters(own: Parameters, seed: int) -> dict[str, Floats]:
-    """Float64 numbers near the model's own."""
+    """Draw float64 numbers near the model's own."""
     rng = np.random.default_rng([seed, 1])
     arrays = {name: tensor.detach().double().numpy(force=True) for name, tensor in own.items()}
     return {name: _near(array, rng.standard_normal(array.shape)) for name, array in arrays.items()}
@@ -43,7 +49,7 @@ def _near(array: Floats, noise: Floats) -> Floats:
 
 
 def as_numpy(tensor: Array) -> Any:
-    """A torch tensor as a numpy array, half precision as float32; a numpy array as it is."""
+    """Convert a torch tensor to a numpy array, half precision to float32; keep a numpy array as it is."""
     if isinstance(tensor, np.ndarray):
         return tensor
     half = tensor.is_floating_point() and tensor.element_size() == 2
@@ -51,7 +57,12 @@ def as_numpy(tensor: Array) -> Any:
 
 
 def cast(trees: Tree, dtype: str, order: Any) -> Any:
-    """Trees of numpy arrays, those of floats in `dtype`, those of complex numbers in two of that; constants too.
+    """Convert trees of numpy arrays: floats to `dtype`, complex numbers to two of that, constants too.
+
+    Args:
+        trees: Of numpy arrays and constants.
+        dtype: `float64` or `float32`.
+        order: Memory order, as numpy takes it.
 
     Raises:
         ValueError: numpy has no such dtype.
@@ -73,12 +84,18 @@ def cast(trees: Tree, dtype: str, order: Any) -> Any:
 
 
 def dtype_name(tensor: Array) -> str:
-    """`float32`."""
+    """Return `float32`."""
     return str(tensor.dtype).removeprefix("torch.")
 
 
 def changes_for_proof(problem: BlackBox, dtype: str, device: str) -> dict[str, Any]:
-    """What of a problem has to be another for it to be proven in `dtype`, float32 for halves, on a device."""
+    """Return which of a problem's fields have to be others for it to be proven.
+
+    Args:
+        problem: A model and its loss.
+        dtype: Of the proof; halves are proven in float32.
+        device: Of the proof.
+    """
     dtype = "float32" if dtype in HALVES else dtype
     changes: dict[str, Any] = {"randomness": "same"} if problem.randomness == "different" else {}
     if problem.example is not None and not output_axes_of(problem.model).looked:
@@ -96,7 +113,13 @@ def _tensor(array: Any) -> Any:
 
 
 def copy_to(part: Any, dtype: str, device: str) -> Any:
-    """A copy of a module with its floats in `dtype`, on `device`; what is no module as it is."""
+    """Copy a module, with its floats in `dtype`, to a device; return what is no module as it is.
+
+    Args:
+        part: A module or a function.
+        dtype: Name of the dtype.
+        device: Name of the device.
+    """
     import torch
 
     if not isinstance(part, torch.nn.Module):
@@ -108,5 +131,5 @@ def copy_to(part: Any, dtype: str, device: str) -> Any:
 
 
 def dense(tensor: Array) -> Array:
-    """`tensor` with all of its entries: the gradient of a sparse embedding has the rows alone that were looked up."""
+    """Return a tensor with all of its entries: a sparse embedding's gradient has those rows alone that were looked up."""
     return tensor.to_dense() if tensor.is_sparse else tensor

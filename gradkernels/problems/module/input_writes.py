@@ -22,12 +22,12 @@ WROTE = (
 
 
 def protected(model: Module, tree: Tree) -> Tree:
-    """The tree, or for a model that writes to what it is given a copy."""
+    """Return the tree, or for a model that writes to what it is given a copy."""
     return cloned(tree) if model in _WRITERS else tree
 
 
 def cloned(tree: Tree) -> Tree:
-    """The tree with copies of its tensors, and of those among its constants."""
+    """Copy the tensors of a tree, and those among its constants."""
     return with_constants(lambda value: value.clone() if hasattr(value, "is_inference") else value, each(_copy, tree))
 
 
@@ -36,7 +36,7 @@ def _copy(tensor: Any) -> Any:
 
 
 def versions(tree: Tree) -> list[int]:
-    """How often each tensor of a tree was written to, its constants last; -1 where torch does not count."""
+    """Count how often each tensor of a tree was written to, its constants last; -1 where torch does not count."""
     tensors = [*leaves(tree), *constants(tree)]
     return [-1 if one.is_inference() else one._version for one in tensors if hasattr(one, "is_inference")]
 
@@ -68,7 +68,7 @@ def share_input_writes(model: Module, other: Module) -> None:
 
 @contextmanager
 def recording_writes(model: Module, *data: Tree) -> Iterator[tuple[Tree, ...]]:
-    """A context with copies of x and y; a model that has written to them gets copies from then on."""
+    """Lend copies of x and y; a model that has written to them gets copies from then on."""
     mine = tuple(map(cloned, data))
     before = versions(mine)
     try:

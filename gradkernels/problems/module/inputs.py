@@ -21,11 +21,16 @@ Shared = Sequence[str | int]
 
 
 def prepared(x: Tree, y: Tree, shared: Shared = ()) -> tuple[Tree, Tree]:
-    """X and y as trees whose arrays all have the samples first; the same where they are like that already.
+    """Make x and y trees whose arrays all have the samples first; return the same where they are like that already.
 
     None, flags, numbers, strings and lists of them, and what `shared` names, are constants; a `PackedSequence` becomes
     its padded sequences and their lengths. Tensors are taken out of the graphs that they come from. Where y has no
     arrays, it gets one without entries, so that it can be counted.
+
+    Args:
+        x: Inputs as the caller has them.
+        y: Targets as the caller has them.
+        shared: What of x is the same for all samples.
 
     Raises:
         ValueError: `shared` names what x does not have.
@@ -42,7 +47,7 @@ def prepared(x: Tree, y: Tree, shared: Shared = ()) -> tuple[Tree, Tree]:
 
 
 def _is_plain(tree: Tree) -> bool:
-    """Whether it is a tensor, or a dict or tuple of them, that comes from no graph."""
+    """Tell whether a tree is a tensor, or a dict or tuple of them, that comes from no graph."""
     import torch
 
     if type(tree) is torch.Tensor:
@@ -59,7 +64,7 @@ def _detached(leaf: Any) -> Any:
 
 
 def unfolded(tree: Tree) -> Any:
-    """What the caller gave, of the samples that the tree has."""
+    """Restore what the caller gave, of the samples that the tree has."""
     if isinstance(tree, Constant):
         return tree.value
     if isinstance(tree, Folded):
@@ -73,7 +78,7 @@ def unfolded(tree: Tree) -> Any:
 
 
 def call_model(model: Any, x: Tree) -> Any:
-    """What the model gives for x, *x or **x."""
+    """Call the model with x, *x or **x."""
     from gradkernels.problems.module import checkpoints
 
     given = unfolded(x)
@@ -84,7 +89,7 @@ def call_model(model: Any, x: Tree) -> Any:
 
 
 def _shared(x: Tree, shared: Shared) -> Tree:
-    """X with the arguments that `shared` names made constants."""
+    """Make constants of the arguments of x that `shared` names."""
     if isinstance(x, Mapping):
         given: dict[Any, Any] = dict(x)
     elif isinstance(x, tuple):
@@ -98,7 +103,7 @@ def _shared(x: Tree, shared: Shared) -> Tree:
 
 
 def constant(value: Any) -> Constant:
-    """A value that is the same for all samples."""
+    """Mark a value as the same for all samples."""
     if isinstance(value, Constant):
         return value
     kind: Hashable = (type(value), *(getattr(value, name, None) for name in ("shape", "dtype", "device")))
@@ -113,7 +118,7 @@ def constant(value: Any) -> Constant:
 
 
 def _top(tree: Any) -> Tree:
-    """The tree of x or y, whose mappings are dicts: the model is called with their entries by name.
+    """Make a tree of x or y, whose mappings are dicts: the model is called with their entries by name.
 
     What has nothing but constants in it is no data: it is left to be refused, but for None.
     """
@@ -124,7 +129,7 @@ def _top(tree: Any) -> Tree:
 
 
 def _folded(tree: Any) -> Tree:
-    """The tree of anything, and what is no tree as it is."""
+    """Make a tree of anything, and return what is no tree as it is."""
     import torch
     from torch.nn.utils.rnn import PackedSequence
 
@@ -144,7 +149,7 @@ def _folded(tree: Any) -> Tree:
 
 
 def _of_parts(tree: Any) -> Tree:
-    """A dict, tuple or list: itself of trees, or a constant where there is nothing but constants in it."""
+    """Make trees of what is in a dict, tuple or list, or one constant where nothing else is in it."""
     values = tree.values() if isinstance(tree, dict) else tree
     parts = [_folded(part) for part in values]
     if all(isinstance(part, Constant) for part in parts):
@@ -157,7 +162,7 @@ def _of_parts(tree: Any) -> Tree:
 
 
 def _of_node(tree: Any) -> Folded:
-    """A container that torch knows how to take apart."""
+    """Take a container apart that torch knows how to take apart."""
     from torch.utils import _pytree as pytree
 
     parts, spec = pytree.tree_flatten(tree, is_leaf=lambda one: one is not tree)
@@ -165,14 +170,14 @@ def _of_node(tree: Any) -> Folded:
 
 
 def _made_known(kind: type) -> bool:
-    """Whether it is a class of containers that was made known to torch, besides Python's own."""
+    """Tell whether a class of containers was made known to torch, besides Python's own."""
     from torch.utils import _pytree as pytree
 
     return kind.__module__ not in ("builtins", "collections") and kind in pytree.SUPPORTED_NODES
 
 
 def _padded(sequences: Any) -> Folded:
-    """A PackedSequence as its sequences, padded, and their lengths."""
+    """Make of a PackedSequence its sequences, padded, and their lengths."""
     from torch.nn.utils.rnn import pad_packed_sequence
 
     padded, lengths = pad_packed_sequence(sequences, batch_first=True)
@@ -226,7 +231,7 @@ class _Without:
 
 @lru_cache
 def _values() -> tuple[type, ...]:
-    """Classes of what is the same for all samples."""
+    """Return the classes of what is the same for all samples."""
     import torch
 
     python = (bool, int, float, complex, str, bytes, type, range, slice, Enum, type(Ellipsis))

@@ -13,8 +13,6 @@ from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import Any, ClassVar
 
-import numpy as np
-
 from gradkernels.backend import Array
 from gradkernels.names import pick
 from gradkernels.problems.module import conversion
@@ -44,7 +42,7 @@ from gradkernels.problems.module.structure import (
     sites,
     swapped_parameters,
 )
-from gradkernels.tree import Tree, each, leaves, named
+from gradkernels.tree import Tree
 
 RANDOMNESS = ("error", "same", "different")
 TOLERANCES = {"float64": 1e-10, "float32": 1e-4}
@@ -86,14 +84,14 @@ class ModuleProblem(BlackBox):
     dtypes: ClassVar[tuple[str, ...]] = (*TOLERANCES, *conversion.HALVES)
 
     def __eq__(self, other: object) -> bool:
-        """Whether both compute the same by the very same model."""
+        """Tell whether both compute the same by the very same model."""
         return isinstance(other, ModuleProblem) and self._key == other._key
 
     def __hash__(self) -> int:
         return hash(self._key)
 
     def __getstate__(self) -> dict[str, Any]:
-        """What it was made with: what is kept besides is known by identities of this process."""
+        """Return what it was made with: what is kept besides is known by identities of this process."""
         return {field.name: getattr(self, field.name) for field in fields(self)}
 
     @property
@@ -111,19 +109,19 @@ class ModuleProblem(BlackBox):
         require_example(self.example, self.shared)
 
     def prepared(self, x: Tree, y: Tree) -> tuple[Tree, Tree]:
-        """X and y as trees of arrays with the samples first, among constants: what all else takes."""
+        """Return x and y as trees of arrays with the samples first, among constants: what all else takes."""
         return prepared(x, y, self.shared)
 
     def sites(self) -> dict[str, list[Site]]:
-        """Every place of each trainable parameter, by name."""
+        """Find every place of each trainable parameter, by name."""
         return sites(self.model)
 
     def parameters(self) -> dict[str, Any]:
-        """The model's own trainable parameters, by name: not copies."""
+        """Return the model's own trainable parameters, by name: not copies."""
         return {name: module._parameters[attribute] for name, ((module, attribute), *_) in self.sites().items()}
 
     def mode_key(self) -> ModeKey:
-        """What a kernel built for this problem relies on; another one whenever model or loss change."""
+        """Return what a kernel built for this problem relies on; another one whenever model or loss change."""
         return self._modes.key()
 
     @cached_property
@@ -136,7 +134,13 @@ class ModuleProblem(BlackBox):
         return self.cache.setdefault("names", ProblemNames())(self.mode_key(), self.model, self.loss_fn, self.reduction)
 
     def check_mixing(self, theta: Parameters, x: Tree, y: Tree) -> None:
-        """Compare, at calls 1, 2, 4, 8, ... of a kind of batch, its loss with those of its samples (see `mixing`)."""
+        """Compare, at calls 1, 2, 4, 8, ... of a kind of batch, its loss with those of its samples (see `mixing`).
+
+        Args:
+            theta: Parameters by name.
+            x: Inputs, prepared.
+            y: Targets, prepared.
+        """
         if self.mixing == "error" and self._mixing_checks.due(batch_kind(x, y)):
             check_mixing(self, self._mixing_checks, theta, x, y)
 
@@ -154,59 +158,36 @@ class ModuleProblem(BlackBox):
         return self._losses.plain is not None
 
     def state(self) -> dict[str, Any]:
-        """Modes, hooks, parameters, their gradients and buffers."""
+        """Return modes, hooks, parameters, their gradients and buffers, by name."""
         return model_state(self.model)
 
     def with_parameters(self, theta: Parameters) -> AbstractContextManager[None]:
-        """A context in which the model holds `theta`."""
+        """Return a context in which the model holds `theta`."""
         return swapped_parameters(self.sites(), theta)
 
     def seeded(self) -> AbstractContextManager[None]:
-        """A context whose random numbers start with the seed, where there are any."""
+        """Return a context whose random numbers start with the seed, where there are any."""
         return nullcontext() if self.randomness == "error" else seeded(self.parameters(), self.seed)
 
     def lock(self) -> AbstractContextManager[Any]:
-        """A context that one thread at a time is in, for all problems of the model."""
+        """Return a context that one thread at a time is in, for all problems of the model."""
         return lock_of(self.model)
 
     def output(self, x: Tree) -> Tree:
-        """The model's output for a batch, with the parameters that it holds."""
+        """Compute the model's output for a batch, with the parameters that it holds."""
         return call_model(self.model, protected(self.model, x))
 
     def losses(self, output: Tree, y: Tree) -> Array:
-        """Loss of each sample `(n,)` from the model's output for a batch."""
+        """Compute the loss of each sample `(n,)` from the model's output for a batch."""
         return self._losses(output, protected(self.model, y))
 
     def batch_loss(self, output: Tree, y: Tree) -> Array:
-        """Loss of a batch, as the caller's function gives it."""
+        """Compute the loss of a batch, as the caller's function gives it."""
         return self._losses.of_batch(output, protected(self.model, y))
 
     def traceable_losses(self, output: Tree, y: Tree) -> Array:
-        """The same as they are defined, without a look at the targets' values: what can be traced."""
+        """Compute the losses as they are defined, without a look at the targets' values: what can be traced."""
         return self._losses.as_defined(output, protected(self.model, y))
-
-    def loss(self, theta: Parameters, x: Tree, y: Tree) -> Array:
-        """Loss of ONE sample, without its axis, a scalar: what `torch.func` and loops differentiate."""
-        with self.with_parameters(theta):
-            output = self.output(each(lambda array: array[None], x))
-        return self.batch_loss(output, each(lambda array: array[None], y))
-
-    def sample_losses(self, theta: Parameters, x: Tree, y: Tree) -> Array:
-        """Loss of each sample of a batch, `(n,)`, from one forward pass."""
-        with self.with_parameters(theta):
-            return self.losses(self.output(x), y)
-
-    def shape(self, features: int) -> Any:
-        """Shapes of the parameters, by name."""
-        return {name: tuple(parameter.shape) for name, parameter in self.parameters().items()}
-
-    def size(self, features: int) -> int:
-        """p, the number of trainable parameters."""
-        return sum(parameter.numel() for parameter in self.parameters().values())
-
-    def features(self, x: Tree) -> int:
-        """Entries of one sample over all tensors of x."""
-        return sum(int(np.prod(array.shape[1:])) for array in leaves(x))
 
     @property
     def fixed_features(self) -> int | None:
@@ -214,31 +195,47 @@ class ModuleProblem(BlackBox):
         return max(1, self.features(self.prepared(*self.example)[0])) if self.example else None
 
     def draw(self, n: int, seed: int, features: int = 1) -> Any:
-        """Parameters near the model's own, and n samples of the example, again and again if it has fewer."""
+        """Draw parameters near the model's own, and n samples of the example, repeated if it has fewer.
+
+        Args:
+            n: Number of samples.
+            seed: Of the draw.
+            features: Not used: the example has its own.
+        """
         return self.draw_theta(features, seed), *conversion.draw_samples(self, n, seed)
 
     def draw_theta(self, features: int, seed: int) -> Any:
-        """The model's own parameters, each entry times 1 + 0.1 of a standard normal number, or near zero; float64."""
+        """Draw each parameter's own entry times 1 + 0.1 of a standard normal number, or one near zero; float64."""
         return conversion.draw_parameters(self.parameters(), seed)
 
     def validate(self, theta: Parameters, x: Tree, y: Tree) -> None:
-        """Raise a ValueError unless theta, x and y fit the model and each other, and its modes allow it."""
+        """Raise a ValueError unless theta, x and y fit the model and each other, and its modes allow it.
+
+        Args:
+            theta: Parameters by name.
+            x: Inputs, prepared.
+            y: Targets, prepared.
+        """
         require_usable(self.model)
         require_fit(self.model, self.parameters(), theta, x, y)
 
-    def floats(self, theta: Tree, x: Tree, y: Tree) -> dict[str, Array]:
-        """Theta alone: x and y are whatever the model takes."""
-        return dict(named("theta", theta))
-
     def cast(self, theta: Tree, x: Tree, y: Tree, dtype: str, order: Any = "C") -> tuple[Any, Any, Any]:
-        """Numpy arrays, those of floats in `dtype`."""
+        """Convert numpy arrays of floats to `dtype`.
+
+        Args:
+            theta: Parameters by name.
+            x: Inputs.
+            y: Targets.
+            dtype: `float64` or `float32`.
+            order: Memory order, as numpy takes it.
+        """
         return conversion.cast((theta, x, y), dtype, order)
 
     def for_proof(self, dtype: str, device: str) -> ModuleProblem:
-        """Itself, or a copy whose model has that dtype, float32 for halves, and device, and draws alike for all."""
+        """Return itself, or a copy whose model has that dtype and device and draws alike for all samples."""
         changes = conversion.changes_for_proof(self, dtype, device)
         return replace(self, **changes) if changes else self
 
     def tolerance(self, dtype: str, terms: int) -> float:
-        """Relative to the row's norm, as the rounding of a whole network is not that of one inner product."""
+        """Return the error allowed, relative to a row's norm: a network rounds otherwise than an inner product."""
         return TOLERANCES[dtype]

@@ -36,7 +36,13 @@ class OutputAxes:
         self._known: dict[Hashable, tuple[bool, ...] | None] = {}
 
     def learn(self, one: Tree, output: Tree, n: int) -> None:
-        """Compare the output of one sample with that of n, more than one."""
+        """Compare the output of one sample with that of n, more than one.
+
+        Args:
+            one: Output of one sample.
+            output: Output of a batch.
+            n: Number of its samples.
+        """
         self.looked = True
         (structure, alone), (other, lengths) = _form(one), _form(output)
         has = tuple(a == 1 and b == n for a, b in zip(alone, lengths, strict=False))
@@ -50,7 +56,7 @@ class OutputAxes:
         self._known[structure] = has if self._known.get(structure, has) == has else None
 
     def have_samples(self, output: Tree, n: int) -> tuple[bool, ...]:
-        """Of each tensor in an output of n samples, whether it has them first.
+        """Tell of each tensor in an output of n samples whether it has them first.
 
         Raises:
             Inseparable: That is not known, or the output is not what it was when it was looked at.
@@ -73,7 +79,7 @@ _PARTS: weakref.WeakKeyDictionary[Module, OutputAxes] = weakref.WeakKeyDictionar
 
 
 def output_axes_of(model: Module) -> OutputAxes:
-    """What is known of a model's outputs."""
+    """Return what is known of a model's outputs."""
     return _PARTS.setdefault(model, OutputAxes())
 
 
@@ -108,7 +114,7 @@ def _gpus(x: Tree) -> list[Any]:
 
 
 def _form(output: Tree) -> tuple[Hashable, list[int]]:
-    """The structure of an output, and the length of each tensor in it; -1 for a number."""
+    """Return the structure of an output, and the length of each tensor in it; -1 for a number."""
     import torch
     from torch.utils import _pytree as pytree
 

@@ -15,6 +15,11 @@ from gradkernels.tree import Tree, named
 def require_differentiable(model: Any, loss_fn: Any, reduction: str) -> None:
     """Refuse what is no model and loss, or has nothing to differentiate by.
 
+    Args:
+        model: What must be a `torch.nn.Module`.
+        loss_fn: What must be a function of (output, target).
+        reduction: What the loss is said to be: `mean` or `sum`.
+
     Raises:
         TypeError: The model is no module, or the loss cannot be called.
         ValueError: The model has no trainable parameters, or the loss says that it has another reduction.
@@ -94,6 +99,13 @@ def require_samples(model: Module) -> None:
 
 def require_fit(model: Module, own: Parameters, theta: Parameters, x: Tree, y: Tree) -> None:
     """Refuse parameters and data that do not fit the model or each other.
+
+    Args:
+        model: Whose inputs they are.
+        own: Its trainable parameters.
+        theta: Parameters by name.
+        x: Inputs, prepared.
+        y: Targets, prepared.
 
     Raises:
         TypeError: Theta has several dtypes, which are not those of the model's `own`.
@@ -179,7 +191,7 @@ def require_example(example: Any, shared: Shared) -> None:
 
 
 def shapes_of(x: Tree, y: Tree) -> str:
-    """`x (8, 4), y (8,)`."""
+    """Return `x (8, 4), y (8,)`."""
     return ", ".join(f"{name} {tuple(array.shape)}" for name, array in _arrays(x, y).items())
 
 

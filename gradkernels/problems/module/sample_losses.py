@@ -48,7 +48,7 @@ IGNORED = -100  # torch's ignore_index where none is given
 
 
 def unreduced(loss_fn: Any) -> LossFn | None:
-    """The same loss with reduction="none", if it is one of torch's without weights; None for any other."""
+    """Return the same loss with reduction="none", if it is one of torch's without weights; None for any other."""
     functions, classes = _known()
     if isinstance(loss_fn, FunctionType | BuiltinFunctionType):
         return partial(loss_fn, reduction="none") if loss_fn in functions else None
@@ -90,7 +90,7 @@ class SampleLosses:
         return self._plain
 
     def __call__(self, output: Tree, y: Tree) -> Array:
-        """Loss of each sample, `(n,)`.
+        """Compute the loss of each sample, `(n,)`.
 
         Args:
             output: The model's, samples first.
@@ -108,18 +108,18 @@ class SampleLosses:
         return terms.mean(1) if self._reduction == "mean" else terms.sum(1)
 
     def as_defined(self, output: Tree, y: Tree) -> Array:
-        """The same without a look at the targets' values: what can be traced."""
+        """Compute the same without a look at the targets' values: what can be traced."""
         return loss_of_each(self._loss_fn, self._parts, output, y)
 
     def of_batch(self, output: Tree, y: Tree) -> Array:
-        """The loss of a batch; a ValueError where one of torch's losses is given an output that is no tensor."""
+        """Compute the loss of a batch; refuse an output that is no tensor where the loss is one of torch's."""
         if self.plain is not None:
             require_tensor(self._loss_fn, output)
         return self._loss_fn(output, unfolded(y))
 
 
 def has_ignored_targets(loss_fn: LossFn, y: Tree) -> bool:
-    """Whether targets may be left out of the mean."""
+    """Tell whether targets may be left out of the mean."""
     target = leaves(y)[0]
     if target.is_floating_point():
         return False
@@ -127,7 +127,14 @@ def has_ignored_targets(loss_fn: LossFn, y: Tree) -> bool:
 
 
 def loss_of_each(loss_fn: LossFn, known: OutputAxes, output: Tree, y: Tree) -> Array:
-    """Loss of each sample `(n,)`, as it is defined."""
+    """Compute the loss of each sample `(n,)`, as it is defined: by `torch.vmap`, or one by one where that fails.
+
+    Args:
+        loss_fn: Of batches.
+        known: Which tensors of the model's output have samples.
+        output: The model's, for a batch.
+        y: Targets, samples first.
+    """
     import torch
 
     n = count(y)
@@ -157,7 +164,7 @@ def _scalar(loss: Any) -> Array:
 
 
 def own_loss(output: Any, y: Any) -> Array:
-    """The loss that the model computes itself: `output.loss`, or the entry `loss`."""
+    """Return the loss that the model computes itself: `output.loss`, or the entry `loss`."""
     loss = output.get("loss") if isinstance(output, Mapping) else getattr(output, "loss", None)
     if loss is None:
         raise ValueError(

@@ -92,11 +92,11 @@ class SplitOutput:
                 self._makers.append(partial(_whole, part, _withheld(part)))
 
     def of_one(self, tensors: list[Array]) -> Any:
-        """The output of one sample, of whose `tensors` each has an axis of length one first."""
+        """Return the output of one sample, of whose `tensors` each has an axis of length one first."""
         return self._of(tensors, alone=True)
 
     def of_batch(self, tensors: list[Array]) -> Any:
-        """The output with other `tensors` in the places of its own."""
+        """Return the output with other `tensors` in the places of its own."""
         return self._of(tensors, alone=False)
 
     def _of(self, tensors: list[Array], alone: bool) -> Any:
@@ -106,12 +106,12 @@ class SplitOutput:
 
 
 def has_attributes(part: Any) -> bool:
-    """Whether a part of an output is a container that torch does not know: a dataclass or a namespace."""
+    """Tell whether a part of an output is a container that torch does not know: a dataclass or a namespace."""
     return is_dataclass(part) or isinstance(part, SimpleNamespace)
 
 
 def untracked_shape(tensor: Array) -> tuple[int, ...]:
-    """Its shape, without a word to those who listen for uses of tensors."""
+    """Return a tensor's shape, hidden from those who listen for uses of tensors."""
     import torch
 
     with torch._C.DisableTorchFunction():

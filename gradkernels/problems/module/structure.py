@@ -24,7 +24,7 @@ Parameters = Mapping[str, Any]
 
 
 def sites(model: Module) -> dict[str, list[Site]]:
-    """Every place of each trainable parameter, by the first name that it has; tied parameters have several."""
+    """Find every place of each trainable parameter, by the first name that it has; tied ones have several."""
     names: dict[int, str] = {}
     found: dict[str, list[Site]] = {}
     for prefix, module in model.named_modules():
@@ -37,7 +37,7 @@ def sites(model: Module) -> dict[str, list[Site]]:
 
 @contextmanager
 def swapped_parameters(places: Mapping[str, list[Site]], theta: Parameters) -> Iterator[None]:
-    """The modules hold `theta` instead of their own parameters; as they were afterwards, whatever happens."""
+    """Have the modules hold `theta` instead of their own parameters; they hold their own again afterwards."""
     before = [(module, name, module._parameters[name]) for of_one in places.values() for module, name in of_one]
     recurrent = _recurrent(module for module, _, _ in before)
     try:
@@ -53,7 +53,7 @@ def swapped_parameters(places: Mapping[str, list[Site]], theta: Parameters) -> I
 
 
 def _recurrent(modules: Iterable[Module]) -> list[Module]:
-    """Those that keep a list of their weights beside them, as torch's recurrent layers do."""
+    """Return those that keep a list of their weights beside them, as torch's recurrent layers do."""
     return [module for module in modules if getattr(module, "_flat_weights_names", None) is not None]
 
 
@@ -67,7 +67,7 @@ def _refresh(recurrent: list[Module]) -> None:
 
 @contextmanager
 def with_copied_tensors(modules: Iterable[Module], dtype: Any) -> Iterator[list[str]]:
-    """The modules hold copies of all parameters and buffers, floats in `dtype` if any; their own again afterwards.
+    """Have the modules hold copies of all parameters and buffers, floats in `dtype` if any; then their own again.
 
     Yields:
         A list that will name the buffers that were written to or replaced meanwhile.
@@ -100,7 +100,7 @@ def _copied(tensors: Mapping[str, Any], dtype: Any, copies: dict[int, Any]) -> d
 
 
 def as_dtype(tensor: Any, dtype: Any) -> Any:
-    """A tensor of numbers with a fraction in `dtype`, of complex ones in that of two such; None for its own."""
+    """Convert a tensor of floats to `dtype`, one of complex numbers to two of that; None leaves it."""
     if dtype is None:
         return tensor
     if tensor.is_floating_point():
@@ -114,7 +114,7 @@ def _touched(now: Any, copy: Any) -> bool:
 
 @contextmanager
 def seeded(own: Parameters, seed: int) -> Iterator[None]:
-    """A context whose random numbers, on the parameters' device too, start with the seed; torch's own go on after."""
+    """Start random numbers, on the parameters' device too, with the seed; torch's own go on afterwards."""
     import torch
 
     with preserved_rng(own):
@@ -124,7 +124,7 @@ def seeded(own: Parameters, seed: int) -> Iterator[None]:
 
 @contextmanager
 def preserved_rng(own: Parameters) -> Iterator[None]:
-    """A context after which torch's random numbers, on the parameters' device too, go on as if none had been drawn."""
+    """Have torch's random numbers, on the parameters' device too, go on afterwards as if none had been drawn."""
     import torch
 
     device = next(iter(own.values())).device
@@ -137,13 +137,13 @@ _LOOKING = threading.Lock()
 
 
 def lock_of(model: Module) -> threading.RLock:
-    """The lock that whoever exchanges the model's parameters holds, one for all of its problems."""
+    """Return the lock that whoever exchanges the model's parameters holds, one for all of its problems."""
     with _LOOKING:
         return _LOCKS.setdefault(model, threading.RLock())
 
 
 def model_state(model: Module) -> dict[str, Any]:
-    """What calling and differentiating the model must leave as it is, by what a message calls it."""
+    """Return what calling and differentiating the model must leave as it is, by what a message calls it."""
     found: dict[str, Any] = {}
     for prefix, module in model.named_modules():
         at = f" of {prefix}" if prefix else ""
@@ -164,7 +164,7 @@ def _version(tensor: Any) -> int:
 
 
 def training_flags(model: Module) -> tuple[Any, ...]:
-    """Modes, and which parameters are trained: what of a model's state is part of its name, in every process."""
+    """Return the modes and which parameters are trained: what of a model's state is part of its name."""
     return tuple(
         (module.training, *(one is not None and one.requires_grad for one in module._parameters.values()))
         for module in model.modules()
@@ -172,7 +172,7 @@ def training_flags(model: Module) -> tuple[Any, ...]:
 
 
 def loss_name(loss_fn: Any) -> str:
-    """What a loss function is called, the same in every process; settings of modules and partials included."""
+    """Name a loss function, the same in every process; settings of modules and partials included."""
     if isinstance(loss_fn, partial):
         given = [*map(repr, loss_fn.args), *(f"{name}={value!r}" for name, value in loss_fn.keywords.items())]
         return f"{loss_name(loss_fn.func)}({', '.join(given)})"
@@ -182,7 +182,7 @@ def loss_name(loss_fn: Any) -> str:
 
 
 def fingerprint(model: Module, *more: str) -> str:
-    """Eight hexadecimal digits of the structure: layers, shapes, what is trained or tied; never the weights."""
+    """Return eight hexadecimal digits of the structure: layers, shapes, what is trained or tied; never the weights."""
     lines = [f"{name}:{type(module).__qualname__}({module.extra_repr()})" for name, module in model.named_modules()]
     for name, of_one in sites(model).items():
         module, attribute = of_one[0]
@@ -197,7 +197,14 @@ class ProblemNames:
         self._known: dict[Any, str] = {}
 
     def __call__(self, state: Any, model: Module, loss_fn: Any, reduction: str) -> str:
-        """`module:LeNet:1f0c3a9b`."""
+        """Return `module:LeNet:1f0c3a9b`.
+
+        Args:
+            state: The problem's `mode_key()`.
+            model: For its class and structure.
+            loss_fn: For its name.
+            reduction: `mean` or `sum`.
+        """
         key = state, loss_name(loss_fn)
         if key not in self._known:
             digits = fingerprint(model, key[1], reduction, str(training_flags(model)))

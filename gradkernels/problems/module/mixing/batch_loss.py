@@ -44,6 +44,13 @@ class MixingWarning(UserWarning):
 def check_mixing(problem: BlackBox, found: CheckSchedule, theta: Any, x: Tree, y: Tree) -> None:
     """Compare the loss of a batch with those of its samples.
 
+    Args:
+        problem: A model and its loss.
+        found: When this loss is looked at, and whether its warning was given.
+        theta: Parameters by name.
+        x: Inputs, prepared.
+        y: Targets, prepared.
+
     Raises:
         ValueError: It is neither their mean (or sum, as the problem says) nor a weighting of it.
     """
@@ -64,7 +71,7 @@ def check_mixing(problem: BlackBox, found: CheckSchedule, theta: Any, x: Tree, y
 
 
 def _compared(problem: BlackBox, theta: Any, x: Tree, y: Tree, rng: random.Random) -> str:
-    """What is to be warned about; nothing where all is well, or nothing is known."""
+    """Say what is to be warned about; nothing where all is well, or nothing is known."""
     import torch
 
     from gradkernels.problems.module.mixing.compare import MixesSamples, compare_losses
@@ -95,7 +102,7 @@ def _compared(problem: BlackBox, theta: Any, x: Tree, y: Tree, rng: random.Rando
 
 
 def _by_gradients(problem: BlackBox, apart: SplitOutput, y: Tree, digits: int = 1) -> str | ValueError | None:
-    """What is to be warned about or raised, by the gradients at the model's output; None where there are none."""
+    """Compare gradients at the model's output; say what is to be warned about or raised, None where there are none."""
     from gradkernels.problems.module.mixing.compare import MixesSamples, compare_gradients
 
     if (pair := _gradients(problem, apart, y, digits)) is None:
@@ -108,7 +115,7 @@ def _by_gradients(problem: BlackBox, apart: SplitOutput, y: Tree, digits: int = 
 
 
 def _wide(digits: int, tensor: Array) -> Array:
-    """A tensor of floats with at least so many bytes an entry."""
+    """Convert a tensor of floats to one with at least so many bytes an entry."""
     if not tensor.is_floating_point() or tensor.element_size() >= digits:
         return tensor
     return tensor.double() if digits > 4 else tensor.float()
@@ -124,7 +131,7 @@ class _Drawn(Exception):
 
 @contextmanager
 def _undrawn(device: Any) -> Iterator[None]:
-    """A context that raises a `_Drawn` where random numbers were drawn in it."""
+    """Raise a `_Drawn` where random numbers were drawn in the context."""
     import torch
 
     def state() -> bytes:
@@ -138,7 +145,7 @@ def _undrawn(device: Any) -> Iterator[None]:
 
 
 def _apart(problem: BlackBox, theta: Any, x: Tree, y: Tree) -> SplitOutput:
-    """The model's output for the batch, without its graph where it can do without."""
+    """Compute the model's output for the batch, without its graph where it can do without."""
     import torch
 
     with problem.with_parameters(theta):
@@ -155,7 +162,7 @@ def _taken(problem: BlackBox, output: Tree, n: int) -> SplitOutput:
 
 
 def _gradients(problem: BlackBox, apart: SplitOutput, y: Tree, digits: int) -> tuple[list[Array], list[Array]] | None:
-    """Gradients of the batch's loss, and of the sum of its samples' own, by each output; None where there are none."""
+    """Differentiate the batch's loss, and the sum of its samples' own, by each output; None where there are none."""
     import torch
 
     tensors, y = each(partial(_wide, digits), (tuple(apart.tensors), y))
@@ -182,7 +189,7 @@ def _gradients(problem: BlackBox, apart: SplitOutput, y: Tree, digits: int) -> t
 
 
 def _values(problem: BlackBox, theta: Any, x: Tree, y: Tree, rng: random.Random) -> tuple[Array, Array] | None:
-    """The loss of a few samples, and that of each, for a loss that only the model can take single samples for."""
+    """Compute the loss of a few samples, and that of each, where only the model can take single samples."""
     import torch
 
     n = count(y)
@@ -196,7 +203,7 @@ def _values(problem: BlackBox, theta: Any, x: Tree, y: Tree, rng: random.Random)
 
 
 def _depth() -> int:
-    """How far up the caller's own code is."""
+    """Count how many frames up the caller's own code is."""
     depth, frame = 1, sys._getframe(1)
     while frame.f_back is not None and str(frame.f_globals.get("__name__", "")).startswith("gradkernels."):
         depth, frame = depth + 1, frame.f_back

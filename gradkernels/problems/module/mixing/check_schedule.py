@@ -27,7 +27,7 @@ class CheckSchedule:
     warned: bool = False
 
     def due(self, kind: Any) -> bool:
-        """Count a call; whether it is the first, second, fourth, eighth, ... of its kind."""
+        """Count a call; tell whether it is the first, second, fourth, eighth, ... of its kind."""
         calls = self.calls[kind] = self.calls.get(kind, 0) + 1
         return not calls & (calls - 1)
 
@@ -40,7 +40,7 @@ _SCHEDULES: weakref.WeakKeyDictionary[Module, dict[Any, CheckSchedule]] = weakre
 
 
 def schedule_of(problem: BlackBox) -> CheckSchedule:
-    """Those of a problem's model and loss, shared with other problems of these."""
+    """Return the schedule of a problem's model and loss, shared with other problems of these."""
     known = _SCHEDULES.setdefault(problem.model, {})
     if len(known) >= MOST_LOSSES:
         known.clear()
@@ -49,7 +49,7 @@ def schedule_of(problem: BlackBox) -> CheckSchedule:
 
 
 def batch_kind(x: Tree, y: Tree) -> Any:
-    """What two batches have in common that are looked at as one kind."""
+    """Return what two batches have in common that are looked at as one kind."""
     return _kind(x), _kind(y)
 
 

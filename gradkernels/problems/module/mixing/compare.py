@@ -29,7 +29,7 @@ REFUSED = (
 
 
 def compare_gradients(reduction: str, digits: int, batch: list[Array], own: list[Array]) -> str:
-    """What is to be warned about where a batch's loss is a weighting of its samples' own; nothing where it is neither.
+    """Say how a batch's loss weighs its samples, which is to be warned about; nothing where it does not.
 
     Args:
         reduction: What the batch's loss is of its samples' own: their `mean` or `sum`.
@@ -66,7 +66,7 @@ def compare_gradients(reduction: str, digits: int, batch: list[Array], own: list
 
 
 def compare_losses(reduction: str, batch: Array, own: Array) -> str:
-    """The same by values, where no gradients can be had: a mean with weights lies among what it is a mean of.
+    """Compare by values, where no gradients can be had: a weighted mean lies among what it is a mean of.
 
     Args:
         reduction: What the batch's loss is of its samples' own.
@@ -93,7 +93,7 @@ def compare_losses(reduction: str, batch: Array, own: Array) -> str:
 
 
 def _flat(tensors: list[Array]) -> Array:
-    """All entries of each sample, `(n, entries)`, float64."""
+    """Return all entries of each sample, `(n, entries)`, float64."""
     return torch.cat([one.reshape(len(one), one[0].numel()).double() for one in tensors], 1)
 
 

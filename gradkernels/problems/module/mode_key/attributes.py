@@ -26,7 +26,7 @@ _TOKENS: dict[int, tuple[weakref.ref[Any], int]] = {}
 
 
 def token(thing: Any) -> int | str:
-    """A number that no other object has, or had; the name of the type where an object can have none."""
+    """Return a number that no other object has, or had; the name of the type where an object can have none."""
     found = _TOKENS.get(id(thing))
     if found is not None and found[0]() is thing:
         return found[1]
@@ -55,7 +55,7 @@ very same."""
 
 
 def attribute_parts(name: str, attributes: dict[str, Any]) -> Iterator[AttributePart]:
-    """What an attribute of a module is, in parts that may change one by one; what leads to a part comes before it.
+    """Take an attribute of a module apart into what may change one by one; what leads to a part comes before it.
 
     Args:
         name: Of the attribute; `_parameters`, `_modules` and hooks are dicts among them.
@@ -96,7 +96,7 @@ def _parts(path: Path, value: Any, deepest: int) -> Iterator[AttributePart]:
 
 
 def contents(values: Iterable[Any], deepest: int = DEEPEST) -> list[Any]:
-    """What is in some containers and in those in them, with their lengths: the same objects while nothing changes."""
+    """List what is in containers and in those in them, with lengths: the same objects while nothing changes."""
     found: list[Any] = []
     for value in values:
         if isinstance(value, dict | list | tuple | set):
@@ -110,7 +110,13 @@ def contents(values: Iterable[Any], deepest: int = DEEPEST) -> list[Any]:
 
 
 def is_mutable_container(name: str, value: Any, deepest: int = DEEPEST) -> bool:
-    """Whether an attribute is a container that can change and stay the same object, besides those that torch makes."""
+    """Tell whether an attribute is a container that can change and stay the same object, besides torch's own.
+
+    Args:
+        name: Of the attribute.
+        value: What it holds.
+        deepest: How many containers within containers are looked into.
+    """
     if name in _TORCHS or name in _WEIGHTS or "_hooks" in name:
         return False
     if isinstance(value, tuple):
@@ -119,22 +125,22 @@ def is_mutable_container(name: str, value: Any, deepest: int = DEEPEST) -> bool:
 
 
 def kind_of(value: Any) -> Any:
-    """A value as a hashable part of a kind."""
+    """Return a value as a hashable part of a kind."""
     return _plain(value, DEEPEST, False)
 
 
 def is_code(what: Any) -> bool:
-    """Whether a part of a kind is that of a function: what is computed depends on it, however many there were."""
+    """Tell whether a part of a kind is that of a function: what is computed depends on it, however many there were."""
     return type(what) is int or (type(what) is tuple and what[:1] == (partial,))
 
 
 def is_safe_to_hold(name: str, value: Any) -> bool:
-    """Whether a reference to this attribute keeps no tensor alive that the module may let go."""
+    """Tell whether a reference to this attribute keeps no tensor alive that the module may let go."""
     return name in _TORCHS or not _has_tensor(value, DEEPEST)
 
 
 def plain_objects(values: Iterable[Any]) -> Iterator[Any]:
-    """Objects with plain attributes of their own among some values, such as a configuration."""
+    """Yield objects with plain attributes of their own among some values, such as a configuration."""
     for value in values:
         if type(value) in _PLAIN or isinstance(value, _OTHERS) or _is_torch(value):
             continue
@@ -163,14 +169,14 @@ def _has_tensor(value: Any, deepest: int) -> bool:
 
 
 def _form(name: str, tensor: Any) -> tuple[Any, ...]:
-    """Shapes of parameters; of buffers the rank, as they may grow."""
+    """Return the shape of a parameter; of a buffer the rank, as it may grow."""
     if name == "_parameters":
         return tensor.dtype, tensor.requires_grad, tuple(tensor.shape), tensor.device
     return tensor.dtype, tensor.ndim, tensor.device
 
 
 def _plain(value: Any, deepest: int, who: bool) -> Any:
-    """A value as a hashable part of the kind, or where `who` of the identities."""
+    """Return a value as a hashable part of the kind, or where `who` of the identities."""
     if type(value) in _PLAIN:
         return (type(value), value)
     if isinstance(value, float | complex):
@@ -198,7 +204,7 @@ def _members(value: Any, deepest: int, who: bool) -> Any:
 
 
 def _code(function: Callable[..., Any]) -> Any:
-    """What a function computes by: two closures of the same lines are of one kind."""
+    """Return what a function computes by: two closures of the same lines are of one kind."""
     if isinstance(function, partial):
         more = [repr(one) for one in (*function.args, *function.keywords.items())]
         return partial, _code(function.func) if isinstance(function.func, _CODE) else token(function.func), tuple(more)
@@ -207,7 +213,7 @@ def _code(function: Callable[..., Any]) -> Any:
 
 
 def _tensor(value: Any, who: bool) -> Any:
-    """One that is neither parameter nor buffer: a result that is kept tells nothing, a constant who it is."""
+    """Return what is known of one that is neither parameter nor buffer: its identity only where it is a constant."""
     if not who or value.grad_fn is not None:
         return value.dtype, value.ndim
     return token(value), -1 if value.is_inference() else value._version

@@ -16,7 +16,7 @@ _LOSSES: weakref.WeakKeyDictionary[Any, dict[Path, Any]] = weakref.WeakKeyDictio
 
 
 def loss_key(loss_fn: Callable[..., Any]) -> Any:
-    """The kind of a loss: its class where `ModeTracker` sees its attributes, the code of a function and what it binds.
+    """Return the kind of a loss: its class where `ModeTracker` sees its attributes, else its code and what it binds.
 
     What a function of the same lines binds to ever other values, such as a weight that follows a schedule, is no part.
     """
@@ -32,7 +32,13 @@ def loss_key(loss_fn: Callable[..., Any]) -> Any:
 
 
 def is_counter(ever: dict[Path, Any], path: Path, what: Any) -> bool:
-    """Note what a part is now; whether it was so much else before that it is a counter, which no function is."""
+    """Note what a part is now; tell whether it was so much else before that it is a counter, which no function is.
+
+    Args:
+        ever: What each part was so far, which is changed.
+        path: Of the part.
+        what: It is now, hashable.
+    """
     if is_code(what):
         return False
     seen = ever.get(path)

@@ -24,7 +24,7 @@ _VALUES = frozenset((bool, int, float, complex, str, bytes, type(None)))
 
 
 def identity(value: Any, depth: int = 0) -> Hashable:
-    """What tells a loss, or a setting of one, from another."""
+    """Return what tells a loss, or a setting of one, from another."""
     kind = type(value)
     if kind in _VALUES:
         return kind, value
@@ -47,7 +47,7 @@ def identity(value: Any, depth: int = 0) -> Hashable:
 
 
 def _of_function(function: Any, depth: int) -> Hashable:
-    """A function's code, with everything that was bound to it when it was made."""
+    """Return a function's code, with everything that was bound to it when it was made."""
     if not isinstance(function, FunctionType):
         return _Same(function)
     cells = tuple(_of_cell(cell, depth) for cell in function.__closure__ or ())
@@ -71,7 +71,7 @@ def _of_container(value: Any, depth: int) -> Hashable:
 
 
 def _of_module(module: Any, depth: int) -> Hashable:
-    """Its class, mode and attributes, and of what every module has, what is not empty: hooks, buffers, layers.
+    """Return a module's class, mode and attributes, and of what every module has, what is not empty.
 
     A model that a loss makes use of, such as a teacher, is itself alone.
     """

@@ -90,11 +90,11 @@ class ModeTracker:
         self._key: ModeKey | None = None
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Anew: what is kept counts in this process alone."""
+        """Make it anew elsewhere: what is kept counts in this process alone."""
         return ModeTracker, self._roots
 
     def key(self) -> ModeKey:
-        """The state now; the very same object while nothing changes."""
+        """Return the state now; the very same object while nothing changes."""
         if self._key is None or not self._as_structured():
             self._walk()
         elif self._same():
@@ -128,11 +128,11 @@ class ModeTracker:
         self._look()
 
     def _as_structured(self) -> bool:
-        """Whether all modules have the submodules, hooks and tensors that they had."""
+        """Tell whether all modules have the submodules, hooks and tensors that they had."""
         return not any(self._empty) and _alike(_flat(self._full), self._inner)
 
     def _same(self) -> bool:
-        """Whether nothing at all has changed, where modules and tensors have not."""
+        """Tell whether nothing at all has changed, where modules and tensors have not."""
         return (
             _alike(_flat(self._closed), self._values)
             and _alike(contents(self._containers), self._contents)
@@ -164,7 +164,7 @@ class ModeTracker:
         self._contents = contents(self._containers)
 
     def _part(self, i: int) -> Part:
-        """What one module is, in three hashable parts."""
+        """Return what one module is, in three hashable parts."""
         kind: list[Any] = [self._types[i]]
         identities: list[Any] = []
         counters: list[Any] = []
@@ -196,14 +196,14 @@ class ModeTracker:
 
 
 def tracked_objects(model: Module, loss_fn: Any) -> Iterator[Any]:
-    """The model, and a loss that has attributes."""
+    """Yield the model, and a loss that has attributes."""
     yield model
     if not isinstance(loss_fn, type) and isinstance(getattr(loss_fn, "__dict__", None), dict):
         yield loss_fn
 
 
 def hooked(tensors: list[Any]) -> tuple[bool, ...]:
-    """Which tensors have hooks that change their gradients; nothing where none has."""
+    """Tell which tensors have hooks that change their gradients; nothing where none has."""
     return tuple(map(bool, map(_HOOKS, tensors))) if any(map(_HOOKS, tensors)) else ()
 
 
@@ -221,7 +221,7 @@ def _first_places(tensors: list[Any]) -> tuple[int, ...]:
 
 
 def _outside() -> tuple[Any, ...]:
-    """What of torch's own state decides how a model computes."""
+    """Return what of torch's own state decides how a model computes."""
     import torch
 
     if not torch.is_autocast_enabled("cpu") and not torch.is_autocast_enabled("cuda"):
