@@ -29,7 +29,7 @@ from gradkernels.dispatch.request import Criteria, Request, signature
 from gradkernels.dispatch.select import Choice, choose, explain
 from gradkernels.kernel import Compute, Kernel
 from gradkernels.problems.module.input_writes import require_unwritten, versions
-from gradkernels.problems.module.structure import preserved_rng
+from gradkernels.problems.module.random_state import preserved_rng
 from gradkernels.quantity import Quantity
 from gradkernels.tree import Tree, count, leaves, structure
 from gradkernels.validate import device_of, dtype_of, validate_inputs, validate_out

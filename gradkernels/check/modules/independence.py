@@ -13,8 +13,6 @@ from gradkernels.check.modules.reference import (
     MIXED,
     WRITES,
     require_reduction,
-    rng_devices,
-    rng_state,
     rows_and_gradient,
 )
 from gradkernels.problems.module.black_box import BlackBox
@@ -22,6 +20,7 @@ from gradkernels.problems.module.buffers import with_copied_buffers
 from gradkernels.problems.module.conversion import as_numpy
 from gradkernels.problems.module.input_writes import recording_writes
 from gradkernels.problems.module.output_axes import observe_output, output_axes_of
+from gradkernels.problems.module.random_state import rng_devices, rng_state
 from gradkernels.problems.module.split_output import SplitOutput
 from gradkernels.tree import Tree, count, each, leaves, take
 

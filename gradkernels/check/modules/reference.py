@@ -23,6 +23,7 @@ from gradkernels.problems.module.black_box import BlackBox
 from gradkernels.problems.module.conversion import dense
 from gradkernels.problems.module.input_writes import recording_writes
 from gradkernels.problems.module.output_axes import observe_output, output_axes_of
+from gradkernels.problems.module.random_state import rng_devices, rng_state
 from gradkernels.problems.module.split_output import SplitOutput
 from gradkernels.problems.module.structure import as_dtype, swapped_parameters, with_copied_tensors
 from gradkernels.problems.problem import Floats
@@ -243,16 +244,3 @@ def require_reduction(problem: BlackBox, losses: Any, batch: Any) -> None:
             f"reduction={problem.reduction!r}, but loss_fn of a batch of {n} is the {other} of its samples' losses, "
             f"off by the factor n; make the ModuleProblem with reduction={other!r}"
         )
-
-
-def rng_state(device: Any) -> bytes:
-    """Return the state of torch's random numbers as bytes."""
-    import torch
-
-    state = torch.random.get_rng_state().numpy().tobytes()
-    return state + torch.cuda.get_rng_state(device).numpy().tobytes() if device.type == "cuda" else state
-
-
-def rng_devices(device: Any) -> list[Any]:
-    """Return the device where it has random numbers of its own."""
-    return [device] if device.type == "cuda" else []

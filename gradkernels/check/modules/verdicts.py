@@ -26,7 +26,7 @@ from gradkernels.check.modules.sample_passes import (
 from gradkernels.kernel import Compute, Kernel
 from gradkernels.key import Key
 from gradkernels.problems.module.mode_key.counters import loss_key
-from gradkernels.problems.module.structure import preserved_rng
+from gradkernels.problems.module.random_state import preserved_rng
 from gradkernels.registry import kernel as kernel_by_key
 from gradkernels.tree import Tree, count, leaves, structure
 

@@ -131,5 +131,5 @@ def copy_to(part: Any, dtype: str, device: str) -> Any:
 
 
 def dense(tensor: Array) -> Array:
-    """Return a tensor with all of its entries: a sparse embedding's gradient has those rows alone that were looked up."""
+    """Return a tensor with all of its entries: the gradient of a sparse embedding has only rows that were looked up."""
     return tensor.to_dense() if tensor.is_sparse else tensor

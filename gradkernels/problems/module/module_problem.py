@@ -23,6 +23,7 @@ from gradkernels.problems.module.mixing.batch_loss import MIXING, check_mixing
 from gradkernels.problems.module.mixing.check_schedule import CheckSchedule, batch_kind, schedule_of
 from gradkernels.problems.module.mode_key.identity import identity
 from gradkernels.problems.module.mode_key.tracker import ModeKey, ModeTracker, tracked_objects
+from gradkernels.problems.module.random_state import seeded
 from gradkernels.problems.module.requirements import (
     require_differentiable,
     require_example,
@@ -38,7 +39,6 @@ from gradkernels.problems.module.structure import (
     Site,
     lock_of,
     model_state,
-    seeded,
     sites,
     swapped_parameters,
 )

@@ -112,26 +112,6 @@ def _touched(now: Any, copy: Any) -> bool:
     return now is not copy or (copy is not None and copy._version != 0)
 
 
-@contextmanager
-def seeded(own: Parameters, seed: int) -> Iterator[None]:
-    """Start random numbers, on the parameters' device too, with the seed; torch's own go on afterwards."""
-    import torch
-
-    with preserved_rng(own):
-        torch.manual_seed(seed)
-        yield
-
-
-@contextmanager
-def preserved_rng(own: Parameters) -> Iterator[None]:
-    """Have torch's random numbers, on the parameters' device too, go on afterwards as if none had been drawn."""
-    import torch
-
-    device = next(iter(own.values())).device
-    with torch.random.fork_rng([device] if device.type == "cuda" else []):
-        yield
-
-
 _LOCKS: weakref.WeakKeyDictionary[Module, threading.RLock] = weakref.WeakKeyDictionary()
 _LOOKING = threading.Lock()
 

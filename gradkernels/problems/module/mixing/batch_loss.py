@@ -21,9 +21,9 @@ from gradkernels.backend import Array
 from gradkernels.problems.module.black_box import BlackBox
 from gradkernels.problems.module.mixing.check_schedule import CheckSchedule, batch_kind
 from gradkernels.problems.module.output_axes import output_axes_of
+from gradkernels.problems.module.random_state import preserved_rng, rng_state
 from gradkernels.problems.module.sample_losses import has_ignored_targets
 from gradkernels.problems.module.split_output import SplitOutput
-from gradkernels.problems.module.structure import preserved_rng
 from gradkernels.tree import Tree, count, each, leaves, take
 
 MIXING = ("error", "own")
@@ -132,15 +132,9 @@ class _Drawn(Exception):
 @contextmanager
 def _undrawn(device: Any) -> Iterator[None]:
     """Raise a `_Drawn` where random numbers were drawn in the context."""
-    import torch
-
-    def state() -> bytes:
-        on_device = [torch.cuda.get_rng_state(device)] if device.type == "cuda" else []
-        return b"".join(one.numpy().tobytes() for one in (torch.random.get_rng_state(), *on_device))
-
-    before = state()
+    before = rng_state(device)
     yield
-    if state() != before:
+    if rng_state(device) != before:
         raise _Drawn
 
 
