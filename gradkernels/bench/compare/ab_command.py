@@ -21,7 +21,7 @@ _FACTORY = "MODULE:FACTORY"
 
 
 def advice(comparison: Comparison) -> Iterator[str]:
-    """`gradkernels ab 0123 4567 --kernel ...`, one for each setting that rows share, or why there is no command."""
+    """Yield `gradkernels ab 0123 4567 --kernel ...`, one for each setting that rows share, or why there is none."""
     rows = [row for row in comparison.compared if Key.parse(row.kernel).kind != "conversion"]
     if reason := _why_not(comparison) or ("" if rows else _NO_KERNELS):
         yield reason
@@ -38,7 +38,7 @@ def advice(comparison: Comparison) -> Iterator[str]:
 
 
 def _why_not(comparison: Comparison) -> str:
-    """Why no command can measure both sides again; empty if one can."""
+    """Return why no command can measure both sides again; empty if one can."""
     for source in (comparison.before, comparison.after):
         if len(source.commits) != 1 or not source.commits[0]:
             return f"no command can do so here, because the rows of {source.name} do not name one commit"
@@ -53,7 +53,7 @@ def _setting(row: Row) -> tuple[str | int, ...]:
 
 
 def _options(rows: Sequence[Row]) -> Iterator[str]:
-    """What to measure again: the kernels and cases of rows that share their setting."""
+    """Yield the options that choose the kernels and cases of rows that share their setting."""
     for way in dict.fromkeys(Key.parse(row.kernel).way for row in rows):
         yield from ("--kernel", way)
     yield from _problem(rows[0].case.problem)
@@ -75,7 +75,7 @@ def _problem(column: str) -> Iterator[str]:
 
 
 def _remark(column: str) -> str:
-    """What the command cannot say of a problem."""
+    """Return what the command cannot say of a problem."""
     name, _, data = column.partition("/")
     remarks = [f"{_FACTORY} being a function that returns {name}"] if _FACTORY in _problem(column) else []
     remarks += [f"which draws its data instead of reading {data}"] if data else []

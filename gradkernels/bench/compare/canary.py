@@ -72,7 +72,7 @@ def _differs(change: Estimate, delta: float) -> bool:
 
 
 def _changes(records: Sequence[Record]) -> dict[tuple[Any, ...], tuple[str, Estimate]]:
-    """By machine and case: the case in words, and the logarithm of canary over control."""
+    """Return by machine and case: the case in words, and the logarithm of canary over control."""
     controls, canaries = control_seconds(records), control_seconds(records, CANARY)
     logs: dict[tuple[Any, ...], dict[Pass, float]] = {}
     words: dict[tuple[Any, ...], str] = {}

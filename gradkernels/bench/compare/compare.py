@@ -1,4 +1,14 @@
-"""Two sets of results against each other: case by case, never by position, over passes, never over rounds."""
+"""Two sets of results against each other: case by case, never by position, over passes, never over rounds.
+
+The two sides were measured at different times, so passes are two independent samples (Yuen 1974), each divided by the
+control kernel of its own pass when both sides have it.
+
+A verdict is about its row, at the alpha of the look. What fails the comparison is a claim about all rows, of which one
+in some hundred would be wrong each time, so it is held to Holm's method (1979): a row is `too_slow` if, among all rows
+that have a limit, it is slower by more than its limit at the alpha of the look.
+
+Where the canary is called slower or faster, every verdict is `contaminated` and no row is too slow.
+"""
 
 from __future__ import annotations
 
@@ -46,15 +56,6 @@ def compare(
 ) -> Comparison:
     """Compare two sets of records, each of one or more runs, row by row.
 
-    Rows are matched by machine, case and kernel. The two sides were measured at different times, so passes are two
-    independent samples (Yuen 1974), each divided by the control kernel of its own pass when both sides have it.
-
-    A verdict is about its row, at the alpha of the look. What fails the comparison is a claim about all rows, of
-    which one in some hundred would be wrong each time, so it is held to Holm's method (1979): a row is `too_slow`
-    if, among all rows that have a limit, it is slower by more than its limit at the alpha of the look.
-
-    Where the canary is called slower or faster, every verdict is `contaminated` and no row is too slow.
-
     Args:
         before: Records of the first side.
         after: Records of the second.
@@ -98,7 +99,7 @@ def _judge(one: Pair, controls: Mapping[tuple[Any, ...], float], thresholds: Thr
 
 
 def judged(row: Row, change: Estimate, normalised: bool | None) -> Row:
-    """The row with what its change means, for itself alone.
+    """Return the row with what its change means, for itself alone.
 
     Args:
         row: With its limits.
@@ -142,7 +143,7 @@ def _row(one: Pair) -> Row:
 
 
 def for_all(rows: Sequence[Row]) -> tuple[Row, ...]:
-    """The rows with their p-values adjusted for all of them at once, and which of them are too slow by that."""
+    """Adjust the p-values of rows for all of them at once, and mark the rows that are too slow by that."""
     suite = iter(holm([row.p for row in rows if row.p is not None]))
     slow = iter(holm([row.p_too_slow for row in rows if row.p_too_slow is not None]))
     return tuple(
@@ -162,7 +163,7 @@ def _with_suite(row: Row, p_suite: float | None, p_too_slow: float | None) -> Ro
 
 
 def as_contaminated(row: Row) -> Row:
-    """The row without a verdict that anyone could rely on."""
+    """Return the row without a verdict that anyone could rely on."""
     return replace(row, verdict=CONTAMINATED, too_slow=False) if row.verdict else row
 
 

@@ -171,7 +171,7 @@ class Comparison:
         return tuple(row for row in self.rows if row.too_slow or (row.stopped and row.fail_slower is not None))
 
     def exit_code(self, fail_undecided: bool) -> Exit:
-        """What it comes to: a failed proof before a flagged canary, a slowdown, nothing in common and no decision."""
+        """Return the code: a failed proof before a flagged canary, a slowdown, nothing in common and no decision."""
         if self.failures:
             return Exit.unproven
         if self.flagged:

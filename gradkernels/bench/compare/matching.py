@@ -52,19 +52,19 @@ class Pairing(NamedTuple):
 
 
 def pooled(files: Sequence[Path]) -> tuple[list[Record], str]:
-    """The rows of several files as the passes of one side, and what to call them."""
+    """Read the rows of several files as the passes of one side, and return what to call them as well."""
     # A file's name may hold bytes that are no text, and must still be printed.
     name = " + ".join(map(str, files)).encode(errors="backslashreplace").decode()
     return [record for file in files for record in read(file)], name
 
 
 def status(rows: Mapping[Pass, Record]) -> str:
-    """What several passes come to: wrong or failed if any is, else ok if any is; empty without passes."""
+    """Return what several passes come to: wrong or failed if any is, else ok if any is; empty without passes."""
     return min((record.measurement.status for record in rows.values()), key=_RANK.index, default="")
 
 
 def reason(rows: Mapping[Pass, Record]) -> str:
-    """Why the status is not ok, as the first row with that status gives it."""
+    """Return why the status is not ok, as the first row with that status gives it."""
     worst = status(rows)
     return next((record.measurement.reason for record in rows.values() if record.measurement.status == worst), "")
 
@@ -72,7 +72,7 @@ def reason(rows: Mapping[Pass, Record]) -> str:
 def select(
     sides: Sequence[Sequence[Record]], kernels: Sequence[str] = (), quantity: str | None = None
 ) -> list[list[Record]]:
-    """The rows of each file whose kernel matches one of the globs, and of one quantity; the yardsticks stay.
+    """Return the rows of each file whose kernel matches one of the globs, and of one quantity; the yardsticks stay.
 
     Args:
         sides: The rows of each file.
@@ -97,6 +97,12 @@ def select(
 def pair(before: Sequence[Record], after: Sequence[Record], force: bool, names: tuple[str, str]) -> Pairing:
     """Pair the rows of two files by machine, case and kernel, and never by their position.
 
+    Args:
+        before: Rows of the first file.
+        after: Rows of the second.
+        force: Whether files that differ in machine, dtype, layout, device or threads only are paired all the same.
+        names: What to call the two in messages.
+
     Raises:
         ValueError: The files differ in machine, dtype, layout, device or threads only, and the comparison is not
             forced; or a file holds a measurement twice.
@@ -119,7 +125,7 @@ def pair(before: Sequence[Record], after: Sequence[Record], force: bool, names: 
 
 
 def _nothing(apart: Sequence[str], sides: Sequence[Sequence[Record]], names: Sequence[str]) -> str:
-    """Why two files have nothing in common."""
+    """Return why two files have nothing in common."""
     if empty := [name for name, records in zip(names, sides, strict=True) if not records]:
         found = f"{' and '.join(empty)} has no row of a kernel"
         return f"{found}; `gradkernels run` writes them, --kernel and --quantity leave some out"
@@ -178,7 +184,7 @@ def log_seconds(rows: Mapping[Pass, Record], controls: Mapping[tuple[Any, ...], 
 
 
 def has_control(rows: Mapping[Pass, Record], controls: Mapping[tuple[Any, ...], float]) -> bool:
-    """Whether the control was timed beside every pass."""
+    """Return whether the control was timed beside every pass."""
     return all(
         (*one, record.case) in controls for one, record in rows.items() if record.measurement.seconds_median is not None
     )

@@ -101,7 +101,7 @@ PLAIN = Thresholds()
 
 
 def fraction(text: str, option: str) -> float:
-    """The fraction that a person wrote as `5%` or `0.05`.
+    """Return the fraction that a person wrote as `5%` or `0.05`.
 
     Raises:
         ValueError: Anything else, also a bare number from 1 up, which could be meant either way.

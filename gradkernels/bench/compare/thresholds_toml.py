@@ -35,7 +35,7 @@ _SIZE = re.compile(r"\d{1,12}(e\d)?", re.ASCII | re.IGNORECASE)
 
 
 def read(path: Path) -> Thresholds:
-    """The thresholds of a TOML file: of its section `tool.gradkernels.compare` if it has one, else of all of it.
+    """Read the thresholds of a TOML file: of its section `tool.gradkernels.compare` if it has one, else of all of it.
 
     Raises:
         ValueError: Not TOML, or a name or value that means nothing here; names the file and the place.
@@ -47,7 +47,7 @@ def read(path: Path) -> Thresholds:
 
 
 def nearest(folder: Path) -> Thresholds:
-    """Those of the pyproject.toml in `folder` or the nearest folder above it; the plain ones if it has none.
+    """Read the thresholds of the pyproject.toml in `folder` or the nearest folder above it; PLAIN if it has none.
 
     Raises:
         ValueError: As `read`.
@@ -58,7 +58,7 @@ def nearest(folder: Path) -> Thresholds:
 
 
 def chosen(file: Path | None, folder: Path, delta: str | None, fail_slower: str | None, prefix: str) -> Thresholds:
-    """The thresholds that options ask for: those of `file` or else the nearest, with the options as their defaults.
+    """Return the thresholds that options ask for: of `file` or else the nearest, with the options as their defaults.
 
     Args:
         file: A TOML file; None looks for the nearest pyproject.toml.
@@ -139,7 +139,7 @@ def _fraction(table: Mapping[str, Any], name: str, where: str) -> float | None:
 
 
 def _span(value: Any, where: str) -> tuple[int, float]:
-    """`1000`, `10:1e5`, `1000:` or `:100` as smallest and largest n."""
+    """Read `1000`, `10:1e5`, `1000:` or `:100` as smallest and largest n."""
     low, colon, high = str(value).partition(":")
     numbers = [int(float(part)) if _SIZE.fullmatch(part) else -1 for part in (low or "0", high or "0")]
     if isinstance(value, bool) or min(numbers) < 0 or (not colon and not numbers[0]):

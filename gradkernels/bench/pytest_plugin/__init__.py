@@ -73,7 +73,7 @@ def pytest_sessionstart(session: pytest.Session) -> None:
 
 
 def _pointless(config: pytest.Config) -> str:
-    """Which option does nothing because another is missing; empty if none."""
+    """Return which option does nothing because another is missing; empty if none."""
     option = config.getoption
     if option("gradkernels_compare"):
         return ""
@@ -108,7 +108,7 @@ def _rows(config: pytest.Config, path: Path | None, extend: bool) -> SessionRows
 
 
 def _no_times(config: pytest.Config) -> str:
-    """Why pytest-benchmark will take no times in this session; empty if it will."""
+    """Return why pytest-benchmark will take no times in this session; empty if it will."""
     option = config.getoption
     if not config.pluginmanager.hasplugin("benchmark"):
         return "pytest-benchmark is not installed or switched off: pip install pytest-benchmark"
@@ -122,7 +122,7 @@ def _no_times(config: pytest.Config) -> str:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Without pytest-benchmark, skip what needs it and say so."""
+    """Skip what needs pytest-benchmark where it is missing, and say so."""
     if config.pluginmanager.hasplugin("benchmark"):
         return
     skip = pytest.mark.skip(reason=f"{FIXTURE}: {_no_times(config)}")
@@ -133,7 +133,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.fixture
 def gradkernels_benchmark(request: pytest.FixtureRequest, benchmark: Any) -> Callable[..., Any]:
-    """`gradkernels_benchmark(kernel, case, out=False)`: prove, time, prove again on other data; gives the result.
+    """Prove, time, and prove again on other data: `gradkernels_benchmark(kernel, case, out=False)` gives the result.
 
     A kernel that cannot do the case skips the test with every reason; one that computes something else fails it
     and leaves no time behind. See `gradkernels.bench.pytest_plugin.timing.prove_and_time`.

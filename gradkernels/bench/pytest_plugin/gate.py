@@ -53,7 +53,7 @@ class Gate:
 
 
 def prepare(config: pytest.Config) -> Gate:
-    """The gate that the options ask for.
+    """Return the gate that the options ask for.
 
     Raises:
         ValueError: The base or the thresholds cannot be read, or the base is of another machine.
@@ -76,7 +76,13 @@ def prepare(config: pytest.Config) -> Gate:
 
 
 def judge(session: pytest.Session, gate: Gate, rows: SessionRows) -> list[str]:
-    """Compare, set the session's exit status unless it has failed already, and give the lines to print."""
+    """Compare, set the session's exit status unless it has failed already, and return the lines to print.
+
+    Args:
+        session: That has run its tests.
+        gate: What it is compared with.
+        rows: What it has found out.
+    """
     try:
         comparison = compare(gate.base, rows.records, gate.thresholds, gate.force, (gate.name, NAME))
     except ValueError as error:

@@ -23,7 +23,7 @@ _REPORTS: dict[str, Any] = {
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """The options `--gradkernels-...`."""
+    """Add the options `--gradkernels-...`."""
     add = functools.partial(_add, parser.getgroup("gradkernels", "gradient kernels"))
     add("csv", metavar="PATH", type=Path, help="write one row per timed kernel, as `gradkernels run` does")
     add("csv-append", action="store_true", help="add the rows to an existing file, as its next pass")
@@ -54,7 +54,7 @@ def _add(group: Any, name: str, parse: Callable[[str], Any] | None = None, **set
 
 
 def _said(parse: Callable[[str], Any], text: str) -> Any:
-    """`parse(text)`; argparse shows the sentence of its own kind of error only."""
+    """Return `parse(text)`; argparse shows the sentence of its own kind of error only."""
     try:
         return parse(text)
     except ValueError as error:
@@ -114,7 +114,7 @@ def _picked(text: str, known: Iterable[str], kind: str) -> tuple[str, ...]:
 
 
 def leave_reports(config: pytest.Config) -> None:
-    """In a pass beyond the first, leave the reports to the session that wants it."""
+    """Leave the reports to the session that wants them, in a pass beyond the first."""
     for name, value in _REPORTS.items():
         if hasattr(config.option, name):
             setattr(config.option, name, value)

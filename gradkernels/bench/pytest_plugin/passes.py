@@ -49,7 +49,7 @@ def _numbered(row: Record, rows: SessionRows, number: int) -> Record:
 
 
 def _run(config: pytest.Config, path: Path) -> tuple[int, str]:
-    """The exit code of a pass, and the last line that it printed."""
+    """Run a pass; return its exit code and the last line that it printed."""
     given = config.invocation_params
     command = [sys.executable, "-m", "pytest", f"{CHILD}={path}", *_without(list(map(str, given.args)), _FILE)]
     done = subprocess.run(
@@ -65,7 +65,7 @@ def _run(config: pytest.Config, path: Path) -> tuple[int, str]:
 
 
 def _without(arguments: Sequence[str], option: str) -> list[str]:
-    """The arguments without an option and its value."""
+    """Return the arguments without an option and its value."""
     kept = list(arguments)
     if option in kept:
         del kept[kept.index(option) : kept.index(option) + 2]

@@ -50,7 +50,7 @@ class SessionRows:
             append(self.path, [record])
 
     def first(self, key: str, case: Case) -> bool:
-        """Whether nothing has been asked of the kernel on the case yet; a pass has one row of each."""
+        """Return whether nothing has been asked of the kernel on the case yet; a pass has one row of each."""
         known = self.kept and (key, case) in self.asked
         self.asked.add((key, case))
         return not known
@@ -72,7 +72,7 @@ class SessionRows:
             self.path.unlink(missing_ok=True)
 
     def summary(self) -> str:
-        """`36 rows in x.csv, pass 1: 34 ok, 2 unsupported`."""
+        """Return `36 rows in x.csv, pass 1: 34 ok, 2 unsupported`."""
         if not self.records:
             return f"nothing written to {self.path}: no test used gradkernels_benchmark"
         counts = Counter(record.measurement.status for record in self.records)
@@ -84,7 +84,7 @@ class SessionRows:
 
 
 def start(path: Path, extend: bool) -> SessionRows:
-    """Rows that go to `path`: a new file, or the next pass of one that is there.
+    """Return rows that go to `path`: a new file, or the next pass of one that is there.
 
     Raises:
         ValueError: The file is there and `extend` is not set, or it is not a results file.

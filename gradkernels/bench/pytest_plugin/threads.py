@@ -18,7 +18,7 @@ XLA_VARIABLES = ("PJRT_NPROC", "NPROC")
 
 
 def prepare_process() -> None:
-    """64 bits for JAX, and one thread for the pools of libraries that are not loaded yet: later they are fixed.
+    """Set 64 bits for JAX, and one thread for the pools of libraries that are not loaded yet: later they are fixed.
 
     Variables that the user has set stay as they are. For entry points only, never for an import.
     """
@@ -34,7 +34,7 @@ def prepare_process() -> None:
 
 @contextmanager
 def limited(backend: Backend, threads: int) -> Iterator[int]:
-    """At most `threads` threads where the library can still be told; yields how many `backend` then has."""
+    """Use at most `threads` threads where the library can still be told; yield how many `backend` then has."""
     backend.load()  # its pools exist from then on
     with ExitStack() as stack:
         if pools := _threadpoolctl():
@@ -60,6 +60,6 @@ def _threadpoolctl() -> Any:
 
 
 def _variable(names: tuple[str, ...]) -> int:
-    """The first of the environment variables that is a number, else the number of cores."""
+    """Return the first of the environment variables that is a number, else the number of cores."""
     values = (os.environ.get(name, "") for name in names)
     return next((int(value) for value in values if value.isdecimal()), os.cpu_count() or 1)

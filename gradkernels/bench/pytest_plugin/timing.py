@@ -58,6 +58,14 @@ def prove_and_time(
         ValueError: No such kernel, or `out` for a kernel that does not take it.
     """
     __tracebackhide__ = True
+    test = _test(rows, kernel, case, out)
+    with limited(test.kernel.backend, case.threads) as threads:
+        return _measure(benchmark, rows, test.with_threads(threads), case.for_proof(), max_call)
+
+
+def _test(rows: SessionRows, kernel: Kernel | str, case: Case, out: bool) -> KernelTest:
+    """Return what is to be timed; skip the pytest test if it is timed already, or cannot be."""
+    __tracebackhide__ = True
     kernel = kernel_by_key(kernel) if isinstance(kernel, str) else kernel
     if out and not kernel.out:
         raise ValueError(f"{kernel.key} takes no out=; leave out=True away")
@@ -67,9 +75,7 @@ def prove_and_time(
     if reasons := kernel.unsupported(case):
         rows.add(test.record(Status.unsupported, "; ".join(reasons)))
         pytest.skip("; ".join(reasons))
-    with limited(kernel.backend, case.threads) as threads:
-        test.facts["case"] = replace(test.facts["case"], threads=threads)
-        return _measure(benchmark, rows, test, case.for_proof(), max_call)
+    return test
 
 
 @dataclass(frozen=True)
@@ -91,6 +97,11 @@ class KernelTest:
         """Key of the kernel, which ends in `@out` if it is handed memory."""
         return self.kernel.key + (OUT if self.out else "")
 
+    def with_threads(self, threads: int) -> KernelTest:
+        """Return the same test with the number of threads that are in force."""
+        case = replace(self.facts["case"], threads=threads)
+        return replace(self, facts={**self.facts, "case": case})
+
     def record(self, status: Status, reason: str = "", **values: Any) -> Record:
         """Return the record.
 
@@ -105,7 +116,7 @@ class KernelTest:
 
 
 def group(case: Case) -> str:
-    """`linear gradient n=1000`, and whatever else is not as in a plain case."""
+    """Return `linear gradient n=1000`, and whatever else is not as in a plain case."""
     plain = {"features": 1, "dtype": "float64", "layout": "C", "device": "cpu", "threads": 1}
     unusual = (f"{name}={value}" for name, usual in plain.items() if (value := getattr(case, name)) != usual)
     return " ".join((case.problem.name, case.quantity.name, f"n={case.n}", *unusual))
@@ -146,12 +157,12 @@ def _shared(case: Case) -> tuple[Inputs, Reference]:
 
 
 def _data(case: Case) -> tuple[Inputs, Reference]:
-    """Read-only inputs and reference of a case: the dear part, shared by all kernels, quantities and devices."""
+    """Return read-only inputs and reference of a case: the dear part, shared by all kernels, quantities and devices."""
     return _shared(replace(case, quantity=QUANTITIES["per_sample"], device="cpu", threads=1))
 
 
 def _set_up(kernel: Kernel, case: Case, arrays: list[Array], out: bool) -> tuple[Compute, Callable[..., Any], float]:
-    """The compute, the call to time, and the seconds that building and the first call took."""
+    """Return the compute, the call to time, and the seconds that building and the first call took."""
     start = time.perf_counter()
     compute = kernel.build(case.problem)
     first_result = kernel.backend.wait(compute(*arrays))
@@ -167,7 +178,7 @@ def _waited(wait: Callable[[Any], Any], compute: Compute, *arrays: Array) -> Any
 
 
 def _too_slow(kernel: Kernel, case: Case, max_call: float) -> str:
-    """Why a call of a Python loop costs too much, judged by a small case; empty when it does not."""
+    """Return why a call of a Python loop costs too much, judged by a small case; empty when it does not."""
     if not kernel.loops or case.n <= PROBE_ROWS:
         return ""
     probe = replace(case, n=PROBE_ROWS)

@@ -40,7 +40,15 @@ class Entry:
 def catalogue(
     chosen: Iterable[Kernel], problems: Sequence[Problem], quantities: Sequence[str], dtype: str, device: str
 ) -> list[Entry]:
-    """Entries of the ways of `chosen`, by problem, then library: each chosen kernel, and each hole in its way."""
+    """Return the ways of `chosen` by problem, then library: each chosen kernel, and each hole in its way.
+
+    Args:
+        chosen: Kernels.
+        problems: What they are asked to differentiate.
+        quantities: Names of the quantities.
+        dtype: Of inputs and results.
+        device: Where to compute.
+    """
     members: dict[str, dict[str, Kernel]] = {}
     for kernel in chosen:
         members.setdefault(_way(kernel), {})[kernel.quantity.name] = kernel
@@ -54,7 +62,7 @@ def catalogue(
 
 
 def _way(kernel: Kernel) -> str:
-    """The way of a kernel without the mark of what is composed."""
+    """Return the way of a kernel without the mark of what is composed."""
     return Key.parse(kernel.key).plain_way
 
 
@@ -63,7 +71,7 @@ def _order(name: str, own: dict[str, Kernel]) -> tuple[int, str]:
 
 
 def _all_of(name: str) -> list[str]:
-    """The quantities that a way computes at all."""
+    """Return the quantities that a way computes at all."""
     return [
         kernel.quantity.name
         for kernel in kernels()

@@ -24,18 +24,18 @@ _CELLS = {"by hand": "x", "composed": "+"}
 
 
 def by_problem(entries: Iterable[Entry]) -> list[tuple[str, list[Entry]]]:
-    """Entries of each problem."""
+    """Group entries by problem."""
     return [(name, list(group)) for name, group in groupby(entries, key=lambda entry: entry.problem)]
 
 
 def reasons(entries: Iterable[Entry]) -> dict[str, str]:
-    """Every reason for a hole, with the number in brackets that stands for it."""
+    """Return every reason for a hole, with the number in brackets that stands for it."""
     distinct = dict.fromkeys(entry.reason for entry in entries if entry.reason)
     return {reason: f"({number})" for number, reason in enumerate(distinct, 1)}
 
 
 def grid(entries: Sequence[Entry], numbers: dict[str, str]) -> list[list[str]]:
-    """Header and a row per way for the entries of one problem."""
+    """Return header and a row per way for the entries of one problem."""
     quantities = [name for name in QUANTITIES if any(entry.quantity == name for entry in entries)]
     rows = []
     for name, own in groupby(entries, key=lambda entry: entry.way):
@@ -54,7 +54,13 @@ def _facts(own: Collection[Entry]) -> list[str]:
 
 
 def terminal(name: str, entries: Sequence[Entry], numbers: dict[str, str]) -> Table:
-    """The ways of one problem for a terminal."""
+    """Return the ways of one problem as a table for a terminal.
+
+    Args:
+        name: Of the problem.
+        entries: Of the problem.
+        numbers: What stands for each reason, from `reasons`.
+    """
     header, *rows = grid(entries, numbers)
     shown = Table(title=name, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
     for position, column in enumerate(header):
@@ -66,12 +72,12 @@ def terminal(name: str, entries: Sequence[Entry], numbers: dict[str, str]) -> Ta
 
 
 def notes(numbers: dict[str, str]) -> list[tuple[str, str]]:
-    """What is in the cells, and what it means."""
+    """Return what is in the cells, and what it means."""
     return [*LEGEND.items(), *((number, reason) for reason, number in numbers.items())]
 
 
 def markdown(entries: Sequence[Entry]) -> str:
-    """Every problem's table, then what the cells mean."""
+    """Return every problem's table in Markdown, then what the cells mean."""
     numbers = reasons(entries)
     parts = []
     for name, own in by_problem(entries):
@@ -82,10 +88,10 @@ def markdown(entries: Sequence[Entry]) -> str:
 
 
 def as_csv(entries: Iterable[Entry]) -> str:
-    """A row per problem, way and quantity."""
+    """Return CSV with a row per problem, way and quantity."""
     return line(field.name for field in fields(Entry)) + "".join(line(astuple(entry)) for entry in entries)
 
 
 def as_json(entries: Iterable[Entry]) -> str:
-    """A JSON list with an object per problem, way and quantity."""
+    """Return a JSON list with an object per problem, way and quantity."""
     return json.dumps([asdict(entry) for entry in entries], indent=1) + "\n"

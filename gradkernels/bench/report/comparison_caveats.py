@@ -14,7 +14,7 @@ _MOST_SHOWN = 1000
 
 
 def percent(fraction: float | None) -> str:
-    """A fraction as a percentage of two or three digits: `9.1%`, `24%`; `nothing` if there is none."""
+    """Return a fraction as a percentage of two or three digits: `9.1%`, `24%`; `nothing` if there is none."""
     if fraction is None or not math.isfinite(fraction):
         return "nothing"
     if 100 * fraction > _MOST_SHOWN:
@@ -23,7 +23,7 @@ def percent(fraction: float | None) -> str:
 
 
 def caveats(comparison: Comparison) -> Iterator[str]:
-    """How the times were treated, what they can and cannot show, and whether they can be trusted at all."""
+    """Yield how the times were treated, what they can and cannot show, and whether they can be trusted at all."""
     for override in comparison.unused:
         yield f"no row matches the thresholds for {override}"
     if comparison.compared:

@@ -30,7 +30,7 @@ class Format(StrEnum):
 
 
 def seconds(value: float | None) -> str:
-    """A time in the unit that a person would choose, four digits: `12.34 us`."""
+    """Return a time in the unit that a person would choose, four digits: `12.34 us`."""
     if value is None:
         return ""
     unit, size = next((unit for unit in _UNITS if value >= unit[1]), _UNITS[-1])
@@ -38,7 +38,7 @@ def seconds(value: float | None) -> str:
 
 
 def table(comparison: Comparison) -> str:
-    """The rows that were compared, aligned, and in color on a terminal that has it."""
+    """Return the rows that were compared, aligned, and in color on a terminal that has it."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
@@ -58,7 +58,7 @@ def table(comparison: Comparison) -> str:
 
 
 def markdown(comparison: Comparison) -> str:
-    """The rows that were compared and the summary, as GitHub shows them."""
+    """Return the rows that were compared and the summary in Markdown."""
     header, *lines = _grid(comparison)
     rule = ["---", *["--:"] * (len(header) - 1)]
     rows = ["| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |" for cells in (header, rule, *lines)]
@@ -66,13 +66,13 @@ def markdown(comparison: Comparison) -> str:
 
 
 def as_csv(comparison: Comparison) -> str:
-    """Every row of either file, one line each under a header; what is not known is empty."""
+    """Return every row of either file as CSV; what is not known is empty."""
     header = line(ROW_COLUMNS)
     return header + "".join(line(map(_finite, row.columns().values())) for row in comparison.rows)
 
 
 def as_json(comparison: Comparison) -> str:
-    """Everything the comparison knows; what is not known is null."""
+    """Return everything the comparison knows as JSON; what is not known is null."""
     whole = {
         "before": asdict(comparison.before),
         "after": asdict(comparison.after),
@@ -98,7 +98,7 @@ def _finite(value: Any) -> Any:
 
 
 def _grid(comparison: Comparison) -> list[list[str]]:
-    """Header and cells of the rows that were compared."""
+    """Return header and cells of the rows that were compared."""
     rows, told_apart = comparison.compared, comparison.varying
     header = ["kernel", *told_apart, "n", "before", "after", "ratio [low, high]", "verdict", "detects", "needs"]
     return [header, *([row.kernel, *(str(row.columns()[name]) for name in told_apart), *_cells(row)] for row in rows)]

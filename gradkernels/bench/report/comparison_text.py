@@ -12,7 +12,7 @@ _MOST_SHOWN = 8
 
 
 def summary(comparison: Comparison) -> list[str]:
-    """Every sentence that belongs under the table, the most important last."""
+    """Return every sentence that belongs under the table, the most important last."""
     return [
         *_sources(comparison),
         *_absent(comparison.only_before, comparison.after, comparison.varying),

@@ -24,7 +24,7 @@ INK = "0.35"
 
 
 def draw(points: Sequence[Point], suffix: str) -> bytes:
-    """The picture as a file's content, in the format of `suffix` (one of `FORMATS`)."""
+    """Return the picture as a file's content, in the format of `suffix` (one of `FORMATS`)."""
     figure = Figure(figsize=INCHES, layout="constrained")
     FigureCanvasAgg(figure)
     left, right = figure.subplots(1, 2, sharex=True)
@@ -55,7 +55,7 @@ def _title(point: Point) -> str:
 
 
 def _error(axes: Axes, point: Point, look: dict[str, Any]) -> None:
-    """Measured with intervals, theory as a line, and the gradient's length, above which noise drowns it."""
+    """Draw measurements with intervals, theory as a line, and the gradient's length, above which noise drowns it."""
     found, color = point.estimate, look["color"]
     # All rows drawn without replacement have no error, which a log axis cannot show.
     shown = [batch for batch in found.batches if batch.standard_error > 0]
@@ -115,7 +115,7 @@ def _log_scale(axes: Axes) -> None:
 
 
 def _legend(figure: Figure, axes: Axes) -> None:
-    """Below both panels, where it hides nothing; what a line style means is in grey."""
+    """Draw the legend below both panels, where it hides nothing; what a line style means is in grey."""
     handles, labels = axes.get_legend_handles_labels()
     handles += [Line2D([], [], color=INK, linestyle=style, linewidth=1.2) for style in ("-", ":")]
     labels += ["theory", "length of the true gradient"]

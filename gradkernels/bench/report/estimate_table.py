@@ -53,7 +53,14 @@ class Point:
 
 
 def measure(problem: Problem, data: Dataset, points: dict[str, Floats], **options: Any) -> list[Point]:
-    """Compute everything at each point; `options` are those of `gradkernels.estimate.study.estimate`."""
+    """Compute everything at each point.
+
+    Args:
+        problem: What is differentiated.
+        data: Whose rows are the samples.
+        points: Theta by the name of the point.
+        options: Those of `gradkernels.estimate.study.estimate`.
+    """
     y = problem.targets(data.y, options.get("seed", 0))
     return [
         Point(
@@ -76,7 +83,7 @@ COLUMNS = (*FACTS, "batch_size", *(field.name for field in fields(MinibatchStati
 
 
 def as_csv(points: Iterable[Point]) -> str:
-    """One row per point and batch size, each with all that is needed to read it alone.
+    """Return CSV with a row per point and batch size, each with all that is needed to read it alone.
 
     `theta` and `gradient` are numbers separated by spaces; an infinite noise scale is `inf`, an undefined cosine `nan`.
     """

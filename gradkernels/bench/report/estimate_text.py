@@ -151,7 +151,7 @@ def _about_theory(found: GradientStudy) -> str:
 
 
 def _about_noise(point: Point) -> str:
-    """What the noise scale means here (McCandlish et al. 2018)."""
+    """Say what the noise scale means here (McCandlish et al. 2018)."""
     found = point.estimate
     if math.isinf(found.noise_scale):
         return "Noise scale: infinite; the gradient is zero here, so a mini-batch gradient is nothing but noise."

@@ -57,7 +57,7 @@ def _way(kernel: str) -> str:
 
 
 def style_of(index: int) -> dict[str, Any]:
-    """A line that looks like no other: the colours come again with other dashes and markers."""
+    """Return the style of a line that looks like no other: colours come again with other dashes and markers."""
     turn, place = divmod(index, len(COLORS))
     marker = MARKERS[(place + turn) % len(MARKERS)]
     return {"color": COLORS[place], "marker": marker, "linestyle": DASHES[turn % len(DASHES)]}

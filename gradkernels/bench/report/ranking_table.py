@@ -20,7 +20,7 @@ HEADER = ("n", "winner", "time", "of memory limit", "ahead of the runner-up", *(
 
 
 def title(ranking: CaseRanking) -> str:
-    """`gradient of linear, 1 feature, float64, 1 thread`: what the rows of a table share."""
+    """Return `gradient of linear, 1 feature, float64, 1 thread`: what the rows of a table share."""
     row = ranking.case
     parts = [
         f"{row.quantity} of {row.problem}",
@@ -38,7 +38,7 @@ def grouped(rankings: Iterable[CaseRanking]) -> list[tuple[str, list[CaseRanking
 
 
 def cells(ranking: CaseRanking) -> list[str]:
-    """One row of the table of winners."""
+    """Return one row of the table of winners."""
     if not ranking.kernels:
         return [f"{ranking.case.n:,}", "none proven", *[""] * (len(HEADER) - 2)]
     winner, *others = ranking.kernels
@@ -48,13 +48,13 @@ def cells(ranking: CaseRanking) -> list[str]:
 
 
 def share(of_limit: float) -> str:
-    """`61%`: how close a time is to the limit; small numbers by two digits, `0.37%`."""
+    """Return how close a time is to the limit, `61%`; small numbers by two digits, `0.37%`."""
     percentage = 100 * of_limit
     return f"{percentage:.0f}%" if percentage >= 10 else f"{percentage:.2g}%" if percentage >= 0.01 else "under 0.01%"
 
 
 def _ahead(winner: RankedKernel, other: RankedKernel) -> str:
-    """`1.52 [1.47, 1.58] jax.vmap`: the factor and its bounds, where passes give any."""
+    """Return `1.52 [1.47, 1.58] jax.vmap`: the factor and its bounds, where passes give any."""
     behind = other.behind
     if behind is None:
         return f"{other.seconds / winner.seconds:.2f} {_way(other.kernel)}"
@@ -76,7 +76,7 @@ def _named(ranking: CaseRanking) -> list[str]:
 
 
 def _times(ratio: float) -> str:
-    """Three digits, and no exponent for what a person reads."""
+    """Return three digits, and no exponent for what a person reads."""
     return f"{ratio:.3g}" if ratio < 100 else f"{ratio:,.0f}"
 
 
@@ -90,7 +90,7 @@ def _way(kernel: str) -> str:
 
 
 def terminal(name: str, rankings: Sequence[CaseRanking]) -> Table:
-    """The table of winners for a terminal."""
+    """Return the table of winners for a terminal."""
     shown = Table(title=name, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
     for column in HEADER:
         shown.add_column(column, justify="left" if column in ("winner", HEADER[4]) else "right", overflow="fold")
@@ -100,13 +100,13 @@ def terminal(name: str, rankings: Sequence[CaseRanking]) -> Table:
 
 
 def growths(rankings: Iterable[CaseRanking]) -> list[str]:
-    """A sentence per kernel that wins anywhere: the exponent of its cost against n."""
+    """Return a sentence per kernel that wins anywhere: the exponent of its cost against n."""
     winners = {one.kernels[0].kernel: one.kernels[0].growth for one in rankings if one.kernels}
     return [f"cost of {_way(kernel)} grows as {grown}" for kernel, grown in winners.items() if grown is not None]
 
 
 def markdown(rankings: Iterable[CaseRanking]) -> str:
-    """Every table of winners in Markdown."""
+    """Return every table of winners in Markdown."""
     parts = []
     for name, group in grouped(rankings):
         rule = ["--:", "---", "--:", "--:", "---", *["--:"] * len(NAMED_WAYS)]
@@ -123,7 +123,7 @@ LONG_HEADER = (*_CASE, "place", "kernel", "seconds", "ratio", "low", "high", "ab
 
 
 def long_rows(rankings: Iterable[CaseRanking]) -> list[tuple[object, ...]]:
-    """A row per case and kernel, for machines: its place and distance, or why it has none."""
+    """Return a row per case and kernel, for machines: place and distance, or why it has none."""
     rows: list[tuple[object, ...]] = []
     for ranking in rankings:
         case = tuple(getattr(ranking.case, name) for name in _CASE)
@@ -137,7 +137,7 @@ def long_rows(rankings: Iterable[CaseRanking]) -> list[tuple[object, ...]]:
 
 
 def _limit(ranked: RankedKernel) -> tuple[float | None, ...]:
-    """The values of `_LIMIT`; ends of an interval that a single pass cannot give are not known."""
+    """Return the values of `_LIMIT`; ends of an interval that a single pass cannot give are not known."""
     grown = ranked.growth
     if grown is None:
         return (ranked.limit_seconds, ranked.of_limit, None, None, None)
@@ -146,17 +146,17 @@ def _limit(ranked: RankedKernel) -> tuple[float | None, ...]:
 
 
 def as_csv(rankings: Iterable[CaseRanking]) -> str:
-    """`long_rows` as CSV."""
+    """Return `long_rows` as CSV."""
     return line(LONG_HEADER) + "".join(map(line, long_rows(rankings)))
 
 
 def as_json(rankings: Iterable[CaseRanking]) -> str:
-    """`long_rows` as a JSON list of objects; what is not known is null."""
+    """Return `long_rows` as a JSON list of objects; what is not known is null."""
     return json.dumps([dict(zip(LONG_HEADER, row, strict=True)) for row in long_rows(rankings)], indent=1) + "\n"
 
 
 def why_not(rankings: Iterable[CaseRanking]) -> list[str]:
-    """A line per reason: the kernels that it kept from being timed, and from which size on."""
+    """Return a line per reason: the kernels that it kept from being timed, and at which sizes."""
     sizes: dict[tuple[str, str], list[int]] = {}
     for ranking in rankings:
         for kernel, why in ranking.absent.items():
@@ -165,5 +165,5 @@ def why_not(rankings: Iterable[CaseRanking]) -> list[str]:
 
 
 def _general(why: str) -> str:
-    """A reason without the figures of one size."""
+    """Return a reason without the figures of one size."""
     return why.partition(":")[0] + ":" + why.partition(":")[2].partition(": a call would")[0]

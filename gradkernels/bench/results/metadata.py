@@ -39,7 +39,7 @@ def case_facts(case: Case) -> dict[str, Any]:
 
 
 def versions() -> str:
-    """`numpy=2.4.6 torch=2.13.0`: what is installed of the libraries that kernels use, and gradkernels."""
+    """Return `numpy=2.4.6 torch=2.13.0`: what is installed of the libraries that kernels use, and gradkernels."""
     return " ".join(
         f"{name}={found}"
         for name in ("gradkernels", *BACKENDS)
@@ -55,7 +55,7 @@ def _version(name: str) -> str | None:
 
 
 def commit() -> str:
-    """Short hash of the checkout that gradkernels runs from, with `+` when it has changes; empty outside one."""
+    """Return the short hash of the checkout that gradkernels runs from, with `+` for changes; empty outside one."""
     root = Path(__file__).resolve().parents[3]
     if not (root / ".git").exists():
         return ""

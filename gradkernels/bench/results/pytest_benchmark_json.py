@@ -45,17 +45,17 @@ class Imported:
 
 
 def extra_info(columns: Mapping[str, Any]) -> dict[str, Any]:
-    """What `read_benchmarks` needs of a row besides what pytest-benchmark saves by itself."""
+    """Return what `read_benchmarks` needs of a row besides what pytest-benchmark saves by itself."""
     return {name: columns[name] for name in INFO}
 
 
 def statistics(stats: Any) -> dict[str, Any]:
-    """The columns that pytest-benchmark measures, from anything that has its statistics by name."""
+    """Return the columns that pytest-benchmark measures, from anything that has its statistics by name."""
     return {column: stats[name] for column, name in STATISTICS.items()}
 
 
 def read_benchmarks(path: Path, pass_: int = 1) -> Imported:
-    """The records in a file of `--benchmark-json` or `--benchmark-save`.
+    """Read the records in a file of `--benchmark-json` or `--benchmark-save`.
 
     Args:
         path: The file.
@@ -80,7 +80,7 @@ def read_benchmarks(path: Path, pass_: int = 1) -> Imported:
 
 
 def _ours(info: Mapping[str, Any]) -> bool:
-    """Whether gradkernels wrote it, even if something is missing now; others may use a name or two as well."""
+    """Return whether gradkernels wrote it, even if something is missing now; others may use a name or two as well."""
     return 2 * len(info.keys() & set(INFO)) > len(INFO)
 
 
@@ -100,7 +100,7 @@ def _refuse_constant(name: str) -> NoReturn:
 
 
 def _machine(saved: Any, where: str) -> dict[str, Any]:
-    """Columns from what pytest-benchmark says of the machine and of the checkout that it ran in."""
+    """Return columns from what pytest-benchmark says of the machine and of the checkout that it ran in."""
     info = _get(saved, "machine_info", "dict", where)
     inside = f"{where}, machine_info"
     commit = _get(saved, "commit_info", "dict", where)
@@ -135,7 +135,7 @@ def _record(benchmark: Any, machine: Mapping[str, Any], where: str) -> Record:
 
 
 def _get(holder: Any, key: str, kind: str, where: str) -> Any:
-    """`holder[key]`, which must be there, of that kind, and no negative, infinite or undefined number."""
+    """Return `holder[key]`, which must be there, of that kind, and no negative, infinite or undefined number."""
     if not isinstance(holder, dict):
         raise ValueError(f"{where}: expected {_NAMES['dict']} with {key!r}; this is no pytest-benchmark file")
     if key not in holder:

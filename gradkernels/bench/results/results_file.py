@@ -76,7 +76,7 @@ class ResultsFile:
         self._file.close()
 
     def read(self) -> list[Record]:
-        """The rows that are there to go on with.
+        """Read the rows that are there to go on with.
 
         Raises:
             ValueError: They are malformed, or have other columns than those that are written now.
@@ -147,7 +147,7 @@ def mend(path: Path) -> int:
 
 
 def _held(path: Path, shown: Path) -> FileIO:
-    """`path`, open for appending, and nobody else's."""
+    """Return `path`, open for appending, and nobody else's."""
     if path.exists() and not path.is_file():
         raise ValueError(f"{shown} is no regular file; name another --out")
     while True:
@@ -167,7 +167,7 @@ def _held(path: Path, shown: Path) -> FileIO:
 
 
 def _is(file: FileIO, path: Path) -> bool:
-    """Whether `path` is the file that is open."""
+    """Return whether `path` is the file that is open."""
     try:
         return os.path.samestat(os.fstat(file.fileno()), path.stat())
     except FileNotFoundError:

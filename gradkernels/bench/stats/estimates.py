@@ -63,12 +63,12 @@ class Ratio:
 
 
 def alpha_at(passes: int) -> float:
-    """One-sided alpha of the last look that `passes` reach; that of the first look below it."""
+    """Return the one-sided alpha of the last look that `passes` reach; that of the first look below it."""
     return max((alpha for look, alpha in LOOKS if look <= passes), default=LOOKS[0][1])
 
 
 def trimmed(values: Sequence[float], cut: int | None = None) -> Estimate:
-    """The trimmed mean with the standard error of Yuen (1974).
+    """Return the trimmed mean with the standard error of Yuen (1974).
 
     With h values kept and S the sum of squared deviations of the winsorised sample, the squared error is
     S / (h (h - 1)) on h - 1 degrees of freedom.
@@ -90,7 +90,7 @@ def trimmed(values: Sequence[float], cut: int | None = None) -> Estimate:
 
 
 def difference(before: Estimate, after: Estimate) -> Estimate:
-    """`after - before` for independent samples: Yuen (1974) with the degrees of freedom of Welch (1947)."""
+    """Return `after - before` for independent samples: Yuen (1974), with the degrees of freedom of Welch (1947)."""
     error = math.hypot(before.error, after.error)
     freedom: float = min(before.freedom, after.freedom)
     if 0 < error < math.inf:
@@ -100,7 +100,7 @@ def difference(before: Estimate, after: Estimate) -> Estimate:
 
 
 def bounds(estimate: Estimate, alpha: float | None = None) -> Ratio:
-    """The ratio whose logarithm is estimated, each bound one-sided at `alpha` (that of the look by default)."""
+    """Return the ratio whose logarithm is estimated, each bound one-sided at `alpha` (by default that of the look)."""
     alpha = alpha_at(estimate.passes) if alpha is None else alpha
     reach = quantile(estimate, 1 - alpha) * estimate.error
     low, high = _exp(estimate.log - reach), _exp(estimate.log + reach)
@@ -108,7 +108,7 @@ def bounds(estimate: Estimate, alpha: float | None = None) -> Ratio:
 
 
 def quantile(estimate: Estimate, probability: float) -> float:
-    """Quantile of the estimate's Student t."""
+    """Return a quantile of the estimate's Student t."""
     return float(stdtrit(estimate.freedom, probability))
 
 
@@ -117,7 +117,7 @@ def _exp(log: float) -> float:
 
 
 def mean_over_rows(rows: Sequence[Mapping[Pass, float]]) -> Estimate:
-    """The mean of several rows' means, known as well as the passes allow.
+    """Return the mean of several rows' means, known as well as the passes allow.
 
     Rows of one pass share its noise, so their average per pass is what replicates. A row that misses a pass
     leaves that pass's average to the others (a sum over clusters, as in Liang & Zeger 1986).
@@ -136,7 +136,7 @@ def mean_over_rows(rows: Sequence[Mapping[Pass, float]]) -> Estimate:
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """The p-values adjusted for being a family, by Holm (1979): reject what is at most alpha."""
+    """Adjust p-values for being a family, by Holm (1979): reject what is at most alpha."""
     values = np.asarray(p_values, np.float64)
     order = np.argsort(values, kind="stable")
     stepped = values[order] * np.arange(len(values), 0, -1)
@@ -146,7 +146,12 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def clopper_pearson(hits: int, trials: int, alpha: float = 0.05) -> tuple[float, float]:
-    """Exact limits for a probability, from `hits` in `trials` (Clopper & Pearson 1934); alpha/2 on each side.
+    """Return exact limits for a probability (Clopper & Pearson 1934).
+
+    Args:
+        hits: How often it came about.
+        trials: Of how many.
+        alpha: Probability that the limits miss it, half of it on each side.
 
     Raises:
         ValueError: Hits are negative or more than the trials, or there are no trials.

@@ -53,7 +53,7 @@ class Growth:
 
 
 def growth(times: Mapping[Pass, Mapping[int, float]]) -> Growth | None:
-    """The exponent of one kernel.
+    """Fit the exponent of one kernel.
 
     Args:
         times: Seconds per call by pass and n. A size that is missing from more than half of the passes is left out,
@@ -76,7 +76,7 @@ def growth(times: Mapping[Pass, Mapping[int, float]]) -> Growth | None:
 
 
 def exponent(sizes: Sequence[int], seconds: Sequence[float]) -> float:
-    """The k of seconds = a + b n^k; of seconds = b n^k on two sizes.
+    """Fit the k of seconds = a + b n^k; of seconds = b n^k on two sizes.
 
     Args:
         sizes: n, ascending, at least two.
@@ -98,7 +98,7 @@ def exponent(sizes: Sequence[int], seconds: Sequence[float]) -> float:
 
 
 def _misfit(exponents: Floats, logs: Floats, times: Floats) -> Floats:
-    """Sum of squares of (a + b n^k - seconds) / seconds for each k, with the best a and b that are not negative."""
+    """Sum the squares of (a + b n^k - seconds) / seconds for each k, with the best a and b that are not negative."""
     # n^k over that of the largest size, so that nothing overflows.
     fixed, grown = 1 / times, np.exp(exponents[:, None] * (logs - logs[-1])) / times
     ff, fg, gg = (fixed**2).sum(), grown @ fixed, (grown**2).sum(-1)

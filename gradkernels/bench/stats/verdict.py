@@ -27,7 +27,7 @@ _MOST_PASSES = 10_000
 
 
 def verdict(change: Ratio, delta: float = DELTA) -> str:
-    """What a ratio after / before means.
+    """Say what a ratio after / before means.
 
     Args:
         change: The ratio and its bounds.
@@ -47,7 +47,7 @@ def verdict(change: Ratio, delta: float = DELTA) -> str:
 
 
 def smallest_effect(change: Estimate, delta: float = DELTA) -> float:
-    """The smallest true slowdown, as a fraction, that 95 of 100 such measurements would call slower.
+    """Return the smallest true slowdown, as a fraction, that 95 of 100 such measurements would call slower.
 
     The distance from the threshold is (t_alpha + t_power) standard errors (Bloom 1995). Infinite on fewer than 6
     passes, which never get that verdict.
@@ -59,7 +59,7 @@ def smallest_effect(change: Estimate, delta: float = DELTA) -> float:
 
 
 def passes_needed(change: Estimate, delta: float = DELTA) -> int | None:
-    """Passes (on each side, if there are two) that would settle it, were the true ratio the one estimated.
+    """Return the passes (a side, if there are two) that would settle it, were the true ratio the one estimated.
 
     Returns:
         None when not even 10,000 would, or when a single pass leaves the noise unknown.
@@ -72,19 +72,19 @@ def passes_needed(change: Estimate, delta: float = DELTA) -> int | None:
 
 
 def _reach(change: Estimate, passes: int) -> float:
-    """How far from a threshold the truth must lie to be found on the right side of it with probability 95%."""
+    """Return how far from a threshold the truth must lie to be found on its side with probability 95%."""
     scaled = replace(change, freedom=change.freedom * passes / change.passes)
     multiple = quantile(scaled, 1 - alpha_at(passes)) + quantile(scaled, POWER)
     return multiple * change.error * math.sqrt(change.passes / passes)
 
 
 def p_value(change: Estimate, delta: float = DELTA) -> float:
-    """One-sided p-value of a change by more than delta in the direction in which it was seen."""
+    """Return the one-sided p-value of a change by more than delta in the direction in which it was seen."""
     return p_slower(replace(change, log=abs(change.log)), delta)
 
 
 def p_slower(change: Estimate, threshold: float) -> float:
-    """One-sided p-value of a slowdown by more than the fraction `threshold`."""
+    """Return the one-sided p-value of a slowdown by more than the fraction `threshold`."""
     distance = change.log - math.log1p(threshold)
     if change.error == 0:
         return float(distance <= 0)
@@ -92,7 +92,7 @@ def p_slower(change: Estimate, threshold: float) -> float:
 
 
 def lead(winner: Mapping[Pass, float], other: Mapping[Pass, float]) -> Ratio:
-    """By what factor the winner is ahead: seconds of the other over seconds of the winner.
+    """Return by what factor the winner is ahead: seconds of the other over seconds of the winner.
 
     The two were timed in interleaved blocks of the same passes, so each pass gives one log ratio.
 

@@ -70,7 +70,7 @@ class Bandwidth:
         self._fresh = self.traffic.written > KEPT_BYTES
 
     def yardsticks(self) -> Iterator[Yardstick]:
-        """What to time; nothing on CUDA, where the limits are unknown."""
+        """Yield what to time; nothing on CUDA, where the limits are unknown."""
         if self.case.device != "cpu":
             return
         itemsize = np.dtype(self.case.dtype).itemsize
@@ -91,7 +91,7 @@ class Bandwidth:
                 yield Yardstick(FRESH, fresh, self.traffic.least)
 
     def limit(self, kernel: str, seconds: Mapping[str, float]) -> float | None:
-        """Seconds that the least traffic takes: the column `limit_seconds`.
+        """Return the seconds that the least traffic takes: the column `limit_seconds`.
 
         Args:
             kernel: Key, with `@out` if the result goes into given memory.
@@ -108,7 +108,7 @@ class Bandwidth:
 
 
 def _as_floats(array: Flat, dtype: str) -> Flat:
-    """`array` as one line of floats in memory order; as many bytes of ones for what is no float."""
+    """Return `array` as one line of floats in memory order; as many bytes of ones for what is no float."""
     if str(array.dtype) == dtype:
         return array.ravel(order="K")
     return np.ones(max(1, array.nbytes // np.dtype(dtype).itemsize), dtype)

@@ -43,7 +43,7 @@ class Engine:
 
 
 def engines(dtype: str, threads: int) -> Iterator[Engine]:
-    """What may be the fastest: BLAS, numpy, and torch where there are threads to share the work."""
+    """Yield what may be the fastest: BLAS, numpy, and torch where there are threads to share the work."""
     from scipy.linalg.blas import dasum, sasum
 
     read = dasum if dtype == "float64" else sasum
@@ -60,7 +60,7 @@ def _scaled(to: Flat, source: Flat) -> None:
 
 
 def reader(engine: Engine, sources: Sequence[Flat]) -> Call:
-    """Reading all of `sources`."""
+    """Return a call that reads all of `sources`."""
     views, read = [engine.view(source) for source in sources], engine.read
 
     def call() -> None:
@@ -71,17 +71,28 @@ def reader(engine: Engine, sources: Sequence[Flat]) -> Call:
 
 
 def writers(engine: Engine, sources: Sequence[Flat], out: Flat) -> tuple[Call, Call, Call]:
-    """Filling `out`, moving to `out`, and moving to fresh memory."""
+    """Return three calls: one fills `out`, one moves to `out`, one moves to fresh memory.
+
+    Args:
+        engine: What reads, copies and fills.
+        sources: What is read.
+        out: Flat memory.
+    """
     size, dtype, view = out.size, out.dtype, engine.view
     move, given = mover(engine, sources, size), view(out)
     return partial(engine.fill, given, 0.0), partial(move, given), lambda: move(view(np.empty(size, dtype)))
 
 
 def mover(engine: Engine, sources: Sequence[Flat], size: int) -> Callable[[Any], None]:
-    """A function that reads all of `sources` and writes all `size` entries of what it is given, once each.
+    """Return a function that reads all of `sources` and writes all `size` entries of what it is given, once each.
 
     Entries are copied as far as both reach; what is left of the sources is read, what is left to write is filled
     with zeros.
+
+    Args:
+        engine: What reads, copies and fills.
+        sources: Flat arrays.
+        size: Number of entries that are written.
     """
     copies, reads, start = [], [], 0
     for source in sources:
@@ -104,7 +115,7 @@ def mover(engine: Engine, sources: Sequence[Flat], size: int) -> Callable[[Any],
 
 
 def fastest(calls: Sequence[Call]) -> Call:
-    """The call whose slices have the smallest median; they take turns."""
+    """Return the call whose slices have the smallest median; they take turns."""
     if len(calls) == 1:
         return calls[0]
     slices: list[list[float]] = []

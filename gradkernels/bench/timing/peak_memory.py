@@ -12,7 +12,7 @@ RESET = Path("/proc/self/clear_refs")
 
 
 def peak_bytes(call: Callable[[], object], device: str = "cpu") -> int | None:
-    """Bytes that a call of `call` adds at its highest, its result included; None where it cannot be seen.
+    """Return the bytes that a call adds at its highest, its result included; None where it cannot be seen.
 
     On the CPU that is the resident set, whose high-water mark Linux keeps and resets on request (proc(5),
     clear_refs); on CUDA what torch's allocator has handed out.
@@ -47,7 +47,7 @@ def _resident_peak(call: Callable[[], object]) -> int | None:
 
 
 def _give_back() -> None:
-    """Have glibc return what earlier calls have freed: a call that used it again would seem to need nothing."""
+    """Make glibc return what earlier calls have freed: a call that used it again would seem to need nothing."""
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:
         trim(0)

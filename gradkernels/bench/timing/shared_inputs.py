@@ -39,7 +39,7 @@ class SharedInputs:
             self._lay_down()
 
     def changed(self) -> bool:
-        """Whether a kernel has written to them, in any place where they have been."""
+        """Return whether a kernel has written to them, in any place where they have been."""
         return self._changed or not all(map(_same_bits, leaves(self._placed), leaves(self.inputs)))
 
     def _lay_down(self) -> None:
@@ -55,7 +55,7 @@ def _same_bits(one: np.ndarray[Any, Any], other: np.ndarray[Any, Any]) -> bool:
 
 
 def _placed(array: np.ndarray[Any, Any], rng: np.random.Generator) -> np.ndarray[Any, Any]:
-    """A read-only copy that starts at a random cache line of a page."""
+    """Return a read-only copy that starts at a random cache line of a page."""
     room = np.empty(array.nbytes + 2 * PAGE_BYTES, np.uint8)
     offset = -room.ctypes.data % PAGE_BYTES + LINE_BYTES * int(rng.integers(PAGE_BYTES // LINE_BYTES))
     order = "F" if array.flags.f_contiguous and not array.flags.c_contiguous else "C"

@@ -26,7 +26,7 @@ class Traffic(NamedTuple):
 
 @lru_cache(maxsize=64)
 def traffic(case: Case) -> Traffic:
-    """The fewest bytes that a case moves; weights and class numbers count as what they are."""
+    """Return the fewest bytes that a case moves; weights and class numbers count as what they are."""
     theta, *data = replace(case, n=1).draw()
     of_theta, of_sample = (sum(array.nbytes for array in leaves(part)) for part in (theta, tuple(data)))
     entries = sum(array.size for array in leaves(case.quantity.blank(case.n, theta)))
