@@ -1,7 +1,7 @@
-"""What is built for a model holds for the state that the model is in: another state, another building.
+"""A cache of what is built for a model, by the state that the model is in: another state needs another building.
 
-A state is `problem.mode_key()`: structure, modes, what is trained, settings. A few are kept, since models go back
-and forth between training and evaluation.
+A state is `problem.mode_key()`: structure, modes, what is trained, settings. A few states are kept, since models go
+back and forth between training and evaluation.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ T = TypeVar("T")
 
 
 class StateCache(Generic[T]):
-    """What is built for a problem, for each state of its model.
+    """A cache of what is built for a problem, by the state of its model.
 
     Args:
         problem: Whose model.

@@ -1,4 +1,4 @@
-"""Whether torch.compile can work here."""
+"""What torch.compile needs of a machine and of a case."""
 
 from __future__ import annotations
 

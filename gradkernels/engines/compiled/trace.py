@@ -18,7 +18,7 @@ from gradkernels.tree import Tree
 
 
 class Untraceable(RuntimeError):
-    """The function cannot be recorded."""
+    """Why a function cannot be recorded, as a sentence."""
 
 
 def trace_operations(function: Callable[..., Any], *arrays: Tree) -> Callable[..., Any]:

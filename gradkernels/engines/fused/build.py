@@ -47,7 +47,7 @@ UNCLIPPED = -1.0
 
 
 class CallPlans:
-    """What the calls for one problem and driver need.
+    """The plans of a problem and driver: memory that tells compiled code what to call, with which numbers.
 
     Attributes:
         ready: Address of the plan for a whole batch by the dtype's size, once it is made.
@@ -174,7 +174,7 @@ def compiled_driver(driver: Driver, size: int) -> Any:
 
 
 class EntryPoint:
-    """What Python calls, compiled when it first meets a dtype and number of axes.
+    """The function that Python calls, compiled when it first meets a dtype and number of axes.
 
     Attributes:
         run: Calls it, without a detour; a TypeError if it is not compiled for such arguments.

@@ -1,4 +1,4 @@
-"""The arguments of a call of a torch function: found again by their place in it."""
+"""The arguments of a call of a torch function, found again by their path: an index or a name, then those inside it."""
 
 from __future__ import annotations
 

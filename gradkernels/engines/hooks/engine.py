@@ -1,4 +1,4 @@
-"""One forward and one backward pass, whatever is made of the gradients on the way."""
+"""One forward and one backward pass of a model; what is made of the gradients is an accumulator's."""
 
 from __future__ import annotations
 

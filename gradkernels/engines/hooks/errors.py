@@ -1,4 +1,4 @@
-"""What is raised where a model cannot be differentiated by hooks."""
+"""The error for models that cannot be differentiated by hooks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Squares and their sums in at least float32: in half precision they leave its range from 256 on."""
+"""Squares and their sums in at least float32: in half precision a square leaves the range from 256 on."""
 
 from __future__ import annotations
 

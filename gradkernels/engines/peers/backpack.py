@@ -1,4 +1,4 @@
-"""BackPACK: what it refuses, and a copy of the model that it has extended."""
+"""BackPACK: the cases that it refuses, and a copy of the model that it has extended."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ Slot = tuple[dict[str, Any], str]
 
 @dataclass(frozen=True)
 class PeerLibrary:
-    """What a library does to a copy of a model.
+    """A library's hold on a copy of a model.
 
     Attributes:
         name: The kernel's way, for messages.
@@ -107,7 +107,7 @@ class ModelCopies:
         self.problem, self.library = problem, library
         self.states = StateCache(problem, self._new)
         self._bare = StateCache(problem, partial(self._new, bare=True))
-        self._places = SampleOrder(library.name)
+        self._sample_order = SampleOrder(library.name)
 
     @contextmanager
     def borrow(self, theta: Parameters, x: Tree, y: Tree) -> Iterator[tuple[ModelCopy, Tree, Tree]]:
@@ -158,14 +158,14 @@ class ModelCopies:
 
         first = next(iter(theta.values()))
         of = first.dtype, first.device
-        if self._places.known((state := (self.problem.mode_key(), *of)), x, y):
+        if self._sample_order.known((state := (self.problem.mode_key(), *of)), x, y):
             return
         dtype = torch.promote_types(first.dtype, torch.float32)
         theta, x, y = each(lambda one: one.to(dtype) if one.is_floating_point() else one, (dict(theta), x, y))
         bare = self._bare(dtype, first.device)
         with torch.no_grad():
             bare.hold(theta)
-        self._places.require(bare.problem, state, x, y)
+        self._sample_order.require(bare.problem, state, x, y)
         bare.release()
 
     def _new(self, dtype: Any, device: Any, bare: bool = False) -> ModelCopy:

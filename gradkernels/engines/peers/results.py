@@ -1,4 +1,4 @@
-"""What a library left on the parameters of a copy, by the names that the parameters have in theta."""
+"""The results that a library left on the parameters of a copy, by the names that the parameters have in theta."""
 
 from __future__ import annotations
 

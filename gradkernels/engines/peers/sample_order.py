@@ -44,7 +44,7 @@ LayerTensors = list[tuple[str, Array, int]]
 
 
 class SampleOrder:
-    """What is known of a problem's samples.
+    """The kinds of batches whose samples are known to stay in their places.
 
     Args:
         name: Of the library, for messages.

@@ -1,4 +1,4 @@
-"""How everything here is compiled."""
+"""Options that the functions of the fused engine are compiled with."""
 
 from __future__ import annotations
 
@@ -9,4 +9,4 @@ FAST = {**EXACT, "fastmath": {"reassoc", "contract", "nsz", "arcp"}}
 """Sums in any order, so that they can be vectorised. Without nnan and ninf: NaN and infinity stay what they are."""
 
 INLINE = {**FAST, "forceinline": True}
-"""For what is called once for a block with a Frame and a Batch, whose fields would all be passed one by one."""
+"""For what is called once for a block with a Workspace and BatchPointers, whose fields would all be passed one by one."""

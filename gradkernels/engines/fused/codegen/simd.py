@@ -17,7 +17,7 @@ BYTES = 64
 
 
 class Vector(types.Type):  # type: ignore[misc]
-    """As many elements as fit into 64 bytes."""
+    """A vector of as many elements as fit into 64 bytes."""
 
     def __init__(self, dtype):
         self.dtype = dtype

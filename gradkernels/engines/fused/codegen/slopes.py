@@ -1,4 +1,4 @@
-"""From a Regression's slope to machine code: `address(problem, dtype)`, to be called on a block of predictors.
+"""The slope of a Regression as machine code, to be called through its address on a block of predictors.
 
 What is compiled is small, and kept in numba's disk cache under a name that holds a digest of everything it was made
 from: numba by itself looks at the code of one function, and would not see that a slope in another file has changed.

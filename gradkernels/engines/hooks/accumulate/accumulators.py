@@ -1,4 +1,4 @@
-"""What becomes of the gradients as they arrive: rows, their lengths, or their sums."""
+"""Accumulators: called with gradients as they arrive, they make rows, norms, or sums of them."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ class SingleUses:
 
 
 class Several(Unfit):
-    """Parameters turn out to have several uses, in parts that are run again in the backward pass.
+    """Parameters that turn out to have several uses, in parts that are run again in the backward pass.
 
     Attributes:
         names: Of the parameters.

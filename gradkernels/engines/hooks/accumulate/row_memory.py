@@ -1,4 +1,4 @@
-"""Memory for rows that is filled by one use after another: what is there already is added to, the rest written."""
+"""Memory for rows that is filled by one use after another: blocks are written first, and added to from then on."""
 
 from __future__ import annotations
 

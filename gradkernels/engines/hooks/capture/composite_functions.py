@@ -1,4 +1,4 @@
-"""Functions of torch with a body of other torch functions, that is run open: every call in it is seen.
+"""Functions of torch made of other torch functions, whose body is run so that every call in it is seen.
 
 Attention then needs no rule of its own: what it is made of are linear maps with whole or sliced weights, one
 reshape after another, a softmax, and dropout.

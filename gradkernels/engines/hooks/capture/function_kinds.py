@@ -1,4 +1,4 @@
-"""What functions are, by their names: those that give nothing to compute with, and those that draw random numbers."""
+"""Kinds of functions, by their names: those that give metadata only, those that draw random numbers."""
 
 from __future__ import annotations
 

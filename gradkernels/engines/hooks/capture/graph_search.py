@@ -1,4 +1,4 @@
-"""Whether a tensor's graph leads to a parameter or a boundary: what comes back there would be left out."""
+"""A search of autograd's graph for parameters and boundaries, whose gradients would be left out."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A watch over the loss: what it takes from the model but its output would be left out, or counted for all samples."""
+"""A watch over the loss: what it takes from the model besides the output would be left out, or count for all."""
 
 from __future__ import annotations
 

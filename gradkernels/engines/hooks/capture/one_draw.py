@@ -1,4 +1,4 @@
-"""Random functions where every sample sees the same draw: made for one sample alone, in the order of a loop."""
+"""Random functions where every sample sees the same draw: drawn for one sample alone, in the order of a loop."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ NOT_FIRST = "the model's output does not have the samples first"
 
 
 class TensorTag(NamedTuple):
-    """What a tensor is.
+    """The facts about a tensor.
 
     Attributes:
         run: The pass that knows it.

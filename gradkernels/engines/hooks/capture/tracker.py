@@ -23,7 +23,7 @@ from gradkernels.problems.module.structure import Parameters
 
 
 class SampleTracker:
-    """Of one pass, kept on the tensors themselves (`gradkernels.engines.hooks.capture.tags`).
+    """The tags of one pass, kept on the tensors themselves (`gradkernels.engines.hooks.capture.tags`).
 
     Args:
         n: Number of samples, at least 2.

@@ -1,4 +1,4 @@
-"""Which of several ways of doing the same is fastest for shapes about as large: measured once, when first needed.
+"""The fastest of several ways of doing the same for shapes about as large: measured once, when first needed.
 
 Numbers of samples and lengths change from batch to batch; those between two powers of two share what was measured.
 """

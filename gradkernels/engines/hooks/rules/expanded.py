@@ -1,4 +1,4 @@
-"""What makes a copy of a parameter for each sample: `token.expand(n, -1, -1)`, a table's rows for ids of each sample.
+"""Calls that copy a parameter for each sample: `token.expand(n, -1, -1)`, a table's rows for ids of each sample.
 
 That there are as many copies as samples shows that they are the samples'. Where it is by chance, the axes do not agree
 with those of the data that they meet, and no gradient comes back through what they meet in.

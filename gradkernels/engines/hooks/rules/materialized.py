@@ -1,4 +1,4 @@
-"""Uses with rows that are no larger than a sample's output: they are formed, and then summed or squared."""
+"""Uses whose rows are no larger than a sample's output: they are formed, and then summed or squared."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from gradkernels.engines.hooks.precision import squared_row_norms, sum_of_square
 
 
 class MaterializedUse(ParameterUse):
-    """A use with cheap rows."""
+    """A use whose rows are cheap to form."""
 
     @abstractmethod
     def rows(self, target: Any, g: Array, at: slice) -> Array:

@@ -1,4 +1,4 @@
-"""What a rule for a function says, and how a call of the function becomes a use."""
+"""Rules for functions, and how a call of a function becomes a use by its rule."""
 
 from __future__ import annotations
 

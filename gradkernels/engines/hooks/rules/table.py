@@ -1,4 +1,4 @@
-"""Which function has which rule: the one list."""
+"""The list of rules: which function has which."""
 
 from __future__ import annotations
 

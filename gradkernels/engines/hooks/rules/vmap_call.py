@@ -1,4 +1,4 @@
-"""Any other call: vmap of its own vjp, over this call alone."""
+"""Calls without a rule: vmap of the call's own vjp, over this call alone."""
 
 from __future__ import annotations
 

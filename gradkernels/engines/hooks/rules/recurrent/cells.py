@@ -1,4 +1,4 @@
-"""The recurrences that torch has, as runs: what their steps do, and the factors of their backward pass.
+"""The recurrences that torch has: what their steps do, and the factors of their backward pass.
 
 The formulas are those of torch.nn.RNN, GRU and LSTM.
 """
@@ -46,7 +46,7 @@ class ElmanLayer(RecurrentLayer):
 
 
 class TanhLayer(ElmanLayer):
-    """With tanh."""
+    """An Elman layer with tanh."""
 
     def activate(self, a: Array, out: Array) -> None:
         """Apply the hyperbolic tangent."""
@@ -58,7 +58,7 @@ class TanhLayer(ElmanLayer):
 
 
 class ReluLayer(ElmanLayer):
-    """With max(0, .)."""
+    """An Elman layer with max(0, .)."""
 
     def activate(self, a: Array, out: Array) -> None:
         """Keep what is positive."""

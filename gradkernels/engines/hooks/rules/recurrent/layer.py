@@ -21,7 +21,7 @@ from gradkernels.backend import Array
 
 @dataclass(frozen=True)
 class RecurrentWeights:
-    """What acts on the state, without a graph.
+    """The parameters that act on the state, without a graph.
 
     Attributes:
         hidden: `(gates * h, state)`.
@@ -36,7 +36,7 @@ class RecurrentWeights:
 
 @dataclass(frozen=True)
 class BackwardFactors:
-    """What a backward pass over the steps needs.
+    """The factors that a backward pass over the steps needs.
 
     Attributes:
         hidden: Factors `(t, n, gates * h)`, which become the gradients of the products with the hidden weight.
@@ -128,7 +128,7 @@ def allocate_states(order: range, first: Array) -> tuple[Array, Array]:
 
 
 class RecurrentFunction(torch.autograd.Function):
-    """A run in autograd's graph.
+    """A layer's run in autograd's graph.
 
     Its inputs after the run are the gates' inputs, zeros that stand for the products with the hidden weight and for
     what is added to the states, so that the gradients of these can be heard of, and what the run begins with.

@@ -1,7 +1,7 @@
 """Recurrent layers and cells: rows are formed once over time, from the gradients of every step's gates.
 
 Each layer and direction are two linear maps, of the inputs and of the states before each step, and with an LSTM's
-projection a third. A backward pass of our own gives the gradients of their outputs for all steps (`recurrent_runs`).
+projection a third. A backward pass of our own gives the gradients of their outputs for all steps (`layer`).
 """
 
 from __future__ import annotations
