@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from gradkernels.engines.hooks.capture.follow.output_axis import RULES, rule_of
+from gradkernels.engines.hooks.capture.follow.output_axis import AXIS_RULES, rule_of
 from gradkernels.engines.hooks.capture.follow.tracked_call import Mixes, TrackedArgument, TrackedCall
 from gradkernels.engines.hooks.capture.sample_axis import Axis
 
@@ -223,4 +223,4 @@ def test_every_rule_is_for_a_function_of_torch():
     places = [torch, torch.Tensor, F, torch.linalg, torch.special, torch._C._nn, torch._C._VariableFunctions]
     names = {name for place in places for name in dir(place)}
     known = {name.removesuffix("_") for name in names} | names
-    assert [name for name in RULES if name.removeprefix("special_").removeprefix("linalg_") not in known] == []
+    assert [name for name in AXIS_RULES if name.removeprefix("special_").removeprefix("linalg_") not in known] == []

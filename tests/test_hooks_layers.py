@@ -33,13 +33,13 @@ def seeded():
 @pytest.fixture
 def no_fallback(monkeypatch):
     """A layer with a rule is run by that rule; only a parameter without data is repeated for every sample."""
-    start = vmap_call.start
+    start = vmap_call.run_vmap_call
 
     def refuse(tape, step, args, kwargs):
         assert step.function is torch.Tensor.repeat, f"{step.function.__name__} has no rule here"
         return start(tape, step, args, kwargs)
 
-    monkeypatch.setattr(vmap_call, "start", refuse)
+    monkeypatch.setattr(vmap_call, "run_vmap_call", refuse)
 
 
 def numbered(number, key, ways, arguments=(), trial=()):

@@ -30,7 +30,7 @@ def by_rule(monkeypatch):
     def refuse(tape, step, args, kwargs):
         raise AssertionError(f"{step.name} has no rule here")
 
-    monkeypatch.setattr(vmap_call, "start", refuse)
+    monkeypatch.setattr(vmap_call, "run_vmap_call", refuse)
 
 
 class Written(nn.Module):

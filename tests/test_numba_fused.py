@@ -323,9 +323,9 @@ def test_a_result_that_does_not_fit_is_not_written_to():
 @pytest.mark.parametrize("problem", [LINEAR, gk.SoftmaxRegression(l2=0.1)], ids=lambda p: p.name)
 def test_threads_change_no_digit(quantity, problem, monkeypatch):
     batch = inputs(problem, 60_000, features=10)
-    monkeypatch.setattr(threads, "available_threads", lambda: 1)
+    monkeypatch.setattr(threads, "numba_threads", lambda: 1)
     alone = fused(quantity, problem)(*batch)
-    monkeypatch.setattr(threads, "available_threads", lambda: 3)
+    monkeypatch.setattr(threads, "numba_threads", lambda: 3)
     used = []
     run_each = threads.run_each
     monkeypatch.setattr(
@@ -338,13 +338,13 @@ def test_threads_change_no_digit(quantity, problem, monkeypatch):
 def test_as_many_threads_as_numba_may_use():
     before = numba.get_num_threads()
     numba.set_num_threads(1)
-    assert threads.available_threads() == 1
+    assert threads.numba_threads() == 1
     numba.set_num_threads(before)
-    assert threads.available_threads() == before
+    assert threads.numba_threads() == before
 
 
 def test_many_callers_at_once(monkeypatch):
-    monkeypatch.setattr(threads, "available_threads", lambda: 2)
+    monkeypatch.setattr(threads, "numba_threads", lambda: 2)
     batch = inputs(LINEAR, 60_000, features=10)
     compute, found = fused("gradient", LINEAR), []
     want = compute(*batch)
@@ -389,7 +389,7 @@ def test_takes_less_than_a_megabyte(quantity):
 FORK = """
 import os, numpy as np, gradkernels as gk
 from gradkernels.engines.fused.codegen import threads
-threads.available_threads = lambda: 2
+threads.numba_threads = lambda: 2
 compute = gk.kernel("numba.fused.gradient").build(gk.LinearRegression())
 batch = gk.Case(gk.LinearRegression(), "gradient", 60_000, features=10).draw()
 want = compute(*batch)

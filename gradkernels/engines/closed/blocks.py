@@ -29,8 +29,8 @@ from gradkernels.row_norms import mended, scaled
 from gradkernels.tree import Tree, take
 
 TEMPORARIES = 6  # arrays of eta's shape that are alive while slopes are computed
-FEW = 256  # samples that a matrix product may add up one after the other in float32
-WIDE = 8  # bytes of a float64, in which blocks are short enough
+GROUP = 256  # samples that a matrix product may add up one after the other in float32
+FLOAT64_BYTES = 8  # bytes of a float64, in which blocks are short enough
 
 
 @dataclass(frozen=True)
@@ -168,12 +168,12 @@ class ClosedForms:
         total[self._first :] += self._product(slope, columns)
 
     def _product(self, slope: Array, columns: Array) -> Array:
-        """Return x^T slope; in float32 as many sums of `FEW` samples as it takes, added in float64."""
-        whole = len(slope) - len(slope) % FEW if slope.itemsize < WIDE else 0
+        """Return x^T slope; in float32 as many sums of `GROUP` samples as it takes, added in float64."""
+        whole = len(slope) - len(slope) % GROUP if slope.itemsize < FLOAT64_BYTES else 0
         if not whole:
             return columns.T @ slope
-        groups = columns[:whole].reshape(-1, FEW, columns.shape[1]).swapaxes(1, 2)
-        sums = groups @ slope[:whole].reshape(len(groups), FEW, -1)
+        groups = columns[:whole].reshape(-1, GROUP, columns.shape[1]).swapaxes(1, 2)
+        sums = groups @ slope[:whole].reshape(len(groups), GROUP, -1)
         total = sums.sum(0, dtype=self.xp.float64) + (columns[whole:].T @ slope[whole:]).reshape(sums.shape[1:])
         return total if self.problem.outputs else total[:, 0]
 

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import torch
 
 from gradkernels.backend import Array
-from gradkernels.engines.compiled.modules import compiled_write, detached, equal_chunks, in_chunks, memory_of_rows
+from gradkernels.engines.compiled.modules import compiled_write, detached, equal_chunks, memory_of_rows, run_in_chunks
 from gradkernels.engines.compiled.trace import holding_untrained, untrained_tensors
 from gradkernels.engines.hooks.accumulate.accumulators import RowSums, RowWriter, SquaredNorms
 from gradkernels.engines.hooks.engine import ForwardPass, HooksEngine
@@ -55,7 +55,7 @@ def per_sample(problem: ModuleProblem, chunk: int) -> Compute:
             for name, one in consumer.finish().items():
                 out[name].copy_(one)
 
-    return in_chunks(compiled_write(problem, write), problem, chunk, memory_of_rows)
+    return run_in_chunks(compiled_write(problem, write), problem, chunk, memory_of_rows)
 
 
 def norms(problem: ModuleProblem, chunk: int) -> Compute:
@@ -71,7 +71,7 @@ def norms(problem: ModuleProblem, chunk: int) -> Compute:
     def memory(theta: Theta, n: int) -> Array:
         return empty_torch((n,), next(iter(theta.values())))
 
-    return in_chunks(compiled_write(problem, write), problem, chunk, memory)
+    return run_in_chunks(compiled_write(problem, write), problem, chunk, memory)
 
 
 def clipped_sum(problem: ModuleProblem, chunk: int) -> Compute:

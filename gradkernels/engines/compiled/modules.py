@@ -30,7 +30,7 @@ Write = Callable[..., None]
 
 def vmap_rows(problem: ModuleProblem, chunk: int) -> Compute:
     """Return a compute of the per-sample gradients by vmap of the gradient of one sample's loss."""
-    return in_chunks(compiled_write(problem, _by_vmap(problem)), problem, chunk, memory_of_rows)
+    return run_in_chunks(compiled_write(problem, _by_vmap(problem)), problem, chunk, memory_of_rows)
 
 
 def compiled_write(problem: ModuleProblem, write: Write) -> Write:
@@ -48,7 +48,7 @@ def compiled_write(problem: ModuleProblem, write: Write) -> Write:
     return _explained(problem, StateCache(problem, lambda: per_shape(write, recorded)))
 
 
-def in_chunks(write: Write, problem: ModuleProblem, chunk: int, memory: Callable[[Any, int], Tree]) -> Compute:
+def run_in_chunks(write: Write, problem: ModuleProblem, chunk: int, memory: Callable[[Any, int], Tree]) -> Compute:
     """Return `compute(theta, x, y, out)` of what has samples first, at most `chunk` of them at a time.
 
     Args:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from gradkernels.engines.hooks.errors import DRAWS
+from gradkernels.engines.hooks.errors import DRAWS_RANDOM
 from gradkernels.problems.module.module_problem import ModuleProblem
 from gradkernels.tree import Tree
 
@@ -34,7 +34,7 @@ def trace_operations(function: Callable[..., Any], *arrays: Tree) -> Callable[..
         # Whatever the model's own Python raises.
         raise Untraceable(_sentence(error)) from error
     if drawn := [node.name for node in graph.graph.nodes if _draws(node.target)]:
-        raise Untraceable(f"{DRAWS} ({drawn[0]})")
+        raise Untraceable(f"{DRAWS_RANDOM} ({drawn[0]})")
     recording: Callable[..., Any] = graph
     return recording
 
@@ -47,7 +47,7 @@ def _sentence(error: Exception) -> str:
         return "the model's Python asks what its data hold, as for a branch, and a recording cannot"
     if NOT_KEPT in said:  # or so it is said of indices whose values are unknown
         return "the model picks entries by indices, and in a recording it is unknown which samples they are of"
-    return DRAWS if "called random operation" in said else said
+    return DRAWS_RANDOM if "called random operation" in said else said
 
 
 def _draws(operation: Any) -> bool:

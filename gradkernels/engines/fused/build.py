@@ -16,7 +16,7 @@ from numba import cfunc, from_dtype, njit, types
 
 from gradkernels.engines.fused.codegen import threads
 from gradkernels.engines.fused.codegen.arrays import aligned, check_dtypes
-from gradkernels.engines.fused.codegen.options import EXACT, FAST
+from gradkernels.engines.fused.codegen.options import FAST, ORDERED
 from gradkernels.engines.fused.codegen.pointers import (
     STACK,
     Pointer,
@@ -31,7 +31,14 @@ from gradkernels.engines.fused.codegen.pointers import (
 )
 from gradkernels.engines.fused.codegen.simd import BYTES, lanes
 from gradkernels.engines.fused.codegen.slopes import cached_on_disk, compiled_slope, with_stable_name
-from gradkernels.engines.fused.drivers.workspace import INTERCEPT, NARROW, WEIGHTED, WHOLE, WIDE, BatchPointers
+from gradkernels.engines.fused.drivers.workspace import (
+    INTERCEPT,
+    RESULT_FLOAT64,
+    TARGETS_INT32,
+    TARGETS_INT64,
+    WEIGHTED,
+    BatchPointers,
+)
 
 THETA, RESULT = 0, 4  # places of the arguments that may be written to
 LARGE = 2**18  # entries of x from which a batch is cut into chunks
@@ -41,7 +48,7 @@ Driver = tuple[Callable[..., None], Callable[..., int]]
 """What goes through a batch, and the memory it takes."""
 
 
-CORE, SLOPE, FLAGS, START, STOP, L2, MAX_NORM = range(7)
+CORE, SLOPE_ADDRESS, FLAGS, START, STOP, L2, MAX_NORM = range(7)
 """Places in a plan, the memory that tells `_enter` what to do: two addresses, whole numbers, two float64 numbers."""
 UNCLIPPED = -1.0
 
@@ -115,22 +122,22 @@ def _enter(theta, x, y, w, result, plan):
         weights, w_step = pointer(w), _steps(w)[0]
         flags |= WEIGHTED
     if is_whole(y):
-        flags |= WHOLE if y.itemsize == 8 else NARROW
+        flags |= TARGETS_INT64 if y.itemsize == 8 else TARGETS_INT32
     target = line
     if result is not None:
         target = cast_pointer(pointer(result), line)
         if result.itemsize > theta.itemsize:
-            flags |= WIDE
+            flags |= RESULT_FLOAT64
     start, stop = whole_at(plan, START), whole_at(plan, STOP)
     if stop < 0:
         stop = len(x)
     steps = (theta_row, theta_column, classes, row, column, d, _steps(y)[0], w_step, step0, step1, step2)
-    rest = (whole_at(plan, SLOPE), flags, real_at(plan, L2), real_at(plan, MAX_NORM), start, stop)
+    rest = (whole_at(plan, SLOPE_ADDRESS), flags, real_at(plan, L2), real_at(plan, MAX_NORM), start, stop)
     arrays = (line, pointer(x), cast_pointer(pointer(y), line), weights, target)
     call_address(whole_at(plan, CORE), arrays + steps + rest)
 
 
-@njit(**EXACT)
+@njit(**ORDERED)
 def _steps(array):
     """Return the elements between neighbours along up to three axes."""
     size, strides = BYTES // lanes(pointer(array)), array.strides  # a constant: dividing by it is a shift
@@ -185,7 +192,7 @@ class EntryPoint:
 
     def __init__(self, nogil: bool) -> None:
         self.run: Callable[..., None] = _nothing_compiled
-        self._options = {**EXACT, "nogil": nogil}
+        self._options = {**ORDERED, "nogil": nogil}
         self._signatures: dict[Any, None] = {}
 
     def __call__(self, *args: Any) -> None:
@@ -235,5 +242,5 @@ def split_rows(n: int, entries: int) -> list[tuple[int, int]]:
 
 def parallel_for(work: Callable[[int, int, int], object], chunks: list[tuple[int, int]]) -> None:
     """Call `work(number, start, stop)` for each chunk, on as many threads as there may be."""
-    count = min(threads.available_threads(), len(chunks)) if len(chunks) > 1 else 1
+    count = min(threads.numba_threads(), len(chunks)) if len(chunks) > 1 else 1
     threads.run_each(lambda i: work(i, *chunks[i]), range(len(chunks)), count)

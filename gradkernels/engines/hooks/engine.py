@@ -27,7 +27,7 @@ from gradkernels.problems.module.module_problem import ModuleProblem
 from gradkernels.problems.module.structure import swapped_parameters
 from gradkernels.tree import Tree, count, each, leaves
 
-BOUNDARY_RULES = BoundaryRules(RULES, vmap_call.start, COPIES, PRODUCTS_BY_COPIES, product_by_copies)
+BOUNDARY_RULES = BoundaryRules(RULES, vmap_call.run_vmap_call, COPIES, PRODUCTS_BY_COPIES, product_by_copies)
 
 
 class GradientListener:

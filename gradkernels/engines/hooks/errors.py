@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-DRAWS = "the model draws random numbers, which randomness='error' refuses: call model.eval()"
+DRAWS_RANDOM = "the model draws random numbers, which randomness='error' refuses: call model.eval()"
 
 
 class Unfit(ValueError):

@@ -18,7 +18,7 @@ CANCELLATION = 1e-2
 
 ALL_SAMPLES = slice(None)
 
-SCRATCH_BYTES = 1 << 20
+ROW_BLOCK_BYTES = 1 << 20
 """Of rows that are formed only to be squared or summed: what a core's own cache holds."""
 
 
@@ -108,7 +108,7 @@ class ParameterUse(ABC):
     def row_blocks(self, target: ArgPath | str, g: Array) -> Iterator[tuple[slice, Array]]:
         """Yield rows, a few samples at a time, in a buffer that is used again."""
         tensor, n = self.targets[target].tensor, len(g)
-        size = max(1, min(n, SCRATCH_BYTES // max(1, tensor.numel() * tensor.element_size())))
+        size = max(1, min(n, ROW_BLOCK_BYTES // max(1, tensor.numel() * tensor.element_size())))
         buffer = torch.empty((size, *tensor.shape), dtype=tensor.dtype, device=tensor.device)
         for start in range(0, n, size):
             at = slice(start, min(start + size, n))

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from gradkernels.backend import Array
-from gradkernels.engines.hooks.errors import DRAWS, Unfit
+from gradkernels.engines.hooks.errors import DRAWS_RANDOM, Unfit
 
 
 @contextmanager
@@ -22,7 +22,7 @@ def requiring_no_draws(device: Any) -> Iterator[None]:
     torch.random.set_rng_state(before[0])
     if device.type == "cuda":
         torch.cuda.set_rng_state(before[1], device)
-    raise Unfit(DRAWS)
+    raise Unfit(DRAWS_RANDOM)
 
 
 def _states(device: Any) -> list[Array]:

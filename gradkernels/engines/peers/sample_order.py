@@ -29,7 +29,7 @@ from gradkernels.problems.module.module_problem import ModuleProblem
 from gradkernels.problems.module.structure import Module
 from gradkernels.tree import Tree, count, each, leaves, structure
 
-MOST_KINDS = 256
+MOST_BATCH_KINDS = 256
 GOLDEN = 0.6180339887498949
 ROUNDING = 1e-4
 """Of a sample's gradient; models compute parts in float32 even where the rest is in float64."""
@@ -80,7 +80,7 @@ class SampleOrder:
                 output = problem.output(given)
             losses = problem.losses(output, y)
         if self._all_told(losses, heard) and watch.shapes_alone:
-            if len(self._kept) >= MOST_KINDS:
+            if len(self._kept) >= MOST_BATCH_KINDS:
                 self._kept.clear()
             self._kept.add(_kind(state, x, y))
 

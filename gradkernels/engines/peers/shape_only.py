@@ -17,7 +17,7 @@ ALONG = """
 sum mean amax amin prod std var logsumexp norm linalg_vector_norm linalg_norm cumsum softmax log_softmax normalize glu
 cosine_similarity max min
 """
-LAYERS = """
+LAYER_NAMES = """
 linear bilinear conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d layer_norm rms_norm group_norm
 batch_norm instance_norm local_response_norm avg_pool1d avg_pool2d avg_pool3d max_pool1d max_pool2d max_pool3d
 boolean_dispatch adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d adaptive_max_pool1d adaptive_max_pool2d
@@ -25,7 +25,7 @@ adaptive_max_pool3d pad interpolate pixel_shuffle pixel_unshuffle matmul mm bmm 
 scaled_dot_product_attention multi_head_attention_forward lstm gru rnn_tanh rnn_relu lstm_cell gru_cell rnn_tanh_cell
 rnn_relu_cell
 """
-MADE = """
+CREATED = """
 zeros ones full empty arange zeros_like ones_like full_like empty_like new_zeros new_ones new_full new_empty eye
 """
 QUIET = """
@@ -42,7 +42,7 @@ repeat_interleave _local_scalar_dense equal is_nonzero grid_sampler_2d grid_samp
 MOVING = frozenset(_MOVING.split())
 """Operations below the functions, by which code that Python does not see places data by what other data hold."""
 
-_NAMES = frozenset(f"{UNARY} {BINARY} {DUNDER} {SHAPES} {ALONG} {LAYERS} {MADE} {QUIET}".split())
+_NAMES = frozenset(f"{UNARY} {BINARY} {DUNDER} {SHAPES} {ALONG} {LAYER_NAMES} {CREATED} {QUIET}".split())
 
 
 def moves_by_shape(function: Any, args: Any) -> bool:

@@ -14,7 +14,7 @@ from functools import lru_cache
 import numba
 
 
-def available_threads() -> int:
+def numba_threads() -> int:
     """Return the threads that a call may use: NUMBA_NUM_THREADS, or what numba.set_num_threads said."""
     return int(numba.get_num_threads())
 

@@ -11,13 +11,13 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from gradkernels.engines.fused.codegen.options import EXACT, FAST
+from gradkernels.engines.fused.codegen.options import FAST, ORDERED
 from gradkernels.engines.fused.codegen.pointers import at, get, put, put_wide
 from gradkernels.engines.fused.drivers import columns, row_deviations
 from gradkernels.engines.fused.drivers.sums import corrected_total
 from gradkernels.engines.fused.drivers.workspace import (
+    BY_ROWS,
     FLUSH,
-    ROWS,
     accumulate,
     block_slopes,
     fill_zeros,
@@ -40,13 +40,13 @@ def _deviate(f, x, step, b, shift, sums, seconds):
         put(sums, base, first)
         put(seconds, base, second)
         base += 1
-        if f.mode == ROWS:
+        if f.mode == BY_ROWS:
             row_deviations.accumulate(x, step, b, f.d, line, at(shift, base), at(sums, base), at(seconds, base))
         else:
             columns.accumulate_deviations(x, step, b, f.d, line, at(shift, base), at(sums, base), at(seconds, base))
 
 
-@njit(**EXACT)
+@njit(**ORDERED)
 def _join(base, shift, sums, seconds, totals, m, before, count):
     """Join a stretch of `count` rows with the `before` rows; totals are sums around `base`, their errors, squares."""
     share = before / (before + count) * count
@@ -99,7 +99,7 @@ def write_moments(batch, totals):
     _finish(f, batch, base, totals)
 
 
-@njit(**EXACT)
+@njit(**ORDERED)
 def _finish(f, batch, base, totals):
     first = 1 - f.intercept
     for k in range(f.classes):

@@ -7,12 +7,12 @@ import math
 import numpy as np
 from numba import njit
 
-from gradkernels.engines.fused.codegen.options import EXACT, FAST
+from gradkernels.engines.fused.codegen.options import FAST, ORDERED
 from gradkernels.engines.fused.codegen.pointers import at, get, put
 from gradkernels.engines.fused.codegen.simd import lanes
 from gradkernels.engines.fused.drivers import columns, rows
 from gradkernels.engines.fused.drivers.workspace import (
-    ROWS,
+    BY_ROWS,
     block_slopes,
     block_slopes_and_squares,
     lay_out,
@@ -56,7 +56,7 @@ def _penalised(f, x, step, b, line, norms):
         put(line, i, 1)
     for k in range(f.classes):
         eta, penalty = at(f.eta, k * f.block), at(f.penalty, k * f.d)
-        if f.mode == ROWS:
+        if f.mode == BY_ROWS:
             rows.add_squared_norms(x, step, b, f.d, eta, penalty, norms)
         else:
             columns.add_squared_norms(x, step, b, f.d, eta, penalty, norms)
@@ -98,7 +98,7 @@ def _scaled_roots(b, line, norms, rooted):
     return odd
 
 
-@njit(**EXACT)
+@njit(**ORDERED)
 def _careful(f, batch, row, i):
     """Return a row's norm with its largest entry as the unit, in float64."""
     unit = 0.0
@@ -117,7 +117,7 @@ def _careful(f, batch, row, i):
     return unit * math.sqrt(total)
 
 
-@njit(**EXACT)
+@njit(**ORDERED)
 def _entry(f, batch, row, i, j, k):
     """Return entry j of a row's gradient for class k, the intercept's first; float64."""
     s = np.float64(get(f.eta, k * f.block + i))

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from numba import njit
 
-from gradkernels.engines.fused.codegen.options import EXACT, FAST
+from gradkernels.engines.fused.codegen.options import FAST, ORDERED
 from gradkernels.engines.fused.codegen.pointers import address, at, get, put
 from gradkernels.engines.fused.codegen.simd import BYTES, fence, lanes, load, stream
 from gradkernels.engines.fused.drivers import columns, rows
 from gradkernels.engines.fused.drivers.workspace import (
+    BY_ROWS,
     INTERCEPT,
-    ROWS,
     block_slopes,
     lay_out,
     locate_block,
@@ -27,13 +27,13 @@ def _write(f, x, step, b, out):
         _write_classes(f, x, step, b, out)
         return
     line, width = f.eta, f.d + f.intercept
-    if f.mode != ROWS and width == 2 and f.intercept:
+    if f.mode != BY_ROWS and width == 2 and f.intercept:
         columns.write_pairs(x, b, line, get(f.penalty, 0), out)
         return
     if f.intercept:
         for i in range(b):
             put(out, i * width, get(line, i))
-    if f.mode == ROWS:
+    if f.mode == BY_ROWS:
         rows.write(x, step, b, f.d, line, f.penalty, at(out, f.intercept), width)
     else:
         columns.write(x, step, b, f.d, line, f.penalty, at(out, f.intercept), width)
@@ -41,7 +41,7 @@ def _write(f, x, step, b, out):
 
 @njit(**FAST)
 def _write_classes(f, x, step, b, out):
-    row, column = (step, 1) if f.mode == ROWS else (1, step)
+    row, column = (step, 1) if f.mode == BY_ROWS else (1, step)
     width = (f.d + f.intercept) * f.classes
     for i in range(b):
         target = at(out, i * width)
@@ -56,7 +56,7 @@ def _write_classes(f, x, step, b, out):
                 put(target, j * f.classes + k, value)
 
 
-@njit(**EXACT)
+@njit(**ORDERED)
 def _stream(target, found, count):
     """Copy past the caches, which saves reading the lines that are about to be overwritten."""
     width = lanes(target)
@@ -72,7 +72,7 @@ def _stream(target, found, count):
         put(target, j, get(found, j))
 
 
-@njit(**EXACT)
+@njit(**ORDERED)
 def _scatter(f, batch, low, b, found):
     """Copy into memory with gaps."""
     width = f.d + f.intercept
@@ -83,14 +83,14 @@ def _scatter(f, batch, low, b, found):
                 put(batch.result, place, get(found, (i * width + j) * f.classes + k))
 
 
-@njit(**EXACT)
+@njit(**ORDERED)
 def _dense(batch, width):
     """Return whether the rows lie side by side, in C order."""
     inner = batch.step1 == batch.classes and (batch.classes == 1 or batch.step2 == 1)
     return batch.step0 == width and inner
 
 
-@njit(**EXACT)
+@njit(**ORDERED)
 def _large(batch, width):
     return (batch.stop - batch.start) * width * (BYTES // lanes(batch.x)) >= STREAM
 

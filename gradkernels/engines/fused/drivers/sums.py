@@ -7,13 +7,13 @@ import math
 import numpy as np
 from numba import njit
 
-from gradkernels.engines.fused.codegen.options import EXACT, FAST
+from gradkernels.engines.fused.codegen.options import FAST, ORDERED
 from gradkernels.engines.fused.codegen.pointers import at, get, put, put_wide
 from gradkernels.engines.fused.drivers.norms import block_norms
 from gradkernels.engines.fused.drivers.workspace import (
     FLUSH,
     MEAN,
-    WIDE,
+    RESULT_FLOAT64,
     accumulate,
     block_slopes,
     fill_zeros,
@@ -23,7 +23,7 @@ from gradkernels.engines.fused.drivers.workspace import (
 )
 
 
-@njit(**EXACT)
+@njit(**ORDERED)
 def flush_sums(sums, totals, m):
     """Move sums to float64 totals and their rounding errors (Knuth's TwoSum), and begin anew.
 
@@ -42,7 +42,7 @@ def flush_sums(sums, totals, m):
         put(sums, j, 0)
 
 
-@njit(**EXACT)
+@njit(**ORDERED)
 def corrected_total(totals, j, m):
     """Return a total with its rounding errors; these are NaN where the total is infinite.
 
@@ -99,7 +99,7 @@ def write_sums(batch, totals):
     _finish(f, batch, totals, kept)
 
 
-@njit(**EXACT)
+@njit(**ORDERED)
 def _finish(f, batch, totals, kept):
     first = 1 - f.intercept
     count = batch.stop - batch.start if batch.flags & MEAN else 1
@@ -109,7 +109,7 @@ def _finish(f, batch, totals, kept):
             if batch.l2 != 0 and j > 0:
                 value += kept * batch.l2 * get(f.weights, k * f.d + j - 1)
             place = (j - first) * batch.step0 + k * batch.step1
-            if batch.flags & WIDE:
+            if batch.flags & RESULT_FLOAT64:
                 put_wide(batch.result, place, value / count)
             else:
                 put(batch.result, place, value / count)

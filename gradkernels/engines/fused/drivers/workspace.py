@@ -6,15 +6,15 @@ from collections import namedtuple
 
 from numba import njit
 
-from gradkernels.engines.fused.codegen.options import EXACT, INLINE
+from gradkernels.engines.fused.codegen.options import INLINE, ORDERED
 from gradkernels.engines.fused.codegen.pointers import at, call_address, cast_pointer, get, get_narrow, get_whole, put
 from gradkernels.engines.fused.codegen.simd import BYTES, lanes
 from gradkernels.engines.fused.drivers import columns, rows, three_classes
 
-ROWS, COLUMNS, COPY = 0, 1, 2
-INTERCEPT, MEAN, WEIGHTED, WHOLE, WIDE, NARROW = 1, 2, 4, 8, 16, 32
+BY_ROWS, BY_COLUMNS, BY_COPY = 0, 1, 2
+INTERCEPT, MEAN, WEIGHTED, TARGETS_INT64, RESULT_FLOAT64, TARGETS_INT32 = 1, 2, 4, 8, 16, 32
 """Flags of a call: theta has one; divide by n; y has weights; y is int64; the result is always float64; y is int32."""
-ROW_BLOCK, BLOCK, COPY_BLOCK = 8192, 256, 2**18  # bytes of rows, rows of columns, bytes of what is copied
+ROW_BLOCK, BLOCK_ROWS, COPY_BLOCK = 8192, 256, 2**18  # bytes of rows, rows of columns, bytes of what is copied
 FLUSH = 64  # rows after which sums move to float64
 
 BatchPointers = namedtuple(
@@ -33,25 +33,25 @@ and two more), targets and entries; and what is left for the driver itself.
 """
 
 
-@njit(**EXACT)
+@njit(**ORDERED)
 def _mode(row, column, d):
     """Return the order to walk in; short rows are copied, since a vector holds more than one of them."""
     if row == 1 or d == 0:
-        return COLUMNS
-    return ROWS if column == 1 and d >= 6 else COPY
+        return BY_COLUMNS
+    return BY_ROWS if column == 1 and d >= 6 else BY_COPY
 
 
-@njit(**EXACT)
+@njit(**ORDERED)
 def _block(mode, d, itemsize, n):
-    block = BLOCK
-    if mode == ROWS:
-        block = max(8, min(BLOCK, (ROW_BLOCK // (itemsize * d) + 7) // 8 * 8))
-    if mode == COPY:
-        block = max(8, min(BLOCK, COPY_BLOCK // (itemsize * d)))
+    block = BLOCK_ROWS
+    if mode == BY_ROWS:
+        block = max(8, min(BLOCK_ROWS, (ROW_BLOCK // (itemsize * d) + 7) // 8 * 8))
+    if mode == BY_COPY:
+        block = max(8, min(BLOCK_ROWS, COPY_BLOCK // (itemsize * d)))
     return min(block, max(n, 1))
 
 
-@njit(**EXACT)
+@njit(**ORDERED)
 def workspace_size(batch, lines, wide):
     """Return how many float64 numbers hold a Workspace, what the driver adds to it, and `wide` m of float64.
 
@@ -64,12 +64,12 @@ def workspace_size(batch, lines, wide):
     mode = _mode(batch.row, batch.column, batch.d)
     block = _block(mode, batch.d, size, batch.stop - batch.start)
     m = (batch.d + 1) * batch.classes
-    copied = batch.d if mode == COPY else 0
+    copied = batch.d if mode == BY_COPY else 0
     entries = 3 * m + (batch.classes + 3 + copied + lines) * block + lines * m
     return wide * m + entries * size // 8 + 1
 
 
-@njit(**EXACT)
+@njit(**ORDERED)
 def lay_out(batch, memory):
     """Return the Workspace of a call, in `memory`."""
     d, count, intercept = batch.d, batch.classes, batch.flags & INTERCEPT
@@ -80,13 +80,13 @@ def lay_out(batch, memory):
     eta = at(first, count)
     y = at(eta, (count + 2) * block)
     copy = at(y, block)
-    spare = at(copy, d * block if mode == COPY else 0)
+    spare = at(copy, d * block if mode == BY_COPY else 0)
     f = Workspace(mode, block, d, count, intercept, (d + 1) * count, weights, penalty, first, eta, y, copy, spare)
     _split(f, batch)
     return f
 
 
-@njit(**EXACT)
+@njit(**ORDERED)
 def _split(f, batch):
     for k in range(f.classes):
         column = at(batch.theta, k * batch.theta_column)
@@ -109,9 +109,9 @@ def locate_block(f, batch, low, b):
         b: Rows.
     """
     base = at(batch.x, low * batch.row)
-    if f.mode == ROWS:
+    if f.mode == BY_ROWS:
         return base, batch.row
-    if f.mode == COLUMNS:
+    if f.mode == BY_COLUMNS:
         return base, batch.column
     for j in range(f.d):
         for i in range(b):
@@ -150,7 +150,7 @@ def block_slopes_and_squares(f, batch, x, step, low, b, squares):
     """
     for i in range(b):
         put(squares, i, f.intercept)
-    if f.mode == ROWS:
+    if f.mode == BY_ROWS:
         rows.predict_squares(x, step, b, f.d, f.weights, get(f.first, 0), f.eta, squares)
     else:
         columns.predict_squares(x, step, b, f.d, f.weights, get(f.first, 0), f.eta, squares)
@@ -161,13 +161,13 @@ def block_slopes_and_squares(f, batch, x, step, low, b, squares):
 @njit(**INLINE)
 def _predict(f, x, step, b, k):
     """Write the predictors of the classes from k on."""
-    while f.mode == ROWS and k + 3 <= f.classes:
+    while f.mode == BY_ROWS and k + 3 <= f.classes:
         weights, line = at(f.weights, k * f.d), at(f.eta, k * f.block)
         three_classes.predict(x, step, b, f.d, weights, at(f.first, k), line, f.block)
         k += 3
     while k < f.classes:
         weights, line = at(f.weights, k * f.d), at(f.eta, k * f.block)
-        if f.mode == ROWS:
+        if f.mode == BY_ROWS:
             rows.predict(x, step, b, f.d, weights, get(f.first, k), line)
         else:
             columns.predict(x, step, b, f.d, weights, get(f.first, k), line)
@@ -187,11 +187,11 @@ def _slopes(f, batch, low, b):
 @njit(**INLINE)
 def _targets(f, batch, low, b):
     """Return the pointer to the block's targets, side by side and as floats."""
-    if batch.flags & WHOLE:
+    if batch.flags & TARGETS_INT64:
         for i in range(b):
             put(f.y, i, get_whole(batch.y, (low + i) * batch.y_step))
         return f.y
-    if batch.flags & NARROW:
+    if batch.flags & TARGETS_INT32:
         for i in range(b):
             put(f.y, i, get_narrow(batch.y, (low + i) * batch.y_step))
         return f.y
@@ -220,19 +220,19 @@ def accumulate(f, x, step, b, sums):
             s += get(line, i)
         put(target, 0, s)
     k = 0
-    while f.mode == ROWS and k + 3 <= f.classes:
+    while f.mode == BY_ROWS and k + 3 <= f.classes:
         three_classes.accumulate(x, step, b, f.d, at(f.eta, k * f.block), f.block, at(sums, k * (f.d + 1) + 1))
         k += 3
     while k < f.classes:
         line, target = at(f.eta, k * f.block), at(sums, k * (f.d + 1) + 1)
-        if f.mode == ROWS:
+        if f.mode == BY_ROWS:
             rows.accumulate(x, step, b, f.d, line, target)
         else:
             columns.accumulate(x, step, b, f.d, line, target)
         k += 1
 
 
-@njit(**EXACT)
+@njit(**ORDERED)
 def fill_zeros(base, count):
     """Write zeros."""
     for j in range(count):

@@ -22,7 +22,7 @@ from gradkernels.engines.hooks.errors import Unfit
 from gradkernels.problems.module import checkpoints
 
 MOVED = "a checkpointed part of the model does not give the samples first"
-MADE = "a checkpointed part of the model takes a tensor that is made of parameters"
+FROM_PARAMETERS = "a checkpointed part of the model takes a tensor that is made of parameters"
 
 
 @contextmanager
@@ -43,7 +43,7 @@ def _forward(tape: Tape, function: Any, args: tuple[Any, ...], kwargs: Mapping[s
     given, spec = pytree.tree_flatten((args, dict(kwargs)))
     known = [tape.tracker.tag(one) if isinstance(one, torch.Tensor) else None for one in given]
     if any(tag is not None and tag.axis is None for tag in known):
-        raise Unfit(MADE)
+        raise Unfit(FROM_PARAMETERS)
     flowing = [at for at, tag in enumerate(known) if tag is not None and tag.flows]
     before = _Surroundings()
     # One draw for all samples takes to know where they are.

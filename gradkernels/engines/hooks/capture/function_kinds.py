@@ -37,7 +37,7 @@ def draws_random(func: Any) -> bool:
     return getattr(func, "__name__", "") in _DRAW
 
 
-def kind_of(func: Any, batched: Container[Any]) -> str:
+def function_kind(func: Any, batched: Container[Any]) -> str:
     """Return what is asked first of a function: `metadata`, `composite`, `batched`, `draws` or `any`.
 
     Args:

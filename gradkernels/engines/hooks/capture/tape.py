@@ -24,7 +24,7 @@ from gradkernels.engines.hooks.capture.boundary_rules import BoundaryRules, Grad
 from gradkernels.engines.hooks.capture.composite_functions import COMPOSITES
 from gradkernels.engines.hooks.capture.follow.output_axis import output_axis
 from gradkernels.engines.hooks.capture.follow.tracked_call import TrackedArgument
-from gradkernels.engines.hooks.capture.function_kinds import kind_of
+from gradkernels.engines.hooks.capture.function_kinds import function_kind
 from gradkernels.engines.hooks.capture.sample_axis import Axis
 from gradkernels.engines.hooks.capture.tags import SHARED, Made
 from gradkernels.engines.hooks.capture.tracker import SampleTracker
@@ -123,7 +123,7 @@ class Tape(TorchFunctionMode):
         kwargs = kwargs or {}
         kind = _KINDS.get(func)
         if kind is None:
-            kind = _KINDS[func] = kind_of(func, self._starts.batched)
+            kind = _KINDS[func] = function_kind(func, self._starts.batched)
         if kind == "metadata" or self._paused:
             return func(*args, **kwargs)
         if kind == "composite":

@@ -112,7 +112,7 @@ def addition(sign_of_first: float = 1.0, sign_of_second: float = 1.0) -> RunBoun
 
     def start(tape: Tape, step: BoundaryCall, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         if kwargs or len(args) != 2 or len(step.data) != 1 or len(step.parameters) != 1:
-            return vmap_call.start(tape, step, args, kwargs)
+            return vmap_call.run_vmap_call(tape, step, args, kwargs)
         (place,) = step.parameters
         sign = sign_of_first if place == ("args", 0) else sign_of_second
 
@@ -135,7 +135,7 @@ def multiplication(tape: Tape, step: BoundaryCall, args: tuple[Any, ...], kwargs
         kwargs: Its arguments by name.
     """
     if kwargs or len(args) != 2 or len(step.data) != 1 or len(step.parameters) != 1:
-        return vmap_call.start(tape, step, args, kwargs)
+        return vmap_call.run_vmap_call(tape, step, args, kwargs)
     ((place, axis),) = step.data.items()
     source = args[place[1]]
 
@@ -154,7 +154,7 @@ def _run(tape: Tape, step: BoundaryCall, args: tuple[Any, ...], use_of: Any) -> 
     alone = axis.dim < before or target.tensor.shape[axis.dim - before] == 1
     use = use_of(target, args[place[1]], axis, output.ndim) if alone and output.dtype == target.tensor.dtype else None
     if use is None:
-        return vmap_call.start(tape, step, args, {})
+        return vmap_call.run_vmap_call(tape, step, args, {})
     tape.listen(use, output, axis, [args[place[1]]])
     tape.tracker.mark_boundary(output, axis)
     return output

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-TRIES = 3
+TIMED_TRIES = 3
 HOPELESS = 4.0  # times as slow as the best so far
 
 _CHOSEN: dict[Hashable, str] = {}
@@ -70,7 +70,7 @@ def _fastest(ways: Mapping[str, Callable[..., Any]], arguments: Sequence[Any]) -
     for name, way in ways.items():
         seconds = _seconds(way, arguments)
         if seconds < HOPELESS * best:
-            seconds = min(seconds, *(_seconds(way, arguments) for _ in range(TRIES - 1)))
+            seconds = min(seconds, *(_seconds(way, arguments) for _ in range(TIMED_TRIES - 1)))
         if seconds < best:
             best, chosen = seconds, name
     return chosen

@@ -16,7 +16,7 @@ from gradkernels.engines.hooks.rules.materialized import MaterializedUse
 from gradkernels.engines.hooks.rules.rule import LayerRule, NamedArguments, Targets, samples_first
 
 EPS = 1e-5  # torch's own default
-MIXED = (
+BATCH_STATISTICS = (
     "batch_norm with the statistics of the batch mixes its samples, no sample has a gradient of its own: call "
     "model.eval(), or use GroupNorm"
 )
@@ -131,7 +131,7 @@ def _instance_norm(given: NamedArguments) -> tuple[Array, dict[str, Array]]:
 def _channels(targets: Targets, a: Array, given: NamedArguments) -> ChannelNormalization:
     """Make the use with the statistics of the sample, or those that were learned."""
     if given.get("training", False):
-        raise Unfit(MIXED)
+        raise Unfit(BATCH_STATISTICS)
     if "mean" not in given:
         given["mean"] = given["running_mean"].detach()
         given["scale"] = (given["running_var"].detach() + given.get("eps", EPS)).rsqrt_()

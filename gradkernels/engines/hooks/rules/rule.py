@@ -64,7 +64,7 @@ def run_by_rule(rule: LayerRule) -> RunBoundary:
         data, targets = _named(rule, step.data), tape.targets(step, args, kwargs)
         named = _named(rule, targets)
         if not rule.holds(data, named, given):
-            return vmap_call.start(tape, step, args, kwargs)
+            return vmap_call.run_vmap_call(tape, step, args, kwargs)
         sources, axis = [given[name] for name in data], data[rule.names[0]]
         output, more = rule.forward(given) if rule.forward else (step.function(*args, **kwargs), {})
         given |= {name: of.first(given[name].detach(), tape.n) for name, of in data.items() if name in rule.beside}

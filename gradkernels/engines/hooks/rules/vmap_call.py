@@ -14,11 +14,11 @@ from gradkernels.engines.hooks.capture.tape import Tape
 from gradkernels.engines.hooks.errors import Unfit
 from gradkernels.engines.hooks.parameter_use import ParameterUse
 
-ROWS_BYTES = 1 << 23
+VMAP_BYTES = 1 << 23
 """Of rows that are formed before they are written to their place."""
 
 
-def start(tape: Tape, step: BoundaryCall, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+def run_vmap_call(tape: Tape, step: BoundaryCall, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
     """Run the call as it is; it is called again for each sample alone when the gradient is there.
 
     Args:
@@ -63,7 +63,7 @@ class VmapCall(ParameterUse):
             at: Which samples.
             add: Whether to add to what is there.
         """
-        size = max(1, ROWS_BYTES // max(1, out[:1].nbytes))
+        size = max(1, VMAP_BYTES // max(1, out[:1].nbytes))
         for start in range(0, len(out), size):
             some = slice(start, start + size)
             rows = self._rows(target, g, slice(at.start + start, min(at.start + start + size, at.stop)))

@@ -82,7 +82,7 @@ def below_diagonal(call: TrackedCall, output: Array) -> Axis:
     return axis
 
 
-RULES: dict[str, AxisRule] = {
+DIMWISE_RULES: dict[str, AxisRule] = {
     **dict.fromkeys(
         ("sum", "mean", "amax", "amin", "prod", "any", "all", "std", "var", "std_mean", "var_mean", "nansum", "nanmean",
          "logsumexp", "special_logsumexp", "argmax", "argmin", "median", "nanmedian", "mode", "count_nonzero",

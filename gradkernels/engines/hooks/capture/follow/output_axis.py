@@ -10,16 +10,16 @@ from torch.nn import functional
 from gradkernels.backend import Array
 from gradkernels.engines.hooks.arguments import Function, function_name
 from gradkernels.engines.hooks.capture.follow import dimwise, indexing, shapes, structured
-from gradkernels.engines.hooks.capture.follow.pointwise import NAMES, pointwise
+from gradkernels.engines.hooks.capture.follow.pointwise import POINTWISE, pointwise
 from gradkernels.engines.hooks.capture.follow.tracked_call import AxisRule, TrackedArgument, TrackedCall
 from gradkernels.engines.hooks.capture.sample_axis import Axis
 from gradkernels.engines.hooks.errors import Unfit
 
-RULES: dict[str, AxisRule] = {
-    **dict.fromkeys(NAMES, pointwise),
-    **shapes.RULES,
-    **dimwise.RULES,
-    **structured.RULES,
+AXIS_RULES: dict[str, AxisRule] = {
+    **dict.fromkeys(POINTWISE, pointwise),
+    **shapes.SHAPE_RULES,
+    **dimwise.DIMWISE_RULES,
+    **structured.STRUCTURED_RULES,
     "__getitem__": indexing.getitem,
     "__setitem__": indexing.setitem,
 }
@@ -31,11 +31,11 @@ _KNOWN: dict[Function, AxisRule | None] = {}
 def rule_of(function: Function) -> AxisRule | None:
     """Return the rule of a torch function; None if there is none."""
     if function is functional.unfold:  # into patches; that of a tensor is along one axis
-        return RULES["im2col"]
+        return AXIS_RULES["im2col"]
     name = function_name(function)
-    if name in RULES or name.startswith("__"):
-        return RULES.get(name)
-    return RULES.get(name.removesuffix("_"))
+    if name in AXIS_RULES or name.startswith("__"):
+        return AXIS_RULES.get(name)
+    return AXIS_RULES.get(name.removesuffix("_"))
 
 
 def _known_rule(function: Function) -> AxisRule | None:

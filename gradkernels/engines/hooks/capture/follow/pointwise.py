@@ -32,7 +32,7 @@ __rdiv__ __truediv__ __rtruediv__ __floordiv__ __rfloordiv__ __mod__ __rmod__ __
 __eq__ __ne__ __lt__ __le__ __gt__ __ge__ __iadd__ __isub__ __imul__ __idiv__ __itruediv__ __ifloordiv__ __imod__
 __ipow__ __iand__ __ior__ __ixor__ __lshift__ __rshift__ __ilshift__ __irshift__
 """
-NAMES = frozenset(f"{UNARY} {BINARY} {DUNDER}".split())
+POINTWISE = frozenset(f"{UNARY} {BINARY} {DUNDER}".split())
 
 
 def pointwise(call: TrackedCall, output: Array) -> Axis:

@@ -88,7 +88,7 @@ def expand(call: TrackedCall, output: Array) -> Axis:
     return axis
 
 
-def repeat(call: TrackedCall, output: Array) -> Axis:
+def repeat_whole(call: TrackedCall, output: Array) -> Axis:
     """Follow whole tensors beside each other: the samples of a repeated axis vary fastest."""
     one = call.first
     axis = one.axis.moved(one.axis.dim + output.ndim - one.tensor.ndim)
@@ -127,8 +127,8 @@ def stack(call: TrackedCall, output: Array) -> Axis:
     return axis.moved(axis.dim + (dim <= axis.dim))
 
 
-def select(call: TrackedCall, output: Array) -> Axis:
-    """Follow `select` and `unbind`: one axis less."""
+def take_one(call: TrackedCall, output: Array) -> Axis:
+    """Follow `take_one` and `unbind`: one axis less."""
     one = call.first
     (dim,) = dims_from(call.argument(1, "dim", default=0), one.tensor.ndim)
     if dim == one.axis.dim:
@@ -136,7 +136,7 @@ def select(call: TrackedCall, output: Array) -> Axis:
     return one.axis.moved(one.axis.dim - (dim < one.axis.dim))
 
 
-RULES: dict[str, AxisRule] = {
+SHAPE_RULES: dict[str, AxisRule] = {
     **dict.fromkeys(("reshape", "view", "flatten", "ravel", "unflatten", "view_as", "reshape_as"), reshape),
     "permute": permute,
     **dict.fromkeys(("transpose", "swapaxes", "swapdims", "transpose_"), transpose(None)),
@@ -147,10 +147,10 @@ RULES: dict[str, AxisRule] = {
     "unsqueeze": unsqueeze,
     "squeeze": squeeze,
     **dict.fromkeys(("expand", "expand_as", "broadcast_to"), expand),
-    **dict.fromkeys(("repeat", "tile"), repeat),
+    **dict.fromkeys(("repeat", "tile"), repeat_whole),
     "repeat_interleave": repeat_interleave,
     **dict.fromkeys(("cat", "concat", "concatenate"), concatenate),
     "stack": stack,
-    **dict.fromkeys(("select", "unbind"), select),
+    **dict.fromkeys(("select", "unbind"), take_one),
 }
 """By name."""

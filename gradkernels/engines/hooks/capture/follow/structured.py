@@ -127,7 +127,7 @@ def outer(call: TrackedCall, output: Array) -> Axis:
     return call.agreed([one.axis.moved(0 if one.tensor is call.args[0] else 1) for one in call.data])
 
 
-def einsum(call: TrackedCall, output: Array) -> Axis:
+def einsum_output(call: TrackedCall, output: Array) -> Axis:
     """Return where the samples' letter is in the output."""
     equation, operands = call.args[0], call.args[1:]
     if not isinstance(equation, str) or "." in equation:
@@ -171,7 +171,7 @@ def recurrent(call: TrackedCall, output: Array) -> Axis:
 
 
 POOLS = ("avg_pool", "max_pool", "adaptive_avg_pool", "adaptive_max_pool", "lp_pool")
-RULES: dict[str, AxisRule] = {
+STRUCTURED_RULES: dict[str, AxisRule] = {
     "linear": before_last(),
     **dict.fromkeys(("layer_norm", "rms_norm"), normalized),
     **{f"conv{d}d": spatial(d) for d in (1, 2, 3)},
@@ -196,7 +196,7 @@ RULES: dict[str, AxisRule] = {
     "__rmatmul__": lambda call, output: matmul(call._replace(args=call.args[::-1], kwargs={}, at=0), output),
     **dict.fromkeys(("addmm", "baddbmm", "addmv"), added_product),
     **dict.fromkeys(("outer", "ger"), outer),
-    "einsum": einsum,
+    "einsum": einsum_output,
     "scaled_dot_product_attention": attention,
     **dict.fromkeys(("lstm", "gru", "rnn_tanh", "rnn_relu"), recurrent),
     **dict.fromkeys(("lstm_cell", "gru_cell", "rnn_tanh_cell", "rnn_relu_cell"), first_axis),

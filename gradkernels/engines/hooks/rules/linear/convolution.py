@@ -169,5 +169,5 @@ def _steps_last(g: Array, dims: int) -> Array:
     return g if g.ndim == dims + 2 else g.movedim(1, 2)
 
 
-NAMES = ("input", "weight", "bias", "stride", "padding", "dilation", "groups")
-CONVOLUTION = LayerRule(NAMES, ("weight", "bias"), Convolution, samples_first)
+CONVOLUTION_ARGUMENTS = ("input", "weight", "bias", "stride", "padding", "dilation", "groups")
+CONVOLUTION = LayerRule(CONVOLUTION_ARGUMENTS, ("weight", "bias"), Convolution, samples_first)

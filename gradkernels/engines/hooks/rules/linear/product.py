@@ -1,4 +1,4 @@
-"""Products of data with a parameter however they are written: `x @ W`, `addmm`, `bmm`, `einsum`.
+"""Products of data with a parameter however they are written: `x @ W`, `addmm`, `bmm`, `einsum_product`.
 
 Each is an einsum of the data and the parameter. With two axes, one summed over and one of the product, the parameter is
 the weight of a linear map; with more (heads, experts) rows are an einsum of data and gradients.
@@ -96,7 +96,7 @@ def product(added: bool = False) -> RunBoundary:
 
     def start(tape: Tape, step: BoundaryCall, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         if kwargs or len(args) != 2 + added:
-            return vmap_call.start(tape, step, args, kwargs)
+            return vmap_call.run_vmap_call(tape, step, args, kwargs)
         left, right = ("args", added), ("args", 1 + added)
         return _run(tape, step, args, (left, right), _letters(args[-2].ndim, args[-1].ndim))
 
@@ -115,8 +115,8 @@ def reversed_product(tape: Tape, step: BoundaryCall, args: tuple[Any, ...], kwar
     return _run(tape, step, args, (("args", 1), ("args", 0)), _letters(args[1].ndim, args[0].ndim))
 
 
-def einsum(tape: Tape, step: BoundaryCall, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
-    """Run calls of `einsum` of two operands, with their letters.
+def einsum_product(tape: Tape, step: BoundaryCall, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+    """Run calls of `einsum_product` of two operands, with their letters.
 
     Args:
         tape: The pass.
@@ -126,7 +126,7 @@ def einsum(tape: Tape, step: BoundaryCall, args: tuple[Any, ...], kwargs: Mappin
     """
     nested = len(args) == 2 and isinstance(args[1], list | tuple)
     if not isinstance(args[0], str) or "." in args[0] or len(args[1] if nested else args[1:]) != 2:
-        return vmap_call.start(tape, step, args, kwargs)
+        return vmap_call.run_vmap_call(tape, step, args, kwargs)
     left, arrow, right = args[0].replace(" ", "").partition("->")
     if not arrow:
         right = "".join(sorted(letter for letter in set(left) - {","} if left.count(letter) == 1))
@@ -149,7 +149,7 @@ def _run(tape: Tape, step: BoundaryCall, args: tuple[Any, ...], places: tuple[Ar
     letters = dict(zip(places, terms, strict=False))
     summand = step.parameters.keys() - {made}
     if step.data.keys() != {data} or made not in step.parameters or not summand <= {("args", 0)}:
-        return vmap_call.start(tape, step, args, {})
+        return vmap_call.run_vmap_call(tape, step, args, {})
     source, axis = argument_at(args, {}, data), step.data[data]
     output = step.function(*args)
     where = tape.output_axis(step, args, {}, output)
@@ -158,7 +158,7 @@ def _run(tape: Tape, step: BoundaryCall, args: tuple[Any, ...], places: tuple[Ar
     named = {"weight": targets[made]} | ({"bias": targets[("args", 0)]} if summand else {})
     use = _use(named, axis.first(source.detach(), tape.n), of, _sizes(args, places, terms))
     if use is None or axis.inner != where.inner or axis.slowest != where.slowest:
-        return vmap_call.start(tape, step, args, {})
+        return vmap_call.run_vmap_call(tape, step, args, {})
     tape.listen(use, output, where, [source])
     tape.tracker.mark_boundary(output, where)
     return output
@@ -197,6 +197,6 @@ PRODUCTS: dict[Any, RunBoundary] = {
     ),
     torch.Tensor.__rmatmul__: reversed_product,
     **dict.fromkeys((torch.addmm, torch.Tensor.addmm, torch.baddbmm, torch.Tensor.baddbmm), product(added=True)),
-    torch.einsum: einsum,
+    torch.einsum: einsum_product,
 }  # fmt: skip
 """How they are run."""

@@ -73,5 +73,5 @@ class TransposedConvolution(ParameterUse):
         return g.sum([dim for dim in range(1, g.ndim) if dim != channel])
 
 
-NAMES = ("input", "weight", "bias", "stride", "padding", "output_padding", "groups", "dilation")
-TRANSPOSED = LayerRule(NAMES, ("weight", "bias"), TransposedConvolution, samples_first)
+TRANSPOSED_ARGUMENTS = ("input", "weight", "bias", "stride", "padding", "output_padding", "groups", "dilation")
+TRANSPOSED = LayerRule(TRANSPOSED_ARGUMENTS, ("weight", "bias"), TransposedConvolution, samples_first)

@@ -183,5 +183,5 @@ def _embedding(targets: Targets, words: Array, given: NamedArguments) -> Embeddi
     return EmbeddingTable(targets, words, not_padding(words, given))
 
 
-NAMES = ("input", "weight", "padding_idx", "max_norm", "norm_type", "scale_grad_by_freq", "sparse")
-EMBEDDING = LayerRule(NAMES, ("weight",), _embedding, any_axis)
+EMBEDDING_ARGUMENTS = ("input", "weight", "padding_idx", "max_norm", "norm_type", "scale_grad_by_freq", "sparse")
+EMBEDDING = LayerRule(EMBEDDING_ARGUMENTS, ("weight",), _embedding, any_axis)

@@ -25,8 +25,18 @@ from gradkernels.engines.hooks.rules.linear.linear import Linear
 from gradkernels.engines.hooks.rules.recurrent.layer import RecurrentFunction, RecurrentLayer, RecurrentWeights
 from gradkernels.engines.hooks.rules.rule import NamedArguments, Targets
 
-LAYERS = ("input", "hx", "params", "has_biases", "num_layers", "dropout", "train", "bidirectional", "batch_first")
-CELL = ("input", "hx", "w_ih", "w_hh", "b_ih", "b_hh")
+NETWORK_ARGUMENTS = (
+    "input",
+    "hx",
+    "params",
+    "has_biases",
+    "num_layers",
+    "dropout",
+    "train",
+    "bidirectional",
+    "batch_first",
+)
+CELL_ARGUMENTS = ("input", "hx", "w_ih", "w_hh", "b_ih", "b_hh")
 
 LayerParameters = tuple[dict[str, Array], Targets]
 """Parameters of one layer in one direction by the names of a cell's, `w_hr` an LSTM's projection; their targets."""
@@ -39,10 +49,10 @@ def run_layers(kind: type[RecurrentLayer]) -> RunBoundary:
     """Return how calls of a whole recurrent network are run."""
 
     def start(tape: Tape, step: BoundaryCall, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Array, ...]:
-        given = bind_by_name(LAYERS, args, kwargs)
+        given = bind_by_name(NETWORK_ARGUMENTS, args, kwargs)
         if not isinstance(given["has_biases"], bool):
             raise Unfit(f"{step.name} of a packed sequence has no rule; call it with a padded one")
-        axis = _axis(step, LAYERS, 0 if given["batch_first"] else 1, 1)
+        axis = _axis(step, NETWORK_ARGUMENTS, 0 if given["batch_first"] else 1, 1)
         targets = {place[-1]: target for place, target in tape.targets(step, args, kwargs).items()}
 
         def drop(x: Array) -> Array:
@@ -63,10 +73,10 @@ def run_cell(kind: type[RecurrentLayer]) -> RunBoundary:
     """Return how calls of a single step are run."""
 
     def start(tape: Tape, step: BoundaryCall, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
-        given = bind_by_name(CELL, args, kwargs)
-        axis = replace(_axis(step, CELL, 0, 0), dim=1)
-        targets = {name_of(place, CELL): target for place, target in tape.targets(step, args, kwargs).items()}
-        parameters = {name: given[name] for name in CELL[2:] if given.get(name) is not None}
+        given = bind_by_name(CELL_ARGUMENTS, args, kwargs)
+        axis = replace(_axis(step, CELL_ARGUMENTS, 0, 0), dim=1)
+        targets = {name_of(place, CELL_ARGUMENTS): target for place, target in tape.targets(step, args, kwargs).items()}
+        parameters = {name: given[name] for name in CELL_ARGUMENTS[2:] if given.get(name) is not None}
         _, *ends = _run(tape, kind, axis, given["input"][None], _first(given), (parameters, targets), False)
         for end in ends:
             tape.tracker.mark_boundary(end, replace(axis, dim=0))
