@@ -7,6 +7,9 @@ from dataclasses import dataclass, replace
 ALL_SIZES = 0
 """In place of n: the coordinates are those of a curve over n."""
 
+USUAL: dict[str, str | int] = {"features": 1, "dtype": "float64", "layout": "C", "device": "cpu", "threads": 1}
+"""Coordinates that go without saying."""
+
 
 @dataclass(frozen=True, order=True)
 class Coordinates:
@@ -35,6 +38,10 @@ class Coordinates:
     def at(self, n: int) -> Coordinates:
         """Return the same coordinates at another number of samples, or at ALL_SIZES."""
         return replace(self, n=n)
+
+    def unusual(self) -> dict[str, str | int]:
+        """Return the coordinates that do not go without saying, by name."""
+        return {name: value for name, usual in USUAL.items() if (value := vars(self)[name]) != usual}
 
     def described(self, between: str) -> str:
         """Return them in words, `problem=linear, quantity=norms, ...`, with `between` each name and its value."""

@@ -14,7 +14,7 @@ from gradkernels.bench.run.ranking import rankings
 from gradkernels.bench.timing import bandwidth
 from gradkernels.bench.timing import memory_movers as movers
 from gradkernels.bench.timing.bandwidth import COPY, FRESH, READ, WRITE, Bandwidth
-from gradkernels.bench.timing.memory_movers import Engine, mover
+from gradkernels.bench.timing.memory_movers import MemoryOperations, mover
 from gradkernels.bench.timing.traffic import traffic
 from gradkernels.case import Case
 from gradkernels.dispatch import wisdom
@@ -55,7 +55,7 @@ class Counted:
 
 
 def counting(sources):
-    """An engine that counts reads and writes, and the counters of the sources."""
+    """Memory operations that count reads and writes, and the counters of the sources."""
     counters = {id(source): np.zeros(source.size, int) for source in sources}
 
     def view(array):
@@ -75,15 +75,15 @@ def counting(sources):
         to.array[:] = number
         to.times += 1
 
-    return Engine(view, read, copy, fill), counters
+    return MemoryOperations(view, read, copy, fill), counters
 
 
 @pytest.mark.parametrize("size", [0, 1, 3, 5, 6, 10, 11, 25])
 def test_a_move_reads_every_source_once_and_writes_every_entry_once(size):
     sources = [np.arange(1.0, 4.0), np.arange(4.0, 7.0), np.arange(7.0, 12.0)]
-    engine, counters = counting(sources)
+    counted, counters = counting(sources)
     out = Counted(np.full(size, np.nan), np.zeros(size, int))
-    mover(engine, sources, size)(out)
+    mover(counted, sources, size)(out)
     np.testing.assert_array_equal(out.array, np.r_[np.arange(1.0, 12.0), np.zeros(25)][:size])
     assert (out.times == 1).all()
     assert all((times == 1).all() for times in counters.values())

@@ -5,7 +5,7 @@ import random
 import pytest
 from measured import KERNEL, NOISY, STEADY, changed, passes, record, refused, scaled
 
-from gradkernels.bench.compare.canary import watch
+from gradkernels.bench.compare.canary import judge_canaries
 from gradkernels.bench.compare.compare import compare
 from gradkernels.bench.compare.exit_codes import Exit
 from gradkernels.bench.compare.matching import select
@@ -377,7 +377,7 @@ def test_canaries_of_many_cases_flag_a_clean_suite_about_as_seldom_as_one_would(
     flagged, called = 0, 0
     for _ in range(60):
         side = [row for n in range(1, 31) for row in yardsticks(STEADY, noise(), n=n)]
-        canaries = watch(side, [], ("before", "after"), delta=0.0)
+        canaries = judge_canaries(side, [], ("before", "after"), delta=0.0)
         flagged += any(canary.flagged for canary in canaries)
         called += any(verdict(canary.change, delta=0.0) in ("slower", "faster") for canary in canaries)
     assert flagged <= 3

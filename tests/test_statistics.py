@@ -8,7 +8,7 @@ from scipy import stats
 
 from gradkernels.bench.stats.estimates import (
     LOOKS,
-    Estimate,
+    LogEstimate,
     Ratio,
     alpha_at,
     bounds,
@@ -16,7 +16,7 @@ from gradkernels.bench.stats.estimates import (
     difference,
     holm,
     mean_over_rows,
-    trimmed,
+    trimmed_mean,
 )
 from gradkernels.bench.stats.verdict import lead, p_value, passes_needed, smallest_effect, verdict
 
@@ -31,11 +31,11 @@ def logs_of(ratio):
 
 
 def test_without_trimming_it_is_students_paired_test():
-    assert logs_of(bounds(trimmed(GAIN, cut=0), alpha=0.025)) == pytest.approx((0.7001142, 2.4598858), abs=5e-8)
+    assert logs_of(bounds(trimmed_mean(GAIN, cut=0), alpha=0.025)) == pytest.approx((0.7001142, 2.4598858), abs=5e-8)
 
 
 def test_without_trimming_it_is_welchs_test():
-    gap = difference(trimmed(DRUG_1, cut=0), trimmed(DRUG_2, cut=0))
+    gap = difference(trimmed_mean(DRUG_1, cut=0), trimmed_mean(DRUG_2, cut=0))
     assert gap.log / gap.error == pytest.approx(1.8608, abs=5e-5)
     assert gap.freedom == pytest.approx(17.776, abs=5e-4)
     assert logs_of(bounds(gap, alpha=0.025)) == pytest.approx((-0.2054832, 3.3654832), abs=5e-8)
@@ -43,14 +43,14 @@ def test_without_trimming_it_is_welchs_test():
 
 def test_trimmed_mean_worked_by_hand():
     # One cut on each side leaves 0.8 to 2.4; winsorised deviations from 1.44 have the sum of squares 3.084.
-    assert trimmed(GAIN) == Estimate(pytest.approx(1.4), pytest.approx(math.sqrt(3.084 / 56)), 7, 10)
+    assert trimmed_mean(GAIN) == LogEstimate(pytest.approx(1.4), pytest.approx(math.sqrt(3.084 / 56)), 7, 10)
 
 
 @pytest.mark.parametrize("passes", [2, 6, 7, 8, 15, 16, 31, 32, 40])
 def test_one_sample_agrees_with_scipy(passes):
     values = np.random.default_rng(passes).standard_t(3, passes)
     oracle = stats.ttest_ind(values, np.zeros(passes), equal_var=False, trim=1 / 8)
-    estimate = trimmed(list(values))
+    estimate = trimmed_mean(list(values))
     assert estimate.log == pytest.approx(float(stats.trim_mean(values, 1 / 8)), rel=1e-12)
     assert estimate.log / estimate.error == pytest.approx(oracle.statistic, rel=1e-12)
     assert estimate.freedom == pytest.approx(oracle.df, rel=1e-12)
@@ -61,20 +61,20 @@ def test_two_samples_agree_with_scipy(before, after):
     rng = np.random.default_rng(before)
     first, second = rng.normal(0, 1, before), rng.standard_t(3, after)
     oracle = stats.ttest_ind(second, first, equal_var=False, trim=1 / 8)
-    gap = difference(trimmed(list(first)), trimmed(list(second)))
+    gap = difference(trimmed_mean(list(first)), trimmed_mean(list(second)))
     limits = oracle.confidence_interval(1 - 2 * 0.003)
     assert gap.freedom == pytest.approx(oracle.df, rel=1e-12)
     assert logs_of(bounds(gap, alpha=0.003)) == pytest.approx((limits.low, limits.high), rel=1e-9)
 
 
 def test_order_of_passes_does_not_matter():
-    assert trimmed(GAIN) == trimmed(GAIN[::-1])
+    assert trimmed_mean(GAIN) == trimmed_mean(GAIN[::-1])
 
 
 def test_bounds_spend_the_alpha_of_the_look():
     # From a table of Student's t: 0.998 with 5 degrees of freedom, and 0.995 with 23.
-    assert logs_of(bounds(Estimate(0.0, 0.01, 5, 8)))[1] == pytest.approx(0.0503, abs=1e-5)
-    assert logs_of(bounds(Estimate(0.0, 0.01, 23, 32)))[1] == pytest.approx(0.02807, abs=1e-5)
+    assert logs_of(bounds(LogEstimate(0.0, 0.01, 5, 8)))[1] == pytest.approx(0.0503, abs=1e-5)
+    assert logs_of(bounds(LogEstimate(0.0, 0.01, 23, 32)))[1] == pytest.approx(0.02807, abs=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -85,16 +85,16 @@ def test_alpha_is_that_of_the_largest_look_reached(passes, alpha):
 
 
 def test_one_pass_bounds_nothing():
-    assert bounds(trimmed([math.log(3.0)])) == Ratio(pytest.approx(3.0), 0.0, math.inf, 1)
-    assert bounds(difference(trimmed([0.0]), trimmed([0.1] * 8))).high == math.inf
+    assert bounds(trimmed_mean([math.log(3.0)])) == Ratio(pytest.approx(3.0), 0.0, math.inf, 1)
+    assert bounds(difference(trimmed_mean([0.0]), trimmed_mean([0.1] * 8))).high == math.inf
 
 
 def test_wild_times_do_not_overflow():
-    assert bounds(trimmed([-300.0, 300.0])).high == math.inf
+    assert bounds(trimmed_mean([-300.0, 300.0])).high == math.inf
 
 
 def test_passes_without_noise_give_a_point():
-    assert bounds(difference(trimmed([0.0] * 8), trimmed([math.log(2)] * 8))) == Ratio(2.0, 2.0, 2.0, 8)
+    assert bounds(difference(trimmed_mean([0.0] * 8), trimmed_mean([math.log(2)] * 8))) == Ratio(2.0, 2.0, 2.0, 8)
 
 
 def test_holm_as_published():
@@ -129,13 +129,13 @@ def test_mean_over_rows_replicates_passes_and_not_rows():
 def test_mean_over_rows_averages_noise_that_passes_do_not_share():
     rows = [{("r", i): log for i, log in enumerate(values)} for values in ((0.0, 2.0, 0.0, 2.0), (0.0, 0.0, 2.0, 2.0))]
     # Averages per pass 0, 1, 1, 2: sum of squares 2, standard error sqrt(2 / 12).
-    assert mean_over_rows(rows) == Estimate(1.0, pytest.approx(math.sqrt(2 / 12)), 3, 4)
+    assert mean_over_rows(rows) == LogEstimate(1.0, pytest.approx(math.sqrt(2 / 12)), 3, 4)
 
 
 def test_mean_over_rows_that_miss_passes():
     rows = [{("r", 1): 0.0, ("r", 2): 1.0}, {("r", 2): 0.0, ("r", 3): 1.0}]
     # Contributions -1/8, 0 and 1/8 of the three passes: variance 3/2 (2/64).
-    assert mean_over_rows(rows) == Estimate(0.5, pytest.approx(math.sqrt(3 / 64)), 2, 3)
+    assert mean_over_rows(rows) == LogEstimate(0.5, pytest.approx(math.sqrt(3 / 64)), 2, 3)
 
 
 @pytest.mark.parametrize(
@@ -164,14 +164,14 @@ def test_verdict_follows_delta():
 
 
 def test_smallest_effect_is_found_in_95_of_100():
-    change = Estimate(0.3, 0.02, 21, 32)
+    change = LogEstimate(0.3, 0.02, 21, 32)
     shift = (math.log1p(smallest_effect(change)) - math.log(1.01)) / 0.02
     assert float(stats.nct.sf(stats.t.ppf(0.995, 21), 21, shift)) == pytest.approx(0.95, abs=0.01)
 
 
 def test_fewer_than_six_passes_detect_nothing():
-    assert smallest_effect(trimmed([0.0, 0.01] * 2 + [0.0])) == math.inf
-    assert smallest_effect(trimmed([0.0, 0.01] * 3)) < 0.1
+    assert smallest_effect(trimmed_mean([0.0, 0.01] * 2 + [0.0])) == math.inf
+    assert smallest_effect(trimmed_mean([0.0, 0.01] * 3)) < 0.1
 
 
 @pytest.mark.parametrize(("log", "gap"), [(0.0, math.log(1.05)), (-0.1, 0.1 - math.log(1.01))])
@@ -181,26 +181,26 @@ def test_passes_needed_bring_the_bound_past_the_threshold(log, gap):
         alpha = next(alpha for look, alpha in reversed(LOOKS) if passes >= look)
         return (stats.t.isf(alpha, freedom) + stats.t.isf(0.05, freedom)) * 0.03 * math.sqrt(16 / passes)
 
-    needed = passes_needed(Estimate(log, 0.03, 13, 16))
+    needed = passes_needed(LogEstimate(log, 0.03, 13, 16))
     assert reach(needed) <= gap < reach(needed - 1)
 
 
 def test_passes_needed_are_at_least_six_and_may_be_unknown():
-    assert passes_needed(Estimate(0.5, 1e-9, 2, 3)) == 6
-    assert passes_needed(trimmed([0.0])) is None
+    assert passes_needed(LogEstimate(0.5, 1e-9, 2, 3)) == 6
+    assert passes_needed(trimmed_mean([0.0])) is None
     # Between 1.05 and 1 + delta no verdict but undecided is left.
-    assert passes_needed(Estimate(math.log(1.07), 0.01, 5, 8), delta=0.1) is None
+    assert passes_needed(LogEstimate(math.log(1.07), 0.01, 5, 8), delta=0.1) is None
 
 
 @pytest.mark.parametrize("sign", [1, -1])
 def test_p_value_is_one_sided_beyond_delta(sign):
     values = sign * np.random.default_rng(1).normal(0.03, 0.02, 7)
     oracle = stats.ttest_1samp(sign * values, math.log(1.01), alternative="greater").pvalue
-    assert p_value(trimmed(list(values))) == pytest.approx(oracle, rel=1e-9)
+    assert p_value(trimmed_mean(list(values))) == pytest.approx(oracle, rel=1e-9)
 
 
 def test_p_value_without_noise():
-    assert (p_value(Estimate(0.1, 0.0, 5, 8)), p_value(Estimate(0.0, 0.0, 5, 8))) == (0.0, 1.0)
+    assert (p_value(LogEstimate(0.1, 0.0, 5, 8)), p_value(LogEstimate(0.0, 0.0, 5, 8))) == (0.0, 1.0)
 
 
 def test_lead_pairs_the_passes():
@@ -226,7 +226,7 @@ def two_speeds(rng, passes):
 def test_two_speeds_raise_no_false_alarm(passes):
     rng = np.random.default_rng(20)
     repeats = 1500
-    changes = [difference(*(trimmed(two_speeds(rng, passes)) for _ in range(2))) for _ in range(repeats)]
+    changes = [difference(*(trimmed_mean(two_speeds(rng, passes)) for _ in range(2))) for _ in range(repeats)]
     alarms = sum(verdict(bounds(change)) in ("slower", "faster") for change in changes)
     assert alarms <= 0.01 * repeats
 
@@ -234,7 +234,7 @@ def test_two_speeds_raise_no_false_alarm(passes):
 def look_by_look(rng, effect):
     """The verdict on paired passes, a few of them off by 10%, going on to the next look while undecided."""
     logs = effect + rng.normal(0, 0.018, 32) + rng.choice([0, 0.1, -0.1], 32, p=[0.94, 0.03, 0.03])
-    verdicts = (verdict(bounds(trimmed(list(logs[:passes])))) for passes, _ in LOOKS)
+    verdicts = (verdict(bounds(trimmed_mean(list(logs[:passes])))) for passes, _ in LOOKS)
     return next((says for says in verdicts if says != "undecided"), "undecided")
 
 

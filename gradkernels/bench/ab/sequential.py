@@ -11,7 +11,7 @@ import numpy as np
 from gradkernels.bench.ab.interleaved import PairedSample, Sides, Target, paired_pass
 from gradkernels.bench.ab.messages import Setting
 from gradkernels.bench.compare.thresholds import PLAIN, Thresholds
-from gradkernels.bench.stats.estimates import LOOKS, Ratio, bounds, trimmed
+from gradkernels.bench.stats.estimates import LOOKS, Ratio, bounds, trimmed_mean
 from gradkernels.bench.stats.verdict import verdict
 
 Samples = dict[Target, list[PairedSample]]
@@ -105,4 +105,4 @@ def ratio(samples: Sequence[PairedSample]) -> Ratio | None:
     """Return the time of the second side over the first's with its bounds; None unless every sample was timed."""
     if not samples or not all(sample.ok for sample in samples):
         return None
-    return bounds(trimmed([sample.log for sample in samples]))
+    return bounds(trimmed_mean([sample.log for sample in samples]))

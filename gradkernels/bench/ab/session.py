@@ -17,7 +17,7 @@ from gradkernels.bench.compare.compare import as_contaminated, for_all, judged
 from gradkernels.bench.compare.comparison import Comparison, Row, Source
 from gradkernels.bench.compare.thresholds import Thresholds
 from gradkernels.bench.results.metadata import versions
-from gradkernels.bench.stats.estimates import Ratio, bounds, mean_over_rows, trimmed
+from gradkernels.bench.stats.estimates import Ratio, bounds, mean_over_rows, trimmed_mean
 from gradkernels.coordinates import Coordinates
 from gradkernels.dispatch.machine import machine
 from gradkernels.key import Key
@@ -98,7 +98,7 @@ def _judged(target: Target, samples: Sequence[PairedSample], setting: Setting, t
     row = _row(target, samples, setting)
     delta, fail_slower = thresholds.of(target.kernel, target.quantity, target.n)
     row = replace(row, delta=delta, fail_slower=fail_slower)
-    return judged(row, trimmed([sample.log for sample in samples]), normalised=None) if ratio(samples) else row
+    return judged(row, trimmed_mean([sample.log for sample in samples]), normalised=None) if ratio(samples) else row
 
 
 def _row(target: Target, samples: Sequence[PairedSample], setting: Setting) -> Row:

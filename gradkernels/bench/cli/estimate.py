@@ -11,7 +11,7 @@ from rich.console import Console
 
 from gradkernels.bench.cli import options, parse
 from gradkernels.bench.cli.files import import_from_here, require_free, write_whole
-from gradkernels.bench.report.estimate_table import Point, as_csv, measure
+from gradkernels.bench.report.estimate_table import ParameterPoint, as_csv, measure
 from gradkernels.bench.report.estimate_text import show
 from gradkernels.bench.run.plan import problem_from
 from gradkernels.case import Case
@@ -63,7 +63,7 @@ def estimate(
     return _conclude(points, out, plot)
 
 
-def _conclude(points: list[Point], out: Path | None, plot: Path | None) -> int:
+def _conclude(points: list[ParameterPoint], out: Path | None, plot: Path | None) -> int:
     from gradkernels.bench.report.estimate_plot import draw
 
     show(Console(width=None if sys.stdout.isatty() else PLAIN_WIDTH), points)

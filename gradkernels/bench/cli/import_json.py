@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from gradkernels.bench.cli import options
-from gradkernels.bench.results.pytest_benchmark_json import Imported, read_benchmarks
+from gradkernels.bench.results.pytest_benchmark_json import ImportedBenchmarks, read_benchmarks
 from gradkernels.record import HEADER, Record, append
 
 
@@ -36,14 +36,14 @@ def _refuse_output(out: Path, files: list[Path], force: bool) -> None:
         raise ValueError(f"{out} is there already; name another file or replace it with --force")
 
 
-def _read(path: Path, number: int) -> Imported:
+def _read(path: Path, number: int) -> ImportedBenchmarks:
     try:
         return read_benchmarks(path, number)
     except OSError as error:
         raise ValueError(f"{path}: cannot be read ({error.strerror})") from None
 
 
-def _refuse_one_run_twice(files: list[Path], imported: list[Imported]) -> None:
+def _refuse_one_run_twice(files: list[Path], imported: list[ImportedBenchmarks]) -> None:
     """Raise for one run in two files: a pass is a start of its own, and its times would count twice."""
     first: dict[str, Path] = {}
     for path, one in zip(files, imported, strict=True):
@@ -53,7 +53,7 @@ def _refuse_one_run_twice(files: list[Path], imported: list[Imported]) -> None:
             first[run] = path
 
 
-def _skipped(one: Imported) -> str:
+def _skipped(one: ImportedBenchmarks) -> str:
     if not one.skipped:
         return "it holds no benchmarks"
     return (

@@ -11,7 +11,7 @@ from rich.console import Console
 from gradkernels.bench.cli import options, parse
 from gradkernels.bench.cli.files import import_from_here
 from gradkernels.bench.report import catalogue_table as catalogue_tables
-from gradkernels.bench.report.catalogue import Entry, catalogue
+from gradkernels.bench.report.catalogue import CatalogueRow, catalogue
 from gradkernels.bench.report.comparison_table import Format
 from gradkernels.bench.run.plan import problem_from
 from gradkernels.names import split_names
@@ -54,7 +54,7 @@ def _problems(text: str) -> list[Problem]:
     return [problem_from(name) for name in names]
 
 
-def _show(entries: Sequence[Entry]) -> None:
+def _show(entries: Sequence[CatalogueRow]) -> None:
     console = Console(width=None if sys.stdout.isatty() else 200)
     numbers = catalogue_tables.reasons(entries)
     for name, own in catalogue_tables.by_problem(entries):

@@ -8,13 +8,13 @@ from itertools import groupby
 
 from gradkernels.bench.compare.comparison import Comparison, Row
 from gradkernels.bench.compare.thresholds import PLAIN
+from gradkernels.coordinates import USUAL
 from gradkernels.key import Key
 from gradkernels.names import family_of
 from gradkernels.problems import REGRESSIONS
 
 DIRTY = "+"
 _MOST_COMMANDS = 4
-_USUAL: dict[str, str | int] = {"features": 1, "dtype": "float64", "layout": "C", "device": "cpu", "threads": 1}
 _NO_KERNELS = "no command can do so here, because conversions between libraries are no kernels"
 _NO_INTERCEPT = "(fit_intercept=False)"
 _FACTORY = "MODULE:FACTORY"
@@ -34,7 +34,7 @@ def advice(comparison: Comparison) -> Iterator[str]:
     for group in groups[:_MOST_COMMANDS]:
         yield shlex.join([*command, *_options(group), *delta]) + _remark(group[0].case.problem)
     if left := groups[_MOST_COMMANDS:]:
-        yield f"likewise for the other {len(left)} combinations of {', '.join(('problem', *_USUAL))}"
+        yield f"likewise for the other {len(left)} combinations of {', '.join(('problem', *USUAL))}"
 
 
 def _why_not(comparison: Comparison) -> str:
@@ -49,7 +49,7 @@ def _why_not(comparison: Comparison) -> str:
 
 
 def _setting(row: Row) -> tuple[str | int, ...]:
-    return (row.case.problem, *(getattr(row.case, name) for name in _USUAL))
+    return (row.case.problem, *(getattr(row.case, name) for name in USUAL))
 
 
 def _options(rows: Sequence[Row]) -> Iterator[str]:
@@ -59,9 +59,8 @@ def _options(rows: Sequence[Row]) -> Iterator[str]:
     yield from _problem(rows[0].case.problem)
     yield from ("--quantity", ",".join(dict.fromkeys(row.case.quantity for row in rows)))
     yield from ("--sizes", ",".join(map(str, sorted({row.case.n for row in rows}))))
-    for name, usual in _USUAL.items():
-        if (value := getattr(rows[0].case, name)) != usual:
-            yield from (f"--{name}", str(value))
+    for name, value in rows[0].case.unusual().items():
+        yield from (f"--{name}", str(value))
 
 
 def _problem(column: str) -> Iterator[str]:

@@ -12,7 +12,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from gradkernels.bench.compare.matching import control_seconds
-from gradkernels.bench.stats.estimates import Estimate, Pass, Ratio, alpha_at, bounds, difference, holm, trimmed
+from gradkernels.bench.stats.estimates import (
+    LogEstimate,
+    PassId,
+    Ratio,
+    alpha_at,
+    bounds,
+    difference,
+    holm,
+    trimmed_mean,
+)
 from gradkernels.bench.stats.verdict import p_value, verdict
 from gradkernels.key import CANARY
 from gradkernels.record import Record
@@ -40,7 +49,7 @@ class Canary:
         return f"{self.change} {self.where} at {self.case}"
 
 
-def watch(
+def judge_canaries(
     before: Sequence[Record], after: Sequence[Record], names: tuple[str, str], delta: float
 ) -> tuple[Canary, ...]:
     """Judge the canaries of two sides, and what happened to them in between.
@@ -67,14 +76,14 @@ def watch(
     )
 
 
-def _differs(change: Estimate, delta: float) -> bool:
+def _differs(change: LogEstimate, delta: float) -> bool:
     return verdict(bounds(change), delta) in ("slower", "faster")
 
 
-def _changes(records: Sequence[Record]) -> dict[tuple[Any, ...], tuple[str, Estimate]]:
+def _changes(records: Sequence[Record]) -> dict[tuple[Any, ...], tuple[str, LogEstimate]]:
     """Return by machine and case: the case in words, and the logarithm of canary over control."""
     controls, canaries = control_seconds(records), control_seconds(records, CANARY)
-    logs: dict[tuple[Any, ...], dict[Pass, float]] = {}
+    logs: dict[tuple[Any, ...], dict[PassId, float]] = {}
     words: dict[tuple[Any, ...], str] = {}
     for record in records:
         one = (record.run, record.pass_, record.case)
@@ -82,4 +91,4 @@ def _changes(records: Sequence[Record]) -> dict[tuple[Any, ...], tuple[str, Esti
             key = (record.machine, record.case)
             logs.setdefault(key, {})[record.run, record.pass_] = math.log(canaries[one]) - math.log(controls[one])
             words[key] = record.case.described("=")
-    return {key: (words[key], trimmed(list(values.values()))) for key, values in logs.items()}
+    return {key: (words[key], trimmed_mean(list(values.values()))) for key, values in logs.items()}

@@ -18,20 +18,20 @@ from itertools import chain
 from statistics import median
 from typing import Any
 
-from gradkernels.bench.compare.canary import watch
+from gradkernels.bench.compare.canary import judge_canaries
 from gradkernels.bench.compare.comparison import Comparison, Row, Source
 from gradkernels.bench.compare.matching import Pair, control_seconds, has_control, log_seconds, pair, reason, status
 from gradkernels.bench.compare.thresholds import PLAIN, Thresholds
 from gradkernels.bench.stats.estimates import (
-    Estimate,
-    Pass,
+    LogEstimate,
+    PassId,
     Ratio,
     alpha_at,
     bounds,
     difference,
     holm,
     mean_over_rows,
-    trimmed,
+    trimmed_mean,
 )
 from gradkernels.bench.stats.verdict import (
     CONTAMINATED,
@@ -44,7 +44,7 @@ from gradkernels.bench.stats.verdict import (
 )
 from gradkernels.record import Record, Status
 
-Logs = tuple[dict[Pass, float], dict[Pass, float]]
+Logs = tuple[dict[PassId, float], dict[PassId, float]]
 
 
 def compare(
@@ -70,7 +70,7 @@ def compare(
     pairs, ignored, nothing = pair(before, after, force, names)
     controls = control_seconds(chain(before, after))
     judged = [_judge(one, controls, thresholds) for one in pairs]
-    canaries = watch(before, after, names, thresholds.delta)
+    canaries = judge_canaries(before, after, names, thresholds.delta)
     contaminated = any(canary.flagged for canary in canaries)
     rows = for_all([replace(row, forced=" ".join(ignored)) for row, _ in judged])
     return Comparison(
@@ -94,11 +94,11 @@ def _judge(one: Pair, controls: Mapping[tuple[Any, ...], float], thresholds: Thr
     normalised = has_control(one.before, controls) and has_control(one.after, controls)
     divisors = controls if normalised else None
     logs = log_seconds(one.before, divisors), log_seconds(one.after, divisors)
-    change = difference(trimmed(list(logs[0].values())), trimmed(list(logs[1].values())))
+    change = difference(trimmed_mean(list(logs[0].values())), trimmed_mean(list(logs[1].values())))
     return judged(row, change, normalised), logs
 
 
-def judged(row: Row, change: Estimate, normalised: bool | None) -> Row:
+def judged(row: Row, change: LogEstimate, normalised: bool | None) -> Row:
     """Return the row with what its change means, for itself alone.
 
     Args:

@@ -12,7 +12,7 @@ from gradkernels.bench.stats.verdict import VERDICTS
 from gradkernels.coordinates import Coordinates
 from gradkernels.record import CASE, Status
 
-COORDINATES = ("machine", "problem", "features", "dtype", "layout", "device", "threads")
+TOLD_APART = ("machine", "problem", "features", "dtype", "layout", "device", "threads")
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Row:
         smallest_effect: Slowdown, as a fraction, that 95 of 100 such comparisons would call slower.
         passes_needed: Passes on each side that would settle it, if it is undecided; None if that is not known.
         p: One-sided p-value of a change by more than delta in the direction seen.
-        p_suite: The same, adjusted for all rows by Holm's method.
+        p_suite: That p-value, adjusted for all rows by Holm's method.
         p_too_slow: One-sided p-value of a slowdown by more than fail_slower and delta, adjusted for all rows that
             have a limit by Holm's method.
         too_slow: Whether that is so for all rows at once: it fails the comparison.
@@ -118,7 +118,7 @@ class Comparison:
     @property
     def varying(self) -> tuple[str, ...]:
         """Coordinates beside n and the kernel in which rows differ, so that a row's name must give them."""
-        return tuple(name for name in COORDINATES if len({row.columns()[name] for row in self.rows}) > 1)
+        return tuple(name for name in TOLD_APART if len({row.columns()[name] for row in self.rows}) > 1)
 
     @property
     def compared(self) -> tuple[Row, ...]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from gradkernels.bench.stats.estimates import Pass
+from gradkernels.bench.stats.estimates import PassId
 from gradkernels.key import CONTROL, Key, matching, split_patterns
 from gradkernels.names import unknown
 from gradkernels.record import CASE, Record, Status, read
@@ -21,15 +21,15 @@ MEANS = ("machine", "dtype", "layout", "device", "threads")
 _RANK = (Status.wrong, Status.failed, Status.ok, Status.timeout, Status.unsupported)
 _SHOWN = 4
 
-Rows = dict[Pass, Record]
+Rows = dict[PassId, Record]
 
 
 @dataclass(frozen=True)
 class Pair:
     """The rows of one kernel and case in both files, by pass; a side may be empty."""
 
-    before: Mapping[Pass, Record]
-    after: Mapping[Pass, Record]
+    before: Mapping[PassId, Record]
+    after: Mapping[PassId, Record]
 
     @property
     def sample(self) -> Record:
@@ -58,12 +58,12 @@ def pooled(files: Sequence[Path]) -> tuple[list[Record], str]:
     return [record for file in files for record in read(file)], name
 
 
-def status(rows: Mapping[Pass, Record]) -> str:
+def status(rows: Mapping[PassId, Record]) -> str:
     """Return what several passes come to: wrong or failed if any is, else ok if any is; empty without passes."""
     return min((record.measurement.status for record in rows.values()), key=_RANK.index, default="")
 
 
-def reason(rows: Mapping[Pass, Record]) -> str:
+def reason(rows: Mapping[PassId, Record]) -> str:
     """Return why the status is not ok, as the first row with that status gives it."""
     worst = status(rows)
     return next((record.measurement.reason for record in rows.values() if record.measurement.status == worst), "")
@@ -174,7 +174,7 @@ def control_seconds(records: Iterable[Record], kernel: str = CONTROL) -> dict[tu
     }
 
 
-def log_seconds(rows: Mapping[Pass, Record], controls: Mapping[tuple[Any, ...], float] | None) -> dict[Pass, float]:
+def log_seconds(rows: Mapping[PassId, Record], controls: Mapping[tuple[Any, ...], float] | None) -> dict[PassId, float]:
     """Log seconds per call of the passes that are ok; over those of the control if its times are given."""
     return {
         one: math.log(record.measurement.seconds_median) - (math.log(controls[*one, record.case]) if controls else 0.0)
@@ -183,7 +183,7 @@ def log_seconds(rows: Mapping[Pass, Record], controls: Mapping[tuple[Any, ...], 
     }
 
 
-def has_control(rows: Mapping[Pass, Record], controls: Mapping[tuple[Any, ...], float]) -> bool:
+def has_control(rows: Mapping[PassId, Record], controls: Mapping[tuple[Any, ...], float]) -> bool:
     """Return whether the control was timed beside every pass."""
     return all(
         (*one, record.case) in controls for one, record in rows.items() if record.measurement.seconds_median is not None

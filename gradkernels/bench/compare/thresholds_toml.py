@@ -64,7 +64,7 @@ def chosen(file: Path | None, folder: Path, delta: str | None, fail_slower: str 
         file: A TOML file; None looks for the nearest pyproject.toml.
         folder: Where to look.
         delta: As a person wrote it, or None.
-        fail_slower: The same.
+        fail_slower: As a person wrote it, or None.
         prefix: How the options begin, for messages: `--`.
     """
     base = read(file) if file else nearest(folder)

@@ -33,7 +33,7 @@ class Yardsticks:
 
     @cached_property
     def call(self) -> Any:
-        """The same call for both: what tells them apart is not their code."""
+        """Call that both time: what tells them apart is not the code."""
         return control()
 
     def time(self, facts: Mapping[str, Any]) -> None:

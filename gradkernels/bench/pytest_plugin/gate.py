@@ -39,7 +39,7 @@ class Gate:
 
     Attributes:
         base: Records of the base.
-        name: Its files.
+        name: The files that they are from.
         thresholds: What counts as a change, and which slowdown fails.
         fail_undecided: Whether a row that stays undecided fails.
         force: Whether to compare across machines, dtypes, layouts, devices or threads.

@@ -117,8 +117,7 @@ class KernelTest:
 
 def group(case: Case) -> str:
     """Return `linear gradient n=1000`, and whatever else is not as in a plain case."""
-    plain = {"features": 1, "dtype": "float64", "layout": "C", "device": "cpu", "threads": 1}
-    unusual = (f"{name}={value}" for name, usual in plain.items() if (value := getattr(case, name)) != usual)
+    unusual = (f"{name}={value}" for name, value in case.coordinates.unusual().items())
     return " ".join((case.problem.name, case.quantity.name, f"n={case.n}", *unusual))
 
 

@@ -13,7 +13,7 @@ from gradkernels.registry import kernels
 
 
 @dataclass(frozen=True)
-class Entry:
+class CatalogueRow:
     """One way, one quantity, one problem.
 
     Attributes:
@@ -23,7 +23,7 @@ class Entry:
         kernel: Key of the kernel; empty where there is none.
         how: `by hand`, `composed` (per-sample gradients, then the definition), or empty where there is none.
         out: Whether it writes straight into `out=`.
-        settings: Its settings as they stand, `chunk=16384`.
+        settings: Settings of the kernel as they stand, `chunk=16384`.
         reason: Why it cannot be used here; empty where it can.
     """
 
@@ -39,7 +39,7 @@ class Entry:
 
 def catalogue(
     chosen: Iterable[Kernel], problems: Sequence[Problem], quantities: Sequence[str], dtype: str, device: str
-) -> list[Entry]:
+) -> list[CatalogueRow]:
     """Return the ways of `chosen` by problem, then library: each chosen kernel, and each hole in its way.
 
     Args:
@@ -79,15 +79,15 @@ def _all_of(name: str) -> list[str]:
     ]
 
 
-def _hole(problem: Problem, name: str, quantity: str) -> Entry:
+def _hole(problem: Problem, name: str, quantity: str) -> CatalogueRow:
     says = f"{name} computes {' and '.join(_all_of(name))} only; without per-sample gradients nothing else follows"
-    return Entry(problem.name, name, quantity, reason=says)
+    return CatalogueRow(problem.name, name, quantity, reason=says)
 
 
-def _entry(problem: Problem, kernel: Kernel, dtype: str, device: str) -> Entry:
+def _entry(problem: Problem, kernel: Kernel, dtype: str, device: str) -> CatalogueRow:
     reasons = kernel.unsupported(Case(problem, kernel.quantity, 1, dtype, device))
     settings = dict(kernel.options) | dict(kernel.set_options)
-    return Entry(
+    return CatalogueRow(
         problem.name,
         _way(kernel),
         kernel.quantity.name,

@@ -11,7 +11,7 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from gradkernels.bench.report.catalogue import Entry
+from gradkernels.bench.report.catalogue import CatalogueRow
 from gradkernels.quantity import QUANTITIES
 from gradkernels.record import line
 
@@ -23,18 +23,18 @@ LEGEND = {
 _CELLS = {"by hand": "x", "composed": "+"}
 
 
-def by_problem(entries: Iterable[Entry]) -> list[tuple[str, list[Entry]]]:
+def by_problem(entries: Iterable[CatalogueRow]) -> list[tuple[str, list[CatalogueRow]]]:
     """Group entries by problem."""
     return [(name, list(group)) for name, group in groupby(entries, key=lambda entry: entry.problem)]
 
 
-def reasons(entries: Iterable[Entry]) -> dict[str, str]:
+def reasons(entries: Iterable[CatalogueRow]) -> dict[str, str]:
     """Return every reason for a hole, with the number in brackets that stands for it."""
     distinct = dict.fromkeys(entry.reason for entry in entries if entry.reason)
     return {reason: f"({number})" for number, reason in enumerate(distinct, 1)}
 
 
-def grid(entries: Sequence[Entry], numbers: dict[str, str]) -> list[list[str]]:
+def grid(entries: Sequence[CatalogueRow], numbers: dict[str, str]) -> list[list[str]]:
     """Return header and a row per way for the entries of one problem."""
     quantities = [name for name in QUANTITIES if any(entry.quantity == name for entry in entries)]
     rows = []
@@ -44,16 +44,16 @@ def grid(entries: Sequence[Entry], numbers: dict[str, str]) -> list[list[str]]:
     return [["way", *quantities, "out=", "settings"], *rows]
 
 
-def _cell(entry: Entry | None, numbers: dict[str, str]) -> str:
+def _cell(entry: CatalogueRow | None, numbers: dict[str, str]) -> str:
     return "" if entry is None else numbers.get(entry.reason) or _CELLS[entry.how]
 
 
-def _facts(own: Collection[Entry]) -> list[str]:
+def _facts(own: Collection[CatalogueRow]) -> list[str]:
     direct = ", ".join(entry.quantity for entry in own if entry.out)
     return [direct, next((entry.settings for entry in own if entry.settings), "")]
 
 
-def terminal(name: str, entries: Sequence[Entry], numbers: dict[str, str]) -> Table:
+def terminal(name: str, entries: Sequence[CatalogueRow], numbers: dict[str, str]) -> Table:
     """Return the ways of one problem as a table for a terminal.
 
     Args:
@@ -76,7 +76,7 @@ def notes(numbers: dict[str, str]) -> list[tuple[str, str]]:
     return [*LEGEND.items(), *((number, reason) for reason, number in numbers.items())]
 
 
-def markdown(entries: Sequence[Entry]) -> str:
+def markdown(entries: Sequence[CatalogueRow]) -> str:
     """Return every problem's table in Markdown, then what the cells mean."""
     numbers = reasons(entries)
     parts = []
@@ -87,11 +87,11 @@ def markdown(entries: Sequence[Entry]) -> str:
     return "\n\n".join([*parts, "\n".join(f"- `{sign}` {says}" for sign, says in notes(numbers))]) + "\n"
 
 
-def as_csv(entries: Iterable[Entry]) -> str:
+def as_csv(entries: Iterable[CatalogueRow]) -> str:
     """Return CSV with a row per problem, way and quantity."""
-    return line(field.name for field in fields(Entry)) + "".join(line(astuple(entry)) for entry in entries)
+    return line(field.name for field in fields(CatalogueRow)) + "".join(line(astuple(entry)) for entry in entries)
 
 
-def as_json(entries: Iterable[Entry]) -> str:
+def as_json(entries: Iterable[CatalogueRow]) -> str:
     """Return a JSON list with an object per problem, way and quantity."""
     return json.dumps([asdict(entry) for entry in entries], indent=1) + "\n"

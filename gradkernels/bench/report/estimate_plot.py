@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter, NullLocator
 
-from gradkernels.bench.report.estimate_table import Point
+from gradkernels.bench.report.estimate_table import ParameterPoint
 from gradkernels.bench.report.ranking_plot import COLORS
 
 FORMATS = (".png", ".svg", ".pdf")
@@ -23,7 +23,7 @@ MOST_TICKS = 10
 INK = "0.35"
 
 
-def draw(points: Sequence[Point], suffix: str) -> bytes:
+def draw(points: Sequence[ParameterPoint], suffix: str) -> bytes:
     """Return the picture as a file's content, in the format of `suffix` (one of `FORMATS`)."""
     figure = Figure(figsize=INCHES, layout="constrained")
     FigureCanvasAgg(figure)
@@ -47,14 +47,14 @@ def draw(points: Sequence[Point], suffix: str) -> bytes:
     return content.getvalue()
 
 
-def _title(point: Point) -> str:
+def _title(point: ParameterPoint) -> str:
     found = point.estimate
     rows = f"{found.n:,} row{'s' * (found.n > 1)}"
     how = f"{found.draws:,} mini-batches per size, drawn with{'' if found.replace else 'out'} replacement"
     return f"{point.data.name} ({rows}), {point.problem.name}: {how}"
 
 
-def _error(axes: Axes, point: Point, look: dict[str, Any]) -> None:
+def _error(axes: Axes, point: ParameterPoint, look: dict[str, Any]) -> None:
     """Draw measurements with intervals, theory as a line, and the gradient's length, above which noise drowns it."""
     found, color = point.estimate, look["color"]
     # All rows drawn without replacement have no error, which a log axis cannot show.
@@ -85,7 +85,7 @@ def _error(axes: Axes, point: Point, look: dict[str, Any]) -> None:
         )
 
 
-def _cosine(axes: Axes, point: Point, look: dict[str, Any]) -> None:
+def _cosine(axes: Axes, point: ParameterPoint, look: dict[str, Any]) -> None:
     shown = [batch for batch in point.estimate.batches if np.isfinite(batch.cosine)]
     sizes = [batch.size for batch in shown]
     low, high = [batch.cosine_low for batch in shown], [batch.cosine_high for batch in shown]
@@ -93,7 +93,7 @@ def _cosine(axes: Axes, point: Point, look: dict[str, Any]) -> None:
     axes.plot(sizes, [batch.cosine for batch in shown], linewidth=1.2, **look)
 
 
-def _finish(axes: Axes, point: Point, what: str) -> None:
+def _finish(axes: Axes, point: ParameterPoint, what: str) -> None:
     sizes = [batch.size for batch in point.estimate.batches]
     axes.set_xscale("log")
     axes.xaxis.set_major_locator(FixedLocator(sizes[:: (1 - len(sizes)) // MOST_TICKS or -1]))
@@ -122,5 +122,5 @@ def _legend(figure: Figure, axes: Axes) -> None:
     figure.legend(handles, labels, loc="outside lower left", ncols=len(handles), frameon=False, fontsize=9)
 
 
-def _name(point: Point) -> str:
+def _name(point: ParameterPoint) -> str:
     return f"{point.name} (noise scale {point.estimate.noise_scale:.3g})"

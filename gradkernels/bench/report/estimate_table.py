@@ -18,14 +18,14 @@ Floats = np.ndarray[Any, Any]
 
 
 @dataclass(frozen=True, eq=False)
-class Point:
+class ParameterPoint:
     """One parameter point on one data set.
 
     Attributes:
         name: `point 1`, or `theta`.
         problem: Whose loss is differentiated.
-        data: Where.
-        theta: At which parameters.
+        data: Data set whose rows are the samples.
+        theta: The parameters.
         ways: The gradient by four ways.
         estimate: How well mini-batches estimate it.
     """
@@ -52,7 +52,7 @@ class Point:
         return float(np.linalg.norm(self.estimate.gradient))
 
 
-def measure(problem: Problem, data: Dataset, points: dict[str, Floats], **options: Any) -> list[Point]:
+def measure(problem: Problem, data: Dataset, points: dict[str, Floats], **options: Any) -> list[ParameterPoint]:
     """Compute everything at each point.
 
     Args:
@@ -63,7 +63,7 @@ def measure(problem: Problem, data: Dataset, points: dict[str, Floats], **option
     """
     y = problem.targets(data.y, options.get("seed", 0))
     return [
-        Point(
+        ParameterPoint(
             name=name,
             problem=problem,
             data=data,
@@ -82,7 +82,7 @@ FACTS = (
 COLUMNS = (*FACTS, "batch_size", *(field.name for field in fields(MinibatchStatistics)[1:]))
 
 
-def as_csv(points: Iterable[Point]) -> str:
+def as_csv(points: Iterable[ParameterPoint]) -> str:
     """Return CSV with a row per point and batch size, each with all that is needed to read it alone.
 
     `theta` and `gradient` are numbers separated by spaces; an infinite noise scale is `inf`, an undefined cosine `nan`.
@@ -91,7 +91,7 @@ def as_csv(points: Iterable[Point]) -> str:
     return line(COLUMNS) + "".join(map(line, rows))
 
 
-def _facts(point: Point) -> tuple[object, ...]:
+def _facts(point: ParameterPoint) -> tuple[object, ...]:
     found = point.estimate
     return (
         *(point.data.name, point.problem.name, point.name, _numbers(point.theta), found.n, point.data.features),

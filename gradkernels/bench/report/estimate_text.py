@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.rule import Rule
 from rich.table import Table
 
-from gradkernels.bench.report.estimate_table import Point
+from gradkernels.bench.report.estimate_table import ParameterPoint
 from gradkernels.estimate.minibatch import MinibatchStatistics
 from gradkernels.estimate.study import GRADIENT_KERNELS, GradientStudy
 from gradkernels.key import Key
@@ -30,7 +30,7 @@ NOTEBOOK = (
 )
 
 
-def show(console: Console, points: Sequence[Point]) -> None:
+def show(console: Console, points: Sequence[ParameterPoint]) -> None:
     """Print both sections."""
     data, problem = points[0].data, points[0].problem
     _say(console, f"{data.name}: {data.size:,} rows, {_count(data.features, 'feature')}; problem {problem.name}\n")
@@ -61,7 +61,7 @@ def _vector(values: np.ndarray) -> str:
     return f"({', '.join(f'{value:.4f}' for value in values.ravel())})"
 
 
-def _show_identity(console: Console, point: Point) -> None:
+def _show_identity(console: Console, point: ParameterPoint) -> None:
     gradients = {key: gradient.ravel() for key, gradient in point.ways.gradients.items()}
     table = Table(box=box.SIMPLE_HEAD, title=f"{point.name}, mean loss {point.estimate.loss:.4f}", title_justify="left")
     for header in ("parameter", "value", *map(_way, gradients)):
@@ -82,7 +82,7 @@ def _way(key: str) -> str:
     return Key.parse(key).plain_way
 
 
-def _largest(point: Point) -> list[int]:
+def _largest(point: ParameterPoint) -> list[int]:
     """Positions in theta to show, in order: those with the largest gradients if there are many."""
     order = np.argsort(-np.abs(point.estimate.gradient.ravel()), kind="stable")
     return sorted(order[:MOST_PARAMETERS].tolist())
@@ -96,7 +96,7 @@ def _claim(found: GradientStudy) -> str:
     )
 
 
-def _show_claims(console: Console, point: Point) -> None:
+def _show_claims(console: Console, point: ParameterPoint) -> None:
     table = Table(box=box.SIMPLE_HEAD, title=point.name, title_justify="left")
     headers = ("B", "bias", "by chance", "standard error", "interval", "theory", "cosine", "interval")
     for header in headers:
@@ -131,7 +131,7 @@ def _length(value: float) -> str:
     return f"{value:#.4g}" if value else "0"
 
 
-def _sentences(point: Point) -> Iterator[str]:
+def _sentences(point: ParameterPoint) -> Iterator[str]:
     yield _about_bias(point.estimate.batches)
     yield _about_theory(point.estimate)
     yield _about_noise(point)
@@ -150,7 +150,7 @@ def _about_theory(found: GradientStudy) -> str:
     return f"Standard error: {formula} lies in the interval at {inside} of {_count(len(found.batches), 'size')}."
 
 
-def _about_noise(point: Point) -> str:
+def _about_noise(point: ParameterPoint) -> str:
     """Say what the noise scale means here (McCandlish et al. 2018)."""
     found = point.estimate
     if math.isinf(found.noise_scale):

@@ -32,7 +32,7 @@ _COLUMN_KINDS = {name: kind.partition(" | ")[0] for name, kind in KINDS.items()}
 
 
 @dataclass(frozen=True)
-class Imported:
+class ImportedBenchmarks:
     """What one file gave.
 
     Attributes:
@@ -54,7 +54,7 @@ def statistics(stats: Any) -> dict[str, Any]:
     return {column: stats[name] for column, name in STATISTICS.items()}
 
 
-def read_benchmarks(path: Path, pass_: int = 1) -> Imported:
+def read_benchmarks(path: Path, pass_: int = 1) -> ImportedBenchmarks:
     """Read the records in a file of `--benchmark-json` or `--benchmark-save`.
 
     Args:
@@ -76,7 +76,7 @@ def read_benchmarks(path: Path, pass_: int = 1) -> Imported:
         else:
             skipped.append(name)
     _refuse_repetition(records, path)
-    return Imported(records, skipped)
+    return ImportedBenchmarks(records, skipped)
 
 
 def _ours(info: Mapping[str, Any]) -> bool:

@@ -17,7 +17,7 @@ from statistics import median
 from gradkernels.bench.run.race_plan import plan_race
 from gradkernels.bench.run.ranking import weighed
 from gradkernels.bench.run.session import Schedule, Session, SessionProgress, open_session
-from gradkernels.bench.stats.estimates import Pass, bounds, trimmed
+from gradkernels.bench.stats.estimates import PassId, bounds, trimmed_mean
 from gradkernels.dispatch import wisdom
 from gradkernels.dispatch.bind import BoundKernel
 from gradkernels.dispatch.bound_kernels import forget_choices
@@ -34,7 +34,7 @@ ELIMINATION_LOOKS = ((4, 0.01), (8, 0.02), (16, 0.02))
 """Passes at which kernels drop out, and the one-sided error probability that each look spends."""
 
 FRESH_PASSES = 3
-Times = Mapping[str, Mapping[Pass, float]]
+Times = Mapping[str, Mapping[PassId, float]]
 
 
 def race(
@@ -109,7 +109,7 @@ def unbiased_records(records: list[Record]) -> list[Record]:
 
 def _times(session: Session, index: int, calls: int | None = None) -> Times:
     """Return the seconds by pass of the kernels that are still in the race of a case."""
-    times: dict[str, dict[Pass, float]] = {}
+    times: dict[str, dict[PassId, float]] = {}
     for row in weighed(session.records_of(index), calls):
         seconds = row.measurement.seconds_median
         if seconds and Key.parse(row.kernel).competes and (index, row.kernel) not in session.settled:
@@ -139,11 +139,11 @@ def _settle(session: Session, alpha: float, calls: int | None = None) -> None:
             session.settle({(index, kernel) for kernel in measured - {best}})
 
 
-def _behind(best: Mapping[Pass, float], other: Mapping[Pass, float], alpha: float) -> tuple[float, float]:
+def _behind(best: Mapping[PassId, float], other: Mapping[PassId, float], alpha: float) -> tuple[float, float]:
     shared = best.keys() & other.keys()
     if not shared:
         return 0.0, math.inf
-    ratio = bounds(trimmed([math.log(other[one] / best[one]) for one in shared]), alpha)
+    ratio = bounds(trimmed_mean([math.log(other[one] / best[one]) for one in shared]), alpha)
     return ratio.low, ratio.high
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from statistics import median
 
-from gradkernels.bench.stats.estimates import Pass, Ratio
+from gradkernels.bench.stats.estimates import PassId, Ratio
 from gradkernels.bench.stats.scaling import Growth, growth
 from gradkernels.bench.stats.verdict import lead
 from gradkernels.coordinates import ALL_SIZES, Coordinates
@@ -23,7 +23,7 @@ NAMED_WAYS = {
 """The four ways that everything started from."""
 
 
-Curve = dict[Pass, dict[int, float]]
+Curve = dict[PassId, dict[int, float]]
 """Seconds per call of one kernel, by pass and n."""
 
 
@@ -112,7 +112,7 @@ def _line(row: Record) -> tuple[object, ...]:
 
 
 def _ranking(rows: list[Record], grown: Mapping[tuple[object, ...], Growth | None]) -> CaseRanking:
-    timed: dict[str, dict[Pass, Record]] = {}
+    timed: dict[str, dict[PassId, Record]] = {}
     for row in rows:
         if row.measurement.seconds_median is not None:
             timed.setdefault(row.kernel, {})[row.run, row.pass_] = row
@@ -122,12 +122,12 @@ def _ranking(rows: list[Record], grown: Mapping[tuple[object, ...], Growth | Non
     return CaseRanking(rows[0].case, kernels, {one.kernel: f"{one.status}: {one.reason}" for one in left})
 
 
-def _seconds(rows: Mapping[Pass, Record]) -> dict[Pass, float]:
+def _seconds(rows: Mapping[PassId, Record]) -> dict[PassId, float]:
     return {one: seconds for one, row in rows.items() if (seconds := row.measurement.seconds_median) is not None}
 
 
 def _ranked(
-    rows: Mapping[Pass, Record], winner: Mapping[Pass, Record], grown: Mapping[tuple[object, ...], Growth | None]
+    rows: Mapping[PassId, Record], winner: Mapping[PassId, Record], grown: Mapping[tuple[object, ...], Growth | None]
 ) -> RankedKernel:
     row, seconds = next(iter(rows.values())), _seconds(rows)
     limits = {one: limit for one, row in rows.items() if (limit := row.measurement.limit_seconds) is not None}
@@ -141,7 +141,7 @@ def _ranked(
     )
 
 
-def _behind(winner: Mapping[Pass, float], other: Mapping[Pass, float]) -> Ratio | None:
+def _behind(winner: Mapping[PassId, float], other: Mapping[PassId, float]) -> Ratio | None:
     return lead(winner, other) if winner.keys() & other.keys() else None
 
 

@@ -21,17 +21,17 @@ PASSES_PER_CUT = 8
 """One pass in so many is trimmed on each side."""
 
 
-Pass = tuple[str, int]
+PassId = tuple[str, int]
 """One pass: its run and its number."""
 
 
 @dataclass(frozen=True)
-class Estimate:
+class LogEstimate:
     """A mean on the log scale and how well it is known.
 
     Attributes:
         log: The mean: of log seconds, or of a log ratio.
-        error: Its standard error; infinite when a single pass is all there is.
+        error: Standard error of the mean; infinite when a single pass is all there is.
         freedom: Degrees of freedom of its Student t.
         passes: Passes behind it; of the smaller side when it is a difference.
     """
@@ -67,7 +67,7 @@ def alpha_at(passes: int) -> float:
     return max((alpha for look, alpha in LOOKS if look <= passes), default=LOOKS[0][1])
 
 
-def trimmed(values: Sequence[float], cut: int | None = None) -> Estimate:
+def trimmed_mean(values: Sequence[float], cut: int | None = None) -> LogEstimate:
     """Return the trimmed mean with the standard error of Yuen (1974).
 
     With h values kept and S the sum of squared deviations of the winsorised sample, the squared error is
@@ -82,24 +82,24 @@ def trimmed(values: Sequence[float], cut: int | None = None) -> Estimate:
     cut = count // PASSES_PER_CUT if cut is None else cut
     middle = ordered[cut : count - cut]
     if len(middle) < 2:
-        return Estimate(float(np.median(ordered)), math.inf, 1, count)
+        return LogEstimate(float(np.median(ordered)), math.inf, 1, count)
     winsorised = ordered.clip(middle[0], middle[-1])
     squares = float(((winsorised - winsorised.mean()) ** 2).sum())
     error = math.sqrt(squares / (len(middle) * (len(middle) - 1)))
-    return Estimate(float(middle.mean()), error, len(middle) - 1, count)
+    return LogEstimate(float(middle.mean()), error, len(middle) - 1, count)
 
 
-def difference(before: Estimate, after: Estimate) -> Estimate:
+def difference(before: LogEstimate, after: LogEstimate) -> LogEstimate:
     """Return `after - before` for independent samples: Yuen (1974), with the degrees of freedom of Welch (1947)."""
     error = math.hypot(before.error, after.error)
     freedom: float = min(before.freedom, after.freedom)
     if 0 < error < math.inf:
         one, two = (before.error / error) ** 4, (after.error / error) ** 4
         freedom = 1 / (one / before.freedom + two / after.freedom)
-    return Estimate(after.log - before.log, error, freedom, min(before.passes, after.passes))
+    return LogEstimate(after.log - before.log, error, freedom, min(before.passes, after.passes))
 
 
-def bounds(estimate: Estimate, alpha: float | None = None) -> Ratio:
+def bounds(estimate: LogEstimate, alpha: float | None = None) -> Ratio:
     """Return the ratio whose logarithm is estimated, each bound one-sided at `alpha` (by default that of the look)."""
     alpha = alpha_at(estimate.passes) if alpha is None else alpha
     reach = quantile(estimate, 1 - alpha) * estimate.error
@@ -107,7 +107,7 @@ def bounds(estimate: Estimate, alpha: float | None = None) -> Ratio:
     return Ratio(_exp(estimate.log), low, high, estimate.passes)
 
 
-def quantile(estimate: Estimate, probability: float) -> float:
+def quantile(estimate: LogEstimate, probability: float) -> float:
     """Return a quantile of the estimate's Student t."""
     return float(stdtrit(estimate.freedom, probability))
 
@@ -116,7 +116,7 @@ def _exp(log: float) -> float:
     return math.exp(log) if log < 700 else math.inf
 
 
-def mean_over_rows(rows: Sequence[Mapping[Pass, float]]) -> Estimate:
+def mean_over_rows(rows: Sequence[Mapping[PassId, float]]) -> LogEstimate:
     """Return the mean of several rows' means, known as well as the passes allow.
 
     Rows of one pass share its noise, so their average per pass is what replicates. A row that misses a pass
@@ -131,8 +131,8 @@ def mean_over_rows(rows: Sequence[Mapping[Pass, float]]) -> Estimate:
         mean = fmean(row.values())
         for one, log in row.items():
             moved[one] += (log - mean) * len(passes) / (len(row) * len(rows))
-    spread = trimmed([moved[one] for one in passes])
-    return replace(spread, log=fmean(trimmed(list(row.values())).log for row in rows))
+    spread = trimmed_mean([moved[one] for one in passes])
+    return replace(spread, log=fmean(trimmed_mean(list(row.values())).log for row in rows))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

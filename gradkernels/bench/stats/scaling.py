@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from gradkernels.bench.stats.estimates import Pass, quantile, trimmed
+from gradkernels.bench.stats.estimates import PassId, quantile, trimmed_mean
 
 SIZES_FOR_FIXED_COST = 3
 LEAST_GROWTH = 2.0
@@ -52,7 +52,7 @@ class Growth:
         return f"n^{self.exponent:.2f}{interval} from n = {self.first:,} to {self.last:,}"
 
 
-def growth(times: Mapping[Pass, Mapping[int, float]]) -> Growth | None:
+def growth(times: Mapping[PassId, Mapping[int, float]]) -> Growth | None:
     """Fit the exponent of one kernel.
 
     Args:
@@ -70,7 +70,7 @@ def growth(times: Mapping[Pass, Mapping[int, float]]) -> Growth | None:
     middle = np.median(rows, axis=0)
     if middle[-1] < LEAST_GROWTH * middle[0]:
         return None
-    estimate = trimmed([exponent(sizes, row) for row in rows])
+    estimate = trimmed_mean([exponent(sizes, row) for row in rows])
     reach = quantile(estimate, (1 + CONFIDENCE) / 2) * estimate.error
     return Growth(estimate.log, estimate.log - reach, estimate.log + reach, sizes[0], sizes[-1])
 

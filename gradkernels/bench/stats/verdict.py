@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from scipy.special import stdtr
 
-from gradkernels.bench.stats.estimates import Estimate, Pass, Ratio, alpha_at, bounds, quantile, trimmed
+from gradkernels.bench.stats.estimates import LogEstimate, PassId, Ratio, alpha_at, bounds, quantile, trimmed_mean
 
 DELTA = 0.01
 """A change smaller than this fraction is of no interest."""
@@ -46,7 +46,7 @@ def verdict(change: Ratio, delta: float = DELTA) -> str:
     return "same" if change.low >= 1 / MARGIN and change.high <= MARGIN else "undecided"
 
 
-def smallest_effect(change: Estimate, delta: float = DELTA) -> float:
+def smallest_effect(change: LogEstimate, delta: float = DELTA) -> float:
     """Return the smallest true slowdown, as a fraction, that 95 of 100 such measurements would call slower.
 
     The distance from the threshold is (t_alpha + t_power) standard errors (Bloom 1995). Infinite on fewer than 6
@@ -58,7 +58,7 @@ def smallest_effect(change: Estimate, delta: float = DELTA) -> float:
     return math.expm1(log) if log < 700 else math.inf
 
 
-def passes_needed(change: Estimate, delta: float = DELTA) -> int | None:
+def passes_needed(change: LogEstimate, delta: float = DELTA) -> int | None:
     """Return the passes (a side, if there are two) that would settle it, were the true ratio the one estimated.
 
     Returns:
@@ -71,19 +71,19 @@ def passes_needed(change: Estimate, delta: float = DELTA) -> int | None:
     return candidates[first] if first < len(candidates) else None
 
 
-def _reach(change: Estimate, passes: int) -> float:
+def _reach(change: LogEstimate, passes: int) -> float:
     """Return how far from a threshold the truth must lie to be found on its side with probability 95%."""
     scaled = replace(change, freedom=change.freedom * passes / change.passes)
     multiple = quantile(scaled, 1 - alpha_at(passes)) + quantile(scaled, POWER)
     return multiple * change.error * math.sqrt(change.passes / passes)
 
 
-def p_value(change: Estimate, delta: float = DELTA) -> float:
+def p_value(change: LogEstimate, delta: float = DELTA) -> float:
     """Return the one-sided p-value of a change by more than delta in the direction in which it was seen."""
     return p_slower(replace(change, log=abs(change.log)), delta)
 
 
-def p_slower(change: Estimate, threshold: float) -> float:
+def p_slower(change: LogEstimate, threshold: float) -> float:
     """Return the one-sided p-value of a slowdown by more than the fraction `threshold`."""
     distance = change.log - math.log1p(threshold)
     if change.error == 0:
@@ -91,14 +91,14 @@ def p_slower(change: Estimate, threshold: float) -> float:
     return float(stdtr(change.freedom, -distance / change.error))
 
 
-def lead(winner: Mapping[Pass, float], other: Mapping[Pass, float]) -> Ratio:
+def lead(winner: Mapping[PassId, float], other: Mapping[PassId, float]) -> Ratio:
     """Return by what factor the winner is ahead: seconds of the other over seconds of the winner.
 
     The two were timed in interleaved blocks of the same passes, so each pass gives one log ratio.
 
     Args:
         winner: Seconds per call by pass.
-        other: The same for the kernel that it is compared with.
+        other: Seconds per call of the kernel that it is compared with, by pass.
 
     Raises:
         ValueError: They have no pass in common.
@@ -106,4 +106,4 @@ def lead(winner: Mapping[Pass, float], other: Mapping[Pass, float]) -> Ratio:
     shared = winner.keys() & other.keys()
     if not shared:
         raise ValueError("the two kernels share no pass; only kernels timed in the same passes can be ranked")
-    return bounds(trimmed([math.log(other[one] / winner[one]) for one in shared]))
+    return bounds(trimmed_mean([math.log(other[one] / winner[one]) for one in shared]))

@@ -74,15 +74,15 @@ class Bandwidth:
         if self.case.device != "cpu":
             return
         itemsize = np.dtype(self.case.dtype).itemsize
-        read, engines = self._sources, list(movers.engines(self.case.dtype, self.case.threads))
+        read, libraries = self._sources, list(movers.operations(self.case.dtype, self.case.threads))
         if self.traffic.read < IN_CACHE_BYTES:
             read = [np.ones(IN_CACHE_BYTES // itemsize, self.case.dtype)]
-        readers = {engine.read: movers.reader(engine, read) for engine in engines}
+        readers = {library.read: movers.reader(library, read) for library in libraries}
         yield Yardstick(READ, movers.fastest(list(readers.values())), sum(array.nbytes for array in read))
         if not self._in_cache:
             # Elsewhere in its page than the inputs, or stores would keep loads of the same offset waiting.
             out = np.empty(self.traffic.written // itemsize + APART, self.case.dtype)[APART:]
-            ways = [movers.writers(engine, self._sources, out) for engine in engines]
+            ways = [movers.writers(library, self._sources, out) for library in libraries]
             best = movers.fastest([copy for _, copy, _ in ways])
             fill, copy, fresh = next(one for one in ways if one[1] is best)
             yield Yardstick(WRITE, fill, self.traffic.written)

@@ -26,7 +26,7 @@ Call = Callable[[], object]
 
 
 @dataclass(frozen=True)
-class Engine:
+class MemoryOperations:
     """One library's simplest ways to read, copy and fill.
 
     Attributes:
@@ -42,16 +42,16 @@ class Engine:
     fill: Callable[[Any, float], object]
 
 
-def engines(dtype: str, threads: int) -> Iterator[Engine]:
+def operations(dtype: str, threads: int) -> Iterator[MemoryOperations]:
     """Yield what may be the fastest: BLAS, numpy, and torch where there are threads to share the work."""
     from scipy.linalg.blas import dasum, sasum
 
     read = dasum if dtype == "float64" else sasum
-    yield Engine(lambda array: array, read, np.copyto, np.ndarray.fill)
-    yield Engine(lambda array: array, read, _scaled, np.ndarray.fill)
+    yield MemoryOperations(lambda array: array, read, np.copyto, np.ndarray.fill)
+    yield MemoryOperations(lambda array: array, read, _scaled, np.ndarray.fill)
     if threads > 1:
         torch = BACKENDS["torch"].xp
-        yield Engine(BACKENDS["torch"].put, torch.sum, torch.Tensor.copy_, torch.Tensor.fill_)
+        yield MemoryOperations(BACKENDS["torch"].put, torch.sum, torch.Tensor.copy_, torch.Tensor.fill_)
 
 
 def _scaled(to: Flat, source: Flat) -> None:
@@ -59,9 +59,9 @@ def _scaled(to: Flat, source: Flat) -> None:
     np.multiply(source, 1, out=to)
 
 
-def reader(engine: Engine, sources: Sequence[Flat]) -> Call:
+def reader(library: MemoryOperations, sources: Sequence[Flat]) -> Call:
     """Return a call that reads all of `sources`."""
-    views, read = [engine.view(source) for source in sources], engine.read
+    views, read = [library.view(source) for source in sources], library.read
 
     def call() -> None:
         for view in views:
@@ -70,27 +70,27 @@ def reader(engine: Engine, sources: Sequence[Flat]) -> Call:
     return call
 
 
-def writers(engine: Engine, sources: Sequence[Flat], out: Flat) -> tuple[Call, Call, Call]:
+def writers(library: MemoryOperations, sources: Sequence[Flat], out: Flat) -> tuple[Call, Call, Call]:
     """Return three calls: one fills `out`, one moves to `out`, one moves to fresh memory.
 
     Args:
-        engine: What reads, copies and fills.
+        library: What reads, copies and fills.
         sources: What is read.
         out: Flat memory.
     """
-    size, dtype, view = out.size, out.dtype, engine.view
-    move, given = mover(engine, sources, size), view(out)
-    return partial(engine.fill, given, 0.0), partial(move, given), lambda: move(view(np.empty(size, dtype)))
+    size, dtype, view = out.size, out.dtype, library.view
+    move, given = mover(library, sources, size), view(out)
+    return partial(library.fill, given, 0.0), partial(move, given), lambda: move(view(np.empty(size, dtype)))
 
 
-def mover(engine: Engine, sources: Sequence[Flat], size: int) -> Callable[[Any], None]:
+def mover(library: MemoryOperations, sources: Sequence[Flat], size: int) -> Callable[[Any], None]:
     """Return a function that reads all of `sources` and writes all `size` entries of what it is given, once each.
 
     Entries are copied as far as both reach; what is left of the sources is read, what is left to write is filled
     with zeros.
 
     Args:
-        engine: What reads, copies and fills.
+        library: What reads, copies and fills.
         sources: Flat arrays.
         size: Number of entries that are written.
     """
@@ -98,18 +98,18 @@ def mover(engine: Engine, sources: Sequence[Flat], size: int) -> Callable[[Any],
     for source in sources:
         part = min(size - start, source.size)
         if part:
-            copies.append((start, start + part, engine.view(source[:part])))
+            copies.append((start, start + part, library.view(source[:part])))
         if part < source.size:
-            reads.append(engine.view(source[part:]))
+            reads.append(library.view(source[part:]))
         start += part
 
     def move(out: Any) -> None:
         for first, last, source in copies:
-            engine.copy(out[first:last], source)
+            library.copy(out[first:last], source)
         if start < size:
-            engine.fill(out[start:], 0.0)
+            library.fill(out[start:], 0.0)
         for source in reads:
-            engine.read(source)
+            library.read(source)
 
     return move
 
