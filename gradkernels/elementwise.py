@@ -70,4 +70,4 @@ COMPLEX: Namespace = SimpleNamespace(
 """The functions for complex numpy arrays."""
 
 STEP = 1e-100
-"""Of the complex step: far below the square root of the smallest relative step, so that nothing cancels."""
+"""Size of the complex step: far below the square root of the smallest relative step, so that nothing cancels."""

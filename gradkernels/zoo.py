@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import wraps
-from typing import ParamSpec
 
 import torch
 from torch import Tensor, nn
@@ -16,11 +15,10 @@ from torch.nn import functional
 
 from gradkernels.problems.module.module_problem import ModuleProblem
 
-SAMPLES = 64
+EXAMPLE_SAMPLES = 64
 CLASSES = 10
 WORDS = 1000  # of the texts
 
-Given = ParamSpec("Given")
 Factory = Callable[[], ModuleProblem]
 
 ZOO: dict[str, Factory] = {}
@@ -43,14 +41,14 @@ def _listed(factory: Callable[[], tuple[nn.Module, Tensor]]) -> Factory:
 
 
 def _texts(length: int) -> Tensor:
-    return torch.randint(WORDS, (SAMPLES, length))
+    return torch.randint(WORDS, (EXAMPLE_SAMPLES, length))
 
 
 @_listed
 def mlp() -> tuple[nn.Module, Tensor]:
     """Make three Linear layers, 64-128-128-10, with ReLU; p = 26,122."""
     layers = nn.Linear(64, 128), nn.ReLU(), nn.Linear(128, 128), nn.ReLU(), nn.Linear(128, CLASSES)
-    return nn.Sequential(*layers), torch.randn(SAMPLES, 64)
+    return nn.Sequential(*layers), torch.randn(EXAMPLE_SAMPLES, 64)
 
 
 @_listed
@@ -65,7 +63,7 @@ def cnn() -> tuple[nn.Module, Tensor]:
         nn.MaxPool2d(2, 1),
     )
     head = nn.Flatten(), nn.Linear(512, 32), nn.ReLU(), nn.Linear(32, CLASSES)
-    return nn.Sequential(*features, *head), torch.randn(SAMPLES, 1, 28, 28)
+    return nn.Sequential(*features, *head), torch.randn(EXAMPLE_SAMPLES, 1, 28, 28)
 
 
 class Residual(nn.Module):
@@ -92,7 +90,7 @@ def resnet() -> tuple[nn.Module, Tensor]:
     stem = nn.Conv2d(3, 16, 3, padding=1, bias=False), nn.GroupNorm(4, 16), nn.ReLU()
     blocks = Residual(16, 16, 1), Residual(16, 32, 2), Residual(32, 64, 2)
     head = nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(64, CLASSES)
-    return nn.Sequential(*stem, *blocks, *head), torch.randn(SAMPLES, 3, 14, 14)
+    return nn.Sequential(*stem, *blocks, *head), torch.randn(EXAMPLE_SAMPLES, 3, 14, 14)
 
 
 class Transformer(nn.Module):
@@ -115,7 +113,7 @@ class Transformer(nn.Module):
 @_listed
 def transformer() -> tuple[nn.Module, Tensor]:
     """Make an encoder of two layers, 64 wide with 4 heads, on 16 of 250 tokens; p = 84,618."""
-    return Transformer(16), torch.randint(WORDS // 4, (SAMPLES, 16))
+    return Transformer(16), torch.randint(WORDS // 4, (EXAMPLE_SAMPLES, 16))
 
 
 class Recurrent(nn.Module):
@@ -136,7 +134,7 @@ class Recurrent(nn.Module):
 @_listed
 def lstm() -> tuple[nn.Module, Tensor]:
     """Make an LSTM of 64 units on 20 steps of 32 features; p = 25,738."""
-    return Recurrent(), torch.randn(SAMPLES, 20, 32)
+    return Recurrent(), torch.randn(EXAMPLE_SAMPLES, 20, 32)
 
 
 @_listed

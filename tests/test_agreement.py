@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 import gradkernels as gk
 from gradkernels.problems import REGRESSIONS, Weighted
-from gradkernels.problems.data.datasets import load
+from gradkernels.problems.data.datasets import load_dataset
 from gradkernels.quantity import QUANTITIES, Moments
 from gradkernels.tree import leaves
 
@@ -57,7 +57,7 @@ def pairs(problems, kernels):
 @lru_cache
 def real(problem):
     """Theta, x, target and weight, some of the weights zero."""
-    data = load(REAL[problem.family])
+    data = load_dataset(REAL[problem.family])
     rng = np.random.default_rng(7)
     theta = 0.3 * rng.standard_normal(problem.shape(data.features))
     if problem.family == "poisson" and problem.fit_intercept:

@@ -9,7 +9,7 @@ from mutants import MUTANTS, changed, instead
 
 import gradkernels as gk
 from gradkernels.check import prove
-from gradkernels.check.compare_arrays import compare
+from gradkernels.check.compare_arrays import compare_entries
 from gradkernels.check.reference import Reference
 from gradkernels.quantity import QUANTITIES
 
@@ -124,11 +124,11 @@ def test_the_message_says_which_entry_and_by_how_much():
 @pytest.mark.parametrize("scale", [np.nan, np.inf])
 def test_a_scale_that_is_not_finite_allows_nothing(scale):
     with pytest.raises(gk.Disagreement, match=r"entry \(1,\) is 2.5, expected 2.0, off by inf"):
-        compare(np.array([1, 2.5]), np.array([1.0, 2.0]), np.array([scale, scale]), 1e-9, "here")
+        compare_entries(np.array([1, 2.5]), np.array([1.0, 2.0]), np.array([scale, scale]), 1e-9, "here")
 
 
 def test_an_error_just_within_the_tolerance_is_returned():
-    assert compare(np.array([2.5]), np.array([2.0]), np.array([5.0]), 0.1, "here") == 0.1
+    assert compare_entries(np.array([2.5]), np.array([2.0]), np.array([5.0]), 0.1, "here") == 0.1
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])

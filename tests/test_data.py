@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from gradkernels.problems.data.datasets import load, notebook_points
+from gradkernels.problems.data.datasets import load_dataset, notebook_points
 
 pa = pytest.importorskip("pyarrow")
 pq = pytest.importorskip("pyarrow.parquet")
@@ -42,14 +42,14 @@ def parquet(columns, names=None):
 
 def refusal(*arguments, **options):
     with pytest.raises((ValueError, OSError)) as refused:
-        load(*arguments, **options)
+        load_dataset(*arguments, **options)
     message = str(refused.value)
     assert "\n" not in message
     return message
 
 
 def test_notebook_is_the_coursework_data():
-    data = load("notebook")
+    data = load_dataset("notebook")
     assert (data.size, data.features, data.columns) == (40, 1, ("x",))
     assert data.x[:3] == pytest.approx([0.97802303, 0.09908945, -0.4371054], abs=5e-9)
     assert data.y[:3] == pytest.approx([6.0030427, 5.40825442, 2.49900085], abs=5e-9)
@@ -66,7 +66,7 @@ def test_notebook_points_are_the_float32_draws_of_torch_and_numpy():
 def test_nothing_touches_the_global_random_states():
     np.random.seed(7)  # noqa: NPY002 the global state is what this is about
     torch.manual_seed(7)
-    load("notebook").draw(10, seed=0)
+    load_dataset("notebook").draw(10, seed=0)
     notebook_points()
     assert np.random.rand() == np.random.RandomState(7).rand()  # noqa: NPY002
     assert torch.rand(1) == torch.rand(1, generator=torch.Generator().manual_seed(7))
@@ -81,7 +81,7 @@ def test_notebook_points_ignore_the_default_dtype():
 
 
 def test_diabetes_is_scikit_learns():
-    data = load("diabetes")
+    data = load_dataset("diabetes")
     assert data.x.shape == (442, 10)
     assert data.columns[:4] == ("age", "sex", "bmi", "bp")
     assert data.y[:3].tolist() == [151, 75, 141]
@@ -115,7 +115,7 @@ FILES = {
 
 @pytest.mark.parametrize("name", FILES)
 def test_files_come_in_exactly(written, name):
-    data = load(written(name, FILES[name]), "y")
+    data = load_dataset(written(name, FILES[name]), "y")
     assert data.columns == ("a", "b")
     assert data.x.tolist() == [[1.0, 3.0], [-4e-7, 6.0]]
     assert data.y.tolist() == [TENTH, 5.0]
@@ -124,7 +124,7 @@ def test_files_come_in_exactly(written, name):
 
 
 def test_csv_may_have_a_space_after_commas(written):
-    data = load(written("d.csv", 'x, "y, in mm"\n1, "2"\n3, 4\n'), "y, in mm")
+    data = load_dataset(written("d.csv", 'x, "y, in mm"\n1, "2"\n3, 4\n'), "y, in mm")
     assert data.x.tolist() == [1, 3]
     assert data.y.tolist() == [2, 4]
 
@@ -132,7 +132,7 @@ def test_csv_may_have_a_space_after_commas(written):
 def test_csv_keeps_every_bit(written):
     rng = np.random.default_rng(0)
     values = rng.standard_normal(2000) * 10.0 ** rng.integers(-300, 300, 2000)
-    data = load(written("d.csv", "x,y\n" + "".join(f"{value!r},0\n" for value in values.tolist())), "y")
+    data = load_dataset(written("d.csv", "x,y\n" + "".join(f"{value!r},0\n" for value in values.tolist())), "y")
     assert (data.x == values).all()
 
 
@@ -146,14 +146,14 @@ def test_csv_keeps_every_bit(written):
     ],
 )
 def test_one_feature_is_one_dimensional(written, name, content):
-    data = load(written(name, content), "y")
+    data = load_dataset(written(name, content), "y")
     assert data.x.tolist() == [1, 3]
     assert data.y.tolist() == [2, 4]
     assert data.columns == ("x",)
 
 
 def test_npz_of_x_and_y_needs_no_target(written):
-    data = load(written("d.npz", npz(x=[[1, 2], [3, 4]], y=[5, 6])))
+    data = load_dataset(written("d.npz", npz(x=[[1, 2], [3, 4]], y=[5, 6])))
     assert data.x.tolist() == [[1, 2], [3, 4]]
     assert data.y.tolist() == [5, 6]
     assert data.columns == ("x[0]", "x[1]")
@@ -168,11 +168,11 @@ def test_npz_of_x_and_y_needs_no_target(written):
     ],
 )
 def test_booleans_are_one_and_zero(written, name, content):
-    assert load(written(name, content), "y").x.tolist() == [1.0, 0.0]
+    assert load_dataset(written(name, content), "y").x.tolist() == [1.0, 0.0]
 
 
 def test_integers_beyond_64_bits_are_numbers(written):
-    assert load(written("d.csv", f"x,y\n{10**30},1\n2,2\n"), "y").x.tolist() == [1e30, 2.0]
+    assert load_dataset(written("d.csv", f"x,y\n{10**30},1\n2,2\n"), "y").x.tolist() == [1e30, 2.0]
 
 
 REFUSED = {
@@ -263,7 +263,7 @@ def test_drop_na_leaves_out_whole_rows(written):
     name = written("d.csv", "x,z,y\n1,2,3\n,5,6\n7,8,inf\n9,True,12\n")
     assert "True" in refusal(name, "y", drop_na=True)
     name = written("d.csv", "x,z,y\n1,2,3\n,5,6\n7,8,inf\n9,11,12\n")
-    data = load(name, "y", drop_na=True)
+    data = load_dataset(name, "y", drop_na=True)
     assert data.x.tolist() == [[1, 2], [9, 11]]
     assert data.y.tolist() == [3, 12]
 
@@ -292,7 +292,7 @@ def test_npz_never_unpickles(written):
 
 
 def test_draw_of_the_whole_is_the_data_in_order():
-    data = load("notebook")
+    data = load_dataset("notebook")
     x, y = data.draw(40, seed=3)
     assert (x == data.x).all()
     assert (y == data.y).all()
@@ -302,7 +302,7 @@ def test_draw_of_the_whole_is_the_data_in_order():
 
 @pytest.mark.parametrize("source", ["notebook", "diabetes"])
 def test_draw_of_a_part_takes_different_rows_whole(source):
-    data = load(source)
+    data = load_dataset(source)
     rows = [(*np.atleast_1d(x), y) for x, y in zip(*data.draw(30, seed=1), strict=True)]
     known = {(*np.atleast_1d(x), y) for x, y in zip(data.x, data.y, strict=True)}
     assert len(set(rows)) == 30
@@ -310,7 +310,7 @@ def test_draw_of_a_part_takes_different_rows_whole(source):
 
 
 def test_draw_is_uniform_over_the_rows():
-    data = load("notebook")
+    data = load_dataset("notebook")
     drawn = np.concatenate([data.draw(10, seed)[0] for seed in range(2000)])
     counts = np.array([(drawn == x).sum() for x in data.x])
     # 2000 draws with probability 1/4 each: mean 500, standard deviation 19.4; five of them either way.
@@ -319,13 +319,13 @@ def test_draw_is_uniform_over_the_rows():
 
 
 def test_draw_repeats_for_the_same_seed_only():
-    data = load("notebook")
+    data = load_dataset("notebook")
     assert (data.draw(10, 5)[0] == data.draw(10, 5)[0]).all()
     assert (data.draw(10, 5)[0] != data.draw(10, 6)[0]).any()
 
 
 def test_more_rows_than_there_are_need_resample():
-    data = load("notebook")
+    data = load_dataset("notebook")
     with pytest.raises(ValueError, match=r"notebook has 40 rows, 41 were asked for; .* --resample \(resample=True\)"):
         data.draw(41, seed=0)
     x, y = data.draw(400, seed=0, resample=True)
@@ -338,4 +338,4 @@ def test_more_rows_than_there_are_need_resample():
 
 def test_no_rows_are_refused():
     with pytest.raises(ValueError, match="0 rows of notebook were asked for; at least 1"):
-        load("notebook").draw(0, seed=0)
+        load_dataset("notebook").draw(0, seed=0)

@@ -12,10 +12,10 @@ import gradkernels as gk
 import gradkernels.estimate.study as module
 from gradkernels.estimate.minibatch import Population, measure, standard_error
 from gradkernels.estimate.study import GRADIENT_KERNELS, compare_gradients, default_sizes, estimate
-from gradkernels.problems.data.datasets import load, notebook_points
+from gradkernels.problems.data.datasets import load_dataset, notebook_points
 
 LINEAR = gk.LinearRegression()
-NOTEBOOK = load("notebook")
+NOTEBOOK = load_dataset("notebook")
 POINT_1, POINT_2 = notebook_points().values()
 ROWS = np.array([[1.0, 0.0], [2.0, -1.0], [-4.0, 0.5], [0.5, 8.0], [3.0, 3.0]])
 
@@ -64,7 +64,7 @@ def test_one_way_off_by_a_millionth_disagrees(monkeypatch):
 
 
 def test_ways_of_many_features_without_intercept():
-    data = load("diabetes")
+    data = load_dataset("diabetes")
     problem = gk.LinearRegression(fit_intercept=False)
     theta = problem.draw_theta(10, seed=0)
     found = compare_gradients(problem, theta, data.x, data.y)
@@ -117,7 +117,7 @@ def test_measured_is_the_enumeration_within_its_intervals(size, with_replacement
 
 
 def test_all_rows_without_replacement_are_the_true_gradient():
-    data = load("diabetes")
+    data = load_dataset("diabetes")
     theta = LINEAR.draw_theta(10, seed=0)
     whole = estimate(LINEAR, theta, data.x, data.y, batch_sizes=[442], draws=30)
     assert (whole.mean != whole.gradient).any()  # by rounding, which must not pass for an error

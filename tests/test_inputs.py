@@ -16,7 +16,7 @@ from torch.utils import _pytree as pytree
 import gradkernels as gk
 from gradkernels.check.reference import true_gradients
 from gradkernels.engines.compiled.per_shape import per_shape
-from gradkernels.problems.module.inputs import prepared, unfolded
+from gradkernels.problems.module.inputs import prepare, unfolded
 from gradkernels.problems.module.mode_key.identity import identity
 from gradkernels.problems.module.output_axes import OutputAxes
 from gradkernels.problems.module.split_output import Inseparable
@@ -148,7 +148,7 @@ def test_chunks_and_examples_take_them_too():
 
 
 def test_samples_are_taken_from_arrays_and_constants_stay():
-    x, _ = prepared({"a": X, "b": [X, None], "c": "d"}, Y)
+    x, _ = prepare({"a": X, "b": [X, None], "c": "d"}, Y)
     assert count(x) == 5
     assert [leaf.shape for leaf in leaves(take(x, slice(1, 3)))] == [(2, 4), (2, 4)]
     again = unfolded(take(x, slice(1, 3)))
@@ -159,15 +159,15 @@ def test_samples_are_taken_from_arrays_and_constants_stay():
 
 def test_tensors_are_left_as_they_are():
     x = {"a": X}
-    assert prepared(x, Y)[0] is x
-    assert prepared(X, Y) == (X, Y)
+    assert prepare(x, Y)[0] is x
+    assert prepare(X, Y) == (X, Y)
 
 
 def test_constants_are_told_apart_by_value_but_numbers_by_type_and_tensors_by_shape():
-    kinds = [prepared((X, value), Y)[0][1].kind for value in (1, True, 1.0, "1", None, [1], (1,), False, "2")]
+    kinds = [prepare((X, value), Y)[0][1].kind for value in (1, True, 1.0, "1", None, [1], (1,), False, "2")]
     assert len(set(kinds)) == 9
-    assert prepared((X, 1.5), Y)[0][1] == prepared((X, 2.5), Y)[0][1]  # a step or a temperature proves nothing anew
-    some = [prepared((X, one), Y, (1,))[0][1] for one in (SHARED, -SHARED, SHARED[:2])]
+    assert prepare((X, 1.5), Y)[0][1] == prepare((X, 2.5), Y)[0][1]  # a step or a temperature proves nothing anew
+    some = [prepare((X, one), Y, (1,))[0][1] for one in (SHARED, -SHARED, SHARED[:2])]
     assert (some[0] == some[1], some[0] == some[2]) == (True, False)
     assert isinstance(some[0], Constant)
 
@@ -182,10 +182,10 @@ def test_what_is_compiled_answers_for_its_constants_alone(monkeypatch, changes):
         return lambda x, value=made[-1]: function(x[0] * value)
 
     call, shared = per_shape(torch.sum, recorded), SHARED.clone()
-    first = call(prepared((X[:4], shared if changes != "a number" else 2.0), Y, (1,))[0])
-    assert first == call(prepared((X[:4], shared if changes != "a number" else 2.0), Y, (1,))[0])
+    first = call(prepare((X[:4], shared if changes != "a number" else 2.0), Y, (1,))[0])
+    assert first == call(prepare((X[:4], shared if changes != "a number" else 2.0), Y, (1,))[0])
     other = {"a number": 3.0, "a tensor": 3 * SHARED, "its entries": shared.mul_(3)}[changes]
-    assert call(prepared((X[:4], other), Y, (1,))[0]) != first
+    assert call(prepare((X[:4], other), Y, (1,))[0]) != first
     assert len(made) == 2
 
 

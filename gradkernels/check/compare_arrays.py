@@ -12,16 +12,18 @@ class Disagreement(ArithmeticError):
     """A kernel's result is not what its definition says; the message tells where and by how much."""
 
 
-Tell = Callable[[tuple[int, ...]], str]
+EntryNamer = Callable[[tuple[int, ...]], str]
 """What a message calls the entry at an index."""
 
 
-def plainly(at: tuple[int, ...]) -> str:
+def plain_entry(at: tuple[int, ...]) -> str:
     """Return `entry (3, 1)`."""
     return f"entry {at}"
 
 
-def compare(values: Any, want: Any, scale: Any, tolerance: float, where: str, tell: Tell = plainly) -> float:
+def compare_entries(
+    values: Any, want: Any, scale: Any, tolerance: float, where: str, tell: EntryNamer = plain_entry
+) -> float:
     """Hold every entry of `values` against `want`.
 
     Args:
@@ -50,6 +52,6 @@ def compare(values: Any, want: Any, scale: Any, tolerance: float, where: str, te
     return worst
 
 
-def _entry(values: Any, want: Any, mask: Any, tell: Tell) -> str:
+def _entry(values: Any, want: Any, mask: Any, tell: EntryNamer) -> str:
     at = tuple(int(i) for i in np.argwhere(mask)[0])
     return f"{tell(at)} is {float(np.asarray(values)[at])!r}, expected {float(np.asarray(want)[at])!r}"

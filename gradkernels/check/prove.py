@@ -20,7 +20,7 @@ import numpy as np
 
 from gradkernels.case import Case, Inputs
 from gradkernels.check.compare_arrays import Disagreement as Disagreement
-from gradkernels.check.compare_arrays import compare
+from gradkernels.check.compare_arrays import compare_entries
 from gradkernels.check.identities import identities
 from gradkernels.check.reference import Expected, Reference
 from gradkernels.check.side_effects import prime_with_other_data, require_unaliased, require_unchanged
@@ -172,11 +172,11 @@ def _verify(result: Any, expected: Expected, reference: Reference, case: Case, l
     found = conforming(result, case, reference.theta, reference.y, where)
     allowed, tell = case.problem.tolerance(case.dtype, expected.terms), entry_namer(reference.theta)
     errors = [
-        compare(values, want, scale, allowed, where, tell)
+        compare_entries(values, want, scale, allowed, where, tell)
         for values, want, scale in zip(*map(leaves, (found, expected.value, expected.scale)), strict=True)
     ]
     # One more rounding per sample for the sums on the identities' left-hand sides.
     tolerance = case.problem.tolerance(case.dtype, expected.terms + case.n)
     for identity in identities(case.quantity.name, found, reference):
-        compare(identity.left, identity.right, identity.scale, tolerance, f"{where}: {identity.says}", tell)
+        compare_entries(identity.left, identity.right, identity.scale, tolerance, f"{where}: {identity.says}", tell)
     return Proof(max(errors), allowed)

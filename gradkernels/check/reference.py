@@ -13,10 +13,10 @@ import numpy as np
 from gradkernels.check import complex_step
 from gradkernels.check.true_gradients import TrueGradients
 from gradkernels.problems import Problem, Regression
+from gradkernels.problems.problem import Floats
 from gradkernels.quantity import Moments
 from gradkernels.tree import Tree, each
 
-Floats = np.ndarray[Any, Any]
 SMALLEST_ROOT = 1e-140  # of a sum of squares that lost nothing to underflow
 
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from gradkernels.backend import backend_of
 from gradkernels.case import Case
-from gradkernels.check.compare_arrays import Disagreement, Tell, plainly
+from gradkernels.check.compare_arrays import Disagreement, EntryNamer, plain_entry
 from gradkernels.quantity import Moments
 from gradkernels.tree import Tree, count, leaves, named, structure
 from gradkernels.validate import dtype_of
@@ -66,16 +66,16 @@ def _flat(part: Any, samples: bool) -> np.ndarray[Any, Any]:
     return np.concatenate([array.reshape(len(array), -1) if samples else array.ravel() for array in arrays], -1)
 
 
-def entry_namer(theta: Tree) -> Tell:
+def entry_namer(theta: Tree) -> EntryNamer:
     """Return what a message calls an entry of a result: by parameter where theta is a dict."""
     if not isinstance(theta, dict):
-        return plainly
+        return plain_entry
     ends = np.cumsum([math.prod(array.shape) for array in theta.values()])
 
     def tell(at: tuple[int, ...]) -> str:
         position = int(np.searchsorted(ends, at[-1], side="right")) if at else len(ends)
         if position == len(ends):
-            return plainly(at)
+            return plain_entry(at)
         name, array = list(theta.items())[position]
         place = np.unravel_index(at[-1] - int(ends[position] - array.size), array.shape)
         return f"entry {(*at[:-1], *map(int, place))} of {name}"

@@ -198,7 +198,7 @@ def _norms(kernel: Kernel, batch: CallerBatch) -> Any:
 
 def _repeats(batch: CallerBatch, chosen: Sequence[int]) -> bool:
     """Whether single-sample passes give the same gradients again."""
-    (one,), (other,) = ([*batch.singles(chosen[:1])] for _ in range(2))
+    (one,), (other,) = ([*batch.sample_gradients(chosen[:1])] for _ in range(2))
     return all((a == b).logical_or(a.isnan() & b.isnan()).all() or
                float((a - b).abs().max()) <= 1e-3 * one.length
                for a, b in zip(leaves(one.row), leaves(other.row), strict=True))  # fmt: skip

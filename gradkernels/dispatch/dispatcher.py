@@ -28,7 +28,7 @@ from gradkernels.dispatch.memory_limit import MOST_SHAPES, MemoryLimit, TooSmall
 from gradkernels.dispatch.request import Criteria, Request, signature
 from gradkernels.dispatch.select import Choice, choose, explain
 from gradkernels.kernel import Compute, Kernel
-from gradkernels.problems.module.input_writes import require_unwritten, versions
+from gradkernels.problems.module.input_writes import require_unwritten, write_counts
 from gradkernels.problems.module.random_state import preserved_rng
 from gradkernels.quantity import Quantity
 from gradkernels.tree import Tree, count, leaves, structure
@@ -69,7 +69,7 @@ class ModuleDispatcher:
     def __call__(self, theta: Tree, x: Tree, y: Tree, *arguments: Any, **options: Any) -> Any:
         """Compute the quantity; theta may be None for the model's own parameters."""
         x, y = self.problem.prepared(x, y)
-        before = versions((x, y))
+        before = write_counts((x, y))
         # A module holds the parameters of one call at a time, its own between calls.
         with self._lock:
             batch, known = self._look_at(theta, x, y)
@@ -79,7 +79,7 @@ class ModuleDispatcher:
             known.history.calls += 1
             changed, self._state_before = self._state_before not in (None, self._state), self._state
             result = self._compute(batch, known, (arguments, options), is_due(known.history, changed))
-            if versions((x, y)) != before:
+            if write_counts((x, y)) != before:
                 require_unwritten(self.problem.model, before, x, y, given)
             return result
 

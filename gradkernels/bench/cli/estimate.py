@@ -18,7 +18,7 @@ from gradkernels.case import Case
 from gradkernels.check import Disagreement
 from gradkernels.estimate.study import DRAWS
 from gradkernels.problems import BlackBox, LinearRegression, Problem
-from gradkernels.problems.data.datasets import Dataset, load, notebook_points
+from gradkernels.problems.data.datasets import Dataset, load_dataset, notebook_points
 from gradkernels.quantity import QUANTITIES
 
 Floats = np.ndarray[Any, Any]
@@ -47,7 +47,7 @@ def estimate(
     """
     import_from_here()
     _refuse_outputs(out, plot, force)
-    dataset = load(data, target, drop_na)
+    dataset = load_dataset(data, target, drop_na)
     chosen = problem_from(problem, not no_intercept)
     if isinstance(chosen, BlackBox):
         raise ValueError(f"estimate is for regressions on a table of numbers, not for {chosen.name}")

@@ -14,7 +14,7 @@ from gradkernels.bench.cli import parse
 from gradkernels.bench.run.plan import Plan, problem_from
 from gradkernels.bench.run.race_plan import require_sound
 from gradkernels.problems import BlackBox, Problem
-from gradkernels.problems.data.datasets import Dataset, load
+from gradkernels.problems.data.datasets import Dataset, load_dataset
 from gradkernels.tree import leaves
 from gradkernels.validate import dtype_of
 
@@ -128,7 +128,7 @@ def _dataset_file(options: DataOptions) -> Iterator[tuple[Dataset | None, int | 
                 raise ValueError(f"{name} was given without --data; name the file that it is about")
         yield None, None
         return
-    dataset = load(options.data, options.target, options.drop_na)
+    dataset = load_dataset(options.data, options.target, options.drop_na)
     with _nameless(dataset) as file:
         yield dataset, file.fileno()
 

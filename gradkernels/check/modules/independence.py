@@ -9,9 +9,9 @@ from __future__ import annotations
 from typing import Any
 
 from gradkernels.check.modules.reference import (
-    DRAWS,
-    MIXED,
-    WRITES,
+    DRAWS_RANDOM_NUMBERS,
+    MIXES_SAMPLES,
+    WRITES_BUFFER,
     require_reduction,
     rows_and_gradient,
 )
@@ -24,7 +24,7 @@ from gradkernels.problems.module.random_state import rng_devices, rng_state
 from gradkernels.problems.module.split_output import SplitOutput
 from gradkernels.tree import Tree, count, each, leaves, take
 
-MIXES = {"float64": 1e-6, "float32": 1e-3, "float16": 2e-2, "bfloat16": 1e-1}
+BATCH_TOLERANCES = {"float64": 1e-6, "float32": 1e-3, "float16": 2e-2, "bfloat16": 1e-1}
 """How far the gradient of a batch may be from the mean of its rows, relative to the rows' lengths."""
 
 
@@ -53,13 +53,15 @@ def require_independent_samples(problem: BlackBox, theta: Any, x: Tree, y: Tree)
                 observe_output(problem.model, problem.output, x)
             gradient = None if drew else _of_batch(problem, leaf, x, y)
     if written:
-        raise ValueError(WRITES.format(name=written[0]))
+        raise ValueError(WRITES_BUFFER.format(name=written[0]))
     dtype = str(leaves(theta)[0].dtype).removeprefix("torch.")
     if gradient is None or not length < float("inf"):
         return
     off = sum(float((one - other).norm()) ** 2 for one, other in zip(gradient, mean, strict=True)) ** 0.5
-    if off > MIXES.get(dtype, MIXES["float32"]) * length and not _rounded(problem, theta, x, y, off, length):
-        raise ValueError(MIXED)
+    if off > BATCH_TOLERANCES.get(dtype, BATCH_TOLERANCES["float32"]) * length and not _rounded(
+        problem, theta, x, y, off, length
+    ):
+        raise ValueError(MIXES_SAMPLES)
 
 
 def _rounded(problem: BlackBox, theta: Any, x: Tree, y: Tree, off: float, length: float) -> bool:
@@ -68,7 +70,7 @@ def _rounded(problem: BlackBox, theta: Any, x: Tree, y: Tree, off: float, length
     try:
         rows_and_gradient(problem, theta, x, y, "float64")
     except (RuntimeError, TypeError):  # it cannot be run in float64
-        return off <= MIXES["bfloat16"] * length
+        return off <= BATCH_TOLERANCES["bfloat16"] * length
     return True
 
 
@@ -83,7 +85,7 @@ def _mean(problem: BlackBox, leaf: Any, x: Tree, y: Tree) -> tuple[list[Any], fl
             row = _backward(problem.loss(leaf, take(x, i), take(y, i)), leaf)
             drew = drew or rng_state(device) != before
         if drew and problem.randomness == "error":
-            raise ValueError(DRAWS)
+            raise ValueError(DRAWS_RANDOM_NUMBERS)
         length += sum(float(part.norm()) ** 2 for part in row) ** 0.5 / n
         total = [one.add_(part) for one, part in zip(total, row, strict=True)] if total else row
     return [one.div_(n) for one in total], length, drew

@@ -12,7 +12,7 @@ from gradkernels.check.modules.result_structure import require_structure
 from gradkernels.check.modules.sample_passes import CallerBatch, require_agreement
 from gradkernels.check.side_effects import require_same_state
 from gradkernels.kernel import Compute, Kernel
-from gradkernels.problems.module.input_writes import versions
+from gradkernels.problems.module.input_writes import write_counts
 from gradkernels.quantity import Quantity
 from gradkernels.tree import count, leaves
 
@@ -37,7 +37,7 @@ def prove_on_samples(
     """
     sample = replace(sample, theta=_nowhere_zero(sample.theta))
     n, problem, data = count(sample.y), sample.problem, (sample.theta, sample.x, sample.y)
-    state, written = problem.state(), versions(data)
+    state, written = problem.state(), write_counts(data)
     order = range(n)[::-1] if backwards else range(n)
     options = _options(kernel.quantity, sample)
     turned = sample.of(order)
@@ -55,7 +55,7 @@ def prove_on_samples(
         _require_right(kernel, sample, first, second())
         if before != _sums(first[0]):
             raise Disagreement(f"{kernel.key} wrote over the result of an earlier call")
-    if written != versions(data):
+    if written != write_counts(data):
         raise Disagreement(f"{kernel.key} changed one of its inputs")
     require_same_state(kernel, state, problem.state())
 
@@ -82,7 +82,7 @@ def _options(quantity: Quantity, sample: CallerBatch) -> tuple[dict[str, float],
     """Return the options of both calls: some rows clipped, and none."""
     if "max_norm" not in quantity.options:
         return {}, {}
-    (single,) = sample.singles([0])
+    (single,) = sample.sample_gradients([0])
     if not 0 < single.length < float("inf"):
         return {"max_norm": 1.0}, {"max_norm": float("inf")}
     return {"max_norm": 0.9 * single.length}, {"max_norm": float("inf")}

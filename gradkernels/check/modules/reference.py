@@ -3,7 +3,7 @@
 The rounding scale of a row is its norm: a whole network rounds more than one inner product, and every entry shares
 in it. Where a loss is nearly flat a row is a small difference of large numbers; no working precision can know it to
 its own size, so the scale is at least what the same pass in float32 is off by, in units that leave a kernel
-`SLACK` times that error.
+`FLOAT32_SLACK` times that error.
 
 The gradient is one backward pass of the mean loss of the whole batch. That it must be the mean of the rows is what a
 per-sample gradient relies on, so a model that mixes the samples of a batch is found here and refused.
@@ -29,30 +29,30 @@ from gradkernels.problems.module.structure import as_dtype, swapped_parameters, 
 from gradkernels.problems.problem import Floats
 from gradkernels.tree import Tree, count, each, take, with_constants
 
-SLACK = 16.0
+FLOAT32_SLACK = 16.0
 FLOAT32_TOLERANCE = 1e-4
-MIXES = {
+MIXING_TOLERANCES = {
     "float64": 1e-6,
     "float32": 1e-3,
     "own": 0.05,
 }  # relative; also where a layer computes in float32 whatever it is given
-MOST_NARROW = 64  # rows whose error in float32 is looked at, those with the smallest norms first
-FLOOR = float(np.finfo(np.float32).eps)  # of the largest scale
-WIDE, NARROW, OWN = "float64", "float32", "own"
+MOST_FLOAT32_ROWS = 64  # rows whose error in float32 is looked at, those with the smallest norms first
+SCALE_FLOOR = float(np.finfo(np.float32).eps)  # of the largest scale
+FLOAT64, FLOAT32, OWN_DTYPES = "float64", "float32", "own"
 """What the model holds for a pass: everything in one dtype, or each parameter in its own."""
 
-HALF_EPS = 2.0**-8
-"""Of bfloat16, which a model that cannot be run in another dtype may compute in."""
-DRAWS = (
+BFLOAT16_EPS = 2.0**-8
+"""Rounding of bfloat16, which a model that cannot be run in another dtype may compute in."""
+DRAWS_RANDOM_NUMBERS = (
     "the model draws random numbers (dropout?), which randomness='error' refuses: call model.eval(), or make the "
     "ModuleProblem with randomness='same' (every sample sees the same draw) or 'different' (each its own)"
 )
-MIXED = (
+MIXES_SAMPLES = (
     "the gradient of the mean loss of a batch is not the mean of the gradients of its samples: the model or loss_fn "
     "mixes the samples of a batch, or does not have them first (batch_first=True?); no sample has a gradient of its "
     "own there"
 )
-WRITES = (
+WRITES_BUFFER = (
     "the model writes to its buffer {name} when it is called, so that what a sample gives depends on those before it; "
     "call model.eval(), or leave the buffer as it is"
 )
@@ -76,8 +76,8 @@ def module_gradients(problem: BlackBox, theta: Any, x: Tree, y: Tree) -> TrueGra
     """
     wide, gradient, dtype = _widest(problem, theta, x, y)
     norms = np.linalg.norm(wide, axis=1)
-    scale = np.maximum(norms, SLACK / FLOAT32_TOLERANCE * _off(problem, theta, x, y, wide, norms, dtype))
-    scale = np.maximum(scale, FLOOR * scale.max(initial=0.0, where=np.isfinite(scale)))
+    scale = np.maximum(norms, FLOAT32_SLACK / FLOAT32_TOLERANCE * _off(problem, theta, x, y, wide, norms, dtype))
+    scale = np.maximum(scale, SCALE_FLOOR * scale.max(initial=0.0, where=np.isfinite(scale)))
     return TrueGradients(wide, np.broadcast_to(scale[:, None], wide.shape), gradient, scale)
 
 
@@ -102,7 +102,7 @@ def _widest(problem: BlackBox, theta: Any, x: Tree, y: Tree) -> tuple[Floats, Fl
 
 def _dtypes(problem: BlackBox) -> list[str]:
     own = {str(one.dtype).removeprefix("torch.") for one in problem.model.parameters() if one.is_floating_point()}
-    return [WIDE, *([NARROW] if own != {WIDE} else []), *([OWN] if own & {"bfloat16", "float16"} else [])]
+    return [FLOAT64, *([FLOAT32] if own != {FLOAT64} else []), *([OWN_DTYPES] if own & {"bfloat16", "float16"} else [])]
 
 
 def rows_and_gradient(problem: BlackBox, theta: Any, x: Tree, y: Tree, dtype: str) -> tuple[Floats, Floats]:
@@ -123,27 +123,27 @@ def rows_and_gradient(problem: BlackBox, theta: Any, x: Tree, y: Tree, dtype: st
         rows = one.rows(range(count(y)))
         if one.drawn():
             if problem.randomness == "error":
-                raise ValueError(DRAWS)
+                raise ValueError(DRAWS_RANDOM_NUMBERS)
             return rows, rows.mean(0)  # a batch draws other numbers for each of its samples
         gradient = one.gradient()
     if gradient is None:
         return rows, rows.mean(0)
     mean, scale = rows.mean(0), np.linalg.norm(rows, axis=1).mean()
-    if np.isfinite(scale) and np.linalg.norm(gradient - mean) > MIXES[dtype] * scale:
-        raise ValueError(MIXED)
+    if np.isfinite(scale) and np.linalg.norm(gradient - mean) > MIXING_TOLERANCES[dtype] * scale:
+        raise ValueError(MIXES_SAMPLES)
     return rows, gradient
 
 
 def _off(problem: BlackBox, theta: Any, x: Tree, y: Tree, wide: Floats, norms: Floats, dtype: str) -> Floats:
     """Return how far float32 rows are off, `(n,)`; 0 where that was not looked at."""
     off = np.zeros(len(wide))
-    if dtype == OWN:
-        return norms * (HALF_EPS * SLACK)
-    if dtype == NARROW:
+    if dtype == OWN_DTYPES:
+        return norms * (BFLOAT16_EPS * FLOAT32_SLACK)
+    if dtype == FLOAT32:
         return off
-    chosen = np.sort(np.argsort(norms)[:MOST_NARROW])
+    chosen = np.sort(np.argsort(norms)[:MOST_FLOAT32_ROWS])
     try:
-        with _pass(problem, theta, x, y, NARROW) as one:
+        with _pass(problem, theta, x, y, FLOAT32) as one:
             narrow = one.rows(chosen)
     except (RuntimeError, TypeError):  # it computes in float64 whatever it is given
         return off
@@ -203,7 +203,7 @@ class _Pass:
 def _pass(problem: BlackBox, theta: Any, x: Tree, y: Tree, dtype: str) -> Iterator[_Pass]:
     import torch
 
-    kind = None if dtype == OWN else getattr(torch, dtype)
+    kind = None if dtype == OWN_DTYPES else getattr(torch, dtype)
     device = next(iter(problem.parameters().values())).device
 
     def put(array: Any, own: Any = None) -> Any:
@@ -223,7 +223,7 @@ def _pass(problem: BlackBox, theta: Any, x: Tree, y: Tree, dtype: str) -> Iterat
             x, y = with_constants(put_constant, each(put, (x, y)))
             yield _Pass(problem, leaf, x, y, device, [])
     if written:
-        raise ValueError(WRITES.format(name=written[0]))
+        raise ValueError(WRITES_BUFFER.format(name=written[0]))
 
 
 def require_reduction(problem: BlackBox, losses: Any, batch: Any) -> None:

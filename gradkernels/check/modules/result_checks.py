@@ -9,10 +9,10 @@ from gradkernels.check.compare_arrays import Disagreement
 from gradkernels.quantity import Quantity
 from gradkernels.tree import leaves
 
-TOLERANCES = {"float64": 1e-10, "float32": 1e-4, "bfloat16": 4e-2, "float16": 5e-3}
-SLACK = 16.0
-FLOOR = 1.2e-7  # of the largest scale, for samples whose gradient vanishes
-MISSING = 1e-6  # of a row's length: a parameter with less may be left out
+DTYPE_TOLERANCES = {"float64": 1e-10, "float32": 1e-4, "bfloat16": 4e-2, "float16": 5e-3}
+ERROR_SLACK = 16.0
+VANISHING_FLOOR = 1.2e-7  # of the largest scale, for samples whose gradient vanishes
+SMALLEST_SHARE = 1e-6  # of a row's length: a parameter with less may be left out
 
 Gradient = dict[str, Any]
 """One sample's gradient by parameter, without an axis of samples."""
@@ -28,19 +28,19 @@ class SampleGradient(NamedTuple):
 
 
 class ResultCheck:
-    """A result that is held against singles as they come; raises a Disagreement."""
+    """A result that is compared with gradients of single samples as they come; raises a Disagreement."""
 
     def __init__(self, found: Any, dtype: str, label: str) -> None:
         self.found, self.dtype, self.label = found, dtype, label
 
-    def see(self, i: int, single: SampleGradient) -> None:
+    def add(self, i: int, single: SampleGradient) -> None:
         """Take the i-th of the single gradients."""
         raise NotImplementedError
 
     def finish(self) -> None:
         """Conclude after the last of them."""
 
-    def hold(self, got: Any, want: Any, scale: float, least: float, tell: str) -> None:
+    def compare(self, got: Any, want: Any, scale: float, least: float, tell: str) -> None:
         """Raise a Disagreement unless a tensor is what it should be, to the tolerance of `scale`.
 
         Args:
@@ -52,7 +52,7 @@ class ResultCheck:
         """
         want = want.to(got.dtype)
         got, want = (_wide(one.detach()) for one in (got, want))
-        allowed = TOLERANCES[self.dtype]
+        allowed = DTYPE_TOLERANCES[self.dtype]
         worst = _largest(got - want)
         if worst <= allowed * scale < float("inf"):
             if got.numel() and worst > least and not got.any():
@@ -63,36 +63,36 @@ class ResultCheck:
 
 
 class RowsCheck(ResultCheck):
-    """Rows, those at `places` being the singles."""
+    """Per-sample gradients, those at `places` being of the single samples."""
 
     def __init__(self, found: Any, places: Sequence[int], dtype: str, label: str) -> None:
         super().__init__(found, dtype, label)
         self._places = places
 
-    def see(self, i: int, single: SampleGradient) -> None:
+    def add(self, i: int, single: SampleGradient) -> None:
         """Compare one row."""
         at = self._places[i]
         for name, want in single.row.items():
-            least = max(MISSING * single.length, single.error)
-            self.hold(self.found[name][at], want, single.scale, least, f"entry {{at}} of {name} of sample {at}")
+            least = max(SMALLEST_SHARE * single.length, single.error)
+            self.compare(self.found[name][at], want, single.scale, least, f"entry {{at}} of {name} of sample {at}")
 
 
 class NormsCheck(ResultCheck):
-    """Lengths, those at `places` being the singles'."""
+    """Norms, those at `places` being of the single samples."""
 
     def __init__(self, found: Any, places: Sequence[int], dtype: str, label: str) -> None:
         super().__init__(found, dtype, label)
         self._places = places
 
-    def see(self, i: int, single: SampleGradient) -> None:
+    def add(self, i: int, single: SampleGradient) -> None:
         """Compare one norm."""
         want = leaves(single.row)[0].real.new_tensor(single.length)
         at = self._places[i]
-        self.hold(self.found[at], want, single.scale, float("inf"), f"the norm of sample {at}")
+        self.compare(self.found[at], want, single.scale, float("inf"), f"the norm of sample {at}")
 
 
 class SumCheck(ResultCheck):
-    """A sum over the singles, each some times the weight that follows from its length."""
+    """A sum over the single samples, each times the weight that follows from its norm."""
 
     def __init__(
         self, found: Any, weight: Callable[[float], float], dtype: str, label: str, times: Sequence[int] | None = None
@@ -100,7 +100,7 @@ class SumCheck(ResultCheck):
         super().__init__(found, dtype, label)
         self._weight, self._times, self._total, self._scale = weight, times, Gradient(), 0.0
 
-    def see(self, i: int, single: SampleGradient) -> None:
+    def add(self, i: int, single: SampleGradient) -> None:
         """Add one row."""
         weight = self._weight(single.length) * (self._times[i] if self._times else 1)
         # A factor has the relative error of the length that it follows from.
@@ -112,19 +112,19 @@ class SumCheck(ResultCheck):
     def finish(self) -> None:
         """Compare the sum."""
         for name, want in self._total.items():
-            least = max(MISSING * self._scale, TOLERANCES[self.dtype] * self._scale)
-            self.hold(self.found[name], want, self._scale, least, f"entry {{at}} of {name}")
+            least = max(SMALLEST_SHARE * self._scale, DTYPE_TOLERANCES[self.dtype] * self._scale)
+            self.compare(self.found[name], want, self._scale, least, f"entry {{at}} of {name}")
 
 
 class MomentsCheck(ResultCheck):
-    """Mean and variance of the singles, of which there are n."""
+    """Mean and variance over n single samples."""
 
     def __init__(self, found: Any, n: int, dtype: str, label: str) -> None:
         super().__init__(found, dtype, label)
         self._n, self._mean, self._squares = n, Gradient(), Gradient()
         self._scale = self._square_scale = 0.0
 
-    def see(self, i: int, single: SampleGradient) -> None:
+    def add(self, i: int, single: SampleGradient) -> None:
         """Add one row, by Welford's recurrence (1962)."""
         self._scale += single.scale / self._n
         self._square_scale += 2 * single.scale**2 / self._n
@@ -141,10 +141,10 @@ class MomentsCheck(ResultCheck):
         """Compare mean and variance."""
         least = float("inf")
         for name, mean in self._mean.items():
-            self.hold(self.found.mean[name], mean, self._scale, least, f"entry {{at}} of the mean of {name}")
+            self.compare(self.found.mean[name], mean, self._scale, least, f"entry {{at}} of the mean of {name}")
             variance = self._squares[name] / self._n
             says = f"entry {{at}} of the variance of {name}"
-            self.hold(self.found.variance[name], variance, self._square_scale, least, says)
+            self.compare(self.found.variance[name], variance, self._square_scale, least, says)
 
 
 def result_check(

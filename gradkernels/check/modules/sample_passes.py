@@ -1,10 +1,10 @@
 """Whether results of a module's samples are those of single-sample passes, in the caller's own dtype and mode.
 
 A result is held against one backward pass per sample, one after the other, so that no more than a gradient or two is in
-memory. The scale of a row is its length; what two honest computations in the working precision differ by is far below
-`TOLERANCES` of it. Where a row is a small difference of large numbers that does not hold: so what does not agree is
-looked at again beside the same pass in float64, and its scale is then at least `SLACK` times the error that the single
-pass has itself.
+memory. The scale of a row is its norm; what two honest computations in the working precision differ by is far below
+`DTYPE_TOLERANCES` of it. Where a row is a small difference of large numbers that does not hold: what does not agree is
+compared again with the same pass in float64, and its scale is then at least `ERROR_SLACK` times the error that the
+single pass has itself.
 """
 
 from __future__ import annotations
@@ -16,19 +16,26 @@ from typing import Any
 
 from gradkernels.check.compare_arrays import Disagreement
 from gradkernels.check.modules.reference import module_gradients
-from gradkernels.check.modules.result_checks import FLOOR, SLACK, TOLERANCES, ResultCheck, SampleGradient, gradient_norm
+from gradkernels.check.modules.result_checks import (
+    DTYPE_TOLERANCES,
+    ERROR_SLACK,
+    VANISHING_FLOOR,
+    ResultCheck,
+    SampleGradient,
+    gradient_norm,
+)
 from gradkernels.memory import ordinary
 from gradkernels.problems.module.conversion import as_numpy
 from gradkernels.registry import kernel as kernel_by_key
 from gradkernels.tree import Tree, count, each, leaves, take
 
-SAMPLES = 8
-FEWEST = 3
-ROWS_BYTES = 2**27
-"""Of the rows of the samples, where that leaves `FEWEST` of them."""
+MOST_SAMPLES = 8
+FEWEST_SAMPLES = 3
+MOST_ROW_BYTES = 2**27
+"""Bytes that the rows of the samples may take, where that leaves `FEWEST_SAMPLES` of them."""
 
-LOOKED_AT = 64
-"""Samples among which the finite ones are looked for."""
+MOST_LOOKED_AT = 64
+"""Number of samples among which finite ones are looked for."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +68,7 @@ class CallerBatch:
             x, y = each(ordinary, take((self.x, self.y), index))
         return replace(self, x=x, y=y)
 
-    def singles(self, chosen: Iterable[int]) -> Iterator[SampleGradient]:
+    def sample_gradients(self, chosen: Iterable[int]) -> Iterator[SampleGradient]:
         """Yield the gradients of these samples, one at a time."""
         rows = kernel_by_key("torch.loop.per_sample").build(self.problem)
         for i in chosen:
@@ -69,13 +76,13 @@ class CallerBatch:
             found = rows(self.theta, take(self.x, one), take(self.y, one))
             row = {name: part[0] for name, part in found.items()}
             length = gradient_norm(row)
-            yield SampleGradient(row, length, length, length * FLOOR)
+            yield SampleGradient(row, length, length, length * VANISHING_FLOOR)
 
-    def wide(self, chosen: Sequence[int]) -> list[SampleGradient] | None:
+    def float64_gradients(self, chosen: Sequence[int]) -> list[SampleGradient] | None:
         """Compute the same in float64, with the error of the working precision; None where that cannot be had."""
         import torch
 
-        narrow = [single.row for single in self.singles(chosen)]
+        narrow = [single.row for single in self.sample_gradients(chosen)]
         data = each(as_numpy, self.of(chosen).x), each(as_numpy, self.of(chosen).y)
         try:
             truth = module_gradients(self.problem, each(as_numpy, self.theta), *data)
@@ -91,12 +98,14 @@ class CallerBatch:
             error = gradient_norm({name: wide[name] - one for name, one in row.items()})
             if not error < float("inf"):
                 return None
-            allowed = TOLERANCES[self.dtype]
+            allowed = DTYPE_TOLERANCES[self.dtype]
             found.append(
-                SampleGradient(wide, gradient_norm(wide), max(float(scale), SLACK * error / allowed), SLACK * error)
+                SampleGradient(
+                    wide, gradient_norm(wide), max(float(scale), ERROR_SLACK * error / allowed), ERROR_SLACK * error
+                )
             )
         largest = max((single.scale for single in found), default=0.0)
-        return [single._replace(scale=max(single.scale, FLOOR * largest)) for single in found]
+        return [single._replace(scale=max(single.scale, VANISHING_FLOOR * largest)) for single in found]
 
 
 def require_agreement(batch: CallerBatch, chosen: Sequence[int], results: Callable[[], Sequence[ResultCheck]]) -> None:
@@ -111,37 +120,37 @@ def require_agreement(batch: CallerBatch, chosen: Sequence[int], results: Callab
         Disagreement: A result is wrong; says where and by how much.
     """
     try:
-        _held(batch.singles(chosen), results())
+        _compare_all(batch.sample_gradients(chosen), results())
     except Disagreement:
-        wide = batch.wide(chosen)
+        wide = batch.float64_gradients(chosen)
         if wide is None:
             raise
-        _held(wide, results())
+        _compare_all(wide, results())
 
 
-def _held(singles: Iterable[SampleGradient], results: Sequence[ResultCheck]) -> None:
+def _compare_all(singles: Iterable[SampleGradient], results: Sequence[ResultCheck]) -> None:
     for i, single in enumerate(singles):
         for result in results:
-            result.see(i, single)
+            result.add(i, single)
     for result in results:
         result.finish()
 
 
-def choose_samples(batch: CallerBatch, most: int = SAMPLES) -> list[int]:
+def choose_samples(batch: CallerBatch, most: int = MOST_SAMPLES) -> list[int]:
     """Return the numbers of a few finite samples; of too few again and again; none where there are none."""
     import torch
 
-    if not (n := min(count(batch.y), LOOKED_AT)):
+    if not (n := min(count(batch.y), MOST_LOOKED_AT)):
         return []
     good = torch.ones(n, dtype=torch.bool)
     for leaf in leaves((batch.x, batch.y)):
         if getattr(leaf, "is_floating_point", bool)():
             good &= leaf[:n].detach().reshape(n, math.prod(leaf.shape[1:])).isfinite().all(1).cpu()
     finite = good.nonzero().flatten().tolist()
-    finite = finite[: max(FEWEST, min(most, ROWS_BYTES // bytes_per_row(batch)))]
+    finite = finite[: max(FEWEST_SAMPLES, min(most, MOST_ROW_BYTES // bytes_per_row(batch)))]
     # Neither in the caller's order nor its reverse: a model may sort its samples, and these be sorted by chance.
     order = finite[:2][::-1] + finite[2:]
-    return (order * FEWEST)[: max(len(order), FEWEST)] if order else []
+    return (order * FEWEST_SAMPLES)[: max(len(order), FEWEST_SAMPLES)] if order else []
 
 
 def bytes_per_row(batch: CallerBatch) -> int:

@@ -16,9 +16,9 @@ from gradkernels.check.compare_arrays import Disagreement
 from gradkernels.check.modules.independence import require_independent_samples
 from gradkernels.check.modules.proof import prove_on_samples
 from gradkernels.check.modules.sample_passes import (
-    FEWEST,
-    ROWS_BYTES,
-    SAMPLES,
+    FEWEST_SAMPLES,
+    MOST_ROW_BYTES,
+    MOST_SAMPLES,
     CallerBatch,
     bytes_per_row,
     choose_samples,
@@ -120,9 +120,9 @@ def _asks_for_order(batch: CallerBatch, chosen: Sequence[int]) -> bool:
 def require_sample_gradients(kind: Hashable, batch: CallerBatch) -> None:
     """Raise a ValueError where samples of this kind have no gradients of their own, whatever the kernel."""
     known = verdicts(batch.problem)
-    if (INSPECTED, kind) in known or not (chosen := choose_samples(batch, FEWEST)):
+    if (INSPECTED, kind) in known or not (chosen := choose_samples(batch, FEWEST_SAMPLES)):
         return
-    chosen = chosen if SAMPLES * bytes_per_row(batch) <= ROWS_BYTES else chosen[:2]
+    chosen = chosen if MOST_SAMPLES * bytes_per_row(batch) <= MOST_ROW_BYTES else chosen[:2]
     sample = batch.of(sorted(chosen))  # a model may ask for an order, such as the longest first
     require_independent_samples(batch.problem, batch.theta, sample.x, sample.y)
     known[INSPECTED, kind] = ""

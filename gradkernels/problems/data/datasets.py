@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from gradkernels.names import unknown
-from gradkernels.problems.data.files import READERS, needs, read
+from gradkernels.problems.data.files import READERS, needs, read_table
 from gradkernels.problems.data.table import Table
 from gradkernels.problems.regression.weighted import Weighted
 from gradkernels.tree import Tree
@@ -81,7 +81,7 @@ class Dataset:
         return rng.choice(self.size, n, replace=n > self.size)
 
 
-def load(source: str, target: str | None = None, drop_na: bool = False) -> Dataset:
+def load_dataset(source: str, target: str | None = None, drop_na: bool = False) -> Dataset:
     """Load a bundled data set by name, or the numbers in a file.
 
     Args:
@@ -102,7 +102,7 @@ def load(source: str, target: str | None = None, drop_na: bool = False) -> Datas
     path = Path(source)
     if not path.suffix and not path.exists():
         raise ValueError(unknown("data set", source, [*BUNDLED, f"a file ending in {' or '.join(READERS)}"]))
-    return _dataset(read(path), target, drop_na)
+    return _dataset(read_table(path), target, drop_na)
 
 
 def notebook() -> Dataset:

@@ -19,7 +19,7 @@ import numpy as np
 from gradkernels.problems.data.table import Table, Values
 
 
-def read(path: Path) -> Table:
+def read_table(path: Path) -> Table:
     """Read the table in `path`, whose extension says what kind of file it is.
 
     Raises:

@@ -12,7 +12,7 @@ import numpy as np
 from gradkernels.names import unknown
 
 Values = np.ndarray[Any, Any]
-KINDS = {"M": "dates", "m": "durations", "c": "complex numbers"}
+REFUSED_KINDS = {"M": "dates", "m": "durations", "c": "complex numbers"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,7 +82,7 @@ class Table:
         if values.dtype.kind in "biuf":
             return values.astype(np.float64)
         if values.dtype.kind not in "OUS":
-            kind = KINDS.get(values.dtype.kind, str(values.dtype))
+            kind = REFUSED_KINDS.get(values.dtype.kind, str(values.dtype))
             raise ValueError(f"{self.name}: column {name!r} holds {kind}; turn it into numbers or leave it out")
         column = np.empty(len(values))
         for row, value in enumerate(values.tolist()):

@@ -35,7 +35,7 @@ def _copy(tensor: Any) -> Any:
     return tensor.clone()
 
 
-def versions(tree: Tree) -> list[int]:
+def write_counts(tree: Tree) -> list[int]:
     """Count how often each tensor of a tree was written to, its constants last; -1 where torch does not count."""
     tensors = [*leaves(tree), *constants(tree)]
     return [-1 if one.is_inference() else one._version for one in tensors if hasattr(one, "is_inference")]
@@ -46,7 +46,7 @@ def require_unwritten(model: Module, before: list[int], x: Tree, y: Tree, given:
 
     Args:
         model: It.
-        before: `versions((x, y))` before it was called.
+        before: `write_counts((x, y))` before it was called.
         x: Inputs.
         y: Targets.
         given: Memory for the result, which may be counted together with an input where both are of one tensor.
@@ -54,7 +54,7 @@ def require_unwritten(model: Module, before: list[int], x: Tree, y: Tree, given:
     mine = {leaf.untyped_storage().data_ptr() for leaf in leaves(given)} if given is not None else set()
     known = [(name, leaf.untyped_storage().data_ptr()) for name, leaf in (*named("x", x), *named("y", y))]
     known += [("a shared tensor", None)] * (len(before) - len(known))
-    for (name, memory), was, now in zip(known, before, versions((x, y)), strict=True):
+    for (name, memory), was, now in zip(known, before, write_counts((x, y)), strict=True):
         if was != now and memory not in mine:
             _WRITERS.add(model)
             raise ValueError(WROTE.format(name=name))
@@ -70,9 +70,9 @@ def share_input_writes(model: Module, other: Module) -> None:
 def recording_writes(model: Module, *data: Tree) -> Iterator[tuple[Tree, ...]]:
     """Lend copies of x and y; a model that has written to them gets copies from then on."""
     mine = tuple(map(cloned, data))
-    before = versions(mine)
+    before = write_counts(mine)
     try:
         yield mine
     finally:
-        if versions(mine) != before:
+        if write_counts(mine) != before:
             _WRITERS.add(model)

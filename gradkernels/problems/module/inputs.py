@@ -1,6 +1,6 @@
 """What people pass to a model, as trees: constants beside the samples, containers of any kind, data without targets.
 
-`prepared` makes the trees that all kernels work on, of which samples can be taken; `unfolded` makes of those, for a
+`prepare` makes the trees that all kernels work on, of which samples can be taken; `unfolded` makes of those, for a
 batch of any size, what the model and the loss are called with.
 """
 
@@ -20,7 +20,7 @@ Shared = Sequence[str | int]
 """Names of dict entries, or positions in a tuple, that are the same for all samples."""
 
 
-def prepared(x: Tree, y: Tree, shared: Shared = ()) -> tuple[Tree, Tree]:
+def prepare(x: Tree, y: Tree, shared: Shared = ()) -> tuple[Tree, Tree]:
     """Make x and y trees whose arrays all have the samples first; return the same where they are like that already.
 
     None, flags, numbers, strings and lists of them, and what `shared` names, are constants; a `PackedSequence` becomes

@@ -18,7 +18,7 @@ from gradkernels.names import pick
 from gradkernels.problems.module import conversion
 from gradkernels.problems.module.black_box import BlackBox
 from gradkernels.problems.module.input_writes import protected
-from gradkernels.problems.module.inputs import Shared, call_model, prepared
+from gradkernels.problems.module.inputs import Shared, call_model, prepare
 from gradkernels.problems.module.mixing.batch_loss import MIXING, check_mixing
 from gradkernels.problems.module.mixing.check_schedule import CheckSchedule, batch_kind, schedule_of
 from gradkernels.problems.module.mode_key.identity import identity
@@ -110,7 +110,7 @@ class ModuleProblem(BlackBox):
 
     def prepared(self, x: Tree, y: Tree) -> tuple[Tree, Tree]:
         """Return x and y as trees of arrays with the samples first, among constants: what all else takes."""
-        return prepared(x, y, self.shared)
+        return prepare(x, y, self.shared)
 
     def sites(self) -> dict[str, list[Site]]:
         """Find every place of each trainable parameter, by name."""

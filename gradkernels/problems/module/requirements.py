@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from gradkernels.backend import Array
-from gradkernels.problems.module.inputs import Shared, prepared
+from gradkernels.problems.module.inputs import Shared, prepare
 from gradkernels.problems.module.structure import Module, Parameters
 from gradkernels.tree import Tree, named
 
@@ -174,7 +174,7 @@ def require_example(example: Any, shared: Shared) -> None:
             f"example is a tuple of {len(example)}; it must be of two, example=(x, y); "
             "where the model takes several inputs, x is a tuple or dict of them"
         )
-    example = prepared(*example, shared)
+    example = prepare(*example, shared)
     arrays = _arrays(*example)
     for name, array in arrays.items():
         if not _is_array(array):

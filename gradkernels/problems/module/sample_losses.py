@@ -22,7 +22,7 @@ from gradkernels.problems.module.structure import LossFn, Module
 from gradkernels.tree import Tree, count, each, leaves, take
 
 REDUCTIONS = ("mean", "sum")
-CLASSES = (
+LOSS_CLASSES = (
     "MSELoss",
     "L1Loss",
     "SmoothL1Loss",
@@ -33,7 +33,7 @@ CLASSES = (
     "BCEWithLogitsLoss",
     "SoftMarginLoss",
 )
-FUNCTIONS = (
+LOSS_FUNCTIONS = (
     "mse_loss",
     "l1_loss",
     "smooth_l1_loss",
@@ -44,7 +44,7 @@ FUNCTIONS = (
     "binary_cross_entropy_with_logits",
     "soft_margin_loss",
 )
-IGNORED = -100  # torch's ignore_index where none is given
+IGNORE_INDEX = -100  # torch's ignore_index where none is given
 
 
 def unreduced(loss_fn: Any) -> LossFn | None:
@@ -64,7 +64,9 @@ def _known() -> tuple[frozenset[Any], frozenset[type]]:
     from torch import nn
     from torch.nn import functional
 
-    return frozenset(getattr(functional, one) for one in FUNCTIONS), frozenset(getattr(nn, one) for one in CLASSES)
+    return frozenset(getattr(functional, one) for one in LOSS_FUNCTIONS), frozenset(
+        getattr(nn, one) for one in LOSS_CLASSES
+    )
 
 
 class SampleLosses:
@@ -123,7 +125,7 @@ def has_ignored_targets(loss_fn: LossFn, y: Tree) -> bool:
     target = leaves(y)[0]
     if target.is_floating_point():
         return False
-    return bool((target == getattr(loss_fn, "ignore_index", IGNORED)).any())
+    return bool((target == getattr(loss_fn, "ignore_index", IGNORE_INDEX)).any())
 
 
 def loss_of_each(loss_fn: LossFn, known: OutputAxes, output: Tree, y: Tree) -> Array:

@@ -171,7 +171,7 @@ def fingerprint(model: Module, *more: str) -> str:
 
 
 class ProblemNames:
-    """What a problem is called in each state that its model and loss were in."""
+    """Names of a problem, by the states that its model and loss were in."""
 
     def __init__(self) -> None:
         self._known: dict[Any, str] = {}

@@ -27,11 +27,11 @@ from gradkernels.problems.module.split_output import SplitOutput
 from gradkernels.tree import Tree, count, each, leaves, take
 
 MIXING = ("error", "own")
-FEW = 4
+MOST_COMPARED = 4
 """Samples whose losses are compared by value."""
 
 
-OWN = (
+OWN_HINT = (
     ". gk.gradient is the mean over samples of the gradients of their own losses, each that of a batch of one; if that "
     "is meant, pass mixing='own' to the ModuleProblem, which silences this"
 )
@@ -67,7 +67,7 @@ def check_mixing(problem: BlackBox, found: CheckSchedule, theta: Any, x: Tree, y
         raise
     if says and not found.warned:
         found.warned = True
-        warnings.warn(says + OWN, MixingWarning, stacklevel=_depth())
+        warnings.warn(says + OWN_HINT, MixingWarning, stacklevel=_depth())
 
 
 def _compared(problem: BlackBox, theta: Any, x: Tree, y: Tree, rng: random.Random) -> str:
@@ -103,13 +103,13 @@ def _compared(problem: BlackBox, theta: Any, x: Tree, y: Tree, rng: random.Rando
 
 def _by_gradients(problem: BlackBox, apart: SplitOutput, y: Tree, digits: int = 1) -> str | ValueError | None:
     """Compare gradients at the model's output; say what is to be warned about or raised, None where there are none."""
-    from gradkernels.problems.module.mixing.compare import MixesSamples, compare_gradients
+    from gradkernels.problems.module.mixing.compare import MixesSamples, compare_output_gradients
 
     if (pair := _gradients(problem, apart, y, digits)) is None:
         return None
     digits = min(one.element_size() for one in apart.tensors if one.is_floating_point())
     try:
-        return compare_gradients(problem.reduction, digits, *pair)
+        return compare_output_gradients(problem.reduction, digits, *pair)
     except MixesSamples as error:
         return error
 
@@ -187,7 +187,7 @@ def _values(problem: BlackBox, theta: Any, x: Tree, y: Tree, rng: random.Random)
     import torch
 
     n = count(y)
-    rows = torch.tensor(sorted(rng.sample(range(n), min(n, FEW))))
+    rows = torch.tensor(sorted(rng.sample(range(n), min(n, MOST_COMPARED))))
     x, y = each(lambda array: array[rows.to(array.device)], (x, y))
     with torch.no_grad(), _undrawn(leaves(theta)[0].device):
         with problem.with_parameters(theta):

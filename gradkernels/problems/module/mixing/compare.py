@@ -9,11 +9,11 @@ import torch
 
 from gradkernels.backend import Array
 
-TOLERANCES = {8: 1e-7, 4: 1e-3, 2: 0.03}
-"""Relative to a sample's gradient, by the bytes of an entry of the output."""
+TOLERANCE_BY_BYTES = {8: 1e-7, 4: 1e-3, 2: 0.03}
+"""Difference allowed relative to a sample's gradient, by the bytes of an entry of the output."""
 
-NOTHING = {8: 1e-12, 4: 1e-5, 2: 0.02}
-"""Relative to the largest gradient of a sample: what is smaller may be rounding alone."""
+ROUNDING_BY_BYTES = {8: 1e-12, 4: 1e-5, 2: 0.02}
+"""Size relative to the largest gradient of a sample below which all may be rounding, by the bytes of an entry."""
 
 
 class MixesSamples(ValueError):
@@ -28,7 +28,7 @@ REFUSED = (
 )
 
 
-def compare_gradients(reduction: str, digits: int, batch: list[Array], own: list[Array]) -> str:
+def compare_output_gradients(reduction: str, digits: int, batch: list[Array], own: list[Array]) -> str:
     """Say how a batch's loss weighs its samples, which is to be warned about; nothing where it does not.
 
     Args:
@@ -40,14 +40,14 @@ def compare_gradients(reduction: str, digits: int, batch: list[Array], own: list
     Raises:
         MixesSamples: It is no weighting of them.
     """
-    n, allowed = len(batch[0]), TOLERANCES[digits]
+    n, allowed = len(batch[0]), TOLERANCE_BY_BYTES[digits]
     g, t = _flat(batch), _flat(own) / (n if reduction == "mean" else 1)
     size, wanted = g.norm(dim=1), t.norm(dim=1)
     if not size.isfinite().all():
         return ""
     alone = wanted.isfinite()  # which no loss of ignored targets alone is
     t, wanted = torch.where(alone[:, None], t, 0.0), torch.where(alone, wanted, 0.0)
-    none = NOTHING[digits] * torch.cat([size, wanted]).max()
+    none = ROUNDING_BY_BYTES[digits] * torch.cat([size, wanted]).max()
     counted = wanted > none
     factor = torch.where(counted, (g * t).sum(1) / wanted.square(), 0.0)
     off = (g - factor[:, None] * t).norm(dim=1) > allowed * size + none
@@ -79,7 +79,7 @@ def compare_losses(reduction: str, batch: Array, own: Array) -> str:
     n = len(own)
     share = 1 if reduction == "mean" else n
     low, middle, high = (share * float(one) for one in (own.min(), own.mean(), own.max()))
-    value, allowed = float(batch), TOLERANCES[own.element_size()] * share * float(own.abs().max())
+    value, allowed = float(batch), TOLERANCE_BY_BYTES[own.element_size()] * share * float(own.abs().max())
     if abs(value - middle) <= allowed:
         return ""
     if not low - allowed <= value <= high + allowed:

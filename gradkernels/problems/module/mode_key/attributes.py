@@ -9,14 +9,14 @@ from itertools import count, islice
 from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
 from typing import Any
 
-DEEPEST = 3
-LONGEST = 64
+MAX_DEPTH = 3
+MAX_MEMBERS = 64
 _PLAIN = frozenset((bool, int, str, bytes, type(None), type))
 _CODE = (FunctionType, MethodType, BuiltinFunctionType, partial)
 _OTHERS = (*_CODE, float, type, dict, list, tuple, set, ModuleType)
 _TORCHS = ("_parameters", "_buffers", "_modules", "_non_persistent_buffers_set")
 _WEIGHTS = ("_flat_weights", "_flat_weights_names", "_flat_weight_refs", "_all_weights")
-"""Of recurrent layers: their parameters and their names once more."""
+"""Attributes of recurrent layers that hold their parameters and their names once more."""
 
 _SMALL = 256
 """The largest number of which Python has one object alone."""
@@ -74,10 +74,10 @@ def attribute_parts(name: str, attributes: dict[str, Any]) -> Iterator[Attribute
         # Their keys are numbers that no other hook had, so that the same hook would be another one each time.
         owner = attributes.get(name.removesuffix("_with_kwargs").removesuffix("_always_called"), value)
         places = {key: place for place, key in enumerate(owner)}
-        kinds = tuple((places.get(key), _plain(one, DEEPEST, False)) for key, one in value.items())
-        yield (name,), kinds, _plain(value, DEEPEST, True)
+        kinds = tuple((places.get(key), _plain(one, MAX_DEPTH, False)) for key, one in value.items())
+        yield (name,), kinds, _plain(value, MAX_DEPTH, True)
     else:
-        yield from _parts((name,), value, DEEPEST)
+        yield from _parts((name,), value, MAX_DEPTH)
 
 
 def _parts(path: Path, value: Any, deepest: int) -> Iterator[AttributePart]:
@@ -86,30 +86,30 @@ def _parts(path: Path, value: Any, deepest: int) -> Iterator[AttributePart]:
         yield path, kind, None if type(value) in _PLAIN or isinstance(value, float) else _plain(value, deepest, True)
         return
     if isinstance(value, dict):
-        members = [(repr(key), one) for key, one in islice(value.items(), LONGEST)]
+        members = [(repr(key), one) for key, one in islice(value.items(), MAX_MEMBERS)]
         yield path, (type(value), len(value), tuple(key for key, _ in members)), None
     else:
-        members = [(str(place), one) for place, one in enumerate(value[:LONGEST])]
+        members = [(str(place), one) for place, one in enumerate(value[:MAX_MEMBERS])]
         yield path, (type(value), len(value)), None
     for key, one in members:
         yield from _parts((*path, key), one, deepest - 1)
 
 
-def contents(values: Iterable[Any], deepest: int = DEEPEST) -> list[Any]:
+def contents(values: Iterable[Any], deepest: int = MAX_DEPTH) -> list[Any]:
     """List what is in containers and in those in them, with lengths: the same objects while nothing changes."""
     found: list[Any] = []
     for value in values:
         if isinstance(value, dict | list | tuple | set):
-            members = [*islice(value, LONGEST)]
+            members = [*islice(value, MAX_MEMBERS)]
             if isinstance(value, dict):
-                members += islice(value.values(), LONGEST)
+                members += islice(value.values(), MAX_MEMBERS)
             found += [min(len(value), _SMALL), *members]
             if deepest > 1:
                 found += contents(members, deepest - 1)
     return found
 
 
-def is_mutable_container(name: str, value: Any, deepest: int = DEEPEST) -> bool:
+def is_mutable_container(name: str, value: Any, deepest: int = MAX_DEPTH) -> bool:
     """Tell whether an attribute is a container that can change and stay the same object, besides torch's own.
 
     Args:
@@ -120,13 +120,13 @@ def is_mutable_container(name: str, value: Any, deepest: int = DEEPEST) -> bool:
     if name in _TORCHS or name in _WEIGHTS or "_hooks" in name:
         return False
     if isinstance(value, tuple):
-        return deepest > 1 and any(is_mutable_container("", one, deepest - 1) for one in value[:LONGEST])
+        return deepest > 1 and any(is_mutable_container("", one, deepest - 1) for one in value[:MAX_MEMBERS])
     return isinstance(value, dict | list | set)
 
 
-def kind_of(value: Any) -> Any:
+def value_kind(value: Any) -> Any:
     """Return a value as a hashable part of a kind."""
-    return _plain(value, DEEPEST, False)
+    return _plain(value, MAX_DEPTH, False)
 
 
 def is_code(what: Any) -> bool:
@@ -136,7 +136,7 @@ def is_code(what: Any) -> bool:
 
 def is_safe_to_hold(name: str, value: Any) -> bool:
     """Tell whether a reference to this attribute keeps no tensor alive that the module may let go."""
-    return name in _TORCHS or not _has_tensor(value, DEEPEST)
+    return name in _TORCHS or not _has_tensor(value, MAX_DEPTH)
 
 
 def plain_objects(values: Iterable[Any]) -> Iterator[Any]:
@@ -164,7 +164,7 @@ def _has_tensor(value: Any, deepest: int) -> bool:
         return not isinstance(value, torch.nn.Parameter)
     if deepest and isinstance(value, dict | list | tuple | set):
         parts = value.values() if isinstance(value, dict) else value
-        return any(_has_tensor(one, deepest - 1) for one in islice(parts, LONGEST))
+        return any(_has_tensor(one, deepest - 1) for one in islice(parts, MAX_MEMBERS))
     return False
 
 
@@ -196,11 +196,11 @@ def _plain(value: Any, deepest: int, who: bool) -> Any:
 
 def _members(value: Any, deepest: int, who: bool) -> Any:
     if isinstance(value, dict):
-        some = list(value.items())[:LONGEST]
+        some = list(value.items())[:MAX_MEMBERS]
         return tuple((repr(name), _plain(one, deepest, who)) for name, one in some)
     if isinstance(value, set | frozenset):
         return tuple(sorted(repr(_plain(one, deepest, who)) for one in value))
-    return tuple(_plain(one, deepest, who) for one in value[:LONGEST])
+    return tuple(_plain(one, deepest, who) for one in value[:MAX_MEMBERS])
 
 
 def _code(function: Callable[..., Any]) -> Any:

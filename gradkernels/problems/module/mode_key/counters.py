@@ -6,7 +6,7 @@ import weakref
 from collections.abc import Callable
 from typing import Any
 
-from gradkernels.problems.module.mode_key.attributes import Path, is_code, kind_of
+from gradkernels.problems.module.mode_key.attributes import Path, is_code, value_kind
 
 COUNTS = 16
 """Values after which a part of an attribute is taken for a counter, and no longer for a part of the kind: a number, a
@@ -24,11 +24,11 @@ def loss_key(loss_fn: Callable[..., Any]) -> Any:
         return type(loss_fn)
     cells = [*map(_content, getattr(loss_fn, "__closure__", None) or ())]
     named = getattr(loss_fn, "__kwdefaults__", None) or {}
-    bound = [*map(kind_of, (*cells, *(getattr(loss_fn, "__defaults__", None) or ()), *named.values()))]
+    bound = [*map(value_kind, (*cells, *(getattr(loss_fn, "__defaults__", None) or ()), *named.values()))]
     if (code := getattr(loss_fn, "__code__", None)) is not None:
         ever = _LOSSES.setdefault(code, {})
         bound = [None if is_counter(ever, (place,), what) else what for place, what in enumerate(bound)]
-    return kind_of(loss_fn), tuple(bound)
+    return value_kind(loss_fn), tuple(bound)
 
 
 def is_counter(ever: dict[Path, Any], path: Path, what: Any) -> bool:

@@ -12,13 +12,13 @@ from types import BuiltinFunctionType, FunctionType, MethodType
 from typing import Any
 
 MOST_ENTRIES = 4096
-"""Of a tensor that is known by its entries, such as class weights."""
+"""Largest number of entries by which a tensor is known, such as class weights."""
 
 MOST_PARTS = 64
-"""Of a list, tuple or dict that is known by what is in it."""
+"""Longest list, tuple or dict that is known by what is in it."""
 
-DEEPEST = 8
-"""Of what is looked into: a function may be bound to itself."""
+MAX_NESTING = 8
+"""Deepest nesting that is looked into: a function may be bound to itself."""
 
 _VALUES = frozenset((bool, int, float, complex, str, bytes, type(None)))
 
@@ -28,7 +28,7 @@ def identity(value: Any, depth: int = 0) -> Hashable:
     kind = type(value)
     if kind in _VALUES:
         return kind, value
-    if depth > DEEPEST:
+    if depth > MAX_NESTING:
         return _Same(value)
     if kind is FunctionType:
         return _of_function(value, depth + 1)

@@ -32,7 +32,7 @@ _NEVER = ("training", "_parameters", "_buffers", "_modules")
 _TRAITS = attrgetter("requires_grad", "dtype")
 _HOOKS = attrgetter("_backward_hooks")
 Part = tuple[Any, Any, Any]
-"""Of one module: its kind, its identities and its counters, hashable."""
+"""Kind, identities and counters of one module, hashable."""
 
 
 class ModeKey:
