@@ -159,7 +159,7 @@ def _sample(workers: WorkerPair, target: Target, rng: np.random.Generator) -> Pa
     calls = (iterations, iterations * (100 + target.extra) // 100)
     order = _order(_blocks(SLICES_PER_BLOCK / 2 * (calls[0] * first.seconds + calls[1] * second.seconds)), rng)
     for position, (worker, count) in enumerate(zip(workers, calls, strict=True)):
-        worker.send(TimeSlices(tuple(turn == position for turn in order), count))
+        worker.send(TimeSlices(tuple(side == position for side in order), count))
     (status, reason, slices), (other_status, other_reason, other_slices) = map(_timed, workers)
     if (status, other_status) != ("ok", "ok"):
         return PairedSample((status, other_status), (reason, other_reason))

@@ -38,7 +38,7 @@ class Trial:
         n: Samples.
         extra: Percent more calls on the second side: 0 or 5.
         passes: How many it took.
-        verdict: What was said of it.
+        verdict: What the comparison found.
         ratio, low, high: Second over first with its bounds.
         seconds: How long the comparison took.
     """

@@ -162,15 +162,13 @@ class RevisionWorker:
 
     def _slices(self, mine: Sequence[bool], calls: int) -> Iterator[float]:
         block = -1
-        for turn, my_turn in enumerate(mine):
-            if not my_turn:
-                continue
-            if turn and not mine[turn - 1]:
+        for position in (position for position, own in enumerate(mine) if own):
+            if position and not mine[position - 1]:
                 self._wait()
-            if block != (block := turn // SLICES_PER_BLOCK):
+            if block != (block := position // SLICES_PER_BLOCK):
                 self.shared.renew()
             yield self._slice(calls)
-            if turn + 1 < len(mine) and not mine[turn + 1]:
+            if position + 1 < len(mine) and not mine[position + 1]:
                 self._give()
 
     def _slice(self, calls: int) -> float:
@@ -179,9 +177,11 @@ class RevisionWorker:
         return time_slice(self.timed.call, calls) * calls
 
     def _give(self) -> None:
+        """Give the token to the other worker, whose slice is next."""
         os.write(self.give_pipe, b".")
 
     def _wait(self) -> None:
+        """Wait for the token from the other worker."""
         if not os.read(self.wait_pipe, 1):
             raise ConnectionError("the other worker is gone")
 
