@@ -163,8 +163,8 @@ def slower_at_1000(target, number):
 def test_rows_have_verdicts_and_times(monkeypatch):
     comparison = session(monkeypatch, slower_at_1000)
     same, slower = comparison.rows
-    assert (same.n, same.verdict, same.passes_before) == (10, "same", 8)
-    assert (slower.n, slower.verdict, slower.passes_after) == (1000, "slower", 8)
+    assert (same.case.n, same.verdict, same.passes_before) == (10, "same", 8)
+    assert (slower.case.n, slower.verdict, slower.passes_after) == (1000, "slower", 8)
     assert (slower.seconds_before, slower.seconds_after) == (1e-6, 2e-6)
     assert slower.ratio == pytest.approx(1.2214, rel=2e-3)  # exp(0.2)
     assert slower.low < slower.ratio < slower.high
