@@ -1,5 +1,7 @@
 """The rooms stay small enough to be seen at a glance, and what measures them sees what it says."""
 
+import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,19 @@ def test_no_room_is_a_heap():
     rooms = {room: size for room, size in HOUSE.folders.items() if room != "gradkernels/kernels"}
     assert rooms.pop("gradkernels") <= 18
     assert {room: size for room, size in rooms.items() if size > 14} == {}
+
+
+PACKAGES = [path.parent for path in sorted((HOUSE.root / "gradkernels").glob("*/**/__init__.py"))]
+
+
+@pytest.mark.parametrize("package", PACKAGES, ids=lambda path: str(path.relative_to(HOUSE.root)))
+def test_every_package_says_what_it_is_and_names_its_modules_in_ten_to_thirty_lines(package):
+    says = ast.get_docstring(ast.parse((package / "__init__.py").read_text()))
+    assert 10 <= len(says.splitlines()) <= 30
+    if package.name != "kernels":  # one file a way, found by the registry
+        modules = {path.stem for path in package.glob("*.py")} - {"__init__"}
+        modules |= {path.parent.name for path in package.glob("*/__init__.py")}
+        assert modules <= set(re.findall(r"`([a-z0-9_]+)[`.]", says))
 
 
 def test_no_module_takes_a_private_name_of_another():

@@ -2,13 +2,14 @@
 
 A call of `gk.per_sample` and its siblings goes this way:
 
-1. `select` asks `wisdom`, what was measured on this kind of `machine`, for the cheapest kernel; where nothing was
+1. `request` says what is to be computed, and what the caller asks for besides;
+2. `select` asks `wisdom`, what was measured on this kind of `machine`, for the cheapest kernel; where nothing was
    measured, `rule` has an order;
-2. `bind` proves the kernel for the problem and makes it a function of (theta, x, y); `calling` adds the keyword of its
-   quantity, such as `max_norm`;
-3. for modules `fallback` runs it: kernels that fail or do not fit are set aside and the next one computes.
-   `candidates` remembers that, `memory_limit` tells how many samples fit at once, `chunks` cuts the batch accordingly;
-4. `audit` holds some results of the running program against single-sample passes, ever after.
+3. `bind` proves the kernel for the problem and makes it a function of (theta, x, y); `keywords` adds the keyword of its
+   quantity, such as `max_norm`, and `bound_kernels` finds it again at the next call;
+4. for modules `dispatcher` runs it: kernels that fail or do not fit are set aside and the next one computes.
+   `history` remembers that, `memory_limit` tells how many samples fit at once and cuts the batch accordingly;
+5. `audit` holds some results of the running program against single-sample passes, ever after.
 
 `pickling` lets a bound kernel travel to other processes, where it is bound anew.
 """

@@ -8,8 +8,9 @@ was asked to fail; 4 a proof failed; 5 contaminated, or nothing was measured (`g
 Of those that do not: 0 done; 1 a proof failed; 2 as above. 130 stopped.
 
 `app` puts the commands together: `run`, `compare`, `ab`, `fastest`, `list_kernels`, `estimate`, `import_json` and
-`doctor`. What they share is in `options`; `parse` turns what people type into values, and
-`run_module_defaults` is what `run` takes for granted of a module.
+`doctor`. Each option is defined once in `options`, and `parse` turns what people type into values.
+`run_plan` makes the plan of a run from them, `run_progress` shows how far it is, `files` refuses what cannot be
+written before anything is computed.
 """
 
 from __future__ import annotations

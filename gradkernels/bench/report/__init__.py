@@ -2,7 +2,7 @@
 
 | of what | sentences | tables (terminal, Markdown, CSV, JSON) | pictures |
 |---|---|---|---|
-| a run | | `ranking_table` | `ranking_plot` |
+| a run | `ranking_text` | `ranking_table` | `ranking_plot` |
 | a comparison | `comparison_text`, `comparison_caveats` | `comparison_table` | |
 | the kernels there are | | `catalogue_table`, of `catalogue` | |
 | an estimate | `estimate_text` | `estimate_table` | `estimate_plot` |

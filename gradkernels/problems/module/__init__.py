@@ -5,7 +5,8 @@
 1. `inputs` turns what a model is called with into trees of arrays, samples first, beside constants;
 2. `requirements` refuses what has no gradient of each sample, and data that do not fit the model or each other;
 3. `structure` lists the parameters and where they sit, and exchanges them for others; `input_writes` gives models that
-   write to their inputs copies, `buffers` copies of their own buffers; `checkpoints` runs activation checkpointing.
+   write to their inputs copies, `buffers` gives them copies of their own buffers; `random_state` seeds what they draw,
+   and `checkpoints` runs checkpointed parts.
 
 What comes out:
 
