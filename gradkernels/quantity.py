@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -21,11 +21,14 @@ from gradkernels.tree import Tree, each, leaves
 Shape = tuple[int, ...]
 
 
-class Moments(NamedTuple):
+T = TypeVar("T")
+
+
+class Moments(NamedTuple, Generic[T]):
     """Mean and biased variance (divided by n) of the per-sample gradients, each of theta's shape."""
 
-    mean: Any
-    variance: Any
+    mean: T
+    variance: T
 
 
 @dataclass(frozen=True)
@@ -82,7 +85,7 @@ def _norms(xp: Any, g: Any) -> Array:
     return narrowed(norms, leaves(g)[0]) if all(map(half, leaves(g))) else norms
 
 
-def _moments(xp: Any, g: Any) -> Moments:
+def _moments(xp: Any, g: Any) -> Moments[Any]:
     return Moments(_gradient(xp, g), each(_variance, g))
 
 

@@ -3,31 +3,71 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any, Generic, TypedDict, TypeVar, Unpack, overload
+
+import numpy as np
 
 from gradkernels.dispatch.bind import BoundKernel
+from gradkernels.dispatch.fastest_kernel import fastest
 from gradkernels.dispatch.memory_limit import SCRATCH_BYTES, bytes_per_sample
 from gradkernels.dispatch.request import KernelLike
-from gradkernels.fastest import fastest
-from gradkernels.problems import BlackBox, Problem
-from gradkernels.tree import Tree, count, each, leaves, take
+from gradkernels.problems import BlackBox, Problem, Weighted
+from gradkernels.tree import ArrayProtocol, Tree, count, each, leaves, take
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+    from gradkernels.problems.module.module_problem import ModuleProblem
+
+    Tensors = dict[str, Tensor]
+    OwnOrGiven = Mapping[str, Tensor] | None
+    Target = ArrayProtocol | Weighted
 
 DEFAULT_CHUNK_BYTES = 2**26
 """Of the rows of a chunk where nothing else is asked for."""
 
 
+A = TypeVar("A", bound=ArrayProtocol)
+F = TypeVar("F", bound=np.floating[Any])
+R = TypeVar("R")
+
+
+class ChunkOptions(TypedDict, Generic[R], total=False):
+    """Keyword arguments of `per_sample_chunks`, as type checkers see them."""
+
+    chunk: int | None
+    max_bytes: int | None
+    out: R | None
+    kernel: KernelLike
+
+
+@overload
+def per_sample_chunks(
+    problem: ModuleProblem, theta: OwnOrGiven, x: object, y: object, **options: Unpack[ChunkOptions[Tensors]]
+) -> Iterator[tuple[slice, Tensors]]: ...
+@overload
+def per_sample_chunks(
+    problem: Problem, theta: NDArray[F], x: NDArray[F], y: Target, **options: Unpack[ChunkOptions[NDArray[F]]]
+) -> Iterator[tuple[slice, NDArray[F]]]: ...
+@overload
+def per_sample_chunks(
+    problem: Problem, theta: A, x: A, y: Target, **options: Unpack[ChunkOptions[A]]
+) -> Iterator[tuple[slice, A]]: ...
 def per_sample_chunks(
     problem: Problem,
-    theta: Tree,
-    x: Tree,
-    y: Tree,
+    theta: Any,
+    x: Any,
+    y: Any,
     *,
     chunk: int | None = None,
     max_bytes: int | None = None,
-    out: Tree | None = None,
+    out: Any = None,
     kernel: KernelLike = None,
 ) -> Iterator[tuple[slice, Any]]:
-    """The rows of `gk.per_sample`, some samples at a time.
+    """Compute the rows of `gk.per_sample`, some samples at a time.
 
     Args:
         problem: What is differentiated.
@@ -59,7 +99,7 @@ def per_sample_chunks(
 def _sizes(
     problem: Problem, theta: Tree, x: Tree, y: Tree, chunk: int | None, max_bytes: int | None, out: Tree | None
 ) -> Iterator[int]:
-    """Limits to the number of samples at a time."""
+    """Yield limits to the number of samples at a time."""
     of_row = sum(one.nbytes for one in leaves(theta))
     yield chunk or max(1, DEFAULT_CHUNK_BYTES // of_row if max_bytes is None else count(y))
     if out is not None:
@@ -75,7 +115,7 @@ def _sizes(
 def _chunks(
     problem: Problem, theta: Tree, x: Tree, y: Tree, size: int, out: Tree | None, kernel: KernelLike
 ) -> Iterator[tuple[slice, Any]]:
-    n, bound = count(y), dict[int, BoundKernel]()
+    n, bound = count(y), dict[int, BoundKernel[Any]]()
     for start in range(0, n, size):
         part = slice(start, min(start + size, n))
         inputs = theta, take(x, part), take(y, part)

@@ -8,10 +8,28 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 Tree = Any
 """An array, or a tuple, named tuple or dict of trees, a `Constant` or a `Folded`."""
+
+
+class ArrayProtocol(Protocol):
+    """What arrays of numpy, torch and JAX have in common, as the type checker of a caller sees them."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Length of each axis."""
+
+    @property
+    def dtype(self) -> Any:
+        """Kind of its numbers."""
+
+    @property
+    def ndim(self) -> int:
+        """Number of axes."""
+
+    def __len__(self) -> int: ...
 
 
 @dataclass(frozen=True, eq=False)

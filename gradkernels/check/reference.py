@@ -138,7 +138,7 @@ class Reference:
     def _flat(self, rows: Floats) -> Floats:
         return rows.reshape(len(rows), -1)
 
-    def _moments(self) -> tuple[Moments, Moments]:
+    def _moments(self) -> tuple[Moments[Any], Moments[Any]]:
         # E[g^2] - E[g]^2 loses to cancellation what the two-pass form does not: both are allowed.
         value = Moments(self.gradient, self.variance)
         return value, Moments(self.mean_scale, 2 * self.mean_square_scale)

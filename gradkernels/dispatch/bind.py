@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import lru_cache, partial
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from gradkernels.backend import BACKENDS, Array, Backend
 from gradkernels.case import Case
@@ -30,7 +30,10 @@ PROOF_SAMPLES = 8
 PROOF_FEATURES = 64  # the reference takes one evaluation of the loss per parameter
 
 
-class BoundKernel(partial[Any]):
+R = TypeVar("R")
+
+
+class BoundKernel(partial[R]):
     """A kernel bound to a problem: `k(theta, x, y)`, with no dispatch and no validation but that of targets.
 
     It also takes the quantity's own keyword: `out=` (per_sample, norms) or `max_norm=` (clipped_sum). A partial,
@@ -46,6 +49,11 @@ class BoundKernel(partial[Any]):
     request: Request
     choice: Choice | None
 
+    if TYPE_CHECKING:
+
+        def __call__(self, theta: Any, x: Any, y: Any, out: Any = None, *, max_norm: float = 1.0) -> R:
+            """Compute the quantity, in the caller's arrays."""
+
     def __repr__(self) -> str:
         return f"<{self.kernel.key} bound to {self.request.case.problem.name}>"
 
@@ -57,7 +65,7 @@ class BoundKernel(partial[Any]):
         return explain(self.request, self.choice)
 
 
-def bind(request: Request, audited: bool = True) -> BoundKernel:
+def bind(request: Request, audited: bool = True) -> BoundKernel[Any]:
     """Return the kernel for a request, chosen or the one that the caller names, proven and ready to call.
 
     Args:
@@ -73,7 +81,7 @@ def bind(request: Request, audited: bool = True) -> BoundKernel:
     return _bind_regression(request)
 
 
-def _bind_regression(request: Request) -> BoundKernel:
+def _bind_regression(request: Request) -> BoundKernel[Any]:
     """Prove the kernel on data of its own, and convert the caller's where they have to be."""
     case = request.case
     choice = choose(request) if request.criteria.kernel is None else None
@@ -86,7 +94,7 @@ def _bind_regression(request: Request) -> BoundKernel:
     return bound
 
 
-class BoundModuleKernel(BoundKernel):
+class BoundModuleKernel(BoundKernel[R]):
     """A kernel bound to a module, and those that take its place where it does not fit: `k(theta, x, y)`.
 
     What is said of it is true of its last call, or of the data that it was made for.
@@ -115,13 +123,13 @@ class BoundModuleKernel(BoundKernel):
         return self.dispatcher.why
 
 
-def _bind_black_box(request: Request, audited: bool) -> BoundKernel:
+def _bind_black_box(request: Request, audited: bool) -> BoundKernel[Any]:
     """Prove the kernel on the request's data, or on the problem's example."""
     case = request.case
     theta, x, y = request.arrays or BACKENDS["torch"].put(case.for_proof().draw(), case.device)
     dispatcher = dispatcher_for(request)
     dispatcher.prepare(theta, x, y)
-    bound: BoundKernel
+    bound: BoundKernel[Any]
     if audited:
         bound = BoundModuleKernel(dispatcher)
     else:

@@ -19,7 +19,7 @@ Arrays = tuple[Tree, Tree, Tree]
 Given = tuple[KernelLike, ResultsFile, int | None]
 """The first fields of `Criteria`, as a call gives them: making one at each call would cost as much as the rest."""
 
-_BOUND: dict[tuple[Any, ...], BoundKernel] = {}
+_BOUND: dict[tuple[Any, ...], BoundKernel[Any]] = {}
 
 
 def bound_kernel(name: str, problem: Problem, arrays: Arrays, given: Given) -> Any:

@@ -1,10 +1,15 @@
-"""A compute as its callers call it: with the keyword of its quantity."""
+"""What callers may say by keyword: `out=`, `max_norm=` and `sample_weight=`."""
 
 from __future__ import annotations
+
+from dataclasses import replace
+from functools import lru_cache
+from typing import Any
 
 from gradkernels.backend import Array
 from gradkernels.kernel import Compute, Kernel
 from gradkernels.memory import sealed, store
+from gradkernels.problems import Problem, Regression, Weighted
 from gradkernels.problems.regression.conversion import plain_array
 from gradkernels.tree import Tree, each, leaves
 from gradkernels.validate import validate_out
@@ -45,3 +50,36 @@ def _with_out(compute: Compute, kernel: Kernel, at_once: bool) -> Compute:
         return out
 
     return call
+
+
+def require_positive(max_norm: Any) -> None:
+    """Raise a ValueError unless `max_norm` is a positive number."""
+    try:
+        positive = float(max_norm) > 0
+    except (TypeError, ValueError):
+        positive = False
+    if not positive:
+        raise ValueError(f"max_norm is {max_norm}; it must be positive (float('inf') clips nothing)")
+
+
+def with_weights(problem: Problem, y: Any, sample_weight: Any) -> tuple[Problem, Weighted]:
+    """Return the weighted problem, and the targets with their weights.
+
+    Args:
+        problem: A regression.
+        y: Targets, `(n,)`.
+        sample_weight: Factor of each sample's loss, `(n,)`.
+
+    Raises:
+        TypeError: The problem is no regression, or y holds weights already.
+    """
+    if not isinstance(problem, Regression):
+        raise TypeError(f"sample_weight is for regressions; put weights into the loss of a {type(problem).__name__}")
+    if isinstance(y, tuple):
+        raise TypeError("y holds sample weights already; leave out sample_weight=, or pass the targets alone as y")
+    return _weighted(problem), Weighted(y, sample_weight)
+
+
+@lru_cache
+def _weighted(problem: Regression) -> Regression:
+    return replace(problem, weighted=True)

@@ -17,24 +17,24 @@ from gradkernels.kernel import Kernel
 from gradkernels.registry import kernel as kernel_by_key
 
 
-def _packed(bound: BoundKernel) -> tuple[Any, ...]:
+def _packed(bound: BoundKernel[Any]) -> tuple[Any, ...]:
     return _unpacked, (bound.request, bound.kernel, bound.choice)
 
 
-def _unpacked(request: Request, kernel: Kernel, choice: Choice | None) -> BoundKernel:
+def _unpacked(request: Request, kernel: Kernel, choice: Choice | None) -> BoundKernel[Any]:
     bound = bind(_naming(request, kernel))
     bound.kernel, bound.request, bound.choice = kernel, request, choice
     return bound
 
 
-def _packed_of_module(bound: BoundModuleKernel) -> tuple[Any, ...]:
+def _packed_of_module(bound: BoundModuleKernel[Any]) -> tuple[Any, ...]:
     forced = bound.kernel if bound.choice is None else None
     return _unpacked_of_module, (_naming(replace(bound.request, arrays=None), forced),)
 
 
-def _unpacked_of_module(request: Request) -> BoundModuleKernel:
+def _unpacked_of_module(request: Request) -> BoundModuleKernel[Any]:
     """Bind again; chosen and proven on the data of the first call, since nothing else is known of them."""
-    bound = BoundModuleKernel(dispatcher_for(request))
+    bound: BoundModuleKernel[Any] = BoundModuleKernel(dispatcher_for(request))
     bound.request = request
     return bound
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from contextlib import nullcontext
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Generic, TypedDict, TypeVar
 
 import numpy as np
 
@@ -15,7 +15,7 @@ from gradkernels.kernel import Kernel
 from gradkernels.problems import BlackBox, Problem
 from gradkernels.problems.regression.conversion import needs_conversion
 from gradkernels.quantity import Quantity, quantity
-from gradkernels.tree import Tree, count, leaves
+from gradkernels.tree import ArrayProtocol, Tree, count, leaves
 from gradkernels.validate import device_of, dtype_of, validate_inputs, validate_problem
 
 KernelLike = str | Kernel | None
@@ -23,6 +23,39 @@ KernelLike = str | Kernel | None
 
 ResultsFile = str | os.PathLike[str] | None
 """A CSV of measurements that decides which kernel is fastest; None for what this machine and the package know."""
+
+
+R = TypeVar("R")
+
+
+class Options(TypedDict, total=False):
+    """Keyword arguments of every function that computes a quantity, as type checkers see them; see `gk.gradient`."""
+
+    sample_weight: ArrayProtocol | None
+    kernel: KernelLike
+    results: ResultsFile
+    max_bytes: int | None
+
+
+class Into(Options, Generic[R], total=False):
+    """Those, and memory for the result."""
+
+    out: R | None
+
+
+class Wishes(TypedDict, total=False):
+    """Keyword arguments of `gk.fastest` besides `like`."""
+
+    n: int | None
+    features: int
+    dtype: str | None
+    device: str | None
+    threads: int | None
+    results: ResultsFile
+    max_bytes: int | None
+    calls: int | None
+    kernel: KernelLike
+    audit: bool
 
 
 @dataclass(frozen=True)
@@ -54,6 +87,23 @@ class Criteria:
 
 
 @dataclass(frozen=True)
+class Size:
+    """What stands for arrays that are not there yet.
+
+    Attributes:
+        n: Number of samples.
+        features: d, the number of columns of x; a module tells its own.
+        dtype: Of inputs and result; None for float64, or a module's own.
+        device: Where it is computed; None for the CPU, or a module's own.
+    """
+
+    n: int
+    features: int = 1
+    dtype: str | None = None
+    device: str | None = None
+
+
+@dataclass(frozen=True)
 class Request:
     """What is to be computed, and what the caller cares about besides speed.
 
@@ -70,6 +120,33 @@ class Request:
     criteria: Criteria = Criteria()
     foreign: bool = False
     arrays: tuple[Tree, Tree, Tree] | None = field(default=None, compare=False, repr=False)
+
+
+def make_request(
+    problem: Problem,
+    asked: str | Quantity,
+    criteria: Criteria,
+    like: tuple[Array, Array, Tree] | None,
+    size: Size | None,
+) -> Request:
+    """Make a request of the caller's arrays, or of a size alone.
+
+    Args:
+        problem: What is differentiated.
+        asked: The quantity, or its name.
+        criteria: What the kernel is chosen by.
+        like: `(theta, x, y)`.
+        size: Instead of arrays.
+
+    Raises:
+        ValueError: Neither or both are given, or as `request_like`.
+        TypeError: As `request_like`.
+    """
+    if like is not None and size is None:
+        return request_like(problem, asked, like, criteria)
+    if size is None or like is not None:
+        raise ValueError(f"give either n= or like=(theta, x, y), not {'neither' if size is None else 'both'}")
+    return _of_size(problem, asked, criteria, size)
 
 
 def request_like(
@@ -113,34 +190,14 @@ def request_like(
     return Request(case, library, criteria, needs_conversion(problem, theta, x, y))
 
 
-def request_of_size(
-    problem: Problem,
-    asked: str | Quantity,
-    criteria: Criteria,
-    *,
-    n: int,
-    features: int,
-    dtype: str | None,
-    device: str | None,
-) -> Request:
-    """Make a request for a number of samples, without data.
-
-    Args:
-        problem: What is differentiated.
-        asked: The quantity, or its name.
-        criteria: What the kernel is chosen by.
-        n: Number of samples.
-        features: d, the number of columns of x; a module tells its own.
-        dtype: Of inputs and result; None for float64, or a module's own.
-        device: Where it is computed; None for the CPU, or a module's own.
-    """
+def _of_size(problem: Problem, asked: str | Quantity, criteria: Criteria, size: Size) -> Request:
     validate_problem(problem)
     usual = ("float64", "cpu")
     if isinstance(problem, BlackBox):
         first = leaves(problem.parameters())[0]
         usual = (dtype_of(first), device_of(first))
-    where = (dtype or usual[0], device or usual[1])
-    case = Case(problem, quantity(asked), n, *where, criteria.threads or available_threads(), features=features)
+    where, threads = (size.dtype or usual[0], size.device or usual[1]), criteria.threads or available_threads()
+    case = Case(problem, quantity(asked), size.n, *where, threads, features=size.features)
     library = BACKENDS["numpy" if case.device == "cpu" and not isinstance(problem, BlackBox) else "torch"]
     return Request(case, library, criteria)
 

@@ -62,7 +62,7 @@ def moments(problem: ModuleProblem) -> Compute:
 
     copies, extension = ModelCopies(problem, library("backpack.variance", "variance", refuses_variance)), Variance()
 
-    def compute(theta: Parameters, x: Tree, y: Tree) -> Moments:
+    def compute(theta: Parameters, x: Tree, y: Tree) -> Moments[Any]:
         with copies.borrow(theta, x, y) as (copied, x, y):
             _backward(copied, extension, x, y)
             mean = {name: gradient / count(y) for name, gradient in collect_gradients(copied).items()}

@@ -13,6 +13,7 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 from gradkernels.bench.run.race_plan import plan_race
 from gradkernels.bench.run.ranking import weighed
@@ -21,8 +22,8 @@ from gradkernels.bench.stats.estimates import PassId, bounds, trimmed_mean
 from gradkernels.dispatch import wisdom
 from gradkernels.dispatch.bind import BoundKernel
 from gradkernels.dispatch.bound_kernels import forget_choices
+from gradkernels.dispatch.fastest_kernel import fastest
 from gradkernels.dispatch.select import TIE
-from gradkernels.fastest import fastest
 from gradkernels.key import Key
 from gradkernels.problems import Problem
 from gradkernels.quantity import Quantity, quantity
@@ -44,7 +45,7 @@ def race(
     like: tuple[Tree, Tree, Tree],
     budget: float = 60.0,
     calls: int | None = None,
-) -> BoundKernel:
+) -> BoundKernel[Any]:
     """Measure here and now which kernel is fastest on these very arrays; saved as this machine's choice.
 
     Of kernels that compile for seconds, those for modules take part if half of the budget allows for that.

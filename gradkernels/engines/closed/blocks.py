@@ -105,7 +105,7 @@ class ClosedForms:
             out[part] = self._norms(theta, slope, columns, scratch)
         return out
 
-    def moments(self, theta: Array, x: Array, y: Tree) -> Moments:
+    def moments(self, theta: Array, x: Array, y: Tree) -> Moments[Any]:
         """Return mean and biased variance over samples, each of theta's shape.
 
         Args:

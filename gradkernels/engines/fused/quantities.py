@@ -128,7 +128,7 @@ def moments(problem: Regression) -> Compute:
     plans, first, l2 = CallPlans((write_moments, moments_workspace), problem), int(problem.fit_intercept), problem.l2
     classes = (problem.outputs or (1,))[0]
 
-    def compute(theta: Any, x: Any, y: Any, w: Any = None) -> Moments:
+    def compute(theta: Any, x: Any, y: Any, w: Any = None) -> Moments[Any]:
         n = len(x)
         theta, x, y, w = aligned(theta, x, y, w)
         chunks = split_rows(n, x.size) if x.size >= LARGE else [(0, n)]

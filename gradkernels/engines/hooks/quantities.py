@@ -207,7 +207,7 @@ def moments(problem: ModuleProblem, chunk: int) -> Compute:
     """
     engine = HooksEngine(problem)
 
-    def compute(theta: Theta, x: Tree, y: Tree) -> Moments:
+    def compute(theta: Theta, x: Tree, y: Tree) -> Moments[Any]:
         totals, squares, n = dict[str, Array](), dict[str, Array](), count(y)
         for part in chunk_slices(n, chunk):
             with engine.forward(theta, take(x, part), take(y, part)) as forward:
