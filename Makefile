@@ -31,25 +31,9 @@ wisdom: $(STAMP)
 	GRADKERNELS_WISDOM=gradkernels/wisdom.json $(BIN)/gradkernels fastest results/shipped-*.csv --save
 
 # What docs/how-fast.md shows of six models, about an hour, and of the speed of memory, about half of one; likewise quiet.
-RUN := $(BIN)/gradkernels run --passes 3 --force --plot results/latest.png
-PER_SAMPLE := torch.hooks.per_sample,torch.compiled*.per_sample,torch.compiled*[chunk=16].per_sample,torch.vmap.per_sample,opacus.*.per_sample,backpack.*.per_sample
-SHORT_CUTS := torch.hooks.*,torch.compiled_hooks.norms,torch.compiled_hooks.clipped_sum,torch.reweighted,opacus.ghost
-
-modules: $(STAMP)
-	for m in mlp cnn transformer; do $(RUN) --problem gradkernels.zoo:$$m --quantity gradient,per_sample,norms,clipped_sum --kernel 'torch.autograd,$(PER_SAMPLE),$(SHORT_CUTS)' --sizes 16,64,256,1024 --budget 150s --out results/modules-$$m-1.csv; done
-	for m in resnet lstm embedding_bag; do $(RUN) --problem gradkernels.zoo:$$m --kernel 'torch.autograd,$(PER_SAMPLE)' --sizes 16,64,256,1024 --budget 90s --out results/modules-$$m-1.csv; done
-	for m in mlp cnn transformer resnet lstm embedding_bag; do $(RUN) --problem gradkernels.zoo:$$m --threads 2 --kernel 'torch.autograd,$(PER_SAMPLE)' --sizes 16,64,256,1024 --budget 90s --out results/modules-$$m-2.csv; done
-	$(BIN)/python bench/headline.py modules
-
-memory: $(STAMP)
-	$(RUN) --quantity gradient --sizes 40 --kernel numba.fused,numpy.matmul,torch.autograd --budget 10s --out results/memory-small.csv
-	$(RUN) --quantity per_sample --sizes 1e7 --kernel numba.fused,numpy.broadcast --budget 60s --out results/memory-1.csv
-	for d in '30 --sizes 1000000 --quantity all' '64 --sizes 400000'; do $(RUN) --features $$d --kernel 'numba.fused,numpy.matmul,numpy.blocked.gradient,torch.closed.gradient,torch.autograd,jax.grad,sklearn.loss,numpy.broadcast.per_sample' --budget 90s --out results/memory-$${d%% *}.csv; done
-	for p in logistic poisson softmax; do for t in 1 2; do $(RUN) --problem $$p --quantity gradient --features 30 --sizes 1e6 --threads $$t --kernel numba.fused --budget 20s --out results/memory-$$p$$(test $$t = 1 || echo -2).csv; done; done
-	$(RUN) --problem 'softmax(classes=10)' --quantity gradient --features 30 --sizes 1e6 --kernel numba.fused,sklearn.loss --budget 40s --out results/memory-softmax10.csv
-	for t in 1 2; do $(RUN) --quantity gradient --features 10 --sizes 1e5 --threads $$t --kernel numba.fused --budget 10s --out results/memory-10$$(test $$t = 1 || echo -2).csv; done
-	$(RUN) --features 30 --sizes 1e6 --threads 2 --kernel numba.fused --budget 40s --out results/memory-30-2.csv
-	$(BIN)/python bench/headline.py memory
+modules memory: $(STAMP)
+	$(BIN)/python bench/measure.py $@
+	$(BIN)/python bench/headline.py $@
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
