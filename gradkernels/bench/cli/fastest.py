@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable
 from dataclasses import replace
 
 from gradkernels.bench.cli import options, parse
-from gradkernels.bench.compare.matching import select
 from gradkernels.bench.report import ranking_table as winner_tables
 from gradkernels.bench.report.comparison_table import Format
 from gradkernels.bench.report.ranking_text import show_ranking
 from gradkernels.bench.run.ranking import CaseRanking, known, rankings, weighed
 from gradkernels.dispatch import wisdom
 from gradkernels.dispatch.machine import machine
-from gradkernels.key import matching, split_patterns
+from gradkernels.key import Key, matching, split_patterns
 from gradkernels.record import Record, Status, read
 
 
@@ -58,15 +58,19 @@ def _save(records: list[Record], force: bool) -> None:
 
 
 def _measured(records: list[Record], patterns: list[str], calls: int | None) -> list[CaseRanking]:
-    (chosen,) = select([records], patterns)
-    return rankings(weighed(chosen, calls))
+    wanted = _chosen(patterns, (row.kernel for row in records))
+    return rankings(weighed((row for row in records if row.kernel in wanted), calls))
 
 
 def _known(patterns: list[str], calls: int | None) -> list[CaseRanking]:
     """Rank by saved wisdom, else by the shipped table; without passes there are no intervals."""
+    table = wisdom.saved() or wisdom.shipped()
+    wanted = _chosen(patterns, (key for entry in table for key in entry.curves))
     source = "this machine's saved wisdom" if wisdom.saved() else "the table shipped with gradkernels, a hint"
     print(f"from {source}", file=sys.stderr)
-    table = wisdom.saved() or wisdom.shipped()
-    wanted = set(matching(split_patterns(patterns), (key for entry in table for key in entry.curves)))
     curves = ({key: points for key, points in entry.curves.items() if key in wanted} for entry in table)
     return known(tuple(replace(entry, curves=kept) for entry, kept in zip(table, curves, strict=True)), calls)
+
+
+def _chosen(patterns: list[str], keys: Iterable[str]) -> set[str]:
+    return set(matching(split_patterns(patterns), (key for key in keys if Key.parse(key).competes)))
