@@ -8,7 +8,7 @@ TIMING := tests/test_ab.py tests/test_doctor.py tests/test_race.py
 # Every process that a test starts imports what an earlier one compiled.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: run test test-all bench house wisdom modules memory lint types clean
+.PHONY: run test test-all bench house mutants wisdom modules memory lint types clean
 
 run: $(STAMP)
 	$(BIN)/gradkernels run
@@ -19,6 +19,13 @@ test: $(STAMP)
 
 test-all:
 	$(MAKE) test LONG=--long
+
+# Small faults put into the code, one at a time, that some test has to see; hours for all of them, and it goes on where it
+# was stopped. Some: make mutants MUTANTS='gradkernels.bench.stats.*'
+mutants: $(STAMP)
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[mutation]'
+	$(BIN)/mutmut run $(MUTANTS)
+	$(BIN)/python tests/survivors.py
 
 bench: $(STAMP)
 	$(BIN)/pytest bench

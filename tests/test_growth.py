@@ -91,7 +91,7 @@ def test_one_pass_gives_an_exponent_without_an_interval():
 def test_one_size_or_a_cost_that_does_not_double_gives_none():
     assert growth({("run", 1): {10: 1e-6}}) is None
     assert growth({("run", 1): {10: 1e-6, 1000: 1.9e-6}}) is None
-    assert growth({("run", 1): {10: 1e-6, 1000: 2.1e-6}}) is not None
+    assert growth({("run", 1): {10: 1e-6, 1000: 2e-6}}).exponent == pytest.approx(math.log10(2) / 2)
     assert growth({}) is None
 
 
@@ -104,6 +104,20 @@ def test_a_size_that_most_passes_lack_is_left_out_and_so_is_a_pass_that_lacks_an
     found = growth(times)
     assert (found.first, found.last) == (10, 100_000)
     assert found.exponent == pytest.approx(1.0, abs=1e-3)
+
+
+def test_a_size_that_half_of_the_passes_lack_is_left_out():
+    times = noisy(4, spread=0)
+    for i in (0, 1):
+        del times["run", i][1_000_000]
+    assert growth(times).last == 100_000
+
+
+def test_passes_that_each_lack_a_size_tell_nothing():
+    times = noisy(3, spread=0)
+    for i, n in enumerate((10, 1000, 1_000_000)):
+        del times["run", i][n]
+    assert growth(times) is None
 
 
 def rows(kernel="numpy.loop.norms", factor=1.0, passes=6, sizes=SIZES, **changes):

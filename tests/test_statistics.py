@@ -18,7 +18,7 @@ from gradkernels.bench.stats.estimates import (
     mean_over_rows,
     trimmed_mean,
 )
-from gradkernels.bench.stats.verdict import lead, p_value, passes_needed, smallest_effect, verdict
+from gradkernels.bench.stats.verdict import lead, p_slower, p_value, passes_needed, smallest_effect, verdict
 
 # Student's sleep data (Cushny & Peebles 1905), as in R: extra hours of sleep with two drugs.
 DRUG_1 = [0.7, -1.6, -0.2, -1.2, -0.1, 3.4, 3.7, 0.8, 0.0, 2.0]
@@ -149,6 +149,7 @@ def test_mean_over_rows_that_miss_passes():
         (Ratio(1.00, 0.953, 1.049, 8), "same"),
         (Ratio(1.00, 0.951, 1.049, 8), "undecided"),
         (Ratio(1.00, 0.953, 1.051, 8), "undecided"),
+        (Ratio(1.00, 1 / 1.05, 1.05, 8), "same"),
         (Ratio(3.00, 2.9, 3.1, 6), "slower"),
         (Ratio(3.00, 2.9, 3.1, 5), "undecided"),
         (Ratio(1.00, 1.0, 1.0, 5), "undecided"),
@@ -161,6 +162,16 @@ def test_verdict(change, says):
 def test_verdict_follows_delta():
     change = Ratio(1.04, 1.02, 1.06, 8)
     assert (verdict(change, delta=0.0), verdict(change, delta=0.02)) == ("slower", "undecided")
+    assert verdict(Ratio(0.45, 0.4, 0.5, 8), delta=1.0) == "undecided"  # at the threshold, and not beyond
+
+
+def test_a_side_of_one_pass_leaves_the_ratio_open():
+    change = difference(trimmed_mean([0.0]), trimmed_mean(GAIN))
+    assert (bounds(change).low, bounds(change).high) == (0.0, math.inf)
+
+
+def test_the_smallest_effect_of_wild_times_is_infinite():
+    assert smallest_effect(LogEstimate(0.0, 1000.0, 5, 8)) == math.inf
 
 
 def test_smallest_effect_is_found_in_95_of_100():
@@ -201,6 +212,7 @@ def test_p_value_is_one_sided_beyond_delta(sign):
 
 def test_p_value_without_noise():
     assert (p_value(LogEstimate(0.1, 0.0, 5, 8)), p_value(LogEstimate(0.0, 0.0, 5, 8))) == (0.0, 1.0)
+    assert p_slower(LogEstimate(math.log1p(0.05), 0.0, 5, 8), 0.05) == 1.0
 
 
 def test_lead_pairs_the_passes():
@@ -213,7 +225,9 @@ def test_lead_pairs_the_passes():
 
 
 def test_lead_needs_a_common_pass():
-    with pytest.raises(ValueError, match="share no pass"):
+    with pytest.raises(
+        ValueError, match="^the two kernels share no pass; only kernels timed in the same passes can be ranked$"
+    ):
         lead({("r", 1): 1.0}, {("s", 1): 1.0})
 
 
