@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -51,6 +53,30 @@ def test_other_dtypes_are_refused_and_leave_no_trace(place: int, dtype: str) -> 
         compute(*wrong)
     column = args[1][:, 0]  # another number of axes, which may have to be compiled now
     np.testing.assert_allclose(compute(args[0], column, args[2]), expected, rtol=1e-14)
+
+
+UNALIGNED_FIRST = """
+import numpy as np, gradkernels as gk
+compute = gk.kernel("numba.fused.gradient").build(gk.LogisticRegression())
+theta, x, y = np.array([0.5, 1.0]), np.arange(4.0)[:, None], np.array([0.0, 1.0, 1.0, 0.0])
+for place in range(3):
+    given = [theta, x, y]
+    memory = np.zeros(given[place].nbytes + 1, np.uint8)[1:].view(float).reshape(given[place].shape)
+    memory[...] = given[place]
+    given[place] = memory
+    assert np.array_equal(compute(*given), compute(theta, x, y))
+for place in range(3):
+    given = [array.astype(">f8") if i == place else array for i, array in enumerate((theta, x, y))]
+    try:
+        print(compute(*given))
+    except TypeError as error:
+        assert "float64" in str(error)
+"""
+
+
+def test_the_other_byte_order_is_refused_after_an_unaligned_array() -> None:
+    done = subprocess.run([sys.executable, "-c", UNALIGNED_FIRST], capture_output=True, text=True, check=False)
+    assert (done.stdout, done.returncode) == ("", 0), done.stdout + done.stderr
 
 
 @pytest.mark.parametrize("dtype", ["float32", "int64"])
@@ -145,6 +171,8 @@ def test_tables_that_print_alike_are_told_apart(level: float) -> None:
 
 
 NAMELESS = """
+import subprocess
+import sys
 from dataclasses import dataclass
 from gradkernels.problems import ScalarRegression
 

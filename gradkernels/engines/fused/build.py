@@ -15,7 +15,7 @@ import numpy as np
 from numba import cfunc, from_dtype, njit, types
 
 from gradkernels.engines.fused.codegen import threads
-from gradkernels.engines.fused.codegen.arrays import aligned, check_dtypes
+from gradkernels.engines.fused.codegen.arrays import aligned, check_dtypes, show_swapped
 from gradkernels.engines.fused.codegen.options import FAST, ORDERED
 from gradkernels.engines.fused.codegen.pointers import (
     STACK,
@@ -213,6 +213,7 @@ class EntryPoint:
             if signature not in self._signatures:
                 every = [*self._signatures, signature]
                 self.run = cached_on_disk(njit, every, **self._options)(with_stable_name(_enter, str(self._options)))
+                show_swapped(self.run)
                 self._signatures[signature] = None  # not before: one that fails would fail every later one
 
 

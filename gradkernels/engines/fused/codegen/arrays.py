@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -34,3 +36,23 @@ def check_dtypes(theta: Any, x: Any, y: Any, w: Any, result: Any) -> None:
         given = ", ".join(f"{name} {array.dtype}" for name, array in named.items() if array is not None)
         hint = "all must be float64 or all float32 (class numbers y: int64 or int32); convert them with astype"
         raise TypeError(f"{given}: {hint}")
+
+
+def show_swapped(run: Callable[..., None]) -> None:
+    """Let numba meet arrays of the other byte order, which it has no type for, before any that is not aligned.
+
+    numba remembers types by what it sees of an array at a glance, which is the same for both: after one that is not
+    aligned it would read the other's bytes the wrong way round.
+
+    Args:
+        run: A compiled function of six arguments, which is called and refuses them.
+    """
+    for dtype in (np.dtype(np.float64), np.dtype(np.float32), np.dtype(np.int64), np.dtype(np.int32)):
+        for shape in ((2,), (2, 2), (2, 2, 2)):
+            swapped = np.zeros(shape, dtype.newbyteorder())
+            layouts = [swapped, swapped.T, swapped[::-1]]
+            frozen = [array.view() for array in layouts]
+            for array in frozen:
+                array.setflags(write=False)
+            with suppress(TypeError):
+                run(*layouts, *frozen)
