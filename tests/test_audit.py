@@ -246,7 +246,7 @@ def test_squares_in_half_precision_are_found(monkeypatch):
     for name, narrow in (("squared_row_norms", lambda g: g.flatten(1).square().sum(1)), ("widen", lambda one: one)):
         monkeypatch.setattr(rules, name, narrow)
     monkeypatch.setattr(
-        "gradkernels.engines.hooks.quantities._lengths", lambda engine, theta, x, y, squares: squares.sqrt()
+        "gradkernels.engines.hooks.quantities._norms_from_squares", lambda engine, theta, x, y, squares: squares.sqrt()
     )
     problem = gk.ModuleProblem(nn.Linear(128, 4).half(), nn.MSELoss())
     x, y = torch.randn(16, 128).half(), torch.full((16, 4), 100.0).half()

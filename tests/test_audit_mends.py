@@ -119,7 +119,8 @@ class Halves:
         for name, narrow in (("squared_row_norms", lambda g: g.flatten(1).square().sum(1)), ("widen", lambda one: one)):
             patch.setattr(f"gradkernels.engines.hooks.rules.linear.linear.{name}", narrow)
         patch.setattr(
-            "gradkernels.engines.hooks.quantities._lengths", lambda engine, theta, x, y, squares: squares.sqrt()
+            "gradkernels.engines.hooks.quantities._norms_from_squares",
+            lambda engine, theta, x, y, squares: squares.sqrt(),
         )
 
     def data(self, first):

@@ -82,7 +82,7 @@ def norms(problem: ModuleProblem, chunk: int) -> Compute:
             with engine.forward(theta, take(x, part), take(y, part)) as forward:
                 squares = accumulators.SquaredNorms(forward.theta, forward.shared, part.stop - part.start)
                 forward.backward(squares)
-                norms[part] = _lengths(engine, theta, take(x, part), take(y, part), squares.finish())
+                norms[part] = _norms_from_squares(engine, theta, take(x, part), take(y, part), squares.finish())
         return norms
 
     return _drawing(engine, compute)
@@ -102,7 +102,7 @@ def clipped_sum(problem: ModuleProblem, chunk: int) -> Compute:
                 return _reweighted(engine, forward, (theta, x, y), max_norm)
             squares = accumulators.SquaredNorms(forward.theta, forward.shared, count(y))
             forward.backward(_both(squares, lambda use, g: kept.append((use, g))))
-            norms = _lengths(engine, theta, x, y, squares.finish())
+            norms = _norms_from_squares(engine, theta, x, y, squares.finish())
             sums = accumulators.RowSums(forward.theta, clip_factors(norms, max_norm))
             for use, g in kept:
                 sums(use, g)
@@ -128,11 +128,11 @@ def _reweighted(engine: HooksEngine, forward: ForwardPass, data: tuple[Theta, Tr
         accumulators.RowSums(forward.theta),
     )
     forward.backward(squares, keep=True)
-    forward.backward(sums, clip_factors(_lengths(engine, *data, squares.finish()), max_norm))
+    forward.backward(sums, clip_factors(_norms_from_squares(engine, *data, squares.finish()), max_norm))
     return sums.finish()
 
 
-def _lengths(engine: HooksEngine, theta: Theta, x: Tree, y: Tree, squares: Array) -> Array:
+def _norms_from_squares(engine: HooksEngine, theta: Theta, x: Tree, y: Tree, squares: Array) -> Array:
     """Return norms from their squares; from rows where the squares have left the range of their dtype."""
     norms, limits = squares.sqrt(), torch.finfo(squares.dtype)
     low, high = torch.aminmax(squares)
@@ -219,13 +219,13 @@ def moments(problem: ModuleProblem, chunk: int) -> Compute:
         variance = {name: (squares[name] / n - one**2).clamp_(min=0) for name, one in mean.items()}
         if n > 1 and (names := deviations.inaccurate_variances(mean, variance)):
             with engine.drawing():
-                variance |= _around(engine, (theta, x, y), chunk, mean, names)
+                variance |= _variances_around(engine, (theta, x, y), chunk, mean, names)
         return Moments(*({name: one.to(theta[name].dtype) for name, one in part.items()} for part in (mean, variance)))
 
     return _drawing(engine, compute)
 
 
-def _around(
+def _variances_around(
     engine: HooksEngine, data: tuple[Theta, Tree, Tree], chunk: int, mean: Theta, names: frozenset[str]
 ) -> dict[str, Array]:
     """Return the variances of some parameters, as the mean of (g - mean)^2."""

@@ -41,7 +41,7 @@ class Tape(TorchFunctionMode):
     """Runs one forward pass.
 
     Args:
-        starts: How calls that take parameters are run.
+        rules: How calls that take parameters are run.
         n: Number of samples, at least 2.
         theta: Parameters that the model holds.
         arrived: What becomes of the gradients.
@@ -59,7 +59,7 @@ class Tape(TorchFunctionMode):
 
     def __init__(
         self,
-        starts: BoundaryRules,
+        rules: BoundaryRules,
         n: int,
         theta: Parameters,
         arrived: GradientConsumer,
@@ -73,7 +73,7 @@ class Tape(TorchFunctionMode):
         self.uses = Counter[str]()
         self.segments = 0
         self.guess, self.guessed = guess, False
-        self._starts, self._alike, self._each = starts, alike, each
+        self._rules, self._alike, self._each = rules, alike, each
         self._theta = theta
         self._arrived = arrived
         self._paused = False
@@ -85,7 +85,7 @@ class Tape(TorchFunctionMode):
 
     def restarted(self) -> Tape:
         """Return a tape that follows a part of the model another time."""
-        return Tape(self._starts, self.n, self._theta, self._arrived, self._alike, self._each, self.guess)
+        return Tape(self._rules, self.n, self._theta, self._arrived, self._alike, self._each, self.guess)
 
     @property
     def is_paused(self) -> bool:
@@ -123,7 +123,7 @@ class Tape(TorchFunctionMode):
         kwargs = kwargs or {}
         kind = _KINDS.get(func)
         if kind is None:
-            kind = _KINDS[func] = function_kind(func, self._starts.batched)
+            kind = _KINDS[func] = function_kind(func, self._rules.batched)
         if kind == "metadata" or self._paused:
             return func(*args, **kwargs)
         if kind == "composite":
@@ -131,7 +131,7 @@ class Tape(TorchFunctionMode):
                 return COMPOSITES[func](*args, **kwargs)
         if kind == "batched" and not kwargs:
             with self:
-                product = self._starts.of_copies(self, args)
+                product = self._rules.of_copies(self, args)
             if product is not None:
                 return product
         data, made, others = self.tracker.classify(args, kwargs)
@@ -161,8 +161,8 @@ class Tape(TorchFunctionMode):
         """Run a call that takes parameters: a boundary, or what makes something of parameters alone."""
         names = {place: of for place, (_, of) in made.items()}
         if not data:
-            if func in self._starts.copies:
-                copy = self._starts.copies[func](self, BoundaryCall(func, {}, names), args, kwargs)
+            if func in self._rules.copies:
+                copy = self._rules.copies[func](self, BoundaryCall(func, {}, names), args, kwargs)
                 if copy is not None:
                     return copy
             result = func(*args, **kwargs)
@@ -175,7 +175,7 @@ class Tape(TorchFunctionMode):
             args, kwargs = given["args"], given["kwargs"]
             data = [one._replace(tensor=outside.get(one.place, one.tensor)) for one in data]
         step = BoundaryCall(func, {one.place: one.axis for one in data}, names)
-        return self._starts.rules.get(func, self._starts.other)(self, step, args, kwargs)
+        return self._rules.rules.get(func, self._rules.other)(self, step, args, kwargs)
 
     def output_axis(self, step: BoundaryCall, args: tuple[Any, ...], kwargs: Mapping[str, Any], output: Array) -> Axis:
         """Return where the samples are in a boundary's output; raise an Unfit where they cannot be told apart.
