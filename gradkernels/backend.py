@@ -99,7 +99,7 @@ class Backend:
         return importlib.import_module(self.arrays.namespace or self.arrays.name)
 
     def refuses(self, dtype: str, device: str) -> list[str]:
-        """Reasons why this library cannot compute in `dtype` on `device` in this process."""
+        """Return the reasons why this library cannot compute in `dtype` on `device` in this process."""
         if not self.installed:
             return [f"{self.name} is not installed: pip install {PACKAGES.get(self.name, self.name)}"]
         if device.partition(":")[0] not in self.devices:
@@ -107,7 +107,7 @@ class Backend:
         return self.arrays.refuses(dtype, device)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Copies and pickles are the one Backend of that name: `is` tells libraries apart."""
+        """Reduce copies and pickles to the one Backend of that name: `is` tells libraries apart."""
         return _named, (self.name,)
 
     def load(self) -> None:
@@ -117,16 +117,16 @@ class Backend:
             _ = self.xp
 
     def put(self, arrays: Tree, device: str = "cpu") -> Tree:
-        """A numpy array, or a tree of them, as arrays of this library; CPU torch tensors share the memory."""
+        """Convert a numpy array, or a tree of them, to arrays of this library; CPU torch tensors share the memory."""
         put = self.arrays.put
         return arrays if put is None else each(lambda array: put(array, device), arrays)
 
     def get(self, arrays: Tree) -> Tree:
-        """An array of this library, or a tree of them, as numpy, writable; CPU torch tensors share the memory."""
+        """Convert an array of this library, or a tree, to numpy, writable; CPU torch tensors share the memory."""
         return arrays if self.arrays.get is None else each(self.arrays.get, arrays)
 
     def eager(self, device: str) -> bool:
-        """Whether a result on `device` is computed when the call returns."""
+        """Return whether a result on `device` is computed when the call returns."""
         return device.partition(":")[0] in self.arrays.eager_on
 
     def wait(self, result: Any) -> Any:
@@ -134,7 +134,7 @@ class Backend:
         return self.arrays.wait(result)
 
     def compile(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        """`function` compiled by the library where that is its normal use (`jax.jit`), else itself."""
+        """Compile `function` where that is the library's normal use (`jax.jit`); otherwise return it."""
         return self.arrays.compile(function)
 
 
@@ -219,7 +219,7 @@ def _named(name: str) -> Backend:
 
 
 def backend_of(array: Array) -> Backend | None:
-    """The backend whose arrays `array` is one of; None for anything else. Imports nothing."""
+    """Return the backend whose arrays `array` is one of, None for anything else; import nothing."""
     if isinstance(array, np.ndarray):
         # Others of its kinds are memory seen in another way; what is masked would come back to life.
         return None if isinstance(array, np.ma.MaskedArray) else BACKENDS["numpy"]

@@ -82,11 +82,11 @@ class Case:
         )
 
     def draw(self) -> Inputs:
-        """Theta, x and y of this case as numpy arrays in its dtype and layout, the same at every call."""
+        """Draw theta, x and y of this case as numpy arrays in its dtype and layout, the same at every call."""
         return self.cast(self.problem.draw(self.n, self.seed, self.features))
 
     def cast(self, inputs: Inputs) -> Inputs:
-        """`inputs` in this case's dtype and layout; class numbers as int64."""
+        """Convert `inputs` to this case's dtype and layout; class numbers to int64."""
         return self.problem.cast(*inputs, self.dtype, self.layout)
 
     def require(self, inputs: Inputs) -> None:
@@ -103,11 +103,11 @@ class Case:
             )
 
     def for_proof(self) -> Case:
-        """The case that is proven in its place: of modules in a dtype that numpy has, with a model of that dtype."""
+        """Return the case that is proven in its place: of modules one in a dtype that numpy has, with such a model."""
         problem = self.problem.for_proof(self.dtype, self.device)
         dtype = self.dtype if self.dtype in FLOATS else "float32"
         return self if problem is self.problem else replace(self, problem=problem, dtype=dtype)
 
     def fresh(self) -> Case:
-        """The same case with other data."""
+        """Return the same case with other data."""
         return replace(self, seed=self.seed + 1)

@@ -83,12 +83,12 @@ class Kernel:
         return self.builder(problem, **dict(self.set_options))
 
     def accepts(self, problem: Problem) -> bool:
-        """Whether it can differentiate this kind of problem at all."""
+        """Return whether it can differentiate this kind of problem at all."""
         arrays = self.backend.arrays.name
         return isinstance(problem, self.problems) and arrays in (problem.libraries or (arrays,))
 
     def unsupported(self, case: Case) -> tuple[str, ...]:
-        """Every reason why it cannot do `case` here, as sentences; empty when it can."""
+        """Return every reason why it cannot do `case` here, as sentences; empty when it can."""
         reasons = self.backend.refuses(case.dtype, case.device)
         if isinstance(case.problem, self.problems) and not self.accepts(case.problem):
             takes, kind = " or ".join(case.problem.libraries), type(case.problem).__name__
@@ -106,14 +106,14 @@ class Kernel:
         return tuple(reasons)
 
     def with_options(self, options: Mapping[str, int]) -> Kernel:
-        """The same way with other settings, such as `{"chunk": 512}`; a ValueError for unknown ones."""
+        """Return the same way with other settings, such as `{"chunk": 512}`; a ValueError for unknown ones."""
         for name in options:
             pick(dict(self.options), name, f"option of {self.way}")
         changed = tuple(sorted((k, v) for k, v in options.items() if dict(self.options)[k] != v))
         return replace(self, set_options=changed)
 
     def variants(self, n: int) -> list[Kernel]:
-        """The kernel and, for n samples, those with other chunks that are worth a race."""
+        """Return the kernel and, for n samples, those with other chunks that are worth a race."""
         return [self, *(self.with_options({"chunk": size}) for size in self.chunks if size < n)]
 
 
@@ -129,9 +129,8 @@ def declare(
 ) -> Callable[[Callable[..., Compute]], Kernel]:
     """Turn a builder into the Kernel called `key`.
 
-    The builder gets the problem, and its settings as keyword arguments with defaults; it returns
-    `compute(theta, x, y)`. The registry finds every Kernel in the modules of `gradkernels.kernels`, and in
-    modules that other packages name under the entry point group `gradkernels.kernels`.
+    The builder gets the problem, and settings by keyword with whole defaults; it returns `compute(theta, x, y)`.
+    The registry finds Kernels in the modules of `gradkernels.kernels` and of its entry point group.
 
     Args:
         key: `backend.name.quantity`, for instance `numpy.broadcast.per_sample`.
@@ -139,8 +138,7 @@ def declare(
         loops: Whether compute calls Python once per sample.
         out: Whether compute takes `out=` and writes straight into it.
         compiles: Whether each new shape takes seconds at its first call.
-        refuses: `refuses(case)`, reasons of its own, as sentences, why the way cannot do a case: a problem that its
-            library does not have, a missing compiler. It is asked only where its library is installed.
+        refuses: `refuses(case)`, its own reasons, as sentences, why it cannot do a case; asked where it is installed.
         chunks: Values of the setting `chunk`, besides its default, that a race on a caller's data tries.
 
     Raises:
@@ -149,31 +147,26 @@ def declare(
     named = Key.parse(key)
     if named.kind != "kernel" or named.composed or named != named.plain:
         raise ValueError(f"kernel key {key!r}: write backend.name.quantity, for instance numpy.broadcast.per_sample")
+    quantity, backend = pick(QUANTITIES, named.quantity, "quantity"), pick(BACKENDS, named.backend, "backend")
 
     def kernel(builder: Callable[..., Compute]) -> Kernel:
-        settings = list(inspect.signature(builder).parameters.values())[1:]
-        for setting in settings:
-            if type(setting.default) is not int:
-                raise ValueError(f"{key}: the builder's setting {setting.name!r} needs a whole number as default")
-        return Kernel(
-            name=named.name,
-            quantity=pick(QUANTITIES, named.quantity, "quantity"),
-            backend=pick(BACKENDS, named.backend, "backend"),
-            builder=builder,
-            problems=problems,
-            loops=loops,
-            out=out,
-            compiles=compiles,
-            options=tuple((setting.name, setting.default) for setting in settings),
-            refuses=refuses,
-            chunks=chunks,
-        )
+        what, how = (named.name, quantity, backend, builder), (problems, loops, out, compiles)
+        return Kernel(*what, *how, options=_settings_of(builder, key), refuses=refuses, chunks=chunks)
 
     return kernel
 
 
+def _settings_of(builder: Callable[..., Compute], key: str) -> tuple[tuple[str, int], ...]:
+    """Return a builder's settings with their defaults; a ValueError for one without a whole number."""
+    settings = list(inspect.signature(builder).parameters.values())[1:]
+    for setting in settings:
+        if type(setting.default) is not int:
+            raise ValueError(f"{key}: the builder's setting {setting.name!r} needs a whole number as default")
+    return tuple((setting.name, setting.default) for setting in settings)
+
+
 def compose(rows: Kernel, quantity: Quantity) -> Kernel:
-    """The kernel for `quantity` that follows from a per-sample kernel and the quantity's definition."""
+    """Make the kernel for `quantity` that follows from a per-sample kernel and the quantity's definition."""
 
     def build(problem: Problem, **options: int) -> Compute:
         per_sample = rows.with_options(options).build(problem)

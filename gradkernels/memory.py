@@ -8,7 +8,7 @@ import numpy as np
 
 
 def from_numpy(array: np.ndarray[Any, Any], device: str) -> Any:
-    """A numpy array as a torch tensor; on the CPU it shares the memory."""
+    """Make a torch tensor of a numpy array; on the CPU it shares the memory."""
     import torch
 
     # torch has neither negative strides nor fractions of an entry, which a column of a structured array can have.
@@ -29,7 +29,7 @@ class _Writable:
 
 
 def empty_torch(shape: tuple[int, ...], like: Any) -> Any:
-    """An uninitialised tensor of `shape` with the dtype and device of `like`.
+    """Allocate an uninitialised tensor of `shape` with the dtype and device of `like`.
 
     On the CPU it is allocated by numpy, which advises the system to use huge pages for large arrays.
     """
@@ -44,7 +44,13 @@ def empty_torch(shape: tuple[int, ...], like: Any) -> Any:
 
 
 def store(into: Any, rows: int | slice, values: Any) -> None:
-    """`into[rows] = values`, also into memory that was made under `torch.inference_mode`."""
+    """Set `into[rows] = values`, also in memory that was made under `torch.inference_mode`.
+
+    Args:
+        into: An array or tensor.
+        rows: Which of its rows.
+        values: What they become.
+    """
     if sealed(into):
         import torch
 
@@ -55,10 +61,10 @@ def store(into: Any, rows: int | slice, values: Any) -> None:
 
 
 def sealed(array: Any) -> bool:
-    """Whether it was made under `torch.inference_mode`, outside which it cannot be written to."""
+    """Return whether it was made under `torch.inference_mode`, outside which it cannot be written to."""
     return not isinstance(array, np.ndarray) and bool(array.is_inference())
 
 
 def ordinary(tensor: Any) -> Any:
-    """`tensor`, or a copy that autograd can work with if it was made under `torch.inference_mode`."""
+    """Return `tensor`, or a copy that autograd can work with if it was made under `torch.inference_mode`."""
     return tensor.clone() if tensor.is_inference() else tensor

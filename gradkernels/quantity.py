@@ -57,14 +57,14 @@ class Quantity:
         return self.name
 
     def blank(self, n: int, theta: Tree) -> Any:
-        """A result of n samples with the right structure and shapes, but of zeros without memory."""
+        """Make a result of n samples with the right structure and shapes, but of zeros without memory."""
         if not self.per_parameter:
             return np.broadcast_to(0.0, self.shape(n, ()))
         one = each(lambda part: np.broadcast_to(0.0, self.shape(n, tuple(part.shape))), theta)
         return Moments(one, one) if self.name == "moments" else one
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """By name, since definitions cannot be pickled; so that cases travel to other processes."""
+        """Reduce to the name, since definitions cannot be pickled; so that cases travel to other processes."""
         return quantity, (self.name,)
 
 
@@ -118,7 +118,7 @@ QUANTITIES = {
 
 
 def quantity(name: str | Quantity) -> Quantity:
-    """The quantity called `name`; a ValueError that lists near names otherwise."""
+    """Return the quantity called `name`; a ValueError that lists near names otherwise."""
     if isinstance(name, Quantity):
         return name
     return pick(QUANTITIES, name, "quantity")

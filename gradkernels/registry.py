@@ -21,7 +21,7 @@ from gradkernels.validate import validate_problem
 
 
 def kernels(problem: Problem | None = None, quantity: str | Quantity | None = None) -> tuple[Kernel, ...]:
-    """Every kernel, declared and composed; those for one problem or quantity if they are given.
+    """Return every kernel, declared and composed; those for one problem or quantity if they are given.
 
     Kernels whose library is missing are listed too: `kernel.unsupported(case)` gives the reasons.
     """
@@ -36,7 +36,7 @@ def kernels(problem: Problem | None = None, quantity: str | Quantity | None = No
 
 
 def kernel(key: str) -> Kernel:
-    """The kernel called `backend.name.quantity`, for instance `numpy.broadcast.per_sample`.
+    """Return the kernel called `backend.name.quantity`, for instance `numpy.broadcast.per_sample`.
 
     Settings go in brackets: `torch.vmap[chunk=512].per_sample`.
 
@@ -68,7 +68,7 @@ def _all() -> dict[str, Kernel]:
 
 
 def _declared() -> dict[str, Kernel]:
-    """Declared kernels by key; a ValueError if two different ones share a key."""
+    """Return declared kernels by key; a ValueError if two different ones share a key."""
     found: dict[str, Kernel] = {}
     for module in pkgutil.iter_modules(folders):
         _add(found, importlib.import_module(f"{group}.{module.name}"))

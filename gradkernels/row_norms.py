@@ -16,7 +16,7 @@ from gradkernels.backend import Array
 
 
 def lengths(xp: Any, parts: Sequence[Array]) -> Array:
-    """Length of each row over several arrays, `(n,)`, in at least float32.
+    """Compute the length of each row over several arrays, `(n,)`, in at least float32.
 
     Args:
         xp: `numpy`, `torch` or `jax.numpy`.
@@ -31,7 +31,7 @@ def lengths(xp: Any, parts: Sequence[Array]) -> Array:
 
 
 def mended(xp: Any, norms: Array, squares: Array, again: Callable[[Array], Array], least: float = 0) -> Array:
-    """`norms`, those of squares outside of their dtype's range replaced.
+    """Replace in `norms` those of squares outside of their dtype's range.
 
     Args:
         xp: `numpy` or `torch`.
@@ -57,13 +57,13 @@ def _between(xp: Any, squares: Array, low: float, high: float, least: float) -> 
 
 @cache
 def _range(dtype: Any) -> tuple[float, float]:
-    """What squares must be larger than, and at most, to have lost nothing."""
+    """Return what squares must be larger than, and at most, to have lost nothing."""
     limits = np.finfo(str(dtype).removeprefix("torch."))
     return float(limits.tiny / limits.eps), float(limits.max)
 
 
 def scaled(xp: Any, parts: Sequence[Array]) -> Array:
-    """Lengths with each row's largest entry as its unit; NaN and infinity as they are."""
+    """Compute lengths with each row's largest entry as its unit; NaN and infinity stay as they are."""
     parts = [part for part in parts if part.shape[1]] or list(parts[:1])
     unit = _unit(xp, parts)
     total = sum(((part / unit[:, None]) ** 2).sum(1) for part in parts)
@@ -80,19 +80,19 @@ def _unit(xp: Any, parts: Sequence[Array]) -> Array:
 
 
 def half(array: Array) -> bool:
-    """Whether an array has half precision: float16 or bfloat16."""
+    """Return whether an array has half precision: float16 or bfloat16."""
     return bool(array.dtype.itemsize == 2)
 
 
 def wide(array: Array) -> Array:
-    """The array, half precision as float32."""
+    """Return the array, half precision as float32."""
     if not half(array):
         return array
     return array.float() if hasattr(array, "float") else array.astype("float32")
 
 
 def narrowed(value: Array, like: Array) -> Array:
-    """`value` in the dtype of `like`, where that is half precision."""
+    """Convert `value` to the dtype of `like`, where that is half precision."""
     if not half(like):
         return value
     return value.to(like.dtype) if hasattr(value, "to") else value.astype(like.dtype)

@@ -67,13 +67,13 @@ class Folded:
 
 
 def leaves(tree: Tree) -> list[Any]:
-    """The arrays of a tree, in order."""
+    """Return the arrays of a tree, in order."""
     parts = _parts(tree)
     return [tree] if parts is None else [leaf for part in parts for leaf in leaves(part)]
 
 
 def _parts(tree: Tree) -> tuple[Tree, ...] | None:
-    """The trees that a tree is made of; None for an array."""
+    """Return the trees that a tree is made of; None for an array."""
     if isinstance(tree, tuple):
         return tree
     if isinstance(tree, dict):
@@ -84,14 +84,20 @@ def _parts(tree: Tree) -> tuple[Tree, ...] | None:
 
 
 def constants(tree: Tree) -> list[Any]:
-    """The values of a tree's constants, in order."""
+    """Return the values of a tree's constants, in order."""
     if isinstance(tree, Constant):
         return [tree.value]
     return [value for part in _parts(tree) or () for value in constants(part)]
 
 
 def each(function: Callable[..., Any], tree: Tree, *others: Tree) -> Tree:
-    """The tree of `function(leaf, ...)` for every array; `others` have the same structure."""
+    """Return the tree of `function(leaf, ...)` for every array.
+
+    Args:
+        function: Of one array of each tree.
+        tree: The first tree.
+        others: Trees of the same structure.
+    """
     if isinstance(tree, dict):
         return {name: each(function, part, *(other[name] for other in others)) for name, part in tree.items()}
     if isinstance(tree, tuple):
@@ -103,7 +109,7 @@ def each(function: Callable[..., Any], tree: Tree, *others: Tree) -> Tree:
 
 
 def structure(tree: Tree) -> Any:
-    """What is left of a tree without its arrays: kinds, names, nesting and constants; hashable."""
+    """Return what is left of a tree without its arrays: kinds, names, nesting and constants; hashable."""
     if isinstance(tree, dict):
         return tuple((name, structure(part)) for name, part in tree.items())
     if isinstance(tree, tuple):
@@ -114,7 +120,7 @@ def structure(tree: Tree) -> Any:
 
 
 def named(name: str, tree: Tree) -> Iterator[tuple[str, Any]]:
-    """The arrays of a tree, each with a name that tells its place: `y`, `y.target`, `x[0]`."""
+    """Yield the arrays of a tree, each with a name that tells its place: `y`, `y.target`, `x[0]`."""
     parts = _parts(tree)
     if parts is None:
         yield name, tree
@@ -133,17 +139,17 @@ def _places(tree: Tree) -> list[str]:
 
 
 def count(tree: Tree) -> int:
-    """Number of samples."""
+    """Return the number of samples."""
     return len(leaves(tree)[0])
 
 
 def take(tree: Tree, rows: Any) -> Tree:
-    """The samples that `rows` selects: an index, a slice or an array of indices."""
+    """Return the samples that `rows` selects: an index, a slice or an array of indices."""
     return each(lambda array: array[rows], tree)
 
 
 def with_constants(function: Callable[[Any], Any], tree: Tree) -> Tree:
-    """The tree with `function(value)` for the value of every constant."""
+    """Return the tree with `function(value)` for the value of every constant."""
     if isinstance(tree, dict):
         return {name: with_constants(function, part) for name, part in tree.items()}
     if isinstance(tree, tuple):

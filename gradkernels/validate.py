@@ -19,7 +19,13 @@ WORK = 1000
 
 
 def validate_inputs(problem: Problem, theta: Array, x: Array, y: Tree) -> Backend:
-    """The library whose arrays these are.
+    """Return the library whose arrays these are, once they fit together.
+
+    Args:
+        problem: What is differentiated.
+        theta: Parameters.
+        x: Features or inputs, samples first.
+        y: Targets, samples first.
 
     Raises:
         TypeError: Not arrays, or of different libraries, dtypes or devices, or no supported float dtype.
@@ -53,12 +59,12 @@ def validate_problem(problem: Any) -> None:
 
 
 def dtype_of(array: Array) -> str:
-    """`float64`, `float32`, ... whatever the library."""
+    """Return `float64`, `float32`, ... whatever the library."""
     return str(array.dtype).removeprefix("torch.")
 
 
 def device_of(array: Array) -> str:
-    """`cpu`, or torch's name of the device."""
+    """Return `cpu`, or torch's name of the device."""
     backend = backend_of(array)
     return "cpu" if backend is None else backend.arrays.device_of(array)
 
@@ -122,6 +128,13 @@ def _same(what: str, given: dict[str, str]) -> None:
 def validate_out(quantity: Quantity, theta: Tree, x: Tree, y: Tree, out: Any) -> None:
     """Refuse memory that a result cannot be written to.
 
+    Args:
+        quantity: What the result is.
+        theta: Parameters.
+        x: Features or inputs, samples first.
+        y: Targets, samples first.
+        out: The memory: an array, or a dict of them.
+
     Raises:
         TypeError: It is not an array, or dict of arrays, of the inputs' library, or of one whose arrays cannot be
             written to.
@@ -169,7 +182,7 @@ def _require_writable(name: str, out: Any, shape: tuple[int, ...], like: Array) 
 
 
 def overlap(one: Array, other: Array) -> bool:
-    """Whether two arrays of one library share an entry; where that is hard to say, whether they may."""
+    """Return whether two arrays of one library share an entry; where that is hard to say, whether they may."""
     if isinstance(one, np.ndarray):
         return isinstance(other, np.ndarray) and np.may_share_memory(one, other) and _shared(one, other)
     if one.device != other.device:
@@ -181,7 +194,7 @@ def overlap(one: Array, other: Array) -> bool:
 
 
 def _beside(one: Array, other: Array) -> bool:
-    """Whether these are different columns of one buffer: quickly told where each row has its own in one stretch."""
+    """Return whether these are columns of one buffer: quickly told where each row has its own in one stretch."""
     if not (one.ndim and other.ndim):
         return False
     size, pitch = one.element_size(), one.stride(0) * one.element_size()
@@ -217,7 +230,7 @@ class _Places:
 
 
 def _span(tensor: Array) -> tuple[int, int]:
-    """Where a tensor's memory starts, and where it ends."""
+    """Return where a tensor's memory starts, and where it ends."""
     start = tensor.data_ptr()
     if not tensor.numel():
         return start, start
@@ -225,5 +238,5 @@ def _span(tensor: Array) -> tuple[int, int]:
 
 
 def _entries(tensor: Array, first: int = 0) -> int:
-    """From the first entry to the last, along the axes from `first` on."""
+    """Count from the first entry to the last, along the axes from `first` on."""
     return 1 + sum((size - 1) * step for size, step in zip(tensor.shape[first:], tensor.stride()[first:], strict=True))

@@ -59,16 +59,16 @@ class audit:
         self._before, _mode = _mode, mode
 
     def __enter__(self) -> None:
-        """From here."""
+        """Enter the context; the mode holds since the call."""
 
     def __exit__(self, *_: object) -> None:
-        """As it was before the context."""
+        """Set the mode of before the context."""
         global _mode
         _mode = self._before
 
 
 def is_due(history: KernelHistory, changed: bool) -> bool:
-    """Whether this call, which is counted already, is audited.
+    """Return whether this call, which is counted already, is audited.
 
     Args:
         history: How kernels did on its kind.
@@ -100,7 +100,7 @@ class AuditedCall:
 
 
 def repeats_the_proof(kernel: Kernel) -> bool:
-    """Whether its audit, of sums over some samples, is what a proof at the same call has just done."""
+    """Return whether an audit of sums over some samples does what a proof at the same call has just done."""
     return _mode == "schedule" and not kernel.quantity.writable
 
 
@@ -137,13 +137,13 @@ def audit_call(call: AuditedCall, history: KernelHistory) -> None:
 
 
 def _draw(n: int, some: int) -> list[int]:
-    """Numbers of some of n samples, each as likely as the others: one of each part of the batch."""
+    """Draw the numbers of some of n samples, each as likely as the others: one of each part of the batch."""
     edges = [n * part // some for part in range(some + 1)] if n > some else [*range(n + 1)]
     return [_random.randrange(low, high) for low, high in pairwise(edges)]
 
 
 def _with_one_draw(call: AuditedCall, chosen: Sequence[int]) -> AuditedCall:
-    """The samples alone, computed anew with one draw for all: those of the result are not to be had again."""
+    """Compute the samples alone, with one draw for all: those of the result are not to be had again."""
     batch = replace(call.batch.of(chosen), problem=replace(call.batch.problem, randomness="same"))
     compute = call.kernel.build(batch.problem)
     result = compute(batch.theta, batch.x, batch.y, **call.options)
@@ -161,7 +161,7 @@ def _rows_or_norms(call: AuditedCall, chosen: Sequence[int]) -> None:
 
 
 def _sums(call: AuditedCall, chosen: Sequence[int], audits: int) -> None:
-    """The kernel on the drawn samples, and what its like says of their norms among all samples: by turns."""
+    """Audit the kernel on the drawn samples, and its like for their norms among all samples, by turns."""
     batch, kernel = call.batch, call.kernel
     norms = _norms(kernel, batch) if audits < FULL_AUDITS else None
     of_some = norms is None or audits in (0, FULL_AUDITS - 1)
@@ -188,7 +188,7 @@ def _sums(call: AuditedCall, chosen: Sequence[int], audits: int) -> None:
 
 
 def _norms(kernel: Kernel, batch: CallerBatch) -> Any:
-    """Norms of all samples by the same way; None where it has none."""
+    """Compute the norms of all samples by the same way; None where it has none."""
     way = kernel.name.rstrip("+")
     for one in kernels(quantity="norms"):
         if one.backend is kernel.backend and one.name.rstrip("+") == way:
@@ -197,7 +197,7 @@ def _norms(kernel: Kernel, batch: CallerBatch) -> Any:
 
 
 def _repeats(batch: CallerBatch, chosen: Sequence[int]) -> bool:
-    """Whether single-sample passes give the same gradients again."""
+    """Return whether single-sample passes give the same gradients again."""
     (one,), (other,) = ([*batch.sample_gradients(chosen[:1])] for _ in range(2))
     return all((a == b).logical_or(a.isnan() & b.isnan()).all() or
                float((a - b).abs().max()) <= 1e-3 * one.length
@@ -211,7 +211,13 @@ def _warn_once(history: KernelHistory, says: str) -> None:
 
 
 def warn_set_aside(history: KernelHistory, kernel: Kernel, fault: Disagreement) -> None:
-    """Say once that a kernel is set aside, since when, and how to report it."""
+    """Say once that a kernel is set aside, since when, and how to report it.
+
+    Args:
+        history: How kernels did on the kind of input.
+        kernel: That computed wrong numbers.
+        fault: Where, and by how much.
+    """
     import torch
 
     calls = history.unaudited
@@ -227,7 +233,7 @@ def warn_set_aside(history: KernelHistory, kernel: Kernel, fault: Disagreement) 
 
 @contextmanager
 def seeded_audits(seed: int) -> Iterator[None]:
-    """A context in which the samples that are audited follow from a seed."""
+    """Open a context in which the samples that are audited follow from a seed."""
     state = _random.getstate()
     _random.seed(seed)
     try:

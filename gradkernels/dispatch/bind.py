@@ -171,7 +171,7 @@ def _find(quantity: Quantity, name: str) -> Kernel:
 
 @lru_cache(maxsize=256)
 def _proven(kernel: Kernel, problem: Problem, dtype: str, device: str, features: int) -> Compute:
-    """The kernel built for `problem`, once it has passed the proof there: measurements were of other problems."""
+    """Build the kernel for `problem` and prove it there: measurements were of other problems."""
     compute = kernel.build(problem)
     case = Case(problem, kernel.quantity, PROOF_SAMPLES, dtype, device, features=features)
     prove(kernel, compute, case)
@@ -180,7 +180,7 @@ def _proven(kernel: Kernel, problem: Problem, dtype: str, device: str, features:
 
 
 def _converted(compute: Compute, backend: Backend, request: Request) -> Compute:
-    """`compute` for arrays of another library: in and out through numpy, which torch shares memory with."""
+    """Wrap `compute` for arrays of another library: in and out through numpy, which torch shares memory with."""
     library, device = request.library, request.case.device
 
     def converted(theta: Array, x: Array, y: Tree, **options: Any) -> Any:

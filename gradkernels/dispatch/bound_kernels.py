@@ -57,7 +57,7 @@ def bound_kernel(name: str, problem: Problem, arrays: Arrays, given: Given) -> A
 
 
 def _dispatcher(name: str, problem: Any, arrays: Arrays, given: Given) -> Any:
-    """What computes a quantity of a module, kept with the problem; sizes and states are looked at when it is called."""
+    """Return the dispatcher of a module's quantity, kept with the problem; it looks at sizes and states when called."""
     key = (name, given)
     known = problem.cache.setdefault("dispatchers", {})
     found = known.pop(key, None)

@@ -62,7 +62,7 @@ class KernelHistory:
     choices: dict[Hashable, Choice] = field(default_factory=dict)
 
     def excluded(self) -> dict[Kernel, str]:
-        """Kernels that are not to be tried at this call, with the reason."""
+        """Return the kernels that are not to be tried at this call, with the reason."""
         waiting = {kernel: attempt.reason for kernel, attempt in self.failed.items() if self.calls < attempt.retry_at}
         return self.wrong | waiting
 
@@ -89,7 +89,7 @@ class KernelHistory:
         return reason
 
     def choice(self, key: Hashable, choose: Callable[[], Choice]) -> Choice:
-        """The choice for sizes about these and kernels that are left out, made once."""
+        """Return the choice for sizes about these and kernels that are left out, made once."""
         found = self.choices.get(key)
         if found is None:
             if len(self.choices) > MOST_KINDS:
@@ -114,7 +114,7 @@ class KnownInputs:
 
 
 def history_of(model: Any, key: Hashable) -> KernelHistory:
-    """The one of a model, what is asked of it, and a kind of input."""
+    """Return the history of a model, what is asked of it, and a kind of input."""
     found = _HISTORIES.setdefault(model, {})
     if key not in found and len(found) >= MOST_KINDS:
         del found[next(iter(found))]

@@ -16,7 +16,7 @@ from gradkernels.validate import validate_out
 
 
 def with_keywords(compute: Compute, kernel: Kernel, at_once: bool) -> Compute:
-    """`compute`, taking `out=` or `max_norm=` where its quantity does.
+    """Wrap `compute` to take `out=` or `max_norm=` where its quantity does.
 
     Args:
         compute: In the caller's arrays.
@@ -37,7 +37,7 @@ def _with_max_norm(compute: Compute) -> Compute:
 
 
 def _with_out(compute: Compute, kernel: Kernel, at_once: bool) -> Compute:
-    """`compute`, taking `out=`: written to at once, or copied to."""
+    """Wrap `compute` to take `out=`: written to at once, or copied to."""
 
     def call(theta: Tree, x: Tree, y: Tree, out: Tree | None = None) -> Tree:
         if out is None:

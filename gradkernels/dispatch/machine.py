@@ -11,13 +11,13 @@ from pathlib import Path
 
 @lru_cache(maxsize=1)
 def machine() -> str:
-    """A name for this kind of machine, the same after a restart and without a person's or host's name."""
+    """Name this kind of machine, the same after a restart and without a person's or host's name."""
     parts = (cpu(), f"{os.cpu_count()}c", platform.system(), platform.machine())
     return re.sub(r"[^a-z0-9]+", "-", " ".join(parts).lower()).strip("-")
 
 
 def cpu() -> str:
-    """The processor's model as the system names it."""
+    """Return the processor's model as the system names it."""
     info = Path("/proc/cpuinfo")
     if info.exists() and (found := re.search(r"^model name\s*:\s*(.+)$", info.read_text(), re.MULTILINE)):
         return found[1].strip()

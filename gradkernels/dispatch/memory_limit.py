@@ -72,7 +72,7 @@ class MemoryLimit:
 
 
 def in_chunks(kernel: Kernel, case: Case, theta: Tree, sample_bytes: int, max_bytes: int) -> Kernel:
-    """The kernel with the largest chunk that keeps its peak within `max_bytes`, the result included.
+    """Return the kernel with the largest chunk that keeps its peak within `max_bytes`, the result included.
 
     Args:
         kernel: For a module.
@@ -102,7 +102,13 @@ def _chunked(kernel: Kernel) -> bool:
 
 
 def result_bytes(quantity: Quantity, theta: Tree, n: int) -> int:
-    """Bytes of the result of one call."""
+    """Return the bytes of the result of one call.
+
+    Args:
+        quantity: What is asked.
+        theta: The parameters.
+        n: Number of samples.
+    """
     one = leaves(theta)[0]
     if quantity.name == "norms":
         return n * one.element_size()
@@ -111,12 +117,19 @@ def result_bytes(quantity: Quantity, theta: Tree, n: int) -> int:
 
 
 def row_bytes(theta: Tree) -> int:
-    """Bytes of one sample's gradient."""
+    """Return the bytes of one sample's gradient."""
     return sum(one.numel() * one.element_size() for one in leaves(theta))
 
 
 def bytes_per_sample(problem: Problem, theta: Tree, x: Tree, y: Tree) -> int:
-    """What one more sample in a chunk costs, besides its part of the result."""
+    """Measure the bytes that one more sample in a chunk costs, besides its part of the result.
+
+    Args:
+        problem: Of a module.
+        theta: The parameters.
+        x: Inputs, samples first.
+        y: Targets, samples first.
+    """
     n = count(y)
     few, more = (_saved(problem, theta, *_resized((x, y), n, size)) for size in (FEW, MORE))
     return max(0, 2 * (more - few) // (MORE - FEW)) + row_bytes(theta)
@@ -129,7 +142,7 @@ def _resized(data: Tree, n: int, size: int) -> Any:
 
 
 def _saved(problem: Problem, theta: Tree, x: Tree, y: Tree) -> int:
-    """Bytes that a forward pass saves for the backward pass, and its output."""
+    """Measure the bytes that a forward pass saves for the backward pass, and its output."""
     import torch
     from torch.autograd.graph import saved_tensors_hooks
 

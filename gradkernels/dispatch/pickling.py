@@ -44,7 +44,7 @@ def _naming(request: Request, kernel: Kernel | None) -> Request:
 
 
 def _by_key(kernel: Kernel) -> str | tuple[Any, ...]:
-    """A registered kernel by its key; another one as pickle would, which may find that it cannot."""
+    """Pickle a registered kernel by its key; another one as pickle would, which may find that it cannot."""
     try:
         registered = kernel_by_key(kernel.key) == kernel
     except ValueError:

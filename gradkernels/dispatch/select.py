@@ -38,7 +38,7 @@ class Choice:
 
 
 def choose(request: Request, failed: Mapping[Kernel, str] | None = None) -> Choice:
-    """The fastest kernel for the request among those that can do it here.
+    """Choose the fastest kernel for the request among those that can do it here.
 
     Order of trust: the caller's results file, this machine's saved wisdom, the shipped table, a rule.
 
@@ -80,7 +80,7 @@ def _reasons(
     sources: Sequence[tuple[str, wisdom.WisdomEntry]],
     failed: Mapping[Kernel, str],
 ) -> dict[Kernel, tuple[str, ...]]:
-    """Why kernels cannot do the case, for all that the choice can fall on: to ask a library, it has to be imported.
+    """Say why kernels cannot do the case, of those that the choice can fall on: to ask a library, it is imported.
 
     For a module it falls on one of another package than torch where that was measured, or where none of torch's is
     left.
@@ -133,7 +133,7 @@ def _costs(request: Request, entry: wisdom.WisdomEntry, able: Sequence[Kernel]) 
 
 
 def _measured(kernel: Kernel, entry: wisdom.WisdomEntry) -> Iterator[Kernel]:
-    """The kernel, and it with each of the settings that it was measured with."""
+    """Yield the kernel, and it with each of the settings that it was measured with."""
     yield kernel
     plain = Key.parse(kernel.key)
     keys = map(Key.parse, entry.curves)
@@ -182,7 +182,7 @@ def _about(entry: wisdom.WisdomEntry) -> str:
 
 
 def explain(request: Request, choice: Choice) -> str:
-    """The choice in words: the winner, its lead, every other kernel's cost and every refusal."""
+    """Put the choice into words: the winner, its lead, every other kernel's cost and every refusal."""
     case = request.case
     lines = [f"{choice.kernel.key} for n = {case.n}, by {choice.source}"]
     costs = dict(choice.costs)

@@ -76,7 +76,7 @@ Wisdom = tuple[WisdomEntry, ...]
 
 
 def seconds_at(points: Iterable[MeasuredPoint], n: int) -> float:
-    """Seconds per call at size n, interpolated in log n and log seconds."""
+    """Interpolate seconds per call at size n, in log n and log seconds."""
     points = list(points)
     if n <= points[0].n:
         return points[0].seconds
@@ -88,7 +88,7 @@ def seconds_at(points: Iterable[MeasuredPoint], n: int) -> float:
 
 
 def bytes_at(points: Iterable[MeasuredPoint], n: int) -> float | None:
-    """Peak bytes at size n, proportional to n from the nearest larger size measured; None if unknown."""
+    """Estimate peak bytes at size n, proportional to n from the nearest larger size measured; None if unknown."""
     known = [point for point in points if point.bytes is not None]
     if not known:
         return None
@@ -97,7 +97,7 @@ def bytes_at(points: Iterable[MeasuredPoint], n: int) -> float | None:
 
 
 def learn(records: Iterable[Record]) -> Wisdom:
-    """The table that `records` support: rows with status `ok` only, medians over passes."""
+    """Make the table that `records` support: rows with status `ok` only, medians over passes."""
     proven = (row for row in records if row.measurement.status == Status.ok)
     rows = sorted((row for row in proven if not Key.parse(row.kernel).is_yardstick), key=_coordinates)
     return tuple(_entry(key, list(group)) for key, group in groupby(rows, key=_coordinates))
@@ -134,12 +134,12 @@ def _rounded(seconds: float) -> float:
 
 
 def merge(new: Wisdom, old: Wisdom) -> Wisdom:
-    """`old` with every entry replaced that `new` measured again."""
+    """Replace every entry of `old` that `new` measured again."""
     return tuple({(entry.machine, entry.case): entry for entry in (*old, *new)}.values())
 
 
 def dumps(table: Wisdom) -> str:
-    """The table as JSON text, one kernel's curve per line so that changes can be read."""
+    """Write the table as JSON text, one kernel's curve per line so that changes can be read."""
     entries = []
     for entry in table:
         case = {name: getattr(entry.case, name) for name in COORDINATES}
@@ -150,7 +150,7 @@ def dumps(table: Wisdom) -> str:
 
 
 def loads(text: str | bytes, source: str) -> Wisdom:
-    """The table in JSON `text`; a ValueError that names `source` if it is not one."""
+    """Read the table in JSON `text`; a ValueError that names `source` if it is not one."""
     try:
         document = json.loads(text)
         if document["schema"] != SCHEMA:
@@ -177,7 +177,7 @@ def _whole(point: MeasuredPoint) -> MeasuredPoint:
 
 
 def saved_path() -> Path | None:
-    """Where this machine's choice is kept: $GRADKERNELS_WISDOM, else the user's cache folder.
+    """Return where this machine's choice is kept: $GRADKERNELS_WISDOM, else the user's cache folder.
 
     None without platformdirs, which comes with the extra that can save a choice.
     """
@@ -205,7 +205,7 @@ def save(table: Wisdom) -> Path:
 
 @lru_cache(maxsize=1)
 def saved() -> Wisdom:
-    """This machine's saved choice; empty if there is none."""
+    """Read this machine's saved choice; empty if there is none."""
     path = saved_path()
     if path is None or not path.exists():
         return ()
@@ -214,12 +214,12 @@ def saved() -> Wisdom:
 
 @lru_cache(maxsize=1)
 def shipped() -> Wisdom:
-    """The table that comes with the package, a hint measured on another machine."""
+    """Read the table that comes with the package, a hint measured on another machine."""
     return loads((files("gradkernels") / "wisdom.json").read_text(encoding="utf-8"), "the shipped table")
 
 
 def measured(path: str | os.PathLike[str]) -> Wisdom:
-    """The table that a results file supports; read again only when the file changes."""
+    """Make the table that a results file supports; it is read again only when the file changes."""
     state = os.stat(path)
     return _measured(os.fspath(path), state.st_mtime_ns, state.st_size)
 

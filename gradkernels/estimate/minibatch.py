@@ -77,10 +77,16 @@ class Population:
 
 
 def standard_error(trace: float, n: int, size: int, replace: bool) -> float:
-    """Root mean squared distance of the mean of `size` of n samples from the mean of all, in theory.
+    """Return the root mean squared distance of the mean of `size` of n samples from the mean of all, in theory.
 
     sqrt(trace / size), times sqrt((n - size) / (n - 1)) without replacement, where trace is divided by n
     (Cochran 1977, Sampling Techniques, theorem 2.2).
+
+    Args:
+        trace: tr(Sigma), the summed variances of the samples.
+        n: Number of samples.
+        size: Samples per mini-batch.
+        replace: Whether a mini-batch may hold a sample twice.
     """
     left = 1.0 if replace else (n - size) / max(n - 1, 1)
     return float(np.sqrt(trace / size * left))
@@ -91,6 +97,12 @@ def measure(population: Population, size: int, draws: int, seed: int) -> Minibat
 
     The intervals are normal approximations, that of the standard error on the log scale: on real data 95% came out
     as 92 to 95% at 1000 draws, and as less where single samples dominate.
+
+    Args:
+        population: What is drawn from.
+        size: Samples per mini-batch.
+        draws: Number of mini-batches.
+        seed: Of the draws.
     """
     rng = np.random.default_rng([seed, size])
     batches = np.stack([_mean_of(population, size, rng) for _ in range(draws)])

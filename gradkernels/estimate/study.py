@@ -71,7 +71,7 @@ class GradientStudy:
     batches: tuple[MinibatchStatistics, ...]
 
     def theory(self, size: int) -> float:
-        """Standard error that mini-batches of `size` samples must have."""
+        """Return the standard error that mini-batches of `size` samples must have."""
         return standard_error(self.trace, self.n, size, self.replace)
 
 
@@ -97,6 +97,12 @@ class GradientComparison:
 
 def compare_gradients(problem: Problem, theta: Floats, x: Floats, y: Tree) -> GradientComparison:
     """Compute the gradient of the mean loss in float64 by those of `GRADIENT_KERNELS` that can do this problem.
+
+    Args:
+        problem: Whose loss is differentiated.
+        theta: Parameters, `(p,)` or `(d + 1, classes)`.
+        x: Features `(n, d)`, or `(n,)` for one.
+        y: Targets `(n,)`.
 
     Raises:
         ValueError: Inputs that do not fit together or are not finite.
@@ -140,35 +146,33 @@ def estimate(
         Disagreement: The kernel's per-sample gradients are wrong.
     """
     inputs, reference = _prepare(problem, theta, x, y)
-    n, features = count(inputs[2]), inputs[1].size // count(inputs[2])
-    sizes = _sizes(batch_sizes, n, replace)
+    sizes = _sizes(batch_sizes, count(inputs[2]), replace)
     if draws < LEAST_DRAWS:
         raise ValueError(f"{draws} draws are too few for an interval; take at least {LEAST_DRAWS}")
     rows = kernel_by_key(kernel or _default_kernel(problem))
+    population = _population(rows, inputs, reference, replace)
+    batches = tuple(measure(population, size, draws, seed) for size in sizes)
+    drawn, mean = (len(population.rows), draws, replace, seed, rows.key), population.rows.mean(0)
+    gradient, loss = reference.gradient, float(np.mean(problem.loss(*inputs)))
+    truth = (gradient, mean.reshape(gradient.shape), loss, population.trace, population.noise_scale)
+    return GradientStudy(*drawn, *truth, batches)
+
+
+def _population(rows: Kernel, inputs: Inputs, reference: Reference, replace: bool) -> Population:
+    """Compute the per-sample gradients that mini-batches are drawn from, by a kernel that is proven on them."""
+    problem, n = reference.problem, count(inputs[2])
+    features = inputs[1].size // n
     check(rows, Case(problem, QUANTITIES["per_sample"], n, features=features), inputs, reference)
-    population = Population(
+    return Population(
         rows=_compute(rows, problem, inputs).reshape(n, -1),
         gradient=reference.gradient.ravel(),
         rounding=_rounding(reference).ravel(),
         replace=replace,
     )
-    return GradientStudy(
-        n=n,
-        draws=draws,
-        replace=replace,
-        seed=seed,
-        kernel=rows.key,
-        gradient=reference.gradient,
-        mean=population.rows.mean(0).reshape(reference.gradient.shape),
-        loss=float(np.mean(problem.loss(*inputs))),
-        trace=population.trace,
-        noise_scale=population.noise_scale,
-        batches=tuple(measure(population, size, draws, seed) for size in sizes),
-    )
 
 
 def default_sizes(n: int) -> tuple[int, ...]:
-    """1, 2, 4, ... below n, and n; at most 4096."""
+    """Return 1, 2, 4, ... below n, and n; at most 4096."""
     largest = min(n, LARGEST_DEFAULT)
     return (*(2**k for k in range(largest.bit_length()) if 2**k < largest), largest)
 
@@ -213,7 +217,7 @@ def _compute(kernel: Kernel, problem: Problem, inputs: Inputs) -> Floats:
 
 
 def _rounding(reference: Reference) -> Floats:
-    """How far a float64 gradient may be from the true one by rounding; theta's shape (see `gradkernels.check`)."""
+    """Bound how far a float64 gradient is from the true one by rounding; theta's shape (see `gradkernels.check`)."""
     scale = reference.mean_scale
     roundings = len(reference.rows) + scale.size + 4
     return reference.problem.tolerance("float64", roundings) * scale
