@@ -46,7 +46,7 @@ from gradkernels.tree import leaves
 
 HARNESS_PACKAGE = "gradkernels.bench"
 SLICES_PER_BLOCK = 4  # slices: ABBA or BAAB
-WARM_SECONDS = 0.05
+WARM_UP_SECONDS = 0.05
 LONGEST_CALL = 2.0
 
 
@@ -129,7 +129,7 @@ class RevisionWorker:
         if (seconds := perf_counter() - started) > LONGEST_CALL:
             return Prepared("timeout", f"a call takes {seconds:.2g} s, more than {LONGEST_CALL:g} s")
         prove(kernel, compute, case, self.shared.inputs)
-        warm_up(self.timed, WARM_SECONDS)
+        warm_up(self.timed, WARM_UP_SECONDS)
         seconds = min(time_slice(self.timed.call, self.timed.iterations) for _ in range(WARM_SLICES))
         return Prepared("ok", seconds=seconds)
 

@@ -13,8 +13,8 @@ HARNESS_SECONDS = 300.0
 CONTAINER = tuple(Path("/sys/fs/cgroup") / name for name in ("memory.max", "memory/memory.limit_in_bytes"))
 """Where Linux says what memory a container has, by version 2 and version 1 of cgroups."""
 
-UNITS = {"": 1, "B": 1, **{f"{prefix}B": 1000**power for power, prefix in enumerate(("k", "M", "G", "T"), 1)}}
-UNITS |= {f"{prefix}iB": 1024**power for power, prefix in enumerate(("K", "M", "G", "T"), 1)}
+SIZE_UNITS = {"": 1, "B": 1, **{f"{prefix}B": 1000**power for power, prefix in enumerate(("k", "M", "G", "T"), 1)}}
+SIZE_UNITS |= {f"{prefix}iB": 1024**power for power, prefix in enumerate(("K", "M", "G", "T"), 1)}
 _SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?(?:e[0-9]+)?) *([a-zA-Z]*)", re.ASCII)
 
 
@@ -60,10 +60,10 @@ def size_in_bytes(text: str, name: str = "--max-bytes") -> int:
     Raises:
         ValueError: It is none of these, or not positive.
     """
-    units = {unit.lower(): factor for unit, factor in UNITS.items()}
+    units = {unit.lower(): factor for unit, factor in SIZE_UNITS.items()}
     match = _SIZE.fullmatch(text.strip())
     if match is None or match[2].lower() not in units:
-        raise ValueError(f"{name} {text!r}: write bytes, or a number with {', '.join(filter(None, UNITS))}")
+        raise ValueError(f"{name} {text!r}: write bytes, or a number with {', '.join(filter(None, SIZE_UNITS))}")
     size = float(match[1]) * units[match[2].lower()]
     if not 1 <= size < 2**63:
         raise ValueError(f"{name} {text!r}: it must be at least 1 byte and less than 8 EiB")
