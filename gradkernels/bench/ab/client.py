@@ -22,7 +22,7 @@ _WORKER = "gradkernels.bench.ab.worker:main"
 SILENCE_SECONDS = 120.0
 """How long a worker may take to answer."""
 
-A = TypeVar("A")
+Answer = TypeVar("Answer")
 
 
 @dataclass(frozen=True)
@@ -64,14 +64,14 @@ class WorkerClient:
         """Give an order, whose answer must be received before the next one; see `messages`."""
         self._process.send(order)
 
-    def receive(self, kind: type[A]) -> A:
+    def receive(self, kind: type[Answer]) -> Answer:
         """Wait for the answer to the last order.
 
         Raises:
             WorkerDied: It died or refused, or gave no answer for two minutes and was ended.
         """
         try:
-            answer: A | Refused = self._process.receive(kind, Refused)
+            answer: Answer | Refused = self._process.receive(kind, Refused)
         except WorkerDied:
             self.alive = False
             raise
@@ -80,7 +80,7 @@ class WorkerClient:
             raise WorkerDied("failed", answer.reason)
         return answer
 
-    def require(self, kind: type[A]) -> A:
+    def require(self, kind: type[Answer]) -> Answer:
         """Wait for the answer to the last order, if the revision could be loaded.
 
         Raises:

@@ -44,8 +44,7 @@ def compare_sides(
         tell: Called before each pass with its number and how many kernels and sizes are open.
 
     Returns:
-        A row per kernel and size, as from two files; every verdict is `contaminated` if the canary, the first side
-        against itself, is called slower or faster.
+        A row per kernel and size; every verdict is `contaminated` if the first side differs from itself, the canary.
     """
     started = datetime.now(UTC).isoformat(timespec="seconds")
     targets = [Target(key, n) for n in sizes for key in present]
@@ -53,8 +52,9 @@ def compare_sides(
     samples = time_until_settled([*both, *_canary(both)], sides, setting, thresholds, tell)
     canaries = [_canary_verdict(target, samples.pop(target), sides, thresholds) for target in _canary(both)]
     contaminated = any(canary.flagged for canary in canaries)
-    found = samples | {target: [_absent(present[target.kernel])] for target in targets if target not in samples}
-    rows = for_all([_judged(target, found[target], setting, thresholds) for target in targets])
+    rows = for_all(
+        [_judged(one, samples.get(one, _absent(present[one.kernel])), setting, thresholds) for one in targets]
+    )
     before, after = _sources(sides, started, max(map(len, samples.values()), default=0))
     return Comparison(
         before=before,
@@ -88,10 +88,10 @@ def _canary_verdict(target: Target, samples: Sequence[PairedSample], sides: Side
     return Canary(f"in {sides[0].name} against itself", case, change, flagged(target, samples, thresholds))
 
 
-def _absent(present: tuple[bool, bool]) -> PairedSample:
+def _absent(present: tuple[bool, bool]) -> list[PairedSample]:
     if present[0]:
-        return PairedSample(("unsupported", ""), (_NO_SUCH, ""))
-    return PairedSample(("", "unsupported"), ("", _NO_SUCH))
+        return [PairedSample(("unsupported", ""), (_NO_SUCH, ""))]
+    return [PairedSample(("", "unsupported"), ("", _NO_SUCH))]
 
 
 def _judged(target: Target, samples: Sequence[PairedSample], setting: Setting, thresholds: Thresholds) -> Row:
