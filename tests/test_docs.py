@@ -147,8 +147,8 @@ def look_up(command: list[str]) -> None:
                 elif not argument.startswith("-"):
                     assert (ROOT / argument).exists(), argument
         case ["make", *targets]:
-            declared = re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
-            assert set(targets) <= set(declared), command
+            rules = re.findall(r"^([\w -]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
+            assert set(targets) <= set(" ".join(rules).split()), command
         case ["python" | "pytest", file, *arguments]:
             assert (ROOT / file).exists(), command
             options = {argument.partition("=")[0] for argument in arguments if argument.startswith("--")}
