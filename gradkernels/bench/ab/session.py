@@ -51,18 +51,16 @@ def compare_sides(
     both = [target for target in targets if all(present[target.kernel])]
     samples = time_until_settled([*both, *_canary(both)], sides, setting, thresholds, tell)
     canaries = [_canary_verdict(target, samples.pop(target), sides, thresholds) for target in _canary(both)]
-    contaminated = any(canary.flagged for canary in canaries)
-    rows = for_all(
-        [_judged(one, samples.get(one, _absent(present[one.kernel])), setting, thresholds) for one in targets]
-    )
+    found = [samples.get(target, _absent(present[target.kernel])) for target in targets]
+    rows = for_all([_judged(*one, setting, thresholds) for one in zip(targets, found, strict=True)])
     before, after = _sources(sides, started, max(map(len, samples.values()), default=0))
     return Comparison(
         before=before,
         after=after,
         delta=thresholds.delta,
         ignored=(),
-        rows=tuple(map(as_contaminated, rows)) if contaminated else rows,
-        mean=None if contaminated else _mean(samples),
+        rows=tuple(map(as_contaminated, rows)) if _flagged(canaries) else rows,
+        mean=None if _flagged(canaries) else _mean(samples),
         canaries=tuple(canary for canary in canaries if canary.change.passes),
         nothing="" if both else "no kernel is on both sides",
         unused=thresholds.unused((target.kernel, target.quantity, target.n) for target in targets),
@@ -86,6 +84,10 @@ def _canary_verdict(target: Target, samples: Sequence[PairedSample], sides: Side
     change = ratio(samples) or Ratio(1.0, 0.0, float("inf"), 0)
     case = f"{target.kernel}, n = {target.n}"
     return Canary(f"in {sides[0].name} against itself", case, change, flagged(target, samples, thresholds))
+
+
+def _flagged(canaries: Sequence[Canary]) -> bool:
+    return any(canary.flagged for canary in canaries)
 
 
 def _absent(present: tuple[bool, bool]) -> list[PairedSample]:
