@@ -16,9 +16,9 @@ from gradkernels.bench.ab.revisions import dependencies, revisions
 from gradkernels.bench.ab.session import compare_sides
 from gradkernels.bench.cli import options, parse
 from gradkernels.bench.cli.compare import show_comparison
+from gradkernels.bench.cli.options import Format
 from gradkernels.bench.compare.thresholds_toml import chosen
 from gradkernels.bench.isolation.environment import draw_cores
-from gradkernels.bench.report.comparison_table import Format
 from gradkernels.case import Case
 from gradkernels.problems import LinearRegression
 from gradkernels.quantity import QUANTITIES

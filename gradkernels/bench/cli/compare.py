@@ -7,11 +7,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from gradkernels.bench.cli import options
+from gradkernels.bench.cli.options import Format
 from gradkernels.bench.compare.compare import compare as compare_records
 from gradkernels.bench.compare.comparison import Comparison
 from gradkernels.bench.compare.matching import pooled, select
 from gradkernels.bench.compare.thresholds_toml import chosen
-from gradkernels.bench.report.comparison_table import Format, as_csv, as_json, markdown, table
+from gradkernels.bench.report.comparison_table import as_csv, as_json, markdown, table
 from gradkernels.bench.report.comparison_text import summary
 
 VERSUS = "vs"

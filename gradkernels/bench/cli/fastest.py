@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from gradkernels.bench.cli import options, parse
+from gradkernels.bench.cli.options import Format
 from gradkernels.bench.report import ranking_table as winner_tables
-from gradkernels.bench.report.comparison_table import Format
 from gradkernels.bench.report.ranking_text import show_ranking
 from gradkernels.bench.run.ranking import CaseRanking, known, rankings, weighed
 from gradkernels.dispatch import wisdom

@@ -10,9 +10,9 @@ from rich.console import Console
 
 from gradkernels.bench.cli import options, parse
 from gradkernels.bench.cli.files import import_from_here
+from gradkernels.bench.cli.options import Format
 from gradkernels.bench.report import catalogue_table as catalogue_tables
 from gradkernels.bench.report.catalogue import CatalogueRow, catalogue
-from gradkernels.bench.report.comparison_table import Format
 from gradkernels.bench.run.plan import problem_from
 from gradkernels.names import split_names
 from gradkernels.problems import REGRESSIONS, Problem

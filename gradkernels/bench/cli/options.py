@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
-
-from gradkernels.bench.report.comparison_table import Format
 
 # What is computed.
 ProblemName = Annotated[
@@ -171,6 +170,17 @@ SelftestResume = Annotated[bool, typer.Option("--resume", help="Go on with --out
 SelftestForce = Annotated[bool, typer.Option("--force", help="Replace --out.")]
 Save = Annotated[bool, typer.Option("--save", help="Make it this machine's choice.")]
 ForceSave = Annotated[bool, typer.Option("--force", help="Save even what another machine measured.")]
+
+
+class Format(StrEnum):
+    """How a table is printed."""
+
+    table = "table"
+    markdown = "markdown"
+    csv = "csv"
+    json = "json"
+
+
 Printed = Annotated[Format, typer.Option("--format", help="How to print it.")]
 PrintedKernels = Annotated[Format, typer.Option("--format", help="csv and json have a row for every kernel.")]
 PrintedWays = Annotated[Format, typer.Option("--format", help="csv and json have a row for every way and quantity.")]

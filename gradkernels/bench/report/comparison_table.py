@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import asdict
-from enum import StrEnum
 from typing import Any
 
 from gradkernels.bench.compare.comparison import ROW_COLUMNS, Comparison, Row
@@ -18,15 +17,6 @@ from gradkernels.record import line
 _UNITS = (("s", 1.0), ("ms", 1e-3), ("us", 1e-6), ("ns", 1e-9))
 _WIDE = 1000
 _COLORS = {"slower": "red", "faster": "green", "undecided": "yellow", CONTAMINATED: "magenta"}
-
-
-class Format(StrEnum):
-    """How a comparison is printed."""
-
-    table = "table"
-    markdown = "markdown"
-    csv = "csv"
-    json = "json"
 
 
 def seconds(value: float | None) -> str:
