@@ -17,6 +17,7 @@ from gradkernels.bench.isolation.errors import WorkerDied
 from gradkernels.bench.isolation.limits import ProcessLimits, most_bytes
 from gradkernels.bench.isolation.program import Program
 from gradkernels.bench.isolation.supervisor import Supervisor, WorkerProcess
+from gradkernels.record import Status
 
 _WORKER = "gradkernels.bench.ab.worker:main"
 SILENCE_SECONDS = 120.0
@@ -77,7 +78,7 @@ class WorkerClient:
             raise
         if isinstance(answer, Refused):
             self.alive = False
-            raise WorkerDied("failed", answer.reason)
+            raise WorkerDied(Status.failed, answer.reason)
         return answer
 
     def require(self, kind: type[Answer]) -> Answer:

@@ -26,6 +26,7 @@ from gradkernels.bench.isolation.supervisor import Supervisor
 from gradkernels.bench.timing.slices import orders
 from gradkernels.key import Key
 from gradkernels.names import Option, family_of, options_of
+from gradkernels.record import Status
 
 TURN_SECONDS = 200e-6
 PASS_SECONDS = 0.25
@@ -80,7 +81,7 @@ class PairedSample:
     @property
     def ok(self) -> bool:
         """Whether both sides were timed."""
-        return self.statuses == ("ok", "ok")
+        return self.statuses == (Status.ok, Status.ok)
 
 
 def paired_pass(
@@ -153,7 +154,7 @@ def libraries_of_keys(keys: Iterator[str]) -> list[str]:
 
 def _sample(workers: WorkerPair, target: Target, rng: np.random.Generator) -> PairedSample:
     first, second = (_prepared(worker, target) for worker in workers)
-    if (first.status, second.status) != ("ok", "ok"):
+    if (first.status, second.status) != (Status.ok, Status.ok):
         return PairedSample((first.status, second.status), (first.reason, second.reason))
     iterations = _iterations((first.seconds, second.seconds), target.extra)
     calls = (iterations, iterations * (100 + target.extra) // 100)
@@ -161,7 +162,7 @@ def _sample(workers: WorkerPair, target: Target, rng: np.random.Generator) -> Pa
     for position, (worker, count) in enumerate(zip(workers, calls, strict=True)):
         worker.send(TimeSlices(tuple(side == position for side in order), count))
     (status, reason, slices), (other_status, other_reason, other_slices) = map(_timed, workers)
-    if (status, other_status) != ("ok", "ok"):
+    if (status, other_status) != (Status.ok, Status.ok):
         return PairedSample((status, other_status), (reason, other_reason))
     return _scored(slices, other_slices, iterations)
 
@@ -178,7 +179,7 @@ def _prepared(worker: WorkerClient, target: Target) -> Prepared:
 def _timed(worker: WorkerClient) -> tuple[str, str, tuple[float, ...]]:
     """Return status, reason and the seconds of each slice."""
     try:
-        return "ok", "", worker.receive(SlicesTimed).seconds
+        return Status.ok, "", worker.receive(SlicesTimed).seconds
     except WorkerDied as death:
         return death.status, death.reason, ()
 
@@ -204,4 +205,4 @@ def _scored(first: Sequence[float], second: Sequence[float], iterations: int) ->
     logs = [np.log(np.asarray(slices) / iterations) for slices in (first, second)]
     blocks = [log.reshape(-1, SLICES_PER_BLOCK // 2).mean(1) for log in logs]
     before, after = (float(np.exp(np.median(log))) for log in logs)
-    return PairedSample(("ok", "ok"), ("", ""), float(np.median(blocks[1] - blocks[0])), (before, after))
+    return PairedSample((Status.ok, Status.ok), ("", ""), float(np.median(blocks[1] - blocks[0])), (before, after))

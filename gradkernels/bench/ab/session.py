@@ -21,6 +21,7 @@ from gradkernels.bench.stats.estimates import Ratio, bounds, mean_over_rows, tri
 from gradkernels.coordinates import Coordinates
 from gradkernels.dispatch.machine import machine
 from gradkernels.key import Key
+from gradkernels.record import Status
 
 _NO_SUCH = "the other side has no such kernel"
 
@@ -92,8 +93,8 @@ def _flagged(canaries: Sequence[Canary]) -> bool:
 
 def _absent(present: tuple[bool, bool]) -> list[PairedSample]:
     if present[0]:
-        return [PairedSample(("unsupported", ""), (_NO_SUCH, ""))]
-    return [PairedSample(("", "unsupported"), ("", _NO_SUCH))]
+        return [PairedSample((Status.unsupported, ""), (_NO_SUCH, ""))]
+    return [PairedSample(("", Status.unsupported), ("", _NO_SUCH))]
 
 
 def _judged(target: Target, samples: Sequence[PairedSample], setting: Setting, thresholds: Thresholds) -> Row:
@@ -118,7 +119,7 @@ def _row(target: Target, samples: Sequence[PairedSample], setting: Setting) -> R
         passes_after=len(timed),
         seconds_before=before,
         seconds_after=after,
-        stopped=last.statuses == ("ok", "timeout"),
+        stopped=last.statuses == (Status.ok, Status.timeout),
     )
 
 
