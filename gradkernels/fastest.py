@@ -8,31 +8,21 @@ of tensors by parameter name. All five raise as `gradient`.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, TypeVar, Unpack, overload
-
-import numpy as np
+from typing import TYPE_CHECKING, Any, Unpack, overload
 
 from gradkernels.dispatch.bound_kernels import bound_kernel
 from gradkernels.dispatch.keywords import require_positive, with_weights
 from gradkernels.dispatch.request import Into, KernelLike, Options, ResultsFile
-from gradkernels.problems import Problem, Weighted
+from gradkernels.problems import Problem
 from gradkernels.quantity import Moments
-from gradkernels.tree import ArrayProtocol
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from numpy.typing import NDArray
     from torch import Tensor
 
+    from gradkernels.dispatch.request import A, F, OwnOrGiven, Target, Tensors
     from gradkernels.problems.module.module_problem import ModuleProblem
-
-    Tensors = dict[str, Tensor]
-    OwnOrGiven = Mapping[str, Tensor] | None
-    Target = ArrayProtocol | Weighted
-
-A = TypeVar("A", bound=ArrayProtocol)
-F = TypeVar("F", bound=np.floating[Any])
+    from gradkernels.tree import ArrayProtocol
 
 
 @overload

@@ -3,45 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, Generic, TypedDict, TypeVar, Unpack, overload
-
-import numpy as np
+from typing import TYPE_CHECKING, Any, Unpack, overload
 
 from gradkernels.dispatch.bind import BoundKernel
 from gradkernels.dispatch.fastest_kernel import fastest
 from gradkernels.dispatch.memory_limit import SCRATCH_BYTES, bytes_per_sample
-from gradkernels.dispatch.request import KernelLike
-from gradkernels.problems import BlackBox, Problem, Weighted
-from gradkernels.tree import ArrayProtocol, Tree, count, each, leaves, take
+from gradkernels.dispatch.request import ChunkOptions, KernelLike
+from gradkernels.problems import BlackBox, Problem
+from gradkernels.tree import Tree, count, each, leaves, take
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from numpy.typing import NDArray
-    from torch import Tensor
 
+    from gradkernels.dispatch.request import A, F, OwnOrGiven, Target, Tensors
     from gradkernels.problems.module.module_problem import ModuleProblem
-
-    Tensors = dict[str, Tensor]
-    OwnOrGiven = Mapping[str, Tensor] | None
-    Target = ArrayProtocol | Weighted
 
 DEFAULT_CHUNK_BYTES = 2**26
 """Of the rows of a chunk where nothing else is asked for."""
-
-
-A = TypeVar("A", bound=ArrayProtocol)
-F = TypeVar("F", bound=np.floating[Any])
-R = TypeVar("R")
-
-
-class ChunkOptions(TypedDict, Generic[R], total=False):
-    """Keyword arguments of `per_sample_chunks`, as type checkers see them."""
-
-    chunk: int | None
-    max_bytes: int | None
-    out: R | None
-    kernel: KernelLike
 
 
 @overload

@@ -10,7 +10,7 @@ import pytest
 
 import gradkernels as gk
 import gradkernels.estimate.study as module
-from gradkernels.estimate.minibatch import Population, measure, standard_error
+from gradkernels.estimate.minibatch import Population, measure_minibatches, standard_error
 from gradkernels.estimate.study import GRADIENT_KERNELS, compare_gradients, default_sizes, estimate
 from gradkernels.problems.data.datasets import load_dataset, notebook_points
 
@@ -106,7 +106,7 @@ def test_measured_is_the_enumeration_within_its_intervals(size, with_replacement
     batches, true = enumerated(ROWS, size, with_replacement), ROWS.mean(0)
     exact = ((batches - true) ** 2).sum(1).mean() ** 0.5
     cosine = (batches @ true / np.linalg.norm(batches, axis=1)).mean() / np.linalg.norm(true)
-    found = measure(population(ROWS, with_replacement), size, draws=20_000, seed=0)
+    found = measure_minibatches(population(ROWS, with_replacement), size, draws=20_000, seed=0)
     assert found.standard_error_low < exact < found.standard_error_high
     assert found.standard_error == pytest.approx(exact, rel=0.02)
     assert found.cosine_low < cosine < found.cosine_high
@@ -130,7 +130,7 @@ def test_all_rows_without_replacement_are_the_true_gradient():
 def test_intervals_cover_as_often_as_they_say(size):
     rows = LINEAR.slopes(np, POINT_1, NOTEBOOK.x, NOTEBOOK.y)[:, None] * LINEAR.design(NOTEBOOK.x)
     everyone = population(rows, with_replacement=True)
-    found = [measure(everyone, size, draws=300, seed=seed) for seed in range(200)]
+    found = [measure_minibatches(everyone, size, draws=300, seed=seed) for seed in range(200)]
     covered = np.mean([batch.standard_error_low <= batch.theory <= batch.standard_error_high for batch in found])
     # 95% is meant; 200 intervals would show 88.8% or less of a true 95% in fewer than 1 of 1000 tests.
     assert 0.89 <= covered <= 0.99
@@ -143,7 +143,7 @@ def test_intervals_cover_as_often_as_they_say(size):
 
 def test_bias_of_a_wrong_centre_shows():
     shifted = replace(population(ROWS, with_replacement=True), gradient=ROWS.mean(0) + np.array([0.1, 0]))
-    found = measure(shifted, 5, draws=20_000, seed=0)
+    found = measure_minibatches(shifted, 5, draws=20_000, seed=0)
     assert found.bias == pytest.approx(0.1, rel=0.2)
     assert found.bias > 3 * found.bias_error
 
@@ -158,7 +158,7 @@ def test_at_the_optimum_noise_is_all_there_is():
 
 def test_a_mini_batch_of_zero_gradient_has_cosine_zero():
     rows = np.array([[0.0], [1.0]])
-    found = measure(population(rows, with_replacement=False), 1, draws=1000, seed=0)
+    found = measure_minibatches(population(rows, with_replacement=False), 1, draws=1000, seed=0)
     assert found.cosine == pytest.approx(0.5, abs=0.06)
 
 

@@ -1,6 +1,6 @@
 """How a kernel is chosen, and kept right while a program runs.
 
-A call of `gk.per_sample` and its siblings goes this way:
+A call of `gk.per_sample` and its siblings, or of `fastest_kernel` that hands out the kernel itself, goes this way:
 
 1. `request` says what is to be computed, and what the caller asks for besides;
 2. `select` asks `wisdom`, what was measured on this kind of `machine`, for the cheapest kernel; where nothing was

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import lru_cache, partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from gradkernels.backend import BACKENDS, Array, Backend
 from gradkernels.case import Case
 from gradkernels.check import endure, prove
 from gradkernels.dispatch.dispatcher import ModuleDispatcher
 from gradkernels.dispatch.keywords import with_keywords
-from gradkernels.dispatch.request import KernelLike, Request
+from gradkernels.dispatch.request import KernelLike, R, Request
 from gradkernels.dispatch.select import Choice, choose, explain
 from gradkernels.kernel import Compute, Kernel
 from gradkernels.key import Key
@@ -28,9 +28,6 @@ from gradkernels.tree import Tree
 
 PROOF_SAMPLES = 8
 PROOF_FEATURES = 64  # the reference takes one evaluation of the loss per parameter
-
-
-R = TypeVar("R")
 
 
 class BoundKernel(partial[R]):

@@ -72,4 +72,4 @@ def _dispatcher(name: str, problem: Any, arrays: Arrays, given: Given) -> Any:
 def forget_choices() -> None:
     """Forget the kernels bound so far and their choices, so that wisdom saved since then counts."""
     _BOUND.clear()
-    history.forget_choices()
+    history.clear_choices()

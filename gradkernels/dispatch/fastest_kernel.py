@@ -4,25 +4,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, Unpack, overload
 
-import numpy as np
-
 from gradkernels.dispatch import pickling  # noqa: F401  so that bound kernels can be pickled
 from gradkernels.dispatch.bind import BoundKernel, bind
 from gradkernels.dispatch.request import Criteria, KernelLike, ResultsFile, Size, Wishes, make_request
 from gradkernels.problems import Problem
 from gradkernels.quantity import Moments, Quantity
-from gradkernels.tree import ArrayProtocol
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from numpy.typing import NDArray
     from torch import Tensor
 
+    from gradkernels.dispatch.request import A, F, OwnOrGiven, Tensors
     from gradkernels.problems.module.module_problem import ModuleProblem
 
-    Tensors = dict[str, Tensor]
-    ModuleLike = tuple[Mapping[str, Tensor] | None, Any, Any] | None
+    ModuleLike = tuple[OwnOrGiven, Any, Any] | None
 
 Structured = Literal["gradient", "per_sample", "clipped_sum"]
 """Quantities with theta's structure."""
@@ -30,8 +25,6 @@ Structured = Literal["gradient", "per_sample", "clipped_sum"]
 ArrayValued = Literal["gradient", "per_sample", "clipped_sum", "norms"]
 """Quantities that are one array for a regression."""
 
-A = TypeVar("A", bound=ArrayProtocol)
-F = TypeVar("F", bound=np.floating[Any])
 T = TypeVar("T")
 Like = tuple[T, T, Any]
 

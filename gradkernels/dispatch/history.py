@@ -121,7 +121,7 @@ def history_of(model: Any, key: Hashable) -> KernelHistory:
     return found.setdefault(key, KernelHistory())
 
 
-def forget_choices() -> None:
+def clear_choices() -> None:
     """Forget all choices, so that wisdom saved since then counts."""
     for of_model in _HISTORIES.values():
         for one in of_model.values():

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field
-from typing import Any, Generic, TypedDict, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypedDict, TypeVar
 
 import numpy as np
 
@@ -25,6 +26,17 @@ ResultsFile = str | os.PathLike[str] | None
 """A CSV of measurements that decides which kernel is fastest; None for what this machine and the package know."""
 
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from gradkernels.problems import Weighted
+
+    Tensors = dict[str, Tensor]
+    OwnOrGiven = Mapping[str, Tensor] | None
+    Target = ArrayProtocol | Weighted
+
+A = TypeVar("A", bound=ArrayProtocol)
+F = TypeVar("F", bound=np.floating[Any])
 R = TypeVar("R")
 
 
@@ -41,6 +53,15 @@ class Into(Options, Generic[R], total=False):
     """Those, and memory for the result."""
 
     out: R | None
+
+
+class ChunkOptions(TypedDict, Generic[R], total=False):
+    """Keyword arguments of `gk.per_sample_chunks`."""
+
+    chunk: int | None
+    max_bytes: int | None
+    out: R | None
+    kernel: KernelLike
 
 
 class Wishes(TypedDict, total=False):

@@ -92,7 +92,7 @@ def standard_error(trace: float, n: int, size: int, replace: bool) -> float:
     return float(np.sqrt(trace / size * left))
 
 
-def measure(population: Population, size: int, draws: int, seed: int) -> MinibatchStatistics:
+def measure_minibatches(population: Population, size: int, draws: int, seed: int) -> MinibatchStatistics:
     """Draw `draws` mini-batches of `size` samples; the same for the same arguments.
 
     The intervals are normal approximations, that of the standard error on the log scale: on real data 95% came out

@@ -16,7 +16,7 @@ import numpy as np
 from gradkernels.case import Case, Inputs
 from gradkernels.check import check
 from gradkernels.check.reference import Reference
-from gradkernels.estimate.minibatch import MinibatchStatistics, Population, measure, standard_error
+from gradkernels.estimate.minibatch import MinibatchStatistics, Population, measure_minibatches, standard_error
 from gradkernels.kernel import Kernel
 from gradkernels.problems import BlackBox, Problem, Regression
 from gradkernels.problems.regression.target_guard import target_guard
@@ -151,7 +151,7 @@ def estimate(
         raise ValueError(f"{draws} draws are too few for an interval; take at least {LEAST_DRAWS}")
     rows = kernel_by_key(kernel or _default_kernel(problem))
     population = _population(rows, inputs, reference, replace)
-    batches = tuple(measure(population, size, draws, seed) for size in sizes)
+    batches = tuple(measure_minibatches(population, size, draws, seed) for size in sizes)
     drawn, mean = (len(population.rows), draws, replace, seed, rows.key), population.rows.mean(0)
     gradient, loss = reference.gradient, float(np.mean(problem.loss(*inputs)))
     truth = (gradient, mean.reshape(gradient.shape), loss, population.trace, population.noise_scale)
