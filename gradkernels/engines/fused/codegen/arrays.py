@@ -42,7 +42,7 @@ def show_swapped(run: Callable[..., None]) -> None:
     """Let numba meet arrays of the other byte order, which it has no type for, before any that is not aligned.
 
     numba remembers types by what it sees of an array at a glance, which is the same for both: after one that is not
-    aligned it would read the other's bytes the wrong way round.
+    aligned it would read the other's bytes the wrong way round. Now it takes neither, and `aligned` copies the former.
 
     Args:
         run: A compiled function of six arguments, which is called and refuses them.
@@ -50,9 +50,6 @@ def show_swapped(run: Callable[..., None]) -> None:
     for dtype in (np.dtype(np.float64), np.dtype(np.float32), np.dtype(np.int64), np.dtype(np.int32)):
         for shape in ((2,), (2, 2), (2, 2, 2)):
             swapped = np.zeros(shape, dtype.newbyteorder())
-            layouts = [swapped, swapped.T, swapped[::-1]]
-            frozen = [array.view() for array in layouts]
-            for array in frozen:
-                array.setflags(write=False)
+            layouts = swapped, swapped.T, swapped[::-1]
             with suppress(TypeError):
-                run(*layouts, *frozen)
+                run(*layouts, *layouts)
