@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from measured import record
 from scipy import stats
-from scipy.optimize import curve_fit
+from scipy.optimize import curve_fit, nnls
 
 from gradkernels.bench.report.ranking_table import LONG_HEADER, cells, growths, long_rows, markdown
 from gradkernels.bench.run.ranking import rankings
-from gradkernels.bench.stats.scaling import Growth, exponent, growth
+from gradkernels.bench.stats.scaling import Growth, _misfit, exponent, growth
 
 SIZES = [10, 100, 1000, 10_000, 100_000, 1_000_000]
 
@@ -51,6 +51,14 @@ def test_it_is_the_least_squares_fit_that_scipy_finds(seconds):
     found, _ = curve_fit(model, SIZES, seconds, p0=start, sigma=seconds, bounds=(0, [1, 1, 4]), x_scale=start,
                          ftol=1e-12, xtol=1e-12, gtol=1e-12)  # fmt: skip
     assert exponent(SIZES, seconds) == pytest.approx(found[2], abs=2e-4)
+
+
+@pytest.mark.parametrize("seconds", [(3.0, 2.0, 1.0), (1.0, 4.0, 9.0), (1.0, 1.2, 9.0), (5.0, 4.0, 6.0)])
+@pytest.mark.parametrize("k", [0.5, 1.0, 2.5])
+def test_the_misfit_is_that_of_two_parts_of_which_none_is_negative(seconds, k):
+    sizes, times = np.array([10.0, 20.0, 40.0]), np.array(seconds)
+    _, residual = nnls(np.stack([1 / times, sizes**k / times], 1), np.ones(3))
+    assert _misfit(np.array([k]), np.log(sizes), times)[0] == pytest.approx(residual**2)
 
 
 def test_without_a_fixed_cost_two_sizes_give_the_slope_between_them():

@@ -29,6 +29,24 @@ def test_every_package_says_what_it_is_and_names_its_modules_in_ten_to_thirty_li
         assert modules <= set(re.findall(r"`([a-z0-9_]+)[`.]", says))
 
 
+def test_modules_and_functions_fit_a_screen_or_few():
+    assert {name: size for name, size in HOUSE.modules.items() if size > 250} == {}
+    assert {name: size for name, size in HOUSE.functions.items() if size > 40} == {}
+
+
+def test_a_public_type_has_one_name_in_the_house():
+    assert doubles(HOUSE.classes) == {}
+
+
+def test_nothing_imports_itself_on_a_detour():
+    assert HOUSE.circles == []
+
+
+def test_what_is_public_says_what_it_does_and_takes():
+    assert HOUSE.undocumented == []
+    assert HOUSE.unexplained == []
+
+
 def test_no_module_takes_a_private_name_of_another():
     assert HOUSE.trespasses == []
 

@@ -165,6 +165,10 @@ def test_verdict_follows_delta():
     assert verdict(Ratio(0.45, 0.4, 0.5, 8), delta=1.0) == "undecided"  # at the threshold, and not beyond
 
 
+def test_one_pass_is_a_median_of_unknown_error_on_one_degree_of_freedom():
+    assert trimmed_mean([0.5]) == LogEstimate(0.5, math.inf, 1, 1)
+
+
 def test_a_side_of_one_pass_leaves_the_ratio_open():
     change = difference(trimmed_mean([0.0]), trimmed_mean(GAIN))
     assert (bounds(change).low, bounds(change).high) == (0.0, math.inf)
