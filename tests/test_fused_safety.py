@@ -192,3 +192,18 @@ def test_a_problem_of_no_module_is_compiled_too() -> None:
     scope: dict[str, Any] = {}
     exec(NAMELESS, scope)  # without a __name__, as doctest and some notebooks do
     gk.check("numba.fused.norms", gk.Case(scope["Halved"](), "norms", 20))
+
+
+@pytest.mark.parametrize("quantity", ["gradient", "per_sample", "norms", "moments", "clipped_sum"])
+@pytest.mark.parametrize("place", range(3))
+def test_the_other_byte_order_is_refused_after_an_array_that_may_not_be_written_to(quantity, place):
+    """To numba both look the same."""
+    compute = gk.kernel(f"numba.fused.{quantity}").build(gk.LinearRegression())
+    given = [np.array(array) for array in gk.LinearRegression().draw(10, 0, 2)]
+    for array in given:
+        array.flags.writeable = False
+    compute(*given)
+    given[place] = given[place].astype(">f8")
+    given[place].flags.writeable = False
+    with pytest.raises(TypeError, match=">f8.*convert them with astype"):
+        compute(*given)

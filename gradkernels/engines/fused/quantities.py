@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from gradkernels.engines.fused.build import ENTRY, LARGE, RELEASED, UNCLIPPED, CallPlans, parallel_for, split_rows
-from gradkernels.engines.fused.codegen.arrays import aligned
+from gradkernels.engines.fused.codegen.arrays import aligned, require_native
 from gradkernels.engines.fused.drivers.moments import moments_workspace, write_moments
 from gradkernels.engines.fused.drivers.norms import norms_workspace, write_norms
 from gradkernels.engines.fused.drivers.per_sample import rows_workspace, write_rows
@@ -24,6 +24,7 @@ def gradient(problem: Regression) -> Compute:
     ready = plans.ready
 
     def compute(theta: Any, x: Any, y: Any, w: Any = None) -> Any:
+        require_native(theta, x, y, w)
         if x.size >= LARGE:
             return _total(plans, theta, x, y, w, UNCLIPPED, len(x))
         result = theta.copy()
@@ -48,6 +49,7 @@ def clipped_sum(problem: Regression) -> Compute:
     plans = CallPlans((write_sums, sums_workspace), problem)
 
     def compute(theta: Any, x: Any, y: Any, w: Any = None, *, max_norm: float = 1.0) -> Any:
+        require_native(theta, x, y, w)
         if x.size >= LARGE:
             return _total(plans, theta, x, y, w, float(max_norm), 1)
         result = theta.copy()
@@ -108,6 +110,7 @@ def _result(shape: tuple[int, ...], dtype: Any, out: Any) -> Any:
 
 def _each(plans: CallPlans, theta: Any, x: Any, y: Any, w: Any, out: Any) -> None:
     """Write a result for each row, chunk by chunk where there are many."""
+    require_native(theta, x, y, w)
     if x.size < LARGE:
         ENTRY(theta, x, y, w, out, plans[theta.itemsize])
         return
@@ -130,6 +133,7 @@ def moments(problem: Regression) -> Compute:
 
     def compute(theta: Any, x: Any, y: Any, w: Any = None) -> Moments[Any]:
         n = len(x)
+        require_native(theta, x, y, w)
         theta, x, y, w = aligned(theta, x, y, w)
         chunks = split_rows(n, x.size) if x.size >= LARGE else [(0, n)]
         parts = np.empty((len(chunks), 3, len(theta), classes))

@@ -38,6 +38,21 @@ def check_dtypes(theta: Any, x: Any, y: Any, w: Any, result: Any) -> None:
         raise TypeError(f"{given}: {hint}")
 
 
+def require_native(theta: Any, x: Any, y: Any, w: Any) -> None:
+    """Raise a TypeError for arrays in another byte order than this machine's.
+
+    numba tells types of read-only arrays apart by less than their byte order, so they are looked at in each call.
+
+    Args:
+        theta: Parameters.
+        x: Features.
+        y: Targets.
+        w: Weights, or None.
+    """
+    if not (theta.dtype.isnative and x.dtype.isnative and y.dtype.isnative and (w is None or w.dtype.isnative)):
+        check_dtypes(theta, x, y, w, None)
+
+
 def show_swapped(run: Callable[..., None]) -> None:
     """Let numba meet arrays of the other byte order, which it has no type for, before any that is not aligned.
 
