@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from gradkernels.check import Disagreement as Disagreement
     from gradkernels.check import check as check
     from gradkernels.dispatch.audit import audit as audit
-    from gradkernels.dispatch.fastest_kernel import fastest as fastest
     from gradkernels.fastest import clipped_sum as clipped_sum
+    from gradkernels.fastest import fastest as fastest
     from gradkernels.fastest import gradient as gradient
     from gradkernels.fastest import moments as moments
     from gradkernels.fastest import norms as norms
@@ -54,8 +54,7 @@ _HOME = {
     "bench.run.race": ("race",),
     "case": ("Case",),
     "check": ("Disagreement", "check"),
-    "dispatch.fastest_kernel": ("fastest",),
-    "fastest": ("clipped_sum", "gradient", "moments", "norms", "per_sample"),
+    "fastest": ("clipped_sum", "fastest", "gradient", "moments", "norms", "per_sample"),
     "kernel": ("Kernel", "declare"),
     "problems": (
         "HuberRegression",

@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Unpack, overload
 
 from gradkernels.dispatch.bound_kernels import bound_kernel
+from gradkernels.dispatch.fastest_kernel import fastest as fastest
 from gradkernels.dispatch.keywords import require_positive, with_weights
 from gradkernels.dispatch.request import Into, KernelLike, Options, ResultsFile
 from gradkernels.problems import Problem

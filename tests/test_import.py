@@ -105,3 +105,12 @@ gk.gradient(p, *p.draw(5, 0))
 assert switches() == before
 """
     python(code)
+
+
+def test_the_winners_are_imports_from_the_module_that_is_named_after_them():
+    from gradkernels import fastest as found
+    from gradkernels.fastest import clipped_sum, fastest, gradient, moments, norms, per_sample
+
+    assert fastest is found
+    for function in (clipped_sum, fastest, gradient, moments, norms, per_sample):
+        assert getattr(gk, function.__name__) is function

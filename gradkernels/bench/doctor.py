@@ -43,7 +43,7 @@ class Finding:
 
 
 def examine(seconds: float = CONTROL_SECONDS) -> list[Finding]:
-    """Everything there is to know about timing on this machine, in order.
+    """Find out all there is to know about timing on this machine, in order.
 
     Args:
         seconds: How long to run the control; before libraries load, whose pools could disturb it.
@@ -54,7 +54,7 @@ def examine(seconds: float = CONTROL_SECONDS) -> list[Finding]:
 
 
 def timer() -> Finding:
-    """The finest step of the clock, and what reading it costs."""
+    """Measure the finest step of the clock, and what reading it costs."""
     reads = [perf_counter_ns() for _ in range(10_000)]
     steps = np.diff(reads)
     step, cost = int(steps[steps > 0].min()), float(np.median(steps))
@@ -66,7 +66,7 @@ def timer() -> Finding:
 
 
 def pinning() -> Finding:
-    """Whether a process can be bound to a core."""
+    """Look whether a process can be bound to a core."""
     cores = environment.draw_cores(1, np.random.default_rng())
     if not cores:
         return Finding("pinning", "not possible here", "expect more noise: unpinned duels find less; prefer Linux")
@@ -78,7 +78,7 @@ def pinning() -> Finding:
 
 
 def governor() -> Iterator[Finding]:
-    """How the system sets the frequency, for each policy in use."""
+    """Read how the system sets the frequency, for each policy in use."""
     names = {_read(file) for file in _CPUS.glob("cpu[0-9]*/cpufreq/scaling_governor")}
     if not names:
         yield Finding("governor", "not readable (usual on virtual machines)", "nothing to set from here")
@@ -88,7 +88,7 @@ def governor() -> Iterator[Finding]:
 
 
 def turbo() -> Finding:
-    """Whether the frequency may rise above the nominal one."""
+    """Look whether the frequency may rise above the nominal one."""
     # The two drivers say the opposite: Intel's whether it is off, the general one whether it is on.
     for path, on in ((_CPUS / "intel_pstate/no_turbo", "0"), (_CPUS / "cpufreq/boost", "1")):
         if path.exists():
@@ -100,7 +100,7 @@ def turbo() -> Finding:
 
 
 def load() -> Finding:
-    """How busy the machine was in the last minute."""
+    """Read how busy the machine was in the last minute."""
     if not hasattr(os, "getloadavg"):
         return Finding("load", "not readable", "close what computes before measuring")
     cores = os.cpu_count() or 1
@@ -110,7 +110,7 @@ def load() -> Finding:
 
 
 def control_times(seconds: float) -> np.ndarray[Any, Any]:
-    """Seconds per call of a small fixed computation, slice by slice of 100 microseconds, on one core."""
+    """Time a small fixed computation on one core: seconds per call, for each slice of 100 microseconds."""
     numbers = np.arange(1000.0)
     timed = TimedCall("control", lambda: (numbers * numbers).sum())
     with _pinned(), no_collection():
@@ -122,7 +122,7 @@ def control_times(seconds: float) -> np.ndarray[Any, Any]:
 
 
 def slow_mode(times: np.ndarray[Any, Any]) -> Finding:
-    """The fraction of slices that took much longer than the fast ones."""
+    """Return the fraction of slices that took much longer than the fast ones."""
     fast = float(np.quantile(times, 0.05))
     slow = times > SLOW * fast
     if not slow.any():
@@ -133,7 +133,7 @@ def slow_mode(times: np.ndarray[Any, Any]) -> Finding:
 
 
 def drift(times: np.ndarray[Any, Any]) -> Finding:
-    """How much the fast slices changed from the first half to the second."""
+    """Return how much the fast slices changed from the first half to the second."""
     first, second = (float(np.quantile(half, 0.25)) for half in np.array_split(times, 2))
     change = second / first - 1
     advice = "fine"
@@ -143,7 +143,7 @@ def drift(times: np.ndarray[Any, Any]) -> Finding:
 
 
 def pools() -> Finding:
-    """The thread pools that the installed array libraries bring into one process."""
+    """List the thread pools that the installed array libraries bring into one process."""
     import threadpoolctl  # type: ignore[import-untyped]
 
     for backend in BACKENDS.values():
@@ -158,7 +158,7 @@ def pools() -> Finding:
 
 @contextmanager
 def _pinned() -> Iterator[None]:
-    """On one core for a while."""
+    """Hold this process to one core for a while."""
     before = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set()
     environment.pin(1, np.random.default_rng())
     try:
