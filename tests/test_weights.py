@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import gradkernels as gk
-from gradkernels.fastest import _bound
+from gradkernels.dispatch.bound_kernels import bound_kernel
 from gradkernels.problems import Weighted
 
 P = gk.LinearRegression()
@@ -43,7 +43,8 @@ def test_a_weighted_problem_takes_both_as_y_and_a_bound_kernel_too():
 
 def test_weights_are_bound_once_for_each_shape():
     p = gk.LinearRegression(weighted=True)
-    first, again = (_bound("gradient", p, THETA, X, Weighted(Y.copy(), W.copy()), None, None, None) for _ in range(2))
+    given = [(THETA, X, Weighted(Y.copy(), W.copy())) for _ in range(2)]
+    first, again = (bound_kernel("gradient", p, arrays, (None, None, None)) for arrays in given)
     assert first is again
     assert gk.gradient(P, THETA, X[:2], Y[:2], sample_weight=W[:2]).tolist() == [1.0, 1.0]
 
