@@ -1,7 +1,8 @@
 """Measure what docs/how-fast.md shows, by `gradkernels run`, into results/modules-*.csv or results/memory-*.csv.
 
     python bench/measure.py modules     # six models, one thread and two, about an hour
-    python bench/measure.py memory      # regressions at the speed of memory, about half an hour, 6 GB
+    python bench/measure.py memory      # regressions at the speed of memory, about 12 minutes, 6 GB
+    python bench/measure.py modules mlp-1 cnn-1     # some of the runs
 
 Prints every command before it runs. Nothing else should run meanwhile.
 """
@@ -11,6 +12,7 @@ from __future__ import annotations
 import shlex
 import sys
 from collections.abc import Iterator
+from itertools import product
 from pathlib import Path
 
 from gradkernels.bench.cli import main
@@ -34,14 +36,13 @@ OURS = "numba.fused"
 
 def modules() -> Iterator[str]:
     """Yield name and options of each run; `mlp-2` is the MLP on two threads."""
-    for model in ("mlp", "cnn", "transformer", "resnet", "lstm", "embedding_bag"):
-        common = f"--problem gradkernels.zoo:{model} --sizes 16,64,256,1024"
-        if model in WITH_SHORT_CUTS:
+    for threads, model in product((1, 2), ("mlp", "cnn", "transformer", "resnet", "lstm", "embedding_bag")):
+        common = f"{model}-{threads} --problem gradkernels.zoo:{model} --threads {threads} --sizes 16,64,256,1024"
+        if model in WITH_SHORT_CUTS and threads == 1:
             more = "--quantity gradient,per_sample,norms,clipped_sum --budget 150s"
-            yield f"{model}-1 {common} {more} --kernel {PER_SAMPLE},{SHORT_CUTS}"
+            yield f"{common} {more} --kernel {PER_SAMPLE},{SHORT_CUTS}"
         else:
-            yield f"{model}-1 {common} --budget 90s --kernel {PER_SAMPLE}"
-        yield f"{model}-2 {common} --threads 2 --budget 90s --kernel {PER_SAMPLE}"
+            yield f"{common} --budget 90s --kernel {PER_SAMPLE}"
 
 
 def memory() -> Iterator[str]:
@@ -63,9 +64,11 @@ def memory() -> Iterator[str]:
 
 
 if __name__ == "__main__":
-    what = sys.argv[1]
+    what, *only = sys.argv[1:]
     for line in {"modules": modules, "memory": memory}[what]():
         name, *options = shlex.split(line)
+        if only and name not in only:
+            continue
         out = str(RESULTS / f"{what}-{name}.csv")
         command = ["run", *options, "--passes", "3", "--force", "--plot", str(RESULTS / "latest.png"), "--out", out]
         print("$ gradkernels", shlex.join(command), flush=True)
