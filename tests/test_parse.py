@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from gradkernels.bench.cli import parse
+from gradkernels.bench.cli.options import Format
 
 
 @pytest.mark.parametrize(
@@ -56,3 +57,9 @@ def test_an_unknown_kernel_or_quantity_names_what_is_near():
         parse.chosen_quantities("norm")
     with pytest.raises(ValueError, match="chunk"):
         parse.chosen_kernels(["torch.vmap[chunks=64]"], ["norms"])
+
+
+def test_a_format_that_a_command_does_not_print_is_refused_with_those_it_has():
+    with pytest.raises(ValueError, match="--format json: this command prints table, csv$"):
+        parse.chosen_writer(Format.json, {Format.csv: str})
+    assert parse.chosen_writer(Format.csv, {Format.csv: str}) is str

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from gradkernels.bench.cli import options
+from gradkernels.bench.cli import options, parse
 from gradkernels.bench.cli.options import Format
 from gradkernels.bench.compare.compare import compare as compare_records
 from gradkernels.bench.compare.comparison import Comparison
@@ -68,8 +68,8 @@ def sides(files: Sequence[Path]) -> tuple[list[Path], list[Path]]:
 
 def show_comparison(comparison: Comparison, format_: Format) -> None:
     """Print a comparison; CSV and JSON have standard output to themselves."""
-    shown = {Format.table: table, Format.markdown: markdown, Format.csv: as_csv, Format.json: as_json}
-    sys.stdout.write(shown[format_](comparison))
+    writers = {Format.table: table, Format.markdown: markdown, Format.csv: as_csv, Format.json: as_json}
+    sys.stdout.write(parse.chosen_writer(format_, writers)(comparison))
     if format_ is Format.table:
         print("", *summary(comparison), sep="\n")
     elif format_ is not Format.markdown:

@@ -22,7 +22,7 @@ from gradkernels.problems.data.datasets import Dataset, load_dataset, notebook_p
 from gradkernels.quantity import QUANTITIES
 
 Floats = np.ndarray[Any, Any]
-PLAIN_WIDTH = 110  # of output that is not a terminal, where tables must not be folded
+PLAIN_WIDTH = 110  # of output that is not a terminal, where sentences are seldom folded
 
 
 def estimate(

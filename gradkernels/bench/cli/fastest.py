@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from gradkernels.bench.cli import options, parse
 from gradkernels.bench.cli.options import Format
-from gradkernels.bench.report import ranking_table as winner_tables
+from gradkernels.bench.report.ranking_table import as_csv, as_json, markdown
 from gradkernels.bench.report.ranking_text import show_ranking
 from gradkernels.bench.run.ranking import CaseRanking, known, rankings, weighed
 from gradkernels.dispatch import wisdom
@@ -43,8 +43,8 @@ def _print(ranking: list[CaseRanking], format_: Format) -> None:
     if format_ is Format.table:
         show_ranking(ranking)
         return
-    writer = {"markdown": winner_tables.markdown, "csv": winner_tables.as_csv, "json": winner_tables.as_json}
-    sys.stdout.write(writer[format_.value](ranking))
+    writers = {Format.markdown: markdown, Format.csv: as_csv, Format.json: as_json}
+    sys.stdout.write(parse.chosen_writer(format_, writers)(ranking))
 
 
 def _save(records: list[Record], force: bool) -> None:

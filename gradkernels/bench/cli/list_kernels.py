@@ -13,6 +13,7 @@ from gradkernels.bench.cli.files import import_from_here
 from gradkernels.bench.cli.options import Format
 from gradkernels.bench.report import catalogue_table as catalogue_tables
 from gradkernels.bench.report.catalogue import CatalogueRow, catalogue
+from gradkernels.bench.report.whole_table import print_whole
 from gradkernels.bench.run.plan import problem_from
 from gradkernels.names import split_names
 from gradkernels.problems import REGRESSIONS, Problem
@@ -41,12 +42,12 @@ def list_kernels(
     if format_ is Format.table:
         _show(entries)
         return
-    writer = {
-        "markdown": catalogue_tables.markdown,
-        "csv": catalogue_tables.as_csv,
-        "json": catalogue_tables.as_json,
+    writers = {
+        Format.markdown: catalogue_tables.markdown,
+        Format.csv: catalogue_tables.as_csv,
+        Format.json: catalogue_tables.as_json,
     }
-    sys.stdout.write(writer[format_.value](entries))
+    sys.stdout.write(parse.chosen_writer(format_, writers)(entries))
 
 
 def _problems(text: str) -> list[Problem]:
@@ -58,6 +59,6 @@ def _show(entries: Sequence[CatalogueRow]) -> None:
     console = Console(width=None if sys.stdout.isatty() else 200)
     numbers = catalogue_tables.reasons(entries)
     for name, own in catalogue_tables.by_problem(entries):
-        console.print(catalogue_tables.terminal(name, own, numbers))
+        print_whole(console, catalogue_tables.terminal(name, own, numbers))
     for sign, says in catalogue_tables.notes(numbers):
         console.print(f"{sign:>4}  {says}", markup=False, highlight=False)

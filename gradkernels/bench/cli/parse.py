@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TypeVar
 
+from gradkernels.bench.cli.options import Format
 from gradkernels.kernel import Kernel
 from gradkernels.key import configured, split_patterns
 from gradkernels.names import split_names
@@ -60,6 +62,22 @@ def duration(text: str, name: str = "--budget") -> float:
     if not 0 < number < math.inf:
         raise ValueError(f"{name} {text!r}: it must be a positive time")
     return number
+
+
+Writer = TypeVar("Writer")
+
+
+def chosen_writer(format_: Format, writers: Mapping[Format, Writer]) -> Writer:
+    """Return what prints a format, of the formats that a command has.
+
+    Raises:
+        ValueError: The command has no such format.
+    """
+    if format_ not in writers:
+        raise ValueError(
+            f"--format {format_.value}: this command prints {', '.join(dict.fromkeys([Format.table.value, *writers]))}"
+        )
+    return writers[format_]
 
 
 def chosen_quantities(text: str) -> list[str]:

@@ -64,7 +64,7 @@ def terminal(name: str, entries: Sequence[CatalogueRow], numbers: dict[str, str]
     header, *rows = grid(entries, numbers)
     shown = Table(title=name, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
     for position, column in enumerate(header):
-        shown.add_column(column, justify="center" if 0 < position < len(header) - 2 else "left", overflow="fold")
+        shown.add_column(column, justify="center" if 0 < position < len(header) - 2 else "left")
     for row in rows:
         # Text, because settings in brackets would be read as markup.
         shown.add_row(*map(Text, row))

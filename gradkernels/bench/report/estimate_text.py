@@ -12,6 +12,7 @@ from rich.rule import Rule
 from rich.table import Table
 
 from gradkernels.bench.report.estimate_table import ParameterPoint
+from gradkernels.bench.report.whole_table import print_whole
 from gradkernels.estimate.minibatch import MinibatchStatistics
 from gradkernels.estimate.study import GRADIENT_KERNELS, GradientStudy
 from gradkernels.key import Key
@@ -65,11 +66,11 @@ def _show_identity(console: Console, point: ParameterPoint) -> None:
     gradients = {key: gradient.ravel() for key, gradient in point.ways.gradients.items()}
     table = Table(box=box.SIMPLE_HEAD, title=f"{point.name}, mean loss {point.estimate.loss:.4f}", title_justify="left")
     for header in ("parameter", "value", *map(_way, gradients)):
-        table.add_column(header, justify="left" if header == "parameter" else "right", no_wrap=True)
+        table.add_column(header, justify="left" if header == "parameter" else "right")
     for entry in _largest(point):
         name, value = point.parameters[entry], point.theta.ravel()[entry]
         table.add_row(name, f"{value:.8g}", *(f"{gradient[entry]:.4f}" for gradient in gradients.values()))
-    console.print(table)
+    print_whole(console, table)
     if (left := point.theta.size - MOST_PARAMETERS) > 0:
         _say(console, f"... and {_count(left, 'parameter')} with smaller gradients")
     found = point.ways
@@ -100,10 +101,10 @@ def _show_claims(console: Console, point: ParameterPoint) -> None:
     table = Table(box=box.SIMPLE_HEAD, title=point.name, title_justify="left")
     headers = ("B", "bias", "by chance", "standard error", "interval", "theory", "cosine", "interval")
     for header in headers:
-        table.add_column(header, justify="right", no_wrap=True)
+        table.add_column(header, justify="right")
     for batch in point.estimate.batches:
         table.add_row(*_cells(batch))
-    console.print(table)
+    print_whole(console, table)
     for sentence in _sentences(point):
         _say(console, sentence)
     _say(console, "")

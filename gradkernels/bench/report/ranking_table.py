@@ -93,7 +93,7 @@ def terminal(name: str, rankings: Sequence[CaseRanking]) -> Table:
     """Return the table of winners for a terminal."""
     shown = Table(title=name, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
     for column in HEADER:
-        shown.add_column(column, justify="left" if column in ("winner", HEADER[4]) else "right", overflow="fold")
+        shown.add_column(column, justify="left" if column in ("winner", HEADER[4]) else "right")
     for ranking in rankings:
         shown.add_row(*(cell.replace("[", r"\[") for cell in cells(ranking)))
     return shown

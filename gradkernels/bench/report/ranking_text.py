@@ -8,16 +8,17 @@ from collections.abc import Sequence
 from rich.console import Console
 
 from gradkernels.bench.report.ranking_table import grouped, growths, terminal, why_not
+from gradkernels.bench.report.whole_table import print_whole
 from gradkernels.bench.run.ranking import CaseRanking
 
-RANKING_WIDTH = 200  # of output that is not a terminal, where tables must not be folded
+RANKING_WIDTH = 200  # of output that is not a terminal, where sentences are seldom folded
 
 
 def show_ranking(ranking: Sequence[CaseRanking]) -> None:
     """Print the tables of winners and why kernels are missing from them."""
     console = Console(width=None if sys.stdout.isatty() else RANKING_WIDTH)
     for name, group in grouped(ranking):
-        console.print(terminal(name, group))
+        print_whole(console, terminal(name, group))
         for sentence in growths(group):
             console.print(f"  {sentence}", markup=False, highlight=False)
     for sentence in why_not(ranking):
