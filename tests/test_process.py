@@ -122,6 +122,8 @@ def test_an_error_in_what_must_be_whole_is_told(interruptible):
 HARD_LIMIT = """
 import os, resource
 from gradkernels.bench.isolation.environment import limit_memory
+limit_memory(2**41)
+print(*resource.getrlimit(resource.RLIMIT_DATA))
 resource.setrlimit(resource.RLIMIT_DATA, (2**29, 2**30))
 if os.geteuid() == 0:
     os.setuid(65534)
@@ -134,7 +136,7 @@ print(*resource.getrlimit(resource.RLIMIT_DATA))
 
 def test_memory_is_limited_where_the_system_allows_less_than_was_asked_for():
     done = subprocess.run([sys.executable, "-c", HARD_LIMIT], capture_output=True, text=True)
-    assert done.stdout == f"{2**30} {2**30}\n{2**28} {2**28}\n", done.stderr
+    assert done.stdout == f"{2**41} {2**41}\n{2**30} {2**30}\n{2**28} {2**28}\n", done.stderr
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ import measured
 import pytest
 
 from gradkernels.bench.cli import main
-from gradkernels.bench.results.results_file import ResultsFile, mend
+from gradkernels.bench.results.results_file import mend
 from gradkernels.record import COLUMNS, HEADER, Malformed, line, read
 
 # As in a terminal: what runs in the background ignores SIGINT, and so would its children.
@@ -411,33 +411,6 @@ def test_a_forced_run_costs_nothing_before_it_has_its_first_row(here, scratch):
     with started(*command) as run:
         wait_until(lambda: Path("x.csv").read_text() != old, run)
         assert read("x.csv")
-
-
-def test_a_new_file_takes_the_place_of_an_old_one_with_its_first_row_in_it(here, record):
-    Path("x.csv").write_text("precious")
-    with ResultsFile(Path("x.csv"), "replace") as file:
-        assert file.read() == []
-        assert Path("x.csv").read_text() == "precious"
-        file.append(record)
-        file.append(record)
-    assert read("x.csv") == [record, record]
-
-
-def test_a_replacement_that_finds_no_room_leaves_the_old_file(here, record):
-    Path("x.csv").write_text("precious")
-    long = measured.changed(record, reason="long" * 2000)
-    told = pytest.raises(OSError, match="the rows before are safe")
-    with ResultsFile(Path("x.csv"), "replace") as file, told, small_files():
-        file.append(long)
-    assert Path("x.csv").read_text() == "precious"
-
-
-@pytest.mark.parametrize("start", ["", HEADER[:30], HEADER])
-def test_a_file_without_a_row_is_nothing_to_lose(here, record, start):
-    Path("x.csv").write_text(start)
-    with ResultsFile(Path("x.csv"), "new") as file:
-        file.append(record)
-    assert read("x.csv") == [record]
 
 
 @pytest.mark.parametrize("target", ["/dev/full", "/dev/null"])

@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO, TextIO
+from typing import BinaryIO
 
 import numpy as np
 
@@ -73,9 +73,9 @@ def private_input() -> BinaryIO:
     return pipe
 
 
-def private_output() -> TextIO:
+def private_output() -> BinaryIO:
     """Return the pipe to the parent; file descriptor 1 becomes standard error, so that prints of kernels do no harm."""
-    pipe = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    pipe = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
     return pipe
 

@@ -1,4 +1,4 @@
-"""FunctionCall one function in a fresh process, with its own threads, memory limit and time limit."""
+"""Call one function in a fresh process, with its own threads, memory limit and time limit."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def call_in_fresh_process(
     variables: Mapping[str, str] | None = None,
     limits: ProcessLimits = DEFAULT_LIMITS,
 ) -> Any:
-    """FunctionCall a function in a process of its own and return what it returns.
+    """Call a function in a process of its own and return what it returns.
 
     Args:
         function: `package.module:function`, whatever this process can import.
@@ -59,7 +59,7 @@ def call_in_fresh_process(
 
 
 def answer(connection: Connection) -> None:
-    """FunctionCall the function that was ordered and send what it returns; runs in the fresh process."""
+    """Call the function that was ordered and send what it returns; runs in the fresh process."""
     if order := connection.receive(FunctionCall):
         module, _, function = order.function.partition(":")
         connection.send(FunctionReturned(getattr(importlib.import_module(module), function)(**order.arguments)))

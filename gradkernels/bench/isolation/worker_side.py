@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 import sys
-from typing import Any, BinaryIO, TextIO
+from typing import Any, BinaryIO
 
 from gradkernels.bench.isolation import environment
 from gradkernels.bench.isolation.errors import WorkerUnusable, failure_reason
@@ -28,7 +28,7 @@ class Connection:
         heartbeat: The page that the supervisor reads.
     """
 
-    def __init__(self, orders: BinaryIO, pipe: TextIO, heartbeat: Heartbeat) -> None:
+    def __init__(self, orders: BinaryIO, pipe: BinaryIO, heartbeat: Heartbeat) -> None:
         self._orders = orders
         self._pipe = pipe
         self._heartbeat = heartbeat
@@ -44,7 +44,7 @@ class Connection:
         """Send a message to the supervisor."""
         self._require_sound()
         try:
-            self._pipe.write(encode(message).decode())
+            self._pipe.write(encode(message))
             self._pipe.flush()
         except BrokenPipeError:  # nobody is left to measure for
             os._exit(0)
