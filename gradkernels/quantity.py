@@ -9,13 +9,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
 
 from gradkernels.backend import Array
 from gradkernels.names import pick
-from gradkernels.row_norms import half, lengths, narrowed, wide
+from gradkernels.row_norms import cast_like, half, lengths, narrowed, wide
 from gradkernels.tree import Tree, each, leaves
 
 Shape = tuple[int, ...]
@@ -97,7 +98,12 @@ def _variance(rows: Array) -> Array:
 def _clipped_sum(xp: Any, g: Any, max_norm: float = 1.0) -> Any:
     # min(1, max_norm / norm), also for a norm of zero and an infinite max_norm.
     factors = 1 / xp.clip(_lengths(xp, g) / max_norm, min=1.0)
-    return each(lambda rows: narrowed(xp.tensordot(factors, wide(rows), 1), rows), g)
+    return each(partial(_weighted_sum, xp, factors), g)
+
+
+def _weighted_sum(xp: Any, factors: Array, rows: Array) -> Array:
+    summed = wide(rows)  # the norms of a module of several dtypes have the widest of them
+    return narrowed(xp.tensordot(cast_like(factors, summed), summed, 1), rows)
 
 
 def _of_theta(n: int, theta: Shape) -> Shape:

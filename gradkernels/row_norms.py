@@ -93,6 +93,11 @@ def wide(array: Array) -> Array:
 
 def narrowed(value: Array, like: Array) -> Array:
     """Convert `value` to the dtype of `like`, where that is half precision."""
-    if not half(like):
+    return cast_like(value, like) if half(like) else value
+
+
+def cast_like(value: Array, like: Array) -> Array:
+    """Convert `value` to the dtype of `like`."""
+    if value.dtype == like.dtype:
         return value
     return value.to(like.dtype) if hasattr(value, "to") else value.astype(like.dtype)

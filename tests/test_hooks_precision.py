@@ -1,5 +1,8 @@
 """Numbers that are small beside what they are made of, or beyond the range of their dtype, are right all the same."""
 
+import warnings
+
+import pytest
 import torch
 from models import oracle
 from torch import nn
@@ -149,3 +152,47 @@ def test_norms_of_words_whose_gradients_cancel():
     rows = oracle(problem.model, MSE, words, y)["table.weight"]
     got = quantities.norms(problem, 99)(problem.parameters(), words, y)
     torch.testing.assert_close(got.double(), rows.flatten(1).norm(dim=1), rtol=1e-3, atol=0)
+
+
+class TwoDtypes(nn.Module):
+    """A layer in double precision before one in single precision."""
+
+    def __init__(self, features=1, outputs=1):
+        super().__init__()
+        self.a = nn.Linear(features, features, bias=False).double()
+        self.b = nn.Linear(features, outputs, bias=False)
+
+    def forward(self, x):
+        return self.b(self.a(x.double()).float())
+
+
+METHODS = [None, "torch.loop+", "torch.vmap+", "torch.hooks", "torch.reweighted"]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_clipped_sums_of_parameters_of_several_dtypes(method):
+    model = TwoDtypes()
+    with torch.no_grad():
+        model.a.weight.fill_(2.0)
+        model.b.weight.fill_(3.0)
+    problem = gk.ModuleProblem(model, lambda output, y: (output * y).mean())
+    x, y = torch.tensor([[1.0], [2.0]]), torch.ones(2, 1)
+    # The gradients are (3 x, 2 x), of lengths sqrt(13) x: the second counts by half.
+    found = gk.clipped_sum(problem, None, x, y, max_norm=13**0.5, kernel=method)
+    assert {name: (part.dtype, round(part.item(), 5)) for name, part in found.items()} == {
+        "a.weight": (torch.float64, 6.0),
+        "b.weight": (torch.float32, 4.0),
+    }
+
+
+@pytest.mark.parametrize("method", METHODS[:-1])
+def test_parameters_of_several_dtypes_are_proven_to_the_coarsest(method):
+    torch.manual_seed(0)
+    model, x, y = TwoDtypes(5, 3), torch.randn(7, 5), torch.randint(3, (7,))
+    with warnings.catch_warnings(), gk.audit("always"):
+        warnings.simplefilter("error")  # a method that is set aside
+        norms = gk.norms(gk.ModuleProblem(model, nn.CrossEntropyLoss()), None, x, y, kernel=method)
+    losses = [nn.functional.cross_entropy(model(x[i : i + 1]), y[i : i + 1]) for i in range(7)]
+    rows = [torch.autograd.grad(loss, [*model.parameters()]) for loss in losses]
+    want = [torch.cat([part.double().flatten() for part in row]).norm() for row in rows]
+    torch.testing.assert_close(norms, torch.stack(want), rtol=1e-5, atol=0)

@@ -329,6 +329,52 @@ def test_a_part_of_the_whole_batch_cannot_be_had_for_one_sample():
         gk.norms(problem, None, {"x": X, "labels": Y}, None, kernel="torch.jacobian")
 
 
+class Plain:
+    """What no library of containers knows."""
+
+    def __init__(self, **parts):
+        vars(self).update(parts)
+
+
+class Entries(dict):
+    """A dict with entries as attributes."""
+
+    def __getattr__(self, name):
+        return self[name]
+
+
+@dataclass(slots=True)
+class Slots:
+    """A dataclass without a `__dict__`."""
+
+    logits: torch.Tensor
+    loss: torch.Tensor
+
+
+class Unknown(nn.Module):
+    """Gives its logits and its loss in a container of some kind."""
+
+    def __init__(self, kind):
+        super().__init__()
+        self.layer, self.kind = nn.Linear(4, 3), kind
+
+    def forward(self, x, labels):
+        logits = self.layer(x)
+        return self.kind(logits=logits, loss=functional.cross_entropy(logits, labels))
+
+
+@pytest.mark.parametrize("n", [0, 1, 5])
+@pytest.mark.parametrize("way", [None, "torch.loop"])
+@pytest.mark.parametrize("loss", [given_loss, lambda output, y: LOSS(output.logits, y)])
+@pytest.mark.parametrize("kind", [Plain, Entries, Slots])
+def test_samples_go_one_by_one_where_the_output_is_of_an_unknown_kind(kind, loss, way, n):
+    torch.manual_seed(0)
+    problem = gk.ModuleProblem(Unknown(kind), loss)
+    rows = gk.per_sample(problem, None, {"x": X[:n], "labels": Y[:n]}, Y[:n], kernel=way)
+    expected = plain(problem.model.layer, X, Y)
+    close(layer_of(rows), {name: part[:n] for name, part in expected.items()})
+
+
 class Prior(nn.Module):
     """Gives tensors without samples beside what has them."""
 

@@ -15,6 +15,7 @@ from gradkernels.check.modules.reference import (
     require_reduction,
     rows_and_gradient,
 )
+from gradkernels.check.modules.result_checks import coarsest_dtype
 from gradkernels.problems.module.black_box import BlackBox
 from gradkernels.problems.module.buffers import with_copied_buffers
 from gradkernels.problems.module.conversion import as_numpy
@@ -54,7 +55,7 @@ def require_independent_samples(problem: BlackBox, theta: Any, x: Tree, y: Tree)
             gradient = None if drew else _of_batch(problem, leaf, x, y)
     if written:
         raise ValueError(WRITES_BUFFER.format(name=written[0]))
-    dtype = str(leaves(theta)[0].dtype).removeprefix("torch.")
+    dtype = coarsest_dtype(theta)
     if gradient is None or not length < float("inf"):
         return
     off = sum(float((one - other).norm()) ** 2 for one, other in zip(gradient, mean, strict=True)) ** 0.5

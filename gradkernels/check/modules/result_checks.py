@@ -8,11 +8,18 @@ from typing import Any, NamedTuple
 from gradkernels.check.compare_arrays import Disagreement
 from gradkernels.quantity import Quantity
 from gradkernels.tree import leaves
+from gradkernels.validate import dtype_of
 
 DTYPE_TOLERANCES = {"float64": 1e-10, "float32": 1e-4, "bfloat16": 4e-2, "float16": 5e-3}
 ERROR_SLACK = 16.0
 VANISHING_FLOOR = 1.2e-7  # of the largest scale, for samples whose gradient vanishes
 SMALLEST_SHARE = 1e-6  # of a row's length: a parameter with less may be left out
+
+
+def coarsest_dtype(theta: Any) -> str:
+    """Return the dtype with the largest tolerance among those of a module's parameters: all pass through it."""
+    return max(map(dtype_of, leaves(theta)), key=lambda dtype: DTYPE_TOLERANCES.get(dtype, 0.0))
+
 
 Gradient = dict[str, Any]
 """One sample's gradient by parameter, without an axis of samples."""

@@ -22,6 +22,7 @@ from gradkernels.check.modules.result_checks import (
     VANISHING_FLOOR,
     ResultCheck,
     SampleGradient,
+    coarsest_dtype,
     gradient_norm,
 )
 from gradkernels.memory import ordinary
@@ -56,8 +57,8 @@ class CallerBatch:
 
     @property
     def dtype(self) -> str:
-        """Of the parameters."""
-        return str(leaves(self.theta)[0].dtype).removeprefix("torch.")
+        """Of the parameters, the coarsest."""
+        return coarsest_dtype(self.theta)
 
     def of(self, chosen: Sequence[int]) -> CallerBatch:
         """Return the batch of these samples."""

@@ -63,7 +63,7 @@ class OutputAxes:
         """
         structure, lengths = _form(output)
         long = tuple(length == n for length in lengths)
-        if n < 2 or len(long) == 1:
+        if n < 2 or len(long) < 2:
             return long
         if structure not in self._known:
             if sum(long) > 1:

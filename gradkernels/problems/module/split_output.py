@@ -106,8 +106,8 @@ class SplitOutput:
 
 
 def has_attributes(part: Any) -> bool:
-    """Tell whether a part of an output is a container that torch does not know: a dataclass or a namespace."""
-    return is_dataclass(part) or isinstance(part, SimpleNamespace)
+    """Tell whether a part of an output is a dataclass or a namespace, which torch does not know."""
+    return isinstance(part, SimpleNamespace) or (is_dataclass(part) and hasattr(part, "__dict__"))
 
 
 def untracked_shape(tensor: Array) -> tuple[int, ...]:
