@@ -57,6 +57,11 @@ class Quantity:
     def __str__(self) -> str:
         return self.name
 
+    @property
+    def by_sample(self) -> bool:
+        """Whether its result has a part for each sample, and not their sum or mean."""
+        return bool(self.shape(1, ()))
+
     def blank(self, n: int, theta: Tree) -> Any:
         """Make a result of n samples with the right structure and shapes, but of zeros without memory."""
         if not self.per_parameter:

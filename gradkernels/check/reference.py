@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 from gradkernels.check import complex_step
-from gradkernels.check.true_gradients import TrueGradients
+from gradkernels.check.true_gradients import ERROR_SLACK, TrueGradients
 from gradkernels.problems import Problem, Regression
 from gradkernels.problems.problem import Floats
 from gradkernels.quantity import Moments
@@ -44,12 +44,14 @@ class Reference:
         theta: Parameters; with x and y in any float dtype, taken exactly.
         x: Features.
         y: Targets.
+        known: Their gradients, where they are there already.
     """
 
     problem: Problem
     theta: Tree
     x: Tree
     y: Tree
+    known: TrueGradients | None = None
 
     @property
     def inputs(self) -> tuple[Tree, Tree, Tree]:
@@ -58,7 +60,7 @@ class Reference:
 
     @cached_property
     def _true(self) -> TrueGradients:
-        return true_gradients(self.problem, *each(_wide, (self.theta, self.x, self.y)))
+        return self.known or true_gradients(self.problem, *each(_wide, (self.theta, self.x, self.y)))
 
     @property
     def rows(self) -> Floats:
@@ -121,6 +123,25 @@ class Reference:
     def variance(self) -> Floats:
         """Biased variance of the rows over samples."""
         return self.rows.var(0)
+
+    def with_errors(self, samples: Any, allowed: float, dtype: str) -> Reference | None:
+        """Return the same with larger scales where a working precision cannot know the rows of some samples.
+
+        Args:
+            samples: Their numbers, `(k,)`.
+            allowed: Error that is allowed, in units of the scale.
+            dtype: The working precision.
+
+        Returns:
+            None where the scales are known to be those of rounding.
+        """
+        true = self._true
+        if true.row_errors is None:
+            return None
+        scale = self.norm_scale.copy()
+        scale[samples] = np.maximum(scale[samples], ERROR_SLACK / allowed * true.row_errors(samples, dtype))
+        wide = np.broadcast_to(scale[:, None], true.rows.shape)
+        return replace(self, known=true._replace(scale=wide, norm_scale=scale))
 
     def expect(self, quantity: str, max_norm: float = 1.0) -> Expected:
         """Compute `quantity` by its definition, written independently of `gradkernels.quantity`."""

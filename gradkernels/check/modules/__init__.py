@@ -9,5 +9,5 @@ A kernel is proven before it is first used on a kind of model and batch, and loo
 5. `sample_passes` computes the same samples one at a time, in the caller's dtype and mode;
 6. `result_checks` compares entry by entry.
 
-`reference` is the float64 reference that kernels are timed against: a backward pass for each sample.
+`reference` is the float64 reference that kernels are timed against: a backward pass for each sample, by `model_pass`.
 """

@@ -8,13 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from gradkernels.check.modules.reference import (
-    DRAWS_RANDOM_NUMBERS,
-    MIXES_SAMPLES,
-    WRITES_BUFFER,
-    require_reduction,
-    rows_and_gradient,
-)
+from gradkernels.check.modules.model_pass import WRITES_BUFFER, require_reduction
+from gradkernels.check.modules.reference import DRAWS_RANDOM_NUMBERS, MIXES_SAMPLES, rows_and_gradient
 from gradkernels.check.modules.result_checks import coarsest_dtype
 from gradkernels.problems.module.black_box import BlackBox
 from gradkernels.problems.module.buffers import with_copied_buffers

@@ -1,9 +1,9 @@
 """The independent reference for modules: one backward pass per sample, in float64, through the model as it is.
 
 The rounding scale of a row is its norm: a whole network rounds more than one inner product, and every entry shares
-in it. Where a loss is nearly flat a row is a small difference of large numbers; no working precision can know it to
-its own size, so the scale is at least what the same pass in float32 is off by, in units that leave a kernel
-`FLOAT32_SLACK` times that error.
+in it. For some rows that is too little. Where a loss is nearly flat a row is a small difference of large numbers, which
+no working precision can know to its own size; and where a ReLU is at its kink, rounding decides on which side. Such
+rows are told by `row_errors`, which is asked only of rows that disagree.
 
 The gradient is one backward pass of the mean loss of the whole batch. That it must be the mean of the rows is what a
 per-sample gradient relies on, so a model that mixes the samples of a batch is found here and refused.
@@ -12,37 +12,28 @@ per-sample gradient relies on, so a model that mixes the samples of a batch is f
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 
+from gradkernels.check.modules.model_pass import FLOAT32, FLOAT64, OWN_DTYPES, model_pass
 from gradkernels.check.true_gradients import TrueGradients
 from gradkernels.problems.module.black_box import BlackBox
-from gradkernels.problems.module.conversion import dense
-from gradkernels.problems.module.input_writes import recording_writes
-from gradkernels.problems.module.output_axes import observe_output, output_axes_of
-from gradkernels.problems.module.random_state import rng_devices, rng_state
-from gradkernels.problems.module.split_output import SplitOutput
-from gradkernels.problems.module.structure import as_dtype, swapped_parameters, with_copied_tensors
+from gradkernels.problems.module.output_axes import observe_output
 from gradkernels.problems.problem import Floats
-from gradkernels.tree import Tree, count, each, take, with_constants
+from gradkernels.tree import Tree, count
 
-FLOAT32_SLACK = 16.0
-FLOAT32_TOLERANCE = 1e-4
 MIXING_TOLERANCES = {
     "float64": 1e-6,
     "float32": 1e-3,
     "own": 0.05,
 }  # relative; also where a layer computes in float32 whatever it is given
-MOST_FLOAT32_ROWS = 64  # rows whose error in float32 is looked at, those with the smallest norms first
-SCALE_FLOOR = float(np.finfo(np.float32).eps)  # of the largest scale
-FLOAT64, FLOAT32, OWN_DTYPES = "float64", "float32", "own"
-"""What the model holds for a pass: everything in one dtype, or each parameter in its own."""
+CHANGES = {"float64": 2.0**-48, "float32": 2.0**-19, "bfloat16": 2.0**-7, "float16": 2.0**-10}
+"""Relative change of parameters that moves inner products by more than rounding does; halves add up in float32."""
 
-BFLOAT16_EPS = 2.0**-8
-"""Rounding of bfloat16, which a model that cannot be run in another dtype may compute in."""
+PAIRS_OF_CHANGES = 2
+SCALE_FLOOR = float(np.finfo(np.float32).eps)  # of the largest scale
 DRAWS_RANDOM_NUMBERS = (
     "the model draws random numbers (dropout?), which randomness='error' refuses: call model.eval(), or make the "
     "ModuleProblem with randomness='same' (every sample sees the same draw) or 'different' (each its own)"
@@ -51,10 +42,6 @@ MIXES_SAMPLES = (
     "the gradient of the mean loss of a batch is not the mean of the gradients of its samples: the model or loss_fn "
     "mixes the samples of a batch, or does not have them first (batch_first=True?); no sample has a gradient of its "
     "own there"
-)
-WRITES_BUFFER = (
-    "the model writes to its buffer {name} when it is called, so that what a sample gives depends on those before it; "
-    "call model.eval(), or leave the buffer as it is"
 )
 
 
@@ -75,10 +62,10 @@ def module_gradients(problem: BlackBox, theta: Any, x: Tree, y: Tree) -> TrueGra
             buffers, or `loss_fn` is not reduced as the problem says.
     """
     wide, gradient, dtype = _widest(problem, theta, x, y)
-    norms = np.linalg.norm(wide, axis=1)
-    scale = np.maximum(norms, FLOAT32_SLACK / FLOAT32_TOLERANCE * _off(problem, theta, x, y, wide, norms, dtype))
+    scale = np.linalg.norm(wide, axis=1)
     scale = np.maximum(scale, SCALE_FLOOR * scale.max(initial=0.0, where=np.isfinite(scale)))
-    return TrueGradients(wide, np.broadcast_to(scale[:, None], wide.shape), gradient, scale)
+    errors = partial(row_errors, problem, theta, x, y, wide, dtype)
+    return TrueGradients(wide, np.broadcast_to(scale[:, None], wide.shape), gradient, scale, errors)
 
 
 def _widest(problem: BlackBox, theta: Any, x: Tree, y: Tree) -> tuple[Floats, Floats, str]:
@@ -118,7 +105,7 @@ def rows_and_gradient(problem: BlackBox, theta: Any, x: Tree, y: Tree, dtype: st
     Returns:
         Rows `(n, p)` and the gradient of the mean of all losses `(p,)`, float64.
     """
-    with _pass(problem, theta, x, y, dtype) as one:
+    with model_pass(problem, theta, x, y, dtype) as one:
         observe_output(problem.model, problem.output, one.x)
         rows = one.rows(range(count(y)))
         if one.drawn():
@@ -134,113 +121,46 @@ def rows_and_gradient(problem: BlackBox, theta: Any, x: Tree, y: Tree, dtype: st
     return rows, gradient
 
 
-def _off(problem: BlackBox, theta: Any, x: Tree, y: Tree, wide: Floats, norms: Floats, dtype: str) -> Floats:
-    """Return how far float32 rows are off, `(n,)`; 0 where that was not looked at."""
-    off = np.zeros(len(wide))
-    if dtype == OWN_DTYPES:
-        return norms * (BFLOAT16_EPS * FLOAT32_SLACK)
-    if dtype == FLOAT32:
-        return off
-    chosen = np.sort(np.argsort(norms)[:MOST_FLOAT32_ROWS])
-    try:
-        with _pass(problem, theta, x, y, FLOAT32) as one:
-            narrow = one.rows(chosen)
-    except (RuntimeError, TypeError):  # it computes in float64 whatever it is given
-        return off
-    with np.errstate(invalid="ignore"):
-        off[chosen] = np.nan_to_num(np.linalg.norm(narrow - wide[chosen], axis=1), posinf=0.0)
-    return off
+def row_errors(
+    problem: BlackBox, theta: Any, x: Tree, y: Tree, rows: Floats, held: str, samples: Any, dtype: str
+) -> Floats:
+    """Tell by how much rows of a working precision may be off: as a pass in it is, or where parameters change a little.
 
-
-@dataclass(frozen=True)
-class _Pass:
-    """The model, holding everything in one dtype, with the data and leaves to differentiate by."""
-
-    problem: BlackBox
-    theta: Any
-    x: Tree
-    y: Tree
-    device: Any
-    draws: list[bool]
-
-    def rows(self, samples: Any) -> Floats:
-        """Compute per-sample gradients, float64 `(len(samples), p)`, by one backward pass each."""
-        result = np.empty((len(samples), sum(one.numel() for one in self.theta.values())))
-        with recording_writes(self.problem.model, self.x, self.y) as mine:
-            for row, i in zip(result, samples, strict=True):
-                with self.problem.seeded():
-                    before = rng_state(self.device)
-                    row[:] = self._backward(self.problem.loss(self.theta, *take(mine, int(i))))
-                    self.draws.append(rng_state(self.device) != before)
-        return result
-
-    def gradient(self) -> Floats | None:
-        """Differentiate the mean of all losses, `(p,)`; None where a batch has no losses of its samples."""
-        output = self.problem.output(self.x)
-        apart = SplitOutput(output, output_axes_of(self.problem.model).have_samples(output, count(self.y)))
-        batch = self.problem.batch_loss(apart.of_batch([one.clone() for one in apart.tensors]), self.y)
-        try:
-            losses = self.problem.losses(output, self.y)
-        except Exception:  # an output of a kind of its own, say: only the model can take single samples then
-            return None
-        if batch.numel() != 1:
-            raise ValueError(f"loss_fn returned shape {tuple(batch.shape)}; it must be a scalar, the mean or the sum")
-        require_reduction(self.problem, losses, batch)
-        return self._backward(losses.mean())
-
-    def drawn(self) -> bool:
-        """Tell whether any sample's loss has drawn random numbers."""
-        return any(self.draws)
-
-    def _backward(self, loss: Any) -> Floats:
-        import torch
-
-        parts = torch.autograd.grad(loss, list(self.theta.values()), allow_unused=True, materialize_grads=True)
-        return np.concatenate([dense(part).double().numpy(force=True).ravel() for part in parts])
-
-
-@contextmanager
-def _pass(problem: BlackBox, theta: Any, x: Tree, y: Tree, dtype: str) -> Iterator[_Pass]:
-    import torch
-
-    kind = None if dtype == OWN_DTYPES else getattr(torch, dtype)
-    device = next(iter(problem.parameters().values())).device
-
-    def put(array: Any, own: Any = None) -> Any:
-        tensor = torch.from_numpy(np.array(array)).to(device)
-        return as_dtype(tensor, kind or (own.dtype if own is not None else torch.get_default_dtype()))
-
-    def put_constant(value: Any) -> Any:
-        return as_dtype(value, kind) if kind and isinstance(value, torch.Tensor) else value
-
-    modules = [one for one in (problem.model, problem.loss_fn) if isinstance(one, torch.nn.Module)]
-    with torch.inference_mode(False), torch.enable_grad(), torch.random.fork_rng(rng_devices(device)):
-        places = problem.sites()
-        own = problem.parameters()
-        leaf = {name: put(array, own.get(name)) for name, array in theta.items()}
-        leaf = {name: one.requires_grad_() for name, one in leaf.items()}
-        with with_copied_tensors(modules, kind) as written, swapped_parameters(places, leaf):
-            x, y = with_constants(put_constant, each(put, (x, y)))
-            yield _Pass(problem, leaf, x, y, device, [])
-    if written:
-        raise ValueError(WRITES_BUFFER.format(name=written[0]))
-
-
-def require_reduction(problem: BlackBox, losses: Any, batch: Any) -> None:
-    """Refuse a loss that is the other reduction of its samples' losses; class weights make it neither.
+    A change moves the inputs of each layer as rounding does, and a bit more. Each is made both ways, since one of the
+    two takes a kink that is near to its other side.
 
     Args:
-        problem: For the reduction that it states.
-        losses: Of the samples `(n,)`.
-        batch: The loss of the batch, a scalar.
+        problem: A model and its loss.
+        theta: Parameters by name, numpy arrays.
+        x: Inputs of n samples.
+        y: Targets.
+        rows: Their gradients, `(n, p)`.
+        held: What the model held for them, which it holds for changed parameters.
+        samples: Numbers of the k samples that are asked of, `(k,)`.
+        dtype: The working precision.
+
+    Returns:
+        The largest distance of each row from those, `(k,)`; 0 where none is finite.
     """
-    n = len(losses)
-    reduced = {"mean": losses.mean(), "sum": losses.sum()}
-    other = "sum" if problem.reduction == "mean" else "mean"
-    off = {name: abs(float(batch.detach() - value.detach())) for name, value in reduced.items()}
-    size = float(losses.detach().abs().sum())
-    if n > 1 and off[other] <= 1e-6 * size < off[problem.reduction] * n:
-        raise ValueError(
-            f"reduction={problem.reduction!r}, but loss_fn of a batch of {n} is the {other} of its samples' losses, "
-            f"off by the factor n; make the ModuleProblem with reduction={other!r}"
-        )
+    kinds = [(held, changed) for changed in _changed(theta, CHANGES["bfloat16" if held == OWN_DTYPES else dtype])]
+    if (held, dtype) == (FLOAT64, FLOAT32):
+        kinds.append((FLOAT32, theta))
+    errors = np.zeros(len(samples))
+    for kind, parameters in kinds:
+        try:
+            with model_pass(problem, parameters, x, y, kind) as one:
+                others = one.rows(samples)
+        except (RuntimeError, TypeError):  # it computes in float64 whatever it is given
+            continue
+        with np.errstate(invalid="ignore", over="ignore"):
+            distances = np.linalg.norm(others - rows[samples], axis=1)
+        errors = np.maximum(errors, np.nan_to_num(distances, posinf=0.0))
+    return errors
+
+
+def _changed(theta: Any, by: float) -> Iterator[dict[str, Floats]]:
+    generator = np.random.default_rng(0)
+    for _ in range(PAIRS_OF_CHANGES):
+        signs = {name: generator.choice([-by, by], np.shape(array)) for name, array in theta.items()}
+        yield {name: array * (1 + signs[name]) for name, array in theta.items()}
+        yield {name: array * (1 - signs[name]) for name, array in theta.items()}

@@ -11,7 +11,6 @@ from gradkernels.tree import leaves
 from gradkernels.validate import dtype_of
 
 DTYPE_TOLERANCES = {"float64": 1e-10, "float32": 1e-4, "bfloat16": 4e-2, "float16": 5e-3}
-ERROR_SLACK = 16.0
 VANISHING_FLOOR = 1.2e-7  # of the largest scale, for samples whose gradient vanishes
 SMALLEST_SHARE = 1e-6  # of a row's length: a parameter with less may be left out
 
