@@ -49,6 +49,7 @@ class ArrayLibrary:
         compile: `compile(function)`, as the library's users would compile it.
         refuses: `refuses(dtype, device)`, reasons why it cannot compute so in this process.
         fresh_arrays: A context in which arrays can be written to and differentiated by, whatever mode the caller is in.
+        in_own_dtype: `in_own_dtype(function, device)`, the same in the arrays' dtype whatever mode the caller is in.
         read_only: Why its arrays cannot be written to; empty where they can.
     """
 
@@ -64,6 +65,7 @@ class ArrayLibrary:
     compile: Callable[[Callable[..., Any]], Callable[..., Any]] = _itself
     refuses: Callable[[str, str], list[str]] = lambda dtype, device: []
     fresh_arrays: Callable[[], AbstractContextManager[None]] = nullcontext
+    in_own_dtype: Callable[[Callable[..., Any], str], Callable[..., Any]] = lambda function, device: function
     read_only: str = ""
 
 
@@ -150,6 +152,19 @@ def _torch_refuses(dtype: str, device: str) -> list[str]:
     return []
 
 
+def _without_autocast(function: Callable[..., Any], device: str) -> Callable[..., Any]:
+    torch, kind = importlib.import_module("torch"), device.partition(":")[0]
+    enabled = torch.is_autocast_enabled
+
+    def call(*arrays: Any, **options: Any) -> Any:
+        if not enabled(kind):
+            return function(*arrays, **options)
+        with torch.autocast(kind, enabled=False):
+            return function(*arrays, **options)
+
+    return call
+
+
 def _jax_refuses(dtype: str, device: str) -> list[str]:
     if dtype != "float64" or _jax_has_x64():
         return []
@@ -176,6 +191,7 @@ TORCH = ArrayLibrary(
     wait=_torch_wait,
     refuses=_torch_refuses,
     fresh_arrays=lambda: importlib.import_module("torch").inference_mode(False),
+    in_own_dtype=_without_autocast,
 )
 JAX = ArrayLibrary(
     "jax",

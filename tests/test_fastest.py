@@ -337,3 +337,17 @@ def test_gradients_are_there_where_torch_records_none(way, mode):
         for tensors in (outside, inside):
             got = gk.gradient(P, *tensors, kernel=way)
             np.testing.assert_allclose(got.numpy(), ROWS.mean(0))
+
+
+@pytest.mark.parametrize("way", [None, "torch.closed", "torch.loop", "torch.vmap", "numba.fused"])
+@pytest.mark.parametrize("quantity", ["gradient", "per_sample", "norms", "clipped_sum"])
+def test_a_regression_is_computed_in_its_own_dtype_also_under_autocast(quantity, way):
+    theta = torch.tensor([0.0, 1.001])  # 1.001 is 1 in bfloat16, and so would be x
+    x, y = torch.tensor([1.001, 1.001]), torch.zeros(2)
+    with torch.autocast("cpu"):
+        found = getattr(gk, quantity)(gk.LinearRegression(), theta, x, y, kernel=way)
+    # eta is 1.002001, a row (2.004002, 2.006006), of length 2.835504.
+    rows = {"per_sample": [[2.004002, 2.006006]] * 2, "norms": [2.835504] * 2}
+    expected = rows.get(quantity) or {"gradient": [2.004002, 2.006006], "clipped_sum": [1.413507, 1.414920]}[quantity]
+    assert found.dtype == torch.float32
+    np.testing.assert_allclose(found.numpy(), expected, rtol=1e-6)

@@ -169,7 +169,7 @@ def _find(quantity: Quantity, name: str) -> Kernel:
 @lru_cache(maxsize=256)
 def _proven(kernel: Kernel, problem: Problem, dtype: str, device: str, features: int) -> Compute:
     """Build the kernel for `problem` and prove it there: measurements were of other problems."""
-    compute = kernel.build(problem)
+    compute = kernel.backend.arrays.in_own_dtype(kernel.build(problem), device)
     case = Case(problem, kernel.quantity, PROOF_SAMPLES, dtype, device, features=features)
     prove(kernel, compute, case)
     endure(kernel, compute, case)
