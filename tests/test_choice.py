@@ -60,17 +60,6 @@ def test_times_between_sizes_are_interpolated_in_log_n():
     assert wisdom.seconds_at(points, 5000) == pytest.approx(5e-4)
 
 
-def test_peak_memory_is_proportional_to_n_from_the_nearest_larger_size():
-    points = (
-        MeasuredPoint(10, 1.0, 0.0, 160),
-        MeasuredPoint(1000, 1.0, 0.0, 16_000),
-        MeasuredPoint(2000, 1.0, 0.0, None),
-    )
-    assert wisdom.bytes_at(points, 500) == 8000
-    assert wisdom.bytes_at(points, 2000) == 32_000
-    assert wisdom.bytes_at((MeasuredPoint(10, 1.0, 0.0, None),), 10) is None
-
-
 def test_only_ok_rows_teach_and_passes_are_pooled_by_their_median():
     rows = [row(BROADCAST, 10, seconds, pass_=i) for i, seconds in enumerate((3.0, 1.0, 2.0), 1)]
     wrong = record(kernel=VMAP, quantity="per_sample", n=10, status="wrong", reason="off")
@@ -81,33 +70,6 @@ def test_only_ok_rows_teach_and_passes_are_pooled_by_their_median():
 def test_a_table_survives_being_written_and_read():
     table = wisdom.learn([row(BROADCAST, 10, 1.25e-6, seconds_first=0.5, peak_bytes=160), row(VMAP, 10, 2e-6)])
     assert wisdom.loads(wisdom.dumps(table), "test") == table
-
-
-def entry(threads, point):
-    facts = '"machine": "m", "problem": "linear", "quantity": "norms", "dtype": "float64", "device": "cpu"'
-    rest = f'"threads": {threads}, "layout": "C", "features": 1, "started": ""'
-    return f'{{"schema": 1, "entries": [{{{facts}, {rest}, "curves": {{"numpy.loop.norms": [{point}]}}}}]}}'
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "",
-        "[]",
-        b"\xff\xfe\x00",
-        '{"schema": 99, "entries": []}',
-        '{"schema": 1, "entries": [{"n": 1}]}',
-        '{"schema": 1, "entries": [{"curves": []}]}',
-        entry(0, "[10, 1.0, 0.0, null]"),
-        entry(1, '[10, "1", 0.0, null]'),
-        entry(1, "[0, 1.0, 0.0, null]"),
-        entry(1, "[10, 0.0, 0.0, null]"),
-    ],
-)
-def test_a_file_that_is_no_wisdom_is_named_and_refused(text):
-    assert wisdom.loads(entry(1, "[10, 1.0, 0.0, null]"), "here.json")
-    with pytest.raises(ValueError, match="here.json is not a wisdom file"):
-        wisdom.loads(text, "here.json")
 
 
 def test_the_winner_changes_with_the_size_where_the_curves_cross(tmp_path):

@@ -89,11 +89,11 @@ def seconds_at(points: Iterable[MeasuredPoint], n: int) -> float:
 
 def bytes_at(points: Iterable[MeasuredPoint], n: int) -> float | None:
     """Estimate peak bytes at size n, proportional to n from the nearest larger size measured; None if unknown."""
-    known = [point for point in points if point.bytes is not None]
+    known = [(point.n, point.bytes) for point in points if point.bytes is not None]
     if not known:
         return None
-    point = next((point for point in known if point.n >= n), known[-1])
-    return (point.bytes or 0) * n / point.n
+    size, peak = next((pair for pair in known if pair[0] >= n), known[-1])
+    return peak * n / size
 
 
 def learn(records: Iterable[Record]) -> Wisdom:
