@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import pytest
-import scipy.special  # noqa: F401 -- sessions within this one forget what they load, and numpy loads only once
 from measured import STEADY, changed, passes, scaled
 from test_pytest_plugin import DOUBLED, GOOD, HEAD, QUICK
 
@@ -60,10 +59,12 @@ def six_passes(monkeypatch):
     Only the canary is as fast as the control in them: what the noise of one pass, copied, would make of it is
     `contaminated` every now and then.
     """
+    repeated = []
 
     def run(config, path):
         from gradkernels.bench.pytest_plugin import _ROWS
 
+        repeated.append(path)
         rows = [row for row in config.stash[_ROWS].records if row.pass_ == 1]
         control = {row.case: row.measurement.seconds_median for row in rows if row.kernel == "control"}
         path.write_text(record.HEADER)
@@ -73,6 +74,8 @@ def six_passes(monkeypatch):
         return 0, ""
 
     monkeypatch.setattr("gradkernels.bench.pytest_plugin.passes._run", run)
+    yield
+    assert len(repeated) == 5
 
 
 @pytest.mark.parametrize(

@@ -9,16 +9,21 @@ import time
 from pathlib import Path
 
 import pytest
-import scipy.special  # noqa: F401 -- sessions within this one forget what they load, and numpy loads only once
 from measured import changed
 
+import gradkernels as gk
 from gradkernels import record
 from gradkernels.backend import BACKENDS, Backend
+from gradkernels.bench.cli import parse  # noqa: F401
+from gradkernels.bench.pytest_plugin import finish, gate, timing  # noqa: F401
 from gradkernels.bench.pytest_plugin import threads as pytest_threads
 from gradkernels.bench.results.pytest_benchmark_json import read_benchmarks
 from gradkernels.key import CONTROLS
 
 pytest_plugins = ["pytester"]
+
+# Sessions within this one forget what they load: a test that patches it would patch what the next session does not use.
+gk.kernels()
 
 ROOT = Path(__file__).parents[1]
 # -W error: the plugin may cause no warning, neither its own nor one of pytest-benchmark's.
