@@ -64,6 +64,32 @@ def test_a_run_writes_proven_rows_prints_winners_and_draws_the_picture(here, cap
     assert "numpy.broadcast+" in printed
 
 
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("--out", "x.png"), "--out and --plot are both x.png; name two files"),
+        (("--out", "x.csv", "--plot", "./x.csv"), "--plot x.csv: pictures end in .avif, .eps, "),
+        (("--out", "x.svg", "--plot", "./x.svg"), "--out and --plot are both x.svg; name two files"),
+        (("--out", "x.csv", "--plot", "x"), "--plot x: pictures end in .avif, .eps, "),
+        (("--out", "x.csv", "--plot", "photo.png"), "--plot photo.png is there already; replace it with --force"),
+        (("--out", "x.csv", "--plot", "."), "--plot .: pictures end in "),
+        (("--out", "x.csv", "--plot", "photo.png/x.png"), "--plot photo.png/x.png: cannot write to "),
+    ],
+)
+def test_a_picture_that_cannot_be_drawn_is_refused_before_the_measuring(here, capsys, arguments, says):
+    Path("photo.png").write_text("mine")
+    assert main(["run", *QUICK, *arguments]) == 2
+    assert f"gradkernels: {says}" in capsys.readouterr().err
+    assert [path.name for path in here.iterdir()] == ["photo.png"]
+    assert Path("photo.png").read_text() == "mine"
+
+
+def test_a_picture_goes_into_a_folder_that_is_made_for_it(here):
+    arguments = ["--kernel", "numpy.matmul", "--sizes", "10", "--budget", "1s", "--passes", "1"]
+    assert main(["run", *arguments, "--quantity", "gradient", "--out", "x.csv", "--plot", "new/x.svg"]) == 0
+    assert Path("new/x.svg").read_bytes().startswith(b"<?xml")
+
+
 def test_every_row_of_a_kernel_has_its_least_bytes_and_a_time_its_limit(here):
     arguments = ["run", "--kernel", "numpy.loop", "--kernel", "numpy.broadcast", "--quantity", "per_sample"]
     assert main([*arguments, "--sizes", "100,2e5", "--budget", "4s", "--passes", "1", "--out", "x.csv"]) == 0

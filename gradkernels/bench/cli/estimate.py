@@ -10,7 +10,7 @@ import numpy as np
 from rich.console import Console
 
 from gradkernels.bench.cli import options, parse
-from gradkernels.bench.cli.files import import_from_here, require_free, write_whole
+from gradkernels.bench.cli.files import import_from_here, require_free, require_picture, write_whole
 from gradkernels.bench.report.estimate_table import ParameterPoint, as_csv, measure
 from gradkernels.bench.report.estimate_text import show
 from gradkernels.bench.run.plan import problem_from
@@ -106,10 +106,8 @@ def _theta(text: str, shape: tuple[int, ...], what: str) -> Floats:
 def _refuse_outputs(out: Path | None, plot: Path | None, force: bool) -> None:
     from gradkernels.bench.report.estimate_plot import FORMATS
 
-    if plot is not None and plot.suffix.lower() not in FORMATS:
-        raise ValueError(f"--plot {plot}: pictures end in {', '.join(FORMATS)}")
-    if out is not None and plot is not None and out.resolve() == plot.resolve():
-        raise ValueError(f"--out and --plot are both {out}; name two files")
+    if plot is not None:
+        require_picture(plot, FORMATS, out)
     for option, path in (("--out", out), ("--plot", plot)):
         if path is not None:
             require_free(option, path, force)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import tempfile
+from collections.abc import Collection
 from pathlib import Path
 
 
@@ -55,6 +56,23 @@ def require_free(option: str, path: Path, force: bool) -> None:
         tempfile.TemporaryFile(dir=folder).close()
     except OSError as error:
         raise type(error)(f"{option} {path}: cannot write to {folder} ({error.strerror}); name another file") from None
+
+
+def require_picture(plot: Path, formats: Collection[str], out: Path | None) -> None:
+    """Raise unless a picture can be drawn to `plot` beside the results.
+
+    Args:
+        plot: The picture.
+        formats: Suffixes of the pictures that the command draws.
+        out: The results.
+
+    Raises:
+        ValueError: It has another suffix, or it is the results.
+    """
+    if plot.suffix.lower() not in formats:
+        raise ValueError(f"--plot {plot}: pictures end in {', '.join(formats)}")
+    if out is not None and out.resolve() == plot.resolve():
+        raise ValueError(f"--out and --plot are both {out}; name two files")
 
 
 def write_whole(path: Path, content: bytes) -> None:

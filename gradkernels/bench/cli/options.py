@@ -36,7 +36,7 @@ DropNa = Annotated[bool, typer.Option("--drop-na", help="Leave out rows with mis
 Resample = Annotated[
     bool, typer.Option("--resample", help="Draw with replacement where a size is larger than the data.")
 ]
-DataSeed = Annotated[int, typer.Option(help="Of the data.")]
+DataSeed = Annotated[int, typer.Option(min=0, help="Of the data.")]
 ThetaNumbers = Annotated[
     str | None,
     typer.Option(

@@ -8,7 +8,7 @@ from datetime import datetime
 from pathlib import Path
 
 from gradkernels.bench.cli import options, parse
-from gradkernels.bench.cli.files import import_from_here, require_writable
+from gradkernels.bench.cli.files import import_from_here, require_free, require_picture, require_writable, write_whole
 from gradkernels.bench.cli.run_plan import CaseOptions, DataOptions, PlanOptions, planned
 from gradkernels.bench.cli.run_progress import progress_shown
 from gradkernels.bench.isolation.limits import ProcessLimits, most_bytes, size_in_bytes
@@ -60,7 +60,8 @@ def run(
     table = DataOptions(data, target, drop_na, resample)
     cases = CaseOptions(sizes, features, dtype, layout, device, threads, seed)
     with planned(PlanOptions(problem, no_intercept, quantity, kernel or [], cases, table)) as plan:
-        return _measure(plan, pace, _out(out, resume, force), plot, _mode(resume, force))
+        path = _out(out, resume, force)
+        return _measure(plan, pace, path, _picture(path, plot, resume or force), _mode(resume, force))
 
 
 @dataclass(frozen=True)
@@ -105,11 +106,24 @@ def _out(out: Path | None, resume: bool, force: bool) -> Path:
     return require_writable(out, keep=False)
 
 
+def _picture(out: Path, plot: Path | None, replaced: bool) -> Path:
+    """Return where to draw; what cannot be drawn to is refused before the measuring, not after."""
+    if plot is None:
+        picture = out.with_suffix(".png")
+        require_picture(picture, (".png",), out)
+        return picture
+    from gradkernels.bench.report.ranking_plot import formats
+
+    require_picture(plot, formats(), out)
+    require_free("--plot", plot, replaced)
+    return plot
+
+
 def _mode(resume: bool, force: bool) -> Mode:
     return "resume" if resume else "replace" if force else "new"
 
 
-def _measure(plan: Plan, pace: Pace, path: Path, plot: Path | None, mode: Mode) -> int:
+def _measure(plan: Plan, pace: Pace, path: Path, picture: Path, mode: Mode) -> int:
     session = None
     with stop_on_signals(), progress_shown() as tell:
         try:
@@ -122,7 +136,7 @@ def _measure(plan: Plan, pace: Pace, path: Path, plot: Path | None, mode: Mode) 
                 )
         except Stopped as stop:
             return _stopped(stop, path, session)
-    return _conclude(records, path, plot or path.with_suffix(".png"), pace.calls)
+    return _conclude(records, path, picture, pace.calls)
 
 
 def _stopped(stop: Stopped, path: Path, session: Session | None) -> int:
@@ -138,7 +152,7 @@ def _conclude(records: list[Record], path: Path, picture: Path, calls: int | Non
     show_ranking(rankings(weighed(records, calls)))
     if calls:
         print(f"times are those of one of {calls:,} calls, with its share of building and the first call")
-    draw(records, picture)
+    write_whole(picture, draw(records, picture.suffix.lower()))
     found = (row for row in records if row.measurement.status == Status.wrong)
     wrong = sorted({f"{row.kernel} at n = {row.case.n}: {row.measurement.reason}" for row in found})
     for sentence in wrong:

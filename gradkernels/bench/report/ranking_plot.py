@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterable, Sequence
 from itertools import groupby
-from pathlib import Path
 from statistics import median
 from typing import Any
 
@@ -23,8 +23,11 @@ DASHES = ("-", "--", ":")
 INCHES = (5.6, 4.6)
 
 
-def draw(records: Iterable[Record], path: Path) -> None:
-    """Write a PNG with a panel per quantity; the band around a line is the middle half of its slices."""
+def draw(records: Iterable[Record], suffix: str) -> bytes:
+    """Return the picture as a file's content, in the format of `suffix` (one of `formats()`).
+
+    It has a panel per quantity; the band around a line is the middle half of its slices.
+    """
     rows = [row for row in records if row.measurement.status == Status.ok and Key.parse(row.kernel).competes]
     panels = [(what, list(group)) for what, group in groupby(sorted(rows, key=_panel), key=_panel)]
     ways = sorted({_way(row.kernel) for row in rows})
@@ -40,7 +43,14 @@ def draw(records: Iterable[Record], path: Path) -> None:
         )
         lines = {str(line.get_label()): line for axes in figure.axes for line in axes.get_lines()}
         figure.legend(list(lines.values()), list(lines), loc="outside right center", frameon=False)
-    figure.savefig(path, dpi=150)
+    content = io.BytesIO()
+    figure.savefig(content, format=suffix.removeprefix("."), dpi=150)
+    return content.getvalue()
+
+
+def formats() -> tuple[str, ...]:
+    """Return the suffixes of the pictures that can be drawn."""
+    return tuple(f".{name}" for name in sorted(FigureCanvasAgg.get_supported_filetypes()))
 
 
 def _panel(row: Record) -> str:
