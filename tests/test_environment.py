@@ -163,11 +163,13 @@ def death_signal():
 
 
 def test_a_process_and_what_it_forks_are_killed_at_the_end_of_the_parent(monkeypatch):
-    hooks = []
+    hooks, left = [], []
+    monkeypatch.setattr(os, "_exit", left.append)
     monkeypatch.setattr(os, "register_at_fork", lambda **when: hooks.append(when))
     for parent in ([], [None], [os.getppid()]):
         environment.die_with_parent(*parent)
         assert death_signal() == signal.SIGKILL
+    assert left == []
     assert [[*when] for when in hooks] == [["after_in_child"]] * 3
     hooks[0]["after_in_child"]()
     assert death_signal() == signal.SIGKILL

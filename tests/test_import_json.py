@@ -13,6 +13,7 @@ import typer
 from gradkernels import record
 from gradkernels.bench import cli
 from gradkernels.bench.cli.import_json import import_json
+from gradkernels.bench.results.pytest_benchmark_json import read_benchmarks
 
 INFO = {
     "schema": 1,
@@ -44,7 +45,8 @@ SAVED = {
     "benchmarks": [{"fullname": "bench/test_x.py::test_k[1]", "extra_info": INFO, "stats": STATS}],
     "version": "5.3.1",
 }
-FOREIGN = {"fullname": "test_y.py::test_sort", "extra_info": {"schema": "mine", "n": 3}, "stats": STATS}
+# Less than half of the names are ours.
+FOREIGN = {"fullname": "test_y.py::test_sort", "extra_info": dict([*INFO.items()][:10]), "stats": STATS}
 
 
 @pytest.fixture
@@ -90,6 +92,22 @@ def test_every_column_comes_from_its_place(run):
         "float64,C,cpu,0,1,ok,,1e-16,5e-15,7,4,2e-05,1e-05,1.5e-05,3e-05,0.25,,,"
     )
     assert len(record.read("x.csv")) == 1
+
+
+def test_a_commit_without_changes_is_its_hash_alone(run):
+    for info in ({"id": "c0ffee00c0ffee00", "dirty": False}, {"id": "c0ffee00c0ffee00"}):
+        run(save("a.json", changed("commit_info", info)), "--out=x.csv", "--force")
+        assert record.read("x.csv")[0].commit == "c0ffee00c0ff"
+
+
+def test_times_may_be_whole_numbers_and_all_alike(run):
+    stats = {"min": 2, "q1": 2, "median": 2, "q3": 2, "rounds": 1, "iterations": 1}
+    run(save("a.json", changed("benchmarks.0.stats", stats)), "--out=x.csv")
+    assert ",1,1,2.0,2.0,2.0,2.0,0.25,,,\n" in Path("x.csv").read_text()
+
+
+def test_one_file_alone_is_the_first_pass(run):
+    assert [row.pass_ for row in read_benchmarks(Path(save("a.json", SAVED))).records] == [1]
 
 
 @pytest.mark.parametrize("unknown", ["unversioned", "unknown"])
@@ -144,9 +162,17 @@ STATS_AT = "benchmarks.0.stats"
         ("benchmarks", [3], "a.json, a benchmark: expected an object with 'fullname'"),
         ("benchmarks", {"a": 1}, "'benchmarks' is {\"a\": 1}, expected a list"),
         ("machine_info", None, "a.json: 'machine_info' is missing"),
+        ("machine_info.cpu", None, "a.json, machine_info: 'cpu' is missing"),
+        ("machine_info.system", None, "a.json, machine_info: 'system' is missing"),
+        ("machine_info.release", None, "a.json, machine_info: 'release' is missing"),
+        ("commit_info", None, "a.json: 'commit_info' is missing"),
         ("machine_info.cpu.count", "8", "a.json, machine_info.cpu: 'count' is \"8\", expected a whole number"),
         ("machine_info.python_version", None, "a.json, machine_info: 'python_version' is missing"),
         ("commit_info.id", 7, "a.json, commit_info: 'id' is 7, expected text"),
+        (INFO_AT, None, "a.json, bench/test_x.py::test_k[1]: 'extra_info' is missing"),
+        (f"{INFO_AT}.schema", None, "test_k[1], extra_info: 'schema' is missing"),
+        (f"{INFO_AT}.n", -1, "extra_info: 'n' is -1, expected a finite number from 0"),
+        (f"{INFO_AT}.n", "many " * 9, f"extra_info: 'n' is \"{'many ' * 7}many, expected a whole number"),
         (f"{INFO_AT}.kernel", None, "test_k[1], extra_info: 'kernel' is missing"),
         (f"{INFO_AT}.n", 1000.5, "extra_info: 'n' is 1000.5, expected a whole number"),
         (f"{INFO_AT}.n", True, "extra_info: 'n' is true, expected a whole number"),
@@ -163,7 +189,11 @@ STATS_AT = "benchmarks.0.stats"
         (f"{STATS_AT}.min", -1.0, "'min' is -1.0, expected a finite number from 0"),
         (f"{STATS_AT}.median", float("nan"), "a.json: NaN is not a number that a time can be"),
         (f"{STATS_AT}.q3", float("inf"), "a.json: Infinity is not a number that a time can be"),
-        ("benchmarks", SAVED["benchmarks"] * 2, "numpy.broadcast.per_sample was timed twice on problem linear"),
+        (
+            "benchmarks",
+            SAVED["benchmarks"] * 2,
+            "gradkernels: a.json: numpy.broadcast.per_sample was timed twice on problem linear",
+        ),
     ],
 )
 def test_a_damaged_file_is_one_sentence(run, path, value, sentence):

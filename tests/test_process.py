@@ -11,7 +11,7 @@ import time
 import pytest
 
 from gradkernels.bench.isolation import limits
-from gradkernels.bench.isolation.limits import most_bytes
+from gradkernels.bench.isolation.limits import most_bytes, size_in_bytes
 from gradkernels.bench.isolation.process import describe_end, end, ended
 from gradkernels.bench.isolation.signals import Stopped, signals_deferred, stop_on_signals
 
@@ -61,6 +61,7 @@ def test_a_group_is_killed_while_its_number_is_taken(monkeypatch):
         (0, b"", "the process ended with code 0 before its work was done"),
         (0, b"bye\n", "the process ended with code 0 before its work was done"),
         (1, b"a\nValueError: no\n\n", "the process ended with code 1 before its work was done: ValueError: no"),
+        (1, b"No: \x1b[31m\xff", "the process ended with code 1 before its work was done: No:  [31m\ufffd"),
         (-11, b"a\n", "the process was ended by SIGSEGV"),
         (-35, b"", "the process was ended by signal 35"),
         (
@@ -105,6 +106,7 @@ def test_what_must_be_whole_is_finished_before_a_run_stops(interruptible):
         write()
     assert done == ["a row", "its record"]
     assert stop.value.code == 130
+    assert stop.value.args == (signal.SIGINT,)
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
@@ -150,3 +152,45 @@ def test_a_container_has_four_fifths_of_what_it_was_given(tmp_path, monkeypatch,
     with open("/proc/meminfo") as meminfo:
         machine = 1024 * int(meminfo.readline().split()[1])
     assert most_bytes() == (expected or pytest.approx(machine * 0.8, rel=1e-3))
+    assert isinstance(most_bytes(), int)
+
+
+def test_where_the_system_does_not_say_what_memory_there_is_there_is_no_limit(monkeypatch):
+    monkeypatch.setattr(os, "sysconf_names", {"SC_PAGE_SIZE": 30})
+    assert most_bytes() is None
+    monkeypatch.delattr(os, "sysconf_names")
+    assert most_bytes() is None
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [
+        ("1", 1),
+        (" 12B ", 12),
+        ("4GB", 4_000_000_000),
+        ("1.5 kb", 1500),
+        ("1.5KiB", 1536),
+        ("512MiB", 536_870_912),
+        ("2.5e3", 2500),
+        ("1e1 TB", 10_000_000_000_000),
+        ("9223372036854774784", 2**63 - 1024),
+    ],
+)
+def test_a_size_is_a_number_with_a_unit(text, size):
+    found = size_in_bytes(text)
+    assert (found, type(found)) == (size, int)
+
+
+@pytest.mark.parametrize("text", ["", "GB", "4 GBs", "4XB", "4 G B", "-1", ".5GB", "1,5GB", "\u0664GB", "4GB more"])
+def test_what_is_no_size_is_refused_with_the_units(text):
+    with pytest.raises(ValueError, match="--max-bytes") as refusal:
+        size_in_bytes(text)
+    units = "B, kB, MB, GB, TB, KiB, MiB, GiB, TiB"
+    assert str(refusal.value) == f"--max-bytes {text!r}: write bytes, or a number with {units}"
+
+
+@pytest.mark.parametrize("text", ["0", "0.5", "8388608TiB", "9223372036854775808"])
+def test_a_size_that_no_process_can_have_is_refused(text):
+    with pytest.raises(ValueError, match="--room") as refusal:
+        size_in_bytes(text, "--room")
+    assert str(refusal.value) == f"--room {text!r}: it must be at least 1 byte and less than 8 EiB"

@@ -207,6 +207,27 @@ def test_a_replacement_that_finds_no_room_leaves_the_old_file_and_may_be_tried_a
     assert Path("x.csv").read_text() == text(row)
 
 
+def test_a_replacement_that_somebody_removes_leaves_the_old_file(here, row, monkeypatch):
+    Path("x.csv").write_text("precious")
+    monkeypatch.setattr(os, "fsync", lambda descriptor: Path(".x.csv.new").unlink())
+    with (
+        ResultsFile(Path("x.csv"), "replace") as file,
+        pytest.raises(FileNotFoundError, match="the rows before are safe"),
+    ):
+        file.append(row)
+    assert Path("x.csv").read_text() == "precious"
+
+
+def test_a_replacement_whose_place_is_taken_leaves_the_old_file(here, row):
+    Path("x.csv").write_text("precious")
+    with ResultsFile(Path("x.csv"), "replace") as file:
+        Path(".x.csv.new").mkdir()
+        with pytest.raises(ValueError, match="x.csv is no regular file"):
+            file.append(row)
+        Path(".x.csv.new").rmdir()
+    assert Path("x.csv").read_text() == "precious"
+
+
 def test_what_a_killed_run_left_beside_the_file_is_removed(here):
     Path(".x.csv.new").write_text("half a replacement")
     Path("x.csv").write_text("precious")
@@ -229,6 +250,12 @@ def test_without_room_for_a_row_none_of_it_stays_and_the_next_one_is_whole(here,
             file.append(row)
             refuse_too_long(file, row)
             assert Path("x.csv").read_text() == text(*[row] * count)
+
+
+def test_where_no_room_can_be_made_the_lack_of_it_is_told(here, row, monkeypatch):
+    monkeypatch.setattr(os, "ftruncate", lambda descriptor, size: fail(errno.EIO))
+    with ResultsFile(Path("x.csv"), "new") as file:
+        refuse_too_long(file, row)
 
 
 def test_nothing_is_written_to_a_file_that_was_removed_or_replaced(here, row):
@@ -266,6 +293,7 @@ def test_leaving_twice_or_without_the_file_is_no_error(here):
     file = ResultsFile(Path("folder/x.csv"), "new")
     Path("folder/x.csv").unlink()
     (here / "folder").rmdir()
+    (here / "folder").touch()
     file.close()
     file.close()
 

@@ -66,6 +66,12 @@ def do_close_and_exit(connection, text):
     os._exit(4)
 
 
+def do_close_errors(connection, text):
+    os.close(2)
+    time.sleep(0.3)
+    connection.send(Answer("still here"))
+
+
 def do_flood(connection, text):
     os.write(2, b"x" * 10**6)
     connection.send(Answer("through"))
@@ -109,6 +115,8 @@ def fail():
 
 # What follows runs in the test.
 
+FORGED = "it wrote into the pipe that its process reports through"
+
 
 def program(**limits):
     return Program("test_supervisor:worker", child_environment(1), ProcessLimits(**limits))
@@ -147,6 +155,16 @@ def test_what_one_worker_prints_does_not_stop_it_while_another_is_awaited(superv
     other.send(Order("echo", "a"))
     assert other.receive(Answer).value == "a"
     assert loud.receive(Answer).value == "through"
+
+
+def test_a_pipe_that_a_worker_has_closed_is_not_read_again(supervisor, monkeypatch):
+    """Else its supervisor would compute while others are measured."""
+    reads, read = [], os.read
+    monkeypatch.setattr(os, "read", lambda descriptor, size: (reads.append(descriptor), read(descriptor, size))[1])
+    worker = supervisor.start(program())
+    worker.send(Order("close_errors"))
+    assert worker.receive(Answer).value == "still here"
+    assert len(reads) == 2
 
 
 def test_what_a_worker_still_sent_is_heard_before_its_end(supervisor):
@@ -197,18 +215,32 @@ def test_a_worker_that_is_unfit_says_so_and_is_ended(supervisor):
         ("exhaust", "failed", "out of memory: MemoryError: none left"),
     ):
         worker = supervisor.start(program())
+        worker.send(Order("beat", "3 7"))
         worker.send(Order(what))
         with pytest.raises(WorkerDied) as death:
             worker.receive(Answer)
         assert (death.value.status, death.value.reason) == (status, reason)
+        assert death.value.beat == (2, 3, 7)
 
 
 @pytest.mark.parametrize("line", ["no JSON", '{"message": "Unknown"}', '{"message": "Answer", "value": 1}', "[]", ""])
 def test_what_a_kernel_writes_into_the_pipe_ends_the_worker(supervisor, line):
     worker = supervisor.start(program())
     worker.send(Order("forge", line))
-    with pytest.raises(WorkerDied, match="it wrote into the pipe that its process reports through"):
+    with pytest.raises(WorkerDied) as death:
         worker.receive(Answer)
+    assert (death.value.status, death.value.reason) == ("failed", FORGED)
+
+
+def test_who_finds_a_message_impossible_says_why(supervisor):
+    worker = supervisor.start(program())
+    for fault, reason in (
+        (None, FORGED),
+        (ValueError("there is no case 9"), f"{FORGED}: ValueError: there is no case 9"),
+    ):
+        death = worker.forged(fault)
+        assert (death.status, death.reason) == ("failed", reason)
+    assert worker.end() == -9
 
 
 def test_no_kernel_reads_orders(supervisor):
@@ -245,6 +277,7 @@ def test_a_function_is_called_in_a_fresh_process_and_its_value_comes_back():
     found = call_in_fresh_process("test_supervisor:greet", {"name": "you", "times": 2}, threads=2)
     assert found.pop("process") != os.getpid()
     assert found == {"text": "hello youhello you", "threads": "2"}
+    assert call_in_fresh_process("test_supervisor:greet", {"name": "you"})["threads"] == "1"
 
 
 def test_how_a_function_failed_is_said():
@@ -293,6 +326,26 @@ def test_a_message_arrives_as_it_was_sent():
         Outer(2.0, Inner((1, "a")), (Inner((2, "b")), Inner((3, "c"))), 4, {"a": 1.5}),
     ):
         assert decode(encode(message), (Answer, Outer)) == message
+
+
+def test_a_whole_number_is_a_float_where_one_is_declared():
+    line = b'{"message": "Outer", "number": 2, "inner": {"place": [1, "a"]}, "named": {"a": 3}}'
+    message = decode(line, (Outer,))
+    assert repr((message.number, message.named)) == "(2.0, {'a': 3.0})"
+
+
+@pytest.mark.parametrize(
+    ("fields", "says"),
+    [
+        ('"number": "1", "inner": {"place": [1, "a"]}', "no message: '1' is no float"),
+        ('"number": 1, "inner": {"place": "1a"}', "no message: '1a' is no list"),
+        ('"number": 1, "inner": {"place": [1, "a"]}, "perhaps": "no"', "no message: 'no' is none of (<class 'int'>,"),
+    ],
+)
+def test_what_is_no_message_is_said(fields, says):
+    with pytest.raises(ValueError, match="no message") as refusal:
+        decode(f'{{"message": "Outer", {fields}}}'.encode(), (Outer,))
+    assert str(refusal.value).startswith(says)
 
 
 @pytest.mark.parametrize(

@@ -156,9 +156,10 @@ def start(pipes, monkeypatch):
 seen = []
 
 
-def beats(connection):
-    connection.beat(5)
+def works(connection):
     seen.append(("path", [*sys.path]))
+    connection.beat(5)
+    connection.send(connection.receive(Said))
 
 
 def is_unusable(connection):
@@ -175,16 +176,18 @@ def fails(connection):
 
 def test_a_worker_does_what_it_was_started_for_and_says_that_it_has_finished(start, pipes):
     path = [*sys.path]
-    begin({**start, "target": f"{__name__}:beats"})
+    pipes.order.write(b'{"message": "Said", "text": "one"}\n')
+    begin({**start, "target": f"{__name__}:works"})
     assert seen == [("parent", 7), ("path", path)]
-    assert pipes.said() == [{"message": "Finished"}]
+    assert pipes.said() == [{"message": "Said", "text": "one"}, {"message": "Finished"}]
     assert pipes.heartbeat.last() == (2, 5, -1)
     with pytest.raises(OSError, match="Bad file descriptor"):
         os.fstat(start["heartbeat"])
 
 
 def test_a_worker_is_limited_before_it_does_anything_and_finds_what_it_is_told_to_find(start, pipes):
-    begin({**start, "target": f"{__name__}:beats", "max_bytes": 0, "path": ["/here", "/there"]})
+    pipes.order.write(b'{"message": "Said", "text": "one"}\n')
+    begin({**start, "target": f"{__name__}:works", "max_bytes": 0, "path": ["/here", "/there"]})
     assert seen == [("parent", 7), ("limit", 0), ("path", ["/here", "/there"])]
 
 

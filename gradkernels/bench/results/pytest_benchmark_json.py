@@ -71,8 +71,11 @@ def read_benchmarks(path: Path, pass_: int = 1) -> ImportedBenchmarks:
     skipped: list[str] = []
     for benchmark in _get(saved, "benchmarks", "list", str(path)):
         name = _get(benchmark, "fullname", "str", f"{path}, a benchmark")
-        if _ours(_get(benchmark, "extra_info", "dict", f"{path}, {name}")):
-            records.append(_record(benchmark, machine, f"{path}, {name}"))
+        info = _get(benchmark, "extra_info", "dict", f"{path}, {name}")
+        if _ours(info):
+            records.append(
+                _record(info, _get(benchmark, "stats", "dict", f"{path}, {name}"), machine, f"{path}, {name}")
+            )
         else:
             skipped.append(name)
     _refuse_repetition(records, path)
@@ -86,7 +89,7 @@ def _ours(info: Mapping[str, Any]) -> bool:
 
 def _load(path: Path) -> Any:
     try:
-        return json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse_constant)
+        return json.loads(path.read_bytes().decode(), parse_constant=_refuse_constant)
     except UnicodeDecodeError as error:
         raise ValueError(f"{path}: not UTF-8 text at byte {error.start}; this is no pytest-benchmark file") from None
     except json.JSONDecodeError as error:
@@ -119,12 +122,10 @@ def _commit(info: Any, where: str) -> str:
     return full[:12] + ("+" if info.get("dirty") else "")
 
 
-def _record(benchmark: Any, machine: Mapping[str, Any], where: str) -> Record:
-    info = _get(benchmark, "extra_info", "dict", where)
+def _record(info: Any, stats: Any, machine: Mapping[str, Any], where: str) -> Record:
     if (schema := _get(info, "schema", "int", f"{where}, extra_info")) != SCHEMA:
         raise ValueError(f"{where}: schema {schema}, but this gradkernels knows {SCHEMA}; use the one that timed it")
     known = {name: _get(info, name, _COLUMN_KINDS[name], f"{where}, extra_info") for name in INFO}
-    stats = _get(benchmark, "stats", "dict", where)
     times = {column: _get(stats, name, _COLUMN_KINDS[column], f"{where}, stats") for column, name in STATISTICS.items()}
     if not times["seconds_min"] <= times["seconds_q25"] <= times["seconds_median"] <= times["seconds_q75"]:
         raise ValueError(f"{where}, stats: min, q1, median and q3 are not in this order")

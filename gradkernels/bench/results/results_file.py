@@ -125,7 +125,8 @@ class ResultsFile:
             _write(file, data)
             os.replace(self._beside, self.path)
         except BaseException:
-            self._beside.unlink(missing_ok=True)
+            with suppress(OSError):
+                self._beside.unlink()
             file.close()
             raise
         self._file.close()
