@@ -55,6 +55,15 @@ def test_a_group_is_killed_while_its_number_is_taken(monkeypatch):
     assert states == ["Z"]
 
 
+@pytest.mark.parametrize("refusal", [ProcessLookupError, PermissionError])
+def test_a_group_that_is_gone_or_refuses_a_signal_as_on_macos_is_no_error(monkeypatch, refusal):
+    def kill(group, number):
+        raise refusal
+
+    monkeypatch.setattr(os, "killpg", kill)
+    assert end(started("raise SystemExit(3)")) == 3
+
+
 @pytest.mark.parametrize(
     ("code", "said", "told"),
     [

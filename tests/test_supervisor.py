@@ -67,7 +67,7 @@ def do_close_and_exit(connection, text):
 
 
 def do_close_errors(connection, text):
-    os.close(2)
+    os.closerange(1, 3)
     time.sleep(0.3)
     connection.send(Answer("still here"))
 
@@ -157,14 +157,21 @@ def test_what_one_worker_prints_does_not_stop_it_while_another_is_awaited(superv
     assert loud.receive(Answer).value == "through"
 
 
-def test_a_pipe_that_a_worker_has_closed_is_not_read_again(supervisor, monkeypatch):
+@pytest.fixture
+def reads(monkeypatch):
+    """The file descriptors that were read from."""
+    found, read = [], os.read
+    monkeypatch.setattr(os, "read", lambda descriptor, size: (found.append(descriptor), read(descriptor, size))[1])
+    return found
+
+
+def test_a_pipe_that_a_worker_has_closed_is_not_read_again(supervisor, reads):
     """Else its supervisor would compute while others are measured."""
-    reads, read = [], os.read
-    monkeypatch.setattr(os, "read", lambda descriptor, size: (reads.append(descriptor), read(descriptor, size))[1])
     worker = supervisor.start(program())
+    reads.clear()
     worker.send(Order("close_errors"))
     assert worker.receive(Answer).value == "still here"
-    assert len(reads) == 2
+    assert len(reads) == len(set(reads)) == 2
 
 
 def test_what_a_worker_still_sent_is_heard_before_its_end(supervisor):
@@ -186,12 +193,14 @@ def test_what_a_worker_still_sent_is_heard_before_its_end(supervisor):
         (3600, "timeout", "the process came no further for 2 s"),
     ],
 )
-def test_one_that_closes_its_pipes_says_how_it_ends_itself_unless_it_hangs(supervisor, seconds, status, reason):
+def test_one_that_closes_its_pipes_says_how_it_ends_itself_unless_it_hangs(supervisor, reads, seconds, status, reason):
     worker = supervisor.start(program(harness_seconds=2))
+    reads.clear()
     worker.send(Order("close_and_exit", str(seconds)))
     with pytest.raises(WorkerDied) as death:
         worker.receive(Answer)
     assert (death.value.status, death.value.reason) == (status, reason)
+    assert len(reads) == len(set(reads)) == 2
 
 
 @pytest.mark.parametrize(
