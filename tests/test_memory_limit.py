@@ -49,6 +49,18 @@ def test_a_sample_costs_twice_what_autograd_saves_of_it_and_a_row():
     assert memory_limit.bytes_per_sample(problem, problem.parameters(), x, y) == 2 * saved + 8 * (20 + 12)
 
 
+def test_a_sample_of_which_nothing_is_saved_costs_a_row():
+    import torch
+    from torch import nn
+
+    class Constant(nn.Linear):
+        def forward(self, x):
+            return self.bias.expand(len(x), 2)
+
+    problem = gk.ModuleProblem(Constant(3, 2), lambda output, y: output.mean())
+    assert memory_limit.bytes_per_sample(problem, problem.parameters(), torch.ones(4, 3), torch.ones(4)) == 4 * 8
+
+
 @pytest.mark.parametrize("quantity", ["per_sample", "norms", "moments", "clipped_sum", "gradient"])
 def test_chunks_give_the_same_result(cnn, quantity):
     problem, x, y = cnn

@@ -56,7 +56,6 @@ def test_weights_are_bound_once_for_each_shape():
         (P, Y, W.astype("float32"), TypeError, "mixed dtype"),
         (P, Y, [1, 2, 3], TypeError, "y.sample_weight is a builtins.list"),
         (P, Y, np.array([1j, 2, 3]), TypeError, "y.sample_weight is complex128"),
-        (P, Weighted(Y, W), W, TypeError, "y holds sample weights already"),
         (P, Weighted(Y, W), None, ValueError, "pass weights as sample_weight="),
         (gk.LinearRegression(weighted=True), Y, None, ValueError, "it must be (target, sample_weight)"),
     ],
@@ -64,6 +63,19 @@ def test_weights_are_bound_once_for_each_shape():
 def test_refusals(problem, y, weight, error, says):
     with pytest.raises(error, match=re.escape(says)):
         gk.gradient(problem, THETA, X, y, sample_weight=weight)
+
+
+def test_weights_of_a_module_belong_into_its_loss():
+    module = gk.ModuleProblem(torch.nn.Linear(1, 1), torch.nn.MSELoss())
+    says = "^sample_weight is for regressions; put weights into the loss of a ModuleProblem$"
+    with pytest.raises(TypeError, match=says):
+        gk.gradient(module, None, torch.ones(3, 1), torch.ones(3, 1), sample_weight=torch.ones(3))
+
+
+def test_targets_that_hold_weights_take_no_others():
+    says = "^y holds sample weights already; leave out sample_weight=, or pass the targets alone as y$"
+    with pytest.raises(TypeError, match=says):
+        gk.gradient(P, THETA, X, Weighted(Y, W), sample_weight=W)
 
 
 def test_whole_numbers_as_weights_are_taken_as_floats():
