@@ -61,6 +61,42 @@ def test_a_sample_of_which_nothing_is_saved_costs_a_row():
     assert memory_limit.bytes_per_sample(problem, problem.parameters(), torch.ones(4, 3), torch.ones(4)) == 4 * 8
 
 
+ADVICE = "; gk.per_sample_chunks hands rows out chunk by chunk"
+
+
+def fitting(key, left, n=100):
+    """The chunk of a kernel of 100 parameters, by 1000 bytes a sample, in so many bytes besides scratch and result."""
+    import torch
+
+    kernel, theta = gk.kernel(key), {"w": torch.zeros(10, 10)}
+    case = gk.Case(gk.ModuleProblem(torch.nn.Linear(2, 2), torch.nn.MSELoss()), kernel.quantity, n, "float32")
+    result = memory_limit.result_bytes(kernel.quantity, theta, n)
+    return memory_limit.in_chunks(kernel, case, theta, 1000, 8 * MEGABYTE + result + left)
+
+
+def test_the_chunk_is_the_largest_that_fits():
+    left = {1000: 1, 1999: 1, 2000: 2, 99_999: 99, 100_000: 100, 1_000_000: 100}
+    assert {some: dict(fitting("torch.hooks.norms", some).set_options)["chunk"] for some in left} == left
+    assert fitting("torch.hooks[chunk=7].norms", 9000).set_options == (("chunk", 7),)
+    assert fitting("torch.hooks[chunk=7].norms", 5000).set_options == (("chunk", 5),)
+    assert fitting("torch.vmap+.norms", 100_000) is gk.kernel("torch.vmap+.norms")
+
+
+@pytest.mark.parametrize(
+    ("key", "left", "says"),
+    [
+        ("torch.hooks.norms", 999, "8,390,008 bytes, max_bytes=8,390,007"),
+        ("torch.vmap+.norms", 99_999, "8,489,008 bytes, max_bytes=8,489,007"),
+        ("torch.hooks.per_sample", -8 * MEGABYTE, "8,429,608 bytes, max_bytes=40,000"),
+        ("torch.hooks.per_sample", -8 * MEGABYTE - 1, f"8,429,608 bytes, max_bytes=39,999{ADVICE}"),
+    ],
+)
+def test_what_does_not_fit_says_how_much_it_needs(key, left, says):
+    with pytest.raises(memory_limit.TooSmall) as caught:
+        fitting(key, left)
+    assert str(caught.value) == f"{key} needs about {says}"
+
+
 @pytest.mark.parametrize("quantity", ["per_sample", "norms", "moments", "clipped_sum", "gradient"])
 def test_chunks_give_the_same_result(cnn, quantity):
     problem, x, y = cnn
