@@ -12,12 +12,11 @@ import numpy as np
 
 from gradkernels.check.true_gradients import TrueGradients
 from gradkernels.elementwise import STEP, namespace
-from gradkernels.problems.problem import Floats, Problem
+from gradkernels.problems.problem import Floats
 from gradkernels.problems.regression.regression import Regression
-from gradkernels.tree import Tree, count, take
+from gradkernels.tree import Tree, take
 
-BLOCK_ROWS = 8192  # keeps a block's complex copies of x in cache
-BLOCK_NUMBERS = 2**16  # so do these
+BLOCK_NUMBERS = 2**16  # keep a block's complex copies of eta in cache
 MOST_STEPS = 10**8  # evaluations of one predictor that the gradient may take: some 10 s
 
 
@@ -89,28 +88,3 @@ def _along_theta(problem: Regression, eta: Floats, design: Floats, y: Tree) -> F
         loss = problem.loss_of(namespace(stepped), stepped, np.broadcast_to(target, (p, n))).imag / step
         total[(..., *k)] = loss.sum(1) if weight is None else loss @ weight
     return total
-
-
-def complex_step(problem: Problem, theta: Floats, x: Floats, y: Tree) -> tuple[Floats, Floats]:
-    """Differentiate the loss of any problem by one complex step for each parameter.
-
-    Args:
-        problem: Whose loss is differentiated.
-        theta: Parameters, float64.
-        x: Features of n samples.
-        y: Targets.
-
-    Returns:
-        Per-sample gradients `(n, *theta.shape)`, and the gradient of the mean loss, of theta's shape.
-    """
-    n = count(y)
-    rows, total = np.empty((n, *theta.shape)), np.zeros(theta.shape)
-    for index in np.ndindex(theta.shape):
-        stepped = theta.astype(complex)
-        stepped[index] += STEP * 1j
-        for start in range(0, n, BLOCK_ROWS):
-            part = slice(start, start + BLOCK_ROWS)
-            loss = problem.loss(stepped, take(x, part), take(y, part))
-            rows[(part, *index)] = loss.imag / STEP
-            total[index] += loss.sum().imag / STEP
-    return rows, total / n
