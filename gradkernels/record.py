@@ -185,6 +185,8 @@ def read(path: str | Path) -> list[Record]:
         OSError: The file cannot be opened.
     """
     path = Path(path)
+    if path.is_char_device():  # which may never end
+        raise Malformed(f"{path}: a device; this is not a results file")
     try:
         text = path.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as error:

@@ -244,3 +244,8 @@ def rows_of(raw):
 
 def number(cell, kind):
     return cell if cell == "" or kind == "str" else float(cell) if "float" in kind else int(cell)
+
+
+def test_a_device_that_never_ends_is_not_read():
+    with pytest.raises(Malformed, match="^/dev/zero: a device; this is not a results file$"):
+        read("/dev/zero")

@@ -23,6 +23,14 @@ def test_sizes_of_one_table_stand_together_whatever_else_the_files_hold():
     assert markdown(rankings(rows)).count("| n | winner") == 2
 
 
+def test_tables_of_several_machines_say_which_is_which():
+    rows = [record(machine=name, seconds_median=1e-6 * time) for time, name in enumerate(("desk", "rack"), 1)]
+    titles = [text for text in markdown(rankings(rows)).splitlines() if text.startswith("**")]
+    shared = "norms of linear, 1 feature, float64, 1 thread"
+    assert titles == [f"**{shared}, on desk**", f"**{shared}, on rack**"]
+    assert markdown(rankings(rows[:1])).splitlines()[0] == f"**{shared}**"
+
+
 def test_no_two_of_two_dozen_lines_look_alike():
     styles = [style_of(index) for index in range(24)]
     assert len({tuple(style.values()) for style in styles}) == 24

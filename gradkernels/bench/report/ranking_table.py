@@ -33,8 +33,14 @@ def title(ranking: CaseRanking) -> str:
 
 
 def grouped(rankings: Iterable[CaseRanking]) -> list[tuple[str, list[CaseRanking]]]:
-    """Group rankings by title."""
-    return [(name, list(group)) for name, group in groupby(rankings, key=title)]
+    """Group rankings by title, and by machine where there are several."""
+    rankings = list(rankings)
+    several = len({ranking.machine for ranking in rankings}) > 1
+
+    def name(ranking: CaseRanking) -> str:
+        return f"{title(ranking)}, on {ranking.machine}" if several else title(ranking)
+
+    return [(told, list(group)) for told, group in groupby(rankings, key=name)]
 
 
 def cells(ranking: CaseRanking) -> list[str]:

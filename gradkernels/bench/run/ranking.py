@@ -56,11 +56,13 @@ class CaseRanking:
         case: What was computed.
         kernels: Fastest first; empty when nothing could be proven and timed.
         absent: Why the others have no time: kernel to `status: reason`.
+        machine: Where it was measured.
     """
 
     case: Coordinates
     kernels: tuple[RankedKernel, ...]
     absent: Mapping[str, str]
+    machine: str
 
     def of_way(self, way: str) -> RankedKernel | None:
         """Return the kernel of a way, written by hand or composed for this quantity."""
@@ -119,7 +121,8 @@ def _ranking(rows: list[Record], grown: Mapping[tuple[object, ...], Growth | Non
     ranked = sorted(timed, key=lambda kernel: median(_seconds(timed[kernel]).values()))
     kernels = tuple(_ranked(timed[kernel], timed[ranked[0]], grown) for kernel in ranked)
     left = (row.measurement for row in rows if row.kernel not in timed)
-    return CaseRanking(rows[0].case, kernels, {one.kernel: f"{one.status}: {one.reason}" for one in left})
+    absent = {one.kernel: f"{one.status}: {one.reason}" for one in left}
+    return CaseRanking(rows[0].case, kernels, absent, rows[0].machine)
 
 
 def _seconds(rows: Mapping[PassId, Record]) -> dict[PassId, float]:
@@ -168,7 +171,7 @@ def _recalled(entry: WisdomEntry, n: int, calls: int | None) -> CaseRanking:
     }
     ranked = sorted(times, key=times.__getitem__)
     kernels = (RankedKernel(key, times[key], None, growth=_recalled_growth(entry, key)) for key in ranked)
-    return CaseRanking(entry.case.at(n), tuple(kernels), {})
+    return CaseRanking(entry.case.at(n), tuple(kernels), {}, entry.machine)
 
 
 def _recalled_growth(entry: WisdomEntry, kernel: str) -> Growth | None:
