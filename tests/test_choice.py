@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 from measured import record
 
@@ -131,6 +133,29 @@ def test_wisdom_that_cannot_be_written_leaves_the_old_file(monkeypatch):
     with pytest.raises(OSError, match="No space left"):
         wisdom.save(wisdom.learn([row(LOOP, 10, 2.0)]))
     assert path.read_text() == before
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_what_another_process_has_saved_meanwhile_is_kept():
+    path = wisdom.save(wisdom.learn([row(BROADCAST, 10, 1.0)]))
+    assert len(wisdom.saved()) == 1
+    other = wisdom.learn([row(BROADCAST, 10, 5.0, dtype="float32")])
+    path.write_text(wisdom.dumps((*wisdom.saved(), *other)))
+    wisdom.save(wisdom.learn([row(LOOP, 10, 2.0)]))
+    assert {entry.case.dtype: [*entry.curves] for entry in wisdom.saved()} == {
+        "float64": [LOOP],
+        "float32": [BROADCAST],
+    }
+
+
+def test_no_file_takes_the_place_of_a_device(tmp_path, monkeypatch):
+    os.symlink("/dev/null", tmp_path / "null")
+    monkeypatch.setenv("GRADKERNELS_WISDOM", str(tmp_path / "null"))
+    wisdom.saved.cache_clear()
+    assert wisdom.saved() == ()
+    with pytest.raises(ValueError, match="null is no regular file; have GRADKERNELS_WISDOM name another"):
+        wisdom.save(wisdom.learn([row(LOOP, 10, 2.0)]))
+    assert (tmp_path / "null").is_char_device()
 
 
 def test_converting_the_arrays_is_part_of_another_librarys_cost(tmp_path):

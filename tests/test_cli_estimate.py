@@ -168,6 +168,13 @@ def test_a_failed_write_leaves_nothing_behind(monkeypatch, folder):
     assert list(folder.iterdir()) == []
 
 
+def test_no_file_takes_the_place_of_a_device():
+    null = Path("null")
+    null.symlink_to("/dev/null")
+    assert "--out null is no regular file; name another" in refusal("--out", "null", "--force", *QUICK)
+    assert null.is_char_device()
+
+
 @pytest.mark.parametrize("option", ["--out", "--plot"])
 def test_an_existing_file_is_replaced_by_force_only(option):
     there = Path("there.png")

@@ -239,7 +239,14 @@ def test_the_output_is_none_of_the_inputs(run):
 
 
 def test_a_folder_is_no_output(run, tmp_path):
-    refused(run(save("a.json", SAVED), f"--out={tmp_path}", "--force"), "is a folder; --out must name a file")
+    refused(run(save("a.json", SAVED), f"--out={tmp_path}", "--force"), "is a folder; name a file in it")
+
+
+def test_a_device_is_no_output(run, tmp_path_factory):
+    null = tmp_path_factory.mktemp("devices") / "null"
+    null.symlink_to("/dev/null")
+    refused(run(save("a.json", SAVED), f"--out={null}", "--force"), "null is no regular file; name another")
+    assert null.is_char_device()
 
 
 def test_an_existing_output_stays_without_force_and_through_failures(run):
@@ -258,10 +265,12 @@ def test_force_replaces_the_output(run):
 
 
 def test_a_write_that_fails_half_way_leaves_what_was_there(run, monkeypatch):
-    def full(path, records):
+    def full(self, content):
+        with self.open("wb") as file:
+            file.write(content[: len(content) // 2])
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("gradkernels.bench.cli.import_json.append", full)
+    monkeypatch.setattr("pathlib.Path.write_bytes", full)
     Path("b.json").write_text("precious")
     refused(
         run(save("a.json", SAVED), "--out=b.json", "--force"), "b.json: cannot be written (No space left on device)"

@@ -198,6 +198,9 @@ def test_equal_settings_make_equal_problems_of_one_hash():
         (SOFTMAX, [-1, 1], "targets must be whole numbers from 0 to 2"),
         (SOFTMAX, [1, 3], "targets must be whole numbers from 0 to 2 (for numbers from 1 on pass y - 1)"),
         (SOFTMAX, [0, 9], "targets must be whole numbers from 0 to 2 (softmax(classes=10) takes these)"),
+        (SOFTMAX, [0, 8.5], "targets must be whole numbers from 0 to 2"),
+        (SOFTMAX, [-1, 8], "targets must be whole numbers from 0 to 2"),
+        (SOFTMAX, [1, 2.5, 3], "targets must be whole numbers from 0 to 2"),
     ],
 )
 def test_targets_without_such_a_loss_are_told_what_is_allowed(problem, target, says):

@@ -195,19 +195,25 @@ def save(table: Wisdom) -> Path:
     path = saved_path()
     if path is None:
         raise ValueError("saving wisdom needs platformdirs: pip install 'gradkernels[bench]'")
+    if path.exists() and not path.is_file():
+        raise ValueError(f"{path} is no regular file; have {ENVIRONMENT} name another")
     path.parent.mkdir(parents=True, exist_ok=True)
+    saved.cache_clear()  # another process may have saved since
     scratch = path.with_suffix(f".{os.getpid()}")
-    scratch.write_text(dumps(merge(table, saved())), encoding="utf-8")
-    os.replace(scratch, path)
+    try:
+        scratch.write_text(dumps(merge(table, saved())), encoding="utf-8")
+        os.replace(scratch, path)
+    finally:
+        scratch.unlink(missing_ok=True)
     saved.cache_clear()
     return path
 
 
 @lru_cache(maxsize=1)
 def saved() -> Wisdom:
-    """Read this machine's saved choice; empty if there is none."""
+    """Read this machine's saved choice; empty if there is none, as in `/dev/null`."""
     path = saved_path()
-    if path is None or not path.exists():
+    if path is None or not path.exists() or path.is_char_device():
         return ()
     return loads(path.read_bytes(), str(path))
 

@@ -15,15 +15,27 @@ def import_from_here() -> None:
         sys.path.insert(0, here)
 
 
+def require_regular(path: Path, shown: str) -> None:
+    """Raise for what a file cannot take the place of: a folder, a pipe, `/dev/null`.
+
+    Args:
+        path: Where a file is to be.
+        shown: What a message calls it.
+    """
+    if path.is_dir():
+        raise ValueError(f"{shown} is a folder; name a file in it")
+    if path.exists() and not path.is_file():
+        raise ValueError(f"{shown} is no regular file; name another")
+
+
 def require_writable(path: Path, keep: bool) -> Path:
     """Return `path`, once its folder is there and it can be written.
 
     Raises:
-        ValueError: It is there already and must be kept, or it is a folder.
+        ValueError: It is there already and must be kept, or it is a folder or a device.
         OSError: The folder cannot be written to.
     """
-    if path.is_dir():
-        raise ValueError(f"{path} is a folder; name a file in it")
+    require_regular(path, str(path))
     if path.exists() and keep:
         raise ValueError(
             f"{path} is there already; go on with --resume, replace it with --force, or name another --out"
@@ -43,11 +55,10 @@ def require_free(option: str, path: Path, force: bool) -> None:
         force: Whether it may be there already.
 
     Raises:
-        ValueError: It is there already, or it is a folder.
+        ValueError: It is there already, or it is a folder or a device.
         OSError: Its folder cannot be written to.
     """
-    if path.is_dir():
-        raise ValueError(f"{option} {path} is a folder; name a file in it")
+    require_regular(path, f"{option} {path}")
     if path.exists() and not force:
         raise ValueError(f"{option} {path} is there already; replace it with --force or name another file")
     folder = next(parent for parent in path.absolute().parents if parent.exists())

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 
 from gradkernels.bench.cli import options
+from gradkernels.bench.cli.files import require_regular, write_whole
 from gradkernels.bench.results.pytest_benchmark_json import ImportedBenchmarks, read_benchmarks
-from gradkernels.record import HEADER, Record, append
+from gradkernels.record import HEADER, Record, line
 
 
 def import_json(files: options.ImportedFiles, out: options.ImportOut, force: options.ImportForce = False) -> None:
@@ -28,8 +28,7 @@ def import_json(files: options.ImportedFiles, out: options.ImportOut, force: opt
 
 
 def _refuse_output(out: Path, files: list[Path], force: bool) -> None:
-    if out.is_dir():
-        raise ValueError(f"{out} is a folder; --out must name a file")
+    require_regular(out, f"--out {out}")
     if any(out.resolve() == path.resolve() for path in files):
         raise ValueError(f"{out} is one of the files to import; --out must name another")
     if out.exists() and not force:
@@ -63,15 +62,8 @@ def _skipped(one: ImportedBenchmarks) -> str:
 
 
 def _write(out: Path, records: list[Record]) -> None:
-    """Write the results file so that it appears complete or not at all."""
-    part = out.with_name(f".{out.name}.{os.getpid()}.part")
+    text = HEADER + "".join(line(record.columns().values()) for record in records)
     try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        part.write_text(HEADER, encoding="utf-8", newline="")
-        append(part, records)
-        os.replace(part, out)
+        write_whole(out, text.encode(errors="replace"))
     except OSError as error:
         raise ValueError(f"{out}: cannot be written ({error.strerror})") from None
-    finally:
-        if part.exists():
-            part.unlink()

@@ -81,11 +81,12 @@ class SoftmaxRegression(Regression):
 
     def misfit(self, target: Floats) -> str:
         """Refuse what is no class number."""
-        if ((target == np.floor(target)) & (target >= 0) & (target < self.classes)).all():
-            return ""
+        numbers = bool(((target == np.floor(target)) & (target >= 0) & (target < np.inf)).all())
         largest = target.max(initial=0)
-        hint = f" (softmax(classes={int(largest) + 1}) takes these)" if self.classes <= largest < np.inf else ""
-        if largest == self.classes and target.min() == 1:
+        if numbers and largest < self.classes:
+            return ""
+        hint = f" (softmax(classes={int(largest) + 1}) takes these)" if numbers else ""
+        if numbers and largest == self.classes and target.min() == 1:
             hint = " (for numbers from 1 on pass y - 1)"
         return f"targets must be whole numbers from 0 to {self.classes - 1}{hint}"
 
