@@ -7,10 +7,12 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 
 import pytest
 
 from gradkernels.bench.isolation import limits
+from gradkernels.bench.isolation.errors import WorkerDied, WorkerUnusable, failure_reason
 from gradkernels.bench.isolation.limits import most_bytes, size_in_bytes
 from gradkernels.bench.isolation.process import describe_end, end, ended
 from gradkernels.bench.isolation.signals import Stopped, signals_deferred, stop_on_signals
@@ -90,6 +92,51 @@ def test_a_group_that_is_gone_or_refuses_a_signal_as_on_macos_is_no_error(monkey
 )
 def test_how_a_process_ended_is_said_in_one_line(code, said, told):
     assert describe_end(code, said) == told
+
+
+class Unspeakable(Exception):
+    def __str__(self):
+        raise KeyboardInterrupt
+
+
+class Full(MemoryError):
+    """Its name and its message do not say that memory is what it is about."""
+
+
+@pytest.mark.parametrize(
+    ("fault", "told"),
+    [
+        (ValueError("one\ntwo"), "ValueError: one"),
+        (ValueError(), "ValueError"),
+        (Unspeakable(), "Unspeakable: its message cannot be read"),
+        (ValueError("x" * 400), "ValueError: " + "x" * 288),
+    ],
+)
+def test_a_fault_is_its_type_and_its_message(fault, told):
+    assert failure_reason(fault) == told
+
+
+@pytest.mark.parametrize(
+    ("fault", "told"),
+    [
+        (MemoryError(), "out of memory: MemoryError"),
+        (Full("no"), "out of memory: Full: no"),
+        (RuntimeError("Unable to Allocate Memory"), "out of memory: RuntimeError: Unable to Allocate Memory"),
+    ],
+)
+def test_without_memory_nothing_more_can_be_done(fault, told):
+    with suppress(type(fault)):
+        raise fault
+    with pytest.raises(WorkerUnusable) as unusable:
+        failure_reason(fault)
+    assert (unusable.value.status, unusable.value.reason, str(unusable.value)) == ("failed", told, told)
+    assert unusable.value.__cause__ is fault
+    assert fault.__traceback__ is None
+
+
+def test_a_worker_that_died_says_how_and_by_default_that_nobody_was_at_work():
+    death = WorkerDied("timeout", "it hung")
+    assert (str(death), death.beat) == ("it hung", (0, -1, -1))
 
 
 @pytest.fixture

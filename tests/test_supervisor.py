@@ -148,6 +148,15 @@ def test_an_order_larger_than_a_pipe_arrives_whole(supervisor):
     assert worker.receive(Answer).value == text
 
 
+def test_sending_waits_for_nobody(supervisor, monkeypatch):
+    worker = supervisor.start(program())
+    select, waits = worker._selector.select, []
+    monkeypatch.setattr(worker._selector, "select", lambda seconds: (waits.append(seconds), select(0))[1])
+    for _ in range(3):
+        worker.send(Order("echo", "long " * 10**5))
+    assert waits == [0, 0, 0]
+
+
 def test_what_one_worker_prints_does_not_stop_it_while_another_is_awaited(supervisor):
     loud, other = supervisor.start(program(harness_seconds=20)), supervisor.start(program())
     loud.send(Order("flood"))

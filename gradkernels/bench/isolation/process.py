@@ -28,8 +28,7 @@ def end(process: Process) -> int:
             os.killpg(process.pid, signal.SIGKILL)
     for pipe in (process.stdin, process.stdout, process.stderr):
         if pipe is not None:
-            with suppress(BrokenPipeError):  # what it did not live to read
-                pipe.close()
+            pipe.close()
     return process.wait()
 
 

@@ -141,7 +141,7 @@ class WorkerProcess:
         self._selector.register(pipe, event, do)
 
     def _forget(self, pipe: IO[bytes] | None) -> None:
-        with suppress(KeyError, ValueError):
+        with suppress(KeyError):
             self._selector.unregister(pipe)  # type: ignore[arg-type]
 
     def _read_messages(self, descriptor: int) -> None:
