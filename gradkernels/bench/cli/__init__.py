@@ -5,7 +5,7 @@ ValueError for what a person can mend; `main` turns that into one sentence, neve
 
 Exit codes of commands that compare: 0 done; 1 something is too slow; 2 bad usage or bad input; 3 undecided, where that
 was asked to fail; 4 a proof failed; 5 contaminated, or nothing was measured (`gradkernels.bench.compare.exit_codes`).
-Of those that do not: 0 done; 1 a proof failed; 2 as above. 130 stopped.
+Of those that do not: 0 done; 1 a proof failed; 2 as above. 130 stopped, 141 not read to the end by the next in a pipe.
 
 `app` puts the commands together: `run`, `compare`, `ab`, `fastest`, `list_kernels`, `estimate`, `import_json` and
 `doctor`. Each option is defined once in `options`, and `parse` turns what people type into values.
@@ -15,8 +15,12 @@ written before anything is computed.
 
 from __future__ import annotations
 
+import os
 import sys
+from contextlib import suppress
 from typing import cast
+
+UNREAD = 141  # what a shell reports of a process that a closed pipe has ended
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -25,6 +29,7 @@ def main(arguments: list[str] | None = None) -> int:
 
     from gradkernels.bench.cli.app import app
 
+    _open_closed_streams()
     # Typer carries a click of its own since 0.17; the parents of its public error are the same in either.
     usage_error = cast("type[typer.BadParameter]", typer.BadParameter.__mro__[2])
     try:
@@ -37,7 +42,17 @@ def main(arguments: list[str] | None = None) -> int:
         return _complain(f"{error.filename}: {error.strerror}" if error.filename else str(error))
     except ValueError as error:
         return _complain(str(error))
+    except SystemExit:  # by which typer and rich end where a pipe is closed
+        return UNREAD
     return code if isinstance(code, int) else 0
+
+
+def _open_closed_streams() -> None:
+    """Have what a caller has closed swallow what is printed: a results file would get its number, and the text."""
+    while (free := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(free)
+    sys.stdout, sys.stderr = sys.stdout or os.fdopen(1, "w"), sys.stderr or os.fdopen(2, "w")
 
 
 def _or_help(arguments: list[str] | None) -> list[str]:
@@ -45,5 +60,6 @@ def _or_help(arguments: list[str] | None) -> list[str]:
 
 
 def _complain(sentence: str, code: int = 2) -> int:
-    print(f"gradkernels: {sentence}", file=sys.stderr)
+    with suppress(OSError):  # the code must be right also where nothing can be printed
+        print(f"gradkernels: {sentence}", file=sys.stderr)
     return code

@@ -1,0 +1,36 @@
+"""What is printed into pipes that nobody reads, full disks and closed streams; the exit code is right all the same."""
+
+import subprocess
+import sys
+
+import pytest
+
+from gradkernels.record import read
+
+COMMAND = [sys.executable, "-m", "gradkernels"]
+
+
+def shell(redirection, *arguments, folder=None):
+    """The exit code of a command with its streams redirected as a shell does it."""
+    line = ["sh", "-c", f'exec "$@" {redirection}', "sh", *COMMAND, *arguments]
+    return subprocess.run(line, cwd=folder, timeout=60).returncode
+
+
+@pytest.mark.parametrize("arguments", [("fastest",), ("fastest", "--format", "csv")])
+def test_a_pipe_that_nobody_reads_is_no_failed_proof(arguments):
+    with subprocess.Popen([*COMMAND, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        process.stdout.close()
+        told = process.stderr.read()
+    assert process.returncode == 141
+    assert "Traceback" not in told
+
+
+@pytest.mark.parametrize("redirection", ["2>&-", "2>/dev/full"])
+def test_closed_and_full_streams_leave_the_exit_codes(redirection):
+    assert shell(redirection, "fastest", "nofile.csv") == 2
+
+
+def test_nothing_is_printed_into_a_results_file_that_has_the_number_of_a_closed_stream(tmp_path):
+    few = ("--kernel", "numpy.matmul", "--quantity", "gradient", "--sizes", "10", "--passes", "1", "--budget", "1s")
+    assert shell(">&- 2>&- <&-", "run", *few, "--out", "x.csv", folder=tmp_path) == 0
+    assert "numpy.matmul.gradient" in {row.kernel for row in read(tmp_path / "x.csv")}
