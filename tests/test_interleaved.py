@@ -136,13 +136,13 @@ def test_a_kernel_that_takes_too_much_memory_is_ended_and_the_others_are_timed(t
 
 
 def test_a_worker_that_gives_no_answer_is_ended(tmp_path, monkeypatch):
-    monkeypatch.setattr(client, "SILENCE_SECONDS", 5.0)
+    monkeypatch.setattr(client, "SILENCE_SECONDS", 3.0)
     offered(tmp_path, monkeypatch, "evil")
     with worker_on(here()) as worker:
         worker.send(Load(str(here().root), "linear", {}, Setting(), ("numpy",), (), 0, 0, 0, str(tmp_path)))
         worker.require(Loaded)
         worker.send(Prepare("numpy.hang.norms", 100))
-        with pytest.raises(WorkerDied, match="the process came no further for 5 s"):
+        with pytest.raises(WorkerDied, match="the process came no further for 3 s"):
             worker.receive(Prepared)
         assert not worker.alive
 
