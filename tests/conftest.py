@@ -1,5 +1,6 @@
 """Switches of the test process, set before any array library loads: float64 for JAX, one thread for every pool."""
 
+import gc
 import os
 
 os.environ["JAX_ENABLE_X64"] = "1"
@@ -24,6 +25,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     settings.load_profile("long" if config.getoption("--long") else "short")
+
+
+def pytest_collection_finish() -> None:
+    gc.freeze()  # thousands of tests and their libraries are no garbage: a collection takes a second with them
 
 
 @pytest.fixture(scope="session")

@@ -155,4 +155,6 @@ def found(case, quantity):
                 getattr(gk, quantity)(problem, None, x if len(x) > 1 else x[0], y, kernel=way)
             except gk.Disagreement:
                 return way is not None
-    return any(one.category is AuditWarning and "set aside" in str(one.message) for one in said)
+            if any(one.category is AuditWarning and "set aside" in str(one.message) for one in said):
+                return True
+    return False
