@@ -429,9 +429,9 @@ from numba.core import event
 with event.install_recorder("numba:compile") as recorder:
     import gradkernels as gk
     from mine import Mine
-    compute = gk.kernel("numba.fused.gradient").build(Mine(scale=float(sys.argv[1])))
-    gradient = compute(np.zeros(2), np.array([0.0]), np.array([-1.0]))
-print(gradient[0], sum(1 for _, found in recorder.buffer if found.is_start))
+    compute = gk.kernel("numba.fused.per_sample").build(Mine(scale=float(sys.argv[1])))
+    (row,) = compute(np.zeros(2), np.array([0.0]), np.array([-1.0]))
+print(row[0], sum(1 for _, found in recorder.buffer if found.is_start))
 """
 
 
