@@ -94,7 +94,10 @@ class House:
     def __init__(self, root: Path) -> None:
         self.root = root
         self.files = {self.module(path): path for path in sorted((root / PACKAGE).rglob("*.py"))}
-        self.trees = {name: ast.parse(path.read_text()) for name, path in self.files.items()}
+
+    @cached_property
+    def trees(self) -> dict[str, ast.Module]:
+        return {name: ast.parse(path.read_text()) for name, path in self.files.items()}
 
     def module(self, path: Path) -> str:
         parts = path.relative_to(self.root).with_suffix("").parts

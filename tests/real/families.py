@@ -37,7 +37,6 @@ def with_torchvision():
 TORCHVISION = with_torchvision()
 os.environ["HF_HUB_OFFLINE"] = "1"
 
-import peft  # noqa: E402
 import transformers as tr  # noqa: E402
 
 WORDS, LENGTH, CLASSES = 97, 10, 3
@@ -121,6 +120,8 @@ class Family:
             config.use_cache = False
             model = getattr(tr, self.model)(config)
             if self.lora:
+                import peft  # seconds, which processes that run other tests need not wait for
+
                 model = peft.get_peft_model(
                     model,
                     peft.LoraConfig(
