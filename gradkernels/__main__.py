@@ -8,6 +8,14 @@ import sys
 def main() -> int:
     """Run the command line; returns the exit code."""
     try:
+        return _command_line()
+    except KeyboardInterrupt:  # while libraries load, say
+        print("gradkernels: stopped", file=sys.stderr)
+        return 130
+
+
+def _command_line() -> int:
+    try:
         from gradkernels.bench.cli import main as command_line
     except ModuleNotFoundError as missing:
         if missing.name is None or missing.name.startswith("gradkernels"):

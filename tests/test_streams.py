@@ -1,10 +1,14 @@
-"""What is printed into pipes that nobody reads, full disks and closed streams; the exit code is right all the same."""
+"""Pipes that nobody reads, full disks, closed streams and signals at odd times: the exit code is right all the same."""
 
+import os
+import signal
 import subprocess
 import sys
 
 import pytest
 
+from gradkernels import __main__ as program
+from gradkernels.bench.isolation.signals import Stopped, stop_on_signals
 from gradkernels.record import read
 
 COMMAND = [sys.executable, "-m", "gradkernels"]
@@ -34,3 +38,24 @@ def test_nothing_is_printed_into_a_results_file_that_has_the_number_of_a_closed_
     few = ("--kernel", "numpy.matmul", "--quantity", "gradient", "--sizes", "10", "--passes", "1", "--budget", "1s")
     assert shell(">&- 2>&- <&-", "run", *few, "--out", "x.csv", folder=tmp_path) == 0
     assert "numpy.matmul.gradient" in {row.kernel for row in read(tmp_path / "x.csv")}
+
+
+def test_signals_that_come_at_once_stop_a_run_once_and_are_not_complained_of(monkeypatch):
+    complaints = []
+    monkeypatch.setattr(sys, "unraisablehook", complaints.append)
+    both = {signal.SIGINT, signal.SIGTERM}
+    signal.pthread_sigmask(signal.SIG_BLOCK, both)
+    for number in both:
+        os.kill(os.getpid(), number)
+    with stop_on_signals(), pytest.raises(Stopped):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, both)
+    assert complaints == []
+
+
+def test_ctrl_c_while_libraries_load_is_a_sentence(monkeypatch, capsys):
+    def interrupted():
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("gradkernels.bench.cli.main", interrupted)
+    assert program.main() == 130
+    assert capsys.readouterr().err == "gradkernels: stopped\n"

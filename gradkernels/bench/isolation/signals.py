@@ -40,6 +40,10 @@ def signals_deferred() -> Iterator[None]:
         raise Stopped(came[0])
 
 
+def _disregard(number: int, frame: FrameType | None) -> None:
+    """Do nothing: Python complains of one that is to be ignored when it has come already."""
+
+
 @contextmanager
 def stop_on_signals() -> Iterator[None]:
     """Raise Stopped within at the first of the signals; more of them do not disturb the way out.
@@ -54,7 +58,7 @@ def stop_on_signals() -> Iterator[None]:
 
     def stop(number: int, frame: FrameType | None) -> None:
         for each in mine:
-            signal.signal(each, signal.SIG_IGN)
+            signal.signal(each, _disregard)
         if _waiting is not None:
             _waiting.append(number)
             return
