@@ -119,3 +119,17 @@ def test_entries_are_compared_in_units_of_their_own_scale():
     assert str(caught.value) == "here: entry (1,) is inf, expected 2.0, one of them not finite"
     assert compare_entries(np.array([np.nan, 1.0]), np.array([np.nan, 1.0]), np.ones(2), 0.0, "here") == 0
     assert compare_entries(np.zeros(0), np.zeros(0), np.zeros(0), 0.0, "here") == 0
+
+
+def test_inputs_are_taken_in_float64_complex_ones_as_two_and_classes_as_they_are():
+    torch = pytest.importorskip("torch")
+
+    class Parts(torch.nn.Linear):
+        def forward(self, x):
+            return super().forward(torch.view_as_real(x).flatten(1))
+
+    torch.manual_seed(0)
+    problem = gk.ModuleProblem(Parts(2, 2, bias=False), torch.nn.CrossEntropyLoss())
+    theta, x, y = {"weight": np.zeros((2, 2), "f4")}, np.array([1 + 2j], "c8"), np.array([1])
+    # Both classes are as likely, so that the slope is (0.5, -0.5).
+    np.testing.assert_allclose(Reference(problem, theta, x, y).rows, [[0.5, 1, -0.5, -1]], rtol=1e-15)

@@ -127,6 +127,19 @@ def test_memory_as_large_as_the_limit_is_within_it(choice_of):
     assert each in str(caught.value)
 
 
+def test_three_percent_are_a_tie_and_more_is_none(choice_of):
+    note = " (a tie: the one with fewer dependencies is preferred)"
+    for cheap, dear, winner, tied in (
+        (BROADCAST, "numpy.blocked.norms", 1.03, True),
+        (BROADCAST, "numpy.blocked.norms", 1.031, False),
+        ("numpy.blocked.norms", BROADCAST, 1.03, True),
+        ("numpy.blocked.norms", BROADCAST, 1.031, False),
+    ):
+        choice, says = choice_of(row(cheap, 1.0), row(dear, winner))
+        assert choice.kernel.key == ("numpy.blocked.norms" if tied else cheap)
+        assert says.splitlines()[1].endswith(note) == tied
+
+
 def test_the_explanation_gives_every_cost_and_what_it_is_known_from(choice_of):
     facts = {"threads": 2, "features": 3, "layout": "F", "started": "2026-03-01T12:00:00+00:00"}
     times = {LOOP: 1.0, BROADCAST: 1.01, VMAP: 2.5e3, "numpy.loop+.moments": 0.1, "control": 0.1}
@@ -175,6 +188,12 @@ def test_a_kernel_that_failed_is_passed_over_and_the_reason_comes_first(known):
     choice = choose(request(), {broadcast: "it is wrong", loop: "it is slow"})
     assert choice.source.startswith("a rule, as nothing was measured for it: no Python loop, written by hand")
     assert {*choice.refused[:2]} == {(broadcast, "it is wrong"), (loop, "it is slow")}
+
+
+def test_settings_of_a_kernel_that_failed_are_passed_over_too(known):
+    blocked = gk.kernel("numpy.blocked.norms")
+    known([row("numpy.blocked.norms", 1.0), row("numpy.blocked[rows=4].norms", 0.5), row(LOOP, 2.0)])
+    assert choose(request(), {blocked: "it is wrong"}).costs == ((gk.kernel(LOOP), 2.0),)
 
 
 def test_where_nothing_can_compute_every_reason_is_given(monkeypatch, known):

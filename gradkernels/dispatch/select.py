@@ -143,9 +143,8 @@ def _measured(kernel: Kernel, entry: wisdom.WisdomEntry) -> Iterator[Kernel]:
 def _conversion(request: Request, entry: wisdom.WisdomEntry, kernel: Kernel) -> float:
     if kernel.backend.host is request.library:
         return 0.0
-    # numpy arrays are what every library is converted from and to.
-    names = {kernel.backend.host.name, request.library.name} - {"numpy"}
-    curves = [entry.curves.get(CONVERT + name) for name in names]
+    # numpy arrays are what every library is converted from and to: there is no `convert.numpy`.
+    curves = [entry.curves.get(CONVERT + library.name) for library in (kernel.backend.host, request.library)]
     return sum(wisdom.seconds_at(points, request.case.n) for points in curves if points)
 
 
@@ -156,18 +155,18 @@ def _cheapest(
     costs: dict[Kernel, float],
     refused: list[tuple[Kernel, str]],
 ) -> Choice:
-    fitting = dict(costs)
+    fitting, limit = dict(costs), request.criteria.max_bytes
     # Kernels for modules are brought within the limit by their chunks, when they are bound.
-    limited = request.criteria.max_bytes is not None and not isinstance(request.case.problem, BlackBox)
-    for kernel in costs if limited else ():
-        peak = wisdom.bytes_at(entry.curves[kernel.key], request.case.n)
-        if peak is None or peak > (request.criteria.max_bytes or 0):
-            known = "its memory was not measured" if peak is None else f"it needs about {peak:.3g} bytes"
-            refused.append((kernel, f"{known}, max_bytes={request.criteria.max_bytes}"))
-            del fitting[kernel]
+    if limit is not None and not isinstance(request.case.problem, BlackBox):
+        for kernel in costs:
+            peak = wisdom.bytes_at(entry.curves[kernel.key], request.case.n)
+            if peak is None or peak > limit:
+                known = "its memory was not measured" if peak is None else f"it needs about {peak:.3g} bytes"
+                refused.append((kernel, f"{known}, max_bytes={limit}"))
+                del fitting[kernel]
     if not fitting:
         listed = "; ".join(f"{kernel.key}: {reason}" for kernel, reason in refused)
-        raise ValueError(f"no kernel is known to stay within max_bytes={request.criteria.max_bytes}: {listed}")
+        raise ValueError(f"no kernel is known to stay within max_bytes={limit}: {listed}")
     ranked = sorted(fitting.items(), key=lambda item: item[1])
     tied = [kernel for kernel, cost in ranked if cost <= ranked[0][1] * (1 + TIE)]
     return Choice(min(tied, key=lambda k: k.preference), f"{source} ({_about(entry)})", tuple(ranked), tuple(refused))
@@ -190,7 +189,7 @@ def explain(request: Request, choice: Choice) -> str:
     for kernel, cost in choice.costs:
         if own is not None and kernel is not choice.kernel:
             ratio = cost / own
-            note = " (a tie: the one with fewer dependencies is preferred)" if ratio < 1 + TIE else ""
+            note = " (a tie: the one with fewer dependencies is preferred)" if ratio <= 1 + TIE else ""
             lines.append(f"  {kernel.key}: {_seconds(cost)}, {ratio:.3g} times the winner's {_seconds(own)}{note}")
     lines += [f"  {kernel.key}: {reason}" for kernel, reason in choice.refused]
     return "\n".join(lines)
