@@ -1,12 +1,14 @@
 """What a proof expects, and what quantities have to do with each other, from rows and scales in literal numbers."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
 import gradkernels as gk
 from gradkernels.check.compare_arrays import compare_entries
 from gradkernels.check.identities import identities
-from gradkernels.check.reference import Reference
+from gradkernels.check.reference import Reference, true_gradients
 from gradkernels.check.true_gradients import TrueGradients
 from gradkernels.quantity import Moments
 
@@ -133,3 +135,9 @@ def test_inputs_are_taken_in_float64_complex_ones_as_two_and_classes_as_they_are
     theta, x, y = {"weight": np.zeros((2, 2), "f4")}, np.array([1 + 2j], "c8"), np.array([1])
     # Both classes are as likely, so that the slope is (0.5, -0.5).
     np.testing.assert_allclose(Reference(problem, theta, x, y).rows, [[0.5, 1, -0.5, -1]], rtol=1e-15)
+
+
+def test_what_is_neither_a_regression_nor_a_module_has_no_reference():
+    says = "^odd is neither a Regression nor a ModuleProblem; there is no reference for it$"
+    with pytest.raises(TypeError, match=says):
+        true_gradients(SimpleNamespace(name="odd"), np.zeros(2), np.zeros(3), np.zeros(3))

@@ -85,8 +85,7 @@ def _reasons(
     For a module it falls on one of another package than torch where that was measured, or where none of torch's is
     left.
     """
-    measured = {Key.parse(key) for _, entry in sources for key in entry.curves}
-    ways = {key.way for key in measured} | {key.plain.way for key in measured}
+    ways = {Key.parse(key).plain.way for _, entry in sources for key in entry.curves}
 
     def near(kernel: Kernel) -> bool:
         return not isinstance(case.problem, BlackBox) or kernel.backend.host is kernel.backend or kernel.way in ways
