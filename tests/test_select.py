@@ -166,7 +166,7 @@ def request(**changes):
 
 
 def test_saved_wisdom_comes_before_what_ships_and_each_for_this_machine_first(known):
-    here, there = {"machine": machine()}, {"machine": "elsewhere"}
+    here, there = {"machine": machine()}, {"machine": "0"}
     known([row(LOOP, 1.0, **there), row(BROADCAST, 1.0, **here)], [row(LOOP, 1.0, **here)])
     choice = choose(request())
     assert choice.kernel.key == BROADCAST
