@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 import gradkernels as gk
 from gradkernels.check.complex_step import BLOCK_NUMBERS
 from gradkernels.check.reference import Reference
+from gradkernels.problems import Weighted
 
 
 def exact_rows(problem, theta, x, y):
@@ -62,6 +63,21 @@ def test_blocks_of_samples_join_without_a_seam():
     slope = 2 * (theta[0] + theta[1] * x - y)
     expected = np.array([slope.mean(), (slope * x).mean() + 0.5 * theta[1]])
     np.testing.assert_allclose(Reference(problem, theta, x, y).gradient, expected, rtol=1e-11)
+
+
+def test_the_gradient_of_the_tiniest_features_and_of_none():
+    x, y = np.array([[1e-250, 0.0], [2e-250, 0.0]]), np.array([1.0, 1.0])
+    gradient = Reference(gk.LinearRegression(), np.zeros(3), x, y).gradient
+    np.testing.assert_allclose(gradient, [-2, -3e-250, 0], rtol=1e-15)
+
+
+def test_weights_are_factors_of_rows_scales_and_the_gradient():
+    x, y, weights = np.array([0.0, 1.0, 2.0]), np.array([1.0, 1.0, 1.0]), np.array([5.0, 0.5, 0.0])
+    of = Reference(gk.LinearRegression(weighted=True), np.array([1.0, 2.0]), x, Weighted(y, weights))
+    # Slopes of (0, 4, 8) and, with those of errors in eta and y, scales of (4, 12, 20).
+    np.testing.assert_allclose(of.rows, [[0, 0], [2, 2], [0, 0]], rtol=1e-15)
+    np.testing.assert_allclose(of.scale, [[20, 20 * 2.0**-23], [6, 6], [0, 0]], rtol=1e-15)
+    np.testing.assert_allclose(of.gradient, [2 / 3, 2 / 3], rtol=1e-15)
 
 
 @pytest.mark.parametrize("max_norm", [0.5, 3.0, 1e9])

@@ -207,6 +207,25 @@ def test_where_nothing_can_compute_every_reason_is_given(monkeypatch, known):
         choose(request())
 
 
+def test_all_reasons_of_a_kernel_are_one_sentence(monkeypatch, known):
+    monkeypatch.setattr(gk.Kernel, "unsupported", lambda kernel, case: ("one", "two") if kernel.loops else ())
+    assert dict(choose(request()).refused)[gk.kernel(LOOP)] == "one; two"
+
+
+def test_without_measurements_the_callers_library_is_preferred_and_the_rule_is_said(known):
+    for library in ("numpy", "torch", "jax"):
+        choice = choose(Request(gk.Case(P, "norms", 10), BACKENDS[library]))
+        assert choice.kernel.backend.name == library
+        rule = "no Python loop, written by hand, few dependencies"
+        assert choice.source == f"a rule, as nothing was measured for it: {rule}"
+        assert choice.costs == ()
+    torch = pytest.importorskip("torch")
+    module = gk.ModuleProblem(torch.nn.Linear(3, 2), torch.nn.MSELoss())
+    choice = choose(Request(gk.Case(module, "norms", 10, "float32"), BACKENDS["torch"]))
+    rule = "nothing to compile, no Python loop, what is fast for most models; `gk.race` measures"
+    assert choice.source == f"a rule, as nothing was measured for it: {rule}"
+
+
 def test_a_limit_of_memory_without_measurements_is_refused_with_what_to_do(known):
     says = "max_bytes=5 was given, but no memory was measured for norms of linear; run `gradkernels run` and pass its "
     with pytest.raises(ValueError, match=f"^{says}CSV as results=$"):
