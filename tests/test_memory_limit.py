@@ -61,6 +61,23 @@ def test_a_sample_of_which_nothing_is_saved_costs_a_row():
     assert memory_limit.bytes_per_sample(problem, problem.parameters(), torch.ones(4, 3), torch.ones(4)) == 4 * 8
 
 
+def test_what_a_model_computes_and_drops_is_counted_once_each():
+    """The inputs, and tanh of the samples three times; freed memory that is taken again is not taken for the same."""
+    import torch
+    from torch import nn
+
+    class Dropping(nn.Linear):
+        def forward(self, x):
+            for _ in range(3):
+                torch.tanh(self.bias * x)
+            return super().forward(x)
+
+    problem = gk.ModuleProblem(Dropping(2, 2).double(), lambda output, y: output.mean())
+    x, y = torch.randn(4, 2, dtype=torch.float64), torch.ones(4)
+    saved = 8 * (2 + 3 * 2)
+    assert memory_limit.bytes_per_sample(problem, problem.parameters(), x, y) == 2 * saved + 8 * 6
+
+
 ADVICE = "; gk.per_sample_chunks hands rows out chunk by chunk"
 
 
@@ -79,6 +96,7 @@ def test_the_chunk_is_the_largest_that_fits():
     assert {some: dict(fitting("torch.hooks.norms", some).set_options)["chunk"] for some in left} == left
     assert fitting("torch.hooks[chunk=7].norms", 9000).set_options == (("chunk", 7),)
     assert fitting("torch.hooks[chunk=7].norms", 5000).set_options == (("chunk", 5),)
+    assert fitting("torch.hooks[chunk=700].norms", 900_000).set_options == (("chunk", 100),)
     assert fitting("torch.vmap+.norms", 100_000) is gk.kernel("torch.vmap+.norms")
 
 

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import gradkernels as gk
+from gradkernels.check import complex_step
 from gradkernels.check.complex_step import BLOCK_NUMBERS
 from gradkernels.check.reference import Reference
 from gradkernels.problems import Weighted
@@ -78,6 +79,21 @@ def test_weights_are_factors_of_rows_scales_and_the_gradient():
     np.testing.assert_allclose(of.rows, [[0, 0], [2, 2], [0, 0]], rtol=1e-15)
     np.testing.assert_allclose(of.scale, [[20, 20 * 2.0**-23], [6, 6], [0, 0]], rtol=1e-15)
     np.testing.assert_allclose(of.gradient, [2 / 3, 2 / 3], rtol=1e-15)
+
+
+def test_weights_of_several_outputs():
+    x, y, weights = np.array([1.0, 2.0]), np.array([1, 0]), np.array([3.0, 6.0])
+    of = Reference(gk.SoftmaxRegression(classes=3, weighted=True), np.zeros((2, 3)), x, Weighted(y, weights))
+    # All classes are as likely: slopes of 1/3, less 1 for the target's class.
+    rows = [[[1, -2, 1], [1, -2, 1]], [[-4, 2, 2], [-8, 4, 4]]]
+    np.testing.assert_allclose(of.rows, rows, rtol=1e-15)
+    np.testing.assert_allclose(of.gradient, [[-1.5, 0, 1.5], [-3.5, 1, 2.5]], rtol=1e-15, atol=1e-15)
+
+
+def test_a_gradient_that_would_take_too_many_steps_is_the_mean_of_the_rows(monkeypatch):
+    monkeypatch.setattr(complex_step, "MOST_STEPS", 0)
+    of = Reference(gk.LinearRegression(), np.array([1.0, 2.0]), np.array([0.0, 1.0]), np.array([0.0, 1.0]))
+    np.testing.assert_allclose(of.gradient, [3, 2], rtol=1e-15)
 
 
 @pytest.mark.parametrize("max_norm", [0.5, 3.0, 1e9])
