@@ -198,6 +198,11 @@ def test_a_clipping_norm_computed_by_numpy_keeps_the_dtype():
     assert gk.fastest(P, "clipped_sum", like=arrays)(*arrays, max_norm=np.float64(2)).dtype == "float32"
 
 
+def test_a_bound_kernel_clips_to_one_unless_it_is_told():
+    clipped = [-1 + 0.5**0.5 - 0.1**0.5, 0.5**0.5 - 3 * 0.1**0.5]
+    np.testing.assert_allclose(gk.fastest(P, "clipped_sum", n=3)(THETA, X, Y), clipped, rtol=1e-15)
+
+
 def test_an_infinite_clipping_norm_clips_nothing():
     np.testing.assert_allclose(gk.clipped_sum(P, THETA, X, Y, float("inf")), ROWS.sum(0))
 

@@ -11,6 +11,7 @@ import pytest
 import gradkernels as gk
 from gradkernels import zoo
 from gradkernels.bench.isolation.environment import memory_environment
+from gradkernels.check.modules.sample_passes import CallerBatch
 from gradkernels.dispatch import memory_limit
 from gradkernels.tree import leaves
 
@@ -113,6 +114,20 @@ def test_what_does_not_fit_says_how_much_it_needs(key, left, says):
     with pytest.raises(memory_limit.TooSmall) as caught:
         fitting(key, left)
     assert str(caught.value) == f"{key} needs about {says}"
+
+
+def test_the_limit_holds_for_the_batch_at_hand_and_is_found_once_for_its_shapes(cnn, monkeypatch):
+    problem, x, y = cnn
+    kernel, theta = gk.kernel("torch.hooks.per_sample"), problem.parameters()
+    case, batch = gk.Case(problem, "per_sample", 1, "float32"), CallerBatch(problem, theta, x, y)
+    with pytest.raises(memory_limit.TooSmall, match="needs about"):
+        memory_limit.MemoryLimit(problem, 20 * MEGABYTE).fit(kernel, case, batch, "shapes")
+    limit = memory_limit.MemoryLimit(problem, 60 * MEGABYTE)
+    found = limit.fit(kernel, case, batch, "shapes")
+    monkeypatch.setattr(memory_limit, "in_chunks", lambda *given: pytest.fail("it was found already"))
+    assert limit.fit(kernel, case, batch, "shapes") is found
+    for limit, some in ((None, batch), (1, batch.of([]))):
+        assert memory_limit.MemoryLimit(problem, limit).fit(kernel, case, some, "others") is kernel
 
 
 @pytest.mark.parametrize("quantity", ["per_sample", "norms", "moments", "clipped_sum", "gradient"])

@@ -90,6 +90,16 @@ def test_weights_of_several_outputs():
     np.testing.assert_allclose(of.gradient, [[-1.5, 0, 1.5], [-3.5, 1, 2.5]], rtol=1e-15, atol=1e-15)
 
 
+def test_a_penalty_is_a_part_of_rows_and_of_their_scales():
+    of = Reference(gk.LinearRegression(l2=0.5), np.array([1.0, -2.0]), np.array([0.0]), np.array([0.0]))
+    assert (of.rows.tolist(), of.scale.tolist(), of.gradient.tolist()) == ([[2, -1]], [[4, 1]], [2, -1])
+
+
+def test_no_samples_have_no_gradient():
+    of = Reference(gk.LinearRegression(), np.array([1.0, 2.0]), np.zeros(0), np.zeros(0))
+    assert (of.rows.shape, of.gradient.tolist()) == ((0, 2), [0, 0])
+
+
 def test_a_gradient_that_would_take_too_many_steps_is_the_mean_of_the_rows(monkeypatch):
     monkeypatch.setattr(complex_step, "MOST_STEPS", 0)
     of = Reference(gk.LinearRegression(), np.array([1.0, 2.0]), np.array([0.0, 1.0]), np.array([0.0, 1.0]))
