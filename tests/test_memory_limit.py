@@ -126,7 +126,8 @@ def test_the_limit_holds_for_the_batch_at_hand_and_is_found_once_for_its_shapes(
     found = limit.fit(kernel, case, batch, "shapes")
     monkeypatch.setattr(memory_limit, "in_chunks", lambda *given: pytest.fail("it was found already"))
     assert limit.fit(kernel, case, batch, "shapes") is found
-    for limit, some in ((None, batch), (1, batch.of([]))):
+    nothing = CallerBatch(problem, theta, x[:0], y[:0])
+    for limit, some in ((None, batch), (1, nothing)):
         assert memory_limit.MemoryLimit(problem, limit).fit(kernel, case, some, "others") is kernel
 
 
