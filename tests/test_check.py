@@ -5,12 +5,16 @@ from itertools import product
 
 import numpy as np
 import pytest
+import torch
+from modules import problem
 from mutants import MUTANTS, changed, instead
+from torch import nn
 
 import gradkernels as gk
 from gradkernels.check import prove
 from gradkernels.check.compare_arrays import compare_entries
 from gradkernels.check.reference import Reference
+from gradkernels.check.side_effects import require_same_state
 from gradkernels.quantity import QUANTITIES
 
 P = gk.LinearRegression()
@@ -188,6 +192,31 @@ def test_a_result_on_another_device_is_rejected():
     kernel = wrapped(gk.kernel("torch.vmap.per_sample"), instead(lambda rows: rows.to("meta")))
     with pytest.raises(gk.Disagreement, match="returned an array on meta, not on cpu"):
         gk.check(kernel, gk.Case(P, "per_sample", 5))
+
+
+def test_what_of_a_models_state_was_changed_is_named():
+    kernel, before = gk.kernel("torch.hooks.norms"), {"a": 1, "b": 2, "c": 3}
+    require_same_state(kernel, before, dict(before))
+    with pytest.raises(gk.Disagreement, match=r"^torch\.hooks\.norms left the model changed: b, c, d$"):
+        require_same_state(kernel, before, {"a": 1, "b": 3, "d": 4})
+    with pytest.raises(gk.Disagreement, match=r": a, b, c, d$"):
+        require_same_state(kernel, dict.fromkeys("edcba", 1), {})
+
+
+def test_a_kernel_that_changes_the_model_is_rejected():
+    model = nn.Linear(4, 3)
+    model.register_buffer("steps", torch.zeros(()))
+
+    def counting(compute):
+        def counted(theta, x, y, **options):
+            model.steps += 1
+            return compute(theta, x, y, **options)
+
+        return counted
+
+    case = gk.Case(problem(model, 4), "norms", 3, "float32")
+    with pytest.raises(gk.Disagreement, match=r"^torch\.hooks\.norms left the model changed: .*steps"):
+        gk.check(wrapped(gk.kernel("torch.hooks.norms"), counting), case)
 
 
 @pytest.mark.parametrize("layout", ["C", "F"])
