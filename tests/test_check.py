@@ -188,6 +188,13 @@ def test_a_result_of_another_library_is_rejected(way, says):
         gk.check(wrapped(kernel, foreign), gk.Case(P, "per_sample", 5))
 
 
+def test_a_result_that_is_part_of_a_graph_is_rejected():
+    kernel = wrapped(gk.kernel("torch.vmap+.norms"), instead(lambda norms: norms.requires_grad_()))
+    says = r"^torch\.vmap\+\.norms returned an array that is part of a graph; detach it$"
+    with pytest.raises(gk.Disagreement, match=says):
+        gk.check(kernel, gk.Case(P, "norms", 5))
+
+
 def test_a_result_on_another_device_is_rejected():
     kernel = wrapped(gk.kernel("torch.vmap.per_sample"), instead(lambda rows: rows.to("meta")))
     with pytest.raises(gk.Disagreement, match="returned an array on meta, not on cpu"):
