@@ -11,7 +11,7 @@ from torch.nn.utils.rnn import pack_padded_sequence
 import gradkernels as gk
 from gradkernels.check.modules import proof, verdicts
 from gradkernels.check.modules.sample_passes import CallerBatch
-from gradkernels.dispatch import memory_limit
+from gradkernels.dispatch import bound_kernels, memory_limit
 from gradkernels.dispatch.audit import seeded_audits
 from gradkernels.dispatch.bound_kernels import MOST_DISPATCHERS
 from gradkernels.engines.hooks.errors import Unfit
@@ -349,3 +349,17 @@ def test_limits_of_memory_that_change_at_each_call_are_not_all_kept(monkeypatch)
         gk.norms(problem, None, x, y, max_bytes=2**24 + i)
     assert len(problem.cache["dispatchers"]) == MOST_DISPATCHERS
     assert len(looks) == 1
+
+
+def test_a_dispatcher_is_found_again_and_the_one_not_used_for_longest_makes_room(monkeypatch):
+    x, _, y = batches()
+    problem, made = gk.ModuleProblem(nn.Linear(4, 3), LOSS), []
+    make = bound_kernels.dispatcher_for
+    monkeypatch.setattr(bound_kernels, "dispatcher_for", lambda request: made.append(request) or make(request))
+    monkeypatch.setattr(bound_kernels, "MOST_DISPATCHERS", 2)
+    limits = [2**24 + i for i in (0, 1, 0, 2, 0, 1)]
+    for limit in limits:
+        gk.norms(problem, None, x, y, max_bytes=limit)
+    assert [request.criteria.max_bytes - 2**24 for request in made] == [0, 1, 2, 1]
+    gk.gradient(problem, None, x, y, max_bytes=limits[-1])
+    assert [(name, given[2] - 2**24) for name, given in problem.cache["dispatchers"]] == [("norms", 1), ("gradient", 1)]
