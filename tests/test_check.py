@@ -125,6 +125,50 @@ def test_the_message_says_which_entry_and_by_how_much():
     )
 
 
+def doubled_where(wrong):
+    """Twice the result of the calls for whose theta and options `wrong` says so."""
+
+    def wrap(compute):
+        def call(theta, x, y, **options):
+            result = compute(theta, x, y, **options)
+            if wrong(theta, options):
+                result *= 2
+            return result
+
+        return call
+
+    return wrap
+
+
+CALLS = {
+    "": ("numpy.broadcast.per_sample", lambda theta, options: not options),
+    " with out=": ("numpy.broadcast.per_sample", lambda theta, options: "out" in options),
+    " at max_norm=[0-9.]+": ("numpy.blocked.clipped_sum", lambda theta, options: options),
+    " at the ends of the range": ("numpy.blocked.norms", lambda theta, options: np.abs(theta).max() > 1e100),
+}
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_the_message_begins_with_the_call_that_was_wrong(call):
+    key, wrong = CALLS[call]
+    kernel = wrapped(gk.kernel(key), doubled_where(wrong))
+    with pytest.raises(gk.Disagreement, match=f"^{key}{call} on linear, n=5, float64: entry "):
+        gk.check(kernel, gk.Case(P, kernel.quantity, 5))
+
+
+def test_a_clipped_sum_is_proven_with_half_of_the_rows_clipped_and_with_none():
+    kernel, seen = gk.kernel("numpy.blocked.clipped_sum"), []
+    compute = kernel.build(P)
+
+    def spied(theta, x, y, **options):
+        seen.append(options.get("max_norm"))
+        return compute(theta, x, y, **options)
+
+    # Slopes of 0, 4 and 8: norms of 0, 32^0.5 and 320^0.5.
+    prove(kernel, spied, gk.Case(P, "clipped_sum", 3), (np.array([1.0, 2.0]), np.array([0.0, 1.0, 2.0]), np.ones(3)))
+    assert seen == [None, None, pytest.approx(32**0.5), pytest.approx(2 * 320**0.5)]
+
+
 @pytest.mark.parametrize("scale", [np.nan, np.inf])
 def test_a_scale_that_is_not_finite_allows_nothing(scale):
     with pytest.raises(gk.Disagreement, match=r"entry \(1,\) is 2.5, expected 2.0, off by inf"):
