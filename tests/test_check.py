@@ -254,6 +254,18 @@ def test_what_of_a_models_state_was_changed_is_named():
         require_same_state(kernel, dict.fromkeys("edcba", 1), {})
 
 
+def test_an_entry_of_a_models_parameter_is_called_by_its_name():
+    def doubled(rows):
+        return {**rows, "bias": 2 * rows["bias"]}
+
+    kernel = replace(wrapped(gk.kernel("torch.vmap.per_sample"), instead(doubled)), out=False)
+    case = gk.Case(problem(nn.Linear(4, 3), 4), "per_sample", 3, "float32")
+    with pytest.raises(
+        gk.Disagreement, match=r"^torch\.vmap\.per_sample on .*: entry \(\d, \d\) of bias is .*, off by"
+    ):
+        gk.check(kernel, case)
+
+
 def test_a_kernel_that_changes_the_model_is_rejected():
     model = nn.Linear(4, 3)
     model.register_buffer("steps", torch.zeros(()))

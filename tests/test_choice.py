@@ -281,6 +281,11 @@ def module():
     return problem(seeded(lambda: nn.Linear(4, 3)), 4)
 
 
+def test_of_a_regression_every_library_is_asked(asked):
+    gk.fastest(P, "gradient", n=5)
+    assert asked == {kernel.backend.name for kernel in gk.kernels(P, "gradient")}
+
+
 def test_of_a_module_no_other_library_is_asked_what_the_choice_cannot_fall_on(asked):
     bound = gk.fastest(module(), "per_sample", n=5)
     assert asked == {"torch"}

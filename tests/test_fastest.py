@@ -181,6 +181,15 @@ def test_mixed_dtypes_are_refused_also_after_a_call_that_was_right():
         gk.gradient(P, THETA, X.astype("f4"), Y)
 
 
+@pytest.mark.parametrize("which", [0, 1, 2])
+def test_masked_arrays_are_refused_also_after_a_call_that_was_right(which):
+    arrays = [THETA, X, Y]
+    gk.norms(P, *arrays)
+    arrays[which] = np.ma.masked_array(arrays[which], False)
+    with pytest.raises(TypeError, match="masks are not heeded"):
+        gk.norms(P, *arrays)
+
+
 def test_a_problem_that_is_none_is_refused():
     with pytest.raises(TypeError, match="pass a Problem"):
         gk.gradient("linear", THETA, X, Y)

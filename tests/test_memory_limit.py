@@ -63,7 +63,7 @@ def test_a_sample_of_which_nothing_is_saved_costs_a_row():
 
 
 def test_what_a_model_computes_and_drops_is_counted_once_each():
-    """The inputs, and tanh of the samples three times; freed memory that is taken again is not taken for the same."""
+    """The inputs, and tanh of the samples three times."""
     import torch
     from torch import nn
 
