@@ -65,6 +65,16 @@ def test_refusals(problem, y, weight, error, says):
         gk.gradient(problem, THETA, X, y, sample_weight=weight)
 
 
+@pytest.mark.parametrize("which", range(4))
+def test_arrays_of_another_dtype_are_refused_also_after_a_call_that_was_right(which):
+    arrays = [THETA, X, Y, W]
+    gk.gradient(P, THETA, X, Y, sample_weight=W)
+    arrays[which] = arrays[which].astype("f4")
+    theta, x, y, weight = arrays
+    with pytest.raises(TypeError, match="mixed dtype"):
+        gk.gradient(P, theta, x, y, sample_weight=weight)
+
+
 def test_weights_of_a_module_belong_into_its_loss():
     module = gk.ModuleProblem(torch.nn.Linear(1, 1), torch.nn.MSELoss())
     says = "^sample_weight is for regressions; put weights into the loss of a ModuleProblem$"

@@ -124,8 +124,8 @@ def endure(kernel: Kernel, compute: Compute, case: Case) -> None:
     # A variance is a square, and leaves the range itself.
     if case.quantity.name == "moments" or not isinstance(problem, Regression):
         return
-    for number, drawn in enumerate(problem.extremes(n, case.dtype, case.features)):
-        far = replace(case, n=n, seed=number)
+    far = replace(case, n=n)
+    for drawn in problem.extremes(n, case.dtype, case.features):
         inputs = far.cast(drawn)
         arrays = kernel.backend.put(each(lambda array: array.copy(order="K"), inputs), case.device)
         with np.errstate(all="ignore"), kernel.backend.arrays.fresh_arrays():
