@@ -12,7 +12,7 @@ from gradkernels.record import HEADER, Record, line
 
 
 def import_json(files: options.ImportedFiles, out: options.ImportOut, force: options.ImportForce = False) -> None:
-    """Turn saved pytest-benchmark runs of kernels into a results file for compare, fastest and report."""
+    """Turn saved pytest-benchmark runs of kernels into a results file for compare and fastest."""
     _refuse_output(out, files, force)
     imported = [_read(path, number) for number, path in enumerate(files, 1)]
     _refuse_one_run_twice(files, imported)

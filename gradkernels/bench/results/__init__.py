@@ -5,7 +5,7 @@
 - `metadata` are the columns that say where and when: machine, versions, commit, start.
 - `pytest_benchmark_json` reads the JSON that pytest-benchmark saved as the same rows.
 
-A case and its kernel are found by their columns, never by their position. The row itself is
+Rows may stand in any order: their columns say of which case, kernel and pass they are. The row itself is
 `gradkernels.record.Record`, which refuses a time without a proof. Files are self-contained: those of several machines
 can be put one after the other. results/README.md in the repository explains every column.
 """
