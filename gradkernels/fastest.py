@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Unpack, overload
 from gradkernels.dispatch.bound_kernels import bound_kernel
 from gradkernels.dispatch.fastest_kernel import fastest as fastest
 from gradkernels.dispatch.keywords import require_positive, with_weights
-from gradkernels.dispatch.request import Into, KernelLike, Options, ResultsFile
+from gradkernels.dispatch.request import Into, KernelLike, Options, ResultsPath
 from gradkernels.problems import Problem
 from gradkernels.quantity import Moments
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
-    from gradkernels.dispatch.request import A, F, OwnOrGiven, Target, Tensors
+    from gradkernels.dispatch.request import A, F, OwnOrGiven, TargetArray, Tensors
     from gradkernels.problems.module.module_problem import ModuleProblem
     from gradkernels.tree import ArrayProtocol
 
@@ -31,7 +31,7 @@ def gradient(
     problem: ModuleProblem, theta: OwnOrGiven, x: object, y: object, **options: Unpack[Options]
 ) -> Tensors: ...
 @overload
-def gradient(problem: Problem, theta: A, x: ArrayProtocol, y: Target, **options: Unpack[Options]) -> A: ...
+def gradient(problem: Problem, theta: A, x: ArrayProtocol, y: TargetArray, **options: Unpack[Options]) -> A: ...
 def gradient(
     problem: Problem,
     theta: Any,
@@ -40,7 +40,7 @@ def gradient(
     *,
     sample_weight: Any = None,
     kernel: KernelLike = None,
-    results: ResultsFile = None,
+    results: ResultsPath = None,
     max_bytes: int | None = None,
 ) -> Any:
     """Compute the gradient of the mean loss over the batch, of theta's shape: (1/n) sum_i d loss_i / d theta.
@@ -49,7 +49,7 @@ def gradient(
         problem: What is differentiated.
         theta: Parameters, `(d+1,)` with the intercept first; of a module a dict by name, or None for its own.
         x: Features, `(n, d)` or `(n,)`; of a module its inputs, samples first. n is at least 1.
-        y: Targets, samples first; integers and truth values stand for numbers of x's dtype.
+        y: TargetArray, samples first; integers and truth values stand for numbers of x's dtype.
         sample_weight: Factor of each sample's loss, `(n,)`, for regressions; the mean still divides by n.
         kernel: A way (`numpy.broadcast`), key or Kernel to take instead of the fastest.
         results: A results file that decides which is fastest.
@@ -73,10 +73,10 @@ def per_sample(
 ) -> Tensors: ...
 @overload
 def per_sample(
-    problem: Problem, theta: NDArray[F], x: NDArray[F], y: Target, **options: Unpack[Into[NDArray[F]]]
+    problem: Problem, theta: NDArray[F], x: NDArray[F], y: TargetArray, **options: Unpack[Into[NDArray[F]]]
 ) -> NDArray[F]: ...
 @overload
-def per_sample(problem: Problem, theta: A, x: A, y: Target, **options: Unpack[Into[A]]) -> A: ...
+def per_sample(problem: Problem, theta: A, x: A, y: TargetArray, **options: Unpack[Into[A]]) -> A: ...
 def per_sample(
     problem: Problem,
     theta: Any,
@@ -86,7 +86,7 @@ def per_sample(
     sample_weight: Any = None,
     out: Any = None,
     kernel: KernelLike = None,
-    results: ResultsFile = None,
+    results: ResultsPath = None,
     max_bytes: int | None = None,
 ) -> Any:
     """Compute the gradients one by one, each of its own sample's unscaled loss: `(n, *theta.shape)`.
@@ -95,7 +95,7 @@ def per_sample(
         problem: What is differentiated.
         theta: Parameters, `(d+1,)` with the intercept first; of a module a dict by name, or None for its own.
         x: Features, `(n, d)` or `(n,)`; of a module its inputs, samples first. n may be 0.
-        y: Targets, samples first; integers and truth values stand for numbers of x's dtype.
+        y: TargetArray, samples first; integers and truth values stand for numbers of x's dtype.
         sample_weight: Factor of each sample's loss, `(n,)`, for regressions.
         out: Memory of the result's shape and dtype to write it into and return.
         kernel: A way (`numpy.broadcast`), key or Kernel to take instead of the fastest.
@@ -113,10 +113,10 @@ def norms(
 ) -> Tensor: ...
 @overload
 def norms(
-    problem: Problem, theta: NDArray[F], x: NDArray[F], y: Target, **options: Unpack[Into[NDArray[F]]]
+    problem: Problem, theta: NDArray[F], x: NDArray[F], y: TargetArray, **options: Unpack[Into[NDArray[F]]]
 ) -> NDArray[F]: ...
 @overload
-def norms(problem: Problem, theta: A, x: A, y: Target, **options: Unpack[Into[A]]) -> A: ...
+def norms(problem: Problem, theta: A, x: A, y: TargetArray, **options: Unpack[Into[A]]) -> A: ...
 def norms(
     problem: Problem,
     theta: Any,
@@ -126,7 +126,7 @@ def norms(
     sample_weight: Any = None,
     out: Any = None,
     kernel: KernelLike = None,
-    results: ResultsFile = None,
+    results: ResultsPath = None,
     max_bytes: int | None = None,
 ) -> Any:
     """Compute the Euclidean norm over all parameters of each sample's gradient: `(n,)`.
@@ -135,7 +135,7 @@ def norms(
         problem: What is differentiated.
         theta: Parameters, `(d+1,)` with the intercept first; of a module a dict by name, or None for its own.
         x: Features, `(n, d)` or `(n,)`; of a module its inputs, samples first. n may be 0.
-        y: Targets, samples first; integers and truth values stand for numbers of x's dtype.
+        y: TargetArray, samples first; integers and truth values stand for numbers of x's dtype.
         sample_weight: Factor of each sample's loss, `(n,)`, for regressions.
         out: Memory of the result's shape and dtype to write it into and return.
         kernel: A way (`numpy.broadcast`), key or Kernel to take instead of the fastest.
@@ -152,7 +152,7 @@ def moments(
     problem: ModuleProblem, theta: OwnOrGiven, x: object, y: object, **options: Unpack[Options]
 ) -> Moments[Tensors]: ...
 @overload
-def moments(problem: Problem, theta: A, x: ArrayProtocol, y: Target, **options: Unpack[Options]) -> Moments[A]: ...
+def moments(problem: Problem, theta: A, x: ArrayProtocol, y: TargetArray, **options: Unpack[Options]) -> Moments[A]: ...
 def moments(
     problem: Problem,
     theta: Any,
@@ -161,7 +161,7 @@ def moments(
     *,
     sample_weight: Any = None,
     kernel: KernelLike = None,
-    results: ResultsFile = None,
+    results: ResultsPath = None,
     max_bytes: int | None = None,
 ) -> Moments[Any]:
     """Compute mean and biased variance (divided by n) of the per-sample gradients, each of theta's shape.
@@ -170,7 +170,7 @@ def moments(
         problem: What is differentiated.
         theta: Parameters, `(d+1,)` with the intercept first; of a module a dict by name, or None for its own.
         x: Features, `(n, d)` or `(n,)`; of a module its inputs, samples first. n is at least 1.
-        y: Targets, samples first; integers and truth values stand for numbers of x's dtype.
+        y: TargetArray, samples first; integers and truth values stand for numbers of x's dtype.
         sample_weight: Factor of each sample's loss, `(n,)`, for regressions.
         kernel: A way (`numpy.broadcast`), key or Kernel to take instead of the fastest.
         results: A results file that decides which is fastest.
@@ -188,7 +188,7 @@ def clipped_sum(
 ) -> Tensors: ...
 @overload
 def clipped_sum(
-    problem: Problem, theta: A, x: ArrayProtocol, y: Target, max_norm: float = 1.0, **options: Unpack[Options]
+    problem: Problem, theta: A, x: ArrayProtocol, y: TargetArray, max_norm: float = 1.0, **options: Unpack[Options]
 ) -> A: ...
 def clipped_sum(
     problem: Problem,
@@ -199,7 +199,7 @@ def clipped_sum(
     *,
     sample_weight: Any = None,
     kernel: KernelLike = None,
-    results: ResultsFile = None,
+    results: ResultsPath = None,
     max_bytes: int | None = None,
 ) -> Any:
     """Sum g_i min(1, max_norm / |g_i|) over samples (Abadi et al. 2016, the sum of DP-SGD before its noise).
@@ -208,7 +208,7 @@ def clipped_sum(
         problem: What is differentiated.
         theta: Parameters, `(d+1,)` with the intercept first; of a module a dict by name, or None for its own.
         x: Features, `(n, d)` or `(n,)`; of a module its inputs, samples first. The sum over n = 0 is zero.
-        y: Targets, samples first; integers and truth values stand for numbers of x's dtype.
+        y: TargetArray, samples first; integers and truth values stand for numbers of x's dtype.
         max_norm: Length that each sample's gradient is cut to, positive; infinity cuts nothing.
         sample_weight: Factor of each sample's loss, `(n,)`, for regressions.
         kernel: A way (`numpy.broadcast`), key or Kernel to take instead of the fastest.

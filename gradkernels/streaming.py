@@ -15,7 +15,7 @@ from gradkernels.tree import Tree, count, each, leaves, take
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from gradkernels.dispatch.request import A, F, OwnOrGiven, Target, Tensors
+    from gradkernels.dispatch.request import A, F, OwnOrGiven, TargetArray, Tensors
     from gradkernels.problems.module.module_problem import ModuleProblem
 
 DEFAULT_CHUNK_BYTES = 2**26
@@ -28,11 +28,11 @@ def per_sample_chunks(
 ) -> Iterator[tuple[slice, Tensors]]: ...
 @overload
 def per_sample_chunks(
-    problem: Problem, theta: NDArray[F], x: NDArray[F], y: Target, **options: Unpack[ChunkOptions[NDArray[F]]]
+    problem: Problem, theta: NDArray[F], x: NDArray[F], y: TargetArray, **options: Unpack[ChunkOptions[NDArray[F]]]
 ) -> Iterator[tuple[slice, NDArray[F]]]: ...
 @overload
 def per_sample_chunks(
-    problem: Problem, theta: A, x: A, y: Target, **options: Unpack[ChunkOptions[A]]
+    problem: Problem, theta: A, x: A, y: TargetArray, **options: Unpack[ChunkOptions[A]]
 ) -> Iterator[tuple[slice, A]]: ...
 def per_sample_chunks(
     problem: Problem,
@@ -51,7 +51,7 @@ def per_sample_chunks(
         problem: What is differentiated.
         theta: Parameters; for modules a dict, or None for the model's own.
         x: Features or inputs, samples first.
-        y: Targets, samples first.
+        y: TargetArray, samples first.
         chunk: Samples at a time; None for what `max_bytes` allows, or else for about 64 MiB of rows.
         max_bytes: Peak memory allowed, the rows of a chunk included, in bytes.
         out: Memory for the rows of a chunk, used again for each: an array `(m, *theta.shape)`, or a dict of them,

@@ -22,7 +22,7 @@ SLOW = 1.3
 
 MOST_SLOW = 0.05
 MOST_DRIFT = 0.02
-BUSY = 0.25  # load per core
+BUSY_LOAD = 0.25  # load per core
 READS_PER_SLICE = 50
 _CPUS = Path("/sys/devices/system/cpu")
 
@@ -105,7 +105,7 @@ def load() -> Finding:
         return Finding("load", "not readable", "close what computes before measuring")
     cores = os.cpu_count() or 1
     busy = os.getloadavg()[0] / cores
-    advice = "fine" if busy <= BUSY else "something else is running: wait for it, or close it, before measuring"
+    advice = "fine" if busy <= BUSY_LOAD else "something else is running: wait for it, or close it, before measuring"
     return Finding("load", f"{busy:.0%} of {cores} cores over the last minute", advice)
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from gradkernels.dispatch import history
 from gradkernels.dispatch.bind import BoundKernel, bind, dispatcher_for
-from gradkernels.dispatch.request import Criteria, KernelLike, ResultsFile, request_like, signature
+from gradkernels.dispatch.request import Criteria, KernelLike, ResultsPath, request_like, signature
 from gradkernels.problems import Problem
 from gradkernels.tree import Tree, leaves, structure
 from gradkernels.validate import validate_problem
@@ -16,7 +16,7 @@ MOST_DISPATCHERS = 64
 """Of a module, that differ in what is asked for; a limit of memory may be another at each step."""
 
 Arrays = tuple[Tree, Tree, Tree]
-Given = tuple[KernelLike, ResultsFile, int | None]
+Given = tuple[KernelLike, ResultsPath, int | None]
 """The first fields of `Criteria`, as a call gives them: making one at each call would cost as much as the rest."""
 
 _BOUND: dict[tuple[Any, ...], BoundKernel[Any]] = {}

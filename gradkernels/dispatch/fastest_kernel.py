@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, Unpack, overload
 
 from gradkernels.dispatch import pickling  # noqa: F401  so that bound kernels can be pickled
 from gradkernels.dispatch.bind import BoundKernel, bind
-from gradkernels.dispatch.request import Criteria, KernelLike, ResultsFile, Size, Wishes, make_request
+from gradkernels.dispatch.request import Criteria, KernelLike, ResultsPath, Size, Wishes, make_request
 from gradkernels.problems import Problem
 from gradkernels.quantity import Moments, Quantity
 
@@ -69,7 +69,7 @@ def fastest(
     dtype: str | None = None,
     device: str | None = None,
     threads: int | None = None,
-    results: ResultsFile = None,
+    results: ResultsPath = None,
     max_bytes: int | None = None,
     calls: int | None = None,
     kernel: KernelLike = None,

@@ -22,7 +22,7 @@ from gradkernels.validate import device_of, dtype_of, validate_inputs, validate_
 KernelLike = str | Kernel | None
 """A way such as `numpy.broadcast`, a key or a Kernel to take; None for the fastest."""
 
-ResultsFile = str | os.PathLike[str] | None
+ResultsPath = str | os.PathLike[str] | None
 """A CSV of measurements that decides which kernel is fastest; None for what this machine and the package know."""
 
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     Tensors = dict[str, Tensor]
     OwnOrGiven = Mapping[str, Tensor] | None
-    Target = ArrayProtocol | Weighted
+    TargetArray = ArrayProtocol | Weighted
 
 A = TypeVar("A", bound=ArrayProtocol)
 F = TypeVar("F", bound=np.floating[Any])
@@ -45,7 +45,7 @@ class Options(TypedDict, total=False):
 
     sample_weight: ArrayProtocol | None
     kernel: KernelLike
-    results: ResultsFile
+    results: ResultsPath
     max_bytes: int | None
 
 
@@ -72,7 +72,7 @@ class Wishes(TypedDict, total=False):
     dtype: str | None
     device: str | None
     threads: int | None
-    results: ResultsFile
+    results: ResultsPath
     max_bytes: int | None
     calls: int | None
     kernel: KernelLike
@@ -92,7 +92,7 @@ class Criteria:
     """
 
     kernel: KernelLike = None
-    results: ResultsFile = None
+    results: ResultsPath = None
     max_bytes: int | None = None
     calls: int | None = None
     threads: int | None = None

@@ -25,7 +25,7 @@ from gradkernels.key import Key
 from gradkernels.names import family_of
 from gradkernels.record import Record, Status, read
 
-SCHEMA = 1
+WISDOM_SCHEMA = 1
 COORDINATES = ("problem", "quantity", "dtype", "device", "threads", "layout", "features")
 """What a file of wisdom says of the case of an entry, in order."""
 
@@ -146,15 +146,15 @@ def dumps(table: Wisdom) -> str:
         facts = {"machine": entry.machine, **case, "started": entry.started}
         curves = ",\n  ".join(f"{json.dumps(name)}: {json.dumps(points)}" for name, points in entry.curves.items())
         entries.append(f'{json.dumps(facts)[:-1]}, "curves": {{\n  {curves}}}}}')
-    return f'{{"schema": {SCHEMA}, "entries": [\n' + ",\n".join(entries) + "\n]}\n"
+    return f'{{"schema": {WISDOM_SCHEMA}, "entries": [\n' + ",\n".join(entries) + "\n]}\n"
 
 
 def loads(text: str | bytes, source: str) -> Wisdom:
     """Read the table in JSON `text`; a ValueError that names `source` if it is not one."""
     try:
         document = json.loads(text)
-        if document["schema"] != SCHEMA:
-            raise ValueError(f"schema {document['schema']}, not {SCHEMA}")
+        if document["schema"] != WISDOM_SCHEMA:
+            raise ValueError(f"schema {document['schema']}, not {WISDOM_SCHEMA}")
         return tuple(_revive(entry) for entry in document["entries"])
     except (AttributeError, KeyError, TypeError, ValueError) as fault:
         raise ValueError(f"{source} is not a wisdom file ({fault}); delete it and measure again") from None

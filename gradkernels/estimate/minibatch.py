@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 from statistics import NormalDist
-from typing import Any
 
 import numpy as np
 
-Floats = np.ndarray[Any, Any]
+from gradkernels.problems.problem import Floats
+
 QUANTILE = NormalDist().inv_cdf(0.975)
 
 

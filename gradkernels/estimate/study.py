@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -19,12 +18,11 @@ from gradkernels.check.reference import Reference
 from gradkernels.estimate.minibatch import MinibatchStatistics, Population, measure_minibatches, standard_error
 from gradkernels.kernel import Kernel
 from gradkernels.problems import BlackBox, Problem, Regression
+from gradkernels.problems.problem import Floats
 from gradkernels.problems.regression.target_guard import target_guard
 from gradkernels.quantity import QUANTITIES
 from gradkernels.registry import kernel as kernel_by_key
 from gradkernels.tree import Tree, count, named
-
-Floats = np.ndarray[Any, Any]
 
 GRADIENT_KERNELS = {
     "torch.autograd.gradient": "one backward pass of the mean loss",

@@ -18,7 +18,7 @@ from typing import Any
 from gradkernels.bench.ab.client import Side
 
 WORKING_TREE = "."
-GROUP = "gradkernels.kernels"
+ENTRY_POINT_GROUP = "gradkernels.kernels"
 _PREFIX = "gradkernels-ab-"
 _LEFT_BEHIND = re.compile(rf"worktree (.*/{_PREFIX}(\d+)-[^/]+/.*)")
 
@@ -84,7 +84,7 @@ def _copy(project: Path, tree: Path) -> None:
 def _declare(root: Path, folder: Path) -> tuple[Path, ...]:
     """Declare the kernels of the revision's pyproject.toml, if it has any, as an installed package would."""
     project = pyproject(root).get("project", {})
-    modules = project.get("entry-points", {}).get(GROUP, {})
+    modules = project.get("entry-points", {}).get(ENTRY_POINT_GROUP, {})
     if not modules:
         return ()
     name = re.sub(r"[-_.]+", "_", project.get("name", "unnamed"))
@@ -92,7 +92,7 @@ def _declare(root: Path, folder: Path) -> tuple[Path, ...]:
     info.mkdir(parents=True)
     (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 0\n")
     lines = (f"{key} = {module}\n" for key, module in modules.items())
-    (info / "entry_points.txt").write_text(f"[{GROUP}]\n{''.join(lines)}")
+    (info / "entry_points.txt").write_text(f"[{ENTRY_POINT_GROUP}]\n{''.join(lines)}")
     return (folder,)
 
 

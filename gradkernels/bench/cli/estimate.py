@@ -19,9 +19,9 @@ from gradkernels.check import Disagreement
 from gradkernels.estimate.study import DRAWS
 from gradkernels.problems import BlackBox, LinearRegression, Problem
 from gradkernels.problems.data.datasets import Dataset, load_dataset, notebook_points
+from gradkernels.problems.problem import Floats
 from gradkernels.quantity import QUANTITIES
 
-Floats = np.ndarray[Any, Any]
 PLAIN_WIDTH = 110  # of output that is not a terminal, where sentences are seldom folded
 
 

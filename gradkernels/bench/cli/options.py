@@ -86,7 +86,7 @@ OnlyWinners = Annotated[
     bool,
     typer.Option("--race", help="Only find the winners: drop kernels that are surely slower at 4, 8, 16 passes."),
 ]
-Budget = Annotated[
+MeasuringTime = Annotated[
     str,
     typer.Option(
         help="Time for the measuring, for instance 90s, 5min or 1h; proofs and the start of processes come on top."

@@ -41,7 +41,7 @@ def run(
     seed: options.DataSeed = 0,
     passes: options.PassCount = 8,
     race: options.OnlyWinners = False,
-    budget: options.Budget = "65s",
+    budget: options.MeasuringTime = "65s",
     out: options.RunOut = None,
     plot: options.RunPlot = None,
     timeout: options.Timeout = "60s",

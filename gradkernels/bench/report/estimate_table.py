@@ -12,9 +12,8 @@ from gradkernels.estimate.minibatch import MinibatchStatistics
 from gradkernels.estimate.study import GradientComparison, GradientStudy, compare_gradients, estimate
 from gradkernels.problems import Problem, Regression
 from gradkernels.problems.data.datasets import Dataset
+from gradkernels.problems.problem import Floats
 from gradkernels.record import line
-
-Floats = np.ndarray[Any, Any]
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,7 +78,7 @@ FACTS = (
     *("data", "problem", "point", "theta", "n", "features", "draws", "replace", "seed", "kernel"),
     *("loss", "gradient", "ways_difference", "ways_allowed", "trace", "noise_scale"),
 )
-COLUMNS = (*FACTS, "batch_size", *(field.name for field in fields(MinibatchStatistics)[1:]))
+ESTIMATE_COLUMNS = (*FACTS, "batch_size", *(field.name for field in fields(MinibatchStatistics)[1:]))
 
 
 def as_csv(points: Iterable[ParameterPoint]) -> str:
@@ -88,7 +87,7 @@ def as_csv(points: Iterable[ParameterPoint]) -> str:
     `theta` and `gradient` are numbers separated by spaces; an infinite noise scale is `inf`, an undefined cosine `nan`.
     """
     rows = ((*_facts(point), *astuple(batch)) for point in points for batch in point.estimate.batches)
-    return line(COLUMNS) + "".join(map(line, rows))
+    return line(ESTIMATE_COLUMNS) + "".join(map(line, rows))
 
 
 def _facts(point: ParameterPoint) -> tuple[object, ...]:

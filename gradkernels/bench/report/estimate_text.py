@@ -34,7 +34,10 @@ NOTEBOOK = (
 def show(console: Console, points: Sequence[ParameterPoint]) -> None:
     """Print both sections."""
     data, problem = points[0].data, points[0].problem
-    _say(console, f"{data.name}: {data.size:,} rows, {_count(data.features, 'feature')}; problem {problem.name}\n")
+    _say(
+        console,
+        f"{data.name}: {_count(data.size, 'row')}, {_count(data.features, 'feature')}; problem {problem.name}\n",
+    )
     console.print(Rule("IDENTITIES", align="left"))
     _say(console, f"{IDENTITY}\n")
     for key in points[0].ways.gradients:

@@ -16,7 +16,14 @@ from gradkernels.bench.stats.estimates import Ratio
 from gradkernels.key import Key
 from gradkernels.record import line
 
-HEADER = ("n", "winner", "time", "of memory limit", "ahead of the runner-up", *(f"x {name}" for name in NAMED_WAYS))
+WINNERS_HEADER = (
+    "n",
+    "winner",
+    "time",
+    "of memory limit",
+    "ahead of the runner-up",
+    *(f"x {name}" for name in NAMED_WAYS),
+)
 
 
 def title(ranking: CaseRanking) -> str:
@@ -46,7 +53,7 @@ def grouped(rankings: Iterable[CaseRanking]) -> list[tuple[str, list[CaseRanking
 def cells(ranking: CaseRanking) -> list[str]:
     """Return one row of the table of winners."""
     if not ranking.kernels:
-        return [f"{ranking.case.n:,}", "none proven", *[""] * (len(HEADER) - 2)]
+        return [f"{ranking.case.n:,}", "none proven", *[""] * (len(WINNERS_HEADER) - 2)]
     winner, *others = ranking.kernels
     ahead = _ahead(winner, others[0]) if others else "alone"
     limit = "-" if winner.of_limit is None else share(winner.of_limit)
@@ -98,8 +105,8 @@ def _way(kernel: str) -> str:
 def terminal(name: str, rankings: Sequence[CaseRanking]) -> Table:
     """Return the table of winners for a terminal."""
     shown = Table(title=name, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
-    for column in HEADER:
-        shown.add_column(column, justify="left" if column in ("winner", HEADER[4]) else "right")
+    for column in WINNERS_HEADER:
+        shown.add_column(column, justify="left" if column in ("winner", WINNERS_HEADER[4]) else "right")
     for ranking in rankings:
         shown.add_row(*(cell.replace("[", r"\[") for cell in cells(ranking)))
     return shown
@@ -116,7 +123,7 @@ def markdown(rankings: Iterable[CaseRanking]) -> str:
     parts = []
     for name, group in grouped(rankings):
         rule = ["--:", "---", "--:", "--:", "---", *["--:"] * len(NAMED_WAYS)]
-        rows = (HEADER, rule, *map(cells, group))
+        rows = (WINNERS_HEADER, rule, *map(cells, group))
         parts.append("\n".join([f"**{name}**", "", *("| " + " | ".join(row) + " |" for row in rows)]))
         if sentences := growths(group):
             parts.append("\n".join(f"- {sentence}" for sentence in sentences))

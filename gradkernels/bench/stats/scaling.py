@@ -26,7 +26,7 @@ CONFIDENCE = 0.95
 MOST_EXPONENT = 4.0
 _GRID = np.linspace(0, MOST_EXPONENT, 401)
 
-Floats = np.ndarray[Any, np.dtype[np.float64]]
+_Floats = np.ndarray[Any, np.dtype[np.float64]]
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ def exponent(sizes: Sequence[int], seconds: Sequence[float]) -> float:
     return float(refined.x)
 
 
-def _misfit(exponents: Floats, logs: Floats, times: Floats) -> Floats:
+def _misfit(exponents: _Floats, logs: _Floats, times: _Floats) -> _Floats:
     """Sum the squares of (a + b n^k - seconds) / seconds for each k, with the best a and b that are not negative."""
     # n^k over that of the largest size, so that nothing overflows.
     fixed, grown = 1 / times, np.exp(exponents[:, None] * (logs - logs[-1])) / times

@@ -15,10 +15,10 @@ import numpy as np
 from gradkernels.names import unknown
 from gradkernels.problems.data.files import READERS, needs, read_table
 from gradkernels.problems.data.table import Table
+from gradkernels.problems.problem import Floats
 from gradkernels.problems.regression.weighted import Weighted
 from gradkernels.tree import Tree
 
-Floats = np.ndarray[Any, Any]
 NOTEBOOK_SEED = 45
 
 
