@@ -57,7 +57,7 @@ house: $(STAMP)
 	$(BIN)/python tests/house.py
 
 clean:
-	rm -rf .venv build dist *.egg-info
+	rm -rf .venv .jax_cache build dist *.egg-info
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv

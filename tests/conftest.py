@@ -1,11 +1,16 @@
-"""Switches of the test process, set before any array library loads: float64 for JAX, one thread for every pool."""
+"""Switches of the test process, set before any array library loads: float64 and a cache for JAX, one thread a pool."""
 
 import gc
 import os
+from pathlib import Path
 
 os.environ["JAX_ENABLE_X64"] = "1"
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["PJRT_NPROC"] = "1"
+# What XLA compiled for an earlier run of the same tests is loaded, as what numba compiled is.
+os.environ["JAX_COMPILATION_CACHE_DIR"] = str(Path(__file__).parents[1] / ".jax_cache")
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
 # Where pytest-xdist runs the tests, the sessions that they start themselves are no workers: pytest-benchmark would not
 # time in one.
 os.environ.pop("PYTEST_XDIST_WORKER", None)
