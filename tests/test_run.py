@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from contextlib import redirect_stdout
+from io import StringIO
 from pathlib import Path
 
 import pytest
@@ -30,14 +33,29 @@ def here(tmp_path, monkeypatch):
     return tmp_path
 
 
+@pytest.fixture(scope="module")
+def two_passes(tmp_path_factory):
+    """The folder of a run, and what it printed."""
+    folder = tmp_path_factory.mktemp("run")
+    with redirect_stdout(StringIO()) as printed:
+        assert main(["run", *QUICK, "--passes", "2", "--out", str(folder / "out" / "x.csv")]) == 0
+    return folder / "out", printed.getvalue()
+
+
+@pytest.fixture
+def measured_here(two_passes, here):
+    """A copy of that run's file."""
+    return Path(shutil.copy(two_passes[0] / "x.csv", "x.csv"))
+
+
 def measured(rows):
     """What a row is about, without its times."""
     return [(row.kernel, row.case.n, row.pass_, row.measurement.status) for row in rows]
 
 
-def test_a_run_writes_proven_rows_prints_winners_and_draws_the_picture(here, capsys):
-    assert main(["run", *QUICK, "--passes", "2", "--out", "out/x.csv"]) == 0
-    rows = read("out/x.csv")
+def test_a_run_writes_proven_rows_prints_winners_and_draws_the_picture(two_passes):
+    folder, printed = two_passes
+    rows = read(folder / "x.csv")
     expected = {
         (kernel, n, pass_, "ok")
         for n in (10, 100)
@@ -56,9 +74,8 @@ def test_a_run_writes_proven_rows_prints_winners_and_draws_the_picture(here, cap
         )
         assert row.measurement.rounds >= 3
         assert row.measurement.iterations >= 1
-    assert Path("out/x.csv").read_text().splitlines()[0] == ",".join(COLUMNS)
-    assert Path("out/x.png").read_bytes().startswith(b"\x89PNG")
-    printed = capsys.readouterr().out
+    assert (folder / "x.csv").read_text().splitlines()[0] == ",".join(COLUMNS)
+    assert (folder / "x.png").read_bytes().startswith(b"\x89PNG")
     assert "gradient of linear, 1 feature, float64, 1 thread" in printed
     assert "of memory limit" in printed
     assert "numpy.broadcast+" in printed
@@ -152,10 +169,9 @@ def test_a_loop_that_cannot_finish_is_skipped_with_the_reason_in_its_row(here, c
     assert "numpy.loop.per_sample at n = 100,000: timeout: too slow for the budget" in capsys.readouterr().out
 
 
-def test_resuming_measures_what_is_missing_and_nothing_twice(here):
+def test_resuming_measures_what_is_missing_and_nothing_twice(measured_here):
     arguments = ["run", *QUICK, "--passes", "2", "--out", "x.csv"]
-    assert main(arguments) == 0
-    path = Path("x.csv")
+    path = measured_here
     whole = path.read_text().splitlines(keepends=True)
     kept = whole[:6]
     path.write_text("".join(kept) + whole[6][:40])  # a killed writer leaves half a row
@@ -169,9 +185,8 @@ def test_resuming_measures_what_is_missing_and_nothing_twice(here):
     assert path.read_text() == again
 
 
-def test_resuming_with_other_options_is_refused_and_the_file_kept(here, capsys):
-    assert main(["run", *QUICK, "--passes", "2", "--out", "x.csv"]) == 0
-    before = Path("x.csv").read_text()
+def test_resuming_with_other_options_is_refused_and_the_file_kept(measured_here, capsys):
+    before = measured_here.read_text()
     for other, says in (
         (["--quantity", "norms,gradient", "--sizes", "10"], "has rows of numpy.broadcast+.gradient"),
         (["--kernel", "numpy.loop"], "has no row of numpy.loop+"),
@@ -183,11 +198,10 @@ def test_resuming_with_other_options_is_refused_and_the_file_kept(here, capsys):
     assert Path("x.csv").read_text() == before
 
 
-def test_resuming_on_another_machine_is_refused_and_the_file_kept(here, capsys):
-    assert main(["run", *QUICK, "--passes", "1", "--out", "x.csv"]) == 0
+def test_resuming_on_another_machine_is_refused_and_the_file_kept(measured_here, capsys):
     other = Path("x.csv").read_text().replace(read("x.csv")[0].machine, "another-machine")
     Path("x.csv").write_text(other)
-    assert main(["run", *QUICK, "--passes", "2", "--out", "x.csv", "--resume"]) == 2
+    assert main(["run", *QUICK, "--passes", "3", "--out", "x.csv", "--resume"]) == 2
     assert "measured with machine 'another-machine'" in capsys.readouterr().err
     assert Path("x.csv").read_text() == other
 
@@ -325,8 +339,7 @@ def test_an_existing_file_is_kept_unless_it_may_be_replaced(here, capsys):
     assert len(read("x.csv")) == 16
 
 
-def test_a_malformed_results_file_names_line_and_column(here, capsys):
-    assert main(["run", *QUICK, "--passes", "1", "--out", "x.csv"]) == 0
+def test_a_malformed_results_file_names_line_and_column(measured_here, capsys):
     lines = Path("x.csv").read_text().splitlines(keepends=True)
     lines[2] = lines[2].replace(",10,", ",ten,", 1)
     Path("x.csv").write_text("".join(lines))
