@@ -13,7 +13,7 @@ CALLABLES += ("gradient", "per_sample", "norms", "moments", "clipped_sum")
 
 
 def python(code):
-    done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, timeout=120)
+    done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
