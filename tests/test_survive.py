@@ -247,7 +247,7 @@ def test_floods_of_output_are_not_kept(here, monkeypatch):
 
 
 def test_ctrl_c_stops_a_run_in_a_sentence_and_resuming_goes_on(here):
-    data = ["--data", "diabetes", *SMALL]
+    data = ["--data", "notebook", *SMALL, "--sizes", "10,40"]
     with started(*data, *LONG, "--out", "x.csv", rows=3) as run:
         os.killpg(run.pid, signal.SIGINT)
         told = run.communicate(timeout=PATIENCE)[1].decode()

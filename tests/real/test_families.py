@@ -1,5 +1,7 @@
 """Every quantity of real models, in padded batches and full ones, against one backward pass for each sample alone."""
 
+from functools import cache
+
 import pytest
 import torch
 from families import FAMILIES, rows
@@ -17,20 +19,25 @@ def pytest_generate_tests(metafunc):
         metafunc.parametrize("name", [name for name, one in FAMILIES.items() if everything or one.core])
 
 
+@cache
 def batch(name, full):
-    """The problem, its data, its rows, and their norms, in double precision."""
+    """The model, a batch, its rows, and their norms, in double precision."""
     family = FAMILIES[name]
     model, (x, y) = family.make(), family.data(full=full)
     want = rows(model, family.loss, x, y)
     norms = torch.stack([one.flatten(1).norm(dim=1) for one in want.values()]).norm(dim=0)
     assert (norms > 1e-4).all()  # a row of zeros would prove nothing
-    return gk.ModuleProblem(model, family.loss, mixing="own"), x, y, want, norms
+    return model, x, y, want, norms
+
+
+def problem_of(name, model):
+    return gk.ModuleProblem(model, FAMILIES[name].loss, mixing="own")
 
 
 @pytest.mark.parametrize("full", [False, True], ids=["padded", "full"])
 def test_every_quantity(name, full):
-    problem, x, y, want, norms = batch(name, full)
-    limit = float(norms.median())
+    model, x, y, want, norms = batch(name, full)
+    problem, limit = problem_of(name, model), float(norms.median())
     factor = (limit / norms).clamp(max=1)
     got = gk.per_sample(problem, None, x, y)
     assert list(got) == list(want)
@@ -54,7 +61,8 @@ def close(got, want, scale):
 @pytest.mark.parametrize("full", [False, True], ids=["padded", "full"])
 def test_who_computes(name, full):
     """Hooks can follow the model, or say that they cannot; no number is wrong."""
-    problem, x, y, want, norms = batch(name, full)
+    model, x, y, want, norms = batch(name, full)
+    problem = problem_of(name, model)
     if not FAMILIES[name].followed:
         with pytest.raises(Unfit):
             gk.per_sample(problem, None, x, y, kernel="torch.hooks")
