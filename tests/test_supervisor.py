@@ -148,10 +148,25 @@ def test_an_order_larger_than_a_pipe_arrives_whole(supervisor):
     assert worker.receive(Answer).value == text
 
 
-def test_sending_waits_for_nobody(supervisor, monkeypatch):
+@pytest.fixture
+def waits(supervisor, monkeypatch):
+    """How long the supervisor was ready to wait for its workers, each time."""
+    found, select = [], supervisor._selector.select
+    monkeypatch.setattr(supervisor._selector, "select", lambda seconds: (found.append(seconds), select(seconds))[1])
+    return found
+
+
+def test_a_supervisor_sleeps_while_a_worker_is_at_work_and_not_long_when_it_is_about_to_end(supervisor, waits):
     worker = supervisor.start(program())
-    select, waits = worker._selector.select, []
-    monkeypatch.setattr(worker._selector, "select", lambda seconds: (waits.append(seconds), select(0))[1])
+    worker.send(Order("close_and_exit", "0.5"))
+    waits.clear()
+    with pytest.raises(WorkerDied):
+        worker.receive(Answer)
+    assert [*dict.fromkeys(waits)] == [0.25, 0.01, 0]
+
+
+def test_sending_waits_for_nobody(supervisor, waits):
+    worker = supervisor.start(program())
     for _ in range(3):
         worker.send(Order("echo", "long " * 10**5))
     assert waits == [0, 0, 0]
