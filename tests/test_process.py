@@ -53,8 +53,15 @@ def test_a_group_is_killed_while_its_number_is_taken(monkeypatch):
     assert end(process) == 3
     assert states == ["Z"]
     until(lambda: state(left) in ("", "Z"))
+    assert ended(process)
     assert end(process) == 3
     assert states == ["Z"]
+
+
+def test_a_process_that_lives_has_not_ended():
+    process = started("import time; time.sleep(3600)")
+    assert not ended(process)
+    assert end(process) == -9
 
 
 @pytest.mark.parametrize("refusal", [ProcessLookupError, PermissionError])

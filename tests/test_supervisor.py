@@ -11,6 +11,7 @@ from enum import StrEnum
 import psutil
 import pytest
 
+import gradkernels
 from gradkernels.bench.isolation.environment import child_environment
 from gradkernels.bench.isolation.errors import WorkerDied, WorkerUnusable
 from gradkernels.bench.isolation.fresh_process import call_in_fresh_process
@@ -301,6 +302,33 @@ def test_a_worker_that_is_through_says_that_it_has_finished(supervisor):
 
 def nothing(connection):
     """Has nothing to do."""
+
+
+WHERE = """
+import importlib.util, os
+from dataclasses import dataclass
+import gradkernels
+
+@dataclass(frozen=True)
+class Answer:
+    value: str
+
+def where(connection):
+    found = importlib.util.find_spec("test_supervisor") is not None
+    connection.send(Answer(f"{gradkernels.__file__} {os.getcwd()} {found}"))
+"""
+
+
+@pytest.mark.parametrize("as_caller", [True, False])
+def test_a_worker_imports_what_its_caller_does_or_what_its_environment_says(supervisor, tmp_path, as_caller):
+    folder = tmp_path / "gradkernels"  # of another checkout
+    (folder / "gradkernels").mkdir(parents=True)
+    (folder / "gradkernels" / "__init__.py").touch()
+    (folder / "where.py").write_text(WHERE)
+    environment = {**child_environment(1), "PYTHONPATH": str(folder)}
+    worker = supervisor.start(Program("where:where", environment, as_caller=as_caller, folder=folder))
+    package = gradkernels.__file__ if as_caller else folder / "gradkernels" / "__init__.py"
+    assert worker.receive(Answer).value == f"{package} {folder} {as_caller}"
 
 
 # One function in a fresh process.

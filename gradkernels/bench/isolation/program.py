@@ -68,7 +68,6 @@ class Program:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            bufsize=0,
             env=dict(self.environment),
             cwd=self.folder,
             pass_fds=(heartbeat, *self.descriptors),
