@@ -710,3 +710,17 @@ def test_a_reference_that_is_not_finite_in_float64_is_computed_in_the_models_own
     truth = true_gradients(problem, theta, X.double().numpy(), Y.numpy()).rows  # what kernels are timed against
     wanted = torch.cat([one.flatten(1) for one in plain(problem.model.layer, X).values()], 1)
     torch.testing.assert_close(torch.from_numpy(truth), wanted.double(), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("loss", "error", "says"),
+    [
+        (lambda output, y: LOSS(output, y).item(), TypeError, "loss_fn returned a float; it must return a tensor"),
+        (lambda output, y: None, TypeError, "loss_fn returned a NoneType; it must return a tensor"),
+        (lambda output, y: (LOSS(output, y), 0), TypeError, "loss_fn returned a tuple; it must return a tensor"),
+        (lambda output, y: LOSS(output.detach(), y), ValueError, "does not depend on the model's parameters"),
+    ],
+)
+def test_a_loss_without_a_gradient_is_refused_in_a_sentence(loss, error, says):
+    with pytest.raises(error, match=says):
+        gk.norms(gk.ModuleProblem(nn.Linear(4, 3), loss), None, X, Y)

@@ -78,13 +78,27 @@ def _mean(problem: BlackBox, leaf: Any, x: Tree, y: Tree) -> tuple[list[Any], fl
     for i in range(n):
         with problem.seeded():
             before = rng_state(device)
-            row = _backward(problem.loss(leaf, take(x, i), take(y, i)), leaf)
+            row = _backward(_differentiable(problem.loss(leaf, take(x, i), take(y, i))), leaf)
             drew = drew or rng_state(device) != before
         if drew and problem.randomness == "error":
             raise ValueError(DRAWS_RANDOM_NUMBERS)
         length += sum(float(part.norm()) ** 2 for part in row) ** 0.5 / n
         total = [one.add_(part) for one, part in zip(total, row, strict=True)] if total else row
     return [one.div_(n) for one in total], length, drew
+
+
+def _differentiable(loss: Any) -> Any:
+    """Return the loss of a sample; raise where it is none that has a gradient."""
+    import torch
+
+    if not isinstance(loss, torch.Tensor):
+        raise TypeError(f"loss_fn returned a {type(loss).__name__}; it must return a tensor, the mean or the sum")
+    if not loss.requires_grad:
+        raise ValueError(
+            "the loss of a sample does not depend on the model's parameters: is something detached in between, or made "
+            "by what torch does not differentiate?"
+        )
+    return loss
 
 
 def _of_batch(problem: BlackBox, leaf: Any, x: Tree, y: Tree) -> list[Any] | None:
