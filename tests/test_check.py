@@ -157,6 +157,20 @@ def test_the_message_begins_with_the_call_that_was_wrong(call):
         gk.check(kernel, gk.Case(P, kernel.quantity, 20))
 
 
+def test_a_kernel_that_refuses_some_ends_of_the_range_is_held_to_the_others():
+    def picky(compute):
+        def call(theta, x, y, **options):
+            if np.abs(x).max() > 1e100:
+                raise ValueError("x is too large")
+            return compute(theta, x, y, **options) * (2 if np.abs(theta).max() > 1e100 else 1)
+
+        return call
+
+    kernel = replace(wrapped(gk.kernel("numpy.blocked.norms"), picky), out=False)
+    with pytest.raises(gk.Disagreement, match="at the ends of the range"):
+        gk.check(kernel, gk.Case(P, "norms", 5))
+
+
 @pytest.mark.parametrize(("slopes", "norms"), [((0, 4, 8), (4, 16)), ((0, 0.25, 0.5), (0.25, 1)), ((0, 0, 0), ())])
 def test_a_clipped_sum_is_proven_with_half_of_the_rows_clipped_and_with_none(slopes, norms):
     kernel, seen = gk.kernel("numpy.blocked.clipped_sum"), []

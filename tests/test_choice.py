@@ -10,7 +10,7 @@ from measured import record
 import gradkernels as gk
 from gradkernels.backend import BACKENDS
 from gradkernels.dispatch import wisdom
-from gradkernels.dispatch.bound_kernels import forget_choices
+from gradkernels.dispatch.bound_kernels import bound_kernel, forget_choices
 from gradkernels.dispatch.rule import FASTEST_FIRST, by_rule
 from gradkernels.dispatch.wisdom import MeasuredPoint
 from gradkernels.record import HEADER, append
@@ -214,10 +214,11 @@ def test_a_file_without_the_case_is_refused_rather_than_passed_over(tmp_path):
 
 def test_a_file_that_changes_is_read_again(tmp_path):
     path = results(tmp_path / "r.csv", row(BROADCAST, 10, 1.0))
-    theta, x, y = P.draw(10, 0)
-    gk.per_sample(P, theta, x, y, results=path)
+    arrays = P.draw(10, 0)
+    gk.per_sample(P, *arrays, results=path)
     append(path, [row(LOOP, 10, 0.5)])
     assert gk.fastest(P, "per_sample", n=10, results=path).kernel.key == LOOP
+    assert bound_kernel("per_sample", P, arrays, (None, path, None)).kernel.key == LOOP
 
 
 def test_nearest_number_of_features_decides_and_another_machine_only_if_nothing_else(tmp_path):

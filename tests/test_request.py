@@ -34,6 +34,9 @@ def test_a_size_alone_is_of_numpy_arrays_on_the_cpu_and_of_tensors_elsewhere():
 def test_the_dtype_and_device_of_a_module_are_its_own_unless_they_are_given():
     found = make_request(module(torch.bfloat16), "norms", ONE, None, Size(7, 3))
     assert (found.case.dtype, found.case.device, found.library.name) == ("bfloat16", "cpu", "torch")
+    mixed = module()
+    mixed.model.bias.data = mixed.model.bias.data.double()
+    assert make_request(mixed, "norms", ONE, None, Size(7, 3)).case.dtype == "float32", "that of the first parameter"
     found = make_request(module(), "norms", ONE, None, Size(7, 3, "float64", "cuda"))
     assert (found.case.dtype, found.case.device, found.library.name) == ("float64", "cuda", "torch")
 
@@ -45,6 +48,7 @@ def test_the_dtype_and_device_of_a_module_are_its_own_unless_they_are_given():
         (like(order="F"), "F", 2),
         (like(d=1, order="F"), "C", 1),
         ((np.ones(2), np.ones(4), np.ones(4)), "C", 1),
+        ((np.ones(2), np.ones(8)[::2], np.ones(4)), "C", 1),
         ((np.ones(3), np.ones((4, 6))[:, ::3], np.ones(4)), "C", 2),
     ],
 )

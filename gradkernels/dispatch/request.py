@@ -236,4 +236,4 @@ def signature(array: Any) -> tuple[Any, ...]:
 
 
 def _layout(library: Backend, x: Array) -> str:
-    return "F" if library.name == "numpy" and x.ndim > 1 and x.flags.f_contiguous and not x.flags.c_contiguous else "C"
+    return "F" if library.name == "numpy" and x.flags.fnc else "C"
