@@ -66,6 +66,7 @@ def test_the_case_of_tensors_and_of_a_module():
     problem, x, y = module(), torch.ones(4, 3), torch.ones(4, 2)
     found = request_like(problem, "norms", (None, x, y), TWO)
     assert found.case == gk.Case(problem, "norms", 4, "float32", "cpu", 2, features=3)
+    assert found.library.name == "torch"
     assert found.arrays is not None
     assert [*found.arrays[0]] == ["weight", "bias"]
     assert found.arrays[1] is x
