@@ -3,6 +3,7 @@
 import copy
 import warnings
 from dataclasses import replace
+from itertools import product
 from sys import modules
 
 import pytest
@@ -10,7 +11,8 @@ import torch
 from torch import nn
 
 import gradkernels as gk
-from gradkernels.dispatch import dispatcher
+from gradkernels.check.modules.sample_passes import CallerBatch
+from gradkernels.dispatch import audit, dispatcher
 from gradkernels.dispatch.audit import AuditWarning, is_due, seeded_audits
 from gradkernels.dispatch.history import KernelHistory
 from gradkernels.problems.module.mode_key.tracker import ModeTracker
@@ -171,6 +173,32 @@ def test_calls_of_powers_of_two_are_audited_and_changes_likewise(changes):
         if is_due(now, changes and call > 20):
             due.append(call)
     assert due == ([1, 2, 4, 8, 16, 21, 22, 24, 28, 32, 36] if changes else [1, 2, 4, 8, 16, 32])
+
+
+def test_one_sample_of_each_part_of_a_batch_is_drawn():
+    with seeded_audits(0):
+        drawn = {tuple(audit._draw(10, 3)) for _ in range(1000)}
+    assert drawn == {*product(range(3), range(3, 6), range(6, 10))}
+    assert [audit._draw(n, 3) for n in (1, 2, 3)] == [[0], [0, 1], [0, 1, 2]]
+
+
+def test_a_seed_gives_the_same_samples_and_others_go_on_as_before():
+    with seeded_audits(1):
+        first = [audit._draw(10**6, 3) for _ in range(3)]
+        with seeded_audits(1):
+            assert [audit._draw(10**6, 3) for _ in range(3)] == first
+        after = audit._draw(10**6, 3)
+    with seeded_audits(1):
+        assert [audit._draw(10**6, 3) for _ in range(4)] == [*first, after]
+
+
+def test_the_norms_behind_a_sum_are_those_of_its_own_way():
+    problem, (x, y) = gk.ModuleProblem(model(), LOSS), data()
+    batch = CallerBatch(problem, problem.parameters(), x, y)
+    want = gk.norms(problem, None, x, y, kernel="torch.loop")
+    for key in ("torch.hooks.clipped_sum", "torch.vmap+.moments", "torch.loop+.gradient"):
+        torch.testing.assert_close(audit._norms(gk.kernel(key), batch), want)
+    assert audit._norms(gk.kernel("torch.autograd.gradient"), batch) is None
 
 
 def test_always_off_and_back():
