@@ -42,8 +42,8 @@ def main(arguments: list[str] | None = None) -> int:
         return _complain(f"{error.filename}: {error.strerror}" if error.filename else str(error))
     except ValueError as error:
         return _complain(str(error))
-    except SystemExit:  # by which typer and rich end where a pipe is closed
-        return UNREAD
+    except SystemExit as end:  # with 1 typer and rich end where a pipe is closed, with others who was told to stop
+        return end.code if isinstance(end.code, int) and end.code != 1 else UNREAD
     return code if isinstance(code, int) else 0
 
 
