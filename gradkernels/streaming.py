@@ -11,6 +11,7 @@ from gradkernels.dispatch.memory_limit import SCRATCH_BYTES, bytes_per_sample
 from gradkernels.dispatch.request import ChunkOptions, KernelLike
 from gradkernels.problems import BlackBox, Problem
 from gradkernels.tree import Tree, count, each, leaves, take
+from gradkernels.validate import validate_count
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -67,8 +68,7 @@ def per_sample_chunks(
         TypeError: Arrays of the wrong kind or dtype.
     """
     for name, value in (("chunk", chunk), ("max_bytes", max_bytes)):
-        if value is not None and not value >= 1:
-            raise ValueError(f"{name} is {value}; it must be at least 1, or None")
+        validate_count(name, value)
     theta, x, y = problem.as_inputs(theta, x, y)
     size = min(_sizes(problem, theta, x, y, chunk, max_bytes, out))
     return _chunks(problem, theta, x, y, size, out, kernel)

@@ -58,6 +58,14 @@ def validate_problem(problem: Any) -> None:
         raise TypeError(f"problem is a {name}, which has no hash; declare it with @dataclass(frozen=True)")
 
 
+def validate_count(name: str, value: Any) -> None:
+    """Raise unless `value` is None, or a whole number of at least 1."""
+    if value is not None and not isinstance(value, int | np.integer):
+        raise TypeError(f"{name} is {value!r}; it must be a whole number of at least 1, or None")
+    if value is not None and not value >= 1:
+        raise ValueError(f"{name} is {value}; it must be at least 1, or None")
+
+
 def dtype_of(array: Array) -> str:
     """Return `float64`, `float32`, ... whatever the library."""
     return str(array.dtype).removeprefix("torch.")

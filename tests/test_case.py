@@ -89,3 +89,7 @@ def test_what_is_no_problem_is_refused_at_once(problem):
     for ask in (lambda: gk.Case(problem, "norms", 5), lambda: gk.kernels(problem)):
         with pytest.raises(TypeError, match="pass a Problem such as"):
             ask()
+
+
+def test_the_first_cpu_is_the_cpu():
+    assert gk.Case(gk.LinearRegression(), "norms", 5, device="cpu:0").device == "cpu"

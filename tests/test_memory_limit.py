@@ -239,3 +239,18 @@ def test_nothing_is_kept_until_a_collection(way):
         assert outputs
     finally:
         gc.enable()
+
+
+@pytest.mark.parametrize(
+    ("given", "error", "says"),
+    [
+        ({"chunk": 0}, ValueError, "chunk is 0; it must be at least 1, or None"),
+        ({"chunk": 1.5}, TypeError, "chunk is 1.5; it must be a whole number of at least 1, or None"),
+        ({"chunk": "a"}, TypeError, "chunk is 'a'; it must be a whole number of at least 1, or None"),
+        ({"max_bytes": "1GB"}, TypeError, "max_bytes is '1GB'; it must be a whole number of at least 1, or None"),
+    ],
+)
+def test_chunks_of_what_is_no_number_are_refused(given, error, says):
+    p = gk.LinearRegression()
+    with pytest.raises(error, match=f"^{says}$"):
+        gk.per_sample_chunks(p, *p.draw(3, seed=0), **given)

@@ -112,3 +112,10 @@ def test_arrays_that_do_not_fit_are_refused_before_anything_is_measured():
         gk.race(p, "norms", like=(theta[:1], x, y))
     with pytest.raises(ValueError, match="did you mean norms"):
         gk.race(p, "norm", like=(theta, x, y))
+
+
+@pytest.mark.parametrize("budget", [0, -1, float("nan"), float("inf"), "60s"])
+def test_a_budget_that_is_no_time_is_refused_before_anything_is_measured(budget):
+    p = gk.LinearRegression()
+    with pytest.raises(ValueError, match="it must be a positive number of seconds"):
+        gk.race(p, "norms", like=p.draw(5, seed=0), budget=budget)

@@ -17,7 +17,7 @@ from gradkernels.problems import BlackBox, Problem
 from gradkernels.problems.regression.conversion import needs_conversion
 from gradkernels.quantity import Quantity, quantity
 from gradkernels.tree import ArrayProtocol, Tree, count, leaves
-from gradkernels.validate import device_of, dtype_of, validate_inputs, validate_problem
+from gradkernels.validate import device_of, dtype_of, validate_count, validate_inputs, validate_problem
 
 KernelLike = str | Kernel | None
 """A way such as `numpy.broadcast`, a key or a Kernel to take; None for the fastest."""
@@ -100,11 +100,7 @@ class Criteria:
     def __post_init__(self) -> None:
         """Refuse numbers that nothing could be chosen by."""
         for name in ("threads", "calls", "max_bytes"):
-            value = getattr(self, name)
-            if value is not None and not isinstance(value, int | np.integer):
-                raise TypeError(f"{name} is {value!r}; it must be a whole number of at least 1, or None")
-            if value is not None and not value >= 1:
-                raise ValueError(f"{name} is {value}; it must be at least 1, or None")
+            validate_count(name, getattr(self, name))
 
 
 @dataclass(frozen=True)

@@ -61,9 +61,11 @@ def race(
         The winner, bound; its `why` gives the evidence.
 
     Raises:
-        ValueError: Shapes that do not fit, or nothing could be proven and timed.
+        ValueError: Shapes that do not fit, no time to measure in, or nothing could be proven and timed.
         TypeError: Arrays of the wrong kind or dtype.
     """
+    if not isinstance(budget, int | float) or not 0 < budget < math.inf:
+        raise ValueError(f"budget is {budget!r}; it must be a positive number of seconds")
     with tempfile.TemporaryDirectory(prefix="gradkernels-") as folder:
         plan = plan_race(problem, _quantity(quantity), like, Path(folder), budget)
         schedule = Schedule(ELIMINATION_LOOKS[-1][0], budget, f"{budget:g}s")
