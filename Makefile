@@ -39,7 +39,7 @@ wisdom: $(STAMP)
 	for p in logistic poisson huber softmax; do $(BIN)/gradkernels run --problem $$p --quantity all --features 10 --passes 3 --budget 45s --force --out results/shipped-$$p.csv; done
 	GRADKERNELS_WISDOM=gradkernels/wisdom.json $(BIN)/gradkernels fastest results/shipped-*.csv --save
 
-# What docs/how-fast.md shows of six models, more than two hours, and of the speed of memory, 12 minutes; likewise quiet.
+# What docs/how-fast.md shows of six models, about an hour, and of the speed of memory, 12 minutes; likewise quiet.
 modules memory: $(STAMP)
 	$(BIN)/python bench/measure.py $@
 	$(BIN)/python bench/headline.py $@

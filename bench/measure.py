@@ -1,6 +1,6 @@
 """Measure what docs/how-fast.md shows, by `gradkernels run`, into results/modules-*.csv or results/memory-*.csv.
 
-    python bench/measure.py modules     # six models on one thread and two, 12 runs of 10 minutes, and their proofs
+    python bench/measure.py modules     # six models on one thread and two, 12 runs, about an hour
     python bench/measure.py memory      # regressions at the speed of memory, about 12 minutes, 6 GB
     python bench/measure.py modules mlp-1 cnn-1     # some of the runs
 
@@ -37,12 +37,12 @@ OURS = "numba.fused"
 def modules() -> Iterator[str]:
     """Yield name and options of each run; `mlp-2` is the MLP on two threads."""
     for threads, model in product((1, 2), ("mlp", "cnn", "transformer", "resnet", "lstm", "embedding_bag")):
-        common = f"{model}-{threads} --problem gradkernels.zoo:{model} --threads {threads} --sizes 16,64,256,1024"
+        common = f"{model}-{threads} --problem gradkernels.zoo:{model} --threads {threads}"
+        common += " --sizes 16,64,256,1024 --budget 4min" if threads == 1 else " --sizes 16,64,256 --budget 90s"
         if model in WITH_SHORT_CUTS and threads == 1:
-            more = "--quantity gradient,per_sample,norms,clipped_sum --budget 10min"
-            yield f"{common} {more} --kernel {PER_SAMPLE},{SHORT_CUTS}"
+            yield f"{common} --quantity gradient,per_sample,norms,clipped_sum --kernel {PER_SAMPLE},{SHORT_CUTS}"
         else:
-            yield f"{common} --budget 10min --kernel {PER_SAMPLE}"
+            yield f"{common} --kernel {PER_SAMPLE}"
 
 
 def memory() -> Iterator[str]:

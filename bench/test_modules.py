@@ -1,6 +1,6 @@
 """Per-sample gradients of modules: what the fastest kernel owes to the limit and to other libraries, on six models.
 
-    make modules                       # measures results/modules-*.csv by `gradkernels run`, more than two hours
+    make modules                       # measures results/modules-*.csv by `gradkernels run`, about an hour
     pytest bench/test_modules.py -s    # holds every promise against these files
 
 The limit is a plain batch backward plus writing the n p numbers of the per-sample gradients, from the same passes.
