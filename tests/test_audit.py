@@ -5,12 +5,14 @@ import warnings
 from dataclasses import replace
 from itertools import product
 from sys import modules
+from types import SimpleNamespace
 
 import pytest
 import torch
 from torch import nn
 
 import gradkernels as gk
+from gradkernels.check.modules.result_checks import SampleGradient
 from gradkernels.check.modules.sample_passes import CallerBatch
 from gradkernels.dispatch import audit, dispatcher
 from gradkernels.dispatch.audit import AuditWarning, is_due, seeded_audits
@@ -190,6 +192,25 @@ def test_a_seed_gives_the_same_samples_and_others_go_on_as_before():
         after = audit._draw(10**6, 3)
     with seeded_audits(1):
         assert [audit._draw(10**6, 3) for _ in range(4)] == [*first, after]
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "same"),
+    [
+        ([3.0, 4.0], [3.0, 4.0], True),
+        ([300.0, 400.0], [300.4, 400.0], True),  # within a thousandth of the length
+        ([300.0, 400.0], [300.6, 400.0], False),
+        ([3.0, float("nan")], [3.0, float("nan")], True),
+        ([3.0, 4.0], [3.0, float("nan")], False),
+        ([3.0, float("nan")], [3.0, 4.0], False),
+        ([float("inf"), 4.0], [float("inf"), 4.0], True),
+    ],
+)
+def test_what_counts_as_the_same_gradient_again(first, second, same):
+    rows = iter([{"weight": torch.tensor(first)}, {"weight": torch.tensor(second)}])
+    singles = (SampleGradient(row, float(row["weight"].norm()), 0.0, 0.0) for row in rows)
+    batch = SimpleNamespace(sample_gradients=lambda chosen: [next(singles)] if chosen == [5] else [])
+    assert audit._repeats(batch, [5, 6]) == same
 
 
 def test_the_norms_behind_a_sum_are_those_of_its_own_way():
