@@ -194,6 +194,41 @@ def test_a_seed_gives_the_same_samples_and_others_go_on_as_before():
         assert [audit._draw(10**6, 3) for _ in range(4)] == [*first, after]
 
 
+def audited(key, monkeypatch, calls=7, **changes):
+    """How many samples a sum is computed of, and whether norms are, at each of the first audits of a right kernel."""
+    problem, (x, y) = gk.ModuleProblem(model(), LOSS), data()
+    kernel, history = replace(gk.kernel(key), **changes), KernelHistory()
+    compute, norms, seen = gk.kernel(key).build(problem), audit._norms, []
+    monkeypatch.setattr(audit, "_norms", lambda *given: seen.append("norms") or norms(*given))
+
+    def spied(theta, x, y):
+        seen.append(len(y))
+        return compute(theta, x, y)
+
+    batch = CallerBatch(problem, problem.parameters(), x, y)
+    call = audit.AuditedCall(kernel, spied, batch, {}, compute(batch.theta, x, y))
+    audits = []
+    for _ in range(calls):
+        seen.clear()
+        audit.audit_call(call, history)
+        audits.append([*seen])
+    assert not history.warned
+    return audits
+
+
+def test_the_first_audits_of_a_sum_look_at_norms_and_the_first_fifth_and_later_ones_at_sums_of_some(monkeypatch):
+    both, norms, some = ["norms", 3], ["norms"], [2]
+    assert audited("torch.hooks.clipped_sum", monkeypatch) == [both, norms, norms, norms, both, some, some]
+
+
+def test_without_norms_every_audit_of_a_sum_is_of_some_samples(monkeypatch):
+    assert audited("torch.autograd.gradient", monkeypatch) == [["norms", 3]] * 5 + [[2]] * 2
+
+
+def test_what_is_compiled_for_a_size_is_audited_at_that_size(monkeypatch):
+    assert audited("torch.hooks.gradient", monkeypatch, 6, compiles=True)[-1] == [24]
+
+
 @pytest.mark.parametrize(
     ("first", "second", "same"),
     [
