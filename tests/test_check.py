@@ -1,5 +1,6 @@
 """The checker itself: it rejects every mutant, and no honest kernel."""
 
+from contextlib import nullcontext
 from dataclasses import replace
 from itertools import product
 
@@ -13,8 +14,10 @@ from torch import nn
 import gradkernels as gk
 from gradkernels.check import prove
 from gradkernels.check.compare_arrays import compare_entries
+from gradkernels.check.prove import SAMPLES_AT_ONCE
 from gradkernels.check.reference import Reference
 from gradkernels.check.side_effects import require_same_state
+from gradkernels.check.true_gradients import TrueGradients
 from gradkernels.quantity import QUANTITIES
 
 P = gk.LinearRegression()
@@ -123,6 +126,43 @@ def test_the_message_says_which_entry_and_by_how_much():
     assert "on linear, n=3, float64: entry (1, 1) is -3.25, expected -3.0, off by 0.019 of its scale" in str(
         caught.value
     )
+
+
+def asked_about(quantity, off, error, n=5):
+    """Prove a kernel that is off, against rows that may be off by `error`; the samples that are asked about."""
+    inputs, asked = P.draw(n, 0), []
+    of = Reference(P, *inputs)
+
+    def row_errors(samples, dtype):
+        asked.append(([*samples], dtype))
+        return error * of.norms[samples]
+
+    scale = np.broadcast_to(of.norms[:, None], of.rows.shape)
+    known = TrueGradients(of.rows, scale, of.gradient, of.norms, row_errors)
+    kernel = replace(gk.kernel(HONEST[quantity]), out=False)
+    honest = kernel.build(P)
+    with nullcontext() if error else pytest.raises(gk.Disagreement, match="off by"):
+        prove(kernel, lambda *arrays: honest(*arrays) * off, gk.Case(P, quantity, n), inputs, replace(of, known=known))
+    return asked
+
+
+def test_only_samples_that_disagree_are_asked_how_well_they_can_be_known_and_once():
+    off = np.ones(5)
+    off[[1, 3]] = 1 + 1e-6
+    for error in (1e-6, 0.0):
+        assert asked_about("norms", off, error) == [([1, 3], "float64")]
+        assert asked_about("per_sample", off[:, None], error) == [([1, 3], "float64")]
+        assert asked_about("gradient", 1 + 1e-6, error) == [([0, 1, 2, 3, 4], "float64")]
+    assert asked_about("norms", np.ones(5), 1e-6) == []
+
+
+def test_samples_are_asked_about_some_at_a_time():
+    n = 2 * SAMPLES_AT_ONCE + 1
+    asked = asked_about("norms", np.full(n, 1 + 1e-6), 1e-6, n)
+    assert [samples for samples, _ in asked] == [
+        [*range(SAMPLES_AT_ONCE)], [*range(SAMPLES_AT_ONCE, 2 * SAMPLES_AT_ONCE)], [n - 1]
+    ]  # fmt: skip
+    assert len(asked_about("gradient", 1 + 1e-6, 1e-6, n)[0][0]) == n
 
 
 def doubled_where(wrong):
