@@ -201,12 +201,14 @@ def audited(key, monkeypatch, calls=7, **changes):
     compute, norms, seen = gk.kernel(key).build(problem), audit._norms, []
     monkeypatch.setattr(audit, "_norms", lambda *given: seen.append("norms") or norms(*given))
 
-    def spied(theta, x, y):
+    options = {"max_norm": 0.1} if kernel.quantity.name == "clipped_sum" else {}
+
+    def spied(theta, x, y, **options):
         seen.append(len(y))
-        return compute(theta, x, y)
+        return compute(theta, x, y, **options)
 
     batch = CallerBatch(problem, problem.parameters(), x, y)
-    call = audit.AuditedCall(kernel, spied, batch, {}, compute(batch.theta, x, y))
+    call = audit.AuditedCall(kernel, spied, batch, options, compute(batch.theta, x, y, **options))
     audits = []
     for _ in range(calls):
         seen.clear()
