@@ -724,3 +724,10 @@ def test_a_reference_that_is_not_finite_in_float64_is_computed_in_the_models_own
 def test_a_loss_without_a_gradient_is_refused_in_a_sentence(loss, error, says):
     with pytest.raises(error, match=says):
         gk.norms(gk.ModuleProblem(nn.Linear(4, 3), loss), None, X, Y)
+
+
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors is in prototype stage")
+def test_nested_tensors_are_refused_in_a_sentence():
+    x = torch.nested.nested_tensor([X[0], X[1]])
+    with pytest.raises(ValueError, match="x is a nested tensor, .* torch.nested.to_padded_tensor"):
+        gk.norms(gk.ModuleProblem(nn.Linear(4, 3), LOSS), None, x, Y[:2])

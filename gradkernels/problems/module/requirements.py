@@ -145,7 +145,13 @@ def _has_bags(model: Module) -> bool:
 
 def require_samples_first(x: Tree, y: Tree) -> None:
     """Raise a ValueError unless all arrays of x and y have a first axis of one length."""
-    arrays, given = _arrays(x, y), shapes_of(x, y)
+    arrays = _arrays(x, y)
+    if nested := [name for name, array in arrays.items() if getattr(array, "is_nested", False)]:
+        raise ValueError(
+            f"{nested[0]} is a nested tensor, whose samples have no shape in common; fill it up with "
+            f"torch.nested.to_padded_tensor({nested[0]}, 0.0), and mask what was filled"
+        )
+    given = shapes_of(x, y)
     if not arrays or any(not array.shape for array in arrays.values()):
         raise ValueError(
             f"{given or 'x and y are empty'}: each needs the samples as its first axis; what is the same for all of "
