@@ -72,6 +72,15 @@ def test_the_case_of_tensors_and_of_a_module():
     assert found.arrays[1] is x
 
 
+@pytest.mark.parametrize("which", [0, 1, 2, None])
+def test_memory_maps_are_converted_and_plain_arrays_are_not(which, tmp_path):
+    arrays = [*like()]
+    if which is not None:
+        np.save(tmp_path / "array.npy", arrays[which])
+        arrays[which] = np.load(tmp_path / "array.npy", mmap_mode="r")
+    assert request_like(P, "norms", tuple(arrays), ONE).foreign == (which is not None)
+
+
 def test_no_samples_count_as_one_and_have_no_mean():
     assert request_like(P, "norms", like(n=0), ONE).case.n == 1
     for quantity in ("gradient", "moments"):
