@@ -25,10 +25,13 @@ def main() -> int:
     left = [line.split(":")[0].strip() for line in mutmut("results") if re.search(r": (survived|no tests)$", line)]
     unexplained = 0
     for mutant in left:
-        added = [line[1:].strip() for line in mutmut("show", mutant) if re.match(r"\+[^+]", line)]
-        if not any(line in REASONS.get(function(mutant), {}) for line in added):
+        diff = mutmut("show", mutant)
+        added = [line[1:].strip() for line in diff if re.match(r"\+[^+]", line)]
+        # A line that was taken away is told by its minus.
+        changed = added or [f"-{line[1:].strip()}" for line in diff if re.match(r"-[^-]", line)]
+        if not any(line in REASONS.get(function(mutant), {}) for line in changed):
             unexplained += 1
-            print(mutant, *(f"  {line}" for line in added), sep="\n")
+            print(mutant, *(f"  {line}" for line in changed), sep="\n")
     print(f"{len(left)} survivors, {unexplained} without a reason")
     return min(unexplained, 1)
 

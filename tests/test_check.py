@@ -12,7 +12,7 @@ from mutants import MUTANTS, changed, instead
 from torch import nn
 
 import gradkernels as gk
-from gradkernels.check import prove
+from gradkernels.check import endure, prove
 from gradkernels.check.compare_arrays import compare_entries
 from gradkernels.check.prove import SAMPLES_AT_ONCE
 from gradkernels.check.reference import Reference
@@ -126,6 +126,13 @@ def test_the_message_says_which_entry_and_by_how_much():
     assert "on linear, n=3, float64: entry (1, 1) is -3.25, expected -3.0, off by 0.019 of its scale" in str(
         caught.value
     )
+
+
+@pytest.mark.parametrize("key", ["numpy.broadcast+.moments", "torch.hooks.norms"])
+def test_variances_and_modules_are_not_held_to_the_ends_of_the_range(key):
+    kernel = gk.kernel(key)
+    of = problem(nn.Linear(4, 3), 4) if key.startswith("torch") else P
+    endure(kernel, lambda *given, **options: pytest.fail("it is called"), gk.Case(of, kernel.quantity, 5))
 
 
 def asked_about(quantity, off, error, n=5):
