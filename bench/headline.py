@@ -10,7 +10,7 @@ import sys
 
 from readings import Readings, ratio
 from test_memory_speed import COPY, LONG, OURS, READ, SMALL, WIDE
-from test_modules import BATCH, fastest, is_fresh, is_kernel, is_other, model_of, over_limit
+from test_modules import BATCH, fastest, is_fresh, is_kernel, is_other, model_of, over_limit, timed_cells
 
 from gradkernels.key import OUT
 
@@ -26,16 +26,17 @@ def modules():
     yield "|---|--:|---|--:|--:|---|--:|"
     readings = Readings("modules-*.csv")
     order = ("mlp", "cnn", "resnet", "transformer", "lstm", "embedding_bag")
-    for cell in sorted(readings.cells("per_sample"), key=lambda cell: (order.index(model_of(cell)), cell[1])):
+    for cell in sorted(timed_cells(readings), key=lambda cell: (order.index(model_of(cell)), cell[1])):
         if cell[3] != 1:
             continue
         rows, seconds = readings.passes(cell, "per_sample"), readings.seconds(cell, "per_sample")
         best, other = fastest(seconds, is_fresh), fastest(seconds, is_other)
         shares = "{:.2f}, {:.2f}".format(*(over_limit(readings, cell, some) for some in (is_fresh, is_kernel)))
         batch = readings.seconds(cell, "gradient")[BATCH]
+        others = f"`{other}` | {ratio(rows[other], rows[best]):.1f}" if other else "none in its time |"
         yield (
             f"| {model_of(cell)}, {cell[1]:,} | {milliseconds(batch)} | `{best}` | {milliseconds(seconds[best])} "
-            f"| {shares} | `{other}` | {ratio(rows[other], rows[best]):.1f} |"
+            f"| {shares} | {others} |"
         )
 
 
