@@ -38,6 +38,8 @@ class Kernel:
         loops: Whether it calls Python once per sample: never a first choice.
         out: Whether its compute takes `out=` and writes the result there in one go.
         compiles: Whether each new shape costs it seconds: `run` and `race` leave it out unless it is asked for.
+        pays_after: Calls after which its set-up can have paid: no first choice without measurements, but tried in a
+            running program from then on; 0 for at once.
         options: Settings of the builder, such as a chunk size; part of the key when not the default.
         set_options: The options given explicitly.
         refuses: Its own reasons why it cannot do a case of a problem that it accepts.
@@ -52,6 +54,7 @@ class Kernel:
     loops: bool = False
     out: bool = False
     compiles: bool = False
+    pays_after: int = 0
     options: tuple[tuple[str, int], ...] = ()
     set_options: tuple[tuple[str, int], ...] = ()
     refuses: Refuses = _nothing
@@ -124,6 +127,7 @@ def declare(
     loops: bool = False,
     out: bool = False,
     compiles: bool = False,
+    pays_after: int = 0,
     refuses: Refuses = _nothing,
     chunks: tuple[int, ...] = (),
 ) -> Callable[[Callable[..., Compute]], Kernel]:
@@ -138,6 +142,7 @@ def declare(
         loops: Whether compute calls Python once per sample.
         out: Whether compute takes `out=` and writes straight into it.
         compiles: Whether each new shape takes seconds at its first call.
+        pays_after: Calls of a kind of input after which its set-up can have paid.
         refuses: `refuses(case)`, its own reasons, as sentences, why it cannot do a case; asked where it is installed.
         chunks: Values of the setting `chunk`, besides its default, that a race on a caller's data tries.
 
@@ -151,7 +156,8 @@ def declare(
 
     def kernel(builder: Callable[..., Compute]) -> Kernel:
         what, how = (named.name, quantity, backend, builder), (problems, loops, out, compiles)
-        return Kernel(*what, *how, options=_settings_of(builder, key), refuses=refuses, chunks=chunks)
+        options = _settings_of(builder, key)
+        return Kernel(*what, *how, pays_after=pays_after, options=options, refuses=refuses, chunks=chunks)
 
     return kernel
 

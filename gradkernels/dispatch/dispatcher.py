@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Hashable
 from contextlib import nullcontext
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from gradkernels.case import Case
@@ -165,6 +166,10 @@ class ModuleDispatcher:
             self.problem.check_mixing(batch.theta, batch.x, batch.y)
         while True:
             choice = self._choose(known.history, batch, tried)
+            if choice is not None and call is not None:
+                history = known.history
+                assert self.request is not None
+                choice = history.trials.apply(choice, self.request, history.calls, history.excluded() | tried)
             kernel = self.forced if choice is None else choice.kernel
             assert kernel is not None
             try:
@@ -195,7 +200,9 @@ class ModuleDispatcher:
         if call is None:
             return fitting, None
         arguments, options = call
-        result = with_keywords(compute, fitting, True)(batch.theta, batch.x, batch.y, *arguments, **options)
+        call_it = partial(with_keywords(compute, fitting, True), batch.theta, batch.x, batch.y, *arguments, **options)
+        trial = known.history.trials.at(self.request)
+        result = call_it() if trial is None else trial.timed(kernel, self.request.case.device, call_it)
         if audited and not (just_proven and repeats_the_proof(fitting)):
             self._audit(known, AuditedCall(fitting, compute, batch, _settings(options), result))
         return fitting, result

@@ -13,6 +13,7 @@ from typing import Any
 from gradkernels.check.compare_arrays import Disagreement
 from gradkernels.dispatch.memory_limit import TooSmall
 from gradkernels.dispatch.select import Choice
+from gradkernels.dispatch.trials.trials import Trials
 from gradkernels.kernel import Kernel
 
 LONGEST_WAIT = 64
@@ -50,6 +51,7 @@ class KernelHistory:
         unaudited: Calls since the last audit.
         warned: Sentences that were said already.
         choices: What was chosen, by size and by the kernels that were left out.
+        trials: Of kernels against each other in the calls themselves.
     """
 
     calls: int = 0
@@ -60,6 +62,7 @@ class KernelHistory:
     unaudited: int = 0
     warned: set[str] = field(default_factory=set)
     choices: dict[Hashable, Choice] = field(default_factory=dict)
+    trials: Trials = field(default_factory=Trials)
 
     def excluded(self) -> dict[Kernel, str]:
         """Return the kernels that are not to be tried at this call, with the reason."""
@@ -126,3 +129,4 @@ def clear_choices() -> None:
     for of_model in _HISTORIES.values():
         for one in of_model.values():
             one.choices.clear()
+            one.trials = Trials()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from gradkernels.backend import Backend
 from gradkernels.case import Case
@@ -33,11 +34,16 @@ def by_rule(case: Case, library: Backend, able: Sequence[Kernel]) -> tuple[Kerne
         The kernel, and the rule in words.
     """
     if isinstance(case.problem, BlackBox):
-        # What is of another package than torch comes after everything that is not, but for what compiles.
-        best = min(able, key=lambda k: (k.compiles, k.backend.host is not k.backend, k.loops, rank(k), k.preference))
+        best = min(able, key=_of_module)
         return best, "nothing to compile, no Python loop, what is fast for most models; `gk.race` measures"
     best = min(able, key=lambda k: (k.loops, k.backend.host is not library, k.preference))
     return best, "no Python loop, written by hand, few dependencies"
+
+
+def _of_module(kernel: Kernel) -> tuple[Any, ...]:
+    # What is of another package than torch comes after everything that is not, but for what compiles.
+    later = (kernel.compiles, kernel.backend.host is not kernel.backend, kernel.loops, kernel.pays_after)
+    return *later, rank(kernel), kernel.preference
 
 
 def rank(kernel: Kernel) -> int:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from gradkernels.case import Case
 from gradkernels.dispatch import wisdom
@@ -19,6 +19,12 @@ from gradkernels.registry import kernels
 TIE = 0.03
 """Costs this close are equal: measurements of one kernel differ by as much."""
 
+FAR = 2
+"""Times the largest size that was measured, or under the smallest, beyond which costs are a guess."""
+
+NEAR_COST, MOST_RIVALS = 4, 3
+"""There kernels that would cost up to so many times the cheapest are tried against it, at most so many of them."""
+
 
 @dataclass(frozen=True)
 class Choice:
@@ -29,12 +35,14 @@ class Choice:
         source: Where the costs come from.
         costs: Seconds per call by kernel, cheapest first; empty when a rule decided.
         refused: Kernels that cannot do the case, or not within the memory, with the reason.
+        rivals: Of a module, kernels that may be faster, as a trial in the caller's own calls would tell.
     """
 
     kernel: Kernel
     source: str
     costs: tuple[tuple[Kernel, float], ...]
     refused: tuple[tuple[Kernel, str], ...]
+    rivals: tuple[Kernel, ...] = ()
 
 
 def choose(request: Request, failed: Mapping[Kernel, str] | None = None) -> Choice:
@@ -64,14 +72,16 @@ def choose(request: Request, failed: Mapping[Kernel, str] | None = None) -> Choi
         costs = _costs(request, entry, able)
         costs = {kernel: cost for kernel, cost in costs.items() if kernel not in (failed or {})}
         if costs:
-            return _cheapest(request, entry, source, costs, refused)
+            choice = _cheapest(request, entry, source, costs, refused)
+            return replace(choice, rivals=_rivals(request, entry, choice, able))
     if request.criteria.max_bytes is not None and not isinstance(case.problem, BlackBox):
         raise ValueError(
             f"max_bytes={request.criteria.max_bytes} was given, but no memory was measured for {case.quantity} of "
             f"{case.problem.name}; run `gradkernels run` and pass its CSV as results="
         )
     kernel, rule = by_rule(case, request.library, able)
-    return Choice(kernel, f"a rule, as nothing was measured for it: {rule}", (), tuple(refused))
+    rivals = tuple(one for one in able if one.pays_after and one is not kernel)
+    return Choice(kernel, f"a rule, as nothing was measured for it: {rule}", (), tuple(refused), rivals)
 
 
 def _reasons(
@@ -166,9 +176,35 @@ def _cheapest(
     if not fitting:
         listed = "; ".join(f"{kernel.key}: {reason}" for kernel, reason in refused)
         raise ValueError(f"no kernel is known to stay within max_bytes={limit}: {listed}")
-    ranked = sorted(fitting.items(), key=lambda item: item[1])
-    tied = [kernel for kernel, cost in ranked if cost <= ranked[0][1] * (1 + TIE)]
-    return Choice(min(tied, key=lambda k: k.preference), f"{source} ({_about(entry)})", tuple(ranked), tuple(refused))
+    tied = [kernel for kernel, cost in fitting.items() if cost <= min(fitting.values()) * (1 + TIE)]
+    return ranked_choice(min(tied, key=lambda k: k.preference), f"{source} ({_about(entry)})", fitting, refused)
+
+
+def ranked_choice(
+    kernel: Kernel, source: str, costs: Mapping[Kernel, float], refused: Iterable[tuple[Kernel, str]]
+) -> Choice:
+    """Return the choice of a kernel by what it and others cost.
+
+    Args:
+        kernel: The winner.
+        source: Where the costs come from.
+        costs: Seconds per call.
+        refused: Kernels that cannot do the case, with the reason.
+    """
+    return Choice(kernel, source, tuple(sorted(costs.items(), key=lambda item: item[1])), tuple(refused))
+
+
+def _rivals(request: Request, entry: wisdom.WisdomEntry, choice: Choice, able: Sequence[Kernel]) -> tuple[Kernel, ...]:
+    """Name what may be faster than the choice after all: what was not measured, and all where the size is a guess."""
+    if not isinstance(request.case.problem, BlackBox) or request.criteria.results is not None:
+        return ()
+    rivals = [one for one in able if one.pays_after and one.key not in entry.curves]
+    sizes = [point.n for point in entry.curves[choice.kernel.key]]
+    if not min(sizes) / FAR <= request.case.n <= max(sizes) * FAR:
+        near = [one for one, cost in choice.costs if cost <= choice.costs[0][1] * NEAR_COST]
+        rivals += [by_rule(request.case, request.library, able)[0], *near[: MOST_RIVALS + 1]]
+    quick = [one for one in dict.fromkeys(rivals) if not (one is choice.kernel or one.compiles or one.loops)]
+    return tuple(quick[:MOST_RIVALS])
 
 
 def _about(entry: wisdom.WisdomEntry) -> str:
