@@ -22,7 +22,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from gradkernels.bench.run.race import race as race
+    from gradkernels.bench.race.race import race as race
     from gradkernels.case import Case as Case
     from gradkernels.check import Disagreement as Disagreement
     from gradkernels.check import check as check
@@ -51,7 +51,7 @@ __version__ = "0.1.0"
 
 _HOME = {
     "dispatch.audit": ("audit",),
-    "bench.run.race": ("race",),
+    "bench.race.race": ("race",),
     "case": ("Case",),
     "check": ("Disagreement", "check"),
     "fastest": ("clipped_sum", "fastest", "gradient", "moments", "norms", "per_sample"),

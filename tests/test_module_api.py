@@ -14,7 +14,7 @@ from models import CROSS_ENTROPY, Pair, mlp, oracle, pair_loss
 from torch import nn
 
 import gradkernels as gk
-from gradkernels.bench.run.race_plan import plan_race
+from gradkernels.bench.race.plan import plan_race
 from gradkernels.check.modules import verdicts
 from gradkernels.check.reference import Reference
 from gradkernels.coordinates import ALL_SIZES, Coordinates
@@ -525,7 +525,7 @@ SCRIPT = """
 import sys, torch
 from torch import nn
 import gradkernels as gk
-from gradkernels.bench.run import race, race_plan
+from gradkernels.bench.race import elimination, plan
 
 class Mine(nn.Module):
     def __init__(self):
@@ -537,9 +537,9 @@ class Mine(nn.Module):
 if __name__ == "__main__":
     problem = gk.ModuleProblem(Mine(), lambda output, y: ((output - y) ** 2).mean())
     x, y = torch.randn(8, 3), torch.randn(8, 2)
-    race.ELIMINATION_LOOKS, race.FRESH_PASSES = ((2, 0.05),), 1
+    elimination.ELIMINATION_LOOKS, elimination.FRESH_PASSES = ((2, 0.05),), 1
     ways = [gk.kernel(f"torch.{way}.norms") for way in ("hooks", "loop+")]
-    race_plan.kernels = lambda problem, quantity: ways
+    plan.kernels = lambda problem, quantity: ways
     won = gk.race(problem, "norms", like=(None, x, y), budget=2, calls=1000)
     print(won.kernel.key, "saved wisdom" in won.why, won.why.count('times the winner') == 1)
     print(won(None, x, y).shape == (8,))
@@ -559,7 +559,7 @@ def test_a_race_of_a_class_and_a_lambda_of_the_script_itself(tmp_path):
 
 def test_compiled_ways_take_part_where_half_the_budget_pays_for_them(problem, data, tmp_path, monkeypatch):
     ways = (gk.kernel("torch.vmap.per_sample"), declared("compiles", "per_sample", doubled, compiles=True))
-    monkeypatch.setattr("gradkernels.bench.run.race_plan.kernels", lambda problem, quantity: ways)
+    monkeypatch.setattr("gradkernels.bench.race.plan.kernels", lambda problem, quantity: ways)
     monkeypatch.setattr("gradkernels.bench.run.plan.kernel_by_key", lambda key: gk.kernel("torch.vmap.per_sample"))
     for budget, keys in ((59, 1), (60, 2)):
         plan = plan_race(problem, QUANTITIES["per_sample"], (None, *data), tmp_path, budget)

@@ -8,8 +8,8 @@ from measured import STEADY, changed, passes, scaled
 
 import gradkernels as gk
 from gradkernels.bench.cli import main
-from gradkernels.bench.run import race as racing
-from gradkernels.bench.run import race_plan
+from gradkernels.bench.race import elimination
+from gradkernels.bench.race import plan as race_plan
 from gradkernels.bench.run.plan import Plan
 from gradkernels.bench.run.session import Schedule, open_session
 from gradkernels.dispatch import wisdom
@@ -38,28 +38,28 @@ def test_what_is_surely_slower_drops_out_and_the_rest_stays(session):
     measure(
         session, broadcast=STEADY, loop=scaled(STEADY, 1.5), vmap=[a * b for a, b in zip(wide, STEADY, strict=True)]
     )
-    racing._settle(session, 0.01)
+    elimination._settle(session, 0.01)
     assert session.settled == {(0, LOOP)}
-    assert racing._undecided(session) == [0]
+    assert elimination._undecided(session) == [0]
 
 
 def test_a_tie_is_decided_for_fewer_dependencies(session):
     measure(session, broadcast=scaled(STEADY, 1.01), loop=scaled(STEADY, 2.0), vmap=STEADY)
-    racing._settle(session, 0.01)
+    elimination._settle(session, 0.01)
     assert session.settled == {(0, LOOP), (0, VMAP)}
-    assert racing._undecided(session) == []
+    assert elimination._undecided(session) == []
 
 
 def test_what_was_never_timed_is_out_of_the_race(session):
     measure(session, broadcast=STEADY, loop=scaled(STEADY, 2.0), vmap=[])
-    racing._settle(session, 0.01)
+    elimination._settle(session, 0.01)
     assert session.settled == {(0, LOOP), (0, VMAP)}
 
 
 def test_the_winners_published_times_are_those_of_its_fresh_passes():
     race, fresh = passes(scaled(STEADY, 0.5), kernel=BROADCAST), passes(STEADY[:3], kernel=BROADCAST)
     rows = [*race, *passes(scaled(STEADY, 2.0), kernel=LOOP), *(later(row) for row in fresh)]
-    kept = racing.unbiased_records(rows)
+    kept = elimination.unbiased_records(rows)
     assert {row.pass_ for row in kept if row.kernel == BROADCAST} == {9, 10, 11}
     assert len([row for row in kept if row.kernel == LOOP]) == 8
 
@@ -68,10 +68,66 @@ def later(row):
     return changed(row, pass_=row.pass_ + 8)
 
 
+class FakeClock:
+    """Time that only passes take."""
+
+    def __init__(self, monkeypatch, session, seconds, times):
+        self.now, self.session, self.seconds, self.times, self.passes = 0.0, session, seconds, times, []
+        session._deadline = session.schedule.budget
+        monkeypatch.setattr(elimination, "time", self)
+        monkeypatch.setattr("gradkernels.bench.run.session.time", self)
+        monkeypatch.setattr(session, "measure", self.measure)
+
+    def monotonic(self):
+        return self.now
+
+    def measure(self, pass_, seconds, without=()):
+        every = {(0, key) for key in self.session.plan.kernels}
+        racing = sorted(key for _, key in every - self.session.settled - set(without))
+        self.passes.append((racing, round(seconds, 2)))
+        for key in racing:
+            self.now += self.seconds[key]
+            self.session.records += [changed(row, pass_=pass_) for row in passes([self.times[key]], kernel=key, n=100)]
+
+
+COMPILED = "torch.compiled.norms"
+
+
+def raced(monkeypatch, tmp_path, budget, kernels, seconds, times):
+    plan, schedule = Plan("linear", kernels, (100,)), Schedule(16, budget, f"{budget}s")
+    with open_session(plan, tmp_path / "x.csv", schedule, lambda at: None) as session:
+        clock = FakeClock(monkeypatch, session, seconds, times)
+        elimination.measure_by_elimination(session)
+    return clock
+
+
+TIMES = {BROADCAST: 1e-3, LOOP: 1.01e-3, VMAP: 1.02e-3, COMPILED: 0.5e-3}
+
+
+def test_no_pass_begins_that_could_not_end_in_time(monkeypatch, tmp_path):
+    clock = raced(monkeypatch, tmp_path, 10, (BROADCAST, LOOP), {BROADCAST: 2.0, LOOP: 2.0}, TIMES)
+    # Two passes of 4 s; a third would end after 12 s, but one of the winner alone, 2 s, fits.
+    assert [racing for racing, _ in clock.passes] == [[BROADCAST, LOOP]] * 2 + [[BROADCAST]]
+    assert clock.now == 10.0
+
+
+def test_a_race_without_time_still_measures_each_kernel_once(monkeypatch, tmp_path):
+    clock = raced(monkeypatch, tmp_path, 1, (BROADCAST, LOOP), {BROADCAST: 2.0, LOOP: 2.0}, TIMES)
+    assert [racing for racing, _ in clock.passes] == [[BROADCAST, LOOP]]
+
+
+def test_what_compiles_comes_last_against_the_best_and_in_half_of_the_time(monkeypatch, tmp_path):
+    seconds = {BROADCAST: 5.0, LOOP: 5.0, COMPILED: 20.0}
+    clock = raced(monkeypatch, tmp_path, 60, (BROADCAST, LOOP, COMPILED), seconds, TIMES | {LOOP: 2e-3})
+    # Three passes of 10 s fill the first half; then 25 s with what compiles, of which no second fits.
+    assert [racing for racing, _ in clock.passes] == [[BROADCAST, LOOP]] * 3 + [[BROADCAST, COMPILED]]
+    assert clock.now == 55.0
+
+
 @pytest.fixture
 def short(monkeypatch, tmp_path):
-    monkeypatch.setattr(racing, "ELIMINATION_LOOKS", ((2, 0.05), (3, 0.05)))
-    monkeypatch.setattr(racing, "FRESH_PASSES", 1)
+    monkeypatch.setattr(elimination, "ELIMINATION_LOOKS", ((2, 0.05), (3, 0.05)))
+    monkeypatch.setattr(elimination, "FRESH_PASSES", 1)
     monkeypatch.setenv(wisdom.ENVIRONMENT, str(tmp_path / "wisdom.json"))
     monkeypatch.chdir(tmp_path)
     wisdom.saved.cache_clear()
@@ -96,7 +152,7 @@ def test_racing_on_ones_own_arrays_gives_a_bound_kernel_and_saves_the_choice(sho
 
 
 def test_a_race_on_the_command_line_prints_and_keeps_its_passes(short, capsys):
-    arguments = ["run", "--race", "--quantity", "norms", "--sizes", "1000", "--budget", "5s"]
+    arguments = ["run", "--race", "--quantity", "norms", "--sizes", "1000", "--budget", "60s"]
     arguments += ["--kernel", "numpy.broadcast", "--kernel", "numpy.loop"]
     assert main([*arguments, "--out", "x.csv"]) == 0
     assert "numpy.broadcast+" in capsys.readouterr().out

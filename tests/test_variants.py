@@ -2,7 +2,7 @@
 
 import gradkernels as gk
 from gradkernels import zoo
-from gradkernels.bench.run.race_plan import candidates_within_budget
+from gradkernels.bench.race.plan import candidates_within_budget
 from gradkernels.coordinates import ALL_SIZES, Coordinates
 from gradkernels.dispatch import wisdom
 from gradkernels.dispatch.wisdom import MeasuredPoint, WisdomEntry
@@ -38,8 +38,14 @@ def test_a_race_compiles_what_half_its_budget_pays_for_default_chunks_first():
         "torch.compiled_hooks[chunk=16].per_sample",
     ]
     assert len(of[1000]) == 6
-    everybody = keys(candidates_within_budget(among, 1000, 59))
+    everybody = keys(candidates_within_budget(among, 1000, 30))
     assert {"torch.hooks.per_sample", "torch.vmap.per_sample", "torch.vmap[chunk=64].per_sample"} <= set(everybody)
+
+
+def test_a_short_race_loads_no_other_package():
+    among = gk.kernels(zoo.mlp(), "per_sample")
+    of = {budget: {one.backend.name for one in candidates_within_budget(among, 64, budget)} for budget in (29, 30)}
+    assert of == {29: {"torch"}, 30: {"torch", "opacus", "backpack"}}
 
 
 def test_a_chunk_that_was_measured_fastest_is_chosen(monkeypatch, tmp_path):

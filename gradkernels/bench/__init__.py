@@ -10,6 +10,7 @@ One run, from plan to verdict:
 6. `stats` turns ratios into intervals, and these into verdicts: slower, faster, same or undecided;
 7. `report` makes tables, sentences and pictures of all that, and `cli` prints them and picks the exit code.
 
-Beside this line: `ab` times two revisions of the code in turns, `pytest_plugin` does the same for pytest-benchmark
-sessions, `doctor` says whether a machine can be trusted for timing.
+Beside this line: `race` finds the fastest kernel for a caller's own arrays, `ab` times two revisions of the code in
+turns, `pytest_plugin` does the same for pytest-benchmark sessions, `doctor` says whether a machine can be trusted for
+timing.
 """

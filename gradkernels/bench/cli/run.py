@@ -13,10 +13,10 @@ from gradkernels.bench.cli.run_plan import CaseOptions, DataOptions, PlanOptions
 from gradkernels.bench.cli.run_progress import progress_shown
 from gradkernels.bench.isolation.limits import ProcessLimits, most_bytes, size_in_bytes
 from gradkernels.bench.isolation.signals import Stopped, stop_on_signals
+from gradkernels.bench.race.elimination import ELIMINATION_LOOKS, measure_by_elimination, unbiased_records
 from gradkernels.bench.report.ranking_text import show_ranking
 from gradkernels.bench.results.results_file import Mode
 from gradkernels.bench.run.plan import Plan
-from gradkernels.bench.run.race import ELIMINATION_LOOKS, measure_by_elimination, unbiased_records
 from gradkernels.bench.run.ranking import rankings, weighed
 from gradkernels.bench.run.resume import require_same
 from gradkernels.bench.run.session import Schedule, Session, open_session

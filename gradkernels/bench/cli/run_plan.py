@@ -11,8 +11,8 @@ from typing import IO
 import numpy as np
 
 from gradkernels.bench.cli import parse
+from gradkernels.bench.race.plan import require_sound
 from gradkernels.bench.run.plan import Plan, problem_from
-from gradkernels.bench.run.race_plan import require_sound
 from gradkernels.problems import BlackBox, Problem
 from gradkernels.problems.data.datasets import Dataset, load_dataset
 from gradkernels.tree import leaves

@@ -8,6 +8,5 @@
    `gradkernels.bench.timing`; `budget` shares the seconds among the cases, `case_reports` is what it says meanwhile;
 6. `ranking` says who wins where, by how much, and why not the others.
 
-`race` does the same for `gk.race`, on a caller's own arrays (`race_plan`): kernels that are surely slower drop out
-early.
+`gradkernels.bench.race` drives sessions too, in which kernels that are surely slower drop out early.
 """

@@ -145,12 +145,13 @@ class Session:
             self.measure(pass_, self.time_left / (len(missing) - position))
         return self.records
 
-    def measure(self, pass_: int, seconds: float) -> None:
+    def measure(self, pass_: int, seconds: float, without: Iterable[CaseKernel] = ()) -> None:
         """Do one pass.
 
         Args:
             pass_: Its number, from 1; 0 measures memory.
             seconds: How long it should take.
+            without: Cases and kernels to leave out of it, besides those that are settled.
 
         Raises:
             OSError: The file cannot be written to, or no measuring process can do its work.
@@ -159,7 +160,8 @@ class Session:
         orders = Orders(self.plan, pass_, deadline, self.schedule.allowance, self.schedule.text)
         done = {(index, name) for index in range(len(self.plan.cases)) for name in self._done(index, pass_)}
         hear = partial(self._hear, pass_)
-        OnePass(self.plan, orders, self._limits, done | self._settled, self._quarantined, hear).go()
+        left_out = done | self._settled | set(without)
+        OnePass(self.plan, orders, self._limits, left_out, self._quarantined, hear).go()
 
     def records_of(self, index: int) -> list[Record]:
         """Return the records of the plan's case at this position."""

@@ -28,6 +28,9 @@ from gradkernels.validate import device_of, dtype_of, validate_inputs, validate_
 COMPILE_SECONDS = 30.0
 """What compiling a module's way takes, about; half of a race's budget may go into it."""
 
+IMPORT_SECONDS = 30.0
+"""Of a budget, from which ways of other packages than torch race for a module: loading those takes seconds a pass."""
+
 SOUNDNESS_SAMPLES = 4
 """Samples of a module's data by which it is seen whether they have gradients of their own."""
 
@@ -85,14 +88,15 @@ def _of_module(problem: Any, quantity: Quantity, like: tuple[Tree, Tree, Tree], 
 
 
 def candidates_within_budget(among: Sequence[Kernel], n: int, budget: float) -> list[Kernel]:
-    """Return who races: every kernel, in chunks of several sizes, and those that compile as far as the budget allows.
+    """Return who races: torch's kernels, in chunks of several sizes, others and those that compile if there is time.
 
     Args:
         among: The kernels for the problem and quantity.
         n: Samples.
         budget: Seconds for the whole race.
     """
-    plain = [variant for kernel in among if not kernel.compiles for variant in kernel.variants(n)]
+    near = [kernel for kernel in among if budget >= IMPORT_SECONDS or kernel.backend.host is kernel.backend]
+    plain = [variant for kernel in near if not kernel.compiles for variant in kernel.variants(n)]
     compiled = [
         (place, rank(kernel), variant)
         for kernel in among

@@ -1,0 +1,76 @@
+"""Which kernel is fastest here and now, on a caller's own arrays: measured, saved and handed out."""
+
+from __future__ import annotations
+
+import math
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from gradkernels.bench.isolation.limits import ProcessLimits
+from gradkernels.bench.race import elimination
+from gradkernels.bench.race.plan import plan_race
+from gradkernels.bench.race.progress import line_shown
+from gradkernels.bench.run.session import Schedule, open_session
+from gradkernels.dispatch import wisdom
+from gradkernels.dispatch.bind import BoundKernel
+from gradkernels.dispatch.bound_kernels import forget_choices
+from gradkernels.dispatch.fastest_kernel import fastest
+from gradkernels.key import Key
+from gradkernels.problems import Problem
+from gradkernels.quantity import Quantity
+from gradkernels.quantity import quantity as quantity_of
+from gradkernels.record import Record, Status
+from gradkernels.tree import Tree
+
+LEAST_PATIENCE = 15.0
+"""Seconds that a kernel may keep a race waiting, whatever the budget."""
+
+
+def race(
+    problem: Problem,
+    quantity: str | Quantity,
+    *,
+    like: tuple[Tree, Tree, Tree],
+    budget: float = 60.0,
+    calls: int | None = None,
+) -> BoundKernel[Any]:
+    """Measure here and now which kernel is fastest on these very arrays; saved as this machine's choice.
+
+    For modules, kernels of other packages than torch take part from 30 seconds on, and those that compile if half of
+    the budget allows for that.
+
+    Args:
+        problem: What is differentiated.
+        quantity: What is asked of the per-sample gradients.
+        like: `(theta, x, y)`: sizes, dtype and data; for modules theta may be None.
+        budget: Seconds that it takes, or as long as it takes to prove and time each kernel once.
+        calls: How often the winner will be called, to weigh what building it and its first call take; None for many.
+
+    Returns:
+        The winner, bound; its `why` gives the evidence.
+
+    Raises:
+        ValueError: Shapes that do not fit, no time to measure in, or nothing could be proven and timed.
+        TypeError: Arrays of the wrong kind or dtype.
+    """
+    if not isinstance(budget, int | float) or not 0 < budget < math.inf:
+        raise ValueError(f"budget is {budget!r}; it must be a positive number of seconds")
+    asked = quantity_of(quantity)
+    with tempfile.TemporaryDirectory(prefix="gradkernels-") as folder:
+        plan = plan_race(problem, asked, like, Path(folder), budget)
+        schedule = Schedule(elimination.ELIMINATION_LOOKS[-1][0], budget, f"{budget:g}s")
+        limits = ProcessLimits(timeout=max(budget, LEAST_PATIENCE))
+        with line_shown() as tell, open_session(plan, Path(folder) / "race.csv", schedule, tell, limits) as session:
+            records = elimination.unbiased_records(elimination.measure_by_elimination(session, calls))
+    _require_winner(records)
+    wisdom.save(wisdom.learn(records))
+    forget_choices()
+    return fastest(problem, asked, like=like, threads=1, calls=calls)
+
+
+def _require_winner(records: list[Record]) -> None:
+    if not any(row.measurement.status == Status.ok and Key.parse(row.kernel).competes for row in records):
+        missed = (row.measurement for row in records if row.measurement.status != Status.ok)
+        reasons = {f"{one.kernel}: {one.status}: {one.reason}" for one in missed}
+        raise ValueError(f"no kernel could be proven and timed: {'; '.join(sorted(reasons))}")
