@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from gradkernels.fastest import per_sample as per_sample
     from gradkernels.kernel import Kernel as Kernel
     from gradkernels.kernel import declare as declare
+    from gradkernels.memory.results import release as release
     from gradkernels.problems import HuberRegression as HuberRegression
     from gradkernels.problems import LinearRegression as LinearRegression
     from gradkernels.problems import LogisticRegression as LogisticRegression
@@ -56,6 +57,7 @@ _HOME = {
     "check": ("Disagreement", "check"),
     "fastest": ("clipped_sum", "fastest", "gradient", "moments", "norms", "per_sample"),
     "kernel": ("Kernel", "declare"),
+    "memory.results": ("release",),
     "problems": (
         "HuberRegression",
         "LinearRegression",

@@ -11,11 +11,11 @@ from contextlib import suppress
 
 import pytest
 
-from gradkernels.bench.isolation import limits
 from gradkernels.bench.isolation.errors import WorkerDied, WorkerUnusable, failure_reason
 from gradkernels.bench.isolation.limits import most_bytes, size_in_bytes
 from gradkernels.bench.isolation.process import describe_end, end, ended
 from gradkernels.bench.isolation.signals import Stopped, signals_deferred, stop_on_signals
+from gradkernels.memory import installed
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 
@@ -211,7 +211,7 @@ def test_a_container_has_four_fifths_of_what_it_was_given(tmp_path, monkeypatch,
     file = tmp_path / "memory.max"
     if told is not None:
         file.write_text(told)
-    monkeypatch.setattr(limits, "CONTAINER", (tmp_path / "none", file))
+    monkeypatch.setattr(installed, "CONTAINER", (tmp_path / "none", file))
     with open("/proc/meminfo") as meminfo:
         machine = 1024 * int(meminfo.readline().split()[1])
     assert most_bytes() == (expected or pytest.approx(machine * 0.8, rel=1e-3))

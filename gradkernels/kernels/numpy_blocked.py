@@ -6,6 +6,7 @@ import numpy as np
 
 from gradkernels.engines.closed.blocks import ClosedForms
 from gradkernels.kernel import Compute, declare
+from gradkernels.memory import empty_numpy
 from gradkernels.problems import Regression
 
 ROWS = 8192
@@ -28,7 +29,7 @@ def per_sample(problem: Regression, rows: int = ROWS) -> Compute:
     blocks = _blocks(problem, rows)
 
     def compute(theta, x, y, out=None):  # type: ignore[no-untyped-def]
-        return blocks.per_sample(theta, x, y, np.empty((len(x), *theta.shape), theta.dtype) if out is None else out)
+        return blocks.per_sample(theta, x, y, empty_numpy((len(x), *theta.shape), theta.dtype) if out is None else out)
 
     return compute
 
@@ -39,7 +40,7 @@ def norms(problem: Regression, rows: int = ROWS) -> Compute:
     blocks = _blocks(problem, rows)
 
     def compute(theta, x, y, out=None):  # type: ignore[no-untyped-def]
-        return blocks.norms(theta, x, y, np.empty(len(x), theta.dtype) if out is None else out)
+        return blocks.norms(theta, x, y, empty_numpy((len(x),), theta.dtype) if out is None else out)
 
     return compute
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from gradkernels.kernel import Compute, declare
+from gradkernels.memory import empty_numpy
 from gradkernels.problems import Regression
 from gradkernels.tree import take
 
@@ -15,7 +16,7 @@ def per_sample(problem: Regression) -> Compute:
     first = int(problem.fit_intercept)
 
     def compute(theta, x, y, out=None):  # type: ignore[no-untyped-def]
-        rows = np.empty((len(x), *theta.shape), theta.dtype) if out is None else out
+        rows = empty_numpy((len(x), *theta.shape), theta.dtype) if out is None else out
         for i, row in enumerate(rows):
             slope = problem.slopes(np, theta, x[i : i + 1], take(y, slice(i, i + 1)))[0]
             row[:first] = slope

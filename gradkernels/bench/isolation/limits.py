@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import re
-from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
+
+from gradkernels.memory.installed import installed_bytes
 
 TIMEOUT_SECONDS = 60.0
 HARNESS_SECONDS = 300.0
-CONTAINER = tuple(Path("/sys/fs/cgroup") / name for name in ("memory.max", "memory/memory.limit_in_bytes"))
-"""Where Linux says what memory a container has, by version 2 and version 1 of cgroups."""
-
 SIZE_UNITS = {"": 1, "B": 1, **{f"{prefix}B": 1000**power for power, prefix in enumerate(("k", "M", "G", "T"), 1)}}
 SIZE_UNITS |= {f"{prefix}iB": 1024**power for power, prefix in enumerate(("K", "M", "G", "T"), 1)}
 _SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?(?:e[0-9]+)?) *([a-zA-Z]*)", re.ASCII)
@@ -37,21 +33,9 @@ DEFAULT_LIMITS = ProcessLimits()
 
 
 def most_bytes() -> int | None:
-    """Return four fifths of the memory there is, so that a kernel that takes it all ends before the machine does.
-
-    In a container that is what it was given, where Linux says so in the usual place (cgroups(7)).
-    """
-    if "SC_PHYS_PAGES" not in getattr(os, "sysconf_names", {}):
-        return None
-    machine = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    return min([machine, *filter(None, map(_number_in, CONTAINER))]) * 4 // 5
-
-
-def _number_in(path: Path) -> int | None:
-    """Return the number that a file holds; None where it is not there, or holds a word such as `max`."""
-    with suppress(OSError, ValueError):
-        return int(path.read_text())
-    return None
+    """Return four fifths of the memory there is, so that a kernel that takes it all ends before the machine does."""
+    there_is = installed_bytes()
+    return None if there_is is None else there_is * 4 // 5
 
 
 def size_in_bytes(text: str, name: str = "--max-bytes") -> int:

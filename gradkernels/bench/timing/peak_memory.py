@@ -7,6 +7,8 @@ import gc
 from collections.abc import Callable
 from pathlib import Path
 
+from gradkernels.memory import RESULTS
+
 STATUS = Path("/proc/self/status")
 RESET = Path("/proc/self/clear_refs")
 
@@ -47,7 +49,8 @@ def _resident_peak(call: Callable[[], object]) -> int | None:
 
 
 def _give_back() -> None:
-    """Make glibc return what earlier calls have freed: a call that used it again would seem to need nothing."""
+    """Return what earlier calls have freed, glibc's as well: a call that used it again would seem to need nothing."""
+    RESULTS.release()
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:
         trim(0)

@@ -14,6 +14,7 @@ from gradkernels.engines.fused.drivers.per_sample import rows_workspace, write_r
 from gradkernels.engines.fused.drivers.sums import sums_workspace, write_sums
 from gradkernels.engines.fused.drivers.workspace import MEAN
 from gradkernels.kernel import Compute
+from gradkernels.memory import empty_numpy
 from gradkernels.problems import Regression
 from gradkernels.quantity import Moments
 
@@ -105,7 +106,7 @@ def norms(problem: Regression) -> Compute:
 
 def _result(shape: tuple[int, ...], dtype: Any, out: Any) -> Any:
     if out is None:
-        return np.empty(shape, dtype)
+        return empty_numpy(shape, dtype)
     if out.shape != shape or out.dtype != dtype:
         given = f"out is {out.shape} {out.dtype}"
         raise ValueError(f"{given}, theta and x do not fit together with it; it must be {shape} {dtype}")

@@ -1,10 +1,13 @@
-"""Memory for results and inputs: huge pages where they can be had, tensors that autograd can work with."""
+"""Tensors in memory of numpy, which advises the system to use huge pages, and such that autograd can work with."""
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
+
+from gradkernels.memory.results import RESULTS
 
 
 def from_numpy(array: np.ndarray[Any, Any], device: str) -> Any:
@@ -31,16 +34,33 @@ class _Writable:
 def empty_torch(shape: tuple[int, ...], like: Any) -> Any:
     """Allocate an uninitialised tensor of `shape` with the dtype and device of `like`.
 
-    On the CPU it is allocated by numpy, which advises the system to use huge pages for large arrays.
+    On the CPU it is in memory that an earlier result has left, if there is such memory.
     """
     import torch
 
+    if not torch.is_inference_mode_enabled():
+        return _empty(torch, shape, like)
     with torch.inference_mode(False):  # or it could be written to nowhere else
-        if like.device.type != "cpu":
-            return torch.empty(shape, dtype=like.dtype, device=like.device)
-        if like.dtype is torch.bfloat16:  # which numpy does not have
-            return torch.from_numpy(np.empty(shape, np.int16)).view(like.dtype)
-        return torch.from_numpy(np.empty(shape, str(like.dtype).removeprefix("torch.")))
+        return _empty(torch, shape, like)
+
+
+def _empty(torch: Any, shape: tuple[int, ...], like: Any) -> Any:
+    if like.device.type != "cpu":
+        return torch.empty(shape, dtype=like.dtype, device=like.device)
+    dtype = _dtype_of_numpy(like.dtype)
+    if dtype is not None:
+        return torch.from_numpy(RESULTS.empty(shape, dtype))
+    # bfloat16, say, which numpy does not have: as integers of that size.
+    return torch.from_numpy(RESULTS.empty(shape, f"i{like.dtype.itemsize}")).view(like.dtype)
+
+
+@lru_cache
+def _dtype_of_numpy(dtype: Any) -> np.dtype[Any] | None:
+    """Return numpy's dtype of that name; None where it has none."""
+    try:
+        return np.dtype(str(dtype).removeprefix("torch."))
+    except TypeError:
+        return None
 
 
 def store(into: Any, rows: int | slice, values: Any) -> None:
