@@ -11,7 +11,7 @@ from torch.nn import functional
 
 import gradkernels as gk
 from gradkernels.engines.compiled.modules import equal_chunks
-from gradkernels.engines.compiled.trace import holding_untrained, trace_operations, untrained_tensors
+from gradkernels.engines.recorded.trace import holding_untrained, trace_operations, untrained_tensors
 from gradkernels.problems.module.module_problem import ModuleProblem
 from gradkernels.tree import each, take
 from gradkernels.zoo import ZOO

@@ -9,13 +9,13 @@ import torch
 
 from gradkernels.backend import Array
 from gradkernels.engines.compiled.modules import compiled_write, detached, equal_chunks, memory_of_rows, run_in_chunks
-from gradkernels.engines.compiled.trace import holding_untrained, untrained_tensors
 from gradkernels.engines.hooks.accumulate.accumulators import RowSums, RowWriter, SquaredNorms
 from gradkernels.engines.hooks.engine import ForwardPass, HooksEngine
 from gradkernels.engines.hooks.parameter_use import ParameterUse
 from gradkernels.engines.hooks.precision import widen
 from gradkernels.engines.hooks.quantities import Theta, clip_factors
 from gradkernels.engines.hooks.rules.autotune import without_timing
+from gradkernels.engines.recorded.trace import holding_untrained, untrained_tensors
 from gradkernels.kernel import Compute
 from gradkernels.memory import empty_torch
 from gradkernels.problems.module.module_problem import ModuleProblem

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from gradkernels.engines.compiled.per_shape import per_shape
-from gradkernels.engines.compiled.trace import (
+from gradkernels.engines.recorded.trace import (
     Untraceable,
     holding_untrained,
     restoring_attributes,

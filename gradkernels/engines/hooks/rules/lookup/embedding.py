@@ -90,6 +90,8 @@ class EmbeddingTable(ParameterUse):
 
     Attributes:
         words: `(n, t)`.
+        factors: Of each of them, or None.
+        one_bag: Whether all words of a sample are summed to one output.
 
     Args:
         targets: The table, as `weight`.
@@ -100,9 +102,9 @@ class EmbeddingTable(ParameterUse):
 
     def __init__(self, targets: Targets, words: Array, factors: Array | None, per_bag: int = 1) -> None:
         self.targets = targets
-        self.words, self._factors, self._per_bag = words, factors, per_bag
+        self.words, self.factors, self._per_bag = words, factors, per_bag
         self._size = len(targets["weight"].tensor)
-        self._one_bag = 1 < per_bag == words.shape[1]
+        self.one_bag = 1 < per_bag == words.shape[1]
 
     def write(self, target: Any, g: Array, out: Array, at: slice, add: bool) -> None:
         """Add each place's g to its word's row.
@@ -120,7 +122,7 @@ class EmbeddingTable(ParameterUse):
 
     def squared_norms(self, target: Any, g: Array) -> Array:
         """Return what is faster: squares of each entry's sum, or sums of g_s . g_t over places of the same word."""
-        if self._one_bag:
+        if self.one_bag:
             return self._of_one_bag(g)
         terms = widen(self.terms(g))
         ways = {"gram": lambda: self._by_products(target, g, terms), "entries": lambda: self._by_entries(terms)}
@@ -157,7 +159,7 @@ class EmbeddingTable(ParameterUse):
     def _of_one_bag(self, g: Array) -> Array:
         """Return |g|^2 times the sum over words of their squared factors."""
         occurring = distinct_sample_words(self.words, self._size)
-        factors = g.new_ones(self.words.shape) if self._factors is None else self._factors
+        factors = g.new_ones(self.words.shape) if self.factors is None else self.factors
         squares = occurring.sums(widen(factors).flatten()).square_()
         return squares.new_zeros(len(g)).index_add_(0, occurring.sample, squares) * squared_row_norms(g)
 
@@ -167,7 +169,7 @@ class EmbeddingTable(ParameterUse):
         if self._per_bag > 1:
             g = g.reshape(n, -1, 1, g.shape[-1]).expand(-1, -1, self._per_bag, -1)
         g = g.reshape(n, t, g.shape[-1])
-        return g if self._factors is None else g * self._factors[at][..., None]
+        return g if self.factors is None else g * self.factors[at][..., None]
 
 
 def not_padding(words: Array, given: NamedArguments) -> Array | None:

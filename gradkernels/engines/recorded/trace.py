@@ -8,9 +8,12 @@ recording has no `if`: what it depends on besides its arguments is what a kernel
 from __future__ import annotations
 
 import itertools
+import random
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
+
+import numpy as np
 
 from gradkernels.engines.hooks.errors import DRAWS_RANDOM
 from gradkernels.problems.module.module_problem import ModuleProblem
@@ -21,22 +24,42 @@ class Untraceable(RuntimeError):
     """Why a function cannot be recorded, as a sentence."""
 
 
-def trace_operations(function: Callable[..., Any], *arrays: Tree) -> Callable[..., Any]:
-    """Record the operations of `function(*arrays)`, for arrays of these shapes."""
+def trace_operations(
+    function: Callable[..., Any], *arrays: Tree, draws: bool = False, fused_attention: bool = False
+) -> Any:
+    """Record the operations of `function(*arrays)`, for arrays of these shapes, as a `torch.fx.GraphModule`.
+
+    Args:
+        function: Of tensors, or trees of them.
+        arrays: What it is called with.
+        draws: Whether it may draw torch's random numbers.
+        fused_attention: Whether attention may be one operation, which has no vmap over its gradient.
+
+    Raises:
+        Untraceable: It cannot be recorded, or a recording would not do the same again.
+    """
     from torch.fx.experimental.proxy_tensor import make_fx
     from torch.nn.attention import SDPBackend, sdpa_kernel
 
+    before = _drawn_by_python()
     try:
         # The fused kernels of attention know no vmap over their gradient and would be called once per sample.
-        with sdpa_kernel(SDPBackend.MATH):
+        with nullcontext() if fused_attention else sdpa_kernel(SDPBackend.MATH):
             graph: Any = make_fx(function, tracing_mode="fake", _allow_non_fake_inputs=True)(*arrays)
     except Exception as error:
         # Whatever the model's own Python raises.
         raise Untraceable(_sentence(error)) from error
-    if drawn := [node.name for node in graph.graph.nodes if _draws(node.target)]:
+    if not draws and (drawn := [node.name for node in graph.graph.nodes if draws_random(node)]):
         raise Untraceable(f"{DRAWS_RANDOM} ({drawn[0]})")
-    recording: Callable[..., Any] = graph
-    return recording
+    if _drawn_by_python() != before:
+        raise Untraceable("the model draws random numbers of Python or numpy, which would be the same ones again")
+    return graph
+
+
+def _drawn_by_python() -> tuple[int, int]:
+    """Return a fingerprint of the states of Python's and numpy's random numbers."""
+    state: Any = np.random.get_state()  # noqa: NPY002  # what a model may draw from, whether it should or not
+    return hash(random.getstate()), hash((state[1].tobytes(), *state[2:]))
 
 
 def _sentence(error: Exception) -> str:
@@ -50,10 +73,16 @@ def _sentence(error: Exception) -> str:
     return DRAWS_RANDOM if "called random operation" in said else said
 
 
-def _draws(operation: Any) -> bool:
+def draws_random(node: Any) -> bool:
+    """Return whether an operation of a graph draws torch's random numbers: attention without dropout does not."""
     import torch
 
-    return torch.Tag.nondeterministic_seeded in getattr(operation, "tags", ())
+    if torch.Tag.nondeterministic_seeded not in getattr(node.target, "tags", ()):
+        return False
+    known = node.target._schema.arguments
+    given = {one.name: one.default_value for one in known}
+    given |= dict(zip(given, node.args, strict=False)) | node.kwargs
+    return given.get("dropout_p") != 0.0
 
 
 def untrained_tensors(problem: ModuleProblem) -> dict[str, Any]:
@@ -79,6 +108,10 @@ def _rest(problem: ModuleProblem) -> Iterator[tuple[str, dict[str, Any], str, An
                     yield prefix, kept, name, tensor
 
 
+_WEIGHT_REFERENCES = "_flat_weight_refs"
+"""What torch's recurrent layers keep of the weights that they hold: another list whenever parameters are exchanged."""
+
+
 @contextmanager
 def restoring_attributes(problem: ModuleProblem) -> Iterator[set[str]]:
     """Give the model back its attributes after the context: a recording leaves tensors without data in them.
@@ -92,7 +125,8 @@ def restoring_attributes(problem: ModuleProblem) -> Iterator[set[str]]:
         yield changed
     finally:
         for now, kept in before:
-            changed |= {name for name in now.keys() | kept.keys() if not _same(now.get(name), kept.get(name))}
+            names = (now.keys() | kept.keys()) - {_WEIGHT_REFERENCES}
+            changed |= {name for name in names if not _same(now.get(name), kept.get(name))}
             now.clear()
             now.update(kept)
 

@@ -1,0 +1,96 @@
+"""What is recorded: functions of tensors alone, one for each quantity, of what the hooks engine does for one chunk."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import torch
+
+from gradkernels.backend import Array
+from gradkernels.engines.hooks.accumulate.accumulators import RowSums, RowWriter, SquaredNorms
+from gradkernels.engines.hooks.engine import ForwardPass, HooksEngine
+from gradkernels.engines.hooks.precision import HALF_DTYPES
+from gradkernels.engines.hooks.quantities import Theta
+from gradkernels.engines.hooks.rules.autotune import without_timing
+from gradkernels.engines.recorded.trace import holding_untrained
+from gradkernels.engines.recorded.uses import Doubts, recording
+from gradkernels.problems.module.module_problem import ModuleProblem
+from gradkernels.tree import Tree, count
+
+Function = Callable[..., list[Array]]
+"""`function(theta, rest, x, y, *more)`: what is recorded, in a list; `rest` is what is not trained, by place."""
+
+
+class Passes:
+    """Forward passes of a problem's model on tensors without data.
+
+    Args:
+        problem: Whose model.
+    """
+
+    def __init__(self, problem: ModuleProblem) -> None:
+        self._problem = problem
+        self.engine = HooksEngine(problem, problem.traceable_losses)
+
+    @contextmanager
+    def forward(self, theta: Theta, rest: Theta, x: Tree, y: Tree) -> Iterator[ForwardPass]:
+        """Run the model forward, holding `theta` and `rest` within the context.
+
+        Args:
+            theta: Parameters by name.
+            rest: Buffers and frozen parameters by place.
+            x: Inputs, samples first.
+            y: Targets, samples first.
+        """
+        with holding_untrained(self._problem, rest), without_timing(), self.engine.forward(theta, x, y) as forward:
+            yield forward
+
+
+def rows(passes: Passes) -> Function:
+    """Return a function that writes the rows to `out`, by name, and gives nothing."""
+
+    def function(theta: Theta, rest: Theta, x: Tree, y: Tree, out: Theta) -> list[Array]:
+        with passes.forward(theta, rest, x, y) as forward:
+            consumer = RowWriter(forward.theta, out)
+            forward.backward(recording(consumer, Doubts()))
+            consumer.finish()
+        return []
+
+    return function
+
+
+def norms(passes: Passes) -> Function:
+    """Return a function that gives the norms, `(n,)`, and which of them are in doubt."""
+
+    def function(theta: Theta, rest: Theta, x: Tree, y: Tree) -> list[Array]:
+        with passes.forward(theta, rest, x, y) as forward:
+            doubts = Doubts()
+            squares = SquaredNorms(forward.theta, forward.shared, count(y), products=False)
+            forward.backward(recording(squares, doubts))
+            return _norms(passes, squares.finish(), doubts)
+
+    return function
+
+
+def _norms(passes: Passes, squares: Array, doubts: Doubts) -> list[Array]:
+    """Return norms from their squares, and which are in doubt: those of squares that leave the range of their dtype."""
+    if not passes.engine.draws_each:
+        limits = torch.finfo(squares.dtype)
+        doubts.mark(~((squares > limits.tiny / limits.eps) & (squares < limits.max)))
+    return [squares.sqrt(), doubts.all(len(squares), squares)]
+
+
+def gradient(passes: Passes) -> Function:
+    """Return a function that gives the sums of the rows times `share`, a tensor with one entry, in theta's order."""
+
+    def function(theta: Theta, rest: Theta, x: Tree, y: Tree, share: Array) -> list[Array]:
+        with passes.forward(theta, rest, x, y) as forward:
+            sums = RowSums(forward.theta)
+            half = not frozenset(HALF_DTYPES).isdisjoint((forward.losses.dtype, *(one.dtype for one in theta.values())))
+            # A share has too few digits in half precision.
+            forward.backward(recording(sums, Doubts()), None if half else share.expand(count(y)))
+            totals = sums.finish().values()
+            return [one * share for one in totals] if half else [*totals]
+
+    return function

@@ -1,0 +1,180 @@
+"""Recordings of one function, kept for each kind of input: what the model is like, structure, shapes, layouts, dtypes.
+
+One holds for any number of samples, where two with different numbers of them are alike; else it holds for one number,
+and few of these are made. Other sizes, such as the length of a sequence, belong to the kind. What is kept is bounded,
+and where new kinds come faster than they are used again nothing is recorded: the hooks engine computes meanwhile.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from gradkernels.backend import Array
+from gradkernels.engines.hooks.accumulate.accumulators import Several
+from gradkernels.engines.hooks.errors import Unfit
+from gradkernels.engines.recorded.any_number import DependsOnNumber, Traced, for_any_number, for_one_number, numbers_for
+from gradkernels.engines.recorded.arguments import Arguments
+from gradkernels.engines.recorded.executors import Run, executor_of
+from gradkernels.engines.recorded.functions import Function, Passes
+from gradkernels.engines.recorded.trace import (
+    Untraceable,
+    draws_random,
+    restoring_attributes,
+    trace_operations,
+    untrained_tensors,
+)
+from gradkernels.problems.module.module_problem import ModuleProblem
+from gradkernels.problems.module.random_state import preserved_rng
+
+MOST_KINDS = 16
+"""Recordings that are kept; the one that was used the longest time ago makes room."""
+
+MOST_NUMBERS = 3
+"""Recordings of one kind that hold for one number of samples each."""
+
+UNUSED_CALLS = 64
+"""Calls since the last use of a recording, after which another one may take its place."""
+
+ALIKE = (
+    "the model draws random numbers for all samples together, randomness='same' needs one draw for all: use dropout, "
+    "or randomness='different'"
+)
+
+
+@dataclass
+class Recording:
+    """What is known of one kind of input.
+
+    Attributes:
+        run: What runs it for any number of samples; None where there is no such thing.
+        refusal: Why it cannot be recorded, as a sentence; empty where it can.
+        of_number: What runs it for one number of samples each.
+        used: Number of the last call that used it.
+    """
+
+    run: Run | None = None
+    refusal: str = ""
+    of_number: dict[int, Run] = field(default_factory=dict)
+    used: int = 0
+
+
+class Recordings:
+    """Runs what is recorded of a function for a problem's model.
+
+    Args:
+        problem: Whose model.
+        make: `make(passes)`, the function.
+
+    Attributes:
+        problem: Whose model.
+        made: How often something was recorded.
+    """
+
+    def __init__(self, problem: ModuleProblem, make: Callable[[Passes], Function]) -> None:
+        self.problem, self._make = problem, make
+        self._kinds: dict[Hashable, Recording] = {}
+        self._state: Any = None
+        self._untrained: dict[str, Array] = {}
+        self._calls = 0
+        self.made = 0
+
+    def arguments(self, *given: Any, **more: Any) -> Arguments:
+        """Return the arguments of a call, from theta, x, y and what else the function takes."""
+        state = self.problem.mode_key()
+        if state is not self._state:
+            self._state, self._untrained = state, untrained_tensors(self.problem)
+        return Arguments(given[0], self._untrained, *given[1:], **more)
+
+    def __call__(self, arguments: Arguments) -> Sequence[Array] | None:
+        """Return what the function gives; None where it is not recorded, and is not going to be now.
+
+        Raises:
+            Unfit: It cannot be recorded.
+        """
+        self._calls += 1
+        key = self._state, arguments.kind()
+        known = self._kinds.pop(key, None)
+        if known is None:
+            if not self._has_room():
+                return None
+            known = self._record(arguments)
+        self._kinds[key] = known
+        known.used = self._calls
+        if known.refusal:
+            raise Unfit(known.refusal)
+        run = known.run or self._of_number(known, arguments)
+        return None if run is None else run(arguments.n, *arguments.tensors)
+
+    def _has_room(self) -> bool:
+        """Return whether another kind may be kept, and make room for it."""
+        if len(self._kinds) < MOST_KINDS:
+            return True
+        oldest = next(iter(self._kinds))
+        if self._calls - self._kinds[oldest].used < UNUSED_CALLS:
+            return False
+        del self._kinds[oldest]
+        return True
+
+    def _record(self, arguments: Arguments) -> Recording:
+        one, other = numbers_for(arguments.sizes())
+        try:
+            traces = [self._traced(arguments, n) for n in (one, other)]
+            self._require_one_draw(traces)
+            return Recording(_run(*for_any_number(*traces)))
+        except DependsOnNumber:
+            return Recording()
+        except Untraceable as error:
+            return Recording(refusal=f"torch.recorded cannot record {self.problem.name}: {error}")
+
+    def _of_number(self, known: Recording, arguments: Arguments) -> Run | None:
+        """Return what runs this very number of samples, recorded unless others have been already."""
+        run = known.of_number.get(arguments.n)
+        if run is None and len(known.of_number) < MOST_NUMBERS:
+            run = _run(*for_one_number(self._traced(arguments, arguments.n)[0]))
+            known.of_number[arguments.n] = run
+        return run
+
+    def _traced(self, arguments: Arguments, n: int) -> Traced:
+        passes = Passes(self.problem)
+        while True:
+            try:
+                return self._trace(passes, arguments, n), n
+            except Untraceable as error:
+                cause = error.__cause__
+                if isinstance(cause, Several) and not cause.names <= passes.engine.known_shared:
+                    passes.engine.known_shared |= cause.names
+                elif isinstance(cause, Unfit) and passes.engine.guessed and passes.engine.guess:
+                    passes.engine.guess = False
+                else:
+                    raise
+
+    def _trace(self, passes: Passes, arguments: Arguments, n: int) -> Any:
+        problem, before = self.problem, self.problem.mode_key()
+        function = arguments.flat(self._make(passes))
+        self.made += 1
+        with torch.inference_mode(False), preserved_rng(arguments.theta), restoring_attributes(problem) as changed:
+            draws = problem.randomness != "error"
+            traced = trace_operations(function, *arguments.examples(n), draws=draws, fused_attention=True)
+        if changed or problem.mode_key() != before:
+            names = ", ".join(sorted(changed)) or "hooks or layers"
+            raise Untraceable(f"the model changes its own {names} when it is called, and a recording would not")
+        return traced
+
+    def _require_one_draw(self, traces: Sequence[Traced]) -> None:
+        """Raise an Untraceable where all samples are to see one draw and the numbers drawn depend on how many."""
+        drawn = [
+            [tuple(node.meta["val"].shape) for node in traced.graph.nodes if draws_random(node)] for traced, _ in traces
+        ]
+        if self.problem.randomness == "same" and drawn[0] != drawn[1]:
+            raise Untraceable(ALIKE)
+
+
+def _run(graph: Any, found: list[Array]) -> Run:
+    run = executor_of(graph)
+    if not found:
+        return run
+    return lambda n, *tensors: run(n, *tensors, *found)

@@ -1,0 +1,254 @@
+"""Uses as they are recorded: where the hooks look at values or measure, algebra that does neither, or one operation.
+
+A sum of products of steps loses digits where the steps cancel. The hooks look which samples these are and form their
+rows; a recording marks them in `Doubts`, and they are computed by the hooks after it has run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from gradkernels.backend import Array
+from gradkernels.engines.hooks.capture.boundary_rules import GradientConsumer
+from gradkernels.engines.hooks.parameter_use import ALL_SAMPLES, CANCELLATION, ParameterUse
+from gradkernels.engines.hooks.precision import squared_row_norms, sum_dtype, sum_of_squares, widen
+from gradkernels.engines.hooks.rules.arithmetic import SharedLookup
+from gradkernels.engines.hooks.rules.linear.bilinear import Bilinear
+from gradkernels.engines.hooks.rules.linear.convolution import Convolution
+from gradkernels.engines.hooks.rules.linear.linear import Linear
+from gradkernels.engines.hooks.rules.linear.product import EinsumProduct
+from gradkernels.engines.hooks.rules.linear.transposed_convolution import TransposedConvolution
+from gradkernels.engines.hooks.rules.lookup.embedding import EmbeddingTable
+from gradkernels.engines.hooks.rules.lookup.embedding_bag import MaxEmbeddingBag
+from gradkernels.engines.recorded.whole import run_whole
+
+MOST_WORDS = 64
+"""Of a sample whose pairs are all looked at; with more its words are sorted."""
+
+
+class Doubts:
+    """Which samples' numbers are to be computed again, where products of terms may have cancelled."""
+
+    def __init__(self) -> None:
+        self._marks: list[Array] = []
+
+    def mark(self, at: Array) -> None:
+        """Mark samples, `(n,)`, of true and false."""
+        self._marks.append(at)
+
+    def of_terms(self, squares: Array, of_terms: Array) -> Array:
+        """Mark where squares are small beside the squares of their terms; return the squares."""
+        self.mark(squares < CANCELLATION * of_terms)
+        return squares
+
+    def all(self, n: int, like: Array) -> Array:
+        """Return all marks together, `(n,)`."""
+        together = like.new_zeros(n, dtype=torch.bool)
+        for one in self._marks:
+            together = together | one
+        return together
+
+
+class RecordedUse(ParameterUse):
+    """A use, whose rows are formed for all samples at once where they are formed to be squared or summed.
+
+    Args:
+        use: It.
+    """
+
+    def __init__(self, use: ParameterUse) -> None:
+        self.use, self.targets = use, use.targets
+
+    def write(self, target: Any, g: Array, out: Array, at: slice, add: bool) -> None:
+        """Write rows as the use does.
+
+        Args:
+            target: Key of the target.
+            g: Gradient of the output, `(n, ...)`.
+            out: Memory for the rows of samples `at`.
+            at: Which samples.
+            add: Whether to add to what is there.
+        """
+        self.use.write(target, g, out, at, add)
+
+    def joint_squared_norms(self, places: Any, g: Array) -> Array:
+        """Return the squared norms of the rows of several targets together, as the use does."""
+        if self._has_own("joint_squared_norms"):
+            return self.use.joint_squared_norms(places, g)
+        return super().joint_squared_norms(places, g)
+
+    def squared_norms(self, target: Any, g: Array) -> Array:
+        """Return the squared norms of the rows, without them if the use can."""
+        if self._has_own("squared_norms"):
+            return self.use.squared_norms(target, g)
+        return squared_row_norms(self._rows(target, g))
+
+    def total(self, target: Any, g: Array) -> Array:
+        """Return the sum of the rows, without them if the use can."""
+        if self._has_own("total"):
+            return self.use.total(target, g)
+        return widen(self._rows(target, g)).sum(0)
+
+    def total_of_squares(self, target: Any, g: Array) -> Array:
+        """Return the sum of the squared rows, without them if the use can."""
+        if self._has_own("total_of_squares"):
+            return self.use.total_of_squares(target, g)
+        return sum_of_squares(self._rows(target, g))
+
+    def _has_own(self, name: str) -> bool:
+        return getattr(type(self.use), name) is not getattr(ParameterUse, name)
+
+    def _rows(self, target: Any, g: Array) -> Array:
+        rows = g.new_empty((len(g), *self.targets[target].tensor.shape), dtype=self.targets[target].tensor.dtype)
+        self.write(target, g, rows, ALL_SAMPLES, add=False)
+        return rows
+
+
+class WholeUse(RecordedUse):
+    """A use, of which norms and sums of squares are each one operation."""
+
+    def squared_norms(self, target: Any, g: Array) -> Array:
+        """Return the squared norms of the rows."""
+        out = g.new_empty(len(g), dtype=sum_dtype(self.targets[target].tensor.dtype))
+        run_whole(self.use, "squared_norms", target, g, out)
+        return out
+
+    def total_of_squares(self, target: Any, g: Array) -> Array:
+        """Return the sum of the squared rows."""
+        tensor = self.targets[target].tensor
+        out = g.new_empty(tensor.shape, dtype=sum_dtype(tensor.dtype))
+        run_whole(self.use, "total_of_squares", target, g, out)
+        return out
+
+
+class WholeRows(WholeUse):
+    """A use, whose weight's rows are one operation too."""
+
+    def write(self, target: Any, g: Array, out: Array, at: slice, add: bool) -> None:
+        """Write rows of all samples by one operation.
+
+        Args:
+            target: Key of the target.
+            g: Gradient of the output, `(n, ...)`.
+            out: Memory for the rows.
+            at: All samples.
+            add: Whether to add to what is there.
+        """
+        if target != "weight":
+            self.use.write(target, g, out, at, add)
+            return
+        rows = out.new_empty(out.shape) if add else out
+        run_whole(self.use, "write", target, g, rows)
+        if add:
+            out += rows
+
+    def squared_norms(self, target: Any, g: Array) -> Array:
+        """Return the squared norms of the rows."""
+        return super().squared_norms(target, g) if target == "weight" else squared_row_norms(self._rows(target, g))
+
+    def total_of_squares(self, target: Any, g: Array) -> Array:
+        """Return the sum of the squared rows."""
+        return super().total_of_squares(target, g) if target == "weight" else sum_of_squares(self._rows(target, g))
+
+
+class RecordedLinear(WholeUse):
+    """A linear map; with several steps norms follow from products of steps where these cost less than rows.
+
+    Args:
+        use: The map.
+        doubts: Of the recording.
+    """
+
+    def __init__(self, use: Linear, doubts: Doubts) -> None:
+        super().__init__(use)
+        self._map, self._doubts = use, doubts
+
+    def joint_squared_norms(self, places: Any, g: Array) -> Array:
+        """Return the squared norms of the rows of several targets together."""
+        if g.ndim == 2:
+            return self._map.joint_squared_norms(places, g)
+        return ParameterUse.joint_squared_norms(self, places, g)
+
+    def squared_norms(self, target: Any, g: Array) -> Array:
+        """Return the squared norms of the rows."""
+        rows, columns = self._map.factors(g)
+        if target == "bias" or rows.ndim == 2:
+            return self._map.squared_norms(target, g)
+        if rows.shape[1] * (rows.shape[2] + columns.shape[2]) > rows.shape[2] * columns.shape[2]:
+            return super().squared_norms(target, g)
+        of_rows, of_columns = (widen(factor) @ widen(factor).mT for factor in (rows, columns))
+        squares = torch.linalg.vecdot(of_rows.flatten(1), of_columns.flatten(1))
+        return self._doubts.of_terms(squares, torch.linalg.vecdot(_diagonal(of_rows), _diagonal(of_columns)))
+
+    def total_of_squares(self, target: Any, g: Array) -> Array:
+        """Return the sum of the squared rows."""
+        if target == "bias" or self._map.factors(g)[0].ndim == 2:
+            return self._map.total_of_squares(target, g)
+        return super().total_of_squares(target, g)
+
+
+class RecordedTable(WholeUse):
+    """A table of vectors: with few words of a sample norms and squares follow from its pairs of words.
+
+    Args:
+        use: The table.
+        doubts: Of the recording.
+    """
+
+    def __init__(self, use: EmbeddingTable, doubts: Doubts) -> None:
+        super().__init__(use)
+        self._table, self._doubts = use, doubts
+        self._few = use.words.shape[1] <= MOST_WORDS
+
+    def squared_norms(self, target: Any, g: Array) -> Array:
+        """Return sums of g_s . g_t over places of the same word; for one bag |g|^2 times that of the factors."""
+        if not self._few:
+            return super().squared_norms(target, g)
+        table, same = self._table, self._same()
+        if not table.one_bag:
+            terms = widen(table.terms(g))
+            squares = (terms @ terms.mT).masked_fill(~same, 0).flatten(1).sum(1)
+            return self._doubts.of_terms(squares, squared_row_norms(terms))
+        dtype = sum_dtype(g.dtype)
+        factors = g.new_ones(table.words.shape, dtype=dtype) if table.factors is None else table.factors.to(dtype)
+        squares = (factors[:, None, :] @ (same.to(dtype) @ factors[:, :, None])).flatten()
+        return self._doubts.of_terms(squares, factors.square().sum(1)) * squared_row_norms(g)
+
+    def total_of_squares(self, target: Any, g: Array) -> Array:
+        """Add each g_s times the sum over places of the same word to that word's row of one table."""
+        if not self._few:
+            return super().total_of_squares(target, g)
+        terms = widen(self._table.terms(g))
+        squares = (self._same().to(terms.dtype) @ terms).mul_(terms)
+        total = terms.new_zeros((len(self.targets[target].tensor), terms.shape[2]))
+        return total.index_add_(0, self._table.words.flatten(), squares.flatten(0, 1))
+
+    def _same(self) -> Array:
+        words = self._table.words
+        return words[:, :, None] == words[:, None, :]
+
+
+KINDS: dict[type[ParameterUse], Callable[[Any, Doubts], ParameterUse]] = {
+    Linear: RecordedLinear,
+    EmbeddingTable: RecordedTable,
+    Convolution: lambda use, _: WholeRows(use),
+    TransposedConvolution: lambda use, _: WholeRows(use),
+    **dict.fromkeys((Bilinear, SharedLookup, EinsumProduct, MaxEmbeddingBag), lambda use, _: WholeUse(use)),
+}
+"""How uses are recorded that are not recorded as they are."""
+
+
+def recording(consumer: GradientConsumer, doubts: Doubts) -> GradientConsumer:
+    """Return a consumer that gets uses as they are recorded."""
+
+    def arrived(use: ParameterUse, g: Array) -> None:
+        consumer(KINDS[type(use)](use, doubts) if type(use) in KINDS else RecordedUse(use), g)
+
+    return arrived
+
+
+def _diagonal(products: Array) -> Array:
+    return products.diagonal(dim1=1, dim2=2)

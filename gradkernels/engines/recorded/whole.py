@@ -1,0 +1,113 @@
+"""One operation for what a recording keeps whole: a method of a use, run by the hooks' own code on the real tensors.
+
+Some rules choose the fastest of several ways by timing them, run over a few samples at a time, or count what the data
+hold. Recorded, such a choice would be one of a moment without data. So the use is taken apart into its tensors, which
+are arguments, and the rest, which is looked up by a number, and put together again when the operation runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, is_dataclass
+from typing import Any
+
+import torch
+from torch.library import Library
+
+from gradkernels.backend import Array
+from gradkernels.engines.hooks.parameter_use import ALL_SAMPLES, ParameterUse
+
+_LIBRARY = Library("gradkernels", "DEF")  # type: ignore[no-untyped-call]
+_LIBRARY.define("whole(Tensor(a!) out, int method, Tensor[] tensors) -> ()")  # type: ignore[no-untyped-call]
+
+
+@dataclass(frozen=True)
+class Method:
+    """What of a use an operation runs.
+
+    Attributes:
+        name: Of the method: `write`, or one that gives a tensor.
+        target: Key of the target.
+        use: It, with marks for its tensors.
+    """
+
+    name: str
+    target: Any
+    use: Any
+
+    def __call__(self, out: Array, tensors: list[Array]) -> None:
+        """Run it on tensors: those of the use, and last the gradient of its output."""
+        *own, g = tensors
+        use = _filled(self.use, iter(own))
+        if self.name == "write":
+            use.write(self.target, g, out, ALL_SAMPLES, add=False)
+        else:
+            out.copy_(getattr(use, self.name)(self.target, g))
+
+
+_METHODS: list[Method] = []
+_NUMBERS: dict[Method, int] = {}
+
+
+def run_whole(use: ParameterUse, name: str, target: Any, g: Array, out: Array) -> None:
+    """Write what a use's method gives to `out`, by one operation.
+
+    Args:
+        use: The use; nothing but tensors and what can be hashed is in it.
+        name: `write`, or a method that gives a tensor.
+        target: Key of the target.
+        g: Gradient of the use's output.
+        out: Memory of the result.
+    """
+    tensors: list[Array] = []
+    method = Method(name, target, _emptied(use, tensors))
+    if method not in _NUMBERS:
+        _NUMBERS[method] = len(_METHODS)
+        _METHODS.append(method)
+    torch.ops.gradkernels.whole(out, _NUMBERS[method], [*tensors, g])
+
+
+def _run(out: Array, method: int, tensors: list[Array]) -> None:
+    _METHODS[method](out, tensors)
+
+
+def _run_on_nothing(out: Array, method: int, tensors: list[Array]) -> None:
+    """Write to a tensor without data."""
+
+
+_LIBRARY.impl("whole", _run, "CompositeExplicitAutograd")  # type: ignore[no-untyped-call]
+_LIBRARY.impl("whole", _run_on_nothing, "Meta")  # type: ignore[no-untyped-call]
+
+_TENSOR = object()
+Emptied = Any
+"""The mark of a tensor, or a kind and what is in it: parts by name or in order, or the thing itself."""
+
+
+def _emptied(value: Any, tensors: list[Array]) -> Emptied:
+    """Return a value with marks for the tensors in it, which are added to the list; hashable."""
+    if isinstance(value, torch.Tensor):
+        tensors.append(value.detach())
+        return _TENSOR
+    if isinstance(value, tuple | list):
+        return type(value), tuple(_emptied(one, tensors) for one in value)
+    if isinstance(value, dict | ParameterUse) or is_dataclass(value):
+        parts = value if isinstance(value, dict) else vars(value)
+        return type(value), tuple((name, _emptied(one, tensors)) for name, one in parts.items())
+    return None, value
+
+
+def _filled(emptied: Emptied, tensors: Iterator[Array]) -> Any:
+    """Return a value with tensors in the places of the marks."""
+    if emptied is _TENSOR:
+        return next(tensors)
+    kind, parts = emptied
+    if kind is None:
+        return parts
+    if kind in (tuple, list):
+        return kind(_filled(one, tensors) for one in parts)
+    named = {name: _filled(one, tensors) for name, one in parts}
+    if kind is dict:
+        return named
+    value = object.__new__(kind)
+    vars(value).update(named)
+    return value

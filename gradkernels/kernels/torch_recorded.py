@@ -1,0 +1,35 @@
+"""torch.hooks without its Python: recorded once for each kind of input, and run by an interpreter of operations.
+
+Recording takes as long as a few hundred calls of a small model, and holds for any number of samples.
+"""
+
+from __future__ import annotations
+
+from gradkernels.kernel import Compute, declare
+from gradkernels.problems.module.module_problem import ModuleProblem
+
+CHUNK = 1 << 20
+
+
+@declare("torch.recorded.per_sample", problems=ModuleProblem, out=True)
+def per_sample(problem: ModuleProblem, chunk: int = CHUNK) -> Compute:
+    """Build outer products of activations and output gradients, written into their place; `chunk` samples at a time."""
+    from gradkernels.engines.recorded import quantities
+
+    return quantities.per_sample(problem, chunk)
+
+
+@declare("torch.recorded.norms", problems=ModuleProblem, out=True)
+def norms(problem: ModuleProblem, chunk: int = CHUNK) -> Compute:
+    """Build norms without rows, where the layer's algebra allows."""
+    from gradkernels.engines.recorded import quantities
+
+    return quantities.norms(problem, chunk)
+
+
+@declare("torch.recorded.gradient", problems=ModuleProblem)
+def gradient(problem: ModuleProblem, chunk: int = CHUNK) -> Compute:
+    """Build the mean, one product for each layer."""
+    from gradkernels.engines.recorded import quantities
+
+    return quantities.gradient(problem, chunk)

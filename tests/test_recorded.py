@@ -1,0 +1,205 @@
+"""torch.recorded: what the hooks do as a line of operations, one recording for any number of samples."""
+
+import modules
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+
+import gradkernels as gk
+from gradkernels.engines.hooks.errors import Unfit
+from gradkernels.engines.recorded import recordings
+from gradkernels.tree import leaves
+from gradkernels.zoo import ZOO
+
+QUANTITIES = ("gradient", "per_sample", "norms")
+
+
+def by_loop(quantity, problem, x, y):
+    """The quantity from one backward pass for each sample."""
+    return gk.kernel(f"torch.loop+.{quantity}" if quantity != "per_sample" else "torch.loop.per_sample").build(problem)(
+        problem.parameters(), x, y
+    )
+
+
+def recorded(quantity, problem, chunk=1 << 20):
+    return gk.kernel(f"torch.recorded[chunk={chunk}].{quantity}").build(problem)
+
+
+def agree(got, want, tolerance=1e-4):
+    for one, other in zip(leaves(got), leaves(want), strict=True):
+        torch.testing.assert_close(one, other, rtol=tolerance, atol=tolerance * float(other.abs().max()))
+
+
+@pytest.fixture
+def traces(monkeypatch):
+    """The numbers of samples of every trace."""
+    made = []
+    trace = recordings.Recordings._trace
+
+    def counted(self, passes, arguments, n):
+        made.append(n)
+        return trace(self, passes, arguments, n)
+
+    monkeypatch.setattr(recordings.Recordings, "_trace", counted)
+    return made
+
+
+@pytest.mark.parametrize("quantity", QUANTITIES)
+@pytest.mark.parametrize("name", ZOO)
+def test_one_recording_of_a_model_of_the_zoo_is_right_for_any_number(name, quantity, traces):
+    problem = ZOO[name]()
+    x, y = problem.example
+    compute = recorded(quantity, problem)
+    for n in (5, 2, 37, 1):
+        agree(compute(problem.parameters(), x[:n], y[:n]), by_loop(quantity, problem, x[:n], y[:n]))
+    assert len(traces) == 2
+
+
+@pytest.mark.parametrize("quantity", QUANTITIES)
+@pytest.mark.parametrize("make", modules.SHARED)
+def test_shared_frozen_and_idle_parameters_are_right(make, quantity):
+    problem = modules.problem(modules.seeded(make), 4)
+    gk.check(f"torch.recorded.{quantity}", gk.Case(problem, quantity, 6, dtype="float64"))
+
+
+@pytest.mark.parametrize("quantity", QUANTITIES)
+def test_chunks_of_a_batch_are_put_together(quantity, traces):
+    problem = ZOO["mlp"]()
+    x, y = problem.example
+    got = recorded(quantity, problem, chunk=16)(problem.parameters(), x[:39], y[:39])
+    agree(got, by_loop(quantity, problem, x[:39], y[:39]))
+    assert len(traces) == 2
+
+
+@pytest.mark.parametrize("quantity", ["per_sample", "norms"])
+def test_results_are_written_to_the_memory_that_is_given(quantity):
+    problem = ZOO["cnn"]()
+    x, y = problem.example
+    n, theta = 9, problem.parameters()
+    if quantity == "norms":
+        out = torch.full((n,), torch.nan)
+    else:
+        flat = torch.full((n, sum(one.numel() for one in theta.values())), torch.nan)
+        parts = flat.split([one.numel() for one in theta.values()], 1)
+        out = {name: part.unflatten(1, one.shape) for (name, one), part in zip(theta.items(), parts, strict=True)}
+    assert recorded(quantity, problem)(theta, x[:n], y[:n], out=out) is out
+    agree(out, by_loop(quantity, problem, x[:n], y[:n]))
+
+
+@pytest.mark.parametrize("quantity", QUANTITIES)
+def test_results_are_ordinary_tensors_also_under_inference_mode(quantity):
+    problem = ZOO["mlp"]()
+    x, y = problem.example
+    compute = recorded(quantity, problem)
+    with torch.inference_mode():
+        results = [compute(problem.parameters(), x[:4], y[:4]), compute(problem.parameters(), x[:5], y[:5])]
+    for one in leaves(results[0]) + leaves(results[1]):
+        assert not one.is_inference()
+        assert not one.requires_grad
+        one.add_(1).requires_grad_().sum().backward()
+
+
+def test_a_run_of_batches_of_any_size_records_once(traces):
+    problem = ZOO["mlp"]()
+    x, y = problem.example
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(1000):
+        chosen = (torch.rand(64, generator=generator) < 0.25).nonzero().flatten()
+        norms = gk.norms(problem, None, x[chosen], y[chosen], kernel="torch.recorded")
+        assert len(norms) == len(chosen)
+    assert len(traces) == 2
+
+
+class Lengths(nn.Module):
+    """Averages over a sequence of any length."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.last = nn.Linear(3, 4), nn.Linear(4, 3)
+
+    def forward(self, x):
+        return self.last(torch.tanh(self.first(x)).mean(1))
+
+
+def test_lengths_are_recorded_each_and_few_are_kept(traces):
+    problem = gk.ModuleProblem(Lengths(), functional.cross_entropy)
+    compute, y = recorded("norms", problem), torch.randint(3, (6,))
+    for length in (*range(2, 40), *range(2, 40)):
+        x = torch.randn(6, length, 3)
+        agree(compute(problem.parameters(), x, y), by_loop("norms", problem, x, y))
+    assert len(traces) <= 2 * (recordings.MOST_KINDS + 2 * 38 // recordings.UNUSED_CALLS + 1)
+
+
+class Looping(nn.Module):
+    """Has a loop that another number of samples makes longer."""
+
+    def __init__(self):
+        super().__init__()
+        self.linear = nn.Linear(4, 3)
+
+    def forward(self, x):
+        output = self.linear(x)
+        for _ in range(len(x) // 5):
+            output = output * 1.0
+        return output
+
+
+def test_what_depends_on_the_number_is_recorded_for_few_numbers(traces):
+    problem = gk.ModuleProblem(Looping(), functional.cross_entropy)
+    compute = recorded("per_sample", problem)
+    for n in (4, 12, 7, 9, 23, 4):
+        x, y = torch.randn(n, 4), torch.randint(3, (n,))
+        agree(compute(problem.parameters(), x, y), by_loop("per_sample", problem, x, y))
+    assert [n for n in traces if n < 30] == [4, 12, 7]
+
+
+class Branches(nn.Module):
+    """Looks at its data."""
+
+    def __init__(self):
+        super().__init__()
+        self.linear = nn.Linear(4, 3)
+
+    def forward(self, x):
+        return self.linear(x) if x.sum() > 0 else -self.linear(x)
+
+
+def test_where_data_decide_another_kernel_computes():
+    problem = gk.ModuleProblem(Branches(), functional.cross_entropy)
+    x, y = torch.rand(6, 4), torch.randint(3, (6,))
+    for _ in range(2):
+        with pytest.raises(Unfit, match=r"^torch\.recorded cannot record .*: the model's Python asks what its data"):
+            recorded("norms", problem)(problem.parameters(), x, y)
+
+
+def test_norms_whose_terms_cancel_are_computed_again():
+    """Two steps with inputs that are almost alike and gradients that are opposite."""
+
+    class Difference(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.linear = nn.Linear(40, 40, bias=False)
+
+        def forward(self, x):
+            steps = self.linear(x)
+            return steps[:, 0] - steps[:, 1]
+
+    torch.manual_seed(0)
+    problem = gk.ModuleProblem(Difference(), lambda output, y: (output * y).mean())
+    first = torch.randn(6, 1, 40)
+    x, y = torch.cat([first, first + 1e-4 * torch.randn(6, 1, 40)], 1), torch.randn(6, 40)
+    y[3], x[3] = 1.0, torch.randn(2, 40)
+    got = recorded("norms", problem)(problem.parameters(), x, y)
+    difference = (x[:, 0] - x[:, 1]).double()
+    torch.testing.assert_close(got.double(), difference.norm(dim=1) * y.double().norm(dim=1) / 40, rtol=2e-3, atol=0)
+
+
+def test_the_graph_as_python_does_the_same(monkeypatch):
+    from gradkernels.engines.recorded import executors
+
+    problem = ZOO["transformer"]()
+    x, y = problem.example
+    want = recorded("norms", problem)(problem.parameters(), x[:6], y[:6])
+    monkeypatch.setattr(executors, "by_interpreter", lambda graph: (_ for _ in ()).throw(RuntimeError("none")))
+    agree(recorded("norms", problem)(problem.parameters(), x[:6], y[:6]), want, 1e-6)
