@@ -1,8 +1,8 @@
 """What the hooks engine does, recorded once as a straight line of operations: the ways called `torch.recorded`.
 
 1. `functions` writes each quantity as a function of tensors: parameters, what is not trained, x, y, memory. `uses` says
-   how layers are recorded where the hooks look at values or measure; `whole` makes one operation of what is to be left
-   to the hooks' own code.
+   how layers are recorded where the hooks look at values or measure, `plain_uses` how all others are; `whole` makes
+   one operation of what is left to the hooks' own code.
 2. `trace` runs such a function on tensors without data, and keeps the operations, those of the backward pass among
    them. `tidy` strips what is not needed, and makes arguments of tensors that the model found somewhere.
 3. `any_number` merges two traces, with different numbers of samples, to one that holds for any number.

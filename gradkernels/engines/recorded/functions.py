@@ -8,10 +8,11 @@ from contextlib import contextmanager
 import torch
 
 from gradkernels.backend import Array
-from gradkernels.engines.hooks.accumulate.accumulators import RowSums, RowWriter, SquaredNorms
+from gradkernels.engines.hooks.accumulate.accumulators import RowMoments, RowSums, RowWriter, SquaredNorms
 from gradkernels.engines.hooks.engine import ForwardPass, HooksEngine
+from gradkernels.engines.hooks.parameter_use import ParameterUse
 from gradkernels.engines.hooks.precision import HALF_DTYPES
-from gradkernels.engines.hooks.quantities import Theta
+from gradkernels.engines.hooks.quantities import Theta, clip_factors
 from gradkernels.engines.hooks.rules.autotune import without_timing
 from gradkernels.engines.recorded.trace import holding_untrained
 from gradkernels.engines.recorded.uses import Doubts, recording
@@ -92,5 +93,45 @@ def gradient(passes: Passes) -> Function:
             forward.backward(recording(sums, Doubts()), None if half else share.expand(count(y)))
             totals = sums.finish().values()
             return [one * share for one in totals] if half else [*totals]
+
+    return function
+
+
+def clipped_sum(passes: Passes) -> Function:
+    """Return a function that gives the clipped sums in theta's order, the norms, and which of them are in doubt."""
+
+    def function(theta: Theta, rest: Theta, x: Tree, y: Tree, max_norm: Array) -> list[Array]:
+        kept: list[tuple[ParameterUse, Array]] = []
+        with passes.forward(theta, rest, x, y) as forward:
+            doubts = Doubts()
+            squares = SquaredNorms(forward.theta, forward.shared, count(y), products=False)
+
+            def arrived(use: ParameterUse, g: Array) -> None:
+                squares(use, g)
+                if not forward.repeated:
+                    kept.append((use, g))
+
+            forward.backward(recording(arrived, doubts), keep=forward.repeated)
+            norms, doubtful = _norms(passes, squares.finish(), doubts)
+            factors = clip_factors(norms, max_norm)
+            sums = RowSums(forward.theta, None if forward.repeated else factors)
+            for use, g in kept:
+                sums(use, g)
+            if forward.repeated:
+                forward.backward(recording(sums, Doubts()), factors)
+            return [*sums.finish().values(), norms, doubtful]
+
+    return function
+
+
+def moments(passes: Passes) -> Function:
+    """Return a function that gives the sums of the rows, then those of their squares, in theta's order."""
+
+    def function(theta: Theta, rest: Theta, x: Tree, y: Tree) -> list[Array]:
+        with passes.forward(theta, rest, x, y) as forward:
+            powers = RowMoments(forward.theta, forward.shared, count(y))
+            forward.backward(recording(powers, Doubts()))
+            sums, squares = powers.finish()
+            return [*sums.values(), *squares.values()]
 
     return function
