@@ -239,6 +239,26 @@ def test_forcing_takes_a_kernel_also_one_that_is_not_registered():
         gk.norms(P, *like, kernel=own)
 
 
+def test_a_kernel_of_the_callers_library_is_given_the_callers_arrays_and_memory_themselves():
+    seen = []
+
+    @gk.declare("numpy.seeing.per_sample", out=True)
+    def seeing(problem):
+        compute = gk.kernel("numpy.broadcast.per_sample").build(problem)
+
+        def call(theta, x, y, out=None):
+            seen[:] = theta, x, y, out
+            return compute(theta, x, y) if out is None else compute(theta, x, y, out=out)
+
+        return call
+
+    out = np.empty((3, 2))
+    gk.per_sample(P, THETA, X, Y, out=out, kernel=seeing)
+    assert all(one is given for one, given in zip(seen, (THETA, X, Y, out), strict=True))
+    gk.per_sample(P, *map(torch.from_numpy, (THETA, X, Y)), out=torch.empty(3, 2, dtype=torch.float64), kernel=seeing)
+    assert seen[3] is None, "what it writes to must be of its own library"
+
+
 def test_a_kernel_that_is_wrong_for_the_problem_is_refused_at_its_first_use():
     @gk.declare("numpy.half.gradient")
     def half(problem):

@@ -11,6 +11,8 @@ import torch
 from torch import nn
 
 import gradkernels as gk
+from gradkernels.check.modules import verdicts
+from gradkernels.dispatch import dispatcher
 from gradkernels.tree import leaves
 
 REGRESSIONS = (gk.LinearRegression(), gk.HuberRegression(delta=0.5, l2=0.1), gk.SoftmaxRegression(classes=3))
@@ -59,6 +61,24 @@ def test_a_modules_kernel_gives_the_same_numbers(quantity):
     for _ in range(2):
         for one, other in zip(leaves(there(None, x, y, **options)), leaves(expected), strict=True):
             torch.testing.assert_close(one, other)
+
+
+def test_a_modules_kernel_that_is_not_audited_is_proven_at_its_first_call_and_computes_alone(monkeypatch):
+    torch.manual_seed(0)
+    problem = gk.ModuleProblem(nn.Linear(3, 2), nn.CrossEntropyLoss())
+    x, y = torch.randn(6, 3), torch.tensor([0, 1, 1, 0, 1, 0])
+    bound = gk.fastest(problem, "clipped_sum", like=(None, x, y), audit=False)
+    there = packed(bound)
+    assert (there.kernel, there.why, repr(there)) == (bound.kernel, bound.why, repr(bound))
+    proven, really = [], verdicts.prove_on_samples
+    monkeypatch.setattr(verdicts, "prove_on_samples", lambda *given, **how: proven.append(1) or really(*given, **how))
+    monkeypatch.setattr(dispatcher, "audit_call", lambda *given: pytest.fail("it is audited"))
+    for max_norm in (0.1, 0.2):
+        for one, other in zip(
+            leaves(there(None, x, y, max_norm=max_norm)), leaves(bound(None, x, y, max_norm)), strict=True
+        ):
+            torch.testing.assert_close(one, other)
+    assert proven == [1]
 
 
 def test_what_cannot_be_pickled_says_so_itself():

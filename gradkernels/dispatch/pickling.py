@@ -11,10 +11,13 @@ from dataclasses import replace
 from typing import Any
 
 from gradkernels.dispatch.bind import BoundKernel, BoundModuleKernel, bind, dispatcher_for
+from gradkernels.dispatch.dispatcher import ModuleDispatcher
 from gradkernels.dispatch.request import Request
 from gradkernels.dispatch.select import Choice
-from gradkernels.kernel import Kernel
+from gradkernels.kernel import Compute, Kernel
+from gradkernels.problems import BlackBox
 from gradkernels.registry import kernel as kernel_by_key
+from gradkernels.tree import Tree
 
 
 def _packed(bound: BoundKernel[Any]) -> tuple[Any, ...]:
@@ -22,9 +25,23 @@ def _packed(bound: BoundKernel[Any]) -> tuple[Any, ...]:
 
 
 def _unpacked(request: Request, kernel: Kernel, choice: Choice | None) -> BoundKernel[Any]:
-    bound = bind(_naming(request, kernel))
+    again, of_module = _naming(request, kernel), isinstance(request.case.problem, BlackBox)
+    bound: BoundKernel[Any] = BoundKernel(_unaudited(dispatcher_for(again))) if of_module else bind(again)
     bound.kernel, bound.request, bound.choice = kernel, request, choice
     return bound
+
+
+def _unaudited(dispatcher: ModuleDispatcher) -> Compute:
+    """Return what proves a module's kernel on the data of the first call, and then computes by it alone."""
+    proven: list[Compute] = []
+
+    def call(theta: Tree, x: Tree, y: Tree, *arguments: Any, **options: Any) -> Any:
+        if not proven:
+            dispatcher.prepare(theta, x, y)
+            proven.append(dispatcher.bare())
+        return proven[0](theta, x, y, *arguments, **options)
+
+    return call
 
 
 def _packed_of_module(bound: BoundModuleKernel[Any]) -> tuple[Any, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -12,7 +13,7 @@ from gradkernels.validate import dtype_of
 
 DTYPE_TOLERANCES = {"float64": 1e-10, "float32": 1e-4, "bfloat16": 4e-2, "float16": 5e-3}
 VANISHING_FLOOR = 1.2e-7  # of the largest scale, for samples whose gradient vanishes
-SMALLEST_SHARE = 1e-6  # of a row's length: a parameter with less may be left out
+SMALLEST_SHARE = 1e-6  # of a row's length: a parameter with less may be left out of it
 
 
 def coarsest_dtype(theta: Any) -> str:
@@ -46,23 +47,26 @@ class ResultCheck:
     def finish(self) -> None:
         """Conclude after the last of them."""
 
-    def compare(self, got: Any, want: Any, scale: float, least: float, tell: str) -> None:
+    def compare(self, got: Any, want: Any, scale: float, tell: str, least: float = math.inf) -> None:
         """Raise a Disagreement unless a tensor is what it should be, to the tolerance of `scale`.
 
         Args:
             got: Of the result.
             want: What it should be.
             scale: To which the tolerance is relative.
-            least: Size from which on an entry may not be left zero.
-            tell: What a message calls an entry, with `{at}` for its index.
+            tell: What a message calls an entry, with `{at}` for the entry and its index.
+            least: Size from which on entries may not all be zero instead.
         """
+        if not got.numel():
+            return
         want = want.to(got.dtype)
         got, want = (_wide(one.detach()) for one in (got, want))
         allowed = DTYPE_TOLERANCES[self.dtype]
         worst = _largest(got - want)
-        if worst <= allowed * scale < float("inf"):
-            if got.numel() and worst > least and not got.any():
-                raise Disagreement(f"{self.label}: {tell} is zero, expected entries of up to {_largest(want):.3g}")
+        if worst <= allowed * scale < math.inf:
+            if worst > least and not got.any():
+                zero = tell.replace("{at}", "every entry")
+                raise Disagreement(f"{self.label}: {zero} is zero, expected up to {_largest(want):.3g}")
             return
         if _off(got, want, allowed * scale).any():
             raise Disagreement(f"{self.label}: {_entry(got, want, allowed * scale, tell)}, allowed {allowed:.2g}")
@@ -80,7 +84,7 @@ class RowsCheck(ResultCheck):
         at = self._places[i]
         for name, want in single.row.items():
             least = max(SMALLEST_SHARE * single.length, single.error)
-            self.compare(self.found[name][at], want, single.scale, least, f"entry {{at}} of {name} of sample {at}")
+            self.compare(self.found[name][at], want, single.scale, f"{{at}} of {name} of sample {at}", least)
 
 
 class NormsCheck(ResultCheck):
@@ -94,7 +98,7 @@ class NormsCheck(ResultCheck):
         """Compare one norm."""
         want = leaves(single.row)[0].real.new_tensor(single.length)
         at = self._places[i]
-        self.compare(self.found[at], want, single.scale, float("inf"), f"the norm of sample {at}")
+        self.compare(self.found[at], want, single.scale, f"the norm of sample {at}")
 
 
 class SumCheck(ResultCheck):
@@ -118,8 +122,7 @@ class SumCheck(ResultCheck):
     def finish(self) -> None:
         """Compare the sum."""
         for name, want in self._total.items():
-            least = max(SMALLEST_SHARE * self._scale, DTYPE_TOLERANCES[self.dtype] * self._scale)
-            self.compare(self.found[name], want, self._scale, least, f"entry {{at}} of {name}")
+            self.compare(self.found[name], want, self._scale, f"{{at}} of {name}")
 
 
 class MomentsCheck(ResultCheck):
@@ -145,12 +148,11 @@ class MomentsCheck(ResultCheck):
 
     def finish(self) -> None:
         """Compare mean and variance."""
-        least = float("inf")
         for name, mean in self._mean.items():
-            self.compare(self.found.mean[name], mean, self._scale, least, f"entry {{at}} of the mean of {name}")
+            self.compare(self.found.mean[name], mean, self._scale, f"{{at}} of the mean of {name}")
             variance = self._squares[name] / self._n
-            says = f"entry {{at}} of the variance of {name}"
-            self.compare(self.found.variance[name], variance, self._square_scale, least, says)
+            at = f"{{at}} of the variance of {name}"
+            self.compare(self.found.variance[name], variance, self._square_scale, at)
 
 
 def result_check(
@@ -203,19 +205,17 @@ def _wide(tensor: Any) -> Any:
 
 def _largest(tensor: Any) -> float:
     """Return the largest size of an entry; NaN where one is."""
-    return float(tensor.abs().max()) if tensor.numel() else 0.0
+    return float(tensor.abs().max())
 
 
 def _off(got: Any, want: Any, allowed: float) -> Any:
     """Find the entries that are wrong: what is not finite must be so in both."""
     finite = want.isfinite()
-    off = (got - want).abs()
-    far = off > allowed if allowed < float("inf") else off.isnan() & False
-    return (got.isfinite() != finite) | (finite & (far | off.isnan()))
+    return (got.isfinite() != finite) | (finite & ((got - want).abs() > allowed))
 
 
 def _entry(got: Any, want: Any, allowed: float, tell: str) -> str:
     at = tuple(_off(got, want, allowed).nonzero()[0].tolist())
     one, other = got[at].item(), want[at].item()
-    scale = f", off by {abs(one - other):.2g}" if abs(one - other) < float("inf") else ""
-    return f"{tell.format(at=at)} is {one!r}, expected {other!r}{scale}"
+    scale = f", off by {abs(one - other):.2g}" if abs(one - other) < math.inf else ""
+    return f"{tell.replace('{at}', f'entry {at}')} is {one!r}, expected {other!r}{scale}"

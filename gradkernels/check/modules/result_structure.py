@@ -27,11 +27,10 @@ def require_structure(result: Any, quantity: Quantity, sample: CallerBatch, labe
     taken = [leaf for leaf in leaves((sample.theta, sample.x, sample.y)) if hasattr(leaf, "data_ptr")]
     for name, got, want in zip(names, leaves(result), leaves(blank), strict=True):
         at = f"{label}: {name}: " if name else f"{label}: "
-        like = sample.theta[name] if name else leaves(sample.theta)[0]
         if tuple(got.shape) != want.shape:
             raise Disagreement(f"{at}shape {tuple(got.shape)}, expected {want.shape}")
-        if name and quantity.name != "moments" and got.dtype != like.dtype:
-            raise Disagreement(f"{at}dtype {got.dtype}, expected {like.dtype}")
+        if name and quantity.name != "moments" and got.dtype != (dtype := sample.theta[name].dtype):
+            raise Disagreement(f"{at}dtype {got.dtype}, expected {dtype}")
         if got.requires_grad:
             raise Disagreement(f"{at}part of a graph; detach it")
         if any(overlap(got, one) for one in taken):
