@@ -9,6 +9,7 @@ from torch import nn
 
 import gradkernels as gk
 from gradkernels.engines.hooks import quantities
+from gradkernels.engines.hooks.rules.linear import convolution
 
 MSE = nn.MSELoss()
 
@@ -132,6 +133,34 @@ def test_norms_of_samples_whose_steps_cancel():
         torch.testing.assert_close(
             clipped[name].double(), torch.tensordot(factor, one, 1), rtol=1e-4, atol=1e-4 * float(want.min())
         )
+
+
+class Difference(nn.Module):
+    """A convolution of 8 channels by 16, whose left place minus its right one is what counts."""
+
+    def __init__(self):
+        super().__init__()
+        self.body = nn.Conv1d(8, 16, 3)
+
+    def forward(self, x):
+        features = torch.tanh(self.body(x))
+        return (features[..., 0] - features[..., 1]).sum(1)
+
+
+@pytest.mark.parametrize("way", ["gram", "groups", "patches"])
+def test_norms_of_a_convolution_whose_places_cancel(way, monkeypatch):
+    def only(key, ways, arguments=(), trial=()):
+        return ways.get(way, ways[next(iter(ways))])(*arguments)
+
+    monkeypatch.setattr(convolution, "fastest_of", only)
+    torch.manual_seed(0)
+    model, signal = Difference(), torch.randn(6, 8, 1).expand(6, 8, 4)
+    x, y = signal + 1e-2 * torch.randn(6, 8, 4), torch.zeros(6)
+    want = torch.stack([one.flatten(1).norm(dim=1) for one in oracle(model, preferred, x, y).values()]).norm(dim=0)
+    problem = gk.ModuleProblem(model, preferred)
+    torch.testing.assert_close(
+        quantities.norms(problem, 99)(problem.parameters(), x, y).double(), want, rtol=3e-5, atol=0
+    )
 
 
 def test_norms_of_words_whose_gradients_cancel():

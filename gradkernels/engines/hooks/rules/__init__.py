@@ -10,5 +10,6 @@ with the samples first, and has the tape listen for the output's gradient g.
 3. `expanded` is for copies of a parameter for each sample, as of a class token, which come without data.
 
 From g a use writes rows, or gives squared norms and sums without rows where its algebra allows; `materialized` is for
-rows so small that they are formed anyway. Where several ways give the same, `autotune` measures once which is fastest.
+rows so small that they are formed anyway. Where several ways give the same, `autotune` measures once which is fastest;
+`blocks` says how many samples are computed at a time.
 """

@@ -79,28 +79,38 @@ class ChannelNormalization(MaterializedUse):
     def rows(self, target: Any, g: Array, at: slice) -> Array:
         """Return (sum of g a - mean sum of g) / deviation, over places and steps.
 
+        Where the statistics are a sample's own, the library's backward pass gives that, for all channels of all samples
+        as those of one.
+
         Args:
             target: Key of the target.
             g: Gradient of the output, for samples `at`.
             at: Which samples.
         """
         g = self._places(g)
-        rows = g.sum(-1)
-        if target == "weight":
-            mean, scale = self._of_channels(self._mean, at), self._of_channels(self._scale, at)
-            rows = torch.linalg.vecdot(g, self._a[at]).sub_(mean * rows).mul_(scale)
+        if target == "bias":
+            rows = g.sum(-1)
+        elif self._own:
+            rows = self._by_library(g, at)
+        else:
+            rows = torch.linalg.vecdot(g, self._a[at]).sub_(self._mean * g.sum(-1)).mul_(self._scale)
         return rows.sum(1) if self._merged else rows
 
     def _places(self, tensor: Array) -> Array:
         """Reshape to `(n, [steps,] channels, places)`."""
         return tensor.reshape(*tensor.shape[: 3 if self._merged else 2], -1)
 
-    def _of_channels(self, statistic: Array, at: slice) -> Array:
-        """Repeat a statistic of groups for each channel."""
-        if not self._own:
-            return statistic
-        part = statistic[at]
-        return part.repeat_interleave(self._a.shape[-2] // part.shape[-1], -1)
+    def _by_library(self, g: Array, at: slice) -> Array:
+        channels, places = g.shape[:-1], g.shape[-1]
+        side_by_side = [one.reshape(1, -1, places) for one in (g, self._a[at])]
+        mean, scale = (one[at].reshape(1, -1) for one in (self._mean, self._scale))
+        weight = g.new_empty(()).expand(channels.numel())  # nothing but its shape is read
+        backward: Any = torch.ops.aten.native_group_norm_backward
+        _, rows, _ = backward(
+            *side_by_side, mean, scale, weight, 1, channels.numel(), places, mean.shape[1], (False, True, False)
+        )
+        result: Array = rows.view(channels)
+        return result
 
 
 def _layer_norm(given: NamedArguments) -> tuple[Array, dict[str, Array]]:

@@ -73,11 +73,11 @@ class Linear(ParameterUse):
 
     def _by_products(self, target: Any, g: Array) -> Array:
         """Return squared norms of rows sum_t g_t a_t^T, by products of steps (Li et al. 2022, arXiv:2110.05679, 4)."""
-        of_g, of_a = (factor @ factor.mT for factor in map(_digits, (g, self._a)))
+        of_g, of_a = (factor @ factor.mT for factor in map(digits, (g, self._a)))
         squares = torch.linalg.vecdot(of_g.flatten(1), of_a.flatten(1))
         if is_recording():
             return squares.clamp_(min=0).to(sum_dtype(g.dtype))
-        return self.replace_cancelled(target, g, squares, torch.linalg.vecdot(_diagonal(of_g), _diagonal(of_a)))
+        return self.replace_cancelled(target, g, squares, torch.linalg.vecdot(diagonal(of_g), diagonal(of_a)))
 
     def squared_norms_of_terms(self, target: Any, g: Array) -> Array:
         """Sum |g_t|^2 |a_t|^2 over steps, for the bias |g_t|^2."""
@@ -111,12 +111,13 @@ def _steps(tensor: Array) -> Array:
     return steps[:, 0] if steps.shape[1] == 1 else steps
 
 
-def _digits(tensor: Array) -> Array:
+def digits(tensor: Array) -> Array:
     """Widen to the dtype of products of steps: twice the digits where no look at values may say what cancels."""
     return tensor.double() if is_recording() else widen(tensor)
 
 
-def _diagonal(products: Array) -> Array:
+def diagonal(products: Array) -> Array:
+    """Return the products of each step with itself."""
     return products.diagonal(dim1=1, dim2=2)
 
 

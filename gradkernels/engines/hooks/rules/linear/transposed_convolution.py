@@ -13,7 +13,8 @@ from torch.nn import functional
 from gradkernels.backend import Array
 from gradkernels.engines.hooks.parameter_use import ALL_SAMPLES, ParameterUse
 from gradkernels.engines.hooks.precision import squared_row_norms, sum_of_squares
-from gradkernels.engines.hooks.rules.linear.convolution import Convolution, per_axis
+from gradkernels.engines.hooks.rules.linear.convolution import Convolution
+from gradkernels.engines.hooks.rules.linear.patches import per_axis
 from gradkernels.engines.hooks.rules.rule import LayerRule, NamedArguments, Targets, samples_first
 
 

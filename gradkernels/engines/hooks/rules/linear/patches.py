@@ -1,0 +1,130 @@
+"""Where a convolution reads: its numbers, patches of its input as columns, and the weight's gradient by the library."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch.nn import functional
+
+from gradkernels.backend import Array
+
+Sizes = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class ConvolutionGeometry:
+    """The numbers of a convolution in one to three dimensions.
+
+    Attributes:
+        shape: Of the weight, `(o, channels / groups, *kernel)`.
+        stride: For each axis.
+        dilation: For each axis.
+        before: Zeros before each axis.
+        after: Zeros behind each axis.
+        groups: Of channels.
+    """
+
+    shape: Sizes
+    stride: Sizes
+    dilation: Sizes
+    before: Sizes
+    after: Sizes
+    groups: int
+
+    @property
+    def kernel(self) -> Sizes:
+        """The weight's size along each axis."""
+        return self.shape[2:]
+
+    @property
+    def entries(self) -> int:
+        """How many entries of its input an output entry has seen."""
+        return math.prod(self.shape[1:])
+
+    def padded(self, a: Array) -> Array:
+        """Return the input with zeros around it."""
+        if not any((*self.before, *self.after)):
+            return a
+        ends = zip(reversed(self.before), reversed(self.after), strict=True)
+        return functional.pad(a, [size for pair in ends for size in pair])
+
+    def places(self, g: Array) -> Array:
+        """Reshape gradients of the output to `(n * groups, o / groups, steps * places)`."""
+        lines = g if g.ndim == len(self.shape) else g.movedim(1, 2)
+        return lines.reshape(len(g) * self.groups, self.shape[0] // self.groups, -1)
+
+    def patches(self, a: Array, places_last: bool) -> Array:
+        """Return what each output entry has seen: `(n * groups, steps * places, channels / groups * kernel)`.
+
+        Args:
+            a: Input, `(n, [steps,] channels, *places)`.
+            places_last: Whether the places lie side by side in memory, else the kernel's entries.
+        """
+        a, dims = self.padded(a), len(self.kernel)
+        first = a.ndim - dims
+        for i, (size, stride, dilation) in enumerate(zip(self.kernel, self.stride, self.dilation, strict=True)):
+            a = a.unfold(first + i, dilation * (size - 1) + 1, stride)[..., ::dilation]
+        a = a.unflatten(first - 1, (self.groups, -1))
+        steps, places = list(range(1, first - 1)), list(range(first + 1, first + 1 + dims))
+        seen = [first, *range(first + 1 + dims, first + 1 + 2 * dims)]
+        n = len(a) * self.groups
+        if places_last:
+            return a.permute(0, first - 1, *seen, *steps, *places).reshape(n, self.entries, -1).mT
+        return a.permute(0, first - 1, *steps, *places, *seen).reshape(n, -1, self.entries)
+
+    def gradient(self, g: Array, a: Array) -> Array:
+        """Return the weight's gradient for all samples together, by the library's own backward pass."""
+        g, a = (one if one.ndim == len(self.shape) else one.flatten(0, 1) for one in (g, a))
+        return self._gradient(g, a, self.shape, self.groups)
+
+    def gradients(self, g: Array, a: Array) -> Array:
+        """Return the weight's gradient for each sample, `(n, *shape)`: that of a convolution of n times the groups.
+
+        The channels of all samples are those of one input, and steps take the place of samples.
+        """
+        n, many = len(g), (len(g) * self.shape[0], *self.shape[1:])
+        g, a = (one[None] if one.ndim == len(self.shape) else one.transpose(0, 1) for one in (g, a))
+        return self._gradient(g.flatten(1, 2), a.flatten(1, 2), many, n * self.groups).view(n, *self.shape)
+
+    def _gradient(self, g: Array, a: Array, shape: Sizes, groups: int) -> Array:
+        padding: Sizes = (0,) * len(self.kernel)
+        if self.before == self.after:
+            padding = self.before
+        else:
+            a = self.padded(a)
+        weight = g.new_empty(()).expand(shape)  # nothing but its shape is read
+        backward: Any = torch.ops.aten.convolution_backward
+        _, total, _ = backward(
+            g, a, weight, None, self.stride, padding, self.dilation, False,
+            (0,) * len(padding), groups, (False, True, False),
+        )  # fmt: skip
+        result: Array = total
+        return result
+
+
+def geometry_of(weight: Array, given: dict[str, Any]) -> ConvolutionGeometry:
+    """Return the numbers of a call of a convolution, from its weight and all arguments by name."""
+    kernel = tuple(weight.shape[2:])
+    dilation = per_axis(given.get("dilation", 1), len(kernel))
+    before, after = _padding(given.get("padding", 0), kernel, dilation)
+    stride = per_axis(given.get("stride", 1), len(kernel))
+    return ConvolutionGeometry(tuple(weight.shape), stride, dilation, before, after, given.get("groups", 1))
+
+
+def per_axis(value: int | Sizes, dims: int) -> Sizes:
+    """Return an option of a convolution as one number for each axis."""
+    return (value,) * dims if isinstance(value, int) else tuple(value) * (dims if len(value) == 1 else 1)
+
+
+def _padding(value: Any, kernel: Sizes, dilation: Sizes) -> tuple[Sizes, Sizes]:
+    """Return the zeros before and after each axis; "same" puts the odd one after."""
+    if value == "valid":
+        value = 0
+    if value != "same":
+        before = per_axis(value, len(kernel))
+        return before, before
+    total = [step * (size - 1) for size, step in zip(kernel, dilation, strict=True)]
+    return tuple(all_ // 2 for all_ in total), tuple(all_ - all_ // 2 for all_ in total)
