@@ -21,8 +21,8 @@ from gradkernels.coordinates import ALL_SIZES, Coordinates
 from gradkernels.dispatch import wisdom
 from gradkernels.dispatch.machine import machine
 from gradkernels.kernel import Kernel
+from gradkernels.memory.overlap import overlap
 from gradkernels.quantity import QUANTITIES
-from gradkernels.validate import overlap
 
 
 @pytest.fixture(autouse=True)

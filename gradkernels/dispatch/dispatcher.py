@@ -32,8 +32,9 @@ from gradkernels.kernel import Compute, Kernel
 from gradkernels.problems.module.input_writes import require_unwritten, write_counts
 from gradkernels.problems.module.random_state import preserved_rng
 from gradkernels.quantity import Quantity
+from gradkernels.result_buffers import validate_out
 from gradkernels.tree import Tree, count, leaves, structure
-from gradkernels.validate import device_of, dtype_of, validate_inputs, validate_out
+from gradkernels.validate import device_of, dtype_of, validate_inputs
 
 MOST_BUILT = 32
 Arguments = tuple[tuple[Any, ...], dict[str, Any]]
@@ -195,16 +196,18 @@ class ModuleDispatcher:
         assert self.request is not None
         fitting = self._memory_limit.fit(kernel, self.request.case, batch, known.shapes)
         compute = self._build(fitting, known.kind)
-        tight = self.criteria.max_bytes is not None
-        just_proven = count(batch.y) > 0 and require_proof(fitting, known.kind, batch, compute, tight=tight)
+        given = (fitting, known.kind, batch, compute)
+        just_proven = count(batch.y) > 0 and require_proof(*given, tight=self.criteria.max_bytes is not None)
         if call is None:
             return fitting, None
         arguments, options = call
-        call_it = partial(with_keywords(compute, fitting, True), batch.theta, batch.x, batch.y, *arguments, **options)
+        compute_it = with_keywords(compute, fitting, True, validated=True)
+        ready = partial(compute_it, batch.theta, batch.x, batch.y, *arguments, **options)
         trial = known.history.trials.at(self.request)
-        result = call_it() if trial is None else trial.timed(kernel, self.request.case.device, call_it)
+        result = ready() if trial is None else trial.timed(kernel, self.request.case.device, ready)
         if audited and not (just_proven and repeats_the_proof(fitting)):
-            self._audit(known, AuditedCall(fitting, compute, batch, _settings(options), result))
+            settings = {name: float(value) for name, value in options.items() if name != "out"}
+            self._audit(known, AuditedCall(fitting, compute, batch, settings, result))
         return fitting, result
 
     def _audit(self, known: KnownInputs, call: AuditedCall) -> None:
@@ -243,8 +246,3 @@ class ModuleDispatcher:
                 del self._built[next(iter(self._built))]
             self._built[key] = kernel.build(self.problem)
         return self._built[key]
-
-
-def _settings(options: dict[str, Any]) -> dict[str, Any]:
-    """Return what a call was given besides data and memory."""
-    return {name: float(value) for name, value in options.items() if name != "out"}

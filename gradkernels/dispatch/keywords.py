@@ -11,20 +11,21 @@ from gradkernels.kernel import Compute, Kernel
 from gradkernels.memory import sealed, store
 from gradkernels.problems import Problem, Regression, Weighted
 from gradkernels.problems.regression.conversion import plain_array
+from gradkernels.result_buffers import validate_out
 from gradkernels.tree import Tree, each, leaves
-from gradkernels.validate import validate_out
 
 
-def with_keywords(compute: Compute, kernel: Kernel, at_once: bool) -> Compute:
+def with_keywords(compute: Compute, kernel: Kernel, at_once: bool, validated: bool = False) -> Compute:
     """Wrap `compute` to take `out=` or `max_norm=` where its quantity does.
 
     Args:
         compute: In the caller's arrays.
         kernel: That it is of.
         at_once: Whether it can write into the caller's memory itself.
+        validated: Whether the memory that it will be given was validated.
     """
     if kernel.quantity.writable:
-        return _with_out(compute, kernel, kernel.out and at_once)
+        return _with_out(compute, kernel, kernel.out and at_once, validated)
     return _with_max_norm(compute) if "max_norm" in kernel.quantity.options else compute
 
 
@@ -36,13 +37,14 @@ def _with_max_norm(compute: Compute) -> Compute:
     return call
 
 
-def _with_out(compute: Compute, kernel: Kernel, at_once: bool) -> Compute:
+def _with_out(compute: Compute, kernel: Kernel, at_once: bool, validated: bool) -> Compute:
     """Wrap `compute` to take `out=`: written to at once, or copied to."""
 
     def call(theta: Tree, x: Tree, y: Tree, out: Tree | None = None) -> Tree:
         if out is None:
             return compute(theta, x, y)
-        validate_out(kernel.quantity, theta, x, y, out)
+        if not validated:
+            validate_out(kernel.quantity, theta, x, y, out)
         if at_once and not any(map(sealed, leaves(out))):
             compute(theta, x, y, out=plain_array(out))
             return out

@@ -6,9 +6,9 @@ from typing import Any
 
 from gradkernels.check.compare_arrays import Disagreement
 from gradkernels.check.modules.sample_passes import CallerBatch
+from gradkernels.memory.overlap import overlap
 from gradkernels.quantity import Quantity
 from gradkernels.tree import count, leaves, structure
-from gradkernels.validate import overlap
 
 
 def require_structure(result: Any, quantity: Quantity, sample: CallerBatch, label: str) -> None:
