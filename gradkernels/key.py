@@ -6,6 +6,7 @@
 | conversion | `convert.backend` | `convert.jax` |
 | bandwidth | `bandwidth.name` | `bandwidth.copy` |
 | control | `control` or `canary` | |
+| batch | `batch`: a plain forward and backward pass, beside which kernels are timed | |
 | other | anything else, as other tools may write it | |
 
 The `+` marks a kernel that is composed of per-sample gradients and the quantity's definition, `@out` one that writes
@@ -23,7 +24,7 @@ from typing import Literal
 
 from gradkernels.names import split_names, unknown
 
-Kind = Literal["kernel", "conversion", "bandwidth", "control", "other"]
+Kind = Literal["kernel", "conversion", "bandwidth", "control", "batch", "other"]
 
 OUT = "@out"
 CONVERT = "convert."
@@ -32,6 +33,8 @@ CONTROL = "control"
 CANARY = "canary"
 CONTROLS = (CONTROL, CANARY)
 """A small fixed computation that is timed to judge the timing, and the same once more."""
+
+BATCH = "batch"
 
 _KERNEL = re.compile(
     r"(?P<backend>\w+)\.(?P<name>\w+)(?P<composed>\+?)(\[(?P<settings>[^][]+)])?\.(?P<quantity>\w+)(?P<out>@out)?"
@@ -99,8 +102,8 @@ class Key:
 
     @property
     def is_yardstick(self) -> bool:
-        """Whether it measures the machine instead of a kernel or a conversion."""
-        return self.kind in ("control", "bandwidth")
+        """Whether it is what kernels are timed beside, instead of a kernel or a conversion."""
+        return self.kind in ("control", "bandwidth", "batch")
 
     @property
     def competes(self) -> bool:
@@ -139,6 +142,8 @@ class Key:
 def _kind(text: str) -> Kind:
     if text in CONTROLS:
         return "control"
+    if text == BATCH:
+        return "batch"
     return "conversion" if text.startswith(CONVERT) else "bandwidth" if text.startswith(BANDWIDTH) else "other"
 
 

@@ -152,7 +152,7 @@ def look_up(command: list[str]) -> None:
         case ["python" | "pytest", file, *arguments]:
             assert (ROOT / file).exists(), command
             options = {argument.partition("=")[0] for argument in arguments if argument.startswith("--")}
-            declared = "".join(one.read_text() for one in (ROOT / "bench").glob("*.py"))
+            declared = "".join(one.read_text() for one in (ROOT / "bench").rglob("*.py"))
             plugin = (ROOT / "gradkernels" / "bench" / "pytest_plugin" / "options.py").read_text()
             for option in options:
                 ours = option.removeprefix("--gradkernels-")

@@ -22,6 +22,19 @@ WARM_WITHIN = 0.05
 MOST_WARM_SLICES = 30
 
 
+def time_slice(call: Callable[[], object], iterations: int) -> float:
+    """Return the mean seconds per call over `iterations` calls."""
+    repeat = range(iterations)
+    start = perf_counter_ns()
+    for _ in repeat:
+        call()
+    return (perf_counter_ns() - start) * 1e-9 / iterations
+
+
+Clock = Callable[[Callable[[], object], int], float]
+"""Mean seconds per call, from a call and how many of it make a slice."""
+
+
 @dataclass
 class TimedCall:
     """A call whose time is measured in slices.
@@ -32,6 +45,7 @@ class TimedCall:
         iterations: Calls in a slice: as many as fit about 100 microseconds.
         slices: Seconds per call, one number per slice.
         note: What a reader of the times should know.
+        clock: Measures a slice; another one where work goes on when a call has returned.
     """
 
     name: str
@@ -39,6 +53,7 @@ class TimedCall:
     iterations: int = 1
     slices: list[float] = field(default_factory=list)
     note: str = ""
+    clock: Clock = time_slice
 
 
 BeforeSlice = Callable[[TimedCall], object]
@@ -46,15 +61,6 @@ BeforeSlice = Callable[[TimedCall], object]
 
 def _ignore(timed: TimedCall) -> None:
     """Do nothing before a slice."""
-
-
-def time_slice(call: Callable[[], object], iterations: int) -> float:
-    """Return the mean seconds per call over `iterations` calls."""
-    repeat = range(iterations)
-    start = perf_counter_ns()
-    for _ in repeat:
-        call()
-    return (perf_counter_ns() - start) * 1e-9 / iterations
 
 
 @contextmanager
@@ -121,7 +127,7 @@ def time_interleaved(
 
 def _slice(timed: TimedCall, before_slice: BeforeSlice) -> float:
     before_slice(timed)
-    return time_slice(timed.call, timed.iterations)
+    return timed.clock(timed.call, timed.iterations)
 
 
 def _rounds(timed: TimedCall, seconds: float, before_slice: BeforeSlice) -> int:
