@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 
 import pytest
 from measured import record
@@ -111,6 +112,39 @@ def test_settings_that_were_measured_are_chosen_among_and_memory_that_is_given_i
     choice, _ = choice_of(*(row(key, 1.0 / (1 + i)) for i, key in enumerate(keys)))
     assert costs(choice) == {keys[4]: 0.2, keys[2]: 0.3333, keys[1]: 0.5, keys[0]: 1.0}
     assert [kernel.set_options for kernel, _ in choice.costs] == [(), (("rows", 4),), (("rows", 64),), ()]
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ("stripes=8", r"there is no option of numpy.blocked\+? 'stripes'; known: rows"),
+        ("rows=0", r".*: settings are written \[name=number\], for instance \[chunk=512\]"),
+        ("rows=x", r".*: settings are written \[name=number\], for instance \[chunk=512\]"),
+    ],
+)
+def test_settings_that_a_kernel_has_no_more_are_passed_over_and_named_once(choice_of, settings, says):
+    kept, gone = "numpy.blocked[rows=4].norms", f"numpy.blocked[{settings}].norms"
+    rows = [row(LOOP, 1.0), row(kept, 0.5), row(gone, 0.25)]
+    with pytest.warns(UserWarning, match=rf"^the times of {re.escape(gone)} are passed over: {says}$"):
+        choice, _ = choice_of(*rows)
+    assert costs(choice) == {kept: 0.5, LOOP: 1.0}
+    assert choice_of(*rows)[0] == choice  # without a warning, which would be an error here
+
+
+def test_where_all_that_was_measured_is_passed_over_a_rule_chooses(choice_of):
+    with pytest.warns(UserWarning, match=r"numpy.blocked\[a=1\].norms are passed over"):
+        choice, _ = choice_of(row("numpy.blocked[a=1].norms", 1.0))
+    assert choice.source.startswith("a rule, as nothing was measured")
+
+
+@pytest.mark.parametrize("text", ['{"schema": 2, "entries": []}', '{"schema": 1, "entr'])
+def test_a_saved_choice_that_cannot_be_read_is_passed_over_and_named_once(known, monkeypatch, text):
+    monkeypatch.setattr(wisdom, "saved", lambda: wisdom.loads(text, "wisdom.json"))
+    request = Request(gk.Case(P, "norms", 10), BACKENDS["numpy"])
+    with pytest.warns(UserWarning, match=r"^this machine's saved choice is passed over: wisdom.json is not a wisdom"):
+        choice = choose(request)
+    assert choice.source.startswith("a rule, as nothing was measured for it")
+    assert choose(request) == choice  # without a warning, which would be an error here
 
 
 def test_memory_as_large_as_the_limit_is_within_it(choice_of):

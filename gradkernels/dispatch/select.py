@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 from gradkernels.case import Case
 from gradkernels.dispatch import wisdom
@@ -120,10 +122,18 @@ def _sources(request: Request) -> Iterator[tuple[str, wisdom.WisdomEntry]]:
             )
         yield f"{request.criteria.results}", entry
         return
-    if entry := _nearest(wisdom.saved(), case, machine()):
+    if entry := _nearest(_saved(), case, machine()):
         yield "this machine's saved wisdom", entry
     if entry := _nearest(wisdom.shipped(), case, machine()):
         yield "the table shipped with gradkernels", entry
+
+
+def _saved() -> wisdom.Wisdom:
+    try:
+        return wisdom.saved()
+    except (ValueError, OSError) as fault:  # of another version, or cut short
+        _pass_over("this machine's saved choice is", str(fault))
+        return ()
 
 
 def _nearest(table: wisdom.Wisdom, case: Case, here: str | None) -> wisdom.WisdomEntry | None:
@@ -146,7 +156,18 @@ def _measured(kernel: Kernel, entry: wisdom.WisdomEntry) -> Iterator[Kernel]:
     yield kernel
     plain = Key.parse(kernel.key)
     keys = map(Key.parse, entry.curves)
-    yield from (kernel_by_key(str(key)) for key in keys if key.settings and not key.out and key.plain == plain)
+    for key in keys:
+        if key.settings and not key.out and key.plain == plain:
+            try:
+                yield kernel_by_key(str(key))
+            except ValueError as fault:
+                _pass_over(f"the times of {key} are", str(fault))  # measured by a version that has the setting
+
+
+@lru_cache(maxsize=256)
+def _pass_over(what: str, fault: str) -> None:
+    """Say once what no choice is made by, and why: a caller's function is computed all the same."""
+    warnings.warn(f"{what} passed over: {fault}", stacklevel=2)
 
 
 def _conversion(request: Request, entry: wisdom.WisdomEntry, kernel: Kernel) -> float:
