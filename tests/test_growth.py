@@ -10,7 +10,7 @@ from measured import record
 from scipy import stats
 from scipy.optimize import curve_fit, nnls
 
-from gradkernels.bench.report.ranking_table import LONG_HEADER, cells, growths, long_rows, markdown
+from gradkernels.bench.report.ranking_table import LONG_HEADER, as_csv, cells, growths, long_rows, markdown
 from gradkernels.bench.run.ranking import rankings
 from gradkernels.bench.stats.scaling import Growth, _misfit, exponent, growth
 
@@ -158,6 +158,20 @@ def test_results_without_limits_and_growth_say_nothing_of_them():
     assert "grows" not in markdown([ranking])
     (row,) = long_rows([ranking])
     assert row[-5:] == (None,) * 5
+
+
+def test_rows_for_machines_tell_apart_what_the_ranking_tells_apart():
+    others = {"machine": "lab", "layout": "F", "device": "cuda", "threads": 2, "dtype": "float32"}
+    records = [row for name, value in others.items() for row in rows(passes=1, sizes=SIZES[:1], **{name: value})]
+    told = [row.split(",") for row in as_csv(rankings(records)).splitlines()]
+    assert told[0][:9] == ["machine", "problem", "quantity", "n", "features", "dtype", "layout", "device", "threads"]
+    assert sorted(row[:9] for row in told[1:]) == [
+        ["desk", "linear", "norms", "10", "1", "float32", "C", "cpu", "1"],
+        ["desk", "linear", "norms", "10", "1", "float64", "C", "cpu", "2"],
+        ["desk", "linear", "norms", "10", "1", "float64", "C", "cuda", "1"],
+        ["desk", "linear", "norms", "10", "1", "float64", "F", "cpu", "1"],
+        ["lab", "linear", "norms", "10", "1", "float64", "C", "cpu", "1"],
+    ]
 
 
 def test_cases_that_differ_in_more_than_n_share_no_curve():

@@ -14,7 +14,7 @@ from gradkernels.bench.report.comparison_table import seconds
 from gradkernels.bench.run.ranking import NAMED_WAYS, CaseRanking, RankedKernel
 from gradkernels.bench.stats.estimates import Ratio
 from gradkernels.key import Key
-from gradkernels.record import line
+from gradkernels.record import CASE, line
 
 WINNERS_HEADER = (
     "n",
@@ -130,16 +130,15 @@ def markdown(rankings: Iterable[CaseRanking]) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-_CASE = ("problem", "quantity", "features", "dtype", "threads", "n")
 _LIMIT = ("limit_seconds", "of_limit", "exponent", "exponent_low", "exponent_high")
-LONG_HEADER = (*_CASE, "place", "kernel", "seconds", "ratio", "low", "high", "absent", *_LIMIT)
+LONG_HEADER = ("machine", *CASE, "place", "kernel", "seconds", "ratio", "low", "high", "absent", *_LIMIT)
 
 
 def long_rows(rankings: Iterable[CaseRanking]) -> list[tuple[object, ...]]:
     """Return a row per case and kernel, for machines: place and distance, or why it has none."""
     rows: list[tuple[object, ...]] = []
     for ranking in rankings:
-        case = tuple(getattr(ranking.case, name) for name in _CASE)
+        case = (ranking.machine, *(getattr(ranking.case, name) for name in CASE))
         for number, ranked in enumerate(ranking.kernels, 1):
             behind = ranked.behind or Ratio(1.0, 1.0, 1.0, 0)
             distance = (behind.ratio, behind.low, behind.high) if ranked.behind or number == 1 else (None, None, None)
