@@ -47,8 +47,21 @@ def test_arrays_of_any_library_and_dtype_become_float64():
         ("gradient", DICT, {"a": A}, "returned a dict that lacks ['b'] parameters and has no others"),
         ("gradient", DICT, {"a": A, "b": B, "c": B}, "returned a dict that lacks no parameters and has ['c'] others"),
         ("gradient", DICT, {"a": A, "c": B}, "returned a dict that lacks ['b'] parameters and has ['c'] others"),
-        ("gradient", DICT, OrderedDict(b=B, a=A), "returned a dict that lacks no parameters and has no others; their "
-         "order is not theta's"),
+        ("gradient", DICT, OrderedDict(b=B, a=A), "returned a dict with all of theta's parameters, but their order is "
+         "not theta's"),
+        ("gradient", DICT, {"a": {"b": A}, "b": B}, "returned a dict whose 'a' is a dict, not an array"),
+        ("gradient", DICT, {"b": B, "a": (A, A)}, "returned a dict whose 'a' is a tuple, not an array"),
+        ("gradient", DICT, {"a": A, "b": None}, "returned a dict whose 'b' is a NoneType, not an array"),
+        ("gradient", DICT, {"a": A, "b": [1.0, 2.0, 3.0]}, "returned a dict whose 'b' is a list, not an array"),
+        ("norms", PLAIN, None, "returned a NoneType, not norms's structure"),
+        ("moments", PLAIN, (PLAIN, PLAIN), "returned a tuple, not moments's structure"),
+        ("moments", PLAIN, Moments(PLAIN, 0.5), "returned a Moments whose variance is a float, not an array"),
+        ("moments", DICT, Moments(A, A), "returned a Moments whose mean is a ndarray, not a dict of theta's "
+         "parameters"),
+        ("moments", DICT, Moments({"a": A, "b": B}, {"a": A}), "returned a Moments whose variance is a dict that lacks "
+         "['b'] parameters and has no others"),
+        ("moments", DICT, Moments({"a": {}, "b": B}, {"a": A, "b": B}), "returned a Moments whose mean is a dict whose "
+         "'a' is a dict, not an array"),
         ("gradient", DICT, {"a": A.astype("f4"), "b": B}, "['a']: dtype float32, expected float64"),
         ("gradient", DICT, {"a": A, "b": B[:2]}, "['b']: shape (2,), expected (3,)"),
         ("norms", DICT, np.zeros(3), "shape (3,), expected (2,)"),

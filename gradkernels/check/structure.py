@@ -15,7 +15,7 @@ from gradkernels.backend import backend_of
 from gradkernels.case import Case
 from gradkernels.check.compare_arrays import Disagreement, EntryNamer, plain_entry
 from gradkernels.quantity import Moments
-from gradkernels.tree import Tree, count, leaves, named, structure
+from gradkernels.tree import Tree, count, leaves, named
 from gradkernels.validate import dtype_of
 
 
@@ -33,9 +33,8 @@ def conforming(result: Any, case: Case, theta: Tree, y: Tree, where: str) -> Any
         Disagreement: It has another structure, dtype or shape than the case's quantity of theta.
     """
     blank = case.quantity.blank(count(y), theta)
-    if structure(result) != structure(blank):
-        says = f"returned a {type(result).__name__}, not {case.quantity.name}'s structure"
-        raise Disagreement(f"{where}: {_misnamed(result, blank) or says}")
+    if says := misfit(result, blank, f"{case.quantity.name}'s structure"):
+        raise Disagreement(f"{where}: returned {says}")
     for (name, got), want in zip(named("", result), leaves(blank), strict=True):
         at = f"{where}: {name}: " if isinstance(theta, dict) and name else f"{where}: "
         if dtype_of(got) != case.dtype:
@@ -48,13 +47,37 @@ def conforming(result: Any, case: Case, theta: Tree, y: Tree, where: str) -> Any
     )
 
 
-def _misnamed(result: Any, blank: Any) -> str:
-    """Say what is wrong with a dict's names; nothing if that is not what is wrong."""
-    if not (isinstance(result, dict) and isinstance(blank, dict)):
-        return ""
+def misfit(result: Any, blank: Any, wanted: str) -> str:
+    """Describe a result that has another structure than `blank`; return nothing for one that has the same.
+
+    Args:
+        result: What a kernel returned, or a part of it.
+        blank: An array, dict or named tuple as it should be.
+        wanted: What that is, in words.
+    """
+    if isinstance(result, dict) and isinstance(blank, dict):
+        return _misnamed(result, blank)
+    if isinstance(blank, tuple) and type(result) is type(blank):
+        fields = zip(type(blank)._fields, result, blank, strict=True)  # type: ignore[attr-defined]
+        parts = ((name, misfit(part, other, _kind(other))) for name, part, other in fields)
+        return next((f"a {type(result).__name__} whose {name} is {says}" for name, says in parts if says), "")
+    fits = not isinstance(blank, dict | tuple) and hasattr(result, "dtype") and hasattr(result, "shape")
+    return "" if fits else f"a {type(result).__name__}, not {wanted}"
+
+
+def _kind(blank: Any) -> str:
+    return "a dict of theta's parameters" if isinstance(blank, dict) else "an array"
+
+
+def _misnamed(result: dict[str, Any], blank: dict[str, Any]) -> str:
+    """Describe a dict that has not theta's names in theta's order, each with an array."""
     missing, extra = [*(blank.keys() - result.keys())], [*(result.keys() - blank.keys())]
-    order = "" if missing or extra else "; their order is not theta's"
-    return f"returned a dict that lacks {missing or 'no'} parameters and has {extra or 'no'} others{order}"
+    if missing or extra:
+        return f"a dict that lacks {missing or 'no'} parameters and has {extra or 'no'} others"
+    parts = ((name, misfit(result[name], part, _kind(part))) for name, part in blank.items())
+    if nested := next((f"a dict whose {name!r} is {says}" for name, says in parts if says), ""):
+        return nested
+    return "" if [*result] == [*blank] else "a dict with all of theta's parameters, but their order is not theta's"
 
 
 def _flat(part: Any, samples: bool) -> np.ndarray[Any, Any]:

@@ -6,9 +6,10 @@ from typing import Any
 
 from gradkernels.check.compare_arrays import Disagreement
 from gradkernels.check.modules.sample_passes import CallerBatch
+from gradkernels.check.structure import misfit
 from gradkernels.memory.overlap import overlap
 from gradkernels.quantity import Quantity
-from gradkernels.tree import count, leaves, structure
+from gradkernels.tree import count, leaves
 
 
 def require_structure(result: Any, quantity: Quantity, sample: CallerBatch, label: str) -> None:
@@ -21,8 +22,8 @@ def require_structure(result: Any, quantity: Quantity, sample: CallerBatch, labe
         label: Start of the message.
     """
     blank = quantity.blank(count(sample.y), sample.theta)
-    if structure(result) != structure(blank):
-        raise Disagreement(f"{label}: returned a {type(result).__name__}, not {quantity.name}'s structure")
+    if says := misfit(result, blank, f"{quantity.name}'s structure"):
+        raise Disagreement(f"{label}: returned {says}")
     names = [*sample.theta] * (2 if quantity.name == "moments" else 1) if quantity.per_parameter else [None]
     taken = [leaf for leaf in leaves((sample.theta, sample.x, sample.y)) if hasattr(leaf, "data_ptr")]
     for name, got, want in zip(names, leaves(result), leaves(blank), strict=True):
