@@ -123,6 +123,19 @@ def test_entries_are_compared_in_units_of_their_own_scale():
     assert compare_entries(np.zeros(0), np.zeros(0), np.zeros(0), 0.0, "here") == 0
 
 
+@pytest.mark.parametrize("want", [np.inf, -np.inf, np.nan])
+@pytest.mark.parametrize("got", [np.inf, -np.inf, np.nan])
+def test_what_is_not_finite_is_so_in_its_kind_and_sign(got, want):
+    values, wanted = np.array([1.0, got]), np.array([1.0, want])
+    if repr(got) == repr(want):
+        with np.errstate(invalid="ignore"):
+            assert compare_entries(values, wanted, np.ones(2), 0.5, "here") == 0
+        return
+    with pytest.raises(gk.Disagreement) as caught:
+        compare_entries(values, wanted, np.ones(2), 0.5, "here")
+    assert str(caught.value) == f"here: entry (1,) is {got!r}, expected {want!r}, neither of them finite"
+
+
 def test_inputs_are_taken_in_float64_complex_ones_as_two_and_classes_as_they_are():
     torch = pytest.importorskip("torch")
 

@@ -234,6 +234,17 @@ def test_variance_survives_a_large_mean(features, order, dtype):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("at", [0, 299, 300, 999])
+@pytest.mark.parametrize("bad", [np.inf, -np.inf])
+def test_infinity_keeps_its_sign_in_a_mean_whatever_block_it_is_in(at, bad, dtype):
+    x, y = np.ones(1000, dtype), np.zeros(1000, dtype)
+    x[1], y[at] = -1, bad
+    found = fused("moments", LINEAR)(np.zeros(2, dtype), x, y)
+    assert found.mean.tolist() == [-bad, -bad]  # slope -2 y, times 1 and x
+    assert np.isnan(found.variance).all()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
 def test_exp_is_within_about_one_unit_in_the_last_place(dtype):
     edge = {"float64": 745, "float32": 103}[dtype]
     rng = np.random.default_rng(2)

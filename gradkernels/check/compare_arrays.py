@@ -38,10 +38,13 @@ def compare_entries(
         The worst error, in units of its entry's scale.
 
     Raises:
-        Disagreement: An entry is off by more, or finite where it should not be, or the other way round.
+        Disagreement: An entry is off by more, finite where it should not be, or not finite in another way.
     """
     if (odd := np.isfinite(values) != np.isfinite(want)).any():
         raise Disagreement(f"{where}: {_entry(values, want, odd, tell)}, one of them not finite")
+    same = (values == want) | (np.isnan(values) & np.isnan(want))
+    if (odd := ~(np.isfinite(want) | same)).any():
+        raise Disagreement(f"{where}: {_entry(values, want, odd, tell)}, neither of them finite")
     # A scale that is not finite proves nothing, so it allows nothing.
     relative = np.where(np.isfinite(scale), np.abs(values - want) / scale, np.inf)
     error = np.where(np.isfinite(want) & (values != want), relative, 0.0)

@@ -36,8 +36,11 @@ def regression_gradients(problem: Regression, theta: Floats, x: Floats, y: Tree)
     target, weight = problem.split(y)
     eta = problem.eta(theta, x, target)
     slope = _slope(problem, eta, target)
-    scale = problem.slope_scale(eta, target, problem.eta(np.abs(theta), np.abs(x), target))
     columns = [1] * len(problem.outputs)
+    scale = problem.slope_scale(eta, target, problem.eta(np.abs(theta), np.abs(x), target))
+    # The limit that a slope has at infinity is not moved by rounding.
+    infinite = np.isinf(eta) | np.isinf(target).reshape(-1, *columns)
+    scale = np.where(infinite, np.abs(slope), scale)
     if weight is not None:
         slope, scale = (weight.reshape(-1, *columns) * part for part in (slope, scale))
     design = problem.design(x)
@@ -53,13 +56,17 @@ def regression_gradients(problem: Regression, theta: Floats, x: Floats, y: Tree)
 
 
 def _slope(problem: Regression, eta: Floats, target: Floats) -> Floats:
-    """Return d loss / d eta by one step for each predictor."""
+    """Return d loss / d eta by one step for each predictor; where that is no number though all else is, the limit.
+
+    At infinity there is no step, and a product of complex numbers with it is undefined; the formula has the limit.
+    """
     slope = np.empty_like(eta)
     for k in np.ndindex(problem.outputs):
         stepped = eta.astype(complex)
         stepped[(..., *k)] += STEP * 1j
         slope[(..., *k)] = problem.loss_of(namespace(stepped), stepped, target).imag / STEP
-    return slope
+    undefined = np.isnan(eta) | np.isnan(target).reshape(-1, *[1] * len(problem.outputs))
+    return np.where(np.isnan(slope) & ~undefined, problem.slope(np, eta, target), slope)
 
 
 def _gradient(problem: Regression, theta: Floats, eta: Floats, design: Floats, y: Tree, rows: Floats) -> Floats:
@@ -72,7 +79,9 @@ def _gradient(problem: Regression, theta: Floats, eta: Floats, design: Floats, y
     for start in range(0, n, size):
         part = slice(start, start + size)
         total += _along_theta(problem, eta[part], design[part], take(y, part))
-    return total / n + problem.penalty(theta)
+    found = total / n + problem.penalty(theta)
+    # Complex products turn what is infinite into what is undefined; the rows have its kind and sign.
+    return np.where(np.isfinite(found), found, rows.mean(0))
 
 
 def _along_theta(problem: Regression, eta: Floats, design: Floats, y: Tree) -> Floats:

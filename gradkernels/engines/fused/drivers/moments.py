@@ -8,6 +8,8 @@ stretches whose means lie D apart add at least D^2 / 2 for each of their rows.
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numba import njit
 
@@ -47,6 +49,12 @@ def _deviate(f, x, step, b, shift, sums, seconds):
 
 
 @njit(**ORDERED)
+def _finite(center, other):
+    """Return a number to take differences from: those from infinity have lost its sign."""
+    return center if abs(center) < math.inf else other
+
+
+@njit(**ORDERED)
 def _join(base, shift, sums, seconds, totals, m, before, count):
     """Join a stretch of `count` rows with the `before` rows; totals are sums around `base`, their errors, squares."""
     share = before / (before + count) * count
@@ -62,7 +70,7 @@ def _join(base, shift, sums, seconds, totals, m, before, count):
         put(totals, 2 * m + j, get(totals, 2 * m + j) + second)
         put(totals, m + j, get(totals, m + j) + ((old - (after - added)) + (value - added)))
         put(totals, j, after)
-        put(shift, j, np.float64(get(base, j)) + mean)
+        put(shift, j, _finite(np.float64(get(base, j)) + mean, get(base, j)))
         put(sums, j, 0)
         put(seconds, j, 0)
 
@@ -89,7 +97,7 @@ def write_moments(batch, totals):
         if low == batch.start:
             accumulate(f, block, step, b, shift)
             for j in range(f.m):
-                put(shift, j, get(shift, j) / b)
+                put(shift, j, _finite(get(shift, j) / b, 0.0))
                 put(base, j, get(shift, j))
         _deviate(f, block, step, b, shift, sums, seconds)
         pending += b
