@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
 
 from gradkernels.case import Case
 from gradkernels.dispatch import wisdom
@@ -122,18 +120,10 @@ def _sources(request: Request) -> Iterator[tuple[str, wisdom.WisdomEntry]]:
             )
         yield f"{request.criteria.results}", entry
         return
-    if entry := _nearest(_saved(), case, machine()):
+    if entry := _nearest(wisdom.saved_if_readable(), case, machine()):
         yield "this machine's saved wisdom", entry
     if entry := _nearest(wisdom.shipped(), case, machine()):
         yield "the table shipped with gradkernels", entry
-
-
-def _saved() -> wisdom.Wisdom:
-    try:
-        return wisdom.saved()
-    except (ValueError, OSError) as fault:  # of another version, or cut short
-        _pass_over("this machine's saved choice is", str(fault))
-        return ()
 
 
 def _nearest(table: wisdom.Wisdom, case: Case, here: str | None) -> wisdom.WisdomEntry | None:
@@ -161,13 +151,7 @@ def _measured(kernel: Kernel, entry: wisdom.WisdomEntry) -> Iterator[Kernel]:
             try:
                 yield kernel_by_key(str(key))
             except ValueError as fault:
-                _pass_over(f"the times of {key} are", str(fault))  # measured by a version that has the setting
-
-
-@lru_cache(maxsize=256)
-def _pass_over(what: str, fault: str) -> None:
-    """Say once what no choice is made by, and why: a caller's function is computed all the same."""
-    warnings.warn(f"{what} passed over: {fault}", stacklevel=2)
+                wisdom.pass_over(f"the times of {key} are", str(fault))  # measured by a version that has the setting
 
 
 def _conversion(request: Request, entry: wisdom.WisdomEntry, kernel: Kernel) -> float:

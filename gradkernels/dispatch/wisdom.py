@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -177,10 +178,7 @@ def _whole(point: MeasuredPoint) -> MeasuredPoint:
 
 
 def saved_path() -> Path | None:
-    """Return where this machine's choice is kept: $GRADKERNELS_WISDOM, else the user's cache folder.
-
-    None without platformdirs, which comes with the extra that can save a choice.
-    """
+    """Return where this machine's choice is kept: $GRADKERNELS_WISDOM, else where platformdirs has a user's caches."""
     if path := os.environ.get(ENVIRONMENT):
         return Path(path)
     try:
@@ -216,6 +214,21 @@ def saved() -> Wisdom:
     if path is None or not path.exists() or path.is_char_device():
         return ()
     return loads(path.read_bytes(), str(path))
+
+
+def saved_if_readable() -> Wisdom:
+    """Return this machine's saved choice; nothing, and a warning once, where it is of another version or cut short."""
+    try:
+        return saved()
+    except (ValueError, OSError) as fault:
+        pass_over("this machine's saved choice is", str(fault))
+        return ()
+
+
+@lru_cache(maxsize=256)
+def pass_over(what: str, fault: str) -> None:
+    """Say once that no choice is made by `what`, and why: a caller's function is computed all the same."""
+    warnings.warn(f"{what} passed over: {fault}", stacklevel=2)
 
 
 @lru_cache(maxsize=1)
