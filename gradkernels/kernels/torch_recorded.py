@@ -33,3 +33,19 @@ def gradient(problem: ModuleProblem, chunk: int = CHUNK) -> Compute:
     from gradkernels.engines.recorded import quantities
 
     return quantities.gradient(problem, chunk)
+
+
+@declare("torch.recorded.clipped_sum", problems=ModuleProblem)
+def clipped_sum(problem: ModuleProblem, chunk: int = CHUNK) -> Compute:
+    """Build book-keeping: output gradients are kept until the norms are known; no rows and no second backward pass."""
+    from gradkernels.engines.recorded import quantities
+
+    return quantities.clipped_sum(problem, chunk)
+
+
+@declare("torch.recorded.moments", problems=ModuleProblem)
+def moments(problem: ModuleProblem, chunk: int = CHUNK) -> Compute:
+    """Build mean and variance from sums of squares, where the layer's algebra allows."""
+    from gradkernels.engines.recorded import quantities
+
+    return quantities.moments(problem, chunk)

@@ -205,7 +205,7 @@ def moments(problem: ModuleProblem, chunk: int) -> Compute:
 
     Where these are too much alike, the squares of the deviations are summed in a second pass.
     """
-    engine = HooksEngine(problem)
+    engine, around = HooksEngine(problem), variances_around(problem, chunk)
 
     def compute(theta: Theta, x: Tree, y: Tree) -> Moments[Any]:
         totals, squares, n = dict[str, Array](), dict[str, Array](), count(y)
@@ -218,22 +218,24 @@ def moments(problem: ModuleProblem, chunk: int) -> Compute:
         mean = {name: total / n for name, total in totals.items()}
         variance = {name: (squares[name] / n - one**2).clamp_(min=0) for name, one in mean.items()}
         if n > 1 and (names := deviations.inaccurate_variances(mean, variance)):
-            with engine.drawing():
-                variance |= _variances_around(engine, (theta, x, y), chunk, mean, names)
+            variance |= around(theta, x, y, mean, names)
         return Moments(*({name: one.to(theta[name].dtype) for name, one in part.items()} for part in (mean, variance)))
 
     return _drawing(engine, compute)
 
 
-def _variances_around(
-    engine: HooksEngine, data: tuple[Theta, Tree, Tree], chunk: int, mean: Theta, names: frozenset[str]
-) -> dict[str, Array]:
-    """Return the variances of some parameters, as the mean of (g - mean)^2."""
-    theta, x, y = data
-    totals, n = dict[str, Array](), count(y)
-    for part in chunk_slices(n, chunk):
-        with engine.forward(theta, take(x, part), take(y, part)) as forward:
-            consumer = deviations.SquaredDeviations(forward.theta, forward.shared, part.stop - part.start, mean, names)
-            forward.backward(consumer)
-            totals = _added(totals, consumer.finish())
-    return {name: total / n for name, total in totals.items()}
+def variances_around(problem: ModuleProblem, chunk: int) -> Callable[..., Theta]:
+    """Return `variances(theta, x, y, mean, names)`: of some parameters, the mean of (g - mean)^2 over the samples."""
+    engine = HooksEngine(problem)
+
+    def variances(theta: Theta, x: Tree, y: Tree, mean: Theta, names: frozenset[str]) -> Theta:
+        totals, n = dict[str, Array](), count(y)
+        for part in chunk_slices(n, chunk):
+            with engine.forward(theta, take(x, part), take(y, part)) as forward:
+                samples = part.stop - part.start
+                consumer = deviations.SquaredDeviations(forward.theta, forward.shared, samples, mean, names)
+                forward.backward(consumer)
+                totals = _added(totals, consumer.finish())
+        return {name: total / n for name, total in totals.items()}
+
+    return _drawing(engine, variances)

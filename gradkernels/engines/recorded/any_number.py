@@ -1,8 +1,8 @@
 """One recording for any number of samples, from two with different ones.
 
 Both are the same operations in the same order, or the model asks how many samples there are and does something else.
-Every whole number in them is the same in both, or a multiple of n plus a number that is; every fraction is the same,
-or such a multiple divided by n. What is neither depends on n in a way that two recordings do not tell.
+Every whole number in them is the same in both, or a multiple of n plus 2 at most; every fraction is the same, or a
+number divided by n. What is neither depends on n in a way that two recordings do not tell.
 """
 
 from __future__ import annotations
@@ -16,10 +16,18 @@ import torch
 from torch import fx
 
 from gradkernels.backend import Array
-from gradkernels.engines.recorded.tidy import tidied
+from gradkernels.engines.recorded.recorder import Recorded
+from gradkernels.engines.recorded.trace import Untraceable
 
-Traced = tuple[fx.GraphModule, int]
-"""A trace, and its number of samples."""
+FEW = (5, 7, 11, 13, 9, 17, 19, 23)
+MORE = (14, 18, 22, 26, 34, 38, 46, 58)
+"""Numbers of samples to record with: what is rounded to an even number, or to half of it, is not n plus a number."""
+
+MOST_MORE = 2
+"""Largest number that may be added to a multiple of n, or taken from it: the square of n is no such thing."""
+
+Numbered = tuple[Recorded, int]
+"""What was noted of a run, and its number of samples."""
 
 
 class DependsOnNumber(RuntimeError):
@@ -29,23 +37,21 @@ class DependsOnNumber(RuntimeError):
 def numbers_for(sizes: Iterable[int]) -> tuple[int, int]:
     """Return two numbers of samples to record with, that nothing else has for its size."""
     taken = set(sizes)
-    free = [n for n in (37, 54, 41, 61, 47, 67, 43, 71, 53, 73, 59, 79) if n not in taken]
-    return (free[0], free[1]) if len(free) > 1 else (max(taken) + 2, max(taken) + 19)
+    few, more = ([n for n in numbers if n not in taken] for numbers in (FEW, MORE))
+    return (few[0] if few else max(taken) + 5), (more[0] if more else max(taken) + 14)
 
 
-def for_any_number(one: Traced, other: Traced) -> tuple[fx.Graph, list[Array]]:
-    """Return the graph that both traces are instances of, and the tensors that it is given besides.
-
-    Its first argument is the number of samples.
+def for_any_number(one: Numbered, other: Numbered) -> Recorded:
+    """Return what both are instances of; its first argument is the number of samples.
 
     Raises:
-        DependsOnNumber: There is none.
+        DependsOnNumber: There is no such thing.
+        Untraceable: What Python found is not the same in both.
     """
-    (graph, found), (second, found_too) = tidied(one[0]), tidied(other[0])
-    if not _same_tensors(found, found_too):
-        raise DependsOnNumber("a tensor that the model makes of Python's numbers depends on how many samples there are")
+    graph = one[0].graph
+    _require_same_tensors(one[0].found, other[0].found)
     merging = _Merging(graph, one[1], other[1])
-    nodes, others = list(graph.nodes), list(second.nodes)
+    nodes, others = list(graph.nodes), list(other[0].graph.nodes)
     if len(nodes) != len(others):
         raise DependsOnNumber("the model does something else for another number of samples")
     pairs = dict(zip(others, nodes, strict=True))
@@ -55,15 +61,13 @@ def for_any_number(one: Traced, other: Traced) -> tuple[fx.Graph, list[Array]]:
             raise DependsOnNumber("the model does something else for another number of samples")
         mine.args = merging.merged(mine.args, its.args, pairs)
         mine.kwargs = merging.merged(mine.kwargs, its.kwargs, pairs)
-    graph.lint()
-    return graph, found
+    return one[0]
 
 
-def for_one_number(traced: fx.GraphModule) -> tuple[fx.Graph, list[Array]]:
-    """Return the graph of a trace as it is, which takes a number of samples too, and what it is given besides."""
-    graph, found = tidied(traced)
-    _Merging(graph, 0, 0).add_argument(next(iter(graph.nodes)))
-    return graph, found
+def for_one_number(recorded: Recorded) -> Recorded:
+    """Return what was noted, with a number of samples as an argument, which it does not look at."""
+    _Merging(recorded.graph, 0, 0).add_argument(next(iter(recorded.graph.nodes)))
+    return recorded
 
 
 class _Merging:
@@ -71,7 +75,7 @@ class _Merging:
 
     Args:
         graph: Of the one trace.
-        n: Its number of samples.
+        n: Number of samples of the one recording.
         m: That of the other.
     """
 
@@ -119,7 +123,10 @@ class _Merging:
         times, rest = divmod(its - mine, self._m - self._n)
         if rest:
             raise DependsOnNumber(f"the model counts {mine} of something for {self._n} samples and {its} for {self._m}")
-        return self._number(times, mine - times * self._n)
+        more = mine - times * self._n
+        if times < 0 or abs(more) > MOST_MORE:
+            raise DependsOnNumber(f"the model counts {mine} for {self._n} samples and {its} for {self._m}")
+        return self._number(times, more)
 
     def _fraction(self, mine: float, its: float) -> fx.Node:
         for times, count in ((mine / self._n, float.__mul__), (mine * self._n, float.__truediv__)):
@@ -152,11 +159,10 @@ class _Merging:
         return self._made[key]
 
 
-def _same_tensors(found: list[Array], others: list[Array]) -> bool:
-    if len(found) != len(others):
-        return False
-    return all(
-        one.data_ptr() == two.data_ptr()
-        or (one.shape == two.shape and one.dtype == two.dtype and torch.equal(one, two))
+def _require_same_tensors(found: list[Array], others: list[Array]) -> None:
+    same = len(found) == len(others) and all(
+        one is two or (one.shape == two.shape and one.dtype == two.dtype and torch.equal(one, two))
         for one, two in zip(found, others, strict=True)
     )
+    if not same:
+        raise Untraceable("the model makes tensors of what its data hold, or of how many samples there are")

@@ -31,6 +31,7 @@ class Arguments:
         theta: The parameters by name.
         n: Number of samples.
         tensors: All tensors, in the order in which a recording takes them.
+        sealed: Whether memory is given that was made under `torch.inference_mode`.
     """
 
     def __init__(self, theta: Tensors, untrained: Tensors, x: Tree, y: Tree, out: Tree = (), more: Any = ()) -> None:
@@ -41,6 +42,7 @@ class Arguments:
         self._samples = leaves((x, y, out))
         self.n = count(y)
         self.tensors = [*self._plain, *self._samples]
+        self.sealed = any(one.is_inference() for one in leaves(out))
 
     def kind(self) -> Hashable:
         """Return what a recording depends on besides the model's state and the number of samples."""
@@ -56,12 +58,12 @@ class Arguments:
         return {size for shape in shapes for size in shape}
 
     def examples(self, n: int) -> list[Array]:
-        """Return tensors of this kind for another number of samples, as `tensors`, with anything in them."""
-        samples = [
-            torch.empty_strided((n, *one.shape[1:]), one.stride(), dtype=one.dtype, device=one.device)
-            for one in self._samples
-        ]
-        return [*(one.detach() for one in self._plain), *samples]
+        """Return tensors of this kind for another number of samples, as `tensors`: copies of the samples, by turns."""
+        at = torch.arange(n) % self.n
+        count = len(self.theta)
+        theta, others = self._plain[:count], self._plain[count:]
+        samples = [_empty_like(one, n).copy_(one[at.to(one.device)]) for one in self._samples]
+        return [*(one.detach() for one in theta), *(one.detach().clone() for one in others), *samples]
 
     def flat(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """Return `function(theta, untrained, x, y, [out,] *more)` as a function of `tensors`."""
@@ -92,3 +94,8 @@ def _laid_out(tensor: Array) -> Array:
     if tensor.is_contiguous() or (tensor.ndim == 4 and tensor.is_contiguous(memory_format=torch.channels_last)):
         return tensor
     return tensor.contiguous()
+
+
+def _empty_like(tensor: Array, n: int) -> Array:
+    """Return memory for n samples in the layout of others."""
+    return torch.empty_strided((n, *tensor.shape[1:]), tensor.stride(), dtype=tensor.dtype, device=tensor.device)

@@ -2,34 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
 
 from gradkernels.backend import Array
 from gradkernels.engines.hooks import quantities as hooks
+from gradkernels.engines.hooks.accumulate.deviations import inaccurate_variances
 from gradkernels.engines.hooks.precision import sum_dtype
 from gradkernels.engines.hooks.quantities import Theta, chunk_slices
 from gradkernels.engines.recorded import functions
+from gradkernels.engines.recorded.mending import Mending
 from gradkernels.engines.recorded.recordings import Recordings
 from gradkernels.kernel import Compute
 from gradkernels.memory import empty_torch
 from gradkernels.problems.module.module_problem import ModuleProblem
-from gradkernels.tree import Tree, count, leaves, take
-
-
-@contextmanager
-def _below_autograd(out: Any = None) -> Iterator[None]:
-    """Run operations as they are, with nothing recorded for autograd, nothing cast and results that anyone can use.
-
-    Args:
-        out: Memory that is written to.
-    """
-    sealed = out is not None and leaves(out)[0].is_inference()
-    with torch.inference_mode(sealed), torch._C._AutoDispatchBelowAutograd(), torch._C._DisableAutocast():
-        yield
+from gradkernels.quantity import Moments
+from gradkernels.tree import Tree, count, take
 
 
 def _drawing(problem: ModuleProblem, whole: bool) -> AbstractContextManager[None]:
@@ -51,7 +42,7 @@ def per_sample(problem: ModuleProblem, chunk: int) -> Compute:
         if n < 2:
             return plain(theta, x, y, out)
         rows = {name: empty_torch((n, *one.shape), one) for name, one in theta.items()} if out is None else out
-        with _below_autograd(rows), _drawing(problem, whole=True):
+        with _drawing(problem, whole=True):
             for part in chunk_slices(n, chunk):
                 arguments = recordings.arguments(theta, take(x, part), take(y, part), out=take(rows, part))
                 with _drawing(problem, whole=False):
@@ -101,7 +92,7 @@ def recorded_parts(
         more: Tensors that the function takes besides.
     """
     problem, (x, y), results = recordings.problem, data, []
-    with _below_autograd(), _drawing(problem, whole=True):
+    with _drawing(problem, whole=True):
         for part in chunk_slices(count(y), chunk):
             arguments = recordings.arguments(theta, take(x, part), take(y, part), more=more)
             with _drawing(problem, whole=False):
@@ -118,14 +109,73 @@ def gradient(problem: ModuleProblem, chunk: int) -> Compute:
 
     def compute(theta: Theta, x: Tree, y: Tree) -> Theta:
         n = count(y)
-        widest = max(theta.values(), key=lambda one: one.element_size())
-        with torch.inference_mode(False):
-            share = torch.full((), 1 / n, dtype=sum_dtype(widest.dtype), device=widest.device)
-        parts = recorded_parts(recordings, theta, (x, y), chunk, share) if n > 1 else None
+        parts = recorded_parts(recordings, theta, (x, y), chunk, _scalar(theta, 1 / n)) if n > 1 else None
         if parts is None:
             return plain(theta, x, y)
         with torch.inference_mode(False), torch.no_grad():
-            sums = parts[0] if len(parts) == 1 else [sum(of) for of in zip(*parts, strict=True)]
-            return {name: total.to(one.dtype) for (name, one), total in zip(theta.items(), sums, strict=True)}
+            return _like(theta, _added(parts))
 
     return compute
+
+
+def clipped_sum(problem: ModuleProblem, chunk: int) -> Compute:
+    """Return a compute of the clipped sum by book-keeping; what is in doubt is put right by the hooks."""
+    recordings, plain = Recordings(problem, functions.clipped_sum), hooks.clipped_sum(problem, chunk)
+    mend = Mending(problem, chunk)
+
+    def compute(theta: Theta, x: Tree, y: Tree, max_norm: float = 1.0) -> Theta:
+        n = count(y)
+        parts = recorded_parts(recordings, theta, (x, y), chunk, _scalar(theta, max_norm)) if n > 1 else None
+        if parts is None:
+            return plain(theta, x, y, max_norm)
+        with torch.inference_mode(False), torch.no_grad():
+            norms, doubtful = (torch.cat(of) for of in zip(*(part[-2:] for part in parts), strict=True))
+            totals = dict(zip(theta, _added([part[:-2] for part in parts]), strict=True))
+            if doubtful.any() and not mend(theta, (x, y), max_norm, totals, (norms, doubtful)):
+                return plain(theta, x, y, max_norm)
+            return _like(theta, [*totals.values()])
+
+    return compute
+
+
+def moments(problem: ModuleProblem, chunk: int) -> Compute:
+    """Return a compute of mean and variance; where these are too much alike, by a second pass of the hooks."""
+    recordings, plain = Recordings(problem, functions.moments), hooks.moments(problem, chunk)
+    around = hooks.variances_around(problem, chunk)
+
+    def compute(theta: Theta, x: Tree, y: Tree) -> Moments[Any]:
+        n = count(y)
+        parts = recorded_parts(recordings, theta, (x, y), chunk) if n > 1 else None
+        if parts is None:
+            found: Moments[Any] = plain(theta, x, y)
+            return found
+        with torch.inference_mode(False), torch.no_grad():
+            powers = torch._foreach_div(_added(parts), n)
+            mean, squares = powers[: len(theta)], powers[len(theta) :]
+            spread = torch._foreach_clamp_min(torch._foreach_sub(squares, torch._foreach_mul(mean, mean)), 0.0)
+            means, variances = dict(zip(theta, mean, strict=True)), dict(zip(theta, spread, strict=True))
+            if names := inaccurate_variances(means, variances):
+                variances |= around(theta, x, y, means, names)
+            return Moments(_like(theta, [*means.values()]), _like(theta, [*variances.values()]))
+
+    return compute
+
+
+def _scalar(theta: Theta, value: float) -> Array:
+    """Return a number as a tensor without axes, in the dtype of sums over the widest parameter."""
+    widest = max(theta.values(), key=lambda one: one.element_size())
+    with torch.inference_mode(False):
+        return torch.full((), value, dtype=sum_dtype(widest.dtype), device=widest.device)
+
+
+def _added(parts: Sequence[Sequence[Array]]) -> list[Array]:
+    """Return the sums over chunks, tensor by tensor."""
+    total = [*parts[0]]
+    for part in parts[1:]:
+        torch._foreach_add_(total, part)
+    return total
+
+
+def _like(theta: Theta, totals: Sequence[Array]) -> Theta:
+    """Return tensors by the names of the parameters, and in their dtypes."""
+    return {name: total.to(one.dtype) for (name, one), total in zip(theta.items(), totals, strict=True)}

@@ -16,17 +16,18 @@ import torch
 from gradkernels.backend import Array
 from gradkernels.engines.hooks.accumulate.accumulators import Several
 from gradkernels.engines.hooks.errors import Unfit
-from gradkernels.engines.recorded.any_number import DependsOnNumber, Traced, for_any_number, for_one_number, numbers_for
+from gradkernels.engines.recorded.any_number import (
+    DependsOnNumber,
+    Numbered,
+    for_any_number,
+    for_one_number,
+    numbers_for,
+)
 from gradkernels.engines.recorded.arguments import Arguments
 from gradkernels.engines.recorded.executors import Run, executor_of
 from gradkernels.engines.recorded.functions import Function, Passes
-from gradkernels.engines.recorded.trace import (
-    Untraceable,
-    draws_random,
-    restoring_attributes,
-    trace_operations,
-    untrained_tensors,
-)
+from gradkernels.engines.recorded.recorder import Recorded, record
+from gradkernels.engines.recorded.trace import Untraceable, restoring_attributes, untrained_tensors
 from gradkernels.problems.module.module_problem import ModuleProblem
 from gradkernels.problems.module.random_state import preserved_rng
 
@@ -38,6 +39,9 @@ MOST_NUMBERS = 3
 
 UNUSED_CALLS = 64
 """Calls since the last use of a recording, after which another one may take its place."""
+
+_BelowAutograd, _Uncast = torch._C._AutoDispatchBelowAutograd, torch._C._DisableAutocast
+"""Contexts in which operations run as they are: nothing is noted for autograd, nothing is cast."""
 
 ALIKE = (
     "the model draws random numbers for all samples together, randomness='same' needs one draw for all: use dropout, "
@@ -107,7 +111,10 @@ class Recordings:
         if known.refusal:
             raise Unfit(known.refusal)
         run = known.run or self._of_number(known, arguments)
-        return None if run is None else run(arguments.n, *arguments.tensors)
+        if run is None:
+            return None
+        with torch.inference_mode(arguments.sealed), _BelowAutograd(), _Uncast():
+            return run(arguments.n, *arguments.tensors)
 
     def _has_room(self) -> bool:
         """Return whether another kind may be kept, and make room for it."""
@@ -120,11 +127,11 @@ class Recordings:
         return True
 
     def _record(self, arguments: Arguments) -> Recording:
-        one, other = numbers_for(arguments.sizes())
         try:
-            traces = [self._traced(arguments, n) for n in (one, other)]
-            self._require_one_draw(traces)
-            return Recording(_run(*for_any_number(*traces)))
+            one, other = (self._recorded(arguments, n) for n in numbers_for(arguments.sizes()))
+            if self.problem.randomness == "same" and one[0].drawn != other[0].drawn:
+                raise Untraceable(ALIKE)
+            return Recording(_run(for_any_number(one, other)))
         except DependsOnNumber:
             return Recording()
         except Untraceable as error:
@@ -134,15 +141,16 @@ class Recordings:
         """Return what runs this very number of samples, recorded unless others have been already."""
         run = known.of_number.get(arguments.n)
         if run is None and len(known.of_number) < MOST_NUMBERS:
-            run = _run(*for_one_number(self._traced(arguments, arguments.n)[0]))
+            run = _run(for_one_number(self._recorded(arguments, arguments.n)[0]))
             known.of_number[arguments.n] = run
         return run
 
-    def _traced(self, arguments: Arguments, n: int) -> Traced:
+    def _recorded(self, arguments: Arguments, n: int) -> Numbered:
+        """Record with n samples; again where more becomes known of the model."""
         passes = Passes(self.problem)
         while True:
             try:
-                return self._trace(passes, arguments, n), n
+                return self._record_once(passes, arguments, n), n
             except Untraceable as error:
                 cause = error.__cause__
                 if isinstance(cause, Several) and not cause.names <= passes.engine.known_shared:
@@ -152,29 +160,20 @@ class Recordings:
                 else:
                     raise
 
-    def _trace(self, passes: Passes, arguments: Arguments, n: int) -> Any:
+    def _record_once(self, passes: Passes, arguments: Arguments, n: int) -> Recorded:
         problem, before = self.problem, self.problem.mode_key()
         function = arguments.flat(self._make(passes))
         self.made += 1
         with torch.inference_mode(False), preserved_rng(arguments.theta), restoring_attributes(problem) as changed:
-            draws = problem.randomness != "error"
-            traced = trace_operations(function, *arguments.examples(n), draws=draws, fused_attention=True)
+            recorded = record(function, arguments.examples(n), draws=problem.randomness != "error")
         if changed or problem.mode_key() != before:
             names = ", ".join(sorted(changed)) or "hooks or layers"
             raise Untraceable(f"the model changes its own {names} when it is called, and a recording would not")
-        return traced
-
-    def _require_one_draw(self, traces: Sequence[Traced]) -> None:
-        """Raise an Untraceable where all samples are to see one draw and the numbers drawn depend on how many."""
-        drawn = [
-            [tuple(node.meta["val"].shape) for node in traced.graph.nodes if draws_random(node)] for traced, _ in traces
-        ]
-        if self.problem.randomness == "same" and drawn[0] != drawn[1]:
-            raise Untraceable(ALIKE)
+        return recorded
 
 
-def _run(graph: Any, found: list[Array]) -> Run:
-    run = executor_of(graph)
+def _run(recorded: Recorded) -> Run:
+    run, found = executor_of(recorded.graph), [one.detach() for one in recorded.found]
     if not found:
         return run
     return lambda n, *tensors: run(n, *tensors, *found)

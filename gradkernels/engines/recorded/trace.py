@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 import random
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -19,21 +19,15 @@ from gradkernels.engines.hooks.errors import DRAWS_RANDOM
 from gradkernels.problems.module.module_problem import ModuleProblem
 from gradkernels.tree import Tree
 
+LOOKS = "the model's Python asks what its data hold, as for a branch, and a recording cannot"
+
 
 class Untraceable(RuntimeError):
     """Why a function cannot be recorded, as a sentence."""
 
 
-def trace_operations(
-    function: Callable[..., Any], *arrays: Tree, draws: bool = False, fused_attention: bool = False
-) -> Any:
-    """Record the operations of `function(*arrays)`, for arrays of these shapes, as a `torch.fx.GraphModule`.
-
-    Args:
-        function: Of tensors, or trees of them.
-        arrays: What it is called with.
-        draws: Whether it may draw torch's random numbers.
-        fused_attention: Whether attention may be one operation, which has no vmap over its gradient.
+def trace_operations(function: Callable[..., Any], *arrays: Tree) -> Callable[..., Any]:
+    """Record the operations of `function(*arrays)`, for arrays of these shapes.
 
     Raises:
         Untraceable: It cannot be recorded, or a recording would not do the same again.
@@ -41,22 +35,23 @@ def trace_operations(
     from torch.fx.experimental.proxy_tensor import make_fx
     from torch.nn.attention import SDPBackend, sdpa_kernel
 
-    before = _drawn_by_python()
+    before = drawn_by_python()
     try:
         # The fused kernels of attention know no vmap over their gradient and would be called once per sample.
-        with nullcontext() if fused_attention else sdpa_kernel(SDPBackend.MATH):
+        with sdpa_kernel(SDPBackend.MATH):
             graph: Any = make_fx(function, tracing_mode="fake", _allow_non_fake_inputs=True)(*arrays)
     except Exception as error:
         # Whatever the model's own Python raises.
         raise Untraceable(_sentence(error)) from error
-    if not draws and (drawn := [node.name for node in graph.graph.nodes if draws_random(node)]):
+    if drawn := [node.name for node in graph.graph.nodes if draws_random(node)]:
         raise Untraceable(f"{DRAWS_RANDOM} ({drawn[0]})")
-    if _drawn_by_python() != before:
+    if drawn_by_python() != before:
         raise Untraceable("the model draws random numbers of Python or numpy, which would be the same ones again")
-    return graph
+    recording: Callable[..., Any] = graph
+    return recording
 
 
-def _drawn_by_python() -> tuple[int, int]:
+def drawn_by_python() -> tuple[int, int]:
     """Return a fingerprint of the states of Python's and numpy's random numbers."""
     state: Any = np.random.get_state()  # noqa: NPY002  # what a model may draw from, whether it should or not
     return hash(random.getstate()), hash((state[1].tobytes(), *state[2:]))
@@ -67,7 +62,7 @@ def _sentence(error: Exception) -> str:
 
     said = str(error)
     if "data-dependent" in said:
-        return "the model's Python asks what its data hold, as for a branch, and a recording cannot"
+        return LOOKS
     if NOT_KEPT in said:  # or so it is said of indices whose values are unknown
         return "the model picks entries by indices, and in a recording it is unknown which samples they are of"
     return DRAWS_RANDOM if "called random operation" in said else said

@@ -40,9 +40,9 @@ class Doubts:
         self._marks.append(at)
 
     def of_terms(self, squares: Array, of_terms: Array) -> Array:
-        """Mark where squares are small beside the squares of their terms; return the squares."""
+        """Mark where squares are small beside the squares of their terms; return the squares, none below zero."""
         self.mark(squares < CANCELLATION * of_terms)
-        return squares
+        return squares.clamp_(min=0)
 
     def all(self, n: int, like: Array) -> Array:
         """Return all marks together, `(n,)`."""

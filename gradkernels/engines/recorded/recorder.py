@@ -1,0 +1,184 @@
+"""A function of tensors as a graph of operations: it is run once on a few samples, and every operation is noted.
+
+The operations are seen below autograd and vmap, so that what is noted are those of the backward pass too, in the order
+in which they run. A recording has no `if`: whatever tells Python what is in a tensor is refused. What Python finds
+besides the arguments, such as a tensor that is an attribute, becomes an argument.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import fx
+from torch.overrides import TorchFunctionMode
+from torch.utils import _pytree as pytree
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.weak import WeakIdKeyDictionary
+
+from gradkernels.backend import Array
+from gradkernels.engines.hooks.errors import DRAWS_RANDOM
+from gradkernels.engines.recorded.trace import LOOKS, Untraceable, drawn_by_python, draws_random
+
+_LOOKING = frozenset((torch.Tensor.tolist, torch.Tensor.numpy, torch.Tensor.__array__, torch.Tensor.__dlpack__))
+"""Functions that give Python what is in a tensor, and are no operations."""
+
+_LOOKING_TAGS = frozenset((torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape))
+_LENGTHS = "_pack_padded_sequence"
+"""An operation whose output is as long as its data say, although it has no tag for that."""
+
+_ALIASES = frozenset(
+    (
+        torch.ops.aten.detach.default,
+        torch.ops.aten.alias.default,
+        torch.ops.aten.lift.default,
+    )
+)
+"""Operations that give what they are given, where nothing is differentiated any more."""
+
+
+@dataclass
+class Recorded:
+    """What was noted of a run.
+
+    Attributes:
+        graph: The operations; its placeholders are the arguments, then the tensors that were found.
+        found: These tensors.
+        drawn: Shapes of what was drawn at random, in order.
+    """
+
+    graph: fx.Graph = field(default_factory=fx.Graph)
+    found: list[Array] = field(default_factory=list)
+    drawn: list[tuple[int, ...]] = field(default_factory=list)
+
+
+def record(function: Callable[..., Sequence[Array]], tensors: Sequence[Array], draws: bool) -> Recorded:
+    """Run `function(*tensors)` and return what was noted.
+
+    Args:
+        function: Of tensors; gives a list of them.
+        tensors: Of a few samples, which may be written to.
+        draws: Whether torch's random numbers may be drawn.
+
+    Raises:
+        Untraceable: It asks what its data hold, or draws random numbers that a recording would not draw again.
+    """
+    before = drawn_by_python()
+    recorder = _Recorder(tensors)
+    try:
+        with _Guard(), recorder:
+            results = function(*tensors)
+    except Untraceable:
+        raise
+    except Exception as error:  # whatever the model's own Python raises
+        raise Untraceable(str(error)) from error
+    if drawn_by_python() != before:
+        raise Untraceable("the model draws random numbers of Python or numpy, which would be the same ones again")
+    recorded = recorder.finished(results)
+    if recorded.drawn and not draws:
+        raise Untraceable(DRAWS_RANDOM)
+    return recorded
+
+
+class _Guard(TorchFunctionMode):
+    """Refuses what reads a tensor behind the dispatcher's back."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func in _LOOKING:
+            raise Untraceable(LOOKS)
+        return func(*args, **(kwargs or {}))
+
+
+class _Recorder(TorchDispatchMode):
+    """Notes operations as they run.
+
+    Args:
+        tensors: The arguments.
+    """
+
+    def __init__(self, tensors: Sequence[Array]) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._recorded = Recorded()
+        # Not by value, nor forever: what autograd keeps of a tensor is the same Python object again.
+        self._nodes: Any = WeakIdKeyDictionary()
+        for tensor in tensors:
+            self._nodes[tensor] = self._last = self._recorded.graph.placeholder(f"a{len(self._nodes)}")
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Run an operation and note it."""
+        kwargs = kwargs or {}
+        if func is torch.ops.aten.lift_fresh.default:  # of a tensor made of Python's numbers, which may be written to
+            return self._noted(torch.ops.aten.clone.default, args, {}, args[0].clone())
+        if _LENGTHS in func.name() or not _LOOKING_TAGS.isdisjoint(func.tags):
+            self._require_shapes(func, args)
+        if func._schema.is_mutable:
+            self._require_own(func, args, kwargs)
+        return self._noted(func, args, kwargs, func(*args, **kwargs))
+
+    def _require_shapes(self, func: Any, args: Any) -> None:
+        """Raise an Untraceable unless it is an index by whole numbers."""
+        if func is not torch.ops.aten.index.Tensor or any(
+            one is not None and one.dtype in (torch.bool, torch.uint8) for one in args[1]
+        ):
+            raise Untraceable(LOOKS)
+
+    def _require_own(self, func: Any, args: Any, kwargs: Any) -> None:
+        """Raise an Untraceable where a tensor is written to that was merely found."""
+        given = dict(zip((one.name for one in func._schema.arguments), args, strict=False)) | kwargs
+        for one in func._schema.arguments:
+            written = given.get(one.name) if one.is_write else None
+            for tensor in written if isinstance(written, list | tuple) else (written,):
+                if isinstance(tensor, torch.Tensor) and self._nodes.get(tensor) is None:
+                    raise Untraceable("the model writes to a tensor of its own that is no buffer")
+
+    def _noted(self, func: Any, args: Any, kwargs: Any, output: Any) -> Any:
+        if func in _ALIASES:
+            self._nodes[output] = self._node(args[0])
+            return output
+        arguments, named = (self._translated(one) for one in (args, kwargs))
+        node = self._recorded.graph.call_function(func, arguments, named)
+        if draws_random(node):
+            self._recorded.drawn += [tuple(one.shape) for one in pytree.tree_leaves(output)]
+        if isinstance(output, torch.Tensor):
+            self._nodes[output] = node
+        elif isinstance(output, list | tuple):
+            for at, one in enumerate(output):
+                if isinstance(one, torch.Tensor):
+                    self._nodes[one] = self._recorded.graph.call_function(operator.getitem, (node, at))
+        return output
+
+    def _translated(self, value: Any) -> Any:
+        if isinstance(value, torch.Tensor):
+            return self._node(value)
+        if isinstance(value, list | tuple):
+            return type(value)(map(self._translated, value)) if type(value) in (list, tuple) else list(value)
+        if isinstance(value, dict):
+            return {name: self._translated(one) for name, one in value.items()}
+        return value
+
+    def _node(self, tensor: Array) -> fx.Node:
+        node: fx.Node | None = self._nodes.get(tensor)
+        if node is None:
+            with self._recorded.graph.inserting_after(self._last):
+                node = self._last = self._recorded.graph.placeholder(f"found{len(self._recorded.found)}")
+            self._recorded.found.append(tensor)
+            self._nodes[tensor] = node
+        return node
+
+    def finished(self, results: Sequence[Array]) -> Recorded:
+        """Return what was noted, with the results as its output and without what nobody reads."""
+        graph = self._recorded.graph
+        graph.output([self._node(one) for one in results])
+        graph.eliminate_dead_code(_is_needed)
+        return self._recorded
+
+
+def _is_needed(node: fx.Node) -> bool:
+    """Return whether a node does more than give a result: it writes, or draws numbers that others come after."""
+    if node.op in ("placeholder", "output"):
+        return True
+    schema: Any = getattr(node.target, "_schema", None)
+    return (schema is not None and schema.is_mutable) or draws_random(node)
