@@ -48,7 +48,7 @@ def test_what_has_the_structure_is_taken(quantity, result):
     ("quantity", "result", "says"),
     [
         ("per_sample", torch.zeros(N), "here: returned a Tensor, not per_sample's structure"),
-        ("per_sample", {"a": torch.zeros(N, 2)}, "here: returned a dict, not per_sample's structure"),
+        ("per_sample", {"a": torch.zeros(N, 2)}, "here: returned a dict that lacks ['b'] parameters and has no others"),
         ("moments", (like(), like()), "here: returned a tuple, not moments's structure"),
         ("norms", torch.zeros(N, 1), "here: shape (4, 1), expected (4,)"),
         ("per_sample", like(N - 1), "here: a: shape (3, 2), expected (4, 2)"),

@@ -6,6 +6,7 @@ gradients. Nothing is left behind, neither in the model's buffers nor in torch's
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from gradkernels.check.modules.model_pass import WRITES_BUFFER, require_reduction
@@ -51,7 +52,7 @@ def require_independent_samples(problem: BlackBox, theta: Any, x: Tree, y: Tree)
     if written:
         raise ValueError(WRITES_BUFFER.format(name=written[0]))
     dtype = coarsest_dtype(theta)
-    if gradient is None or not length < float("inf"):
+    if gradient is None or not length < math.inf:
         return
     off = sum(float((one - other).norm()) ** 2 for one, other in zip(gradient, mean, strict=True)) ** 0.5
     if off > BATCH_TOLERANCES.get(dtype, BATCH_TOLERANCES["float32"]) * length and not _rounded(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -83,9 +84,9 @@ def _options(quantity: Quantity, sample: CallerBatch) -> tuple[dict[str, float],
     if "max_norm" not in quantity.options:
         return {}, {}
     (single,) = sample.sample_gradients([0])
-    if not 0 < single.length < float("inf"):
-        return {"max_norm": 1.0}, {"max_norm": float("inf")}
-    return {"max_norm": 0.9 * single.length}, {"max_norm": float("inf")}
+    if not 0 < single.length < math.inf:
+        return {"max_norm": 1.0}, {"max_norm": math.inf}
+    return {"max_norm": 0.9 * single.length}, {"max_norm": math.inf}
 
 
 def _second(kernel: Kernel, compute: Compute, sample: CallerBatch, options: dict[str, float]) -> Any:
@@ -94,7 +95,7 @@ def _second(kernel: Kernel, compute: Compute, sample: CallerBatch, options: dict
     first = leaves(sample.theta)[0]
     blank = kernel.quantity.blank(count(sample.y), sample.theta)
     like = sample.theta if isinstance(blank, dict) else {None: first}
-    made = {name: one.detach().new_full(_shape(blank, name), float("nan")) for name, one in like.items()}
+    made = {name: one.detach().new_full(_shape(blank, name), math.nan) for name, one in like.items()}
     out = made if isinstance(blank, dict) else made[None]
     if compute(sample.theta, sample.x, sample.y, out=out) is not out:
         raise Disagreement(f"{kernel.key}: out= was given but is not what came back")

@@ -98,7 +98,7 @@ class CallerBatch:
                 name: part.view(one.shape).to(one.device) for part, (name, one) in zip(parts, row.items(), strict=True)
             }
             error = max(gradient_norm({name: wide[name] - one for name, one in row.items()}), float(least))
-            if not error < float("inf"):
+            if not error < math.inf:
                 return None
             allowed = DTYPE_TOLERANCES[self.dtype]
             found.append(
@@ -106,7 +106,7 @@ class CallerBatch:
                     wide, gradient_norm(wide), max(float(scale), ERROR_SLACK * error / allowed), ERROR_SLACK * error
                 )
             )
-        largest = max((single.scale for single in found), default=0.0)
+        largest = max(single.scale for single in found)
         return [single._replace(scale=max(single.scale, VANISHING_FLOOR * largest)) for single in found]
 
 
@@ -146,13 +146,13 @@ def choose_samples(batch: CallerBatch, most: int = MOST_SAMPLES) -> list[int]:
         return []
     good = torch.ones(n, dtype=torch.bool)
     for leaf in leaves((batch.x, batch.y)):
-        if getattr(leaf, "is_floating_point", bool)():
+        if leaf.is_floating_point():
             good &= leaf[:n].detach().reshape(n, math.prod(leaf.shape[1:])).isfinite().all(1).cpu()
     finite = good.nonzero().flatten().tolist()
     finite = finite[: max(FEWEST_SAMPLES, min(most, MOST_ROW_BYTES // bytes_per_row(batch)))]
     # Neither in the caller's order nor its reverse: a model may sort its samples, and these be sorted by chance.
     order = finite[:2][::-1] + finite[2:]
-    return (order * FEWEST_SAMPLES)[: max(len(order), FEWEST_SAMPLES)] if order else []
+    return (order * FEWEST_SAMPLES)[: max(len(order), FEWEST_SAMPLES)]
 
 
 def bytes_per_row(batch: CallerBatch) -> int:
