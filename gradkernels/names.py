@@ -6,9 +6,16 @@ import ast
 import difflib
 import re
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Any
 
 Option = bool | int | float | str | None
+
+
+@lru_cache(maxsize=64)
+def dtype_name(dtype: Any) -> str:
+    """Return `float64`, `float32`, ... of a dtype, whatever its library; numpy takes microseconds to spell one out."""
+    return str(dtype).removeprefix("torch.")
 
 
 def pick(table: dict[str, Any], name: str, kind: str) -> Any:

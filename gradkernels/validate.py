@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from gradkernels.backend import LIBRARIES, Array, Backend, backend_of
+from gradkernels.names import dtype_name
 from gradkernels.problems import BlackBox, Problem, Regression
 from gradkernels.problems.regression.conversion import convert_target, is_integral
 from gradkernels.problems.regression.target_guard import target_guard
@@ -63,7 +64,7 @@ def validate_count(name: str, value: Any) -> None:
 
 def dtype_of(array: Array) -> str:
     """Return `float64`, `float32`, ... whatever the library."""
-    return str(array.dtype).removeprefix("torch.")
+    return dtype_name(array.dtype)
 
 
 def device_of(array: Array) -> str:
@@ -105,7 +106,7 @@ def _same_floats(arrays: dict[str, Array], floats: dict[str, Array], problem: Pr
         _float(name, array, problem)
     for name in arrays.keys() - floats.keys():
         _whole(name, arrays[name])
-    _same("dtype", {name: str(array.dtype) for name, array in floats.items()})
+    _same("dtype", {name: array.dtype for name, array in floats.items()})
 
 
 def _whole(name: str, array: Array) -> None:
@@ -122,7 +123,7 @@ def _float(name: str, array: Array, problem: Problem) -> None:
         )
 
 
-def _same(what: str, given: dict[str, str]) -> None:
+def _same(what: str, given: dict[str, Any]) -> None:
     if len(set(given.values())) > 1:
         listed = ", ".join(f"{name} {value}" for name, value in given.items())
         raise TypeError(f"mixed {what}: {listed}; convert them to one {what}")

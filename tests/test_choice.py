@@ -9,7 +9,7 @@ from measured import record
 
 import gradkernels as gk
 from gradkernels.backend import BACKENDS
-from gradkernels.dispatch import wisdom
+from gradkernels.dispatch import bind, select, wisdom
 from gradkernels.dispatch.bound_kernels import bound_kernel, forget_choices
 from gradkernels.dispatch.rule import FASTEST_FIRST, by_rule
 from gradkernels.dispatch.wisdom import MeasuredPoint
@@ -83,6 +83,36 @@ def test_the_winner_changes_with_the_size_where_the_curves_cross(tmp_path):
     # The lines cross at n = 100.
     assert gk.fastest(P, "per_sample", n=60, results=path).kernel.key == LOOP
     assert gk.fastest(P, "per_sample", n=160, results=path).kernel.key == BROADCAST
+
+
+def arrays_of(n):
+    theta, x, y = P.draw(n, seed=0)
+    return theta, x, y
+
+
+def called_at(n, **options):
+    return bound_kernel("per_sample", P, arrays_of(n), (None, None, options.get("max_bytes"))).kernel.key
+
+
+def test_a_new_number_of_samples_is_bound_without_a_new_choice_but_far_from_the_others(monkeypatch):
+    curves = [(LOOP, n, n * 1e-7) for n in (10, 1000)] + [(BROADCAST, n, 1e-5) for n in (10, 1000)]
+    wisdom.save(wisdom.learn([row(*one) for one in curves]))  # the lines cross at n = 100
+    choose, chosen = select.choose, []
+    monkeypatch.setattr(bind, "choose", lambda request: chosen.append(request.case.n) or choose(request))
+    assert {called_at(n) for n in range(40, 90)} == {LOOP}
+    assert {called_at(n) for n in range(111, 200)} == {BROADCAST}
+    assert 12 <= len(chosen) <= 20
+    assert {called_at(n) for n in range(40, 90)} == {LOOP}
+    theta, x, y = arrays_of(75)
+    assert gk.per_sample(P, theta, x, y).shape == (75, 2)
+    assert len(chosen) <= 20
+
+
+def test_memory_is_held_to_at_every_number_of_samples(monkeypatch):
+    wisdom.save(wisdom.learn([row(LOOP, 100, 1e-3, peak_bytes=100), row(BROADCAST, 100, 1e-6, peak_bytes=1000)]))
+    assert called_at(100, max_bytes=1000) == BROADCAST
+    assert called_at(101, max_bytes=1000) == LOOP
+    assert called_at(101) == BROADCAST
 
 
 def test_the_callers_file_is_trusted_before_saved_wisdom_and_that_before_what_ships(tmp_path, monkeypatch):

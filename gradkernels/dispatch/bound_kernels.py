@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from math import log2
 from typing import Any
 
 from gradkernels.dispatch import history
 from gradkernels.dispatch.bind import BoundKernel, bind, dispatcher_for
-from gradkernels.dispatch.request import Criteria, KernelLike, ResultsPath, request_like, signature
+from gradkernels.dispatch.request import Criteria, KernelLike, Request, ResultsPath, request_like, signature
 from gradkernels.problems import Problem
 from gradkernels.tree import Tree, leaves, structure
 from gradkernels.validate import validate_problem
@@ -19,7 +20,11 @@ Arrays = tuple[Tree, Tree, Tree]
 Given = tuple[KernelLike, ResultsPath, int | None]
 """The first fields of `Criteria`, as a call gives them: making one at each call would cost as much as the rest."""
 
+SIZES_PER_OCTAVE = 8
+"""Kernels are chosen at so many sizes between n and 2 n: times at sizes between them differ by less than a tenth."""
+
 _BOUND: dict[tuple[Any, ...], BoundKernel[Any]] = {}
+_OF_ABOUT_THAT_SIZE: dict[tuple[Any, ...], BoundKernel[Any]] = {}
 
 
 def bound_kernel(name: str, problem: Problem, arrays: Arrays, given: Given) -> Any:
@@ -46,12 +51,30 @@ def bound_kernel(name: str, problem: Problem, arrays: Arrays, given: Given) -> A
         return _BOUND[key]
     except (KeyError, TypeError):
         pass
-    bound = bind(request_like(problem, name, arrays, Criteria(*given)))
-    if given[1] is None:  # a results file may change
-        if len(_BOUND) >= MOST_BOUND:
-            _BOUND.clear()
-        _BOUND[key] = bound
+    request = request_like(problem, name, arrays, Criteria(*given))
+    if given[1] is not None:  # a results file may change
+        return bind(request)
+    bound = _bound_for(request)
+    if len(_BOUND) >= MOST_BOUND:
+        _BOUND.clear()
+    _BOUND[key] = bound
     return bound
+
+
+def _bound_for(request: Request) -> BoundKernel[Any]:
+    """Return a kernel that was bound for about as many samples, since it computes any number of them; or bind one."""
+    case, criteria = request.case, request.criteria
+    if criteria.max_bytes is not None:
+        return bind(request)
+    size = round(SIZES_PER_OCTAVE * log2(case.n))
+    key = (case.quantity.name, case.problem, case.dtype, case.device, case.threads, case.layout, case.features,
+           criteria.kernel, request.library.name, request.foreign, size)  # fmt: skip
+    found = _OF_ABOUT_THAT_SIZE.get(key)
+    if found is None:
+        if len(_OF_ABOUT_THAT_SIZE) >= MOST_BOUND:
+            _OF_ABOUT_THAT_SIZE.clear()
+        found = _OF_ABOUT_THAT_SIZE[key] = bind(request)
+    return found
 
 
 def _dispatcher(name: str, problem: Any, arrays: Arrays, given: Given) -> Any:
@@ -70,4 +93,5 @@ def _dispatcher(name: str, problem: Any, arrays: Arrays, given: Given) -> Any:
 def forget_choices() -> None:
     """Forget the kernels bound so far and their choices, so that wisdom saved since then counts."""
     _BOUND.clear()
+    _OF_ABOUT_THAT_SIZE.clear()
     history.clear_choices()

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from gradkernels.backend import Array, backend_of
+from gradkernels.names import dtype_name
 from gradkernels.problems.problem import Problem
 from gradkernels.problems.regression.regression import Regression
 from gradkernels.problems.regression.target_guard import target_guard
@@ -16,7 +17,7 @@ from gradkernels.tree import Tree, each, leaves
 
 def is_integral(array: Array) -> bool:
     """Tell whether an array of any library holds integers or truth values."""
-    name = str(array.dtype).removeprefix("torch.")
+    name = dtype_name(array.dtype)
     return name == "bool" or name.removeprefix("u").startswith("int")
 
 
@@ -36,10 +37,10 @@ def convert_target(problem: Problem, x: Array, y: Tree) -> Tree:
     classes = leaves(y)[0] if problem.integer_target else None
 
     def one(array: Array) -> Array:
-        name = str(array.dtype).removeprefix("torch.")
+        name = dtype_name(array.dtype)
         if not is_integral(array) or (array is classes and name in ("int64", "int32")):
             return array
-        return _cast(array, "int64" if array is classes else str(x.dtype).removeprefix("torch."))
+        return _cast(array, "int64" if array is classes else dtype_name(x.dtype))
 
     return each(one, y)
 
