@@ -74,6 +74,10 @@ class ParameterUse(ABC):
         parts = [squared_row_norms(rows) for _, rows in self.row_blocks(target, g)]
         return torch.cat(parts)
 
+    def small_rows(self, target: ArgPath | str, g: Array) -> Array | None:
+        """Return the rows where these take no more memory than what they are made of; None where they do."""
+        return None
+
     def squared_norms_of_terms(self, target: ArgPath | str, g: Array) -> Array:
         """Sum the squared norms of the terms whose sum a row is, `(n,)`; of the row where it has one term."""
         return self.squared_norms(target, g)

@@ -9,11 +9,10 @@ import torch
 
 from gradkernels.backend import Array
 from gradkernels.engines.hooks.accumulate import accumulators, deviations
-from gradkernels.engines.hooks.accumulate.accumulators import Several
-from gradkernels.engines.hooks.capture.boundary_rules import GradientConsumer
+from gradkernels.engines.hooks.accumulate.book_keeping import BookKeeping
+from gradkernels.engines.hooks.accumulate.single_uses import Several
 from gradkernels.engines.hooks.engine import ForwardPass, HooksEngine
 from gradkernels.engines.hooks.errors import Unfit
-from gradkernels.engines.hooks.parameter_use import ParameterUse
 from gradkernels.kernel import Compute
 from gradkernels.memory import empty_torch
 from gradkernels.problems.module.module_problem import ModuleProblem
@@ -91,22 +90,19 @@ def norms(problem: ModuleProblem, chunk: int) -> Compute:
 def clipped_sum(problem: ModuleProblem, chunk: int) -> Compute:
     """Return a compute of the clipped sum by one backward pass, whose gradients are kept (Bu et al. 2022).
 
-    Norms are taken as the gradients arrive; then the factors are known, and the weighted sums are taken.
+    Norms are taken as the gradients arrive; then the factors are known, and the weighted sums are taken: of rows that
+    are small, else of what the gradients are products of.
     """
     engine = HooksEngine(problem)
 
     def of_part(theta: Theta, x: Tree, y: Tree, max_norm: float) -> Theta:
-        kept: list[tuple[ParameterUse, Array]] = []
         with engine.forward(theta, x, y) as forward:
             if forward.repeated:
                 return _reweighted(engine, forward, (theta, x, y), max_norm)
-            squares = accumulators.SquaredNorms(forward.theta, forward.shared, count(y))
-            forward.backward(_both(squares, lambda use, g: kept.append((use, g))))
-            norms = _norms_from_squares(engine, theta, x, y, squares.finish())
-            sums = accumulators.RowSums(forward.theta, clip_factors(norms, max_norm))
-            for use, g in kept:
-                sums(use, g)
-            return sums.finish()
+            books = BookKeeping(forward.theta, forward.shared, count(y))
+            forward.backward(books)
+            norms = _norms_from_squares(engine, theta, x, y, books.squares())
+            return books.sums(clip_factors(norms, max_norm))
 
     return _drawing(engine, _over_parts(of_part, chunk))
 
@@ -156,14 +152,6 @@ def _rows(engine: HooksEngine, theta: Theta, x: Tree, y: Tree) -> Theta:
 def clip_factors(norms: Array, max_norm: float | Array) -> Array:
     """Return min(1, max_norm / norm), also for a norm of zero and an infinite max_norm."""
     return 1 / (norms / max_norm).clamp_(min=1)
-
-
-def _both(one: GradientConsumer, other: GradientConsumer) -> GradientConsumer:
-    def arrived(use: ParameterUse, g: Array) -> None:
-        one(use, g)
-        other(use, g)
-
-    return arrived
 
 
 def _added(total: Theta, more: Theta) -> Theta:

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from gradkernels.backend import Array
-from gradkernels.engines.hooks.accumulate.accumulators import Several
+from gradkernels.engines.hooks.accumulate.single_uses import Several
 from gradkernels.engines.hooks.errors import Unfit
 from gradkernels.engines.recorded.any_number import (
     DependsOnNumber,

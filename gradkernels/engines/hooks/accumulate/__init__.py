@@ -5,8 +5,10 @@ result when the backward pass is over.
 
 - `accumulators`: rows in their place (`RowWriter`), squared norms (`SquaredNorms`), weighted sums (`RowSums`), sums of
   rows and of their squares (`RowMoments`).
+- `book_keeping`: norms, then weighted sums, from what is kept of one backward pass.
 - `deviations`: sums of squares around the mean, where the difference of two large sums would lose digits.
 - `row_memory`: memory for rows that several uses write to or add to, blocks of a parameter included.
+- `single_uses`: which parameters have one use, so that their norms may be added up use by use.
 - `inner_products`: norms of parameters with several uses, such as a table that is also the last layer's weight, from
   products of the uses, without rows.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -11,9 +11,9 @@ from gradkernels.backend import Array
 from gradkernels.engines.hooks.accumulate import inner_products
 from gradkernels.engines.hooks.accumulate.inner_products import UseTerm
 from gradkernels.engines.hooks.accumulate.row_memory import RowMemory
-from gradkernels.engines.hooks.errors import Unfit
+from gradkernels.engines.hooks.accumulate.single_uses import SingleUses
 from gradkernels.engines.hooks.parameter_use import ParameterTensor, ParameterUse
-from gradkernels.engines.hooks.precision import squared_row_norms, sum_of_squares, widen
+from gradkernels.engines.hooks.precision import squared_row_norms, sum_dtype, sum_of_squares, widen
 
 
 class RowWriter:
@@ -67,47 +67,6 @@ class RowWriter:
         )  # fmt: skip
 
 
-class SingleUses:
-    """Tells which parameters have one use, and that as they are: of others all rows are needed together.
-
-    Args:
-        shared: Those that are known to have more; more become known as checkpointed parts run again.
-    """
-
-    def __init__(self, shared: Iterable[str]) -> None:
-        self.shared = set(shared)
-        self._seen, self._late = set[str](), set[str]()
-
-    def __call__(self, target: ParameterTensor) -> bool:
-        """Return whether a target is the only use of its parameter, as far as is known."""
-        if not self.shared.isdisjoint(target.names):
-            return False
-        if not self._seen.isdisjoint(target.names):
-            self._late.update(target.names)
-        if target.direct:
-            self._seen.add(target.names[0])
-        else:
-            self.shared.update(target.names)
-        return target.direct
-
-    def require(self) -> None:
-        """Raise a Several if a parameter was taken for one that has one use, and another use came."""
-        if self._late:
-            raise Several(self._late)
-
-
-class Several(Unfit):
-    """Parameters that turn out to have several uses, in parts that are run again in the backward pass.
-
-    Attributes:
-        names: Of the parameters.
-    """
-
-    def __init__(self, names: Iterable[str]) -> None:
-        self.names = frozenset(names)
-        super().__init__(f"{', '.join(sorted(self.names))}: used in several parts of the model that are checkpointed")
-
-
 def rows_from_terms(
     terms: Iterable[UseTerm], theta: dict[str, Array], names: Iterable[str], n: int
 ) -> dict[str, Array]:
@@ -148,10 +107,26 @@ class SquaredNorms:
 
     def __call__(self, use: ParameterUse, g: Array) -> None:
         """Add the squared norms of the rows of a use's targets."""
-        alone = [place for place, target in use.targets.items() if self._single(target)]
-        if alone:
-            self._total += use.joint_squared_norms(alone, g)
-        self._terms += [(use, place, g) for place in use.targets.keys() - set(alone)]
+        self.add(use, g, self.alone(use), {})
+
+    def alone(self, use: ParameterUse) -> list[Any]:
+        """Return the targets whose parameter has no other use; to be asked once for each use."""
+        return [place for place, target in use.targets.items() if self._single(target)]
+
+    def add(self, use: ParameterUse, g: Array, alone: Sequence[Any], formed: Mapping[Any, Array]) -> None:
+        """Add the squared norms of the rows of a use's targets.
+
+        Args:
+            use: The use.
+            g: Gradient of its output, `(n, ...)`.
+            alone: Targets whose parameter has no other use.
+            formed: Rows of some of those.
+        """
+        for rows in formed.values():
+            self._total += squared_row_norms(rows)
+        if others := [place for place in alone if place not in formed]:
+            self._total += use.joint_squared_norms(others, g)
+        self._terms += [(use, place, g) for place in use.targets if place not in alone]
 
     def finish(self) -> Array:
         """Return the squared norms `(n,)`, once the backward pass is over."""
@@ -176,26 +151,59 @@ class SquaredNorms:
 
 
 class RowSums:
-    """Adds up the rows of every parameter, each weighted."""
+    """Adds up the rows of every parameter, each weighted.
+
+    Args:
+        theta: Parameters by name.
+        weights: Of the samples, `(n,)`; one each where there are none.
+    """
 
     def __init__(self, theta: dict[str, Array], weights: Array | None = None) -> None:
-        self._theta = theta
-        self._weights = weights
-        self.totals = {name: widen(torch.zeros_like(tensor).detach()) for name, tensor in theta.items()}
+        self._theta, self._weights = theta, weights
+        self._totals: dict[str, Array] = {}
         self._derived: list[tuple[ParameterTensor, Array]] = []
 
     def __call__(self, use: ParameterUse, g: Array) -> None:
         """Add the sums of the rows of a use's targets."""
+        self.add(use, use.targets, g)
+
+    def add(self, use: ParameterUse, places: Iterable[Any], g: Array) -> None:
+        """Add the sums of the rows of some of a use's targets.
+
+        Args:
+            use: The use.
+            places: Keys of the targets.
+            g: Gradient of its output, `(n, ...)`.
+        """
         if self._weights is not None:
             g = (g * self._weights.view(-1, *[1] * (g.ndim - 1))).to(g.dtype)
-        for place, target in use.targets.items():
-            total = use.total(place, g)
-            if target.direct:
-                self.totals[target.names[0]] += total
-            elif target.block is not None:
-                self.totals[target.names[0]].view(-1)[target.block.start : target.block.stop] += total.flatten()
-            else:
-                self._derived.append((target, total))
+        for place in places:
+            self._add(use.targets[place], use.total(place, g))
+
+    def add_rows(self, target: ParameterTensor, rows: Array) -> None:
+        """Add the weighted sum of a target's rows, `(n, *target.tensor.shape)`."""
+        assert self._weights is not None
+        wide = widen(rows).flatten(1)
+        self._add(target, (self._weights.to(wide.dtype) @ wide).view(target.tensor.shape))
+
+    def _add(self, target: ParameterTensor, total: Array) -> None:
+        name = target.names[0]
+        if not target.direct and target.block is None:
+            self._derived.append((target, total))
+        elif target.direct and name not in self._totals:
+            self._totals[name] = total.to(sum_dtype(self._theta[name].dtype))
+        elif target.direct:
+            self._totals[name] += total
+        else:
+            block = target.block
+            assert block is not None
+            self._total(name).view(-1)[block.start : block.stop] += total.flatten()
+
+    def _total(self, name: str) -> Array:
+        """Return the sum so far of a parameter, zeros at first."""
+        if name not in self._totals:
+            self._totals[name] = widen(torch.zeros_like(self._theta[name]).detach())
+        return self._totals[name]
 
     def finish(self) -> dict[str, Array]:
         """Return the sums by name, once the backward pass is over."""
@@ -206,8 +214,8 @@ class RowSums:
                 target.tensor, of, total, retain_graph=True, allow_unused=True, materialize_grads=True
             )
             for name, part in zip(target.names, parts, strict=True):
-                self.totals[name] += part
-        return self.totals
+                self._total(name).add_(part)
+        return {name: self._total(name) for name in self._theta}
 
 
 class RowMoments:

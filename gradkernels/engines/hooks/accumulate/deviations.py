@@ -10,8 +10,9 @@ from collections.abc import Iterable
 import torch
 
 from gradkernels.backend import Array
-from gradkernels.engines.hooks.accumulate.accumulators import SingleUses, rows_from_terms
+from gradkernels.engines.hooks.accumulate.accumulators import rows_from_terms
 from gradkernels.engines.hooks.accumulate.inner_products import UseTerm
+from gradkernels.engines.hooks.accumulate.single_uses import SingleUses
 from gradkernels.engines.hooks.parameter_use import ParameterUse
 from gradkernels.engines.hooks.precision import sum_of_squares, widen
 

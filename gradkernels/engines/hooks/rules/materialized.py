@@ -40,6 +40,10 @@ class MaterializedUse(ParameterUse):
         """Return the squared norms of the formed rows."""
         return squared_row_norms(self.rows(target, g, ALL_SAMPLES))
 
+    def small_rows(self, target: Any, g: Array) -> Array | None:
+        """Return the rows, if they are no larger than the gradients."""
+        return self.rows(target, g, ALL_SAMPLES) if self.targets[target].tensor.numel() <= g[:1].numel() else None
+
     def total(self, target: Any, g: Array) -> Array:
         """Return the sum of the formed rows."""
         return widen(self.rows(target, g, ALL_SAMPLES)).sum(0)

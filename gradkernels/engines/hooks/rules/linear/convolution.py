@@ -77,6 +77,17 @@ class Convolution(ParameterUse):
             ways = gram | ways if 2 * products <= rows else ways | gram
         return fastest_of(self._key("norms", g, self._a), ways, (g, self._a), (g[:TRIAL], self._a[:TRIAL]))
 
+    def small_rows(self, target: Any, g: Array) -> Array | None:
+        """Return sums over places, of the weight where these are more than its entries."""
+        if target == "bias":
+            return self._shifts(g)
+        size = math.prod(self._geometry.shape)
+        if size > g[:1].numel() + self._a[:1].numel():
+            return None
+        rows = g.new_empty((len(g), *self._geometry.shape))
+        self._write(g, self._a, rows)
+        return rows
+
     def total(self, target: Any, g: Array) -> Array:
         """Return the weight's gradient for the whole batch, by the library's own backward pass."""
         return self._shifts(g).sum(0) if target == "bias" else self._geometry.gradient(g, self._a)

@@ -79,6 +79,16 @@ class Linear(ParameterUse):
             return squares.clamp_(min=0).to(sum_dtype(g.dtype))
         return self.replace_cancelled(target, g, squares, torch.linalg.vecdot(diagonal(of_g), diagonal(of_a)))
 
+    def small_rows(self, target: Any, g: Array) -> Array | None:
+        """Return sums over steps: of the bias always, of the weight where there are more steps than it is wide."""
+        rows, columns = self.factors(g)
+        if rows.ndim == 2:
+            return None
+        if target == "bias":
+            return _steps(g).sum(1)
+        steps, o, i = rows.shape[1], rows.shape[2], columns.shape[2]
+        return rows.mT @ columns if o * i <= steps * (o + i) else None
+
     def squared_norms_of_terms(self, target: Any, g: Array) -> Array:
         """Sum |g_t|^2 |a_t|^2 over steps, for the bias |g_t|^2."""
         of_g, of_a = (widen(_steps(factor)).square().sum(-1) for factor in (g, self._a))

@@ -54,6 +54,10 @@ class TransposedConvolution(ParameterUse):
             self._mirror(g).squared_norms(target, self._a) if target == "weight" else squared_row_norms(self._shifts(g))
         )
 
+    def small_rows(self, target: Any, g: Array) -> Array | None:
+        """Return the convolution's rows where they are small, and sums over places."""
+        return self._mirror(g).small_rows(target, self._a) if target == "weight" else self._shifts(g)
+
     def total(self, target: Any, g: Array) -> Array:
         """Return the sum of the convolution's rows."""
         return self._mirror(g).total(target, self._a) if target == "weight" else self._shifts(g).sum(0)
