@@ -275,7 +275,7 @@ def test_without_any_measurement_ways_for_modules_are_taken_in_the_order_of_the_
         order.append(by_rule(case, BACKENDS["torch"], able)[0])
         able.remove(order[-1])
     keys = [kernel.key for kernel in order if kernel.backend.name == "torch"]
-    ways = ["torch.autograd", "torch.vmap+", "torch.jacobian+", "torch.hooks", "torch.loop+"]
+    ways = ["torch.autograd", "torch.vmap+", "torch.jacobian+", "torch.hooks", "torch.recorded", "torch.loop+"]
     assert keys == [f"{way}.gradient" for way in ways]
     assert [kernel.key for kernel in order[: len(keys)]] == keys, "torch's own come before those of other packages"
     names = {name for kernel in gk.kernels() for name in (kernel.key, kernel.way)}

@@ -220,3 +220,20 @@ def test_a_rival_that_fails_costs_its_turn_and_no_call(saved, monkeypatch, clock
     for _ in range(30):
         torch.testing.assert_close(k(None, x, y), want)
         assert k.kernel is HOOKS
+
+
+@pytest.mark.parametrize(("quantity", "eager"), [("norms", "torch.hooks"), ("gradient", "torch.autograd")])
+def test_what_is_recorded_is_tried_at_once_where_many_calls_are_announced_and_from_the_101st_on_else(
+    saved, clock, quantity, eager
+):
+    problem = problem_of(nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 2)))
+    x, y = torch.randn(16, 3), torch.arange(16) % 2
+    firsts = {}
+    for calls in (100, 101, None):
+        k = gk.fastest(problem, quantity, like=(None, x, y), calls=calls)
+        seen = [k(None, x, y) is not None and k.kernel.way for _ in range(114 if calls is None else 14)]
+        firsts[calls] = seen.index("torch.recorded") if "torch.recorded" in seen else None
+        # Nothing takes any time here, and the kernel that needs no set-up wins a tie.
+        assert set(seen) <= {eager, "torch.recorded"}
+        assert seen[-1] == eager
+    assert firsts == {100: None, 101: 1, None: 101}

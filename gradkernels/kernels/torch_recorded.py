@@ -10,8 +10,11 @@ from gradkernels.problems.module.module_problem import ModuleProblem
 
 CHUNK = 1 << 20
 
+CALLS = 100
+"""Calls of a kind of input that take about as long as recording it."""
 
-@declare("torch.recorded.per_sample", problems=ModuleProblem, out=True)
+
+@declare("torch.recorded.per_sample", problems=ModuleProblem, out=True, pays_after=CALLS)
 def per_sample(problem: ModuleProblem, chunk: int = CHUNK) -> Compute:
     """Build outer products of activations and output gradients, written into their place; `chunk` samples at a time."""
     from gradkernels.engines.recorded import quantities
@@ -19,7 +22,7 @@ def per_sample(problem: ModuleProblem, chunk: int = CHUNK) -> Compute:
     return quantities.per_sample(problem, chunk)
 
 
-@declare("torch.recorded.norms", problems=ModuleProblem, out=True)
+@declare("torch.recorded.norms", problems=ModuleProblem, out=True, pays_after=CALLS)
 def norms(problem: ModuleProblem, chunk: int = CHUNK) -> Compute:
     """Build norms without rows, where the layer's algebra allows."""
     from gradkernels.engines.recorded import quantities
@@ -27,7 +30,7 @@ def norms(problem: ModuleProblem, chunk: int = CHUNK) -> Compute:
     return quantities.norms(problem, chunk)
 
 
-@declare("torch.recorded.gradient", problems=ModuleProblem)
+@declare("torch.recorded.gradient", problems=ModuleProblem, pays_after=CALLS)
 def gradient(problem: ModuleProblem, chunk: int = CHUNK) -> Compute:
     """Build the mean, one product for each layer."""
     from gradkernels.engines.recorded import quantities
@@ -35,7 +38,7 @@ def gradient(problem: ModuleProblem, chunk: int = CHUNK) -> Compute:
     return quantities.gradient(problem, chunk)
 
 
-@declare("torch.recorded.clipped_sum", problems=ModuleProblem)
+@declare("torch.recorded.clipped_sum", problems=ModuleProblem, pays_after=CALLS)
 def clipped_sum(problem: ModuleProblem, chunk: int = CHUNK) -> Compute:
     """Build book-keeping: output gradients are kept until the norms are known; no rows and no second backward pass."""
     from gradkernels.engines.recorded import quantities
@@ -43,7 +46,7 @@ def clipped_sum(problem: ModuleProblem, chunk: int = CHUNK) -> Compute:
     return quantities.clipped_sum(problem, chunk)
 
 
-@declare("torch.recorded.moments", problems=ModuleProblem)
+@declare("torch.recorded.moments", problems=ModuleProblem, pays_after=CALLS)
 def moments(problem: ModuleProblem, chunk: int = CHUNK) -> Compute:
     """Build mean and variance from sums of squares, where the layer's algebra allows."""
     from gradkernels.engines.recorded import quantities
