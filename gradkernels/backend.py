@@ -1,7 +1,6 @@
 """Array libraries: how to get arrays in and out, wait for them and compile functions of them.
 
-Arrays are typed `Array = Any`: the same functions meet numpy, torch and JAX arrays, and no common
-static type exists that all three satisfy.
+Arrays are typed `Array = Any`: no static type exists that numpy's, torch's and JAX' arrays all satisfy.
 """
 
 from __future__ import annotations
@@ -147,9 +146,10 @@ def _torch_wait(result: Any) -> Any:
 
 
 def _torch_refuses(dtype: str, device: str) -> list[str]:
-    if device.partition(":")[0] == "cuda" and not importlib.import_module("torch").cuda.is_available():
-        return ["torch sees no CUDA device on this machine"]
-    return []
+    kind, _, number = device.partition(":")
+    count = importlib.import_module("torch").cuda.device_count() if kind == "cuda" else 0
+    known = kind != "cuda" or (number or "0") in map(str, range(count))
+    return [] if known else [f"torch sees {count or 'no'} CUDA device{'s' * (count > 1)} on this machine"]
 
 
 def _without_autocast(function: Callable[..., Any], device: str) -> Callable[..., Any]:

@@ -105,10 +105,11 @@ def test_a_device_that_a_library_does_not_have_is_a_reason(name, device, reasons
 
 
 def test_cuda_that_torch_does_not_see_is_a_reason(monkeypatch):
-    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
     assert TORCH.refuses("float64", "cuda:0") == ["torch sees no CUDA device on this machine"]
-    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
-    assert TORCH.refuses("float64", "cuda:0") == []
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    assert TORCH.refuses("float64", "cuda") == TORCH.refuses("float64", "cuda:1") == []
+    assert TORCH.refuses("float64", "cuda:2") == ["torch sees 2 CUDA devices on this machine"]
 
 
 X64 = """

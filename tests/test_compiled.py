@@ -102,7 +102,7 @@ def test_what_a_compiler_needs_is_a_reason(monkeypatch):
     monkeypatch.setattr("sysconfig.get_path", lambda name: "/nowhere")
     headers = f"torch.compile needs {Path('/nowhere/Python.h')}: install Python's headers (python3-dev)"
     assert kernel.unsupported(case) == (says, headers)
-    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
     monkeypatch.setattr("gradkernels.engines.compiled.available.find_spec", lambda name: None)
     on_gpu = gk.Case(gk.LinearRegression(), "norms", 5, device="cuda")
     assert kernel.unsupported(on_gpu) == ("torch.compile needs triton for a GPU: pip install triton",)

@@ -1,7 +1,11 @@
 """`gradkernels run` on a module: its defaults, its rows, and what it refuses before anything is measured."""
 
+import os
+import signal
+import time
 from contextlib import redirect_stdout
 from io import StringIO
+from pathlib import Path
 
 import pytest
 import torch
@@ -78,6 +82,42 @@ def training():
     return factory(nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3)))
 
 
+def hanging():
+    time.sleep(3600)
+
+
+def ending():
+    os._exit(0)
+
+
+def crashing():
+    os.kill(os.getpid(), signal.SIGSEGV)
+
+
+class Doing(nn.Module):
+    """Does something before it computes."""
+
+    def __init__(self, do):
+        super().__init__()
+        self.linear, self.do = nn.Linear(4, 3), do
+
+    def forward(self, x):
+        self.do()
+        return self.linear(x)
+
+
+def hanging_model():
+    return factory(Doing(hanging))
+
+
+def ending_model():
+    return factory(Doing(ending))
+
+
+def greedy_model():
+    return factory(Doing(lambda: torch.ones(10**10)))
+
+
 class Returning(nn.Module):
     """Its output is no tensor."""
 
@@ -137,14 +177,41 @@ def test_each_sample_its_own_draw_is_measured_where_they_draw_the_same():
     assert [(row.measurement.status, row.case.problem) for row in rows] == [("ok", drawing().name)]
 
 
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("hanging", "it took longer than --timeout 2 s"),
+        ("ending", "the process ended with code 0 before its work was done"),
+        ("crashing", "the process was ended by SIGSEGV"),
+        ("hanging_model", "it took longer than --timeout 2 s"),
+        ("ending_model", "the process ended with code 0 before its work was done"),
+    ],
+)
+def test_a_problem_that_hangs_or_ends_its_process_is_told_and_the_command_lives(name, says, capsys):
+    limits = ["--timeout", "2s" if "hanging" in name else "60s"]
+    assert main([*arguments(name), *limits]) == 2
+    error = capsys.readouterr().err
+    assert error == f"gradkernels: problem '{__name__}:{name}' was tried in a process of its own: {says}\n"
+    assert not list(Path.cwd().iterdir())
+
+
+def test_a_model_that_takes_more_memory_than_it_may_is_told_with_the_limit(capsys):
+    assert main([*arguments("greedy_model"), "--max-bytes", "3GB"]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("gradkernels: the model or its loss_fn fails on x (4, 4)")
+    assert "can't allocate memory" in error
+    assert error.endswith(" (--max-bytes 3000000000)\n")
+    assert error.count("\n") == 1
+
+
 def test_sizes_and_dtype_have_defaults_of_their_own(monkeypatch):
     plans = []
 
-    def spy(plan):
+    def spy(plan, *_):
         plans.append(plan)
         raise ValueError("enough")
 
-    monkeypatch.setattr("gradkernels.bench.cli.run_plan.require_sound", spy)
+    monkeypatch.setattr("gradkernels.bench.cli.run.open_session", spy)
     assert main(arguments("small")) == 2
     assert main([*arguments("small"), "--dtype", "float64"]) == 2
     assert [(plan.sizes, plan.dtype) for plan in plans] == [((10, 100, 1000), "float32"), ((10, 100, 1000), "float64")]

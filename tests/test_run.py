@@ -277,7 +277,7 @@ def test_fastest_prints_every_format_and_saves(here, capsys, monkeypatch):
     assert "| n | winner | time |" in capsys.readouterr().out
     assert main(["fastest", "x.csv", "--format", "csv"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0].startswith("problem,quantity,features")
+    assert lines[0].startswith("machine,problem,quantity,n,features,dtype,layout,device,threads,place,kernel,")
     assert sum(",1,numpy." in line for line in lines) >= 4
     assert main(["fastest", "x.csv", "--save"]) == 0
     assert "saved as this machine's choice" in capsys.readouterr().err
@@ -325,6 +325,28 @@ def test_bad_input_is_one_sentence_code_2_and_nothing_written(name, here, capsys
     assert says in error
     assert error.startswith("gradkernels: ")
     assert error.count("\n") == 1
+    assert not list(here.iterdir())
+
+
+NO_CUDA = "torch sees no CUDA device on this machine; leave --device out for the CPU"
+
+
+@pytest.mark.parametrize("command", [["run"], ["ab"], ["run", "--problem", "gradkernels.zoo:mlp"]])
+@pytest.mark.parametrize(
+    ("device", "devices", "says"),
+    [
+        ("cuda", 0, NO_CUDA),
+        ("cuda:7", 0, NO_CUDA),
+        ("cuda:2", 2, "torch sees 2 CUDA devices on this machine; leave --device out for the CPU"),
+        ("cuda:x", 1, "torch sees 1 CUDA device on this machine; leave --device out for the CPU"),
+        ("mps", 0, "there is no device 'mps'; known: cpu, cuda"),
+        ("banana", 0, "there is no device 'banana'; known: cpu, cuda"),
+    ],
+)
+def test_a_device_that_is_not_there_is_refused_in_a_sentence(here, capsys, monkeypatch, command, device, devices, says):
+    monkeypatch.setattr("torch.cuda.device_count", lambda: devices)
+    assert main([*command, "--device", device]) == 2
+    assert capsys.readouterr().err == f"gradkernels: --device {device}: {says}\n"
     assert not list(here.iterdir())
 
 

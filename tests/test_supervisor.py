@@ -344,8 +344,19 @@ def test_a_function_is_called_in_a_fresh_process_and_its_value_comes_back():
 def test_how_a_function_failed_is_said():
     with pytest.raises(WorkerDied, match="code 1 before its work was done: LookupError: nothing here"):
         call_in_fresh_process("test_supervisor:fail")
-    with pytest.raises(WorkerDied, match="came no further for 2 s"):
-        call_in_fresh_process("test_supervisor:hang", limits=ProcessLimits(harness_seconds=2))
+    with pytest.raises(WorkerDied, match="took longer than --timeout 2 s"):
+        call_in_fresh_process("test_supervisor:hang", limits=ProcessLimits(timeout=2))
+
+
+def test_what_is_imported_before_the_call_is_no_part_of_its_time(tmp_path, monkeypatch):
+    (tmp_path / "slow_to_import.py").write_text("import time\ntime.sleep(2)\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    limits = ProcessLimits(timeout=1.5)
+    assert call_in_fresh_process("test_supervisor:loaded", limits=limits, libraries=["slow_to_import"])
+
+
+def loaded():
+    return "slow_to_import" in sys.modules
 
 
 def hang():

@@ -211,7 +211,9 @@ def test_what_else_goes_wrong_is_raised(start, pipes):
 
 
 def test_a_function_is_called_with_what_was_ordered(pipes):
-    pipes.order.write(b'{"message": "FunctionCall", "function": "os.path:join", "arguments": {"a": "/x"}}\n')
+    pipes.order.write(
+        b'{"message": "FunctionCall", "function": "os.path:join", "arguments": {"a": "/x"}, "libraries": []}\n'
+    )
     pipes.order.close()
     answer(pipes.connection())
     assert pipes.said() == [{"message": "FunctionReturned", "value": "/x"}]

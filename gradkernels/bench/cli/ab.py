@@ -80,6 +80,7 @@ def _say(sentence: str) -> None:
 def _validate(setting: Setting) -> None:
     """Refuse before anything is checked out what no case can have."""
     named_problem(setting)
+    parse.require_device(setting.device)
     shared = {name: value for name, value in asdict(setting).items() if name not in ("problem", "fit_intercept")}
     Case(LinearRegression(), QUANTITIES["per_sample"], 1, **shared)
 

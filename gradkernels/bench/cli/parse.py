@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain
 from typing import TypeVar
 
+from gradkernels.backend import FLOATS, LIBRARIES
 from gradkernels.bench.cli.options import Format
+from gradkernels.case import DEVICES
 from gradkernels.kernel import Kernel
 from gradkernels.key import configured, split_patterns
-from gradkernels.names import split_names
+from gradkernels.names import split_names, unknown
 from gradkernels.problems import Problem
 from gradkernels.quantity import QUANTITIES, quantity
 from gradkernels.registry import kernel as kernel_by_key
@@ -62,6 +65,17 @@ def duration(text: str, name: str = "--budget") -> float:
     if not 0 < number < math.inf:
         raise ValueError(f"{name} {text!r}: it must be a positive time")
     return number
+
+
+def require_device(device: str) -> None:
+    """Raise a ValueError for a device that is none, or that this machine does not have."""
+    kind = device.partition(":")[0]
+    libraries = [library for library in LIBRARIES.values() if kind in library.devices]
+    if not libraries:
+        raise ValueError(f"--device {device}: {unknown('device', device, DEVICES)}")
+    refused = [library.refuses(FLOATS[-1], device) for library in libraries]
+    if all(refused):
+        raise ValueError(f"--device {device}: {'; '.join(chain(*refused))}; leave --device out for the CPU")
 
 
 Writer = TypeVar("Writer")

@@ -59,7 +59,7 @@ def run(
     pace = Pace(_schedule(passes, race, resume, budget), race, calls, limits)
     table = DataOptions(data, target, drop_na, resample)
     cases = CaseOptions(sizes, features, dtype, layout, device, threads, seed)
-    with planned(PlanOptions(problem, no_intercept, quantity, kernel or [], cases, table)) as plan:
+    with planned(PlanOptions(problem, no_intercept, quantity, kernel or [], cases, table), limits) as plan:
         path = _out(out, resume, force)
         return _measure(plan, pace, path, _picture(path, plot, resume or force), _mode(resume, force))
 

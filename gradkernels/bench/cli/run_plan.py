@@ -1,16 +1,23 @@
-"""From the options of `gradkernels run` to its plan: what they leave open, and what has no meaning for a module."""
+"""From the options of `gradkernels run` to its plan: what they leave open, and what has no meaning for a module.
+
+A problem that a person wrote is tried in a process of its own first, with the limits of those that measure: its code
+may hang, take all memory or end its process, and the command has to say so.
+"""
 
 from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
-from typing import IO
+from dataclasses import asdict, dataclass
+from typing import IO, Any
 
 import numpy as np
 
 from gradkernels.bench.cli import parse
+from gradkernels.bench.isolation.errors import WorkerDied, says_exhausted
+from gradkernels.bench.isolation.fresh_process import call_in_fresh_process
+from gradkernels.bench.isolation.limits import DEFAULT_LIMITS, ProcessLimits
 from gradkernels.bench.race.plan import require_sound
 from gradkernels.bench.run.plan import Plan, problem_from
 from gradkernels.problems import BlackBox, Problem
@@ -68,12 +75,52 @@ class PlanOptions:
 
 
 @contextmanager
-def planned(options: PlanOptions) -> Iterator[Plan]:
+def planned(options: PlanOptions, limits: ProcessLimits = DEFAULT_LIMITS) -> Iterator[Plan]:
     """Make the plan, and hold the file of its data for as long as the context lasts.
+
+    Args:
+        options: What a person asked for.
+        limits: Of the process that tries a problem of the person's own.
 
     Raises:
         ValueError: An option means nothing, or does not fit the others or the data.
     """
+    parse.require_device(options.cases.device)
+    if ":" in options.problem:
+        _try_out(options, limits)
+    with _plan_of(options) as (plan, dataset):
+        if ":" not in options.problem:
+            _require_fit(plan, dataset)
+        yield plan
+
+
+def _try_out(options: PlanOptions, limits: ProcessLimits) -> None:
+    """Raise a ValueError unless the plan can be made in a process that is limited."""
+    where = f"{__name__}:refusal"
+    try:
+        says = call_in_fresh_process(where, {"given": asdict(options)}, options.cases.threads, None, limits, ["torch"])
+    except WorkerDied as death:
+        says = f"problem {options.problem!r} was tried in a process of its own: {death.reason}"
+    if says:
+        limited = says_exhausted(says) and limits.max_bytes is not None
+        raise ValueError(says + (f" (--max-bytes {limits.max_bytes})" if limited else ""))
+
+
+def refusal(given: dict[str, Any]) -> str:
+    """Return why there is no plan for options, as JSON has them; nothing where there is one."""
+    cases, data = CaseOptions(**given.pop("cases")), DataOptions(**given.pop("data"))
+    try:
+        with _plan_of(PlanOptions(cases=cases, data=data, **given)) as (plan, dataset):
+            _require_fit(plan, dataset)
+    except ValueError as error:
+        return str(error)
+    except OSError:  # of a file of data, which whoever asked opens as well
+        return ""
+    return ""
+
+
+@contextmanager
+def _plan_of(options: PlanOptions) -> Iterator[tuple[Plan, Dataset | None]]:
     problem, cases = problem_from(options.problem, not options.no_intercept), options.cases
     chosen = parse.chosen_kernels(options.kernels, parse.chosen_quantities(options.quantity), problem)
     if isinstance(problem, BlackBox):
@@ -95,11 +142,16 @@ def planned(options: PlanOptions) -> Iterator[Plan]:
             data_name=dataset.name if dataset else "",
             resample=options.data.resample,
         )
-        if dataset is not None:
-            problem.targets(dataset.y, cases.seed)  # all of them, whatever the sizes
-        plan.inputs(plan.cases[0])
-        require_sound(plan)
-        yield plan
+        _ = plan.cases
+        yield plan, dataset
+
+
+def _require_fit(plan: Plan, dataset: Dataset | None) -> None:
+    """Raise a ValueError where the problem does not compute on its data, or has no per-sample gradients."""
+    if dataset is not None:
+        plan.subject.targets(dataset.y, plan.seed)  # all of them, whatever the sizes
+    plan.inputs(plan.cases[0])
+    require_sound(plan)
 
 
 def own_dtype(problem: Problem) -> str:
