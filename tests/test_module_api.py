@@ -15,7 +15,7 @@ from torch import nn
 
 import gradkernels as gk
 from gradkernels.bench.race.plan import plan_race
-from gradkernels.check.modules import verdicts
+from gradkernels.check.modules import reference, verdicts
 from gradkernels.check.reference import Reference
 from gradkernels.coordinates import ALL_SIZES, Coordinates
 from gradkernels.dispatch import wisdom
@@ -407,6 +407,31 @@ def test_wrong_rows_are_rejected_and_the_parameter_is_named(problem, name, dtype
     case = gk.Case(problem, "per_sample", 5, dtype)
     with pytest.raises(gk.Disagreement, match=r"entry \(\d, .*\) of (0|2)\.(weight|bias) is"):
         gk.check(instead(WRONG[name]), case)
+
+
+@pytest.mark.parametrize(
+    ("wrong_from", "told", "asked_about"), [(0, "for some of the samples on .*, n=16", 16), (17, "on .*, n=40", 40)]
+)
+@pytest.mark.parametrize("quantity", ["gradient", "clipped_sum"])
+def test_a_wrong_sum_is_known_by_some_samples_where_it_is_wrong_for_them(
+    problem, monkeypatch, quantity, wrong_from, told, asked_about
+):
+    """How well a row can be known takes five passes for each sample that is asked about."""
+    asked, look = [], reference.row_errors
+    monkeypatch.setattr(reference, "row_errors", lambda *given: asked.append(len(given[-2])) or look(*given))
+
+    def build(problem):
+        compute = gk.kernel(f"torch.loop+.{quantity}").build(problem)
+
+        def off(theta, x, y, **options):
+            found = compute(theta, x, y, **options)
+            return found if len(y) < wrong_from else {**found, "0.bias": 1.5 * found["0.bias"]}
+
+        return off
+
+    with pytest.raises(gk.Disagreement, match=f"^torch.wrong.{quantity} {told}, float32"):
+        gk.check(declared("wrong", quantity, build), gk.Case(problem, quantity, 40, "float32"))
+    assert asked == [asked_about]
 
 
 MALFORMED = {
