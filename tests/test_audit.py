@@ -149,7 +149,10 @@ def test_the_call_itself_is_right_and_all_is_said(only):
         torch.testing.assert_close(k(None, x, y), want)
     (text,) = [str(one.message) for one in said]
     assert text.startswith("torch.faulty.norms computed wrong numbers and is set aside: torch.faulty.norms on module:")
-    assert "the 8th of its kind, is computed by another kernel; 3 calls since the last audit went unaudited" in text
+    assert (
+        "This call, number 8 of its kind, is computed by another kernel; 3 calls since the last audit went unaudited"
+        in text
+    )
     assert "Please report" in text
     assert k.kernel.key == "torch.loop+.norms"
     assert k.why.splitlines()[1].startswith("  torch.faulty.norms: Disagreement: torch.faulty.norms on module:")

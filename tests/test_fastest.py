@@ -239,12 +239,11 @@ def test_forcing_takes_a_kernel_also_one_that_is_not_registered():
         gk.norms(P, *like, kernel=own)
 
 
-def test_a_kernel_of_the_callers_library_is_given_the_callers_arrays_and_memory_themselves():
-    seen = []
+def seeing(way, seen):
+    """A kernel that notes what it is given."""
 
-    @gk.declare("numpy.seeing.per_sample", out=True)
-    def seeing(problem):
-        compute = gk.kernel("numpy.broadcast.per_sample").build(problem)
+    def build(problem):
+        compute = gk.kernel(f"{way}.per_sample").build(problem)
 
         def call(theta, x, y, out=None):
             seen[:] = theta, x, y, out
@@ -252,11 +251,31 @@ def test_a_kernel_of_the_callers_library_is_given_the_callers_arrays_and_memory_
 
         return call
 
+    return replace(gk.kernel(f"{way}.per_sample"), name="seeing", builder=build)
+
+
+def test_a_kernel_of_the_callers_library_is_given_the_callers_arrays_and_memory_themselves():
+    seen, tensors = [], tuple(map(torch.from_numpy, (THETA, X, Y)))
+    for way, arrays in (("numpy.broadcast", (THETA, X, Y)), ("torch.closed", tensors)):
+        gk.per_sample(P, *arrays, kernel=seeing(way, seen))
+        assert all(one is given for one, given in zip(seen, (*arrays, None), strict=True))
     out = np.empty((3, 2))
-    gk.per_sample(P, THETA, X, Y, out=out, kernel=seeing)
-    assert all(one is given for one, given in zip(seen, (THETA, X, Y, out), strict=True))
-    gk.per_sample(P, *map(torch.from_numpy, (THETA, X, Y)), out=torch.empty(3, 2, dtype=torch.float64), kernel=seeing)
+    gk.per_sample(P, THETA, X, Y, out=out, kernel=seeing("numpy.broadcast", seen))
+    assert seen[3] is out
+    gk.per_sample(P, *tensors, out=torch.empty(3, 2, dtype=torch.float64), kernel=seeing("numpy.broadcast", seen))
     assert seen[3] is None, "what it writes to must be of its own library"
+
+
+def test_a_bound_kernel_looks_at_targets_at_each_call_and_converts_what_it_was_bound_for():
+    seen, problem, classes = [], gk.LogisticRegression(), np.array([0, 1, 1])
+    floats = gk.fastest(problem, "per_sample", like=(THETA, X, classes * 1.0), kernel=seeing("numpy.broadcast", seen))
+    whole = gk.fastest(problem, "per_sample", like=(THETA, X, classes), kernel=seeing("numpy.broadcast", seen))
+    np.testing.assert_array_equal(whole(THETA, X, classes), floats(THETA, X, classes * 1.0))
+    whole(THETA, X, classes)
+    assert seen[2].dtype == np.float64
+    for bound, odd in ((whole, np.array([0, 1, 2])), (floats, np.array([0.0, 1.0, 2.0]))):
+        with pytest.raises(ValueError, match=r"y\[2\] is 2"):
+            bound(THETA, X, odd)
 
 
 def test_a_kernel_that_is_wrong_for_the_problem_is_refused_at_its_first_use():

@@ -125,6 +125,18 @@ def test_what_has_is_taken_and_left_as_it_was(of, mode):
     assert not any(one.requires_grad for one in theta.values())
 
 
+def test_one_parameter_is_enough():
+    of = gk.ModuleProblem(nn.Linear(1, 1, bias=False), LOSS)
+    looked_at(of)
+    with pytest.raises(ValueError, match="mixes the samples"):
+        looked_at(gk.ModuleProblem(nn.Sequential(Centre(), nn.Linear(1, 1, bias=False)), LOSS))
+
+
+class Centre(nn.Module):
+    def forward(self, x):
+        return x - x.mean(0)
+
+
 class Own:
     """An output that torch does not know."""
 
@@ -277,4 +289,5 @@ def test_a_leaf_is_differentiable_whatever_it_was_made_of():
     for one in (sealed, torch.ones(2), nn.Parameter(torch.ones(2)), nn.Parameter(torch.ones(2)) * 2):
         leaf = independence._leaf(one)
         assert (leaf.requires_grad, leaf.is_leaf, leaf.is_inference()) == (True, True, False)
+        assert (leaf.data_ptr() == one.data_ptr()) == (one is not sealed)
         assert one.requires_grad == (one.grad_fn is not None or isinstance(one, nn.Parameter))

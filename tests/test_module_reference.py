@@ -11,6 +11,7 @@ import gradkernels as gk
 from gradkernels.check.modules import reference
 from gradkernels.check.modules.model_pass import model_pass, require_reduction
 from gradkernels.check.modules.reference import module_gradients, row_errors, rows_and_gradient
+from gradkernels.problems.module.output_axes import output_axes_of
 from gradkernels.tree import Constant
 
 INF, NAN = float("inf"), float("nan")
@@ -258,6 +259,18 @@ def test_mixing_and_drawing_models_are_refused():
     assert (rows.tolist(), gradient.tolist()) == (ROWS.tolist(), pytest.approx(ROWS.mean(0)))
 
 
+def test_an_output_of_several_parts_is_looked_at_for_what_has_samples():
+    class Parted(Line):
+        def forward(self, x):
+            output = super().forward(x)
+            return {"logits": output, "table": torch.zeros(3)}  # as long as the batch
+
+    of = gk.ModuleProblem(Parted(), lambda output, y: squares(output["logits"], y))
+    rows, gradient = rows_and_gradient(of, THETA, X, Y, "float64")
+    assert (rows.tolist(), gradient.tolist()) == (ROWS.tolist(), pytest.approx(ROWS.mean(0)))
+    assert output_axes_of(of.model).looked
+
+
 # --- the widest dtype that works
 
 
@@ -304,7 +317,7 @@ def test_the_widest_dtype_that_gives_finite_numbers_is_taken(monkeypatch, outcom
         outcome = next(left)
         if isinstance(outcome, type):
             raise outcome("it cannot")
-        return np.array([[1.0, outcome]]), np.array([outcome, 1.0])
+        return np.array([[1.0, outcome]]), np.array([len(dtype)])
 
     monkeypatch.setattr(reference, "rows_and_gradient", rows)
     of = SimpleNamespace(model=Floats(torch.float16))
@@ -313,7 +326,7 @@ def test_the_widest_dtype_that_gives_finite_numbers_is_taken(monkeypatch, outcom
             reference._widest(of, THETA, X, Y)
     else:
         wide, gradient, dtype = reference._widest(of, THETA, X, Y)
-        assert (dtype, str(wide[0, 1]), str(gradient[0])) == (found[0], str(found[1]), str(found[1]))
+        assert (dtype, str(wide[0, 1]), gradient[0]) == (found[0], str(found[1]), len(dtype))
     assert next(left, None) is None
 
 
@@ -330,6 +343,9 @@ def test_the_scale_of_a_row_is_its_norm_or_rounding_of_the_largest(monkeypatch):
     assert true.gradient.tolist() == [1.0, 2.0]
     true.row_errors([1], "float32")
     assert asked == [(of, THETA, X, Y, wide, "own", [1], "float32")]
+    small = np.array([[0.003, 0.004], [0.0, 0.0]])
+    monkeypatch.setattr(reference, "_widest", lambda *given: (small, np.array([1.0, 2.0]), "own"))
+    assert module_gradients(of, THETA, X, Y).norm_scale.tolist() == pytest.approx([0.005, 0.005 * 2**-23])
     monkeypatch.setattr(reference, "_widest", lambda *given: (np.full((1, 2), NAN), np.array([1.0, 2.0]), "own"))
     assert str(module_gradients(of, THETA, X, Y).norm_scale.tolist()) == "[nan]"
 
@@ -389,6 +405,16 @@ def test_each_change_is_made_both_ways_and_one_pass_is_in_the_working_precision(
     row_errors(*SQUARES, OFF, "float64", [2, 0], "float64")
     row_errors(*SQUARES, OFF, "float32", [2, 0], "float32")
     assert [kind for _, kind in seen] == ["float64"] * 4 + ["float32"] * 4
+
+
+def test_rows_that_leave_the_range_say_nothing_and_warn_of_nothing(monkeypatch):
+    others = np.array([[INF, 0.0], [1e300, 0.0], [3.0, 4.0]])
+    fake = SimpleNamespace(rows=lambda samples: others)
+    monkeypatch.setattr(reference, "model_pass", lambda *given: SimpleContext(fake))
+    rows = np.array([[INF, 0.0], [0.0, 0.0], [0.0, 0.0]])
+    with np.errstate(all="raise"):
+        found = row_errors(SQUARES[0], SQUARES[1], *SQUARES[2:], rows, "float64", [0, 1, 2], "float64")
+    assert found.tolist() == [0.0, 0.0, 5.0]
 
 
 def test_what_changes_is_drawn_for_each_parameter_and_always_the_same():

@@ -225,9 +225,9 @@ def warn_set_aside(history: KernelHistory, kernel: Kernel, fault: Disagreement) 
     since = f"{calls} call{plural} since the last audit went unaudited" if calls else "no call before it went unaudited"
     _warn_once(
         history,
-        f"{kernel.key} computed wrong numbers and is set aside: {fault}. This call, the {history.calls}th of its kind, "
-        f"is computed by another kernel; {since}. Please report this sentence to the authors of gradkernels, with the "
-        f"model's layers and torch {torch.__version__}",
+        f"{kernel.key} computed wrong numbers and is set aside: {fault}. This call, number {history.calls} of its "
+        f"kind, is computed by another kernel; {since}. Please report this sentence to the authors of gradkernels, "
+        f"with the model's layers and torch {torch.__version__}",
     )
 
 

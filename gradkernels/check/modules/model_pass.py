@@ -71,7 +71,7 @@ class ModelPass:
     def _backward(self, loss: Any) -> Floats:
         import torch
 
-        parts = torch.autograd.grad(loss, list(self.theta.values()), allow_unused=True, materialize_grads=True)
+        parts = torch.autograd.grad(loss, list(self.theta.values()), materialize_grads=True)
         return np.concatenate([dense(part).double().numpy(force=True).ravel() for part in parts])
 
 
@@ -127,7 +127,7 @@ def require_reduction(problem: BlackBox, losses: Any, batch: Any) -> None:
     other = "sum" if problem.reduction == "mean" else "mean"
     off = {name: abs(float(batch.detach() - value.detach())) for name, value in reduced.items()}
     size = float(losses.detach().abs().sum())
-    if n > 1 and off[other] <= 1e-6 * size < off[problem.reduction] * n:
+    if off[other] <= 1e-6 * size < off[problem.reduction] * n:
         raise ValueError(
             f"reduction={problem.reduction!r}, but loss_fn of a batch of {n} is the {other} of its samples' losses, "
             f"off by the factor n; make the ModuleProblem with reduction={other!r}"
