@@ -276,7 +276,7 @@ def test_always_off_and_back():
         assert not is_due(KernelHistory(calls=4), False)
     finally:
         gk.audit("schedule")
-    with pytest.raises(ValueError, match="did you mean always"):
+    with pytest.raises(ValueError, match="there is no audit mode 'alway'.*did you mean always"):
         gk.audit("alway")
 
 

@@ -11,7 +11,7 @@ from torch.nn.utils.rnn import pack_padded_sequence
 import gradkernels as gk
 from gradkernels.check.modules import proof, verdicts
 from gradkernels.check.modules.sample_passes import CallerBatch
-from gradkernels.dispatch import bound_kernels, memory_limit
+from gradkernels.dispatch import bound_kernels, dispatcher, memory_limit
 from gradkernels.dispatch.audit import seeded_audits
 from gradkernels.dispatch.bound_kernels import MOST_DISPATCHERS
 from gradkernels.engines.hooks.errors import Unfit
@@ -83,6 +83,19 @@ def test_why_tells_who_computed_and_the_cause_first():
     k(None, x, y)
     assert k.why.startswith("torch.hooks.norms for n = 7")
     assert "Unfit" not in k.why
+
+
+def test_what_is_chosen_is_for_the_call_itself_whatever_came_between(monkeypatch):
+    x, _, y = batches()
+    problem, asked, really = gk.ModuleProblem(nn.Linear(4, 3), LOSS), [], dispatcher.choose
+    k = gk.fastest(problem, "norms", like=(None, x, y))
+    wide = {name: one.detach().double() for name, one in problem.parameters().items()}
+    monkeypatch.setattr(dispatcher, "choose", lambda request, *given: asked.append(request) or really(request, *given))
+    for theta, data in ((None, x), (wide, x.double()), (None, x), (None, x[:2]), (wide, x.double())):
+        k(theta, data, y[: len(data)])
+        assert k.dispatcher.request.case.n == len(data)
+        assert k.dispatcher.request.case.dtype == str(data.dtype).removeprefix("torch.")
+    assert [(one.case.n, one.case.dtype) for one in asked] == [(7, "float64"), (2, "float32")]
 
 
 def test_a_kernel_that_is_asked_for_says_why_it_cannot_and_can_again_later():

@@ -132,11 +132,12 @@ class ModuleDispatcher:
         if shapes not in self._known:
             if len(self._known) >= MOST_SHAPES:
                 self._known.clear()
-            kind, history = self._new_kind(mode_key, theta, x, y)
-            self._known[shapes] = KnownInputs(history, kind, shapes)
-        return CallerBatch(problem, theta, x, y), self._known[shapes]
+            self._known[shapes] = KnownInputs(*self._new_kind(mode_key, theta, x, y), shapes)
+        known = self._known[shapes]
+        self.request = known.request
+        return CallerBatch(problem, theta, x, y), known
 
-    def _new_kind(self, mode_key: Any, theta: Tree, x: Tree, y: Tree) -> tuple[Hashable, KernelHistory]:
+    def _new_kind(self, mode_key: Any, theta: Tree, x: Tree, y: Tree) -> tuple[Request, KernelHistory, Hashable]:
         problem, forced = self.problem, self.forced
         library = validate_inputs(problem, theta, x, y)
         if count(y) == 0 and self.quantity.averages:
@@ -145,12 +146,11 @@ class ModuleDispatcher:
         first = leaves(theta)[0]
         case = Case(problem, self.quantity, max(count(y), 1), dtype_of(first), device_of(first),
                     self.criteria.threads or 1, features=max(1, problem.features(x)))  # fmt: skip
-        self.request = Request(case, library, self.criteria)
         if forced is not None and (reasons := forced.unsupported(case)):
             raise ValueError(f"{forced.key} cannot do this: {'; '.join(reasons)}")
         # Of a module no choice depends on the memory that it may take, which can be another at each call.
         asked = (self.quantity, forced, replace(self.criteria, max_bytes=None))
-        return kind, history_of(problem.model, (*asked, kind))
+        return Request(case, library, self.criteria), history_of(problem.model, (*asked, kind)), kind
 
     def _compute(
         self, batch: CallerBatch, known: KnownInputs, call: Arguments | None = None, audited: bool = False
@@ -166,7 +166,7 @@ class ModuleDispatcher:
         if call is not None:
             self.problem.check_mixing(batch.theta, batch.x, batch.y)
         while True:
-            choice = self._choose(known.history, batch, tried)
+            choice = self._choose(known.history, tried)
             if choice is not None and call is not None:
                 history = known.history
                 assert self.request is not None
@@ -220,14 +220,13 @@ class ModuleDispatcher:
                 warn_set_aside(known.history, call.kernel, fault)
             raise
 
-    def _choose(self, history: KernelHistory, batch: CallerBatch, tried: dict[Kernel, str]) -> Choice | None:
+    def _choose(self, history: KernelHistory, tried: dict[Kernel, str]) -> Choice | None:
         if self.forced is not None:
             return None
         excluded = history.excluded() | tried
-        assert self.request is not None
-        n = max(count(batch.y), 1)
-        request = self.request = replace(self.request, case=replace(self.request.case, n=n))
-        key = (n.bit_length(), frozenset(excluded))
+        request = self.request
+        assert request is not None
+        key = (request.case.n.bit_length(), frozenset(excluded))
         try:
             if self.criteria.results is not None:  # the file may have changed
                 return choose(request, excluded)
@@ -235,7 +234,7 @@ class ModuleDispatcher:
         except ValueError:
             if history.excluded().keys() - history.wrong.keys() - tried.keys():
                 history.failed.clear()  # what waits to be tried again is all that there is
-                return self._choose(history, batch, tried)
+                return self._choose(history, tried)
             raise
 
     def _build(self, kernel: Kernel, kind: Hashable) -> Compute:

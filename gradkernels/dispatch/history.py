@@ -12,6 +12,7 @@ from typing import Any
 
 from gradkernels.check.compare_arrays import Disagreement
 from gradkernels.dispatch.memory_limit import TooSmall
+from gradkernels.dispatch.request import Request
 from gradkernels.dispatch.select import Choice
 from gradkernels.dispatch.trials.trials import Trials
 from gradkernels.kernel import Kernel
@@ -106,11 +107,13 @@ class KnownInputs:
     """What is known of inputs of the same shapes.
 
     Attributes:
+        request: What is asked of them.
         history: How kernels did on their kind.
         kind: What a proof holds for.
         shapes: Their structure, shapes, dtypes and devices, and what the model was like.
     """
 
+    request: Request
     history: KernelHistory
     kind: Hashable
     shapes: Hashable
