@@ -6,7 +6,7 @@ layer's weight (the idea is in https://github.com/pytorch/opacus, pull request 8
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import combinations
 from typing import Any
 
@@ -20,6 +20,9 @@ from gradkernels.engines.hooks.rules.lookup.embedding import EmbeddingTable
 
 MOST_USES = 6
 """Of one parameter; there is an inner product for each pair of them."""
+
+PRODUCT_BYTES = 1 << 24
+"""Of products of steps at a time."""
 
 UseTerm = tuple[ParameterUse, Any, Array]
 """A use, its target, and the gradient of its output."""
@@ -60,20 +63,41 @@ def _of_linear_maps(one: Linear, target: Any, g: Array, other: Linear, h: Array)
     if target == "bias":
         return torch.linalg.vecdot(*(widen(part.flatten(1, -2).sum(1) if part.ndim > 2 else part) for part in (g, h)))
     (rows, columns), (more, others) = (map(_steps, use.factors(part)) for use, part in ((one, g), (other, h)))
-    return torch.linalg.vecdot((rows @ more.mT).flatten(1), (columns @ others.mT).flatten(1))
+
+    def of(at: slice) -> Array:
+        return torch.linalg.vecdot((rows[:, at] @ more.mT).flatten(1), (columns[:, at] @ others.mT).flatten(1))
+
+    return _over_steps(of, rows, more.shape[1])
 
 
 def _of_tables(one: EmbeddingTable, g: Array, other: EmbeddingTable, h: Array) -> Array:
     """Sum g_s . h_t over places s and t of the same word."""
-    same = one.words[:, :, None] == other.words[:, None, :]
-    return (widen(one.terms(g)) @ widen(other.terms(h)).mT).mul_(same).flatten(1).sum(1)
+    left, right = widen(one.terms(g)), widen(other.terms(h))
+
+    def of(at: slice) -> Array:
+        same = one.words[:, at, None] == other.words[:, None, :]
+        return (left[:, at] @ right.mT).mul_(same).flatten(1).sum(1)
+
+    return _over_steps(of, left, right.shape[1])
 
 
 def _of_table_and_map(table: EmbeddingTable, g: Array, one: Linear, h: Array) -> Array:
     """Sum r_s[word t] (c_s . g_t) over steps s and words t."""
     rows, columns = map(_steps, one.factors(h))
-    words = table.words[:, None, :].expand(-1, rows.shape[1], -1)
-    return torch.linalg.vecdot(rows.gather(2, words).flatten(1), (columns @ widen(table.terms(g)).mT).flatten(1))
+    terms = widen(table.terms(g))
+
+    def of(at: slice) -> Array:
+        picked = rows[:, at]
+        words = table.words[:, None, :].expand(-1, picked.shape[1], -1)
+        return torch.linalg.vecdot(picked.gather(2, words).flatten(1), (columns[:, at] @ terms.mT).flatten(1))
+
+    return _over_steps(of, rows, terms.shape[1])
+
+
+def _over_steps(of: Callable[[slice], Array], steps: Array, others: int) -> Array:
+    """Sum products of some steps `(n, t, ...)` with all of the other use, as many as memory is meant for."""
+    size = max(1, PRODUCT_BYTES // max(1, len(steps) * others * steps.element_size()))
+    return sum(of(slice(start, start + size)) for start in range(0, steps.shape[1], size))
 
 
 def _steps(tensor: Array) -> Array:

@@ -20,7 +20,7 @@ from gradkernels.engines.hooks.parameter_use import ParameterUse, write_or_add
 from gradkernels.engines.hooks.precision import squared_row_norms, sum_dtype
 from gradkernels.engines.hooks.rules.autotune import fastest_of, is_recording
 from gradkernels.engines.hooks.rules.blocks import blocks
-from gradkernels.engines.hooks.rules.linear.linear import diagonal, digits
+from gradkernels.engines.hooks.rules.linear.gram import diagonal, digits
 from gradkernels.engines.hooks.rules.linear.patches import Sizes, geometry_of
 from gradkernels.engines.hooks.rules.rule import LayerRule, NamedArguments, Targets, samples_first
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -11,7 +12,11 @@ from gradkernels.backend import Array
 from gradkernels.engines.hooks.parameter_use import ParameterTensor, ParameterUse, write_or_add
 from gradkernels.engines.hooks.precision import squared_row_norms, sum_dtype, sum_of_squares, widen
 from gradkernels.engines.hooks.rules.autotune import fastest_of, is_recording
+from gradkernels.engines.hooks.rules.linear.gram import cheaper_ways, squared_norms_by_steps
 from gradkernels.engines.hooks.rules.rule import LayerRule, NamedArguments, Targets, not_last
+
+TRIAL = 16
+"""Samples by which the ways are compared."""
 
 
 class Linear(ParameterUse):
@@ -65,19 +70,17 @@ class Linear(ParameterUse):
             return squared_row_norms(g if g.ndim == 2 else g.sum(1))
         if g.ndim == 2:
             return squared_row_norms(g) * squared_row_norms(self._a)
-        ways = {
-            "gram": lambda: self._by_products(target, g),
-            "rows": lambda: super(Linear, self).squared_norms(target, g),
-        }
-        return fastest_of(("linear", g.shape, self._a.shape, g.dtype, g.device), ways)
+        found = {"gram": partial(self._by_products, target), "rows": partial(super().squared_norms, target)}
+        names = cheaper_ways(g.shape[1], g.shape[2], self._a.shape[2])
+        ways = {name: found[name] for name in names}
+        return fastest_of(("linear", g.shape, self._a.shape, g.dtype, g.device), ways, (g,), (g[:TRIAL],))
 
     def _by_products(self, target: Any, g: Array) -> Array:
-        """Return squared norms of rows sum_t g_t a_t^T, by products of steps (Li et al. 2022, arXiv:2110.05679, 4)."""
-        of_g, of_a = (factor @ factor.mT for factor in map(digits, (g, self._a)))
-        squares = torch.linalg.vecdot(of_g.flatten(1), of_a.flatten(1))
+        """Return squared norms of rows sum_t g_t a_t^T by products of steps; of all samples or the first ones."""
+        squares, of_terms = squared_norms_by_steps(g, self._a[: len(g)])
         if is_recording():
             return squares.clamp_(min=0).to(sum_dtype(g.dtype))
-        return self.replace_cancelled(target, g, squares, torch.linalg.vecdot(diagonal(of_g), diagonal(of_a)))
+        return self.replace_cancelled(target, g, squares, of_terms)
 
     def small_rows(self, target: Any, g: Array) -> Array | None:
         """Return sums over steps: of the bias always, of the weight where there are more steps than it is wide."""
@@ -119,16 +122,6 @@ def _steps(tensor: Array) -> Array:
         return tensor
     steps = tensor.flatten(1, -2)
     return steps[:, 0] if steps.shape[1] == 1 else steps
-
-
-def digits(tensor: Array) -> Array:
-    """Widen to the dtype of products of steps: twice the digits where no look at values may say what cancels."""
-    return tensor.double() if is_recording() else widen(tensor)
-
-
-def diagonal(products: Array) -> Array:
-    """Return the products of each step with itself."""
-    return products.diagonal(dim1=1, dim2=2)
 
 
 def _write_outer(g: Array, a: Array, out: Array, add: bool) -> None:

@@ -18,6 +18,9 @@ from gradkernels.engines.hooks.precision import squared_row_norms, widen
 from gradkernels.engines.hooks.rules.autotune import fastest_of, is_recording
 from gradkernels.engines.hooks.rules.rule import LayerRule, NamedArguments, Targets, any_axis
 
+MOST_PAIRED_WORDS = 512
+"""Of a sample, whose pairs are looked at: their number grows with the square."""
+
 
 def refuse_options(name: str, given: NamedArguments) -> None:
     """Raise an Unfit for options that no sample has a gradient of its own with."""
@@ -126,6 +129,8 @@ class EmbeddingTable(ParameterUse):
             return self._of_one_bag(g)
         terms = widen(self.terms(g))
         ways = {"gram": lambda: self._by_products(target, g, terms), "entries": lambda: self._by_entries(terms)}
+        if terms.shape[1] > MOST_PAIRED_WORDS and not is_recording():
+            del ways["gram"]
         return fastest_of(("embedding", self._size, terms.shape, terms.dtype, g.device), ways)
 
     def squared_norms_of_terms(self, target: Any, g: Array) -> Array:

@@ -1,0 +1,75 @@
+"""Squared norms of sums of outer products, by products of steps: |sum_t g_t a_t^T|^2 = sum_st (g_s . g_t)(a_s . a_t).
+
+That costs t^2 (o + i) / 2 multiplications a sample, against t o i for the row itself (Li et al. 2022, arXiv:2110.05679,
+section 4). The products are symmetric and taken in tiles, so that memory does not grow with the square of the length.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+
+from gradkernels.backend import Array
+from gradkernels.engines.hooks.precision import widen
+from gradkernels.engines.hooks.rules.autotune import is_recording
+from gradkernels.engines.hooks.rules.blocks import blocks
+
+TILE = 512
+"""Steps along each side of a tile."""
+
+TILE_BYTES = 1 << 22
+"""Of the products of a tile for some samples: what stays in a core's caches."""
+
+NEAR = 4
+"""Times as many multiplications: from here on a way is not worth a try."""
+
+
+def squared_norms_by_steps(g: Array, a: Array) -> tuple[Array, Array]:
+    """Return squared norms `(n,)`, and sums of the squared norms of the terms, from `(n, t, o)` and `(n, t, i)`."""
+    of_terms = torch.linalg.vecdot(_squared_lengths(g), _squared_lengths(a))
+    squares = torch.zeros_like(of_terms, dtype=digits(g[:0]).dtype)
+    side = min(TILE, max(1, g.shape[1]))
+    for part in blocks(len(g), TILE_BYTES // (2 * side * side * squares.element_size())):
+        for rows, columns, times in _tiles(g.shape[1], side):
+            of_g, of_a = (_products(factor[part], rows, columns) for factor in (g, a))
+            squares[part] += times * torch.linalg.vecdot(of_g.flatten(1), of_a.flatten(1))
+    return squares, of_terms
+
+
+def cheaper_ways(steps: int, o: int, i: int) -> tuple[str, ...]:
+    """Return which of `gram` and `rows` may be fastest, what multiplies less first.
+
+    Args:
+        steps: Of a sample.
+        o: Outputs.
+        i: Inputs.
+    """
+    cost = {"gram": steps * (o + i) * (2 if steps <= TILE else 1), "rows": 2 * o * i}
+    first, second = sorted(cost, key=lambda way: cost[way])
+    return (first, second) if cost[second] < NEAR * cost[first] else (first,)
+
+
+def digits(tensor: Array) -> Array:
+    """Widen to the dtype of products of steps: twice the digits where no look at values may say what cancels."""
+    return tensor.double() if is_recording() else widen(tensor)
+
+
+def diagonal(products: Array) -> Array:
+    """Return the products of each step with itself."""
+    return products.diagonal(dim1=1, dim2=2)
+
+
+def _squared_lengths(steps: Array) -> Array:
+    return torch.linalg.vector_norm(widen(steps), dim=2).square_()
+
+
+def _products(steps: Array, rows: slice, columns: slice) -> Array:
+    return digits(steps[:, rows]) @ digits(steps[:, columns]).mT
+
+
+def _tiles(steps: int, side: int) -> Iterator[tuple[slice, slice, int]]:
+    """Yield tiles on and below the diagonal, and how often each counts."""
+    for row in range(0, steps, side):
+        for column in range(0, row + 1, side):
+            yield slice(row, row + side), slice(column, column + side), 1 if row == column else 2
