@@ -9,7 +9,8 @@ A call of `gk.per_sample` and its siblings, or of `fastest_kernel` that hands ou
    quantity, such as `max_norm`, and `bound_kernels` finds it again at the next call;
 4. for modules `dispatcher` runs it: kernels that fail or do not fit are set aside and the next one computes.
    `history` remembers that, `memory_limit` tells how many samples fit at once and cuts the batch accordingly; where no
-   measurement says which kernel is fastest, `trials` have some take turns;
+   measurement says which kernel is fastest, `trials` have some take turns. What a call need not find out again, since
+   one like it did, is in `kinds`;
 5. `audit` holds some results of the running program against single-sample passes, ever after.
 
 `pickling` lets a bound kernel travel to other processes, where it is bound anew.

@@ -12,29 +12,22 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from gradkernels.case import Case
 from gradkernels.check.compare_arrays import Disagreement
 from gradkernels.check.modules.sample_passes import CallerBatch
-from gradkernels.check.modules.verdicts import (
-    is_definition,
-    proof_kind,
-    require_proof,
-    require_sample_gradients,
-    set_aside,
-)
+from gradkernels.check.modules.verdicts import is_definition, require_proof, require_sample_gradients, set_aside
 from gradkernels.dispatch.audit import AuditedCall, audit_call, is_due, repeats_the_proof, warn_set_aside
-from gradkernels.dispatch.history import KernelHistory, KnownInputs, history_of
 from gradkernels.dispatch.keywords import with_keywords
-from gradkernels.dispatch.memory_limit import MOST_SHAPES, MemoryLimit, TooSmall
-from gradkernels.dispatch.request import Criteria, Request, signature
+from gradkernels.dispatch.kinds.seen_inputs import KnownInputs, SeenInputs
+from gradkernels.dispatch.kinds.settled_calls import SettledCalls
+from gradkernels.dispatch.memory_limit import MemoryLimit, TooSmall
+from gradkernels.dispatch.request import Criteria, Request
 from gradkernels.dispatch.select import Choice, choose, explain
 from gradkernels.kernel import Compute, Kernel
-from gradkernels.problems.module.input_writes import require_unwritten, write_counts
+from gradkernels.problems.module.input_writes import counts_of, require_unwritten, tensors_in
 from gradkernels.problems.module.random_state import preserved_rng
 from gradkernels.quantity import Quantity
 from gradkernels.result_buffers import validate_out
-from gradkernels.tree import Tree, count, leaves, structure
-from gradkernels.validate import device_of, dtype_of, validate_inputs
+from gradkernels.tree import Tree, count
 
 MOST_BUILT = 32
 Arguments = tuple[tuple[Any, ...], dict[str, Any]]
@@ -59,11 +52,11 @@ class ModuleDispatcher:
     def __init__(self, problem: Any, quantity: Quantity, forced: Kernel | None, criteria: Criteria) -> None:
         self.problem, self.quantity, self.forced, self.criteria = problem, quantity, forced, criteria
         self._lock = problem.lock()
-        self._known: dict[Hashable, KnownInputs] = {}
+        self._seen = SeenInputs(problem, quantity, forced, criteria)
+        self._settled = SettledCalls()
         self._built: dict[Hashable, Compute] = problem.cache.setdefault("built", {})
         self._memory_limit = MemoryLimit(problem, criteria.max_bytes)
         self._state_before: Any = None
-        self._state: Any = None
         self.kernel: Kernel | None = None
         self.choice: Choice | None = None
         self.request: Request | None = None
@@ -71,17 +64,18 @@ class ModuleDispatcher:
     def __call__(self, theta: Tree, x: Tree, y: Tree, *arguments: Any, **options: Any) -> Any:
         """Compute the quantity; theta may be None for the model's own parameters."""
         x, y = self.problem.prepared(x, y)
-        before = write_counts((x, y))
+        tensors = tensors_in((x, y))
+        before = counts_of(tensors)
         # A module holds the parameters of one call at a time, its own between calls.
         with self._lock:
-            batch, known = self._look_at(theta, x, y)
+            theta, known = self._seen.look_at(theta, x, y)
             given = options.get("out", arguments[0] if arguments and self.quantity.writable else None)
             if given is not None:
-                validate_out(self.quantity, batch.theta, x, y, given)
+                validate_out(self.quantity, theta, x, y, given)
             known.history.calls += 1
-            changed, self._state_before = self._state_before not in (None, self._state), self._state
-            result = self._compute(batch, known, (arguments, options), is_due(known.history, changed))
-            if write_counts((x, y)) != before:
+            changed, self._state_before = self._state_before not in (None, self._seen.state), self._seen.state
+            result = self._result((theta, x, y), known, (arguments, options), is_due(known.history, changed))
+            if counts_of(tensors) != before:
                 require_unwritten(self.problem.model, before, x, y, given)
             return result
 
@@ -95,7 +89,8 @@ class ModuleDispatcher:
         """
         x, y = self.problem.prepared(x, y)
         with self._lock:
-            self._compute(*self._look_at(theta, x, y))
+            theta, known = self._seen.look_at(theta, x, y)
+            self._compute(CallerBatch(self.problem, theta, x, y), known)
 
     def bare(self) -> Compute:
         """Return what `prepare` found, by itself: with no other kernel behind it, and never audited."""
@@ -122,35 +117,20 @@ class ModuleDispatcher:
             said += f"\n  in chunks, {self.kernel.key}, to stay within max_bytes={self.criteria.max_bytes}"
         return said
 
-    def _look_at(self, theta: Tree, x: Tree, y: Tree) -> tuple[CallerBatch, KnownInputs]:
-        """Return the batch and what is known of its shapes; it is validated where they are new."""
-        problem, mode_key = self.problem, self.problem.mode_key()
-        self._state = mode_key.watched
-        trees = (theta, x, y)
-        shapes = (mode_key.kind, structure(trees), *map(signature, leaves(trees)))
-        theta = problem.parameters() if theta is None else theta
-        if shapes not in self._known:
-            if len(self._known) >= MOST_SHAPES:
-                self._known.clear()
-            self._known[shapes] = KnownInputs(*self._new_kind(mode_key, theta, x, y), shapes)
-        known = self._known[shapes]
-        self.request = known.request
-        return CallerBatch(problem, theta, x, y), known
-
-    def _new_kind(self, mode_key: Any, theta: Tree, x: Tree, y: Tree) -> tuple[Request, KernelHistory, Hashable]:
-        problem, forced = self.problem, self.forced
-        library = validate_inputs(problem, theta, x, y)
-        if count(y) == 0 and self.quantity.averages:
-            raise ValueError(f"x has n = 0 samples; {self.quantity} divides by n and needs at least 1")
-        kind = proof_kind(problem, mode_key, theta, x, y)
-        first = leaves(theta)[0]
-        case = Case(problem, self.quantity, max(count(y), 1), dtype_of(first), device_of(first),
-                    self.criteria.threads or 1, features=max(1, problem.features(x)))  # fmt: skip
-        if forced is not None and (reasons := forced.unsupported(case)):
-            raise ValueError(f"{forced.key} cannot do this: {'; '.join(reasons)}")
-        # Of a module no choice depends on the memory that it may take, which can be another at each call.
-        asked = (self.quantity, forced, replace(self.criteria, max_bytes=None))
-        return Request(case, library, self.criteria), history_of(problem.model, (*asked, kind)), kind
+    def _result(self, arrays: tuple[Tree, Tree, Tree], known: KnownInputs, call: Arguments, audited: bool) -> Any:
+        """Compute by what is settled for inputs of this kind, if anything is, else by the first kernel that can."""
+        settled = None if audited else self._settled.get(known)
+        if settled is not None:
+            self.problem.check_mixing(*arrays)
+            self.kernel, self.choice, self.request = settled.kernel, settled.choice, known.request
+            try:
+                result = settled.compute(*arrays, *call[0], **call[1])
+            except Exception:  # as in `_first_that_can`, where the same kernel says it again
+                self._settled.drop(known)
+            else:
+                known.history.unaudited += 1
+                return result
+        return self._compute(CallerBatch(self.problem, *arrays), known, call, audited)
 
     def _compute(
         self, batch: CallerBatch, known: KnownInputs, call: Arguments | None = None, audited: bool = False
@@ -162,15 +142,15 @@ class ModuleDispatcher:
     def _first_that_can(self, batch: CallerBatch, known: KnownInputs, call: Arguments | None, audited: bool) -> Any:
         """Return the result of the first kernel that can; without a call only the kernel is found."""
         tried: dict[Kernel, str] = {}
+        self.request = known.request
         require_sample_gradients(known.kind, batch)
         if call is not None:
             self.problem.check_mixing(batch.theta, batch.x, batch.y)
         while True:
-            choice = self._choose(known.history, tried)
+            choice = self._choose(known, tried)
             if choice is not None and call is not None:
                 history = known.history
-                assert self.request is not None
-                choice = history.trials.apply(choice, self.request, history.calls, history.excluded() | tried)
+                choice = history.trials.apply(choice, known.request, history.calls, history.excluded() | tried)
             kernel = self.forced if choice is None else choice.kernel
             assert kernel is not None
             try:
@@ -187,14 +167,16 @@ class ModuleDispatcher:
             known.history.failed.pop(kernel, None)
             known.history.unaudited = 0 if audited else known.history.unaudited + (call is not None)
             self.kernel, self.choice = fitting, choice
+            if call is not None:
+                ready = with_keywords(self._build(fitting, known.kind), fitting, True, validated=True)
+                self._settled.settle(known, self.problem, fitting, choice, ready)
             return result
 
     def _try(
         self, kernel: Kernel, batch: CallerBatch, known: KnownInputs, call: Arguments | None, audited: bool
     ) -> tuple[Kernel, Any]:
         """Return the kernel, in chunks where there is a limit of memory, and its result, proven and audited."""
-        assert self.request is not None
-        fitting = self._memory_limit.fit(kernel, self.request.case, batch, known.shapes)
+        fitting = self._memory_limit.fit(kernel, known.request.case, batch, known.shapes)
         compute = self._build(fitting, known.kind)
         given = (fitting, known.kind, batch, compute)
         just_proven = count(batch.y) > 0 and require_proof(*given, tight=self.criteria.max_bytes is not None)
@@ -203,8 +185,8 @@ class ModuleDispatcher:
         arguments, options = call
         compute_it = with_keywords(compute, fitting, True, validated=True)
         ready = partial(compute_it, batch.theta, batch.x, batch.y, *arguments, **options)
-        trial = known.history.trials.at(self.request)
-        result = ready() if trial is None else trial.timed(kernel, self.request.case.device, ready)
+        trial = known.history.trials.at(known.request)
+        result = ready() if trial is None else trial.timed(kernel, known.request.case.device, ready)
         if audited and not (just_proven and repeats_the_proof(fitting)):
             settings = {name: float(value) for name, value in options.items() if name != "out"}
             self._audit(known, AuditedCall(fitting, compute, batch, settings, result))
@@ -220,21 +202,19 @@ class ModuleDispatcher:
                 warn_set_aside(known.history, call.kernel, fault)
             raise
 
-    def _choose(self, history: KernelHistory, tried: dict[Kernel, str]) -> Choice | None:
+    def _choose(self, known: KnownInputs, tried: dict[Kernel, str]) -> Choice | None:
         if self.forced is not None:
             return None
+        history, request = known.history, known.request
         excluded = history.excluded() | tried
-        request = self.request
-        assert request is not None
-        key = (request.case.n.bit_length(), frozenset(excluded))
         try:
             if self.criteria.results is not None:  # the file may have changed
                 return choose(request, excluded)
-            return history.choice(key, lambda: choose(request, excluded))
+            return history.choice((known.size, frozenset(excluded)), lambda: choose(request, excluded))
         except ValueError:
             if history.excluded().keys() - history.wrong.keys() - tried.keys():
                 history.failed.clear()  # what waits to be tried again is all that there is
-                return self._choose(history, tried)
+                return self._choose(known, tried)
             raise
 
     def _build(self, kernel: Kernel, kind: Hashable) -> Compute:

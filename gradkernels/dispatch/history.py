@@ -12,7 +12,6 @@ from typing import Any
 
 from gradkernels.check.compare_arrays import Disagreement
 from gradkernels.dispatch.memory_limit import TooSmall
-from gradkernels.dispatch.request import Request
 from gradkernels.dispatch.select import Choice
 from gradkernels.dispatch.trials.trials import Trials
 from gradkernels.kernel import Kernel
@@ -53,6 +52,7 @@ class KernelHistory:
         warned: Sentences that were said already.
         choices: What was chosen, by size and by the kernels that were left out.
         trials: Of kernels against each other in the calls themselves.
+        lessons: How often something was noted of a kernel, or the choices were forgotten.
     """
 
     calls: int = 0
@@ -64,6 +64,7 @@ class KernelHistory:
     warned: set[str] = field(default_factory=set)
     choices: dict[Hashable, Choice] = field(default_factory=dict)
     trials: Trials = field(default_factory=Trials)
+    lessons: int = 0
 
     def excluded(self) -> dict[Kernel, str]:
         """Return the kernels that are not to be tried at this call, with the reason."""
@@ -83,6 +84,7 @@ class KernelHistory:
         """
         if isinstance(fault, TooSmall):
             return str(fault)
+        self.lessons += 1
         reason = f"{type(fault).__name__}: {next(iter(str(fault).splitlines()), '')}"
         if isinstance(fault, Disagreement):
             self.wrong[kernel] = reason
@@ -102,23 +104,6 @@ class KernelHistory:
         return found
 
 
-@dataclass(frozen=True)
-class KnownInputs:
-    """What is known of inputs of the same shapes.
-
-    Attributes:
-        request: What is asked of them.
-        history: How kernels did on their kind.
-        kind: What a proof holds for.
-        shapes: Their structure, shapes, dtypes and devices, and what the model was like.
-    """
-
-    request: Request
-    history: KernelHistory
-    kind: Hashable
-    shapes: Hashable
-
-
 def history_of(model: Any, key: Hashable) -> KernelHistory:
     """Return the history of a model, what is asked of it, and a kind of input."""
     found = _HISTORIES.setdefault(model, {})
@@ -133,3 +118,4 @@ def clear_choices() -> None:
         for one in of_model.values():
             one.choices.clear()
             one.trials = Trials()
+            one.lessons += 1

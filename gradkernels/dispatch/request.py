@@ -228,7 +228,10 @@ def available_threads() -> int:
 
 def signature(array: Any) -> tuple[Any, ...]:
     """Return what tells arrays apart that need another kernel or proof: class, shape, dtype and device."""
-    return (type(array), *(getattr(array, name, None) for name in ("shape", "dtype", "device")))
+    try:
+        return type(array), array.shape, array.dtype, array.device
+    except AttributeError:
+        return (type(array), *(getattr(array, name, None) for name in ("shape", "dtype", "device")))
 
 
 def _layout(library: Backend, x: Array) -> str:

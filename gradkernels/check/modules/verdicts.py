@@ -32,6 +32,7 @@ from gradkernels.tree import Tree, count, leaves, structure
 
 INSPECTED = "inspected"
 MOST_VERDICTS = 1024
+_set_aside = 0
 _VERDICTS: weakref.WeakKeyDictionary[Any, dict[Hashable, str]] = weakref.WeakKeyDictionary()
 
 
@@ -86,7 +87,7 @@ def require_proof(kernel: Kernel, kind: Hashable, batch: CallerBatch, compute: C
         with preserved_rng(batch.theta):
             _prove_in_an_order(kernel, batch, compute, chosen, tight)
     except Disagreement as fault:
-        known[key] = str(fault)
+        set_aside(kernel, kind, batch.problem, str(fault))
         raise
     known[key] = ""
     return True
@@ -137,7 +138,26 @@ def set_aside(kernel: Kernel, kind: Hashable, problem: Any, says: str) -> None:
         problem: A black box.
         says: Why.
     """
+    global _set_aside
     verdicts(problem)[kind, _proven_as(kernel)] = says
+    _set_aside += 1
+
+
+def times_set_aside() -> int:
+    """Return how often any kernel was taken for wrong in this process."""
+    return _set_aside
+
+
+def is_proven(kernel: Kernel, kind: Hashable, problem: Any) -> bool:
+    """Tell whether a kernel needs no proof for a kind of batch any more, which was inspected too.
+
+    Args:
+        kernel: It.
+        kind: By `proof_kind`.
+        problem: A black box.
+    """
+    known = verdicts(problem)
+    return (INSPECTED, kind) in known and (is_definition(kernel) or known.get((kind, _proven_as(kernel))) == "")
 
 
 def is_definition(kernel: Kernel) -> bool:

@@ -37,8 +37,17 @@ def _copy(tensor: Any) -> Any:
 
 def write_counts(tree: Tree) -> list[int]:
     """Count how often each tensor of a tree was written to, its constants last; -1 where torch does not count."""
-    tensors = [*leaves(tree), *constants(tree)]
-    return [-1 if one.is_inference() else one._version for one in tensors if hasattr(one, "is_inference")]
+    return counts_of(tensors_in(tree))
+
+
+def tensors_in(tree: Tree) -> list[Any]:
+    """Return the tensors of a tree, its constants last."""
+    return [one for one in (*leaves(tree), *constants(tree)) if hasattr(one, "is_inference")]
+
+
+def counts_of(tensors: list[Any]) -> list[int]:
+    """Count how often each tensor was written to; -1 where torch does not count."""
+    return [-1 if one.is_inference() else one._version for one in tensors]
 
 
 def require_unwritten(model: Module, before: list[int], x: Tree, y: Tree, given: Tree | None) -> None:
