@@ -40,6 +40,25 @@ def test_nothing_heavy_is_loaded(code):
     assert python(code + LOADED).split() == []
 
 
+FIRST_CALLS = """
+import gradkernels as gk
+import torch
+from torch import nn
+
+model = nn.Sequential(nn.Conv2d(1, 2, 3), nn.Flatten(), nn.Linear(8, 3))
+problem, x, y = gk.ModuleProblem(model, nn.CrossEntropyLoss()), torch.randn(4, 1, 4, 4), torch.arange(4) % 3
+for quantity in ("per_sample", "norms", "clipped_sum", "moments", "gradient"):
+    for _ in range(12):
+        getattr(gk, quantity)(problem, None, x, y)
+"""
+PEERS = ("opacus", "backpack", "jax", "sklearn", "statsmodels", "numba")
+
+
+def test_no_other_library_is_loaded_for_a_module_of_which_nothing_was_measured(tmp_path, monkeypatch):
+    monkeypatch.setenv("GRADKERNELS_WISDOM", str(tmp_path / "wisdom.json"))
+    assert python(FIRST_CALLS + f"import sys; print(*(sys.modules.keys() & {set(PEERS)}))").split() == []
+
+
 def test_the_public_names_are_there():
     assert set(CALLABLES) < set(gk.__all__)
     assert set(gk.__all__) <= set(dir(gk))

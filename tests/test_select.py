@@ -16,6 +16,7 @@ from gradkernels.dispatch.machine import machine
 from gradkernels.dispatch.request import Criteria, Request
 from gradkernels.dispatch.select import choose, explain
 from gradkernels.dispatch.wisdom import WisdomEntry
+from gradkernels.kernel import Kernel
 from gradkernels.record import HEADER, append
 
 P = gk.LinearRegression()
@@ -239,6 +240,36 @@ def test_where_nothing_can_compute_every_reason_is_given(monkeypatch, known):
     monkeypatch.setattr(select, "kernels", lambda problem, quantity: ())
     with pytest.raises(ValueError, match="^nothing can compute norms of linear here: no kernel is declared for it$"):
         choose(request())
+
+
+@pytest.mark.parametrize(
+    ("seconds", "n", "asked"),
+    [(0.99, 10, True), (1.02, 10, True), (1.2, 10, False), (1.2, 100, True), (9.0, 100, False)],
+)
+def test_a_library_is_asked_only_where_its_kernel_may_be_the_fastest(seconds, n, asked, known, monkeypatch):
+    torch = pytest.importorskip("torch")
+    problem = gk.ModuleProblem(torch.nn.Linear(2, 3), torch.nn.CrossEntropyLoss())
+    names = {"problem": problem.name, "quantity": "per_sample", "dtype": "float32"}
+    hooks, opacus = "torch.hooks.per_sample", "opacus.hooks.per_sample"
+    known([row(hooks, 1.0, **names), row(opacus, seconds, **names)])
+    looked, really = [], Kernel.unsupported
+    monkeypatch.setattr(Kernel, "unsupported", lambda self, case: looked.append(self.key) or really(self, case))
+    case = gk.Case(problem, "per_sample", n, "float32")
+    choice = choose(Request(case, BACKENDS["torch"]))
+    assert (opacus in looked) is asked
+    assert not any(key.startswith("backpack") for key in looked)
+    assert hooks in costs(choice)
+
+
+def test_every_library_is_asked_where_torch_has_no_kernel_left(known, monkeypatch):
+    torch = pytest.importorskip("torch")
+    problem = gk.ModuleProblem(torch.nn.Linear(2, 3), torch.nn.CrossEntropyLoss())
+    case = gk.Case(problem, "per_sample", 4, "float32")
+    failed = {one: "no" for one in gk.kernels(problem, "per_sample") if one.backend.name == "torch"}
+    monkeypatch.setattr(
+        Kernel, "unsupported", lambda self, case: () if self.key == "backpack.batch.per_sample" else ("",)
+    )
+    assert choose(Request(case, BACKENDS["torch"]), failed).kernel.key == "backpack.batch.per_sample"
 
 
 def test_all_reasons_of_a_kernel_are_one_sentence(monkeypatch, known):

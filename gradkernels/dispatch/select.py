@@ -60,7 +60,7 @@ def choose(request: Request, failed: Mapping[Kernel, str] | None = None) -> Choi
     """
     case = request.case
     every, sources = kernels(case.problem, case.quantity), tuple(_sources(request))
-    reasons = _reasons(case, every, sources, failed or {})
+    reasons = _reasons(request, every, [entry for _, entry in sources], failed or {})
     able = [kernel for kernel in every if reasons.get(kernel) == ()]
     # The cause first: what was tried and failed.
     order = sorted(every, key=lambda kernel: kernel not in (failed or {}))
@@ -85,28 +85,37 @@ def choose(request: Request, failed: Mapping[Kernel, str] | None = None) -> Choi
 
 
 def _reasons(
-    case: Case,
-    every: Sequence[Kernel],
-    sources: Sequence[tuple[str, wisdom.WisdomEntry]],
-    failed: Mapping[Kernel, str],
+    request: Request, every: Sequence[Kernel], entries: Sequence[wisdom.WisdomEntry], failed: Mapping[Kernel, str]
 ) -> dict[Kernel, tuple[str, ...]]:
     """Say why kernels cannot do the case, of those that the choice can fall on: to ask a library, it is imported.
 
-    For a module it falls on one of another package than torch where that was measured, or where none of torch's is
-    left.
+    For a module that is one of another package than torch where it may be the fastest, or where torch has none left.
     """
-    ways = {Key.parse(key).plain.way for _, entry in sources for key in entry.curves}
-
-    def near(kernel: Kernel) -> bool:
-        return not isinstance(case.problem, BlackBox) or kernel.backend.host is kernel.backend or kernel.way in ways
 
     def asked(kernel: Kernel) -> tuple[str, ...]:
-        return (failed[kernel],) if kernel in failed else kernel.unsupported(case)
+        return (failed[kernel],) if kernel in failed else kernel.unsupported(request.case)
 
-    reasons = {kernel: asked(kernel) for kernel in every if near(kernel)}
-    if all(reasons.values()):
-        reasons |= {kernel: asked(kernel) for kernel in every if not near(kernel)}
+    of_module = isinstance(request.case.problem, BlackBox)
+    others = [one for one in every if of_module and one.backend.host is not one.backend]
+    reasons = {kernel: asked(kernel) for kernel in every if kernel not in others}
+    able = [kernel for kernel, refused in reasons.items() if not refused]
+    if not able:
+        return {kernel: reasons.get(kernel) or asked(kernel) for kernel in every}
+    reasons |= {one: asked(one) for one in others if any(_may_win(request, entry, one, able) for entry in entries)}
     return reasons
+
+
+def _may_win(request: Request, entry: wisdom.WisdomEntry, kernel: Kernel, able: Sequence[Kernel]) -> bool:
+    """Tell whether a kernel was measured to be as fast as those that are able, or nearly, far from any size."""
+    own, costs = _costs(request, entry, [kernel]), _costs(request, entry, able)
+    factor = NEAR_COST if any(_is_far(request, entry, one) for one in own) else 1 + TIE
+    return bool(own) and min(own.values()) <= min(costs.values(), default=float("inf")) * factor
+
+
+def _is_far(request: Request, entry: wisdom.WisdomEntry, kernel: Kernel) -> bool:
+    """Tell whether the number of samples is far from all that a kernel was measured at."""
+    sizes = [point.n for point in entry.curves[kernel.key]]
+    return not min(sizes) / FAR <= request.case.n <= max(sizes) * FAR
 
 
 def _sources(request: Request) -> Iterator[tuple[str, wisdom.WisdomEntry]]:
@@ -204,8 +213,7 @@ def _rivals(request: Request, entry: wisdom.WisdomEntry, choice: Choice, able: S
     if not isinstance(request.case.problem, BlackBox) or request.criteria.results is not None:
         return ()
     rivals = [one for one in able if one.pays_after and one.key not in entry.curves]
-    sizes = [point.n for point in entry.curves[choice.kernel.key]]
-    if not min(sizes) / FAR <= request.case.n <= max(sizes) * FAR:
+    if _is_far(request, entry, choice.kernel):
         near = [one for one, cost in choice.costs if cost <= choice.costs[0][1] * NEAR_COST]
         rivals += [by_rule(request.case, request.library, able)[0], *near[: MOST_RIVALS + 1]]
     quick = [one for one in dict.fromkeys(rivals) if not (one is choice.kernel or one.compiles or one.loops)]

@@ -9,6 +9,7 @@ from gradkernels.check.modules.verdicts import is_proven, times_set_aside
 from gradkernels.dispatch.history import KernelHistory
 from gradkernels.dispatch.kinds.seen_inputs import KnownInputs
 from gradkernels.dispatch.select import Choice
+from gradkernels.dispatch.trials.trials import first_trial
 from gradkernels.kernel import Compute, Kernel
 
 MOST_SETTLED = 32
@@ -24,7 +25,7 @@ class SettledCall:
         kernel: That computed last.
         choice: By which it was chosen; None where the caller named it.
         compute: The kernel, built, with its keywords.
-        until: Number of the call at which a kernel that did not fit is tried again.
+        until: Number of the call at which a kernel that did not fit is tried again, or rivals are.
         lessons: Of the history, when it was settled.
         set_aside: How often any kernel was found wrong by then.
     """
@@ -79,16 +80,15 @@ class SettledCalls:
         """
         history, asked = known.history, known.request.criteria
         trial = history.trials.at(known.request)
-        if trial is None:
-            decided = choice is None or not choice.rivals
-        else:
-            decided = trial.winner is not None and kernel is trial.winner
+        decided = trial is None or (trial.winner is not None and kernel is trial.winner)
         limited = asked.max_bytes is not None or asked.results is not None  # for these shapes, or for this file
         if not decided or limited or not is_proven(kernel, known.kind, problem):
             return
         if len(self._calls) >= MOST_SETTLED:
             del self._calls[next(iter(self._calls))]
         until = min((attempt.retry_at for attempt in history.failed.values()), default=float("inf"))
+        if trial is None and choice is not None:
+            until = min(until, first_trial(choice, asked.calls))
         self._calls[id(history), known.size] = SettledCall(
             history, kernel, choice, compute, until, history.lessons, times_set_aside()
         )

@@ -38,15 +38,24 @@ class Trials:
             excluded: Kernels that are not to be tried in this call.
         """
         trial = self.at(request)
-        if trial is None and _begins(choice, calls, request.criteria.calls) and not _deterministic():
+        begins = calls >= first_trial(choice, request.criteria.calls)
+        if trial is None and begins and not _deterministic():
             trial = self.by_size[request.case.n.bit_length()] = KernelTrial((choice.kernel, *choice.rivals))
         return choice if trial is None else trial.apply(choice, excluded)
 
 
-def _begins(choice: Choice, calls: int, expected: int | None) -> bool:
-    """Return whether to try the rivals in this call, the `calls`th of its kind and of so many as are `expected`."""
+def first_trial(choice: Choice, expected: int | None) -> float:
+    """Return the number of the call of its kind from which rivals are tried; infinity if they never are.
+
+    Args:
+        choice: That has the rivals.
+        expected: Calls that the caller announced.
+    """
     pays = max((rival.pays_after for rival in choice.rivals), default=0)
-    return bool(choice.rivals) and (calls if expected is None else expected) > max(pays, SETTLING_CALLS)
+    least = max(pays, SETTLING_CALLS) + 1
+    if not choice.rivals or (expected is not None and expected < least):
+        return float("inf")
+    return least if expected is None else 1
 
 
 def _deterministic() -> bool:
