@@ -21,8 +21,10 @@ from pathlib import Path
 
 import pages
 import pytest
+import typer
 
 import gradkernels
+from gradkernels.bench.cli.app import app
 from gradkernels.bench.compare.thresholds_toml import read as read_thresholds
 from gradkernels.names import pick
 
@@ -271,6 +273,14 @@ def test_the_readme_leads_to_every_page():
     linked = {(ROOT / link.partition("#")[0]).resolve() for link in pages.links(README)}
     changelog = {ROOT / "CHANGELOG.md", README}
     assert set(pages.PAGES) - changelog <= linked
+
+
+def test_every_option_of_every_command_is_on_a_page():
+    text = "\n".join(page.read_text(encoding="utf-8") for page in pages.PAGES)
+    commands = typer.main.get_command(app).commands.values()
+    options = {name for command in commands for one in command.params for name in one.opts if name.startswith("--")}
+    assert {"--seed", "--fail-slower"} < options
+    assert {name for name in options if not re.search(rf"(?<![\w-]){name}(?![\w-])", text)} == set()
 
 
 def test_the_readme_is_short_and_fits_a_narrow_window():
