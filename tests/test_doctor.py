@@ -144,6 +144,25 @@ def test_it_keeps_a_file_unless_told_otherwise(duels, tmp_path, capsys):
     assert len(read_trials(out)) == 2
 
 
+@pytest.mark.parametrize(
+    "content", [b"precious", b"a,b\n1,2\n", b"\xff\x00\xaa\n", TRIAL_HEADER.encode()[:-1] + b",more"]
+)
+def test_what_is_no_file_of_its_own_is_refused_and_stays_as_it_is(duels, tmp_path, capsys, content):
+    out = tmp_path / "notes.txt"
+    out.write_bytes(content)
+    assert main(["doctor", "--selftest", "1", "--out", str(out), "--resume"]) == 2
+    assert capsys.readouterr().err == f"gradkernels: {out} is not a selftest's file; name another --out\n"
+    assert out.read_bytes() == content
+
+
+def test_half_a_header_is_written_again(duels, tmp_path):
+    out = tmp_path / "x.csv"
+    out.write_text(TRIAL_HEADER[:20])
+    assert main(["doctor", "--selftest", "1", "--out", str(out), "--resume"]) == 0
+    assert out.read_text().startswith(TRIAL_HEADER)
+    assert len(read_trials(out)) == 2
+
+
 def test_interrupted_it_reports_what_is_there(duels, tmp_path, monkeypatch, capsys):
     real = selftest.append_trial
 

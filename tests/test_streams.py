@@ -34,6 +34,13 @@ def test_closed_and_full_streams_leave_the_exit_codes(redirection):
     assert shell(redirection, "fastest", "nofile.csv") == 2
 
 
+def test_a_full_disk_behind_standard_output_is_told_in_words():
+    with open("/dev/full", "w") as full:
+        done = subprocess.run([*COMMAND, "fastest"], stdout=full, stderr=subprocess.PIPE, text=True, timeout=60)
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1] == "gradkernels: the output: No space left on device"
+
+
 def test_nothing_is_printed_into_a_results_file_that_has_the_number_of_a_closed_stream(tmp_path):
     few = ("--kernel", "numpy.matmul", "--quantity", "gradient", "--sizes", "10", "--passes", "1", "--budget", "1s")
     assert shell(">&- 2>&- <&-", "run", *few, "--out", "x.csv", folder=tmp_path) == 0

@@ -115,16 +115,17 @@ def read_trials(path: Path) -> list[Trial]:
     Raises:
         ValueError: Not a selftest's file, or of another machine.
     """
-    text = path.read_text(encoding="utf-8")
-    whole = text[: text.rfind("\n") + 1]
-    if whole and not whole.startswith(TRIAL_HEADER):
+    content, header = path.read_bytes(), TRIAL_HEADER.encode()
+    # A killed selftest may leave half a header too; anything else is somebody's, and not to be cut off.
+    if not (content.startswith(header) or header.startswith(content)):
         raise ValueError(f"{path} is not a selftest's file; name another --out")
-    found = [_trial(row, path) for row in csv.DictReader(io.StringIO(whole))]
+    whole = content[: content.rfind(b"\n") + 1]
+    found = [_trial(row, path) for row in csv.DictReader(io.StringIO(whole.decode(errors="replace")))]
     if elsewhere := {one.machine for one in found} - {machine()}:
         places = ", ".join(sorted(elsewhere))
         raise ValueError(f"{path} was measured on {places}, this is {machine()}; name another --out")
-    if whole != text:
-        os.truncate(path, len(whole.encode()))
+    if whole != content:
+        os.truncate(path, len(whole))
     return found
 
 

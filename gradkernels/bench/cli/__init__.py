@@ -39,7 +39,8 @@ def main(arguments: list[str] | None = None) -> int:
     except usage_error as error:
         return _complain(error.format_message())
     except OSError as error:
-        return _complain(f"{error.filename}: {error.strerror}" if error.filename else str(error))
+        # Without a name it is standard output, such as a full disk that it is sent to.
+        return _complain(f"{error.filename or 'the output'}: {error.strerror}" if error.strerror else str(error))
     except ValueError as error:
         return _complain(str(error))
     except SystemExit as end:  # with 1 typer and rich end where a pipe is closed, with others who was told to stop
