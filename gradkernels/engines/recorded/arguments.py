@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 
 import torch
@@ -26,6 +26,7 @@ class Arguments:
         y: Targets, samples first.
         out: Memory for the result, samples first; nothing where the function gives its result.
         more: Further tensors, of no samples.
+        at_once: Whether the losses are computed by one call for all samples.
 
     Attributes:
         theta: The parameters by name.
@@ -34,7 +35,16 @@ class Arguments:
         sealed: Whether memory is given that was made under `torch.inference_mode`.
     """
 
-    def __init__(self, theta: Tensors, untrained: Tensors, x: Tree, y: Tree, out: Tree = (), more: Any = ()) -> None:
+    def __init__(
+        self,
+        theta: Tensors,
+        untrained: Tensors,
+        x: Tree,
+        y: Tree,
+        out: Tree = (),
+        more: Sequence[Array] = (),
+        at_once: bool = False,
+    ) -> None:
         x, y = each(_laid_out, (x, y))
         self.theta, self._untrained, self._x, self._y, self._out, self._more = theta, untrained, x, y, out, more
         self._fixed = [one for one in constants((x, y)) if _is_tensor(one)]
@@ -42,6 +52,7 @@ class Arguments:
         self._samples = leaves((x, y, out))
         self.n = count(y)
         self.tensors = [*self._plain, *self._samples]
+        self.at_once = at_once
         self.sealed = any(one.is_inference() for one in leaves(out))
 
     def kind(self) -> Hashable:
@@ -50,7 +61,7 @@ class Arguments:
         numbers = [one for one in constants(trees) if not _is_tensor(one)]
         plain = tuple((one.shape, one.stride(), one.dtype, one.device) for one in self._plain)
         samples = tuple((one.shape[1:], one.stride(), one.dtype, one.device) for one in self._samples)
-        return structure(trees), tuple(map(identity, numbers)), plain, samples
+        return self.at_once, structure(trees), tuple(map(identity, numbers)), plain, samples
 
     def sizes(self) -> set[int]:
         """Return the sizes of all axes but those of the samples."""

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 
 import torch
 
 from gradkernels.backend import Array
 from gradkernels.engines.hooks.accumulate.accumulators import RowMoments, RowSums, RowWriter, SquaredNorms
+from gradkernels.engines.hooks.accumulate.book_keeping import BookKeeping
 from gradkernels.engines.hooks.engine import ForwardPass, HooksEngine
-from gradkernels.engines.hooks.parameter_use import ParameterUse
 from gradkernels.engines.hooks.precision import HALF_DTYPES
 from gradkernels.engines.hooks.quantities import Theta, clip_factors
 from gradkernels.engines.hooks.rules.autotune import without_timing
@@ -24,15 +25,16 @@ Function = Callable[..., list[Array]]
 
 
 class Passes:
-    """Forward passes of a problem's model on tensors without data.
+    """Forward passes of a problem's model that are recorded.
 
     Args:
         problem: Whose model.
+        at_once: Whether the losses of a batch are those of its samples, as one of torch's gives them.
     """
 
-    def __init__(self, problem: ModuleProblem) -> None:
+    def __init__(self, problem: ModuleProblem, at_once: bool) -> None:
         self._problem = problem
-        self.engine = HooksEngine(problem, problem.traceable_losses)
+        self.engine = HooksEngine(problem, partial(problem.traceable_losses, at_once=at_once))
 
     @contextmanager
     def forward(self, theta: Theta, rest: Theta, x: Tree, y: Tree) -> Iterator[ForwardPass]:
@@ -78,7 +80,7 @@ def _norms(passes: Passes, squares: Array, doubts: Doubts) -> list[Array]:
     """Return norms from their squares, and which are in doubt: those of squares that leave the range of their dtype."""
     if not passes.engine.draws_each:
         limits = torch.finfo(squares.dtype)
-        doubts.mark(~((squares > limits.tiny / limits.eps) & (squares < limits.max)))
+        doubts.mark(~((squares > limits.tiny / limits.eps) & (squares < limits.max)))  # also where it is no number
     return [squares.sqrt(), doubts.all(len(squares), squares)]
 
 
@@ -101,25 +103,19 @@ def clipped_sum(passes: Passes) -> Function:
     """Return a function that gives the clipped sums in theta's order, the norms, and which of them are in doubt."""
 
     def function(theta: Theta, rest: Theta, x: Tree, y: Tree, max_norm: Array) -> list[Array]:
-        kept: list[tuple[ParameterUse, Array]] = []
         with passes.forward(theta, rest, x, y) as forward:
             doubts = Doubts()
-            squares = SquaredNorms(forward.theta, forward.shared, count(y), products=False)
-
-            def arrived(use: ParameterUse, g: Array) -> None:
-                squares(use, g)
-                if not forward.repeated:
-                    kept.append((use, g))
-
-            forward.backward(recording(arrived, doubts), keep=forward.repeated)
-            norms, doubtful = _norms(passes, squares.finish(), doubts)
-            factors = clip_factors(norms, max_norm)
-            sums = RowSums(forward.theta, None if forward.repeated else factors)
-            for use, g in kept:
-                sums(use, g)
-            if forward.repeated:
-                forward.backward(recording(sums, Doubts()), factors)
-            return [*sums.finish().values(), norms, doubtful]
+            if forward.repeated:  # what arrives is not to be kept: another backward pass, of weighted losses
+                squares = SquaredNorms(forward.theta, forward.shared, count(y), products=False)
+                forward.backward(recording(squares, doubts), keep=True)
+                norms, doubtful = _norms(passes, squares.finish(), doubts)
+                sums = RowSums(forward.theta)
+                forward.backward(recording(sums, Doubts()), clip_factors(norms, max_norm))
+                return [*sums.finish().values(), norms, doubtful]
+            books = BookKeeping(forward.theta, forward.shared, count(y), products=False)
+            forward.backward(recording(books, doubts))
+            norms, doubtful = _norms(passes, books.squares(), doubts)
+            return [*books.sums(clip_factors(norms, max_norm)).values(), norms, doubtful]
 
     return function
 

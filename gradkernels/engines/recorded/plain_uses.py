@@ -10,6 +10,10 @@ from gradkernels.engines.hooks.precision import squared_row_norms, sum_dtype, su
 from gradkernels.engines.recorded.whole import run_whole
 
 
+MOST_OF_OUTPUT = 2
+"""Entries of a weight for each of a sample's output, up to which its rows are kept instead of gradients and data."""
+
+
 class RecordedUse(ParameterUse):
     """A use, whose rows are formed for all samples at once where they are formed to be squared or summed.
 
@@ -43,6 +47,10 @@ class RecordedUse(ParameterUse):
         if self._has_own("squared_norms"):
             return self.use.squared_norms(target, g)
         return squared_row_norms(self._rows(target, g))
+
+    def small_rows(self, target: Any, g: Array) -> Array | None:
+        """Return the rows where the use does; None where they are large."""
+        return self.use.small_rows(target, g)
 
     def total(self, target: Any, g: Array) -> Array:
         """Return the sum of the rows, without them if the use can."""
@@ -102,6 +110,12 @@ class WholeRows(WholeUse):
         run_whole(self.use, "write", target, g, rows)
         if add:
             out += rows
+
+    def small_rows(self, target: Any, g: Array) -> Array | None:
+        """Return the rows where they are no larger than gradients and data; None where they are."""
+        if self.targets[target].tensor.numel() > MOST_OF_OUTPUT * g[:1].numel():
+            return None
+        return self._rows(target, g)
 
     def squared_norms(self, target: Any, g: Array) -> Array:
         """Return the squared norms of the rows."""

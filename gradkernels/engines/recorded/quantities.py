@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -43,8 +43,8 @@ def per_sample(problem: ModuleProblem, chunk: int) -> Compute:
             return plain(theta, x, y, out)
         rows = {name: empty_torch((n, *one.shape), one) for name, one in theta.items()} if out is None else out
         with _drawing(problem, whole=True):
-            for part in chunk_slices(n, chunk):
-                arguments = recordings.arguments(theta, take(x, part), take(y, part), out=take(rows, part))
+            for part_x, part_y, part_rows in _parts((x, y, rows), n, chunk):
+                arguments = recordings.arguments(theta, part_x, part_y, out=part_rows)
                 with _drawing(problem, whole=False):
                     if recordings(arguments) is None:
                         break
@@ -53,6 +53,17 @@ def per_sample(problem: ModuleProblem, chunk: int) -> Compute:
         return plain(theta, x, y, rows)
 
     return compute
+
+
+def _parts(trees: Any, n: int, chunk: int) -> Iterable[Any]:
+    """Return the trees of each chunk of samples, without a view of all where there is one chunk.
+
+    Args:
+        trees: Samples first.
+        n: Their number.
+        chunk: At most so many at a time.
+    """
+    return (trees,) if n <= chunk else (take(trees, part) for part in chunk_slices(n, chunk))
 
 
 def norms(problem: ModuleProblem, chunk: int) -> Compute:
@@ -65,16 +76,16 @@ def norms(problem: ModuleProblem, chunk: int) -> Compute:
         if parts is None:
             return plain(theta, x, y, out)
         found, doubtful = (torch.cat(of) if len(of) > 1 else of[0] for of in zip(*parts, strict=True))
-        with torch.inference_mode(out is not None and out.is_inference()), torch.no_grad():
-            if doubtful.any():
-                if problem.randomness == "different":  # no sample's numbers are drawn again alone
-                    return plain(theta, x, y, out)
+        if doubtful.any():
+            if problem.randomness == "different":  # no sample's numbers are drawn again alone
+                return plain(theta, x, y, out)
+            with torch.inference_mode(False), torch.no_grad():
                 at = doubtful.nonzero().flatten()
                 found[at] = plain(theta, take(x, at), take(y, at)).to(found.dtype)
-            if out is not None:
-                return out.copy_(found)
-            widest = max(theta.values(), key=lambda one: one.element_size())
-            return found.to(widest.dtype)
+        if out is None:
+            return found.to(max(theta.values(), key=lambda one: one.element_size()).dtype)
+        with torch.inference_mode(out.is_inference()), torch.no_grad():
+            return out.copy_(found)
 
     return compute
 
@@ -93,8 +104,8 @@ def recorded_parts(
     """
     problem, (x, y), results = recordings.problem, data, []
     with _drawing(problem, whole=True):
-        for part in chunk_slices(count(y), chunk):
-            arguments = recordings.arguments(theta, take(x, part), take(y, part), more=more)
+        for part_x, part_y in _parts((x, y), count(y), chunk):
+            arguments = recordings.arguments(theta, part_x, part_y, more=more)
             with _drawing(problem, whole=False):
                 result = recordings(arguments)
             if result is None:

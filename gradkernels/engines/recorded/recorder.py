@@ -8,7 +8,7 @@ besides the arguments, such as a tensor that is an attribute, becomes an argumen
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,7 +17,7 @@ from torch import fx
 from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.weak import WeakIdKeyDictionary
+from torch.utils.weak import TensorWeakRef, WeakIdKeyDictionary
 
 from gradkernels.backend import Array
 from gradkernels.engines.hooks.errors import DRAWS_RANDOM
@@ -29,15 +29,6 @@ _LOOKING = frozenset((torch.Tensor.tolist, torch.Tensor.numpy, torch.Tensor.__ar
 _LOOKING_TAGS = frozenset((torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape))
 _LENGTHS = "_pack_padded_sequence"
 """An operation whose output is as long as its data say, although it has no tag for that."""
-
-_ALIASES = frozenset(
-    (
-        torch.ops.aten.detach.default,
-        torch.ops.aten.alias.default,
-        torch.ops.aten.lift.default,
-    )
-)
-"""Operations that give what they are given, where nothing is differentiated any more."""
 
 
 @dataclass
@@ -104,6 +95,7 @@ class _Recorder(TorchDispatchMode):
         self._recorded = Recorded()
         # Not by value, nor forever: what autograd keeps of a tensor is the same Python object again.
         self._nodes: Any = WeakIdKeyDictionary()
+        self._views: dict[Hashable, Any] = {}
         for tensor in tensors:
             self._nodes[tensor] = self._last = self._recorded.graph.placeholder(f"a{len(self._nodes)}")
 
@@ -135,9 +127,11 @@ class _Recorder(TorchDispatchMode):
                     raise Untraceable("the model writes to a tensor of its own that is no buffer")
 
     def _noted(self, func: Any, args: Any, kwargs: Any, output: Any) -> Any:
-        if func in _ALIASES:
-            self._nodes[output] = self._node(args[0])
-            return output
+        if isinstance(output, torch.Tensor) and not func._schema.is_mutable and func.is_view:
+            self._first_like(args[0])
+            if (same := self._first_like(output)) is not output:
+                self._nodes[output] = self._node(same)
+                return output
         arguments, named = (self._translated(one) for one in (args, kwargs))
         node = self._recorded.graph.call_function(func, arguments, named)
         if draws_random(node):
@@ -149,6 +143,18 @@ class _Recorder(TorchDispatchMode):
                 if isinstance(one, torch.Tensor):
                     self._nodes[one] = self._recorded.graph.call_function(operator.getitem, (node, at))
         return output
+
+    def _first_like(self, tensor: Array) -> Array:
+        """Return the first of the tensors that are alive and show the same memory in the same way.
+
+        So the same is not looked at twice, and a view of the whole is none.
+        """
+        key = tensor.data_ptr(), tensor.shape, tensor.stride(), tensor.dtype
+        found = self._views[key]() if key in self._views and tensor.numel() else None
+        if found is None:
+            self._views[key] = TensorWeakRef(tensor)
+            return tensor
+        return found
 
     def _translated(self, value: Any) -> Any:
         if isinstance(value, torch.Tensor):

@@ -27,9 +27,11 @@ from gradkernels.engines.recorded.arguments import Arguments
 from gradkernels.engines.recorded.executors import Run, executor_of
 from gradkernels.engines.recorded.functions import Function, Passes
 from gradkernels.engines.recorded.recorder import Recorded, record
-from gradkernels.engines.recorded.trace import Untraceable, restoring_attributes, untrained_tensors
+from gradkernels.engines.recorded.trace import Untraceable, restoring_attributes
+from gradkernels.engines.recorded.untrained import Untrained
 from gradkernels.problems.module.module_problem import ModuleProblem
 from gradkernels.problems.module.random_state import preserved_rng
+from gradkernels.tree import Tree
 
 MOST_KINDS = 16
 """Recordings that are kept; the one that was used the longest time ago makes room."""
@@ -82,16 +84,21 @@ class Recordings:
         self.problem, self._make = problem, make
         self._kinds: dict[Hashable, Recording] = {}
         self._state: Any = None
-        self._untrained: dict[str, Array] = {}
+        self._untrained = Untrained(problem)
         self._calls = 0
         self.made = 0
 
-    def arguments(self, *given: Any, **more: Any) -> Arguments:
-        """Return the arguments of a call, from theta, x, y and what else the function takes."""
-        state = self.problem.mode_key()
-        if state is not self._state:
-            self._state, self._untrained = state, untrained_tensors(self.problem)
-        return Arguments(given[0], self._untrained, *given[1:], **more)
+    def arguments(self, theta: dict[str, Array], x: Tree, y: Tree, **more: Any) -> Arguments:
+        """Return the arguments of a call.
+
+        Args:
+            theta: Parameters by name.
+            x: Inputs, samples first.
+            y: Targets, samples first.
+            more: What else the function takes.
+        """
+        self._state = self.problem.mode_key()
+        return Arguments(theta, self._untrained(self._state), x, y, at_once=self.problem.takes_all_at_once(y), **more)
 
     def __call__(self, arguments: Arguments) -> Sequence[Array] | None:
         """Return what the function gives; None where it is not recorded, and is not going to be now.
@@ -147,7 +154,7 @@ class Recordings:
 
     def _recorded(self, arguments: Arguments, n: int) -> Numbered:
         """Record with n samples; again where more becomes known of the model."""
-        passes = Passes(self.problem)
+        passes = Passes(self.problem, arguments.at_once)
         while True:
             try:
                 return self._record_once(passes, arguments, n), n

@@ -88,12 +88,13 @@ def untrained_tensors(problem: ModuleProblem) -> dict[str, Any]:
     names: dict[int, str] = {}
     return {
         place: tensor
-        for prefix, _, name, tensor in _rest(problem)
+        for prefix, _, name, tensor in untrained_slots(problem)
         if names.setdefault(id(tensor), place := f"{prefix}.{name}") == place
     }
 
 
-def _rest(problem: ModuleProblem) -> Iterator[tuple[str, dict[str, Any], str, Any]]:
+def untrained_slots(problem: ModuleProblem) -> Iterator[tuple[str, dict[str, Any], str, Any]]:
+    """Yield buffers and frozen parameters: the place of the module, its dict of them, the name in that, the tensor."""
     trained = {id(tensor) for tensor in problem.parameters().values()}
     loss = problem.loss_fn.named_modules(prefix="loss_fn()") if hasattr(problem.loss_fn, "named_modules") else ()
     for prefix, module in itertools.chain(problem.model.named_modules(), loss):
@@ -133,7 +134,7 @@ def _same(one: Any, other: Any) -> bool:
 @contextmanager
 def holding_untrained(problem: ModuleProblem, rest: dict[str, Any]) -> Iterator[None]:
     """Have model and loss hold `rest` instead of their own buffers and frozen parameters within the context."""
-    before = list(_rest(problem))
+    before = list(untrained_slots(problem))
     given = {id(tensor): rest[f"{prefix}.{name}"] for prefix, _, name, tensor in before if f"{prefix}.{name}" in rest}
     try:
         for _, kept, name, tensor in before:

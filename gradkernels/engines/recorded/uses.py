@@ -7,6 +7,7 @@ rows; a recording marks them in `Doubts`, and they are computed by the hooks aft
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import reduce
 from typing import Any
 
 import torch
@@ -46,10 +47,9 @@ class Doubts:
 
     def all(self, n: int, like: Array) -> Array:
         """Return all marks together, `(n,)`."""
-        together = like.new_zeros(n, dtype=torch.bool)
-        for one in self._marks:
-            together = together | one
-        return together
+        if not self._marks:
+            return like.new_zeros(n, dtype=torch.bool)
+        return reduce(torch.logical_or, self._marks)
 
 
 class RecordedLinear(WholeUse):

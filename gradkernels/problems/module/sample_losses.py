@@ -98,12 +98,17 @@ class SampleLosses:
             output: The model's, samples first.
             y: Targets, samples first.
         """
-        plain = self.plain
-        if plain is not None:
+        if self.plain is not None:
             require_tensor(self._loss_fn, output)
-        if plain is None or has_ignored_targets(self._loss_fn, y):
+        if self.plain is None or has_ignored_targets(self._loss_fn, y):
             return self.as_defined(output, y)
-        terms = plain(output, unfolded(y))
+        return self.at_once(output, y)
+
+    def at_once(self, output: Tree, y: Tree) -> Array:
+        """Compute the losses by one of torch's that is not reduced, where no target is ignored."""
+        require_tensor(self._loss_fn, output)
+        assert self.plain is not None
+        terms = self.plain(output, unfolded(y))
         if terms.ndim == 1:
             return terms
         terms = terms.flatten(1)

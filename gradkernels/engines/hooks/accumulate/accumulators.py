@@ -99,8 +99,7 @@ class SquaredNorms:
 
     def __init__(self, theta: dict[str, Array], shared: Iterable[str], n: int, products: bool = True) -> None:
         self._products = products
-        first = next(iter(theta.values()))
-        self._total = widen(first.new_zeros(n).detach())
+        self._total: Array | None = None
         self._theta, self._n = theta, n
         self._single = SingleUses(shared)
         self._terms: list[UseTerm] = []
@@ -123,9 +122,9 @@ class SquaredNorms:
             formed: Rows of some of those.
         """
         for rows in formed.values():
-            self._total += squared_row_norms(rows)
+            self._add(squared_row_norms(rows))
         if others := [place for place in alone if place not in formed]:
-            self._total += use.joint_squared_norms(others, g)
+            self._add(use.joint_squared_norms(others, g))
         self._terms += [(use, place, g) for place in use.targets if place not in alone]
 
     def finish(self) -> Array:
@@ -133,8 +132,12 @@ class SquaredNorms:
         self._single.require()
         left = self._single.shared - self._by_products()
         for one in rows_from_terms(self._terms, self._theta, left, self._n).values():
-            self._total += squared_row_norms(one)
-        return self._total
+            self._add(squared_row_norms(one))
+        first = next(iter(self._theta.values()))
+        return widen(first.new_zeros(self._n).detach()) if self._total is None else self._total
+
+    def _add(self, squares: Array) -> None:
+        self._total = squares if self._total is None else self._total + squares
 
     def _by_products(self) -> frozenset[str]:
         """Add the part of parameters whose uses have inner products, drop these uses, and return the names."""
@@ -144,7 +147,7 @@ class SquaredNorms:
             direct = all(use.targets[place].direct for use, place, _ in mine)
             squares = inner_products.squared_norms_by_products(mine) if mine and direct else None
             if squares is not None:
-                self._total += squares
+                self._add(squares)
                 self._terms = [term for term in self._terms if not any(term is one for one in mine)]
                 done.add(name)
         return frozenset(done)

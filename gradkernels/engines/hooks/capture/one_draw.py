@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch.nn import functional
+from torch.utils._python_dispatch import _disable_current_modes
 
 from gradkernels.backend import Array
 from gradkernels.engines.hooks.arguments import Function, bind_by_name, walk_arguments
@@ -110,7 +111,7 @@ def call_with_one_draw(
         return ONE_DRAW[function](tape, step, args, kwargs)
     before = _generators()
     result = function(*args, **kwargs)
-    if all(map(torch.equal, before, _generators())) or not (data or _sized(result, tape.n)):
+    if _same(before, _generators()) or not (data or _sized(result, tape.n)):
         return result
     raise Unfit(
         f"{getattr(function, '__name__', function)} draws random numbers for all samples together, randomness='same' "
@@ -133,6 +134,12 @@ def _drops(function: Function, args: tuple[Any, ...], kwargs: Mapping[str, Any])
 def _sized(result: Any, n: int) -> bool:
     """Return whether a result is as long as the batch along one of its axes."""
     return any(isinstance(one, torch.Tensor) and n in one.shape for _, one in walk_arguments(result))
+
+
+def _same(states: list[Array], others: list[Array]) -> bool:
+    """Return whether random numbers are in the same states; whoever notes operations is not to see the comparison."""
+    with _disable_current_modes():
+        return all(map(torch.equal, states, others))
 
 
 def _generators() -> list[Array]:
