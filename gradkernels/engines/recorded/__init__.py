@@ -8,8 +8,8 @@
    without data, for torch.compile, and has what both need: buffers and frozen parameters as arguments.
 3. `any_number` merges two recordings, with different numbers of samples, to one that holds for any number.
 4. `executors` has TorchScript's interpreter run it: neither Python nor autograd comes between two operations.
-5. `recordings` keeps what was recorded, by the state of the model and the kind of `arguments`, a bounded number of
-   them; `quantities` calls them, chunk by chunk.
+5. `recordings` keeps what was recorded, by the state of the model, what of it is `untrained` and the kind of
+   `arguments`, a bounded number of them; `quantities` calls them, chunk by chunk.
 
 `mending` puts right what is in doubt when a recording has run. What the data decide cannot be recorded: an `Unfit` of
 the hooks engine says so, and the caller takes another kernel.

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
+import weakref
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -11,7 +12,8 @@ from torch.utils import _pytree as pytree
 from gradkernels.backend import Array
 from gradkernels.engines.hooks.errors import Unfit
 from gradkernels.problems.module.mode_key.identity import identity
-from gradkernels.tree import Tree, constants, count, each, leaves, structure, with_constants
+from gradkernels.problems.module.mode_key.tracker import HashedTuple
+from gradkernels.tree import Tree, constants, each, leaves, structure, with_constants
 
 Tensors = dict[str, Array]
 
@@ -22,8 +24,7 @@ class Arguments:
     Args:
         theta: Parameters by name.
         untrained: Buffers and frozen parameters by place.
-        x: Inputs, samples first.
-        y: Targets, samples first.
+        data: x and y, samples first.
         out: Memory for the result, samples first; nothing where the function gives its result.
         more: Further tensors, of no samples.
         at_once: Whether the losses are computed by one call for all samples.
@@ -31,6 +32,8 @@ class Arguments:
     Attributes:
         theta: The parameters by name.
         n: Number of samples.
+        at_once: Whether the losses are computed by one call for all samples.
+        plain: The tensors that have no samples.
         tensors: All tensors, in the order in which a recording takes them.
         sealed: Whether memory is given that was made under `torch.inference_mode`.
     """
@@ -39,40 +42,41 @@ class Arguments:
         self,
         theta: Tensors,
         untrained: Tensors,
-        x: Tree,
-        y: Tree,
-        out: Tree = (),
+        data: tuple[Tree, Tree],
+        out: Sequence[Array] = (),
         more: Sequence[Array] = (),
         at_once: bool = False,
     ) -> None:
-        x, y = each(_laid_out, (x, y))
-        self.theta, self._untrained, self._x, self._y, self._out, self._more = theta, untrained, x, y, out, more
-        self._fixed = [one for one in constants((x, y)) if _is_tensor(one)]
-        self._plain = [*theta.values(), *untrained.values(), *self._fixed, *more]
-        self._samples = leaves((x, y, out))
-        self.n = count(y)
-        self.tensors = [*self._plain, *self._samples]
-        self.at_once = at_once
-        self.sealed = any(one.is_inference() for one in leaves(out))
+        # Most are two tensors, and a walk through trees takes as long as ten operations.
+        self._trees = None if type(data[0]) is type(data[1]) is torch.Tensor else data
+        samples = data if self._trees is None else leaves(data)
+        constant = [] if self._trees is None else [one for one in constants(data) if _is_tensor(one)]
+        self.theta, self._untrained, self.at_once = theta, untrained, at_once
+        self._counts = len(constant), len(more), len(out)
+        self.plain = [*theta.values(), *untrained.values(), *constant, *more]
+        self._samples = [*map(_laid_out, samples), *out]
+        self.n = len(samples[-1])
+        self.tensors = self.plain + self._samples
+        self.sealed = bool(out) and out[0].is_inference()
 
     def kind(self) -> Hashable:
-        """Return what a recording depends on besides the model's state and the number of samples."""
-        trees = (self._x, self._y, self._out)
-        numbers = [one for one in constants(trees) if not _is_tensor(one)]
-        plain = tuple((one.shape, one.stride(), one.dtype, one.device) for one in self._plain)
-        samples = tuple((one.shape[1:], one.stride(), one.dtype, one.device) for one in self._samples)
-        return self.at_once, structure(trees), tuple(map(identity, numbers)), plain, samples
+        """Return what a recording depends on besides the model's state, `plain` and the number of samples."""
+        samples = [(one.shape[1:], one.stride(), one.dtype, one.device) for one in self._samples]
+        if self._trees is None:
+            return self.at_once, *samples
+        numbers = [identity(one) for one in constants(self._trees) if not _is_tensor(one)]
+        return self.at_once, structure(self._trees), *numbers, *samples
 
     def sizes(self) -> set[int]:
         """Return the sizes of all axes but those of the samples."""
-        shapes = [one.shape for one in self._plain] + [one.shape[1:] for one in self._samples]
+        shapes = [one.shape for one in self.plain] + [one.shape[1:] for one in self._samples]
         return {size for shape in shapes for size in shape}
 
     def examples(self, n: int) -> list[Array]:
         """Return tensors of this kind for another number of samples, as `tensors`: copies of the samples, by turns."""
         at = torch.arange(n) % self.n
         count = len(self.theta)
-        theta, others = self._plain[:count], self._plain[count:]
+        theta, others = self.plain[:count], self.plain[count:]
         samples = [_empty_like(one, n).copy_(one[at.to(one.device)]) for one in self._samples]
         return [*(one.detach() for one in theta), *(one.detach().clone() for one in others), *samples]
 
@@ -80,14 +84,40 @@ class Arguments:
         """Return `function(theta, untrained, x, y, [out,] *more)` as a function of `tensors`."""
 
         def flattened(*tensors: Array) -> Any:
-            given = iter(tensors)
+            given, (constant, more, out) = iter(tensors), self._counts
             theta, untrained = ({name: next(given) for name in named} for named in (self.theta, self._untrained))
-            x, y = with_constants(lambda one: next(given) if _is_tensor(one) else one, (self._x, self._y))
-            more = [next(given) for _ in self._more]
-            x, y, out = each(lambda _: next(given), (x, y, self._out))
-            return function(theta, untrained, x, y, *((out,) if leaves(out) else ()), *more)
+            fixed, others = ([next(given) for _ in range(count)] for count in (constant, more))
+            data = self._data(given, iter(fixed))
+            memory = [dict(zip(theta, given, strict=True))] if out else []
+            return function(theta, untrained, *data, *memory, *others)
 
         return flattened
+
+    def _data(self, samples: Iterator[Array], fixed: Iterator[Array]) -> tuple[Tree, Tree]:
+        """Return x and y of other tensors."""
+        if self._trees is None:
+            return next(samples), next(samples)
+        trees = with_constants(lambda one: next(fixed) if _is_tensor(one) else one, self._trees)
+        x, y = each(lambda _: next(samples), trees)
+        return x, y
+
+
+class PlainKind:
+    """Tells kinds of tensors from each other that are, most of the time, the very same ones at each call."""
+
+    def __init__(self) -> None:
+        self._tensors: list[Any] = []
+        self._strides: list[Any] = []
+        self._kind: Hashable = None
+
+    def __call__(self, tensors: Sequence[Array]) -> Hashable:
+        """Return shapes, layouts, dtypes and devices, as one object while nothing changes."""
+        strides = [one.stride() for one in tensors]
+        same = strides == self._strides and all(ref() is one for ref, one in zip(self._tensors, tensors, strict=True))
+        if not same:
+            self._tensors, self._strides = [*map(weakref.ref, tensors)], strides
+            self._kind = HashedTuple(tuple((one.shape, one.stride(), one.dtype, one.device) for one in tensors))
+        return self._kind
 
 
 def _is_tensor(value: Any) -> bool:

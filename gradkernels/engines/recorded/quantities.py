@@ -22,6 +22,9 @@ from gradkernels.problems.module.module_problem import ModuleProblem
 from gradkernels.quantity import Moments
 from gradkernels.tree import Tree, count, take
 
+SMALL_BYTES = 1 << 16
+"""Of a result: what an allocator takes from memory that the process has already."""
+
 
 def _drawing(problem: ModuleProblem, whole: bool) -> AbstractContextManager[None]:
     """Return a context for random numbers, as the hooks begin them: once for a call, or anew for each chunk.
@@ -41,18 +44,29 @@ def per_sample(problem: ModuleProblem, chunk: int) -> Compute:
         n = count(y)
         if n < 2:
             return plain(theta, x, y, out)
-        rows = {name: empty_torch((n, *one.shape), one) for name, one in theta.items()} if out is None else out
+        rows = _memory_of_rows(theta, n) if out is None else out
         with _drawing(problem, whole=True):
             for part_x, part_y, part_rows in _parts((x, y, rows), n, chunk):
-                arguments = recordings.arguments(theta, part_x, part_y, out=part_rows)
+                memory = [part_rows[name] for name in theta]
                 with _drawing(problem, whole=False):
-                    if recordings(arguments) is None:
+                    if recordings(theta, part_x, part_y, memory) is None:
                         break
             else:
                 return rows
         return plain(theta, x, y, rows)
 
     return compute
+
+
+def _memory_of_rows(theta: Theta, n: int) -> Theta:
+    """Allocate memory for the rows of n samples: small ones by torch, which keeps such memory at hand."""
+    with torch.inference_mode(False):
+        return {
+            name: torch.empty(shape, dtype=one.dtype, device=one.device)
+            if n * one.nbytes <= SMALL_BYTES
+            else empty_torch(shape, one)
+            for name, one, shape in ((name, one, (n, *one.shape)) for name, one in theta.items())
+        }
 
 
 def _parts(trees: Any, n: int, chunk: int) -> Iterable[Any]:
@@ -105,9 +119,8 @@ def recorded_parts(
     problem, (x, y), results = recordings.problem, data, []
     with _drawing(problem, whole=True):
         for part_x, part_y in _parts((x, y), count(y), chunk):
-            arguments = recordings.arguments(theta, part_x, part_y, more=more)
             with _drawing(problem, whole=False):
-                result = recordings(arguments)
+                result = recordings(theta, part_x, part_y, more=more)
             if result is None:
                 return None
             results.append(result)

@@ -23,7 +23,7 @@ from gradkernels.engines.recorded.any_number import (
     for_one_number,
     numbers_for,
 )
-from gradkernels.engines.recorded.arguments import Arguments
+from gradkernels.engines.recorded.arguments import Arguments, PlainKind
 from gradkernels.engines.recorded.executors import Run, executor_of
 from gradkernels.engines.recorded.functions import Function, Passes
 from gradkernels.engines.recorded.recorder import Recorded, record
@@ -31,6 +31,7 @@ from gradkernels.engines.recorded.trace import Untraceable, restoring_attributes
 from gradkernels.engines.recorded.untrained import Untrained
 from gradkernels.problems.module.module_problem import ModuleProblem
 from gradkernels.problems.module.random_state import preserved_rng
+from gradkernels.problems.module.sample_losses import has_ignored_targets
 from gradkernels.tree import Tree
 
 MOST_KINDS = 16
@@ -84,36 +85,35 @@ class Recordings:
         self.problem, self._make = problem, make
         self._kinds: dict[Hashable, Recording] = {}
         self._state: Any = None
-        self._untrained = Untrained(problem)
+        self._has_torch_loss = False
+        self._untrained, self._plain_kind = Untrained(problem), PlainKind()
         self._calls = 0
         self.made = 0
 
-    def arguments(self, theta: dict[str, Array], x: Tree, y: Tree, **more: Any) -> Arguments:
-        """Return the arguments of a call.
+    def __call__(
+        self, theta: dict[str, Array], x: Tree, y: Tree, out: Sequence[Array] = (), more: Sequence[Array] = ()
+    ) -> Sequence[Array] | None:
+        """Return what the function gives; None where it is not recorded, and is not going to be now.
 
         Args:
             theta: Parameters by name.
             x: Inputs, samples first.
             y: Targets, samples first.
-            more: What else the function takes.
-        """
-        self._state = self.problem.mode_key()
-        return Arguments(theta, self._untrained(self._state), x, y, at_once=self.problem.takes_all_at_once(y), **more)
-
-    def __call__(self, arguments: Arguments) -> Sequence[Array] | None:
-        """Return what the function gives; None where it is not recorded, and is not going to be now.
+            out: Memory that the function writes to, in theta's order, if it does.
+            more: Further tensors that it takes.
 
         Raises:
             Unfit: It cannot be recorded.
         """
         self._calls += 1
-        key = self._state, arguments.kind()
-        known = self._kinds.pop(key, None)
+        state = self.problem.mode_key()
+        if state is not self._state:
+            self._state, self._has_torch_loss = state, self.problem.has_torch_loss
+        at_once = self._has_torch_loss and not has_ignored_targets(self.problem.loss_fn, y)
+        arguments = Arguments(theta, self._untrained(state), (x, y), out, more, at_once)
+        known = self._known((state, self._plain_kind(arguments.plain), arguments.kind()), arguments)
         if known is None:
-            if not self._has_room():
-                return None
-            known = self._record(arguments)
-        self._kinds[key] = known
+            return None
         known.used = self._calls
         if known.refusal:
             raise Unfit(known.refusal)
@@ -122,6 +122,16 @@ class Recordings:
             return None
         with torch.inference_mode(arguments.sealed), _BelowAutograd(), _Uncast():
             return run(arguments.n, *arguments.tensors)
+
+    def _known(self, key: Hashable, arguments: Arguments) -> Recording | None:
+        """Return what is known of a kind of input, recorded where there is room; it is the last to make room now."""
+        known = self._kinds.pop(key, None)
+        if known is None:
+            if not self._has_room():
+                return None
+            known = self._record(arguments)
+        self._kinds[key] = known
+        return known
 
     def _has_room(self) -> bool:
         """Return whether another kind may be kept, and make room for it."""

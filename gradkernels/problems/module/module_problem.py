@@ -30,7 +30,7 @@ from gradkernels.problems.module.requirements import (
     require_fit,
     require_usable,
 )
-from gradkernels.problems.module.sample_losses import REDUCTIONS, SampleLosses, has_ignored_targets, own_loss
+from gradkernels.problems.module.sample_losses import REDUCTIONS, SampleLosses, own_loss
 from gradkernels.problems.module.structure import (
     LossFn,
     Module,
@@ -186,13 +186,15 @@ class ModuleProblem(BlackBox):
         return self._losses.of_batch(output, protected(self.model, y))
 
     def traceable_losses(self, output: Tree, y: Tree, at_once: bool = False) -> Array:
-        """Compute the losses without a look at the targets' values: as defined, or as `takes_all_at_once` allows."""
+        """Compute the losses without a look at the targets' values.
+
+        Args:
+            output: The model's, samples first.
+            y: Targets, samples first.
+            at_once: Whether by one call of torch's loss: none of the targets is to be one that it ignores.
+        """
         of = self._losses.at_once if at_once else self._losses.as_defined
         return of(output, protected(self.model, y))
-
-    def takes_all_at_once(self, y: Tree) -> bool:
-        """Tell whether the loss is one of torch's, and none of these targets is one that it ignores."""
-        return self.has_torch_loss and not has_ignored_targets(self.loss_fn, y)
 
     @property
     def fixed_features(self) -> int | None:
