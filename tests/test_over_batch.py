@@ -153,11 +153,11 @@ def cell(position, **seconds):
 
 @pytest.fixture
 def run(tmp_path, monkeypatch):
-    def go(script, *jobs, orders=ORDERS):
+    def go(script, *jobs, until=1e12):
         monkeypatch.setattr(batch_run, "reports", script)
         told = []
         with ResultsFile(tmp_path / "x.csv", "resume") as file:
-            batch_run.Run(file, orders, 1, 60.0, told.append).go(jobs, until=1e12)
+            batch_run.Run(file, ORDERS, 1, 60.0, told.append).go(jobs, until)
         return read(tmp_path / "x.csv"), told
 
     return go
@@ -184,6 +184,14 @@ def test_what_has_its_row_is_not_measured_again(run):
     assert run(Scripted(), TIME)[1] == []
 
 
+def test_what_there_is_no_time_for_is_told_in_one_line_and_starts_no_process(run):
+    late = [SUBJECT, CellDone(0, "it would take 9 s, and 2 s are left"), CellDone(1, "it would take 8 s")]
+    _, told = run(Scripted([SUBJECT, *cell(0, batch=1.0), CellDone(1, "no")], late), TIME, replace(TIME, threads=2))
+    assert told[1] == "  left out: n = 16 norms: no"
+    assert told[3:] == ["  left out: n = 8 norms; n = 16 norms: it would take 9 s, and 2 s are left"]
+    assert run(Scripted(), TIME, until=0)[1] == ["  left out: n = 16 norms: the time is over"]
+
+
 def test_a_kernel_that_ends_its_process_is_left_out_from_that_size_on_and_told(run):
     death = WorkerDied("timeout", "it took longer")
     script = Scripted(
@@ -197,7 +205,7 @@ def test_a_kernel_that_ends_its_process_is_left_out_from_that_size_on_and_told(r
     assert script.orders[1].skipped(1024, hooks) == ("timeout", "at n = 16: it took longer")
     assert script.orders[1].skipped(8, hooks) is None
     assert script.orders[1].skipped(16, gk.kernel("torch.hooks.gradient")) is None
-    assert any("n = 16, norms torch.hooks.norms: it took longer" in line for line in told)
+    assert "  timeout: n = 16 norms, torch.hooks.norms: it took longer" in told
     assert [row.case.n for row in rows] == [8, 16]
 
 
@@ -207,7 +215,7 @@ def test_a_death_in_the_turns_costs_the_cell_and_one_at_the_start_the_job(run):
     rows, told = run(script, TIME, batch_plan.Job("mlp", 2, "time"))
     assert [(row.case.n, str(row.measurement.status)) for row in rows] == [(8, "failed"), (16, "ok")]
     assert rows[0].measurement.reason == "the process was ended by SIGSEGV"
-    assert "failed: at its start : the process was ended by SIGSEGV" in told[-1]
+    assert told[-1] == "  left out: all: failed at the start: the process was ended by SIGSEGV"
 
 
 def test_jobs_and_cells_come_in_the_order_that_little_time_serves_best():
@@ -331,6 +339,8 @@ def test_wrong_names_and_a_device_that_is_not_here_are_refused_in_a_sentence(cap
     out = ["--out", str(tmp_path / "x.csv")]
     assert batch_main.main([*out, "--models", "mpl"]) == 2
     assert "mlp" in capsys.readouterr().out
+    assert batch_main.main([*out, "--show"]) == 2
+    assert "x.csv" in capsys.readouterr().out
     assert batch_main.main(out, device="cuda") == 2
     assert "torch sees no cuda device here" in capsys.readouterr().out
 

@@ -70,8 +70,11 @@ def measure(given):
             until = started + 60 * given.minutes * pass_ / given.passes
             # On CUDA the allocator tells peaks while times are measured.
             todo = jobs(models, threads, memory=given.device == "cpu", jax=with_jax)
-            Run(file, orders, pass_, given.patience, tell).go(todo, until)
+            run = Run(file, orders, pass_, given.patience, tell)
+            run.go(todo, until)
     tell(f"measured for {(time.monotonic() - started) / 60:.1f} minutes")
+    if run.left:
+        print("\nNot measured; the same command goes on:", *run.left, sep="\n  ")
 
 
 def tell(line):
@@ -86,14 +89,15 @@ def main(arguments=None, **defaults):
         with stop_on_signals():
             if not (given.show or given.summary):
                 measure(given)
+        records = read(given.out)
     except Stopped as stopped:
         tell("stopped; the same command goes on")
         return stopped.code
-    except ValueError as error:
+    except (ValueError, FileNotFoundError) as error:
         print(error)
         return 2
     if given.summary:
-        print(*summary(cells_of(read(given.out))), sep="\n")
+        print(*summary(cells_of(records)), sep="\n")
     else:
-        print_tables(read(given.out))
+        print_tables(records)
     return 0

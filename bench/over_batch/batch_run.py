@@ -33,6 +33,7 @@ class Run:
         peaks: Bytes by model, threads, n, quantity and kernel.
         facts: Columns that are the same in all rows.
         subject: What the process at work measures.
+        left: What was not measured, and why.
     """
 
     file: Any
@@ -44,6 +45,7 @@ class Run:
     peaks: dict[Any, int | None] = field(default_factory=dict)
     facts: dict[str, Any] = field(default_factory=run_facts)
     subject: Subject | None = None
+    left: list[str] = field(default_factory=list)
 
     def __post_init__(self):
         self.records = self.file.read()
@@ -54,6 +56,9 @@ class Run:
         for position, (job, cells) in enumerate(todo):
             left = sum(one.weight for one, _ in todo[position:])
             share = max(0.0, until - time.monotonic()) * job.weight / left
+            if not share:
+                self.put_off(job, [cell_name(cell) for cell in cells], "the time is over")
+                continue
             self.tell(f"{job.what} of {job.model}, {job.threads} threads: {len(cells)} cells in {share:.0f} s")
             self.do(job, replace(self.orders, model=job.model, threads=job.threads, what=job.what, cells=cells,
                                  deadline=math.inf if job.what == "memory" else time.monotonic() + share))  # fmt: skip
@@ -67,14 +72,22 @@ class Run:
 
     def do(self, job, orders):
         """Start processes until every cell is done or given up."""
+        left = {}
         while orders.cells:
-            state = {"at": AtWork(-1, ""), "done": set()}
+            state = {"at": AtWork(-1, ""), "done": set(), "left": left}
             try:
                 for message in reports(orders, self.patience):
                     self.hear(job, orders, state, message)
-                return
+                break
             except WorkerDied as death:
                 orders = self.blame(job, orders, state, death)
+        if left:
+            self.put_off(job, left, next(iter(left.values())))
+
+    def put_off(self, job, names, reason):
+        """Note what is not measured now, and say so."""
+        self.left.append(f"{job.what} of {job.model}, {job.threads} threads: {'; '.join(names)}: {reason}")
+        self.tell(f"  left out: {'; '.join(names)}: {reason}")
 
     def hear(self, job, orders, state, message):
         """Take a report."""
@@ -85,7 +98,7 @@ class Run:
         elif isinstance(message, CellDone):
             state["done"].add(message.cell)
             if message.left_out:
-                self.tell(f"  left out: {cell_name(orders, message.cell)}: {message.left_out}")
+                state["left"][cell_name(orders.cells[message.cell])] = message.left_out
         elif isinstance(message, PeakMeasured):
             self.peaks[job.label, job.threads, *orders.cells[message.case], message.kernel] = message.peak_bytes
         else:
@@ -94,9 +107,10 @@ class Run:
     def blame(self, job, orders, state, death):
         """Say what ended a process, and return what is left to do without it."""
         at = state["at"]
-        self.tell(f"  {death.status}: {cell_name(orders, at.cell)} {at.kernel}: {death.reason}")
         if at.cell < 0:  # it has not begun, and would not the next time
+            self.put_off(job, ["all"], f"{death.status} at the start: {death.reason}")
             return replace(orders, cells=())
+        self.tell(f"  {death.status}: {cell_name(orders.cells[at.cell])}, {at.kernel or 'all'}: {death.reason}")
         left = tuple(cell for position, cell in enumerate(orders.cells) if position not in state["done"])
         n, quantity = orders.cells[at.cell]
         if at.kernel:
@@ -121,9 +135,9 @@ class Run:
             self.records.append(row)
 
 
-def cell_name(orders, position):
-    """`n = 16, norms`; the start of the process has no cell."""
-    return "n = {}, {}".format(*orders.cells[position]) if position >= 0 else "at its start"
+def cell_name(cell):
+    """Name a cell: `n = 16 norms`."""
+    return "n = {} {}".format(*cell)
 
 
 def model_of(row):
