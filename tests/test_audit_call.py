@@ -112,6 +112,14 @@ def test_wrong_norms_behind_a_sum_are_a_disagreement(monkeypatch):
     assert str(caught.value).startswith(f"torch.odd on {call.batch.problem.name}, n=24, float32: the norm of sample ")
 
 
+def test_a_wrong_sum_is_a_disagreement_also_beside_right_norms(monkeypatch):
+    call, _ = called("gradient", batch(), doubled)
+    norms = QUANTITIES["norms"].of(torch, LOOP.build(call.batch.problem)(call.batch.theta, call.batch.x, call.batch.y))
+    monkeypatch.setattr(audit, "_norms", lambda kernel, of: norms)
+    with pytest.raises(gk.Disagreement, match="3 of 24 samples"):
+        audit_call(call, KernelHistory())
+
+
 def test_options_reach_what_is_audited():
     for options, wrong in (({"max_norm": 0.01}, False), ({"max_norm": 0.01}, True)):
         call, seen = called("clipped_sum", batch(), doubled if wrong else lambda result, y: result, options.items())

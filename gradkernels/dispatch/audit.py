@@ -171,17 +171,15 @@ def _sums(call: AuditedCall, chosen: Sequence[int], audits: int) -> None:
     some = batch.of(repeated)
     found = call.compute(some.theta, some.x, some.y, **call.options) if of_some else None
     label = f"{kernel.key} on {batch.problem.name}, {len(chosen)} of {count(batch.y)} samples, {batch.dtype}"
-    places = range(len(chosen))
 
     def results() -> list[ResultCheck]:
         made = []
         if of_some:
-            made += [
-                result_check(kernel.quantity, found, places, len(repeated), call.options, batch.dtype, label, times)
-            ]
+            n, options = len(repeated), call.options
+            made.append(result_check(kernel.quantity, found, (), n, options, batch.dtype, label, times))
         if norms is not None:
             says = f"{kernel.way} on {batch.problem.name}, n={count(batch.y)}, {batch.dtype}"
-            made += [result_check(QUANTITIES["norms"], norms, chosen, len(chosen), {}, batch.dtype, says)]
+            made.append(result_check(QUANTITIES["norms"], norms, chosen, len(chosen), {}, batch.dtype, says))
         return made
 
     require_agreement(batch, chosen, results)

@@ -1,0 +1,208 @@
+"""One call of a module's dispatcher: what is validated, kept and said besides the numbers."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import nn
+
+import gradkernels as gk
+from gradkernels.dispatch import dispatcher
+from gradkernels.dispatch.dispatcher import ModuleDispatcher
+from gradkernels.dispatch.request import Criteria
+from gradkernels.quantity import QUANTITIES
+
+LOSS = nn.CrossEntropyLoss()
+HOOKS = gk.kernel("torch.hooks.norms")
+
+
+def dispatched(quantity="norms", model=None, forced=None, **criteria):
+    """A dispatcher of a linear model, and seven samples."""
+    torch.manual_seed(0)
+    problem = gk.ModuleProblem(nn.Linear(4, 3) if model is None else model, LOSS)
+    given = Criteria(None, None, criteria.get("max_bytes"), None, 1)
+    return ModuleDispatcher(problem, QUANTITIES[quantity], forced, given), torch.randn(7, 4), torch.arange(7) % 3
+
+
+def by_definition(call, quantity, x, y, **options):
+    return getattr(gk, quantity)(call.problem, None, x, y, kernel="torch.loop", **options)
+
+
+# --- memory for the result, and what is no memory
+
+
+@pytest.mark.parametrize("quantity", ["norms", "per_sample"])
+def test_memory_is_validated_and_filled_by_name_and_by_place(quantity):
+    call, x, y = dispatched(quantity)
+    want = by_definition(call, quantity, x, y)
+    for by_name in (True, False):
+        out = torch.zeros(7) if quantity == "norms" else {name: torch.zeros_like(one) for name, one in want.items()}
+        assert (call(None, x, y, out=out) if by_name else call(None, x, y, out)) is out
+        torch.testing.assert_close(out, want)
+        short = torch.zeros(6) if quantity == "norms" else {name: one[:6] for name, one in out.items()}
+        with pytest.raises(ValueError, match=r"out.* is \(6,.*; it must be \(7,"):
+            call(None, x, y, *([] if by_name else [short]), **({"out": short} if by_name else {}))
+
+
+def test_a_clipping_norm_by_place_is_no_memory():
+    call, x, y = dispatched("clipped_sum")
+    torch.testing.assert_close(call(None, x, y, 0.1), by_definition(call, "clipped_sum", x, y, max_norm=0.1))
+
+
+# --- inputs that are written to
+
+
+class Writes(nn.Module):
+    """Writes to its input where that is of many samples."""
+
+    def __init__(self):
+        super().__init__()
+        self.linear = nn.Linear(4, 3)
+
+    def forward(self, x):
+        if len(x) > 10:
+            x.mul_(1)
+        return self.linear(x)
+
+
+def test_a_model_that_writes_to_the_callers_input_is_refused_and_given_copies_from_then_on():
+    call, x, y = dispatched(model=Writes(), forced=HOOKS)
+    x = torch.cat([x, x])
+    with pytest.raises(ValueError, match="^the model or loss_fn wrote to x, which it had not done on the samples"):
+        call(None, x, torch.cat([y, y]))
+    version = x._version
+    call(None, x, torch.cat([y, y]))
+    assert x._version == version
+
+
+# --- what is said
+
+
+def test_why_says_that_nothing_was_computed_what_was_asked_for_and_what_a_limit_does():
+    call, x, y = dispatched(forced=HOOKS)
+    assert call.why == "nothing was computed yet"
+    call(None, x, y)
+    assert call.why == "torch.hooks.norms, because kernel= asked for it"
+    plain, _, _ = dispatched()
+    plain.prepare(None, x, y)
+    assert plain.why.startswith("torch.hooks.norms for n = 7, by a rule")
+    assert "in chunks" not in plain.why
+    model = nn.Sequential(nn.Linear(300, 300), nn.Tanh(), nn.Linear(300, 3))
+    limit = 8 * 2**20 + 3 * 375_000 + 28
+    tight, _, y = dispatched(model=model, max_bytes=limit)
+    tight(None, torch.randn(7, 300), y)
+    chunk = dict(tight.kernel.set_options)["chunk"]
+    assert (
+        tight.why.splitlines()[-1] == f"  in chunks, torch.hooks[chunk={chunk}].norms, to stay within max_bytes={limit}"
+    )
+
+
+def test_a_mean_over_no_samples_is_refused_with_what_it_is():
+    call, x, y = dispatched("gradient")
+    with pytest.raises(ValueError, match=r"^x has n = 0 samples; gradient divides by n and needs at least 1$"):
+        call(None, x[:0], y[:0])
+    assert dispatched("norms")[0](None, x[:0], y[:0]).shape == (0,)
+
+
+def test_a_kernel_that_is_asked_for_and_cannot_do_a_later_batch_says_every_reason():
+    forced = replace(HOOKS, refuses=lambda case: ["it is large", "it is long"] if case.n > 5 else [])
+    call, x, y = dispatched(forced=forced)
+    call(None, x[:5], y[:5])
+    with pytest.raises(ValueError, match=r"^torch\.hooks\.norms cannot do this: it is large; it is long$"):
+        call(None, x, y)
+
+
+# --- the request
+
+
+def test_the_request_is_of_the_call():
+    call, x, y = dispatched()
+    call(None, x, y)
+    case = call.request.case
+    assert (case.problem, case.quantity.name, case.n) == (call.problem, "norms", 7)
+    assert (case.dtype, case.device, case.threads, case.features) == ("float32", "cpu", 1, 4)
+    assert call.request.criteria == call.criteria
+    wide = {name: one.detach().double() for name, one in call.problem.parameters().items()}
+    call(wide, x[:0].double(), y[:0])
+    assert (call.request.case.n, call.request.case.dtype) == (1, "float64")
+
+
+# --- what is kept
+
+
+def test_built_kernels_are_kept_up_to_a_number_of_them(monkeypatch):
+    monkeypatch.setattr(dispatcher, "MOST_BUILT", 2)
+    call, _, _ = dispatched()
+    built, really = [], gk.Kernel.build
+    monkeypatch.setattr(gk.Kernel, "build", lambda kernel, problem: built.append(kernel.key) or really(kernel, problem))
+    for key in (
+        "torch.hooks.norms",
+        "torch.vmap+.norms",
+        "torch.hooks.norms",
+        "torch.loop+.norms",
+        "torch.hooks.norms",
+    ):
+        call._build(gk.kernel(key), "kind")
+    assert [key for key in built if key.endswith("norms")] == [
+        "torch.hooks.norms", "torch.vmap+.norms", "torch.loop+.norms", "torch.hooks.norms",
+    ]  # fmt: skip
+    assert len(call._built) == 2
+    call._build(gk.kernel("torch.hooks.norms"), "other")
+    assert built[-1] == "torch.hooks.norms"
+
+
+def test_what_is_built_is_shared_by_the_dispatchers_of_a_problem():
+    call, x, y = dispatched()
+    other = ModuleDispatcher(call.problem, QUANTITIES["norms"], None, call.criteria)
+    call(None, x, y)
+    other(None, x, y)
+    assert other._built is call._built
+    assert len(call._built) == 1
+
+
+def test_a_kernel_alone_takes_the_models_parameters_or_those_that_are_given():
+    call, x, y = dispatched("clipped_sum")
+    call.prepare(None, x, y)
+    bare = call.bare()
+    torch.testing.assert_close(bare(None, x, y, 0.1), by_definition(call, "clipped_sum", x, y, max_norm=0.1))
+    torch.testing.assert_close(bare(None, x, y, max_norm=0.1), bare(None, x, y, 0.1))
+    theta = {name: 2 * one.detach() for name, one in call.problem.parameters().items()}
+    want = gk.clipped_sum(call.problem, theta, x, y, kernel="torch.loop")
+    torch.testing.assert_close(bare(theta, x, y), want)
+
+
+# --- random numbers and audits
+
+
+def test_torchs_random_numbers_are_looked_at_where_a_kernel_is_new_or_audited(monkeypatch):
+    call, x, y = dispatched()
+    looked, really = [], dispatcher.preserved_rng
+    monkeypatch.setattr(dispatcher, "preserved_rng", lambda theta: looked.append(theta) or really(theta))
+    times = []
+    for _ in range(9):
+        call(None, x, y)
+        times.append(len(looked))
+    assert times == [1, 2, 2, 3, 3, 3, 3, 4, 4]
+
+
+def test_an_audit_is_given_the_options_besides_memory_and_calls_without_one_are_counted(monkeypatch):
+    call, x, y = dispatched("clipped_sum")
+    seen, histories = [], []
+
+    def audited(one, history):
+        histories.append(history)
+        seen.append((one.kernel.key, one.options, one.batch.y is not None, history.calls, history.unaudited))
+
+    monkeypatch.setattr(dispatcher, "audit_call", audited)
+    for _ in range(5):
+        call(None, x, y, max_norm=torch.tensor(0.25))
+    # The first call has just been proven.
+    assert seen == [("torch.hooks.clipped_sum", {"max_norm": 0.25}, True, 2, 0), ("torch.hooks.clipped_sum",
+                    {"max_norm": 0.25}, True, 4, 1)]  # fmt: skip
+    history = histories[0]
+    assert (history.calls, history.unaudited) == (5, 1)
+    call.prepare(None, x, y)
+    assert (history.calls, history.unaudited) == (5, 1)
+    with gk.audit("always"):
+        call(None, x, y)
+    assert history.unaudited == 0
