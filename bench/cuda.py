@@ -20,6 +20,7 @@ DEFAULTS = {
     "threads": "1",
     "minutes": 7.0,  # the last cell and its process may take a while longer
     "seconds": 0.3,
+    "patience": 40.0,
     "out": BENCH.parent / "results" / "cuda.csv",
 }
 

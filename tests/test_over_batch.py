@@ -31,7 +31,7 @@ import batch_run  # noqa: E402
 from batch_models import MODELS  # noqa: E402
 from batch_orders import AtWork, CellDone, KernelMeasured, Orders, PeakMeasured, Subject  # noqa: E402
 from batch_prepare import Preparation  # noqa: E402
-from batch_table import Cell, cells_of, table  # noqa: E402
+from batch_table import Cell, cells_of, costs, table  # noqa: E402
 from batch_targets import Target, print_tables  # noqa: E402
 from batch_truth import Truth  # noqa: E402
 
@@ -291,6 +291,12 @@ def test_a_line_of_the_table():
     assert small == "| mlp, 16 | 10 | - | - | - | - | 1.20 | 0.60 | 2.40 `opacus.ghost` | - | - | - | - | - |"
 
 
+def test_a_line_of_first_calls_and_memory():
+    large, small = sorted(line for line in costs(cells_of(ROWS), 1) if line.startswith("| mlp"))
+    assert large == "| mlp, 128 | - | - | - | - | - | - | - | - |"
+    assert small == "| mlp, 16 | - | - | 2.50 | 1.10 | - | - | - | - |"
+
+
 def test_targets_that_are_missed_are_said_with_the_worst_cells():
     figures = {(1, "mlp", n, "norms"): value for n, value in ((8, 0.5), (16, 2.0))}
     missed = Target("8 to 32", "norms over a batch", figures, 0.8, 1.4)
@@ -304,13 +310,14 @@ def test_targets_that_are_missed_are_said_with_the_worst_cells():
 
 def test_everything_is_printed(capsys):
     failed = replace(ROWS[0], measurement=Measurement("torch.loop.norms", "torch", "failed", "RuntimeError: no"))
-    print_tables([*ROWS, failed])
+    known = row("batch", 0.010, n=64), row("torch.recorded.norms", 0.006, n=64, seconds_first=0.1)
+    print_tables([*ROWS, *known, failed])
     shown = capsys.readouterr().out
     assert "| 8 to 32 | norms over a batch | 1 | 0.60 | 0.80 | 0.60 | 1.40 | 0 |" in shown
     assert "| 8 to 32 | gradient over a batch | 0 | | | | | |" in shown
     assert "per_sample over batch and writing | 1 | 1.20 | 1.15 MISSED | 1.20 | 1.50 | 0 |" in shown
     assert "| all | time over the best of the others | 1 | 0.25 | 0.33 | 0.25 | 1.00 | 0 |" in shown
-    assert "| all | first call of what is recorded, seconds | 1 | 2.50 |  | 2.50 | 2.00 | 1 |" in shown
+    assert "| all | longest first call of what is recorded, seconds | 1 | 2.50 |  | 2.50 | 2.00 | 1 |" in shown
     assert "mlp jax, n = 16, norms, 1 thread: 5.00 (jax.vmap 3.00, torch.recorded 0.60)" in shown
     assert "mlp 16 torch.loop.norms: failed: RuntimeError: no" in shown
 

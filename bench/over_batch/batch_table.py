@@ -63,6 +63,11 @@ class Cell:
         return 1 + self.of_batch.get(WRITE, 0.0)
 
     @property
+    def recording(self):
+        """Seconds of the first call of what is recorded, the longest; None where nothing is."""
+        return max((first for way, first in self.first.items() if plain_way(way) == RECORDED), default=None)
+
+    @property
     def memory(self):
         """Peak of our fastest over that of the batch."""
         if not self.ours or not self.peaks.get(BATCH) or self.ours[0] not in self.peaks:
@@ -93,6 +98,18 @@ def table(cells, threads):
         batch = median(cell.batch for cell in some if cell)
         shown = [entry for quantity, cell in zip(QUANTITIES, some, strict=True) for entry in entries(quantity, cell)]
         yield f"| {model}, {n:,} | {batch * 1e3:.3g} | {' | '.join(shown)} |"
+
+
+def costs(cells, threads):
+    """Yield, as Markdown, seconds of first calls of what is recorded, and peak memory of our fastest over a batch's."""
+    heads = [f"{SHORT[quantity]}: {what}" for quantity in QUANTITIES for what in ("first call, s", "memory")]
+    yield f"| {threads} threads: model, n | {' | '.join(heads)} |"
+    yield "|---|" + "--:|" * len(heads)
+    for model, n in dict.fromkeys(at[1:3] for at in cells if at[0] == threads and not at[1].endswith(JAX_SUFFIX)):
+        some = [cells.get((threads, model, n, quantity)) for quantity in QUANTITIES]
+        shown = [f"{figure:.2f}" if figure else "-" for cell in some
+                 for figure in ((cell.recording, cell.memory) if cell else (None, None))]  # fmt: skip
+        yield f"| {model}, {n:,} | {' | '.join(shown)} |"
 
 
 def entries(quantity, cell):
