@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+import numpy as np
 import pytest
 from measured import record
 
@@ -106,6 +107,35 @@ def test_a_new_number_of_samples_is_bound_without_a_new_choice_but_far_from_the_
     theta, x, y = arrays_of(75)
     assert gk.per_sample(P, theta, x, y).shape == (75, 2)
     assert len(chosen) <= 20
+
+
+@pytest.mark.parametrize(
+    ("y", "says"),
+    [
+        (lambda y: y[:-1], r"y \(50,\)"),
+        (lambda y: y.astype("float32"), "mixed dtype"),
+        (lambda y: y[:, None], r"\(51, 1\)"),
+        (lambda y: list(y), "list"),
+    ],
+)
+def test_what_is_wrong_at_a_new_number_of_samples_is_refused(y, says):
+    theta, x, right = arrays_of(51)
+    for n in (49, 50):
+        gk.norms(P, *arrays_of(n))
+    with pytest.raises((ValueError, TypeError), match=says):
+        gk.norms(P, theta, x, y(right))
+    assert gk.norms(P, theta, x, right).shape == (51,)
+
+
+def test_weights_and_columns_first_are_bound_for_any_number_of_samples_too(monkeypatch):
+    choose, chosen = select.choose, []
+    monkeypatch.setattr(bind, "choose", lambda request: chosen.append(request.case) or choose(request))
+    theta = np.arange(3.0)
+    for n in range(100, 104):
+        x, y = np.asfortranarray(np.ones((n, 2))), np.arange(n) / n
+        rows = gk.per_sample(P, theta, x, y, sample_weight=np.full(n, 2.0))
+        np.testing.assert_allclose(rows, 2 * gk.per_sample(P, theta, np.ascontiguousarray(x), y))
+    assert [(case.layout, case.problem.weighted) for case in chosen] == [("F", True), ("C", False)]
 
 
 def test_memory_is_held_to_at_every_number_of_samples(monkeypatch):

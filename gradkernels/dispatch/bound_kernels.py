@@ -7,7 +7,7 @@ from typing import Any
 
 from gradkernels.dispatch import history
 from gradkernels.dispatch.bind import BoundKernel, bind, dispatcher_for
-from gradkernels.dispatch.request import Criteria, KernelLike, Request, ResultsPath, request_like, signature
+from gradkernels.dispatch.request import Criteria, KernelLike, ResultsPath, request_like, signature
 from gradkernels.problems import Problem
 from gradkernels.tree import Tree, leaves, structure
 from gradkernels.validate import validate_problem
@@ -39,6 +39,7 @@ def bound_kernel(name: str, problem: Problem, arrays: Arrays, given: Given) -> A
     if getattr(problem, "is_black_box", False):  # cheaper than isinstance, and told of what is no problem too
         return _dispatcher(name, problem, arrays, given)
     theta, x, y = arrays
+    trees = arrays
     key: tuple[Any, ...]
     try:
         key = (name, problem, given, type(theta), type(x), type(y), theta.shape, x.shape, y.shape,
@@ -51,30 +52,39 @@ def bound_kernel(name: str, problem: Problem, arrays: Arrays, given: Given) -> A
         return _BOUND[key]
     except (KeyError, TypeError):
         pass
-    request = request_like(problem, name, arrays, Criteria(*given))
-    if given[1] is not None:  # a results file may change
-        return bind(request)
-    bound = _bound_for(request)
-    if len(_BOUND) >= MOST_BOUND:
-        _BOUND.clear()
-    _BOUND[key] = bound
+    kind = _kind(name, problem, trees, given)
+    try:
+        bound = _OF_ABOUT_THAT_SIZE.get(kind) if kind else None
+    except TypeError:  # a problem without a hash, say, which is refused in words
+        bound = None
+    if bound is None:
+        bound = bind(request_like(problem, name, arrays, Criteria(*given)))
+    if given[1] is None:  # a results file may change
+        _keep(_BOUND, key, bound)
+    if kind is not None:
+        _keep(_OF_ABOUT_THAT_SIZE, kind, bound)
     return bound
 
 
-def _bound_for(request: Request) -> BoundKernel[Any]:
-    """Return a kernel that was bound for about as many samples, since it computes any number of them; or bind one."""
-    case, criteria = request.case, request.criteria
-    if criteria.max_bytes is not None:
-        return bind(request)
-    size = round(SIZES_PER_OCTAVE * log2(case.n))
-    key = (case.quantity.name, case.problem, case.dtype, case.device, case.threads, case.layout, case.features,
-           criteria.kernel, request.library.name, request.foreign, size)  # fmt: skip
-    found = _OF_ABOUT_THAT_SIZE.get(key)
-    if found is None:
-        if len(_OF_ABOUT_THAT_SIZE) >= MOST_BOUND:
-            _OF_ABOUT_THAT_SIZE.clear()
-        found = _OF_ABOUT_THAT_SIZE[key] = bind(request)
-    return found
+def _keep(known: dict[tuple[Any, ...], BoundKernel[Any]], key: tuple[Any, ...], bound: BoundKernel[Any]) -> None:
+    if len(known) >= MOST_BOUND:
+        known.clear()
+    known[key] = bound
+
+
+def _kind(name: str, problem: Problem, trees: Arrays, given: Given) -> tuple[Any, ...] | None:
+    """Return for what a kernel can be used again, which computes any number of samples; all but that was validated.
+
+    None where each number is looked at: under a limit of memory, and where the arrays have not the same one.
+    """
+    theta, *samples = leaves(trees)
+    counts = {array.shape[0] if getattr(array, "shape", ()) else 0 for array in samples}
+    if given[1] is not None or given[2] is not None or len(counts) > 1 or 0 in counts:
+        return None
+    traits = [(kind, shape[1:], *others) for kind, shape, *others in map(signature, samples)]
+    layout = getattr(getattr(samples[0], "flags", None), "fnc", False)
+    return (name, problem, given, structure(trees), signature(theta), *traits, layout,
+            round(SIZES_PER_OCTAVE * log2(counts.pop())))  # fmt: skip
 
 
 def _dispatcher(name: str, problem: Any, arrays: Arrays, given: Given) -> Any:
