@@ -350,6 +350,24 @@ def test_a_device_that_is_not_there_is_refused_in_a_sentence(here, capsys, monke
     assert not list(here.iterdir())
 
 
+ONE_PASS = ["run", "--kernel", "numpy.matmul", "--quantity", "gradient", "--passes", "1", "--budget", "1s"]
+
+
+def test_a_size_larger_than_any_memory_gets_its_row(here, capsys):
+    assert main([*ONE_PASS, "--sizes", "1e9", "--features", "1000", "--out", "x.csv"]) == 0
+    (row,) = (row.measurement for row in read("x.csv"))
+    assert row.status == "failed"
+    assert row.reason.startswith("out of memory: MemoryError: Unable to allocate 7.28 TiB")
+
+
+def test_more_features_than_any_memory_holds_are_refused_in_a_sentence(here, capsys):
+    assert main([*ONE_PASS, "--sizes", "10", "--features", "1000000000000", "--out", "x.csv"]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("gradkernels: out of memory: Unable to allocate ")
+    assert error.endswith("; ask for fewer samples or features\n")
+    assert not list(here.iterdir())
+
+
 def test_an_existing_file_is_kept_unless_it_may_be_replaced(here, capsys):
     Path("x.csv").write_text("precious")
     assert main(["run", *QUICK, "--out", "x.csv"]) == 2

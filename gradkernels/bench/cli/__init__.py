@@ -43,6 +43,8 @@ def main(arguments: list[str] | None = None) -> int:
         return _complain(f"{error.filename or 'the output'}: {error.strerror}" if error.strerror else str(error))
     except ValueError as error:
         return _complain(str(error))
+    except MemoryError as error:
+        return _complain(f"out of memory: {error or 'nothing is left'}; ask for fewer samples or features")
     except SystemExit as end:  # with 1 typer and rich end where a pipe is closed, with others who was told to stop
         return end.code if isinstance(end.code, int) and end.code != 1 else UNREAD
     return code if isinstance(code, int) else 0

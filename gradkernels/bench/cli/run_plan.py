@@ -9,7 +9,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import IO, Any
 
 import numpy as np
@@ -28,6 +28,8 @@ from gradkernels.validate import dtype_of
 RUN_SIZES = "10:1e6"
 DECADES = tuple(10**exponent for exponent in range(1, 7))
 MODULE_SIZES = (10, 100, 1000)
+FEW = 4
+"""Samples by which it is seen whether data fit a problem."""
 
 
 @dataclass(frozen=True)
@@ -150,7 +152,8 @@ def _require_fit(plan: Plan, dataset: Dataset | None) -> None:
     """Raise a ValueError where the problem does not compute on its data, or has no per-sample gradients."""
     if dataset is not None:
         plan.subject.targets(dataset.y, plan.seed)  # all of them, whatever the sizes
-    plan.inputs(plan.cases[0])
+    first = plan.cases[0]
+    plan.inputs(replace(first, n=min(first.n, FEW)))  # large ones are for processes that are limited
     require_sound(plan)
 
 
