@@ -1,7 +1,4 @@
-"""Array libraries: how to get arrays in and out, wait for them and compile functions of them.
-
-Arrays are typed `Array = Any`: no static type exists that numpy's, torch's and JAX' arrays all satisfy.
-"""
+"""Array libraries: how to get arrays in and out, wait for them and compile functions of them."""
 
 from __future__ import annotations
 
@@ -22,7 +19,7 @@ from gradkernels.memory import from_numpy
 from gradkernels.tree import Tree, each
 
 Array = Any
-"""A numpy array, a torch tensor or a JAX array."""
+"""A numpy array, a torch tensor or a JAX array: no static type exists that all three satisfy."""
 
 FLOATS = ("float64", "float32")
 
@@ -43,6 +40,7 @@ class ArrayLibrary:
         get: `get(array)`, one of its arrays as numpy, writable; None where it is numpy's.
         cast: `cast(array, dtype)`, the array in another dtype.
         device_of: `device_of(array)`, the name of the device that it is on.
+        layout: `layout(array)`, its memory order as kernels are told apart by it: `C`, or `F` for columns together.
         wait: `wait(result)`, the result once it is computed: an array, or a tree of arrays.
         eager_on: Kinds of device on which a result is computed when the call returns.
         compile: `compile(function)`, as the library's users would compile it.
@@ -59,6 +57,7 @@ class ArrayLibrary:
     get: Callable[[Any], Any] | None = None
     cast: Callable[[Any, str], Any] = lambda array, dtype: array.astype(dtype)
     device_of: Callable[[Any], str] = lambda array: "cpu"
+    layout: Callable[[Any], str] = lambda array: "C"
     wait: Callable[[Any], Any] = _itself
     eager_on: tuple[str, ...] = ("cpu",)
     compile: Callable[[Callable[..., Any]], Callable[..., Any]] = _itself
@@ -180,7 +179,7 @@ def _jax_has_x64() -> bool:
     return os.environ.get("JAX_ENABLE_X64", "").lower() in ("1", "true", "yes", "on")
 
 
-NUMPY = ArrayLibrary("numpy", "ndarray")
+NUMPY = ArrayLibrary("numpy", "ndarray", layout=lambda array: "F" if array.flags.fnc else "C")
 TORCH = ArrayLibrary(
     "torch",
     "Tensor",

@@ -104,6 +104,12 @@ def test_a_device_that_a_library_does_not_have_is_a_reason(name, device, reasons
     assert BACKENDS[name].refuses("float64", device) == reasons
 
 
+def test_the_memory_order_of_numpys_arrays_is_told_and_that_of_others_is_c():
+    plane = np.zeros((3, 2))
+    assert [BACKENDS["numba"].arrays.layout(one) for one in (plane, plane.T, plane[:, 0])] == ["C", "F", "C"]
+    assert TORCH.arrays.layout(None) == BACKENDS["jax"].arrays.layout(None) == "C"
+
+
 def test_cuda_that_torch_does_not_see_is_a_reason(monkeypatch):
     monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
     assert TORCH.refuses("float64", "cuda:0") == ["torch sees no CUDA device on this machine"]

@@ -298,6 +298,15 @@ def test_threads_are_limited_for_the_time_and_given_back(monkeypatch, pools):
     torch.set_num_threads(before)
 
 
+@pytest.mark.parametrize("name", ["torch", "opacus", "backpack"])
+def test_what_computes_on_tensors_has_the_threads_of_torch(monkeypatch, name):
+    pytest.importorskip(name)
+    monkeypatch.setattr(pytest_threads, "_threadpoolctl", lambda: None)
+    monkeypatch.setenv("OPENBLAS_NUM_THREADS", "7")
+    with pytest_threads.limited(BACKENDS[name], 2) as threads:
+        assert threads == 2
+
+
 def test_threads_that_nobody_can_limit_are_recorded_as_they_are(monkeypatch):
     monkeypatch.setattr(pytest_threads, "_threadpoolctl", lambda: None)
     for name in ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):

@@ -205,7 +205,7 @@ def test_saved_wisdom_comes_before_what_ships_and_each_for_this_machine_first(kn
     known([row(LOOP, 1.0, **there), row(BROADCAST, 1.0, **here)], [row(LOOP, 1.0, **here)])
     choice = choose(request())
     assert choice.kernel.key == BROADCAST
-    assert choice.source == f"this machine's saved wisdom ({machine()}, 2026-03-01, 1 features, 1 thread, layout C)"
+    assert choice.source == f"this machine's saved wisdom ({machine()}, 2026-03-01, 1 feature, 1 thread, layout C)"
     known([], [row(LOOP, 1.0, **there), row(BROADCAST, 1.0, **here)])
     choice = choose(request())
     assert choice.kernel.key == BROADCAST

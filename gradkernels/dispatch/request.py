@@ -199,7 +199,7 @@ def request_like(
         dtype=dtype_of(leaves(theta)[0]),
         device=device_of(leaves(theta)[0]),
         threads=criteria.threads or available_threads(),
-        layout=_layout(library, x),
+        layout=library.arrays.layout(x),
         features=max(1, problem.features(x)),
     )
     if isinstance(problem, BlackBox):
@@ -232,7 +232,3 @@ def signature(array: Any) -> tuple[Any, ...]:
         return type(array), array.shape, array.dtype, array.device
     except AttributeError:
         return (type(array), *(getattr(array, name, None) for name in ("shape", "dtype", "device")))
-
-
-def _layout(library: Backend, x: Array) -> str:
-    return "F" if library.name == "numpy" and x.flags.fnc else "C"

@@ -221,11 +221,9 @@ def _rivals(request: Request, entry: wisdom.WisdomEntry, choice: Choice, able: S
 
 
 def _about(entry: wisdom.WisdomEntry) -> str:
-    case, plural = entry.case, "s" if entry.case.threads > 1 else ""
-    return (
-        f"{entry.machine}, {entry.started[:10]}, {case.features} features, {case.threads} thread{plural}, "
-        f"layout {case.layout}"
-    )
+    case = entry.case
+    size = f"{case.features} feature{'s' * (case.features > 1)}, {case.threads} thread{'s' * (case.threads > 1)}"
+    return f"{entry.machine}, {entry.started[:10]}, {size}, layout {case.layout}"
 
 
 def explain(request: Request, choice: Choice) -> str:

@@ -46,9 +46,9 @@ def limited(backend: Backend, threads: int) -> Iterator[int]:
 
 
 def _threads(backend: Backend) -> int:
-    if backend.name == "torch":
+    if backend.arrays.name == "torch":
         return int(sys.modules["torch"].get_num_threads())
-    if backend.name == "jax":
+    if backend.arrays.name == "jax":
         return _variable(XLA_VARIABLES)
     if pools := _threadpoolctl():
         return max((p["num_threads"] for p in pools.threadpool_info() if p["user_api"] == "blas"), default=1)
