@@ -22,6 +22,7 @@ from gradkernels.check.modules.verdicts import is_definition
 from gradkernels.dispatch.history import KernelHistory
 from gradkernels.kernel import Compute, Kernel
 from gradkernels.names import pick
+from gradkernels.problems.module.mixing.batch_loss import callers_depth
 from gradkernels.quantity import QUANTITIES
 from gradkernels.registry import kernels
 from gradkernels.tree import count, leaves
@@ -205,7 +206,7 @@ def _repeats(batch: CallerBatch, chosen: Sequence[int]) -> bool:
 def _warn_once(history: KernelHistory, says: str) -> None:
     if says not in history.warned:
         history.warned.add(says)
-        warnings.warn(says, AuditWarning, stacklevel=2)
+        warnings.warn(says, AuditWarning, stacklevel=callers_depth())
 
 
 def warn_set_aside(history: KernelHistory, kernel: Kernel, fault: Disagreement) -> None:

@@ -67,7 +67,7 @@ def check_mixing(problem: BlackBox, found: CheckSchedule, theta: Any, x: Tree, y
         raise
     if says and not found.warned:
         found.warned = True
-        warnings.warn(says + OWN_HINT, MixingWarning, stacklevel=_depth())
+        warnings.warn(says + OWN_HINT, MixingWarning, stacklevel=callers_depth())
 
 
 def _compared(problem: BlackBox, theta: Any, x: Tree, y: Tree, rng: random.Random) -> str:
@@ -196,7 +196,7 @@ def _values(problem: BlackBox, theta: Any, x: Tree, y: Tree, rng: random.Random)
     return (batch, own) if batch.numel() == 1 and own.isfinite().all() else None
 
 
-def _depth() -> int:
+def callers_depth() -> int:
     """Count how many frames up the caller's own code is."""
     depth, frame = 1, sys._getframe(1)
     while frame.f_back is not None and str(frame.f_globals.get("__name__", "")).startswith("gradkernels."):
