@@ -237,6 +237,44 @@ def test_free_blocks_go_where_there_is_no_memory_otherwise():
     assert output_of(PRESSURE) == "no memory left\n180 0\nand now there is none\n10\n"
 
 
+class Hungry(torch.nn.Module):
+    """Has no memory for its work while as much is kept for results."""
+
+    def __init__(self, error):
+        super().__init__()
+        self.linear, self.error = torch.nn.Linear(4, 3), error
+
+    def forward(self, x):
+        if RESULTS.kept_bytes >= MB:
+            raise self.error
+        return self.linear(x)
+
+
+def torchs_error():
+    with pytest.raises(RuntimeError, match="can't allocate memory") as caught:
+        torch.empty(2**60, dtype=torch.uint8)
+    return caught.value
+
+
+@pytest.mark.parametrize("error", [MemoryError, torchs_error, lambda: ValueError("no")])
+@pytest.mark.parametrize("forced", [None, "torch.hooks"])
+def test_a_model_without_memory_gets_what_is_kept_for_results(error, forced):
+    problem = gk.ModuleProblem(Hungry(error()), torch.nn.CrossEntropyLoss(), mixing="own")
+    x, y = torch.randn(6, 4), torch.arange(6) % 3
+    gk.release()
+    with gk.audit("off"):
+        expected = gk.norms(problem, None, x, y, kernel=forced)
+        for _ in range(2):
+            RESULTS.empty((2 * MB,), np.uint8)
+            if isinstance(problem.model.error, ValueError):
+                with pytest.raises(ValueError, match="no"):
+                    gk.norms(problem, None, x, y, kernel=forced)
+            else:
+                torch.testing.assert_close(gk.norms(problem, None, x, y, kernel=forced), expected)
+                assert RESULTS.kept_bytes < MB
+    gk.release()
+
+
 def output_of(code):
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=100)
     assert (done.returncode, done.stderr) == (0, "")

@@ -23,6 +23,7 @@ from gradkernels.dispatch.memory_limit import MemoryLimit, TooSmall
 from gradkernels.dispatch.request import Criteria, Request
 from gradkernels.dispatch.select import Choice, choose, explain
 from gradkernels.kernel import Compute, Kernel
+from gradkernels.memory import RESULTS, is_out_of_memory
 from gradkernels.problems.module.input_writes import counts_of, require_unwritten, tensors_in
 from gradkernels.problems.module.random_state import preserved_rng
 from gradkernels.quantity import Quantity
@@ -156,6 +157,8 @@ class ModuleDispatcher:
             try:
                 fitting, result = self._try(kernel, batch, known, call, audited)
             except Exception as fault:  # whatever it is: another kernel may do
+                if is_out_of_memory(fault) and RESULTS.release():
+                    continue  # with what was kept for results
                 # What one sample at a time raises is the model's own, and would be raised by all others.
                 if choice is None or (is_definition(kernel) and not isinstance(fault, TooSmall | Disagreement)):
                     raise

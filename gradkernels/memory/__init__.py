@@ -16,6 +16,7 @@ from gradkernels.memory.results import RESULTS as RESULTS
 from gradkernels.memory.results import empty_numpy as empty_numpy
 from gradkernels.memory.tensors import empty_torch as empty_torch
 from gradkernels.memory.tensors import from_numpy as from_numpy
+from gradkernels.memory.tensors import is_out_of_memory as is_out_of_memory
 from gradkernels.memory.tensors import ordinary as ordinary
 from gradkernels.memory.tensors import sealed as sealed
 from gradkernels.memory.tensors import store as store

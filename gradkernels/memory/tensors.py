@@ -88,3 +88,8 @@ def sealed(array: Any) -> bool:
 def ordinary(tensor: Any) -> Any:
     """Return `tensor`, or a copy that autograd can work with if it was made under `torch.inference_mode`."""
     return tensor.clone() if tensor.is_inference() else tensor
+
+
+def is_out_of_memory(fault: Exception) -> bool:
+    """Tell whether there was no memory on the CPU, as numpy says it or torch."""
+    return isinstance(fault, MemoryError) or (isinstance(fault, RuntimeError) and "can't allocate memory" in str(fault))
