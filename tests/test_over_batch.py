@@ -119,6 +119,23 @@ def test_a_wrong_kernel_is_refused_by_the_librarys_own_proof(truth):
         truth.prove(kernel, doubled, case, doubled(*arrays), thorough=False)
 
 
+def test_what_is_wrong_at_first_or_only_after_timing_gets_no_time(truth):
+    kernel, prepare, case = (
+        gk.kernel("torch.hooks.norms"),
+        Preparation(truth),
+        Case(truth.problem, "norms", 7, "float32"),
+    )
+    arrays = BACKENDS["torch"].put(truth.inputs(7))
+    one = prepare(kernel, case, arrays)
+    one.timed.slices.append(0.5)
+    assert prepare.measured(one, case).seconds_median == 0.5
+    prepare.built[kernel.key] = compute = lambda theta, x, y, out=None: torch.ones(7)
+    assert prepare(kernel, case, arrays).status == "wrong"
+    late = replace(one, compute=compute, timed=replace(one.timed, call=lambda: torch.ones(7)))
+    assert prepare.measured(late, case).status == "wrong"
+    assert prepare.measured(late, case).seconds_median is None
+
+
 # How it goes on.
 
 ORDERS = Orders("", 1, "cpu", "", ((8, "norms"), (16, "norms")), (), (), 0.0, 0.0, 2**30)
