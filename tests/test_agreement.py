@@ -328,3 +328,19 @@ def test_a_peer_that_moved_its_private_module_is_a_reason(monkeypatch):
         assert kernel.unsupported(gk.Case(gk.LinearRegression(), "gradient", 5)) == (says + "install 1.5 to 1.9",)
     finally:
         module["_missing"].cache_clear()
+
+
+@pytest.mark.parametrize("place", [0, 1, 2])
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_huber_of_scikit_learn_hides_no_nan(place, dtype):
+    pytest.importorskip("sklearn")
+    case = gk.Case(gk.HuberRegression(), "gradient", 5, dtype, features=2)
+    kernel = gk.kernel("sklearn.loss.gradient")
+    if kernel.unsupported(case):
+        pytest.skip(kernel.unsupported(case)[0])
+    compute, data = kernel.build(case.problem), case.draw()
+    assert np.isfinite(compute(*data)).all()
+    data[place].reshape(-1)[-1] = np.nan
+    found = compute(*data)
+    assert found.dtype == dtype
+    assert np.isnan(found).all()

@@ -81,6 +81,8 @@ def gradient(problem: Regression) -> Compute:
         columns = x if x.ndim == 2 else x[:, None]
         # Their loops want contiguous memory and one dtype.
         target = np.ascontiguousarray(target, theta.dtype)
+        if type(problem) is HuberRegression and _any_nan(theta, columns, target):
+            return np.full_like(theta, np.nan)  # they take a residual that is no number for one below -delta
         total = _mean(model, coefficients, columns, target, weight, _openmp_effective_n_threads()).T
         result = np.concatenate([total[len(total) - first :], total[: len(total) - first]])
         result *= factor
@@ -89,6 +91,12 @@ def gradient(problem: Regression) -> Compute:
         return result
 
     return compute
+
+
+def _any_nan(*arrays: Array) -> bool:
+    """Return whether an entry is NaN; a sum tells cheaply that none is."""
+    with np.errstate(invalid="ignore", over="ignore"):
+        return any(np.isnan(array.sum()) and np.isnan(array).any() for array in arrays)
 
 
 def _mean(model: Any, coefficients: Array, x: Array, target: Array, weight: Array | None, threads: int) -> Array:
