@@ -37,9 +37,9 @@ def traces(monkeypatch):
     made = []
     trace = recordings.Recordings._record_once
 
-    def counted(self, passes, arguments, n):
+    def counted(self, passes, arguments, n, compiled):
         made.append(n)
-        return trace(self, passes, arguments, n)
+        return trace(self, passes, arguments, n, compiled)
 
     monkeypatch.setattr(recordings.Recordings, "_record_once", counted)
     return made

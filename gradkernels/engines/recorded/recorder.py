@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Hashable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -46,13 +47,16 @@ class Recorded:
     drawn: list[tuple[int, ...]] = field(default_factory=list)
 
 
-def record(function: Callable[..., Sequence[Array]], tensors: Sequence[Array], draws: bool) -> Recorded:
+def record(
+    function: Callable[..., Sequence[Array]], tensors: Sequence[Array], draws: bool, compiled: bool = False
+) -> Recorded:
     """Run `function(*tensors)` and return what was noted.
 
     Args:
         function: Of tensors; gives a list of them.
         tensors: Of a few samples, which may be written to.
         draws: Whether torch's random numbers may be drawn.
+        compiled: Whether a model that asks is told that it is compiled, so that it takes no short cut by its data.
 
     Raises:
         Untraceable: It asks what its data hold, or draws random numbers that a recording would not draw again.
@@ -60,7 +64,7 @@ def record(function: Callable[..., Sequence[Array]], tensors: Sequence[Array], d
     before = drawn_by_python()
     recorder = _Recorder(tensors)
     try:
-        with _Guard(), recorder:
+        with torch.compiler._compile_session_context() if compiled else nullcontext(), _Guard(recorder), recorder:
             results = function(*tensors)
     except Untraceable:
         raise
@@ -77,8 +81,12 @@ def record(function: Callable[..., Sequence[Array]], tensors: Sequence[Array], d
 class _Guard(TorchFunctionMode):
     """Refuses what reads a tensor behind the dispatcher's back."""
 
+    def __init__(self, recorder: _Recorder) -> None:
+        super().__init__()
+        self._recorder = recorder
+
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if func in _LOOKING:
+        if func in _LOOKING and not self._recorder.is_known(args[0]):
             raise Untraceable(LOOKS)
         return func(*args, **(kwargs or {}))
 
@@ -96,6 +104,8 @@ class _Recorder(TorchDispatchMode):
         # Not by value, nor forever: what autograd keeps of a tensor is the same Python object again.
         self._nodes: Any = WeakIdKeyDictionary()
         self._views: dict[Hashable, Any] = {}
+        self._known = set[fx.Node]()
+        self._written = set[int]()
         for tensor in tensors:
             self._nodes[tensor] = self._last = self._recorded.graph.placeholder(f"a{len(self._nodes)}")
 
@@ -104,27 +114,24 @@ class _Recorder(TorchDispatchMode):
         kwargs = kwargs or {}
         if func is torch.ops.aten.lift_fresh.default:  # of a tensor made of Python's numbers, which may be written to
             return self._noted(torch.ops.aten.clone.default, args, {}, args[0].clone())
-        if _LENGTHS in func.name() or not _LOOKING_TAGS.isdisjoint(func.tags):
-            self._require_shapes(func, args)
+        looks = _LENGTHS in func.name() or not _LOOKING_TAGS.isdisjoint(func.tags)
+        if looks and not _by_whole_numbers(func, args) and not all(map(self.is_known, _tensors(args, kwargs))):
+            raise Untraceable(LOOKS)
         if func._schema.is_mutable:
             self._require_own(func, args, kwargs)
         return self._noted(func, args, kwargs, func(*args, **kwargs))
 
-    def _require_shapes(self, func: Any, args: Any) -> None:
-        """Raise an Untraceable unless it is an index by whole numbers."""
-        if func is not torch.ops.aten.index.Tensor or any(
-            one is not None and one.dtype in (torch.bool, torch.uint8) for one in args[1]
-        ):
-            raise Untraceable(LOOKS)
+    def is_known(self, tensor: Array) -> bool:
+        """Return whether what a tensor holds follows from the number of samples alone: no argument was read for it."""
+        return self._nodes.get(tensor) in self._known and _memory_of(tensor) not in self._written
 
     def _require_own(self, func: Any, args: Any, kwargs: Any) -> None:
         """Raise an Untraceable where a tensor is written to that was merely found."""
         given = dict(zip((one.name for one in func._schema.arguments), args, strict=False)) | kwargs
-        for one in func._schema.arguments:
-            written = given.get(one.name) if one.is_write else None
-            for tensor in written if isinstance(written, list | tuple) else (written,):
-                if isinstance(tensor, torch.Tensor) and self._nodes.get(tensor) is None:
-                    raise Untraceable("the model writes to a tensor of its own that is no buffer")
+        for tensor in _tensors([given.get(one.name) for one in func._schema.arguments if one.is_write]):
+            if self._nodes.get(tensor) is None:
+                raise Untraceable("the model writes to a tensor of its own that is no buffer")
+            self._written.add(_memory_of(tensor))
 
     def _noted(self, func: Any, args: Any, kwargs: Any, output: Any) -> Any:
         if isinstance(output, torch.Tensor) and not func._schema.is_mutable and func.is_view:
@@ -134,7 +141,9 @@ class _Recorder(TorchDispatchMode):
                 return output
         arguments, named = (self._translated(one) for one in (args, kwargs))
         node = self._recorded.graph.call_function(func, arguments, named)
-        if draws_random(node):
+        if not draws_random(node) and self._known.issuperset(node.all_input_nodes):
+            self._known.add(node)
+        elif draws_random(node):
             self._recorded.drawn += [tuple(one.shape) for one in pytree.tree_leaves(output)]
         if isinstance(output, torch.Tensor):
             self._nodes[output] = node
@@ -142,6 +151,7 @@ class _Recorder(TorchDispatchMode):
             for at, one in enumerate(output):
                 if isinstance(one, torch.Tensor):
                     self._nodes[one] = self._recorded.graph.call_function(operator.getitem, (node, at))
+                    self._known |= {self._nodes[one]} if node in self._known else set()
         return output
 
     def _first_like(self, tensor: Array) -> Array:
@@ -180,6 +190,21 @@ class _Recorder(TorchDispatchMode):
         graph.output([self._node(one) for one in results])
         graph.eliminate_dead_code(_is_needed)
         return self._recorded
+
+
+def _by_whole_numbers(func: Any, args: Any) -> bool:
+    """Return whether it picks entries by their numbers: how many does not depend on which."""
+    return func is torch.ops.aten.index.Tensor and all(
+        one is None or one.dtype not in (torch.bool, torch.uint8) for one in args[1]
+    )
+
+
+def _tensors(*arguments: Any) -> list[Array]:
+    return [one for one in pytree.tree_leaves(arguments) if isinstance(one, torch.Tensor)]
+
+
+def _memory_of(tensor: Array) -> int:
+    return tensor.untyped_storage().data_ptr()
 
 
 def _is_needed(node: fx.Node) -> bool:

@@ -164,25 +164,28 @@ class Recordings:
 
     def _recorded(self, arguments: Arguments, n: int) -> Numbered:
         """Record with n samples; again where more becomes known of the model."""
-        passes = Passes(self.problem, arguments.at_once)
+        passes, compiled, first = Passes(self.problem, arguments.at_once), False, None
         while True:
             try:
-                return self._record_once(passes, arguments, n), n
+                return self._record_once(passes, arguments, n, compiled), n
             except Untraceable as error:
-                cause = error.__cause__
+                cause, first = error.__cause__, first or error
                 if isinstance(cause, Several) and not cause.names <= passes.engine.known_shared:
                     passes.engine.known_shared |= cause.names
                 elif isinstance(cause, Unfit) and passes.engine.guessed and passes.engine.guess:
                     passes.engine.guess = False
+                elif not compiled:
+                    compiled = True
                 else:
-                    raise
+                    raise first from first.__cause__
 
-    def _record_once(self, passes: Passes, arguments: Arguments, n: int) -> Recorded:
+    def _record_once(self, passes: Passes, arguments: Arguments, n: int, compiled: bool) -> Recorded:
         problem, before = self.problem, self.problem.mode_key()
         function = arguments.flat(self._make(passes))
         self.made += 1
         with torch.inference_mode(False), preserved_rng(arguments.theta), restoring_attributes(problem) as changed:
-            recorded = record(function, arguments.examples(n), draws=problem.randomness != "error")
+            draws = problem.randomness != "error"
+            recorded = record(function, arguments.examples(n), draws, compiled)
         if changed or problem.mode_key() != before:
             names = ", ".join(sorted(changed)) or "hooks or layers"
             raise Untraceable(f"the model changes its own {names} when it is called, and a recording would not")
