@@ -81,6 +81,7 @@ BODIES = {
     "positions": lambda m, h: h + m.c,
     "positions taken off": lambda m, h: m.c - h - m.b,
     "positions of a table": lambda m, h: h + m.table(m.ids),
+    "positions of a table, moved": lambda m, h: h + m.table(m.ids).to(h.device).contiguous(),
     "positions of a table of one row": lambda m, h: h + m.table(m.ids[None]),
     "a bias for each pair of steps": lambda m, h: (h @ h.mT + m.table(m.pairs).sum(-1)).softmax(-1) @ h,
     "scaled": lambda m, h: h * m.b * m.c,

@@ -123,6 +123,8 @@ class SampleTracker:
             result: What it gives.
             names: Of the parameters by path.
         """
+        if args and result is args[0] and not writes_in_place(func):
+            return  # `rows.to(device)` are the rows, known already
         of = tuple(dict.fromkeys(name for some in names.values() for name in some))
         results = args[:1] if func is torch.Tensor.__setitem__ else [value for _, value in walk_arguments(result)]
         for value in results:
