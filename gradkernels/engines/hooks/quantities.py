@@ -61,7 +61,8 @@ def per_sample(problem: ModuleProblem, chunk: int) -> Compute:
         rows = {name: empty_torch((n, *one.shape), one) for name, one in theta.items()} if out is None else out
         for part in chunk_slices(n, chunk):
             with engine.forward(theta, take(x, part), take(y, part)) as forward:
-                consumer = accumulators.RowWriter(forward.theta, {name: one[part] for name, one in rows.items()})
+                parts = {name: one[part] for name, one in rows.items()}
+                consumer = accumulators.RowWriter(forward.theta, parts, forward.shared)
                 forward.backward(consumer)
                 consumer.finish()
         return rows

@@ -10,6 +10,7 @@ import torch
 from gradkernels.backend import Array
 from gradkernels.engines.hooks.accumulate import inner_products
 from gradkernels.engines.hooks.accumulate.inner_products import UseTerm
+from gradkernels.engines.hooks.accumulate.merging import WaitingMaps, merged
 from gradkernels.engines.hooks.accumulate.row_memory import RowMemory
 from gradkernels.engines.hooks.accumulate.single_uses import SingleUses
 from gradkernels.engines.hooks.parameter_use import ParameterTensor, ParameterUse
@@ -22,17 +23,20 @@ class RowWriter:
     Args:
         theta: Parameters by name.
         out: `(n, *parameter.shape)` by name; what is not in it is left out.
+        shared: Parameters that are known to have several uses.
     """
 
-    def __init__(self, theta: dict[str, Array], out: dict[str, Array]) -> None:
-        self._theta = theta
+    def __init__(self, theta: dict[str, Array], out: dict[str, Array], shared: Iterable[str] = ()) -> None:
+        self._theta, self._waiting = theta, WaitingMaps(shared)
         self._filled = RowMemory(out)
         self._derived: list[tuple[ParameterTensor, Array]] = []
 
     def __call__(self, use: ParameterUse, g: Array) -> None:
-        """Write the rows of a use's targets from the gradient of its output."""
-        for place in use.targets:
-            self.take(use, place, g)
+        """Write the rows of a use's targets from the gradient of its output; of maps that are used again later."""
+        for place, target in use.targets.items():
+            if not self._waiting.keep(use, place, g):
+                for term in (*self._waiting.taken(target.names), (use, place, g)):
+                    self.take(*term)
 
     def take(self, use: ParameterUse, place: Any, g: Array) -> None:
         """Write the rows of one target.
@@ -53,6 +57,8 @@ class RowWriter:
 
     def finish(self) -> dict[str, Array]:
         """Return all rows, once the backward pass is over."""
+        for term in self._waiting.taken():
+            self.take(*term)
         for target, rows in self._derived:
             for name, part in zip(target.names, self._pulled(target, rows), strict=True):
                 if name in self._filled.out:
@@ -82,7 +88,7 @@ def rows_from_terms(
         `(n, *parameter.shape)` by name.
     """
     rows = RowWriter(theta, {name: theta[name].detach().new_empty((n, *theta[name].shape)) for name in names})
-    for use, place, g in terms:
+    for use, place, g in merged(list(terms)):
         rows.take(use, place, g)
     return rows.finish()
 
@@ -130,27 +136,22 @@ class SquaredNorms:
     def finish(self) -> Array:
         """Return the squared norms `(n,)`, once the backward pass is over."""
         self._single.require()
-        left = self._single.shared - self._by_products()
-        for one in rows_from_terms(self._terms, self._theta, left, self._n).values():
+        terms, left = merged(self._terms), set[str]()
+        for name in sorted(self._single.shared):
+            mine = [term for term in terms if name in term[0].targets[term[1]].names]
+            squares = inner_products.squared_norms_without_rows(mine, self._products)
+            if squares is None:
+                left.add(name)
+            else:
+                self._add(squares)
+                terms = [term for term in terms if not any(term is one for one in mine)]
+        for one in rows_from_terms(terms, self._theta, left, self._n).values():
             self._add(squared_row_norms(one))
         first = next(iter(self._theta.values()))
         return widen(first.new_zeros(self._n).detach()) if self._total is None else self._total
 
     def _add(self, squares: Array) -> None:
         self._total = squares if self._total is None else self._total + squares
-
-    def _by_products(self) -> frozenset[str]:
-        """Add the part of parameters whose uses have inner products, drop these uses, and return the names."""
-        done = set[str]()
-        for name in self._single.shared if self._products else ():
-            mine = [term for term in self._terms if name in term[0].targets[term[1]].names]
-            direct = all(use.targets[place].direct for use, place, _ in mine)
-            squares = inner_products.squared_norms_by_products(mine) if mine and direct else None
-            if squares is not None:
-                self._add(squares)
-                self._terms = [term for term in self._terms if not any(term is one for one in mine)]
-                done.add(name)
-        return frozenset(done)
 
 
 class RowSums:

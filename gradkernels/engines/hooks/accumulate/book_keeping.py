@@ -7,6 +7,8 @@ from typing import Any
 
 from gradkernels.backend import Array
 from gradkernels.engines.hooks.accumulate.accumulators import RowSums, SquaredNorms
+from gradkernels.engines.hooks.accumulate.inner_products import UseTerm
+from gradkernels.engines.hooks.accumulate.merging import merged
 from gradkernels.engines.hooks.parameter_use import ParameterTensor, ParameterUse
 
 
@@ -28,6 +30,7 @@ class BookKeeping:
         self._squares = SquaredNorms(theta, shared, n, products)
         self._rows: list[tuple[ParameterTensor, Array]] = []
         self._uses: list[tuple[ParameterUse, Sequence[Any], Array]] = []
+        self._terms: list[UseTerm] = []
 
     def __call__(self, use: ParameterUse, g: Array) -> None:
         """Add the squared norms of the rows of a use's targets, and keep what their sums need."""
@@ -35,8 +38,9 @@ class BookKeeping:
         small = {place: rows for place in alone if (rows := use.small_rows(place, g)) is not None}
         self._squares.add(use, g, alone, small)
         self._rows += [(use.targets[place], rows) for place, rows in small.items()]
-        if large := [place for place in use.targets if place not in small]:
+        if large := [place for place in alone if place not in small]:
             self._uses.append((use, large, g))
+        self._terms += [(use, place, g) for place in use.targets if place not in alone]
 
     def squares(self) -> Array:
         """Return the squared norms `(n,)`, once the backward pass is over."""
@@ -49,4 +53,6 @@ class BookKeeping:
             sums.add_rows(target, rows)
         for use, places, g in self._uses:
             sums.add(use, places, g)
+        for use, place, g in merged(self._terms):
+            sums.add(use, (place,), g)
         return sums.finish()

@@ -28,6 +28,21 @@ UseTerm = tuple[ParameterUse, Any, Array]
 """A use, its target, and the gradient of its output."""
 
 
+def squared_norms_without_rows(terms: Sequence[UseTerm], products: bool) -> Array | None:
+    """Return squared norms `(n,)` of a parameter's rows from all of its uses; None where rows are needed for that.
+
+    Args:
+        terms: The uses, targets and gradients.
+        products: Whether they may follow from inner products of the uses, which takes a look at the values.
+    """
+    if not terms or not all(use.targets[place].direct for use, place, _ in terms):
+        return None
+    if len(terms) == 1:
+        ((use, place, g),) = terms
+        return use.squared_norms(place, g)
+    return squared_norms_by_products(terms) if products else None
+
+
 def squared_norms_by_products(terms: Sequence[UseTerm]) -> Array | None:
     """Return the squared norms `(n,)` of sums of several uses' rows; None where a pair of them has no rule."""
     if len(terms) > MOST_USES:

@@ -14,9 +14,9 @@ _METADATA = frozenset(
      "storage_offset", "is_contiguous", "is_floating_point", "is_complex", "is_inference", "data_ptr", "element_size",
      "itemsize", "nbytes", "get_device", "untyped_storage", "is_pinned", "is_same_size", "item", "tolist", "__len__",
      "__bool__", "__int__", "__float__", "__index__", "__hash__", "__repr__", "retain_grad", "register_hook",
-     "_version", "_is_view")
+     "_version", "_is_view", "new_zeros", "new_ones", "new_empty")
 )  # fmt: skip
-"""What gives no tensor that anything is computed with."""
+"""What gives no tensor that anything is computed with, or one that is the same whatever the data are."""
 
 
 def gives_metadata(func: Any) -> bool:

@@ -17,7 +17,7 @@ from gradkernels.engines.hooks.rules.linear.product import PRODUCTS
 from gradkernels.engines.hooks.rules.linear.transposed_convolution import TRANSPOSED
 from gradkernels.engines.hooks.rules.lookup.embedding import EMBEDDING
 from gradkernels.engines.hooks.rules.lookup.embedding_bag import EMBEDDING_BAG
-from gradkernels.engines.hooks.rules.recurrent import recurrent
+from gradkernels.engines.hooks.rules.recurrent import recurrent, steps
 from gradkernels.engines.hooks.rules.recurrent.cells import GruLayer, LstmLayer, ReluLayer, TanhLayer
 from gradkernels.engines.hooks.rules.rule import run_by_rule
 
@@ -44,9 +44,9 @@ RULES: dict[Function, RunBoundary] = {
     torch.rnn_relu: recurrent.run_layers(ReluLayer),
     torch.gru: recurrent.run_layers(GruLayer),
     torch.lstm: recurrent.run_layers(LstmLayer),
-    torch.rnn_tanh_cell: recurrent.run_cell(TanhLayer),
-    torch.rnn_relu_cell: recurrent.run_cell(ReluLayer),
-    torch.gru_cell: recurrent.run_cell(GruLayer),
-    torch.lstm_cell: recurrent.run_cell(LstmLayer),
+    torch.rnn_tanh_cell: recurrent.run_cell(steps.elman(torch.tanh)),
+    torch.rnn_relu_cell: recurrent.run_cell(steps.elman(torch.relu)),
+    torch.gru_cell: recurrent.run_cell(steps.gru),
+    torch.lstm_cell: recurrent.run_cell(steps.lstm),
 }
 """How the boundaries of known functions are run."""

@@ -23,6 +23,7 @@ from gradkernels.engines.hooks.capture.tape import Tape
 from gradkernels.engines.hooks.errors import Unfit
 from gradkernels.engines.hooks.rules.linear.linear import Linear
 from gradkernels.engines.hooks.rules.recurrent.layer import RecurrentFunction, RecurrentLayer, RecurrentWeights
+from gradkernels.engines.hooks.rules.recurrent.steps import Step
 from gradkernels.engines.hooks.rules.rule import NamedArguments, Targets
 
 NETWORK_ARGUMENTS = (
@@ -69,18 +70,22 @@ def run_layers(kind: type[RecurrentLayer]) -> RunBoundary:
     return start
 
 
-def run_cell(kind: type[RecurrentLayer]) -> RunBoundary:
-    """Return how calls of a single step are run."""
+def run_cell(do: Step) -> RunBoundary:
+    """Return how calls of a single step are run: two linear maps, and what autograd follows."""
 
     def start(tape: Tape, step: BoundaryCall, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         given = bind_by_name(CELL_ARGUMENTS, args, kwargs)
-        axis = replace(_axis(step, CELL_ARGUMENTS, 0, 0), dim=1)
+        axis = replace(_axis(step, CELL_ARGUMENTS, 0, 0), dim=0)
         targets = {name_of(place, CELL_ARGUMENTS): target for place, target in tape.targets(step, args, kwargs).items()}
-        parameters = {name: given[name] for name in CELL_ARGUMENTS[2:] if given.get(name) is not None}
-        _, *ends = _run(tape, kind, axis, given["input"][None], _first(given), (parameters, targets), False)
+        states, projected = _first(given), []
+        for a, names in ((given["input"], ("w_ih", "b_ih")), (states[0], ("w_hh", "b_hh"))):
+            projected.append(functional.linear(a, given[names[0]], given.get(names[1])))
+            if named := _named(targets, *names):
+                tape.listen(Linear(named, axis.first(a.detach(), tape.n)), projected[-1], axis, [a])
+        ends = do(projected[0], projected[1], states)
         for end in ends:
-            tape.tracker.mark_boundary(end, replace(axis, dim=0))
-        return tuple(ends) if len(ends) > 1 else ends[0]
+            tape.tracker.mark_boundary(end, axis)
+        return ends if len(ends) > 1 else ends[0]
 
     return start
 
