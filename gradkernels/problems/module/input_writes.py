@@ -42,6 +42,8 @@ def write_counts(tree: Tree) -> list[int]:
 
 def tensors_in(tree: Tree) -> list[Any]:
     """Return the tensors of a tree, its constants last."""
+    if type(tree) is tuple and all(hasattr(part, "is_inference") for part in tree):
+        return [*tree]
     return [one for one in (*leaves(tree), *constants(tree)) if hasattr(one, "is_inference")]
 
 
