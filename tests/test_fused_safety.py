@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -207,3 +208,27 @@ def test_the_other_byte_order_is_refused_after_an_array_that_may_not_be_written_
     given[place].flags.writeable = False
     with pytest.raises(TypeError, match=">f8.*convert them with astype"):
         compute(*given)
+
+
+def test_a_plan_stays_in_memory_where_two_threads_make_it_at_once(monkeypatch):
+    """A first call on a large batch does: small batches, called with its address, came out wrong afterwards."""
+    from gradkernels.engines.fused import build
+    from gradkernels.engines.fused.drivers.norms import norms_workspace, write_norms
+
+    plans = build.CallPlans((write_norms, norms_workspace), gk.LinearRegression(l2=2.5))
+    compiled, meanwhile = build.compiled_driver, []
+
+    def slow(driver, size):
+        if not meanwhile:
+            meanwhile.append(0)
+            meanwhile[0] = plans[size]
+        return compiled(driver, size)
+
+    monkeypatch.setattr(build, "compiled_driver", slow)
+    address = plans[8]
+    assert meanwhile == [address]
+    held = np.frombuffer((ctypes.c_int64 * 7).from_address(address), np.int64)
+    others = [np.full(7, -1) for _ in range(100)]  # in the memory of what was dropped
+    assert held[:5].tolist() == [compiled((write_norms, norms_workspace), 8).address, held[1], 1, 0, -1]
+    assert held[build.L2 :].view(float).tolist() == [2.5, build.UNCLIPPED]
+    assert len(others) == 100

@@ -75,8 +75,8 @@ class CallPlans:
         made = compiled_driver(self._driver, size), compiled_slope(self._problem, f"float{8 * size}")
         plan = np.array([made[0].address, made[1].address, self._flags, 0, -1, 0, 0])
         plan[L2:] = np.array([self._problem.l2, UNCLIPPED]).view(np.int64)
-        self._kept[size] = plan, made
-        return self.ready.setdefault(size, plan.ctypes.data)
+        kept, _ = self._kept.setdefault(size, (plan, made))  # another thread may have made one meanwhile
+        return self.ready.setdefault(size, kept.ctypes.data)
 
     def _whole(self, size: int) -> Any:
         return self[size] and self._kept[size][0]
