@@ -1,9 +1,11 @@
 """A bound kernel goes to another process and gives the same numbers there."""
 
 import copy
+import copyreg
 import pickle
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,7 +14,7 @@ from torch import nn
 
 import gradkernels as gk
 from gradkernels.check.modules import verdicts
-from gradkernels.dispatch import dispatcher
+from gradkernels.dispatch import dispatcher, pickling
 from gradkernels.tree import leaves
 
 REGRESSIONS = (gk.LinearRegression(), gk.HuberRegression(delta=0.5, l2=0.1), gk.SoftmaxRegression(classes=3))
@@ -79,6 +81,43 @@ def test_a_modules_kernel_that_is_not_audited_is_proven_at_its_first_call_and_co
         ):
             torch.testing.assert_close(one, other)
     assert proven == [1]
+
+
+def test_it_is_proven_with_the_parameters_of_that_call_and_takes_options_by_place(monkeypatch):
+    problem = gk.ModuleProblem(nn.Linear(3, 2), nn.CrossEntropyLoss())
+    x, y = torch.randn(6, 3), torch.tensor([0, 1, 1, 0, 1, 0])
+    bound = gk.fastest(problem, "clipped_sum", like=(None, x, y), audit=False, kernel="torch.hooks")
+    theta = {name: 2 * one.detach() for name, one in problem.parameters().items()}
+    there, want = packed(bound), bound(theta, x, y, max_norm=0.1)
+    seen, really = [], dispatcher.ModuleDispatcher.prepare
+    monkeypatch.setattr(
+        dispatcher.ModuleDispatcher, "prepare", lambda self, *given: seen.append(given) or really(self, *given)
+    )
+    for name, one in there(theta, x, y, 0.1).items():
+        torch.testing.assert_close(one, want[name])
+    ((parameters, *data),) = seen
+    assert (parameters is theta, [*map(id, data)]) == (True, [id(x), id(y)])
+
+
+def test_what_comes_back_is_bound_to_the_kernel_that_it_was_and_a_choice_is_made_anew(monkeypatch):
+    asked, really = [], pickling.bind
+    monkeypatch.setattr(pickling, "bind", lambda request: asked.append(request.criteria.kernel) or really(request))
+    bound = gk.fastest(REGRESSIONS[0], "norms", like=REGRESSIONS[0].draw(20, seed=0), kernel="numpy.blocked")
+    packed(bound)
+    assert asked == [bound.kernel]
+    problem = gk.ModuleProblem(nn.Linear(3, 2), nn.CrossEntropyLoss())
+    like = (None, torch.randn(6, 3), torch.tensor([0, 1, 1, 0, 1, 0]))
+    named, free = (gk.fastest(problem, "norms", like=like, kernel=kernel) for kernel in ("torch.vmap", None))
+    assert packed(named).dispatcher.forced == named.kernel == gk.kernel("torch.vmap+.norms")
+    assert packed(free).dispatcher.forced is None
+
+
+def test_a_kernel_goes_by_its_key_where_that_means_the_same():
+    known = gk.kernel("numpy.blocked[rows=3].norms")
+    assert packed(known) == known
+    for own in (replace(known, name="own"), replace(known, builder=len)):
+        made, (kind,), state, *_ = pickling._by_key(own)
+        assert (made, kind, state) == (copyreg.__newobj__, gk.Kernel, vars(own))
 
 
 def test_what_cannot_be_pickled_says_so_itself():

@@ -46,7 +46,7 @@ def _unaudited(dispatcher: ModuleDispatcher) -> Compute:
 
 def _packed_of_module(bound: BoundModuleKernel[Any]) -> tuple[Any, ...]:
     forced = bound.kernel if bound.choice is None else None
-    return _unpacked_of_module, (_naming(replace(bound.request, arrays=None), forced),)
+    return _unpacked_of_module, (_naming(bound.request, forced),)
 
 
 def _unpacked_of_module(request: Request) -> BoundModuleKernel[Any]:
