@@ -147,8 +147,7 @@ def test_the_call_itself_is_right_and_all_is_said(only):
     k(None, x, y)
     with pytest.warns(AuditWarning) as said:
         torch.testing.assert_close(k(None, x, y), want)
-    ((text, place),) = [(str(one.message), one.filename) for one in said]
-    assert place == __file__
+    (text,) = [str(one.message) for one in said]
     assert text.startswith("torch.faulty.norms computed wrong numbers and is set aside: torch.faulty.norms on module:")
     assert (
         "This call, number 8 of its kind, is computed by another kernel; 3 calls since the last audit went unaudited"

@@ -164,7 +164,7 @@ def said(call, history, times=2):
         warnings.simplefilter("always")
         for _ in range(times):
             audit_call(call, history)
-    assert {(one.category, one.filename) for one in caught} == {(AuditWarning, __file__)}
+    assert {one.category for one in caught} == {AuditWarning}
     return [str(one.message) for one in caught]
 
 

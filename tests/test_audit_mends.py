@@ -158,3 +158,12 @@ def found(case, quantity):
             if any(one.category is AuditWarning and "set aside" in str(one.message) for one in said):
                 return True
     return False
+
+
+def test_the_warning_points_at_the_callers_line(monkeypatch):
+    case = FromGraph(monkeypatch)
+    problem, y = gk.ModuleProblem(case.model, LOSS), torch.arange(N) % 3
+    gk.norms(problem, None, *case.data(first=True), y)
+    with gk.audit("always"), pytest.warns(AuditWarning) as caught:
+        gk.norms(problem, None, *case.data(first=False), y)
+    assert [one.filename for one in caught] == [__file__]
