@@ -173,26 +173,61 @@ def test_where_data_decide_another_kernel_computes():
             recorded("norms", problem)(problem.parameters(), x, y)
 
 
-def test_norms_whose_terms_cancel_are_computed_again():
-    """Two steps with inputs that are almost alike and gradients that are opposite."""
+class Difference(nn.Module):
+    """A linear map of one step less that of another, from one call or from two."""
 
-    class Difference(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.linear = nn.Linear(40, 40, bias=False)
+    def __init__(self, calls):
+        super().__init__()
+        self.linear, self.calls = nn.Linear(40, 40, bias=False), calls
 
-        def forward(self, x):
-            steps = self.linear(x)
-            return steps[:, 0] - steps[:, 1]
+    def forward(self, x):
+        first, second = self.linear(x).unbind(1) if self.calls == 1 else map(self.linear, x.unbind(1))
+        return first - second
 
+
+@pytest.mark.parametrize("calls", [1, 2])
+def test_what_follows_from_products_that_cancel_is_computed_again(calls):
+    """Steps are almost alike, and their gradients opposite; but for one sample."""
     torch.manual_seed(0)
-    problem = gk.ModuleProblem(Difference(), lambda output, y: (output * y).mean())
+    problem = gk.ModuleProblem(Difference(calls), lambda output, y: (output * y).mean())
     first = torch.randn(6, 1, 40)
     x, y = torch.cat([first, first + 1e-4 * torch.randn(6, 1, 40)], 1), torch.randn(6, 40)
     y[3], x[3] = 1.0, torch.randn(2, 40)
-    got = recorded("norms", problem)(problem.parameters(), x, y)
-    difference = (x[:, 0] - x[:, 1]).double()
-    torch.testing.assert_close(got.double(), difference.norm(dim=1) * y.double().norm(dim=1) / 40, rtol=2e-3, atol=0)
+    rows = torch.einsum("no,ni->noi", y.double(), (x[:, 0] - x[:, 1]).double()) / 40
+    lengths = rows.flatten(1).norm(dim=1)
+    theta = problem.parameters()
+    torch.testing.assert_close(recorded("norms", problem)(theta, x, y).double(), lengths, rtol=2e-3, atol=0)
+    bound = float(lengths.median())
+    got = recorded("clipped_sum", problem)(theta, x, y, max_norm=bound)["linear.weight"]
+    want = (rows * (bound / lengths).clamp(max=1)[:, None, None]).sum(0)
+    torch.testing.assert_close(got.double(), want, rtol=0, atol=2e-3 * bound)
+
+
+class Tied(nn.Module):
+    """A table of words that is the last layer's weight too."""
+
+    def __init__(self):
+        super().__init__()
+        self.words, self.middle, self.last = nn.Embedding(11, 4), nn.Linear(4, 4), nn.Linear(4, 11, bias=False)
+        self.last.weight = self.words.weight
+
+    def forward(self, x):
+        return self.last(torch.tanh(self.middle(self.words(x)))).mean(1)
+
+
+def test_norms_of_a_tied_table_need_no_rows_of_it(monkeypatch):
+    from gradkernels.engines.hooks.accumulate import accumulators
+
+    formed = []
+    by_rows = accumulators.rows_from_terms
+    monkeypatch.setattr(
+        accumulators, "rows_from_terms", lambda terms, *given: formed.extend(terms) or by_rows(terms, *given)
+    )
+    problem = gk.ModuleProblem(Tied().eval(), functional.cross_entropy)
+    x, y = torch.randint(11, (6, 5)), torch.randint(11, (6,))
+    for quantity in ("norms", "clipped_sum"):
+        agree(recorded(quantity, problem)(problem.parameters(), x, y), by_loop(quantity, problem, x, y))
+    assert not formed
 
 
 def test_the_graph_as_python_does_the_same(monkeypatch):

@@ -64,7 +64,7 @@ def norms(problem: ModuleProblem, chunk: int) -> Compute:
 
     def write(theta: Theta, rest: Theta, x: Tree, y: Tree, out: Array) -> None:
         with recorded.forward(theta, rest, x, y) as forward:
-            squares = SquaredNorms(forward.theta, forward.shared, count(y), products=False)
+            squares = SquaredNorms(forward.theta, forward.shared, count(y), products=None)
             forward.backward(squares)
             out.copy_(squares.finish().sqrt())
 
@@ -105,7 +105,7 @@ def _adding(recorded: _Recorded) -> Callable[..., None]:
     def add(theta: Theta, rest: Theta, x: Tree, y: Tree, out: Theta, counted: Array, max_norm: Array) -> None:
         kept: list[tuple[ParameterUse, Array]] = []
         with recorded.forward(theta, rest, x, y) as forward:
-            squares = SquaredNorms(forward.theta, forward.shared, count(y), products=False)
+            squares = SquaredNorms(forward.theta, forward.shared, count(y), products=None)
 
             def arrived(use: ParameterUse, g: Array) -> None:
                 squares(use, g)

@@ -53,6 +53,11 @@ class ParameterUse(ABC):
 
     targets: dict[Any, ParameterTensor]
 
+    @property
+    def rule(self) -> ParameterUse:
+        """The use by whose rule this one goes: itself, unless it stands for another."""
+        return self
+
     @abstractmethod
     def write(self, target: ArgPath | str, g: Array, out: Array, at: slice, add: bool) -> None:
         """Write the rows of samples `at` to `out`, or add them to it.

@@ -69,7 +69,7 @@ def norms(passes: Passes) -> Function:
     def function(theta: Theta, rest: Theta, x: Tree, y: Tree) -> list[Array]:
         with passes.forward(theta, rest, x, y) as forward:
             doubts = Doubts()
-            squares = SquaredNorms(forward.theta, forward.shared, count(y), products=False)
+            squares = SquaredNorms(forward.theta, forward.shared, count(y), doubts.of_products)
             forward.backward(recording(squares, doubts))
             return _norms(passes, squares.finish(), doubts)
 
@@ -106,13 +106,13 @@ def clipped_sum(passes: Passes) -> Function:
         with passes.forward(theta, rest, x, y) as forward:
             doubts = Doubts()
             if forward.repeated:  # what arrives is not to be kept: another backward pass, of weighted losses
-                squares = SquaredNorms(forward.theta, forward.shared, count(y), products=False)
+                squares = SquaredNorms(forward.theta, forward.shared, count(y), doubts.of_products)
                 forward.backward(recording(squares, doubts), keep=True)
                 norms, doubtful = _norms(passes, squares.finish(), doubts)
                 sums = RowSums(forward.theta)
                 forward.backward(recording(sums, Doubts()), clip_factors(norms, max_norm))
                 return [*sums.finish().values(), norms, doubtful]
-            books = BookKeeping(forward.theta, forward.shared, count(y), products=False)
+            books = BookKeeping(forward.theta, forward.shared, count(y), doubts.of_products)
             forward.backward(recording(books, doubts))
             norms, doubtful = _norms(passes, books.squares(), doubts)
             return [*books.sums(clip_factors(norms, max_norm)).values(), norms, doubtful]

@@ -23,6 +23,15 @@ class RecordedUse(ParameterUse):
     def __init__(self, use: ParameterUse) -> None:
         self.use, self.targets = use, use.targets
 
+    @property
+    def rule(self) -> ParameterUse:
+        """The use."""
+        return self.use
+
+    def squared_norms_of_terms(self, target: Any, g: Array) -> Array:
+        """Sum the squared norms of the terms of a row, as the use does."""
+        return self.use.squared_norms_of_terms(target, g)
+
     def write(self, target: Any, g: Array, out: Array, at: slice, add: bool) -> None:
         """Write rows as the use does.
 

@@ -6,13 +6,14 @@ rows; a recording marks them in `Doubts`, and they are computed by the hooks aft
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import reduce
 from typing import Any
 
 import torch
 
 from gradkernels.backend import Array
+from gradkernels.engines.hooks.accumulate.inner_products import UseTerm
 from gradkernels.engines.hooks.capture.boundary_rules import GradientConsumer
 from gradkernels.engines.hooks.parameter_use import CANCELLATION, ParameterUse
 from gradkernels.engines.hooks.precision import squared_row_norms, sum_dtype, widen
@@ -25,6 +26,9 @@ from gradkernels.engines.hooks.rules.linear.transposed_convolution import Transp
 from gradkernels.engines.hooks.rules.lookup.embedding import EmbeddingTable
 from gradkernels.engines.hooks.rules.lookup.embedding_bag import MaxEmbeddingBag
 from gradkernels.engines.recorded.plain_uses import RecordedUse, WholeRows, WholeUse
+
+MOST_STEPS = 256
+"""Of a sample whose pairs are all multiplied at once; with more the hooks choose, and take some at a time."""
 
 MOST_WORDS = 64
 """Of a sample whose pairs are all looked at; with more its words are sorted."""
@@ -44,6 +48,16 @@ class Doubts:
         """Mark where squares are small beside the squares of their terms; return the squares, none below zero."""
         self.mark(squares < CANCELLATION * of_terms)
         return squares.clamp_(min=0)
+
+    def of_products(self, squares: Array, of_terms: Array, terms: Sequence[UseTerm]) -> Array:
+        """Mark where the terms of a parameter with several uses cancel; return the squares, none below zero.
+
+        Args:
+            squares: Squared norms, `(n,)`.
+            of_terms: Sums of the terms' own squared norms.
+            terms: The uses, targets and gradients, not needed for it.
+        """
+        return self.of_terms(squares, of_terms)
 
     def all(self, n: int, like: Array) -> Array:
         """Return all marks together, `(n,)`."""
@@ -75,7 +89,10 @@ class RecordedLinear(WholeUse):
         rows, columns = self._map.factors(g)
         if target == "bias" or rows.ndim == 2:
             return self._map.squared_norms(target, g)
-        if rows.shape[1] * (rows.shape[2] + columns.shape[2]) > rows.shape[2] * columns.shape[2]:
+        if (
+            rows.shape[1] > MOST_STEPS
+            or rows.shape[1] * (rows.shape[2] + columns.shape[2]) > rows.shape[2] * columns.shape[2]
+        ):
             return super().squared_norms(target, g)
         of_rows, of_columns = (widen(factor) @ widen(factor).mT for factor in (rows, columns))
         squares = torch.linalg.vecdot(of_rows.flatten(1), of_columns.flatten(1))

@@ -9,7 +9,7 @@ import torch
 
 from gradkernels.backend import Array
 from gradkernels.engines.hooks.accumulate import inner_products
-from gradkernels.engines.hooks.accumulate.inner_products import UseTerm
+from gradkernels.engines.hooks.accumulate.inner_products import Complete, UseTerm
 from gradkernels.engines.hooks.accumulate.merging import WaitingMaps, merged
 from gradkernels.engines.hooks.accumulate.row_memory import RowMemory
 from gradkernels.engines.hooks.accumulate.single_uses import SingleUses
@@ -100,15 +100,16 @@ class SquaredNorms:
         theta: Parameters by name.
         shared: Those that have several uses.
         n: Number of samples.
-        products: Whether those may follow from inner products of their uses, which takes a look at the values.
+        products: What completes those that follow from inner products of their uses; None where none may.
     """
 
-    def __init__(self, theta: dict[str, Array], shared: Iterable[str], n: int, products: bool = True) -> None:
-        self._products = products
+    def __init__(
+        self, theta: dict[str, Array], shared: Iterable[str], n: int,
+        products: Complete | None = inner_products.replace_cancelled,
+    ) -> None:  # fmt: skip
+        self._theta, self._n, self._products = theta, n, products
         self._total: Array | None = None
-        self._theta, self._n = theta, n
-        self._single = SingleUses(shared)
-        self._terms: list[UseTerm] = []
+        self._single, self._terms = SingleUses(shared), list[UseTerm]()
 
     def __call__(self, use: ParameterUse, g: Array) -> None:
         """Add the squared norms of the rows of a use's targets."""

@@ -7,7 +7,7 @@ from typing import Any
 
 from gradkernels.backend import Array
 from gradkernels.engines.hooks.accumulate.accumulators import RowSums, SquaredNorms
-from gradkernels.engines.hooks.accumulate.inner_products import UseTerm
+from gradkernels.engines.hooks.accumulate.inner_products import Complete, UseTerm, replace_cancelled
 from gradkernels.engines.hooks.accumulate.merging import merged
 from gradkernels.engines.hooks.parameter_use import ParameterTensor, ParameterUse
 
@@ -22,10 +22,12 @@ class BookKeeping:
         theta: Parameters by name.
         shared: Those that have several uses.
         n: Number of samples.
-        products: Whether norms of those may follow from inner products of their uses.
+        products: What completes norms that follow from inner products of those; None where none may.
     """
 
-    def __init__(self, theta: dict[str, Array], shared: Iterable[str], n: int, products: bool = True) -> None:
+    def __init__(
+        self, theta: dict[str, Array], shared: Iterable[str], n: int, products: Complete | None = replace_cancelled
+    ) -> None:
         self._theta = theta
         self._squares = SquaredNorms(theta, shared, n, products)
         self._rows: list[tuple[ParameterTensor, Array]] = []

@@ -28,22 +28,39 @@ UseTerm = tuple[ParameterUse, Any, Array]
 """A use, its target, and the gradient of its output."""
 
 
-def squared_norms_without_rows(terms: Sequence[UseTerm], products: bool) -> Array | None:
+Complete = Callable[[Array, Array, Sequence[UseTerm]], Array]
+"""`complete(squares, of_terms, terms)`: squared norms, with what is done where their terms cancel."""
+
+
+def replace_cancelled(squares: Array, of_terms: Array, terms: Sequence[UseTerm]) -> Array:
+    """Replace squared norms by those of formed rows where the terms cancel.
+
+    Args:
+        squares: Squared norms `(n,)`, overwritten.
+        of_terms: Sums of the terms' own squared norms.
+        terms: The uses, targets and gradients whose rows are added.
+    """
+    for at in (squares < CANCELLATION * of_terms).nonzero().flatten().tolist():
+        squares[at] = squared_norm_of_row(terms, at)
+    return squares
+
+
+def squared_norms_without_rows(terms: Sequence[UseTerm], complete: Complete | None) -> Array | None:
     """Return squared norms `(n,)` of a parameter's rows from all of its uses; None where rows are needed for that.
 
     Args:
         terms: The uses, targets and gradients.
-        products: Whether they may follow from inner products of the uses, which takes a look at the values.
+        complete: What completes those that follow from inner products of the uses; None where none may.
     """
     if not terms or not all(use.targets[place].direct for use, place, _ in terms):
         return None
     if len(terms) == 1:
         ((use, place, g),) = terms
         return use.squared_norms(place, g)
-    return squared_norms_by_products(terms) if products else None
+    return squared_norms_by_products(terms, complete) if complete else None
 
 
-def squared_norms_by_products(terms: Sequence[UseTerm]) -> Array | None:
+def squared_norms_by_products(terms: Sequence[UseTerm], complete: Complete = replace_cancelled) -> Array | None:
     """Return the squared norms `(n,)` of sums of several uses' rows; None where a pair of them has no rule."""
     if len(terms) > MOST_USES:
         return None
@@ -55,13 +72,12 @@ def squared_norms_by_products(terms: Sequence[UseTerm]) -> Array | None:
         products.append(product)
     total = sum(use.squared_norms(target, g) for use, target, g in terms) + 2 * sum(products)
     of_terms = sum(use.squared_norms_of_terms(target, g) for use, target, g in terms)
-    for at in (total < CANCELLATION * of_terms).nonzero().flatten().tolist():
-        total[at] = squared_norm_of_row(terms, at)
-    return total
+    return complete(total, of_terms, terms)
 
 
 def _inner(one: UseTerm, other: UseTerm) -> Array | None:
     (first, target, g), (second, another, h) = one, other
+    first, second = first.rule, second.rule
     if isinstance(first, Linear) and isinstance(second, Linear) and target == another:
         return _of_linear_maps(first, target, g, second, h)
     if isinstance(first, EmbeddingTable) and isinstance(second, EmbeddingTable):
