@@ -16,7 +16,7 @@ import gradkernels as gk
 from gradkernels import zoo
 from gradkernels.bench.timing.peak_memory import peak_bytes
 from gradkernels.memory import RESULTS, empty_numpy, empty_torch
-from gradkernels.memory.results import OLD, SMALLEST, ResultMemory
+from gradkernels.memory.results import ALONE, OLD, SMALLEST, ResultMemory
 
 SHAPE = (64, 500)
 BYTES = 64 * 500 * 8
@@ -59,6 +59,14 @@ def test_a_result_is_an_ordinary_array(memory):
 def test_small_results_are_left_to_the_allocator(memory):
     small, large = block(memory, SMALLEST - 1), block(memory, SMALLEST)
     assert memory.used_bytes == SMALLEST
+    assert small.base is None
+    assert large.base is not None
+
+
+def test_a_result_by_itself_is_left_to_the_allocator_unless_it_is_large():
+    before = RESULTS.used_bytes
+    small, large = empty_numpy((ALONE // 8 - 1,), float), empty_numpy((ALONE // 8,), float)
+    assert RESULTS.used_bytes == before + ALONE
     assert small.base is None
     assert large.base is not None
 
@@ -408,16 +416,16 @@ def test_results_that_outlive_everything_end_without_a_word():
 
 def regression():
     problem = gk.LinearRegression()
-    return problem, problem.draw(5000, seed=0, features=10)
+    return problem, problem.draw(60_000, seed=0, features=10)
 
 
 @pytest.mark.parametrize("way", ["numpy.broadcast", "numpy.blocked", "numba.fused"])
 def test_rows_of_a_regression_do_not_change_after_the_next_call(way):
     problem, (theta, x, y) = regression()
-    expected = [gk.per_sample(problem, theta * i, x, y, out=np.empty((5000, 11)), kernel=way) for i in range(4)]
+    expected = [gk.per_sample(problem, theta * i, x, y, out=np.empty((60_000, 11)), kernel=way) for i in range(4)]
     rows = [gk.per_sample(problem, theta * i, x, y, kernel=way) for i in range(3)]
     part = rows.pop(1)[100:]
-    assert RESULTS.used_bytes >= 3 * 5000 * 11 * 8
+    assert RESULTS.used_bytes >= 3 * 60_000 * 11 * 8
     last = gk.per_sample(problem, theta * 3, x, y, kernel=way)
     for found, wanted in zip((rows[0], part, rows[1], last), expected, strict=True):
         assert np.array_equal(found, wanted[-len(found) :])

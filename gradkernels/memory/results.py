@@ -19,7 +19,14 @@ from gradkernels.memory.installed import installed_bytes
 
 BYTE = np.dtype(np.uint8)
 SMALLEST = 64 * 2**10
-"""Bytes from which on results are in blocks; the allocator hands smaller ones out again itself, without page faults."""
+"""Bytes from which on arrays are in blocks that are results of one call together, as those of a module's parameters."""
+
+ALONE = 4 * 2**20
+"""Bytes from which on an array is that is the only result of a call: glibc hands a smaller one out again without page
+faults, and in less time, unless many are freed at once."""
+
+FEW = ALONE // 16
+"""Entries that are less than that, whatever their dtype."""
 
 SLACK = 2
 """Times as large as what was asked for a block may be: batches of other sizes fit in the same one."""
@@ -86,16 +93,17 @@ class ResultMemory:
         """Bytes of blocks that results are in."""
         return self._in_use
 
-    def empty(self, shape: tuple[int, ...], dtype: Any) -> np.ndarray[Any, Any]:
+    def empty(self, shape: tuple[int, ...], dtype: Any, smallest: int = SMALLEST) -> np.ndarray[Any, Any]:
         """Return an uninitialised array, in huge pages if it is large.
 
         Args:
             shape: Length of each axis.
             dtype: Of numpy, without objects.
+            smallest: Bytes from which on it is in a block.
         """
         dtype = np.dtype(dtype)
         size = prod(shape) * dtype.itemsize
-        if size < SMALLEST or not self._lock.acquire(blocking=False):
+        if size < smallest or not self._lock.acquire(blocking=False):
             return np.empty(shape, dtype)
         try:
             lease = self._lease(size)
@@ -196,13 +204,13 @@ if hasattr(os, "register_at_fork"):
 
 
 def empty_numpy(shape: tuple[int, ...], dtype: Any) -> np.ndarray[Any, Any]:
-    """Return an uninitialised array in memory that an earlier result has left, if there is such memory.
+    """Return an uninitialised array for the only result of a call; a large one where an earlier one has been.
 
     Args:
         shape: Length of each axis.
         dtype: Of numpy.
     """
-    return RESULTS.empty(shape, dtype)
+    return np.empty(shape, dtype) if prod(shape) < FEW else RESULTS.empty(shape, dtype, ALONE)
 
 
 def release() -> int:
