@@ -80,7 +80,7 @@ def test_a_model_that_writes_to_the_callers_input_is_refused_and_given_copies_fr
 
 def test_why_says_that_nothing_was_computed_what_was_asked_for_and_what_a_limit_does():
     call, x, y = dispatched(forced=HOOKS)
-    assert call.why == "nothing was computed yet"
+    assert (call.why, call.kernel, call.choice, call.request) == ("nothing was computed yet", None, None, None)
     call(None, x, y)
     assert call.why == "torch.hooks.norms, because kernel= asked for it"
     plain, _, _ = dispatched()
