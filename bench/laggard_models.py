@@ -1,0 +1,81 @@
+"""The models of `test_laggards.py` that are not in the zoo: loops over cells, reparametrized weights, long texts."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+import gradkernels as gk
+from gradkernels import zoo
+
+CLASSES = 10
+
+
+class CellLoop(nn.Module):
+    """A GRUCell over 20 steps of 32 features."""
+
+    def __init__(self):
+        super().__init__()
+        self.cell, self.head = nn.GRUCell(32, 64), nn.Linear(64, CLASSES)
+
+    def forward(self, x):
+        state = x.new_zeros(len(x), 64)
+        for step in x.unbind(1):
+            state = self.cell(step, state)
+        return self.head(state)
+
+
+class DropConnect(nn.Module):
+    """The MLP with half of its first weights masked (Wan et al. 2013)."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.last = nn.Linear(64, 128), nn.Linear(128, CLASSES)
+        self.register_buffer("mask", 2 * (torch.rand(128, 64) < 0.5).float())
+
+    def forward(self, x):
+        masked = functional.linear(x, self.first.weight * self.mask, self.first.bias)
+        return self.last(torch.relu(masked))
+
+
+class Texts(nn.Module):
+    """One block of a language model without attention, of 128 units, on token ids; the mean of all steps."""
+
+    def __init__(self, width=128):
+        super().__init__()
+        self.words, self.norm = nn.Embedding(500, width), nn.LayerNorm(width)
+        self.wide, self.narrow = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
+        self.head = nn.Linear(width, CLASSES)
+
+    def forward(self, tokens):
+        steps = self.words(tokens)
+        steps = steps + self.narrow(torch.relu(self.wide(self.norm(steps))))
+        return self.head(steps.mean(1))
+
+
+def weight_norm():
+    """The MLP with `torch.nn.utils.parametrizations.weight_norm` of both layers."""
+    first, last = map(nn.utils.parametrizations.weight_norm, (nn.Linear(64, 128), nn.Linear(128, CLASSES)))
+    return nn.Sequential(first, nn.ReLU(), last)
+
+
+OWN = {
+    "GRUCell loop": (CellLoop, lambda n: torch.randn(n, 20, 32)),
+    "DropConnect": (DropConnect, lambda n: torch.randn(n, 64)),
+    "weight norm": (weight_norm, lambda n: torch.randn(n, 64)),
+    "texts of 2048": (Texts, lambda n: torch.randint(500, (n, 2048))),
+    "texts of 8192": (Texts, lambda n: torch.randint(500, (n, 8192))),
+}
+
+
+def made(name, n):
+    """Return the problem of that name, n inputs and their targets."""
+    torch.manual_seed(0)
+    if name in zoo.ZOO:
+        problem = zoo.ZOO[name]()
+        x, y = map(torch.as_tensor, problem.example)
+        at = torch.arange(n) % len(y)
+        return problem, x[at], y[at]
+    make, data = OWN[name]
+    return gk.ModuleProblem(make(), nn.CrossEntropyLoss()), data(n), torch.arange(n) % CLASSES

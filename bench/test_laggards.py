@@ -1,0 +1,102 @@
+"""What torch.hooks owes to a plain batch where it is slowest: convolutions, cells, made weights, long texts.
+
+`pytest bench/test_laggards.py -s` prints, for each model and number of samples, the time of rows over the limit (a
+batch's forward and backward pass, and writing the rows once) and that of norms and clipped sums over a batch, medians
+of ratios of calls that take turns on one thread; of long texts the peak memory over a batch's too. About 2 minutes.
+
+Limits are some tenths above what was measured on a machine with other work: they catch what has become slow.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from statistics import median
+from time import perf_counter, thread_time
+
+import pytest
+import torch
+from laggard_models import made
+
+import gradkernels as gk
+from gradkernels.bench.timing.peak_memory import peak_bytes
+
+SECONDS, FEWEST = 5.0, 9
+KINDS = ("rows", "rows, out=", "norms", "clipped sum")
+
+LIMITS = {
+    ("resnet", 16): (2.4, 2.4, 2.9, 3.2),
+    ("resnet", 128): (1.9, 1.9, 2.1, 2.4),
+    ("cnn", 128): (1.5, 1.5, 1.5, 1.7),
+    ("mlp", 128): (2.3, 2.3, 3.2, 3.4),
+    ("lstm", 128): (1.9, 1.9, 2.0, 2.4),
+    ("GRUCell loop", 16): (3.2, 3.2, 3.3, 3.7),
+    ("GRUCell loop", 128): (2.4, 2.4, 2.4, 3.0),
+    ("DropConnect", 128): (4.6, 4.6, 8.6, 8.6),
+    ("weight norm", 128): (7.0, 7.0, 11.5, 11.5),
+}
+"""Of rows in fresh memory, rows in memory that is given, norms and clipped sum, by model and number of samples."""
+
+
+def plain(problem, own, x, y):
+    """One forward and backward pass of the batch."""
+    return torch.autograd.grad(problem.loss_fn(problem.output(x), y), own)
+
+
+def calls(name, n):
+    """The batch, writing the rows, and each quantity, as calls without arguments."""
+    problem, x, y = made(name, n)
+    theta = problem.parameters()
+    out = {key: torch.empty((n, *one.shape)) for key, one in theta.items()}
+    build = {one: gk.kernel(f"torch.hooks.{one}").build(problem) for one in ("per_sample", "norms", "clipped_sum")}
+    rows = partial(build["per_sample"], theta, x, y)
+    quantities = (rows, partial(rows, out=out), partial(build["norms"], theta, x, y))
+    clipped = partial(build["clipped_sum"], theta, x, y, max_norm=1.0)
+    return {
+        "batch": partial(plain, problem, [*theta.values()], x, y),
+        "write": lambda: [one.fill_(1.0) for one in out.values()],
+        **dict(zip(KINDS, (*quantities, clipped), strict=True)),
+    }
+
+
+def seconds(call):
+    """Processor seconds of this thread, which computes everything: other work on the machine counts less."""
+    started = thread_time()
+    call()
+    return thread_time() - started
+
+
+def measured(of, long=SECONDS):
+    """Each quantity's time over what it owes, medians of ratios of calls that take turns."""
+    torch.set_num_threads(1)
+    for call in of.values():
+        for _ in range(3):
+            call()
+    found, end = {key: [] for key in of}, perf_counter() + long
+    while perf_counter() < end or len(found["batch"]) < FEWEST:
+        for key, call in of.items():
+            found[key].append(seconds(call))
+    limit = [batch + write for batch, write in zip(found["batch"], found["write"], strict=True)]
+    owed = {key: limit if key.startswith("rows") else found["batch"] for key in of if key in KINDS}
+    return {key: median(a / b for a, b in zip(found[key], one, strict=True)) for key, one in owed.items()}
+
+
+@pytest.mark.parametrize(("name", "n"), LIMITS)
+def test_time_over_the_limit(name, n):
+    found = measured(calls(name, n))
+    print(f"\n{name}, n = {n}: " + ", ".join(f"{key} {found[key]:.2f}" for key in KINDS))
+    late = {key: found[key] for key, most in zip(KINDS, LIMITS[name, n], strict=True) if found[key] > most}
+    assert not late
+
+
+@pytest.mark.parametrize("name", ["texts of 2048", "texts of 8192"])
+def test_long_texts_cost_little_more_than_a_batch_in_time_and_memory(name):
+    of = {key: call for key, call in calls(name, 2).items() if not key.startswith("rows")}
+    for call in of.values():
+        call()
+    peaks = {key: min(peak_bytes(call) for _ in range(3)) for key, call in of.items()}
+    found = measured(of, 2 * SECONDS)
+    text = ", ".join(f"{key} {one:.2f} of its time, {peaks[key] / peaks['batch']:.2f} of its memory"
+                     for key, one in found.items())  # fmt: skip
+    print(f"\n{name}, n = 2, over a batch: {text}")
+    assert max(found.values()) < 1.9
+    assert max(peaks[key] for key in found) < 1.6 * peaks["batch"]
