@@ -47,7 +47,8 @@ def overlapping(parts: Sequence[Array], others: Sequence[Array]) -> tuple[int, i
         The numbers of two parts; of one, and None, where it shares an entry with one of the others; or None.
     """
     if isinstance(parts[0], np.ndarray):
-        return _first(combinations(range(len(parts)), 2), parts) or _with_any(range(len(parts)), parts, others)
+        pair = _first(combinations(range(len(parts)), 2), parts) if len(parts) > 1 else None
+        return pair or _with_any(range(len(parts)), parts, others)
     runs = _runs(sorted(_spans(parts)))
     for run in runs:
         if len(run) > 1 and not _are_columns(run):
@@ -86,8 +87,12 @@ def _first(pairs: Iterable[tuple[int, int]], parts: Sequence[Array]) -> tuple[in
 
 
 def _with_any(places: Iterable[int], parts: Sequence[Array], others: Sequence[Array]) -> tuple[int, None] | None:
-    found = (place for place in places if any(overlap(parts[place], other) for other in others))
-    return next(((place, None) for place in found), None)
+    for place in places:
+        part = parts[place]
+        for other in others:
+            if overlap(part, other):
+                return place, None
+    return None
 
 
 def _spans(tensors: Sequence[Array]) -> list[Span]:
