@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -21,6 +22,8 @@ from gradkernels.memory import empty_torch
 from gradkernels.problems.module.module_problem import ModuleProblem
 from gradkernels.quantity import Moments
 from gradkernels.tree import Tree, count, take
+
+_element_size = torch.Tensor.element_size
 
 SMALL_BYTES = 1 << 16
 """Of a result: what an allocator takes from memory that the process has already."""
@@ -97,7 +100,7 @@ def norms(problem: ModuleProblem, chunk: int) -> Compute:
                 at = doubtful.nonzero().flatten()
                 found[at] = plain(theta, take(x, at), take(y, at)).to(found.dtype)
         if out is None:
-            return found.to(max(theta.values(), key=lambda one: one.element_size()).dtype)
+            return found.to(max(theta.values(), key=_element_size).dtype)
         with torch.inference_mode(out.is_inference()), torch.no_grad():
             return out.copy_(found)
 
@@ -187,9 +190,14 @@ def moments(problem: ModuleProblem, chunk: int) -> Compute:
 
 def _scalar(theta: Theta, value: float) -> Array:
     """Return a number as a tensor without axes, in the dtype of sums over the widest parameter."""
-    widest = max(theta.values(), key=lambda one: one.element_size())
+    widest = max(theta.values(), key=_element_size)
+    return _filled(value, sum_dtype(widest.dtype), widest.device)
+
+
+@lru_cache(maxsize=64)
+def _filled(value: float, dtype: torch.dtype, device: torch.device) -> Array:
     with torch.inference_mode(False):
-        return torch.full((), value, dtype=sum_dtype(widest.dtype), device=widest.device)
+        return torch.full((), value, dtype=dtype, device=device)
 
 
 def _added(parts: Sequence[Sequence[Array]]) -> list[Array]:
@@ -202,4 +210,5 @@ def _added(parts: Sequence[Sequence[Array]]) -> list[Array]:
 
 def _like(theta: Theta, totals: Sequence[Array]) -> Theta:
     """Return tensors by the names of the parameters, and in their dtypes."""
-    return {name: total.to(one.dtype) for (name, one), total in zip(theta.items(), totals, strict=True)}
+    pairs = zip(theta.items(), totals, strict=True)
+    return {name: total if total.dtype is one.dtype else total.to(one.dtype) for (name, one), total in pairs}

@@ -8,6 +8,7 @@ and where new kinds come faster than they are used again nothing is recorded: th
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -120,7 +121,8 @@ class Recordings:
         run = known.run or self._of_number(known, arguments)
         if run is None:
             return None
-        with torch.inference_mode(arguments.sealed), _BelowAutograd(), _Uncast():
+        as_it_is = torch.is_inference_mode_enabled() is arguments.sealed
+        with nullcontext() if as_it_is else torch.inference_mode(arguments.sealed), _BelowAutograd(), _Uncast():
             return run(arguments.n, *arguments.tensors)
 
     def _known(self, key: Hashable, arguments: Arguments) -> Recording | None:

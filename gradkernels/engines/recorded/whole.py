@@ -2,7 +2,7 @@
 
 Some rules choose the fastest of several ways by timing them, run over a few samples at a time, or count what the data
 hold. Recorded, such a choice would be one of a moment without data. So the use is taken apart into its tensors, which
-are arguments, and the rest, which is looked up by a number, and put together again when the operation runs.
+are arguments, and the rest, which is looked up by a name, and put together again when the operation runs.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from gradkernels.backend import Array
 from gradkernels.engines.hooks.parameter_use import ALL_SAMPLES, ParameterUse
 
 _LIBRARY = Library("gradkernels", "DEF")  # type: ignore[no-untyped-call]
-_LIBRARY.define("whole(Tensor(a!) out, int method, Tensor[] tensors) -> ()")  # type: ignore[no-untyped-call]
+_LIBRARY.define("whole(Tensor(a!) out, str method, Tensor[] tensors) -> ()")  # type: ignore[no-untyped-call]
 
 
 @dataclass(frozen=True)
@@ -45,8 +45,9 @@ class Method:
             out.copy_(getattr(use, self.name)(self.target, g))
 
 
-_METHODS: list[Method] = []
-_NUMBERS: dict[Method, int] = {}
+_METHODS: dict[str, Method] = {}
+_NAMES: dict[Method, str] = {}
+"""Names of methods: no numbers, which could be taken for what depends on the number of samples."""
 
 
 def run_whole(use: ParameterUse, name: str, target: Any, g: Array, out: Array) -> None:
@@ -61,17 +62,16 @@ def run_whole(use: ParameterUse, name: str, target: Any, g: Array, out: Array) -
     """
     tensors: list[Array] = []
     method = Method(name, target, _emptied(use, tensors))
-    if method not in _NUMBERS:
-        _NUMBERS[method] = len(_METHODS)
-        _METHODS.append(method)
-    torch.ops.gradkernels.whole(out, _NUMBERS[method], [*tensors, g])
+    called = _NAMES.setdefault(method, f"{type(use).__name__}.{name} {len(_NAMES)}")
+    _METHODS[called] = method
+    torch.ops.gradkernels.whole(out, called, [*tensors, g])
 
 
-def _run(out: Array, method: int, tensors: list[Array]) -> None:
+def _run(out: Array, method: str, tensors: list[Array]) -> None:
     _METHODS[method](out, tensors)
 
 
-def _run_on_nothing(out: Array, method: int, tensors: list[Array]) -> None:
+def _run_on_nothing(out: Array, method: str, tensors: list[Array]) -> None:
     """Write to a tensor without data."""
 
 
