@@ -59,6 +59,12 @@ def test_no_other_library_is_loaded_for_a_module_of_which_nothing_was_measured(t
     assert python(FIRST_CALLS + f"import sys; print(*(sys.modules.keys() & {set(PEERS)}))").split() == []
 
 
+def test_a_command_begins_without_what_only_some_of_them_compute_with():
+    late = ("scipy", "pandas", "matplotlib", "torch")
+    loaded = f"\nimport sys; print(*(name for name in {late} if name in sys.modules))"
+    assert python("import gradkernels.bench.cli.app" + loaded).split() == []
+
+
 def test_the_public_names_are_there():
     assert set(CALLABLES) < set(gk.__all__)
     assert set(gk.__all__) <= set(dir(gk))

@@ -12,7 +12,6 @@ from dataclasses import dataclass, replace
 from statistics import fmean
 
 import numpy as np
-from scipy.special import betaincinv, stdtrit
 
 LOOKS = ((8, 0.002), (16, 0.003), (32, 0.005))
 """Passes at which a comparison may be looked at, and the one-sided alpha that each look spends."""
@@ -109,6 +108,8 @@ def bounds(estimate: LogEstimate, alpha: float | None = None) -> Ratio:
 
 def quantile(estimate: LogEstimate, probability: float) -> float:
     """Return a quantile of the estimate's Student t."""
+    from scipy.special import stdtrit  # a quarter of the time until a command begins, and many never come here
+
     return float(stdtrit(estimate.freedom, probability))
 
 
@@ -158,6 +159,8 @@ def clopper_pearson(hits: int, trials: int, alpha: float = 0.05) -> tuple[float,
     """
     if not 0 <= hits <= trials or trials == 0:
         raise ValueError(f"{hits} hits in {trials} trials: hits must lie between 0 and the trials, at least 1 of them")
+    from scipy.special import betaincinv
+
     low = float(betaincinv(hits, trials - hits + 1, alpha / 2)) if hits else 0.0
     high = float(betaincinv(hits + 1, trials - hits, 1 - alpha / 2)) if hits < trials else 1.0
     return low, high

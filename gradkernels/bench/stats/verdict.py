@@ -7,8 +7,6 @@ import math
 from collections.abc import Mapping
 from dataclasses import replace
 
-from scipy.special import stdtr
-
 from gradkernels.bench.stats.estimates import LogEstimate, PassId, Ratio, alpha_at, bounds, quantile, trimmed_mean
 
 DELTA = 0.01
@@ -88,6 +86,8 @@ def p_slower(change: LogEstimate, threshold: float) -> float:
     distance = change.log - math.log1p(threshold)
     if change.error == 0:
         return float(distance <= 0)
+    from scipy.special import stdtr
+
     return float(stdtr(change.freedom, -distance / change.error))
 
 
