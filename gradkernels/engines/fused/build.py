@@ -16,7 +16,7 @@ from numba import cfunc, from_dtype, njit, types
 
 from gradkernels.engines.fused.codegen import threads
 from gradkernels.engines.fused.codegen.arrays import aligned, check_dtypes, show_swapped
-from gradkernels.engines.fused.codegen.options import FAST, ORDERED
+from gradkernels.engines.fused.codegen.options import ENTERED, FAST, ORDERED, REASSOCIATED
 from gradkernels.engines.fused.codegen.pointers import (
     STACK,
     Pointer,
@@ -159,13 +159,11 @@ def _core(theta, x, y, w, result, a, b, c, d, e, f, g, h, i, j, k, function, fla
     batch = BatchPointers(
         theta, x, y, w, result, a, b, c, d, e, f, g, h, i, j, k, function, flags, l2, max_norm, start, stop
     )
-    size = WORKSPACE_SIZE(batch)
-    if size <= STACK:
-        DRIVER(batch, stack_memory())
-    else:
+    size, memory = WORKSPACE_SIZE(batch), stack_memory()
+    if size > STACK:
         memory = np.empty(size)
-        DRIVER(batch, pointer(memory))
-        keep_alive(memory)
+    DRIVER(batch, pointer(memory))
+    keep_alive(memory)
 
 
 @cache
@@ -174,10 +172,11 @@ def compiled_driver(driver: Driver, size: int) -> Any:
     dtype = np.dtype(f"float{8 * size}")
     line, whole, real = Pointer(from_dtype(dtype)), types.intp, types.float64
     signature = types.void(*[line] * 5, *[whole] * 13, real, real, whole, whole)
-    run, workspace_size = (njit(**FAST)(function) for function in driver)
+    # The driver becomes part of _core before it is compiled: on its own, all that it calls would be compiled once more.
+    run, workspace_size = njit(inline="always", **FAST)(driver[0]), njit(**FAST)(driver[1])
     source = with_stable_name(_core, driver[0].__name__, str(dtype), DRIVER=run, WORKSPACE_SIZE=workspace_size)
     with _LOCK:
-        return cached_on_disk(cfunc, signature, **FAST)(source)
+        return cached_on_disk(cfunc, signature, **ENTERED, **REASSOCIATED)(source)
 
 
 class EntryPoint:
@@ -192,7 +191,7 @@ class EntryPoint:
 
     def __init__(self, nogil: bool) -> None:
         self.run: Callable[..., None] = _nothing_compiled
-        self._options = {**ORDERED, "nogil": nogil}
+        self._options = {**ENTERED, "nogil": nogil}
         self._signatures: dict[Any, None] = {}
 
     def __call__(self, *args: Any) -> None:

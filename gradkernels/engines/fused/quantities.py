@@ -11,7 +11,7 @@ from gradkernels.engines.fused.codegen.arrays import aligned, require_native
 from gradkernels.engines.fused.drivers.moments import moments_workspace, write_moments
 from gradkernels.engines.fused.drivers.norms import norms_workspace, write_norms
 from gradkernels.engines.fused.drivers.per_sample import rows_workspace, write_rows
-from gradkernels.engines.fused.drivers.sums import sums_workspace, write_sums
+from gradkernels.engines.fused.drivers.sums import clipped_workspace, sums_workspace, write_clipped_sum, write_sums
 from gradkernels.engines.fused.drivers.workspace import MEAN
 from gradkernels.kernel import Compute
 from gradkernels.memory import empty_numpy
@@ -52,7 +52,7 @@ def _unpacking(problem: Regression, compute: Compute) -> Compute:
 
 def clipped_sum(problem: Regression) -> Compute:
     """Return a compute of the sum of the per-sample gradients, each no longer than max_norm."""
-    plans = CallPlans((write_sums, sums_workspace), problem)
+    plans = CallPlans((write_clipped_sum, clipped_workspace), problem)
 
     def compute(theta: Any, x: Any, y: Any, w: Any = None, *, max_norm: float = 1.0) -> Any:
         require_native(theta, x, y, w)

@@ -54,12 +54,15 @@ STACK = 256  # float64 numbers; getting them from the heap would be a third of a
 
 @intrinsic
 def stack_memory(typing):
-    """Allocate STACK float64 numbers that live until the function returns."""
+    """Return an array whose data are STACK float64 numbers that live until the function returns."""
 
     def generate(context, builder, signature, args):
-        return cgutils.alloca_once(builder, ir.DoubleType(), size=STACK)
+        empty = context.get_constant_null(signature.return_type)  # without an owner: numba frees none
+        array = cgutils.create_struct_proxy(signature.return_type)(context, builder, empty)
+        array.data = cgutils.alloca_once(builder, ir.DoubleType(), size=STACK)
+        return array._getvalue()
 
-    return Pointer(types.float64)(), generate
+    return types.Array(types.float64, 1, "C")(), generate
 
 
 @intrinsic
