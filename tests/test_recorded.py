@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch import nn
 from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
 
 import gradkernels as gk
 from gradkernels.engines.hooks.errors import Unfit
@@ -24,6 +25,13 @@ def by_loop(quantity, problem, x, y):
 
 def recorded(quantity, problem, chunk=1 << 20):
     return gk.kernel(f"torch.recorded[chunk={chunk}].{quantity}").build(problem)
+
+
+def kinds_of(compute):
+    """What was recorded for each kind of input."""
+    cells = [cell.cell_contents for cell in compute.__closure__]
+    (own,) = (one for one in cells if isinstance(one, recordings.Recordings))
+    return [*own._kinds.values()]
 
 
 def agree(got, want, tolerance=1e-4):
@@ -238,3 +246,80 @@ def test_the_graph_as_python_does_the_same(monkeypatch):
     want = recorded("norms", problem)(problem.parameters(), x[:6], y[:6])
     monkeypatch.setattr(executors, "by_interpreter", lambda graph: (_ for _ in ()).throw(RuntimeError("none")))
     agree(recorded("norms", problem)(problem.parameters(), x[:6], y[:6]), want, 1e-6)
+
+
+class Cells(nn.Module):
+    """A loop over a cell, whose weights are used at each step."""
+
+    def __init__(self):
+        super().__init__()
+        self.cell, self.last = nn.GRUCell(4, 5), nn.Linear(5, 3)
+
+    def forward(self, x):
+        state = x.new_zeros(len(x), 5)
+        for step in x.unbind(1):
+            state = self.cell(step, state)
+        return self.last(state)
+
+
+class Steps(nn.Module):
+    """A recurrent network, whose output's mean over time is classified."""
+
+    def __init__(self, kind, **settings):
+        super().__init__()
+        self.steps = kind(4, 5, batch_first=True, **settings)
+        self.last = nn.Linear(10 if settings.get("bidirectional") else 5, 3)
+
+    def forward(self, x):
+        return self.last(self.steps(x)[0].mean(1))
+
+
+class Words(nn.Module):
+    """A table of words or bags of them."""
+
+    def __init__(self, table):
+        super().__init__()
+        self.table, self.last = table, nn.Linear(4, 3)
+
+    def forward(self, x):
+        h = self.table(x)
+        return self.last(torch.tanh(h if h.ndim == 2 else h.mean(1)))
+
+
+class Checkpointed(nn.Module):
+    """One layer in two parts that run again in the backward pass."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.middle, self.last = nn.Linear(4, 6), nn.Linear(6, 6), nn.Linear(6, 3)
+
+    def forward(self, x):
+        h = torch.tanh(self.first(x.mean(1)))
+        for _ in range(2):
+            h = checkpoint(lambda given: torch.tanh(self.middle(given)), h, use_reentrant=False)
+        return self.last(h)
+
+
+STEPS, SHORT, LONG = torch.randn(6, 7, 4), torch.randint(20, (6, 9)), torch.randint(20, (6, 80))
+MODELS = {
+    "cells": (Cells, STEPS),
+    "lstm": (lambda: Steps(nn.LSTM, num_layers=2, bidirectional=True), STEPS),
+    "gru": (lambda: Steps(nn.GRU, num_layers=2), STEPS),
+    "words": (lambda: Words(nn.Embedding(20, 4, padding_idx=2)), SHORT),
+    "many words": (lambda: Words(nn.Embedding(20, 4)), LONG),
+    "bag": (lambda: Words(nn.EmbeddingBag(20, 4, mode="sum", padding_idx=0)), SHORT),
+    "largest of a bag": (lambda: Words(nn.EmbeddingBag(20, 4, mode="max")), SHORT),
+    "bag of many": (lambda: Words(nn.EmbeddingBag(20, 4)), LONG),
+    "checkpointed": (Checkpointed, STEPS),
+}
+
+
+@pytest.mark.parametrize("quantity", QUANTITIES)
+@pytest.mark.parametrize("name", MODELS)
+def test_loops_tables_and_checkpoints_are_recorded_for_any_number(name, quantity):
+    make, x = MODELS[name]
+    problem = gk.ModuleProblem(modules.seeded(make), functional.cross_entropy)
+    compute, y = recorded(quantity, problem), torch.arange(6) % 3
+    for n in (6, 3):
+        agree(compute(problem.parameters(), x[:n], y[:n]), by_loop(quantity, problem, x[:n], y[:n]))
+    assert [bool(known.run) for known in kinds_of(compute)] == [True]
