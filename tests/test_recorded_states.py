@@ -201,7 +201,21 @@ READERS = {
     "nonzero": lambda h: h + len(h.nonzero()),
     "mask": lambda h: h + h[h > 0].sum(),
     "equal": lambda h: h * (1 if torch.equal(h, h * 2) else 2),
+    "print": lambda h: h if "-" in str(h.detach()) else -h,
+    "part": lambda h: h if written(h, lambda all: all[:, 0].copy_(h[:, 0])).any() else -h,
+    "whole": lambda h: h if written(h, lambda all: torch._foreach_add_([all], [h])).any() else -h,
+    "view": lambda h: h if written(h, lambda all: all.copy_(h), of=lambda all: all[:, 0]).any() else -h,
+    "array": lambda h: h if written(h, lambda all: all.copy_(h), of=torch.Tensor.numpy).any() else -h,
 }
+
+
+def written(h, write, of=torch.Tensor.detach):
+    """Return what shows zeros that were written to afterwards."""
+    zeros = torch.zeros(h.shape)
+    shown = of(zeros)
+    with torch.no_grad():
+        write(zeros)
+    return (shown > 0) & (shown > -1)
 
 
 @pytest.mark.parametrize("reader", READERS)
@@ -244,6 +258,27 @@ def test_a_buffer_that_is_written_to_is_written_to_by_calls_alone():
     for call in (1, 2):
         compute(problem.parameters(), x, y)
         assert problem.model.shift.tolist() == [1.0 + call] * 5
+
+
+@pytest.mark.parametrize(
+    "forward",
+    [
+        lambda model, h: model.plain[0].add_(1) * h,
+        lambda model, h: torch.rand(len(h), 1, generator=model.generator) * h,
+    ],
+    ids=["writes to a tensor of its own", "more than tensors and numbers"],
+)
+def test_what_would_be_another_at_the_next_call_is_not_recorded_and_stays(forward, request):
+    class Stateful(Model):
+        def forward(self, x):
+            return super().forward(forward(self, x))
+
+    problem, (x, y) = gk.ModuleProblem(Stateful().eval(), functional.cross_entropy, randomness="different"), data()
+    problem.model.generator = torch.Generator().manual_seed(1)
+    with pytest.raises(Unfit, match=request.node.callspec.id):
+        gk.kernel("torch.recorded.norms").build(problem)(problem.parameters(), x, y)
+    assert problem.model.plain.tolist() == [0.5] * 5
+    assert problem.model.generator.get_state().equal(torch.Generator().manual_seed(1).get_state())
 
 
 def test_targets_that_the_loss_ignores_are_found_at_each_call():

@@ -4,8 +4,9 @@
    how layers are recorded where the hooks look at values or measure, `plain_uses` how all others are; `whole` makes
    one operation of what is left to the hooks' own code.
 2. `recorder` runs such a function on a few samples and notes every operation, those of the backward pass among them;
-   what Python finds besides, such as a tensor that is an attribute, becomes an argument. `trace` does it on tensors
-   without data, for torch.compile, and has what both need: buffers and frozen parameters as arguments.
+   what Python finds besides, such as a tensor that is an attribute, becomes an argument, and it may look at
+   `known_memory` alone. `trace` does it on tensors without data, for torch.compile, and has what both need: buffers and
+   frozen parameters as arguments.
 3. `any_number` merges two recordings, with different numbers of samples, to one that holds for any number.
 4. `executors` has TorchScript's interpreter run it: neither Python nor autograd comes between two operations.
 5. `recordings` keeps what was recorded, by the state of the model, what of it is `untrained` and the kind of

@@ -22,10 +22,17 @@ from torch.utils.weak import TensorWeakRef, WeakIdKeyDictionary
 
 from gradkernels.backend import Array
 from gradkernels.engines.hooks.errors import DRAWS_RANDOM
-from gradkernels.engines.recorded.trace import LOOKS, Untraceable, drawn_by_python, draws_random
+from gradkernels.engines.recorded.known_memory import KnownMemory, memory_of
+from gradkernels.engines.recorded.trace import LOOKS, Untraceable, drawn_by_python, draws_numbers, draws_random
 
-_LOOKING = frozenset((torch.Tensor.tolist, torch.Tensor.numpy, torch.Tensor.__array__, torch.Tensor.__dlpack__))
+_LOOKING = frozenset((torch.Tensor.tolist, torch.Tensor.__repr__))
 """Functions that give Python what is in a tensor, and are no operations."""
+
+_SHARING = frozenset((torch.Tensor.numpy, torch.Tensor.__array__, torch.Tensor.__dlpack__))
+"""Functions that give Python the memory of a tensor, into which operations may write what it then looks at."""
+
+_CONSTANTS = (bool, int, float, complex, str, type(None), torch.dtype, torch.device, torch.layout, torch.memory_format)
+"""What an operation may be given besides tensors: neither bare memory nor a source of random numbers."""
 
 _LOOKING_TAGS = frozenset((torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape))
 _LENGTHS = "_pack_padded_sequence"
@@ -86,7 +93,7 @@ class _Guard(TorchFunctionMode):
         self._recorder = recorder
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if func in _LOOKING and not self._recorder.is_known(args[0]):
+        if func in _SHARING or (func in _LOOKING and not self._recorder.known.holds(args[0])):
             raise Untraceable(LOOKS)
         return func(*args, **(kwargs or {}))
 
@@ -96,6 +103,9 @@ class _Recorder(TorchDispatchMode):
 
     Args:
         tensors: The arguments.
+
+    Attributes:
+        known: Memory with what follows from the number of samples alone.
     """
 
     def __init__(self, tensors: Sequence[Array]) -> None:
@@ -104,8 +114,8 @@ class _Recorder(TorchDispatchMode):
         # Not by value, nor forever: what autograd keeps of a tensor is the same Python object again.
         self._nodes: Any = WeakIdKeyDictionary()
         self._views: dict[Hashable, Any] = {}
-        self._known = set[fx.Node]()
-        self._written = set[int]()
+        self._found = set[int]()
+        self.known = KnownMemory()
         for tensor in tensors:
             self._nodes[tensor] = self._last = self._recorded.graph.placeholder(f"a{len(self._nodes)}")
 
@@ -114,24 +124,18 @@ class _Recorder(TorchDispatchMode):
         kwargs = kwargs or {}
         if func is torch.ops.aten.lift_fresh.default:  # of a tensor made of Python's numbers, which may be written to
             return self._noted(torch.ops.aten.clone.default, args, {}, args[0].clone())
+        if not all(isinstance(one, (torch.Tensor, *_CONSTANTS)) for one in pytree.tree_leaves((args, kwargs))):
+            raise Untraceable(f"the model gives {func.name()} more than tensors and numbers")
         looks = _LENGTHS in func.name() or not _LOOKING_TAGS.isdisjoint(func.tags)
-        if looks and not _by_whole_numbers(func, args) and not all(map(self.is_known, _tensors(args, kwargs))):
+        if looks and not _by_whole_numbers(func, args) and not self.known.holds(*_tensors(args, kwargs)):
             raise Untraceable(LOOKS)
-        if func._schema.is_mutable:
-            self._require_own(func, args, kwargs)
-        return self._noted(func, args, kwargs, func(*args, **kwargs))
-
-    def is_known(self, tensor: Array) -> bool:
-        """Return whether what a tensor holds follows from the number of samples alone: no argument was read for it."""
-        return self._nodes.get(tensor) in self._known and _memory_of(tensor) not in self._written
-
-    def _require_own(self, func: Any, args: Any, kwargs: Any) -> None:
-        """Raise an Untraceable where a tensor is written to that was merely found."""
-        given = dict(zip((one.name for one in func._schema.arguments), args, strict=False)) | kwargs
-        for tensor in _tensors([given.get(one.name) for one in func._schema.arguments if one.is_write]):
-            if self._nodes.get(tensor) is None:
-                raise Untraceable("the model writes to a tensor of its own that is no buffer")
-            self._written.add(_memory_of(tensor))
+        written = _written(func, args, kwargs)
+        if any(self._nodes.get(one) is None or memory_of(one) in self._found for one in written):
+            raise Untraceable("the model writes to a tensor of its own that is no buffer")
+        known = self.known.holds(*_tensors(args, kwargs)) and not draws_numbers(func, args, kwargs)
+        output = func(*args, **kwargs)
+        self.known.note(known, *written, *_tensors(output))
+        return self._noted(func, args, kwargs, output)
 
     def _noted(self, func: Any, args: Any, kwargs: Any, output: Any) -> Any:
         if isinstance(output, torch.Tensor) and not func._schema.is_mutable and func.is_view:
@@ -141,9 +145,7 @@ class _Recorder(TorchDispatchMode):
                 return output
         arguments, named = (self._translated(one) for one in (args, kwargs))
         node = self._recorded.graph.call_function(func, arguments, named)
-        if not draws_random(node) and self._known.issuperset(node.all_input_nodes):
-            self._known.add(node)
-        elif draws_random(node):
+        if draws_random(node):
             self._recorded.drawn += [tuple(one.shape) for one in pytree.tree_leaves(output)]
         if isinstance(output, torch.Tensor):
             self._nodes[output] = node
@@ -151,7 +153,6 @@ class _Recorder(TorchDispatchMode):
             for at, one in enumerate(output):
                 if isinstance(one, torch.Tensor):
                     self._nodes[one] = self._recorded.graph.call_function(operator.getitem, (node, at))
-                    self._known |= {self._nodes[one]} if node in self._known else set()
         return output
 
     def _first_like(self, tensor: Array) -> Array:
@@ -181,6 +182,7 @@ class _Recorder(TorchDispatchMode):
             with self._recorded.graph.inserting_after(self._last):
                 node = self._last = self._recorded.graph.placeholder(f"found{len(self._recorded.found)}")
             self._recorded.found.append(tensor)
+            self._found.add(memory_of(tensor))
             self._nodes[tensor] = node
         return node
 
@@ -199,12 +201,16 @@ def _by_whole_numbers(func: Any, args: Any) -> bool:
     )
 
 
+def _written(func: Any, args: Any, kwargs: Any) -> list[Array]:
+    """Return the tensors that an operation writes to."""
+    if not func._schema.is_mutable:
+        return []
+    given = dict(zip((one.name for one in func._schema.arguments), args, strict=False)) | kwargs
+    return _tensors([given.get(one.name) for one in func._schema.arguments if one.is_write])
+
+
 def _tensors(*arguments: Any) -> list[Array]:
     return [one for one in pytree.tree_leaves(arguments) if isinstance(one, torch.Tensor)]
-
-
-def _memory_of(tensor: Array) -> int:
-    return tensor.untyped_storage().data_ptr()
 
 
 def _is_needed(node: fx.Node) -> bool:

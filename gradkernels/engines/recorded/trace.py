@@ -69,14 +69,24 @@ def _sentence(error: Exception) -> str:
 
 
 def draws_random(node: Any) -> bool:
-    """Return whether an operation of a graph draws torch's random numbers: attention without dropout does not."""
+    """Return whether a node of a graph draws torch's random numbers: attention without dropout does not."""
+    return draws_numbers(node.target, node.args, node.kwargs)
+
+
+def draws_numbers(operation: Any, args: Any, kwargs: Any) -> bool:
+    """Return whether an operation draws torch's random numbers, with these arguments.
+
+    Args:
+        operation: What a graph calls.
+        args: By position.
+        kwargs: By name.
+    """
     import torch
 
-    if torch.Tag.nondeterministic_seeded not in getattr(node.target, "tags", ()):
+    if torch.Tag.nondeterministic_seeded not in getattr(operation, "tags", ()):
         return False
-    known = node.target._schema.arguments
-    given = {one.name: one.default_value for one in known}
-    given |= dict(zip(given, node.args, strict=False)) | node.kwargs
+    given = {one.name: one.default_value for one in operation._schema.arguments}
+    given |= dict(zip(given, args, strict=False)) | kwargs
     return given.get("dropout_p") != 0.0
 
 
