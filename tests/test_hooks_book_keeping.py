@@ -13,6 +13,19 @@ from gradkernels.engines.hooks.rules.linear.transposed_convolution import Transp
 from gradkernels.engines.hooks.rules.materialized import MaterializedUse
 
 MSE = nn.MSELoss()
+
+
+class Gain(nn.Module):
+    """Entries times one number."""
+
+    def __init__(self):
+        super().__init__()
+        self.scale = nn.Parameter(torch.tensor(1.5))
+
+    def forward(self, x):
+        return x * self.scale
+
+
 N = 4
 
 SMALL = {
@@ -20,6 +33,7 @@ SMALL = {
     "grouped, dilated": (lambda: nn.Conv1d(4, 4, 3, groups=2, dilation=2), (4, 40), Convolution),
     "transposed": (lambda: nn.ConvTranspose1d(2, 3, 3, stride=2), (2, 20), TransposedConvolution),
     "linear of many steps": (lambda: nn.Linear(3, 4), (12, 3), Linear),
+    "one number": (Gain, (3,), MaterializedUse),
     "scale of a norm": (lambda: nn.LayerNorm(6), (2, 6), MaterializedUse),
 }
 LARGE = {
@@ -37,7 +51,7 @@ def clipped(layer, shape, dtype):
     like = layer().double()
     like.load_state_dict({name: one.double() for name, one in model.state_dict().items()})
     rows = oracle(like, MSE, x.to(dtype).double(), y.to(dtype).double())
-    norms = torch.cat([one.flatten(1) for one in rows.values()], 1).norm(dim=1)
+    norms = torch.cat([one.reshape(N, -1) for one in rows.values()], 1).norm(dim=1)
     limit = float(norms.median())
     want = {name: torch.tensordot((limit / norms).clamp(max=1), one, 1) for name, one in rows.items()}
     problem = gk.ModuleProblem(model, MSE)

@@ -188,7 +188,7 @@ class RowSums:
     def add_rows(self, target: ParameterTensor, rows: Array) -> None:
         """Add the weighted sum of a target's rows, `(n, *target.tensor.shape)`."""
         assert self._weights is not None
-        wide = widen(rows).flatten(1)
+        wide = widen(rows).reshape(len(rows), target.tensor.numel())
         self._add(target, (self._weights.to(wide.dtype) @ wide).view(target.tensor.shape))
 
     def _add(self, target: ParameterTensor, total: Array) -> None:
