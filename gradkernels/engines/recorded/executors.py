@@ -146,6 +146,8 @@ class _Translation:
         outputs = list(node.outputs())
         for output, one in zip(outputs, gives, strict=True):
             output.setType(one)
+        if kind.startswith("aten::") and node.schema() == "(no schema)":
+            raise Unsupported(f"{kind} of these arguments, a number for a tensor among them, say, is none of its own")
         return outputs
 
 

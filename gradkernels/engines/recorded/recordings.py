@@ -195,7 +195,8 @@ class Recordings:
 
 
 def _run(recorded: Recorded) -> Run:
-    run, found = executor_of(recorded.graph), [one.detach() for one in recorded.found]
+    # As they are, since `.data` of a tensor may become another; but nothing of autograd's is kept.
+    run, found = executor_of(recorded.graph), [one if one.is_leaf else one.detach() for one in recorded.found]
     if not found:
         return run
     return lambda n, *tensors: run(n, *tensors, *found)

@@ -6,6 +6,7 @@ parameters, attributes that the forward pass may read. It is asked for at every 
 - `tracker` walks the model once, then notices what changed and makes the key.
 - `attributes` makes a module's attribute a part of it: plain values by value, other objects by who they are.
 - `counters` leaves out what is another at each step, such as a count of steps or a weight on a schedule.
+- `outer_values` finds what code reads besides attributes: globals, class attributes, variables of enclosing functions.
 - `identity` names the loss: a class with its settings, a function by its code.
 
 Where the key changes, the next call proves and records anew.

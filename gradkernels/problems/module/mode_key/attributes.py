@@ -129,6 +129,11 @@ def value_kind(value: Any) -> Any:
     return _plain(value, MAX_DEPTH, False)
 
 
+def description(value: Any) -> Any:
+    """Return what a value is, and who: hashable, and another one where a container or a tensor was written to."""
+    return value_kind(value), _plain(value, MAX_DEPTH, True)
+
+
 def is_code(what: Any) -> bool:
     """Tell whether a part of a kind is that of a function: what is computed depends on it, however many there were."""
     return type(what) is int or (type(what) is tuple and what[:1] == (partial,))

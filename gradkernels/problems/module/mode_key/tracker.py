@@ -23,6 +23,7 @@ from gradkernels.problems.module.mode_key.attributes import (
     token,
 )
 from gradkernels.problems.module.mode_key.counters import is_counter
+from gradkernels.problems.module.mode_key.outer_values import OuterValues
 from gradkernels.problems.module.structure import Module
 
 MOST_KEYS = 64
@@ -125,6 +126,7 @@ class ModeTracker:
         self._traits, self._hooked = [*map(_TRAITS, parameters)], hooked(parameters)
         self._parts: list[Part] = [(None, None, None)] * len(self._dicts)
         self._before: list[list[Any] | None] = [None] * len(self._dicts)
+        self._outer = self._outer_values()
         self._look()
 
     def _as_structured(self) -> bool:
@@ -139,6 +141,7 @@ class ModeTracker:
             and [*map(_TRAITS, self._parameters)] == self._traits
             and hooked(self._parameters) == self._hooked
             and _outside() == self._around
+            and self._outer.same()
             and all(self._part(i) == self._parts[i] for i in self._open)
         )
 
@@ -154,6 +157,8 @@ class ModeTracker:
         if traits != self._traits:
             self._traits = traits
             self._parts = [self._part(i) for i in range(len(self._dicts))]
+        if not self._outer.refresh(self._dicts):
+            self._outer = self._outer_values()
         self._around, self._hooked = _outside(), hooked(self._parameters)
         self._open = [i for i, before in enumerate(self._before) if before is None]
         self._closed = [one for one, before in zip(self._dicts, self._before, strict=True) if before is not None]
@@ -162,6 +167,9 @@ class ModeTracker:
             value for one in self._closed for name, value in one.items() if is_mutable_container(name, value)
         ]
         self._contents = contents(self._containers)
+
+    def _outer_values(self) -> OuterValues:
+        return OuterValues([*zip(self._dicts, self._types, strict=True)], self._roots)
 
     def _part(self, i: int) -> Part:
         """Return what one module is, in three hashable parts."""
@@ -185,12 +193,12 @@ class ModeTracker:
 
     def _known(self) -> ModeKey:
         kinds, identities, counters = zip(*self._parts, strict=True)
-        whole = (kinds, self._tied, self._around, self._hooked), identities, counters
+        whole = (kinds, self._tied, self._around, self._hooked), identities, (counters, self._outer.description)
         found = self._keys.get(whole)
         if found is None:
             if len(self._keys) >= MOST_KEYS:
                 self._keys.clear()
-            found = self._keys[whole] = ModeKey(HashedTuple(whole[0]), identities, counters)
+            found = self._keys[whole] = ModeKey(HashedTuple(whole[0]), identities, whole[2])
         self._key = found
         return found
 
@@ -224,6 +232,10 @@ def _outside() -> tuple[Any, ...]:
     """Return what of torch's own state decides how a model computes."""
     import torch
 
+    module = torch.nn.modules.module
+    hooks = module._global_forward_hooks, module._global_forward_pre_hooks
+    always = tuple(token(one) for many in hooks for one in many.values()) if any(hooks) else ()
     if not torch.is_autocast_enabled("cpu") and not torch.is_autocast_enabled("cuda"):
-        return ()
-    return tuple((torch.is_autocast_enabled(device), torch.get_autocast_dtype(device)) for device in ("cpu", "cuda"))
+        return always
+    devices = ("cpu", "cuda")
+    return always, *((torch.is_autocast_enabled(one), torch.get_autocast_dtype(one)) for one in devices)
