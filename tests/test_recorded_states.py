@@ -157,6 +157,19 @@ def test_autocast_is_seen():
     torch.testing.assert_close(recorded(problem.parameters(), x, y)["first.weight"], plain["first.weight"])
 
 
+def test_means_of_many_samples_do_not_vanish_in_half_precision():
+    problem, (x, y) = made(), data()
+    compute, n = gk.kernel("torch.recorded.gradient").build(problem), 1 << 17
+    x, y = x.repeat(n // 2, 1)[:n] * 1e-2, y.repeat(n // 2)[:n]
+    with torch.no_grad():
+        problem.model.first.weight.mul_(1e-3)
+        problem.model.last.weight.mul_(1e-1)
+    want = compute(problem.parameters(), x, y)["first.weight"]
+    with torch.autocast("cpu", dtype=torch.float16):
+        got = compute(problem.parameters(), x, y)["first.weight"]
+    assert (got - want).norm() < 0.02 * want.norm()
+
+
 @pytest.mark.parametrize("quantity", ["per_sample", "norms", "gradient", "clipped_sum", "moments"])
 @pytest.mark.parametrize("randomness", ["same", "different"])
 def test_what_is_drawn_is_what_the_hooks_draw(quantity, randomness):

@@ -90,8 +90,9 @@ def gradient(passes: Passes) -> Function:
     def function(theta: Theta, rest: Theta, x: Tree, y: Tree, share: Array) -> list[Array]:
         with passes.forward(theta, rest, x, y) as forward:
             sums = RowSums(forward.theta)
-            half = not frozenset(HALF_DTYPES).isdisjoint((forward.losses.dtype, *(one.dtype for one in theta.values())))
-            # A share has too few digits in half precision.
+            dtypes = forward.losses.dtype, *(one.dtype for one in theta.values())
+            half = torch.is_autocast_enabled(share.device.type) or not frozenset(HALF_DTYPES).isdisjoint(dtypes)
+            # A share has too few digits in half precision, and what is multiplied by it may vanish.
             forward.backward(recording(sums, Doubts()), None if half else share.expand(count(y)))
             totals = sums.finish().values()
             return [one * share for one in totals] if half else [*totals]
