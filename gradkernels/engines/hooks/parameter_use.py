@@ -114,6 +114,19 @@ class ParameterUse(ABC):
             total += sum_of_squares(rows)
         return total
 
+    def total_of_squared_deviations(self, target: ArgPath | str, g: Array, mean: Array) -> Array:
+        """Return the sum of the squares of the rows less `mean`.
+
+        Args:
+            target: Key of the target.
+            g: Gradient of the output, `(n, ...)`.
+            mean: Of the rows, of the target's shape.
+        """
+        total = widen(torch.zeros_like(self.targets[target].tensor))
+        for _, rows in self.row_blocks(target, g):
+            total += sum_of_squares(widen(rows) - mean)
+        return total
+
     def row_blocks(self, target: ArgPath | str, g: Array) -> Iterator[tuple[slice, Array]]:
         """Yield rows, a few samples at a time, in a buffer that is used again."""
         tensor, n = self.targets[target].tensor, len(g)

@@ -11,6 +11,7 @@ import torch
 from gradkernels.backend import Array
 from gradkernels.engines.hooks.accumulate.accumulators import RowMoments, RowSums, RowWriter, SquaredNorms
 from gradkernels.engines.hooks.accumulate.book_keeping import BookKeeping
+from gradkernels.engines.hooks.accumulate.deviations import SquaredDeviations
 from gradkernels.engines.hooks.engine import ForwardPass, HooksEngine
 from gradkernels.engines.hooks.precision import HALF_DTYPES
 from gradkernels.engines.hooks.quantities import Theta, clip_factors
@@ -130,5 +131,24 @@ def moments(passes: Passes) -> Function:
             forward.backward(recording(powers, Doubts()))
             sums, squares = powers.finish()
             return [*sums.values(), *squares.values()]
+
+    return function
+
+
+def deviations(passes: Passes, names: frozenset[str]) -> Function:
+    """Return a function that gives the sums of the squares of the rows less their means, of some parameters.
+
+    Args:
+        passes: Of the model.
+        names: Of the parameters; the sums are in theta's order.
+    """
+
+    def function(theta: Theta, rest: Theta, x: Tree, y: Tree, *means: Array) -> list[Array]:
+        with passes.forward(theta, rest, x, y) as forward:
+            mean = dict(zip(theta, means, strict=True))
+            squares = SquaredDeviations(forward.theta, forward.shared, count(y), mean, names)
+            forward.backward(recording(squares, Doubts()))
+            totals = squares.finish()
+            return [totals[name] for name in theta if name in names]
 
     return function

@@ -72,6 +72,16 @@ class RecordedUse(ParameterUse):
             return self.use.total_of_squares(target, g)
         return sum_of_squares(self._rows(target, g))
 
+    def total_of_squared_deviations(self, target: Any, g: Array, mean: Array) -> Array:
+        """Return the sum of the squares of the rows less `mean`.
+
+        Args:
+            target: Key of the target.
+            g: Gradient of the output, `(n, ...)`.
+            mean: Of the rows, of the target's shape.
+        """
+        return sum_of_squares(widen(self._rows(target, g)) - mean)
+
     def _has_own(self, name: str) -> bool:
         return getattr(type(self.use), name) is not getattr(ParameterUse, name)
 
@@ -87,14 +97,27 @@ class WholeUse(RecordedUse):
     def squared_norms(self, target: Any, g: Array) -> Array:
         """Return the squared norms of the rows."""
         out = g.new_empty(len(g), dtype=sum_dtype(self.targets[target].tensor.dtype))
-        run_whole(self.use, "squared_norms", target, g, out)
+        run_whole(self.use, "squared_norms", target, out, g)
         return out
 
     def total_of_squares(self, target: Any, g: Array) -> Array:
         """Return the sum of the squared rows."""
         tensor = self.targets[target].tensor
         out = g.new_empty(tensor.shape, dtype=sum_dtype(tensor.dtype))
-        run_whole(self.use, "total_of_squares", target, g, out)
+        run_whole(self.use, "total_of_squares", target, out, g)
+        return out
+
+    def total_of_squared_deviations(self, target: Any, g: Array, mean: Array) -> Array:
+        """Return the sum of the squares of the rows less `mean`.
+
+        Args:
+            target: Key of the target.
+            g: Gradient of the output, `(n, ...)`.
+            mean: Of the rows, of the target's shape.
+        """
+        tensor = self.targets[target].tensor
+        out = g.new_empty(tensor.shape, dtype=sum_dtype(tensor.dtype))
+        run_whole(self.use, "total_of_squared_deviations", target, out, g, mean)
         return out
 
 
@@ -115,7 +138,7 @@ class WholeRows(WholeUse):
             self.use.write(target, g, out, at, add)
             return
         rows = out.new_empty(out.shape) if add else out
-        run_whole(self.use, "write", target, g, rows)
+        run_whole(self.use, "write", target, rows, g)
         if add:
             out += rows
 

@@ -15,7 +15,7 @@ from gradkernels.engines.hooks.accumulate.deviations import inaccurate_variances
 from gradkernels.engines.hooks.precision import sum_dtype
 from gradkernels.engines.hooks.quantities import Theta, chunk_slices
 from gradkernels.engines.recorded import functions
-from gradkernels.engines.recorded.mending import Mending
+from gradkernels.engines.recorded.mending import Mending, SmallVariances
 from gradkernels.engines.recorded.recordings import Recordings
 from gradkernels.kernel import Compute
 from gradkernels.memory import empty_torch
@@ -166,9 +166,9 @@ def clipped_sum(problem: ModuleProblem, chunk: int) -> Compute:
 
 
 def moments(problem: ModuleProblem, chunk: int) -> Compute:
-    """Return a compute of mean and variance; where these are too much alike, by a second pass of the hooks."""
+    """Return a compute of mean and variance; where these are too much alike, by a second pass."""
     recordings, plain = Recordings(problem, functions.moments), hooks.moments(problem, chunk)
-    around = hooks.variances_around(problem, chunk)
+    around = SmallVariances(problem, chunk, recorded_parts)
 
     def compute(theta: Theta, x: Tree, y: Tree) -> Moments[Any]:
         n = count(y)
@@ -181,8 +181,9 @@ def moments(problem: ModuleProblem, chunk: int) -> Compute:
             mean, squares = powers[: len(theta)], powers[len(theta) :]
             spread = torch._foreach_clamp_min(torch._foreach_sub(squares, torch._foreach_mul(mean, mean)), 0.0)
             means, variances = dict(zip(theta, mean, strict=True)), dict(zip(theta, spread, strict=True))
-            if names := inaccurate_variances(means, variances):
-                variances |= around(theta, x, y, means, names)
+        if names := inaccurate_variances(means, variances):
+            variances |= around(theta, (x, y), means, names)
+        with torch.inference_mode(False), torch.no_grad():
             return Moments(_like(theta, [*means.values()]), _like(theta, [*variances.values()]))
 
     return compute

@@ -104,6 +104,20 @@ class RecordedLinear(WholeUse):
             return self._map.total_of_squares(target, g)
         return super().total_of_squares(target, g)
 
+    def total_of_squared_deviations(self, target: Any, g: Array, mean: Array) -> Array:
+        """Return the sum of the squares of the rows less `mean`.
+
+        Args:
+            target: Key of the target.
+            g: Gradient of the output, `(n, ...)`.
+            mean: Of the rows, of the target's shape.
+        """
+        if self._map.expands_deviations(target, g):
+            return self._map.total_of_squared_deviations(target, g, mean)
+        if target == "bias":
+            return RecordedUse.total_of_squared_deviations(self, target, g, mean)
+        return super().total_of_squared_deviations(target, g, mean)
+
 
 class RecordedTable(WholeUse):
     """A table of vectors: with few words of a sample norms and squares follow from its pairs of words.

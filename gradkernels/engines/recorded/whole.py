@@ -36,13 +36,13 @@ class Method:
     use: Any
 
     def __call__(self, out: Array, tensors: list[Array]) -> None:
-        """Run it on tensors: those of the use, and last the gradient of its output."""
-        *own, g = tensors
-        use = _filled(self.use, iter(own))
+        """Run it on tensors: those of the use, then what the method takes."""
+        given = iter(tensors)
+        use = _filled(self.use, given)
         if self.name == "write":
-            use.write(self.target, g, out, ALL_SAMPLES, add=False)
+            use.write(self.target, *given, out, ALL_SAMPLES, add=False)
         else:
-            out.copy_(getattr(use, self.name)(self.target, g))
+            out.copy_(getattr(use, self.name)(self.target, *given))
 
 
 _METHODS: dict[str, Method] = {}
@@ -50,21 +50,21 @@ _NAMES: dict[Method, str] = {}
 """Names of methods: no numbers, which could be taken for what depends on the number of samples."""
 
 
-def run_whole(use: ParameterUse, name: str, target: Any, g: Array, out: Array) -> None:
+def run_whole(use: ParameterUse, name: str, target: Any, out: Array, *given: Array) -> None:
     """Write what a use's method gives to `out`, by one operation.
 
     Args:
         use: The use; nothing but tensors and what can be hashed is in it.
         name: `write`, or a method that gives a tensor.
         target: Key of the target.
-        g: Gradient of the use's output.
         out: Memory of the result.
+        given: What the method takes besides: the gradient of the use's output, and what comes after it.
     """
     tensors: list[Array] = []
     method = Method(name, target, _emptied(use, tensors))
     called = _NAMES.setdefault(method, f"{type(use).__name__}.{name} {len(_NAMES)}")
     _METHODS[called] = method
-    torch.ops.gradkernels.whole(out, called, [*tensors, g])
+    torch.ops.gradkernels.whole(out, called, [*tensors, *given])
 
 
 def _run(out: Array, method: str, tensors: list[Array]) -> None:

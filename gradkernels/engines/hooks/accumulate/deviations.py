@@ -51,8 +51,7 @@ class SquaredDeviations:
                 continue
             if self._single(target):
                 (name,) = target.names
-                for _, rows in use.row_blocks(place, g):
-                    self._add(name, rows)
+                self.totals[name] += use.total_of_squared_deviations(place, g, self._mean[name])
             else:
                 self._terms.append((use, place, g))
 
@@ -61,8 +60,5 @@ class SquaredDeviations:
         self._single.require()
         shared = self._single.shared & self.totals.keys()
         for name, rows in rows_from_terms(self._terms, self._theta, shared, self._n).items():
-            self._add(name, rows)
+            self.totals[name] += sum_of_squares(widen(rows) - self._mean[name])
         return self.totals
-
-    def _add(self, name: str, rows: Array) -> None:
-        self.totals[name] += sum_of_squares(widen(rows) - self._mean[name])

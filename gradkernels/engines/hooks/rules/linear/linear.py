@@ -115,6 +115,27 @@ class Linear(ParameterUse):
             return widen(rows).square().mT @ widen(columns).square()
         return super().total_of_squares(target, g)
 
+    def total_of_squared_deviations(self, target: Any, g: Array, mean: Array) -> Array:
+        """Return the sum of the squares of the rows less `mean`; without rows where there are dtypes with more digits.
+
+        Sum (r - m)^2 = sum r^2 - 2 m sum r + n m^2, whose terms cancel: float64 has the digits for it that float32 and
+        half precision have not, more than rows that are rounded to those.
+
+        Args:
+            target: Key of the target.
+            g: Gradient of the output, `(n, ...)`.
+            mean: Of the rows, of the target's shape.
+        """
+        if not self.expands_deviations(target, g):
+            return super().total_of_squared_deviations(target, g, mean)
+        rows, columns = (factor.double() for factor in self.factors(g))
+        of_squares, of_rows, mean = rows.square().mT @ columns.square(), rows.mT @ columns, mean.double()
+        return (of_squares - mean * (2 * of_rows - len(rows) * mean)).clamp_(min=0).to(sum_dtype(g.dtype))
+
+    def expands_deviations(self, target: Any, g: Array) -> bool:
+        """Return whether deviations from a mean need no rows: of a weight with one step, in less than float64."""
+        return target != "bias" and _steps(g).ndim == 2 and g.dtype is not torch.float64
+
 
 def _steps(tensor: Array) -> Array:
     """Merge all leading axes of a sample: `(n, features)`, or `(n, t, features)` with t > 1."""
