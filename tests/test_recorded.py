@@ -251,6 +251,46 @@ def test_the_graph_as_python_does_the_same(monkeypatch):
     agree(recorded("norms", problem)(problem.parameters(), x[:6], y[:6]), want, 1e-6)
 
 
+class Dropping(nn.Module):
+    """Draws, and takes a tensor that is an attribute."""
+
+    def __init__(self):
+        super().__init__()
+        self.linear, self.drop, self.factor = nn.Linear(4, 3), nn.Dropout(0.5), torch.full((3,), 0.5)
+
+    def forward(self, x):
+        return self.drop(self.linear(x)) * self.factor
+
+
+def test_what_the_interpreter_takes_but_cannot_run_is_run_as_python(monkeypatch):
+    from gradkernels.engines.recorded import executors
+
+    runs = []
+
+    def failing(graph):
+        as_python = executors.by_python(graph)
+
+        def run(*arguments):
+            runs.append(as_python(*arguments))  # writes, draws, and fails at the end
+            raise RuntimeError("the following operation failed in the TorchScript interpreter")
+
+        return run
+
+    problem = gk.ModuleProblem(modules.seeded(Dropping), functional.cross_entropy, randomness="different")
+    x, y = torch.randn(6, 4), torch.arange(6) % 3
+    want = [recorded(quantity, problem)(problem.parameters(), x, y) for quantity in QUANTITIES]
+    monkeypatch.setattr(executors, "by_interpreter", failing)
+    state = torch.get_rng_state()
+    for quantity, one in zip(QUANTITIES, want, strict=True):
+        runs.clear()
+        compute = recorded(quantity, problem)
+        for _ in range(2):
+            agree(compute(problem.parameters(), x, y), one, 1e-6)
+        assert runs
+        assert [bool(known.run) for known in kinds_of(compute)] == [True]
+    assert torch.equal(torch.get_rng_state(), state)
+
+
 class Cells(nn.Module):
     """A loop over a cell, whose weights are used at each step."""
 

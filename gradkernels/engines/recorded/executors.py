@@ -22,12 +22,19 @@ class Unsupported(RuntimeError):
     """Why TorchScript's interpreter cannot take a graph, as a sentence."""
 
 
-def executor_of(graph: fx.Graph) -> Run:
-    """Return what runs a graph: the first argument is the number of samples, all others are tensors."""
+def executor_of(graph: fx.Graph, trial: Sequence[Any]) -> Run:
+    """Return what runs a graph: the interpreter if it takes it and runs it once.
+
+    Args:
+        graph: Its first argument is the number of samples, all others are tensors.
+        trial: Such arguments, of a few samples; tensors among them may be written to.
+    """
     try:
-        return by_interpreter(graph)
-    except (Unsupported, RuntimeError, AttributeError):  # the last where torch no longer has TorchScript
+        run = by_interpreter(graph)
+        run(*trial)
+    except Exception:  # what torch has no TorchScript for, or no longer; what is wrong with the data Python says too
         return by_python(graph)
+    return run
 
 
 def by_python(graph: fx.Graph) -> Run:

@@ -150,7 +150,7 @@ class Recordings:
             one, other = (self._recorded(arguments, n) for n in numbers_for(arguments.sizes()))
             if self.problem.randomness == "same" and one[0].drawn != other[0].drawn:
                 raise Untraceable(ALIKE)
-            return Recording(_run(for_any_number(one, other)))
+            return Recording(self._run(for_any_number(one, other), arguments, one[1]))
         except DependsOnNumber:
             return Recording()
         except Untraceable as error:
@@ -160,7 +160,8 @@ class Recordings:
         """Return what runs this very number of samples, recorded unless others have been already."""
         run = known.of_number.get(arguments.n)
         if run is None and len(known.of_number) < MOST_NUMBERS:
-            run = _run(for_one_number(self._recorded(arguments, arguments.n)[0]))
+            recorded, n = self._recorded(arguments, arguments.n)
+            run = self._run(for_one_number(recorded), arguments, n)
             known.of_number[arguments.n] = run
         return run
 
@@ -193,10 +194,12 @@ class Recordings:
             raise Untraceable(f"the model changes its own {names} when it is called, and a recording would not")
         return recorded
 
-
-def _run(recorded: Recorded) -> Run:
-    # As they are, since `.data` of a tensor may become another; but nothing of autograd's is kept.
-    run, found = executor_of(recorded.graph), [one if one.is_leaf else one.detach() for one in recorded.found]
-    if not found:
-        return run
-    return lambda n, *tensors: run(n, *tensors, *found)
+    def _run(self, recorded: Recorded, arguments: Arguments, n: int) -> Run:
+        """Return what runs a recording, as is tried with n samples: after a real call nothing could be tried again."""
+        # As they are, since `.data` of a tensor may become another; but nothing of autograd's is kept.
+        found = [one if one.is_leaf else one.detach() for one in recorded.found]
+        with torch.inference_mode(False), preserved_rng(arguments.theta), _BelowAutograd(), _Uncast():
+            run = executor_of(recorded.graph, (n, *arguments.examples(n), *found))
+        if not found:
+            return run
+        return lambda n, *tensors: run(n, *tensors, *found)
