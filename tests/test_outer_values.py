@@ -9,6 +9,7 @@ from torch import nn
 from torch.nn import functional
 
 import gradkernels as gk
+from gradkernels.problems.module.mode_key.outer_values import OuterValues
 from gradkernels.problems.module.mode_key.tracker import ModeTracker
 from gradkernels.tree import leaves
 
@@ -135,6 +136,13 @@ def test_what_changes_outside_of_modules_is_seen(change, monkeypatch):
     assert not all(map(torch.allclose, leaves(before), got))
     for one, other in zip(got, want, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
+
+
+def test_code_of_installed_packages_is_not_followed():
+    assert OuterValues([(vars(Model()), Model)], [loss_by_factor]).description
+    assert (
+        OuterValues([({}, nn.Linear), ({}, pytest.Item)], [functional.cross_entropy, pytest.approx]).description == ()
+    )
 
 
 def test_what_no_code_mentions_changes_no_key(monkeypatch):

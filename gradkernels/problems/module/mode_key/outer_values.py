@@ -1,7 +1,7 @@
 """What the code of a model and its loss reads besides attributes of modules, which may change between two calls.
 
 Globals, variables of enclosing functions, attributes of classes, of objects that a method is bound to, or that a name
-leads to. Only names that the code mentions are followed, and no code of torch, numpy or Python's own library.
+leads to. Only names that the code mentions are followed, and no code of installed packages.
 """
 
 from __future__ import annotations
@@ -11,12 +11,17 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache, partial
 from itertools import chain
 from operator import is_
+from pathlib import Path
 from types import CodeType, FunctionType, MethodType, ModuleType
 from typing import Any
 
 from gradkernels.problems.module.mode_key.attributes import MAX_DEPTH, description
 
-_LIBRARIES = frozenset((*sys.stdlib_module_names, "torch", "numpy")) - {"__main__"}
+_LIBRARIES = frozenset((*sys.stdlib_module_names, "torch", "numpy", "gradkernels")) - {"__main__"}
+
+MOST_PLACES = 512
+"""Names that are looked up at each call; where there are more, code is followed no further."""
+
 _CODE = (FunctionType, MethodType, partial, classmethod, staticmethod, property)
 _PLAIN = (bool, int, float, complex, str, bytes, type(None))
 Attributes = Mapping[str, Any]
@@ -76,13 +81,16 @@ class OuterValues:
 
     def _follow_class(self, kind: type, attributes: Attributes) -> None:
         """Follow the methods of a class that is no library's, as those of an object with these attributes."""
-        for base in kind.__mro__:
-            if not _is_of_library(base):
-                self._places[id(base), "forward"] = vars(base), "forward"  # also where it has none as yet
-                for name, value in vars(base).items():
+        bases = [vars(base) for base in kind.__mro__ if not _is_of_library(base)]
+        self._places |= {(id(where), "forward"): (where, "forward") for where in bases}  # also where it has none as yet
+        done, mentioned = set[str](), {"forward", "__call__"}
+        while bases and (more := mentioned - done):
+            done |= more
+            for where in bases:
+                for value in (where[name] for name in more & where.keys()):
                     if isinstance(value, _CODE):
-                        self._places[id(base), name] = vars(base), name
-                        self._follow(value, (vars(base), attributes))
+                        self._follow(value, (where, attributes))
+                        mentioned |= _names(inner.__code__) if (inner := _inner_function(value)) else set()
 
     def _follow(self, function: Any, more: Sequence[Attributes] = ()) -> None:
         """Follow what a function reads.
@@ -116,7 +124,7 @@ class OuterValues:
 
     def _reach(self, where: Attributes, names: Names, deepest: int) -> None:
         """Note the values that some names have, and what these lead to."""
-        for name in names & where.keys() if deepest else ():
+        for name in names & where.keys() if deepest and len(self._places) < MOST_PLACES else ():
             value = where[name]
             if not isinstance(value, ModuleType | type) and not (callable(value) and _is_of_library(value)):
                 self._places[id(where), name] = where, name
@@ -157,7 +165,14 @@ def _names(code: CodeType) -> Names:
 def _is_of_library(value: Any) -> bool:
     """Return whether a function, class or module of Python is of a library that does not change as a program runs."""
     name = value.__name__ if isinstance(value, ModuleType) else getattr(value, "__module__", None)
-    return isinstance(name, str) and name.partition(".")[0] in _LIBRARIES
+    return isinstance(name, str) and _is_installed(name.partition(".")[0])
+
+
+@lru_cache(maxsize=1024)
+def _is_installed(package: str) -> bool:
+    """Return whether a package is one of Python's own or an installed one."""
+    where = str(getattr(sys.modules.get(package), "__file__", None) or "")
+    return package in _LIBRARIES or not {"site-packages", "dist-packages"}.isdisjoint(Path(where).parts)
 
 
 def _is_tensor(value: Any) -> bool:
