@@ -305,6 +305,38 @@ class Cells(nn.Module):
         return self.last(state)
 
 
+class Thrice(nn.Module):
+    """A map that is used three times, of one step and of several."""
+
+    def __init__(self):
+        super().__init__()
+        self.map, self.last = nn.Linear(4, 4), nn.Linear(4, 3)
+
+    def forward(self, x):
+        h = torch.tanh(self.map(torch.tanh(self.map(x))).mean(1))
+        return self.last(torch.tanh(self.map(h)))
+
+
+@pytest.mark.parametrize("quantity", QUANTITIES)
+def test_uses_of_one_map_are_recorded_as_one(quantity, monkeypatch):
+    from gradkernels.engines.hooks.rules.linear.linear import Linear
+
+    shapes = []
+    write = Linear.write
+    monkeypatch.setattr(
+        Linear, "write", lambda self, target, g, *given, **options: shapes.append((target, *g.shape[1:]))
+        or write(self, target, g, *given, **options)
+    )  # fmt: skip
+    problem = gk.ModuleProblem(modules.seeded(Thrice), functional.cross_entropy)
+    x, y = torch.randn(6, 5, 4), torch.arange(6) % 3
+    compute = recorded(quantity, problem)
+    for n in (6, 4):
+        agree(compute(problem.parameters(), x[:n], y[:n]), by_loop(quantity, problem, x[:n], y[:n]))
+    steps = {shape for shape in shapes if shape[0] == "weight" and shape[-1] == 4}
+    assert steps <= {("weight", 11, 4)}
+    assert quantity != "per_sample" or steps
+
+
 class Steps(nn.Module):
     """A recurrent network, whose output's mean over time is classified."""
 

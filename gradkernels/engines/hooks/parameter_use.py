@@ -58,6 +58,10 @@ class ParameterUse(ABC):
         """The use by whose rule this one goes: itself, unless it stands for another."""
         return self
 
+    def like(self, use: ParameterUse) -> ParameterUse:
+        """Return a use that was made of this one's, to be called as this one is: itself, unless this stands for one."""
+        return use
+
     @abstractmethod
     def write(self, target: ArgPath | str, g: Array, out: Array, at: slice, add: bool) -> None:
         """Write the rows of samples `at` to `out`, or add them to it.

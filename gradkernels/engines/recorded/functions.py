@@ -56,7 +56,7 @@ def rows(passes: Passes) -> Function:
 
     def function(theta: Theta, rest: Theta, x: Tree, y: Tree, out: Theta) -> list[Array]:
         with passes.forward(theta, rest, x, y) as forward:
-            consumer = RowWriter(forward.theta, out)
+            consumer = RowWriter(forward.theta, out, forward.shared)
             forward.backward(recording(consumer, Doubts()))
             consumer.finish()
         return []

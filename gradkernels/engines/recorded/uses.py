@@ -78,6 +78,10 @@ class RecordedLinear(WholeUse):
         super().__init__(use)
         self._map, self._doubts = use, doubts
 
+    def like(self, use: ParameterUse) -> ParameterUse:
+        """Return a use as it is recorded."""
+        return as_recorded(use, self._doubts)
+
     def joint_squared_norms(self, places: Any, g: Array) -> Array:
         """Return the squared norms of the rows of several targets together."""
         if g.ndim == 2:
@@ -170,11 +174,16 @@ KINDS: dict[type[ParameterUse], Callable[[Any, Doubts], ParameterUse]] = {
 """How uses are recorded that are not recorded as they are."""
 
 
+def as_recorded(use: ParameterUse, doubts: Doubts) -> ParameterUse:
+    """Return a use as it is recorded."""
+    return KINDS[type(use)](use, doubts) if type(use) in KINDS else RecordedUse(use)
+
+
 def recording(consumer: GradientConsumer, doubts: Doubts) -> GradientConsumer:
     """Return a consumer that gets uses as they are recorded."""
 
     def arrived(use: ParameterUse, g: Array) -> None:
-        consumer(KINDS[type(use)](use, doubts) if type(use) in KINDS else RecordedUse(use), g)
+        consumer(as_recorded(use, doubts), g)
 
     return arrived
 

@@ -57,7 +57,7 @@ class WaitingMaps:
             place: Key of the target.
             g: Gradient of the use's output, samples first.
         """
-        kept = isinstance(use, Linear) and not self._shared.isdisjoint(use.targets[place].names)
+        kept = isinstance(use.rule, Linear) and not self._shared.isdisjoint(use.targets[place].names)
         if kept:
             self._terms.append((use, place, g))
         return kept
@@ -77,7 +77,7 @@ def merged(terms: Sequence[UseTerm]) -> list[UseTerm]:
     groups: dict[Any, list[UseTerm]] = {}
     for number, (use, place, g) in enumerate(terms):
         target = use.targets[place]
-        alike = (place, target.names[0]) if target.direct and isinstance(use, Linear) else number
+        alike = (place, target.names[0]) if target.direct and isinstance(use.rule, Linear) else number
         groups.setdefault(alike, []).append((use, place, g))
     return [_one_of(group) if len(group) > 1 else group[0] for group in groups.values()]
 
@@ -86,10 +86,11 @@ def _one_of(terms: Sequence[UseTerm]) -> UseTerm:
     use, place, _ = terms[0]
     target = use.targets[place]
     if place == "bias":
-        return FormedRows(target), "rows", sum(g if g.ndim == 2 else g.flatten(1, -2).sum(1) for *_, g in terms)
-    factors = [use.factors(g) for use, _, g in terms if isinstance(use, Linear)]
+        rows = sum(g if g.ndim == 2 else g.flatten(1, -2).sum(1) for *_, g in terms)
+        return use.like(FormedRows(target)), "rows", rows
+    factors = [one.rule.factors(g) for one, _, g in terms if isinstance(one.rule, Linear)]
     rows, columns = (torch.cat([_steps(factor) for factor in each], 1) for each in zip(*factors, strict=True))
-    return Linear({"weight": target}, columns), "weight", rows
+    return use.like(Linear({"weight": target}, columns)), "weight", rows
 
 
 def _steps(factor: Array) -> Array:
