@@ -173,3 +173,12 @@ def test_functions_that_models_come_to_have_are_followed(monkeypatch):
     assert modes.key() is before
     globals()["DEEP"]["factor"][0] = 2.0
     assert modes.key() != before
+
+
+def test_a_flag_with_the_name_of_hooks_is_a_flag():
+    model = nn.Linear(3, 2)
+    model.keeps_hooks, model.more_hooks = True, ["one"]
+    problem = gk.ModuleProblem(model, nn.CrossEntropyLoss())
+    before = problem.mode_key().watched
+    model.keeps_hooks = 1
+    assert problem.mode_key().watched != before

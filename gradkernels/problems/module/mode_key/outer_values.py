@@ -146,7 +146,9 @@ class OuterValues:
 def _attached(attributes: Sequence[Attributes]) -> list[Any]:
     """Return the functions among attributes and hooks."""
     values = [*chain.from_iterable(one.values() for one in attributes)]
-    hooks = [one.values() for many in attributes for name, one in many.items() if "_hooks" in name and one]
+    # Torch's own are dicts; a model may have a flag of such a name.
+    among = ((name, one) for many in attributes for name, one in many.items())
+    hooks = [one.values() for name, one in among if "_hooks" in name and isinstance(one, Mapping)]
     return [one for one in chain(values, *hooks) if isinstance(one, _CODE)]
 
 
