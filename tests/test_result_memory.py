@@ -15,7 +15,7 @@ import torch
 import gradkernels as gk
 from gradkernels import zoo
 from gradkernels.bench.timing.peak_memory import peak_bytes
-from gradkernels.memory import RESULTS, empty_numpy, empty_torch
+from gradkernels.memory import RESULTS, empty_numpy, empty_torch, tensors
 from gradkernels.memory.results import ALONE, OLD, SMALLEST, ResultMemory
 
 SHAPE = (64, 500)
@@ -121,6 +121,14 @@ def test_a_result_never_changes_while_anything_shares_its_memory(memory, keep):
     del kept, numbers
     gc.collect()
     assert memory.used_bytes == 4 * BYTES
+
+
+def test_bfloat16_is_torchs_also_where_another_library_gives_numpy_one_of_that_name():
+    import jax.numpy  # noqa: F401  which does
+
+    assert np.dtype("bfloat16").isbuiltin == 2
+    tensors._dtype_of_numpy.cache_clear()
+    assert empty_torch((3, 2), torch.zeros(1, dtype=torch.bfloat16)).dtype is torch.bfloat16
 
 
 @pytest.mark.parametrize(

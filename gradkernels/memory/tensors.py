@@ -56,11 +56,12 @@ def _empty(torch: Any, shape: tuple[int, ...], like: Any) -> Any:
 
 @lru_cache
 def _dtype_of_numpy(dtype: Any) -> np.dtype[Any] | None:
-    """Return numpy's dtype of that name; None where it has none."""
+    """Return numpy's own dtype of that name; None where it has none, or one of another library, as JAX's bfloat16."""
     try:
-        return np.dtype(str(dtype).removeprefix("torch."))
+        found = np.dtype(str(dtype).removeprefix("torch."))
     except TypeError:
         return None
+    return found if found.isbuiltin == 1 else None
 
 
 def store(into: Any, rows: int | slice, values: Any) -> None:
