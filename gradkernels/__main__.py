@@ -16,6 +16,7 @@ def main() -> int:
 
 def _command_line() -> int:
     try:
+        from gradkernels.bench.cli import app as app  # loads what commands need
         from gradkernels.bench.cli import main as command_line
     except ModuleNotFoundError as missing:
         if missing.name is None or missing.name.startswith("gradkernels"):

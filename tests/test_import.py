@@ -1,5 +1,6 @@
 """Importing stays light, and public names stay what they are although modules are called the same."""
 
+import re
 import subprocess
 import sys
 
@@ -139,3 +140,13 @@ def test_the_winners_are_imports_from_the_module_that_is_named_after_them():
     assert fastest is found
     for function in (clipped_sum, fastest, gradient, moments, norms, per_sample):
         assert getattr(gk, function.__name__) is function
+
+
+@pytest.mark.parametrize("missing", ["scipy", "typer", "rich"])
+def test_a_command_without_what_it_needs_says_so_before_it_begins(missing, tmp_path):
+    script = f"import sys\nsys.modules['{missing}'] = None\nfrom gradkernels.__main__ import main\nsys.exit(main())"
+    done = subprocess.run([sys.executable, "-c", script, "list"], capture_output=True, text=True, cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert re.fullmatch(
+        rf"gradkernels: the command line needs {missing}[.a-z]*: pip install 'gradkernels\[bench\]'\n", done.stderr
+    )

@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+import scipy.special  # noqa: F401  sessions in this process forget what they load, and this cannot be loaded again
 from measured import changed
 
 import gradkernels as gk

@@ -9,9 +9,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from statistics import fmean
 
 import numpy as np
+
+if find_spec("scipy") is None:  # said now, and not when a run of minutes comes to its verdict: it is loaded there
+    raise ModuleNotFoundError("No module named 'scipy'", name="scipy")
 
 LOOKS = ((8, 0.002), (16, 0.003), (32, 0.005))
 """Passes at which a comparison may be looked at, and the one-sided alpha that each look spends."""
