@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+
 import numpy as np
 import pytest
 from measured import STEADY, changed, passes, scaled
@@ -10,8 +12,9 @@ import gradkernels as gk
 from gradkernels.bench.cli import main
 from gradkernels.bench.race import elimination
 from gradkernels.bench.race import plan as race_plan
+from gradkernels.bench.race.progress import line_shown
 from gradkernels.bench.run.plan import Plan
-from gradkernels.bench.run.session import Schedule, open_session
+from gradkernels.bench.run.session import Schedule, SessionProgress, open_session
 from gradkernels.dispatch import wisdom
 from gradkernels.dispatch.machine import machine
 from gradkernels.record import read
@@ -175,3 +178,13 @@ def test_a_budget_that_is_no_time_is_refused_before_anything_is_measured(budget)
     p = gk.LinearRegression()
     with pytest.raises(ValueError, match="it must be a positive number of seconds"):
         gk.race(p, "norms", like=p.draw(5, seed=0), budget=budget)
+
+
+def test_a_race_shows_its_pass_on_a_terminal_and_takes_the_line_away(monkeypatch):
+    shown = io.StringIO()
+    monkeypatch.setattr("sys.stderr", shown)
+    for tty in (False, True):
+        monkeypatch.setattr(shown, "isatty", lambda tty=tty: tty)
+        with line_shown() as tell:
+            tell(SessionProgress(17, 16, 0, 1))
+        assert shown.getvalue() == ("\r\x1b[Krace: pass 17\r\x1b[K" if tty else "")

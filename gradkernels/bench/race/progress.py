@@ -24,7 +24,8 @@ def line_shown() -> Iterator[TellProgress]:
 
 
 def _tell(at: SessionProgress) -> None:
-    _write(f"{CLEAR_LINE}race: {at.title}, at most")
+    # How many there will be depends on what drops out, and when.
+    _write(f"{CLEAR_LINE}race: pass {at.pass_}")
 
 
 def _write(text: str) -> None:

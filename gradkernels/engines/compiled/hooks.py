@@ -2,50 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 import torch
 
 from gradkernels.backend import Array
 from gradkernels.engines.compiled.modules import compiled_write, detached, equal_chunks, memory_of_rows, run_in_chunks
 from gradkernels.engines.hooks.accumulate.accumulators import RowSums, RowWriter, SquaredNorms
-from gradkernels.engines.hooks.engine import ForwardPass, HooksEngine
 from gradkernels.engines.hooks.parameter_use import ParameterUse
 from gradkernels.engines.hooks.precision import widen
 from gradkernels.engines.hooks.quantities import Theta, clip_factors
-from gradkernels.engines.hooks.rules.autotune import without_timing
-from gradkernels.engines.recorded.trace import holding_untrained, untrained_tensors
+from gradkernels.engines.recorded.functions import Passes
+from gradkernels.engines.recorded.trace import untrained_tensors
 from gradkernels.kernel import Compute
 from gradkernels.memory import empty_torch
 from gradkernels.problems.module.module_problem import ModuleProblem
 from gradkernels.tree import Tree, count, each, take
 
 
-class _Recorded:
-    """The passes of an engine, for a recording."""
-
-    def __init__(self, problem: ModuleProblem) -> None:
-        self.problem = problem
-        self.engine = HooksEngine(problem, problem.traceable_losses)
-
-    @contextmanager
-    def forward(self, theta: Theta, rest: Theta, x: Tree, y: Tree) -> Iterator[ForwardPass]:
-        """Run the model forward, holding `theta` and `rest` within the context.
-
-        Args:
-            theta: Parameters by name.
-            rest: Buffers and frozen parameters by place.
-            x: Inputs, samples first.
-            y: Targets, samples first.
-        """
-        with holding_untrained(self.problem, rest), without_timing(), self.engine.forward(theta, x, y) as forward:
-            yield forward
-
-
 def per_sample(problem: ModuleProblem, chunk: int) -> Compute:
     """Return a compute of the per-sample gradients `(n, *shape)` by parameter name."""
-    recorded = _Recorded(problem)
+    recorded = Passes(problem)
 
     def write(theta: Theta, rest: Theta, x: Tree, y: Tree, out: Theta) -> None:
         fresh = {name: one.new_empty((count(y), *one.shape)) for name, one in theta.items()}
@@ -60,7 +37,7 @@ def per_sample(problem: ModuleProblem, chunk: int) -> Compute:
 
 def norms(problem: ModuleProblem, chunk: int) -> Compute:
     """Return a compute of the norms `(n,)`, from squares of rows that are not formed where algebra allows."""
-    recorded = _Recorded(problem)
+    recorded = Passes(problem)
 
     def write(theta: Theta, rest: Theta, x: Tree, y: Tree, out: Array) -> None:
         with recorded.forward(theta, rest, x, y) as forward:
@@ -80,7 +57,7 @@ def clipped_sum(problem: ModuleProblem, chunk: int) -> Compute:
     `max_norm` is a tensor inside, so that another one compiles nothing; so is what of a chunk is counted, since a last
     one begins among the samples of the one before it.
     """
-    recorded = _Recorded(problem)
+    recorded = Passes(problem)
     add = compiled_write(problem, _adding(recorded))
 
     def compute(theta: Theta, x: Tree, y: Tree, max_norm: float = 1.0) -> Theta:
@@ -99,7 +76,7 @@ def clipped_sum(problem: ModuleProblem, chunk: int) -> Compute:
     return compute
 
 
-def _adding(recorded: _Recorded) -> Callable[..., None]:
+def _adding(recorded: Passes) -> Callable[..., None]:
     """Return `add(theta, rest, x, y, out, counted, max_norm)`: adds the clipped rows of what is counted to `out`."""
 
     def add(theta: Theta, rest: Theta, x: Tree, y: Tree, out: Theta, counted: Array, max_norm: Array) -> None:

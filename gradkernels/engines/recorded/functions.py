@@ -33,7 +33,7 @@ class Passes:
         at_once: Whether the losses of a batch are those of its samples, as one of torch's gives them.
     """
 
-    def __init__(self, problem: ModuleProblem, at_once: bool) -> None:
+    def __init__(self, problem: ModuleProblem, at_once: bool = False) -> None:
         self._problem = problem
         self.engine = HooksEngine(problem, partial(problem.traceable_losses, at_once=at_once))
 
