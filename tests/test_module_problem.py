@@ -521,3 +521,21 @@ def test_what_is_no_problem_is_refused(arguments, kind, says):
 def test_what_is_no_example_is_refused(example, kind, says):
     with pytest.raises(kind, match=says):
         gk.ModuleProblem(linear(), nn.MSELoss(), example=example)
+
+
+@pytest.mark.parametrize(
+    ("training", "asked", "given"), [(False, True, False), (True, True, True), (False, False, False)]
+)
+def test_cudnn_runs_no_recurrent_layer_that_it_could_not_differentiate(monkeypatch, training, asked, given):
+    seen = []
+
+    class Model(nn.LSTM):
+        def forward(self, x):
+            seen.append(torch.backends.cudnn.enabled)
+            return super().forward(x)[0][:, -1]
+
+    problem = gk.ModuleProblem(nn.Sequential(Model(2, 3, batch_first=True)).train(training), nn.MSELoss())
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.backends.cudnn, "enabled", asked)
+    problem.output(torch.zeros(4, 5, 2))
+    assert (seen, torch.backends.cudnn.enabled) == ([given], asked)

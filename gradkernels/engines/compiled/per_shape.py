@@ -45,6 +45,8 @@ def per_shape(
             # torch's compiler uses functions that torch itself calls deprecated, and vmap says what it has no rule for.
             warnings.simplefilter("ignore", DeprecationWarning)
             warnings.filterwarnings("ignore", "There is a performance drop", UserWarning)
+            # On a GPU it advises lower precision, and says how it splits a reduction.
+            warnings.filterwarnings("ignore", category=UserWarning, module=r"torch\._inductor")
             compiled = torch.compile(own(function, *arrays), fullgraph=True, dynamic=False)
             result = compiled(*arrays)
         ready[key] = compiled

@@ -6,7 +6,7 @@
 2. `requirements` refuses what has no gradient of each sample, and data that do not fit the model or each other;
 3. `structure` lists the parameters and where they sit, and exchanges them for others; `input_writes` gives models that
    write to their inputs copies, `buffers` gives them copies of their own buffers; `random_state` seeds what they draw,
-   and `checkpoints` runs checkpointed parts.
+   and `differentiable` runs what torch does not differentiate as it is.
 
 What comes out:
 

@@ -79,10 +79,10 @@ def unfolded(tree: Tree) -> Any:
 
 def call_model(model: Any, x: Tree) -> Any:
     """Call the model with x, *x or **x."""
-    from gradkernels.problems.module import checkpoints
+    from gradkernels.problems.module import differentiable
 
     given = unfolded(x)
-    with checkpoints.differentiable():
+    with differentiable.parts_of(model):
         if isinstance(x, dict):
             return model(**given)
         return model(*given) if isinstance(x, tuple) else model(given)

@@ -19,7 +19,7 @@ from gradkernels.engines.hooks.capture.sample_axis import Axis
 from gradkernels.engines.hooks.capture.tags import TensorTag
 from gradkernels.engines.hooks.capture.tape import Tape
 from gradkernels.engines.hooks.errors import Unfit
-from gradkernels.problems.module import checkpoints
+from gradkernels.problems.module import differentiable
 
 MOVED = "a checkpointed part of the model does not give the samples first"
 FROM_PARAMETERS = "a checkpointed part of the model takes a tensor that is made of parameters"
@@ -34,7 +34,7 @@ def tracking(tape: Tape) -> Iterator[None]:
             return function(*args, **kwargs)
         return _forward(tape, function, args, kwargs)
 
-    with checkpoints.run_by(run), tape:
+    with differentiable.run_by(run), tape:
         yield
 
 

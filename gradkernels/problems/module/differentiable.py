@@ -1,13 +1,16 @@
-"""Activation checkpointing: who runs the parts of a model that `torch.utils.checkpoint` is called for.
+"""Parts of a model that torch runs in a way that cannot be differentiated, unless told otherwise.
 
-Its reentrant kind can be differentiated by `backward()` alone, and neither kind under `torch.func`. A gradient is the
-same whether a part's activations are kept or computed again, so here the other kind runs it, or it is run as it is.
+Activation checkpointing: the reentrant kind of `torch.utils.checkpoint` can be differentiated by `backward()` alone,
+and neither kind under `torch.func`. A gradient is the same whether a part's activations are kept or computed again, so
+here the other kind runs it, or it is run as it is.
+
+Recurrent layers in eval mode on a GPU: cuDNN keeps nothing for their backward pass, so torch's own kernels run them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
 from threading import Lock
 from typing import Any
@@ -47,9 +50,29 @@ def run_by(run: Run) -> Iterator[None]:
         _leave()
 
 
-def differentiable() -> AbstractContextManager[None]:
-    """Return a context in which checkpointed parts can be differentiated, unless `run_by` says who runs them."""
-    return nullcontext() if _running.get() is not None else run_by(_differentiable)
+@contextmanager
+def parts_of(model: Any) -> Iterator[None]:
+    """Have the parts of a model run so that they can be differentiated; checkpointed ones unless `run_by` says how."""
+    run = nullcontext() if _running.get() is not None else run_by(_differentiable)
+    with run, _without_cudnn() if _has_frozen_rnn(model) else nullcontext():
+        yield
+
+
+def _has_frozen_rnn(model: Any) -> bool:
+    """Tell whether cuDNN may run a recurrent layer of the model that is not in training mode."""
+    return torch.cuda.is_initialized() and any(
+        isinstance(module, torch.nn.RNNBase) and not module.training for module in model.modules()
+    )
+
+
+@contextmanager
+def _without_cudnn() -> Iterator[None]:
+    before = torch.backends.cudnn.enabled
+    torch.backends.cudnn.enabled = False
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.enabled = before
 
 
 def _differentiable(function: Any, *args: Any, **kwargs: Any) -> Any:
