@@ -8,7 +8,8 @@
    `known_memory` alone. `trace` does it on tensors without data, for torch.compile, and has what both need: buffers and
    frozen parameters as arguments.
 3. `any_number` merges two recordings, with different numbers of samples, to one that holds for any number.
-4. `executors` has TorchScript's interpreter run it: neither Python nor autograd comes between two operations.
+4. `executors` has TorchScript's interpreter run it: neither Python nor autograd comes between two operations; on a GPU
+   that waits for them all the same, `cuda_graphs` replays them.
 5. `recordings` keeps what was recorded, by the state of the model, what of it is `untrained` and the kind of
    `arguments`, a bounded number of them; `quantities` calls them, chunk by chunk.
 

@@ -59,6 +59,15 @@ class Arguments:
         self.tensors = self.plain + self._samples
         self.sealed = bool(out) and out[0].is_inference()
 
+    def changing(self) -> slice:
+        """Return which of the tensors are others at each call: neither the model's nor memory for the result."""
+        return slice(len(self.plain) - self._counts[1], len(self.tensors) - self._counts[2])
+
+    def on_one_gpu(self) -> bool:
+        """Return whether all tensors are on the same GPU."""
+        devices = {one.device for one in self.tensors}
+        return len(devices) == 1 and next(iter(devices)).type == "cuda"
+
     def kind(self) -> Hashable:
         """Return what a recording depends on besides the model's state, `plain` and the number of samples."""
         samples = [(one.shape[1:], one.stride(), one.dtype, one.device) for one in self._samples]

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -25,6 +26,7 @@ from gradkernels.engines.recorded.any_number import (
     numbers_for,
 )
 from gradkernels.engines.recorded.arguments import Arguments, PlainKind
+from gradkernels.engines.recorded.cuda_graphs import Replays
 from gradkernels.engines.recorded.executors import Run, executor_of
 from gradkernels.engines.recorded.functions import Function, Passes
 from gradkernels.engines.recorded.recorder import Recorded, record
@@ -200,6 +202,11 @@ class Recordings:
         found = [one if one.is_leaf else one.detach() for one in recorded.found]
         with torch.inference_mode(False), preserved_rng(arguments.theta), _BelowAutograd(), _Uncast():
             run = executor_of(recorded.graph, (n, *arguments.examples(n), *found))
-        if not found:
-            return run
-        return lambda n, *tensors: run(n, *tensors, *found)
+        with_found: Run = partial(_run_with, run, found) if found else run
+        # What is drawn at random follows the state of a generator, which a graph would have to be told of.
+        return with_found if recorded.drawn or not arguments.on_one_gpu() else Replays(with_found, arguments.changing())
+
+
+def _run_with(run: Run, found: Sequence[Array], n: int, *tensors: Array) -> Sequence[Array]:
+    """Run a recording with what was found besides its arguments."""
+    return run(n, *tensors, *found)

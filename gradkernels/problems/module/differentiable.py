@@ -60,7 +60,7 @@ def parts_of(model: Any) -> Iterator[None]:
 
 def _has_frozen_rnn(model: Any) -> bool:
     """Tell whether cuDNN may run a recurrent layer of the model that is not in training mode."""
-    return torch.cuda.is_initialized() and any(
+    return torch.cuda.is_initialized() and any(  # type: ignore[no-untyped-call]
         isinstance(module, torch.nn.RNNBase) and not module.training for module in model.modules()
     )
 
