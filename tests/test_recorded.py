@@ -398,3 +398,38 @@ def test_loops_tables_and_checkpoints_are_recorded_for_any_number(name, quantity
     for n in (6, 3):
         agree(compute(problem.parameters(), x[:n], y[:n]), by_loop(quantity, problem, x[:n], y[:n]))
     assert [bool(known.run) for known in kinds_of(compute)] == [True]
+
+
+# --- gradients are autograd's own
+
+
+class Centred(nn.Linear):
+    """Samples meet in what it makes of its inputs."""
+
+    def forward(self, x):
+        return super().forward(x - x.mean(0))
+
+
+@pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="torch takes recurrent layers step by step here")
+def test_a_gradient_takes_a_sequence_in_one_operation(monkeypatch):
+    seen = []
+    executor_of = recordings.executor_of
+    monkeypatch.setattr(recordings, "executor_of", lambda graph, trial: seen.append(graph) or executor_of(graph, trial))
+    problem = ZOO["lstm"]()
+    x, y = (leaf[:6] for leaf in problem.example)
+    for quantity in ("gradient", "norms"):
+        agree(recorded(quantity, problem)(problem.parameters(), x, y), by_loop(quantity, problem, x, y))
+    gradient, norms = (["mkldnn_rnn" in str(node.target) for node in graph.nodes] for graph in seen)
+    assert (sum(gradient), any(norms)) == (2, False), "forward and backward"
+
+
+@pytest.mark.parametrize(("model", "says"), [
+    (lambda: nn.Sequential(nn.Linear(4, 6), nn.BatchNorm1d(6), nn.Linear(6, 3)), "batch_norm with the statistics"),
+    (lambda: Centred(4, 3), "mean takes the samples together"),
+])  # fmt: skip
+def test_a_gradient_of_samples_that_meet_is_refused_and_changes_no_buffer(model, says):
+    problem = gk.ModuleProblem(modules.seeded(model).train(), functional.cross_entropy)
+    before = {name: one.clone() for name, one in problem.model.named_buffers()}
+    with pytest.raises(Unfit, match=says):
+        recorded("gradient", problem)(problem.parameters(), torch.randn(6, 4), torch.arange(6) % 3)
+    assert all(torch.equal(one, before[name]) for name, one in problem.model.named_buffers())

@@ -86,7 +86,8 @@ def per_sample(problem: Regression) -> Compute:
     plans = CallPlans((write_rows, rows_workspace), problem)
 
     def compute(theta: Any, x: Any, y: Any, w: Any = None, *, out: Any = None) -> Any:
-        rows = _result((len(x), *theta.shape), theta.dtype, out)
+        n = len(x)
+        rows = _result((n, *theta.shape), n * theta.size, theta.dtype, out)
         _each(plans, theta, x, y, w, rows)
         return rows
 
@@ -98,17 +99,25 @@ def norms(problem: Regression) -> Compute:
     plans = CallPlans((write_norms, norms_workspace), problem)
 
     def compute(theta: Any, x: Any, y: Any, w: Any = None, *, out: Any = None) -> Any:
-        found = _result((len(x),), theta.dtype, out)
+        n = len(x)
+        found = _result((n,), n, theta.dtype, out)
         _each(plans, theta, x, y, w, found)
         return found
 
     return _unpacking(problem, compute)
 
 
-def _result(shape: tuple[int, ...], dtype: Any, out: Any) -> Any:
-    if out is None:
-        few = len(shape) < 3 and shape[0] * shape[-1] < FEW  # `empty_numpy` would find that out in twice the time
-        return np.empty(shape, dtype) if few else empty_numpy(shape, dtype)
+def _result(shape: tuple[int, ...], size: int, dtype: Any, out: Any) -> Any:
+    """Return memory for a result, or `out` if it fits.
+
+    Args:
+        shape: Of the result.
+        size: Number of its entries.
+        dtype: Of the result.
+        out: What the caller gave, or None.
+    """
+    if out is None:  # `empty_numpy` would find out how few they are in three times the time
+        return np.empty(shape, dtype) if size < FEW else empty_numpy(shape, dtype)
     if out.shape != shape or out.dtype != dtype:
         given = f"out is {out.shape} {out.dtype}"
         raise ValueError(f"{given}, theta and x do not fit together with it; it must be {shape} {dtype}")

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from functools import partial
 
 import torch
+from torch.utils._python_dispatch import _disable_current_modes
 
 from gradkernels.backend import Array
 from gradkernels.engines.hooks.accumulate.accumulators import RowMoments, RowSums, RowWriter, SquaredNorms
@@ -18,6 +19,7 @@ from gradkernels.engines.hooks.quantities import Theta, clip_factors
 from gradkernels.engines.hooks.rules.autotune import without_timing
 from gradkernels.engines.recorded.trace import holding_untrained
 from gradkernels.engines.recorded.uses import Doubts, recording
+from gradkernels.problems.module.conversion import dense
 from gradkernels.problems.module.module_problem import ModuleProblem
 from gradkernels.tree import Tree, count
 
@@ -31,11 +33,19 @@ class Passes:
     Args:
         problem: Whose model.
         at_once: Whether the losses of a batch are those of its samples, as one of torch's gives them.
+
+    Attributes:
+        engine: Of the hooks.
+        by_autograd: Whether a gradient is autograd's own; None where nothing was recorded yet.
+        draws_one: Whether one draw of random numbers is for all samples.
     """
 
     def __init__(self, problem: ModuleProblem, at_once: bool = False) -> None:
         self._problem = problem
-        self.engine = HooksEngine(problem, partial(problem.traceable_losses, at_once=at_once))
+        self._losses = partial(problem.traceable_losses, at_once=at_once)
+        self.engine = HooksEngine(problem, self._losses)
+        self.by_autograd: bool | None = None
+        self.draws_one = problem.randomness == "same"
 
     @contextmanager
     def forward(self, theta: Theta, rest: Theta, x: Tree, y: Tree) -> Iterator[ForwardPass]:
@@ -49,6 +59,23 @@ class Passes:
         """
         with holding_untrained(self._problem, rest), without_timing(), self.engine.forward(theta, x, y) as forward:
             yield forward
+
+    def batch_gradient(self, theta: Theta, rest: Theta, x: Tree, y: Tree, share: Array) -> list[Array]:
+        """Return the gradient of the sum of the losses times `share`, as autograd gives it, in theta's order.
+
+        Args:
+            theta: Parameters by name.
+            rest: Buffers and frozen parameters by place.
+            x: Inputs, samples first.
+            y: Targets, samples first.
+            share: A tensor with one entry.
+        """
+        with _disable_current_modes(), self.forward(theta, rest, x, y) as forward:
+            forward.backward(recording(RowSums(forward.theta), Doubts()))  # raises where samples meet
+        leaf = {name: one.detach().requires_grad_() for name, one in theta.items()}
+        with torch.enable_grad(), holding_untrained(self._problem, rest), self._problem.with_parameters(leaf):
+            total = self._losses(self._problem.output(x), y) @ share.expand(count(y))
+        return [dense(part) for part in torch.autograd.grad(total, [*leaf.values()], materialize_grads=True)]
 
 
 def rows(passes: Passes) -> Function:
@@ -86,14 +113,21 @@ def _norms(passes: Passes, squares: Array, doubts: Doubts) -> list[Array]:
 
 
 def gradient(passes: Passes) -> Function:
-    """Return a function that gives the sums of the rows times `share`, a tensor with one entry, in theta's order."""
+    """Return a function that gives the sums of the rows times `share`, a tensor with one entry, in theta's order.
+
+    Autograd's own backward pass takes whole sequences in one operation, where the hooks take step after step.
+    """
 
     def function(theta: Theta, rest: Theta, x: Tree, y: Tree, share: Array) -> list[Array]:
+        dtypes = {share.dtype, *(one.dtype for one in theta.values())}
+        half = torch.is_autocast_enabled(share.device.type) or not dtypes.isdisjoint(HALF_DTYPES)
+        passes.by_autograd = passes.by_autograd is not False and len(dtypes) == 1 and not (half or passes.draws_one)
+        if passes.by_autograd:
+            return passes.batch_gradient(theta, rest, x, y, share)
         with passes.forward(theta, rest, x, y) as forward:
             sums = RowSums(forward.theta)
-            dtypes = forward.losses.dtype, *(one.dtype for one in theta.values())
-            half = torch.is_autocast_enabled(share.device.type) or not frozenset(HALF_DTYPES).isdisjoint(dtypes)
             # A share has too few digits in half precision, and what is multiplied by it may vanish.
+            half = half or forward.losses.dtype in HALF_DTYPES
             forward.backward(recording(sums, Doubts()), None if half else share.expand(count(y)))
             totals = sums.finish().values()
             return [one * share for one in totals] if half else [*totals]

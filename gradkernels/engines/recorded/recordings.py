@@ -179,6 +179,8 @@ class Recordings:
                     passes.engine.known_shared |= cause.names
                 elif isinstance(cause, Unfit) and passes.engine.guessed and passes.engine.guess:
                     passes.engine.guess = False
+                elif passes.by_autograd:
+                    passes.by_autograd = False
                 elif not compiled:
                     compiled = True
                 else:
