@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -17,6 +18,8 @@ from torch import nn
 import gradkernels as gk
 from gradkernels import zoo
 from gradkernels.bench.timing.slices import TimedCall, time_interleaved, warm_up
+from gradkernels.engines.recorded import executors, recordings
+from gradkernels.engines.recorded.executors import by_python
 from gradkernels.memory import RESULTS
 from gradkernels.tree import count, each
 
@@ -198,3 +201,20 @@ def test_rows_of_a_regression_in_kept_memory_take_no_longer_than_into_memory_tha
     print(f"\nrows of a linear regression, n = {n:,}: "
           + ", ".join(f"{name} {figure:.2f} us" for name, figure in took.items()))  # fmt: skip
     assert took["kept"] < 1.1 * took["out"] + 1
+
+
+@pytest.mark.parametrize("quantity", ["gradient", "norms"])
+@pytest.mark.parametrize("model", ["mlp", "lstm", "transformer"])
+def test_torch_script_runs_a_recording_faster_than_python(model, quantity, monkeypatch):
+    problem = zoo.ZOO[model]()
+    x, y = (one[:8] for one in problem.example)
+    calls = {}
+    for name, executor in (("interpreter", executors.executor_of), ("python", lambda graph, _: by_python(graph))):
+        monkeypatch.setattr(recordings, "executor_of", executor)
+        compute = gk.kernel(f"torch.recorded.{quantity}").build(problem)
+        compute(problem.parameters(), x, y)
+        calls[name] = partial(compute, problem.parameters(), x, y)
+    slices = interleaved(**calls)
+    ratio = float(np.quantile(slices["interpreter"], 0.1) / np.quantile(slices["python"], 0.1))
+    print(f"\n{model}, n = 8, {quantity}: a recording takes TorchScript's interpreter {ratio:.2f} of its own Python")
+    assert ratio < 1
