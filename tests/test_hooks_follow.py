@@ -124,6 +124,10 @@ UNARY = {
     "im2col": lambda x: torch.nn.Unfold(2)(x[:, None]),
     "affine_grid": lambda x: F.affine_grid(x[:, :2, :3], [3, 1, 4, 4], align_corners=False),
     "attention": lambda x: F.scaled_dot_product_attention(x[:, None], x[:, None].exp(), x[:, None]),
+    "distances": lambda x: torch.cdist(x, torch.ones(2, 5, dtype=x.dtype)),
+    "distances to itself": lambda x: torch.cdist(x, x.exp()),
+    "distances of rows": lambda x: torch.cdist(x.flatten(1), torch.ones(2, 20, dtype=x.dtype)),
+    "distances to rows": lambda x: torch.cdist(torch.ones(2, 20, dtype=x.dtype), x.flatten(1)),
     "cosine": lambda x: F.cosine_similarity(x, x.exp(), dim=1),
     "setitem": lambda x: torch.zeros(3, 6, 4, 5, dtype=x.dtype).index_fill(1, torch.tensor([0]), 0) + x[:, None],
 }
@@ -154,6 +158,11 @@ ALONG = {
     "patches without samples": lambda x: F.unfold(x, 2),
     "patches of channels": lambda x: F.unfold(x.transpose(0, 1)[:, :, None], (1, 2)),
     "fold without samples": lambda x: F.fold(x.reshape(3, 20), (4, 5), 1),
+    "distances of samples": lambda x: torch.cdist(x.flatten(1), x.flatten(1).exp()),
+    "weight": lambda x: F.linear(torch.ones(3, 20, dtype=x.dtype), x.flatten(1)),
+    "weight and data": lambda x: F.linear(x.flatten(1), x.flatten(1)),
+    "kernel": lambda x: F.conv1d(x, x[:, :, :2]),
+    "scale": lambda x: F.layer_norm(x.flatten(1)[:, :3], (3,), x[:, 0, 0]),
     "unbatched convolution": lambda x: F.conv1d(x.flatten(1), torch.ones(2, 3, 2, dtype=x.dtype)),
 }
 

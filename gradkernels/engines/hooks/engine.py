@@ -13,6 +13,7 @@ from torch.utils import _pytree as pytree
 from gradkernels.backend import Array
 from gradkernels.engines.hooks.capture import checkpointing, one_draw
 from gradkernels.engines.hooks.capture.boundary_rules import BoundaryRules, GradientConsumer
+from gradkernels.engines.hooks.capture.guesses import Guesses
 from gradkernels.engines.hooks.capture.loss_guard import LossGuard
 from gradkernels.engines.hooks.capture.tape import Tape
 from gradkernels.engines.hooks.errors import Unfit
@@ -105,16 +106,15 @@ class HooksEngine:
         losses: `losses(output, y)`, the loss of each sample; the problem's own by default.
 
     Attributes:
-        several: Names of parameters that are known to have several uses, whatever a forward pass says.
-        guess: Whether ids that do not come from data, and are as many as samples, are taken for those of the samples.
-        guessed: Whether that was done in the last pass; if it does not fit, they may be the same for all samples.
+        known_shared: Names of parameters that are known to have several uses, whatever a forward pass says.
+        guesses: Which constants that are as many as samples have one for each.
     """
 
     def __init__(self, problem: ModuleProblem, losses: Callable[[Tree, Tree], Array] | None = None) -> None:
         self._problem = problem
         self._losses = losses or problem.losses
         self.known_shared = frozenset[str]()
-        self.guess, self.guessed = True, False
+        self.guesses = Guesses()
 
     @contextmanager
     def forward(self, theta: dict[str, Array], x: Tree, y: Tree) -> Iterator[ForwardPass]:
@@ -145,7 +145,7 @@ class HooksEngine:
     def _taped(self, leaf: dict[str, Array], x: Tree, y: Tree) -> Iterator[ForwardPass]:
         listener = GradientListener()
         alike = one_draw.call_with_one_draw if self._problem.randomness == "same" else None
-        tape = Tape(BOUNDARY_RULES, count(x), leaf, listener, alike, self.draws_each, self.guess)
+        tape = Tape(BOUNDARY_RULES, count(x), leaf, listener, alike, self.draws_each, self.guesses)
         tape.tracker.mark_inputs(leaves(x))
         try:
             with self._again(), checkpointing.tracking(tape):
@@ -158,7 +158,6 @@ class HooksEngine:
             shared = self.known_shared.union(name for name, times in tape.uses.items() if times > 1)
             yield ForwardPass(leaf, losses, shared, tape.tracker.sources, listener, bool(tape.segments))
         finally:
-            self.guessed = tape.guessed
             tape.tracker.close()
 
     def _losses_of(self, output: Tree, y: Tree) -> Array:

@@ -32,22 +32,18 @@ def _drawing(engine: HooksEngine, compute: Compute) -> Compute:
     """Have all samples of `compute` draw their random numbers one after the other; run it again where more is known."""
 
     def call(*arrays: Any, **options: Any) -> Any:
-        try:
-            with engine.drawing():
-                return compute(*arrays, **options)
-        except Several as error:
-            if error.names <= engine.known_shared:
-                raise
-            engine.known_shared |= error.names
-            return call(*arrays, **options)
-        except Unfit:
-            if not (engine.guessed and engine.guess):
-                raise
-            engine.guess = False
+        engine.guesses.begin()
+        first: Unfit | None = None
+        while True:
             try:
-                return call(*arrays, **options)
-            finally:
-                engine.guess = True
+                with engine.drawing():
+                    return compute(*arrays, **options)
+            except Unfit as error:
+                first = first or error
+                if isinstance(error, Several) and not error.names <= engine.known_shared:
+                    engine.known_shared |= error.names
+                elif not engine.guesses.another():
+                    raise first from first.__cause__
 
     return call
 

@@ -177,11 +177,13 @@ class Recordings:
                 cause, first = error.__cause__, first or error
                 if isinstance(cause, Several) and not cause.names <= passes.engine.known_shared:
                     passes.engine.known_shared |= cause.names
-                elif isinstance(cause, Unfit) and passes.engine.guessed and passes.engine.guess:
-                    passes.engine.guess = False
+                elif isinstance(cause, Unfit) and passes.engine.guesses.another():
+                    continue
                 elif passes.by_autograd:
+                    passes.engine.guesses.begin()
                     passes.by_autograd = False
                 elif not compiled:
+                    passes.engine.guesses.begin()
                     compiled = True
                 else:
                     raise first from first.__cause__

@@ -14,7 +14,7 @@ _METADATA = frozenset(
      "storage_offset", "is_contiguous", "is_floating_point", "is_complex", "is_inference", "data_ptr", "element_size",
      "itemsize", "nbytes", "get_device", "untyped_storage", "is_pinned", "is_same_size", "item", "tolist", "__len__",
      "__bool__", "__int__", "__float__", "__index__", "__hash__", "__repr__", "retain_grad", "register_hook",
-     "_version", "_is_view", "new_zeros", "new_ones", "new_empty")
+     "_version", "_is_view", "new_zeros", "new_ones", "new_empty", "new_full", "new_tensor")
 )  # fmt: skip
 """What gives no tensor that anything is computed with, or one that is the same whatever the data are."""
 
@@ -32,13 +32,17 @@ _DRAW = frozenset(
 )  # fmt: skip
 
 
+_LIKE = frozenset(("to", "type_as", "expand_as", "view_as", "reshape_as"))
+"""What makes another tensor of the first argument, and may ask a further one for its dtype, device or shape alone."""
+
+
 def draws_random(func: Any) -> bool:
     """Return whether a function draws random numbers."""
     return getattr(func, "__name__", "") in _DRAW
 
 
 def function_kind(func: Any, batched: Container[Any]) -> str:
-    """Return what is asked first of a function: `metadata`, `composite`, `batched`, `draws` or `any`.
+    """Return what is asked first of a function: `metadata`, `composite`, `like`, `batched`, `draws` or `any`.
 
     Args:
         func: Of torch.
@@ -48,4 +52,6 @@ def function_kind(func: Any, batched: Container[Any]) -> str:
         return "composite"
     if gives_metadata(func):
         return "metadata"
+    if function_name(func) in _LIKE:
+        return "like"
     return "batched" if func in batched else "draws" if draws_random(func) else "any"

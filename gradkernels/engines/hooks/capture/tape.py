@@ -25,8 +25,9 @@ from gradkernels.engines.hooks.capture.composite_functions import COMPOSITES
 from gradkernels.engines.hooks.capture.follow.output_axis import output_axis
 from gradkernels.engines.hooks.capture.follow.tracked_call import TrackedArgument
 from gradkernels.engines.hooks.capture.function_kinds import function_kind
+from gradkernels.engines.hooks.capture.guesses import Guesses
 from gradkernels.engines.hooks.capture.sample_axis import Axis
-from gradkernels.engines.hooks.capture.tags import SHARED, Made
+from gradkernels.engines.hooks.capture.tags import SHARED, Made, Other
 from gradkernels.engines.hooks.capture.tracker import SampleTracker
 from gradkernels.engines.hooks.capture.views import block_of, unviewed
 from gradkernels.engines.hooks.errors import Unfit
@@ -34,7 +35,7 @@ from gradkernels.engines.hooks.parameter_use import ParameterTensor, ParameterUs
 from gradkernels.problems.module.structure import Parameters
 
 _KINDS: dict[Any, str] = {}
-"""What is asked first of a function at each call: `metadata`, `composite`, `batched`, `draws` or `any`."""
+"""What is asked first of a function at each call, as `function_kind` says it."""
 
 
 class Tape(TorchFunctionMode):
@@ -47,32 +48,26 @@ class Tape(TorchFunctionMode):
         arrived: What becomes of the gradients.
         alike: Runs a call so that all samples see the same draw; None where each may see its own.
         each: Whether each is to see its own.
-        guess: Whether ids that do not come from data, and are as many as samples, are taken for those of the samples.
+        guesses: Which constants that are as many as samples have one for each.
 
     Attributes:
         n: Number of samples.
-        marks: What is known of the tensors, and where a backward pass may end.
+        tracker: What is known of the tensors, and where a backward pass may end.
         uses: How often each parameter is used; twice for what is made of it.
         segments: Number of outputs of checkpointed parts.
-        guessed: Whether ids were taken for those of the samples because they are as many.
+        guesses: Which constants that are as many as samples have one for each.
     """
 
     def __init__(
-        self,
-        rules: BoundaryRules,
-        n: int,
-        theta: Parameters,
-        arrived: GradientConsumer,
-        alike: RunWithOneDraw | None = None,
-        each: bool = False,
-        guess: bool = True,
-    ) -> None:
+        self, rules: BoundaryRules, n: int, theta: Parameters, arrived: GradientConsumer,
+        alike: RunWithOneDraw | None = None, each: bool = False, guesses: Guesses | None = None,
+    ) -> None:  # fmt: skip
         super().__init__()
         self.n = n
         self.tracker = SampleTracker(n, theta)
         self.uses = Counter[str]()
         self.segments = 0
-        self.guess, self.guessed = guess, False
+        self.guesses = guesses or Guesses()
         self._rules, self._alike, self._each = rules, alike, each
         self._theta = theta
         self._arrived = arrived
@@ -85,7 +80,7 @@ class Tape(TorchFunctionMode):
 
     def restarted(self) -> Tape:
         """Return a tape that follows a part of the model another time."""
-        return Tape(self._rules, self.n, self._theta, self._arrived, self._alike, self._each, self.guess)
+        return Tape(self._rules, self.n, self._theta, self._arrived, self._alike, self._each, self.guesses)
 
     @property
     def is_paused(self) -> bool:
@@ -135,8 +130,10 @@ class Tape(TorchFunctionMode):
             if product is not None:
                 return product
         data, made, others = self.tracker.classify(args, kwargs)
+        if kind == "like":  # data say of which kind or shape the result is, not what it holds
+            data = [one for one in data if one.place == ("args", 0)]
         if made and torch.is_grad_enabled():
-            result = self._with_parameters(func, args, kwargs, data, made)
+            result = self._with_parameters(func, args, kwargs, data, made, others)
         else:
             result = self._alike(self, func, args, kwargs, data) if self._alike else func(*args, **kwargs)
             if data:
@@ -151,13 +148,9 @@ class Tape(TorchFunctionMode):
         return result
 
     def _with_parameters(
-        self,
-        func: Any,
-        args: Any,
-        kwargs: Any,
-        data: list[TrackedArgument],
-        made: dict[ArgPath, Made],
-    ) -> Any:
+        self, func: Any, args: Any, kwargs: Any, data: list[TrackedArgument], made: dict[ArgPath, Made],
+        others: list[Other],
+    ) -> Any:  # fmt: skip
         """Run a call that takes parameters: a boundary, or what makes something of parameters alone."""
         names = {place: of for place, (_, of) in made.items()}
         if not data:
@@ -165,6 +158,9 @@ class Tape(TorchFunctionMode):
                 copy = self._rules.copies[func](self, BoundaryCall(func, {}, names), args, kwargs)
                 if copy is not None:
                     return copy
+            known = {*names, *(place for place, *_ in others)}
+            data = self.guesses.arguments(args, kwargs, known, self.n) if func in self._rules.rules else []
+        if not data:
             result = func(*args, **kwargs)
             self.tracker.mark_derived(func, args, result, names)
             return result

@@ -123,11 +123,8 @@ def repeated_lookup(tape: Tape, step: BoundaryCall, args: tuple[Any, ...], kwarg
     ids = args[0] if args else kwargs["input"]
     if place in step.parameters:
         return None
-    if ids.ndim > 1 and len(ids) == tape.n and tape.guess:
-        tape.guessed = True
-        return run_by_rule(EMBEDDING)(
-            tape, BoundaryCall(step.function, {place: Axis(0)}, step.parameters), args, kwargs
-        )
+    if (axis := tape.guesses.axis(ids, tape.n)) is not None:
+        return run_by_rule(EMBEDDING)(tape, BoundaryCall(step.function, {place: axis}, step.parameters), args, kwargs)
     ((at, names),) = step.parameters.items()
     options = bind_by_name(EMBEDDING.names, args, kwargs)
     special = ("padding_idx", "max_norm", "scale_grad_by_freq", "sparse")

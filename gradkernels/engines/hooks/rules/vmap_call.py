@@ -63,10 +63,10 @@ class VmapCall(ParameterUse):
             at: Which samples.
             add: Whether to add to what is there.
         """
-        size = max(1, VMAP_BYTES // max(1, out[:1].nbytes))
+        size, first = max(1, VMAP_BYTES // max(1, out[:1].nbytes)), at.start or 0
         for start in range(0, len(out), size):
             some = slice(start, start + size)
-            rows = self._rows(target, g, slice(at.start + start, min(at.start + start + size, at.stop)))
+            rows = self._rows(target, g, slice(first + start, first + min(start + size, len(out))))
             if add:
                 out[some] += rows
             else:

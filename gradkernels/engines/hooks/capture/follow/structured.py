@@ -8,6 +8,23 @@ from gradkernels.engines.hooks.capture.follow.tracked_call import AxisRule, Trac
 from gradkernels.engines.hooks.capture.sample_axis import Axis
 
 
+def samples_in(rule: AxisRule, *names: str) -> AxisRule:
+    """Return a rule for calls whose first arguments alone may have samples, never weights: all samples meet in those.
+
+    Args:
+        rule: For such calls.
+        names: Of these arguments, in their order.
+    """
+    places = {("args", at) for at in range(len(names))} | {("kwargs", name) for name in names}
+
+    def checked(call: TrackedCall, output: Array) -> Axis:
+        if any(one.place not in places for one in call.data):
+            raise call.mixes("takes samples elsewhere than in its input, and brings all of them together")
+        return rule(call, output)
+
+    return checked
+
+
 def before_last(count: int = 1) -> AxisRule:
     """Return the rule of functions that keep samples before the last axes: linear maps, normalizations of features."""
 
@@ -110,6 +127,18 @@ def _of_product(call: TrackedCall, one: TrackedArgument, factors: tuple[Array, A
     return one.axis.moved(output.ndim - rest - (ndim - 2 - dim))
 
 
+def pairs_of_points(call: TrackedCall, output: Array) -> Axis:
+    """Follow `cdist` of points `(..., p, d)` and `(..., r, d)` to `(..., p, r)`."""
+    axes = []
+    for one in call.data:
+        behind = one.tensor.ndim - one.axis.dim
+        if behind == 1:
+            raise call.mixes()
+        last = behind == 2 and one.tensor is not call.argument(0, "x1")  # points of the second are the columns
+        axes.append(one.axis.moved(output.ndim - (1 if last else behind)))
+    return call.agreed(axes)
+
+
 def added_product(call: TrackedCall, output: Array) -> Axis:
     """Follow `addmm`, `baddbmm` and the like: a product, and what is added to it."""
     factors = call.argument(1, "mat1", "batch1", "mat"), call.argument(2, "mat2", "batch2", "vec")
@@ -172,16 +201,15 @@ def recurrent(call: TrackedCall, output: Array) -> Axis:
 
 POOLS = ("avg_pool", "max_pool", "adaptive_avg_pool", "adaptive_max_pool", "lp_pool")
 STRUCTURED_RULES: dict[str, AxisRule] = {
-    "linear": before_last(),
-    **dict.fromkeys(("layer_norm", "rms_norm"), normalized),
-    **{f"conv{d}d": spatial(d) for d in (1, 2, 3)},
-    **{f"conv_transpose{d}d": spatial(d) for d in (1, 2, 3)},
+    "linear": samples_in(before_last(), "input"),
+    **dict.fromkeys(("layer_norm", "rms_norm"), samples_in(normalized, "input")),
+    **{f"{kind}{d}d": samples_in(spatial(d), "input") for kind in ("conv", "conv_transpose") for d in (1, 2, 3)},
     **{f"{pool}{d}d": spatial(d) for pool in POOLS for d in (1, 2, 3)},
     **{f"{pool}{d}d_with_indices": spatial(d) for pool in ("max_pool", "adaptive_max_pool") for d in (1, 2, 3)},
-    "batch_norm": batch_norm,
-    "instance_norm": first_axis,
+    "batch_norm": samples_in(batch_norm, "input"),
+    **dict.fromkeys(("instance_norm", "group_norm"), samples_in(first_axis, "input")),
     **dict.fromkeys(
-        ("group_norm", "interpolate", "upsample", "pixel_shuffle", "pixel_unshuffle", "channel_shuffle", "grid_sample",
+        ("interpolate", "upsample", "pixel_shuffle", "pixel_unshuffle", "channel_shuffle", "grid_sample",
          "local_response_norm", "native_channel_shuffle",),
         first_axis,
     ),
@@ -191,14 +219,15 @@ STRUCTURED_RULES: dict[str, AxisRule] = {
     "constant_pad_nd": padded,
     "embedding": embedding,
     "embedding_bag": bag,
-    "bilinear": before_last(),
+    "bilinear": samples_in(before_last(), "input1", "input2"),
     **dict.fromkeys(("matmul", "mm", "bmm", "mv", "__matmul__"), matmul),
     "__rmatmul__": lambda call, output: matmul(call._replace(args=call.args[::-1], kwargs={}, at=0), output),
     **dict.fromkeys(("addmm", "baddbmm", "addmv"), added_product),
     **dict.fromkeys(("outer", "ger"), outer),
+    "cdist": pairs_of_points,
     "einsum": einsum_output,
     "scaled_dot_product_attention": attention,
     **dict.fromkeys(("lstm", "gru", "rnn_tanh", "rnn_relu"), recurrent),
-    **dict.fromkeys(("lstm_cell", "gru_cell", "rnn_tanh_cell", "rnn_relu_cell"), first_axis),
+    **dict.fromkeys(("lstm_cell", "gru_cell", "rnn_tanh_cell", "rnn_relu_cell"), samples_in(first_axis, "input", "hx")),
 }  # fmt: skip
 """By name."""

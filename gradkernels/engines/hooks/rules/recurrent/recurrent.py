@@ -94,13 +94,16 @@ def _axis(step: BoundaryCall, names: tuple[str, ...], of_input: int, of_states: 
     """Return the samples' axis of all states of the network, once it is where a batch must have it."""
     allowed = {"input": of_input, "hx": of_states}
     data = {name_of(place, names): axis for place, axis in step.data.items()}
+    made = {name_of(place, names) for place in step.parameters}
+    if "hx" in data and not {"input"} <= made | data.keys():  # zeros, as many as there are states
+        data["input"] = data["hx"].moved(of_input)
     if "input" not in data or any(allowed.get(name) != axis.dim for name, axis in data.items()):
         at = ", ".join(f"axis {axis.dim} of {name}" for name, axis in data.items())
         raise Unfit(
             f"{step.name} has the samples along {at}; there is a rule for axis {of_input} of its input "
             f"(batch_first?) and axis {of_states} of its states"
         )
-    if not {name_of(place, names) for place in step.parameters}.isdisjoint(allowed):
+    if not made.isdisjoint(allowed):
         raise Unfit(f"{step.name} takes parameters as its input or its states, which has no rule")
     return replace(data["input"], dim=1)
 
