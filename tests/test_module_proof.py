@@ -10,6 +10,7 @@ import gradkernels as gk
 from gradkernels.check.modules import proof
 from gradkernels.check.modules.sample_passes import CallerBatch
 from gradkernels.quantity import QUANTITIES
+from gradkernels.tree import each
 
 INF, NAN = float("inf"), float("nan")
 
@@ -179,6 +180,21 @@ def test_a_result_that_the_next_call_writes_over_is_refused():
 
 def test_nan_that_stays_is_no_change():
     proven("norms", sample=batch((NAN, 6.0, -1.0)))
+
+
+@pytest.mark.parametrize("quantity", ["per_sample", "gradient", "norms"])
+def test_nan_is_not_taken_for_infinity(quantity):
+    problem = replace(batch().problem, loss_fn=lambda output, _: (1e30 * (1e30 * output)).mean())
+    sample = replace(
+        batch(), problem=problem, theta=problem.parameters(), x=torch.tensor([[1.0, 2.0], [2.0, 1.0], [-1.0, 3.0]])
+    )
+
+    def spoilt(result, *_):
+        return each(lambda one: torch.where(one.isinf(), NAN, one), result)
+
+    proven(quantity, sample=sample)
+    with pytest.raises(gk.Disagreement, match=r" is nan, expected inf, allowed 0\.0001$"):
+        proven(quantity, spoilt, sample)
 
 
 def test_writing_to_an_input_or_to_the_model_is_refused():

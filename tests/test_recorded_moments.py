@@ -162,3 +162,18 @@ def test_the_second_pass_draws_what_the_first_has_drawn(recorded_only):
     rows = gk.kernel("torch.recorded.per_sample").build(problem)(theta, x, y)
     got = gk.kernel("torch.recorded.moments").build(problem)(theta, x, y).variance
     close(got, {name: one.double().var(0, correction=0) for name, one in rows.items()}, 1e-3)
+
+
+@pytest.mark.parametrize("way", ["torch.hooks", "torch.recorded"])
+@pytest.mark.parametrize(
+    ("rows", "variance"),
+    # Squares of 1e20 are infinite in float32: the variance is of deviations from the mean, if they are finite.
+    [([1e20, 1e20, 1e20], 0.0), ([1e20, 3e20], float("inf")), ([1e20, 1e20 + 1e19], 2.5e37), ([1e20], 0.0)],
+)
+def test_means_whose_squares_leave_the_range_have_variances(way, rows, variance):
+    model = nn.Linear(1, 1, bias=False)
+    problem = gk.ModuleProblem(model, lambda output, y: output.mean())
+    x = torch.tensor(rows)[:, None]
+    moments = gk.kernel(f"{way}.moments").build(problem)(problem.parameters(), x, torch.zeros(len(x), 1))
+    assert moments.mean["weight"].item() == pytest.approx(sum(rows) / len(rows), rel=1e-6)
+    assert moments.variance["weight"].item() == pytest.approx(variance, rel=1e-3)

@@ -53,8 +53,11 @@ def rows(*weights, bias=0.0, dtype=torch.float32):
         (10.0, NAN, "is 10.0, expected nan, allowed 0.04"),
         (10.0, -INF, "is 10.0, expected -inf, allowed 0.04"),
         (NAN, NAN, None),
-        (NAN, INF, None),
-        (INF, -INF, None),
+        (INF, INF, None),
+        (-INF, -INF, None),
+        (NAN, INF, "is nan, expected inf, allowed 0.04"),
+        (INF, NAN, "is inf, expected nan, allowed 0.04"),
+        (INF, -INF, "is inf, expected -inf, allowed 0.04"),
     ],
 )
 def test_an_entry_may_be_off_by_the_tolerance_of_its_scale_and_is_as_finite_as_it_should_be(got, want, says):
@@ -200,6 +203,22 @@ def test_a_clipped_sum_has_each_row_times_its_factor(options, factors):
     assert held("clipped_sum", twice, singles[0], options=options) is not None
 
 
+@pytest.mark.parametrize(
+    ("weight", "max_norm", "clipped"),
+    # The factor of an infinite row is 0, and 0 * inf is no number; where nothing is clipped, neither is inf / inf.
+    [([INF, 1.0], 1.0, [NAN, 0.0]), ([NAN, 1.0], 1.0, [NAN, NAN]), ([3.0, 4.0], INF, [3.0, 4.0]),
+     ([INF, 1.0], INF, [NAN, NAN]), ([0.0, 0.0], INF, [0.0, 0.0])],
+)  # fmt: skip
+def test_a_row_that_is_not_finite_is_clipped_as_by_definition(weight, max_norm, clipped):
+    rows = {"weight": torch.tensor([weight]), "bias": torch.zeros(1, 1)}
+    of = QUANTITIES["clipped_sum"].of(torch, rows, max_norm=max_norm)
+    assert torch.equal(of["weight"].nan_to_num(77), torch.tensor(clipped).nan_to_num(77))
+    one = single(weight)._replace(length=gradient_norm({"weight": torch.tensor(weight)}))
+    assert held("clipped_sum", of, one, options={"max_norm": max_norm}) is None
+    if clipped != weight:
+        assert held("clipped_sum", {**of, "weight": torch.tensor([1.0, 77.0])}, one, options={"max_norm": max_norm})
+
+
 def test_a_parameters_part_of_a_sum_may_be_left_out_within_the_tolerance():
     found = {"weight": torch.zeros(1), "bias": torch.zeros(1)}  # the scale is 4, the tolerance 0.16
     assert held("gradient", found, single([0.159], scale=2.0)) is None
@@ -238,6 +257,28 @@ def test_moments_are_mean_and_variance_over_n():
     assert said(3.0, 14 / 3 + 1.1).startswith("here: entry (0,) of the variance of weight is 5.7")
     assert said(3.0, 14 / 3 - 1.1).startswith("here: entry (0,) of the variance of weight is 3.5")
     assert singles[0].row["weight"].item() == 1.0
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 0, 1), (1, 2, 0)])
+def test_moments_of_an_infinite_entry_are_infinity_and_no_number(order):
+    values = 1.0, INF, 2.0
+    singles = [single([values[place]]) for place in order]
+    zero = {"weight": torch.zeros(1), "bias": torch.zeros(1)}
+
+    def said(mean, variance):
+        return held(
+            "moments", Moments(*({**zero, "weight": torch.tensor([one])} for one in (mean, variance))), *singles
+        )
+
+    assert said(INF, NAN) is None
+    assert said(NAN, NAN) == "here: entry (0,) of the mean of weight is nan, expected inf, allowed 0.04"
+    assert said(INF, INF) == "here: entry (0,) of the variance of weight is inf, expected nan, allowed 0.04"
+
+
+def test_the_variance_of_one_sample_is_zero_and_no_number_where_that_is_infinite():
+    found = Moments({"weight": torch.tensor([3.0, INF]), "bias": torch.zeros(1)},
+                    {"weight": torch.tensor([0.0, NAN]), "bias": torch.zeros(1)})  # fmt: skip
+    assert held("moments", found, single([3.0, INF])) is None
 
 
 def test_a_mean_may_be_zero_within_the_tolerance():

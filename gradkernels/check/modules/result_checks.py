@@ -130,25 +130,27 @@ class MomentsCheck(ResultCheck):
 
     def __init__(self, found: Any, n: int, dtype: str, label: str) -> None:
         super().__init__(found, dtype, label)
-        self._n, self._mean, self._squares = n, Gradient(), Gradient()
+        self._n, self._mean, self._total, self._squares = n, Gradient(), Gradient(), Gradient()
         self._scale = self._square_scale = 0.0
 
     def add(self, i: int, single: SampleGradient) -> None:
-        """Add one row, by Welford's recurrence (1962)."""
+        """Add one row, its squared deviations by Welford's recurrence (1962), whose mean turns infinity into NaN."""
         self._scale += single.scale / self._n
         self._square_scale += 2 * single.scale**2 / self._n
         for name, one in single.row.items():
             one = _wide(one)
             if i == 0:
-                self._mean[name], self._squares[name] = one.clone(), one.new_zeros(one.shape)
+                self._mean[name], self._total[name], self._squares[name] = one.clone(), one.clone(), one - one
                 continue
+            self._total[name] += one
             before = one - self._mean[name]
             self._mean[name] += before / (i + 1)
             self._squares[name] += before * (one - self._mean[name])
 
     def finish(self) -> None:
         """Compare mean and variance."""
-        for name, mean in self._mean.items():
+        for name, total in self._total.items():
+            mean = total / self._n
             self.compare(self.found.mean[name], mean, self._scale, f"{{at}} of the mean of {name}")
             variance = self._squares[name] / self._n
             at = f"{{at}} of the variance of {name}"
@@ -188,7 +190,7 @@ def result_check(
 
 
 def _clips(max_norm: float) -> Callable[[float], float]:
-    return lambda length: min(1.0, max_norm / length) if length else 1.0
+    return lambda length: 1 / max(length / max_norm, 1.0)  # NaN of a length that is NaN
 
 
 def gradient_norm(row: Gradient) -> float:
@@ -209,9 +211,10 @@ def _largest(tensor: Any) -> float:
 
 
 def _off(got: Any, want: Any, allowed: float) -> Any:
-    """Find the entries that are wrong: what is not finite must be so in both."""
-    finite = want.isfinite()
-    return (got.isfinite() != finite) | (finite & ((got - want).abs() > allowed))
+    """Find the entries that are wrong: what is not finite must be the same in both, NaN for NaN."""
+    same = (got == want) | (got.isnan() & want.isnan())
+    finite = got.isfinite() & want.isfinite()
+    return ~same & (~finite | ((got - want).abs() > allowed))
 
 
 def _entry(got: Any, want: Any, allowed: float, tell: str) -> str:

@@ -201,7 +201,10 @@ def moments(problem: ModuleProblem, chunk: int) -> Compute:
                 more = powers.finish()
             totals, squares = _added(totals, more[0]), _added(squares, more[1])
         mean = {name: total / n for name, total in totals.items()}
-        variance = {name: (squares[name] / n - one**2).clamp_(min=0) for name, one in mean.items()}
+        if n == 1:  # zero, or NaN where the mean is not finite
+            variance = {name: one - one for name, one in mean.items()}
+        else:
+            variance = {name: (squares[name] / n - one**2).clamp_(min=0) for name, one in mean.items()}
         if n > 1 and (names := deviations.inaccurate_variances(mean, variance)):
             variance |= around(theta, x, y, mean, names)
         return Moments(*({name: one.to(theta[name].dtype) for name, one in part.items()} for part in (mean, variance)))

@@ -21,8 +21,13 @@ RELATIVE_VARIANCE = 1e-2
 
 
 def inaccurate_variances(mean: dict[str, Array], variance: dict[str, Array]) -> frozenset[str]:
-    """Return the names of the parameters that have an entry whose variance is small beside its squared mean."""
-    return frozenset(name for name, one in mean.items() if (variance[name] < RELATIVE_VARIANCE * one.square()).any())
+    """Return the names of the parameters that have an entry whose variance is small beside its squared mean, or NaN.
+
+    It is NaN where the squares leave the range of their dtype: infinity less infinity.
+    """
+    return frozenset(
+        name for name, one in mean.items() if not (variance[name] >= RELATIVE_VARIANCE * one.square()).all()
+    )
 
 
 class SquaredDeviations:
