@@ -116,7 +116,17 @@ def _kernel_modules() -> str:
     return "\n".join(rows) + "\n"
 
 
-PRINTERS: dict[str, Callable[[], str]] = {"the docstrings of gradkernels/kernels": _kernel_modules}
+def _power() -> str:
+    """What becomes of slowdowns that are known, in a simulation."""
+    import power
+
+    return power.table()
+
+
+PRINTERS: dict[str, Callable[[], str]] = {
+    "the docstrings of gradkernels/kernels": _kernel_modules,
+    "tests/power.py": _power,
+}
 """What is printed otherwise than by a command."""
 
 

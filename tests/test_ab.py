@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 import os
 import signal
 import subprocess
@@ -120,6 +121,38 @@ def test_a_comparison_ends_at_the_look_that_settles_it(monkeypatch, logs, passes
     assert len(time_until_settled([TARGET], SIDES, Setting())[TARGET]) == passes
 
 
+@pytest.mark.parametrize(
+    ("percent", "limit", "passes"),
+    [
+        (2, None, 8),
+        (2, 0.05, 8),
+        (2, 0.005, 8),
+        (2, 0.02, 32),
+        (2, 0.022, 16),
+        (0, 0.0, 8),
+        (0, 0.003, 8),
+        (5, 0.049, 32),
+    ],
+)
+def test_a_limit_is_looked_for_until_a_slowdown_by_it_is_found_or_excluded(monkeypatch, percent, limit, passes):
+    scripted(monkeypatch, lambda target, number: STEADY[number % 8] + math.log1p(percent / 100))
+    found = time_until_settled([TARGET], SIDES, Setting(), Thresholds(fail_slower=limit))
+    assert len(found[TARGET]) == passes
+
+
+def test_a_limit_is_looked_for_among_all_targets_at_once(monkeypatch):
+    many = [Target(f"numpy.mine{i}.norms", 10) for i in range(200)]
+
+    def script(target, number):
+        return STEADY[number % 8] + (math.log(1.0545) if target is many[0] else 0)
+
+    thresholds = Thresholds(fail_slower=0.05)
+    scripted(monkeypatch, script)
+    assert {len(found) for found in time_until_settled(many[:1], SIDES, Setting(), thresholds).values()} == {8}
+    among = time_until_settled(many, SIDES, Setting(), thresholds)
+    assert [len(among[target]) for target in many[:2]] == [16, 8]
+
+
 def test_only_what_is_open_goes_on_and_the_canary_with_it(monkeypatch):
     def script(target, number):
         wild = target == OTHER and number < 8
@@ -180,7 +213,7 @@ def test_a_slowdown_beyond_its_limit_fails(monkeypatch, limit, code):
 
 def test_thresholds_of_some_cases_decide_their_verdicts(monkeypatch):
     thresholds = Thresholds(overrides=(Override(low=1000, delta=0.5),))
-    assert session(monkeypatch, slower_at_1000, thresholds=thresholds).rows[1].verdict == "undecided"
+    assert [row.verdict for row in session(monkeypatch, slower_at_1000, thresholds=thresholds).rows] == ["same", "same"]
 
 
 def test_what_stays_undecided_can_fail(monkeypatch):
@@ -205,7 +238,9 @@ def test_a_kernel_of_one_side_only_is_named_and_not_timed(monkeypatch):
     assert (new.kernel, new.verdict, gone.kernel, gone.verdict) == ("numpy.mine1.norms", "", "numpy.mine2.norms", "")
     assert comparison.only_after == (new,)
     assert comparison.only_before == (gone,)
+    assert comparison.missing == (gone,)
     assert comparison.exit_code(False) == 0
+    assert comparison.exit_code(fail_missing=True) == 6
 
 
 def test_nothing_is_timed_when_nothing_is_in_both(monkeypatch):

@@ -70,10 +70,12 @@ def test_summary(slower, capsys):
     assert "neither side has 6 passes of a canary, which is identical code timed twice, so nothing" in printed
     assert "1 of 1 changes hold for all 2 rows at once (Holm)\n" in printed
     assert "geometric mean of after / before: 1.049 [" in printed
-    assert printed.endswith("1 slower, 0 faster, 1 same, 0 undecided (a change counts beyond 1.0%)\n")
+    assert printed.endswith(
+        "1 slower, 0 faster, 1 same, 0 undecided (a change counts beyond 1.0%; same: surely none)\n"
+    )
 
 
-@pytest.mark.parametrize(("factor", "holds"), [(1.04, 0), (1.1, 1)])
+@pytest.mark.parametrize(("factor", "holds"), [(1.015, 0), (1.1, 1)])
 def test_a_change_may_not_hold_among_many_rows(written, capsys, factor, holds):
     others = [row for i in range(9) for row in passes(STEADY, kernel=f"numpy.k{i}.norms")]
     files = written("A.csv", others + passes(STEADY)), written("B.csv", others + passes(scaled(STEADY, factor)))
@@ -109,7 +111,12 @@ def test_undecided_says_what_could_be_found_and_how_many_passes_it_takes(written
         (["--fail-slower", "5%", "--quantity", "norms", "--format", "csv"], 1),
         (["--fail-slower", "5%", "--fail-undecided"], 1),
         (["--fail-undecided"], 0),
-        (["--fail-undecided", "--delta", "20%"], 3),
+        (["--fail-undecided", "--delta", "10%"], 3),
+        (["--fail-undecided", "--delta", "20%"], 0),
+        (["--fail-undecided", "--fail-slower", "10%"], 3),
+        (["--fail-undecided", "--fail-slower", "20%"], 0),
+        (["--fail-missing"], 0),
+        (["--fail-missing", "--fail-slower", "5%"], 1),
     ],
 )
 def test_exit_code(slower, options, code):
@@ -121,6 +128,13 @@ def test_a_failed_proof_sets_the_exit_code_whatever_the_speed(written, capsys, s
     files = written("A.csv", passes(STEADY)), written("B.csv", refused(status, run="run-b"))
     assert run(*files) == code
     assert f"{KERNEL} at n = 100 was ok, is {status}: it is {status}\n" in capsys.readouterr().out
+
+
+def test_a_kernel_that_is_gone_fails_if_asked(written, capsys):
+    both, gone = passes(STEADY), passes(STEADY, kernel="numpy.gone.norms")
+    files = written("A.csv", both + gone), written("B.csv", [changed(row, run="run-b") for row in both])
+    assert [run(*files), run(*files, "--fail-missing"), run(*files[::-1], "--fail-missing")] == [0, 6, 0]
+    assert "not in B.csv: numpy.gone.norms at n = 100\n" in capsys.readouterr().out
 
 
 def test_a_kernel_that_no_longer_ends_in_time_fails_as_slower(written, capsys):
@@ -164,7 +178,7 @@ def test_markdown(slower, capsys):
     assert lines[0] == "| kernel | n | before | after | ratio [low, high] | verdict | detects | needs |"
     assert lines[1] == "| --- | --: | --: | --: | --: | --: | --: | --: |"
     assert lines[2].startswith(f"| {KERNEL} | 10 | 3 us | 3 us | 1.000 [")
-    assert lines[-1] == "- 1 slower, 0 faster, 1 same, 0 undecided (a change counts beyond 1.0%)"
+    assert lines[-1] == "- 1 slower, 0 faster, 1 same, 0 undecided (a change counts beyond 1.0%; same: surely none)"
 
 
 def test_few_passes_detect_nothing(written, capsys):
@@ -272,7 +286,8 @@ def test_nothing_measured_in_common_is_told_and_has_its_exit_code(written, capsy
         ('overrides = [{ n = 100, fail-slower = "5%" }]', [], 1),
         ('overrides = [{ n = 10, fail-slower = "5%" }]', [], 0),
         ('fail-slower = 0.05\noverrides = [{ kernel = "numpy.loop", fail-slower = 0.2 }]', [], 0),
-        ('delta = "20%"', ["--fail-undecided"], 3),
+        ('delta = "10%"', ["--fail-undecided"], 3),
+        ('delta = "20%"', ["--fail-undecided"], 0),
     ],
 )
 @pytest.mark.parametrize("place", ["pyproject.toml", "file.toml"])
@@ -287,7 +302,18 @@ def test_what_is_too_slow_is_told_with_its_limit(slower, capsys):
     run(*slower, "--fail-slower", "5%")
     printed = capsys.readouterr().out
     assert f"TOO SLOW: {KERNEL} at n = 100 is slower by more than 5.0%: 1.100\n" in printed
-    assert "1 of 2 rows are slower by more than their limit, for all of them at once (Holm)\n" in printed
+    says = "1 of 2 rows are slower by more than their limit, for all of them at once (Holm); 1 surely not, 0 undecided"
+    assert f"{says}\n" in printed
+    assert "LIMIT UNDECIDED" not in printed
+
+
+def test_what_may_be_too_slow_or_not_is_told_with_its_limit(slower, capsys):
+    run(*slower, "--fail-slower", "10%")
+    printed = capsys.readouterr().out
+    says = f"LIMIT UNDECIDED: {KERNEL} at n = 100 may be slower by more than 10% or not: 1.100 [1.100, 1.100]"
+    assert f"{says}\n" in printed
+    says = "0 of 2 rows are slower by more than their limit, for all of them at once (Holm); 1 surely not, 1 undecided"
+    assert f"{says}\n" in printed
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ def only_row(before, after, **options):
 
 
 @pytest.mark.parametrize(
-    ("factor", "says"), [(1.1, "slower"), (0.9, "faster"), (1.0, "same"), (1.03, "undecided"), (0.97, "undecided")]
+    ("factor", "says"), [(1.1, "slower"), (0.9, "faster"), (1.0, "same"), (1.012, "undecided"), (0.988, "undecided")]
 )
 def test_verdict_on_steady_passes(factor, says):
     row = only_row(passes(STEADY), passes(scaled(STEADY, factor), run="run-b"))
@@ -271,9 +271,9 @@ def suite_of(kernels, factor, first):
 
 def test_too_slow_is_a_claim_about_all_rows_at_once():
     limit = Thresholds(fail_slower=0.05)
-    alone, *_ = compare(*suite_of(1, 1.0, 1.08), limit).rows
+    alone, *_ = compare(*suite_of(1, 1.0, 1.055), limit).rows
     assert (alone.verdict, alone.too_slow) == ("slower", True)
-    among = compare(*suite_of(60, 1.0, 1.08), limit)
+    among = compare(*suite_of(60, 1.0, 1.055), limit)
     assert (among.rows[0].verdict, among.too_slow) == ("slower", ())
     assert among.rows[0].p_too_slow == pytest.approx(60 * alone.p_too_slow)
     assert [row.kernel for row in compare(*suite_of(60, 1.0, 1.2), limit).too_slow] == ["numpy.k0.norms"]
@@ -307,6 +307,50 @@ def test_a_suite_without_a_change_fails_about_as_seldom_as_one_row_would():
     assert called >= 3
 
 
+@pytest.mark.parametrize(
+    ("factor", "limit", "too_slow", "excluded"),
+    [(1.06, 0.05, True, False), (1.05, 0.05, False, False), (1.04, 0.05, False, True), (1.0, 0.0, False, True),
+     (1.012, 0.0, False, False)],
+)  # fmt: skip
+def test_a_limit_is_exceeded_excluded_or_open(factor, limit, too_slow, excluded):
+    row = only_row(
+        passes(STEADY), passes(scaled(STEADY, factor), run="run-b"), thresholds=Thresholds(fail_slower=limit)
+    )
+    assert (row.too_slow, row.excluded, row.open) == (too_slow, excluded, not (too_slow or excluded))
+
+
+def test_a_limit_is_open_on_few_passes_and_none_is_where_nothing_was_timed_or_nothing_stands():
+    limit, six = Thresholds(fail_slower=0.5), passes(STEADY[:6], run="run-b")
+    assert [only_row(passes(STEADY), six[:count], thresholds=limit).open for count in (5, 6)] == [True, False]
+    assert not only_row(passes(STEADY), refused("failed", run="run-b"), thresholds=limit).open
+    contaminated = compare(passes(STEADY) + yardsticks(STEADY, scaled(STEADY, 2)), six[:5], limit)
+    assert [(row.verdict, row.excluded, row.open) for row in contaminated.rows] == [("contaminated", False, False)]
+
+
+def test_without_a_limit_what_is_undecided_is_open():
+    rows = [
+        only_row(passes(STEADY), passes(scaled(STEADY, factor), run="run-b")) for factor in (0.9, 0.988, 1, 1.012, 1.1)
+    ]
+    assert [(row.verdict, row.open) for row in rows] == [
+        ("faster", False), ("undecided", True), ("same", False), ("undecided", True), ("slower", False),
+    ]  # fmt: skip
+    assert not any(row.excluded for row in rows)
+
+
+def test_what_is_gone_or_can_no_longer_be_computed_is_missing():
+    there = [*passes(STEADY), *passes(STEADY, n=10), *refused("unsupported", n=1000), *passes(STEADY, n=5)]
+    after = [*refused("unsupported"), *refused("timeout", n=10), *refused("unsupported", n=1000)]
+    comparison = compare(there, [changed(row, run="run-b") for row in after])
+    assert [(row.case.n, row.status_before, row.status_after) for row in comparison.missing] == [
+        (5, "ok", ""),
+        (100, "ok", "unsupported"),
+    ]
+    assert [(int(comparison.exit_code(fail_missing=asked))) for asked in (False, True)] == [5, 6]
+    renamed = compare(passes(STEADY), passes(STEADY, kernel="numpy.renamed.norms", run="run-b"))
+    assert [row.kernel for row in renamed.missing] == [KERNEL]
+    assert compare(passes(STEADY), passes(STEADY) + passes(STEADY, n=7)).missing == ()
+
+
 def test_delta_is_the_least_that_fails():
     before, after = passes(STEADY), passes(scaled(STEADY, 1.1), run="run-b")
     assert not only_row(before, after, thresholds=Thresholds(delta=0.2, fail_slower=0.05)).too_slow
@@ -323,8 +367,9 @@ def test_each_case_has_its_own_thresholds():
     assert [(row.case.n, row.verdict, row.too_slow) for row in comparison.rows] == [
         (10, "slower", False),
         (100, "slower", True),
-        (1000, "undecided", False),
+        (1000, "same", False),
     ]
+    assert [(row.excluded, row.open) for row in comparison.rows] == [(True, False), (False, False), (True, False)]
     assert [(row.delta, row.fail_slower) for row in comparison.rows] == [(0.01, 0.3), (0.01, 0.05), (0.2, 0.05)]
 
 

@@ -10,7 +10,7 @@ import pytest
 from gradkernels.bench import doctor
 from gradkernels.bench.ab import selftest
 from gradkernels.bench.ab.interleaved import PairedSample, Target
-from gradkernels.bench.ab.selftest import EXTRA, TRIAL_HEADER, Trial, append_trial, read_trials, summarise
+from gradkernels.bench.ab.selftest import EXTRAS, TRIAL_HEADER, Trial, append_trial, read_trials, summarise
 from gradkernels.bench.cli import main
 from gradkernels.dispatch.machine import machine
 
@@ -93,14 +93,14 @@ def test_frequency_settings(tmp_path, monkeypatch, file, text, finding, advice):
 
 @pytest.fixture
 def duels(monkeypatch):
-    """Duels without processes: what is truly slower is found, but for every third comparison."""
+    """Comparisons without processes: what is truly slower is found, but in every third group of four."""
     played = itertools.count()
     seen = []
 
     def time_until_settled(targets, sides, setting):
         (target,) = targets
         seen.append(target)
-        blind = next(played) % 3 == 2
+        blind = next(played) // 4 % 3 == 2
         noise = (0.001, -0.002, 0.002, -0.001, 0.003, -0.003, 0.001, -0.001)
         logs = [np.log1p(0 if blind else target.extra / 100) + one for one in noise]
         return {target: [PairedSample(("ok", "ok"), ("", ""), log, (1e-6, 1e-6)) for log in logs]}
@@ -114,22 +114,46 @@ def test_the_selftest_takes_turns_over_kernels_sizes_and_truths(duels):
     assert duels == [
         Target(f"numpy.{name}.norms", n, extra)
         for name, n in (("a", 10), ("b", 10), ("a", 100))
-        for extra in (0, EXTRA)
+        for extra in (0, 2, 3, 5)
     ]
 
 
 def test_it_writes_a_row_per_comparison_and_goes_on_where_it_stopped(duels, tmp_path, capsys):
     out = tmp_path / "selftest.csv"
     assert main(["doctor", "--selftest", "2", "--out", str(out)]) == 0
-    assert len(read_trials(out)) == 4
+    assert len(read_trials(out)) == 8
     with out.open("a") as file:
         file.write("2026-01-01T00:00:00+00:00,cut o")
     assert main(["doctor", "--selftest", "3", "--out", str(out), "--resume"]) == 0
-    assert len(duels) == 6
-    assert [(one.extra, one.passes) for one in read_trials(out)] == [(0, 8), (EXTRA, 8)] * 3
-    printed = capsys.readouterr().out
-    assert "false alarms, A against A: 0 of 3 = 0.0% (95% limits 0.0% to 70.8%, Clopper-Pearson)" in printed
-    assert f"found, A against +{EXTRA}%: 2 of 3 = 66.7% (95% limits 9.4% to 99.2%, Clopper-Pearson)" in printed
+    assert len(duels) == 12
+    assert [(one.extra, one.passes) for one in read_trials(out)] == [(0, 8), (2, 8), (3, 8), (5, 8)] * 3
+    printed = capsys.readouterr().out.splitlines()[-7:]
+    limits = "(95% limits 9.4% to 99.2%, Clopper-Pearson)"
+    assert printed[:4] == [
+        "false alarms, A against A: 0 of 3 = 0.0% (95% limits 0.0% to 70.8%, Clopper-Pearson); 3 same, 0 undecided",
+        f"found, A against +2%: 2 of 3 = 66.7% {limits}; 1 same, 0 faster, 0 undecided",
+        f"found, A against +3%: 2 of 3 = 66.7% {limits}; 1 same, 0 faster, 0 undecided",
+        f"found, A against +5%: 2 of 3 = 66.7% {limits}; 1 same, 0 faster, 0 undecided",
+    ]
+    # Squares of 1, 2, 2, 1, 3, 3, 1, 1 thousandths add up to 30, over 7.
+    assert printed[4] == "noise of a pass: 0.2% in the median, 0.2% to 0.2%"
+    assert {one.noise for one in read_trials(out)} == {0.00207}
+
+
+def test_what_is_there_already_is_not_compared_again_in_whatever_order_it_stands(duels):
+    there = [trial(5, "slower"), trial(0, "same"), trial(5, "slower"), trial(3, "slower")]
+    list(selftest.run_trials(2, ("numpy.a.norms",), (10,), there))
+    assert [target.extra for target in duels] == [2, 0, 2, 3]
+
+
+def test_verdicts_by_an_earlier_rule_are_not_added_to(duels, tmp_path, capsys):
+    out = tmp_path / "selftest.csv"
+    header = "started,machine,kernel,n,extra,passes,verdict,ratio,low,high,seconds\n"
+    out.write_text(header)
+    assert main(["doctor", "--selftest", "1", "--out", str(out), "--resume"]) == 2
+    says = f"gradkernels: {out} has verdicts by an earlier rule, for which 5% were the same; name another --out\n"
+    assert capsys.readouterr().err == says
+    assert out.read_text() == header
 
 
 def test_it_keeps_a_file_unless_told_otherwise(duels, tmp_path, capsys):
@@ -141,7 +165,7 @@ def test_it_keeps_a_file_unless_told_otherwise(duels, tmp_path, capsys):
     assert main(["doctor", "--selftest", "1", "--out", str(out), "--resume"]) == 2
     assert "is not a selftest's file" in capsys.readouterr().err
     assert main(["doctor", "--selftest", "1", "--out", str(out), "--force"]) == 0
-    assert len(read_trials(out)) == 2
+    assert len(read_trials(out)) == 4
 
 
 @pytest.mark.parametrize(
@@ -160,7 +184,7 @@ def test_half_a_header_is_written_again(duels, tmp_path):
     out.write_text(TRIAL_HEADER[:20])
     assert main(["doctor", "--selftest", "1", "--out", str(out), "--resume"]) == 0
     assert out.read_text().startswith(TRIAL_HEADER)
-    assert len(read_trials(out)) == 2
+    assert len(read_trials(out)) == 4
 
 
 def test_interrupted_it_reports_what_is_there(duels, tmp_path, monkeypatch, capsys):
@@ -173,22 +197,26 @@ def test_interrupted_it_reports_what_is_there(duels, tmp_path, monkeypatch, caps
 
     monkeypatch.setattr(selftest, "append_trial", interrupted)
     assert main(["doctor", "--selftest", "5", "--out", str(tmp_path / "x.csv")]) == 130
-    assert f"found, A against +{EXTRA}%: 1 of 1" in capsys.readouterr().out
+    assert "found, A against +2%: 1 of 1" in capsys.readouterr().out
     assert len(read_trials(tmp_path / "x.csv")) == 3
 
 
 def trial(extra, verdict, passes=8, seconds=4.0, where=None):
     key = (where or machine(), "numpy.a.norms", 10, extra)
-    return Trial("2026-01-01T00:00:00+00:00", *key, passes, verdict, 1.0, 0.9, 1.1, seconds)
+    return Trial("2026-01-01T00:00:00+00:00", *key, passes, verdict, 1.0, 0.9, 1.1, seconds, noise=seconds / 400)
 
 
 def test_both_directions_are_false_alarms_and_only_slower_is_found():
     found = [trial(0, verdict) for verdict in ("slower", "faster", "same", "undecided")]
-    found += [trial(EXTRA, verdict, 16, 8.0) for verdict in ("slower", "faster", "same", "undecided")]
-    alarms, power, cost = summarise(found)
+    found += [trial(extra, says, 16, 8.0) for extra in EXTRAS for says in ("slower", "faster", "same", "same")]
+    alarms, two, five, noise, cost = summarise(found[:8] + found[12:])
     assert alarms.startswith("false alarms, A against A: 2 of 4 = 50.0%")
-    assert power.startswith("found, A against +5%: 1 of 4 = 25.0%")
-    assert cost == "seconds per comparison: 6.0 in the median, 8.0 at most; passes: 4 took 8, 4 took 16"
+    assert alarms.endswith("; 1 same, 1 undecided")
+    assert two.startswith("found, A against +2%: 1 of 4 = 25.0%")
+    assert five.startswith("found, A against +5%: 1 of 4 = 25.0%")
+    assert five.endswith("; 2 same, 1 faster, 0 undecided")
+    assert noise == "noise of a pass: 2.0% in the median, 1.0% to 2.0%"
+    assert cost == "seconds per comparison: 8.0 in the median, 8.0 at most; passes: 4 took 8, 8 took 16"
 
 
 def test_rows_of_another_machine_are_refused(tmp_path):

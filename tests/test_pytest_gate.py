@@ -85,6 +85,7 @@ def six_passes(monkeypatch):
         (SHORT, [], 0, "code 0, nothing fails"),
         (SHORT, ["--gradkernels-fail-slower=5%"], 1, "code 1, too slow"),
         (SHORT[:5], ["--gradkernels-fail-undecided"], 3, "code 3, undecided"),
+        (LONG, ["--gradkernels-fail-missing"], 0, "code 0, nothing fails"),
     ],
 )
 def test_the_exit_status_is_that_of_compare(base, session, six_passes, times, options, code, means):
@@ -93,6 +94,16 @@ def test_the_exit_status_is_that_of_compare(base, session, six_passes, times, op
     result.assert_outcomes(passed=1)
     assert result.ret == code
     result.stdout.fnmatch_lines([f"gradkernels: {means}; exit status {code}"])
+
+
+def test_a_kernel_of_the_base_that_the_session_lacks_fails_if_asked(base, session, six_passes):
+    base(LONG, kernel="numpy.gone.per_sample")
+    result = session(GOOD, PASSES, "--gradkernels-fail-missing")
+    assert result.ret == 6
+    result.stdout.fnmatch_lines(
+        ["not in this session: numpy.gone.per_sample at n = 50",
+         "gradkernels: code 6, a kernel and case of the base is missing; exit status 6"]
+    )  # fmt: skip
 
 
 def test_the_table_and_the_summary_are_those_of_compare(base, session, six_passes):
@@ -105,7 +116,7 @@ def test_the_table_and_the_summary_are_those_of_compare(base, session, six_passe
             "numpy.broadcast.per_sample * 50 * slower*",
             "after: this session, 6 passes in 1 run from *",
             "TOO SLOW: numpy.broadcast.per_sample at n = 50 is slower by more than 5.0%: *",
-            "1 slower, 0 faster, 0 same, 0 undecided (a change counts beyond 1.0%)",
+            "1 slower, 0 faster, 0 same, 0 undecided (a change counts beyond 1.0%; same: surely none)",
             "timed by pytest-benchmark, one kernel after the other and not in turns*only larger changes are found*",
         ]
     )

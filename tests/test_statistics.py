@@ -18,11 +18,12 @@ from gradkernels.bench.stats.estimates import (
     mean_over_rows,
     trimmed_mean,
 )
-from gradkernels.bench.stats.verdict import lead, p_slower, p_value, passes_needed, smallest_effect, verdict
+from gradkernels.bench.stats.verdict import excludes, lead, p_slower, p_value, passes_needed, smallest_effect, verdict
 
 # Student's sleep data (Cushny & Peebles 1905), as in R: extra hours of sleep with two drugs.
 DRUG_1 = [0.7, -1.6, -0.2, -1.2, -0.1, 3.4, 3.7, 0.8, 0.0, 2.0]
 DRUG_2 = [1.9, 0.8, 1.1, 0.1, -0.1, 4.4, 5.5, 1.6, 4.6, 3.4]
+LEAST = math.log(1.01)
 GAIN = [two - one for one, two in zip(DRUG_1, DRUG_2, strict=True)]
 
 
@@ -146,10 +147,11 @@ def test_mean_over_rows_that_miss_passes():
         (Ratio(1.04, 1.0100, 1.08, 8), "undecided"),
         (Ratio(0.96, 0.90, 0.99, 8), "faster"),
         (Ratio(0.96, 0.90, 0.9905, 8), "undecided"),
-        (Ratio(1.00, 0.953, 1.049, 8), "same"),
-        (Ratio(1.00, 0.951, 1.049, 8), "undecided"),
-        (Ratio(1.00, 0.953, 1.051, 8), "undecided"),
-        (Ratio(1.00, 1 / 1.05, 1.05, 8), "same"),
+        (Ratio(1.00, 0.991, 1.009, 8), "same"),
+        (Ratio(1.00, 0.990, 1.009, 8), "undecided"),
+        (Ratio(1.00, 0.991, 1.011, 8), "undecided"),
+        (Ratio(1.03, 0.999, 1.049, 8), "undecided"),
+        (Ratio(1.00, 1 / 1.01, 1.01, 8), "same"),
         (Ratio(3.00, 2.9, 3.1, 6), "slower"),
         (Ratio(3.00, 2.9, 3.1, 5), "undecided"),
         (Ratio(1.00, 1.0, 1.0, 5), "undecided"),
@@ -163,6 +165,18 @@ def test_verdict_follows_delta():
     change = Ratio(1.04, 1.02, 1.06, 8)
     assert (verdict(change, delta=0.0), verdict(change, delta=0.02)) == ("slower", "undecided")
     assert verdict(Ratio(0.45, 0.4, 0.5, 8), delta=1.0) == "undecided"  # at the threshold, and not beyond
+    assert [verdict(Ratio(1.0, 0.953, 1.049, 8), delta) for delta in (0.05, 0.049)] == ["same", "undecided"]
+    assert [verdict(Ratio(1.0, 0.99, high, 8), delta=0.02) for high in (1.02, 1.021)] == ["same", "undecided"]
+
+
+def test_nothing_measured_is_the_same_to_the_last_digit():
+    assert verdict(Ratio(1.0, 0.9999, 1.0001, 32), delta=0.0) == "undecided"
+    assert verdict(Ratio(1.0, 1.0, 1.0, 8), delta=0.0) == "same"
+
+
+def test_a_slowdown_is_excluded_by_the_upper_bound_of_six_passes():
+    assert [excludes(Ratio(1.0, 0.9, 1.03, passes), 0.03) for passes in (5, 6, 32)] == [False, True, True]
+    assert not excludes(Ratio(0.9, 0.8, 1.0301, 32), 0.03)
 
 
 def test_one_pass_is_a_median_of_unknown_error_on_one_degree_of_freedom():
@@ -189,7 +203,7 @@ def test_fewer_than_six_passes_detect_nothing():
     assert smallest_effect(trimmed_mean([0.0, 0.01] * 3)) < 0.1
 
 
-@pytest.mark.parametrize(("log", "gap"), [(0.0, math.log(1.05)), (-0.1, 0.1 - math.log(1.01))])
+@pytest.mark.parametrize(("log", "gap"), [(0.0, LEAST), (-0.003, LEAST - 0.003), (-0.1, 0.1 - LEAST)])
 def test_passes_needed_bring_the_bound_past_the_threshold(log, gap):
     def reach(passes):
         freedom = 13 * passes / 16
@@ -203,8 +217,8 @@ def test_passes_needed_bring_the_bound_past_the_threshold(log, gap):
 def test_passes_needed_are_at_least_six_and_may_be_unknown():
     assert passes_needed(LogEstimate(0.5, 1e-9, 2, 3)) == 6
     assert passes_needed(trimmed_mean([0.0])) is None
-    # Between 1.05 and 1 + delta no verdict but undecided is left.
-    assert passes_needed(LogEstimate(math.log(1.07), 0.01, 5, 8), delta=0.1) is None
+    # At the threshold itself no number of passes decides.
+    assert passes_needed(LogEstimate(math.log1p(0.1), 0.01, 5, 8), delta=0.1) is None
 
 
 @pytest.mark.parametrize("sign", [1, -1])

@@ -8,5 +8,5 @@
 5. `interleaved` lets both sides take turns, slice by slice;
 6. `sequential` stops when a verdict is settled, in at most three looks; `session` puts it together beside a canary.
 
-`selftest` measures how often all this is wrong: A against A, and A against A with 5% more work.
+`selftest` measures how often all this is wrong: A against A, and A against A with 2, 3 and 5% more work.
 """

@@ -1,4 +1,4 @@
-"""How often `ab` is wrong on THIS machine: A against A, and A against A with exactly 5% more calls."""
+"""How often `ab` is wrong on THIS machine: A against A, and A against A with exactly 2, 3 and 5% more calls."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import io
 import os
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import astuple, dataclass, fields
 from datetime import UTC, datetime
 from pathlib import Path
-from statistics import median
+from statistics import median, stdev
 
 from gradkernels.bench.ab.client import here
 from gradkernels.bench.ab.interleaved import Target
@@ -22,7 +22,7 @@ from gradkernels.bench.stats.verdict import verdict
 from gradkernels.dispatch.machine import machine
 from gradkernels.record import line
 
-EXTRA = 5  # percent
+EXTRAS = (2, 3, 5)  # percent
 TRIAL_KERNELS = ("numpy.matmul.gradient", "numpy.broadcast.per_sample")
 TRIAL_SIZES = (10, 1000, 50_000)
 
@@ -36,11 +36,12 @@ class Trial:
         machine: Kind of machine.
         kernel: Its key.
         n: Samples.
-        extra: Percent more calls on the second side: 0 or 5.
+        extra: Percent more calls on the second side, which make it slower by as much: 0, 2, 3 or 5.
         passes: How many it took.
         verdict: What the comparison found.
         ratio, low, high: Second over first with its bounds.
         seconds: How long the comparison took.
+        noise: Standard deviation over passes of the logarithm of the ratio.
     """
 
     started: str
@@ -54,35 +55,39 @@ class Trial:
     low: float
     high: float
     seconds: float
-
-    @property
-    def different(self) -> bool:
-        """Whether the comparison called the sides different."""
-        return self.verdict in ("slower", "faster")
+    noise: float
 
 
 TRIAL_HEADER = line(field.name for field in fields(Trial))
+_EARLIER_HEADER = line(field.name for field in fields(Trial) if field.name != "noise")
 _KINDS = {"int": int, "float": float, "str": str}
 
 
 def run_trials(
-    count: int, kernels: Sequence[str] = TRIAL_KERNELS, sizes: Sequence[int] = TRIAL_SIZES, skip: int = 0
+    count: int,
+    kernels: Sequence[str] = TRIAL_KERNELS,
+    sizes: Sequence[int] = TRIAL_SIZES,
+    done: Iterable[Trial] = (),
 ) -> Iterator[Trial]:
-    """Do `count` comparisons of A with A and as many of A with a real +5%, in turns, over kernels and sizes in turn.
+    """Do `count` comparisons of A with A and of A with each real slowdown, in turns, over kernels and sizes in turn.
 
     Args:
         count: Of each kind.
         kernels: Keys.
         sizes: Numbers of samples.
-        skip: How many of the comparisons are there already.
+        done: The comparisons that are there already.
 
     Raises:
         ValueError: A kernel cannot be timed.
     """
     grid = [(kernel, n) for n in sizes for kernel in kernels]
-    plan = [Target(*grid[i % len(grid)], extra) for i in range(count) for extra in (0, EXTRA)]
-    for target in plan[skip:]:
-        yield run_trial(target)
+    plan = [Target(*grid[i % len(grid)], extra) for i in range(count) for extra in (0, *EXTRAS)]
+    there = Counter(Target(one.kernel, one.n, one.extra) for one in done)
+    for target in plan:
+        if there[target]:
+            there[target] -= 1
+        else:
+            yield run_trial(target)
 
 
 def run_trial(target: Target) -> Trial:
@@ -94,11 +99,10 @@ def run_trial(target: Target) -> Trial:
         reasons = " ".join(filter(None, samples[-1].reasons))
         raise ValueError(f"{target.kernel} at n = {target.n} cannot be timed: {reasons}")
     seconds = round(time.perf_counter() - begun, 2)
-    judged = verdict(found)
+    noise = round(stdev(sample.log for sample in samples), 6)
     value, low, high = (round(number, 6) for number in (found.ratio, found.low, found.high))
-    return Trial(
-        started, machine(), target.kernel, target.n, target.extra, found.passes, judged, value, low, high, seconds
-    )
+    where = started, machine(), target.kernel, target.n, target.extra
+    return Trial(*where, found.passes, verdict(found), value, low, high, seconds, noise)
 
 
 def append_trial(path: Path, trial: Trial) -> None:
@@ -113,9 +117,11 @@ def read_trials(path: Path) -> list[Trial]:
     """Return the trials of a file; a half-written last line, as a killed selftest leaves it, is cut off.
 
     Raises:
-        ValueError: Not a selftest's file, or of another machine.
+        ValueError: Not a selftest's file, of another machine, or with verdicts by an earlier rule.
     """
     content, header = path.read_bytes(), TRIAL_HEADER.encode()
+    if content.startswith(_EARLIER_HEADER.encode()):
+        raise ValueError(f"{path} has verdicts by an earlier rule, for which 5% were the same; name another --out")
     # A killed selftest may leave half a header too; anything else is somebody's, and not to be cut off.
     if not (content.startswith(header) or header.startswith(content)):
         raise ValueError(f"{path} is not a selftest's file; name another --out")
@@ -137,24 +143,31 @@ def _trial(row: dict[str, str], path: Path) -> Trial:
 
 
 def summarise(found: Sequence[Trial]) -> list[str]:
-    """Say in sentences the false-alarm rate and the power with their limits, and what a comparison takes."""
-    same, slower = ([one for one in found if one.extra == extra] for extra in (0, EXTRA))
+    """Say in sentences what became of each kind of comparison, with limits, how noisy passes were, and what it took."""
     lines = []
-    if same:
-        lines.append(_rate("false alarms, A against A", sum(one.different for one in same), len(same)))
-    if slower:
-        lines.append(_rate(f"found, A against +{EXTRA}%", sum(one.verdict == "slower" for one in slower), len(slower)))
+    for extra in (0, *EXTRAS):
+        if alike := [one.verdict for one in found if one.extra == extra]:
+            lines.append(_outcomes(extra, Counter(alike), len(alike)))
     if found:
+        noise = sorted(one.noise for one in found)
+        lines.append(f"noise of a pass: {median(noise):.1%} in the median, {noise[0]:.1%} to {noise[-1]:.1%}")
         lines.append(_cost(found))
     return lines
+
+
+def _outcomes(extra: int, counts: Counter[str], trials: int) -> str:
+    if not extra:
+        name, hits = "false alarms, A against A", counts["slower"] + counts["faster"]
+        others = f"{counts['same']} same, {counts['undecided']} undecided"
+    else:
+        name, hits = f"found, A against +{extra}%", counts["slower"]
+        others = f"{counts['same']} same, {counts['faster']} faster, {counts['undecided']} undecided"
+    low, high = clopper_pearson(hits, trials)
+    limits = f"95% limits {low:.1%} to {high:.1%}, Clopper-Pearson"
+    return f"{name}: {hits} of {trials} = {hits / trials:.1%} ({limits}); {others}"
 
 
 def _cost(found: Sequence[Trial]) -> str:
     seconds, passes = [one.seconds for one in found], Counter(one.passes for one in found)
     taken = ", ".join(f"{count} took {number}" for number, count in sorted(passes.items()))
     return f"seconds per comparison: {median(seconds):.1f} in the median, {max(seconds):.1f} at most; passes: {taken}"
-
-
-def _rate(name: str, hits: int, trials: int) -> str:
-    low, high = clopper_pearson(hits, trials)
-    return f"{name}: {hits} of {trials} = {hits / trials:.1%} (95% limits {low:.1%} to {high:.1%}, Clopper-Pearson)"

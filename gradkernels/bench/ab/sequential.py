@@ -1,9 +1,9 @@
-"""Duels until they are settled: passes in at most three sequential, each of which may end a comparison."""
+"""Comparisons until they are settled: passes up to at most three looks, each of which may end a comparison."""
 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +11,8 @@ import numpy as np
 from gradkernels.bench.ab.interleaved import PairedSample, Sides, Target, paired_pass
 from gradkernels.bench.ab.messages import Setting
 from gradkernels.bench.compare.thresholds import PLAIN, Thresholds
-from gradkernels.bench.stats.estimates import LOOKS, Ratio, bounds, trimmed_mean
-from gradkernels.bench.stats.verdict import verdict
+from gradkernels.bench.stats.estimates import LOOKS, LogEstimate, Ratio, alpha_at, bounds, holm, trimmed_mean
+from gradkernels.bench.stats.verdict import excludes, p_slower, verdict
 
 Samples = dict[Target, list[PairedSample]]
 TellPass = Callable[[int, int], None]
@@ -25,7 +25,7 @@ def time_until_settled(
     thresholds: Thresholds = PLAIN,
     tell: TellPass = lambda number, targets: None,
 ) -> Samples:
-    """Do passes over `targets`; what a look leaves undecided goes on to the next look.
+    """Do passes over `targets`; what a look leaves without a verdict, or with its limit open, goes on to the next look.
 
     Canaries go along as long as anything does, and end everything at a look that sees them differ from themselves.
 
@@ -45,7 +45,7 @@ def time_until_settled(
     passes = 0
     with tempfile.TemporaryDirectory(prefix="gradkernels-") as inputs:
         for look, _ in LOOKS:
-            unsettled = [one for one in targets if not one.canary and not _settled(one, samples[one], thresholds)]
+            unsettled = _unsettled([one for one in targets if not one.canary], samples, thresholds)
             if any(flagged(canary, samples[canary], thresholds) for canary in canaries):
                 break
             for number in range(passes, look):
@@ -79,14 +79,34 @@ def _pass_with_canaries(
         yield from paired_pass(who, over, setting, inputs, rng)
 
 
-def _settled(target: Target, samples: Sequence[PairedSample], thresholds: Thresholds) -> bool:
-    """Tell whether another look can add nothing: there is a verdict, or a side was not timed."""
-    change = ratio(samples)
-    return bool(samples) if change is None else verdict(change, _delta(target, thresholds)) != "undecided"
+def _unsettled(targets: Sequence[Target], samples: Samples, thresholds: Thresholds) -> list[Target]:
+    """Return the targets to which another look can add something; not those that a side could not time.
+
+    A limit is open until a slowdown beyond it is found, for all targets at once, or excluded.
+    """
+    changes = {one: trimmed_mean(_logs(samples[one])) for one in targets if _timed(samples[one])}
+    beyond = _beyond_limits(changes, thresholds)
+    return [
+        target
+        for target in targets
+        if not samples[target]
+        or (target in changes and _undecided(bounds(changes[target]), target, thresholds, beyond))
+    ]
 
 
-def _delta(target: Target, thresholds: Thresholds) -> float:
-    return thresholds.of(target.kernel, target.quantity, target.n).delta
+def _undecided(change: Ratio, target: Target, thresholds: Thresholds, beyond: Collection[Target]) -> bool:
+    delta, limit = thresholds.of(target.kernel, target.quantity, target.n)
+    if verdict(change, delta) == "undecided":
+        return True
+    return limit is not None and target not in beyond and not excludes(change, max(limit, delta))
+
+
+def _beyond_limits(changes: Mapping[Target, LogEstimate], thresholds: Thresholds) -> set[Target]:
+    """Return the targets that are slower by more than their limit, for all targets at once (Holm)."""
+    wanted = {target: thresholds.of(target.kernel, target.quantity, target.n) for target in changes}
+    limits = {target: max(limit, delta) for target, (delta, limit) in wanted.items() if limit is not None}
+    adjusted = holm([p_slower(changes[target], limit) for target, limit in limits.items()])
+    return {target for target, p in zip(limits, adjusted, strict=True) if p <= alpha_at(changes[target].passes)}
 
 
 def flagged(canary: Target, samples: Sequence[PairedSample], thresholds: Thresholds) -> bool:
@@ -97,12 +117,18 @@ def flagged(canary: Target, samples: Sequence[PairedSample], thresholds: Thresho
         samples: Of the canary, one per pass.
         thresholds: What counts as a change.
     """
-    change = ratio(samples)
-    return change is not None and verdict(change, _delta(canary, thresholds)) in ("slower", "faster")
+    change, delta = ratio(samples), thresholds.of(canary.kernel, canary.quantity, canary.n).delta
+    return change is not None and verdict(change, delta) in ("slower", "faster")
 
 
 def ratio(samples: Sequence[PairedSample]) -> Ratio | None:
     """Return the time of the second side over the first's with its bounds; None unless every sample was timed."""
-    if not samples or not all(sample.ok for sample in samples):
-        return None
-    return bounds(trimmed_mean([sample.log for sample in samples]))
+    return bounds(trimmed_mean(_logs(samples))) if _timed(samples) else None
+
+
+def _timed(samples: Sequence[PairedSample]) -> bool:
+    return bool(samples) and all(sample.ok for sample in samples)
+
+
+def _logs(samples: Sequence[PairedSample]) -> list[float]:
+    return [sample.log for sample in samples]

@@ -4,7 +4,8 @@ A command reads its options, calls what does the work in another room, and print
 ValueError for what a person can mend; `main` turns that into one sentence, never a traceback.
 
 Exit codes of commands that compare: 0 done; 1 something is too slow; 2 bad usage or bad input; 3 undecided, where that
-was asked to fail; 4 a proof failed; 5 contaminated, or nothing was measured (`gradkernels.bench.compare.exit_codes`).
+was asked to fail; 4 a proof failed; 5 contaminated, or nothing was measured; 6 something is missing, where that was
+asked to fail (`gradkernels.bench.compare.exit_codes`).
 Of those that do not: 0 done; 1 a proof failed; 2 as above. 130 stopped, 141 not read to the end by the next in a pipe.
 
 `app` puts the commands together: `run`, `compare`, `ab`, `fastest`, `list_kernels`, `estimate`, `import_json` and

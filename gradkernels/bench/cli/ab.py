@@ -42,6 +42,7 @@ def ab(
     fail_slower: options.FailSlower = None,
     thresholds: options.AbThresholds = None,
     fail_undecided: options.FailUndecidedKernel = False,
+    fail_missing: options.FailMissing = False,
     format_: options.Printed = Format.table,
 ) -> int:
     """Say for each kernel and size whether one revision of the code is slower, faster or the same as another.
@@ -50,7 +51,7 @@ def ab(
     kernels. Without --kernel: those that the repository declares, Python loops left out.
 
     Exit codes: 0 compared; 1 --fail-slower found something; 2 bad usage or bad input; 3 --fail-undecided did;
-    4 a proof failed; 5 nothing was timed, or a revision differed from itself, so that no verdict can be trusted.
+    4 a proof failed; 5 nothing was timed, or a revision differed from itself; 6 --fail-missing found something.
     """
     limits = chosen(thresholds, Path.cwd(), delta, fail_slower, "--")
     numbers, patterns = parse.sizes(sizes), kernel or []
@@ -62,7 +63,7 @@ def ab(
         differ = dependencies(sides[0]) ^ dependencies(sides[1])
     show_comparison(comparison, format_)
     _warn(before, after, differ, threads)
-    return comparison.exit_code(fail_undecided)
+    return comparison.exit_code(fail_undecided, fail_missing)
 
 
 def _warn(before: str, after: str, differ: Collection[str], threads: int) -> None:

@@ -22,6 +22,7 @@ def compare(
     files: options.ComparedFiles,
     fail_slower: options.FailSlower = None,
     fail_undecided: options.FailUndecidedRow = False,
+    fail_missing: options.FailMissing = False,
     delta: options.Delta = None,
     thresholds: options.CompareThresholds = None,
     kernel: options.KernelGlobs = None,
@@ -36,14 +37,15 @@ def compare(
     --fail-slower 0% fails on whatever is surely slower by more than --delta.
 
     Exit codes: 0 compared; 1 something is too slow; 2 bad usage or bad input; 3 undecided; 4 a proof failed;
-    5 contaminated (identical code was seen to differ), or nothing was measured in common.
+    5 contaminated (identical code was seen to differ), or nothing was measured in common; 6 --fail-missing found
+    something.
     """
     limits = chosen(thresholds, Path.cwd(), delta, fail_slower, "--")
     (before, one), (after, other) = map(pooled, sides(files))
     before, after = select([before, after], kernel or [], quantity)
     comparison = compare_records(before, after, limits, force, (one, other))
     show_comparison(comparison, format_)
-    return comparison.exit_code(fail_undecided)
+    return comparison.exit_code(fail_undecided, fail_missing)
 
 
 def sides(files: Sequence[Path]) -> tuple[list[Path], list[Path]]:

@@ -50,9 +50,9 @@ def _file(out: Path, resume: bool, force: bool) -> Path:
 
 def _selftest(count: int, out: Path, kernels: tuple[str, ...], sizes: tuple[int, ...]) -> None:
     done = selftest.read_trials(out) if out.exists() else []
-    total = 2 * count
+    total = (1 + len(selftest.EXTRAS)) * count
     try:
-        for trial in selftest.run_trials(count, kernels, sizes, skip=len(done)):
+        for trial in selftest.run_trials(count, kernels, sizes, list(done)):
             selftest.append_trial(out, trial)
             done.append(trial)
             print(

@@ -116,14 +116,22 @@ Trials = Annotated[
 ]
 
 # What counts.
-Delta = Annotated[str | None, typer.Option(metavar="1%", help="A change counts only beyond this; 1% by default.")]
+Delta = Annotated[
+    str | None,
+    typer.Option(metavar="1%", help="A change counts only beyond this; same means surely none. 1% by default."),
+]
 FailSlower = Annotated[
     str | None,
     typer.Option(metavar="5%", help="Exit with code 1 if a kernel is slower by more than this, for all rows at once."),
 ]
-FailUndecidedRow = Annotated[bool, typer.Option("--fail-undecided", help="Exit with code 3 if a row stays undecided.")]
-FailUndecidedKernel = Annotated[
-    bool, typer.Option("--fail-undecided", help="Exit with code 3 if a kernel stays undecided.")
+_UNDECIDED = "Exit with code 3 if a {} stays undecided: with --fail-slower whether it is slower by more than that."
+FailUndecidedRow = Annotated[bool, typer.Option("--fail-undecided", help=_UNDECIDED.format("row"))]
+FailUndecidedKernel = Annotated[bool, typer.Option("--fail-undecided", help=_UNDECIDED.format("kernel"))]
+FailMissing = Annotated[
+    bool,
+    typer.Option(
+        "--fail-missing", help="Exit with code 6 if a kernel and case of the first side is not on the second any more."
+    ),
 ]
 CompareThresholds = Annotated[
     Path | None,
@@ -166,7 +174,7 @@ EstimateForce = Annotated[bool, typer.Option("--force", help="Replace --out and 
 ImportOut = Annotated[Path, typer.Option(help="The results file to write.")]
 ImportForce = Annotated[bool, typer.Option("--force", help="Replace --out if it is there.")]
 SelftestOut = Annotated[Path, typer.Option(help="The selftest's file, a row per comparison.")]
-SelftestResume = Annotated[bool, typer.Option("--resume", help="Go on with --out until it has N + N.")]
+SelftestResume = Annotated[bool, typer.Option("--resume", help="Go on with --out until it has N of each kind.")]
 SelftestForce = Annotated[bool, typer.Option("--force", help="Replace --out.")]
 Save = Annotated[bool, typer.Option("--save", help="Make it this machine's choice.")]
 ForceSave = Annotated[bool, typer.Option("--force", help="Save even what another machine measured.")]

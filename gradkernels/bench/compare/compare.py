@@ -36,6 +36,7 @@ from gradkernels.bench.stats.estimates import (
 from gradkernels.bench.stats.verdict import (
     CONTAMINATED,
     FEWEST_PASSES,
+    excludes,
     p_slower,
     p_value,
     passes_needed,
@@ -108,7 +109,8 @@ def judged(row: Row, change: LogEstimate, normalised: bool | None) -> Row:
     """
     ratio, delta, fail_slower = bounds(change), row.delta or 0.0, row.fail_slower
     judgement = verdict(ratio, delta)
-    gated = fail_slower is not None and change.passes >= FEWEST_PASSES
+    limit = None if fail_slower is None else max(fail_slower, delta)
+    gated = limit is not None and change.passes >= FEWEST_PASSES
     return replace(
         row,
         verdict=judgement,
@@ -119,7 +121,8 @@ def judged(row: Row, change: LogEstimate, normalised: bool | None) -> Row:
         smallest_effect=smallest_effect(change, delta),
         passes_needed=passes_needed(change, delta) if judgement == "undecided" else None,
         p=p_value(change, delta),
-        p_too_slow=p_slower(change, max(fail_slower or 0.0, delta)) if gated else None,
+        p_too_slow=p_slower(change, limit) if limit is not None and gated else None,
+        excluded=limit is not None and excludes(ratio, limit),
     )
 
 
@@ -164,7 +167,7 @@ def _with_suite(row: Row, p_suite: float | None, p_too_slow: float | None) -> Ro
 
 def as_contaminated(row: Row) -> Row:
     """Return the row without a verdict that anyone could rely on."""
-    return replace(row, verdict=CONTAMINATED, too_slow=False) if row.verdict else row
+    return replace(row, verdict=CONTAMINATED, too_slow=False, excluded=False) if row.verdict else row
 
 
 def _mean(logs: Sequence[Logs]) -> Ratio | None:

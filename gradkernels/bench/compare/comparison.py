@@ -39,6 +39,7 @@ class Row:
         p_too_slow: One-sided p-value of a slowdown by more than fail_slower and delta, adjusted for all rows that
             have a limit by Holm's method.
         too_slow: Whether that is so for all rows at once: it fails the comparison.
+        excluded: Whether a slowdown by more than fail_slower and delta is excluded.
     """
 
     machine: str
@@ -66,6 +67,19 @@ class Row:
     p_suite: float | None = None
     p_too_slow: float | None = None
     too_slow: bool = False
+    excluded: bool = False
+
+    @property
+    def timed(self) -> bool:
+        """Whether both sides were timed, and what was found can be relied on."""
+        return self.verdict in VERDICTS
+
+    @property
+    def open(self) -> bool:
+        """Whether more passes are needed: to find or exclude a slowdown by its limit, or without one for a verdict."""
+        if self.fail_slower is None:
+            return self.verdict == "undecided"
+        return self.timed and not (self.too_slow or self.excluded)
 
     def columns(self) -> dict[str, Any]:
         """Return all values by name, the coordinates of the case among them, in order."""
@@ -142,6 +156,12 @@ class Comparison:
         return tuple(row for row in self.rows if not row.status_before)
 
     @property
+    def missing(self) -> tuple[Row, ...]:
+        """Rows of the first side that the second lacks, or that were timed in the first and are unsupported there."""
+        lost = (Status.ok, Status.unsupported)
+        return tuple(row for row in self.rows if not row.status_after or (row.status_before, row.status_after) == lost)
+
+    @property
     def failures(self) -> tuple[Row, ...]:
         """Rows that fail the comparison whatever their speed: wrong on the second side, or ok in the first only."""
         return tuple(
@@ -170,14 +190,23 @@ class Comparison:
         """Rows that are slower by more than their limit for all rows at once, or that have one and were stopped."""
         return tuple(row for row in self.rows if row.too_slow or (row.stopped and row.fail_slower is not None))
 
-    def exit_code(self, fail_undecided: bool) -> Exit:
-        """Return the code: a failed proof before a flagged canary, a slowdown, nothing in common and no decision."""
+    def exit_code(self, fail_undecided: bool = False, fail_missing: bool = False) -> Exit:
+        """Return the code: that of the first in this list that is so.
+
+        A failed proof, a flagged canary, a slowdown, a missing row, nothing in common, a row that is open.
+
+        Args:
+            fail_undecided: Whether an open row fails.
+            fail_missing: Whether a missing row does.
+        """
         if self.failures:
             return Exit.unproven
         if self.flagged:
             return Exit.unmeasured
         if self.too_slow:
             return Exit.slower
+        if fail_missing and self.missing:
+            return Exit.missing
         if not self.compared:
             return Exit.unmeasured
-        return Exit.undecided if fail_undecided and self.counts["undecided"] else Exit.done
+        return Exit.undecided if fail_undecided and any(row.open for row in self.rows) else Exit.done

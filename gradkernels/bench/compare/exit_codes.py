@@ -14,3 +14,4 @@ class Exit(IntEnum):
     undecided = 3
     unproven = 4
     unmeasured = 5
+    missing = 6

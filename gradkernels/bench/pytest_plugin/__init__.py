@@ -5,8 +5,9 @@
 
 With a base to compare with, a session that passes ends with the exit status of `gradkernels compare`: 1 too slow (with
 `--gradkernels-fail-slower`), 3 undecided (with `--gradkernels-fail-undecided`), 4 a proof failed, 5 contaminated or
-nothing in common. A session that fails by itself keeps pytest's own status: 1 tests failed, 2 interrupted, 3 internal
-error, 4 wrong usage, 5 no tests. The last line tells which it was.
+nothing in common, 6 something is missing (with `--gradkernels-fail-missing`). A session that fails by itself keeps
+pytest's own status: 1 tests failed, 2 interrupted, 3 internal error, 4 wrong usage, 5 no tests. The last line tells
+which it was.
 
 1. `options` are what a session is asked for, `threads` prepares its process;
 2. `timing` proves a kernel, has pytest-benchmark time it and proves it again, with `controls` before and after;
@@ -39,7 +40,7 @@ FIXTURE = "gradkernels_benchmark"
 _ROWS: pytest.StashKey[SessionRows] = pytest.StashKey()
 _GATE: pytest.StashKey[Gate] = pytest.StashKey()
 _LINES: pytest.StashKey[list[str]] = pytest.StashKey()
-_OF_COMPARE = ("fail_slower", "fail_undecided", "delta", "thresholds", "force")
+_OF_COMPARE = ("fail_slower", "fail_undecided", "fail_missing", "delta", "thresholds", "force")
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -26,6 +26,7 @@ MEANINGS = {
     Exit.undecided: "undecided",
     Exit.unproven: "a proof failed",
     Exit.unmeasured: "contaminated, or nothing was measured in common",
+    Exit.missing: "a kernel and case of the base is missing",
 }
 NOT_IN_TURNS = (
     "timed by pytest-benchmark, one kernel after the other and not in turns with the control, so only larger changes "
@@ -42,6 +43,7 @@ class Gate:
         name: The files that they are from.
         thresholds: What counts as a change, and which slowdown fails.
         fail_undecided: Whether a row that stays undecided fails.
+        fail_missing: Whether a kernel and case of the base that the session lacks fails.
         force: Whether to compare across machines, dtypes, layouts, devices or threads.
     """
 
@@ -49,6 +51,7 @@ class Gate:
     name: str
     thresholds: Thresholds
     fail_undecided: bool
+    fail_missing: bool
     force: bool
 
 
@@ -72,7 +75,8 @@ def prepare(config: pytest.Config) -> Gate:
         option("gradkernels_fail_slower"),
         "--gradkernels-",
     )
-    return Gate(base, name, thresholds, option("gradkernels_fail_undecided"), force)
+    undecided, missing = (option(f"gradkernels_fail_{name}") for name in ("undecided", "missing"))
+    return Gate(base, name, thresholds, undecided, missing, force)
 
 
 def judge(session: pytest.Session, gate: Gate, rows: SessionRows) -> list[str]:
@@ -88,7 +92,7 @@ def judge(session: pytest.Session, gate: Gate, rows: SessionRows) -> list[str]:
     except ValueError as error:
         fail(session, pytest.ExitCode.USAGE_ERROR)
         return [f"gradkernels: {error}"]
-    code = comparison.exit_code(gate.fail_undecided)
+    code = comparison.exit_code(gate.fail_undecided, gate.fail_missing)
     fail(session, code)
     lines = [*table(comparison).splitlines(), "", *summary(comparison), NOT_IN_TURNS]
     if comparison.after.passes < FEWEST_PASSES:

@@ -38,6 +38,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     add("compare", metavar="BASE.csv", type=Path, action="append", help="compare with earlier results at the end")
     add("fail-slower", metavar="5%", help="fail if a kernel is slower than in the base by more than this")
     add("fail-undecided", action="store_true", help="fail if the comparison leaves a row undecided")
+    add("fail-missing", action="store_true", help="fail if a kernel and case of the base is not in the session")
     add("delta", metavar="1%", help="a change counts only beyond this")
     add("thresholds", metavar="FILE.toml", type=Path, help="limits for all cases and for some, as for compare")
     add("force", action="store_true", help="compare across machines, dtypes, layouts, devices or threads")

@@ -65,14 +65,22 @@ def _statuses(comparison: Comparison) -> Iterator[str]:
 
 
 def _slow(comparison: Comparison) -> Iterator[str]:
-    limited = sum(row.p_too_slow is not None for row in comparison.rows)
+    limited = [row for row in comparison.rows if row.timed and row.fail_slower is not None]
     for row in comparison.rows:
         if row.too_slow:
             name = f"{_name(row, comparison.varying)} at n = {row.case.n}"
             yield f"TOO SLOW: {name} is slower by more than {percent(row.fail_slower)}: {row.ratio:.3f}"
-    if limited > 1 and not comparison.flagged:
-        found = sum(row.too_slow for row in comparison.rows)
-        yield f"{found} of {limited} rows are slower by more than their limit, for all of them at once (Holm)"
+    open_ = [row for row in limited if row.open]
+    for row in open_[:_MOST_SHOWN]:
+        name = f"{_name(row, comparison.varying)} at n = {row.case.n}"
+        found = f"{row.ratio:.3f} [{row.low:.3f}, {row.high:.3f}]"
+        yield f"LIMIT UNDECIDED: {name} may be slower by more than {percent(row.fail_slower)} or not: {found}"
+    if len(limited) > 1:
+        slow, excluded = (sum(getattr(row, name) for row in limited) for name in ("too_slow", "excluded"))
+        yield (
+            f"{slow} of {len(limited)} rows are slower by more than their limit, for all of them at once (Holm); "
+            f"{excluded} surely not, {len(open_)} undecided"
+        )
 
 
 def _totals(comparison: Comparison) -> Iterator[str]:
@@ -86,7 +94,7 @@ def _totals(comparison: Comparison) -> Iterator[str]:
         yield f"geometric mean of after / before: {comparison.mean}"
     counts = ", ".join(f"{count} {name}" for name, count in comparison.counts.items())
     deltas = sorted({comparison.delta if row.delta is None else row.delta for row in rows})
-    yield f"{counts} (a change counts beyond {' or '.join(map(percent, deltas))})"
+    yield f"{counts} (a change counts beyond {' or '.join(map(percent, deltas))}; same: surely none)"
 
 
 def _holds(row: Row) -> bool:

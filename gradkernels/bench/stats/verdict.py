@@ -12,9 +12,6 @@ from gradkernels.bench.stats.estimates import LogEstimate, PassId, Ratio, alpha_
 DELTA = 0.01
 """A change smaller than this fraction is of no interest."""
 
-MARGIN = 1.05
-"""`same` says that neither is slower than the other by more than this factor."""
-
 FEWEST_PASSES = 6
 POWER = 0.95
 VERDICTS = ("slower", "faster", "same", "undecided")
@@ -32,8 +29,8 @@ def verdict(change: Ratio, delta: float = DELTA) -> str:
         delta: The fraction that a bound must pass for the change to count.
 
     Returns:
-        `slower` if the lower bound exceeds 1 + delta, `faster` if the inverse does, `same` if the interval lies
-        within 1/1.05 to 1.05, otherwise `undecided`; always `undecided` on fewer than 6 passes.
+        `slower` if the lower bound exceeds 1 + delta, `faster` if the inverse does, `same` if neither can be: the
+        interval lies within 1 / (1 + delta) to 1 + delta. Otherwise `undecided`, as always on fewer than 6 passes.
     """
     if change.passes < FEWEST_PASSES:
         return "undecided"
@@ -41,7 +38,12 @@ def verdict(change: Ratio, delta: float = DELTA) -> str:
         return "slower"
     if change.high < 1 / (1 + delta):
         return "faster"
-    return "same" if change.low >= 1 / MARGIN and change.high <= MARGIN else "undecided"
+    return "same" if change.low >= 1 / (1 + delta) and excludes(change, delta) else "undecided"
+
+
+def excludes(change: Ratio, limit: float) -> bool:
+    """Tell whether a slowdown by more than the fraction `limit` is excluded; never on fewer than 6 passes."""
+    return change.passes >= FEWEST_PASSES and change.high <= 1 + limit
 
 
 def smallest_effect(change: LogEstimate, delta: float = DELTA) -> float:
@@ -62,8 +64,7 @@ def passes_needed(change: LogEstimate, delta: float = DELTA) -> int | None:
     Returns:
         None when not even 10,000 would, or when a single pass leaves the noise unknown.
     """
-    size = abs(change.log)
-    gap = max(size - math.log1p(delta), math.log(MARGIN) - size)
+    gap = abs(abs(change.log) - math.log1p(delta))
     candidates = range(max(change.passes, FEWEST_PASSES), _MOST_PASSES)
     first = bisect.bisect_left(candidates, True, key=lambda passes: _reach(change, passes) <= gap)
     return candidates[first] if first < len(candidates) else None
