@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
-from torch.nn.utils.rnn import pack_padded_sequence
 
 from gradkernels.engines.hooks import quantities
 from gradkernels.engines.hooks.errors import Unfit
@@ -397,17 +396,6 @@ def refused(model, x, y, says):
     problem = ModuleProblem(model, SQUARE, reduction="sum")
     with pytest.raises(Unfit, match=says):
         quantities.per_sample(problem, CHUNK)(problem.parameters(), x, y)
-
-
-def test_packed_sequences_are_refused():
-    class Packs(Reader):
-        def forward(self, x):
-            packed = pack_padded_sequence(x, torch.full((len(x),), x.shape[1]), batch_first=True)
-            return self.layer(packed)[1][0][-1]
-
-    model = Packs("lstm")
-    x = torch.randn(N, T, D, dtype=torch.float64)
-    refused(model, x, torch.zeros(N, H, dtype=torch.float64), "pack_padded")
 
 
 def test_a_layer_that_runs_along_the_samples_is_refused():

@@ -83,7 +83,7 @@ class Arguments:
 
     def examples(self, n: int) -> list[Array]:
         """Return tensors of this kind for another number of samples, as `tensors`: copies of the samples, by turns."""
-        at = torch.arange(n) % self.n
+        at = torch.arange(n) * self.n // n  # in their order, as some models want sequences sorted by their lengths
         count = len(self.theta)
         theta, others = self.plain[:count], self.plain[count:]
         samples = [_empty_like(one, n).copy_(one[at.to(one.device)]) for one in self._samples]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from gradkernels.backend import Array
@@ -27,12 +27,10 @@ class BoundaryRules(NamedTuple):
         rules: Functions with a rule, where they are boundaries.
         other: The same for all other functions.
         copies: Functions that may make copies of parameters for each sample; they give None where not.
-        batched: Functions that may take such copies, as `of_copies(tape, args)` runs them, or gives None.
-        of_copies: How.
+        special: Functions that are run otherwise for some of their data: `run(tape, args)` gives None for all others.
     """
 
     rules: Mapping[Any, RunBoundary]
     other: RunBoundary
     copies: Mapping[Any, RunBoundary]
-    batched: Container[Any]
-    of_copies: Callable[[Any, tuple[Any, ...]], Any]
+    special: Mapping[Any, Callable[[Any, tuple[Any, ...]], Any]]

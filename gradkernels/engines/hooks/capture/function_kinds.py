@@ -41,12 +41,12 @@ def draws_random(func: Any) -> bool:
     return getattr(func, "__name__", "") in _DRAW
 
 
-def function_kind(func: Any, batched: Container[Any]) -> str:
-    """Return what is asked first of a function: `metadata`, `composite`, `like`, `batched`, `draws` or `any`.
+def function_kind(func: Any, special: Container[Any]) -> str:
+    """Return what is asked first of a function: `metadata`, `composite`, `like`, `special`, `draws` or `any`.
 
     Args:
         func: Of torch.
-        batched: Functions that may take a copy of a parameter for each sample.
+        special: Functions that are run otherwise for some of their data.
     """
     if func in COMPOSITES:
         return "composite"
@@ -54,4 +54,4 @@ def function_kind(func: Any, batched: Container[Any]) -> str:
         return "metadata"
     if function_name(func) in _LIKE:
         return "like"
-    return "batched" if func in batched else "draws" if draws_random(func) else "any"
+    return "special" if func in special else "draws" if draws_random(func) else "any"

@@ -29,10 +29,12 @@ def multiply_by_one_draw(drop: Callable[[Array], Array], x: Array, axis: Axis, n
         n: Their number.
         inplace: Whether x itself is multiplied.
     """
+    if axis.packed:
+        raise Unfit("dropout of packed sequences has no rule for one draw of all samples: unpack them before it")
     apart, dim = axis.split(x, n)
     one = axis.one(apart.select(dim, 0))
     factors = drop(torch.ones(one.shape, dtype=x.dtype, device=x.device))
-    if axis.inner > 1:
+    if axis.merged:
         factors = factors.unsqueeze(dim).expand_as(apart).reshape(x.shape)
     return x.mul_(factors) if inplace else x * factors
 

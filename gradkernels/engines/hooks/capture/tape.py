@@ -118,17 +118,17 @@ class Tape(TorchFunctionMode):
         kwargs = kwargs or {}
         kind = _KINDS.get(func)
         if kind is None:
-            kind = _KINDS[func] = function_kind(func, self._rules.batched)
+            kind = _KINDS[func] = function_kind(func, self._rules.special)
         if kind == "metadata" or self._paused:
             return func(*args, **kwargs)
         if kind == "composite":
             with self:
                 return COMPOSITES[func](*args, **kwargs)
-        if kind == "batched" and not kwargs:
+        if kind == "special" and not kwargs:
             with self:
-                product = self._rules.of_copies(self, args)
-            if product is not None:
-                return product
+                special = self._rules.special[func](self, args)
+            if special is not None:
+                return special
         data, made, others = self.tracker.classify(args, kwargs)
         if kind == "like":  # data say of which kind or shape the result is, not what it holds
             data = [one for one in data if one.place == ("args", 0)]

@@ -12,6 +12,7 @@ from gradkernels.backend import Array
 from gradkernels.engines.hooks.arguments import ArgPath, tensor_arguments, walk_arguments, writes_in_place
 from gradkernels.engines.hooks.capture import tags
 from gradkernels.engines.hooks.capture.boundary import ParameterNames
+from gradkernels.engines.hooks.capture.follow.indexing import looks_at_index
 from gradkernels.engines.hooks.capture.follow.output_axis import output_axis
 from gradkernels.engines.hooks.capture.follow.tracked_call import TrackedArgument
 from gradkernels.engines.hooks.capture.graph_search import leads_to
@@ -99,15 +100,16 @@ class SampleTracker:
         """Return whether a tensor is a parameter or has been computed in this pass."""
         return id(tensor) in self._names or tags.read_tag(tensor, self._run) is not None
 
-    def mark_boundary(self, output: Array, axis: Axis, copied: Array | None = None) -> None:
-        """Remember that an output of a boundary has samples.
+    def mark_boundary(self, output: Array, axis: Axis, copied: Array | None = None, flows: bool = True) -> None:
+        """Remember that an output has samples.
 
         Args:
-            output: The output.
+            output: Of a boundary.
             axis: Where its samples are.
             copied: What each of them is a copy of, if they are.
+            flows: Whether gradients flow through it: it may be of a call without parameters too.
         """
-        tags.write_tag(output, TensorTag(self._run, axis, flows=True, copied=copied))
+        tags.write_tag(output, TensorTag(self._run, axis, flows, copied=copied))
 
     def copied_parameter(self, tensor: Array) -> Array | None:
         """Return what a tensor has a copy of for each sample; None where it is something else."""
@@ -168,8 +170,7 @@ class SampleTracker:
     def _mark_output(
         self, func: Any, args: Any, kwargs: Any, data: Sequence[TrackedArgument], output: Array, at: int, *, flows: bool
     ) -> None:
-        flows = flows and output.requires_grad
-        tag: TensorTag | None = None
+        flows, tag = flows and output.requires_grad, None
         try:
             tag = TensorTag(self._run, output_axis(func, args, kwargs, data, output, self.n, at), flows)
         except Unfit as error:
@@ -193,8 +194,8 @@ class SampleTracker:
             others: Those arguments.
             result: What it gives.
         """
-        # By which index entries are picked, the rule for it looks at itself.
-        others = [one for one in others if func is not torch.Tensor.__getitem__ or one[0] == ("args", 0)]
+        if looks_at_index(func, args, tags.read_tag(result, self._run) if isinstance(result, torch.Tensor) else None):
+            others = [one for one in others if one[0] == ("args", 0)]
         for _, output in walk_arguments(args[:1] if func is torch.Tensor.__setitem__ else result):
             if not isinstance(output, torch.Tensor):
                 continue

@@ -101,7 +101,7 @@ def sum_broadcast(g: Array, shape: tuple[int, ...], axis: Axis, ndim: int) -> Ar
     Returns:
         `(n, *shape)`.
     """
-    apart = g if axis.inner > 1 else g.unsqueeze(axis.dim + 1)
+    apart = g if axis.merged else g.unsqueeze(axis.dim + 1)
     if apart.ndim == len(shape) + 1 and apart.shape[1:] == shape:
         return apart
     return apart.sum_to_size(len(g), *[1] * (ndim - len(shape)), *shape).view(len(g), *shape)

@@ -93,7 +93,7 @@ def broadcast(tape: Tape, step: BoundaryCall, args: tuple[Any, ...], kwargs: Map
     if axis is None or not output.requires_grad:
         return None
     target = tape.targets(step, args, kwargs)[place]
-    tape.listen(TiledUse(target) if axis.inner > 1 else BroadcastUse(target, output.shape, axis.dim), output, axis, [])
+    tape.listen(TiledUse(target) if axis.merged else BroadcastUse(target, output.shape, axis.dim), output, axis, [])
     alike = axis == Axis(0) and output[0].numel() == target.tensor.numel()
     tape.tracker.mark_boundary(output, axis, copied=tensor if alike else None)
     return output
@@ -157,7 +157,7 @@ def _without_samples(matrix: Array) -> Array:
     return base if base is not None and base.shape == matrix.shape[1:] else matrix[0]
 
 
-PRODUCTS_BY_COPIES: frozenset[Function] = frozenset((torch.bmm, torch.Tensor.bmm, torch.baddbmm, torch.Tensor.baddbmm))
+PRODUCTS_BY_COPIES = (torch.bmm, torch.Tensor.bmm, torch.baddbmm, torch.Tensor.baddbmm)
 """What `product_by_copies` may run."""
 
 COPIES: dict[Function, RunCopy] = {

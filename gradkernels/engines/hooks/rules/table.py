@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
 from torch.nn import functional
 
 from gradkernels.engines.hooks.arguments import Function
 from gradkernels.engines.hooks.capture.boundary_rules import RunBoundary
+from gradkernels.engines.hooks.capture.tape import Tape
 from gradkernels.engines.hooks.rules import normalization
 from gradkernels.engines.hooks.rules.activation import PRELU
 from gradkernels.engines.hooks.rules.arithmetic import ARITHMETIC
+from gradkernels.engines.hooks.rules.expanded import PRODUCTS_BY_COPIES, product_by_copies
 from gradkernels.engines.hooks.rules.linear.bilinear import BILINEAR
 from gradkernels.engines.hooks.rules.linear.convolution import CONVOLUTION
 from gradkernels.engines.hooks.rules.linear.linear import LINEAR
@@ -17,7 +22,7 @@ from gradkernels.engines.hooks.rules.linear.product import PRODUCTS
 from gradkernels.engines.hooks.rules.linear.transposed_convolution import TRANSPOSED
 from gradkernels.engines.hooks.rules.lookup.embedding import EMBEDDING
 from gradkernels.engines.hooks.rules.lookup.embedding_bag import EMBEDDING_BAG
-from gradkernels.engines.hooks.rules.recurrent import recurrent, steps
+from gradkernels.engines.hooks.rules.recurrent import packing, recurrent, steps
 from gradkernels.engines.hooks.rules.recurrent.cells import GruLayer, LstmLayer, ReluLayer, TanhLayer
 from gradkernels.engines.hooks.rules.rule import run_by_rule
 
@@ -50,3 +55,10 @@ RULES: dict[Function, RunBoundary] = {
     torch.lstm_cell: recurrent.run_cell(steps.lstm),
 }
 """How the boundaries of known functions are run."""
+
+SPECIAL: dict[Function, Callable[[Tape, tuple[Any, ...]], Any]] = {
+    **dict.fromkeys(PRODUCTS_BY_COPIES, product_by_copies),
+    torch._pack_padded_sequence: packing.pack,
+    torch._pad_packed_sequence: packing.unpack,
+}
+"""How functions are run for some of their data."""

@@ -106,7 +106,7 @@ DIMWISE_RULES: dict[str, AxisRule] = {
     "flip": flip,
     "gumbel_softmax": along_dims(4, -1),
     **dict.fromkeys(("tril", "triu"), below_diagonal),
-    **dict.fromkeys(("index_select", "index_add", "index_copy", "index_fill"), select_by_index),
+    **dict.fromkeys(("index_add", "index_copy", "index_fill"), select_by_index),
     **dict.fromkeys(("gather", "scatter", "scatter_add",
                      "scatter_reduce"), along_dims(1)),
     "take_along_dim": along_dims(2),

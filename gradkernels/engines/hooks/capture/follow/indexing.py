@@ -1,4 +1,4 @@
-"""`x[index]` and `x[index] = value`: by arithmetic for slices, else by numbers that are sent the same way."""
+"""`x[index]`, `index_select` and `x[index] = value`: by arithmetic for slices, else by numbers sent the same way."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ from typing import Any
 import torch
 
 from gradkernels.backend import Array
+from gradkernels.engines.hooks.capture.follow.dimwise import select_by_index
 from gradkernels.engines.hooks.capture.follow.tracked_call import TrackedCall
-from gradkernels.engines.hooks.capture.sample_axis import Axis
+from gradkernels.engines.hooks.capture.sample_axis import Axis, SampleOrder
+from gradkernels.engines.hooks.capture.tags import TensorTag
 
 NOT_KEPT = "takes some of the samples, or all of them in another order"
 
@@ -30,16 +32,56 @@ def getitem(call: TrackedCall, output: Array) -> Axis:
 
 
 def _by_numbers(call: TrackedCall, one: Array, axis: Axis, output: Array) -> Axis:
-    """Index the numbers of the samples in the same way: they must be in their order along one axis."""
+    """Index the numbers of the samples in the same way: each must be along one axis once."""
     try:
         with torch.no_grad():
             found = call.function(axis.numbers(one.shape, call.n, one.device), *call.args[1:], **call.kwargs)
-            for dim, size in enumerate(output.shape):
-                if size == call.n and torch.equal(found, Axis(dim).numbers(output.shape, call.n, one.device)):
-                    return Axis(dim)
+            known = (axis_of_numbers(found, dim, call.n) for dim, size in enumerate(output.shape) if size == call.n)
+            kept = next((one for one in known if one is not None), None)
     except RuntimeError as error:  # inside vmap, or where nothing is computed
         raise call.mixes(NOT_KEPT) from error
-    raise call.mixes(NOT_KEPT)
+    if kept is None:
+        raise call.mixes(NOT_KEPT)
+    return kept
+
+
+def axis_of_numbers(numbers: Array, dim: int, n: int) -> Axis | None:
+    """Return the axis of samples along which each of their numbers is once, the same at all other places; None if none.
+
+    Args:
+        numbers: Of the sample that each entry belongs to.
+        dim: The axis.
+        n: Number of samples, and of entries along it.
+    """
+    along = numbers.movedim(dim, 0).reshape(n, -1)
+    order = along[:, 0].long()
+    natural = torch.arange(n, device=order.device)
+    if not torch.equal(along, along[:, :1].expand_as(along)) or not torch.equal(order.sort().values, natural):
+        return None
+    return Axis(dim) if torch.equal(order, natural) else Axis(dim, order=SampleOrder(order))
+
+
+def index_select(call: TrackedCall, output: Array) -> Axis:
+    """Return where the samples are in entries along an axis; also along their own, if each is taken once."""
+    one, dim = call.first, call.argument(1, "dim")
+    if one.place != ("args", 0) or dim % one.tensor.ndim != one.axis.dim:
+        return select_by_index(call, output)
+    return _by_numbers(call, one.tensor, one.axis, output)
+
+
+def looks_at_index(function: Any, args: Any, tag: TensorTag | None) -> bool:
+    """Return whether the rule of a call has looked at the index by which it picks entries, or samples.
+
+    Args:
+        function: What is called.
+        args: By position.
+        tag: What is known of the result.
+    """
+    if function is torch.Tensor.__getitem__:
+        return True
+    if function not in (torch.Tensor.index_select, torch.index_select) or tag is None or tag.axis is None:
+        return False
+    return args[1] in (tag.axis.dim, tag.axis.dim - args[0].ndim)
 
 
 def setitem(call: TrackedCall, output: Array) -> Axis:

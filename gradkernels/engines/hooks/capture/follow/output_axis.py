@@ -21,6 +21,7 @@ AXIS_RULES: dict[str, AxisRule] = {
     **dimwise.DIMWISE_RULES,
     **structured.STRUCTURED_RULES,
     "__getitem__": indexing.getitem,
+    "index_select": indexing.index_select,
     "__setitem__": indexing.setitem,
 }
 """By the function's name, without the underscore of what works in place."""

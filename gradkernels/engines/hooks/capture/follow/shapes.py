@@ -95,9 +95,9 @@ def repeat_whole(call: TrackedCall, output: Array) -> Axis:
     times, left = divmod(output.shape[axis.dim], one.tensor.shape[one.axis.dim])
     if times == 1:
         return axis
-    if left or axis.inner > 1:
+    if left or axis.merged:
         raise call.mixes("repeats the samples")
-    return Axis(axis.dim, times, slowest=False)
+    return Axis(axis.dim, times, slowest=False, order=axis.order)
 
 
 def repeat_interleave(call: TrackedCall, output: Array) -> Axis:
@@ -107,9 +107,9 @@ def repeat_interleave(call: TrackedCall, output: Array) -> Axis:
     if dims and dims[0] != one.axis.dim:
         return one.axis
     times = call.argument(1, "repeats")
-    if not dims or not isinstance(times, int) or not one.axis.slowest:
+    if not dims or not isinstance(times, int) or not one.axis.slowest or one.axis.packed:
         raise call.mixes("repeats the samples")
-    return Axis(one.axis.dim, one.axis.inner * times)
+    return Axis(one.axis.dim, one.axis.inner * times, order=one.axis.order)
 
 
 def concatenate(call: TrackedCall, output: Array) -> Axis:

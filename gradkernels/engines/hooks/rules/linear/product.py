@@ -157,7 +157,7 @@ def _run(tape: Tape, step: BoundaryCall, args: tuple[Any, ...], places: tuple[Ar
     targets = tape.targets(step, args, {})
     named = {"weight": targets[made]} | ({"bias": targets[("args", 0)]} if summand else {})
     use = _use(named, axis.first(source.detach(), tape.n), of, _sizes(args, places, terms))
-    if use is None or axis.inner != where.inner or axis.slowest != where.slowest:
+    if use is None or axis.moved(where.dim) != where:
         return vmap_call.run_vmap_call(tape, step, args, {})
     tape.listen(use, output, where, [source])
     tape.tracker.mark_boundary(output, where)
@@ -166,7 +166,7 @@ def _run(tape: Tape, step: BoundaryCall, args: tuple[Any, ...], places: tuple[Ar
 
 def _first(letters: str, axis: Axis) -> str:
     """Put the samples' letter first, and the one of what was merged with them in their place."""
-    rest = letters[: axis.dim] + (INNER if axis.inner > 1 else "") + letters[axis.dim + 1 :]
+    rest = letters[: axis.dim] + (INNER if axis.merged else "") + letters[axis.dim + 1 :]
     return SAMPLE + rest
 
 

@@ -7,7 +7,9 @@
 3. What is linear in a parameter is kept as a use: the projection of the inputs, the product with the states before
    each step, and an LSTM's projection. So the backward pass forms no weight's gradient; the uses get the gradients of
    these products for all steps, and rows follow as for linear maps with steps as a leading axis.
-4. `steps`: single cells, which autograd follows between their two projections.
+4. `packing` follows samples into packed sequences and back. A layer is run on them padded, the longest first: a step
+   is one of the samples that have it, and the states of the others are carried through it.
+5. `steps`: single cells, which autograd follows between their two projections.
 
-Shapes are `(t, n, ...)` inside, whatever `batch_first` says. Packed sequences are refused.
+Shapes are `(t, n, ...)` inside, whatever `batch_first` says.
 """

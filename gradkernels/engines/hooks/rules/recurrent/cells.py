@@ -29,15 +29,17 @@ class ElmanLayer(RecurrentLayer):
     def forward(self) -> tuple[Array, ...]:
         """Run all steps, each a product and the activation."""
         weight = self.weights.hidden.t()
-        gates, before, after = self.gates.unbind(), self.before.unbind(), self.after.unbind()
+        gates, before, after = map(self.steps, (self.gates, self.before, self.after))
         for t in self.order:
             self.activate(gates[t].addmm_(before[t], weight), after[t])
+            self.carry(t, self.before, self.after)
         return ()
 
     def pulling(self, g_cells: Array | None) -> BackwardFactors:
         """Return the slopes as the factors."""
         factors = self.slopes()
-        steps = factors.unbind()
+        self.clear(factors)
+        steps = self.steps(factors)
 
         def pull(t: int, g: Array, back: Array) -> None:
             steps[t].mul_(g)
@@ -79,15 +81,16 @@ class GruLayer(RecurrentLayer):
         h = self.gates.shape[-1] // self.gate_count
         both, last = self.weights.hidden[: 2 * h].t(), self.weights.hidden[2 * h :].t()
         bias = self.gates.new_zeros(h) if self.weights.bias is None else self.weights.bias
-        gates, before, after = self.gates[..., : 2 * h].unbind(), self.before.unbind(), self.after.unbind()
-        resets, updates, candidates = (block.unbind() for block in self.blocks(self.gates))
+        gates, before, after = map(self.steps, (self.gates[..., : 2 * h], self.before, self.after))
+        resets, updates, candidates = map(self.steps, self.blocks(self.gates))
         self._products = torch.empty_like(self.blocks(self.gates)[2], memory_format=torch.contiguous_format)
-        products = self._products.unbind()
+        products = self.steps(self._products)
         for t in self.order:
             gates[t].addmm_(before[t], both).sigmoid_()
             torch.addmm(bias, before[t], last, out=products[t])
             candidates[t].addcmul_(resets[t], products[t]).tanh_()
             torch.lerp(candidates[t], before[t], updates[t], out=after[t])
+            self.carry(t, self.before, self.after)
         return ()
 
     def pulling(self, g_cells: Array | None) -> BackwardFactors:
@@ -99,7 +102,8 @@ class GruLayer(RecurrentLayer):
         torch.mul(slope, reset, out=of_product)
         _through_sigmoid(self._products * slope, reset, of_reset)
         _through_sigmoid(self.before - candidate, update, of_update)
-        gates, updates = self.apart(factors).unbind(), update.unbind()
+        self.clear(factors, slope)
+        gates, updates = self.steps(self.apart(factors)), self.steps(update)
 
         def pull(t: int, g: Array, back: Array) -> None:
             gates[t].mul_(g[:, None])
@@ -126,10 +130,11 @@ class LstmLayer(RecurrentLayer):
         self._tanh = torch.empty_like(cells)
         if projection is not None:
             self.units = torch.empty_like(cells)
-        gates, both = self.gates.unbind(), self.gates[..., : 2 * h].unbind()
-        enter, forget, candidate, leave = (block.unbind() for block in self.blocks(self.gates))
-        before, after, c_before, c_after = (one.unbind() for one in (self.before, self.after, self._cells, cells))
-        tanh, units = self._tanh.unbind(), self.units.unbind()
+            self.clear(self.units)
+        gates, both = self.steps(self.gates), self.steps(self.gates[..., : 2 * h])
+        enter, forget, candidate, leave = map(self.steps, self.blocks(self.gates))
+        before, after, c_before, c_after = map(self.steps, (self.before, self.after, self._cells, cells))
+        tanh, units = self.steps(self._tanh), self.steps(self.units)
         for t in self.order:
             gates[t].addmm_(before[t], weight)
             both[t].sigmoid_()
@@ -139,6 +144,8 @@ class LstmLayer(RecurrentLayer):
             torch.mul(leave[t].sigmoid_(), tanh[t], out=units[t])
             if projection is not None:
                 torch.mm(units[t], projection.t(), out=after[t])
+            self.carry(t, self.before, self.after)
+            self.carry(t, self._cells, cells)
         return (cells,)
 
     def pulling(self, g_cells: Array | None) -> BackwardFactors:
@@ -150,17 +157,19 @@ class LstmLayer(RecurrentLayer):
         _through_sigmoid(self._cells, forget, of_forget)
         torch.addcmul(self.units, self.units, leave, value=-1, out=of_leave)
         torch.mul(candidate, candidate, out=of_candidate).neg_().add_(1).mul_(enter)
-        through = torch.addcmul(leave, self.units, self._tanh, value=-1).unbind()
+        through = self.steps(torch.addcmul(leave, self.units, self._tanh, value=-1))
         g_c = torch.zeros_like(self._tanh[0]) if g_cells is None else g_cells.clone()
-        three = self.apart(factors)[..., :3, :].unbind()
-        last, forgets, projection = of_leave.unbind(), forget.unbind(), self.weights.projection
+        self.clear(factors)
+        three = self.steps(self.apart(factors)[..., :3, :])
+        last, forgets, projection = self.steps(of_leave), self.steps(forget), self.weights.projection
 
         def pull(t: int, g: Array, back: Array) -> None:
             g = g if projection is None else g @ projection
-            g_c.addcmul_(g, through[t])
-            three[t].mul_(g_c[:, None])
+            g_t = g_c[: self.sizes[t]] if self.sizes else g_c
+            g_t.addcmul_(g, through[t])
+            three[t].mul_(g_t[:, None])
             last[t].mul_(g)
-            g_c.mul_(forgets[t])
+            g_t.mul_(forgets[t])
 
         return BackwardFactors(factors, pull, lambda after: factors, (g_c,))
 

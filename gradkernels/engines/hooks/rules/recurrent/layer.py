@@ -4,7 +4,9 @@ Only what recurs is done step by step: a product with the hidden weight and a fe
 projection comes from outside, for all steps at once, and no weight's gradient is formed here at all. What a step's
 gates get is a multiple of what its state gets; the factors are known for all steps before the backward pass begins.
 
-Shapes: t steps, n samples, h units; steps first, gates in torch's order along the last axis.
+Shapes: t steps, n samples, h units; steps first, gates in torch's order along the last axis. Where samples have fewer
+steps, they come in the order of their lengths, the longest first: a step is one of the first so many samples, and the
+states of the others are carried through it.
 """
 
 from __future__ import annotations
@@ -60,6 +62,7 @@ class RecurrentLayer(ABC):
         first: The state that it begins with, `(n, state)`, and an LSTM's cells, `(n, h)`.
         weights: What acts on the state.
         reverse: Whether it begins with the last step.
+        sizes: How many samples have each step, where not all have.
 
     Attributes:
         order: The steps.
@@ -73,8 +76,10 @@ class RecurrentLayer(ABC):
     gate_count: ClassVar[int]
     merged_count: ClassVar[int]
 
-    def __init__(self, gates: Array, first: Sequence[Array], weights: RecurrentWeights, reverse: bool) -> None:
-        self.gates, self.first, self.weights = gates, first, weights
+    def __init__(
+        self, gates: Array, first: Sequence[Array], weights: RecurrentWeights, reverse: bool, sizes: Sequence[int] = ()
+    ) -> None:
+        self.gates, self.first, self.weights, self.sizes = gates, first, weights, sizes
         self.order = range(len(gates))[:: -1 if reverse else 1]
         self.before, self.after = allocate_states(self.order, first[0])
         self.units = self.after
@@ -96,6 +101,28 @@ class RecurrentLayer(ABC):
         """Reshape to `(t, n, gates, h)`."""
         return gates.view(*gates.shape[:2], self.gate_count, -1)
 
+    def steps(self, tensor: Array) -> Sequence[Array]:
+        """Return what of a tensor `(t, n, ...)` belongs to each step: the samples that have it."""
+        parts: Sequence[Array] = tensor.unbind()
+        return [part[:size] for part, size in zip(parts, self.sizes, strict=True)] if self.sizes else parts
+
+    def carry(self, t: int, source: Array, to: Array) -> None:
+        """Copy the states of the samples that have no step t.
+
+        Args:
+            t: The step.
+            source: States before it.
+            to: States after it.
+        """
+        if self.sizes and self.sizes[t] < source.shape[1]:
+            to[t, self.sizes[t] :] = source[t, self.sizes[t] :]
+
+    def clear(self, *tensors: Array) -> None:
+        """Write zeros to tensors `(t, n, ...)` where samples have no such step."""
+        for t, size in enumerate(self.sizes):
+            for tensor in tensors if size < tensors[0].shape[1] else ():
+                tensor[t, size:] = 0
+
     def backward(self, g: Array | None, g_last: Array | None, g_cells: Array | None = None) -> tuple[Array, ...]:
         """Return gradients of the gates' inputs, the hidden weight's products, all states, and what the run began with.
 
@@ -112,11 +139,13 @@ class RecurrentLayer(ABC):
         if g_last is not None:
             after[self.order[-1]] += g_last
         pulling = self.pulling(g_cells)
-        steps, g_before, g_after = pulling.hidden.unbind(), before.unbind(), after.unbind()
+        steps, g_before, g_after = map(self.steps, (pulling.hidden, before, after))
         for t in reversed(self.order):
             pulling.pull(t, g_after[t], g_before[t])
             g_before[t].addmm_(steps[t], self.weights.hidden)
-        return pulling.inputs(after), pulling.hidden, after, g_before[self.order[0]], *pulling.cells
+            if self.sizes:
+                before[t, self.sizes[t] :] += after[t, self.sizes[t] :]
+        return pulling.inputs(after), pulling.hidden, after, before[self.order[0]], *pulling.cells
 
 
 def allocate_states(order: range, first: Array) -> tuple[Array, Array]:

@@ -6,8 +6,8 @@ projection a third. A backward pass of our own gives the gradients of their outp
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -23,6 +23,7 @@ from gradkernels.engines.hooks.capture.tape import Tape
 from gradkernels.engines.hooks.errors import Unfit
 from gradkernels.engines.hooks.rules.linear.linear import Linear
 from gradkernels.engines.hooks.rules.recurrent.layer import RecurrentFunction, RecurrentLayer, RecurrentWeights
+from gradkernels.engines.hooks.rules.recurrent.packing import padded_axis
 from gradkernels.engines.hooks.rules.recurrent.steps import Step
 from gradkernels.engines.hooks.rules.rule import NamedArguments, Targets
 
@@ -37,13 +38,26 @@ NETWORK_ARGUMENTS = (
     "bidirectional",
     "batch_first",
 )
+PACKED_ARGUMENTS = ("input", "sizes", *NETWORK_ARGUMENTS[1:-1])
 CELL_ARGUMENTS = ("input", "hx", "w_ih", "w_hh", "b_ih", "b_hh")
 
 LayerParameters = tuple[dict[str, Array], Targets]
 """Parameters of one layer in one direction by the names of a cell's, `w_hr` an LSTM's projection; their targets."""
 
-RunLayer = Callable[[Array, list[Array], LayerParameters, bool], tuple[Array, ...]]
-"""All states, and the last step's, from the inputs, what the run begins with, parameters and direction."""
+
+@dataclass(frozen=True)
+class Layout:
+    """Where a network has its samples.
+
+    Attributes:
+        tape: The pass.
+        axis: Of the samples in `(t, n, ...)`, and in states.
+        sizes: How many of them have each step, where not all have.
+    """
+
+    tape: Tape
+    axis: Axis
+    sizes: tuple[int, ...] = ()
 
 
 def run_layers(kind: type[RecurrentLayer]) -> RunBoundary:
@@ -51,23 +65,39 @@ def run_layers(kind: type[RecurrentLayer]) -> RunBoundary:
 
     def start(tape: Tape, step: BoundaryCall, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Array, ...]:
         given = bind_by_name(NETWORK_ARGUMENTS, args, kwargs)
-        if not isinstance(given["has_biases"], bool):
-            raise Unfit(f"{step.name} of a packed sequence has no rule; call it with a padded one")
-        axis = _axis(step, NETWORK_ARGUMENTS, 0 if given["batch_first"] else 1, 1)
         targets = {place[-1]: target for place, target in tape.targets(step, args, kwargs).items()}
-
-        def drop(x: Array) -> Array:
-            if tape.draws_once:
-                return multiply_by_one_draw(lambda one: functional.dropout(one, given["dropout"]), x, axis, tape.n)
-            return functional.dropout(x, given["dropout"])
-
-        output, *ends = _network(given, targets, lambda *layer: _run(tape, kind, axis, *layer), drop)
-        tape.tracker.mark_boundary(output, replace(axis, dim=0 if given["batch_first"] else 1))
+        if not isinstance(given["has_biases"], bool):
+            return _packed(tape, kind, step, bind_by_name(PACKED_ARGUMENTS, args, kwargs), targets)
+        layout = Layout(tape, _axis(step, NETWORK_ARGUMENTS, 0 if given["batch_first"] else 1, 1))
+        output, *ends = _network(given, targets, layout, kind)
+        tape.tracker.mark_boundary(output, replace(layout.axis, dim=0 if given["batch_first"] else 1))
         for end in ends:
-            tape.tracker.mark_boundary(end, axis)
+            tape.tracker.mark_boundary(end, layout.axis)
         return output, *ends
 
     return start
+
+
+def _packed(
+    tape: Tape, kind: type[RecurrentLayer], step: BoundaryCall, given: NamedArguments, targets: Mapping[int, Any]
+) -> tuple[Array, ...]:
+    """Run a network on packed sequences: padded, as one on `(t, n, ...)` whose steps some samples have."""
+    data = {name_of(place, PACKED_ARGUMENTS): axis for place, axis in step.data.items()}
+    packed = data.pop("input", None)
+    if packed is None or packed.order is None or not packed.packed:
+        raise Unfit(f"{step.name} takes packed sequences that `pack_padded_sequence` has not packed of data")
+    layout = Layout(tape, padded_axis(packed, 1), packed.order.sizes)
+    made = {name_of(place, PACKED_ARGUMENTS) for place in step.parameters}
+    if "hx" in made or any(axis != layout.axis for axis in data.values()):
+        raise Unfit(f"{step.name} of packed sequences begins with states that are not in their order along axis 1")
+    lengths = torch.tensor(packed.order.lengths)
+    padded, _ = torch._pad_packed_sequence(given["input"], given["sizes"], False, 0.0, len(layout.sizes))
+    output, *ends = _network({**given, "input": padded, "batch_first": False}, targets, layout, kind)
+    steps, _ = torch._pack_padded_sequence(output, lengths, False)
+    tape.tracker.mark_boundary(steps, packed)
+    for end in ends:
+        tape.tracker.mark_boundary(end, layout.axis)
+    return steps, *ends
 
 
 def run_cell(do: Step) -> RunBoundary:
@@ -108,8 +138,17 @@ def _axis(step: BoundaryCall, names: tuple[str, ...], of_input: int, of_states: 
     return replace(data["input"], dim=1)
 
 
+def _drop(layout: Layout, x: Array, share: float) -> Array:
+    """Drop entries between two layers."""
+    if not layout.tape.draws_once:
+        return functional.dropout(x, share)
+    if layout.sizes:
+        raise Unfit("dropout between layers of packed sequences has no rule for one draw of all samples")
+    return multiply_by_one_draw(lambda one: functional.dropout(one, share), x, layout.axis, layout.tape.n)
+
+
 def _network(
-    given: NamedArguments, targets: Mapping[int, Any], run: RunLayer, drop: Callable[[Array], Array]
+    given: NamedArguments, targets: Mapping[int, Any], layout: Layout, kind: type[RecurrentLayer]
 ) -> tuple[Array, ...]:
     """Run layer after layer, in each direction, as torch's own calls do."""
     x = given["input"].transpose(0, 1) if given["batch_first"] else given["input"]
@@ -117,11 +156,11 @@ def _network(
     parameters = _layers(given, targets)
     for depth in range(given["num_layers"]):
         if depth and given["train"] and given["dropout"]:
-            x = drop(x)
+            x = _drop(layout, x, given["dropout"])
         outputs = []
         for reverse in range(directions):
             begin = [one[depth * directions + reverse] for one in first]
-            output, *end = run(x, begin, next(parameters), bool(reverse))
+            output, *end = _run(layout, kind, x, begin, next(parameters), bool(reverse))
             outputs.append(output)
             ends.append(end)
         x = torch.cat(outputs, -1) if directions == 2 else outputs[0]
@@ -147,15 +186,10 @@ def _layers(given: NamedArguments, targets: Mapping[int, Any]) -> Iterator[Layer
 
 
 def _run(
-    tape: Tape,
-    kind: type[RecurrentLayer],
-    axis: Axis,
-    x: Array,
-    first: list[Array],
-    layer: LayerParameters,
-    reverse: bool,
+    layout: Layout, kind: type[RecurrentLayer], x: Array, first: list[Array], layer: LayerParameters, reverse: bool
 ) -> tuple[Array, ...]:
     """Run one layer in one direction, from inputs `(t, n, i)`; keep a use for each of its linear maps."""
+    axis, tape = layout.axis, layout.tape
     parameters, targets = {name: tensor.detach() for name, tensor in layer[0].items()}, layer[1]
     bias, weights = _weights(kind, parameters)
     gates = functional.linear(x.reshape(-1, x.shape[-1]), parameters["w_ih"], bias).view(*x.shape[:2], -1)
@@ -163,7 +197,7 @@ def _run(
     if inputs and not gates.requires_grad:
         gates.requires_grad_()
     # Nobody else reads the projected inputs: the run may write over them, which `data` keeps from autograd.
-    run = kind(gates.data, [one.detach() for one in first], weights, reverse)
+    run = kind(gates.data, [one.detach() for one in first], weights, reverse, layout.sizes)
     products, added = _zeros(gates, gates.shape, bool(hidden)), _zeros(gates, run.after.shape, bool(states))
     results: tuple[Array, ...] = RecurrentFunction.apply(run, gates, products, added, *first)  # type: ignore[no-untyped-call]
     for named, a, output in ((inputs, x, gates), (hidden, run.before, products), (states, run.units, added)):
