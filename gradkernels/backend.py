@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from gradkernels.memory import from_numpy
+from gradkernels.names import counted
 from gradkernels.tree import Tree, each
 
 Array = Any
@@ -148,7 +149,9 @@ def _torch_refuses(dtype: str, device: str) -> list[str]:
     kind, _, number = device.partition(":")
     count = importlib.import_module("torch").cuda.device_count() if kind == "cuda" else 0
     known = kind != "cuda" or (number or "0") in map(str, range(count))
-    return [] if known else [f"torch sees {count or 'no'} CUDA device{'s' * (count > 1)} on this machine"]
+    return (
+        [] if known else [f"torch sees {counted(count, 'CUDA device') if count else 'no CUDA device'} on this machine"]
+    )
 
 
 def _without_autocast(function: Callable[..., Any], device: str) -> Callable[..., Any]:

@@ -50,6 +50,23 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> str:
     return f"there is no {kind} {name!r}; {hint}"
 
 
+def counted(number: int, noun: str) -> str:
+    """Return `1 row`, `1,000 rows`, `2 checks passed` or `2 passes`.
+
+    Args:
+        number: Of things.
+        noun: One of them, in the singular.
+    """
+    return f"{number:,} {noun if number == 1 else plural(noun)}"
+
+
+def plural(noun: str) -> str:
+    """Return the plural of a noun: `rows`, `passes`."""
+    if noun.endswith(("s", "x", "ch", "sh")):
+        return f"{noun}es"
+    return f"{noun}s"
+
+
 def split_names(text: str) -> list[str]:
     """Return the names in `a,b(c=1,d=2),e[f=3,g=4]`, at least one; commas within brackets belong to a name.
 

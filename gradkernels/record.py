@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from gradkernels.coordinates import Coordinates
+from gradkernels.names import counted
 
 SCHEMA = 1
 TIMES = ("seconds_median", "seconds_min", "seconds_q25", "seconds_q75", "seconds_first")
@@ -221,7 +222,7 @@ def _header(row: list[str], where: str) -> list[str]:
 
 def _record(row: list[str], header: list[str], where: str) -> Record:
     if len(row) != len(header):
-        raise Malformed(f"{where}: {len(row)} columns, expected {len(header)}")
+        raise Malformed(f"{where}: {counted(len(row), 'column')}, expected {len(header)}")
     values = {name: _value(name, text, where) for name, text in zip(COLUMNS, row, strict=False)}
     try:
         return Record.of(values)

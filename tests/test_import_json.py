@@ -158,7 +158,7 @@ STATS_AT = "benchmarks.0.stats"
     [
         ("benchmarks", None, "a.json: 'benchmarks' is missing"),
         ("benchmarks", [], "nothing to import from a.json: it holds no benchmarks"),
-        ("benchmarks", [FOREIGN], "nothing to import from a.json: skipped 1 of 1 benchmarks"),
+        ("benchmarks", [FOREIGN], "nothing to import from a.json: skipped 1 of 1 benchmark, such"),
         ("benchmarks", [3], "a.json, a benchmark: expected an object with 'fullname'"),
         ("benchmarks", {"a": 1}, "'benchmarks' is {\"a\": 1}, expected a list"),
         ("machine_info", None, "a.json: 'machine_info' is missing"),

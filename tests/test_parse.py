@@ -6,6 +6,7 @@ import pytest
 
 from gradkernels.bench.cli import parse
 from gradkernels.bench.cli.options import Format
+from gradkernels.names import counted
 
 
 @pytest.mark.parametrize(
@@ -63,3 +64,15 @@ def test_a_format_that_a_command_does_not_print_is_refused_with_those_it_has():
     with pytest.raises(ValueError, match="--format json: this command prints table, csv$"):
         parse.chosen_writer(Format.json, {Format.csv: str})
     assert parse.chosen_writer(Format.csv, {Format.csv: str}) is str
+
+
+@pytest.mark.parametrize(
+    ("number", "noun", "text"),
+    [
+        (1, "row", "1 row"), (0, "row", "0 rows"), (2, "row", "2 rows"), (1000, "row", "1,000 rows"),
+        (1, "pass", "1 pass"), (3, "pass", "3 passes"), (2, "mini-batch", "2 mini-batches"), (2, "CUDA device",
+        "2 CUDA devices"),
+    ],
+)  # fmt: skip
+def test_what_is_counted_is_singular_where_there_is_one(number, noun, text):
+    assert counted(number, noun) == text

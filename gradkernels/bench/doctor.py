@@ -15,6 +15,7 @@ import numpy as np
 from gradkernels.backend import BACKENDS
 from gradkernels.bench.isolation import environment
 from gradkernels.bench.timing.slices import TimedCall, no_collection, time_slice, warm_up
+from gradkernels.names import counted
 
 CONTROL_SECONDS = 2.0
 SLOW = 1.3
@@ -71,7 +72,7 @@ def pinning() -> Finding:
     if not cores:
         return Finding("pinning", "not possible here", "expect more noise: unpinned duels find less; prefer Linux")
     allowed, there = len(os.sched_getaffinity(0)), os.cpu_count() or 1
-    found = f"possible, {allowed} of {there} cores allowed"
+    found = f"possible, {allowed} of {counted(there, 'core')} allowed"
     if allowed == 1:
         return Finding("pinning", found, "one core: everything else that runs takes time from what is measured")
     return Finding("pinning", found, "each pass runs on one core drawn at random")
@@ -106,7 +107,7 @@ def load() -> Finding:
     cores = os.cpu_count() or 1
     busy = os.getloadavg()[0] / cores
     advice = "fine" if busy <= BUSY_LOAD else "something else is running: wait for it, or close it, before measuring"
-    return Finding("load", f"{busy:.0%} of {cores} cores over the last minute", advice)
+    return Finding("load", f"{busy:.0%} of {counted(cores, 'core')} over the last minute", advice)
 
 
 def control_times(seconds: float) -> np.ndarray[Any, Any]:

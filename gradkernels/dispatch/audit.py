@@ -21,7 +21,7 @@ from gradkernels.check.modules.sample_passes import CallerBatch, require_agreeme
 from gradkernels.check.modules.verdicts import is_definition
 from gradkernels.dispatch.history import KernelHistory
 from gradkernels.kernel import Compute, Kernel
-from gradkernels.names import pick
+from gradkernels.names import counted, pick
 from gradkernels.problems.module.mixing.batch_loss import callers_depth
 from gradkernels.quantity import QUANTITIES
 from gradkernels.registry import kernels
@@ -171,7 +171,7 @@ def _sums(call: AuditedCall, chosen: Sequence[int], audits: int) -> None:
     times = [repeated.count(i) for i in chosen]
     some = batch.of(repeated)
     found = call.compute(some.theta, some.x, some.y, **call.options) if of_some else None
-    label = f"{kernel.key} on {batch.problem.name}, {len(chosen)} of {count(batch.y)} samples, {batch.dtype}"
+    label = f"{kernel.key} on {batch.problem.name}, {len(chosen)} of {counted(count(batch.y), 'sample')}, {batch.dtype}"
 
     def results() -> list[ResultCheck]:
         made = []
@@ -220,8 +220,9 @@ def warn_set_aside(history: KernelHistory, kernel: Kernel, fault: Disagreement) 
     import torch
 
     calls = history.unaudited
-    plural = "" if calls == 1 else "s"
-    since = f"{calls} call{plural} since the last audit went unaudited" if calls else "no call before it went unaudited"
+    since = (
+        f"{counted(calls, 'call')} since the last audit went unaudited" if calls else "no call before it went unaudited"
+    )
     _warn_once(
         history,
         f"{kernel.key} computed wrong numbers and is set aside: {fault}. This call, number {history.calls} of its "

@@ -12,6 +12,7 @@ from gradkernels.dispatch.request import Request
 from gradkernels.dispatch.rule import by_rule
 from gradkernels.kernel import Kernel
 from gradkernels.key import CONVERT, Key
+from gradkernels.names import counted
 from gradkernels.problems import BlackBox
 from gradkernels.registry import kernel as kernel_by_key
 from gradkernels.registry import kernels
@@ -222,7 +223,7 @@ def _rivals(request: Request, entry: wisdom.WisdomEntry, choice: Choice, able: S
 
 def _about(entry: wisdom.WisdomEntry) -> str:
     case = entry.case
-    size = f"{case.features} feature{'s' * (case.features > 1)}, {case.threads} thread{'s' * (case.threads > 1)}"
+    size = f"{counted(case.features, 'feature')}, {counted(case.threads, 'thread')}"
     return f"{entry.machine}, {entry.started[:10]}, {size}, layout {case.layout}"
 
 

@@ -17,6 +17,7 @@ from gradkernels.check import check
 from gradkernels.check.reference import Reference
 from gradkernels.estimate.minibatch import MinibatchStatistics, Population, measure_minibatches, standard_error
 from gradkernels.kernel import Kernel
+from gradkernels.names import counted
 from gradkernels.problems import BlackBox, Problem, Regression
 from gradkernels.problems.problem import Floats
 from gradkernels.problems.regression.target_guard import target_guard
@@ -146,7 +147,8 @@ def estimate(
     inputs, reference = _prepare(problem, theta, x, y)
     sizes = _sizes(batch_sizes, count(inputs[2]), replace)
     if draws < LEAST_DRAWS:
-        raise ValueError(f"{draws} draws are too few for an interval; take at least {LEAST_DRAWS}")
+        says = f"{counted(draws, 'draw')} {'is' if draws == 1 else 'are'}"
+        raise ValueError(f"{says} too few for an interval; take at least {LEAST_DRAWS}")
     rows = kernel_by_key(kernel or _default_kernel(problem))
     population = _population(rows, inputs, reference, replace)
     batches = tuple(measure_minibatches(population, size, draws, seed) for size in sizes)
@@ -185,7 +187,7 @@ def _sizes(given: Iterable[int] | None, n: int, replace: bool) -> tuple[int, ...
         raise ValueError(f"batch sizes are {', '.join(map(str, sizes)) or 'none'}; each must be at least 1")
     if sizes[-1] > n and not replace:
         hint = "take at most that many, or draw with replacement by --replace (replace=True)"
-        raise ValueError(f"a batch of {sizes[-1]} cannot be drawn from {n} rows without replacement; {hint}")
+        raise ValueError(f"a batch of {sizes[-1]} cannot be drawn from {counted(n, 'row')} without replacement; {hint}")
     return sizes
 
 

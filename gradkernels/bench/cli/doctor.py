@@ -11,6 +11,7 @@ from gradkernels.bench.ab import selftest
 from gradkernels.bench.cli import options, parse
 from gradkernels.bench.cli.files import require_writable
 from gradkernels.key import Key
+from gradkernels.names import counted
 
 SELFTEST_FILE = Path("results/selftest.csv")
 SELFTEST_SIZES = ",".join(map(str, selftest.TRIAL_SIZES))
@@ -57,9 +58,10 @@ def _selftest(count: int, out: Path, kernels: tuple[str, ...], sizes: tuple[int,
             done.append(trial)
             print(
                 f"{len(done)} of {total}: {trial.kernel} at n = {trial.n}, +{trial.extra}%: {trial.verdict} "
-                f"{trial.ratio:.3f} [{trial.low:.3f}, {trial.high:.3f}], {trial.passes} passes, {trial.seconds:.1f} s",
+                f"{trial.ratio:.3f} [{trial.low:.3f}, {trial.high:.3f}], "
+                f"{counted(trial.passes, 'pass')}, {trial.seconds:.1f} s",
                 file=sys.stderr,
                 flush=True,
             )
     finally:
-        print(*selftest.summarise(done), f"{len(done)} rows in {out}", sep="\n")
+        print(*selftest.summarise(done), f"{counted(len(done), 'row')} in {out}", sep="\n")

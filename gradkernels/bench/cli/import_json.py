@@ -8,6 +8,7 @@ from pathlib import Path
 from gradkernels.bench.cli import options
 from gradkernels.bench.cli.files import require_regular, write_whole
 from gradkernels.bench.results.pytest_benchmark_json import ImportedBenchmarks, read_benchmarks
+from gradkernels.names import counted
 from gradkernels.record import HEADER, Record, line
 
 
@@ -23,8 +24,7 @@ def import_json(files: options.ImportedFiles, out: options.ImportOut, force: opt
             print(f"gradkernels: {path}: {_skipped(one)}", file=sys.stderr)
     records = [record for one in imported for record in one.records]
     _write(out, records)
-    passes = "1 pass" if len(files) == 1 else f"{len(files)} passes"
-    print(f"{out}: {len(records)} row{'s' if len(records) > 1 else ''}, {passes}")
+    print(f"{out}: {counted(len(records), 'row')}, {counted(len(files), 'pass')}")
 
 
 def _refuse_output(out: Path, files: list[Path], force: bool) -> None:
@@ -55,8 +55,9 @@ def _refuse_one_run_twice(files: list[Path], imported: list[ImportedBenchmarks])
 def _skipped(one: ImportedBenchmarks) -> str:
     if not one.skipped:
         return "it holds no benchmarks"
+    everything = counted(len(one.skipped) + len(one.records), "benchmark")
     return (
-        f"skipped {len(one.skipped)} of {len(one.skipped) + len(one.records)} benchmarks, such as {one.skipped[0]}: "
+        f"skipped {len(one.skipped)} of {everything}, such as {one.skipped[0]}: "
         "not timed through the gradkernels_benchmark fixture, so without a proof"
     )
 

@@ -20,6 +20,7 @@ from gradkernels.bench.run.plan import Plan
 from gradkernels.bench.run.ranking import rankings, weighed
 from gradkernels.bench.run.resume import require_same
 from gradkernels.bench.run.session import Schedule, Session, open_session
+from gradkernels.names import counted
 from gradkernels.record import Record, Status
 
 
@@ -141,7 +142,8 @@ def _measure(plan: Plan, pace: Pace, path: Path, picture: Path, mode: Mode) -> i
 
 def _stopped(stop: Stopped, path: Path, session: Session | None) -> int:
     rows = len(session.records) if session else 0
-    kept = f"{rows} rows are in {path}, and --resume goes on" if rows else "no row was written"
+    there = f"{counted(rows, 'row')} {'is' if rows == 1 else 'are'} in {path}"
+    kept = f"{there}, and --resume goes on" if rows else "no row was written"
     print(f"gradkernels: stopped; {kept}", file=sys.stderr)
     return stop.code
 
@@ -151,12 +153,12 @@ def _conclude(records: list[Record], path: Path, picture: Path, calls: int | Non
 
     show_ranking(rankings(weighed(records, calls)))
     if calls:
-        print(f"times are those of one of {calls:,} calls, with its share of building and the first call")
+        print(f"times are those of one of {counted(calls, 'call')}, with its share of building and the first call")
     write_whole(picture, draw(records, picture.suffix.lower()))
     found = (row for row in records if row.measurement.status == Status.wrong)
     wrong = sorted({f"{row.kernel} at n = {row.case.n}: {row.measurement.reason}" for row in found})
     for sentence in wrong:
         print(f"WRONG, not timed: {sentence}")
-    print(f"\n{len(records)} rows in {path}, picture in {picture}")
+    print(f"\n{counted(len(records), 'row')} in {path}, picture in {picture}")
     print(f"make it this machine's choice: gradkernels fastest {path} --save")
     return 1 if wrong else 0

@@ -10,7 +10,7 @@ from gradkernels.bench.compare.comparison import Comparison, Row
 from gradkernels.bench.compare.thresholds import PLAIN
 from gradkernels.coordinates import USUAL
 from gradkernels.key import Key
-from gradkernels.names import family_of
+from gradkernels.names import counted, family_of
 from gradkernels.problems import REGRESSIONS
 
 DIRTY = "+"
@@ -34,7 +34,7 @@ def advice(comparison: Comparison) -> Iterator[str]:
     for group in groups[:_MOST_COMMANDS]:
         yield shlex.join([*command, *_options(group), *delta]) + _remark(group[0].case.problem)
     if left := groups[_MOST_COMMANDS:]:
-        yield f"likewise for the other {len(left)} combinations of {', '.join(('problem', *USUAL))}"
+        yield f"likewise for the other {counted(len(left), 'combination')} of {', '.join(('problem', *USUAL))}"
 
 
 def _why_not(comparison: Comparison) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 from gradkernels.bench.pytest_plugin.controls import Yardsticks
 from gradkernels.bench.results.metadata import case_facts, run_facts
 from gradkernels.case import Case
+from gradkernels.names import counted
 from gradkernels.record import HEADER, Record, append, read
 
 
@@ -77,10 +78,9 @@ class SessionRows:
             return f"nothing written to {self.path}: no test used gradkernels_benchmark"
         counts = Counter(record.measurement.status for record in self.records)
         found = ", ".join(f"{count} {status}" for status, count in counts.items())
-        rows = "1 row" if len(self.records) == 1 else f"{len(self.records)} rows"
         last = max(record.pass_ for record in self.records)
         passes = f"pass {self.pass_}" if last == self.pass_ else f"passes {self.pass_} to {last}"
-        return f"{rows} in {self.path}, {passes}: {found}"
+        return f"{counted(len(self.records), 'row')} in {self.path}, {passes}: {found}"
 
 
 def start(path: Path, extend: bool) -> SessionRows:

@@ -9,6 +9,7 @@ from statistics import median
 from gradkernels.bench.compare.ab_command import advice
 from gradkernels.bench.compare.comparison import Comparison
 from gradkernels.bench.stats.verdict import FEWEST_PASSES
+from gradkernels.names import counted
 
 _MOST_SHOWN = 1000
 
@@ -35,9 +36,12 @@ def _power(comparison: Comparison) -> Iterator[str]:
     rows = comparison.compared
     if apart := [row for row in rows if row.normalised is not None]:
         divided = sum(bool(row.normalised) for row in apart)
-        yield f"{divided} of {len(apart)} ratios are of times divided by the control kernel of their own pass"
+        says = f"{divided} of {counted(len(apart), 'ratio')} {'is' if divided == 1 else 'are'} of times divided"
+        yield f"{says} by the control kernel of their own pass"
     if few := sum(min(row.passes_before, row.passes_after) < FEWEST_PASSES for row in rows):
-        yield f"{few} of {len(rows)} rows have fewer than {FEWEST_PASSES} passes on a side and stay undecided"
+        says, stay = ("has", "stays") if few == 1 else ("have", "stay")
+        of = f"{few} of {counted(len(rows), 'row')}"
+        yield f"{of} {says} fewer than {FEWEST_PASSES} passes on a side and {stay} undecided"
     if comparison.counts["undecided"]:
         yield "detects: the smallest slowdown found with 95% probability; needs: passes a side that would settle it"
     if not comparison.same_runs:
@@ -61,5 +65,5 @@ def _canaries(comparison: Comparison) -> Iterator[str]:
         yield f"neither side has {what}, so nothing vouches for the measurements"
     elif able and not comparison.flagged:
         worst = max(able, key=lambda canary: abs(math.log(canary.change.ratio)))
-        checks = "1 check" if len(able) == 1 else f"{len(able)} checks"
+        checks = counted(len(able), "check")
         yield f"canary: no sure difference between identical code in {checks}, the largest is {worst}"

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from gradkernels.bench.compare.comparison import Comparison, Row, Source
 from gradkernels.bench.report.comparison_caveats import caveats, percent
 from gradkernels.bench.stats.estimates import alpha_at
+from gradkernels.names import counted
 
 _MOST_SHOWN = 8
 
@@ -27,18 +28,13 @@ def summary(comparison: Comparison) -> list[str]:
 
 def _sources(comparison: Comparison) -> Iterator[str]:
     for role, source in (("before", comparison.before), ("after", comparison.after)):
-        size = f"{_count(source.passes, 'pass')} in {_count(len(source.runs), 'run')}"
+        size = f"{counted(source.passes, 'pass')} in {counted(len(source.runs), 'run')}"
         when = f" from {source.started}" if source.started else ""
         commits = " ".join(filter(None, source.commits)) or "not known"
         yield f"{role}: {source.name}, {size}{when}, commit {commits}"
     if comparison.before.versions != comparison.after.versions:
         both = (" and ".join(source.versions) for source in (comparison.before, comparison.after))
         yield "installed versions differ: {} against {}".format(*both)
-
-
-def _count(number: int, noun: str) -> str:
-    plural = "es" if noun.endswith("s") else "s"
-    return f"{number} {noun}{plural if number != 1 else ''}"
 
 
 def _absent(rows: Sequence[Row], source: Source, varying: Sequence[str]) -> Iterator[str]:
@@ -48,7 +44,7 @@ def _absent(rows: Sequence[Row], source: Source, varying: Sequence[str]) -> Iter
     for name, found in list(sizes.items())[:_MOST_SHOWN]:
         yield f"not in {source.name}: {name} at n = {', '.join(found)}"
     if (more := len(sizes) - _MOST_SHOWN) > 0:
-        yield f"not in {source.name}: {_count(more, 'kernel')} more"
+        yield f"not in {source.name}: {counted(more, 'kernel')} more"
 
 
 def _name(row: Row, varying: Sequence[str]) -> str:
@@ -77,10 +73,8 @@ def _slow(comparison: Comparison) -> Iterator[str]:
         yield f"LIMIT UNDECIDED: {name} may be slower by more than {percent(row.fail_slower)} or not: {found}"
     if len(limited) > 1:
         slow, excluded = (sum(getattr(row, name) for row in limited) for name in ("too_slow", "excluded"))
-        yield (
-            f"{slow} of {len(limited)} rows are slower by more than their limit, for all of them at once (Holm); "
-            f"{excluded} surely not, {len(open_)} undecided"
-        )
+        says = f"{slow} of {counted(len(limited), 'row')} {'is' if slow == 1 else 'are'} slower by more than their limit"
+        yield f"{says}, for all of them at once (Holm); {excluded} surely not, {len(open_)} undecided"
 
 
 def _totals(comparison: Comparison) -> Iterator[str]:
@@ -89,7 +83,9 @@ def _totals(comparison: Comparison) -> Iterator[str]:
         return
     decided = [row for row in rows if row.verdict in ("slower", "faster")]
     if len(rows) > 1 and decided:
-        yield f"{sum(map(_holds, decided))} of {len(decided)} changes hold for all {len(rows)} rows at once (Holm)"
+        held = sum(map(_holds, decided))
+        says = f"{held} of {counted(len(decided), 'change')} {'holds' if held == 1 else 'hold'}"
+        yield f"{says} for all {counted(len(rows), 'row')} at once (Holm)"
     if comparison.mean is not None:
         yield f"geometric mean of after / before: {comparison.mean}"
     counts = ", ".join(f"{count} {name}" for name, count in comparison.counts.items())

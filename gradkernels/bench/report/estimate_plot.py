@@ -15,6 +15,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullForma
 
 from gradkernels.bench.report.estimate_table import ParameterPoint
 from gradkernels.bench.report.ranking_plot import COLORS
+from gradkernels.names import counted
 
 FORMATS = (".png", ".svg", ".pdf")
 INCHES = (10.5, 4.6)
@@ -49,8 +50,8 @@ def draw(points: Sequence[ParameterPoint], suffix: str) -> bytes:
 
 def _title(point: ParameterPoint) -> str:
     found = point.estimate
-    rows = f"{found.n:,} row{'s' * (found.n > 1)}"
-    how = f"{found.draws:,} mini-batches per size, drawn with{'' if found.replace else 'out'} replacement"
+    rows = counted(found.n, "row")
+    how = f"{counted(found.draws, 'mini-batch')} per size, drawn with{'' if found.replace else 'out'} replacement"
     return f"{point.data.name} ({rows}), {point.problem.name}: {how}"
 
 

@@ -16,6 +16,7 @@ from gradkernels.bench.report.whole_table import print_whole
 from gradkernels.estimate.minibatch import MinibatchStatistics
 from gradkernels.estimate.study import GRADIENT_KERNELS, GradientStudy
 from gradkernels.key import Key
+from gradkernels.names import counted
 
 MOST_PARAMETERS = 20
 SUSPICIOUS = 3.0  # see MinibatchStatistics.bias_error
@@ -36,7 +37,7 @@ def show(console: Console, points: Sequence[ParameterPoint]) -> None:
     data, problem = points[0].data, points[0].problem
     _say(
         console,
-        f"{data.name}: {_count(data.size, 'row')}, {_count(data.features, 'feature')}; problem {problem.name}\n",
+        f"{data.name}: {counted(data.size, 'row')}, {counted(data.features, 'feature')}; problem {problem.name}\n",
     )
     console.print(Rule("IDENTITIES", align="left"))
     _say(console, f"{IDENTITY}\n")
@@ -57,10 +58,6 @@ def _say(console: Console, text: str, style: str = "") -> None:
     console.print(text, style=style, markup=False, highlight=False)
 
 
-def _count(n: int, what: str) -> str:
-    return f"{n:,} {what}{'' if n == 1 else 's'}"
-
-
 def _vector(values: np.ndarray) -> str:
     return f"({', '.join(f'{value:.4f}' for value in values.ravel())})"
 
@@ -75,7 +72,7 @@ def _show_identity(console: Console, point: ParameterPoint) -> None:
         table.add_row(name, f"{value:.8g}", *(f"{gradient[entry]:.4f}" for gradient in gradients.values()))
     print_whole(console, table)
     if (left := point.theta.size - MOST_PARAMETERS) > 0:
-        _say(console, f"... and {_count(left, 'parameter')} with smaller gradients")
+        _say(console, f"... and {counted(left, 'parameter')} with smaller gradients")
     found = point.ways
     verdict = "they agree" if found.agree else "THEY DO NOT AGREE"
     _say(console, f"largest difference {found.difference:.2g}, rounding allows {found.allowed:.2g}: {verdict}", "bold")
@@ -151,7 +148,7 @@ def _about_bias(batches: Sequence[MinibatchStatistics]) -> str:
 def _about_theory(found: GradientStudy) -> str:
     inside = sum(batch.standard_error_low <= batch.theory <= batch.standard_error_high for batch in found.batches)
     formula = "sigma / sqrt(B)" + ("" if found.replace else " * sqrt((n - B) / (n - 1))")
-    return f"Standard error: {formula} lies in the interval at {inside} of {_count(len(found.batches), 'size')}."
+    return f"Standard error: {formula} lies in the interval at {inside} of {counted(len(found.batches), 'size')}."
 
 
 def _about_noise(point: ParameterPoint) -> str:

@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter
 
 from gradkernels.key import Key
+from gradkernels.names import counted
 from gradkernels.record import Record, Status
 
 # Okabe & Ito (2008): told apart by people who see colours differently.
@@ -38,9 +39,7 @@ def draw(records: Iterable[Record], suffix: str) -> bytes:
         _panel_of(axes, what, group, ways)
     if rows:
         row = rows[0]
-        figure.suptitle(
-            f"{row.cpu}, {row.case.threads} thread{'s' * (row.case.threads > 1)}, {row.versions}", fontsize=8
-        )
+        figure.suptitle(f"{row.cpu}, {counted(row.case.threads, 'thread')}, {row.versions}", fontsize=8)
         lines = {str(line.get_label()): line for axes in figure.axes for line in axes.get_lines()}
         figure.legend(list(lines.values()), list(lines), loc="outside right center", frameon=False)
     content = io.BytesIO()
@@ -55,7 +54,7 @@ def formats() -> tuple[str, ...]:
 
 def _panel(row: Record) -> str:
     case = row.case
-    return f"{case.quantity} of {case.problem}, {case.features} feature{'s' * (case.features > 1)}, {case.dtype}"
+    return f"{case.quantity} of {case.problem}, {counted(case.features, 'feature')}, {case.dtype}"
 
 
 def _size(row: Record) -> int:

@@ -14,6 +14,7 @@ from gradkernels.bench.report.comparison_table import seconds
 from gradkernels.bench.run.ranking import NAMED_WAYS, CaseRanking, RankedKernel
 from gradkernels.bench.stats.estimates import Ratio
 from gradkernels.key import Key
+from gradkernels.names import counted
 from gradkernels.record import CASE, line
 
 WINNERS_HEADER = (
@@ -31,9 +32,9 @@ def title(ranking: CaseRanking) -> str:
     row = ranking.case
     parts = [
         f"{row.quantity} of {row.problem}",
-        f"{row.features} feature{'s' * (row.features > 1)}",
+        counted(row.features, "feature"),
         row.dtype,
-        f"{row.threads} thread{'s' * (row.threads > 1)}",
+        counted(row.threads, "thread"),
     ]
     parts += [text for text in (row.layout, row.device) if text not in ("C", "cpu")]
     return ", ".join(parts)

@@ -25,6 +25,7 @@ from gradkernels.engines.hooks.errors import Unfit
 from gradkernels.engines.hooks.precision import widen
 from gradkernels.engines.peers.reasons import trainable
 from gradkernels.engines.peers.shape_only import MOVING, moves_by_shape
+from gradkernels.names import counted
 from gradkernels.problems.module.module_problem import ModuleProblem
 from gradkernels.problems.module.structure import Module
 from gradkernels.tree import Tree, count, each, leaves, structure
@@ -145,7 +146,9 @@ class SampleOrder:
     def _by_sample(self, name: str, axis: int, gradient: Array, n: int) -> Array:
         """Return a gradient as `(n, ...)`, in at least float32 where the model computes parts in less."""
         if gradient.ndim <= axis or gradient.shape[axis] != n:
-            raise self._unfit(f"{name} {tuple(gradient.shape)}, in which no axis {axis} holds the {n} samples")
+            raise self._unfit(
+                f"{name} {tuple(gradient.shape)}, in which no axis {axis} holds the {counted(n, 'sample')}"
+            )
         return widen(gradient).movedim(axis, 0).unsqueeze(-1).flatten(1)
 
     def _unfit(self, what: str) -> Unfit:

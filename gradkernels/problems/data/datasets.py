@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from gradkernels.names import unknown
+from gradkernels.names import counted, unknown
 from gradkernels.problems.data.files import READERS, needs, read_table
 from gradkernels.problems.data.table import Table
 from gradkernels.problems.problem import Floats
@@ -65,10 +65,10 @@ class Dataset:
             ValueError: n is below 1, or beyond the size without `resample`.
         """
         if n < 1:
-            raise ValueError(f"{n} rows of {self.name} were asked for; at least 1 is needed")
+            raise ValueError(f"{counted(n, 'row')} of {self.name} were asked for; at least 1 is needed")
         if n > self.size and not resample:
             raise ValueError(
-                f"{self.name} has {self.size} rows, {n} were asked for; "
+                f"{self.name} has {counted(self.size, 'row')}, {n} were asked for; "
                 f"ask for at most {self.size}, or draw with replacement by --resample (resample=True)"
             )
         rows = self._rows(n, np.random.default_rng(seed))

@@ -16,6 +16,7 @@ from types import ModuleType
 
 import numpy as np
 
+from gradkernels.names import counted
 from gradkernels.problems.data.table import Table, Values
 
 
@@ -109,7 +110,8 @@ def _csv_fault(name: str, text: str, header: tuple[str, ...], otherwise: str) ->
 
 
 def _too_long(name: str, line: int, row: list[str], header: tuple[str, ...]) -> str:
-    return f"{name}: line {line} has {len(row)} fields, the header has {len(header)}; quote fields that hold a comma"
+    fields = counted(len(row), "field")
+    return f"{name}: line {line} has {fields}, the header has {len(header)}; quote fields that hold a comma"
 
 
 def _parquet(name: str, raw: bytes) -> Table:

@@ -20,6 +20,7 @@ import numpy as np
 
 from gradkernels.backend import Array
 from gradkernels.elementwise import Namespace, namespace
+from gradkernels.names import counted
 from gradkernels.problems.problem import Floats, Problem
 from gradkernels.problems.regression.settings import finite_number, truth_value
 from gradkernels.problems.regression.targets import first_misfit
@@ -241,7 +242,9 @@ class Regression(Problem):
         features = x.shape[1] if x.ndim == 2 else 1
         if tuple(theta.shape) != self.shape(features):
             hint = "intercept first" if self.fit_intercept else "no intercept"
-            raise ValueError(f"{given}: theta must be {self.shape(features)} for {features} features, {hint}")
+            raise ValueError(
+                f"{given}: theta must be {self.shape(features)} for {counted(features, 'feature')}, {hint}"
+            )
 
     def design(self, x: Floats) -> Floats:
         """Return the rows (1, x_i), or x_i without an intercept: shape `(n, p)`."""

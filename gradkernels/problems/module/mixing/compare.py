@@ -8,6 +8,7 @@ from __future__ import annotations
 import torch
 
 from gradkernels.backend import Array
+from gradkernels.names import counted
 
 TOLERANCE_BY_BYTES = {8: 1e-7, 4: 1e-3, 2: 0.03}
 """Difference allowed relative to a sample's gradient, by the bytes of an entry of the output."""
@@ -83,7 +84,8 @@ def compare_losses(reduction: str, batch: Array, own: Array) -> str:
     if abs(value - middle) <= allowed:
         return ""
     if not low - allowed <= value <= high + allowed:
-        says = f"that of {n} samples is {value:.4g}, those of each alone {low / share:.4g} to {high / share:.4g}"
+        alone = f"those of each alone {low / share:.4g} to {high / share:.4g}"
+        says = f"that of {counted(n, 'sample')} is {value:.4g}, {alone}"
         raise MixesSamples(REFUSED.format(says))
     return (
         f"the model weighs its samples: its loss of {n} of this batch is {value:.4g}, the {reduction} of their own "
