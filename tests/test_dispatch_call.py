@@ -49,6 +49,43 @@ def test_a_clipping_norm_by_place_is_no_memory():
     torch.testing.assert_close(call(None, x, y, 0.1), by_definition(call, "clipped_sum", x, y, max_norm=0.1))
 
 
+def test_an_audit_asks_with_the_clipping_norm_that_was_given_by_place():
+    hooks = gk.kernel("torch.hooks.clipped_sum")
+
+    def build(problem):
+        right = hooks.build(problem)
+
+        def compute(theta, x, y, max_norm=1.0):
+            factor = 2 if max_norm == 0.123 else 1
+            return {name: factor * one for name, one in right(theta, x, y, max_norm=max_norm).items()}
+
+        return compute
+
+    call, x, y = dispatched("clipped_sum", forced=replace(hooks, name="odd", builder=build))
+    with gk.audit("always"):
+        call(None, x, y, 0.1)
+        with pytest.raises(gk.Disagreement, match=r"torch\.odd\.clipped_sum on .*, 3 of 7 samples"):
+            call(None, x, y, 0.123)
+
+
+@pytest.mark.parametrize(
+    ("quantity", "arguments", "options", "says"),
+    [
+        ("norms", (None, None), {}, "5 arguments were given; norms takes theta, x, y and out="),
+        ("norms", (), {"max_norm": 1.0}, "max_norm= was given; norms takes theta, x, y and out="),
+        ("gradient", (None,), {}, "4 arguments were given; gradient takes theta, x, y"),
+        ("clipped_sum", (), {"out": None}, "out= was given; clipped_sum takes theta, x, y and max_norm="),
+        ("clipped_sum", (1.0,), {"max_norm": 2.0}, "max_norm is given by position and by name; leave one of them out"),
+        ("clipped_sum", (-1.0,), {}, "max_norm is -1.0; it must be positive (float('inf') clips nothing)"),
+    ],
+)
+def test_what_a_quantity_does_not_take_is_refused_before_any_kernel_is_asked(quantity, arguments, options, says):
+    call, x, y = dispatched(quantity)
+    with pytest.raises((TypeError, ValueError)) as caught:
+        call(None, x, y, *arguments, **options)
+    assert (str(caught.value), call.kernel) == (says, None)
+
+
 # --- inputs that are written to
 
 
@@ -185,7 +222,8 @@ def test_torchs_random_numbers_are_looked_at_where_a_kernel_is_new_or_audited(mo
     assert times == [1, 2, 2, 3, 3, 3, 3, 4, 4]
 
 
-def test_an_audit_is_given_the_options_besides_memory_and_calls_without_one_are_counted(monkeypatch):
+@pytest.mark.parametrize("named", [True, False])
+def test_an_audit_is_given_the_options_besides_memory_and_calls_without_one_are_counted(monkeypatch, named):
     call, x, y = dispatched("clipped_sum")
     seen, histories = [], []
 
@@ -195,7 +233,7 @@ def test_an_audit_is_given_the_options_besides_memory_and_calls_without_one_are_
 
     monkeypatch.setattr(dispatcher, "audit_call", audited)
     for _ in range(5):
-        call(None, x, y, max_norm=torch.tensor(0.25))
+        call(None, x, y, max_norm=torch.tensor(0.25)) if named else call(None, x, y, 0.25)
     # The first call has just been proven.
     assert seen == [("torch.hooks.clipped_sum", {"max_norm": 0.25}, True, 2, 0), ("torch.hooks.clipped_sum",
                     {"max_norm": 0.25}, True, 4, 1)]  # fmt: skip

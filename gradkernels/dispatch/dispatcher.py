@@ -16,7 +16,7 @@ from gradkernels.check.compare_arrays import Disagreement
 from gradkernels.check.modules.sample_passes import CallerBatch
 from gradkernels.check.modules.verdicts import is_definition, require_proof, require_sample_gradients, set_aside
 from gradkernels.dispatch.audit import AuditedCall, audit_call, is_due, repeats_the_proof, warn_set_aside
-from gradkernels.dispatch.keywords import with_keywords
+from gradkernels.dispatch.keywords import by_name, with_keywords
 from gradkernels.dispatch.kinds.seen_inputs import KnownInputs, SeenInputs
 from gradkernels.dispatch.kinds.settled_calls import SettledCalls
 from gradkernels.dispatch.memory_limit import MemoryLimit, TooSmall
@@ -31,8 +31,8 @@ from gradkernels.result_buffers import validate_out
 from gradkernels.tree import Tree, count
 
 MOST_BUILT = 32
-Arguments = tuple[tuple[Any, ...], dict[str, Any]]
-"""What a call is given besides theta, x and y: by position and by name."""
+Given = dict[str, Any]
+"""What a call is given besides theta, x and y, by name."""
 
 
 class ModuleDispatcher:
@@ -64,20 +64,21 @@ class ModuleDispatcher:
 
     def __call__(self, theta: Tree, x: Tree, y: Tree, *arguments: Any, **options: Any) -> Any:
         """Compute the quantity; theta may be None for the model's own parameters."""
+        given = by_name(self.quantity, arguments, options) if arguments or options else {}
         x, y = self.problem.prepared(x, y)
         tensors = tensors_in((x, y))
         before = counts_of(tensors)
         # A module holds the parameters of one call at a time, its own between calls.
         with self._lock:
             theta, known = self._seen.look_at(theta, x, y)
-            given = options.get("out", arguments[0] if arguments and self.quantity.writable else None)
-            if given is not None:
-                validate_out(self.quantity, theta, x, y, given)
+            out = given.get("out")
+            if out is not None:
+                validate_out(self.quantity, theta, x, y, out)
             known.history.calls += 1
             changed, self._state_before = self._state_before not in (None, self._seen.state), self._seen.state
-            result = self._result((theta, x, y), known, (arguments, options), is_due(known.history, changed))
+            result = self._result((theta, x, y), known, given, is_due(known.history, changed))
             if counts_of(tensors) != before:
-                require_unwritten(self.problem.model, before, x, y, given)
+                require_unwritten(self.problem.model, before, x, y, out)
             return result
 
     def prepare(self, theta: Tree, x: Tree, y: Tree) -> None:
@@ -118,44 +119,44 @@ class ModuleDispatcher:
             said += f"\n  in chunks, {self.kernel.key}, to stay within max_bytes={self.criteria.max_bytes}"
         return said
 
-    def _result(self, arrays: tuple[Tree, Tree, Tree], known: KnownInputs, call: Arguments, audited: bool) -> Any:
+    def _result(self, arrays: tuple[Tree, Tree, Tree], known: KnownInputs, given: Given, audited: bool) -> Any:
         """Compute by what is settled for inputs of this kind, if anything is, else by the first kernel that can."""
         settled = None if audited else self._settled.get(known)
         if settled is not None:
             self.problem.check_mixing(*arrays)
             self.kernel, self.choice, self.request = settled.kernel, settled.choice, known.request
             try:
-                result = settled.compute(*arrays, *call[0], **call[1])
+                result = settled.compute(*arrays, **given)
             except Exception:  # as in `_first_that_can`, where the same kernel says it again
                 self._settled.drop(known)
             else:
                 known.history.unaudited += 1
                 return result
-        return self._compute(CallerBatch(self.problem, *arrays), known, call, audited)
+        return self._compute(CallerBatch(self.problem, *arrays), known, given, audited)
 
     def _compute(
-        self, batch: CallerBatch, known: KnownInputs, call: Arguments | None = None, audited: bool = False
+        self, batch: CallerBatch, known: KnownInputs, given: Given | None = None, audited: bool = False
     ) -> Any:
         """Compute as `_first_that_can`; torch's random numbers go on as if nothing else had drawn any."""
         with nullcontext() if known.history.settled and not audited else preserved_rng(batch.theta):
-            return self._first_that_can(batch, known, call, audited)
+            return self._first_that_can(batch, known, given, audited)
 
-    def _first_that_can(self, batch: CallerBatch, known: KnownInputs, call: Arguments | None, audited: bool) -> Any:
+    def _first_that_can(self, batch: CallerBatch, known: KnownInputs, given: Given | None, audited: bool) -> Any:
         """Return the result of the first kernel that can; without a call only the kernel is found."""
         tried: dict[Kernel, str] = {}
         self.request = known.request
         require_sample_gradients(known.kind, batch)
-        if call is not None:
+        if given is not None:
             self.problem.check_mixing(batch.theta, batch.x, batch.y)
         while True:
             choice = self._choose(known, tried)
-            if choice is not None and call is not None:
+            if choice is not None and given is not None:
                 history = known.history
                 choice = history.trials.apply(choice, known.request, history.calls, history.excluded() | tried)
             kernel = self.forced if choice is None else choice.kernel
             assert kernel is not None
             try:
-                fitting, result = self._try(kernel, batch, known, call, audited)
+                fitting, result = self._try(kernel, batch, known, given, audited)
             except Exception as fault:  # whatever it is: another kernel may do
                 if is_out_of_memory(fault) and RESULTS.release():
                     continue  # with what was kept for results
@@ -168,30 +169,29 @@ class ModuleDispatcher:
                 refused = [(one, tried.get(one, says)) for one, says in choice.refused]
                 choice = replace(choice, refused=tuple(refused))
             known.history.failed.pop(kernel, None)
-            known.history.unaudited = 0 if audited else known.history.unaudited + (call is not None)
+            known.history.unaudited = 0 if audited else known.history.unaudited + (given is not None)
             self.kernel, self.choice = fitting, choice
-            if call is not None:
+            if given is not None:
                 ready = with_keywords(self._build(fitting, known.kind), fitting, True, validated=True)
                 self._settled.settle(known, self.problem, fitting, choice, ready)
             return result
 
     def _try(
-        self, kernel: Kernel, batch: CallerBatch, known: KnownInputs, call: Arguments | None, audited: bool
+        self, kernel: Kernel, batch: CallerBatch, known: KnownInputs, given: Given | None, audited: bool
     ) -> tuple[Kernel, Any]:
         """Return the kernel, in chunks where there is a limit of memory, and its result, proven and audited."""
         fitting = self._memory_limit.fit(kernel, known.request.case, batch, known.shapes)
         compute = self._build(fitting, known.kind)
-        given = (fitting, known.kind, batch, compute)
-        just_proven = count(batch.y) > 0 and require_proof(*given, tight=self.criteria.max_bytes is not None)
-        if call is None:
+        tight = self.criteria.max_bytes is not None
+        just_proven = count(batch.y) > 0 and require_proof(fitting, known.kind, batch, compute, tight=tight)
+        if given is None:
             return fitting, None
-        arguments, options = call
         compute_it = with_keywords(compute, fitting, True, validated=True)
-        ready = partial(compute_it, batch.theta, batch.x, batch.y, *arguments, **options)
+        ready = partial(compute_it, batch.theta, batch.x, batch.y, **given)
         trial = known.history.trials.at(known.request)
         result = ready() if trial is None else trial.timed(kernel, known.request.case.device, ready)
         if audited and not (just_proven and repeats_the_proof(fitting)):
-            settings = {name: float(value) for name, value in options.items() if name != "out"}
+            settings = {name: float(value) for name, value in given.items() if name != "out"}
             self._audit(known, AuditedCall(fitting, compute, batch, settings, result))
         return fitting, result
 

@@ -1,4 +1,4 @@
-"""What callers may say by keyword: `out=`, `max_norm=` and `sample_weight=`."""
+"""What callers may say besides theta, x and y: `out=`, `max_norm=` and `sample_weight=`."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ from typing import Any
 from gradkernels.backend import Array
 from gradkernels.kernel import Compute, Kernel
 from gradkernels.memory import sealed, store
+from gradkernels.names import counted
 from gradkernels.problems import Problem, Regression, Weighted
 from gradkernels.problems.regression.conversion import plain_array
+from gradkernels.quantity import Quantity
 from gradkernels.result_buffers import validate_out
 from gradkernels.tree import Tree, each, leaves
 
@@ -27,6 +29,33 @@ def with_keywords(compute: Compute, kernel: Kernel, at_once: bool, validated: bo
     if kernel.quantity.writable:
         return _with_out(compute, kernel, kernel.out and at_once, validated)
     return _with_max_norm(compute) if "max_norm" in kernel.quantity.options else compute
+
+
+def by_name(quantity: Quantity, arguments: tuple[Any, ...], options: dict[str, Any]) -> dict[str, Any]:
+    """Return by name what a call is given besides theta, x and y, whether by position or by name.
+
+    Args:
+        quantity: What is computed.
+        arguments: By position.
+        options: By name.
+
+    Raises:
+        TypeError: Something else than the quantity takes, or twice the same.
+        ValueError: `max_norm` is no positive number.
+    """
+    known = ("out",) if quantity.writable else quantity.options
+    takes = f"{quantity} takes theta, x, y" + "".join(f" and {name}=" for name in known)
+    if len(arguments) > len(known):
+        raise TypeError(f"{counted(3 + len(arguments), 'argument')} were given; {takes}")
+    given = dict(zip(known, arguments, strict=False))
+    if twice := given.keys() & options.keys():
+        raise TypeError(f"{min(twice)} is given by position and by name; leave one of them out")
+    if unknown := options.keys() - {*known}:
+        raise TypeError(f"{min(unknown)}= was given; {takes}")
+    given |= options
+    if "max_norm" in given:
+        require_positive(given["max_norm"])
+    return given
 
 
 def _with_max_norm(compute: Compute) -> Compute:
