@@ -68,7 +68,7 @@ def test_parameters_count_the_entries_of_theta(fit_intercept, features, paramete
         (((2,), (5, 1, 1), (5,)), r"x must be \(n, d\), or \(n,\) for one feature"),
         (((2,), (5,), (4,)), r"y \(n,\) with the same n"),
         (((2,), (5,), (5, 1)), r"y \(n,\) with the same n"),
-        (((3,), (5,), (5,)), r"theta \(3,\), x \(5,\), y \(5,\): theta must be \(2,\) for 1 features, intercept first"),
+        (((3,), (5,), (5,)), r"theta \(3,\), x \(5,\), y \(5,\): theta must be \(2,\) for 1 feature, intercept first"),
         (((2, 1), (5,), (5,)), r"theta must be \(2,\)"),
     ],
 )

@@ -452,7 +452,7 @@ def test_inputs_of_another_case_are_refused(n, features, dtype, says):
 
 
 def test_inputs_whose_shapes_do_not_fit_are_refused():
-    with pytest.raises(ValueError, match=r"theta \(3,\), x \(5,\), y \(5,\): theta must be \(2,\) for 1 features"):
+    with pytest.raises(ValueError, match=r"theta \(3,\), x \(5,\), y \(5,\): theta must be \(2,\) for 1 feature"):
         gk.check("numpy.matmul.gradient", gk.Case(P, "gradient", 5), (np.ones(3), np.ones(5), np.ones(5)))
 
 

@@ -194,7 +194,7 @@ def test_an_existing_file_is_replaced_by_force_only(option):
         (("--target", "y"), "leave out --target y"),
         (("--batch-sizes", "1,x"), "'x' is not a number"),
         (("--batch-sizes", "41"), "a batch of 41 cannot be drawn from 40 rows without replacement"),
-        (("--draws", "3"), "3 draws are too few"),
+        (("--draws", "3"), "3 draws cannot give an interval"),
         (("--theta", "1,b"), "--theta '1,b' is not numbers separated by commas"),
         (("--theta", "1"), "--theta '1': linear on notebook takes 2 finite numbers"),
         (("--theta", "1,inf"), "takes 2 finite numbers"),

@@ -210,7 +210,7 @@ def test_one_row_is_a_population_without_error():
         ({"batch_sizes": [41]}, "a batch of 41 cannot be drawn from 40 rows without replacement"),
         ({"batch_sizes": [0, 4]}, "batch sizes are 0, 4; each must be at least 1"),
         ({"batch_sizes": []}, "batch sizes are none"),
-        ({"draws": 29}, "29 draws are too few for an interval; take at least 30"),
+        ({"draws": 29}, "29 draws cannot give an interval; take at least 30"),
         ({"kernel": "numpy.matmul.gradient"}, "computes gradient, not per_sample"),
         ({"kernel": "numpy.brodcast.per_sample"}, "did you mean numpy.broadcast.per_sample"),
         ({"theta": [1.0]}, r"theta must be \(2,\)"),

@@ -165,7 +165,7 @@ def test_memory_of_an_input_is_refused_and_the_input_kept():
         ((THETA, X.astype(">f8"), Y), TypeError, "foreign byte order"),
         ((THETA, X.astype(complex), Y), TypeError, "x is complex128"),
         ((THETA, X, Y[:2]), ValueError, r"x \(3,\), y \(2,\): x must be \(n, d\)"),
-        ((THETA[:1], X, Y), ValueError, r"theta must be \(2,\) for 1 features, intercept first"),
+        ((THETA[:1], X, Y), ValueError, r"theta must be \(2,\) for 1 feature, intercept first"),
         ((THETA, X[:, None, None], Y), ValueError, r"x must be \(n, d\)"),
     ],
 )

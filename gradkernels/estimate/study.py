@@ -147,8 +147,7 @@ def estimate(
     inputs, reference = _prepare(problem, theta, x, y)
     sizes = _sizes(batch_sizes, count(inputs[2]), replace)
     if draws < LEAST_DRAWS:
-        says = f"{counted(draws, 'draw')} {'is' if draws == 1 else 'are'}"
-        raise ValueError(f"{says} too few for an interval; take at least {LEAST_DRAWS}")
+        raise ValueError(f"{counted(draws, 'draw')} cannot give an interval; take at least {LEAST_DRAWS}")
     rows = kernel_by_key(kernel or _default_kernel(problem))
     population = _population(rows, inputs, reference, replace)
     batches = tuple(measure_minibatches(population, size, draws, seed) for size in sizes)

@@ -1,8 +1,8 @@
 """What the hooks engine does, recorded once as a straight line of operations: the ways called `torch.recorded`.
 
 1. `functions` writes each quantity as a function of tensors: parameters, what is not trained, x, y, memory. `uses` says
-   how layers are recorded where the hooks look at values or measure, `plain_uses` how all others are; `whole` makes
-   one operation of what is left to the hooks' own code.
+   how layers are recorded where the hooks look at values or measure, how all others are, and makes one operation of
+   what is left to the hooks' own code.
 2. `recorder` runs such a function on a few samples and notes every operation, those of the backward pass among them;
    what Python finds besides, such as a tensor that is an attribute, becomes an argument, and it may look at
    `known_memory` alone. `trace` does it on tensors without data, for torch.compile, and has what both need: buffers and

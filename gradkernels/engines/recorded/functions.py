@@ -18,7 +18,7 @@ from gradkernels.engines.hooks.precision import HALF_DTYPES
 from gradkernels.engines.hooks.quantities import Theta, clip_factors
 from gradkernels.engines.hooks.rules.autotune import without_timing
 from gradkernels.engines.recorded.trace import holding_untrained
-from gradkernels.engines.recorded.uses import Doubts, recording
+from gradkernels.engines.recorded.uses.recorded_uses import Doubts, recording
 from gradkernels.problems.module.conversion import dense
 from gradkernels.problems.module.module_problem import ModuleProblem
 from gradkernels.tree import Tree, count

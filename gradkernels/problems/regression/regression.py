@@ -137,9 +137,8 @@ class Regression(Problem):
         """
         target, weight = self.split(y)
         eta = self.eta(theta, x, target)
-        loss = self.loss_of(namespace(eta), eta, target)
-        if weight is not None:
-            loss = weight * loss
+        own = self.loss_of(namespace(eta), eta, target)
+        loss = own if weight is None else weight * own
         if self.l2:
             penalised = theta[int(self.fit_intercept) :]
             loss = loss + (penalised * penalised).sum() * (self.l2 / 2)
@@ -182,8 +181,7 @@ class Regression(Problem):
         rng = np.random.default_rng([seed, 0])
         x = rng.uniform(-1, 1, (n, features) if features > 1 else n)
         truth = np.full(self.shape(features), 3.0)
-        if self.fit_intercept:
-            truth[0] = 4.0
+        truth[: int(self.fit_intercept)] = 4.0
         y = self.draw_target(rng, self.eta(truth, x, np.empty(n)))
         return self.draw_theta(features, seed), x, self._with_weights(y, seed)
 
@@ -215,8 +213,8 @@ class Regression(Problem):
         target = y[0] if isinstance(y, Weighted) else y
         if found := first_misfit(self.misfit, target):
             row, misfit = found
-            given = f"the target goes from {target.min():g} to {target.max():g} and is {target[row]:g} in row {row + 1}"
-            raise ValueError(f"{given}; for {self.name} {misfit}")
+            given = f"goes from {target.min():g} to {target.max():g} and is {target[row]:g} in row {row + 1}"
+            raise ValueError(f"the target {given}; for {self.name} {misfit}")
         return y if isinstance(y, Weighted) and self.weighted else self._with_weights(target, seed)
 
     def _with_weights(self, target: Floats, seed: int) -> Tree:

@@ -25,7 +25,7 @@ from gradkernels.engines.hooks.rules.linear.product import EinsumProduct
 from gradkernels.engines.hooks.rules.linear.transposed_convolution import TransposedConvolution
 from gradkernels.engines.hooks.rules.lookup.embedding import EmbeddingTable
 from gradkernels.engines.hooks.rules.lookup.embedding_bag import MaxEmbeddingBag
-from gradkernels.engines.recorded.plain_uses import RecordedUse, WholeRows, WholeUse
+from gradkernels.engines.recorded.uses.plain_uses import RecordedUse, WholeRows, WholeUse
 
 MOST_STEPS = 256
 """Of a sample whose pairs are all multiplied at once; with more the hooks choose, and take some at a time."""

@@ -7,7 +7,7 @@ from typing import Any
 from gradkernels.backend import Array
 from gradkernels.engines.hooks.parameter_use import ALL_SAMPLES, ParameterUse
 from gradkernels.engines.hooks.precision import squared_row_norms, sum_dtype, sum_of_squares, widen
-from gradkernels.engines.recorded.whole import run_whole
+from gradkernels.engines.recorded.uses.whole import run_whole
 
 MOST_OF_OUTPUT = 2
 """Entries of a weight for each of a sample's output, up to which its rows are kept instead of gradients and data."""
