@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from gradkernels.backend import Array
+from gradkernels.backend import Array, arrays_by_namespace, arrays_of
+from gradkernels.names import dtype_name
 
 
 def lengths(xp: Any, parts: Sequence[Array]) -> Array:
@@ -23,7 +24,7 @@ def lengths(xp: Any, parts: Sequence[Array]) -> Array:
         parts: Arrays `(n, m)` with the same n.
     """
     parts = [wide(part) for part in parts]
-    if xp.__name__.startswith("jax"):  # whose compiled code has no branches
+    if arrays_by_namespace(xp).all_between is None:  # its compiled code has no branches
         return scaled(xp, parts)
     with np.errstate(over="ignore"):  # what overflows is mended
         squares = sum((part**2).sum(1) for part in parts)
@@ -41,24 +42,19 @@ def mended(xp: Any, norms: Array, squares: Array, again: Callable[[Array], Array
         least: What no square is below, if that is known.
     """
     low, high = _range(squares.dtype)
-    if not len(squares) or _between(xp, squares, low, high, least):
+    all_between = arrays_by_namespace(xp).all_between
+    assert all_between is not None
+    if not len(squares) or all_between(squares, low if least <= low else -np.inf, high):
         return norms
     beyond = xp.where(~((squares > low) & (squares <= high)))[0]
     norms[beyond] = again(beyond)
     return norms
 
 
-def _between(xp: Any, squares: Array, low: float, high: float, least: float) -> bool:
-    if xp.__name__ == "torch":
-        smallest, largest = xp.aminmax(squares)
-        return low < float(smallest) and float(largest) <= high
-    return bool((least > low or xp.minimum.reduce(squares) > low) and xp.maximum.reduce(squares) <= high)
-
-
 @cache
 def _range(dtype: Any) -> tuple[float, float]:
     """Return what squares must be larger than, and at most, to have lost nothing."""
-    limits = np.finfo(str(dtype).removeprefix("torch."))
+    limits = np.finfo(dtype_name(dtype))
     return float(limits.tiny / limits.eps), float(limits.max)
 
 
@@ -86,9 +82,7 @@ def half(array: Array) -> bool:
 
 def wide(array: Array) -> Array:
     """Return the array, half precision as float32."""
-    if not half(array):
-        return array
-    return array.float() if hasattr(array, "float") else array.astype("float32")
+    return arrays_of(array).cast(array, "float32") if half(array) else array
 
 
 def narrowed(value: Array, like: Array) -> Array:
@@ -100,4 +94,4 @@ def cast_like(value: Array, like: Array) -> Array:
     """Convert `value` to the dtype of `like`."""
     if value.dtype == like.dtype:
         return value
-    return value.to(like.dtype) if hasattr(value, "to") else value.astype(like.dtype)
+    return arrays_of(value).cast(value, dtype_name(like.dtype))

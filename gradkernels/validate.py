@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from gradkernels.backend import LIBRARIES, Array, Backend, backend_of
+from gradkernels.backend import LIBRARIES, Array, Backend, arrays_of, backend_of
 from gradkernels.names import dtype_name
 from gradkernels.problems import BlackBox, Problem, Regression
 from gradkernels.problems.regression.conversion import convert_target, is_integral
@@ -69,8 +69,7 @@ def dtype_of(array: Array) -> str:
 
 def device_of(array: Array) -> str:
     """Return `cpu`, or torch's name of the device."""
-    backend = backend_of(array)
-    return "cpu" if backend is None else backend.arrays.device_of(array)
+    return arrays_of(array).device_of(array)
 
 
 def _same_library(arrays: dict[str, Array], problem: Problem) -> Backend:

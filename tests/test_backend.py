@@ -152,6 +152,23 @@ def test_waiting_returns_the_result(backend):
     assert backend.wait(result)["a"].tolist() == [0, 1, 2]
 
 
+@pytest.mark.parametrize("name", ["numpy", "torch"])
+@pytest.mark.parametrize(
+    ("entries", "low", "within"),
+    [
+        ([2.0, 9.0], 1.0, True), ([1.0, 9.0], 1.0, False), ([2.0, 9.5], 1.0, False), ([2.0, np.nan], 1.0, False),
+        ([2.0, np.inf], 1.0, False), ([-3.0, 9.0], -np.inf, True), ([np.nan, 9.0], -np.inf, False),
+    ],
+)  # fmt: skip
+def test_entries_are_all_between_two_numbers_or_not(name, entries, low, within):
+    library = BACKENDS[name]
+    assert library.arrays.all_between(library.put(np.array(entries)), low, 9.0) is within
+
+
+def test_of_what_jax_compiles_no_entry_is_known():
+    assert BACKENDS["jax"].arrays.all_between is None
+
+
 def test_libraries_without_arrays_of_their_own_take_those_of_another():
     assert set(LIBRARIES) == {"numpy", "torch", "jax"}
     borrowed = {name: backend.host.name for name, backend in BACKENDS.items() if name not in LIBRARIES}
@@ -168,7 +185,7 @@ def test_libraries_without_arrays_of_their_own_take_those_of_another():
 
 
 def test_a_missing_library_is_named_as_it_is_installed(monkeypatch):
-    monkeypatch.setattr("gradkernels.backend._found", lambda name: False)
+    monkeypatch.setattr("gradkernels.backend.libraries._found", lambda name: False)
     assert BACKENDS["sklearn"].refuses("float64", "cpu") == ["sklearn is not installed: pip install scikit-learn"]
     assert BACKENDS["numba"].refuses("float64", "cuda") == ["numba is not installed: pip install numba"]
 

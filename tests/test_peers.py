@@ -297,7 +297,7 @@ def test_a_missing_library_is_a_reason():
 import sys
 missing = "opacus", "backpack"
 sys.modules.update(dict.fromkeys(missing))  # as if they were not there: imports of them fail
-import gradkernels as gk, gradkernels.backend as backend
+import gradkernels as gk, gradkernels.backend.libraries as backend
 found = backend._found
 backend._found = lambda name: name not in missing and found(name)
 from gradkernels.zoo import mlp

@@ -73,14 +73,17 @@ class Boxed:
         return len(self.array)
 """
 ROW = """
+import importlib
+import numpy as np
+from gradkernels.backend.array_library import ArrayLibrary
+
 BOXES = ArrayLibrary(
     "boxes",
     "Boxed",
     put=lambda array, device: importlib.import_module("boxes").Boxed(array),
     get=lambda boxed: np.array(boxed.array),
 )
-
-BACKENDS = {"""
+"""
 USE = """
 import boxes, numpy as np, gradkernels as gk
 theta, x, y = map(boxes.Boxed, (np.array([1.0, 2.0]), np.array([0.0, 1.0]), np.array([0.0, 5.0])))
@@ -92,10 +95,13 @@ print(type(rows).__name__, rows.array.tolist())
 def test_a_library_with_arrays_of_its_own_is_a_row_of_the_table(copy):
     folder, run = copy
     (folder / "boxes.py").write_text(LIBRARY)
-    backend = folder / "gradkernels" / "backend.py"
-    text = backend.read_text()
-    assert text.count("\nBACKENDS = {") == 1
-    backend.write_text(text.replace("\nBACKENDS = {", ROW))
+    (folder / "gradkernels" / "backend" / "boxed_arrays.py").write_text(ROW)
+    backend = folder / "gradkernels" / "backend" / "libraries.py"
+    insert(
+        backend,
+        "from gradkernels.backend.numpy_arrays import NUMPY",
+        "from gradkernels.backend.boxed_arrays import BOXES",
+    )
     insert(backend, '        Backend("numba", 2, NUMPY),', '        Backend("boxes", 9, BOXES),')
     # eta is 1 and 3, the residuals 1 and -2, the slopes 2 and -4.
     assert run("-c", USE) == "Boxed [[2.0, 0.0], [-4.0, -4.0]]\n"

@@ -14,7 +14,7 @@ from measured import changed
 
 import gradkernels as gk
 from gradkernels import record
-from gradkernels.backend import BACKENDS, Backend
+from gradkernels.backend import BACKENDS, Backend, numpy_arrays
 from gradkernels.bench.cli import parse  # noqa: F401
 from gradkernels.bench.pytest_plugin import finish, gate, timing  # noqa: F401
 from gradkernels.bench.pytest_plugin import threads as pytest_threads
@@ -290,7 +290,7 @@ def test_a_mistyped_option_is_one_sentence(pytester, option, says):
 def test_threads_are_limited_for_the_time_and_given_back(monkeypatch, pools):
     torch = pytest.importorskip("torch")
     if not pools:
-        monkeypatch.setattr(pytest_threads, "_threadpoolctl", lambda: None)
+        monkeypatch.setattr(numpy_arrays, "threadpoolctl", lambda: None)
     before = torch.get_num_threads()
     torch.set_num_threads(2)
     with pytest_threads.limited(BACKENDS["torch"], 1) as threads:
@@ -302,14 +302,14 @@ def test_threads_are_limited_for_the_time_and_given_back(monkeypatch, pools):
 @pytest.mark.parametrize("name", ["torch", "opacus", "backpack"])
 def test_what_computes_on_tensors_has_the_threads_of_torch(monkeypatch, name):
     pytest.importorskip(name)
-    monkeypatch.setattr(pytest_threads, "_threadpoolctl", lambda: None)
+    monkeypatch.setattr(numpy_arrays, "threadpoolctl", lambda: None)
     monkeypatch.setenv("OPENBLAS_NUM_THREADS", "7")
     with pytest_threads.limited(BACKENDS[name], 2) as threads:
         assert threads == 2
 
 
 def test_threads_that_nobody_can_limit_are_recorded_as_they_are(monkeypatch):
-    monkeypatch.setattr(pytest_threads, "_threadpoolctl", lambda: None)
+    monkeypatch.setattr(numpy_arrays, "threadpoolctl", lambda: None)
     for name in ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("OMP_NUM_THREADS", "7")

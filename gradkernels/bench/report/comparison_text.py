@@ -73,8 +73,8 @@ def _slow(comparison: Comparison) -> Iterator[str]:
         yield f"LIMIT UNDECIDED: {name} may be slower by more than {percent(row.fail_slower)} or not: {found}"
     if len(limited) > 1:
         slow, excluded = (sum(getattr(row, name) for row in limited) for name in ("too_slow", "excluded"))
-        says = f"{slow} of {counted(len(limited), 'row')} {'is' if slow == 1 else 'are'} slower by more than their limit"
-        yield f"{says}, for all of them at once (Holm); {excluded} surely not, {len(open_)} undecided"
+        says = f"{slow} of {counted(len(limited), 'row')} {'is' if slow == 1 else 'are'} slower by more than"
+        yield f"{says} their limit, for all of them at once (Holm); {excluded} surely not, {len(open_)} undecided"
 
 
 def _totals(comparison: Comparison) -> Iterator[str]:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from gradkernels.backend import Array, backend_of
+from gradkernels.backend import Array, arrays_of
 from gradkernels.names import dtype_name
 from gradkernels.problems.problem import Problem
 from gradkernels.problems.regression.regression import Regression
@@ -40,14 +40,9 @@ def convert_target(problem: Problem, x: Array, y: Tree) -> Tree:
         name = dtype_name(array.dtype)
         if not is_integral(array) or (array is classes and name in ("int64", "int32")):
             return array
-        return _cast(array, "int64" if array is classes else dtype_name(x.dtype))
+        return arrays_of(array).cast(array, "int64" if array is classes else dtype_name(x.dtype))
 
     return each(one, y)
-
-
-def _cast(array: Array, dtype: str) -> Array:
-    library = backend_of(array)
-    return array.astype(dtype) if library is None else library.arrays.cast(array, dtype)
 
 
 def needs_conversion(problem: Problem, theta: Array, x: Array, y: Tree) -> bool:
