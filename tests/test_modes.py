@@ -85,6 +85,105 @@ def test_a_change_that_computing_depends_on_is_another_key(model, name):
     assert modes.key() is after
 
 
+class Scaled(nn.Module):
+    """A map that no submodule of a model is, times a number."""
+
+    def __init__(self):
+        super().__init__()
+        self.linear, self.factor = nn.Linear(3, 3), 2.0
+
+    def forward(self, x):
+        return self.linear(x) * self.factor
+
+
+class Holder:
+    """A helper that is no module."""
+
+    def __init__(self, **parts):
+        vars(self).update(parts)
+
+
+HIDDEN = {
+    "list": lambda one: [one],
+    "tuple": lambda one: (1, one),
+    "dict": lambda one: {"a": one},
+    "nested": lambda one: {"a": [(one,)]},
+    "seventieth": lambda one: [*range(69), one],
+    "helper": lambda one: Holder(part=one),
+    "list in a helper": lambda one: Holder(parts=[one]),
+    "helpers in a list": lambda one: [Holder(part=one)],
+    "list of a hidden module": lambda one: [Holder(part=[Hiding(one)])],
+}
+HIDDEN_CHANGES = {
+    "number": lambda one: setattr(one, "factor", 0.5),
+    "mode": lambda one: one.eval(),
+    "number of a submodule": lambda one: setattr(one.linear, "factor", 0.5),
+    "frozen": lambda one: one.linear.weight.requires_grad_(False),
+    "parameter": lambda one: setattr(one.linear, "bias", nn.Parameter(torch.ones(3))),
+    "hook": lambda one: one.linear.register_forward_hook(lambda *_: None),
+}
+
+
+class Hiding(nn.Module):
+    """Keeps modules where torch does not look."""
+
+    def __init__(self, hidden):
+        super().__init__()
+        self.hidden = [hidden]
+
+
+@pytest.mark.parametrize("change", HIDDEN_CHANGES)
+@pytest.mark.parametrize("where", HIDDEN)
+def test_modules_that_are_no_submodules_are_seen_wherever_they_are_kept(model, where, change):
+    one = Scaled()
+    model.parts = HIDDEN[where](one)
+    modes = ModeTracker(model)
+    before = modes.key()
+    assert modes.key() is before
+    HIDDEN_CHANGES[change](one)
+    assert modes.key() != before
+
+
+def test_a_helper_in_a_list_is_seen(model):
+    model.helpers = [Settings(), Settings()]
+    modes = ModeTracker(model)
+    before = modes.key()
+    model.helpers[1].eps = 1e-3
+    assert modes.key() != before
+
+
+@pytest.mark.parametrize("where", [name for name in HIDDEN if name != "seventieth"])
+def test_what_comes_to_be_held_later_is_seen_from_then_on(model, where):
+    model.parts = HIDDEN[where](Scaled())
+    modes = ModeTracker(model)
+    modes.key()
+    other = Scaled()
+    model.parts = HIDDEN[where](other)
+    before = modes.key()
+    other.factor = 0.5
+    assert modes.key() != before
+
+
+def test_a_module_that_replaces_another_in_its_list_is_seen_from_then_on(model):
+    model.parts, other = [Scaled()], Scaled()
+    modes = ModeTracker(model)
+    before = modes.key()
+    model.parts[0] = other
+    assert (between := modes.key()) != before
+    other.factor = 0.5
+    assert modes.key() not in (before, between)
+
+
+def test_who_holds_each_other_is_listed_once(model):
+    one = Scaled()
+    one.owner, model.parts = [model], [one, Holder(owner=model, parts=[one])]
+    modes = ModeTracker(model)
+    before = modes.key()
+    assert modes.key() is before
+    one.factor = 0.5
+    assert modes.key() != before
+
+
 def test_what_is_taken_back_is_the_same_again(model):
     modes = ModeTracker(model)
     before = modes.key()

@@ -14,6 +14,17 @@ from gradkernels.tree import leaves
 N = 6
 
 
+class Scale(nn.Module):
+    """Multiplies by an attribute."""
+
+    def __init__(self):
+        super().__init__()
+        self.factor = 1.0
+
+    def forward(self, x):
+        return x * self.factor
+
+
 class Model(nn.Module):
     """Two layers between which there is an attribute, a buffer, a tensor that is neither, and a frozen parameter."""
 
@@ -25,8 +36,10 @@ class Model(nn.Module):
         self.factor, self.plain, self.activation = 2.0, torch.full((5,), 0.5), torch.tanh
         self.frozen = nn.Parameter(torch.full((5,), 3.0), requires_grad=False)
         self.drop = nn.Dropout(0.5)
+        self.hidden = [{"scale": Scale()}]  # which no `modules()` yields
 
     def forward(self, x):
+        x = self.hidden[0]["scale"](x)
         h = self.activation(self.first(x) * self.factor + self.shift * self.same) * self.plain + self.frozen
         return self.last(self.drop(h))
 
@@ -43,6 +56,10 @@ def data():
 
 def scale(model):
     model.factor = 0.3
+
+
+def scale_hidden(model):
+    model.hidden[0]["scale"].factor = 0.3
 
 
 def swap_function(model):
@@ -100,6 +117,7 @@ def change_weights(model):
 
 CHANGES = [
     scale,
+    scale_hidden,
     swap_function,
     write_to_buffer,
     replace_buffer,

@@ -144,14 +144,12 @@ def is_safe_to_hold(name: str, value: Any) -> bool:
     return name in _TORCHS or not _has_tensor(value, MAX_DEPTH)
 
 
-def plain_objects(values: Iterable[Any]) -> Iterator[Any]:
-    """Yield objects with plain attributes of their own among some values, such as a configuration."""
-    for value in values:
-        if type(value) in _PLAIN or isinstance(value, _OTHERS) or _is_torch(value):
-            continue
-        attributes = getattr(value, "__dict__", None)
-        if type(attributes) is dict and attributes:
-            yield value
+def has_plain_attributes(value: Any) -> bool:
+    """Tell whether an object has plain attributes of its own, as a configuration has, and is none of torch's."""
+    if type(value) in _PLAIN or isinstance(value, _OTHERS) or _is_torch(value):
+        return False
+    attributes = getattr(value, "__dict__", None)
+    return type(attributes) is dict and bool(attributes)
 
 
 def _is_torch(value: Any) -> bool:

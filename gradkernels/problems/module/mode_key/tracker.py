@@ -19,10 +19,10 @@ from gradkernels.problems.module.mode_key.attributes import (
     contents,
     is_mutable_container,
     is_safe_to_hold,
-    plain_objects,
     token,
 )
 from gradkernels.problems.module.mode_key.counters import is_counter
+from gradkernels.problems.module.mode_key.held_objects import all_held, held_by
 from gradkernels.problems.module.mode_key.outer_values import OuterValues
 from gradkernels.problems.module.structure import Module
 
@@ -106,11 +106,11 @@ class ModeTracker:
 
     def _walk(self) -> None:
         """Find all modules, and describe each."""
-        roots = [one for root in self._roots for one in (root.modules() if hasattr(root, "modules") else (root,))]
-        held = {id(one): one for one in chain(roots, *(plain_objects(vars(one).values()) for one in roots))}
-        self._dicts = [vars(one) for one in held.values()]
-        self._types = [type(one) for one in held.values()]
-        names = [*map(token, held.values())]
+        held = all_held(self._roots)
+        self._dicts, self._types = [one.it.__dict__ for one in held], [type(one.it) for one in held]
+        self._leads = [one.leads for one in held]
+        self._holds = [*map(self._held, range(len(held)))]
+        names = [one.name for one in held]
         self._varied = {name: self._varied.get(name, {}) for name in names}
         self._ever = [self._varied[name] for name in names]
         inner = [
@@ -151,6 +151,9 @@ class ModeTracker:
             before, values = self._before[i], [*one.values()]
             values += contents(value for name, value in one.items() if is_mutable_container(name, value))
             if before is None or not _alike(values, before):
+                if self._held(i) != self._holds[i]:
+                    self._walk()
+                    return
                 self._before[i] = values if all(map(is_safe_to_hold, one, one.values())) else None
                 self._parts[i] = self._part(i)
         traits = [*map(_TRAITS, self._parameters)]
@@ -167,6 +170,10 @@ class ModeTracker:
             value for one in self._closed for name, value in one.items() if is_mutable_container(name, value)
         ]
         self._contents = contents(self._containers)
+
+    def _held(self, i: int) -> list[Any]:
+        """Return who is held by one module or object besides submodules."""
+        return [*map(token, held_by(self._dicts[i], self._leads[i]))]
 
     def _outer_values(self) -> OuterValues:
         return OuterValues([*zip(self._dicts, self._types, strict=True)], self._roots)
