@@ -3,8 +3,6 @@ PYTHON ?= python3
 BIN := .venv/bin
 # The environment is made anew when what it is made from changes.
 STAMP := .venv/installed
-# Begun first, so that at the end no process is left alone with one of them.
-LONGEST := tests/test_survive.py tests/test_docs.py tests/test_agreement.py tests/test_kernels.py tests/test_typing.py
 # Tests whose outcome depends on times that they measure: nothing runs beside them.
 TIMING := tests/test_ab.py tests/test_doctor.py tests/test_race.py
 # Every process that a test starts imports what an earlier one compiled.
@@ -16,7 +14,7 @@ run: $(STAMP)
 	$(BIN)/gradkernels run
 
 test: $(STAMP)
-	$(BIN)/pytest -q --numprocesses auto --dist loadfile --no-loadscope-reorder --durations 10 $(TIMING:%=--ignore=%) $(LONG) $(LONGEST) tests
+	$(BIN)/pytest -q --numprocesses auto --dist loadfile --no-loadscope-reorder --durations 10 $(TIMING:%=--ignore=%) $(LONG) tests
 	$(BIN)/pytest -q --durations 10 $(TIMING) $(LONG)
 
 test-all:

@@ -20,6 +20,16 @@ for pool in ("OMP", "OPENBLAS", "MKL", "VECLIB"):
 import pytest  # noqa: E402
 from hypothesis import settings  # noqa: E402
 
+# Begun first where several processes share the files, so that at the end none is left alone with one of them: pytest
+# itself collects files that lie in a folder that was also given in the folder's order, whichever was named first.
+LONGEST = (
+    "test_docs.py",
+    "test_agreement.py",
+    "test_check.py",
+    "test_survive.py",
+    "test_hooks_layers.py",
+)
+
 settings.register_profile("short", deadline=None, derandomize=True)
 settings.register_profile("long", deadline=None, max_examples=5000)
 
@@ -41,6 +51,10 @@ def pytest_collection():
     finally:
         gc.enable()
         gc.freeze()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST))
 
 
 @pytest.fixture(scope="session")

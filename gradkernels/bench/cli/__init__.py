@@ -18,8 +18,13 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 from contextlib import suppress
-from typing import cast
+from functools import cache
+from typing import TYPE_CHECKING, Any, cast
+
+if TYPE_CHECKING:
+    import typer
 
 UNREAD = 141  # what a shell reports of a process that a closed pipe has ended
 
@@ -34,7 +39,7 @@ def main(arguments: list[str] | None = None) -> int:
     # Typer carries a click of its own since 0.17; the parents of its public error are the same in either.
     usage_error = cast("type[typer.BadParameter]", typer.BadParameter.__mro__[2])
     try:
-        code = app(_or_help(arguments), standalone_mode=False, prog_name="gradkernels")
+        code = _built(app)(_or_help(arguments), standalone_mode=False, prog_name="gradkernels")
     except typer.Abort:
         return _complain("stopped", 130)
     except usage_error as error:
@@ -49,6 +54,14 @@ def main(arguments: list[str] | None = None) -> int:
     except SystemExit as end:  # with 1 typer and rich end where a pipe is closed, with others who was told to stop
         return end.code if isinstance(end.code, int) and end.code != 1 else UNREAD
     return code if isinstance(code, int) else 0
+
+
+@cache
+def _built(app: typer.Typer) -> Callable[..., Any]:
+    """Return what parses and calls the commands: made of every option of each, it costs more than parsing."""
+    import typer
+
+    return typer.main.get_command(app)
 
 
 def _open_closed_streams() -> None:

@@ -9,9 +9,10 @@ from statistics import median
 from typing import Any
 
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.ticker import EngFormatter
+from matplotlib.ticker import EngFormatter, NullFormatter
 
 from gradkernels.key import Key
 from gradkernels.names import counted
@@ -84,6 +85,17 @@ def _panel_of(axes: Axes, what: str, rows: Sequence[Record], ways: Sequence[str]
         axes.plot(list(by_size), middle, **style, markersize=4, linewidth=1.5, label=_way(kernel))
     axes.set(xscale="log", yscale="log", xlabel="samples n", title=what, ylabel="time per call")
     axes.title.set_fontsize(10)
-    axes.yaxis.set_major_formatter(EngFormatter("s", places=0))
+    _label(axes.xaxis, "")
+    _label(axes.yaxis, "s")
     axes.grid(which="major", color="0.9")
     axes.spines[["top", "right"]].set_visible(False)
+
+
+def _label(axis: Axis, unit: str) -> None:
+    """Label powers of ten with prefixes, and what lies between where a decade is not full.
+
+    Powers as matplotlib sets them by itself are formulas, which take as long as the rest of the picture.
+    """
+    low, high = axis.get_view_interval()
+    axis.set_major_formatter(EngFormatter(unit, places=0))
+    axis.set_minor_formatter(EngFormatter(unit, places=0) if high < 10 * low else NullFormatter())
