@@ -35,7 +35,9 @@ wisdom: $(STAMP)
 	for d in 1 10; do $(BIN)/gradkernels run --quantity all --features $$d --passes 3 --budget 60s --force --out results/shipped-$$d.csv; done
 	$(BIN)/gradkernels run --quantity all --features 100 --sizes 10:1e5 --passes 3 --budget 60s --force --out results/shipped-100.csv
 	for p in logistic poisson huber softmax; do $(BIN)/gradkernels run --problem $$p --quantity all --features 10 --passes 3 --budget 45s --force --out results/shipped-$$p.csv; done
+	rm -f gradkernels/wisdom.json  # of kernels that are no more
 	GRADKERNELS_WISDOM=gradkernels/wisdom.json $(BIN)/gradkernels fastest results/shipped-*.csv --save
+	rm -f gradkernels/.wisdom.json.lock
 
 # What docs/how-fast.md shows of six models, about an hour, and of the speed of memory, 12 minutes; likewise quiet.
 modules memory: $(STAMP)

@@ -13,10 +13,11 @@ from gradkernels.backend import BACKENDS
 from gradkernels.dispatch import bind, select, wisdom
 from gradkernels.dispatch.bound_kernels import bound_kernel, forget_choices
 from gradkernels.dispatch.rule import FASTEST_FIRST, by_rule
-from gradkernels.dispatch.wisdom import MeasuredPoint
+from gradkernels.dispatch.wisdom import MeasuredPoint, Origin
 from gradkernels.record import HEADER, append
 
 P = gk.LinearRegression()
+STARTED = "2026-03-01T12:00:00+00:00"
 BROADCAST, LOOP, VMAP = "numpy.broadcast.per_sample", "numpy.loop.per_sample", "torch.vmap.per_sample"
 
 
@@ -67,7 +68,7 @@ def test_only_ok_rows_teach_and_passes_are_pooled_by_their_median():
     rows = [row(BROADCAST, 10, seconds, pass_=i) for i, seconds in enumerate((3.0, 1.0, 2.0), 1)]
     wrong = record(kernel=VMAP, quantity="per_sample", n=10, status="wrong", reason="off")
     (entry,) = wisdom.learn([*rows, wrong, row("control", 10, 1.0)])
-    assert entry.curves == {BROADCAST: (MeasuredPoint(10, 2.0, 0.0, None),)}
+    assert entry.curves == {BROADCAST: (MeasuredPoint(10, 2.0, 0.0, None, Origin(STARTED, "", 3)),)}
 
 
 def test_a_table_survives_being_written_and_read():
@@ -158,54 +159,6 @@ def test_the_callers_file_is_trusted_before_saved_wisdom_and_that_before_what_sh
     assert bound.kernel.key == BROADCAST
     assert str(path) in bound.why
     assert "numpy.loop.per_sample: 2 us, 2 times the winner's 1 us" in bound.why
-
-
-def test_saving_replaces_what_was_measured_again_and_keeps_the_rest():
-    wisdom.save(wisdom.learn([row(BROADCAST, 10, 1.0), row(BROADCAST, 10, 5.0, dtype="float32")]))
-    wisdom.save(wisdom.learn([row(LOOP, 10, 2.0)]))
-    curves = {entry.case.dtype: entry.curves for entry in wisdom.saved()}
-    assert curves == {
-        "float64": {LOOP: (MeasuredPoint(10, 2.0, 0.0, None),)},
-        "float32": {BROADCAST: (MeasuredPoint(10, 5.0, 0.0, None),)},
-    }
-
-
-def test_whoever_reads_while_wisdom_is_saved_reads_the_old_file_whole(tmp_path):
-    path = wisdom.save(wisdom.learn([row(BROADCAST, 10, 1.0)]))
-    before = path.read_text()
-    with path.open() as reading:
-        wisdom.save(wisdom.learn([row(LOOP, 10, 2.0)]))
-        assert reading.read() == before
-    assert path.read_text() != before
-    assert list(tmp_path.iterdir()) == [path]
-
-
-def test_wisdom_that_cannot_be_written_leaves_the_old_file(monkeypatch):
-    path = wisdom.save(wisdom.learn([row(BROADCAST, 10, 1.0)]))
-    before = path.read_text()
-
-    def full(self, text, encoding=None):
-        with self.open("w") as file:
-            file.write(text[: len(text) // 2])
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr("pathlib.Path.write_text", full)
-    with pytest.raises(OSError, match="No space left"):
-        wisdom.save(wisdom.learn([row(LOOP, 10, 2.0)]))
-    assert path.read_text() == before
-    assert list(path.parent.iterdir()) == [path]
-
-
-def test_what_another_process_has_saved_meanwhile_is_kept():
-    path = wisdom.save(wisdom.learn([row(BROADCAST, 10, 1.0)]))
-    assert len(wisdom.saved()) == 1
-    other = wisdom.learn([row(BROADCAST, 10, 5.0, dtype="float32")])
-    path.write_text(wisdom.dumps((*wisdom.saved(), *other)))
-    wisdom.save(wisdom.learn([row(LOOP, 10, 2.0)]))
-    assert {entry.case.dtype: [*entry.curves] for entry in wisdom.saved()} == {
-        "float64": [LOOP],
-        "float32": [BROADCAST],
-    }
 
 
 def test_no_file_takes_the_place_of_a_device(tmp_path, monkeypatch):

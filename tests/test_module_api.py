@@ -326,7 +326,7 @@ def measured(problem, **seconds_and_first):
     points = {f"torch.{way}.per_sample": (wisdom.MeasuredPoint(6, seconds, first, None),)
               for way, (seconds, first) in seconds_and_first.items()}  # fmt: skip
     case = Coordinates(problem.name, "per_sample", ALL_SIZES, 4, "float32", "C", "cpu", 1)
-    return (wisdom.WisdomEntry(machine(), case, "2026-01-01", points),)
+    return (wisdom.WisdomEntry(machine(), case, points),)
 
 
 def test_what_was_measured_for_the_structure_decides_for_every_model_of_it(problem, data):

@@ -305,7 +305,7 @@ def point(kernel, n, seconds, first):
 def test_few_calls_weigh_the_first_in_the_ranking():
     curves = {**point("torch.loop.per_sample", 5, 2.0, 1.0), **point("torch.vmap.per_sample", 5, 1.0, 100.0)}
     case = Coordinates(small().name, "per_sample", ALL_SIZES, 4, "float32", "C", "cpu", 1)
-    table = (WisdomEntry("here", case, "2026-01-01", curves),)
+    table = (WisdomEntry("here", case, curves),)
     for calls, winner, seconds in ((None, "vmap", 1.0), (10, "loop", 2.1), (1000, "vmap", 1.1)):
         (ranking,) = known(table, calls)
         assert ranking.kernels[0].kernel == f"torch.{winner}.per_sample"

@@ -12,6 +12,7 @@ import gradkernels as gk
 from gradkernels.bench.cli import main
 from gradkernels.bench.race import elimination
 from gradkernels.bench.race import plan as race_plan
+from gradkernels.bench.race import race as race_module
 from gradkernels.bench.race.progress import line_shown
 from gradkernels.bench.run.plan import Plan
 from gradkernels.bench.run.session import Schedule, SessionProgress, open_session
@@ -152,6 +153,26 @@ def test_racing_on_ones_own_arrays_gives_a_bound_kernel_and_saves_the_choice(sho
     assert f"{LOOP}:" in bound.why
     (entry,) = wisdom.saved()
     assert (entry.machine, entry.case.features, set(entry.curves)) == (machine(), 3, {BROADCAST, LOOP})
+    origins = [point.origin for points in entry.curves.values() for point in points]
+    assert {origin.source for origin in origins} == {"race"}
+    assert all(origin.passes >= 1 for origin in origins)
+
+
+def test_a_race_that_cannot_be_saved_counts_for_the_process_and_is_saved_with_the_next(short, tmp_path):
+    path = tmp_path / "wisdom.json"
+    path.write_text("nonsense")
+    rows = [row for key, seconds in ((BROADCAST, 2.0), (LOOP, 1.0)) for row in passes([seconds], kernel=key, n=10)]
+    with pytest.warns(UserWarning, match=rf"^the race counts for this process alone: {path} is not a wisdom file"):
+        race_module._save(wisdom.learn(rows, "race"))
+    assert path.read_text() == "nonsense"
+    with pytest.warns(UserWarning, match="this machine's saved choice is passed over"):
+        bound = gk.fastest(gk.LinearRegression(), "norms", n=10)
+    assert bound.why.startswith(f"{LOOP} for n = 10, by a race of this process, which could not be saved (desk, 2026")
+    path.unlink()
+    wisdom.save(wisdom.learn(passes([3.0], kernel=VMAP, n=10), "race"))
+    (entry,) = wisdom.saved()
+    assert set(entry.curves) == {BROADCAST, LOOP, VMAP}
+    assert wisdom.unsaved() == ()
 
 
 def test_a_race_on_the_command_line_prints_and_keeps_its_passes(short, capsys):

@@ -16,6 +16,7 @@ from gradkernels.dispatch.machine import machine
 from gradkernels.dispatch.request import Criteria, Request
 from gradkernels.dispatch.select import choose, explain
 from gradkernels.dispatch.wisdom import WisdomEntry
+from gradkernels.dispatch.wisdom.entry import kind_of
 from gradkernels.kernel import Kernel
 from gradkernels.record import HEADER, append
 
@@ -60,17 +61,17 @@ def costs(choice):
 
 def test_an_entry_answers_for_its_kind_of_problem_quantity_dtype_and_device():
     about = Coordinates("huber(delta=2.0)", "norms", ALL_SIZES, 1, "float64", "C", "cpu", 1)
-    entry = WisdomEntry("desk", about, "", {})
+    entry = WisdomEntry("desk", about, {})
     huber = gk.HuberRegression()
-    assert entry.answers(gk.Case(huber, "norms", 5, threads=3, layout="F", features=2))
+    assert entry.kind == kind_of(gk.Case(huber, "norms", 5, threads=3, layout="F", features=2))
     others = [(P, "norms", "float64", "cpu"), (huber, "moments", "float64", "cpu"), (huber, "norms", "float32", "cpu"),
               (huber, "norms", "float64", "cuda")]  # fmt: skip
-    assert not any(entry.answers(gk.Case(problem, asked, 5, *where)) for problem, asked, *where in others)
+    assert entry.kind not in [kind_of(gk.Case(problem, asked, 5, *where)) for problem, asked, *where in others]
 
 
 def test_the_distance_to_an_entry():
     about = Coordinates("huber", "norms", ALL_SIZES, 4, "float64", "C", "cpu", 2)
-    entry = WisdomEntry("desk", about, "", {})
+    entry = WisdomEntry("desk", about, {})
     near = gk.Case(gk.HuberRegression(), "norms", 5, threads=2, features=4)
     far = gk.Case(gk.HuberRegression(delta=2.0), "norms", 5, threads=16, features=2, layout="F")
     assert entry.distance(near, None) == entry.distance(near, "desk") == (False, False, 0.0, False)
@@ -115,6 +116,9 @@ def test_settings_that_were_measured_are_chosen_among_and_memory_that_is_given_i
     assert [kernel.set_options for kernel, _ in choice.costs] == [(), (("rows", 4),), (("rows", 64),), ()]
 
 
+ENTRY = "in the entry norms of linear in float64 on cpu, features 1"
+
+
 @pytest.mark.parametrize(
     ("settings", "says"),
     [
@@ -126,26 +130,18 @@ def test_settings_that_were_measured_are_chosen_among_and_memory_that_is_given_i
 def test_settings_that_a_kernel_has_no_more_are_passed_over_and_named_once(choice_of, settings, says):
     kept, gone = "numpy.blocked[rows=4].norms", f"numpy.blocked[{settings}].norms"
     rows = [row(LOOP, 1.0), row(kept, 0.5), row(gone, 0.25)]
-    with pytest.warns(UserWarning, match=rf"^the times of {re.escape(gone)} are passed over: {says}$"):
+    with pytest.warns(
+        UserWarning, match=rf"^the times of {re.escape(gone)} of \S+/r.csv, {ENTRY}, are passed over: {says}$"
+    ):
         choice, _ = choice_of(*rows)
     assert costs(choice) == {kept: 0.5, LOOP: 1.0}
     assert choice_of(*rows)[0] == choice  # without a warning, which would be an error here
 
 
 def test_where_all_that_was_measured_is_passed_over_a_rule_chooses(choice_of):
-    with pytest.warns(UserWarning, match=r"numpy.blocked\[a=1\].norms are passed over"):
+    with pytest.warns(UserWarning, match=r"numpy.blocked\[a=1\].norms of .+ are passed over"):
         choice, _ = choice_of(row("numpy.blocked[a=1].norms", 1.0))
     assert choice.source.startswith("a rule, as nothing was measured")
-
-
-@pytest.mark.parametrize("text", ['{"schema": 2, "entries": []}', '{"schema": 1, "entr'])
-def test_a_saved_choice_that_cannot_be_read_is_passed_over_and_named_once(known, monkeypatch, text):
-    monkeypatch.setattr(wisdom, "saved", lambda: wisdom.loads(text, "wisdom.json"))
-    request = Request(gk.Case(P, "norms", 10), BACKENDS["numpy"])
-    with pytest.warns(UserWarning, match=r"^this machine's saved choice is passed over: wisdom.json is not a wisdom"):
-        choice = choose(request)
-    assert choice.source.startswith("a rule, as nothing was measured for it")
-    assert choose(request) == choice  # without a warning, which would be an error here
 
 
 def test_memory_as_large_as_the_limit_is_within_it(choice_of):
@@ -212,6 +208,87 @@ def test_saved_wisdom_comes_before_what_ships_and_each_for_this_machine_first(kn
     assert choice.source.startswith(f"the table shipped with gradkernels ({machine()}, ")
     known([row(VMAP, 1.0, dtype="float32")], [row(LOOP, 1.0, **there)])
     assert choose(request()).kernel.key == LOOP
+
+
+def curve(*sizes, loop=2.0, broadcast=1.0, **changes):
+    """Rows of two kernels at these sizes."""
+    times = {LOOP: loop, BROADCAST: broadcast}
+    return [row(key, seconds, n, **changes) for key, seconds in times.items() for n in sizes]
+
+
+def lines(n):
+    """What was chosen at n, and the explanation without what is known of its source."""
+    request = Request(gk.Case(P, "norms", n), BACKENDS["numpy"])
+    first, *rest = explain(request, choose(request)).splitlines()
+    return [first.partition(" (")[0], *rest]
+
+
+def test_what_was_measured_at_the_size_comes_before_what_is_trusted_more_elsewhere(known):
+    known(curve(10, 20, loop=1.0, broadcast=2.0), curve(10, 10**6))
+    for n, seconds in ((5, 1), (10, 1), (20, 1), (40, 2)):
+        assert lines(n)[:2] == [f"{LOOP} for n = {n}, by this machine's saved wisdom",
+                                f"  {BROADCAST}: {2 * seconds} s, 2 times the winner's {seconds} s"]  # fmt: skip
+    for n in (41, 1000, 10**6, 2 * 10**6):
+        assert lines(n)[:2] == [f"{BROADCAST} for n = {n}, by the table shipped with gradkernels",
+                                "  this machine's saved wisdom was measured at n = 10 to 20"]  # fmt: skip
+
+
+def test_where_neither_was_measured_the_more_trusted_decides_unless_the_other_is_much_nearer(known):
+    guess = "was measured at n = {} only, far from {}: its time is a guess"
+    known(curve(10, loop=1.0, broadcast=2.0), curve(20))
+    assert lines(1000)[:2] == [f"{LOOP} for n = 1000, by this machine's saved wisdom",
+                               f"  {LOOP} {guess.format(10, 1000)}"]  # fmt: skip
+    known(curve(10, loop=1.0, broadcast=2.0), curve(16, 21))
+    assert lines(1000)[:3] == [f"{BROADCAST} for n = 1000, by the table shipped with gradkernels",
+                               "  this machine's saved wisdom was measured at n = 10",
+                               f"  {BROADCAST} {guess.format('16 to 21', 1000)}"]  # fmt: skip
+    known(curve(1000), ())
+    assert lines(10)[:2] == [f"{BROADCAST} for n = 10, by this machine's saved wisdom",
+                             f"  {BROADCAST} {guess.format(1000, 10)}"]  # fmt: skip
+
+
+def test_a_kernel_that_was_compared_with_nothing_yields_to_a_comparison(known):
+    known([row(LOOP, 1.0)], curve(10))
+    says = f"  this machine's saved wisdom has one kernel alone, {LOOP}, compared with nothing"
+    assert lines(10)[:2] == [f"{BROADCAST} for n = 10, by the table shipped with gradkernels", says]
+    known([row(LOOP, 1.0)], [row(BROADCAST, 0.5)])
+    assert lines(10)[0] == f"{LOOP} for n = 10, by this machine's saved wisdom"
+    known([row(LOOP, 1.0), row("control", 1.0), row("convert.torch", 1.0), row(f"{BROADCAST}@out", 0.5)], curve(10))
+    assert lines(10)[0] == f"{BROADCAST} for n = 10, by the table shipped with gradkernels"
+
+
+def test_kernels_that_cannot_do_the_case_are_no_comparison(known):
+    known([row(LOOP, 1.0), row("old.way.norms", 0.5)], curve(10))
+    assert lines(10)[0] == f"{BROADCAST} for n = 10, by the table shipped with gradkernels"
+
+
+def test_of_one_source_the_entry_that_was_measured_at_the_size_decides(known):
+    near, far = curve(10, loop=1.0, broadcast=2.0), curve(10**5, 10**6, features=3)
+    known([*near, *far], ())
+    assert [lines(n)[0].partition(" ")[0] for n in (10, 20, 5 * 10**4, 10**6)] == [LOOP, LOOP, BROADCAST, BROADCAST]
+    assert lines(10**6)[1].startswith(f"  {LOOP}: 2 s")
+
+
+def test_the_explanation_says_what_the_point_nearest_to_the_size_comes_from(known, monkeypatch):
+    raced, filed = {"started": "2026-03-01T12:00:00+00:00"}, {"started": "2026-03-02T12:00:00+00:00"}
+    rows = [*curve(10, **raced, run="a"), *curve(1000, **filed, run="b")]
+    monkeypatch.setattr(wisdom, "saved", lambda: wisdom.learn(rows, {"a": "race", "b": "f.csv"}))
+    for n, says in ((10, "race, 2026-03-01"), (1000, "f.csv, 2026-03-02")):
+        request = Request(gk.Case(P, "norms", n), BACKENDS["numpy"])
+        assert choose(request).source == f"this machine's saved wisdom (desk, {says}, 1 feature, 1 thread, layout C)"
+
+
+def test_a_file_of_the_callers_decides_at_any_size_and_says_that_it_is_a_guess(choice_of, known):
+    known(curve(10**6), curve(10**6))
+    choice, says = choice_of(row(LOOP, 1.0), n=10**6)
+    assert choice.kernel.key == LOOP
+    assert says.splitlines()[1] == f"  {LOOP} was measured at n = 10 only, far from 1000000: its time is a guess"
+
+
+def test_a_race_that_could_not_be_saved_decides_in_this_process(known, monkeypatch):
+    known(curve(10, loop=1.0, broadcast=2.0), ())
+    monkeypatch.setattr(wisdom, "unsaved", lambda: wisdom.learn(curve(10), "race"))
+    assert lines(10)[0] == f"{BROADCAST} for n = 10, by a race of this process, which could not be saved"
 
 
 def test_a_kernel_that_failed_is_passed_over_and_the_reason_comes_first(known):

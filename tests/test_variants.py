@@ -54,7 +54,7 @@ def test_a_chunk_that_was_measured_fastest_is_chosen(monkeypatch, tmp_path):
     plain, chunked = "torch.vmap.per_sample", "torch.vmap[chunk=16].per_sample"
     curves = {plain: (MeasuredPoint(64, 2e-3, 0.1, None),), chunked: (MeasuredPoint(64, 1e-3, 0.1, None),)}
     case = Coordinates(problem.name, "per_sample", ALL_SIZES, 64, "float32", "C", "cpu", 1)
-    entry = WisdomEntry(machine="x", case=case, started="2026-01-01", curves=curves)
+    entry = WisdomEntry(machine="x", case=case, curves=curves)
     monkeypatch.setenv(wisdom.ENVIRONMENT, str(tmp_path / "wisdom.json"))
     wisdom.saved.cache_clear()
     wisdom.save((entry,))

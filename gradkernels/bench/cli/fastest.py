@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import replace
 
 from gradkernels.bench.cli import options, parse
@@ -30,13 +30,15 @@ def fastest(
     wanted = parse.chosen_quantities(quantity)
     if save and not files:
         raise ValueError("--save needs a results file: gradkernels fastest results.csv --save")
-    records = [row for file in files or [] for row in read(file)]
+    rows = {file: read(file) for file in files or []}
+    records = [row for of_file in rows.values() for row in of_file]
     if files and not any(row.measurement.status == Status.ok for row in records):
         raise ValueError(f"{', '.join(map(str, files))} has no proven time; measure with `gradkernels run`")
     ranking = _measured(records, kernel or [], calls) if files else _known(kernel or [], calls)
     _print([one for one in ranking if one.case.quantity in wanted], format_)
     if save:
-        _save(records, force)
+        shown = _shown(records, wanted, kernel or [])
+        _save(shown, {row.run: file.name for file, of_file in rows.items() for row in of_file}, force)
 
 
 def _print(ranking: list[CaseRanking], format_: Format) -> None:
@@ -47,13 +49,39 @@ def _print(ranking: list[CaseRanking], format_: Format) -> None:
     sys.stdout.write(parse.chosen_writer(format_, writers)(ranking))
 
 
-def _save(records: list[Record], force: bool) -> None:
+def _shown(records: list[Record], quantities: Container[str], patterns: list[str]) -> list[Record]:
+    """Return the rows that were printed, and the conversions that their costs hold.
+
+    Args:
+        records: Of all files.
+        quantities: That were asked for.
+        patterns: Of keys, that were asked for.
+
+    Raises:
+        ValueError: None of them has a time.
+    """
+    kernels = _chosen(patterns, (row.kernel for row in records))
+    rows = [row for row in records if row.case.quantity in quantities]
+    rows = [row for row in rows if row.kernel in kernels or not Key.parse(row.kernel).competes]
+    if not any(row.measurement.status == Status.ok and row.kernel in kernels for row in rows):
+        raise ValueError("nothing is saved: none of these kernels has a proven time for these quantities")
+    return rows
+
+
+def _save(records: list[Record], files: Mapping[str, str], force: bool) -> None:
+    """Make it this machine's choice.
+
+    Args:
+        records: What was measured.
+        files: Names of files, by the runs that are in them.
+        force: Whether another machine may have measured.
+    """
     elsewhere = {row.machine for row in records} - {machine()}
     if elsewhere and not force:
         raise ValueError(
             f"measured on {', '.join(sorted(elsewhere))}, this is {machine()}; --force saves it all the same"
         )
-    path = wisdom.save(wisdom.learn(records))
+    path = wisdom.save(wisdom.learn(records, files))
     print(f"saved as this machine's choice in {path}", file=sys.stderr)
 
 

@@ -176,7 +176,7 @@ ImportForce = Annotated[bool, typer.Option("--force", help="Replace --out if it 
 SelftestOut = Annotated[Path, typer.Option(help="The selftest's file, a row per comparison.")]
 SelftestResume = Annotated[bool, typer.Option("--resume", help="Go on with --out until it has N of each kind.")]
 SelftestForce = Annotated[bool, typer.Option("--force", help="Replace --out.")]
-Save = Annotated[bool, typer.Option("--save", help="Make it this machine's choice.")]
+Save = Annotated[bool, typer.Option("--save", help="Add what is shown to this machine's choice.")]
 ForceSave = Annotated[bool, typer.Option("--force", help="Save even what another machine measured.")]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import tempfile
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -64,9 +65,18 @@ def race(
         with line_shown() as tell, open_session(plan, Path(folder) / "race.csv", schedule, tell, limits) as session:
             records = elimination.unbiased_records(elimination.measure_by_elimination(session, calls))
     _require_winner(records)
-    wisdom.save(wisdom.learn(records))
+    _save(wisdom.learn(records, "race"))
     forget_choices()
     return fastest(problem, asked, like=like, threads=1, calls=calls)
+
+
+def _save(table: wisdom.Wisdom) -> None:
+    """Save what was measured; for this process alone, with a warning, where that cannot be."""
+    try:
+        wisdom.save(table)
+    except (OSError, ValueError) as fault:
+        wisdom.remember(table)
+        warnings.warn(f"the race counts for this process alone: {fault}", stacklevel=3)
 
 
 def _require_winner(records: list[Record]) -> None:
