@@ -22,6 +22,9 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from gradkernels.bench.api.results import Results as Results
+    from gradkernels.bench.api.run import compare as compare
+    from gradkernels.bench.api.run import run as run
     from gradkernels.bench.race.race import race as race
     from gradkernels.case import Case as Case
     from gradkernels.check import Disagreement as Disagreement
@@ -52,6 +55,8 @@ __version__ = "0.1.0"
 
 _HOME = {
     "dispatch.audit": ("audit",),
+    "bench.api.results": ("Results",),
+    "bench.api.run": ("compare", "run"),
     "bench.race.race": ("race",),
     "case": ("Case",),
     "check": ("Disagreement", "check"),
@@ -91,11 +96,18 @@ sys.modules[__name__].__class__ = _Package
 
 
 def __getattr__(name: str) -> Any:
+    if name == "zoo":
+        return import_module(f"{__name__}.zoo")
     if name not in _MODULE:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = globals()[name] = getattr(import_module(_MODULE[name]), name)
+    try:
+        value = globals()[name] = getattr(import_module(_MODULE[name]), name)
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.startswith(__name__):
+            raise
+        raise ModuleNotFoundError(f"gk.{name} needs {error.name}: pip install 'gradkernels[bench]'") from error
     return value
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted(["__version__", "zoo", *__all__])

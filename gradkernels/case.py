@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 
@@ -19,7 +19,7 @@ LAYOUTS = ("C", "F")
 DEVICES = ("cpu", "cuda")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Case:
     """Where a kernel is proven and timed.
 
@@ -62,6 +62,11 @@ class Case:
             value = getattr(self, name)
             if not isinstance(value, int | np.integer) or value < 1:
                 raise ValueError(f"{name} is {value!r}; it must be a whole number of at least 1")
+
+    def __repr__(self) -> str:
+        """Return what is not as by default: `Case(LinearRegression(...), 'norms', 9, dtype='float32')`."""
+        unusual = [f"{one.name}={value!r}" for one in fields(self) if (value := getattr(self, one.name)) != one.default]
+        return f"Case({self.problem!r}, {self.quantity.name!r}, {', '.join([str(self.n), *unusual[3:]])})"
 
     @property
     def parameters(self) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from gradkernels.backend import BACKENDS, Backend
@@ -25,7 +25,7 @@ def _nothing(case: Case) -> list[str]:
     return []
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Kernel:
     """One way to compute one quantity.
 
@@ -59,6 +59,15 @@ class Kernel:
     set_options: tuple[tuple[str, int], ...] = ()
     refuses: Refuses = _nothing
     chunks: tuple[int, ...] = ()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Travel to another process with the names of its library and quantity, which are there already."""
+        own = {field.name: getattr(self, field.name) for field in fields(self)}
+        return _named, ({**own, "quantity": self.quantity.name, "backend": self.backend.name},)
+
+    def __repr__(self) -> str:
+        """Return `Kernel('torch.vmap.norms')`."""
+        return f"Kernel({self.key!r})"
 
     @property
     def way(self) -> str:
@@ -118,6 +127,10 @@ class Kernel:
     def variants(self, n: int) -> list[Kernel]:
         """Return the kernel and, for n samples, those with other chunks that are worth a race."""
         return [self, *(self.with_options({"chunk": size}) for size in self.chunks if size < n)]
+
+
+def _named(own: Mapping[str, Any]) -> Kernel:
+    return Kernel(**{**own, "quantity": QUANTITIES[own["quantity"]], "backend": BACKENDS[own["backend"]]})
 
 
 def declare(

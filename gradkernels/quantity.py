@@ -32,7 +32,7 @@ class Moments(NamedTuple, Generic[T]):
     variance: T
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Quantity:
     """One thing asked of the per-sample gradients.
 
@@ -53,6 +53,10 @@ class Quantity:
     writable: bool = field(default=False, compare=False)
     options: tuple[str, ...] = field(default=(), compare=False)
     per_parameter: bool = field(default=True, compare=False)
+
+    def __repr__(self) -> str:
+        """Return `Quantity('norms')`."""
+        return f"Quantity({self.name!r})"
 
     def __str__(self) -> str:
         return self.name

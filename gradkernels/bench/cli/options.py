@@ -10,13 +10,18 @@ import typer
 
 # What is computed.
 ProblemName = Annotated[
-    str, typer.Option("--problem", help="linear, or package.module:factory of a function that returns a Problem.")
+    str,
+    typer.Option("--problem", help="linear, or package.module:factory or file.py:factory, which returns a Problem."),
 ]
 ProblemList = Annotated[
     str, typer.Option(help="Names separated by commas, or all; package.module:factory for a Problem of your own.")
 ]
 NoIntercept = Annotated[bool, typer.Option("--no-intercept", help="A regression without an intercept.")]
 QuantityNames = Annotated[str, typer.Option("--quantity", help="Names separated by commas, or all.")]
+KernelsFrom = Annotated[
+    str | None,
+    typer.Option(metavar="FILE.py", help="A Python file that declares kernels of your own, which take part."),
+]
 KernelGlobs = Annotated[
     list[str] | None,
     typer.Option("--kernel", metavar="GLOB", help="Keep kernels that match: numpy, 'numpy.[bm]*', or a,b."),

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from itertools import chain
+from types import MappingProxyType
 from typing import TypeVar
 
 from gradkernels.backend import FLOATS, LIBRARIES
 from gradkernels.bench.cli.options import Format
 from gradkernels.case import DEVICES
 from gradkernels.kernel import Kernel
-from gradkernels.key import configured, split_patterns
+from gradkernels.key import Key, configured, split_patterns
 from gradkernels.names import split_names, unknown
 from gradkernels.problems import Problem
 from gradkernels.quantity import QUANTITIES, quantity
-from gradkernels.registry import kernel as kernel_by_key
 from gradkernels.registry import kernels
 
 LARGEST = 10**9
@@ -109,7 +110,12 @@ def quantities_of(patterns: Sequence[str], usual: Iterable[str]) -> list[str]:
     return list(dict.fromkeys([*usual, *(name for name in ends if name in QUANTITIES)]))
 
 
-def chosen_kernels(patterns: Sequence[str], quantities: Iterable[str], problem: Problem | None = None) -> list[Kernel]:
+def chosen_kernels(
+    patterns: Sequence[str],
+    quantities: Iterable[str],
+    problem: Problem | None = None,
+    own: Mapping[str, Kernel] = MappingProxyType({}),
+) -> list[Kernel]:
     """Return the kernels for some quantities that patterns mean, with the settings that the patterns name.
 
     Without a pattern, those that compile for seconds are left out. So are those that are not written for `problem`,
@@ -119,17 +125,26 @@ def chosen_kernels(patterns: Sequence[str], quantities: Iterable[str], problem: 
         patterns: Globs such as `numpy`, `numpy.[bm]*` or `torch.vmap[chunk=512]`; see `Key.matches`.
         quantities: Names.
         problem: What they should differentiate; None for any.
+        own: Kernels of a person's own by key, beside those that are installed.
 
     Raises:
         ValueError: A pattern means no kernel, or a setting that a kernel does not have.
     """
     wanted = set(quantities)
-    pool = [kernel for kernel in kernels() if kernel.quantity.name in wanted]
+    pool = [kernel for kernel in (*kernels(), *own.values()) if kernel.quantity.name in wanted]
     if not patterns:
         return [kernel for kernel in _accepting(pool, problem) if not kernel.compiles]
     keys = [kernel.key for kernel in pool]
-    meant = [[kernel_by_key(key) for key in configured([pattern], keys)] for pattern in split_patterns(patterns)]
+    by_key = {kernel.key: kernel for kernel in pool}
+    meant = [[_set(by_key, key) for key in configured([pattern], keys)] for pattern in split_patterns(patterns)]
     return list({kernel.key: kernel for some in meant for kernel in _accepting(some, problem)}.values())
+
+
+def _set(by_key: Mapping[str, Kernel], key: str) -> Kernel:
+    """Return a kernel with the settings that its key names."""
+    parsed = Key.parse(key)
+    kernel = by_key[str(replace(parsed, settings=""))]
+    return kernel.with_options(parsed.options()) if parsed.settings else kernel
 
 
 def _accepting(pool: list[Kernel], problem: Problem | None) -> list[Kernel]:

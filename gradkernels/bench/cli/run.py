@@ -8,7 +8,7 @@ from datetime import datetime
 from pathlib import Path
 
 from gradkernels.bench.cli import options, parse
-from gradkernels.bench.cli.files import import_from_here, require_free, require_picture, require_writable, write_whole
+from gradkernels.bench.cli.files import require_free, require_picture, require_writable, write_whole
 from gradkernels.bench.cli.run_plan import CaseOptions, DataOptions, PlanOptions, planned
 from gradkernels.bench.cli.run_progress import progress_shown
 from gradkernels.bench.isolation.limits import ProcessLimits, most_bytes, size_in_bytes
@@ -33,6 +33,7 @@ def run(
     resample: options.Resample = False,
     quantity: options.QuantityNames = "gradient,per_sample",
     kernel: options.KernelGlobs = None,
+    kernels_from: options.KernelsFrom = None,
     sizes: options.RunSizes = None,
     features: options.RunFeatures = None,
     dtype: options.RunDtype = None,
@@ -55,12 +56,11 @@ def run(
 
     Exit codes: 0 done; 1 a proof failed; 2 bad usage or bad input, or no room for the results; 130 stopped by Ctrl-C.
     """
-    import_from_here()
-    limits = ProcessLimits(parse.duration(timeout, "--timeout"), _max_bytes(max_bytes, device))
-    pace = Pace(_schedule(passes, race, resume, budget), race, calls, limits)
+    pace = Pace(_schedule(passes, race, resume, budget), race, calls, _limits(timeout, max_bytes, device))
     table = DataOptions(data, target, drop_na, resample)
     cases = CaseOptions(sizes, features, dtype, layout, device, threads, seed)
-    with planned(PlanOptions(problem, no_intercept, quantity, kernel or [], cases, table), limits) as plan:
+    asked = PlanOptions(problem, no_intercept, quantity, kernel or [], kernels_from, cases, table)
+    with planned(asked, pace.limits) as plan:
         path = _out(out, resume, force)
         return _measure(plan, pace, path, _picture(path, plot, resume or force), _mode(resume, force))
 
@@ -91,10 +91,10 @@ def _schedule(passes: int, race: bool, resume: bool, budget: str) -> Schedule:
     return Schedule(ELIMINATION_LOOKS[-1][0] if race else passes, seconds, budget)
 
 
-def _max_bytes(text: str | None, device: str) -> int | None:
-    if text is not None:
-        return size_in_bytes(text)
-    return most_bytes() if device == "cpu" else None  # CUDA maps the device's memory too
+def _limits(timeout: str, max_bytes: str | None, device: str) -> ProcessLimits:
+    usual = most_bytes() if device == "cpu" else None  # CUDA maps the device's memory too
+    memory = usual if max_bytes is None else size_in_bytes(max_bytes)
+    return ProcessLimits(parse.duration(timeout, "--timeout"), memory)
 
 
 def _out(out: Path | None, resume: bool, force: bool) -> Path:

@@ -15,10 +15,12 @@ from typing import IO, Any
 import numpy as np
 
 from gradkernels.bench.cli import parse
+from gradkernels.bench.cli.files import import_from_here
 from gradkernels.bench.isolation.errors import WorkerDied, says_exhausted
 from gradkernels.bench.isolation.fresh_process import call_in_fresh_process
 from gradkernels.bench.isolation.limits import DEFAULT_LIMITS, ProcessLimits
 from gradkernels.bench.race.plan import require_sound
+from gradkernels.bench.run.own_code import own_kernels
 from gradkernels.bench.run.plan import Plan, problem_from
 from gradkernels.problems import BlackBox, Problem
 from gradkernels.problems.data.datasets import Dataset, load_dataset
@@ -64,6 +66,7 @@ class PlanOptions:
         no_intercept: For regressions.
         quantity: Names separated by commas, or `all`.
         kernels: Globs.
+        own: A Python file that declares kernels of the person's own, if there is one.
         cases: Sizes and the other coordinates.
         data: The data set and how to read it.
     """
@@ -72,6 +75,7 @@ class PlanOptions:
     no_intercept: bool
     quantity: str
     kernels: list[str]
+    own: str | None
     cases: CaseOptions
     data: DataOptions
 
@@ -87,11 +91,12 @@ def planned(options: PlanOptions, limits: ProcessLimits = DEFAULT_LIMITS) -> Ite
     Raises:
         ValueError: An option means nothing, or does not fit the others or the data.
     """
+    import_from_here()
     parse.require_device(options.cases.device)
-    if ":" in options.problem:
+    if ":" in options.problem or options.own:
         _try_out(options, limits)
     with _plan_of(options) as (plan, dataset):
-        if ":" not in options.problem:
+        if not (":" in options.problem or options.own):
             _require_fit(plan, dataset)
         yield plan
 
@@ -124,7 +129,8 @@ def refusal(given: dict[str, Any]) -> str:
 @contextmanager
 def _plan_of(options: PlanOptions) -> Iterator[tuple[Plan, Dataset | None]]:
     problem, cases = problem_from(options.problem, not options.no_intercept), options.cases
-    chosen = parse.chosen_kernels(options.kernels, parse.chosen_quantities(options.quantity), problem)
+    quantities = parse.chosen_quantities(options.quantity)
+    chosen = parse.chosen_kernels(options.kernels, quantities, problem, own_kernels(options.own or ""))
     if isinstance(problem, BlackBox):
         given = {"--data": options.data.data, "--features": cases.features, "--no-intercept": options.no_intercept}
         refuse_for_module(given)
@@ -143,6 +149,7 @@ def _plan_of(options: PlanOptions) -> Iterator[tuple[Plan, Dataset | None]]:
             data=file,
             data_name=dataset.name if dataset else "",
             resample=options.data.resample,
+            own=options.own or "",
         )
         _ = plan.cases
         yield plan, dataset

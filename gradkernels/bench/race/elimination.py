@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from statistics import median
 
@@ -19,9 +19,9 @@ from gradkernels.bench.run.ranking import weighed
 from gradkernels.bench.run.session import Session
 from gradkernels.bench.stats.estimates import PassId, bounds, trimmed_mean
 from gradkernels.dispatch.select import TIE
+from gradkernels.kernel import Kernel
 from gradkernels.key import Key
 from gradkernels.record import Record
-from gradkernels.registry import kernel as kernel_by_key
 
 ELIMINATION_LOOKS = ((4, 0.01), (8, 0.02), (16, 0.02))
 """Passes at which kernels drop out, and the one-sided error probability that each look spends."""
@@ -94,7 +94,7 @@ class Elimination:
         session = self.session
         for index in range(len(session.plan.cases)):
             if times := _times(session, index, self.calls):
-                session.settle({(index, kernel) for kernel in times.keys() - {_best(times)}})
+                session.settle({(index, kernel) for kernel in times.keys() - {_best(times, session.plan.kernel)}})
         for _ in range(FRESH_PASSES):
             if self._fits(set(), 0.0):
                 self._measure(FRESH_PASSES, set(), 0.0)
@@ -133,7 +133,7 @@ def _times(session: Session, index: int, calls: int | None = None) -> Times:
     return times
 
 
-def _best(times: Times) -> str:
+def _best(times: Times, kernel_by_key: Callable[[str], Kernel]) -> str:
     """Return the fastest; among those within 3% of it the one with fewer dependencies."""
     seconds = {kernel: median(passes.values()) for kernel, passes in times.items()}
     tied = [kernel for kernel in seconds if seconds[kernel] <= min(seconds.values()) * (1 + TIE)]
@@ -162,7 +162,7 @@ def _settle(
         )
         if not times:
             continue
-        best = _best(times)
+        best = _best(times, session.plan.kernel)
         behind = {kernel: _behind(times[best], times[kernel], alpha) for kernel in measured - {best}}
         session.settle({(index, kernel) for kernel, (low, _) in behind.items() if low > 1})
         if all(low > 1 or high < 1 + TIE for low, high in behind.values()):

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from traceback import walk_tb
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 
 from gradkernels.bench.isolation.errors import describe_fault
+from gradkernels.bench.run.own_code import write_pickled
 from gradkernels.bench.run.plan import Plan
 from gradkernels.check.reference import Reference
 from gradkernels.dispatch.rule import rank
@@ -61,7 +60,7 @@ def plan_race(problem: Problem, quantity: Quantity, like: tuple[Tree, Tree, Tree
     np.savez(data, x=x, y=target, columns=np.array([str(i) for i in range(features)]), **weight)
     return Plan(
         problem=problem.name,
-        pickled=_pickled(problem, folder),
+        pickled=write_pickled(problem, folder / "problem.pickle", "the problem"),
         kernels=tuple(kernel.key for kernel in kernels(problem, quantity) if not kernel.compiles),
         sizes=(count(y),),
         features=features,
@@ -77,7 +76,7 @@ def _of_module(problem: Any, quantity: Quantity, like: tuple[Tree, Tree, Tree], 
     theta, x, y = like
     plan = Plan(
         problem=problem.name,
-        pickled=_pickled(replace(problem, example=(x, y)), folder),
+        pickled=write_pickled(replace(problem, example=(x, y)), folder / "problem.pickle", "the problem"),
         kernels=tuple(kernel.key for kernel in candidates_within_budget(kernels(problem, quantity), count(y), budget)),
         sizes=(count(y),),
         dtype=dtype_of(leaves(theta)[0]),
@@ -133,27 +132,3 @@ def _explained(x: Tree, y: Tree) -> Iterator[None]:
             f"the model or its loss_fn fails on {shapes_of(x, y)}: {describe_fault(fault)}; "
             "give x and y as they take them, samples first (of a ModuleProblem its example)"
         ) from fault
-
-
-def _pickled(problem: Problem, folder: Path) -> str:
-    """Save the problem by cloudpickle, which also takes what is defined in a script or a cell; return the path."""
-    path, by = folder / "problem.pickle", _pickler()
-    try:
-        path.write_bytes(by.dumps(problem))
-    except Exception as fault:  # classes may raise anything when they are pickled
-        hint = (
-            "" if by.__name__ == "cloudpickle" else "; pip install 'gradkernels[bench]', whose cloudpickle takes more"
-        )
-        raise ValueError(
-            f"the problem cannot be sent to the processes that measure: {describe_fault(fault)}{hint}"
-        ) from fault
-    return str(path)
-
-
-def _pickler() -> ModuleType:
-    try:
-        import cloudpickle
-    except ModuleNotFoundError:
-        return pickle
-    module: ModuleType = cloudpickle
-    return module

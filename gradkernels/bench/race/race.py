@@ -12,7 +12,7 @@ from gradkernels.bench.isolation.limits import ProcessLimits
 from gradkernels.bench.race import elimination
 from gradkernels.bench.race.plan import plan_race
 from gradkernels.bench.race.progress import line_shown
-from gradkernels.bench.run.session import Schedule, open_session
+from gradkernels.bench.run.session import Schedule, Session, open_session
 from gradkernels.dispatch import wisdom
 from gradkernels.dispatch.bind import BoundKernel
 from gradkernels.dispatch.bound_kernels import forget_choices
@@ -39,7 +39,7 @@ def race(
     """Measure here and now which kernel is fastest on these very arrays; saved as this machine's choice.
 
     For modules, kernels of other packages than torch take part from 30 seconds on, and those that compile if half of
-    the budget allows for that.
+    the budget allows for that. Ctrl-C ends it early, with the winner of what is measured.
 
     Args:
         problem: What is differentiated.
@@ -63,7 +63,7 @@ def race(
         schedule = Schedule(elimination.ELIMINATION_LOOKS[-1][0], budget, f"{budget:g}s")
         limits = ProcessLimits(timeout=max(budget, LEAST_PATIENCE))
         with line_shown() as tell, open_session(plan, Path(folder) / "race.csv", schedule, tell, limits) as session:
-            records = elimination.unbiased_records(elimination.measure_by_elimination(session, calls))
+            records = _raced(session, calls)
     _require_winner(records)
     _save(wisdom.learn(records, "race"))
     forget_choices()
@@ -79,8 +79,22 @@ def _save(table: wisdom.Wisdom) -> None:
         warnings.warn(f"the race counts for this process alone: {fault}", stacklevel=3)
 
 
+def _raced(session: Session, calls: int | None) -> list[Record]:
+    """Return what is to be learned from; after Ctrl-C what is measured, if there is a winner."""
+    try:
+        return elimination.unbiased_records(elimination.measure_by_elimination(session, calls))
+    except KeyboardInterrupt:
+        if not _has_winner(session.records):
+            raise
+        return session.records
+
+
+def _has_winner(records: list[Record]) -> bool:
+    return any(row.measurement.status == Status.ok and Key.parse(row.kernel).competes for row in records)
+
+
 def _require_winner(records: list[Record]) -> None:
-    if not any(row.measurement.status == Status.ok and Key.parse(row.kernel).competes for row in records):
+    if not _has_winner(records):
         missed = (row.measurement for row in records if row.measurement.status != Status.ok)
         reasons = {f"{one.kernel}: {one.status}: {one.reason}" for one in missed}
         raise ValueError(f"no kernel could be proven and timed: {'; '.join(sorted(reasons))}")

@@ -26,10 +26,14 @@ INCHES = (5.6, 4.6)
 
 
 def draw(records: Iterable[Record], suffix: str) -> bytes:
-    """Return the picture as a file's content, in the format of `suffix` (one of `formats()`).
+    """Return the picture as a file's content, in the format of `suffix` (one of `formats()`)."""
+    content = io.BytesIO()
+    picture_of(records).savefig(content, format=suffix.removeprefix("."), dpi=150)
+    return content.getvalue()
 
-    It has a panel per quantity; the band around a line is the middle half of its slices.
-    """
+
+def picture_of(records: Iterable[Record]) -> Figure:
+    """Return the picture: a panel per quantity; the band around a line is the middle half of its slices."""
     rows = [row for row in records if row.measurement.status == Status.ok and Key.parse(row.kernel).competes]
     panels = [(what, list(group)) for what, group in groupby(sorted(rows, key=_panel), key=_panel)]
     ways = sorted({_way(row.kernel) for row in rows})
@@ -43,9 +47,7 @@ def draw(records: Iterable[Record], suffix: str) -> bytes:
         figure.suptitle(f"{row.cpu}, {counted(row.case.threads, 'thread')}, {row.versions}", fontsize=8)
         lines = {str(line.get_label()): line for axes in figure.axes for line in axes.get_lines()}
         figure.legend(list(lines.values()), list(lines), loc="outside right center", frameon=False)
-    content = io.BytesIO()
-    figure.savefig(content, format=suffix.removeprefix("."), dpi=150)
-    return content.getvalue()
+    return figure
 
 
 def formats() -> tuple[str, ...]:

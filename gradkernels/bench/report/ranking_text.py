@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from typing import IO
 
 from rich.console import Console
 
@@ -14,9 +15,9 @@ from gradkernels.bench.run.ranking import CaseRanking
 RANKING_WIDTH = 200  # of output that is not a terminal, where sentences are seldom folded
 
 
-def show_ranking(ranking: Sequence[CaseRanking]) -> None:
-    """Print the tables of winners and why kernels are missing from them."""
-    console = Console(width=None if sys.stdout.isatty() else RANKING_WIDTH)
+def show_ranking(ranking: Sequence[CaseRanking], file: IO[str] | None = None) -> None:
+    """Print the tables of winners and why kernels are missing from them, to a file or to standard output."""
+    console = Console(file=file, width=None if (file or sys.stdout).isatty() else RANKING_WIDTH)
     for name, group in grouped(ranking):
         print_whole(console, terminal(name, group))
         for sentence in growths(group):

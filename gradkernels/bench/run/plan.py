@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import importlib
 import os
-import pickle
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
-from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 
 from gradkernels.bench.isolation.errors import describe_fault
+from gradkernels.bench.run.own_code import module_of, own_kernels, read_pickled
 from gradkernels.case import Case, Inputs
 from gradkernels.coordinates import Coordinates
 from gradkernels.kernel import Kernel
@@ -28,8 +27,10 @@ class Plan:
     """What is measured; plain values, so that it travels in a message.
 
     Attributes:
-        problem: Name of a regression, or `package.module:factory` of a function that returns a Problem.
+        problem: Name of a regression, or `package.module:factory` or `file.py:factory` of a function that returns a
+            Problem.
         pickled: The path of a pickled Problem, made in this very run, instead.
+        own: A file with kernels of the caller's own: Python that declares them, or a pickle made in this very run.
         fit_intercept: For regressions.
         kernels: Keys of the kernels to time.
         sizes: Ascending.
@@ -59,11 +60,12 @@ class Plan:
     data_name: str = ""
     resample: bool = False
     pickled: str = ""
+    own: str = ""
 
     @cached_property
     def cases(self) -> tuple[Case, ...]:
         """Every case, ascending in n, quantities in their order within a size."""
-        asked = {kernel_by_key(key).quantity.name for key in self.kernels}
+        asked = {self.kernel(key).quantity.name for key in self.kernels}
         return tuple(
             Case(
                 self.subject, quantity, n, self.dtype, self.device, self.threads, self.layout, self.seed, self.features
@@ -75,7 +77,15 @@ class Plan:
 
     def kernels_of(self, case: Case) -> list[Kernel]:
         """Return the kernels to time on a case."""
-        return [kernel for key in self.kernels if (kernel := kernel_by_key(key)).quantity == case.quantity]
+        return [kernel for key in self.kernels if (kernel := self.kernel(key)).quantity == case.quantity]
+
+    def kernel(self, key: str) -> Kernel:
+        """Return the kernel with this key, the caller's own among them."""
+        return self._own[key] if key in self._own else kernel_by_key(key)
+
+    @cached_property
+    def _own(self) -> dict[str, Kernel]:
+        return own_kernels(self.own)
 
     def inputs(self, case: Case) -> Inputs:
         """Draw theta, x and y of a case: synthetic, or n rows of the data set."""
@@ -102,7 +112,7 @@ class Plan:
         """The Problem itself, a module's in this dtype and on this device."""
         if not self.pickled:
             return problem_from(self.problem, self.fit_intercept).for_proof(self.dtype, self.device)
-        problem: Problem = pickle.loads(Path(self.pickled).read_bytes())
+        problem: Problem = read_pickled(self.pickled)
         return problem.for_proof(self.dtype, self.device)
 
 
@@ -134,9 +144,10 @@ def problem_from(spec: str, fit_intercept: bool = True) -> Problem:
 
 def _factory(spec: str) -> Any:
     """Import what `package.module:factory` names."""
-    module, _, factory = spec.partition(":")
+    module, _, factory = spec.rpartition(":")
+    in_file = module_of(module) if module.endswith(".py") else None
     try:
-        return getattr(importlib.import_module(module), factory)
+        return getattr(in_file, factory) if in_file else getattr(importlib.import_module(module), factory)
     except (ImportError, AttributeError) as error:
         raise ValueError(f"problem {spec!r}: {error}; it names a function without arguments to import") from error
     except (Exception, SystemExit) as error:

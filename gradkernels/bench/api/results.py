@@ -1,0 +1,128 @@
+"""Results as Python sees them: the records of one or more files, thin around a DataFrame."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from html import escape
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from gradkernels.bench.api.verdicts import Verdicts, verdicts_between
+from gradkernels.bench.report.ranking_table import LONG_HEADER, long_rows
+from gradkernels.bench.report.ranking_text import show_ranking
+from gradkernels.bench.run.ranking import CaseRanking, rankings, weighed
+from gradkernels.key import Key
+from gradkernels.record import COLUMNS, HEADER, Record, append, read
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from pandas import DataFrame
+
+PathName = str | PathLike[str]
+
+
+@dataclass(frozen=True, repr=False)
+class Results:
+    """What was measured: one record for each kernel, case and pass.
+
+    Prints as the table of winners; in a notebook it is shown as HTML. Times are seconds per call, memory is bytes.
+
+    Attributes:
+        records: In the order in which they were measured.
+    """
+
+    records: tuple[Record, ...]
+
+    @classmethod
+    def read(cls, *paths: PathName) -> Results:
+        """Read one or more results files.
+
+        Raises:
+            ValueError: No path was given, or a file is not a results file; names the line and the column.
+            OSError: A file cannot be opened.
+        """
+        if not paths:
+            raise ValueError("Results.read() was called without a path; name one or more results files")
+        return cls(tuple(record for path in paths for record in read(Path(path))))
+
+    def write(self, path: PathName) -> None:
+        """Write the records to a new file, in the format of `gradkernels run`.
+
+        Raises:
+            FileExistsError: There is such a file already.
+        """
+        with Path(path).open("x", encoding="utf-8") as file:
+            file.write(HEADER)
+        append(Path(path), self.records)
+
+    @cached_property
+    def frame(self) -> DataFrame:
+        """Every record as a row, with the columns of the file, which `results/README.md` explains."""
+        import pandas as pd
+
+        return pd.DataFrame([record.columns() for record in self.records], columns=[*COLUMNS])
+
+    def summary(self, calls: int | None = None) -> DataFrame:
+        """Return one row for each case and kernel: its place, median seconds and distance to the winner, or why not.
+
+        Args:
+            calls: How often a kernel is called, to weigh what its first call takes; None for many.
+        """
+        import pandas as pd
+
+        return pd.DataFrame(long_rows(self._rankings(calls)), columns=[*LONG_HEADER])
+
+    def winners(self, calls: int | None = None) -> DataFrame:
+        """Return one row for each case: the fastest kernel.
+
+        Args:
+            calls: As for `summary`.
+        """
+        summary = self.summary(calls)
+        columns = [name for name in summary.columns if name not in ("place", "ratio", "low", "high", "absent")]
+        return summary[summary["place"] == 1][columns].reset_index(drop=True)
+
+    def compare(self, after: Results, *, delta: float | None = None, force: bool = False) -> Verdicts:
+        """Say for each kernel and case whether it is slower, faster or the same in other results.
+
+        Args:
+            after: The other results; these are what was before.
+            delta: Fraction that a change must exceed to count; 0.01 if None.
+            force: Compare across machines, dtypes, layouts, devices or threads if nothing else matches.
+
+        Raises:
+            ValueError: They have nothing in common that may be compared.
+        """
+        return verdicts_between(self.records, after.records, delta, force)
+
+    def plot(self) -> Figure:
+        """Draw time against the number of samples, a panel for each quantity, as `gradkernels run` does."""
+        from gradkernels.bench.report.ranking_plot import picture_of
+
+        return picture_of(self.records)
+
+    def __len__(self) -> int:
+        """Count the records."""
+        return len(self.records)
+
+    def __str__(self) -> str:
+        """Return the tables of winners, as the command line prints them."""
+        text = io.StringIO()
+        show_ranking(self._rankings(), text)
+        return text.getvalue().rstrip()
+
+    def __repr__(self) -> str:
+        """Return what is in it in one line."""
+        rows = [record for record in self.records if Key.parse(record.kernel).competes]
+        cases, kernels = len({row.case for row in rows}), len({row.kernel for row in rows})
+        return f"Results({len(self)} records: {cases} cases, {kernels} kernels)"
+
+    def _repr_html_(self) -> str:
+        return f"{self.winners().to_html(index=False)}<p>{escape(repr(self))}</p>"
+
+    def _rankings(self, calls: int | None = None) -> Sequence[CaseRanking]:
+        return rankings(weighed(self.records, calls))

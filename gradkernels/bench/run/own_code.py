@@ -1,0 +1,116 @@
+"""What a person wrote in a script, a cell or a file, on its way to the processes that measure: problems and kernels."""
+
+from __future__ import annotations
+
+import importlib.util
+import pickle
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from gradkernels.bench.isolation.errors import describe_fault
+from gradkernels.kernel import Kernel, compose
+from gradkernels.quantity import QUANTITIES
+from gradkernels.registry import kernels
+
+
+def write_pickled(value: Any, path: Path, what: str) -> str:
+    """Save a value by cloudpickle, which also takes what is defined in a script or a cell.
+
+    Args:
+        value: What to save.
+        path: Where.
+        what: What a message calls it.
+
+    Returns:
+        The path.
+
+    Raises:
+        ValueError: It cannot be pickled.
+    """
+    by = _pickler()
+    try:
+        path.write_bytes(by.dumps(value))
+    except Exception as fault:  # classes may raise anything when they are pickled
+        hint = (
+            "" if by.__name__ == "cloudpickle" else "; pip install 'gradkernels[bench]', whose cloudpickle takes more"
+        )
+        raise ValueError(
+            f"{what} cannot be sent to the processes that measure: {describe_fault(fault)}{hint}"
+        ) from fault
+    return str(path)
+
+
+def read_pickled(path: str) -> Any:
+    """Return what `write_pickled` saved."""
+    return pickle.loads(Path(path).read_bytes())
+
+
+def _pickler() -> ModuleType:
+    try:
+        import cloudpickle
+    except ModuleNotFoundError:
+        return pickle
+    module: ModuleType = cloudpickle
+    return module
+
+
+def with_composed(declared: Iterable[Kernel]) -> dict[str, Kernel]:
+    """Return kernels by key, those that follow from rows among them.
+
+    Raises:
+        ValueError: A key is that of a kernel which is there already.
+    """
+    given = {kernel.key: kernel for kernel in declared}
+    if taken := sorted(given.keys() & {kernel.key for kernel in kernels()}):
+        raise ValueError(f"{taken[0]} is the key of a kernel that is there already; give your own another name")
+    ways = {f"{kernel.way}.{kernel.quantity.name}" for kernel in given.values()}
+    composed = [
+        compose(kernel, quantity)
+        for kernel in given.values()
+        if kernel.quantity.name == "per_sample" and not kernel.composed
+        for quantity in QUANTITIES.values()
+        if f"{kernel.way}.{quantity.name}" not in ways
+    ]
+    return given | {kernel.key: kernel for kernel in composed}
+
+
+def own_kernels(source: str) -> dict[str, Kernel]:
+    """Return the kernels of a file by key: Python that declares them, or what was pickled; none for an empty name.
+
+    Raises:
+        ValueError: The file declares none, or cannot be run.
+    """
+    if not source:
+        return {}
+    if not source.endswith(".py"):
+        return with_composed(read_pickled(source))
+    found = [value for value in vars(module_of(source)).values() if isinstance(value, Kernel)]
+    if not found:
+        raise ValueError(f"{source} declares no kernel; see gradkernels.declare")
+    return with_composed(found)
+
+
+def module_of(path: str) -> ModuleType:
+    """Run a Python file, once in a process, and return its names as a module.
+
+    Raises:
+        ValueError: It is not there, or raises something.
+    """
+    name = f"_gradkernels_file_{Path(path).resolve().as_posix()}"
+    if name in sys.modules:
+        return sys.modules[name]
+    if not Path(path).is_file():
+        raise ValueError(f"{path} is no file; name one that ends in .py")
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise ValueError(f"{path} is no Python file; name one that ends in .py")
+    module = sys.modules[name] = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except (Exception, SystemExit) as error:  # a caller's code may raise anything
+        del sys.modules[name]
+        raise ValueError(f"{path} raised {describe_fault(error)}; it must be a file that can be imported") from error
+    return module
