@@ -85,7 +85,7 @@ def known(pattern, capsys, monkeypatch):
 
 def trialled(pattern, capsys, monkeypatch):
     """What the selftest of `doctor` measures."""
-    trial = Trial("", "desk", "", 10, 0, 8, "same", 1.0, 0.99, 1.01, 1.0)
+    trial = Trial("", "desk", "", 10, 0, 8, "same", 1.0, 0.99, 1.01, 1.0, 0.01)
     found = []
 
     def run_trials(count, kernels, sizes, skip):
