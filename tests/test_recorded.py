@@ -1,5 +1,6 @@
 """torch.recorded: what the hooks do as a line of operations, one recording for any number of samples."""
 
+import gc
 from functools import partial
 
 import modules
@@ -12,6 +13,7 @@ from torch.utils.checkpoint import checkpoint
 import gradkernels as gk
 from gradkernels.engines.hooks.errors import Unfit
 from gradkernels.engines.recorded import recordings
+from gradkernels.engines.recorded.uses import whole
 from gradkernels.tree import leaves
 from gradkernels.zoo import ZOO
 
@@ -433,3 +435,25 @@ def test_a_gradient_of_samples_that_meet_is_refused_and_changes_no_buffer(model,
     with pytest.raises(Unfit, match=says):
         recorded("gradient", problem)(problem.parameters(), torch.randn(6, 4), torch.arange(6) % 3)
     assert all(torch.equal(one, before[name]) for name, one in problem.model.named_buffers())
+
+
+def test_what_runs_whole_is_known_as_long_as_a_recording_needs_it():
+    def picture(size):
+        model = nn.Sequential(nn.Conv2d(1, 2, 3), nn.Flatten(), nn.Linear(2 * (size - 2) ** 2, 3))
+        return gk.ModuleProblem(model, nn.CrossEntropyLoss()), torch.randn(6, 1, size, size), torch.arange(6) % 3
+
+    gc.collect()
+    before = len(whole._METHODS)
+    for size in (5, 6, 7):
+        problem, x, y = picture(size)
+        compute, chosen = recorded("norms", problem), problem.parameters()
+        compute(chosen, x, y)
+        gc.collect()
+        known = len(whole._METHODS)
+        assert known > before
+        assert known == len(whole._NAMES)
+        agree(compute(chosen, x, y), by_loop("norms", problem, x, y))
+        agree(compute(chosen, x[:4], y[:4]), by_loop("norms", problem, x[:4], y[:4]))
+    del problem, compute, chosen
+    gc.collect()
+    assert len(whole._METHODS) == len(whole._NAMES) == before

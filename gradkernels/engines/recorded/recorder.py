@@ -24,6 +24,7 @@ from gradkernels.backend import Array
 from gradkernels.engines.hooks.errors import DRAWS_RANDOM
 from gradkernels.engines.recorded.known_memory import KnownMemory, memory_of
 from gradkernels.engines.recorded.trace import LOOKS, Untraceable, drawn_by_python, draws_numbers, draws_random
+from gradkernels.engines.recorded.uses.whole import Method, keeping_methods
 
 _LOOKING = frozenset((torch.Tensor.tolist, torch.Tensor.__repr__))
 """Functions that give Python what is in a tensor, and are no operations."""
@@ -47,11 +48,13 @@ class Recorded:
         graph: The operations; its placeholders are the arguments, then the tensors that were found.
         found: These tensors.
         drawn: Shapes of what was drawn at random, in order.
+        methods: What of uses is one operation each; known while this is kept.
     """
 
     graph: fx.Graph = field(default_factory=fx.Graph)
     found: list[Array] = field(default_factory=list)
     drawn: list[tuple[int, ...]] = field(default_factory=list)
+    methods: list[Method] = field(default_factory=list)
 
 
 def record(
@@ -70,8 +73,9 @@ def record(
     """
     before = drawn_by_python()
     recorder = _Recorder(tensors)
+    session = torch.compiler._compile_session_context() if compiled else nullcontext()
     try:
-        with torch.compiler._compile_session_context() if compiled else nullcontext(), _Guard(recorder), recorder:
+        with keeping_methods() as methods, session, _Guard(recorder), recorder:
             results = function(*tensors)
     except Untraceable:
         raise
@@ -80,6 +84,7 @@ def record(
     if drawn_by_python() != before:
         raise Untraceable("the model draws random numbers of Python or numpy, which would be the same ones again")
     recorded = recorder.finished(results)
+    recorded.methods += methods
     if recorded.drawn and not draws:
         raise Untraceable(DRAWS_RANDOM)
     return recorded

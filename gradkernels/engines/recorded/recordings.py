@@ -32,6 +32,7 @@ from gradkernels.engines.recorded.functions import Function, Passes
 from gradkernels.engines.recorded.recorder import Recorded, record
 from gradkernels.engines.recorded.trace import Untraceable, restoring_attributes
 from gradkernels.engines.recorded.untrained import Untrained
+from gradkernels.engines.recorded.uses.whole import Method
 from gradkernels.problems.module.module_problem import ModuleProblem
 from gradkernels.problems.module.random_state import preserved_rng
 from gradkernels.problems.module.sample_losses import has_ignored_targets
@@ -206,11 +207,19 @@ class Recordings:
         found = [one if one.is_leaf else one.detach() for one in recorded.found]
         with torch.inference_mode(False), preserved_rng(arguments.theta), _BelowAutograd(), _Uncast():
             run = executor_of(recorded.graph, (n, *arguments.examples(n), *found))
-        with_found: Run = partial(_run_with, run, found) if found else run
+        with_found: Run = partial(_run_with, run, found, recorded.methods) if found or recorded.methods else run
         # What is drawn at random follows the state of a generator, which a graph would have to be told of.
         return with_found if recorded.drawn or not arguments.on_one_gpu() else Replays(with_found, arguments.changing())
 
 
-def _run_with(run: Run, found: Sequence[Array], n: int, *tensors: Array) -> Sequence[Array]:
-    """Run a recording with what was found besides its arguments."""
+def _run_with(run: Run, found: Sequence[Array], methods: Sequence[Method], n: int, *tensors: Array) -> Sequence[Array]:
+    """Run a recording.
+
+    Args:
+        run: It.
+        found: Tensors that were found besides its arguments.
+        methods: That it calls by name, kept as long as it is.
+        n: Number of samples.
+        tensors: Its arguments.
+    """
     return run(n, *tensors, *found)

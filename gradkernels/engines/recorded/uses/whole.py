@@ -8,8 +8,11 @@ are arguments, and the rest, which is looked up by a name, and put together agai
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, is_dataclass
+from itertools import count
 from typing import Any
+from weakref import WeakKeyDictionary, WeakValueDictionary
 
 import torch
 from torch.library import Library
@@ -45,9 +48,26 @@ class Method:
             out.copy_(getattr(use, self.name)(self.target, *given))
 
 
-_METHODS: dict[str, Method] = {}
-_NAMES: dict[Method, str] = {}
+_METHODS: WeakValueDictionary[str, Method] = WeakValueDictionary()
+_NAMES: WeakKeyDictionary[Method, str] = WeakKeyDictionary()
 """Names of methods: no numbers, which could be taken for what depends on the number of samples."""
+
+_numbers = count()
+_keepers: list[list[Method]] = []
+
+
+@contextmanager
+def keeping_methods() -> Iterator[list[Method]]:
+    """Collect the methods whose operations are recorded within the context: they are known while the list is kept.
+
+    Of all threads, since those of autograd run operations too.
+    """
+    kept: list[Method] = []
+    _keepers.append(kept)
+    try:
+        yield kept
+    finally:
+        _keepers[:] = [one for one in _keepers if one is not kept]
 
 
 def run_whole(use: ParameterUse, name: str, target: Any, out: Array, *given: Array) -> None:
@@ -62,8 +82,10 @@ def run_whole(use: ParameterUse, name: str, target: Any, out: Array, *given: Arr
     """
     tensors: list[Array] = []
     method = Method(name, target, _emptied(use, tensors))
-    called = _NAMES.setdefault(method, f"{type(use).__name__}.{name} {len(_NAMES)}")
-    _METHODS[called] = method
+    called = _NAMES.setdefault(method, f"{type(use).__name__}.{name} {next(_numbers)}")
+    method = _METHODS.setdefault(called, method)
+    for kept in _keepers:
+        kept.append(method)
     torch.ops.gradkernels.whole(out, called, [*tensors, *given])
 
 
