@@ -234,7 +234,7 @@ def test_several_files_a_side_are_pooled_as_passes(written, capsys):
 
 def test_a_file_given_twice_on_one_side_is_refused(written):
     one = written("A.csv", passes(STEADY))
-    with pytest.raises(ValueError, match=r"A\.csv \+ A\.csv holds kernel .* twice for run run-a, pass 1"):
+    with pytest.raises(ValueError, match=r"A\.csv is given twice; its rows count once"):
         run(one, one, "vs", one)
 
 

@@ -10,6 +10,7 @@ from measured import cells, changed
 
 from gradkernels.coordinates import Coordinates
 from gradkernels.record import COLUMNS, HEADER, KINDS, TIMES, Malformed, Measurement, Record, Status, append, line, read
+from gradkernels.record.reading import ASCENDING
 
 DESIGN = (
     "schema, run, started, machine, cpu, cores, threads, os, python, versions, commit, problem, quantity, kernel, "
@@ -21,11 +22,12 @@ OK = Record(
     1, "a1b2", "2026-01-01T00:00:00+00:00", "m", "cpu, 2 GHz", 2, "Linux", "3.11.9", "numpy=2.4.6", "",
     Coordinates("linear", "per_sample", 1000, 1, "float64", "C", "cpu", 1), 2, 0, 1,
     Measurement("numpy.broadcast.per_sample", "numpy", Status.ok,
-    error=1e-16, tolerance=2e-15, rounds=60, iterations=7, seconds_median=1.5e-6, seconds_min=0.1, seconds_q25=0.2,
-    seconds_q75=0.3, seconds_first=1e-3, peak_bytes=2**40, least_bytes=32_000, limit_seconds=1e-300),
+    error=1e-16, tolerance=2e-15, rounds=60, iterations=7, seconds_median=1.5e-6, seconds_min=1e-6, seconds_q25=1.2e-6,
+    seconds_q75=2e-6, seconds_first=1e-3, peak_bytes=2**40, least_bytes=32_000, limit_seconds=1e-300),
 )  # fmt: skip
 UNTIMED = dict.fromkeys(TIMES)
-FAILED = changed(OK, status="failed", reason='it said "no", twice', error=None, tolerance=None, **UNTIMED)
+FAILED = changed(OK, status="failed", reason='it said "no", twice', error=None, tolerance=None, n=10, **UNTIMED)
+AGAIN = [changed(OK, pass_=2), changed(FAILED, pass_=2)]
 
 
 @pytest.fixture
@@ -93,7 +95,7 @@ def test_what_was_appended_is_read_back(path):
 
 
 def test_a_row_is_one_line_whatever_its_reason_holds(path):
-    append(path, [changed(FAILED, reason="first\r\nsecond\rthird\u2028fourth, \udcff")])
+    append(path, [changed(FAILED, pass_=2, reason="first\r\nsecond\rthird\u2028fourth, \udcff")])
     assert path.read_bytes().count(b"\n") == 4
     assert read(path)[2].measurement.reason == "first second third fourth, ?"
 
@@ -106,8 +108,9 @@ def test_what_other_programs_do_to_text_is_read(path, change):
 
 
 def test_concatenated_files_are_read(path):
-    path.write_bytes(path.read_bytes() + b"\xef\xbb\xbf" + path.read_bytes())
-    assert read(path) == [OK, FAILED, OK, FAILED]
+    path.write_bytes(path.read_bytes() + b"\xef\xbb\xbf" + HEADER.encode())
+    append(path, AGAIN)
+    assert read(path) == [OK, FAILED, *AGAIN]
 
 
 def test_columns_that_a_newer_schema_added_at_the_end_are_passed_over(path):
@@ -118,10 +121,10 @@ def test_columns_that_a_newer_schema_added_at_the_end_are_passed_over(path):
 
 
 def test_an_older_file_and_a_newer_one_concatenate(path):
-    first, *rows = path.read_text().splitlines()
+    first, *rows = (HEADER + "".join(line(cells(row)) for row in AGAIN)).splitlines()
     newer = "\n".join([f"{first},new", *(f"{row},7" for row in rows)]) + "\n"
     path.write_text(path.read_text() + newer)
-    assert read(path) == [OK, FAILED, OK, FAILED]
+    assert read(path) == [OK, FAILED, *AGAIN]
 
 
 def test_a_header_alone_holds_no_records(path):
@@ -147,6 +150,23 @@ def test_a_header_alone_holds_no_records(path):
         ("1.5e-06", "", "line 2, column status: 'ok' without a positive time: seconds_median is None"),
         ("1.5e-06", "-1.5e-06", "line 2, column status: 'ok' without a positive time: seconds_median is -1.5e-06"),
         ("1e-16", "1", "line 2, column status: 'ok' without a passed check: error 1.0, tolerance 2e-15"),
+        (",0,1,ok,", ",0,0,ok,", "line 2, column pass: 0 is too small"),
+        (",60,7,", ",0,7,", "line 2, column rounds: 0 is too small"),
+        (",60,7,", ",60,0,", "line 2, column iterations: 0 is too small"),
+        (",2,1,Linux", ",2,0,Linux", "line 2, column threads: 0 is too small"),
+        (",2,1,Linux", ",0,1,Linux", "line 2, column cores: 0 is too small"),
+        (",1000,1,", ",1000,0,", "line 2, column features: 0 is too small"),
+        (",1000,", ",9223372036854775808,", "line 2, column n: 9223372036854775808 is too large"),
+        ("\n1,", "\n0,", "line 2, column schema: 0 is too small"),
+        ("\n1,", "\n2,", "line 2, column schema: 2 is newer than 1, the newest that this gradkernels knows; update it"),
+        ("1e-300", "nan", "line 2, column limit_seconds: nan is no positive time"),
+        ("1e-300", "-1.0", "line 2, column limit_seconds: -1.0 is no positive time"),
+        ("1e-300", "0", "line 2, column limit_seconds: 0.0 is no positive time"),
+        ("1e-300", "inf", "line 2, column limit_seconds: inf is no positive time"),
+        ("1e-06", "1.3e-06", "line 2, column seconds_min: 1.3e-06 is above seconds_q25, which is 1.2e-06"),
+        (",1e-06,1.2e-06,", ",1.6e-06,,", "line 2, column seconds_min: 1.6e-06 is above seconds_median, which is 1.5e"),
+        ("1.2e-06", "1.6e-06", "line 2, column seconds_q25: 1.6e-06 is above seconds_median, which is 1.5e-06"),
+        ("2e-06,0", "1.4e-06,0", "line 2, column seconds_median: 1.5e-06 is above seconds_q75, which is 1.4e-06"),
         (",ok,", ",fine,", "line 2, column status: status is 'fine'; allowed: ok,"),
         (",ok,", ",wrong,", "line 2, column status: a record with status 'wrong' carries seconds_median and"),
         ("numpy=2.4.6,", "", "line 2: 36 columns, expected 37"),
@@ -163,10 +183,56 @@ def test_what_is_malformed_is_named_by_line_and_column(path, old, new, says):
     assert str(caught.value).startswith(f"{path}, {says}")
 
 
-def test_a_blank_line_is_malformed(path):
-    path.write_text(path.read_text() + "\n")
-    with pytest.raises(Malformed, match="line 4: 0 columns, expected 37"):
+@pytest.mark.parametrize("blank", ["\n", "\r\n", "\n\n\n"])
+def test_a_blank_line_holds_nothing_that_could_be_wrong(path, blank):
+    path.write_text(path.read_text() + blank, newline="")
+    assert read(path) == [OK, FAILED]
+    path.write_text(path.read_text() + HEADER + line(cells(AGAIN[0])) + blank, newline="")
+    assert read(path) == [OK, FAILED, AGAIN[0]]
+
+
+def test_a_line_of_blanks_is_no_blank_line(path):
+    path.write_text(path.read_text() + "  \n")
+    with pytest.raises(Malformed, match="line 4: 1 column, expected 37"):
         read(path)
+
+
+@pytest.mark.parametrize(("at", "number"), [(0, 1), (1, 2)])
+def test_a_line_that_ends_as_on_old_macs_is_said_to(path, at, number):
+    lines = path.read_text().splitlines()
+    ends = ["\r" if position >= at else "\n" for position in range(3)]
+    path.write_text("".join(f"{line}{end}" for line, end in zip(lines, ends, strict=True)), newline="")
+    with pytest.raises(Malformed, match="ends in a carriage return alone") as caught:
+        read(path)
+    assert str(caught.value) == (
+        f"{path}, line {number}: ends in a carriage return alone; save the file with LF or CRLF at the ends of lines"
+    )
+
+
+@pytest.mark.parametrize("text", ["a\rb", "a\nb", "a\r\nb", 'a ""b"" c'])
+def test_a_quoted_value_may_hold_line_breaks(path, text):
+    rewrite(path, '"it said ""no"", twice"', f'"{text}"')
+    path.write_bytes(path.read_bytes().replace(b"a\nb", text.encode()))
+    assert read(path)[1].measurement.reason == text.replace('""', '"')
+
+
+def test_a_row_that_is_there_twice_is_refused_with_both_lines(path):
+    append(path, [AGAIN[0], AGAIN[1], changed(OK, seconds_median=1.6e-6)])
+    with pytest.raises(Malformed, match="both hold") as caught:
+        read(path)
+    assert str(caught.value) == (
+        f"{path}, line 2, and {path}, line 6 both hold kernel numpy.broadcast.per_sample of problem=linear, "
+        "quantity=per_sample, n=1000, features=1, dtype=float64, layout=C, device=cpu, threads=1 for run a1b2, pass 1; "
+        "keep one of the two rows"
+    )
+
+
+@pytest.mark.parametrize(
+    "change", [{"run": "b"}, {"pass_": 2}, {"machine": "other"}, {"kernel": "x"}, {"n": 11}, {"threads": 2}]
+)
+def test_what_differs_in_run_pass_machine_kernel_or_case_is_no_row_twice(path, change):
+    append(path, [changed(OK, **change)])
+    assert read(path) == [OK, FAILED, changed(OK, **change)]
 
 
 def test_a_last_line_that_is_cut_off_anywhere_is_named(path):
@@ -193,14 +259,20 @@ def test_a_missing_file_is_an_os_error(tmp_path):
 
 
 text = st.text(st.characters(exclude_categories=["Cc", "Cs", "Zl", "Zp"]), max_size=20)
-count = st.integers(0, 2**63)
+count = st.integers(1, 2**63 - 1)
 seconds = st.floats(0, 1e300, exclude_min=True)
 BY_TYPE = {"str": text, "int": count, "int | None": st.none() | count, "float | None": st.none() | seconds}
 RULED = {"status": st.just("ok"), "error": st.just(1e-12), "tolerance": st.just(1e-12), "seconds_median": seconds,
-         "n": st.integers(1, 2**63)}  # fmt: skip
+         "schema": st.just(1), "limit_seconds": st.none() | seconds}  # fmt: skip
 
 
-@given(st.fixed_dictionaries({name: RULED.get(name, BY_TYPE[kind]) for name, kind in KINDS.items()}).map(Record.of))
+def ordered(columns):
+    """The record with these columns and its quantiles in their order."""
+    quantiles = sorted(columns[name] or columns["seconds_median"] for name in ASCENDING)
+    return Record.of({**columns, **dict(zip(ASCENDING, quantiles, strict=True))})
+
+
+@given(st.fixed_dictionaries({name: RULED.get(name, BY_TYPE[kind]) for name, kind in KINDS.items()}).map(ordered))
 def test_any_record_survives_the_round_trip(tmp_path_factory, record):
     path = tmp_path_factory.getbasetemp() / "round.csv"
     path.write_text(HEADER)
@@ -237,7 +309,7 @@ def shown(record):
 def rows_of(raw):
     """The cells of every row below a header, numbers as numbers, by the csv module's rules alone."""
     for row in csv.reader(io.StringIO(raw.decode("utf-8-sig"), newline="")):
-        if not row[0].endswith("schema"):
+        if row and not row[0].endswith("schema"):
             kinds = [KINDS[name] for name in COLUMNS]
             yield tuple(number(cell, kind) for cell, kind in zip(row, kinds, strict=False))
 

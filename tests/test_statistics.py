@@ -16,6 +16,7 @@ from gradkernels.bench.stats.estimates import (
     difference,
     holm,
     mean_over_rows,
+    middle,
     trimmed_mean,
 )
 from gradkernels.bench.stats.verdict import excludes, lead, p_slower, p_value, passes_needed, smallest_effect, verdict
@@ -233,11 +234,9 @@ def test_p_value_without_noise():
     assert p_slower(LogEstimate(math.log1p(0.05), 0.0, 5, 8), 0.05) == 1.0
 
 
-def test_lead_pairs_the_passes():
-    modes = [1.7, 1.7, 1.7, 1.0, 1.7, 1.0, 1.0, 1.0]
-    winner = {("r", i): 2e-6 * mode for i, mode in enumerate(modes)}
-    other = {("r", i): 3e-6 * mode for i, mode in reversed(list(enumerate(modes)))}
-    ahead = lead(winner, {**other, ("r", 99): 1.0})
+def test_lead_is_over_the_passes():
+    modes = np.array([1.7, 1.7, 1.7, 1.0, 1.7, 1.0, 1.0, 1.0])
+    ahead = lead(2e-6 * modes, 3e-6 * modes)
     assert (ahead.ratio, ahead.low, ahead.high) == pytest.approx((1.5, 1.5, 1.5))
     assert ahead.passes == 8
 
@@ -246,7 +245,12 @@ def test_lead_needs_a_common_pass():
     with pytest.raises(
         ValueError, match="^the two kernels share no pass; only kernels timed in the same passes can be ranked$"
     ):
-        lead({("r", 1): 1.0}, {("s", 1): 1.0})
+        lead(np.array([]), np.array([]))
+
+
+@pytest.mark.parametrize(("values", "median"), [([3.0, 1.0, 2.0], 2.0), ([4.0, 1.0, 2.0, 8.0], 3.0), ([7.0], 7.0)])
+def test_the_middle_is_the_median(values, median):
+    assert middle(np.array(values)) == median
 
 
 def two_speeds(rng, passes):

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Container, Iterable
 from dataclasses import replace
+from pathlib import Path
 
 from gradkernels.bench.cli import options, parse
 from gradkernels.bench.cli.options import Format
 from gradkernels.bench.report.ranking_table import as_csv, as_json, markdown
 from gradkernels.bench.report.ranking_text import show_ranking
-from gradkernels.bench.run.ranking import CaseRanking, known, rankings, weighed
+from gradkernels.bench.results.reader import read_results
+from gradkernels.bench.results.table import ResultsTable
+from gradkernels.bench.run.ranking import CaseRanking, known, rankings, with_first_calls
 from gradkernels.dispatch import wisdom
 from gradkernels.dispatch.machine import machine
 from gradkernels.key import Key, matching, split_patterns
@@ -30,15 +33,14 @@ def fastest(
     wanted = parse.chosen_quantities(quantity)
     if save and not files:
         raise ValueError("--save needs a results file: gradkernels fastest results.csv --save")
-    rows = {file: read(file) for file in files or []}
-    records = [row for of_file in rows.values() for row in of_file]
-    if files and not any(row.measurement.status == Status.ok for row in records):
+    table = read_results(files or [])
+    if files and not table.timed.any():
         raise ValueError(f"{', '.join(map(str, files))} has no proven time; measure with `gradkernels run`")
-    ranking = _measured(records, kernel or [], calls) if files else _known(kernel or [], calls)
+    every = format_ in (Format.csv, Format.json)
+    ranking = _measured(table, kernel or [], calls, every) if files else _known(kernel or [], calls)
     _print([one for one in ranking if one.case.quantity in wanted], format_)
     if save:
-        shown = _shown(records, wanted, kernel or [])
-        _save(shown, {row.run: file.name for file, of_file in rows.items() for row in of_file}, force)
+        _save(files or [], wanted, kernel or [], force)
 
 
 def _print(ranking: list[CaseRanking], format_: Format) -> None:
@@ -68,26 +70,29 @@ def _shown(records: list[Record], quantities: Container[str], patterns: list[str
     return rows
 
 
-def _save(records: list[Record], files: Mapping[str, str], force: bool) -> None:
+def _save(files: list[Path], quantities: Container[str], patterns: list[str], force: bool) -> None:
     """Make it this machine's choice.
 
     Args:
-        records: What was measured.
-        files: Names of files, by the runs that are in them.
+        files: What was measured.
+        quantities: That were asked for.
+        patterns: Of keys, that were asked for.
         force: Whether another machine may have measured.
     """
+    rows = {file: read(file) for file in files}
+    records = _shown([row for of_file in rows.values() for row in of_file], quantities, patterns)
     elsewhere = {row.machine for row in records} - {machine()}
     if elsewhere and not force:
         raise ValueError(
             f"measured on {', '.join(sorted(elsewhere))}, this is {machine()}; --force saves it all the same"
         )
-    path = wisdom.save(wisdom.learn(records, files))
+    path = wisdom.save(wisdom.learn(records, {row.run: file.name for file, of_file in rows.items() for row in of_file}))
     print(f"saved as this machine's choice in {path}", file=sys.stderr)
 
 
-def _measured(records: list[Record], patterns: list[str], calls: int | None) -> list[CaseRanking]:
-    wanted = _chosen(patterns, (row.kernel for row in records))
-    return rankings(weighed((row for row in records if row.kernel in wanted), calls))
+def _measured(table: ResultsTable, patterns: list[str], calls: int | None, growths: bool) -> list[CaseRanking]:
+    wanted = _chosen(patterns, table.used("kernel"))
+    return rankings(with_first_calls(table[table.where("kernel", wanted.__contains__)], calls), growths)
 
 
 def _known(patterns: list[str], calls: int | None) -> list[CaseRanking]:

@@ -1,6 +1,6 @@
 """Two sets of results against each other, case by case: `gradkernels compare`.
 
-1. `matching` pairs the records that measure the same thing, and divides both by the control of their pass;
+1. `matching` pairs the rows that measure the same thing, `logs` divides each by the control of its pass;
 2. `compare` takes the ratio of each pair over passes and has `gradkernels.bench.stats` judge it;
 3. `thresholds` says what counts as a change and what fails, `thresholds_toml` reads that from a file;
 4. `canary` is the control under another name: where it seems to change, the machine did, and no verdict stands;

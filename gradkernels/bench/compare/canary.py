@@ -6,15 +6,14 @@ so Holm's method keeps all of them together at the false alarm rate of a single 
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from gradkernels.bench.compare.matching import control_seconds
+import numpy as np
+
+from gradkernels.bench.compare.logs import logs_of
+from gradkernels.bench.results.table import ResultsTable, distinct, groups
 from gradkernels.bench.stats.estimates import (
     LogEstimate,
-    PassId,
     Ratio,
     alpha_at,
     bounds,
@@ -23,8 +22,8 @@ from gradkernels.bench.stats.estimates import (
     trimmed_mean,
 )
 from gradkernels.bench.stats.verdict import p_value, verdict
+from gradkernels.coordinates import Coordinates
 from gradkernels.key import CANARY
-from gradkernels.record import Record
 
 BETWEEN = "between the two sides"
 
@@ -50,20 +49,19 @@ class Canary:
 
 
 def judge_canaries(
-    before: Sequence[Record], after: Sequence[Record], names: tuple[str, str], delta: float
+    tables: tuple[ResultsTable, ResultsTable], names: tuple[str, str], delta: float
 ) -> tuple[Canary, ...]:
     """Judge the canaries of two sides, and what happened to them in between.
 
     Args:
-        before: Records of the first side.
-        after: Records of the second.
+        tables: The rows of both sides, aligned.
         names: What to call the two.
         delta: Fraction that a change must exceed to count.
 
     Returns:
         One per case of each side, and one per case of both; none for a side that was measured without.
     """
-    sides = [_changes(side) for side in (before, after)]
+    sides = [_changes(side) for side in tables]
     found = [
         (name, case, change) for name, side in zip(names, sides, strict=True) for _, (case, change) in side.items()
     ]
@@ -80,15 +78,15 @@ def _differs(change: LogEstimate, delta: float) -> bool:
     return verdict(bounds(change), delta) in ("slower", "faster")
 
 
-def _changes(records: Sequence[Record]) -> dict[tuple[Any, ...], tuple[str, LogEstimate]]:
+def _changes(side: ResultsTable) -> dict[tuple[str, Coordinates], tuple[str, LogEstimate]]:
     """Return by machine and case: the case in words, and the logarithm of canary over control."""
-    controls, canaries = control_seconds(records), control_seconds(records, CANARY)
-    logs: dict[tuple[Any, ...], dict[PassId, float]] = {}
-    words: dict[tuple[Any, ...], str] = {}
-    for record in records:
-        one = (record.run, record.pass_, record.case)
-        if record.kernel == CANARY and one in controls and one in canaries:
-            key = (record.machine, record.case)
-            logs.setdefault(key, {})[record.run, record.pass_] = math.log(canaries[one]) - math.log(controls[one])
-            words[key] = record.case.described("=")
-    return {key: (words[key], trimmed_mean(list(values.values()))) for key, values in logs.items()}
+    (logs,) = logs_of([side])
+    rows = np.flatnonzero(side.where("kernel", CANARY.__eq__) & ~np.isnan(logs.seconds) & ~np.isnan(logs.control))
+    (machines, cases), place = distinct(side.machine[rows], side.case[rows])
+    ratios = logs.seconds[rows] - logs.control[rows]
+    found = {}
+    # In the order of their first rows.
+    for machine, case, own in sorted(zip(machines, cases, groups(place), strict=True), key=lambda one: int(one[2][0])):
+        key = (side.machines[machine], side.cases[case])
+        found[key] = (key[1].described("="), trimmed_mean(ratios[own]))
+    return found

@@ -12,25 +12,28 @@ Where the canary is called slower or faster, every verdict is `contaminated` and
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from itertools import chain
-from statistics import median
-from typing import Any
+
+import numpy as np
 
 from gradkernels.bench.compare.canary import judge_canaries
 from gradkernels.bench.compare.comparison import Comparison, Row, Source
-from gradkernels.bench.compare.matching import Pair, control_seconds, has_control, log_seconds, pair, reason, status
+from gradkernels.bench.compare.logs import SideLogs, logs_of
+from gradkernels.bench.compare.matching import KernelRows, Pair, pair, places
 from gradkernels.bench.compare.thresholds import PLAIN, Thresholds
+from gradkernels.bench.results.table import ResultsTable, aligned, tabulate
 from gradkernels.bench.stats.estimates import (
+    Floats,
+    Ints,
     LogEstimate,
-    PassId,
     Ratio,
     alpha_at,
     bounds,
     difference,
     holm,
-    mean_over_rows,
+    mean_of_arrays,
+    middle,
     trimmed_mean,
 )
 from gradkernels.bench.stats.verdict import (
@@ -45,21 +48,23 @@ from gradkernels.bench.stats.verdict import (
 )
 from gradkernels.record import Record, Status
 
-Logs = tuple[dict[PassId, float], dict[PassId, float]]
+Rows = Sequence[Record] | ResultsTable
+Logs = tuple[tuple[Ints, Floats], tuple[Ints, Floats]]
+"""Of each side the passes and the logarithms of their times."""
 
 
 def compare(
-    before: Sequence[Record],
-    after: Sequence[Record],
+    before: Rows,
+    after: Rows,
     thresholds: Thresholds = PLAIN,
     force: bool = False,
     names: tuple[str, str] = ("before", "after"),
 ) -> Comparison:
-    """Compare two sets of records, each of one or more runs, row by row.
+    """Compare two sets of rows, each of one or more runs, kernel by kernel.
 
     Args:
-        before: Records of the first side.
-        after: Records of the second.
+        before: Rows of the first side.
+        after: Rows of the second.
         thresholds: What counts as a change, and which slowdown fails.
         force: Compare across machines, dtypes, layouts, devices or threads if nothing else matches.
         names: What to call the two in messages.
@@ -68,35 +73,63 @@ def compare(
         ValueError: The sides differ in machine, dtype, layout, device or threads and the comparison is not forced,
             or a side holds a measurement twice.
     """
-    pairs, ignored, nothing = pair(before, after, force, names)
-    controls = control_seconds(chain(before, after))
-    judged = [_judge(one, controls, thresholds) for one in pairs]
-    canaries = judge_canaries(before, after, names, thresholds.delta)
+    left, right = sides = aligned([tabulate(before), tabulate(after)])
+    pairs, ignored, nothing = pair((left, right), force, names)
+    logs = logs_of(sides)
+    found = [_judge(one, logs, thresholds) for one in pairs]
+    canaries = judge_canaries((left, right), names, thresholds.delta)
     contaminated = any(canary.flagged for canary in canaries)
-    rows = for_all([replace(row, forced=" ".join(ignored)) for row, _ in judged])
+    rows = for_all([replace(row, forced=" ".join(ignored)) for row, _ in found])
     return Comparison(
-        before=_source(before, names[0]),
-        after=_source(after, names[1]),
+        before=_source(left, names[0]),
+        after=_source(right, names[1]),
         delta=thresholds.delta,
         ignored=ignored,
         rows=tuple(map(as_contaminated, rows)) if contaminated else rows,
-        mean=None if contaminated else _mean([logs for _, logs in judged if logs]),
+        mean=None if contaminated else _mean([logs for _, logs in found if logs]),
         canaries=canaries,
         nothing=nothing,
-        unused=thresholds.unused((row.kernel, row.case.quantity, row.case.n) for row in chain(before, after)),
+        unused=thresholds.unused((one[-1], one[-2].quantity, one[-2].n) for side in sides for one in places(side)[0]),
     )
 
 
-def _judge(one: Pair, controls: Mapping[tuple[Any, ...], float], thresholds: Thresholds) -> tuple[Row, Logs | None]:
-    delta, fail_slower = thresholds.of(one.sample.kernel, one.sample.case.quantity, one.sample.case.n)
+def _judge(one: Pair, logs: Sequence[SideLogs], thresholds: Thresholds) -> tuple[Row, Logs | None]:
+    delta, fail_slower = thresholds.of(one.kernel, one.case.quantity, one.case.n)
     row = replace(_row(one), delta=delta, fail_slower=fail_slower)
     if (row.status_before, row.status_after) != (Status.ok, Status.ok):
         return row, None
-    normalised = has_control(one.before, controls) and has_control(one.after, controls)
-    divisors = controls if normalised else None
-    logs = log_seconds(one.before, divisors), log_seconds(one.after, divisors)
-    change = difference(trimmed_mean(list(logs[0].values())), trimmed_mean(list(logs[1].values())))
-    return judged(row, change, normalised), logs
+    timed = one.before.timed, one.after.timed
+    normalised = not any(np.isnan(side.control[rows]).any() for side, rows in zip(logs, timed, strict=True))
+    before, after = (
+        (side.pass_[rows], side.seconds[rows] - (side.control[rows] if normalised else 0.0))
+        for side, rows in zip(logs, timed, strict=True)
+    )
+    change = difference(trimmed_mean(before[1]), trimmed_mean(after[1]))
+    return judged(row, change, normalised), (before, after)
+
+
+def _row(one: Pair) -> Row:
+    sides = (one.before, one.after)
+    statuses = [side.status for side in sides]
+    passes = [len(side.timed) for side in sides]
+    return Row(
+        machine=one.machine,
+        case=one.case,
+        kernel=one.kernel,
+        status_before=statuses[0],
+        status_after=statuses[1],
+        reason=one.after.reason or one.before.reason,
+        passes_before=passes[0],
+        passes_after=passes[1],
+        seconds_before=_median_seconds(one.before),
+        seconds_after=_median_seconds(one.after),
+        stopped=passes[0] == len(one.before) > 0 and statuses == [Status.ok, Status.timeout],
+    )
+
+
+def _median_seconds(rows: KernelRows) -> float | None:
+    timed = rows.timed
+    return middle(rows.side.seconds[timed]) if len(timed) else None
 
 
 def judged(row: Row, change: LogEstimate, normalised: bool | None) -> Row:
@@ -123,25 +156,6 @@ def judged(row: Row, change: LogEstimate, normalised: bool | None) -> Row:
         p=p_value(change, delta),
         p_too_slow=p_slower(change, limit) if limit is not None and gated else None,
         excluded=limit is not None and excludes(ratio, limit),
-    )
-
-
-def _row(one: Pair) -> Row:
-    sample, sides = one.sample, (one.before, one.after)
-    times = [[time for row in side.values() if (time := row.measurement.seconds_median) is not None] for side in sides]
-    statuses = [status(side) for side in sides]
-    return Row(
-        machine=sample.machine,
-        case=sample.case,
-        kernel=sample.kernel,
-        status_before=statuses[0],
-        status_after=statuses[1],
-        reason=reason(one.after) or reason(one.before),
-        passes_before=len(times[0]),
-        passes_after=len(times[1]),
-        seconds_before=median(times[0]) if times[0] else None,
-        seconds_after=median(times[1]) if times[1] else None,
-        stopped=len(times[0]) == len(one.before) > 0 and statuses == [Status.ok, Status.timeout],
     )
 
 
@@ -173,18 +187,21 @@ def as_contaminated(row: Row) -> Row:
 def _mean(logs: Sequence[Logs]) -> Ratio | None:
     if not logs:
         return None
-    return bounds(difference(mean_over_rows([one for one, _ in logs]), mean_over_rows([two for _, two in logs])))
+    before, after = (mean_of_arrays(*zip(*side, strict=True)) for side in zip(*logs, strict=True))
+    return bounds(difference(before, after))
 
 
-def _source(records: Sequence[Record], name: str) -> Source:
-    def distinct(column: str) -> tuple[str, ...]:
-        return tuple(dict.fromkeys(str(getattr(record, column)) for record in records))
+def _source(side: ResultsTable, name: str) -> Source:
+    runs = side.used("run")
+
+    def different(column: str) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(getattr(facts, column) for facts in runs))
 
     return Source(
         name=name,
-        runs=distinct("run"),
-        passes=len({(record.run, record.pass_) for record in records}),
-        started=min((record.started for record in records), default=""),
-        commits=distinct("commit"),
-        versions=distinct("versions"),
+        runs=different("run"),
+        passes=len(side.pass_ids[0]),
+        started=min((facts.started for facts in runs), default=""),
+        commits=different("commit"),
+        versions=different("versions"),
     )

@@ -1,17 +1,21 @@
-"""Which rows of two results files are measurements of the same thing, and what they are divided by."""
+"""Which rows of two sides are measurements of the same thing, and what they are divided by."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from gradkernels.bench.stats.estimates import PassId
-from gradkernels.key import CONTROL, Key, matching, split_patterns
+import numpy as np
+
+from gradkernels.bench.results.reader import read_results
+from gradkernels.bench.results.table import STATUSES, ResultsTable, distinct, groups
+from gradkernels.bench.stats.estimates import Ints
+from gradkernels.coordinates import Coordinates
+from gradkernels.key import Key, matching, split_patterns
 from gradkernels.names import unknown
-from gradkernels.record import CASE, Record, Status, read
+from gradkernels.record import CASE, Status
 
 KEY = ("machine", *CASE, "kernel")
 MEANS = ("machine", "dtype", "layout", "device", "threads")
@@ -19,29 +23,69 @@ MEANS = ("machine", "dtype", "layout", "device", "threads")
 
 # Worst first, but one timed and proven pass outweighs passes that were cut short.
 _RANK = (Status.wrong, Status.failed, Status.ok, Status.timeout, Status.unsupported)
+_RANKS = np.array([_RANK.index(status) for status in STATUSES])
 _SHOWN = 4
 
-Rows = dict[PassId, Record]
+Sides = tuple[ResultsTable, ResultsTable]
+_Place = tuple[str, Coordinates, str]
+
+
+@dataclass(frozen=True)
+class KernelRows:
+    """The rows of one kernel and case on one side, perhaps none.
+
+    Attributes:
+        side: Every row of the side.
+        rows: Which of them these are.
+    """
+
+    side: ResultsTable
+    rows: Ints
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @property
+    def timed(self) -> Ints:
+        """Those that have a time."""
+        return self.rows[self.side.timed[self.rows]]
+
+    @property
+    def status(self) -> str:
+        """What several passes come to: wrong or failed if any is, else ok if any is; empty without passes."""
+        return _RANK[_RANKS[self.side.status[self.rows]].min()] if len(self) else ""
+
+    @property
+    def reason(self) -> str:
+        """Why the status is not ok, as the first row with that status gives it."""
+        if not len(self):
+            return ""
+        worst = self.rows[np.argmin(_RANKS[self.side.status[self.rows]])]
+        return self.side.reasons[self.side.reason[worst]]
 
 
 @dataclass(frozen=True)
 class Pair:
-    """The rows of one kernel and case in both files, by pass; a side may be empty."""
+    """The rows of one kernel and case on both sides, of which one may be empty.
 
-    before: Mapping[PassId, Record]
-    after: Mapping[PassId, Record]
+    Attributes:
+        before: On the first side.
+        after: On the second.
+        machine, case, kernel: Where, on what and which; as the second side says it, if it has rows.
+    """
 
-    @property
-    def sample(self) -> Record:
-        """A row that tells the kernel and the case."""
-        return next(iter((self.after or self.before).values()))
+    before: KernelRows
+    after: KernelRows
+    machine: str
+    case: Coordinates
+    kernel: str
 
 
 class Pairing(NamedTuple):
-    """What two files have in common.
+    """What two sides have in common.
 
     Attributes:
-        pairs: Every kernel and case of either file, in order of case and kernel.
+        pairs: Every kernel and case of either side, in order of case and kernel.
         ignored: Coordinates that differ and were ignored because the comparison was forced.
         nothing: Why no row of one has a counterpart in the other; empty if one has.
     """
@@ -51,140 +95,144 @@ class Pairing(NamedTuple):
     nothing: str
 
 
-def pooled(files: Sequence[Path]) -> tuple[list[Record], str]:
+def pooled(files: Sequence[Path]) -> tuple[ResultsTable, str]:
     """Read the rows of several files as the passes of one side, and return what to call them as well."""
     # A file's name may hold bytes that are no text, and must still be printed.
     name = " + ".join(map(str, files)).encode(errors="backslashreplace").decode()
-    return [record for file in files for record in read(file)], name
-
-
-def status(rows: Mapping[PassId, Record]) -> str:
-    """Return what several passes come to: wrong or failed if any is, else ok if any is; empty without passes."""
-    return min((record.measurement.status for record in rows.values()), key=_RANK.index, default="")
-
-
-def reason(rows: Mapping[PassId, Record]) -> str:
-    """Return why the status is not ok, as the first row with that status gives it."""
-    worst = status(rows)
-    return next((record.measurement.reason for record in rows.values() if record.measurement.status == worst), "")
+    return read_results(files), name
 
 
 def select(
-    sides: Sequence[Sequence[Record]], kernels: Sequence[str] = (), quantity: str | None = None
-) -> list[list[Record]]:
-    """Return the rows of each file whose kernel matches one of the globs, and of one quantity; the yardsticks stay.
+    sides: Sequence[ResultsTable], kernels: Sequence[str] = (), quantity: str | None = None
+) -> list[ResultsTable]:
+    """Return the rows of each side whose kernel matches one of the globs, and of one quantity; the yardsticks stay.
 
     Args:
-        sides: The rows of each file.
+        sides: The rows of each.
         kernels: Globs of kernels, see `Key.matches`; every kernel if empty.
         quantity: Name of a quantity; every one if None.
 
     Raises:
-        ValueError: A name matches nothing in any file; says what there is.
+        ValueError: A name matches nothing on any side; says what there is.
     """
-    keys = [record.kernel for side in sides for record in side if not Key.parse(record.kernel).is_yardstick]
-    wanted = set(matching(split_patterns(kernels), keys))
-    quantities = dict.fromkeys(record.case.quantity for side in sides for record in side)
+    named = list(dict.fromkeys(kernel for side in sides for kernel in side.used("kernel")))
+    yardsticks = {kernel for kernel in named if is_yardstick(kernel)}
+    wanted = yardsticks | {*matching(split_patterns(kernels), [one for one in named if one not in yardsticks])}
+    quantities = dict.fromkeys(case.quantity for side in sides for case in side.used("case"))
     if quantity is not None and quantity not in quantities:
         raise ValueError(unknown("quantity", quantity, quantities))
-    wanted |= {record.kernel for side in sides for record in side} - set(keys)
+    if not kernels and quantity is None:
+        return [*sides]
+    chosen = quantities if quantity is None else (quantity,)
     return [
-        [record for record in side if record.kernel in wanted and quantity in (None, record.case.quantity)]
+        side[side.where("kernel", wanted.__contains__) & side.where("case", lambda case: case.quantity in chosen)]
         for side in sides
     ]
 
 
-def pair(before: Sequence[Record], after: Sequence[Record], force: bool, names: tuple[str, str]) -> Pairing:
-    """Pair the rows of two files by machine, case and kernel, and never by their position.
+def is_yardstick(kernel: str) -> bool:
+    """Tell whether kernels are timed beside it."""
+    return Key.parse(kernel).is_yardstick
+
+
+def pair(sides: Sides, force: bool, names: tuple[str, str]) -> Pairing:
+    """Pair the rows of two sides by machine, case and kernel, and never by their position.
 
     Args:
-        before: Rows of the first file.
-        after: Rows of the second.
-        force: Whether files that differ in machine, dtype, layout, device or threads only are paired all the same.
+        sides: Their rows, aligned.
+        force: Whether sides that differ in machine, dtype, layout, device or threads only are paired all the same.
         names: What to call the two in messages.
 
     Raises:
-        ValueError: The files differ in machine, dtype, layout, device or threads only, and the comparison is not
-            forced; or a file holds a measurement twice.
+        ValueError: The sides differ in machine, dtype, layout, device or threads only, and the comparison is not
+            forced; or a side holds a measurement twice.
     """
-    sides = [[record for record in records if not Key.parse(record.kernel).is_yardstick] for records in (before, after)]
-    apart = tuple(name for name in KEY if _values(sides[0], name).isdisjoint(_values(sides[1], name)))
+    found = [places(side) for side in sides]
+    kernels = [[one for one in side if not is_yardstick(one[-1])] for side, _ in found]
+    apart = tuple(name for name in KEY if _values(kernels[0], name).isdisjoint(_values(kernels[1], name)))
     by_means = set(apart) <= set(MEANS)
     if apart and by_means and not force:
         raise ValueError(
-            f"{names[0]} and {names[1]} differ in {_differences(apart, sides)}; measure both alike, or force the "
+            f"{names[0]} and {names[1]} differ in {_differences(apart, kernels)}; measure both alike, or force the "
             "comparison"
         )
     ignored = apart if by_means else ()
-    key = [name for name in KEY if name not in ignored]
-    left, right = _group(before, key, names[0]), _group(after, key, names[1])
-    keys = sorted(one for one in left.keys() | right.keys() if not Key.parse(one[-1]).is_yardstick)
+    left, right = (
+        _grouped(side, own, [part for part in KEY if part not in ignored], name)
+        for side, own, name in zip(sides, found, names, strict=True)
+    )
+    keys = sorted(one for one in left.keys() | right.keys() if not is_yardstick(one[-1]))
     common = any(one in left and one in right for one in keys)
-    pairs = [Pair(left.get(one, {}), right.get(one, {})) for one in keys]
-    return Pairing(pairs, ignored, "" if common else _nothing(apart, sides, names))
+    pairs = [_pair(sides, left.get(one), right.get(one)) for one in keys]
+    return Pairing(pairs, ignored, "" if common else _nothing(apart, kernels, names))
 
 
-def _nothing(apart: Sequence[str], sides: Sequence[Sequence[Record]], names: Sequence[str]) -> str:
-    """Return why two files have nothing in common."""
-    if empty := [name for name, records in zip(names, sides, strict=True) if not records]:
+def _pair(sides: Sides, before: Ints | None, after: Ints | None) -> Pair:
+    none = np.zeros(0, np.int64)
+    left, right = (
+        KernelRows(side, none if rows is None else rows) for side, rows in zip(sides, (before, after), strict=True)
+    )
+    told = right if len(right) else left
+    return Pair(left, right, *_place(told.side, told.rows[0]))
+
+
+def _place(side: ResultsTable, row: Any) -> _Place:
+    return side.runs[side.run[row]].machine, side.cases[side.case[row]], side.kernels[side.kernel[row]]
+
+
+def places(side: ResultsTable) -> tuple[list[_Place], Ints]:
+    """Return machine, case and kernel, each combination once, and per row the position of its own."""
+    codes, inverse = distinct(side.machine, side.case, side.kernel)
+    found = [(side.machines[m], side.cases[c], side.kernels[k]) for m, c, k in zip(*codes, strict=True)]
+    return found, inverse
+
+
+def _grouped(side: ResultsTable, own: tuple[list[_Place], Ints], key: Sequence[str], name: str) -> dict[Any, Ints]:
+    """Return the rows by the parts of their place that `key` names, from all places and the position of each row's."""
+    found: dict[tuple[Any, ...], int] = {}
+    codes = [found.setdefault(tuple(_part(place, part) for part in key), len(found)) for place in own[0]]
+    code = np.array(codes, np.int64)[own[1]] if codes else np.zeros(0, np.int64)
+    _require_once(side, code, name)
+    return dict(zip(found, groups(code), strict=True))
+
+
+def _require_once(side: ResultsTable, code: Ints, name: str) -> None:
+    """Refuse a side of which two rows are the same pass of what is one group."""
+    _, pass_ = side.pass_ids
+    first, row = distinct(code, pass_)
+    if len(first[0]) == len(code):
+        return
+    twice = int(np.setdiff1d(np.arange(len(row)), np.unique(row, return_index=True)[1])[0])
+    _, case, kernel = _place(side, twice)
+    raise ValueError(
+        f"{name} holds kernel {kernel} of {case.described('=')} twice for run {side.runs[side.run[twice]].run}, "
+        f"pass {side.pass_[twice]}; keep one of the two rows"
+    )
+
+
+def _nothing(apart: Sequence[str], places: Sequence[Sequence[_Place]], names: Sequence[str]) -> str:
+    """Return why two sides have nothing in common."""
+    if empty := [name for name, found in zip(names, places, strict=True) if not found]:
         found = f"{' and '.join(empty)} has no row of a kernel"
         return f"{found}; `gradkernels run` writes them, --kernel and --quantity leave some out"
     if apart:
-        return f"no row of one file has a counterpart in the other: they differ in {_differences(apart, sides)}"
+        return f"no row of one file has a counterpart in the other: they differ in {_differences(apart, places)}"
     return f"no row of {names[0]} has the machine, case and kernel of a row of {names[1]}"
 
 
-def _values(records: Iterable[Record], name: str) -> set[Any]:
-    return {_part(record, name) for record in records}
+def _values(places: Sequence[_Place], name: str) -> set[Any]:
+    return {_part(place, name) for place in places}
 
 
-def _part(record: Record, name: str) -> Any:
-    return getattr(record.case if name in CASE else record, name)
+def _part(place: _Place, name: str) -> Any:
+    machine, case, kernel = place
+    return machine if name == "machine" else kernel if name == "kernel" else getattr(case, name)
 
 
-def _differences(apart: Sequence[str], sides: Sequence[Sequence[Record]]) -> str:
-    return ", ".join(f"{name} ({_few(sides[0], name)} against {_few(sides[1], name)})" for name in apart)
+def _differences(apart: Sequence[str], places: Sequence[Sequence[_Place]]) -> str:
+    return ", ".join(f"{name} ({_few(places[0], name)} against {_few(places[1], name)})" for name in apart)
 
 
-def _few(records: Sequence[Record], name: str) -> str:
-    values = sorted(_values(records, name))
+def _few(places: Sequence[_Place], name: str) -> str:
+    values = sorted(_values(places, name))
     return " ".join(map(str, values[:_SHOWN])) + (" ..." if len(values) > _SHOWN else "")
-
-
-def _group(records: Sequence[Record], key: Sequence[str], name: str) -> dict[tuple[Any, ...], Rows]:
-    groups: dict[tuple[Any, ...], Rows] = {}
-    for record in records:
-        rows = groups.setdefault(tuple(_part(record, part) for part in key), {})
-        if (one := (record.run, record.pass_)) in rows:
-            case = record.case.described("=")
-            raise ValueError(
-                f"{name} holds kernel {record.kernel} of {case} twice for run {record.run}, "
-                f"pass {record.pass_}; keep one of the two rows"
-            )
-        rows[one] = record
-    return groups
-
-
-def control_seconds(records: Iterable[Record], kernel: str = CONTROL) -> dict[tuple[Any, ...], float]:
-    """Return the seconds per call of the control, or of the canary, by run, pass and case."""
-    return {
-        (record.run, record.pass_, record.case): record.measurement.seconds_median
-        for record in records
-        if record.kernel == kernel and record.measurement.seconds_median is not None
-    }
-
-
-def log_seconds(rows: Mapping[PassId, Record], controls: Mapping[tuple[Any, ...], float] | None) -> dict[PassId, float]:
-    """Log seconds per call of the passes that are ok; over those of the control if its times are given."""
-    return {
-        one: math.log(record.measurement.seconds_median) - (math.log(controls[*one, record.case]) if controls else 0.0)
-        for one, record in rows.items()
-        if record.measurement.seconds_median is not None
-    }
-
-
-def has_control(rows: Mapping[PassId, Record], controls: Mapping[tuple[Any, ...], float]) -> bool:
-    """Return whether the control was timed beside every pass."""
-    return all(
-        (*one, record.case) in controls for one, record in rows.items() if record.measurement.seconds_median is not None
-    )

@@ -15,9 +15,9 @@ from gradkernels.bench.pytest_plugin.passes import fail
 from gradkernels.bench.pytest_plugin.rows import SessionRows
 from gradkernels.bench.report.comparison_table import table
 from gradkernels.bench.report.comparison_text import summary
+from gradkernels.bench.results.table import ResultsTable
 from gradkernels.bench.stats.verdict import FEWEST_PASSES
 from gradkernels.dispatch.machine import machine
-from gradkernels.record import Record
 
 NAME = "this session"
 MEANINGS = {
@@ -39,7 +39,7 @@ class Gate:
     """What a session will be compared with, and how.
 
     Attributes:
-        base: Records of the base.
+        base: Rows of the base.
         name: The files that they are from.
         thresholds: What counts as a change, and which slowdown fails.
         fail_undecided: Whether a row that stays undecided fails.
@@ -47,7 +47,7 @@ class Gate:
         force: Whether to compare across machines, dtypes, layouts, devices or threads.
     """
 
-    base: list[Record]
+    base: ResultsTable
     name: str
     thresholds: Thresholds
     fail_undecided: bool
@@ -65,8 +65,8 @@ def prepare(config: pytest.Config) -> Gate:
     option = config.getoption
     base, name = pooled(option("gradkernels_compare"))
     force = option("gradkernels_force")
-    if base and not force and all(record.machine != machine() for record in base):
-        found = ", ".join(sorted({record.machine for record in base}))
+    if len(base) and not force and machine() not in base.machines:
+        found = ", ".join(sorted(base.machines))
         raise ValueError(f"{name} was measured on {found}, and this is {machine()}; measure a base here, or force it")
     thresholds = chosen(
         option("gradkernels_thresholds"),

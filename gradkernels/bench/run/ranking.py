@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
-from statistics import median
 
-from gradkernels.bench.stats.estimates import PassId, Ratio
+import numpy as np
+
+from gradkernels.bench.results.table import STATUSES, ResultsTable, distinct, groups, tabulate
+from gradkernels.bench.stats.estimates import Ints, PassId, Ratio, middle
 from gradkernels.bench.stats.scaling import Growth, growth
 from gradkernels.bench.stats.verdict import lead
 from gradkernels.coordinates import ALL_SIZES, Coordinates
@@ -85,67 +87,117 @@ def _weighed(measurement: Measurement, calls: int) -> Measurement:
     return replace(measurement, seconds_median=measurement.seconds_median + measurement.seconds_first / calls)
 
 
-def rankings(records: Iterable[Record]) -> list[CaseRanking]:
-    """Rank the kernels of every case in `records`, cases that differ in n alone together and ascending.
+def with_first_calls(table: ResultsTable, calls: int | None) -> ResultsTable:
+    """Return the rows with the share of building and the first call in the time, as `weighed` does for records."""
+    if not calls:
+        return table
+    share = np.nan_to_num(table.numbers["seconds_first"]) / calls
+    return replace(table, numbers={**table.numbers, "seconds_median": table.seconds + share})
+
+
+def rankings(rows: Iterable[Record] | ResultsTable, growths: bool = True) -> list[CaseRanking]:
+    """Rank the kernels of every case in `rows`, cases that differ in n alone together and ascending.
 
     The yardsticks, the conversions and kernels that write into given memory do not compete.
+
+    Args:
+        rows: As measured.
+        growths: Whether to say of every kernel how its cost grows with n; else of the winners only.
     """
-    cases: dict[tuple[str, Coordinates], list[Record]] = {}
-    curves: dict[tuple[object, ...], Curve] = {}
-    for row in records:
-        if Key.parse(row.kernel).competes:
-            cases.setdefault((row.machine, row.case), []).append(row)
-            if row.measurement.seconds_median is not None:
-                curve = curves.setdefault(_line(row), {})
-                curve.setdefault((row.run, row.pass_), {})[row.case.n] = row.measurement.seconds_median
-    grown = {line: growth(curve) for line, curve in curves.items()}
-    ordered = sorted(cases.values(), key=lambda rows: _order(rows[0]))
-    return [_ranking(rows, grown) for rows in ordered]
+    whole = tabulate(rows)
+    table = whole[whole.where("kernel", lambda kernel: Key.parse(kernel).competes)]
+    (machines, cases), place = distinct(table.machine, table.case)
+    found = zip(machines, cases, groups(place), strict=True)
+    named = [(table.machines[machine], table.cases[case], own) for machine, case, own in found]
+    ordered = sorted(named, key=lambda one: _order(*one[:2]))
+    ranked = [_Case(table, machine, case, own) for machine, case, own in ordered]
+    wanted = {line for one in ranked for line in (one.lines if growths else one.lines[:1])}
+    grown = {line: growth(curve) for line, curve in _curves(table, wanted).items()}
+    return [one.ranking(grown) for one in ranked]
 
 
-def _order(row: Record) -> tuple[object, ...]:
+def _order(machine: str, case: Coordinates) -> tuple[object, ...]:
     """Return a key that sorts the cases of one table together, ascending in n."""
-    return row.case.at(ALL_SIZES), row.machine, row.case.n
+    return case.at(ALL_SIZES), machine, case.n
 
 
-def _line(row: Record) -> tuple[object, ...]:
-    """Return what the points of one curve over n share."""
-    return row.machine, row.kernel, row.case.at(ALL_SIZES)
+Line = tuple[str, str, Coordinates]
+"""What the points of one curve over n share: machine, kernel, and the case at all sizes."""
 
 
-def _ranking(rows: list[Record], grown: Mapping[tuple[object, ...], Growth | None]) -> CaseRanking:
-    timed: dict[str, dict[PassId, Record]] = {}
-    for row in rows:
-        if row.measurement.seconds_median is not None:
-            timed.setdefault(row.kernel, {})[row.run, row.pass_] = row
-    ranked = sorted(timed, key=lambda kernel: median(_seconds(timed[kernel]).values()))
-    kernels = tuple(_ranked(timed[kernel], timed[ranked[0]], grown) for kernel in ranked)
-    left = (row.measurement for row in rows if row.kernel not in timed)
-    absent = {one.kernel: f"{one.status}: {one.reason}" for one in left}
-    return CaseRanking(rows[0].case, kernels, absent, rows[0].machine)
+def _curves(table: ResultsTable, wanted: Collection[Line]) -> dict[Line, Curve]:
+    """Return the times of the curves that are wanted."""
+    ids, pass_ = table.pass_ids
+    timed = np.flatnonzero(table.timed)
+    codes, place = distinct(table.machine[timed], table.kernel[timed], table.case[timed])
+    curves: dict[Line, Curve] = {}
+    for machine, kernel, case, own in zip(*codes, groups(place), strict=True):
+        at = table.cases[case]
+        if (line := (table.machines[machine], table.kernels[kernel], at.at(ALL_SIZES))) in wanted:
+            curve, rows = curves.setdefault(line, {}), timed[own]
+            for one, seconds in zip(pass_[rows].tolist(), table.seconds[rows].tolist(), strict=True):
+                curve.setdefault(ids[one], {})[at.n] = seconds
+    return curves
 
 
-def _seconds(rows: Mapping[PassId, Record]) -> dict[PassId, float]:
-    return {one: seconds for one, row in rows.items() if (seconds := row.measurement.seconds_median) is not None}
+class _Case:
+    """The rows of one case, ranked.
+
+    Args:
+        table: Every row.
+        machine: Where the case was measured.
+        case: What was computed.
+        rows: Which of the rows are of the case.
+    """
+
+    def __init__(self, table: ResultsTable, machine: str, case: Coordinates, rows: Ints) -> None:
+        self._table, self._rows = table, rows
+        self.machine, self.case = machine, case
+        timed = rows[table.timed[rows]]
+        first, place = np.unique(table.kernel[timed], return_index=True, return_inverse=True)[1:]
+        kernels = [timed[own] for own in groups(place)]
+        # Of equally fast kernels the one comes first that was timed first.
+        self._seconds = [middle(table.seconds[own]) for own in kernels]
+        order = sorted(range(len(kernels)), key=lambda one: (self._seconds[one], first[one]))
+        self._kernels = [kernels[one] for one in order]
+        self._seconds = [self._seconds[one] for one in order]
+        names = [table.kernels[table.kernel[own[0]]] for own in self._kernels]
+        self.lines = [(machine, name, case.at(ALL_SIZES)) for name in names]
+
+    def ranking(self, grown: Mapping[Line, Growth | None]) -> CaseRanking:
+        """Return the ranking; `grown` says how the cost of kernels grows."""
+        kernels = tuple(self._ranked(place, grown.get(line)) for place, line in enumerate(self.lines))
+        return CaseRanking(self.case, kernels, self._absent(), self.machine)
+
+    def _ranked(self, place: int, grown: Growth | None) -> RankedKernel:
+        table, own = self._table, self._kernels[place]
+        limits = table.numbers["limit_seconds"][own]
+        known = ~np.isnan(limits)
+        return RankedKernel(
+            self.lines[place][1],
+            self._seconds[place],
+            _behind(table, self._kernels[0], own) if place else None,
+            middle(limits[known]) if known.any() else None,
+            middle(limits[known] / table.seconds[own[known]]) if known.any() else None,
+            grown,
+        )
+
+    def _absent(self) -> dict[str, str]:
+        """Return why kernels have no time, as the last row of each says."""
+        table, timed = self._table, {self._table.kernel[own[0]] for own in self._kernels}
+        codes = table.kernel[self._rows]
+        left = self._rows[~np.isin(codes, list(timed))]
+        whys = zip(table.kernel[left].tolist(), table.status[left].tolist(), table.reason[left].tolist(), strict=True)
+        return {
+            table.kernels[kernel]: f"{STATUSES[status]}: {table.reasons[reason]}" for kernel, status, reason in whys
+        }
 
 
-def _ranked(
-    rows: Mapping[PassId, Record], winner: Mapping[PassId, Record], grown: Mapping[tuple[object, ...], Growth | None]
-) -> RankedKernel:
-    row, seconds = next(iter(rows.values())), _seconds(rows)
-    limits = {one: limit for one, row in rows.items() if (limit := row.measurement.limit_seconds) is not None}
-    return RankedKernel(
-        row.kernel,
-        median(seconds.values()),
-        _behind(_seconds(winner), seconds) if rows is not winner else None,
-        median(limits.values()) if limits else None,
-        median(limit / seconds[one] for one, limit in limits.items()) if limits else None,
-        grown[_line(row)],
-    )
-
-
-def _behind(winner: Mapping[PassId, float], other: Mapping[PassId, float]) -> Ratio | None:
-    return lead(winner, other) if winner.keys() & other.keys() else None
+def _behind(table: ResultsTable, winner: Ints, other: Ints) -> Ratio | None:
+    """Return how far a kernel is behind the winner in the passes that both have."""
+    _, pass_ = table.pass_ids
+    _, one, two = np.intersect1d(pass_[winner], pass_[other], return_indices=True)
+    return lead(table.seconds[winner[one]], table.seconds[other[two]]) if len(one) else None
 
 
 def known(table: Wisdom, calls: int | None = None) -> list[CaseRanking]:

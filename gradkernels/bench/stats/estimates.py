@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from statistics import fmean
+from typing import Any
 
 import numpy as np
 
@@ -23,7 +24,8 @@ LOOKS = ((8, 0.002), (16, 0.003), (32, 0.005))
 PASSES_PER_CUT = 8
 """One pass in so many is trimmed on each side."""
 
-
+Floats = np.ndarray[Any, np.dtype[np.float64]]
+Ints = np.ndarray[Any, np.dtype[np.signedinteger[Any]]]
 PassId = tuple[str, int]
 """One pass: its run and its number."""
 
@@ -70,7 +72,7 @@ def alpha_at(passes: int) -> float:
     return max((alpha for look, alpha in LOOKS if look <= passes), default=LOOKS[0][1])
 
 
-def trimmed_mean(values: Sequence[float], cut: int | None = None) -> LogEstimate:
+def trimmed_mean(values: Sequence[float] | Floats, cut: int | None = None) -> LogEstimate:
     """Return the trimmed mean with the standard error of Yuen (1974).
 
     With h values kept and S the sum of squared deviations of the winsorised sample, the squared error is
@@ -90,6 +92,13 @@ def trimmed_mean(values: Sequence[float], cut: int | None = None) -> LogEstimate
     squares = float(((winsorised - winsorised.mean()) ** 2).sum())
     error = math.sqrt(squares / (len(middle) * (len(middle) - 1)))
     return LogEstimate(float(middle.mean()), error, len(middle) - 1, count)
+
+
+def middle(values: Floats) -> float:
+    """Return the median of at least one number."""
+    ordered = np.sort(values)
+    half = len(ordered) // 2
+    return float(ordered[half]) if len(ordered) % 2 else (float(ordered[half - 1]) + float(ordered[half])) / 2
 
 
 def difference(before: LogEstimate, after: LogEstimate) -> LogEstimate:
@@ -130,14 +139,23 @@ def mean_over_rows(rows: Sequence[Mapping[PassId, float]]) -> LogEstimate:
     Args:
         rows: Per row, log seconds by pass.
     """
-    passes = list(dict.fromkeys(one for row in rows for one in row))
-    moved = dict.fromkeys(passes, 0.0)
-    for row in rows:
-        mean = fmean(row.values())
-        for one, log in row.items():
-            moved[one] += (log - mean) * len(passes) / (len(row) * len(rows))
-    spread = trimmed_mean([moved[one] for one in passes])
-    return replace(spread, log=fmean(trimmed_mean(list(row.values())).log for row in rows))
+    position = {one: place for place, one in enumerate(dict.fromkeys(one for row in rows for one in row))}
+    places = [np.array([position[one] for one in row]) for row in rows]
+    return mean_of_arrays(places, [np.array(list(row.values())) for row in rows])
+
+
+def mean_of_arrays(passes: Sequence[Ints], logs: Sequence[Floats]) -> LogEstimate:
+    """Return the mean of `mean_over_rows` of rows that are arrays.
+
+    Args:
+        passes: Per row, the positions of its passes, each once, among whatever passes there are.
+        logs: Per row, as many log seconds.
+    """
+    there, place = np.unique(np.concatenate(passes), return_inverse=True)
+    moved = np.zeros(len(there))
+    for row, own in zip(logs, np.split(place, np.cumsum([len(row) for row in logs])[:-1]), strict=True):
+        moved[own] += (row - fmean(row)) * len(there) / (len(row) * len(logs))
+    return replace(trimmed_mean(moved), log=fmean(trimmed_mean(row).log for row in logs))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

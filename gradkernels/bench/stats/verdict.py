@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import bisect
 import math
-from collections.abc import Mapping
 from dataclasses import replace
 
-from gradkernels.bench.stats.estimates import LogEstimate, PassId, Ratio, alpha_at, bounds, quantile, trimmed_mean
+from gradkernels.bench.stats.estimates import Floats, LogEstimate, Ratio, alpha_at, bounds, quantile, trimmed_mean
 
 DELTA = 0.01
 """A change smaller than this fraction is of no interest."""
@@ -92,19 +91,18 @@ def p_slower(change: LogEstimate, threshold: float) -> float:
     return float(stdtr(change.freedom, -distance / change.error))
 
 
-def lead(winner: Mapping[PassId, float], other: Mapping[PassId, float]) -> Ratio:
+def lead(winner: Floats, other: Floats) -> Ratio:
     """Return by what factor the winner is ahead: seconds of the other over seconds of the winner.
 
     The two were timed in interleaved blocks of the same passes, so each pass gives one log ratio.
 
     Args:
-        winner: Seconds per call by pass.
-        other: Seconds per call of the kernel that it is compared with, by pass.
+        winner: Seconds per call in each pass that both have.
+        other: Seconds per call of the kernel that it is compared with, in the same passes.
 
     Raises:
         ValueError: They have no pass in common.
     """
-    shared = winner.keys() & other.keys()
-    if not shared:
+    if not len(winner):
         raise ValueError("the two kernels share no pass; only kernels timed in the same passes can be ranked")
-    return bounds(trimmed_mean([math.log(other[one] / winner[one]) for one in shared]))
+    return bounds(trimmed_mean([math.log(ratio) for ratio in (other / winner).tolist()]))

@@ -9,22 +9,16 @@ import csv
 import io
 import math
 import os
-import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
 from gradkernels.coordinates import Coordinates
-from gradkernels.names import counted
 
 SCHEMA = 1
 TIMES = ("seconds_median", "seconds_min", "seconds_q25", "seconds_q75", "seconds_first")
-
-
-class Malformed(ValueError):
-    """A results file that cannot be read; the message names the file, the line and the column."""
 
 
 class Status(StrEnum):
@@ -153,8 +147,6 @@ KINDS = {
 """The type of each column, `float | None` if it may be empty."""
 
 _OWN = tuple(field.name for field in fields(Record) if field.name not in ("case", "measurement"))
-_READ = {"int": int, "float": float, "str": str}
-_PLAIN = re.compile(r"[-+.0-9a-zA-Z]+")
 
 
 def line(values: Iterable[object]) -> str:
@@ -176,71 +168,3 @@ def append(path: Path, records: Iterable[Record]) -> None:
             file.write(line(record.columns().values()).encode(errors="replace"))
             file.flush()
         os.fsync(file.fileno())
-
-
-def read(path: str | Path) -> list[Record]:
-    """Read the records of a results file, or of several that were concatenated.
-
-    Raises:
-        Malformed: Not a results file, or a row that breaks its rules; names the line and the column.
-        OSError: The file cannot be opened.
-    """
-    path = Path(path)
-    if path.is_char_device():  # which may never end
-        raise Malformed(f"{path}: a device; this is not a results file")
-    try:
-        text = path.read_bytes().decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise Malformed(f"{path}: not UTF-8 text at byte {error.start}; this is not a results file") from None
-    return list(_parse(path, text))
-
-
-def _parse(path: Path, text: str) -> Iterator[Record]:
-    lines = csv.reader(io.StringIO(text, newline=""), strict=True)
-    try:
-        header = _header(next(lines, []), f"{path}, line 1")
-        if not text.endswith("\n"):
-            raise Malformed(f"{path}, line {text.count(chr(10)) + 1}: cut off; `gradkernels run --resume` mends it")
-        for row in lines:
-            where = f"{path}, line {lines.line_num}"
-            if row and row[0].removeprefix("\ufeff") == COLUMNS[0]:
-                header = _header([COLUMNS[0], *row[1:]], where)
-            else:
-                yield _record(row, header, where)
-    except csv.Error as error:
-        raise Malformed(f"{path}, line {lines.line_num}: {error}") from None
-
-
-def _header(row: list[str], where: str) -> list[str]:
-    for position, wanted in enumerate(COLUMNS):
-        given = repr(row[position]) if position < len(row) else "missing"
-        if given != repr(wanted):
-            fault = f"column {position + 1} is {given}, expected {wanted!r}; this is not a results file"
-            raise Malformed(f"{where}: {fault}")
-    return row
-
-
-def _record(row: list[str], header: list[str], where: str) -> Record:
-    if len(row) != len(header):
-        raise Malformed(f"{where}: {counted(len(row), 'column')}, expected {len(header)}")
-    values = {name: _value(name, text, where) for name, text in zip(COLUMNS, row, strict=False)}
-    try:
-        return Record.of(values)
-    except ValueError as error:
-        raise Malformed(f"{where}, column status: {error}") from None
-
-
-def _value(column: str, text: str, where: str) -> int | float | str | None:
-    kind, _, optional = KINDS[column].partition(" | ")
-    if not text and optional:
-        return None
-    try:
-        value = _READ[kind](text)
-    except ValueError:
-        raise Malformed(f"{where}, column {column}: {text!r} is not a number") from None
-    # Python reads 1_000, ١ and a padded 1 as numbers; no writer of results does.
-    if kind != "str" and not _PLAIN.fullmatch(text):
-        raise Malformed(f"{where}, column {column}: {text!r} is not a plain number")
-    if kind == "int" and value < (column == "n"):
-        raise Malformed(f"{where}, column {column}: {text} is too small")
-    return value

@@ -1,0 +1,133 @@
+"""Whole lines of a results file as columns, many at once, by pyarrow.
+
+What pyarrow reads otherwise than the rules of `gradkernels.record.reading` say, or what breaks them, is not judged
+here: `columns_of` returns None, and whoever called it reads the lines one by one, which names the fault.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from gradkernels.bench.stats.estimates import Floats, Ints
+from gradkernels.record import COLUMNS, KINDS, TIMES, Status
+from gradkernels.record.reading import ASCENDING, Malformed, value_of
+
+_FLOATS = tuple(name for name in COLUMNS if KINDS[name].startswith("float"))
+_BLOCK_BYTES = 2**20
+_QUOTE, _COMMA, _LF, _CR = b'",\n\r'
+_STARTS = np.isin(np.arange(256), [_COMMA, _LF])
+_ENDS = np.isin(np.arange(256), [_COMMA, _LF, _CR])
+
+Shared = tuple[list[Any], Ints]
+"""The values of a column, each once, and for each row the position of its own."""
+
+
+def arrow() -> ModuleType | None:
+    """Return pyarrow's reader of CSV, if it is installed."""
+    try:
+        import pyarrow.csv
+    except ModuleNotFoundError:
+        return None
+    module: ModuleType = pyarrow.csv
+    return module
+
+
+def columns_of(csv: ModuleType, lines: bytes, header: Sequence[str]) -> dict[str, Shared | Floats] | None:
+    """Return the columns of whole lines.
+
+    Args:
+        csv: What `arrow` returned.
+        lines: Without a header, of which the last ends with a line break.
+        header: The names of the columns; those after COLUMNS are passed over.
+
+    Returns:
+        Numbers with a fraction as they are, NaN for none; everything else as values and positions. None where a
+        reader of single lines must look.
+    """
+    if not is_plain(lines):
+        return None
+    names = [*COLUMNS, *(f"_{place}" for place in range(len(COLUMNS), len(header)))]
+    import pyarrow
+
+    shared = pyarrow.dictionary(pyarrow.int32(), pyarrow.string())
+    types = {name: pyarrow.float64() if name in _FLOATS else shared for name in names}
+    try:
+        table = csv.read_csv(
+            pyarrow.BufferReader(lines),
+            csv.ReadOptions(column_names=names, block_size=_BLOCK_BYTES),
+            csv.ParseOptions(newlines_in_values=b'"' in lines),
+            csv.ConvertOptions(
+                column_types=types, include_columns=COLUMNS, null_values=[""], strings_can_be_null=False
+            ),
+        )
+    except pyarrow.ArrowInvalid:
+        return None
+    table = table.unify_dictionaries().combine_chunks()
+    try:
+        return _plausible({name: _column(name, table.column(name)) for name in COLUMNS})
+    except Malformed:
+        return None
+
+
+def _column(name: str, column: Any) -> Shared | Floats:
+    chunk = column.chunk(0) if column.num_chunks else column.combine_chunks()
+    if name in _FLOATS:
+        numbers: Floats = chunk.to_numpy(zero_copy_only=False).astype(np.float64)
+        # Not a number and no number are one here; a column of the first is left to who reads single lines.
+        if np.isnan(numbers).sum() != chunk.null_count or np.isinf(numbers).any():
+            raise Malformed(name)
+        return numbers
+    return [value_of(name, text, "") for text in chunk.dictionary.to_pylist()], chunk.indices.to_numpy()
+
+
+def _plausible(columns: dict[str, Any]) -> dict[str, Any] | None:
+    """Return the columns if each row keeps the rules of a record."""
+    statuses, position = columns["status"]
+    if not {*statuses} <= {*Status}:
+        return None
+    ok = np.array([status == Status.ok for status in statuses], bool)[position]
+    times = [columns[name] for name in TIMES]
+    limit = columns["limit_seconds"]
+    with np.errstate(invalid="ignore"):
+        timed = ok & ~np.isnan(columns["seconds_median"])
+        proven = (columns["error"] >= 0) & (columns["error"] <= columns["tolerance"])
+        positive = [np.isnan(time) | (time > 0) for time in (*times, limit)]
+    untimed = np.logical_and.reduce([np.isnan(time) for time in times])
+    sound = np.where(ok, timed & proven, untimed) & np.logical_and.reduce(positive) & _in_order(columns)
+    return columns if sound.all() else None
+
+
+def _in_order(columns: dict[str, Any]) -> Any:
+    """Return for each row whether no time is above those that it is at most."""
+    highest = np.zeros(len(columns["seconds_median"]))
+    sound = np.ones(len(highest), bool)
+    for name in ASCENDING:
+        known = ~np.isnan(columns[name])
+        sound &= ~known | (columns[name] >= highest)
+        highest = np.where(known, columns[name], highest)
+    return sound
+
+
+def is_plain(lines: bytes) -> bool:
+    """Tell whether quotes stand around whole cells only, and whether no line ends in CR alone."""
+    if b"\r" not in lines and b'"' not in lines:
+        return True
+    text = np.frombuffer(lines, np.uint8)
+    returns = np.flatnonzero(text == _CR)
+    if len(returns) and not (text[returns + 1 - (returns + 1 == len(text))] == _LF).all():
+        return False
+    quotes = np.flatnonzero(text == _QUOTE)
+    if len(quotes) % 2:
+        return False
+    opening, closing = quotes[::2], quotes[1::2]
+    again = np.zeros(len(opening), bool)  # a quote within a quoted cell is written twice
+    again[1:] = opening[1:] == closing[:-1] + 1
+    ended = np.ones(len(closing), bool)
+    ended[:-1] = ~again[1:]
+    starts = (opening == 0) | _STARTS[text[opening - 1]]
+    ends = _ENDS[text[np.minimum(closing + 1, len(text) - 1)]]
+    return bool((again | starts).all() and (~ended | ends).all())

@@ -1,0 +1,115 @@
+"""A results file in parts of whole lines, each below one header."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+
+from gradkernels.record import COLUMNS
+from gradkernels.record.reading import BYTE_ORDER_MARK, decoded, parse, require_file, require_header
+
+PART_BYTES = 2**23
+_MOST_HEADER_BYTES = 2**16
+_BEFORE_A_HEADER = (b"\n", b'\n"', b"\n" + BYTE_ORDER_MARK.encode(), b"\n" + BYTE_ORDER_MARK.encode() + b'"')
+
+
+@dataclass(frozen=True)
+class Part:
+    """Lines of a file.
+
+    Attributes:
+        path: The file.
+        lines: Whole lines, none of them a header; only the last of a file may lack its end.
+        header: The columns that they have.
+        before: How many lines of the file come before them.
+        start: How many bytes of it do.
+    """
+
+    path: Path
+    lines: bytes
+    header: Sequence[str]
+    before: int
+    start: int
+
+
+def parts(path: Path) -> Iterator[Part]:
+    """Yield the rows of a file in parts.
+
+    Raises:
+        Malformed: Not a results file.
+        OSError: The file cannot be opened.
+    """
+    require_file(path)
+    with path.open("rb") as file:
+        first = file.readline(_MOST_HEADER_BYTES)
+        header = _first_header(path, first)
+        yield from (part for part in _below(path, file, header, len(first)) if part.lines)
+
+
+def _first_header(path: Path, first: bytes) -> list[str]:
+    text = decoded(path, first).removeprefix(BYTE_ORDER_MARK)
+    for _ in parse(path, text):  # a fault of the first line, or of its end, is raised here
+        break
+    return _cells(path, text, 1)
+
+
+def _cells(path: Path, line: str, number: int) -> list[str]:
+    row = next(csv.reader([line]), [])
+    return require_header([cell.removeprefix(BYTE_ORDER_MARK) for cell in row[:1]] + row[1:], f"{path}, line {number}")
+
+
+def _below(path: Path, file: BinaryIO, header: Sequence[str], start: int) -> Iterator[Part]:
+    """Yield what is below the first header, of `start` bytes."""
+    rest, before = b"", 1
+    while chunk := file.read(PART_BYTES):
+        text = rest + chunk
+        whole = _whole(text)
+        rest = text[whole:]
+        for lines in _at_headers(text[:whole]):
+            if _heads(lines):
+                first = lines[: lines.find(b"\n") + 1]
+                header = _cells(path, decoded(path, first, start), before + 1)
+                lines, before, start = lines[len(first) :], before + 1, start + len(first)
+            yield Part(path, lines, header, before, start)
+            before, start = before + _ends(lines), start + len(lines)
+    yield Part(path, rest, header, before, start)
+
+
+def _whole(text: bytes) -> int:
+    """Return how many bytes of a text, which begins with a line, end with a line; breaks in quotes end none."""
+    if b'"' not in text:
+        return text.rfind(b"\n") + 1
+    raw = np.frombuffer(text, np.uint8)
+    ends = np.flatnonzero(raw == ord("\n"))
+    outside = ends[np.searchsorted(np.flatnonzero(raw == ord('"')), ends) % 2 == 0]
+    return int(outside[-1]) + 1 if len(outside) else 0
+
+
+def _at_headers(text: bytes) -> Iterator[bytes]:
+    """Yield a text in pieces, of which each but the first begins with a header."""
+    name, begin = COLUMNS[0].encode(), 0
+    found = text.find(name, 1)
+    while found > 0:
+        at = min((found - len(mark) + 1 for mark in _BEFORE_A_HEADER if text.endswith(mark, 0, found)), default=0)
+        if at > begin and text.count(b'"', 0, at) % 2 == 0 and _heads(text[at : at + _MOST_HEADER_BYTES]):
+            yield text[begin:at]
+            begin = at
+        found = text.find(name, found + 1)
+    yield text[begin:]
+
+
+def _heads(lines: bytes) -> bool:
+    """Tell whether lines begin with a header, as far as its first cell tells."""
+    first = lines[: len(COLUMNS[0]) + 6].removeprefix(BYTE_ORDER_MARK.encode())
+    return first.startswith((f"{COLUMNS[0]},".encode(), f'"{COLUMNS[0]}",'.encode()))
+
+
+def _ends(lines: bytes) -> int:
+    """Return how many lines end in a text, as the csv module counts them."""
+    count = lines.count(b"\n")
+    return count + lines.count(b"\r") - lines.count(b"\r\n") if b"\r" in lines else count

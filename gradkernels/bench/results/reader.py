@@ -1,0 +1,147 @@
+"""The reader of results files, of any size: every command that looks at many rows begins here.
+
+A file is read in parts of some megabytes, each of whole lines. pyarrow turns a part into columns, which are checked as
+columns; where it is not installed, and where anything about a part is unusual, the part is read line by line, by the
+same rules, so that a fault is named by line and column.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from gradkernels.bench.results.arrow_rows import arrow, columns_of
+from gradkernels.bench.results.parts import Part, parts
+from gradkernels.bench.results.table import (
+    NUMBERS,
+    RUN_FACTS,
+    SHARED,
+    STATUSES,
+    ResultsTable,
+    RunFacts,
+    distinct,
+    positions,
+    tabulate,
+)
+from gradkernels.bench.stats.estimates import Floats, Ints
+from gradkernels.coordinates import Coordinates
+from gradkernels.record import CASE, Record
+from gradkernels.record.reading import Malformed, decoded, identity, parse, twice
+
+
+def read_results(files: Sequence[Path]) -> ResultsTable:
+    """Read the rows of results files, one after the other.
+
+    Raises:
+        Malformed: As `gradkernels.record.read` does, also for a row that two of the files hold.
+        OSError: A file cannot be opened.
+    """
+    for place, file in enumerate(files):
+        if Path(file).resolve() in (Path(other).resolve() for other in files[:place]):
+            raise Malformed(f"{file} is given twice; its rows count once, so name it once")
+    csv = arrow()
+    rows = _Rows()
+    for file in files:
+        for part in parts(Path(file)):
+            rows.add(part, csv)
+    table = rows.table()
+    _require_distinct(table, files)
+    return table
+
+
+@dataclass
+class _Rows:
+    """Columns as they grow, and what their rows share."""
+
+    shared: dict[str, dict[Any, int]] = field(default_factory=lambda: {name: {} for name in SHARED})
+    columns: dict[str, list[Any]] = field(default_factory=dict)
+
+    def add(self, part: Part, csv: ModuleType | None) -> None:
+        """Add the rows of a part of a file."""
+        found = columns_of(csv, part.lines, part.header) if csv and part.lines.endswith(b"\n") else None
+        if found is None:
+            self._add_table(tabulate(record for _, record in _read_singly(part)))
+        else:
+            self._add_columns(found)
+
+    def _add_columns(self, found: dict[str, Any]) -> None:
+        runs, run = _tuples([found[name] for name in RUN_FACTS])
+        cases, case = _tuples([found[name] for name in CASE])
+        self._extend("run", [RunFacts(*facts) for facts in runs], run)
+        self._extend("case", [Coordinates(*values) for values in cases], case)
+        for name in ("kernel", "reason"):
+            self._extend(name, *found[name])
+        values, code = found["status"]
+        self._append("status", positions(values, STATUSES)[code])
+        values, code = found["pass"]
+        self._append("pass_", np.array(values, np.int64)[code])
+        for name in NUMBERS:
+            self._append(name, _numbers(found[name]))
+
+    def _add_table(self, table: ResultsTable) -> None:
+        for name, plural in SHARED.items():
+            self._extend(name, getattr(table, plural), getattr(table, name))
+        self._append("status", table.status)
+        self._append("pass_", table.pass_)
+        for name in NUMBERS:
+            self._append(name, table.numbers[name])
+
+    def _extend(self, name: str, values: Sequence[Any], code: Ints) -> None:
+        known = self.shared[name]
+        places = np.array([known.setdefault(value, len(known)) for value in values], np.int32)
+        self._append(name, places[code])
+
+    def _append(self, name: str, column: Ints | Floats) -> None:
+        self.columns.setdefault(name, []).append(column)
+
+    def table(self) -> ResultsTable:
+        """Return the rows; the parts are given up one column after the other."""
+        if not self.columns:
+            return tabulate([])
+        whole: dict[str, Any] = {name: np.concatenate(self.columns.pop(name)) for name in list(self.columns)}
+        numbers = {name: whole.pop(name) for name in NUMBERS}
+        shared: dict[str, Any] = {plural: tuple(self.shared[name]) for name, plural in SHARED.items()}
+        return ResultsTable(numbers=numbers, **whole, **shared)
+
+
+def _tuples(columns: Sequence[tuple[list[Any], Ints]]) -> tuple[list[tuple[Any, ...]], Ints]:
+    """Return the different combinations of columns, and for each row the position of its own."""
+    codes, inverse = distinct(*(code for _, code in columns))
+    values = ([values[place] for place in code] for (values, _), code in zip(columns, codes, strict=True))
+    return list(zip(*values, strict=True)), inverse
+
+
+def _numbers(column: Floats | tuple[list[int | None], Ints]) -> Floats:
+    if not isinstance(column, tuple):
+        return column
+    values, code = column
+    return np.array(values, np.float64)[code]  # None becomes NaN
+
+
+def _require_distinct(table: ResultsTable, files: Sequence[Path]) -> None:
+    """Refuse a measurement that is there twice, and name both lines."""
+    _, pass_ = table.pass_ids
+    _, code = distinct(pass_, table.machine, table.case, table.kernel)
+    if int(code.max(initial=-1)) + 1 == len(code):
+        return
+    seen: dict[tuple[object, ...], str] = {}
+    for where, record in _lines(files):
+        if (first := seen.setdefault(identity(record), where)) != where:
+            raise twice(record, first, where)
+
+
+def _lines(files: Sequence[Path]) -> Iterator[tuple[str, Record]]:
+    """Yield every row and where it is."""
+    for file in files:
+        for part in parts(Path(file)):
+            for number, record in _read_singly(part):
+                yield f"{file}, line {number}", record
+
+
+def _read_singly(part: Part) -> Iterator[tuple[int, Record]]:
+    return parse(part.path, decoded(part.path, part.lines, part.start), part.header, part.before)
