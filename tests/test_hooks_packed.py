@@ -9,7 +9,7 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 import gradkernels as gk
 from gradkernels.engines.hooks import quantities
 from gradkernels.engines.hooks.capture.follow.indexing import axis_of_numbers
-from gradkernels.engines.hooks.capture.sample_axis import Axis, SampleOrder
+from gradkernels.engines.hooks.capture.sample_axis import Axis, SamplePermutation
 from gradkernels.engines.hooks.errors import Unfit
 
 N, T, D, H = 6, 5, 3, 4
@@ -268,13 +268,13 @@ def test_padding_after_the_end_is_never_computed_with():
 
 
 def test_packed_steps_belong_to_their_samples():
-    packed = Axis(0, order=SampleOrder(torch.tensor([2, 0, 1]), (3, 2, 1)))
+    packed = Axis(0, order=SamplePermutation(torch.tensor([2, 0, 1]), (3, 2, 1)))
     assert packed.numbers((6, 1), 3, torch.device("cpu")).flatten().tolist() == [2, 0, 1, 2, 0, 2]
     steps = torch.tensor([10.0, 20, 30, 11, 21, 12])
     assert packed.first(steps, 3).tolist() == [[20, 21, 0], [30, 0, 0], [10, 11, 12]]
     assert packed.fits((6, 4), 3)
     assert not packed.fits((3, 4), 3)
-    assert Axis(1, order=SampleOrder(torch.tensor([2, 0, 1]))).first(steps[None, :3], 3).flatten().tolist() == [
+    assert Axis(1, order=SamplePermutation(torch.tensor([2, 0, 1]))).first(steps[None, :3], 3).flatten().tolist() == [
         20,
         30,
         10,
@@ -283,8 +283,8 @@ def test_packed_steps_belong_to_their_samples():
 
 def test_an_axis_of_numbers():
     numbers = torch.tensor([[2, 2], [0, 0], [1, 1]])
-    assert axis_of_numbers(numbers, 0, 3) == Axis(0, order=SampleOrder(torch.tensor([2, 0, 1])))
+    assert axis_of_numbers(numbers, 0, 3) == Axis(0, order=SamplePermutation(torch.tensor([2, 0, 1])))
     assert axis_of_numbers(numbers.sort(0).values, 0, 3) == Axis(0)
     assert axis_of_numbers(torch.tensor([0, 0, 2]), 0, 3) is None
     assert axis_of_numbers(torch.tensor([[0, 1], [1, 0], [2, 2]]), 0, 3) is None
-    assert axis_of_numbers(numbers, 0, 3) != Axis(0, order=SampleOrder(torch.tensor([1, 0, 2])))
+    assert axis_of_numbers(numbers, 0, 3) != Axis(0, order=SamplePermutation(torch.tensor([1, 0, 2])))

@@ -13,7 +13,7 @@ from gradkernels.backend import Array
 
 
 @dataclass(frozen=True, eq=False)
-class SampleOrder:
+class SamplePermutation:
     """Another order of the samples than the batch's, and where sequences of theirs are packed.
 
     Attributes:
@@ -27,7 +27,7 @@ class SampleOrder:
 
     def __eq__(self, other: object) -> bool:
         """Tell whether entries are in the same places."""
-        if not isinstance(other, SampleOrder) or self.lengths != other.lengths:
+        if not isinstance(other, SamplePermutation) or self.lengths != other.lengths:
             return False
         return self.order is other.order or torch.equal(self.order, other.order)
 
@@ -63,7 +63,7 @@ class Axis:
     dim: int
     inner: int = 1
     slowest: bool = True
-    order: SampleOrder | None = None
+    order: SamplePermutation | None = None
 
     @property
     def packed(self) -> bool:

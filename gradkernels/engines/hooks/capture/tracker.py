@@ -241,8 +241,7 @@ class SampleTracker:
         for output in outputs:
             tag = tags.read_tag(output, self._run)
             if output.requires_grad and (tag is None or tag.axis != Axis(0)):
-                known = tag.axis if tag is not None else None
-                why = f"they are along {known}" if known else self._lost or "no samples reach it"
+                why = f"they are along {tag.axis}" if tag and tag.axis else self._lost or "no samples reach it"
                 self.refuse_gradient(output, f"{NOT_FIRST}: {why}")
 
     def close(self) -> None:

@@ -10,7 +10,7 @@ import torch
 from gradkernels.backend import Array
 from gradkernels.engines.hooks.capture.follow.dimwise import select_by_index
 from gradkernels.engines.hooks.capture.follow.tracked_call import TrackedCall
-from gradkernels.engines.hooks.capture.sample_axis import Axis, SampleOrder
+from gradkernels.engines.hooks.capture.sample_axis import Axis, SamplePermutation
 from gradkernels.engines.hooks.capture.tags import TensorTag
 
 NOT_KEPT = "takes some of the samples, or all of them in another order"
@@ -58,7 +58,7 @@ def axis_of_numbers(numbers: Array, dim: int, n: int) -> Axis | None:
     natural = torch.arange(n, device=order.device)
     if not torch.equal(along, along[:, :1].expand_as(along)) or not torch.equal(order.sort().values, natural):
         return None
-    return Axis(dim) if torch.equal(order, natural) else Axis(dim, order=SampleOrder(order))
+    return Axis(dim) if torch.equal(order, natural) else Axis(dim, order=SamplePermutation(order))
 
 
 def index_select(call: TrackedCall, output: Array) -> Axis:

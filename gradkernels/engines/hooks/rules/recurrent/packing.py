@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from gradkernels.backend import Array
-from gradkernels.engines.hooks.capture.sample_axis import Axis, SampleOrder
+from gradkernels.engines.hooks.capture.sample_axis import Axis, SamplePermutation
 from gradkernels.engines.hooks.capture.tape import Tape
 
 
@@ -29,7 +29,7 @@ def pack(tape: Tape, args: tuple[Any, ...]) -> tuple[Array, Array] | None:
     with tape.paused():
         data, sizes = torch._pack_padded_sequence(padded, lengths, batch_first)
         order = torch.arange(tape.n, device=data.device) if tag.axis.order is None else tag.axis.order.order
-        packed = Axis(0, order=SampleOrder(order, tuple(lengths.tolist())))
+        packed = Axis(0, order=SamplePermutation(order, tuple(lengths.tolist())))
     tape.tracker.mark_boundary(data, packed, flows=tag.flows)
     return data, sizes
 
@@ -61,4 +61,4 @@ def padded_axis(packed: Axis, dim: int) -> Axis:
     assert packed.order is not None
     order = packed.order.order
     natural = torch.equal(order, torch.arange(len(order), device=order.device))
-    return Axis(dim) if natural else Axis(dim, order=SampleOrder(order))
+    return Axis(dim) if natural else Axis(dim, order=SamplePermutation(order))
