@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 from torch.nn import functional
+from torch.nn.utils.rnn import pack_padded_sequence
 
 import gradkernels as gk
 from gradkernels import zoo
@@ -39,6 +40,33 @@ class DropConnect(nn.Module):
         return self.last(torch.relu(masked))
 
 
+class Packed(nn.Module):
+    """An LSTM on packed texts of 1 to 20 words; the last state."""
+
+    def __init__(self):
+        super().__init__()
+        self.words, self.layer = nn.Embedding(100, 32), nn.LSTM(32, 64, batch_first=True)
+        self.head = nn.Linear(64, CLASSES)
+
+    def forward(self, tokens, lengths):
+        packed = pack_padded_sequence(self.words(tokens), lengths, batch_first=True, enforce_sorted=False)
+        return self.head(self.layer(packed)[1][0][-1])
+
+
+class Elman(nn.Module):
+    """Two linear maps at each of 20 steps, begun with zeros."""
+
+    def __init__(self):
+        super().__init__()
+        self.inputs, self.states, self.head = nn.Linear(32, 64), nn.Linear(64, 64), nn.Linear(64, CLASSES)
+
+    def forward(self, x):
+        state = x.new_zeros(len(x), 64)
+        for step in x.unbind(1):
+            state = torch.tanh(self.inputs(step) + self.states(state))
+        return self.head(state)
+
+
 class Texts(nn.Module):
     """One block of a language model without attention, of 128 units, on token ids; the mean of all steps."""
 
@@ -62,6 +90,8 @@ def weight_norm():
 
 OWN = {
     "GRUCell loop": (CellLoop, lambda n: torch.randn(n, 20, 32)),
+    "Elman loop": (Elman, lambda n: torch.randn(n, 20, 32)),
+    "packed LSTM": (Packed, lambda n: (torch.randint(100, (n, 20)), 1 + torch.arange(n) * 7 % 20)),
     "DropConnect": (DropConnect, lambda n: torch.randn(n, 64)),
     "weight norm": (weight_norm, lambda n: torch.randn(n, 64)),
     "texts of 2048": (Texts, lambda n: torch.randint(500, (n, 2048))),

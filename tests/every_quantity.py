@@ -12,7 +12,7 @@ QUANTITIES = ("per_sample", "norms", "clipped_sum", "moments", "gradient")
 
 def wanted(rows, limit):
     """Every quantity from per-sample gradients by name; variances for the moments."""
-    norms = torch.cat([one.flatten(1) for one in rows.values()], 1).norm(dim=1)
+    norms = torch.cat([one.reshape(len(one), -1) for one in rows.values()], 1).norm(dim=1)
     factors = (limit / norms).clamp(max=1)
     return {
         "per_sample": rows,
@@ -37,7 +37,7 @@ def require_equal(way, model, x, y, loss=CROSS_ENTROPY, rows=None, **settings):
     """
     problem = gk.ModuleProblem(model, loss, **settings)
     rows = oracle(model, loss, x, y) if rows is None else rows
-    norms = torch.cat([one.flatten(1) for one in rows.values()], 1).norm(dim=1)
+    norms = torch.cat([one.reshape(len(one), -1) for one in rows.values()], 1).norm(dim=1)
     assert norms.min() > 1e-6  # no sample is without a gradient
     limit = float(norms.median())
     given = problem.parameters(), *problem.prepared(x, y)

@@ -19,16 +19,16 @@ from gradkernels.engines.hooks.capture.tape import Tape
 from gradkernels.engines.hooks.errors import Unfit
 from gradkernels.engines.hooks.parameter_use import ParameterUse
 from gradkernels.engines.hooks.rules import vmap_call
-from gradkernels.engines.hooks.rules.expanded import COPIES
+from gradkernels.engines.hooks.rules.made_weights import RECIPES, remade, remember
 from gradkernels.engines.hooks.rules.single_sample import SingleSample
-from gradkernels.engines.hooks.rules.table import RULES, SPECIAL
+from gradkernels.engines.hooks.rules.table import COPIES, RULES, SPECIAL
 from gradkernels.memory import ordinary
 from gradkernels.problems.module.conversion import dense
 from gradkernels.problems.module.module_problem import ModuleProblem
 from gradkernels.problems.module.structure import swapped_parameters
 from gradkernels.tree import Tree, count, each, leaves
 
-BOUNDARY_RULES = BoundaryRules(RULES, vmap_call.run_vmap_call, COPIES, SPECIAL)
+BOUNDARY_RULES = BoundaryRules(RULES, vmap_call.run_vmap_call, COPIES, RECIPES, remember, remade, SPECIAL)
 
 
 class GradientListener:

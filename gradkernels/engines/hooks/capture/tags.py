@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from gradkernels.backend import Array
 from gradkernels.engines.hooks.arguments import ArgPath
 from gradkernels.engines.hooks.capture.boundary import ParameterNames
 from gradkernels.engines.hooks.capture.sample_axis import Axis
+from gradkernels.engines.hooks.parameter_use import ParameterUse
 
 KEPT = "_gradkernels_tag"
 """The attribute of a tensor that has its tag."""
@@ -23,6 +25,10 @@ SHARED = (
 NOT_FIRST = "the model's output does not have the samples first"
 
 
+Recipe = Callable[[ParameterUse, Any], ParameterUse]
+"""`recipe(use, place)`: the use of a made weight, which is its target at that place, as one of parameters."""
+
+
 class TensorTag(NamedTuple):
     """The facts about a tensor.
 
@@ -35,6 +41,7 @@ class TensorTag(NamedTuple):
         copied: What each sample has a copy of, along the first axis.
         lost: Why samples cannot be told apart in data, as a sentence.
         drawn: Whether it is of random numbers that are drawn apart from data.
+        recipe: What makes a use of it one of the parameters that it is made of, where that is known.
     """
 
     run: object
@@ -45,6 +52,7 @@ class TensorTag(NamedTuple):
     copied: Array | None = None
     lost: str = ""
     drawn: bool = False
+    recipe: Recipe | None = None
 
 
 Made = tuple[Array, ParameterNames]

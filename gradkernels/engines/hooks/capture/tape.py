@@ -163,6 +163,8 @@ class Tape(TorchFunctionMode):
         if not data:
             result = func(*args, **kwargs)
             self.tracker.mark_derived(func, args, result, names)
+            if func in self._rules.recipes and not kwargs:
+                self._rules.remember(self, func, args, result, names)
             return result
         # What comes from elsewhere than the parameters ends here.
         outside = {one.place: one.tensor.detach() for one in data if not one.flows and one.tensor.requires_grad}
@@ -229,10 +231,11 @@ class Tape(TorchFunctionMode):
             raise Unfit(f"a {type(use).__name__} gives another number of samples than the batch has")
         if not output.requires_grad:
             raise Unfit(f"a {type(use).__name__} has an output that cannot be differentiated")
+        heard = unviewed(output, [*data, *(target.tensor for target in use.targets.values())])
+        use = self._rules.remade(self, use)
         for target in use.targets.values():
             self.uses.update(target.names * (1 if target.direct else 2))
         arrived, n, shape, waiting = self._arrived, self.n, output.shape, [use]
-        heard = unviewed(output, [*data, *(target.tensor for target in use.targets.values())])
 
         def hear(g: Array) -> None:
             arrived(waiting[0], axis.first(g.reshape(shape), n))

@@ -160,7 +160,7 @@ def _without_samples(matrix: Array) -> Array:
 PRODUCTS_BY_COPIES = (torch.bmm, torch.Tensor.bmm, torch.baddbmm, torch.Tensor.baddbmm)
 """What `product_by_copies` may run."""
 
-COPIES: dict[Function, RunCopy] = {
+EXPANDED: dict[Function, RunCopy] = {
     torch.Tensor.expand: broadcast,
     torch.Tensor.expand_as: broadcast,
     torch.Tensor.repeat: broadcast,

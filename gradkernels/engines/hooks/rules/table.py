@@ -14,7 +14,7 @@ from gradkernels.engines.hooks.capture.tape import Tape
 from gradkernels.engines.hooks.rules import normalization
 from gradkernels.engines.hooks.rules.activation import PRELU
 from gradkernels.engines.hooks.rules.arithmetic import ARITHMETIC
-from gradkernels.engines.hooks.rules.expanded import PRODUCTS_BY_COPIES, product_by_copies
+from gradkernels.engines.hooks.rules.expanded import EXPANDED, PRODUCTS_BY_COPIES, product_by_copies
 from gradkernels.engines.hooks.rules.linear.bilinear import BILINEAR
 from gradkernels.engines.hooks.rules.linear.convolution import CONVOLUTION
 from gradkernels.engines.hooks.rules.linear.linear import LINEAR
@@ -22,6 +22,7 @@ from gradkernels.engines.hooks.rules.linear.product import PRODUCTS
 from gradkernels.engines.hooks.rules.linear.transposed_convolution import TRANSPOSED
 from gradkernels.engines.hooks.rules.lookup.embedding import EMBEDDING
 from gradkernels.engines.hooks.rules.lookup.embedding_bag import EMBEDDING_BAG
+from gradkernels.engines.hooks.rules.made_weights import DROPOUT
 from gradkernels.engines.hooks.rules.recurrent import packing, recurrent, steps
 from gradkernels.engines.hooks.rules.recurrent.cells import GruLayer, LstmLayer, ReluLayer, TanhLayer
 from gradkernels.engines.hooks.rules.rule import run_by_rule
@@ -55,6 +56,9 @@ RULES: dict[Function, RunBoundary] = {
     torch.lstm_cell: recurrent.run_cell(steps.lstm),
 }
 """How the boundaries of known functions are run."""
+
+COPIES: dict[Function, RunBoundary] = {**EXPANDED, **DROPOUT}
+"""How calls of parameters alone are run that give samples copies, or draw."""
 
 SPECIAL: dict[Function, Callable[[Tape, tuple[Any, ...]], Any]] = {
     **dict.fromkeys(PRODUCTS_BY_COPIES, product_by_copies),

@@ -25,6 +25,7 @@ from gradkernels.engines.hooks.rules.linear.product import EinsumProduct
 from gradkernels.engines.hooks.rules.linear.transposed_convolution import TransposedConvolution
 from gradkernels.engines.hooks.rules.lookup.embedding import EmbeddingTable
 from gradkernels.engines.hooks.rules.lookup.embedding_bag import MaxEmbeddingBag
+from gradkernels.engines.hooks.rules.remade import MaskedUse, NormedUse
 from gradkernels.engines.recorded.uses.plain_uses import RecordedUse, WholeRows, WholeUse
 
 MOST_STEPS = 256
@@ -169,6 +170,7 @@ KINDS: dict[type[ParameterUse], Callable[[Any, Doubts], ParameterUse]] = {
     EmbeddingTable: RecordedTable,
     Convolution: lambda use, _: WholeRows(use),
     TransposedConvolution: lambda use, _: WholeRows(use),
+    **dict.fromkeys((MaskedUse, NormedUse), lambda use, _: WholeUse(use)),
     **dict.fromkeys((Bilinear, SharedLookup, EinsumProduct, MaxEmbeddingBag), lambda use, _: WholeUse(use)),
 }
 """How uses are recorded that are not recorded as they are."""
