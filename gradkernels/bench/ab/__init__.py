@@ -1,6 +1,6 @@
 """`gradkernels ab`: two revisions of a repository, timed in turns on one core until the verdict is settled.
 
-1. `revisions` checks both out, each in a folder of its own that is gone afterwards;
+1. `revisions` checks both out by `git`, with their `submodules`, in folders that are gone afterwards (`rooms`);
 2. `kernels` asks both which kernels they have and picks those that were asked for;
 3. `client` starts a worker on each side and sends it orders; `messages` are what they say to each other;
 4. `worker` runs this harness over that revision's library: it proves a kernel and times slices of it. So it uses only

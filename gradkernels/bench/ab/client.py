@@ -35,12 +35,16 @@ class Side:
         root: Folder that its packages are imported from.
         paths: What goes before it on PYTHONPATH.
         commit: Short hash, with `+` if there are changes.
+        remarks: What of the revision is not there, in sentences.
+        max_bytes: Memory that a process on it may take; None for four fifths of the machine's, where it is limited.
     """
 
     name: str
     root: Path
     paths: tuple[Path, ...] = ()
     commit: str = ""
+    remarks: tuple[str, ...] = ()
+    max_bytes: int | None = None
 
 
 def here() -> Side:
@@ -90,7 +94,9 @@ class WorkerClient:
         try:
             return self.receive(kind)
         except WorkerDied as death:
-            raise ValueError(f"{self.side.name} cannot take part: {death.reason}") from None
+            raise ValueError(
+                "; ".join([f"{self.side.name} cannot take part: {death.reason}", *self.side.remarks])
+            ) from None
 
 
 def start_worker(
@@ -115,7 +121,8 @@ def start_worker(
         **environment.steady_environment(),
         "PYTHONPATH": _path(side),
     }
-    limits = ProcessLimits(max_bytes=most_bytes() if device == "cpu" else None, harness_seconds=SILENCE_SECONDS)
+    max_bytes = side.max_bytes or (most_bytes() if device == "cpu" else None)
+    limits = ProcessLimits(max_bytes=max_bytes, harness_seconds=SILENCE_SECONDS)
     program = Program(_WORKER, variables, limits, as_caller=False, folder=side.root, descriptors=pipes)
     return WorkerClient(side, supervisor.start(program))
 

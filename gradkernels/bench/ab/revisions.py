@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 import signal
-import subprocess
-import tempfile
 import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,11 +13,13 @@ from types import FrameType
 from typing import Any
 
 from gradkernels.bench.ab.client import Side
+from gradkernels.bench.ab.git import ask_git, run_git
+from gradkernels.bench.ab.rooms import abandoned, room
+from gradkernels.bench.ab.submodules import fill_submodules, pointers
+from gradkernels.names import counted
 
 WORKING_TREE = "."
 ENTRY_POINT_GROUP = "gradkernels.kernels"
-_PREFIX = "gradkernels-ab-"
-_LEFT_BEHIND = re.compile(rf"worktree (.*/{_PREFIX}(\d+)-[^/]+/.*)")
 
 
 @contextmanager
@@ -35,12 +34,12 @@ def revisions(before: str, after: str, folder: Path) -> Iterator[tuple[Side, Sid
     Raises:
         ValueError: Not in a git repository, no such revision, or the revision has no such folder.
     """
-    top = Path(_git(folder, "rev-parse", "--show-toplevel", says=f"{folder} is not in a git repository"))
+    top = Path(ask_git(folder, "rev-parse", "--show-toplevel", says=f"{folder} is not in a git repository"))
     project = next((at for at in (folder, *folder.parents) if (at / "pyproject.toml").exists() or at == top), top)
     commits = _commit(top, before), _commit(top, after)
-    with _ended_in_order(), tempfile.TemporaryDirectory(prefix=f"{_PREFIX}{os.getpid()}-") as room:
+    with _ended_in_order(), room() as own:
         _sweep(top)
-        trees = [Path(room) / "before", Path(room) / "after"]
+        trees = [own / "before", own / "after"]
         try:
             sides = [
                 _side(rev, commit, top, project, tree)
@@ -54,29 +53,45 @@ def revisions(before: str, after: str, folder: Path) -> Iterator[tuple[Side, Sid
 
 def _side(rev: str, commit: str, top: Path, project: Path, tree: Path) -> Side:
     inside = project.relative_to(top)
+    empty: list[str] = []
     if rev == WORKING_TREE:
         _copy(project, tree / inside)
-        changed = _git(top, "status", "--porcelain", says="git status failed")
+        changed = ask_git(top, "status", "--porcelain", says="git status failed")
         label = commit[:12] + ("+" if changed else "")
     else:
         # No hooks: a revision is looked at, not moved to.
         checkout = ("-c", "core.hooksPath=/dev/null", "worktree", "add", "--quiet", "--detach", str(tree), commit)
-        _git(top, *checkout, says=f"{rev} cannot be checked out")
-        label = commit[:12]
+        ask_git(top, *checkout, says=f"{rev} cannot be checked out")
+        empty, label = fill_submodules(top, commit, tree, inside), commit[:12]
     root = tree / inside
     if not root.is_dir():
         raise ValueError(f"{rev} has no folder {inside}; run this in a folder that both revisions have")
     declared = _declare(root, tree.with_name(f"{tree.name}-entry-points"))
-    return Side(rev, root / "src" if (root / "src").is_dir() else root, declared, label)
+    remarks = tuple(_remarks(rev, empty, pointers(root)))
+    return Side(rev, root / "src" if (root / "src").is_dir() else root, declared, label, remarks)
+
+
+def _remarks(rev: str, empty: list[str], unfilled: list[str]) -> Iterator[str]:
+    """Yield what is not there of a revision."""
+    if empty:
+        names = f"{counted(len(empty), 'submodule')} ({', '.join(empty)})"
+        yield f"of {rev} {names} stayed empty, which git submodule update --init --recursive would bring"
+    if unfilled:
+        names = f"{counted(len(unfilled), 'pointer')} of git-lfs, such as {unfilled[0]}"
+        yield f"of {rev} there are {names}, in place of what git lfs pull would bring"
 
 
 def _copy(project: Path, tree: Path) -> None:
     """Copy every file that git has or does not ignore, so that what is edited meanwhile makes no difference."""
-    listed = _git(project, "ls-files", "-z", "--cached", "--others", "--exclude-standard", says="git ls-files failed")
-    tree.mkdir(parents=True)
+    listed = ask_git(
+        project, "ls-files", "-z", "--cached", "--others", "--exclude-standard", says="git ls-files failed"
+    )
+    tree.mkdir(parents=True, exist_ok=True)
     for name in dict.fromkeys(filter(None, listed.split("\0"))):
         source, target = project / name, tree / name
-        if source.is_symlink() or source.is_file():
+        if (source / ".git").exists() and not name.endswith("/"):  # a submodule, with what git has in it
+            _copy(source, target)
+        elif source.is_symlink() or source.is_file():
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(source, target, follow_symlinks=False)
 
@@ -115,48 +130,22 @@ def dependencies(side: Side) -> set[str]:
 def _commit(top: Path, rev: str) -> str:
     name = "HEAD" if rev == WORKING_TREE else rev
     says = f"there is no revision {name!r} in {top}; name a branch, a tag or a commit, or . for the working tree"
-    return _git(top, "rev-parse", "--verify", "--end-of-options", f"{name}^{{commit}}", says=says)
+    return ask_git(top, "rev-parse", "--verify", "--end-of-options", f"{name}^{{commit}}", says=says)
 
 
 def _remove(top: Path, tree: Path) -> None:
     """Remove a worktree, with --force twice: also one that was being made."""
-    _run(top, "worktree", "remove", "--force", "--force", str(tree))
+    run_git(top, "worktree", "remove", "--force", "--force", str(tree))
 
 
 def _sweep(top: Path) -> None:
     """Remove the worktrees of sessions that were killed."""
-    listed = _run(top, "worktree", "list", "--porcelain").stdout
+    listed = run_git(top, "worktree", "list", "--porcelain").stdout
     for line in listed.splitlines():
-        if (found := _LEFT_BEHIND.fullmatch(line)) and not _alive(int(found[2])):
-            _remove(top, Path(found[1]))
-            shutil.rmtree(Path(found[1]).parent, ignore_errors=True)
-
-
-def _alive(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
-
-
-def _git(folder: Path, *arguments: str, says: str) -> str:
-    done = _run(folder, *arguments)
-    if done.returncode != 0:
-        detail = done.stderr.strip().splitlines()
-        raise ValueError(f"{says} ({detail[-1]})" if detail else says)
-    return done.stdout.strip("\n")
-
-
-def _run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    # A hook sets variables that would point git at another index and repository.
-    variables = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
-    try:
-        return subprocess.run(["git", "-C", folder, *arguments], capture_output=True, text=True, env=variables)
-    except FileNotFoundError:
-        raise ValueError("git is not installed; comparing revisions needs it") from None
+        tree = Path(line.removeprefix("worktree "))
+        if tree != Path(line) and abandoned(tree.parent):
+            _remove(top, tree)
+            shutil.rmtree(tree.parent, ignore_errors=True)
 
 
 @contextmanager

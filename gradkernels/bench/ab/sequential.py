@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import numpy as np
 
 from gradkernels.bench.ab.interleaved import PairedSample, Sides, Target, paired_pass
 from gradkernels.bench.ab.messages import Setting
+from gradkernels.bench.ab.rooms import room
 from gradkernels.bench.compare.thresholds import PLAIN, Thresholds
 from gradkernels.bench.stats.estimates import LOOKS, LogEstimate, Ratio, alpha_at, bounds, holm, trimmed_mean
 from gradkernels.bench.stats.verdict import excludes, p_slower, verdict
@@ -43,7 +43,7 @@ def time_until_settled(
     canaries = [target for target in targets if target.canary]
     rng = np.random.default_rng()
     passes = 0
-    with tempfile.TemporaryDirectory(prefix="gradkernels-") as inputs:
+    with room() as inputs:
         for look, _ in LOOKS:
             unsettled = _unsettled([one for one in targets if not one.canary], samples, thresholds)
             if any(flagged(canary, samples[canary], thresholds) for canary in canaries):
@@ -53,7 +53,7 @@ def time_until_settled(
                 if not able:
                     return samples
                 tell(number + 1, len(able))
-                found = _pass_with_canaries(able, _able(canaries, samples), sides, setting, Path(inputs), rng)
+                found = _pass_with_canaries(able, _able(canaries, samples), sides, setting, inputs, rng)
                 for target, sample in found:
                     samples[target].append(sample)
             passes = look

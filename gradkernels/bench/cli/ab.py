@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Collection
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +19,7 @@ from gradkernels.bench.cli.compare import show_comparison
 from gradkernels.bench.cli.options import Format
 from gradkernels.bench.compare.thresholds_toml import chosen
 from gradkernels.bench.isolation.environment import draw_cores
+from gradkernels.bench.isolation.limits import size_in_bytes
 from gradkernels.case import Case
 from gradkernels.problems import LinearRegression
 from gradkernels.quantity import QUANTITIES
@@ -38,6 +39,7 @@ def ab(
     device: options.DeviceName = "cpu",
     threads: options.ThreadLimit = 1,
     seed: options.DataSeed = 0,
+    max_bytes: options.MaxBytes = None,
     delta: options.Delta = None,
     fail_slower: options.FailSlower = None,
     thresholds: options.AbThresholds = None,
@@ -57,12 +59,16 @@ def ab(
     numbers, patterns = parse.sizes(sizes), kernel or []
     quantities = parse.chosen_quantities(quantity) if quantity else parse.quantities_of(patterns, options.AB_QUANTITIES)
     setting = Setting(problem, not no_intercept, features, dtype, layout, device, threads, seed)
+    most = None if max_bytes is None else size_in_bytes(max_bytes)
     _validate(setting)
-    with revisions(before, after, Path.cwd()) as sides:
+    with revisions(before, after, Path.cwd()) as (left, right):
+        sides = replace(left, max_bytes=most), replace(right, max_bytes=most)
         comparison = compare_sides(sides, choose_kernels(sides, quantities, patterns), numbers, setting, limits, _tell)
         differ = dependencies(sides[0]) ^ dependencies(sides[1])
     show_comparison(comparison, format_)
     _warn(before, after, differ, threads)
+    for remark in (*left.remarks, *right.remarks):
+        _say(remark)
     return comparison.exit_code(fail_undecided, fail_missing)
 
 
