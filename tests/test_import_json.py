@@ -87,9 +87,9 @@ def test_every_column_comes_from_its_place(run):
     save("a.json", SAVED)
     assert run("a.json", "--out", "x.csv") == (0, "x.csv: 1 row, 1 pass\n", "")
     assert Path("x.csv").read_text().splitlines()[1] == (
-        "1,0123456789ab,2026-03-01T12:00:00+00:00,a-machine-2c-linux-x86-64,A machine,8,1,Linux 6.1,3.12.1,"
+        "2,0123456789ab,2026-03-01T12:00:00+00:00,a-machine-2c-linux-x86-64,A machine,8,1,Linux 6.1,3.12.1,"
         "gradkernels=0.1.0 numpy=2.4.6,c0ffee00c0ff+,linear,per_sample,numpy.broadcast.per_sample,numpy,1000,2,3,"
-        "float64,C,cpu,0,1,ok,,1e-16,5e-15,7,4,2e-05,1e-05,1.5e-05,3e-05,0.25,,,"
+        "float64,C,cpu,0,1,ok,,1e-16,5e-15,7,4,2e-05,1e-05,1.5e-05,3e-05,0.25,,,,1"
     )
     assert len(record.read("x.csv")) == 1
 
@@ -103,7 +103,7 @@ def test_a_commit_without_changes_is_its_hash_alone(run):
 def test_times_may_be_whole_numbers_and_all_alike(run):
     stats = {"min": 2, "q1": 2, "median": 2, "q3": 2, "rounds": 1, "iterations": 1}
     run(save("a.json", changed("benchmarks.0.stats", stats)), "--out=x.csv")
-    assert ",1,1,2.0,2.0,2.0,2.0,0.25,,,\n" in Path("x.csv").read_text()
+    assert ",1,1,2.0,2.0,2.0,2.0,0.25,,,,1\n" in Path("x.csv").read_text()
 
 
 def test_one_file_alone_is_the_first_pass(run):
@@ -177,7 +177,7 @@ STATS_AT = "benchmarks.0.stats"
         (f"{INFO_AT}.n", 1000.5, "extra_info: 'n' is 1000.5, expected a whole number"),
         (f"{INFO_AT}.n", True, "extra_info: 'n' is true, expected a whole number"),
         (f"{INFO_AT}.dtype", 64, "extra_info: 'dtype' is 64, expected text"),
-        (f"{INFO_AT}.schema", 99, "schema 99, but this gradkernels knows 1"),
+        (f"{INFO_AT}.schema", 99, "schema 99, but this gradkernels knows 2"),
         (
             f"{INFO_AT}.error",
             1.0,

@@ -47,6 +47,14 @@ def test_what_is_surely_slower_drops_out_and_the_rest_stays(session):
     assert elimination._undecided(session) == [0]
 
 
+def test_what_did_not_take_turns_with_the_best_stays_in_the_race(session):
+    measure(session, broadcast=STEADY, loop=scaled(STEADY, 1.5), vmap=scaled(STEADY, 3))
+    apart = [changed(row, block=2) if row.kernel == LOOP else row for row in session.records]
+    session.records[:] = apart
+    elimination._settle(session, 0.01)
+    assert session.settled == {(0, VMAP)}
+
+
 def test_a_tie_is_decided_for_fewer_dependencies(session):
     measure(session, broadcast=scaled(STEADY, 1.01), loop=scaled(STEADY, 2.0), vmap=STEADY)
     elimination._settle(session, 0.01)

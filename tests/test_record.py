@@ -9,14 +9,28 @@ from hypothesis import strategies as st
 from measured import cells, changed
 
 from gradkernels.coordinates import Coordinates
-from gradkernels.record import COLUMNS, HEADER, KINDS, TIMES, Malformed, Measurement, Record, Status, append, line, read
+from gradkernels.record import (
+    COLUMNS,
+    FIRST_HEADER,
+    HEADER,
+    KINDS,
+    TIMES,
+    Malformed,
+    Measurement,
+    Record,
+    Status,
+    append,
+    has_current_columns,
+    line,
+    read,
+)
 from gradkernels.record.reading import ASCENDING
 
 DESIGN = (
     "schema, run, started, machine, cpu, cores, threads, os, python, versions, commit, problem, quantity, kernel, "
     "backend, n, features, parameters, dtype, layout, device, seed, pass, status, reason, error, tolerance, rounds, "
     "iterations, seconds_median, seconds_min, seconds_q25, seconds_q75, seconds_first, peak_bytes, least_bytes, "
-    "limit_seconds"
+    "limit_seconds, block"
 )
 OK = Record(
     1, "a1b2", "2026-01-01T00:00:00+00:00", "m", "cpu, 2 GHz", 2, "Linux", "3.11.9", "numpy=2.4.6", "",
@@ -127,6 +141,26 @@ def test_an_older_file_and_a_newer_one_concatenate(path):
     assert read(path) == [OK, FAILED, *AGAIN]
 
 
+def test_a_file_of_schema_1_has_one_block_a_pass(path):
+    first, *rows = path.read_text().splitlines()
+    old = [line.rpartition(",")[0] for line in (first, *rows)]
+    assert old[0] + "\n" == FIRST_HEADER
+    path.write_text("\n".join(old) + "\n")
+    assert read(path) == [OK, FAILED]
+    assert not has_current_columns(path)
+    newer = [changed(OK, block=3)]
+    path.write_text("\n".join([*old, HEADER + line(cells(newer[0]))]))
+    assert read(path) == [OK, FAILED, *newer]
+    path.write_text(HEADER)
+    assert has_current_columns(path)
+
+
+def test_a_row_says_which_process_of_which_pass_timed_it():
+    row = changed(OK, pass_=4, block=2)
+    assert (row.pass_id, row.block_id, OK.block_id) == (("a1b2", 4), ("a1b2", 4, 2), ("a1b2", 1, 1))
+    assert row.columns()["block"] == 2
+
+
 def test_a_header_alone_holds_no_records(path):
     path.write_text(HEADER)
     assert read(path) == []
@@ -136,7 +170,9 @@ def test_a_header_alone_holds_no_records(path):
     ("old", "new", "says"),
     [
         ("schema,", "scheme,", "line 1: column 1 is 'scheme', expected 'schema'; this is not a results file"),
-        (",limit_seconds", "", "line 1: column 37 is missing, expected 'limit_seconds'"),
+        (",limit_seconds,block", "", "line 1: column 37 is missing, expected 'limit_seconds'"),
+        (",limit_seconds", "", "line 1: column 37 is 'block', expected 'limit_seconds'"),
+        (",block", ",bloc", "line 1: column 38 is 'bloc', expected 'block'"),
         ("run,started", "started,run", "line 1: column 2 is 'started', expected 'run'"),
         (",1000,", ",many,", "line 2, column n: 'many' is not a number"),
         (",1000,", ",1e3,", "line 2, column n: '1e3' is not a number"),
@@ -158,7 +194,7 @@ def test_a_header_alone_holds_no_records(path):
         (",1000,1,", ",1000,0,", "line 2, column features: 0 is too small"),
         (",1000,", ",9223372036854775808,", "line 2, column n: 9223372036854775808 is too large"),
         ("\n1,", "\n0,", "line 2, column schema: 0 is too small"),
-        ("\n1,", "\n2,", "line 2, column schema: 2 is newer than 1, the newest that this gradkernels knows; update it"),
+        ("\n1,", "\n3,", "line 2, column schema: 3 is newer than 2, the newest that this gradkernels knows; update it"),
         ("1e-300", "nan", "line 2, column limit_seconds: nan is no positive time"),
         ("1e-300", "-1.0", "line 2, column limit_seconds: -1.0 is no positive time"),
         ("1e-300", "0", "line 2, column limit_seconds: 0.0 is no positive time"),
@@ -169,9 +205,9 @@ def test_a_header_alone_holds_no_records(path):
         ("2e-06,0", "1.4e-06,0", "line 2, column seconds_median: 1.5e-06 is above seconds_q75, which is 1.4e-06"),
         (",ok,", ",fine,", "line 2, column status: status is 'fine'; allowed: ok,"),
         (",ok,", ",wrong,", "line 2, column status: a record with status 'wrong' carries seconds_median and"),
-        ("numpy=2.4.6,", "", "line 2: 36 columns, expected 37"),
-        ("numpy=2.4.6,", "numpy=2.4.6,,", "line 2: 38 columns, expected 37"),
-        ('"it said', 'it said', "line 3: 38 columns, expected 37"),
+        ("numpy=2.4.6,", "", "line 2: 37 columns, expected 38"),
+        ("numpy=2.4.6,", "numpy=2.4.6,,", "line 2: 39 columns, expected 38"),
+        ('"it said', 'it said', "line 3: 39 columns, expected 38"),
         ('twice"', 'twice"x', "line 3: ',' expected after '\"'"),
         ('twice",', 'twice,', "line 3: unexpected end of data"),
     ],
@@ -193,7 +229,7 @@ def test_a_blank_line_holds_nothing_that_could_be_wrong(path, blank):
 
 def test_a_line_of_blanks_is_no_blank_line(path):
     path.write_text(path.read_text() + "  \n")
-    with pytest.raises(Malformed, match="line 4: 1 column, expected 37"):
+    with pytest.raises(Malformed, match="line 4: 1 column, expected 38"):
         read(path)
 
 

@@ -6,7 +6,7 @@ import errno
 import fcntl
 import os
 import resource
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import measured
@@ -14,7 +14,7 @@ import pytest
 
 from gradkernels.bench.results import results_file
 from gradkernels.bench.results.results_file import ResultsFile, mend
-from gradkernels.record import HEADER, line, read
+from gradkernels.record import FIRST_HEADER, HEADER, line, read
 
 HEADER_BYTES = len(HEADER)
 
@@ -152,6 +152,22 @@ def test_rows_that_a_spreadsheet_has_saved_are_resumed(here, row):
         assert file.read() == [row]
 
 
+def test_rows_of_schema_1_get_the_columns_of_now_when_they_are_resumed(here, row):
+    other = measured.changed(row, pass_=2)
+    old = [one.rpartition(",")[0] for one in text(row, other).splitlines()]
+    Path("x.csv").write_text("\n".join([*old, "half a r"]))
+    for mode in ("new", "replace"):
+        with pytest.raises(ValueError, match="is there already") if mode == "new" else nullcontext():
+            ResultsFile(Path("x.csv"), mode).close()
+        assert Path("x.csv").read_text() == "\n".join([*old, "half a r"])
+    with ResultsFile(Path("x.csv"), "resume") as file:
+        assert Path("x.csv").read_text() == text(row, other)
+        assert file.read() == [row, other]
+        file.append(measured.changed(row, block=2))
+        refuse_too_long(file, row)
+    assert Path("x.csv").read_text() == text(row, other, measured.changed(row, block=2))
+
+
 def test_rows_with_more_columns_are_not_resumed(here, row):
     first, only = text(row).splitlines()
     Path("x.csv").write_text(f"{first},new\n{only},1\n")
@@ -168,6 +184,7 @@ def test_rows_with_more_columns_are_not_resumed(here, row):
         (HEADER + "a row\n", HEADER_BYTES + 6),
         (HEADER.replace("\n", "\r\n") + "a row\r\nhalf", HEADER_BYTES + 8),
         (HEADER.strip(), HEADER_BYTES - 1),
+        (FIRST_HEADER + "a row\nhalf a r", len(FIRST_HEADER) + 6),
         ("another file\nthat ends without a line break", 43),
         ("", 0),
     ],

@@ -249,7 +249,7 @@ def test_what_is_measured_is_what_was_called_whatever_the_folder_holds(here):
 def test_a_row_of_a_case_that_there_is_not_is_refused():
     plan = Plan("linear", ("numpy.broadcast+.norms",), (10, 100))
     heard = []
-    one = OnePass(plan, Orders(plan, 1, 0.0, 1.0, "1s"), DEFAULT_LIMITS, set(), {}, heard.append)
+    one = OnePass(plan, Orders(plan, 1, 0.0, 1.0, "1s"), DEFAULT_LIMITS, set(), {}, lambda *one: heard.append(one))
     with pytest.raises(ValueError, match="there is no case -1"):
         one._hear(PeakMeasured(-1, "numpy.broadcast+.norms", 1))
     assert not heard

@@ -1,6 +1,7 @@
 """The rows of results files: what one kernel did on one case in one pass, and the text that a row is kept as.
 
 - `row`: the `Record`, which refuses a time without a proof, its columns in order, and how one is written;
+- `blocks`: which rows were timed in turns, because one process of a pass timed them;
 - `reading`: text back into records. What breaks the rules of a row is refused, named by file, line and column: a cell
   that is no number, times that contradict each other, a measurement that is there twice, columns of a newer schema.
 
@@ -11,10 +12,12 @@ file of results.
 take as it stands it has read line by line here.
 """
 
+from gradkernels.record.blocks import in_turns as in_turns
 from gradkernels.record.reading import Malformed as Malformed
 from gradkernels.record.reading import read as read
 from gradkernels.record.row import CASE as CASE
 from gradkernels.record.row import COLUMNS as COLUMNS
+from gradkernels.record.row import FIRST_HEADER as FIRST_HEADER
 from gradkernels.record.row import HEADER as HEADER
 from gradkernels.record.row import KINDS as KINDS
 from gradkernels.record.row import MEASURED as MEASURED
@@ -24,4 +27,5 @@ from gradkernels.record.row import Measurement as Measurement
 from gradkernels.record.row import Record as Record
 from gradkernels.record.row import Status as Status
 from gradkernels.record.row import append as append
+from gradkernels.record.row import has_current_columns as has_current_columns
 from gradkernels.record.row import line as line

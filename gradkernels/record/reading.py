@@ -11,10 +11,10 @@ from itertools import pairwise
 from pathlib import Path
 
 from gradkernels.names import counted
-from gradkernels.record.row import COLUMNS, KINDS, SCHEMA, Measurement, Record
+from gradkernels.record.row import COLUMNS, FIRST_COLUMNS, KINDS, SCHEMA, Measurement, Record
 
 BYTE_ORDER_MARK = "\ufeff"
-LEAST = dict.fromkeys(("schema", "cores", "threads", "n", "features", "pass", "rounds", "iterations"), 1)
+LEAST = dict.fromkeys(("schema", "cores", "threads", "n", "features", "pass", "rounds", "iterations", "block"), 1)
 """The least value of whole numbers that cannot be 0."""
 
 ASCENDING = ("seconds_min", "seconds_q25", "seconds_median", "seconds_q75")
@@ -72,8 +72,8 @@ def decoded(path: Path, raw: bytes, start: int = 0) -> str:
 
 
 def identity(record: Record) -> tuple[object, ...]:
-    """Return what no two rows have in common: one kernel is measured on a case once in a pass."""
-    return record.run, record.pass_, record.machine, record.case, record.kernel
+    """Return what no two rows have in common: one kernel is measured on a case once in a process of a pass."""
+    return *record.block_id, record.machine, record.case, record.kernel
 
 
 def twice(record: Record, one: str, other: str) -> Malformed:
@@ -132,7 +132,7 @@ def _unbroken(lines: Iterable[str], path: Path, before: int) -> Iterator[str]:
 
 
 def require_header(row: list[str], where: str) -> list[str]:
-    """Return the columns of a file; those that a newer version added at the end may follow.
+    """Return the columns of a file, of any schema so far; those that a newer version added at the end may follow.
 
     Args:
         row: The cells of its first line.
@@ -141,7 +141,7 @@ def require_header(row: list[str], where: str) -> list[str]:
     Raises:
         Malformed: They are not those of a results file.
     """
-    for position, wanted in enumerate(COLUMNS):
+    for position, wanted in enumerate(COLUMNS[: max(len(row), FIRST_COLUMNS)]):
         given = repr(row[position]) if position < len(row) else "missing"
         if given != repr(wanted):
             fault = f"column {position + 1} is {given}, expected {wanted!r}; this is not a results file"

@@ -17,7 +17,7 @@ from typing import Any
 
 from gradkernels.coordinates import Coordinates
 
-SCHEMA = 1
+SCHEMA = 2
 TIMES = ("seconds_median", "seconds_min", "seconds_q25", "seconds_q75", "seconds_first")
 
 
@@ -87,6 +87,8 @@ class Record:
         seed: Of the draw of the data.
         pass_: Number of the pass within the run; a pass is one start of the process.
         measurement: What was found out.
+        block: Number of the process within the pass, which is started again where a kernel has ended it: only what
+            was timed in one block took turns.
     """
 
     schema: int
@@ -104,6 +106,17 @@ class Record:
     seed: int
     pass_: int
     measurement: Measurement
+    block: int = 1
+
+    @property
+    def pass_id(self) -> tuple[str, int]:
+        """Its run and the number of its pass."""
+        return self.run, self.pass_
+
+    @property
+    def block_id(self) -> tuple[str, int, int]:
+        """Its run, and the numbers of its pass and block."""
+        return self.run, self.pass_, self.block
 
     @property
     def kernel(self) -> str:
@@ -118,7 +131,8 @@ class Record:
             ValueError: They break the rules of a measurement.
         """
         case, measurement = ({name: columns[name] for name in names if name in columns} for names in (CASE, MEASURED))
-        own = {name: columns[name.rstrip("_")] for name in _OWN}
+        given = {"block": 1, **columns}
+        own = {name: given[name.rstrip("_")] for name in _OWN}
         return cls(**own, case=Coordinates(**case), measurement=Measurement(**measurement))
 
     def columns(self) -> dict[str, int | float | str | None]:
@@ -133,8 +147,12 @@ COLUMNS = (
     *("pass", "status", "reason", "error", "tolerance", "rounds", "iterations"),
     *("seconds_median", "seconds_min", "seconds_q25", "seconds_q75", "seconds_first"),
     *("peak_bytes", "least_bytes", "limit_seconds"),
+    "block",
 )
 """The columns of a results file, in order."""
+
+FIRST_COLUMNS = len(COLUMNS) - 1
+"""As many had schema 1."""
 
 CASE = tuple(field.name for field in fields(Coordinates))
 MEASURED = tuple(field.name for field in fields(Measurement))
@@ -158,6 +176,13 @@ def line(values: Iterable[object]) -> str:
 
 
 HEADER = line(COLUMNS)
+FIRST_HEADER = line(COLUMNS[:FIRST_COLUMNS])
+
+
+def has_current_columns(path: Path) -> bool:
+    """Tell whether a results file begins with the header that is written now, so that rows can be added to it."""
+    with path.open(encoding="utf-8-sig") as file:
+        return file.readline() == HEADER
 
 
 def append(path: Path, records: Iterable[Record]) -> None:

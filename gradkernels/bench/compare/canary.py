@@ -88,5 +88,7 @@ def _changes(side: ResultsTable) -> dict[tuple[str, Coordinates], tuple[str, Log
     # In the order of their first rows.
     for machine, case, own in sorted(zip(machines, cases, groups(place), strict=True), key=lambda one: int(one[2][0])):
         key = (side.machines[machine], side.cases[case])
-        found[key] = (key[1].described("="), trimmed_mean(ratios[own]))
+        _, pass_ = distinct(logs.pass_[rows[own]])  # a pass counts once, however many processes it took
+        means = np.bincount(pass_, ratios[own]) / np.bincount(pass_)
+        found[key] = (key[1].described("="), trimmed_mean(means))
     return found

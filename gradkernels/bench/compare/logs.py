@@ -19,7 +19,7 @@ class SideLogs:
 
     Attributes:
         seconds: The logarithm of its time; NaN for none.
-        control: That of the control of its pass and case; NaN where it was not timed.
+        control: That of the control of its case in the process that timed it; NaN where it was not timed.
         pass_: The position of its pass among those of both sides.
     """
 
@@ -42,9 +42,9 @@ def logs_of(sides: Sequence[ResultsTable], kernel: str = CONTROL) -> list[SideLo
     """
     run = np.concatenate([side.run_name for side in sides])
     number = np.concatenate([side.pass_ for side in sides])
-    case = np.concatenate([side.case for side in sides])
+    block, case = (np.concatenate([getattr(side, name) for side in sides]) for name in ("block", "case"))
     _, pass_ = distinct(run, number)
-    _, place = distinct(pass_, case)
+    _, place = distinct(pass_, block, case)
     seconds = logarithms(np.concatenate([side.seconds for side in sides]))
     chosen = np.concatenate([side.where("kernel", kernel.__eq__) for side in sides]) & ~np.isnan(seconds)
     control = np.full(int(place.max(initial=-1)) + 1, np.nan)

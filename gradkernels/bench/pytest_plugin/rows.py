@@ -12,7 +12,7 @@ from gradkernels.bench.pytest_plugin.controls import Yardsticks
 from gradkernels.bench.results.metadata import case_facts, run_facts
 from gradkernels.case import Case
 from gradkernels.names import counted
-from gradkernels.record import HEADER, Record, append, read
+from gradkernels.record import HEADER, Record, append, has_current_columns, read
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ def start(path: Path, extend: bool) -> SessionRows:
     """Return rows that go to `path`: a new file, or the next pass of one that is there.
 
     Raises:
-        ValueError: The file is there and `extend` is not set, or it is not a results file.
+        ValueError: The file is there and `extend` is not set, it is not a results file, or has other columns.
         OSError: The file cannot be written.
     """
     if path.exists() and not extend:
@@ -95,7 +95,10 @@ def start(path: Path, extend: bool) -> SessionRows:
             f"{path} is there already; name another file, or add a pass to it with --gradkernels-csv-append"
         )
     if path.exists():
-        rows = SessionRows(path, 1 + max((record.pass_ for record in read(path)), default=0), kept=True)
+        found = read(path)
+        if not has_current_columns(path):
+            raise ValueError(f"{path} has other columns than are written now; name another file")
+        rows = SessionRows(path, 1 + max((record.pass_ for record in found), default=0), kept=True)
         append(path, [])
         return rows
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -17,7 +17,7 @@ from statistics import median
 from gradkernels.bench.run.messages import CaseKernel
 from gradkernels.bench.run.ranking import weighed
 from gradkernels.bench.run.session import Session
-from gradkernels.bench.stats.estimates import PassId, bounds, trimmed_mean
+from gradkernels.bench.stats.estimates import BlockId, bounds, trimmed_mean
 from gradkernels.dispatch.select import TIE
 from gradkernels.kernel import Kernel
 from gradkernels.key import Key
@@ -31,7 +31,7 @@ FRESH_PASSES = 3
 COMPILED_SHARE = 0.5
 """Of the time, for what compiles."""
 
-Times = Mapping[str, Mapping[PassId, float]]
+Times = Mapping[str, Mapping[BlockId, float]]
 
 
 def measure_by_elimination(session: Session, calls: int | None = None) -> list[Record]:
@@ -124,12 +124,12 @@ def unbiased_records(records: list[Record]) -> list[Record]:
 
 
 def _times(session: Session, index: int, calls: int | None = None) -> Times:
-    """Return the seconds by pass of the kernels that are still in the race of a case."""
-    times: dict[str, dict[PassId, float]] = {}
+    """Return the seconds by process of the kernels that are still in the race of a case."""
+    times: dict[str, dict[BlockId, float]] = {}
     for row in weighed(session.records_of(index), calls):
         seconds = row.measurement.seconds_median
         if seconds and Key.parse(row.kernel).competes and (index, row.kernel) not in session.settled:
-            times.setdefault(row.kernel, {})[row.run, row.pass_] = seconds
+            times.setdefault(row.kernel, {})[row.block_id] = seconds
     return times
 
 
@@ -169,7 +169,7 @@ def _settle(
             session.settle({(index, kernel) for kernel in measured - {best}})
 
 
-def _behind(best: Mapping[PassId, float], other: Mapping[PassId, float], alpha: float) -> tuple[float, float]:
+def _behind(best: Mapping[BlockId, float], other: Mapping[BlockId, float], alpha: float) -> tuple[float, float]:
     shared = best.keys() & other.keys()
     if not shared:
         return 0.0, math.inf

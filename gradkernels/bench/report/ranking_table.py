@@ -25,6 +25,8 @@ WINNERS_HEADER = (
     "ahead of the runner-up",
     *(f"x {name}" for name in NAMED_WAYS),
 )
+APART = "not in turns"
+"""In place of a ratio of times that were taken in different processes."""
 
 
 def title(ranking: CaseRanking) -> str:
@@ -70,6 +72,8 @@ def share(of_limit: float) -> str:
 def _ahead(winner: RankedKernel, other: RankedKernel) -> str:
     """Return `1.52 [1.47, 1.58] jax.vmap`: the factor and its bounds, where passes give any."""
     behind = other.behind
+    if not other.in_turns:
+        return f"{APART}: {_way(other.kernel)}"
     if behind is None:
         return f"{other.seconds / winner.seconds:.2f} {_way(other.kernel)}"
     tie = "" if behind.low > 1 else " (a tie)"
@@ -85,12 +89,15 @@ def _named(ranking: CaseRanking) -> list[str]:
         if ranked is ranking.kernels[0]:
             named.append("wins")
         else:
-            named.append(_times(ranked.seconds / ranking.kernels[0].seconds) if ranked else _absence(ranking, way))
+            named.append(_times(ranked, ranking.kernels[0]) if ranked else _absence(ranking, way))
     return named
 
 
-def _times(ratio: float) -> str:
-    """Return three digits, and no exponent for what a person reads."""
+def _times(ranked: RankedKernel, winner: RankedKernel) -> str:
+    """Return how many times as long it takes: three digits, and no exponent for what a person reads."""
+    if not ranked.in_turns:
+        return APART
+    ratio = ranked.seconds / winner.seconds
     return f"{ratio:.3g}" if ratio < 100 else f"{ratio:,.0f}"
 
 

@@ -3,7 +3,8 @@
 - `results_file` is a file while a run writes to it: locked against other runs, appended to row by row and flushed, so
   that a run that is killed loses at most the row being written, and an old file is replaced only by a first row.
 - `reader` reads files of any size for the commands: `parts` of whole lines, turned into columns at once by
-  `arrow_rows`, or line by line where anything about them is unusual. What comes out is a `table`: rows by column.
+  `arrow_rows`, or line by line where anything about them is unusual. What comes out is a `table`: rows by column;
+  `turns` tells which of them one process timed in turns.
 - `metadata` are the columns that say where and when: machine, versions, commit, start.
 - `pytest_benchmark_json` reads the JSON that pytest-benchmark saved as the same rows.
 

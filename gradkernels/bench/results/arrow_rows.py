@@ -50,7 +50,8 @@ def columns_of(csv: ModuleType, lines: bytes, header: Sequence[str]) -> dict[str
     """
     if not is_plain(lines):
         return None
-    names = [*COLUMNS, *(f"_{place}" for place in range(len(COLUMNS), len(header)))]
+    known = COLUMNS[: len(header)]
+    names = [*known, *(f"_{place}" for place in range(len(known), len(header)))]
     import pyarrow
 
     shared = pyarrow.dictionary(pyarrow.int32(), pyarrow.string())
@@ -60,15 +61,13 @@ def columns_of(csv: ModuleType, lines: bytes, header: Sequence[str]) -> dict[str
             pyarrow.BufferReader(lines),
             csv.ReadOptions(column_names=names, block_size=_BLOCK_BYTES),
             csv.ParseOptions(newlines_in_values=b'"' in lines),
-            csv.ConvertOptions(
-                column_types=types, include_columns=COLUMNS, null_values=[""], strings_can_be_null=False
-            ),
+            csv.ConvertOptions(column_types=types, include_columns=known, null_values=[""], strings_can_be_null=False),
         )
     except pyarrow.ArrowInvalid:
         return None
     table = table.unify_dictionaries().combine_chunks()
     try:
-        return _plausible({name: _column(name, table.column(name)) for name in COLUMNS})
+        return _plausible({name: _column(name, table.column(name)) for name in known})
     except Malformed:
         return None
 

@@ -21,7 +21,7 @@ STATISTICS = {
 }
 """Columns and what pytest-benchmark calls them."""
 
-FROM_MACHINE = ("cores", "os", "python", "commit", "pass", "status", "reason")
+FROM_MACHINE = ("cores", "os", "python", "commit", "pass", "status", "reason", "block")
 NEVER = ("peak_bytes", "least_bytes", "limit_seconds")
 INFO = tuple(name for name in COLUMNS if name not in (*STATISTICS, *FROM_MACHINE, *NEVER))
 """Columns that a benchmark carries in its `extra_info`, because pytest-benchmark has no place for them."""
@@ -123,14 +123,14 @@ def _commit(info: Any, where: str) -> str:
 
 
 def _record(info: Any, stats: Any, machine: Mapping[str, Any], where: str) -> Record:
-    if (schema := _get(info, "schema", "int", f"{where}, extra_info")) != SCHEMA:
+    if (schema := _get(info, "schema", "int", f"{where}, extra_info")) not in range(1, SCHEMA + 1):
         raise ValueError(f"{where}: schema {schema}, but this gradkernels knows {SCHEMA}; use the one that timed it")
     known = {name: _get(info, name, _COLUMN_KINDS[name], f"{where}, extra_info") for name in INFO}
     times = {column: _get(stats, name, _COLUMN_KINDS[column], f"{where}, stats") for column, name in STATISTICS.items()}
     if not times["seconds_min"] <= times["seconds_q25"] <= times["seconds_median"] <= times["seconds_q75"]:
         raise ValueError(f"{where}, stats: min, q1, median and q3 are not in this order")
     try:
-        return Record.of({**machine, **known, **times})
+        return Record.of({**machine, **known, **times, "schema": SCHEMA})
     except ValueError as error:
         raise ValueError(f"{where}: {error}") from None
 

@@ -80,6 +80,8 @@ class _Rows:
         self._append("status", positions(values, STATUSES)[code])
         values, code = found["pass"]
         self._append("pass_", np.array(values, np.int64)[code])
+        values, code = found.get("block", ([1], np.zeros(len(code), np.int32)))  # as in schema 1, which had none
+        self._append("block", np.array(values, np.int64)[code])
         for name in NUMBERS:
             self._append(name, _numbers(found[name]))
 
@@ -88,6 +90,7 @@ class _Rows:
             self._extend(name, getattr(table, plural), getattr(table, name))
         self._append("status", table.status)
         self._append("pass_", table.pass_)
+        self._append("block", table.block)
         for name in NUMBERS:
             self._append(name, table.numbers[name])
 
@@ -126,7 +129,7 @@ def _numbers(column: Floats | tuple[list[int | None], Ints]) -> Floats:
 def _require_distinct(table: ResultsTable, files: Sequence[Path]) -> None:
     """Refuse a measurement that is there twice, and name both lines."""
     _, pass_ = table.pass_ids
-    _, code = distinct(pass_, table.machine, table.case, table.kernel)
+    _, code = distinct(pass_, table.block, table.machine, table.case, table.kernel)
     if int(code.max(initial=-1)) + 1 == len(code):
         return
     seen: dict[tuple[object, ...], str] = {}

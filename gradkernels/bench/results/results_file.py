@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Literal
 
 from gradkernels import record
-from gradkernels.record import HEADER, Record
+from gradkernels.record import FIRST_HEADER, HEADER, Record
 
 Mode = Literal["new", "resume", "replace"]
 
@@ -25,8 +25,8 @@ class ResultsFile:
 
     Args:
         path: The file; made if it is not there, and removed again on leaving if no row was written.
-        mode: `new`: it must hold no row; `resume`: rows are added; `replace`: what it holds stays until there is a
-            first row.
+        mode: `new`: it must hold no row; `resume`: rows are added, to those of schema 1 when they have the columns of
+            now; `replace`: what it holds stays until there is a first row.
 
     Raises:
         ValueError: It holds rows and is to be new, another run holds it, or it is no regular file.
@@ -54,6 +54,8 @@ class ResultsFile:
             content = b""
         elif mode == "resume":
             content = content[: mend(self.path)]
+            if content.startswith(FIRST_HEADER.rstrip("\n").encode() + b"\n"):
+                content = self._with_current_columns()
         elif mode == "replace":
             self._replace = True
         else:
@@ -61,6 +63,13 @@ class ResultsFile:
                 f"{self._shown} is there already; go on with --resume, replace it with --force, or name another --out"
             )
         self._size = len(content)
+
+    def _with_current_columns(self) -> bytes:
+        """Write the rows of a file of schema 1 with the columns of now, in one step; return what it holds then."""
+        rows = record.read(self.path)
+        content = "".join([HEADER, *(record.line(row.columns().values()) for row in rows)]).encode()
+        self._replace_atomically(content)
+        return content
 
     def __enter__(self) -> ResultsFile:
         return self
@@ -84,9 +93,8 @@ class ResultsFile:
         if self._replace or not self._size:
             return []
         records = record.read(self.path)
-        with self.path.open(encoding="utf-8-sig") as file:
-            if file.readline() != HEADER:
-                raise ValueError(f"{self._shown} has other columns than are written now; name another --out")
+        if not record.has_current_columns(self.path):
+            raise ValueError(f"{self._shown} has other columns than are written now; name another --out")
         return records
 
     def append(self, row: Record) -> None:
@@ -141,7 +149,7 @@ def mend(path: Path) -> int:
     """
     text = path.read_bytes()
     whole = text.rfind(b"\n") + 1
-    if not text.startswith(HEADER.strip().encode()) or whole in (0, len(text)):
+    if not text.startswith(FIRST_HEADER.strip().encode()) or whole in (0, len(text)):
         return len(text)
     os.truncate(path, whole)
     return whole

@@ -51,6 +51,7 @@ class ResultsTable:
         run, case, kernel, reason: Per row, its position among those.
         status: Per row, its position in STATUSES.
         pass_: Per row, the number of the pass in its run.
+        block: Per row, the number of the process in its pass.
         numbers: Per row, the columns NUMBERS; NaN where it has none.
     """
 
@@ -64,6 +65,7 @@ class ResultsTable:
     reason: Ints
     status: Ints
     pass_: Ints
+    block: Ints
     numbers: dict[str, Floats]
 
     def __len__(self) -> int:
@@ -102,6 +104,11 @@ class ResultsTable:
         return [(names[run], int(pass_)) for run, pass_ in zip(*pairs, strict=True)], inverse
 
     @cached_property
+    def process(self) -> Ints:
+        """Per row, a number of the process that measured it: of its run, pass and block."""
+        return distinct(self.run_name, self.pass_, self.block)[1]
+
+    @cached_property
     def run_name(self) -> Ints:
         """Per row, the position of its run's name among the names, each once."""
         names = [facts.run for facts in self.runs]
@@ -119,7 +126,7 @@ class ResultsTable:
         return [values[place] for place in np.argsort(first, kind="stable") if first[place] < len(code)]
 
 
-_PER_ROW = ("run", "case", "kernel", "reason", "status", "pass_")
+_PER_ROW = ("run", "case", "kernel", "reason", "status", "pass_", "block")
 SHARED = {"run": "runs", "case": "cases", "kernel": "kernels", "reason": "reasons"}
 """What rows share: the column of positions, and the values that they are positions among."""
 
@@ -183,10 +190,10 @@ def tabulate(records: Iterable[Record] | ResultsTable) -> ResultsTable:
     kernels, kernel = _shared(row.kernel for row in rows)
     reasons, reason = _shared(row.measurement.reason for row in rows)
     status = positions([row.measurement.status for row in rows], STATUSES)
-    pass_ = np.array([row.pass_ for row in rows], np.int64)
+    pass_, block = (np.array([getattr(row, name) for row in rows], np.int64) for name in ("pass_", "block"))
     # None becomes NaN.
     numbers = {name: np.array([getattr(row.measurement, name) for row in rows], np.float64) for name in NUMBERS}
-    return ResultsTable(runs, cases, kernels, reasons, run, case, kernel, reason, status, pass_, numbers)
+    return ResultsTable(runs, cases, kernels, reasons, run, case, kernel, reason, status, pass_, block, numbers)
 
 
 def _shared(values: Iterable[_Shared]) -> tuple[tuple[_Shared, ...], Ints]:

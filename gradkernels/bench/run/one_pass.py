@@ -57,9 +57,12 @@ class OnePass:
         limits: Of each process.
         done: Cases and kernels that have their row.
         quarantined: Of the run so far, by kernel; more are added.
-        hear: Called with the reports of this pass, and with those made up for kernels that got no further.
+        hear: Called with the reports of this pass, and with those made up for kernels that got no further; each with
+            the number of its process.
+        block: Number of the process that is at work; before the first, of the last one that has rows in this pass.
         suspects: To be tried alone.
         deaths: Processes that died since one got further, by case and kernel at work.
+        yardsticks: Of the process at work, those that have their row.
     """
 
     plan: Plan
@@ -67,9 +70,11 @@ class OnePass:
     limits: ProcessLimits
     done: set[CaseKernel]
     quarantined: dict[str, Quarantine]
-    hear: Callable[[Report], None]
+    hear: Callable[[Report, int], None]
+    block: int = 0
     suspects: deque[CaseKernel] = field(default_factory=deque)
     deaths: Counter[tuple[int, int]] = field(default_factory=Counter)
+    yardsticks: set[CaseKernel] = field(default_factory=set)
 
     def go(self) -> None:
         """Do all of it.
@@ -90,6 +95,7 @@ class OnePass:
         if self.orders.pass_ == MEMORY_PASS:
             variables |= environment.memory_environment()
         while alone not in self.done if alone else set(self._left()) - set(self.suspects):
+            self.block, self.yardsticks = self.block + 1, set()
             try:
                 measure_in_process(self._orders(alone), variables, self.limits, self._hear)
                 return
@@ -109,11 +115,13 @@ class OnePass:
         one = report.case, report.kernel
         if one[0] < 0:
             raise ValueError(f"there is no case {one[0]}")
-        # The control is timed in every process, but a case and pass have one row of it.
         if one not in self.done:
-            self.hear(report)
+            self.hear(report, self.block)
             self.done.add(one)
             self.deaths.clear()
+        elif Key.parse(report.kernel).is_yardstick and one not in self.yardsticks:
+            self.hear(report, self.block)  # what is timed in another process is held against the control of that one
+        self.yardsticks.add(one)
 
     def _blame(self, death: WorkerDied, alone: CaseKernel | None) -> None:
         """Draw the consequences of the death of a process."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from gradkernels.bench.results.table import STATUSES, ResultsTable, distinct, groups, tabulate
+from gradkernels.bench.results.turns import in_main_blocks, rows_in_turns
 from gradkernels.bench.stats.estimates import Ints, PassId, Ratio, middle
 from gradkernels.bench.stats.scaling import Growth, growth
 from gradkernels.bench.stats.verdict import lead
@@ -40,6 +41,7 @@ class RankedKernel:
         limit_seconds: What moving the least bytes took in the same passes; None where that was not measured.
         of_limit: The limit over its seconds, the median over passes: 1 is the speed of memory.
         growth: How its cost grows with n over the sizes beside this one.
+        in_turns: Whether it was timed in turns with the winner; without, their times were taken at other moments.
     """
 
     kernel: str
@@ -48,6 +50,7 @@ class RankedKernel:
     limit_seconds: float | None = None
     of_limit: float | None = None
     growth: Growth | None = None
+    in_turns: bool = True
 
 
 @dataclass(frozen=True)
@@ -153,12 +156,16 @@ class _Case:
     def __init__(self, table: ResultsTable, machine: str, case: Coordinates, rows: Ints) -> None:
         self._table, self._rows = table, rows
         self.machine, self.case = machine, case
-        timed = rows[table.timed[rows]]
+        timed = rows_in_turns(table, rows[table.timed[rows]])
+        main = in_main_blocks(table, timed)
         first, place = np.unique(table.kernel[timed], return_index=True, return_inverse=True)[1:]
-        kernels = [timed[own] for own in groups(place)]
+        owns = groups(place)
+        kernels = [timed[own] for own in owns]
+        # Whoever took no turns with most of the others comes last: it was not compared with them.
+        apart = [not main[own].any() for own in owns]
         # Of equally fast kernels the one comes first that was timed first.
         self._seconds = [middle(table.seconds[own]) for own in kernels]
-        order = sorted(range(len(kernels)), key=lambda one: (self._seconds[one], first[one]))
+        order = sorted(range(len(kernels)), key=lambda one: (apart[one], self._seconds[one], first[one]))
         self._kernels = [kernels[one] for one in order]
         self._seconds = [self._seconds[one] for one in order]
         names = [table.kernels[table.kernel[own[0]]] for own in self._kernels]
@@ -173,13 +180,15 @@ class _Case:
         table, own = self._table, self._kernels[place]
         limits = table.numbers["limit_seconds"][own]
         known = ~np.isnan(limits)
+        behind = _behind(table, self._kernels[0], own) if place else None
         return RankedKernel(
             self.lines[place][1],
             self._seconds[place],
-            _behind(table, self._kernels[0], own) if place else None,
+            behind,
             middle(limits[known]) if known.any() else None,
             middle(limits[known] / table.seconds[own[known]]) if known.any() else None,
             grown,
+            in_turns=not place or behind is not None,
         )
 
     def _absent(self) -> dict[str, str]:
@@ -194,9 +203,9 @@ class _Case:
 
 
 def _behind(table: ResultsTable, winner: Ints, other: Ints) -> Ratio | None:
-    """Return how far a kernel is behind the winner in the passes that both have."""
-    _, pass_ = table.pass_ids
-    _, one, two = np.intersect1d(pass_[winner], pass_[other], return_indices=True)
+    """Return how far a kernel is behind the winner in the processes that timed both."""
+    process = table.process
+    _, one, two = np.intersect1d(process[winner], process[other], return_indices=True)
     return lead(table.seconds[winner[one]], table.seconds[other[two]]) if len(one) else None
 
 

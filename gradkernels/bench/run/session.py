@@ -161,25 +161,26 @@ class Session:
         done = {(index, name) for index in range(len(self.plan.cases)) for name in self._done(index, pass_)}
         hear = partial(self._hear, pass_)
         left_out = done | self._settled | set(without)
-        OnePass(self.plan, orders, self._limits, left_out, self._quarantined, hear).go()
+        block = max((row.block for row in self.records if row.pass_ == pass_), default=0)
+        OnePass(self.plan, orders, self._limits, left_out, self._quarantined, hear, block).go()
 
     def records_of(self, index: int) -> list[Record]:
         """Return the records of the plan's case at this position."""
         case = self.plan.coordinates(self.plan.cases[index])
         return [row for row in self.records if row.case == case]
 
-    def _hear(self, pass_: int, report: Report) -> None:
+    def _hear(self, pass_: int, report: Report, block: int) -> None:
         case = self.plan.cases[report.case]
         if isinstance(report, PeakMeasured):
             if report.peak_bytes is not None:
                 self._peaks[case.quantity.name, case.n, report.kernel] = report.peak_bytes
         elif pass_ != MEMORY_PASS:
-            self._write(case, pass_, self._completed(case, report.measurement))
+            self._write(case, pass_, self._completed(case, report.measurement), block)
         self._tell(SessionProgress(pass_, self.schedule.passes, report.case, len(self.plan.cases)))
 
-    def _write(self, case: Case, pass_: int, measurement: Measurement) -> None:
+    def _write(self, case: Case, pass_: int, measurement: Measurement, block: int) -> None:
         facts = {**self._facts, **case_facts(case), "case": self.plan.coordinates(case)}
-        row = Record(**facts, pass_=pass_, measurement=measurement)
+        row = Record(**facts, pass_=pass_, measurement=measurement, block=block)
         with signals_deferred():
             self._file.append(row)
             self.records.append(row)

@@ -29,6 +29,9 @@ Ints = np.ndarray[Any, np.dtype[np.signedinteger[Any]]]
 PassId = tuple[str, int]
 """One pass: its run and its number."""
 
+BlockId = tuple[str, int, int]
+"""One process of a pass: run, pass and its number there. Only what one process timed took turns."""
+
 
 @dataclass(frozen=True)
 class LogEstimate:

@@ -24,7 +24,7 @@ from gradkernels.dispatch.wisdom.entry import (
 )
 from gradkernels.dispatch.wisdom.warn import pass_over
 from gradkernels.key import Key
-from gradkernels.record import Record, Status
+from gradkernels.record import Record, Status, in_turns
 
 Curves = dict[str, tuple[MeasuredPoint, ...]]
 
@@ -40,7 +40,7 @@ def learn(records: Iterable[Record], sources: str | Mapping[str, str] = "") -> W
         The entries; one that no choice could be made by is left out with a warning.
     """
     proven = (row for row in records if row.measurement.status == Status.ok)
-    rows = sorted((row for row in proven if not Key.parse(row.kernel).is_yardstick), key=_coordinates)
+    rows = sorted(in_turns(row for row in proven if not Key.parse(row.kernel).is_yardstick), key=_coordinates)
     named = sources if isinstance(sources, Mapping) else dict.fromkeys((row.run for row in rows), sources)
     found = [_entry(key, list(group), named) for key, group in groupby(rows, key=_coordinates)]
     return tuple(entry for entry in found if _is_usable(entry, ", ".join(sorted({*named.values()}))))
