@@ -22,13 +22,8 @@ from hypothesis import settings  # noqa: E402
 
 # Begun first where several processes share the files, so that at the end none is left alone with one of them: pytest
 # itself collects files that lie in a folder that was also given in the folder's order, whichever was named first.
-LONGEST = (
-    "test_docs.py",
-    "test_agreement.py",
-    "test_check.py",
-    "test_survive.py",
-    "test_hooks_layers.py",
-)
+# Of those that compile the same with numba or JAX only one, which the others find on disk.
+LONGEST = ("test_docs.py", "test_agreement.py", "test_survive.py", "test_module_run.py", "test_hooks_layers.py")
 
 settings.register_profile("short", deadline=None, derandomize=True)
 settings.register_profile("long", deadline=None, max_examples=5000)
@@ -44,13 +39,17 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_collection():
-    """Look for no garbage among thousands of tests and their libraries, neither now nor later: it takes a second."""
+    """Look for no garbage among thousands of tests and their libraries, neither now nor later: it takes a second.
+
+    Later more seldom than by default, which is a twentieth of the time of what computes in Python.
+    """
     gc.disable()
     try:
         return (yield)
     finally:
         gc.enable()
         gc.freeze()
+        gc.set_threshold(10_000, 10, 10)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
