@@ -14,16 +14,16 @@ from gradkernels.tree import leaves
 
 
 class InPlace(nn.Module):
-    """Adds a parameter to data in place."""
+    """Adds a parameter in place to data that have met none before."""
 
     def __init__(self):
         super().__init__()
-        self.linear, self.bias = nn.Linear(4, 3, bias=False), nn.Parameter(torch.randn(3))
+        self.linear, self.shift = nn.Linear(4, 3, bias=False), nn.Parameter(torch.randn(4))
 
     def forward(self, x):
-        h = self.linear(x)
-        h += self.bias
-        return torch.tanh(h)
+        h = x.clone()
+        h += self.shift
+        return self.linear(torch.tanh(h))
 
 
 class Complex(nn.Module):

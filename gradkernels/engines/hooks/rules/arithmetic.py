@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from gradkernels.backend import Array
+from gradkernels.engines.hooks.arguments import writes_in_place
 from gradkernels.engines.hooks.capture.boundary import BoundaryCall
 from gradkernels.engines.hooks.capture.boundary_rules import RunBoundary
 from gradkernels.engines.hooks.capture.sample_axis import Axis
@@ -136,34 +137,43 @@ def multiplication(tape: Tape, step: BoundaryCall, args: tuple[Any, ...], kwargs
     """
     if kwargs or len(args) != 2 or len(step.data) != 1 or len(step.parameters) != 1:
         return vmap_call.run_vmap_call(tape, step, args, kwargs)
-    ((place, axis),) = step.data.items()
-    source = args[place[1]]
+    ((_, axis),) = step.data.items()
 
     def use(target: ParameterTensor, data: Array, where: Axis, ndim: int) -> ParameterUse | None:
-        return ScaledUse(target, axis.first(source.detach(), tape.n), where, ndim) if axis == where else None
+        return ScaledUse(target, axis.first(data, tape.n), where, ndim) if axis == where else None
 
     return _run(tape, step, args, use)
 
 
 def _run(tape: Tape, step: BoundaryCall, args: tuple[Any, ...], use_of: Any) -> Any:
+    """Run the call; in place where the pass has computed the data and they are no view: inputs are the caller's."""
     ((place, _),) = step.data.items()
     ((made, _),) = step.parameters.items()
+    source, in_place = args[place[1]], writes_in_place(step.function)
+    if in_place and (place != ("args", 0) or source._base is not None or not source.requires_grad):
+        return vmap_call.run_vmap_call(tape, step, args, {})
+    data = source.detach()
+    data = data.clone() if in_place and step.function in PRODUCTS_IN_PLACE else data
     target, output = tape.targets(step, args, {})[made], step.function(*args)
     axis = tape.output_axis(step, args, {}, output)
     before = output.ndim - target.tensor.ndim
     alone = axis.dim < before or target.tensor.shape[axis.dim - before] == 1
-    use = use_of(target, args[place[1]], axis, output.ndim) if alone and output.dtype == target.tensor.dtype else None
+    use = use_of(target, data, axis, output.ndim) if alone and output.dtype == target.tensor.dtype else None
     if use is None:
         return vmap_call.run_vmap_call(tape, step, args, {})
-    tape.listen(use, output, axis, [args[place[1]]])
+    tape.listen(use, output, axis, [source])
     tape.tracker.mark_boundary(output, axis)
     return output
 
 
+PRODUCTS_IN_PLACE = (torch.Tensor.mul_, torch.Tensor.__imul__)
 ARITHMETIC: dict[Any, RunBoundary] = {
     **dict.fromkeys((torch.add, torch.Tensor.add, torch.Tensor.__add__, torch.Tensor.__radd__), addition()),
+    **dict.fromkeys((torch.Tensor.add_, torch.Tensor.__iadd__), addition()),
     **dict.fromkeys((torch.sub, torch.Tensor.sub, torch.Tensor.__sub__), addition(1.0, -1.0)),
+    **dict.fromkeys((torch.Tensor.sub_, torch.Tensor.__isub__), addition(1.0, -1.0)),
     torch.Tensor.__rsub__: addition(-1.0, 1.0),
     **dict.fromkeys((torch.mul, torch.Tensor.mul, torch.Tensor.__mul__, torch.Tensor.__rmul__), multiplication),
+    **dict.fromkeys(PRODUCTS_IN_PLACE, multiplication),
 }
 """How they are run."""
