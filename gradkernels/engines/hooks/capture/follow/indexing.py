@@ -28,7 +28,28 @@ def getitem(call: TrackedCall, output: Array) -> Axis:
         if axis is None or not axis.fits(output.shape, call.n):
             raise call.mixes(NOT_KEPT)
         return axis
-    return _by_numbers(call, one, followed.axis, output)
+    picked = _without_values(index, one.ndim, followed.axis.dim)
+    return _by_numbers(call._replace(args=(one, picked)), one, followed.axis, output)
+
+
+def _without_values(index: Any, ndim: int, dim: int) -> Any:
+    """Return an index by which the same samples are picked, with zeros for what is picked along other axes.
+
+    Those may come from data, which a recording cannot look at: `states[torch.arange(n), lengths - 1]`.
+
+    Args:
+        index: Of whole numbers, slices and tensors.
+        ndim: Number of axes of what is indexed.
+        dim: That of the samples.
+    """
+    if any(isinstance(part, torch.Tensor) and part.dtype in (torch.bool, torch.uint8) for part in _parts(index)):
+        return index
+    parts, at = [], 0
+    for part in _full(index, ndim):
+        other = isinstance(part, torch.Tensor) and at != dim
+        parts.append(torch.zeros(part.shape, dtype=torch.int64, device=part.device) if other else part)
+        at += part is not None
+    return tuple(parts)
 
 
 def _by_numbers(call: TrackedCall, one: Array, axis: Axis, output: Array) -> Axis:
