@@ -1,0 +1,223 @@
+"""In a fresh process: functions on copies of the same arguments, held against the first of them, timed in turns."""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from gradkernels.bench.isolation import environment
+from gradkernels.bench.isolation.errors import failure_reason
+from gradkernels.bench.run.own_code import read_pickled
+from gradkernels.bench.timing.control import control
+from gradkernels.bench.timing.prepared_kernel import EXACT, slice_statistics
+from gradkernels.bench.timing.slices import TimedCall, time_interleaved, warm_up
+from gradkernels.key import CONTROLS
+from gradkernels.record import Measurement, Status
+
+Agree = Callable[[Any, Any], object]
+BACKEND = "function"
+QUANTITY = "value"
+_NO_EQUALITY: Any = object.__eq__
+"""Of types that have none of their own: two objects of such a type are not compared."""
+
+
+@dataclass(frozen=True)
+class FunctionRace:
+    """What is raced, as it travels to the processes that measure.
+
+    Attributes:
+        functions: By name; the first is what the others are held against.
+        make: `make(n)`, a tuple of arguments.
+        agree: `agree(result, that of the first)`, whether they are the same.
+    """
+
+    functions: dict[str, Callable[..., Any]]
+    make: Callable[[int], Any]
+    agree: Agree
+
+
+def key_of(name: str) -> str:
+    """Return the key under which a function is recorded: `function.NAME.value`."""
+    return f"{BACKEND}.{name}.{QUANTITY}"
+
+
+def measured(source: str, names: Sequence[str], sizes: Sequence[int], seconds: float) -> list[dict[str, Any]]:
+    """Prove and time functions at each size; return the columns of their measurements, with `n`.
+
+    Args:
+        source: Path of a pickled FunctionRace.
+        names: Of the functions.
+        sizes: Numbers that `make` is called with.
+        seconds: For the timing at one size.
+    """
+    race: FunctionRace = read_pickled(source)
+    found = []
+    for n in sizes:
+        turn = _Turn(race, n)
+        for name in names:
+            turn.prepare(name)
+        turn.time(seconds)
+        found += [{"n": n, **asdict(one)} for one in turn.conclude()]
+    return found
+
+
+class _Turn:
+    """The functions at one size.
+
+    Args:
+        race: What is raced.
+        n: The size.
+    """
+
+    def __init__(self, race: FunctionRace, n: int) -> None:
+        self._race = race
+        given = race.make(n)
+        self._given: tuple[Any, ...] = given if isinstance(given, tuple) else (given,)
+        self._first = next(iter(race.functions))
+        self._done: list[Measurement] = []
+        self._seconds_first: dict[str, float] = {}
+        self._calls = {name: TimedCall(name, compute) for compute in (control(),) for name in CONTROLS}
+        self._current = ""
+        self._reference = self._result(self._first, copy.deepcopy(self._given))
+
+    def prepare(self, name: str) -> None:
+        """Call a function once and hold its result against that of the first."""
+        own = copy.deepcopy(self._given)
+        try:
+            with environment.preserved_process_state():
+                started = time.perf_counter()
+                result = self._result(name, own)
+                self._seconds_first[name] = time.perf_counter() - started
+                says = self._fault(name, result, own)
+        except BaseException as fault:  # a function may raise anything, and the race goes on
+            self._refuse(name, Status.failed, failure_reason(fault))
+            return
+        if says:
+            self._refuse(name, Status.wrong, says)
+        else:
+            self._calls[name] = TimedCall(name, partial(self._result, name, own))
+
+    def time(self, seconds: float) -> None:
+        """Time what is prepared, in turns."""
+        for name in list(self._calls):
+            self._attempt(partial(warm_up, self._calls[name], seconds / 4 / len(self._calls), self._begin))
+        rng, until = np.random.default_rng(), time.perf_counter() + seconds
+        while not self._attempt(
+            lambda: time_interleaved(
+                [*self._calls.values()], until - time.perf_counter(), lambda: None, rng, self._begin
+            )
+        ):
+            pass
+
+    def conclude(self) -> list[Measurement]:
+        """Hold what was timed against the first once more, on fresh copies, and return the measurements."""
+        for name in [name for name in self._calls if name not in CONTROLS]:
+            own = copy.deepcopy(self._given)
+            try:
+                says = self._fault(name, self._result(name, own), own)
+            except BaseException as fault:  # as above
+                says = failure_reason(fault)
+            if says:
+                self._refuse(name, Status.wrong, f"after timing: {says}")
+        return self._done + [self._measurement(name, timed) for name, timed in self._calls.items()]
+
+    def _measurement(self, name: str, timed: TimedCall) -> Measurement:
+        is_function = name not in CONTROLS
+        return Measurement(
+            key_of(name) if is_function else name,
+            BACKEND if is_function else "numpy",
+            Status.ok,
+            timed.note,
+            error=EXACT.error,
+            tolerance=EXACT.tolerance,
+            seconds_first=self._seconds_first.get(name),
+            **slice_statistics(timed),
+        )
+
+    def _result(self, name: str, arguments: tuple[Any, ...]) -> Any:
+        """Call a function and wait for what it gives."""
+        result = self._race.functions[name](*arguments)
+        wait = getattr(result, "block_until_ready", None)
+        return result if wait is None else wait()
+
+    def _fault(self, name: str, result: Any, own: tuple[Any, ...]) -> str:
+        """Return what is wrong with a result, or with the arguments after the call; nothing if nothing is."""
+        if not all(same(one, other) for one, other in zip(own, self._given, strict=True)):
+            return "it changes its arguments"
+        if name == self._first or self._race.agree(result, self._reference):
+            return ""
+        return f"its result does not agree with that of {self._first}"
+
+    def _attempt(self, do: Callable[[], object]) -> bool:
+        """Do something; return whether no function failed at it. One that did is left out."""
+        try:
+            do()
+        except BaseException as fault:  # as above
+            if self._current in CONTROLS:
+                raise
+            self._refuse(self._current, Status.failed, failure_reason(fault))
+            return False
+        return True
+
+    def _begin(self, timed: TimedCall) -> None:
+        self._current = timed.name
+
+    def _refuse(self, name: str, status: Status, reason: str) -> None:
+        self._calls.pop(name, None)
+        self._done.append(Measurement(key_of(name), BACKEND, status, reason))
+
+
+def same(one: Any, other: Any) -> bool:
+    """Return whether two values hold the same: arrays entry by entry, also where they are no numbers."""
+    return _alike(one, other, _equal)
+
+
+def close(result: Any, wanted: Any) -> bool:
+    """Return whether results are about the same: floats within half of their digits of the largest, all else equal."""
+    return _alike(result, wanted, _about)
+
+
+def _alike(one: Any, other: Any, arrays_alike: Callable[[Any, Any], bool]) -> bool:
+    """Compare values part by part.
+
+    Args:
+        one: A value: a dict, list or tuple of such, an array, a number or anything else.
+        other: Likewise.
+        arrays_alike: Compares arrays of numpy, of the same shape.
+    """
+    if isinstance(one, dict) and isinstance(other, dict):
+        return one.keys() == other.keys() and all(_alike(one[name], other[name], arrays_alike) for name in one)
+    if isinstance(one, list | tuple) and isinstance(other, list | tuple):
+        return len(one) == len(other) and all(_alike(*pair, arrays_alike) for pair in zip(one, other, strict=True))
+    left, right = _array(one), _array(other)
+    if left is None or right is None:
+        own: Any = type(one).__eq__
+        return type(one) is type(other) and (own is _NO_EQUALITY or bool(one == other))
+    return left.shape == right.shape and arrays_alike(left, right)
+
+
+def _array(value: Any) -> np.ndarray[Any, Any] | None:
+    if not isinstance(value, bool | int | float | complex) and not (
+        hasattr(value, "shape") and hasattr(value, "dtype")
+    ):
+        return None
+    return np.asarray(value.detach().cpu() if hasattr(value, "detach") else value)
+
+
+def _equal(one: np.ndarray[Any, Any], other: np.ndarray[Any, Any]) -> bool:
+    return bool(np.array_equal(one, other, equal_nan=one.dtype.kind in "fc" and other.dtype.kind in "fc"))
+
+
+def _about(one: np.ndarray[Any, Any], other: np.ndarray[Any, Any]) -> bool:
+    floats = [array.dtype for array in (one, other) if array.dtype.kind in "fc"]
+    if not floats:
+        return _equal(one, other)
+    within = max(float(np.sqrt(np.finfo(dtype).eps)) for dtype in floats)
+    scale = float(np.abs(np.where(np.isfinite(other), other, 0)).max(initial=0.0))
+    return bool(np.allclose(one, other, rtol=within, atol=within * scale, equal_nan=True))
