@@ -40,7 +40,7 @@ def race_functions(
     out: PathName | None = None,
     **options: Unpack[RunOptions],
 ) -> Results:
-    """Time any functions in turns, in fresh processes; those whose results are not the first one's are not timed.
+    """Time any functions in turns, in fresh processes, as `function.NAME.value`; not those that give something else.
 
     Args:
         functions: By name; the others are held against the first.
@@ -51,9 +51,6 @@ def race_functions(
         budget: Seconds for everything; two passes are measured whatever they take.
         out: A new results file; without it the results are in memory alone.
         options: `passes`, `threads`, `timeout` and `max_bytes`, as of `gk.run`.
-
-    Returns:
-        The Results; a function is recorded as `function.NAME.value`.
 
     Raises:
         ValueError: A name or size cannot be one, or the functions cannot be sent to another process.

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Collection
 from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
 
+from gradkernels.bench.ab.client import Side
 from gradkernels.bench.ab.interleaved import named_problem
 from gradkernels.bench.ab.kernels import choose_kernels
 from gradkernels.bench.ab.messages import Setting
@@ -58,38 +58,42 @@ def ab(
     limits = chosen(thresholds, Path.cwd(), delta, fail_slower, "--")
     numbers, patterns = parse.sizes(sizes), kernel or []
     quantities = parse.chosen_quantities(quantity) if quantity else parse.quantities_of(patterns, options.AB_QUANTITIES)
-    setting = Setting(problem, not no_intercept, features, dtype, layout, device, threads, seed)
-    most = None if max_bytes is None else size_in_bytes(max_bytes)
-    _validate(setting)
-    with revisions(before, after, Path.cwd()) as (left, right):
-        sides = replace(left, max_bytes=most), replace(right, max_bytes=most)
+    setting = _valid(Setting(problem, not no_intercept, features, dtype, layout, device, threads, seed))
+    with revisions(before, after, Path.cwd()) as found:
+        sides = _limited(found, max_bytes)
         comparison = compare_sides(sides, choose_kernels(sides, quantities, patterns), numbers, setting, limits, _tell)
-        differ = dependencies(sides[0]) ^ dependencies(sides[1])
+        _warn(before, after, sides, threads)
     show_comparison(comparison, format_)
-    _warn(before, after, differ, threads)
-    for remark in (*left.remarks, *right.remarks):
-        _say(remark)
     return comparison.exit_code(fail_undecided, fail_missing)
 
 
-def _warn(before: str, after: str, differ: Collection[str], threads: int) -> None:
-    if differ:
+def _limited(sides: tuple[Side, Side], max_bytes: str | None) -> tuple[Side, Side]:
+    """Give the processes of both sides their memory."""
+    most = None if max_bytes is None else size_in_bytes(max_bytes)
+    return replace(sides[0], max_bytes=most), replace(sides[1], max_bytes=most)
+
+
+def _warn(before: str, after: str, sides: tuple[Side, Side], threads: int) -> None:
+    if differ := dependencies(sides[0]) ^ dependencies(sides[1]):
         needs = ", ".join(sorted(differ))
         _say(f"{before} and {after} declare different dependencies ({needs}); both ran on what is installed here")
     if not draw_cores(threads, np.random.default_rng()):
         _say("unpinned: the processes could not be bound to one core, so less is found")
+    for remark in (*sides[0].remarks, *sides[1].remarks):
+        _say(remark)
 
 
 def _say(sentence: str) -> None:
     print(sentence, file=sys.stderr, flush=True)
 
 
-def _validate(setting: Setting) -> None:
-    """Refuse before anything is checked out what no case can have."""
+def _valid(setting: Setting) -> Setting:
+    """Refuse before anything is checked out what no case can have; return the setting."""
     named_problem(setting)
     parse.require_device(setting.device)
     shared = {name: value for name, value in asdict(setting).items() if name not in ("problem", "fit_intercept")}
     Case(LinearRegression(), QUANTITIES["per_sample"], 1, **shared)
+    return setting
 
 
 def _tell(number: int, jobs: int) -> None:
