@@ -12,7 +12,6 @@ from gradkernels.bench.cli.options import Format
 from gradkernels.bench.report.ranking_table import as_csv, as_json, markdown
 from gradkernels.bench.report.ranking_text import show_ranking
 from gradkernels.bench.results.reader import read_results
-from gradkernels.bench.results.table import ResultsTable
 from gradkernels.bench.run.ranking import CaseRanking, known, rankings, with_first_calls
 from gradkernels.dispatch import wisdom
 from gradkernels.dispatch.machine import machine
@@ -33,11 +32,8 @@ def fastest(
     wanted = parse.chosen_quantities(quantity)
     if save and not files:
         raise ValueError("--save needs a results file: gradkernels fastest results.csv --save")
-    table = read_results(files or [])
-    if files and not table.timed.any():
-        raise ValueError(f"{', '.join(map(str, files))} has no proven time; measure with `gradkernels run`")
     every = format_ in (Format.csv, Format.json)
-    ranking = _measured(table, kernel or [], calls, every) if files else _known(kernel or [], calls)
+    ranking = _measured(files, kernel or [], calls, every) if files else _known(kernel or [], calls)
     _print([one for one in ranking if one.case.quantity in wanted], format_)
     if save:
         _save(files or [], wanted, kernel or [], force)
@@ -90,7 +86,10 @@ def _save(files: list[Path], quantities: Container[str], patterns: list[str], fo
     print(f"saved as this machine's choice in {path}", file=sys.stderr)
 
 
-def _measured(table: ResultsTable, patterns: list[str], calls: int | None, growths: bool) -> list[CaseRanking]:
+def _measured(files: list[Path], patterns: list[str], calls: int | None, growths: bool) -> list[CaseRanking]:
+    table = read_results(files)
+    if not table.timed.any():
+        raise ValueError(f"{', '.join(map(str, files))} has no proven time; measure with `gradkernels run`")
     wanted = _chosen(patterns, table.used("kernel"))
     return rankings(with_first_calls(table[table.where("kernel", wanted.__contains__)], calls), growths)
 

@@ -45,7 +45,7 @@ def read_results(files: Sequence[Path]) -> ResultsTable:
         if Path(file).resolve() in (Path(other).resolve() for other in files[:place]):
             raise Malformed(f"{file} is given twice; its rows count once, so name it once")
     csv = arrow()
-    rows = _Rows()
+    rows = _Rows(sum(Path(file).stat().st_size for file in files))
     for file in files:
         for part in parts(Path(file)):
             rows.add(part, csv)
@@ -56,18 +56,35 @@ def read_results(files: Sequence[Path]) -> ResultsTable:
 
 @dataclass
 class _Rows:
-    """Columns as they grow, and what their rows share."""
+    """Columns as they grow, and what their rows share.
 
+    Each column is one piece of memory from the beginning: many small ones would not be given back in the end.
+
+    Attributes:
+        bytes: Of all files, by which it is foreseen how many rows there will be.
+        shared: What rows share, with its position.
+        columns: Memory for each column, of which the first `count` rows are there.
+        count: Rows so far.
+        foreseen: Rows that there will be, by the last part.
+    """
+
+    bytes: int
     shared: dict[str, dict[Any, int]] = field(default_factory=lambda: {name: {} for name in SHARED})
-    columns: dict[str, list[Any]] = field(default_factory=dict)
+    columns: dict[str, Any] = field(default_factory=dict)
+    count: int = 0
+    foreseen: int = 0
 
     def add(self, part: Part, csv: ModuleType | None) -> None:
         """Add the rows of a part of a file."""
         found = columns_of(csv, part.lines, part.header) if csv and part.lines.endswith(b"\n") else None
-        if found is None:
-            self._add_table(tabulate(record for _, record in _read_singly(part)))
-        else:
+        rows = tabulate(record for _, record in _read_singly(part)) if found is None else len(found["kernel"][1])
+        count = rows if isinstance(rows, int) else len(rows)
+        self.foreseen = self.count + int(1.05 * count * self.bytes / max(1, len(part.lines)))
+        if isinstance(rows, ResultsTable):
+            self._add_table(rows)
+        elif found is not None:
             self._add_columns(found)
+        self.count += count
 
     def _add_columns(self, found: dict[str, Any]) -> None:
         runs, run = _tuples([found[name] for name in RUN_FACTS])
@@ -77,13 +94,13 @@ class _Rows:
         for name in ("kernel", "reason"):
             self._extend(name, *found[name])
         values, code = found["status"]
-        self._append("status", positions(values, STATUSES)[code])
+        self._append("status", positions(values, STATUSES).astype(np.int8)[code])
         values, code = found["pass"]
         self._append("pass_", np.array(values, np.int64)[code])
         values, code = found.get("block", ([1], np.zeros(len(code), np.int32)))  # as in schema 1, which had none
         self._append("block", np.array(values, np.int64)[code])
         for name in NUMBERS:
-            self._append(name, _numbers(found[name]))
+            self._append(name, found[name])
 
     def _add_table(self, table: ResultsTable) -> None:
         for name, plural in SHARED.items():
@@ -100,13 +117,19 @@ class _Rows:
         self._append(name, places[code])
 
     def _append(self, name: str, column: Ints | Floats) -> None:
-        self.columns.setdefault(name, []).append(column)
+        end = self.count + len(column)
+        memory = self.columns.setdefault(name, np.empty(0, column.dtype))
+        if end > len(memory):
+            wider = np.empty(max(end, self.foreseen, 2 * len(memory)), np.result_type(memory, column))
+            wider[: self.count] = memory[: self.count]
+            memory = self.columns[name] = wider
+        memory[self.count : end] = column
 
     def table(self) -> ResultsTable:
-        """Return the rows; the parts are given up one column after the other."""
+        """Return the rows."""
         if not self.columns:
             return tabulate([])
-        whole: dict[str, Any] = {name: np.concatenate(self.columns.pop(name)) for name in list(self.columns)}
+        whole: dict[str, Any] = {name: memory[: self.count] for name, memory in self.columns.items()}
         numbers = {name: whole.pop(name) for name in NUMBERS}
         shared: dict[str, Any] = {plural: tuple(self.shared[name]) for name, plural in SHARED.items()}
         return ResultsTable(numbers=numbers, **whole, **shared)
@@ -117,13 +140,6 @@ def _tuples(columns: Sequence[tuple[list[Any], Ints]]) -> tuple[list[tuple[Any, 
     codes, inverse = distinct(*(code for _, code in columns))
     values = ([values[place] for place in code] for (values, _), code in zip(columns, codes, strict=True))
     return list(zip(*values, strict=True)), inverse
-
-
-def _numbers(column: Floats | tuple[list[int | None], Ints]) -> Floats:
-    if not isinstance(column, tuple):
-        return column
-    values, code = column
-    return np.array(values, np.float64)[code]  # None becomes NaN
 
 
 def _require_distinct(table: ResultsTable, files: Sequence[Path]) -> None:

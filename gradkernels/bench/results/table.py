@@ -20,10 +20,10 @@ from gradkernels.record import Record, Status
 Flags = np.ndarray[Any, np.dtype[np.bool_]]
 
 STATUSES = tuple(Status)
-NUMBERS = ("seconds_median", "seconds_first", "limit_seconds", "peak_bytes")
+NUMBERS = ("seconds_median", "seconds_first", "limit_seconds")
 """The numbers of each row that a reader of many rows asks for."""
 
-_DENSE = 8
+_DENSE = 4
 """Of so many times as many numbers as there are rows a table tells which there are; of more, sorting."""
 
 _Shared = TypeVar("_Shared", bound=Hashable)
@@ -73,6 +73,8 @@ class ResultsTable:
 
     def __getitem__(self, rows: Ints | Flags | slice) -> ResultsTable:
         """Return some of the rows, in the order that is asked for."""
+        if not isinstance(rows, slice) and rows.dtype == bool and rows.all():
+            return self
         numbers = {name: column[rows] for name, column in self.numbers.items()}
         return replace(self, numbers=numbers, **{name: getattr(self, name)[rows] for name in _PER_ROW})
 
@@ -167,7 +169,7 @@ def _ranked(code: Ints, size: int, column: Ints) -> tuple[Ints, int]:
     if most <= _DENSE * len(pair):
         there = np.zeros(most, bool)
         there[pair] = True
-        rank = np.cumsum(there) - 1
+        rank = np.cumsum(there, dtype=np.int32) - 1
         return rank[pair], int(there.sum())
     values, inverse = np.unique(pair, return_inverse=True)
     return inverse, len(values)
@@ -189,7 +191,7 @@ def tabulate(records: Iterable[Record] | ResultsTable) -> ResultsTable:
     cases, case = _shared(row.case for row in rows)
     kernels, kernel = _shared(row.kernel for row in rows)
     reasons, reason = _shared(row.measurement.reason for row in rows)
-    status = positions([row.measurement.status for row in rows], STATUSES)
+    status = positions([row.measurement.status for row in rows], STATUSES).astype(np.int8)
     pass_, block = (np.array([getattr(row, name) for row in rows], np.int64) for name in ("pass_", "block"))
     # None becomes NaN.
     numbers = {name: np.array([getattr(row.measurement, name) for row in rows], np.float64) for name in NUMBERS}

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from gradkernels.bench.results.table import STATUSES, ResultsTable, distinct, groups, tabulate
+from gradkernels.bench.results.table import STATUSES, ResultsTable, distinct, groups, positions, tabulate
 from gradkernels.bench.results.turns import in_main_blocks, rows_in_turns
 from gradkernels.bench.stats.estimates import Ints, PassId, Ratio, middle
 from gradkernels.bench.stats.scaling import Growth, growth
@@ -107,15 +107,15 @@ def rankings(rows: Iterable[Record] | ResultsTable, growths: bool = True) -> lis
         rows: As measured.
         growths: Whether to say of every kernel how its cost grows with n; else of the winners only.
     """
-    whole = tabulate(rows)
-    table = whole[whole.where("kernel", lambda kernel: Key.parse(kernel).competes)]
+    table = tabulate(rows)
+    table = table[table.where("kernel", lambda kernel: Key.parse(kernel).competes)]
     (machines, cases), place = distinct(table.machine, table.case)
     found = zip(machines, cases, groups(place), strict=True)
     named = [(table.machines[machine], table.cases[case], own) for machine, case, own in found]
     ordered = sorted(named, key=lambda one: _order(*one[:2]))
     ranked = [_Case(table, machine, case, own) for machine, case, own in ordered]
     wanted = {line for one in ranked for line in (one.lines if growths else one.lines[:1])}
-    grown = {line: growth(curve) for line, curve in _curves(table, wanted).items()}
+    grown = _grown(table, wanted)
     return [one.ranking(grown) for one in ranked]
 
 
@@ -128,19 +128,28 @@ Line = tuple[str, str, Coordinates]
 """What the points of one curve over n share: machine, kernel, and the case at all sizes."""
 
 
-def _curves(table: ResultsTable, wanted: Collection[Line]) -> dict[Line, Curve]:
-    """Return the times of the curves that are wanted."""
-    ids, pass_ = table.pass_ids
+def _grown(table: ResultsTable, wanted: Collection[Line]) -> dict[Line, Growth | None]:
+    """Return how the costs of the lines that are wanted grow."""
+    at_all_sizes = [case.at(ALL_SIZES) for case in table.cases]
+    shared = list(dict.fromkeys(at_all_sizes))
+    of_case, sizes = positions(at_all_sizes, shared), np.array([case.n for case in table.cases], np.int64)
     timed = np.flatnonzero(table.timed)
-    codes, place = distinct(table.machine[timed], table.kernel[timed], table.case[timed])
-    curves: dict[Line, Curve] = {}
+    codes, place = distinct(table.machine[timed], table.kernel[timed], of_case[table.case[timed]])
+    grown: dict[Line, Growth | None] = {}
     for machine, kernel, case, own in zip(*codes, groups(place), strict=True):
-        at = table.cases[case]
-        if (line := (table.machines[machine], table.kernels[kernel], at.at(ALL_SIZES))) in wanted:
-            curve, rows = curves.setdefault(line, {}), timed[own]
-            for one, seconds in zip(pass_[rows].tolist(), table.seconds[rows].tolist(), strict=True):
-                curve.setdefault(ids[one], {})[at.n] = seconds
-    return curves
+        if (line := (table.machines[machine], table.kernels[kernel], shared[case])) in wanted:
+            grown[line] = growth(_curve(table, sizes, timed[own]))
+    return grown
+
+
+def _curve(table: ResultsTable, sizes: Ints, rows: Ints) -> Curve:
+    """Return the times of some rows by pass and n, of which each case has the size at its position in `sizes`."""
+    ids, pass_ = table.pass_ids
+    curve: Curve = {}
+    columns = (column.tolist() for column in (pass_[rows], sizes[table.case[rows]], table.seconds[rows]))
+    for one, n, seconds in zip(*columns, strict=True):
+        curve.setdefault(ids[one], {})[n] = seconds
+    return curve
 
 
 class _Case:

@@ -22,6 +22,9 @@ SIZES_FOR_FIXED_COST = 3
 LEAST_GROWTH = 2.0
 """The largest size must take this many times as long as the smallest, or there is only fixed cost to be seen."""
 
+MOST_FITS = 32
+"""Of more passes, so many groups of consecutive ones are fitted, by the median of each."""
+
 CONFIDENCE = 0.95
 MOST_EXPONENT = 4.0
 _GRID = np.linspace(0, MOST_EXPONENT, 401)
@@ -70,12 +73,19 @@ def growth(times: Mapping[PassId, Mapping[int, float]]) -> Growth | None:
     middle = np.median(rows, axis=0)
     if middle[-1] < LEAST_GROWTH * middle[0]:
         return None
-    estimate = trimmed_mean([exponent(sizes, row) for row in rows])
+    estimate = trimmed_mean([exponent(sizes, row) for row in _in_groups(np.array(rows))])
     reach = quantile(estimate, (1 + CONFIDENCE) / 2) * estimate.error
     return Growth(estimate.log, estimate.log - reach, estimate.log + reach, sizes[0], sizes[-1])
 
 
-def exponent(sizes: Sequence[int], seconds: Sequence[float]) -> float:
+def _in_groups(rows: _Floats) -> list[_Floats]:
+    """Return the rows of passes; of many the medians of so many groups of consecutive ones as are fitted."""
+    if len(rows) <= MOST_FITS:
+        return [*rows]
+    return [np.median(group, axis=0) for group in np.array_split(rows, MOST_FITS)]
+
+
+def exponent(sizes: Sequence[int], seconds: Sequence[float] | _Floats) -> float:
     """Fit the k of seconds = a + b n^k; of seconds = b n^k on two sizes.
 
     Args:
