@@ -95,6 +95,26 @@ def test_a_choice_by_trial_tells_the_times(clock):
     assert trial.apply(choice, ()) == Choice(VMAP, source, ((VMAP, 0.5), (HOOKS, 1.0)), ((LOOP, "it is slow"),))
 
 
+def test_what_had_one_call_or_none_has_no_typical_time_and_one_later_call_is_one(clock):
+    trial = KernelTrial((HOOKS, VMAP), {HOOKS: [9.0], VMAP: [9.0, 2.0]})
+    assert [*map(trial.typical, (LOOP, HOOKS, VMAP))] == [float("inf"), float("inf"), 2.0]
+
+
+def test_a_choice_by_trial_tells_no_time_of_who_had_its_first_call_alone():
+    trial = KernelTrial((HOOKS, VMAP, LOOP), {HOOKS: [9.0], VMAP: [9.0, 2.0], LOOP: []}, winner=VMAP)
+    assert trial.apply(Choice(HOOKS, "a rule", (), ()), ()).costs == ((VMAP, 2.0),)
+
+
+def test_a_gpu_is_waited_for_before_and_after_a_timed_call(monkeypatch):
+    done = []
+    monkeypatch.setattr("torch.cuda.synchronize", done.append)
+    trial = KernelTrial((HOOKS, VMAP))
+    trial.timed(HOOKS, "cuda:1", lambda: done.append("call"))
+    assert done == ["cuda:1", "call", "cuda:1"]
+    trial.timed(HOOKS, "cpu", lambda: done.append("call"))
+    assert done[3:] == ["call"]
+
+
 def request_of(n, problem=None, **criteria):
     return Request(gk.Case(problem or problem_of(), "norms", n), BACKENDS["torch"], Criteria(**criteria))
 
