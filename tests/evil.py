@@ -219,6 +219,12 @@ def breeds(problem):
     return right(problem)
 
 
+@declare("numpy.unbinds.norms")
+def unbinds(problem):
+    """Takes all cores that there are, while it is timed."""
+    return after(MANY, problem, lambda *_: os.sched_setaffinity(0, range(os.cpu_count())))
+
+
 @declare("numpy.idles.norms")
 def idles(problem):
     """Leaves a thread that waits, as pools do, and that would keep the process from ending."""

@@ -227,6 +227,43 @@ def test_what_a_kernel_has_changed_is_restored(tmp_path, monkeypatch):
         warnings.warn("told", UserWarning, stacklevel=1)
 
 
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="one core alone cannot be exchanged for another")
+def test_cores_that_a_kernel_has_taken_are_given_back():
+    """A thread of its own as well, and one that it starts."""
+    all_ = os.sched_getaffinity(0)
+    one, other = sorted(all_)[:2]
+    stop, started = threading.Event(), []
+
+    def start():
+        started.append(threading.Thread(target=stop.wait))
+        started[-1].start()
+        return started[-1].native_id
+
+    try:
+        os.sched_setaffinity(0, {one})
+        old = start()
+        bound = environment.bound_cores()
+        assert bound[os.getpid()] == bound[old] == {one}
+        assert environment.strayed(bound) == {}
+        with environment.preserved_process_state():
+            os.sched_setaffinity(old, {one, other})
+            os.sched_setaffinity(0, {one, other})
+            new = start()
+            assert environment.strayed(bound) == {os.getpid(): {one}, old: {one}, new: {one}}
+        assert [os.sched_getaffinity(thread) for thread in (0, old, new)] == [{one}] * 3
+    finally:
+        stop.set()
+        for thread in started:
+            thread.join()
+        environment.pin_to(sorted(all_))
+
+
+def test_where_the_system_binds_nothing_nothing_has_strayed(monkeypatch):
+    monkeypatch.delattr(os, "sched_getaffinity")
+    assert environment.bound_cores() == {}
+    assert environment.strayed({}) == {}
+
+
 def test_where_the_folder_was_removed_work_goes_on_in_the_root(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "gone").mkdir()

@@ -2,13 +2,18 @@
 
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
+import gradkernels as gk
 from gradkernels.bench.isolation import environment
+from gradkernels.bench.run.memory_pass import MemoryPass
+from gradkernels.bench.run.plan import Plan
 from gradkernels.bench.timing import peak_memory as peak
 from gradkernels.bench.timing.peak_memory import peak_bytes
+from gradkernels.kernel import declare
 
 pytestmark = pytest.mark.skipif(not peak.RESET.exists(), reason="only Linux resets the high-water mark of a process")
 
@@ -84,3 +89,66 @@ def test_on_cuda_the_allocator_tells():
 
     call()
     assert [peak_bytes(call, "cuda") / MEBI for _ in range(2)] == pytest.approx([48, 48], rel=0.1)
+
+
+KEPT = []
+
+
+def keeps(problem):
+    """Makes 32 MiB at the first call on all samples, and computes in them from then on."""
+    workspace = {}
+
+    def compute(theta, x, y):
+        if len(y) > 2 and not workspace:
+            workspace["room"] = np.ones(32 * MEBI, np.uint8)
+        return workspace.get("room", y)
+
+    return compute
+
+
+def begins(problem):
+    """Takes 32 MiB for the first call on all samples only."""
+    calls = []
+
+    def compute(theta, x, y):
+        if len(y) > 2:
+            calls.append(None if calls else np.ones(32 * MEBI, np.uint8).sum())
+        return np.zeros(len(y))
+
+    return compute
+
+
+def builds(problem):
+    room = np.ones(32 * MEBI, np.uint8)
+    return lambda theta, x, y: room[: len(y)]
+
+
+def loads(problem):
+    """Takes 32 MiB once for ever, whatever the samples."""
+
+    def compute(theta, x, y):
+        KEPT[:] = KEPT or [np.ones(32 * MEBI, np.uint8)]
+        return np.zeros(len(y))
+
+    return compute
+
+
+def refuses_few(problem):
+    def compute(theta, x, y):
+        if len(y) < 3:
+            raise ValueError("at least three")
+        return np.ones(32 * MEBI, np.uint8)
+
+    return compute
+
+
+@pytest.mark.parametrize(("build", "mebi"), [(keeps, 32), (begins, 32), (builds, 32), (loads, 0), (refuses_few, 32)])
+def test_a_run_measures_what_the_first_call_takes_and_keeps_too(build, mebi):
+    kernel = declare(f"numpy.{build.__name__}.norms")(build)
+    case, heard, known = gk.Case(gk.LinearRegression(), "norms", 1000), [], {kernel.key: []}
+    reports = SimpleNamespace(attempt=lambda kernel, do: do(), peak=lambda kernel, found: heard.append(found))
+    MemoryPass(Plan("linear", ("numpy.loop+.norms",), (1000,)), known).measure(case, [kernel], reports)
+    assert heard[0] / MEBI == pytest.approx(mebi, abs=2)
+    ((n, seconds),) = known[kernel.key]
+    assert n == 1000
+    assert 0 < seconds < 1

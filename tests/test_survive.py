@@ -157,6 +157,7 @@ ALONE = {
     "hangs_late": ("timeout", "it took longer than --timeout 3 s"),
     "corrupts_late": ("wrong", "it changed its inputs while it was timed"),
     "spins": ("failed", "it left something running that keeps computing"),
+    "unbinds": ("failed", "it changed the cores that its process may use"),
     "breeds": ("failed", "it left something running that keeps computing"),
     "hoards": ("failed", "out of memory"),
     "alarms": ("ok", ""),
@@ -202,7 +203,7 @@ def test_the_others_keep_their_times(company):
 
 
 def test_what_nobody_saw_a_kernel_do_is_found_out(tmp_path):
-    names = "corrupts_late", "spins"
+    names = ["corrupts_late", "spins", *["unbinds"] * (len(os.sched_getaffinity(0)) > 1)]
     rows = evil_run(tmp_path, [*names, "broadcast"])
     assert {name: (rows[name].measurement.status, rows[name].measurement.reason) for name in names} == {
         name: ALONE[name] for name in names

@@ -65,6 +65,28 @@ def pin_to(cores: Sequence[int]) -> None:
             os.sched_setaffinity(int(thread), cores)
 
 
+def bound_cores() -> dict[int, set[int]]:
+    """Return the cores that each thread of this process may use; nothing where the system does not say."""
+    found: dict[int, set[int]] = {}
+    if hasattr(os, "sched_getaffinity"):
+        threads = Path("/proc/self/task")
+        for thread in map(int, os.listdir(threads)) if threads.exists() else [os.getpid()]:
+            with suppress(OSError):  # it has ended meanwhile
+                found[thread] = os.sched_getaffinity(thread)
+    return found
+
+
+def strayed(before: Mapping[int, set[int]]) -> dict[int, set[int]]:
+    """Return the threads that may use other cores than before, and which they were; a new one has those of the first.
+
+    Args:
+        before: What `bound_cores` returned.
+    """
+    first = before.get(os.getpid(), set())
+    wanted = {thread: before.get(thread, first) for thread in bound_cores()}
+    return {thread: wanted[thread] for thread, cores in bound_cores().items() if cores != wanted.get(thread, cores)}
+
+
 def private_input() -> BinaryIO:
     """Return the pipe from the parent; file descriptor 0 becomes empty, so that what kernels read is no order."""
     pipe, nothing = os.fdopen(os.dup(0), "rb"), os.open(os.devnull, os.O_RDONLY)
@@ -120,13 +142,17 @@ def limit_torch(threads: int) -> None:
 
 @contextmanager
 def preserved_process_state() -> Iterator[None]:
-    """Restore what a kernel may change for all: folder, variables, warnings, output, modes of libraries."""
+    """Restore what a kernel may change for all: folder, variables, warnings, output, modes of libraries, cores."""
     folder, variables, output = _folder(), dict(os.environ), (sys.stdout, sys.stderr)
+    bound = bound_cores()
     with warnings.catch_warnings(), np.errstate(), _torch_modes():
         try:
             yield
         finally:
             sys.stdout, sys.stderr = output
+            for thread, cores in strayed(bound).items():
+                with suppress(OSError):  # it has ended meanwhile
+                    os.sched_setaffinity(thread, cores)
             if os.environ != variables:
                 os.environ.clear()
                 os.environ.update(variables)

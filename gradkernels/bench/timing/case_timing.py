@@ -66,6 +66,7 @@ class CaseTiming:
         self.prepared = {one.timed.name: one for one in yardsticks(self.bandwidth)}
         self._tell = begin
         self._current: PreparedKernel | None = None
+        self._strayed = False
 
     def prepare(self, kernel: Kernel) -> Measurement | None:
         """Build, call once and prove; return what was wrong, None if it can be timed.
@@ -86,12 +87,14 @@ class CaseTiming:
             WorkerUnusable: A kernel ran out of memory.
         """
         with environment.preserved_process_state():
+            bound = environment.bound_cores()
             failed, share = [], seconds / 4 / len(self.prepared)
             for one in list(self.prepared.values()):
                 failed += self._attempt(partial(warm_up, one.timed, share, self._before_slice))
             until = perf_counter() + seconds
             while out := self._attempt(lambda: self._time(until)):
                 failed += out
+            self._strayed = bool(environment.strayed(bound))
         return failed
 
     def conclude(self) -> Iterator[Measurement]:
@@ -117,6 +120,8 @@ class CaseTiming:
         """Raise WorkerUnusable for what some kernel did to all and which shows only afterwards."""
         if self.shared.changed():
             raise WorkerUnusable(Status.wrong, "it changed its inputs while it was timed")
+        if self._strayed:
+            raise WorkerUnusable(Status.failed, "it changed the cores that its process may use")
         if self.background.still_running():
             raise WorkerUnusable(Status.failed, "it left something running that keeps computing")
 
