@@ -20,7 +20,7 @@ from gradkernels.bench.results.reader import read_results
 from gradkernels.bench.results.table import aligned, tabulate
 from gradkernels.bench.results.turns import rows_in_turns
 from gradkernels.bench.run.messages import KernelMeasured, Orders
-from gradkernels.bench.run.one_pass import OnePass
+from gradkernels.bench.run.one_pass import OnePass, Quarantine
 from gradkernels.bench.run.plan import Plan
 from gradkernels.bench.run.ranking import rankings
 from gradkernels.dispatch import wisdom
@@ -193,6 +193,14 @@ def test_processes_that_die_before_any_kernel_are_given_up_whatever_yardsticks_t
     monkeypatch.setattr("gradkernels.bench.run.one_pass.measure_in_process", measure)
     with pytest.raises(OSError, match="a measuring process could not do its work: it ended"):
         OnePass(plan, Orders(plan, 1, 0.0, 1.0, "1s"), DEFAULT_LIMITS, set(), {}, lambda *one: None).go()
+
+
+def test_what_is_not_tried_again_has_a_row_of_the_first_block(monkeypatch):
+    plan, heard = Plan("linear", (A, B), (10,)), []
+    monkeypatch.setattr("gradkernels.bench.run.one_pass.measure_in_process", lambda *given: given[-1](said(B)))
+    lost, orders = {A: Quarantine(10, "failed", "it ended")}, Orders(plan, 1, 0.0, 1.0, "1s")
+    OnePass(plan, orders, DEFAULT_LIMITS, set(), lost, lambda report, block: heard.append((report.kernel, block))).go()
+    assert heard == [(A, 1), (B, 1)]
 
 
 def test_seventeen_of_one_computation_of_which_two_end_their_process(tmp_path, monkeypatch):

@@ -116,7 +116,7 @@ class OnePass:
         if one[0] < 0:
             raise ValueError(f"there is no case {one[0]}")
         if one not in self.done:
-            self.hear(report, self.block)
+            self.hear(report, max(self.block, 1))  # what is not tried again has its row before there is a process
             self.done.add(one)
             self.deaths.clear()
         elif Key.parse(report.kernel).is_yardstick and one not in self.yardsticks:
