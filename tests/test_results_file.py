@@ -146,6 +146,26 @@ def test_what_is_resumed_loses_half_a_row_and_grows(here, row):
     assert Path("x.csv").read_text() == text(row, row)
 
 
+@pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"])
+def test_cut_off_at_any_byte_of_the_last_row_no_other_is_lost_and_none_is_there_twice(here, row, mark):
+    """As after a power cut; the row that is measured again has its own place."""
+    last = measured.changed(later(row), commit='é, "quoted"')
+    whole = mark + text(row, last).encode()
+    for length in range(len(mark + text(row).encode()), len(whole)):
+        Path("x.csv").write_bytes(whole[:length])
+        with ResultsFile(Path("x.csv"), "resume") as file:
+            assert file.read() == [row]
+            file.append(last)
+            assert file.read() == [row, last]
+        assert Path("x.csv").read_bytes() == whole
+
+
+def test_zeros_that_a_power_cut_leaves_in_place_of_a_row_are_cut_off(here, row):
+    Path("x.csv").write_bytes(text(row).encode() + line(measured.cells(later(row))).encode()[:50] + bytes(200))
+    with ResultsFile(Path("x.csv"), "resume") as file:
+        assert file.read() == [row]
+
+
 def test_rows_that_a_spreadsheet_has_saved_are_resumed(here, row):
     Path("x.csv").write_text(text(row), encoding="utf-8-sig")
     with ResultsFile(Path("x.csv"), "resume") as file:

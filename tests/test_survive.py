@@ -287,6 +287,28 @@ def test_killed_at_any_moment_a_run_loses_no_row_and_measures_none_twice(here, s
         assert distinct(rows)
 
 
+@pytest.mark.parametrize("what", ["SIGINT twice", "SIGTERM", "run and worker", "worker and run"])
+def test_however_a_run_ends_the_rest_is_measured_and_nothing_twice(here, scratch, what):
+    with started(*SMALL, *LONG, "--out", "x.csv", rows=2) as run:
+        wait_until(lambda: measuring(scratch), run)
+        kills = [(run.pid, signal.SIGKILL), *((one, signal.SIGKILL) for one in measuring(scratch))]
+        if what.startswith("SIG"):
+            kills = [(run.pid, getattr(signal, what.split()[0]))] * (2 if "twice" in what else 1)
+        for process, number in kills if what != "worker and run" else kills[::-1]:
+            with suppress(ProcessLookupError):  # the other's end was its own
+                os.kill(process, number)
+        run.communicate(timeout=PATIENCE)
+    wait_until(lambda: not measuring(scratch))
+    mend(Path("x.csv"))
+    rows = read("x.csv")
+    assert rows
+    assert ran(*SMALL, *BRIEF, "--out", "x.csv", "--resume")[0] == 0
+    again = read("x.csv")
+    assert again[: len(rows)] == rows
+    assert distinct(again)
+    assert {row.case.n for row in again if row.kernel.startswith("numpy.broadcast") and row.pass_ == 1} == {10, 100}
+
+
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
 def test_a_run_that_ends_while_a_kernel_hangs_leaves_no_process(here, scratch, monkeypatch, number):
     """Neither the one that hangs, which reports nothing, nor what another kernel has forked."""

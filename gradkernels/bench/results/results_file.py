@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+from codecs import BOM_UTF8
 from contextlib import suppress
 from errno import ENOENT, ENOLCK, ENOSYS, ENOTSUP
 from io import FileIO
@@ -149,7 +150,7 @@ def mend(path: Path) -> int:
     """
     text = path.read_bytes()
     whole = text.rfind(b"\n") + 1
-    if not text.startswith(FIRST_HEADER.strip().encode()) or whole in (0, len(text)):
+    if not text.removeprefix(BOM_UTF8).startswith(FIRST_HEADER.strip().encode()) or whole in (0, len(text)):
         return len(text)
     os.truncate(path, whole)
     return whole
