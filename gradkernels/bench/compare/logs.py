@@ -12,6 +12,8 @@ from gradkernels.bench.results.table import ResultsTable, distinct
 from gradkernels.bench.stats.estimates import Floats, Ints
 from gradkernels.key import CONTROL
 
+_AT_ONCE = 2**16
+
 
 @dataclass(frozen=True)
 class SideLogs:
@@ -30,7 +32,11 @@ class SideLogs:
 
 def logarithms(values: Floats) -> Floats:
     """Return natural logarithms, NaN of NaN; those of the C library, whose last digit is the same on every machine."""
-    return np.fromiter(map(math.log, values.tolist()), np.float64, len(values))
+    logs = np.empty(len(values))
+    for begin in range(0, len(values), _AT_ONCE):  # a number of Python's takes four times the memory
+        part = values[begin : begin + _AT_ONCE].tolist()
+        logs[begin : begin + len(part)] = [math.log(value) for value in part]
+    return logs
 
 
 def logs_of(sides: Sequence[ResultsTable], kernel: str = CONTROL) -> list[SideLogs]:

@@ -177,7 +177,7 @@ def _ranked(code: Ints, size: int, column: Ints) -> tuple[Ints, int]:
 
 def groups(code: Ints) -> list[Ints]:
     """Return for each number in `code`, from 0 and ascending, the rows that have it, in order."""
-    order = np.argsort(code, kind="stable")
+    order = np.argsort(code, kind="stable").astype(np.int32 if len(code) < 2**31 else np.int64)
     ends = np.bincount(code).cumsum()
     return np.split(order, ends[:-1]) if len(ends) else []
 
