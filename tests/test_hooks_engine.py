@@ -168,8 +168,16 @@ def test_rows_from_somewhere_else_are_added_to_blocks():
     out = torch.full((1, 2, 2), 9.0)
     filled = RowMemory({"weight": out})
     filled.place(target(torch.zeros(1, 2), 2))[0].fill_(1.0)
-    filled.add("weight", torch.ones(1, 2, 2))
+    rows, add = filled.whole("weight")
+    assert add
+    rows += torch.ones(1, 2, 2)
     assert filled.finish()["weight"].tolist() == [[[1.0, 1.0], [2.0, 2.0]]]
+    alone = RowMemory({"weight": torch.full((1, 2), 9.0)})
+    rows, add = alone.whole("weight")
+    assert not add
+    rows.fill_(3.0)
+    assert alone.whole("weight")[1]
+    assert alone.finish()["weight"].tolist() == [[3.0, 3.0]]
 
 
 def test_what_is_never_used_is_zero():

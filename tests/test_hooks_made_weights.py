@@ -10,6 +10,7 @@ from torch.nn.utils import parametrizations, parametrize, prune
 
 import gradkernels as gk
 from gradkernels.engines.hooks import quantities
+from gradkernels.engines.hooks.accumulate import pulling
 from gradkernels.engines.hooks.rules.remade import RemadeUse
 
 N, T, D, H = 6, 5, 3, 4
@@ -160,6 +161,13 @@ def single_samples(model, x, y, seed=0):
 def test_every_quantity(name, way):
     make, shape = MODELS[name]
     require_equal(way, made(make), *data(shape))
+
+
+@pytest.mark.parametrize("name", ["spectral", "divided_by", "used_once_made_once", "direction_used"])
+def test_rows_are_pulled_back_a_few_samples_at_a_time(name, monkeypatch):
+    make, shape = MODELS[name]
+    monkeypatch.setattr(pulling, "PULLED_BYTES", 300)
+    require_equal("hooks", made(make), *data(shape))
 
 
 @pytest.mark.filterwarnings("ignore:`torch.nn.utils.weight_norm` is deprecated:FutureWarning")

@@ -8,6 +8,7 @@ result when the backward pass is over.
 - `book_keeping`: norms, then weighted sums, from what is kept of one backward pass.
 - `deviations`: sums of squares around the mean, where the difference of two large sums would lose digits.
 - `row_memory`: memory for rows that several uses write to or add to, blocks of a parameter included.
+- `pulling`: rows of what was made of parameters, turned into theirs.
 - `single_uses`: which parameters have one use, so that their norms may be added up use by use.
 - `merging`: uses of one linear weight, as in a loop over cells, made one with the steps of all.
 - `inner_products`: norms of parameters with several uses, such as a table that is also the last layer's weight, from

@@ -11,6 +11,7 @@ from gradkernels.backend import Array
 from gradkernels.engines.hooks.accumulate import inner_products
 from gradkernels.engines.hooks.accumulate.inner_products import Complete, UseTerm
 from gradkernels.engines.hooks.accumulate.merging import WaitingMaps, merged
+from gradkernels.engines.hooks.accumulate.pulling import pull
 from gradkernels.engines.hooks.accumulate.row_memory import RowMemory
 from gradkernels.engines.hooks.accumulate.single_uses import SingleUses
 from gradkernels.engines.hooks.parameter_use import ParameterTensor, ParameterUse
@@ -29,7 +30,7 @@ class RowWriter:
     def __init__(self, theta: dict[str, Array], out: dict[str, Array], shared: Iterable[str] = ()) -> None:
         self._theta, self._waiting = theta, WaitingMaps(shared)
         self._filled = RowMemory(out)
-        self._derived: list[tuple[ParameterTensor, Array]] = []
+        self._derived: list[UseTerm] = []
 
     def __call__(self, use: ParameterUse, g: Array) -> None:
         """Write the rows of a use's targets from the gradient of its output; of maps that are used again later."""
@@ -51,26 +52,15 @@ class RowWriter:
             rows, add = self._filled.place(target)
             use.write(place, g, rows, everybody, add)
         else:
-            rows = target.tensor.new_empty((len(g), *target.tensor.shape))
-            use.write(place, g, rows, everybody, add=False)
-            self._derived.append((target, rows))
+            self._derived.append((use, place, g))
 
     def finish(self) -> dict[str, Array]:
         """Return all rows, once the backward pass is over."""
         for term in self._waiting.taken():
             self.take(*term)
-        for target, rows in self._derived:
-            for name, part in zip(target.names, self._pulled(target, rows), strict=True):
-                if name in self._filled.out:
-                    self._filled.add(name, part)
+        for term in self._derived:
+            pull(term, self._theta, self._filled)
         return self._filled.finish()
-
-    def _pulled(self, target: ParameterTensor, rows: Array) -> tuple[Array, ...]:
-        """Turn rows of what was made from parameters into rows of the parameters."""
-        return torch.autograd.grad(
-            target.tensor, [self._theta[name] for name in target.names], rows,
-            retain_graph=True, is_grads_batched=True, allow_unused=True, materialize_grads=True,
-        )  # fmt: skip
 
 
 def rows_from_terms(

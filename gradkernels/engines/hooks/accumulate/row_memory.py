@@ -38,13 +38,12 @@ class RowMemory:
             return rows, add
         return _flat(rows)[:, block.start : block.stop].view(len(rows), *target.tensor.shape), add
 
-    def add(self, name: str, rows: Array) -> None:
-        """Add rows of a whole parameter that are somewhere else."""
-        if self.fill(name):
-            self.out[name] += rows
-        else:
-            self.out[name].copy_(rows)
-            self._known[name].append(range(math.prod(rows.shape[1:])))
+    def whole(self, name: str) -> tuple[Array, bool]:
+        """Return where rows of a whole parameter belong, and whether they are to be added; they will be written."""
+        add = self.fill(name)
+        if not add:
+            self._known[name].append(range(math.prod(self.out[name].shape[1:])))
+        return self.out[name], add
 
     def fill(self, name: str) -> bool:
         """Write zeros where nothing has been written, if anything has; return whether it has."""
