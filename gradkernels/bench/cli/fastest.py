@@ -91,7 +91,8 @@ def _measured(files: list[Path], patterns: list[str], calls: int | None, growths
     if not table.timed.any():
         raise ValueError(f"{', '.join(map(str, files))} has no proven time; measure with `gradkernels run`")
     wanted = _chosen(patterns, table.used("kernel"))
-    return rankings(with_first_calls(table[table.where("kernel", wanted.__contains__)], calls), growths)
+    table = table[table.where("kernel", wanted.__contains__)]  # and the memory of the others is free
+    return rankings(with_first_calls(table, calls), growths)
 
 
 def _known(patterns: list[str], calls: int | None) -> list[CaseRanking]:
