@@ -85,8 +85,10 @@ def test_results_are_tables(results, tmp_path):
     assert summary["place"].isna().sum() == 1, "the kernel that is wrong has no place"
     path = tmp_path / "results.csv"
     results.write(path)
-    again = gk.Results.read(path, path)
-    assert again.records == results.records * 2
+    assert gk.Results.read(path).records == results.records
+    (tmp_path / "same.csv").write_bytes(path.read_bytes())
+    with pytest.raises(ValueError, match=r"results.csv, and .*same.csv both hold kernel"):
+        gk.Results.read(path, tmp_path / "same.csv")
     pd.testing.assert_frame_equal(gk.Results.read(path).frame, results.frame)
     with pytest.raises(FileExistsError):
         results.write(path)
@@ -171,7 +173,10 @@ def test_a_race_that_is_stopped_gives_the_winner_of_what_is_measured(monkeypatch
         ({"kernels": "numpy.brodcast"}, "did you mean numpy.broadcast"),
         ({"sizes": [0]}, "'0' is not a whole number from 1"),
         ({"budget": 0}, "budget is 0; it must be a positive number"),
-        ({"passes": -1}, "passes is -1; it must be a positive number"),
+        ({"passes": -1}, "passes is -1; it must be a whole number of at least 1"),
+        ({"passes": 2.5}, "passes is 2.5; it must be a whole number of at least 1"),
+        ({"threads": 0}, "threads is 0; it must be a whole number"),
+        ({"max_bytes": "1GB"}, "max_bytes is '1GB'; it must be a whole number"),
         ({"thread": 2}, "there is no option 'thread'; did you mean threads"),
         ({"device": "cdua"}, "did you mean cuda"),
         ({"out": "results/reference.csv"}, "results/reference.csv is there already; name another file"),
@@ -207,6 +212,14 @@ def test_files_declare_kernels_and_problems(tmp_path):
             own_kernels(str(other))
     with pytest.raises(ValueError, match=r"none.py is no file; name one that ends in .py"):
         own_kernels(str(tmp_path / "none.py"))
+
+
+def test_memory_is_that_of_each_problem_and_kernel_of_its_own():
+    found = gk.run(["linear", "softmax"], "per_sample", "numpy.broadcast", [20_000], budget=6, passes=1)
+    frame = found.frame[found.frame["kernel"] == "numpy.broadcast.per_sample"]
+    peaks = frame.set_index("problem")["peak_bytes"].to_dict()
+    linear, softmax = peaks["linear"], next(peaks[name] for name in peaks if name.startswith("softmax"))
+    assert softmax > 1.4 * linear > 0, "rows of as many classes are as many times as long"
 
 
 def test_names_are_short_and_only_what_is_public_is_completed():

@@ -1,6 +1,6 @@
 """Which graph of a recording is replayed, and with what: on a stand-in for CUDA, whose graphs run Python again."""
 
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from types import SimpleNamespace
 
 import pytest
@@ -51,8 +51,8 @@ def cuda(monkeypatch):
     Event.milliseconds = 0.0
     fake = SimpleNamespace(
         Event=Event, CUDAGraph=Graph, graph=capture, synchronize=lambda: None, graph_pool_handle=object, stream=1,
-        is_current_stream_capturing=lambda: False,
-        current_stream=lambda device: SimpleNamespace(cuda_stream=fake.stream),
+        is_current_stream_capturing=lambda: False, device=lambda device: nullcontext(),
+        current_stream=lambda: SimpleNamespace(cuda_stream=fake.stream),
     )  # fmt: skip
     monkeypatch.setattr(cuda_graphs.torch, "cuda", fake)
     return fake
@@ -91,6 +91,54 @@ def test_a_call_that_comes_again_is_replayed_with_its_own_samples(cuda):
     assert (len(runs), replays.count) == (CALLS_BEFORE + 2, 1)  # one that is timed, one that is captured
     theta.fill_(5.0)
     assert replays(2, theta, torch.ones(2))[0].tolist() == [5.0, 5.0], "what stays is read where it is"
+
+
+def test_what_was_found_besides_is_read_where_it_is_now(cuda):
+    found = torch.tensor([3.0])
+
+    def run(n, theta, x, scale):
+        result = torch.empty_like(x)
+
+        def program():
+            torch.mul(theta * scale, x, out=result)
+
+        if capturing:
+            capturing[-1].program = program
+        else:
+            program()
+        return [result]
+
+    replays, theta = Replays(run, slice(1, 2), [found]), torch.tensor([2.0])
+    for _ in range(CALLS_BEFORE + 2):
+        assert replays(1, theta, torch.ones(1))[0].tolist() == [6.0]
+    found.data = torch.tensor([5.0])
+    for _ in range(CALLS_BEFORE + 2):
+        assert replays(1, theta, torch.ones(1))[0].tolist() == [10.0]
+    assert replays.count == 2
+
+
+@pytest.mark.parametrize("memory", [False, True])
+def test_what_fails_while_a_graph_is_made_leaves_the_results_of_the_run(cuda, monkeypatch, memory):
+    def failing(self):
+        raise RuntimeError("CUDA error: out of memory")
+
+    monkeypatch.setattr(Graph, "replay", failing)
+    replays, runs = doubled()
+    theta, out = torch.tensor([2.0, 3.0]), [torch.zeros(2)] if memory else []
+    for step in range(CALLS_BEFORE + 3):
+        result = [*replays(2, theta, torch.tensor([1.0, step]), *out), *out]
+        assert result[0].tolist() == [2.0, 3.0 * step]
+    assert (len(runs), replays.count) == (CALLS_BEFORE + 4, 0)
+
+
+def test_a_capture_that_computes_nothing_on_replay_is_not_kept(cuda, monkeypatch):
+    monkeypatch.setattr(Graph, "replay", lambda self: None)
+    replays, runs = doubled()
+    theta = torch.tensor([2.0])
+    for _ in range(CALLS_BEFORE + 3):
+        assert replays(1, theta, torch.ones(1))[0].tolist() == [2.0]
+    assert len(runs) == CALLS_BEFORE + 4
+    assert replays.count == 0
 
 
 def test_other_tensors_numbers_streams_and_settings_get_graphs_of_their_own(cuda, monkeypatch):
@@ -170,6 +218,12 @@ def test_graphs_are_bounded_and_make_room_when_they_are_not_used(cuda):
     for _ in range(CALLS_BEFORE + 1):
         assert replays(99, theta, torch.ones(99))[0].tolist() == [2.0] * 99
     assert replays.count == MOST_GRAPHS
+    for _ in range(UNUSED_CALLS):
+        replays(99, theta, torch.ones(99))
+    evicted = 2
+    for _ in range(CALLS_BEFORE + 1):
+        replays(evicted, theta, torch.ones(evicted))
+    assert any(key[0] == evicted for key in replays._graphs), "what made room may come back"
     before = replays.count
     for _ in range(3):
         assert replays(99, theta, torch.ones(99))[0].tolist() == [2.0] * 99

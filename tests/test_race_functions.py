@@ -7,7 +7,8 @@ import pytest
 import torch
 
 import gradkernels as gk
-from gradkernels.bench.api.function_worker import close, same
+from gradkernels.bench.api import function_worker, race_functions
+from gradkernels.bench.api.function_worker import FunctionRace, close, same
 
 CALLS = []
 
@@ -85,6 +86,46 @@ def test_what_agrees_is_what_a_person_says_it_is(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("first", "make", "why"),
+    [
+        (kills, np.arange, "the process was ended by SIGABRT"),
+        (raises, np.arange, "KeyError: 'nothing'"),
+        (total, raises, "make(4) raised KeyError: 'nothing'"),
+    ],
+)
+def test_where_the_first_fails_nothing_is_said_against_the_others(first, make, why):
+    found = gk.race_functions({"first": first, "other": total}, make, sizes=[4], budget=1, passes=1)
+    reasons = found.frame.set_index("kernel")["reason"].to_dict()
+    nothing = why if first is total else f"there is nothing to hold it against: first: {why}"
+    assert reasons == {"function.first.value": why, "function.other.value": nothing}
+
+
+def test_what_computes_on_is_waited_for(monkeypatch):
+    waited = []
+    wait = "gradkernels.backend.libraries.Backend.wait"
+    monkeypatch.setattr(wait, lambda self, result: waited.append(self.name) or result)
+    race = FunctionRace({"total": total}, np.arange, close)
+    timing = function_worker._FunctionTiming(race, (np.arange(3.0),))
+    assert timing.call_first() == ""
+    assert "torch" in waited
+
+
+def test_ctrl_c_keeps_the_passes_that_were_measured(monkeypatch, tmp_path):
+    measure, passes = race_functions.FunctionPasses.measure, []
+
+    def stopped(self):
+        passes.append(1)
+        if len(passes) > 1:
+            raise KeyboardInterrupt
+        return measure(self)
+
+    monkeypatch.setattr(race_functions.FunctionPasses, "measure", stopped)
+    with pytest.warns(UserWarning, match="^stopped: 3 rows were measured until then$"):
+        found = gk.race_functions({"total": total}, np.arange, sizes=[4], budget=2, out=tmp_path / "some.csv")
+    assert gk.Results.read(tmp_path / "some.csv").records == found.records
+
+
+@pytest.mark.parametrize(
     ("given", "says"),
     [
         ({"functions": {}}, "functions is empty"),
@@ -92,7 +133,9 @@ def test_what_agrees_is_what_a_person_says_it_is(tmp_path):
         ({"functions": {"a": 3}}, "a is a int; it must be a function"),
         ({"sizes": [1.5]}, "'1.5' is not a whole number"),
         ({"budget": -1}, "budget is -1; it must be a positive number"),
-        ({"pases": 3}, "there is no option 'pases'; did you mean passes"),
+        ({"pases": 3}, "there is no option of race_functions 'pases'; did you mean passes"),
+        ({"device": "cuda"}, "there is no option of race_functions 'device'"),
+        ({"out": "results/reference.csv"}, "results/reference.csv is there already"),
     ],
 )
 def test_what_cannot_be_raced_is_said_at_once(given, says):

@@ -62,7 +62,7 @@ def _locked(folder: Path) -> bool:
     except BlockingIOError:
         return True
     except OSError:
-        return False
+        return True  # there are no locks to tell by
     finally:
         os.close(lock)
     return False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -11,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from gradkernels.backend import BACKENDS
 from gradkernels.bench.isolation import environment
 from gradkernels.bench.isolation.errors import failure_reason
 from gradkernels.bench.run.own_code import read_pickled
@@ -23,6 +25,7 @@ from gradkernels.record import Measurement, Status
 Agree = Callable[[Any, Any], object]
 BACKEND = "function"
 QUANTITY = "value"
+ASYNCHRONOUS = ("jax", "torch")
 _NO_EQUALITY: Any = object.__eq__
 """Of types that have none of their own: two objects of such a type are not compared."""
 
@@ -57,34 +60,70 @@ def measured(source: str, names: Sequence[str], sizes: Sequence[int], seconds: f
         seconds: For the timing at one size.
     """
     race: FunctionRace = read_pickled(source)
-    found = []
-    for n in sizes:
-        turn = _Turn(race, n)
-        for name in names:
-            turn.prepare(name)
-        turn.time(seconds)
-        found += [{"n": n, **asdict(one)} for one in turn.conclude()]
-    return found
+    return [{"n": n, **asdict(one)} for n in sizes for one in _at_size(race, names, n, seconds)]
 
 
-class _Turn:
+def refused(name: str, reason: str, status: Status = Status.failed) -> Measurement:
+    """Return the measurement of a function that is not timed.
+
+    Args:
+        name: Of the function.
+        reason: Why.
+        status: What became of it.
+    """
+    return Measurement(key_of(name), BACKEND, status, reason)
+
+
+def without_first(first: str, why: str, names: Sequence[str]) -> list[Measurement]:
+    """Return what is known where the first function gives no result: nothing of the others.
+
+    Args:
+        first: Its name.
+        why: What happened to it.
+        names: Of those that were to be measured.
+    """
+    nothing = f"there is nothing to hold it against: {first}: {why}"
+    return [refused(name, why if name == first else nothing) for name in names]
+
+
+def _at_size(race: FunctionRace, names: Sequence[str], n: int, seconds: float) -> list[Measurement]:
+    try:
+        given = race.make(n)
+        functions = _FunctionTiming(race, given if isinstance(given, tuple) else (given,))
+    except BaseException as fault:  # a caller's code may raise anything
+        return [refused(name, f"make({n}) raised {failure_reason(fault)}") for name in names]
+    if says := functions.call_first():
+        return without_first(next(iter(race.functions)), says, names)
+    for name in names:
+        functions.prepare(name)
+    functions.time(seconds)
+    return functions.recheck()
+
+
+class _FunctionTiming:
     """The functions at one size.
 
     Args:
         race: What is raced.
-        n: The size.
+        given: The arguments, which no function is given itself.
     """
 
-    def __init__(self, race: FunctionRace, n: int) -> None:
-        self._race = race
-        given = race.make(n)
-        self._given: tuple[Any, ...] = given if isinstance(given, tuple) else (given,)
+    def __init__(self, race: FunctionRace, given: tuple[Any, ...]) -> None:
+        self._race, self._given = race, copy.deepcopy(given)
         self._first = next(iter(race.functions))
         self._done: list[Measurement] = []
         self._seconds_first: dict[str, float] = {}
         self._calls = {name: TimedCall(name, compute) for compute in (control(),) for name in CONTROLS}
         self._current = ""
-        self._reference = self._result(self._first, copy.deepcopy(self._given))
+        self._reference: Any = None
+
+    def call_first(self) -> str:
+        """Call the first function, whose result is the reference; return why there is none."""
+        try:
+            self._reference = self._result(self._first, copy.deepcopy(self._given))
+        except BaseException as fault:  # a function may raise anything, and the race goes on
+            return failure_reason(fault)
+        return ""
 
     def prepare(self, name: str) -> None:
         """Call a function once and hold its result against that of the first."""
@@ -115,7 +154,7 @@ class _Turn:
         ):
             pass
 
-    def conclude(self) -> list[Measurement]:
+    def recheck(self) -> list[Measurement]:
         """Hold what was timed against the first once more, on fresh copies, and return the measurements."""
         for name in [name for name in self._calls if name not in CONTROLS]:
             own = copy.deepcopy(self._given)
@@ -141,10 +180,12 @@ class _Turn:
         )
 
     def _result(self, name: str, arguments: tuple[Any, ...]) -> Any:
-        """Call a function and wait for what it gives."""
+        """Call a function and wait for what it gives, where libraries compute on after a call has returned."""
         result = self._race.functions[name](*arguments)
-        wait = getattr(result, "block_until_ready", None)
-        return result if wait is None else wait()
+        for library in ASYNCHRONOUS:
+            if library in sys.modules:
+                result = BACKENDS[library].wait(result)
+        return result
 
     def _fault(self, name: str, result: Any, own: tuple[Any, ...]) -> str:
         """Return what is wrong with a result, or with the arguments after the call; nothing if nothing is."""
@@ -170,7 +211,7 @@ class _Turn:
 
     def _refuse(self, name: str, status: Status, reason: str) -> None:
         self._calls.pop(name, None)
-        self._done.append(Measurement(key_of(name), BACKEND, status, reason))
+        self._done.append(refused(name, reason, status))
 
 
 def same(one: Any, other: Any) -> bool:

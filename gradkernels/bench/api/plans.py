@@ -67,9 +67,13 @@ def require_options(given: RunOptions, budget: float) -> RunOptions:
     for name in given:
         pick(dict(USUAL), name, "option")
     options: RunOptions = {**USUAL, **given}
-    for name, value in {"budget": budget, "passes": options["passes"], "timeout": options["timeout"]}.items():
+    for name, value in {"budget": budget, "timeout": options["timeout"]}.items():
         if not isinstance(value, int | float) or not 0 < value < math.inf:
             raise ValueError(f"{name} is {value!r}; it must be a positive number")
+    whole = {name: options[name] for name in ("passes", "features", "threads")}
+    for name, value in {**whole, "max_bytes": options["max_bytes"] or 1}.items():
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise ValueError(f"{name} is {value!r}; it must be a whole number of at least 1")
     parse.require_device(options["device"])
     return options
 

@@ -10,9 +10,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Unpack
 
-from gradkernels.bench.api.function_worker import BACKEND, QUANTITY, Agree, FunctionRace, close, key_of
+from gradkernels.bench.api.function_worker import BACKEND, QUANTITY, Agree, FunctionRace, close, refused, without_first
 from gradkernels.bench.api.plans import RunOptions, require_options
 from gradkernels.bench.api.results import PathName, Results
+from gradkernels.bench.api.run import new_file, stopped_softly
 from gradkernels.bench.cli import parse
 from gradkernels.bench.isolation.errors import WorkerDied
 from gradkernels.bench.isolation.fresh_process import call_in_fresh_process
@@ -20,10 +21,14 @@ from gradkernels.bench.isolation.limits import ProcessLimits, most_bytes
 from gradkernels.bench.results.metadata import run_facts
 from gradkernels.bench.run.own_code import write_pickled
 from gradkernels.coordinates import Coordinates
-from gradkernels.record import Measurement, Record, Status
+from gradkernels.names import pick
+from gradkernels.record import Measurement, Record
 
 FEWEST_PASSES = 2
 """Passes that are measured whatever the budget: one gives no interval."""
+
+OPTIONS = ("passes", "threads", "timeout", "max_bytes")
+"""Those of `gk.run` that mean something for any functions."""
 
 TIMED_SHARE = 0.5
 """Part of a pass in which functions are timed; starting the process, proofs and warming up take the rest."""
@@ -55,8 +60,10 @@ def race_functions(
     Raises:
         ValueError: A name or size cannot be one, or the functions cannot be sent to another process.
     """
-    chosen = require_options(options, budget)
-    named = _named(functions)
+    for option in options:
+        pick(dict.fromkeys(OPTIONS), option, "option of race_functions")
+    chosen, named = require_options(options, budget), _named(functions)
+    path = None if out is None else new_file(Path(out))
     points = parse.sizes(sizes if isinstance(sizes, str) else ",".join(map(str, sizes)))
     with tempfile.TemporaryDirectory(prefix="gradkernels-") as folder:
         race = FunctionRace(named, make, close if agree is None else agree)
@@ -64,9 +71,12 @@ def race_functions(
         limits = ProcessLimits(chosen["timeout"], chosen["max_bytes"] or most_bytes())
         seconds = TIMED_SHARE * budget / chosen["passes"] / len(points)
         runs = FunctionPasses(source, tuple(named), points, seconds, chosen["threads"], limits)
-        results = Results(tuple(_records(runs, name, chosen["passes"], time.monotonic() + budget)))
-    if out is not None:
-        results.write(out)
+        records: list[Record] = []
+        with stopped_softly(records):
+            records.extend(_records(runs, name, chosen["passes"], time.monotonic() + budget))
+    results = Results(tuple(records))
+    if path is not None:
+        results.write(path)
     return results
 
 
@@ -94,18 +104,26 @@ class FunctionPasses:
 
     def measure(self) -> list[tuple[int, Measurement]]:
         """Do one pass; return measurements by size."""
+        first = self.names[0]
+        if first in self.lost:
+            return [(n, one) for n in self.sizes for one in without_first(first, self.lost[first], self.names)]
         try:
             found = self._in_process([name for name in self.names if name not in self.lost], self.seconds)
         except WorkerDied as death:
             if not self._find_lost():
-                return [(n, _refused(name, death.reason)) for n in self.sizes for name in self.names]
+                return [(n, refused(name, death.reason)) for n in self.sizes for name in self.names]
             return self.measure()
-        return found + [(n, _refused(name, why)) for n in self.sizes for name, why in self.lost.items()]
+        return found + [(n, refused(name, why)) for n in self.sizes for name, why in self.lost.items()]
 
     def _find_lost(self) -> bool:
-        """Find out which functions kill their process, each in one of its own; return whether any did."""
+        """Find out which functions kill their process, each in one of its own; return whether any did.
+
+        The first comes first: the others are not called without it.
+        """
         before = len(self.lost)
         for name in [name for name in self.names if name not in self.lost]:
+            if self.names[0] in self.lost:
+                break
             try:
                 self._in_process([name], 0.0)
             except WorkerDied as death:
@@ -128,10 +146,6 @@ def _records(runs: FunctionPasses, name: str, passes: int, until: float) -> Iter
         for n, measurement in runs.measure():
             case = Coordinates(f"{BACKEND}:{name}", QUANTITY, n, 1, "object", "C", "cpu", runs.threads)
             yield Record(**facts, case=case, parameters=0, seed=0, pass_=pass_, measurement=measurement)
-
-
-def _refused(name: str, reason: str) -> Measurement:
-    return Measurement(key_of(name), BACKEND, Status.failed, reason)
 
 
 def _named(functions: Mapping[str, Callable[..., Any]]) -> dict[str, Callable[..., Any]]:

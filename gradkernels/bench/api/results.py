@@ -17,6 +17,7 @@ from gradkernels.bench.report.ranking_text import show_ranking
 from gradkernels.bench.run.ranking import CaseRanking, rankings, weighed
 from gradkernels.key import Key
 from gradkernels.record import COLUMNS, HEADER, Record, append, read
+from gradkernels.record.reading import identity, twice
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -42,12 +43,19 @@ class Results:
         """Read one or more results files.
 
         Raises:
-            ValueError: No path was given, or a file is not a results file; names the line and the column.
+            ValueError: No path was given, a file is not a results file (names the line and the column), or two of them
+                hold the same measurement.
             OSError: A file cannot be opened.
         """
         if not paths:
             raise ValueError("Results.read() was called without a path; name one or more results files")
-        return cls(tuple(record for path in paths for record in read(Path(path))))
+        found: dict[tuple[object, ...], tuple[int, Record]] = {}
+        for place, path in enumerate(paths):
+            for record in read(Path(path)):
+                first, _ = found.setdefault(identity(record), (place, record))
+                if first != place:
+                    raise twice(record, str(paths[first]), str(path))
+        return cls(tuple(record for _, record in found.values()))
 
     def write(self, path: PathName) -> None:
         """Write the records to a new file, in the format of `gradkernels run`.

@@ -53,7 +53,7 @@ def run(
         seconds = budget / len(plans)
         schedule = Schedule(chosen["passes"], seconds, f"{seconds:g}s")
         limited = chosen["max_bytes"] or (most_bytes() if chosen["device"] == "cpu" else None)
-        path = Path(folder, "run.csv") if out is None else _new(Path(out))
+        path = Path(folder, "run.csv") if out is None else new_file(Path(out))
         return Results(tuple(_measured(plans, path, schedule, ProcessLimits(chosen["timeout"], limited))))
 
 
@@ -81,7 +81,7 @@ def compare(
 def _measured(plans: Sequence[Plan], path: Path, schedule: Schedule, limits: ProcessLimits) -> list[Record]:
     """Measure plan after plan into one file; return what is in it at the end, or when it is stopped."""
     records: list[Record] = []
-    with _stopped_softly(records), progress_shown() as tell:
+    with stopped_softly(records), progress_shown() as tell:
         for plan in plans:
             with open_session(plan, path, schedule, tell, limits) as session:
                 try:
@@ -92,7 +92,7 @@ def _measured(plans: Sequence[Plan], path: Path, schedule: Schedule, limits: Pro
 
 
 @contextmanager
-def _stopped_softly(records: Sequence[Record]) -> Iterator[None]:
+def stopped_softly(records: Sequence[Record]) -> Iterator[None]:
     """Let Ctrl-C end the context with a warning where there are records already."""
     try:
         yield
@@ -102,7 +102,13 @@ def _stopped_softly(records: Sequence[Record]) -> Iterator[None]:
         warnings.warn(f"stopped: {len(records)} rows were measured until then", UserWarning, stacklevel=4)
 
 
-def _new(path: Path) -> Path:
+def new_file(path: Path) -> Path:
+    """Return the path of a file that is not there yet and can be written.
+
+    Raises:
+        ValueError: There is such a file.
+        OSError: It cannot be written.
+    """
     if path.exists():
         raise ValueError(f"{path} is there already; name another file, or read it by gk.Results.read")
     return require_writable(path, keep=True)

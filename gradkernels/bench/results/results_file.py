@@ -50,7 +50,9 @@ class ResultsFile:
 
     def _enter(self, mode: Mode) -> None:
         content = self.path.read_bytes()
-        if HEADER.encode().startswith(content):  # no row, and perhaps half a header: nothing to lose
+        if (
+            HEADER.encode().startswith(content) or content == FIRST_HEADER.encode()
+        ):  # no row, and perhaps half a header: nothing to lose
             os.truncate(self.path, 0)
             content = b""
         elif mode == "resume":

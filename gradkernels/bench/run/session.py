@@ -110,10 +110,11 @@ class Session:
         self._tell = tell
         self._limits = limits
         self._facts = _facts(self.records)
+        planned = {plan.coordinates(case) for case in plan.cases}
         self._peaks = {
-            (row.case.quantity, row.case.n, row.kernel): row.measurement.peak_bytes
+            (row.case, row.kernel): row.measurement.peak_bytes
             for row in self.records
-            if row.measurement.peak_bytes
+            if row.measurement.peak_bytes and row.case in planned
         }
         self._settled: set[CaseKernel] = set()
         self._quarantined: dict[str, Quarantine] = {}
@@ -173,7 +174,7 @@ class Session:
         case = self.plan.cases[report.case]
         if isinstance(report, PeakMeasured):
             if report.peak_bytes is not None:
-                self._peaks[case.quantity.name, case.n, report.kernel] = report.peak_bytes
+                self._peaks[self.plan.coordinates(case), report.kernel] = report.peak_bytes
         elif pass_ != MEMORY_PASS:
             self._write(case, pass_, self._completed(case, report.measurement), block)
         self._tell(SessionProgress(pass_, self.schedule.passes, report.case, len(self.plan.cases)))
@@ -187,7 +188,7 @@ class Session:
 
     def _completed(self, case: Case, measurement: Measurement) -> Measurement:
         """Add what the measuring process does not know: the peak of the memory pass, and the traffic of the case."""
-        peak = self._peaks.get((case.quantity.name, case.n, measurement.kernel))
+        peak = self._peaks.get((self.plan.coordinates(case), measurement.kernel))
         known = peak if measurement.status == Status.ok else None
         return replace(measurement, peak_bytes=known, least_bytes=_least_bytes(case, measurement))
 

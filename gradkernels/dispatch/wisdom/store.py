@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from contextlib import suppress
 from errno import EACCES
 from functools import lru_cache
@@ -51,12 +52,13 @@ def save(table: Wisdom) -> Path:
     path = saved_path()
     if path is None:
         raise ValueError("saving wisdom needs platformdirs: pip install 'gradkernels[bench]'")
+    taken = [*_UNSAVED]
     try:
-        _merge_into(Path(os.path.realpath(path)), merge(table, unsaved()))
+        _merge_into(Path(os.path.realpath(path)), merge(table, _together(taken)))
     except OSError as fault:
         text = f"wisdom cannot be saved, and what was saved before stays: {fault.strerror or fault}"
         raise OSError(fault.errno, text, str(path)) from None
-    _UNSAVED.clear()
+    _UNSAVED[:] = [one for one in _UNSAVED if all(one is not other for other in taken)]  # a thread may add to them
     saved.cache_clear()
     return path
 
@@ -126,8 +128,12 @@ def remember(table: Wisdom) -> None:
 
 def unsaved() -> Wisdom:
     """Return what this process measured and could not save."""
+    return _together(_UNSAVED)
+
+
+def _together(tables: Iterable[Wisdom]) -> Wisdom:
     found: Wisdom = ()
-    for table in _UNSAVED:
+    for table in tables:
         found = merge(table, found)
     return found
 

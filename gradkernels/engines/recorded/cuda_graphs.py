@@ -40,10 +40,11 @@ class Replays:
     Args:
         run: What runs the recording.
         changing: Which tensors are others at each call; all others are read and written where they are.
+        found: Further tensors that it takes, at the end.
     """
 
-    def __init__(self, run: Run, changing: slice) -> None:
-        self._run, self._changing = run, changing
+    def __init__(self, run: Run, changing: slice, found: Sequence[Array] = ()) -> None:
+        self._recorded, self._changing, self._found = run, changing, found
         self._graphs: dict[Hashable, _Graph] = {}
         self._seen: dict[Hashable, int] = {}
         self._pools: dict[int, Any] = {}
@@ -61,25 +62,39 @@ class Replays:
             n: Number of samples.
             tensors: Arguments of the recording, all on one GPU.
         """
-        if torch.cuda.is_current_stream_capturing():
-            return self._run(n, *tensors)
-        stream = torch.cuda.current_stream(tensors[-1].device).cuda_stream
-        changing = tensors[self._changing]
-        stay = *tensors[: self._changing.start], *tensors[self._changing.stop :]
-        key = n, stream, torch.is_inference_mode_enabled(), _numerics(), *(one.data_ptr() for one in stay)
-        with self._lock:
-            self._calls += 1
-            if (graph := self._graphs.pop(key, None)) is not None:
-                self._graphs[key] = graph  # the last to make room
-                graph.used = self._calls
-                return graph.replay(changing)
-            if not self._is_due(key):
+        with torch.cuda.device(tensors[-1].device):
+            if torch.cuda.is_current_stream_capturing():
                 return self._run(n, *tensors)
-            waits, results = self._timed(n, *tensors)
-            if waits and (graph := self._captured(stream, n, tensors, results)) is not None:
-                self._graphs[key] = graph
-                graph.used = self._calls
-            return results
+            with self._lock:
+                self._calls += 1
+                return self._called(torch.cuda.current_stream().cuda_stream, n, *tensors)
+
+    def _called(self, stream: int, n: int, *tensors: Array) -> Sequence[Array]:
+        """Replay a graph, capture one, or run the recording as it is.
+
+        Args:
+            stream: The current one.
+            n: Number of samples.
+            tensors: Arguments.
+        """
+        changing = tensors[self._changing]
+        stay = *tensors[: self._changing.start], *tensors[self._changing.stop :], *self._found
+        key = n, stream, torch.is_inference_mode_enabled(), _numerics(), *(one.data_ptr() for one in stay)
+        if (graph := self._graphs.pop(key, None)) is not None:
+            self._graphs[key] = graph  # the last to make room
+            graph.used = self._calls
+            return graph.replay(changing)
+        if not self._is_due(key):
+            return self._run(n, *tensors)
+        waits, results = self._timed(n, *tensors)
+        if waits and (graph := self._captured(stream, n, tensors, results)) is not None:
+            self._graphs[key] = graph
+            graph.used = self._calls
+        return results
+
+    def _run(self, n: int, *tensors: Array) -> Sequence[Array]:
+        """Run the operations one by one."""
+        return self._recorded(n, *tensors, *self._found)
 
     def _is_due(self, key: Hashable) -> bool:
         """Return whether a kind of call has come so often that it is to be captured, and there is room."""
@@ -93,7 +108,9 @@ class Replays:
             if self._calls - oldest.used < UNUSED_CALLS:
                 self._seen[key] = 0
                 return False
-            del self._graphs[next(iter(self._graphs))]
+            unused = next(iter(self._graphs))
+            del self._graphs[unused]
+            self._seen.pop(unused, None)  # it may come again
         return True
 
     def _timed(self, n: int, *tensors: Array) -> tuple[bool, Sequence[Array]]:
@@ -117,24 +134,29 @@ class Replays:
             tensors: Arguments of the recording.
             results: What a run of them gave.
         """
-        pool = self._pools.setdefault(stream, torch.cuda.graph_pool_handle())
         changing, memory = tensors[self._changing], tensors[self._changing.stop :]
-        own = [one.clone() for one in changing]
-        captured = torch.cuda.CUDAGraph()
+        written: list[Array] = []
         try:
+            pool = self._pools.setdefault(stream, torch.cuda.graph_pool_handle())
+            own, captured = [one.clone() for one in changing], torch.cuda.CUDAGraph()
             with torch.cuda.graph(captured, pool=pool, capture_error_mode="thread_local"):
                 given = self._run(n, *tensors[: self._changing.start], *own, *memory)
-        except Exception:  # it waits for the GPU, say, to look at a value
-            return None
-        graph, written = _Graph(captured, own, given), [one.clone() for one in memory]
-        for one in memory:
-            one.zero_()
-        again = graph.replay(changing)
-        if _agree([*again, *memory], [*results, *written]):
-            return graph
-        for one, right in zip(memory, written, strict=True):
+            graph = _Graph(captured, own, given)
+            written += [one.clone() for one in memory]
+            _overwrite([*given, *memory])
+            if _agree([*graph.replay(changing), *memory], [*results, *written]):
+                return graph
+        except Exception:  # it waits for the GPU, say, to look at a value, or there is no memory for it
+            pass
+        for one, right in zip(memory, written, strict=False):  # none was overwritten before all were copied
             one.copy_(right)
         return None
+
+
+def _overwrite(tensors: Sequence[Array]) -> None:
+    """Fill tensors with what no recording gives, so that it is seen whether a graph writes them."""
+    for one in tensors:
+        one.fill_(torch.nan if one.is_floating_point() else 0)
 
 
 def _agree(given: Sequence[Array], wanted: Sequence[Array]) -> bool:

@@ -207,9 +207,10 @@ class Recordings:
         found = [one if one.is_leaf else one.detach() for one in recorded.found]
         with torch.inference_mode(False), preserved_rng(arguments.theta), _BelowAutograd(), _Uncast():
             run = executor_of(recorded.graph, (n, *arguments.examples(n), *found))
-        with_found: Run = partial(_run_with, run, found, recorded.methods) if found or recorded.methods else run
         # What is drawn at random follows the state of a generator, which a graph would have to be told of.
-        return with_found if recorded.drawn or not arguments.on_one_gpu() else Replays(with_found, arguments.changing())
+        if arguments.on_one_gpu() and not recorded.drawn:
+            return Replays(run, arguments.changing(), found)
+        return partial(_run_with, run, found) if found else run
 
 
 def _run_with(run: Run, found: Sequence[Array], methods: Sequence[Method], n: int, *tensors: Array) -> Sequence[Array]:
