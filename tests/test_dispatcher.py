@@ -47,7 +47,7 @@ class Switched(nn.Module):
     def forward(self, x):
         h = self.linear(x)
         if x.detach().sum() > 1e6:
-            h += self.shift
+            h[:, 0] += self.shift[0]
             return h - 2 * self.shift
         return torch.tanh(h) + self.shift
 

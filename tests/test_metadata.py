@@ -26,7 +26,7 @@ def test_a_run_says_what_when_and_where_it_is():
     assert before <= datetime.fromisoformat(facts["started"]) <= before + timedelta(seconds=60)
     system = os.uname()
     assert facts == {
-        "schema": 1,
+        "schema": 2,
         "run": facts["run"],
         "started": facts["started"],
         "machine": facts["machine"],

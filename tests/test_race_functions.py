@@ -8,7 +8,8 @@ import torch
 
 import gradkernels as gk
 from gradkernels.bench.api import function_worker, race_functions
-from gradkernels.bench.api.function_worker import FunctionRace, close, same
+from gradkernels.bench.api.alike import close, same
+from gradkernels.bench.api.function_worker import FunctionRace
 
 CALLS = []
 

@@ -315,9 +315,9 @@ def test_a_run_that_ends_while_a_kernel_hangs_leaves_no_process(here, scratch, m
     monkeypatch.setenv("PYTHONPATH", evil.install(here.parent))
     kernels = ["--kernel", "numpy.forks", "--kernel", "numpy.hang"]
     with started(*kernels, *SMALL[2:4], "--sizes", "10", *LONG, "--timeout", "1h", "--out", "x.csv") as run:
-        wait_until(lambda: len(measuring(scratch)) == 2, run)
+        wait_until(lambda: len(measuring(scratch)) > 1, run)  # it forks once a call
         time.sleep(1)
-        assert len(measuring(scratch)) == 2
+        assert len(measuring(scratch)) > 1
         run.send_signal(number)
         run.wait(PATIENCE)
         wait_until(lambda: not measuring(scratch))

@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Unpack
 
-from gradkernels.bench.api.function_worker import BACKEND, QUANTITY, Agree, FunctionRace, close, refused, without_first
+from gradkernels.bench.api.alike import close
+from gradkernels.bench.api.function_worker import BACKEND, QUANTITY, Agree, FunctionRace, refused, without_first
 from gradkernels.bench.api.plans import RunOptions, require_options
 from gradkernels.bench.api.results import PathName, Results
 from gradkernels.bench.api.run import new_file, stopped_softly
@@ -60,9 +61,7 @@ def race_functions(
     Raises:
         ValueError: A name or size cannot be one, or the functions cannot be sent to another process.
     """
-    for option in options:
-        pick(dict.fromkeys(OPTIONS), option, "option of race_functions")
-    chosen, named = require_options(options, budget), _named(functions)
+    chosen, named = _chosen(options, budget), _named(functions)
     path = None if out is None else new_file(Path(out))
     points = parse.sizes(sizes if isinstance(sizes, str) else ",".join(map(str, sizes)))
     with tempfile.TemporaryDirectory(prefix="gradkernels-") as folder:
@@ -71,10 +70,7 @@ def race_functions(
         limits = ProcessLimits(chosen["timeout"], chosen["max_bytes"] or most_bytes())
         seconds = TIMED_SHARE * budget / chosen["passes"] / len(points)
         runs = FunctionPasses(source, tuple(named), points, seconds, chosen["threads"], limits)
-        records: list[Record] = []
-        with stopped_softly(records):
-            records.extend(_records(runs, name, chosen["passes"], time.monotonic() + budget))
-    results = Results(tuple(records))
+        results = Results(tuple(_measured(runs, name, chosen["passes"], time.monotonic() + budget)))
     if path is not None:
         results.write(path)
     return results
@@ -135,6 +131,20 @@ class FunctionPasses:
         where = "gradkernels.bench.api.function_worker:measured"
         rows = call_in_fresh_process(where, arguments, self.threads, None, self.limits)
         return [(row.pop("n"), Measurement(**row)) for row in rows]
+
+
+def _chosen(given: RunOptions, budget: float) -> RunOptions:
+    for option in given:
+        pick(dict.fromkeys(OPTIONS), option, "option of race_functions")
+    return require_options(given, budget)
+
+
+def _measured(runs: FunctionPasses, name: str, passes: int, until: float) -> list[Record]:
+    """Return the records of all passes, or of those until Ctrl-C."""
+    records: list[Record] = []
+    with stopped_softly(records):
+        records.extend(_records(runs, name, passes, until))
+    return records
 
 
 def _records(runs: FunctionPasses, name: str, passes: int, until: float) -> Iterable[Record]:

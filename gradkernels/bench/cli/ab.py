@@ -56,20 +56,19 @@ def ab(
     4 a proof failed; 5 nothing was timed, or a revision differed from itself; 6 --fail-missing found something.
     """
     limits = chosen(thresholds, Path.cwd(), delta, fail_slower, "--")
-    numbers, patterns = parse.sizes(sizes), kernel or []
+    numbers, patterns, most = parse.sizes(sizes), kernel or [], size_in_bytes(max_bytes) if max_bytes else None
     quantities = parse.chosen_quantities(quantity) if quantity else parse.quantities_of(patterns, options.AB_QUANTITIES)
     setting = _valid(Setting(problem, not no_intercept, features, dtype, layout, device, threads, seed))
     with revisions(before, after, Path.cwd()) as found:
-        sides = _limited(found, max_bytes)
+        sides = _limited(found, most)
         comparison = compare_sides(sides, choose_kernels(sides, quantities, patterns), numbers, setting, limits, _tell)
         _warn(before, after, sides, threads)
     show_comparison(comparison, format_)
     return comparison.exit_code(fail_undecided, fail_missing)
 
 
-def _limited(sides: tuple[Side, Side], max_bytes: str | None) -> tuple[Side, Side]:
+def _limited(sides: tuple[Side, Side], most: int | None) -> tuple[Side, Side]:
     """Give the processes of both sides their memory."""
-    most = None if max_bytes is None else size_in_bytes(max_bytes)
     return replace(sides[0], max_bytes=most), replace(sides[1], max_bytes=most)
 
 

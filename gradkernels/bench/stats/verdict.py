@@ -104,5 +104,5 @@ def lead(winner: Floats, other: Floats) -> Ratio:
         ValueError: They have no pass in common.
     """
     if not len(winner):
-        raise ValueError("the two kernels share no pass; only kernels timed in the same passes can be ranked")
+        raise ValueError("no process timed both kernels; only kernels that took turns can be ranked")
     return bounds(trimmed_mean([math.log(ratio) for ratio in (other / winner).tolist()]))
