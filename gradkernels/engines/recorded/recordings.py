@@ -209,8 +209,8 @@ class Recordings:
             run = executor_of(recorded.graph, (n, *arguments.examples(n), *found))
         # What is drawn at random follows the state of a generator, which a graph would have to be told of.
         if arguments.on_one_gpu() and not recorded.drawn:
-            return Replays(run, arguments.changing(), found)
-        return partial(_run_with, run, found) if found else run
+            return Replays(partial(_run_with, run, (), recorded.methods), arguments.changing(), found)
+        return partial(_run_with, run, found, recorded.methods) if found or recorded.methods else run
 
 
 def _run_with(run: Run, found: Sequence[Array], methods: Sequence[Method], n: int, *tensors: Array) -> Sequence[Array]:
