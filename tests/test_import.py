@@ -148,6 +148,12 @@ def test_the_winners_are_imports_from_the_module_that_is_named_after_them():
         assert getattr(gk, function.__name__) is function
 
 
+def test_a_function_of_the_harness_without_what_it_needs_says_so():
+    script = "import sys\nsys.modules['typer'] = None\nimport gradkernels as gk\ngk.run"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.stderr.endswith("ModuleNotFoundError: gk.run needs typer: pip install 'gradkernels[bench]'\n")
+
+
 @pytest.mark.parametrize("missing", ["scipy", "typer", "rich"])
 def test_a_command_without_what_it_needs_says_so_before_it_begins(missing, tmp_path):
     script = f"import sys\nsys.modules['{missing}'] = None\nfrom gradkernels.__main__ import main\nsys.exit(main())"

@@ -1,6 +1,7 @@
 """Any functions are raced: held against the first on copies of the same arguments, before and after they are timed."""
 
 import os
+import sys
 
 import numpy as np
 import pytest
@@ -105,10 +106,21 @@ def test_what_computes_on_is_waited_for(monkeypatch):
     waited = []
     wait = "gradkernels.backend.libraries.Backend.wait"
     monkeypatch.setattr(wait, lambda self, result: waited.append(self.name) or result)
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
     race = FunctionRace({"total": total}, np.arange, close)
     timing = function_worker._FunctionTiming(race, (np.arange(3.0),))
     assert timing.call_first() == ""
-    assert "torch" in waited
+    timing.prepare("total")
+    before = waited.count("torch")
+    timing.time(0.0)
+    assert waited.count("torch") > before > 1
+
+
+def test_where_nothing_computes_on_the_bare_function_is_timed(monkeypatch):
+    monkeypatch.delitem(sys.modules, "jax", raising=False)
+    timing = function_worker._FunctionTiming(FunctionRace({"total": total}, np.arange, close), (np.arange(3.0),))
+    timing.prepare("total")
+    assert timing._calls["total"].call.func is total
 
 
 def test_ctrl_c_keeps_the_passes_that_were_measured(monkeypatch, tmp_path):

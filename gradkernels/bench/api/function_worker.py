@@ -26,7 +26,6 @@ from gradkernels.record import Measurement, Status
 Agree = Callable[[Any, Any], object]
 BACKEND = "function"
 QUANTITY = "value"
-ASYNCHRONOUS = ("jax", "torch")
 
 
 @dataclass(frozen=True)
@@ -85,6 +84,13 @@ def without_first(first: str, why: str, names: Sequence[str]) -> list[Measuremen
     return [refused(name, why if name == first else nothing) for name in names]
 
 
+def _asynchronous() -> list[str]:
+    """Return the libraries in use that may compute on after a call has returned; all others are timed bare."""
+    torch = sys.modules.get("torch")
+    in_use = {"jax": "jax" in sys.modules, "torch": torch is not None and torch.cuda.is_initialized()}
+    return [library for library, used in in_use.items() if used]
+
+
 def _at_size(race: FunctionRace, names: Sequence[str], n: int, seconds: float) -> list[Measurement]:
     try:
         given = race.make(n)
@@ -139,7 +145,8 @@ class _FunctionTiming:
         if says:
             self._refuse(name, Status.wrong, says)
         else:
-            self._calls[name] = TimedCall(name, partial(self._result, name, own))
+            bare = partial(self._race.functions[name], *own)
+            self._calls[name] = TimedCall(name, partial(self._result, name, own) if _asynchronous() else bare)
 
     def time(self, seconds: float) -> None:
         """Time what is prepared, in turns."""
@@ -181,9 +188,8 @@ class _FunctionTiming:
     def _result(self, name: str, arguments: tuple[Any, ...]) -> Any:
         """Call a function and wait for what it gives, where libraries compute on after a call has returned."""
         result = self._race.functions[name](*arguments)
-        for library in ASYNCHRONOUS:
-            if library in sys.modules:
-                result = BACKENDS[library].wait(result)
+        for library in _asynchronous():
+            result = BACKENDS[library].wait(result)
         return result
 
     def _fault(self, name: str, result: Any, own: tuple[Any, ...]) -> str:
