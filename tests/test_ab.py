@@ -353,7 +353,7 @@ def test_a_wrong_kernel_is_not_timed(repository, capsys):
 
 def test_other_dependencies_and_no_pinning_are_said(repository, monkeypatch, capsys):
     scripted(monkeypatch, lambda target, number: STEADY[number % 8])
-    monkeypatch.setattr("gradkernels.bench.cli.ab.draw_cores", lambda threads, rng: [])
+    monkeypatch.setattr("gradkernels.bench.cli.commands.ab.draw_cores", lambda threads, rng: [])
     write(repository, numpy="2.1")
     _, _, err = run(capsys, "--sizes", "10")
     assert "HEAD and . declare different dependencies (numpy>=2.0, numpy>=2.1); both ran on what is" in err

@@ -9,7 +9,7 @@ import pytest
 import typer
 from measured import KERNEL, NOISY, STEADY, changed, passes, refused, scaled
 
-from gradkernels.bench.cli.compare import compare
+from gradkernels.bench.cli.commands.compare import compare
 from gradkernels.bench.compare.thresholds import fraction
 from gradkernels.record import HEADER, append
 

@@ -11,7 +11,7 @@ from matplotlib.image import imread
 import gradkernels as gk
 import gradkernels.estimate.study as module
 from gradkernels.bench.cli import main
-from gradkernels.bench.cli.estimate import estimate
+from gradkernels.bench.cli.commands.estimate import estimate
 from gradkernels.estimate.study import GRADIENT_KERNELS
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)

@@ -8,7 +8,7 @@ import pytest
 import typer
 
 import gradkernels as gk
-from gradkernels.bench.cli.list_kernels import list_kernels
+from gradkernels.bench.cli.commands.list_kernels import list_kernels
 from gradkernels.problems import Problem
 from gradkernels.quantity import QUANTITIES
 

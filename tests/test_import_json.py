@@ -12,7 +12,7 @@ import typer
 
 from gradkernels import record
 from gradkernels.bench import cli
-from gradkernels.bench.cli.import_json import import_json
+from gradkernels.bench.cli.commands.import_json import import_json
 from gradkernels.bench.results.pytest_benchmark_json import read_benchmarks
 
 INFO = {

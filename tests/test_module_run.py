@@ -224,7 +224,7 @@ def test_sizes_and_dtype_have_defaults_of_their_own(monkeypatch):
         plans.append(plan)
         raise ValueError("enough")
 
-    monkeypatch.setattr("gradkernels.bench.cli.run.open_session", spy)
+    monkeypatch.setattr("gradkernels.bench.cli.commands.run.open_session", spy)
     assert main(arguments("small")) == 2
     assert main([*arguments("small"), "--dtype", "float64"]) == 2
     assert [(plan.sizes, plan.dtype) for plan in plans] == [((10, 100, 1000), "float32"), ((10, 100, 1000), "float64")]

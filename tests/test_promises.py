@@ -47,7 +47,7 @@ def test_a_report_format_is_a_file_its_name_and_its_function_in_the_command(copy
         "def listed(comparison):\n    return ''.join(f'* {row.kernel}: {row.verdict}\\n' for row in comparison.rows)\n"
     )
     insert(bench / "cli" / "options.py", '    json = "json"', '    listed = "list"')
-    compare = bench / "cli" / "compare.py"
+    compare = bench / "cli" / "commands" / "compare.py"
     insert(compare, "from __future__ import annotations", "from gradkernels.bench.report.comparison_list import listed")
     text = compare.read_text()
     assert text.count("Format.json: as_json}") == 1

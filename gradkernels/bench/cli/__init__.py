@@ -8,8 +8,8 @@ was asked to fail; 4 a proof failed; 5 contaminated, or nothing was measured; 6 
 asked to fail (`gradkernels.bench.compare.exit_codes`).
 Of those that do not: 0 done; 1 a proof failed; 2 as above. 130 stopped, 141 not read to the end by the next in a pipe.
 
-`app` puts the commands together: `run`, `compare`, `ab`, `fastest`, `list_kernels`, `estimate`, `import_json` and
-`doctor`. Each option is defined once in `options`, and `parse` turns what people type into values.
+`app` puts together what `commands` has, a module each. Each option is defined once in `options`, and `parse` turns
+what people type into values.
 `run_plan` makes the plan of a run from them, `run_progress` shows how far it is, `files` refuses what cannot be
 written before anything is computed.
 """

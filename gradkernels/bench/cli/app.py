@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import typer
 
-from gradkernels.bench.cli.ab import ab
-from gradkernels.bench.cli.compare import compare
-from gradkernels.bench.cli.doctor import doctor
-from gradkernels.bench.cli.estimate import estimate
-from gradkernels.bench.cli.fastest import fastest
-from gradkernels.bench.cli.import_json import import_json
-from gradkernels.bench.cli.list_kernels import list_kernels
-from gradkernels.bench.cli.run import run
+from gradkernels.bench.cli.commands.ab import ab
+from gradkernels.bench.cli.commands.compare import compare
+from gradkernels.bench.cli.commands.doctor import doctor
+from gradkernels.bench.cli.commands.estimate import estimate
+from gradkernels.bench.cli.commands.fastest import fastest
+from gradkernels.bench.cli.commands.import_json import import_json
+from gradkernels.bench.cli.commands.list_kernels import list_kernels
+from gradkernels.bench.cli.commands.run import run
 
 app = typer.Typer(
     help="Race gradient kernels: the same gradient computed every way there is, proven equal, timed, chosen.",

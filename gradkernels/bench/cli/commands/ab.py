@@ -15,7 +15,7 @@ from gradkernels.bench.ab.messages import Setting
 from gradkernels.bench.ab.revisions import dependencies, revisions
 from gradkernels.bench.ab.session import compare_sides
 from gradkernels.bench.cli import options, parse
-from gradkernels.bench.cli.compare import show_comparison
+from gradkernels.bench.cli.commands.compare import show_comparison
 from gradkernels.bench.cli.options import Format
 from gradkernels.bench.compare.thresholds_toml import chosen
 from gradkernels.bench.isolation.environment import draw_cores
