@@ -25,6 +25,7 @@ from typing import Literal
 from gradkernels.names import split_names, unknown
 
 Kind = Literal["kernel", "conversion", "bandwidth", "control", "batch", "other"]
+Role = Literal["kernel", "conversion", "bandwidth", "control", "canary", "batch"]
 
 OUT = "@out"
 CONVERT = "convert."
@@ -109,6 +110,13 @@ class Key:
     def competes(self) -> bool:
         """Whether it is a kernel that a caller could have chosen: no yardstick, no conversion, no `@out`."""
         return self.kind in ("kernel", "other") and not self.out
+
+    @property
+    def role(self) -> Role:
+        """What it is timed as, for the column `role`: a kernel, a yardstick by its name, or a conversion."""
+        if self.kind == "control":
+            return "canary" if self.name == CANARY else "control"
+        return "kernel" if self.kind == "other" else self.kind
 
     def options(self) -> dict[str, int]:
         """Return the settings by name.

@@ -1,6 +1,10 @@
 """Rows of a results file with literal times, for tests of what reads them."""
 
-from gradkernels.record import Record
+import csv
+import io
+import re
+
+from gradkernels.record import COLUMNS, KINDS, Record
 
 KERNEL = "numpy.loop.norms"
 
@@ -69,3 +73,41 @@ def scaled(times, factor):
 def refused(status, count=8, **changes):
     """Rows without a time."""
     return [record(pass_=i, status=status, reason=f"it is {status}", **changes) for i in range(1, count + 1)]
+
+
+def cells_of(raw):
+    """The cells of every row below a header, by the csv module's rules alone: numbers as numbers.
+
+    Empty cells of columns that were added later are as those rows have them that are read without these columns.
+    """
+    for row in csv.reader(io.StringIO(raw.decode("utf-8-sig"), newline="")):
+        if row and not row[0].endswith("schema"):
+            later = {"block": 1, **told_by(row[COLUMNS.index("kernel")])}
+            yield tuple(
+                later[name] if not cell and name in later else value_of(cell, KINDS[name])
+                for cell, name in zip(row, COLUMNS, strict=False)
+            )
+
+
+def value_of(cell, kind):
+    if cell == "" or kind == "str":
+        return cell
+    if kind == "bool":
+        return {"true": True, "false": False}[cell.lower()]
+    return float(cell) if "float" in kind else int(float(cell)) if "." in cell else int(cell)
+
+
+def told_by(kernel):
+    """The columns that follow from a kernel's key."""
+    kernel = " ".join(kernel.splitlines())
+    if found := re.fullmatch(r"(\w+\.\w+\+?(\[[^][]+\])?)\.\w+(@out)?", kernel):
+        return {"role": "kernel", "way": found[1], "out": bool(found[3])}
+    roles = {"control": "control", "canary": "canary", "batch": "batch"}
+    starts = {"bandwidth.": "bandwidth", "convert.": "conversion"}
+    role = roles.get(kernel) or next((role for start, role in starts.items() if kernel.startswith(start)), "kernel")
+    return {"role": role, "way": kernel, "out": False}
+
+
+def shown(record):
+    """The cells of a row that was read, None as the empty cell that it is."""
+    return tuple("" if value is None else value for value in cells(record))

@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from measured import NOISY, STEADY, cells, passes, refused, scaled
+from measured import NOISY, STEADY, cells, cells_of, passes, refused, scaled, shown
 from test_thresholds import WHOLE
 
 from gradkernels.bench.cli import main
 from gradkernels.bench.compare.thresholds import Thresholds
 from gradkernels.bench.compare.thresholds_toml import read as read_thresholds
-from gradkernels.record import COLUMNS, HEADER, KINDS, Malformed, line, read
+from gradkernels.record import COLUMNS, HEADER, Malformed, line, read
 
 YARDSTICKS = passes(STEADY, kernel="control") + passes(STEADY[::-1], kernel="canary")
 BEFORE = passes(STEADY) + passes(NOISY, n=10) + refused("timeout", 2, n=1000) + YARDSTICKS
@@ -44,21 +44,6 @@ def run(*arguments):
     assert "Traceback" not in err.getvalue()
     assert (code == 2) == err.getvalue().startswith("gradkernels: ")
     return code, out.getvalue()
-
-
-def rows_of(raw):
-    """The cells of every row below a header, numbers as numbers, by the csv module's rules alone."""
-    for row in csv.reader(io.StringIO(raw.decode("utf-8-sig"), newline="")):
-        if not row[0].endswith("schema"):
-            yield tuple(number(cell, kind) for cell, kind in zip(row, map(KINDS.get, COLUMNS), strict=False))
-
-
-def number(cell, kind):
-    return cell if cell == "" or kind == "str" else float(cell) if "float" in kind else int(cell)
-
-
-def shown(record):
-    return tuple("" if value is None else value for value in cells(record))
 
 
 WORDS = [
@@ -121,7 +106,7 @@ def read_and_compared(raw, way):
     except Malformed:
         assert run("damaged.csv", "B.csv")[0] == 2
         return
-    assert [shown(record) for record in records] == list(rows_of(raw))
+    assert [shown(record) for record in records] == list(cells_of(raw))
     code, out = run(*way, "--fail-slower", "5%", "--fail-undecided", "--force")
     if "json" in way and code != 2:
         json.loads(out)

@@ -13,7 +13,7 @@ import typer
 from gradkernels import record
 from gradkernels.bench import cli
 from gradkernels.bench.cli.commands.import_json import import_json
-from gradkernels.bench.results.pytest_benchmark_json import read_benchmarks
+from gradkernels.bench.results.importing import read_imported
 
 INFO = {
     "schema": 1,
@@ -87,9 +87,9 @@ def test_every_column_comes_from_its_place(run):
     save("a.json", SAVED)
     assert run("a.json", "--out", "x.csv") == (0, "x.csv: 1 row, 1 pass\n", "")
     assert Path("x.csv").read_text().splitlines()[1] == (
-        "2,0123456789ab,2026-03-01T12:00:00+00:00,a-machine-2c-linux-x86-64,A machine,8,1,Linux 6.1,3.12.1,"
+        "3,0123456789ab,2026-03-01T12:00:00+00:00,a-machine-2c-linux-x86-64,A machine,8,1,Linux 6.1,3.12.1,"
         "gradkernels=0.1.0 numpy=2.4.6,c0ffee00c0ff+,linear,per_sample,numpy.broadcast.per_sample,numpy,1000,2,3,"
-        "float64,C,cpu,0,1,ok,,1e-16,5e-15,7,4,2e-05,1e-05,1.5e-05,3e-05,0.25,,,,1"
+        "float64,C,cpu,0,1,ok,,1e-16,5e-15,7,4,2e-05,1e-05,1.5e-05,3e-05,0.25,,,,1,kernel,numpy.broadcast,False"
     )
     assert len(record.read("x.csv")) == 1
 
@@ -103,11 +103,11 @@ def test_a_commit_without_changes_is_its_hash_alone(run):
 def test_times_may_be_whole_numbers_and_all_alike(run):
     stats = {"min": 2, "q1": 2, "median": 2, "q3": 2, "rounds": 1, "iterations": 1}
     run(save("a.json", changed("benchmarks.0.stats", stats)), "--out=x.csv")
-    assert ",1,1,2.0,2.0,2.0,2.0,0.25,,,,1\n" in Path("x.csv").read_text()
+    assert ",1,1,2.0,2.0,2.0,2.0,0.25,,,,1,kernel,numpy.broadcast,False\n" in Path("x.csv").read_text()
 
 
 def test_one_file_alone_is_the_first_pass(run):
-    assert [row.pass_ for row in read_benchmarks(Path(save("a.json", SAVED))).records] == [1]
+    assert [row.pass_ for row in read_imported(Path(save("a.json", SAVED))).records] == [1]
 
 
 @pytest.mark.parametrize("unknown", ["unversioned", "unknown"])
@@ -128,15 +128,25 @@ def test_each_file_is_a_pass(run):
     ]
 
 
-def test_what_has_no_proof_is_left_out_aloud(run):
-    saved = {**SAVED, "benchmarks": [FOREIGN, *SAVED["benchmarks"], FOREIGN]}
+def test_what_has_no_proof_is_a_function_and_what_has_no_times_is_left_out_aloud(run):
+    saved = {**SAVED, "benchmarks": [{**FOREIGN, "stats": None}, *SAVED["benchmarks"], FOREIGN]}
     code, _, complaint = run(save("a.json", saved), "--out=x.csv")
     assert code == 0
     assert complaint == (
-        "gradkernels: a.json: skipped 2 of 3 benchmarks, such as test_y.py::test_sort: "
-        "not timed through the gradkernels_benchmark fixture, so without a proof\n"
+        "gradkernels: a.json: skipped 1 of 3 benchmarks, such as test_y.py::test_sort: it has no times\n"
     )
-    assert len(record.read("x.csv")) == 1
+    kernel, function = record.read("x.csv")
+    assert (kernel.case.problem, kernel.measurement.reason) == ("linear", "")
+    assert (function.case.problem, function.kernel) == ("function:test_y.py::test_sort", "function.test_sort.value")
+    assert function.measurement.reason == "timed by pytest-benchmark, without a proof"
+
+
+def test_what_is_no_number_does_no_harm_where_no_number_is_asked_for(run):
+    saved = changed("benchmarks.0.extra_info.mine", float("nan"))
+    saved["benchmarks"][0]["stats"]["ops"] = float("inf")
+    saved["benchmarks"].append({**FOREIGN, "extra_info": {"loss": float("nan")}})
+    assert run(save("a.json", saved), "--out=x.csv")[0] == 0
+    assert len(record.read("x.csv")) == 2
 
 
 def refused(result, sentence):
@@ -158,7 +168,11 @@ STATS_AT = "benchmarks.0.stats"
     [
         ("benchmarks", None, "a.json: 'benchmarks' is missing"),
         ("benchmarks", [], "nothing to import from a.json: it holds no benchmarks"),
-        ("benchmarks", [FOREIGN], "nothing to import from a.json: skipped 1 of 1 benchmark, such"),
+        (
+            "benchmarks",
+            [{**FOREIGN, "stats": None}],
+            "nothing to import from a.json: skipped 1 of 1 benchmark, such as ",
+        ),
         ("benchmarks", [3], "a.json, a benchmark: expected an object with 'fullname'"),
         ("benchmarks", {"a": 1}, "'benchmarks' is {\"a\": 1}, expected a list"),
         ("machine_info", None, "a.json: 'machine_info' is missing"),
@@ -177,7 +191,7 @@ STATS_AT = "benchmarks.0.stats"
         (f"{INFO_AT}.n", 1000.5, "extra_info: 'n' is 1000.5, expected a whole number"),
         (f"{INFO_AT}.n", True, "extra_info: 'n' is true, expected a whole number"),
         (f"{INFO_AT}.dtype", 64, "extra_info: 'dtype' is 64, expected text"),
-        (f"{INFO_AT}.schema", 99, "schema 99, but this gradkernels knows 2"),
+        (f"{INFO_AT}.schema", 99, "schema 99, but this gradkernels knows 3"),
         (
             f"{INFO_AT}.error",
             1.0,
@@ -187,8 +201,8 @@ STATS_AT = "benchmarks.0.stats"
         (f"{STATS_AT}.median", "fast", "stats: 'median' is \"fast\", expected a number"),
         (f"{STATS_AT}.median", 1.0, "min, q1, median and q3 are not in this order"),
         (f"{STATS_AT}.min", -1.0, "'min' is -1.0, expected a finite number from 0"),
-        (f"{STATS_AT}.median", float("nan"), "a.json: NaN is not a number that a time can be"),
-        (f"{STATS_AT}.q3", float("inf"), "a.json: Infinity is not a number that a time can be"),
+        (f"{STATS_AT}.median", float("nan"), "stats: 'median' is nan, expected a finite number from 0"),
+        (f"{STATS_AT}.q3", float("inf"), "stats: 'q3' is inf, expected a finite number from 0"),
         (
             "benchmarks",
             SAVED["benchmarks"] * 2,
@@ -206,8 +220,8 @@ def test_a_damaged_file_is_one_sentence(run, path, value, sentence):
         (b"", "a.json, line 1: not JSON"),
         (b'{"benchmarks": [\n', "a.json, line 2: not JSON"),
         (b"\xff\xfe", "a.json: not UTF-8 text at byte 0"),
-        (b"[1]", "a.json: expected an object with 'machine_info'"),
-        (b"[" * 100_000, "this is no pytest-benchmark file"),
+        (b"[1]", "a.json: no file of asv, google-benchmark, pyperf, pytest-benchmark by what it holds; say which with"),
+        (b"[" * 100_000, "this is no file of a benchmark tool"),
         (json.dumps(SAVED).replace("2e-05", "1e999").encode(), "'median' is inf, expected a finite number"),
         (json.dumps(SAVED).replace("2e-05", "9" * 5000).encode(), "a.json: "),
     ],

@@ -20,13 +20,13 @@ from gradkernels.coordinates import Coordinates
 def test_a_run_says_what_when_and_where_it_is():
     before = datetime.now(UTC).replace(microsecond=0)
     facts, other = metadata.run_facts(), metadata.run_facts()
-    assert re.fullmatch("[0-9a-f]{12}", facts["run"])
+    assert re.fullmatch("[a-f][0-9a-f]{11}", facts["run"])
     assert facts["run"] != other["run"]
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00", facts["started"])
     assert before <= datetime.fromisoformat(facts["started"]) <= before + timedelta(seconds=60)
     system = os.uname()
     assert facts == {
-        "schema": 2,
+        "schema": 3,
         "run": facts["run"],
         "started": facts["started"],
         "machine": facts["machine"],

@@ -18,7 +18,7 @@ from gradkernels.backend import BACKENDS, Backend, numpy_arrays
 from gradkernels.bench.cli import parse  # noqa: F401
 from gradkernels.bench.pytest_plugin import finish, gate, timing  # noqa: F401
 from gradkernels.bench.pytest_plugin import threads as pytest_threads
-from gradkernels.bench.results.pytest_benchmark_json import read_benchmarks
+from gradkernels.bench.results.importing import read_imported
 from gradkernels.key import CONTROLS
 
 pytest_plugins = ["pytester"]
@@ -384,7 +384,7 @@ def suite(tmp_path_factory):
         text=True,
     )
     rows = [row for row in record.read(folder / "x.csv") if row.kernel not in CONTROLS]
-    return done, rows, read_benchmarks(folder / "x.json").records
+    return done, rows, read_imported(folder / "x.json").records
 
 
 def test_the_suite_fails_for_a_wrong_kernel_and_for_no_other(suite):

@@ -1,19 +1,18 @@
 """Results files: no time without a proof, nothing lost on the way to the disk and back, no wrong silent read."""
 
 import csv
-import io
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from measured import cells, changed
+from measured import cells, cells_of, changed, shown
 
 from gradkernels.coordinates import Coordinates
 from gradkernels.record import (
     COLUMNS,
-    FIRST_HEADER,
     HEADER,
     KINDS,
+    OLD_HEADERS,
     TIMES,
     Malformed,
     Measurement,
@@ -30,7 +29,7 @@ DESIGN = (
     "schema, run, started, machine, cpu, cores, threads, os, python, versions, commit, problem, quantity, kernel, "
     "backend, n, features, parameters, dtype, layout, device, seed, pass, status, reason, error, tolerance, rounds, "
     "iterations, seconds_median, seconds_min, seconds_q25, seconds_q75, seconds_first, peak_bytes, least_bytes, "
-    "limit_seconds, block"
+    "limit_seconds, block, role, way, out"
 )
 OK = Record(
     1, "a1b2", "2026-01-01T00:00:00+00:00", "m", "cpu, 2 GHz", 2, "Linux", "3.11.9", "numpy=2.4.6", "",
@@ -141,10 +140,26 @@ def test_an_older_file_and_a_newer_one_concatenate(path):
     assert read(path) == [OK, FAILED, *AGAIN]
 
 
+def without_last_columns(path, count):
+    """The lines of a file as an older schema has them."""
+    return [line.rsplit(",", count)[0] for line in path.read_text().splitlines()]
+
+
+def test_a_file_of_schema_2_says_what_its_kernels_are(path):
+    append(path, [changed(OK, kernel="canary", block=2)])
+    whole = read(path)
+    old = without_last_columns(path, 3)
+    assert old[0] + "\n" == OLD_HEADERS[1]
+    path.write_text("\n".join(old) + "\n")
+    assert read(path) == whole
+    assert read(path)[2].block == 2
+    assert [row.columns()["role"] for row in read(path)] == ["kernel", "kernel", "canary"]
+    assert not has_current_columns(path)
+
+
 def test_a_file_of_schema_1_has_one_block_a_pass(path):
-    first, *rows = path.read_text().splitlines()
-    old = [line.rpartition(",")[0] for line in (first, *rows)]
-    assert old[0] + "\n" == FIRST_HEADER
+    old = without_last_columns(path, 4)
+    assert old[0] + "\n" == OLD_HEADERS[0]
     path.write_text("\n".join(old) + "\n")
     assert read(path) == [OK, FAILED]
     assert not has_current_columns(path)
@@ -170,7 +185,7 @@ def test_a_header_alone_holds_no_records(path):
     ("old", "new", "says"),
     [
         ("schema,", "scheme,", "line 1: column 1 is 'scheme', expected 'schema'; this is not a results file"),
-        (",limit_seconds,block", "", "line 1: column 37 is missing, expected 'limit_seconds'"),
+        (",limit_seconds,block,role,way,out", "", "line 1: column 37 is missing, expected 'limit_seconds'"),
         (",limit_seconds", "", "line 1: column 37 is 'block', expected 'limit_seconds'"),
         (",block", ",bloc", "line 1: column 38 is 'bloc', expected 'block'"),
         ("run,started", "started,run", "line 1: column 2 is 'started', expected 'run'"),
@@ -194,7 +209,7 @@ def test_a_header_alone_holds_no_records(path):
         (",1000,1,", ",1000,0,", "line 2, column features: 0 is too small"),
         (",1000,", ",9223372036854775808,", "line 2, column n: 9223372036854775808 is too large"),
         ("\n1,", "\n0,", "line 2, column schema: 0 is too small"),
-        ("\n1,", "\n3,", "line 2, column schema: 3 is newer than 2, the newest that this gradkernels knows; update it"),
+        ("\n1,", "\n4,", "line 2, column schema: 4 is newer than 3, the newest that this gradkernels knows; update it"),
         ("1e-300", "nan", "line 2, column limit_seconds: nan is no positive time"),
         ("1e-300", "-1.0", "line 2, column limit_seconds: -1.0 is no positive time"),
         ("1e-300", "0", "line 2, column limit_seconds: 0.0 is no positive time"),
@@ -205,9 +220,9 @@ def test_a_header_alone_holds_no_records(path):
         ("2e-06,0", "1.4e-06,0", "line 2, column seconds_median: 1.5e-06 is above seconds_q75, which is 1.4e-06"),
         (",ok,", ",fine,", "line 2, column status: status is 'fine'; allowed: ok,"),
         (",ok,", ",wrong,", "line 2, column status: a record with status 'wrong' carries seconds_median and"),
-        ("numpy=2.4.6,", "", "line 2: 37 columns, expected 38"),
-        ("numpy=2.4.6,", "numpy=2.4.6,,", "line 2: 39 columns, expected 38"),
-        ('"it said', 'it said', "line 3: 39 columns, expected 38"),
+        ("numpy=2.4.6,", "", "line 2: 40 columns, expected 41"),
+        ("numpy=2.4.6,", "numpy=2.4.6,,", "line 2: 42 columns, expected 41"),
+        ('"it said', 'it said', "line 3: 42 columns, expected 41"),
         ('twice"', 'twice"x', "line 3: ',' expected after '\"'"),
         ('twice",', 'twice,', "line 3: unexpected end of data"),
     ],
@@ -229,7 +244,7 @@ def test_a_blank_line_holds_nothing_that_could_be_wrong(path, blank):
 
 def test_a_line_of_blanks_is_no_blank_line(path):
     path.write_text(path.read_text() + "  \n")
-    with pytest.raises(Malformed, match="line 4: 1 column, expected 38"):
+    with pytest.raises(Malformed, match="line 4: 1 column, expected 41"):
         read(path)
 
 
@@ -294,10 +309,118 @@ def test_a_missing_file_is_an_os_error(tmp_path):
         read(tmp_path / "missing.csv")
 
 
+ROLES = [
+    ("numpy.loop+[chunk=5].norms@out", "kernel", "numpy.loop+[chunk=5]", True),
+    ("numpy.loop.norms", "kernel", "numpy.loop", False),
+    ("control", "control", "control", False),
+    ("canary", "canary", "canary", False),
+    ("bandwidth.copy", "bandwidth", "bandwidth.copy", False),
+    ("convert.jax", "conversion", "convert.jax", False),
+    ("batch", "batch", "batch", False),
+    ("mine", "kernel", "mine", False),
+]
+
+
+@pytest.mark.parametrize(("kernel", "role", "way", "out"), ROLES)
+def test_a_row_says_what_its_kernel_is(path, kernel, role, way, out):
+    path.write_text(HEADER)
+    append(path, [changed(OK, kernel=kernel)])
+    columns = read(path)[0].columns()
+    assert (columns["role"], columns["way"], columns["out"]) == (role, way, out)
+    assert path.read_text().endswith(f",1,{role},{way},{out}\n")
+
+
+@pytest.mark.parametrize(
+    ("new", "says"),
+    [
+        ("control,numpy.broadcast,False", "column role: 'control' is given, but it is 'kernel' of kernel 'numpy."),
+        ("kernel,numpy.loop,False", "column way: 'numpy.loop' is given, but it is 'numpy.broadcast' of kernel 'nu"),
+        ("kernel,numpy.broadcast,True", "column out: True is given, but it is False of kernel 'numpy.broadcast.per_"),
+        ("kernel,numpy.broadcast,no", "column out: 'no' is not True or False"),
+    ],
+)
+def test_what_contradicts_the_kernel_is_refused(path, new, says):
+    rewrite(path, "kernel,numpy.broadcast,False", new)
+    with pytest.raises(Malformed, match="line 2") as caught:
+        read(path)
+    assert str(caught.value).startswith(f"{path}, line 2, {says}")
+
+
+@pytest.mark.parametrize("text", ["true", "TRUE", "True", "tRue"])
+def test_a_spreadsheet_may_write_truth_as_it_likes(path, text):
+    path.write_text(HEADER)
+    append(path, [changed(OK, kernel="numpy.broadcast.per_sample@out")])
+    rewrite(path, ",True\n", f",{text}\n")
+    assert read(path)[0].columns()["out"] is True
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda text: "".join(f"{place},{line}" for place, line in enumerate(text.splitlines(True))),
+         "column 1 is '0', expected 'schema'; that is the index of a DataFrame, which to_csv(index=False) leaves out"),
+        (lambda text: text.replace(",", ";"), "expected 'schema'; save the file with commas between its columns"),
+    ],
+)  # fmt: skip
+def test_what_other_programs_make_of_a_header_is_said(path, change, says):
+    path.write_text(change(path.read_text()))
+    with pytest.raises(Malformed, match="line 1") as caught:
+        read(path)
+    assert says in str(caught.value)
+
+
+def test_whole_numbers_that_were_kept_as_floats_are_whole(path):
+    rewrite(path, ",60,7,", ",60.0,7.00,")
+    assert read(path) == [OK, FAILED]
+    rewrite(path, ",60.0,", ",60.5,")
+    with pytest.raises(Malformed, match=r"line 2, column rounds: '60.5' is not a number"):
+        read(path)
+    rewrite(path, ",60.5,", f",{2**53 + 2}.0,")  # it may have been the number beside it
+    with pytest.raises(Malformed, match=r"column rounds: '9007199254740994.0' is not a number"):
+        read(path)
+
+
+def test_rows_of_several_schemas_side_by_side_in_one_table_are_read(path):
+    """As pandas concatenates them: without a block and what follows from the kernel for rows of schema 1."""
+    _, *rows = without_last_columns(path, 4)
+    newest = changed(OK, schema=3, pass_=2, block=2)
+    path.write_text("\n".join([HEADER.strip(), *(f"{row},,,," for row in rows)]) + "\n" + line(cells(newest)))
+    assert read(path) == [OK, FAILED, newest]
+    rewrite(path, ",2,kernel,", ",,kernel,")
+    with pytest.raises(Malformed, match="line 4, column block: '' is not a number"):
+        read(path)
+
+
+@pytest.mark.parametrize("quoting", [csv.QUOTE_MINIMAL, csv.QUOTE_ALL, csv.QUOTE_NONNUMERIC])
+def test_a_file_goes_through_pandas_and_back(path, quoting):
+    pd = pytest.importorskip("pandas")
+    append(path, [changed(OK, kernel="canary", pass_=2), changed(OK, kernel="numpy.loop.norms@out", pass_=2)])
+    append(path, [changed(FAILED, peak_bytes=None, rounds=None, pass_=3)])
+    before = read(path)
+    frame = pd.read_csv(path)
+    assert frame["peak_bytes"].dtype == "float64"  # there are rows without
+    frame.to_csv(path, index=False, quoting=quoting)
+    assert read(path) == before
+
+
+def test_the_fastest_rows_are_found_without_a_word_on_yardsticks(path):
+    pd = pytest.importorskip("pandas")
+    path.write_text(HEADER)
+    others = [changed(OK, kernel=name, seconds_median=1.1e-6) for name in ("control", "canary", "bandwidth.copy")]
+    append(path, [*others, OK, changed(OK, kernel="numpy.loop.per_sample", seconds_median=1.6e-6)])
+    frame = pd.read_csv(path)
+    chosen = frame.query("role == 'kernel' and status == 'ok'")
+    fastest = chosen.loc[chosen.groupby(["quantity", "n"]).seconds_median.idxmin()]
+    assert fastest["way"].tolist() == ["numpy.broadcast"]
+
+
 text = st.text(st.characters(exclude_categories=["Cc", "Cs", "Zl", "Zp"]), max_size=20)
 count = st.integers(1, 2**63 - 1)
 seconds = st.floats(0, 1e300, exclude_min=True)
-BY_TYPE = {"str": text, "int": count, "int | None": st.none() | count, "float | None": st.none() | seconds}
+BY_TYPE = {
+    "str": text, "bool": st.booleans(), "int": count, "int | None": st.none() | count,
+    "float | None": st.none() | seconds,
+}  # fmt: skip
 RULED = {"status": st.just("ok"), "error": st.just(1e-12), "tolerance": st.just(1e-12), "seconds_median": seconds,
          "schema": st.just(1), "limit_seconds": st.none() | seconds}  # fmt: skip
 
@@ -335,23 +458,7 @@ def test_a_damaged_file_is_malformed_or_read_as_it_stands(tmp_path_factory, edit
         records = read(path)
     except Malformed:
         return
-    assert [shown(record) for record in records] == list(rows_of(damaged))
-
-
-def shown(record):
-    return tuple("" if value is None else value for value in cells(record))
-
-
-def rows_of(raw):
-    """The cells of every row below a header, numbers as numbers, by the csv module's rules alone."""
-    for row in csv.reader(io.StringIO(raw.decode("utf-8-sig"), newline="")):
-        if row and not row[0].endswith("schema"):
-            kinds = [KINDS[name] for name in COLUMNS]
-            yield tuple(number(cell, kind) for cell, kind in zip(row, kinds, strict=False))
-
-
-def number(cell, kind):
-    return cell if cell == "" or kind == "str" else float(cell) if "float" in kind else int(cell)
+    assert [shown(record) for record in records] == list(cells_of(damaged))
 
 
 def test_a_device_that_never_ends_is_not_read():

@@ -14,7 +14,7 @@ import pytest
 
 from gradkernels.bench.results import results_file
 from gradkernels.bench.results.results_file import ResultsFile, mend
-from gradkernels.record import FIRST_HEADER, HEADER, line, read
+from gradkernels.record import HEADER, OLD_HEADERS, line, read
 
 HEADER_BYTES = len(HEADER)
 
@@ -126,7 +126,7 @@ def test_a_file_with_rows_is_no_new_file_and_is_let_go_of(here, row):
 
 
 @pytest.mark.parametrize("mode", ["new", "resume", "replace"])
-@pytest.mark.parametrize("start", ["", HEADER[:30], HEADER])
+@pytest.mark.parametrize("start", ["", HEADER[:30], HEADER, *OLD_HEADERS])
 def test_a_file_without_a_row_is_nothing_to_lose(here, row, start, mode):
     Path("x.csv").write_text(start)
     with ResultsFile(Path("x.csv"), mode) as file:
@@ -172,9 +172,10 @@ def test_rows_that_a_spreadsheet_has_saved_are_resumed(here, row):
         assert file.read() == [row]
 
 
-def test_rows_of_schema_1_get_the_columns_of_now_when_they_are_resumed(here, row):
+@pytest.mark.parametrize("columns", [3, 4])
+def test_rows_of_schemas_1_and_2_get_the_columns_of_now_when_they_are_resumed(here, row, columns):
     other = measured.changed(row, pass_=2)
-    old = [one.rpartition(",")[0] for one in text(row, other).splitlines()]
+    old = [one.rsplit(",", columns)[0] for one in text(row, other).splitlines()]
     Path("x.csv").write_text("\n".join([*old, "half a r"]))
     for mode in ("new", "replace"):
         with pytest.raises(ValueError, match="is there already") if mode == "new" else nullcontext():
@@ -204,7 +205,7 @@ def test_rows_with_more_columns_are_not_resumed(here, row):
         (HEADER + "a row\n", HEADER_BYTES + 6),
         (HEADER.replace("\n", "\r\n") + "a row\r\nhalf", HEADER_BYTES + 8),
         (HEADER.strip(), HEADER_BYTES - 1),
-        (FIRST_HEADER + "a row\nhalf a r", len(FIRST_HEADER) + 6),
+        (OLD_HEADERS[0] + "a row\nhalf a r", len(OLD_HEADERS[0]) + 6),
         ("another file\nthat ends without a line break", 43),
         ("", 0),
     ],

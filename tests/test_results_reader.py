@@ -164,7 +164,7 @@ def test_a_damaged_file_is_refused_or_read_as_line_by_line(tmp_path_factory, edi
         (",0.001,", ",,", "line 7, column status: 'ok' without a positive time: seconds_median is None"),
         (",failed,", ",ok,", "line 4, column status: 'ok' without a passed check"),
         ("0.0,1e-12,,,0.001", "1.0,1e-12,,,0.001", "line 7, column status: 'ok' without a passed check: error 1.0"),
-        ("\n1,", "\n99,", "line 2, column schema: 99 is newer than 2, the newest that this gradkernels knows"),
+        ("\n1,", "\n99,", "line 2, column schema: 99 is newer than 3, the newest that this gradkernels knows"),
     ],
 )
 def test_a_fault_is_named_by_file_line_and_column(tmp_path, old, new, says):

@@ -12,7 +12,11 @@ from pathlib import Path
 @lru_cache(maxsize=1)
 def machine() -> str:
     """Name this kind of machine, the same after a restart and without a person's or host's name."""
-    parts = (cpu(), f"{os.cpu_count()}c", platform.system(), platform.machine())
+    return kind_of_machine(cpu(), f"{os.cpu_count()}c", platform.system(), platform.machine())
+
+
+def kind_of_machine(*parts: str) -> str:
+    """Return the name of a kind of machine from what describes it: processor, cores, system, architecture."""
     return re.sub(r"[^a-z0-9]+", "-", " ".join(parts).lower()).strip("-")
 
 

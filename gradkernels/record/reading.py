@@ -6,12 +6,13 @@ import csv
 import io
 import math
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 from gradkernels.names import counted
-from gradkernels.record.row import COLUMNS, FIRST_COLUMNS, KINDS, SCHEMA, Measurement, Record
+from gradkernels.record.row import ADDED, COLUMNS, DERIVED, FIRST_COLUMNS, KINDS, SCHEMA, Measurement, Record, derived
 
 BYTE_ORDER_MARK = "\ufeff"
 LEAST = dict.fromkeys(("schema", "cores", "threads", "n", "features", "pass", "rounds", "iterations", "block"), 1)
@@ -21,7 +22,10 @@ ASCENDING = ("seconds_min", "seconds_q25", "seconds_median", "seconds_q75")
 """Times of which none is above the next."""
 
 _MOST = 2**63
-_READ = {"int": int, "float": float, "str": str}
+_EXACT = 2**53
+"""Up to here every whole number is a float."""
+
+_TRUTHS = {"true": True, "false": False}
 _PLAIN = re.compile(r"[-+.0-9a-zA-Z]+")
 _OLD_MAC = "ends in a carriage return alone; save the file with LF or CRLF at the ends of lines"
 
@@ -144,15 +148,25 @@ def require_header(row: list[str], where: str) -> list[str]:
     for position, wanted in enumerate(COLUMNS[: max(len(row), FIRST_COLUMNS)]):
         given = repr(row[position]) if position < len(row) else "missing"
         if given != repr(wanted):
-            fault = f"column {position + 1} is {given}, expected {wanted!r}; this is not a results file"
-            raise Malformed(f"{where}: {fault}")
+            raise Malformed(f"{where}: column {position + 1} is {given}, expected {wanted!r}; {_no_header(row)}")
     return row
+
+
+def _no_header(row: list[str]) -> str:
+    if row[1:2] == [COLUMNS[0]]:
+        return "that is the index of a DataFrame, which to_csv(index=False) leaves out"
+    if row and row[0].startswith((f"{COLUMNS[0]};", f"{COLUMNS[0]}\t")):
+        return "save the file with commas between its columns"
+    return "this is not a results file"
 
 
 def _record(row: list[str], header: Sequence[str], where: str) -> Record:
     if len(row) != len(header):
         raise Malformed(f"{where}: {counted(len(row), 'column')}, expected {len(header)}")
-    values = {name: value_of(name, text, where) for name, text in zip(COLUMNS, row, strict=False)}
+    schema = value_of("schema", row[0], where)
+    cells = [(name, text) for name, text in zip(COLUMNS, row, strict=False) if text or ADDED.get(name, 1) <= schema]
+    values = {name: value_of(name, text, where) for name, text in cells}
+    _require_derived(values, where)
     try:
         record = Record.of(values)
     except ValueError as error:
@@ -161,7 +175,7 @@ def _record(row: list[str], header: Sequence[str], where: str) -> Record:
     return record
 
 
-def value_of(column: str, text: str, where: str) -> int | float | str | None:
+def value_of(column: str, text: str, where: str) -> Any:
     """Return the value of a cell; None for an empty one that may be empty.
 
     Args:
@@ -179,10 +193,10 @@ def value_of(column: str, text: str, where: str) -> int | float | str | None:
         text = text.strip(" \t")
     try:
         value = _READ[kind](text)
-    except ValueError:
-        raise Malformed(f"{where}, column {column}: {text!r} is not a number") from None
+    except (ValueError, KeyError):
+        raise Malformed(f"{where}, column {column}: {text!r} is not {_CALLED[kind]}") from None
     # Python reads 1_000, ١ and a padded 1 as numbers; no writer of results does.
-    if kind != "str" and not _PLAIN.fullmatch(text):
+    if kind in ("int", "float") and not _PLAIN.fullmatch(text):
         raise Malformed(f"{where}, column {column}: {text!r} is not a plain number")
     if kind == "int" and not LEAST.get(column, 0) <= value < _MOST:
         raise Malformed(f"{where}, column {column}: {text} is too {'large' if value >= _MOST else 'small'}")
@@ -190,6 +204,33 @@ def value_of(column: str, text: str, where: str) -> int | float | str | None:
         fault = f"{text} is newer than {SCHEMA}, the newest that this gradkernels knows; update it to read the file"
         raise Malformed(f"{where}, column schema: {fault}")
     return value
+
+
+def _whole(text: str) -> int:
+    """Return a whole number, also where it was kept as a float, as pandas does in a column with gaps: 262144.0."""
+    digits, _, fraction = text.partition(".")
+    number = int(digits)
+    if fraction.strip("0") or (fraction and abs(number) > _EXACT):
+        raise ValueError(text)
+    return number
+
+
+_READ: dict[str, Callable[[str], Any]] = {
+    "int": _whole,
+    "float": float,
+    "str": str,
+    "bool": lambda text: _TRUTHS[text.lower()],
+}
+_CALLED = {"int": "a number", "float": "a number", "bool": "True or False"}
+
+
+def _require_derived(values: Mapping[str, Any], where: str) -> None:
+    """Refuse columns that contradict the kernel that they follow from."""
+    wanted = derived(values["kernel"])
+    for name in DERIVED.keys() & values.keys():
+        if values[name] != wanted[name]:
+            fault = f"{values[name]!r} is given, but it is {wanted[name]!r} of kernel {values['kernel']!r}"
+            raise Malformed(f"{where}, column {name}: {fault}; correct one of the two")
 
 
 def _require_plausible(measurement: Measurement, where: str) -> None:

@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from gradkernels.coordinates import Coordinates
+from gradkernels.key import Key
 
-SCHEMA = 2
+SCHEMA = 3
 TIMES = ("seconds_median", "seconds_min", "seconds_q25", "seconds_q75", "seconds_first")
 
 
@@ -125,7 +126,7 @@ class Record:
 
     @classmethod
     def of(cls, columns: Mapping[str, Any]) -> Record:
-        """Return the record with these values of its columns.
+        """Return the record with these values of its columns; those that follow from its kernel are passed over.
 
         Raises:
             ValueError: They break the rules of a measurement.
@@ -135,10 +136,20 @@ class Record:
         own = {name: given[name.rstrip("_")] for name in _OWN}
         return cls(**own, case=Coordinates(**case), measurement=Measurement(**measurement))
 
-    def columns(self) -> dict[str, int | float | str | None]:
+    def columns(self) -> dict[str, int | float | str | bool | None]:
         """Return the values of the columns, by name and in their order."""
-        values = {**vars(self), **vars(self.case), **vars(self.measurement), "pass": self.pass_}
+        values = {**vars(self), **vars(self.case), **vars(self.measurement), "pass": self.pass_, **derived(self.kernel)}
         return {name: values[name] for name in COLUMNS}
+
+
+DERIVED = {"role": "str", "way": "str", "out": "bool"}
+"""Columns that say what is in the kernel's key, for those who filter by them, and their types."""
+
+
+def derived(kernel: str) -> dict[str, str | bool]:
+    """Return what a kernel's key says, by column: what the kernel is there for, its way, whether it is given memory."""
+    key = Key.parse(" ".join(kernel.splitlines()))  # as the line of a file holds it
+    return {"role": key.role, "way": key.way, "out": key.out}
 
 
 COLUMNS = (
@@ -148,10 +159,14 @@ COLUMNS = (
     *("seconds_median", "seconds_min", "seconds_q25", "seconds_q75", "seconds_first"),
     *("peak_bytes", "least_bytes", "limit_seconds"),
     "block",
+    *DERIVED,
 )
 """The columns of a results file, in order."""
 
-FIRST_COLUMNS = len(COLUMNS) - 1
+ADDED = {"block": 2, **dict.fromkeys(DERIVED, 3)}
+"""Columns that came after schema 1, and the schema that each came with."""
+
+FIRST_COLUMNS = len(COLUMNS) - len(ADDED)
 """As many had schema 1."""
 
 CASE = tuple(field.name for field in fields(Coordinates))
@@ -161,7 +176,7 @@ KINDS = {
     for holder in (Record, Coordinates, Measurement)
     for field in fields(holder)
     if field.name.rstrip("_") in COLUMNS
-}
+} | DERIVED
 """The type of each column, `float | None` if it may be empty."""
 
 _OWN = tuple(field.name for field in fields(Record) if field.name not in ("case", "measurement"))
@@ -176,7 +191,8 @@ def line(values: Iterable[object]) -> str:
 
 
 HEADER = line(COLUMNS)
-FIRST_HEADER = line(COLUMNS[:FIRST_COLUMNS])
+OLD_HEADERS = tuple(line(name for name in COLUMNS if ADDED.get(name, 1) <= schema) for schema in range(1, SCHEMA))
+"""The headers of the schemas before, from 1."""
 
 
 def has_current_columns(path: Path) -> bool:

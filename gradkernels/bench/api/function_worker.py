@@ -16,6 +16,7 @@ from gradkernels.backend import BACKENDS
 from gradkernels.bench.api.alike import same
 from gradkernels.bench.isolation import environment
 from gradkernels.bench.isolation.errors import failure_reason
+from gradkernels.bench.results.functions import FUNCTION, function_key
 from gradkernels.bench.run.own_code import read_pickled
 from gradkernels.bench.timing.control import control
 from gradkernels.bench.timing.prepared_kernel import EXACT, slice_statistics
@@ -24,8 +25,6 @@ from gradkernels.key import CONTROLS
 from gradkernels.record import Measurement, Status
 
 Agree = Callable[[Any, Any], object]
-BACKEND = "function"
-QUANTITY = "value"
 
 
 @dataclass(frozen=True)
@@ -41,11 +40,6 @@ class FunctionRace:
     functions: dict[str, Callable[..., Any]]
     make: Callable[[int], Any]
     agree: Agree
-
-
-def key_of(name: str) -> str:
-    """Return the key under which a function is recorded: `function.NAME.value`."""
-    return f"{BACKEND}.{name}.{QUANTITY}"
 
 
 def measured(source: str, names: Sequence[str], sizes: Sequence[int], seconds: float) -> list[dict[str, Any]]:
@@ -69,7 +63,7 @@ def refused(name: str, reason: str, status: Status = Status.failed) -> Measureme
         reason: Why.
         status: What became of it.
     """
-    return Measurement(key_of(name), BACKEND, status, reason)
+    return Measurement(function_key(name), FUNCTION, status, reason)
 
 
 def without_first(first: str, why: str, names: Sequence[str]) -> list[Measurement]:
@@ -175,8 +169,8 @@ class _FunctionTiming:
     def _measurement(self, name: str, timed: TimedCall) -> Measurement:
         is_function = name not in CONTROLS
         return Measurement(
-            key_of(name) if is_function else name,
-            BACKEND if is_function else "numpy",
+            function_key(name) if is_function else name,
+            FUNCTION if is_function else "numpy",
             Status.ok,
             timed.note,
             error=EXACT.error,

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Unpack
 
 from gradkernels.bench.api.alike import close
-from gradkernels.bench.api.function_worker import BACKEND, QUANTITY, Agree, FunctionRace, refused, without_first
+from gradkernels.bench.api.function_worker import Agree, FunctionRace, refused, without_first
 from gradkernels.bench.api.plans import RunOptions, require_options
 from gradkernels.bench.api.results import PathName, Results
 from gradkernels.bench.api.run import new_file, stopped_softly
@@ -19,9 +19,9 @@ from gradkernels.bench.cli import parse
 from gradkernels.bench.isolation.errors import WorkerDied
 from gradkernels.bench.isolation.fresh_process import call_in_fresh_process
 from gradkernels.bench.isolation.limits import ProcessLimits, most_bytes
+from gradkernels.bench.results.functions import function_case
 from gradkernels.bench.results.metadata import run_facts
 from gradkernels.bench.run.own_code import write_pickled
-from gradkernels.coordinates import Coordinates
 from gradkernels.names import pick
 from gradkernels.record import Measurement, Record
 
@@ -154,7 +154,7 @@ def _records(runs: FunctionPasses, name: str, passes: int, until: float) -> Iter
         if pass_ > FEWEST_PASSES and time.monotonic() > until:
             return
         for n, measurement in runs.measure():
-            case = Coordinates(f"{BACKEND}:{name}", QUANTITY, n, 1, "object", "C", "cpu", runs.threads)
+            case = function_case(name, n, runs.threads)
             yield Record(**facts, case=case, parameters=0, seed=0, pass_=pass_, measurement=measurement)
 
 

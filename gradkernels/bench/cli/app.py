@@ -11,7 +11,9 @@ from gradkernels.bench.cli.commands.estimate import estimate
 from gradkernels.bench.cli.commands.fastest import fastest
 from gradkernels.bench.cli.commands.import_json import import_json
 from gradkernels.bench.cli.commands.list_kernels import list_kernels
+from gradkernels.bench.cli.commands.merge import merge
 from gradkernels.bench.cli.commands.run import run
+from gradkernels.bench.cli.commands.summary import summary
 
 app = typer.Typer(
     help="Race gradient kernels: the same gradient computed every way there is, proven equal, timed, chosen.",
@@ -26,5 +28,7 @@ app.command()(ab)
 app.command()(fastest)
 app.command("list")(list_kernels)
 app.command()(estimate)
+app.command()(summary)
+app.command()(merge)
 app.command("import")(import_json)
 app.command()(doctor)

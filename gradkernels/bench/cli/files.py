@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import sys
 import tempfile
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 
@@ -69,6 +70,25 @@ def require_free(option: str, path: Path, force: bool) -> None:
         raise type(error)(f"{option} {path}: cannot write to {folder} ({error.strerror}); name another file") from None
 
 
+def require_output(out: Path, files: Collection[Path], force: bool, what: str) -> None:
+    """Raise unless what is made of files can be written to another one.
+
+    Args:
+        out: Where it is to be.
+        files: What it is made of.
+        force: Whether it may be there already.
+        what: What the files are for, for the message: `to import`.
+
+    Raises:
+        ValueError: It is one of the files, a folder or a device, or it is there already.
+    """
+    require_regular(out, f"--out {out}")
+    if any(out.resolve() == path.resolve() for path in files):
+        raise ValueError(f"{out} is one of the files {what}; --out must name another")
+    if out.exists() and not force:
+        raise ValueError(f"{out} is there already; name another file or replace it with --force")
+
+
 def require_picture(plot: Path, formats: Collection[str], out: Path | None) -> None:
     """Raise unless a picture can be drawn to `plot` beside the results.
 
@@ -88,10 +108,23 @@ def require_picture(plot: Path, formats: Collection[str], out: Path | None) -> N
 
 def write_whole(path: Path, content: bytes) -> None:
     """Write a file so that it appears complete or not at all."""
+    with _part_of(path) as part:
+        part.write_bytes(content)
+
+
+def write_whole_lines(path: Path, lines: Iterable[str]) -> None:
+    """Write a file of text line by line, so that it appears complete or not at all."""
+    with _part_of(path) as part, part.open("wb") as file:
+        file.writelines(line.encode(errors="replace") for line in lines)
+
+
+@contextmanager
+def _part_of(path: Path) -> Iterator[Path]:
+    """Yield where to write what takes the place of `path` in the end, if nothing is raised before."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        part.write_bytes(content)
+        yield part
         os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)

@@ -32,15 +32,6 @@ RowsGlob = Annotated[
 ]
 
 # On which data.
-DataName = Annotated[
-    str | None, typer.Option("--data", help="notebook, diabetes, or a .csv, .parquet or .npz file; default synthetic.")
-]
-StudiedData = Annotated[str, typer.Option(help="notebook, diabetes, or a .csv, .parquet or .npz file.")]
-TargetColumn = Annotated[str | None, typer.Option("--target", help="The column of the file to predict.")]
-DropNa = Annotated[bool, typer.Option("--drop-na", help="Leave out rows with missing values instead of refusing.")]
-Resample = Annotated[
-    bool, typer.Option("--resample", help="Draw with replacement where a size is larger than the data.")
-]
 DataSeed = Annotated[int, typer.Option(min=0, help="Of the data.")]
 ThetaNumbers = Annotated[
     str | None,
@@ -65,8 +56,16 @@ RunSizes = Annotated[
     str | None,
     typer.Option(help="10,100,1000, or 10:1e6 (a size per decade), or 10:1e6:11. [default: 10:1e6; modules 10:1000]"),
 ]
-RunFeatures = Annotated[int | None, typer.Option(help="Columns of x in synthetic data. [default: 1]")]
-RunDtype = Annotated[str | None, typer.Option(help="float64 or float32. [default: float64; of a module its own]")]
+RunFeatures = Annotated[
+    str | None, typer.Option(metavar="NUMBERS", help="Columns of x in synthetic data, or several: 1,10. [default: 1]")
+]
+RunDtype = Annotated[
+    str | None,
+    typer.Option(metavar="NAMES", help="float64, float32, or or float32,float64. [default: float64; a module's own]"),
+]
+RunThreads = Annotated[
+    str, typer.Option(metavar="NUMBERS", help="Threads that a kernel may use, or several numbers of them: 1,2.")
+]
 AB_QUANTITIES = ("gradient", "per_sample")
 AbQuantities = Annotated[
     str | None, typer.Option(help=f"Names separated by commas, or all. [default: {','.join(AB_QUANTITIES)}]")
@@ -163,9 +162,6 @@ ComparedFiles = Annotated[
 RankedFiles = Annotated[
     list[Path] | None, typer.Argument(help="Results files; without one, what this machine's wisdom says.")
 ]
-ImportedFiles = Annotated[
-    list[Path], typer.Argument(help="Files of pytest --benchmark-json or --benchmark-save; each is a pass.")
-]
 RevisionBefore = Annotated[str, typer.Argument(metavar="REV1", help="A revision of this repository.")]
 RevisionAfter = Annotated[str, typer.Argument(metavar="REV2", help="Another; . is the working tree as it is now.")]
 QuantityName = Annotated[str | None, typer.Option(help="Only this quantity.")]
@@ -176,8 +172,6 @@ RunForce = Annotated[bool, typer.Option("--force", help="Replace --out, once the
 EstimateOut = Annotated[Path | None, typer.Option(metavar="CSV", help="Write the table there.")]
 EstimatePlot = Annotated[Path | None, typer.Option(metavar="PNG", help="Draw the picture there.")]
 EstimateForce = Annotated[bool, typer.Option("--force", help="Replace --out and --plot if they are there.")]
-ImportOut = Annotated[Path, typer.Option(help="The results file to write.")]
-ImportForce = Annotated[bool, typer.Option("--force", help="Replace --out if it is there.")]
 SelftestOut = Annotated[Path, typer.Option(help="The selftest's file, a row per comparison.")]
 SelftestResume = Annotated[bool, typer.Option("--resume", help="Go on with --out until it has N of each kind.")]
 SelftestForce = Annotated[bool, typer.Option("--force", help="Replace --out.")]

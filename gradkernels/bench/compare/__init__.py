@@ -7,5 +7,6 @@
 5. `comparison` is what comes out: a row for each kernel and case, and what the rows say together;
 6. `exit_codes` makes one number of it, the same for every command that gives a verdict.
 
-`ab_command` writes down the command that measures an undecided comparison again, side by side.
+`summary` has a row for each case and kernel of one set of results (`gradkernels summary`). `ab_command` writes down the
+command that measures an undecided comparison again, side by side.
 """

@@ -13,7 +13,7 @@ import pytest
 from gradkernels.backend import Array
 from gradkernels.bench.pytest_plugin.rows import SessionRows
 from gradkernels.bench.pytest_plugin.threads import limited
-from gradkernels.bench.results.pytest_benchmark_json import extra_info, statistics
+from gradkernels.bench.results.imports.pytest_benchmark import extra_info, statistics
 from gradkernels.case import Case, Inputs
 from gradkernels.check import Disagreement, prove
 from gradkernels.check.reference import Reference

@@ -4,6 +4,7 @@
 |---|---|---|---|
 | a run | `ranking_text` | `ranking_table` | `ranking_plot` |
 | a comparison | `comparison_text`, `comparison_caveats` | `comparison_table` | |
+| one set of results | | `summary_table` | |
 | the kernels there are | | `catalogue_table`, of `catalogue` | |
 | an estimate | `estimate_text` | `estimate_table` | `estimate_plot` |
 

@@ -13,6 +13,7 @@ from rich.table import Table
 from gradkernels.bench.report.comparison_table import seconds
 from gradkernels.bench.run.ranking import NAMED_WAYS, CaseRanking, RankedKernel
 from gradkernels.bench.stats.estimates import Ratio
+from gradkernels.coordinates import Coordinates
 from gradkernels.key import Key
 from gradkernels.names import counted
 from gradkernels.record import CASE, line
@@ -31,7 +32,11 @@ APART = "not in turns"
 
 def title(ranking: CaseRanking) -> str:
     """Return `gradient of linear, 1 feature, float64, 1 thread`: what the rows of a table share."""
-    row = ranking.case
+    return case_title(ranking.case)
+
+
+def case_title(row: Coordinates) -> str:
+    """Return what the rows of a table share that have the coordinates of `row` but for n."""
     parts = [
         f"{row.quantity} of {row.problem}",
         counted(row.features, "feature"),

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from gradkernels.bench.stats.estimates import Floats, Ints
-from gradkernels.record import COLUMNS, KINDS, TIMES, Status
+from gradkernels.record import COLUMNS, DERIVED, KINDS, TIMES, Status, derived
 from gradkernels.record.reading import ASCENDING, Malformed, value_of
 
 _FLOATS = tuple(name for name in COLUMNS if KINDS[name].startswith("float"))
@@ -86,7 +86,7 @@ def _column(name: str, column: Any) -> Shared | Floats:
 def _plausible(columns: dict[str, Any]) -> dict[str, Any] | None:
     """Return the columns if each row keeps the rules of a record."""
     statuses, position = columns["status"]
-    if not {*statuses} <= {*Status}:
+    if not {*statuses} <= {*Status} or not _follows(columns):
         return None
     ok = np.array([status == Status.ok for status in statuses], bool)[position]
     times = [columns[name] for name in TIMES]
@@ -98,6 +98,18 @@ def _plausible(columns: dict[str, Any]) -> dict[str, Any] | None:
     untimed = np.logical_and.reduce([np.isnan(time) for time in times])
     sound = np.where(ok, timed & proven, untimed) & np.logical_and.reduce(positive) & _in_order(columns)
     return columns if sound.all() else None
+
+
+def _follows(columns: dict[str, Any]) -> bool:
+    """Tell whether the columns that follow from the kernel are, in each row, those of its kernel."""
+    kernels, kernel = columns["kernel"]
+    wanted = [derived(one) for one in kernels]
+    for name in DERIVED.keys() & columns.keys():
+        values, code = columns[name]
+        places = {value: place for place, value in enumerate(values)}
+        if (np.array([places.get(one[name], -1) for one in wanted], np.int32)[kernel] != code).any():
+            return False
+    return True
 
 
 def _in_order(columns: dict[str, Any]) -> Any:

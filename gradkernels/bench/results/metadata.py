@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import platform
+import secrets
 import subprocess
-import uuid
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -21,7 +21,7 @@ def run_facts() -> dict[str, Any]:
     """Return what is the same in every record of one run."""
     return {
         "schema": SCHEMA,
-        "run": uuid.uuid4().hex[:12],
+        "run": run_name(),
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "machine": machine(),
         "cpu": cpu(),
@@ -31,6 +31,11 @@ def run_facts() -> dict[str, Any]:
         "versions": versions(),
         "commit": commit(),
     }
+
+
+def run_name() -> str:
+    """Return 12 random hexadecimal digits, the first a letter: pandas takes 012345678901 and 12e45678 for numbers."""
+    return secrets.choice("abcdef") + secrets.token_hex(6)[1:]
 
 
 def case_facts(case: Case) -> dict[str, Any]:

@@ -149,13 +149,17 @@ def _require_distinct(table: ResultsTable, files: Sequence[Path]) -> None:
     if int(code.max(initial=-1)) + 1 == len(code):
         return
     seen: dict[tuple[object, ...], str] = {}
-    for where, record in _lines(files):
+    for where, record in records_in(files):
         if (first := seen.setdefault(identity(record), where)) != where:
             raise twice(record, first, where)
 
 
-def _lines(files: Sequence[Path]) -> Iterator[tuple[str, Record]]:
-    """Yield every row and where it is."""
+def records_in(files: Sequence[Path]) -> Iterator[tuple[str, Record]]:
+    """Yield every row of files, read line by line, and where it is: file and line.
+
+    Raises:
+        Malformed: As for `read_results`; a row that is there twice is no fault here.
+    """
     for file in files:
         for part in parts(Path(file)):
             for number, record in _read_singly(part):

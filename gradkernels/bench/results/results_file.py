@@ -16,9 +16,11 @@ from pathlib import Path
 from typing import Literal
 
 from gradkernels import record
-from gradkernels.record import FIRST_HEADER, HEADER, Record
+from gradkernels.record import HEADER, OLD_HEADERS, Record
 
 Mode = Literal["new", "resume", "replace"]
+
+_OLD_HEADERS = tuple(header.encode() for header in OLD_HEADERS)
 
 
 class ResultsFile:
@@ -26,8 +28,8 @@ class ResultsFile:
 
     Args:
         path: The file; made if it is not there, and removed again on leaving if no row was written.
-        mode: `new`: it must hold no row; `resume`: rows are added, to those of schema 1 when they have the columns of
-            now; `replace`: what it holds stays until there is a first row.
+        mode: `new`: it must hold no row; `resume`: rows are added, to those of an older schema when they have the
+            columns of now; `replace`: what it holds stays until there is a first row.
 
     Raises:
         ValueError: It holds rows and is to be new, another run holds it, or it is no regular file.
@@ -50,14 +52,13 @@ class ResultsFile:
 
     def _enter(self, mode: Mode) -> None:
         content = self.path.read_bytes()
-        if (
-            HEADER.encode().startswith(content) or content == FIRST_HEADER.encode()
-        ):  # no row, and perhaps half a header: nothing to lose
+        if HEADER.encode().startswith(content) or content in _OLD_HEADERS:
+            # No row, and perhaps half a header: nothing to lose.
             os.truncate(self.path, 0)
             content = b""
         elif mode == "resume":
             content = content[: mend(self.path)]
-            if content.startswith(FIRST_HEADER.rstrip("\n").encode() + b"\n"):
+            if content.startswith(_OLD_HEADERS):
                 content = self._with_current_columns()
         elif mode == "replace":
             self._replace = True
@@ -68,7 +69,7 @@ class ResultsFile:
         self._size = len(content)
 
     def _with_current_columns(self) -> bytes:
-        """Write the rows of a file of schema 1 with the columns of now, in one step; return what it holds then."""
+        """Write the rows of a file of an older schema with the columns of now, in one step; return its content."""
         rows = record.read(self.path)
         content = "".join([HEADER, *(record.line(row.columns().values()) for row in rows)]).encode()
         self._replace_atomically(content)
@@ -152,7 +153,7 @@ def mend(path: Path) -> int:
     """
     text = path.read_bytes()
     whole = text.rfind(b"\n") + 1
-    if not text.removeprefix(BOM_UTF8).startswith(FIRST_HEADER.strip().encode()) or whole in (0, len(text)):
+    if not text.removeprefix(BOM_UTF8).startswith(_OLD_HEADERS[0].strip()) or whole in (0, len(text)):
         return len(text)
     os.truncate(path, whole)
     return whole

@@ -7,6 +7,7 @@ A command goes the same way in each of them:
 3. a room of the harness does the work;
 4. `gradkernels.bench.report` prints what came of it, and the function returns the exit code.
 
-`run` measures, `ab` times two revisions in turns, `compare` gives verdicts on files, `fastest` ranks, `list_kernels`
-lists, `estimate` looks at mini-batches, `doctor` at the machine, `import_json` reads files of pytest-benchmark.
+`run` measures, `ab` times two revisions in turns, `compare` gives verdicts on files, `fastest` ranks, `summary` has a
+row for each case and kernel, `merge` makes one file of several, `import_json` one of what other tools saved,
+`list_kernels` lists, `estimate` looks at mini-batches, `doctor` at the machine.
 """

@@ -1,21 +1,31 @@
-"""`gradkernels import`: saved pytest-benchmark runs as a results file."""
+"""`gradkernels import`: what other tools have saved, as a results file."""
 
 from __future__ import annotations
 
 import sys
 from pathlib import Path
 
-from gradkernels.bench.cli import options
-from gradkernels.bench.cli.files import require_regular, write_whole
-from gradkernels.bench.results.pytest_benchmark_json import ImportedBenchmarks, read_benchmarks
+from gradkernels.bench.cli import file_options
+from gradkernels.bench.cli.files import require_output, write_whole
+from gradkernels.bench.results.imported import ImportedBenchmarks
+from gradkernels.bench.results.importing import read_imported
 from gradkernels.names import counted
 from gradkernels.record import HEADER, Record, line
 
 
-def import_json(files: options.ImportedFiles, out: options.ImportOut, force: options.ImportForce = False) -> None:
-    """Turn saved pytest-benchmark runs of kernels into a results file for compare and fastest."""
-    _refuse_output(out, files, force)
-    imported = [_read(path, number) for number, path in enumerate(files, 1)]
+def import_json(
+    files: file_options.ImportedFiles,
+    out: file_options.MadeFile,
+    kind: file_options.ImportKind = None,
+    force: file_options.ReplaceMade = False,
+) -> None:
+    """Turn what pytest-benchmark, pyperf, Google Benchmark or asv saved into a results file for compare and fastest.
+
+    Kernels that the fixture gradkernels_benchmark timed keep their proofs. Any other benchmark becomes a function, of
+    the problem function:NAME, and its rows say that nothing was proven.
+    """
+    require_output(out, files, force, "to import")
+    imported = [_read(path, number, kind) for number, path in enumerate(files, 1)]
     _refuse_one_run_twice(files, imported)
     for path, one in zip(files, imported, strict=True):
         if not one.records:
@@ -24,20 +34,12 @@ def import_json(files: options.ImportedFiles, out: options.ImportOut, force: opt
             print(f"gradkernels: {path}: {_skipped(one)}", file=sys.stderr)
     records = [record for one in imported for record in one.records]
     _write(out, records)
-    print(f"{out}: {counted(len(records), 'row')}, {counted(len(files), 'pass')}")
+    print(f"{out}: {counted(len(records), 'row')}, {counted(len({row.pass_id for row in records}), 'pass')}")
 
 
-def _refuse_output(out: Path, files: list[Path], force: bool) -> None:
-    require_regular(out, f"--out {out}")
-    if any(out.resolve() == path.resolve() for path in files):
-        raise ValueError(f"{out} is one of the files to import; --out must name another")
-    if out.exists() and not force:
-        raise ValueError(f"{out} is there already; name another file or replace it with --force")
-
-
-def _read(path: Path, number: int) -> ImportedBenchmarks:
+def _read(path: Path, number: int, kind: str | None) -> ImportedBenchmarks:
     try:
-        return read_benchmarks(path, number)
+        return read_imported(path, number, kind)
     except OSError as error:
         raise ValueError(f"{path}: cannot be read ({error.strerror})") from None
 
@@ -55,11 +57,9 @@ def _refuse_one_run_twice(files: list[Path], imported: list[ImportedBenchmarks])
 def _skipped(one: ImportedBenchmarks) -> str:
     if not one.skipped:
         return "it holds no benchmarks"
-    everything = counted(len(one.skipped) + len(one.records), "benchmark")
-    return (
-        f"skipped {len(one.skipped)} of {everything}, such as {one.skipped[0]}: "
-        "not timed through the gradkernels_benchmark fixture, so without a proof"
-    )
+    everything = counted(len(one.skipped) + len({(row.case, row.kernel) for row in one.records}), "benchmark")
+    name, why = next(iter(one.skipped.items()))
+    return f"skipped {len(one.skipped)} of {everything}, such as {name}: {why}"
 
 
 def _write(out: Path, records: list[Record]) -> None:

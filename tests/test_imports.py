@@ -1,0 +1,193 @@
+"""Files that other tools wrote, as they wrote them: every row from its place, and a sentence for what is no file."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from pathlib import Path
+
+import pytest
+
+from gradkernels.bench.cli import main
+from gradkernels.bench.results.import_kinds import import_kinds
+from gradkernels.bench.results.importing import read_imported
+from gradkernels.record import Status, read
+
+SAVED = Path(__file__).parent / "saved"
+
+
+def rows_of(path, kind=None):
+    return read_imported(path, 1, kind).records
+
+
+def told(row):
+    return row.case.problem, row.kernel, row.case.n, row.case.threads, row.pass_
+
+
+def test_the_tools_are_known_by_their_modules():
+    assert list(import_kinds()) == ["asv", "google-benchmark", "pyperf", "pytest-benchmark"]
+
+
+@pytest.mark.parametrize("name", ["asv", "google-benchmark", "pyperf", "pytest-benchmark"])
+def test_a_file_is_known_by_what_it_holds(name):
+    path = SAVED / f"{name}.json"
+    assert rows_of(path) == rows_of(path, name)
+    for row in rows_of(path):
+        assert row.case.problem.startswith("function:")
+        if row.measurement.status == Status.ok:
+            assert (row.measurement.error, row.measurement.tolerance) == (0, 0)
+            assert row.measurement.reason.endswith("without a proof")
+
+
+MINE = """
+from gradkernels.bench.results.imported import FunctionTime, ImportedBenchmarks, function_records, spread_of
+
+
+def recognises(document):
+    return "mine" in document
+
+
+def read(file):
+    found = [FunctionTime(name, name, spread_of(times, 1), 7) for name, times in file.document["mine"].items()]
+    return ImportedBenchmarks(function_records("mine", {"run": file.run}, found))
+"""
+
+
+def test_a_tool_is_a_file_and_nothing_else(tmp_path, monkeypatch, capsys):
+    from gradkernels.bench.results import imports
+
+    (tmp_path / "my_tool.py").write_text(MINE)
+    monkeypatch.setattr(imports, "__path__", [*imports.__path__, str(tmp_path)])
+    assert "my-tool" in import_kinds()
+    monkeypatch.chdir(tmp_path)
+    Path("a.json").write_text(json.dumps({"mine": {"f": [3.0, 1.0, 2.0]}}))
+    assert main(["import", "a.json", "-o", "x.csv"]) == 0
+    [row] = read("x.csv")
+    assert told(row) == ("function:f", "function.f.value", 7, 1, 1)
+    assert (row.measurement.seconds_min, row.measurement.seconds_median, row.machine) == (1, 2, "unknown")
+
+
+@pytest.mark.parametrize("kind", ["asv", "google-benchmark", "pyperf", "pytest-benchmark"])
+@pytest.mark.parametrize("document", [[], 3, None, {}, {"benchmarks": 3}, {"benchmarks": [3]}, {"results": [1]}])
+def test_another_file_is_one_sentence_whatever_it_is_said_to_be(tmp_path, monkeypatch, capsys, kind, document):
+    monkeypatch.chdir(tmp_path)
+    Path("a.json").write_text(json.dumps(document))
+    assert main(["import", "a.json", "-o", "x.csv", "--kind", kind]) == 2
+    told = capsys.readouterr().err
+    assert told.startswith("gradkernels: ")
+    assert told.count("\n") == 1
+
+
+def test_a_kind_that_is_none_is_named(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    Path("a.json").write_text("{}")
+    assert main(["import", "a.json", "-o", "x.csv", "--kind", "pyprof"]) == 2
+    assert "there is no kind of file 'pyprof'; did you mean pyperf?" in capsys.readouterr().err
+
+
+def test_a_file_is_imported_once(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for name in ("a.json", "b.json"):
+        Path(name).write_bytes((SAVED / "pyperf.json").read_bytes())
+    assert main(["import", "a.json", "b.json", "-o", "x.csv"]) == 2
+    assert "a.json and b.json hold the same run f" in capsys.readouterr().err
+
+
+def test_pytest_benchmark_has_sizes_and_other_parameters():
+    rows = rows_of(SAVED / "pytest-benchmark.json")
+    assert [told(row) for row in rows] == [
+        ("function:test_suite.py::test_sort", "function.test_sort.value", 100, 1, 1),
+        ("function:test_suite.py::test_sort", "function.test_sort.value", 1000, 1, 1),
+        ("function:test_suite.py::test_sum(kind=list)", "function.test_sum.value", 100, 1, 1),
+        ("function:test_suite.py::test_sum(kind=tuple)", "function.test_sum.value", 100, 1, 1),
+        ("function:test_suite.py::test_join", "function.test_join.value", 1, 1, 1),
+    ]
+    first = rows[0]
+    assert first.measurement.seconds_median == 7.253500371007249e-07
+    assert first.measurement.seconds_min == 7.112999810487963e-07
+    assert first.measurement.seconds_q75 == 1.335500019195024e-06
+    assert (first.measurement.rounds, first.measurement.iterations) == (1262, 20)
+    assert (first.started, first.machine) == ("2026-11-29T23:23:34+00:00", "amd-epyc-2c-linux-x86-64")
+    assert (first.cpu, first.cores, first.os, first.python) == ("AMD EPYC", 2, "Linux 6.18.44-fc-v657", "3.11.7")
+    assert first.commit == ""
+
+
+def test_each_process_of_pyperf_is_a_pass_but_the_one_that_calibrates():
+    rows = rows_of(SAVED / "pyperf.json")
+    assert [told(row) for row in rows] == [
+        (f"function:{name}", f"function.{name}.value", 1, 1, pass_) for name in ("sort", "join") for pass_ in (1, 2, 3)
+    ]
+    first = rows[0]  # of 1.4744e-05, 2.1092e-05 and 1.7093e-05
+    assert first.measurement.seconds_median == 1.709344921962952e-05
+    assert first.measurement.seconds_min == 1.4744086914930676e-05
+    assert (first.measurement.rounds, first.measurement.iterations) == (3, 1024)
+    assert (first.started, first.machine) == ("2026-11-29T23:23:36", "amd-epyc-2c-linux-x86-64")
+    assert (first.python, first.versions) == ("3.11.7", "pyperf=2.11.0")
+
+
+def test_repetitions_of_google_benchmark_are_one_pass_and_what_fails_says_why():
+    rows = rows_of(SAVED / "google-benchmark.json")
+    assert [told(row) for row in rows] == [
+        ("function:sort", "function.sort.value", 100, 1, 1),
+        ("function:sort", "function.sort.value", 1000, 1, 1),
+        ("function:broken", "function.broken.value", 1, 1, 1),
+    ]
+    first, _, broken = rows
+    assert first.measurement.seconds_median == pytest.approx(3348.1594394235053e-9, rel=1e-12)
+    assert first.measurement.seconds_min == pytest.approx(962.43970534380742e-9, rel=1e-12)
+    assert (first.measurement.rounds, first.measurement.iterations) == (3, 2176)
+    assert (broken.measurement.status, broken.measurement.reason) == ("failed", "no data")
+    assert first.machine == "2c-l1-32k-l1-32k-l2-512k-l3-32768k"
+
+
+def test_asv_has_a_row_for_each_combination_that_was_not_skipped():
+    found = read_imported(SAVED / "asv.json")
+    assert found.skipped == {"bench.track_size": "it does not measure time"}
+    assert [(told(row), row.measurement.status) for row in found.records] == [
+        (("function:bench.Sorting.time_sort(param2=list)", "function.time_sort.value", 100, 1, 1), "ok"),
+        (("function:bench.Sorting.time_sort(param2=tuple)", "function.time_sort.value", 100, 1, 1), "ok"),
+        (("function:bench.Sorting.time_sort(param2=list)", "function.time_sort.value", 1000, 1, 1), "ok"),
+        (("function:bench.time_broken", "function.time_broken.value", 1, 1, 1), "failed"),
+        (("function:bench.time_join", "function.time_join.value", 1, 1, 1), "ok"),
+    ]
+    first = found.records[0]
+    assert (first.measurement.seconds_median, first.measurement.seconds_min) == (1.002899807645008e-05, None)
+    assert (first.commit, first.started) == ("9ef448a2023f", "2026-11-29T23:26:12+00:00")
+    assert (first.machine, first.python) == ("amd-epyc-2c-linux-x86-64", "")
+
+
+def test_only_the_median_of_google_benchmark_is_enough(tmp_path):
+    document = json.loads((SAVED / "google-benchmark.json").read_text())
+    document["benchmarks"] = [row for row in document["benchmarks"] if row["run_type"] == "aggregate"]
+    (tmp_path / "a.json").write_text(json.dumps(document))
+    first = rows_of(tmp_path / "a.json")[0]
+    assert first.measurement.seconds_median == pytest.approx(3348.1594394235053e-9, rel=1e-12)
+    assert first.measurement.seconds_min == first.measurement.seconds_q75 == first.measurement.seconds_median
+
+
+def test_a_compressed_file_is_read(tmp_path):
+    whole = (SAVED / "pyperf.json").read_bytes()
+    (tmp_path / "a.json.gz").write_bytes(gzip.compress(whole))
+    assert list(map(told, rows_of(tmp_path / "a.json.gz"))) == list(map(told, rows_of(SAVED / "pyperf.json")))
+    (tmp_path / "b.json.gz").write_bytes(gzip.compress(whole)[:-20])
+    with pytest.raises(ValueError, match="the compressed file is damaged"):
+        rows_of(tmp_path / "b.json.gz")
+
+
+def test_two_files_are_compared_case_by_case(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    document = json.loads((SAVED / "pyperf.json").read_text())
+    for benchmark in document["benchmarks"]:
+        benchmark["runs"] = [run for run in benchmark["runs"] if "values" in run] * 4
+        for place, run in enumerate(benchmark["runs"]):
+            run["values"] = [1e-5 * (1 + place / 1000)] * 3
+    Path("a.json").write_text(json.dumps(document))
+    for run in document["benchmarks"][0]["runs"]:
+        run["values"] = [3 * value for value in run["values"]]
+    Path("b.json").write_text(json.dumps(document))
+    for name in "ab":
+        assert main(["import", f"{name}.json", "-o", f"{name}.csv"]) == 0
+    assert "b.csv: 24 rows, 12 passes" in capsys.readouterr().out
+    assert main(["compare", "a.csv", "b.csv", "--format", "json"]) == 0
+    rows = json.loads(capsys.readouterr().out)["rows"]
+    assert {row["problem"]: row["verdict"] for row in rows} == {"function:join": "same", "function:sort": "slower"}
