@@ -95,11 +95,14 @@ def test_diabetes_is_scikit_learns():
         ("sklearn.datasets", "diabetes", "scikit-learn"),
         ("pandas", "d.csv", "pandas"),
         ("pyarrow.parquet", "d.parquet", "pyarrow"),
+        ("pyarrow.feather", "d.feather", "pyarrow"),
+        ("openpyxl", "d.xlsx", "openpyxl"),
     ],
 )
 def test_a_missing_library_is_a_sentence_with_the_extra(written, monkeypatch, module, source, package):
     written("d.csv", "x,y\n1,2\n")
-    written("d.parquet", parquet({"x": [1.0], "y": [2.0]}))
+    for name in ("d.parquet", "d.feather", "d.xlsx"):
+        written(name, parquet({"x": [1.0], "y": [2.0]}))
     monkeypatch.setitem(sys.modules, module, None)
     message = refusal(source, "y" if "." in source else None)
     assert f"needs {package}: pip install 'gradkernels[data]'" in message
@@ -222,8 +225,16 @@ REFUSED = {
     "NPZ scalar": ("d.npz", npz(x=1, y=[1]), "x (), y (1,); allowed"),
     "NPZ without arrays": ("d.npz", npz(), "the arrays of d.npz are none"),
     "NPZ without rows": ("d.npz", npz(x=[], y=[]), "no rows, only the columns x and y"),
-    "extension": ("d.txt", "x,y\n1,2\n", "d.txt has extension .txt; data files end in .csv, .parquet, .npz"),
-    "no extension": ("data", "x,y\n1,2\n", "data has no extension; data files end in .csv, .parquet, .npz"),
+    "extension": (
+        "d.txt",
+        "x,y\n1,2\n",
+        "d.txt has extension .txt; data files end in .csv, .tsv, .csv.gz, .tsv.gz, .parquet, ",
+    ),
+    "no extension": (
+        "data",
+        "x,y\n1,2\n",
+        "data has no extension; data files end in .csv, .tsv, .csv.gz, .tsv.gz, .parquet, ",
+    ),
 }
 
 
@@ -249,7 +260,7 @@ def test_what_is_not_there(tmp_path):
     assert refusal("diabetis") == "there is no data set 'diabetis'; did you mean diabetes or digits?"
     assert refusal("zzz") == (
         "there is no data set 'zzz'; known: notebook, diabetes, breast_cancer, digits, "
-        "a file ending in .csv or .parquet or .npz"
+        "a file ending in .csv or .tsv or .csv.gz or .tsv.gz or .parquet or .feather or .npz or .xlsx"
     )
     (tmp_path / "folder.csv").mkdir()
     assert "Is a directory" in refusal(str(tmp_path / "folder.csv"))

@@ -25,6 +25,7 @@ import typer
 
 import gradkernels
 from gradkernels.bench.cli.app import app
+from gradkernels.bench.cli.settings import settings_here
 from gradkernels.bench.compare.thresholds_toml import read as read_thresholds
 from gradkernels.names import pick
 
@@ -260,13 +261,16 @@ def test_every_block_is_checked_by_something(page):
 
 
 @having("toml")
-def test_toml_can_be_read(page, tmp_path):
+def test_toml_can_be_read(page, tmp_path, monkeypatch):
     for block in of_language(page, "toml"):
         assert tomllib.loads(block)
-        if "tool.gradkernels" in block:
-            file = tmp_path / "limits.toml"
-            file.write_text(block)
+        file = tmp_path / "pyproject.toml"
+        file.write_text(block)
+        if "tool.gradkernels.compare" in block:
             assert read_thresholds(file).overrides
+        elif "tool.gradkernels" in block:
+            monkeypatch.chdir(tmp_path)
+            assert settings_here(typer.main.get_command(app).commands, [])
 
 
 @EACH

@@ -9,6 +9,7 @@ from gradkernels.dispatch import history
 from gradkernels.dispatch.bind import BoundKernel, bind, dispatcher_for
 from gradkernels.dispatch.request import Criteria, KernelLike, ResultsPath, request_like, signature
 from gradkernels.problems import Problem
+from gradkernels.problems.frames import is_frame
 from gradkernels.tree import Tree, leaves, structure
 from gradkernels.validate import validate_problem
 
@@ -47,6 +48,9 @@ def bound_kernel(name: str, problem: Problem, arrays: Arrays, given: Given) -> A
     except AttributeError:
         validate_problem(problem)
         trees = problem.as_inputs(theta, x, y)
+        if any(map(is_frame, leaves(arrays))):
+            # Bound for the numpy arrays in them, and called with those whatever it is given.
+            return _given(bound_kernel(name, problem, trees, given), trees)
         key = (name, problem, given, structure(trees), *map(signature, leaves(trees)))
     try:
         return _BOUND[key]
@@ -64,6 +68,10 @@ def bound_kernel(name: str, problem: Problem, arrays: Arrays, given: Given) -> A
     if kind is not None:
         _keep(_OF_ABOUT_THAT_SIZE, kind, bound)
     return bound
+
+
+def _given(bound: Any, trees: Arrays) -> Any:
+    return lambda theta, x, y, *more, **named: bound(*trees, *more, **named)
 
 
 def _keep(known: dict[tuple[Any, ...], BoundKernel[Any]], key: tuple[Any, ...], bound: BoundKernel[Any]) -> None:

@@ -14,6 +14,7 @@ from gradkernels.backend import BACKENDS, Array, Backend
 from gradkernels.case import Case
 from gradkernels.kernel import Kernel
 from gradkernels.problems import BlackBox, Problem
+from gradkernels.problems.frames import is_frame
 from gradkernels.problems.regression.conversion import needs_conversion
 from gradkernels.quantity import Quantity, quantity
 from gradkernels.tree import ArrayProtocol, Tree, count, leaves
@@ -187,6 +188,7 @@ def request_like(
     except (TypeError, ValueError):
         raise TypeError(f"like is a {type(arrays).__name__} that is not three arrays; pass (theta, x, y)") from None
     validate_problem(problem)
+    framed = any(map(is_frame, leaves((theta, x, y))))
     with problem.lock() if isinstance(problem, BlackBox) else nullcontext():
         theta, x, y = problem.as_inputs(theta, x, y)
         library = validate_inputs(problem, theta, x, y)
@@ -204,7 +206,7 @@ def request_like(
     )
     if isinstance(problem, BlackBox):
         return Request(case, library, criteria, arrays=(theta, x, y))
-    return Request(case, library, criteria, needs_conversion(problem, theta, x, y))
+    return Request(case, library, criteria, framed or needs_conversion(problem, theta, x, y))
 
 
 def _of_size(problem: Problem, asked: str | Quantity, criteria: Criteria, size: Size) -> Request:

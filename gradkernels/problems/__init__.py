@@ -7,7 +7,8 @@ draws. There are two kinds of it, which do not know each other:
 - `module`: any `torch.nn.Module` with its loss, of which nothing is known but that it computes. Kernels are proven on
   the caller's own data there, again whenever the model changes.
 
-`data` reads the tables that a regression is drawn from: bundled sets and people's own files.
+`data` reads the tables that a regression is drawn from: bundled sets and people's own files. `frames` takes the arrays
+out of DataFrames and Series.
 
 From here data go to a `Case` (problem, quantity, number of samples, dtype), on to kernels, and beside them to the
 references of `gradkernels.check`. No problem computes its own reference: what is judged does not judge itself.

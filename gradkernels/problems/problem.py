@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from gradkernels.backend import FLOATS, Array
+from gradkernels.problems.frames import without_frames
 from gradkernels.tree import Tree, each, leaves, named
 
 Floats = np.ndarray[Any, Any]
@@ -116,7 +117,7 @@ class Problem(ABC):
         return nullcontext()
 
     def as_inputs(self, theta: Any, x: Any, y: Any) -> tuple[Any, Any, Any]:
-        """Return the arrays of one call as kernels take them.
+        """Return the arrays of one call as kernels take them; those in DataFrames and Series are numpy arrays.
 
         Args:
             theta: Parameters; None for those of the problem itself.
@@ -128,7 +129,7 @@ class Problem(ABC):
         """
         if theta is None:
             raise TypeError(f"theta is None; {self.name} has no parameters of its own, pass them")
-        return theta, x, y
+        return without_frames(theta, x, y)
 
     def for_proof(self, dtype: str, device: str) -> Problem:
         """Return the problem to prove kernels on in its place, where theta has `dtype` and lies on `device`."""

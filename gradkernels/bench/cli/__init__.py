@@ -8,20 +8,21 @@ was asked to fail; 4 a proof failed; 5 contaminated, or nothing was measured; 6 
 asked to fail (`gradkernels.bench.compare.exit_codes`).
 Of those that do not: 0 done; 1 a proof failed; 2 as above. 130 stopped, 141 not read to the end by the next in a pipe.
 
-`app` puts together what `commands` has, a module each. Each option is defined once in `options`, and `parse` turns
-what people type into values.
-`run_plan` makes the plan of a run from them, `run_progress` shows how far it is, `files` refuses what cannot be
-written before anything is computed.
+`app` puts together what `commands` has, a module each. Each option is defined once in `options`, `data_options` or
+`file_options`; `settings` has what pyproject.toml says of them, and `parse` turns what people type into values.
+`run_plan` makes the plans of a run from them, `table_options` reads the data, `run_progress` shows how far it is, and
+`files` refuses what cannot be written before anything is computed.
 """
 
 from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
 from contextlib import suppress
 from functools import cache
 from typing import TYPE_CHECKING, Any, cast
+
+from gradkernels.bench.cli.settings import expanded, settings_here, where_set
 
 if TYPE_CHECKING:
     import typer
@@ -39,11 +40,13 @@ def main(arguments: list[str] | None = None) -> int:
     # Typer carries a click of its own since 0.17; the parents of its public error are the same in either.
     usage_error = cast("type[typer.BadParameter]", typer.BadParameter.__mro__[2])
     try:
-        code = _built(app)(_or_help(arguments), standalone_mode=False, prog_name="gradkernels")
+        command, words = _built(app), expanded(_or_help(arguments))
+        settings = settings_here(command.commands, words)
+        code = command(words, standalone_mode=False, prog_name="gradkernels", default_map=settings)
     except typer.Abort:
         return _complain("stopped", 130)
     except usage_error as error:
-        return _complain(error.format_message())
+        return _complain(error.format_message() + where_set(settings, words, getattr(error, "param", None)))
     except OSError as error:
         # Without a name it is standard output, such as a full disk that it is sent to.
         return _complain(f"{error.filename or 'the output'}: {error.strerror}" if error.strerror else str(error))
@@ -57,7 +60,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 @cache
-def _built(app: typer.Typer) -> Callable[..., Any]:
+def _built(app: typer.Typer) -> Any:
     """Return what parses and calls the commands: made of every option of each, it costs more than parsing."""
     import typer
 

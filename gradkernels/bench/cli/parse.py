@@ -51,6 +51,19 @@ def _size(part: str, text: str) -> int:
     return int(number)
 
 
+def whole_numbers(text: str, option: str) -> list[int]:
+    """Read `1,10,100`: whole numbers from 1, each once, in their order.
+
+    Raises:
+        ValueError: One is none; the message begins with the option.
+    """
+    found = [part.strip() for part in text.split(",")]
+    for part in found:
+        if not (part.isascii() and part.isdecimal() and len(part) < 20 and 1 <= int(part) <= LARGEST):
+            raise ValueError(f"{option} {text}: {part!r} is not a whole number from 1 to {LARGEST:.0e}; write 1,10,100")
+    return list(dict.fromkeys(map(int, found)))
+
+
 def duration(text: str, name: str = "--budget") -> float:
     """Return `90`, `90s`, `2min` or `1h` in seconds.
 

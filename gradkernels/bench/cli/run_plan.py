@@ -6,8 +6,9 @@ may hang, take all memory or end its process, and the command has to say so.
 
 from __future__ import annotations
 
+import itertools
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from typing import IO, Any
@@ -16,14 +17,16 @@ import numpy as np
 
 from gradkernels.bench.cli import parse
 from gradkernels.bench.cli.files import import_from_here
+from gradkernels.bench.cli.table_options import DataOptions
 from gradkernels.bench.isolation.errors import WorkerDied, says_exhausted
 from gradkernels.bench.isolation.fresh_process import call_in_fresh_process
 from gradkernels.bench.isolation.limits import DEFAULT_LIMITS, ProcessLimits
 from gradkernels.bench.race.plan import require_sound
 from gradkernels.bench.run.own_code import own_kernels
 from gradkernels.bench.run.plan import Plan, problem_from
+from gradkernels.names import split_names
 from gradkernels.problems import BlackBox, Problem
-from gradkernels.problems.data.datasets import Dataset, load_dataset
+from gradkernels.problems.data.datasets import Dataset
 from gradkernels.tree import leaves
 from gradkernels.validate import dtype_of
 
@@ -35,25 +38,18 @@ FEW = 4
 
 
 @dataclass(frozen=True)
-class DataOptions:
-    """The options `--data`, `--target`, `--drop-na` and `--resample`."""
-
-    data: str | None = None
-    target: str | None = None
-    drop_na: bool = False
-    resample: bool = False
-
-
-@dataclass(frozen=True)
 class CaseOptions:
-    """The options of where and on what to compute; None for what was not given."""
+    """The options of where and on what to compute, as typed; None for what was not given.
+
+    Of features, dtype and threads there may be several, separated by commas: every combination is computed.
+    """
 
     sizes: str | None
-    features: int | None
+    features: str | None
     dtype: str | None
     layout: str
     device: str
-    threads: int
+    threads: str
     seed: int
 
 
@@ -81,8 +77,10 @@ class PlanOptions:
 
 
 @contextmanager
-def planned(options: PlanOptions, limits: ProcessLimits = DEFAULT_LIMITS) -> Iterator[Plan]:
-    """Make the plan, and hold the file of its data for as long as the context lasts.
+def planned(options: PlanOptions, limits: ProcessLimits = DEFAULT_LIMITS) -> Iterator[list[Plan]]:
+    """Make the plans, one for each combination of features, dtype and threads, and hold the file of their data.
+
+    What a reader should know of the data is printed: rows that were left out, and numbers of classes.
 
     Args:
         options: What a person asked for.
@@ -95,17 +93,19 @@ def planned(options: PlanOptions, limits: ProcessLimits = DEFAULT_LIMITS) -> Ite
     parse.require_device(options.cases.device)
     if ":" in options.problem or options.own:
         _try_out(options, limits)
-    with _plan_of(options) as (plan, dataset):
+    with _plans_of(options) as (plans, dataset):
         if not (":" in options.problem or options.own):
-            _require_fit(plan, dataset)
-        yield plan
+            _require_fit(plans, dataset)
+        for note in dataset.notes if dataset else ():
+            print(note)
+        yield plans
 
 
 def _try_out(options: PlanOptions, limits: ProcessLimits) -> None:
     """Raise a ValueError unless the plan can be made in a process that is limited."""
-    where = f"{__name__}:refusal"
+    where, threads = f"{__name__}:refusal", max(parse.whole_numbers(options.cases.threads, "--threads"))
     try:
-        says = call_in_fresh_process(where, {"given": asdict(options)}, options.cases.threads, None, limits, ["torch"])
+        says = call_in_fresh_process(where, {"given": asdict(options)}, threads, None, limits, ["torch"])
     except WorkerDied as death:
         says = f"problem {options.problem!r} was tried in a process of its own: {death.reason}"
     if says:
@@ -117,8 +117,8 @@ def refusal(given: dict[str, Any]) -> str:
     """Return why there is no plan for options, as JSON has them; nothing where there is one."""
     cases, data = CaseOptions(**given.pop("cases")), DataOptions(**given.pop("data"))
     try:
-        with _plan_of(PlanOptions(cases=cases, data=data, **given)) as (plan, dataset):
-            _require_fit(plan, dataset)
+        with _plans_of(PlanOptions(cases=cases, data=data, **given)) as (plans, dataset):
+            _require_fit(plans, dataset)
     except ValueError as error:
         return str(error)
     except OSError:  # of a file of data, which whoever asked opens as well
@@ -127,41 +127,55 @@ def refusal(given: dict[str, Any]) -> str:
 
 
 @contextmanager
-def _plan_of(options: PlanOptions) -> Iterator[tuple[Plan, Dataset | None]]:
+def _plans_of(options: PlanOptions) -> Iterator[tuple[list[Plan], Dataset | None]]:
     problem, cases = problem_from(options.problem, not options.no_intercept), options.cases
     quantities = parse.chosen_quantities(options.quantity)
     chosen = parse.chosen_kernels(options.kernels, quantities, problem, own_kernels(options.own or ""))
     if isinstance(problem, BlackBox):
         given = {"--data": options.data.data, "--features": cases.features, "--no-intercept": options.no_intercept}
         refuse_for_module(given)
-    with _dataset_file(options.data) as (dataset, file):
+    with _dataset_file(options.data, problem) as (dataset, file):
         plan = Plan(
             problem=options.problem,
             kernels=tuple(kernel.key for kernel in chosen),
             sizes=_sizes(cases.sizes, problem, dataset, options.data.resample),
             fit_intercept=not options.no_intercept,
-            features=_features(cases.features, dataset),
-            dtype=own_dtype(problem) if cases.dtype is None else cases.dtype,
             layout=cases.layout,
             device=cases.device,
-            threads=cases.threads,
             seed=cases.seed,
             data=file,
             data_name=dataset.name if dataset else "",
             resample=options.data.resample,
             own=options.own or "",
         )
-        _ = plan.cases
-        yield plan, dataset
+        plans = _swept(plan, cases, problem, dataset)
+        _ = [one.cases for one in plans]
+        yield plans, dataset
 
 
-def _require_fit(plan: Plan, dataset: Dataset | None) -> None:
+def _swept(plan: Plan, cases: CaseOptions, problem: Problem, dataset: Dataset | None) -> list[Plan]:
+    """Return the plan with each combination of features, dtype and threads.
+
+    Args:
+        plan: With whatever of them.
+        cases: What was asked for.
+        problem: Whose own dtype is the usual one.
+        dataset: Whose number of features there is no choice of.
+    """
+    dtypes = [own_dtype(problem)] if cases.dtype is None else list(dict.fromkeys(split_names(cases.dtype)))
+    threads = parse.whole_numbers(cases.threads, "--threads")
+    combinations = itertools.product(_features(cases.features, dataset), dtypes, threads)
+    return [replace(plan, features=d, dtype=dtype, threads=count) for d, dtype, count in combinations]
+
+
+def _require_fit(plans: Sequence[Plan], dataset: Dataset | None) -> None:
     """Raise a ValueError where the problem does not compute on its data, or has no per-sample gradients."""
     if dataset is not None:
-        plan.subject.targets(dataset.y, plan.seed)  # all of them, whatever the sizes
-    first = plan.cases[0]
-    plan.inputs(replace(first, n=min(first.n, FEW)))  # large ones are for processes that are limited
-    require_sound(plan)
+        plans[0].subject.targets(dataset.y, plans[0].seed)  # all of them, whatever the sizes
+    for plan in plans:
+        first = plan.cases[0]
+        plan.inputs(replace(first, n=min(first.n, FEW)))  # large ones are for processes that are limited
+        require_sound(plan)
 
 
 def own_dtype(problem: Problem) -> str:
@@ -182,15 +196,12 @@ def refuse_for_module(given: Mapping[str, object]) -> None:
 
 
 @contextmanager
-def _dataset_file(options: DataOptions) -> Iterator[tuple[Dataset | None, int | None]]:
+def _dataset_file(options: DataOptions, problem: Problem) -> Iterator[tuple[Dataset | None, int | None]]:
     """Yield the data set, and the descriptor of a file of it that the measuring processes read."""
-    if options.data is None:
-        for name, given in (("--target", options.target), ("--drop-na", options.drop_na)):
-            if given:
-                raise ValueError(f"{name} was given without --data; name the file that it is about")
+    dataset = options.load(problem)
+    if dataset is None:
         yield None, None
         return
-    dataset = load_dataset(options.data, options.target, options.drop_na)
     with _nameless(dataset) as file:
         yield dataset, file.fileno()
 
@@ -220,9 +231,9 @@ def _sizes(text: str | None, problem: Problem, dataset: Dataset | None, resample
     return chosen
 
 
-def _features(given: int | None, dataset: Dataset | None) -> int:
+def _features(given: str | None, dataset: Dataset | None) -> list[int]:
     if dataset is None:
-        return 1 if given is None else given
+        return [1] if given is None else parse.whole_numbers(given, "--features")
     if given is not None:
         raise ValueError(f"--features {given}: {dataset.name} has {dataset.features}; leave --features out")
-    return dataset.features
+    return [dataset.features]

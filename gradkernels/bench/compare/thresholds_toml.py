@@ -30,6 +30,9 @@ from gradkernels.names import unknown
 
 SECTION = ("tool", "gradkernels", "compare")
 KEYS = ("delta", "fail-slower", "overrides")
+OPTIONS = ("fail-undecided", "fail-missing", "thresholds", "kernel", "quantity", "format", "force")
+"""Options of `gradkernels compare` that may stand in the same section, where `gradkernels.bench.cli` takes them."""
+
 OVERRIDE_KEYS = ("kernel", "quantity", "n", "delta", "fail-slower")
 _SIZE = re.compile(r"\d{1,12}(e\d)?", re.ASCII | re.IGNORECASE)
 
@@ -43,7 +46,7 @@ def read(path: Path) -> Thresholds:
     """
     document = _document(path)
     section = _section(document)
-    return _thresholds(document if section is None else section, str(path))
+    return _thresholds(document, str(path)) if section is None else _thresholds(_without_options(section), str(path))
 
 
 def nearest(folder: Path) -> Thresholds:
@@ -54,7 +57,7 @@ def nearest(folder: Path) -> Thresholds:
     """
     found = next((file for one in (folder, *folder.parents) if (file := one / "pyproject.toml").is_file()), None)
     section = _section(_document(found)) if found else None
-    return PLAIN if section is None else _thresholds(section, str(found))
+    return PLAIN if section is None else _thresholds(_without_options(section), str(found))
 
 
 def chosen(file: Path | None, folder: Path, delta: str | None, fail_slower: str | None, prefix: str) -> Thresholds:
@@ -88,6 +91,12 @@ def _section(document: Any) -> Any:
             return None
         document = document[name]
     return document
+
+
+def _without_options(section: Any) -> Any:
+    if not isinstance(section, Mapping):
+        return section
+    return {name: value for name, value in section.items() if name.replace("_", "-") not in OPTIONS}
 
 
 def _thresholds(table: Any, where: str) -> Thresholds:

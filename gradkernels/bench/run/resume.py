@@ -6,17 +6,18 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from gradkernels.bench.run.plan import Plan
+from gradkernels.coordinates import Coordinates
 from gradkernels.key import Key
 from gradkernels.record import Record
 
 
-def require_same(plan: Plan, path: Path, records: Sequence[Record]) -> None:
+def require_same(plans: Sequence[Plan], path: Path, records: Sequence[Record]) -> None:
     """Refuse to go on with a file that was begun with another plan.
 
     A forgotten `--kernel` or `--sizes` would otherwise measure everything into the file.
 
     Args:
-        plan: Of this run.
+        plans: Of this run.
         path: The file, for the message.
         records: What it holds.
 
@@ -24,10 +25,11 @@ def require_same(plan: Plan, path: Path, records: Sequence[Record]) -> None:
         ValueError: Names something that one of the two has and the other has not.
     """
     held = {(row.kernel, row.case) for row in records if Key.parse(row.kernel).competes}
-    planned = {(kernel.key, plan.coordinates(case)) for case in plan.cases for kernel in plan.kernels_of(case)}
-    unasked = held - planned
-    # Before the second pass the first may have been cut short, and what is missing says nothing.
-    unheld = planned - held if any(row.pass_ > 1 for row in records) else set()
+    planned = [_kernels_and_cases(plan) for plan in plans]
+    unasked = held.difference(*planned)
+    # Before the second pass of a plan the first may have been cut short, and what is missing says nothing.
+    begun = {(row.kernel, row.case) for row in records if row.pass_ > 1}
+    unheld = {one for own in planned if own & begun for one in own - held}
     for kernel, case in sorted(unasked | unheld):
         where = case.described(" ")
         fault = "has rows of" if (kernel, case) in unasked else "has no row of"
@@ -35,3 +37,7 @@ def require_same(plan: Plan, path: Path, records: Sequence[Record]) -> None:
             f"--resume: {path} {fault} {kernel} ({where}), unlike what these options ask for; "
             "give the options that the run began with, or name another --out"
         )
+
+
+def _kernels_and_cases(plan: Plan) -> set[tuple[str, Coordinates]]:
+    return {(kernel.key, plan.coordinates(case)) for case in plan.cases for kernel in plan.kernels_of(case)}

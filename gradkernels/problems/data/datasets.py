@@ -5,7 +5,7 @@ Nothing is guessed, repeated or left out silently: whatever is not a finite numb
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,9 +13,12 @@ from typing import Any
 import numpy as np
 
 from gradkernels.names import counted, unknown
-from gradkernels.problems.data.files import READERS, needs, read_table
+from gradkernels.problems.data.files import KINDS_OF_FILE, read_table
+from gradkernels.problems.data.labels import classes_of, described, numbered_from_zero, numbered_names
+from gradkernels.problems.data.optional import needs
+from gradkernels.problems.data.selection import ColumnChoice
 from gradkernels.problems.data.table import Table
-from gradkernels.problems.problem import Floats
+from gradkernels.problems.problem import Floats, Problem
 from gradkernels.problems.regression.weighted import Weighted
 from gradkernels.tree import Tree
 
@@ -32,6 +35,7 @@ class Dataset:
         y: Target, float64, `(n,)`.
         columns: Name of each feature, in the order of x.
         weight: Sample weights, `(n,)`; None where there are none.
+        notes: What a reader should know of how the file was read: rows that were left out, numbers of classes.
     """
 
     name: str
@@ -39,6 +43,7 @@ class Dataset:
     y: Floats
     columns: tuple[str, ...]
     weight: Floats | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def size(self) -> int:
@@ -81,15 +86,29 @@ class Dataset:
         return rng.choice(self.size, n, replace=n > self.size)
 
 
-def load_dataset(source: str, target: str | None = None, drop_na: bool = False) -> Dataset:
+def load_dataset(
+    source: str,
+    target: str | None = None,
+    drop_na: bool = False,
+    *,
+    features: Sequence[str] = (),
+    ignore: Sequence[str] = (),
+    sep: str | None = None,
+    problem: Problem | None = None,
+) -> Dataset:
     """Load a bundled data set by name, or the numbers in a file.
 
     Args:
-        source: `notebook`, `diabetes`, or the path of a `.csv`, `.parquet` or `.npz` file. A CSV file is UTF-8,
-            separated by commas, its first line the column names. An NPZ file holds arrays `(n,)` or `(n, d)`.
+        source: `notebook`, `diabetes`, or the path of a file: CSV or TSV in UTF-8 with the column names in its first
+            line, also compressed by gzip, Parquet, Feather, an Excel workbook of one sheet, or an NPZ of arrays `(n,)`
+            or `(n, d)`.
         target: The column to predict; all others are features. For NPZ it names an array, and may be left out
             if the arrays are called x and y. Bundled sets have their own.
         drop_na: Leave out rows with missing or infinite values instead of refusing them.
+        features: Names or globs of the columns that are features, in their order; none for all.
+        ignore: Names or globs of columns that are not.
+        sep: The sign between columns of text, where it is another than the extension says.
+        problem: What the target is for: of one that tells classes apart it may be names, or numbers from 1 on.
 
     Raises:
         ValueError: Anything that is not a table of finite numbers; one sentence names the column and the row.
@@ -98,11 +117,14 @@ def load_dataset(source: str, target: str | None = None, drop_na: bool = False) 
     if source in BUNDLED:
         if target is not None:
             raise ValueError(f"data set {source!r} has its own target; leave out --target {target} (target=)")
+        if features or ignore or sep is not None:
+            raise ValueError(f"data set {source!r} has its own columns; leave out --features-from, --ignore and --sep")
         return BUNDLED[source]()
-    path = Path(source)
+    path = Path(source).expanduser()
     if not path.suffix and not path.exists():
-        raise ValueError(unknown("data set", source, [*BUNDLED, f"a file ending in {' or '.join(READERS)}"]))
-    return _dataset(read_table(path), target, drop_na)
+        raise ValueError(unknown("data set", source, [*BUNDLED, f"a file ending in {' or '.join(KINDS_OF_FILE)}"]))
+    choice = ColumnChoice(target, tuple(features), tuple(ignore))
+    return _dataset(read_table(path, sep), choice, drop_na, None if problem is None else classes_of(problem))
 
 
 def notebook() -> Dataset:
@@ -163,10 +185,31 @@ BUNDLED: dict[str, Callable[[], Dataset]] = {
 """Data sets by the name that `--data` takes."""
 
 
-def _dataset(table: Table, target: str | None, drop_na: bool) -> Dataset:
-    position = table.target_position(target)
-    values = table.numbers(drop_na)
-    features = np.delete(values, position, axis=1)
-    x = features[:, 0] if features.shape[1] == 1 else features
-    columns = table.names[:position] + table.names[position + 1 :]
-    return Dataset(table.name, np.ascontiguousarray(x), values[:, position].copy(), columns)
+def _dataset(table: Table, choice: ColumnChoice, drop_na: bool, classes: int | None) -> Dataset:
+    """Return the columns that are chosen as numbers; all of them are checked here, once.
+
+    Args:
+        table: As it was read.
+        choice: Of columns.
+        drop_na: Whether rows with missing or infinite values are left out.
+        classes: Of the problem; None where the target is no class.
+    """
+    position = table.target_position(choice.target)
+    features = choice.columns(table.name, table.names, position)
+    target = table.names[position]
+    labels: dict[str, int] = {}
+    if classes is not None and (names := table.class_names(position)) is not None:
+        numbers, labels = numbered_names(names, classes, f"{table.name}: column {target!r}")
+        table = table.with_column(position, numbers)
+    used = sorted([*features, position])
+    values = table.only(used).numbers(drop_na)
+    columns = [values[:, used.index(place)] for place in features]
+    x = columns[0].copy() if len(columns) == 1 else np.ascontiguousarray(np.stack(columns, axis=1))
+    y = values[:, used.index(position)].copy()
+    if classes is not None and not labels:
+        y, labels = numbered_from_zero(y, classes)
+    notes = [described(table.name, target, labels)] if labels else []
+    if left_out := table.rows - len(y):
+        of = counted(table.rows, "row")
+        notes.insert(0, f"{table.name}: left out {left_out:,} of {of}, where a value is missing or infinite")
+    return Dataset(table.name, x, y, tuple(table.names[place] for place in features), None, tuple(notes))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Any
 
@@ -44,11 +44,35 @@ class Table:
         if not any(len(values) for values in self.values):
             raise ValueError(f"{self.name} has no rows, only the columns {_some(self.names, 'and')}")
 
+    @property
+    def rows(self) -> int:
+        """n, the number of rows."""
+        return len(self.values[0])
+
+    def only(self, positions: Sequence[int]) -> Table:
+        """Return the table with these columns alone."""
+        names = tuple(self.names[place] for place in positions)
+        return replace(self, names=names, values=tuple(self.values[place] for place in positions))
+
+    def with_column(self, position: int, values: Values) -> Table:
+        """Return the table with other values in one column."""
+        return replace(self, values=(*self.values[:position], values, *self.values[position + 1 :]))
+
+    def class_names(self, position: int) -> list[str | None] | None:
+        """Return the cells of a column of names, None for those that are empty; None for a column of anything else."""
+        values = self.values[position]
+        if values.dtype.kind not in "OUS":
+            return None
+        cells = [None if _is_missing(value) else value for value in values.tolist()]
+        if not all(isinstance(cell, str | bool | int | float | None) for cell in cells) or _all_numbers(cells):
+            return None
+        return [None if cell is None else str(cell).strip() for cell in cells]
+
     def target_position(self, target: str | None) -> int:
         """Find the column to predict; a ValueError that lists the columns or near names otherwise."""
         if len(self.names) < 2:
             hint = "a target and at least one feature are needed, separated by commas in CSV"
-            raise ValueError(f"{self.name} has only the column {self.names[0]!r}; {hint}")
+            raise ValueError(f"{self.name} has only the column {self.names[0]!r}; {hint} or by what --sep (sep=) says")
         target = self.target if target is None else target
         if target is None:
             columns = _some(self.names, "or")
@@ -83,14 +107,16 @@ class Table:
             return values.astype(np.float64)
         if values.dtype.kind not in "OUS":
             kind = REFUSED_KINDS.get(values.dtype.kind, str(values.dtype))
-            raise ValueError(f"{self.name}: column {name!r} holds {kind}; turn it into numbers or leave it out")
+            fault = f"{self.name}: column {name!r} holds {kind}"
+            raise ValueError(f"{fault}; turn it into numbers or leave it out with --ignore (ignore=)")
         column = np.empty(len(values))
         for row, value in enumerate(values.tolist()):
             try:
                 column[row] = _number(value)
             except ValueError:
                 where = f"{self.name}: column {name!r} is {_short(value)} in {self.place(row)}"
-                raise ValueError(f"{where}, not a number; correct it, or leave the column out") from None
+                hint = "correct it, or leave the column out with --ignore (ignore=)"
+                raise ValueError(f"{where}, not a number; {hint}") from None
         return column
 
     def _first_gap(self, values: Values, finite: Values) -> str:
@@ -104,6 +130,17 @@ class Table:
             f"{self.name}: column {self.names[column]!r} {what} in {self.place(row)}{more}; "
             "correct it, or leave such rows out with --drop-na (drop_na=True)"
         )
+
+
+def _is_missing(value: object) -> bool:
+    return value is None or (isinstance(value, float) and np.isnan(value)) or (isinstance(value, str) and not value)
+
+
+def _all_numbers(cells: Sequence[object]) -> bool:
+    try:
+        return all(cell is None or np.isfinite(_number(cell)) for cell in cells)
+    except ValueError:
+        return False
 
 
 def _number(value: object) -> float:

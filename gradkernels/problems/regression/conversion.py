@@ -9,6 +9,7 @@ import numpy as np
 
 from gradkernels.backend import Array, arrays_of
 from gradkernels.names import dtype_name
+from gradkernels.problems.frames import without_frames
 from gradkernels.problems.problem import Problem
 from gradkernels.problems.regression.regression import Regression
 from gradkernels.problems.regression.target_guard import target_guard
@@ -73,7 +74,7 @@ def with_conversion(compute: Callable[..., Any], problem: Problem, convert: bool
     look = target_guard(problem) if isinstance(problem, Regression) else None
 
     def call(theta: Tree, x: Tree, y: Tree, *arguments: Any, **options: Any) -> Any:
-        theta, x, y = each(plain_array, (theta, x, y))
+        theta, x, y = each(plain_array, without_frames(theta, x, y))
         y = convert_target(problem, x, y)
         if look is not None:
             look(y)

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from rich.console import Console
 
-from gradkernels.bench.cli import options, parse
+from gradkernels.bench.cli import data_options, options, parse
 from gradkernels.bench.cli.files import import_from_here, require_free, require_picture, write_whole
+from gradkernels.bench.cli.table_options import DataOptions
 from gradkernels.bench.report.estimate_table import ParameterPoint, as_csv, measure
 from gradkernels.bench.report.estimate_text import show
 from gradkernels.bench.run.plan import problem_from
@@ -18,7 +20,7 @@ from gradkernels.case import Case
 from gradkernels.check import Disagreement
 from gradkernels.estimate.study import DRAWS
 from gradkernels.problems import BlackBox, LinearRegression, Problem
-from gradkernels.problems.data.datasets import Dataset, load_dataset, notebook_points
+from gradkernels.problems.data.datasets import Dataset, notebook_points
 from gradkernels.problems.problem import Floats
 from gradkernels.quantity import QUANTITIES
 
@@ -28,9 +30,12 @@ PLAIN_WIDTH = 110  # of output that is not a terminal, where sentences are seldo
 def estimate(
     problem: options.ProblemName = "linear",
     no_intercept: options.NoIntercept = False,
-    data: options.StudiedData = "notebook",
-    target: options.TargetColumn = None,
-    drop_na: options.DropNa = False,
+    data: data_options.StudiedData = "notebook",
+    target: data_options.TargetColumn = None,
+    features_from: data_options.FeatureColumns = None,
+    ignore: data_options.IgnoredColumns = None,
+    sep: data_options.ColumnSign = None,
+    drop_na: data_options.DropNa = False,
     theta: options.ThetaNumbers = None,
     batch_sizes: options.BatchSizes = None,
     draws: options.Draws = DRAWS,
@@ -47,10 +52,10 @@ def estimate(
     """
     import_from_here()
     _refuse_outputs(out, plot, force)
-    dataset = load_dataset(data, target, drop_na)
     chosen = problem_from(problem, not no_intercept)
     if isinstance(chosen, BlackBox):
         raise ValueError(f"estimate is for regressions on a table of numbers, not for {chosen.name}")
+    dataset = DataOptions(data, target, drop_na, False, features_from, ignore, sep).required(chosen)
     given: dict[str, Any] = {"draws": draws, "replace": replace, "seed": seed, "kernel": _key(kernel, chosen)}
     if batch_sizes is not None:
         given["batch_sizes"] = parse.sizes(batch_sizes)
@@ -60,12 +65,13 @@ def estimate(
     except Disagreement as error:
         print(f"gradkernels: {error}", file=sys.stderr)
         return 1
-    return _conclude(points, out, plot)
+    return _conclude(points, out, plot, dataset.notes)
 
 
-def _conclude(points: list[ParameterPoint], out: Path | None, plot: Path | None) -> int:
+def _conclude(points: list[ParameterPoint], out: Path | None, plot: Path | None, notes: Sequence[str]) -> int:
     from gradkernels.bench.report.estimate_plot import draw
 
+    print(*notes, sep="\n", end="\n" * bool(notes))
     show(Console(width=None if sys.stdout.isatty() else PLAIN_WIDTH), points)
     if out is not None:
         _write(out, as_csv(points).encode())

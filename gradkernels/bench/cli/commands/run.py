@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
-from gradkernels.bench.cli import options, parse
+from gradkernels.bench.cli import data_options, options, parse
 from gradkernels.bench.cli.files import require_free, require_picture, require_writable, write_whole
-from gradkernels.bench.cli.run_plan import CaseOptions, DataOptions, PlanOptions, planned
+from gradkernels.bench.cli.run_plan import CaseOptions, PlanOptions, planned
 from gradkernels.bench.cli.run_progress import progress_shown
+from gradkernels.bench.cli.table_options import DataOptions
 from gradkernels.bench.isolation.limits import ProcessLimits, most_bytes, size_in_bytes
 from gradkernels.bench.isolation.signals import Stopped, stop_on_signals
 from gradkernels.bench.race.elimination import ELIMINATION_LOOKS, measure_by_elimination, unbiased_records
@@ -27,10 +28,13 @@ from gradkernels.record import Record, Status
 def run(
     problem: options.ProblemName = "linear",
     no_intercept: options.NoIntercept = False,
-    data: options.DataName = None,
-    target: options.TargetColumn = None,
-    drop_na: options.DropNa = False,
-    resample: options.Resample = False,
+    data: data_options.DataName = None,
+    target: data_options.TargetColumn = None,
+    features_from: data_options.FeatureColumns = None,
+    ignore: data_options.IgnoredColumns = None,
+    sep: data_options.ColumnSign = None,
+    drop_na: data_options.DropNa = False,
+    resample: data_options.Resample = False,
     quantity: options.QuantityNames = "gradient,per_sample",
     kernel: options.KernelGlobs = None,
     kernels_from: options.KernelsFrom = None,
@@ -39,7 +43,7 @@ def run(
     dtype: options.RunDtype = None,
     layout: options.MemoryLayout = "C",
     device: options.DeviceName = "cpu",
-    threads: options.ThreadLimit = 1,
+    threads: options.RunThreads = "1",
     seed: options.DataSeed = 0,
     passes: options.PassCount = 8,
     race: options.OnlyWinners = False,
@@ -57,12 +61,10 @@ def run(
     Exit codes: 0 done; 1 a proof failed; 2 bad usage or bad input, or no room for the results; 130 stopped by Ctrl-C.
     """
     pace = Pace(_schedule(passes, race, resume, budget), race, calls, _limits(timeout, max_bytes, device))
-    table = DataOptions(data, target, drop_na, resample)
+    table = DataOptions(data, target, drop_na, resample, features_from, ignore, sep)
     cases = CaseOptions(sizes, features, dtype, layout, device, threads, seed)
     asked = PlanOptions(problem, no_intercept, quantity, kernel or [], kernels_from, cases, table)
-    with planned(asked, pace.limits) as plan:
-        path = _out(out, resume, force)
-        return _measure(plan, pace, path, _picture(path, plot, resume or force), _mode(resume, force))
+    return _planned_and_measured(asked, pace, out, plot, _mode(resume, force))
 
 
 @dataclass(frozen=True)
@@ -81,6 +83,13 @@ class Pace:
     calls: int | None
     limits: ProcessLimits
 
+    def shared_by(self, plans: int) -> Schedule:
+        """Return the schedule of each of so many plans."""
+        if plans == 1:
+            return self.schedule
+        text = f"{self.schedule.text} for {plans} combinations"
+        return replace(self.schedule, budget=self.schedule.budget / plans, text=text)
+
 
 def _schedule(passes: int, race: bool, resume: bool, budget: str) -> Schedule:
     seconds = parse.duration(budget)
@@ -97,11 +106,15 @@ def _limits(timeout: str, max_bytes: str | None, device: str) -> ProcessLimits:
     return ProcessLimits(parse.duration(timeout, "--timeout"), memory)
 
 
-def _out(out: Path | None, resume: bool, force: bool) -> Path:
-    if resume and force:
-        raise ValueError("--resume and --force were both given; one keeps the file, the other replaces it")
+def _planned_and_measured(asked: PlanOptions, pace: Pace, out: Path | None, plot: Path | None, mode: Mode) -> int:
+    with planned(asked, pace.limits) as plans:
+        path = _out(out, mode)
+        return _measure(plans, pace, path, _picture(path, plot, mode != "new"), mode)
+
+
+def _out(out: Path | None, mode: Mode) -> Path:
     if out is None:
-        if resume:
+        if mode == "resume":
             raise ValueError("--resume needs the file to go on with: --out FILE")
         return require_writable(Path("results") / f"run-{datetime.now():%Y%m%d-%H%M%S}.csv", keep=False)
     return require_writable(out, keep=False)
@@ -121,23 +134,33 @@ def _picture(out: Path, plot: Path | None, replaced: bool) -> Path:
 
 
 def _mode(resume: bool, force: bool) -> Mode:
+    if resume and force:
+        raise ValueError("--resume and --force were both given; one keeps the file, the other replaces it")
     return "resume" if resume else "replace" if force else "new"
 
 
-def _measure(plan: Plan, pace: Pace, path: Path, picture: Path, mode: Mode) -> int:
+def _measure(plans: list[Plan], pace: Pace, path: Path, picture: Path, mode: Mode) -> int:
+    """Measure plan after plan into one file, each in its share of the time."""
+    records: list[Record] = []
     session = None
     with stop_on_signals(), progress_shown() as tell:
         try:
-            with open_session(plan, path, pace.schedule, tell, pace.limits, mode) as session:
-                require_same(plan, path, session.records)
-                records = (
-                    unbiased_records(measure_by_elimination(session, pace.calls))
-                    if pace.race
-                    else session.measure_missing()
-                )
+            for plan in plans:
+                with open_session(plan, path, pace.shared_by(len(plans)), tell, pace.limits, mode) as session:
+                    require_same(plans, path, session.records)
+                    records += _measured(session, pace)
+                mode = "resume"
         except Stopped as stop:
             return _stopped(stop, path, session)
     return _conclude(records, path, picture, pace.calls)
+
+
+def _measured(session: Session, pace: Pace) -> list[Record]:
+    """Return the records of the session's own cases, as they are to be ranked."""
+    found = measure_by_elimination(session, pace.calls) if pace.race else session.measure_missing()
+    cases = {session.plan.coordinates(case) for case in session.plan.cases}
+    own = [row for row in found if row.case in cases]
+    return unbiased_records(own) if pace.race else own
 
 
 def _stopped(stop: Stopped, path: Path, session: Session | None) -> int:
