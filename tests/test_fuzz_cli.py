@@ -12,13 +12,13 @@ from hypothesis import strategies as st
 
 from gradkernels.bench.cli import main
 from gradkernels.bench.cli.app import app
-from gradkernels.bench.report import ranking_plot as plot
+from gradkernels.bench.report.pictures import draw as pictures
 from gradkernels.bench.run.session import Session
 from gradkernels.record import HEADER, append
 
 CODES = {0, 1, 2, 3, 4, 5}
 COMMANDS = typer.main.get_command(app).commands
-QUICK = sorted(COMMANDS.keys() & {"run", "compare", "fastest", "list", "import"})
+QUICK = sorted(COMMANDS.keys() & {"run", "compare", "fastest", "list", "plot", "import"})
 """What ends soon once measuring is left out; of the others only the parsing is tried."""
 
 PLAUSIBLE = """
@@ -62,7 +62,7 @@ def here(tmp_path_factory):
         patch.chdir(folder)
         patch.setenv("GRADKERNELS_WISDOM", str(folder.parent / "wisdom.json"))
         patch.setattr(Session, "measure_missing", lambda session: session.records)
-        patch.setattr(plot, "draw", lambda records, suffix: b"")
+        patch.setattr(pictures, "draw", lambda content, suffix: b"")
         yield folder
 
 

@@ -3,7 +3,6 @@
 import pytest
 from measured import changed, passes, record, refused, scaled
 
-from gradkernels.bench.report.ranking_plot import style_of
 from gradkernels.bench.report.ranking_table import markdown
 from gradkernels.bench.run.ranking import rankings
 
@@ -30,11 +29,6 @@ def test_tables_of_several_machines_say_which_is_which():
     shared = "norms of linear, 1 feature, float64, 1 thread"
     assert titles == [f"**{shared}, on desk**", f"**{shared}, on rack**"]
     assert markdown(rankings(rows[:1])).splitlines()[0] == f"**{shared}**"
-
-
-def test_no_two_of_two_dozen_lines_look_alike():
-    styles = [style_of(index) for index in range(24)]
-    assert len({tuple(style.values()) for style in styles}) == 24
 
 
 def test_the_lead_is_taken_within_passes_whatever_the_order_of_rows():

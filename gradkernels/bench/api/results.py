@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING
 from gradkernels.bench.api.verdicts import Verdicts, verdicts_between
 from gradkernels.bench.report.ranking_table import LONG_HEADER, long_rows
 from gradkernels.bench.report.ranking_text import show_ranking
+from gradkernels.bench.results.table import tabulate
 from gradkernels.bench.run.ranking import CaseRanking, rankings, weighed
 from gradkernels.key import Key
+from gradkernels.names import pick
 from gradkernels.record import COLUMNS, HEADER, Record, append, read
 from gradkernels.record.reading import identity, twice
 
@@ -107,11 +109,25 @@ class Results:
         """
         return verdicts_between(self.records, after.records, delta, force)
 
-    def plot(self) -> Figure:
-        """Draw time against the number of samples, a panel for each quantity, as `gradkernels run` does."""
-        from gradkernels.bench.report.ranking_plot import picture_of
+    def plot(self, kind: str = "time", *, baseline: str | None = None, calls: int | None = None) -> Figure:
+        """Draw a panel for each table of winners, a line for each way, and as the title what is found.
 
-        return picture_of(self.records)
+        Args:
+            kind: `time`, `speed` (times as fast as a baseline), `memory`, `limit` (the share of the memory limit that
+                is reached) or `break-even` (calls until a first call has paid off).
+            baseline: The way that others are compared with, for `speed` and `break-even`; None for `torch.vmap` where
+                that was timed.
+            calls: As for `summary`.
+
+        Raises:
+            ValueError: There is no such kind, nothing of it was measured, or the baseline is none.
+        """
+        from gradkernels.bench.report.pictures.draw import figure_of
+        from gradkernels.bench.report.pictures.kinds import SCALES
+        from gradkernels.bench.report.pictures.run_content import content_of
+
+        chosen = pick({one.value: one for one in SCALES}, kind, "kind of picture")
+        return figure_of(content_of(tabulate(self.records), chosen, baseline, calls))
 
     def __len__(self) -> int:
         """Count the records."""

@@ -12,6 +12,7 @@ from gradkernels.bench.cli.commands.fastest import fastest
 from gradkernels.bench.cli.commands.import_json import import_json
 from gradkernels.bench.cli.commands.list_kernels import list_kernels
 from gradkernels.bench.cli.commands.merge import merge
+from gradkernels.bench.cli.commands.plot import plot
 from gradkernels.bench.cli.commands.run import run
 from gradkernels.bench.cli.commands.summary import summary
 
@@ -27,6 +28,7 @@ app.command()(compare)
 app.command()(ab)
 app.command()(fastest)
 app.command("list")(list_kernels)
+app.command()(plot)
 app.command()(estimate)
 app.command()(summary)
 app.command()(merge)

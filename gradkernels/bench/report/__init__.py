@@ -2,11 +2,11 @@
 
 | of what | sentences | tables (terminal, Markdown, CSV, JSON) | pictures |
 |---|---|---|---|
-| a run | `ranking_text` | `ranking_table` | `ranking_plot` |
+| a run | `ranking_text` | `ranking_table` | `pictures` |
 | a comparison | `comparison_text`, `comparison_caveats` | `comparison_table` | |
 | one set of results | | `summary_table` | |
 | the kernels there are | | `catalogue_table`, of `catalogue` | |
-| an estimate | `estimate_text` | `estimate_table` | `estimate_plot` |
+| an estimate | `estimate_text` | `estimate_table`; `estimate_file` reads it back | `pictures` |
 
 `whole_table` prints a table of any of these on a terminal of any width. `colours` says how a way looks, in every
 picture and on every page.

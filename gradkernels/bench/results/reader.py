@@ -100,7 +100,7 @@ class _Rows:
         values, code = found.get("block", ([1], np.zeros(len(code), np.int32)))  # as in schema 1, which had none
         self._append("block", np.array(values, np.int64)[code])
         for name in NUMBERS:
-            self._append(name, found[name])
+            self._append(name, _floats(found[name]))
 
     def _add_table(self, table: ResultsTable) -> None:
         for name, plural in SHARED.items():
@@ -133,6 +133,14 @@ class _Rows:
         numbers = {name: whole.pop(name) for name in NUMBERS}
         shared: dict[str, Any] = {plural: tuple(self.shared[name]) for name, plural in SHARED.items()}
         return ResultsTable(numbers=numbers, **whole, **shared)
+
+
+def _floats(column: tuple[list[Any], Ints] | Floats) -> Floats:
+    """Return a column as floats, NaN for none; of whole numbers there are values and positions."""
+    if isinstance(column, np.ndarray):
+        return column
+    values, code = column
+    return np.array(values, np.float64)[code]
 
 
 def _tuples(columns: Sequence[tuple[list[Any], Ints]]) -> tuple[list[tuple[Any, ...]], Ints]:

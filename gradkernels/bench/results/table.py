@@ -20,7 +20,7 @@ from gradkernels.record import Record, Status
 Flags = np.ndarray[Any, np.dtype[np.bool_]]
 
 STATUSES = tuple(Status)
-NUMBERS = ("seconds_median", "seconds_first", "limit_seconds")
+NUMBERS = ("seconds_median", "seconds_first", "limit_seconds", "peak_bytes")
 """The numbers of each row that a reader of many rows asks for."""
 
 _DENSE = 4

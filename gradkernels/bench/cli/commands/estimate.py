@@ -13,6 +13,7 @@ from rich.console import Console
 from gradkernels.bench.cli import data_options, options, parse
 from gradkernels.bench.cli.files import import_from_here, require_free, require_picture, write_whole
 from gradkernels.bench.cli.table_options import DataOptions
+from gradkernels.bench.report.estimate_file import points_of
 from gradkernels.bench.report.estimate_table import ParameterPoint, as_csv, measure
 from gradkernels.bench.report.estimate_text import show
 from gradkernels.bench.run.plan import problem_from
@@ -69,14 +70,14 @@ def estimate(
 
 
 def _conclude(points: list[ParameterPoint], out: Path | None, plot: Path | None, notes: Sequence[str]) -> int:
-    from gradkernels.bench.report.estimate_plot import draw
+    from gradkernels.bench.report.pictures.estimate import draw_estimate
 
     print(*notes, sep="\n", end="\n" * bool(notes))
     show(Console(width=None if sys.stdout.isatty() else PLAIN_WIDTH), points)
     if out is not None:
         _write(out, as_csv(points).encode())
     if plot is not None:
-        _write(plot, draw(points, plot.suffix.lower()))
+        _write(plot, draw_estimate(points_of(points), plot.suffix.lower()))
     return 0 if all(point.ways.agree for point in points) else 1
 
 
@@ -110,7 +111,7 @@ def _theta(text: str, shape: tuple[int, ...], what: str) -> Floats:
 
 
 def _refuse_outputs(out: Path | None, plot: Path | None, force: bool) -> None:
-    from gradkernels.bench.report.estimate_plot import FORMATS
+    from gradkernels.bench.report.pictures.estimate import FORMATS
 
     if plot is not None:
         require_picture(plot, FORMATS, out)

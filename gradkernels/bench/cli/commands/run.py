@@ -17,6 +17,7 @@ from gradkernels.bench.isolation.signals import Stopped, stop_on_signals
 from gradkernels.bench.race.elimination import ELIMINATION_LOOKS, measure_by_elimination, unbiased_records
 from gradkernels.bench.report.ranking_text import show_ranking
 from gradkernels.bench.results.results_file import Mode
+from gradkernels.bench.results.table import tabulate
 from gradkernels.bench.run.plan import Plan
 from gradkernels.bench.run.ranking import rankings, weighed
 from gradkernels.bench.run.resume import require_same
@@ -126,7 +127,7 @@ def _picture(out: Path, plot: Path | None, replaced: bool) -> Path:
         picture = out.with_suffix(".png")
         require_picture(picture, (".png",), out)
         return picture
-    from gradkernels.bench.report.ranking_plot import formats
+    from gradkernels.bench.report.pictures.draw import formats
 
     require_picture(plot, formats(), out)
     require_free("--plot", plot, replaced)
@@ -172,12 +173,13 @@ def _stopped(stop: Stopped, path: Path, session: Session | None) -> int:
 
 
 def _conclude(records: list[Record], path: Path, picture: Path, calls: int | None) -> int:
-    from gradkernels.bench.report.ranking_plot import draw
+    from gradkernels.bench.report.pictures.draw import draw
+    from gradkernels.bench.report.pictures.run_content import content_of
 
     show_ranking(rankings(weighed(records, calls)))
     if calls:
         print(f"times are those of one of {counted(calls, 'call')}, with its share of building and the first call")
-    write_whole(picture, draw(records, picture.suffix.lower()))
+    write_whole(picture, draw(content_of(tabulate(records), calls=calls), picture.suffix.lower()))
     found = (row for row in records if row.measurement.status == Status.wrong)
     wrong = sorted({f"{row.kernel} at n = {row.case.n}: {row.measurement.reason}" for row in found})
     for sentence in wrong:

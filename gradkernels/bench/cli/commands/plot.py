@@ -1,0 +1,101 @@
+"""`gradkernels plot`: pictures of results files, and of an estimate's."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from pathlib import Path
+
+from gradkernels.bench.cli import options, parse, plot_options
+from gradkernels.bench.cli.files import require_free, write_whole
+from gradkernels.bench.report.estimate_file import is_estimate, read_estimates
+from gradkernels.bench.report.pictures.kinds import PictureKind
+from gradkernels.bench.results.reader import read_results
+from gradkernels.bench.results.table import ResultsTable
+from gradkernels.key import Key, matching, split_patterns
+
+
+def plot(
+    files: plot_options.PlottedFiles,
+    out: plot_options.PlotOut,
+    kind: plot_options.PlotKind = None,
+    baseline: plot_options.Baseline = None,
+    quantity: options.QuantityNames = "all",
+    kernel: options.KernelGlobs = None,
+    calls: options.FastestCalls = None,
+    force: plot_options.PlotForce = False,
+) -> None:
+    """Draw results: a panel for each table of winners, a line for each way, and as the title what is found."""
+    _require_picture(files, out, force)
+    if _of_estimates(files, kind):
+        _refuse_for_estimates({"--baseline": baseline, "--kernel": kernel, "--calls": calls})
+        _draw_estimate(files, out)
+    else:
+        table = _chosen(read_results(files), files, parse.chosen_quantities(quantity), kernel or [], baseline)
+        _draw_run(table, out, kind or PictureKind.time, baseline, calls)
+    print(f"written: {out}")
+
+
+def _require_picture(files: list[Path], out: Path, force: bool) -> None:
+    """Raise unless a picture can be written to `out`, before anything is read."""
+    from gradkernels.bench.report.pictures.draw import formats
+
+    if out.suffix.lower() not in formats():
+        raise ValueError(f"--out {out}: pictures end in {', '.join(formats())}")
+    if out.resolve() in (file.resolve() for file in files):
+        raise ValueError(f"--out {out} is also what is drawn; name another file")
+    require_free("--out", out, force)
+
+
+def _of_estimates(files: list[Path], kind: PictureKind | None) -> bool:
+    if kind is not None:
+        return kind is PictureKind.estimate
+    kinds = {file: is_estimate(file) for file in files}
+    if len(set(kinds.values())) > 1:
+        one, other = (next(file for file, its in kinds.items() if its is which) for which in (True, False))
+        raise ValueError(f"{one} is of an estimate and {other} of a run; draw them apart")
+    return all(kinds.values())
+
+
+def _refuse_for_estimates(given: dict[str, object]) -> None:
+    for option, value in given.items():
+        if value is not None:
+            raise ValueError(f"{option} is for the results of a run; an estimate is drawn as it is")
+
+
+def _chosen(
+    table: ResultsTable, files: list[Path], quantities: Collection[str], patterns: list[str], baseline: str | None
+) -> ResultsTable:
+    """Return the rows that are drawn, those of the baseline among them.
+
+    Args:
+        table: Every row.
+        files: Where they are from, for the message.
+        quantities: That were asked for.
+        patterns: Of kernels that were asked for; none for all.
+        baseline: What others are compared with.
+
+    Raises:
+        ValueError: None of them has a time, or a pattern means no kernel.
+    """
+    table = table[table.where("case", lambda case: case.quantity in quantities)]
+    if not table.timed.any():
+        raise ValueError(f"{', '.join(map(str, files))} has no proven time to draw; measure with `gradkernels run`")
+    keys = [key for key in table.used("kernel") if Key.parse(key).competes]
+    wanted = set(matching(split_patterns(patterns), keys))
+    if baseline is not None:
+        wanted |= set(matching([baseline], keys))
+    return table[table.where("kernel", wanted.__contains__)]
+
+
+def _draw_run(table: ResultsTable, out: Path, kind: PictureKind, baseline: str | None, calls: int | None) -> None:
+    from gradkernels.bench.report.pictures.draw import draw
+    from gradkernels.bench.report.pictures.run_content import content_of
+
+    write_whole(out, draw(content_of(table, kind, baseline, calls), out.suffix.lower()))
+
+
+def _draw_estimate(files: list[Path], out: Path) -> None:
+    points = read_estimates(files)
+    from gradkernels.bench.report.pictures.estimate import draw_estimate
+
+    write_whole(out, draw_estimate(points, out.suffix.lower()))
