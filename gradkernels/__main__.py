@@ -15,16 +15,13 @@ def main() -> int:
 
 
 def _command_line() -> int:
+    from gradkernels.bench.cli import main as command_line
+    from gradkernels.bench.cli import needed
+
     try:
         from gradkernels.bench.cli import app as app  # loads what commands need
-        from gradkernels.bench.cli import main as command_line
     except ModuleNotFoundError as missing:
-        if missing.name is None or missing.name.startswith("gradkernels"):
-            raise
-        print(
-            f"gradkernels: the command line needs {missing.name}: pip install 'gradkernels[bench]'",
-            file=sys.stderr,
-        )
+        print(f"gradkernels: {needed(missing, 'the command line')}", file=sys.stderr)
         return 2
     return command_line()
 

@@ -13,7 +13,7 @@ from torch import nn
 
 import gradkernels as gk
 from gradkernels.check import endure, prove
-from gradkernels.check.compare_arrays import compare_entries
+from gradkernels.check.compare_arrays import Unprovable, compare_entries
 from gradkernels.check.prove import SAMPLES_AT_ONCE
 from gradkernels.check.reference import Reference
 from gradkernels.check.side_effects import require_same_state
@@ -234,7 +234,7 @@ def test_a_clipped_sum_is_proven_with_half_of_the_rows_clipped_and_with_none(slo
 
 @pytest.mark.parametrize("scale", [np.nan, np.inf])
 def test_a_scale_that_is_not_finite_allows_nothing(scale):
-    with pytest.raises(gk.Disagreement, match=r"entry \(1,\) is 2.5, expected 2.0, off by inf"):
+    with pytest.raises(Unprovable, match=r"here: entry \(1,\) is 2.5, expected 2.0, and its rounding leaves the range"):
         compare_entries(np.array([1, 2.5]), np.array([1.0, 2.0]), np.array([scale, scale]), 1e-9, "here")
 
 
@@ -465,3 +465,62 @@ def test_the_inputs_of_the_caller_stay_as_they_are():
         )
     for array, kept in zip(inputs, before, strict=True):
         np.testing.assert_array_equal(array, kept)
+
+
+def test_any_function_is_proven_as_a_kernel_of_the_quantity_of_the_case():
+    def norms(theta, x, y):
+        return np.abs(2 * (theta[0] + x * theta[1] - y)) * np.hypot(1, x)
+
+    case = gk.Case(P, "norms", 20)
+    proof = gk.check(norms, case)
+    assert 0 <= proof.error <= proof.tolerance < 1e-13
+    with pytest.raises(gk.Disagreement, match=r"^numpy\.lambda\.norms on linear, n=20, float64: entry \(\d+,\) is "):
+        gk.check(lambda theta, x, y: 2 * norms(theta, x, y), case)
+    with pytest.raises(gk.Disagreement, match=r"numpy\.norms\.per_sample .* shape"):
+        gk.check(norms, gk.Case(P, "per_sample", 20))
+
+
+def test_a_function_of_another_library_gets_its_arrays():
+    def norms(theta, x, y):
+        return torch.abs(2 * (theta[0] + x * theta[1] - y)) * torch.hypot(torch.ones_like(x), x)
+
+    gk.check(norms, gk.Case(P, "norms", 20), library="torch")
+    with pytest.raises(ValueError, match="there is no library 'troch'; did you mean torch"):
+        gk.check(norms, gk.Case(P, "norms", 20), library="troch")
+    with pytest.raises(ValueError, match="is for a function"):
+        gk.check("numpy.loop+.norms", gk.Case(P, "norms", 20), library="torch")
+
+
+def test_of_a_module_a_function_takes_tensors():
+    model = gk.ModuleProblem(nn.Linear(2, 1), nn.MSELoss(), example=(torch.randn(6, 2), torch.randn(6, 1)))
+
+    def gradient(theta, x, y):
+        residual = 2 * (x @ theta["weight"].T + theta["bias"] - y) / len(x)
+        return {"weight": residual.T @ x, "bias": residual.sum(0)}
+
+    gk.check(gradient, gk.Case(model, "gradient", 6))
+
+
+def test_what_is_no_kernel_is_refused_in_a_sentence():
+    with pytest.raises(TypeError, match=r"^kernel is a int; give a Kernel, its key, or a function f\(theta, x, y\)$"):
+        gk.check(3, gk.Case(P, "norms", 5))
+
+
+def test_what_is_surely_wrong_is_so_beside_what_cannot_be_proven():
+    values, want = np.array([1.5, 3.0]), np.array([1.0, 2.0])
+    with pytest.raises(gk.Disagreement, match=r"entry \(1,\) is 3.0, expected 2.0, off by 1 of its scale") as caught:
+        compare_entries(values, want, np.array([np.inf, 1.0]), 0.1, "here")
+    assert not isinstance(caught.value, Unprovable)
+
+
+@pytest.mark.parametrize("quantity", QUANTITIES)
+@pytest.mark.parametrize("where", ["x", "y"])
+def test_numbers_around_1e200_make_no_honest_kernel_wrong(quantity, where):
+    theta, x, y = P.draw(20, 0, features=2)
+    if where == "x":
+        x[:, 1] *= 1e200
+    else:
+        y *= 1e200
+    case = gk.Case(P, quantity, 20, features=2)
+    for key in (HONEST[quantity], f"torch.vmap{'+' if quantity != 'per_sample' else ''}.{quantity}"):
+        gk.check(key, case, (theta, x, y))

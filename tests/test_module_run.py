@@ -18,7 +18,8 @@ from gradkernels.bench.cli import main, run_plan
 from gradkernels.bench.cli.parse import chosen_kernels
 from gradkernels.bench.cli.run_plan import own_dtype
 from gradkernels.bench.run.plan import Plan
-from gradkernels.bench.run.ranking import known, rankings, weighed
+from gradkernels.bench.run.ranking import rankings, weighed
+from gradkernels.bench.run.recalled import known
 from gradkernels.bench.timing.traffic import traffic
 from gradkernels.coordinates import ALL_SIZES, Coordinates
 from gradkernels.dispatch.wisdom import MeasuredPoint, WisdomEntry

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,15 +12,17 @@ from measured import STEADY, changed, passes, scaled
 
 import gradkernels as gk
 from gradkernels.bench.cli import main
+from gradkernels.bench.cli.run_progress import progress_shown
 from gradkernels.bench.race import elimination
 from gradkernels.bench.race import plan as race_plan
 from gradkernels.bench.race import race as race_module
 from gradkernels.bench.race.progress import line_shown
 from gradkernels.bench.run.plan import Plan
+from gradkernels.bench.run.ranking import rankings
 from gradkernels.bench.run.session import Schedule, SessionProgress, open_session
 from gradkernels.dispatch import wisdom
 from gradkernels.dispatch.machine import machine
-from gradkernels.record import read
+from gradkernels.record import HEADER, MEASURED_AGAIN, append, read, unbiased
 
 BROADCAST, LOOP, VMAP = "numpy.broadcast+.norms", "numpy.loop+.norms", "torch.vmap+.norms"
 
@@ -68,16 +72,46 @@ def test_what_was_never_timed_is_out_of_the_race(session):
     assert session.settled == {(0, LOOP), (0, VMAP)}
 
 
+def raced_rows():
+    """Eight passes of two kernels, of which the first won, and three passes of the winner alone, 10% slower."""
+    together = [*passes(STEADY, kernel=BROADCAST), *passes(scaled(STEADY, 1.05), kernel=LOOP)]
+    alone = passes(scaled(STEADY[:3], 1.1), kernel=BROADCAST)
+    return [*together, *(later(row, reason=f"unpinned; {MEASURED_AGAIN}") for row in alone)]
+
+
 def test_the_winners_published_times_are_those_of_its_fresh_passes():
-    race, fresh = passes(scaled(STEADY, 0.5), kernel=BROADCAST), passes(STEADY[:3], kernel=BROADCAST)
-    rows = [*race, *passes(scaled(STEADY, 2.0), kernel=LOOP), *(later(row) for row in fresh)]
-    kept = elimination.unbiased_records(rows)
+    kept = unbiased(raced_rows())
     assert {row.pass_ for row in kept if row.kernel == BROADCAST} == {9, 10, 11}
     assert len([row for row in kept if row.kernel == LOOP]) == 8
+    other = passes([0.9], kernel=BROADCAST, run="run-b")
+    assert unbiased([*raced_rows(), *other])[-1] is other[0], "another run has nothing to do with it"
 
 
-def later(row):
-    return changed(row, pass_=row.pass_ + 8)
+def test_a_winner_of_one_fresh_pass_is_known_by_that_one():
+    rows = raced_rows()[:-2]
+    assert [row.pass_ for row in unbiased(rows) if row.kernel == BROADCAST] == [9]
+
+
+def test_a_winner_is_placed_by_the_passes_in_turns_and_timed_by_those_of_its_own():
+    (ranking,) = rankings(raced_rows())
+    winner, other = ranking.kernels
+    assert (winner.kernel, winner.seconds) == (BROADCAST, 1.1)
+    assert (other.kernel, other.seconds) == (LOOP, pytest.approx(1.05))
+    assert other.in_turns
+    assert other.behind.ratio == pytest.approx(1.05)
+
+
+def test_a_file_of_a_race_teaches_the_times_of_the_fresh_passes(short, tmp_path):
+    (tmp_path / "x.csv").write_text(HEADER)
+    append(tmp_path / "x.csv", [changed(row, machine=machine()) for row in raced_rows()])
+    assert main(["fastest", "x.csv", "--save"]) == 0
+    wisdom.saved.cache_clear()
+    (entry,) = wisdom.saved()
+    assert [point.seconds for point in entry.curves[BROADCAST]] == [1.1]
+
+
+def later(row, **changes):
+    return changed(row, pass_=row.pass_ + 8, **changes)
 
 
 class FakeClock:
@@ -93,7 +127,7 @@ class FakeClock:
     def monotonic(self):
         return self.now
 
-    def measure(self, pass_, seconds, without=()):
+    def measure(self, pass_, seconds, without=(), note=""):
         every = {(0, key) for key in self.session.plan.kernels}
         racing = sorted(key for _, key in every - self.session.settled - set(without))
         self.passes.append((racing, round(seconds, 2)))
@@ -187,10 +221,16 @@ def test_a_race_on_the_command_line_prints_and_keeps_its_passes(short, capsys):
     arguments = ["run", "--race", "--quantity", "norms", "--sizes", "1000", "--budget", "60s"]
     arguments += ["--kernel", "numpy.broadcast", "--kernel", "numpy.loop"]
     assert main([*arguments, "--out", "x.csv"]) == 0
-    assert "numpy.broadcast+" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "numpy.broadcast+" in printed
     rows = [row for row in read("x.csv") if row.kernel == BROADCAST]
     assert [row.pass_ for row in rows] in ([1, 2, 3], [1, 2, 3, 4])
-    assert main([*arguments, "--resume", "--out", "x.csv"]) == 2
+    assert [MEASURED_AGAIN in row.measurement.reason for row in rows] == [False] * (len(rows) - 1) + [True]
+    assert main(["fastest", "x.csv"]) == 0
+    assert printed.startswith(capsys.readouterr().out.rstrip()), "the same file, the same numbers"
+    for other in (["--resume"], ["--passes", "3"]):
+        assert main([*arguments, *other, "--out", "y.csv"]) == 2
+        assert capsys.readouterr().err.startswith("gradkernels: --race and --")
 
 
 def test_arrays_that_do_not_fit_are_refused_before_anything_is_measured():
@@ -212,8 +252,33 @@ def test_a_budget_that_is_no_time_is_refused_before_anything_is_measured(budget)
 def test_a_race_shows_its_pass_on_a_terminal_and_takes_the_line_away(monkeypatch):
     shown = io.StringIO()
     monkeypatch.setattr("sys.stderr", shown)
-    for tty in (False, True):
-        monkeypatch.setattr(shown, "isatty", lambda tty=tty: tty)
-        with line_shown() as tell:
-            tell(SessionProgress(17, 16, 0, 1))
-        assert shown.getvalue() == ("\r\x1b[Krace: pass 17\r\x1b[K" if tty else "")
+    monkeypatch.setenv("TERM", "xterm")
+    with line_shown() as tell:
+        tell(SessionProgress(17, 16, 0, 1))
+    assert shown.getvalue() == ""
+    monkeypatch.setattr(shown, "isatty", lambda: True)
+    with line_shown() as tell:
+        tell(SessionProgress(17, 16, 0, 1))
+    assert "race: pass 17" in shown.getvalue()
+    assert shown.getvalue().endswith("\x1b[1A\x1b[2K"), "the line is cleared"
+
+
+@pytest.mark.parametrize(
+    ("show", "says"), [(line_shown, "race: pass 3"), (progress_shown, "pass 3 of 16, case 1 of 2")]
+)
+def test_in_a_notebook_a_line_of_the_cell_changes_and_nothing_is_printed(monkeypatch, capsys, show, says):
+    shown = []
+
+    def display(data, raw, display_id):
+        assert raw
+        assert display_id
+        shown.append(data)
+        return SimpleNamespace(update=lambda data, raw: shown.append(data))
+
+    shell = type("ZMQInteractiveShell", (), {})
+    monkeypatch.setattr("builtins.get_ipython", shell, raising=False)
+    monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace(display=SimpleNamespace(display=display)))
+    with show() as tell:
+        tell(SessionProgress(3, 16, 0, 2))
+    assert [text["text/plain"] for text in shown] == ["starting", says, ""]
+    assert capsys.readouterr() == ("", "")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import signal
@@ -15,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from gradkernels.bench.cli import main
+from gradkernels.bench.cli.commands import run as run_command
 from gradkernels.bench.isolation.limits import DEFAULT_LIMITS
 from gradkernels.bench.isolation.messages import decode, encode
 from gradkernels.bench.results.results_file import mend
@@ -84,7 +86,8 @@ def test_a_run_writes_proven_rows_prints_winners_and_draws_the_picture(two_passe
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (("--out", "x.png"), "--out and --plot are both x.png; name two files"),
+        (("--out", "x.png"), "--out x.png: the results are CSV, and their picture would be x.png too; end it in .csv"),
+        (("--out", "photo.csv"), "the picture photo.png is there already; replace it with --force or name another"),
         (("--out", "x.csv", "--plot", "./x.csv"), "--plot x.csv: pictures end in .avif, .eps, "),
         (("--out", "x.svg", "--plot", "./x.svg"), "--out and --plot are both x.svg; name two files"),
         (("--out", "x.csv", "--plot", "x"), "--plot x: pictures end in .avif, .eps, "),
@@ -99,6 +102,28 @@ def test_a_picture_that_cannot_be_drawn_is_refused_before_the_measuring(here, ca
     assert f"gradkernels: {says}" in capsys.readouterr().err
     assert [path.name for path in here.iterdir()] == ["photo.png"]
     assert Path("photo.png").read_text() == "mine"
+
+
+def test_a_reader_that_has_gone_costs_no_picture(measured_here, monkeypatch):
+    def closed(ranking):
+        raise SystemExit(1)  # as rich ends where a pipe is closed
+
+    monkeypatch.setattr(run_command, "show_ranking", closed)
+    with pytest.raises(SystemExit):
+        run_command._conclude(read("x.csv"), measured_here, Path("x.png"), None)
+    assert Path("x.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_picture_without_room_is_told_after_the_tables(measured_here, monkeypatch, capsys):
+    def full(path, content):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+
+    monkeypatch.setattr(run_command, "write_whole", full)
+    with pytest.raises(OSError, match="No space left on device: 'x.png'"):
+        run_command._conclude(read("x.csv"), measured_here, Path("x.png"), None)
+    printed = capsys.readouterr().out
+    assert "numpy.broadcast+" in printed
+    assert "rows in x.csv\n" in printed
 
 
 def test_a_picture_goes_into_a_folder_that_is_made_for_it(here):

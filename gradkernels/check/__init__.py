@@ -10,11 +10,13 @@
 5. `side_effects` sees that inputs stay as they are, that no result shares memory with another, and that a result
    depends on the data and not on what was computed before.
 
-`modules` is the proof on a caller's own data, for models of which nothing is known but that they compute.
+`on_request` proves what a person asks for, any function too. `modules` is the proof on a caller's own data, for models
+of which nothing is known but that they compute.
 A kernel that fails raises `Disagreement`, which says where and by how much.
 """
 
-from gradkernels.check.compare_arrays import Disagreement
-from gradkernels.check.prove import Proof, check, endure, prove
+from gradkernels.check.compare_arrays import Disagreement, Unprovable
+from gradkernels.check.on_request import check
+from gradkernels.check.prove import Proof, endure, prove
 
-__all__ = ["Disagreement", "Proof", "check", "endure", "prove"]
+__all__ = ["Disagreement", "Proof", "Unprovable", "check", "endure", "prove"]

@@ -12,6 +12,10 @@ class Disagreement(ArithmeticError):
     """A kernel's result is not what its definition says; the message tells where and by how much."""
 
 
+class Unprovable(Disagreement):
+    """A result cannot be held to anything: how far it may be rounded is beyond the numbers of float64."""
+
+
 EntryNamer = Callable[[tuple[int, ...]], str]
 """What a message calls the entry at an index."""
 
@@ -39,19 +43,23 @@ def compare_entries(
 
     Raises:
         Disagreement: An entry is off by more, finite where it should not be, or not finite in another way.
+        Unprovable: One is not what it should have been, and its scale is not finite.
     """
     if (odd := np.isfinite(values) != np.isfinite(want)).any():
         raise Disagreement(f"{where}: {_entry(values, want, odd, tell)}, one of them not finite")
     same = (values == want) | (np.isnan(values) & np.isnan(want))
     if (odd := ~(np.isfinite(want) | same)).any():
         raise Disagreement(f"{where}: {_entry(values, want, odd, tell)}, neither of them finite")
-    # A scale that is not finite proves nothing, so it allows nothing.
-    relative = np.where(np.isfinite(scale), np.abs(values - want) / scale, np.inf)
-    error = np.where(np.isfinite(want) & (values != want), relative, 0.0)
+    known = np.isfinite(scale)
+    error = np.where(known & ~same, np.abs(values - want) / scale, 0.0)
     worst = float(error.max(initial=0.0))
     if worst > tolerance:
         at = _entry(values, want, error == worst, tell)
         raise Disagreement(f"{where}: {at}, off by {worst:.2g} of its scale, allowed {tolerance:.2g}")
+    # A scale that is not finite proves nothing, so it allows nothing.
+    if (odd := ~known & ~same).any():
+        says = "its rounding leaves the range of float64, so that nothing can be proven; scale the data"
+        raise Unprovable(f"{where}: {_entry(values, want, odd, tell)}, and {says}")
     return worst
 
 

@@ -27,7 +27,6 @@ from gradkernels.check.side_effects import prime_with_other_data, require_unalia
 from gradkernels.check.structure import conforming, entry_namer
 from gradkernels.kernel import Compute, Kernel
 from gradkernels.problems import Regression
-from gradkernels.registry import kernel as kernel_by_key
 from gradkernels.tree import count, each, leaves, take
 
 FAR_SAMPLES = 8
@@ -46,37 +45,6 @@ class Proof:
 
     error: float
     tolerance: float
-
-
-def check(kernel: Kernel | str, case: Case, inputs: Inputs | None = None, reference: Reference | None = None) -> Proof:
-    """Prove `kernel` on `case`: dtype, shape, finiteness, values entry by entry, identities, side effects.
-
-    There are none where inputs stay as they are, a result shares memory with no input and no earlier result, and what
-    is in the inputs counts, not whether the arrays were seen before.
-
-    Args:
-        kernel: A Kernel or its key.
-        case: What to compute; its own draw is the data unless `inputs` are given.
-        inputs: numpy arrays `(theta, x, y)` to use instead of `case.draw()`.
-        reference: The reference for these inputs, if it is there already.
-
-    Returns:
-        The worst relative error and the tolerance.
-
-    Raises:
-        Disagreement: The result is wrong; says where and by how much.
-        ValueError: The kernel does not support the case, with every reason; or the inputs are not the case's.
-    """
-    if isinstance(kernel, str):
-        kernel = kernel_by_key(kernel)
-    if reasons := kernel.unsupported(case):
-        raise ValueError(f"{kernel.key} cannot do this case: {'; '.join(reasons)}")
-    case = case.for_proof()
-    compute = kernel.build(case.problem)
-    proof = prove(kernel, compute, case, inputs, reference)
-    if not kernel.compiles:  # for seconds, at each new number of samples; it is shown them when it is bound
-        endure(kernel, compute, case)
-    return proof
 
 
 def prove(

@@ -78,7 +78,8 @@ class Reference:
         scale = self._true.scale
         if self._true.norm_scale is not None:
             return scale
-        largest = scale.reshape(len(scale), -1).max(1).reshape(-1, *[1] * (scale.ndim - 1))
+        known = np.where(np.isfinite(scale), scale, 0.0)  # what overflows is no floor for what does not
+        largest = known.reshape(len(scale), -1).max(1).reshape(-1, *[1] * (scale.ndim - 1))
         return np.maximum(scale, np.finfo(np.float32).eps * largest)
 
     @cached_property

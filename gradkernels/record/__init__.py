@@ -1,7 +1,7 @@
 """The rows of results files: what one kernel did on one case in one pass, and the text that a row is kept as.
 
 - `row`: the `Record`, which refuses a time without a proof, its columns in order, and how one is written;
-- `blocks`: which rows were timed in turns, because one process of a pass timed them;
+- `blocks`: which rows were timed in turns, and which tell the time of the winner of a race;
 - `reading`: text back into records. What breaks the rules of a row is refused, named by file, line and column: a cell
   that is no number, times that contradict each other, a measurement that is there twice, columns of a newer schema.
 
@@ -12,7 +12,9 @@ file of results.
 take as it stands it has read line by line here.
 """
 
+from gradkernels.record.blocks import MEASURED_AGAIN as MEASURED_AGAIN
 from gradkernels.record.blocks import in_turns as in_turns
+from gradkernels.record.blocks import unbiased as unbiased
 from gradkernels.record.reading import Malformed as Malformed
 from gradkernels.record.reading import read as read
 from gradkernels.record.row import ADDED as ADDED

@@ -1,4 +1,7 @@
-"""Which rows were timed in turns: those of one block, the process that timed them."""
+"""Which rows of several belong together: those of one block were timed in turns, those of a winner's own passes count.
+
+A block is the process of a pass that timed a row.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,23 @@ from typing import Any
 
 from gradkernels.coordinates import Coordinates
 from gradkernels.record.row import Record
+
+MEASURED_AGAIN = "measured again after it had won its race"
+"""In the reason of rows by which the winner of a race is known: those of before chose it, so they are too fast."""
+
+
+def unbiased(records: Iterable[Record]) -> list[Record]:
+    """Leave out the times by which the winner of a race was chosen, where it was measured again afterwards.
+
+    The fastest of several noisy times is too fast (the winner's curse).
+    """
+    records = list(records)
+    again = {_of_run(row) for row in records if MEASURED_AGAIN in row.measurement.reason}
+    return [row for row in records if MEASURED_AGAIN in row.measurement.reason or _of_run(row) not in again]
+
+
+def _of_run(row: Record) -> tuple[str, str, Coordinates, str]:
+    return row.run, *_who(row)
 
 
 def in_turns(records: Iterable[Record]) -> list[Record]:

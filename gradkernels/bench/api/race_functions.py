@@ -19,6 +19,7 @@ from gradkernels.bench.cli import parse
 from gradkernels.bench.isolation.errors import WorkerDied
 from gradkernels.bench.isolation.fresh_process import call_in_fresh_process
 from gradkernels.bench.isolation.limits import ProcessLimits, most_bytes
+from gradkernels.bench.race.progress import TellText, text_shown
 from gradkernels.bench.results.functions import function_case
 from gradkernels.bench.results.metadata import run_facts
 from gradkernels.bench.run.own_code import write_pickled
@@ -142,17 +143,18 @@ def _chosen(given: RunOptions, budget: float) -> RunOptions:
 def _measured(runs: FunctionPasses, name: str, passes: int, until: float) -> list[Record]:
     """Return the records of all passes, or of those until Ctrl-C."""
     records: list[Record] = []
-    with stopped_softly(records):
-        records.extend(_records(runs, name, passes, until))
+    with stopped_softly(records), text_shown() as tell:
+        records.extend(_records(runs, name, passes, until, tell))
     return records
 
 
-def _records(runs: FunctionPasses, name: str, passes: int, until: float) -> Iterable[Record]:
+def _records(runs: FunctionPasses, name: str, passes: int, until: float, tell: TellText) -> Iterable[Record]:
     """Measure pass after pass, as long as the time lasts."""
     facts = run_facts()
     for pass_ in range(1, passes + 1):
         if pass_ > FEWEST_PASSES and time.monotonic() > until:
             return
+        tell(f"pass {pass_} of {passes}")
         for n, measurement in runs.measure():
             case = function_case(name, n, runs.threads)
             yield Record(**facts, case=case, parameters=0, seed=0, pass_=pass_, measurement=measurement)

@@ -53,6 +53,8 @@ def main(arguments: list[str] | None = None) -> int:
         return _complain(f"{error.filename or 'the output'}: {error.strerror}" if error.strerror else str(error))
     except ValueError as error:
         return _complain(str(error))
+    except ModuleNotFoundError as missing:
+        return _complain(needed(missing))
     except MemoryError as error:
         return _complain(f"out of memory: {error or 'nothing is left'}; ask for fewer samples or features")
     except SystemExit as end:  # with 1 typer and rich end where a pipe is closed, with others who was told to stop
@@ -84,3 +86,15 @@ def _complain(sentence: str, code: int = 2) -> int:
     with suppress(OSError):  # the code must be right also where nothing can be printed
         print(f"gradkernels: {sentence}", file=sys.stderr)
     return code
+
+
+def needed(missing: ModuleNotFoundError, what: str = "this command") -> str:
+    """Return what to install for something; raises the error again where a module of gradkernels itself is missing.
+
+    Args:
+        missing: What the import raised.
+        what: For which it is needed.
+    """
+    if missing.name is None or missing.name.partition(".")[0] == "gradkernels":
+        raise missing
+    return f"{what} needs {missing.name}: pip install 'gradkernels[bench]'"

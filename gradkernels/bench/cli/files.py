@@ -6,7 +6,7 @@ import os
 import sys
 import tempfile
 from collections.abc import Collection, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 
@@ -29,6 +29,11 @@ def require_regular(path: Path, shown: str) -> None:
         raise ValueError(f"{shown} is no regular file; name another")
 
 
+def already_there(path: Path) -> ValueError:
+    """Return what to raise for results that a run may not replace."""
+    return ValueError(f"{path} is there already; go on with --resume, replace it with --force, or name another --out")
+
+
 def require_writable(path: Path, keep: bool) -> Path:
     """Return `path`, once its folder is there and it can be written.
 
@@ -38,9 +43,7 @@ def require_writable(path: Path, keep: bool) -> Path:
     """
     require_regular(path, str(path))
     if path.exists() and keep:
-        raise ValueError(
-            f"{path} is there already; go on with --resume, replace it with --force, or name another --out"
-        )
+        raise already_there(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     if not os.access(path.parent, os.W_OK) or (path.exists() and not os.access(path, os.W_OK)):
         raise PermissionError(f"{path} cannot be written to; name another --out")
@@ -107,13 +110,17 @@ def require_picture(plot: Path, formats: Collection[str], out: Path | None) -> N
 
 
 def write_whole(path: Path, content: bytes) -> None:
-    """Write a file so that it appears complete or not at all."""
+    """Write a file so that it appears complete or not at all.
+
+    Raises:
+        OSError: There is no room, or no permission; names the file.
+    """
     with _part_of(path) as part:
         part.write_bytes(content)
 
 
 def write_whole_lines(path: Path, lines: Iterable[str]) -> None:
-    """Write a file of text line by line, so that it appears complete or not at all."""
+    """Write a file of text line by line, so that it appears complete or not at all; raises as `write_whole` does."""
     with _part_of(path) as part, part.open("wb") as file:
         file.writelines(line.encode(errors="replace") for line in lines)
 
@@ -121,10 +128,13 @@ def write_whole_lines(path: Path, lines: Iterable[str]) -> None:
 @contextmanager
 def _part_of(path: Path) -> Iterator[Path]:
     """Yield where to write what takes the place of `path` in the end, if nothing is raised before."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         yield part
         os.replace(part, path)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from None
     finally:
-        part.unlink(missing_ok=True)
+        with suppress(OSError):  # its folder may be gone
+            part.unlink()

@@ -70,6 +70,14 @@ AB_QUANTITIES = ("gradient", "per_sample")
 AbQuantities = Annotated[
     str | None, typer.Option(help=f"Names separated by commas, or all. [default: {','.join(AB_QUANTITIES)}]")
 ]
+AbTests = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--tests",
+        metavar="FILE",
+        help="Time the tests for pytest-benchmark in these files or folders, or file.py::test, instead of kernels.",
+    ),
+]
 AbSizes = Annotated[str, typer.Option(help="10,100,1000, or 10:1e6 (a size per decade).")]
 AbFeatures = Annotated[int, typer.Option(help="Columns of x.")]
 AbDtype = Annotated[str, typer.Option(help="float64 or float32.")]
@@ -85,7 +93,14 @@ DeviceName = Annotated[str, typer.Option(help="cpu, or cuda for torch kernels.")
 ThreadLimit = Annotated[int, typer.Option(help="Threads that a kernel may use.")]
 
 # For how long.
-PassCount = Annotated[int, typer.Option(help="Fresh starts of the measuring process; verdicts need 6 or more.")]
+USUAL_PASSES = 8
+PassCount = Annotated[
+    int | None,
+    typer.Option(
+        help=f"Fresh starts of the measuring process; verdicts need 6 or more. [default: {USUAL_PASSES}]",
+        show_default=False,
+    ),
+]
 OnlyWinners = Annotated[
     bool,
     typer.Option("--race", help="Only find the winners: drop kernels that are surely slower at 4, 8, 16 passes."),

@@ -20,6 +20,8 @@ from gradkernels.quantity import QUANTITIES, quantity
 from gradkernels.registry import kernels
 
 LARGEST = 10**9
+MOST_SIZES = 1000
+"""In a range: each is proven and timed, so more would never end."""
 DURATION_UNITS = {"s": 1.0, "min": 60.0, "m": 60.0, "h": 3600.0, "ms": 1e-3}
 
 
@@ -36,8 +38,8 @@ def sizes(text: str) -> tuple[int, ...]:
     if last <= first or len(count) > 1:
         raise ValueError(f"sizes {text!r}: write low:high or low:high:count with low < high, for instance 10:1e6")
     steps = _size(count[0], text) if count else max(2, round(math.log10(last / first)) + 1)
-    if steps < 2:
-        raise ValueError(f"sizes {text!r}: a range takes at least 2 sizes")
+    if not 2 <= steps <= MOST_SIZES:
+        raise ValueError(f"sizes {text!r}: a range takes 2 to {MOST_SIZES:,} sizes")
     return tuple(sorted({round(first * (last / first) ** (i / (steps - 1))) for i in range(steps)}))
 
 

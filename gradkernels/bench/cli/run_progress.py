@@ -1,4 +1,4 @@
-"""How far a run is, on standard error: a bar on a terminal, a line per pass elsewhere."""
+"""How far a run is: a bar on a terminal, a line that changes in a notebook, a line per pass elsewhere."""
 
 from __future__ import annotations
 
@@ -9,12 +9,17 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from gradkernels.bench.race.progress import text_shown
 from gradkernels.bench.run.session import SessionProgress, TellProgress
 
 
 @contextmanager
 def progress_shown() -> Iterator[TellProgress]:
     """Show progress for as long as the context lasts, with the time left on a terminal."""
+    if Console().is_jupyter:
+        with text_shown() as show:
+            yield lambda at: show(f"{at.title}, case {at.case + 1} of {at.cases}")
+        return
     if not sys.stderr.isatty():
         yield _lines()
         return

@@ -60,6 +60,10 @@ def _said(parse: Callable[[str], Any], text: str) -> Any:
         return parse(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
+    except ModuleNotFoundError as missing:
+        from gradkernels.bench.cli import needed
+
+        raise argparse.ArgumentTypeError(needed(missing, "this option")) from None
 
 
 def _sizes(text: str) -> tuple[int, ...]:

@@ -15,7 +15,7 @@ from gradkernels.bench.pytest_plugin.rows import SessionRows
 from gradkernels.bench.pytest_plugin.threads import limited
 from gradkernels.bench.results.imports.pytest_benchmark import extra_info, statistics
 from gradkernels.case import Case, Inputs
-from gradkernels.check import Disagreement, prove
+from gradkernels.check import Disagreement, Unprovable, prove
 from gradkernels.check.reference import Reference
 from gradkernels.kernel import Compute, Kernel
 from gradkernels.key import OUT
@@ -205,7 +205,7 @@ def _keep(benchmark: Any, rows: SessionRows, test: KernelTest, found: dict[str, 
 def _failure(test: KernelTest, error: Exception) -> Record:
     says = " ".join(str(error).split())
     if isinstance(error, Disagreement):
-        return test.record(Status.wrong, says)
+        return test.record(Status.failed if isinstance(error, Unprovable) else Status.wrong, says)
     return test.record(Status.failed, f"{type(error).__name__}: {says}")
 
 

@@ -8,5 +8,6 @@ It is a run of `bench.run` with three differences:
    last, and no pass begins that could not end in time;
 3. `race` saves what was found as this machine's choice and returns the winner, bound;
 
-`progress` shows a line meanwhile, on a terminal. `run --race` is the second of these for a plan from the command line.
+`progress` shows a line meanwhile, on a terminal and in a notebook. `run --race` is the second of these for a plan from
+the command line.
 """

@@ -21,7 +21,7 @@ from gradkernels.bench.stats.estimates import BlockId, bounds, trimmed_mean
 from gradkernels.dispatch.select import TIE
 from gradkernels.kernel import Kernel
 from gradkernels.key import Key
-from gradkernels.record import Record
+from gradkernels.record import MEASURED_AGAIN, Record
 
 ELIMINATION_LOOKS = ((4, 0.01), (8, 0.02), (16, 0.02))
 """Passes at which kernels drop out, and the one-sided error probability that each look spends."""
@@ -97,12 +97,12 @@ class Elimination:
                 session.settle({(index, kernel) for kernel in times.keys() - {_best(times, session.plan.kernel)}})
         for _ in range(FRESH_PASSES):
             if self._fits(set(), 0.0):
-                self._measure(FRESH_PASSES, set(), 0.0)
+                self._measure(FRESH_PASSES, set(), 0.0, MEASURED_AGAIN)
 
-    def _measure(self, passes: int, without: set[CaseKernel], reserved: float) -> None:
+    def _measure(self, passes: int, without: set[CaseKernel], reserved: float, note: str = "") -> None:
         started, self.done = time.monotonic(), self.done + 1
         racing = self._racing(without)
-        self.session.measure(self.done, max(0.0, self.session.time_left - reserved) / passes, without)
+        self.session.measure(self.done, max(0.0, self.session.time_left - reserved) / passes, without, note)
         self.seconds = (time.monotonic() - started) / max(len(racing), 1)
 
     def _fits(self, without: set[CaseKernel], reserved: float, first: bool = False) -> bool:
@@ -113,14 +113,6 @@ class Elimination:
         plan = self.session.plan
         every = {(i, kernel.key) for i, case in enumerate(plan.cases) for kernel in plan.kernels_of(case)}
         return every - self.session.settled - without
-
-
-def unbiased_records(records: list[Record]) -> list[Record]:
-    """Return the records to learn from: of a kernel that was measured in fresh passes, those only."""
-    last = max((row.pass_ for row in records), default=0)
-    late = (row for row in records if row.pass_ > last - FRESH_PASSES)
-    fresh = {(row.kernel, row.case) for row in late if Key.parse(row.kernel).competes}
-    return [row for row in records if (row.kernel, row.case) not in fresh or row.pass_ > last - FRESH_PASSES]
 
 
 def _times(session: Session, index: int, calls: int | None = None) -> Times:

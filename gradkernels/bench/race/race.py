@@ -82,7 +82,7 @@ def _save(table: wisdom.Wisdom) -> None:
 def _raced(session: Session, calls: int | None) -> list[Record]:
     """Return what is to be learned from; after Ctrl-C what is measured, if there is a winner."""
     try:
-        return elimination.unbiased_records(elimination.measure_by_elimination(session, calls))
+        return elimination.measure_by_elimination(session, calls)
     except KeyboardInterrupt:
         if not _has_winner(session.records):
             raise

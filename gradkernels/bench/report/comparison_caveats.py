@@ -46,16 +46,16 @@ def _power(comparison: Comparison) -> Iterator[str]:
         yield "detects: the smallest slowdown found with 95% probability; needs: passes a side that would settle it"
     if not comparison.same_runs:
         effects = [row.smallest_effect for row in rows if row.smallest_effect is not None]
-        yield f"measured at different times: {_found(effects)}; for less, measure both side by side"
+        yield f"measured at different times: {_found(effects)}, measure both side by side"
         yield from (f"side by side: {command}" for command in advice(comparison))
 
 
 def _found(effects: Sequence[float]) -> str:
     found = [effect for effect in effects if math.isfinite(effect)]
     if not found:
-        return "no slowdown of any size is found with 95% probability"
+        return "with so few passes no slowdown would be found, however large; to find one"
     spread = f"{percent(min(found))} to {percent(max(found))} over the rows"
-    return f"a slowdown is found with 95% probability from {percent(median(found))} up ({spread})"
+    return f"a slowdown is found with 95% probability from {percent(median(found))} up ({spread}); for less"
 
 
 def _canaries(comparison: Comparison) -> Iterator[str]:

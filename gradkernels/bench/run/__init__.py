@@ -7,7 +7,7 @@
 4. `measuring_process` is one of them as the session sees it: orders go out, `messages` come back;
 5. `worker` is the process itself. It does one `memory_pass` or a `timing_pass`, with the tools of
    `gradkernels.bench.timing`; `budget` shares the seconds among the cases, `case_reports` is what it says meanwhile;
-6. `ranking` says who wins where, by how much, and why not the others.
+6. `ranking` says who wins where, by how much, and why not the others; `recalled` says it of what was learned before.
 
 `gradkernels.bench.race` drives sessions too, in which kernels that are surely slower drop out early.
 """

@@ -7,13 +7,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from gradkernels.bench.results.table import STATUSES, ResultsTable, distinct, groups, positions, tabulate
-from gradkernels.bench.results.turns import in_main_blocks, rows_in_turns
+from gradkernels.bench.results.table import STATUSES, Flags, ResultsTable, distinct, groups, positions, tabulate
+from gradkernels.bench.results.turns import RaceRows, in_main_blocks, race_rows, rows_in_turns
 from gradkernels.bench.stats.estimates import Ints, PassId, Ratio, middle
 from gradkernels.bench.stats.scaling import Growth, growth
 from gradkernels.bench.stats.verdict import lead
 from gradkernels.coordinates import ALL_SIZES, Coordinates
-from gradkernels.dispatch.wisdom import Wisdom, WisdomEntry
 from gradkernels.key import Key
 from gradkernels.record import Measurement, Record
 
@@ -101,7 +100,8 @@ def with_first_calls(table: ResultsTable, calls: int | None) -> ResultsTable:
 def rankings(rows: Iterable[Record] | ResultsTable, growths: bool = True) -> list[CaseRanking]:
     """Rank the kernels of every case in `rows`, cases that differ in n alone together and ascending.
 
-    The yardsticks, the conversions and kernels that write into given memory do not compete.
+    The yardsticks, the conversions and kernels that write into given memory do not compete. The winner of a race is
+    held against the others by the passes that they ran together, and has the time of those when it was measured again.
 
     Args:
         rows: As measured.
@@ -113,7 +113,8 @@ def rankings(rows: Iterable[Record] | ResultsTable, growths: bool = True) -> lis
     found = zip(machines, cases, groups(place), strict=True)
     named = [(table.machines[machine], table.cases[case], own) for machine, case, own in found]
     ordered = sorted(named, key=lambda one: _order(*one[:2]))
-    ranked = [_Case(table, machine, case, own) for machine, case, own in ordered]
+    race = race_rows(table)
+    ranked = [_Case(table, race, machine, case, own) for machine, case, own in ordered]
     wanted = {line for one in ranked for line in (one.lines if growths else one.lines[:1])}
     grown = _grown(table, wanted)
     return [one.ranking(grown) for one in ranked]
@@ -157,12 +158,13 @@ class _Case:
 
     Args:
         table: Every row.
+        race: Which of them count in which way, where there was a race.
         machine: Where the case was measured.
         case: What was computed.
         rows: Which of the rows are of the case.
     """
 
-    def __init__(self, table: ResultsTable, machine: str, case: Coordinates, rows: Ints) -> None:
+    def __init__(self, table: ResultsTable, race: RaceRows, machine: str, case: Coordinates, rows: Ints) -> None:
         self._table, self._rows = table, rows
         self.machine, self.case = machine, case
         timed = rows_in_turns(table, rows[table.timed[rows]])
@@ -173,10 +175,11 @@ class _Case:
         # Whoever took no turns with most of the others comes last: it was not compared with them.
         apart = [not main[own].any() for own in owns]
         # Of equally fast kernels the one comes first that was timed first.
-        self._seconds = [middle(table.seconds[own]) for own in kernels]
-        order = sorted(range(len(kernels)), key=lambda one: (apart[one], self._seconds[one], first[one]))
+        placed = [middle(table.seconds[_among(own, race.placing)]) for own in kernels]
+        order = sorted(range(len(kernels)), key=lambda one: (apart[one], placed[one], first[one]))
         self._kernels = [kernels[one] for one in order]
-        self._seconds = [self._seconds[one] for one in order]
+        # The passes that chose the winner of a race are too fast: its time is that of the passes after.
+        self._counted = [_among(own, race.timing) for own in self._kernels]
         names = [table.kernels[table.kernel[own[0]]] for own in self._kernels]
         self.lines = [(machine, name, case.at(ALL_SIZES)) for name in names]
 
@@ -186,13 +189,13 @@ class _Case:
         return CaseRanking(self.case, kernels, self._absent(), self.machine)
 
     def _ranked(self, place: int, grown: Growth | None) -> RankedKernel:
-        table, own = self._table, self._kernels[place]
+        table, own = self._table, self._counted[place]
         limits = table.numbers["limit_seconds"][own]
         known = ~np.isnan(limits)
-        behind = _behind(table, self._kernels[0], own) if place else None
+        behind = _behind(table, self._kernels[0], self._kernels[place]) if place else None
         return RankedKernel(
             self.lines[place][1],
-            self._seconds[place],
+            middle(table.seconds[own]),
             behind,
             middle(limits[known]) if known.any() else None,
             middle(limits[known] / table.seconds[own[known]]) if known.any() else None,
@@ -218,31 +221,7 @@ def _behind(table: ResultsTable, winner: Ints, other: Ints) -> Ratio | None:
     return lead(table.seconds[winner[one]], table.seconds[other[two]]) if len(one) else None
 
 
-def known(table: Wisdom, calls: int | None = None) -> list[CaseRanking]:
-    """Rank the kernels in a table of wisdom, which has no passes and therefore no bounds.
-
-    Args:
-        table: What was learned from records.
-        calls: As for `weighed`.
-    """
-    return [_recalled(entry, n, calls) for entry in table for n in _sizes(entry)]
-
-
-def _sizes(entry: WisdomEntry) -> list[int]:
-    return sorted({point.n for key, points in entry.curves.items() if Key.parse(key).competes for point in points})
-
-
-def _recalled(entry: WisdomEntry, n: int, calls: int | None) -> CaseRanking:
-    times = {
-        kernel: point.seconds + (point.first / calls if calls else 0.0)
-        for kernel, points in entry.curves.items()
-        for point in points
-        if Key.parse(kernel).competes and point.n == n
-    }
-    ranked = sorted(times, key=times.__getitem__)
-    kernels = (RankedKernel(key, times[key], None, growth=_recalled_growth(entry, key)) for key in ranked)
-    return CaseRanking(entry.case.at(n), tuple(kernels), {}, entry.machine)
-
-
-def _recalled_growth(entry: WisdomEntry, kernel: str) -> Growth | None:
-    return growth({("", 0): {point.n: point.seconds for point in entry.curves[kernel]}})
+def _among(rows: Ints, wanted: Flags) -> Ints:
+    """Return those rows that are wanted; all of them if none is."""
+    chosen = rows[wanted[rows]]
+    return chosen if len(chosen) else rows

@@ -146,13 +146,14 @@ class Session:
             self.measure(pass_, self.time_left / (len(missing) - position))
         return self.records
 
-    def measure(self, pass_: int, seconds: float, without: Iterable[CaseKernel] = ()) -> None:
+    def measure(self, pass_: int, seconds: float, without: Iterable[CaseKernel] = (), note: str = "") -> None:
         """Do one pass.
 
         Args:
             pass_: Its number, from 1; 0 measures memory.
             seconds: How long it should take.
             without: Cases and kernels to leave out of it, besides those that are settled.
+            note: What a reader of its times should know, for the reason column.
 
         Raises:
             OSError: The file cannot be written to, or no measuring process can do its work.
@@ -160,7 +161,7 @@ class Session:
         deadline = time.monotonic() + seconds
         orders = Orders(self.plan, pass_, deadline, self.schedule.allowance, self.schedule.text)
         done = {(index, name) for index in range(len(self.plan.cases)) for name in self._done(index, pass_)}
-        hear = partial(self._hear, pass_)
+        hear = partial(self._hear, pass_, note)
         left_out = done | self._settled | set(without)
         block = max((row.block for row in self.records if row.pass_ == pass_), default=0)
         OnePass(self.plan, orders, self._limits, left_out, self._quarantined, hear, block).go()
@@ -170,13 +171,13 @@ class Session:
         case = self.plan.coordinates(self.plan.cases[index])
         return [row for row in self.records if row.case == case]
 
-    def _hear(self, pass_: int, report: Report, block: int) -> None:
+    def _hear(self, pass_: int, note: str, report: Report, block: int) -> None:
         case = self.plan.cases[report.case]
         if isinstance(report, PeakMeasured):
             if report.peak_bytes is not None:
                 self._peaks[self.plan.coordinates(case), report.kernel] = report.peak_bytes
         elif pass_ != MEMORY_PASS:
-            self._write(case, pass_, self._completed(case, report.measurement), block)
+            self._write(case, pass_, self._completed(case, _noted(report.measurement, note)), block)
         self._tell(SessionProgress(pass_, self.schedule.passes, report.case, len(self.plan.cases)))
 
     def _write(self, case: Case, pass_: int, measurement: Measurement, block: int) -> None:
@@ -200,6 +201,13 @@ class Session:
 
     def _done(self, index: int, pass_: int) -> set[str]:
         return {row.kernel for row in self.records_of(index) if row.pass_ == pass_}
+
+
+def _noted(measurement: Measurement, note: str) -> Measurement:
+    """Add a note to what a kernel's time is to be read with."""
+    if measurement.status != Status.ok or Key.parse(measurement.kernel).kind != "kernel":
+        return measurement
+    return replace(measurement, reason="; ".join(filter(None, (measurement.reason, note))))
 
 
 def _least_bytes(case: Case, measurement: Measurement) -> int | None:

@@ -19,7 +19,7 @@ from gradkernels.bench.timing.prepared_kernel import EXACT, PreparedKernel
 from gradkernels.bench.timing.shared_inputs import SharedInputs
 from gradkernels.bench.timing.slices import TimedCall, time_interleaved, warm_up
 from gradkernels.case import Case
-from gradkernels.check import Disagreement, Proof, prove
+from gradkernels.check import Disagreement, Proof, Unprovable, prove
 from gradkernels.check.reference import Reference
 from gradkernels.kernel import Kernel
 from gradkernels.record import Measurement, Status
@@ -129,7 +129,8 @@ class CaseTiming:
         try:
             found = prepared(kernel, self.case, self.shared, self.reference, self.prepared)
         except Disagreement as disagreement:
-            return Measurement(kernel.key, kernel.backend.name, Status.wrong, str(disagreement))
+            status = Status.failed if isinstance(disagreement, Unprovable) else Status.wrong
+            return Measurement(kernel.key, kernel.backend.name, status, str(disagreement))
         except BaseException as fault:  # a kernel may raise anything, and the run goes on
             return Measurement(kernel.key, kernel.backend.name, Status.failed, failure_reason(fault))
         self.prepared |= {one.timed.name: one for one in found}

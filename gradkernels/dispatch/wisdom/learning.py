@@ -24,7 +24,7 @@ from gradkernels.dispatch.wisdom.entry import (
 )
 from gradkernels.dispatch.wisdom.warn import pass_over
 from gradkernels.key import Key
-from gradkernels.record import Record, Status, in_turns
+from gradkernels.record import Record, Status, in_turns, unbiased
 
 Curves = dict[str, tuple[MeasuredPoint, ...]]
 
@@ -39,7 +39,7 @@ def learn(records: Iterable[Record], sources: str | Mapping[str, str] = "") -> W
     Returns:
         The entries; one that no choice could be made by is left out with a warning.
     """
-    proven = (row for row in records if row.measurement.status == Status.ok)
+    proven = (row for row in unbiased(records) if row.measurement.status == Status.ok)
     rows = sorted(in_turns(row for row in proven if not Key.parse(row.kernel).is_yardstick), key=_coordinates)
     named = sources if isinstance(sources, Mapping) else dict.fromkeys((row.run for row in rows), sources)
     found = [_entry(key, list(group), named) for key, group in groupby(rows, key=_coordinates)]

@@ -72,12 +72,16 @@ def estimate(
 def _conclude(points: list[ParameterPoint], out: Path | None, plot: Path | None, notes: Sequence[str]) -> int:
     from gradkernels.bench.report.pictures.estimate import draw_estimate
 
+    # Before anything is printed: a pipe may be closed by then.
+    if out is not None:
+        write_whole(out, as_csv(points).encode())
+    if plot is not None:
+        write_whole(plot, draw_estimate(points_of(points), plot.suffix.lower()))
     print(*notes, sep="\n", end="\n" * bool(notes))
     show(Console(width=None if sys.stdout.isatty() else PLAIN_WIDTH), points)
-    if out is not None:
-        _write(out, as_csv(points).encode())
-    if plot is not None:
-        _write(plot, draw_estimate(points_of(points), plot.suffix.lower()))
+    for path in (out, plot):
+        if path is not None:
+            print(f"written: {path}")
     return 0 if all(point.ways.agree for point in points) else 1
 
 
@@ -118,8 +122,3 @@ def _refuse_outputs(out: Path | None, plot: Path | None, force: bool) -> None:
     for option, path in (("--out", out), ("--plot", plot)):
         if path is not None:
             require_free(option, path, force)
-
-
-def _write(path: Path, content: bytes) -> None:
-    write_whole(path, content)
-    print(f"written: {path}")

@@ -12,7 +12,8 @@ from gradkernels.bench.cli.options import Format
 from gradkernels.bench.report.ranking_table import as_csv, as_json, markdown
 from gradkernels.bench.report.ranking_text import show_ranking
 from gradkernels.bench.results.reader import read_results
-from gradkernels.bench.run.ranking import CaseRanking, known, rankings, with_first_calls
+from gradkernels.bench.run.ranking import CaseRanking, rankings, with_first_calls
+from gradkernels.bench.run.recalled import known
 from gradkernels.dispatch import wisdom
 from gradkernels.dispatch.machine import machine
 from gradkernels.key import Key, matching, split_patterns

@@ -8,13 +8,20 @@ from datetime import datetime
 from pathlib import Path
 
 from gradkernels.bench.cli import data_options, options, parse
-from gradkernels.bench.cli.files import require_free, require_picture, require_writable, write_whole
+from gradkernels.bench.cli.files import (
+    already_there,
+    require_free,
+    require_picture,
+    require_regular,
+    require_writable,
+    write_whole,
+)
 from gradkernels.bench.cli.run_plan import CaseOptions, PlanOptions, planned
 from gradkernels.bench.cli.run_progress import progress_shown
 from gradkernels.bench.cli.table_options import DataOptions
 from gradkernels.bench.isolation.limits import ProcessLimits, most_bytes, size_in_bytes
 from gradkernels.bench.isolation.signals import Stopped, stop_on_signals
-from gradkernels.bench.race.elimination import ELIMINATION_LOOKS, measure_by_elimination, unbiased_records
+from gradkernels.bench.race.elimination import ELIMINATION_LOOKS, measure_by_elimination
 from gradkernels.bench.report.ranking_text import show_ranking
 from gradkernels.bench.results.results_file import Mode
 from gradkernels.bench.results.table import tabulate
@@ -23,7 +30,7 @@ from gradkernels.bench.run.ranking import rankings, weighed
 from gradkernels.bench.run.resume import require_same
 from gradkernels.bench.run.session import Schedule, Session, open_session
 from gradkernels.names import counted
-from gradkernels.record import Record, Status
+from gradkernels.record import HEADER, Record, Status
 
 
 def run(
@@ -46,7 +53,7 @@ def run(
     device: options.DeviceName = "cpu",
     threads: options.RunThreads = "1",
     seed: options.DataSeed = 0,
-    passes: options.PassCount = 8,
+    passes: options.PassCount = None,
     race: options.OnlyWinners = False,
     budget: options.MeasuringTime = "65s",
     out: options.RunOut = None,
@@ -92,13 +99,16 @@ class Pace:
         return replace(self.schedule, budget=self.schedule.budget / plans, text=text)
 
 
-def _schedule(passes: int, race: bool, resume: bool, budget: str) -> Schedule:
+def _schedule(passes: int | None, race: bool, resume: bool, budget: str) -> Schedule:
     seconds = parse.duration(budget)
     if race and resume:
         raise ValueError("--race and --resume were both given; a race starts afresh")
-    if passes < 1:
+    if race and passes is not None:
+        raise ValueError(f"--race and --passes {passes} were both given; a race does as many passes as it needs")
+    if passes is not None and passes < 1:
         raise ValueError(f"--passes {passes}: at least 1 is needed")
-    return Schedule(ELIMINATION_LOOKS[-1][0] if race else passes, seconds, budget)
+    usual = ELIMINATION_LOOKS[-1][0] if race else options.USUAL_PASSES
+    return Schedule(passes or usual, seconds, budget)
 
 
 def _limits(timeout: str, max_bytes: str | None, device: str) -> ProcessLimits:
@@ -110,28 +120,33 @@ def _limits(timeout: str, max_bytes: str | None, device: str) -> ProcessLimits:
 def _planned_and_measured(asked: PlanOptions, pace: Pace, out: Path | None, plot: Path | None, mode: Mode) -> int:
     with planned(asked, pace.limits) as plans:
         path = _out(out, mode)
-        return _measure(plans, pace, path, _picture(path, plot, mode != "new"), mode)
+        picture = _picture(path, plot, mode != "new")
+        return _measure(plans, pace, require_writable(path, keep=False), picture, mode)
 
 
 def _out(out: Path | None, mode: Mode) -> Path:
-    if out is None:
-        if mode == "resume":
-            raise ValueError("--resume needs the file to go on with: --out FILE")
-        return require_writable(Path("results") / f"run-{datetime.now():%Y%m%d-%H%M%S}.csv", keep=False)
-    return require_writable(out, keep=False)
+    if out is None and mode == "resume":
+        raise ValueError("--resume needs the file to go on with: --out FILE")
+    path = Path("results") / f"run-{datetime.now():%Y%m%d-%H%M%S}.csv" if out is None else out
+    require_regular(path, str(path))
+    if mode == "new" and path.exists() and path.stat().st_size > len(HEADER):
+        raise already_there(path)
+    return path
 
 
 def _picture(out: Path, plot: Path | None, replaced: bool) -> Path:
     """Return where to draw; what cannot be drawn to is refused before the measuring, not after."""
-    if plot is None:
-        picture = out.with_suffix(".png")
-        require_picture(picture, (".png",), out)
-        return picture
     from gradkernels.bench.report.pictures.draw import formats
 
-    require_picture(plot, formats(), out)
-    require_free("--plot", plot, replaced)
-    return plot
+    if plot is not None:
+        require_picture(plot, formats(), out)
+        require_free("--plot", plot, replaced)
+        return plot
+    picture = out.with_suffix(".png")
+    if picture == out:
+        raise ValueError(f"--out {out}: the results are CSV, and their picture would be {out} too; end it in .csv")
+    require_free("the picture", picture, replaced)
+    return picture
 
 
 def _mode(resume: bool, force: bool) -> Mode:
@@ -160,8 +175,7 @@ def _measured(session: Session, pace: Pace) -> list[Record]:
     """Return the records of the session's own cases, as they are to be ranked."""
     found = measure_by_elimination(session, pace.calls) if pace.race else session.measure_missing()
     cases = {session.plan.coordinates(case) for case in session.plan.cases}
-    own = [row for row in found if row.case in cases]
-    return unbiased_records(own) if pace.race else own
+    return [row for row in found if row.case in cases]
 
 
 def _stopped(stop: Stopped, path: Path, session: Session | None) -> int:
@@ -173,17 +187,28 @@ def _stopped(stop: Stopped, path: Path, session: Session | None) -> int:
 
 
 def _conclude(records: list[Record], path: Path, picture: Path, calls: int | None) -> int:
-    from gradkernels.bench.report.pictures.draw import draw
-    from gradkernels.bench.report.pictures.run_content import content_of
-
+    undrawn = _undrawn(records, picture, calls)  # before anything is printed: a pipe may be closed by then
     show_ranking(rankings(weighed(records, calls)))
     if calls:
         print(f"times are those of one of {counted(calls, 'call')}, with its share of building and the first call")
-    write_whole(picture, draw(content_of(tabulate(records), calls=calls), picture.suffix.lower()))
     found = (row for row in records if row.measurement.status == Status.wrong)
     wrong = sorted({f"{row.kernel} at n = {row.case.n}: {row.measurement.reason}" for row in found})
     for sentence in wrong:
         print(f"WRONG, not timed: {sentence}")
-    print(f"\n{counted(len(records), 'row')} in {path}, picture in {picture}")
+    print(f"\n{counted(len(records), 'row')} in {path}" + ("" if undrawn else f", picture in {picture}"))
     print(f"make it this machine's choice: gradkernels fastest {path} --save")
+    if undrawn:
+        raise undrawn
     return 1 if wrong else 0
+
+
+def _undrawn(records: list[Record], picture: Path, calls: int | None) -> OSError | None:
+    """Draw the picture; return what kept it from being written, for after the tables."""
+    from gradkernels.bench.report.pictures.draw import draw
+    from gradkernels.bench.report.pictures.run_content import content_of
+
+    try:
+        write_whole(picture, draw(content_of(tabulate(records), calls=calls), picture.suffix.lower()))
+    except OSError as error:
+        return error
+    return None
