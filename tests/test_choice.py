@@ -158,7 +158,7 @@ def test_the_callers_file_is_trusted_before_saved_wisdom_and_that_before_what_sh
     bound = gk.fastest(P, "per_sample", n=10, results=path)
     assert bound.kernel.key == BROADCAST
     assert str(path) in bound.why
-    assert "numpy.loop.per_sample: 2 us, 2 times the winner's 1 us" in bound.why
+    assert "numpy.loop.per_sample: 2 µs, 2 times the winner's 1 µs" in bound.why
 
 
 def test_no_file_takes_the_place_of_a_device(tmp_path, monkeypatch):

@@ -13,6 +13,8 @@ from gradkernels.bench.cli.commands.compare import compare
 from gradkernels.bench.compare.thresholds import fraction
 from gradkernels.record import HEADER, append
 
+WAY = KERNEL.removesuffix(".norms")
+
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 app.command()(compare)
 
@@ -49,12 +51,13 @@ def test_table(slower, capsys):
     printed = capsys.readouterr().out.splitlines()
     assert printed == [line.rstrip() for line in printed]
     lines = [line.split() for line in printed]
-    assert ["kernel", "n", "before", "after", "ratio", "[low,", "high]", "verdict", "detects", "needs"] in lines
-    (ten,) = (line for line in lines if line[:2] == [KERNEL, "10"])
-    (hundred,) = (line for line in lines if line[:2] == [KERNEL, "100"])
-    assert ten[2:7] == ["3", "us", "3", "us", "1.000"]
+    assert ["kernel", "n", "before", "after", "[99.6%", "interval]", "verdict", "detects"] in lines
+    assert ["ratio", "(of", "control)"] in lines
+    (ten,) = (line for line in lines if line[:2] == [WAY, "10"])
+    (hundred,) = (line for line in lines if line[:2] == [WAY, "100"])
+    assert ten[2:7] == ["3.000", "µs", "3.000", "µs", "1.000"]
     assert ten[-1] == "same"
-    assert hundred[2:7] == ["20", "us", "22", "us", "1.100"]
+    assert hundred[2:7] == ["20.00", "µs", "22.00", "µs", "1.100"]
     assert hundred[-1] == "slower"
 
 
@@ -92,8 +95,8 @@ def test_a_file_against_itself_is_not_called_measured_at_different_times(slower,
 
 def test_undecided_says_what_could_be_found_and_how_many_passes_it_takes(written, capsys):
     files = written("A.csv", passes(NOISY)), written("B.csv", passes(scaled(NOISY, 1.1), run="run-b"))
-    assert run(*files) == 0
-    row = next(line.split() for line in capsys.readouterr().out.splitlines() if KERNEL in line)
+    assert run(*files, "--wide") == 0
+    row = next(line.split() for line in capsys.readouterr().out.splitlines() if line.startswith(WAY))
     assert row[-3] == "undecided"
     assert row[-2].endswith("%")
     assert row[-1].isdecimal()
@@ -175,17 +178,23 @@ def test_what_is_not_known_is_null_or_empty(written, capsys):
 def test_markdown(slower, capsys):
     run(*slower, "--format", "markdown")
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == "| kernel | n | before | after | ratio [low, high] | verdict | detects | needs |"
+    assert (
+        lines[0] == "| kernel | n | before | after | ratio (of control) [99.6% interval] | verdict | detects | needs |"
+    )
     assert lines[1] == "| --- | --: | --: | --: | --: | --: | --: | --: |"
-    assert lines[2].startswith(f"| {KERNEL} | 10 | 3 us | 3 us | 1.000 [")
+    assert lines[2].startswith(f"| {KERNEL} | 10 | 3.000 µs | 3.000 µs | 1.000 [")
     assert lines[-1] == "- 1 slower, 0 faster, 1 same, 0 undecided (a change counts beyond 1.0%; same: surely none)"
 
 
 def test_few_passes_detect_nothing(written, capsys):
     files = written("A.csv", passes(STEADY[:5])), written("B.csv", passes(STEADY[:5], run="run-b"))
-    run(*files)
+    run(*files, "--wide")
     printed = capsys.readouterr().out
-    assert next(line.split() for line in printed.splitlines() if KERNEL in line)[-3:] == ["undecided", "nothing", "6"]
+    assert next(line.split() for line in printed.splitlines() if line.startswith(WAY))[-3:] == [
+        "undecided",
+        "nothing",
+        "6",
+    ]
     assert "1 of 1 row has fewer than 6 passes on a side and stays undecided\n" in printed
     assert (
         "measured at different times: with so few passes no slowdown would be found, however large; to find one, "
@@ -196,17 +205,15 @@ def test_few_passes_detect_nothing(written, capsys):
 def test_settings_in_brackets_are_printed(written, capsys):
     records = passes(STEADY, kernel="torch.vmap[chunk=5].norms")
     run(written("A.csv", records), "A.csv")
-    assert "torch.vmap[chunk=5].norms" in capsys.readouterr().out
+    assert "torch.vmap[chunk=5] " in capsys.readouterr().out
 
 
 def test_coordinates_are_printed_where_they_tell_rows_apart(written, capsys):
     both = passes(STEADY) + passes(STEADY, dtype="float32")
     run(written("A.csv", both), written("B.csv", both + passes(STEADY, dtype="float32", n=7)))
     printed = capsys.readouterr().out
-    cells = [line.split()[:3] for line in printed.splitlines()]
-    assert ["kernel", "dtype", "n"] in cells
-    assert [KERNEL, "float32", "100"] in cells
-    assert [KERNEL, "float64", "100"] in cells
+    titles = [line for line in printed.splitlines() if line.startswith("norms of")]
+    assert titles == [f"norms of linear, 1 feature, {dtype}, 1 thread" for dtype in ("float32", "float64")]
     assert f"not in A.csv: {KERNEL} (dtype float32) at n = 7\n" in printed
 
 
@@ -253,7 +260,7 @@ def test_a_contaminated_comparison_has_no_verdicts(written, capsys):
     files = written("A.csv", passes(STEADY) + canary), written("B.csv", passes(scaled(STEADY, 1.1), run="run-b"))
     assert run(*files, "--fail-slower", "5%", "--fail-undecided") == 5
     printed = capsys.readouterr().out
-    row = next(line.split() for line in printed.splitlines() if line.startswith(KERNEL))
+    row = next(line.split() for line in printed.splitlines() if line.startswith(WAY))
     assert row[-1] == "contaminated"
     assert "CONTAMINATED: identical code differs, 1.050 [1.050, 1.050] A.csv at problem=linear" in printed
     assert not [word for word in ("geometric mean", " slower, ", "Holm") if word in printed]

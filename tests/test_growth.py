@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from measured import record
+from measured import changed, record
 from scipy import stats
 from scipy.optimize import curve_fit, nnls
 
@@ -97,6 +97,24 @@ def test_one_pass_gives_an_exponent_without_an_interval():
     assert str(found) == "n^1.00 from n = 10 to 1,000,000"
 
 
+def test_the_fixed_cost_is_found_and_is_no_more_than_a_call_takes():
+    assert growth(noisy(5, spread=0.0)).fixed_seconds == pytest.approx(1e-6, rel=1e-3)
+    free = {("run", i): dict(zip(SIZES, cost(1.0, 0.0), strict=True)) for i in range(3)}
+    assert growth(free).fixed_seconds == pytest.approx(0, abs=1e-12)
+    # The smallest size is faster than what the others have in common: no more than that is told.
+    times = cost(1.0, 1e-5) * [0.7, 1, 1, 1, 1, 1]
+    assert growth({("run", 1): dict(zip(SIZES, times, strict=True))}).fixed_seconds == pytest.approx(times[0])
+    assert growth({("run", 1): {10: 1e-6, 1000: 9e-6}}).fixed_seconds is None
+
+
+def test_growth_is_told_by_what_is_known_of_it():
+    two = rankings(rows(sizes=SIZES[3:5]))
+    assert growths(two)[0].startswith("numpy.loop: time grows as n^0.9")
+    assert growths(two)[0].endswith("from n = 10,000 to 100,000, fixed cost included")
+    free = [changed(row, seconds_median=1e-9 * row.case.n) for row in rows()]
+    assert growths(rankings(free))[0].endswith(", with no fixed cost to be seen")
+
+
 def test_one_size_or_a_cost_that_does_not_double_gives_none():
     assert growth({("run", 1): {10: 1e-6}}) is None
     assert growth({("run", 1): {10: 1e-6, 1000: 1.9e-6}}) is None
@@ -141,7 +159,8 @@ def rows(kernel="numpy.loop.norms", factor=1.0, passes=6, sizes=SIZES, **changes
 def test_winners_carry_limit_and_exponent_into_every_format():
     records = rows(limit_seconds=5e-7) + rows("numpy.broadcast+.norms", 2.0)
     ranking = rankings(records)
-    assert growths(ranking) == ["cost of numpy.loop grows as n^1.00 [1.00, 1.00] from n = 10 to 1,000,000"]
+    told = "a call whatever n, and a part that grows as n^1.00 [95%: 1.00, 1.00] from n = 10 to 1,000,000"
+    assert growths(ranking) == [f"numpy.loop: about 1.0 µs {told}"]
     assert growths(ranking)[0] in markdown(ranking)
     assert cells(ranking[0])[3] == "49%"
     first, second, *_ = (dict(zip(LONG_HEADER, row, strict=True)) for row in long_rows(ranking))
@@ -181,7 +200,7 @@ def test_cases_that_differ_in_more_than_n_share_no_curve():
 
 
 def test_an_exponent_reads_as_a_sentence():
-    assert str(Growth(0.984, 0.9512, 1.0168, 1000, 10**6)) == "n^0.98 [0.95, 1.02] from n = 1,000 to 1,000,000"
+    assert str(Growth(0.984, 0.9512, 1.0168, 1000, 10**6)) == "n^0.98 [95%: 0.95, 1.02] from n = 1,000 to 1,000,000"
 
 
 def test_of_very_many_passes_groups_are_fitted_and_the_exponent_is_the_same(monkeypatch):

@@ -182,7 +182,7 @@ def test_the_explanation_gives_every_cost_and_what_it_is_known_from(choice_of):
     ]
 
 
-UNITS = {2.0: "2 s", 1.0: "1 s", 0.25: "250 ms", 1e-3: "1 ms", 2.5e-4: "250 us", 1e-6: "1 us", 2.5e-8: "25 ns"}
+UNITS = {2.0: "2 s", 1.0: "1 s", 0.25: "250 ms", 1e-3: "1 ms", 2.5e-4: "250 µs", 1e-6: "1 µs", 2.5e-8: "25 ns"}
 
 
 @pytest.mark.parametrize(("seconds", "says"), UNITS.items())

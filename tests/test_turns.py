@@ -115,9 +115,9 @@ def test_without_a_process_in_common_there_is_no_ratio():
     assert [(one.kernel, one.in_turns, one.behind is None) for one in ranking.kernels] == [
         (B, True, True), (A, True, False), (C, False, True),
     ]  # fmt: skip
-    assert cells(ranking)[4:] == ["4.00 [4.00, 4.00] numpy.loop+", "-", "not in turns", "wins", "-"]
+    assert cells(ranking)[4:] == ["4.00 [4.00, 4.00]", "numpy.loop+", "-", "not in turns", "wins", "-"]
     two = rankings([row for row in rows if row.kernel != A])[0]
-    assert cells(two)[4:] == ["not in turns: torch.vmap+", "-", "not in turns", "wins", "-"]
+    assert cells(two)[4:] == ["not in turns", "torch.vmap+", "-", "not in turns", "wins", "-"]
 
 
 def test_what_never_took_turns_with_most_of_its_pass_is_no_winner():

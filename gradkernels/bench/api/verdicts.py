@@ -13,6 +13,7 @@ from gradkernels.bench.compare.comparison import ROW_COLUMNS, Comparison
 from gradkernels.bench.compare.thresholds import PLAIN
 from gradkernels.bench.report.comparison_table import table
 from gradkernels.bench.report.comparison_text import summary
+from gradkernels.bench.report.terminal.consoles import plain_width
 from gradkernels.record import Record
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ class Verdicts:
 
     def __str__(self) -> str:
         """Return the table and the sentences below it."""
-        return "\n".join([table(self.comparison), *summary(self.comparison)])
+        return "\n".join([table(self.comparison, plain_width()), *summary(self.comparison)])
 
     def __repr__(self) -> str:
         """Return how many rows have each verdict in one line."""

@@ -8,9 +8,9 @@ was asked to fail; 4 a proof failed; 5 contaminated, or nothing was measured; 6 
 asked to fail (`gradkernels.bench.compare.exit_codes`).
 Of those that do not: 0 done; 1 a proof failed; 2 as above. 130 stopped, 141 not read to the end by the next in a pipe.
 
-`app` puts together what `commands` has, a module each. Each option is defined once in `options`, `data_options`,
-`file_options` or `plot_options`; `settings` has what pyproject.toml says of them, and `parse` turns what people type
-into values.
+`app` lists what `commands` has, a module each; `lazy` loads such a module when its command is called. Each option is
+defined once in `options`, `data_options`, `file_options` or `plot_options`; `settings` has what pyproject.toml says of
+them, and `parse` turns what people type into values.
 `run_plan` makes the plans of a run from them, `table_options` reads the data, `run_progress` shows how far it is, and
 `files` refuses what cannot be written before anything is computed.
 """
@@ -67,7 +67,11 @@ def _built(app: typer.Typer) -> Any:
     """Return what parses and calls the commands: made of every option of each, it costs more than parsing."""
     import typer
 
-    return typer.main.get_command(app)
+    command = typer.main.get_command(app)
+    for option in command.params:
+        if option.default is None:  # of the completion's flags: to turn None into a bool loads pydantic
+            option.default = False
+    return command
 
 
 def _open_closed_streams() -> None:

@@ -1,36 +1,57 @@
-"""The commands, put together."""
+"""The commands, put together: a line for each, and the options of all of them."""
 
 from __future__ import annotations
 
-import typer
+from typing import Annotated, Any
 
-from gradkernels.bench.cli.commands.ab import ab
-from gradkernels.bench.cli.commands.compare import compare
-from gradkernels.bench.cli.commands.doctor import doctor
-from gradkernels.bench.cli.commands.estimate import estimate
-from gradkernels.bench.cli.commands.fastest import fastest
-from gradkernels.bench.cli.commands.import_json import import_json
-from gradkernels.bench.cli.commands.list_kernels import list_kernels
-from gradkernels.bench.cli.commands.merge import merge
-from gradkernels.bench.cli.commands.plot import plot
-from gradkernels.bench.cli.commands.run import run
-from gradkernels.bench.cli.commands.summary import summary
+import typer
+from typer.core import TyperGroup
+
+from gradkernels import __version__
+from gradkernels.bench.cli.lazy import LazyCommand
+
+COMMANDS = (
+    LazyCommand("run", "run:run", "Prove and time every kernel, print the winners and draw them."),
+    LazyCommand("fastest", "fastest:fastest", "Say which kernel wins where, by how much, and why not others."),
+    LazyCommand("compare", "compare:compare", "Say what is slower, faster or the same in other results."),
+    LazyCommand("ab", "ab:ab", "Say the same of two revisions of the code, timed in turns now."),
+    LazyCommand("summary", "summary:summary", "Print a row for each case and kernel, over all passes."),
+    LazyCommand("merge", "merge:merge", "Make one results file of several, every measurement once."),
+    LazyCommand("plot", "plot:plot", "Draw what results files say."),
+    LazyCommand("list", "list_kernels:list_kernels", "Show every kernel, and why some cannot be used here."),
+    LazyCommand("estimate", "estimate:estimate", "Show how well mini-batches estimate the gradient."),
+    LazyCommand("import", "import_json:import_json", "Turn what other tools saved into a results file."),
+    LazyCommand("doctor", "doctor:doctor", "Say what timing on this machine is worth, and what to do."),
+)
+"""In the order of the help; what each does in one line of a terminal of 80 columns."""
+
+
+class Commands(TyperGroup):
+    """The group of `COMMANDS`; takes what typer gives to any group."""
+
+    def __init__(self, **given: Any) -> None:
+        super().__init__(**given | {"commands": {str(command.name): command for command in COMMANDS}})
+
+
+def _say_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"gradkernels {__version__}")
+        raise typer.Exit
+
+
+Version = Annotated[
+    bool, typer.Option("--version", is_eager=True, callback=_say_version, help="Print the version.", show_default=False)
+]
 
 app = typer.Typer(
-    help="Race gradient kernels: the same gradient computed every way there is, proven equal, timed, chosen.",
+    cls=Commands,
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command()(run)
-app.command()(compare)
-app.command()(ab)
-app.command()(fastest)
-app.command("list")(list_kernels)
-app.command()(plot)
-app.command()(estimate)
-app.command()(summary)
-app.command()(merge)
-app.command("import")(import_json)
-app.command()(doctor)
+
+
+@app.callback()
+def gradkernels(version: Version = False) -> None:
+    """Race gradient kernels: the same gradient computed every way there is, proven equal, timed, chosen."""

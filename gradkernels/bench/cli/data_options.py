@@ -6,7 +6,10 @@ from typing import Annotated
 
 import typer
 
-_SETS = "notebook, diabetes, or a file (.csv and .tsv, also .gz; .parquet, .feather, .xlsx, .npz)"
+from gradkernels.problems.data.datasets import BUNDLED
+from gradkernels.problems.data.files import KINDS_OF_FILE
+
+_SETS = f"{', '.join(BUNDLED)}, or a file ({', '.join(KINDS_OF_FILE)})"
 
 DataName = Annotated[str | None, typer.Option("--data", help=f"{_SETS}; default synthetic.")]
 StudiedData = Annotated[str, typer.Option(help=f"{_SETS}.")]

@@ -8,16 +8,26 @@ from typing import Annotated
 
 import typer
 
+from gradkernels.backend import FLOATS
+from gradkernels.bench.stats.verdict import DELTA, FEWEST_PASSES
+from gradkernels.case import DEVICES, LAYOUTS
+from gradkernels.problems import REGRESSIONS
+from gradkernels.quantity import QUANTITIES
+
+_NAMES = f"{', '.join(QUANTITIES)}, several separated by commas, or all."
+_FLOATS, _DEVICES = " or ".join(FLOATS), " or ".join(DEVICES)
+_OWN = "package.module:factory or file.py:factory, which returns a Problem of your own"
+
 # What is computed.
 ProblemName = Annotated[
     str,
-    typer.Option("--problem", help="linear, or package.module:factory or file.py:factory, which returns a Problem."),
+    typer.Option("--problem", help=f"{', '.join(REGRESSIONS)}, or {_OWN}."),
 ]
 ProblemList = Annotated[
-    str, typer.Option(help="Names separated by commas, or all; package.module:factory for a Problem of your own.")
+    str, typer.Option(help=f"{', '.join(REGRESSIONS)}, several separated by commas, or all; or {_OWN}.")
 ]
 NoIntercept = Annotated[bool, typer.Option("--no-intercept", help="A regression without an intercept.")]
-QuantityNames = Annotated[str, typer.Option("--quantity", help="Names separated by commas, or all.")]
+QuantityNames = Annotated[str, typer.Option("--quantity", help=_NAMES)]
 KernelsFrom = Annotated[
     str | None,
     typer.Option(metavar="FILE.py", help="A Python file that declares kernels of your own, which take part."),
@@ -61,15 +71,15 @@ RunFeatures = Annotated[
 ]
 RunDtype = Annotated[
     str | None,
-    typer.Option(metavar="NAMES", help="float64, float32, or or float32,float64. [default: float64; a module's own]"),
+    typer.Option(
+        metavar="NAMES", help=f"{_FLOATS}, or several separated by commas. [default: {FLOATS[0]}; a module's own]"
+    ),
 ]
 RunThreads = Annotated[
     str, typer.Option(metavar="NUMBERS", help="Threads that a kernel may use, or several numbers of them: 1,2.")
 ]
 AB_QUANTITIES = ("gradient", "per_sample")
-AbQuantities = Annotated[
-    str | None, typer.Option(help=f"Names separated by commas, or all. [default: {','.join(AB_QUANTITIES)}]")
-]
+AbQuantities = Annotated[str | None, typer.Option(help=f"{_NAMES} [default: {','.join(AB_QUANTITIES)}]")]
 AbTests = Annotated[
     list[str] | None,
     typer.Option(
@@ -80,16 +90,16 @@ AbTests = Annotated[
 ]
 AbSizes = Annotated[str, typer.Option(help="10,100,1000, or 10:1e6 (a size per decade).")]
 AbFeatures = Annotated[int, typer.Option(help="Columns of x.")]
-AbDtype = Annotated[str, typer.Option(help="float64 or float32.")]
-ListedDtype = Annotated[str, typer.Option(help="Can they do it in float64 or float32?")]
-ListedDevice = Annotated[str, typer.Option(help="Can they do it on cpu or cuda?")]
+AbDtype = Annotated[str, typer.Option(help=f"{_FLOATS}.")]
+ListedDtype = Annotated[str, typer.Option(help=f"Can they do it in {_FLOATS}?")]
+ListedDevice = Annotated[str, typer.Option(help=f"Can they do it on {_DEVICES}?")]
 SelftestKernels = Annotated[
     list[str] | None,
     typer.Option("--kernel", metavar="GLOB", help="The selftest's kernels. [default: two of numpy's]"),
 ]
 SelftestSizes = Annotated[str, typer.Option(help="The selftest's sizes.")]
-MemoryLayout = Annotated[str, typer.Option(help="Memory order of x: C or F.")]
-DeviceName = Annotated[str, typer.Option(help="cpu, or cuda for torch kernels.")]
+MemoryLayout = Annotated[str, typer.Option(help=f"Memory order of x: {' or '.join(LAYOUTS)}.")]
+DeviceName = Annotated[str, typer.Option(help=f"{_DEVICES}; not every library computes on each.")]
 ThreadLimit = Annotated[int, typer.Option(help="Threads that a kernel may use.")]
 
 # For how long.
@@ -97,7 +107,7 @@ USUAL_PASSES = 8
 PassCount = Annotated[
     int | None,
     typer.Option(
-        help=f"Fresh starts of the measuring process; verdicts need 6 or more. [default: {USUAL_PASSES}]",
+        help=f"Fresh starts of the measuring process; verdicts need {FEWEST_PASSES} or more. [default: {USUAL_PASSES}]",
         show_default=False,
     ),
 ]
@@ -137,7 +147,9 @@ Trials = Annotated[
 # What counts.
 Delta = Annotated[
     str | None,
-    typer.Option(metavar="1%", help="A change counts only beyond this; same means surely none. 1% by default."),
+    typer.Option(
+        metavar="1%", help=f"A change counts only beyond this; same means surely none. [default: {DELTA:.0%}]"
+    ),
 ]
 FailSlower = Annotated[
     str | None,
@@ -175,11 +187,14 @@ ComparedFiles = Annotated[
     ),
 ]
 RankedFiles = Annotated[
-    list[Path] | None, typer.Argument(help="Results files; without one, what this machine's wisdom says.")
+    list[Path] | None,
+    typer.Argument(metavar="[FILE.csv ...]", help="Results files; without one, what this machine's wisdom says."),
 ]
-RevisionBefore = Annotated[str, typer.Argument(metavar="REV1", help="A revision of this repository.")]
+RevisionBefore = Annotated[
+    str, typer.Argument(metavar="REV1", help="A revision of this git repository, of any package that declares kernels.")
+]
 RevisionAfter = Annotated[str, typer.Argument(metavar="REV2", help="Another; . is the working tree as it is now.")]
-QuantityName = Annotated[str | None, typer.Option(help="Only this quantity.")]
+QuantityName = Annotated[str | None, typer.Option(help=f"Only this quantity: {', '.join(QUANTITIES)}.")]
 RunOut = Annotated[Path | None, typer.Option(help="Results file. [default: results/run-DATE-TIME.csv]")]
 RunPlot = Annotated[Path | None, typer.Option(help="Picture. [default: the results file with .png]")]
 RunResume = Annotated[bool, typer.Option("--resume", help="Go on with --out; measure only what is missing.")]
@@ -203,6 +218,8 @@ class Format(StrEnum):
     json = "json"
 
 
+Wide = Annotated[bool, typer.Option("--wide", help="Print all columns, however wide the table gets.")]
 Printed = Annotated[Format, typer.Option("--format", help="How to print it.")]
 PrintedKernels = Annotated[Format, typer.Option("--format", help="csv and json have a row for every kernel.")]
+PrintedEstimate = Annotated[Format, typer.Option("--format", help="csv and json have a row for every point and size.")]
 PrintedWays = Annotated[Format, typer.Option("--format", help="csv and json have a row for every way and quantity.")]

@@ -94,7 +94,8 @@ def judge(session: pytest.Session, gate: Gate, rows: SessionRows) -> list[str]:
         return [f"gradkernels: {error}"]
     code = comparison.exit_code(gate.fail_undecided, gate.fail_missing)
     fail(session, code)
-    lines = [*table(comparison).splitlines(), "", *summary(comparison), NOT_IN_TURNS]
+    width = session.config.get_terminal_writer().fullwidth
+    lines = [*table(comparison, width).splitlines(), "", *summary(comparison), NOT_IN_TURNS]
     if comparison.after.passes < FEWEST_PASSES:
         lines.append(
             f"a session is one pass and a verdict needs {FEWEST_PASSES}: --gradkernels-passes 8 repeats it in fresh "

@@ -8,8 +8,8 @@
 | the kernels there are | | `catalogue_table`, of `catalogue` | |
 | an estimate | `estimate_text` | `estimate_table`; `estimate_file` reads it back | `pictures` |
 
-`whole_table` prints a table of any of these on a terminal of any width. `colours` says how a way looks, in every
-picture and on every page.
+`terminal` prints a table of any of these on a terminal of any width, and `units` writes the numbers of all of them.
+`colours` says how a way looks, in every picture and on every page.
 
 Modules here take what `run`, `compare` and `estimate` give, and return strings or write an image; they measure
 nothing and decide nothing.

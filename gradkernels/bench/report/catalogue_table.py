@@ -3,93 +3,182 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable, Sequence
-from dataclasses import asdict, astuple, fields
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, astuple, dataclass, field, fields
 from itertools import groupby
 
-from rich import box
-from rich.table import Table
+from rich.console import Console
 from rich.text import Text
 
 from gradkernels.bench.report.catalogue import CatalogueRow
+from gradkernels.bench.report.terminal.columns import Column, left_out, print_columns, shared
+from gradkernels.bench.report.terminal.consoles import say
+from gradkernels.bench.report.terminal.styles import TITLE
 from gradkernels.quantity import QUANTITIES
 from gradkernels.record import line
 
 LEGEND = {
     "x": "written by hand",
     "+": "composed: per-sample gradients, then the quantity's definition",
+    "x (1)": "not for every problem of the table, see the number below",
     "out=": "what is written straight into the caller's memory",
 }
 _CELLS = {"by hand": "x", "composed": "+"}
 
 
-def by_problem(entries: Iterable[CatalogueRow]) -> list[tuple[str, list[CatalogueRow]]]:
-    """Group entries by problem."""
-    return [(name, list(group)) for name, group in groupby(entries, key=lambda entry: entry.problem)]
+@dataclass
+class Reasons:
+    """Why there are holes: each reason once, in the order in which they were met, with the ways that it is about.
+
+    Attributes:
+        ways: By reason, and for each way the problems of its kind that it cannot do; none of them means all.
+    """
+
+    ways: dict[str, dict[str, tuple[str, ...]]] = field(default_factory=dict)
+
+    def number(self, entry: CatalogueRow, problems: Sequence[str] = ()) -> str:
+        """Return the number in brackets that stands for the reason of a hole.
+
+        Args:
+            entry: The hole.
+            problems: The problems that have it, where others of the same kind have not.
+        """
+        own = self.ways.setdefault(_general(entry), {})
+        own[entry.way] = tuple(dict.fromkeys((*own.get(entry.way, ()), *problems)))
+        return f"({list(self.ways).index(_general(entry)) + 1})"
+
+    def lines(self) -> list[tuple[str, str, str]]:
+        """Return number, reason and ways of each."""
+        return [
+            (f"({place})", reason, ", ".join(_told(way, problems) for way, problems in ways.items()))
+            for place, (reason, ways) in enumerate(self.ways.items(), 1)
+        ]
 
 
-def reasons(entries: Iterable[CatalogueRow]) -> dict[str, str]:
-    """Return every reason for a hole, with the number in brackets that stands for it."""
-    distinct = dict.fromkeys(entry.reason for entry in entries if entry.reason)
-    return {reason: f"({number})" for number, reason in enumerate(distinct, 1)}
+def _general(entry: CatalogueRow) -> str:
+    """Return a reason without the names of the way and of the problem, so that it is one for many of them."""
+    return re.sub(r", not for \w+", "", entry.reason.replace(f"{entry.way} ", ""))
 
 
-def grid(entries: Sequence[CatalogueRow], numbers: dict[str, str]) -> list[list[str]]:
-    """Return header and a row per way for the entries of one problem."""
-    quantities = [name for name in QUANTITIES if any(entry.quantity == name for entry in entries)]
-    rows = []
-    for name, own in groupby(entries, key=lambda entry: entry.way):
-        cells = {entry.quantity: entry for entry in own}
-        rows.append([name, *(_cell(cells.get(quantity), numbers) for quantity in quantities), *_facts(cells.values())])
-    return [["way", *quantities, "out=", "settings"], *rows]
+def _told(way: str, problems: Sequence[str]) -> str:
+    return f"{way} (not {', '.join(problems)})" if problems else way
 
 
-def _cell(entry: CatalogueRow | None, numbers: dict[str, str]) -> str:
-    return "" if entry is None else numbers.get(entry.reason) or _CELLS[entry.how]
+@dataclass(frozen=True)
+class Grid:
+    """What the ways can do for the problems of one kind.
+
+    Attributes:
+        title: The problems.
+        header: `way`, the quantities, `out=` and `settings`.
+        rows: A row for each way that can do anything for one of them.
+    """
+
+    title: str
+    header: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
 
 
-def _facts(own: Collection[CatalogueRow]) -> list[str]:
-    direct = ", ".join(entry.quantity for entry in own if entry.out)
-    return [direct, next((entry.settings for entry in own if entry.settings), "")]
-
-
-def terminal(name: str, entries: Sequence[CatalogueRow], numbers: dict[str, str]) -> Table:
-    """Return the ways of one problem as a table for a terminal.
+def grids(entries: Sequence[CatalogueRow], kinds: Iterable[Sequence[str]]) -> tuple[list[Grid], Reasons]:
+    """Return a grid for each kind of problem, and the reasons that the numbers in them stand for.
 
     Args:
-        name: Of the problem.
-        entries: Of the problem.
-        numbers: What stands for each reason, from `reasons`.
+        entries: The catalogue.
+        kinds: Names of problems, those of one kind together.
     """
-    header, *rows = grid(entries, numbers)
-    shown = Table(title=name, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
-    for position, column in enumerate(header):
-        shown.add_column(column, justify="center" if 0 < position < len(header) - 2 else "left")
-    for row in rows:
-        # Text, because settings in brackets would be read as markup.
-        shown.add_row(*map(Text, row))
-    return shown
+    reasons = Reasons()
+    quantities = [name for name in QUANTITIES if any(entry.quantity == name for entry in entries)]
+    ways = {way: place for place, way in enumerate(dict.fromkeys(entry.way for entry in entries))}
+    found = []
+    for names in kinds:
+        own = sorted((entry for entry in entries if entry.problem in names), key=lambda entry: ways[entry.way])
+        rows = []
+        for way, some in groupby(own, key=lambda entry: entry.way):
+            theirs = list(some)
+            if any(not entry.reason for entry in theirs):
+                rows.append(tuple(_row(way, theirs, quantities, reasons)))
+            else:  # what it cannot do of these problems, not which quantities it has for others
+                for entry in [entry for entry in theirs if entry.kernel] or theirs:
+                    reasons.number(entry)
+        found.append(Grid(", ".join(names), ("way", *quantities, "out=", "settings"), tuple(rows)))
+    return found, reasons
 
 
-def notes(numbers: dict[str, str]) -> list[tuple[str, str]]:
-    """Return what is in the cells, and what it means."""
-    return [*LEGEND.items(), *((number, reason) for reason, number in numbers.items())]
+def _row(way: str, own: Sequence[CatalogueRow], quantities: Sequence[str], reasons: Reasons) -> list[str]:
+    cells = [_cell([entry for entry in own if entry.quantity == name], reasons) for name in quantities]
+    direct = ", ".join(dict.fromkeys(entry.quantity for entry in own if entry.out))
+    return [way, *cells, direct, next((entry.settings for entry in own if entry.settings), "")]
 
 
-def markdown(entries: Sequence[CatalogueRow]) -> str:
-    """Return every problem's table in Markdown, then what the cells mean."""
-    numbers = reasons(entries)
+def _cell(same: Sequence[CatalogueRow], reasons: Reasons) -> str:
+    """Return what a way has of a quantity for the problems of a kind: `x`, `+ (2)`, `(1)`, or nothing if not asked."""
+    holes = [entry for entry in same if entry.reason]
+    there = next((_CELLS[entry.how] for entry in same if not entry.reason), "")
+    some = len(holes) < len(same)
+    numbers = dict.fromkeys(
+        reasons.number(entry, [one.problem for one in holes if _general(one) == _general(entry)] if some else ())
+        for entry in holes
+    )
+    return " ".join(filter(None, (there, "".join(numbers))))
+
+
+def show(console: Console, entries: Sequence[CatalogueRow], kinds: Iterable[Sequence[str]], wide: bool) -> None:
+    """Print a table for each kind of problem, then what is in the cells.
+
+    Args:
+        console: Where to.
+        entries: The catalogue.
+        kinds: Names of problems, those of one kind together.
+        wide: Whether to print all columns, however wide the tables get.
+    """
+    found, reasons = grids(entries, kinds)
+    columns = [Column(name, True, {"settings": 1, "out=": 2}.get(name, 0)) for name in found[0].header]
+    tables = [[[Text(cell) for cell in row] for row in grid.rows] for grid in found]
+    width = None if wide else console.width
+    kept = shared(columns, tables, width)
+    for grid, rows in zip(found, tables, strict=True):
+        say(console, grid.title, TITLE)
+        print_columns(console, columns, rows, kept, width)
+        console.print()
+    missing = left_out(columns, kept)
+    for sign, says in _legend(found, missing).items():
+        say(console, f"{sign:<5}  {says}", hanging=" " * 7)
+    for number, reason, ways in reasons.lines():
+        say(console, f"{number:<5}  {reason}", hanging=" " * 7)
+        say(console, f"{'':7}{ways}", hanging=" " * 7)
+    if missing:
+        say(console, f"with --wide also: {', '.join(missing)}")
+
+
+def _legend(found: Sequence[Grid], missing: Sequence[str] = ()) -> dict[str, str]:
+    """Return what stands in the cells and what it means, as far as it is there."""
+    cells = {cell for grid in found for row in grid.rows for cell in row[1:-2]}
+    there = {sign for cell in cells for sign in (cell[:1], "x (1)" if cell[1:] and cell[0] != "(" else "")}
+    return {sign: says for sign, says in LEGEND.items() if sign in there or (sign == "out=" and sign not in missing)}
+
+
+def markdown(entries: Sequence[CatalogueRow], kinds: Iterable[Sequence[str]]) -> str:
+    """Return the tables in Markdown, then what is in the cells.
+
+    Args:
+        entries: The catalogue.
+        kinds: Names of problems, those of one kind together.
+    """
+    found, reasons = grids(entries, kinds)
     parts = []
-    for name, own in by_problem(entries):
-        header, *rows = grid(own, numbers)
-        rule = ["---", *[":-:"] * (len(header) - 3), "---", "---"]
-        parts.append("\n".join([f"**{name}**", "", *("| " + " | ".join(row) + " |" for row in (header, rule, *rows))]))
-    return "\n\n".join([*parts, "\n".join(f"- `{sign}` {says}" for sign, says in notes(numbers))]) + "\n"
+    for grid in found:
+        rule = ("---", *[":-:"] * (len(grid.header) - 3), "---", "---")
+        rows = ("| " + " | ".join(row) + " |" for row in (grid.header, rule, *grid.rows))
+        parts.append("\n".join([f"**{grid.title}**", "", *rows]))
+    legend = [f"- `{sign}` {says}" for sign, says in _legend(found).items()]
+    legend += [f"- `{number}` {reason}: {ways}" for number, reason, ways in reasons.lines()]
+    return "\n\n".join([*parts, "\n".join(legend)]) + "\n"
 
 
 def as_csv(entries: Iterable[CatalogueRow]) -> str:
     """Return CSV with a row per problem, way and quantity."""
-    return line(field.name for field in fields(CatalogueRow)) + "".join(line(astuple(entry)) for entry in entries)
+    return line(one.name for one in fields(CatalogueRow)) + "".join(line(astuple(entry)) for entry in entries)
 
 
 def as_json(entries: Iterable[CatalogueRow]) -> str:

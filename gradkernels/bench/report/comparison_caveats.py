@@ -8,19 +8,9 @@ from statistics import median
 
 from gradkernels.bench.compare.ab_command import advice
 from gradkernels.bench.compare.comparison import Comparison
+from gradkernels.bench.report.units import percent
 from gradkernels.bench.stats.verdict import FEWEST_PASSES
 from gradkernels.names import counted
-
-_MOST_SHOWN = 1000
-
-
-def percent(fraction: float | None) -> str:
-    """Return a fraction as a percentage of two or three digits: `9.1%`, `24%`; `nothing` if there is none."""
-    if fraction is None or not math.isfinite(fraction):
-        return "nothing"
-    if 100 * fraction > _MOST_SHOWN:
-        return f"over {_MOST_SHOWN}%"
-    return f"{100 * fraction:.{1 if fraction < 0.1 else 0}f}%"
 
 
 def caveats(comparison: Comparison) -> Iterator[str]:

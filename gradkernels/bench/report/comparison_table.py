@@ -4,55 +4,95 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
+from itertools import groupby
 from typing import Any
 
+from rich.text import Text
+
 from gradkernels.bench.compare.comparison import ROW_COLUMNS, Comparison, Row
-from gradkernels.bench.report.comparison_caveats import percent
 from gradkernels.bench.report.comparison_text import summary
+from gradkernels.bench.report.ranking_table import case_title
+from gradkernels.bench.report.terminal.columns import Column, left_out, lines, markdown_table, shared
+from gradkernels.bench.report.terminal.styles import TITLE, VERDICTS
+from gradkernels.bench.report.units import confidence, percent, seconds
 from gradkernels.bench.stats.estimates import Ratio
-from gradkernels.bench.stats.verdict import CONTAMINATED
+from gradkernels.coordinates import ALL_SIZES
+from gradkernels.key import OUT, Key
 from gradkernels.record import line
 
-_UNITS = (("s", 1.0), ("ms", 1e-3), ("us", 1e-6), ("ns", 1e-9))
-_WIDE = 1000
-_COLORS = {"slower": "red", "faster": "green", "undecided": "yellow", CONTAMINATED: "magenta"}
+_MOST = 1000
 
 
-def seconds(value: float | None) -> str:
-    """Return a time in the unit that a person would choose, four digits: `12.34 us`."""
-    if value is None:
-        return ""
-    unit, size = next((unit for unit in _UNITS if value >= unit[1]), _UNITS[-1])
-    return f"{value / size:.4g} {unit}"
+def table(comparison: Comparison, width: int | None = None) -> str:
+    """Return the rows that were compared as text, a table for all that differ in kernel and n alone.
+
+    Args:
+        comparison: Of two sides.
+        width: Of the table, in columns; None for all columns, however wide.
+    """
+    shown, _ = styled_table(comparison, width)
+    return "".join(f"{text.plain}\n" for text in shown)
 
 
-def table(comparison: Comparison) -> str:
-    """Return the rows that were compared, aligned, and in color on a terminal that has it."""
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
+def styled_table(comparison: Comparison, width: int | None) -> tuple[list[Text], list[str]]:
+    """Return the lines of `table`, verdicts in color, and the headers of the columns that were left out.
 
-    header, *lines = _grid(comparison)
-    grid = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
-    for position, name in enumerate(header):
-        # Text, because what stands in brackets would be read as markup.
-        grid.add_column(Text(name), justify="right" if position else "left")
-    for cells in lines:
-        grid.add_row(*(Text(cell, style=_COLORS.get(cell, "")) for cell in cells))
-    # Never folded: a narrow terminal or a pipe gets whole lines, without the blanks that fill up a table.
-    console = Console(width=_WIDE)
-    with console.capture() as captured:
-        console.print(grid)
-    return "".join(line.rstrip() + "\n" for line in captured.get().splitlines())
+    Args:
+        comparison: Of two sides.
+        width: In columns of the terminal; None for any.
+    """
+    columns = _columns(comparison.compared)
+    groups = [(title, [_styled(row) for row in rows]) for title, rows in _groups(comparison)]
+    kept = shared(columns, [cells for _, cells in groups], width)
+    text: list[Text] = []
+    for title, cells in groups:
+        text += [*([Text()] if text else []), Text(title, TITLE), *lines(columns, cells, kept)]
+    return text, left_out(columns, kept)
+
+
+def _styled(row: Row) -> list[Text]:
+    return [Text(cell, VERDICTS.get(cell, "")) for cell in (_short(row.kernel), *_cells(row))]
+
+
+def _columns(rows: Sequence[Row]) -> list[Column]:
+    """Return the columns; where room is short, what only undecided rows have is left out first, the ratio last."""
+    names = [Column("kernel", left=True), Column("n")]
+    times = [Column("before", rank=2), Column("after", rank=2), Column(_ratio(rows, "\n"), rank=1)]
+    return [*names, *times, Column("verdict", left=True), Column("detects", rank=3), Column("needs", rank=4)]
+
+
+def _ratio(rows: Sequence[Row], between: str = " ") -> str:
+    """Return the header of the ratios: what they are of, and the level of their intervals."""
+    of = "ratio (of control)" if rows and all(row.normalised for row in rows) else "ratio"
+    level = confidence({min(row.passes_before, row.passes_after) for row in rows})
+    return f"{of}{between}[{level} interval]"
+
+
+def _groups(comparison: Comparison) -> Iterator[tuple[str, list[Row]]]:
+    several = "machine" in comparison.varying
+
+    def named(row: Row) -> str:
+        title = case_title(row.case.at(ALL_SIZES))
+        return f"{title}, on {row.machine}" if several else title
+
+    rows = sorted(comparison.compared, key=lambda row: (row.case.at(ALL_SIZES), row.machine, row.kernel, row.case.n))
+    for title, own in groupby(rows, key=named):
+        yield title, list(own)
+
+
+def _short(kernel: str) -> str:
+    """Return a kernel without its quantity, which the title has."""
+    key = Key.parse(kernel)
+    return key.way + OUT * key.out
 
 
 def markdown(comparison: Comparison) -> str:
     """Return the rows that were compared and the summary in Markdown."""
-    header, *lines = _grid(comparison)
-    rule = ["---", *["--:"] * (len(header) - 1)]
-    rows = ["| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |" for cells in (header, rule, *lines)]
-    return "\n".join([*rows, "", *(f"- {sentence}" for sentence in summary(comparison)), ""])
+    header, *rows = _grid(comparison)
+    columns = [Column(name, left=name == "kernel") for name in header]
+    return "\n".join([markdown_table(columns, rows), "", *(f"- {sentence}" for sentence in summary(comparison)), ""])
 
 
 def as_csv(comparison: Comparison) -> str:
@@ -90,14 +130,21 @@ def _finite(value: Any) -> Any:
 def _grid(comparison: Comparison) -> list[list[str]]:
     """Return header and cells of the rows that were compared."""
     rows, told_apart = comparison.compared, comparison.varying
-    header = ["kernel", *told_apart, "n", "before", "after", "ratio [low, high]", "verdict", "detects", "needs"]
+    header = ["kernel", *told_apart, "n", "before", "after", _ratio(rows), "verdict", "detects", "needs"]
     return [header, *([row.kernel, *(str(row.columns()[name]) for name in told_apart), *_cells(row)] for row in rows)]
 
 
 def _cells(row: Row) -> list[str]:
-    interval = f"{row.ratio:.3f} [{row.low:.3f}, {row.high:.3f}]"
-    cells = [str(row.case.n), seconds(row.seconds_before), seconds(row.seconds_after), interval, row.verdict]
+    cells = [f"{row.case.n:,}", seconds(row.seconds_before), seconds(row.seconds_after), _interval(row), row.verdict]
     if row.verdict != "undecided":
         return [*cells, "", ""]
     needed = "not known" if row.passes_needed is None else str(row.passes_needed)
     return [*cells, percent(row.smallest_effect), needed]
+
+
+def _interval(row: Row) -> str:
+    ratio, low, high = (
+        f"{value:.3f}" if value is not None and value < _MOST else f">{_MOST}"
+        for value in (row.ratio, row.low, row.high)
+    )
+    return f"{ratio} [{low}, {high}]"

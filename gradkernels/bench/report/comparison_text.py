@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from gradkernels.bench.compare.comparison import Comparison, Row, Source
-from gradkernels.bench.report.comparison_caveats import caveats, percent
+from gradkernels.bench.report.comparison_caveats import caveats
+from gradkernels.bench.report.units import percent
 from gradkernels.bench.stats.estimates import alpha_at
 from gradkernels.names import counted
 

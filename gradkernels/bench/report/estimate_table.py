@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import json
+import math
+from collections.abc import Iterable, Iterator
 from dataclasses import astuple, dataclass, fields
 from typing import Any
 
@@ -86,8 +88,21 @@ def as_csv(points: Iterable[ParameterPoint]) -> str:
 
     `theta` and `gradient` are numbers separated by spaces; an infinite noise scale is `inf`, an undefined cosine `nan`.
     """
-    rows = ((*_facts(point), *astuple(batch)) for point in points for batch in point.estimate.batches)
-    return line(ESTIMATE_COLUMNS) + "".join(map(line, rows))
+    return line(ESTIMATE_COLUMNS) + "".join(map(line, _rows(points)))
+
+
+def as_json(points: Iterable[ParameterPoint]) -> str:
+    """Return a JSON list with an object per point and batch size; what is infinite or undefined is null."""
+    rows = (map(_finite, row) for row in _rows(points))
+    return json.dumps([dict(zip(ESTIMATE_COLUMNS, row, strict=True)) for row in rows], indent=1, allow_nan=False) + "\n"
+
+
+def _rows(points: Iterable[ParameterPoint]) -> Iterator[tuple[object, ...]]:
+    return ((*_facts(point), *astuple(batch)) for point in points for batch in point.estimate.batches)
+
+
+def _finite(value: object) -> object:
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _facts(point: ParameterPoint) -> tuple[object, ...]:

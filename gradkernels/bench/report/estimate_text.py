@@ -6,19 +6,21 @@ import math
 from collections.abc import Iterator, Sequence
 
 import numpy as np
-from rich import box
 from rich.console import Console
 from rich.rule import Rule
-from rich.table import Table
+from rich.text import Text
 
 from gradkernels.bench.report.estimate_table import ParameterPoint
-from gradkernels.bench.report.whole_table import print_whole
+from gradkernels.bench.report.terminal.columns import Column, markdown_table, print_panels
+from gradkernels.bench.report.terminal.consoles import say
+from gradkernels.bench.report.terminal.styles import TITLE, WINNER, WRONG
 from gradkernels.estimate.minibatch import MinibatchStatistics
 from gradkernels.estimate.study import GRADIENT_KERNELS, GradientStudy
 from gradkernels.key import Key
 from gradkernels.names import counted
 
 MOST_PARAMETERS = 20
+CLAIMS = ("B", "bias", "by\nchance", "standard error\n[95% interval]", "theory", "cosine\n[95% interval]")
 SUSPICIOUS = 3.0  # see MinibatchStatistics.bias_error
 
 IDENTITY = (
@@ -35,27 +37,23 @@ NOTEBOOK = (
 def show(console: Console, points: Sequence[ParameterPoint]) -> None:
     """Print both sections."""
     data, problem = points[0].data, points[0].problem
-    _say(
+    say(
         console,
         f"{data.name}: {counted(data.size, 'row')}, {counted(data.features, 'feature')}; problem {problem.name}\n",
     )
     console.print(Rule("IDENTITIES", align="left"))
-    _say(console, f"{IDENTITY}\n")
+    say(console, f"{IDENTITY}\n")
     for key in points[0].ways.gradients:
-        _say(console, f"  {_way(key):<15} {GRADIENT_KERNELS[key]}", "dim")
-    _say(console, "")
+        say(console, f"  {_way(key):<15} {GRADIENT_KERNELS[key]}")
+    say(console, "")
     for point in points:
         _show_identity(console, point)
     if len(points) > 1:  # only the notebook has two
-        _say(console, NOTEBOOK.format(*(_vector(point.estimate.gradient) for point in points)) + "\n")
+        say(console, NOTEBOOK.format(*(_vector(point.estimate.gradient) for point in points)) + "\n")
     console.print(Rule("STATISTICAL CLAIMS", align="left"))
-    _say(console, f"{_claim(points[0].estimate)}\n")
+    say(console, f"{_claim(points[0].estimate)}\n")
     for point in points:
         _show_claims(console, point)
-
-
-def _say(console: Console, text: str, style: str = "") -> None:
-    console.print(text, style=style, markup=False, highlight=False)
 
 
 def _vector(values: np.ndarray) -> str:
@@ -63,20 +61,33 @@ def _vector(values: np.ndarray) -> str:
 
 
 def _show_identity(console: Console, point: ParameterPoint) -> None:
+    say(console, f"{point.name}, mean loss {point.estimate.loss:.4f}", TITLE)
+    _print(console, *_identity(point))
+    if (left := point.theta.size - MOST_PARAMETERS) > 0:
+        say(console, f"... and {counted(left, 'parameter')} with smaller gradients")
+    say(console, _agreement(point), WINNER if point.ways.agree else WRONG)
+    say(console, "")
+
+
+def _identity(point: ParameterPoint) -> tuple[list[Column], list[list[str]]]:
+    """Return the table of the gradient by every way, its largest entries."""
     gradients = {key: gradient.ravel() for key, gradient in point.ways.gradients.items()}
-    table = Table(box=box.SIMPLE_HEAD, title=f"{point.name}, mean loss {point.estimate.loss:.4f}", title_justify="left")
-    for header in ("parameter", "value", *map(_way, gradients)):
-        table.add_column(header, justify="left" if header == "parameter" else "right")
+    ways = [Column(_way(key).replace(".", ".\n")) for key in gradients]
+    rows = []
     for entry in _largest(point):
         name, value = point.parameters[entry], point.theta.ravel()[entry]
-        table.add_row(name, f"{value:.8g}", *(f"{gradient[entry]:.4f}" for gradient in gradients.values()))
-    print_whole(console, table)
-    if (left := point.theta.size - MOST_PARAMETERS) > 0:
-        _say(console, f"... and {counted(left, 'parameter')} with smaller gradients")
+        rows.append([name, f"{value:.8g}", *(f"{gradient[entry]:.4f}" for gradient in gradients.values())])
+    return [Column("parameter", left=True), Column("value"), *ways], rows
+
+
+def _agreement(point: ParameterPoint) -> str:
     found = point.ways
     verdict = "they agree" if found.agree else "THEY DO NOT AGREE"
-    _say(console, f"largest difference {found.difference:.2g}, rounding allows {found.allowed:.2g}: {verdict}", "bold")
-    _say(console, "")
+    return f"largest difference {found.difference:.2g}, rounding allows {found.allowed:.2g}: {verdict}"
+
+
+def _print(console: Console, columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> None:
+    print_panels(console, columns, [[Text(cell) for cell in row] for row in rows])
 
 
 def _way(key: str) -> str:
@@ -98,16 +109,11 @@ def _claim(found: GradientStudy) -> str:
 
 
 def _show_claims(console: Console, point: ParameterPoint) -> None:
-    table = Table(box=box.SIMPLE_HEAD, title=point.name, title_justify="left")
-    headers = ("B", "bias", "by chance", "standard error", "interval", "theory", "cosine", "interval")
-    for header in headers:
-        table.add_column(header, justify="right")
-    for batch in point.estimate.batches:
-        table.add_row(*_cells(batch))
-    print_whole(console, table)
+    say(console, point.name, TITLE)
+    _print(console, [Column(header) for header in CLAIMS], [_cells(batch) for batch in point.estimate.batches])
     for sentence in _sentences(point):
-        _say(console, sentence)
-    _say(console, "")
+        say(console, sentence)
+    say(console, "")
 
 
 def _cells(batch: MinibatchStatistics) -> tuple[str, ...]:
@@ -115,21 +121,20 @@ def _cells(batch: MinibatchStatistics) -> tuple[str, ...]:
         f"{batch.size:,}",
         _length(batch.bias),
         _length(batch.bias_error),
-        _length(batch.standard_error),
-        f"{_length(batch.standard_error_low)} .. {_length(batch.standard_error_high)}",
+        f"{_length(batch.standard_error)} [{_length(batch.standard_error_low)}, {_length(batch.standard_error_high)}]",
         _length(batch.theory),
-        *_cosine(batch),
+        _cosine(batch),
     )
 
 
-def _cosine(batch: MinibatchStatistics) -> tuple[str, str]:
+def _cosine(batch: MinibatchStatistics) -> str:
     if math.isnan(batch.cosine):  # a gradient of zero has no direction
-        return "-", "-"
-    return f"{batch.cosine:.4f}", f"{batch.cosine_low:.4f} .. {batch.cosine_high:.4f}"
+        return "-"
+    return f"{batch.cosine:.4f} [{batch.cosine_low:.4f}, {batch.cosine_high:.4f}]"
 
 
 def _length(value: float) -> str:
-    return f"{value:#.4g}" if value else "0"
+    return f"{value:#.3g}".rstrip(".") if value else "0"
 
 
 def _sentences(point: ParameterPoint) -> Iterator[str]:
@@ -162,3 +167,16 @@ def _about_noise(point: ParameterPoint) -> str:
     else:
         meaning = "so many rows drawn with replacement hold as much gradient as noise, and fewer are mostly noise"
     return f"Noise scale: tr(Sigma) / |G|^2 = {parts}; {meaning}."
+
+
+def markdown(points: Sequence[ParameterPoint]) -> str:
+    """Return both tables of each point in Markdown, with what they show."""
+    return "\n\n".join(part for point in points for part in _parts(point)) + "\n"
+
+
+def _parts(point: ParameterPoint) -> Iterator[str]:
+    yield f"**{point.name}, mean loss {point.estimate.loss:.4f}**"
+    yield markdown_table(*_identity(point))
+    yield f"- {_agreement(point)}"
+    yield markdown_table([Column(header) for header in CLAIMS], [_cells(batch) for batch in point.estimate.batches])
+    yield "\n".join(f"- {sentence}" for sentence in _sentences(point))

@@ -7,43 +7,37 @@ import math
 from collections.abc import Iterable, Sequence
 from itertools import groupby
 
-from rich import box
-from rich.table import Table
+from rich.text import Text
 
-from gradkernels.bench.report.comparison_table import seconds
+from gradkernels.bench.report.terminal.columns import Column, markdown_table
+from gradkernels.bench.report.terminal.styles import UNDECIDED, WINNER, WRONG
+from gradkernels.bench.report.units import about, confidence, factor, interval, seconds, share
+from gradkernels.bench.run.budget import TOO_SLOW
 from gradkernels.bench.run.ranking import NAMED_WAYS, CaseRanking, RankedKernel
 from gradkernels.bench.stats.estimates import Ratio
+from gradkernels.bench.stats.scaling import Growth
+from gradkernels.bench.stats.verdict import DELTA, standing
 from gradkernels.coordinates import Coordinates
 from gradkernels.key import Key
 from gradkernels.names import counted
-from gradkernels.record import CASE, line
+from gradkernels.record import CASE, Status, line
 
-WINNERS_HEADER = (
-    "n",
-    "winner",
-    "time",
-    "of memory limit",
-    "ahead of the runner-up",
-    *(f"x {name}" for name in NAMED_WAYS),
-)
 APART = "not in turns"
 """In place of a ratio of times that were taken in different processes."""
 
+NAMED = tuple(f"x {name}" for name in NAMED_WAYS)
+_LEAD = 4  # its position among the columns
 
-def title(ranking: CaseRanking) -> str:
+
+def case_title(case: Coordinates) -> str:
     """Return `gradient of linear, 1 feature, float64, 1 thread`: what the rows of a table share."""
-    return case_title(ranking.case)
-
-
-def case_title(row: Coordinates) -> str:
-    """Return what the rows of a table share that have the coordinates of `row` but for n."""
     parts = [
-        f"{row.quantity} of {row.problem}",
-        counted(row.features, "feature"),
-        row.dtype,
-        counted(row.threads, "thread"),
+        f"{case.quantity} of {case.problem}",
+        counted(case.features, "feature"),
+        case.dtype,
+        counted(case.threads, "thread"),
     ]
-    parts += [text for text in (row.layout, row.device) if text not in ("C", "cpu")]
+    parts += [text for text in (case.layout, case.device) if text not in ("C", "cpu")]
     return ", ".join(parts)
 
 
@@ -53,38 +47,57 @@ def grouped(rankings: Iterable[CaseRanking]) -> list[tuple[str, list[CaseRanking
     several = len({ranking.machine for ranking in rankings}) > 1
 
     def name(ranking: CaseRanking) -> str:
-        return f"{title(ranking)}, on {ranking.machine}" if several else title(ranking)
+        title = case_title(ranking.case)
+        return f"{title}, on {ranking.machine}" if several else title
 
     return [(told, list(group)) for told, group in groupby(rankings, key=name)]
 
 
+def winners_columns(rankings: Iterable[CaseRanking]) -> list[Column]:
+    """Return the columns of the table of winners, the level of the intervals among them."""
+    level = _level(rankings)
+    lead = f"lead [{level}]" if level else "lead"
+    first = [Column("n"), Column("winner", left=True), Column("time"), Column("of limit", rank=2)]
+    named = [Column(name, rank=place) for place, name in enumerate(NAMED, 4)]
+    return [*first, Column(lead, left=True, rank=1), Column("runner-up", left=True, rank=3), *named]
+
+
+def _level(rankings: Iterable[CaseRanking]) -> str:
+    """Return the level of the intervals of the leads; empty without any."""
+    leads = [one.kernels[1].behind for one in rankings if len(one.kernels) > 1]
+    passes = {behind.passes for behind in leads if behind is not None}
+    return confidence(passes) if passes else ""
+
+
 def cells(ranking: CaseRanking) -> list[str]:
     """Return one row of the table of winners."""
+    return [cell.plain for cell in styled_cells(ranking)]
+
+
+def styled_cells(ranking: CaseRanking) -> list[Text]:
+    """Return one row of the table of winners, in color where a reader must not miss something."""
+    n = Text(f"{ranking.case.n:,}")
     if not ranking.kernels:
-        return [f"{ranking.case.n:,}", "none proven", *[""] * (len(WINNERS_HEADER) - 2)]
+        return [n, Text("none proven", WRONG), *[Text("")] * (_LEAD + len(NAMED))]
     winner, *others = ranking.kernels
-    ahead = _ahead(winner, others[0]) if others else "alone"
     limit = "-" if winner.of_limit is None else share(winner.of_limit)
-    return [f"{ranking.case.n:,}", _way(winner.kernel), seconds(winner.seconds), limit, ahead, *_named(ranking)]
+    lead = _lead(winner, others[0]) if others else Text("alone")
+    runner_up = _way(others[0].kernel) if others else "-"
+    first = [n, Text(_way(winner.kernel), WINNER), Text(seconds(winner.seconds)), Text(limit), lead, Text(runner_up)]
+    return [*first, *(Text(cell, WRONG if cell == Status.wrong else "") for cell in _named(ranking))]
 
 
-def share(of_limit: float) -> str:
-    """Return how close a time is to the limit, `61%`; small numbers by two digits, `0.37%`."""
-    percentage = 100 * of_limit
-    return f"{percentage:.0f}%" if percentage >= 10 else f"{percentage:.2g}%" if percentage >= 0.01 else "under 0.01%"
-
-
-def _ahead(winner: RankedKernel, other: RankedKernel) -> str:
-    """Return `1.52 [1.47, 1.58] jax.vmap`: the factor and its bounds, where passes give any."""
+def _lead(winner: RankedKernel, other: RankedKernel) -> Text:
+    """Return `1.52 [1.47, 1.58]`: the factor and its bounds, where passes give any, or that it is not known."""
     behind = other.behind
     if not other.in_turns:
-        return f"{APART}: {_way(other.kernel)}"
+        return Text(APART, UNDECIDED)
     if behind is None:
-        return f"{other.seconds / winner.seconds:.2f} {_way(other.kernel)}"
-    tie = "" if behind.low > 1 else " (a tie)"
-    # Two or three passes bound almost nothing, and a number of twenty digits says it badly.
-    high = f"{behind.high:.2f}" if behind.high < 100 else "over 100"
-    return f"{behind.ratio:.2f} [{behind.low:.2f}, {high}] {_way(other.kernel)}{tie}"
+        return Text(factor(other.seconds / winner.seconds))
+    found = standing(behind)
+    if found == "ahead":
+        return Text(interval(behind))
+    return Text(interval(behind, found), UNDECIDED if found == "undecided" else "")
 
 
 def _named(ranking: CaseRanking) -> list[str]:
@@ -93,54 +106,71 @@ def _named(ranking: CaseRanking) -> list[str]:
         ranked = ranking.of_way(way)
         if ranked is ranking.kernels[0]:
             named.append("wins")
+        elif ranked is None:
+            named.append(_absence(ranking, way))
         else:
-            named.append(_times(ranked, ranking.kernels[0]) if ranked else _absence(ranking, way))
+            named.append(factor(ranked.seconds / ranking.kernels[0].seconds) if ranked.in_turns else APART)
     return named
 
 
-def _times(ranked: RankedKernel, winner: RankedKernel) -> str:
-    """Return how many times as long it takes: three digits, and no exponent for what a person reads."""
-    if not ranked.in_turns:
-        return APART
-    ratio = ranked.seconds / winner.seconds
-    return f"{ratio:.3g}" if ratio < 100 else f"{ratio:,.0f}"
-
-
 def _absence(ranking: CaseRanking, way: str) -> str:
+    """Return why a way has no time in a word or two, `-` for one that was not asked."""
     reasons = (reason for kernel, reason in ranking.absent.items() if Key.parse(kernel).plain_way == way)
-    return next(reasons, "-").partition(":")[0]
+    status, _, why = next(reasons, "-").partition(": ")
+    if status == Status.timeout:
+        return "too slow" if why.startswith(TOO_SLOW) else "timed out"
+    return status
 
 
 def _way(kernel: str) -> str:
     return Key.parse(kernel).way
 
 
-def terminal(name: str, rankings: Sequence[CaseRanking]) -> Table:
-    """Return the table of winners for a terminal."""
-    shown = Table(title=name, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
-    for column in WINNERS_HEADER:
-        shown.add_column(column, justify="left" if column in ("winner", WINNERS_HEADER[4]) else "right")
-    for ranking in rankings:
-        shown.add_row(*(cell.replace("[", r"\[") for cell in cells(ranking)))
-    return shown
-
-
 def growths(rankings: Iterable[CaseRanking]) -> list[str]:
-    """Return a sentence per kernel that wins anywhere: the exponent of its cost against n."""
+    """Return a sentence per kernel that wins anywhere: its fixed cost, and how the rest grows with n."""
     winners = {one.kernels[0].kernel: one.kernels[0].growth for one in rankings if one.kernels}
-    return [f"cost of {_way(kernel)} grows as {grown}" for kernel, grown in winners.items() if grown is not None]
+    return [f"{_way(kernel)}: {_grown(grown)}" for kernel, grown in winners.items() if grown is not None]
+
+
+def _grown(grown: Growth) -> str:
+    if grown.fixed_seconds is None:
+        return f"time grows as {grown}, fixed cost included"
+    if grown.fixed_seconds == 0:
+        return f"time grows as {grown}, with no fixed cost to be seen"
+    return f"about {about(grown.fixed_seconds)} a call whatever n, and a part that grows as {grown}"
+
+
+def legend(rankings: Sequence[CaseRanking], left_out: Sequence[str] = ()) -> list[str]:
+    """Return what the headers of the tables of winners mean, a line for each that is not left out."""
+    rows = [cells(ranking) for ranking in rankings]
+    says = []
+    if "of limit" not in left_out and any(row[3] not in ("-", "") for row in rows):
+        says.append("of limit: what only moving the data takes here, over the winner's time")
+    if any(len(one.kernels) > 1 for one in rankings):
+        level = _level(rankings)
+        bounds = f", and its {level} interval over passes" if level else ""
+        says.append(f"lead: the runner-up's time over the winner's{bounds}")
+    if any(row[_LEAD].startswith("undecided") for row in rows):
+        says.append("undecided: it is not sure which of the two is faster")
+    if any(row[_LEAD].startswith("tie") for row in rows):
+        says.append(f"tie: neither is faster by more than {DELTA:.0%}")
+    if shown := [name for name in NAMED if name not in left_out]:
+        says.append(f"{', '.join(shown)}: how many times as long as the winner")
+        if any("too slow" in row for row in rows):
+            says.append("too slow: for the budget of the run")
+    return says
 
 
 def markdown(rankings: Iterable[CaseRanking]) -> str:
     """Return every table of winners in Markdown."""
     parts = []
+    rankings = list(rankings)
+    columns = winners_columns(rankings)
     for name, group in grouped(rankings):
-        rule = ["--:", "---", "--:", "--:", "---", *["--:"] * len(NAMED_WAYS)]
-        rows = (WINNERS_HEADER, rule, *map(cells, group))
-        parts.append("\n".join([f"**{name}**", "", *("| " + " | ".join(row) + " |" for row in rows)]))
+        parts.append(f"**{name}**\n\n{markdown_table(columns, [*map(cells, group)])}")
         if sentences := growths(group):
             parts.append("\n".join(f"- {sentence}" for sentence in sentences))
-    return "\n\n".join(parts) + "\n"
+    return "\n\n".join([*parts, "\n".join(f"- {sentence}" for sentence in legend(rankings))]) + "\n"
 
 
 _LIMIT = ("limit_seconds", "of_limit", "exponent", "exponent_low", "exponent_high")
@@ -186,9 +216,14 @@ def why_not(rankings: Iterable[CaseRanking]) -> list[str]:
     for ranking in rankings:
         for kernel, why in ranking.absent.items():
             sizes.setdefault((kernel, _general(why)), []).append(ranking.case.n)
-    return [f"{kernel} at n = {', '.join(f'{n:,}' for n in ns)}: {why}" for (kernel, why), ns in sizes.items()]
+    together: dict[tuple[str, str], list[str]] = {}
+    for (kernel, why), ns in sizes.items():
+        together.setdefault((why, ", ".join(f"{n:,}" for n in ns)), []).append(kernel)
+    return [f"{', '.join(names)} at n = {ns}: {why}" for (why, ns), names in together.items()]
 
 
 def _general(why: str) -> str:
     """Return a reason without the figures of one size."""
-    return why.partition(":")[0] + ":" + why.partition(":")[2].partition(": a call would")[0]
+    status, _, reason = why.partition(": ")
+    general = reason.partition(": a call would")[0]
+    return general if general == TOO_SLOW else f"{status}: {general}"

@@ -5,12 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 
-from rich import box
-from rich.table import Table
-
 from gradkernels.bench.compare.summary import KernelSummary
-from gradkernels.bench.report.comparison_table import seconds
 from gradkernels.bench.report.ranking_table import case_title
+from gradkernels.bench.report.terminal.columns import Column, markdown_table
+from gradkernels.bench.report.units import seconds
 from gradkernels.record import CASE, DERIVED, line
 
 SUMMARY_COLUMNS = (
@@ -19,7 +17,10 @@ SUMMARY_COLUMNS = (
 )
 """What CSV and JSON have of each case and kernel; times in seconds per call."""
 
-SHOWN = ("n", "kernel", "time", "95% interval", "passes", "status")
+SHOWN = (
+    *(Column("n"), Column("kernel", left=True), Column("time"), Column("95% interval", rank=2)),
+    *(Column("passes", rank=3), Column("status", left=True, rank=1)),
+)
 
 
 def shown_groups(rows: Sequence[KernelSummary]) -> Iterator[tuple[str, list[KernelSummary]]]:
@@ -41,23 +42,9 @@ def summary_cells(row: KernelSummary) -> list[str]:
     return [f"{row.case.n:,}", name, seconds(row.seconds), interval, str(row.passes), row.status]
 
 
-def summary_terminal(name: str, rows: Sequence[KernelSummary]) -> Table:
-    """Return a table for a terminal."""
-    shown = Table(title=name, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
-    for column in SHOWN:
-        shown.add_column(column, justify="left" if column in ("kernel", "status") else "right")
-    for row in rows:
-        shown.add_row(*(cell.replace("[", r"\[") for cell in summary_cells(row)))
-    return shown
-
-
 def summary_markdown(rows: Sequence[KernelSummary]) -> str:
     """Return the tables in Markdown."""
-    rule = ["--:", "---", "--:", "--:", "--:", "---"]
-    parts = []
-    for name, own in shown_groups(rows):
-        grid = (SHOWN, rule, *map(summary_cells, own))
-        parts.append("\n".join([f"**{name}**", "", *("| " + " | ".join(cells) + " |" for cells in grid)]))
+    parts = (f"**{name}**\n\n{markdown_table(SHOWN, [*map(summary_cells, own)])}" for name, own in shown_groups(rows))
     return "\n\n".join(parts) + "\n"
 
 

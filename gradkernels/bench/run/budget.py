@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+TOO_SLOW = "too slow for the budget"
 CALLS = 8  # of a kernel in one case: first, proofs before and after, warm-up, three slices
 FAIR_SHARE = 0.3  # of a case's seconds, for one kernel
 
@@ -54,7 +55,7 @@ class Budget:
             return ""
         last, seconds = known[-1]
         return (
-            f"too slow for the budget: a call would take about {call:.2g} s ({seconds:.2g} s at n = {last}), "
+            f"{TOO_SLOW}: a call would take about {call:.2g} s ({seconds:.2g} s at n = {last}), "
             f"and {CALLS} calls do not fit the {fair:.2g} s that --budget {self.text} leaves one kernel per pass here"
         )
 

@@ -34,7 +34,7 @@ _Floats = np.ndarray[Any, np.dtype[np.float64]]
 
 @dataclass(frozen=True)
 class Growth:
-    """An exponent and its 95% interval.
+    """An exponent and its 95% interval, and the fixed cost beside what grows.
 
     Attributes:
         exponent: k of seconds = a + b n^k.
@@ -42,6 +42,7 @@ class Growth:
         high: Upper end; infinity likewise.
         first: Smallest size.
         last: Largest size.
+        fixed_seconds: What a call takes whatever n, the median over passes; None where two sizes cannot tell it.
     """
 
     exponent: float
@@ -49,9 +50,11 @@ class Growth:
     high: float
     first: int
     last: int
+    fixed_seconds: float | None = None
 
     def __str__(self) -> str:
-        interval = f" [{self.low:.2f}, {self.high:.2f}]" if math.isfinite(self.high - self.low) else ""
+        level = f"{100 * CONFIDENCE:g}%"
+        interval = f" [{level}: {self.low:.2f}, {self.high:.2f}]" if math.isfinite(self.high - self.low) else ""
         return f"n^{self.exponent:.2f}{interval} from n = {self.first:,} to {self.last:,}"
 
 
@@ -73,9 +76,20 @@ def growth(times: Mapping[PassId, Mapping[int, float]]) -> Growth | None:
     middle = np.median(rows, axis=0)
     if middle[-1] < LEAST_GROWTH * middle[0]:
         return None
-    estimate = trimmed_mean([exponent(sizes, row) for row in _in_groups(np.array(rows))])
+    groups = _in_groups(np.array(rows))
+    exponents = [exponent(sizes, row) for row in groups]
+    estimate = trimmed_mean(exponents)
     reach = quantile(estimate, (1 + CONFIDENCE) / 2) * estimate.error
-    return Growth(estimate.log, estimate.log - reach, estimate.log + reach, sizes[0], sizes[-1])
+    ends = estimate.log - reach, estimate.log + reach
+    return Growth(estimate.log, *ends, sizes[0], sizes[-1], _fixed(sizes, groups, exponents))
+
+
+def _fixed(sizes: Sequence[int], rows: Sequence[_Floats], exponents: Sequence[float]) -> float | None:
+    """Return the fixed cost, the median over rows, and no more than any size takes."""
+    if len(sizes) < SIZES_FOR_FIXED_COST:
+        return None
+    found = [fixed_cost(sizes, row, k) for row, k in zip(rows, exponents, strict=True)]
+    return float(min(np.median(found), np.median(rows, axis=0).min()))
 
 
 def _in_groups(rows: _Floats) -> list[_Floats]:
@@ -105,6 +119,21 @@ def exponent(sizes: Sequence[int], seconds: Sequence[float] | _Floats) -> float:
         lambda k: _misfit(np.array([k]), logs, times)[0], bounds=around, method="bounded", options={"xatol": 1e-6}
     )
     return float(refined.x)
+
+
+def fixed_cost(sizes: Sequence[int], seconds: Sequence[float] | _Floats, k: float) -> float:
+    """Return the a of seconds = a + b n^k by least squares of the relative residuals; neither a nor b is negative.
+
+    Args:
+        sizes: n, ascending.
+        seconds: As many.
+        k: The exponent.
+    """
+    from scipy.optimize import nnls
+
+    times, grown = np.asarray(seconds, np.float64), (np.asarray(sizes, np.float64) / sizes[-1]) ** k
+    (fixed, _), _ = nnls(np.stack([1 / times, grown / times], 1), np.ones(len(times)))
+    return float(fixed)
 
 
 def _misfit(exponents: _Floats, logs: _Floats, times: _Floats) -> _Floats:

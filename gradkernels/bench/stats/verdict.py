@@ -5,6 +5,7 @@ from __future__ import annotations
 import bisect
 import math
 from dataclasses import replace
+from typing import Literal
 
 from gradkernels.bench.stats.estimates import Floats, LogEstimate, Ratio, alpha_at, bounds, quantile, trimmed_mean
 
@@ -38,6 +39,21 @@ def verdict(change: Ratio, delta: float = DELTA) -> str:
     if change.high < 1 / (1 + delta):
         return "faster"
     return "same" if change.low >= 1 / (1 + delta) and excludes(change, delta) else "undecided"
+
+
+def standing(behind: Ratio) -> Literal["ahead", "tie", "undecided"]:
+    """Say what the lead of a winner is worth.
+
+    Args:
+        behind: Seconds of the other over those of the winner.
+
+    Returns:
+        `tie` only where a difference by more than DELTA is excluded, either way; of others `ahead` where both bounds
+        are above 1, and `undecided` where they are not.
+    """
+    if verdict(behind) == "same":
+        return "tie"
+    return "ahead" if behind.low > 1 else "undecided"
 
 
 def excludes(change: Ratio, limit: float) -> bool:

@@ -46,11 +46,11 @@ def ab(
     fail_undecided: options.FailUndecidedKernel = False,
     fail_missing: options.FailMissing = False,
     format_: options.Printed = Format.table,
+    wide: options.Wide = False,
 ) -> int:
     """Say for each kernel and size whether one revision of the code is slower, faster or the same as another.
 
-    Both run now, in turns on one core, each proven first. Works in the git repository of any package that declares
-    kernels. Without --kernel: those that the repository declares, Python loops left out.
+    Both run now, in turns on one core, proven first. Without --kernel: what the repository declares, loops left out.
 
     Exit codes: 0 compared; 1 --fail-slower found something; 2 bad usage or bad input; 3 --fail-undecided did;
     4 a proof failed; 5 nothing was timed, or a revision differed from itself; 6 --fail-missing found something.
@@ -63,7 +63,7 @@ def ab(
         sides = _limited(found, most)
         comparison = compare_sides(sides, choose_kernels(sides, quantities, patterns), numbers, setting, limits, _tell)
         _warn(before, after, sides, threads)
-    show_comparison(comparison, format_)
+    show_comparison(comparison, format_, wide)
     return comparison.exit_code(fail_undecided, fail_missing)
 
 

@@ -12,8 +12,10 @@ from gradkernels.bench.compare.compare import compare as compare_records
 from gradkernels.bench.compare.comparison import Comparison
 from gradkernels.bench.compare.matching import pooled, select
 from gradkernels.bench.compare.thresholds_toml import chosen
-from gradkernels.bench.report.comparison_table import as_csv, as_json, markdown, table
+from gradkernels.bench.report.comparison_table import as_csv, as_json, markdown, styled_table
 from gradkernels.bench.report.comparison_text import summary
+from gradkernels.bench.report.terminal.consoles import INDENT, console_for, say
+from gradkernels.bench.report.terminal.styles import style_of_sentence
 
 VERSUS = "vs"
 
@@ -28,6 +30,7 @@ def compare(
     kernel: options.KernelGlobs = None,
     quantity: options.QuantityName = None,
     format_: options.Printed = Format.table,
+    wide: options.Wide = False,
     force: options.ForceCompare = False,
 ) -> int:
     """Say for each kernel and case of two sets of results whether B is slower, faster or the same as A.
@@ -44,7 +47,7 @@ def compare(
     (before, one), (after, other) = map(pooled, sides(files))
     before, after = select([before, after], kernel or [], quantity)
     comparison = compare_records(before, after, limits, force, (one, other))
-    show_comparison(comparison, format_)
+    show_comparison(comparison, format_, wide)
     return comparison.exit_code(fail_undecided, fail_missing)
 
 
@@ -68,11 +71,30 @@ def sides(files: Sequence[Path]) -> tuple[list[Path], list[Path]]:
     )
 
 
-def show_comparison(comparison: Comparison, format_: Format) -> None:
-    """Print a comparison; CSV and JSON have standard output to themselves."""
-    writers = {Format.table: table, Format.markdown: markdown, Format.csv: as_csv, Format.json: as_json}
-    sys.stdout.write(parse.chosen_writer(format_, writers)(comparison))
+def show_comparison(comparison: Comparison, format_: Format, wide: bool = False) -> None:
+    """Print a comparison; CSV and JSON have standard output to themselves.
+
+    Args:
+        comparison: Of two sides.
+        format_: How to print it.
+        wide: Whether a table has all columns, however wide it gets.
+    """
     if format_ is Format.table:
-        print("", *summary(comparison), sep="\n")
-    elif format_ is not Format.markdown:
+        _show(comparison, wide)
+        return
+    writers = {Format.markdown: markdown, Format.csv: as_csv, Format.json: as_json}
+    sys.stdout.write(parse.chosen_writer(format_, writers)(comparison))
+    if format_ is not Format.markdown:
         print(*summary(comparison), sep="\n", file=sys.stderr)
+
+
+def _show(comparison: Comparison, wide: bool) -> None:
+    console = console_for()
+    lines, missing = styled_table(comparison, None if wide else console.width)
+    for line in lines:
+        console.print(line)
+    if missing:
+        say(console, f"with --wide also: {', '.join(missing)}")
+    console.print()
+    for sentence in summary(comparison):
+        say(console, sentence, style_of_sentence(sentence), hanging=INDENT)

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Sequence
+from dataclasses import asdict, astuple, fields
 from pathlib import Path
 
 from gradkernels.bench import doctor as examination
 from gradkernels.bench.ab import selftest
 from gradkernels.bench.cli import options, parse
 from gradkernels.bench.cli.files import require_writable
+from gradkernels.bench.cli.options import Format
+from gradkernels.bench.report.terminal.columns import Column, markdown_table
+from gradkernels.bench.report.terminal.consoles import INDENT, console_for, say
 from gradkernels.key import Key
 from gradkernels.names import counted
+from gradkernels.record import line
 
 SELFTEST_FILE = Path("results/selftest.csv")
 SELFTEST_SIZES = ",".join(map(str, selftest.TRIAL_SIZES))
@@ -24,15 +30,38 @@ def doctor(
     force: options.SelftestForce = False,
     kernel: options.SelftestKernels = None,
     sizes: options.SelftestSizes = SELFTEST_SIZES,
+    format_: options.Printed = Format.table,
 ) -> None:
     """Say what timing on this machine is worth, with a line of advice for each thing; or prove it with --selftest."""
     if trials is None:
-        for finding in examination.examine():
-            print(f"{finding.name}: {finding.found}; {finding.advice}")
+        _show(examination.examine(), format_)
         return
     if trials < 1:
         raise ValueError(f"--selftest {trials}: at least 1 comparison of each kind is needed")
     _selftest(trials, _file(out, resume, force), _kernels(kernel or selftest.TRIAL_KERNELS), parse.sizes(sizes))
+
+
+def _show(findings: Sequence[examination.Finding], format_: Format) -> None:
+    if format_ is Format.table:
+        console = console_for()
+        for finding in findings:
+            say(console, f"{finding.name}: {finding.found}; {finding.advice}", hanging=INDENT)
+        return
+    writers = {Format.markdown: _markdown, Format.csv: _csv, Format.json: _json}
+    sys.stdout.write(parse.chosen_writer(format_, writers)(findings))
+
+
+def _markdown(findings: Sequence[examination.Finding]) -> str:
+    columns = [Column(field.name, left=True) for field in fields(examination.Finding)]
+    return markdown_table(columns, [astuple(finding) for finding in findings]) + "\n"
+
+
+def _csv(findings: Sequence[examination.Finding]) -> str:
+    return line(field.name for field in fields(examination.Finding)) + "".join(line(astuple(one)) for one in findings)
+
+
+def _json(findings: Sequence[examination.Finding]) -> str:
+    return json.dumps([asdict(finding) for finding in findings], indent=1) + "\n"
 
 
 def _kernels(patterns: Sequence[str]) -> tuple[str, ...]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +11,12 @@ from rich.console import Console
 
 from gradkernels.bench.cli import data_options, options, parse
 from gradkernels.bench.cli.files import import_from_here, require_free, require_picture, write_whole
+from gradkernels.bench.cli.options import Format
 from gradkernels.bench.cli.table_options import DataOptions
 from gradkernels.bench.report.estimate_file import points_of
-from gradkernels.bench.report.estimate_table import ParameterPoint, as_csv, measure
-from gradkernels.bench.report.estimate_text import show
+from gradkernels.bench.report.estimate_table import ParameterPoint, as_csv, as_json, measure
+from gradkernels.bench.report.estimate_text import markdown, show
+from gradkernels.bench.report.terminal.consoles import console_for
 from gradkernels.bench.run.plan import problem_from
 from gradkernels.case import Case
 from gradkernels.check import Disagreement
@@ -24,8 +25,6 @@ from gradkernels.problems import BlackBox, LinearRegression, Problem
 from gradkernels.problems.data.datasets import Dataset, notebook_points
 from gradkernels.problems.problem import Floats
 from gradkernels.quantity import QUANTITIES
-
-PLAIN_WIDTH = 110  # of output that is not a terminal, where sentences are seldom folded
 
 
 def estimate(
@@ -46,6 +45,7 @@ def estimate(
     out: options.EstimateOut = None,
     plot: options.EstimatePlot = None,
     force: options.EstimateForce = False,
+    format_: options.PrintedEstimate = Format.table,
 ) -> int:
     """Show that four ways give one true gradient, and how well mini-batches of each size estimate it.
 
@@ -66,10 +66,10 @@ def estimate(
     except Disagreement as error:
         print(f"gradkernels: {error}", file=sys.stderr)
         return 1
-    return _conclude(points, out, plot, dataset.notes)
+    return _conclude(points, out, plot, format_)
 
 
-def _conclude(points: list[ParameterPoint], out: Path | None, plot: Path | None, notes: Sequence[str]) -> int:
+def _conclude(points: list[ParameterPoint], out: Path | None, plot: Path | None, format_: Format) -> int:
     from gradkernels.bench.report.pictures.estimate import draw_estimate
 
     # Before anything is printed: a pipe may be closed by then.
@@ -77,12 +77,21 @@ def _conclude(points: list[ParameterPoint], out: Path | None, plot: Path | None,
         write_whole(out, as_csv(points).encode())
     if plot is not None:
         write_whole(plot, draw_estimate(points_of(points), plot.suffix.lower()))
-    print(*notes, sep="\n", end="\n" * bool(notes))
-    show(Console(width=None if sys.stdout.isatty() else PLAIN_WIDTH), points)
+    _show(points, format_)
     for path in (out, plot):
         if path is not None:
-            print(f"written: {path}")
+            print(f"written: {path}", file=sys.stdout if format_ is Format.table else sys.stderr)
     return 0 if all(point.ways.agree for point in points) else 1
+
+
+def _show(points: list[ParameterPoint], format_: Format) -> None:
+    for note in points[0].data.notes:
+        print(note, file=sys.stdout if format_ is Format.table else sys.stderr)
+    if format_ is Format.table:
+        show(console_for(), points)
+    else:
+        writers = {Format.markdown: markdown, Format.csv: as_csv, Format.json: as_json}
+        sys.stdout.write(parse.chosen_writer(format_, writers)(points))
 
 
 def _key(pattern: str | None, problem: Problem) -> str | None:

@@ -28,6 +28,7 @@ def fastest(
     save: options.Save = False,
     force: options.ForceSave = False,
     format_: options.PrintedKernels = Format.table,
+    wide: options.Wide = False,
 ) -> None:
     """Say which kernel wins where, by how much, and why not the others."""
     wanted = parse.chosen_quantities(quantity)
@@ -35,14 +36,21 @@ def fastest(
         raise ValueError("--save needs a results file: gradkernels fastest results.csv --save")
     every = format_ in (Format.csv, Format.json)
     ranking = _measured(files, kernel or [], calls, every) if files else _known(kernel or [], calls)
-    _print([one for one in ranking if one.case.quantity in wanted], format_)
+    print_ranking([one for one in ranking if one.case.quantity in wanted], format_, wide)
     if save:
         _save(files or [], wanted, kernel or [], force)
 
 
-def _print(ranking: list[CaseRanking], format_: Format) -> None:
+def print_ranking(ranking: list[CaseRanking], format_: Format, wide: bool) -> None:
+    """Print who wins where.
+
+    Args:
+        ranking: Of every case.
+        format_: How to print it.
+        wide: Whether tables have all columns, however wide they get.
+    """
     if format_ is Format.table:
-        show_ranking(ranking)
+        show_ranking(ranking, wide=wide)
         return
     writers = {Format.markdown: markdown, Format.csv: as_csv, Format.json: as_json}
     sys.stdout.write(parse.chosen_writer(format_, writers)(ranking))

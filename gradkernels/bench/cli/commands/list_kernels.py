@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
-
-from rich.console import Console
+from collections.abc import Callable, Sequence
+from functools import partial
 
 from gradkernels.bench.cli import options, parse
 from gradkernels.bench.cli.files import import_from_here
 from gradkernels.bench.cli.options import Format
 from gradkernels.bench.report import catalogue_table as catalogue_tables
 from gradkernels.bench.report.catalogue import CatalogueRow, catalogue
-from gradkernels.bench.report.whole_table import print_whole
+from gradkernels.bench.report.terminal.consoles import console_for
 from gradkernels.bench.run.plan import problem_from
 from gradkernels.names import split_names
-from gradkernels.problems import REGRESSIONS, Problem
+from gradkernels.problems import REGRESSIONS, Problem, Regression
 from gradkernels.quantity import QUANTITIES
 
 
@@ -27,8 +26,13 @@ def list_kernels(
     dtype: options.ListedDtype = "float64",
     device: options.ListedDevice = "cpu",
     format_: options.PrintedWays = Format.table,
+    wide: options.Wide = False,
 ) -> None:
-    """Show every kernel, its settings, and why some cannot be used here."""
+    """Show every kernel, its settings, and why some cannot be used here.
+
+    Regressions share a table, a problem of your own has one of its own. A way that can do nothing for the problems of a
+    table stands below it alone, with the reason.
+    """
     import_from_here()
     # A switch of this process, as `run` sets it for the processes that measure.
     os.environ.setdefault("JAX_ENABLE_X64", "1")
@@ -39,11 +43,12 @@ def list_kernels(
     entries = catalogue(chosen, problems, quantities, dtype, device)
     if not entries:
         raise ValueError(f"--kernel {' '.join(kernel or [])} has nothing for --quantity {quantity}; leave one out")
+    kinds = _kinds(problems)
     if format_ is Format.table:
-        _show(entries)
+        catalogue_tables.show(console_for(), entries, kinds, wide)
         return
-    writers = {
-        Format.markdown: catalogue_tables.markdown,
+    writers: dict[Format, Callable[[Sequence[CatalogueRow]], str]] = {
+        Format.markdown: partial(catalogue_tables.markdown, kinds=kinds),
         Format.csv: catalogue_tables.as_csv,
         Format.json: catalogue_tables.as_json,
     }
@@ -55,10 +60,8 @@ def _problems(text: str) -> list[Problem]:
     return [problem_from(name) for name in names]
 
 
-def _show(entries: Sequence[CatalogueRow]) -> None:
-    console = Console(width=None if sys.stdout.isatty() else 200)
-    numbers = catalogue_tables.reasons(entries)
-    for name, own in catalogue_tables.by_problem(entries):
-        print_whole(console, catalogue_tables.terminal(name, own, numbers))
-    for sign, says in catalogue_tables.notes(numbers):
-        console.print(f"{sign:>4}  {says}", markup=False, highlight=False)
+def _kinds(problems: Sequence[Problem]) -> list[list[str]]:
+    """Return the names of problems, those of one kind together: the regressions; of others each."""
+    regressions = [one.name for one in problems if isinstance(one, Regression)]
+    others = [[one.name] for one in problems if not isinstance(one, Regression)]
+    return [regressions, *others] if regressions else others

@@ -1,0 +1,87 @@
+"""The command line as a whole: its help, its version, the completion of a shell, and what all that loads."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+
+import pytest
+import typer
+
+import gradkernels
+from gradkernels.backend import FLOATS
+from gradkernels.bench.cli import main
+from gradkernels.bench.cli.app import COMMANDS, app
+from gradkernels.case import DEVICES, LAYOUTS
+from gradkernels.problems import REGRESSIONS
+from gradkernels.quantity import QUANTITIES
+
+ALL = typer.main.get_command(app).commands
+
+
+def told(capsys, *words):
+    assert main(list(words)) == 0
+    return capsys.readouterr().out
+
+
+@pytest.mark.parametrize("words", [["--help"], ["-h"], []])
+def test_the_help_has_a_whole_line_for_each_command(words, capsys):
+    lines = told(capsys, *words).splitlines()
+    assert max(map(len, lines)) <= 80
+    for command in COMMANDS:
+        assert f"  {command.name:<{max(len(name) for name in ALL)}}  {command.short_help}" in lines
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_the_help_of_a_command_fits_and_is_whole(name, capsys):
+    text = told(capsys, name, "-h")
+    assert max(map(len, text.splitlines())) <= 80
+    whole = " ".join(text.split())
+    assert [one.help for one in ALL[name].params if one.help not in whole] == []
+    assert text == told(capsys, name, "--help")
+
+
+@pytest.mark.parametrize(
+    ("name", "option", "choices"),
+    [
+        ("run", "--quantity", QUANTITIES),
+        ("run", "--problem", REGRESSIONS),
+        ("run", "--dtype", FLOATS),
+        ("run", "--layout", LAYOUTS),
+        ("run", "--device", DEVICES),
+        ("list", "--quantity", QUANTITIES),
+        ("compare", "--quantity", QUANTITIES),
+    ],
+)
+def test_choices_are_in_the_help(name, option, choices):
+    (help_,) = [one.help for one in ALL[name].params if option in one.opts]
+    assert [choice for choice in choices if choice not in help_] == []
+
+
+@pytest.mark.parametrize("name", ["ab", "compare", "doctor", "estimate", "fastest", "list", "summary"])
+def test_every_command_that_prints_a_table_has_the_same_formats(name, capsys):
+    assert re.search(r"--format .table\|markdown\|csv\|json.", told(capsys, name, "--help"))
+
+
+def test_the_version_is_that_of_the_package(capsys):
+    assert told(capsys, "--version") == f"gradkernels {gradkernels.__version__}\n"
+
+
+def test_a_shell_can_complete_commands_and_options(capsys, monkeypatch):
+    monkeypatch.setattr("shellingham.detect_shell", lambda: ("bash", "/bin/bash"))
+    assert "_GRADKERNELS_COMPLETE=complete_bash" in told(capsys, "--show-completion")
+    monkeypatch.setenv("_GRADKERNELS_COMPLETE", "complete_bash")
+    for typed, place, found in (("gradkernels fa", 1, "fastest"), ("gradkernels fastest --wi", 2, "--wide")):
+        monkeypatch.setenv("COMP_WORDS", typed)
+        monkeypatch.setenv("COMP_CWORD", str(place))
+        assert told(capsys).split() == [found]
+
+
+def test_the_list_of_commands_loads_none_of_them():
+    late = "{'numpy', 'scipy', 'pandas', 'torch', 'rich', 'matplotlib', 'pyarrow'}"
+    code = "from gradkernels.bench.cli import main\nimport sys\nmain(['--help'])\n"
+    done = subprocess.run(
+        [sys.executable, "-c", code + f"print({late} & sys.modules.keys())"], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.splitlines()[-1] == "set()"
