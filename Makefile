@@ -3,6 +3,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 # The environment is made anew when what it is made from changes.
 STAMP := .venv/installed
+# `make run` needs a small part of it; no bytecode is made of what is never imported.
+RUN_STAMP := .venv/installed-to-run
 # Tests whose outcome depends on times that they measure: nothing runs beside them.
 TIMING := tests/test_ab.py tests/test_doctor.py tests/test_race.py
 # One more than there are processors: some tests wait, for a process that hangs or for its time to be over.
@@ -10,9 +12,9 @@ WORKERS = $(shell $(BIN)/python -c 'import os; print((os.cpu_count() or 1) + 1)'
 # Every process that a test starts imports what an earlier one compiled.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: run test test-all bench house mutants wisdom modules memory over_batch lint types clean
+.PHONY: run test test-all bench docs house mutants wisdom modules memory over_batch lint types clean
 
-run: $(STAMP)
+run: $(RUN_STAMP)
 	$(BIN)/gradkernels run
 
 test: $(STAMP)
@@ -58,6 +60,11 @@ lint: $(STAMP)
 types: $(STAMP)
 	$(BIN)/mypy
 
+# The site: open build/site/index.html. A warning is an error, and so is a link that leads nowhere.
+docs: $(STAMP)
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[docs]'
+	$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet -c docs -d build/doctrees . build/site
+
 # What a newcomer meets, in numbers: rooms, layers, functions, names, docstrings. Behind each: python tests/house.py --list
 house: $(STAMP)
 	$(BIN)/python tests/house.py
@@ -68,4 +75,9 @@ clean:
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev]'
+	touch $@ $(RUN_STAMP)
+
+$(RUN_STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --no-compile -c constraints.txt -e '.[fast,jax,bench]'
 	touch $@

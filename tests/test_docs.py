@@ -21,6 +21,7 @@ from pathlib import Path
 
 import pages
 import pytest
+import scripts
 import typer
 
 import gradkernels
@@ -82,8 +83,8 @@ def expected(source: str) -> str:
 @having("python")
 def test_the_python_of_a_page_prints_what_it_says(page, tmp_path):
     source = "\n".join(of_language(page, "python"))
-    (tmp_path / "page.py").write_text(source, encoding="utf-8")
-    require_output(expected(source), run([sys.executable, "page.py"], tmp_path), page.name)
+    variables = {"PYTHONPATH": str(ROOT), "GRADKERNELS_WISDOM": str(tmp_path / "wisdom.json")}
+    require_output(expected(source), scripts.output_of(source, tmp_path, variables), page.name)
 
 
 @pytest.mark.parametrize(
@@ -177,9 +178,9 @@ def look_up(command: list[str]) -> None:
         case ["pip", "install", *arguments]:
             extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
             for argument in arguments:
-                if found := re.fullmatch(r"\.\[(\w+)]", argument):
+                if found := re.fullmatch(r"(?:\.|gradkernels)\[(\w+)]", argument):
                     pick(extras, found[1], "extra")
-                elif not argument.startswith("-"):
+                elif not argument.startswith("-") and argument != "gradkernels":
                     assert (ROOT / argument).exists(), argument
         case ["make", *targets]:
             rules = re.findall(r"^([\w -]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
@@ -257,7 +258,8 @@ def test_every_block_is_checked_by_something(page):
     languages = {block.language for block in pages.blocks(page)}
     drawing = {"text"} if page.stem == "architecture" else set()
     change = {"diff"} if page.stem in ADDING else set()
-    assert languages <= {"python", "console", "toml"} | drawing | change
+    workflow = {"yaml"} if page.stem == "ci-gate" else set()  # which test_package.py looks at
+    assert languages <= {"python", "console", "toml"} | drawing | change | workflow
 
 
 @having("toml")
@@ -305,10 +307,14 @@ def test_the_drawing_of_the_architecture_is_of_folders_that_are_there():
     assert [name for name in inner if name not in text] == []
 
 
-def test_the_readme_leads_to_every_page():
-    linked = {(ROOT / link.partition("#")[0]).resolve() for link in pages.links(README)}
-    changelog = {ROOT / "CHANGELOG.md", README}
-    assert set(pages.PAGES) - changelog <= linked
+def linked(page: Path) -> set[Path]:
+    return {(page.parent / link.partition("#")[0]).resolve() for link in pages.links(page)}
+
+
+def test_the_readme_or_the_map_leads_to_every_page():
+    index = ROOT / "docs" / "index.md"
+    assert index in linked(README)
+    assert set(pages.PAGES) - {ROOT / "CHANGELOG.md", README} <= linked(README) | linked(index)
 
 
 def test_every_option_of_every_command_is_on_a_page():

@@ -22,7 +22,7 @@ from gradkernels.bench.isolation.errors import WorkerDied, says_exhausted
 from gradkernels.bench.isolation.fresh_process import call_in_fresh_process
 from gradkernels.bench.isolation.limits import DEFAULT_LIMITS, ProcessLimits
 from gradkernels.bench.race.plan import require_sound
-from gradkernels.bench.run.own_code import own_kernels
+from gradkernels.bench.run.own_code import kernels_of_file
 from gradkernels.bench.run.plan import Plan, problem_from
 from gradkernels.names import split_names
 from gradkernels.problems import BlackBox, Problem
@@ -130,7 +130,8 @@ def refusal(given: dict[str, Any]) -> str:
 def _plans_of(options: PlanOptions) -> Iterator[tuple[list[Plan], Dataset | None]]:
     problem, cases = problem_from(options.problem, not options.no_intercept), options.cases
     quantities = parse.chosen_quantities(options.quantity)
-    chosen = parse.chosen_kernels(options.kernels, quantities, problem, own_kernels(options.own or ""))
+    own = kernels_of_file(options.own) if options.own else {}
+    chosen = parse.chosen_kernels(options.kernels, quantities, problem, own)
     if isinstance(problem, BlackBox):
         given = {"--data": options.data.data, "--features": cases.features, "--no-intercept": options.no_intercept}
         refuse_for_module(given)

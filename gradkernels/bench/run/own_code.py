@@ -85,11 +85,20 @@ def own_kernels(source: str) -> dict[str, Kernel]:
     """
     if not source:
         return {}
-    if not source.endswith(".py"):
-        return with_composed(read_pickled(source))
-    found = [value for value in vars(module_of(source)).values() if isinstance(value, Kernel)]
+    return kernels_of_file(source) if source.endswith(".py") else with_composed(read_pickled(source))
+
+
+def kernels_of_file(path: str) -> dict[str, Kernel]:
+    """Return the kernels that a Python file declares, by key; nothing that a caller names is unpickled.
+
+    Raises:
+        ValueError: It is no Python file, declares none, or cannot be run.
+    """
+    if not path.endswith(".py"):
+        raise ValueError(f"{path} is no Python file; name one that ends in .py")
+    found = [value for value in vars(module_of(path)).values() if isinstance(value, Kernel)]
     if not found:
-        raise ValueError(f"{source} declares no kernel; see gradkernels.declare")
+        raise ValueError(f"{path} declares no kernel; see gradkernels.declare")
     return with_composed(found)
 
 
