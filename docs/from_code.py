@@ -1,6 +1,7 @@
 """What the built site takes from the code, put in where a page has a comment for it.
 
-`<!-- reference: norms moments -->` becomes the reference of these names of `gradkernels`, from their docstrings;
+`<!-- reference: norms moments -->` becomes the reference of these names of `gradkernels`, from their docstrings, and
+`<!-- reference: * -->` that of all which the page does not name;
 `<!-- commands -->` becomes every command of the command line with its options. Navigation comes from `index.md`.
 """
 
@@ -19,7 +20,7 @@ def fill_in(app, name, source):
     """Replace the comments of a page by what they stand for (an event of Sphinx)."""
     if name == app.config.root_doc:
         source[0] += navigation(source[0], name, app.env.found_docs)
-    source[0] = NAMES.sub(lambda found: reference(found[1].split()), source[0])
+    source[0] = referenced(source[0])
     source[0] = source[0].replace(COMMANDS, commands() if COMMANDS in source[0] else "")
 
 
@@ -41,6 +42,15 @@ def contents(title, pages):
     """Return the directive for a group of pages, which shows in the navigation alone."""
     listed = "\n".join(f"/{page}" for page in pages)
     return f"\n\n:::{{toctree}}\n:caption: {title}\n:hidden:\n\n{listed}\n:::\n"
+
+
+def referenced(text):
+    """Return a page with the reference of public names where it has a comment for them."""
+    import gradkernels
+
+    listed = " ".join(NAMES.findall(text)).split()
+    others = [name for name in gradkernels.__all__ if name not in listed]
+    return NAMES.sub(lambda found: reference(others if found[1] == "*" else found[1].split()), text)
 
 
 def reference(names):

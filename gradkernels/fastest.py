@@ -49,7 +49,7 @@ def gradient(
         problem: What is differentiated.
         theta: Parameters, `(d+1,)` with the intercept first; of a module a dict by name, or None for its own.
         x: Features, `(n, d)` or `(n,)`; of a module its inputs, samples first. n is at least 1.
-        y: TargetArray, samples first; integers and truth values stand for numbers of x's dtype.
+        y: Targets, samples first; integers and truth values stand for numbers of x's dtype.
         sample_weight: Factor of each sample's loss, `(n,)`, for regressions; the mean still divides by n.
         kernel: A way (`numpy.broadcast`), key or Kernel to take instead of the fastest.
         results: A results file that decides which is fastest.
@@ -95,7 +95,7 @@ def per_sample(
         problem: What is differentiated.
         theta: Parameters, `(d+1,)` with the intercept first; of a module a dict by name, or None for its own.
         x: Features, `(n, d)` or `(n,)`; of a module its inputs, samples first. n may be 0.
-        y: TargetArray, samples first; integers and truth values stand for numbers of x's dtype.
+        y: Targets, samples first; integers and truth values stand for numbers of x's dtype.
         sample_weight: Factor of each sample's loss, `(n,)`, for regressions.
         out: Memory of the result's shape and dtype to write it into and return.
         kernel: A way (`numpy.broadcast`), key or Kernel to take instead of the fastest.
@@ -135,7 +135,7 @@ def norms(
         problem: What is differentiated.
         theta: Parameters, `(d+1,)` with the intercept first; of a module a dict by name, or None for its own.
         x: Features, `(n, d)` or `(n,)`; of a module its inputs, samples first. n may be 0.
-        y: TargetArray, samples first; integers and truth values stand for numbers of x's dtype.
+        y: Targets, samples first; integers and truth values stand for numbers of x's dtype.
         sample_weight: Factor of each sample's loss, `(n,)`, for regressions.
         out: Memory of the result's shape and dtype to write it into and return.
         kernel: A way (`numpy.broadcast`), key or Kernel to take instead of the fastest.
@@ -170,7 +170,7 @@ def moments(
         problem: What is differentiated.
         theta: Parameters, `(d+1,)` with the intercept first; of a module a dict by name, or None for its own.
         x: Features, `(n, d)` or `(n,)`; of a module its inputs, samples first. n is at least 1.
-        y: TargetArray, samples first; integers and truth values stand for numbers of x's dtype.
+        y: Targets, samples first; integers and truth values stand for numbers of x's dtype.
         sample_weight: Factor of each sample's loss, `(n,)`, for regressions.
         kernel: A way (`numpy.broadcast`), key or Kernel to take instead of the fastest.
         results: A results file that decides which is fastest.
@@ -208,7 +208,7 @@ def clipped_sum(
         problem: What is differentiated.
         theta: Parameters, `(d+1,)` with the intercept first; of a module a dict by name, or None for its own.
         x: Features, `(n, d)` or `(n,)`; of a module its inputs, samples first. The sum over n = 0 is zero.
-        y: TargetArray, samples first; integers and truth values stand for numbers of x's dtype.
+        y: Targets, samples first; integers and truth values stand for numbers of x's dtype.
         max_norm: Length that each sample's gradient is cut to, positive; infinity cuts nothing.
         sample_weight: Factor of each sample's loss, `(n,)`, for regressions.
         kernel: A way (`numpy.broadcast`), key or Kernel to take instead of the fastest.

@@ -52,7 +52,7 @@ def per_sample_chunks(
         problem: What is differentiated.
         theta: Parameters; for modules a dict, or None for the model's own.
         x: Features or inputs, samples first.
-        y: TargetArray, samples first.
+        y: Targets, samples first.
         chunk: Samples at a time; None for what `max_bytes` allows, or else for about 64 MiB of rows.
         max_bytes: Peak memory allowed, the rows of a chunk included, in bytes.
         out: Memory for the rows of a chunk, used again for each: an array `(m, *theta.shape)`, or a dict of them,

@@ -101,7 +101,7 @@ def _lane(lane: list[tuple[str, str]], top: int) -> str:
     """Return a row of boxes from left to right; notes have no box and no arrow."""
     left, parts, before = 8.0, "", ""
     for text, kind in lane:
-        width = 7.2 * len(text) + (4 if kind == "note" else 18)
+        width = 7 * len(text) + (0 if kind == "note" else 18)
         if before and "note" not in (before, kind):
             parts += _arrow(left - 20, left - 2, top + HEIGHT / 2)
         parts += _box(text, kind, (left, top, width))
@@ -121,8 +121,9 @@ def _box(text: str, kind: str, place: tuple[float, float, float]) -> str:
         else f'<rect x="{left:g}" y="{top:g}" width="{width:g}" height="{HEIGHT}" rx="4" fill="{FILL[kind]}" '
         f'stroke="#555" stroke-width="{2 if kind == "result" else 1}"/>'
     )
-    at = f'x="{left + width / 2:g}" y="{top + HEIGHT / 2 + FONT * 0.36:g}"'
-    return f'{frame}<text {at} text-anchor="middle" fill="#222">{escape(text)}</text>'
+    at = f'y="{top + HEIGHT / 2 + FONT * 0.36:g}" fill="#222"'
+    at += f' x="{left:g}"' if kind == "note" else f' x="{left + width / 2:g}" text-anchor="middle"'
+    return f"{frame}<text {at}>{escape(text)}</text>"
 
 
 if __name__ == "__main__":
