@@ -77,7 +77,8 @@ def commands():
 def _command(name, command):
     rows = [f"| {_names(one)} | {_plain(one.help)} | {_default(one)} |" for one in command.params if one.name != "help"]
     table = ["| | | default |", "|---|---|---|", *rows]
-    return f"## gradkernels {name}\n\n{_plain(command.help, paragraphs=True)}\n\n" + "\n".join(table)
+    whole = getattr(command, "whole", command)  # one that is loaded when it is called says only in a line what it does
+    return f"## gradkernels {name}\n\n{_plain(whole.help, paragraphs=True)}\n\n" + "\n".join(table)
 
 
 def _names(parameter):
