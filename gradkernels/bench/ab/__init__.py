@@ -8,5 +8,8 @@
 5. `interleaved` lets both sides take turns, slice by slice;
 6. `sequential` stops when a verdict is settled, in at most three looks; `session` puts it together beside a canary.
 
+`turns` is the token that goes between two workers, `origin` sees that each has imported its own revision. Tests for
+pytest-benchmark are timed by workers of their own (`benchmarks`).
+
 `selftest` measures how often all this is wrong: A against A, and A against A with 2, 3 and 5% more work.
 """

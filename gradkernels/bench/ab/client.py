@@ -19,7 +19,8 @@ from gradkernels.bench.isolation.program import Program
 from gradkernels.bench.isolation.supervisor import Supervisor, WorkerProcess
 from gradkernels.record import Status
 
-_WORKER = "gradkernels.bench.ab.worker:main"
+KERNEL_WORKER = "gradkernels.bench.ab.worker:main"
+BENCHMARK_WORKER = "gradkernels.bench.ab.benchmarks.worker:main"
 SILENCE_SECONDS = 120.0
 """How long a worker may take to answer."""
 
@@ -37,6 +38,7 @@ class Side:
         commit: Short hash, with `+` if there are changes.
         remarks: What of the revision is not there, in sentences.
         max_bytes: Memory that a process on it may take; None for four fifths of the machine's, where it is limited.
+        project: Folder of its pyproject.toml.
     """
 
     name: str
@@ -45,6 +47,7 @@ class Side:
     commit: str = ""
     remarks: tuple[str, ...] = ()
     max_bytes: int | None = None
+    project: Path = Path()
 
 
 def here() -> Side:
@@ -100,7 +103,12 @@ class WorkerClient:
 
 
 def start_worker(
-    supervisor: Supervisor, side: Side, threads: int = 1, device: str = "cpu", pipes: tuple[int, ...] = ()
+    supervisor: Supervisor,
+    side: Side,
+    threads: int = 1,
+    device: str = "cpu",
+    pipes: tuple[int, ...] = (),
+    target: str = KERNEL_WORKER,
 ) -> WorkerClient:
     """Start a worker on a revision: this harness, and the library that the revision has.
 
@@ -110,6 +118,7 @@ def start_worker(
         threads: Limit of every thread pool.
         device: Where it computes; memory is limited on the CPU only, as CUDA maps the device's memory too.
         pipes: File descriptors that it inherits.
+        target: What it runs, as in a Program.
 
     Raises:
         ValueError: This system has no pipes that a process could inherit.
@@ -123,19 +132,19 @@ def start_worker(
     }
     max_bytes = side.max_bytes or (most_bytes() if device == "cpu" else None)
     limits = ProcessLimits(max_bytes=max_bytes, harness_seconds=SILENCE_SECONDS)
-    program = Program(_WORKER, variables, limits, as_caller=False, folder=side.root, descriptors=pipes)
+    program = Program(target, variables, limits, as_caller=False, folder=side.root, descriptors=pipes)
     return WorkerClient(side, supervisor.start(program))
 
 
 @contextmanager
-def worker_on(side: Side) -> Iterator[WorkerClient]:
+def worker_on(side: Side, target: str = KERNEL_WORKER) -> Iterator[WorkerClient]:
     """Start a worker on a revision; it is ended on leaving.
 
     Raises:
         ValueError: This system has no pipes that a process could inherit.
     """
     with Supervisor() as supervisor:
-        yield start_worker(supervisor, side)
+        yield start_worker(supervisor, side, target=target)
 
 
 def _path(side: Side) -> str:

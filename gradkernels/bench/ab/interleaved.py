@@ -11,19 +11,30 @@ import math
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from gradkernels.backend import BACKENDS
-from gradkernels.bench.ab.client import Side, WorkerClient, start_worker
-from gradkernels.bench.ab.messages import Load, Loaded, Prepare, Prepared, Setting, SlicesTimed, TimeSlices
-from gradkernels.bench.ab.worker import SLICES_PER_BLOCK
+from gradkernels.bench.ab.client import BENCHMARK_WORKER, KERNEL_WORKER, Side, WorkerClient, start_worker
+from gradkernels.bench.ab.messages import (
+    Load,
+    LoadBenchmarks,
+    Loaded,
+    Prepare,
+    Prepared,
+    Setting,
+    SlicesTimed,
+    TimeSlices,
+)
+from gradkernels.bench.ab.turns import SLICES_PER_BLOCK
 from gradkernels.bench.isolation import environment
 from gradkernels.bench.isolation.errors import WorkerDied
 from gradkernels.bench.isolation.supervisor import Supervisor
 from gradkernels.bench.timing.slices import orders
+from gradkernels.coordinates import Coordinates
 from gradkernels.key import Key
 from gradkernels.names import Option, family_of, options_of
 from gradkernels.record import Status
@@ -49,17 +60,21 @@ class Target:
         n: Samples.
         extra: Percent more calls in each slice of the second side: a slowdown that is exactly known.
         canary: Whether both sides are the first one.
+        test: The benchmark test that it is, as pytest calls it; empty for a kernel.
+        case: Of a test, under which it is recorded.
     """
 
     kernel: str
     n: int
     extra: int = 0
     canary: bool = False
+    test: str = ""
+    case: Coordinates | None = None
 
     @property
     def quantity(self) -> str:
-        """What the kernel computes."""
-        return Key.parse(self.kernel).quantity
+        """What is computed."""
+        return self.case.quantity if self.case else Key.parse(self.kernel).quantity
 
 
 @dataclass(frozen=True)
@@ -112,26 +127,47 @@ def _pair(
     sides: Sides, targets: Sequence[Target], setting: Setting, inputs: Path, rng: np.random.Generator
 ) -> Iterator[WorkerPair]:
     """Start a worker on each side, with a pipe for the token in either direction, and have both load."""
-    problem = named_problem(setting)
-    libraries = tuple(libraries_of_keys(target.kernel for target in targets))
-    cores = tuple(environment.draw_cores(setting.threads, rng))
+    program = BENCHMARK_WORKER if targets[0].test else KERNEL_WORKER
     (first_waits, second_gives), (second_waits, first_gives) = os.pipe(), os.pipe()
     pipes = ((first_waits, first_gives), (second_waits, second_gives))
     with Supervisor() as supervisor:
         try:
             first, second = (
-                start_worker(supervisor, side, setting.threads, setting.device, ends)
+                start_worker(supervisor, side, setting.threads, setting.device, ends, program)
                 for side, ends in zip(sides, pipes, strict=True)
             )
         finally:
             for end in (*pipes[0], *pipes[1]):
                 os.close(end)
-        for worker, ends in zip((first, second), pipes, strict=True):
-            root = str(worker.side.root)
-            worker.send(Load(root, *problem, setting, libraries, cores, int(rng.integers(2**32)), *ends, str(inputs)))
+        made: Any = _benchmark_orders if targets[0].test else _kernel_orders
+        orders = made(sides, targets, setting, inputs, rng)
+        for worker, order, ends in zip((first, second), orders, pipes, strict=True):
+            worker.send(replace(order, wait_pipe=ends[0], give_pipe=ends[1]))
         for worker in (first, second):
             worker.require(Loaded)
         yield first, second
+
+
+def _kernel_orders(
+    sides: Sides, targets: Sequence[Target], setting: Setting, inputs: Path, rng: np.random.Generator
+) -> Iterator[Load]:
+    """Yield what each side is to load, without the pipes; places in memory are drawn for each."""
+    name, options = named_problem(setting)
+    libraries = tuple(libraries_of_keys(target.kernel for target in targets))
+    cores = tuple(environment.draw_cores(setting.threads, rng))
+    for side in sides:
+        seed = int(rng.integers(2**32))
+        yield Load(str(side.root), name, options, setting, libraries, cores, seed, -1, -1, str(inputs))
+
+
+def _benchmark_orders(
+    sides: Sides, targets: Sequence[Target], setting: Setting, inputs: Path, rng: np.random.Generator
+) -> Iterator[LoadBenchmarks]:
+    """Yield which tests each side is to collect, without the pipes; both draw the same numbers."""
+    cores, seed = tuple(environment.draw_cores(setting.threads, rng)), int(rng.integers(2**32))
+    for side in sides:
+        tests = tuple(target.test for target in targets)
+        yield LoadBenchmarks(str(side.root), str(side.project), tests, cores, seed, -1, -1)
 
 
 def named_problem(setting: Setting) -> tuple[str, dict[str, Option]]:
@@ -169,7 +205,7 @@ def _sample(workers: WorkerPair, target: Target, rng: np.random.Generator) -> Pa
 
 def _prepared(worker: WorkerClient, target: Target) -> Prepared:
     """Return the worker's answer, also when preparing the kernel was its death."""
-    worker.send(Prepare(target.kernel, target.n))
+    worker.send(Prepare(target.test or target.kernel, target.n))
     try:
         return worker.receive(Prepared)
     except WorkerDied as death:
@@ -179,9 +215,10 @@ def _prepared(worker: WorkerClient, target: Target) -> Prepared:
 def _timed(worker: WorkerClient) -> tuple[str, str, tuple[float, ...]]:
     """Return status, reason and the seconds of each slice."""
     try:
-        return Status.ok, "", worker.receive(SlicesTimed).seconds
+        answer = worker.receive(SlicesTimed)
     except WorkerDied as death:
         return death.status, death.reason, ()
+    return answer.status, answer.reason, answer.seconds
 
 
 def _iterations(seconds: Sequence[float], extra: int) -> int:

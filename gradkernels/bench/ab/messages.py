@@ -105,7 +105,7 @@ class Prepare:
     """Order: build a kernel, prove it and warm it up.
 
     Attributes:
-        kernel: Its key.
+        kernel: Its key; of a benchmark test its name.
         n: Samples.
     """
 
@@ -143,9 +143,77 @@ class TimeSlices:
 
 @dataclass(frozen=True)
 class SlicesTimed:
-    """Answer: seconds of each whole slice; none if the other worker has gone."""
+    """Answer: seconds of each whole slice; none if the other worker has gone.
+
+    Attributes:
+        seconds: Of each.
+        status: `ok`, or what a test found out after the timing.
+        reason: The same in words.
+    """
 
     seconds: tuple[float, ...]
+    status: str = "ok"
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class ListBenchmarks:
+    """Order: say which benchmark tests a revision has.
+
+    Attributes:
+        root: Folder that it is imported from.
+        project: Folder of its pyproject.toml, to which tests are relative.
+        tests: Files and folders, or tests as pytest writes them: `tests/bench_x.py::test_a`.
+    """
+
+    root: str
+    project: str
+    tests: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class BenchmarkTest:
+    """A test that uses the fixture `benchmark`.
+
+    Attributes:
+        test: As pytest calls it, with its parameters.
+        parameters: The same in brackets at the end of that; empty for none.
+        values: Of its parameters, by name; numbers and texts, of anything else what Python prints.
+    """
+
+    test: str
+    parameters: str
+    values: dict[str, int | float | str]
+
+
+@dataclass(frozen=True)
+class BenchmarksListed:
+    """Answer: the benchmark tests of a revision."""
+
+    tests: tuple[BenchmarkTest, ...]
+
+
+@dataclass(frozen=True)
+class LoadBenchmarks:
+    """Order: collect the tests and go to the cores where the timing takes place; each is prepared in this order.
+
+    Attributes:
+        root: Folder that the revision is imported from.
+        project: Folder of its pyproject.toml.
+        tests: As pytest calls them.
+        cores: To bind to; none for all.
+        seed: Of whatever the tests draw, the same on both sides.
+        wait_pipe: File descriptor from which the token of the other worker comes.
+        give_pipe: File descriptor to which the token goes.
+    """
+
+    root: str
+    project: str
+    tests: tuple[str, ...]
+    cores: tuple[int, ...]
+    seed: int
+    wait_pipe: int
+    give_pipe: int
 
 
 @dataclass(frozen=True)

@@ -34,8 +34,7 @@ def revisions(before: str, after: str, folder: Path) -> Iterator[tuple[Side, Sid
     Raises:
         ValueError: Not in a git repository, no such revision, or the revision has no such folder.
     """
-    top = Path(ask_git(folder, "rev-parse", "--show-toplevel", says=f"{folder} is not in a git repository"))
-    project = next((at for at in (folder, *folder.parents) if (at / "pyproject.toml").exists() or at == top), top)
+    top, project = project_of(folder)
     commits = _commit(top, before), _commit(top, after)
     with _ended_in_order(), room() as own:
         _sweep(top)
@@ -49,6 +48,17 @@ def revisions(before: str, after: str, folder: Path) -> Iterator[tuple[Side, Sid
         finally:
             for tree in trees:
                 _remove(top, tree)
+
+
+def project_of(folder: Path) -> tuple[Path, Path]:
+    """Return the root of the repository that a folder is in, and in it the nearest folder with a pyproject.toml.
+
+    Raises:
+        ValueError: Not in a git repository.
+    """
+    top = Path(ask_git(folder, "rev-parse", "--show-toplevel", says=f"{folder} is not in a git repository"))
+    at = next((at for at in (folder, *folder.parents) if (at / "pyproject.toml").exists() or at == top), top)
+    return top, at
 
 
 def _side(rev: str, commit: str, top: Path, project: Path, tree: Path) -> Side:
@@ -68,7 +78,8 @@ def _side(rev: str, commit: str, top: Path, project: Path, tree: Path) -> Side:
         raise ValueError(f"{rev} has no folder {inside}; run this in a folder that both revisions have")
     declared = _declare(root, tree.with_name(f"{tree.name}-entry-points"))
     remarks = tuple(_remarks(rev, empty, pointers(root)))
-    return Side(rev, root / "src" if (root / "src").is_dir() else root, declared, label, remarks)
+    package = root / "src" if (root / "src").is_dir() else root
+    return Side(rev, package, declared, label, remarks, project=root)
 
 
 def _remarks(rev: str, empty: list[str], unfilled: list[str]) -> Iterator[str]:

@@ -23,8 +23,6 @@ from gradkernels.dispatch.machine import machine
 from gradkernels.key import Key
 from gradkernels.record import Status
 
-_NO_SUCH = "the other side has no such kernel"
-
 
 def compare_sides(
     sides: Sides,
@@ -47,13 +45,28 @@ def compare_sides(
     Returns:
         A row per kernel and size; every verdict is `contaminated` if the first side differs from itself, the canary.
     """
+    targets = {Target(key, n): both for n in sizes for key, both in present.items()}
+    return compare_targets(sides, targets, setting, thresholds, tell)
+
+
+def compare_targets(
+    sides: Sides, present: Mapping[Target, tuple[bool, bool]], setting: Setting, thresholds: Thresholds, tell: TellPass
+) -> Comparison:
+    """Time kernels or benchmark tests on both sides in turns, as `compare_sides` does.
+
+    Args:
+        sides: Before and after.
+        present: What to time, each with whether the first and the second side have it; all kernels or all tests.
+        setting: Where it computes.
+        thresholds: What counts as a change, and which slowdown fails.
+        tell: Called before each pass with its number and how many are open.
+    """
     started = datetime.now(UTC).isoformat(timespec="seconds")
-    targets = [Target(key, n) for n in sizes for key in present]
-    both = [target for target in targets if all(present[target.kernel])]
+    both = [target for target, where in present.items() if all(where)]
     samples = time_until_settled([*both, *_canary(both)], sides, setting, thresholds, tell)
     canaries = [_canary_verdict(target, samples.pop(target), sides, thresholds) for target in _canary(both)]
-    found = [samples.get(target, _absent(present[target.kernel])) for target in targets]
-    rows = for_all([_judged(*one, setting, thresholds) for one in zip(targets, found, strict=True)])
+    found = [samples.get(target, _absent(target, where)) for target, where in present.items()]
+    rows = for_all([_judged(*one, setting, thresholds) for one in zip(present, found, strict=True)])
     before, after = _sources(sides, started, max(map(len, samples.values()), default=0))
     return Comparison(
         before=before,
@@ -63,8 +76,8 @@ def compare_sides(
         rows=tuple(map(as_contaminated, rows)) if _flagged(canaries) else rows,
         mean=None if _flagged(canaries) else _mean(samples),
         canaries=tuple(canary for canary in canaries if canary.change.passes),
-        nothing="" if both else "no kernel is on both sides",
-        unused=thresholds.unused((target.kernel, target.quantity, target.n) for target in targets),
+        nothing="" if both else f"no {'test' if any(one.test for one in present) else 'kernel'} is on both sides",
+        unused=thresholds.unused((target.kernel, target.quantity, target.n) for target in present),
     )
 
 
@@ -75,15 +88,15 @@ def _sources(sides: Sides, started: str, passes: int) -> tuple[Source, Source]:
 
 
 def _canary(targets: Sequence[Target]) -> list[Target]:
-    """Return the middle one of the targets whose library starts fastest, if there are any."""
-    cost = {target: BACKENDS[Key.parse(target.kernel).backend].preference for target in targets}
+    """Return the middle one of the targets whose library starts fastest, of tests the middle one; none of none."""
+    cost = {one: 0 if one.test else BACKENDS[Key.parse(one.kernel).backend].preference for one in targets}
     cheap = [target for target in targets if cost[target] == min(cost.values())]
     return [replace(target, canary=True) for target in cheap[len(cheap) // 2 :][:1]]
 
 
 def _canary_verdict(target: Target, samples: Sequence[PairedSample], sides: Sides, thresholds: Thresholds) -> Canary:
     change = ratio(samples) or Ratio(1.0, 0.0, float("inf"), 0)
-    case = f"{target.kernel}, n = {target.n}"
+    case = target.test or f"{target.kernel}, n = {target.n}"
     return Canary(f"in {sides[0].name} against itself", case, change, flagged(target, samples, thresholds))
 
 
@@ -91,10 +104,11 @@ def _flagged(canaries: Sequence[Canary]) -> bool:
     return any(canary.flagged for canary in canaries)
 
 
-def _absent(present: tuple[bool, bool]) -> list[PairedSample]:
+def _absent(target: Target, present: tuple[bool, bool]) -> list[PairedSample]:
+    says = f"the other side has no such {'test' if target.test else 'kernel'}"
     if present[0]:
-        return [PairedSample((Status.unsupported, ""), (_NO_SUCH, ""))]
-    return [PairedSample(("", Status.unsupported), ("", _NO_SUCH))]
+        return [PairedSample((Status.unsupported, ""), (says, ""))]
+    return [PairedSample(("", Status.unsupported), ("", says))]
 
 
 def _judged(target: Target, samples: Sequence[PairedSample], setting: Setting, thresholds: Thresholds) -> Row:
@@ -124,6 +138,8 @@ def _row(target: Target, samples: Sequence[PairedSample], setting: Setting) -> R
 
 
 def _coordinates(target: Target, setting: Setting) -> Coordinates:
+    if target.case:
+        return target.case
     return Coordinates(
         problem=setting.problem,
         quantity=target.quantity,

@@ -8,9 +8,7 @@ library but backends, cases, the proof, kernels, problems, the registry and tree
 from __future__ import annotations
 
 import importlib
-import os
-import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from time import perf_counter
@@ -31,11 +29,13 @@ from gradkernels.bench.ab.messages import (
     SlicesTimed,
     TimeSlices,
 )
+from gradkernels.bench.ab.origin import packages, require_origin
+from gradkernels.bench.ab.turns import Turns
 from gradkernels.bench.isolation import environment
 from gradkernels.bench.isolation.errors import WorkerUnusable, describe_fault, failure_reason
 from gradkernels.bench.isolation.worker_side import Connection
 from gradkernels.bench.timing.shared_inputs import SharedInputs
-from gradkernels.bench.timing.slices import WARM_SLICES, TimedCall, no_collection, time_slice, warm_up
+from gradkernels.bench.timing.slices import WARM_SLICES, TimedCall, time_slice, warm_up
 from gradkernels.case import Case, Inputs
 from gradkernels.check import Disagreement, prove
 from gradkernels.kernel import Compute, Kernel
@@ -44,8 +44,6 @@ from gradkernels.registry import kernel as kernel_by_key
 from gradkernels.registry import kernels
 from gradkernels.tree import leaves
 
-HARNESS_PACKAGE = "gradkernels.bench"
-SLICES_PER_BLOCK = 4  # slices: ABBA or BAAB
 WARM_UP_SECONDS = 0.05
 LONGEST_CALL = 2.0
 
@@ -81,12 +79,12 @@ class RevisionWorker:
             for one in kernels()
             if one.quantity.name in order.quantities
         ]
-        _require_origin(root)
+        require_origin(root)
         return KernelsListed(tuple(found))
 
     def load(self, order: Load) -> Loaded:
         """Load the libraries, make sure of the revision, and go to the cores where the timing takes place."""
-        self.wait_pipe, self.give_pipe = order.wait_pipe, order.give_pipe
+        self.turns = Turns(order.wait_pipe, order.give_pipe)
         self.inputs = Path(order.inputs)
         self.rng = np.random.default_rng(order.seed)
         named = ("problem", "fit_intercept")
@@ -97,7 +95,7 @@ class RevisionWorker:
             environment.limit_torch(order.setting.threads)
         kernels()
         self.problem = _problem(order.problem, order.options)
-        _require_origin(Path(order.root))
+        require_origin(Path(order.root))
         environment.pin_to(order.cores)
         return Loaded()
 
@@ -115,7 +113,9 @@ class RevisionWorker:
         try:
             return self._prepare(chosen, case)
         except Disagreement as disagreement:
-            return Prepared("wrong", str(disagreement))
+            # Revisions that know of data of which nothing can be proven say so by the class.
+            unprovable = type(disagreement).__name__ == "Unprovable"
+            return Prepared("failed" if unprovable else "wrong", str(disagreement))
         except Exception as fault:  # a kernel may raise anything, and the session goes on
             return Prepared("failed", failure_reason(fault))
 
@@ -152,38 +152,7 @@ class RevisionWorker:
 
     def time_slices(self, order: TimeSlices) -> SlicesTimed:
         """Time each slice that is this worker's; none if the other worker goes away."""
-        with no_collection():
-            try:
-                self._give()  # both are ready when each has heard of the other
-                self._wait()
-                return SlicesTimed(tuple(self._slices(order.mine, order.calls)))
-            except ConnectionError:
-                return SlicesTimed(())
-
-    def _slices(self, mine: Sequence[bool], calls: int) -> Iterator[float]:
-        block = -1
-        for position in (position for position, own in enumerate(mine) if own):
-            if position and not mine[position - 1]:
-                self._wait()
-            if block != (block := position // SLICES_PER_BLOCK):
-                self.shared.renew()
-            yield self._slice(calls)
-            if position + 1 < len(mine) and not mine[position + 1]:
-                self._give()
-
-    def _slice(self, calls: int) -> float:
-        if calls > 1:
-            self.timed.call()  # the other worker was in the caches
-        return time_slice(self.timed.call, calls) * calls
-
-    def _give(self) -> None:
-        """Give the token to the other worker, whose slice is next."""
-        os.write(self.give_pipe, b".")
-
-    def _wait(self) -> None:
-        """Wait for the token from the other worker."""
-        if not os.read(self.wait_pipe, 1):
-            raise ConnectionError("the other worker is gone")
+        return self.turns.time(order, self.timed, self.shared.renew)
 
 
 def _problem(name: str, options: dict[str, Any]) -> Problem:
@@ -211,25 +180,4 @@ def _is_black_box(problem: Problem) -> bool:
 def _declared_in(kernel: Kernel, root: Path) -> bool:
     """Tell whether the kernel, or the per-sample kernel that it is composed of, is code of the repository."""
     declared = kernel_by_key(f"{kernel.way.removesuffix('+')}.per_sample") if kernel.composed else kernel
-    return declared.builder.__module__.partition(".")[0] in _packages(root)
-
-
-def _packages(root: Path) -> set[str]:
-    return {path.stem for path in root.iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()}
-
-
-def _require_origin(root: Path) -> None:
-    """Raise unless every loaded module of the repository's packages, at least one, is the revision's own."""
-    own = _packages(root)
-    files = {
-        name: Path(file).resolve()
-        for name, module in list(sys.modules.items())
-        if name.partition(".")[0] in own
-        and not f"{name}.".startswith(f"{HARNESS_PACKAGE}.")
-        and (file := getattr(module, "__file__", None))
-    }
-    if not files:
-        raise ImportError(f"nothing in {root} was imported; does it declare kernels (group gradkernels.kernels)?")
-    for name, file in files.items():
-        if not file.is_relative_to(root.resolve()):
-            raise ImportError(f"{name} was imported from {file}, not from {root}; no comparison would be one")
+    return declared.builder.__module__.partition(".")[0] in packages(root)

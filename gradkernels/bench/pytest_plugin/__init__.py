@@ -11,7 +11,8 @@ which it was.
 
 1. `options` are what a session is asked for, `threads` prepares its process;
 2. `timing` proves a kernel, has pytest-benchmark time it and proves it again, with `controls` before and after;
-3. `rows` collects what became of each, as records; `finish` writes them when the session ends;
+3. `rows` collects what became of each, as records, and `functions` those of tests with the plain fixture `benchmark`;
+   `finish` writes them when the session ends;
 4. `passes` runs the same command again in fresh processes, and `gate` compares with the base.
 
 Every pytest session loads this module where gradkernels is installed, so it imports pytest and the standard
@@ -70,7 +71,8 @@ def pytest_sessionstart(session: pytest.Session) -> None:
         die_with_parent()
     elif base:
         config.stash[_GATE] = _gate(config)
-    config.stash[_ROWS] = _rows(config, child or path, option("gradkernels_csv_append") and not child)
+    rows = config.stash[_ROWS] = _rows(config, child or path, option("gradkernels_csv_append") and not child)
+    _watch_functions(config, rows)
 
 
 def _pointless(config: pytest.Config) -> str:
@@ -106,6 +108,13 @@ def _rows(config: pytest.Config, path: Path | None, extend: bool) -> SessionRows
         return start(config.invocation_params.dir / path, extend)
     except (ValueError, OSError) as error:
         raise pytest.UsageError(f"--gradkernels-csv: {error}") from None
+
+
+def _watch_functions(config: pytest.Config, rows: SessionRows) -> None:
+    """Have every test with the fixture `benchmark` leave a row; where none are kept, that costs nothing."""
+    from gradkernels.bench.pytest_plugin.functions import FunctionRows
+
+    config.pluginmanager.register(FunctionRows(rows, config), "gradkernels-functions")
 
 
 def _no_times(config: pytest.Config) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 from gradkernels.bench.pytest_plugin.controls import Yardsticks
 from gradkernels.bench.results.metadata import case_facts, run_facts
 from gradkernels.case import Case
+from gradkernels.coordinates import Coordinates
 from gradkernels.names import counted
 from gradkernels.record import HEADER, Record, append, has_current_columns, read
 
@@ -31,7 +32,7 @@ class SessionRows:
     path: Path | None = None
     pass_: int = 1
     records: list[Record] = field(default_factory=list)
-    asked: set[tuple[str, Case]] = field(default_factory=set)
+    asked: set[tuple[str, Case | Coordinates]] = field(default_factory=set)
     kept: bool = False
     yardsticks: Yardsticks = field(default_factory=Yardsticks)
 
@@ -50,7 +51,7 @@ class SessionRows:
         if self.path:
             append(self.path, [record])
 
-    def first(self, key: str, case: Case) -> bool:
+    def first(self, key: str, case: Case | Coordinates) -> bool:
         """Return whether nothing has been asked of the kernel on the case yet; a pass has one row of each."""
         known = self.kept and (key, case) in self.asked
         self.asked.add((key, case))
@@ -75,7 +76,7 @@ class SessionRows:
     def summary(self) -> str:
         """Return `36 rows in x.csv, pass 1: 34 ok, 2 unsupported`."""
         if not self.records:
-            return f"nothing written to {self.path}: no test used gradkernels_benchmark"
+            return f"nothing written to {self.path}: no test used benchmark or gradkernels_benchmark"
         counts = Counter(record.measurement.status for record in self.records)
         found = ", ".join(f"{count} {status}" for status, count in counts.items())
         last = max(record.pass_ for record in self.records)

@@ -15,8 +15,6 @@ import numpy as np
 from gradkernels.bench.results.functions import FUNCTION, function_case, function_key
 from gradkernels.record import SCHEMA, Measurement, Record, Status
 
-_MOST = 2**63
-
 
 @dataclass(frozen=True)
 class ImportedFile:
@@ -127,19 +125,6 @@ def spread_of(seconds: Sequence[float], iterations: int) -> dict[str, float | in
     low, q25, median, q75 = (float(np.quantile(seconds, share)) for share in (0, 0.25, 0.5, 0.75))
     times = {"seconds_min": low, "seconds_q25": q25, "seconds_median": median, "seconds_q75": q75}
     return {**times, "rounds": len(seconds), "iterations": max(1, iterations)}
-
-
-def sized(name: str, parameters: Mapping[str, Any]) -> tuple[str, int | None]:
-    """Return a benchmark's name, and n: the one parameter that is a whole number from 1; None if no or several are.
-
-    Args:
-        name: Without parameters.
-        parameters: By name.
-    """
-    sizes = [key for key, value in parameters.items() if type(value) is int and 0 < value < _MOST]
-    size = parameters[sizes[0]] if len(sizes) == 1 else None
-    others = [f"{key}={value}" for key, value in parameters.items() if size is None or key != sizes[0]]
-    return f"{name}({', '.join(others)})" if others else name, size
 
 
 def moment(text: object) -> str:

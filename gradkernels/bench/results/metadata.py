@@ -59,10 +59,14 @@ def _version(name: str) -> str | None:
         return None
 
 
-def commit() -> str:
-    """Return the short hash of the checkout that gradkernels runs from, with `+` for changes; empty outside one."""
-    root = Path(__file__).resolve().parents[3]
-    if not (root / ".git").exists():
+def commit(checkout: Path | None = None) -> str:
+    """Return the short hash of a checkout, with `+` for changes; empty outside one.
+
+    Args:
+        checkout: A folder in it; None for the checkout that gradkernels runs from.
+    """
+    root = checkout or Path(__file__).resolve().parents[3]
+    if not (checkout or (root / ".git").exists()):
         return ""
     head = _git(root, "rev-parse", "--short=12", "HEAD")
     return head + ("+" if head and _git(root, "status", "--porcelain", "--untracked-files=no") else "")

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
+from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 
+from gradkernels.bench.ab.benchmarks.choose import choose_benchmarks, differing, relative_tests
 from gradkernels.bench.ab.client import Side
-from gradkernels.bench.ab.interleaved import named_problem
+from gradkernels.bench.ab.interleaved import Sides, Target, named_problem
 from gradkernels.bench.ab.kernels import choose_kernels
 from gradkernels.bench.ab.messages import Setting
 from gradkernels.bench.ab.revisions import dependencies, revisions
-from gradkernels.bench.ab.session import compare_sides
+from gradkernels.bench.ab.session import compare_targets
 from gradkernels.bench.cli import options, parse
 from gradkernels.bench.cli.commands.compare import show_comparison
 from gradkernels.bench.cli.options import Format
@@ -24,13 +28,17 @@ from gradkernels.case import Case
 from gradkernels.problems import LinearRegression
 from gradkernels.quantity import QUANTITIES
 
+SIZES = "10,1000,100000"
+Present = dict[Target, tuple[bool, bool]]
+
 
 def ab(
     before: options.RevisionBefore = "HEAD",
     after: options.RevisionAfter = ".",
+    tests: options.AbTests = None,
     kernel: options.KernelGlobs = None,
     quantity: options.AbQuantities = None,
-    sizes: options.AbSizes = "10,1000,100000",
+    sizes: options.AbSizes = SIZES,
     problem: options.ProblemName = "linear",
     no_intercept: options.NoIntercept = False,
     features: options.AbFeatures = 1,
@@ -50,21 +58,54 @@ def ab(
 ) -> int:
     """Say for each kernel and size whether one revision of the code is slower, faster or the same as another.
 
-    Both run now, in turns on one core, proven first. Without --kernel: what the repository declares, loops left out.
+    Both run now, in turns on one core, proven first: what the repository declares without loops, --kernel or --tests.
 
     Exit codes: 0 compared; 1 --fail-slower found something; 2 bad usage or bad input; 3 --fail-undecided did;
     4 a proof failed; 5 nothing was timed, or a revision differed from itself; 6 --fail-missing found something.
     """
     limits = chosen(thresholds, Path.cwd(), delta, fail_slower, "--")
-    numbers, patterns, most = parse.sizes(sizes), kernel or [], size_in_bytes(max_bytes) if max_bytes else None
-    quantities = parse.chosen_quantities(quantity) if quantity else parse.quantities_of(patterns, options.AB_QUANTITIES)
     setting = _valid(Setting(problem, not no_intercept, features, dtype, layout, device, threads, seed))
+    choose, most = _chooser(tests or [], kernel or [], quantity, sizes, setting), _most(max_bytes)
     with revisions(before, after, Path.cwd()) as found:
         sides = _limited(found, most)
-        comparison = compare_sides(sides, choose_kernels(sides, quantities, patterns), numbers, setting, limits, _tell)
+        comparison = compare_targets(sides, choose(sides), setting, limits, _tell)
         _warn(before, after, sides, threads)
     show_comparison(comparison, format_, wide)
     return comparison.exit_code(fail_undecided, fail_missing)
+
+
+def _chooser(
+    tests: list[str], patterns: list[str], quantity: str | None, sizes: str, setting: Setting
+) -> Callable[[Sides], Present]:
+    """Return what asks both sides what there is to time, once all that was typed makes sense."""
+    numbers = parse.sizes(sizes)
+    quantities = parse.chosen_quantities(quantity) if quantity else parse.quantities_of(patterns, options.AB_QUANTITIES)
+    if not tests:
+        return partial(_kernels, patterns, quantities, numbers)
+    given = {"--kernel": bool(patterns), "--quantity": quantity is not None, "--sizes": sizes != SIZES}
+    usual = asdict(Setting(threads=setting.threads, seed=setting.seed))
+    given |= {f"--{name.replace('fit', 'no')}": value != usual[name] for name, value in asdict(setting).items()}
+    for option, was_given in given.items():
+        if was_given:
+            raise ValueError(f"{option.replace('_', '-')} is about kernels; leave it out beside --tests")
+    if find_spec("pytest_benchmark") is None:
+        raise ValueError("--tests needs pytest-benchmark: pip install 'gradkernels[bench]'")
+    return partial(_benchmarks, relative_tests(tests, Path.cwd()), setting.threads)
+
+
+def _kernels(patterns: list[str], quantities: list[str], sizes: Sequence[int], sides: Sides) -> Present:
+    present = choose_kernels(sides, quantities, patterns)
+    return {Target(key, n): both for n in sizes for key, both in present.items()}
+
+
+def _benchmarks(tests: Sequence[str], threads: int, sides: Sides) -> Present:
+    for sentence in differing(sides, tests):
+        _say(sentence)
+    return choose_benchmarks(sides, tests, threads)
+
+
+def _most(max_bytes: str | None) -> int | None:
+    return None if max_bytes is None else size_in_bytes(max_bytes)
 
 
 def _limited(sides: tuple[Side, Side], most: int | None) -> tuple[Side, Side]:

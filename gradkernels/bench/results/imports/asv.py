@@ -8,13 +8,13 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from gradkernels.bench.results.functions import sized
 from gradkernels.bench.results.imported import (
     FunctionTime,
     ImportedBenchmarks,
     ImportedFile,
     function_records,
     moment,
-    sized,
 )
 from gradkernels.bench.results.json_values import json_or, json_value
 from gradkernels.dispatch.machine import kind_of_machine

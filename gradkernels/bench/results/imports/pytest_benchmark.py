@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from gradkernels.bench.results.functions import benchmark_names
 from gradkernels.bench.results.imported import (
     FunctionTime,
     ImportedBenchmarks,
     ImportedFile,
     function_records,
     moment,
-    sized,
 )
 from gradkernels.bench.results.json_values import json_or, json_value
 from gradkernels.dispatch.machine import kind_of_machine
@@ -140,9 +140,6 @@ def _facts(file: ImportedFile) -> dict[str, Any]:
 def _function(benchmark: Any, name: str, file: ImportedFile) -> FunctionTime:
     """Return what is known of a benchmark of something else than a kernel."""
     parameters = json_or(benchmark, "params", "dict", {})
-    plain = name.removesuffix(f"[{benchmark.get('param')}]")
-    whole, n = sized(plain, parameters)
+    test, own, n = benchmark_names(name, str(benchmark.get("param")), parameters)
     times = _times(benchmark["stats"], f"{file.path}, {name}")
-    own = plain.rpartition("::")[2]
-    # Where no parameter is a size, the name that pytest gave it says all.
-    return FunctionTime(name if n is None else whole, own, times, n or 1, pass_=file.pass_)
+    return FunctionTime(test, own, times, n, pass_=file.pass_)
