@@ -62,16 +62,17 @@ class KernelSummary:
 
 
 def summarised(table: ResultsTable) -> list[KernelSummary]:
-    """Return a row for each machine, case and kernel, cases that differ in n alone together and ascending."""
+    """Return a row for each machine, case and kernel: cases that differ in n alone together, the fastest first."""
     found, place = places(table)
-    own = groups(place)
-    order = sorted(range(len(found)), key=lambda one: _order(*found[one]))
     apart = _apart(table)
-    return [_summary(table, own[one], apart, *found[one]) for one in order]
+    rows = [_summary(table, own, apart, *one) for one, own in zip(found, groups(place), strict=True)]
+    return sorted(rows, key=_order)
 
 
-def _order(machine: str, case: Coordinates, kernel: str) -> tuple[object, ...]:
-    return case.at(ALL_SIZES), machine, case.n, derived(kernel)["role"] != "kernel", kernel
+def _order(row: KernelSummary) -> tuple[object, ...]:
+    is_kernel = derived(row.kernel)["role"] == "kernel"
+    seconds = math.inf if row.seconds is None else row.seconds
+    return row.case.at(ALL_SIZES), row.machine, row.case.n, not is_kernel, seconds, row.kernel
 
 
 def _apart(table: ResultsTable) -> Ints:
