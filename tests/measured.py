@@ -4,7 +4,7 @@ import csv
 import io
 import re
 
-from gradkernels.record import COLUMNS, KINDS, Record
+from gradkernels.record import COLUMNS, KINDS, Measurement, Record, Status
 
 KERNEL = "numpy.loop.norms"
 
@@ -111,3 +111,21 @@ def told_by(kernel):
 def shown(record):
     """The cells of a row that was read, None as the empty cell that it is."""
     return tuple("" if value is None else value for value in cells(record))
+
+
+def measure_at_once(monkeypatch):
+    """Let runs begin no process: every kernel and case that is missing has its row at once, and no picture is drawn."""
+    from gradkernels.bench.report.pictures import draw
+    from gradkernels.bench.run.session import Session
+
+    def measure_missing(session):
+        done = {(row.kernel, row.case) for row in session.records}
+        for case in session.plan.cases:
+            for kernel in session.plan.kernels_of(case):
+                if (kernel.key, session.plan.coordinates(case)) not in done:
+                    timed = Measurement(kernel.key, kernel.backend.name, Status.ok, "", 0.0, 0.0, seconds_median=1e-6)
+                    session._write(case, 1, timed, 1)
+        return session.records
+
+    monkeypatch.setattr(Session, "measure_missing", measure_missing)
+    monkeypatch.setattr(draw, "draw", lambda *_, **__: b"")

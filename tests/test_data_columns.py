@@ -7,6 +7,7 @@ import io
 from pathlib import Path
 
 import pytest
+from measured import measure_at_once
 
 import gradkernels as gk
 from gradkernels.bench.cli import main
@@ -260,7 +261,8 @@ def test_rows_without_a_label_are_left_out_where_that_is_asked_for(written):
 FEW = ("--kernel", "numpy.matmul", "--quantity", "gradient", "--passes", "1", "--budget", "0.2s", "--sizes", "3")
 
 
-def test_a_run_says_what_became_of_rows_and_classes(written, capsys):
+def test_a_run_says_what_became_of_rows_and_classes(written, capsys, monkeypatch):
+    measure_at_once(monkeypatch)
     rows = "".join(f"{place};{place % 5};x{place};{'ab'[place % 2]}\n" for place in range(8))
     written("d.csv", f"id;z;note;y\n{rows};9;x;a\n")
     words = ["--problem", "logistic", "--data", "d.csv", "--target", "y", "--sep", ";", "--drop-na", "--out", "x.csv"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from measured import measure_at_once
 
 from gradkernels.bench.cli import main
 from gradkernels.bench.cli.run_plan import CaseOptions, PlanOptions, planned
@@ -59,8 +60,10 @@ def test_what_is_none_is_refused(given, says):
     assert says in str(caught.value)
 
 
-def test_a_sweep_is_one_file_with_a_table_for_each_combination(tmp_path, monkeypatch, capsys):
+def test_a_sweep_is_one_file_with_a_table_for_each_combination(tmp_path, monkeypatch, capsys, long):
     monkeypatch.chdir(tmp_path)
+    if not long:
+        measure_at_once(monkeypatch)
     assert main([*FEW, "--features", "1,3", "--out", "x.csv"]) == 0
     rows = [row for row in read("x.csv") if row.kernel == "numpy.matmul.gradient"]
     assert [(row.case.features, row.pass_) for row in rows] == [(1, 1), (3, 1)]
