@@ -321,7 +321,7 @@ BAD = {
     "dtype": (["run", "--dtype", "float16"], "there is no dtype 'float16'"),
     "layout": (["run", "--layout", "Z"], "there is no layout 'Z'"),
     "device": (["run", "--device", "tpu"], "there is no device 'tpu'"),
-    "threads": (["run", "--threads", "0"], "threads is 0; it must be"),
+    "threads": (["run", "--threads", "0"], "--threads 0: '0' is not a whole number from 1"),
     "features": (["run", "--features", "0"], "features is 0"),
     "passes": (["run", "--passes", "0"], "--passes 0"),
     "budget": (["run", "--budget", "soon"], "--budget 'soon'"),
