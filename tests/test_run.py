@@ -322,7 +322,7 @@ BAD = {
     "layout": (["run", "--layout", "Z"], "there is no layout 'Z'"),
     "device": (["run", "--device", "tpu"], "there is no device 'tpu'"),
     "threads": (["run", "--threads", "0"], "--threads 0: '0' is not a whole number from 1"),
-    "features": (["run", "--features", "0"], "features is 0"),
+    "features": (["run", "--features", "0"], "--features 0: '0' is not a whole number from 1"),
     "passes": (["run", "--passes", "0"], "--passes 0"),
     "budget": (["run", "--budget", "soon"], "--budget 'soon'"),
     "timeout": (["run", "--timeout", "0"], "--timeout '0': it must be a positive time"),

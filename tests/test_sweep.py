@@ -45,7 +45,7 @@ def test_every_combination_is_planned_once():
 @pytest.mark.parametrize(
     ("given", "says"),
     [
-        ({"features": "1,ten"}, "--features 1,ten: 'ten' is not a whole number from 1 to 1e+09; write 1,10,100"),
+        ({"features": "1,ten"}, "--features 1,ten: 'ten' is not a whole number from 1 to 10^18; write 1,10,100"),
         ({"features": "0"}, "--features 0: '0' is not a whole number"),
         ({"features": "1,,2"}, "--features 1,,2: '' is not a whole number"),
         ({"threads": "9" * 5000}, "is not a whole number"),

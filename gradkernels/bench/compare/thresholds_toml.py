@@ -30,7 +30,7 @@ from gradkernels.names import unknown
 
 SECTION = ("tool", "gradkernels", "compare")
 KEYS = ("delta", "fail-slower", "overrides")
-OPTIONS = ("fail-undecided", "fail-missing", "thresholds", "kernel", "quantity", "format", "force")
+OPTIONS = ("fail-undecided", "fail-missing", "thresholds", "kernel", "quantity", "format", "wide", "force")
 """Options of `gradkernels compare` that may stand in the same section, where `gradkernels.bench.cli` takes them."""
 
 OVERRIDE_KEYS = ("kernel", "quantity", "n", "delta", "fail-slower")

@@ -15,6 +15,8 @@ def merge(files: file_options.MergedFiles, out: file_options.MadeFile, force: fi
     Two rows of one measurement that differ are refused, with both lines and what they differ in.
     """
     require_output(out, files, force, "to merge")
+    for path in files:
+        path.open("rb").close()  # what cannot be opened is named before anything is written
     merged = MergedRows()
     write_whole_lines(out, merged.lines(files))
     parts = [counted(merged.rows, "row")]
