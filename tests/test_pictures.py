@@ -200,7 +200,9 @@ def test_problems_have_short_names():
     assert short_problem("function:sums") == "sums"
     assert short_problem("huber(delta=2)") == "huber(delta=2)"
     both = ["module:Sequential:1c6b7852", "module:Sequential:59b53e7e"]
-    assert short_problems(both) == dict(zip(both, both, strict=True))
+    assert list(short_problems(both).values()) == ["Sequential:1c6b7852", "Sequential:59b53e7e"]
+    functions = timed("function.f.value", 10, 1e-6, problem="function:sums", quantity="value")
+    assert content(functions).subtitle == "Time per call: sums, 1 thread"
 
 
 # Units and places.

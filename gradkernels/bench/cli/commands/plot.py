@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from pathlib import Path
 
-from gradkernels.bench.cli import options, parse, plot_options
+from gradkernels.bench.cli import options, plot_options
 from gradkernels.bench.cli.files import require_free, write_whole
 from gradkernels.bench.report.estimate_file import is_estimate, read_estimates
 from gradkernels.bench.report.pictures.kinds import PictureKind
 from gradkernels.bench.results.reader import read_results
 from gradkernels.bench.results.table import ResultsTable
 from gradkernels.key import Key, matching, split_patterns
+from gradkernels.names import pick, split_names
+from gradkernels.quantity import QUANTITIES
 
 
 def plot(
@@ -30,7 +31,7 @@ def plot(
         _refuse_for_estimates({"--baseline": baseline, "--kernel": kernel, "--calls": calls})
         _draw_estimate(files, out)
     else:
-        table = _chosen(read_results(files), files, parse.chosen_quantities(quantity), kernel or [], baseline)
+        table = _chosen(read_results(files), files, quantity, kernel or [], baseline)
         _draw_run(table, out, kind or PictureKind.time, baseline, calls)
     print(f"written: {out}")
 
@@ -63,21 +64,22 @@ def _refuse_for_estimates(given: dict[str, object]) -> None:
 
 
 def _chosen(
-    table: ResultsTable, files: list[Path], quantities: Collection[str], patterns: list[str], baseline: str | None
+    table: ResultsTable, files: list[Path], quantity: str, patterns: list[str], baseline: str | None
 ) -> ResultsTable:
     """Return the rows that are drawn, those of the baseline among them.
 
     Args:
         table: Every row.
         files: Where they are from, for the message.
-        quantities: That were asked for.
+        quantity: The names that were asked for, or `all`.
         patterns: Of kernels that were asked for; none for all.
         baseline: What others are compared with.
 
     Raises:
-        ValueError: None of them has a time, or a pattern means no kernel.
+        ValueError: None of them has a time, there is no such quantity, or a pattern means no kernel.
     """
-    table = table[table.where("case", lambda case: case.quantity in quantities)]
+    wanted_quantities = _quantities(quantity, table)
+    table = table[table.where("case", lambda case: case.quantity in wanted_quantities)]
     if not table.timed.any():
         raise ValueError(f"{', '.join(map(str, files))} has no proven time to draw; measure with `gradkernels run`")
     keys = [key for key in table.used("kernel") if Key.parse(key).competes]
@@ -85,6 +87,15 @@ def _chosen(
     if baseline is not None:
         wanted |= set(matching([baseline], keys))
     return table[table.where("kernel", wanted.__contains__)]
+
+
+def _quantities(text: str, table: ResultsTable) -> set[str]:
+    """Return the quantities that are drawn; those of functions have names of their own."""
+    there = {case.quantity: case.quantity for case in table.used("case")}
+    if text == "all":
+        return set(there)
+    known = {**dict(zip(QUANTITIES, QUANTITIES, strict=True)), **there}
+    return {pick(known, name, "quantity") for name in split_names(text)}
 
 
 def _draw_run(table: ResultsTable, out: Path, kind: PictureKind, baseline: str | None, calls: int | None) -> None:

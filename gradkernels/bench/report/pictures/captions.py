@@ -15,6 +15,8 @@ from gradkernels.names import counted
 
 MOST_ABSENT = 8
 MOST_RUNS = 3
+FUNCTION = "function:"
+"""What names of problems begin with that are functions raced: they have neither features nor a dtype."""
 
 _MODULE = re.compile(r"module:(\w+):\w+(?:/(.+))?")
 
@@ -37,11 +39,12 @@ def panel_names(rankings: Sequence[CaseRanking]) -> tuple[list[str], str]:
 def _parts(ranking: CaseRanking, problems: Mapping[str, str]) -> tuple[str, ...]:
     """Return what a table is of, from the most to the least telling; what goes without saying is empty."""
     case = ranking.case
+    of_numbers = not case.problem.startswith(FUNCTION)
     return (
-        case.quantity,
+        case.quantity if of_numbers else "",
         problems[case.problem],
-        counted(case.features, "feature"),
-        case.dtype,
+        counted(case.features, "feature") if of_numbers else "",
+        case.dtype if of_numbers else "",
         counted(case.threads, "thread"),
         case.layout if case.layout != "C" else "",
         case.device if case.device != "cpu" else "",
@@ -54,17 +57,17 @@ def _joined(parts: Sequence[str]) -> str:
 
 
 def short_problems(names: Iterable[str]) -> dict[str, str]:
-    """Return a short name for each problem; the whole name where two would be called the same."""
+    """Return a short name for each problem; with its fingerprint where two would be called the same."""
     short = {name: short_problem(name) for name in names}
     count = Counter(short.values())
-    return {name: one if count[one] == 1 else name for name, one in short.items()}
+    return {name: one if count[one] == 1 else name.removeprefix("module:") for name, one in short.items()}
 
 
 def short_problem(name: str) -> str:
     """Return `MLP` of `module:MLP:1c6b7852`, and any other problem's name as it is."""
     if match := _MODULE.fullmatch(name):
         return f"{match[2]} ({match[1]})" if match[2] else match[1]
-    return name.removeprefix("function:")
+    return name.removeprefix(FUNCTION)
 
 
 def notes_of(panels: Sequence[Panel], kind: PictureKind, baseline: str, cases: Sequence[TimedCase]) -> tuple[str, ...]:
@@ -102,7 +105,7 @@ def _about_lines(panels: Sequence[Panel], kind: PictureKind, baseline: str) -> I
         yield f"Dashed: {baseline} itself."
     if any(not mark.sure for panel in panels for one in panel.series for mark in one.marks):
         yield f"Hollow: not surely {'faster per call' if kind is PictureKind.break_even else 'different'}."
-    if any(not one.leads for panel in panels for one in panel.series):
+    if any(not one.leads for panel in panels for one in panel.series if len(panel.sizes) > 1):
         yield "Grey: those further behind."
     if kind is PictureKind.memory:
         yield "Not drawn: rises below a page of memory, or below the result's own size, whose memory was there before."
