@@ -9,7 +9,7 @@ from measured import STEADY, changed, passes, record, refused, scaled
 from gradkernels.bench.cli import main
 from gradkernels.bench.report.pictures.baseline import chosen_baseline
 from gradkernels.bench.report.pictures.captions import short_problem, short_problems
-from gradkernels.bench.report.pictures.draw import draw, figure_of
+from gradkernels.bench.report.pictures.draw import columns_for, draw, figure_of
 from gradkernels.bench.report.pictures.finding import begun, listed
 from gradkernels.bench.report.pictures.kinds import PictureKind
 from gradkernels.bench.report.pictures.layout import folded, pushed_apart, that_fit, width
@@ -323,6 +323,15 @@ def test_plot_writes_what_the_name_says(results, capsys, name, begins):
     assert (results / name).read_bytes().startswith(begins)
 
 
+def test_a_baseline_is_drawn_beside_the_kernels_that_are_chosen(results):
+    assert main(["plot", "x.csv", "-o", "x.svg", "--kind", "speed", "--kernel", "lib2"]) == 0
+    assert main(["plot", "x.csv", "-o", "y.svg", "--kind", "speed", "--kernel", "lib2", "--baseline", "lib1"]) == 0
+
+
+def test_very_many_panels_stand_in_more_columns():
+    assert [columns_for(panels) for panels in (0, 1, 2, 5, 8, 12, 18, 32)] == [0, 1, 2, 2, 2, 3, 3, 4]
+
+
 @pytest.mark.parametrize(
     ("words", "says"),
     [
@@ -338,7 +347,9 @@ def test_plot_writes_what_the_name_says(results, capsys, name, begins):
         (["x.csv", "-o", "x.png", "--kind", "estimate"], "x.csv: has no column data"),
         (["x.csv", "-o", "x.png", "--kind", "speed", "--baseline", "torch"], "there is no kernel 'torch'"),
         (["x.csv", "-o", "x.png", "--baseline", "lib1.way_1"], "means nothing for time"),
-        (["x.csv", "-o", "x.png", "--quantity", "moments"], "x.csv has no proven time to draw"),
+        (["x.csv", "-o", "x.png", "--quantity", "moments"], "x.csv has no proven time of moments to draw"),
+        (["x.csv", "-o", "x.png", "--quantity", "moment"], "there is no quantity 'moment'; did you mean moments?"),
+        (["e.csv", "e.csv", "-o", "x.png"], "e.csv is given twice"),
         (["x.csv", "e.csv", "-o", "x.png"], "e.csv is of an estimate and x.csv of a run; draw them apart"),
         (["e.csv", "-o", "x.png", "--calls", "3"], "--calls is for the results of a run"),
     ],

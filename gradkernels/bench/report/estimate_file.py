@@ -67,9 +67,12 @@ def read_estimates(paths: Iterable[Path]) -> list[EstimatedPoint]:
     """Read the points of one or more files.
 
     Raises:
-        ValueError: A file is not the CSV of an estimate; names it, and the line.
+        ValueError: A file is not the CSV of an estimate; names it, and the line. Or it is given twice.
         OSError: A file cannot be opened.
     """
+    paths = list(paths)
+    if again := [path for place, path in enumerate(paths) if path in paths[:place]]:
+        raise ValueError(f"{again[0]} is given twice; its points are drawn once, so name it once")
     return [point for path in paths for point in _points(path.read_text(encoding="utf-8-sig"), str(path))]
 
 

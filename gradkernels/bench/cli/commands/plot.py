@@ -31,8 +31,11 @@ def plot(
         _refuse_for_estimates({"--baseline": baseline, "--kernel": kernel, "--calls": calls})
         _draw_estimate(files, out)
     else:
-        table = _chosen(read_results(files), files, quantity, kernel or [], baseline)
-        _draw_run(table, out, kind or PictureKind.time, baseline, calls)
+        kind = kind or PictureKind.time
+        every = _of_quantities(read_results(files), files, quantity)
+        baseline = _baseline(every, kind, baseline) if kernel else baseline
+        table = _of_kernels(every, [*(kernel or []), *([baseline] if kernel and baseline else [])])
+        _draw_run(table, out, kind, baseline, calls)
     print(f"written: {out}")
 
 
@@ -63,30 +66,41 @@ def _refuse_for_estimates(given: dict[str, object]) -> None:
             raise ValueError(f"{option} is for the results of a run; an estimate is drawn as it is")
 
 
-def _chosen(
-    table: ResultsTable, files: list[Path], quantity: str, patterns: list[str], baseline: str | None
-) -> ResultsTable:
-    """Return the rows that are drawn, those of the baseline among them.
+def _of_quantities(table: ResultsTable, files: list[Path], quantity: str) -> ResultsTable:
+    """Return the kernels' rows of the quantities that are drawn.
 
     Args:
         table: Every row.
         files: Where they are from, for the message.
         quantity: The names that were asked for, or `all`.
-        patterns: Of kernels that were asked for; none for all.
-        baseline: What others are compared with.
 
     Raises:
-        ValueError: None of them has a time, there is no such quantity, or a pattern means no kernel.
+        ValueError: None of them has a time, or there is no such quantity.
     """
-    wanted_quantities = _quantities(quantity, table)
-    table = table[table.where("case", lambda case: case.quantity in wanted_quantities)]
+    wanted = _quantities(quantity, table)
+    table = table[table.where("case", lambda case: case.quantity in wanted)]
+    table = table[table.where("kernel", lambda kernel: Key.parse(kernel).competes)]
     if not table.timed.any():
-        raise ValueError(f"{', '.join(map(str, files))} has no proven time to draw; measure with `gradkernels run`")
-    keys = [key for key in table.used("kernel") if Key.parse(key).competes]
-    wanted = set(matching(split_patterns(patterns), keys))
-    if baseline is not None:
-        wanted |= set(matching([baseline], keys))
+        what = "" if quantity == "all" else f" of {quantity}"
+        raise ValueError(
+            f"{', '.join(map(str, files))} has no proven time{what} to draw; measure with `gradkernels run`"
+        )
+    return table
+
+
+def _of_kernels(table: ResultsTable, patterns: list[str]) -> ResultsTable:
+    """Return the rows of the kernels that patterns mean."""
+    wanted = set(matching(split_patterns(patterns), table.used("kernel")))
     return table[table.where("kernel", wanted.__contains__)]
+
+
+def _baseline(table: ResultsTable, kind: PictureKind, named: str | None) -> str | None:
+    """Return what the chosen kernels are compared with, which need not be one of them."""
+    from gradkernels.bench.report.pictures.baseline import chosen_baseline
+    from gradkernels.bench.report.pictures.kinds import SCALES
+    from gradkernels.bench.report.pictures.measured import timed_cases
+
+    return chosen_baseline(named, timed_cases(table)) if SCALES[kind].relative else named
 
 
 def _quantities(text: str, table: ResultsTable) -> set[str]:

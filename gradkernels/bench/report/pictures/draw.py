@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -18,6 +19,9 @@ from gradkernels.bench.report.pictures.layout import INK, LINE, Box, Room, Sheet
 from gradkernels.bench.report.pictures.lines import LinesForm
 
 DPI = 150
+MOST_PIXELS = 30_000
+"""Of a side of a picture; viewers give up at some 32,000, matplotlib at 65,536."""
+
 MARGIN, GUTTER, AFTER_ROW = 0.16, 0.3, 0.14
 """Inches around the page, between columns and after a row of panels."""
 
@@ -61,7 +65,9 @@ def saved(figure: Figure, suffix: str) -> bytes:
     content, name = io.BytesIO(), suffix.removeprefix(".")
     undated = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(name)
     with _any_letters():
-        figure.savefig(content, format=name, dpi=DPI, metadata=undated)
+        figure.savefig(
+            content, format=name, dpi=min(DPI, MOST_PIXELS / max(figure.get_size_inches())), metadata=undated
+        )
     return content.getvalue()
 
 
@@ -84,6 +90,11 @@ def figure_of(content: PictureContent) -> Drawing:
         return _Page(content).figure()
 
 
+def columns_for(panels: int) -> int:
+    """Return how many panels stand beside each other: one or two, and more only where there are very many."""
+    return min(panels, max(2, math.ceil(math.sqrt(panels / 2))))
+
+
 class _Page:
     """The places of everything on a page, in inches.
 
@@ -93,7 +104,7 @@ class _Page:
 
     def __init__(self, content: PictureContent) -> None:
         self._content = content
-        self._columns = min(2, len(content.panels))
+        self._columns = columns_for(len(content.panels))
         names = [one.name for panel in content.panels for one in panel.series]
         form = LinesForm if any(len(panel.sizes) > 1 for panel in content.panels) else BarsForm
         self._form: Form | None = form(content, looks_of(names)) if names else None
