@@ -9,9 +9,9 @@ from measured import STEADY, changed, passes, record, refused, scaled
 from gradkernels.bench.cli import main
 from gradkernels.bench.report.pictures.baseline import chosen_baseline
 from gradkernels.bench.report.pictures.captions import short_problem, short_problems
+from gradkernels.bench.report.pictures.content import PictureKind
 from gradkernels.bench.report.pictures.draw import columns_for, draw, figure_of
 from gradkernels.bench.report.pictures.finding import begun, listed
-from gradkernels.bench.report.pictures.kinds import PictureKind
 from gradkernels.bench.report.pictures.layout import folded, pushed_apart, that_fit, width
 from gradkernels.bench.report.pictures.measured import interval, timed_cases
 from gradkernels.bench.report.pictures.run_content import content_of

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from gradkernels.bench.report.pictures.kinds import PictureKind
+from gradkernels.bench.report.pictures.content import PictureKind
 
 PlottedFiles = Annotated[list[Path], typer.Argument(help="Results files, or the CSV of an estimate.")]
 PlotOut = Annotated[Path, typer.Option("--out", "-o", help="The picture: .png, .svg or .pdf.")]

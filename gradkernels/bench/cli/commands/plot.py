@@ -7,7 +7,7 @@ from pathlib import Path
 from gradkernels.bench.cli import options, plot_options
 from gradkernels.bench.cli.files import require_free, write_whole
 from gradkernels.bench.report.estimate_file import is_estimate, read_estimates
-from gradkernels.bench.report.pictures.kinds import PictureKind
+from gradkernels.bench.report.pictures.content import PictureKind
 from gradkernels.bench.results.reader import read_results
 from gradkernels.bench.results.table import ResultsTable
 from gradkernels.key import Key, matching, split_patterns

@@ -2,8 +2,8 @@
 
 | module | does |
 |---|---|
-| `kinds`, `units` | what stands on the axis of each kind, and values with their units |
-| `content` | a picture as values: title, panels, series, marks |
+| `kinds`, `units` | what stands on the axis of each kind, and round values with their units |
+| `content` | a picture as values: kind, title, panels, series, marks |
 | `measured` | from rows to marks: medians and their intervals over passes |
 | `baseline` | which way others are compared with |
 | `finding` | what is found, as a sentence that says no more than the ranking |

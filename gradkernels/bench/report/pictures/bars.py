@@ -84,7 +84,7 @@ class BarsForm:
         """The room that the panels need: names on the left, values on the right."""
         rows = [self._rows(panel) for panel in self.content.panels]
         names = max(width(name) for panel in rows for name, _ in panel) + 0.1
-        values = max(width(self.scale.text(value)) for panel in rows for _, value in panel) + 0.1
+        values = max(width(self.scale.exact(value)) for panel in rows for _, value in panel) + 0.1
         return Room(
             left=names,
             inner=names,
@@ -114,7 +114,7 @@ class BarsForm:
         for place, (name, value) in enumerate(rows):
             height = box.bottom + box.height - BAR_STEP * (_ABOVE + place)
             sheet.text(box.left - 0.06, height, name, ha="right")
-            sheet.text(box.left + box.width + 0.06, height, self.scale.text(value))
+            sheet.text(box.left + box.width + 0.06, height, self.scale.exact(value))
 
     def _prepare(self, axes: Axes, box: Box) -> None:
         texts = [self.scale.text(tick) if tick else "0" for tick in self._ticks]

@@ -6,8 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from gradkernels.bench.report.pictures.content import Panel
-from gradkernels.bench.report.pictures.kinds import PictureKind
+from gradkernels.bench.report.pictures.content import Panel, PictureKind
 from gradkernels.bench.report.pictures.measured import FEWEST, TimedCase
 from gradkernels.bench.run.ranking import CaseRanking
 from gradkernels.key import Key

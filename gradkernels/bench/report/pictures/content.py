@@ -3,8 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
 
-from gradkernels.bench.report.pictures.kinds import PictureKind
+
+class PictureKind(StrEnum):
+    """What a picture shows."""
+
+    time = "time"
+    speed = "speed"
+    memory = "memory"
+    limit = "limit"
+    break_even = "break-even"
+    estimate = "estimate"
 
 
 @dataclass(frozen=True)

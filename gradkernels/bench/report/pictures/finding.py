@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby, takewhile
 
-from gradkernels.bench.report.pictures.content import Mark, Series
-from gradkernels.bench.report.pictures.kinds import PictureKind
-from gradkernels.bench.report.pictures.units import bytes_text, count_text, share_text, times_text
+from gradkernels.bench.report.pictures.content import Mark, PictureKind, Series
+from gradkernels.bench.report.pictures.units import bytes_text, count_text
+from gradkernels.bench.report.units import factor, interval, share
 from gradkernels.bench.run.ranking import CaseRanking
 from gradkernels.bench.stats.estimates import Ratio
-from gradkernels.bench.stats.verdict import verdict
+from gradkernels.bench.stats.verdict import standing
 from gradkernels.key import Key
 from gradkernels.names import counted
 
@@ -55,7 +55,7 @@ def finding_of(ranking: CaseRanking) -> CaseFinding:
     name, leads = Key.parse(ranking.kernels[0].kernel).way, _leads(ranking)
     if not leads:
         return CaseFinding("alone" if len(ranking.kernels) == 1 else "apart", (name,))
-    standings = ((other, _standing(lead)) for other, lead in leads.items())
+    standings = ((other, standing(lead)) for other, lead in leads.items())
     # Who comes behind one that is surely beaten may be unsure only because few passes have its time.
     close = dict(takewhile(lambda pair: pair[1] != "ahead", standings))
     if not close:
@@ -67,12 +67,6 @@ def _leads(ranking: CaseRanking) -> dict[str, Ratio]:
     """Return by how much the winner is ahead of each way that took turns with it, the runner-up first."""
     others = ranking.kernels[1:]
     return {Key.parse(other.kernel).way: other.behind for other in others if other.behind is not None}
-
-
-def _standing(behind: Ratio) -> str:
-    if verdict(behind) == "same":
-        return "tie"
-    return "ahead" if behind.low > 1 else "undecided"
 
 
 def who_wins(rankings: Sequence[CaseRanking]) -> str:
@@ -102,12 +96,7 @@ def _everywhere(found: CaseFinding, rankings: Sequence[CaseRanking]) -> str:
     if found.how != "wins":
         return f"{_told(found)} {where}"
     runner_up, lead = next(iter(_leads(rankings[0]).items()))
-    return f"{found.names[0]} is {_factor(lead)} times as fast as {runner_up} {where}"
-
-
-def _factor(lead: Ratio) -> str:
-    """Return `1.52 [1.47, 1.58]`, as the tables print it."""
-    return f"{lead.ratio:.2f} [{lead.low:.2f}, {f'{lead.high:.2f}' if lead.high < 100 else '>100'}]"
+    return f"{found.names[0]} is {interval(lead)} times as fast as {runner_up} {where}"
 
 
 def _told(found: CaseFinding) -> str:
@@ -176,7 +165,7 @@ def _fastest(series: Sequence[Series], baseline: str, sizes: int) -> str:
     if not ahead:
         return f"no way is surely faster than {baseline}"
     values = [mark.value for mark in ahead]
-    low, high = (times_text(value).removesuffix("×") for value in (min(values), max(values)))
+    low, high = (factor(value) for value in (min(values), max(values)))
     span = low if low == high else f"{low} to {high}"
     where = "" if len(ahead) == sizes else f" at {len(ahead)} of {counted(sizes, 'size')}"
     return f"{best.name} is {span} times as fast as {baseline}{where}"
@@ -198,7 +187,7 @@ def _leanest(series: Sequence[Series]) -> str:
 
 def _nearest(series: Sequence[Series]) -> str:
     name, mark = max(((one.name, mark) for one in series for mark in one.marks), key=lambda pair: pair[1].value)
-    return f"{name} comes nearest: {share_text(mark.value)} of the limit at n = {mark.n:,}"
+    return f"{name} comes nearest: {share(mark.value)} of the limit at n = {mark.n:,}"
 
 
 def _soonest(series: Sequence[Series], baseline: str, sizes: int) -> str:

@@ -1,24 +1,13 @@
-"""The kinds of pictures: what stands on the axis of each, in which unit, and which end of it is good."""
+"""The axis of each kind of picture: what stands on it, in which unit, and which end of it is good."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from enum import StrEnum
 
+from gradkernels.bench.report.pictures.content import PictureKind
 from gradkernels.bench.report.pictures.units import bytes_text, count_text, seconds_text, share_text, times_text
-
-
-class PictureKind(StrEnum):
-    """What a picture shows."""
-
-    time = "time"
-    speed = "speed"
-    memory = "memory"
-    limit = "limit"
-    break_even = "break-even"
-    estimate = "estimate"
-
+from gradkernels.bench.report.units import factor, seconds, share
 
 LIMIT = "memory limit"
 """What the time that memory takes is called beside its line."""
@@ -30,7 +19,8 @@ class Scale:
 
     Attributes:
         heading: What is drawn, in words; `{baseline}` stands for the way that is compared with.
-        text: A value with its unit, for ticks and bars.
+        text: A round value with its unit, for ticks.
+        exact: A value as the tables print it.
         more_is_better: Whether the best value is the largest.
         relative: Whether values are ratios to a baseline.
         rule: The value at which a dashed line is drawn, if there is one.
@@ -39,6 +29,7 @@ class Scale:
 
     heading: str
     text: Callable[[float], str]
+    exact: Callable[[float], str]
     more_is_better: bool = False
     relative: bool = False
     rule: float | None = None
@@ -46,16 +37,25 @@ class Scale:
 
 
 SCALES = {
-    PictureKind.time: Scale("Time per call", seconds_text),
+    PictureKind.time: Scale("Time per call", seconds_text, seconds),
     PictureKind.speed: Scale(
-        "Times as fast as {baseline}", times_text, more_is_better=True, relative=True, rule=1.0, rule_name="{baseline}"
+        "Times as fast as {baseline}",
+        times_text,
+        lambda value: f"{factor(value)}×",
+        more_is_better=True,
+        relative=True,
+        rule=1.0,
+        rule_name="{baseline}",
     ),
-    PictureKind.memory: Scale("Memory that building and calling takes", bytes_text),
+    PictureKind.memory: Scale("Memory that building and calling takes", bytes_text, bytes_text),
     PictureKind.limit: Scale(
-        "Speed as a share of the memory limit", share_text, more_is_better=True, rule=1.0, rule_name=LIMIT
+        "Speed as a share of the memory limit", share_text, share, more_is_better=True, rule=1.0, rule_name=LIMIT
     ),
     PictureKind.break_even: Scale(
-        "Calls until it has overtaken {baseline}, building and first calls included", count_text, relative=True
+        "Calls until it has overtaken {baseline}, building and first calls included",
+        count_text,
+        count_text,
+        relative=True,
     ),
 }
 """The axes of the pictures of a run; that of an estimate has two, of its own."""

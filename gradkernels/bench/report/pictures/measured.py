@@ -12,8 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gradkernels.bench.report.pictures.content import Mark
-from gradkernels.bench.report.pictures.kinds import PictureKind
+from gradkernels.bench.report.pictures.content import Mark, PictureKind
 from gradkernels.bench.results.table import ResultsTable, distinct, groups
 from gradkernels.bench.results.turns import rows_in_turns
 from gradkernels.bench.run.ranking import CaseRanking, RankedKernel, rankings

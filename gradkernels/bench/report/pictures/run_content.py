@@ -10,9 +10,9 @@ from statistics import fmean
 
 from gradkernels.bench.report.pictures.baseline import chosen_baseline, kernel_of
 from gradkernels.bench.report.pictures.captions import notes_of, panel_names
-from gradkernels.bench.report.pictures.content import Mark, Panel, PictureContent, Series
+from gradkernels.bench.report.pictures.content import Mark, Panel, PictureContent, PictureKind, Series
 from gradkernels.bench.report.pictures.finding import NOTHING, begun, best_way, count_winners, who_wins
-from gradkernels.bench.report.pictures.kinds import SCALES, PictureKind
+from gradkernels.bench.report.pictures.kinds import SCALES
 from gradkernels.bench.report.pictures.measured import MARKS, TimedCase, timed_cases
 from gradkernels.bench.results.table import ResultsTable
 from gradkernels.bench.run.ranking import with_first_calls
