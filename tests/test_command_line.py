@@ -59,7 +59,7 @@ def test_choices_are_in_the_help(name, option, choices):
     assert [choice for choice in choices if choice not in help_] == []
 
 
-@pytest.mark.parametrize("name", ["ab", "compare", "doctor", "estimate", "fastest", "list", "summary"])
+@pytest.mark.parametrize("name", ["ab", "compare", "doctor", "estimate", "fastest", "list", "run", "summary"])
 def test_every_command_that_prints_a_table_has_the_same_formats(name, capsys):
     assert re.search(r"--format .table\|markdown\|csv\|json.", told(capsys, name, "--help"))
 

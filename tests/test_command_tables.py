@@ -13,7 +13,11 @@ from terminals import raw, shown_on
 
 from gradkernels.bench import doctor
 from gradkernels.bench.cli import main
-from gradkernels.record import HEADER, append
+from gradkernels.bench.cli.commands import run as run_command
+from gradkernels.bench.cli.options import Format
+from gradkernels.bench.isolation.limits import ProcessLimits
+from gradkernels.bench.run.session import Schedule
+from gradkernels.record import HEADER, append, read
 
 RESULTS = Path(__file__).parents[1] / "results"
 LONG = "torch.compiled_hooks+.norms"
@@ -162,3 +166,15 @@ def test_other_tables_have_the_same_formats(words, capsys, monkeypatch):
     assert [list(row) for row in rows] == [list(row) for row in table]
     assert len(rows) == len(table) > 0
     assert "| --" in shown["markdown"]
+
+
+@pytest.mark.parametrize("format_", ["table", "markdown", "csv", "json"])
+def test_a_run_prints_its_winners_in_every_format(folder, capsys, monkeypatch, format_):
+    monkeypatch.setattr(run_command, "_undrawn", lambda *given: None)
+    pace = run_command.Pace(Schedule(8, 1.0, "1s"), False, None, ProcessLimits(1.0), Format(format_))
+    assert run_command._conclude(read(folder / "A.csv"), Path("A.csv"), Path("A.png"), pace) == 1
+    shown = capsys.readouterr()
+    table, said = (shown.out, shown.out) if format_ == "table" else (shown.out, shown.err)
+    assert "torch.compiled_hooks+" in table
+    assert "WRONG, not timed: torch.vmap+.norms at n = 10: it is wrong\n" in said
+    assert ("rows in A.csv, picture in A.png" in shown.out) == (format_ == "table")

@@ -112,8 +112,9 @@ def test_the_table_and_the_summary_are_those_of_compare(base, session, six_passe
     result.stdout.fnmatch_lines(
         [
             "gradkernels: pass 6 of 6, in a fresh process",
-            "kernel * n * before * after * ratio [[]low, high[]] * verdict*",
-            "numpy.broadcast.per_sample * 50 * slower*",
+            "per_sample of linear, 3 features, float64, 1 thread",
+            "kernel * n * before * after * [[]99.6% interval[]]  verdict*",
+            "numpy.broadcast * 50 * slower*",
             "after: this session, 6 passes in 1 run from *",
             "TOO SLOW: numpy.broadcast.per_sample at n = 50 is slower by more than 5.0%: *",
             "1 slower, 0 faster, 0 same, 0 undecided (a change counts beyond 1.0%; same: surely none)",

@@ -17,12 +17,13 @@ import pytest
 
 from gradkernels.bench.cli import main
 from gradkernels.bench.cli.commands import run as run_command
-from gradkernels.bench.isolation.limits import DEFAULT_LIMITS
+from gradkernels.bench.isolation.limits import DEFAULT_LIMITS, ProcessLimits
 from gradkernels.bench.isolation.messages import decode, encode
 from gradkernels.bench.results.results_file import mend
 from gradkernels.bench.run.messages import Orders, PeakMeasured
 from gradkernels.bench.run.one_pass import OnePass
 from gradkernels.bench.run.plan import Plan
+from gradkernels.bench.run.session import Schedule
 from gradkernels.key import Key
 from gradkernels.record import COLUMNS, read
 
@@ -79,7 +80,7 @@ def test_a_run_writes_proven_rows_prints_winners_and_draws_the_picture(two_passe
     assert (folder / "x.csv").read_text().splitlines()[0] == ",".join(COLUMNS)
     assert (folder / "x.png").read_bytes().startswith(b"\x89PNG")
     assert "gradient of linear, 1 feature, float64, 1 thread" in printed
-    assert "of memory limit" in printed
+    assert "of limit" in printed
     assert "numpy.broadcast+" in printed
 
 
@@ -104,13 +105,16 @@ def test_a_picture_that_cannot_be_drawn_is_refused_before_the_measuring(here, ca
     assert Path("photo.png").read_text() == "mine"
 
 
+PACE = run_command.Pace(Schedule(8, 1.0, "1s"), race=False, calls=None, limits=ProcessLimits())
+
+
 def test_a_reader_that_has_gone_costs_no_picture(measured_here, monkeypatch):
-    def closed(ranking):
+    def closed(*given):
         raise SystemExit(1)  # as rich ends where a pipe is closed
 
-    monkeypatch.setattr(run_command, "show_ranking", closed)
+    monkeypatch.setattr(run_command, "print_ranking", closed)
     with pytest.raises(SystemExit):
-        run_command._conclude(read("x.csv"), measured_here, Path("x.png"), None)
+        run_command._conclude(read("x.csv"), measured_here, Path("x.png"), PACE)
     assert Path("x.png").read_bytes().startswith(b"\x89PNG")
 
 
@@ -120,7 +124,7 @@ def test_a_picture_without_room_is_told_after_the_tables(measured_here, monkeypa
 
     monkeypatch.setattr(run_command, "write_whole", full)
     with pytest.raises(OSError, match="No space left on device: 'x.png'"):
-        run_command._conclude(read("x.csv"), measured_here, Path("x.png"), None)
+        run_command._conclude(read("x.csv"), measured_here, Path("x.png"), PACE)
     printed = capsys.readouterr().out
     assert "numpy.broadcast+" in printed
     assert "rows in x.csv\n" in printed
@@ -191,7 +195,7 @@ def test_a_loop_that_cannot_finish_is_skipped_with_the_reason_in_its_row(here, c
     assert row.measurement.status == "timeout"
     assert "too slow for the budget: a call would take about" in row.measurement.reason
     assert row.measurement.seconds_median is None
-    assert "numpy.loop.per_sample at n = 100,000: timeout: too slow for the budget" in capsys.readouterr().out
+    assert "numpy.loop.per_sample at n = 100,000: too slow for the budget" in capsys.readouterr().out
 
 
 def test_resuming_measures_what_is_missing_and_nothing_twice(measured_here):

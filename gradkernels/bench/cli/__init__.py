@@ -67,11 +67,7 @@ def _built(app: typer.Typer) -> Any:
     """Return what parses and calls the commands: made of every option of each, it costs more than parsing."""
     import typer
 
-    command = typer.main.get_command(app)
-    for option in command.params:
-        if option.default is None:  # of the completion's flags: to turn None into a bool loads pydantic
-            option.default = False
-    return command
+    return typer.main.get_command(app)
 
 
 def _open_closed_streams() -> None:

@@ -10,8 +10,11 @@ from typer.core import TyperGroup
 from gradkernels import __version__
 from gradkernels.bench.cli.lazy import LazyCommand
 
+RUN_CODES = (
+    "Exit codes: 0 done; 1 a proof failed; 2 bad usage or bad input, or no room for the results; 130 stopped by Ctrl-C."
+)
 COMMANDS = (
-    LazyCommand("run", "run:run", "Prove and time every kernel, print the winners and draw them."),
+    LazyCommand("run", "run:run", "Prove and time every kernel, print the winners and draw them.", RUN_CODES),
     LazyCommand("fastest", "fastest:fastest", "Say which kernel wins where, by how much, and why not others."),
     LazyCommand("compare", "compare:compare", "Say what is slower, faster or the same in other results."),
     LazyCommand("ab", "ab:ab", "Say the same of two revisions of the code, timed in turns now."),
@@ -31,6 +34,13 @@ class Commands(TyperGroup):
 
     def __init__(self, **given: Any) -> None:
         super().__init__(**given | {"commands": {str(command.name): command for command in COMMANDS}})
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        """Return the options of the group, flags that nobody gave as False: to make a bool of None loads pydantic."""
+        options = super().get_params(ctx)
+        for option in options:
+            option.default = option.default or False
+        return options
 
 
 def _say_version(asked: bool) -> None:

@@ -19,18 +19,19 @@ class LazyCommand(TyperCommand):
         name: As it is typed.
         where: `module:function` in the package of the commands.
         summary: What it does, in a line.
+        epilog: What stands below its options.
     """
 
-    def __init__(self, name: str, where: str, summary: str) -> None:
+    def __init__(self, name: str, where: str, summary: str, epilog: str | None = None) -> None:
         self._where = where
-        super().__init__(name, help=summary, short_help=summary)
+        super().__init__(name, help=summary, short_help=summary, epilog=epilog)
 
     @cached_property
     def whole(self) -> TyperCommand:
         """The command with its options."""
         module, _, function = self._where.partition(":")
         alone = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
-        alone.command(self.name)(getattr(import_module(f"{PACKAGE}.{module}"), function))
+        alone.command(self.name, epilog=self.epilog)(getattr(import_module(f"{PACKAGE}.{module}"), function))
         return cast("TyperCommand", typer.main.get_command(alone))
 
     @property

@@ -195,7 +195,7 @@ RevisionBefore = Annotated[
 ]
 RevisionAfter = Annotated[str, typer.Argument(metavar="REV2", help="Another; . is the working tree as it is now.")]
 QuantityName = Annotated[str | None, typer.Option(help=f"Only this quantity: {', '.join(QUANTITIES)}.")]
-RunOut = Annotated[Path | None, typer.Option(help="Results file. [default: results/run-DATE-TIME.csv]")]
+RunOut = Annotated[Path | None, typer.Option(help="Results file. [default: one in results, named by date and time]")]
 RunPlot = Annotated[Path | None, typer.Option(help="Picture. [default: the results file with .png]")]
 RunResume = Annotated[bool, typer.Option("--resume", help="Go on with --out; measure only what is missing.")]
 RunForce = Annotated[bool, typer.Option("--force", help="Replace --out, once there is a first row.")]

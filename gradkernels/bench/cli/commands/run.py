@@ -8,6 +8,7 @@ from datetime import datetime
 from pathlib import Path
 
 from gradkernels.bench.cli import data_options, options, parse
+from gradkernels.bench.cli.commands.fastest import print_ranking
 from gradkernels.bench.cli.files import (
     already_there,
     require_free,
@@ -16,13 +17,15 @@ from gradkernels.bench.cli.files import (
     require_writable,
     write_whole,
 )
+from gradkernels.bench.cli.options import Format
 from gradkernels.bench.cli.run_plan import CaseOptions, PlanOptions, planned
 from gradkernels.bench.cli.run_progress import progress_shown
 from gradkernels.bench.cli.table_options import DataOptions
 from gradkernels.bench.isolation.limits import ProcessLimits, most_bytes, size_in_bytes
 from gradkernels.bench.isolation.signals import Stopped, stop_on_signals
 from gradkernels.bench.race.elimination import ELIMINATION_LOOKS, measure_by_elimination
-from gradkernels.bench.report.ranking_text import show_ranking
+from gradkernels.bench.report.terminal.consoles import console_for, say
+from gradkernels.bench.report.terminal.styles import WRONG
 from gradkernels.bench.results.results_file import Mode
 from gradkernels.bench.results.table import tabulate
 from gradkernels.bench.run.plan import Plan
@@ -63,12 +66,12 @@ def run(
     calls: options.RunCalls = None,
     resume: options.RunResume = False,
     force: options.RunForce = False,
+    format_: options.PrintedKernels = Format.table,
+    wide: options.Wide = False,
 ) -> int:
-    """Prove every kernel, time it across sizes, write the CSV, print the winners and draw the plot.
-
-    Exit codes: 0 done; 1 a proof failed; 2 bad usage or bad input, or no room for the results; 130 stopped by Ctrl-C.
-    """
-    pace = Pace(_schedule(passes, race, resume, budget), race, calls, _limits(timeout, max_bytes, device))
+    """Prove every kernel, time it across sizes, write the CSV, print the winners and draw the plot."""
+    limits = _limits(timeout, max_bytes, device)
+    pace = Pace(_schedule(passes, race, resume, budget), race, calls, limits, format_, wide)
     table = DataOptions(data, target, drop_na, resample, features_from, ignore, sep)
     cases = CaseOptions(sizes, features, dtype, layout, device, threads, seed)
     asked = PlanOptions(problem, no_intercept, quantity, kernel or [], kernels_from, cases, table)
@@ -77,19 +80,23 @@ def run(
 
 @dataclass(frozen=True)
 class Pace:
-    """How long to measure, and what for.
+    """How long to measure, what for, and how the winners are printed.
 
     Attributes:
         schedule: Passes, and seconds for all of them.
         race: Whether to find the winners only.
         calls: How often a kernel will be called; None for many.
         limits: Of a measuring process.
+        format_: How the winners are printed; what is no table has standard output to itself.
+        wide: Whether tables have all columns, however wide they get.
     """
 
     schedule: Schedule
     race: bool
     calls: int | None
     limits: ProcessLimits
+    format_: Format = Format.table
+    wide: bool = False
 
     def shared_by(self, plans: int) -> Schedule:
         """Return the schedule of each of so many plans."""
@@ -168,7 +175,7 @@ def _measure(plans: list[Plan], pace: Pace, path: Path, picture: Path, mode: Mod
                 mode = "resume"
         except Stopped as stop:
             return _stopped(stop, path, session)
-    return _conclude(records, path, picture, pace.calls)
+    return _conclude(records, path, picture, pace)
 
 
 def _measured(session: Session, pace: Pace) -> list[Record]:
@@ -186,17 +193,20 @@ def _stopped(stop: Stopped, path: Path, session: Session | None) -> int:
     return stop.code
 
 
-def _conclude(records: list[Record], path: Path, picture: Path, calls: int | None) -> int:
-    undrawn = _undrawn(records, picture, calls)  # before anything is printed: a pipe may be closed by then
-    show_ranking(rankings(weighed(records, calls)))
-    if calls:
-        print(f"times are those of one of {counted(calls, 'call')}, with its share of building and the first call")
+def _conclude(records: list[Record], path: Path, picture: Path, pace: Pace) -> int:
+    undrawn = _undrawn(records, picture, pace.calls)  # before anything is printed: a pipe may be closed by then
+    print_ranking(rankings(weighed(records, pace.calls)), pace.format_, pace.wide)
+    console = console_for(sys.stdout if pace.format_ is Format.table else sys.stderr)
+    if pace.calls:
+        say(
+            console, f"times are of one of {counted(pace.calls, 'call')}, with its share of building and the first call"
+        )
     found = (row for row in records if row.measurement.status == Status.wrong)
     wrong = sorted({f"{row.kernel} at n = {row.case.n}: {row.measurement.reason}" for row in found})
     for sentence in wrong:
-        print(f"WRONG, not timed: {sentence}")
-    print(f"\n{counted(len(records), 'row')} in {path}" + ("" if undrawn else f", picture in {picture}"))
-    print(f"make it this machine's choice: gradkernels fastest {path} --save")
+        say(console, f"WRONG, not timed: {sentence}", WRONG)
+    say(console, f"\n{counted(len(records), 'row')} in {path}" + ("" if undrawn else f", picture in {picture}"))
+    say(console, f"make it this machine's choice: gradkernels fastest {path} --save")
     if undrawn:
         raise undrawn
     return 1 if wrong else 0
