@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gradkernels.bench.api.verdicts import Verdicts, verdicts_between
+from gradkernels.bench.cli.files import write_whole
 from gradkernels.bench.report.ranking_table import LONG_HEADER, long_rows
 from gradkernels.bench.report.ranking_text import show_ranking
 from gradkernels.bench.results.table import tabulate
@@ -128,6 +129,25 @@ class Results:
 
         chosen = pick({one.value: one for one in SCALES}, kind, "kind of picture")
         return figure_of(content_of(tabulate(self.records), chosen, baseline, calls))
+
+    def report(self, path: PathName, *, force: bool = False) -> None:
+        """Write one HTML page with everything that is known of the records, as `gradkernels report` does.
+
+        Args:
+            path: The page, which needs no network and no other file.
+            force: Replace a file that is there.
+
+        Raises:
+            FileExistsError: There is such a file already, and it is not to be replaced.
+            ValueError: No record has a proven time, or a library that draws is missing.
+        """
+        from gradkernels.bench.report.page.html import page
+        from gradkernels.bench.report.page.sources import sources_of
+
+        target = Path(path).expanduser()
+        if target.exists() and not force:
+            raise FileExistsError(f"{target} is there already; replace it with force=True or name another file")
+        write_whole(target, page(sources_of([("these results", self.records)])).encode(errors="replace"))
 
     def __len__(self) -> int:
         """Count the records."""

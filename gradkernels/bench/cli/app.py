@@ -21,6 +21,7 @@ COMMANDS = (
     LazyCommand("summary", "summary:summary", "Print a row for each case and kernel, over all passes."),
     LazyCommand("merge", "merge:merge", "Make one results file of several, every measurement once."),
     LazyCommand("plot", "plot:plot", "Draw what results files say."),
+    LazyCommand("report", "report:report", "Write one HTML page of results files, for any browser."),
     LazyCommand("list", "list_kernels:list_kernels", "Show every kernel, and why some cannot be used here."),
     LazyCommand("estimate", "estimate:estimate", "Show how well mini-batches estimate the gradient."),
     LazyCommand("import", "import_json:import_json", "Turn what other tools saved into a results file."),

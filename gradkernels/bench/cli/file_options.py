@@ -1,4 +1,4 @@
-"""The options of commands that make results files of files, or tell what is in them."""
+"""The options of commands that make files of results files, or tell what is in them."""
 
 from __future__ import annotations
 
@@ -19,5 +19,9 @@ ImportKind = Annotated[
 ]
 MergedFiles = Annotated[list[Path], typer.Argument(metavar="A.csv B.csv", help="Results files, of any schema.")]
 SummarisedFiles = Annotated[list[Path], typer.Argument(metavar="A.csv", help="Results files.")]
+ReportedFiles = Annotated[
+    list[Path], typer.Argument(metavar="A.csv [B.csv]", help="Results files; each is compared with the one before.")
+]
+ReportOut = Annotated[Path, typer.Option("--out", "-o", metavar="HTML", help="The page to write.")]
 MadeFile = Annotated[Path, typer.Option("--out", "-o", help="The results file to write.")]
 ReplaceMade = Annotated[bool, typer.Option("--force", help="Replace --out if it is there.")]

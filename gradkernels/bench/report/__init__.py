@@ -9,7 +9,8 @@
 | an estimate | `estimate_text` | `estimate_table`; `estimate_file` reads it back | `pictures` |
 
 `terminal` prints a table of any of these on a terminal of any width, and `units` writes the numbers of all of them.
-`colours` says how a way looks, in every picture and on every page.
+`colours` says how a way looks, in every picture and on every page; `page` makes an
+HTML page of runs and comparisons.
 
 Modules here take what `run`, `compare` and `estimate` give, and return strings or write an image; they measure
 nothing and decide nothing.

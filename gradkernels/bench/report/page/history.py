@@ -1,0 +1,70 @@
+"""What changed between measurements: each case against the one before it, by the verdicts of `gradkernels compare`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+
+from gradkernels.bench.compare.compare import compare, for_all
+from gradkernels.bench.compare.comparison import Row
+from gradkernels.bench.report.comparison_text import summary
+from gradkernels.bench.report.page.sources import CasePlace, ReportSource
+from gradkernels.bench.stats.estimates import alpha_at
+from gradkernels.record import Record
+
+
+@dataclass(frozen=True)
+class Step:
+    """One source against an earlier one, in the cases of which that was the last measurement.
+
+    Attributes:
+        before: Position of the earlier source.
+        after: Position of the later one.
+        rows: The kernels and cases of both; p-values are adjusted for all steps of the page.
+        sentences: What the comparison comes to; why there is none, where there are no rows.
+        counts: How many rows have each verdict.
+    """
+
+    before: int
+    after: int
+    rows: tuple[Row, ...]
+    sentences: tuple[str, ...]
+    counts: dict[str, int]
+
+
+def steps(sources: Sequence[ReportSource]) -> list[Step]:
+    """Return the steps from each measurement of a case to the next, and over all of them where there are several."""
+    pairs: dict[tuple[int, int], set[CasePlace]] = {}
+    for place in dict.fromkeys(place for source in sources for place in source.places):
+        there = [number for number, source in enumerate(sources) if place in source.places]
+        for pair in dict.fromkeys((*pairwise(there), (there[0], there[-1]))):
+            if pair[0] != pair[1]:
+                pairs.setdefault(pair, set()).add(place)
+    return _adjusted([_step(sources, pair, pairs[pair]) for pair in sorted(pairs, key=lambda pair: pair[::-1])])
+
+
+def _step(sources: Sequence[ReportSource], pair: tuple[int, int], places: set[CasePlace]) -> Step:
+    before, after = (sources[number] for number in pair)
+    try:
+        comparison = compare(_rows_of(before, places), _rows_of(after, places), names=(before.label, after.label))
+    except ValueError as error:  # a kernel that was timed twice in a pass, say: the rest of the page holds all the same
+        return Step(*pair, (), (str(error),), {})
+    return Step(*pair, comparison.compared, tuple(summary(comparison)), comparison.counts)
+
+
+def _rows_of(source: ReportSource, places: set[CasePlace]) -> list[Record]:
+    """Return the rows of some cases, the yardsticks among them."""
+    return [row for row in source.records if (row.machine, row.case) in places]
+
+
+def _adjusted(found: Sequence[Step]) -> list[Step]:
+    """Return the steps with p-values that hold for every row of all of them at once."""
+    rows = iter(for_all([row for step in found for row in step.rows]))
+    return [replace(step, rows=tuple(next(rows) for _ in step.rows)) for step in found]
+
+
+def surely_changed(row: Row) -> bool:
+    """Tell whether a row changed for sure, among all rows whose p-values were adjusted together."""
+    passes = min(row.passes_before, row.passes_after)
+    return row.verdict in ("slower", "faster") and row.p_suite is not None and row.p_suite <= alpha_at(passes)
