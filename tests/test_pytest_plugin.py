@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import scipy.special  # noqa: F401  sessions in this process forget what they load, and this cannot be loaded again
-from measured import changed
+from measured import cells, changed, passes
 
 import gradkernels as gk
 from gradkernels import record
@@ -18,6 +18,7 @@ from gradkernels.backend import BACKENDS, Backend, numpy_arrays
 from gradkernels.bench.cli import parse  # noqa: F401
 from gradkernels.bench.pytest_plugin import finish, gate, timing  # noqa: F401
 from gradkernels.bench.pytest_plugin import threads as pytest_threads
+from gradkernels.bench.pytest_plugin.rows import start
 from gradkernels.bench.results.importing import read_imported
 from gradkernels.key import CONTROLS
 
@@ -228,6 +229,20 @@ def test_appending_adds_the_next_pass_and_changes_nothing_before_it(session):
     assert first.run != second.run
     assert Path("x.csv").read_bytes().startswith(before)
     result.stdout.fnmatch_lines(["gradkernels: 3 rows in *x.csv, pass 2: 3 ok"])
+
+
+@pytest.mark.parametrize("rows", [0, 2])
+@pytest.mark.parametrize("schema", [1, 2])
+def test_a_file_of_an_older_schema_gets_the_columns_of_now_before_it_is_appended_to(tmp_path, schema, rows):
+    path, known = tmp_path / "x.csv", passes([1.0, 2.0])[:rows]
+    width = record.OLD_HEADERS[schema - 1].count(",") + 1
+    lines = [record.line(cells(row)[:width]) for row in known]
+    path.write_text(record.OLD_HEADERS[schema - 1] + "".join(lines))
+    added = start(path, extend=True)
+    assert added.pass_ == rows + 1
+    added.add(changed(known[0] if known else passes([1.0])[0], pass_=9))
+    assert record.has_current_columns(path)
+    assert [row.pass_ for row in record.read(path)] == [*range(1, rows + 1), 9]
 
 
 def test_only_a_results_file_is_appended_to(session):

@@ -164,6 +164,9 @@ def test_a_damaged_file_is_refused_or_read_as_line_by_line(tmp_path_factory, edi
         (",0.001,", ",,", "line 7, column status: 'ok' without a positive time: seconds_median is None"),
         (",failed,", ",ok,", "line 4, column status: 'ok' without a passed check"),
         ("0.0,1e-12,,,0.001", "1.0,1e-12,,,0.001", "line 7, column status: 'ok' without a passed check: error 1.0"),
+        (",kernel,numpy.loop,", ",canary,numpy.loop,", "line 2, column role: 'canary' is given, but it is 'kernel' of"),
+        (",numpy.loop,False", ",numpy.loop,True", "line 2, column out: True is given, but it is False of kernel 'nump"),
+        (",numpy.loop,False", ",numpy.lop,False", "line 2, column way: 'numpy.lop' is given, but it is 'numpy.loop'"),
         ("\n1,", "\n99,", "line 2, column schema: 99 is newer than 3, the newest that this gradkernels knows"),
     ],
 )

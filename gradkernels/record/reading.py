@@ -157,6 +157,8 @@ def _no_header(row: list[str]) -> str:
         return "that is the index of a DataFrame, which to_csv(index=False) leaves out"
     if row and row[0].startswith((f"{COLUMNS[0]};", f"{COLUMNS[0]}\t")):
         return "save the file with commas between its columns"
+    if row and row[0].startswith(("{", "[")):
+        return "this is not a results file; `gradkernels import` reads JSON of other tools"
     return "this is not a results file"
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from gradkernels.bench.pytest_plugin.controls import Yardsticks
 from gradkernels.bench.results.metadata import case_facts, run_facts
+from gradkernels.bench.results.results_file import ResultsFile
 from gradkernels.case import Case
 from gradkernels.coordinates import Coordinates
 from gradkernels.names import counted
@@ -97,6 +98,7 @@ def start(path: Path, extend: bool) -> SessionRows:
         )
     if path.exists():
         found = read(path)
+        _bring_up_to_date(path)
         if not has_current_columns(path):
             raise ValueError(f"{path} has other columns than are written now; name another file")
         rows = SessionRows(path, 1 + max((record.pass_ for record in found), default=0), kept=True)
@@ -105,3 +107,13 @@ def start(path: Path, extend: bool) -> SessionRows:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(HEADER, encoding="utf-8", newline="")
     return SessionRows(path, kept=True)
+
+
+def _bring_up_to_date(path: Path) -> None:
+    """Give a file of an older schema the columns that are written now."""
+    if has_current_columns(path):
+        return
+    with ResultsFile(path, "resume"):
+        pass
+    if not path.stat().st_size:  # it had no rows
+        path.write_text(HEADER, encoding="utf-8", newline="")
