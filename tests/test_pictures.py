@@ -1,6 +1,7 @@
 """Pictures: what they say is what the ranking says, and nothing in them is cut or lies over another thing."""
 
 from itertools import combinations
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -24,6 +25,7 @@ from gradkernels.bench.report.pictures.units import (
     share_text,
     times_text,
 )
+from gradkernels.bench.results.reader import read_results
 from gradkernels.bench.results.table import tabulate
 from gradkernels.record import HEADER, append
 
@@ -126,6 +128,9 @@ def test_memory_and_the_share_of_the_limit():
     assert content(rows, "limit").title == "numpy.a comes nearest: 25% of the limit at n = 10"
     (panel,) = content(rows).panels
     assert [(mark.n, mark.value) for mark in panel.limit] == [(10, 1e-6)]
+    kept = [*timed(A, 10**5, 1e-6, peak_bytes=4096), *timed(B, 10**5, 1e-6, peak_bytes=8 * 10**5)]
+    (panel,) = content(kept, "memory").panels
+    assert [one.name for one in panel.series] == ["numpy.b"], "norms of 100,000 samples are 800 kB"
     nothing = timed(A, 10, 1e-6, peak_bytes=0)
     with pytest.raises(ValueError, match="no row has a peak_bytes above 0"):
         content(nothing, "memory")
@@ -303,6 +308,18 @@ def test_long_and_strange_names_are_whole_and_no_formulas():
     texts, _ = boxes_of(figure) if not figure.texts else (dict.fromkeys(figure.texts), None)
     assert name in [text.get_text() for text in texts]
     assert draw(content(rows), ".svg").startswith(b"<?xml")
+
+
+def test_a_line_has_a_gap_where_there_is_no_value():
+    rows = [row for n in (1, 10, 100, 1000) for row in timed(B, n, 1e-6) + (timed(A, n, 2e-6) if n != 100 else [])]
+    (axes,) = figure_of(content(rows)).axes
+    assert sorted(len(line.get_xdata()) for line in axes.get_lines()) == [1, 2, 4]
+
+
+def test_the_picture_of_the_readme_says_what_it_finds():
+    root = Path(__file__).parents[1]
+    title = content_of(read_results([root / "results" / "reference.csv"])).title
+    assert f"![{title}](docs/pictures/time.png)" in (root / "README.md").read_text()
 
 
 # The command.
