@@ -63,7 +63,7 @@ types: $(STAMP)
 # The site: open build/site/index.html. A warning is an error, and so is a link that leads nowhere.
 docs: $(STAMP)
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[docs]'
-	$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet -c docs -d build/doctrees . build/site
+	$(BIN)/python -m sphinx --fail-on-warning --keep-going --fresh-env --quiet -c docs -d build/doctrees . build/site
 
 # What a newcomer meets, in numbers: rooms, layers, functions, names, docstrings. Behind each: python tests/house.py --list
 house: $(STAMP)
