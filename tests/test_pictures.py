@@ -1,12 +1,15 @@
 """Pictures: what they say is what the ranking says, and nothing in them is cut or lies over another thing."""
 
+import sys
 from itertools import combinations
 from pathlib import Path
 
+import matplotlib
 import numpy as np
 import pytest
 from measured import STEADY, changed, passes, record, refused, scaled
 
+import gradkernels as gk
 from gradkernels.bench.cli import main
 from gradkernels.bench.report.pictures.baseline import chosen_baseline
 from gradkernels.bench.report.pictures.captions import short_problem, short_problems
@@ -320,6 +323,21 @@ def test_the_picture_of_the_readme_says_what_it_finds():
     root = Path(__file__).parents[1]
     title = content_of(read_results([root / "results" / "reference.csv"])).title
     assert f"![{title}](docs/pictures/time.png)" in (root / "README.md").read_text()
+
+
+def test_a_persons_own_style_moves_nothing():
+    rows = [*timed(A, 10, 1e-6), *timed(B, 10, 2e-6)]
+    usual = draw(content(rows), ".png")
+    with matplotlib.rc_context({"font.size": 30, "axes.grid": False, "savefig.bbox": "tight", "text.usetex": True}):
+        assert draw(content(rows), ".png") == usual
+        assert matplotlib.rcParams["font.size"] == 30
+
+
+def test_a_picture_without_matplotlib_says_what_to_install(monkeypatch):
+    monkeypatch.delitem(sys.modules, "gradkernels.bench.report.pictures.draw")
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    with pytest.raises(ModuleNotFoundError, match=r"plot\(\) needs matplotlib: pip install 'gradkernels\[bench\]'"):
+        gk.Results(tuple(timed(A, 10, 1e-6))).plot()
 
 
 # The command.

@@ -122,8 +122,14 @@ class Results:
 
         Raises:
             ValueError: There is no such kind, nothing of it was measured, or the baseline is none.
+            ModuleNotFoundError: matplotlib is not installed.
         """
-        from gradkernels.bench.report.pictures.draw import figure_of
+        try:
+            from gradkernels.bench.report.pictures.draw import figure_of
+        except ModuleNotFoundError as error:
+            raise ModuleNotFoundError(
+                f"plot() needs {error.name}: pip install 'gradkernels[bench]'", name=error.name
+            ) from error
         from gradkernels.bench.report.pictures.kinds import SCALES
         from gradkernels.bench.report.pictures.run_content import content_of
 

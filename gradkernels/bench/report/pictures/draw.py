@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Protocol
 
+from matplotlib import rc_context, rcdefaults
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
@@ -64,7 +65,7 @@ def saved(figure: Figure, suffix: str) -> bytes:
     """Return a figure as a file's content, in the format of `suffix` (one of `formats()`)."""
     content, name = io.BytesIO(), suffix.removeprefix(".")
     undated = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(name)
-    with _any_letters():
+    with in_own_style():
         figure.savefig(
             content, format=name, dpi=min(DPI, MOST_PIXELS / max(figure.get_size_inches())), metadata=undated
         )
@@ -77,16 +78,17 @@ def draw(content: PictureContent, suffix: str) -> bytes:
 
 
 @contextmanager
-def _any_letters() -> Iterator[None]:
-    """Draw letters that the font does not have as boxes, without a warning for each."""
-    with warnings.catch_warnings():
+def in_own_style() -> Iterator[None]:
+    """Draw as it was laid out, whatever a person's style says; letters that the font lacks are boxes."""
+    with rc_context(), warnings.catch_warnings():
+        rcdefaults()
         warnings.filterwarnings("ignore", message="Glyph .* missing from")
         yield
 
 
 def figure_of(content: PictureContent) -> Drawing:
     """Draw a picture."""
-    with _any_letters():
+    with in_own_style():
         return _Page(content).figure()
 
 

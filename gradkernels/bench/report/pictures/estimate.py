@@ -11,7 +11,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from gradkernels.bench.report.colours import PALETTE
 from gradkernels.bench.report.estimate_file import EstimatedPoint
-from gradkernels.bench.report.pictures.draw import MARGIN, SUBTITLE, TITLE, Drawing, saved
+from gradkernels.bench.report.pictures.draw import MARGIN, SUBTITLE, TITLE, Drawing, in_own_style, saved
 from gradkernels.bench.report.pictures.layout import INK, LABEL, LINE, RULE, Box, Sheet, folded, that_fit, width
 from gradkernels.bench.report.pictures.lines import finish
 from gradkernels.bench.report.pictures.units import count_text, log_ticks
@@ -31,6 +31,11 @@ def draw_estimate(points: Sequence[EstimatedPoint], suffix: str) -> bytes:
 
 def estimate_figure(points: Sequence[EstimatedPoint]) -> Drawing:
     """Draw both panels: what was measured as marks with intervals, theory as lines."""
+    with in_own_style():
+        return _drawn_points(points)
+
+
+def _drawn_points(points: Sequence[EstimatedPoint]) -> Drawing:
     text = WIDTH - 2 * MARGIN
     title, subtitle = folded(_finding(points), TITLE, text, bold=True), folded(_about(points), SUBTITLE, text)
     legend = _legend_rows(points, text)
