@@ -35,6 +35,7 @@ GRADIENT_KERNELS = {
 
 DRAWS = 1000
 LEAST_DRAWS = 30
+MOST_DRAWS = 1_000_000
 LARGEST_DEFAULT = 4096
 
 
@@ -146,8 +147,7 @@ def estimate(
     """
     inputs, reference = _prepare(problem, theta, x, y)
     sizes = _sizes(batch_sizes, count(inputs[2]), replace)
-    if draws < LEAST_DRAWS:
-        raise ValueError(f"{counted(draws, 'draw')} cannot give an interval; take at least {LEAST_DRAWS}")
+    _require_draws(draws)
     rows = kernel_by_key(kernel or _default_kernel(problem))
     population = _population(rows, inputs, reference, replace)
     batches = tuple(measure_minibatches(population, size, draws, seed) for size in sizes)
@@ -220,3 +220,10 @@ def _rounding(reference: Reference) -> Floats:
     scale = reference.mean_scale
     roundings = len(reference.rows) + scale.size + 4
     return reference.problem.tolerance("float64", roundings) * scale
+
+
+def _require_draws(draws: int) -> None:
+    if draws < LEAST_DRAWS:
+        raise ValueError(f"{counted(draws, 'draw')} cannot give an interval; take at least {LEAST_DRAWS}")
+    if draws > MOST_DRAWS:
+        raise ValueError(f"{counted(draws, 'draw')} would never end; take at most {MOST_DRAWS:,}")

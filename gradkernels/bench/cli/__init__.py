@@ -21,6 +21,7 @@ import os
 import sys
 from contextlib import suppress
 from functools import cache
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, cast
 
 from gradkernels.bench.cli.settings import expanded, settings_here, where_set
@@ -42,12 +43,13 @@ def main(arguments: list[str] | None = None) -> int:
     usage_error = cast("type[typer.BadParameter]", typer.BadParameter.__mro__[2])
     try:
         command, words = _built(app), expanded(_or_help(arguments))
+        _require_values(words)
         settings = settings_here(command.commands, words)
         code = command(words, standalone_mode=False, prog_name="gradkernels", default_map=settings)
     except typer.Abort:
         return _complain("stopped", 130)
     except usage_error as error:
-        return _complain(error.format_message() + where_set(settings, words, getattr(error, "param", None)))
+        return _complain(_plainly(error.format_message()) + where_set(settings, words, getattr(error, "param", None)))
     except OSError as error:
         # Without a name it is standard output, such as a full disk that it is sent to.
         return _complain(f"{error.filename or 'the output'}: {error.strerror}" if error.strerror else str(error))
@@ -80,6 +82,20 @@ def _open_closed_streams() -> None:
 
 def _or_help(arguments: list[str] | None) -> list[str]:
     return (sys.argv[1:] if arguments is None else arguments) or ["--help"]
+
+
+def _plainly(message: str) -> str:
+    """Return a message of typer's without the words of the library that it checks values by."""
+    return message.replace("Value error, ", "").replace("Input should be", "it must be").partition(", unable to")[0]
+
+
+def _require_values(words: list[str]) -> None:
+    """Raise a ValueError for what is empty, as a shell makes it of a variable that is not set."""
+    for before, word in pairwise(["", *words]):
+        option, equals, value = word.partition("=")
+        if not word or (equals and not value and option.startswith("--")):
+            name = option or (before if before.startswith("--") else "an argument")
+            raise ValueError(f"{name} is empty; give it a value or leave it out")
 
 
 def _complain(sentence: str, code: int = 2) -> int:

@@ -134,6 +134,8 @@ def _part_of(path: Path) -> Iterator[Path]:
         yield part
         os.replace(part, path)
     except OSError as error:
+        if error.filename not in (None, str(part), str(path.parent)):  # of what is read meanwhile
+            raise
         raise OSError(error.errno, error.strerror, str(path)) from None
     finally:
         with suppress(OSError):  # its folder may be gone

@@ -42,7 +42,8 @@ RowsGlob = Annotated[
 ]
 
 # On which data.
-DataSeed = Annotated[int, typer.Option(min=0, help="Of the data.")]
+MOST_SEED = 2**62
+DataSeed = Annotated[int, typer.Option(min=0, max=MOST_SEED, help="Of the data.")]
 ThetaNumbers = Annotated[
     str | None,
     typer.Option(
@@ -59,7 +60,7 @@ Draws = Annotated[int, typer.Option(help="Mini-batches per size.")]
 WithReplacement = Annotated[
     bool, typer.Option("--replace/--no-replace", help="Draw the rows of a mini-batch with replacement.")
 ]
-DrawSeed = Annotated[int, typer.Option(min=0, help="Of the draws, and of a random theta.")]
+DrawSeed = Annotated[int, typer.Option(min=0, max=MOST_SEED, help="Of the draws, and of a random theta.")]
 
 # In which cases.
 RunSizes = Annotated[

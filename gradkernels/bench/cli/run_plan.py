@@ -91,6 +91,8 @@ def planned(options: PlanOptions, limits: ProcessLimits = DEFAULT_LIMITS) -> Ite
     """
     import_from_here()
     parse.require_device(options.cases.device)
+    if options.own and not options.own.endswith(".py"):
+        raise ValueError(f"--kernels-from {options.own}: name a file of Python, which ends in .py")
     if ":" in options.problem or options.own:
         _try_out(options, limits)
     with _plans_of(options) as (plans, dataset):

@@ -22,6 +22,8 @@ from gradkernels.case import Case
 from gradkernels.key import Key
 from gradkernels.record import Measurement, Record, Status
 
+MOST_PASSES = 10_000
+
 
 @dataclass(frozen=True)
 class Schedule:
@@ -36,6 +38,11 @@ class Schedule:
     passes: int
     budget: float
     text: str
+
+    def __post_init__(self) -> None:
+        """Refuse more passes than anyone could wait for."""
+        if not 1 <= self.passes <= MOST_PASSES:
+            raise ValueError(f"passes is {self.passes}; it must be a whole number from 1 to {MOST_PASSES:,}")
 
     @property
     def allowance(self) -> float:

@@ -20,6 +20,7 @@ from gradkernels.names import counted
 from gradkernels.record import line
 
 SELFTEST_FILE = Path("results/selftest.csv")
+MOST_TRIALS = 100_000
 SELFTEST_SIZES = ",".join(map(str, selftest.TRIAL_SIZES))
 
 
@@ -34,11 +35,21 @@ def doctor(
 ) -> None:
     """Say what timing on this machine is worth, with a line of advice for each thing; or prove it with --selftest."""
     if trials is None:
+        _refuse_without_selftest(out, resume, force, kernel, sizes)
         _show(examination.examine(), format_)
         return
-    if trials < 1:
-        raise ValueError(f"--selftest {trials}: at least 1 comparison of each kind is needed")
+    if not 1 <= trials <= MOST_TRIALS:
+        raise ValueError(f"--selftest {trials}: it must be from 1 to {MOST_TRIALS:,} comparisons of each kind")
     _selftest(trials, _file(out, resume, force), _kernels(kernel or selftest.TRIAL_KERNELS), parse.sizes(sizes))
+
+
+def _refuse_without_selftest(out: Path, resume: bool, force: bool, kernel: list[str] | None, sizes: str) -> None:
+    """Raise for the first option that means nothing without a selftest."""
+    given = {"--out": out != SELFTEST_FILE, "--resume": resume, "--force": force}
+    given |= {"--kernel": bool(kernel), "--sizes": sizes != SELFTEST_SIZES}
+    for option, was_given in given.items():
+        if was_given:
+            raise ValueError(f"{option} is about the selftest; add --selftest N or leave it out")
 
 
 def _show(findings: Sequence[examination.Finding], format_: Format) -> None:

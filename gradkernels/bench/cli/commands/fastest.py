@@ -34,9 +34,14 @@ def fastest(
     wanted = parse.chosen_quantities(quantity)
     if save and not files:
         raise ValueError("--save needs a results file: gradkernels fastest results.csv --save")
+    if force and not save:
+        raise ValueError("--force is about what --save may save; give both or neither")
     every = format_ in (Format.csv, Format.json)
     ranking = _measured(files, kernel or [], calls, every) if files else _known(kernel or [], calls)
-    print_ranking([one for one in ranking if one.case.quantity in wanted], format_, wide)
+    if not (shown := [one for one in ranking if one.case.quantity in wanted]):
+        found = ", ".join(dict.fromkeys(one.case.quantity for one in ranking)) or "nothing"
+        raise ValueError(f"nothing is known of --quantity {quantity} there, only of {found}")
+    print_ranking(shown, format_, wide)
     if save:
         _save(files or [], wanted, kernel or [], force)
 

@@ -33,7 +33,8 @@ def summary(
 ) -> None:
     """Print one row for each case and kernel: its time over passes, with an interval, and what became of it."""
     [table] = select([read_results(files)], kernel or [], quantity)
-    rows = summarised(table)
+    if not (rows := summarised(table)):
+        raise ValueError(f"{', '.join(map(str, files))} has no rows of kernels; `gradkernels run` writes them")
     if format_ is Format.table:
         _show(rows, wide)
         return
