@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
-    from gradkernels.dispatch.request import A, F, OwnOrGiven, TargetArray, Tensors
+    from gradkernels.dispatch.request import A, F, FeatureArray, OwnOrGiven, TargetArray, Tensors
     from gradkernels.problems.module.module_problem import ModuleProblem
-    from gradkernels.tree import ArrayProtocol
+    from gradkernels.tree import FrameProtocol
 
 
 @overload
@@ -31,7 +31,7 @@ def gradient(
     problem: ModuleProblem, theta: OwnOrGiven, x: object, y: object, **options: Unpack[Options]
 ) -> Tensors: ...
 @overload
-def gradient(problem: Problem, theta: A, x: ArrayProtocol, y: TargetArray, **options: Unpack[Options]) -> A: ...
+def gradient(problem: Problem, theta: A, x: FeatureArray, y: TargetArray, **options: Unpack[Options]) -> A: ...
 def gradient(
     problem: Problem,
     theta: Any,
@@ -73,7 +73,11 @@ def per_sample(
 ) -> Tensors: ...
 @overload
 def per_sample(
-    problem: Problem, theta: NDArray[F], x: NDArray[F], y: TargetArray, **options: Unpack[Into[NDArray[F]]]
+    problem: Problem,
+    theta: NDArray[F],
+    x: NDArray[F] | FrameProtocol,
+    y: TargetArray,
+    **options: Unpack[Into[NDArray[F]]],
 ) -> NDArray[F]: ...
 @overload
 def per_sample(problem: Problem, theta: A, x: A, y: TargetArray, **options: Unpack[Into[A]]) -> A: ...
@@ -113,7 +117,11 @@ def norms(
 ) -> Tensor: ...
 @overload
 def norms(
-    problem: Problem, theta: NDArray[F], x: NDArray[F], y: TargetArray, **options: Unpack[Into[NDArray[F]]]
+    problem: Problem,
+    theta: NDArray[F],
+    x: NDArray[F] | FrameProtocol,
+    y: TargetArray,
+    **options: Unpack[Into[NDArray[F]]],
 ) -> NDArray[F]: ...
 @overload
 def norms(problem: Problem, theta: A, x: A, y: TargetArray, **options: Unpack[Into[A]]) -> A: ...
@@ -152,7 +160,7 @@ def moments(
     problem: ModuleProblem, theta: OwnOrGiven, x: object, y: object, **options: Unpack[Options]
 ) -> Moments[Tensors]: ...
 @overload
-def moments(problem: Problem, theta: A, x: ArrayProtocol, y: TargetArray, **options: Unpack[Options]) -> Moments[A]: ...
+def moments(problem: Problem, theta: A, x: FeatureArray, y: TargetArray, **options: Unpack[Options]) -> Moments[A]: ...
 def moments(
     problem: Problem,
     theta: Any,
@@ -188,7 +196,7 @@ def clipped_sum(
 ) -> Tensors: ...
 @overload
 def clipped_sum(
-    problem: Problem, theta: A, x: ArrayProtocol, y: TargetArray, max_norm: float = 1.0, **options: Unpack[Options]
+    problem: Problem, theta: A, x: FeatureArray, y: TargetArray, max_norm: float = 1.0, **options: Unpack[Options]
 ) -> A: ...
 def clipped_sum(
     problem: Problem,

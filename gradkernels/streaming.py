@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from gradkernels.dispatch.request import A, F, OwnOrGiven, TargetArray, Tensors
     from gradkernels.problems.module.module_problem import ModuleProblem
+    from gradkernels.tree import FrameProtocol
 
 DEFAULT_CHUNK_BYTES = 2**26
 """Of the rows of a chunk where nothing else is asked for."""
@@ -29,7 +30,11 @@ def per_sample_chunks(
 ) -> Iterator[tuple[slice, Tensors]]: ...
 @overload
 def per_sample_chunks(
-    problem: Problem, theta: NDArray[F], x: NDArray[F], y: TargetArray, **options: Unpack[ChunkOptions[NDArray[F]]]
+    problem: Problem,
+    theta: NDArray[F],
+    x: NDArray[F] | FrameProtocol,
+    y: TargetArray,
+    **options: Unpack[ChunkOptions[NDArray[F]]],
 ) -> Iterator[tuple[slice, NDArray[F]]]: ...
 @overload
 def per_sample_chunks(

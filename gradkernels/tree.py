@@ -32,6 +32,17 @@ class ArrayProtocol(Protocol):
     def __len__(self) -> int: ...
 
 
+class FrameProtocol(Protocol):
+    """What DataFrames and Series of pandas and polars have in common, as the type checker of a caller sees them."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Length of each axis."""
+
+    def to_numpy(self) -> Any:
+        """Return the numpy array of what is in it."""
+
+
 @dataclass(frozen=True, eq=False)
 class Constant:
     """What is the same for all samples: it is passed on as it is.

@@ -29,6 +29,14 @@ CALLS = [
     "gk.fastest(p, 'norms', like=(theta, x, y), calls=3)(theta, x, y)",
     "gk.fastest(p, 'moments', like=(theta, x, y))(theta, x, y).mean",
 ]
+FRAME_CALLS = [
+    "gk.gradient(p, theta, frame, series)",
+    "gk.per_sample(p, theta, frame, series)",
+    "gk.norms(p, theta, frame, series, sample_weight=series)",
+    "gk.clipped_sum(p, theta, frame, series, 0.5)",
+    "gk.moments(p, theta, frame, series).mean",
+    "next(gk.per_sample_chunks(p, theta, frame, series))[1]",
+]
 MODULE_CALLS = {
     "gk.gradient(m, None, t, t)": DICT,
     "gk.per_sample(m, None, {'ids': t, 'mask': None}, (t, 3))": DICT,
@@ -54,6 +62,7 @@ HEAD = """
 import jax
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 import torch
 
 import gradkernels as gk
@@ -71,6 +80,11 @@ def snippets() -> dict[str, str]:
             f"def of_{name}(p: gk.LinearRegression, theta: {array}, x: {array}, y: {array}, out: {array}) -> None:"
         ] = ""
         lines |= {f"    reveal_type({call})  # {name}": told for call in CALLS}
+    array, told = LIBRARIES["numpy"]
+    lines[
+        f"def of_frames(p: gk.LinearRegression, theta: {array}, frame: pd.DataFrame, series: pd.Series[float]) -> None:"
+    ] = ""
+    lines |= {f"    reveal_type({call})": told for call in FRAME_CALLS}
     return lines
 
 

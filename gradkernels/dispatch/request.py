@@ -17,7 +17,7 @@ from gradkernels.problems import BlackBox, Problem
 from gradkernels.problems.frames import is_frame
 from gradkernels.problems.regression.conversion import needs_conversion
 from gradkernels.quantity import Quantity, quantity
-from gradkernels.tree import ArrayProtocol, Tree, count, leaves
+from gradkernels.tree import ArrayProtocol, FrameProtocol, Tree, count, leaves
 from gradkernels.validate import device_of, dtype_of, validate_count, validate_inputs, validate_problem
 
 KernelLike = str | Kernel | None
@@ -34,7 +34,8 @@ if TYPE_CHECKING:
 
     Tensors = dict[str, Tensor]
     OwnOrGiven = Mapping[str, Tensor] | None
-    TargetArray = ArrayProtocol | Weighted
+    TargetArray = ArrayProtocol | Weighted | FrameProtocol
+    FeatureArray = ArrayProtocol | FrameProtocol
 
 A = TypeVar("A", bound=ArrayProtocol)
 F = TypeVar("F", bound=np.floating[Any])
@@ -44,7 +45,7 @@ R = TypeVar("R")
 class Options(TypedDict, total=False):
     """Keyword arguments of every function that computes a quantity, as type checkers see them; see `gk.gradient`."""
 
-    sample_weight: ArrayProtocol | None
+    sample_weight: ArrayProtocol | FrameProtocol | None
     kernel: KernelLike
     results: ResultsPath
     max_bytes: int | None
