@@ -63,6 +63,13 @@ def test_a_share_is_a_percentage(value, text):
 
 
 @pytest.mark.parametrize(
+    ("ratio", "text"), [(2.8, "2.80"), (70.84, "70.8"), (99.97, "100"), (3939.4, "3,939"), (0.5, "0.500")]
+)
+def test_a_factor_has_three_digits_and_no_exponent(ratio, text):
+    assert units.factor(ratio) == text
+
+
+@pytest.mark.parametrize(
     ("ratio", "what", "text"),
     [
         (Ratio(5.68, 4.891, 6.588, 8), None, "5.68 [4.89, 6.59]"),

@@ -46,7 +46,7 @@ def percent(fraction: float | None) -> str:
 
 def factor(ratio: float) -> str:
     """Return how many times as long something takes: three digits, and no exponent for what a person reads."""
-    return f"{ratio:.3g}" if ratio < _MOST else f"{ratio:,.0f}"
+    return f"{ratio:#.3g}".rstrip(".") if ratio < _MOST else f"{ratio:,.0f}"
 
 
 def interval(known: Ratio, what: str | None = None) -> str:
