@@ -59,7 +59,7 @@ def test_the_title_is_who_wins_where():
         *timed(B, 10000, 1e-4),
     ]
     assert content(rows).title == "numpy.a wins to n = 100, then undecided between numpy.a and numpy.b"
-    assert content(rows[:32]).title == "numpy.a wins at all 2 sizes"
+    assert content(rows[:32]).title == "numpy.a wins at both sizes"
     assert content(rows[:16]).title == "numpy.a is 2.00 [2.00, 2.00] times as fast as numpy.b at n = 10"
 
 

@@ -91,7 +91,7 @@ def _everywhere(found: CaseFinding, rankings: Sequence[CaseRanking]) -> str:
     if found.how == "none":
         return NOTHING
     if len(rankings) > 1:
-        return f"{_told(found)} at all {len(rankings)} sizes"
+        return f"{_told(found)} at {'both' if len(rankings) == 2 else f'all {len(rankings)}'} sizes"
     where = f"at n = {rankings[0].case.n:,}"
     if found.how != "wins":
         return f"{_told(found)} {where}"
