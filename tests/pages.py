@@ -1,6 +1,6 @@
 """The pages of README and docs: their blocks of code, their links, and the tables in them that the code prints.
 
-`python tests/pages.py` prints those tables anew, into the pages.
+`python tests/pages.py` prints those tables anew, into the pages, and draws the pictures of the gallery.
 """
 
 from __future__ import annotations
@@ -136,7 +136,22 @@ def print_anew(page: Path) -> None:
     page.write_text(_PRINTED.sub(lambda found: f"{found[1]}{output_of(found[2])}{found[4]}", text), encoding="utf-8")
 
 
+def draw_anew() -> None:
+    """Draw the pictures of the gallery by the commands that stand there, in few colours, which makes small files."""
+    from PIL import Image
+
+    gallery = ROOT / "docs" / "gallery.md"
+    inline = re.findall(r"`(gradkernels plot [^`]+\.png)`", prose(gallery))
+    for command in [*inline, *(one for one, _ in commands(gallery))]:
+        *words, out = shlex.split(command)
+        picture = gallery.parent / "pictures" / Path(out).name
+        run([*words, str(picture), "--force"])
+        drawn = Image.open(picture).convert("RGB").quantize(128, dither=Image.Dither.NONE)
+        drawn.save(picture, optimize=True)
+
+
 if __name__ == "__main__":
     os.environ["JAX_ENABLE_X64"] = "1"
     for each in PAGES:
         print_anew(each)
+    draw_anew()

@@ -106,7 +106,7 @@ def test_speed_is_relative_to_the_baseline_within_passes():
         ("numpy.a", pytest.approx(4)),
         ("torch.vmap", pytest.approx(2)),
     ]
-    assert found.title == "numpy.a is 4 times as fast as numpy.b"
+    assert found.title == "numpy.a is 4.00 times as fast as numpy.b"
     assert content(rows, "speed").baseline == "torch.vmap", "a usual one"
     slower = content(rows, "speed", baseline="numpy.a")
     assert slower.title == "No way is surely faster than numpy.a"
