@@ -8,6 +8,7 @@ import email
 import subprocess
 import sys
 import tarfile
+import tomllib
 import zipfile
 from pathlib import Path
 
@@ -15,7 +16,11 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 CALL = """
+import os
+
+os.environ["JAX_ENABLE_X64"] = "1"
 import gradkernels as gk
+
 p = gk.LinearRegression()
 theta, x, y = p.draw(50, seed=0)
 assert gk.per_sample(p, theta, x, y).shape == (50, 2)
@@ -31,8 +36,17 @@ EXTRAS = {
     "peers": ("numpy statsmodels torch", False),
     "data": ("numpy torch", False),
     "bench": ("numpy torch", True),
+    "real": ("numpy torch", False),
     "all": ("jax numba numpy statsmodels torch", True),
 }
+
+
+TOOLS = {"dev", "docs", "mutation"}
+
+
+def test_every_extra_is_tried_or_a_tool_of_development():
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    assert set(EXTRAS) - {""} == set(extras) - TOOLS
 
 
 def run(*command, cwd=None, code=0):
@@ -88,7 +102,7 @@ def test_the_wheel_has_the_package_and_what_it_says_of_itself(wheel):
 
 def test_the_source_distribution_tests_itself(unpacked):
     """Some of the tests that read files of the repository, and some that compute."""
-    tests = [f"tests/test_{name}.py" for name in ("package", "house", "import", "key", "problems", "record")]
+    tests = [f"tests/test_{name}.py" for name in ("package", "notebook", "house", "key", "problems", "record")]
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *tests]
     environment = {"PYTHONPATH": str(unpacked)}
     done = subprocess.run(
