@@ -274,6 +274,17 @@ def test_a_run_says_what_became_of_rows_and_classes(written, capsys, monkeypatch
     assert any("gradient of logistic/d.csv, 2 features" in line for line in told)
 
 
+def test_notes_on_data_are_not_in_a_table_for_machines(written, capsys, monkeypatch):
+    measure_at_once(monkeypatch)
+    written("d.csv", "x,y\n" + "1,a\n2,b\n" * 4)
+    words = ["--problem=logistic", "--data=d.csv", "--target=y", "--out=x.csv", "--format=csv"]
+    assert main(["run", *words, *FEW]) == 0
+    told = capsys.readouterr()
+    assert told.out.startswith("machine,problem,")
+    assert "classes of y" not in told.out
+    assert "d.csv: classes of y: a = 0, b = 1\n" in told.err
+
+
 @pytest.mark.parametrize("option", ["--sep=;", "--ignore=a", "--features-from=a", "--drop-na", "--target=y"])
 def test_options_of_a_file_need_one(written, capsys, option):
     assert main(["run", option, *FEW]) == 2

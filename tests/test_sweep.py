@@ -30,7 +30,7 @@ FEW = (
 def plans(features=None, dtype=None, threads="1", data=None, target=None):
     cases = CaseOptions("10", features, dtype, "C", "cpu", threads, 0)
     asked = PlanOptions("linear", False, "gradient", ["numpy.matmul"], None, cases, DataOptions(data, target))
-    with planned(asked) as found:
+    with planned(asked) as (found, _):
         return [(plan.features, plan.dtype, plan.threads) for plan in found]
 
 

@@ -77,10 +77,12 @@ class PlanOptions:
 
 
 @contextmanager
-def planned(options: PlanOptions, limits: ProcessLimits = DEFAULT_LIMITS) -> Iterator[list[Plan]]:
+def planned(
+    options: PlanOptions, limits: ProcessLimits = DEFAULT_LIMITS
+) -> Iterator[tuple[list[Plan], tuple[str, ...]]]:
     """Make the plans, one for each combination of features, dtype and threads, and hold the file of their data.
 
-    What a reader should know of the data is printed: rows that were left out, and numbers of classes.
+    Beside them is what a reader should know of the data: rows that were left out, and numbers of classes.
 
     Args:
         options: What a person asked for.
@@ -98,9 +100,7 @@ def planned(options: PlanOptions, limits: ProcessLimits = DEFAULT_LIMITS) -> Ite
     with _plans_of(options) as (plans, dataset):
         if not (":" in options.problem or options.own):
             _require_fit(plans, dataset)
-        for note in dataset.notes if dataset else ():
-            print(note)
-        yield plans
+        yield plans, dataset.notes if dataset else ()
 
 
 def _try_out(options: PlanOptions, limits: ProcessLimits) -> None:

@@ -125,10 +125,13 @@ def _limits(timeout: str, max_bytes: str | None, device: str) -> ProcessLimits:
 
 
 def _planned_and_measured(asked: PlanOptions, pace: Pace, out: Path | None, plot: Path | None, mode: Mode) -> int:
-    with planned(asked, pace.limits) as plans:
+    with planned(asked, pace.limits) as (plans, notes):
         path = _out(out, mode)
         picture = _picture(path, plot, mode != "new")
-        return _measure(plans, pace, require_writable(path, keep=False), picture, mode)
+        path = require_writable(path, keep=False)
+        for note in notes:
+            print(note, file=sys.stdout if pace.format_ is Format.table else sys.stderr)
+        return _measure(plans, pace, path, picture, mode)
 
 
 def _out(out: Path | None, mode: Mode) -> Path:
@@ -166,16 +169,24 @@ def _measure(plans: list[Plan], pace: Pace, path: Path, picture: Path, mode: Mod
     """Measure plan after plan into one file, each in its share of the time."""
     records: list[Record] = []
     session = None
-    with stop_on_signals(), progress_shown() as tell:
+    schedule = pace.shared_by(len(plans))
+    with stop_on_signals():
         try:
             for plan in plans:
-                with open_session(plan, path, pace.shared_by(len(plans)), tell, pace.limits, mode) as session:
+                _say_which(plan, plans)
+                with progress_shown() as tell, open_session(plan, path, schedule, tell, pace.limits, mode) as session:
                     require_same(plans, path, session.records)
                     records += _measured(session, pace)
                 mode = "resume"
         except Stopped as stop:
             return _stopped(stop, path, session)
     return _conclude(records, path, picture, pace)
+
+
+def _say_which(plan: Plan, plans: list[Plan]) -> None:
+    if len(plans) > 1:
+        told = (counted(plan.features, "feature"), plan.dtype, counted(plan.threads, "thread"))
+        print(*told, sep=", ", file=sys.stderr, flush=True)
 
 
 def _measured(session: Session, pace: Pace) -> list[Record]:
