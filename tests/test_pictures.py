@@ -58,7 +58,7 @@ def test_the_title_is_who_wins_where():
         *timed(A, 10000, 1.1e-4, APART),
         *timed(B, 10000, 1e-4),
     ]
-    assert content(rows).title == "numpy.a wins to n = 100, then undecided between numpy.a and numpy.b"
+    assert content(rows).title == "numpy.a wins to n = 100, then undecided between it and numpy.b"
     assert content(rows[:32]).title == "numpy.a wins at both sizes"
     assert content(rows[:16]).title == "numpy.a is 2.00 [2.00, 2.00] times as fast as numpy.b at n = 10"
 
@@ -66,6 +66,10 @@ def test_the_title_is_who_wins_where():
 def test_a_tie_is_said_only_where_it_is_shown():
     tie = [*timed(A, 10, 1e-6), *timed(B, 10, 1.001e-6)]
     assert content(tie).title == "A tie of numpy.a and numpy.b at n = 10"
+    later = [*timed(A, 1, 1e-6), *timed(B, 1, 2e-6), *tie]
+    assert content(later).title == "numpy.a wins at n = 1, then a tie with numpy.b"
+    other = [*timed(A, 1, 2e-6), *timed(B, 1, 1e-6), *timed(A, 10, 1e-6), *timed(B, 10, 2e-6)]
+    assert content(other).title == "numpy.b wins at n = 1, then numpy.a wins"
     undecided = [*timed(A, 10, 1e-6), *timed(B, 10, 1.001e-6, APART)]
     assert content(undecided).title == "Undecided between numpy.a and numpy.b at n = 10"
     assert content(timed(A, 10, 1e-6)).title == "Only numpy.a was timed at n = 10"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import groupby, takewhile
+from itertools import groupby, pairwise, takewhile
 
 from gradkernels.bench.report.pictures.content import Mark, PictureKind, Series
 from gradkernels.bench.report.pictures.units import bytes_text, count_text
@@ -77,14 +77,12 @@ def who_wins(rankings: Sequence[CaseRanking]) -> str:
         return _everywhere(found[0][0], rankings)
     if len(segments) > MOST_SEGMENTS:
         return count_winners(rankings, "size")
-    words = [f"{_told(segment[0][0])} {_until(segment[-1][1].case.n)}" for segment in segments[:-1]]
+    kinds = [segment[0][0] for segment in segments]
+    words = [_told(kinds[0]), *(_told(one, before) for before, one in pairwise(kinds))]
+    ends = [f" to n = {segment[-1][1].case.n:,}" for segment in segments[:-1]]
     if len(segments[0]) == 1:
-        words[0] = f"{_told(found[0][0])} at n = {rankings[0].case.n:,}"
-    return ", then ".join([*words, _told(segments[-1][0][0])])
-
-
-def _until(n: int) -> str:
-    return f"to n = {n:,}"
+        ends[0] = f" at n = {rankings[0].case.n:,}"
+    return ", then ".join(f"{told}{end}" for told, end in zip(words, [*ends, ""], strict=True))
 
 
 def _everywhere(found: CaseFinding, rankings: Sequence[CaseRanking]) -> str:
@@ -99,10 +97,13 @@ def _everywhere(found: CaseFinding, rankings: Sequence[CaseRanking]) -> str:
     return f"{found.names[0]} is {interval(lead)} times as fast as {runner_up} {where}"
 
 
-def _told(found: CaseFinding) -> str:
-    """Return `numba.fused wins`, `a tie of A and B` or `undecided between A and B`."""
+def _told(found: CaseFinding, before: CaseFinding | None = None) -> str:
+    """Return `numba.fused wins`, `a tie of A and B` or `undecided between A and B`; with who won before as `it`."""
     if not found.names:
         return NOTHING
+    if before and before.how == "wins" and len(found.names) > 1 and before.names[0] in found.names:
+        others = [name for name in found.names if name != before.names[0]]
+        return f"a tie with {listed(others)}" if found.how == "tie" else f"undecided between {listed(['it', *others])}"
     name = found.names[0]
     alone = {"wins": f"{name} wins", "alone": f"only {name} was timed", "apart": f"nothing took turns with {name}"}
     between = "a tie of" if found.how == "tie" else "undecided between"
