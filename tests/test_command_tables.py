@@ -116,7 +116,7 @@ def test_wide_has_every_column_and_words_for_what_has_no_time(folder, capsys):
     header, *rows = lines_of(capsys, "fastest", f"{folder}/A.csv", "--wide")[1:5]
     assert header.split("lead [99.6%]")[1].split("  x ")[1:] == ["loop", "vmap", "broadcast"]  # nobody has autograd
     small, _, large = (row.split() for row in rows)
-    assert small[-4:] == ["numpy.broadcast+", "-", "wrong", "1.5"]
+    assert small[-4:] == ["numpy.broadcast+", "-", "wrong", "1.50"]
     assert large[-5:-2] == ["numpy.broadcast+", "too", "slow"]
 
 
