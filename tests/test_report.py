@@ -53,7 +53,7 @@ def points(contents, kernel):
 
 
 def test_each_case_has_its_winner_time_and_lead(one):
-    row, _ = norms(one)
+    row, family = norms(one)
     assert [(cell.n, cell.way, cell.time) for cell in row.cells] == [
         (10, "numpy.loop", "10.00 µs"),
         (100, "numpy.broadcast+", "40.00 µs"),
@@ -61,7 +61,7 @@ def test_each_case_has_its_winner_time_and_lead(one):
     ]
     assert [cell.lead.split()[0] for cell in row.cells] == ["2.00", "2.00", "1.50"]
     assert [cell.runner_up for cell in row.cells] == ["numpy.broadcast+", "torch.vmap+", "torch.vmap+"]
-    assert row.finding == "numpy.loop wins at n = 10, then numpy.broadcast+ wins"
+    assert family["finding"] == "numpy.loop wins at n = 10, then numpy.broadcast+ wins"
     assert row.cells[0].limit == "10%"
 
 
@@ -215,8 +215,9 @@ def test_of_three_the_first_and_the_last_are_compared_too():
         ("c.csv", [changed(row, **third) for row in first_file()]),
     ]
     steps = page_contents(sources_of(files)).steps
-    assert [(step.before, step.after) for step in steps] == [(0, 1), (0, 2), (1, 2)]
-    assert steps[1].counts["same"] == 15
+    told = [(step.before, step.after, step.overall) for step in steps]
+    assert told == [(0, 1, False), (1, 2, False), (0, 2, True)]
+    assert steps[2].counts["same"] == 15
 
 
 def test_files_without_a_case_in_common_have_no_steps():

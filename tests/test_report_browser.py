@@ -9,6 +9,8 @@ from report_rows import EVIL, first_file, second_file
 
 from gradkernels.bench.report.page.html import page
 from gradkernels.bench.report.page.sources import sources_of
+from gradkernels.bench.report.units import interval, seconds, share
+from gradkernels.bench.stats.estimates import Ratio
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 DRIVER = shutil.which("chromedriver")
@@ -192,6 +194,17 @@ def test_a_cell_opens_its_case(shown):
     assert rows[0][1:3] == ["200.0 µs", "fastest"]
     assert rows[1][2].startswith("1.50 [1.5")
     assert "jax.vmap+.norms: unsupported: no </script>" in shown.js("document.getElementById('case-notes').innerText")
+
+
+def test_numbers_are_written_as_in_the_tables(shown):
+    times = [3e-9, 9.99996e-7, 1.5e-6, 1.23456e-3, 0.99999, 0.0099, 12.0, 999.96, 4321.0]
+    assert shown.js("arguments[0].map(seconds)", times) == [seconds(value) for value in times]
+    shares = [1e-5, 1e-4, 0.00456, 0.0999, 0.1, 0.75, 1.02]
+    assert shown.js("arguments[0].map(percent)", shares) == [share(value) for value in shares]
+    ratios = [(1.05, 0.98, 1.12), (1.5, 1.4, 1.62), (2.0, 0.0, 1e9), (0.5, 0.4, 0.6), (95.0, 90.0, 105.0)]
+    wanted = [interval(Ratio(*ratio, 8)) for ratio in ratios]
+    assert shown.js("arguments[0].map((one) => interval(...one))", ratios) == wanted
+    assert shown.js("interval(162.4, 111.9, 1234.5)") == "162 [112, 1,235]"
 
 
 def test_changes_and_history_mark_the_sure_step(shown):

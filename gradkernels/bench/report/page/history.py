@@ -16,11 +16,12 @@ from gradkernels.record import Record
 
 @dataclass(frozen=True)
 class Step:
-    """One source against an earlier one, in the cases of which that was the last measurement.
+    """One source against an earlier one, in the cases of which that was the last measurement before, or the first.
 
     Attributes:
         before: Position of the earlier source.
         after: Position of the later one.
+        overall: Whether the earlier is the first of several, and the later the last.
         rows: The kernels and cases of both; p-values are adjusted for all steps of the page.
         sentences: What the comparison comes to; why there is none, where there are no rows.
         counts: How many rows have each verdict.
@@ -28,6 +29,7 @@ class Step:
 
     before: int
     after: int
+    overall: bool
     rows: tuple[Row, ...]
     sentences: tuple[str, ...]
     counts: dict[str, int]
@@ -35,22 +37,25 @@ class Step:
 
 def steps(sources: Sequence[ReportSource]) -> list[Step]:
     """Return the steps from each measurement of a case to the next, and over all of them where there are several."""
-    pairs: dict[tuple[int, int], set[CasePlace]] = {}
+    near: dict[tuple[int, int], set[CasePlace]] = {}
+    far: dict[tuple[int, int], set[CasePlace]] = {}
     for place in dict.fromkeys(place for source in sources for place in source.places):
         there = [number for number, source in enumerate(sources) if place in source.places]
-        for pair in dict.fromkeys((*pairwise(there), (there[0], there[-1]))):
-            if pair[0] != pair[1]:
-                pairs.setdefault(pair, set()).add(place)
-    return _adjusted([_step(sources, pair, pairs[pair]) for pair in sorted(pairs, key=lambda pair: pair[::-1])])
+        for pair in pairwise(there):
+            near.setdefault(pair, set()).add(place)
+        if len(there) > 2:
+            far.setdefault((there[0], there[-1]), set()).add(place)
+    found = [_step(sources, pair, near[pair], False) for pair in sorted(near, key=lambda pair: pair[::-1])]
+    return _adjusted(found + [_step(sources, pair, far[pair], True) for pair in sorted(far)])
 
 
-def _step(sources: Sequence[ReportSource], pair: tuple[int, int], places: set[CasePlace]) -> Step:
+def _step(sources: Sequence[ReportSource], pair: tuple[int, int], places: set[CasePlace], overall: bool) -> Step:
     before, after = (sources[number] for number in pair)
     try:
         comparison = compare(_rows_of(before, places), _rows_of(after, places), names=(before.label, after.label))
     except ValueError as error:  # a kernel that was timed twice in a pass, say: the rest of the page holds all the same
-        return Step(*pair, (), (str(error),), {})
-    return Step(*pair, comparison.compared, tuple(summary(comparison)), comparison.counts)
+        return Step(*pair, overall, (), (str(error),), {})
+    return Step(*pair, overall, comparison.compared, tuple(summary(comparison)), comparison.counts)
 
 
 def _rows_of(source: ReportSource, places: set[CasePlace]) -> list[Record]:

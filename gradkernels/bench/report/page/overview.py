@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from gradkernels.bench.report.page.calls import told
 from gradkernels.bench.report.page.families import Family
 from gradkernels.bench.report.page.proofs import ProofRow, proof_rows, refusals
-from gradkernels.bench.report.pictures.finding import who_wins
 from gradkernels.bench.report.ranking_table import case_title, cells, growths
 from gradkernels.bench.run.ranking import CaseRanking
 from gradkernels.key import Key
@@ -48,14 +47,12 @@ class QuantityRow:
         family: Its position among all families.
         quantity: Name of the quantity.
         cells: For each n of the block, None where the family lacks it.
-        finding: Who wins where, in a sentence.
         notes: Sentences on how costs grow and where winners change.
     """
 
     family: int
     quantity: str
     cells: tuple[Cell | None, ...]
-    finding: str
     notes: tuple[str, ...]
 
 
@@ -118,9 +115,7 @@ def _block(name: str, group: Sequence[tuple[int, Family]]) -> Block:
 def _row(number: int, family: Family, sizes: Sequence[int]) -> QuantityRow:
     by_n = {ranking.case.n: _cell(ranking, family) for ranking in family.rankings}
     notes = (*map(str, family.crossings), *growths(family.rankings))
-    return QuantityRow(
-        number, family.case.quantity, tuple(by_n.get(n) for n in sizes), who_wins(family.rankings), notes
-    )
+    return QuantityRow(number, family.case.quantity, tuple(by_n.get(n) for n in sizes), notes)
 
 
 def _cell(ranking: CaseRanking, family: Family) -> Cell:

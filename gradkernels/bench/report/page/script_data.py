@@ -14,6 +14,7 @@ from gradkernels.bench.report.page.history import Step, surely_changed
 from gradkernels.bench.report.page.overview import family_title
 from gradkernels.bench.report.page.provenance import minute
 from gradkernels.bench.report.page.sources import ReportSource, competes
+from gradkernels.bench.report.pictures.finding import who_wins
 from gradkernels.bench.run.ranking import NAMED_WAYS
 from gradkernels.coordinates import ALL_SIZES, Coordinates
 from gradkernels.key import Key
@@ -91,6 +92,7 @@ def coordinate(family: Family, name: str) -> str:
 def _family(family: Family, title: str, lists: _Lists) -> dict[str, Any]:
     return {
         "title": title,
+        "finding": who_wins(family.rankings),
         "where": {name: coordinate(family, name) for name in COORDINATES},
         "sizes": [ranking.case.n for ranking in family.rankings],
         "lines": [

@@ -34,6 +34,7 @@ function historyTraces(family, n) {
   const series = DATA.series.filter((one) => one[0] === family && one[1] === n && !hidden.has(wayOf(one[2])));
   const steps = sureSteps(family, n);
   const traces = [];
+  const marks = []; // above all lines
   for (const [, , kernel, points] of series) {
     const way = wayOf(kernel);
     traces.push({
@@ -47,9 +48,9 @@ function historyTraces(family, n) {
       line: { color: colourOf(way), width: 2, dash: DATA.ways[way][DASH] },
       marker: { color: colourOf(way), size: 7, symbol: DATA.ways[way][MARKER] },
     });
-    traces.push(stepTrace(points, steps.filter(({ row }) => row[2] === kernel), kernel));
+    marks.push(stepTrace(points, steps.filter(({ row }) => row[2] === kernel), kernel));
   }
-  return traces;
+  return [...traces, ...marks];
 }
 
 function stepTrace(points, steps, kernel) {

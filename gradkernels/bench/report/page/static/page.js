@@ -50,7 +50,9 @@ function emptyWords(chart) {
 function panel(family, place, chart) {
   const plot = element("div", { class: "plot", "data-chart": chart, "data-family": place });
   watcher.observe(plot);
-  return element("figure", {}, element("figcaption", {}, family.title), plot);
+  const caption = element("figcaption", {}, family.title);
+  if (chart === "time") caption.append(element("small", {}, family.finding));
+  return element("figure", {}, caption, plot);
 }
 
 // The ways that have a time in what is shown.

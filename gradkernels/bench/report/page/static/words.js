@@ -32,12 +32,15 @@ function short(value) {
   return value < 1e4 ? String(value) : `${value / size}${unit}`;
 }
 
-// With three decimals where the ratio is close to one; what is beyond 100 is not written out.
+// With three decimals where the ratio is close to one. A bound beyond 100 is not written out beside a small ratio.
 function interval(ratio, low, high) {
   if (ratio === null) return "";
   const decimals = ratio > 1 / 1.1 && ratio < 1.1 ? 3 : 2;
-  const [left, middle, right] = [low, ratio, high].map((value) => (value !== null && value < 100 ? value.toFixed(decimals) : ">100"));
-  return `${middle} [${left}, ${right}]`;
+  const write = (value) => {
+    if (value === null || (value >= 100 && ratio < 100)) return ">100";
+    return value < 100 ? value.toFixed(decimals) : whole(Math.round(value));
+  };
+  return `${write(ratio)} [${write(low)}, ${write(high)}]`;
 }
 
 function percent(share) {
