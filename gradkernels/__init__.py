@@ -34,9 +34,17 @@ if TYPE_CHECKING:
     from gradkernels.fastest import clipped_sum as clipped_sum
     from gradkernels.fastest import fastest as fastest
     from gradkernels.fastest import gradient as gradient
+    from gradkernels.fastest import gram as gram
+    from gradkernels.fastest import group_sums as group_sums
+    from gradkernels.fastest import inner as inner
     from gradkernels.fastest import moments as moments
     from gradkernels.fastest import norms as norms
+    from gradkernels.fastest import outer as outer
     from gradkernels.fastest import per_sample as per_sample
+    from gradkernels.fastest import project as project
+    from gradkernels.fastest import weighted_sum as weighted_sum
+    from gradkernels.fastest.flat_rows import flat as flat
+    from gradkernels.fastest.rows import rows as rows
     from gradkernels.kernel import Kernel as Kernel
     from gradkernels.kernel import declare as declare
     from gradkernels.memory.results import release as release
@@ -62,7 +70,22 @@ _HOME = {
     "bench.race.race": ("race",),
     "case": ("Case",),
     "check": ("Disagreement", "check"),
-    "fastest": ("clipped_sum", "fastest", "gradient", "moments", "norms", "per_sample"),
+    "fastest.flat_rows": ("flat",),
+    "fastest.rows": ("rows",),
+    "fastest": (
+        "clipped_sum",
+        "fastest",
+        "gradient",
+        "gram",
+        "group_sums",
+        "inner",
+        "moments",
+        "norms",
+        "outer",
+        "per_sample",
+        "project",
+        "weighted_sum",
+    ),
     "kernel": ("Kernel", "declare"),
     "memory.results": ("release",),
     "problems": (
@@ -101,6 +124,9 @@ def __getattr__(name: str) -> Any:
     if name == "zoo":
         return import_module(f"{__name__}.zoo")
     if name not in _MODULE:
+        if not name.startswith("_") and name in import_module(f"{__name__}.quantity").QUANTITIES:
+            value = globals()[name] = import_module(f"{__name__}.fastest.compute").function_of(name)
+            return value
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     try:
         value = globals()[name] = getattr(import_module(_MODULE[name]), name)

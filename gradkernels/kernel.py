@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
+from functools import lru_cache, partial
 from typing import Any
 
 from gradkernels.backend import BACKENDS, Backend
@@ -16,6 +17,9 @@ from gradkernels.quantity import QUANTITIES, Quantity
 
 Compute = Callable[..., Any]
 """`compute(theta, x, y)`, and `out=` or `max_norm=` where the quantity takes them."""
+
+MOST_COMPILED = 32
+"""Values of options for which a composed kernel keeps what was compiled for them."""
 
 Refuses = Callable[[Case], list[str]]
 """`refuses(case)`, a way's own reasons why it cannot do a case, as sentences."""
@@ -190,10 +194,36 @@ def compose(rows: Kernel, quantity: Quantity) -> Kernel:
     def build(problem: Problem, **options: int) -> Compute:
         per_sample = rows.with_options(options).build(problem)
         xp, of = rows.backend.xp, quantity.of
+        batches = [option.name for option in quantity.options if option.batch]
 
-        def compute(theta: Any, x: Any, y: Any, **settings: float) -> Any:
+        def compute(theta: Any, x: Any, y: Any, **settings: Any) -> Any:
+            for name in batches:
+                if settings.get(name) is not None:
+                    settings[name] = per_sample(theta, *settings[name])
             return of(xp, per_sample(theta, x, y), **settings)
 
-        return rows.backend.compile(compute)
+        return _compiled(compute, rows.backend, [option.name for option in quantity.options if option.fixed])
 
     return replace(rows, name=f"{rows.name}+", quantity=quantity, builder=build, out=False)
+
+
+def _compiled(compute: Compute, backend: Backend, fixed: list[str]) -> Compute:
+    """Compile as the library's users would: anew for each value of what decides shapes or code.
+
+    Args:
+        compute: Of one library's arrays.
+        backend: The library.
+        fixed: Names of such options.
+    """
+    if not fixed:
+        return backend.compile(compute)
+
+    @lru_cache(maxsize=MOST_COMPILED)
+    def compiled(**values: Any) -> Compute:
+        return backend.compile(partial(compute, **values))
+
+    def call(theta: Any, x: Any, y: Any, **settings: Any) -> Any:
+        values = {name: settings.pop(name) for name in fixed if name in settings}
+        return compiled(**values)(theta, x, y, **settings)
+
+    return call

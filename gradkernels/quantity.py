@@ -1,27 +1,27 @@
-"""What is asked of the per-sample gradients g: five quantities, each defined once.
+"""What is asked of the per-sample gradients g: the noun; each is defined in a file of `gradkernels.quantities`.
 
-g is an array `(n, *theta.shape)`, or a dict of such arrays, one per parameter. `of(xp, g)` is the definition,
-written with operations that numpy, torch and `jax.numpy` share; every kernel must agree with it.
+g is an array `(n, *theta.shape)`, or a dict of such arrays, one per parameter. A quantity is defined twice in its file:
+`of(xp, g)` with operations that numpy, torch and `jax.numpy` share, which every kernel of rows computes it by, and
+`expect(truth)`, what results are held against, in float64 and by another formula.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
+import pkgutil
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from functools import partial
+from importlib import import_module
 from typing import Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
 
-from gradkernels.backend import Array
 from gradkernels.names import pick
-from gradkernels.row_norms import cast_like, half, lengths, narrowed, wide
-from gradkernels.tree import Tree, each, leaves
+from gradkernels.tree import Tree, each
+from gradkernels.truth import Floats as Floats
+from gradkernels.truth import Truth as Truth
+from gradkernels.truth import flat as flat
 
 Shape = tuple[int, ...]
-
-
 T = TypeVar("T")
 
 
@@ -32,27 +32,107 @@ class Moments(NamedTuple, Generic[T]):
     variance: T
 
 
+class Draw(NamedTuple):
+    """What options are made for, where a proof or a measurement makes them.
+
+    Attributes:
+        n: Number of samples.
+        theta: Parameters: an array, or a dict of them; shapes count.
+        seed: Of what is drawn.
+        norms: Lengths of some samples' gradients, where they are known.
+        batch: `(x, y)`, the samples, where they are at hand.
+    """
+
+    n: int
+    theta: Tree
+    seed: int = 0
+    norms: Any = ()
+    batch: Any = None
+
+    @property
+    def rng(self) -> np.random.Generator:
+        """A generator that starts afresh."""
+        return np.random.default_rng(self.seed)
+
+    def like_theta(self, *leading: int) -> Tree:
+        """Draw standard normals of theta's structure, with axes before each array's own."""
+        rng = self.rng
+        return each(lambda part: rng.standard_normal((*leading, *part.shape)), self.theta)
+
+
+Options = dict[str, Any]
+"""What a kernel is given besides theta, x and y, by name."""
+
+
+def _none_needed(draw: Draw) -> Options:
+    return {}
+
+
+def _none_more(draw: Draw) -> Iterator[tuple[str, Options]]:
+    return iter(())
+
+
+@dataclass(frozen=True, eq=False)
+class Option:
+    """A keyword argument of a quantity.
+
+    Attributes:
+        name: Of the argument.
+        checked: `checked(value, n, theta)` returns the value as kernels take it, or raises a sentence.
+        required: Whether there is no result without it.
+        by_sample: Whether its first axis is the samples'.
+        batch: Whether it is `(x, y)`, other samples, of which the definition takes the rows.
+        fixed: Whether its value decides shapes or code, so that what is compiled is compiled for it.
+    """
+
+    name: str
+    checked: Callable[[Any, int, Tree], Any]
+    required: bool = False
+    by_sample: bool = False
+    batch: bool = False
+    fixed: bool = False
+
+
 @dataclass(frozen=True, repr=False)
 class Quantity:
     """One thing asked of the per-sample gradients.
 
     Attributes:
         name: The public function and the last part of a kernel's key.
-        shape: `shape(n, theta_shape)`, the shape of each array in the result.
+        shape: `shape(n, theta, **options)`, the shape of each array in the result: of one for the parameter whose
+            shape theta is, or where the result has not theta's structure of one for the whole theta.
         of: `of(xp, g, **options)`, the definition.
+        expect: `expect(truth, **options)`, value and scale of each entry by a formula of its own, float64.
         averages: Whether it divides by n, so that n = 0 has no answer.
         writable: Whether it takes `out=`.
-        options: Names of the keyword arguments that its kernels take besides `out`.
+        options: Keyword arguments that its kernels take besides `out`.
         per_parameter: Whether its result has theta's structure: a dict where theta is one.
+        structure: `structure(n, theta, **options)`, blanks of a result that is neither one array nor like theta.
+        agree: `agree(options)` raises a ValueError where checked options do not fit together.
+        needs: `needs(draw)`, options without which there is no result, as proofs and measurements draw them.
+        settings: `settings(draw)`, further options that it is proven with, each with what a message says of them.
+        by_sample: Whether its result has a part for each sample, and not their sum or mean.
+        pairs: Whether its second axis is one of samples too.
+        squares: Whether it holds squares of gradients, which leave the range of a dtype before these do.
+        rank: Place in the list of quantities.
     """
 
     name: str
-    shape: Callable[[int, Shape], Shape] = field(compare=False)
+    shape: Callable[..., Shape] = field(compare=False)
     of: Callable[..., Any] = field(compare=False)
+    expect: Callable[..., tuple[Any, Any]] = field(compare=False)
     averages: bool = field(default=False, compare=False)
     writable: bool = field(default=False, compare=False)
-    options: tuple[str, ...] = field(default=(), compare=False)
+    options: tuple[Option, ...] = field(default=(), compare=False)
     per_parameter: bool = field(default=True, compare=False)
+    structure: Callable[..., Tree] | None = field(default=None, compare=False)
+    agree: Callable[[Options], None] = field(default=lambda options: None, compare=False)
+    needs: Callable[[Draw], Options] = field(default=_none_needed, compare=False)
+    settings: Callable[[Draw], Iterator[tuple[str, Options]]] = field(default=_none_more, compare=False)
+    by_sample: bool = field(default=False, compare=False)
+    pairs: bool = field(default=False, compare=False)
+    squares: bool = field(default=False, compare=False)
+    rank: int = field(default=100, compare=False)
 
     def __repr__(self) -> str:
         """Return `Quantity('norms')`."""
@@ -62,15 +142,66 @@ class Quantity:
         return self.name
 
     @property
-    def by_sample(self) -> bool:
-        """Whether its result has a part for each sample, and not their sum or mean."""
-        return bool(self.shape(1, ()))
+    def option_names(self) -> tuple[str, ...]:
+        """Names of its keyword arguments besides `out`."""
+        return tuple(option.name for option in self.options)
 
-    def blank(self, n: int, theta: Tree) -> Any:
-        """Make a result of n samples with the right structure and shapes, but of zeros without memory."""
+    def leading(self, n: int, options: Options) -> int:
+        """Return how many axes the arrays of a result of several have in common, before those of a parameter.
+
+        Args:
+            n: Number of samples.
+            options: Of the call.
+        """
+        return len(self.shape(n, (), **options)) if self.per_parameter or self.structure else 0
+
+    def checked(self, options: Options, n: int, theta: Tree, prepared: Callable[[Tree, Tree], Any]) -> Options:
+        """Return the options of a call as kernels take them.
+
+        Args:
+            options: As the caller gave them; `out` is passed on.
+            n: Number of samples.
+            theta: Parameters, arrays of the caller's library.
+            prepared: `prepared(x, y)`, other samples as kernels take them.
+
+        Raises:
+            TypeError: One is missing, or not of the right kind.
+            ValueError: One has a wrong shape or value.
+        """
+        found = {name: value for name, value in options.items() if name == "out"}
+        for option in self.options:
+            if options.get(option.name) is not None:
+                value = option.checked(options[option.name], n, theta)
+                found[option.name] = prepared(*value) if option.batch else value
+            elif option.required:
+                raise TypeError(f"{self.name} has no {option.name}; pass {option.name}=")
+        self.agree(found)
+        return found
+
+    def part(self, options: Options, samples: Any) -> Options:
+        """Return the options for some of the samples.
+
+        Args:
+            options: For all.
+            samples: Their numbers, an index of arrays.
+        """
+        by_sample = {option.name for option in self.options if option.by_sample}
+        return {name: value[samples] if name in by_sample else value for name, value in options.items()}
+
+    def blank(self, n: int, theta: Tree, options: Options | None = None) -> Any:
+        """Make a result of n samples with the right structure and shapes, but of zeros without memory.
+
+        Args:
+            n: Number of samples.
+            theta: Parameters.
+            options: Of the call; None for those that proofs draw.
+        """
+        given = self.needs(Draw(n, theta)) if options is None else options
+        if self.structure is not None:
+            return self.structure(n, theta, **given)
         if not self.per_parameter:
-            return np.broadcast_to(0.0, self.shape(n, ()))
-        one = each(lambda part: np.broadcast_to(0.0, self.shape(n, tuple(part.shape))), theta)
+            return np.broadcast_to(0.0, self.shape(n, theta, **given))
+        one = each(lambda part: np.broadcast_to(0.0, self.shape(n, tuple(part.shape), **given)), theta)
         return Moments(one, one) if self.name == "moments" else one
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -78,58 +209,16 @@ class Quantity:
         return quantity, (self.name,)
 
 
-def _per_sample(xp: Any, g: Any) -> Any:
-    return g
+def _defined() -> dict[str, Quantity]:
+    """Find the quantities in the modules of `gradkernels.quantities`."""
+    folder = import_module("gradkernels.quantities")
+    modules = [import_module(f"{folder.__name__}.{found.name}") for found in pkgutil.iter_modules(folder.__path__)]
+    found = {one for module in modules for one in vars(module).values() if isinstance(one, Quantity)}
+    return {one.name: one for one in sorted(found, key=lambda one: (one.rank, one.name))}
 
 
-def _gradient(xp: Any, g: Any) -> Any:
-    return each(lambda rows: narrowed(wide(rows).mean(0), rows), g)
-
-
-def _lengths(xp: Any, g: Any) -> Array:
-    return lengths(xp, [rows.reshape(len(rows), math.prod(rows.shape[1:])) for rows in leaves(g)])
-
-
-def _norms(xp: Any, g: Any) -> Array:
-    norms = _lengths(xp, g)
-    return narrowed(norms, leaves(g)[0]) if all(map(half, leaves(g))) else norms
-
-
-def _moments(xp: Any, g: Any) -> Moments[Any]:
-    return Moments(_gradient(xp, g), each(_variance, g))
-
-
-def _variance(rows: Array) -> Array:
-    rows, own = wide(rows), rows
-    return narrowed(((rows - rows.mean(0)) ** 2).mean(0), own)
-
-
-def _clipped_sum(xp: Any, g: Any, max_norm: float = 1.0) -> Any:
-    # min(1, max_norm / norm), also for a norm of zero and an infinite max_norm.
-    factors = 1 / xp.clip(_lengths(xp, g) / max_norm, min=1.0)
-    return each(partial(_weighted_sum, xp, factors), g)
-
-
-def _weighted_sum(xp: Any, factors: Array, rows: Array) -> Array:
-    summed = wide(rows)  # the norms of a module of several dtypes have the widest of them
-    return narrowed(xp.tensordot(cast_like(factors, summed), summed, 1), rows)
-
-
-def _of_theta(n: int, theta: Shape) -> Shape:
-    return theta
-
-
-QUANTITIES = {
-    quantity.name: quantity
-    for quantity in (
-        Quantity("gradient", _of_theta, _gradient, averages=True),
-        Quantity("per_sample", lambda n, theta: (n, *theta), _per_sample, writable=True),
-        Quantity("norms", lambda n, theta: (n,), _norms, writable=True, per_parameter=False),
-        Quantity("moments", _of_theta, _moments, averages=True),
-        Quantity("clipped_sum", _of_theta, _clipped_sum, options=("max_norm",)),
-    )
-}
-"""The five quantities by name: gradient of the mean loss, rows, norms, moments, sum of clipped rows."""
+QUANTITIES = _defined()
+"""All quantities by name."""
 
 
 def quantity(name: str | Quantity) -> Quantity:

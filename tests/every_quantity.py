@@ -5,9 +5,10 @@ from models import oracle
 from torch import nn
 
 import gradkernels as gk
+from gradkernels.quantity import QUANTITIES
 
+KINDS = ("gaussian", "factored")
 CROSS_ENTROPY = nn.CrossEntropyLoss()
-QUANTITIES = ("per_sample", "norms", "clipped_sum", "moments", "gradient")
 
 
 def wanted(rows, limit):
@@ -46,3 +47,34 @@ def require_equal(way, model, x, y, loss=CROSS_ENTROPY, rows=None, **settings):
         found = gk.kernel(f"torch.{way}.{quantity}").build(problem)(*given, **options)
         found = found.variance if quantity == "moments" else found
         torch.testing.assert_close(found, want, rtol=1e-8, atol=1e-12, msg=lambda says, of=quantity: f"{of}: {says}")
+    if way == "hooks":
+        for quantity, options, want in products(rows):
+            found = gk.kernel(f"torch.hooks.{quantity}").build(problem)(*given, **options)
+            torch.testing.assert_close(
+                found, want, rtol=1e-8, atol=1e-10, msg=lambda says, of=quantity: f"{of}: {says}"
+            )
+
+
+def products(rows):
+    """Weighted sums and inner products by name, their options, and what they are of per-sample gradients."""
+    torch.manual_seed(0)
+    flat = torch.cat([one.reshape(len(one), -1) for one in rows.values()], 1)
+    weights = torch.randn(len(flat), 2, dtype=flat.dtype)
+    sums = {name: torch.einsum("nk,n...->k...", weights, one) for name, one in rows.items()}
+    v = {name: torch.randn(2, *one.shape[1:], dtype=one.dtype) for name, one in rows.items()}
+    along = flat @ torch.cat([one.reshape(2, -1) for one in v.values()], 1).T
+    names = [*rows]
+    groups = (("first", (names[0],)), ("all", tuple(names)))
+    return [
+        ("weighted_sum", {"weights": weights}, sums),
+        ("weighted_sum", {"weights": weights[:, 0]}, {name: one[0] for name, one in sums.items()}),
+        ("inner", {"v": v}, along),
+        ("inner", {"v": {name: one[1] for name, one in v.items()}}, along[:, 1]),
+        ("gram", {}, flat @ flat.T),
+        *(("project", {"size": 6, "kind": kind}, QUANTITIES["project"].of(torch, rows, 6, 0, kind)) for kind in KINDS),
+        ("norms_by", {"by": groups}, {group: _norm([rows[name] for name in names]) for group, names in groups}),
+    ]
+
+
+def _norm(parts):
+    return torch.cat([one.reshape(len(one), -1) for one in parts], 1).norm(dim=1)

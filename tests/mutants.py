@@ -4,11 +4,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+from first_five import FIVE
 
-from gradkernels.quantity import QUANTITIES, Moments
+from gradkernels.quantity import Moments
 from gradkernels.tree import leaves
 
-ALL = tuple(QUANTITIES)
+ALL = FIVE
 ROWS, MEANS, REDUCED = ("per_sample", "norms"), ("gradient", "moments"), ("gradient", "moments", "clipped_sum")
 VECTORS = tuple(name for name in ALL if name != "norms")
 ENTRY = r"entry \(.*\) is \S+, expected [^,\s]+"

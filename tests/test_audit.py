@@ -9,6 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from first_five import FIVE
 from torch import nn
 
 import gradkernels as gk
@@ -384,6 +385,6 @@ def test_dropout_is_audited_with_one_draw(randomness):
     x, y = data()
     with gk.audit("always"), warnings.catch_warnings():
         warnings.simplefilter("error")
-        for quantity in QUANTITIES:
+        for quantity in FIVE:
             for _ in range(3):
                 getattr(gk, quantity)(problem, None, x, y)

@@ -8,15 +8,15 @@ from itertools import product
 import numpy as np
 import pytest
 import torch
+from first_five import FIVE
 
 import gradkernels as gk
 from gradkernels.backend import BACKENDS
 from gradkernels.problems import REGRESSIONS
-from gradkernels.quantity import QUANTITIES
 from gradkernels.tree import leaves
 
 WAYS = ("numpy.blocked", "torch.closed")
-KEYS = [f"{way}.{quantity}" for way, quantity in product(WAYS, QUANTITIES)]
+KEYS = [f"{way}.{quantity}" for way, quantity in product(WAYS, FIVE)]
 FULL = [REGRESSIONS[family](l2=0.3, weighted=True) for family in REGRESSIONS]
 
 
@@ -113,7 +113,7 @@ def test_torch_results_are_ordinary_in_inference_mode_and_its_own_memory_can_be_
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no CUDA device on this machine")
 @pytest.mark.parametrize("problem", FULL, ids=lambda problem: problem.family)
 @pytest.mark.parametrize("way", ["torch.closed", "torch.compiled"])
-@pytest.mark.parametrize("quantity", QUANTITIES)
+@pytest.mark.parametrize("quantity", FIVE)
 def test_torch_ways_hold_on_a_gpu(way, quantity, problem):
     case = gk.Case(problem, quantity, 5_000, "float32", device="cuda", features=3)
     gk.check(f"{way}.{quantity}", case)

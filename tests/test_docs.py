@@ -33,7 +33,10 @@ from gradkernels.names import pick
 ROOT = pages.ROOT
 README = ROOT / "README.md"
 # Their code becomes part of a copy of the package, in which their commands run.
-ADDING = {"adding-a-kernel": "gradkernels/kernels/numpy_einsum.py", "adding-a-quantity": ""}
+ADDING = {
+    "adding-a-kernel": "gradkernels/kernels/numpy_einsum.py",
+    "adding-a-quantity": "gradkernels/quantities/largest.py",
+}
 FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 EACH = pytest.mark.parametrize("page", pages.PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
 

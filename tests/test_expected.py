@@ -55,7 +55,7 @@ def test_rows_are_clipped_to_the_norm_and_the_factor_has_an_error_too():
     assert expected("clipped_sum", of, max_norm=5.0)[0] == [3, 4]
     assert expected("clipped_sum", of)[0] == pytest.approx([0.6, 0.8])
     unknown = reference(rows=np.array([[np.nan, 4.0], [3.0, 4.0]]))
-    assert np.isnan(unknown.expect("clipped_sum", 9.0).value).all()
+    assert np.isnan(unknown.expect("clipped_sum", max_norm=9.0).value).all()
 
 
 def test_parameters_with_several_outputs_are_as_many_numbers():

@@ -4,13 +4,18 @@ from itertools import product
 
 import numpy as np
 import pytest
+from first_five import FIVE
 
 import gradkernels as gk
 from gradkernels.quantity import Moments
 from gradkernels.tree import leaves
 
 # What is compiled for seconds at every shape has tests of its own, in test_compiled.py; so has what is for modules.
-KERNELS = [kernel for kernel in gk.kernels(gk.LinearRegression()) if not kernel.name.startswith("compiled")]
+# Quantities with options: test_quantities.py.
+KERNELS = [
+    kernel for kernel in gk.kernels(gk.LinearRegression())
+    if not kernel.name.startswith("compiled") and kernel.quantity.name in FIVE
+]  # fmt: skip
 ROWS = [kernel for kernel in KERNELS if kernel.quantity.name in ("per_sample", "norms")]
 TORCH = [kernel for kernel in KERNELS if kernel.backend.name == "torch"]
 VARIANTS = (gk.LinearRegression(), gk.LinearRegression(fit_intercept=False))

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 import gradkernels as gk
-from gradkernels.dispatch.keywords import require_positive, with_keywords
+from gradkernels.dispatch.keywords import with_keywords
+from gradkernels.quantities.shared.arguments import positive
 
 ROWS = np.array([[1.0, 2.0], [3.0, 4.0]])
 INPUTS = (np.zeros(2), np.zeros(2), np.zeros(2))
@@ -72,6 +73,5 @@ def test_the_clipping_norm_reaches_the_kernel_as_a_float():
 def test_a_clipping_norm_that_is_not_positive_is_named(value):
     says = rf"^max_norm is {value}; it must be positive \(float\('inf'\) clips nothing\)$"
     with pytest.raises(ValueError, match=says):
-        require_positive(value)
-    for fine in (1e-300, 0.5, float("inf"), "2"):
-        require_positive(fine)
+        positive(value)
+    assert [positive(fine) for fine in (1e-300, 0.5, float("inf"), "2")] == [1e-300, 0.5, float("inf"), 2.0]

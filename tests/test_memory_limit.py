@@ -87,9 +87,8 @@ def fitting(key, left, n=100):
     import torch
 
     kernel, theta = gk.kernel(key), {"w": torch.zeros(10, 10)}
-    case = gk.Case(gk.ModuleProblem(torch.nn.Linear(2, 2), torch.nn.MSELoss()), kernel.quantity, n, "float32")
     result = memory_limit.result_bytes(kernel.quantity, theta, n)
-    return memory_limit.in_chunks(kernel, case, theta, 1000, 8 * MEGABYTE + result + left)
+    return memory_limit.in_chunks(kernel, n, result, 1000, 8 * MEGABYTE + result + left)
 
 
 def test_the_chunk_is_the_largest_that_fits():

@@ -110,7 +110,7 @@ def test_a_gradient_that_would_take_too_many_steps_is_the_mean_of_the_rows(monke
 def test_clipping_follows_its_definition_row_by_row(max_norm):
     reference = Reference(gk.LinearRegression(), *gk.LinearRegression().draw(20, seed=1, features=2))
     clipped = [row * min(1, max_norm / float(np.sqrt(sum(row**2)))) for row in reference.rows]
-    np.testing.assert_allclose(reference.expect("clipped_sum", max_norm).value, sum(clipped), rtol=1e-12)
+    np.testing.assert_allclose(reference.expect("clipped_sum", max_norm=max_norm).value, sum(clipped), rtol=1e-12)
 
 
 def test_float32_inputs_are_taken_exactly():

@@ -1,10 +1,13 @@
 """A result of a module's samples is held entry by entry against their own gradients, to what its dtype can know."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 
 from gradkernels.check.compare_arrays import Disagreement
-from gradkernels.check.modules.result_checks import SampleGradient, coarsest_dtype, gradient_norm, result_check
+from gradkernels.check.modules.choose_check import result_check
+from gradkernels.check.modules.result_checks import SampleGradient, coarsest_dtype, gradient_norm
 from gradkernels.quantity import QUANTITIES, Moments
 
 INF, NAN = float("inf"), float("nan")
@@ -23,7 +26,9 @@ def held(quantity, found, *singles, places=None, dtype="bfloat16", n=None, optio
     """Hold a result against single gradients; the message, or None."""
     places = range(len(singles)) if places is None else places
     n = len(singles) if n is None else n
-    check = result_check(QUANTITIES[quantity], found, places, n, dict(options), dtype, "here", times)
+    check = result_check(
+        QUANTITIES[quantity], found, places, n, dict(options), SimpleNamespace(dtype=dtype), "here", times
+    )
     try:
         for i, one in enumerate(singles):
             check.add(i, one)

@@ -7,6 +7,8 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 Array = Any
 """A numpy array, a torch tensor or a JAX array: no static type exists that all three satisfy."""
 
@@ -15,6 +17,16 @@ FLOATS = ("float64", "float32")
 
 def _itself(value: Any) -> Any:
     return value
+
+
+def _sum_by(rows: Any, groups: Any, count: int) -> Any:
+    """Sum numpy's rows by group, each group's together: what is NaN in one stays in it."""
+    sums = np.zeros((count, *rows.shape[1:]), rows.dtype)
+    if len(rows):
+        order = np.argsort(groups, kind="stable")
+        numbers, starts = np.unique(groups[order], return_index=True)
+        sums[numbers] = np.add.reduceat(rows[order], starts, 0)
+    return sums
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,6 +52,7 @@ class ArrayLibrary:
             minus infinity is not looked at; None where no entry is known while a function is compiled.
         threads: `threads()`, how many threads its functions use in this process.
         limited: `limited(threads)`, a context in which they use at most so many, where a running process can be told.
+        sum_by: `sum_by(rows, groups, count)`, sums of rows by the number of each one's group, `(count, ...)`.
         read_only: Why its arrays cannot be written to; empty where they can.
     """
 
@@ -60,4 +73,5 @@ class ArrayLibrary:
     all_between: Callable[[Any, float, float], bool] | None = None
     threads: Callable[[], int] = lambda: 1
     limited: Callable[[int], AbstractContextManager[Any]] = lambda threads: nullcontext()
+    sum_by: Callable[[Any, Any, int], Any] = _sum_by
     read_only: str = ""

@@ -61,6 +61,11 @@ def _limited(threads: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
+def _sum_by(rows: Array, groups: Any, count: int) -> Array:
+    numbers = sys.modules["torch"].as_tensor(groups, device=rows.device)
+    return rows.new_zeros((count, *rows.shape[1:])).index_add_(0, numbers, rows)
+
+
 TORCH = ArrayLibrary(
     "torch",
     "Tensor",
@@ -75,4 +80,5 @@ TORCH = ArrayLibrary(
     all_between=_all_between,
     threads=_threads,
     limited=_limited,
+    sum_by=_sum_by,
 )

@@ -2,12 +2,14 @@
 
 `prove` draws or takes the data of a case, computes what must come out, runs the kernel and compares:
 
-1. `reference` gives every quantity by its definition from the `true_gradients` of each sample, float64, which
-   `complex_step` finds for regressions and `modules.reference` for modules, neither by what a kernel is made of;
+1. `reference` gives every quantity by its definition from the `true_gradients` of each sample, float64, and what
+   follows from these (`known_gradients`); `complex_step` finds them for regressions and `modules.reference` for
+   modules, neither by what a kernel is made of;
 2. `structure` compares dtypes, shapes and the tree of arrays of a result with what the quantity promises;
 3. `compare_arrays` compares values entry by entry, within the rounding that the dtype allows;
-4. `identities` holds quantities against each other, as the mean of the per-sample gradients against the gradient;
-5. `side_effects` sees that inputs stay as they are, that no result shares memory with another, and that a result
+4. `call_options` draws what a quantity takes besides theta, x and y;
+5. `identities` holds quantities against each other, as the mean of the per-sample gradients against the gradient;
+6. `side_effects` sees that inputs stay as they are, that no result shares memory with another, and that a result
    depends on the data and not on what was computed before.
 
 `on_request` proves what a person asks for, any function too. `modules` is the proof on a caller's own data, for models

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from gradkernels.case import Case, Inputs
+from gradkernels.check.call_options import arrays_in, given, needed, proving
 from gradkernels.check.compare_arrays import Disagreement as Disagreement
 from gradkernels.check.compare_arrays import compare_entries
 from gradkernels.check.identities import identities
@@ -27,6 +28,7 @@ from gradkernels.check.side_effects import prime_with_other_data, require_unalia
 from gradkernels.check.structure import conforming, entry_namer
 from gradkernels.kernel import Compute, Kernel
 from gradkernels.problems import Regression
+from gradkernels.quantity import Options
 from gradkernels.tree import count, each, leaves, take
 
 FAR_SAMPLES = 8
@@ -68,7 +70,7 @@ def prove(
     reference = Reference(case.problem, *inputs) if reference is None else reference
     # Data may hold NaN, infinity or numbers that overflow: that is compared here, not warned about.
     with np.errstate(all="ignore"), kernel.backend.arrays.fresh_arrays():
-        arrays, intact = prime_with_other_data(kernel, compute, case, inputs)
+        arrays, intact = prime_with_other_data(kernel, compute, case, inputs, needed(case, inputs, kernel.backend))
         few = partial(_prove_on_few, kernel, compute, case, inputs)
         proofs = [
             _verify(call(), options, reference, case, f"{kernel.key}{label}", few)
@@ -90,8 +92,8 @@ def endure(kernel: Kernel, compute: Compute, case: Case) -> None:
         Disagreement: It is wrong there. A ValueError of its own, by which it refuses such data, is none.
     """
     n, problem = min(case.n, FAR_SAMPLES), case.problem
-    # A variance is a square, and leaves the range itself.
-    if case.quantity.name == "moments" or not isinstance(problem, Regression):
+    # Squares leave the range themselves.
+    if case.quantity.squares or not isinstance(problem, Regression):
         return
     far = replace(case, n=n)
     for drawn in problem.extremes(n, case.dtype, case.features):
@@ -109,25 +111,22 @@ def endure(kernel: Kernel, compute: Compute, case: Case) -> None:
 
 def _calls(
     kernel: Kernel, compute: Compute, case: Case, inputs: Inputs, reference: Reference, arrays: Inputs
-) -> Iterator[tuple[str, Callable[[], Any], dict[str, float]]]:
+) -> Iterator[tuple[str, Callable[[], Any], Options]]:
     """Yield the calls that prove a kernel, each with the quantity's options; all on `arrays`, which hold `inputs`."""
 
-    def call(**options: Any) -> Any:
-        result = kernel.backend.wait(compute(*arrays, **options))
-        require_unchanged(kernel, arrays, inputs)
-        require_unaliased(kernel, case, result, arrays)
+    def call(options: Options, **into: Any) -> Any:
+        taken = given(case.quantity, options, kernel.backend, case.device)
+        result = kernel.backend.wait(compute(*arrays, **taken, **into))
+        require_unchanged(kernel, arrays, inputs, (arrays_in(taken), arrays_in(options)))
+        require_unaliased(kernel, case, result, (*arrays, *arrays_in(taken)))
         return result
 
     # Before any call: the reference finds out that a model writes to its inputs.
     norms = reference.norms
-    yield "", call, {}
-    if kernel.out:
-        yield " with out=", partial(_into, kernel, case, inputs, call), {}
-    if "max_norm" in case.quantity.options and np.isfinite(norms).all():
-        # Half of the rows clipped, and none: then the sum is n times the gradient.
-        for max_norm in (float(np.median(norms)), 2 * float(norms.max())):
-            if max_norm > 0:
-                yield f" at max_norm={max_norm:.4g}", partial(call, max_norm=max_norm), {"max_norm": max_norm}
+    for says, options in proving(case, inputs, norms):
+        yield says, partial(call, options), options
+        if kernel.out and not says:
+            yield " with out=", partial(_into, kernel, case, inputs, partial(call, options)), options
 
 
 def _into(kernel: Kernel, case: Case, inputs: Inputs, call: Callable[..., Any]) -> Any:
@@ -138,7 +137,7 @@ def _into(kernel: Kernel, case: Case, inputs: Inputs, call: Callable[..., Any]) 
     return out
 
 
-def _prove_on_few(kernel: Kernel, compute: Compute, case: Case, inputs: Inputs, options: dict[str, float]) -> None:
+def _prove_on_few(kernel: Kernel, compute: Compute, case: Case, inputs: Inputs, options: Options) -> None:
     """Hold the kernel to some of the samples, where it is cheap to know how well their rows can be known.
 
     Args:
@@ -151,20 +150,22 @@ def _prove_on_few(kernel: Kernel, compute: Compute, case: Case, inputs: Inputs, 
     if kernel.compiles or isinstance(case.problem, Regression) or case.n <= 2 * SAMPLES_AT_ONCE:
         return
     theta, *data = inputs
-    some = (theta, *take(tuple(data), np.linspace(0, case.n - 1, SAMPLES_AT_ONCE).astype(int)))
+    chosen = np.linspace(0, case.n - 1, SAMPLES_AT_ONCE).astype(int)
+    some, options = (theta, *take(tuple(data), chosen)), case.quantity.part(options, chosen)
     arrays = kernel.backend.put(each(lambda array: array.copy(order="K"), some), case.device)
-    result = kernel.backend.wait(compute(*arrays, **options))
+    taken = given(case.quantity, options, kernel.backend, case.device)
+    result = kernel.backend.wait(compute(*arrays, **taken))
     few = replace(case, n=SAMPLES_AT_ONCE)
     _verify(result, options, Reference(case.problem, *some), few, f"{kernel.key} for some of the samples")
 
 
 def _verify(
     result: Any,
-    options: dict[str, float],
+    options: Options,
     reference: Reference,
     case: Case,
     label: str,
-    few: Callable[[dict[str, float]], None] = lambda options: None,
+    few: Callable[[Options], None] = lambda options: None,
 ) -> Proof:
     """Compare a result; where samples disagree, ask how well their rows can be known and compare again.
 
@@ -177,10 +178,10 @@ def _verify(
         few: Called with the options before all samples of a sum are asked about, in five passes each; may raise.
     """
     where = f"{label} on {case.problem.name}, n={case.n}, {case.dtype}"
-    found = conforming(result, case, reference.theta, reference.y, where)
+    found = conforming(result, case, reference.theta, reference.y, where, options)
     asked = np.zeros(count(reference.y), bool)
     while True:
-        expected = reference.expect(case.quantity.name, **options)
+        expected = reference.expect(case.quantity, **options)
         allowed = case.problem.tolerance(case.dtype, expected.terms)
         try:
             return _compare(found, expected, allowed, reference, case, where)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,12 +12,13 @@ from gradkernels.case import Case, Inputs
 from gradkernels.check.compare_arrays import Disagreement
 from gradkernels.kernel import Compute, Kernel
 from gradkernels.problems import BlackBox, Problem
+from gradkernels.quantity import Options
 from gradkernels.tree import each, leaves, named, take
 from gradkernels.validate import device_of
 
 
 def prime_with_other_data(
-    kernel: Kernel, compute: Compute, case: Case, inputs: Inputs
+    kernel: Kernel, compute: Compute, case: Case, inputs: Inputs, options: Options
 ) -> tuple[Inputs, Callable[[], None]]:
     """Call a kernel on other data first, so that whatever is kept or reused shows.
 
@@ -26,6 +27,7 @@ def prime_with_other_data(
         compute: What `kernel.build` returned for the case's problem.
         case: What to compute.
         inputs: numpy arrays `(theta, x, y)` of the proof.
+        options: Without which the quantity has no result.
 
     Returns:
         The arrays of that call, which now hold `inputs`; and what is to be called in the end: it raises if a later
@@ -36,7 +38,7 @@ def prime_with_other_data(
     drawn = case.problem.draw_theta(case.features, case.seed + 1)
     other = each(lambda part, values: values.astype(part.dtype), theta, drawn)
     arrays = _put(kernel, case, (other, *take((x, y), slice(None, None, -1))))
-    result = backend.wait(compute(*arrays))
+    result = backend.wait(compute(*arrays, **options))
     require_unaliased(kernel, case, result, arrays)
     before = [backend.get(leaf).copy() for leaf in leaves(result)]
 
@@ -79,21 +81,27 @@ def _put(kernel: Kernel, case: Case, inputs: Inputs) -> Inputs:
     return placed
 
 
-def require_unchanged(kernel: Kernel, arrays: Inputs, inputs: Inputs) -> None:
+def require_unchanged(
+    kernel: Kernel, arrays: Inputs, inputs: Inputs, options: tuple[Sequence[Any], Sequence[Any]] = ((), ())
+) -> None:
     """Raise a Disagreement unless a kernel has left its inputs as they were.
 
     Args:
         kernel: What was called.
         arrays: What it was called with, in its own library.
         inputs: The same as numpy arrays, from before.
+        options: The arrays among its options, in its own library and as numpy arrays from before.
     """
     kept = [pair for tree in zip(("theta", "x", "y"), inputs, strict=True) for pair in named(*tree)]
     for array, (name, before) in zip(leaves(arrays), kept, strict=True):
         if not np.array_equal(kernel.backend.get(array), before, equal_nan=True):
             raise Disagreement(f"{kernel.key} changed its input {name}")
+    for array, before in zip(*options, strict=True):
+        if not np.array_equal(kernel.backend.get(array), before, equal_nan=True):
+            raise Disagreement(f"{kernel.key} changed one of its options")
 
 
-def require_unaliased(kernel: Kernel, case: Case, result: Any, arrays: Inputs) -> None:
+def require_unaliased(kernel: Kernel, case: Case, result: Any, arrays: tuple[Any, ...]) -> None:
     """Refuse what is no array of the kernel's library on the case's device, or is memory of an input.
 
     Args:

@@ -14,12 +14,12 @@ import numpy as np
 from gradkernels.backend import backend_of
 from gradkernels.case import Case
 from gradkernels.check.compare_arrays import Disagreement, EntryNamer, plain_entry
-from gradkernels.quantity import Moments
+from gradkernels.quantity import Moments, Options
 from gradkernels.tree import Tree, count, leaves, named
 from gradkernels.validate import dtype_of
 
 
-def conforming(result: Any, case: Case, theta: Tree, y: Tree, where: str) -> Any:
+def conforming(result: Any, case: Case, theta: Tree, y: Tree, where: str, options: Options | None = None) -> Any:
     """Convert a result that has the structure of its quantity to float64: an array, or `Moments` of two.
 
     Args:
@@ -28,11 +28,13 @@ def conforming(result: Any, case: Case, theta: Tree, y: Tree, where: str) -> Any
         theta: Parameters, for their names and shapes.
         y: Targets, for the number of samples.
         where: Start of the message.
+        options: Of the call; None where it has none.
 
     Raises:
         Disagreement: It has another structure, dtype or shape than the case's quantity of theta.
     """
-    blank = case.quantity.blank(count(y), theta)
+    n, options = count(y), options or {}
+    blank = case.quantity.blank(n, theta, options)
     if says := misfit(result, blank, f"{case.quantity.name}'s structure"):
         raise Disagreement(f"{where}: returned {says}")
     for (name, got), want in zip(named("", result), leaves(blank), strict=True):
@@ -41,9 +43,9 @@ def conforming(result: Any, case: Case, theta: Tree, y: Tree, where: str) -> Any
             raise Disagreement(f"{at}dtype {got.dtype}, expected {case.dtype}")
         if tuple(got.shape) != want.shape:
             raise Disagreement(f"{at}shape {tuple(got.shape)}, expected {want.shape}")
-    samples = case.quantity.name == "per_sample"
+    leading = case.quantity.leading(n, options)
     return (
-        Moments(*(_flat(part, samples) for part in result)) if isinstance(result, Moments) else _flat(result, samples)
+        Moments(*(_flat(part, leading) for part in result)) if isinstance(result, Moments) else _flat(result, leading)
     )
 
 
@@ -80,13 +82,14 @@ def _misnamed(result: dict[str, Any], blank: dict[str, Any]) -> str:
     return "" if [*result] == [*blank] else "a dict with all of theta's parameters, but their order is not theta's"
 
 
-def _flat(part: Any, samples: bool) -> np.ndarray[Any, Any]:
-    """Convert to float64, the arrays of a dict side by side, behind the axis of samples if there is one."""
+def _flat(part: Any, leading: int) -> np.ndarray[Any, Any]:
+    """Convert to float64, the arrays of a dict side by side, behind the axes that are not theirs."""
     if not isinstance(part, dict):
         backend = backend_of(part)
         return np.asarray(backend.get(part) if backend else part, np.float64)
-    arrays = [_flat(array, samples) for array in part.values()]
-    return np.concatenate([array.reshape(len(array), -1) if samples else array.ravel() for array in arrays], -1)
+    arrays = [_flat(array, leading) for array in part.values()]
+    shapes = [(*array.shape[:leading], math.prod(array.shape[leading:])) for array in arrays]
+    return np.concatenate([array.reshape(shape) for array, shape in zip(arrays, shapes, strict=True)], -1)
 
 
 def entry_namer(theta: Tree) -> EntryNamer:

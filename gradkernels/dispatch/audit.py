@@ -15,8 +15,11 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
+import numpy as np
+
 from gradkernels.check.compare_arrays import Disagreement
-from gradkernels.check.modules.result_checks import ResultCheck, result_check
+from gradkernels.check.modules.choose_check import result_check
+from gradkernels.check.modules.result_checks import ResultCheck
 from gradkernels.check.modules.sample_passes import CallerBatch, require_agreement
 from gradkernels.check.modules.verdicts import is_definition
 from gradkernels.dispatch.history import KernelHistory
@@ -102,7 +105,7 @@ class AuditedCall:
 
 def repeats_the_proof(kernel: Kernel) -> bool:
     """Return whether an audit of sums over some samples does what a proof at the same call has just done."""
-    return _mode == "schedule" and not kernel.quantity.writable
+    return _mode == "schedule" and not kernel.quantity.by_sample
 
 
 def audit_call(call: AuditedCall, history: KernelHistory) -> None:
@@ -114,13 +117,13 @@ def audit_call(call: AuditedCall, history: KernelHistory) -> None:
     n = count(call.batch.y)
     if not n or is_definition(call.kernel):
         return
-    chosen = _draw(n, SAMPLES if history.audits < FULL_AUDITS else 1 if call.kernel.quantity.writable else 2)
+    chosen = _draw(n, SAMPLES if history.audits < FULL_AUDITS else 1 if call.kernel.quantity.by_sample else 2)
     if call.batch.problem.randomness == "different":
         call = _with_one_draw(call, chosen)
         chosen = [*range(len(chosen))]
     try:
-        if call.kernel.quantity.writable:
-            _rows_or_norms(call, chosen)
+        if call.kernel.quantity.by_sample:
+            _parts(call, chosen)
         else:
             _sums(call, chosen, history.audits)
     except Disagreement:
@@ -147,16 +150,19 @@ def _with_one_draw(call: AuditedCall, chosen: Sequence[int]) -> AuditedCall:
     """Compute the samples alone, with one draw for all: those of the result are not to be had again."""
     batch = replace(call.batch.of(chosen), problem=replace(call.batch.problem, randomness="same"))
     compute = call.kernel.build(batch.problem)
-    result = compute(batch.theta, batch.x, batch.y, **call.options)
-    return replace(call, batch=batch, compute=compute, result=result)
+    options = call.kernel.quantity.part(call.options, list(chosen))
+    result = compute(batch.theta, batch.x, batch.y, **options)
+    return replace(call, batch=batch, compute=compute, options=options, result=result)
 
 
-def _rows_or_norms(call: AuditedCall, chosen: Sequence[int]) -> None:
-    batch = call.batch
+def _parts(call: AuditedCall, chosen: Sequence[int]) -> None:
+    """Audit what the result has of the drawn samples."""
+    batch, quantity = call.batch, call.kernel.quantity
+    options = quantity.part(call.options, list(chosen))
 
     def results() -> list[ResultCheck]:
         label = f"{call.kernel.key} on {batch.problem.name}, n={count(batch.y)}, {batch.dtype}"
-        return [result_check(call.kernel.quantity, call.result, chosen, len(chosen), {}, batch.dtype, label)]
+        return [result_check(quantity, call.result, chosen, len(chosen), options, batch, label)]
 
     require_agreement(batch, chosen, results)
 
@@ -170,17 +176,18 @@ def _sums(call: AuditedCall, chosen: Sequence[int], audits: int) -> None:
     repeated = [chosen[i % len(chosen)] for i in range(count(batch.y))] if kernel.compiles else chosen
     times = [repeated.count(i) for i in chosen]
     some = batch.of(repeated)
-    found = call.compute(some.theta, some.x, some.y, **call.options) if of_some else None
+    repeats = kernel.quantity.part(call.options, repeated)
+    found = call.compute(some.theta, some.x, some.y, **repeats) if of_some else None
     label = f"{kernel.key} on {batch.problem.name}, {len(chosen)} of {counted(count(batch.y), 'sample')}, {batch.dtype}"
 
     def results() -> list[ResultCheck]:
         made = []
         if of_some:
-            n, options = len(repeated), call.options
-            made.append(result_check(kernel.quantity, found, (), n, options, batch.dtype, label, times))
+            n, options = len(repeated), kernel.quantity.part(call.options, np.repeat(chosen, times))
+            made.append(result_check(kernel.quantity, found, (), n, options, batch, label, times))
         if norms is not None:
             says = f"{kernel.way} on {batch.problem.name}, n={count(batch.y)}, {batch.dtype}"
-            made.append(result_check(QUANTITIES["norms"], norms, chosen, len(chosen), {}, batch.dtype, says))
+            made.append(result_check(QUANTITIES["norms"], norms, chosen, len(chosen), {}, batch, says))
         return made
 
     require_agreement(batch, chosen, results)

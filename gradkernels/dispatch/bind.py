@@ -9,7 +9,7 @@ from dataclasses import replace
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any
 
-from gradkernels.backend import BACKENDS, Array, Backend
+from gradkernels.backend import BACKENDS, Array, Backend, backend_of
 from gradkernels.case import Case
 from gradkernels.check import endure, prove
 from gradkernels.dispatch.dispatcher import ModuleDispatcher
@@ -24,7 +24,7 @@ from gradkernels.problems.regression.conversion import with_conversion
 from gradkernels.quantity import Quantity
 from gradkernels.registry import kernel as kernel_by_key
 from gradkernels.registry import kernels
-from gradkernels.tree import Tree
+from gradkernels.tree import Tree, each
 
 PROOF_SAMPLES = 8
 PROOF_FEATURES = 64  # the reference takes one evaluation of the loss per parameter
@@ -33,8 +33,8 @@ PROOF_FEATURES = 64  # the reference takes one evaluation of the loss per parame
 class BoundKernel(partial[R]):
     """A kernel bound to a problem: `k(theta, x, y)`, with no dispatch and no validation but that of targets.
 
-    It also takes the quantity's own keyword: `out=` (per_sample, norms) or `max_norm=` (clipped_sum). A partial,
-    because calling one costs less than calling a method.
+    It also takes the quantity's own keywords: `out=` (per_sample, norms), `max_norm=` (clipped_sum), `v=` (inner) and
+    so on. A partial, because calling one costs less than calling a method.
 
     Attributes:
         kernel: The Kernel behind it.
@@ -48,7 +48,7 @@ class BoundKernel(partial[R]):
 
     if TYPE_CHECKING:
 
-        def __call__(self, theta: Any, x: Any, y: Any, out: Any = None, *, max_norm: float = 1.0) -> R:
+        def __call__(self, theta: Any, x: Any, y: Any, out: Any = None, **options: Any) -> R:
             """Compute the quantity, in the caller's arrays."""
 
     def __repr__(self) -> str:
@@ -180,8 +180,12 @@ def _converted(compute: Compute, backend: Backend, request: Request) -> Compute:
     """Wrap `compute` for arrays of another library: in and out through numpy, which torch shares memory with."""
     library, device = request.library, request.case.device
 
+    def moved(value: Any) -> Any:
+        return backend.put(library.get(value), device) if backend_of(value) is library else value
+
     def converted(theta: Array, x: Array, y: Tree, **options: Any) -> Any:
         arrays = backend.put(library.get((theta, x, y)), device)
+        options = {name: each(moved, value) for name, value in options.items()}
         return library.put(backend.get(compute(*arrays, **options)), device)
 
     return converted

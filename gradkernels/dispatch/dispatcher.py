@@ -71,6 +71,7 @@ class ModuleDispatcher:
         # A module holds the parameters of one call at a time, its own between calls.
         with self._lock:
             theta, known = self._seen.look_at(theta, x, y)
+            given = self.quantity.checked(given, count(y), theta, self.problem.prepared)
             out = given.get("out")
             if out is not None:
                 validate_out(self.quantity, theta, x, y, out)
@@ -180,7 +181,8 @@ class ModuleDispatcher:
         self, kernel: Kernel, batch: CallerBatch, known: KnownInputs, given: Given | None, audited: bool
     ) -> tuple[Kernel, Any]:
         """Return the kernel, in chunks where there is a limit of memory, and its result, proven and audited."""
-        fitting = self._memory_limit.fit(kernel, known.request.case, batch, known.shapes)
+        options = {name: value for name, value in (given or {}).items() if name != "out"}
+        fitting = self._memory_limit.fit(kernel, known.request.case, batch, known.shapes, options or None)
         compute = self._build(fitting, known.kind)
         tight = self.criteria.max_bytes is not None
         just_proven = count(batch.y) > 0 and require_proof(fitting, known.kind, batch, compute, tight=tight)
@@ -191,7 +193,7 @@ class ModuleDispatcher:
         trial = known.history.trials.at(known.request)
         result = ready() if trial is None else trial.timed(kernel, known.request.case.device, ready)
         if audited and not (just_proven and repeats_the_proof(fitting)):
-            settings = {name: float(value) for name, value in given.items() if name != "out"}
+            settings = {name: value for name, value in given.items() if name != "out"}
             self._audit(known, AuditedCall(fitting, compute, batch, settings, result))
         return fitting, result
 

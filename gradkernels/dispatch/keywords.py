@@ -1,4 +1,4 @@
-"""What callers may say besides theta, x and y: `out=`, `max_norm=` and `sample_weight=`."""
+"""What callers may say besides theta, x and y: `out=`, options of the quantity, and `sample_weight=`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from gradkernels.tree import Tree, each, leaves
 
 
 def with_keywords(compute: Compute, kernel: Kernel, at_once: bool, validated: bool = False) -> Compute:
-    """Wrap `compute` to take `out=` or `max_norm=` where its quantity does.
+    """Wrap `compute` to take `out=` or `max_norm=` as callers give them, where its quantity does.
 
     Args:
         compute: In the caller's arrays.
@@ -28,7 +28,7 @@ def with_keywords(compute: Compute, kernel: Kernel, at_once: bool, validated: bo
     """
     if kernel.quantity.writable:
         return _with_out(compute, kernel, kernel.out and at_once, validated)
-    return _with_max_norm(compute) if "max_norm" in kernel.quantity.options else compute
+    return _with_max_norm(compute) if kernel.quantity.option_names == ("max_norm",) else compute
 
 
 def by_name(quantity: Quantity, arguments: tuple[Any, ...], options: dict[str, Any]) -> dict[str, Any]:
@@ -41,9 +41,8 @@ def by_name(quantity: Quantity, arguments: tuple[Any, ...], options: dict[str, A
 
     Raises:
         TypeError: Something else than the quantity takes, or twice the same.
-        ValueError: `max_norm` is no positive number.
     """
-    known = ("out",) if quantity.writable else quantity.options
+    known = ("out",) if quantity.writable else quantity.option_names
     takes = f"{quantity} takes theta, x, y" + "".join(f" and {name}=" for name in known)
     if len(arguments) > len(known):
         raise TypeError(f"{counted(3 + len(arguments), 'argument')} were given; {takes}")
@@ -52,10 +51,7 @@ def by_name(quantity: Quantity, arguments: tuple[Any, ...], options: dict[str, A
         raise TypeError(f"{min(twice)} is given by position and by name; leave one of them out")
     if unknown := options.keys() - {*known}:
         raise TypeError(f"{min(unknown)}= was given; {takes}")
-    given |= options
-    if "max_norm" in given:
-        require_positive(given["max_norm"])
-    return given
+    return given | options
 
 
 def _with_max_norm(compute: Compute) -> Compute:
@@ -81,16 +77,6 @@ def _with_out(compute: Compute, kernel: Kernel, at_once: bool, validated: bool) 
         return out
 
     return call
-
-
-def require_positive(max_norm: Any) -> None:
-    """Raise a ValueError unless `max_norm` is a positive number."""
-    try:
-        positive = float(max_norm) > 0
-    except (TypeError, ValueError):
-        positive = False
-    if not positive:
-        raise ValueError(f"max_norm is {max_norm}; it must be positive (float('inf') clips nothing)")
 
 
 def with_weights(problem: Problem, y: Any, sample_weight: Any) -> tuple[Problem, Weighted]:

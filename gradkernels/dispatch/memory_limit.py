@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 from contextlib import suppress
-from dataclasses import replace
 from typing import Any
 
 from gradkernels.case import Case
@@ -17,7 +16,7 @@ from gradkernels.check.modules.sample_passes import CallerBatch
 from gradkernels.kernel import Kernel
 from gradkernels.problems import Problem
 from gradkernels.problems.module.split_output import Inseparable
-from gradkernels.quantity import Quantity
+from gradkernels.quantity import Options, Quantity
 from gradkernels.tree import Tree, count, each, leaves
 
 SCRATCH_BYTES = 8 * 2**20
@@ -46,7 +45,9 @@ class MemoryLimit:
         self._fitting: dict[Hashable, Kernel] = {}
         self._sample_bytes: dict[Hashable, int] = problem.cache.setdefault("bytes", {})
 
-    def fit(self, kernel: Kernel, case: Case, batch: CallerBatch, shapes: Hashable) -> Kernel:
+    def fit(
+        self, kernel: Kernel, case: Case, batch: CallerBatch, shapes: Hashable, options: Options | None = None
+    ) -> Kernel:
         """Return the kernel, in chunks if it takes them, that stays within the limit.
 
         Args:
@@ -54,46 +55,47 @@ class MemoryLimit:
             case: What is asked, of any number of samples.
             batch: What the kernel is to be called with.
             shapes: Of the batch: what was found for one holds for others of the same.
+            options: Of the call, which may decide how large its result is; None where they are not known.
 
         Raises:
             TooSmall: It cannot stay within the limit.
         """
         if self._max_bytes is None or not count(batch.y):
             return kernel
-        if (kernel, shapes) not in self._fitting:
+        result = result_bytes(case.quantity, batch.theta, count(batch.y), options)
+        if (kernel, shapes, result) not in self._fitting:
             for known in (self._fitting, self._sample_bytes):
                 if len(known) >= MOST_SHAPES:
                     known.clear()
             if shapes not in self._sample_bytes:
                 self._sample_bytes[shapes] = bytes_per_sample(self._problem, batch.theta, batch.x, batch.y)
-            case, size = replace(case, n=count(batch.y)), self._sample_bytes[shapes]
-            self._fitting[kernel, shapes] = in_chunks(kernel, case, batch.theta, size, self._max_bytes)
-        return self._fitting[kernel, shapes]
+            size = self._sample_bytes[shapes]
+            self._fitting[kernel, shapes, result] = in_chunks(kernel, count(batch.y), result, size, self._max_bytes)
+        return self._fitting[kernel, shapes, result]
 
 
-def in_chunks(kernel: Kernel, case: Case, theta: Tree, sample_bytes: int, max_bytes: int) -> Kernel:
+def in_chunks(kernel: Kernel, n: int, result: int, sample_bytes: int, max_bytes: int) -> Kernel:
     """Return the kernel with the largest chunk that keeps its peak within `max_bytes`, the result included.
 
     Args:
         kernel: For a module.
-        case: What it computes; n is the number of samples.
-        theta: The parameters.
+        n: Number of samples.
+        result: Bytes of the result, by `result_bytes`.
         sample_bytes: What one more sample costs, by `bytes_per_sample`.
         max_bytes: Allowed.
 
     Raises:
         TooSmall: There is no such chunk, or the kernel has no chunks and takes more.
     """
-    result = result_bytes(case.quantity, theta, case.n)
     left = max_bytes - result - SCRATCH_BYTES
-    need = result + SCRATCH_BYTES + sample_bytes * (1 if _chunked(kernel) else case.n)
+    need = result + SCRATCH_BYTES + sample_bytes * (1 if _chunked(kernel) else n)
     if need > max_bytes:
         advice = "; gk.per_sample_chunks hands rows out chunk by chunk" if result > max_bytes else ""
         raise TooSmall(f"{kernel.key} needs about {need:,} bytes, max_bytes={max_bytes:,}{advice}")
     if not _chunked(kernel):
         return kernel
     settings = dict(kernel.set_options)
-    chunk = min(case.n, left // sample_bytes, settings.get(CHUNK, case.n))
+    chunk = min(n, left // sample_bytes, settings.get(CHUNK, n))
     return kernel.with_options({**settings, CHUNK: int(chunk)})
 
 
@@ -101,19 +103,17 @@ def _chunked(kernel: Kernel) -> bool:
     return CHUNK in dict(kernel.options) and not kernel.composed
 
 
-def result_bytes(quantity: Quantity, theta: Tree, n: int) -> int:
+def result_bytes(quantity: Quantity, theta: Tree, n: int, options: Options | None = None) -> int:
     """Return the bytes of the result of one call.
 
     Args:
         quantity: What is asked.
         theta: The parameters.
         n: Number of samples.
+        options: Of the call; None for those that proofs draw.
     """
-    one = leaves(theta)[0]
-    if quantity.name == "norms":
-        return n * one.element_size()
-    times = {"per_sample": n, "moments": 2}.get(quantity.name, 1)
-    return times * row_bytes(theta)
+    parts, given = leaves(quantity.blank(n, theta, options)), leaves(theta)
+    return sum(int(part.size) * given[i % len(given)].element_size() for i, part in enumerate(parts))
 
 
 def row_bytes(theta: Tree) -> int:

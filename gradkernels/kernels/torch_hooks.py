@@ -54,3 +54,43 @@ def reweighted_sum(problem: ModuleProblem, chunk: int = CHUNK) -> Compute:
     from gradkernels.engines.hooks import quantities
 
     return quantities.reweighted_sum(problem, chunk)
+
+
+@declare("torch.hooks.weighted_sum", problems=ModuleProblem)
+def weighted_sum(problem: ModuleProblem, chunk: int = CHUNK) -> Compute:
+    """Build a backward pass of the weighted losses for each weighting; no rows."""
+    from gradkernels.engines.hooks import products
+
+    return products.weighted_sum(problem, chunk)
+
+
+@declare("torch.hooks.inner", problems=ModuleProblem)
+def inner(problem: ModuleProblem, chunk: int = CHUNK) -> Compute:
+    """Build inner products with directions, without rows where the layer's algebra allows."""
+    from gradkernels.engines.hooks import products
+
+    return products.inner(problem, chunk)
+
+
+@declare("torch.hooks.gram", problems=ModuleProblem)
+def gram(problem: ModuleProblem, chunk: int = CHUNK) -> Compute:
+    """Build inner products of samples, without rows where the layer's algebra allows."""
+    from gradkernels.engines.hooks import products
+
+    return products.gram(problem, chunk)
+
+
+@declare("torch.hooks.norms_by", problems=ModuleProblem)
+def norms_by(problem: ModuleProblem, chunk: int = CHUNK) -> Compute:
+    """Build norms over groups of parameters, without rows where the layer's algebra allows."""
+    from gradkernels.engines.hooks import products
+
+    return products.norms_by(problem, chunk)
+
+
+@declare("torch.hooks.project", problems=ModuleProblem)
+def project(problem: ModuleProblem, chunk: int = CHUNK) -> Compute:
+    """Build random projections, of linear maps by small factors from both sides, without rows."""
+    from gradkernels.engines.hooks import products
+
+    return products.project(problem, chunk)

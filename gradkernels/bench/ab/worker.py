@@ -120,9 +120,10 @@ class RevisionWorker:
             return Prepared("failed", failure_reason(fault))
 
     def _prepare(self, kernel: Kernel, case: Case) -> Prepared:
-        self.shared = SharedInputs(self._drawn(kernel, case), [kernel.backend.host.name], case.device, self.rng)
+        inputs = self._drawn(kernel, case)
+        self.shared = SharedInputs(inputs, [kernel.backend.host.name], case.device, self.rng)
         compute = kernel.build(case.problem)
-        self.timed = TimedCall(kernel.key, self._call(kernel, compute, case.device))
+        self.timed = TimedCall(kernel.key, self._call(kernel, _ready(compute, kernel, case, inputs), case.device))
         self.timed.call()  # loads and compiles
         started = perf_counter()
         self.timed.call()
@@ -175,6 +176,15 @@ def _for_proof(case: Case) -> Case:
 def _is_black_box(problem: Problem) -> bool:
     """Tell whether nothing is known of a problem but that it computes; earlier revisions have another name for it."""
     return bool(getattr(problem, "is_black_box", False) or getattr(problem, "opaque", False))
+
+
+def _ready(compute: Compute, kernel: Kernel, case: Case, inputs: Inputs) -> Compute:
+    """Return a compute that takes theta, x and y alone; earlier revisions have no quantity that needs more."""
+    if not hasattr(case.quantity, "needs"):
+        return compute
+    from gradkernels.check.call_options import with_needed
+
+    return with_needed(compute, case, inputs, kernel.backend)
 
 
 def _declared_in(kernel: Kernel, root: Path) -> bool:

@@ -16,6 +16,7 @@ from gradkernels.bench.pytest_plugin.threads import limited
 from gradkernels.bench.results.imports.pytest_benchmark import extra_info, statistics
 from gradkernels.case import Case, Inputs
 from gradkernels.check import Disagreement, Unprovable, prove
+from gradkernels.check.call_options import with_needed
 from gradkernels.check.reference import Reference
 from gradkernels.kernel import Compute, Kernel
 from gradkernels.key import OUT
@@ -130,7 +131,7 @@ def _measure(benchmark: Any, rows: SessionRows, test: KernelTest, case: Case, ma
             pytest.skip(reason)
         inputs, reference = _data(case)
         arrays = kernel.backend.put(inputs, case.device)
-        compute, call, first = _set_up(kernel, case, arrays, test.out)
+        compute, call, first = _set_up(kernel, case, inputs, test.out)
         before = prove(kernel, compute, case, inputs, reference)
         benchmark.group = benchmark.group or group(case)
         called = True
@@ -160,13 +161,15 @@ def _data(case: Case) -> tuple[Inputs, Reference]:
     return _shared(replace(case, quantity=QUANTITIES["per_sample"], device="cpu", threads=1))
 
 
-def _set_up(kernel: Kernel, case: Case, arrays: list[Array], out: bool) -> tuple[Compute, Callable[..., Any], float]:
+def _set_up(kernel: Kernel, case: Case, inputs: Inputs, out: bool) -> tuple[Compute, Callable[..., Any], float]:
     """Return the compute, the call to time, and the seconds that building and the first call took."""
+    arrays = kernel.backend.put(inputs, case.device)
     start = time.perf_counter()
     compute = kernel.build(case.problem)
-    first_result = kernel.backend.wait(compute(*arrays))
+    whole = with_needed(compute, case, inputs, kernel.backend)
+    first_result = kernel.backend.wait(whole(*arrays))
     first = time.perf_counter() - start
-    into = partial(compute, out=first_result) if out else compute
+    into = partial(whole, out=first_result) if out else whole
     # Where the result is there when compute returns, a wrapper would only add to the time of small cases.
     call = into if kernel.backend.eager(case.device) else partial(_waited, kernel.backend.wait, into)
     return compute, call, first
@@ -181,8 +184,9 @@ def _too_slow(kernel: Kernel, case: Case, max_call: float) -> str:
     if not kernel.loops or case.n <= PROBE_ROWS:
         return ""
     probe = replace(case, n=PROBE_ROWS)
-    arrays = kernel.backend.put(probe.draw(), case.device)
-    compute = kernel.build(case.problem)
+    inputs = probe.draw()
+    arrays = kernel.backend.put(inputs, case.device)
+    compute = with_needed(kernel.build(case.problem), probe, inputs, kernel.backend)
     seconds = min(_seconds(kernel, compute, arrays) for _ in range(3)) * case.n / PROBE_ROWS
     if seconds <= max_call:
         return ""

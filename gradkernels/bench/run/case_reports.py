@@ -11,6 +11,7 @@ from gradkernels.bench.isolation.heartbeat import HARNESS, UNKNOWN
 from gradkernels.bench.isolation.worker_side import Connection
 from gradkernels.bench.run.messages import KernelMeasured, PeakMeasured
 from gradkernels.case import Case
+from gradkernels.check.call_options import with_needed
 from gradkernels.kernel import Kernel
 from gradkernels.record import Measurement
 
@@ -65,5 +66,5 @@ def prepared_call(kernel: Kernel, case: Case, inputs: Any) -> Callable[[], Any]:
         inputs: Theta, x and y as numpy arrays.
     """
     arrays = kernel.backend.put(inputs, case.device)
-    compute, wait = kernel.build(case.problem), kernel.backend.wait
+    compute, wait = with_needed(kernel.build(case.problem), case, inputs, kernel.backend), kernel.backend.wait
     return lambda: wait(compute(*arrays))

@@ -12,6 +12,7 @@ from gradkernels.bench.run.case_reports import CaseReports, prepared_call
 from gradkernels.bench.run.plan import Plan
 from gradkernels.bench.timing.peak_memory import peak_bytes
 from gradkernels.case import Case
+from gradkernels.check.call_options import with_needed
 from gradkernels.kernel import Kernel
 from gradkernels.tree import take
 
@@ -54,7 +55,7 @@ class MemoryPass:
         arrays, wait = kernel.backend.put(inputs, case.device), kernel.backend.wait
 
         def build_and_call_twice() -> Any:
-            compute = kernel.build(case.problem)
+            compute = with_needed(kernel.build(case.problem), case, inputs, kernel.backend)
             wait(compute(*arrays))
             return clocked(self._known, kernel, case.n, lambda: wait(compute(*arrays)))
 

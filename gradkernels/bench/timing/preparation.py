@@ -17,6 +17,7 @@ from gradkernels.bench.timing.shared_inputs import SharedInputs
 from gradkernels.bench.timing.slices import TimedCall
 from gradkernels.case import Case
 from gradkernels.check import prove
+from gradkernels.check.call_options import with_needed
 from gradkernels.check.reference import Reference
 from gradkernels.kernel import Compute, Kernel
 from gradkernels.key import CONTROLS, CONVERT, OUT
@@ -51,15 +52,16 @@ def prepared(
     backend = kernel.backend
     started = perf_counter()
     compute = kernel.build(case.problem)
-    result = backend.wait(compute(*shared.arrays[backend.host.name]))
+    call = with_needed(compute, case, shared.inputs, backend)
+    result = backend.wait(call(*shared.arrays[backend.host.name]))
     first = perf_counter() - started
     proof = prove(kernel, compute, case, shared.inputs, reference)
     variants = list(_variants(kernel, case.device, result))
     name = CONVERT + backend.host.name
     found = [] if name in known else list(_conversion(name, backend.host, case.device, shared, result))
     for name, options in variants:
-        call = _call(backend.host, compute, case.device, shared, options)
-        found.append(PreparedKernel(TimedCall(name, call), backend.name, compute, kernel, proof, first))
+        timed = TimedCall(name, _call(backend.host, call, case.device, shared, options))
+        found.append(PreparedKernel(timed, backend.name, compute, kernel, proof, first))
     return found
 
 

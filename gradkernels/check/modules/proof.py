@@ -7,17 +7,19 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
+
 from gradkernels.check.compare_arrays import Disagreement
-from gradkernels.check.modules.result_checks import result_check
+from gradkernels.check.modules.choose_check import result_check
 from gradkernels.check.modules.result_structure import require_structure
 from gradkernels.check.modules.sample_passes import CallerBatch, require_agreement
 from gradkernels.check.side_effects import require_same_state
 from gradkernels.kernel import Compute, Kernel
 from gradkernels.problems.module.input_writes import write_counts
-from gradkernels.quantity import Quantity
+from gradkernels.quantity import Draw, Options, Quantity
 from gradkernels.tree import count, leaves
 
-CheckedCall = tuple[Any, Sequence[int], dict[str, float]]
+CheckedCall = tuple[Any, Sequence[int], Options]
 """A result, the places of the samples in it, and the options that it was computed with."""
 
 
@@ -41,8 +43,8 @@ def prove_on_samples(
     state, written = problem.state(), write_counts(data)
     order = range(n)[::-1] if backwards else range(n)
     options = _options(kernel.quantity, sample)
-    turned = sample.of(order)
-    first = (compute(sample.theta, turned.x, turned.y, **options[0]), order, options[0])
+    turned, own = sample.of(order), kernel.quantity.part(options[0], np.asarray(order))
+    first = (compute(sample.theta, turned.x, turned.y, **_placed(own, sample.theta)), order, options[0])
 
     def second() -> CheckedCall:
         return _second(kernel, compute, sample, options[1]), range(n), options[1]
@@ -65,12 +67,12 @@ def _require_right(kernel: Kernel, sample: CallerBatch, *calls: CheckedCall) -> 
     """Raise a Disagreement unless each result has the quantity's structure and agrees with single passes."""
     n = count(sample.y)
     label = f"{kernel.key} on {sample.problem.name}, n={n}, {sample.dtype}"
-    for result, _, _ in calls:
-        require_structure(result, kernel.quantity, sample, label)
+    for result, _, options in calls:
+        require_structure(result, kernel.quantity, sample, label, options)
     require_agreement(
         sample,
         range(n),
-        lambda: [result_check(kernel.quantity, one, at, n, given, sample.dtype, label) for one, at, given in calls],
+        lambda: [result_check(kernel.quantity, one, at, n, given, sample, label) for one, at, given in calls],
     )
 
 
@@ -79,19 +81,39 @@ def _sums(result: Any) -> list[str]:
     return [str(leaf.sum().item()) for leaf in leaves(result)]
 
 
-def _options(quantity: Quantity, sample: CallerBatch) -> tuple[dict[str, float], dict[str, float]]:
-    """Return the options of both calls: some rows clipped, and none."""
-    if "max_norm" not in quantity.options:
+def _options(quantity: Quantity, sample: CallerBatch) -> tuple[Options, Options]:
+    """Return the options of both calls: of several settings the first and the last, of one that and none."""
+    if not quantity.options:
         return {}, {}
+    draw = Draw(count(sample.y), sample.theta, batch=(sample.x, sample.y))
+    needs = quantity.needs(draw)
     (single,) = sample.sample_gradients([0])
-    if not 0 < single.length < math.inf:
-        return {"max_norm": 1.0}, {"max_norm": math.inf}
-    return {"max_norm": 0.9 * single.length}, {"max_norm": math.inf}
+    length = 0.9 * single.length if 0 < single.length < math.inf else 1.0
+    settings = [needs | more for _, more in quantity.settings(draw._replace(norms=[length]))]
+    return settings[0] if settings else needs, settings[-1] if len(settings) > 1 else needs
 
 
-def _second(kernel: Kernel, compute: Compute, sample: CallerBatch, options: dict[str, float]) -> Any:
+def _placed(options: Options, theta: Any) -> Options:
+    """Return options as a kernel of torch takes them: in the dtypes of theta's parameters, numbers of groups as is."""
+    import torch
+
+    first = leaves(theta)[0]
+
+    def placed(value: Any, like: Any) -> Any:
+        floating = isinstance(value, np.ndarray) and value.dtype.kind == "f"
+        return torch.from_numpy(value.copy()).to(like) if floating else value
+
+    return {
+        name: {key: placed(part, theta[key]) for key, part in value.items()}
+        if isinstance(value, dict) and value.keys() == theta.keys()
+        else placed(value, first)
+        for name, value in options.items()
+    }
+
+
+def _second(kernel: Kernel, compute: Compute, sample: CallerBatch, options: Options) -> Any:
     if not kernel.out:
-        return compute(sample.theta, sample.x, sample.y, **options)
+        return compute(sample.theta, sample.x, sample.y, **_placed(options, sample.theta))
     first = leaves(sample.theta)[0]
     blank = kernel.quantity.blank(count(sample.y), sample.theta)
     like = sample.theta if isinstance(blank, dict) else {None: first}

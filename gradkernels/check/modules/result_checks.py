@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from gradkernels.check.compare_arrays import Disagreement
-from gradkernels.quantity import Quantity
 from gradkernels.tree import leaves
 from gradkernels.validate import dtype_of
 
@@ -155,42 +154,6 @@ class MomentsCheck(ResultCheck):
             variance = self._squares[name] / self._n
             at = f"{{at}} of the variance of {name}"
             self.compare(self.found.variance[name], variance, self._square_scale, at)
-
-
-def result_check(
-    quantity: Quantity,
-    found: Any,
-    places: Sequence[int],
-    n: int,
-    options: Any,
-    dtype: str,
-    label: str,
-    times: Sequence[int] | None = None,
-) -> ResultCheck:
-    """Return what compares a result of a quantity with the single gradients that it was made of.
-
-    Args:
-        quantity: It.
-        found: The result; of sums, of the singles alone.
-        places: Where the singles are in a result that has samples.
-        n: Number of samples of a mean.
-        options: That the result was asked for with.
-        dtype: Of the parameters.
-        label: Start of the message.
-        times: How often each single is in a sum; None for once.
-    """
-    makers: dict[str, Callable[[], ResultCheck]] = {
-        "per_sample": lambda: RowsCheck(found, places, dtype, label),
-        "norms": lambda: NormsCheck(found, places, dtype, label),
-        "gradient": lambda: SumCheck(found, lambda length: 1 / n, dtype, label, times),
-        "moments": lambda: MomentsCheck(found, n, dtype, label),
-        "clipped_sum": lambda: SumCheck(found, _clips(options.get("max_norm", 1.0)), dtype, label, times),
-    }
-    return makers[quantity.name]()
-
-
-def _clips(max_norm: float) -> Callable[[float], float]:
-    return lambda length: 1 / max(length / max_norm, 1.0)  # NaN of a length that is NaN
 
 
 def gradient_norm(row: Gradient) -> float:

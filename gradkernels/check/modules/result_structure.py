@@ -8,11 +8,13 @@ from gradkernels.check.compare_arrays import Disagreement
 from gradkernels.check.modules.sample_passes import CallerBatch
 from gradkernels.check.structure import misfit
 from gradkernels.memory.overlap import overlap
-from gradkernels.quantity import Quantity
+from gradkernels.quantity import Options, Quantity
 from gradkernels.tree import count, leaves
 
 
-def require_structure(result: Any, quantity: Quantity, sample: CallerBatch, label: str) -> None:
+def require_structure(
+    result: Any, quantity: Quantity, sample: CallerBatch, label: str, options: Options | None = None
+) -> None:
     """Refuse another structure, dtype or shape than the quantity's, a graph, and memory of an input.
 
     Args:
@@ -20,13 +22,15 @@ def require_structure(result: Any, quantity: Quantity, sample: CallerBatch, labe
         quantity: What was asked.
         sample: What the kernel was called with.
         label: Start of the message.
+        options: Of the call; None where it has none.
     """
-    blank = quantity.blank(count(sample.y), sample.theta)
+    blank = quantity.blank(count(sample.y), sample.theta, options)
     if says := misfit(result, blank, f"{quantity.name}'s structure"):
         raise Disagreement(f"{label}: returned {says}")
-    names = [*sample.theta] * (2 if quantity.name == "moments" else 1) if quantity.per_parameter else [None]
+    parts = leaves(blank)
+    names = [*sample.theta] * (len(parts) // len(sample.theta)) if quantity.per_parameter else [None] * len(parts)
     taken = [leaf for leaf in leaves((sample.theta, sample.x, sample.y)) if hasattr(leaf, "data_ptr")]
-    for name, got, want in zip(names, leaves(result), leaves(blank), strict=True):
+    for name, got, want in zip(names, leaves(result), parts, strict=True):
         at = f"{label}: {name}: " if name else f"{label}: "
         if tuple(got.shape) != want.shape:
             raise Disagreement(f"{at}shape {tuple(got.shape)}, expected {want.shape}")

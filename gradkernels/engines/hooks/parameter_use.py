@@ -131,6 +131,25 @@ class ParameterUse(ABC):
             total += sum_of_squares(widen(rows) - mean)
         return total
 
+    def along(self, target: ArgPath | str, g: Array, directions: Array) -> Array:
+        """Return the inner products of the rows with directions, `(n, k)`.
+
+        Args:
+            target: Key of the target.
+            g: Gradient of the output, `(n, ...)`.
+            directions: `(k, *target.tensor.shape)`, in the dtype that sums are taken in.
+        """
+        columns = directions.reshape(len(directions), -1).mT
+        return torch.cat([widen(rows).reshape(len(rows), -1) @ columns for _, rows in self.row_blocks(target, g)])
+
+    def gram(self, target: ArgPath | str, g: Array) -> Array:
+        """Return the inner products of the rows of each two samples, `(n, n)`."""
+        tensor = self.targets[target].tensor
+        rows = torch.empty((len(g), *tensor.shape), dtype=tensor.dtype, device=tensor.device)
+        self.write(target, g, rows, slice(0, len(g)), add=False)
+        flat = widen(rows).reshape(len(rows), -1)
+        return flat @ flat.mT
+
     def row_blocks(self, target: ArgPath | str, g: Array) -> Iterator[tuple[slice, Array]]:
         """Yield rows, a few samples at a time, in a buffer that is used again."""
         tensor, n = self.targets[target].tensor, len(g)

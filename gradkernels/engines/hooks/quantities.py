@@ -28,7 +28,7 @@ def chunk_slices(n: int, chunk: int) -> Iterator[slice]:
         yield slice(start, min(start + chunk, n))
 
 
-def _drawing(engine: HooksEngine, compute: Compute) -> Compute:
+def drawing(engine: HooksEngine, compute: Compute) -> Compute:
     """Have all samples of `compute` draw their random numbers one after the other; run it again where more is known."""
 
     def call(*arrays: Any, **options: Any) -> Any:
@@ -63,7 +63,7 @@ def per_sample(problem: ModuleProblem, chunk: int) -> Compute:
                 consumer.finish()
         return rows
 
-    return _drawing(engine, compute)
+    return drawing(engine, compute)
 
 
 def norms(problem: ModuleProblem, chunk: int) -> Compute:
@@ -81,7 +81,7 @@ def norms(problem: ModuleProblem, chunk: int) -> Compute:
                 norms[part] = _norms_from_squares(engine, theta, take(x, part), take(y, part), squares.finish())
         return norms
 
-    return _drawing(engine, compute)
+    return drawing(engine, compute)
 
 
 def clipped_sum(problem: ModuleProblem, chunk: int) -> Compute:
@@ -101,7 +101,7 @@ def clipped_sum(problem: ModuleProblem, chunk: int) -> Compute:
             norms = _norms_from_squares(engine, theta, x, y, books.squares())
             return books.sums(clip_factors(norms, max_norm))
 
-    return _drawing(engine, _over_parts(of_part, chunk))
+    return drawing(engine, _over_parts(of_part, chunk))
 
 
 def reweighted_sum(problem: ModuleProblem, chunk: int) -> Compute:
@@ -112,7 +112,7 @@ def reweighted_sum(problem: ModuleProblem, chunk: int) -> Compute:
         with engine.forward(theta, x, y) as forward:
             return _reweighted(engine, forward, (theta, x, y), max_norm)
 
-    return _drawing(engine, _over_parts(of_part, chunk))
+    return drawing(engine, _over_parts(of_part, chunk))
 
 
 def _reweighted(engine: HooksEngine, forward: ForwardPass, data: tuple[Theta, Tree, Tree], max_norm: float) -> Theta:
@@ -131,13 +131,27 @@ def _norms_from_squares(engine: HooksEngine, theta: Theta, x: Tree, y: Tree, squ
     low, high = torch.aminmax(squares)
     if engine.draws_each or (low > limits.tiny / limits.eps and high < limits.max):
         return norms
-    beyond = (~((squares > limits.tiny / limits.eps) & (squares < limits.max))).nonzero().flatten()
-    rows = _rows(engine, theta, take(x, beyond), take(y, beyond))
+    beyond = beyond_range(squares).nonzero().flatten()
+    rows = rows_of(engine, theta, take(x, beyond), take(y, beyond))
     norms[beyond] = QUANTITIES["norms"].of(torch, rows).to(norms.dtype)
     return norms
 
 
-def _rows(engine: HooksEngine, theta: Theta, x: Tree, y: Tree) -> Theta:
+def beyond_range(squares: Array) -> Array:
+    """Return which squares have left the range of their dtype, or are no numbers."""
+    limits = torch.finfo(squares.dtype)
+    return ~((squares > limits.tiny / limits.eps) & (squares < limits.max))
+
+
+def rows_of(engine: HooksEngine, theta: Theta, x: Tree, y: Tree) -> Theta:
+    """Return the per-sample gradients of some samples.
+
+    Args:
+        engine: Of the model.
+        theta: Parameters by name.
+        x: Inputs, samples first.
+        y: Targets, samples first.
+    """
     with engine.forward(theta, x, y) as forward:
         consumer = accumulators.RowWriter(
             forward.theta, {name: empty_torch((count(y), *one.shape), one) for name, one in theta.items()}
@@ -182,7 +196,7 @@ def gradient(problem: ModuleProblem, chunk: int) -> Compute:
                 totals = _added(totals, sums.finish())
         return {name: (total / count(y)).to(theta[name].dtype) for name, total in totals.items()}
 
-    return _drawing(engine, compute)
+    return drawing(engine, compute)
 
 
 def moments(problem: ModuleProblem, chunk: int) -> Compute:
@@ -209,7 +223,7 @@ def moments(problem: ModuleProblem, chunk: int) -> Compute:
             variance |= around(theta, x, y, mean, names)
         return Moments(*({name: one.to(theta[name].dtype) for name, one in part.items()} for part in (mean, variance)))
 
-    return _drawing(engine, compute)
+    return drawing(engine, compute)
 
 
 def variances_around(problem: ModuleProblem, chunk: int) -> Callable[..., Theta]:
@@ -226,4 +240,4 @@ def variances_around(problem: ModuleProblem, chunk: int) -> Callable[..., Theta]
                 totals = _added(totals, consumer.finish())
         return {name: total / n for name, total in totals.items()}
 
-    return _drawing(engine, variances)
+    return drawing(engine, variances)

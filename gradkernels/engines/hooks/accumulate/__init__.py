@@ -11,6 +11,8 @@ result when the backward pass is over.
 - `pulling`: rows of what was made of parameters, turned into theirs.
 - `single_uses`: which parameters have one use, so that their norms may be added up use by use.
 - `merging`: uses of one linear weight, as in a loop over cells, made one with the steps of all.
+- `products`: inner products of rows with directions (`RowsAlong`) and with each other (`RowGram`).
+- `projections`: random projections of rows.
 - `inner_products`: norms of parameters with several uses, such as a table that is also the last layer's weight, from
   products of the uses, without rows.
 

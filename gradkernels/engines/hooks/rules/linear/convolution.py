@@ -17,7 +17,7 @@ import torch
 
 from gradkernels.backend import Array
 from gradkernels.engines.hooks.parameter_use import ParameterUse, write_or_add
-from gradkernels.engines.hooks.precision import squared_row_norms, sum_dtype
+from gradkernels.engines.hooks.precision import squared_row_norms, sum_dtype, widen
 from gradkernels.engines.hooks.rules.autotune import fastest_of, is_recording
 from gradkernels.engines.hooks.rules.blocks import blocks
 from gradkernels.engines.hooks.rules.linear.gram import diagonal, digits
@@ -76,6 +76,20 @@ class Convolution(ParameterUse):
             gram = {"gram": self._norms_by_products}
             ways = gram | ways if 2 * products <= rows else ways | gram
         return fastest_of(self._key("norms", g, self._a), ways, (g, self._a), (g[:TRIAL], self._a[:TRIAL]))
+
+    def along(self, target: Any, g: Array, directions: Array) -> Array:
+        """Return the inner products of the rows with directions: of g with the convolution by one.
+
+        Args:
+            target: Key of the target.
+            g: Gradient of the output, `(n, ...)`.
+            directions: `(k, *target.tensor.shape)`.
+        """
+        if target == "bias":
+            return widen(self._shifts(g)) @ directions.mT
+        if len(directions) > 1:
+            return super().along(target, g, directions)
+        return (widen(g) * self._geometry.convolved(widen(self._a), directions[0])).flatten(1).sum(1)[:, None]
 
     def small_rows(self, target: Any, g: Array) -> Array | None:
         """Return sums over places, of the weight where these are more than its entries."""

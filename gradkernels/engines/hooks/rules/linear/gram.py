@@ -18,6 +18,9 @@ from gradkernels.engines.hooks.rules.blocks import blocks
 TILE = 512
 """Steps along each side of a tile."""
 
+PAIR_BYTES = 1 << 24
+"""Of the products of some samples' steps with those of all others."""
+
 TILE_BYTES = 1 << 22
 """Of the products of a tile for some samples: what stays in a core's caches."""
 
@@ -73,3 +76,21 @@ def _tiles(steps: int, side: int) -> Iterator[tuple[slice, slice, int]]:
     for row in range(0, steps, side):
         for column in range(0, row + 1, side):
             yield slice(row, row + side), slice(column, column + side), 1 if row == column else 2
+
+
+def products_of_steps(one: Array, other: Array, columns: Array, others: Array) -> Array:
+    """Sum (r_is . r_jt)(c_is . c_jt) over the steps s and t of each two samples, `(n, m)`.
+
+    Args:
+        one: r of the samples i, `(n, s, o)`.
+        other: r of the samples j, `(m, t, o)`.
+        columns: c of the samples i, `(n, s, p)`.
+        others: c of the samples j, `(m, t, p)`.
+    """
+    (m, steps), flat, flats = other.shape[:2], other.flatten(0, 1), others.flatten(0, 1)
+    size = max(1, PAIR_BYTES // max(1, one.shape[1] * m * steps * one.element_size()))
+    found = [
+        ((one[at] @ flat.mT) * (columns[at] @ flats.mT)).sum(1).view(-1, m, steps).sum(2)
+        for at in (slice(start, start + size) for start in range(0, len(one), size))
+    ]
+    return torch.cat(found)

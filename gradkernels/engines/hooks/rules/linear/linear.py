@@ -12,7 +12,7 @@ from gradkernels.backend import Array
 from gradkernels.engines.hooks.parameter_use import ParameterTensor, ParameterUse, write_or_add
 from gradkernels.engines.hooks.precision import squared_row_norms, sum_dtype, sum_of_squares, widen
 from gradkernels.engines.hooks.rules.autotune import fastest_of, is_recording
-from gradkernels.engines.hooks.rules.linear.gram import cheaper_ways, squared_norms_by_steps
+from gradkernels.engines.hooks.rules.linear.gram import cheaper_ways, products_of_steps, squared_norms_by_steps
 from gradkernels.engines.hooks.rules.rule import LayerRule, NamedArguments, Targets, not_last
 
 TRIAL = 16
@@ -81,6 +81,41 @@ class Linear(ParameterUse):
         if is_recording():
             return squares.clamp_(min=0).to(sum_dtype(g.dtype))
         return self.replace_cancelled(target, g, squares, of_terms)
+
+    def along(self, target: Any, g: Array, directions: Array) -> Array:
+        """Return the inner products of the rows with directions: g . (V a), summed over steps.
+
+        Args:
+            target: Key of the target.
+            g: Gradient of the output, `(n, ...)`.
+            directions: `(k, *target.tensor.shape)`.
+        """
+        if target == "bias":
+            g = _steps(g)
+            return widen(g if g.ndim == 2 else g.sum(1)) @ directions.mT
+        rows, columns = map(widen, self.factors(g))
+        if rows.ndim == 3 and len(directions) > 1:  # rows are formed once, V a for each direction
+            return super().along(target, g, directions)
+        return torch.stack([(rows * (columns @ one.mT)).flatten(1).sum(1) for one in directions], 1)
+
+    def gram(self, target: Any, g: Array) -> Array:
+        """Return the inner products of rows: (g_i . g_j)(a_i . a_j), summed over steps where that costs less than rows.
+
+        Args:
+            target: Key of the target.
+            g: Gradient of the output, `(n, ...)`.
+        """
+        if target == "bias":
+            g = _steps(g)
+            sums = widen(g if g.ndim == 2 else g.sum(1))
+            return sums @ sums.mT
+        rows, columns = map(widen, self.factors(g))
+        if rows.ndim == 2:
+            return (rows @ rows.mT).mul_(columns @ columns.mT)
+        n, steps, (o, i) = len(rows), rows.shape[1], (rows.shape[2], columns.shape[2])
+        if n * steps**2 * (o + i) > o * i * (n + steps):
+            return super().gram(target, g)
+        return products_of_steps(rows, rows, columns, columns)
 
     def small_rows(self, target: Any, g: Array) -> Array | None:
         """Return sums over steps: of the bias always, of the weight where there are more steps than it is wide."""

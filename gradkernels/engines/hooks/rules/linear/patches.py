@@ -75,6 +75,15 @@ class ConvolutionGeometry:
             return a.permute(0, first - 1, *seen, *steps, *places).reshape(n, self.entries, -1).mT
         return a.permute(0, first - 1, *steps, *places, *seen).reshape(n, -1, self.entries)
 
+    def convolved(self, a: Array, weight: Array) -> Array:
+        """Return the convolution of the input `(n, [steps,] channels, *places)` by a weight of this shape."""
+        merged = a if a.ndim == len(self.shape) else a.flatten(0, 1)
+        padding: Sizes = (0,) * len(self.kernel)
+        output = torch.convolution(
+            self.padded(merged), weight, None, self.stride, padding, self.dilation, False, padding, self.groups
+        )
+        return output if merged is a else output.view(*a.shape[:2], *output.shape[1:])
+
     def gradient(self, g: Array, a: Array) -> Array:
         """Return the weight's gradient for all samples together, by the library's own backward pass."""
         g, a = (one if one.ndim == len(self.shape) else one.flatten(0, 1) for one in (g, a))

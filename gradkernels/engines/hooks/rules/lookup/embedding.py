@@ -18,6 +18,9 @@ from gradkernels.engines.hooks.precision import squared_row_norms, widen
 from gradkernels.engines.hooks.rules.autotune import fastest_of, is_recording
 from gradkernels.engines.hooks.rules.rule import LayerRule, NamedArguments, Targets, any_axis
 
+PAIR_BYTES = 1 << 24
+"""Of products of places at a time."""
+
 MOST_PAIRED_WORDS = 512
 """Of a sample, whose pairs are looked at: their number grows with the square."""
 
@@ -132,6 +135,33 @@ class EmbeddingTable(ParameterUse):
         if terms.shape[1] > MOST_PAIRED_WORDS and not is_recording():
             del ways["gram"]
         return fastest_of(("embedding", self._size, terms.shape, terms.dtype, g.device), ways)
+
+    def along(self, target: Any, g: Array, directions: Array) -> Array:
+        """Return the inner products of the rows with directions: of each place's g with its word's row of one.
+
+        Args:
+            target: Key of the target.
+            g: Gradient of the output, `(n, ...)`.
+            directions: `(k, *target.tensor.shape)`.
+        """
+        terms = widen(self.terms(g))
+        return torch.stack([(terms * one[self.words]).flatten(1).sum(1) for one in directions], 1)
+
+    def gram(self, target: Any, g: Array) -> Array:
+        """Return the inner products of rows: sums of g_s . h_t over places of the same word.
+
+        Args:
+            target: Key of the target.
+            g: Gradient of the output, `(n, ...)`.
+        """
+        terms, found = widen(self.terms(g)), []
+        (n, steps), flat, words = self.words.shape, terms.flatten(0, 1), self.words.flatten()
+        size = max(1, PAIR_BYTES // max(1, steps * n * steps * terms.element_size()))
+        for start in range(0, n, size):
+            at = slice(start, start + size)
+            products = (terms[at] @ flat.mT).mul_(self.words[at, :, None] == words)
+            found.append(products.sum(1).view(-1, n, steps).sum(2))
+        return torch.cat(found)
 
     def squared_norms_of_terms(self, target: Any, g: Array) -> Array:
         """Sum |g_t|^2 over places."""

@@ -1,19 +1,14 @@
-"""Import the winner: the five quantities, each computed by the fastest kernel that is proven and installed.
-
-`gradient(problem, theta, x, y)` and its siblings find the kernel once for each combination of problem, shapes and
-dtypes and keep it, so that a call costs about a microsecond more than the kernel; `gk.fastest` hands out the kernel
-itself. A result is an array of the library of theta and x; for a `ModuleProblem`, what has theta's structure is a dict
-of tensors by parameter name. All five raise as `gradient`.
-"""
+"""Gradients, their norms and moments, each computed by the fastest kernel that is proven and installed."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Unpack, overload
 
 from gradkernels.dispatch.bound_kernels import bound_kernel
-from gradkernels.dispatch.fastest_kernel import fastest as fastest
-from gradkernels.dispatch.keywords import require_positive, with_weights
+from gradkernels.dispatch.keywords import with_weights
 from gradkernels.dispatch.request import Into, KernelLike, Options, ResultsPath
+from gradkernels.fastest.compute import compute
+from gradkernels.fastest.flat_rows import flat_rows
 from gradkernels.problems import Problem
 from gradkernels.quantity import Moments
 
@@ -89,6 +84,7 @@ def per_sample(
     *,
     sample_weight: Any = None,
     out: Any = None,
+    flat: bool = False,
     kernel: KernelLike = None,
     results: ResultsPath = None,
     max_bytes: int | None = None,
@@ -102,13 +98,15 @@ def per_sample(
         y: Targets, samples first; integers and truth values stand for numbers of x's dtype.
         sample_weight: Factor of each sample's loss, `(n,)`, for regressions.
         out: Memory of the result's shape and dtype to write it into and return.
+        flat: Whether all parameters are in one array `(n, P)`, side by side as `gk.flat` says.
         kernel: A way (`numpy.broadcast`), key or Kernel to take instead of the fastest.
         results: A results file that decides which is fastest.
         max_bytes: Peak memory allowed in bytes, the result included; see `gradient`.
     """
     if sample_weight is not None:
         problem, y = with_weights(problem, y, sample_weight)
-    return bound_kernel("per_sample", problem, (theta, x, y), (kernel, results, max_bytes))(theta, x, y, out)
+    bound = bound_kernel("per_sample", problem, (theta, x, y), (kernel, results, max_bytes))
+    return flat_rows(bound, problem, (theta, x, y), out) if flat else bound(theta, x, y, out)
 
 
 @overload
@@ -133,6 +131,7 @@ def norms(
     *,
     sample_weight: Any = None,
     out: Any = None,
+    by: Any = None,
     kernel: KernelLike = None,
     results: ResultsPath = None,
     max_bytes: int | None = None,
@@ -146,10 +145,16 @@ def norms(
         y: Targets, samples first; integers and truth values stand for numbers of x's dtype.
         sample_weight: Factor of each sample's loss, `(n,)`, for regressions.
         out: Memory of the result's shape and dtype to write it into and return.
+        by: `"parameter"` for the norms over each parameter, or `{"group": ["glob", ...]}` for those over groups of
+            them: a dict of `(n,)`, which takes no out.
         kernel: A way (`numpy.broadcast`), key or Kernel to take instead of the fastest.
         results: A results file that decides which is fastest.
         max_bytes: Peak memory allowed in bytes, the result included; see `gradient`.
     """
+    if by is not None:
+        if out is not None:
+            raise TypeError("norms with by= has a result of several arrays; leave out out=")
+        return compute("norms_by", problem, (theta, x, y), (kernel, results, max_bytes), sample_weight, by=by)
     if sample_weight is not None:
         problem, y = with_weights(problem, y, sample_weight)
     return bound_kernel("norms", problem, (theta, x, y), (kernel, results, max_bytes))(theta, x, y, out)
@@ -188,43 +193,3 @@ def moments(
         problem, y = with_weights(problem, y, sample_weight)
     result: Moments[Any] = bound_kernel("moments", problem, (theta, x, y), (kernel, results, max_bytes))(theta, x, y)
     return result
-
-
-@overload
-def clipped_sum(
-    problem: ModuleProblem, theta: OwnOrGiven, x: object, y: object, max_norm: float = 1.0, **options: Unpack[Options]
-) -> Tensors: ...
-@overload
-def clipped_sum(
-    problem: Problem, theta: A, x: FeatureArray, y: TargetArray, max_norm: float = 1.0, **options: Unpack[Options]
-) -> A: ...
-def clipped_sum(
-    problem: Problem,
-    theta: Any,
-    x: Any,
-    y: Any,
-    max_norm: float = 1.0,
-    *,
-    sample_weight: Any = None,
-    kernel: KernelLike = None,
-    results: ResultsPath = None,
-    max_bytes: int | None = None,
-) -> Any:
-    """Sum g_i min(1, max_norm / |g_i|) over samples (Abadi et al. 2016, the sum of DP-SGD before its noise).
-
-    Args:
-        problem: What is differentiated.
-        theta: Parameters, `(d+1,)` with the intercept first; of a module a dict by name, or None for its own.
-        x: Features, `(n, d)` or `(n,)`; of a module its inputs, samples first. The sum over n = 0 is zero.
-        y: Targets, samples first; integers and truth values stand for numbers of x's dtype.
-        max_norm: Length that each sample's gradient is cut to, positive; infinity cuts nothing.
-        sample_weight: Factor of each sample's loss, `(n,)`, for regressions.
-        kernel: A way (`numpy.broadcast`), key or Kernel to take instead of the fastest.
-        results: A results file that decides which is fastest.
-        max_bytes: Peak memory allowed in bytes, the result included; see `gradient`.
-    """
-    if sample_weight is not None:
-        problem, y = with_weights(problem, y, sample_weight)
-    bound = bound_kernel("clipped_sum", problem, (theta, x, y), (kernel, results, max_bytes))
-    require_positive(max_norm)
-    return bound(theta, x, y, max_norm=max_norm)

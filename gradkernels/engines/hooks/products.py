@@ -1,0 +1,145 @@
+"""Sums of rows with weights, and inner products of rows, each from one forward and one backward pass."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from gradkernels.backend import Array
+from gradkernels.engines.hooks.accumulate.accumulators import RowSums
+from gradkernels.engines.hooks.accumulate.products import RowGram, RowsAlong, SquaredNormsByParameter
+from gradkernels.engines.hooks.accumulate.projections import RowProjections
+from gradkernels.engines.hooks.engine import HooksEngine
+from gradkernels.engines.hooks.quantities import Theta, beyond_range, chunk_slices, drawing, rows_of
+from gradkernels.kernel import Compute
+from gradkernels.problems.module.module_problem import ModuleProblem
+from gradkernels.quantities.project import KIND, SEED, SIZE
+from gradkernels.quantity import QUANTITIES
+from gradkernels.tree import Tree, count, each, take
+
+Groups = tuple[tuple[str, tuple[str, ...]], ...]
+"""Names of parameters by group."""
+
+
+def weighted_sum(problem: ModuleProblem, chunk: int) -> Compute:
+    """Return a compute of weighted sums, by a backward pass of the weighted losses for each weighting."""
+    engine = HooksEngine(problem)
+
+    def compute(theta: Theta, x: Tree, y: Tree, weights: Array) -> Theta:
+        several = weights if weights.ndim == 2 else weights[:, None]
+        totals = [dict[str, Array]() for _ in range(several.shape[1])]
+        for part in chunk_slices(count(y), chunk):
+            with engine.forward(theta, take(x, part), take(y, part)) as forward:
+                for k, total in enumerate(totals):
+                    sums = RowSums(forward.theta)
+                    forward.backward(sums, several[part, k], keep=k + 1 < len(totals))
+                    more = sums.finish()
+                    totals[k] = {name: total[name] + one for name, one in more.items()} if total else more
+        return _of_theta(theta, totals, weights.ndim == 2)
+
+    return drawing(engine, compute)
+
+
+def _of_theta(theta: Theta, totals: list[Theta], several: bool) -> Theta:
+    """Return sums in theta's dtypes, one or several in front of each other; zeros where there are no samples."""
+    found = {}
+    for name, one in theta.items():
+        parts = [total[name] if total else torch.zeros_like(one).detach() for total in totals]
+        stacked = torch.stack(parts) if parts else one.new_zeros((0, *one.shape)).detach()
+        found[name] = (stacked if several else stacked[0]).to(one.dtype)
+    return found
+
+
+def inner(problem: ModuleProblem, chunk: int) -> Compute:
+    """Return a compute of the inner products with directions, layer by layer: g . (V a) for a linear map."""
+    engine = HooksEngine(problem)
+
+    def compute(theta: Theta, x: Tree, y: Tree, v: Theta) -> Array:
+        first, widest = next(iter(theta)), max(theta.values(), key=torch.Tensor.element_size)
+        several = v[first].ndim > theta[first].ndim
+        directions = v if several else each(lambda one: one[None], v)
+        found = [widest.new_zeros((0, len(directions[first]))).detach()]
+        for part in chunk_slices(count(y), chunk):
+            with engine.forward(theta, take(x, part), take(y, part)) as forward:
+                products = RowsAlong(forward.theta, directions, part.stop - part.start)
+                forward.backward(products)
+                found.append(products.finish())
+        result = torch.cat(found).to(widest.dtype)
+        return result if several else result[:, 0]
+
+    return drawing(engine, compute)
+
+
+def norms_by(problem: ModuleProblem, chunk: int) -> Compute:
+    """Return a compute of the norms over groups of parameters, from squared norms over each of them."""
+    engine = HooksEngine(problem)
+
+    def of_part(theta: Theta, x: Tree, y: Tree, by: Groups) -> list[Array]:
+        with engine.forward(theta, x, y) as forward:
+            squares = SquaredNormsByParameter(forward.theta, forward.shared, count(y))
+            forward.backward(squares)
+            of_names = squares.finish()
+        norms = [sum(of_names[name] for name in names).sqrt() for _, names in by]
+        doubtful = beyond_range(sum(of_names.values())).nonzero().flatten()
+        if len(doubtful) and not engine.draws_each:
+            rows = rows_of(engine, theta, take(x, doubtful), take(y, doubtful))
+            for one, exact in zip(norms, QUANTITIES["norms_by"].of(torch, rows, by=by).values(), strict=True):
+                one[doubtful] = exact.to(one.dtype)
+        return norms
+
+    def compute(theta: Theta, x: Tree, y: Tree, by: Groups) -> Theta:
+        parts = [of_part(theta, take(x, at), take(y, at), by) for at in chunk_slices(count(y), chunk)]
+        found = {}
+        for i, (group, names) in enumerate(by):
+            widest = max((theta[name] for name in names), key=torch.Tensor.element_size)
+            norms = [widest.new_zeros(0).detach(), *(part[i] for part in parts)]
+            found[group] = torch.cat(norms).to(widest.dtype)
+        return found
+
+    return drawing(engine, compute)
+
+
+def gram(problem: ModuleProblem, chunk: int) -> Compute:
+    """Return a compute of the inner products of each two samples: (g_i . g_j)(a_i . a_j) for a linear map."""
+    engine = HooksEngine(problem)
+
+    def of_all(theta: Theta, x: Tree, y: Tree) -> Array:
+        n, widest = count(y), max(theta.values(), key=torch.Tensor.element_size)
+        if not n:
+            return widest.new_zeros((0, 0)).detach()
+        with engine.forward(theta, x, y) as forward:
+            products = RowGram(forward.theta, forward.shared, n)
+            forward.backward(products)
+            return products.finish().to(widest.dtype)
+
+    def compute(theta: Theta, x: Tree, y: Tree, other: tuple[Tree, Tree] | None = None) -> Array:
+        if other is None:
+            return of_all(theta, x, y)
+        n, join = count(y), _joined
+        return of_all(theta, join(x, other[0]), join(y, other[1]))[:n, n:].contiguous()
+
+    return drawing(engine, compute)
+
+
+def _joined(one: Tree, other: Tree) -> Any:
+    join: Callable[..., Any] = lambda part, more: torch.cat([part, more])  # noqa: E731
+    return each(join, one, other)
+
+
+def project(problem: ModuleProblem, chunk: int) -> Compute:
+    """Return a compute of random projections: for a linear map with factors (P b)(Q a)^T, else of rows in blocks."""
+    engine = HooksEngine(problem)
+
+    def compute(theta: Theta, x: Tree, y: Tree, size: int = SIZE, seed: int = SEED, kind: str = KIND) -> Array:
+        widest = max(theta.values(), key=torch.Tensor.element_size)
+        found = [widest.new_zeros((0, size)).detach()]
+        for part in chunk_slices(count(y), chunk):
+            with engine.forward(theta, take(x, part), take(y, part)) as forward:
+                projections = RowProjections(forward.theta, part.stop - part.start, (size, seed, kind))
+                forward.backward(projections)
+                found.append(projections.finish())
+        return torch.cat(found).to(widest.dtype)
+
+    return drawing(engine, compute)

@@ -1,0 +1,79 @@
+"""A quantity that takes options, computed by the fastest kernel: what every public function of that kind does."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+from gradkernels.dispatch.bound_kernels import bound_kernel
+from gradkernels.dispatch.keywords import with_weights
+from gradkernels.dispatch.request import KernelLike, ResultsPath
+from gradkernels.problems import Problem
+from gradkernels.problems.regression.conversion import convert_target, plain_array
+from gradkernels.quantity import quantity
+from gradkernels.tree import Tree, count
+from gradkernels.validate import validate_inputs
+
+Chosen = tuple[KernelLike, ResultsPath, int | None]
+"""What the kernel is chosen by: `(kernel, results, max_bytes)`."""
+
+
+def compute(
+    name: str, problem: Problem, arrays: tuple[Tree, Tree, Tree], chosen: Chosen, sample_weight: Any, **options: Any
+) -> Any:
+    """Compute a quantity with its options, which are looked at first.
+
+    Args:
+        name: Of the quantity.
+        problem: What is differentiated.
+        arrays: `(theta, x, y)`.
+        chosen: What the kernel is chosen by.
+        sample_weight: Factor of each sample's loss, `(n,)`, for regressions; None for 1.
+        options: Of the quantity, None where the caller gave none.
+    """
+    theta, x, y = arrays
+    if sample_weight is not None:
+        problem, y = with_weights(problem, y, sample_weight)
+    bound = bound_kernel(name, problem, (theta, x, y), chosen)
+    given = {option: value for option, value in options.items() if value is not None}
+    if not problem.is_black_box:  # a module's dispatcher does it
+        theta_ = problem.as_inputs(theta, x, y)[0]
+        given = quantity(name).checked(given, count(y), theta_, partial(_other_samples, problem, theta_))
+    return bound(theta, x, y, **given)
+
+
+def _other_samples(problem: Problem, theta: Tree, x: Tree, y: Tree) -> tuple[Tree, Tree]:
+    theta, x, y = problem.as_inputs(theta, x, y)
+    validate_inputs(problem, theta, x, y)
+    return plain_array(x), convert_target(problem, x, y)
+
+
+def function_of(name: str) -> Any:
+    """Return the public function of a quantity that has none written out: `f(problem, theta, x, y, **options)`.
+
+    Args:
+        name: Of the quantity.
+    """
+    asked = quantity(name)
+
+    def function(
+        problem: Problem,
+        theta: Tree,
+        x: Tree,
+        y: Tree,
+        *,
+        sample_weight: Any = None,
+        kernel: KernelLike = None,
+        results: ResultsPath = None,
+        max_bytes: int | None = None,
+        **options: Any,
+    ) -> Any:
+        """Compute the quantity; arguments and errors are those of `gk.gradient`, and the quantity's own options."""
+        if unknown := options.keys() - {*asked.option_names}:
+            takes = "".join(f", {option}=" for option in asked.option_names)
+            raise TypeError(f"{name} takes problem, theta, x, y{takes} and not {min(unknown)}=")
+        chosen = kernel, results, max_bytes
+        return compute(name, problem, (theta, x, y), chosen, sample_weight, **options)
+
+    function.__name__ = function.__qualname__ = name
+    return function

@@ -1,0 +1,202 @@
+"""The matrix of all per-sample gradients, never formed unless asked: each use goes to the fastest proven kernel."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from gradkernels.backend import Array, backend_of
+from gradkernels.fastest.compute import Chosen, compute
+from gradkernels.fastest.flat_rows import FlatLayout, flat
+from gradkernels.problems import Problem
+from gradkernels.tree import Tree, count, leaves, take
+
+if TYPE_CHECKING:
+    from scipy.sparse.linalg import LinearOperator
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Rows:
+    """The matrix G `(n, P)` whose rows are the gradients of single samples; it holds inputs, not results.
+
+    Flat vectors have the parameters side by side, `layout` says where; what has theta's structure is taken too.
+
+    Attributes:
+        problem: What is differentiated.
+        theta: Parameters, of a module as given.
+        x: Features or inputs.
+        y: Targets.
+        layout: Order and places of the parameters in a flat row.
+        chosen: What kernels are chosen by: `(kernel, results, max_bytes)`.
+    """
+
+    problem: Problem
+    theta: Tree
+    x: Tree
+    y: Tree
+    layout: FlatLayout
+    chosen: Chosen = (None, None, None)
+
+    __array_ufunc__ = None  # numpy's `w @ G` is ours
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Numbers of samples and of parameters."""
+        return count(self.y), len(self.layout)
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __repr__(self) -> str:
+        """Return `Rows(module:Sequential, 128 x 26010)`."""
+        return f"Rows({self.problem.name}, {self.shape[0]} x {self.shape[1]})"
+
+    @property
+    def T(self) -> Columns:
+        """The transpose, for `G @ H.T` and `G.T @ w`."""
+        return Columns(self)
+
+    def __matmul__(self, other: Any) -> Any:
+        """Compute G v `(n,)`, G V `(n, K)` for V `(P, K)`, or with `H.T` the inner products `(n, m)`.
+
+        A direction of theta's structure is taken as a vector.
+        """
+        if isinstance(other, Columns):
+            return self._gram(other.rows)
+        if isinstance(other, dict):
+            return self._compute("inner", v=other)
+        if not 1 <= other.ndim <= 2:
+            raise ValueError(f"v is {tuple(other.shape)}; it must be ({self.shape[1]},) or ({self.shape[1]}, K)")
+        return self._compute("inner", v=self.layout.split(other if other.ndim == 1 else other.T))
+
+    def __rmatmul__(self, weights: Array) -> Array:
+        """Compute w G `(P,)`, or `(K, P)` for w `(K, n)`."""
+        if weights.ndim == 1:
+            return self.layout.join(self._compute("weighted_sum", weights=weights))
+        return self.layout.join(self._compute("weighted_sum", weights=weights.T), 1)
+
+    def __getitem__(self, samples: Any) -> Rows:
+        """Return the rows of some samples: a slice, or an array of their numbers."""
+        if isinstance(samples, int):
+            samples = slice(samples, samples + 1 or None)
+        x, y = take((self.x, self.y), samples)
+        return Rows(self.problem, self.theta, x, y, self.layout, self.chosen)
+
+    def _gram(self, other: Rows) -> Array:
+        if other is self:
+            return self._compute("gram")
+        return self._compute("gram", other=(other.x, other.y))
+
+    def norms(self) -> Array:
+        """Return the length of each row, `(n,)`."""
+        return self._compute("norms")
+
+    def clipped_sum(self, max_norm: float = 1.0) -> Tree:
+        """Return the sum of the rows, each cut to `max_norm`, of theta's structure."""
+        return self._compute("clipped_sum", max_norm=max_norm)
+
+    def project(self, size: int = 512, seed: int = 0, kind: str = "gaussian") -> Array:
+        """Return the rows times a random matrix, `(n, size)`; see `gk.project`.
+
+        Args:
+            size: Dimensions of the result.
+            seed: Of the matrix.
+            kind: `gaussian` or `factored`.
+        """
+        return self._compute("project", size=size, seed=seed, kind=kind)
+
+    def mean(self) -> Tree:
+        """Return the mean of the rows, of theta's structure: the gradient of the mean loss."""
+        return self._compute("gradient")
+
+    def variance(self) -> Tree:
+        """Return the biased variance of each parameter's gradient over the samples, of theta's structure."""
+        return self._compute("moments").variance
+
+    def dense(self) -> Array:
+        """Return the matrix itself, `(n, P)`."""
+        return self.layout.join(self._compute("per_sample"), 1)
+
+    def linear_operator(self) -> LinearOperator:
+        """Return it as scipy's LinearOperator, on which `svds`, `lsqr` and `eigsh` run; in numpy's float64."""
+        from scipy.sparse.linalg import LinearOperator
+
+        def product(vectors: Any) -> Any:
+            return _numpy(self @ self._like(vectors))
+
+        def adjoint(weights: Any) -> Any:
+            return _numpy(self.T @ self._like(weights))
+
+        return LinearOperator(
+            self.shape, matvec=product, matmat=product, rmatvec=adjoint, rmatmat=adjoint, dtype=np.float64
+        )
+
+    def _like(self, array: Any) -> Array:
+        first = self._first
+        library = backend_of(first)
+        assert library is not None
+        placed = library.put(np.ascontiguousarray(array), library.arrays.device_of(first))
+        return library.arrays.cast(placed, str(first.dtype).removeprefix("torch."))
+
+    @property
+    def _first(self) -> Array:
+        theta = self.problem.parameters() if self.theta is None else self.theta  # type: ignore[attr-defined]
+        return leaves(theta)[0]
+
+    def _compute(self, name: str, **options: Any) -> Any:
+        return compute(name, self.problem, (self.theta, self.x, self.y), self.chosen, None, **options)
+
+
+@dataclass(frozen=True, eq=False)
+class Columns:
+    """The transpose of a matrix of rows.
+
+    Attributes:
+        rows: The matrix.
+    """
+
+    rows: Rows
+
+    __array_ufunc__ = None
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Numbers of parameters and of samples."""
+        return self.rows.shape[::-1]
+
+    def __matmul__(self, weights: Array) -> Array:
+        """Compute G^T w `(P,)`, or `(P, K)` for w `(n, K)`."""
+        product = (weights if weights.ndim == 1 else weights.T) @ self.rows
+        return product if weights.ndim == 1 else product.T
+
+
+def rows(
+    problem: Problem,
+    theta: Tree,
+    x: Tree,
+    y: Tree,
+    *,
+    kernel: Any = None,
+    results: Any = None,
+    max_bytes: int | None = None,
+) -> Rows:
+    """Return the matrix of all per-sample gradients `(n, P)`, which is never formed unless asked.
+
+    Args:
+        problem: What is differentiated.
+        theta: Parameters, `(d+1,)` with the intercept first; of a module a dict by name, or None for its own.
+        x: Features, `(n, d)` or `(n,)`; of a module its inputs, samples first.
+        y: Targets, samples first.
+        kernel: A way (`torch.hooks`) to take instead of the fastest.
+        results: A results file that decides which is fastest.
+        max_bytes: Peak memory allowed in bytes, the result included; see `gradient`.
+    """
+    return Rows(problem, theta, x, y, flat(problem, theta), (kernel, results, max_bytes))
+
+
+def _numpy(array: Array) -> Any:
+    library = backend_of(array)
+    assert library is not None
+    return np.asarray(library.get(array), np.float64)

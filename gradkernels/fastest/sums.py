@@ -1,0 +1,182 @@
+"""Sums over samples, each computed by the fastest kernel that is proven and installed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Unpack, overload
+
+from gradkernels.dispatch.bound_kernels import bound_kernel
+from gradkernels.dispatch.keywords import with_weights
+from gradkernels.dispatch.request import KernelLike, Options, ResultsPath
+from gradkernels.fastest.compute import compute
+from gradkernels.problems import Problem
+from gradkernels.quantities.shared.arguments import positive
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from gradkernels.dispatch.request import A, FeatureArray, OwnOrGiven, TargetArray, Tensors
+    from gradkernels.problems.module.module_problem import ModuleProblem
+
+
+@overload
+def clipped_sum(
+    problem: ModuleProblem, theta: OwnOrGiven, x: object, y: object, max_norm: float = 1.0, **options: Unpack[Options]
+) -> Tensors: ...
+@overload
+def clipped_sum(
+    problem: Problem, theta: A, x: FeatureArray, y: TargetArray, max_norm: float = 1.0, **options: Unpack[Options]
+) -> A: ...
+def clipped_sum(
+    problem: Problem,
+    theta: Any,
+    x: Any,
+    y: Any,
+    max_norm: float = 1.0,
+    *,
+    sample_weight: Any = None,
+    kernel: KernelLike = None,
+    results: ResultsPath = None,
+    max_bytes: int | None = None,
+) -> Any:
+    """Sum g_i min(1, max_norm / |g_i|) over samples (Abadi et al. 2016, the sum of DP-SGD before its noise).
+
+    Args:
+        problem: What is differentiated.
+        theta: Parameters, `(d+1,)` with the intercept first; of a module a dict by name, or None for its own.
+        x: Features, `(n, d)` or `(n,)`; of a module its inputs, samples first. The sum over n = 0 is zero.
+        y: Targets, samples first; integers and truth values stand for numbers of x's dtype.
+        max_norm: Length that each sample's gradient is cut to, positive; infinity cuts nothing.
+        sample_weight: Factor of each sample's loss, `(n,)`, for regressions.
+        kernel: A way (`numpy.broadcast`), key or Kernel to take instead of the fastest.
+        results: A results file that decides which is fastest.
+        max_bytes: Peak memory allowed in bytes, the result included; see `gradient`.
+    """
+    if sample_weight is not None:
+        problem, y = with_weights(problem, y, sample_weight)
+    bound = bound_kernel("clipped_sum", problem, (theta, x, y), (kernel, results, max_bytes))
+    return bound(theta, x, y, max_norm=positive(max_norm))
+
+
+@overload
+def weighted_sum(
+    problem: ModuleProblem, theta: OwnOrGiven, x: object, y: object, weights: object, **options: Unpack[Options]
+) -> Tensors: ...
+@overload
+def weighted_sum(
+    problem: Problem, theta: A, x: FeatureArray, y: TargetArray, weights: object, **options: Unpack[Options]
+) -> A: ...
+def weighted_sum(
+    problem: Problem,
+    theta: Any,
+    x: Any,
+    y: Any,
+    weights: Any,
+    *,
+    sample_weight: Any = None,
+    kernel: KernelLike = None,
+    results: ResultsPath = None,
+    max_bytes: int | None = None,
+) -> Any:
+    """Sum w_i g_i over samples: theta's structure; with K weightings, K of them in front.
+
+    Args:
+        problem: What is differentiated.
+        theta: Parameters, `(d+1,)` with the intercept first; of a module a dict by name, or None for its own.
+        x: Features, `(n, d)` or `(n,)`; of a module its inputs, samples first. n may be 0.
+        y: Targets, samples first; integers and truth values stand for numbers of x's dtype.
+        weights: `(n,)`, or `(n, K)` for K sums.
+        sample_weight: Factor of each sample's loss, `(n,)`, for regressions.
+        kernel: A way (`numpy.broadcast`), key or Kernel to take instead of the fastest.
+        results: A results file that decides which is fastest.
+        max_bytes: Peak memory allowed in bytes, the result included; see `gradient`.
+    """
+    chosen = kernel, results, max_bytes
+    return compute("weighted_sum", problem, (theta, x, y), chosen, sample_weight, weights=weights)
+
+
+@overload
+def group_sums(
+    problem: ModuleProblem,
+    theta: OwnOrGiven,
+    x: object,
+    y: object,
+    groups: object,
+    count: int,
+    **options: Unpack[Options],
+) -> Tensors: ...
+@overload
+def group_sums(
+    problem: Problem, theta: A, x: FeatureArray, y: TargetArray, groups: object, count: int, **options: Unpack[Options]
+) -> A: ...
+def group_sums(
+    problem: Problem,
+    theta: Any,
+    x: Any,
+    y: Any,
+    groups: Any,
+    count: int,
+    *,
+    sample_weight: Any = None,
+    kernel: KernelLike = None,
+    results: ResultsPath = None,
+    max_bytes: int | None = None,
+) -> Any:
+    """Sum the gradients of each group: theta's structure, with an axis of `count` groups in front.
+
+    Args:
+        problem: What is differentiated.
+        theta: Parameters, `(d+1,)` with the intercept first; of a module a dict by name, or None for its own.
+        x: Features, `(n, d)` or `(n,)`; of a module its inputs, samples first. n may be 0.
+        y: Targets, samples first; integers and truth values stand for numbers of x's dtype.
+        groups: Number of each sample's group, `(n,)` whole numbers from 0 on, below count.
+        count: How many groups there are; those without samples have sums of zero.
+        sample_weight: Factor of each sample's loss, `(n,)`, for regressions.
+        kernel: A way (`numpy.broadcast`), key or Kernel to take instead of the fastest.
+        results: A results file that decides which is fastest.
+        max_bytes: Peak memory allowed in bytes, the result included; see `gradient`.
+    """
+    chosen = kernel, results, max_bytes
+    return compute("group_sums", problem, (theta, x, y), chosen, sample_weight, groups=groups, count=count)
+
+
+@overload
+def outer(
+    problem: ModuleProblem,
+    theta: OwnOrGiven,
+    x: object,
+    y: object,
+    *,
+    groups: object = None,
+    **options: Unpack[Options],
+) -> Tensor: ...
+@overload
+def outer(
+    problem: Problem, theta: A, x: FeatureArray, y: TargetArray, *, groups: object = None, **options: Unpack[Options]
+) -> A: ...
+def outer(
+    problem: Problem,
+    theta: Any,
+    x: Any,
+    y: Any,
+    *,
+    groups: Any = None,
+    sample_weight: Any = None,
+    kernel: KernelLike = None,
+    results: ResultsPath = None,
+    max_bytes: int | None = None,
+) -> Any:
+    """Sum the outer products g_i g_i^T, or those of the sums of each group: `(P, P)`, P the number of parameters.
+
+    Args:
+        problem: What is differentiated.
+        theta: Parameters, `(d+1,)` with the intercept first; of a module a dict by name, or None for its own.
+        x: Features, `(n, d)` or `(n,)`; of a module its inputs, samples first. n may be 0.
+        y: Targets, samples first; integers and truth values stand for numbers of x's dtype.
+        groups: Number of each sample's group, `(n,)` whole numbers; None for each sample its own.
+        sample_weight: Factor of each sample's loss, `(n,)`, for regressions.
+        kernel: A way (`numpy.broadcast`), key or Kernel to take instead of the fastest.
+        results: A results file that decides which is fastest.
+        max_bytes: Peak memory allowed in bytes, the result included; see `gradient`.
+    """
+    chosen = kernel, results, max_bytes
+    return compute("outer", problem, (theta, x, y), chosen, sample_weight, groups=groups)

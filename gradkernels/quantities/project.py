@@ -1,0 +1,99 @@
+"""Random projections of the gradients to few dimensions, which keep inner products on average: attribution, search.
+
+`gaussian` multiplies a row by a matrix with entries N(0, 1/size) (Johnson & Lindenstrauss 1984; TRAK, Park et al.
+2023). `factored` multiplies the gradient of a weight with two axes or more from both sides by small matrices (LoGra,
+Choe et al. 2024), and the rest as `gaussian`; the projections of all parameters are added up.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from gradkernels.backend import Array, arrays_of
+from gradkernels.names import dtype_name
+from gradkernels.quantities.shared.arguments import one_of, whole
+from gradkernels.quantities.shared.definitions import flat_rows, in_own_dtype
+from gradkernels.quantities.shared.projections import blocks, factors
+from gradkernels.quantity import Draw, Floats, Option, Options, Quantity, Truth, flat
+from gradkernels.row_norms import wide
+from gradkernels.tree import Tree
+
+SIZE, SEED, KIND = 512, 0, "gaussian"
+KINDS = ("gaussian", "factored")
+
+
+def _shape(n: int, theta: Tree, size: int = SIZE, seed: int = SEED, kind: str = KIND) -> tuple[int, ...]:
+    return (n, size)
+
+
+def _of(xp: Any, g: Tree, size: int = SIZE, seed: int = SEED, kind: str = KIND) -> Array:
+    named, total = g.items() if isinstance(g, dict) else [("", g)], None
+    for (name, own), rows in zip(named, flat_rows(g), strict=True):
+        part = projected(wide(rows), name, tuple(own.shape[1:]), size, seed, kind)
+        total = part if total is None else total + part
+    return in_own_dtype(total, g)
+
+
+def projected(rows: Array, name: str, shape: tuple[int, ...], size: int, seed: int, kind: str) -> Array:
+    """Return the projections `(n, size)` of one parameter's rows.
+
+    Args:
+        rows: `(n, m)`.
+        name: Of the parameter; empty for a theta of one array.
+        shape: Of the parameter, m entries.
+        size: Dimensions.
+        seed: Of the matrices.
+        kind: `gaussian` or `factored`.
+    """
+    if kind == "factored" and len(shape) > 1:
+        outputs, inputs = (as_like(one, rows) for one in factors(seed, name, shape, size))
+        return (outputs @ rows.reshape(len(rows), shape[0], -1) @ inputs.T).reshape(len(rows), size)
+    parts = [rows[:, at] @ as_like(block, rows).T for at, block in blocks(seed, name, shape, size)]
+    return sum(parts[1:], parts[0])
+
+
+def as_like(matrix: Floats, rows: Array) -> Array:
+    """Return a matrix as an array of the library, dtype and device of the rows."""
+    library = arrays_of(rows)
+    placed = library.put(matrix, library.device_of(rows)) if library.put else matrix
+    return library.cast(placed, dtype_name(rows.dtype))
+
+
+def _expect(truth: Truth, size: int = SIZE, seed: int = SEED, kind: str = KIND) -> tuple[Any, Any]:
+    theta = truth.theta if isinstance(truth.theta, dict) else {"": truth.theta}
+    dense = np.concatenate([_dense(seed, name, tuple(part.shape), size, kind) for name, part in theta.items()], 1)
+    return flat(truth.rows, 1) @ dense.T, truth.scale_along(dense)
+
+
+def _dense(seed: int, name: str, shape: tuple[int, ...], size: int, kind: str) -> Floats:
+    if kind == "factored" and len(shape) > 1:
+        return np.kron(*factors(seed, name, shape, size))
+    return np.concatenate([block for _, block in blocks(seed, name, shape, size)], 1)
+
+
+def _needs(draw: Draw) -> Options:
+    return {"size": 12}
+
+
+def _settings(draw: Draw) -> Any:
+    yield " with factors", {"size": 12, "seed": 1, "kind": "factored"}
+
+
+PROJECT = Quantity(
+    "project",
+    _shape,
+    _of,
+    _expect,
+    options=(
+        Option("size", whole("size", 1), fixed=True),
+        Option("seed", whole("seed", 0), fixed=True),
+        Option("kind", one_of("kind", KINDS), fixed=True),
+    ),
+    per_parameter=False,
+    by_sample=True,
+    needs=_needs,
+    settings=_settings,
+    rank=10,
+)

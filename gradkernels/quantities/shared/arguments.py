@@ -1,0 +1,177 @@
+"""How the options of a caller are looked at: each check returns what kernels take, or raises a sentence.
+
+A check is `check(value, n, theta)`: n samples, theta the parameters as arrays of the caller's library.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from gradkernels.backend import Array, backend_of
+from gradkernels.names import dtype_name
+from gradkernels.tree import Tree, leaves
+
+
+def positive(max_norm: Any, n: int = 0, theta: Tree = None) -> float:
+    """Return a length as a float, or raise a ValueError unless it is a positive number.
+
+    Args:
+        max_norm: The length; infinity is one.
+        n: Number of samples.
+        theta: Parameters.
+    """
+    try:
+        # A numpy scalar, such as a median of norms, would turn float32 results into float64.
+        length = float(max_norm)
+    except (TypeError, ValueError):
+        length = float("nan")
+    if not length > 0:
+        raise ValueError(f"max_norm is {max_norm}; it must be positive (float('inf') clips nothing)")
+    return length
+
+
+def like(value: Any, array: Array, name: str) -> Array:
+    """Return numbers as an array of the library, device and dtype of `array`.
+
+    Args:
+        value: An array of that library, a numpy array, or a list of numbers.
+        array: Of the caller's theta.
+        name: Of the option, for messages.
+
+    Raises:
+        TypeError: It is nothing of the kind, or an array of a third library or on another device.
+    """
+    library = backend_of(array)
+    assert library is not None
+    own = backend_of(value)
+    if own is library:
+        if (here := library.arrays.device_of(value)) != (there := library.arrays.device_of(array)):
+            raise TypeError(f"{name} is on {here}, theta on {there}; move {name} there")
+        return library.arrays.cast(value, dtype_name(array.dtype)) if value.dtype != array.dtype else value
+    if own is not None and not isinstance(value, np.ndarray):
+        raise TypeError(f"{name} is an array of {own.name}, theta of {library.name}; pass both of the same library")
+    try:
+        numbers = np.asarray(value, np.float64)
+    except (TypeError, ValueError):
+        raise TypeError(f"{name} is a {type(value).__name__}; pass an array, or a list of numbers") from None
+    placed = library.put(numbers, library.arrays.device_of(array))
+    return library.arrays.cast(placed, dtype_name(array.dtype))
+
+
+def structured(name: str) -> Any:
+    """Return the check of arrays of theta's structure and shapes, or of several with one axis more in front.
+
+    Args:
+        name: Of the option.
+    """
+
+    def check(value: Any, n: int, theta: Tree) -> Tree:
+        if not isinstance(theta, dict):
+            return _shaped(name, value, theta)
+        if not isinstance(value, dict):
+            raise TypeError(f"{name} is a {type(value).__name__}; it must be a dict of arrays with theta's names")
+        if wrong := sorted(map(repr, value.keys() ^ theta.keys())):
+            raise ValueError(f"{name} and theta differ in {', '.join(wrong[:4])}; the names must be those of theta")
+        found = {key: _shaped(f"{name}[{key!r}]", value[key], part) for key, part in theta.items()}
+        leading = {tuple(part.shape[: part.ndim - theta[key].ndim]) for key, part in found.items()}
+        if len(leading) > 1:
+            several = " and ".join(map(str, sorted(leading)))
+            raise ValueError(f"{name} has parts with leading axes {several}; give each the same number of directions")
+        return found
+
+    return check
+
+
+def _shaped(name: str, value: Any, part: Array) -> Array:
+    found = like(value, part, name)
+    shape = tuple(part.shape)
+    if tuple(found.shape) != shape and tuple(found.shape[1:]) != shape:
+        raise ValueError(f"{name} is {tuple(found.shape)}; it must be {shape}, or {('K', *shape)} for K directions")
+    return found
+
+
+def by_sample(name: str, most_axes: int) -> Any:
+    """Return the check of numbers `(n,)`, or `(n, K)` where two axes are allowed.
+
+    Args:
+        name: Of the option.
+        most_axes: One or two.
+    """
+
+    def check(value: Any, n: int, theta: Tree) -> Array:
+        first = leaves(theta)[0]
+        found = like(value, first, name)
+        if not 1 <= found.ndim <= most_axes or len(found) != n:
+            allowed = f"({n},)" if most_axes == 1 else f"({n},) or ({n}, K)"
+            raise ValueError(f"{name} is {tuple(found.shape)}; it must be {allowed}, as there are {n} samples")
+        return found
+
+    return check
+
+
+def whole(name: str, least: int) -> Any:
+    """Return the check of a whole number.
+
+    Args:
+        name: Of the option.
+        least: Smallest that is allowed.
+    """
+
+    def check(value: Any, n: int, theta: Tree) -> int:
+        if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
+            raise ValueError(f"{name} is {value!r}; it must be a whole number of at least {least}")
+        return int(value)
+
+    return check
+
+
+def one_of(name: str, allowed: tuple[str, ...]) -> Any:
+    """Return the check of a word.
+
+    Args:
+        name: Of the option.
+        allowed: Words.
+    """
+
+    def check(value: Any, n: int, theta: Tree) -> str:
+        if value not in allowed:
+            raise ValueError(f"{name} is {value!r}; it must be one of {', '.join(allowed)}")
+        return str(value)
+
+    return check
+
+
+def group_numbers(value: Any, n: int, theta: Tree) -> Any:
+    """Return the number of each sample's group, `(n,)`, as numpy's int64.
+
+    Args:
+        value: Whole numbers from 0 on: an array of any library, or a list.
+        n: Number of samples.
+        theta: Parameters.
+
+    Raises:
+        TypeError: They are no whole numbers.
+        ValueError: Another shape, or a negative number.
+    """
+    library = backend_of(value)
+    numbers = np.asarray(library.get(value) if library is not None else value)
+    if numbers.dtype.kind not in "iu" and numbers.size:
+        raise TypeError(f"groups holds {numbers.dtype}; it must hold whole numbers, the group of each sample")
+    if numbers.shape != (n,):
+        raise ValueError(f"groups is {numbers.shape}; it must be ({n},), as there are {n} samples")
+    if numbers.size and (low := numbers.min()) < 0:
+        raise ValueError(f"groups holds {low}; groups are numbered from 0 on")
+    return numbers.astype(np.int64)
+
+
+def present_groups(value: Any, n: int, theta: Tree) -> Any:
+    """Return the number of each sample's group among those that there are, `(n,)`: numbers below n.
+
+    Args:
+        value: As of `group_numbers`.
+        n: Number of samples.
+        theta: Parameters.
+    """
+    return np.unique(group_numbers(value, n, theta), return_inverse=True)[1]
