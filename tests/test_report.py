@@ -194,6 +194,15 @@ def test_a_sure_change_is_a_step_of_the_history_and_others_are_not(two):
     assert any("1 slower, 0 faster, 14 same, 0 undecided" in sentence for sentence in two.steps[0].sentences)
 
 
+@pytest.mark.parametrize(("factor", "sure"), [(1.015, False), (1.1, True)])
+def test_a_slower_row_is_a_sure_change_only_if_that_holds_among_all_rows(factor, sure):
+    others = [row for i in range(9) for row in passes(STEADY, kernel=f"numpy.k{i}.norms")]
+    before, after = others + passes(STEADY), others + passes(scaled(STEADY, factor))
+    files = [("a.csv", before), ("b.csv", [changed(row, **LATER) for row in after])]
+    (step,) = page_contents(sources_of(files)).script.value["steps"]
+    assert [row[-2:] for row in step["rows"] if row[-2] != "same"] == [("slower", sure)]
+
+
 def test_the_history_has_the_median_of_each_source(two):
     value = two.script.value
     number = [key for key, *_ in value["kernels"]].index(BROADCAST)

@@ -157,5 +157,13 @@ for (const place of document.querySelectorAll(".step")) {
 }
 document.getElementById("history-choice")?.addEventListener("change", drawHistory);
 darkness.addEventListener("change", redraw);
-window.addEventListener("beforeprint", () => document.querySelectorAll(".panels .plot").forEach(drawPlot));
+window.addEventListener("beforeprint", () => {
+  document.documentElement.classList.add("paper");
+  document.querySelectorAll(".panels .plot").forEach(drawPlot);
+  drawHistory();
+});
+window.addEventListener("afterprint", () => {
+  document.documentElement.classList.remove("paper");
+  redraw();
+});
 apply();

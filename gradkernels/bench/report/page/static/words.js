@@ -56,9 +56,10 @@ const plain = (text) => String(text).replace(/&/g, "&amp;").replace(/</g, "&lt;"
 const wayOf = (kernel) => DATA.kernels[kernel][PLAIN];
 
 const darkness = window.matchMedia("(prefers-color-scheme: dark)");
+const isDark = () => darkness.matches && !document.documentElement.classList.contains("paper");
 
 function colourOf(way, alpha = 1) {
-  const hex = DATA.ways[way][darkness.matches ? DARK : LIGHT];
+  const hex = DATA.ways[way][isDark() ? DARK : LIGHT];
   const parts = [1, 3, 5].map((at) => parseInt(hex.slice(at, at + 2), 16));
   return `rgba(${parts.join(",")},${alpha})`;
 }
