@@ -26,13 +26,14 @@ from gradkernels.bench.run.own_code import kernels_of_file
 from gradkernels.bench.run.plan import Plan, problem_from
 from gradkernels.names import split_names
 from gradkernels.problems import BlackBox, Problem
-from gradkernels.problems.data.datasets import Dataset
+from gradkernels.problems.data.datasets import Dataset, require_range
 from gradkernels.tree import leaves
 from gradkernels.validate import dtype_of
 
 RUN_SIZES = "10:1e6"
 DECADES = tuple(10**exponent for exponent in range(1, 7))
 MODULE_SIZES = (10, 100, 1000)
+MOST_THREADS = 10_000
 FEW = 4
 """Samples by which it is seen whether data fit a problem."""
 
@@ -167,6 +168,8 @@ def _swept(plan: Plan, cases: CaseOptions, problem: Problem, dataset: Dataset | 
     """
     dtypes = [own_dtype(problem)] if cases.dtype is None else list(dict.fromkeys(split_names(cases.dtype)))
     threads = parse.whole_numbers(cases.threads, "--threads")
+    if max(threads) > MOST_THREADS:
+        raise ValueError(f"--threads {cases.threads}: {max(threads)} is more than {MOST_THREADS:,}")
     combinations = itertools.product(_features(cases.features, dataset), dtypes, threads)
     return [replace(plan, features=d, dtype=dtype, threads=count) for d, dtype, count in combinations]
 
@@ -175,6 +178,7 @@ def _require_fit(plans: Sequence[Plan], dataset: Dataset | None) -> None:
     """Raise a ValueError where the problem does not compute on its data, or has no per-sample gradients."""
     if dataset is not None:
         plans[0].subject.targets(dataset.y, plans[0].seed)  # all of them, whatever the sizes
+        require_range(dataset, [plan.dtype for plan in plans])
     for plan in plans:
         first = plan.cases[0]
         plan.inputs(replace(first, n=min(first.n, FEW)))  # large ones are for processes that are limited

@@ -5,7 +5,7 @@ Nothing is guessed, repeated or left out silently: whatever is not a finite numb
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -213,3 +213,22 @@ def _dataset(table: Table, choice: ColumnChoice, drop_na: bool, classes: int | N
         of = counted(table.rows, "row")
         notes.insert(0, f"{table.name}: left out {left_out:,} of {of}, where a value is missing or infinite")
     return Dataset(table.name, x, y, tuple(table.names[place] for place in features), None, tuple(notes))
+
+
+def require_range(data: Dataset, dtypes: Iterable[str]) -> None:
+    """Raise a ValueError for numbers whose squares leave a dtype: of their gradients nothing could be proven.
+
+    Args:
+        data: Features and target.
+        dtypes: Names of those in which it is computed.
+    """
+    columns = {f"column {name!r}": data.x.reshape(len(data.x), -1)[:, i] for i, name in enumerate(data.columns)}
+    largest = {
+        name: float(np.abs(values).max(initial=0.0)) for name, values in {**columns, "the target": data.y}.items()
+    }
+    for dtype in dtypes:
+        for name, value in largest.items():
+            if value > float(np.finfo(dtype).max) ** 0.5:
+                raise ValueError(
+                    f"{data.name}: {name} has numbers up to {value:.3g}, whose squares leave {dtype}; rescale it"
+                )
