@@ -80,7 +80,9 @@ def _all_of(name: str) -> list[str]:
 
 
 def _hole(problem: Problem, name: str, quantity: str) -> CatalogueRow:
-    says = f"{name} computes {' and '.join(_all_of(name))} only; without per-sample gradients nothing else follows"
+    *first, last = _all_of(name)
+    names = f"{', '.join(first)} and {last}" if first else last
+    says = f"{name} computes {names} only; without per-sample gradients nothing else follows"
     return CatalogueRow(problem.name, name, quantity, reason=says)
 
 

@@ -209,9 +209,8 @@ def _conclude(records: list[Record], path: Path, picture: Path, pace: Pace) -> i
     print_ranking(rankings(weighed(records, pace.calls)), pace.format_, pace.wide)
     console = console_for(sys.stdout if pace.format_ is Format.table else sys.stderr)
     if pace.calls:
-        say(
-            console, f"times are of one of {counted(pace.calls, 'call')}, with its share of building and the first call"
-        )
+        own = f"those of one of {counted(pace.calls, 'call')}"
+        say(console, f"times are {own}, with its share of building and the first call")
     found = (row for row in records if row.measurement.status == Status.wrong)
     wrong = sorted({f"{row.kernel} at n = {row.case.n}: {row.measurement.reason}" for row in found})
     for sentence in wrong:
