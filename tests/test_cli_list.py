@@ -14,8 +14,9 @@ from gradkernels.quantity import QUANTITIES
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 app.command()(list_kernels)
-COMPUTES_ONLY = "numpy.matmul computes gradient only; without per-sample gradients nothing else follows"
-GENERAL = COMPUTES_ONLY.removeprefix("numpy.matmul ")
+COMPUTES_ONLY = "torch.autograd computes gradient only; without per-sample gradients nothing else follows"
+FIVE = ["gradient", "per_sample", "norms", "moments", "clipped_sum"]
+GENERAL = COMPUTES_ONLY.removeprefix("torch.autograd ")
 
 
 class OtherProblem(Problem):
@@ -63,15 +64,19 @@ def test_every_way_has_an_entry_for_every_quantity(rows):
 
 
 def test_the_table_marks_by_hand_composed_and_holes(listed):
-    chosen = [argument for way in ("numpy.broadcast", "numpy.matmul", "torch.vmap") for argument in ("--kernel", way)]
-    shown = [line.split() for line in listed("--problem", "linear", "--wide", *chosen).splitlines() if line.strip()]
+    chosen = [argument for way in ("numpy.broadcast", "torch.autograd", "torch.vmap") for argument in ("--kernel", way)]
+    shown = [
+        line.split()
+        for line in listed("--problem", "linear", "--wide", *chosen, "--quantity", ",".join(FIVE)).splitlines()
+        if line.strip()
+    ]
     lines = {words[0]: words[1:] for words in reversed(shown)}
-    assert lines["way"] == [*QUANTITIES, "out=", "settings"]
+    assert lines["way"] == [*FIVE, "out=", "settings"]
     assert lines["numpy.broadcast"] == ["+", "x", "+", "+", "+", "per_sample"]
-    assert lines["numpy.matmul"] == ["x", "(1)", "(1)", "(1)", "(1)"]
+    assert lines["torch.autograd"] == ["x", "(1)", "(1)", "(1)", "(1)"]
     assert lines["torch.vmap"] == ["+", "x", "+", "+", "+", "per_sample", "chunk=16384"]
     assert lines["(1)"] == GENERAL.split()
-    assert shown[-1] == ["numpy.matmul"]
+    assert shown[-1] == ["torch.autograd"]
 
 
 def test_facts_of_one_kernel(rows):
@@ -81,7 +86,7 @@ def test_facts_of_one_kernel(rows):
     }  # fmt: skip
     assert rows()["torch.vmap", "norms"]["how"] == "composed"
     assert rows()["torch.vmap", "norms"]["out"] == "False"
-    assert rows()["numpy.matmul", "norms"]["reason"] == COMPUTES_ONLY
+    assert rows()["torch.autograd", "norms"]["reason"] == COMPUTES_ONLY
 
 
 def test_a_missing_library_is_the_reason(rows, listed, monkeypatch):
@@ -105,7 +110,7 @@ def test_a_problem_that_a_way_is_not_written_for_is_the_reason(rows):
 
 
 def test_several_problems_are_listed_one_after_the_other(listed):
-    text = listed("--problem", f"linear,{__name__}:other")
+    text = listed("--problem", f"linear,{__name__}:other", "--wide")
     assert text.index("linear") < text.index("other")
     assert text.count("\ntorch.vmap  ") == 2
 
@@ -134,18 +139,18 @@ def test_json_and_csv_tell_the_same_of_every_problem(listed):
 
 
 def test_markdown_is_a_table_and_its_legend(listed):
-    chosen = ("--problem", "linear", "--kernel", "numpy.matmul", "--quantity", "gradient,norms")
+    chosen = ("--problem", "linear", "--kernel", "torch.autograd", "--quantity", "gradient,norms")
     lines = listed("--format", "markdown", *chosen).splitlines()
     assert lines == [
         "**linear**",
         "",
         "| way | gradient | norms | out= | settings |",
         "| --- | :-: | :-: | --- | --- |",
-        "| numpy.matmul | x | (1) |  |  |",
+        "| torch.autograd | x | (1) |  |  |",
         "",
         "- `x` written by hand",
         "- `out=` what is written straight into the caller's memory",
-        f"- `(1)` {GENERAL}: numpy.matmul",
+        f"- `(1)` {GENERAL}: torch.autograd",
     ]
 
 

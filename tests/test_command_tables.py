@@ -144,7 +144,9 @@ def test_the_winner_is_coloured_and_so_is_what_went_wrong(folder):
 
 
 def test_regressions_share_a_table_and_a_reason_is_said_once(capsys):
-    printed = lines_of(capsys, "list", "--problem", "linear,softmax", "--kernel", "numpy.*,torch.*")
+    printed = lines_of(
+        capsys, "list", "--problem", "linear,softmax", "--kernel", "numpy.*,torch.*", "--quantity", "gradient,norms"
+    )
     assert printed[0] == "linear, softmax"
     assert sum(line.startswith("way ") for line in printed) == 1
     assert (
