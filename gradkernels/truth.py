@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from typing import Any, Protocol
 
 import numpy as np
@@ -63,6 +64,9 @@ class Truth(Protocol):
 
     def scale_along(self, directions: Floats) -> Floats:
         """Scale of the products of each row with `directions` `(p,)` or `(k, p)`: `(n,)` or `(n, k)`."""
+
+    def along_blocks(self, blocks: Iterable[tuple[slice, Floats]]) -> tuple[Floats, Floats]:
+        """Products of each row with directions `(k, p)` that come in blocks of columns, and their scales: `(n, k)`."""
 
     def of_batch(self, batch: tuple[Tree, Tree]) -> Truth:
         """Return the same of other samples `(x, y)`."""

@@ -11,6 +11,8 @@ from torch import nn
 
 import gradkernels as gk
 from gradkernels.backend import BACKENDS
+from gradkernels.quantities import project
+from gradkernels.quantities.shared import projections
 from gradkernels.quantities.shared.projections import blocks, factors
 from gradkernels.quantity import QUANTITIES
 
@@ -103,6 +105,50 @@ def test_gram_matrices_of_a_module(module):
     close(gk.gram(problem, None, x[:2], y[:2], other=(x[1:], y[1:])), g[:2] @ g[1:].T)
 
 
+@pytest.mark.parametrize("way", ["torch.hooks", "torch.vmap"])
+def test_every_way_to_a_gram_matrix_is_proven_and_audited(module, way):
+    problem, x, y, rows = module
+    g = wide(rows)
+    for _ in range(3):  # an audit that cannot be made is a warning
+        close(gk.gram(problem, None, x[:4], y[:4], other=(x[4:], y[4:]), kernel=way), g[:4] @ g[4:].T)
+    assert gk.gram(problem, None, x, y, other=(x[:0], y[:0]), kernel=way).shape == (6, 0)
+
+
+def test_other_samples_of_a_module_are_looked_at(module):
+    problem, x, y, _ = module
+    with pytest.raises(ValueError, match=r"^x \(6, 2, 4\), y \(3,\): the first axis is the samples"):
+        gk.gram(problem, None, x, y, other=(x, y[:3]))
+    with pytest.raises(TypeError, match=r"^x is a numpy.ndarray; a module takes torch tensors"):
+        gk.gram(problem, None, x, y, other=(x.numpy(), y.numpy()))
+    with pytest.raises(TypeError, match=r"^x of other is torch.float32, x of the call torch.float64; convert one of"):
+        gk.gram(problem, None, x, y, other=(x.float(), y))
+
+
+def test_gram_matrices_of_samples_with_draws_of_their_own_are_the_same_by_every_kernel():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(3, 8), nn.Dropout(0.5), nn.Linear(8, 2)).double()
+    problem = gk.ModuleProblem(model, nn.CrossEntropyLoss(), randomness="different")
+    x, y = torch.randn(4, 3, dtype=torch.float64), torch.arange(4) % 2
+    found = []
+    for way in (None, "torch.loop", "torch.vmap"):
+        torch.manual_seed(5)
+        found.append(gk.gram(problem, None, x, y, other=(x[:2], y[:2]), kernel=way))
+    close(found[0], found[1])
+    close(found[2], found[1])
+    with pytest.raises(Exception, match="torch.hooks draws random numbers for both batches in a row; use torch.loop"):
+        gk.gram(problem, None, x, y, other=(x[:2], y[:2]), kernel="torch.hooks")
+
+
+def test_a_gram_matrix_takes_memory_for_all_of_its_samples(module):
+    problem, x, y, _ = module
+    many = x.repeat(3000, 1, 1), y.repeat(3000)
+    limit = 2**24
+    assert gk.gram(problem, None, x, y, max_bytes=limit).shape == (6, 6)
+    for batch, other in ((many, (x[:1], y[:1])), ((x[:1], y[:1]), many)):
+        with pytest.raises(ValueError, match=r"torch.hooks.gram needs about \d+,\d+,\d+ bytes, max_bytes=16,777,216"):
+            gk.gram(problem, None, *batch, other=other, max_bytes=limit)
+
+
 def test_outer_products_of_a_module(module):
     problem, x, y, rows = module
     g = wide(rows)
@@ -152,6 +198,33 @@ def test_projections_keep_inner_products(kind):
         assert 0.87 < spread / expected < 1.15  # a standard deviation of 600 draws is known to 3%
 
 
+@pytest.mark.parametrize("kind", ["gaussian", "factored"])
+def test_no_projection_holds_its_matrix_whole(monkeypatch, kind):
+    """Of a large model it is larger than the machine: blocks are made once for all samples, and in checks too."""
+    made = []
+    generate = projections._generator
+    monkeypatch.setattr(projections, "_generator", lambda *given: made.append(given) or generate(*given))
+    monkeypatch.setattr(projections, "BLOCK_ENTRIES", 64)
+    monkeypatch.setattr("gradkernels.engines.hooks.parameter_use.ROW_BLOCK_BYTES", 1)
+    projections._normals.cache_clear()
+    torch.manual_seed(0)
+    model, loss = nn.Linear(40, 6).double(), nn.MSELoss()
+    x, y = torch.randn(5, 40, dtype=torch.float64), torch.randn(5, 6, dtype=torch.float64)
+    compute = gk.kernel("torch.hooks.project").build(gk.ModuleProblem(model, loss))
+    found = compute(dict(model.named_parameters()), x, y, size=8, seed=1, kind=kind)
+    assert len(made) == {"gaussian": 30, "factored": 2}[kind] + 1
+    dense = [
+        np.kron(*factors(1, name, tuple(part.shape), 8))
+        if kind == "factored" and part.ndim > 1
+        else np.concatenate([block for _, block in blocks(1, name, tuple(part.shape), 8)], 1)
+        for name, part in model.named_parameters()
+    ]
+    close(found, wide(oracle(model, loss, x, y)) @ torch.from_numpy(np.concatenate(dense, 1)).T)
+    pieces = [block for _, block in project.matrix_blocks(model.state_dict(), 8, 1, kind)]
+    assert max(piece.size for piece in pieces) <= 8 * 40
+    np.testing.assert_allclose(np.concatenate(pieces, 1), np.concatenate(dense, 1), rtol=1e-15)
+
+
 def test_blocks_of_a_projection_are_the_same_wherever_they_are_made(monkeypatch):
     whole = np.concatenate([block for _, block in blocks(0, "w", (7, 3), 4)], 1)
     monkeypatch.setattr("gradkernels.quantities.shared.projections.BLOCK_ENTRIES", 4 * 21)
@@ -199,6 +272,21 @@ BAD = [
     ("project", {"size": 2.5}, ValueError, "size is 2.5; it must be a whole number of at least 1"),
     ("project", {"size": 4, "kind": "sparse"}, ValueError, "kind is 'sparse'; it must be one of gaussian, factored"),
     ("gram", {"other": X}, TypeError, "other is a ndarray; it must be (x, y), samples like those of the call"),
+    ("weighted_sum", {"weights": [1j, 1, 2]}, TypeError, "weights is a list; pass an array, or a list of numbers"),
+    ("weighted_sum", {"weights": np.array([1j, 1, 2])}, TypeError,
+     "weights holds complex128; it must hold real numbers"),
+    ("weighted_sum", {"weights": [1, None, 2]}, TypeError, "weights is a list; pass an array, or a list of numbers"),
+    ("group_sums", {"groups": [[0], [1, 1]], "count": 2}, TypeError,
+     "groups holds object; it must hold whole numbers, the group of each sample"),
+    ("group_sums", {"groups": np.array([0, 1, 2**63], np.uint64), "count": 2}, ValueError,
+     "groups holds 9223372036854775808; the highest number of a group is 9223372036854775807"),
+    ("project", {"kind": np.array(["gaussian", "x"])}, ValueError,
+     "kind is array(['gaussian', 'x'], dtype='<U8'); it must be one of gaussian, factored"),
+    ("norms", {"by": {"a": []}}, TypeError,
+     "by['a'] is []; it must be a glob or a list of them, such as ['head.*']"),
+    ("norms", {"by": {"a": 3}}, TypeError, "by['a'] is 3; it must be a glob or a list of them, such as ['head.*']"),
+    ("norms", {"by": ()}, TypeError,
+     "by is (); it must be 'parameter', or lists of globs by group: {'head': ['head.*']}"),
 ]  # fmt: skip
 
 
@@ -215,6 +303,19 @@ def test_directions_of_a_module_have_its_names_and_shapes(module):
         gk.inner(problem, None, x, y, {name: one for name, one in v.items() if name != "0.weight"})
     with pytest.raises(ValueError, match=r"^v has parts with leading axes \(\) and \(2,\); give each the same"):
         gk.inner(problem, None, x, y, v | {"0.bias": torch.zeros(2, 3)})
+
+
+def test_the_kernel_itself_looks_at_options():
+    """Its group numbers would be places of an array, where -1 is the last."""
+    outer = gk.fastest(P, "outer", like=(THETA, X, Y))
+    assert outer(THETA, X, Y, groups=[7, 7, 3]).tolist() == [[16, 32], [32, 68]]
+    sums = gk.fastest(P, "group_sums", like=(THETA, X, Y))
+    assert sums(THETA, X, Y, [1, 0, 1], 2).tolist() == [[-2, -2], [-2, -8]]
+    with pytest.raises(ValueError, match=r"^groups holds -1; groups are numbered from 0 on$"):
+        sums(THETA, X, Y, groups=np.array([0, -1, 0]), count=2)
+    with pytest.raises(TypeError, match=r"^group_sums has no groups; pass groups=$"):
+        sums(THETA, X, Y)
+    assert gk.fastest(P, "inner", like=(THETA, X, Y))(THETA, X, Y, [1, 10]).tolist() == [2, -22, -84]
 
 
 OPTIONS = {"weighted_sum": "weights", "inner": "v"}
@@ -297,6 +398,30 @@ def test_the_matrix_of_rows_is_what_its_rows_say(module):
     close(matrix.project(8, seed=3), gk.project(problem, None, x, y, size=8, seed=3))
 
 
+def test_the_matrix_of_rows_is_multiplied_by_what_fits_it():
+    matrix = gk.rows(P, THETA, X, Y)
+    assert (matrix @ [1.0, 10.0]).tolist() == [2, -22, -84]
+    assert ([1.0, 2.0, 0.5] @ matrix).tolist() == (matrix.T @ [1.0, 2.0, 0.5]).tolist() == [-4, -8]
+    assert matrix[np.int64(1)].dense().tolist() == matrix[-2].dense().tolist() == [[-2, -2]]
+    assert (matrix @ gk.rows(P, THETA.copy(), X[:1], Y[:1]).T).tolist() == [[4], [-4], [-8]]
+    with pytest.raises(IndexError):
+        matrix[3]
+    other = r"^G @ H\.T has one problem and one theta for both; compute G\.dense\(\) @ H\.dense\(\)\.T where they"
+    for another in (gk.rows(P, THETA + 1, X, Y), gk.rows(gk.LinearRegression(l2=1.0), THETA, X, Y)):
+        with pytest.raises(ValueError, match=other):
+            matrix @ another.T
+    with pytest.raises(TypeError, match=r"^v is a Rows; multiply by an array, or by the transpose H.T of rows$"):
+        matrix @ matrix
+    with pytest.raises(TypeError, match=r"^v is a float; multiply by an array"):
+        matrix @ 2.0
+    with pytest.raises(ValueError, match=r"^v is \(3, 2\); it must be \(2,\) or \(2, K\)$"):
+        matrix @ np.zeros((3, 2))
+    with pytest.raises(ValueError, match=r"^w is \(4,\); it must be \(3,\) or \(K, 3\)$"):
+        np.zeros(4) @ matrix
+    with pytest.raises(ValueError, match=r"^w is \(2, 3\); it must be \(3,\) or \(3, K\)$"):
+        matrix.T @ np.zeros((2, 3))
+
+
 def test_scipy_runs_on_the_matrix(module):
     from scipy.sparse.linalg import lsqr, svds
 
@@ -338,3 +463,15 @@ def test_norms_by_parameter_and_by_group(module):
         gk.norms(problem, None, x, y, by={"a": ["0.*"], "b": ["0.*"]})
     with pytest.raises(TypeError, match=r"^by is 3; it must be 'parameter', or lists of globs by group"):
         gk.norms(problem, None, x, y, by=3)
+
+
+def test_norms_of_a_parameter_whose_squares_leave_the_range():
+    """1e-26 squared is no number of float32, but the norm is one; the last layer's norms are near 1."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 2))
+    model[1].weight.data *= 1e-26
+    x, y = torch.randn(5, 3), torch.randn(5, 2)
+    rows = oracle(model.double(), nn.MSELoss(), x.double(), y.double())
+    found = gk.norms(gk.ModuleProblem(model.float(), nn.MSELoss()), None, x, y, by="parameter", kernel="torch.hooks")
+    for name, g in rows.items():
+        np.testing.assert_allclose(found[name], g.flatten(1).norm(dim=1), rtol=1e-5)

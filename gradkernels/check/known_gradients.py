@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
 from functools import cached_property
 from typing import Any
 
@@ -105,6 +106,16 @@ class KnownGradients(ABC):
         if self.true.norm_scale is not None:
             return np.multiply.outer(self.true.norm_scale, np.linalg.norm(directions, axis=-1))
         return np.einsum("ip,...p->i...", flat(self.scale, 1), np.abs(directions))
+
+    def along_blocks(self, blocks: Iterable[tuple[slice, Floats]]) -> tuple[Floats, Floats]:
+        """Return products of each row with directions `(k, p)` in blocks of columns, and their scales: `(n, k)`."""
+        rows, of_rows, of_entries = flat(self.rows, 1), self.true.norm_scale, flat(self.scale, 1)
+        value: Any = 0.0
+        scale: Any = 0.0
+        for at, block in blocks:
+            value = value + rows[:, at] @ block.T
+            scale = scale + ((block**2).sum(1) if of_rows is not None else of_entries[:, at] @ np.abs(block).T)
+        return value, scale if of_rows is None else np.multiply.outer(of_rows, np.sqrt(scale))
 
 
 def row_lengths(rows: Floats) -> Floats:

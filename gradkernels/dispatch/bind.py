@@ -13,7 +13,7 @@ from gradkernels.backend import BACKENDS, Array, Backend, backend_of
 from gradkernels.case import Case
 from gradkernels.check import endure, prove
 from gradkernels.dispatch.dispatcher import ModuleDispatcher
-from gradkernels.dispatch.keywords import with_keywords
+from gradkernels.dispatch.keywords import with_keywords, with_options
 from gradkernels.dispatch.request import KernelLike, R, Request
 from gradkernels.dispatch.select import Choice, choose, explain
 from gradkernels.kernel import Compute, Kernel
@@ -31,7 +31,7 @@ PROOF_FEATURES = 64  # the reference takes one evaluation of the loss per parame
 
 
 class BoundKernel(partial[R]):
-    """A kernel bound to a problem: `k(theta, x, y)`, with no dispatch and no validation but that of targets.
+    """A kernel bound to a problem: `k(theta, x, y)`, with no dispatch, and a look at targets and options alone.
 
     It also takes the quantity's own keywords: `out=` (per_sample, norms), `max_norm=` (clipped_sum), `v=` (inner) and
     so on. A partial, because calling one costs less than calling a method.
@@ -86,7 +86,8 @@ def _bind_regression(request: Request) -> BoundKernel[Any]:
     compute = _proven(kernel, case.problem, case.dtype, case.device, min(case.features, PROOF_FEATURES))
     own = kernel.backend.host is request.library
     compute = with_keywords(compute if own else _converted(compute, kernel.backend, request), kernel, own)
-    bound = BoundKernel(with_conversion(compute, case.problem, request.foreign))
+    converted = with_conversion(compute, case.problem, request.foreign)
+    bound = BoundKernel(with_options(converted, case.quantity, case.problem))
     bound.kernel, bound.request, bound.choice = kernel, request, choice
     return bound
 

@@ -28,7 +28,8 @@ from gradkernels.problems.module.input_writes import counts_of, require_unwritte
 from gradkernels.problems.module.random_state import preserved_rng
 from gradkernels.quantity import Quantity
 from gradkernels.result_buffers import validate_out
-from gradkernels.tree import Tree, count
+from gradkernels.tree import Tree, count, leaves
+from gradkernels.validate import validate_inputs
 
 MOST_BUILT = 32
 Given = dict[str, Any]
@@ -71,7 +72,7 @@ class ModuleDispatcher:
         # A module holds the parameters of one call at a time, its own between calls.
         with self._lock:
             theta, known = self._seen.look_at(theta, x, y)
-            given = self.quantity.checked(given, count(y), theta, self.problem.prepared)
+            given = self.quantity.checked(given, count(y), theta, partial(self._other_samples, theta, x))
             out = given.get("out")
             if out is not None:
                 validate_out(self.quantity, theta, x, y, out)
@@ -81,6 +82,14 @@ class ModuleDispatcher:
             if counts_of(tensors) != before:
                 require_unwritten(self.problem.model, before, x, y, out)
             return result
+
+    def _other_samples(self, theta: Tree, like: Tree, x: Tree, y: Tree) -> tuple[Tree, Tree]:
+        x, y = self.problem.prepared(x, y)
+        validate_inputs(self.problem, theta, x, y)
+        has, wants = ([str(one.dtype) for one in leaves(tree)] for tree in (x, like))
+        if has != wants:
+            raise TypeError(f"x of other is {', '.join(has)}, x of the call {', '.join(wants)}; convert one of them")
+        return x, y
 
     def prepare(self, theta: Tree, x: Tree, y: Tree) -> None:
         """Prove the kernel that would compute a batch.

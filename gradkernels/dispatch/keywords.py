@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 from gradkernels.backend import Array
@@ -11,10 +11,11 @@ from gradkernels.kernel import Compute, Kernel
 from gradkernels.memory import sealed, store
 from gradkernels.names import counted
 from gradkernels.problems import Problem, Regression, Weighted
-from gradkernels.problems.regression.conversion import plain_array
+from gradkernels.problems.regression.conversion import convert_target, plain_array
 from gradkernels.quantity import Quantity
 from gradkernels.result_buffers import validate_out
-from gradkernels.tree import Tree, each, leaves
+from gradkernels.tree import Tree, count, each, leaves
+from gradkernels.validate import validate_inputs
 
 
 def with_keywords(compute: Compute, kernel: Kernel, at_once: bool, validated: bool = False) -> Compute:
@@ -52,6 +53,30 @@ def by_name(quantity: Quantity, arguments: tuple[Any, ...], options: dict[str, A
     if unknown := options.keys() - {*known}:
         raise TypeError(f"{min(unknown)}= was given; {takes}")
     return given | options
+
+
+def with_options(compute: Compute, quantity: Quantity, problem: Problem) -> Compute:
+    """Wrap `compute` of a regression to look at the options of a call first, where its quantity has several kinds.
+
+    Args:
+        compute: In the caller's arrays.
+        quantity: What is computed.
+        problem: A regression.
+    """
+    if quantity.option_names in ((), ("max_norm",)):
+        return compute
+
+    def call(theta: Tree, x: Tree, y: Tree, *arguments: Any, **options: Any) -> Tree:
+        given, checked = by_name(quantity, arguments, options), problem.as_inputs(theta, x, y)[0]
+        return compute(theta, x, y, **quantity.checked(given, count(y), checked, partial(other_samples, checked)))
+
+    def other_samples(theta: Tree, x: Tree, y: Tree) -> tuple[Tree, Tree]:
+        theta, x, y = problem.as_inputs(theta, x, y)
+        if all(hasattr(one, "device") for one in leaves((theta, x, y))):  # what JAX traces is nowhere yet
+            validate_inputs(problem, theta, x, y)
+        return plain_array(x), convert_target(problem, x, y)
+
+    return call
 
 
 def _with_max_norm(compute: Compute) -> Compute:

@@ -62,6 +62,7 @@ class MemoryLimit:
         """
         if self._max_bytes is None or not count(batch.y):
             return kernel
+        n = count(batch.y) + _other_samples(case.quantity, options)
         result = result_bytes(case.quantity, batch.theta, count(batch.y), options)
         if (kernel, shapes, result) not in self._fitting:
             for known in (self._fitting, self._sample_bytes):
@@ -70,7 +71,7 @@ class MemoryLimit:
             if shapes not in self._sample_bytes:
                 self._sample_bytes[shapes] = bytes_per_sample(self._problem, batch.theta, batch.x, batch.y)
             size = self._sample_bytes[shapes]
-            self._fitting[kernel, shapes, result] = in_chunks(kernel, count(batch.y), result, size, self._max_bytes)
+            self._fitting[kernel, shapes, result] = in_chunks(kernel, n, result, size, self._max_bytes)
         return self._fitting[kernel, shapes, result]
 
 
@@ -101,6 +102,12 @@ def in_chunks(kernel: Kernel, n: int, result: int, sample_bytes: int, max_bytes:
 
 def _chunked(kernel: Kernel) -> bool:
     return CHUNK in dict(kernel.options) and not kernel.composed
+
+
+def _other_samples(quantity: Quantity, options: Options | None) -> int:
+    """Return how many samples a call has among its options."""
+    batches = [option.name for option in quantity.options if option.batch]
+    return sum(count(options[name][1]) for name in batches if name in options) if options else 0
 
 
 def result_bytes(quantity: Quantity, theta: Tree, n: int, options: Options | None = None) -> int:

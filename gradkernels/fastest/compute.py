@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any
 
 from gradkernels.dispatch.bound_kernels import bound_kernel
 from gradkernels.dispatch.keywords import with_weights
 from gradkernels.dispatch.request import KernelLike, ResultsPath
 from gradkernels.problems import Problem
-from gradkernels.problems.regression.conversion import convert_target, plain_array
 from gradkernels.quantity import quantity
-from gradkernels.tree import Tree, count
-from gradkernels.validate import validate_inputs
+from gradkernels.tree import Tree
 
 Chosen = tuple[KernelLike, ResultsPath, int | None]
 """What the kernel is chosen by: `(kernel, results, max_bytes)`."""
@@ -21,7 +18,7 @@ Chosen = tuple[KernelLike, ResultsPath, int | None]
 def compute(
     name: str, problem: Problem, arrays: tuple[Tree, Tree, Tree], chosen: Chosen, sample_weight: Any, **options: Any
 ) -> Any:
-    """Compute a quantity with its options, which are looked at first.
+    """Compute a quantity with its options, which the bound kernel looks at.
 
     Args:
         name: Of the quantity.
@@ -36,16 +33,7 @@ def compute(
         problem, y = with_weights(problem, y, sample_weight)
     bound = bound_kernel(name, problem, (theta, x, y), chosen)
     given = {option: value for option, value in options.items() if value is not None}
-    if not problem.is_black_box:  # a module's dispatcher does it
-        theta_ = problem.as_inputs(theta, x, y)[0]
-        given = quantity(name).checked(given, count(y), theta_, partial(_other_samples, problem, theta_))
     return bound(theta, x, y, **given)
-
-
-def _other_samples(problem: Problem, theta: Tree, x: Tree, y: Tree) -> tuple[Tree, Tree]:
-    theta, x, y = problem.as_inputs(theta, x, y)
-    validate_inputs(problem, theta, x, y)
-    return plain_array(x), convert_target(problem, x, y)
 
 
 def function_of(name: str) -> Any:

@@ -11,6 +11,7 @@ from gradkernels.backend import Array, backend_of
 from gradkernels.fastest.compute import Chosen, compute
 from gradkernels.fastest.flat_rows import FlatLayout, flat
 from gradkernels.problems import Problem
+from gradkernels.quantities.shared.arguments import numbers_of
 from gradkernels.tree import Tree, count, leaves, take
 
 if TYPE_CHECKING:
@@ -62,31 +63,43 @@ class Rows:
         """Compute G v `(n,)`, G V `(n, K)` for V `(P, K)`, or with `H.T` the inner products `(n, m)`.
 
         A direction of theta's structure is taken as a vector.
+
+        Raises:
+            ValueError: A wrong shape, or H has another problem or other parameters.
         """
         if isinstance(other, Columns):
             return self._gram(other.rows)
         if isinstance(other, dict):
             return self._compute("inner", v=other)
-        if not 1 <= other.ndim <= 2:
-            raise ValueError(f"v is {tuple(other.shape)}; it must be ({self.shape[1]},) or ({self.shape[1]}, K)")
+        other, size = _matrix(other, "v"), self.shape[1]
+        if not 1 <= other.ndim <= 2 or len(other) != size:
+            raise ValueError(f"v is {tuple(other.shape)}; it must be ({size},) or ({size}, K)")
         return self._compute("inner", v=self.layout.split(other if other.ndim == 1 else other.T))
 
     def __rmatmul__(self, weights: Array) -> Array:
         """Compute w G `(P,)`, or `(K, P)` for w `(K, n)`."""
+        weights, n = _matrix(weights, "w"), len(self)
+        if not 1 <= weights.ndim <= 2 or weights.shape[-1] != n:
+            raise ValueError(f"w is {tuple(weights.shape)}; it must be ({n},) or (K, {n})")
         if weights.ndim == 1:
             return self.layout.join(self._compute("weighted_sum", weights=weights))
         return self.layout.join(self._compute("weighted_sum", weights=weights.T), 1)
 
     def __getitem__(self, samples: Any) -> Rows:
-        """Return the rows of some samples: a slice, or an array of their numbers."""
-        if isinstance(samples, int):
-            samples = slice(samples, samples + 1 or None)
+        """Return the rows of some samples: their number, a slice, or an array of their numbers."""
+        if isinstance(samples, int | np.integer) and not isinstance(samples, bool):
+            at = range(len(self))[samples]  # an IndexError beyond the last
+            samples = slice(at, at + 1)
         x, y = take((self.x, self.y), samples)
         return Rows(self.problem, self.theta, x, y, self.layout, self.chosen)
 
     def _gram(self, other: Rows) -> Array:
         if other is self:
             return self._compute("gram")
+        if other.problem != self.problem or not _alike(self._parameters, other._parameters):
+            raise ValueError(
+                "G @ H.T has one problem and one theta for both; compute G.dense() @ H.dense().T where they differ"
+            )
         return self._compute("gram", other=(other.x, other.y))
 
     def norms(self) -> Array:
@@ -141,9 +154,12 @@ class Rows:
         return library.arrays.cast(placed, str(first.dtype).removeprefix("torch."))
 
     @property
+    def _parameters(self) -> Tree:
+        return self.problem.parameters() if self.theta is None else self.theta  # type: ignore[attr-defined]
+
+    @property
     def _first(self) -> Array:
-        theta = self.problem.parameters() if self.theta is None else self.theta  # type: ignore[attr-defined]
-        return leaves(theta)[0]
+        return leaves(self._parameters)[0]
 
     def _compute(self, name: str, **options: Any) -> Any:
         return compute(name, self.problem, (self.theta, self.x, self.y), self.chosen, None, **options)
@@ -168,6 +184,9 @@ class Columns:
 
     def __matmul__(self, weights: Array) -> Array:
         """Compute G^T w `(P,)`, or `(P, K)` for w `(n, K)`."""
+        weights, n = _matrix(weights, "w"), len(self.rows)
+        if not 1 <= weights.ndim <= 2 or len(weights) != n:
+            raise ValueError(f"w is {tuple(weights.shape)}; it must be ({n},) or ({n}, K)")
         product = (weights if weights.ndim == 1 else weights.T) @ self.rows
         return product if weights.ndim == 1 else product.T
 
@@ -194,6 +213,32 @@ def rows(
         max_bytes: Peak memory allowed in bytes, the result included; see `gradient`.
     """
     return Rows(problem, theta, x, y, flat(problem, theta), (kernel, results, max_bytes))
+
+
+def _matrix(value: Any, name: str) -> Any:
+    """Return what a matrix is multiplied by as an array: one of a library as it is, lists of numbers as numpy's.
+
+    Args:
+        value: The array.
+        name: Of it, for messages.
+
+    Raises:
+        TypeError: It is nothing of the kind.
+    """
+    if backend_of(value) is not None:
+        return value
+    if not isinstance(value, list | tuple):
+        raise TypeError(f"{name} is a {type(value).__name__}; multiply by an array, or by the transpose H.T of rows")
+    return numbers_of(value, name)
+
+
+def _alike(theta: Tree, other: Tree) -> bool:
+    """Return whether two thetas are the same: the same arrays, or equal ones."""
+    one, two = leaves(theta), leaves(other)
+    return len(one) == len(two) and all(
+        a is b or (type(a) is type(b) and a.shape == b.shape and a.dtype == b.dtype and bool((a == b).all()))
+        for a, b in zip(one, two, strict=True)
+    )
 
 
 def _numpy(array: Array) -> Any:

@@ -73,11 +73,11 @@ def inner(problem: ModuleProblem, chunk: int = CHUNK) -> Compute:
 
 
 @declare("torch.hooks.gram", problems=ModuleProblem)
-def gram(problem: ModuleProblem, chunk: int = CHUNK) -> Compute:
-    """Build inner products of samples, without rows where the layer's algebra allows."""
+def gram(problem: ModuleProblem) -> Compute:
+    """Build inner products of samples, all in one pass, without rows where the layer's algebra allows."""
     from gradkernels.engines.hooks import products
 
-    return products.gram(problem, chunk)
+    return products.gram(problem)
 
 
 @declare("torch.hooks.norms_by", problems=ModuleProblem)

@@ -24,8 +24,10 @@ def _of(xp: Any, g: Tree, groups: Any, count: int) -> Tree:
 def _expect(truth: Truth, groups: Any, count: int) -> tuple[Any, Any]:
     value = np.zeros((count, *truth.rows.shape[1:]))
     np.add.at(value, groups.astype(int), truth.rows)
-    scales = [truth.weighted_scale((groups == group).astype(float)) for group in range(count)]
-    return value, np.stack(scales) if scales else np.zeros_like(value)
+    scales = np.zeros_like(value)
+    for group in np.unique(groups).astype(int):  # of many groups few have samples
+        scales[group] = truth.weighted_scale((groups == group).astype(float))
+    return value, scales
 
 
 def _agree(options: Options) -> None:

@@ -42,11 +42,11 @@ def groups_of(by: Any, n: int, theta: Tree) -> Groups:
     names = list(named(theta))
     if by == PARAMETER:
         return tuple((name, (name,)) for name in names)
-    if isinstance(by, tuple):
-        return by
+    if isinstance(by, tuple) and by and all(isinstance(one, tuple) and len(one) == 2 for one in by):
+        return by  # groups as this function returns them
     if not isinstance(by, Mapping):
         raise TypeError(f"by is {by!r}; it must be 'parameter', or lists of globs by group: {{'head': ['head.*']}}")
-    found = {str(group): _matching(group, globs, names) for group, globs in by.items()}
+    found = {str(group): _matching(group, _globs(group, globs), names) for group, globs in by.items()}
     taken = [name for of_group in found.values() for name in of_group]
     if twice := {name for name in taken if taken.count(name) > 1}:
         raise ValueError(f"by has {', '.join(sorted(twice)[:4])} in two groups; put each parameter into one")
@@ -55,8 +55,15 @@ def groups_of(by: Any, n: int, theta: Tree) -> Groups:
     return tuple(found.items())
 
 
-def _matching(group: Any, globs: Any, names: list[str]) -> tuple[str, ...]:
-    globs = [globs] if isinstance(globs, str) else list(globs)
+def _globs(group: Any, globs: Any) -> list[str]:
+    """Return the globs of a group, at least one."""
+    found = [globs] if isinstance(globs, str) else globs
+    if not isinstance(found, list | tuple) or not found or not all(isinstance(glob, str) for glob in found):
+        raise TypeError(f"by[{group!r}] is {globs!r}; it must be a glob or a list of them, such as ['head.*']")
+    return list(found)
+
+
+def _matching(group: Any, globs: list[str], names: list[str]) -> tuple[str, ...]:
     for glob in globs:
         if not any(fnmatchcase(name, glob) for name in names):
             raise ValueError(f"by[{group!r}] has {glob!r}, which names no parameter; there are {', '.join(names[:6])}")

@@ -7,6 +7,7 @@ Choe et al. 2024), and the rest as `gaussian`; the projections of all parameters
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from gradkernels.names import dtype_name
 from gradkernels.quantities.shared.arguments import one_of, whole
 from gradkernels.quantities.shared.definitions import flat_rows, in_own_dtype
 from gradkernels.quantities.shared.projections import blocks, factors
-from gradkernels.quantity import Draw, Floats, Option, Options, Quantity, Truth, flat
+from gradkernels.quantity import Draw, Floats, Option, Options, Quantity, Truth
 from gradkernels.row_norms import wide
 from gradkernels.tree import Tree
 
@@ -62,15 +63,35 @@ def as_like(matrix: Floats, rows: Array) -> Array:
 
 
 def _expect(truth: Truth, size: int = SIZE, seed: int = SEED, kind: str = KIND) -> tuple[Any, Any]:
-    theta = truth.theta if isinstance(truth.theta, dict) else {"": truth.theta}
-    dense = np.concatenate([_dense(seed, name, tuple(part.shape), size, kind) for name, part in theta.items()], 1)
-    return flat(truth.rows, 1) @ dense.T, truth.scale_along(dense)
+    return truth.along_blocks(matrix_blocks(truth.theta, size, seed, kind))
 
 
-def _dense(seed: int, name: str, shape: tuple[int, ...], size: int, kind: str) -> Floats:
-    if kind == "factored" and len(shape) > 1:
-        return np.kron(*factors(seed, name, shape, size))
-    return np.concatenate([block for _, block in blocks(seed, name, shape, size)], 1)
+def matrix_blocks(theta: Tree, size: int, seed: int, kind: str) -> Iterator[tuple[slice, Floats]]:
+    """Yield the matrix `(size, P)` that flat rows are multiplied by, in blocks of columns: whole it may fit nowhere.
+
+    Args:
+        theta: Parameters, for their names and shapes.
+        size: Dimensions of the projections.
+        seed: Of the matrices.
+        kind: `gaussian` or `factored`.
+
+    Yields:
+        The columns' numbers, and the block `(size, their count)` in float64.
+    """
+    start = 0
+    for name, part in theta.items() if isinstance(theta, dict) else [("", theta)]:
+        shape = tuple(part.shape)
+        for block in _parameter_blocks(name, shape, size, seed, kind):
+            yield slice(start, start := start + block.shape[1]), block
+
+
+def _parameter_blocks(name: str, shape: tuple[int, ...], size: int, seed: int, kind: str) -> Iterator[Floats]:
+    if kind != "factored" or len(shape) < 2:
+        yield from (block for _, block in blocks(seed, name, shape, size))
+        return
+    outputs, inputs = factors(seed, name, shape, size)
+    for row in range(shape[0]):
+        yield np.kron(outputs[:, row : row + 1], inputs)
 
 
 def _needs(draw: Draw) -> Options:

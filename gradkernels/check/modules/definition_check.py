@@ -14,7 +14,7 @@ from gradkernels.check.known_gradients import KnownGradients
 from gradkernels.check.modules.result_checks import DTYPE_TOLERANCES, ResultCheck, SampleGradient
 from gradkernels.check.true_gradients import TrueGradients
 from gradkernels.quantity import Floats, Options, Quantity, flat
-from gradkernels.tree import Tree, count, each
+from gradkernels.tree import Tree, count, each, leaves
 
 
 @dataclass(frozen=True)
@@ -37,9 +37,11 @@ class SingleGradients(KnownGradients):
     @cached_property
     def true(self) -> TrueGradients:
         """The gradients, whose entries all share in a row's rounding."""
-        rows = np.stack([row for row, _ in self.singles])
+        size = sum(part.numel() for part in leaves(self.theta))
+        rows = np.array([row for row, _ in self.singles]).reshape(len(self.singles), size)
         scales = np.array([scale for _, scale in self.singles])
-        return TrueGradients(rows, np.broadcast_to(scales[:, None], rows.shape), rows.mean(0), scales)
+        mean = rows.sum(0) / max(1, len(rows))  # there may be none
+        return TrueGradients(rows, np.broadcast_to(scales[:, None], rows.shape), mean, scales)
 
     def of_batch(self, batch: tuple[Tree, Tree]) -> SingleGradients:
         """Return the gradients of other samples `(x, y)`."""
@@ -82,9 +84,15 @@ class DefinitionCheck(ResultCheck):
     def finish(self) -> None:
         """Compare the result with the definition of the gradients kept."""
         truth = SingleGradients(self._batch, self._singles)
-        options = {name: each(as_floats, value) for name, value in self._options.items()} if self._options else {}
+        options = self._plain_options()
         value, scale = self._quantity.expect(truth, **options)
         self._compare_all(self._part(options), np.asarray(value), np.broadcast_to(scale, np.shape(value)))
+
+    def _plain_options(self) -> Options:
+        """Return the options as definitions take them: arrays as numpy's, but other samples as the model takes them."""
+        batches = {option.name for option in self._quantity.options if option.batch}
+        given = self._options or {}
+        return {name: value if name in batches else each(as_floats, value) for name, value in given.items()}
 
     def _part(self, options: Options) -> Floats:
         """Return what of the result belongs to the singles, in float64."""

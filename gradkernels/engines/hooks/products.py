@@ -12,6 +12,7 @@ from gradkernels.engines.hooks.accumulate.accumulators import RowSums
 from gradkernels.engines.hooks.accumulate.products import RowGram, RowsAlong, SquaredNormsByParameter
 from gradkernels.engines.hooks.accumulate.projections import RowProjections
 from gradkernels.engines.hooks.engine import HooksEngine
+from gradkernels.engines.hooks.errors import Unfit
 from gradkernels.engines.hooks.quantities import Theta, beyond_range, chunk_slices, drawing, rows_of
 from gradkernels.kernel import Compute
 from gradkernels.problems.module.module_problem import ModuleProblem
@@ -81,8 +82,11 @@ def norms_by(problem: ModuleProblem, chunk: int) -> Compute:
             squares = SquaredNormsByParameter(forward.theta, forward.shared, count(y))
             forward.backward(squares)
             of_names = squares.finish()
-        norms = [sum(of_names[name] for name in names).sqrt() for _, names in by]
-        doubtful = beyond_range(sum(of_names.values())).nonzero().flatten()
+        of_groups = [sum(of_names[name] for name in names) for _, names in by]
+        norms = [one.sqrt() for one in of_groups]
+        # Squares of one group may leave the range where those of all do not; a group that nothing used is zero.
+        used = [one for one, (_, names) in zip(of_groups, by, strict=True) if squares.used.intersection(names)]
+        doubtful = torch.stack([*map(beyond_range, used)]).any(0).nonzero().flatten() if used else ()
         if len(doubtful) and not engine.draws_each:
             rows = rows_of(engine, theta, take(x, doubtful), take(y, doubtful))
             for one, exact in zip(norms, QUANTITIES["norms_by"].of(torch, rows, by=by).values(), strict=True):
@@ -101,7 +105,7 @@ def norms_by(problem: ModuleProblem, chunk: int) -> Compute:
     return drawing(engine, compute)
 
 
-def gram(problem: ModuleProblem, chunk: int) -> Compute:
+def gram(problem: ModuleProblem) -> Compute:
     """Return a compute of the inner products of each two samples: (g_i . g_j)(a_i . a_j) for a linear map."""
     engine = HooksEngine(problem)
 
@@ -117,6 +121,8 @@ def gram(problem: ModuleProblem, chunk: int) -> Compute:
     def compute(theta: Theta, x: Tree, y: Tree, other: tuple[Tree, Tree] | None = None) -> Array:
         if other is None:
             return of_all(theta, x, y)
+        if engine.draws_each:
+            raise Unfit("with other=, torch.hooks draws random numbers for both batches in a row; use torch.loop")
         n, join = count(y), _joined
         return of_all(theta, join(x, other[0]), join(y, other[1]))[:n, n:].contiguous()
 

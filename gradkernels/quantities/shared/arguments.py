@@ -13,6 +13,8 @@ from gradkernels.backend import Array, backend_of
 from gradkernels.names import dtype_name
 from gradkernels.tree import Tree, leaves
 
+MOST_GROUP = 2**63 - 1
+
 
 def positive(max_norm: Any, n: int = 0, theta: Tree = None) -> float:
     """Return a length as a float, or raise a ValueError unless it is a positive number.
@@ -46,18 +48,32 @@ def like(value: Any, array: Array, name: str) -> Array:
     library = backend_of(array)
     assert library is not None
     own = backend_of(value)
-    if own is library:
+    if own is not None and "complex" in dtype_name(value.dtype):
+        raise TypeError(f"{name} holds {dtype_name(value.dtype)}; it must hold real numbers")
+    if own is library and dtype_name(value.dtype) != "object":
         if (here := library.arrays.device_of(value)) != (there := library.arrays.device_of(array)):
             raise TypeError(f"{name} is on {here}, theta on {there}; move {name} there")
         return library.arrays.cast(value, dtype_name(array.dtype)) if value.dtype != array.dtype else value
     if own is not None and not isinstance(value, np.ndarray):
         raise TypeError(f"{name} is an array of {own.name}, theta of {library.name}; pass both of the same library")
-    try:
-        numbers = np.asarray(value, np.float64)
-    except (TypeError, ValueError):
-        raise TypeError(f"{name} is a {type(value).__name__}; pass an array, or a list of numbers") from None
-    placed = library.put(numbers, library.arrays.device_of(array))
+    placed = library.put(numbers_of(value, name), library.arrays.device_of(array))
     return library.arrays.cast(placed, dtype_name(array.dtype))
+
+
+def numbers_of(value: Any, name: str) -> Any:
+    """Return real numbers as numpy's float64, or raise a TypeError.
+
+    Args:
+        value: An array of numpy, or a list of numbers.
+        name: Of the option, for messages.
+    """
+    try:
+        found = np.asarray(value)
+    except (TypeError, ValueError):  # lists of different lengths
+        found = np.asarray(None)
+    if found.dtype.kind not in "biuf":
+        raise TypeError(f"{name} is a {type(value).__name__}; pass an array, or a list of numbers")
+    return found.astype(np.float64)
 
 
 def structured(name: str) -> Any:
@@ -136,7 +152,7 @@ def one_of(name: str, allowed: tuple[str, ...]) -> Any:
     """
 
     def check(value: Any, n: int, theta: Tree) -> str:
-        if value not in allowed:
+        if not isinstance(value, str) or value not in allowed:
             raise ValueError(f"{name} is {value!r}; it must be one of {', '.join(allowed)}")
         return str(value)
 
@@ -156,13 +172,18 @@ def group_numbers(value: Any, n: int, theta: Tree) -> Any:
         ValueError: Another shape, or a negative number.
     """
     library = backend_of(value)
-    numbers = np.asarray(library.get(value) if library is not None else value)
+    try:
+        numbers = np.asarray(library.get(value) if library is not None else value)
+    except (TypeError, ValueError):  # lists of different lengths
+        numbers = np.asarray(None)
     if numbers.dtype.kind not in "iu" and numbers.size:
         raise TypeError(f"groups holds {numbers.dtype}; it must hold whole numbers, the group of each sample")
     if numbers.shape != (n,):
         raise ValueError(f"groups is {numbers.shape}; it must be ({n},), as there are {n} samples")
     if numbers.size and (low := numbers.min()) < 0:
         raise ValueError(f"groups holds {low}; groups are numbered from 0 on")
+    if numbers.size and (high := numbers.max()) > MOST_GROUP:
+        raise ValueError(f"groups holds {high}; the highest number of a group is {MOST_GROUP}")
     return numbers.astype(np.int64)
 
 

@@ -57,6 +57,9 @@ class RowsAlong:
 class SquaredNormsByParameter:
     """Adds up the squared norms of the rows of each parameter, `(n,)` by name.
 
+    Attributes:
+        used: Names of the parameters that something was made of.
+
     Args:
         theta: Parameters by name.
         shared: Those that have several uses.
@@ -67,10 +70,12 @@ class SquaredNormsByParameter:
         self._theta, self._n, self._single = theta, n, SingleUses(shared)
         self._squares = {name: widen(one.new_zeros(n).detach()) for name, one in theta.items()}
         self._terms: list[UseTerm] = []
+        self.used = set[str]()
 
     def __call__(self, use: ParameterUse, g: Array) -> None:
         """Add the squared norms of the rows of a use's targets."""
         for place, target in use.targets.items():
+            self.used.update(target.names)
             if self._single(target):
                 self._squares[target.names[0]] = use.squared_norms(place, g)
             else:

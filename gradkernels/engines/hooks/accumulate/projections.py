@@ -1,8 +1,6 @@
-"""Random projections of rows, added up use by use: of linear maps by small factors, of the rest by rows in blocks."""
+"""Random projections of rows, added up use by use: of linear maps by small factors, of the rest by rows."""
 
 from __future__ import annotations
-
-import torch
 
 from gradkernels.backend import Array
 from gradkernels.engines.hooks.accumulate.accumulators import rows_from_terms
@@ -36,10 +34,11 @@ class RowProjections:
             elif self._how[2] == "factored" and place == "weight" and isinstance(use, Linear):
                 self._add(self._factored(use, g))
             else:
+                # All rows at once: to make the matrix takes longer than to multiply by it.
                 name, shape = target.names[0], tuple(target.tensor.shape)
-                parts = (projected(widen(rows).reshape(len(rows), -1), name, shape, *self._how)
-                         for _, rows in use.row_blocks(place, g))  # fmt: skip
-                self._add(torch.cat([*parts]))
+                rows = target.tensor.detach().new_empty((len(g), *shape))
+                use.write(place, g, rows, slice(0, len(g)), add=False)
+                self._add(projected(widen(rows).reshape(len(rows), -1), name, shape, *self._how))
 
     def _factored(self, use: Linear, g: Array) -> Array:
         """Return (P b)(Q a)^T of each sample, summed over steps."""
