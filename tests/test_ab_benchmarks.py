@@ -178,7 +178,7 @@ def repository(tmp_path, monkeypatch):
     ("arguments", "says"),
     [
         (("--tests", "../x.py"), "--tests '../x.py': name a file or folder of tests in "),
-        (("--tests", ""), "--tests '': name a file or folder of tests in "),
+        (("--tests", ""), "--tests is empty; give it a value or leave it out"),
         (("--tests", "tests", "--kernel", "numpy"), "--kernel is about kernels; leave it out beside --tests"),
         (("--tests", "tests", "--sizes", "10"), "--sizes is about kernels; leave it out beside --tests"),
         (("--tests", "tests", "--no-intercept"), "--no-intercept is about kernels; leave it out beside --tests"),

@@ -14,6 +14,7 @@ from gradkernels.bench.race.plan import plan_race
 from gradkernels.bench.run import session
 from gradkernels.bench.run.own_code import module_of, own_kernels, with_composed, write_pickled
 from gradkernels.problems import ScalarRegression
+from gradkernels.quantity import QUANTITIES
 from gradkernels.record import COLUMNS
 
 FACTOR = 2.0  # what the kernel below finds beside it, here as in a cell of a notebook
@@ -201,7 +202,7 @@ def test_files_declare_kernels_and_problems(tmp_path):
     path.write_text(FILE)
     found = own_kernels(str(path))
     assert set(found) == {"numpy.mine.per_sample"} | {
-        f"numpy.mine+.{name}" for name in ("gradient", "norms", "moments", "clipped_sum")
+        f"numpy.mine+.{name}" for name in QUANTITIES if name != "per_sample"
     }
     assert module_of(str(path)) is module_of(str(path))
     pickled = write_pickled([found["numpy.mine.per_sample"], halves], tmp_path / "kernels", "a kernel")

@@ -106,6 +106,8 @@ HARD = {
 def test_no_honest_kernel_is_rejected(data, dtype, long):
     slow = not long and ("jax.", "torch.compiled")
     kernels = [k for k in gk.kernels(P) if not k.loops and not (slow and k.key.startswith(slow))]
+    # What is composed of rows by one definition is composed alike by all.
+    kernels = [k for k in kernels if k.quantity.name in FIVE or not k.composed or k.way == "numpy.broadcast+"]
     kernels = [kernel for kernel in kernels if not kernel.unsupported(gk.Case(P, kernel.quantity, 1, dtype))]
     computes = [(kernel, kernel.build(P)) for kernel in kernels]
     for n, features, seed in product((1, 2, 30, 1000), (1, 3), range(10 if long else 1)):
@@ -229,7 +231,7 @@ def test_a_clipped_sum_is_proven_with_half_of_the_rows_clipped_and_with_none(slo
         return compute(theta, x, y, **options)
 
     prove(kernel, spied, gk.Case(P, "clipped_sum", 3), (np.zeros(2), np.zeros(3), np.array(slopes) / -2))
-    assert seen == [None, None, *norms]
+    assert seen == [None, None, *norms, np.inf]
 
 
 @pytest.mark.parametrize("scale", [np.nan, np.inf])

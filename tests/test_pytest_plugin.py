@@ -21,6 +21,7 @@ from gradkernels.bench.pytest_plugin import threads as pytest_threads
 from gradkernels.bench.pytest_plugin.rows import start
 from gradkernels.bench.results.importing import read_imported
 from gradkernels.key import CONTROLS
+from gradkernels.quantity import QUANTITIES
 
 pytest_plugins = ["pytester"]
 
@@ -288,7 +289,7 @@ def test_without_pytest_benchmark_only_its_tests_are_skipped(pytester):
     ("option", "says"),
     [
         ("sizes=ten", "'ten' is not a number; write 10:1e6 or 10,100,1000"),
-        ("quantities=norm", "there is no quantity 'norm'; did you mean norms?"),
+        ("quantities=norm", "there is no quantity 'norm'; did you mean norms or*"),
         ("problems=liner", "there is no problem 'liner'; did you mean linear?"),
         ("dtypes=int8", "there is no dtype 'int8'; known: float64, float32"),
         ("kernels=numpy.lop", "there is no kernel 'numpy.lop'; did you mean numpy.loop*"),
@@ -406,13 +407,14 @@ def test_the_suite_fails_for_a_wrong_kernel_and_for_no_other(suite):
     done, written, _ = suite
     assert done.returncode == pytest.ExitCode.TESTS_FAILED
     wrong = {row.kernel for row in written if row.measurement.status != "ok"}
-    # Negated rows have the right norms.
-    assert wrong == {"numpy.mutant.per_sample", *(f"numpy.mutant+.{q}" for q in ("gradient", "moments", "clipped_sum"))}
+    # Negated rows have the right norms, and the right products with each other.
+    right = {"per_sample", "norms", "norms_by", "gram", "outer"}
+    assert wrong == {"numpy.mutant.per_sample", *(f"numpy.mutant+.{one}" for one in QUANTITIES if one not in right)}
 
 
 def test_a_kernel_of_one_file_is_timed_in_every_quantity_without_an_edit(suite):
     added = {row.kernel: row.measurement.seconds_median for row in suite[1] if row.kernel.startswith("numpy.added")}
-    composed = [f"numpy.added+.{quantity}" for quantity in ("gradient", "norms", "moments", "clipped_sum")]
+    composed = [f"numpy.added+.{quantity}" for quantity in QUANTITIES if quantity != "per_sample"]
     assert added.keys() == {"numpy.added.per_sample", *composed}
     assert min(added.values()) > 0
 

@@ -182,9 +182,9 @@ def _ready(compute: Compute, kernel: Kernel, case: Case, inputs: Inputs) -> Comp
     """Return a compute that takes theta, x and y alone; earlier revisions have no quantity that needs more."""
     if not hasattr(case.quantity, "needs"):
         return compute
-    from gradkernels.check.call_options import with_needed
-
-    return with_needed(compute, case, inputs, kernel.backend)
+    options = importlib.import_module("gradkernels.check.call_options")
+    ready: Compute = options.with_needed(compute, case, inputs, kernel.backend)
+    return ready
 
 
 def _declared_in(kernel: Kernel, root: Path) -> bool:
