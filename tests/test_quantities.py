@@ -114,6 +114,31 @@ def test_every_way_to_a_gram_matrix_is_proven_and_audited(module, way):
     assert gk.gram(problem, None, x, y, other=(x[:0], y[:0]), kernel=way).shape == (6, 0)
 
 
+class SignedSum(nn.Module):
+    """Adds up what a layer makes of each step, with signs that let rows cancel where steps are nearly the same."""
+
+    def __init__(self, layer):
+        super().__init__()
+        self.layer = layer
+        self.register_buffer("signs", torch.tensor([1.0, -1.0, 1.0, -0.999])[:, None])
+
+    def forward(self, x):
+        return (self.layer(x) * self.signs).sum(1)
+
+
+@pytest.mark.parametrize("layer", [nn.Linear(64, 48, bias=False), nn.Embedding(9, 48)], ids=["linear", "embedding"])
+def test_gram_matrices_keep_their_digits_where_steps_cancel(layer):
+    torch.manual_seed(0)
+    model, y = SignedSum(layer), torch.randn(5, 48)
+    embeds = isinstance(layer, nn.Embedding)
+    x = torch.full((5, 4), 3) if embeds else torch.randn(5, 1, 64) + 1e-3 * torch.randn(5, 4, 64)
+    problem = gk.ModuleProblem(model, nn.MSELoss())
+    found = gk.kernel("torch.hooks.gram").build(problem)(dict(model.named_parameters()), x, y)
+    g = wide(oracle(model.double(), nn.MSELoss(), x if embeds else x.double(), y.double()))
+    assert float((found - g @ g.T).abs().max() / (g @ g.T).abs().max()) < 1e-4
+    model.float()
+
+
 def test_other_samples_of_a_module_are_looked_at(module):
     problem, x, y, _ = module
     with pytest.raises(ValueError, match=r"^x \(6, 2, 4\), y \(3,\): the first axis is the samples"):
@@ -175,6 +200,18 @@ def test_projections_of_a_module(module, kind):
     close(again, found[2:3])  # the same matrix for every batch
     other = gk.project(problem, None, x, y, size=8, seed=4, kind=kind)
     assert (other - found).abs().max() > 0.01
+
+
+@pytest.mark.parametrize("kind", ["gaussian", "factored"])
+@pytest.mark.parametrize("way", ["torch.hooks", "torch.vmap"])
+def test_parameters_without_entries_have_projections_of_zero(way, kind):
+    torch.manual_seed(0)
+    model = nn.Linear(4, 3).double()
+    model.none = nn.Parameter(torch.zeros(0, dtype=torch.float64))
+    x, y = torch.randn(5, 4, dtype=torch.float64), torch.randn(5, 3, dtype=torch.float64)
+    found = gk.project(gk.ModuleProblem(model, nn.MSELoss()), None, x, y, size=4, kind=kind, kernel=way)
+    del model.none
+    close(found, gk.project(gk.ModuleProblem(model, nn.MSELoss()), None, x, y, size=4, kind=kind, kernel=way))
 
 
 @pytest.mark.parametrize("kind", ["gaussian", "factored"])

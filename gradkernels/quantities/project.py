@@ -7,6 +7,7 @@ Choe et al. 2024), and the rest as `gaussian`; the projections of all parameters
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -48,11 +49,15 @@ def projected(rows: Array, name: str, shape: tuple[int, ...], size: int, seed: i
         seed: Of the matrices.
         kind: `gaussian` or `factored`.
     """
+    total = rows[:, :0] @ as_like(np.zeros((0, size)), rows)  # zeros, of a parameter without entries too
+    if not math.prod(shape):
+        return total
     if kind == "factored" and len(shape) > 1:
         outputs, inputs = (as_like(one, rows) for one in factors(seed, name, shape, size))
         return (outputs @ rows.reshape(len(rows), shape[0], -1) @ inputs.T).reshape(len(rows), size)
-    parts = [rows[:, at] @ as_like(block, rows).T for at, block in blocks(seed, name, shape, size)]
-    return sum(parts[1:], parts[0])
+    for at, block in blocks(seed, name, shape, size):
+        total = total + rows[:, at] @ as_like(block, rows).T
+    return total
 
 
 def as_like(matrix: Floats, rows: Array) -> Array:

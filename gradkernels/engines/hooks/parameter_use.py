@@ -104,6 +104,16 @@ class ParameterUse(ABC):
             squares[at] = squared_norm_of_row([(self, target, g)], at)
         return squares
 
+    def cancels(self, target: ArgPath | str, g: Array, squares: Array) -> bool:
+        """Return whether terms cancel in a row, so that products of terms have not its digits.
+
+        Args:
+            target: Key of the target.
+            g: Gradient of the output, `(n, ...)`.
+            squares: Squared norms of the rows `(n,)`, from products of terms.
+        """
+        return bool((squares < CANCELLATION * self.squared_norms_of_terms(target, g)).any())
+
     def total(self, target: ArgPath | str, g: Array) -> Array:
         """Return the sum of the rows, of the target's shape."""
         total = widen(torch.zeros_like(self.targets[target].tensor))

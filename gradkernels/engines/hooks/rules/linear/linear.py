@@ -115,7 +115,8 @@ class Linear(ParameterUse):
         n, steps, (o, i) = len(rows), rows.shape[1], (rows.shape[2], columns.shape[2])
         if n * steps**2 * (o + i) > o * i * (n + steps):
             return super().gram(target, g)
-        return products_of_steps(rows, rows, columns, columns)
+        products = products_of_steps(rows, rows, columns, columns)
+        return super().gram(target, g) if self.cancels(target, g, products.diagonal()) else products
 
     def small_rows(self, target: Any, g: Array) -> Array | None:
         """Return sums over steps: of the bias always, of the weight where there are more steps than it is wide."""

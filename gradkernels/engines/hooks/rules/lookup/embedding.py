@@ -161,7 +161,8 @@ class EmbeddingTable(ParameterUse):
             at = slice(start, start + size)
             products = (terms[at] @ flat.mT).mul_(self.words[at, :, None] == words)
             found.append(products.sum(1).view(-1, n, steps).sum(2))
-        return torch.cat(found)
+        products = torch.cat(found)
+        return super().gram(target, g) if self.cancels(target, g, products.diagonal()) else products
 
     def squared_norms_of_terms(self, target: Any, g: Array) -> Array:
         """Sum |g_t|^2 over places."""
