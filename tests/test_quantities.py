@@ -11,6 +11,7 @@ from torch import nn
 
 import gradkernels as gk
 from gradkernels.backend import BACKENDS
+from gradkernels.engines.hooks.errors import Unfit
 from gradkernels.quantities import project
 from gradkernels.quantities.shared import projections
 from gradkernels.quantities.shared.projections import blocks, factors
@@ -139,6 +140,36 @@ def test_gram_matrices_keep_their_digits_where_steps_cancel(layer):
     model.float()
 
 
+@pytest.mark.parametrize("way", ["torch.hooks", "torch.vmap"])
+def test_results_have_no_graph_whatever_their_options_have(module, way):
+    problem, x, y, _ = module
+    own, weights = dict(problem.model.named_parameters()), torch.ones(6, dtype=torch.float64, requires_grad=True)
+    if way == "torch.hooks":
+        assert not gk.inner(problem, None, x, y, own).requires_grad
+    assert not gk.inner(problem, None, x, y, own, kernel=way).requires_grad
+    assert not gk.weighted_sum(problem, None, x, y, weights, kernel=way)["0.bias"].requires_grad
+
+
+class MeanOfSteps(nn.Module):
+    def __init__(self, layer):
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, x):
+        return self.layer(x).mean(1)
+
+
+def test_gram_matrices_of_samples_of_another_length():
+    torch.manual_seed(0)
+    model = MeanOfSteps(nn.Linear(3, 2)).double()
+    problem, y = gk.ModuleProblem(model, nn.CrossEntropyLoss()), torch.arange(4) % 2
+    x, longer = torch.randn(4, 5, 3, dtype=torch.float64), torch.randn(2, 7, 3, dtype=torch.float64)
+    g, h = (wide(oracle(model, nn.CrossEntropyLoss(), one, y[: len(one)])) for one in (x, longer))
+    close(gk.gram(problem, None, x, y, other=(longer, y[:2])), g @ h.T)
+    with pytest.raises(Unfit, match="^torch.hooks runs both batches as one, which these cannot be: "):
+        gk.gram(problem, None, x, y, other=(longer, y[:2]), kernel="torch.hooks")
+
+
 def test_other_samples_of_a_module_are_looked_at(module):
     problem, x, y, _ = module
     with pytest.raises(ValueError, match=r"^x \(6, 2, 4\), y \(3,\): the first axis is the samples"):
@@ -160,7 +191,7 @@ def test_gram_matrices_of_samples_with_draws_of_their_own_are_the_same_by_every_
         found.append(gk.gram(problem, None, x, y, other=(x[:2], y[:2]), kernel=way))
     close(found[0], found[1])
     close(found[2], found[1])
-    with pytest.raises(Exception, match="torch.hooks draws random numbers for both batches in a row; use torch.loop"):
+    with pytest.raises(Unfit, match="torch.hooks draws random numbers for both batches in a row; use torch.loop"):
         gk.gram(problem, None, x, y, other=(x[:2], y[:2]), kernel="torch.hooks")
 
 
@@ -457,6 +488,17 @@ def test_the_matrix_of_rows_is_multiplied_by_what_fits_it():
         np.zeros(4) @ matrix
     with pytest.raises(ValueError, match=r"^w is \(2, 3\); it must be \(3,\) or \(3, K\)$"):
         matrix.T @ np.zeros((2, 3))
+
+
+def test_the_matrix_of_a_regression_looks_at_its_arrays():
+    with pytest.raises(TypeError, match=r"^theta is None; linear has no parameters of its own, pass them$"):
+        gk.rows(P, None, X, Y)
+    with pytest.raises(TypeError, match=r"^theta is a builtins.list; allowed are arrays of numpy, torch, jax"):
+        gk.rows(P, [0.0, 0.0], X, Y)
+    with pytest.raises(ValueError, match=r"theta must be \(4,\) for 3 features, intercept first$"):
+        gk.rows(P, THETA, np.ones((3, 3)), Y)
+    with pytest.raises(TypeError, match=r"^problem is a int; pass a Problem"):
+        gk.rows(3, THETA, X, Y)
 
 
 def test_scipy_runs_on_the_matrix(module):

@@ -11,6 +11,7 @@ A call goes from here to `gradkernels.dispatch`, which finds the kernel, and fro
 - `sums`: `clipped_sum`, `weighted_sum`, `group_sums`, `outer`;
 - `products`: `inner`, `gram`, `project`;
 - `rows`: the matrix of all gradients, of which any of these is asked; `flat_rows`: parameters side by side in it;
+  `operands`: what it is multiplied by;
 - `compute`: what those with options share, and the function of a quantity that has none written out.
 """
 

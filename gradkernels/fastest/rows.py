@@ -10,9 +10,10 @@ import numpy as np
 from gradkernels.backend import Array, backend_of
 from gradkernels.fastest.compute import Chosen, compute
 from gradkernels.fastest.flat_rows import FlatLayout, flat
+from gradkernels.fastest.operands import operand, same_parameters
 from gradkernels.problems import Problem
-from gradkernels.quantities.shared.arguments import numbers_of
 from gradkernels.tree import Tree, count, leaves, take
+from gradkernels.validate import validate_inputs, validate_problem
 
 if TYPE_CHECKING:
     from scipy.sparse.linalg import LinearOperator
@@ -71,14 +72,14 @@ class Rows:
             return self._gram(other.rows)
         if isinstance(other, dict):
             return self._compute("inner", v=other)
-        other, size = _matrix(other, "v"), self.shape[1]
+        other, size = operand(other, "v"), self.shape[1]
         if not 1 <= other.ndim <= 2 or len(other) != size:
             raise ValueError(f"v is {tuple(other.shape)}; it must be ({size},) or ({size}, K)")
         return self._compute("inner", v=self.layout.split(other if other.ndim == 1 else other.T))
 
     def __rmatmul__(self, weights: Array) -> Array:
         """Compute w G `(P,)`, or `(K, P)` for w `(K, n)`."""
-        weights, n = _matrix(weights, "w"), len(self)
+        weights, n = operand(weights, "w"), len(self)
         if not 1 <= weights.ndim <= 2 or weights.shape[-1] != n:
             raise ValueError(f"w is {tuple(weights.shape)}; it must be ({n},) or (K, {n})")
         if weights.ndim == 1:
@@ -96,7 +97,7 @@ class Rows:
     def _gram(self, other: Rows) -> Array:
         if other is self:
             return self._compute("gram")
-        if other.problem != self.problem or not _alike(self._parameters, other._parameters):
+        if other.problem != self.problem or not same_parameters(self._parameters, other._parameters):
             raise ValueError(
                 "G @ H.T has one problem and one theta for both; compute G.dense() @ H.dense().T where they differ"
             )
@@ -184,7 +185,7 @@ class Columns:
 
     def __matmul__(self, weights: Array) -> Array:
         """Compute G^T w `(P,)`, or `(P, K)` for w `(n, K)`."""
-        weights, n = _matrix(weights, "w"), len(self.rows)
+        weights, n = operand(weights, "w"), len(self.rows)
         if not 1 <= weights.ndim <= 2 or len(weights) != n:
             raise ValueError(f"w is {tuple(weights.shape)}; it must be ({n},) or ({n}, K)")
         product = (weights if weights.ndim == 1 else weights.T) @ self.rows
@@ -211,34 +212,17 @@ def rows(
         kernel: A way (`torch.hooks`) to take instead of the fastest.
         results: A results file that decides which is fastest.
         max_bytes: Peak memory allowed in bytes, the result included; see `gradient`.
-    """
-    return Rows(problem, theta, x, y, flat(problem, theta), (kernel, results, max_bytes))
-
-
-def _matrix(value: Any, name: str) -> Any:
-    """Return what a matrix is multiplied by as an array: one of a library as it is, lists of numbers as numpy's.
-
-    Args:
-        value: The array.
-        name: Of it, for messages.
 
     Raises:
-        TypeError: It is nothing of the kind.
+        TypeError: Not arrays of one library and dtype.
+        ValueError: Shapes that do not fit.
     """
-    if backend_of(value) is not None:
-        return value
-    if not isinstance(value, list | tuple):
-        raise TypeError(f"{name} is a {type(value).__name__}; multiply by an array, or by the transpose H.T of rows")
-    return numbers_of(value, name)
-
-
-def _alike(theta: Tree, other: Tree) -> bool:
-    """Return whether two thetas are the same: the same arrays, or equal ones."""
-    one, two = leaves(theta), leaves(other)
-    return len(one) == len(two) and all(
-        a is b or (type(a) is type(b) and a.shape == b.shape and a.dtype == b.dtype and bool((a == b).all()))
-        for a, b in zip(one, two, strict=True)
-    )
+    validate_problem(problem)
+    checked = theta
+    if not problem.is_black_box:  # a module's inputs are looked at when they are used
+        checked, *samples = problem.as_inputs(theta, x, y)
+        validate_inputs(problem, checked, *samples)
+    return Rows(problem, theta, x, y, flat(problem, checked), (kernel, results, max_bytes))
 
 
 def _numpy(array: Array) -> Any:

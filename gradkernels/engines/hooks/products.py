@@ -123,8 +123,11 @@ def gram(problem: ModuleProblem) -> Compute:
             return of_all(theta, x, y)
         if engine.draws_each:
             raise Unfit("with other=, torch.hooks draws random numbers for both batches in a row; use torch.loop")
-        n, join = count(y), _joined
-        return of_all(theta, join(x, other[0]), join(y, other[1]))[:n, n:].contiguous()
+        try:
+            both = _joined(x, other[0]), _joined(y, other[1])
+        except RuntimeError as error:
+            raise Unfit(f"torch.hooks runs both batches as one, which these cannot be: {error}") from error
+        return of_all(theta, *both)[: count(y), count(y) :].contiguous()
 
     return drawing(engine, compute)
 

@@ -51,6 +51,7 @@ def like(value: Any, array: Array, name: str) -> Array:
     if own is not None and "complex" in dtype_name(value.dtype):
         raise TypeError(f"{name} holds {dtype_name(value.dtype)}; it must hold real numbers")
     if own is library and dtype_name(value.dtype) != "object":
+        value = value.detach() if hasattr(value, "detach") else value  # no kernel's result has a graph
         if (here := library.arrays.device_of(value)) != (there := library.arrays.device_of(array)):
             raise TypeError(f"{name} is on {here}, theta on {there}; move {name} there")
         return library.arrays.cast(value, dtype_name(array.dtype)) if value.dtype != array.dtype else value
