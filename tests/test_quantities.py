@@ -150,6 +150,25 @@ def test_results_have_no_graph_whatever_their_options_have(module, way):
     assert not gk.weighted_sum(problem, None, x, y, weights, kernel=way)["0.bias"].requires_grad
 
 
+def test_what_leaves_the_range_of_half_precision_is_infinity_and_no_fault():
+    torch.manual_seed(0)
+    model = nn.Linear(6, 3).half()
+    x, y = torch.randn(5, 6).half() * 100, torch.randn(5, 3).half() * 100
+    problem = gk.ModuleProblem(model, nn.MSELoss())
+    g = wide(oracle(model, nn.MSELoss(), x, y)).double()
+    assert ((g @ g.T).abs() > 2 * 65504).all()
+    for way in (None, "torch.hooks", "torch.vmap"):  # a kernel that is set aside is a warning
+        assert torch.equal(gk.gram(problem, None, x, y, kernel=way), (g @ g.T).sign().mul(torch.inf).half())
+    honest = gk.kernel("torch.vmap+.gram")
+
+    def build(problem):
+        compute = honest.build(problem)
+        return lambda *arrays, **given: -compute(*arrays, **given)
+
+    with pytest.raises(gk.Disagreement):
+        gk.gram(problem, None, x, y, kernel=replace(gk.kernel("torch.hooks.gram"), builder=build))
+
+
 class MeanOfSteps(nn.Module):
     def __init__(self, layer):
         super().__init__()
