@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -133,8 +132,7 @@ def gram(problem: ModuleProblem) -> Compute:
 
 
 def _joined(one: Tree, other: Tree) -> Any:
-    join: Callable[..., Any] = lambda part, more: torch.cat([part, more])  # noqa: E731
-    return each(join, one, other)
+    return each(lambda part, more: torch.cat([part, more]), one, other)
 
 
 def project(problem: ModuleProblem, chunk: int) -> Compute:
