@@ -15,7 +15,7 @@ export PYTHONDONTWRITEBYTECODE :=
 .PHONY: run test test-all bench docs house mutants wisdom modules memory over_batch lint types clean
 
 run: $(RUN_STAMP)
-	$(BIN)/gradkernels run --budget 45s
+	$(BIN)/gradkernels run
 
 test: $(STAMP)
 	$(BIN)/pytest -q --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder --durations 10 $(TIMING:%=--ignore=%) $(LONG) tests
