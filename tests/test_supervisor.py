@@ -130,6 +130,7 @@ def supervisor():
 
 
 def test_workers_answer_in_turn_and_are_ended_on_leaving():
+    before = set(psutil.Process().children())
     with Supervisor() as supervisor:
         first, second = supervisor.start(program()), supervisor.start(program())
         for text in ("one", "two"):
@@ -137,7 +138,7 @@ def test_workers_answer_in_turn_and_are_ended_on_leaving():
             second.send(Order("echo", text * 2))
             assert second.receive(Answer) == Answer(text * 2)
             assert first.receive(Answer) == Answer(text)
-        children = set(psutil.Process().children())
+        children = set(psutil.Process().children()) - before
     assert len(children) >= 2
     assert not any(child.is_running() for child in children)
 

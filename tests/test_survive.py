@@ -358,8 +358,8 @@ def small_disk(folder, size):
 
 def test_a_full_disk_ends_a_run_in_a_sentence_and_with_room_it_goes_on(here):
     command = [*SMALL, "--budget", "3s", "--passes", "4", "--plot", "x.png", "--out", "disk/x.csv"]
-    with small_disk(here / "disk", 2**14) as disk:
-        (disk / "ballast").write_bytes(bytes(3 * 2**12))
+    with small_disk(here / "disk", 2**16) as disk:
+        (disk / "ballast").write_bytes(bytes(15 * 2**12))
         code, told = ran(*command)
         full = "disk/x.csv: No space left on device; the rows before are safe, and --resume goes on"
         assert (code, sentence(told)) == (2, full)
