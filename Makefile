@@ -12,7 +12,7 @@ WORKERS = $(shell $(BIN)/python -c 'import os; print((os.cpu_count() or 1) + 1)'
 # Every process that a test starts imports what an earlier one compiled.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: run test test-all bench docs house mutants wisdom modules memory over_batch lint types clean
+.PHONY: run test test-all bench docs house mutants wisdom modules memory over_batch quantities lint types clean
 
 run: $(RUN_STAMP)
 	$(BIN)/gradkernels run
@@ -51,6 +51,11 @@ modules memory: $(STAMP)
 # What per-sample gradients cost over a plain batch, on 13 models, beside other libraries: about 25 minutes, quiet. Goes on.
 over_batch: $(STAMP)
 	$(BIN)/python bench/over_batch
+
+# What each quantity costs over a plain pass, beside the libraries that a user would pick: about 25 minutes, quiet. Goes on.
+quantities: $(STAMP)
+	$(BIN)/python bench/quantities
+	$(BIN)/python tests/pages.py docs/how-fast.md
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

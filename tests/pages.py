@@ -1,6 +1,7 @@
 """The pages of README and docs: their blocks of code, their links, and the tables in them that the code prints.
 
-`python tests/pages.py` prints those tables anew, into the pages, and draws the pictures of the gallery.
+`python tests/pages.py` prints those tables anew, into the pages, and draws the pictures of the gallery;
+`python tests/pages.py docs/how-fast.md` prints those of one page.
 """
 
 from __future__ import annotations
@@ -152,6 +153,8 @@ def draw_anew() -> None:
 
 if __name__ == "__main__":
     os.environ["JAX_ENABLE_X64"] = "1"
-    for each in PAGES:
+    named = [Path(name).resolve() for name in sys.argv[1:]]
+    for each in named or PAGES:
         print_anew(each)
-    draw_anew()
+    if not named:
+        draw_anew()
