@@ -47,7 +47,7 @@ def require_equal(way, model, x, y, loss=CROSS_ENTROPY, rows=None, **settings):
         found = gk.kernel(f"torch.{way}.{quantity}").build(problem)(*given, **options)
         found = found.variance if quantity == "moments" else found
         torch.testing.assert_close(found, want, rtol=1e-8, atol=1e-12, msg=lambda says, of=quantity: f"{of}: {says}")
-    if way == "hooks":
+    if way == "hooks":  # those of recordings: test_recorded_products.py
         for quantity, options, want in products(rows):
             found = gk.kernel(f"torch.hooks.{quantity}").build(problem)(*given, **options)
             torch.testing.assert_close(
@@ -63,6 +63,8 @@ def products(rows):
     sums = {name: torch.einsum("nk,n...->k...", weights, one) for name, one in rows.items()}
     v = {name: torch.randn(2, *one.shape[1:], dtype=one.dtype) for name, one in rows.items()}
     along = flat @ torch.cat([one.reshape(2, -1) for one in v.values()], 1).T
+    numbers = torch.arange(len(flat)) % 3
+    by_group = {k: one.new_zeros(4, *one.shape[1:]).index_add_(0, numbers, one) for k, one in rows.items()}
     names = [*rows]
     groups = (("first", (names[0],)), ("all", tuple(names)))
     return [
@@ -70,6 +72,7 @@ def products(rows):
         ("weighted_sum", {"weights": weights[:, 0]}, {name: one[0] for name, one in sums.items()}),
         ("inner", {"v": v}, along),
         ("inner", {"v": {name: one[1] for name, one in v.items()}}, along[:, 1]),
+        ("group_sums", {"groups": numbers.numpy(), "count": 4}, by_group),
         ("gram", {}, flat @ flat.T),
         *(("project", {"size": 6, "kind": kind}, QUANTITIES["project"].of(torch, rows, 6, 0, kind)) for kind in KINDS),
         ("norms_by", {"by": groups}, {group: _norm([rows[name] for name in names]) for group, names in groups}),

@@ -58,7 +58,7 @@ def reweighted_sum(problem: ModuleProblem, chunk: int = CHUNK) -> Compute:
 
 @declare("torch.hooks.weighted_sum", problems=ModuleProblem)
 def weighted_sum(problem: ModuleProblem, chunk: int = CHUNK) -> Compute:
-    """Build a backward pass of the weighted losses for each weighting; no rows."""
+    """Build one backward pass for all weightings, of the weighted losses where there is one; no rows."""
     from gradkernels.engines.hooks import products
 
     return products.weighted_sum(problem, chunk)
@@ -94,3 +94,11 @@ def project(problem: ModuleProblem, chunk: int = CHUNK) -> Compute:
     from gradkernels.engines.hooks import products
 
     return products.project(problem, chunk)
+
+
+@declare("torch.hooks.group_sums", problems=ModuleProblem)
+def group_sums(problem: ModuleProblem, chunk: int = CHUNK) -> Compute:
+    """Build sums by group as the gradients arrive, from rows of one parameter at a time, a few samples'."""
+    from gradkernels.engines.hooks import products
+
+    return products.group_sums(problem, chunk)

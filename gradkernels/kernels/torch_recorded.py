@@ -52,3 +52,51 @@ def moments(problem: ModuleProblem, chunk: int = CHUNK) -> Compute:
     from gradkernels.engines.recorded import quantities
 
     return quantities.moments(problem, chunk)
+
+
+@declare("torch.recorded.weighted_sum", problems=ModuleProblem, pays_after=CALLS)
+def weighted_sum(problem: ModuleProblem, chunk: int = CHUNK) -> Compute:
+    """Build one backward pass for all weightings, of the weighted losses where there is one; no rows."""
+    from gradkernels.engines.recorded import products
+
+    return products.weighted_sum(problem, chunk)
+
+
+@declare("torch.recorded.group_sums", problems=ModuleProblem, pays_after=CALLS)
+def group_sums(problem: ModuleProblem, chunk: int = CHUNK) -> Compute:
+    """Build sums by group as the gradients arrive, from rows of one parameter at a time."""
+    from gradkernels.engines.recorded import products
+
+    return products.group_sums(problem, chunk)
+
+
+@declare("torch.recorded.inner", problems=ModuleProblem, pays_after=CALLS)
+def inner(problem: ModuleProblem, chunk: int = CHUNK) -> Compute:
+    """Build inner products with directions, without rows where the layer's algebra allows."""
+    from gradkernels.engines.recorded import products
+
+    return products.inner(problem, chunk)
+
+
+@declare("torch.recorded.gram", problems=ModuleProblem, pays_after=CALLS)
+def gram(problem: ModuleProblem) -> Compute:
+    """Build inner products of samples, all in one pass, without rows where the layer's algebra allows."""
+    from gradkernels.engines.recorded import products
+
+    return products.gram(problem)
+
+
+@declare("torch.recorded.norms_by", problems=ModuleProblem, pays_after=CALLS)
+def norms_by(problem: ModuleProblem, chunk: int = CHUNK) -> Compute:
+    """Build norms over groups of parameters, without rows where the layer's algebra allows."""
+    from gradkernels.engines.recorded import products
+
+    return products.norms_by(problem, chunk)
+
+
+@declare("torch.recorded.project", problems=ModuleProblem, pays_after=CALLS)
+def project(problem: ModuleProblem, chunk: int = CHUNK) -> Compute:
+    """Build random projections, of linear maps by small factors from both sides, without rows."""
+    from gradkernels.engines.recorded import products
+
+    return products.project(problem, chunk)

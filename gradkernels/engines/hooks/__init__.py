@@ -16,5 +16,5 @@ Where samples cannot be told apart, or a gradient would be left out, an `Unfit` 
 pass or when a gradient would come back; the caller then takes another kernel.
 
 `parameter_use` is what rules return and accumulators take; `arguments` finds tensors among a call's arguments;
-`precision` says in which dtype squares are added.
+`precision` says in which dtype squares are added, and `symmetric` multiplies rows with each other.
 """

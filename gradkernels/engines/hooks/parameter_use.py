@@ -11,7 +11,8 @@ import torch
 
 from gradkernels.backend import Array
 from gradkernels.engines.hooks.arguments import ArgPath
-from gradkernels.engines.hooks.precision import squared_row_norms, sum_of_squares, widen
+from gradkernels.engines.hooks.precision import row_matrix, squared_row_norms, sum_of_squares, widen
+from gradkernels.engines.hooks.symmetric import products_of_rows
 
 CANCELLATION = 1e-2
 """Of the squared norms of its terms: a row that cancels more than that loses digits in a sum of their products."""
@@ -77,6 +78,10 @@ class ParameterUse(ABC):
     def joint_squared_norms(self, places: Sequence[Any], g: Array) -> Array:
         """Return the squared norms `(n,)` of the rows of several targets together."""
         return sum(self.squared_norms(place, g) for place in places)
+
+    def each_squared_norms(self, places: Sequence[Any], g: Array) -> dict[Any, Array]:
+        """Return the squared norms `(n,)` of the rows of several targets, each its own."""
+        return {place: self.squared_norms(place, g) for place in places}
 
     def squared_norms(self, target: ArgPath | str, g: Array) -> Array:
         """Return the squared norm of each row, `(n,)`; without a rule of its own from rows in a scratch buffer."""
@@ -150,15 +155,41 @@ class ParameterUse(ABC):
             directions: `(k, *target.tensor.shape)`, in the dtype that sums are taken in.
         """
         columns = directions.reshape(len(directions), -1).mT
-        return torch.cat([widen(rows).reshape(len(rows), -1) @ columns for _, rows in self.row_blocks(target, g)])
+        return torch.cat([row_matrix(rows) @ columns for _, rows in self.row_blocks(target, g)])
+
+    def projected_factors(
+        self, target: ArgPath | str, g: Array, outputs: Array, inputs: Array
+    ) -> tuple[Array, Array] | None:
+        """Return `(n, t, k)` and `(n, t, l)`, whose outer products summed over t are the rows between two matrices.
+
+        None where rows are needed for that.
+
+        Args:
+            target: Key of the target.
+            g: Gradient of the output, `(n, ...)`.
+            outputs: `(k, o)`, by which rows `(o, m)` are multiplied from the left.
+            inputs: `(l, m)`, by whose transpose they are multiplied from the right.
+        """
+        return None
 
     def gram(self, target: ArgPath | str, g: Array) -> Array:
         """Return the inner products of the rows of each two samples, `(n, n)`."""
         tensor = self.targets[target].tensor
         rows = torch.empty((len(g), *tensor.shape), dtype=tensor.dtype, device=tensor.device)
         self.write(target, g, rows, slice(0, len(g)), add=False)
-        flat = widen(rows).reshape(len(rows), -1)
-        return flat @ flat.mT
+        return products_of_rows(row_matrix(rows))
+
+    def add_by_group(self, target: ArgPath | str, g: Array, groups: Array, out: Array) -> None:
+        """Add each row to the sum of its group.
+
+        Args:
+            target: Key of the target.
+            g: Gradient of the output, `(n, ...)`.
+            groups: Number of each sample's group, `(n,)`.
+            out: Sums, `(count, *target.tensor.shape)`, in the dtype that sums are taken in.
+        """
+        for at, rows in self.row_blocks(target, g):
+            out.index_add_(0, groups[at], widen(rows))
 
     def row_blocks(self, target: ArgPath | str, g: Array) -> Iterator[tuple[slice, Array]]:
         """Yield rows, a few samples at a time, in a buffer that is used again."""

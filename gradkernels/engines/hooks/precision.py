@@ -27,3 +27,9 @@ def squared_row_norms(rows: Array) -> Array:
 def sum_of_squares(rows: Array) -> Array:
     """Sum the squared entries over the rows."""
     return widen(rows).square().sum(0)
+
+
+def row_matrix(rows: Array) -> Array:
+    """Return rows `(n, ...)` as a matrix `(n, m)`, of a parameter without axes too, in the dtype of sums."""
+    wide = widen(rows)
+    return wide.flatten(1) if wide.ndim > 1 else wide[:, None]

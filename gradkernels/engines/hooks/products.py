@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -10,6 +11,8 @@ from gradkernels.backend import Array
 from gradkernels.engines.hooks.accumulate.accumulators import RowSums
 from gradkernels.engines.hooks.accumulate.products import RowGram, RowsAlong, SquaredNormsByParameter
 from gradkernels.engines.hooks.accumulate.projections import RowProjections
+from gradkernels.engines.hooks.accumulate.random_matrices import RandomMatrices
+from gradkernels.engines.hooks.accumulate.weighted_sums import GroupSums, SeveralRowSums, zero_sums
 from gradkernels.engines.hooks.engine import HooksEngine
 from gradkernels.engines.hooks.errors import Unfit
 from gradkernels.engines.hooks.quantities import Theta, beyond_range, chunk_slices, drawing, rows_of
@@ -24,32 +27,45 @@ Groups = tuple[tuple[str, tuple[str, ...]], ...]
 
 
 def weighted_sum(problem: ModuleProblem, chunk: int) -> Compute:
-    """Return a compute of weighted sums, by a backward pass of the weighted losses for each weighting."""
+    """Return a compute of weighted sums, by one backward pass: of the weighted losses where there is one weighting."""
     engine = HooksEngine(problem)
 
+    def of_part(theta: Theta, x: Tree, y: Tree, weights: Array) -> Theta:
+        with engine.forward(theta, x, y) as forward:
+            if weights.ndim == 1:
+                sums = RowSums(forward.theta)
+                forward.backward(sums, weights)
+                return sums.finish()
+            several = SeveralRowSums(forward.theta, weights)
+            forward.backward(several)
+            return several.finish()
+
     def compute(theta: Theta, x: Tree, y: Tree, weights: Array) -> Theta:
-        several = weights if weights.ndim == 2 else weights[:, None]
-        totals = [dict[str, Array]() for _ in range(several.shape[1])]
-        for part in chunk_slices(count(y), chunk):
-            with engine.forward(theta, take(x, part), take(y, part)) as forward:
-                for k, total in enumerate(totals):
-                    sums = RowSums(forward.theta)
-                    forward.backward(sums, several[part, k], keep=k + 1 < len(totals))
-                    more = sums.finish()
-                    totals[k] = {name: total[name] + one for name, one in more.items()} if total else more
-        return _of_theta(theta, totals, weights.ndim == 2)
+        leading, total = tuple(weights.shape[1:]), dict[str, Array]()
+        for part in chunk_slices(count(y) if math.prod(leading) else 0, chunk):
+            more = of_part(theta, take(x, part), take(y, part), weights[part])
+            total = {name: total[name] + one for name, one in more.items()} if total else more
+        if not total:
+            return {name: one.new_zeros((*leading, *one.shape)).detach() for name, one in theta.items()}
+        return {name: total[name].to(one.dtype) for name, one in theta.items()}
 
     return drawing(engine, compute)
 
 
-def _of_theta(theta: Theta, totals: list[Theta], several: bool) -> Theta:
-    """Return sums in theta's dtypes, one or several in front of each other; zeros where there are no samples."""
-    found = {}
-    for name, one in theta.items():
-        parts = [total[name] if total else torch.zeros_like(one).detach() for total in totals]
-        stacked = torch.stack(parts) if parts else one.new_zeros((0, *one.shape)).detach()
-        found[name] = (stacked if several else stacked[0]).to(one.dtype)
-    return found
+def group_sums(problem: ModuleProblem, chunk: int) -> Compute:
+    """Return a compute of the sums of rows by group: rows are formed of one parameter at a time, a few samples'."""
+    engine = HooksEngine(problem)
+
+    def compute(theta: Theta, x: Tree, y: Tree, groups: Any, count: int) -> Theta:
+        sums, numbers = zero_sums(theta, count), torch.as_tensor(groups, device=next(iter(theta.values())).device)
+        for part in chunk_slices(len(numbers), chunk):
+            with engine.forward(theta, take(x, part), take(y, part)) as forward:
+                consumer = GroupSums(forward.theta, numbers[part], sums)
+                forward.backward(consumer)
+                consumer.finish()
+        return {name: sums[name].to(one.dtype) for name, one in theta.items()}
+
+    return drawing(engine, compute)
 
 
 def inner(problem: ModuleProblem, chunk: int) -> Compute:
@@ -122,17 +138,17 @@ def gram(problem: ModuleProblem) -> Compute:
             return of_all(theta, x, y)
         if engine.draws_each:
             raise Unfit("with other=, torch.hooks draws random numbers for both batches in a row; use torch.loop")
-        try:
-            both = _joined(x, other[0]), _joined(y, other[1])
-        except RuntimeError as error:
-            raise Unfit(f"torch.hooks runs both batches as one, which these cannot be: {error}") from error
-        return of_all(theta, *both)[: count(y), count(y) :].contiguous()
+        return of_all(theta, *joined((x, y), other))[: count(y), count(y) :].contiguous()
 
     return drawing(engine, compute)
 
 
-def _joined(one: Tree, other: Tree) -> Any:
-    return each(lambda part, more: torch.cat([part, more]), one, other)
+def joined(one: tuple[Tree, Tree], other: tuple[Tree, Tree]) -> Any:
+    """Return two batches as one; an Unfit where they cannot be."""
+    try:
+        return each(lambda part, more: torch.cat([part, more]), one, other)
+    except RuntimeError as error:
+        raise Unfit(f"torch.hooks runs both batches as one, which these cannot be: {error}") from error
 
 
 def project(problem: ModuleProblem, chunk: int) -> Compute:
@@ -141,10 +157,10 @@ def project(problem: ModuleProblem, chunk: int) -> Compute:
 
     def compute(theta: Theta, x: Tree, y: Tree, size: int = SIZE, seed: int = SEED, kind: str = KIND) -> Array:
         widest = max(theta.values(), key=torch.Tensor.element_size)
-        found = [widest.new_zeros((0, size)).detach()]
+        found, matrices = [widest.new_zeros((0, size)).detach()], RandomMatrices(theta, (size, seed, kind))
         for part in chunk_slices(count(y), chunk):
             with engine.forward(theta, take(x, part), take(y, part)) as forward:
-                projections = RowProjections(forward.theta, part.stop - part.start, (size, seed, kind))
+                projections = RowProjections(forward.theta, part.stop - part.start, size, matrices)
                 forward.backward(projections)
                 found.append(projections.finish())
         return torch.cat(found).to(widest.dtype)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Hashable, Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch.utils import _pytree as pytree
@@ -18,6 +18,22 @@ from gradkernels.tree import Tree, constants, each, leaves, structure, with_cons
 Tensors = dict[str, Array]
 
 
+class Beside(NamedTuple):
+    """What a recorded function takes besides theta, x and y.
+
+    Attributes:
+        out: Memory for the result, samples first, in theta's order; none where the function gives its result.
+        more: Further tensors, of no samples.
+        each: Further tensors, samples first.
+        settings: What decides what is recorded, by name; a recording is of one value.
+    """
+
+    out: Sequence[Array] = ()
+    more: Sequence[Array] = ()
+    each: Sequence[Array] = ()
+    settings: tuple[tuple[str, Hashable], ...] = ()
+
+
 class Arguments:
     """What a recorded function is called with.
 
@@ -25,15 +41,15 @@ class Arguments:
         theta: Parameters by name.
         untrained: Buffers and frozen parameters by place.
         data: x and y, samples first.
-        out: Memory for the result, samples first; nothing where the function gives its result.
-        more: Further tensors, of no samples.
+        beside: What the function takes besides.
         at_once: Whether the losses are computed by one call for all samples.
 
     Attributes:
         theta: The parameters by name.
         n: Number of samples.
+        beside: What the function takes besides.
         at_once: Whether the losses are computed by one call for all samples.
-        plain: The tensors that have no samples.
+        model: The tensors that have no samples, but for those of `beside`.
         tensors: All tensors, in the order in which a recording takes them.
         sealed: Whether memory is given that was made under `torch.inference_mode`.
     """
@@ -43,25 +59,24 @@ class Arguments:
         theta: Tensors,
         untrained: Tensors,
         data: tuple[Tree, Tree],
-        out: Sequence[Array] = (),
-        more: Sequence[Array] = (),
+        beside: Beside,
         at_once: bool = False,
     ) -> None:
         # Most are two tensors, and a walk through trees takes as long as ten operations.
         self._trees = None if type(data[0]) is type(data[1]) is torch.Tensor else data
         samples = data if self._trees is None else leaves(data)
         constant = [] if self._trees is None else [one for one in constants(data) if _is_tensor(one)]
-        self.theta, self._untrained, self.at_once = theta, untrained, at_once
-        self._counts = len(constant), len(more), len(out)
-        self.plain = [*theta.values(), *untrained.values(), *constant, *more]
-        self._samples = [*map(_laid_out, samples), *out]
+        self.theta, self._untrained, self.beside, self.at_once = theta, untrained, beside, at_once
+        self._constants = len(constant)
+        self.model = [*theta.values(), *untrained.values(), *constant]
+        self._samples = [*map(_laid_out, samples), *map(_laid_out, beside.each), *beside.out]
         self.n = len(samples[-1])
-        self.tensors = self.plain + self._samples
-        self.sealed = bool(out) and out[0].is_inference()
+        self.tensors = [*self.model, *beside.more, *self._samples]
+        self.sealed = bool(beside.out) and beside.out[0].is_inference()
 
     def changing(self) -> slice:
         """Return which of the tensors are others at each call: neither the model's nor memory for the result."""
-        return slice(len(self.plain) - self._counts[1], len(self.tensors) - self._counts[2])
+        return slice(len(self.model), len(self.tensors) - len(self.beside.out))
 
     def on_one_gpu(self) -> bool:
         """Return whether all tensors are on the same GPU."""
@@ -69,36 +84,37 @@ class Arguments:
         return len(devices) == 1 and next(iter(devices)).type == "cuda"
 
     def kind(self) -> Hashable:
-        """Return what a recording depends on besides the model's state, `plain` and the number of samples."""
+        """Return what a recording depends on besides the model's state, tensors without samples, and n."""
         samples = [(one.shape[1:], one.stride(), one.dtype, one.device) for one in self._samples]
         if self._trees is None:
-            return self.at_once, *samples
+            return self.at_once, self.beside.settings, *samples
         numbers = [identity(one) for one in constants(self._trees) if not _is_tensor(one)]
-        return self.at_once, structure(self._trees), *numbers, *samples
+        return self.at_once, self.beside.settings, structure(self._trees), *numbers, *samples
 
     def sizes(self) -> set[int]:
         """Return the sizes of all axes but those of the samples."""
-        shapes = [one.shape for one in self.plain] + [one.shape[1:] for one in self._samples]
+        shapes = [one.shape for one in (*self.model, *self.beside.more)] + [one.shape[1:] for one in self._samples]
         return {size for shape in shapes for size in shape}
 
     def examples(self, n: int) -> list[Array]:
         """Return tensors of this kind for another number of samples, as `tensors`: copies of the samples, by turns."""
         at = torch.arange(n) * self.n // n  # in their order, as some models want sequences sorted by their lengths
         count = len(self.theta)
-        theta, others = self.plain[:count], self.plain[count:]
+        theta, others = self.model[:count], (*self.model[count:], *self.beside.more)
         samples = [_empty_like(one, n).copy_(one[at.to(one.device)]) for one in self._samples]
         return [*(one.detach() for one in theta), *(one.detach().clone() for one in others), *samples]
 
     def flat(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        """Return `function(theta, untrained, x, y, [out,] *more)` as a function of `tensors`."""
+        """Return `function(theta, untrained, x, y, [out,] *each, *more)` as a function of `tensors`."""
 
         def flattened(*tensors: Array) -> Any:
-            given, (constant, more, out) = iter(tensors), self._counts
+            given, beside = iter(tensors), self.beside
             theta, untrained = ({name: next(given) for name in named} for named in (self.theta, self._untrained))
-            fixed, others = ([next(given) for _ in range(count)] for count in (constant, more))
+            fixed, more = ([next(given) for _ in range(count)] for count in (self._constants, len(beside.more)))
             data = self._data(given, iter(fixed))
-            memory = [dict(zip(theta, given, strict=True))] if out else []
-            return function(theta, untrained, *data, *memory, *others)
+            each = [next(given) for _ in beside.each]
+            memory = [dict(zip(theta, given, strict=True))] if beside.out else []
+            return function(theta, untrained, *data, *memory, *each, *more)
 
         return flattened
 

@@ -18,7 +18,8 @@ from gradkernels.engines.hooks.precision import HALF_DTYPES
 from gradkernels.engines.hooks.quantities import Theta, clip_factors
 from gradkernels.engines.hooks.rules.autotune import without_timing
 from gradkernels.engines.recorded.trace import holding_untrained
-from gradkernels.engines.recorded.uses.recorded_uses import Doubts, recording
+from gradkernels.engines.recorded.uses.doubts import Doubts
+from gradkernels.engines.recorded.uses.recorded_uses import recording
 from gradkernels.problems.module.conversion import dense
 from gradkernels.problems.module.module_problem import ModuleProblem
 from gradkernels.tree import Tree, count
@@ -60,6 +61,18 @@ class Passes:
         with holding_untrained(self._problem, rest), without_timing(), self.engine.forward(theta, x, y) as forward:
             yield forward
 
+    def take_autograd(self, theta: Theta, share: Array) -> bool:
+        """Return whether a sum of rows is to be autograd's own, and note it: of one dtype, which is no half precision.
+
+        Args:
+            theta: Parameters by name.
+            share: What the losses are multiplied by.
+        """
+        alike = all(one.dtype is share.dtype for one in theta.values())
+        fits = alike and not is_half(theta, share) and not self.draws_one
+        self.by_autograd = self.by_autograd is not False and fits
+        return self.by_autograd
+
     def batch_gradient(self, theta: Theta, rest: Theta, x: Tree, y: Tree, share: Array) -> list[Array]:
         """Return the gradient of the sum of the losses times `share`, as autograd gives it, in theta's order.
 
@@ -68,7 +81,7 @@ class Passes:
             rest: Buffers and frozen parameters by place.
             x: Inputs, samples first.
             y: Targets, samples first.
-            share: A tensor with one entry.
+            share: One number, or one for each sample, `(n,)`.
         """
         with _disable_current_modes(), self.forward(theta, rest, x, y) as forward:
             forward.backward(recording(RowSums(forward.theta), Doubts()))  # raises where samples meet
@@ -76,6 +89,12 @@ class Passes:
         with torch.enable_grad(), holding_untrained(self._problem, rest), self._problem.with_parameters(leaf):
             total = self._losses(self._problem.output(x), y) @ share.expand(count(y))
         return [dense(part) for part in torch.autograd.grad(total, [*leaf.values()], materialize_grads=True)]
+
+
+def is_half(theta: Theta, share: Array) -> bool:
+    """Return whether something is computed in half precision: by autocast, or since a parameter or `share` has it."""
+    dtypes = {share.dtype, *(one.dtype for one in theta.values())}
+    return torch.is_autocast_enabled(share.device.type) or not dtypes.isdisjoint(HALF_DTYPES)
 
 
 def rows(passes: Passes) -> Function:
@@ -119,15 +138,12 @@ def gradient(passes: Passes) -> Function:
     """
 
     def function(theta: Theta, rest: Theta, x: Tree, y: Tree, share: Array) -> list[Array]:
-        dtypes = {share.dtype, *(one.dtype for one in theta.values())}
-        half = torch.is_autocast_enabled(share.device.type) or not dtypes.isdisjoint(HALF_DTYPES)
-        passes.by_autograd = passes.by_autograd is not False and len(dtypes) == 1 and not (half or passes.draws_one)
-        if passes.by_autograd:
+        if passes.take_autograd(theta, share):
             return passes.batch_gradient(theta, rest, x, y, share)
         with passes.forward(theta, rest, x, y) as forward:
             sums = RowSums(forward.theta)
             # A share has too few digits in half precision, and what is multiplied by it may vanish.
-            half = half or forward.losses.dtype in HALF_DTYPES
+            half = is_half(theta, share) or forward.losses.dtype in HALF_DTYPES
             forward.backward(recording(sums, Doubts()), None if half else share.expand(count(y)))
             totals = sums.finish().values()
             return [one * share for one in totals] if half else [*totals]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import lru_cache
 from typing import Any
@@ -15,6 +15,7 @@ from gradkernels.engines.hooks.accumulate.deviations import inaccurate_variances
 from gradkernels.engines.hooks.precision import sum_dtype
 from gradkernels.engines.hooks.quantities import Theta, chunk_slices
 from gradkernels.engines.recorded import functions
+from gradkernels.engines.recorded.arguments import Beside
 from gradkernels.engines.recorded.mending import Mending, SmallVariances
 from gradkernels.engines.recorded.recordings import Recordings
 from gradkernels.kernel import Compute
@@ -52,7 +53,7 @@ def per_sample(problem: ModuleProblem, chunk: int) -> Compute:
             for part_x, part_y, part_rows in _parts((x, y, rows), n, chunk):
                 memory = [part_rows[name] for name in theta]
                 with _drawing(problem, whole=False):
-                    if recordings(theta, part_x, part_y, memory) is None:
+                    if recordings(theta, part_x, part_y, Beside(memory)) is None:
                         break
             else:
                 return rows
@@ -108,8 +109,9 @@ def norms(problem: ModuleProblem, chunk: int) -> Compute:
 
 
 def recorded_parts(
-    recordings: Recordings, theta: Theta, data: tuple[Tree, Tree], chunk: int, *more: Array
-) -> list[Any] | None:
+    recordings: Recordings, theta: Theta, data: tuple[Tree, Tree], chunk: int, *more: Array,
+    each: tuple[Array, ...] = (), **settings: Hashable,
+) -> list[Any] | None:  # fmt: skip
     """Return what is recorded for each chunk of samples; None where something is not recorded.
 
     Args:
@@ -118,12 +120,15 @@ def recorded_parts(
         data: x and y.
         chunk: Samples.
         more: Tensors that the function takes besides.
+        each: Tensors that it takes besides, samples first.
+        settings: What decides what is recorded.
     """
     problem, (x, y), results = recordings.problem, data, []
     with _drawing(problem, whole=True):
-        for part_x, part_y in _parts((x, y), count(y), chunk):
+        for part_x, part_y, part_each in _parts((x, y, each), count(y), chunk):
             with _drawing(problem, whole=False):
-                result = recordings(theta, part_x, part_y, more=more)
+                beside = Beside(more=more, each=part_each, settings=tuple(settings.items()))
+                result = recordings(theta, part_x, part_y, beside)
             if result is None:
                 return None
             results.append(result)
@@ -140,7 +145,7 @@ def gradient(problem: ModuleProblem, chunk: int) -> Compute:
         if parts is None:
             return plain(theta, x, y)
         with torch.inference_mode(False), torch.no_grad():
-            return _like(theta, _added(parts))
+            return in_dtypes_of(theta, added_parts(parts))
 
     return compute
 
@@ -157,10 +162,10 @@ def clipped_sum(problem: ModuleProblem, chunk: int) -> Compute:
             return plain(theta, x, y, max_norm)
         with torch.inference_mode(False), torch.no_grad():
             norms, doubtful = (torch.cat(of) for of in zip(*(part[-2:] for part in parts), strict=True))
-            totals = dict(zip(theta, _added([part[:-2] for part in parts]), strict=True))
+            totals = dict(zip(theta, added_parts([part[:-2] for part in parts]), strict=True))
             if doubtful.any() and not mend(theta, (x, y), max_norm, totals, (norms, doubtful)):
                 return plain(theta, x, y, max_norm)
-            return _like(theta, [*totals.values()])
+            return in_dtypes_of(theta, [*totals.values()])
 
     return compute
 
@@ -177,14 +182,14 @@ def moments(problem: ModuleProblem, chunk: int) -> Compute:
             found: Moments[Any] = plain(theta, x, y)
             return found
         with torch.inference_mode(False), torch.no_grad():
-            powers = torch._foreach_div(_added(parts), n)
+            powers = torch._foreach_div(added_parts(parts), n)
             mean, squares = powers[: len(theta)], powers[len(theta) :]
             spread = torch._foreach_clamp_min(torch._foreach_sub(squares, torch._foreach_mul(mean, mean)), 0.0)
             means, variances = dict(zip(theta, mean, strict=True)), dict(zip(theta, spread, strict=True))
         if names := inaccurate_variances(means, variances):
             variances |= around(theta, (x, y), means, names)
         with torch.inference_mode(False), torch.no_grad():
-            return Moments(_like(theta, [*means.values()]), _like(theta, [*variances.values()]))
+            return Moments(in_dtypes_of(theta, [*means.values()]), in_dtypes_of(theta, [*variances.values()]))
 
     return compute
 
@@ -201,7 +206,7 @@ def _filled(value: float, dtype: torch.dtype, device: torch.device) -> Array:
         return torch.full((), value, dtype=dtype, device=device)
 
 
-def _added(parts: Sequence[Sequence[Array]]) -> list[Array]:
+def added_parts(parts: Sequence[Sequence[Array]]) -> list[Array]:
     """Return the sums over chunks, tensor by tensor."""
     total = [*parts[0]]
     for part in parts[1:]:
@@ -209,7 +214,7 @@ def _added(parts: Sequence[Sequence[Array]]) -> list[Array]:
     return total
 
 
-def _like(theta: Theta, totals: Sequence[Array]) -> Theta:
+def in_dtypes_of(theta: Theta, totals: Sequence[Array]) -> Theta:
     """Return tensors by the names of the parameters, and in their dtypes."""
     pairs = zip(theta.items(), totals, strict=True)
     return {name: total if total.dtype is one.dtype else total.to(one.dtype) for (name, one), total in pairs}

@@ -25,7 +25,7 @@ from gradkernels.engines.recorded.any_number import (
     for_one_number,
     numbers_for,
 )
-from gradkernels.engines.recorded.arguments import Arguments, PlainKind
+from gradkernels.engines.recorded.arguments import Arguments, Beside, PlainKind
 from gradkernels.engines.recorded.cuda_graphs import Replays
 from gradkernels.engines.recorded.executors import Run, executor_of
 from gradkernels.engines.recorded.functions import Function, Passes
@@ -49,6 +49,8 @@ UNUSED_CALLS = 64
 
 _BelowAutograd, _Uncast = torch._C._AutoDispatchBelowAutograd, torch._C._DisableAutocast
 """Contexts in which operations run as they are: nothing is noted for autograd, nothing is cast."""
+
+NOTHING = Beside()
 
 ALIKE = (
     "the model draws random numbers for all samples together, randomness='same' needs one draw for all: use dropout, "
@@ -78,33 +80,30 @@ class Recordings:
 
     Args:
         problem: Whose model.
-        make: `make(passes)`, the function.
+        make: `make(passes, **settings)`, the function.
 
     Attributes:
         problem: Whose model.
         made: How often something was recorded.
     """
 
-    def __init__(self, problem: ModuleProblem, make: Callable[[Passes], Function]) -> None:
+    def __init__(self, problem: ModuleProblem, make: Callable[..., Function]) -> None:
         self.problem, self._make = problem, make
         self._kinds: dict[Hashable, Recording] = {}
         self._state: Any = None
         self._has_torch_loss = False
-        self._untrained, self._plain_kind = Untrained(problem), PlainKind()
+        self._untrained, self._of_model, self._of_more = Untrained(problem), PlainKind(), PlainKind()
         self._calls = 0
         self.made = 0
 
-    def __call__(
-        self, theta: dict[str, Array], x: Tree, y: Tree, out: Sequence[Array] = (), more: Sequence[Array] = ()
-    ) -> Sequence[Array] | None:
+    def __call__(self, theta: dict[str, Array], x: Tree, y: Tree, beside: Beside = NOTHING) -> Sequence[Array] | None:
         """Return what the function gives; None where it is not recorded, and is not going to be now.
 
         Args:
             theta: Parameters by name.
             x: Inputs, samples first.
             y: Targets, samples first.
-            out: Memory that the function writes to, in theta's order, if it does.
-            more: Further tensors that it takes.
+            beside: What the function takes besides.
 
         Raises:
             Unfit: It cannot be recorded.
@@ -114,8 +113,9 @@ class Recordings:
         if state is not self._state:
             self._state, self._has_torch_loss = state, self.problem.has_torch_loss
         at_once = self._has_torch_loss and not has_ignored_targets(self.problem.loss_fn, y)
-        arguments = Arguments(theta, self._untrained(state), (x, y), out, more, at_once)
-        known = self._known((state, self._plain_kind(arguments.plain), arguments.kind()), arguments)
+        arguments = Arguments(theta, self._untrained(state), (x, y), beside, at_once)
+        plain = self._of_model(arguments.model), self._of_more(beside.more)
+        known = self._known((state, *plain, arguments.kind()), arguments)
         if known is None:
             return None
         known.used = self._calls
@@ -191,7 +191,7 @@ class Recordings:
 
     def _record_once(self, passes: Passes, arguments: Arguments, n: int, compiled: bool) -> Recorded:
         problem, before = self.problem, self.problem.mode_key()
-        function = arguments.flat(self._make(passes))
+        function = arguments.flat(self._make(passes, **dict(arguments.beside.settings)))
         self.made += 1
         with torch.inference_mode(False), preserved_rng(arguments.theta), restoring_attributes(problem) as changed:
             draws = problem.randomness != "error"

@@ -122,22 +122,31 @@ class SquaredNorms:
             self._add(squared_row_norms(rows))
         if others := [place for place in alone if place not in formed]:
             self._add(use.joint_squared_norms(others, g))
-        self._terms += [(use, place, g) for place in use.targets if place not in alone]
+        self.keep((use, place, g) for place in use.targets if place not in alone)
 
-    def finish(self) -> Array:
-        """Return the squared norms `(n,)`, once the backward pass is over."""
+    def keep(self, terms: Iterable[UseTerm]) -> None:
+        """Keep uses, targets and gradients of parameters with several uses."""
+        self._terms += terms
+
+    def of_shared(self) -> dict[str, Array]:
+        """Return the squared norms of parameters with several uses by name, once the backward pass is over."""
         self._single.require()
-        terms, left = merged(self._terms), set[str]()
+        terms, left, found = merged(self._terms), set[str](), dict[str, Array]()
         for name in sorted(self._single.shared):
             mine = [term for term in terms if name in term[0].targets[term[1]].names]
             squares = inner_products.squared_norms_without_rows(mine, self._products)
             if squares is None:
                 left.add(name)
             else:
-                self._add(squares)
+                found[name] = squares
                 terms = [term for term in terms if not any(term is one for one in mine)]
-        for one in rows_from_terms(terms, self._theta, left, self._n).values():
-            self._add(squared_row_norms(one))
+        rows = rows_from_terms(terms, self._theta, left, self._n)
+        return found | {name: squared_row_norms(one) for name, one in rows.items()}
+
+    def finish(self) -> Array:
+        """Return the squared norms `(n,)`, once the backward pass is over."""
+        for squares in self.of_shared().values():
+            self._add(squares)
         first = next(iter(self._theta.values()))
         return widen(first.new_zeros(self._n).detach()) if self._total is None else self._total
 

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-import torch
-
 from gradkernels.backend import Array
-from gradkernels.engines.hooks.accumulate.accumulators import rows_from_terms
-from gradkernels.engines.hooks.accumulate.inner_products import UseTerm
+from gradkernels.engines.hooks.accumulate.accumulators import SquaredNorms, rows_from_terms
+from gradkernels.engines.hooks.accumulate.inner_products import Complete, UseTerm, replace_cancelled
 from gradkernels.engines.hooks.accumulate.single_uses import SingleUses
 from gradkernels.engines.hooks.parameter_use import ParameterUse
-from gradkernels.engines.hooks.precision import squared_row_norms, sum_dtype, widen
+from gradkernels.engines.hooks.precision import row_matrix, widen
+from gradkernels.engines.hooks.symmetric import products_of_rows
 
 
 class RowsAlong:
@@ -35,7 +34,7 @@ class RowsAlong:
             if target.direct:
                 self._add(use.along(place, g, self._directions[target.names[0]]))
             elif target.block is not None:
-                flat = _flat(self._directions[target.names[0]])[:, target.block.start : target.block.stop]
+                flat = row_matrix(self._directions[target.names[0]])[:, target.block.start : target.block.stop]
                 self._add(use.along(place, g, flat.reshape(len(flat), *target.tensor.shape)))
             else:
                 self._derived.append((use, place, g))
@@ -44,7 +43,7 @@ class RowsAlong:
         """Return the inner products `(n, k)`, once the backward pass is over."""
         names = {name for use, place, _ in self._derived for name in use.targets[place].names}
         for name, rows in rows_from_terms(self._derived, self._theta, names, self._n).items():
-            self._add(_flat(rows) @ _flat(self._directions[name]).mT)
+            self._add(row_matrix(rows) @ row_matrix(self._directions[name]).mT)
         if self._total is not None:
             return self._total
         first = next(iter(self._directions.values()))
@@ -64,29 +63,29 @@ class SquaredNormsByParameter:
         theta: Parameters by name.
         shared: Those that have several uses.
         n: Number of samples.
+        products: What completes norms that follow from inner products of those; None where none may.
     """
 
-    def __init__(self, theta: dict[str, Array], shared: Iterable[str], n: int) -> None:
-        self._theta, self._n, self._single = theta, n, SingleUses(shared)
-        self._squares = {name: widen(one.new_zeros(n).detach()) for name, one in theta.items()}
-        self._terms: list[UseTerm] = []
+    def __init__(
+        self, theta: dict[str, Array], shared: Iterable[str], n: int, products: Complete | None = replace_cancelled
+    ) -> None:
+        self._all = SquaredNorms(theta, shared, n, products)
+        self._theta, self._n, self._squares = theta, n, dict[str, Array]()
         self.used = set[str]()
 
     def __call__(self, use: ParameterUse, g: Array) -> None:
         """Add the squared norms of the rows of a use's targets."""
-        for place, target in use.targets.items():
-            self.used.update(target.names)
-            if self._single(target):
-                self._squares[target.names[0]] = use.squared_norms(place, g)
-            else:
-                self._terms.append((use, place, g))
+        alone = self._all.alone(use)
+        for place, squares in use.each_squared_norms(alone, g).items():
+            self._squares[use.targets[place].names[0]] = squares
+        self._all.keep((use, place, g) for place in use.targets if place not in alone)
+        self.used.update(name for target in use.targets.values() for name in target.names)
 
     def finish(self) -> dict[str, Array]:
         """Return the squared norms by name, once the backward pass is over."""
-        self._single.require()
-        for name, rows in rows_from_terms(self._terms, self._theta, self._single.shared, self._n).items():
-            self._squares[name] = squared_row_norms(rows)
-        return self._squares
+        found = self._squares | self._all.of_shared()
+        unused = {name: one for name, one in self._theta.items() if name not in found}
+        return found | {name: widen(one.new_zeros(self._n).detach()) for name, one in unused.items()}
 
 
 class RowGram:
@@ -99,9 +98,8 @@ class RowGram:
     """
 
     def __init__(self, theta: dict[str, Array], shared: Iterable[str], n: int) -> None:
-        first = next(iter(theta.values()))
         self._theta, self._n, self._single = theta, n, SingleUses(shared)
-        self._total = first.new_zeros((n, n), dtype=sum_dtype(first.dtype)).detach()
+        self._total: Array | None = None
         self._terms: list[UseTerm] = []
 
     def __call__(self, use: ParameterUse, g: Array) -> None:
@@ -116,14 +114,15 @@ class RowGram:
         """Return the inner products `(n, n)`, once the backward pass is over."""
         self._single.require()
         for rows in rows_from_terms(self._terms, self._theta, self._single.shared, self._n).values():
-            self._add(_flat(rows) @ _flat(rows).mT)
-        return self._total
+            self._add(products_of_rows(row_matrix(rows)))
+        first = next(iter(self._theta.values()))
+        return widen(first.new_zeros((self._n, self._n)).detach()) if self._total is None else self._total
 
     def _add(self, products: Array) -> None:
-        # A module of several dtypes has the widest of them.
-        self._total = torch.add(self._total, products)
-
-
-def _flat(rows: Array) -> Array:
-    """Return rows, also of a parameter without axes, as a matrix in the dtype that sums are taken in."""
-    return widen(rows).reshape(len(rows), -1)
+        """Add products of one parameter, memory of their own."""
+        if self._total is None:
+            self._total = products
+        elif self._total.dtype is products.dtype:
+            self._total.add_(products)
+        else:  # a module of several dtypes has the widest of them
+            self._total = self._total + products

@@ -1,4 +1,4 @@
-"""Uses that are recorded as they are, or whole, whatever layer they are of."""
+"""Uses that are recorded as they are, whatever layer they are of."""
 
 from __future__ import annotations
 
@@ -6,11 +6,7 @@ from typing import Any
 
 from gradkernels.backend import Array
 from gradkernels.engines.hooks.parameter_use import ALL_SAMPLES, ParameterUse
-from gradkernels.engines.hooks.precision import squared_row_norms, sum_dtype, sum_of_squares, widen
-from gradkernels.engines.recorded.uses.whole import run_whole
-
-MOST_OF_OUTPUT = 2
-"""Entries of a weight for each of a sample's output, up to which its rows are kept instead of gradients and data."""
+from gradkernels.engines.hooks.precision import row_matrix, squared_row_norms, sum_of_squares, widen
 
 
 class RecordedUse(ParameterUse):
@@ -82,6 +78,48 @@ class RecordedUse(ParameterUse):
         """
         return sum_of_squares(widen(self._rows(target, g)) - mean)
 
+    def along(self, target: Any, g: Array, directions: Array) -> Array:
+        """Return the inner products of the rows with directions, `(n, k)`, without rows if the use can.
+
+        Args:
+            target: Key of the target.
+            g: Gradient of the output, `(n, ...)`.
+            directions: `(k, *target.tensor.shape)`.
+        """
+        if self._has_own("along"):
+            return self.use.along(target, g, directions)
+        return row_matrix(self._rows(target, g)) @ row_matrix(directions).mT
+
+    def gram(self, target: Any, g: Array) -> Array:
+        """Return the inner products of the rows of each two samples, `(n, n)`."""
+        rows = row_matrix(self._rows(target, g))
+        return rows @ rows.mT
+
+    def projected_factors(self, target: Any, g: Array, outputs: Array, inputs: Array) -> tuple[Array, Array] | None:
+        """Return what the use does: factors of rows between two matrices, or None.
+
+        Args:
+            target: Key of the target.
+            g: Gradient of the output, `(n, ...)`.
+            outputs: `(k, o)`.
+            inputs: `(l, m)`.
+        """
+        return self.use.projected_factors(target, g, outputs, inputs)
+
+    def add_by_group(self, target: Any, g: Array, groups: Array, out: Array) -> None:
+        """Add each row to the sum of its group.
+
+        Args:
+            target: Key of the target.
+            g: Gradient of the output, `(n, ...)`.
+            groups: Number of each sample's group, `(n,)`.
+            out: Sums, `(count, *target.tensor.shape)`.
+        """
+        if self._has_own("add_by_group"):
+            self.use.add_by_group(target, g, groups, out)
+        else:
+            out.index_add_(0, groups, widen(self._rows(target, g)))
+
     def _has_own(self, name: str) -> bool:
         return getattr(type(self.use), name) is not getattr(ParameterUse, name)
 
@@ -89,69 +127,3 @@ class RecordedUse(ParameterUse):
         rows = g.new_empty((len(g), *self.targets[target].tensor.shape), dtype=self.targets[target].tensor.dtype)
         self.write(target, g, rows, ALL_SAMPLES, add=False)
         return rows
-
-
-class WholeUse(RecordedUse):
-    """A use, of which norms and sums of squares are each one operation."""
-
-    def squared_norms(self, target: Any, g: Array) -> Array:
-        """Return the squared norms of the rows."""
-        out = g.new_empty(len(g), dtype=sum_dtype(self.targets[target].tensor.dtype))
-        run_whole(self.use, "squared_norms", target, out, g)
-        return out
-
-    def total_of_squares(self, target: Any, g: Array) -> Array:
-        """Return the sum of the squared rows."""
-        tensor = self.targets[target].tensor
-        out = g.new_empty(tensor.shape, dtype=sum_dtype(tensor.dtype))
-        run_whole(self.use, "total_of_squares", target, out, g)
-        return out
-
-    def total_of_squared_deviations(self, target: Any, g: Array, mean: Array) -> Array:
-        """Return the sum of the squares of the rows less `mean`.
-
-        Args:
-            target: Key of the target.
-            g: Gradient of the output, `(n, ...)`.
-            mean: Of the rows, of the target's shape.
-        """
-        tensor = self.targets[target].tensor
-        out = g.new_empty(tensor.shape, dtype=sum_dtype(tensor.dtype))
-        run_whole(self.use, "total_of_squared_deviations", target, out, g, mean)
-        return out
-
-
-class WholeRows(WholeUse):
-    """A use, whose weight's rows are one operation too."""
-
-    def write(self, target: Any, g: Array, out: Array, at: slice, add: bool) -> None:
-        """Write rows of all samples by one operation.
-
-        Args:
-            target: Key of the target.
-            g: Gradient of the output, `(n, ...)`.
-            out: Memory for the rows.
-            at: All samples.
-            add: Whether to add to what is there.
-        """
-        if target != "weight":
-            self.use.write(target, g, out, at, add)
-            return
-        rows = out.new_empty(out.shape) if add else out
-        run_whole(self.use, "write", target, rows, g)
-        if add:
-            out += rows
-
-    def small_rows(self, target: Any, g: Array) -> Array | None:
-        """Return the rows where they are no larger than gradients and data; None where they are."""
-        if self.targets[target].tensor.numel() > MOST_OF_OUTPUT * g[:1].numel():
-            return None
-        return self._rows(target, g)
-
-    def squared_norms(self, target: Any, g: Array) -> Array:
-        """Return the squared norms of the rows."""
-        return super().squared_norms(target, g) if target == "weight" else squared_row_norms(self._rows(target, g))
-
-    def total_of_squares(self, target: Any, g: Array) -> Array:
-        """Return the sum of the squared rows."""
-        return super().total_of_squares(target, g) if target == "weight" else sum_of_squares(self._rows(target, g))

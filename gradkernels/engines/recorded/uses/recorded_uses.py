@@ -6,16 +6,14 @@ rows; a recording marks them in `Doubts`, and they are computed by the hooks aft
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from functools import reduce
+from collections.abc import Callable
 from typing import Any
 
 import torch
 
 from gradkernels.backend import Array
-from gradkernels.engines.hooks.accumulate.inner_products import UseTerm
 from gradkernels.engines.hooks.capture.boundary_rules import GradientConsumer
-from gradkernels.engines.hooks.parameter_use import CANCELLATION, ParameterUse
+from gradkernels.engines.hooks.parameter_use import ParameterUse
 from gradkernels.engines.hooks.precision import squared_row_norms, sum_dtype, widen
 from gradkernels.engines.hooks.rules.arithmetic import SharedLookup
 from gradkernels.engines.hooks.rules.linear.bilinear import Bilinear
@@ -26,45 +24,15 @@ from gradkernels.engines.hooks.rules.linear.transposed_convolution import Transp
 from gradkernels.engines.hooks.rules.lookup.embedding import EmbeddingTable
 from gradkernels.engines.hooks.rules.lookup.embedding_bag import MaxEmbeddingBag
 from gradkernels.engines.hooks.rules.remade import MaskedUse, NormedUse
-from gradkernels.engines.recorded.uses.plain_uses import RecordedUse, WholeRows, WholeUse
+from gradkernels.engines.recorded.uses.doubts import Doubts
+from gradkernels.engines.recorded.uses.plain_uses import RecordedUse
+from gradkernels.engines.recorded.uses.whole_uses import WholeRows, WholeUse
 
 MOST_STEPS = 256
 """Of a sample whose pairs are all multiplied at once; with more the hooks choose, and take some at a time."""
 
 MOST_WORDS = 64
 """Of a sample whose pairs are all looked at; with more its words are sorted."""
-
-
-class Doubts:
-    """Which samples' numbers are to be computed again, where products of terms may have cancelled."""
-
-    def __init__(self) -> None:
-        self._marks: list[Array] = []
-
-    def mark(self, at: Array) -> None:
-        """Mark samples, `(n,)`, of true and false."""
-        self._marks.append(at)
-
-    def of_terms(self, squares: Array, of_terms: Array) -> Array:
-        """Mark where squares are small beside the squares of their terms; return the squares, none below zero."""
-        self.mark(squares < CANCELLATION * of_terms)
-        return squares.clamp_(min=0)
-
-    def of_products(self, squares: Array, of_terms: Array, terms: Sequence[UseTerm]) -> Array:
-        """Mark where the terms of a parameter with several uses cancel; return the squares, none below zero.
-
-        Args:
-            squares: Squared norms, `(n,)`.
-            of_terms: Sums of the terms' own squared norms.
-            terms: The uses, targets and gradients, not needed for it.
-        """
-        return self.of_terms(squares, of_terms)
-
-    def all(self, n: int, like: Array) -> Array:
-        """Return all marks together, `(n,)`."""
-        if not self._marks:
-            return like.new_zeros(n, dtype=torch.bool)
-        return reduce(torch.logical_or, self._marks)
 
 
 class RecordedLinear(WholeUse):
@@ -88,6 +56,47 @@ class RecordedLinear(WholeUse):
         if g.ndim == 2:
             return self._map.joint_squared_norms(places, g)
         return ParameterUse.joint_squared_norms(self, places, g)
+
+    def each_squared_norms(self, places: Any, g: Array) -> dict[Any, Array]:
+        """Return the squared norms of the rows of several targets, each its own."""
+        if g.ndim == 2:
+            return self._map.each_squared_norms(places, g)
+        return ParameterUse.each_squared_norms(self, places, g)
+
+    def along(self, target: Any, g: Array, directions: Array) -> Array:
+        """Return the inner products of the rows with directions; with several steps and directions from rows.
+
+        Args:
+            target: Key of the target.
+            g: Gradient of the output, `(n, ...)`.
+            directions: `(k, *target.tensor.shape)`.
+        """
+        if target == "bias" or len(directions) == 1 or self._map.factors(g)[0].ndim == 2:
+            return self._map.along(target, g, directions)
+        return super().along(target, g, directions)
+
+    def gram(self, target: Any, g: Array) -> Array:
+        """Return the inner products of the rows of each two samples, `(n, n)`."""
+        if target == "bias":
+            return self._map.gram(target, g)
+        rows, columns = map(widen, self._map.factors(g))
+        if rows.ndim == 3:
+            return super().gram(target, g)
+        of_rows, of_columns = rows @ rows.mT, columns @ columns.mT
+        self._doubts.keep_factors(of_rows.diagonal(), of_columns.diagonal())
+        return of_rows.mul_(of_columns)
+
+    def add_by_group(self, target: Any, g: Array, groups: Array, out: Array) -> None:
+        """Add each row to the sum of its group.
+
+        Args:
+            target: Key of the target.
+            g: Gradient of the output, `(n, ...)`.
+            groups: Number of each sample's group, `(n,)`.
+            out: Sums, `(count, *target.tensor.shape)`.
+        """
+        add = super().add_by_group if target == "weight" else super(WholeUse, self).add_by_group
+        add(target, g, groups, out)
 
     def squared_norms(self, target: Any, g: Array) -> Array:
         """Return the squared norms of the rows."""
@@ -159,6 +168,30 @@ class RecordedTable(WholeUse):
         squares = (self._same().to(terms.dtype) @ terms).mul_(terms)
         total = terms.new_zeros((len(self.targets[target].tensor), terms.shape[2]))
         return total.index_add_(0, self._table.words.flatten(), squares.flatten(0, 1))
+
+    def along(self, target: Any, g: Array, directions: Array) -> Array:
+        """Return the inner products of the rows with directions.
+
+        Args:
+            target: Key of the target.
+            g: Gradient of the output, `(n, ...)`.
+            directions: `(k, *target.tensor.shape)`.
+        """
+        return self._table.along(target, g, directions)
+
+    def add_by_group(self, target: Any, g: Array, groups: Array, out: Array) -> None:
+        """Add each place's g to its word's row of its group's table.
+
+        Args:
+            target: Key of the target.
+            g: Gradient of the output, `(n, ...)`.
+            groups: Number of each sample's group, `(n,)`.
+            out: Sums, `(count, *target.tensor.shape)`.
+        """
+        if out.is_contiguous():
+            self._table.add_by_group(target, g, groups, out)
+        else:
+            super().add_by_group(target, g, groups, out)
 
     def _same(self) -> Array:
         words = self._table.words

@@ -29,7 +29,7 @@ class Method:
     """What of a use an operation runs.
 
     Attributes:
-        name: Of the method: `write`, or one that gives a tensor.
+        name: Of the method: `write`, `add_by_group`, or one that gives a tensor.
         target: Key of the target.
         use: It, with marks for its tensors.
     """
@@ -44,6 +44,8 @@ class Method:
         use = _filled(self.use, given)
         if self.name == "write":
             use.write(self.target, *given, out, ALL_SAMPLES, add=False)
+        elif self.name == "add_by_group":
+            use.add_by_group(self.target, *given, out)
         else:
             out.copy_(getattr(use, self.name)(self.target, *given))
 
@@ -75,7 +77,7 @@ def run_whole(use: ParameterUse, name: str, target: Any, out: Array, *given: Arr
 
     Args:
         use: The use; nothing but tensors and what can be hashed is in it.
-        name: `write`, or a method that gives a tensor.
+        name: `write`, `add_by_group`, or a method that gives a tensor.
         target: Key of the target.
         out: Memory of the result.
         given: What the method takes besides: the gradient of the use's output, and what comes after it.

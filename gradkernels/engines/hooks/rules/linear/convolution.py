@@ -91,6 +91,22 @@ class Convolution(ParameterUse):
             return super().along(target, g, directions)
         return (widen(g) * self._geometry.convolved(widen(self._a), directions[0])).flatten(1).sum(1)[:, None]
 
+    def projected_factors(self, target: Any, g: Array, outputs: Array, inputs: Array) -> tuple[Array, Array] | None:
+        """Return each place's g times the one matrix, and the convolution by the other's rows.
+
+        Args:
+            target: Key of the target.
+            g: Gradient of the output, `(n, ...)`.
+            outputs: `(k, o)`.
+            inputs: `(l, channels * kernel)`.
+        """
+        geometry = self._geometry
+        if target == "bias" or geometry.groups > 1:
+            return None
+        seen = geometry.convolved(widen(self._a), inputs.view(len(inputs), *geometry.shape[1:]))
+        lines = seen if seen.ndim == len(geometry.shape) else seen.movedim(1, 2)
+        return (outputs @ widen(geometry.places(g))).mT, lines.flatten(2).mT
+
     def small_rows(self, target: Any, g: Array) -> Array | None:
         """Return sums over places, of the weight where these are more than its entries."""
         if target == "bias":

@@ -63,6 +63,14 @@ class Linear(ParameterUse):
             return torch.addcmul(of_g, of_g, squared_row_norms(self._a))
         return super().joint_squared_norms(places, g)
 
+    def each_squared_norms(self, places: Sequence[Any], g: Array) -> dict[Any, Array]:
+        """Return the squared norms of several targets, |g|^2 |a|^2 for the weight and |g|^2 for the bias."""
+        g = _steps(g)
+        if g.ndim == 2 and len(places) == 2:
+            of_g = squared_row_norms(g)
+            return {"weight": of_g * squared_row_norms(self._a), "bias": of_g}
+        return super().each_squared_norms(places, g)
+
     def squared_norms(self, target: Any, g: Array) -> Array:
         """Return |g|^2 |a|^2; with leading axes what is faster, sums of (g_s . g_t)(a_s . a_t) or of squared rows."""
         g = _steps(g)
@@ -97,6 +105,20 @@ class Linear(ParameterUse):
         if rows.ndim == 3 and len(directions) > 1:  # rows are formed once, V a for each direction
             return super().along(target, g, directions)
         return torch.stack([(rows * (columns @ one.mT)).flatten(1).sum(1) for one in directions], 1)
+
+    def projected_factors(self, target: Any, g: Array, outputs: Array, inputs: Array) -> tuple[Array, Array] | None:
+        """Return each step's factors, multiplied by the matrices.
+
+        Args:
+            target: Key of the target.
+            g: Gradient of the output, `(n, ...)`.
+            outputs: `(k, o)`.
+            inputs: `(l, i)`.
+        """
+        if target == "bias":
+            return None
+        rows, columns = (widen(factor if factor.ndim == 3 else factor[:, None]) for factor in self.factors(g))
+        return rows @ outputs.T, columns @ inputs.T
 
     def gram(self, target: Any, g: Array) -> Array:
         """Return the inner products of rows: (g_i . g_j)(a_i . a_j), summed over steps where that costs less than rows.

@@ -54,6 +54,19 @@ class TransposedConvolution(ParameterUse):
             self._mirror(g).squared_norms(target, self._a) if target == "weight" else squared_row_norms(self._shifts(g))
         )
 
+    def projected_factors(self, target: Any, g: Array, outputs: Array, inputs: Array) -> tuple[Array, Array] | None:
+        """Return those of the convolution.
+
+        Args:
+            target: Key of the target.
+            g: Gradient of the output, `(n, ...)`.
+            outputs: `(k, channels)`.
+            inputs: `(l, o * kernel)`.
+        """
+        if target == "bias":
+            return None
+        return self._mirror(g).projected_factors(target, self._a, outputs, inputs)
+
     def small_rows(self, target: Any, g: Array) -> Array | None:
         """Return the convolution's rows where they are small, and sums over places."""
         return self._mirror(g).small_rows(target, self._a) if target == "weight" else self._shifts(g)

@@ -1,12 +1,10 @@
 """Tables of vectors: a row of the table has a gradient only where the sample names it.
 
 An entry (sample, word) occurs once for every time that the sample names the word; its gradient is the sum over these.
-Lengths and sums are taken over the entries that occur, never over the whole table.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -16,6 +14,7 @@ from gradkernels.engines.hooks.errors import Unfit
 from gradkernels.engines.hooks.parameter_use import ALL_SAMPLES, ParameterUse
 from gradkernels.engines.hooks.precision import squared_row_norms, widen
 from gradkernels.engines.hooks.rules.autotune import fastest_of, is_recording
+from gradkernels.engines.hooks.rules.lookup.sample_words import distinct_sample_words, sample_word_keys
 from gradkernels.engines.hooks.rules.rule import LayerRule, NamedArguments, Targets, any_axis
 
 PAIR_BYTES = 1 << 24
@@ -31,49 +30,6 @@ def refuse_options(name: str, given: NamedArguments) -> None:
         raise Unfit(f"{name} with max_norm changes its weights in the forward pass; use max_norm=None")
     if given.get("scale_grad_by_freq", False):
         raise Unfit(f"{name} with scale_grad_by_freq divides by how often the batch names a word; leave it out")
-
-
-@dataclass(frozen=True)
-class SampleWords:
-    """The distinct entries (sample, word) of words `(n, t)`.
-
-    Attributes:
-        words: Number of rows of the table.
-        key: Of each of the n t places: sample * words + word.
-        known: Each key that occurs, once, in order.
-        at: Which of these each place is.
-    """
-
-    words: int
-    key: Array
-    known: Array
-    at: Array
-
-    @property
-    def sample(self) -> Array:
-        """The sample of each entry."""
-        return self.known.div(self.words, rounding_mode="floor")
-
-    @property
-    def word(self) -> Array:
-        """The word of each entry."""
-        return self.known % self.words
-
-    def sums(self, terms: Array) -> Array:
-        """Sum terms `(n t, ...)` of each place to those of each entry."""
-        return terms.new_zeros(len(self.known), *terms.shape[1:]).index_add_(0, self.at, terms)
-
-
-def sample_word_keys(words: Array, size: int) -> Array:
-    """Return the key, sample * size + word, of each place of `(n, t)`."""
-    return (words + torch.arange(len(words), device=words.device)[:, None] * size).flatten()
-
-
-def distinct_sample_words(words: Array, size: int) -> SampleWords:
-    """Return the distinct entries of words `(n, t)` of a table with `size` rows."""
-    key = sample_word_keys(words, size)
-    known, at = torch.unique(key, return_inverse=True)
-    return SampleWords(size, key, known, at)
 
 
 def add_terms(rows: Array, words: Array, terms: Array) -> None:
@@ -147,6 +103,17 @@ class EmbeddingTable(ParameterUse):
         terms = widen(self.terms(g))
         return torch.stack([(terms * one[self.words]).flatten(1).sum(1) for one in directions], 1)
 
+    def projected_factors(self, target: Any, g: Array, outputs: Array, inputs: Array) -> tuple[Array, Array] | None:
+        """Return the column of each place's word, and its g times the other matrix.
+
+        Args:
+            target: Key of the target.
+            g: Gradient of the output, `(n, ...)`.
+            outputs: `(k, size)`.
+            inputs: `(l, width)`.
+        """
+        return outputs.T[self.words], widen(self.terms(g)) @ inputs.T
+
     def gram(self, target: Any, g: Array) -> Array:
         """Return the inner products of rows: sums of g_s . h_t over places of the same word.
 
@@ -163,6 +130,21 @@ class EmbeddingTable(ParameterUse):
             found.append(products.sum(1).view(-1, n, steps).sum(2))
         products = torch.cat(found)
         return super().gram(target, g) if self.cancels(target, g, products.diagonal()) else products
+
+    def add_by_group(self, target: Any, g: Array, groups: Array, out: Array) -> None:
+        """Add each place's g to its word's row of its group's table.
+
+        Args:
+            target: Key of the target.
+            g: Gradient of the output, `(n, ...)`.
+            groups: Number of each sample's group, `(n,)`.
+            out: Sums, `(count, *target.tensor.shape)`.
+        """
+        if not out.is_contiguous():
+            super().add_by_group(target, g, groups, out)
+            return
+        places = (self.words + groups[:, None] * self._size).flatten()
+        out.view(-1, out.shape[2]).index_add_(0, places, widen(self.terms(g)).flatten(0, 1))
 
     def squared_norms_of_terms(self, target: Any, g: Array) -> Array:
         """Sum |g_t|^2 over places."""

@@ -1,0 +1,121 @@
+"""What is recorded of weighted sums and products of rows: functions of tensors alone, each for one chunk."""
+
+from __future__ import annotations
+
+import operator
+from functools import reduce
+
+import torch
+
+from gradkernels.backend import Array
+from gradkernels.engines.hooks.accumulate.accumulators import RowSums
+from gradkernels.engines.hooks.accumulate.products import RowGram, RowsAlong, SquaredNormsByParameter
+from gradkernels.engines.hooks.accumulate.projections import RowProjections
+from gradkernels.engines.hooks.accumulate.random_matrices import RandomMatrices
+from gradkernels.engines.hooks.accumulate.weighted_sums import GroupSums, SeveralRowSums, zero_sums
+from gradkernels.engines.hooks.products import Groups
+from gradkernels.engines.hooks.quantities import Theta, beyond_range
+from gradkernels.engines.recorded.functions import Function, Passes
+from gradkernels.engines.recorded.uses.doubts import Doubts
+from gradkernels.engines.recorded.uses.recorded_uses import recording
+from gradkernels.tree import Tree
+from gradkernels.tree import count as count_samples
+
+
+def weighted_sum(passes: Passes) -> Function:
+    """Return a function that gives the sums of the rows times `weights` `(n,)` or `(n, k)`, in theta's order."""
+
+    def function(theta: Theta, rest: Theta, x: Tree, y: Tree, weights: Array) -> list[Array]:
+        if weights.ndim == 1 and passes.take_autograd(theta, weights):
+            return passes.batch_gradient(theta, rest, x, y, weights)
+        with passes.forward(theta, rest, x, y) as forward:
+            if weights.ndim == 1:
+                sums = RowSums(forward.theta)
+                forward.backward(recording(sums, Doubts()), weights)
+                return [*sums.finish().values()]
+            several = SeveralRowSums(forward.theta, weights)
+            forward.backward(recording(several, Doubts()))
+            return [*several.finish().values()]
+
+    return function
+
+
+def group_sums(passes: Passes, count: int) -> Function:
+    """Return a function that gives the sums of the rows by group, `count` of them, in theta's order."""
+
+    def function(theta: Theta, rest: Theta, x: Tree, y: Tree, groups: Array) -> list[Array]:
+        with passes.forward(theta, rest, x, y) as forward:
+            sums = GroupSums(forward.theta, groups, zero_sums(theta, count))
+            forward.backward(recording(sums, Doubts()))
+            return [*sums.finish().values()]
+
+    return function
+
+
+def inner(passes: Passes) -> Function:
+    """Return a function that gives the inner products with directions, one or several in front of each other."""
+
+    def function(theta: Theta, rest: Theta, x: Tree, y: Tree, *v: Array) -> list[Array]:
+        several = v[0].ndim > next(iter(theta.values())).ndim
+        directions = {name: one if several else one[None] for name, one in zip(theta, v, strict=True)}
+        with passes.forward(theta, rest, x, y) as forward:
+            products = RowsAlong(forward.theta, directions, count_samples(y))
+            forward.backward(recording(products, Doubts()))
+            found = products.finish()
+            return [found if several else found[:, 0]]
+
+    return function
+
+
+def gram(passes: Passes) -> Function:
+    """Return a function that gives the inner products of each two rows, and whose are in doubt."""
+
+    def function(theta: Theta, rest: Theta, x: Tree, y: Tree) -> list[Array]:
+        with passes.forward(theta, rest, x, y) as forward:
+            n, doubts = count_samples(y), Doubts()
+            products = RowGram(forward.theta, forward.shared, n)
+            forward.backward(recording(products, doubts))
+            found = products.finish()
+            doubts.mark_lost(found.diagonal())
+            return [found, doubts.all(n, found)]
+
+    return function
+
+
+def norms_by(passes: Passes, by: Groups) -> Function:
+    """Return a function that gives the norms over each group of parameters, and which samples' are in doubt."""
+
+    def function(theta: Theta, rest: Theta, x: Tree, y: Tree) -> list[Array]:
+        with passes.forward(theta, rest, x, y) as forward:
+            n, doubts = count_samples(y), Doubts()
+            squares = SquaredNormsByParameter(forward.theta, forward.shared, n, doubts.of_products)
+            forward.backward(recording(squares, doubts))
+            of_names = squares.finish()
+            of_groups = [reduce(operator.add, [of_names[name] for name in names]) for _, names in by]
+            used = [one for one, (_, names) in zip(of_groups, by, strict=True) if squares.used.intersection(names)]
+            if used and not passes.engine.draws_each:
+                widest = max(used, key=torch.Tensor.element_size)
+                stacked = torch.stack([one.to(widest.dtype) for one in used])
+                doubts.mark(beyond_range(stacked.amin(0)) | beyond_range(stacked.amax(0)))
+            return [*torch._foreach_sqrt(of_groups), doubts.all(n, of_groups[0])]
+
+    return function
+
+
+def project(passes: Passes, size: int, kind: str) -> Function:
+    """Return a function that gives the projections of the rows by matrices that it is given.
+
+    Args:
+        passes: Of the model.
+        size: Dimensions.
+        kind: `gaussian` or `factored`.
+    """
+
+    def function(theta: Theta, rest: Theta, x: Tree, y: Tree, *given: Array) -> list[Array]:
+        with passes.forward(theta, rest, x, y) as forward:
+            matrices = RandomMatrices(forward.theta, (size, 0, kind), given)
+            projections = RowProjections(forward.theta, count_samples(y), size, matrices)
+            forward.backward(recording(projections, Doubts()))
+            return [projections.finish()]
+
+    return function
