@@ -163,7 +163,7 @@ def test_a_file_of_schema_1_has_one_block_a_pass(path):
     path.write_text("\n".join(old) + "\n")
     assert read(path) == [OK, FAILED]
     assert not has_current_columns(path)
-    newer = [changed(OK, block=3)]
+    newer = [changed(OK, pass_=2, block=3)]
     path.write_text("\n".join([*old, HEADER + line(cells(newer[0]))]))
     assert read(path) == [OK, FAILED, *newer]
     path.write_text(HEADER)

@@ -10,6 +10,7 @@ import twins
 from measured import STEADY, changed, passes, record, scaled
 from test_compare import only_row
 
+import gradkernels as gk
 from gradkernels.bench.compare.canary import judge_canaries
 from gradkernels.bench.compare.compare import compare
 from gradkernels.bench.isolation.errors import WorkerDied
@@ -222,3 +223,25 @@ def test_seventeen_of_one_computation_of_which_two_end_their_process(tmp_path, m
     assert {one.kernel for one in ranking.kernels if one.in_turns} == {
         key for key, row in kernels.items() if row.block == 3
     }
+
+
+READERS = {
+    "one file": read,
+    "Results": gk.Results.read,
+    "by columns": lambda path: read_results([path]),
+    "both sides": lambda path: gk.compare(path, path),
+}
+
+
+@pytest.mark.parametrize("reader", READERS.values(), ids=READERS)
+def test_a_kernel_has_one_row_a_pass_and_a_yardstick_one_a_process_whoever_reads_it(tmp_path, reader):
+    rows, path = [*passes(STEADY, kernel=A), *passes(STEADY, kernel="control")], tmp_path / "x.csv"
+    path.write_text(HEADER)
+    append(path, [*rows, *(changed(row, block=2) for row in rows if row.kernel == "control")])
+    reader(path)
+    append(path, [changed(rows[2], block=2)])
+    with pytest.raises(Malformed, match=r"line 4, and .*line 26 both hold kernel numpy.loop\+.norms .* pass 3"):
+        reader(path)
+    both = [*rows, changed(rows[2], block=2)]
+    with pytest.raises(ValueError, match=r"^before holds kernel numpy.loop\+.norms .* twice for run run-a, pass 3;"):
+        compare(both, rows)

@@ -1,7 +1,7 @@
 """The rows of results files: what one kernel did on one case in one pass, and the text that a row is kept as.
 
 - `row`: the `Record`, which refuses a time without a proof, its columns in order, and how one is written;
-- `blocks`: which rows were timed in turns, and which tell the time of the winner of a race;
+- `blocks`: which rows are the same measurement, which were timed in turns, which tell the time of a race's winner;
 - `reading`: text back into records. What breaks the rules of a row is refused, named by file, line and column: a cell
   that is no number, times that contradict each other, a measurement that is there twice, columns of a newer schema.
 

@@ -1,6 +1,6 @@
 """Which rows of several belong together: those of one block were timed in turns, those of a winner's own passes count.
 
-A block is the process of a pass that timed a row.
+A block is the process of a pass that timed a row. A kernel has one row a case and pass; only yardsticks have more.
 """
 
 from __future__ import annotations
@@ -10,10 +10,22 @@ from collections.abc import Iterable
 from typing import Any
 
 from gradkernels.coordinates import Coordinates
+from gradkernels.key import Key
 from gradkernels.record.row import Record
 
 MEASURED_AGAIN = "measured again after it had won its race"
 """In the reason of rows by which the winner of a race is known: those of before chose it, so they are too fast."""
+
+
+def identity(record: Record) -> tuple[object, ...]:
+    """Return what no two rows have in common: machine, case, kernel, pass, and of a yardstick the process too."""
+    block = record.block if is_in_each_block(record.kernel) else 0
+    return *record.pass_id, block, record.machine, record.case, record.kernel
+
+
+def is_in_each_block(kernel: str) -> bool:
+    """Tell whether each process of a pass measures it, as it does yardsticks; all else has one row a pass."""
+    return Key.parse(kernel).is_yardstick
 
 
 def unbiased(records: Iterable[Record]) -> list[Record]:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from gradkernels.names import counted
+from gradkernels.record.blocks import identity
 from gradkernels.record.row import ADDED, COLUMNS, DERIVED, FIRST_COLUMNS, KINDS, SCHEMA, Measurement, Record, derived
 
 BYTE_ORDER_MARK = "\ufeff"
@@ -73,11 +74,6 @@ def decoded(path: Path, raw: bytes, start: int = 0) -> str:
     except UnicodeDecodeError as error:
         where = start + error.start
         raise Malformed(f"{path}: not UTF-8 text at byte {where}; this is not a results file") from None
-
-
-def identity(record: Record) -> tuple[object, ...]:
-    """Return what no two rows have in common: one kernel is measured on a case once in a process of a pass."""
-    return *record.block_id, record.machine, record.case, record.kernel
 
 
 def twice(record: Record, one: str, other: str) -> Malformed:

@@ -20,7 +20,8 @@ from gradkernels.bench.run.ranking import CaseRanking, rankings, weighed
 from gradkernels.key import Key
 from gradkernels.names import pick
 from gradkernels.record import COLUMNS, HEADER, Record, append, read
-from gradkernels.record.reading import identity, twice
+from gradkernels.record.blocks import identity
+from gradkernels.record.reading import twice
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -198,9 +198,9 @@ def _grouped(side: ResultsTable, own: tuple[list[_Place], Ints], key: Sequence[s
 
 
 def _require_once(side: ResultsTable, code: Ints, name: str) -> None:
-    """Refuse a side of which two rows are the same pass of what is one group; yardsticks are in each process of one."""
+    """Refuse a side of which two rows are the same pass of what is one group."""
     _, pass_ = side.pass_ids
-    first, row = distinct(code, pass_, side.block * side.where("kernel", is_yardstick))
+    first, row = distinct(code, pass_, side.own_block)
     if len(first[0]) == len(code):
         return
     twice = int(np.setdiff1d(np.arange(len(row)), np.unique(row, return_index=True)[1])[0])

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from gradkernels.bench.results.reader import records_in
 from gradkernels.record import HEADER, SCHEMA, Record, line
-from gradkernels.record.reading import Malformed, identity
+from gradkernels.record.blocks import identity
+from gradkernels.record.reading import Malformed
 
 
 @dataclass

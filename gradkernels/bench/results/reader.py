@@ -31,7 +31,8 @@ from gradkernels.bench.results.table import (
 from gradkernels.bench.stats.estimates import Floats, Ints
 from gradkernels.coordinates import Coordinates
 from gradkernels.record import CASE, Record
-from gradkernels.record.reading import Malformed, decoded, identity, parse, twice
+from gradkernels.record.blocks import identity
+from gradkernels.record.reading import Malformed, decoded, parse, twice
 
 
 def read_results(files: Sequence[Path]) -> ResultsTable:
@@ -153,7 +154,7 @@ def _tuples(columns: Sequence[tuple[list[Any], Ints]]) -> tuple[list[tuple[Any, 
 def _require_distinct(table: ResultsTable, files: Sequence[Path]) -> None:
     """Refuse a measurement that is there twice, and name both lines."""
     _, pass_ = table.pass_ids
-    _, code = distinct(pass_, table.block, table.machine, table.case, table.kernel)
+    _, code = distinct(pass_, table.own_block, table.machine, table.case, table.kernel)
     if int(code.max(initial=-1)) + 1 == len(code):
         return
     seen: dict[tuple[object, ...], str] = {}

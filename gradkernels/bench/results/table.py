@@ -16,6 +16,7 @@ import numpy as np
 from gradkernels.bench.stats.estimates import Floats, Ints, PassId
 from gradkernels.coordinates import Coordinates
 from gradkernels.record import Record, Status
+from gradkernels.record.blocks import is_in_each_block
 
 Flags = np.ndarray[Any, np.dtype[np.bool_]]
 
@@ -109,6 +110,12 @@ class ResultsTable:
     def process(self) -> Ints:
         """Per row, a number of the process that measured it: of its run, pass and block."""
         return distinct(self.run_name, self.pass_, self.block)[1]
+
+    @cached_property
+    def own_block(self) -> Ints:
+        """Per row, the block of what every process of a pass measures; 0 for all else, which has one row a pass."""
+        blocks: Ints = self.block * self.where("kernel", is_in_each_block)
+        return blocks
 
     @cached_property
     def run_name(self) -> Ints:

@@ -8,7 +8,8 @@ from gradkernels.bench.cli import file_options
 from gradkernels.bench.cli.files import require_free, write_whole
 from gradkernels.names import counted
 from gradkernels.record import Record, read
-from gradkernels.record.reading import identity, twice
+from gradkernels.record.blocks import identity
+from gradkernels.record.reading import twice
 
 SUFFIXES = (".html", ".htm")
 
