@@ -17,6 +17,7 @@ os.environ.pop("PYTEST_XDIST_WORKER", None)
 for pool in ("OMP", "OPENBLAS", "MKL", "VECLIB"):
     os.environ[f"{pool}_NUM_THREADS"] = "1"
 
+import matrices  # noqa: E402
 import pytest  # noqa: E402
 from hypothesis import settings  # noqa: E402
 
@@ -35,6 +36,34 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     settings.load_profile("long" if config.getoption("--long") else "short")
+    config.addinivalue_line("markers", "matrix(names, rows, always, ids): see matrices.py")
+
+
+# How many combinations of matrices are taken, and of how many: of this process, or as its workers say.
+COMBINATIONS = pytest.StashKey[list[int]]()
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    counts = metafunc.config.stash.setdefault(COMBINATIONS, [0, 0])
+    for place, count in enumerate(matrices.parametrize(metafunc, metafunc.config.getoption("--long"))):
+        counts[place] += count
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["combinations"] = session.config.stash.get(COMBINATIONS, [0, 0])
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node) -> None:
+    """Take over what a worker of pytest-xdist has counted; each of them collects all tests."""
+    node.config.stash[COMBINATIONS] = getattr(node, "workeroutput", {}).get("combinations", [0, 0])
+
+
+def pytest_terminal_summary(terminalreporter, config: pytest.Config) -> None:
+    taken, every = config.stash.get(COMBINATIONS, [0, 0])
+    if taken < every:
+        terminalreporter.write_line(f"matrices: {taken:,} of {every:,} combinations (tests/matrices.py); all: --long")
 
 
 @pytest.hookimpl(wrapper=True)
