@@ -92,7 +92,7 @@ def test_facts_of_one_kernel(rows):
 def test_a_missing_library_is_the_reason(rows, listed, monkeypatch):
     monkeypatch.setattr("gradkernels.backend.libraries._found", lambda name: name != "jax")
     assert rows()["jax.vmap", "norms"]["reason"] == "jax is not installed: pip install jax"
-    assert "(1)    jax is not installed: pip install jax\n       jax.vmap\n" in listed(
+    assert "1      jax is not installed: pip install jax\n       jax.vmap\n" in listed(
         "--kernel", "jax.vmap", "--kernel", "numpy.broadcast"
     )
     assert rows()["numpy.loop", "norms"]["reason"] == ""

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 from pathlib import Path
+from string import ascii_lowercase
 
 import pytest
 from measured import NOISY, STEADY, changed, passes, refused, scaled
@@ -17,6 +18,7 @@ from gradkernels.bench.cli.commands import run as run_command
 from gradkernels.bench.cli.options import Format
 from gradkernels.bench.isolation.limits import ProcessLimits
 from gradkernels.bench.run.session import Schedule
+from gradkernels.quantity import QUANTITIES
 from gradkernels.record import HEADER, append, read
 
 RESULTS = Path(__file__).parents[1] / "results"
@@ -136,6 +138,18 @@ def test_a_comparison_has_its_times_and_says_what_a_ratio_is_of(folder, capsys):
     assert printed[3].split()[:6] == ["numpy.broadcast+", "10", "30.00", "µs", "33.00", "µs"]
 
 
+def test_a_kernel_stands_above_its_rows_where_its_name_leaves_no_room_for_the_ratio(folder):
+    shown = shown_on(60, lambda: main(["compare", f"{folder}/A.csv", f"{folder}/B.csv"]))
+    assert shown[:2] == [
+        "norms of linear, 1 feature, float64, 1 thread",
+        " " * shown[1].index("ratio") + "ratio (of control)",
+    ]
+    assert shown[2].split()[:4] == ["n", "[99.6%", "interval]", "verdict"]
+    kernels = [place for place, line in enumerate(shown) if line in ("numpy.broadcast+", "torch.compiled_hooks+")]
+    assert len(kernels) == 2
+    assert all(line.split()[0] in ("10", "1,000", "1,000,000") for line in shown[kernels[0] + 1 : kernels[0] + 4])
+
+
 def test_the_winner_is_coloured_and_so_is_what_went_wrong(folder):
     text = raw(80, lambda: main(["fastest", f"{folder}/A.csv"]))
     assert "\x1b[1;38;5;28mtorch.compiled_hooks+\x1b[0m" in text
@@ -154,6 +168,19 @@ def test_regressions_share_a_table_and_a_reason_is_said_once(capsys):
         == 1
     )
     assert len(printed) < 40
+
+
+def test_quantities_whose_names_are_too_wide_have_letters_in_one_table(capsys):
+    printed = lines_of(capsys, "list", "--problem", "linear,softmax", "--kernel", "numpy.*,torch.*")
+    (header,) = [line for line in printed if line.startswith("way ")]
+    letters = dict(zip(ascii_lowercase, QUANTITIES, strict=False))
+    assert header.split()[: 1 + len(letters)] == ["way", *letters]
+    assert printed.count(", ".join(f"{letter} {name}" for letter, name in letters.items())) == 1
+    cells = {line.split()[0]: line.split()[1:] for line in printed if line.startswith(("numpy.", "torch."))}
+    assert cells["numpy.broadcast"][:2] == ["+", "x"]
+    number = cells["torch.autograd"][1]
+    assert any(line.split()[:3] == [number, "computes", "gradient"] for line in printed)
+    assert not any("(" in "".join(row) for row in cells.values())
 
 
 @pytest.mark.parametrize("words", [["estimate", "--draws", "30", "--batch-sizes", "1,8"], ["doctor"]])

@@ -196,6 +196,7 @@ def test_names_of_columns_may_hold_commas():
 
 def test_bundled_sets_have_their_own_columns():
     assert "has its own columns; leave out --features-from, --ignore and --sep" in refusal("notebook", ignore=["x"])
+    assert "has no missing values; leave out --drop-na (drop_na=)" in refusal("notebook", drop_na=True)
 
 
 # Rows with gaps, and classes.

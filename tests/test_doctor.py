@@ -168,6 +168,23 @@ def test_it_keeps_a_file_unless_told_otherwise(duels, tmp_path, capsys):
     assert len(read_trials(out)) == 4
 
 
+def test_what_it_replaces_stays_until_there_is_something_to_replace_it(duels, tmp_path, monkeypatch, capsys):
+    out = tmp_path / "selftest.csv"
+    out.write_text("hours of measuring")
+    with monkeypatch.context() as patch:
+        patch.setattr(selftest, "run_trial", interrupt)
+        assert main(["doctor", "--selftest", "1", "--out", str(out), "--force"]) == 130
+    assert capsys.readouterr().out == "no comparison was finished; nothing is written\n"
+    assert out.read_text() == "hours of measuring"
+    assert main(["doctor", "--selftest", "1", "--out", str(out), "--force"]) == 0
+    assert len(read_trials(out)) == 4
+    assert list(tmp_path.iterdir()) == [out]
+
+
+def interrupt(target):
+    raise KeyboardInterrupt
+
+
 @pytest.mark.parametrize(
     "content", [b"precious", b"a,b\n1,2\n", b"\xff\x00\xaa\n", TRIAL_HEADER.encode()[:-1] + b",more"]
 )

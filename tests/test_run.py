@@ -89,11 +89,11 @@ def test_a_run_writes_proven_rows_prints_winners_and_draws_the_picture(two_passe
     [
         (("--out", "x.png"), "--out x.png: the results are CSV, and their picture would be x.png too; end it in .csv"),
         (("--out", "photo.csv"), "the picture photo.png is there already; replace it with --force or name another"),
-        (("--out", "x.csv", "--plot", "./x.csv"), "--plot x.csv: pictures end in .avif, .eps, "),
+        (("--out", "x.csv", "--plot", "./x.csv"), "--plot x.csv: pictures end in .png, .svg, .pdf (also "),
         (("--out", "x.svg", "--plot", "./x.svg"), "--out and --plot are both x.svg; name two files"),
-        (("--out", "x.csv", "--plot", "x"), "--plot x: pictures end in .avif, .eps, "),
+        (("--out", "x.csv", "--plot", "x"), "--plot x: pictures end in .png, .svg, .pdf (also "),
         (("--out", "x.csv", "--plot", "photo.png"), "--plot photo.png is there already; replace it with --force"),
-        (("--out", "x.csv", "--plot", "."), "--plot .: pictures end in "),
+        (("--out", "x.csv", "--plot", "."), "--plot . is a folder; name a file in it"),
         (("--out", "x.csv", "--plot", "photo.png/x.png"), "--plot photo.png/x.png: cannot write to "),
     ],
 )

@@ -105,10 +105,15 @@ def run_trial(target: Target) -> Trial:
     return Trial(*where, found.passes, verdict(found), value, low, high, seconds, noise)
 
 
+def first_lines(trial: Trial) -> bytes:
+    """Return the content of a file with one trial."""
+    return (TRIAL_HEADER + line(astuple(trial))).encode()
+
+
 def append_trial(path: Path, trial: Trial) -> None:
     """Append one whole line, under a header if the file is new, and have it on the disk."""
     with path.open("ab") as file:
-        file.write(("" if file.tell() else TRIAL_HEADER).encode() + line(astuple(trial)).encode())
+        file.write(line(astuple(trial)).encode() if file.tell() else first_lines(trial))
         file.flush()
         os.fsync(file.fileno())
 

@@ -10,7 +10,7 @@ Of those that do not: 0 done; 1 a proof failed; 2 as above. 130 stopped, 141 not
 
 `app` lists what `commands` has, a module each; `lazy` loads such a module when its command is called. Each option is
 defined once in `options`, `data_options`, `file_options` or `plot_options`; `settings` has what pyproject.toml says of
-them, and `parse` turns what people type into values.
+them, `parse` turns what people type into values, and `usage` says what is wrong with it.
 `run_plan` makes the plans of a run from them, `table_options` reads the data, `run_progress` shows how far it is, and
 `files` refuses what cannot be written before anything is computed.
 """
@@ -24,7 +24,8 @@ from functools import cache
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, cast
 
-from gradkernels.bench.cli.settings import expanded, settings_here, where_set
+from gradkernels.bench.cli.settings import expanded, settings_here
+from gradkernels.bench.cli.usage import usage_sentence
 
 if TYPE_CHECKING:
     import typer
@@ -49,7 +50,7 @@ def main(arguments: list[str] | None = None) -> int:
     except typer.Abort:
         return _complain("stopped", 130)
     except usage_error as error:
-        return _complain(_plainly(error.format_message()) + where_set(settings, words, getattr(error, "param", None)))
+        return _complain(usage_sentence(error, words, settings))
     except OSError as error:
         # Without a name it is standard output, such as a full disk that it is sent to.
         return _complain(f"{error.filename or 'the output'}: {error.strerror}" if error.strerror else str(error))
@@ -82,11 +83,6 @@ def _open_closed_streams() -> None:
 
 def _or_help(arguments: list[str] | None) -> list[str]:
     return (sys.argv[1:] if arguments is None else arguments) or ["--help"]
-
-
-def _plainly(message: str) -> str:
-    """Return a message of typer's without the words of the library that it checks values by."""
-    return message.replace("Value error, ", "").replace("Input should be", "it must be").partition(", unable to")[0]
 
 
 def _require_values(words: list[str]) -> None:

@@ -9,6 +9,9 @@ from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+USUAL_FORMATS = (".png", ".svg", ".pdf")
+"""Of pictures; every command draws them."""
+
 
 def import_from_here() -> None:
     """Let `package.module:factory` name a module of the current folder, as `python -m` does."""
@@ -103,10 +106,25 @@ def require_picture(plot: Path, formats: Collection[str], out: Path | None) -> N
     Raises:
         ValueError: It has another suffix, or it is the results.
     """
-    if plot.suffix.lower() not in formats:
-        raise ValueError(f"--plot {plot}: pictures end in {', '.join(formats)}")
+    require_suffix("--plot", plot, formats)
     if out is not None and out.resolve() == plot.resolve():
         raise ValueError(f"--out and --plot are both {out}; name two files")
+
+
+def require_suffix(option: str, picture: Path, formats: Collection[str]) -> None:
+    """Raise for a folder, and for a name that does not say which picture is wanted.
+
+    Args:
+        option: Its name on the command line.
+        picture: Where it is to be.
+        formats: Suffixes of the pictures that the command draws.
+    """
+    require_regular(picture, f"{option} {picture}")
+    if picture.suffix.lower() in formats:
+        return
+    others = [name for name in formats if name not in USUAL_FORMATS]
+    more = f" (also {', '.join(others)})" if others else ""
+    raise ValueError(f"{option} {picture}: pictures end in {', '.join(USUAL_FORMATS)}{more}; name a file that does")
 
 
 def write_whole(path: Path, content: bytes) -> None:

@@ -205,7 +205,7 @@ EstimatePlot = Annotated[Path | None, typer.Option(metavar="PNG", help="Draw the
 EstimateForce = Annotated[bool, typer.Option("--force", help="Replace --out and --plot if they are there.")]
 SelftestOut = Annotated[Path, typer.Option(help="The selftest's file, a row per comparison.")]
 SelftestResume = Annotated[bool, typer.Option("--resume", help="Go on with --out until it has N of each kind.")]
-SelftestForce = Annotated[bool, typer.Option("--force", help="Replace --out.")]
+SelftestForce = Annotated[bool, typer.Option("--force", help="Replace --out, once there is a first row.")]
 Save = Annotated[bool, typer.Option("--save", help="Add what is shown to this machine's choice.")]
 ForceSave = Annotated[bool, typer.Option("--force", help="Save even what another machine measured.")]
 

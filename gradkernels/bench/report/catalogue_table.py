@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, astuple, dataclass, field, fields
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, astuple, dataclass, field, fields, replace
 from itertools import groupby
+from string import ascii_letters
 
 from rich.console import Console
 from rich.text import Text
 
 from gradkernels.bench.report.catalogue import CatalogueRow
-from gradkernels.bench.report.terminal.columns import Column, left_out, print_columns, shared
+from gradkernels.bench.report.terminal.columns import Column, left_out, print_columns, shared, total
 from gradkernels.bench.report.terminal.consoles import say
 from gradkernels.bench.report.terminal.styles import TITLE
 from gradkernels.quantity import QUANTITIES
@@ -25,6 +26,7 @@ LEGEND = {
     "out=": "what is written straight into the caller's memory",
 }
 _CELLS = {"by hand": "x", "composed": "+"}
+_BRACKETS = str.maketrans("", "", "() ")
 
 
 @dataclass
@@ -58,7 +60,9 @@ class Reasons:
 
 def _general(entry: CatalogueRow) -> str:
     """Return a reason without the names of the way and of the problem, so that it is one for many of them."""
-    return re.sub(r", not for \w+", "", entry.reason.replace(f"{entry.way} ", ""))
+    reason = re.sub(r", not for \w+", "", entry.reason.replace(f"{entry.way} ", ""))
+    named = entry.problem.partition("(")[0] + "regression"
+    return re.sub(rf"\b{re.escape(named)}\b", "the problem", reason, flags=re.IGNORECASE)
 
 
 def _told(way: str, problems: Sequence[str]) -> str:
@@ -133,22 +137,57 @@ def show(console: Console, entries: Sequence[CatalogueRow], kinds: Iterable[Sequ
         wide: Whether to print all columns, however wide the tables get.
     """
     found, reasons = grids(entries, kinds)
-    columns = [Column(name, True, {"settings": 1, "out=": 2}.get(name, 0)) for name in found[0].header]
-    tables = [[[Text(cell) for cell in row] for row in grid.rows] for grid in found]
     width = None if wide else console.width
+    letters = {} if width is None or _fits(found, width) else _letters(found[0])
+    shown = [_lettered(grid, letters) for grid in found] if letters else found
+    columns, tables = _columns(shown[0]), [_texts(grid) for grid in shown]
     kept = shared(columns, tables, width)
-    for grid, rows in zip(found, tables, strict=True):
+    for grid, rows in zip(shown, tables, strict=True):
         say(console, grid.title, TITLE)
         print_columns(console, columns, rows, kept, width)
         console.print()
     missing = left_out(columns, kept)
+    written = _compact if letters else str
+    if letters:
+        say(console, ", ".join(f"{letter} {name}" for name, letter in letters.items()))
     for sign, says in _legend(found, missing).items():
-        say(console, f"{sign:<5}  {says}", hanging=" " * 7)
+        say(console, f"{written(sign):<5}  {says}", hanging=" " * 7)
     for number, reason, ways in reasons.lines():
-        say(console, f"{number:<5}  {reason}", hanging=" " * 7)
+        say(console, f"{written(number):<5}  {reason}", hanging=" " * 7)
         say(console, f"{'':7}{ways}", hanging=" " * 7)
     if missing:
         say(console, f"with --wide also: {', '.join(missing)}")
+
+
+def _columns(grid: Grid) -> list[Column]:
+    return [Column(name, True, {"settings": 1, "out=": 2}.get(name, 0)) for name in grid.header]
+
+
+def _texts(grid: Grid) -> list[list[Text]]:
+    return [[Text(cell) for cell in row] for row in grid.rows]
+
+
+def _fits(found: Sequence[Grid], width: int) -> bool:
+    """Tell whether the ways and their quantities fit into lines of a width."""
+    needed = range(len(found[0].header) - 2)
+    return all(total(_columns(grid), _texts(grid), needed) <= width for grid in found)
+
+
+def _letters(grid: Grid) -> dict[str, str]:
+    """Return a letter for each quantity, which stands above its column where the names are too wide."""
+    return dict(zip(grid.header[1:-2], ascii_letters, strict=False))
+
+
+def _lettered(grid: Grid, letters: Mapping[str, str]) -> Grid:
+    """Return a grid as narrow as it can be: letters for the quantities, and numbers without brackets."""
+    header = tuple(letters.get(name, name) for name in grid.header)
+    rows = tuple((row[0], *map(_compact, row[1:-2]), *row[-2:]) for row in grid.rows)
+    return replace(grid, header=header, rows=rows)
+
+
+def _compact(cell: str) -> str:
+    """Return `x1,2` for `x (1)(2)`."""
+    return cell.replace(")(", ",").translate(_BRACKETS)
 
 
 def _legend(found: Sequence[Grid], missing: Sequence[str] = ()) -> dict[str, str]:

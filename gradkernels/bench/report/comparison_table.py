@@ -23,6 +23,10 @@ from gradkernels.key import OUT, Key
 from gradkernels.record import line
 
 _MOST = 1000
+_RATIO = 4
+"""Position of the ratios among the columns."""
+
+_INDENT = Text("")
 
 
 def table(comparison: Comparison, width: int | None = None) -> str:
@@ -46,10 +50,34 @@ def styled_table(comparison: Comparison, width: int | None) -> tuple[list[Text],
     columns = _columns(comparison.compared)
     groups = [(title, [_styled(row) for row in rows]) for title, rows in _groups(comparison)]
     kept = shared(columns, [cells for _, cells in groups], width)
+    above = _RATIO not in kept
+    if above:
+        narrow = [[[_INDENT, *row[1:]] for row in cells] for _, cells in groups]
+        columns = [Column("", left=True), *columns[1:]]
+        kept = shared(columns, narrow, width)
     text: list[Text] = []
     for title, cells in groups:
-        text += [*([Text()] if text else []), Text(title, TITLE), *lines(columns, cells, kept)]
+        own = _below_names(columns, cells, kept) if above else lines(columns, cells, kept)
+        text += [*([Text()] if text else []), Text(title, TITLE), *own]
     return text, left_out(columns, kept)
+
+
+def _below_names(columns: Sequence[Column], cells: Sequence[Sequence[Text]], kept: Sequence[int]) -> list[Text]:
+    """Return header and rows where names leave no room for ratios: the kernel above its rows, on a line of its own.
+
+    Args:
+        columns: Of the table, the first one empty.
+        cells: Of its rows, the first one the kernel.
+        kept: Positions of the columns that are shown.
+    """
+    shown = lines(columns, [[_INDENT, *row[1:]] for row in cells], kept)
+    header = len(shown) - len(cells)
+    text, named = shown[:header], ""
+    for row, own in zip(cells, shown[header:], strict=True):
+        text += [Text(row[0].plain)] if row[0].plain != named else []
+        text.append(own)
+        named = row[0].plain
+    return text
 
 
 def _styled(row: Row) -> list[Text]:

@@ -104,7 +104,7 @@ def load_dataset(
             or `(n, d)`.
         target: The column to predict; all others are features. For NPZ it names an array, and may be left out
             if the arrays are called x and y. Bundled sets have their own.
-        drop_na: Leave out rows with missing or infinite values instead of refusing them.
+        drop_na: Leave out rows with missing or infinite values instead of refusing them; of files alone.
         features: Names or globs of the columns that are features, in their order; none for all.
         ignore: Names or globs of columns that are not.
         sep: The sign between columns of text, where it is another than the extension says.
@@ -119,12 +119,18 @@ def load_dataset(
             raise ValueError(f"data set {source!r} has its own target; leave out --target {target} (target=)")
         if features or ignore or sep is not None:
             raise ValueError(f"data set {source!r} has its own columns; leave out --features-from, --ignore and --sep")
+        if drop_na:
+            raise ValueError(f"data set {source!r} has no missing values; leave out --drop-na (drop_na=)")
         return BUNDLED[source]()
+    choice = ColumnChoice(target, tuple(features), tuple(ignore))
+    return _dataset(read_table(_file(source), sep), choice, drop_na, None if problem is None else classes_of(problem))
+
+
+def _file(source: str) -> Path:
     path = Path(source).expanduser()
     if not path.suffix and not path.exists():
         raise ValueError(unknown("data set", source, [*BUNDLED, f"a file ending in {' or '.join(KINDS_OF_FILE)}"]))
-    choice = ColumnChoice(target, tuple(features), tuple(ignore))
-    return _dataset(read_table(path, sep), choice, drop_na, None if problem is None else classes_of(problem))
+    return path
 
 
 def notebook() -> Dataset:

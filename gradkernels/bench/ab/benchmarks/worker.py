@@ -9,8 +9,10 @@ import os
 import random
 import sys
 from collections.abc import Callable, Generator, Iterator
+from importlib.util import find_spec
 from itertools import pairwise
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from time import perf_counter
 from typing import Any
 
@@ -39,8 +41,8 @@ from gradkernels.bench.timing.slices import WARM_SLICES, TimedCall, warm_up
 
 WARM_UP_SECONDS = 0.05
 LONGEST_CALL = 2.0
-# Its configuration may ask for what distorts times, such as coverage or several processes.
-ARGUMENTS = ("-q", "-o", "addopts=", "-p", "no:cacheprovider")
+UNDISTORTED = {"pytest_cov": ("--no-cov",), "xdist": ("--dist", "no", "-n0")}
+"""What a project's own options may ask for and times would tell: by plug-in, how it is switched off."""
 
 
 def main(connection: Connection) -> None:
@@ -53,10 +55,17 @@ def main(connection: Connection) -> None:
         return
     session = BenchmarkSession(connection, order)
     replace_fixture(session.timed)
-    code = pytest.main([*ARGUMENTS, "--rootdir", order.project, *files], plugins=[session])
+    with TemporaryDirectory() as cache:  # the project's own is not written to, and may be asked for by its options
+        code = pytest.main([*_arguments(cache), "--rootdir", order.project, *files], plugins=[session])
     if not session.begun:
         alone = f"pytest ended with code {int(code)}; run it alone to see why: pytest {' '.join(files)}"
         connection.send(Refused(session.trouble or alone))
+
+
+def _arguments(cache: str) -> list[str]:
+    """Return the options of the session, which come behind the project's own `addopts`."""
+    off = [option for plugin, options in UNDISTORTED.items() if find_spec(plugin) for option in options]
+    return ["-q", *off, "-o", f"cache_dir={cache}"]
 
 
 def _files(tests: tuple[str, ...]) -> list[str]:
@@ -86,6 +95,11 @@ class BenchmarkSession:
         self._used = self._prepared = False
         self._slices: SlicesTimed | None = None
         self._fault: tuple[str, str] | None = None
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_configure(self, config: pytest.Config) -> None:
+        """Take the benchmarks also where a project leaves them out of its usual tests."""
+        config.option.benchmark_skip = config.option.benchmark_disable = False
 
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
         """Remember why a file could not be collected."""

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, astuple, fields
 from pathlib import Path
 
 from gradkernels.bench import doctor as examination
 from gradkernels.bench.ab import selftest
+from gradkernels.bench.ab.selftest import Trial
 from gradkernels.bench.cli import options, parse
-from gradkernels.bench.cli.files import require_writable
+from gradkernels.bench.cli.files import require_writable, write_whole
 from gradkernels.bench.cli.options import Format
 from gradkernels.bench.report.terminal.columns import Column, markdown_table
 from gradkernels.bench.report.terminal.consoles import INDENT, console_for, say
@@ -40,7 +41,10 @@ def doctor(
         return
     if not 1 <= trials <= MOST_TRIALS:
         raise ValueError(f"--selftest {trials}: it must be from 1 to {MOST_TRIALS:,} comparisons of each kind")
-    _selftest(trials, _file(out, resume, force), _kernels(kernel or selftest.TRIAL_KERNELS), parse.sizes(sizes))
+    _require_file(out, resume, force)
+    found = selftest.read_trials(out) if out.exists() and not force else []
+    plan = selftest.run_trials(trials, _kernels(kernel or selftest.TRIAL_KERNELS), parse.sizes(sizes), list(found))
+    _selftest(plan, found, (1 + len(selftest.EXTRAS)) * trials, out)
 
 
 def _refuse_without_selftest(out: Path, resume: bool, force: bool, kernel: list[str] | None, sizes: str) -> None:
@@ -80,21 +84,27 @@ def _kernels(patterns: Sequence[str]) -> tuple[str, ...]:
     return tuple(one.key for one in parse.chosen_kernels(patterns, parse.quantities_of(patterns, usual)))
 
 
-def _file(out: Path, resume: bool, force: bool) -> Path:
+def _require_file(out: Path, resume: bool, force: bool) -> None:
     if resume and force:
         raise ValueError("--resume and --force were both given; one keeps the file, the other replaces it")
     require_writable(out, keep=not (resume or force))
-    if force:
-        out.unlink(missing_ok=True)
-    return out
 
 
-def _selftest(count: int, out: Path, kernels: tuple[str, ...], sizes: tuple[int, ...]) -> None:
-    done = selftest.read_trials(out) if out.exists() else []
-    total = (1 + len(selftest.EXTRAS)) * count
+def _selftest(plan: Iterable[Trial], done: list[Trial], total: int, out: Path) -> None:
+    """Measure what is planned, and write it down one by one; the first of all takes the place of an earlier file.
+
+    Args:
+        plan: What is left to measure.
+        done: What is in the file; more are added.
+        total: How many there will be.
+        out: The file.
+    """
     try:
-        for trial in selftest.run_trials(count, kernels, sizes, list(done)):
-            selftest.append_trial(out, trial)
+        for trial in plan:
+            if done:
+                selftest.append_trial(out, trial)
+            else:
+                write_whole(out, selftest.first_lines(trial))
             done.append(trial)
             print(
                 f"{len(done)} of {total}: {trial.kernel} at n = {trial.n}, +{trial.extra}%: {trial.verdict} "
@@ -104,4 +114,5 @@ def _selftest(count: int, out: Path, kernels: tuple[str, ...], sizes: tuple[int,
                 flush=True,
             )
     finally:
-        print(*selftest.summarise(done), f"{counted(len(done), 'row')} in {out}", sep="\n")
+        where = f"{counted(len(done), 'row')} in {out}" if done else "no comparison was finished; nothing is written"
+        print(*selftest.summarise(done), where, sep="\n")

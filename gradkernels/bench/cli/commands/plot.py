@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from gradkernels.bench.cli import options, plot_options
-from gradkernels.bench.cli.files import require_free, write_whole
+from gradkernels.bench.cli.files import require_free, require_suffix, write_whole
 from gradkernels.bench.report.estimate_file import is_estimate, read_estimates
 from gradkernels.bench.report.pictures.content import PictureKind
 from gradkernels.bench.results.reader import read_results
@@ -43,8 +43,7 @@ def _require_picture(files: list[Path], out: Path, force: bool) -> None:
     """Raise unless a picture can be written to `out`, before anything is read."""
     from gradkernels.bench.report.pictures.draw import formats
 
-    if out.suffix.lower() not in formats():
-        raise ValueError(f"--out {out}: pictures end in {', '.join(formats())}")
+    require_suffix("--out", out, formats())
     if out.resolve() in (file.resolve() for file in files):
         raise ValueError(f"--out {out} is also what is drawn; name another file")
     require_free("--out", out, force)
