@@ -59,6 +59,8 @@ if TYPE_CHECKING:
     from gradkernels.registry import kernel as kernel
     from gradkernels.registry import kernels as kernels
     from gradkernels.streaming import per_sample_chunks as per_sample_chunks
+    from gradkernels.watch import CannotWatch as CannotWatch
+    from gradkernels.watch import watch as watch
 
 __version__ = "0.1.0"
 
@@ -100,6 +102,7 @@ _HOME = {
     "quantity": ("Moments",),
     "registry": ("kernel", "kernels"),
     "streaming": ("per_sample_chunks",),
+    "watch": ("CannotWatch", "watch"),
 }
 _MODULE = {name: f"{__name__}.{module}" for module, names in _HOME.items() for name in names}
 

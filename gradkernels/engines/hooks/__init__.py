@@ -1,6 +1,7 @@
 """Per-sample gradients of any module from one forward and one backward pass: the ways called `torch.hooks`.
 
-1. `engine` runs the model forward with a tape and hands out a `ForwardPass` that can be differentiated.
+1. `following` is the entry: a pass that is followed, whoever runs it. `engine` runs a problem's model forward through
+   it and hands out a `ForwardPass` that can be differentiated; `gradkernels.watch` leaves model and loss to the caller.
 2. `capture` sees every call of a torch function in it, and follows which axis of each tensor the samples lie along.
    A call that brings parameters and data together is a boundary: its output's gradient, which the backward pass gives
    for all samples at once, and its inputs determine the gradient of the parameters for each sample.

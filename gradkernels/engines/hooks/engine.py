@@ -8,49 +8,19 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch.utils import _pytree as pytree
 
 from gradkernels.backend import Array
-from gradkernels.engines.hooks.capture import checkpointing, one_draw
-from gradkernels.engines.hooks.capture.boundary_rules import BoundaryRules, GradientConsumer
+from gradkernels.engines.hooks.capture import one_draw
+from gradkernels.engines.hooks.capture.boundary_rules import GradientConsumer
 from gradkernels.engines.hooks.capture.guesses import Guesses
-from gradkernels.engines.hooks.capture.loss_guard import LossGuard
-from gradkernels.engines.hooks.capture.tape import Tape
 from gradkernels.engines.hooks.errors import Unfit
-from gradkernels.engines.hooks.parameter_use import ParameterUse
-from gradkernels.engines.hooks.rules import vmap_call
-from gradkernels.engines.hooks.rules.made_weights import RECIPES, remade, remember
+from gradkernels.engines.hooks.following import Following, GradientListener
 from gradkernels.engines.hooks.rules.single_sample import SingleSample
-from gradkernels.engines.hooks.rules.table import COPIES, RULES, SPECIAL
 from gradkernels.memory import ordinary
 from gradkernels.problems.module.conversion import dense
 from gradkernels.problems.module.module_problem import ModuleProblem
 from gradkernels.problems.module.structure import swapped_parameters
 from gradkernels.tree import Tree, count, each, leaves
-
-BOUNDARY_RULES = BoundaryRules(RULES, vmap_call.run_vmap_call, COPIES, RECIPES, remember, remade, SPECIAL)
-
-
-class GradientListener:
-    """Passes what arrives on to a consumer, for one backward pass."""
-
-    def __init__(self) -> None:
-        self._consumer: GradientConsumer | None = None
-
-    def __call__(self, use: ParameterUse, g: Array) -> None:
-        """Pass a gradient on that has arrived."""
-        if self._consumer is not None:
-            with torch.no_grad():
-                self._consumer(use, g)
-
-    @contextmanager
-    def passing_on(self, consumer: GradientConsumer) -> Iterator[None]:
-        """Pass gradients on to `consumer` within the context; after it what the consumer keeps keeps no graph alive."""
-        self._consumer = consumer
-        try:
-            yield
-        finally:
-            self._consumer = None
 
 
 @dataclass(frozen=True)
@@ -145,20 +115,18 @@ class HooksEngine:
     def _taped(self, leaf: dict[str, Array], x: Tree, y: Tree) -> Iterator[ForwardPass]:
         listener = GradientListener()
         alike = one_draw.call_with_one_draw if self._problem.randomness == "same" else None
-        tape = Tape(BOUNDARY_RULES, count(x), leaf, listener, alike, self.draws_each, self.guesses)
-        tape.tracker.mark_inputs(leaves(x))
+        following = Following(leaf, count(x), listener, alike=alike, each=self.draws_each, guesses=self.guesses)
         try:
-            with self._again(), checkpointing.tracking(tape):
+            with self._again(), following.running(leaves(x)):
                 output = self._problem.output(x)
-            outputs = [one for one in pytree.tree_leaves(output) if isinstance(one, torch.Tensor)]
-            tape.tracker.check_outputs(outputs)
+            outputs = following.check_outputs(output)
             # A loss of torch takes nothing but what it is given.
-            with nullcontext() if self._problem.has_torch_loss else LossGuard(tape, outputs):
+            with nullcontext() if self._problem.has_torch_loss else following.guarded(outputs):
                 losses = self._losses_of(output, y)
-            shared = self.known_shared.union(name for name, times in tape.uses.items() if times > 1)
-            yield ForwardPass(leaf, losses, shared, tape.tracker.sources, listener, bool(tape.segments))
+            shared = self.known_shared | following.shared
+            yield ForwardPass(leaf, losses, shared, following.sources, listener, following.repeats)
         finally:
-            tape.tracker.close()
+            following.close()
 
     def _losses_of(self, output: Tree, y: Tree) -> Array:
         try:

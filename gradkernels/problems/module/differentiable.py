@@ -27,6 +27,7 @@ _HANDLE = "__dynamo_disable"
 
 _OPTIONS = ("use_reentrant", "preserve_rng_state", "context_fn", "determinism_check", "debug", "early_stop")
 _running: ContextVar[Run | None] = ContextVar("running", default=None)
+_calling: ContextVar[bool] = ContextVar("calling", default=False)
 _lock, _users = Lock(), 0
 _before: Run | None = None
 
@@ -54,8 +55,17 @@ def run_by(run: Run) -> Iterator[None]:
 def parts_of(model: Any) -> Iterator[None]:
     """Have the parts of a model run so that they can be differentiated; checkpointed ones unless `run_by` says how."""
     run = nullcontext() if _running.get() is not None else run_by(_differentiable)
-    with run, _without_cudnn() if _has_frozen_rnn(model) else nullcontext():
-        yield
+    token = _calling.set(True)
+    try:
+        with run, _without_cudnn() if _has_frozen_rnn(model) else nullcontext():
+            yield
+    finally:
+        _calling.reset(token)
+
+
+def is_called_by_us() -> bool:
+    """Return whether a model runs for a kernel or a proof, and not for its own caller."""
+    return _calling.get()
 
 
 def _has_frozen_rnn(model: Any) -> bool:

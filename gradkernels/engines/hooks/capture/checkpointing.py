@@ -45,7 +45,7 @@ def _forward(tape: Tape, function: Any, args: tuple[Any, ...], kwargs: Mapping[s
     if any(tag is not None and tag.axis is None for tag in known):
         raise Unfit(FROM_PARAMETERS)
     flowing = [at for at, tag in enumerate(known) if tag is not None and tag.flows]
-    before = _Surroundings()
+    before = Surroundings()
     # One draw for all samples takes to know where they are.
     with nullcontext() if tape.draws_once else tape.paused(), torch.no_grad():
         result = function(*args, **kwargs)
@@ -57,7 +57,7 @@ def _forward(tape: Tape, function: Any, args: tuple[Any, ...], kwargs: Mapping[s
                 return _backward(tape, function, given, known, spec, floats, flowing, g)
 
         start = torch.zeros((), requires_grad=True)
-    computed, into = [outputs[at] for at in floats], [given[at] for at in flowing]
+    computed, into = [outputs[at] for at in floats], [*(given[at] for at in flowing), *tape.wanted]
     with tape.paused():
         fresh = _Again.apply(again, computed, start, *into)  # type: ignore[no-untyped-call]
     for at, output in zip(floats, fresh, strict=True):
@@ -86,17 +86,18 @@ def _backward(
         pairs = [(outputs[at], one) for at, one in zip(floats, g, strict=True) if one is not None]
         pairs = [(output, one) for output, one in pairs if output.requires_grad]
         inner.tracker.check_outputs([output for output, _ in pairs])
-        ends = [*(inputs[at] for at in flowing), *inner.tracker.sources]
+        into = [*(inputs[at] for at in flowing), *tape.wanted]
+        ends = [*into, *inner.tracker.sources]
         if not pairs or not ends:
-            return (None,) * len(flowing)
+            return (None,) * len(into)
         heads, gradients = zip(*pairs, strict=True)
         found = torch.autograd.grad(heads, ends, gradients, allow_unused=True)
-        return tuple(found[: len(flowing)])
+        return tuple(found[: len(into)])
     finally:
-        inner.tracker.close()
+        inner.tracker.allow_gradients()
 
 
-class _Surroundings:
+class Surroundings:
     """The states of the random generators and of autocast, now."""
 
     def __init__(self) -> None:

@@ -49,6 +49,7 @@ class Tape(TorchFunctionMode):
         alike: Runs a call so that all samples see the same draw; None where each may see its own.
         each: Whether each is to see its own.
         guesses: Which constants that are as many as samples have one for each.
+        for_caller: Whether the graph is the caller's, whose parameters get gradients in it.
 
     Attributes:
         n: Number of samples.
@@ -56,22 +57,23 @@ class Tape(TorchFunctionMode):
         uses: How often each parameter is used; twice for what is made of it.
         segments: Number of outputs of checkpointed parts.
         guesses: Which constants that are as many as samples have one for each.
+        wanted: Parameters that get gradients from parts that run again.
     """
 
     def __init__(
         self, rules: BoundaryRules, n: int, theta: Parameters, arrived: GradientConsumer,
         alike: RunWithOneDraw | None = None, each: bool = False, guesses: Guesses | None = None,
+        for_caller: bool = False,
     ) -> None:  # fmt: skip
         super().__init__()
         self.n = n
-        self.tracker = SampleTracker(n, theta)
+        self.tracker = SampleTracker(n, theta, for_caller)
         self.uses = Counter[str]()
         self.segments = 0
         self.guesses = guesses or Guesses()
         self._rules, self._alike, self._each = rules, alike, each
-        self._theta = theta
-        self._arrived = arrived
-        self._paused = False
+        self.wanted = tuple(theta.values()) if for_caller else ()
+        self._theta, self._arrived, self._paused = theta, arrived, False
 
     @property
     def draws_once(self) -> bool:
@@ -80,7 +82,8 @@ class Tape(TorchFunctionMode):
 
     def restarted(self) -> Tape:
         """Return a tape that follows a part of the model another time."""
-        return Tape(self._rules, self.n, self._theta, self._arrived, self._alike, self._each, self.guesses)
+        more = self._alike, self._each, self.guesses, bool(self.wanted)
+        return Tape(self._rules, self.n, self._theta, self._arrived, *more)
 
     @property
     def is_paused(self) -> bool:
@@ -168,7 +171,7 @@ class Tape(TorchFunctionMode):
             return result
         # What comes from elsewhere than the parameters ends here.
         outside = {one.place: one.tensor.detach() for one in data if not one.flows and one.tensor.requires_grad}
-        if outside:
+        if outside and not self.wanted:
             given = replace_arguments({"args": args, "kwargs": kwargs}, outside)
             args, kwargs = given["args"], given["kwargs"]
             data = [one._replace(tensor=outside.get(one.place, one.tensor)) for one in data]

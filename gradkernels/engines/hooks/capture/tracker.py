@@ -29,6 +29,7 @@ class SampleTracker:
     Args:
         n: Number of samples, at least 2.
         theta: Parameters that the model holds.
+        for_caller: Whether gradients flow on to where inputs come from.
 
     Attributes:
         n: Number of samples.
@@ -36,19 +37,18 @@ class SampleTracker:
         boundaries: Nodes of the graph that uses hear from.
     """
 
-    def __init__(self, n: int, theta: Parameters) -> None:
-        self.n = n
+    def __init__(self, n: int, theta: Parameters, for_caller: bool = False) -> None:
+        self.n, self._flowing = n, for_caller
         self.sources: list[GradientEdge] = []
         self.boundaries = set[Any]()
         self._names: dict[int, ParameterNames] = {id(tensor): (name,) for name, tensor in theta.items()}
-        self._run = object()
-        self._refusals: list[Any] = []
+        self._run, self._refusals = object(), list[Any]()
         self._lost = self._sentence = ""
 
     def mark_inputs(self, tensors: Iterable[Array]) -> None:
         """Take tensors for inputs, with the samples first."""
         for tensor in tensors:
-            tags.write_tag(tensor, TensorTag(self._run, Axis(0)))
+            tags.write_tag(tensor, TensorTag(self._run, Axis(0), flows=self._flowing and tensor.requires_grad))
 
     def detached_input(self, value: Any, tag: TensorTag | None) -> Any:
         """Return an argument of a part that is followed again, apart from the graph that it comes from."""
@@ -85,9 +85,8 @@ class SampleTracker:
 
     def _require_seen(self, tensor: Array, known: bool) -> None:
         """Raise an Unfit if a tensor comes from parameters although no call of this pass has given it."""
-        if known or not tensor.requires_grad or tensor.is_leaf:
-            return
-        if leads_to(tensor, self._names, self.boundaries):
+        unseen = tensor.requires_grad and not known and not tensor.is_leaf
+        if unseen and leads_to(tensor, self._names, self.boundaries):
             raise Unfit(f"a tensor of {tuple(tensor.shape)} {UNSEEN}")
 
     def tag(self, tensor: Array) -> TensorTag | None:
@@ -214,8 +213,7 @@ class SampleTracker:
 
     def _written_through(self, view: Array, tag: TensorTag | None) -> None:
         """Mark what a view is of as holding what is written to the view in place."""
-        base = view._base
-        known = tags.read_tag(base, self._run)
+        known = tags.read_tag(base := view._base, self._run)
         if (known is not None and known.flows) or base.grad_fn is None or id(base) in self._names:
             return
         if not leads_to(base, (), self.boundaries):
@@ -233,18 +231,20 @@ class SampleTracker:
             raise Unfit(sentence)
 
         tags.write_tag(tensor, TensorTag(self._run, lost=sentence))
-        self._refusals.append(tensor.register_hook(refuse))
+        self._refusals.append((tensor.register_hook(refuse), tensor.ndim))
         self.sources.append(get_gradient_edge(tensor))  # or what leads to parameters alone would not be gone through
 
-    def check_outputs(self, outputs: Iterable[Array]) -> None:
-        """Look at the model's output: samples first, or no gradient may come back through it."""
+    def check_outputs(self, outputs: Iterable[Array], anywhere: bool = False) -> None:
+        """Look at an output: samples first, or `anywhere` beside losses of all, or no gradient may come back."""
         for output in outputs:
             tag = tags.read_tag(output, self._run)
-            if output.requires_grad and (tag is None or tag.axis != Axis(0)):
-                why = f"they are along {tag.axis}" if tag and tag.axis else self._lost or "no samples reach it"
+            axis = Axis(0) if anywhere and not output.ndim else tag and tag.axis
+            if output.requires_grad and (axis is None or (axis != Axis(0) and not anywhere)):
+                why = f"they are along {axis}" if axis else self._lost or "no samples reach it"
                 self.refuse_gradient(output, f"{NOT_FIRST}: {why}")
 
-    def close(self) -> None:
-        """Take off what would make a later backward pass through the same tensors raise."""
-        for handle in self._refusals:
-            handle.remove()
+    def allow_gradients(self, ndim: int | None = None) -> None:
+        """Have no later backward pass through the same tensors raise; with `ndim` through those of so many axes."""
+        for handle, axes in self._refusals:
+            if ndim in (None, axes):
+                handle.remove()

@@ -22,6 +22,7 @@ from gradkernels.engines.hooks.capture.sample_axis import Axis
 from gradkernels.engines.hooks.capture.tape import Tape
 from gradkernels.engines.hooks.errors import Unfit
 from gradkernels.engines.hooks.rules.linear.linear import Linear
+from gradkernels.engines.hooks.rules.recurrent.callers_parameters import CallersParameters
 from gradkernels.engines.hooks.rules.recurrent.layer import RecurrentFunction, RecurrentLayer, RecurrentWeights
 from gradkernels.engines.hooks.rules.recurrent.packing import padded_axis
 from gradkernels.engines.hooks.rules.recurrent.steps import Step
@@ -192,13 +193,18 @@ def _run(
     axis, tape = layout.axis, layout.tape
     parameters, targets = {name: tensor.detach() for name, tensor in layer[0].items()}, layer[1]
     bias, weights = _weights(kind, parameters)
-    gates = functional.linear(x.reshape(-1, x.shape[-1]), parameters["w_ih"], bias).view(*x.shape[:2], -1)
+    mine = CallersParameters(layer[0]) if tape.wanted else None
+    of_inputs = (parameters["w_ih"], bias) if mine is None else mine.of_inputs(bias)
+    gates = functional.linear(x.reshape(-1, x.shape[-1]), *of_inputs).view(*x.shape[:2], -1)
     inputs, hidden, states = (_named(targets, *names) for names in (("w_ih", "b_ih"), ("w_hh", "b_hh"), ("w_hr",)))
     if inputs and not gates.requires_grad:
         gates.requires_grad_()
     # Nobody else reads the projected inputs: the run may write over them, which `data` keeps from autograd.
     run = kind(gates.data, [one.detach() for one in first], weights, reverse, layout.sizes)
-    products, added = _zeros(gates, gates.shape, bool(hidden)), _zeros(gates, run.after.shape, bool(states))
+    if mine is None:
+        products, added = _zeros(gates, gates.shape, bool(hidden)), _zeros(gates, run.after.shape, bool(states))
+    else:
+        products, added = mine.products(run, gates.shape), mine.added(run)
     results: tuple[Array, ...] = RecurrentFunction.apply(run, gates, products, added, *first)  # type: ignore[no-untyped-call]
     for named, a, output in ((inputs, x, gates), (hidden, run.before, products), (states, run.units, added)):
         if named:

@@ -1,0 +1,178 @@
+"""One backward pass of the caller's: what arrives of its samples, held against what autograd gives the parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import torch
+from torch.autograd.graph import get_gradient_edge
+
+from gradkernels.backend import Array
+from gradkernels.engines.hooks.parameter_use import ParameterUse
+from gradkernels.engines.hooks.rules.single_sample import SingleSample
+from gradkernels.watch.calls_seen import SeenCall
+from gradkernels.watch.completeness import Completeness, Directions
+from gradkernels.watch.errors import CannotWatch
+from gradkernels.watch.loss_root import loss_end, require_reduction, root_of_backward
+from gradkernels.watch.passes import direct_terms
+from gradkernels.watch.values.measures import AVERAGES, MEASURES, Arrived, Arriving, Measure, Term
+
+Wanted = Mapping[str, Mapping[str, Any]]
+"""Options by the name of a quantity."""
+
+
+class SampleGradients:
+    """The gradients of one set of samples, in one backward pass.
+
+    Args:
+        known: Parameters, those with several uses, and the number of samples.
+        wanted: Quantities.
+        keep: Whether what arrives is kept.
+        check: What holds it against autograd's own.
+    """
+
+    def __init__(self, known: Arriving, wanted: Wanted, keep: bool, check: Completeness) -> None:
+        self.known, self._check = known, check
+        self.measures: dict[str, Measure] = {name: MEASURES[name](known, options) for name, options in wanted.items()}
+        self._keep = keep or any(one.keeps_terms for one in self.measures.values())
+        self.terms: list[Term] = []
+        self._uses: dict[str, int] = {}
+
+    def __call__(self, use: ParameterUse, g: Array) -> None:
+        """Take the gradient of a use's output, samples first."""
+        for part, of_part in direct_terms(use, g, self.known.theta):
+            for target in part.targets.values():
+                self._uses[target.names[0]] = self._uses.get(target.names[0], 0) + 1
+            self._check.add(part, of_part)
+            for measure in self.measures.values():
+                measure(part, of_part)
+            if self._keep:
+                self.terms.append((part, of_part))
+
+    @property
+    def shared(self) -> frozenset[str]:
+        """Names of the parameters of which several uses have arrived."""
+        return frozenset(name for name, times in self._uses.items() if times > 1)
+
+
+class BackwardPass:
+    """A backward pass that is looked at, from the first gradient of an output of the model on.
+
+    Args:
+        calls: Forward passes whose graphs are there, in their order.
+        wanted: Quantities.
+        together: Whether they are passes of the same samples.
+        keep: Whether what arrives is kept, and what `.grad` was before, so that sums may be put there.
+        directions: Random vectors, kept from step to step.
+    """
+
+    def __init__(
+        self, calls: Sequence[SeenCall], wanted: Wanted, together: bool, keep: bool, directions: Directions,
+    ) -> None:  # fmt: skip
+        self.task = torch._C._current_graph_task_id()
+        self.theta, self._calls, self._wanted, self._together = calls[0].theta, calls, wanted, together
+        self.keep, self.before = keep, dict[str, Array | None]()
+        self._end = loss_end(root_of_backward(calls[0].thread))
+        self._check = Completeness(self.theta, directions)
+        self.samples: dict[int, SampleGradients] = {}
+        self.heard: list[SeenCall] = []
+        self.totals: dict[str, Array] = {}
+        self._keeps_totals = any(MEASURES[name].keeps_totals for name in wanted)
+        # Nodes die with their Python objects unless somebody holds them.
+        self._nodes = {name: get_gradient_edge(one).node for name, one in self.theta.items()}
+        self._handles = [node.register_prehook(partial(self._given, name)) for name, node in self._nodes.items()]
+
+    def begin(self, call: SeenCall, shared: frozenset[str]) -> None:
+        """Take it that gradients arrive for a forward pass.
+
+        Args:
+            call: The pass.
+            shared: Names of parameters that are known to have several uses, whatever the pass says.
+        """
+        self.heard.append(call)
+        key = 0 if self._together else id(call)
+        if key not in self.samples:
+            if self._together and len(self._calls) > 1:
+                shared = frozenset(self.theta)
+            known = Arriving(self.theta, call.shared | shared, call.n)
+            self.samples[key] = SampleGradients(known, self._wanted, self.keep, self._check)
+            order = [0, *map(id, self._calls)]  # of the forward passes, not of the gradients
+            self.samples = {one: self.samples[one] for one in order if one in self.samples}
+        call.listener.consumer = self.samples[key]
+
+    def _given(self, name: str, gradients: tuple[Array | None, ...]) -> None:
+        """Look at what autograd is about to add to a parameter's `.grad`."""
+        (total,) = gradients
+        if total is None:
+            return
+        if total.layout is not torch.strided:
+            raise CannotWatch(f"{name} gets a sparse gradient; make its layer with sparse=False")
+        parameter = self.theta[name]
+        with torch.no_grad():
+            if self.keep:
+                self.before[name] = None if parameter.grad is None else parameter.grad.detach().clone()
+            self._check.give(name, total)
+            if self._keeps_totals:
+                self.totals[name] = total.detach() + self.totals[name] if name in self.totals else total.detach()
+            if self._is_of_one:
+                self.samples[0 if self._together else id(self.heard[0])](SingleSample(name, parameter), total[None])
+
+    @property
+    def _is_of_one(self) -> bool:
+        """Whether there is one sample, whose gradient is the batch's."""
+        return all(call.n == 1 for call in self.heard) and (self._together or len(self.heard) == 1)
+
+    def require(self, reduction: str, scale: float | None) -> None:
+        """Raise a CannotWatch where the loss is none that was said, or something is left out of it.
+
+        Args:
+            reduction: Of the loss, `mean` or `sum`.
+            scale: What it is said to be multiplied with; None where nothing was said.
+        """
+        if self._together and len({call.n for call in self.heard}) > 1:
+            sizes = ", ".join(str(call.n) for call in self.heard)
+            raise CannotWatch(f"passes='same', and the forward passes have {sizes} samples")
+        if len(self.samples) == 1 and self.n > 1:
+            require_reduction(self._end, reduction, scale)
+        if self.n:
+            self._check.require()
+
+    @property
+    def n(self) -> int:
+        """Number of samples."""
+        return sum(one.known.n for one in self.samples.values())
+
+    def factor(self, samples: SampleGradients, reduction: str, scale: float | None) -> float:
+        """Return what gradients that arrive are multiplied with to be the samples' own.
+
+        Args:
+            samples: Whose they are.
+            reduction: Of the loss over these.
+            scale: What the loss is multiplied with besides.
+        """
+        return (samples.known.n if reduction == "mean" else 1) / (1.0 if scale is None else scale)
+
+    def results(self, key: int, factor: float) -> dict[str, Any]:
+        """Return the quantities of one set of samples by name; None where no samples have none.
+
+        Args:
+            key: Of the set.
+            factor: What its gradients are multiplied with.
+        """
+        samples = self.samples[key]
+        arrived = Arrived(factor, self.totals, samples.terms)
+        if len(self.samples) > 1 and self.totals:
+            raise CannotWatch("gradient and noise_scale are of one set of samples; passes='more' has several")
+        empty = not samples.known.n
+        measures = samples.measures.items()
+        return {name: None if empty and name in AVERAGES else one.result(arrived) for name, one in measures}
+
+    def close(self) -> None:
+        """Hear of nothing any more."""
+        for handle in self._handles:
+            handle.remove()
+        self._handles, self._nodes = [], {}
+        for call in self.heard:
+            call.wait()

@@ -1,0 +1,135 @@
+"""One call of the caller's model that is looked at: followed while it runs, heard of in the caller's backward pass."""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from collections.abc import Callable
+from contextlib import ExitStack
+from contextvars import ContextVar
+from functools import partial
+from typing import Any
+
+import torch
+from torch.utils import _pytree as pytree
+
+from gradkernels.backend import Array
+from gradkernels.engines.hooks.capture.guesses import Guesses
+from gradkernels.engines.hooks.following import Following, GradientListener
+from gradkernels.engines.hooks.parameter_use import ParameterUse
+from gradkernels.problems.module.random_state import rng_state
+from gradkernels.watch.errors import CannotWatch
+from gradkernels.watch.model_calls import without_compiler
+
+Arrived = Callable[["SeenCall"], None]
+"""Told of a forward pass before its first gradient is taken, in each backward pass."""
+
+
+_FOLLOWED: ContextVar[bool] = ContextVar("followed", default=False)
+"""Whether a call is followed now; what is known of a tensor is kept on it, once."""
+
+
+class SeenCall:
+    """A forward pass. It lives as long as the graph that it has made.
+
+    Args:
+        theta: Parameters by name, as the model holds them.
+        inputs: Tensors with the samples first.
+        arguments: What the model is called with, by position and by name.
+        guesses: Which constants that are as many as samples have one for each.
+
+    Attributes:
+        n: Number of samples.
+        listener: Hears of the gradients of single uses.
+        gradients: Of the outputs, by their number, once they have arrived.
+        shared: Names of parameters with several uses.
+        draws: Whether random numbers were drawn.
+        thread: That has called the model.
+    """
+
+    def __init__(
+        self, theta: dict[str, Array], inputs: list[Array], arguments: tuple[Any, dict[str, Any]], guesses: Guesses
+    ) -> None:
+        self.theta, self.n, self.arguments = theta, len(inputs[0]), arguments
+        self.listener = GradientListener()
+        self.gradients: dict[int, Array] = {}
+        self.outputs: list[torch.Size] = []
+        self.shared, self.repeats, self.draws = frozenset[str](), False, False
+        self._device = next(iter(theta.values())).device
+        self._running, self._before = ExitStack(), b""
+        self._following: Following | None = None
+        if self.n > 1:
+            self._following = Following(theta, self.n, self.listener, guesses=guesses, for_caller=True)
+        self._inputs, self.thread = inputs, threading.get_ident()
+
+    def begin(self) -> None:
+        """Follow what is called from now on."""
+        if _FOLLOWED.get():
+            raise CannotWatch("two watches follow one call: ask one of them for all quantities, of the outer module")
+        token = _FOLLOWED.set(True)
+        self._running.callback(_FOLLOWED.reset, token)
+        self._before = rng_state(self._device)
+        self._running.enter_context(without_compiler())
+        if self._following is not None:
+            self._running.enter_context(self._following.running(self._inputs))
+
+    def stop(self) -> None:
+        """Follow nothing any more."""
+        self._running.close()
+
+    def end(self, output: Any, arrived: Arrived) -> None:
+        """Follow nothing any more, and hear of what comes back through the output.
+
+        Args:
+            output: The model's.
+            arrived: Told of it in the backward pass.
+        """
+        self.stop()
+        self._arrived = arrived
+        self._inputs = []
+        self.draws = rng_state(self._device) != self._before
+        outputs = [one for one in pytree.tree_leaves(output) if isinstance(one, torch.Tensor)]
+        self.outputs = [one.shape for one in outputs]
+        if self._following is not None:
+            self._following.check_outputs(output)
+            self.shared, self.repeats = self._following.shared, self._following.repeats
+            self._following.forget_graph()
+        for number, one in enumerate(outputs):
+            if one.requires_grad:
+                one.register_hook(partial(self._take, number))  # type: ignore[no-untyped-call]
+        self.wait()
+
+    def _take(self, number: int, g: Array) -> None:
+        """Keep the gradient of an output."""
+        if isinstance(self.listener.consumer, _Waiting):
+            self.begin_backward()
+        self.gradients[number] = g
+
+    def wait(self) -> None:
+        """Wait for a backward pass: `arrived` is told of its first gradient."""
+        self.gradients = {}
+        self.listener.consumer = _Waiting(self)
+
+    def begin_backward(self) -> None:
+        """Tell of a backward pass that has come."""
+        self._arrived(self)
+
+    def close(self) -> None:
+        """Hear of nothing any more, and let later backward passes through."""
+        self.stop()
+        self.listener.consumer = None
+        if self._following is not None:
+            self._following.close()
+
+
+class _Waiting:
+    """What hears first of a backward pass, through a use or through an output."""
+
+    def __init__(self, call: SeenCall) -> None:
+        self._call = weakref.ref(call)  # which the outputs keep alive, in the graph
+
+    def __call__(self, use: ParameterUse, g: Array) -> None:
+        call = self._call()
+        if call is not None:
+            call.begin_backward()
+            call.listener(use, g)

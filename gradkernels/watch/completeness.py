@@ -1,0 +1,124 @@
+"""The proof of each step that is looked at: the samples' gradients add up to what autograd gives the parameters.
+
+Sums are not formed for that: both sides are multiplied by an outer product of random vectors, drawn once for each
+parameter, which costs a product with a vector. Where something is missing or counted twice (a penalty on a weight, a
+parameter that is used outside of the model, a rule of ours that is wrong) the two numbers differ.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+
+from gradkernels.backend import Array
+from gradkernels.engines.hooks.parameter_use import ParameterTensor, ParameterUse
+from gradkernels.engines.hooks.precision import sum_dtype, widen
+from gradkernels.watch.errors import CannotWatch
+
+TOLERANCES = {torch.float64: 1e-6, torch.float32: 1e-3, torch.float16: 2e-2, torch.bfloat16: 1e-1}
+"""Of the terms and of the gradient's length; by the coarsest dtype that gradients arrive in."""
+
+SEED = 20221
+
+Directions = dict[tuple[str, tuple[int, ...], torch.dtype, torch.device], tuple[Array, Array]]
+
+
+def directions_of(name: str, tensor: Array, known: Directions) -> tuple[Array, Array]:
+    """Return two random vectors for a parameter, as long as its first axis and as one entry of that.
+
+    Args:
+        name: Of the parameter.
+        tensor: It.
+        known: Those drawn so far, added to.
+    """
+    key = name, tuple(tensor.shape), tensor.dtype, tensor.device
+    if key not in known:
+        generator = torch.Generator().manual_seed(SEED + len(known))
+        first = tensor.shape[0] if tensor.ndim else 1
+        sizes = first, tensor.numel() // max(1, first)
+        vectors = [torch.randn(size, generator=generator, dtype=sum_dtype(tensor.dtype)) for size in sizes]
+        known[key] = vectors[0].to(tensor.device), vectors[1].to(tensor.device)
+    return known[key]
+
+
+class Completeness:
+    """Compares what arrives with what autograd gives, for one backward pass.
+
+    Args:
+        theta: Parameters by name.
+        known: Random vectors, kept from step to step.
+    """
+
+    def __init__(self, theta: dict[str, Array], known: Directions) -> None:
+        self._theta, self._known = theta, known
+        self._sums: dict[str, list[Array]] = {name: [] for name in theta}
+        self._given: dict[str, list[Array]] = {name: [] for name in theta}
+        self._coarsest: dict[str, float] = {}
+
+    def add(self, use: ParameterUse, g: Array) -> None:
+        """Add what a use gives its parameters."""
+        for place, target in use.targets.items():
+            name = target.names[0]
+            terms = self._terms(use, place, target, g).flatten()
+            self._sums[name].append(torch.stack([terms.sum(), terms.abs().sum()]).double())
+            self._coarsest[name] = max(self._coarsest.get(name, 0.0), TOLERANCES.get(g.dtype, 1e-3))
+
+    def _terms(self, use: ParameterUse, place: Any, target: ParameterTensor, g: Array) -> Array:
+        """Return terms whose sum is the inner product of the total with the target's part of the outer product."""
+        name = target.names[0]
+        left, right = directions_of(name, self._theta[name], self._known)
+        block, width = target.block, len(right)
+        if not target.direct:
+            assert block is not None
+            whole = target.tensor.ndim and not block.start % width and len(block) == len(target.tensor) * width
+            if not whole:
+                part = torch.outer(left, right).flatten()[block.start : block.stop]
+                return widen(use.total(place, g)).flatten() * part
+            left = left[block.start // width : block.stop // width]
+        found = use.projected_factors(place, g, left[None], right[None])
+        if found is None:
+            return widen(use.total(place, g)).reshape(len(left), width) * left[:, None] * right
+        return found[0] * found[1]
+
+    def give(self, name: str, total: Array) -> None:
+        """Take what autograd gives a parameter."""
+        left, right = directions_of(name, self._theta[name], self._known)
+        matrix = widen(total).reshape(len(left), len(right))
+        self._given[name].append(torch.stack([left @ (matrix @ right), torch.linalg.vector_norm(matrix)]).double())
+        self._coarsest[name] = max(self._coarsest.get(name, 0.0), TOLERANCES.get(total.dtype, 1e-3))
+
+    def require(self) -> None:
+        """Raise a CannotWatch where the two differ for a parameter.
+
+        Gradients that are not finite are nobody's fault but the loss's; they are left as they are.
+        """
+        names = [name for name in self._theta if self._sums[name] or self._given[name]]
+        sums, given = _added(self._sums, names), _added(self._given, names)
+        for name in names:
+            (seen, terms), (total, length) = sums[name], given[name]
+            if not self._given[name] and terms:
+                raise CannotWatch(UNGIVEN.format(name=name))
+            allowed = self._coarsest[name] * (terms + length)
+            if math.isfinite(seen) and math.isfinite(total) and abs(seen - total) > allowed:
+                raise CannotWatch(MISSING.format(name=name, seen=seen, total=total))
+
+
+UNGIVEN = (
+    "backward() gave no gradient to {name}, which the loss depends on: call loss.backward() without inputs=, not "
+    "torch.autograd.grad"
+)
+MISSING = (
+    "the samples' gradients of {name} do not add up to what backward() gives it ({seen:.4g} instead of {total:.4g} "
+    "along a random direction): the loss takes the parameter besides the model's output, as a penalty on weights does, "
+    "or the model is used outside of the calls that are watched; add such terms to .grad yourself, after backward()"
+)
+
+
+def _added(side: dict[str, list[Array]], names: Iterable[str]) -> dict[str, list[float]]:
+    """Return the sums of pairs by name, waited for all at once; zeros where there are none."""
+    present = [name for name in names if side[name]]
+    sums = torch.stack([torch.stack(side[name]).sum(0) for name in present]).tolist() if present else []
+    return {name: [0.0, 0.0] for name in names} | dict(zip(present, sums, strict=True))

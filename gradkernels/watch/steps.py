@@ -1,0 +1,129 @@
+"""Which step it is, what was seen of it, and what is kept of those before."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import torch
+from torch.utils import _pytree as pytree
+
+from gradkernels.problems.module.structure import Module
+from gradkernels.watch.backward import BackwardPass
+from gradkernels.watch.errors import CannotWatch
+from gradkernels.watch.values.history import History, SeenRecord
+from gradkernels.watch.values.summaries import joined, summarized
+
+UNJOINED = (
+    "{name} of a step of several backward passes cannot be made of theirs: read it after each backward pass, before "
+    "seen.step()"
+)
+GradientsLeft = tuple[int, int] | None
+"""By which it is known again that `.grad` is as a backward pass has left it."""
+
+
+class Steps:
+    """Steps of a training loop: each backward pass is one, unless the caller says where they end.
+
+    Args:
+        every: Which of them are looked at: those whose number, from 0, it divides.
+
+    Attributes:
+        history: A record of each quantity at each step that was looked at.
+        looked: Whether the step is looked at.
+        n: Number of samples that the values are of.
+    """
+
+    def __init__(self, every: int) -> None:
+        self.every, self.history, self.looked, self.n = every, History(), True, 0
+        self._number, self._ended, self._said = 0, False, False
+        self._parts: list[tuple[int, dict[str, Any]]] = []
+        self._values: dict[str, Any] = {}
+        self._absent: dict[str, str] = {}
+        self._first_record = 0
+        self._left: GradientsLeft = None
+
+    def begin(self, model: Module) -> None:
+        """Take note that a forward pass begins: of the next step, where a backward pass has ended this one."""
+        if not self._ended or self._said:
+            return
+        going_on = self.is_going_on(model)
+        if not going_on:
+            self._parts, self._first_record = [], len(self.history)
+        if not (going_on and self.every > 1):
+            self._number += 1
+            self.looked = self._number % self.every == 0
+        self._ended = False
+
+    def is_going_on(self, model: Module) -> bool:
+        """Return whether `.grad` is as the last backward pass has left it: more is to be added to it."""
+        if self._left is not None:
+            return _left_by(model) == self._left
+        smallest = min((one for one in model.parameters() if one.requires_grad), key=torch.Tensor.numel)
+        return smallest.grad is not None and bool(smallest.grad.any())
+
+    def listen(self, output: Any) -> None:
+        """Hear of a backward pass that is not looked at."""
+        outputs = [one for one in pytree.tree_leaves(output) if isinstance(one, torch.Tensor) and one.requires_grad]
+        if outputs:
+            outputs[0].register_hook(self._pass)  # type: ignore[no-untyped-call]
+
+    def _pass(self, g: Any) -> None:
+        self._ended, self._values, self._left, self.n = True, {}, None, 0
+
+    def add(self, backward: BackwardPass, factors: Mapping[int, float], wanted: Iterable[str]) -> None:
+        """Take what was seen in a backward pass.
+
+        Args:
+            backward: That is over.
+            factors: What gradients are multiplied with, by set of samples.
+            wanted: Names of the quantities.
+        """
+        sizes = [one.known.n for one in backward.samples.values()]
+        found = [backward.results(key, factors[key]) for key in backward.samples]
+        values = {name: joined(name, sizes, [one[name] for one in found]) for name in wanted}
+        self._ended = True
+        self._parts.append((sum(sizes), values))
+        self._show(sum(sizes), values)
+        self._record(self._number, values)
+
+    def _show(self, n: int, values: dict[str, Any], absent: Mapping[str, str] | None = None) -> None:
+        self.n, self._values, self._absent = n, values, dict(absent or {})
+
+    def _record(self, number: int, values: Mapping[str, Any]) -> None:
+        self.history += [SeenRecord(number, name, summarized(name, one)) for name, one in values.items()]
+
+    def left(self, model: Module) -> None:
+        """Take note of `.grad` as the backward pass has left it."""
+        self._left = _left_by(model)
+
+    def value(self, name: str) -> Any:
+        """Return a quantity; None where the step was not looked at.
+
+        Raises:
+            CannotWatch: It does not follow from those of the step's backward passes.
+        """
+        if name in self._absent:
+            raise CannotWatch(self._absent[name])
+        return self._values.get(name)
+
+    def close(self) -> None:
+        """End a step; from now on the caller says where each ends."""
+        if not self._said:
+            self._number, self._said = 0, True
+        if len(self._parts) > 1:
+            sizes = [n for n, _ in self._parts]
+            names = self._parts[0][1]
+            values = {name: joined(name, sizes, [part[name] for _, part in self._parts]) for name in names}
+            absent = {name: UNJOINED.format(name=name) for name, one in values.items() if one is None}
+            self._show(sum(sizes), values, absent)
+        if self._parts:
+            del self.history[self._first_record :]
+            self._record(self._number, self._values)
+        self._parts, self._first_record, self._ended = [], len(self.history), False
+        self._number += 1
+        self.looked = self._number % self.every == 0
+
+
+def _left_by(model: Module) -> GradientsLeft:
+    return next(((id(one.grad), one.grad._version) for one in model.parameters() if one.grad is not None), None)
