@@ -54,6 +54,7 @@ over_batch: $(STAMP)
 
 # What each quantity costs over a plain pass, beside the libraries that a user would pick: about 25 minutes, quiet. Goes on.
 quantities: $(STAMP)
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[quantities]'
 	$(BIN)/python bench/quantities
 	$(BIN)/python tests/pages.py docs/how-fast.md
 

@@ -42,7 +42,7 @@ EXTRAS = {
 }
 
 
-TOOLS = {"dev", "docs", "mutation"}
+TOOLS = {"dev", "docs", "mutation", "quantities"}
 
 
 def test_every_extra_is_tried_or_a_tool_of_development():

@@ -1,6 +1,7 @@
 """The suite of `python bench/quantities`: what it holds results against, how it goes on, and what its tables say."""
 
 import sys
+import warnings
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from gradkernels.bench.isolation.errors import WorkerDied
 from gradkernels.check import Disagreement
 
 BENCH = Path(__file__).parents[1] / "bench"
-sys.path[1:1] = [str(BENCH / "quantities"), str(BENCH / "over_batch")]
+sys.path[1:1] = [str(BENCH / name) for name in ("quantities", "quantities/peers", "over_batch")]
 
 import quantity_cell  # noqa: E402
 import quantity_main  # noqa: E402
@@ -29,7 +30,7 @@ from quantity_orders import MEMORY, TIME, Orders, Size, WayFound, WayPeak  # noq
 from quantity_rows import BATCH, Found, Row, append_row, read_rows  # noqa: E402
 from quantity_table import details, shortfalls, summary  # noqa: E402
 from quantity_truth import ModuleTruth  # noqa: E402
-from quantity_ways import Setting, Way, own_ways, peers_of  # noqa: E402
+from quantity_ways import Refused, Setting, Way, own_ways, peers_of  # noqa: E402
 
 N = 7
 
@@ -124,6 +125,22 @@ def test_outer_products_of_a_regression_are_held_to_the_formula_of_its_slope(nam
     assert (
         truth.error(ASKS["outer"], 40, {"groups": groups}, gk.outer(truth.problem, theta, x, y, groups=groups)) < 1e-14
     )
+
+
+@pytest.mark.parametrize("label", [label for label in ASKS if not ASKS[label].regression])
+def test_what_other_libraries_give_passes_too(truth, label, long):
+    if not long:
+        pytest.skip("loads many libraries: --long")
+    for way in peers_of(ASKS[label]):
+        if not way.missing and not way.projects:
+            asked = setting(truth, label)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                try:
+                    result = way.build(asked)()
+                except Refused:
+                    continue
+            assert truth.error(asked.ask, N, asked.options, result) <= truth.tolerance, way.name
 
 
 # A measuring process, in this one.

@@ -13,8 +13,9 @@ run that was stopped, or left cells out for lack of time, goes on when it is cal
 import sys
 from pathlib import Path
 
-sys.path.insert(1, str(Path(__file__).parents[1] / "over_batch"))
+FOLDER = Path(__file__).parent
+sys.path[1:1] = [str(FOLDER / "peers"), str(FOLDER.parent / "over_batch")]
 
-from quantity_main import main
+from quantity_main import main  # noqa: E402
 
 raise SystemExit(main())

@@ -104,9 +104,9 @@ ASKS = {
         Ask("weighted_sum", "K=8", lambda draw: {"weights": draw.normals(draw.n, DIRECTIONS)}),
         Ask("inner", "K=8", lambda draw: {"v": draw.directions(DIRECTIONS)}),
         Ask("gram", "other", _other),
-        Ask("project", "gaussian", lambda draw: {"size": SIZE, "seed": SEED, "kind": "gaussian"}),
         Ask("group_sums", f"count={GROUPS}", _groups),
         Ask("per_sample", "flat", lambda draw: {"flat": True}),
+        Ask("project", "gaussian", lambda draw: {"size": SIZE, "seed": SEED, "kind": "gaussian"}),
         Ask("outer", "", regression=True),
         Ask("outer", f"groups of {CLUSTERS}", lambda draw: {"groups": draw.rng.integers(0, CLUSTERS, draw.n)}, True),
     )

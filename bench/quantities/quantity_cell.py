@@ -20,7 +20,7 @@ from quantity_asks import ASKS, Draw
 from quantity_models import truth_of
 from quantity_orders import MEMORY, Orders, Size, WayFound, WayPeak
 from quantity_rows import BATCH, MISSING, OK, REFUSED, WRONG, Found
-from quantity_ways import Setting, own_ways, peers_of
+from quantity_ways import Mapped, Refused, Setting, own_ways, peers_of
 
 import gradkernels as gk
 from gradkernels.backend import BACKENDS
@@ -36,6 +36,9 @@ COST_IN_BATCHES, FIXED_SECONDS = 60, 0.5
 
 SHORTEST, LONGEST = 0.15, 8.0
 WARM_SECONDS = 0.1
+LONG_CALL = 0.7
+"""A way whose second call takes as many seconds has that one time, and takes no turns."""
+
 PEAKS = 2
 EARLIER_CALLS = 5
 """Calls before peak memory is looked at: by then a call has chosen its kernel."""
@@ -59,23 +62,33 @@ def measure(orders, connection):
     truth = truth_of(orders.model)
     theta, _, _ = truth.inputs(1)
     connection.send(Size(sum(part.size for part in leaves(theta))))
-    passes = {}
+    passes, took = {}, {}
     for position, cell in enumerate(orders.cells):
         gc.freeze()
-        left_out = _unaffordable(orders, truth, cell, passes)
+        left_out = _unaffordable(orders, truth, cell, passes, took)
         if not left_out:
-            bench = CellBench(orders, truth, position, connection)
+            started, bench = time.monotonic(), CellBench(orders, truth, position, connection)
             passes[cell[0]] = bench.peaks() if orders.what == MEMORY else bench.times()
+            took[cell[1]] = time.monotonic() - started
         connection.send(CellDone(position, left_out))
 
 
-def _unaffordable(orders, truth, cell, passes):
+def _unaffordable(orders, truth, cell, passes, took):
+    """Say why a cell is left out, if it is.
+
+    Args:
+        orders: Of the process.
+        truth: Of the model.
+        cell: Number of samples and label.
+        passes: Seconds of a plain pass, by number of samples.
+        took: Seconds of the last cell of each label.
+    """
     n, label = cell
     rows = 4 * n * sum(part.size for part in leaves(truth.inputs(1)[0]))
     if rows > orders.most_bytes and not ASKS[label].regression:
         return f"its rows take {rows / 2**20:,.0f} MiB"
     per_sample = max((seconds / of for of, seconds in passes.items()), default=0.0)
-    predicted = FIXED_SECONDS + COST_IN_BATCHES * passes.get(n, per_sample * n)
+    predicted = max(FIXED_SECONDS + COST_IN_BATCHES * passes.get(n, per_sample * n), took.get(label, 0.0))
     left = max(orders.deadline - time.monotonic(), 0.0)
     return f"it would take about {predicted:.0f} s, and {left:.0f} s are left" if predicted > left else ""
 
@@ -114,7 +127,7 @@ class CellBench:
             self._prepare(way)
         self._tell("")
         batch = TimedCall(BATCH, self.plain)
-        self._race([batch, *(timed for timed, _ in self.ready.values())])
+        self._race([batch, *(timed for timed, _ in self.ready.values() if not timed.slices)])
         for way in ways:
             self.connection.send(WayFound(self.position, self._found(way, batch)))
         seconds = float(np.median(batch.slices))
@@ -152,21 +165,34 @@ class CellBench:
                     warnings.simplefilter("ignore")  # what a library says of itself
                     importlib.import_module(way.module)
                     call = way.build(self.setting)
-                    error = self._error(way, call())
-                self.ready[way.name] = TimedCall(way.name, call), error
+                    error = self._error(way, call, call())
+                    timed = TimedCall(way.name, call)
+                    if (again := timed.clock(call, 1)) > LONG_CALL:
+                        timed.slices.append(again)
+                self.ready[way.name] = timed, error
             except Disagreement as disagreement:
                 self.found[way.name] = f"{WRONG}: {one_line(str(disagreement))}"
+            except Refused as refusal:
+                self.found[way.name] = f"{REFUSED}: {one_line(str(refusal))}"
             except Exception as fault:
                 self.found[way.name] = f"{REFUSED}: {type(fault).__name__}: {one_line(str(fault))}"
 
-    def _error(self, way, result):
+    def _error(self, way, call, result):
         """Worst error of a result.
+
+        Args:
+            way: Which.
+            call: What it built.
+            result: What the call returned.
 
         Raises:
             Disagreement: It is wrong.
         """
-        of = self.truth.kept_products if way.projects else self.truth.error
-        error = of(self.ask, self.setting.n, self.setting.options, result)
+        if isinstance(call, Mapped):
+            error = self.truth.mapped_error(self.setting.n, call.parts, result)
+        else:
+            of = self.truth.kept_products if way.projects else self.truth.error
+            error = of(self.ask, self.setting.n, self.setting.options, result)
         if not error <= (allowed := self._allowed(way)):
             raise Disagreement(f"an entry is off by {error:.2g} of its scale, allowed {allowed:.2g}")
         return error
@@ -190,7 +216,7 @@ class CellBench:
         timed, before = self.ready[way.name]
         try:
             result = timed.call()
-            error = max(before, self._error(way, result))
+            error = max(before, self._error(way, timed.call, result))
         except Disagreement as disagreement:
             return Found(way.name, way.version, f"{WRONG}: after timing: {one_line(str(disagreement))}")
         ratios = [one / plain for one, plain in zip(timed.slices, batch.slices, strict=False)]  # slow ones have fewer

@@ -25,7 +25,7 @@ def options():
     parser.add_argument("--quantity", default="", help="functions, or calls such as 'inner K=8'; all by default")
     parser.add_argument("--threads", type=int, default=1, help="of each way")
     parser.add_argument("--budget", default="25min", help="what no longer fits is left for the next call")
-    parser.add_argument("--rounds", type=int, default=9, help="turns of a cell that are aimed at")
+    parser.add_argument("--rounds", type=int, default=7, help="turns of a cell that are aimed at")
     parser.add_argument("--patience", type=float, default=60.0, help="seconds for one way's first call and proof")
     parser.add_argument("--out", type=Path, default=RESULTS / "quantities.csv", help="the file; it is added to")
     parser.add_argument("--show", action="store_true", help="measure nothing, print the file's tables")

@@ -8,10 +8,10 @@ from quantity_truth import ModuleTruth, RegressionTruth
 
 import gradkernels as gk
 
-NAMES = ("mlp", "cnn", "transformer", "bert", "gpt2", "llama", "vit", "llama_lora", "resnet", "lstm", "deep_mlp")
 REGRESSIONS = {"linear": gk.LinearRegression, "logistic": gk.LogisticRegression}
-MODELS = (*NAMES, *REGRESSIONS)
-"""Those that are quick and well known first: time that they leave is for the others."""
+MODULES = ("cnn", "transformer", "bert", "gpt2", "llama", "vit", "llama_lora", "resnet", "lstm")
+MODELS = ("mlp", *REGRESSIONS, *MODULES)
+"""Those that are quick first: time that they leave is for the others."""
 
 SIZES = (64, 128, 16, 512)
 REGRESSION_SIZES = (10_000, 1_000_000)

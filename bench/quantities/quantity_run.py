@@ -18,7 +18,7 @@ from gradkernels.bench.isolation.errors import WorkerDied
 from gradkernels.bench.isolation.signals import signals_deferred
 from gradkernels.bench.results.metadata import run_facts
 
-MEMORY_ASKS = ("inner K=1", "gram", "project factored", "project gaussian", "clipped_sum by=parameter")
+MEMORY_ASKS = ("inner K=1", "gram", "project factored", "clipped_sum by=parameter")
 LEAST_MEMORY = 64
 """Peak memory is measured of these, of as many samples or more."""
 

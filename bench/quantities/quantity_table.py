@@ -15,7 +15,7 @@ AIMS = {
 
 LEAST = 64
 MEMORY_AIM = 1.3
-MEMORY_OF = ("inner K=1", "gram", "project factored", "project gaussian")
+MEMORY_OF = ("inner K=1", "gram", "project factored")
 """Whose peak is to be within that many times that of a plain pass and the result."""
 
 DEFAULT = "gradkernels"

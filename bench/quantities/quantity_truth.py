@@ -83,6 +83,10 @@ class ModuleTruth:
             error = worst_error(result, DEFINITIONS[ask.label](self, self.known_errors, at, options))
         return error
 
+    def mapped_error(self, n, parts, result):
+        """Worst error of a result that has matrices of its own, `parts(truth, at, result)`."""
+        return worst_error(result, parts(self, self.truth.at(n), result))
+
     def kept_products(self, ask, n, options, result):
         """Worst distortion of an inner product by projections with other matrices, relative to the lengths.
 

@@ -88,6 +88,23 @@ class Way:
             return ""
 
 
+@dataclass(frozen=True)
+class Mapped:
+    """A call with matrices of its own, of which can be told what it must return.
+
+    Attributes:
+        call: Without arguments.
+        parts: `parts(truth, at, result)`, the parts of the result.
+    """
+
+    call: Callable[[], Any]
+    parts: Callable[[Any, Any, Any], list[Any]]
+
+    def __call__(self):
+        """Compute."""
+        return self.call()
+
+
 class Refused(Exception):
     """A way cannot do what is asked; the message says why."""
 

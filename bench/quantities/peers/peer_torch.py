@@ -18,12 +18,13 @@ def vmap_rows(setting):
 
 @peer("torch.func jvp", "torch", "inner K=1", "inner K=8")
 def jvp(setting):
-    """Build the derivative of all losses along a direction, or along several under vmap."""
+    """Build the derivative of all losses along a direction, or along several under vmap; attention as it is written."""
     theta = {name: part.detach() for name, part in setting.problem.parameters().items()}
     losses = partial(setting.problem.sample_losses, x=setting.x, y=setting.y)
 
     def along(v):
-        return torch.func.jvp(losses, (theta,), (v,))[1]
+        with torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH):  # the others have no forward mode
+            return torch.func.jvp(losses, (theta,), (v,))[1]
 
     one = setting.ask.options == "K=1"
     return partial(along if one else torch.func.vmap(along, out_dims=1), setting.options["v"])
