@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from gradkernels.fastest import outer as outer
     from gradkernels.fastest import per_sample as per_sample
     from gradkernels.fastest import project as project
+    from gradkernels.fastest import together as together
     from gradkernels.fastest import weighted_sum as weighted_sum
     from gradkernels.fastest.flat_rows import flat as flat
     from gradkernels.fastest.rows import rows as rows
@@ -86,6 +87,7 @@ _HOME = {
         "outer",
         "per_sample",
         "project",
+        "together",
         "weighted_sum",
     ),
     "kernel": ("Kernel", "declare"),

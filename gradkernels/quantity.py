@@ -68,6 +68,10 @@ def _none_needed(draw: Draw) -> Options:
     return {}
 
 
+def _no_bytes(theta: Tree, **options: Any) -> int:
+    return 0
+
+
 def _none_more(draw: Draw) -> Iterator[tuple[str, Options]]:
     return iter(())
 
@@ -114,6 +118,7 @@ class Quantity:
         by_sample: Whether its result has a part for each sample, and not their sum or mean.
         pairs: Whether its second axis is one of samples too.
         squares: Whether it holds squares of gradients, which leave the range of a dtype before these do.
+        scratch: `scratch(theta, **options)`, bytes that a computation needs whatever its kernel.
         rank: Place in the list of quantities.
     """
 
@@ -132,6 +137,7 @@ class Quantity:
     by_sample: bool = field(default=False, compare=False)
     pairs: bool = field(default=False, compare=False)
     squares: bool = field(default=False, compare=False)
+    scratch: Callable[..., int] = field(default=_no_bytes, compare=False)
     rank: int = field(default=100, compare=False)
 
     def __repr__(self) -> str:

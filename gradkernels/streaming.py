@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any, Unpack, overload
 
 from gradkernels.dispatch.bind import BoundKernel
 from gradkernels.dispatch.fastest_kernel import fastest
+from gradkernels.dispatch.keywords import with_names
 from gradkernels.dispatch.memory_limit import SCRATCH_BYTES, bytes_per_sample
-from gradkernels.dispatch.request import ChunkOptions, KernelLike
+from gradkernels.dispatch.request import ChunkOptions, KernelLike, NameGlobs
 from gradkernels.problems import BlackBox, Problem
 from gradkernels.tree import Tree, count, each, leaves, take
 from gradkernels.validate import validate_count
@@ -50,6 +51,7 @@ def per_sample_chunks(
     max_bytes: int | None = None,
     out: Any = None,
     kernel: KernelLike = None,
+    parameters: NameGlobs = None,
 ) -> Iterator[tuple[slice, Any]]:
     """Compute the rows of `gk.per_sample`, some samples at a time.
 
@@ -63,6 +65,7 @@ def per_sample_chunks(
         out: Memory for the rows of a chunk, used again for each: an array `(m, *theta.shape)`, or a dict of them,
             with m at least 1 and the chunk at most m. Without it each chunk's rows are memory of their own.
         kernel: Force a way, key or Kernel instead of the fastest.
+        parameters: Names or globs of the only parameters that are asked about; see `gk.gradient`.
 
     Yields:
         The slice of the samples, and their rows: an array, or a dict by parameter name. With `out` they are valid
@@ -74,6 +77,7 @@ def per_sample_chunks(
     """
     for name, value in (("chunk", chunk), ("max_bytes", max_bytes)):
         validate_count(name, value)
+    problem = with_names(problem, parameters)
     theta, x, y = problem.as_inputs(theta, x, y)
     size = min(_sizes(problem, theta, x, y, chunk, max_bytes, out))
     return _chunks(problem, theta, x, y, size, out, kernel)
@@ -83,7 +87,8 @@ def _sizes(
     problem: Problem, theta: Tree, x: Tree, y: Tree, chunk: int | None, max_bytes: int | None, out: Tree | None
 ) -> Iterator[int]:
     """Yield limits to the number of samples at a time."""
-    of_row = sum(one.nbytes for one in leaves(theta))
+    asked = problem.chosen(theta) if isinstance(problem, BlackBox) else theta
+    of_row = sum(one.nbytes for one in leaves(asked))
     yield chunk or max(1, DEFAULT_CHUNK_BYTES // of_row if max_bytes is None else count(y))
     if out is not None:
         yield count(out)

@@ -293,7 +293,7 @@ def test_no_projection_holds_its_matrix_whole(monkeypatch, kind):
     monkeypatch.setattr(projections, "_generator", lambda *given: made.append(given) or generate(*given))
     monkeypatch.setattr(projections, "BLOCK_ENTRIES", 64)
     monkeypatch.setattr("gradkernels.engines.hooks.parameter_use.ROW_BLOCK_BYTES", 1)
-    projections._normals.cache_clear()
+    projections.forget_blocks()
     torch.manual_seed(0)
     model, loss = nn.Linear(40, 6).double(), nn.MSELoss()
     x, y = torch.randn(5, 40, dtype=torch.float64), torch.randn(5, 6, dtype=torch.float64)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from dataclasses import replace
 from typing import Any
 
 from gradkernels.backend import LIBRARIES
@@ -12,6 +14,7 @@ from gradkernels.check.prove import Proof, endure, prove
 from gradkernels.check.reference import Reference
 from gradkernels.kernel import Kernel
 from gradkernels.names import pick
+from gradkernels.problems import BlackBox
 from gradkernels.registry import kernel as kernel_by_key
 
 
@@ -21,6 +24,8 @@ def check(
     inputs: Inputs | None = None,
     reference: Reference | None = None,
     library: str | None = None,
+    *,
+    parameters: str | Sequence[str] | None = None,
 ) -> Proof:
     """Prove `kernel` on `case`: dtype, shape, finiteness, values entry by entry, identities, side effects.
 
@@ -34,6 +39,7 @@ def check(
         inputs: numpy arrays `(theta, x, y)` to use instead of `case.draw()`.
         reference: The reference for these inputs, if it is there already.
         library: Whose arrays a function takes and returns: numpy, torch or jax. None for numpy, of modules torch.
+        parameters: Names or globs of the only parameters that are asked about; see `gk.gradient`.
 
     Returns:
         The worst relative error and the tolerance.
@@ -43,10 +49,17 @@ def check(
         ValueError: The kernel does not support the case, with every reason; or the inputs are not the case's.
         TypeError: It is neither a Kernel, nor a key, nor a function.
     """
+    if parameters is not None:
+        case = replace(case, problem=case.problem.restricted(parameters))
     kernel = _kernel(kernel, case, library)
     if reasons := kernel.unsupported(case):
         raise ValueError(f"{kernel.key} cannot do this case: {'; '.join(reasons)}")
     case = case.for_proof()
+    with case.problem.holding() if isinstance(case.problem, BlackBox) else nullcontext():
+        return _proof(kernel, case, inputs, reference)
+
+
+def _proof(kernel: Kernel, case: Case, inputs: Inputs | None, reference: Reference | None) -> Proof:
     compute = kernel.build(case.problem)
     proof = prove(kernel, compute, case, inputs, reference)
     if not kernel.compiles:  # for seconds, at each new number of samples; it is shown them when it is bound

@@ -8,6 +8,7 @@ from typing import Any
 from gradkernels.dispatch import history
 from gradkernels.dispatch.bind import BoundKernel, bind, dispatcher_for
 from gradkernels.dispatch.request import Criteria, KernelLike, ResultsPath, request_like, signature
+from gradkernels.memory.shared_passes import SharedPasses, batch_key, current_passes
 from gradkernels.problems import Problem
 from gradkernels.problems.frames import is_frame
 from gradkernels.tree import Tree, leaves, structure
@@ -20,6 +21,10 @@ MOST_DISPATCHERS = 64
 Arrays = tuple[Tree, Tree, Tree]
 Given = tuple[KernelLike, ResultsPath, int | None]
 """The first fields of `Criteria`, as a call gives them: making one at each call would cost as much as the rest."""
+
+ALONE: Given = (None, None, None)
+SHARED: Given = ("torch.hooks", None, None)
+"""The kernel by which computations share a pass, where one would be chosen freely."""
 
 SIZES_PER_OCTAVE = 8
 """Kernels are chosen at so many sizes between n and 2 n: times at sizes between them differ by less than a tenth."""
@@ -38,7 +43,7 @@ def bound_kernel(name: str, problem: Problem, arrays: Arrays, given: Given) -> A
         given: `(kernel, results, max_bytes)`.
     """
     if getattr(problem, "is_black_box", False):  # cheaper than isinstance, and told of what is no problem too
-        return _dispatcher(name, problem, arrays, given)
+        return _of_module(name, problem, arrays, given)
     theta, x, y = arrays
     trees = arrays
     key: tuple[Any, ...]
@@ -68,6 +73,27 @@ def bound_kernel(name: str, problem: Problem, arrays: Arrays, given: Given) -> A
     if kind is not None:
         _keep(_OF_ABOUT_THAT_SIZE, kind, bound)
     return bound
+
+
+def _of_module(name: str, problem: Any, arrays: Arrays, given: Given) -> Any:
+    """Return what computes a module's quantity: by a pass that is shared, in a scope of such, unless more is asked."""
+    if given == ALONE and (passes := current_passes()) is not None:
+        return _sharing(name, problem, arrays, passes)
+    return _dispatcher(name, problem, arrays, given)
+
+
+def _sharing(name: str, problem: Any, arrays: Arrays, passes: SharedPasses) -> Any:
+    """Return a compute that shares a pass with others of the scope; by itself, as ever, where it cannot."""
+
+    def call(theta: Tree, x: Tree, y: Tree, *arguments: Any, **options: Any) -> Any:
+        try:
+            with passes.expecting(batch_key(leaves(problem.prepared(x, y)))):
+                return _dispatcher(name, problem, arrays, SHARED)(theta, x, y, *arguments, **options)
+        except Exception:  # whatever it is: the call by itself finds another kernel, or says what is wrong
+            passes.clear()
+            return _dispatcher(name, problem, arrays, ALONE)(theta, x, y, *arguments, **options)
+
+    return call
 
 
 def _given(bound: Any, trees: Arrays) -> Any:

@@ -70,7 +70,7 @@ class ModuleDispatcher:
         tensors = tensors_in((x, y))
         before = counts_of(tensors)
         # A module holds the parameters of one call at a time, its own between calls.
-        with self._lock:
+        with self._lock, self.problem.holding(theta) as theta:
             theta, known = self._seen.look_at(theta, x, y)
             given = self.quantity.checked(given, count(y), theta, partial(self._other_samples, theta, x))
             out = given.get("out")
@@ -100,7 +100,7 @@ class ModuleDispatcher:
             y: Targets, samples first.
         """
         x, y = self.problem.prepared(x, y)
-        with self._lock:
+        with self._lock, self.problem.holding(theta) as theta:
             theta, known = self._seen.look_at(theta, x, y)
             self._compute(CallerBatch(self.problem, theta, x, y), known)
 
@@ -111,7 +111,7 @@ class ModuleDispatcher:
 
         def call(theta: Tree, x: Tree, y: Tree, *arguments: Any, **options: Any) -> Any:
             x, y = self.problem.prepared(x, y)
-            with self._lock:
+            with self._lock, self.problem.holding(theta) as theta:
                 theta = self.problem.parameters() if theta is None else theta
                 return compute(theta, x, y, *arguments, **options)
 
@@ -148,7 +148,8 @@ class ModuleDispatcher:
         self, batch: CallerBatch, known: KnownInputs, given: Given | None = None, audited: bool = False
     ) -> Any:
         """Compute as `_first_that_can`; torch's random numbers go on as if nothing else had drawn any."""
-        with nullcontext() if known.history.settled and not audited else preserved_rng(batch.theta):
+        drawing = nullcontext() if known.history.settled and not audited else preserved_rng(batch.theta)
+        with drawing, self._memory_limit.few_blocks():
             return self._first_that_can(batch, known, given, audited)
 
     def _first_that_can(self, batch: CallerBatch, known: KnownInputs, given: Given | None, audited: bool) -> Any:

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, Unpack, overload
 
 from gradkernels.dispatch import pickling  # noqa: F401  so that bound kernels can be pickled
 from gradkernels.dispatch.bind import BoundKernel, bind
-from gradkernels.dispatch.request import Criteria, KernelLike, ResultsPath, Size, Wishes, make_request
+from gradkernels.dispatch.keywords import with_names
+from gradkernels.dispatch.request import Criteria, KernelLike, NameGlobs, ResultsPath, Size, Wishes, make_request
 from gradkernels.problems import Problem
 from gradkernels.quantity import Moments, Quantity
 
@@ -74,8 +75,11 @@ def fastest(
     calls: int | None = None,
     kernel: KernelLike = None,
     audit: bool = True,
+    parameters: NameGlobs = None,
 ) -> BoundKernel[Any]:
     """Bind the fastest kernel for a problem, a quantity and a size, ready to call; its `why` explains the choice.
+
+    Errors are those of `gk.gradient`, and a ValueError unless one of `n` and `like` is given.
 
     Args:
         problem: What is differentiated.
@@ -88,14 +92,11 @@ def fastest(
         threads: That the kernel may use; None for as many as this process may use.
         results: A results file to decide by, instead of this machine's wisdom or the shipped table.
         max_bytes: Peak memory allowed, in bytes.
-        calls: How often the kernel will be called, to weigh the first call of compiled kernels; None for many.
+        calls: How often it will be called, to weigh the first call of compiled kernels; None for many.
         kernel: Take this way (`numpy.broadcast`), key or Kernel instead of the fastest.
         audit: Whether a module's calls are audited (`gk.audit`) and fall back on other kernels; False for one alone.
-
-    Raises:
-        ValueError, TypeError: As `gk.gradient`, or neither or both of `n` and `like`; nothing can do the case.
-        Disagreement: The kernel computes this problem wrongly.
+        parameters: Names or globs of the only parameters that are asked about; see `gk.gradient`.
     """
     criteria = Criteria(kernel, results, max_bytes, calls, threads)
     size = None if n is None else Size(n, features, dtype, device)
-    return bind(make_request(problem, quantity, criteria, like, size), audit)
+    return bind(make_request(with_names(problem, parameters), quantity, criteria, like, size), audit)

@@ -15,7 +15,7 @@ from gradkernels.problems.regression.conversion import convert_target, plain_arr
 from gradkernels.quantity import Quantity
 from gradkernels.result_buffers import validate_out
 from gradkernels.tree import Tree, count, each, leaves
-from gradkernels.validate import validate_inputs
+from gradkernels.validate import validate_inputs, validate_problem
 
 
 def with_keywords(compute: Compute, kernel: Kernel, at_once: bool, validated: bool = False) -> Compute:
@@ -102,6 +102,23 @@ def _with_out(compute: Compute, kernel: Kernel, at_once: bool, validated: bool) 
         return out
 
     return call
+
+
+def with_names(problem: Problem, parameters: Any) -> Problem:
+    """Return the problem of the parameters that a caller names, if any.
+
+    Args:
+        problem: What is differentiated.
+        parameters: Names or globs of a module's parameters, or one of them; None for all.
+
+    Raises:
+        TypeError: They are no names, or the problem is no module.
+        ValueError: One of them names no parameter that is trained.
+    """
+    if parameters is None:
+        return problem
+    validate_problem(problem)
+    return problem.restricted(parameters)
 
 
 def with_weights(problem: Problem, y: Any, sample_weight: Any) -> tuple[Problem, Weighted]:

@@ -8,14 +8,15 @@ formed before they are written to their place. To it come the result itself and 
 from __future__ import annotations
 
 from collections.abc import Hashable
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from typing import Any
 
 from gradkernels.case import Case
 from gradkernels.check.modules.sample_passes import CallerBatch
 from gradkernels.kernel import Kernel
-from gradkernels.problems import Problem
+from gradkernels.problems import BlackBox
 from gradkernels.problems.module.split_output import Inseparable
+from gradkernels.quantities.shared.projections import without_kept_blocks
 from gradkernels.quantity import Options, Quantity
 from gradkernels.tree import Tree, count, each, leaves
 
@@ -45,6 +46,10 @@ class MemoryLimit:
         self._fitting: dict[Hashable, Kernel] = {}
         self._sample_bytes: dict[Hashable, int] = problem.cache.setdefault("bytes", {})
 
+    def few_blocks(self) -> AbstractContextManager[None]:
+        """Return a context in which random matrices are not kept for the next call, where there is a limit."""
+        return nullcontext() if self._max_bytes is None else without_kept_blocks()
+
     def fit(
         self, kernel: Kernel, case: Case, batch: CallerBatch, shapes: Hashable, options: Options | None = None
     ) -> Kernel:
@@ -64,6 +69,7 @@ class MemoryLimit:
             return kernel
         n = count(batch.y) + _other_samples(case.quantity, options)
         result = result_bytes(case.quantity, batch.theta, count(batch.y), options)
+        result += case.quantity.scratch(batch.theta, **(options or {}))
         if (kernel, shapes, result) not in self._fitting:
             for known in (self._fitting, self._sample_bytes):
                 if len(known) >= MOST_SHAPES:
@@ -128,7 +134,7 @@ def row_bytes(theta: Tree) -> int:
     return sum(one.numel() * one.element_size() for one in leaves(theta))
 
 
-def bytes_per_sample(problem: Problem, theta: Tree, x: Tree, y: Tree) -> int:
+def bytes_per_sample(problem: BlackBox, theta: Tree, x: Tree, y: Tree) -> int:
     """Measure the bytes that one more sample in a chunk costs, besides its part of the result.
 
     Args:
@@ -138,8 +144,9 @@ def bytes_per_sample(problem: Problem, theta: Tree, x: Tree, y: Tree) -> int:
         y: Targets, samples first.
     """
     n = count(y)
-    few, more = (_saved(problem, theta, *_resized((x, y), n, size)) for size in (FEW, MORE))
-    return max(0, 2 * (more - few) // (MORE - FEW)) + row_bytes(theta)
+    with problem.holding(theta) as asked:
+        few, more = (_saved(problem, asked, *_resized((x, y), n, size)) for size in (FEW, MORE))
+    return max(0, 2 * (more - few) // (MORE - FEW)) + row_bytes(asked)
 
 
 def _resized(data: Tree, n: int, size: int) -> Any:
@@ -148,7 +155,7 @@ def _resized(data: Tree, n: int, size: int) -> Any:
     return each(lambda one: one[torch.arange(size, device=one.device) % n], data)
 
 
-def _saved(problem: Problem, theta: Tree, x: Tree, y: Tree) -> int:
+def _saved(problem: BlackBox, theta: Tree, x: Tree, y: Tree) -> int:
     """Measure the bytes that a forward pass saves for the backward pass, and its output."""
     import torch
     from torch.autograd.graph import saved_tensors_hooks

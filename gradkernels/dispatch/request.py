@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, TypedDict, TypeVar
@@ -22,6 +22,9 @@ from gradkernels.validate import device_of, dtype_of, validate_count, validate_i
 
 KernelLike = str | Kernel | None
 """A way such as `numpy.broadcast`, a key or a Kernel to take; None for the fastest."""
+
+NameGlobs = str | Sequence[str] | None
+"""Names or globs of a module's parameters, or one of them; None for all."""
 
 ResultsPath = str | os.PathLike[str] | None
 """A CSV of measurements that decides which kernel is fastest; None for what this machine and the package know."""
@@ -45,6 +48,7 @@ R = TypeVar("R")
 class Options(TypedDict, total=False):
     """Keyword arguments of every function that computes a quantity, as type checkers see them; see `gk.gradient`."""
 
+    parameters: NameGlobs
     sample_weight: ArrayProtocol | FrameProtocol | None
     kernel: KernelLike
     results: ResultsPath
@@ -64,6 +68,7 @@ class ChunkOptions(TypedDict, Generic[R], total=False):
     max_bytes: int | None
     out: R | None
     kernel: KernelLike
+    parameters: NameGlobs
 
 
 class Wishes(TypedDict, total=False):
@@ -79,6 +84,7 @@ class Wishes(TypedDict, total=False):
     calls: int | None
     kernel: KernelLike
     audit: bool
+    parameters: NameGlobs
 
 
 @dataclass(frozen=True)

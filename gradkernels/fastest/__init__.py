@@ -10,6 +10,7 @@ A call goes from here to `gradkernels.dispatch`, which finds the kernel, and fro
 - `of_gradients`: `gradient`, `per_sample`, `norms`, `moments`;
 - `sums`: `clipped_sum`, `weighted_sum`, `group_sums`, `outer`;
 - `products`: `inner`, `gram`, `project`;
+- `together`: several of these from one pass;
 - `rows`: the matrix of all gradients, of which any of these is asked; `flat_rows`: parameters side by side in it;
   `operands`: what it is multiplied by;
 - `compute`: what those with options share, and the function of a quantity that has none written out.
@@ -27,3 +28,4 @@ from gradkernels.fastest.sums import clipped_sum as clipped_sum
 from gradkernels.fastest.sums import group_sums as group_sums
 from gradkernels.fastest.sums import outer as outer
 from gradkernels.fastest.sums import weighted_sum as weighted_sum
+from gradkernels.fastest.together import together as together

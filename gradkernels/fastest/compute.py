@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from gradkernels.dispatch.bound_kernels import bound_kernel
-from gradkernels.dispatch.keywords import with_weights
-from gradkernels.dispatch.request import KernelLike, ResultsPath
+from gradkernels.dispatch.keywords import with_names, with_weights
+from gradkernels.dispatch.request import KernelLike, NameGlobs, ResultsPath
 from gradkernels.problems import Problem
 from gradkernels.quantity import quantity
 from gradkernels.tree import Tree
@@ -16,7 +16,14 @@ Chosen = tuple[KernelLike, ResultsPath, int | None]
 
 
 def compute(
-    name: str, problem: Problem, arrays: tuple[Tree, Tree, Tree], chosen: Chosen, sample_weight: Any, **options: Any
+    name: str,
+    problem: Problem,
+    arrays: tuple[Tree, Tree, Tree],
+    chosen: Chosen,
+    sample_weight: Any,
+    *,
+    parameters: NameGlobs = None,
+    **options: Any,
 ) -> Any:
     """Compute a quantity with its options, which the bound kernel looks at.
 
@@ -26,9 +33,12 @@ def compute(
         arrays: `(theta, x, y)`.
         chosen: What the kernel is chosen by.
         sample_weight: Factor of each sample's loss, `(n,)`, for regressions; None for 1.
+        parameters: Names or globs of the only parameters that are asked about; None for all.
         options: Of the quantity, None where the caller gave none.
     """
     theta, x, y = arrays
+    if parameters is not None:
+        problem = with_names(problem, parameters)
     if sample_weight is not None:
         problem, y = with_weights(problem, y, sample_weight)
     bound = bound_kernel(name, problem, (theta, x, y), chosen)
@@ -50,6 +60,7 @@ def function_of(name: str) -> Any:
         x: Tree,
         y: Tree,
         *,
+        parameters: NameGlobs = None,
         sample_weight: Any = None,
         kernel: KernelLike = None,
         results: ResultsPath = None,
@@ -61,7 +72,8 @@ def function_of(name: str) -> Any:
             takes = "".join(f", {option}=" for option in asked.option_names)
             raise TypeError(f"{name} takes problem, theta, x, y{takes} and not {min(unknown)}=")
         chosen = kernel, results, max_bytes
-        return compute(name, problem, (theta, x, y), chosen, sample_weight, **options)
+        arrays = theta, x, y
+        return compute(name, problem, arrays, chosen, sample_weight, parameters=parameters, **options)
 
     function.__name__ = function.__qualname__ = name
     return function

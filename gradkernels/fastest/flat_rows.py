@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from gradkernels.backend import Array, backend_of
-from gradkernels.problems import Problem
+from gradkernels.dispatch.keywords import with_names
+from gradkernels.dispatch.request import NameGlobs
+from gradkernels.problems import BlackBox, Problem
 from gradkernels.tree import Tree, count, leaves
 from gradkernels.validate import validate_problem
 
@@ -66,19 +68,27 @@ class FlatLayout:
         return joined
 
 
-def flat(problem: Problem, theta: Tree = None, features: int = 1) -> FlatLayout:
+def flat(problem: Problem, theta: Tree = None, features: int = 1, *, parameters: NameGlobs = None) -> FlatLayout:
     """Return the order and places of parameters in a flat row.
 
     Args:
         problem: What is differentiated.
         theta: Parameters; None for a module's own, or for those of a regression with `features`.
         features: d, of a regression.
+        parameters: Names or globs of the only parameters that are asked about; see `gk.gradient`.
     """
     validate_problem(problem)
+    problem = with_names(problem, parameters)
     if theta is None:
         theta = problem.parameters() if problem.is_black_box else problem.draw_theta(features, 0)  # type: ignore[attr-defined]
+    theta = _asked(problem, theta)
     named = theta if isinstance(theta, dict) else {"": theta}
     return FlatLayout({name: tuple(part.shape) for name, part in named.items()})
+
+
+def _asked(problem: Problem, theta: Tree) -> Any:
+    """Return what theta has of the parameters that are differentiated by."""
+    return problem.chosen(theta) if isinstance(problem, BlackBox) else theta
 
 
 def flat_rows(
@@ -101,14 +111,14 @@ def flat_rows(
     if not isinstance(theta, dict):
         rows = bound(theta, x, y, None if out is None else out.reshape(-1, *theta.shape))
         return rows.reshape(len(rows), -1) if out is None else out
-    layout, first = flat(problem, theta), leaves(theta)[0]
-    dtypes = {str(part.dtype) for part in leaves(theta)}
+    layout, asked = flat(problem, theta), leaves(_asked(problem, theta))
+    dtypes = {str(part.dtype) for part in asked}
     if len(dtypes) > 1:
         raise ValueError(f"theta has {' and '.join(sorted(dtypes))}; one flat array has one dtype, leave out flat=True")
     if out is None:
         from gradkernels.memory import empty_torch
 
-        out = empty_torch((count(y), len(layout)), first)
+        out = empty_torch((count(y), len(layout)), asked[0])
     elif tuple(out.shape) != (count(y), len(layout)):
         raise ValueError(f"out is {tuple(out.shape)}; it must be {(count(y), len(layout))}")
     bound(theta, x, y, layout.split(out))

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Unpack, overload
 
 from gradkernels.dispatch.bound_kernels import bound_kernel
-from gradkernels.dispatch.keywords import with_weights
-from gradkernels.dispatch.request import Into, KernelLike, Options, ResultsPath
+from gradkernels.dispatch.keywords import with_names, with_weights
+from gradkernels.dispatch.request import Into, KernelLike, NameGlobs, Options, ResultsPath
 from gradkernels.fastest.compute import compute
 from gradkernels.fastest.flat_rows import flat_rows
 from gradkernels.problems import Problem
@@ -33,6 +33,7 @@ def gradient(
     x: Any,
     y: Any,
     *,
+    parameters: NameGlobs = None,
     sample_weight: Any = None,
     kernel: KernelLike = None,
     results: ResultsPath = None,
@@ -45,6 +46,8 @@ def gradient(
         theta: Parameters, `(d+1,)` with the intercept first; of a module a dict by name, or None for its own.
         x: Features, `(n, d)` or `(n,)`; of a module its inputs, samples first. n is at least 1.
         y: Targets, samples first; integers and truth values stand for numbers of x's dtype.
+        parameters: Names or globs of a module's parameters that alone are differentiated by, `["encoder.*"]`; the
+            others enter the forward pass as ever, and theta may lack them. None for all.
         sample_weight: Factor of each sample's loss, `(n,)`, for regressions; the mean still divides by n.
         kernel: A way (`numpy.broadcast`), key or Kernel to take instead of the fastest.
         results: A results file that decides which is fastest.
@@ -57,6 +60,8 @@ def gradient(
         TypeError: Not arrays, integers, or arrays of different libraries, dtypes or devices.
         Disagreement: The kernel computes this problem wrongly.
     """
+    if parameters is not None:
+        problem = with_names(problem, parameters)
     if sample_weight is not None:
         problem, y = with_weights(problem, y, sample_weight)
     return bound_kernel("gradient", problem, (theta, x, y), (kernel, results, max_bytes))(theta, x, y)
@@ -82,6 +87,7 @@ def per_sample(
     x: Any,
     y: Any,
     *,
+    parameters: NameGlobs = None,
     sample_weight: Any = None,
     out: Any = None,
     flat: bool = False,
@@ -96,6 +102,7 @@ def per_sample(
         theta: Parameters, `(d+1,)` with the intercept first; of a module a dict by name, or None for its own.
         x: Features, `(n, d)` or `(n,)`; of a module its inputs, samples first. n may be 0.
         y: Targets, samples first; integers and truth values stand for numbers of x's dtype.
+        parameters: Names or globs of the only parameters that are asked about; see `gradient`.
         sample_weight: Factor of each sample's loss, `(n,)`, for regressions.
         out: Memory of the result's shape and dtype to write it into and return.
         flat: Whether all parameters are in one array `(n, P)`, side by side as `gk.flat` says.
@@ -103,6 +110,8 @@ def per_sample(
         results: A results file that decides which is fastest.
         max_bytes: Peak memory allowed in bytes, the result included; see `gradient`.
     """
+    if parameters is not None:
+        problem = with_names(problem, parameters)
     if sample_weight is not None:
         problem, y = with_weights(problem, y, sample_weight)
     bound = bound_kernel("per_sample", problem, (theta, x, y), (kernel, results, max_bytes))
@@ -129,6 +138,7 @@ def norms(
     x: Any,
     y: Any,
     *,
+    parameters: NameGlobs = None,
     sample_weight: Any = None,
     out: Any = None,
     by: Any = None,
@@ -143,6 +153,7 @@ def norms(
         theta: Parameters, `(d+1,)` with the intercept first; of a module a dict by name, or None for its own.
         x: Features, `(n, d)` or `(n,)`; of a module its inputs, samples first. n may be 0.
         y: Targets, samples first; integers and truth values stand for numbers of x's dtype.
+        parameters: Names or globs of the only parameters that are asked about; see `gradient`.
         sample_weight: Factor of each sample's loss, `(n,)`, for regressions.
         out: Memory of the result's shape and dtype to write it into and return.
         by: `"parameter"` for the norms over each parameter, or `{"group": ["glob", ...]}` for those over groups of
@@ -151,6 +162,8 @@ def norms(
         results: A results file that decides which is fastest.
         max_bytes: Peak memory allowed in bytes, the result included; see `gradient`.
     """
+    if parameters is not None:
+        problem = with_names(problem, parameters)
     if by is not None:
         if out is not None:
             raise TypeError("norms with by= has a result of several arrays; leave out out=")
@@ -172,6 +185,7 @@ def moments(
     x: Any,
     y: Any,
     *,
+    parameters: NameGlobs = None,
     sample_weight: Any = None,
     kernel: KernelLike = None,
     results: ResultsPath = None,
@@ -184,11 +198,14 @@ def moments(
         theta: Parameters, `(d+1,)` with the intercept first; of a module a dict by name, or None for its own.
         x: Features, `(n, d)` or `(n,)`; of a module its inputs, samples first. n is at least 1.
         y: Targets, samples first; integers and truth values stand for numbers of x's dtype.
+        parameters: Names or globs of the only parameters that are asked about; see `gradient`.
         sample_weight: Factor of each sample's loss, `(n,)`, for regressions.
         kernel: A way (`numpy.broadcast`), key or Kernel to take instead of the fastest.
         results: A results file that decides which is fastest.
         max_bytes: Peak memory allowed in bytes, the result included; see `gradient`.
     """
+    if parameters is not None:
+        problem = with_names(problem, parameters)
     if sample_weight is not None:
         problem, y = with_weights(problem, y, sample_weight)
     result: Moments[Any] = bound_kernel("moments", problem, (theta, x, y), (kernel, results, max_bytes))(theta, x, y)

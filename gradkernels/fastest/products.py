@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Unpack, overload
 
-from gradkernels.dispatch.request import KernelLike, Options, ResultsPath
+from gradkernels.dispatch.request import KernelLike, NameGlobs, Options, ResultsPath
 from gradkernels.fastest.compute import compute
 from gradkernels.problems import Problem
 
@@ -28,6 +28,7 @@ def inner(
     y: Any,
     v: Any,
     *,
+    parameters: NameGlobs = None,
     sample_weight: Any = None,
     kernel: KernelLike = None,
     results: ResultsPath = None,
@@ -41,13 +42,14 @@ def inner(
         x: Features, `(n, d)` or `(n,)`; of a module its inputs, samples first. n may be 0.
         y: Targets, samples first; integers and truth values stand for numbers of x's dtype.
         v: Of theta's structure and shapes, or each array with an axis of K directions in front.
+        parameters: Names or globs of the only parameters that are asked about; see `gradient`.
         sample_weight: Factor of each sample's loss, `(n,)`, for regressions.
         kernel: A way (`numpy.broadcast`), key or Kernel to take instead of the fastest.
         results: A results file that decides which is fastest.
         max_bytes: Peak memory allowed in bytes, the result included; see `gradient`.
     """
     chosen = kernel, results, max_bytes
-    return compute("inner", problem, (theta, x, y), chosen, sample_weight, v=v)
+    return compute("inner", problem, (theta, x, y), chosen, sample_weight, parameters=parameters, v=v)
 
 
 @overload
@@ -65,6 +67,7 @@ def gram(
     y: Any,
     *,
     other: Any = None,
+    parameters: NameGlobs = None,
     sample_weight: Any = None,
     kernel: KernelLike = None,
     results: ResultsPath = None,
@@ -78,13 +81,14 @@ def gram(
         x: Features, `(n, d)` or `(n,)`; of a module its inputs, samples first. n may be 0.
         y: Targets, samples first; integers and truth values stand for numbers of x's dtype.
         other: `(x, y)`, the samples of h at the same theta.
+        parameters: Names or globs of the only parameters that are asked about; see `gradient`.
         sample_weight: Factor of each sample's loss, `(n,)`, for regressions.
         kernel: A way (`numpy.broadcast`), key or Kernel to take instead of the fastest.
         results: A results file that decides which is fastest.
         max_bytes: Peak memory allowed in bytes, the result included; see `gradient`.
     """
     chosen = kernel, results, max_bytes
-    return compute("gram", problem, (theta, x, y), chosen, sample_weight, other=other)
+    return compute("gram", problem, (theta, x, y), chosen, sample_weight, parameters=parameters, other=other)
 
 
 @overload
@@ -120,6 +124,7 @@ def project(
     size: int = 512,
     seed: int = 0,
     kind: str = "gaussian",
+    parameters: NameGlobs = None,
     sample_weight: Any = None,
     kernel: KernelLike = None,
     results: ResultsPath = None,
@@ -135,10 +140,13 @@ def project(
         size: Dimensions of the result.
         seed: With the parameters' names and shapes it decides the matrix, in every batch and process.
         kind: `gaussian`, entries N(0, 1/size), or `factored`, from both sides for weights with two axes or more.
+        parameters: Names or globs of the only parameters that are asked about; see `gradient`.
         sample_weight: Factor of each sample's loss, `(n,)`, for regressions.
         kernel: A way (`numpy.broadcast`), key or Kernel to take instead of the fastest.
         results: A results file that decides which is fastest.
         max_bytes: Peak memory allowed in bytes, the result included; see `gradient`.
     """
     chosen = kernel, results, max_bytes
-    return compute("project", problem, (theta, x, y), chosen, sample_weight, size=size, seed=seed, kind=kind)
+    return compute(
+        "project", problem, (theta, x, y), chosen, sample_weight, parameters=parameters, size=size, seed=seed, kind=kind
+    )

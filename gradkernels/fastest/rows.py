@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from gradkernels.backend import Array, backend_of
+from gradkernels.dispatch.keywords import with_names
+from gradkernels.dispatch.request import NameGlobs
 from gradkernels.fastest.compute import Chosen, compute
 from gradkernels.fastest.flat_rows import FlatLayout, flat
+from gradkernels.fastest.of_gradients import norms
 from gradkernels.fastest.operands import operand, same_parameters
+from gradkernels.fastest.sums import clipped_sum
 from gradkernels.problems import Problem
 from gradkernels.tree import Tree, count, leaves, take
 from gradkernels.validate import validate_inputs, validate_problem
@@ -103,13 +108,17 @@ class Rows:
             )
         return self._compute("gram", other=(other.x, other.y))
 
-    def norms(self) -> Array:
-        """Return the length of each row, `(n,)`."""
-        return self._compute("norms")
+    def outer(self) -> Array:
+        """Return the sum of the rows' outer products, `(P, P)`: `G.T @ G`."""
+        return self._compute("outer")
 
-    def clipped_sum(self, max_norm: float = 1.0) -> Tree:
-        """Return the sum of the rows, each cut to `max_norm`, of theta's structure."""
-        return self._compute("clipped_sum", max_norm=max_norm)
+    def norms(self, by: Any = None) -> Any:
+        """Return the length of each row, `(n,)`; with `by` over each parameter or group, a dict: see `gk.norms`."""
+        return self._ask(norms, by=by)
+
+    def clipped_sum(self, max_norm: Any = 1.0, **options: Any) -> Any:
+        """Return the sum of the rows, each cut to `max_norm`, of theta's structure; options as of `gk.clipped_sum`."""
+        return self._ask(clipped_sum, max_norm=max_norm, **options)
 
     def project(self, size: int = 512, seed: int = 0, kind: str = "gaussian") -> Array:
         """Return the rows times a random matrix, `(n, size)`; see `gk.project`.
@@ -165,6 +174,11 @@ class Rows:
     def _compute(self, name: str, **options: Any) -> Any:
         return compute(name, self.problem, (self.theta, self.x, self.y), self.chosen, None, **options)
 
+    def _ask(self, function: Callable[..., Any], **options: Any) -> Any:
+        kernel, results, max_bytes = self.chosen
+        arrays = self.theta, self.x, self.y
+        return function(self.problem, *arrays, kernel=kernel, results=results, max_bytes=max_bytes, **options)
+
 
 @dataclass(frozen=True, eq=False)
 class Columns:
@@ -183,8 +197,10 @@ class Columns:
         """Numbers of parameters and of samples."""
         return self.rows.shape[::-1]
 
-    def __matmul__(self, weights: Array) -> Array:
-        """Compute G^T w `(P,)`, or `(P, K)` for w `(n, K)`."""
+    def __matmul__(self, weights: Any) -> Array:
+        """Compute G^T w `(P,)`, or `(P, K)` for w `(n, K)`; with G itself `G.T @ G`, its `gk.outer` `(P, P)`."""
+        if weights is self.rows:
+            return self.rows.outer()
         weights, n = operand(weights, "w"), len(self.rows)
         if not 1 <= weights.ndim <= 2 or len(weights) != n:
             raise ValueError(f"w is {tuple(weights.shape)}; it must be ({n},) or ({n}, K)")
@@ -198,6 +214,7 @@ def rows(
     x: Tree,
     y: Tree,
     *,
+    parameters: NameGlobs = None,
     kernel: Any = None,
     results: Any = None,
     max_bytes: int | None = None,
@@ -209,6 +226,7 @@ def rows(
         theta: Parameters, `(d+1,)` with the intercept first; of a module a dict by name, or None for its own.
         x: Features, `(n, d)` or `(n,)`; of a module its inputs, samples first.
         y: Targets, samples first.
+        parameters: Names or globs of the only parameters that are asked about; see `gradient`.
         kernel: A way (`torch.hooks`) to take instead of the fastest.
         results: A results file that decides which is fastest.
         max_bytes: Peak memory allowed in bytes, the result included; see `gradient`.
@@ -218,7 +236,7 @@ def rows(
         ValueError: Shapes that do not fit.
     """
     validate_problem(problem)
-    checked = theta
+    problem, checked = with_names(problem, parameters), theta
     if not problem.is_black_box:  # a module's inputs are looked at when they are used
         checked, *samples = problem.as_inputs(theta, x, y)
         validate_inputs(problem, checked, *samples)

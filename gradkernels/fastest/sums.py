@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Unpack, overload
 
 from gradkernels.dispatch.bound_kernels import bound_kernel
-from gradkernels.dispatch.keywords import with_weights
-from gradkernels.dispatch.request import KernelLike, Options, ResultsPath
+from gradkernels.dispatch.keywords import with_names, with_weights
+from gradkernels.dispatch.request import KernelLike, NameGlobs, Options, ResultsPath
 from gradkernels.fastest.compute import compute
 from gradkernels.problems import Problem
 from gradkernels.quantities.shared.arguments import positive
@@ -33,6 +33,7 @@ def clipped_sum(
     y: Any,
     max_norm: float = 1.0,
     *,
+    parameters: NameGlobs = None,
     sample_weight: Any = None,
     kernel: KernelLike = None,
     results: ResultsPath = None,
@@ -46,11 +47,14 @@ def clipped_sum(
         x: Features, `(n, d)` or `(n,)`; of a module its inputs, samples first. The sum over n = 0 is zero.
         y: Targets, samples first; integers and truth values stand for numbers of x's dtype.
         max_norm: Length that each sample's gradient is cut to, positive; infinity cuts nothing.
+        parameters: Names or globs of the only parameters that are asked about; see `gradient`.
         sample_weight: Factor of each sample's loss, `(n,)`, for regressions.
         kernel: A way (`numpy.broadcast`), key or Kernel to take instead of the fastest.
         results: A results file that decides which is fastest.
         max_bytes: Peak memory allowed in bytes, the result included; see `gradient`.
     """
+    if parameters is not None:
+        problem = with_names(problem, parameters)
     if sample_weight is not None:
         problem, y = with_weights(problem, y, sample_weight)
     bound = bound_kernel("clipped_sum", problem, (theta, x, y), (kernel, results, max_bytes))
@@ -72,6 +76,7 @@ def weighted_sum(
     y: Any,
     weights: Any,
     *,
+    parameters: NameGlobs = None,
     sample_weight: Any = None,
     kernel: KernelLike = None,
     results: ResultsPath = None,
@@ -85,13 +90,16 @@ def weighted_sum(
         x: Features, `(n, d)` or `(n,)`; of a module its inputs, samples first. n may be 0.
         y: Targets, samples first; integers and truth values stand for numbers of x's dtype.
         weights: `(n,)`, or `(n, K)` for K sums.
+        parameters: Names or globs of the only parameters that are asked about; see `gradient`.
         sample_weight: Factor of each sample's loss, `(n,)`, for regressions.
         kernel: A way (`numpy.broadcast`), key or Kernel to take instead of the fastest.
         results: A results file that decides which is fastest.
         max_bytes: Peak memory allowed in bytes, the result included; see `gradient`.
     """
     chosen = kernel, results, max_bytes
-    return compute("weighted_sum", problem, (theta, x, y), chosen, sample_weight, weights=weights)
+    return compute(
+        "weighted_sum", problem, (theta, x, y), chosen, sample_weight, parameters=parameters, weights=weights
+    )
 
 
 @overload
@@ -116,6 +124,7 @@ def group_sums(
     groups: Any,
     count: int,
     *,
+    parameters: NameGlobs = None,
     sample_weight: Any = None,
     kernel: KernelLike = None,
     results: ResultsPath = None,
@@ -130,13 +139,16 @@ def group_sums(
         y: Targets, samples first; integers and truth values stand for numbers of x's dtype.
         groups: Number of each sample's group, `(n,)` whole numbers from 0 on, below count.
         count: How many groups there are; those without samples have sums of zero.
+        parameters: Names or globs of the only parameters that are asked about; see `gradient`.
         sample_weight: Factor of each sample's loss, `(n,)`, for regressions.
         kernel: A way (`numpy.broadcast`), key or Kernel to take instead of the fastest.
         results: A results file that decides which is fastest.
         max_bytes: Peak memory allowed in bytes, the result included; see `gradient`.
     """
     chosen = kernel, results, max_bytes
-    return compute("group_sums", problem, (theta, x, y), chosen, sample_weight, groups=groups, count=count)
+    return compute(
+        "group_sums", problem, (theta, x, y), chosen, sample_weight, parameters=parameters, groups=groups, count=count
+    )
 
 
 @overload
@@ -160,6 +172,7 @@ def outer(
     y: Any,
     *,
     groups: Any = None,
+    parameters: NameGlobs = None,
     sample_weight: Any = None,
     kernel: KernelLike = None,
     results: ResultsPath = None,
@@ -173,10 +186,11 @@ def outer(
         x: Features, `(n, d)` or `(n,)`; of a module its inputs, samples first. n may be 0.
         y: Targets, samples first; integers and truth values stand for numbers of x's dtype.
         groups: Number of each sample's group, `(n,)` whole numbers; None for each sample its own.
+        parameters: Names or globs of the only parameters that are asked about; see `gradient`.
         sample_weight: Factor of each sample's loss, `(n,)`, for regressions.
         kernel: A way (`numpy.broadcast`), key or Kernel to take instead of the fastest.
         results: A results file that decides which is fastest.
         max_bytes: Peak memory allowed in bytes, the result included; see `gradient`.
     """
     chosen = kernel, results, max_bytes
-    return compute("outer", problem, (theta, x, y), chosen, sample_weight, groups=groups)
+    return compute("outer", problem, (theta, x, y), chosen, sample_weight, parameters=parameters, groups=groups)

@@ -7,6 +7,7 @@ take to compute what they write. So a result is written to memory that an earlie
   `RESULTS` holds those of this process, and `gk.release()` gives them back to the system;
 - `tensors`: tensors in such memory or in the memory of numpy arrays, and what `torch.inference_mode` forbids;
 - `overlap`: whether arrays share memory;
+- `shared_passes`: what several computations of one scope have in common;
 - `installed`: how much memory this process may use at most.
 
 On a GPU torch's allocator keeps memory in much the same way, and nothing is done here.

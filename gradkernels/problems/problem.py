@@ -131,6 +131,20 @@ class Problem(ABC):
             raise TypeError(f"theta is None; {self.name} has no parameters of its own, pass them")
         return without_frames(theta, x, y)
 
+    def restricted(self, parameters: Any) -> Problem:
+        """Return the problem of some parameters alone, where parameters have names.
+
+        Args:
+            parameters: Names or globs, or one of them.
+
+        Raises:
+            TypeError: They have none.
+        """
+        raise TypeError(
+            f"parameters={parameters!r} names parameters of a module; theta of {self.name} is one array, whose entries "
+            "have no names: take what you need of the result"
+        )
+
     def for_proof(self, dtype: str, device: str) -> Problem:
         """Return the problem to prove kernels on in its place, where theta has `dtype` and lies on `device`."""
         return self

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from gradkernels.backend import arrays_of
-from gradkernels.quantities.shared.arguments import group_numbers, whole
+from gradkernels.quantities.shared.arguments import entries_of, group_numbers, whole
 from gradkernels.quantity import Draw, Option, Options, Quantity, Truth
 from gradkernels.row_norms import narrowed, wide
 from gradkernels.tree import Tree, each
@@ -47,7 +47,9 @@ GROUP_SUMS = Quantity(
     _expect,
     options=(
         Option("groups", group_numbers, required=True, by_sample=True),
-        Option("count", whole("count", 1), required=True, fixed=True),
+        Option(
+            "count", whole("count", 1, lambda count, n, theta: count * entries_of(theta)), required=True, fixed=True
+        ),
     ),
     agree=_agree,
     needs=_needs,

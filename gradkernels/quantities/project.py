@@ -17,10 +17,10 @@ from gradkernels.backend import Array, arrays_of
 from gradkernels.names import dtype_name
 from gradkernels.quantities.shared.arguments import one_of, whole
 from gradkernels.quantities.shared.definitions import flat_rows, in_own_dtype
-from gradkernels.quantities.shared.projections import blocks, factors
+from gradkernels.quantities.shared.projections import block_bytes, blocks, factors
 from gradkernels.quantity import Draw, Floats, Option, Options, Quantity, Truth
 from gradkernels.row_norms import wide
-from gradkernels.tree import Tree
+from gradkernels.tree import Tree, leaves
 
 SIZE, SEED, KIND = 512, 0, "gaussian"
 KINDS = ("gaussian", "factored")
@@ -99,6 +99,10 @@ def _parameter_blocks(name: str, shape: tuple[int, ...], size: int, seed: int, k
         yield np.kron(outputs[:, row : row + 1], inputs)
 
 
+def _scratch(theta: Tree, size: int = SIZE, seed: int = SEED, kind: str = KIND) -> int:
+    return block_bytes(max(math.prod(part.shape) for part in leaves(theta)), size)
+
+
 def _needs(draw: Draw) -> Options:
     return {"size": 12}
 
@@ -113,7 +117,7 @@ PROJECT = Quantity(
     _of,
     _expect,
     options=(
-        Option("size", whole("size", 1), fixed=True),
+        Option("size", whole("size", 1, lambda size, n, theta: size * max(n, 1)), fixed=True),
         Option("seed", whole("seed", 0), fixed=True),
         Option("kind", one_of("kind", KINDS), fixed=True),
     ),
@@ -121,5 +125,6 @@ PROJECT = Quantity(
     by_sample=True,
     needs=_needs,
     settings=_settings,
+    scratch=_scratch,
     rank=10,
 )

@@ -16,6 +16,7 @@
 Where samples cannot be told apart, or a gradient would be left out, an `Unfit` (`errors`) says why, in the forward
 pass or when a gradient would come back; the caller then takes another kernel.
 
-`parameter_use` is what rules return and accumulators take; `arguments` finds tensors among a call's arguments;
-`precision` says in which dtype squares are added, and `symmetric` multiplies rows with each other.
+`parameter_use` is what rules return and accumulators take; `shared_pass` keeps what arrived for several computations;
+`arguments` finds tensors among a call's arguments; `precision` says in which dtype squares are added, and `symmetric`
+multiplies rows with each other.
 """

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -16,7 +16,9 @@ from gradkernels.engines.hooks.capture.guesses import Guesses
 from gradkernels.engines.hooks.errors import Unfit
 from gradkernels.engines.hooks.following import Following, GradientListener
 from gradkernels.engines.hooks.rules.single_sample import SingleSample
+from gradkernels.engines.hooks.shared_pass import KeptGradients, pass_key
 from gradkernels.memory import ordinary
+from gradkernels.memory.shared_passes import current_passes
 from gradkernels.problems.module.conversion import dense
 from gradkernels.problems.module.module_problem import ModuleProblem
 from gradkernels.problems.module.structure import swapped_parameters
@@ -34,6 +36,7 @@ class ForwardPass:
         sources: Where backward passes end; None for one sample, whose gradient is the batch's.
         listener: Called as gradients arrive.
         repeated: Whether parts of it run again in the backward pass: what arrives is not to be kept.
+        kept: What arrived, for the next computation that takes this pass; None where there is none.
     """
 
     theta: dict[str, Array]
@@ -42,6 +45,7 @@ class ForwardPass:
     sources: list[Any] | None
     listener: GradientListener
     repeated: bool = False
+    kept: KeptGradients | None = None
 
     def backward(self, consumer: GradientConsumer, weights: Array | None = None, keep: bool = False) -> None:
         """Run the backward pass of the sum of the losses, or of the weighted losses.
@@ -51,6 +55,12 @@ class ForwardPass:
             weights: Of the losses, `(n,)`.
             keep: Whether another backward pass will follow.
         """
+        if self.kept is None:
+            self._run(consumer, weights, keep)
+        else:
+            self.kept.pass_on(self._run, consumer, weights)
+
+    def _run(self, consumer: GradientConsumer, weights: Array | None = None, keep: bool = False) -> None:
         total = self.losses.sum() if weights is None else self.losses @ weights.to(self.losses.dtype)
         with self.listener.passing_on(consumer):
             if self.sources is None:
@@ -82,20 +92,25 @@ class HooksEngine:
 
     def __init__(self, problem: ModuleProblem, losses: Callable[[Tree, Tree], Array] | None = None) -> None:
         self._problem = problem
-        self._losses = losses or problem.losses
+        self._losses, self._own_losses = losses or problem.losses, losses is not None
         self.known_shared = frozenset[str]()
         self.guesses = Guesses()
 
     @contextmanager
     def forward(self, theta: dict[str, Array], x: Tree, y: Tree) -> Iterator[ForwardPass]:
-        """Run the model forward; within the context it holds theta.
+        """Run the model forward, or take the pass that is shared; within the context it holds theta.
 
         Args:
             theta: Parameters by name.
             x: Inputs, samples first.
             y: Targets, samples first.
         """
+        passes = None if self._own_losses or self.draws_each or count(x) == 1 else current_passes()
+        key = pass_key(passes, self._problem, theta, (x, y)) if passes is not None else None
         with torch.inference_mode(False), torch.enable_grad():
+            if passes is not None and (known := passes.get(key)) is not None:
+                yield replace(known, shared=known.shared | self.known_shared)
+                return
             leaf = {name: _leaf(tensor) for name, tensor in theta.items()}
             # Other tensors than the caller's, whose graph ends here.
             x, y = each(lambda tensor: ordinary(tensor).detach(), (x, y))
@@ -104,7 +119,13 @@ class HooksEngine:
                     yield self._of_one(leaf, x, y)
                     return
                 with self._taped(leaf, x, y) as forward:
-                    yield forward
+                    if passes is None or key is None or forward.repeated:
+                        yield forward
+                        return
+                    kept = KeptGradients((theta, x, y))
+                    yield (shared := replace(forward, kept=kept))
+                    if kept.complete:
+                        passes.keep(key, shared)
 
     def _of_one(self, leaf: dict[str, Array], x: Tree, y: Tree) -> ForwardPass:
         with self._again():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import torch
 
 from gradkernels.backend import Array
@@ -17,6 +19,23 @@ def sum_dtype(dtype: torch.dtype) -> torch.dtype:
 def widen(tensor: Array) -> Array:
     """Return the tensor in the dtype that sums are taken in."""
     return tensor.float() if tensor.dtype in HALF_DTYPES else tensor
+
+
+def in_units(weights: Array | None, parameters: Iterable[Array]) -> tuple[Array | None, Array | None]:
+    """Return weights in a unit of about their size, and the unit; as they are, and None, where none is needed.
+
+    In half precision, what is multiplied by a weight of 1e-6 has no digits left.
+
+    Args:
+        weights: `(n,)`; None for ones.
+        parameters: Whose rows they are of.
+    """
+    if weights is None or not any(one.dtype in HALF_DTYPES for one in parameters):
+        return weights, None
+    weights = weights.float()
+    largest = weights.abs().amax() if len(weights) else weights.new_zeros(())
+    unit = torch.where((largest > 0) & (largest < torch.inf), largest, 1.0).log2().ceil().exp2()  # a power of two
+    return weights / unit, unit
 
 
 def squared_row_norms(rows: Array) -> Array:

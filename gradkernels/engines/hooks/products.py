@@ -15,6 +15,7 @@ from gradkernels.engines.hooks.accumulate.random_matrices import RandomMatrices
 from gradkernels.engines.hooks.accumulate.weighted_sums import GroupSums, SeveralRowSums, zero_sums
 from gradkernels.engines.hooks.engine import HooksEngine
 from gradkernels.engines.hooks.errors import Unfit
+from gradkernels.engines.hooks.precision import HALF_DTYPES
 from gradkernels.engines.hooks.quantities import Theta, beyond_range, chunk_slices, drawing, rows_of
 from gradkernels.kernel import Compute
 from gradkernels.problems.module.module_problem import ModuleProblem
@@ -33,8 +34,10 @@ def weighted_sum(problem: ModuleProblem, chunk: int) -> Compute:
     def of_part(theta: Theta, x: Tree, y: Tree, weights: Array) -> Theta:
         with engine.forward(theta, x, y) as forward:
             if weights.ndim == 1:
-                sums = RowSums(forward.theta)
-                forward.backward(sums, weights)
+                # A weight has too few digits in half precision, and what is multiplied by it may vanish.
+                half = forward.losses.dtype in HALF_DTYPES
+                sums = RowSums(forward.theta, weights if half else None)
+                forward.backward(sums, None if half else weights)
                 return sums.finish()
             several = SeveralRowSums(forward.theta, weights)
             forward.backward(several)

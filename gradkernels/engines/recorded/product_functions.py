@@ -13,6 +13,7 @@ from gradkernels.engines.hooks.accumulate.products import RowGram, RowsAlong, Sq
 from gradkernels.engines.hooks.accumulate.projections import RowProjections
 from gradkernels.engines.hooks.accumulate.random_matrices import RandomMatrices
 from gradkernels.engines.hooks.accumulate.weighted_sums import GroupSums, SeveralRowSums, zero_sums
+from gradkernels.engines.hooks.precision import HALF_DTYPES
 from gradkernels.engines.hooks.products import Groups
 from gradkernels.engines.hooks.quantities import Theta, beyond_range
 from gradkernels.engines.recorded.functions import Function, Passes
@@ -30,8 +31,9 @@ def weighted_sum(passes: Passes) -> Function:
             return passes.batch_gradient(theta, rest, x, y, weights)
         with passes.forward(theta, rest, x, y) as forward:
             if weights.ndim == 1:
-                sums = RowSums(forward.theta)
-                forward.backward(recording(sums, Doubts()), weights)
+                half = forward.losses.dtype in HALF_DTYPES  # as in the hooks: a weight has too few digits there
+                sums = RowSums(forward.theta, weights if half else None)
+                forward.backward(recording(sums, Doubts()), None if half else weights)
                 return [*sums.finish().values()]
             several = SeveralRowSums(forward.theta, weights)
             forward.backward(recording(several, Doubts()))

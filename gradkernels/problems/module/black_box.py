@@ -3,19 +3,46 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from gradkernels.backend import Array
-from gradkernels.problems.module.structure import LossFn, Module, Parameters, Site
+from gradkernels.names import unknown
+from gradkernels.problems.module.structure import (
+    LossFn,
+    Module,
+    Parameters,
+    Site,
+    lock_of,
+    model_state,
+    sites,
+    swapped_parameters,
+    trained_alone,
+)
 from gradkernels.problems.problem import Problem
 from gradkernels.tree import Tree, each, leaves, named
 
 if TYPE_CHECKING:  # whose users are not made to wait for it
     from gradkernels.problems.module.mode_key.tracker import ModeKey
+
+
+MOST_RESTRICTED = 16
+"""Problems of some parameters alone that are kept for the next call, with all that was built for them."""
+
+
+def globs_of(parameters: Any) -> tuple[str, ...]:
+    """Return names and globs of parameters in one order; what is one string is one of them."""
+    given = [parameters] if isinstance(parameters, str) else parameters
+    if not isinstance(given, Sequence | set | frozenset) or not all(isinstance(one, str) for one in given):
+        raise TypeError(f"parameters is {parameters!r}; it must be a name, or a list of names or globs: ['encoder.*']")
+    if not given:
+        raise ValueError("parameters names nothing; give at least one name, or leave it out for all")
+    return tuple(sorted(set(given)))
 
 
 class BlackBox(Problem):
@@ -26,6 +53,7 @@ class BlackBox(Problem):
         loss_fn: Loss of a batch.
         reduction: Whether that is the `mean` or the `sum` over the batch.
         example: `(x, y)` to draw from where no data are given.
+        only: Globs of the names of the parameters that are differentiated by; all where there are none.
     """
 
     is_black_box: ClassVar[bool] = True
@@ -33,6 +61,7 @@ class BlackBox(Problem):
     loss_fn: LossFn
     reduction: str
     example: tuple[Tree, Tree] | None
+    only: tuple[str, ...]
 
     @cached_property
     def cache(self) -> dict[Any, Any]:
@@ -67,21 +96,86 @@ class BlackBox(Problem):
     def mode_key(self) -> ModeKey:
         """Return a key that is another one whenever the model, its modes or the loss change."""
 
-    @abstractmethod
     def state(self) -> dict[str, Any]:
-        """Return what a kernel must leave as it is besides its inputs, by what a message calls it."""
+        """Return modes, hooks, parameters, their gradients and buffers: what a kernel must leave as it is."""
+        return model_state(self.model)
 
-    @abstractmethod
     def lock(self) -> AbstractContextManager[Any]:
-        """Return a context that one thread at a time is in, where the model's parameters are exchanged."""
+        """Return a context that one thread at a time is in, for all problems of the model."""
+        return self._lock
 
-    @abstractmethod
+    @cached_property
+    def _lock(self) -> AbstractContextManager[Any]:
+        return lock_of(self.model)
+
     def sites(self) -> dict[str, list[Site]]:
-        """Find every place of each trainable parameter, by name."""
+        """Find every place of each parameter that is differentiated by, by name."""
+        with self._lock:  # a call for some parameters alone has the others require no gradients for a while
+            found = sites(self.model, self.only)
+        if self.only and not found:
+            raise ValueError(
+                f"parameters={[*self.only]} names no parameter of {type(self.model).__name__} that is trained now"
+            )
+        return found
 
-    @abstractmethod
-    def parameters(self) -> Parameters:
-        """Return the model's own trainable parameters, by name: not copies."""
+    def parameters(self) -> dict[str, Any]:
+        """Return the model's own parameters that are differentiated by, by name: not copies."""
+        return {name: module._parameters[attribute] for name, ((module, attribute), *_) in self.sites().items()}
+
+    def with_parameters(self, theta: Parameters) -> AbstractContextManager[None]:
+        """Return a context in which the model holds `theta`."""
+        return swapped_parameters(self.sites(), theta)
+
+    def chosen(self, theta: Any) -> Any:
+        """Return what theta has of the parameters that are differentiated by, and of names that the model has not."""
+        if not self.only or not isinstance(theta, dict):
+            return theta
+        others = sites(self.model).keys() - self.sites().keys()
+        return {name: one for name, one in theta.items() if name not in others}
+
+    def holding(self, theta: Any = None) -> AbstractContextManager[Any]:
+        """Return a context in which other parameters than those that are differentiated by require no gradients.
+
+        They are as theta has them, if it does, and the model's own else. It yields `chosen(theta)`.
+        """
+        if not self.only or self.cache.get("held"):
+            return nullcontext(theta)
+        return self._holding(theta)
+
+    @contextmanager
+    def _holding(self, theta: Any) -> Iterator[Any]:
+        with self.lock(), trained_alone(self.model, self.only, theta) as chosen:
+            self.cache["held"] = True
+            try:
+                yield chosen
+            finally:
+                self.cache["held"] = False
+
+    def restricted(self, parameters: Any) -> BlackBox:
+        """Return the problem of some parameters alone, the same one for the same names; the model stays as it is.
+
+        Args:
+            parameters: Names or globs, or one of them.
+
+        Raises:
+            TypeError: They are no names.
+            ValueError: One of them names no parameter that is trained.
+        """
+        only = globs_of(parameters)
+        known = self.cache.setdefault("restricted", {})
+        found: BlackBox | None = known.pop(only, None)
+        if found is None:
+            with self.lock():
+                every, names = self.sites(), set[str]()
+                for glob in only:
+                    names |= (named := sites(self.model, (glob,)).keys() & every.keys())
+                    if not named:
+                        raise ValueError(f"parameters: {unknown('trained parameter', glob, every)}")
+            found = replace(self, only=tuple(sorted(names)) if self.only else only)  # type: ignore[type-var]
+            while len(known) >= MOST_RESTRICTED:  # the one that was used the longest time ago makes room
+                known.pop(next(iter(known)), None)
+        known[only] = found
+        return found
 
     def as_inputs(self, theta: Any, x: Any, y: Any) -> tuple[Any, Tree, Tree]:
         """Return the model's own parameters where theta is None, and x and y prepared.

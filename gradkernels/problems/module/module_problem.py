@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 from gradkernels.backend import Array
 from gradkernels.names import pick
 from gradkernels.problems.module import conversion
-from gradkernels.problems.module.black_box import BlackBox
+from gradkernels.problems.module.black_box import BlackBox, globs_of
 from gradkernels.problems.module.input_writes import protected
 from gradkernels.problems.module.inputs import Shared, call_model, prepare
 from gradkernels.problems.module.mixing.batch_loss import MIXING, check_mixing
@@ -36,11 +36,6 @@ from gradkernels.problems.module.structure import (
     Module,
     Parameters,
     ProblemNames,
-    Site,
-    lock_of,
-    model_state,
-    sites,
-    swapped_parameters,
 )
 from gradkernels.tree import Tree
 
@@ -69,6 +64,7 @@ class ModuleProblem(BlackBox):
         shared: What of x is the same for all samples: names of a dict's entries, or positions in a tuple.
         mixing: What becomes of a batch's loss that is not the mean of its samples' own: `error`, one warning where it
             weighs them, a ValueError where it is neither; `own`, their own are meant.
+        only: Globs of the names of the parameters that are differentiated by; `parameters=` of a call sets it.
     """
 
     model: Module
@@ -79,6 +75,7 @@ class ModuleProblem(BlackBox):
     example: tuple[Tree, Tree] | None = None
     shared: Shared = ()
     mixing: str = "error"
+    only: tuple[str, ...] = ()
 
     libraries: ClassVar[tuple[str, ...]] = ("torch",)
     dtypes: ClassVar[tuple[str, ...]] = (*TOLERANCES, *conversion.HALVES)
@@ -96,13 +93,14 @@ class ModuleProblem(BlackBox):
 
     @property
     def _key(self) -> tuple[Any, ...]:
-        more = self.reduction, self.randomness, self.seed, self.shared, self.mixing
+        more = self.reduction, self.randomness, self.seed, self.shared, self.mixing, self.only
         return id(self.model), identity(self.loss_fn), *more
 
     def __post_init__(self) -> None:
         """Refuse what has no per-sample gradients, a reduction that the loss contradicts, and what is no example."""
         object.__setattr__(self, "loss_fn", own_loss if self.loss_fn is None else self.loss_fn)
         object.__setattr__(self, "shared", (self.shared,) if isinstance(self.shared, str) else tuple(self.shared))
+        object.__setattr__(self, "only", globs_of(self.only) if self.only else ())
         for name, allowed in {"reduction": REDUCTIONS, "randomness": RANDOMNESS, "mixing": MIXING}.items():
             pick(dict.fromkeys(allowed), getattr(self, name), name)
         require_differentiable(self.model, self.loss_fn, self.reduction)
@@ -112,17 +110,12 @@ class ModuleProblem(BlackBox):
         """Return x and y as trees of arrays with the samples first, among constants: what all else takes."""
         return prepare(x, y, self.shared)
 
-    def sites(self) -> dict[str, list[Site]]:
-        """Find every place of each trainable parameter, by name."""
-        return sites(self.model)
-
-    def parameters(self) -> dict[str, Any]:
-        """Return the model's own trainable parameters, by name: not copies."""
-        return {name: module._parameters[attribute] for name, ((module, attribute), *_) in self.sites().items()}
-
     def mode_key(self) -> ModeKey:
         """Return what a kernel built for this problem relies on; another one whenever model or loss change."""
-        return self._modes.key()
+        if not self.only:
+            return self._modes.key()
+        with self.lock(), self.holding():
+            return self._modes.key()
 
     @cached_property
     def _modes(self) -> ModeTracker:
@@ -131,7 +124,10 @@ class ModuleProblem(BlackBox):
     @property
     def name(self) -> str:
         """`module:LeNet:1f0c3a9b`: the class, and a fingerprint of the structure and the loss."""
-        return self.cache.setdefault("names", ProblemNames())(self.mode_key(), self.model, self.loss_fn, self.reduction)
+        names = self.cache.setdefault("names", ProblemNames())
+        with self.lock(), self.holding():
+            found: str = names(self.mode_key(), self.model, self.loss_fn, self.reduction)
+        return found
 
     def check_mixing(self, theta: Parameters, x: Tree, y: Tree) -> None:
         """Compare, at calls 1, 2, 4, 8, ... of a kind of batch, its loss with those of its samples (see `mixing`).
@@ -157,21 +153,9 @@ class ModuleProblem(BlackBox):
         """Whether the loss is one of torch's."""
         return self._losses.plain is not None
 
-    def state(self) -> dict[str, Any]:
-        """Return modes, hooks, parameters, their gradients and buffers, by name."""
-        return model_state(self.model)
-
-    def with_parameters(self, theta: Parameters) -> AbstractContextManager[None]:
-        """Return a context in which the model holds `theta`."""
-        return swapped_parameters(self.sites(), theta)
-
     def seeded(self) -> AbstractContextManager[None]:
         """Return a context whose random numbers start with the seed, where there are any."""
         return nullcontext() if self.randomness == "error" else seeded(self.parameters(), self.seed)
-
-    def lock(self) -> AbstractContextManager[Any]:
-        """Return a context that one thread at a time is in, for all problems of the model."""
-        return lock_of(self.model)
 
     def output(self, x: Tree) -> Tree:
         """Compute the model's output for a batch, with the parameters that it holds."""
@@ -224,7 +208,7 @@ class ModuleProblem(BlackBox):
             y: Targets, prepared.
         """
         require_usable(self.model)
-        require_fit(self.model, self.parameters(), theta, x, y)
+        require_fit(self.model, self.parameters(), self.chosen(theta), x, y)
 
     def cast(self, theta: Tree, x: Tree, y: Tree, dtype: str, order: Any = "C") -> tuple[Any, Any, Any]:
         """Convert numpy arrays of floats to `dtype`.

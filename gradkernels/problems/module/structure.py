@@ -6,8 +6,9 @@ import hashlib
 import threading
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
-from functools import partial
+from contextlib import contextmanager, nullcontext
+from fnmatch import fnmatchcase
+from functools import lru_cache, partial
 from typing import Any
 
 Module = Any
@@ -23,16 +24,65 @@ Parameters = Mapping[str, Any]
 """Tensors by parameter name."""
 
 
-def sites(model: Module) -> dict[str, list[Site]]:
-    """Find every place of each trainable parameter, by the first name that it has; tied ones have several."""
+def sites(model: Module, only: tuple[str, ...] = ()) -> dict[str, list[Site]]:
+    """Find every place of each trainable parameter, by the first name that it has; tied ones have several.
+
+    Args:
+        model: Whose parameters they are.
+        only: Globs; parameters with a name that one of them matches, or all where there are none.
+    """
     names: dict[int, str] = {}
     found: dict[str, list[Site]] = {}
+    chosen = set[str]()
     for prefix, module in model.named_modules():
         for attribute, parameter in module._parameters.items():
             if parameter is not None and parameter.requires_grad:
-                name = names.setdefault(id(parameter), f"{prefix}.{attribute}".lstrip("."))
+                own = f"{prefix}.{attribute}".lstrip(".")
+                name = names.setdefault(id(parameter), own)
                 found.setdefault(name, []).append((module, attribute))
-    return found
+                if only and matches(own, only):
+                    chosen.add(name)
+    return {name: of_one for name, of_one in found.items() if name in chosen} if only else found
+
+
+@lru_cache(maxsize=4096)
+def matches(name: str, globs: tuple[str, ...]) -> bool:
+    """Return whether one of the globs matches a name."""
+    return any(fnmatchcase(name, glob) for glob in globs)
+
+
+@contextmanager
+def trained_alone(model: Module, only: tuple[str, ...], theta: Parameters | None) -> Iterator[Parameters | None]:
+    """Have no parameters but some require gradients, and the others be as `theta` has them; then all is as before.
+
+    Args:
+        model: Whose parameters they are.
+        only: Globs of the names of those that are differentiated by.
+        theta: Parameters by name, those and any others; None for the model's own.
+
+    Yields:
+        What theta has of those.
+
+    Raises:
+        ValueError: Another parameter has not the model's shape.
+    """
+    every, chosen = sites(model), sites(model, only)
+    others = {name: of_one for name, of_one in every.items() if name not in chosen}
+    own = {name: module._parameters[attribute] for name, ((module, attribute), *_) in others.items()}
+    given = {name: theta[name] for name in others if name in theta} if isinstance(theta, dict) else {}
+    for name, tensor in given.items():
+        if (shape := tuple(tensor.shape)) != tuple(own[name].shape):
+            raise ValueError(f"theta[{name!r}] is {shape}; it must be {tuple(own[name].shape)} as in the model")
+    changed = {name: one.detach() if one.requires_grad else one for name, one in given.items() if one is not own[name]}
+    asked = theta if theta is None else {name: one for name, one in theta.items() if name not in given}
+    try:
+        for one in own.values():
+            one.requires_grad_(False)
+        with swapped_parameters({name: others[name] for name in changed}, changed) if changed else nullcontext():
+            yield asked
+    finally:
+        for one in own.values():
+            one.requires_grad_(True)
 
 
 @contextmanager

@@ -5,15 +5,22 @@ A check is `check(value, n, theta)`: n samples, theta the parameters as arrays o
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
 from gradkernels.backend import Array, backend_of
+from gradkernels.memory.installed import installed_bytes
 from gradkernels.names import dtype_name
+from gradkernels.row_norms import half
 from gradkernels.tree import Tree, leaves
 
 MOST_GROUP = 2**63 - 1
+LARGE = 2**30
+"""Bytes from which on it is asked whether there is so much memory."""
 
 
 def positive(max_norm: Any, n: int = 0, theta: Tree = None) -> float:
@@ -34,17 +41,19 @@ def positive(max_norm: Any, n: int = 0, theta: Tree = None) -> float:
     return length
 
 
-def like(value: Any, array: Array, name: str) -> Array:
+def like(value: Any, array: Array, name: str, dtype: str | None = None) -> Array:
     """Return numbers as an array of the library, device and dtype of `array`.
 
     Args:
         value: An array of that library, a numpy array, or a list of numbers.
         array: Of the caller's theta.
         name: Of the option, for messages.
+        dtype: Instead of that of `array`.
 
     Raises:
         TypeError: It is nothing of the kind, or an array of a third library or on another device.
     """
+    dtype = dtype or dtype_name(array.dtype)
     library = backend_of(array)
     assert library is not None
     own = backend_of(value)
@@ -54,11 +63,11 @@ def like(value: Any, array: Array, name: str) -> Array:
         value = value.detach() if hasattr(value, "detach") else value  # no kernel's result has a graph
         if (here := library.arrays.device_of(value)) != (there := library.arrays.device_of(array)):
             raise TypeError(f"{name} is on {here}, theta on {there}; move {name} there")
-        return library.arrays.cast(value, dtype_name(array.dtype)) if value.dtype != array.dtype else value
+        return library.arrays.cast(value, dtype) if dtype_name(value.dtype) != dtype else value
     if own is not None and not isinstance(value, np.ndarray):
         raise TypeError(f"{name} is an array of {own.name}, theta of {library.name}; pass both of the same library")
     placed = library.put(numbers_of(value, name), library.arrays.device_of(array))
-    return library.arrays.cast(placed, dtype_name(array.dtype))
+    return library.arrays.cast(placed, dtype)
 
 
 def numbers_of(value: Any, name: str) -> Any:
@@ -119,29 +128,56 @@ def by_sample(name: str, most_axes: int) -> Any:
 
     def check(value: Any, n: int, theta: Tree) -> Array:
         first = leaves(theta)[0]
-        found = like(value, first, name)
+        # In half precision, weights of 1e-6 have but four binary digits.
+        found = like(value, first, name, "float32" if half(first) else None)
         if not 1 <= found.ndim <= most_axes or len(found) != n:
             allowed = f"({n},)" if most_axes == 1 else f"({n},) or ({n}, K)"
             raise ValueError(f"{name} is {tuple(found.shape)}; it must be {allowed}, as there are {n} samples")
+        require_room(f"{name} {tuple(found.shape)}", math.prod(found.shape[1:]) * entries_of(theta), theta)
         return found
 
     return check
 
 
-def whole(name: str, least: int) -> Any:
+def whole(name: str, least: int, entries: Callable[[int, int, Tree], int] = lambda value, n, theta: 0) -> Any:
     """Return the check of a whole number.
 
     Args:
         name: Of the option.
         least: Smallest that is allowed.
+        entries: `entries(value, n, theta)`, how many a result has with that number.
     """
 
     def check(value: Any, n: int, theta: Tree) -> int:
         if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
             raise ValueError(f"{name} is {value!r}; it must be a whole number of at least {least}")
+        require_room(f"{name}={value:,}", entries(int(value), n, theta), theta)
         return int(value)
 
     return check
+
+
+def entries_of(theta: Tree) -> int:
+    """Return P, the number of entries of all parameters."""
+    return sum(math.prod(part.shape) for part in leaves(theta))
+
+
+def require_room(given: str, entries: int, theta: Tree) -> None:
+    """Raise a ValueError where a result would have more bytes than there is memory.
+
+    Args:
+        given: What of the call asks for it, for the message.
+        entries: Of the result.
+        theta: Parameters, whose dtype it has.
+    """
+    size = entries * max(part.dtype.itemsize for part in leaves(theta))
+    if size >= LARGE and (most := _memory()) is not None and size > most:
+        raise ValueError(f"the result with {given} has {size:,} bytes, of memory there are {most:,}; ask for less")
+
+
+@lru_cache(maxsize=1)
+def _memory() -> int | None:
+    return installed_bytes()
 
 
 def one_of(name: str, allowed: tuple[str, ...]) -> Any:

@@ -9,7 +9,10 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 
@@ -57,12 +60,56 @@ def factors(seed: int, name: str, shape: Shape, size: int) -> tuple[Floats, Floa
     return outputs, _normals(seed, name, shape, 1, (second, columns), second)
 
 
-@lru_cache(maxsize=MOST_KEPT)
-def _normals(seed: int, name: str, shape: Shape, number: int, of: Shape, size: int) -> Floats:
+def _normals(*block: Any) -> Floats:
+    return (_made if _limited.get() else _kept)(*block)
+
+
+def _made(seed: int, name: str, shape: Shape, number: int, of: Shape, size: int) -> Floats:
     """Return one block of normals with variance 1 / size, which nobody may write to."""
-    values = _generator(seed, name, shape, number).standard_normal(of) / math.sqrt(size)
+    values = _generator(seed, name, shape, number).standard_normal(of)
+    values /= math.sqrt(size)
     values.setflags(write=False)
     return values
+
+
+_kept = lru_cache(maxsize=MOST_KEPT)(_made)
+_limited: ContextVar[bool] = ContextVar("limited", default=False)
+
+
+@contextmanager
+def without_kept_blocks() -> Iterator[None]:
+    """Open a context, of a call whose memory is limited, in which no block is kept: each is made where it is needed."""
+    forget_blocks()
+    token = _limited.set(True)
+    try:
+        yield
+    finally:
+        _limited.reset(token)
+
+
+def forget_blocks() -> None:
+    """Drop the blocks that are kept."""
+    _kept.cache_clear()
+
+
+def keeps_blocks() -> bool:
+    """Return whether blocks may be kept for the next call."""
+    return not _limited.get()
+
+
+def kept_blocks() -> int:
+    """Return how many blocks are kept."""
+    return _kept.cache_info().currsize
+
+
+def block_bytes(entries: int, size: int) -> int:
+    """Return the bytes that a call has in blocks at a time where none is kept: one in float64, and as the rows are.
+
+    Args:
+        entries: Of the largest parameter.
+        size: Number of rows.
+    """
+    return 16 * min(entries * size, max(BLOCK_ENTRIES, size))
 
 
 def _generator(seed: int, name: str, shape: Shape, number: int) -> np.random.Generator:

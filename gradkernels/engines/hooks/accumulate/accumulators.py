@@ -15,7 +15,7 @@ from gradkernels.engines.hooks.accumulate.pulling import pull
 from gradkernels.engines.hooks.accumulate.row_memory import RowMemory
 from gradkernels.engines.hooks.accumulate.single_uses import SingleUses
 from gradkernels.engines.hooks.parameter_use import ParameterTensor, ParameterUse
-from gradkernels.engines.hooks.precision import squared_row_norms, sum_dtype, sum_of_squares, widen
+from gradkernels.engines.hooks.precision import in_units, squared_row_norms, sum_dtype, sum_of_squares, widen
 
 
 class RowWriter:
@@ -163,8 +163,8 @@ class RowSums:
     """
 
     def __init__(self, theta: dict[str, Array], weights: Array | None = None) -> None:
-        self._theta, self._weights = theta, weights
-        self._totals: dict[str, Array] = {}
+        self._theta, self._totals = theta, dict[str, Array]()
+        self._weights, self._unit = in_units(weights, theta.values())
         self._derived: list[tuple[ParameterTensor, Array]] = []
 
     def __call__(self, use: ParameterUse, g: Array) -> None:
@@ -219,7 +219,8 @@ class RowSums:
             )
             for name, part in zip(target.names, parts, strict=True):
                 self._total(name).add_(part)
-        return {name: self._total(name) for name in self._theta}
+        totals = {name: self._total(name) for name in self._theta}
+        return totals if self._unit is None else {name: one * self._unit for name, one in totals.items()}
 
 
 class RowMoments:

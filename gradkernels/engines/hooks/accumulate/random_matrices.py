@@ -44,11 +44,12 @@ class RandomMatrices:
 
     def blocks(self, name: str) -> Iterator[Array]:
         """Yield the matrix `(size, m)` that flat rows are multiplied by, in blocks of columns."""
-        yield from self._kept(name) if self._given or self._bytes(name) <= MOST_BYTES else self._made(name)
+        kept = self._given or (projections.keeps_blocks() and self._bytes(name) <= MOST_BYTES)
+        yield from self._kept(name) if kept else self._made(name)
 
     def tensors(self) -> list[Array] | None:
-        """Return the matrices of all parameters, in theta's order; None where they are too large to be kept."""
-        if self.nbytes() > MOST_BYTES:
+        """Return the matrices of all parameters, in theta's order; None where they are not to be kept, or too large."""
+        if self.nbytes() > MOST_BYTES or not projections.keeps_blocks():
             return None
         return [one for name in self._theta for one in self._kept(name)]
 
@@ -83,6 +84,8 @@ class RandomMatrices:
     def _kept(self, name: str) -> tuple[Array, ...]:
         if name in self._given:
             return self._given[name]
+        if not projections.keeps_blocks():
+            return tuple(self._made(name))
         parameter = self._theta[name]
         key = self._how, name, tuple(parameter.shape), parameter.dtype, parameter.device
         found = _KEPT.get(key)
