@@ -18,7 +18,7 @@ from gradkernels.problems.regression.scalar import ScalarRegression
 from gradkernels.tree import leaves
 
 numba = pytest.importorskip("numba")
-from gradkernels.engines.fused import build  # noqa: E402
+from gradkernels.engines.fused import chunks as cutting  # noqa: E402
 from gradkernels.engines.fused.codegen import elementary, slopes, threads  # noqa: E402
 
 QUANTITIES = ("gradient", "per_sample", "norms", "moments", "clipped_sum")
@@ -379,10 +379,10 @@ def test_an_error_in_a_thread_reaches_the_caller():
 
 def test_every_row_is_in_one_chunk():
     for n, features in ((1, 10**6), (300, 10**4), (10**6, 30), (10**7, 1), (262_145, 1)):
-        chunks = build.split_rows(n, n * features)
+        chunks = cutting.split_rows(n, n * features)
         assert [start for start, _ in chunks] == [0, *(stop for _, stop in chunks[:-1])]
         assert chunks[-1][1] == n
-        assert len(chunks) <= build.CHUNKS
+        assert len(chunks) <= cutting.CHUNKS
 
 
 @pytest.mark.parametrize("quantity", ["gradient", "norms", "moments", "clipped_sum"])

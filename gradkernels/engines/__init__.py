@@ -10,10 +10,12 @@ quantity, of theta's structure or `(n,)`. In between it goes its own way:
 - `fused`: regressions in one pass over the data, compiled by numba from the problem's slope;
 - `vmap`: any problem of torch, the gradient of one sample's loss under `torch.func.vmap`;
 - `hooks`: any module, from one forward and one backward pass that are looked at from outside;
+- `forward`: any module, along a direction, from one pass of dual numbers and no backward pass;
 - `recorded`: what the hooks do, as a line of operations that an interpreter runs;
 - `compiled`: what vmap or the hooks compute of a module, recorded and given to torch.compile;
 - `peers`: BackPACK and Opacus, on copies of the model.
 
 What is built for a model holds for its present modes and settings only; `state_cache` keeps it for a few of these.
-`compiled` stands on `recorded`, that and `peers` on `hooks`; `hooks` and `closed` on `vmap`, `fused` and `state_cache`.
+`compiled` stands on `recorded`, that, `forward` and `peers` on `hooks`; `hooks` and `closed` on `vmap`, `fused` and
+`state_cache`.
 """

@@ -56,3 +56,35 @@ def clipped_sum(problem: Regression) -> Compute:
     from gradkernels.engines.fused import quantities
 
     return quantities.clipped_sum(problem)
+
+
+@declare("numba.fused.weighted_sum", problems=Regression, refuses=_refuses)
+def weighted_sum(problem: Regression) -> Compute:
+    """Build sums of the rows with slopes times weights, a line for each weighting."""
+    from gradkernels.engines.fused import products
+
+    return products.weighted_sum(problem)
+
+
+@declare("numba.fused.group_sums", problems=Regression, refuses=_refuses)
+def group_sums(problem: Regression) -> Compute:
+    """Build sums of the rows by group, each added to its group's while it is in cache."""
+    from gradkernels.engines.fused import products
+
+    return products.group_sums(problem)
+
+
+@declare("numba.fused.inner", problems=Regression, refuses=_refuses)
+def inner(problem: Regression) -> Compute:
+    """Build slopes times predictors of the directions, from the same rows in cache."""
+    from gradkernels.engines.fused import products
+
+    return products.inner(problem)
+
+
+@declare("numba.fused.outer", problems=Regression, refuses=_refuses)
+def outer(problem: Regression) -> Compute:
+    """Build the sum of outer products of some tens of rows at a time; with groups, of their sums."""
+    from gradkernels.engines.fused import products
+
+    return products.outer(problem)

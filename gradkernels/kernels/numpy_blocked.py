@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 
+from gradkernels.engines.closed import products
 from gradkernels.engines.closed.blocks import ClosedForms
 from gradkernels.kernel import Compute, declare
 from gradkernels.memory import empty_numpy
@@ -55,3 +58,15 @@ def moments(problem: Regression, rows: int = ROWS) -> Compute:
 def clipped_sum(problem: Regression, rows: int = ROWS) -> Compute:
     """Build sums of scaled slopes of each block of at most `rows` rows, added up in float64."""
     return _blocks(problem, rows).clipped_sum
+
+
+@declare("numpy.blocked.group_sums", problems=Regression)
+def group_sums(problem: Regression, rows: int = ROWS) -> Compute:
+    """Build sums by group of each block of at most `rows` rows, added up in float64."""
+    return partial(products.group_sums, _blocks(problem, rows))
+
+
+@declare("numpy.blocked.outer", problems=Regression)
+def outer(problem: Regression, rows: int = ROWS) -> Compute:
+    """Build g^T g of each block of at most `rows` rows; with groups, of the sums by group of all."""
+    return partial(products.outer, _blocks(problem, rows))

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from gradkernels.backend import Array
+from gradkernels.engines.closed import products
 from gradkernels.engines.closed.blocks import ClosedForms
 from gradkernels.kernel import Compute, declare
 from gradkernels.memory import empty_torch
@@ -22,7 +23,7 @@ def _plain(problem: Regression, rows: int, compute: Callable[..., Any]) -> Compu
 
     blocks = {device: ClosedForms(torch, problem, rows, memory) for device, memory in MEMORY.items()}
 
-    def call(theta: Array, x: Array, y: Any, out: Array | None = None, **options: float) -> Any:
+    def call(theta: Array, x: Array, y: Any, out: Array | None = None, **options: Any) -> Any:
         # Callers may be inside inference_mode, whose tensors could not be used outside it; only its own memory
         # can be written to nowhere else.
         with torch.inference_mode(out is not None and out.is_inference()), torch.no_grad():
@@ -68,3 +69,27 @@ def moments(problem: Regression, rows: int = ROWS) -> Compute:
 def clipped_sum(problem: Regression, rows: int = ROWS) -> Compute:
     """Build sums of scaled slopes, a block of rows at a time."""
     return _plain(problem, rows, ClosedForms.clipped_sum)
+
+
+@declare("torch.closed.weighted_sum", problems=Regression)
+def weighted_sum(problem: Regression, rows: int = ROWS) -> Compute:
+    """Build x^T (weights * slopes), a block of rows at a time."""
+    return _plain(problem, rows, products.weighted_sum)
+
+
+@declare("torch.closed.group_sums", problems=Regression)
+def group_sums(problem: Regression, rows: int = ROWS) -> Compute:
+    """Build sums by group, a block of rows at a time."""
+    return _plain(problem, rows, products.group_sums)
+
+
+@declare("torch.closed.inner", problems=Regression)
+def inner(problem: Regression, rows: int = ROWS) -> Compute:
+    """Build slopes . (v_0 + x v), a block of rows at a time."""
+    return _plain(problem, rows, products.inner)
+
+
+@declare("torch.closed.outer", problems=Regression)
+def outer(problem: Regression, rows: int = ROWS) -> Compute:
+    """Build g^T g of a block of rows at a time; with groups, of the sums by group of all."""
+    return _plain(problem, rows, products.outer)

@@ -1,7 +1,8 @@
 """Closed forms of regressions, written by hand once for numpy and torch.
 
 A regression's per-sample gradient is slope * (1, x) plus the penalty's, so that every quantity follows from the
-slopes and a product or two with the features. `blocks.ClosedForms` computes them:
+slopes and a product or two with the features. `blocks.ClosedForms` computes the first five, `products` what takes
+weights, directions or groups:
 
 1. x and y are cut into blocks of rows that stay in a core's cache;
 2. the problem gives the slopes of a block;

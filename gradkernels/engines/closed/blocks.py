@@ -33,6 +33,23 @@ GROUP = 256  # samples that a matrix product may add up one after the other in f
 FLOAT64_BYTES = 8  # bytes of a float64, in which blocks are short enough
 
 
+def cross_product(xp: Any, one: Array, other: Array) -> Array:
+    """Return one^T other; in float32 as many sums of `GROUP` samples as it takes, added in float64.
+
+    Args:
+        xp: `numpy` or `torch`.
+        one: `(b, k)`.
+        other: `(b,)` or `(b, m)`.
+    """
+    whole = len(one) - len(one) % GROUP if one.itemsize < FLOAT64_BYTES else 0
+    if not whole:
+        return one.T @ other
+    groups = one[:whole].reshape(-1, GROUP, one.shape[1]).swapaxes(1, 2)
+    sums = groups @ other[:whole].reshape(len(groups), GROUP, -1)
+    total = sums.sum(0, dtype=xp.float64) + (one[whole:].T @ other[whole:]).reshape(sums.shape[1:])
+    return total if other.ndim == 2 else total[:, 0]
+
+
 @dataclass(frozen=True)
 class ClosedForms:
     """A problem's closed forms for the arrays of one library.
@@ -88,7 +105,7 @@ class ClosedForms:
             out: Memory for the rows, `(n, *theta.shape)`.
         """
         for part, slope, columns in self.parts(theta, x, y):
-            self._rows(theta, slope, columns, out[part])
+            self.write_rows(theta, slope, columns, out[part])
         return out
 
     def norms(self, theta: Array, x: Array, y: Tree, out: Array) -> Array:
@@ -100,7 +117,7 @@ class ClosedForms:
             y: Targets, and weights where the problem has them, samples first.
             out: Memory for the norms, `(n,)`.
         """
-        scratch = self._scratch(theta, x) if self.problem.l2 else None
+        scratch = self.scratch(theta, x) if self.problem.l2 else None
         for part, slope, columns in self.parts(theta, x, y):
             out[part] = self._norms(theta, slope, columns, scratch)
         return out
@@ -114,7 +131,7 @@ class ClosedForms:
             y: Targets, and weights where the problem has them, samples first.
         """
         mean, squares, seen = self._zeros(theta), self._zeros(theta), 0
-        scratch = self._scratch(theta, x)
+        scratch = self.scratch(theta, x)
         for _, slope, columns in self.parts(theta, x, y):
             count = len(slope)
             own = self._zeros(theta)
@@ -136,7 +153,7 @@ class ClosedForms:
             max_norm: Largest norm of a row in the sum.
         """
         total, factors = self._zeros(theta), 0.0
-        scratch = self._scratch(theta, x) if self.problem.l2 else None
+        scratch = self.scratch(theta, x) if self.problem.l2 else None
         for _, slope, columns in self.parts(theta, x, y):
             factor = 1 / self.xp.clip(self._norms(theta, slope, columns, scratch) / max_norm, min=1.0)
             self._add(total, slope * (factor[:, None] if self.problem.outputs else factor), columns)
@@ -153,7 +170,7 @@ class ClosedForms:
         numbers = len(theta) * outputs + TEMPORARIES * outputs
         return max(1, min(self.rows, self.memory // (theta.itemsize * numbers)))
 
-    def _scratch(self, theta: Array, x: Array) -> Array:
+    def scratch(self, theta: Array, x: Array) -> Array:
         """Allocate memory for the rows of a block, for this call alone, so that calls may run at the same time."""
         shape = (min(len(x), self._step(theta)), *theta.shape)
         return self.xp.empty(shape, dtype=theta.dtype, device=theta.device)
@@ -165,17 +182,7 @@ class ClosedForms:
         """Add the sum of slope * (1, x) to `total`."""
         if self._first:
             total[0] += slope.sum(0, dtype=total.dtype)
-        total[self._first :] += self._product(slope, columns)
-
-    def _product(self, slope: Array, columns: Array) -> Array:
-        """Return x^T slope; in float32 as many sums of `GROUP` samples as it takes, added in float64."""
-        whole = len(slope) - len(slope) % GROUP if slope.itemsize < FLOAT64_BYTES else 0
-        if not whole:
-            return columns.T @ slope
-        groups = columns[:whole].reshape(-1, GROUP, columns.shape[1]).swapaxes(1, 2)
-        sums = groups @ slope[:whole].reshape(len(groups), GROUP, -1)
-        total = sums.sum(0, dtype=self.xp.float64) + (columns[whole:].T @ slope[whole:]).reshape(sums.shape[1:])
-        return total if self.problem.outputs else total[:, 0]
+        total[self._first :] += cross_product(self.xp, columns, slope)
 
     def _penalised(self, total: Array, theta: Array, times: float = 1.0) -> Array:
         if self.problem.l2:
@@ -189,7 +196,15 @@ class ClosedForms:
         else:
             self.xp.multiply(slope[:, None], columns, out=out)
 
-    def _rows(self, theta: Array, slope: Array, columns: Array, out: Array) -> None:
+    def write_rows(self, theta: Array, slope: Array, columns: Array, out: Array) -> None:
+        """Write the rows of a block.
+
+        Args:
+            theta: Parameters, `(p,)` or `(p, K)`.
+            slope: Of the block, `(b,)` or `(b, K)`.
+            columns: Features of the block, `(b, d)`.
+            out: Memory for the rows, `(b, *theta.shape)`.
+        """
         out[:, : self._first] = slope[:, None]
         self._outer(slope, columns, out[:, self._first :])
         if self.problem.l2:
@@ -198,7 +213,7 @@ class ClosedForms:
     def _norms(self, theta: Array, slope: Array, columns: Array, scratch: Array | None) -> Array:
         if scratch is not None:
             rows = scratch[: len(slope)]
-            self._rows(theta, slope, columns, rows)
+            self.write_rows(theta, slope, columns, rows)
             rows = rows.reshape(len(slope), -1)
             return self._roots(self.xp.linalg.vecdot(rows, rows), rows)
         size = self._roots((slope * slope).sum(-1), slope) if self.problem.outputs else self.xp.abs(slope)

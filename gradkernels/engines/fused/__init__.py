@@ -2,7 +2,8 @@
 
 Loads numba, so that only builders of kernels import it. From a call to its result:
 
-1. `quantities` is Python's side of each call: it makes memory for the result, and cuts large batches into chunks.
+1. `quantities` and `products` are Python's side of each call: they make memory for the result; `chunks` cuts large
+   batches.
 2. `build` compiles what is missing and calls it. A driver is compiled once for each dtype, the slope once for each
    problem; arrays become addresses and steps, so that memory layouts need no code of their own.
 3. `codegen` has what compiled code is written with: pointers, vectors, elementary functions, the problem's slope as

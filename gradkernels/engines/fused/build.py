@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 from numba import cfunc, from_dtype, njit, types
 
-from gradkernels.engines.fused.codegen import threads
 from gradkernels.engines.fused.codegen.arrays import aligned, check_dtypes, show_swapped
 from gradkernels.engines.fused.codegen.options import ENTERED, FAST, ORDERED, REASSOCIATED
 from gradkernels.engines.fused.codegen.pointers import (
@@ -41,15 +40,16 @@ from gradkernels.engines.fused.drivers.workspace import (
 )
 
 THETA, RESULT = 0, 4  # places of the arguments that may be written to
-LARGE = 2**18  # entries of x from which a batch is cut into chunks
-CHUNKS, ROUND = 16, 256  # at most so many, of a multiple of so many rows
 _LOCK = RLock()
 Driver = tuple[Callable[..., None], Callable[..., int]]
 """What goes through a batch, and the memory it takes."""
 
 
-CORE, SLOPE_ADDRESS, FLAGS, START, STOP, L2, MAX_NORM = range(7)
-"""Places in a plan, the memory that tells `_enter` what to do: two addresses, whole numbers, two float64 numbers."""
+CORE, SLOPE_ADDRESS, FLAGS, START, STOP, L2, MAX_NORM, MORE, COUNT = range(9)
+"""Places in a plan, the memory that tells `_enter` what to do.
+
+Two addresses, whole numbers, two float64 numbers; the address of what else a driver takes, and a number for that.
+"""
 UNCLIPPED = -1.0
 
 
@@ -73,15 +73,23 @@ class CallPlans:
         if size not in (4, 8):
             raise TypeError(f"theta has {size} bytes an entry; it must be float64 or float32; convert it with astype")
         made = compiled_driver(self._driver, size), compiled_slope(self._problem, f"float{8 * size}")
-        plan = np.array([made[0].address, made[1].address, self._flags, 0, -1, 0, 0])
-        plan[L2:] = np.array([self._problem.l2, UNCLIPPED]).view(np.int64)
+        plan = np.array([made[0].address, made[1].address, self._flags, 0, -1, 0, 0, 0, 0])
+        plan[L2:MORE] = np.array([self._problem.l2, UNCLIPPED]).view(np.int64)
         kept, _ = self._kept.setdefault(size, (plan, made))  # another thread may have made one meanwhile
         return self.ready.setdefault(size, kept.ctypes.data)
 
     def _whole(self, size: int) -> Any:
         return self[size] and self._kept[size][0]
 
-    def part(self, size: int, start: int, stop: int, max_norm: float = UNCLIPPED, clear: int = 0) -> Any:
+    def part(
+        self,
+        size: int,
+        start: int,
+        stop: int,
+        max_norm: float = UNCLIPPED,
+        clear: int = 0,
+        more: tuple[int, int] = (0, 0),
+    ) -> Any:
         """Return the plan for some rows, to be kept while its address is used.
 
         Args:
@@ -90,11 +98,13 @@ class CallPlans:
             stop: Row after the last one; -1 for all.
             max_norm: Norm that rows are clipped to; negative for none.
             clear: Flags that are taken off.
+            more: Address of what else the driver takes, and a number for that.
         """
         plan = self._whole(size).copy()
         plan[FLAGS] &= ~clear
         plan[START:L2] = start, stop
         plan[MAX_NORM:].view(np.float64)[0] = max_norm
+        plan[MORE:] = more
         return plan
 
 
@@ -133,8 +143,9 @@ def _enter(theta, x, y, w, result, plan):
         stop = len(x)
     steps = (theta_row, theta_column, classes, row, column, d, _steps(y)[0], w_step, step0, step1, step2)
     rest = (whole_at(plan, SLOPE_ADDRESS), flags, real_at(plan, L2), real_at(plan, MAX_NORM), start, stop)
+    own = (whole_at(plan, MORE), whole_at(plan, COUNT))
     arrays = (line, pointer(x), cast_pointer(pointer(y), line), weights, target)
-    call_address(whole_at(plan, CORE), arrays + steps + rest)
+    call_address(whole_at(plan, CORE), arrays + steps + rest + own)
 
 
 @njit(**ORDERED)
@@ -155,9 +166,9 @@ DRIVER: Any = None
 WORKSPACE_SIZE: Any = None
 
 
-def _core(theta, x, y, w, result, a, b, c, d, e, f, g, h, i, j, k, function, flags, l2, max_norm, start, stop):
+def _core(theta, x, y, w, result, a, b, c, d, e, f, g, h, i, j, k, function, flags, l2, max_norm, start, stop, m, o):
     batch = BatchPointers(
-        theta, x, y, w, result, a, b, c, d, e, f, g, h, i, j, k, function, flags, l2, max_norm, start, stop
+        theta, x, y, w, result, a, b, c, d, e, f, g, h, i, j, k, function, flags, l2, max_norm, start, stop, m, o
     )
     size, memory = WORKSPACE_SIZE(batch), stack_memory()
     if size > STACK:
@@ -171,7 +182,7 @@ def compiled_driver(driver: Driver, size: int) -> Any:
     """Compile a driver for float64 (8) or float32 (4), whatever the problem and the memory layout."""
     dtype = np.dtype(f"float{8 * size}")
     line, whole, real = Pointer(from_dtype(dtype)), types.intp, types.float64
-    signature = types.void(*[line] * 5, *[whole] * 13, real, real, whole, whole)
+    signature = types.void(*[line] * 5, *[whole] * 13, real, real, *[whole] * 4)
     # The driver becomes part of _core before it is compiled: on its own, all that it calls would be compiled once more.
     run, workspace_size = njit(inline="always", **FAST)(driver[0]), njit(**FAST)(driver[1])
     source = with_stable_name(_core, driver[0].__name__, str(dtype), DRIVER=run, WORKSPACE_SIZE=workspace_size)
@@ -231,16 +242,3 @@ def _signature(args: list[Any]) -> Any:
 
 
 ENTRY, RELEASED = EntryPoint(nogil=False), EntryPoint(nogil=True)
-
-
-def split_rows(n: int, entries: int) -> list[tuple[int, int]]:
-    """Split n rows into chunks: where they end depends on the sizes alone, and so do the digits of a sum."""
-    chunks = min(CHUNKS, max(1, entries // (LARGE // 2)))
-    rows = -(-n // chunks // ROUND) * ROUND
-    return [(start, min(start + rows, n)) for start in range(0, n, rows)]
-
-
-def parallel_for(work: Callable[[int, int, int], object], chunks: list[tuple[int, int]]) -> None:
-    """Call `work(number, start, stop)` for each chunk, on as many threads as there may be."""
-    count = min(threads.numba_threads(), len(chunks)) if len(chunks) > 1 else 1
-    threads.run_each(lambda i: work(i, *chunks[i]), range(len(chunks)), count)

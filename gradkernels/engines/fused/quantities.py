@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from gradkernels.engines.fused.build import ENTRY, LARGE, RELEASED, UNCLIPPED, CallPlans, parallel_for, split_rows
+from gradkernels.engines.fused.build import ENTRY, RELEASED, UNCLIPPED, CallPlans
+from gradkernels.engines.fused.chunks import LARGE, parallel_for, split_rows
 from gradkernels.engines.fused.codegen.arrays import aligned, require_native
 from gradkernels.engines.fused.drivers.moments import moments_workspace, write_moments
 from gradkernels.engines.fused.drivers.norms import norms_workspace, write_norms
@@ -40,10 +41,10 @@ def gradient(problem: Regression) -> Compute:
             entry(result, x, y, w, None, plans[theta.itemsize])
         return result
 
-    return _unpacking(problem, compute)
+    return unpacking(problem, compute)
 
 
-def _unpacking(problem: Regression, compute: Compute) -> Compute:
+def unpacking(problem: Regression, compute: Compute) -> Compute:
     """Have `compute` take targets and weights as one argument where the problem has weights."""
     if not problem.weighted:
         return compute
@@ -63,7 +64,7 @@ def clipped_sum(problem: Regression) -> Compute:
         ENTRY(result, x, y, w, None, plan.ctypes.data)
         return result
 
-    return _unpacking(problem, compute)
+    return unpacking(problem, compute)
 
 
 def _total(plans: CallPlans, theta: Any, x: Any, y: Any, w: Any, max_norm: float, count: int) -> Any:
@@ -91,7 +92,7 @@ def per_sample(problem: Regression) -> Compute:
         _each(plans, theta, x, y, w, rows)
         return rows
 
-    return _unpacking(problem, compute)
+    return unpacking(problem, compute)
 
 
 def norms(problem: Regression) -> Compute:
@@ -104,7 +105,7 @@ def norms(problem: Regression) -> Compute:
         _each(plans, theta, x, y, w, found)
         return found
 
-    return _unpacking(problem, compute)
+    return unpacking(problem, compute)
 
 
 def _result(shape: tuple[int, ...], size: int, dtype: Any, out: Any) -> Any:
@@ -166,7 +167,7 @@ def moments(problem: Regression) -> Compute:
                 mean[first:] += l2 * theta[first:]
             return Moments(mean.astype(theta.dtype), variance.astype(theta.dtype))
 
-    return _unpacking(problem, compute)
+    return unpacking(problem, compute)
 
 
 def _joined(parts: Any, chunks: list[tuple[int, int]], n: int) -> tuple[Any, Any]:

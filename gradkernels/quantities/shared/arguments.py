@@ -21,6 +21,8 @@ from gradkernels.tree import Tree, leaves
 MOST_GROUP = 2**63 - 1
 LARGE = 2**30
 """Bytes from which on it is asked whether there is so much memory."""
+MOST_MARKED = 4
+"""Times as high as there are samples: group numbers below are marked where they occur, others sorted."""
 
 
 def positive(max_norm: Any, n: int = 0, theta: Tree = None) -> float:
@@ -221,7 +223,7 @@ def group_numbers(value: Any, n: int, theta: Tree) -> Any:
         raise ValueError(f"groups holds {low}; groups are numbered from 0 on")
     if numbers.size and (high := numbers.max()) > MOST_GROUP:
         raise ValueError(f"groups holds {high}; the highest number of a group is {MOST_GROUP}")
-    return numbers.astype(np.int64)
+    return numbers.astype(np.int64, copy=False)
 
 
 def present_groups(value: Any, n: int, theta: Tree) -> Any:
@@ -232,4 +234,9 @@ def present_groups(value: Any, n: int, theta: Tree) -> Any:
         n: Number of samples.
         theta: Parameters.
     """
-    return np.unique(group_numbers(value, n, theta), return_inverse=True)[1]
+    numbers = group_numbers(value, n, theta)
+    if not n or numbers.max() >= MOST_MARKED * n:
+        return np.unique(numbers, return_inverse=True)[1]
+    present = np.zeros(int(numbers.max()) + 1, bool)  # marks, in a tenth of the time that sorting takes
+    present[numbers] = True
+    return numbers if present.all() else (np.cumsum(present) - 1)[numbers]

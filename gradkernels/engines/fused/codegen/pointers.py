@@ -6,9 +6,11 @@ Drivers are compiled once for all memory layouts and problems, so they get addre
 from __future__ import annotations
 
 from llvmlite import ir
-from numba import types
+from numba import njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic, models, register_model
+
+from gradkernels.engines.fused.codegen.options import ORDERED
 
 I32, I64 = ir.IntType(32), ir.IntType(64)
 
@@ -218,3 +220,26 @@ def call_address(typing, function, args):
         return context.get_dummy_value()
 
     return types.void(types.intp, args), generate
+
+
+@intrinsic
+def pointer_at(typing, address, like):
+    """Return a number of bytes as a Pointer like another.
+
+    Args:
+        typing: numba's typing context.
+        address: In bytes.
+        like: A pointer of the wanted type.
+    """
+
+    def generate(context, builder, signature, args):
+        return builder.inttoptr(args[0], args[1].type)
+
+    return like(types.intp, like), generate
+
+
+@njit(**ORDERED)
+def fill_zeros(base, count):
+    """Write zeros."""
+    for j in range(count):
+        put(base, j, 0)

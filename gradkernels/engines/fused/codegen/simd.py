@@ -191,3 +191,30 @@ def splat(typing, value):
         return _splat(builder, args[0], vector.lanes)
 
     return vector(value), generate
+
+
+@intrinsic
+def add_wide(typing, base, offset, value):
+    """Add a vector to float64 numbers in memory, element by element.
+
+    Args:
+        typing: numba's typing context.
+        base: Address of float64 numbers.
+        offset: Elements from there.
+        value: A vector of as many elements of either type.
+    """
+    wide = Vector(types.float64)
+
+    def generate(context, builder, signature, args):
+        kind = context.get_value_type(wide)
+        for part in range(value.lanes // wide.lanes):
+            numbers = [part * wide.lanes + i for i in range(wide.lanes)]
+            chosen = ir.Constant(ir.VectorType(I32, wide.lanes), numbers)
+            own = builder.shuffle_vector(args[2], ir.Constant(args[2].type, ir.Undefined), chosen)
+            own = own if own.type == kind else builder.fpext(own, kind)
+            place = builder.add(args[1], ir.Constant(I64, numbers[0]))
+            target = _as_vector(context, builder, wide, args[0], place)
+            builder.store(builder.fadd(builder.load(target, align=1), own), target, align=1)
+        return context.get_dummy_value()
+
+    return types.void(base, types.intp, value), generate

@@ -8,7 +8,8 @@ memory of the size that its `*_workspace` function asks for. For each block of r
    or `three_classes` (three classes at a time, which share what they load);
 3. the slope is called, and weights are multiplied;
 4. the driver uses slopes and features while they are in cache: `per_sample` writes rows, `norms` their norms,
-   `sums` adds them up (gradient and clipped sum), `moments` adds deviations from a shift (`row_deviations`) too.
+   `sums` adds them up (gradient and clipped sum), `moments` adds deviations from a shift (`row_deviations`) too;
+   `weighted` takes several weightings or directions at once, `outer` adds up outer products, or rows by group.
 
 Sums move to float64 with their rounding errors after a few rows, so that large batches lose no digits.
 """

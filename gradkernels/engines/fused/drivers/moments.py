@@ -14,7 +14,7 @@ import numpy as np
 from numba import njit
 
 from gradkernels.engines.fused.codegen.options import FAST, ORDERED
-from gradkernels.engines.fused.codegen.pointers import at, get, put, put_wide
+from gradkernels.engines.fused.codegen.pointers import at, fill_zeros, get, put, put_wide
 from gradkernels.engines.fused.drivers import columns, row_deviations
 from gradkernels.engines.fused.drivers.sums import corrected_total
 from gradkernels.engines.fused.drivers.workspace import (
@@ -22,7 +22,6 @@ from gradkernels.engines.fused.drivers.workspace import (
     FLUSH,
     accumulate,
     block_slopes,
-    fill_zeros,
     lay_out,
     locate_block,
     workspace_size,

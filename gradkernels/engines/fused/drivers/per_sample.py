@@ -21,30 +21,38 @@ STREAM = 2**20  # bytes of a chunk's rows, of which a large result has many: the
 
 
 @njit(**FAST)
-def _write(f, x, step, b, out):
-    """Write the block's rows, side by side at `out`."""
+def write_block(f, x, step, b, out, out_step):
+    """Write the block's rows.
+
+    Args:
+        f: The workspace, with the block's slopes.
+        x: First entry of the block.
+        step: Elements between its rows or columns.
+        b: Rows.
+        out: Memory for them.
+        out_step: Elements between the rows there.
+    """
     if f.classes > 1:
-        _write_classes(f, x, step, b, out)
+        _write_classes(f, x, step, b, out, out_step)
         return
-    line, width = f.eta, f.d + f.intercept
-    if f.mode != BY_ROWS and width == 2 and f.intercept:
+    line = f.eta
+    if f.mode != BY_ROWS and f.d == 1 and f.intercept and out_step == 2:
         columns.write_pairs(x, b, line, get(f.penalty, 0), out)
         return
     if f.intercept:
         for i in range(b):
-            put(out, i * width, get(line, i))
+            put(out, i * out_step, get(line, i))
     if f.mode == BY_ROWS:
-        rows.write(x, step, b, f.d, line, f.penalty, at(out, f.intercept), width)
+        rows.write(x, step, b, f.d, line, f.penalty, at(out, f.intercept), out_step)
     else:
-        columns.write(x, step, b, f.d, line, f.penalty, at(out, f.intercept), width)
+        columns.write(x, step, b, f.d, line, f.penalty, at(out, f.intercept), out_step)
 
 
 @njit(**FAST)
-def _write_classes(f, x, step, b, out):
+def _write_classes(f, x, step, b, out, out_step):
     row, column = (step, 1) if f.mode == BY_ROWS else (1, step)
-    width = (f.d + f.intercept) * f.classes
     for i in range(b):
-        target = at(out, i * width)
+        target = at(out, i * out_step)
         if f.intercept:
             for k in range(f.classes):
                 put(target, k, get(f.eta, k * f.block + i))
@@ -113,7 +121,7 @@ def write_rows(batch, memory):
         block, step = locate_block(f, batch, low, b)
         block_slopes(f, batch, block, step, low, b)
         target = at(batch.result, low * width)
-        _write(f, block, step, b, target if dense and not large else f.spare)
+        write_block(f, block, step, b, target if dense and not large else f.spare, width)
         if large:
             _stream(target, f.spare, b * width)
         elif not dense:

@@ -8,7 +8,7 @@ import numpy as np
 from numba import njit
 
 from gradkernels.engines.fused.codegen.options import FAST, INLINE, ORDERED
-from gradkernels.engines.fused.codegen.pointers import at, get, put, put_wide
+from gradkernels.engines.fused.codegen.pointers import at, fill_zeros, get, put, put_wide
 from gradkernels.engines.fused.drivers.norms import block_norms
 from gradkernels.engines.fused.drivers.workspace import (
     FLUSH,
@@ -16,7 +16,6 @@ from gradkernels.engines.fused.drivers.workspace import (
     RESULT_FLOAT64,
     accumulate,
     block_slopes,
-    fill_zeros,
     lay_out,
     locate_block,
     workspace_size,

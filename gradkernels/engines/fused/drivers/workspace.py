@@ -20,9 +20,10 @@ FLUSH = 64  # rows after which sums move to float64
 BatchPointers = namedtuple(
     "BatchPointers",
     "theta x y w result theta_row theta_column classes row column d y_step w_step step0 step1 step2 "
-    "function flags l2 max_norm start stop",
+    "function flags l2 max_norm start stop more count",
 )
-"""What a driver gets: addresses, steps in elements, sizes; the slope's address, flags, constants, rows to do."""
+"""What a driver gets: addresses, steps in elements, sizes; the slope's address, flags, constants, rows to do; and for
+what else it takes an address, in bytes, and a number."""
 
 Workspace = namedtuple("Workspace", "mode block d classes intercept m weights penalty first eta y copy spare")
 """What stays the same over all blocks.
@@ -52,6 +53,13 @@ def _block(mode, d, itemsize, n):
 
 
 @njit(**ORDERED)
+def block_rows(batch):
+    """Return the rows of a block."""
+    mode = _mode(batch.row, batch.column, batch.d)
+    return _block(mode, batch.d, BYTES // lanes(batch.x), batch.stop - batch.start)
+
+
+@njit(**ORDERED)
 def workspace_size(batch, lines, wide):
     """Return how many float64 numbers hold a Workspace, what the driver adds to it, and `wide` m of float64.
 
@@ -60,9 +68,7 @@ def workspace_size(batch, lines, wide):
         lines: Numbers for each row of a block that the driver adds, and lines of m numbers.
         wide: Lines of m float64 numbers.
     """
-    size = BYTES // lanes(batch.x)
-    mode = _mode(batch.row, batch.column, batch.d)
-    block = _block(mode, batch.d, size, batch.stop - batch.start)
+    size, mode, block = BYTES // lanes(batch.x), _mode(batch.row, batch.column, batch.d), block_rows(batch)
     m = (batch.d + 1) * batch.classes
     copied = batch.d if mode == BY_COPY else 0
     entries = 3 * m + (batch.classes + 3 + copied + lines) * block + lines * m
@@ -73,8 +79,7 @@ def workspace_size(batch, lines, wide):
 def lay_out(batch, memory):
     """Return the Workspace of a call, in `memory`."""
     d, count, intercept = batch.d, batch.classes, batch.flags & INTERCEPT
-    mode = _mode(batch.row, batch.column, d)
-    block = _block(mode, d, BYTES // lanes(batch.x), batch.stop - batch.start)
+    mode, block = _mode(batch.row, batch.column, d), block_rows(batch)
     weights = cast_pointer(memory, batch.x)
     penalty, first = at(weights, d * count), at(weights, 2 * d * count)
     eta = at(first, count)
@@ -131,7 +136,7 @@ def block_slopes(f, batch, x, step, low, b):
         low: The block's first row.
         b: Rows.
     """
-    _predict(f, x, step, b, 0)
+    predict_block(f, x, step, b, 0)
     _slopes(f, batch, low, b)
 
 
@@ -154,13 +159,21 @@ def block_slopes_and_squares(f, batch, x, step, low, b, squares):
         rows.predict_squares(x, step, b, f.d, f.weights, get(f.first, 0), f.eta, squares)
     else:
         columns.predict_squares(x, step, b, f.d, f.weights, get(f.first, 0), f.eta, squares)
-    _predict(f, x, step, b, 1)
+    predict_block(f, x, step, b, 1)
     _slopes(f, batch, low, b)
 
 
 @njit(**INLINE)
-def _predict(f, x, step, b, k):
-    """Write the predictors of the classes from k on."""
+def predict_block(f, x, step, b, k):
+    """Write the predictors of the classes from k on.
+
+    Args:
+        f: The workspace, of whose weights they are.
+        x: First entry of the block.
+        step: Elements between its rows or columns.
+        b: Rows.
+        k: First class.
+    """
     while f.mode == BY_ROWS and k + 3 <= f.classes:
         weights, line = at(f.weights, k * f.d), at(f.eta, k * f.block)
         three_classes.predict(x, step, b, f.d, weights, at(f.first, k), line, f.block)
@@ -230,10 +243,3 @@ def accumulate(f, x, step, b, sums):
         else:
             columns.accumulate(x, step, b, f.d, line, target)
         k += 1
-
-
-@njit(**ORDERED)
-def fill_zeros(base, count):
-    """Write zeros."""
-    for j in range(count):
-        put(base, j, 0)
