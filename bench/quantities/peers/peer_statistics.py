@@ -23,7 +23,7 @@ def scores(setting):
     def compute():
         rows = logit.score_obs(theta) if logit is not None else 2.0 * (design @ theta - y)[:, None] * design
         if groups is not None:
-            rows = group_sums(rows, groups).T
+            rows = group_sums(rows, groups)
         return rows.T @ rows
 
     return compute

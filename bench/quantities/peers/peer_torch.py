@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from functools import partial
 
 import torch
@@ -16,6 +17,18 @@ def vmap_rows(setting):
     return finisher(setting, partial(torch.func.vmap(torch.func.grad(setting.problem.loss), (None, 0, 0)), theta))
 
 
+@contextmanager
+def attention_in_steps():
+    """Have attention computed by operations that have a forward mode: the fused ones have none."""
+    fused = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        with torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH):
+            yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fused)
+
+
 @peer("torch.func jvp", "torch", "inner K=1", "inner K=8")
 def jvp(setting):
     """Build the derivative of all losses along a direction, or along several under vmap; attention as it is written."""
@@ -23,7 +36,7 @@ def jvp(setting):
     losses = partial(setting.problem.sample_losses, x=setting.x, y=setting.y)
 
     def along(v):
-        with torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH):  # the others have no forward mode
+        with attention_in_steps():
             return torch.func.jvp(losses, (theta,), (v,))[1]
 
     one = setting.ask.options == "K=1"
