@@ -37,7 +37,7 @@ COST_IN_BATCHES, FIXED_SECONDS = 60, 0.5
 SHORTEST, LONGEST = 0.15, 8.0
 WARM_SECONDS = 0.1
 LONG_CALL = 0.7
-"""A way whose second call takes as many seconds has that one time, and takes no turns."""
+"""A way whose second and third call take as many seconds has the time of the third, and takes no turns."""
 
 PEAKS = 2
 EARLIER_CALLS = 5
@@ -49,7 +49,8 @@ def main(connection):
     if orders := connection.receive(Orders):
         environment.limit_torch(orders.threads)
         environment.pin(orders.threads, np.random.default_rng())
-        measure(orders, connection)
+        with gk.audit("off"):  # every result is held to the truth here, before and after it is timed
+            measure(orders, connection)
 
 
 def measure(orders, connection):
@@ -167,7 +168,7 @@ class CellBench:
                     call = way.build(self.setting)
                     error = self._error(way, call, call())
                     timed = TimedCall(way.name, call)
-                    if (again := timed.clock(call, 1)) > LONG_CALL:
+                    if (again := timed.clock(call, 1)) > LONG_CALL and (again := timed.clock(call, 1)) > LONG_CALL:
                         timed.slices.append(again)
                 self.ready[way.name] = timed, error
             except Disagreement as disagreement:
