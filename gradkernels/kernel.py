@@ -223,6 +223,8 @@ def _compiled(compute: Compute, backend: Backend, fixed: list[str]) -> Compute:
         return backend.compile(partial(compute, **values))
 
     def call(theta: Any, x: Any, y: Any, **settings: Any) -> Any:
+        if any(map(callable, settings.values())):  # a caller's function may ask what numbers it is given
+            return compute(theta, x, y, **settings)
         values = {name: settings.pop(name) for name in fixed if name in settings}
         return compiled(**values)(theta, x, y, **settings)
 

@@ -87,6 +87,7 @@ class Option:
         by_sample: Whether its first axis is the samples'.
         batch: Whether it is `(x, y)`, other samples, of which the definition takes the rows.
         fixed: Whether its value decides shapes or code, so that what is compiled is compiled for it.
+        of_some: `of_some(value, samples)`, the value for some of the samples where it is another.
     """
 
     name: str
@@ -95,6 +96,7 @@ class Option:
     by_sample: bool = False
     batch: bool = False
     fixed: bool = False
+    of_some: Callable[[Any, Any], Any] = lambda value, samples: value
 
 
 @dataclass(frozen=True, repr=False)
@@ -116,7 +118,9 @@ class Quantity:
         needs: `needs(draw)`, options without which there is no result, as proofs and measurements draw them.
         settings: `settings(draw)`, further options that it is proven with, each with what a message says of them.
         by_sample: Whether its result has a part for each sample, and not their sum or mean.
+        sample_parts: Names of those fields of a result that have a part for each sample.
         pairs: Whether its second axis is one of samples too.
+        drops: Whether it can leave out samples that are not finite, and is proven with them.
         squares: Whether it holds squares of gradients, which leave the range of a dtype before these do.
         scratch: `scratch(theta, **options)`, bytes that a computation needs whatever its kernel.
         rank: Place in the list of quantities.
@@ -135,7 +139,9 @@ class Quantity:
     needs: Callable[[Draw], Options] = field(default=_none_needed, compare=False)
     settings: Callable[[Draw], Iterator[tuple[str, Options]]] = field(default=_none_more, compare=False)
     by_sample: bool = field(default=False, compare=False)
+    sample_parts: tuple[str, ...] = field(default=(), compare=False)
     pairs: bool = field(default=False, compare=False)
+    drops: bool = field(default=False, compare=False)
     squares: bool = field(default=False, compare=False)
     scratch: Callable[..., int] = field(default=_no_bytes, compare=False)
     rank: int = field(default=100, compare=False)
@@ -191,8 +197,11 @@ class Quantity:
             options: For all.
             samples: Their numbers, an index of arrays.
         """
-        by_sample = {option.name for option in self.options if option.by_sample}
-        return {name: value[samples] if name in by_sample else value for name, value in options.items()}
+        known = {option.name: option for option in self.options}
+        return {
+            name: value[samples] if known[name].by_sample else known[name].of_some(value, samples)
+            for name, value in options.items()
+        }
 
     def blank(self, n: int, theta: Tree, options: Options | None = None) -> Any:
         """Make a result of n samples with the right structure and shapes, but of zeros without memory.

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from gradkernels.tree import Tree
+from gradkernels.tree import Tree, leaves
 
 Floats = np.ndarray[Any, Any]
 
@@ -79,7 +79,6 @@ def flat(tree: Tree, leading: int = 0) -> Floats:
         tree: An array, or a dict of them, on the CPU.
         leading: Number of axes that stay.
     """
-    parts = tree.values() if isinstance(tree, dict) else [tree]
-    arrays = [np.asarray(part, np.float64) for part in parts]
+    arrays = [np.asarray(part, np.float64) for part in leaves(tree)]
     matrices = [array.reshape(*array.shape[:leading], math.prod(array.shape[leading:])) for array in arrays]
     return np.concatenate(matrices, -1)

@@ -51,7 +51,7 @@ def proving(case: Case, inputs: Inputs, norms: Any) -> Iterator[tuple[str, Optio
     draw = _draw(case, inputs)
     needs = case.quantity.needs(draw)
     yield "", cast(needs, case.dtype)
-    if len(norms) and np.isfinite(norms).all():
+    if len(norms) and (case.quantity.drops or np.isfinite(norms).all()):
         for says, more in case.quantity.settings(draw._replace(norms=norms)):
             yield says, cast(needs | more, case.dtype)
 

@@ -89,10 +89,11 @@ class KnownGradients(ABC):
         return self.rows.var(0)
 
     def weighted_scale(self, weights: Floats) -> Floats:
-        """Return the scale of each entry of a sum of rows times `weights`, `(n,)`."""
+        """Return the scale of each entry of a sum of rows times `weights`, `(n,)`; what has no weight may be NaN."""
+        used = weights != 0
         if self.true.norm_scale is not None:
-            return np.broadcast_to(weights @ self.true.norm_scale, self.rows.shape[1:])
-        return np.einsum("i,i...->...", weights, self.scale)
+            return np.broadcast_to(weights[used] @ self.true.norm_scale[used], self.rows.shape[1:])
+        return np.einsum("i,i...->...", weights[used], self.scale[used])
 
     def norms_over(self, columns: Floats) -> tuple[Floats, Floats]:
         """Return the norms of the rows over some columns, `(n,)`, and their scales."""

@@ -83,11 +83,11 @@ def _misnamed(result: dict[str, Any], blank: dict[str, Any]) -> str:
 
 
 def _flat(part: Any, leading: int) -> np.ndarray[Any, Any]:
-    """Convert to float64, the arrays of a dict side by side, behind the axes that are not theirs."""
-    if not isinstance(part, dict):
+    """Convert to float64, the arrays of a dict or tuple side by side, behind the axes that are not theirs."""
+    if not isinstance(part, dict | tuple):
         backend = backend_of(part)
         return np.asarray(backend.get(part) if backend else part, np.float64)
-    arrays = [_flat(array, leading) for array in part.values()]
+    arrays = [_flat(array, leading) for array in (part.values() if isinstance(part, dict) else part)]
     shapes = [(*array.shape[:leading], math.prod(array.shape[leading:])) for array in arrays]
     return np.concatenate([array.reshape(shape) for array, shape in zip(arrays, shapes, strict=True)], -1)
 

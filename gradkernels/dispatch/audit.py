@@ -184,7 +184,8 @@ def _sums(call: AuditedCall, chosen: Sequence[int], audits: int) -> None:
         made = []
         if of_some:
             n, options = len(repeated), kernel.quantity.part(call.options, np.repeat(chosen, times))
-            made.append(result_check(kernel.quantity, found, (), n, options, batch, label, times))
+            places = sorted(range(n), key=lambda i: i % len(chosen))
+            made.append(result_check(kernel.quantity, found, places, n, options, batch, label, times))
         if norms is not None:
             says = f"{kernel.way} on {batch.problem.name}, n={count(batch.y)}, {batch.dtype}"
             made.append(result_check(QUANTITIES["norms"], norms, chosen, len(chosen), {}, batch, says))

@@ -26,6 +26,7 @@ from gradkernels.kernel import Compute, Kernel
 from gradkernels.memory import RESULTS, is_out_of_memory
 from gradkernels.problems.module.input_writes import counts_of, require_unwritten, tensors_in
 from gradkernels.problems.module.random_state import preserved_rng
+from gradkernels.quantities.shared.rules import WrongRule
 from gradkernels.quantity import Quantity
 from gradkernels.result_buffers import validate_out
 from gradkernels.tree import Tree, count, leaves
@@ -168,6 +169,8 @@ class ModuleDispatcher:
             assert kernel is not None
             try:
                 fitting, result = self._try(kernel, batch, known, given, audited)
+            except WrongRule:  # the caller's, whatever kernel asks for it
+                raise
             except Exception as fault:  # whatever it is: another kernel may do
                 if is_out_of_memory(fault) and RESULTS.release():
                     continue  # with what was kept for results

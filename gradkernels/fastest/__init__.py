@@ -8,7 +8,7 @@ of tensors by parameter name. All raise as `gradient`.
 A call goes from here to `gradkernels.dispatch`, which finds the kernel, and from there to what the kernel computes:
 
 - `of_gradients`: `gradient`, `per_sample`, `norms`, `moments`;
-- `sums`: `clipped_sum`, `weighted_sum`, `group_sums`, `outer`;
+- `clipped`: `clipped_sum`; `sums`: `weighted_sum`, `group_sums`, `outer`;
 - `products`: `inner`, `gram`, `project`;
 - `together`: several of these from one pass;
 - `rows`: the matrix of all gradients, of which any of these is asked; `flat_rows`: parameters side by side in it;
@@ -17,6 +17,7 @@ A call goes from here to `gradkernels.dispatch`, which finds the kernel, and fro
 """
 
 from gradkernels.dispatch.fastest_kernel import fastest as fastest
+from gradkernels.fastest.clipped import clipped_sum as clipped_sum
 from gradkernels.fastest.of_gradients import gradient as gradient
 from gradkernels.fastest.of_gradients import moments as moments
 from gradkernels.fastest.of_gradients import norms as norms
@@ -24,7 +25,6 @@ from gradkernels.fastest.of_gradients import per_sample as per_sample
 from gradkernels.fastest.products import gram as gram
 from gradkernels.fastest.products import inner as inner
 from gradkernels.fastest.products import project as project
-from gradkernels.fastest.sums import clipped_sum as clipped_sum
 from gradkernels.fastest.sums import group_sums as group_sums
 from gradkernels.fastest.sums import outer as outer
 from gradkernels.fastest.sums import weighted_sum as weighted_sum

@@ -11,11 +11,11 @@ import numpy as np
 from gradkernels.backend import Array, backend_of
 from gradkernels.dispatch.keywords import with_names
 from gradkernels.dispatch.request import NameGlobs
+from gradkernels.fastest.clipped import clipped_sum
 from gradkernels.fastest.compute import Chosen, compute
 from gradkernels.fastest.flat_rows import FlatLayout, flat
 from gradkernels.fastest.of_gradients import norms
 from gradkernels.fastest.operands import operand, same_parameters
-from gradkernels.fastest.sums import clipped_sum
 from gradkernels.problems import Problem
 from gradkernels.tree import Tree, count, leaves, take
 from gradkernels.validate import validate_inputs, validate_problem

@@ -4,61 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Unpack, overload
 
-from gradkernels.dispatch.bound_kernels import bound_kernel
-from gradkernels.dispatch.keywords import with_names, with_weights
 from gradkernels.dispatch.request import KernelLike, NameGlobs, Options, ResultsPath
 from gradkernels.fastest.compute import compute
 from gradkernels.problems import Problem
-from gradkernels.quantities.shared.arguments import positive
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from gradkernels.dispatch.request import A, FeatureArray, OwnOrGiven, TargetArray, Tensors
     from gradkernels.problems.module.module_problem import ModuleProblem
-
-
-@overload
-def clipped_sum(
-    problem: ModuleProblem, theta: OwnOrGiven, x: object, y: object, max_norm: float = 1.0, **options: Unpack[Options]
-) -> Tensors: ...
-@overload
-def clipped_sum(
-    problem: Problem, theta: A, x: FeatureArray, y: TargetArray, max_norm: float = 1.0, **options: Unpack[Options]
-) -> A: ...
-def clipped_sum(
-    problem: Problem,
-    theta: Any,
-    x: Any,
-    y: Any,
-    max_norm: float = 1.0,
-    *,
-    parameters: NameGlobs = None,
-    sample_weight: Any = None,
-    kernel: KernelLike = None,
-    results: ResultsPath = None,
-    max_bytes: int | None = None,
-) -> Any:
-    """Sum g_i min(1, max_norm / |g_i|) over samples (Abadi et al. 2016, the sum of DP-SGD before its noise).
-
-    Args:
-        problem: What is differentiated.
-        theta: Parameters, `(d+1,)` with the intercept first; of a module a dict by name, or None for its own.
-        x: Features, `(n, d)` or `(n,)`; of a module its inputs, samples first. The sum over n = 0 is zero.
-        y: Targets, samples first; integers and truth values stand for numbers of x's dtype.
-        max_norm: Length that each sample's gradient is cut to, positive; infinity cuts nothing.
-        parameters: Names or globs of the only parameters that are asked about; see `gradient`.
-        sample_weight: Factor of each sample's loss, `(n,)`, for regressions.
-        kernel: A way (`numpy.broadcast`), key or Kernel to take instead of the fastest.
-        results: A results file that decides which is fastest.
-        max_bytes: Peak memory allowed in bytes, the result included; see `gradient`.
-    """
-    if parameters is not None:
-        problem = with_names(problem, parameters)
-    if sample_weight is not None:
-        problem, y = with_weights(problem, y, sample_weight)
-    bound = bound_kernel("clipped_sum", problem, (theta, x, y), (kernel, results, max_bytes))
-    return bound(theta, x, y, max_norm=positive(max_norm))
 
 
 @overload

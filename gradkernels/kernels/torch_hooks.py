@@ -32,6 +32,14 @@ def clipped_sum(problem: ModuleProblem, chunk: int = CHUNK) -> Compute:
     return quantities.clipped_sum(problem, chunk)
 
 
+@declare("torch.hooks.clipped_sum_by", problems=ModuleProblem)
+def clipped_sum_by(problem: ModuleProblem, chunk: int = CHUNK) -> Compute:
+    """Build sums cut by groups of parameters, each taken as soon as the last of its parameters has come; no rows."""
+    from gradkernels.engines.hooks import clipped_sums
+
+    return clipped_sums.clipped_sum_by(problem, chunk)
+
+
 @declare("torch.hooks.moments", problems=ModuleProblem)
 def moments(problem: ModuleProblem, chunk: int = CHUNK) -> Compute:
     """Build mean and variance from sums of squares, where the layer's algebra allows."""

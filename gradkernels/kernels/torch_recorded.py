@@ -46,6 +46,14 @@ def clipped_sum(problem: ModuleProblem, chunk: int = CHUNK) -> Compute:
     return quantities.clipped_sum(problem, chunk)
 
 
+@declare("torch.recorded.clipped_sum_by", problems=ModuleProblem, pays_after=CALLS)
+def clipped_sum_by(problem: ModuleProblem, chunk: int = CHUNK) -> Compute:
+    """Build sums cut by groups of parameters, each taken as soon as the last of its parameters has come."""
+    from gradkernels.engines.recorded import clipped_sums
+
+    return clipped_sums.clipped_sum_by(problem, chunk)
+
+
 @declare("torch.recorded.moments", problems=ModuleProblem, pays_after=CALLS)
 def moments(problem: ModuleProblem, chunk: int = CHUNK) -> Compute:
     """Build mean and variance from sums of squares, where the layer's algebra allows."""

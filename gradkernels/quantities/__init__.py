@@ -8,7 +8,8 @@ A file has one `Quantity`, with two definitions that share nothing:
    every kernel is held against it.
 
 Those of the gradients themselves: `gradient`, `per_sample`, `norms`, `norms_by`, `moments`. Sums over samples:
-`clipped_sum`, `weighted_sum`, `group_sums`, `outer`. Of each sample, or of pairs: `inner`, `project`, `gram`.
+`clipped_sum`, `clipped_sum_by`, `weighted_sum`, `group_sums`, `outer`. Of each sample, or of pairs: `inner`, `project`,
+`gram`.
 `shared` has what several of them need. `gradkernels.quantity` finds them here.
 """
 

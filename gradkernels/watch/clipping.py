@@ -11,7 +11,7 @@ import torch
 from gradkernels.backend import Array
 from gradkernels.engines.hooks.accumulate.accumulators import RowSums
 from gradkernels.engines.hooks.accumulate.products import SquaredNormsByParameter
-from gradkernels.quantities.norms_by import groups_of
+from gradkernels.quantities.shared.groups import groups_of
 from gradkernels.watch.backward import BackwardPass, SampleGradients
 
 RULES = ("clip", "automatic")

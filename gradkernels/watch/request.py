@@ -10,7 +10,7 @@ from gradkernels.names import pick
 from gradkernels.problems.module.inputs import Shared
 from gradkernels.problems.module.sample_losses import REDUCTIONS
 from gradkernels.problems.module.structure import Parameters
-from gradkernels.quantities.norms_by import groups_of
+from gradkernels.quantities.shared.groups import groups_of
 from gradkernels.watch.values.measures import MEASURES, OPTIONS
 
 PASSES = ("one", "same", "more")

@@ -14,7 +14,7 @@ from gradkernels.engines.hooks.capture.guesses import Guesses
 from gradkernels.problems.module.differentiable import is_called_by_us
 from gradkernels.problems.module.requirements import require_usable
 from gradkernels.problems.module.structure import Module
-from gradkernels.quantities.norms_by import groups_of
+from gradkernels.quantities.shared.groups import groups_of
 from gradkernels.watch.backward import BackwardPass
 from gradkernels.watch.calls_seen import SeenCall
 from gradkernels.watch.clipping import Clipping, put_in_place

@@ -97,12 +97,21 @@ class DefinitionCheck(ResultCheck):
     def _part(self, options: Options) -> Floats:
         """Return what of the result belongs to the singles, in float64."""
         found = each(as_floats, self.found)
-        found = flat(found, self._quantity.leading(len(self._singles), options)) if isinstance(found, dict) else found
+        for name in self._quantity.sample_parts:
+            found = found._replace(**{name: each(self._of_singles, getattr(found, name))})
+        found = (
+            flat(found, self._quantity.leading(len(self._singles), options))
+            if isinstance(found, dict | tuple)
+            else found
+        )
         if self._quantity.by_sample:
-            found = found[np.asarray(self._places)]
+            found = self._of_singles(found)
         if self._quantity.pairs and "other" not in options:
             found = found[:, np.asarray(self._places)]
         return found
+
+    def _of_singles(self, part: Floats) -> Floats:
+        return part[np.asarray(self._places, int)]
 
     def _largest(self) -> float:
         """Return the largest number that fits into the result."""

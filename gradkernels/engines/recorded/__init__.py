@@ -10,8 +10,8 @@
 3. `any_number` merges two recordings, with different numbers of samples, to one that holds for any number.
 4. `executors` has TorchScript's interpreter run it: neither Python nor autograd comes between two operations; on a GPU
    that waits for them all the same, `cuda_graphs` replays them.
-5. `recordings` keeps what was recorded, by the state of the model, what of it is `untrained` and the kind of
-   `arguments`, a bounded number of them; `quantities` and `products` call them, chunk by chunk.
+5. `recordings` keeps what was recorded, by the state of the model, what of it is not trained and the kind of
+   `arguments`, a bounded number of them; `quantities`, `products` and `clipped_sums` call them, chunk by chunk.
 
 `mending` puts right what is in doubt when a recording has run. What the data decide cannot be recorded: an `Unfit` of
 the hooks engine says so, and the caller takes another kernel.

@@ -30,8 +30,7 @@ from gradkernels.engines.recorded.cuda_graphs import Replays
 from gradkernels.engines.recorded.executors import Run, executor_of
 from gradkernels.engines.recorded.functions import Function, Passes
 from gradkernels.engines.recorded.recorder import Recorded, record
-from gradkernels.engines.recorded.trace import Untraceable, restoring_attributes
-from gradkernels.engines.recorded.untrained import Untrained
+from gradkernels.engines.recorded.trace import Untraceable, Untrained, restoring_attributes
 from gradkernels.engines.recorded.uses.whole import Method
 from gradkernels.problems.module.module_problem import ModuleProblem
 from gradkernels.problems.module.random_state import preserved_rng

@@ -25,13 +25,14 @@ MOST_MARKED = 4
 """Times as high as there are samples: group numbers below are marked where they occur, others sorted."""
 
 
-def positive(max_norm: Any, n: int = 0, theta: Tree = None) -> float:
+def positive(max_norm: Any, n: int = 0, theta: Tree = None, name: str = "max_norm") -> float:
     """Return a length as a float, or raise a ValueError unless it is a positive number.
 
     Args:
         max_norm: The length; infinity is one.
         n: Number of samples.
         theta: Parameters.
+        name: Of the option, for messages.
     """
     try:
         # A numpy scalar, such as a median of norms, would turn float32 results into float64.
@@ -39,7 +40,7 @@ def positive(max_norm: Any, n: int = 0, theta: Tree = None) -> float:
     except (TypeError, ValueError):
         length = float("nan")
     if not length > 0:
-        raise ValueError(f"max_norm is {max_norm}; it must be positive (float('inf') clips nothing)")
+        raise ValueError(f"{name} is {max_norm}; it must be positive (float('inf') clips nothing)")
     return length
 
 

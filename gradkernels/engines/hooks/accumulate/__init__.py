@@ -6,6 +6,7 @@ result when the backward pass is over.
 - `accumulators`: rows in their place (`RowWriter`), squared norms (`SquaredNorms`), weighted sums (`RowSums`), sums of
   rows and of their squares (`RowMoments`).
 - `book_keeping`: norms, then weighted sums, from what is kept of one backward pass.
+- `grouped_sums`: the same by groups of parameters, each summed as soon as it is complete.
 - `deviations`: sums of squares around the mean, where the difference of two large sums would lose digits.
 - `row_memory`: memory for rows that several uses write to or add to, blocks of a parameter included.
 - `pulling`: rows of what was made of parameters, turned into theirs.

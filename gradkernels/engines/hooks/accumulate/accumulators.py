@@ -103,26 +103,26 @@ class SquaredNorms:
 
     def __call__(self, use: ParameterUse, g: Array) -> None:
         """Add the squared norms of the rows of a use's targets."""
-        self.add(use, g, self.alone(use), {})
+        self.add(use, g, alone := self.alone(use), {})
+        self.keep((use, place, g) for place in use.targets if place not in alone)
 
     def alone(self, use: ParameterUse) -> list[Any]:
         """Return the targets whose parameter has no other use; to be asked once for each use."""
         return [place for place, target in use.targets.items() if self._single(target)]
 
     def add(self, use: ParameterUse, g: Array, alone: Sequence[Any], formed: Mapping[Any, Array]) -> None:
-        """Add the squared norms of the rows of a use's targets.
+        """Add the squared norms of the rows of targets whose parameter has no other use.
 
         Args:
             use: The use.
             g: Gradient of its output, `(n, ...)`.
-            alone: Targets whose parameter has no other use.
-            formed: Rows of some of those.
+            alone: The targets.
+            formed: Rows of some of them.
         """
         for rows in formed.values():
             self._add(squared_row_norms(rows))
         if others := [place for place in alone if place not in formed]:
             self._add(use.joint_squared_norms(others, g))
-        self.keep((use, place, g) for place in use.targets if place not in alone)
 
     def keep(self, terms: Iterable[UseTerm]) -> None:
         """Keep uses, targets and gradients of parameters with several uses."""
@@ -155,10 +155,10 @@ class SquaredNorms:
 
 
 class RowSums:
-    """Adds up the rows of every parameter, each weighted.
+    """Adds up the rows of some parameters, each weighted.
 
     Args:
-        theta: Parameters by name.
+        theta: Those parameters, by name.
         weights: Of the samples, `(n,)`; one each where there are none.
     """
 
@@ -212,12 +212,12 @@ class RowSums:
     def finish(self) -> dict[str, Array]:
         """Return the sums by name, once the backward pass is over."""
         for target, total in self._derived:
-            of = [self._theta[name] for name in target.names]
-            total = total.to(target.tensor.dtype)
+            names = [name for name in target.names if name in self._theta]
+            of, total = [self._theta[name] for name in names], total.to(target.tensor.dtype)
             parts = torch.autograd.grad(
                 target.tensor, of, total, retain_graph=True, allow_unused=True, materialize_grads=True
             )
-            for name, part in zip(target.names, parts, strict=True):
+            for name, part in zip(names, parts, strict=True):
                 self._total(name).add_(part)
         totals = {name: self._total(name) for name in self._theta}
         return totals if self._unit is None else {name: one * self._unit for name, one in totals.items()}

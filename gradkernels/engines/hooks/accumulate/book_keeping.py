@@ -42,7 +42,9 @@ class BookKeeping:
         self._rows += [(use.targets[place], rows) for place, rows in small.items()]
         if large := [place for place in alone if place not in small]:
             self._uses.append((use, large, g))
-        self._terms += [(use, place, g) for place in use.targets if place not in alone]
+        others = [(use, place, g) for place in use.targets if place not in alone]
+        self._squares.keep(others)
+        self._terms += others
 
     def squares(self) -> Array:
         """Return the squared norms `(n,)`, once the backward pass is over."""
