@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import operator
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from typing import Any
 
 import torch
@@ -178,6 +180,10 @@ class ParameterUse(ABC):
         rows = torch.empty((len(g), *tensor.shape), dtype=tensor.dtype, device=tensor.device)
         self.write(target, g, rows, slice(0, len(g)), add=False)
         return products_of_rows(row_matrix(rows))
+
+    def joint_gram(self, places: Sequence[Any], g: Array) -> Array:
+        """Return the inner products `(n, n)` of the rows of several targets together."""
+        return reduce(operator.add, [self.gram(place, g) for place in places])
 
     def add_by_group(self, target: ArgPath | str, g: Array, groups: Array, out: Array) -> None:
         """Add each row to the sum of its group.

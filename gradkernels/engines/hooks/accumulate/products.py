@@ -104,11 +104,10 @@ class RowGram:
 
     def __call__(self, use: ParameterUse, g: Array) -> None:
         """Add the inner products of the rows of a use's targets."""
-        for place, target in use.targets.items():
-            if self._single(target):
-                self._add(use.gram(place, g))
-            else:
-                self._terms.append((use, place, g))
+        alone = [place for place, target in use.targets.items() if self._single(target)]
+        if alone:
+            self._add(use.joint_gram(alone, g))
+        self._terms += ((use, place, g) for place in use.targets if place not in alone)
 
     def finish(self) -> Array:
         """Return the inner products `(n, n)`, once the backward pass is over."""

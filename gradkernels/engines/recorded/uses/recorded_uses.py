@@ -86,6 +86,16 @@ class RecordedLinear(WholeUse):
         self._doubts.keep_factors(of_rows.diagonal(), of_columns.diagonal())
         return of_rows.mul_(of_columns)
 
+    def joint_gram(self, places: Any, g: Array) -> Array:
+        """Return the inner products of the rows of several targets; with one step the bias is another input, of 1."""
+        rows, columns = map(widen, self._map.factors(g))
+        if rows.ndim == 3 or len(places) < 2:
+            return super().joint_gram(places, g)
+        of_g, of_a = (columns, rows) if self._map.flipped else (rows, columns)
+        of_g, of_a = of_g @ of_g.mT, of_a @ of_a.mT
+        self._doubts.keep_factors(of_g.diagonal(), of_a.diagonal())
+        return of_g.mul_(of_a.add_(1))
+
     def add_by_group(self, target: Any, g: Array, groups: Array, out: Array) -> None:
         """Add each row to the sum of its group.
 

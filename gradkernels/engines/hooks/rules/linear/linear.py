@@ -13,7 +13,9 @@ from gradkernels.engines.hooks.parameter_use import ParameterTensor, ParameterUs
 from gradkernels.engines.hooks.precision import squared_row_norms, sum_dtype, sum_of_squares, widen
 from gradkernels.engines.hooks.rules.autotune import fastest_of, is_recording
 from gradkernels.engines.hooks.rules.linear.gram import cheaper_ways, products_of_steps, squared_norms_by_steps
+from gradkernels.engines.hooks.rules.linear.outer_products import added_by_group, write_rows
 from gradkernels.engines.hooks.rules.rule import LayerRule, NamedArguments, Targets, not_last
+from gradkernels.engines.hooks.symmetric import products_of_rows
 
 TRIAL = 16
 """Samples by which the ways are compared."""
@@ -21,6 +23,9 @@ TRIAL = 16
 
 class Linear(ParameterUse):
     """y = a weight^T + bias; with further leading axes a row is the sum of their outer products.
+
+    Attributes:
+        flipped: Whether the weight is `(i, o)`, as in y = a weight.
 
     Args:
         targets: `weight` `(o, i)` and `bias` `(o,)`, where they are to be differentiated by.
@@ -30,12 +35,12 @@ class Linear(ParameterUse):
 
     def __init__(self, targets: Targets, a: Array, flipped: bool = False) -> None:
         self.targets = targets
-        self._a, self._flipped = _steps(a), flipped
+        self._a, self.flipped = _steps(a), flipped
 
     def factors(self, g: Array) -> tuple[Array, Array]:
         """Return `(n, [t,] rows)` and `(n, [t,] columns)`, whose outer products are summed to a row of the weight."""
         g = _steps(g)
-        return (self._a, g) if self._flipped else (g, self._a)
+        return (self._a, g) if self.flipped else (g, self._a)
 
     def write(self, target: Any, g: Array, out: Array, at: slice, add: bool) -> None:
         """Write g_i a_i^T, summed over the leading axes of a sample.
@@ -52,8 +57,7 @@ class Linear(ParameterUse):
             write_or_add(out, g if g.ndim == 2 else g.sum(1), add)
             return
         rows, columns = (factor[at] for factor in self.factors(g))
-        write = _write_outer if rows.ndim == 2 else _write_product
-        write(rows, columns, out, add)
+        write_rows(rows, columns, out, add)
 
     def joint_squared_norms(self, places: Sequence[Any], g: Array) -> Array:
         """Return |g|^2 (|a|^2 + 1) for weight and bias."""
@@ -130,15 +134,34 @@ class Linear(ParameterUse):
         if target == "bias":
             g = _steps(g)
             sums = widen(g if g.ndim == 2 else g.sum(1))
-            return sums @ sums.mT
+            return products_of_rows(sums)
         rows, columns = map(widen, self.factors(g))
         if rows.ndim == 2:
-            return (rows @ rows.mT).mul_(columns @ columns.mT)
+            return products_of_rows(rows).mul_(products_of_rows(columns))
         n, steps, (o, i) = len(rows), rows.shape[1], (rows.shape[2], columns.shape[2])
         if n * steps**2 * (o + i) > o * i * (n + steps):
             return super().gram(target, g)
         products = products_of_steps(rows, rows, columns, columns)
         return super().gram(target, g) if self.cancels(target, g, products.diagonal()) else products
+
+    def joint_gram(self, places: Sequence[Any], g: Array) -> Array:
+        """Return the inner products of rows of several targets: (g_i . g_j)(a_i . a_j + 1) for weight and bias."""
+        g = _steps(g)
+        if g.ndim == 2 and len(places) == 2:
+            return products_of_rows(widen(g)).mul_(products_of_rows(widen(self._a)).add_(1))
+        return super().joint_gram(places, g)
+
+    def add_by_group(self, target: Any, g: Array, groups: Array, out: Array) -> None:
+        """Add each row to the sum of its group: of the weight one product for each group, where there are few.
+
+        Args:
+            target: Key of the target.
+            g: Gradient of the output, `(n, ...)`.
+            groups: Number of each sample's group, `(n,)`.
+            out: Sums, `(count, *target.tensor.shape)`.
+        """
+        if target == "bias" or not added_by_group(*self.factors(g), groups, out):
+            super().add_by_group(target, g, groups, out)
 
     def small_rows(self, target: Any, g: Array) -> Array | None:
         """Return sums over steps: of the bias always, of the weight where there are more steps than it is wide."""
@@ -201,21 +224,6 @@ def _steps(tensor: Array) -> Array:
         return tensor
     steps = tensor.flatten(1, -2)
     return steps[:, 0] if steps.shape[1] == 1 else steps
-
-
-def _write_outer(g: Array, a: Array, out: Array, add: bool) -> None:
-    columns, rows = g[:, :, None], a[:, None, :]
-    if add:
-        torch.addcmul(out, columns, rows, out=out)
-    else:
-        torch.mul(columns, rows, out=out)
-
-
-def _write_product(g: Array, a: Array, out: Array, add: bool) -> None:
-    if add:
-        torch.baddbmm(out, g.mT, a, out=out)
-    else:
-        torch.bmm(g.mT, a, out=out)
 
 
 def _linear(targets: Targets, a: Array, given: NamedArguments) -> Linear:

@@ -15,10 +15,8 @@ from gradkernels.engines.hooks.parameter_use import ALL_SAMPLES, ParameterUse
 from gradkernels.engines.hooks.precision import squared_row_norms, widen
 from gradkernels.engines.hooks.rules.autotune import fastest_of, is_recording
 from gradkernels.engines.hooks.rules.lookup.sample_words import distinct_sample_words, sample_word_keys
+from gradkernels.engines.hooks.rules.lookup.word_products import products_over_words
 from gradkernels.engines.hooks.rules.rule import LayerRule, NamedArguments, Targets, any_axis
-
-PAIR_BYTES = 1 << 24
-"""Of products of places at a time."""
 
 MOST_PAIRED_WORDS = 512
 """Of a sample, whose pairs are looked at: their number grows with the square."""
@@ -115,21 +113,17 @@ class EmbeddingTable(ParameterUse):
         return outputs.T[self.words], widen(self.terms(g)) @ inputs.T
 
     def gram(self, target: Any, g: Array) -> Array:
-        """Return the inner products of rows: sums of g_s . h_t over places of the same word.
+        """Return the inner products of rows, from the sums of each entry.
 
         Args:
             target: Key of the target.
             g: Gradient of the output, `(n, ...)`.
         """
-        terms, found = widen(self.terms(g)), []
-        (n, steps), flat, words = self.words.shape, terms.flatten(0, 1), self.words.flatten()
-        size = max(1, PAIR_BYTES // max(1, steps * n * steps * terms.element_size()))
-        for start in range(0, n, size):
-            at = slice(start, start + size)
-            products = (terms[at] @ flat.mT).mul_(self.words[at, :, None] == words)
-            found.append(products.sum(1).view(-1, n, steps).sum(2))
-        products = torch.cat(found)
-        return super().gram(target, g) if self.cancels(target, g, products.diagonal()) else products
+        occurring = distinct_sample_words(self.words, self._size)
+        sums = occurring.sums(widen(self.terms(g)).flatten(0, 1))
+        if not sums.isfinite().all():  # what is not finite reaches samples that name other words too
+            return super().gram(target, g)
+        return products_over_words(occurring, sums, len(self.words))
 
     def add_by_group(self, target: Any, g: Array, groups: Array, out: Array) -> None:
         """Add each place's g to its word's row of its group's table.

@@ -1,0 +1,49 @@
+"""Outer products of factors `(n, [t,] o)` and `(n, [t,] i)`, summed over steps: written as rows, or added by group."""
+
+from __future__ import annotations
+
+import torch
+
+from gradkernels.backend import Array
+from gradkernels.engines.hooks.precision import widen
+
+GROUP_SAMPLES = 4
+"""Samples in a group, on average, from which on a product for each group takes less time than rows."""
+
+
+def write_rows(rows: Array, columns: Array, out: Array, add: bool) -> None:
+    """Write the products of each sample, or add them to what is there.
+
+    Args:
+        rows: `(n, [t,] o)`.
+        columns: `(n, [t,] i)`.
+        out: Memory, `(n, o, i)`.
+        add: Whether to add.
+    """
+    if rows.ndim == 3 and add:
+        torch.baddbmm(out, rows.mT, columns, out=out)
+    elif rows.ndim == 3:
+        torch.bmm(rows.mT, columns, out=out)
+    elif add:
+        torch.addcmul(out, rows[:, :, None], columns[:, None, :], out=out)
+    else:
+        torch.mul(rows[:, :, None], columns[:, None, :], out=out)
+
+
+def added_by_group(rows: Array, columns: Array, groups: Array, out: Array) -> bool:
+    """Add one product of matrices for each group to its sum; return whether there are few enough groups for that.
+
+    Args:
+        rows: `(n, [t,] o)`.
+        columns: `(n, [t,] i)`.
+        groups: Number of each sample's group, `(n,)`.
+        out: Sums, `(count, o, i)`.
+    """
+    present, sizes = torch.unique(groups, return_counts=True)
+    if GROUP_SAMPLES * len(present) > len(groups):
+        return False
+    order = groups.argsort(stable=True)
+    parts = [widen(factor)[order].split(sizes.tolist()) for factor in (rows, columns)]
+    for group, of_rows, of_columns in zip(present.tolist(), *parts, strict=True):
+        out[group] += of_rows.flatten(0, -2).mT @ of_columns.flatten(0, -2)
+    return True
