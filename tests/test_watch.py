@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+from random import Random
 
 import pytest
 import torch
@@ -11,6 +12,9 @@ from torch import nn
 from torch.nn import functional
 
 import gradkernels as gk
+from gradkernels.engines.hooks.accumulate.accumulators import SquaredNorms
+from gradkernels.engines.hooks.rules.linear.linear import Linear
+from gradkernels.watch.completeness import compared
 from tests.watched import MAKERS, Watched, cross_entropy, flat_gradient, mlp, rows_of
 
 ALL = ["norms", "gram", "per_sample", "gradient", "moments", "noise_scale"]
@@ -339,6 +343,27 @@ def test_a_model_that_mixes_samples_is_refused():
         normed(torch.randn(4, 5))
 
 
+def test_wrong_norms_are_found_by_the_audit(small, monkeypatch):
+    squares = SquaredNorms.finish
+
+    def exchanged(self):
+        return squares(self).flip(0)
+
+    monkeypatch.setattr(SquaredNorms, "finish", exchanged)
+    with gk.watch(small.model), gk.audit("always"), pytest.raises(gk.CannotWatch, match="the norm of sample"):
+        cross_entropy(small.model, *small.batch).backward()
+    with gk.watch(small.model) as seen, gk.audit("off"):
+        cross_entropy(small.model, *small.batch).backward()
+    close(seen.norms, rows_of(small).norm(dim=1).flip(0))
+
+
+def test_wrong_totals_are_found_at_the_first_step(small, monkeypatch):
+    monkeypatch.setattr(Linear, "projected_factors", lambda self, target, g, left, right: None)
+    monkeypatch.setattr(Linear, "total", lambda self, target, g: torch.zeros_like(self.targets[target].tensor))
+    with gk.watch(small.model), pytest.raises(gk.CannotWatch, match="do not add up"):
+        cross_entropy(small.model, *small.batch).backward()
+
+
 def test_what_is_asked_for_is_checked(small):
     for given, says in (("norm", "norms"), ({"norms": {"size": 3}}, "no option 'size'"), ({"inner": {}}, "directions")):
         with pytest.raises(ValueError, match=says):
@@ -351,3 +376,75 @@ def test_what_is_asked_for_is_checked(small):
     assert seen.norms is None
     with gk.watch(small.model, every=2) as seen, pytest.raises(gk.CannotWatch, match="every=1"):
         seen.clip()
+
+
+def test_compiled_models_are_watched_without_the_compiler(small):
+    graphs = []
+
+    def backend(graph, inputs):
+        graphs.append(graph)
+        return graph.forward
+
+    rows, in_place = rows_of(small), copy.deepcopy(small.model)
+    in_place.compile(backend=backend)
+    for model in (torch.compile(small.model, backend=backend), in_place):
+        with gk.watch(model, every=2) as seen:
+            cross_entropy(model, *small.batch).backward()
+            close(seen.norms, rows.norm(dim=1))
+            model.zero_grad()
+            cross_entropy(model, *small.batch).backward()
+            assert seen.norms is None
+        cross_entropy(model, *small.batch).backward()
+    assert graphs  # the steps between were compiled
+    assert not hooks_of(small.model)
+
+
+class WithLoss(nn.Module):
+    """A model that computes its loss itself, as those of transformers do."""
+
+    def __init__(self):
+        super().__init__()
+        self.body = mlp()
+
+    def forward(self, x, labels=None):
+        logits = self.body(x)
+        return {"loss": functional.cross_entropy(logits, labels) * 0.5, "logits": logits}
+
+
+def test_a_loss_that_the_model_computes():
+    torch.manual_seed(0)
+    watched = Watched(WithLoss(), lambda model, x, y: model(x, labels=y)["loss"], MAKERS["mlp"]().batch)
+    rows = rows_of(watched)
+    with gk.watch(watched.model, scale=1) as seen:
+        watched.loss(watched.model, *watched.batch).backward()
+    close(seen.norms, rows.norm(dim=1))
+
+
+def test_models_on_several_devices_are_refused(small):
+    several = nn.DataParallel(small.model)
+    several.device_ids = [0, 1]
+    with pytest.raises(gk.CannotWatch, match="replicas"):
+        gk.watch(several)
+    with pytest.raises(gk.CannotWatch, match=r"must be a torch\.nn\.Module"):
+        gk.watch(lambda x: x)
+
+
+def test_what_is_shared_by_all_samples_is_to_be_named():
+    class Mixed(nn.Linear):
+        def forward(self, x, table):
+            return super().forward(x) @ table
+
+    torch.manual_seed(0)
+    model, table = Mixed(5, 3), torch.randn(3, 3)
+    x, y = MAKERS["mlp"]().batch
+    with gk.watch(model), pytest.raises(gk.CannotWatch, match=r"argument 1 \(3, 3\).* shared="):
+        model(x, table)
+    rows = rows_of(Watched(model, lambda model, x, y: functional.cross_entropy(model(x, table), y), (x, y)))
+    with gk.watch(model, shared=[1]) as seen:
+        functional.cross_entropy(model(x, table), y).backward()
+    close(seen.norms, rows.norm(dim=1))
+
+
+def test_a_random_choice_of_parameters_is_compared_between():
+    names = [str(number) for number in range(20)]
+    assert [len(compared(names, passes, Random(0))) for passes in range(1, 9)] == [20, 20, 3, 20, 3, 3, 3, 20]

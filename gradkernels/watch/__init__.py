@@ -7,7 +7,8 @@
 3. The first gradient of an output begins a `BackwardPass` (`backward`). What arrives goes to the measures of
    `values`, and to `completeness`, which holds it against what autograd gives the parameters.
 4. When the backward pass is over, `loss_root` reads off autograd's graph whether the loss is the mean or sum that was
-   said; `steps` keeps the values, and a history of few numbers; `clipping` puts sums into `.grad`.
+   said; `steps` keeps the values, and a history of few numbers; `audit` has some samples go through the model alone;
+   `clipping` puts sums into `.grad`.
 
 What cannot be seen, or would be wrong, is a `CannotWatch` (`errors`).
 """

@@ -13,7 +13,7 @@ from gradkernels.backend import Array
 from gradkernels.engines.hooks.parameter_use import ParameterUse
 from gradkernels.engines.hooks.rules.single_sample import SingleSample
 from gradkernels.watch.calls_seen import SeenCall
-from gradkernels.watch.completeness import Completeness, Directions
+from gradkernels.watch.completeness import Completeness
 from gradkernels.watch.errors import CannotWatch
 from gradkernels.watch.loss_root import loss_end, require_reduction, root_of_backward
 from gradkernels.watch.passes import direct_terms
@@ -65,17 +65,17 @@ class BackwardPass:
         wanted: Quantities.
         together: Whether they are passes of the same samples.
         keep: Whether what arrives is kept, and what `.grad` was before, so that sums may be put there.
-        directions: Random vectors, kept from step to step.
+        check: What holds that against autograd's own.
     """
 
     def __init__(
-        self, calls: Sequence[SeenCall], wanted: Wanted, together: bool, keep: bool, directions: Directions,
+        self, calls: Sequence[SeenCall], wanted: Wanted, together: bool, keep: bool, check: Completeness,
     ) -> None:  # fmt: skip
         self.task = torch._C._current_graph_task_id()
         self.theta, self._calls, self._wanted, self._together = calls[0].theta, calls, wanted, together
         self.keep, self.before = keep, dict[str, Array | None]()
         self._end = loss_end(root_of_backward(calls[0].thread))
-        self._check = Completeness(self.theta, directions)
+        self._check = check
         self.samples: dict[int, SampleGradients] = {}
         self.heard: list[SeenCall] = []
         self.totals: dict[str, Array] = {}
@@ -138,6 +138,11 @@ class BackwardPass:
             require_reduction(self._end, reduction, scale)
         if self.n:
             self._check.require()
+
+    @property
+    def tolerance(self) -> float:
+        """How far results may be from those of another computation, relative to a sample's length."""
+        return self._check.tolerance
 
     @property
     def n(self) -> int:

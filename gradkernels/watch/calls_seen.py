@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import weakref
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from contextvars import ContextVar
 from functools import partial
 from typing import Any
@@ -14,6 +14,7 @@ import torch
 from torch.utils import _pytree as pytree
 
 from gradkernels.backend import Array
+from gradkernels.engines.hooks.capture.checkpointing import Surroundings
 from gradkernels.engines.hooks.capture.guesses import Guesses
 from gradkernels.engines.hooks.following import Following, GradientListener
 from gradkernels.engines.hooks.parameter_use import ParameterUse
@@ -43,7 +44,7 @@ class SeenCall:
         listener: Hears of the gradients of single uses.
         gradients: Of the outputs, by their number, once they have arrived.
         shared: Names of parameters with several uses.
-        draws: Whether random numbers were drawn.
+        can_be_split: Whether samples can go through the model alone: they are first in all outputs, nothing is drawn.
         thread: That has called the model.
     """
 
@@ -54,9 +55,10 @@ class SeenCall:
         self.listener = GradientListener()
         self.gradients: dict[int, Array] = {}
         self.outputs: list[torch.Size] = []
-        self.shared, self.repeats, self.draws = frozenset[str](), False, False
+        self.shared, self.repeats, self.can_be_split = frozenset[str](), False, False
         self._device = next(iter(theta.values())).device
         self._running, self._before = ExitStack(), b""
+        self._surroundings: Surroundings | None = None
         self._following: Following | None = None
         if self.n > 1:
             self._following = Following(theta, self.n, self.listener, guesses=guesses, for_caller=True)
@@ -68,7 +70,7 @@ class SeenCall:
             raise CannotWatch("two watches follow one call: ask one of them for all quantities, of the outer module")
         token = _FOLLOWED.set(True)
         self._running.callback(_FOLLOWED.reset, token)
-        self._before = rng_state(self._device)
+        self._before, self._surroundings = rng_state(self._device), Surroundings()
         self._running.enter_context(without_compiler())
         if self._following is not None:
             self._running.enter_context(self._following.running(self._inputs))
@@ -87,12 +89,13 @@ class SeenCall:
         self.stop()
         self._arrived = arrived
         self._inputs = []
-        self.draws = rng_state(self._device) != self._before
         outputs = [one for one in pytree.tree_leaves(output) if isinstance(one, torch.Tensor)]
         self.outputs = [one.shape for one in outputs]
         if self._following is not None:
             self._following.check_outputs(output)
             self.shared, self.repeats = self._following.shared, self._following.repeats
+            first = self._following.has_samples_first(outputs)
+            self.can_be_split = first and rng_state(self._device) == self._before
             self._following.forget_graph()
         for number, one in enumerate(outputs):
             if one.requires_grad:
@@ -104,6 +107,11 @@ class SeenCall:
         if isinstance(self.listener.consumer, _Waiting):
             self.begin_backward()
         self.gradients[number] = g
+
+    def surroundings(self) -> AbstractContextManager[None]:
+        """Return a context with the random numbers and the autocast that the model was called with."""
+        assert self._surroundings is not None
+        return self._surroundings.again()
 
     def wait(self) -> None:
         """Wait for a backward pass: `arrived` is told of its first gradient."""

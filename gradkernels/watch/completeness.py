@@ -1,5 +1,7 @@
 """The proof of each step that is looked at: the samples' gradients add up to what autograd gives the parameters.
 
+All parameters at steps 1, 2, 4, 8, ... of those, and some that are drawn at each of the others.
+
 Sums are not formed for that: both sides are multiplied by an outer product of random vectors, drawn once for each
 parameter, which costs a product with a vector. Where something is missing or counted twice (a penalty on a weight, a
 parameter that is used outside of the model, a rule of ours that is wrong) the two numbers differ.
@@ -8,7 +10,8 @@ parameter that is used outside of the model, a rule of ours that is wrong) the t
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+import random
+from collections.abc import Container, Iterable, Sequence
 from typing import Any
 
 import torch
@@ -19,11 +22,27 @@ from gradkernels.engines.hooks.precision import sum_dtype, widen
 from gradkernels.watch.errors import CannotWatch
 
 TOLERANCES = {torch.float64: 1e-6, torch.float32: 1e-3, torch.float16: 2e-2, torch.bfloat16: 1e-1}
-"""Of the terms and of the gradient's length; by the coarsest dtype that gradients arrive in."""
+"""Of the sum of the terms' sizes; by the coarsest dtype that gradients arrive in."""
 
 SEED = 20221
 
+SHARE = 8
+"""Of so many parameters one is compared in passes between."""
+
 Directions = dict[tuple[str, tuple[int, ...], torch.dtype, torch.device], tuple[Array, Array]]
+
+
+def compared(names: Sequence[str], passes: int, draw: random.Random) -> Container[str]:
+    """Return the parameters that are compared in a backward pass: all in passes 1, 2, 4, 8, ..., else some of them.
+
+    Args:
+        names: Of all parameters.
+        passes: Number of the pass, from 1.
+        draw: Draws an eighth of them.
+    """
+    if not passes & (passes - 1):
+        return names
+    return frozenset(draw.sample(names, -(-len(names) // SHARE)))
 
 
 def directions_of(name: str, tensor: Array, known: Directions) -> tuple[Array, Array]:
@@ -50,10 +69,11 @@ class Completeness:
     Args:
         theta: Parameters by name.
         known: Random vectors, kept from step to step.
+        names: Which of them are compared.
     """
 
-    def __init__(self, theta: dict[str, Array], known: Directions) -> None:
-        self._theta, self._known = theta, known
+    def __init__(self, theta: dict[str, Array], known: Directions, names: Container[str]) -> None:
+        self._theta, self._known, self._names = theta, known, names
         self._sums: dict[str, list[Array]] = {name: [] for name in theta}
         self._given: dict[str, list[Array]] = {name: [] for name in theta}
         self._coarsest: dict[str, float] = {}
@@ -62,6 +82,8 @@ class Completeness:
         """Add what a use gives its parameters."""
         for place, target in use.targets.items():
             name = target.names[0]
+            if name not in self._names:
+                continue
             terms = self._terms(use, place, target, g).flatten()
             self._sums[name].append(torch.stack([terms.sum(), terms.abs().sum()]).double())
             self._coarsest[name] = max(self._coarsest.get(name, 0.0), TOLERANCES.get(g.dtype, 1e-3))
@@ -83,11 +105,18 @@ class Completeness:
             return widen(use.total(place, g)).reshape(len(left), width) * left[:, None] * right
         return found[0] * found[1]
 
+    @property
+    def tolerance(self) -> float:
+        """The largest of those that parameters are compared with."""
+        return max(self._coarsest.values(), default=TOLERANCES[torch.float32])
+
     def give(self, name: str, total: Array) -> None:
         """Take what autograd gives a parameter."""
+        if name not in self._names:
+            return
         left, right = directions_of(name, self._theta[name], self._known)
         matrix = widen(total).reshape(len(left), len(right))
-        self._given[name].append(torch.stack([left @ (matrix @ right), torch.linalg.vector_norm(matrix)]).double())
+        self._given[name].append((left @ (matrix @ right)).double())
         self._coarsest[name] = max(self._coarsest.get(name, 0.0), TOLERANCES.get(total.dtype, 1e-3))
 
     def require(self) -> None:
@@ -96,12 +125,12 @@ class Completeness:
         Gradients that are not finite are nobody's fault but the loss's; they are left as they are.
         """
         names = [name for name in self._theta if self._sums[name] or self._given[name]]
-        sums, given = _added(self._sums, names), _added(self._given, names)
+        sums, given = _added(self._sums, names, 2), _added(self._given, names, 1)
         for name in names:
-            (seen, terms), (total, length) = sums[name], given[name]
+            (seen, terms), (total,) = sums[name], given[name]
             if not self._given[name] and terms:
                 raise CannotWatch(UNGIVEN.format(name=name))
-            allowed = self._coarsest[name] * (terms + length)
+            allowed = self._coarsest[name] * terms
             if math.isfinite(seen) and math.isfinite(total) and abs(seen - total) > allowed:
                 raise CannotWatch(MISSING.format(name=name, seen=seen, total=total))
 
@@ -117,8 +146,14 @@ MISSING = (
 )
 
 
-def _added(side: dict[str, list[Array]], names: Iterable[str]) -> dict[str, list[float]]:
-    """Return the sums of pairs by name, waited for all at once; zeros where there are none."""
+def _added(side: dict[str, list[Array]], names: Iterable[str], width: int) -> dict[str, list[float]]:
+    """Return sums of `width` numbers by name, waited for all at once; zeros where there are none.
+
+    Args:
+        side: Numbers, by name.
+        names: Of the sums.
+        width: How many are in each.
+    """
     present = [name for name in names if side[name]]
-    sums = torch.stack([torch.stack(side[name]).sum(0) for name in present]).tolist() if present else []
-    return {name: [0.0, 0.0] for name in names} | dict(zip(present, sums, strict=True))
+    sums = torch.stack([torch.stack(side[name]).sum(0).view(width) for name in present]).tolist() if present else []
+    return {name: [0.0] * width for name in names} | dict(zip(present, sums, strict=True))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import weakref
 from collections.abc import Mapping
 from types import TracebackType
@@ -15,10 +16,11 @@ from gradkernels.problems.module.differentiable import is_called_by_us
 from gradkernels.problems.module.requirements import require_usable
 from gradkernels.problems.module.structure import Module
 from gradkernels.quantities.shared.groups import groups_of
+from gradkernels.watch.audit import WatchAudits
 from gradkernels.watch.backward import BackwardPass
 from gradkernels.watch.calls_seen import SeenCall
 from gradkernels.watch.clipping import Clipping, put_in_place
-from gradkernels.watch.completeness import Directions
+from gradkernels.watch.completeness import Completeness, Directions, compared
 from gradkernels.watch.errors import CannotWatch
 from gradkernels.watch.model_calls import ModelCalls, is_distributed, watched_module
 from gradkernels.watch.passes import parameters_of, samples_of
@@ -39,6 +41,8 @@ class Watch:
         self._model, self._watched, self._request = model, watched_module(model), request
         self._wanted = request.quantities
         self._steps, self._guesses, self._directions = Steps(request.every), Guesses(), Directions()
+        self._draw = random.Random()
+        self._audits = WatchAudits(self._watched, request.shared, self._draw)
         self._calls: ModelCalls | None = None
         self._pending: list[weakref.ref[SeenCall]] = []
         self._current: SeenCall | None = None
@@ -182,8 +186,9 @@ class Watch:
         if self._backward is None:
             keep = self._keeps or self._clipping is not None
             calls = [*dict.fromkeys([*self._alive(), call])]
-            together = self._request.passes == "same"
-            self._backward = BackwardPass(calls, self._wanted, together, keep, self._directions)
+            together, names = self._request.passes == "same", compared([*call.theta], self._steps.seen + 1, self._draw)
+            check = Completeness(call.theta, self._directions, names)
+            self._backward = BackwardPass(calls, self._wanted, together, keep, check)
             Variable._execution_engine.queue_callback(self._finish)
         if self._backward.heard and self._request.passes == "one":
             raise CannotWatch(
@@ -208,6 +213,8 @@ class Watch:
         factors = self._factors(backward)
         self._steps.add(backward, factors, self._wanted)
         self._steps.left(self._watched)
+        (first, *_) = factors.values()
+        self._audits.audit(backward, self._steps.values, first)
         if self._clipping is not None:
             self._clip(backward, self._clipping)
         else:

@@ -31,14 +31,16 @@ class Steps:
     Attributes:
         history: A record of each quantity at each step that was looked at.
         looked: Whether the step is looked at.
+        values: What was seen in the last backward pass or step, by quantity.
         n: Number of samples that the values are of.
+        seen: Number of backward passes that were looked at.
     """
 
     def __init__(self, every: int) -> None:
-        self.every, self.history, self.looked, self.n = every, History(), True, 0
+        self.every, self.history, self.looked, self.n, self.seen = every, History(), True, 0, 0
         self._number, self._ended, self._said = 0, False, False
         self._parts: list[tuple[int, dict[str, Any]]] = []
-        self._values: dict[str, Any] = {}
+        self.values: dict[str, Any] = {}
         self._absent: dict[str, str] = {}
         self._first_record = 0
         self._left: GradientsLeft = None
@@ -69,7 +71,7 @@ class Steps:
             outputs[0].register_hook(self._pass)  # type: ignore[no-untyped-call]
 
     def _pass(self, g: Any) -> None:
-        self._ended, self._values, self._left, self.n = True, {}, None, 0
+        self._ended, self.values, self._left, self.n = True, {}, None, 0
 
     def add(self, backward: BackwardPass, factors: Mapping[int, float], wanted: Iterable[str]) -> None:
         """Take what was seen in a backward pass.
@@ -82,13 +84,13 @@ class Steps:
         sizes = [one.known.n for one in backward.samples.values()]
         found = [backward.results(key, factors[key]) for key in backward.samples]
         values = {name: joined(name, sizes, [one[name] for one in found]) for name in wanted}
-        self._ended = True
+        self._ended, self.seen = True, self.seen + 1
         self._parts.append((sum(sizes), values))
         self._show(sum(sizes), values)
         self._record(self._number, values)
 
     def _show(self, n: int, values: dict[str, Any], absent: Mapping[str, str] | None = None) -> None:
-        self.n, self._values, self._absent = n, values, dict(absent or {})
+        self.n, self.values, self._absent = n, values, dict(absent or {})
 
     def _record(self, number: int, values: Mapping[str, Any]) -> None:
         self.history += [SeenRecord(number, name, summarized(name, one)) for name, one in values.items()]
@@ -105,7 +107,7 @@ class Steps:
         """
         if name in self._absent:
             raise CannotWatch(self._absent[name])
-        return self._values.get(name)
+        return self.values.get(name)
 
     def close(self) -> None:
         """End a step; from now on the caller says where each ends."""
@@ -119,7 +121,7 @@ class Steps:
             self._show(sum(sizes), values, absent)
         if self._parts:
             del self.history[self._first_record :]
-            self._record(self._number, self._values)
+            self._record(self._number, self.values)
         self._parts, self._first_record, self._ended = [], len(self.history), False
         self._number += 1
         self.looked = self._number % self.every == 0

@@ -18,6 +18,7 @@ from gradkernels.engines.hooks.capture import checkpointing
 from gradkernels.engines.hooks.capture.boundary_rules import BoundaryRules, GradientConsumer, RunWithOneDraw
 from gradkernels.engines.hooks.capture.guesses import Guesses
 from gradkernels.engines.hooks.capture.loss_guard import LossGuard
+from gradkernels.engines.hooks.capture.sample_axis import Axis
 from gradkernels.engines.hooks.capture.tape import Tape
 from gradkernels.engines.hooks.parameter_use import ParameterUse
 from gradkernels.engines.hooks.rules import vmap_call
@@ -90,6 +91,11 @@ class Following:
             self._tape.tracker.allow_gradients(ndim=0)
         self._tape.tracker.check_outputs(outputs, anywhere=callers)
         return outputs
+
+    def has_samples_first(self, outputs: Iterable[Array]) -> bool:
+        """Return whether the first axis of all outputs that can be differentiated is the samples', in their order."""
+        tags = [self._tape.tracker.tag(one) for one in outputs if one.requires_grad]
+        return all(tag is not None and tag.axis == Axis(0) for tag in tags)
 
     def guarded(self, outputs: Sequence[Array]) -> AbstractContextManager[Any]:
         """Return a context in which nothing of the pass may be taken but its outputs."""

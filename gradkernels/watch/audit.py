@@ -1,0 +1,109 @@
+"""Audits of what is seen: one sample goes through the model alone, with the gradient that its output has got.
+
+No loss is needed for that. It shows what sums cannot: rows of two samples that are exchanged, or a wrong norm.
+"""
+
+from __future__ import annotations
+
+import random
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch.utils import _pytree as pytree
+
+from gradkernels.backend import Array
+from gradkernels.dispatch.audit import AuditWarning, is_due
+from gradkernels.dispatch.history import KernelHistory
+from gradkernels.problems.module import differentiable
+from gradkernels.problems.module.buffers import with_copied_buffers
+from gradkernels.problems.module.inputs import Shared
+from gradkernels.problems.module.structure import Module
+from gradkernels.watch.backward import BackwardPass
+from gradkernels.watch.calls_seen import SeenCall
+from gradkernels.watch.errors import CannotWatch
+
+WRONG = (
+    "{name} of sample {i} is {found:.6g} in the batch's backward pass and {expected:.6g} in its own: please report "
+    "this sentence to the authors of gradkernels, with the model's layers and torch {torch}"
+)
+
+
+class WatchAudits:
+    """Audits of one watch, at backward passes 1, 2, 4, 8, ... or as `gk.audit` says.
+
+    Args:
+        model: That is watched.
+        shared: Positions and names of arguments that are the same for all samples.
+        draw: Draws the sample.
+    """
+
+    def __init__(self, model: Module, shared: Shared, draw: random.Random) -> None:
+        self._model, self._shared, self._draw = model, shared, draw
+        self._history, self._warned = KernelHistory(), False
+
+    def audit(self, backward: BackwardPass, values: Mapping[str, Any], factor: float) -> None:
+        """Hold what was seen of one sample against its own pass, if it is time and the sample can be taken alone.
+
+        Args:
+            backward: That is over.
+            values: Of the quantities by name.
+            factor: What gradients are multiplied with.
+
+        Raises:
+            CannotWatch: They differ.
+        """
+        self._history.calls += 1
+        call = backward.heard[0]
+        if not is_due(self._history, False) or not call.can_be_split or len(backward.heard) > 1:
+            return
+        i = self._draw.randrange(call.n)
+        try:
+            row = {name: one * factor for name, one in self._row(call, i).items()}
+        except Exception as error:  # of the model with one sample, say
+            if not self._warned:
+                says = f"this watch cannot be audited: {type(error).__name__}: {error}"
+                warnings.warn(says, AuditWarning, stacklevel=2)
+            self._warned = True
+            return
+        self._compare(row, values, i, backward.tolerance)
+
+    def _row(self, call: SeenCall, i: int) -> dict[str, Array]:
+        """Return the gradient of sample i, as the batch's loss weighs it."""
+        theta, (args, kwargs) = call.theta, self._one(call, i)
+        around = call.surroundings(), with_copied_buffers(self._model), differentiable.parts_of(self._model)
+        with around[0], around[1], around[2], torch.enable_grad():
+            leaves = pytree.tree_leaves(self._model(*args, **kwargs))
+            outputs = [one for one in leaves if isinstance(one, torch.Tensor)]
+            heads = {number: outputs[number] for number in call.gradients if outputs[number].requires_grad}
+            ends = [call.gradients[number][i : i + 1] for number in heads]
+            parts = torch.autograd.grad([*heads.values()], [*theta.values()], ends, allow_unused=True)
+        return {name: one for name, one in zip(theta, parts, strict=True) if one is not None}
+
+    def _one(self, call: SeenCall, i: int) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Return the model's arguments for one sample."""
+        args, kwargs = call.arguments
+
+        def part(value: Any) -> Any:
+            is_data = isinstance(value, torch.Tensor) and value.ndim
+            return value.detach()[i : i + 1] if is_data else value
+
+        def parts(name: Any, value: Any) -> Any:
+            return value if name in self._shared else pytree.tree_map(part, value)
+
+        return tuple(parts(*pair) for pair in enumerate(args)), {name: parts(name, one) for name, one in kwargs.items()}
+
+    def _compare(self, row: Mapping[str, Array], values: Mapping[str, Any], i: int, tolerance: float) -> None:
+        length = sum(float(one.double().square().sum()) for one in row.values()) ** 0.5
+        found: dict[str, tuple[float, float]] = {}
+        if isinstance(norms := values.get("norms"), torch.Tensor):
+            found["the norm"] = float(norms[i]), length
+        if (gram := values.get("gram")) is not None:
+            found["the root of gram's diagonal"] = float(gram[i, i].double().clamp(min=0).sqrt()), length
+        if (rows := values.get("per_sample")) is not None:
+            off = sum(float((rows[name][i].double() - one.double()).square().sum()) for name, one in row.items()) ** 0.5
+            found["the distance of the row from its own"] = off + length, length
+        for name, (seen, expected) in found.items():
+            if abs(seen - expected) > tolerance * expected + torch.finfo(torch.float32).tiny:
+                raise CannotWatch(WRONG.format(name=name, i=i, found=seen, expected=expected, torch=torch.__version__))
