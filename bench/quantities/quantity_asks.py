@@ -69,12 +69,14 @@ class Ask:
         options: How tables and the file write its options.
         draw: `draw(Draw)`, the options as the function takes them.
         regression: Whether it is asked of regressions, and not of modules.
+        computed_as: Name of the quantity whose kernels compute it; by default that of the function.
     """
 
     quantity: str
     options: str
     draw: Callable[[Draw], dict[str, Any]] = lambda draw: {}
     regression: bool = False
+    computed_as: str = ""
 
     @property
     def label(self):
@@ -86,6 +88,10 @@ def _other(draw):
     return {"other": take(draw.batch, slice(None, OTHER_SAMPLES))}
 
 
+def _clipped(options, draw):
+    return Ask("clipped_sum", options, draw, computed_as="clipped_sum_by")
+
+
 def _groups(draw):
     return {"groups": draw.rng.integers(0, GROUPS, draw.n), "count": GROUPS}
 
@@ -93,13 +99,13 @@ def _groups(draw):
 ASKS = {
     ask.label: ask
     for ask in (
-        Ask("norms", "by=parameter", lambda draw: {"by": "parameter"}),
+        Ask("norms", "by=parameter", lambda draw: {"by": "parameter"}, computed_as="norms_by"),
         Ask("inner", "K=1", lambda draw: {"v": draw.directions()}),
         Ask("gram", ""),
         Ask("project", "factored", lambda draw: {"size": SIZE, "seed": SEED, "kind": "factored"}),
-        Ask("clipped_sum", "by=parameter", lambda draw: {"max_norm": draw.max_norm, "by": "parameter"}),
-        Ask("clipped_sum", "rule=automatic", lambda draw: {"max_norm": 1.0, "rule": "automatic", "gamma": GAMMA}),
-        Ask("clipped_sum", "norms_out", lambda draw: {"max_norm": draw.max_norm, "norms_out": True}),
+        _clipped("by=parameter", lambda draw: {"max_norm": draw.max_norm, "by": "parameter"}),
+        _clipped("rule=automatic", lambda draw: {"max_norm": 1.0, "rule": "automatic", "gamma": GAMMA}),
+        _clipped("norms_out", lambda draw: {"max_norm": draw.max_norm, "norms_out": True}),
         Ask("weighted_sum", "K=1", lambda draw: {"weights": draw.normals(draw.n)}),
         Ask("weighted_sum", "K=8", lambda draw: {"weights": draw.normals(draw.n, DIRECTIONS)}),
         Ask("inner", "K=8", lambda draw: {"v": draw.directions(DIRECTIONS)}),

@@ -12,7 +12,6 @@ from typing import Any
 
 import gradkernels as gk
 from gradkernels.case import Case
-from gradkernels.quantity import QUANTITIES
 
 DEFAULT = "gradkernels"
 """What a user gets who names no kernel."""
@@ -138,8 +137,8 @@ def own_ways(problem, ask):
         problem: What is differentiated.
         ask: What is asked.
     """
-    related = [name for name in QUANTITIES if name in (ask.quantity, f"{ask.quantity}_by")]
-    names = dict.fromkeys(kernel.way for name in related for kernel in gk.kernels(problem, name) if _is_own(kernel))
+    found = gk.kernels(problem, ask.computed_as or ask.quantity)
+    names = dict.fromkeys(kernel.way for kernel in found if _is_own(kernel))
     return [
         Way(name, "gradkernels", "gradkernels", (ask.label,), partial(_call, None if name == DEFAULT else name))
         for name in (DEFAULT, *names)

@@ -12,9 +12,9 @@ OURS_IN_THEIRS = 4.0
 
 @peer("statsmodels scores", "statsmodels", *OUTER)
 def scores(setting):
-    """Build the scores of each observation and their outer products, by group summed before."""
+    """Build the scores of each observation and the matrix S of robust or clustered covariances of them."""
     from statsmodels.api import Logit
-    from statsmodels.stats.sandwich_covariance import group_sums
+    from statsmodels.stats.sandwich_covariance import S_crosssection, S_white_simple
 
     (theta, x, y), groups = (setting.theta, setting.x, setting.y), setting.options.get("groups")
     design = np.c_[np.ones(len(x)), x]
@@ -22,9 +22,7 @@ def scores(setting):
 
     def compute():
         rows = logit.score_obs(theta) if logit is not None else 2.0 * (design @ theta - y)[:, None] * design
-        if groups is not None:
-            rows = group_sums(rows, groups)
-        return rows.T @ rows
+        return S_white_simple(rows) if groups is None else S_crosssection(rows, groups)
 
     return compute
 
