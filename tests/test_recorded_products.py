@@ -15,6 +15,7 @@ from gradkernels.engines.hooks import symmetric
 from gradkernels.engines.hooks.accumulate import accumulators, random_matrices, weighted_sums
 from gradkernels.engines.hooks.accumulate import products as accumulate
 from gradkernels.engines.hooks.errors import Unfit
+from gradkernels.engines.hooks.rules.linear import outer_products
 from gradkernels.engines.hooks.rules.lookup import word_products
 from gradkernels.engines.hooks.rules.lookup.embedding import add_terms
 from gradkernels.engines.hooks.rules.lookup.sample_words import distinct_sample_words
@@ -354,6 +355,14 @@ def test_products_over_words_are_those_of_the_rows_of_a_table(monkeypatch):
         monkeypatch.setattr(word_products, "BLOCK_BYTES", size)
         found = word_products.products_over_words(occurring, occurring.sums(terms.flatten(0, 1)), 40)
         close(found, rows.flatten(1) @ rows.flatten(1).T)
+
+
+def test_rows_are_formed_and_multiplied_a_few_outputs_at_a_time(monkeypatch):
+    rows, columns = torch.randn(6, 5, 7, dtype=torch.float64), torch.randn(6, 5, 3, dtype=torch.float64)
+    flat = (rows.mT @ columns).flatten(1)
+    for size in (1, 6 * 3 * 8 * 4, 1 << 24):
+        monkeypatch.setattr(outer_products, "ROW_BYTES", size)
+        close(outer_products.gram_by_rows(rows, columns), flat @ flat.T)
 
 
 def test_products_of_rows_are_symmetric_to_the_last_bit():

@@ -60,8 +60,7 @@ class RowProjections:
         for name, rows in rows_from_terms(self._derived, self._theta, names, self._n).items():
             self._add_rows(name, rows)
         if self._single_steps:
-            rows, columns = (torch.cat(factors, 1) for factors in zip(*self._single_steps, strict=True))
-            self._add((rows.mT @ columns).flatten(1))
+            self._add_products(*(torch.cat(factors, 1) for factors in zip(*self._single_steps, strict=True)))
         if self._total is not None:
             return self._total
         return row_matrix(next(iter(self._theta.values())).new_zeros((self._n, self._size)).detach())
@@ -70,7 +69,11 @@ class RowProjections:
         """Add the sums over steps of the outer products of factors `(n, t, k)` and `(n, t, l)`."""
         if rows.shape[1] == 1:  # those of all layers together are as many steps
             self._single_steps.append((rows, columns))
-        elif self._total is not None and self._total.dtype is rows.dtype:
+        else:
+            self._add_products(rows, columns)
+
+    def _add_products(self, rows: Array, columns: Array) -> None:
+        if self._total is not None and self._total.dtype is rows.dtype:
             self._total.view(-1, rows.shape[2], columns.shape[2]).baddbmm_(rows.mT, columns)
         else:
             self._add((rows.mT @ columns).flatten(1))

@@ -13,12 +13,15 @@ from gradkernels.engines.hooks.parameter_use import ParameterTensor, ParameterUs
 from gradkernels.engines.hooks.precision import squared_row_norms, sum_dtype, sum_of_squares, widen
 from gradkernels.engines.hooks.rules.autotune import fastest_of, is_recording
 from gradkernels.engines.hooks.rules.linear.gram import cheaper_ways, products_of_steps, squared_norms_by_steps
-from gradkernels.engines.hooks.rules.linear.outer_products import added_by_group, write_rows
+from gradkernels.engines.hooks.rules.linear.outer_products import added_by_group, gram_by_rows, write_rows
 from gradkernels.engines.hooks.rules.rule import LayerRule, NamedArguments, Targets, not_last
 from gradkernels.engines.hooks.symmetric import products_of_rows
 
 TRIAL = 16
 """Samples by which the ways are compared."""
+
+PASSES, HALF = 16, 0.6
+"""What passes over products of steps take, in multiplications; and how much of all products of rows is multiplied."""
 
 
 class Linear(ParameterUse):
@@ -139,10 +142,10 @@ class Linear(ParameterUse):
         if rows.ndim == 2:
             return products_of_rows(rows).mul_(products_of_rows(columns))
         n, steps, (o, i) = len(rows), rows.shape[1], (rows.shape[2], columns.shape[2])
-        if n * steps**2 * (o + i) > o * i * (n + steps):
-            return super().gram(target, g)
+        if n * steps**2 * (o + i + PASSES) > o * i * (HALF * n + steps):
+            return gram_by_rows(rows, columns)
         products = products_of_steps(rows, rows, columns, columns)
-        return super().gram(target, g) if self.cancels(target, g, products.diagonal()) else products
+        return gram_by_rows(rows, columns) if self.cancels(target, g, products.diagonal()) else products
 
     def joint_gram(self, places: Sequence[Any], g: Array) -> Array:
         """Return the inner products of rows of several targets: (g_i . g_j)(a_i . a_j + 1) for weight and bias."""

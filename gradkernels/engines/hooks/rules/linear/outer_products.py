@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import operator
+from functools import reduce
+
 import torch
 
 from gradkernels.backend import Array
 from gradkernels.engines.hooks.precision import widen
+from gradkernels.engines.hooks.symmetric import products_of_rows
 
 GROUP_SAMPLES = 4
 """Samples in a group, on average, from which on a product for each group takes less time than rows."""
+
+ROW_BYTES = 1 << 23
+"""Of parts of rows that are formed at a time."""
 
 
 def write_rows(rows: Array, columns: Array, out: Array, add: bool) -> None:
@@ -47,3 +54,15 @@ def added_by_group(rows: Array, columns: Array, groups: Array, out: Array) -> bo
     for group, of_rows, of_columns in zip(present.tolist(), *parts, strict=True):
         out[group] += of_rows.flatten(0, -2).mT @ of_columns.flatten(0, -2)
     return True
+
+
+def gram_by_rows(rows: Array, columns: Array) -> Array:
+    """Return the inner products of each two samples' rows, `(n, n)`, of which some outputs are formed at a time.
+
+    Args:
+        rows: `(n, t, o)`.
+        columns: `(n, t, i)`.
+    """
+    size = max(1, ROW_BYTES // max(1, len(rows) * columns.shape[2] * rows.element_size()))
+    parts = ((some.mT @ columns).flatten(1) for some in rows.split(size, 2))
+    return reduce(operator.iadd, map(products_of_rows, parts))

@@ -17,7 +17,7 @@ from gradkernels.engines.hooks.symmetric import products_of_rows
 MANY = 4
 """A word that more than one in so many samples name is multiplied for all."""
 
-BLOCK_BYTES = 1 << 24
+BLOCK_BYTES = 1 << 22
 """Of factors and their products at a time."""
 
 
