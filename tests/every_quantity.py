@@ -76,7 +76,16 @@ def products(rows):
         ("gram", {}, flat @ flat.T),
         *(("project", {"size": 6, "kind": kind}, QUANTITIES["project"].of(torch, rows, 6, 0, kind)) for kind in KINDS),
         ("norms_by", {"by": groups}, {group: _norm([rows[name] for name in names]) for group, names in groups}),
+        *(("clipped_sum_by", cut, QUANTITIES["clipped_sum_by"].of(torch, rows, **cut)) for cut in cuts(names)),
     ]
+
+
+def cuts(names):
+    """By each parameter, and by groups that have parameters of the same layer, by two rules."""
+    yield {"by": tuple((name, (name,)) for name in names), "max_norm": 0.1}
+    halves = (("even", tuple(names[::2])), ("odd", tuple(names[1::2])))
+    lengths = {"even": 0.1, "odd": 0.2}
+    yield {"by": tuple(one for one in halves if one[1]), "max_norm": lengths, "rule": "automatic", "gamma": 0.1}
 
 
 def _norm(parts):

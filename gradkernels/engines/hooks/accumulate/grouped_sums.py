@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -14,11 +14,23 @@ from gradkernels.engines.hooks.accumulate.inner_products import Complete, UseTer
 from gradkernels.engines.hooks.accumulate.merging import merged
 from gradkernels.engines.hooks.accumulate.single_uses import SingleUses
 from gradkernels.engines.hooks.parameter_use import ParameterTensor, ParameterUse
-from gradkernels.engines.hooks.precision import widen
+from gradkernels.engines.hooks.precision import squared_row_norms, widen
 from gradkernels.row_norms import lengths
 
 Groups = Sequence[tuple[str, tuple[str, ...]]]
 ByName = dict[str, Array]
+
+
+class TargetNorms(NamedTuple):
+    """What is known of a use's targets when its gradient has come.
+
+    Attributes:
+        small: Rows that are small, by target.
+        squares: Squared norms `(n,)` of the others where they are in several groups; nothing where they are in one.
+    """
+
+    small: dict[Any, Array]
+    squares: dict[Any, Array]
 
 
 @dataclass
@@ -27,33 +39,39 @@ class GroupBook:
 
     Attributes:
         names: Of its parameters.
-        squares: Squared norms of what has come.
         awaited: Names of those parameters of which nothing has come yet, or that have several uses.
+        squares: Squared norms `(n,)` of what has come of the others; None where nothing has.
         rows: Rows that are small.
         uses: Uses of other parameters, their targets and the gradients of their outputs.
         terms: The same of parameters with several uses.
     """
 
     names: tuple[str, ...]
-    squares: SquaredNorms
     awaited: set[str]
+    squares: Array | None = None
     rows: list[tuple[ParameterTensor, Array]] = field(default_factory=list)
     uses: list[tuple[ParameterUse, Sequence[Any], Array]] = field(default_factory=list)
     terms: list[UseTerm] = field(default_factory=list)
 
-    def add(self, use: ParameterUse, places: Sequence[Any], g: Array) -> None:
+    def add(self, use: ParameterUse, places: Sequence[Any], g: Array, arrived: TargetNorms) -> None:
         """Add targets of a use whose parameters have no other.
 
         Args:
             use: The use.
             places: Its targets in this group.
             g: Gradient of its output, `(n, ...)`.
+            arrived: What is known of these targets.
         """
-        small = {place: rows for place in places if (rows := use.small_rows(place, g)) is not None}
-        self.squares.add(use, g, places, small)
-        self.rows += [(use.targets[place], rows) for place, rows in small.items()]
+        small = [place for place in places if place in arrived.small]
+        self.rows += [(use.targets[place], arrived.small[place]) for place in small]
+        squares = [squared_row_norms(arrived.small[place]) for place in small]
         if large := [place for place in places if place not in small]:
             self.uses.append((use, large, g))
+            squares += [arrived.squares[place] for place in large if place in arrived.squares]
+            if not arrived.squares:
+                squares.append(use.joint_squared_norms(large, g))
+        for one in squares:
+            self.squares = one if self.squares is None else self.squares + one
         self.awaited.difference_update(use.targets[place].names[0] for place in places)
 
     def reached(self, n: int) -> Array:
@@ -100,7 +118,7 @@ class GroupedSums:
         self._theta, self._n, self._cut, self._norms_of, self._products = theta, n, cut, norms_of, products
         self._single = SingleUses(shared)
         self._group = {name: group for group, names in groups for name in names}
-        self._books = {group: GroupBook(names, SquaredNorms(theta, (), n), set(names)) for group, names in groups}
+        self._books = {group: GroupBook(names, set(names)) for group, names in groups}
         self._sums: ByName = {}
         self._norms: ByName = {}
         self._weights: ByName = {}
@@ -115,18 +133,19 @@ class GroupedSums:
                     single.setdefault(group, []).append(place)
                 else:
                     self._books[group].terms.append((use, place, g))
+        arrived = _arrived(use, single, g)
         for group, places in single.items():
             book = self._books[group]
-            book.add(use, places, g)
+            book.add(use, places, g, arrived)
             if not book.awaited:
                 self._close(group, book)
 
     def _close(self, group: str, book: GroupBook) -> None:
-        squares = book.squares.finish()
-        if names := _names(book.terms).intersection(book.names):
-            late = SquaredNorms(self._theta, names, self._n, self._products)
+        squares = book.squares
+        if squares is None or book.terms:
+            late = SquaredNorms(self._theta, _names(book.terms).intersection(book.names), self._n, self._products)
             late.keep(book.terms)
-            squares = squares + late.finish()
+            squares = late.finish() if squares is None else squares + late.finish()
         norms = self._norms_of(squares, book)
         weights = self._cut(group, norms)
         sums = RowSums({name: self._theta[name] for name in book.names}, weights)
@@ -187,6 +206,14 @@ def exact_norms(squares: Array, book: GroupBook, theta: ByName) -> Array:
         return norms
     beyond = ~((squares > limits.tiny / limits.eps) & (squares < limits.max)) & book.reached(n)
     return torch.where(beyond, book.lengths(theta, n).to(norms.dtype), norms) if beyond.any() else norms
+
+
+def _arrived(use: ParameterUse, single: Mapping[str, Sequence[Any]], g: Array) -> TargetNorms:
+    """Return what is known of targets whose parameters have no other use, from the groups that they are in."""
+    places = [place for of_group in single.values() for place in of_group]
+    small = {place: rows for place in places if (rows := use.small_rows(place, g)) is not None}
+    large = [place for place in places if place not in small]
+    return TargetNorms(small, use.each_squared_norms(large, g) if len(single) > 1 and large else {})
 
 
 def _names(terms: Iterable[UseTerm]) -> set[str]:
