@@ -109,26 +109,33 @@ def test_an_iteration_of_scipy_runs_the_model_once(model_case, passes):
 
 def test_what_changes_within_is_seen(model_case):
     problem, x, y = model_case
-    before = gk.norms(problem, None, x, y)
+
+    def norms():
+        return gk.norms(problem, None, x, y)
 
     def step():
         with torch.no_grad():
             for one in problem.model.parameters():
                 one.add_(0.5)
 
-    first, _, second = gk.together(lambda: gk.norms(problem, None, x, y), step, lambda: gk.norms(problem, None, x, y))
-    torch.testing.assert_close(first, before)
-    torch.testing.assert_close(second, gk.norms(problem, None, x, y))
+    with gk.audit("off"):  # which would see it too
+        before = norms()
+        first, _, second, _, third = gk.together(norms, step, norms, lambda: x.mul_(2), norms)
+        torch.testing.assert_close(first, before)
+        torch.testing.assert_close(third, norms())
+        x /= 2
+        torch.testing.assert_close(second, norms())
     assert not torch.allclose(first, second)
-    more, (other,) = (
-        x.clone(),
-        gk.together(lambda: (gk.norms(problem, None, x, y), x.mul_(2), gk.norms(problem, None, x, y))[2]),
-    )
-    torch.testing.assert_close(other, gk.norms(problem, None, 2 * more, y))
-    problem.model.eval()
-    dropped = gk.ModuleProblem(nn.Sequential(problem.model, nn.Dropout(0.5)), CROSS_ENTROPY, randomness="different")
-    one, two = gk.together(lambda: gk.norms(dropped, None, x, y), lambda: gk.norms(dropped.restricted("*"), None, x, y))
-    torch.testing.assert_close(one, two)
+    assert not torch.allclose(second, third)
+
+
+def test_what_each_sample_draws_is_drawn_again(model_case):
+    problem, x, y = model_case
+    drops = nn.Sequential(problem.model, nn.Dropout(0.5))
+    dropped = gk.ModuleProblem(drops, CROSS_ENTROPY, randomness="different")
+    alone = gk.norms(dropped, None, x, y), gk.clipped_sum(dropped, None, x, y)
+    found = gk.together(lambda: gk.norms(dropped, None, x, y), lambda: gk.clipped_sum(dropped, None, x, y))
+    torch.testing.assert_close(found, alone)
 
 
 def test_results_and_regressions_are_what_they_are(model_case):
@@ -162,13 +169,20 @@ def test_faults_are_those_of_the_call_alone_and_leave_nothing(model_case):
     assert all(one.requires_grad for one in problem.model.parameters())
 
 
-def test_two_batches_and_restricted_problems_are_told_apart(model_case):
+def test_batches_losses_and_restricted_problems_are_told_apart(model_case):
     problem, x, y = model_case
-    one, two, some = gk.together(
-        lambda: gk.norms(problem, None, x, y),
-        lambda: gk.norms(problem, None, x.flip(0), y),
-        lambda: gk.norms(problem, None, x, y, parameters="2.*"),
-    )
+    first = gk.ModuleProblem(problem.model, functional.cross_entropy, mixing="own")
+    second = gk.ModuleProblem(problem.model, lambda output, y: 2 * functional.cross_entropy(output, y), mixing="own")
+    with gk.audit("off"):
+        one, two, some, plain, doubled = gk.together(
+            lambda: gk.norms(problem, None, x, y),
+            lambda: gk.norms(problem, None, x.flip(0), y),
+            lambda: gk.norms(problem, None, x, y, parameters="2.*"),
+            lambda: gk.norms(first, None, x, y),
+            lambda: gk.norms(second, None, x, y),
+        )
+    torch.testing.assert_close(2 * plain, doubled)
+    torch.testing.assert_close(plain, one)
     torch.testing.assert_close(one, gk.norms(problem, None, x, y))
     torch.testing.assert_close(two, gk.norms(problem, None, x.flip(0), y))
     torch.testing.assert_close(some, gk.norms(problem, None, x, y, parameters="2.*"))
