@@ -74,6 +74,7 @@ def products(rows):
         ("inner", {"v": {name: one[1] for name, one in v.items()}}, along[:, 1]),
         ("group_sums", {"groups": numbers.numpy(), "count": 4}, by_group),
         ("gram", {}, flat @ flat.T),
+        ("gram_by", {"by": groups}, {group: _gram([rows[name] for name in names]) for group, names in groups}),
         *(("project", {"size": 6, "kind": kind}, QUANTITIES["project"].of(torch, rows, 6, 0, kind)) for kind in KINDS),
         ("norms_by", {"by": groups}, {group: _norm([rows[name] for name in names]) for group, names in groups}),
         *(("clipped_sum_by", cut, QUANTITIES["clipped_sum_by"].of(torch, rows, **cut)) for cut in cuts(names)),
@@ -86,6 +87,11 @@ def cuts(names):
     halves = (("even", tuple(names[::2])), ("odd", tuple(names[1::2])))
     lengths = {"even": 0.1, "odd": 0.2}
     yield {"by": tuple(one for one in halves if one[1]), "max_norm": lengths, "rule": "automatic", "gamma": 0.1}
+
+
+def _gram(parts):
+    flat = torch.cat([one.reshape(len(one), -1) for one in parts], 1)
+    return flat @ flat.T
 
 
 def _norm(parts):

@@ -205,7 +205,7 @@ print(json.dumps([min(filter(None, (peak_bytes(call) for _ in range(3))), defaul
 @pytest.mark.skipif(not os.path.exists("/proc/self/clear_refs"), reason="only Linux tells the peak")
 @pytest.mark.parametrize(
     ("name", "quantity", "limit"),
-    [("cnn", "per_sample", 60), ("lstm", "norms", 20), ("transformer", "clipped_sum", 30)],
+    [("cnn", "per_sample", 60), ("lstm", "norms", 20), ("transformer", "clipped_sum", 30), ("cnn", "gram", 32)],
 )
 def test_the_peak_stays_within_the_limit(name, quantity, limit):
     given = json.dumps([name, quantity, 400, limit * MEGABYTE])

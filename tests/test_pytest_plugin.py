@@ -408,7 +408,7 @@ def test_the_suite_fails_for_a_wrong_kernel_and_for_no_other(suite):
     assert done.returncode == pytest.ExitCode.TESTS_FAILED
     wrong = {row.kernel for row in written if row.measurement.status != "ok"}
     # Negated rows have the right norms, and the right products with each other.
-    right = {"per_sample", "norms", "norms_by", "gram", "outer"}
+    right = {"per_sample", "norms", "norms_by", "gram", "gram_by", "outer"}
     assert wrong == {"numpy.mutant.per_sample", *(f"numpy.mutant+.{one}" for one in QUANTITIES if one not in right)}
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 from contextlib import AbstractContextManager, nullcontext, suppress
+from math import isqrt
 from typing import Any
 
 from gradkernels.case import Case
@@ -24,6 +25,9 @@ SCRATCH_BYTES = 8 * 2**20
 CHUNK = "chunk"
 FEW, MORE = 2, 6
 """Samples in the two batches that are measured."""
+
+PAIR_BYTES = 3 * 8
+"""Of products of two samples in a chunk: of the layer at hand, their sum so far, and what is between."""
 
 MOST_SHAPES = 4096
 """Of which something is kept."""
@@ -95,7 +99,8 @@ def in_chunks(kernel: Kernel, n: int, result: int, sample_bytes: int, max_bytes:
         TooSmall: There is no such chunk, or the kernel has no chunks and takes more.
     """
     left = max_bytes - result - SCRATCH_BYTES
-    need = result + SCRATCH_BYTES + sample_bytes * (1 if _chunked(kernel) else n)
+    least = min(n, 2 if kernel.quantity.pairs else 1) if _chunked(kernel) else n
+    need = result + SCRATCH_BYTES + sample_bytes * least
     if need > max_bytes:
         advice = "; gk.per_sample_chunks hands rows out chunk by chunk" if result > max_bytes else ""
         raise TooSmall(f"{kernel.key} needs about {need:,} bytes, max_bytes={max_bytes:,}{advice}")
@@ -103,6 +108,9 @@ def in_chunks(kernel: Kernel, n: int, result: int, sample_bytes: int, max_bytes:
         return kernel
     settings = dict(kernel.set_options)
     chunk = min(n, left // sample_bytes, settings.get(CHUNK, n))
+    if kernel.quantity.pairs:  # c samples take c s + c^2 p bytes, with p of the products of two of them
+        most = (isqrt(sample_bytes**2 + 4 * PAIR_BYTES * left) - sample_bytes) // (2 * PAIR_BYTES)
+        chunk = max(least, min(chunk, most))
     return kernel.with_options({**settings, CHUNK: int(chunk)})
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Unpack, overload
 
 from gradkernels.dispatch.request import KernelLike, NameGlobs, Options, ResultsPath
@@ -60,6 +61,17 @@ def gram(
 def gram(
     problem: Problem, theta: A, x: FeatureArray, y: TargetArray, *, other: object = None, **options: Unpack[Options]
 ) -> A: ...
+@overload
+def gram(
+    problem: Problem,
+    theta: Any,
+    x: object,
+    y: object,
+    *,
+    by: str | Mapping[str, str | Sequence[str]],
+    other: object = None,
+    **options: Unpack[Options],
+) -> dict[str, Any]: ...
 def gram(
     problem: Problem,
     theta: Any,
@@ -68,12 +80,13 @@ def gram(
     *,
     other: Any = None,
     parameters: NameGlobs = None,
+    by: Any = None,
     sample_weight: Any = None,
     kernel: KernelLike = None,
     results: ResultsPath = None,
     max_bytes: int | None = None,
 ) -> Any:
-    """Compute g_i . g_j for each two samples, `(n, n)`, or g_i . h_j with other samples, `(n, m)`.
+    """Compute g_i . g_j for each two samples, `(n, n)`, or g_i . h_j with other samples, `(n, m)`; or each by group.
 
     Args:
         problem: What is differentiated.
@@ -82,13 +95,14 @@ def gram(
         y: Targets, samples first; integers and truth values stand for numbers of x's dtype.
         other: `(x, y)`, the samples of h at the same theta.
         parameters: Names or globs of the only parameters that are asked about; see `gradient`.
+        by: `"parameter"` for the products over each parameter, or `{"group": ["glob", ...]}` for those over groups.
         sample_weight: Factor of each sample's loss, `(n,)`, for regressions.
         kernel: A way (`numpy.broadcast`), key or Kernel to take instead of the fastest.
         results: A results file that decides which is fastest.
         max_bytes: Peak memory allowed in bytes, the result included; see `gradient`.
     """
-    chosen = kernel, results, max_bytes
-    return compute("gram", problem, (theta, x, y), chosen, sample_weight, parameters=parameters, other=other)
+    name, chosen = "gram" if by is None else "gram_by", (kernel, results, max_bytes)
+    return compute(name, problem, (theta, x, y), chosen, sample_weight, parameters=parameters, other=other, by=by)
 
 
 @overload

@@ -12,6 +12,9 @@ import numpy as np
 
 from gradkernels.kernel import Compute, declare
 from gradkernels.problems import Regression
+from gradkernels.tree import each
+
+DOUBLE_BYTES = 8
 
 
 @declare("numpy.matmul.gradient", problems=Regression)
@@ -35,6 +38,14 @@ def gradient(problem: Regression) -> Compute:
 def _columns(x: Any) -> Any:
     """Return x as a matrix `(n, d)`."""
     return x[:, None] if x.ndim == 1 else x
+
+
+def _squares_are_in_range(factor: Any) -> bool:
+    """Return whether squared lengths of rows, but for zero, are in the range of their dtype."""
+    largest, limits = np.abs(factor).max(1, initial=0).astype(np.float64), np.finfo(factor.dtype)
+    squares = largest[(largest > 0) & np.isfinite(largest)] ** 2
+    within = (squares > limits.tiny / limits.eps) & (squares * factor.shape[1] < limits.max)
+    return bool(within.all())
 
 
 def _penalty(problem: Regression, theta: Any) -> Any:
@@ -87,10 +98,11 @@ def gram(problem: Regression) -> Compute:
     """Build (slope_i . slope_j) (1 + x_i . x_j)."""
     along = inner.build(problem)
 
-    def compute(theta, x, y, other=None):  # type: ignore[no-untyped-def]
-        sides = [(x, y)] if other is None else [(x, y), other]
+    def between(theta: Any, *sides: Any) -> Any:
         slopes = [problem.slopes(np, theta, *side).reshape(len(side[0]), math.prod(theta.shape[1:])) for side in sides]
         columns = [_columns(side[0]) for side in sides]
+        if theta.itemsize < DOUBLE_BYTES and not all(map(_squares_are_in_range, (*slopes, *columns))):
+            return between(*each(lambda part: part.astype(np.float64), (theta, *sides))).astype(theta.dtype)
         products = columns[0] @ columns[-1].T
         products += int(problem.fit_intercept)
         products *= slopes[0] @ slopes[-1].T
@@ -100,5 +112,8 @@ def gram(problem: Regression) -> Compute:
             of_sides = [along(theta, *side, penalty) for side in sides]
             products += np.add.outer(of_sides[0], of_sides[-1]) - (penalty**2).sum()
         return products
+
+    def compute(theta: Any, x: Any, y: Any, other: Any = None) -> Any:
+        return between(theta, (x, y)) if other is None else between(theta, (x, y), other)
 
     return compute

@@ -81,11 +81,19 @@ def inner(problem: ModuleProblem, chunk: int = CHUNK) -> Compute:
 
 
 @declare("torch.hooks.gram", problems=ModuleProblem)
-def gram(problem: ModuleProblem) -> Compute:
-    """Build inner products of samples, all in one pass, without rows where the layer's algebra allows."""
-    from gradkernels.engines.hooks import products
+def gram(problem: ModuleProblem, chunk: int = CHUNK) -> Compute:
+    """Build inner products of samples, without rows where the layer's algebra allows; in blocks of `chunk` samples."""
+    from gradkernels.engines.hooks import pairs
 
-    return products.gram(problem)
+    return pairs.gram(problem, chunk)
+
+
+@declare("torch.hooks.gram_by", problems=ModuleProblem)
+def gram_by(problem: ModuleProblem, chunk: int = CHUNK) -> Compute:
+    """Build inner products of samples over groups of parameters, each layer's added to its group's."""
+    from gradkernels.engines.hooks import pairs
+
+    return pairs.gram_by(problem, chunk)
 
 
 @declare("torch.hooks.norms_by", problems=ModuleProblem)

@@ -1,6 +1,6 @@
 """The quantities, a file each: what is asked of the per-sample gradients, and what results are held against.
 
-A file has one `Quantity`, with two definitions that share nothing:
+A file has one `Quantity`, or two that are alike, with two definitions that share nothing:
 
 1. `of(xp, g, **options)` in operations that numpy, torch and `jax.numpy` share: every kernel of per-sample gradients
    has the quantity by it;
@@ -9,7 +9,7 @@ A file has one `Quantity`, with two definitions that share nothing:
 
 Those of the gradients themselves: `gradient`, `per_sample`, `norms`, `norms_by`, `moments`. Sums over samples:
 `clipped_sum`, `clipped_sum_by`, `weighted_sum`, `group_sums`, `outer`. Of each sample, or of pairs: `inner`, `project`,
-`gram`.
+`gram`, with `gram_by` in its file.
 `shared` has what several of them need. `gradkernels.quantity` finds them here.
 """
 

@@ -9,7 +9,7 @@ import torch
 
 from gradkernels.backend import Array
 from gradkernels.engines.hooks.accumulate.accumulators import RowSums
-from gradkernels.engines.hooks.accumulate.products import RowGram, RowsAlong, SquaredNormsByParameter
+from gradkernels.engines.hooks.accumulate.products import RowsAlong, SquaredNormsByParameter
 from gradkernels.engines.hooks.accumulate.projections import RowProjections
 from gradkernels.engines.hooks.accumulate.random_matrices import RandomMatrices
 from gradkernels.engines.hooks.accumulate.weighted_sums import GroupSums, SeveralRowSums, zero_sums
@@ -20,11 +20,9 @@ from gradkernels.engines.hooks.quantities import Theta, beyond_range, chunk_slic
 from gradkernels.kernel import Compute
 from gradkernels.problems.module.module_problem import ModuleProblem
 from gradkernels.quantities.project import KIND, SEED, SIZE
+from gradkernels.quantities.shared.groups import Groups
 from gradkernels.quantity import QUANTITIES
 from gradkernels.tree import Tree, count, each, take
-
-Groups = tuple[tuple[str, tuple[str, ...]], ...]
-"""Names of parameters by group."""
 
 
 def weighted_sum(problem: ModuleProblem, chunk: int) -> Compute:
@@ -119,29 +117,6 @@ def norms_by(problem: ModuleProblem, chunk: int) -> Compute:
             norms = [widest.new_zeros(0).detach(), *(part[i] for part in parts)]
             found[group] = torch.cat(norms).to(widest.dtype)
         return found
-
-    return drawing(engine, compute)
-
-
-def gram(problem: ModuleProblem) -> Compute:
-    """Return a compute of the inner products of each two samples: (g_i . g_j)(a_i . a_j) for a linear map."""
-    engine = HooksEngine(problem)
-
-    def of_all(theta: Theta, x: Tree, y: Tree) -> Array:
-        n, widest = count(y), max(theta.values(), key=torch.Tensor.element_size)
-        if not n:
-            return widest.new_zeros((0, 0)).detach()
-        with engine.forward(theta, x, y) as forward:
-            products = RowGram(forward.theta, forward.shared, n)
-            forward.backward(products)
-            return products.finish().to(widest.dtype)
-
-    def compute(theta: Theta, x: Tree, y: Tree, other: tuple[Tree, Tree] | None = None) -> Array:
-        if other is None:
-            return of_all(theta, x, y)
-        if engine.draws_each:
-            raise Unfit("with other=, torch.hooks draws random numbers for both batches in a row; use torch.loop")
-        return of_all(theta, *joined((x, y), other))[: count(y), count(y) :].contiguous()
 
     return drawing(engine, compute)
 

@@ -14,11 +14,11 @@ from gradkernels.engines.hooks.accumulate.projections import RowProjections
 from gradkernels.engines.hooks.accumulate.random_matrices import RandomMatrices
 from gradkernels.engines.hooks.accumulate.weighted_sums import GroupSums, SeveralRowSums, zero_sums
 from gradkernels.engines.hooks.precision import HALF_DTYPES
-from gradkernels.engines.hooks.products import Groups
 from gradkernels.engines.hooks.quantities import Theta, beyond_range
 from gradkernels.engines.recorded.functions import Function, Passes
 from gradkernels.engines.recorded.uses.doubts import Doubts
 from gradkernels.engines.recorded.uses.recorded_uses import recording
+from gradkernels.quantities.shared.groups import Groups
 from gradkernels.tree import Tree
 from gradkernels.tree import count as count_samples
 

@@ -7,10 +7,10 @@ from typing import Any
 import torch
 
 from gradkernels.backend import Array
+from gradkernels.engines.hooks import pairs
 from gradkernels.engines.hooks import products as hooks
 from gradkernels.engines.hooks.accumulate.random_matrices import MOST_BYTES, RandomMatrices
 from gradkernels.engines.hooks.errors import Unfit
-from gradkernels.engines.hooks.products import Groups
 from gradkernels.engines.hooks.quantities import Theta
 from gradkernels.engines.hooks.quantities import norms as norms_by_hooks
 from gradkernels.engines.recorded import product_functions as functions
@@ -19,6 +19,7 @@ from gradkernels.engines.recorded.recordings import Recordings
 from gradkernels.kernel import Compute
 from gradkernels.problems.module.module_problem import ModuleProblem
 from gradkernels.quantities.project import KIND, SEED, SIZE
+from gradkernels.quantities.shared.groups import Groups
 from gradkernels.tree import Tree, count, take
 
 _element_size = torch.Tensor.element_size
@@ -83,7 +84,7 @@ def gram(problem: ModuleProblem) -> Compute:
     """Return a compute of the inner products of each two samples, all in one pass; of two batches as one."""
     recordings, plain, norms = (
         Recordings(problem, functions.gram),
-        hooks.gram(problem),
+        pairs.gram(problem, 1 << 20),
         norms_by_hooks(problem, 1 << 20),
     )
 

@@ -11,9 +11,11 @@ from collections.abc import Iterator
 import torch
 
 from gradkernels.backend import Array
+from gradkernels.engines.hooks.errors import Unfit
 from gradkernels.engines.hooks.precision import widen
 from gradkernels.engines.hooks.rules.autotune import is_recording
 from gradkernels.engines.hooks.rules.blocks import blocks
+from gradkernels.engines.hooks.symmetric import products_of_rows
 
 TILE = 512
 """Steps along each side of a tile."""
@@ -94,3 +96,36 @@ def products_of_steps(one: Array, other: Array, columns: Array, others: Array) -
         for at in (slice(start, start + size) for start in range(0, len(one), size))
     ]
     return torch.cat(found)
+
+
+def products_of_samples(rows: Array, columns: Array, more: int = 0) -> Array:
+    """Return (r_i . r_j)(c_i . c_j + more) of each two samples, `(n, n)`; (r_is . r_jt)(c_is . c_jt) summed over steps.
+
+    In float64 where squares of r or c leave the range of their dtype, which the products need not.
+
+    Args:
+        rows: r, `(n, [t,] o)`.
+        columns: c, `(n, [t,] p)`.
+        more: What is added, where there are no steps.
+
+    Raises:
+        Unfit: They leave that of float64.
+    """
+    if not is_recording() and not (_squares_are_in_range(rows) and _squares_are_in_range(columns)):
+        if rows.dtype is torch.float64:
+            raise Unfit("squares of activations or output gradients leave the range of float64; use torch.vmap")
+        return products_of_samples(rows.double(), columns.double(), more).to(rows.dtype)
+    if rows.ndim == 2:
+        return products_of_rows(rows).mul_(products_of_rows(columns).add_(more))
+    return products_of_steps(rows, rows, columns, columns)
+
+
+def _squares_are_in_range(factor: Array) -> bool:
+    """Return whether the largest steps of all samples have squared lengths in range, but for those zero or infinite."""
+    squares, limits = torch.linalg.vecdot(factor, factor), torch.finfo(factor.dtype)
+    squares = squares if squares.ndim == 1 else squares.amax(1)
+    low, high = torch.aminmax(squares)
+    if low > limits.tiny / limits.eps and high < limits.max:
+        return True
+    some = factor[~((squares > limits.tiny / limits.eps) & (squares < limits.max))].flatten(1)
+    return not bool((some.isfinite().all(1) & some.any(1)).any())

@@ -12,7 +12,7 @@ from gradkernels.backend import Array
 from gradkernels.engines.hooks.parameter_use import ParameterTensor, ParameterUse, write_or_add
 from gradkernels.engines.hooks.precision import squared_row_norms, sum_dtype, sum_of_squares, widen
 from gradkernels.engines.hooks.rules.autotune import fastest_of, is_recording
-from gradkernels.engines.hooks.rules.linear.gram import cheaper_ways, products_of_steps, squared_norms_by_steps
+from gradkernels.engines.hooks.rules.linear.gram import cheaper_ways, products_of_samples, squared_norms_by_steps
 from gradkernels.engines.hooks.rules.linear.outer_products import added_by_group, gram_by_rows, write_rows
 from gradkernels.engines.hooks.rules.rule import LayerRule, NamedArguments, Targets, not_last
 from gradkernels.engines.hooks.symmetric import products_of_rows
@@ -140,18 +140,18 @@ class Linear(ParameterUse):
             return products_of_rows(sums)
         rows, columns = map(widen, self.factors(g))
         if rows.ndim == 2:
-            return products_of_rows(rows).mul_(products_of_rows(columns))
+            return products_of_samples(rows, columns)
         n, steps, (o, i) = len(rows), rows.shape[1], (rows.shape[2], columns.shape[2])
         if n * steps**2 * (o + i + PASSES) > o * i * (HALF * n + steps):
             return gram_by_rows(rows, columns)
-        products = products_of_steps(rows, rows, columns, columns)
+        products = products_of_samples(rows, columns)
         return gram_by_rows(rows, columns) if self.cancels(target, g, products.diagonal()) else products
 
     def joint_gram(self, places: Sequence[Any], g: Array) -> Array:
         """Return the inner products of rows of several targets: (g_i . g_j)(a_i . a_j + 1) for weight and bias."""
         g = _steps(g)
         if g.ndim == 2 and len(places) == 2:
-            return products_of_rows(widen(g)).mul_(products_of_rows(widen(self._a)).add_(1))
+            return products_of_samples(widen(g), widen(self._a), more=1)
         return super().joint_gram(places, g)
 
     def add_by_group(self, target: Any, g: Array, groups: Array, out: Array) -> None:
