@@ -157,8 +157,9 @@ class Told(list):
 
 def test_a_cell_is_proven_timed_in_turns_and_reported_with_the_batch_last(monkeypatch):
     monkeypatch.setattr(quantity_cell, "truth_of", lambda model: small_truth())
-    monkeypatch.setattr(quantity_cell, "SHORTEST", 0.01)
-    monkeypatch.setattr(quantity_cell, "WARM_SECONDS", 0.001)
+    for name in ("SHORTEST", "WARM_SECONDS", "SETTLING_SECONDS"):
+        monkeypatch.setattr(quantity_cell, name, 0.005)
+    monkeypatch.setattr(quantity_cell, "PEAKS", 1)
     wrong = Way("wrong", "torch", "torch", (), lambda setting: lambda: torch.ones(N))
     absent = Way("absent", "absent", "absent_library", (), lambda setting: None)
     ours = Way("gradkernels", "gradkernels", "gradkernels", (), lambda one: lambda: gk.inner(

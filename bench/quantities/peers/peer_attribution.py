@@ -65,6 +65,9 @@ SIDE = 22
 """Of bergson's projections, squares: 484 numbers for each layer."""
 
 
+SEQUENCE_AXES = 3
+
+
 @peer("bergson collector", "bergson", "project factored")
 def bergson(setting):
     """Build bergson's hooks on linear maps, which project each layer's gradient from both sides; nothing else is."""
@@ -89,6 +92,7 @@ def bergson(setting):
 
     problem, processor = setting.copied(), GradientProcessor(projection_dim=SIDE)
     trained = {name.removesuffix(".weight") for name in problem.parameters() if name.endswith(".weight")}
+    trained &= _with_sequences(problem, setting.x)
     collector = Collected(model=problem.model, processor=processor, target_modules=trained)
 
     def compute():
@@ -99,6 +103,22 @@ def bergson(setting):
         return collector.mod_grads
 
     return Mapped(compute, partial(_two_sided, processor, problem.model))
+
+
+def _with_sequences(problem, x):
+    """Names of the layers whose inputs have three axes, the only ones that bergson takes."""
+    found, hooks = set(), []
+    for name, layer in problem.model.named_modules():
+
+        def note(layer, inputs, name=name):
+            if inputs and isinstance(inputs[0], torch.Tensor) and inputs[0].ndim == SEQUENCE_AXES:
+                found.add(name)
+
+        hooks.append(layer.register_forward_pre_hook(note))
+    problem.output(x)
+    for hook in hooks:
+        hook.remove()
+    return found
 
 
 def _two_sided(processor, model, truth, at, found):
