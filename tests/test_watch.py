@@ -364,6 +364,30 @@ def test_wrong_totals_are_found_at_the_first_step(small, monkeypatch):
         cross_entropy(small.model, *small.batch).backward()
 
 
+def test_norms_whose_squares_leave_the_range(small):
+    rows, (x, y) = rows_of(small), small.batch
+    factors = torch.tensor([1.0, 1e-25, 1e25, 0.0])
+    with gk.watch(small.model, reduction="sum") as seen:
+        (functional.cross_entropy(small.model(x), y, reduction="none") * factors).sum().backward()
+    found = seen.norms.double() / torch.tensor([1.0, 1e-25, 1e25, 1.0]).double()
+    close(found, rows.norm(dim=1).double() * torch.tensor([1.0, 1.0, 1.0, 0.0]).double())
+
+
+def test_a_second_backward_pass_through_the_same_graph(small):
+    rows = rows_of(small)
+    with gk.watch(small.model) as seen:
+        loss = cross_entropy(small.model, *small.batch)
+        for keep in (True, False):
+            loss.backward(retain_graph=keep)
+            close(seen.norms, rows.norm(dim=1))
+    assert len(seen.history) == 2
+
+
+def test_gradients_that_go_elsewhere_are_refused(small):
+    with gk.watch(small.model), pytest.raises(gk.CannotWatch, match=r"not torch\.autograd\.grad"):
+        torch.autograd.grad(cross_entropy(small.model, *small.batch), [*small.model.parameters()])
+
+
 def test_what_is_asked_for_is_checked(small):
     for given, says in (("norm", "norms"), ({"norms": {"size": 3}}, "no option 'size'"), ({"inner": {}}, "directions")):
         with pytest.raises(ValueError, match=says):

@@ -29,6 +29,11 @@ WRONG = (
     "this sentence to the authors of gradkernels, with the model's layers and torch {torch}"
 )
 
+OUT_OF_RANGE = (
+    "the squares of some samples' norms have left the range of their dtype, and these samples cannot go through the "
+    "model alone: their norms are 0 or inf; use float64, or model.eval() where random numbers are drawn"
+)
+
 
 class WatchAudits:
     """Audits of one watch, at backward passes 1, 2, 4, 8, ... or as `gk.audit` says.
@@ -62,12 +67,30 @@ class WatchAudits:
         try:
             row = {name: one * factor for name, one in self._row(call, i).items()}
         except Exception as error:  # of the model with one sample, say
-            if not self._warned:
-                says = f"this watch cannot be audited: {type(error).__name__}: {error}"
-                warnings.warn(says, AuditWarning, stacklevel=2)
-            self._warned = True
+            self._warn(f"this watch cannot be audited: {type(error).__name__}: {error}")
             return
         self._compare(row, values, i, backward.tolerance)
+
+    def length(self, backward: BackwardPass, i: int) -> float | None:
+        """Return the length of a sample's gradient by a pass of its own; None where there is none to be had.
+
+        Args:
+            backward: That is over.
+            i: Number of the sample.
+        """
+        call = backward.heard[0]
+        of_sample = [g[i] for g in call.gradients.values() if g.ndim and len(g) == call.n]
+        if of_sample and not (all(g.isfinite().all() for g in of_sample) and any(g.any() for g in of_sample)):
+            return None  # what has been found is right
+        if not call.can_be_split or len(backward.heard) > 1:
+            self._warn(OUT_OF_RANGE)
+            return None
+        return _length(self._row(call, i))
+
+    def _warn(self, says: str) -> None:
+        if not self._warned:
+            warnings.warn(says, AuditWarning, stacklevel=2)
+        self._warned = True
 
     def _row(self, call: SeenCall, i: int) -> dict[str, Array]:
         """Return the gradient of sample i, as the batch's loss weighs it."""
@@ -95,7 +118,7 @@ class WatchAudits:
         return tuple(parts(*pair) for pair in enumerate(args)), {name: parts(name, one) for name, one in kwargs.items()}
 
     def _compare(self, row: Mapping[str, Array], values: Mapping[str, Any], i: int, tolerance: float) -> None:
-        length = sum(float(one.double().square().sum()) for one in row.values()) ** 0.5
+        length = _length(row)
         found: dict[str, tuple[float, float]] = {}
         if isinstance(norms := values.get("norms"), torch.Tensor):
             found["the norm"] = float(norms[i]), length
@@ -107,3 +130,7 @@ class WatchAudits:
         for name, (seen, expected) in found.items():
             if abs(seen - expected) > tolerance * expected + torch.finfo(torch.float32).tiny:
                 raise CannotWatch(WRONG.format(name=name, i=i, found=seen, expected=expected, torch=torch.__version__))
+
+
+def _length(row: Mapping[str, Array]) -> float:
+    return sum(float(one.double().square().sum()) for one in row.values()) ** 0.5

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -78,6 +78,7 @@ class BackwardPass:
         self._check = check
         self.samples: dict[int, SampleGradients] = {}
         self.heard: list[SeenCall] = []
+        self.length: Callable[[int], float | None] = lambda i: None
         self.totals: dict[str, Array] = {}
         self._keeps_totals = any(MEASURES[name].keeps_totals for name in wanted)
         # Nodes die with their Python objects unless somebody holds them.
@@ -167,7 +168,7 @@ class BackwardPass:
             factor: What its gradients are multiplied with.
         """
         samples = self.samples[key]
-        arrived = Arrived(factor, self.totals, samples.terms)
+        arrived = Arrived(factor, self.totals, samples.terms, self.length)
         if len(self.samples) > 1 and self.totals:
             raise CannotWatch("gradient and noise_scale are of one set of samples; passes='more' has several")
         empty = not samples.known.n

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import weakref
 from collections.abc import Mapping
+from functools import partial
 from types import TracebackType
 from typing import Any, Self
 
@@ -211,6 +212,7 @@ class Watch:
     def _look(self, backward: BackwardPass) -> None:
         backward.require(self._request.reduction, self._request.scale_now())
         factors = self._factors(backward)
+        backward.length = partial(self._audits.length, backward)
         self._steps.add(backward, factors, self._wanted)
         self._steps.left(self._watched)
         (first, *_) = factors.values()

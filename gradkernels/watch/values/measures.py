@@ -6,7 +6,7 @@ what they are multiplied with to be the sample's own.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +19,7 @@ from gradkernels.engines.hooks.accumulate.products import RowGram, RowsAlong, Sq
 from gradkernels.engines.hooks.accumulate.projections import RowProjections
 from gradkernels.engines.hooks.accumulate.random_matrices import RandomMatrices
 from gradkernels.engines.hooks.parameter_use import ParameterUse
+from gradkernels.engines.hooks.quantities import beyond_range
 from gradkernels.quantities.project import KIND, SEED, SIZE
 from gradkernels.quantity import Moments
 
@@ -54,11 +55,13 @@ class Arrived:
         factor: What gradients are multiplied with to be the samples' own.
         totals: What autograd gave for each parameter, by name.
         terms: All uses and gradients, where they were kept.
+        length: Gives the length of a sample's gradient, as it arrives, by a pass of its own; None where it cannot.
     """
 
     factor: float
     totals: dict[str, Array]
     terms: Sequence[Term] = ()
+    length: Callable[[int], float | None] = lambda i: None
 
 
 class Measure:
@@ -91,7 +94,10 @@ class NormsMeasure(Measure):
         """Return roots of the sums."""
         squares, widest = self.accumulator.finish(), self.known.widest
         if not isinstance(squares, dict):
-            return (squares.sqrt() * arrived.factor).to(widest)
+            norms = squares.sqrt().double()
+            for i in beyond_range(squares).nonzero().flatten().tolist():  # as squares, not as lengths
+                norms[i] = norms[i] if (length := arrived.length(i)) is None else length
+            return (norms * arrived.factor).to(widest)
         groups = {group: sum(squares[name] for name in names) for group, names in self.options["by"]}
         return {group: (one.sqrt() * arrived.factor).to(widest) for group, one in groups.items()}
 
