@@ -1,6 +1,7 @@
 """`parameters=`: all is as if everything had been computed and the rest dropped; the model stays as it is."""
 
 import copy
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -255,3 +256,27 @@ def test_numpy_arrays_of_names_are_no_names():
     model, loss, x, y = MODELS["multilayer perceptron"](5)
     with pytest.raises(TypeError, match="^parameters is array"):
         gk.norms(gk.ModuleProblem(model, loss), None, x, y, parameters=np.array(["0.bias"]))
+
+
+class OwnLoss(nn.Module):
+    """Computes its loss itself, of inputs by name; one of them is the same for all samples."""
+
+    def __init__(self):
+        super().__init__()
+        self.body, self.head = nn.Linear(4, 4), nn.Linear(4, 3)
+
+    def forward(self, x, labels, scale):
+        return SimpleNamespace(loss=CROSS_ENTROPY(self.head(scale * self.body(x)), labels))
+
+
+def test_a_model_with_a_loss_of_its_own_has_a_matrix_of_rows():
+    torch.manual_seed(0)
+    problem = gk.ModuleProblem(OwnLoss(), None, shared=("scale",))
+    x = {"x": torch.randn(5, 4), "labels": torch.arange(5) % 3, "scale": torch.tensor(2.0)}
+    rows = gk.per_sample(problem, None, x, None, parameters="head.*")
+    matrix = gk.rows(problem, None, x, None, parameters="head.*")
+    assert matrix.shape == (5, 15)
+    torch.testing.assert_close(
+        matrix.layout.split(gk.per_sample(problem, None, x, None, flat=True, parameters="head.*")), rows
+    )
+    torch.testing.assert_close(matrix[1:3].dense(), matrix.layout.join({k: one[1:3] for k, one in rows.items()}, 1))

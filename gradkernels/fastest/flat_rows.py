@@ -111,15 +111,15 @@ def flat_rows(
     if not isinstance(theta, dict):
         rows = bound(theta, x, y, None if out is None else out.reshape(-1, *theta.shape))
         return rows.reshape(len(rows), -1) if out is None else out
-    layout, asked = flat(problem, theta), leaves(_asked(problem, theta))
+    layout, asked, n = flat(problem, theta), leaves(_asked(problem, theta)), count(problem.prepared(x, y))  # type: ignore[attr-defined]
     dtypes = {str(part.dtype) for part in asked}
     if len(dtypes) > 1:
         raise ValueError(f"theta has {' and '.join(sorted(dtypes))}; one flat array has one dtype, leave out flat=True")
     if out is None:
         from gradkernels.memory import empty_torch
 
-        out = empty_torch((count(y), len(layout)), asked[0])
-    elif tuple(out.shape) != (count(y), len(layout)):
-        raise ValueError(f"out is {tuple(out.shape)}; it must be {(count(y), len(layout))}")
+        out = empty_torch((n, len(layout)), asked[0])
+    elif tuple(out.shape) != (n, len(layout)):
+        raise ValueError(f"out is {tuple(out.shape)}; it must be {(n, len(layout))}")
     bound(theta, x, y, layout.split(out))
     return out

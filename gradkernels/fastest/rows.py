@@ -16,7 +16,7 @@ from gradkernels.fastest.compute import Chosen, compute
 from gradkernels.fastest.flat_rows import FlatLayout, flat
 from gradkernels.fastest.of_gradients import norms
 from gradkernels.fastest.operands import operand, same_parameters
-from gradkernels.problems import Problem
+from gradkernels.problems import BlackBox, Problem
 from gradkernels.tree import Tree, count, leaves, take
 from gradkernels.validate import validate_inputs, validate_problem
 
@@ -51,7 +51,7 @@ class Rows:
     @property
     def shape(self) -> tuple[int, int]:
         """Numbers of samples and of parameters."""
-        return count(self.y), len(self.layout)
+        return count((self.x, self.y)), len(self.layout)
 
     def __len__(self) -> int:
         return self.shape[0]
@@ -157,7 +157,7 @@ class Rows:
         )
 
     def _like(self, array: Any) -> Array:
-        first = self._first
+        first = leaves(self._parameters)[0]
         library = backend_of(first)
         assert library is not None
         placed = library.put(np.ascontiguousarray(array), library.arrays.device_of(first))
@@ -166,10 +166,6 @@ class Rows:
     @property
     def _parameters(self) -> Tree:
         return self.problem.parameters() if self.theta is None else self.theta  # type: ignore[attr-defined]
-
-    @property
-    def _first(self) -> Array:
-        return leaves(self._parameters)[0]
 
     def _compute(self, name: str, **options: Any) -> Any:
         return compute(name, self.problem, (self.theta, self.x, self.y), self.chosen, None, **options)
@@ -237,7 +233,9 @@ def rows(
     """
     validate_problem(problem)
     problem, checked = with_names(problem, parameters), theta
-    if not problem.is_black_box:  # a module's inputs are looked at when they are used
+    if isinstance(problem, BlackBox):  # whose inputs are looked at when they are used
+        x, y = problem.prepared(x, y)
+    else:
         checked, *samples = problem.as_inputs(theta, x, y)
         validate_inputs(problem, checked, *samples)
     return Rows(problem, theta, x, y, flat(problem, checked), (kernel, results, max_bytes))
