@@ -27,6 +27,21 @@ def validate_inputs(problem: Problem, theta: Array, x: Array, y: Tree) -> Backen
         TypeError: Not arrays, or of different libraries, dtypes or devices, or no supported float dtype.
         ValueError: Shapes that do not fit together, targets without a loss.
     """
+    library = validate_kinds(problem, theta, x, y)
+    if isinstance(problem, Regression) and (look := target_guard(problem)) is not None:
+        look(convert_target(problem, x, y))
+    return library
+
+
+def validate_kinds(problem: Problem, theta: Array, x: Array, y: Tree) -> Backend:
+    """Look at all but the entries: return the library, or raise as `validate_inputs`.
+
+    Args:
+        problem: What is differentiated.
+        theta: Parameters.
+        x: Features or inputs, samples first.
+        y: Targets, samples first.
+    """
     validate_problem(problem)
     arrays = dict(pair for tree in (("theta", theta), ("x", x), ("y", y)) for pair in named(*tree))
     library = _same_library(arrays, problem)
@@ -40,8 +55,6 @@ def validate_inputs(problem: Problem, theta: Array, x: Array, y: Tree) -> Backen
         _same_floats(arrays, floats, problem)
     _same("device", {name: str(array.device) for name, array in arrays.items()})
     problem.validate(theta, x, y)
-    if isinstance(problem, Regression) and (look := target_guard(problem)) is not None:
-        look(convert_target(problem, x, y))
     return library
 
 

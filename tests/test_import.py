@@ -9,6 +9,7 @@ import pytest
 import gradkernels as gk
 
 HEAVY = ("torch", "jax", "numba", "pandas", "matplotlib", "scipy", "typer", "rich", "sklearn", "pyarrow", "plotly")
+HEAVY += ("dask", "distributed")
 CALLABLES = ("kernel", "kernels", "check", "fastest", "declare")
 CALLABLES += ("gradient", "per_sample", "norms", "moments", "clipped_sum")
 

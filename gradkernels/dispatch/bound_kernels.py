@@ -7,10 +7,20 @@ from typing import Any
 
 from gradkernels.dispatch import history
 from gradkernels.dispatch.bind import BoundKernel, bind, dispatcher_for
-from gradkernels.dispatch.request import Criteria, KernelLike, ResultsPath, request_like, signature
+from gradkernels.dispatch.request import (
+    Criteria,
+    KernelLike,
+    ResultsPath,
+    Size,
+    make_request,
+    request_like,
+    signature,
+)
+from gradkernels.kernel import Kernel
 from gradkernels.memory.shared_passes import SharedPasses, batch_key, current_passes
 from gradkernels.problems import Problem
 from gradkernels.problems.frames import is_frame
+from gradkernels.scale.lazy_arrays import is_lazy
 from gradkernels.tree import Tree, leaves, structure
 from gradkernels.validate import validate_problem
 
@@ -52,10 +62,9 @@ def bound_kernel(name: str, problem: Problem, arrays: Arrays, given: Given) -> A
                theta.dtype, x.dtype, y.dtype, theta.device, x.device, y.device)  # fmt: skip
     except AttributeError:
         validate_problem(problem)
+        if (other := _of_other_arrays(name, problem, arrays, given)) is not None:
+            return other
         trees = problem.as_inputs(theta, x, y)
-        if any(map(is_frame, leaves(arrays))):
-            # Bound for the numpy arrays in them, and called with those whatever it is given.
-            return _given(bound_kernel(name, problem, trees, given), trees)
         key = (name, problem, given, structure(trees), *map(signature, leaves(trees)))
     try:
         return _BOUND[key]
@@ -94,6 +103,27 @@ def _sharing(name: str, problem: Any, arrays: Arrays, passes: SharedPasses) -> A
             return _dispatcher(name, problem, arrays, ALONE)(theta, x, y, *arguments, **options)
 
     return call
+
+
+def _of_other_arrays(name: str, problem: Problem, arrays: Arrays, given: Given) -> Any:
+    """Return what computes dask's arrays, or those in DataFrames; None where there are neither."""
+    if any(map(is_lazy, leaves(arrays))):
+        return _in_blocks(name, problem, given)
+    if any(map(is_frame, leaves(arrays))):
+        trees = problem.as_inputs(*arrays)
+        # Bound for the numpy arrays in them, and called with those whatever it is given.
+        return _given(bound_kernel(name, problem, trees, given), trees)
+    return None
+
+
+def _in_blocks(name: str, problem: Problem, given: Given) -> Any:
+    """Return what computes dask arrays block by block: each in the process that has it, by a kernel found here."""
+    from gradkernels.scale.lazy_results import lazy_call
+
+    def choose(local: str, n: int, features: int, dtype: str) -> Kernel:
+        return bind(make_request(problem, local, Criteria(*given, threads=1), None, Size(n, features, dtype))).kernel
+
+    return lazy_call(name, problem, choose, bound_kernel)
 
 
 def _given(bound: Any, trees: Arrays) -> Any:
