@@ -82,7 +82,9 @@ class BackwardPass:
         self.totals: dict[str, Array] = {}
         self._keeps_totals = any(MEASURES[name].keeps_totals for name in wanted)
         # Nodes die with their Python objects unless somebody holds them.
-        self._nodes = {name: get_gradient_edge(one).node for name, one in self.theta.items()}
+        everything = keep or self._keeps_totals or any(call.n == 1 for call in calls)
+        names = [name for name in self.theta if everything or check.compares(name)]
+        self._nodes = {name: get_gradient_edge(self.theta[name]).node for name in names}
         self._handles = [node.register_prehook(partial(self._given, name)) for name, node in self._nodes.items()]
 
     def begin(self, call: SeenCall, shared: frozenset[str]) -> None:

@@ -78,6 +78,10 @@ class Completeness:
         self._given: dict[str, list[Array]] = {name: [] for name in theta}
         self._coarsest: dict[str, float] = {}
 
+    def compares(self, name: str) -> bool:
+        """Return whether a parameter is one of those that are compared."""
+        return name in self._names
+
     def add(self, use: ParameterUse, g: Array) -> None:
         """Add what a use gives its parameters."""
         for place, target in use.targets.items():

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils import _pytree as pytree
 
 from gradkernels.backend import Array
@@ -15,6 +16,7 @@ from gradkernels.engines.hooks.accumulate.pulling import pull
 from gradkernels.engines.hooks.accumulate.row_memory import RowMemory
 from gradkernels.engines.hooks.parameter_use import ParameterTensor, ParameterUse
 from gradkernels.problems.module.inputs import Shared
+from gradkernels.problems.module.requirements import require_usable
 from gradkernels.problems.module.structure import Module, sites
 from gradkernels.watch.errors import CannotWatch
 from gradkernels.watch.values.measures import Term
@@ -23,6 +25,24 @@ from gradkernels.watch.values.measures import Term
 def parameters_of(model: Module) -> dict[str, Array]:
     """Return the trained parameters that a model holds, by name."""
     return {name: module._parameters[of] for name, ((module, of), *_) in sites(model).items()}
+
+
+def usable_parameters(model: Module) -> dict[str, Array]:
+    """Return the trained parameters by name, once the model is one whose samples have gradients; in one walk mostly.
+
+    Raises:
+        ValueError: It has a layer that mixes them, or hooks on its parameters.
+    """
+    found, known, mixes = dict[str, Array](), set[int](), False
+    for prefix, module in model.named_modules():
+        mixes = mixes or isinstance(module, _BatchNorm)
+        for name, one in module._parameters.items():
+            if one is not None and one.requires_grad and id(one) not in known:
+                known.add(id(one))
+                found[f"{prefix}.{name}".lstrip(".")] = one
+    if mixes or not found or any(one._backward_hooks for one in found.values()):
+        require_usable(model)
+    return found
 
 
 def samples_of(args: tuple[Any, ...], kwargs: dict[str, Any], shared: Shared) -> list[Array]:

@@ -14,7 +14,6 @@ from torch.autograd import Variable
 
 from gradkernels.engines.hooks.capture.guesses import Guesses
 from gradkernels.problems.module.differentiable import is_called_by_us
-from gradkernels.problems.module.requirements import require_usable
 from gradkernels.problems.module.structure import Module
 from gradkernels.quantities.shared.groups import groups_of
 from gradkernels.watch.audit import WatchAudits
@@ -24,7 +23,7 @@ from gradkernels.watch.clipping import Clipping, put_in_place
 from gradkernels.watch.completeness import Completeness, Directions, compared
 from gradkernels.watch.errors import CannotWatch
 from gradkernels.watch.model_calls import ModelCalls, is_distributed, watched_module
-from gradkernels.watch.passes import parameters_of, samples_of
+from gradkernels.watch.passes import parameters_of, samples_of, usable_parameters
 from gradkernels.watch.request import WatchRequest
 from gradkernels.watch.steps import Steps
 from gradkernels.watch.values.history import History
@@ -153,9 +152,9 @@ class Watch:
         self._begin_step()
         if not self._steps.looked:
             return
-        require_usable(self._watched)
+        theta = usable_parameters(self._watched)
         inputs = samples_of(args, kwargs, self._request.shared)
-        call = SeenCall(parameters_of(self._watched), inputs, (args, kwargs), self._guesses)
+        call = SeenCall(theta, inputs, (args, kwargs), self._guesses)
         self._current = call
         call.begin()
 
