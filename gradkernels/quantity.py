@@ -122,6 +122,7 @@ class Quantity:
         pairs: Whether its second axis is one of samples too.
         drops: Whether it can leave out samples that are not finite, and is proven with them.
         squares: Whether it holds squares of gradients, which leave the range of a dtype before these do.
+        room: `room(theta)` raises a ValueError where a result of so many parameters has no room in memory.
         scratch: `scratch(theta, **options)`, bytes that a computation needs whatever its kernel.
         rank: Place in the list of quantities.
     """
@@ -143,6 +144,7 @@ class Quantity:
     pairs: bool = field(default=False, compare=False)
     drops: bool = field(default=False, compare=False)
     squares: bool = field(default=False, compare=False)
+    room: Callable[[Tree], None] = field(default=lambda theta: None, compare=False)
     scratch: Callable[..., int] = field(default=_no_bytes, compare=False)
     rank: int = field(default=100, compare=False)
 
@@ -188,6 +190,7 @@ class Quantity:
             elif option.required:
                 raise TypeError(f"{self.name} has no {option.name}; pass {option.name}=")
         self.agree(found)
+        self.room(theta)
         return found
 
     def part(self, options: Options, samples: Any) -> Options:

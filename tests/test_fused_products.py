@@ -1,5 +1,6 @@
 """`numba.fused` with weights, directions and groups: in one pass, whatever the memory layout, dtype and threads."""
 
+from dataclasses import replace
 from itertools import product
 
 import numpy as np
@@ -141,6 +142,36 @@ def test_no_samples_no_weightings_and_no_directions(name):
     if name in ("weighted_sum", "inner"):
         none = {"weighted_sum": {"weights": np.zeros((3, 0))}, "inner": {"v": np.zeros((0, *theta.shape))}}[name]
         assert compute(theta, x, y, **none).shape == {"weighted_sum": (0, *theta.shape), "inner": (3, 0)}[name]
+
+
+def one_weight_moved(given):
+    weights = given["weights"].copy()
+    weights[[0, 1]] = weights[[1, 0]]
+    return given | {"weights": weights}
+
+
+MUTANTS = {
+    "one triangle alone": ("outer", lambda given: given, np.triu),
+    "classes swapped": ("outer", lambda given: given, lambda found: np.roll(found, 1, 1)),
+    "a weight moved to another sample": ("weighted_sum", one_weight_moved, lambda found: found),
+    "a sample in another's group": ("group_sums", lambda given: given | {"groups": given["groups"][::-1].copy()},
+                                    lambda found: found),
+    "the intercept left out": ("inner", lambda given: {"v": given["v"] * np.r_[0.0, np.ones(2)][:, None]},
+                               lambda found: found),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("mutant", MUTANTS)
+def test_mutants_are_rejected(mutant):
+    name, before, after = MUTANTS[mutant]
+    honest, problem = gk.kernel(f"numba.fused.{name}"), gk.SoftmaxRegression()
+
+    def build(problem, **options):
+        compute = honest.build(problem)
+        return lambda *arrays, **given: after(compute(*arrays, **before(given)))
+
+    with pytest.raises(gk.Disagreement):
+        gk.check(replace(honest, builder=build), gk.Case(problem, name, 7, features=2))
 
 
 def test_group_numbers_that_are_not_all_there():

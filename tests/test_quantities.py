@@ -234,6 +234,19 @@ def test_outer_products_of_a_module(module):
     close(gk.outer(problem, None, x, y, groups=[5, 5, 5, 9, 9, 9]), sums.T @ sums)
 
 
+def test_outer_products_that_no_memory_holds_are_refused_with_their_bytes(module):
+    problem = gk.ModuleProblem(nn.Linear(2**20, 2), nn.CrossEntropyLoss())
+    says = (
+        r"^the result with 2,097,154 parameters has 17,592,219,598,864 bytes, of memory there are [\d,]+; ask for less$"
+    )
+    with pytest.raises(ValueError, match=says):
+        gk.outer(problem, None, torch.ones(2, 2**20), torch.tensor([0, 1]))
+    problem, x, y, _ = module
+    need = r"^(?s:.*)outer needs about [\d,]+ bytes, max_bytes=16,000"
+    with pytest.raises(ValueError, match=need):
+        gk.outer(problem, None, x, y, max_bytes=16_000)
+
+
 @pytest.mark.parametrize("kind", ["gaussian", "factored"])
 def test_projections_of_a_module(module, kind):
     problem, x, y, rows = module

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from gradkernels.backend import Array, arrays_of
-from gradkernels.quantities.shared.arguments import present_groups
+from gradkernels.quantities.shared.arguments import entries_of, present_groups, require_room
 from gradkernels.quantities.shared.definitions import flat_rows, in_own_dtype
 from gradkernels.quantity import Draw, Option, Quantity, Truth, flat
 from gradkernels.row_norms import wide
@@ -41,6 +41,11 @@ def _expect(truth: Truth, groups: Any = None) -> tuple[Any, Any]:
     return value, 2 * spread
 
 
+def _room(theta: Tree) -> None:
+    size = entries_of(theta)
+    require_room(f"{size:,} parameters", size**2, theta)
+
+
 def _settings(draw: Draw) -> Any:
     yield " with groups", {"groups": draw.rng.integers(0, min(3, draw.n), draw.n)}
 
@@ -53,6 +58,7 @@ OUTER = Quantity(
     options=(Option("groups", present_groups, by_sample=True),),
     per_parameter=False,
     squares=True,
+    room=_room,
     settings=_settings,
     rank=11,
 )
