@@ -8,6 +8,7 @@ import pytest
 from first_five import FIVE
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from matrices import matrix
 
 import gradkernels as gk
 from gradkernels.problems import REGRESSIONS, Weighted
@@ -49,11 +50,13 @@ def able(problem, quantity=None):
     return [kernel for kernel in kernels if not kernel.unsupported(gk.Case(problem, kernel.quantity, 1))]
 
 
+def of_family(problem, kernel):
+    """What has to occur: each kernel with each family, and each problem."""
+    return f"{problem.family} {kernel.key}", problem.name
+
+
 def pairs(problems, kernels):
-    return pytest.mark.parametrize(
-        ("problem", "kernel"),
-        [pytest.param(p, k, id=f"{p.name}-{k.key}") for p in problems for k in kernels(p)],
-    )
+    return matrix("problem,kernel", rows=[(p, k) for p in problems for k in kernels(p)], occurring=of_family)
 
 
 @lru_cache

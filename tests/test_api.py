@@ -51,7 +51,7 @@ def results():
     example = torch.randn(8, 2), torch.randn(8, 1)
     module = gk.ModuleProblem(nn.Linear(2, 1), nn.MSELoss(), example=example)
     ways = [halves, "numpy.broadcast", thirds, "torch.hooks"]
-    return gk.run(["linear", module], None, ways, [6], budget=8, passes=2, features=2)
+    return gk.run(["linear", module], None, ways, [6], budget=4, passes=2, features=2)
 
 
 def test_kernels_of_a_script_and_what_is_composed_of_them_are_proven_and_timed(results):
@@ -219,7 +219,7 @@ def test_files_declare_kernels_and_problems(tmp_path):
 
 
 def test_memory_is_that_of_each_problem_and_kernel_of_its_own():
-    found = gk.run(["linear", "softmax"], "per_sample", "numpy.broadcast", [20_000], budget=6, passes=1)
+    found = gk.run(["linear", "softmax"], "per_sample", "numpy.broadcast", [20_000], budget=2, passes=1)
     frame = found.frame[found.frame["kernel"] == "numpy.broadcast.per_sample"]
     peaks = frame.set_index("problem")["peak_bytes"].to_dict()
     linear, softmax = peaks["linear"], next(peaks[name] for name in peaks if name.startswith("softmax"))

@@ -118,7 +118,7 @@ def test_each_fault_is_found_within_16_calls(quantity, fault, only, long):
         pytest.skip("a sum does not depend on the places")
     state = {"on": False}
     only(faulty(quantity, fault, state))
-    runs, found = 300 if long else 6, 0
+    runs, found = 300 if long else 3, 0
     for seed in range(runs):
         state["on"] = False
         problem, k = gk.ModuleProblem(model(), LOSS), None

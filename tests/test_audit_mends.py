@@ -132,7 +132,7 @@ class Halves:
 def test_the_audit_alone_finds_it_within_16_calls(fault, quantity, long, monkeypatch):
     if fault is Halves and quantity == "per_sample":
         pytest.skip("rows have no squares")
-    runs = 300 if long else 6
+    runs = 300 if long else 3
     missed = 0
     for seed in range(runs):
         with seeded_audits(seed), monkeypatch.context() as patch:

@@ -110,7 +110,9 @@ def test_no_honest_kernel_is_rejected(data, dtype, long):
     kernels = [k for k in kernels if k.quantity.name in FIVE or not k.composed or k.way == "numpy.broadcast+"]
     kernels = [kernel for kernel in kernels if not kernel.unsupported(gk.Case(P, kernel.quantity, 1, dtype))]
     computes = [(kernel, kernel.build(P)) for kernel in kernels]
-    for n, features, seed in product((1, 2, 30, 1000), (1, 3), range(10 if long else 1)):
+    every = list(product((1, 2, 30, 1000), (1, 3), range(10 if long else 1)))
+    at = list(HARD).index(data) + DTYPES.index(dtype)
+    for n, features, seed in every if long else every[at % 2 :: 2]:  # in turn with either number of features
         case = gk.Case(P, "norms", n, dtype, seed=seed, features=features)
         inputs = case.cast(HARD[data](n, features, seed))
         reference = Reference(P, *inputs)

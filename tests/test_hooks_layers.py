@@ -148,12 +148,11 @@ def test_layer(name, long, taking):
 
 
 def chosen(layouts, at):
-    """The plain layout in each way, the next of the others with as many samples as steps, and float32."""
+    """The plain layout, the next of the others with as many samples as steps, and float32: each in the next way."""
     others = layouts[1:] or layouts
-    for way in range(WAYS):
-        yield layouts[0], SAMPLES[(at + way) % 4], torch.float64, way
-    yield others[at % len(others)], 3, torch.float64, at
-    yield layouts[at % len(layouts)], SAMPLES[(at + 2) % 4], torch.float32, at + 1
+    yield layouts[0], SAMPLES[at % 4], torch.float64, at
+    yield others[at % len(others)], 3, torch.float64, at + 1
+    yield layouts[at % len(layouts)], SAMPLES[(at + 2) % 4], torch.float32, at + 2
 
 
 def test_every_layout_is_tried():

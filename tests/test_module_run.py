@@ -152,7 +152,7 @@ def tried_here(monkeypatch):
 
 
 def arguments(name, *more):
-    return ["run", "--problem", f"{__name__}:{name}", "--passes", "1", "--budget", "2s", "--out", "x.csv", *more]
+    return ["run", "--problem", f"{__name__}:{name}", "--passes", "1", "--budget", "1s", "--out", "x.csv", *more]
 
 
 @pytest.fixture(scope="module")

@@ -33,19 +33,25 @@ print(gk.per_sample(problem, np.zeros(2), np.array([3.0]), np.array([-1.0])).tol
 """
 
 
-@pytest.fixture
-def slope(tmp_path):
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Where the modules are, and what was compiled of them."""
+    return tmp_path_factory.mktemp("numba")
+
+
+@pytest.fixture(scope="module")
+def slope(folder):
     """The row at eta = 0, y = -1, x = 3 in a process of its own, by a module of some name."""
-    environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path / "cache"), "PYTHONDONTWRITEBYTECODE": "1"}
+    environment = {**os.environ, "NUMBA_CACHE_DIR": str(folder / "cache"), "PYTHONDONTWRITEBYTECODE": "1"}
 
     def run(module):
-        (tmp_path / f"{module}.py").write_text(MODULE)
-        path = os.pathsep.join([str(tmp_path), *sys.path])
+        (folder / f"{module}.py").write_text(MODULE)
+        path = os.pathsep.join([str(folder), *sys.path])
         command = [sys.executable, "-c", CALL, module]
         done = subprocess.run(
             command, env={**environment, "PYTHONPATH": path}, capture_output=True, text=True, timeout=300
         )
-        (tmp_path / f"{module}.py").unlink()
+        (folder / f"{module}.py").unlink()
         assert done.returncode == 0, done.stderr
         return done.stdout.strip()
 
@@ -57,9 +63,9 @@ def test_the_module_of_a_problem_may_be_renamed(slope):
 
 
 @pytest.mark.parametrize("ending", ["nbc", "nbi"])
-def test_what_cannot_be_loaded_is_compiled(slope, tmp_path, ending):
+def test_what_cannot_be_loaded_is_compiled(slope, folder, ending):
     assert slope("first") == "[[4.0, 12.0]]"
-    damaged = list((tmp_path / "cache").rglob(f"*.{ending}"))
+    damaged = list((folder / "cache").rglob(f"*.{ending}"))
     assert damaged
     for path in damaged:
         # What a process wrote whose module is gone by now: numba imports it to load this.

@@ -390,7 +390,7 @@ def suite(tmp_path_factory):
         "Metadata-Version: 2.1\nName: third-party\nVersion: 1\n"
     )
     (folder / "third_party-1.dist-info" / "entry_points.txt").write_text("[gradkernels.kernels]\nmine = third_party\n")
-    options = ["-k", "numpy or jax.vmap", "--gradkernels-sizes=5", "--gradkernels-quantities=all"]
+    options = ["-k", "numpy or jax.vmap.per_sample", "--gradkernels-sizes=5", "--gradkernels-quantities=all"]
     files = [f"--gradkernels-csv={folder}/x.csv", f"--benchmark-json={folder}/x.json"]
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "bench", *QUICK, *options, *files],

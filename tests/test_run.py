@@ -27,7 +27,7 @@ from gradkernels.bench.run.session import Schedule
 from gradkernels.key import Key
 from gradkernels.record import COLUMNS, read
 
-QUICK = ["--kernel", "numpy.broadcast", "--quantity", "gradient,norms", "--sizes", "10,100", "--budget", "2s"]
+QUICK = ["--kernel", "numpy.broadcast", "--quantity", "gradient,norms", "--sizes", "10,100", "--budget", "1s"]
 
 
 @pytest.fixture
@@ -300,7 +300,7 @@ def test_a_problem_of_ones_own_is_found_by_module_and_factory(here):
 
 def test_fastest_prints_every_format_and_saves(here, capsys, monkeypatch):
     monkeypatch.setenv("GRADKERNELS_WISDOM", str(here / "wisdom.json"))
-    assert main(["run", "--kernel", "numpy.*", *QUICK[2:], "--passes", "2", "--out", "x.csv"]) == 0
+    assert main(["run", "--kernel", "numpy.*", *QUICK[2:], "--budget", "2s", "--passes", "2", "--out", "x.csv"]) == 0
     capsys.readouterr()
     assert main(["fastest", "x.csv", "--quantity", "gradient", "--format", "markdown"]) == 0
     assert "| n | winner | time |" in capsys.readouterr().out

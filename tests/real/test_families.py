@@ -5,6 +5,7 @@ from functools import cache
 import pytest
 import torch
 from families import FAMILIES, rows
+from matrices import matrix
 
 import gradkernels as gk
 from gradkernels.engines.hooks.errors import Unfit
@@ -13,10 +14,13 @@ TOLERANCE = 1e-5
 """Of a row's norm; what is measured is about 1e-7."""
 
 
-def pytest_generate_tests(metafunc):
-    if "name" in metafunc.fixturenames:
-        everything = metafunc.config.getoption("--long")
-        metafunc.parametrize("name", [name for name, one in FAMILIES.items() if everything or one.core])
+def core(name, full):
+    """What has to be tried: core families in padded batches, in which faults have been, and a full one."""
+    return [full, name] if FAMILIES[name].core and not full else [full]
+
+
+each_batch = matrix("name,full", FAMILIES, [False, True], occurring=core, ids=lambda one: FILLED.get(one, one))
+FILLED = {False: "padded", True: "full"}
 
 
 @cache
@@ -34,7 +38,7 @@ def problem_of(name, model):
     return gk.ModuleProblem(model, FAMILIES[name].loss, mixing="own")
 
 
-@pytest.mark.parametrize("full", [False, True], ids=["padded", "full"])
+@each_batch
 def test_every_quantity(name, full):
     model, x, y, want, norms = batch(name, full)
     problem, limit = problem_of(name, model), float(norms.median())
@@ -58,7 +62,7 @@ def close(got, want, scale):
     assert ((got.double() - want).abs() <= TOLERANCE * scale).all()
 
 
-@pytest.mark.parametrize("full", [False, True], ids=["padded", "full"])
+@each_batch
 def test_who_computes(name, full):
     """Hooks can follow the model, or say that they cannot; no number is wrong."""
     model, x, y, want, norms = batch(name, full)
