@@ -25,7 +25,7 @@ REAL = {
     "softmax": "digits",
 }
 OPTIONS = ({}, {"l2": 0.25, "weighted": True}, {"fit_intercept": False, "delta": 30.0})
-BOUND = 3.0
+BOUND, GROUPS = 3.0, 3
 
 
 def made(family, **options):
@@ -85,16 +85,18 @@ def built(kernel, problem):
 def compute(kernel, problem, theta, x, target, weight):
     y = target if weight is None else Weighted(target, weight)
     options = {name: kernel.backend.put(one, "cpu") for name, one in arrays_for(kernel.quantity.name, theta, x).items()}
-    options |= {"max_norm": BOUND} if kernel.quantity.name == "clipped_sum" else {}
+    options |= {"clipped_sum": {"max_norm": BOUND}, "group_sums": {"count": GROUPS}}.get(kernel.quantity.name, {})
     with np.errstate(all="ignore"):  # infinite and undefined numbers are compared here, not warned about
         result = kernel.backend.wait(built(kernel, problem)(*kernel.backend.put((theta, x, y)), **options))
     return [kernel.backend.get(leaf) for leaf in leaves(result)]
 
 
 def arrays_for(quantity, theta, x):
-    """Arrays that a quantity takes besides: two weightings, or two directions."""
+    """Arrays that a quantity takes besides: two weightings, two directions, or groups."""
     if quantity == "weighted_sum":
         return {"weights": np.cos(np.arange(2.0 * len(x))).reshape(-1, 2)}
+    if quantity == "group_sums":
+        return {"groups": np.arange(len(x)) % GROUPS}
     return {"v": np.cos(np.arange(2.0 * theta.size)).reshape(2, *theta.shape)} if quantity == "inner" else {}
 
 
@@ -104,6 +106,13 @@ def sizes(problem, rows, x, target, weight):
     edge = edge if weight is None else edge * weight
     outer = (edge[:, None] * np.abs(oracles.design(problem, x))).reshape(len(x), -1, *[1] * len(problem.outputs))
     return np.abs(rows) + outer
+
+
+def grouped(rows):
+    """Sums by the groups of `arrays_for`."""
+    sums = np.zeros((GROUPS, *rows.shape[1:]))
+    np.add.at(sums, arrays_for("group_sums", rows[0], rows)["groups"], rows)
+    return sums
 
 
 def defined(quantity, rows, size):
@@ -124,6 +133,8 @@ def defined(quantity, rows, size):
         ],
         "inner": [(flat @ v.T, flat_size @ abs(v.T))],
         "gram": [(flat @ flat.T, flat_size @ flat_size.T)],
+        "group_sums": [(grouped(rows), grouped(size))],
+        "outer": [(flat.T @ flat, flat_size.T @ flat_size)],
     }[quantity]
 
 
