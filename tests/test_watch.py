@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import gc
 import pickle
 from random import Random
 
@@ -14,6 +15,8 @@ from torch.nn import functional
 import gradkernels as gk
 from gradkernels.engines.hooks.accumulate.accumulators import SquaredNorms
 from gradkernels.engines.hooks.rules.linear.linear import Linear
+from gradkernels.watch.backward import BackwardPass
+from gradkernels.watch.calls_seen import SeenCall
 from gradkernels.watch.completeness import compared
 from tests.watched import MAKERS, Watched, cross_entropy, flat_gradient, mlp, rows_of
 
@@ -381,6 +384,41 @@ def test_a_second_backward_pass_through_the_same_graph(small):
             loss.backward(retain_graph=keep)
             close(seen.norms, rows.norm(dim=1))
     assert len(seen.history) == 2
+
+
+def test_nothing_of_a_step_is_held_in_a_circle(small):
+    def alive():
+        return sum(isinstance(one, SeenCall | BackwardPass) for one in gc.get_objects())
+
+    gc.collect()
+    gc.disable()
+    try:
+        with gk.watch(small.model, ["norms", "moments"]):
+            for _ in range(4):
+                cross_entropy(small.model, *small.batch).backward()
+        assert alive() == 0
+    finally:
+        gc.enable()
+
+
+def test_an_error_of_a_backward_pass_does_not_reach_the_next(small):
+    class Broken(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            return x.clone()
+
+        @staticmethod
+        def backward(ctx, g):
+            raise OSError("broken")
+
+    rows = rows_of(small)
+    with gk.watch(small.model) as seen:
+        loss = cross_entropy(small.model, *small.batch) + Broken.apply(small.model[0].bias).sum()
+        with pytest.raises(OSError, match="broken"):
+            loss.backward()
+        small.model.zero_grad()
+        cross_entropy(small.model, *small.batch).backward()
+    close(seen.norms, rows.norm(dim=1))
 
 
 def test_gradients_that_go_elsewhere_are_refused(small):

@@ -182,5 +182,6 @@ class BackwardPass:
         for handle in self._handles:
             handle.remove()
         self._handles, self._nodes = [], {}
+        self.length = lambda i: None
         for call in self.heard:
             call.wait()
