@@ -10,8 +10,8 @@ from torch import nn
 from torch.nn import functional
 
 import gradkernels as gk
+from gradkernels.engines.hooks import pairs, symmetric
 from gradkernels.engines.hooks import products as hooks
-from gradkernels.engines.hooks import symmetric
 from gradkernels.engines.hooks.accumulate import accumulators, random_matrices, weighted_sums
 from gradkernels.engines.hooks.accumulate import products as accumulate
 from gradkernels.engines.hooks.errors import Unfit
@@ -92,6 +92,11 @@ def made(name, n=7, dtype=torch.float64, **settings):
     return problem, x, torch.arange(n) % 3
 
 
+def asked_of(rows):
+    """What there are recordings of, its options, and what it is of per-sample gradients."""
+    return [one for one in every_quantity.products(rows) if one[0] in PRODUCTS]
+
+
 def drawn(quantity, theta, n):
     """What a quantity needs, as tensors of theta's dtype; numbers of groups are numpy's."""
     dtype = next(iter(theta.values())).dtype
@@ -132,9 +137,9 @@ def traces(monkeypatch):
 def test_all_are_right_for_any_number_and_recorded_once(name, traces):
     problem, x, y = made(name)
     rows, theta = oracle(problem.model, CROSS_ENTROPY, x, y), problem.parameters()
-    computes = [recorded(quantity, problem) for quantity, *_ in every_quantity.products(rows)]
+    computes = [recorded(quantity, problem) for quantity, *_ in asked_of(rows)]
     for n in (7, 1, 2):
-        asked = every_quantity.products({key: one[:n] for key, one in rows.items()})
+        asked = asked_of({key: one[:n] for key, one in rows.items()})
         for compute, (quantity, options, want) in zip(computes, asked, strict=True):
             close(compute(theta, x[:n], y[:n], **options), want, f"{quantity} of {n}")
     assert len(traces) == 2 * len(computes)
@@ -142,7 +147,7 @@ def test_all_are_right_for_any_number_and_recorded_once(name, traces):
 
 def test_chunks_of_a_batch_are_put_together():
     problem, x, y = made("mlp")
-    for quantity, options, want in every_quantity.products(oracle(problem.model, CROSS_ENTROPY, x, y)):
+    for quantity, options, want in asked_of(oracle(problem.model, CROSS_ENTROPY, x, y)):
         if quantity != "gram":
             close(recorded(quantity, problem, chunk=3)(problem.parameters(), x, y, **options), want, quantity)
 
@@ -309,7 +314,7 @@ def test_norms_of_groups_whose_squares_leave_the_range_are_computed_again():
 
 
 def test_products_of_gradients_of_zero_are_not_computed_again(monkeypatch):
-    monkeypatch.setattr(hooks, "gram", lambda problem: None)
+    monkeypatch.setattr(pairs, "gram", lambda problem, chunk: None)
     problem = gk.ModuleProblem(modules.seeded(lambda: nn.Linear(4, 3)), lambda output, y: (output * y).sum(1).mean())
     compute = recorded("gram", problem)
     x, y = torch.randn(6, 4), torch.randn(6, 3)
@@ -390,3 +395,13 @@ def test_what_is_not_a_number_stays_in_its_group():
         compute = gk.kernel(f"torch.{way}.group_sums").build(problem)
         sums = compute(problem.parameters(), x, y, groups=np.arange(8) % 2, count=2)
         assert [one.isnan().any(1).any().item() for one in sums["0.weight"]] == [False, True]
+
+
+def test_products_of_which_one_factor_leaves_the_range_are_computed_again():
+    problem = gk.ModuleProblem(modules.seeded(lambda: nn.Linear(4, 3)), lambda output, y: (output * y).sum(1).mean())
+    x, y = torch.randn(6, 4), torch.randn(6, 3)
+    want = (y @ y.T) * (x @ x.T)
+    for unit in (2.0**80, 2.0**-80):
+        found = recorded("gram", problem)(problem.parameters(), x * unit, y / unit)
+        exact = want + (y @ y.T) / unit**2
+        torch.testing.assert_close(found, exact, rtol=1e-5, atol=1e-5 * float(exact.abs().max()))
