@@ -27,7 +27,7 @@ from gradkernels.engines.fused.drivers.workspace import (
 )
 
 TILE = 4
-"""Rows of a tile of the sum of outer products, which is two vectors wide: as many sums as registers hold."""
+"""Rows of a tile of the sum of outer products, one vector wide: two would be more than the registers of AVX2 hold."""
 
 
 @njit(**ORDERED)
@@ -80,36 +80,14 @@ def _add_products(rows, b, width, step, totals):
         step: Entries with the zeros, whole vectors.
         totals: Added to.
     """
-    column, lane = 0, lanes(rows)
-    while column < step:
-        two = column + 2 * lane <= step
-        end = min(width, column + (2 * lane if two else lane))
-        for row in range(0, end, TILE):
-            if two:
-                _add_tile(rows, b, step, row, column, at(totals, row * step + column))
-            else:
-                _add_narrow_tile(rows, b, step, row, column, at(totals, row * step + column))
-        column += 2 * lane if two else lane
+    lane = lanes(rows)
+    for column in range(0, step, lane):
+        for row in range(0, min(width, column + lane), TILE):
+            _add_tile(rows, b, step, row, column, at(totals, row * step + column))
 
 
 @njit(**FAST)
 def _add_tile(rows, b, step, row, column, totals):
-    """Add up TILE entries times two vectors."""
-    lane, left, right = lanes(rows), at(rows, row), at(rows, column)
-    a0, a1, a2, a3 = zeros(rows), zeros(rows), zeros(rows), zeros(rows)
-    c0, c1, c2, c3 = zeros(rows), zeros(rows), zeros(rows), zeros(rows)
-    for i in range(b):
-        u, v, p = load(right, i * step), load(right, i * step + lane), at(left, i * step)
-        s, t = splat(get(p, 0)), splat(get(p, 1))
-        a0, c0, a1, c1 = fma(s, u, a0), fma(s, v, c0), fma(t, u, a1), fma(t, v, c1)
-        s, t = splat(get(p, 2)), splat(get(p, 3))
-        a2, c2, a3, c3 = fma(s, u, a2), fma(s, v, c2), fma(t, u, a3), fma(t, v, c3)
-    _add_lines(totals, step, a0, a1, a2, a3)
-    _add_lines(at(totals, lane), step, c0, c1, c2, c3)
-
-
-@njit(**FAST)
-def _add_narrow_tile(rows, b, step, row, column, totals):
     """Add up TILE entries times one vector."""
     left, right = at(rows, row), at(rows, column)
     a0, a1, a2, a3 = zeros(rows), zeros(rows), zeros(rows), zeros(rows)
