@@ -60,6 +60,8 @@ if TYPE_CHECKING:
     from gradkernels.quantity import Moments as Moments
     from gradkernels.registry import kernel as kernel
     from gradkernels.registry import kernels as kernels
+    from gradkernels.scale.cluster import cluster as cluster
+    from gradkernels.scale.files import open as open
     from gradkernels.streaming import per_sample_chunks as per_sample_chunks
     from gradkernels.watch import CannotWatch as CannotWatch
     from gradkernels.watch import watch as watch
@@ -105,12 +107,14 @@ _HOME = {
     "problems.module.module_problem": ("ModuleProblem",),
     "quantity": ("Moments",),
     "registry": ("kernel", "kernels"),
+    "scale.cluster": ("cluster",),
+    "scale.files": ("open",),
     "streaming": ("per_sample_chunks",),
     "watch": ("CannotWatch", "watch"),
 }
 _MODULE = {name: f"{__name__}.{module}" for module, names in _HOME.items() for name in names}
 
-__all__ = sorted(_MODULE)
+__all__ = sorted(_MODULE.keys() - {"open"})  # with `import *`, Python's own would be lost
 
 
 class _Package(ModuleType):
@@ -140,9 +144,10 @@ def __getattr__(name: str) -> Any:
     except ModuleNotFoundError as error:
         if error.name is None or error.name.startswith(__name__):
             raise
-        raise ModuleNotFoundError(f"gk.{name} needs {error.name}: pip install 'gradkernels[bench]'") from error
+        extra = "dask" if ".scale." in _MODULE[name] else "bench"
+        raise ModuleNotFoundError(f"gk.{name} needs {error.name}: pip install 'gradkernels[{extra}]'") from error
     return value
 
 
 def __dir__() -> list[str]:
-    return sorted(["__version__", "zoo", *__all__])
+    return sorted(["__version__", "open", "zoo", *__all__])

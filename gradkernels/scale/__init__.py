@@ -11,6 +11,6 @@ comes here with what computes a block:
    block was bad;
 4. `merging` has for each sum or mean how results of blocks become that of all rows.
 
-`cluster` starts workers on this machine, `files` opens what lies on disk as dask arrays. dask is loaded by none of
-this before there is a dask array.
+`cluster` starts workers on this machine. `files` opens what lies on disk as dask arrays: `tables`, Parquet and CSV,
+and `array_files`, NPY and Zarr. `gradkernels` loads none of this, and no dask, before there is a dask array.
 """

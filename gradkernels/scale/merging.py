@@ -87,16 +87,11 @@ def _moments(result: Any, n: int, note: Any) -> Means:
 def _averaged(parts: list[Means]) -> Means:
     """Merge means, and variances around them (Chan, Golub & LeVeque 1983): nothing large is subtracted."""
     rows = sum(part.rows for part in parts)
-    shares = [part.rows / rows for part in parts]
-    mean = _added([share * part.mean for share, part in zip(shares, parts, strict=True)])
+    mean = _added([part.rows * part.mean for part in parts]) / rows
     if parts[0].variance is None:
         return Means(rows, mean, None)
-    spread = [
-        share * (part.variance + (part.mean - mean) ** 2)
-        for share, part in zip(shares, parts, strict=True)
-        if part.variance is not None
-    ]
-    return Means(rows, mean, _added(spread))
+    around = [part.rows * (part.variance + (part.mean - mean) ** 2) for part in parts if part.variance is not None]
+    return Means(rows, mean, _added(around) / rows)
 
 
 def _own_groups(options: Options, n: int, theta: Any) -> tuple[Options, Any]:

@@ -1,0 +1,266 @@
+"""Rows beyond memory: `python bench/dask_blocks.py --gigabytes 50`, figures of `gk.gradient` on dask arrays.
+
+The rows are made when they are needed, so that no disk is measured, and reading them alone is what making them takes.
+Passes to be compared take turns in one process with the same workers; figures are medians of ratios.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import importlib
+import sys
+import threading
+import time
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, fields
+from datetime import UTC, datetime
+from pathlib import Path
+from statistics import median
+
+import dask
+import dask.array as da
+import numpy as np
+import psutil
+
+import gradkernels as gk
+from gradkernels.dispatch.machine import machine
+
+OUT = Path(__file__).parents[1] / "results" / "scale.csv"
+FEATURES, BLOCK_BYTES = 30, 2**25
+PROBLEM, THETA = gk.LinearRegression(), np.linspace(-1, 1, FEATURES + 1)
+GIB = 2**30
+
+
+@dataclass
+class Figure:
+    """A row of the file.
+
+    Attributes:
+        measure: What is measured.
+        value: The figure.
+        unit: Of it: `ratio`, `ms`, `GiB` or `s`.
+        aim: What it is held against, such as `>= 1.8`; empty where it is there for comparison.
+        gigabytes: Of rows in a pass, 10^9 bytes.
+        blocks: Of a pass.
+        workers: Processes.
+        passes: Of which the figure is the median.
+        machine: Kind of machine.
+        started: When, UTC.
+        command: That prints it.
+    """
+
+    measure: str
+    value: float | str
+    unit: str
+    aim: str
+    gigabytes: float
+    blocks: int
+    workers: int
+    passes: int
+    machine: str = machine()
+    started: str = ""
+    command: str = ""
+
+
+def made(shape, block_id):
+    """Return a block of numbers, the same for the same block."""
+    return np.random.Generator(np.random.SFC64(block_id[0])).random(shape)
+
+
+def rows_of(gigabytes, block_bytes=BLOCK_BYTES):
+    """Return lazy x and y of so many bytes, in blocks."""
+    rows = max(1, block_bytes // (8 * FEATURES))
+    blocks = max(1, round(gigabytes * 1e9 / (8 * FEATURES) / rows))
+    chunks = (rows,) * blocks
+
+    def array(*more):
+        shape = (rows, *more)
+        return da.map_blocks(made, shape, chunks=(chunks, *((one,) for one in more)), dtype=float,
+                             meta=np.empty((0,) * len(shape)))  # fmt: skip
+
+    return array(FEATURES), array()
+
+
+def touched(x, y):
+    return np.zeros((1, 1))
+
+
+def reading(x, y):
+    """Return what makes all blocks and does nothing with them."""
+    return da.blockwise(touched, "ij", x, "ij", y, "i", adjust_chunks={"i": 1, "j": 1}, dtype=float).sum()
+
+
+def by_hand(x, y):
+    """Return the gradient as one would write it with dask alone: numpy of each block, and a sum."""
+
+    def one(x, y):
+        slopes = 2 * (x @ THETA[1:] + THETA[0] - y)
+        return np.concatenate([[slopes.sum()], slopes @ x])[None]
+
+    axes = {"i": 1, "j": FEATURES + 1}
+    parts = da.blockwise(one, "ij", x, "ij", y, "i", adjust_chunks=axes, dtype=float, meta=np.empty((0, 0)))
+    return parts.sum(0) / x.shape[0]
+
+
+def by_dask_glm(x, y):
+    """Return the gradient of dask-glm's normal family, without an intercept."""
+    families = importlib.import_module("dask_glm.families")
+    eta = x @ THETA[1:]
+    return families.Normal.gradient(eta, x, y) / x.shape[0]
+
+
+def by_partial_fit(x, y):
+    """Return a pass of scikit-learn's SGDRegressor over the blocks, one by one in this process."""
+    model = importlib.import_module("sklearn.linear_model").SGDRegressor()
+
+    def compute():
+        for one, two in zip(x.blocks, y.blocks, strict=True):
+            model.partial_fit(*dask.compute(one, two, scheduler="synchronous"))
+
+    return compute
+
+
+def by_dask_ml(x, y):
+    """Return a pass of dask-ml's Incremental around the same."""
+    regressor = importlib.import_module("sklearn.linear_model").SGDRegressor()
+    model = importlib.import_module("dask_ml.wrappers").Incremental(regressor, shuffle_blocks=False)
+    return lambda: model.fit(x, y)
+
+
+PEERS = {
+    "map_blocks of numpy": by_hand,
+    "dask-glm": by_dask_glm,
+    "partial_fit of scikit-learn": by_partial_fit,
+    "dask-ml Incremental": by_dask_ml,
+}
+
+
+def gradient(x, y):
+    return gk.gradient(PROBLEM, THETA, x, y)
+
+
+def seconds(lazy):
+    """Return what a pass takes: of a lazy result, or of a function."""
+    start = time.perf_counter()
+    lazy() if callable(lazy) and not hasattr(lazy, "dask") else lazy.compute()
+    return time.perf_counter() - start
+
+
+def in_turns(passes, **lazy):
+    """Return seconds by name, each measured so often, in turns, after one that does not count."""
+    for one in lazy.values():
+        seconds(one)
+    found = {name: [] for name in lazy}
+    for _ in range(passes):
+        for name, one in lazy.items():
+            found[name].append(seconds(one))
+    return found
+
+
+def ratio(one, other):
+    return median(a / b for a, b in zip(one, other, strict=True))
+
+
+@contextmanager
+def watched():
+    """Yield a list that gets the peak memory in bytes of this process and its children, shared pages counted once."""
+    peak, done = [0], threading.Event()
+
+    def look():
+        while not done.wait(0.2):
+            total = 0
+            for process in (me := psutil.Process(), *me.children(recursive=True)):
+                try:
+                    total += process.memory_full_info().pss
+                except psutil.Error:  # it has ended
+                    continue
+            peak[0] = max(peak[0], total)
+
+    thread = threading.Thread(target=look)
+    thread.start()
+    try:
+        yield peak
+    finally:
+        done.set()
+        thread.join()
+
+
+def two_workers(gigabytes, passes):
+    """Yield the figures of a pass with two workers, and of the same with one."""
+    large, small = rows_of(gigabytes), rows_of(min(gigabytes, 4))
+    told = {"gigabytes": gigabytes, "blocks": large[0].numblocks[0], "workers": 2, "passes": passes}
+    with gk.cluster(2, memory_limit="2 GiB"), watched() as peak:
+        found = in_turns(passes, read=reading(*large), whole=gradient(*large))
+    yield Figure("peak memory of all processes", peak[0] / GIB, "GiB", "<= 4", **told)
+    yield Figure("seconds of a pass", median(found["whole"]), "s", "", **told)
+    yield Figure("reading alone over a pass", ratio(found["read"], found["whole"]), "ratio", ">= 0.8", **told)
+    times = {workers: [] for workers in (1, 2)}
+    for _ in range(passes):  # in turns
+        for workers, one in times.items():
+            with gk.cluster(workers):
+                one += in_turns(1, whole=gradient(*small))["whole"]
+    told |= {"gigabytes": min(gigabytes, 4), "blocks": small[0].numblocks[0]}
+    yield Figure("two workers over one", ratio(times[1], times[2]), "ratio", ">= 1.8", **told)
+
+
+def overhead(passes):
+    """Yield what a block costs beside its computation, with blocks of one row."""
+    blocks = 1000
+    x, y = rows_of(blocks * 8 * FEATURES / 1e9, 8 * FEATURES)
+    told = {"gigabytes": 0.0, "blocks": blocks, "passes": passes}
+    with dask.config.set(scheduler="synchronous"):
+        found = in_turns(passes, read=reading(x, y), whole=gradient(x, y))
+        yield Figure("a block of one row, in this thread", 1e3 * median(found["whole"]) / blocks, "ms", "< 2",
+                     workers=0, **told)  # fmt: skip
+    with gk.cluster(2):
+        found = in_turns(passes, read=reading(x, y), whole=gradient(x, y))
+    for name, what in (("whole", "gradient"), ("read", "dask alone")):
+        aim = "< 2" if name == "whole" else ""
+        yield Figure(f"a block of one row, {what}", 2e3 * median(found[name]) / blocks, "ms", aim, workers=2, **told)
+
+
+def peers(gigabytes, passes):
+    """Yield the time of others over ours, on the same rows with the same workers."""
+    x, y = rows_of(min(gigabytes, 4))
+    told = {"gigabytes": min(gigabytes, 4), "blocks": x.numblocks[0], "workers": 2, "passes": passes}
+    with gk.cluster(2):
+        for name, make in PEERS.items():
+            try:
+                found = in_turns(passes, ours=gradient(x, y), theirs=make(x, y))
+            except Exception as error:  # not installed, or not for this version of dask
+                yield Figure(f"{name} over ours", f"{type(error).__name__}: {error}"[:120], "", "", **told)
+                continue
+            yield Figure(f"{name} over ours", ratio(found["theirs"], found["ours"]), "ratio", "", **told)
+
+
+def measured(gigabytes, passes):
+    """Yield all figures."""
+    yield from overhead(passes)
+    yield from two_workers(gigabytes, passes)
+    yield from peers(gigabytes, passes)
+
+
+def main(arguments=None):
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--gigabytes", type=float, default=4.0, help="of rows in a pass, 10^9 bytes")
+    parser.add_argument("--passes", type=int, default=3, help="of which a figure is the median")
+    parser.add_argument("--out", type=Path, default=OUT, help="the file; it is added to")
+    given = parser.parse_args(arguments)
+    command = f"python bench/dask_blocks.py --gigabytes {given.gigabytes:g} --passes {given.passes}"
+    started = datetime.now(UTC).isoformat(timespec="seconds")
+    new = not given.out.exists()
+    with given.out.open("a", newline="") as file:
+        writer = csv.DictWriter(file, [one.name for one in fields(Figure)], lineterminator="\n")
+        if new:
+            writer.writeheader()
+        for figure in measured(given.gigabytes, given.passes):
+            value = f"{figure.value:.4g}" if isinstance(figure.value, float) else figure.value
+            writer.writerow(asdict(figure) | {"value": value, "started": started, "command": command})
+            file.flush()
+            print(f"{figure.measure:40} {value:>8} {figure.unit:6} {figure.aim}", flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

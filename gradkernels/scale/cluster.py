@@ -1,0 +1,49 @@
+"""Workers on this machine: dask.distributed's own cluster, sized to it and reachable from it alone."""
+
+from __future__ import annotations
+
+from dask.system import CPU_COUNT
+from distributed import LocalCluster
+
+from gradkernels.thread_variables import XLA_VARIABLES
+from gradkernels.validate import validate_count
+
+LOOPBACK = "127.0.0.1"
+
+
+def cluster(workers: int | None = None, threads: int = 1, memory_limit: str | float = "auto") -> LocalCluster:
+    """Start workers on this machine, on which dask computes from then on: `with gk.cluster(): lazy.compute()`.
+
+    Each is a process of its own, so that one that dies takes no other along; its work is done again. In a script the
+    call belongs below `if __name__ == "__main__":`, since workers import the script.
+
+    Args:
+        workers: Number of processes; None for one for each core that this process may use.
+        threads: Of each worker, each of which computes a block; kernels themselves use one.
+        memory_limit: Of each worker, in bytes or as `"2 GiB"`: one that needs more is started anew; "auto" for its
+            share of the machine's.
+
+    Returns:
+        The cluster: `close()` it, or use it as a context. `get_client()` is the default client.
+
+    Raises:
+        ValueError: Fewer than one of either.
+    """
+    for name, value in (("workers", workers), ("threads", threads)):
+        validate_count(name, value)
+    started = LocalCluster(
+        n_workers=workers or CPU_COUNT,
+        threads_per_worker=threads,
+        processes=True,
+        host=LOOPBACK,
+        dashboard_address=f"{LOOPBACK}:0",
+        memory_limit=memory_limit,
+        env=_variables(),
+    )
+    started.get_client()
+    return started
+
+
+def _variables() -> dict[str, str]:
+    """Return what has to be set in a worker before JAX loads; distributed itself gives BLAS one thread."""
+    return {"JAX_ENABLE_X64": "1", XLA_VARIABLES[0]: "1"}
