@@ -54,7 +54,8 @@ def covering(
 
 def named(value: Any) -> str:
     """Return the key or name of a value, else its text."""
-    return str(getattr(value, "key", None) or getattr(value, "name", None) or value)
+    names = (getattr(value, attribute, None) for attribute in ("key", "name", "__name__"))
+    return str(next(filter(None, names), value))
 
 
 def matrix(names: str, *axes: Iterable[Any], rows=(), occurring=None, always=None, ids=named):

@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from matrices import named
 from models import oracle
 from torch import nn
 from torch.utils.checkpoint import checkpoint
@@ -69,7 +70,7 @@ RULES = {
 
 @pytest.mark.parametrize("kernel", ["torch.hooks", "torch.hooks[chunk=4]", "torch.recorded", "torch.vmap"])
 @pytest.mark.parametrize("by", [None, "parameter", GROUPS], ids=["all", "parameter", "groups"])
-@pytest.mark.parametrize("rule", RULES, ids=str)
+@pytest.mark.parametrize("rule", RULES, ids=named)
 def test_a_module_by_any_rule_and_groups(kernel, by, rule, module):
     problem, x, y, rows = module
     groups = {None: {"all": list(rows)}, "parameter": {name: [name] for name in rows}}.get(
@@ -161,7 +162,7 @@ def test_a_rule_that_fails_is_no_kernels_fault(module):
 
 @pytest.mark.parametrize("kernel", ["torch.hooks", "torch.hooks[chunk=4]", "torch.recorded", "torch.vmap"])
 @pytest.mark.parametrize("by", [None, "parameter"])
-@pytest.mark.parametrize("rule", ["clip", cut_at_two], ids=str)
+@pytest.mark.parametrize("rule", ["clip", cut_at_two], ids=named)
 def test_samples_that_are_not_finite(kernel, by, rule, module):
     problem, x, y, rows = module
     bad = x.clone()
