@@ -66,7 +66,7 @@ def products(rows):
     numbers = torch.arange(len(flat)) % 3
     by_group = {k: one.new_zeros(4, *one.shape[1:]).index_add_(0, numbers, one) for k, one in rows.items()}
     names = [*rows]
-    groups = (("first", (names[0],)), ("all", tuple(names)))
+    groups = (("first", (names[0],)), *([("others", tuple(names[1:]))] if names[1:] else []))
     return [
         ("weighted_sum", {"weights": weights}, sums),
         ("weighted_sum", {"weights": weights[:, 0]}, {name: one[0] for name, one in sums.items()}),
