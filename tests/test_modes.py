@@ -442,3 +442,16 @@ def test_a_pickled_problem_has_keys_of_its_own():
     again = pickle.loads(pickle.dumps(problem))
     assert again.mode_key().kind == problem.mode_key().kind
     assert again.mode_key() != problem.mode_key()
+
+
+def test_a_compiled_part_is_a_module_like_any_other():
+    torch.manual_seed(0)
+    part, last = nn.Linear(3, 4), nn.Linear(4, 2)
+    model = nn.Sequential(torch.compile(part, backend="eager"), nn.Tanh(), last).double()
+    x, y = torch.randn(5, 3, dtype=torch.float64), torch.randint(2, (5,))
+    loss = nn.CrossEntropyLoss()
+    norms = gk.norms(gk.ModuleProblem(model, loss), None, x, y)
+    for i, norm in enumerate(norms):
+        alone = loss(last(torch.tanh(part(x[i : i + 1]))), y[i : i + 1])
+        rows = torch.autograd.grad(alone, [*part.parameters(), *last.parameters()])
+        torch.testing.assert_close(norm, torch.cat([one.flatten() for one in rows]).norm())

@@ -63,8 +63,8 @@ def held_by(attributes: dict[str, Any], leads: bool) -> Iterator[Any]:
 
 
 def is_module(value: Any) -> bool:
-    """Tell whether a value is one of torch's modules."""
-    return hasattr(value, "_parameters") and hasattr(value, "_modules")
+    """Tell whether a value is one of torch's modules, and not a function with the attributes of one that it wraps."""
+    return hasattr(type(value), "named_modules") and hasattr(value, "_modules")
 
 
 def _held_in(value: Any, leads: bool, deepest: int) -> Iterator[Any]:
