@@ -6,7 +6,7 @@ STAMP := .venv/installed
 # `make run` needs a small part of it; no bytecode is made of what is never imported.
 RUN_STAMP := .venv/installed-to-run
 # Tests whose outcome depends on times that they measure: nothing runs beside them.
-TIMING := tests/test_ab.py tests/test_doctor.py tests/test_race.py
+TIMING := tests/test_ab.py tests/test_doctor.py tests/test_interleaved.py tests/test_race.py
 # One more than there are processors: some tests wait, for a process that hangs or for its time to be over.
 WORKERS = $(shell $(BIN)/python -c 'import os; print((os.cpu_count() or 1) + 1)')
 # Every process that a test starts imports what an earlier one compiled.

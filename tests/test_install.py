@@ -37,6 +37,7 @@ EXTRAS = {
     "peers": ("numpy statsmodels torch", False),
     "data": ("numpy torch", False),
     "bench": ("numpy torch", True),
+    "dask": ("numpy torch", False),
     "real": ("numpy torch", False),
     "all": ("jax numba numpy statsmodels torch", True),
 }
