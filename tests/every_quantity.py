@@ -84,9 +84,10 @@ def products(rows):
 def cuts(names):
     """By each parameter, and by groups that have parameters of the same layer, by two rules."""
     yield {"by": tuple((name, (name,)) for name in names), "max_norm": 0.1}
-    halves = (("even", tuple(names[::2])), ("odd", tuple(names[1::2])))
+    halves = tuple(one for one in (("even", tuple(names[::2])), ("odd", tuple(names[1::2]))) if one[1])
     lengths = {"even": 0.1, "odd": 0.2}
-    yield {"by": tuple(one for one in halves if one[1]), "max_norm": lengths, "rule": "automatic", "gamma": 0.1}
+    limits = {group: lengths[group] for group, _ in halves}
+    yield {"by": halves, "max_norm": limits, "rule": "automatic", "gamma": 0.1}
 
 
 def _gram(parts):
