@@ -37,6 +37,9 @@ ASKED = {
     "inner": (gk.inner, {"v": [3.0, 1.0, -1.0, 2.0]}),
     "five directions": (gk.inner, {"v": RNG.standard_normal((5, 4))}),
     "project": (gk.project, {"size": 6}),
+    "cut by another rule": (gk.clipped_sum, {"rule": "automatic", "max_norm": 0.5}),
+    "cut, with norms": (gk.clipped_sum, {"norms_out": True, "max_norm": 0.5}),
+    "cut by group": (gk.clipped_sum, {"norms_out": True, "by": {"all": "theta"}, "max_norm": {"all": 0.5}}),
     "gram": (gk.gram, {}),
     "gram with others": (gk.gram, {"other": (X[:7], Y[:7])}),
 }
@@ -52,6 +55,9 @@ def parts(result):
     """The arrays of a result, by name."""
     if isinstance(result, Moments):
         return result._asdict()
+    if isinstance(result, tuple):
+        total, norms = result
+        return {"sum": total, **(norms if isinstance(norms, dict) else {"norms": norms})}
     return result if isinstance(result, dict) else {"": result}
 
 
@@ -234,9 +240,9 @@ def with_entry(value):
 
 LATE = [
     (lambda: (changed(DX, with_entry(np.nan)), DY), ValueError,
-     "block 3 (samples 22 to 41): x is NaN in sample 24 and 1 in all; leave such samples out, or fill them"),
+     "block 3 (samples 22 to 41): x is NaN in sample 24; leave such samples out, or fill them"),
     (lambda: (DX, changed(DY, with_entry(np.nan))), ValueError,
-     "block 3 (samples 22 to 41): y is NaN in sample 24 and 1 in all; leave such samples out, or fill them"),
+     "block 3 (samples 22 to 41): y is NaN in sample 24; leave such samples out, or fill them"),
     (lambda: (changed(DX, lambda block: block.astype("f4")), DY), TypeError,
      "block 3 (samples 22 to 41): x is float32 there and float64 as a whole; use one dtype with x.astype"),
     (lambda: (changed(DX, lambda block: block[1:]), DY), ValueError,
@@ -269,6 +275,8 @@ REFUSED = [
     (lambda: gk.gradient(P, THETA, DX.map_blocks(np.ma.asarray), DY), TypeError, "blocks of x are of numpy.ma"),
     (lambda: gk.weighted_sum(P, THETA, DX, DY, DX[1:]), ValueError, "weights is (59, 3); its first axis must have "),
     (lambda: gk.group_sums(P, THETA, DX, DY, GROUPS, 3), ValueError, "groups holds 8, count is 3"),
+    (lambda: gk.clipped_sum(P, THETA, DX, DY, rule=np.sqrt), ValueError, "rule= is a function of all norms"),
+    (lambda: gk.clipped_sum(P, THETA, DX, DY, nonfinite="drop"), ValueError, "nonfinite='drop' looks at all norms"),
     (lambda: gk.clipped_sum(P, THETA, DX, DY, max_norm=-1), ValueError, "max_norm is -1; it must be positive"),
     (lambda: gk.gradient(P, THETA, DX, DY, kernel="numpy.loops"), ValueError, "there is no kernel for gradient"),
 ]  # fmt: skip
@@ -289,3 +297,60 @@ def test_a_sum_that_nobody_knows_how_to_merge_is_refused(monkeypatch):
     monkeypatch.setitem(quantity.QUANTITIES, "largest", replace(quantity.QUANTITIES["gradient"], name="largest"))
     with pytest.raises(ValueError, match=r"^largest of dask arrays is not known to be a sum or mean over blocks"):
         merging_of("largest", {})
+
+
+def test_the_matrix_of_rows_of_dask_arrays_is_lazy_too():
+    lazy, eager = gk.rows(P, THETA, DX, DY), gk.rows(P, THETA, X, Y)
+    assert (lazy.shape, lazy[5:9].shape) == ((N, 4), (4, 4))
+    v, w = np.arange(4.0), WEIGHTS[:, 0]
+    for of in (
+        lambda rows: rows @ v,
+        lambda rows: w @ rows,
+        lambda rows: rows.T @ WEIGHTS,
+        lambda rows: rows @ rows.T,
+        lambda rows: rows.T @ rows,
+        lambda rows: rows.norms(),
+        lambda rows: rows.mean(),
+        lambda rows: rows.dense(),
+        lambda rows: rows[5:9].variance(),
+    ):
+        assert_same(of(lazy), of(eager))
+    assert_same(da.from_array(w, chunks=7) @ lazy.dense(), w @ eager)
+    assert_same(lazy.T @ da.from_array(w, chunks=7), w @ eager)
+
+
+def test_scipy_runs_on_the_lazy_matrix():
+    linalg = pytest.importorskip("scipy.sparse.linalg")
+    g, operator = gk.per_sample(P, THETA, X, Y), gk.rows(P, THETA, DX, DY).linear_operator()
+    np.testing.assert_allclose(operator.matvec(THETA), g @ THETA, rtol=1e-12)
+    np.testing.assert_allclose(operator.rmatvec(WEIGHTS[:, 0]), WEIGHTS[:, 0] @ g, rtol=1e-12)
+    np.testing.assert_allclose(linalg.lsqr(operator, Y)[0], np.linalg.lstsq(g, Y)[0], rtol=1e-6)
+
+
+def test_a_block_is_computed_on_one_thread_and_the_process_gets_its_threads_back(monkeypatch):
+    torch, numba = pytest.importorskip("torch"), pytest.importorskip("numba")
+    from gradkernels.backend import BACKENDS
+    from gradkernels.scale.one_thread import one_thread
+
+    before, own = torch.get_num_threads(), numba.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        with one_thread(BACKENDS["numba"]):
+            assert (torch.get_num_threads(), numba.get_num_threads()) == (1, 1)
+            with one_thread(BACKENDS["torch"]):
+                pass
+            assert torch.get_num_threads() == 1  # until the last of them leaves
+        assert (torch.get_num_threads(), numba.get_num_threads()) == (3, own)
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_what_travels_to_workers_is_names_and_not_code():
+    import pickle
+
+    for asked in ("gradient", "moments", "outer of groups", "norms"):
+        function, options = ASKED[asked]
+        result = function(P, THETA, DX, DY, **options)
+        for array in parts(result).values():
+            again = pickle.loads(pickle.dumps(array))
+            np.testing.assert_array_equal(again.compute(), array.compute())

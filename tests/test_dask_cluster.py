@@ -3,6 +3,8 @@
 import os
 import signal
 import time
+import uuid
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -32,19 +34,16 @@ def cluster(long):
         yield started
 
 
-def slowly(block, seconds):
+def slowly(block, seconds, folder):
+    """The block, after a while, and a file for each time that it is made."""
     time.sleep(seconds)
+    (Path(folder) / uuid.uuid4().hex).touch()
     return block
 
 
-def arrays(seconds=0.0):
-    x = da.from_array(X, chunks=(ROWS, 3)).map_blocks(slowly, seconds, dtype=X.dtype, meta=np.empty((0, 0)))
-    return x, da.from_array(Y, chunks=ROWS)
-
-
-def quantities(seconds=0.0):
-    x, y = arrays(seconds)
-    groups = np.arange(len(Y)) % 7
+def quantities(x=None):
+    x = da.from_array(X, chunks=(ROWS, 3)) if x is None else x
+    y, groups = da.from_array(Y, chunks=ROWS), np.arange(len(Y)) % 7
     return (
         gk.gradient(P, THETA, x, y),
         *gk.moments(P, THETA, x, y),
@@ -60,8 +59,7 @@ def bits(results):
 
 @pytest.fixture(scope="module")
 def expected():
-    with dask.config.set(scheduler="synchronous"):
-        return bits(dask.compute(*quantities()))
+    return bits(dask.compute(*quantities(), scheduler="synchronous"))
 
 
 def test_workers_are_reached_from_this_machine_alone(cluster):
@@ -77,24 +75,27 @@ def test_workers_are_reached_from_this_machine_alone(cluster):
     assert {worker.nthreads for worker in cluster.workers.values()} == {1}
 
 
-def test_the_bits_are_those_of_one_process(cluster, expected):
+def test_what_is_computed_runs_there_with_the_bits_of_one_process(cluster, expected):
+    assert os.getpid() not in dask.compute(dask.delayed(os.getpid)())
     assert bits(dask.compute(*quantities())) == expected
     cluster.scale(3)
     assert bits(dask.compute(*quantities())) == expected
 
 
-def test_a_worker_that_is_killed_changes_nothing(cluster, expected):
+def test_a_worker_that_is_killed_changes_nothing(cluster, expected, tmp_path):
+    x = da.from_array(X, chunks=(ROWS, 3)).map_blocks(slowly, 0.1, str(tmp_path), dtype=X.dtype, meta=np.empty((0, 0)))
     client = cluster.get_client()
-    futures = client.compute(list(quantities(0.05)))
-    time.sleep(0.4)
-    client.run_on_scheduler(lambda dask_scheduler: None)
     pids = client.run(os.getpid)
+    futures = client.compute(list(quantities(x)))
+    while len(list(tmp_path.iterdir())) < BLOCKS // 3:
+        time.sleep(0.01)
     os.kill(next(iter(pids.values())), signal.SIGKILL)
     assert bits(client.gather(futures)) == expected
-    assert set(client.run(os.getpid).values()) != set(pids.values())
+    assert len(list(tmp_path.iterdir())) > BLOCKS  # what it had was made again
 
 
 def test_a_bad_block_is_named_from_another_process(cluster):
-    x, y = arrays()
-    with pytest.raises(ValueError, match=r"^block 2 \(samples 80 to 119\): y is NaN in sample 85 and 1 in all"):
-        gk.gradient(P, THETA, x, da.where(da.arange(len(Y), chunks=ROWS) == 85, np.nan, y)).compute()
+    x, y = da.from_array(X, chunks=(ROWS, 3)), da.from_array(Y, chunks=ROWS)
+    y = da.where(da.arange(len(Y), chunks=ROWS) == 85, np.nan, y)
+    with pytest.raises(ValueError, match=r"^block 2 \(samples 80 to 119\): y is NaN in sample 85"):
+        gk.gradient(P, THETA, x, y).compute()

@@ -20,6 +20,7 @@ from gradkernels.quantities.clipped_sum_by import DROP, PROPAGATE
 from gradkernels.quantities.shared.arguments import positive
 from gradkernels.quantities.shared.rules import CLIP, GAMMA
 from gradkernels.row_norms import wide
+from gradkernels.scale.lazy_arrays import is_lazy
 from gradkernels.tree import Tree, leaves
 
 if TYPE_CHECKING:
@@ -123,11 +124,27 @@ def _by_rule(
 ) -> Any:
     nonfinite = cut["nonfinite"]
     pick(dict.fromkeys((PROPAGATE, DROP, RAISE)), str(nonfinite), "setting of nonfinite")
+    if any(map(is_lazy, leaves(arrays))):
+        _require_blockwise(cut["rule"], nonfinite)
     asked = cut | {"nonfinite": PROPAGATE if nonfinite == RAISE else nonfinite}
     found = compute("clipped_sum_by", problem, arrays, chosen, sample_weight, **asked)
     if nonfinite != PROPAGATE:
         _look_at(found.norms, nonfinite)
     return tuple(found) if norms_out else found.sum
+
+
+def _require_blockwise(rule: Any, nonfinite: str) -> None:
+    """Raise where all norms would have to be there at once: those of dask arrays are there a block at a time."""
+    if callable(rule):
+        raise ValueError(
+            "rule= is a function of all norms, and those of dask arrays are there a block at a time; pass its weights: "
+            "gk.weighted_sum(p, theta, x, y, rule(gk.norms(p, theta, x, y)))"
+        )
+    if nonfinite != PROPAGATE:
+        raise ValueError(
+            f"nonfinite={nonfinite!r} looks at all norms, and those of dask arrays are there a block at a time; leave "
+            "it out: a block with NaN is refused by its number"
+        )
 
 
 def _look_at(norms: Tree, nonfinite: str) -> None:

@@ -62,9 +62,11 @@ class FlatLayout:
         parts = [tree[name] for name in self.shapes] if isinstance(tree, dict) else [tree]
         sizes = map(math.prod, self.shapes.values())
         flat = [part.reshape(*part.shape[:leading], size) for part, size in zip(parts, sizes, strict=True)]
+        if len(flat) == 1:
+            return flat[0]
         library = backend_of(flat[0])
         assert library is not None
-        joined: Any = library.xp.concatenate(flat, -1) if len(flat) > 1 else flat[0]
+        joined: Any = library.xp.concatenate(flat, -1)
         return joined
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from gradkernels.backend import backend_of
 from gradkernels.quantities.shared.arguments import numbers_of
+from gradkernels.scale.lazy_arrays import is_lazy
 from gradkernels.tree import Tree, leaves
 
 
@@ -19,7 +20,7 @@ def operand(value: Any, name: str) -> Any:
     Raises:
         TypeError: It is nothing of the kind.
     """
-    if backend_of(value) is not None:
+    if backend_of(value) is not None or is_lazy(value):
         return value
     if not isinstance(value, list | tuple):
         raise TypeError(f"{name} is a {type(value).__name__}; multiply by an array, or by the transpose H.T of rows")

@@ -17,6 +17,7 @@ from gradkernels.fastest.flat_rows import FlatLayout, flat
 from gradkernels.fastest.of_gradients import norms
 from gradkernels.fastest.operands import operand, same_parameters
 from gradkernels.problems import BlackBox, Problem
+from gradkernels.scale.lazy_arrays import is_lazy
 from gradkernels.tree import Tree, count, leaves, take
 from gradkernels.validate import validate_inputs, validate_problem
 
@@ -237,11 +238,13 @@ def rows(
         x, y = problem.prepared(x, y)
     else:
         checked, *samples = problem.as_inputs(theta, x, y)
-        validate_inputs(problem, checked, *samples)
+        if not any(map(is_lazy, leaves((x, y)))):  # whose blocks are looked at when they are used
+            validate_inputs(problem, checked, *samples)
     return Rows(problem, theta, x, y, flat(problem, checked), (kernel, results, max_bytes))
 
 
 def _numpy(array: Array) -> Any:
+    array = array.compute() if is_lazy(array) else array
     library = backend_of(array)
     assert library is not None
     return np.asarray(library.get(array), np.float64)

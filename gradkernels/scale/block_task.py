@@ -81,8 +81,9 @@ class BlockColumn:
             place: Of the block.
         """
         if array.dtype.kind == "f" and (gaps := np.isnan(array).reshape(len(array), -1).any(1)).any():
-            found = f"{self.name} is NaN in sample {place.start + int(gaps.argmax()):,} and {int(gaps.sum())} in all"
-            raise ValueError(f"{found}; leave such samples out, or fill them")
+            found, count = f"{self.name} is NaN in sample {place.start + int(gaps.argmax()):,}", int(gaps.sum())
+            more = f", the first of {count:,} there" if count > 1 else ""
+            raise ValueError(f"{found}{more}; leave such samples out, or fill them")
 
 
 @dataclass(frozen=True)
@@ -134,7 +135,7 @@ class BlockTask:
     def _passed_on(self, blocks: list[Block], constants: dict[str, Any]) -> Any:
         place, arrays = blocks[0]
         n, note = place.stop - place.start, None
-        if self.merging is not None and n == 0:
+        if self.merging is not None and n == 0 and not self.merging.sides:
             return None
         x, y, options = self._arguments(arrays)
         options |= constants["options"]
@@ -145,9 +146,14 @@ class BlockTask:
         result = self._computed((constants["theta"], x, y), options)
         if not all(map(_is_finite, leaves(result))):
             self._require_numbers(blocks)
-        if self.merging is not None:
-            return self.merging.part(result, n, note)
-        rows, blanks = len(blocks), (1,) * self.blanks
+        if self.merging is None:
+            return self._with_blanks(result, len(blocks))
+        part = self.merging.part(result, n, note)
+        return (part, self._with_blanks(result.norms, 1)) if self.merging.sides else part
+
+    def _with_blanks(self, result: Any, rows: int) -> Any:
+        """Return a result with axes of length 1 behind those of the samples."""
+        blanks = (1,) * self.blanks
         return each(lambda part: part.reshape(*part.shape[:rows], *blanks, *part.shape[rows:]), result)
 
     def _arguments(self, arrays: tuple[Array, ...]) -> tuple[Array, Any, dict[str, Any]]:

@@ -40,7 +40,7 @@ def cluster(workers: int | None = None, threads: int = 1, memory_limit: str | fl
         memory_limit=memory_limit,
         env=_variables(),
     )
-    started.get_client()
+    started.default_client = started.get_client()  # which lives as long as something holds it
     return started
 
 

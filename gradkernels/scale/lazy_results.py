@@ -8,15 +8,13 @@ from functools import partial
 from operator import itemgetter
 from typing import Any
 
-import dask
 import dask.array as da
 import numpy as np
-from dask.base import tokenize
-from dask.layers import ArrayValuesDep
 
 from gradkernels.kernel import Kernel
 from gradkernels.problems import Problem
 from gradkernels.quantity import Moments, Quantity, quantity
+from gradkernels.scale.block_results import BlockResults
 from gradkernels.scale.block_task import BlockTask, ComputeLocally
 from gradkernels.scale.blocked import Samples, blocked, require_array, stand_in
 from gradkernels.scale.lazy_arrays import is_lazy
@@ -67,9 +65,11 @@ class LazyCall:
         if not (n := sum(samples.rows)) and self.quantity.averages:
             raise ValueError(f"x has n = 0 samples; {self.quantity} divides by n and needs at least 1")
         given = looked_at(self.quantity, options, self.problem, like, samples)
-        leaf = _Leaf(self._task(samples, given), samples, given, theta)
+        results = BlockResults(self._task(samples, given), samples, given, theta)
         blank = self.quantity.blank(n, like, given.stand_ins)
-        return _side_by_side(leaf, blank) if self.quantity.by_sample else _merged(leaf, blank)
+        if self.quantity.sample_parts:
+            return _with_sides(results, blank)
+        return _side_by_side(results, blank) if self.quantity.by_sample else _merged(results, blank)
 
     def _task(self, samples: Samples, given: LazyOptions) -> BlockTask:
         name = self.quantity.name
@@ -95,107 +95,75 @@ def lazy_call(name: str, problem: Problem, choose: Choose, compute: ComputeLocal
     return LazyCall(quantity(name), problem, choose, compute)
 
 
-@dataclass(frozen=True, eq=False)
-class _Leaf:
-    """The results of all blocks, before anything is merged.
-
-    Attributes:
-        task: What is computed of each.
-        samples: Of the call.
-        given: Options of the call.
-        theta: Parameters.
-    """
-
-    task: BlockTask
-    samples: Samples
-    given: LazyOptions
-    theta: Any
-
-    @property
-    def dtype(self) -> Any:
-        """Of the result."""
-        return self.theta.dtype
-
-    @property
-    def groups(self) -> list[tuple[Samples, list[da.Array]]]:
-        """The blocks that a task is given, with all of their arrays: one, or two where there are pairs."""
-        own = (self.samples, [*self.samples.arrays, *self.given.by_sample.values()])
-        if not self.task.others:
-            return [own]
-        other = self.given.other or self.samples
-        return [own, (other, other.arrays)]
-
-    @property
-    def blanks(self) -> int:
-        """Number of axes of length 1 behind those of the samples, one for each other axis of what blocks have."""
-        return sum(array.ndim - 1 for _, arrays in self.groups for array in arrays)
-
-    def array(self, rest: tuple[int, ...]) -> da.Array:
-        """Return them as an array: of samples, axes of length 1, and the axes of a block's result.
-
-        These axes have to be there: what contracts an axis is not fused with what makes the blocks.
-
-        Args:
-            rest: Lengths of the last axes.
-        """
-        groups, indices = self.groups, []
-        used = rows = len(groups)
-        for axis, (samples, arrays) in enumerate(groups):
-            indices += [ArrayValuesDep((samples.rows,), samples.places), (axis,)]
-            for array in arrays:
-                indices += [array, (axis, *range(used, used + array.ndim - 1))]
-                used += array.ndim - 1
-        axes, task = tuple(range(used + len(rest))), replace(self.task, blanks=used - rows)
-        names = [array.name for _, arrays in groups for array in arrays]
-        token = tokenize(task, names, self.theta, self.given.fixed)
-        return da.blockwise(
-            task,
-            axes,
-            *indices,
-            name=f"{self.task.local}-of-blocks-{token}",
-            new_axes=dict(enumerate(rest, used)),
-            adjust_chunks=dict.fromkeys(range(rows, used), 1),
-            align_arrays=False,
-            dtype=self.dtype,
-            meta=np.empty((0,) * len(axes), self.dtype),
-            constants=self._constants(token),
-        )
-
-    def _constants(self, token: str) -> Any:
-        """Return what all blocks are given, once in the graph, however many these are."""
-        if is_lazy(self.theta):
-            [theta] = self.theta.rechunk(-1).to_delayed(optimize_graph=False).ravel()
-            return dask.delayed(dict)(theta=theta, options=self.given.fixed)
-        constants = {"theta": np.array(self.theta), "options": self.given.fixed}  # a copy: the caller's may change
-        return dask.delayed(constants, name=f"constants-{token}", traverse=False)
-
-
-def _side_by_side(leaf: _Leaf, blank: Any) -> Any:
-    rows = len(leaf.groups)
-    first = (slice(None),) * rows + (0,) * leaf.blanks
+def _side_by_side(results: BlockResults, blank: Any) -> Any:
+    """Return a result that has a part for each sample: an array, or a dict of them."""
+    rows = len(results.groups)
     if not isinstance(blank, dict):
-        return leaf.array(blank.shape[rows:])[first]
-    parts = leaf.array(())
-    return {key: parts.map_blocks(itemgetter(key), dtype=leaf.dtype, meta=parts._meta)[first] for key in blank}
+        return results.array(blank.shape[rows:])[_first(results)]
+    parts = results.array(())
+    return {key: _each(results, parts, itemgetter(key)) for key in blank}
 
 
-def _merged(leaf: _Leaf, blank: Any) -> Any:
-    shape = (2, *blank.mean.shape) if isinstance(blank, Moments) else blank.shape
-    merging = leaf.task.merging
+def _first(results: BlockResults) -> tuple[Any, ...]:
+    """Return the index that takes the axes of length 1 away."""
+    return (slice(None),) * len(results.groups) + (0,) * results.blanks
+
+
+def _each(results: BlockResults, parts: da.Array, picked: Callable[[Any], Any]) -> da.Array:
+    """Return what is picked from each block's result, an array of its samples."""
+    return parts.map_blocks(picked, dtype=results.dtype, meta=parts._meta)[_first(results)]
+
+
+def _with_sides(results: BlockResults, blank: Any) -> Any:
+    """Return a sum, and norms of each sample or a dict of them, of which each block has a part."""
+    parts, axes = results.array(()), tuple(range(1 + results.blanks))
+    new = dict(enumerate(blank.sum.shape, len(axes)))
+    meta = np.empty((0,) * (len(axes) + len(new)), results.dtype)
+    sums = da.blockwise(
+        itemgetter(0), (*axes, *new), parts, axes, new_axes=new, align_arrays=False, dtype=results.dtype, meta=meta
+    )
+    keys = blank.norms if isinstance(blank.norms, dict) else ()
+    norms = {key: _each(results, parts, partial(_side, key)) for key in keys}
+    return type(blank)(
+        _reduced(results, sums, blank.sum.shape), norms if keys else _each(results, parts, itemgetter(1))
+    )
+
+
+def _side(key: str, part: Any) -> Any:
+    return part[1][key]
+
+
+def _merged(results: BlockResults, blank: Any) -> Any:
+    """Return a sum or mean of all samples, or their mean and variance."""
+    if not isinstance(blank, Moments):
+        return _reduced(results, results.array(blank.shape), blank.shape)
+    shape = (2, *blank.mean.shape)
+    both = _reduced(results, results.array(shape), shape)
+    return Moments(both[0], both[1])
+
+
+def _reduced(results: BlockResults, parts: da.Array, shape: tuple[int, ...]) -> da.Array:
+    """Merge what blocks pass on, over samples and axes of length 1.
+
+    Args:
+        results: Of all blocks.
+        parts: What they pass on, of samples, axes of length 1 and those of the result.
+        shape: Of the result.
+    """
+    merging = results.task.merging
     assert merging is not None
-    total = da.reduction(
-        leaf.array(shape),
+    return da.reduction(
+        parts,
         _unchanged,
-        partial(_finished, merging, shape, leaf.dtype),
+        partial(_finished, merging, shape, results.dtype),
         combine=partial(_combined, merging),
-        axis=tuple(range(1 + leaf.blanks)),
+        axis=tuple(range(1 + results.blanks)),
         split_every={0: FAN_IN},
         concatenate=False,
-        dtype=leaf.dtype,
-        meta=np.empty((0,) * len(shape), leaf.dtype),
-        name=f"{leaf.task.local}-merged",
+        dtype=results.dtype,
+        meta=np.empty((0,) * len(shape), results.dtype),
+        name=f"{results.task.local}-merged",
     )
-    return Moments(total[0], total[1]) if isinstance(blank, Moments) else total
 
 
 def _unchanged(part: Any, axis: Any, keepdims: bool) -> Any:

@@ -52,6 +52,7 @@ class Merging:
         merged: `merged(parts)`, that of several in a row.
         finished: `finished(part, shape)`, the result of all rows, float64.
         narrowed: `narrowed(options, n, theta)`, a block's own options as `local` takes them, and a note for `part`.
+        sides: Whether norms of each sample stand side by side beside it.
     """
 
     local: str
@@ -59,10 +60,15 @@ class Merging:
     merged: Callable[[list[Any]], Any]
     finished: Callable[[Any, tuple[int, ...]], Floats]
     narrowed: Callable[[Options, int, Any], tuple[Options, Any]] = _given
+    sides: bool = False
 
 
 def _sum(result: Any, n: int, note: Any) -> Floats:
     return np.asarray(result, np.float64)
+
+
+def _clipped(result: Any, n: int, note: Any) -> Floats:
+    return np.asarray(result.sum, np.float64)
 
 
 def _added(parts: list[Floats]) -> Floats:
@@ -92,6 +98,15 @@ def _averaged(parts: list[Means]) -> Means:
         return Means(rows, mean, None)
     around = [part.rows * (part.variance + (part.mean - mean) ** 2) for part in parts if part.variance is not None]
     return Means(rows, mean, _added(around) / rows)
+
+
+def _mean_alone(part: Means, shape: tuple[int, ...]) -> Floats:
+    return part.mean
+
+
+def _mean_and_variance(part: Means, shape: tuple[int, ...]) -> Any:
+    assert part.variance is not None
+    return np.stack([part.mean, part.variance])
 
 
 def _own_groups(options: Options, n: int, theta: Any) -> tuple[Options, Any]:
@@ -132,10 +147,11 @@ def _outer_of_groups(part: SumsByGroup, shape: tuple[int, ...]) -> Floats:
 
 
 _BY_NAME = {
-    "gradient": Merging("gradient", _mean, _averaged, lambda part, shape: part.mean),
-    "moments": Merging("moments", _moments, _averaged, lambda part, shape: np.stack([part.mean, part.variance])),
+    "gradient": Merging("gradient", _mean, _averaged, _mean_alone),
+    "moments": Merging("moments", _moments, _averaged, _mean_and_variance),
     "group_sums": Merging("group_sums", _group_sums, _united, _of_every_group, _own_groups),
     **{name: Merging(name, _sum, _added, _itself) for name in ("clipped_sum", "weighted_sum", "outer")},
+    "clipped_sum_by": Merging("clipped_sum_by", _clipped, _added, _itself, sides=True),
 }
 _OUTER_OF_GROUPS = Merging("group_sums", _group_sums, _united, _outer_of_groups, _any_groups)
 
