@@ -14,7 +14,9 @@ def together(*uses: Any) -> tuple[Any, ...]:
     and y share a pass: the first one runs it, and the others are made of the activations and output gradients that it
     left. These are kept until the end, and for nothing longer. Each result is proven and audited as alone. What cannot
     be computed of a kept pass (another kernel was named, `max_bytes` is set, activations are checkpointed, or
-    `randomness="different"`) is computed by itself.
+    `randomness="different"`) is computed by itself. What is written between two uses is noticed, but for writes that
+    torch does not count: through a tensor's `.data`, or to a plain object that the model holds. These need another
+    `together`.
 
     Args:
         uses: Functions without arguments, `lambda: G.norms()`; one of them may compute as much as it likes. What is no

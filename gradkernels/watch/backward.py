@@ -23,6 +23,12 @@ Wanted = Mapping[str, Mapping[str, Any]]
 """Options by the name of a quantity."""
 
 
+ONE_MEAN = (
+    "the loss is one mean over what several forward passes have given, and of how many samples each has its share "
+    "cannot be told: add up a mean for each of them, or take sums and pass reduction='sum'"
+)
+
+
 class SampleGradients:
     """The gradients of one set of samples, in one backward pass.
 
@@ -114,7 +120,7 @@ class BackwardPass:
             raise CannotWatch(f"{name} gets a sparse gradient; make its layer with sparse=False")
         parameter = self.theta[name]
         with torch.no_grad():
-            if self.keep:
+            if self.keep and name not in self.before:
                 self.before[name] = None if parameter.grad is None else parameter.grad.detach().clone()
             self._check.give(name, total)
             if self._keeps_totals:
@@ -139,6 +145,8 @@ class BackwardPass:
             raise CannotWatch(f"passes='same', and the forward passes have {sizes} samples")
         if len(self.samples) == 1 and self.n > 1:
             require_reduction(self._end, reduction, scale)
+        elif len(self.samples) > 1 and reduction == "mean" and self._end is not None and self._end.reduction == "mean":
+            raise CannotWatch(ONE_MEAN)
         if self.n:
             self._check.require()
 

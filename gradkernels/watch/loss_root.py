@@ -19,7 +19,7 @@ class LossEnd(NamedTuple):
     """How a loss ends.
 
     Attributes:
-        reduction: `mean` or `sum`, over all that it is of.
+        reduction: `mean` or `sum`, over all that it is of; empty where that cannot be told.
         multiplied: Whether the result is multiplied with a number, or divided by one.
     """
 
@@ -27,8 +27,20 @@ class LossEnd(NamedTuple):
     multiplied: bool
 
 
-def root_of_backward(thread: int) -> Any:
-    """Return the node that the backward pass of a thread starts from; None where it cannot be seen or is not one.
+class Root(NamedTuple):
+    """What a backward pass starts from.
+
+    Attributes:
+        node: Of autograd's graph; None where it cannot be seen or is not one.
+        multiplied: Whether it is a number, and the pass starts with another number than 1: `backward(gradient=...)`.
+    """
+
+    node: Any = None
+    multiplied: bool = False
+
+
+def root_of_backward(thread: int) -> Root:
+    """Return what the backward pass of a thread starts from.
 
     Args:
         thread: Its identity; hooks may run in another one.
@@ -36,28 +48,28 @@ def root_of_backward(thread: int) -> Any:
     frame = sys._current_frames().get(thread)
     while frame is not None:
         if frame.f_code.co_name == "_engine_run_backward":
-            outputs = frame.f_locals.get("t_outputs", ())
-            return outputs[0].grad_fn if len(outputs) == 1 else None
+            outputs, (first, *_) = frame.f_locals.get("t_outputs", ()), frame.f_locals.get("args") or ((),)
+            if len(outputs) != 1 or not hasattr(outputs[0], "grad_fn"):
+                return Root()
+            called = frame.f_back.f_locals if frame.f_back is not None else {}
+            given = outputs[0].numel() == 1 and called.get("grad_tensors", called.get("grad_outputs")) is not None
+            return Root(outputs[0].grad_fn, given and any(one is not None and bool(one != 1) for one in first))
         frame = frame.f_back
-    return None
+    return Root()
 
 
-def loss_end(root: Any) -> LossEnd | None:
-    """Return how the loss that a backward pass started from ends; None where that cannot be told.
-
-    Args:
-        root: Its node in autograd's graph.
-    """
-    multiplied, node = False, root
+def loss_end(root: Root) -> LossEnd | None:
+    """Return how the loss that a backward pass started from ends; None where nothing of that can be told."""
+    multiplied, node = root.multiplied, root.node
     while node is not None:
         kind = node.name()
         if (reduction := _reduction(node, kind)) is not None:
             return LossEnd(reduction, multiplied)
         following = [one for one, _ in node.next_functions if one is not None]
         if kind not in ("NegBackward0", "MulBackward0", "DivBackward0") or len(following) != 1:
-            return None
+            break
         multiplied, node = multiplied or kind != "NegBackward0", following[0]
-    return None
+    return LossEnd("", True) if root.multiplied else None
 
 
 def _reduction(node: Any, kind: str) -> str | None:
@@ -83,11 +95,12 @@ def require_reduction(end: LossEnd | None, reduction: str, scale: float | None) 
     """
     if end is None:
         return
+    kind = f"the {end.reduction} of its terms, " * bool(end.reduction)
     if not end.multiplied and end.reduction != reduction:
         raise CannotWatch(f"the loss is the {end.reduction} of its terms, and reduction={reduction!r} says otherwise")
     if end.multiplied and scale is None and (end.reduction, reduction) != ("sum", "mean"):
         raise CannotWatch(
-            f"the loss is the {end.reduction} of its terms, multiplied with or divided by a number before backward(): "
+            f"the loss is {kind}multiplied with or divided by a number before backward() or by its gradient=: "
             "pass scale= that number if it is to be undone (1 / 4 for a loss that is divided by 4 since four backward "
             "passes make a step, or a GradScaler), scale=1 if it belongs to each sample's own loss"
         )

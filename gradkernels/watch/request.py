@@ -6,6 +6,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from torch.amp.grad_scaler import GradScaler, OptState
+
 from gradkernels.names import pick
 from gradkernels.problems.module.inputs import Shared
 from gradkernels.problems.module.sample_losses import REDUCTIONS
@@ -52,6 +54,13 @@ class WatchRequest:
         """Return what the loss is multiplied with; None where nothing was said."""
         scale = getattr(self.scale, "get_scale", self.scale)
         return None if scale is None else float(scale() if callable(scale) else scale)
+
+    def scale_left(self) -> tuple[float, bool]:
+        """Return what `.grad` is to stay multiplied with, which a GradScaler takes off, and whether it has done so."""
+        if not isinstance(self.scale, GradScaler):
+            return 1.0, False
+        stages = [one["stage"] for one in self.scale._per_optimizer_states.values()]
+        return float(self.scale.get_scale()), any(stage is not OptState.READY for stage in stages)
 
 
 def wanted(quantities: Quantities, theta: Parameters) -> dict[str, Mapping[str, Any]]:

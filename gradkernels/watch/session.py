@@ -15,11 +15,10 @@ from torch.autograd import Variable
 from gradkernels.engines.hooks.capture.guesses import Guesses
 from gradkernels.problems.module.differentiable import is_called_by_us
 from gradkernels.problems.module.structure import Module
-from gradkernels.quantities.shared.groups import groups_of
 from gradkernels.watch.audit import WatchAudits
 from gradkernels.watch.backward import BackwardPass
 from gradkernels.watch.calls_seen import SeenCall
-from gradkernels.watch.clipping import Clipping, put_in_place
+from gradkernels.watch.clipping import Clipping, clipping_of, put_in_place
 from gradkernels.watch.completeness import Completeness, Directions, compared
 from gradkernels.watch.errors import CannotWatch
 from gradkernels.watch.model_calls import ModelCalls, is_distributed, watched_module
@@ -93,7 +92,8 @@ class Watch:
     ) -> None:
         """Put the clipped sum of the samples' gradients into `.grad`, in the place of what backward() added to it.
 
-        Called after a backward pass, it is done for that one; called before, for each from now on.
+        Called after a backward pass, it is done for that one; called before, for each from now on. With a GradScaler as
+        `scale` the sum is scaled as the loss was, until `unscale_` or `step` takes that off.
 
         Args:
             max_norm: C, for all parameters or by group.
@@ -101,13 +101,11 @@ class Watch:
             rule: `clip` for min(1, C / norm), `automatic` for C / (norm + gamma), or a function of the norms `(n,)`.
             gamma: Of `automatic`.
         """
-        clipping = Clipping(max_norm, by, rule, gamma)
+        clipping = clipping_of(parameters_of(self._watched), max_norm, by, rule, gamma)
         if self._request.every > 1:
             raise CannotWatch("seen.clip needs each step: pass every=1")
         if is_distributed(self._model):
             raise CannotWatch("DistributedDataParallel averages .grad before a clipped sum can be put there")
-        if by is not None:
-            groups_of(by, 0, parameters_of(self._watched))
         if self._clippable is None and self._unkept:
             raise CannotWatch(
                 "seen.clip was not called after the backward pass before, so that nothing was kept of this one: call "
@@ -124,7 +122,7 @@ class Watch:
                 ".grad holds what an earlier backward pass has left there unclipped: call seen.clip after each "
                 "backward pass, or once before the loop"
             )
-        put_in_place(backward, clipping, self._factors(backward))
+        put_in_place(backward, clipping, self._factors(backward), *self._request.scale_left())
         self._clippable = None
         self._steps.left(self._watched)
 

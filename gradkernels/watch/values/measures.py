@@ -6,7 +6,7 @@ what they are multiplied with to be the sample's own.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +22,7 @@ from gradkernels.engines.hooks.parameter_use import ParameterUse
 from gradkernels.engines.hooks.quantities import beyond_range
 from gradkernels.quantities.project import KIND, SEED, SIZE
 from gradkernels.quantity import Moments
+from gradkernels.watch.errors import CannotWatch
 
 Term = tuple[ParameterUse, Array]
 """A use, and the gradient of its output."""
@@ -87,6 +88,7 @@ class NormsMeasure(Measure):
     """The norms `(n,)`; with `by` a dict of them."""
 
     def __init__(self, known: Arriving, options: Mapping[str, Any]) -> None:
+        _require_known(known, [name for _, names in options.get("by") or () for name in names])
         kind = SquaredNormsByParameter if options.get("by") else SquaredNorms
         super().__init__(known, options, kind(known.theta, known.shared, known.n))
 
@@ -100,6 +102,14 @@ class NormsMeasure(Measure):
             return (norms * arrived.factor).to(widest)
         groups = {group: sum(squares[name] for name in names) for group, names in self.options["by"]}
         return {group: (one.sqrt() * arrived.factor).to(widest) for group, one in groups.items()}
+
+
+def _require_known(known: Arriving, names: Iterable[str]) -> None:
+    if gone := [name for name in names if name not in known.theta]:
+        raise CannotWatch(
+            f"{', '.join(gone[:4])} was a trained parameter when gk.watch was called and is none now: make another "
+            "watch once the model has changed"
+        )
 
 
 class GramMeasure(Measure):
@@ -129,6 +139,7 @@ class AlongMeasure(Measure):
     """The inner products with directions `v`, `(n,)`, or `(n, k)` for several."""
 
     def __init__(self, known: Arriving, options: Mapping[str, Any]) -> None:
+        _require_known(known, options["v"])
         first = next(iter(known.theta))
         self._several = options["v"][first].ndim > known.theta[first].ndim
         directions = {name: options["v"][name].detach() for name in known.theta}
