@@ -43,7 +43,7 @@ EXTRAS = {
 }
 
 
-TOOLS = {"dev", "docs", "mutation", "quantities"}
+TOOLS = {"dev", "docs", "mutation", "quantities", "scale"}
 
 
 def test_every_extra_is_tried_or_a_tool_of_development():
