@@ -139,3 +139,13 @@ def test_a_parameter_of_a_group_that_is_trained_no_more_is_named(small):
         small.model[0].bias.requires_grad_(False)
         with pytest.raises(gk.CannotWatch, match=r"0\.bias was a trained parameter"):
             cross_entropy(small.model, *small.batch).backward()
+
+
+def test_sums_are_clipped_under_autocast(small, clipped):
+    model, (x, y) = small.model.float(), small.batch
+    with gk.watch(model) as seen:
+        with torch.autocast("cpu", torch.bfloat16):
+            loss = cross_entropy(model, x.float(), y)
+        loss.backward()
+        seen.clip(max_norm=0.3)
+    torch.testing.assert_close(flat_gradient(model), clipped.float(), rtol=0.02, atol=0.02)

@@ -187,7 +187,7 @@ class Linear(ParameterUse):
         if target == "bias":
             return g.flatten(0, -2).sum(0)
         rows, columns = (factor.flatten(0, -2) for factor in self.factors(g))
-        return rows.mT @ columns
+        return rows.mT @ columns.to(rows.dtype)  # under autocast the layer has cast its input
 
     def total_of_squares(self, target: Any, g: Array) -> Array:
         """Return the sum of the squared rows: squares of outer products are outer products of squares."""
