@@ -43,6 +43,17 @@ class FrameProtocol(Protocol):
         """Return the numpy array of what is in it."""
 
 
+class LazyArrayProtocol(ArrayProtocol, Protocol):
+    """What a dask array has besides, as the type checker of a caller sees it: its results are lazy too."""
+
+    @property
+    def chunks(self) -> tuple[tuple[int, ...], ...]:
+        """Length of each block, by axis."""
+
+    def compute(self) -> Any:
+        """Return the array of its numbers."""
+
+
 @dataclass(frozen=True, eq=False)
 class Constant:
     """What is the same for all samples: it is passed on as it is.

@@ -47,6 +47,13 @@ MODULE_CALLS = {
     "gk.fastest(m, 'clipped_sum', like=(None, t, t))(None, t, t, max_norm=2.0)": DICT,
     "gk.fastest(m, 'norms', n=5)(None, t, t)": "torch._tensor.Tensor",
 }
+LAZY_CALLS = {
+    "gk.gradient(p, theta, lazy, lazy)": "Any",
+    "gk.norms(p, theta, lazy, lazy)": "Any",
+    "gk.moments(p, theta, lazy, lazy).mean": "Any",
+    "gk.clipped_sum(p, theta, lazy, lazy, 0.5)": "Any",
+    "gk.outer(p, theta, lazy, lazy)": "Any",
+}
 REFUSED = {
     "gk.gradient(p, [1.0], [[2.0]], [1.0])": "call-overload",
     "gk.norms(p, t, t, t, max_norm=1.0)": "call-overload",
@@ -59,6 +66,7 @@ module = ["calls", "readme"]
 warn_return_any = true
 """
 HEAD = """
+import dask.array as da
 import jax
 import numpy as np
 import numpy.typing as npt
@@ -85,6 +93,8 @@ def snippets() -> dict[str, str]:
         f"def of_frames(p: gk.LinearRegression, theta: {array}, frame: pd.DataFrame, series: pd.Series[float]) -> None:"
     ] = ""
     lines |= {f"    reveal_type({call})": told for call in FRAME_CALLS}
+    lines[f"def of_dask(p: gk.LinearRegression, theta: {array}, lazy: da.Array) -> None:"] = ""
+    lines |= {f"    reveal_type({call})": told for call, told in LAZY_CALLS.items()}
     return lines
 
 

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from gradkernels.dispatch.request import A, FeatureArray, OwnOrGiven, TargetArray, Tensors
     from gradkernels.problems.module.module_problem import ModuleProblem
+    from gradkernels.tree import ArrayProtocol, LazyArrayProtocol
 
 RAISE = "raise"
 MOST_NAMED = 5
@@ -60,6 +61,17 @@ def clipped_sum(
     problem: ModuleProblem, theta: OwnOrGiven, x: object, y: object, max_norm: Length = 1.0,
     *, norms_out: Literal[False] = False, **options: Unpack[Rules],
 ) -> Tensors: ...  # fmt: skip
+@overload
+def clipped_sum(
+    problem: Problem,
+    theta: ArrayProtocol,
+    x: LazyArrayProtocol,
+    y: LazyArrayProtocol,
+    max_norm: Length = 1.0,
+    *,
+    norms_out: bool = False,
+    **options: Unpack[Rules],
+) -> Any: ...
 @overload
 def clipped_sum(
     problem: Problem, theta: A, x: FeatureArray, y: TargetArray, max_norm: Length = 1.0,

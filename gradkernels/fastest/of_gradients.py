@@ -18,13 +18,17 @@ if TYPE_CHECKING:
 
     from gradkernels.dispatch.request import A, F, FeatureArray, OwnOrGiven, TargetArray, Tensors
     from gradkernels.problems.module.module_problem import ModuleProblem
-    from gradkernels.tree import FrameProtocol
+    from gradkernels.tree import ArrayProtocol, FrameProtocol, LazyArrayProtocol
 
 
 @overload
 def gradient(
     problem: ModuleProblem, theta: OwnOrGiven, x: object, y: object, **options: Unpack[Options]
 ) -> Tensors: ...
+@overload
+def gradient(
+    problem: Problem, theta: ArrayProtocol, x: LazyArrayProtocol, y: LazyArrayProtocol, **options: Unpack[Options]
+) -> Any: ...
 @overload
 def gradient(problem: Problem, theta: A, x: FeatureArray, y: TargetArray, **options: Unpack[Options]) -> A: ...
 def gradient(
@@ -71,6 +75,10 @@ def gradient(
 def per_sample(
     problem: ModuleProblem, theta: OwnOrGiven, x: object, y: object, **options: Unpack[Into[Tensors]]
 ) -> Tensors: ...
+@overload
+def per_sample(
+    problem: Problem, theta: ArrayProtocol, x: LazyArrayProtocol, y: LazyArrayProtocol, **options: Unpack[Options]
+) -> Any: ...
 @overload
 def per_sample(
     problem: Problem,
@@ -122,6 +130,10 @@ def per_sample(
 def norms(
     problem: ModuleProblem, theta: OwnOrGiven, x: object, y: object, **options: Unpack[Into[Tensor]]
 ) -> Tensor: ...
+@overload
+def norms(
+    problem: Problem, theta: ArrayProtocol, x: LazyArrayProtocol, y: LazyArrayProtocol, **options: Unpack[Options]
+) -> Any: ...
 @overload
 def norms(
     problem: Problem,
@@ -177,6 +189,10 @@ def norms(
 def moments(
     problem: ModuleProblem, theta: OwnOrGiven, x: object, y: object, **options: Unpack[Options]
 ) -> Moments[Tensors]: ...
+@overload
+def moments(
+    problem: Problem, theta: ArrayProtocol, x: LazyArrayProtocol, y: LazyArrayProtocol, **options: Unpack[Options]
+) -> Moments[Any]: ...
 @overload
 def moments(problem: Problem, theta: A, x: FeatureArray, y: TargetArray, **options: Unpack[Options]) -> Moments[A]: ...
 def moments(

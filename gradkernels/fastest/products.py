@@ -14,12 +14,22 @@ if TYPE_CHECKING:
 
     from gradkernels.dispatch.request import A, FeatureArray, OwnOrGiven, TargetArray
     from gradkernels.problems.module.module_problem import ModuleProblem
+    from gradkernels.tree import ArrayProtocol, LazyArrayProtocol
 
 
 @overload
 def inner(
     problem: ModuleProblem, theta: OwnOrGiven, x: object, y: object, v: object, **options: Unpack[Options]
 ) -> Tensor: ...
+@overload
+def inner(
+    problem: Problem,
+    theta: ArrayProtocol,
+    x: LazyArrayProtocol,
+    y: LazyArrayProtocol,
+    v: object,
+    **options: Unpack[Options],
+) -> Any: ...
 @overload
 def inner(problem: Problem, theta: A, x: FeatureArray, y: TargetArray, v: object, **options: Unpack[Options]) -> A: ...
 def inner(
@@ -117,6 +127,18 @@ def project(
     kind: str = "gaussian",
     **options: Unpack[Options],
 ) -> Tensor: ...
+@overload
+def project(
+    problem: Problem,
+    theta: ArrayProtocol,
+    x: LazyArrayProtocol,
+    y: LazyArrayProtocol,
+    *,
+    size: int = 512,
+    seed: int = 0,
+    kind: str = "gaussian",
+    **options: Unpack[Options],
+) -> Any: ...
 @overload
 def project(
     problem: Problem,

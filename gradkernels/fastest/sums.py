@@ -13,12 +13,22 @@ if TYPE_CHECKING:
 
     from gradkernels.dispatch.request import A, FeatureArray, OwnOrGiven, TargetArray, Tensors
     from gradkernels.problems.module.module_problem import ModuleProblem
+    from gradkernels.tree import ArrayProtocol, LazyArrayProtocol
 
 
 @overload
 def weighted_sum(
     problem: ModuleProblem, theta: OwnOrGiven, x: object, y: object, weights: object, **options: Unpack[Options]
 ) -> Tensors: ...
+@overload
+def weighted_sum(
+    problem: Problem,
+    theta: ArrayProtocol,
+    x: LazyArrayProtocol,
+    y: LazyArrayProtocol,
+    weights: object,
+    **options: Unpack[Options],
+) -> Any: ...
 @overload
 def weighted_sum(
     problem: Problem, theta: A, x: FeatureArray, y: TargetArray, weights: object, **options: Unpack[Options]
@@ -68,6 +78,16 @@ def group_sums(
 ) -> Tensors: ...
 @overload
 def group_sums(
+    problem: Problem,
+    theta: ArrayProtocol,
+    x: LazyArrayProtocol,
+    y: LazyArrayProtocol,
+    groups: object,
+    count: int,
+    **options: Unpack[Options],
+) -> Any: ...
+@overload
+def group_sums(
     problem: Problem, theta: A, x: FeatureArray, y: TargetArray, groups: object, count: int, **options: Unpack[Options]
 ) -> A: ...
 def group_sums(
@@ -115,6 +135,16 @@ def outer(
     groups: object = None,
     **options: Unpack[Options],
 ) -> Tensor: ...
+@overload
+def outer(
+    problem: Problem,
+    theta: ArrayProtocol,
+    x: LazyArrayProtocol,
+    y: LazyArrayProtocol,
+    *,
+    groups: object = None,
+    **options: Unpack[Options],
+) -> Any: ...
 @overload
 def outer(
     problem: Problem, theta: A, x: FeatureArray, y: TargetArray, *, groups: object = None, **options: Unpack[Options]

@@ -8,7 +8,7 @@ import typer
 from typer.core import TyperGroup
 
 from gradkernels import __version__
-from gradkernels.bench.cli.lazy import LazyCommand
+from gradkernels.bench.cli.lazy import HELP, LazyCommand
 
 RUN_CODES = (
     "Exit codes: 0 done; 1 a proof failed; 2 bad usage or bad input, or no room for the results; 130 stopped by Ctrl-C."
@@ -59,7 +59,7 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    context_settings=HELP,
 )
 
 

@@ -10,6 +10,8 @@ import typer
 from typer.core import TyperCommand
 
 PACKAGE = "gradkernels.bench.cli.commands"
+HELP = {"help_option_names": ["-h", "--help"]}
+"""What asks for help, of the list of commands and of each."""
 
 
 class LazyCommand(TyperCommand):
@@ -31,7 +33,8 @@ class LazyCommand(TyperCommand):
         """The command with its options."""
         module, _, function = self._where.partition(":")
         alone = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
-        alone.command(self.name, epilog=self.epilog)(getattr(import_module(f"{PACKAGE}.{module}"), function))
+        run = getattr(import_module(f"{PACKAGE}.{module}"), function)
+        alone.command(self.name, epilog=self.epilog, context_settings=HELP)(run)
         return cast("TyperCommand", typer.main.get_command(alone))
 
     @property
