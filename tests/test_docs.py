@@ -282,6 +282,7 @@ def test_every_block_is_checked_by_something(page):
     drawing = {"text"} if page.stem == "architecture" else set()
     change = {"diff"} if page.stem in ADDING else set()
     workflow = {"yaml"} if page.stem == "ci-gate" else set()  # which test_package.py looks at
+    workflow |= {"yaml", "bash"} if page.stem == "many-machines" else set()  # which test_shards.py looks at
     assert languages <= {"python", "console", "toml"} | drawing | change | workflow
 
 

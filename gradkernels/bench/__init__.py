@@ -12,5 +12,5 @@ One run, from plan to verdict:
 
 Beside this line: `race` finds the fastest kernel for a caller's own arrays, `ab` times two revisions of the code in
 turns, `pytest_plugin` does the same for pytest-benchmark sessions, `doctor` says whether a machine can be trusted for
-timing; `api` is all of it from Python and notebooks.
+timing, `sweep` deals a run out to several machines; `api` is all of it from Python and notebooks.
 """

@@ -13,6 +13,7 @@ from gradkernels.bench.cli.run_plan import FEW, MODULE_SIZES, RUN_SIZES, own_dty
 from gradkernels.bench.race.plan import require_sound
 from gradkernels.bench.run.own_code import with_composed, write_pickled
 from gradkernels.bench.run.plan import Plan, problem_from
+from gradkernels.bench.sweep.shards import Shard, sharded
 from gradkernels.kernel import Kernel
 from gradkernels.names import pick
 from gradkernels.problems import BlackBox, Problem
@@ -36,6 +37,7 @@ class RunOptions(TypedDict, total=False):
         seed: Of the data.
         timeout: Seconds without a sign of life after which a measuring process is ended; 60 by default.
         max_bytes: Memory of a measuring process; None for most of the machine's.
+        shard: `(3, 16)` to measure only that part of the cases; None for all.
     """
 
     passes: int
@@ -47,10 +49,20 @@ class RunOptions(TypedDict, total=False):
     seed: int
     timeout: float
     max_bytes: int | None
+    shard: tuple[int, int] | None
 
 
 USUAL = RunOptions(
-    passes=8, features=1, dtype=None, layout="C", device="cpu", threads=1, seed=0, timeout=60.0, max_bytes=None
+    passes=8,
+    features=1,
+    dtype=None,
+    layout="C",
+    device="cpu",
+    threads=1,
+    seed=0,
+    timeout=60.0,
+    max_bytes=None,
+    shard=None,
 )
 
 
@@ -101,7 +113,8 @@ def plans_for(
         raise ValueError("problems is empty; give one or more, for instance 'linear' or gk.ModuleProblem(...)")
     sizes = sizes if sizes is None or isinstance(sizes, str) else ",".join(map(str, sizes))
     what = Asked(_names(quantities, chosen), chosen, _own(chosen), sizes)
-    return [_plan(_problem(one), folder / str(place), what, options) for place, one in enumerate(given)]
+    plans = [_plan(_problem(one), folder / str(place), what, options) for place, one in enumerate(given)]
+    return sharded(plans, None if options["shard"] is None else Shard(*options["shard"]))
 
 
 @dataclass(frozen=True)

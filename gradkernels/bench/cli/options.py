@@ -79,6 +79,10 @@ RunDtype = Annotated[
 RunThreads = Annotated[
     str, typer.Option(metavar="NUMBERS", help="Threads that a kernel may use, or several numbers of them: 1,2.")
 ]
+ShardOfCases = Annotated[
+    str | None,
+    typer.Option("--shard", metavar="I/N", help="Measure only part I of N of the cases, for a job array: 3/16."),
+]
 AB_QUANTITIES = ("gradient", "per_sample")
 AbQuantities = Annotated[str | None, typer.Option(help=f"{_NAMES} [default: {','.join(AB_QUANTITIES)}]")]
 AbTests = Annotated[

@@ -24,6 +24,7 @@ from gradkernels.bench.isolation.limits import DEFAULT_LIMITS, ProcessLimits
 from gradkernels.bench.race.plan import require_sound
 from gradkernels.bench.run.own_code import kernels_of_file
 from gradkernels.bench.run.plan import Plan, problem_from
+from gradkernels.bench.sweep.shards import shard_from, sharded
 from gradkernels.names import split_names
 from gradkernels.problems import BlackBox, Problem
 from gradkernels.problems.data.datasets import Dataset, require_range
@@ -66,6 +67,7 @@ class PlanOptions:
         own: A Python file that declares kernels of the person's own, if there is one.
         cases: Sizes and the other coordinates.
         data: The data set and how to read it.
+        shard: Which part of the cases, as in `3/16`; None for all.
     """
 
     problem: str
@@ -75,13 +77,14 @@ class PlanOptions:
     own: str | None
     cases: CaseOptions
     data: DataOptions
+    shard: str | None = None
 
 
 @contextmanager
 def planned(
     options: PlanOptions, limits: ProcessLimits = DEFAULT_LIMITS
 ) -> Iterator[tuple[list[Plan], tuple[str, ...]]]:
-    """Make the plans, one for each combination of features, dtype and threads, and hold the file of their data.
+    """Make the plans, one for each combination of features, dtype and threads; hold the file of their data.
 
     Beside them is what a reader should know of the data: rows that were left out, and numbers of classes.
 
@@ -94,6 +97,7 @@ def planned(
     """
     import_from_here()
     parse.require_device(options.cases.device)
+    shard = None if options.shard is None else shard_from(options.shard)
     if options.own and not options.own.endswith(".py"):
         raise ValueError(f"--kernels-from {options.own}: name a file of Python, which ends in .py")
     if ":" in options.problem or options.own:
@@ -101,7 +105,7 @@ def planned(
     with _plans_of(options) as (plans, dataset):
         if not (":" in options.problem or options.own):
             _require_fit(plans, dataset)
-        yield plans, dataset.notes if dataset else ()
+        yield sharded(plans, shard), dataset.notes if dataset else ()
 
 
 def _try_out(options: PlanOptions, limits: ProcessLimits) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -21,8 +21,10 @@ class MergedRows:
         rows: That are kept.
         repeated: That were there already.
         upgraded: Of those that are kept, rows of an older schema.
+        see: Called with each row that is kept.
     """
 
+    see: Callable[[Record], None]
     rows: int = 0
     repeated: int = 0
     upgraded: int = 0
@@ -41,6 +43,7 @@ class MergedRows:
             if self._is_new(current, number):
                 self.rows += 1
                 self.upgraded += record.schema < SCHEMA
+                self.see(current)
                 yield line(current.columns().values())
             else:
                 self._require_equal(current, where, files)

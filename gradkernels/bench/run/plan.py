@@ -44,6 +44,8 @@ class Plan:
             synthetic data.
         data_name: Name of the data set, for the problem column.
         resample: Whether to draw with replacement when a size is larger than the data.
+        chosen: Positions, among all cases, of those to measure; None for all.
+        part: Where it is a part of a larger run, what the names of its runs end in: `3of16-0123abcd`.
     """
 
     problem: str
@@ -61,10 +63,16 @@ class Plan:
     resample: bool = False
     pickled: str = ""
     own: str = ""
+    chosen: tuple[int, ...] | None = None
+    part: str = ""
 
     @cached_property
     def cases(self) -> tuple[Case, ...]:
-        """Every case, ascending in n, quantities in their order within a size."""
+        """Every case that is to be measured, ascending in n, quantities in their order within a size."""
+        return self._all if self.chosen is None else tuple(self._all[position] for position in self.chosen)
+
+    @cached_property
+    def _all(self) -> tuple[Case, ...]:
         asked = {self.kernel(key).quantity.name for key in self.kernels}
         return tuple(
             Case(

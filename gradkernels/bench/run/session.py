@@ -116,7 +116,7 @@ class Session:
         self._file = file
         self._tell = tell
         self._limits = limits
-        self._facts = _facts(self.records)
+        self._facts = _facts(self.records, plan.part)
         planned = {plan.coordinates(case) for case in plan.cases}
         self._peaks = {
             (row.case, row.kernel): row.measurement.peak_bytes
@@ -223,9 +223,10 @@ def _least_bytes(case: Case, measurement: Measurement) -> int | None:
     return measurement.least_bytes if key.is_yardstick or key.kind == "conversion" else traffic(case).least
 
 
-def _facts(records: list[Record]) -> dict[str, Any]:
-    """Return the facts of this run; the same run goes on where a file has rows already."""
+def _facts(records: list[Record], part: str) -> dict[str, Any]:
+    """Return the facts of this run, whose name tells its part; the same run goes on where a file has rows already."""
     facts = run_facts()
+    facts["run"] += f"-{part}" if part else ""
     if not records:
         return facts
     last = records[-1]

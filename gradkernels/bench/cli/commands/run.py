@@ -56,6 +56,7 @@ def run(
     device: options.DeviceName = "cpu",
     threads: options.RunThreads = "1",
     seed: options.DataSeed = 0,
+    shard: options.ShardOfCases = None,
     passes: options.PassCount = None,
     race: options.OnlyWinners = False,
     budget: options.MeasuringTime = "65s",
@@ -70,11 +71,10 @@ def run(
     wide: options.Wide = False,
 ) -> int:
     """Prove every kernel, time it across sizes, write the CSV, print the winners and draw the plot."""
-    limits = _limits(timeout, max_bytes, device)
-    pace = Pace(_schedule(passes, race, resume, budget), race, calls, limits, format_, wide)
+    pace = Pace(_schedule(passes, race, resume, budget), race, calls, _limit(timeout, max_bytes, device), format_, wide)
     table = DataOptions(data, target, drop_na, resample, features_from, ignore, sep)
     cases = CaseOptions(sizes, features, dtype, layout, device, threads, seed)
-    asked = PlanOptions(problem, no_intercept, quantity, kernel or [], kernels_from, cases, table)
+    asked = PlanOptions(problem, no_intercept, quantity, kernel or [], kernels_from, cases, table, shard)
     return _planned_and_measured(asked, pace, out, plot, _mode(resume, force))
 
 
@@ -118,7 +118,7 @@ def _schedule(passes: int | None, race: bool, resume: bool, budget: str) -> Sche
     return Schedule(passes or usual, seconds, budget)
 
 
-def _limits(timeout: str, max_bytes: str | None, device: str) -> ProcessLimits:
+def _limit(timeout: str, max_bytes: str | None, device: str) -> ProcessLimits:
     usual = most_bytes() if device == "cpu" else None  # CUDA maps the device's memory too
     memory = usual if max_bytes is None else size_in_bytes(max_bytes)
     return ProcessLimits(parse.duration(timeout, "--timeout"), memory)
@@ -126,7 +126,7 @@ def _limits(timeout: str, max_bytes: str | None, device: str) -> ProcessLimits:
 
 def _planned_and_measured(asked: PlanOptions, pace: Pace, out: Path | None, plot: Path | None, mode: Mode) -> int:
     with planned(asked, pace.limits) as (plans, notes):
-        path = _out(out, mode)
+        path = _out(out, mode, asked.shard)
         picture = _picture(path, plot, mode != "new")
         path = require_writable(path, keep=False)
         for note in notes:
@@ -134,10 +134,11 @@ def _planned_and_measured(asked: PlanOptions, pace: Pace, out: Path | None, plot
         return _measure(plans, pace, path, picture, mode)
 
 
-def _out(out: Path | None, mode: Mode) -> Path:
+def _out(out: Path | None, mode: Mode, shard: str | None) -> Path:
     if out is None and mode == "resume":
         raise ValueError("--resume needs the file to go on with: --out FILE")
-    path = Path("results") / f"run-{datetime.now():%Y%m%d-%H%M%S}.csv" if out is None else out
+    part = f"-{shard.strip().replace('/', '-of-')}" if shard else ""  # several may begin in one second
+    path = Path("results") / f"run-{datetime.now():%Y%m%d-%H%M%S}{part}.csv" if out is None else out
     require_regular(path, str(path))
     if mode == "new" and path.exists() and path.stat().st_size > len(HEADER):
         raise already_there(path)
