@@ -12,6 +12,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
 
+from real.torchvision import with_torchvision
+
+IMPORT_TORCHVISION = ("transformers", "lightning")
 LARGE = ("numpy", "torch", "numba", "pandas", "scipy.optimize")
 _FORKS = multiprocessing.get_context("forkserver")
 _FORKS.set_forkserver_preload(list(LARGE))
@@ -45,5 +48,7 @@ def _as_script(source: str, folder: Path, variables: dict[str, str], outputs: tu
         del os.environ[name]
     sys.argv = ["page.py"]
     sys.modules["__main__"] = main = ModuleType("__main__")
+    kept = with_torchvision() if any(f"from {name}" in source for name in IMPORT_TORCHVISION) else None
     exec(compile(source, "page.py", "exec"), main.__dict__)
     sys.stdout.flush()
+    del kept

@@ -84,7 +84,7 @@ IMPORT_ALL = """
 import importlib, pkgutil
 import gradkernels
 for found in pkgutil.walk_packages(gradkernels.__path__, "gradkernels."):
-    if not found.name.endswith(("__main__", "bench.worker")):
+    if not found.name.endswith(("__main__", "bench.worker")) and ".adapters." not in found.name:
         importlib.import_module(found.name)
 import gradkernels as gk
 """

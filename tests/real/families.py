@@ -4,35 +4,13 @@ A batch is padded at the end, to lengths that differ from sample to sample, unle
 """
 
 import copy
-import importlib.util
 import os
-import re
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
+from real.torchvision import with_torchvision
 from torch.nn import functional as F
-
-
-def with_torchvision():
-    """Let torchvision be imported, as transformers does: one built for another torch lacks its operators' binary.
-
-    Returns:
-        What keeps their definitions alive.
-    """
-    try:
-        import torchvision  # noqa: F401
-    except RuntimeError:
-        spec = importlib.util.find_spec("torchvision")
-        text = Path(spec.submodule_search_locations[0], "_meta_registrations.py").read_text()
-        library = torch.library.Library("torchvision", "DEF")
-        for name in set(re.findall(r'register_meta\("(\w+)"', text)) | set(re.findall(r"torchvision::(\w+)", text)):
-            library.define(f"{name}(Tensor a) -> Tensor")
-        return library
-    except ImportError:
-        return None
-
 
 TORCHVISION = with_torchvision()
 os.environ["HF_HUB_OFFLINE"] = "1"

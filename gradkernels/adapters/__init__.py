@@ -1,0 +1,14 @@
+"""Doors from other libraries: one module a library, imported by its name alone.
+
+`import gradkernels` loads none of them; each loads its library, which must be installed: `pip install
+'gradkernels[doors]'` gets those that are named here. Nothing in these libraries is patched.
+
+- `transformers`: a callback for its Trainer, which logs what `gk.watch` sees, and makes its steps private.
+- `lightning`: one for its Trainer.
+
+What several of them share:
+
+- `noisy_steps` adds noise to clipped sums before the optimizer.
+- `seen_numbers` names what a watch has seen as a log does.
+- `trainer_scale` knows what the Trainer of transformers multiplies a loss with.
+"""

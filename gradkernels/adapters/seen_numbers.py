@@ -1,0 +1,51 @@
+"""What a watch has seen, as the few numbers by name that training libraries log."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from gradkernels.watch import Watch
+
+PREFIX = "gradients/"
+
+
+def watched(wanted: Mapping[str, Mapping[str, Any]], parts: int) -> dict[str, Mapping[str, Any]]:
+    """Return what is to be watched for quantities to be logged: of several batches the noise scale needs moments.
+
+    Args:
+        wanted: Options by quantity.
+        parts: Number of batches of a step.
+    """
+    return {("moments" if parts > 1 and name == "noise_scale" else name): one for name, one in wanted.items()}
+
+
+class SeenNumbers:
+    """The numbers of the last step that was looked at, once.
+
+    Args:
+        seen: The watch.
+        names: Quantities that are logged; `noise_scale` also where only moments are watched.
+    """
+
+    def __init__(self, seen: Watch, names: Iterable[str]) -> None:
+        self._seen, self._names, self._told = seen, tuple(names), 0
+
+    def take(self) -> dict[str, float]:
+        """Return them by name, `gradients/norms_mean`; none where no step was looked at since."""
+        records = self._seen.history[self._told :]
+        self._told = len(self._seen.history)
+        last = {one.quantity: one.summary for one in records}
+        if "noise_scale" in self._names and "noise_scale" not in last and "moments" in last:
+            last["noise_scale"] = {"value": _ratio(last["moments"])}
+        return {
+            PREFIX + (name if key == "value" else f"{name}_{key.replace(' ', '_')}"): value
+            for name in self._names
+            for key, value in last.get(name, {}).items()
+        }
+
+
+def _ratio(moments: Mapping[str, float]) -> float:
+    """Return tr(Sigma) / |G|^2."""
+    of_mean = moments["norm of mean"] ** 2
+    return moments["trace"] / of_mean if of_mean else float("inf")
