@@ -37,6 +37,13 @@ class Verdicts:
 
         return pd.DataFrame([row.columns() for row in self.comparison.rows], columns=[*ROW_COLUMNS])
 
+    @cached_property
+    def over_machines(self) -> DataFrame:
+        """One row for each kernel and case that several machines have on both sides: the mean of their ratios."""
+        import pandas as pd
+
+        return pd.DataFrame([row.columns() for row in self.comparison.over_machines], columns=[*ROW_COLUMNS])
+
     @property
     def counts(self) -> dict[str, int]:
         """How many rows have each verdict."""

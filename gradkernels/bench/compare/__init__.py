@@ -2,6 +2,7 @@
 
 1. `matching` pairs the rows that measure the same thing, `logs` divides each by the control of its pass;
 2. `compare` takes the ratio of each pair over passes and has `gradkernels.bench.stats` judge it;
+   `strata` has for several kinds of machines the mean of their ratios;
 3. `thresholds` says what counts as a change and what fails, `thresholds_toml` reads that from a file;
 4. `canary` is the control under another name: where it seems to change, the machine did, and no verdict stands;
 5. `comparison` is what comes out: a row for each kernel and case, and what the rows say together;

@@ -7,6 +7,9 @@ A verdict is about its row, at the alpha of the look. What fails the comparison 
 in some hundred would be wrong each time, so it is held to Holm's method (1979): a row is `too_slow` if, among all rows
 that have a limit, it is slower by more than its limit at the alpha of the look.
 
+Times of different machines are never compared: a machine is a stratum, with a row of its own, and a kernel and case
+that several of them have on both sides has one more row, of the mean over strata.
+
 Where the canary is called slower or faster, every verdict is `contaminated` and no row is too slow.
 """
 
@@ -21,6 +24,7 @@ from gradkernels.bench.compare.canary import judge_canaries
 from gradkernels.bench.compare.comparison import Comparison, Row, Source
 from gradkernels.bench.compare.logs import SideLogs, logs_of
 from gradkernels.bench.compare.matching import KernelRows, Pair, pair, places
+from gradkernels.bench.compare.strata import over_machines
 from gradkernels.bench.compare.thresholds import PLAIN, Thresholds
 from gradkernels.bench.results.table import ResultsTable, aligned, tabulate
 from gradkernels.bench.stats.estimates import (
@@ -52,6 +56,9 @@ Rows = Sequence[Record] | ResultsTable
 Logs = tuple[tuple[Ints, Floats], tuple[Ints, Floats]]
 """Of each side the passes and the logarithms of their times."""
 
+Found = tuple[Row, LogEstimate | None, Logs | None]
+"""A row and, where both sides were timed, the logarithm of its ratio and what that is of."""
+
 
 def compare(
     before: Rows,
@@ -79,25 +86,33 @@ def compare(
     found = [_judge(one, logs, thresholds) for one in pairs]
     canaries = judge_canaries((left, right), names, thresholds.delta)
     contaminated = any(canary.flagged for canary in canaries)
-    rows = for_all([replace(row, forced=" ".join(ignored)) for row, _ in found])
+    family = [as_contaminated(row) if contaminated else row for row in _family(found, " ".join(ignored))]
     return Comparison(
         before=_source(left, names[0]),
         after=_source(right, names[1]),
         delta=thresholds.delta,
         ignored=ignored,
-        rows=tuple(map(as_contaminated, rows)) if contaminated else rows,
-        mean=None if contaminated else _mean([logs for _, logs in found if logs]),
+        rows=tuple(family[: len(found)]),
+        over_machines=tuple(family[len(found) :]),
+        mean=None if contaminated else _mean([logs for _, _, logs in found if logs]),
         canaries=canaries,
         nothing=nothing,
         unused=thresholds.unused((one[-1], one[-2].quantity, one[-2].n) for side in sides for one in places(side)[0]),
     )
 
 
-def _judge(one: Pair, logs: Sequence[SideLogs], thresholds: Thresholds) -> tuple[Row, Logs | None]:
+def _family(found: Sequence[Found], forced: str) -> tuple[Row, ...]:
+    """Return the rows, and behind them those over machines, each held against all others."""
+    pooled = over_machines((row, change) for row, change, _ in found if change)
+    rows = [*(row for row, _, _ in found), *(judged(row, change, row.normalised) for row, change in pooled)]
+    return for_all([replace(row, forced=forced) for row in rows])
+
+
+def _judge(one: Pair, logs: Sequence[SideLogs], thresholds: Thresholds) -> Found:
     delta, fail_slower = thresholds.of(one.kernel, one.case.quantity, one.case.n)
     row = replace(_row(one), delta=delta, fail_slower=fail_slower)
     if (row.status_before, row.status_after) != (Status.ok, Status.ok):
-        return row, None
+        return row, None, None
     timed = one.before.timed, one.after.timed
     normalised = not any(np.isnan(side.control[rows]).any() for side, rows in zip(logs, timed, strict=True))
     before, after = (
@@ -105,7 +120,7 @@ def _judge(one: Pair, logs: Sequence[SideLogs], thresholds: Thresholds) -> tuple
         for side, rows in zip(logs, timed, strict=True)
     )
     change = difference(trimmed_mean(before[1]), trimmed_mean(after[1]))
-    return judged(row, change, normalised), (before, after)
+    return judged(row, change, normalised), change, (before, after)
 
 
 def _row(one: Pair) -> Row:

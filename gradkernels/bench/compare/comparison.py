@@ -117,6 +117,8 @@ class Comparison:
         canaries: What the canaries say of the measurements themselves; none if they were timed without.
         nothing: Why no row of one side has a counterpart in the other; empty if one has.
         unused: Overrides of the thresholds that match no row.
+        over_machines: A row for each kernel and case that several machines have on both sides: the mean of the
+            logarithms of their ratios, without times.
     """
 
     before: Source
@@ -128,6 +130,7 @@ class Comparison:
     canaries: tuple[Canary, ...] = ()
     nothing: str = ""
     unused: tuple[str, ...] = ()
+    over_machines: tuple[Row, ...] = ()
 
     @property
     def varying(self) -> tuple[str, ...]:
@@ -162,6 +165,11 @@ class Comparison:
         return tuple(row for row in self.rows if not row.status_after or (row.status_before, row.status_after) == lost)
 
     @property
+    def judged(self) -> tuple[Row, ...]:
+        """Every row, and those over machines."""
+        return (*self.rows, *self.over_machines)
+
+    @property
     def failures(self) -> tuple[Row, ...]:
         """Rows that fail the comparison whatever their speed: wrong on the second side, or ok in the first only."""
         return tuple(
@@ -188,7 +196,7 @@ class Comparison:
     @property
     def too_slow(self) -> tuple[Row, ...]:
         """Rows that are slower by more than their limit for all rows at once, or that have one and were stopped."""
-        return tuple(row for row in self.rows if row.too_slow or (row.stopped and row.fail_slower is not None))
+        return tuple(row for row in self.judged if row.too_slow or (row.stopped and row.fail_slower is not None))
 
     def exit_code(self, fail_undecided: bool = False, fail_missing: bool = False) -> Exit:
         """Return the code: that of the first in this list that is so.

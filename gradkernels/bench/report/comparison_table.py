@@ -99,15 +99,11 @@ def _ratio(rows: Sequence[Row], between: str = " ") -> str:
 
 
 def _groups(comparison: Comparison) -> Iterator[tuple[str, list[Row]]]:
-    several = "machine" in comparison.varying
-
-    def named(row: Row) -> str:
-        title = case_title(row.case.at(ALL_SIZES))
-        return f"{title}, on {row.machine}" if several else title
-
-    rows = sorted(comparison.compared, key=lambda row: (row.case.at(ALL_SIZES), row.machine, row.kernel, row.case.n))
-    for title, own in groupby(rows, key=named):
-        yield title, list(own)
+    where = ", on {}" if "machine" in comparison.varying else ""
+    for rows, on in ((comparison.compared, where), (comparison.over_machines, ", over {}")):
+        ordered = sorted(rows, key=lambda row: (row.case.at(ALL_SIZES), row.machine, row.kernel, row.case.n))
+        for (case, machine), own in groupby(ordered, key=lambda row: (row.case.at(ALL_SIZES), row.machine)):
+            yield case_title(case) + on.format(machine), list(own)
 
 
 def _short(kernel: str) -> str:
@@ -142,6 +138,7 @@ def as_json(comparison: Comparison) -> str:
         "geometric_mean": _plain(comparison.mean) if comparison.mean else None,
         "summary": summary(comparison),
         "rows": [_plain(row) for row in comparison.rows],
+        "over_machines": [_plain(row) for row in comparison.over_machines],
     }
     return json.dumps(whole, indent=2, allow_nan=False) + "\n"
 
@@ -157,7 +154,7 @@ def _finite(value: Any) -> Any:
 
 def _grid(comparison: Comparison) -> list[list[str]]:
     """Return header and cells of the rows that were compared."""
-    rows, told_apart = comparison.compared, comparison.varying
+    rows, told_apart = (*comparison.compared, *comparison.over_machines), comparison.varying
     header = ["kernel", *told_apart, "n", "before", "after", _ratio(rows), "verdict", "detects", "needs"]
     return [header, *([row.kernel, *(str(row.columns()[name]) for name in told_apart), *_cells(row)] for row in rows)]
 

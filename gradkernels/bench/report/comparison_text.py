@@ -53,6 +53,12 @@ def _name(row: Row, varying: Sequence[str]) -> str:
     return f"{row.kernel} ({told_apart})" if told_apart else row.kernel
 
 
+def _named(row: Row, comparison: Comparison) -> str:
+    if row not in comparison.over_machines:
+        return _name(row, comparison.varying)
+    return f"{_name(row, [name for name in comparison.varying if name != 'machine'])} over {row.machine}"
+
+
 def _statuses(comparison: Comparison) -> Iterator[str]:
     for row in dict.fromkeys((*comparison.changed, *comparison.failures)):
         mark = "FAILED: " if row in comparison.failures else "TOO SLOW: " if row in comparison.too_slow else ""
@@ -62,14 +68,14 @@ def _statuses(comparison: Comparison) -> Iterator[str]:
 
 
 def _slow(comparison: Comparison) -> Iterator[str]:
-    limited = [row for row in comparison.rows if row.timed and row.fail_slower is not None]
-    for row in comparison.rows:
+    limited = [row for row in comparison.judged if row.timed and row.fail_slower is not None]
+    for row in comparison.judged:
         if row.too_slow:
-            name = f"{_name(row, comparison.varying)} at n = {row.case.n}"
+            name = f"{_named(row, comparison)} at n = {row.case.n}"
             yield f"TOO SLOW: {name} is slower by more than {percent(row.fail_slower)}: {row.ratio:.3f}"
     open_ = [row for row in limited if row.open]
     for row in open_[:_MOST_SHOWN]:
-        name = f"{_name(row, comparison.varying)} at n = {row.case.n}"
+        name = f"{_named(row, comparison)} at n = {row.case.n}"
         found = f"{row.ratio:.3f} [{row.low:.3f}, {row.high:.3f}]"
         yield f"LIMIT UNDECIDED: {name} may be slower by more than {percent(row.fail_slower)} or not: {found}"
     if len(limited) > 1:
@@ -91,6 +97,9 @@ def _totals(comparison: Comparison) -> Iterator[str]:
         yield f"geometric mean of after / before: {comparison.mean}"
     counts = ", ".join(f"{count} {name}" for name, count in comparison.counts.items())
     deltas = sorted({comparison.delta if row.delta is None else row.delta for row in rows})
+    if pooled := comparison.over_machines:
+        of_them = ", ".join(f"{sum(row.verdict == name for row in pooled)} {name}" for name in comparison.counts)
+        yield f"over machines, whose ratios count the same: {of_them}"
     yield f"{counts} (a change counts beyond {' or '.join(map(percent, deltas))}; same: surely none)"
 
 

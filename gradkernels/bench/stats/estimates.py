@@ -114,6 +114,23 @@ def difference(before: LogEstimate, after: LogEstimate) -> LogEstimate:
     return LogEstimate(after.log - before.log, error, freedom, min(before.passes, after.passes))
 
 
+def mean_over_strata(estimates: Sequence[LogEstimate]) -> LogEstimate:
+    """Return the mean of independent estimates, each of a stratum of its own and counting the same.
+
+    The variance of the mean of k is the sum of theirs over k squared, with the degrees of freedom of Satterthwaite
+    (1946).
+
+    Args:
+        estimates: At least one.
+    """
+    error = math.hypot(*(one.error for one in estimates))
+    freedom: float = min(one.freedom for one in estimates)
+    if 0 < error < math.inf:
+        freedom = 1 / sum((one.error / error) ** 4 / one.freedom for one in estimates)
+    passes = sum(one.passes for one in estimates)
+    return LogEstimate(fmean(one.log for one in estimates), error / len(estimates), freedom, passes)
+
+
 def bounds(estimate: LogEstimate, alpha: float | None = None) -> Ratio:
     """Return the ratio whose logarithm is estimated, each bound one-sided at `alpha` (by default that of the look)."""
     alpha = alpha_at(estimate.passes) if alpha is None else alpha
