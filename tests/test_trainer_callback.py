@@ -10,6 +10,7 @@ import pytest
 import torch
 from real.families import tr
 
+import gradkernels as gk
 from gradkernels.adapters.noisy_steps import NoisySteps
 from gradkernels.adapters.transformers import GradientCallback
 
@@ -158,3 +159,19 @@ def test_reporters_that_come_first_get_the_numbers_too(tmp_path):
     GradientCallback(["norms"]).add_to(trainer)
     trainer.train()
     assert heard[0]
+
+
+def test_a_loop_of_accelerate_has_the_norms_of_its_samples():
+    accelerate = pytest.importorskip("accelerate", reason="accelerate is not installed")
+    model, data = small(), samples(8)
+    expected = lengths(own_gradients(model, data))
+    accelerator = accelerate.Accelerator(cpu=True, gradient_accumulation_steps=2)
+    optimizer = torch.optim.SGD(model.parameters(), 0.0)
+    model, optimizer, loader = accelerator.prepare(model, optimizer, torch.utils.data.DataLoader(data, 4))
+    with gk.watch(model, ["norms"], scale=1 / 2) as seen:
+        for batch in loader:
+            with accelerator.accumulate(model):
+                accelerator.backward(model(**batch).loss)
+                optimizer.step()
+        seen.step()
+    np.testing.assert_allclose(seen.norms, expected, rtol=2e-5)
