@@ -63,6 +63,7 @@ if TYPE_CHECKING:
     from gradkernels.scale.cluster import cluster as cluster
     from gradkernels.scale.files import open as open
     from gradkernels.streaming import per_sample_chunks as per_sample_chunks
+    from gradkernels.tool_audit.audit import audit_tool as audit_tool
     from gradkernels.watch import CannotWatch as CannotWatch
     from gradkernels.watch import watch as watch
 
@@ -110,6 +111,7 @@ _HOME = {
     "scale.cluster": ("cluster",),
     "scale.files": ("open",),
     "streaming": ("per_sample_chunks",),
+    "tool_audit.audit": ("audit_tool",),
     "watch": ("CannotWatch", "watch"),
 }
 _MODULE = {name: f"{__name__}.{module}" for module, names in _HOME.items() for name in names}
