@@ -44,11 +44,13 @@ EXTRAS = {
 
 
 TOOLS = {"dev", "docs", "mutation", "quantities", "scale"}
+DOORS = {"doors", "statsmodels", "linearmodels", "sklearn"}
+"""Extras of `gradkernels.adapters`: each brings one library, `doors` all; `dev` has them, and tests their doors."""
 
 
 def test_every_extra_is_tried_or_a_tool_of_development():
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
-    assert set(EXTRAS) - {""} == set(extras) - TOOLS
+    assert set(EXTRAS) - {""} == set(extras) - TOOLS - DOORS
 
 
 def run(*command, cwd=None, code=0):

@@ -5,10 +5,13 @@
 
 - `transformers`: a callback for its Trainer, which logs what `gk.watch` sees, and makes its steps private.
 - `lightning`: one for its Trainer.
+- `statsmodels`, `linearmodels`: `robust(result, groups=)`, standard errors without equal variances or within clusters.
+- `sklearn`: a mixin that gives a linear estimator `per_sample_gradients_`.
 
 What several of them share:
 
 - `noisy_steps` adds noise to clipped sums before the optimizer.
 - `seen_numbers` names what a watch has seen as a log does.
 - `trainer_scale` knows what the Trainer of transformers multiplies a loss with.
+- `sandwich` reads a fitted model as a problem, and makes its covariance.
 """

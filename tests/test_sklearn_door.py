@@ -1,0 +1,136 @@
+"""Gradients of each training sample's loss, of scikit-learn's linear estimators."""
+
+import numpy as np
+import pytest
+
+linear_model = pytest.importorskip("sklearn.linear_model", reason="needs scikit-learn")
+from sklearn.base import clone  # noqa: E402
+from sklearn.pipeline import make_pipeline  # noqa: E402
+from sklearn.preprocessing import StandardScaler  # noqa: E402
+
+from gradkernels.adapters.sklearn import PerSampleGradients  # noqa: E402
+
+N = 60
+RNG = np.random.default_rng(5)
+X = RNG.standard_normal((N, 3))
+ETA = 0.3 + X @ [1.0, -0.5, 0.2]
+Y = ETA + RNG.standard_normal(N)
+COUNTS = RNG.poisson(np.exp(ETA))
+TWO = np.where(RNG.logistic(size=N) < ETA, "yes", "no")
+THREE = np.array(["a", "b", "c"])[RNG.integers(0, 3, N)]
+WEIGHTS = RNG.uniform(0.5, 2, N)
+ALPHA, C = 0.7, 0.4
+
+
+def with_gradients(name, **settings):
+    own = type(name, (PerSampleGradients, getattr(linear_model, name)), {})
+    return own(**settings)
+
+
+def logistic(eta, target):
+    return np.logaddexp(0, eta) - (target == "yes") * eta
+
+
+def huber(estimator):
+    """The loss as scikit-learn's manual has it, at the fitted scale."""
+
+    def loss(eta, y):
+        z = (eta - y) / estimator.scale_
+        inside = abs(z) < estimator.epsilon
+        return estimator.scale_ * np.where(inside, z**2, 2 * estimator.epsilon * abs(z) - estimator.epsilon**2)
+
+    return loss
+
+
+def squared(eta, y):
+    return (eta - y) ** 2
+
+
+CASES = {
+    "LinearRegression": (with_gradients("LinearRegression"), Y, squared),
+    "no intercept": (with_gradients("Ridge", alpha=ALPHA, fit_intercept=False), Y, squared),
+    "Ridge": (with_gradients("Ridge", alpha=ALPHA), Y, squared),
+    "Lasso": (with_gradients("Lasso", alpha=0.1), Y, lambda eta, y: squared(eta, y) / 2),
+    "ElasticNet": (with_gradients("ElasticNet", alpha=0.1), Y, lambda eta, y: squared(eta, y) / 2),
+    "BayesianRidge": (with_gradients("BayesianRidge"), Y, squared),
+    "LogisticRegression": (with_gradients("LogisticRegression", C=C), TWO, logistic),
+    "PoissonRegressor": (with_gradients("PoissonRegressor"), COUNTS, lambda eta, y: np.exp(eta) - y * eta),
+    "HuberRegressor": (with_gradients("HuberRegressor"), Y, huber),
+    "SGDClassifier": (with_gradients("SGDClassifier", loss="log_loss", random_state=0), TWO, logistic),
+    "SGDRegressor": (with_gradients("SGDRegressor", random_state=0), Y, lambda eta, y: squared(eta, y) / 2),
+}
+
+
+def derivatives(loss, theta, x, y, step=1e-6):
+    """Rows by central differences of the loss, the independent oracle."""
+    columns = [np.ones(N), *x.T] if len(theta) > x.shape[1] else [*x.T]
+    eta = np.stack(columns, 1) @ theta
+    slope = (loss(eta + step, y) - loss(eta - step, y)) / (2 * step)
+    return np.stack([slope * column for column in columns], 1)
+
+
+@pytest.mark.parametrize("weights", [None, WEIGHTS], ids=["alike", "weighted"])
+@pytest.mark.parametrize("name", CASES)
+def test_each_row_is_the_gradient_of_a_samples_loss(name, weights):
+    estimator, y, loss = CASES[name]
+    estimator = clone(estimator)
+    if weights is None:
+        estimator.fit(X, y)
+    else:
+        estimator.fit(X, y, sample_weight=weights)
+    loss = loss(estimator) if name == "HuberRegressor" else loss
+    theta = np.ravel(estimator.coef_)
+    theta = np.r_[estimator.intercept_, theta] if estimator.fit_intercept else theta
+    wanted = derivatives(loss, theta, X, y) * (1 if weights is None else weights[:, None])
+    np.testing.assert_allclose(estimator.per_sample_gradients_, wanted, rtol=1e-7, atol=1e-7)
+
+
+def test_with_the_penalty_they_sum_to_zero():
+    """Ridge minimizes the sum of squared errors + alpha |w|^2, LogisticRegression C times the sum + |w|^2 / 2."""
+    ridge = with_gradients("Ridge", alpha=ALPHA).fit(X, Y)
+    np.testing.assert_allclose(ridge.per_sample_gradients_.sum(0)[1:], -2 * ALPHA * ridge.coef_, rtol=1e-10)
+    model = with_gradients("LogisticRegression", C=C, tol=1e-10).fit(X, TWO)
+    np.testing.assert_allclose(C * model.per_sample_gradients_.sum(0)[1:], -model.coef_[0], rtol=1e-5)
+
+
+def test_several_classes_are_the_last_axis():
+    model = with_gradients("LogisticRegression", C=C, tol=1e-10).fit(X, THREE)
+    assert model.per_sample_gradients_.shape == (N, 4, 3)
+    shares = model.predict_proba(X) - (THREE[:, None] == model.classes_)
+    wanted = np.c_[np.ones(N), X][:, :, None] * shares[:, None, :]
+    np.testing.assert_allclose(model.per_sample_gradients_, wanted, rtol=1e-10, atol=1e-12)
+
+
+def test_class_weights_count_as_weights_of_samples():
+    plain = with_gradients("LogisticRegression").fit(X, TWO)
+    balanced = clone(plain).set_params(class_weight={"yes": 3.0, "no": 1.0})
+    weights = np.where(TWO == "yes", 3.0, 1.0)
+    wanted = clone(plain).fit(X, TWO, sample_weight=weights)
+    np.testing.assert_allclose(balanced.fit(X, TWO).per_sample_gradients_, wanted.per_sample_gradients_, rtol=1e-10)
+
+
+def test_other_samples_pipelines_and_sparse_features():
+    sparse = pytest.importorskip("scipy.sparse")
+    model = with_gradients("Ridge").fit(sparse.csr_matrix(X), Y)
+    np.testing.assert_array_equal(model.per_sample_gradients(X[:5], Y[:5]), model.per_sample_gradients_[:5])
+    piped = make_pipeline(StandardScaler(), with_gradients("Ridge")).fit(X, Y)
+    assert piped[-1].per_sample_gradients_.shape == (N, 4)
+
+
+@pytest.mark.parametrize(
+    ("estimator", "y", "says"),
+    [
+        (with_gradients("QuantileRegressor"), Y, "QuantileRegressor has no loss .* known are ARDRegression, "),
+        (with_gradients("SGDClassifier"), TWO, "loss='log_loss' and two classes, not 'hinge'"),
+        (with_gradients("Ridge"), np.c_[Y, Y], "fitted to 2 targets"),
+    ],
+)
+def test_another_loss_is_refused(estimator, y, says):
+    with pytest.raises(ValueError, match=says):
+        estimator.fit(X, y)
+
+
+def test_classes_that_were_not_there_are_refused():
+    model = with_gradients("LogisticRegression").fit(X, TWO)
+    with pytest.raises(ValueError, match="known are no, yes"):
+        model.per_sample_gradients(X[:1], ["maybe"])
