@@ -22,6 +22,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from gradkernels.batches.over import over as over
     from gradkernels.bench.api.race_functions import race_functions as race_functions
     from gradkernels.bench.api.results import Results as Results
     from gradkernels.bench.api.run import compare as compare
@@ -71,6 +72,7 @@ __version__ = "0.1.0"
 
 _HOME = {
     "dispatch.audit": ("audit",),
+    "batches.over": ("over",),
     "bench.api.race_functions": ("race_functions",),
     "bench.api.results": ("Results",),
     "bench.api.run": ("compare", "run"),

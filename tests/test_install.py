@@ -38,6 +38,7 @@ EXTRAS = {
     "data": ("numpy torch", False),
     "bench": ("numpy torch", True),
     "dask": ("numpy torch", False),
+    "zarr": ("numpy torch", False),
     "real": ("numpy torch", False),
     "all": ("jax numba numpy statsmodels torch", True),
 }

@@ -1,0 +1,143 @@
+"""Results of batches added up to that of all samples: in float64, in the order of the batches, in memory for one."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any
+
+import numpy as np
+
+from gradkernels.backend import Array, arrays_of, backend_of
+from gradkernels.names import dtype_name
+from gradkernels.quantity import Moments
+from gradkernels.tree import Tree, each
+
+
+class Total(ABC):
+    """What is known of the samples so far.
+
+    Attributes:
+        samples: Their number.
+    """
+
+    samples: int = 0
+
+    @abstractmethod
+    def add(self, result: Any, size: int) -> None:
+        """Take the result of a batch in.
+
+        Args:
+            result: Of the batch.
+            size: Its number of samples, at least 1.
+        """
+
+    @abstractmethod
+    def result(self) -> Any:
+        """Return that of all samples, in the dtype and library of those of batches."""
+
+
+class Sum(Total):
+    """A sum over samples, or their mean: each batch counts by its number of samples."""
+
+    def __init__(self, mean: bool = False) -> None:
+        self._mean = mean
+        self._like: Tree = None
+        self._sum: Tree = None
+
+    def add(self, result: Any, size: int) -> None:
+        """Add a batch's sum, or `size` times its mean."""
+        part = each(lambda one: widened(one) * float(size if self._mean else 1), result)
+        if self.samples == 0:
+            self._like, self._sum = each(blank_like, result), part
+        else:
+            each(_add, self._sum, part)
+        self.samples += size
+
+    def result(self) -> Any:
+        """Return the sum, or divided by the number of samples."""
+        by = self.samples if self._mean else 1
+        return each(lambda total, like: narrowed_like(total / by, like), self._sum, self._like)
+
+
+class MeanAndVariance(Total):
+    """Mean and biased variance, merged around the means (Chan, Golub & LeVeque 1983): nothing large is subtracted."""
+
+    def __init__(self) -> None:
+        self._like: Tree = None
+        self._mean: Tree = None
+        self._squares: Tree = None
+
+    def add(self, result: Any, size: int) -> None:
+        """Merge a batch's mean and variance in."""
+        mean, squares = each(widened, result.mean), each(lambda one: widened(one) * float(size), result.variance)
+        if self.samples == 0:
+            self._like, self._mean, self._squares = each(blank_like, result.mean), mean, squares
+        else:
+            share = size / (self.samples + size)
+            off = each(lambda one, all_: one - all_, mean, self._mean)
+            each(_add, self._mean, each(lambda one: one * share, off))
+            each(_add, self._squares, squares)
+            each(_add, self._squares, each(lambda one: one**2 * (self.samples * share), off))
+        self.samples += size
+
+    def result(self) -> Moments[Any]:
+        """Return mean and variance over all samples."""
+        variance = each(lambda one: one / self.samples, self._squares)
+        return Moments(each(narrowed_like, self._mean, self._like), each(narrowed_like, variance, self._like))
+
+
+class OuterOfGroups(Total):
+    """The sum of outer products of the sums of each group, whose samples may be in many batches."""
+
+    def __init__(self) -> None:
+        self._like: Array = None
+        self._sums: dict[int, Array] = {}
+
+    def add(self, result: Any, size: int) -> None:
+        """Add a batch's sums: `(numbers, sums)`, of the groups that it has, `(m,)` and `(m, P)`."""
+        numbers, sums = result
+        self._like = blank_like(sums)
+        for number, one in zip(numbers.tolist(), widened(sums), strict=True):
+            self._sums[number] = self._sums[number] + one if number in self._sums else one
+        self.samples += size
+
+    def result(self) -> Any:
+        """Return the sum over groups of s s^T, `(P, P)`."""
+        library = backend_of(first := next(iter(self._sums.values())))
+        assert library is not None
+        sums = library.xp.stack([first, *[one for one in self._sums.values() if one is not first]])
+        return narrowed_like(sums.T @ sums, self._like)
+
+
+def widened(array: Array) -> Array:
+    """Return a copy in float64: a tensor where it is, anything else as numpy's."""
+    library = backend_of(array)
+    assert library is not None
+    if library.name == "torch":
+        return library.arrays.cast(array.detach(), "float64").clone()
+    return np.array(library.get(array), np.float64)
+
+
+def blank_like(array: Array) -> Array:
+    """Return an array without entries that has another's library, dtype and device."""
+    return array.reshape(-1)[:0]
+
+
+def narrowed_like(array: Array, like: Array) -> Array:
+    """Return a float64 array of `widened` in the library and dtype of the array that it was made of.
+
+    Args:
+        array: In float64.
+        like: Of the caller's library.
+    """
+    library = backend_of(like)
+    assert library is not None
+    dtype = dtype_name(like.dtype)
+    if library.name == "torch":
+        return library.arrays.cast(array, dtype)
+    return library.put(np.asarray(array, dtype), arrays_of(like).device_of(like))
+
+
+def _add(total: Array, part: Array) -> Array:
+    total += part
+    return total
