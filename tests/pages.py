@@ -124,9 +124,19 @@ def _power() -> str:
     return power.table()
 
 
+def _on_paper(name: str) -> str:
+    """What a large job would cost, by measurements in `results`."""
+    import on_paper
+
+    return on_paper.tables()[name]
+
+
 PRINTERS: dict[str, Callable[[], str]] = {
     "the docstrings of gradkernels/kernels": _kernel_modules,
     "tests/power.py": _power,
+    "tests/on_paper.py regression": lambda: _on_paper("regression"),
+    "tests/on_paper.py projections": lambda: _on_paper("projections"),
+    "tests/on_paper.py sweep": lambda: _on_paper("sweep"),
 }
 """What is printed otherwise than by a command."""
 

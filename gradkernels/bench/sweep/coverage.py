@@ -52,7 +52,7 @@ class Coverage:
         shared = Counter(tuple(sorted(runs.items(), key=lambda one: one[0])) for runs in self._runs.values())
         several = [(runs, cases) for runs, cases in sorted(shared.items(), key=str) if len(runs) > 1]
         for runs, cases in several[:_MOST_SHOWN]:
-            by = " and ".join(f"run {run} (shard {shard})" for run, shard in runs)
+            by = _listed(f"run {run} (shard {shard})" for run, shard in runs)
             yield f"{counted(cases, 'case')} measured more than once, by {by}; the passes of each count"
         if (more := len(several) - _MOST_SHOWN) > 0:
             yield f"other cases were measured more than once, by {counted(more, 'combination')} more of runs"
@@ -68,9 +68,9 @@ def origin_of(run: str) -> tuple[str, Shard] | None:
         return None
 
 
-def _listed(numbers: Iterable[int]) -> str:
+def _listed(those: Iterable[object]) -> str:
     """Return `3, 5 and 9`, or the first ones and how many there are."""
-    shown = [str(number) for number in numbers]
+    shown = [str(one) for one in those]
     if len(shown) > _MOST_SHOWN:
         return f"{', '.join(shown[:_MOST_SHOWN])} and {len(shown) - _MOST_SHOWN} more"
     return " and ".join(filter(None, (", ".join(shown[:-1]), shown[-1])))
