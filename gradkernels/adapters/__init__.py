@@ -7,6 +7,7 @@
 - `lightning`: one for its Trainer.
 - `statsmodels`, `linearmodels`: `robust(result, groups=)`, standard errors without equal variances or within clusters.
 - `sklearn`: a mixin that gives a linear estimator `per_sample_gradients_`.
+- `opacus`: a PrivacyEngine in the place of its own, whose optimizers clip without per-sample gradients.
 
 What several of them share:
 

@@ -72,14 +72,16 @@ class BackwardPass:
         together: Whether they are passes of the same samples.
         keep: Whether what arrives is kept, and what `.grad` was before, so that sums may be put there.
         check: What holds that against autograd's own.
+        restore: Whether `.grad` is kept with it; without, what arrives is kept for another use.
     """
 
     def __init__(
         self, calls: Sequence[SeenCall], wanted: Wanted, together: bool, keep: bool, check: Completeness,
+        restore: bool = True,
     ) -> None:  # fmt: skip
         self.task = torch._C._current_graph_task_id()
         self.theta, self._calls, self._wanted, self._together = calls[0].theta, calls, wanted, together
-        self.keep, self.before = keep, dict[str, Array | None]()
+        self.keep, self._restores, self.before = keep, keep and restore, dict[str, Array | None]()
         self._end = loss_end(root_of_backward(calls[0].thread))
         self._check = check
         self.samples: dict[int, SampleGradients] = {}
@@ -88,7 +90,7 @@ class BackwardPass:
         self.totals: dict[str, Array] = {}
         self._keeps_totals = any(MEASURES[name].keeps_totals for name in wanted)
         # Nodes die with their Python objects unless somebody holds them.
-        everything = keep or self._keeps_totals or any(call.n == 1 for call in calls)
+        everything = self._restores or self._keeps_totals or any(call.n == 1 for call in calls)
         names = [name for name in self.theta if everything or check.compares(name)]
         self._nodes = {name: get_gradient_edge(self.theta[name]).node for name in names}
         self._handles = [node.register_prehook(partial(self._given, name)) for name, node in self._nodes.items()]
@@ -120,7 +122,7 @@ class BackwardPass:
             raise CannotWatch(f"{name} gets a sparse gradient; make its layer with sparse=False")
         parameter = self.theta[name]
         with torch.no_grad():
-            if self.keep and name not in self.before:
+            if self._restores and name not in self.before:
                 self.before[name] = None if parameter.grad is None else parameter.grad.detach().clone()
             self._check.give(name, total)
             if self._keeps_totals:
@@ -140,13 +142,30 @@ class BackwardPass:
             reduction: Of the loss, `mean` or `sum`.
             scale: What it is said to be multiplied with; None where nothing was said.
         """
+        self.require_same_samples()
+        self.require_loss(reduction, scale)
+        self.require_all()
+
+    def require_same_samples(self) -> None:
+        """Raise a CannotWatch where forward passes of the same samples have not as many."""
         if self._together and len({call.n for call in self.heard}) > 1:
             sizes = ", ".join(str(call.n) for call in self.heard)
             raise CannotWatch(f"passes='same', and the forward passes have {sizes} samples")
+
+    def require_loss(self, reduction: str, scale: float | None) -> None:
+        """Raise a CannotWatch where the loss is none that was said.
+
+        Args:
+            reduction: Of the loss, `mean` or `sum`.
+            scale: What it is said to be multiplied with; None where nothing was said.
+        """
         if len(self.samples) == 1 and self.n > 1:
             require_reduction(self._end, reduction, scale)
         elif len(self.samples) > 1 and reduction == "mean" and self._end is not None and self._end.reduction == "mean":
             raise CannotWatch(ONE_MEAN)
+
+    def require_all(self) -> None:
+        """Raise a CannotWatch where the samples' gradients do not add up to what autograd gives the parameters."""
         if self.n:
             self._check.require()
 

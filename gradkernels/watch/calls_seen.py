@@ -35,9 +35,10 @@ class SeenCall:
 
     Args:
         theta: Parameters by name, as the model holds them.
-        inputs: Tensors with the samples first.
+        inputs: Tensors with the samples along `axis`.
         arguments: What the model is called with, by position and by name.
         guesses: Which constants that are as many as samples have one for each.
+        axis: Of the inputs that is the samples.
 
     Attributes:
         n: Number of samples.
@@ -49,9 +50,10 @@ class SeenCall:
     """
 
     def __init__(
-        self, theta: dict[str, Array], inputs: list[Array], arguments: tuple[Any, dict[str, Any]], guesses: Guesses
-    ) -> None:
-        self.theta, self.n, self.arguments = theta, len(inputs[0]), arguments
+        self, theta: dict[str, Array], inputs: list[Array], arguments: tuple[Any, dict[str, Any]], guesses: Guesses,
+        axis: int = 0,
+    ) -> None:  # fmt: skip
+        self.theta, self.n, self.arguments, self._axis = theta, inputs[0].shape[axis], arguments, axis
         self.listener = GradientListener()
         self.gradients: dict[int, Array] = {}
         self.outputs: list[torch.Size] = []
@@ -73,7 +75,7 @@ class SeenCall:
         self._before, self._surroundings = rng_state(self._device), Surroundings()
         self._running.enter_context(without_compiler())
         if self._following is not None:
-            self._running.enter_context(self._following.running(self._inputs))
+            self._running.enter_context(self._following.running(self._inputs, self._axis))
 
     def stop(self) -> None:
         """Follow nothing any more."""
@@ -95,7 +97,7 @@ class SeenCall:
             self._following.check_outputs(output)
             self.shared, self.repeats = self._following.shared, self._following.repeats
             first = self._following.has_samples_first(outputs)
-            self.can_be_split = first and rng_state(self._device) == self._before
+            self.can_be_split = first and not self._axis and rng_state(self._device) == self._before
             self._following.forget_graph()
         for number, one in enumerate(outputs):
             if one.requires_grad:

@@ -45,13 +45,14 @@ def usable_parameters(model: Module) -> dict[str, Array]:
     return found
 
 
-def samples_of(args: tuple[Any, ...], kwargs: dict[str, Any], shared: Shared) -> list[Array]:
-    """Return the tensors that a model is called with and that have the samples first, all as many.
+def samples_of(args: tuple[Any, ...], kwargs: dict[str, Any], shared: Shared, axis: int = 0) -> list[Array]:
+    """Return the tensors that a model is called with and that have the samples along an axis, all as many.
 
     Args:
         args: By position.
         kwargs: By name.
         shared: Positions and names of those that are the same for all samples.
+        axis: The samples', the first one if nothing is said.
 
     Raises:
         CannotWatch: They have not as many.
@@ -62,14 +63,15 @@ def samples_of(args: tuple[Any, ...], kwargs: dict[str, Any], shared: Shared) ->
         for name, value in given.items()
         if name not in shared and (parts := pytree.tree_leaves(value)) is not None
         for at, one in enumerate(parts)
-        if isinstance(one, torch.Tensor) and one.ndim
+        if isinstance(one, torch.Tensor) and one.ndim > axis
     }
     if not named:
         raise CannotWatch("the model is called without a tensor that has the samples first")
-    if len({len(one) for one in named.values()}) > 1:
+    if len({one.shape[axis] for one in named.values()}) > 1:
         shapes = ", ".join(f"argument {name} {tuple(one.shape)}" for name, one in named.items())
+        where = f"axis {axis}" if axis else "the first axis"
         raise CannotWatch(
-            f"{shapes}: the first axis is the samples, and must be as long for all; what is the same for all is "
+            f"{shapes}: {where} is the samples, and must be as long for all; what is the same for all is "
             "to be named in shared= of gk.watch"
         )
     return list(named.values())

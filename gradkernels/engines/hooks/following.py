@@ -74,9 +74,9 @@ class Following:
         self._tape = Tape(BOUNDARY_RULES, n, theta, arrived, alike, each, guesses, for_caller)
 
     @contextmanager
-    def running(self, inputs: Iterable[Array]) -> Iterator[None]:
-        """Follow what torch functions are called within the context; inputs have the samples first."""
-        self._tape.tracker.mark_inputs(inputs)
+    def running(self, inputs: Iterable[Array], axis: int = 0) -> Iterator[None]:
+        """Follow what torch functions are called within the context; inputs have the samples along `axis`."""
+        self._tape.tracker.mark_inputs(inputs, axis)
         with checkpointing.tracking(self._tape):
             yield
 

@@ -45,10 +45,10 @@ class SampleTracker:
         self._run, self._refusals = object(), list[Any]()
         self._lost = self._sentence = ""
 
-    def mark_inputs(self, tensors: Iterable[Array]) -> None:
-        """Take tensors for inputs, with the samples first."""
+    def mark_inputs(self, tensors: Iterable[Array], dim: int = 0) -> None:
+        """Take tensors for inputs, with the samples along axis `dim`."""
         for tensor in tensors:
-            tags.write_tag(tensor, TensorTag(self._run, Axis(0), flows=self._flowing and tensor.requires_grad))
+            tags.write_tag(tensor, TensorTag(self._run, Axis(dim), flows=self._flowing and tensor.requires_grad))
 
     def detached_input(self, value: Any, tag: TensorTag | None) -> Any:
         """Return an argument of a part that is followed again, apart from the graph that it comes from."""

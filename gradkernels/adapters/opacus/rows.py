@@ -1,0 +1,155 @@
+"""Per-sample gradients that are not formed until somebody asks for more than norms and weighted sums of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch.utils import _pytree as pytree
+
+from gradkernels.adapters.opacus.kept import ArrivedGradients
+from gradkernels.backend import Array
+
+Part = tuple[ArrivedGradients, str]
+"""A backward pass, and the name of a parameter."""
+
+
+class UnformedRows(torch.Tensor):
+    """The rows of one parameter, `(n, *shape)`, from one or several backward passes.
+
+    A tensor as any other, to whoever looks at it. Opacus' optimizers take norms over all axes but the first one, and
+    `einsum("i,i...", weights, rows)`: these are computed without the rows. Everything else forms them, and is done with
+    them from then on.
+
+    Args:
+        parts: Of the backward passes.
+        flat: Whether it is `(n, size)`.
+    """
+
+    _parts: Sequence[Part]
+    _flat: bool
+    _formed: Array | None
+
+    @staticmethod
+    def __new__(cls, parts: Sequence[Part], flat: bool = False) -> UnformedRows:
+        """Make a tensor that has no memory of its own."""
+        parameter, n = parts[0][0].theta[parts[0][1]], sum(kept.n for kept, _ in parts)
+        shape = (n, parameter.numel()) if flat else (n, *parameter.shape)
+        made = torch.Tensor._make_wrapper_subclass(cls, shape, dtype=parameter.dtype, device=parameter.device)
+        made._parts, made._flat, made._formed = parts, flat, None
+        return made
+
+    @property
+    def is_formed(self) -> bool:
+        """Whether there are rows."""
+        return self._formed is not None
+
+    def formed(self) -> Array:
+        """Return the rows."""
+        if self._formed is None:
+            rows = [kept.rows(name) for kept, name in self._parts]
+            self._formed = (torch.cat(rows) if len(rows) > 1 else rows[0]).view(self.shape)
+        return self._formed
+
+    def norms(self) -> Array:
+        """Return their norms `(n,)`, without them."""
+        return torch.cat([kept.norms(name) for kept, name in self._parts])
+
+    def weighted_sum(self, weights: Array) -> Array:
+        """Return their sum, each times its weight `(n,)`, without them."""
+        shares = weights.split([kept.n for kept, _ in self._parts])
+        sums = [kept.weighted_sum(name, one) for (kept, name), one in zip(self._parts, shares, strict=True)]
+        return torch.stack(sums).sum(0) if len(sums) > 1 else sums[0]
+
+    def flattened(self) -> UnformedRows:
+        """Return the same as `(n, size)`."""
+        return UnformedRows(self._parts, True)
+
+    @classmethod
+    def joined(cls, several: Sequence[UnformedRows]) -> UnformedRows:
+        """Return several along the samples' axis."""
+        return cls([part for one in several for part in one._parts], several[0]._flat)
+
+    @classmethod
+    def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Compute without the rows what needs none, and everything else with them."""
+        kwargs = kwargs or {}
+        if func in LOOKS:
+            with torch._C.DisableTorchFunctionSubclass():
+                return func(*args, **kwargs)
+        answer = WITHOUT_ROWS[func](*args, **kwargs) if func in WITHOUT_ROWS else NotImplemented
+        if answer is not NotImplemented:
+            return answer
+        return _with_rows(func, args, kwargs)
+
+    @classmethod
+    def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # type: ignore[override]
+        """Compute with the rows what no function of torch's was asked for."""
+        return _with_rows(func, args, kwargs or {})
+
+
+def _with_rows(func: Any, args: Any, kwargs: Any) -> Any:
+    args, kwargs = pytree.tree_map_only(UnformedRows, UnformedRows.formed, (args, kwargs))
+    return func(*args, **kwargs)
+
+
+def _is_unformed(value: Any) -> bool:
+    return isinstance(value, UnformedRows) and not value.is_formed
+
+
+def _reshaped(rows: Any, *shape: Any, **others: Any) -> Any:
+    """Compute `rows.reshape(n, -1)`, or `view`."""
+    sizes = tuple(shape[0]) if len(shape) == 1 and isinstance(shape[0], Sequence) else shape
+    flat = len(sizes) == 2 and sizes[0] == len(rows) and sizes[1] in (-1, rows.shape[1:].numel())
+    return rows.flattened() if flat and not others and _is_unformed(rows) else NotImplemented
+
+
+def _norm(rows: Any, p: Any = "fro", dim: Any = None, *others: Any, **more: Any) -> Any:
+    """Compute `rows.norm(2, dim=...)` over all axes but the first one."""
+    if others or more or p not in (2, "fro") or not _is_unformed(rows):
+        return NotImplemented
+    axes = (dim,) if isinstance(dim, int) else dim
+    if axes is None or sorted(one % rows.ndim for one in axes) != [*range(1, rows.ndim)]:
+        return NotImplemented
+    return rows.norms()
+
+
+def _einsum(equation: Any, *operands: Any) -> Any:
+    """Compute `einsum("i,i...", weights, rows)`."""
+    if equation != "i,i..." or len(operands) != 2 or _is_unformed(operands[0]) or not _is_unformed(operands[1]):
+        return NotImplemented
+    weights, rows = operands
+    return rows.weighted_sum(weights).view(rows.shape[1:])
+
+
+def _to(rows: Any, *wanted: Any, **others: Any) -> Any:
+    """Compute `rows.to(dtype)` and `rows.to(device)` where they are so already."""
+    same = len(wanted) == 1 and not others and wanted[0] in (rows.dtype, rows.device)
+    return rows if same and _is_unformed(rows) else NotImplemented
+
+
+def _cat(tensors: Any, dim: int = 0, **others: Any) -> Any:
+    """Compute `cat` along the samples' axis."""
+    if dim != 0 or others or not all(map(_is_unformed, tensors)) or len({one.shape[1:] for one in tensors}) > 1:
+        return NotImplemented
+    return UnformedRows.joined(tensors)
+
+
+WITHOUT_ROWS: dict[Any, Callable[..., Any]] = {
+    torch.Tensor.reshape: _reshaped,
+    torch.Tensor.view: _reshaped,
+    torch.Tensor.norm: _norm,
+    torch.einsum: _einsum,
+    torch.functional.einsum: _einsum,
+    torch.Tensor.to: _to,
+    torch.cat: _cat,
+}
+"""What Opacus' optimizers do with rows, by function."""
+
+_PROPERTIES = ("shape", "dtype", "device", "ndim", "requires_grad", "is_leaf", "layout", "grad_fn")
+LOOKS = {
+    *(getattr(torch.Tensor, name).__get__ for name in _PROPERTIES),
+    *(getattr(torch.Tensor, name) for name in ("__len__", "size", "dim", "numel", "nelement", "element_size")),
+}
+"""What can be said of rows that are not formed."""
