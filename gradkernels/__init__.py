@@ -56,6 +56,7 @@ if TYPE_CHECKING:
     from gradkernels.problems import LogisticRegression as LogisticRegression
     from gradkernels.problems import PoissonRegression as PoissonRegression
     from gradkernels.problems import SoftmaxRegression as SoftmaxRegression
+    from gradkernels.problems.function.function_problem import FunctionProblem as FunctionProblem
     from gradkernels.problems.module.mixing.batch_loss import MixingWarning as MixingWarning
     from gradkernels.problems.module.module_problem import ModuleProblem as ModuleProblem
     from gradkernels.quantity import Moments as Moments
@@ -106,6 +107,7 @@ _HOME = {
         "PoissonRegression",
         "SoftmaxRegression",
     ),
+    "problems.function.function_problem": ("FunctionProblem",),
     "problems.module.mixing.batch_loss": ("MixingWarning",),
     "problems.module.module_problem": ("ModuleProblem",),
     "quantity": ("Moments",),

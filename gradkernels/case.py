@@ -9,7 +9,7 @@ import numpy as np
 from gradkernels.backend import FLOATS
 from gradkernels.coordinates import Coordinates
 from gradkernels.names import pick
-from gradkernels.problems import BlackBox, Problem
+from gradkernels.problems import ExampleProblem, Problem
 from gradkernels.quantity import Quantity, quantity
 from gradkernels.tree import Tree, count
 from gradkernels.validate import dtype_of, validate_problem
@@ -56,7 +56,7 @@ class Case:
         pick(dict.fromkeys(self.problem.dtypes), self.dtype, "dtype")
         pick(dict.fromkeys(LAYOUTS), self.layout, "layout")
         pick(dict.fromkeys(DEVICES), self.device.partition(":")[0], "device")
-        if isinstance(self.problem, BlackBox) and (features := self.problem.fixed_features) is not None:
+        if isinstance(self.problem, ExampleProblem) and (features := self.problem.fixed_features) is not None:
             object.__setattr__(self, "features", features)
         for name in ("n", "threads", "features"):
             value = getattr(self, name)
@@ -99,7 +99,7 @@ class Case:
         """Raise a ValueError unless `inputs` have this case's n, features and dtype."""
         theta, x, y = inputs
         self.problem.validate(theta, x, y)
-        features = self.features if isinstance(self.problem, BlackBox) else self.problem.features(x)
+        features = self.features if isinstance(self.problem, ExampleProblem) else self.problem.features(x)
         dtypes = {dtype_of(array) for array in self.problem.floats(theta, x, y).values()}
         if (count(y), features, dtypes) != (self.n, self.features, {self.dtype}):
             given = f"n={count(y)}, features={features}, {' and '.join(sorted(dtypes))}"

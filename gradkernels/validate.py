@@ -8,7 +8,7 @@ import numpy as np
 
 from gradkernels.backend import LIBRARIES, Array, Backend, arrays_of, backend_of
 from gradkernels.names import dtype_name
-from gradkernels.problems import BlackBox, Problem, Regression
+from gradkernels.problems import BlackBox, ExampleProblem, Problem, Regression
 from gradkernels.problems.regression.conversion import convert_target, is_integral
 from gradkernels.problems.regression.target_guard import target_guard
 from gradkernels.tree import Tree, named
@@ -46,7 +46,7 @@ def validate_kinds(problem: Problem, theta: Array, x: Array, y: Tree) -> Backend
     arrays = dict(pair for tree in (("theta", theta), ("x", x), ("y", y)) for pair in named(*tree))
     library = _same_library(arrays, problem)
     floats = problem.floats(theta, x, y)
-    if isinstance(problem, BlackBox):
+    if isinstance(problem, ExampleProblem):
         for name, array in floats.items():
             if "complex" in dtype_of(array):
                 raise TypeError(f"{name} is {array.dtype}; {_COMPLEX}")

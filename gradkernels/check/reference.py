@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from gradkernels.check import complex_step
+from gradkernels.check import complex_step, function_gradients
 from gradkernels.check.known_gradients import KnownGradients
 from gradkernels.check.known_gradients import row_lengths as row_lengths
 from gradkernels.check.true_gradients import ERROR_SLACK, TrueGradients
-from gradkernels.problems import Problem, Regression
+from gradkernels.problems import FunctionProblem, Problem, Regression
 from gradkernels.problems.problem import Floats
 from gradkernels.quantity import Quantity, flat, quantity
 from gradkernels.tree import Tree, each
@@ -101,7 +101,7 @@ def true_gradients(problem: Problem, theta: Tree, x: Tree, y: Tree) -> TrueGradi
     """Compute what every kernel of the problem is held against, from the loss alone.
 
     Args:
-        problem: A regression, by the complex step, or a module, by a backward pass for each sample.
+        problem: A regression, by the complex step, or a module or JAX function, by a backward pass for each sample.
         theta: Parameters, float64 numpy arrays, as all that follow.
         x: Inputs, n samples.
         y: Targets.
@@ -112,11 +112,13 @@ def true_gradients(problem: Problem, theta: Tree, x: Tree, y: Tree) -> TrueGradi
     """
     if isinstance(problem, Regression):
         return complex_step.regression_gradients(problem, theta, x, y)
+    if isinstance(problem, FunctionProblem):
+        return function_gradients.gradients_of(problem, theta, x, y)
     from gradkernels.check.modules import reference  # which loads torch
     from gradkernels.problems.module.black_box import BlackBox
 
     if not isinstance(problem, BlackBox):
-        raise TypeError(f"{problem.name} is neither a Regression nor a ModuleProblem; there is no reference for it")
+        raise TypeError(f"{problem.name} is no regression, module or JAX function; there is no reference for it")
     return reference.module_gradients(problem, theta, x, y)
 
 

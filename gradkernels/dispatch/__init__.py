@@ -11,6 +11,7 @@ A call of `gk.per_sample` and its siblings, or of `fastest_kernel` that hands ou
    `history` remembers that, `memory_limit` tells how many samples fit at once and cuts the batch accordingly; where no
    measurement says which kernel is fastest, `trials` have some take turns. What a call need not find out again, since
    one like it did, is in `kinds`;
+   For JAX functions that is `functions`, where a kernel holds for all data of one kind;
 5. `audit` holds some results of the running program against single-sample passes, ever after.
 
 `pickling` lets a bound kernel travel to other processes, where it is bound anew.

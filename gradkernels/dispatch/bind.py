@@ -13,13 +13,14 @@ from gradkernels.backend import BACKENDS, Array, Backend, backend_of
 from gradkernels.case import Case
 from gradkernels.check import endure, prove
 from gradkernels.dispatch.dispatcher import ModuleDispatcher
+from gradkernels.dispatch.functions.dispatcher import FunctionDispatcher
 from gradkernels.dispatch.keywords import with_keywords, with_options
 from gradkernels.dispatch.request import KernelLike, R, Request
 from gradkernels.dispatch.select import Choice, choose, explain
 from gradkernels.kernel import Compute, Kernel
 from gradkernels.key import Key
 from gradkernels.names import unknown
-from gradkernels.problems import BlackBox, Problem
+from gradkernels.problems import ExampleProblem, FunctionProblem, Problem
 from gradkernels.problems.regression.conversion import with_conversion
 from gradkernels.quantity import Quantity
 from gradkernels.registry import kernel as kernel_by_key
@@ -73,7 +74,7 @@ def bind(request: Request, audited: bool = True) -> BoundKernel[Any]:
         Disagreement: The kernel is wrong on this kind of problem.
         ValueError: Nothing can do the request, or no kernel has that name.
     """
-    if isinstance(request.case.problem, BlackBox):
+    if isinstance(request.case.problem, ExampleProblem):
         return _bind_black_box(request, audited)
     return _bind_regression(request)
 
@@ -93,15 +94,15 @@ def _bind_regression(request: Request) -> BoundKernel[Any]:
 
 
 class BoundModuleKernel(BoundKernel[R]):
-    """A kernel bound to a module, and those that take its place where it does not fit: `k(theta, x, y)`.
+    """A kernel bound to a module or JAX function, and those that take its place where it does not fit.
 
     What is said of it is true of its last call, or of the data that it was made for.
     """
 
     @property
-    def dispatcher(self) -> ModuleDispatcher:
+    def dispatcher(self) -> ModuleDispatcher | FunctionDispatcher:
         """What it calls."""
-        found: ModuleDispatcher = self.func  # type: ignore[assignment]
+        found: ModuleDispatcher | FunctionDispatcher = self.func  # type: ignore[assignment]
         return found
 
     @property
@@ -124,7 +125,8 @@ class BoundModuleKernel(BoundKernel[R]):
 def _bind_black_box(request: Request, audited: bool) -> BoundKernel[Any]:
     """Prove the kernel on the request's data, or on the problem's example."""
     case = request.case
-    theta, x, y = request.arrays or BACKENDS["torch"].put(case.for_proof().draw(), case.device)
+    library = BACKENDS[case.problem.libraries[0]]
+    theta, x, y = request.arrays or library.put(case.for_proof().draw(), case.device)
     dispatcher = dispatcher_for(request)
     dispatcher.prepare(theta, x, y)
     bound: BoundKernel[Any]
@@ -139,11 +141,13 @@ def _bind_black_box(request: Request, audited: bool) -> BoundKernel[Any]:
     return bound
 
 
-def dispatcher_for(request: Request) -> ModuleDispatcher:
-    """Return what computes a request for a module; nothing is chosen or proven yet."""
+def dispatcher_for(request: Request) -> ModuleDispatcher | FunctionDispatcher:
+    """Return what computes a request for a module or a JAX function; nothing is chosen or proven yet."""
     case, asked = request.case, request.criteria.kernel
     forced = None if asked is None else _requested(case, asked)
     criteria = replace(request.criteria, kernel=None, threads=case.threads)
+    if isinstance(case.problem, FunctionProblem):
+        return FunctionDispatcher(case.problem, case.quantity, forced, criteria)
     return ModuleDispatcher(case.problem, case.quantity, forced, criteria)
 
 

@@ -12,10 +12,11 @@ from typing import Any
 
 from gradkernels.dispatch.bind import BoundKernel, BoundModuleKernel, bind, dispatcher_for
 from gradkernels.dispatch.dispatcher import ModuleDispatcher
+from gradkernels.dispatch.functions.dispatcher import FunctionDispatcher
 from gradkernels.dispatch.request import Request
 from gradkernels.dispatch.select import Choice
 from gradkernels.kernel import Compute, Kernel
-from gradkernels.problems import BlackBox
+from gradkernels.problems import ExampleProblem
 from gradkernels.registry import kernel as kernel_by_key
 from gradkernels.tree import Tree
 
@@ -25,13 +26,13 @@ def _packed(bound: BoundKernel[Any]) -> tuple[Any, ...]:
 
 
 def _unpacked(request: Request, kernel: Kernel, choice: Choice | None) -> BoundKernel[Any]:
-    again, of_module = _naming(request, kernel), isinstance(request.case.problem, BlackBox)
+    again, of_module = _naming(request, kernel), isinstance(request.case.problem, ExampleProblem)
     bound: BoundKernel[Any] = BoundKernel(_unaudited(dispatcher_for(again))) if of_module else bind(again)
     bound.kernel, bound.request, bound.choice = kernel, request, choice
     return bound
 
 
-def _unaudited(dispatcher: ModuleDispatcher) -> Compute:
+def _unaudited(dispatcher: ModuleDispatcher | FunctionDispatcher) -> Compute:
     """Return what proves a module's kernel on the data of the first call, and then computes by it alone."""
     proven: list[Compute] = []
 

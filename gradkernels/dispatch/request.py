@@ -13,7 +13,7 @@ import numpy as np
 from gradkernels.backend import BACKENDS, Array, Backend
 from gradkernels.case import Case
 from gradkernels.kernel import Kernel
-from gradkernels.problems import BlackBox, Problem
+from gradkernels.problems import BlackBox, ExampleProblem, Problem
 from gradkernels.problems.frames import is_frame
 from gradkernels.problems.regression.conversion import needs_conversion
 from gradkernels.quantity import Quantity, quantity
@@ -211,7 +211,7 @@ def request_like(
         layout=library.arrays.layout(x),
         features=max(1, problem.features(x)),
     )
-    if isinstance(problem, BlackBox):
+    if isinstance(problem, ExampleProblem):
         return Request(case, library, criteria, arrays=(theta, x, y))
     return Request(case, library, criteria, framed or needs_conversion(problem, theta, x, y))
 
@@ -219,12 +219,12 @@ def request_like(
 def _of_size(problem: Problem, asked: str | Quantity, criteria: Criteria, size: Size) -> Request:
     validate_problem(problem)
     usual = ("float64", "cpu")
-    if isinstance(problem, BlackBox):
+    if isinstance(problem, ExampleProblem):
         first = leaves(problem.parameters())[0]
         usual = (dtype_of(first), device_of(first))
     where, threads = (size.dtype or usual[0], size.device or usual[1]), criteria.threads or available_threads()
     case = Case(problem, quantity(asked), size.n, *where, threads, features=size.features)
-    library = BACKENDS["numpy" if case.device == "cpu" and not isinstance(problem, BlackBox) else "torch"]
+    library = BACKENDS[(*problem.libraries, "numpy" if case.device == "cpu" else "torch")[0]]
     return Request(case, library, criteria)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from gradkernels.backend import Array, backend_of
 from gradkernels.dispatch.keywords import with_names
 from gradkernels.dispatch.request import NameGlobs
-from gradkernels.problems import BlackBox, Problem
+from gradkernels.problems import BlackBox, FunctionProblem, Problem
 from gradkernels.tree import Tree, count, leaves
 from gradkernels.validate import validate_problem
 
@@ -90,6 +90,8 @@ def flat(problem: Problem, theta: Tree = None, features: int = 1, *, parameters:
 
 def _asked(problem: Problem, theta: Tree) -> Any:
     """Return what theta has of the parameters that are differentiated by."""
+    if isinstance(problem, FunctionProblem):
+        return problem.layout.flat(theta)
     return problem.chosen(theta) if isinstance(problem, BlackBox) else theta
 
 
@@ -108,6 +110,8 @@ def flat_rows(
         ValueError: Memory of another shape or dtype; parameters of several dtypes.
     """
     theta, x, y = arrays
+    if isinstance(problem, FunctionProblem):
+        return flat(problem, theta).join(problem.layout.flat(bound(theta, x, y, out)), 1)
     if theta is None:
         theta = problem.parameters()  # type: ignore[attr-defined]
     if not isinstance(theta, dict):

@@ -153,9 +153,8 @@ class Rows:
         def adjoint(weights: Any) -> Any:
             return _numpy(self.T @ self._like(weights))
 
-        return LinearOperator(
-            self.shape, matvec=product, matmat=product, rmatvec=adjoint, rmatmat=adjoint, dtype=np.float64
-        )
+        products = {"matvec": product, "matmat": product, "rmatvec": adjoint, "rmatmat": adjoint}
+        return LinearOperator(self.shape, **products, dtype=np.float64)
 
     def _like(self, array: Any) -> Array:
         first = leaves(self._parameters)[0]
@@ -233,14 +232,14 @@ def rows(
         ValueError: Shapes that do not fit.
     """
     validate_problem(problem)
-    problem, checked = with_names(problem, parameters), theta
+    problem = with_names(problem, parameters)
     if isinstance(problem, BlackBox):  # whose inputs are looked at when they are used
         x, y = problem.prepared(x, y)
     else:
-        checked, *samples = problem.as_inputs(theta, x, y)
+        theta, *samples = problem.as_inputs(theta, x, y)
         if not any(map(is_lazy, leaves((x, y)))):  # whose blocks are looked at when they are used
-            validate_inputs(problem, checked, *samples)
-    return Rows(problem, theta, x, y, flat(problem, checked), (kernel, results, max_bytes))
+            validate_inputs(problem, theta, *samples)
+    return Rows(problem.named_results(), theta, x, y, flat(problem, theta), (kernel, results, max_bytes))
 
 
 def _numpy(array: Array) -> Any:

@@ -14,7 +14,7 @@ def gradient(problem: Problem) -> Compute:
     import jax
 
     def mean(theta: Array, x: Array, y: Tree) -> Array:
-        return problem.loss(theta, x, y).mean()
+        return problem.sample_losses(theta, x, y).mean()
 
     total: Compute = jax.jit(jax.grad(mean))
     return total

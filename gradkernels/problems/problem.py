@@ -108,6 +108,10 @@ class Problem(ABC):
         """
         return self.loss(theta, x, y)
 
+    def named_results(self) -> Problem:
+        """Return the problem whose results are arrays, or dicts of them by name, whatever structure a caller's have."""
+        return self
+
     def seeded(self) -> AbstractContextManager[None]:
         """Return a context in which the loss draws the same random numbers every time, where it draws any."""
         return nullcontext()

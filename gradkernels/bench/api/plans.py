@@ -16,7 +16,7 @@ from gradkernels.bench.run.plan import Plan, problem_from
 from gradkernels.bench.sweep.shards import Shard, sharded
 from gradkernels.kernel import Kernel
 from gradkernels.names import pick
-from gradkernels.problems import BlackBox, Problem
+from gradkernels.problems import ExampleProblem, Problem
 from gradkernels.registry import kernels as registered
 from gradkernels.validate import validate_problem
 
@@ -157,7 +157,7 @@ def _plan(problem: Problem, place: Path, asked: Asked, options: RunOptions) -> P
     """
     patterns = [one if isinstance(one, str) else one.way for one in asked.kernels or ()]
     chosen = parse.chosen_kernels(patterns, asked.quantities, problem, asked.own)
-    usual = MODULE_SIZES if isinstance(problem, BlackBox) else parse.sizes(RUN_SIZES)
+    usual = MODULE_SIZES if isinstance(problem, ExampleProblem) else parse.sizes(RUN_SIZES)
     plan = Plan(
         problem=problem.name,
         pickled=write_pickled(problem, place.with_suffix(".problem"), "the problem"),

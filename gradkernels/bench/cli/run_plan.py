@@ -26,7 +26,7 @@ from gradkernels.bench.run.own_code import kernels_of_file
 from gradkernels.bench.run.plan import Plan, problem_from
 from gradkernels.bench.sweep.shards import shard_from, sharded
 from gradkernels.names import split_names
-from gradkernels.problems import BlackBox, Problem
+from gradkernels.problems import ExampleProblem, Problem
 from gradkernels.problems.data.datasets import Dataset, require_range
 from gradkernels.tree import leaves
 from gradkernels.validate import dtype_of
@@ -139,7 +139,7 @@ def _plans_of(options: PlanOptions) -> Iterator[tuple[list[Plan], Dataset | None
     quantities = parse.chosen_quantities(options.quantity)
     own = kernels_of_file(options.own) if options.own else {}
     chosen = parse.chosen_kernels(options.kernels, quantities, problem, own)
-    if isinstance(problem, BlackBox):
+    if isinstance(problem, ExampleProblem):
         given = {"--data": options.data.data, "--features": cases.features, "--no-intercept": options.no_intercept}
         refuse_for_module(given)
     with _dataset_file(options.data, problem) as (dataset, file):
@@ -191,7 +191,7 @@ def _require_fit(plans: Sequence[Plan], dataset: Dataset | None) -> None:
 
 def own_dtype(problem: Problem) -> str:
     """Return `float32` for most modules, `float64` for regressions; half precision is measured as float32."""
-    if not isinstance(problem, BlackBox):
+    if not isinstance(problem, ExampleProblem):
         return "float64"
     dtype = dtype_of(leaves(problem.parameters())[0])
     return dtype if dtype == "float64" else "float32"
@@ -231,7 +231,7 @@ def _nameless(dataset: Dataset) -> IO[bytes]:
 
 
 def _sizes(text: str | None, problem: Problem, dataset: Dataset | None, resample: bool) -> tuple[int, ...]:
-    if isinstance(problem, BlackBox) and text is None:
+    if isinstance(problem, ExampleProblem) and text is None:
         return MODULE_SIZES
     if dataset is None:
         return parse.sizes(text or RUN_SIZES)

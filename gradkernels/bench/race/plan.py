@@ -17,7 +17,7 @@ from gradkernels.bench.run.plan import Plan
 from gradkernels.check.reference import Reference
 from gradkernels.dispatch.rule import rank
 from gradkernels.kernel import Kernel
-from gradkernels.problems import BlackBox, Problem
+from gradkernels.problems import ExampleProblem, Problem
 from gradkernels.problems.module.requirements import shapes_of
 from gradkernels.quantity import Quantity
 from gradkernels.registry import kernels
@@ -52,7 +52,7 @@ def plan_race(problem: Problem, quantity: Quantity, like: tuple[Tree, Tree, Tree
     theta, x, y = like
     theta, x, y = problem.as_inputs(theta, x, y)
     library = validate_inputs(problem, theta, x, y)
-    if isinstance(problem, BlackBox):
+    if isinstance(problem, ExampleProblem):
         return _of_module(problem, quantity, (theta, x, y), folder, budget)
     theta, x, y = library.get((theta, x, y))
     data, features = folder / "data.npz", problem.features(x)
@@ -109,7 +109,7 @@ def candidates_within_budget(among: Sequence[Kernel], n: int, budget: float) -> 
 
 def require_sound(plan: Plan) -> None:
     """Raise a ValueError for a module that fails on its data, or whose samples have no gradients of their own."""
-    if isinstance(plan.subject, BlackBox):
+    if isinstance(plan.subject, ExampleProblem):
         case = replace(plan.cases[0], n=min(max(plan.sizes), SOUNDNESS_SAMPLES))
         inputs = plan.inputs(case)
         case.problem.validate(*inputs)

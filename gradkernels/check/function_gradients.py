@@ -1,0 +1,140 @@
+"""The independent reference for JAX functions: one backward pass per sample, in float64, of a batch of that sample.
+
+The rounding scale of a row is its norm, as for modules. The gradient is one backward pass of the mean loss of the whole
+batch. That it must be the mean of the rows is what a per-sample gradient relies on, so that a function that compares
+the samples of a batch is found here and refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import lru_cache, partial
+from typing import Any
+
+import numpy as np
+
+from gradkernels.backend import BACKENDS
+from gradkernels.check.true_gradients import TrueGradients
+from gradkernels.problems import FunctionProblem
+from gradkernels.problems.problem import Floats
+from gradkernels.quantity import flat
+from gradkernels.tree import Tree, count, each, take
+
+MIXING_TOLERANCE = {"float64": 1e-6, "float32": 1e-3}
+CHANGE = {"float64": 2.0**-48, "float32": 2.0**-19}
+"""Relative change of parameters that moves inner products by more than rounding does."""
+
+PAIRS_OF_CHANGES = 2
+SMALLEST_SCALE = float(np.finfo(np.float32).eps)  # of the largest
+MIXES_SAMPLES = (
+    "the gradient of the mean of losses(params, x, y) is not the mean of the gradients of its samples: the function "
+    "compares the samples of a batch with each other, or does not have them first; no sample has a gradient of its own "
+    "there"
+)
+
+
+def gradients_of(problem: FunctionProblem, theta: Tree, x: Tree, y: Tree) -> TrueGradients:
+    """Differentiate each sample's loss by a backward pass of its own, and the mean of all losses by one.
+
+    Args:
+        problem: A JAX function.
+        theta: Parameters, flat, numpy arrays, as all that follow.
+        x: Inputs of n samples.
+        y: Targets.
+
+    Raises:
+        ValueError: The function compares the samples of a batch with each other.
+    """
+    rows, gradient, dtype = _widest(problem, theta, x, y)
+    scale = np.linalg.norm(rows, axis=1)
+    scale = np.maximum(scale, SMALLEST_SCALE * scale.max(initial=0.0, where=np.isfinite(scale)))
+    off = gradient - rows.mean(0)
+    if np.isfinite(scale).all() and np.linalg.norm(off) > MIXING_TOLERANCE[dtype] * scale.mean():
+        raise ValueError(MIXES_SAMPLES)
+    errors = partial(row_errors, problem, (theta, x, y), rows, dtype)
+    shape = rows.shape if isinstance(theta, dict) else (len(rows), *theta.shape)
+    wide = np.broadcast_to(scale.reshape(-1, *[1] * (len(shape) - 1)), shape)
+    return TrueGradients(rows.reshape(shape), wide, gradient.reshape(shape[1:]), scale, errors)
+
+
+def _widest(problem: FunctionProblem, theta: Tree, x: Tree, y: Tree) -> tuple[Floats, Floats, str]:
+    """Compute in float64; in float32 where the function cannot do that, as one whose loops carry float32 cannot."""
+    try:
+        return *_rows_and_gradient(problem, theta, x, y, "float64"), "float64"
+    except (TypeError, ValueError):
+        return *_rows_and_gradient(problem, theta, x, y, "float32"), "float32"
+
+
+def _rows_and_gradient(problem: FunctionProblem, theta: Tree, x: Tree, y: Tree, dtype: str) -> tuple[Floats, Floats]:
+    rows = _rows(problem, (theta, x, y), range(count(y)), dtype)
+    with _precision(dtype):
+        of_mean = _differentiated(problem)[1]
+        return rows, flat(each(_wide, of_mean(*_placed((theta, x, y), dtype))), 0)
+
+
+def _rows(problem: FunctionProblem, inputs: tuple[Tree, Tree, Tree], samples: Any, dtype: str) -> Floats:
+    """Compute rows `(k, p)` of some samples, float64 numbers of passes in a dtype."""
+    of_one = _differentiated(problem)[0]
+    with _precision(dtype):
+        theta, *data = _placed(inputs, dtype)
+        found = [flat(each(_wide, of_one(theta, *take(tuple(data), int(i)))), 0) for i in samples]
+    return np.stack(found) if found else np.zeros((0, problem.size(1)))
+
+
+def row_errors(
+    problem: FunctionProblem, inputs: tuple[Tree, Tree, Tree], rows: Floats, held: str, samples: Any, dtype: str
+) -> Floats:
+    """Tell by how much rows of a working precision may be off: as a pass in it is, or where parameters change a little.
+
+    Args:
+        problem: A JAX function.
+        inputs: Theta, x and y.
+        rows: Their gradients, `(n, p)`.
+        held: The dtype they were computed in.
+        samples: Numbers of the k samples that are asked of, `(k,)`.
+        dtype: The working precision.
+
+    Returns:
+        The largest distance of each row from those, `(k,)`; 0 where none is finite.
+    """
+    theta, x, y = inputs
+    passes = [(changed, held) for changed in _changed(theta, CHANGE[dtype])]
+    if (held, dtype) == ("float64", "float32"):
+        passes.append((theta, "float32"))
+    errors = np.zeros(len(samples))
+    for parameters, kind in passes:
+        with np.errstate(invalid="ignore", over="ignore"):
+            distances = np.linalg.norm(_rows(problem, (parameters, x, y), samples, kind) - rows[samples], axis=1)
+        errors = np.maximum(errors, np.nan_to_num(distances, posinf=0.0))
+    return errors
+
+
+def _changed(theta: Tree, by: float) -> Iterator[Tree]:
+    generator = np.random.default_rng(0)
+    for _ in range(PAIRS_OF_CHANGES):
+        signs = each(lambda array: generator.choice([-by, by], np.shape(array)), theta)
+        yield each(lambda array, sign: array * (1 + sign), theta, signs)
+        yield each(lambda array, sign: array * (1 - sign), theta, signs)
+
+
+@lru_cache(maxsize=64)
+def _differentiated(problem: FunctionProblem) -> tuple[Any, Any]:
+    """Return the gradients of one sample's loss and of the mean loss."""
+    import jax
+
+    return jax.jit(jax.grad(problem.loss)), jax.jit(jax.grad(lambda *inputs: problem.sample_losses(*inputs).mean()))
+
+
+def _precision(dtype: str) -> Any:
+    import jax
+
+    return jax.enable_x64(dtype == "float64")
+
+
+def _placed(inputs: tuple[Tree, Tree, Tree], dtype: str) -> Any:
+    floats = each(lambda one: one.astype(dtype) if one.dtype.kind == "f" else one, inputs)
+    return BACKENDS["jax"].put(floats)
+
+
+def _wide(array: Any) -> Floats:
+    return np.asarray(array, np.float64)

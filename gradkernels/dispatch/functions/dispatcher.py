@@ -1,0 +1,185 @@
+"""A quantity of a JAX function's samples: by the fastest kernel that is proven on them, else by the next one."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from gradkernels.backend import BACKENDS
+from gradkernels.check import prove
+from gradkernels.check.reference import Reference
+from gradkernels.dispatch.functions.results import restored
+from gradkernels.dispatch.keywords import by_name
+from gradkernels.dispatch.request import Criteria, Request, request_like
+from gradkernels.dispatch.select import Choice, choose, explain
+from gradkernels.kernel import Compute, Kernel
+from gradkernels.problems import FunctionProblem
+from gradkernels.quantities.shared.rules import WrongRule
+from gradkernels.quantity import Quantity
+from gradkernels.result_buffers import validate_out
+from gradkernels.tree import Tree, count, leaves, structure, take
+from gradkernels.validate import validate_inputs
+
+PROOF_SAMPLES = 4
+MOST_KINDS = 256
+Arrays = tuple[Tree, Tree, Tree]
+
+
+@dataclass
+class SettledKind:
+    """What computes one kind of batch.
+
+    Attributes:
+        request: What is to be computed.
+        kernel: What computes it.
+        choice: By which it was chosen; None where the caller named it.
+        failed: Kernels that cannot, or are wrong, with the reason.
+    """
+
+    request: Request
+    kernel: Kernel
+    choice: Choice | None
+    failed: dict[Kernel, str] = field(default_factory=dict)
+
+
+class FunctionDispatcher:
+    """Computes one quantity of a JAX function's samples: `dispatcher(theta, x, y)`.
+
+    Args:
+        problem: The function.
+        quantity: What is asked.
+        forced: The kernel that the caller names; None for the fastest.
+        criteria: What the kernel is chosen by.
+    """
+
+    def __init__(self, problem: FunctionProblem, quantity: Quantity, forced: Kernel | None, criteria: Criteria) -> None:
+        self.problem, self.quantity, self.forced, self.criteria = problem, quantity, forced, criteria
+        self._kinds: dict[Hashable, SettledKind] = {}
+        self._last: SettledKind | None = None
+
+    def __call__(self, theta: Any, x: Any, y: Any, *arguments: Any, **options: Any) -> Any:
+        """Compute the quantity; theta may be None for the problem's own params."""
+        given = self.problem.structured(by_name(self.quantity, arguments, options))
+        arrays = self.problem.as_inputs(theta, x, y)
+        known = self._settled(arrays)
+        given = self.quantity.checked(given, count(arrays[2]), arrays[0], lambda *other: self._other(arrays, *other))
+        if given.pop("out", None) is not None:
+            validate_out(self.quantity, *arrays, options.get("out", arguments[0] if arguments else None))
+        while True:
+            try:
+                result = _built(known.kernel, self.problem)(*arrays, **given)
+            except WrongRule:
+                raise
+            except Exception as fault:  # a function of other shapes may hold what a kernel cannot do
+                if known.choice is None or known.kernel.backend.name == known.kernel.name:
+                    raise
+                known = self._settle(arrays, known.failed | {known.kernel: str(fault)})
+            else:
+                return restored(self.problem, self.quantity, result)
+
+    def prepare(self, theta: Any, x: Any, y: Any) -> None:
+        """Choose and prove the kernel that would compute a batch.
+
+        Args:
+            theta: A pytree like params, or None for them.
+            x: Inputs, samples first.
+            y: Targets, samples first.
+        """
+        self._settled(self.problem.as_inputs(theta, x, y))
+
+    def bare(self) -> Compute:
+        """Return what `prepare` found, by itself: with no other kernel behind it."""
+        known = self._last
+        assert known is not None
+        return FunctionDispatcher(self.problem, self.quantity, known.kernel, self.criteria)
+
+    @property
+    def kernel(self) -> Kernel | None:
+        """What computed last, or would."""
+        return None if self._last is None else self._last.kernel
+
+    @property
+    def choice(self) -> Choice | None:
+        """By which it was chosen; None where the caller named it."""
+        return None if self._last is None else self._last.choice
+
+    @property
+    def why(self) -> str:
+        """Why the kernel that computed last did."""
+        if self._last is None:
+            return "nothing was computed yet"
+        if self._last.choice is None:
+            return f"{self._last.kernel.key}, because kernel= asked for it"
+        return explain(self._last.request, self._last.choice)
+
+    def _other(self, arrays: Arrays, x: Any, y: Any) -> tuple[Tree, Tree]:
+        x, y = self.problem.prepared(x, y)
+        validate_inputs(self.problem, arrays[0], x, y)
+        return x, y
+
+    def _settled(self, arrays: Arrays) -> SettledKind:
+        kind = (structure(arrays), *((array.shape, array.dtype) for array in leaves(arrays)))
+        known = self._kinds.get(kind)
+        if known is None or self.criteria.results is not None:
+            if len(self._kinds) >= MOST_KINDS:
+                self._kinds.clear()
+            known = self._kinds[kind] = self._settle(arrays, {})
+        self._last = known
+        return known
+
+    def _settle(self, arrays: Arrays, failed: dict[Kernel, str]) -> SettledKind:
+        """Choose a kernel and prove it on some of the samples; the next one where that fails.
+
+        Args:
+            arrays: Of the call.
+            failed: Kernels that cannot, with the reason.
+
+        Raises:
+            ValueError: None can, with every reason; or samples have no gradients of their own.
+        """
+        if any(map(_is_traced, leaves(arrays))):
+            raise ValueError(
+                f"{self.quantity} of arrays of these shapes was not computed before, and a kernel is proven on "
+                "numbers, of which jax.jit has none yet: call it once outside"
+            )
+        request = request_like(self.problem, self.quantity, arrays, self.criteria)
+        few = _few(arrays)
+        reference = Reference(self.problem, *few)
+        if count(few[2]):
+            _ = reference.gradient  # what is wrong with the function is no kernel's fault
+        while True:
+            choice = None if self.forced else choose(request, failed)
+            kernel = self.forced or choice.kernel  # type: ignore[union-attr]
+            try:
+                if count(few[2]):
+                    case = replace(request.case, n=count(few[2]))
+                    prove(kernel, _built(kernel, self.problem), case, few, reference)
+            except Exception as fault:  # whatever it is: another kernel may do
+                if choice is None:
+                    raise
+                failed = failed | {kernel: f"{type(fault).__name__}: {fault}"}
+            else:
+                return SettledKind(replace(request, arrays=None), kernel, choice, failed)
+
+
+@lru_cache(maxsize=256)
+def _built(kernel: Kernel, problem: FunctionProblem) -> Compute:
+    return kernel.build(problem)
+
+
+def _few(arrays: Arrays) -> Arrays:
+    """Return theta and some samples spread over a batch, as numpy arrays."""
+    theta, x, y = BACKENDS["jax"].get(arrays)
+    n = count(y)
+    chosen = np.linspace(0, n - 1, min(n, PROOF_SAMPLES)).astype(int)
+    return theta, *take((x, y), chosen)
+
+
+def _is_traced(array: Any) -> bool:
+    import jax
+
+    return isinstance(array, jax.core.Tracer)
