@@ -305,8 +305,12 @@ def test_a_report_is_text_json_and_a_page(problem, data):
 
 def test_what_cannot_be_audited_is_refused_in_a_sentence(problem, data):
     f = rows_of(problem)
-    with pytest.raises(TypeError, match="f is a str"):
-        gk.audit_tool("f", problem, data)
+    with pytest.raises(TypeError, match="f is a Tensor"):
+        gk.audit_tool(data[0], problem, data)
+    with pytest.raises(ValueError, match="no tool 'opacu'; did you mean opacus"):
+        gk.audit_tool("opacu", problem, data)
+    with pytest.raises(ValueError, match="vmap differentiates models; linear is none"):
+        gk.audit_tool("vmap", gk.LinearRegression(), (np.ones(3), np.ones(3)))
     with pytest.raises(TypeError, match="data must be a tuple"):
         gk.audit_tool(f, problem, data[0])
     with pytest.raises(TypeError, match="no parameters of its own"):

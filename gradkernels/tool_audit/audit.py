@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -16,6 +17,7 @@ from gradkernels.tool_audit.audit_trial import AuditTrial, Outcome
 from gradkernels.tool_audit.clean_copy import clean_copy
 from gradkernels.tool_audit.report import AuditReport
 from gradkernels.tool_audit.tool_calls import Tool, cloned
+from gradkernels.tool_audit.tools.named_tools import NamedTool, named_tool
 from gradkernels.tool_audit.trials import Subject, batch_trials, further_trials
 from gradkernels.tree import Tree, count, each, leaves
 from gradkernels.validate import dtype_of, validate_inputs, validate_problem
@@ -31,7 +33,7 @@ RANDOM = (
 
 
 def audit_tool(
-    f: Callable[..., Any],
+    f: Callable[..., Any] | str,
     problem: Problem,
     data: Sequence[Tree],
     *,
@@ -41,15 +43,14 @@ def audit_tool(
 ) -> AuditReport:
     """Prove somebody else's per-sample gradients on one's own model and batch.
 
-    The rows are those of `gk.per_sample`: each sample's own gradient of its unscaled loss, that of a batch of one.
-    They are held against a backward pass for each sample, in float64: dtype, shape and values row by row, for the batch
-    and again, for its samples in other orders, some of them twice, fewer, one and none; for other lengths where x are
-    sequences; at other parameters, and in other dtypes. The model is left as it was.
+    Rows are those of `gk.per_sample`, each held against a backward pass for its sample, in float64: for the batch and
+    again, other orders, numbers and lengths of samples, other parameters and dtypes. The model is left as it was.
 
     Args:
         f: `f(x, y)` for data `(x, y)`, which differentiates by the parameters of `problem.model`; `f(theta, x, y)` for
             data `(theta, x, y)`. It returns a dict from names of parameters to `(n, *shape)`, a list of these in
-            the order of parameters, or one array `(n, P)`.
+            the order of parameters, or one array `(n, P)`. Or the name of a set-up: `opacus`, `backpack`, `vmap`,
+            `expanded_weights` and others, of a copy of the model.
         problem: The model and its loss, or a regression.
         data: `(x, y)` or `(theta, x, y)`, samples first.
         name: Of the tool, in the report; None for the function's own.
@@ -61,22 +62,32 @@ def audit_tool(
 
     Raises:
         TypeError: It is no function, no Problem, or no such data.
-        ValueError: The samples have no gradients of their own, or draw random numbers.
+        ValueError: The samples have no gradients of their own, or draw random numbers; there is no such set-up.
     """
-    subject = _subject(f, problem, data, name)
+    validate_problem(problem)
+    made = named_tool(f, problem) if isinstance(f, str) else None
+    if made is not None:
+        name, packages, (f, problem) = name or made.name, (made.package, *packages), made.set_up()
+    subject = _subject(f, problem, data, name, made)
+    return _report(subject, _trials(subject, tuple(dtypes)), packages)
+
+
+def _trials(subject: Subject, dtypes: tuple[str, ...]) -> list[AuditTrial]:
+    """Make every trial; further ones only where the batch itself came out right."""
     with _held(subject.tool.problem), _held(subject.clean):
         known = subject.known()
         trials = list(batch_trials(subject, known))
+        if Outcome.raised in {trial.outcome for trial in trials}:  # which may have left a tool unusable
+            subject = replace(subject, tool=subject.tool.renewed())
         if trials[0].outcome is Outcome.ok:
-            trials += further_trials(subject, tuple(dtypes))
-    return _report(subject, trials, packages)
+            trials += further_trials(subject, dtypes)
+    return trials
 
 
-def _subject(f: Any, problem: Any, data: Any, name: str | None) -> Subject:
+def _subject(f: Any, problem: Any, data: Any, name: str | None, made: NamedTool | None) -> Subject:
     """Make the subject of what was given, once it fits together."""
     if not callable(f):
         raise TypeError(f"f is a {type(f).__name__}; give a function f(x, y), or f(theta, x, y) with theta in the data")
-    validate_problem(problem)
     if not isinstance(data, tuple | list) or len(data) not in (2, 3):
         raise TypeError("data must be a tuple (x, y), or (theta, x, y) for a function that takes parameters")
     if problem.randomness != "error":
@@ -97,8 +108,8 @@ def _subject(f: Any, problem: Any, data: Any, name: str | None) -> Subject:
         )
     theta = each(cloned, theta)  # what is known must not change with the model
     dtype = coarsest_dtype(theta) if isinstance(problem, BlackBox) else dtype_of(leaves(theta)[0])
-    tool = Tool(name or _name_of(f), f, problem, takes_theta)
-    return Subject(tool, clean_copy(problem), theta, x, y, layout, dtype)
+    tool = Tool(name or _name_of(f), f, problem, takes_theta, made.set_up if made else None)
+    return Subject(tool, clean_copy(made.problem if made else problem), theta, x, y, layout, dtype)
 
 
 def _name_of(f: Any) -> str:
@@ -118,7 +129,7 @@ def _report(subject: Subject, trials: list[AuditTrial], packages: Sequence[str])
     names = [*packages, *sorted({one.partition(".")[0] for one in libraries} & {"torch", "numpy", "jax"})]
     return AuditReport(
         tool=subject.tool.name,
-        problem=subject.tool.problem.name,
+        problem=subject.clean.name,
         n=count(subject.y),
         parameters=len(subject.layout.shapes),
         entries=len(subject.layout),

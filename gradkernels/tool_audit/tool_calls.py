@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -27,12 +27,14 @@ class Tool:
         call: `f(x, y)`, or `f(theta, x, y)`.
         problem: The model and loss that it differentiates.
         takes_theta: Whether it is called with parameters.
+        renew: Makes it anew, with another copy of the model, after an exception; None where it cannot be.
     """
 
     name: str
     call: Callable[..., Any]
     problem: Problem
     takes_theta: bool
+    renew: Callable[[], tuple[Callable[..., Any], Problem]] | None = None
 
     def __call__(self, theta: Tree, x: Tree, y: Tree) -> Any:
         """Call it with copies of the arrays.
@@ -57,6 +59,13 @@ class Tool:
             _require_same(name, was, now, "its input ")
         _require_same("", before, self._own(), "the model's parameter ")
         return result
+
+    def renewed(self) -> Tool:
+        """Return the same, made anew where it can be."""
+        if self.renew is None:
+            return self
+        call, problem = self.renew()
+        return replace(self, call=call, problem=problem)
 
     def _own(self) -> Tree:
         return self.problem.parameters() if isinstance(self.problem, BlackBox) else ()
@@ -92,8 +101,9 @@ def _with_graph(problem: Problem) -> AbstractContextManager[Any]:
 
 
 def _require_same(name: str, before: Tree, now: Tree, what: str) -> None:
-    for (place, was), (_, other) in zip(named(name, before), named(name, now), strict=True):
-        if not _same(plain(was), plain(other)):
+    after = dict(named(name, now))
+    for place, was in named(name, before):
+        if place not in after or not _same(plain(was), plain(after[place])):
             raise Misfit(f"changed {what}{place}")
 
 

@@ -22,6 +22,7 @@ COMMANDS = (
     LazyCommand("merge", "merge:merge", "Make one results file of several, every measurement once."),
     LazyCommand("plot", "plot:plot", "Draw what results files say."),
     LazyCommand("report", "report:report", "Write one HTML page of results files, for any browser."),
+    LazyCommand("audit", "audit:audit", "Prove per-sample gradients of another library or of your own code."),
     LazyCommand("list", "list_kernels:list_kernels", "Show every kernel, and why some cannot be used here."),
     LazyCommand("estimate", "estimate:estimate", "Show how well mini-batches estimate the gradient."),
     LazyCommand("import", "import_json:import_json", "Turn what other tools saved into a results file."),

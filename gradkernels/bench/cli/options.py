@@ -13,6 +13,7 @@ from gradkernels.bench.stats.verdict import DELTA, FEWEST_PASSES
 from gradkernels.case import DEVICES, LAYOUTS
 from gradkernels.problems import REGRESSIONS
 from gradkernels.quantity import QUANTITIES
+from gradkernels.tool_audit.tools.named_tools import SET_UPS
 
 _NAMES = f"{', '.join(QUANTITIES)}, several separated by commas, or all."
 _FLOATS, _DEVICES = " or ".join(FLOATS), " or ".join(DEVICES)
@@ -40,6 +41,14 @@ RowsGlob = Annotated[
     str | None,
     typer.Option("--kernel", metavar="GLOB", help="What computes the per-sample gradients, the first match."),
 ]
+AuditedFunction = Annotated[
+    str | None,
+    typer.Argument(metavar="[FILE.py:f]", help="f(x, y), f(theta, x, y), or f(problem) that makes one."),
+]
+AuditedTool = Annotated[str | None, typer.Option("--tool", metavar="NAME", help=f"Instead: {', '.join(SET_UPS)}.")]
+AuditedSamples = Annotated[int, typer.Option("--samples", min=1, help="Of the problem's example, or to draw.")]
+AuditedDtypes = Annotated[str, typer.Option("--dtype", metavar="NAMES", help="Dtypes to try besides its own.")]
+AuditOut = Annotated[Path | None, typer.Option("--out", "-o", help="The report, .html, .json or .txt.")]
 
 # On which data.
 MOST_SEED = 2**62

@@ -9,6 +9,6 @@ A command goes the same way in each of them:
 
 `run` measures, `ab` times two revisions in turns, `compare` gives verdicts on files, `fastest` ranks, `summary` has a
 row for each case and kernel, `merge` makes one file of several, `import_json` one of what other tools saved,
-`list_kernels` lists, `plot` draws, `report` writes an HTML page, `estimate` looks at mini-batches, `doctor` at the
-machine.
+`list_kernels` lists, `audit` proves other tools' gradients, `plot` draws, `report` writes an HTML page, `estimate`
+looks at mini-batches, `doctor` at the machine.
 """

@@ -1,0 +1,113 @@
+"""The list of named set-ups, and what makes one for a problem."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from importlib import import_module
+from importlib.util import find_spec
+from typing import Any
+
+from gradkernels.names import pick
+from gradkernels.problems import Problem
+from gradkernels.tool_audit.clean_copy import clean_copy
+
+ROOM = "gradkernels.tool_audit.tools"
+
+
+@dataclass(frozen=True)
+class SetUp:
+    """How a library gives per-sample gradients.
+
+    Attributes:
+        name: As it is asked for.
+        where: `module:function` in this package.
+        package: Name of the distribution.
+        imported: Name that it is imported by.
+        summary: What is called, in a line.
+    """
+
+    name: str
+    where: str
+    package: str
+    imported: str
+    summary: str
+
+
+SET_UPS = {
+    one.name: one
+    for one in (
+        SetUp("opacus", "opacus:hooks", "opacus", "opacus", "GradSampleModule, hooks"),
+        SetUp("opacus_functorch", "opacus:functorch", "opacus", "opacus", "GradSampleModule, force_functorch=True"),
+        SetUp("opacus_ew", "opacus:expanded", "opacus", "opacus", "GradSampleModuleExpandedWeights"),
+        SetUp("backpack", "backpack:batch_grad", "backpack-for-pytorch", "backpack", "BatchGrad, times n"),
+        SetUp("vmap", "torch_tools:functional", "torch", "torch", "vmap(grad(loss)) of torch.func"),
+        SetUp("expanded_weights", "torch_tools:expanded_weights", "torch", "torch", "call_for_per_sample_grads"),
+        SetUp("trak", "attribution:trak", "traker", "trak", "FunctionalGradientComputer"),
+        SetUp("dattri", "attribution:dattri", "dattri", "dattri", "AttributionTask.get_grad_loss_func"),
+        SetUp("captum", "attribution:captum", "captum", "captum", "TracInCP's gradients, sample-wise"),
+        SetUp("torchjd", "torchjd:jacobian", "torchjd", "torchjd", "autojac.jac of the losses"),
+    )
+}
+"""Every set-up by name."""
+
+
+@dataclass(frozen=True)
+class NamedTool:
+    """A set-up of a library for a problem.
+
+    Attributes:
+        name: Of the set-up.
+        package: Name of the distribution.
+        problem: Whose model is copied for it.
+    """
+
+    name: str
+    package: str
+    problem: Problem
+
+    def set_up(self) -> tuple[Callable[..., Any], Problem]:
+        """Return a function `f(x, y)`, and the problem whose model, a copy, it differentiates.
+
+        Raises:
+            ValueError: The model cannot be copied.
+        """
+        copied = clean_copy(self.problem)
+        if copied is self.problem:
+            says = f"the model cannot be copied, and {self.name} would change it"
+            raise ValueError(f"{says}; give the audit a function f(x, y) instead of a name")
+        module, _, function = SET_UPS[self.name].where.partition(":")
+        return _Lazy(getattr(import_module(f"{ROOM}.{module}"), function), copied), copied
+
+
+def named_tool(name: str, problem: Problem) -> NamedTool:
+    """Return what makes the set-up of a name for a problem.
+
+    Args:
+        name: Of the set-up.
+        problem: Of a module.
+
+    Raises:
+        ValueError: There is no such set-up, its library is not installed, or the problem is of no module.
+    """
+    found: SetUp = pick(SET_UPS, name, "tool")
+    if find_spec(found.imported) is None:
+        raise ValueError(f"the tool {name} needs {found.imported}, which is not installed: pip install {found.package}")
+    if not problem.is_black_box:
+        raise ValueError(f"the tool {name} differentiates models; {problem.name} is none, give a ModuleProblem")
+    return NamedTool(name, found.package, problem)
+
+
+class _Lazy:
+    """A set-up that is made at the first call: what it raises is what comes of that trial."""
+
+    def __init__(self, make: Callable[[Problem], Callable[..., Any]], problem: Problem) -> None:
+        self._make, self._problem = make, problem
+
+    def __call__(self, x: Any, y: Any) -> Any:
+        return self._rows(x, y)
+
+    @cached_property
+    def _rows(self) -> Callable[..., Any]:
+        return self._make(self._problem)

@@ -1,0 +1,88 @@
+"""Named set-ups of `gk.audit_tool`: each installed library's rows are right on a small model, which stays as it was."""
+
+import copy
+import sys
+
+import pytest
+import torch
+from torch import nn
+
+import gradkernels as gk
+from gradkernels.tool_audit.audit_trial import Outcome
+from gradkernels.tool_audit.tools.named_tools import SET_UPS
+
+
+@pytest.fixture(scope="module", params=["mean", "sum"])
+def problem(request):
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(4, 5), nn.Sigmoid(), nn.Linear(5, 3))
+    return gk.ModuleProblem(model.eval(), nn.CrossEntropyLoss(reduction=request.param), reduction=request.param)
+
+
+@pytest.fixture(scope="module")
+def data():
+    return torch.randn(5, 4, generator=torch.Generator().manual_seed(2)), torch.tensor([0, 2, 1, 1, 0])
+
+
+@pytest.mark.parametrize("name", SET_UPS)
+def test_a_library_is_audited_by_its_name(problem, data, name):
+    pytest.importorskip(SET_UPS[name].imported)
+    before, modes = copy.deepcopy(problem.model.state_dict()), [one.training for one in problem.model.modules()]
+    report = gk.audit_tool(name, problem, data, dtypes=("float64",))
+    assert report.ok, str(report)
+    assert report.tool == name
+    assert report.versions[SET_UPS[name].package]
+    assert {trial.name for trial in report.trials if trial.outcome is Outcome.ok} >= {"ties", "one", "float64"}
+    assert not any(one._forward_hooks or one._backward_hooks for one in problem.model.modules())
+    assert modes == [one.training for one in problem.model.modules()]
+    assert all(torch.equal(before[key], one) for key, one in problem.model.state_dict().items())
+
+
+@pytest.mark.parametrize("name", ["opacus", "vmap", "trak"])
+def test_inputs_by_name_and_several_of_them_are_passed_on(name):
+    pytest.importorskip(SET_UPS[name].imported)
+
+    class Two(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.left, self.right = nn.Linear(3, 2), nn.Linear(2, 2)
+
+        def forward(self, a, b):
+            return self.left(a) * self.right(b)
+
+    problem, y = gk.ModuleProblem(Two(), nn.functional.mse_loss), torch.randn(4, 2)
+    a, b = torch.randn(4, 3), torch.randn(4, 2)
+    assert gk.audit_tool(name, problem, ({"a": a, "b": b}, y), dtypes=()).ok
+    assert gk.audit_tool(name, problem, ((a, b), y), dtypes=()).ok
+
+
+def test_opacus_has_its_own_layers_in_the_place_of_recurrent_ones():
+    pytest.importorskip("opacus")
+
+    class Recurrent(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.recurrent, self.head = nn.LSTM(2, 3, batch_first=True), nn.Linear(3, 2)
+
+        def forward(self, x):
+            return self.head(self.recurrent(x)[0][:, -1])
+
+    problem = gk.ModuleProblem(Recurrent(), nn.functional.cross_entropy)
+    report = gk.audit_tool("opacus", problem, (torch.randn(4, 3, 2), torch.tensor([0, 1, 0, 0])), dtypes=())
+    assert report.ok, str(report)
+
+
+def test_a_library_that_is_missing_is_a_sentence(problem, data, monkeypatch):
+    monkeypatch.setattr("gradkernels.tool_audit.tools.named_tools.find_spec", lambda name: None)
+    with pytest.raises(ValueError, match="needs trak, which is not installed: pip install traker"):
+        gk.audit_tool("trak", problem, data)
+    assert "gradkernels.tool_audit.tools.jacobian" not in sys.modules
+
+
+def test_what_a_set_up_raises_comes_of_its_trials_and_the_next_ones_have_a_new_one(data):
+    """Expanded weights take no empty batch, and leave the model's parameters wrapped where they raise."""
+    problem = gk.ModuleProblem(nn.Linear(4, 3), nn.functional.cross_entropy)
+    report = gk.audit_tool("expanded_weights", problem, data, dtypes=("float64",))
+    outcomes = {trial.name: trial.outcome for trial in report.trials}
+    assert outcomes["empty"] is Outcome.raised
+    assert outcomes["parameters"] is outcomes["float64"] is Outcome.ok
