@@ -1,7 +1,10 @@
 """Switches of the test process, set before any array library loads: float64 and a cache for JAX, one thread a pool."""
 
+import atexit
 import gc
 import os
+import shutil
+import tempfile
 from pathlib import Path
 
 os.environ["JAX_ENABLE_X64"] = "1"
@@ -14,6 +17,10 @@ os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
 # Where pytest-xdist runs the tests, the sessions that they start themselves are no workers: pytest-benchmark would not
 # time in one.
 os.environ.pop("PYTEST_XDIST_WORKER", None)
+# Runs that need a machine for themselves would wait for those of other test processes.
+SLOT = tempfile.mkdtemp(prefix="slot-")
+atexit.register(shutil.rmtree, SLOT, ignore_errors=True)
+os.environ["GRADKERNELS_SLOT"] = f"{SLOT}/slot"
 for pool in ("OMP", "OPENBLAS", "MKL", "VECLIB"):
     os.environ[f"{pool}_NUM_THREADS"] = "1"
 

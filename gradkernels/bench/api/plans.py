@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypedDict
@@ -38,6 +39,8 @@ class RunOptions(TypedDict, total=False):
         timeout: Seconds without a sign of life after which a measuring process is ended; 60 by default.
         max_bytes: Memory of a measuring process; None for most of the machine's.
         shard: `(3, 16)` to measure only that part of the cases; None for all.
+        executor: Of `concurrent.futures`, whose workers have gradkernels installed, to measure case by case on their
+            machines: of dask `client.get_executor(pure=False)`; None for this machine.
     """
 
     passes: int
@@ -50,6 +53,7 @@ class RunOptions(TypedDict, total=False):
     timeout: float
     max_bytes: int | None
     shard: tuple[int, int] | None
+    executor: Executor | None
 
 
 USUAL = RunOptions(
@@ -63,6 +67,7 @@ USUAL = RunOptions(
     timeout=60.0,
     max_bytes=None,
     shard=None,
+    executor=None,
 )
 
 

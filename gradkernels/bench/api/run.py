@@ -17,6 +17,7 @@ from gradkernels.bench.cli.run_progress import progress_shown
 from gradkernels.bench.isolation.limits import ProcessLimits, most_bytes
 from gradkernels.bench.run.plan import Plan
 from gradkernels.bench.run.session import Schedule, open_session
+from gradkernels.bench.sweep.spread import spread_out
 from gradkernels.record import Record
 
 
@@ -54,7 +55,11 @@ def run(
         schedule = Schedule(chosen["passes"], seconds, f"{seconds:g}s")
         limited = chosen["max_bytes"] or (most_bytes() if chosen["device"] == "cpu" else None)
         path = Path(folder, "run.csv") if out is None else new_file(Path(out))
-        return Results(tuple(_measured(plans, path, schedule, ProcessLimits(chosen["timeout"], limited))))
+        limits = ProcessLimits(chosen["timeout"], limited)
+        if (executor := chosen["executor"]) is not None:
+            whole = Schedule(chosen["passes"], budget, f"{budget:g}s")
+            return Results(tuple(spread_out(plans, (path, "new"), whole, limits, executor, lambda *_: None)))
+        return Results(tuple(_measured(plans, path, schedule, limits)))
 
 
 def compare(

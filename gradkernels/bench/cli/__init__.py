@@ -11,8 +11,8 @@ Of those that do not: 0 done; 1 a proof failed; 2 as above. 130 stopped, 141 not
 `app` lists what `commands` has, a module each; `lazy` loads such a module when its command is called. Each option is
 defined once in `options`, `data_options`, `file_options` or `plot_options`; `settings` has what pyproject.toml says of
 them, `parse` turns what people type into values, and `usage` says what is wrong with it.
-`run_plan` makes the plans of a run from them, `table_options` reads the data, `run_progress` shows how far it is, and
-`files` refuses what cannot be written before anything is computed.
+`run_plan` makes the plans of a run from them, `run_pace` its passes and limits, `table_options` reads the data,
+`run_progress` shows how far it is, and `files` refuses what cannot be written before anything is computed.
 """
 
 from __future__ import annotations

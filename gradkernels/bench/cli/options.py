@@ -92,6 +92,12 @@ ShardOfCases = Annotated[
     str | None,
     typer.Option("--shard", metavar="I/N", help="Measure only part I of N of the cases, for a job array: 3/16."),
 ]
+ExecutorAddress = Annotated[
+    str | None,
+    typer.Option(
+        "--executor", metavar="dask://HOST:PORT", help="Measure case by case on the machines of a scheduler of dask."
+    ),
+]
 AB_QUANTITIES = ("gradient", "per_sample")
 AbQuantities = Annotated[str | None, typer.Option(help=f"{_NAMES} [default: {','.join(AB_QUANTITIES)}]")]
 AbTests = Annotated[

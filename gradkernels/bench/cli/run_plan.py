@@ -41,10 +41,7 @@ FEW = 4
 
 @dataclass(frozen=True)
 class CaseOptions:
-    """The options of where and on what to compute, as typed; None for what was not given.
-
-    Of features, dtype and threads there may be several, separated by commas: every combination is computed.
-    """
+    """The options of where and on what to compute, as typed; of features, dtype and threads perhaps several."""
 
     sizes: str | None
     features: str | None
@@ -53,6 +50,7 @@ class CaseOptions:
     device: str
     threads: str
     seed: int
+    executor: str | None = None
 
 
 @dataclass(frozen=True)
@@ -80,13 +78,14 @@ class PlanOptions:
     shard: str | None = None
 
 
+Planned = tuple[list[Plan], tuple[str, ...]]
+
+
 @contextmanager
-def planned(
-    options: PlanOptions, limits: ProcessLimits = DEFAULT_LIMITS
-) -> Iterator[tuple[list[Plan], tuple[str, ...]]]:
+def planned(options: PlanOptions, limits: ProcessLimits = DEFAULT_LIMITS) -> Iterator[Planned]:
     """Make the plans, one for each combination of features, dtype and threads; hold the file of their data.
 
-    Beside them is what a reader should know of the data: rows that were left out, and numbers of classes.
+    Beside them is what a reader should know of the data: rows left out, and numbers of classes.
 
     Args:
         options: What a person asked for.

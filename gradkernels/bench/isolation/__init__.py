@@ -8,6 +8,7 @@ A worker process, from start to end:
 4. `watchdog` says when that has not changed for too long, `limits` how much time and memory it may take;
 5. `process` ends it with everything it started, and puts its end into words; `errors` carry them on.
 
+`machine_slot` keeps what needs a machine for itself from everything else that is measured there.
 `signals` turns Ctrl-C and its like into an exception, so that nothing is left running. `fresh_process` calls one
 function in a process of its own, for whoever needs no more.
 """

@@ -101,14 +101,14 @@ class ResultsFile:
             raise ValueError(f"{self._shown} has other columns than are written now; name another --out")
         return records
 
-    def append(self, row: Record) -> None:
-        """Add a whole line, on the disk when this returns; without room for all of it, none of it stays.
+    def append(self, *rows: Record) -> None:
+        """Add whole lines, on the disk when this returns; without room for all of them, none of them stays.
 
         Raises:
             OSError: There is no room, or the file is no longer there.
         """
         # Names of files may hold bytes that are no text; a row must not be lost to them.
-        data = record.line(row.columns().values()).encode(errors="replace")
+        data = "".join(record.line(row.columns().values()) for row in rows).encode(errors="replace")
         try:
             if self._replace:
                 self._replace_atomically(HEADER.encode() + data)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from gradkernels.bench.isolation.limits import DEFAULT_LIMITS, ProcessLimits
+from gradkernels.bench.isolation.machine_slot import machine_slot
 from gradkernels.bench.isolation.signals import signals_deferred
 from gradkernels.bench.results.metadata import case_facts, run_facts
 from gradkernels.bench.results.results_file import Mode, ResultsFile
@@ -76,6 +77,7 @@ def open_session(
     tell: TellProgress,
     limits: ProcessLimits = DEFAULT_LIMITS,
     mode: Mode = "resume",
+    alone: bool = False,
 ) -> Iterator[Session]:
     """Hold a results file and measure into it.
 
@@ -86,6 +88,7 @@ def open_session(
         tell: Called with the progress.
         limits: Of each measuring process.
         mode: What to do with rows that the file has already; by default they are not measured again.
+        alone: Whether nothing else may be measured on this machine meanwhile, as of a shard.
 
     Raises:
         ValueError: The file is not to be added to, or another run holds it.
@@ -94,6 +97,7 @@ def open_session(
     with ExitStack() as stack:
         with signals_deferred():
             file = stack.enter_context(ResultsFile(path, mode))
+        stack.enter_context(machine_slot(alone or bool(plan.part)))
         yield Session(plan, file, schedule, tell, limits)
 
 

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
-from gradkernels.bench.cli import data_options, options, parse
+from gradkernels.bench.cli import data_options, options
 from gradkernels.bench.cli.commands.fastest import print_ranking
 from gradkernels.bench.cli.files import (
     already_there,
@@ -18,12 +17,12 @@ from gradkernels.bench.cli.files import (
     write_whole,
 )
 from gradkernels.bench.cli.options import Format
+from gradkernels.bench.cli.run_pace import Pace, limits_of, schedule_of
 from gradkernels.bench.cli.run_plan import CaseOptions, PlanOptions, planned
 from gradkernels.bench.cli.run_progress import progress_shown
 from gradkernels.bench.cli.table_options import DataOptions
-from gradkernels.bench.isolation.limits import ProcessLimits, most_bytes, size_in_bytes
 from gradkernels.bench.isolation.signals import Stopped, stop_on_signals
-from gradkernels.bench.race.elimination import ELIMINATION_LOOKS, measure_by_elimination
+from gradkernels.bench.race.elimination import measure_by_elimination
 from gradkernels.bench.report.terminal.consoles import console_for, say
 from gradkernels.bench.report.terminal.styles import WRONG
 from gradkernels.bench.results.results_file import Mode
@@ -31,7 +30,9 @@ from gradkernels.bench.results.table import tabulate
 from gradkernels.bench.run.plan import Plan
 from gradkernels.bench.run.ranking import rankings, weighed
 from gradkernels.bench.run.resume import require_same
-from gradkernels.bench.run.session import Schedule, Session, open_session
+from gradkernels.bench.run.session import Session, open_session
+from gradkernels.bench.sweep.executors import executor_at, require_address
+from gradkernels.bench.sweep.spread import spread_out
 from gradkernels.names import counted
 from gradkernels.record import HEADER, Record, Status
 
@@ -57,6 +58,7 @@ def run(
     threads: options.RunThreads = "1",
     seed: options.DataSeed = 0,
     shard: options.ShardOfCases = None,
+    executor: options.ExecutorAddress = None,
     passes: options.PassCount = None,
     race: options.OnlyWinners = False,
     budget: options.MeasuringTime = "65s",
@@ -71,57 +73,38 @@ def run(
     wide: options.Wide = False,
 ) -> int:
     """Prove every kernel, time it across sizes, write the CSV, print the winners and draw the plot."""
-    pace = Pace(_schedule(passes, race, resume, budget), race, calls, _limit(timeout, max_bytes, device), format_, wide)
     table = DataOptions(data, target, drop_na, resample, features_from, ignore, sep)
-    cases = CaseOptions(sizes, features, dtype, layout, device, threads, seed)
+    cases = CaseOptions(sizes, features, dtype, layout, device, threads, seed, executor)
     asked = PlanOptions(problem, no_intercept, quantity, kernel or [], kernels_from, cases, table, shard)
-    return _planned_and_measured(asked, pace, out, plot, _mode(resume, force))
+    return _run(asked, (passes, race, resume, budget), (timeout, max_bytes), (calls, format_, wide), (out, plot, force))
 
 
-@dataclass(frozen=True)
-class Pace:
-    """How long to measure, what for, and how the winners are printed.
+def _run(
+    asked: PlanOptions,
+    paced: tuple[int | None, bool, bool, str],
+    limited: tuple[str, str | None],
+    shown: tuple[int | None, Format, bool],
+    written: tuple[Path | None, Path | None, bool],
+) -> int:
+    """Begin a run as it was typed.
 
-    Attributes:
-        schedule: Passes, and seconds for all of them.
-        race: Whether to find the winners only.
-        calls: How often a kernel will be called; None for many.
-        limits: Of a measuring process.
-        format_: How the winners are printed; what is no table has standard output to itself.
-        wide: Whether tables have all columns, however wide they get.
+    Args:
+        asked: What to measure.
+        paced: Passes, whether it is a race, whether it goes on, and the budget.
+        limited: Time and memory of a measuring process.
+        shown: Calls of a kernel, the format, and whether tables have all columns.
+        written: Results, picture, and whether they may be replaced.
     """
-
-    schedule: Schedule
-    race: bool
-    calls: int | None
-    limits: ProcessLimits
-    format_: Format = Format.table
-    wide: bool = False
-
-    def shared_by(self, plans: int) -> Schedule:
-        """Return the schedule of each of so many plans."""
-        if plans == 1:
-            return self.schedule
-        text = f"{self.schedule.text} for {plans} combinations"
-        return replace(self.schedule, budget=self.schedule.budget / plans, text=text)
-
-
-def _schedule(passes: int | None, race: bool, resume: bool, budget: str) -> Schedule:
-    seconds = parse.duration(budget)
-    if race and resume:
-        raise ValueError("--race and --resume were both given; a race starts afresh")
-    if race and passes is not None:
-        raise ValueError(f"--race and --passes {passes} were both given; a race does as many passes as it needs")
-    if passes is not None and passes < 1:
-        raise ValueError(f"--passes {passes}: at least 1 is needed")
-    usual = ELIMINATION_LOOKS[-1][0] if race else options.USUAL_PASSES
-    return Schedule(passes or usual, seconds, budget)
-
-
-def _limit(timeout: str, max_bytes: str | None, device: str) -> ProcessLimits:
-    usual = most_bytes() if device == "cpu" else None  # CUDA maps the device's memory too
-    memory = usual if max_bytes is None else size_in_bytes(max_bytes)
-    return ProcessLimits(parse.duration(timeout, "--timeout"), memory)
+    _, race, resume, _ = paced
+    calls, format_, wide = shown
+    out, plot, force = written
+    if asked.cases.executor:
+        require_address(asked.cases.executor)
+    if race and asked.cases.executor:
+        raise ValueError("--race and --executor were both given; a race drops kernels on one machine, so leave one out")
+    limits = limits_of(*limited, asked.cases.device)
+    pace = Pace(schedule_of(*paced), race, calls, limits, format_, wide)
+    return _planned_and_measured(asked, pace, out, plot, _mode(resume, force))
 
 
 def _planned_and_measured(asked: PlanOptions, pace: Pace, out: Path | None, plot: Path | None, mode: Mode) -> int:
@@ -131,6 +114,8 @@ def _planned_and_measured(asked: PlanOptions, pace: Pace, out: Path | None, plot
         path = require_writable(path, keep=False)
         for note in notes:
             print(note, file=sys.stdout if pace.format_ is Format.table else sys.stderr)
+        if asked.cases.executor:
+            return _spread(plans, pace, path, picture, mode, asked.cases.executor)
         return _measure(plans, pace, path, picture, mode)
 
 
@@ -181,6 +166,22 @@ def _measure(plans: list[Plan], pace: Pace, path: Path, picture: Path, mode: Mod
                 mode = "resume"
         except Stopped as stop:
             return _stopped(stop, path, session)
+    return _conclude(records, path, picture, pace)
+
+
+def _spread(plans: list[Plan], pace: Pace, path: Path, picture: Path, mode: Mode, executor: str) -> int:
+    """Measure case by case on the machines of an executor."""
+
+    def tell(done: int, cases: int) -> None:
+        print(f"{done} of {counted(cases, 'case')}", file=sys.stderr, flush=True)
+
+    with stop_on_signals():
+        try:
+            with executor_at(executor) as workers:
+                records = spread_out(plans, (path, mode), pace.schedule, pace.limits, workers, tell)
+        except Stopped as stop:
+            print(f"gradkernels: stopped; --resume goes on with what is in {path}", file=sys.stderr)
+            return stop.code
     return _conclude(records, path, picture, pace)
 
 
