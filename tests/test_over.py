@@ -12,9 +12,9 @@ from torch import nn
 from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
 import gradkernels as gk
-from gradkernels.batches import progress
-from gradkernels.batches.prefetch import prefetched
-from gradkernels.batches.progress import Done
+from gradkernels.batches.loading import progress
+from gradkernels.batches.loading.prefetch import prefetched
+from gradkernels.batches.loading.progress import Done
 from gradkernels.quantity import Moments
 from gradkernels.tree import leaves
 

@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 
 from gradkernels.backend import Array, backend_of
-from gradkernels.batches.batch import placed
-from gradkernels.batches.batch_call import BatchCall
-from gradkernels.batches.digests import digest, of_parameters
-from gradkernels.batches.stream import Stream
+from gradkernels.batches.loading.batch import placed
+from gradkernels.batches.loading.batch_call import BatchCall
+from gradkernels.batches.loading.digests import digest, of_parameters
+from gradkernels.batches.loading.stream import Stream
+from gradkernels.batches.ranks.wrapped import unwrapped
 from gradkernels.fastest import group_sums
 from gradkernels.problems import BlackBox, Problem
 from gradkernels.tree import Tree, each, leaves
@@ -38,6 +39,7 @@ def batch_call_of(function: Callable[..., Any], problem: Problem, theta: Tree, o
         TypeError: It is no problem, or has no parameters of its own where theta is None.
     """
     validate_problem(problem)
+    problem, theta, options = unwrapped(problem, theta, options)
     if theta is None and not isinstance(problem, BlackBox):
         problem.as_inputs(theta, None, None)  # says that there is none
     given = {name: value for name, value in options.items() if value is not None}
@@ -49,19 +51,19 @@ def batch_call_of(function: Callable[..., Any], problem: Problem, theta: Tree, o
     return BatchCall(function, problem, theta, given, by_sample)
 
 
-def identity_of_call(name: str, call: BatchCall, stream: Stream) -> dict[str, str]:
-    """Return what tells rows of this call from those of others, by name.
+def identity_of_call(call: BatchCall, stream: Stream) -> dict[str, str]:
+    """Return what tells rows of this call from those of others, by name."""
+    asked = what_is_asked(call)
+    asked |= {"number of batches": str(stream.length), "number of samples": str(stream.samples)}
+    return asked | {f"{name}=": digest(value) for name, value in call.by_sample.items()}
 
-    Args:
-        name: Of the quantity.
-        call: What is asked of each batch.
-        stream: Of the batches.
-    """
+
+def what_is_asked(call: BatchCall) -> dict[str, str]:
+    """Return what is the same for all samples of a call, by name: fingerprints."""
     problem = call.problem
     own = problem.parameters() if call.theta is None and isinstance(problem, BlackBox) else call.theta
-    asked = {"quantity": name, "problem": _described(problem), "theta": of_parameters(problem, own)}
-    asked |= {"number of batches": str(stream.length), "number of samples": str(stream.samples)}
-    given = {name: value for name, value in call.options.items() if name not in NOT_ASKED} | call.by_sample
+    asked = {"quantity": call.function.__name__, "problem": _described(problem), "theta": of_parameters(problem, own)}
+    given = {name: value for name, value in call.options.items() if name not in NOT_ASKED}
     return asked | {f"{name}=": digest(value) for name, value in given.items()}
 
 

@@ -7,24 +7,29 @@ from dataclasses import replace
 from typing import Any
 
 from gradkernels.backend import Array, backend_of
-from gradkernels.batches.batch import Batch
-from gradkernels.batches.batch_call import BatchCall
+from gradkernels.batches.loading.batch import Batch
+from gradkernels.batches.loading.batch_call import BatchCall
+from gradkernels.batches.ranks.group import Ranks, on_host
 from gradkernels.batches.row_memory import GrowingRows
 from gradkernels.tree import Tree, each
 
 
-def gram_of_all(rows: Sequence[Batch], columns: Sequence[Batch], call: BatchCall) -> Tree:
-    """Compute g_i . h_j for each sample of some batches and each of others, `(n, m)`, or a dict of them by group.
+def gram_of_ranks(batches: Sequence[Batch], call: BatchCall, ranks: Ranks) -> Tree:
+    """Compute g_i . g_j for each two samples of all ranks, `(n, n)`, or a dict of them by group.
 
     Args:
-        rows: Batches of the g, at least one.
-        columns: Batches of the h, at least one.
+        batches: Of this rank, at least one.
         call: `gk.gram` of one batch.
+        ranks: That go through samples together; each computes the rows of its own samples.
     """
-    found = GrowingRows(sum(batch.size for batch in rows))
-    for batch in rows:
+    columns = batches
+    if ranks.size > 1:
+        on_host([(one.x, one.y) for one in batches])
+        columns = [one for own in ranks.objects(list(batches)) for one in own]
+    found = GrowingRows(sum(batch.size for batch in batches))
+    for batch in batches:
         found.write(_row_of_blocks(batch, columns, call))
-    return found.finish()
+    return each(ranks.gathered, found.finish())
 
 
 def _row_of_blocks(batch: Batch, columns: Sequence[Batch], call: BatchCall) -> Tree:

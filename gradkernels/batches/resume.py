@@ -10,11 +10,11 @@ from pathlib import Path
 from time import monotonic
 from typing import Any
 
-from gradkernels.batches.batch import Batch
-from gradkernels.batches.batch_call import BatchCall
-from gradkernels.batches.digests import digest
+from gradkernels.batches.loading.batch import Batch
+from gradkernels.batches.loading.batch_call import BatchCall
+from gradkernels.batches.loading.digests import digest
+from gradkernels.batches.loading.stream import Stream
 from gradkernels.batches.row_files import RowFile, remove, row_file
-from gradkernels.batches.stream import Stream
 
 VERSION = 1
 SAVE_SECONDS = 1.0

@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 
 from gradkernels.backend import Array, arrays_of, backend_of
+from gradkernels.batches.ranks.group import Ranks
 from gradkernels.names import dtype_name
 from gradkernels.quantity import Moments
-from gradkernels.tree import Tree, each
+from gradkernels.tree import Tree, each, leaves
 
 
 class Total(ABC):
@@ -30,6 +31,10 @@ class Total(ABC):
             result: Of the batch.
             size: Its number of samples, at least 1.
         """
+
+    @abstractmethod
+    def merge(self, ranks: Ranks) -> None:
+        """Take in what the other ranks know, at the same time as they do."""
 
     @abstractmethod
     def result(self) -> Any:
@@ -52,6 +57,10 @@ class Sum(Total):
         else:
             each(_add, self._sum, part)
         self.samples += size
+
+    def merge(self, ranks: Ranks) -> None:
+        """Add the sums of all ranks up, and their numbers of samples."""
+        self.samples, (self._sum,) = _summed(ranks, self.samples, self._sum)
 
     def result(self) -> Any:
         """Return the sum, or divided by the number of samples."""
@@ -80,6 +89,14 @@ class MeanAndVariance(Total):
             each(_add, self._squares, each(lambda one: one**2 * (self.samples * share), off))
         self.samples += size
 
+    def merge(self, ranks: Ranks) -> None:
+        """Merge mean and variance of all ranks, by two exchanges: the second is of squares around the mean of all."""
+        own, size = self._mean, self.samples
+        self.samples, (total,) = _summed(ranks, size, each(lambda one: one * size, own))
+        self._mean = each(lambda one: one / self.samples, total)
+        around = each(lambda sq, one, all_: sq + size * (one - all_) ** 2, self._squares, own, self._mean)
+        _, (self._squares,) = _summed(ranks, size, around)
+
     def result(self) -> Moments[Any]:
         """Return mean and variance over all samples."""
         variance = each(lambda one: one / self.samples, self._squares)
@@ -101,12 +118,28 @@ class OuterOfGroups(Total):
             self._sums[number] = self._sums[number] + one if number in self._sums else one
         self.samples += size
 
+    def merge(self, ranks: Ranks) -> None:
+        """Add the sums of all ranks up, of the groups that any of them has."""
+        numbers = sorted({number for own in ranks.objects([*self._sums], "compare groups") for number in own})
+        blank = next(iter(self._sums.values())) * 0.0
+        self.samples, (sums,) = _summed(ranks, self.samples, tuple(self._sums.get(one, blank) for one in numbers))
+        self._sums = dict(zip(numbers, sums, strict=True))
+
     def result(self) -> Any:
         """Return the sum over groups of s s^T, `(P, P)`."""
         library = backend_of(first := next(iter(self._sums.values())))
         assert library is not None
         sums = library.xp.stack([first, *[one for one in self._sums.values() if one is not first]])
         return narrowed_like(sums.T @ sums, self._like)
+
+
+def _summed(ranks: Ranks, samples: int, tree: Tree) -> tuple[int, tuple[Tree]]:
+    """Return the number of samples of all ranks, and the sums of a tree of float64 arrays, by one exchange."""
+    first = leaves(tree)[0]
+    number = first.reshape(-1)[:1] * 0.0 + float(samples)  # as exact as integers below 2 ** 53
+    total, *found = ranks.summed([number, *leaves(tree)])
+    rest = iter(found)
+    return int(total[0]), (each(lambda one: next(rest), tree),)
 
 
 def widened(array: Array) -> Array:

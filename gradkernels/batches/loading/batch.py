@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from gradkernels.backend import Array, backend_of
-from gradkernels.batches.digests import digest
+from gradkernels.batches.loading.digests import digest
 from gradkernels.problems import BlackBox, Problem
 from gradkernels.scale.lazy_arrays import is_lazy
 from gradkernels.tree import Tree, count, each, leaves

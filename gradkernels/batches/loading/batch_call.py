@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from gradkernels.batches.batch import Batch
+from gradkernels.batches.loading.batch import Batch
 from gradkernels.names import counted
 from gradkernels.problems import Problem
 from gradkernels.tree import Tree

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from time import monotonic
 from typing import Any
 
-from gradkernels.batches.batch import Batch, BatchReader, Split
-from gradkernels.batches.batch_call import BatchCall
-from gradkernels.batches.prefetch import prefetched
-from gradkernels.batches.progress import Done, progress_shown
+from gradkernels.batches.loading.batch import Batch, BatchReader, Split
+from gradkernels.batches.loading.batch_call import BatchCall
+from gradkernels.batches.loading.prefetch import prefetched
+from gradkernels.batches.loading.progress import Done, progress_shown
 from gradkernels.problems import BlackBox
 
 
