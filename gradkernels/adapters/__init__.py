@@ -8,6 +8,7 @@
 - `statsmodels`, `linearmodels`: `robust(result, groups=)`, standard errors without equal variances or within clusters.
 - `sklearn`: a mixin that gives a linear estimator `per_sample_gradients_`.
 - `opacus`: a PrivacyEngine in the place of its own, whose optimizers clip without per-sample gradients.
+- `trak`: a gradient computer for TRAKer, of rows or of projections in the backward pass.
 
 What several of them share:
 
@@ -15,4 +16,5 @@ What several of them share:
 - `seen_numbers` names what a watch has seen as a log does.
 - `trainer_scale` knows what the Trainer of transformers multiplies a loss with.
 - `sandwich` reads a fitted model as a problem, and makes its covariance.
+- `model_call` makes a problem of a function of one sample that calls a model.
 """
