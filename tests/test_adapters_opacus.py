@@ -18,6 +18,7 @@ from opacus.validators.errors import UnsupportedModuleError  # noqa: E402
 
 import gradkernels as gk  # noqa: E402
 from gradkernels.adapters.opacus import GradientHooks, GradientModule, PrivacyEngine  # noqa: E402
+from gradkernels.adapters.opacus.kept import ArrivedGradients  # noqa: E402
 from gradkernels.adapters.opacus.rows import UnformedRows  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings(
@@ -105,14 +106,17 @@ def test_parameters_are_those_of_opacus_own_hooks(kind, long):
     assert float(here.max_grad_norm) == pytest.approx(float(there.max_grad_norm), rel=1e-6)
 
 
-def test_optimizers_are_opacus_own_and_form_no_rows():
-    model, optimizer, criterion, _ = private(PrivacyEngine(), small(), poisson_sampling=False)
-    assert type(optimizer) is opacus.optimizers.DPOptimizer
+@pytest.mark.parametrize("clipping", ["flat", "per layer", "adaptive"])
+@pytest.mark.parametrize("batches", [1, 2])
+def test_optimizers_are_opacus_own_and_form_no_rows(clipping, batches, monkeypatch):
+    monkeypatch.setattr(ArrivedGradients, "rows", None)
+    options = {**KINDS[clipping], "poisson_sampling": False}
+    model, optimizer, criterion, _ = private(PrivacyEngine(), small(), **options)
+    assert type(optimizer).__module__.startswith("opacus.optimizers")
     x, y = data().tensors
-    criterion(model(x), y).backward()
+    for _ in range(batches):
+        criterion(model(x), y).backward()
     optimizer.step()
-    rows = [one.grad_sample for one in model.parameters()]
-    assert all(type(one) is UnformedRows and not one.is_formed for one in rows)
 
 
 def test_rows_are_those_of_single_samples():
@@ -125,10 +129,11 @@ def test_rows_are_those_of_single_samples():
         torch.testing.assert_close(rows.reshape(N, -1).norm(2, dim=-1), expected.flatten(1).norm(dim=1))
         weights = torch.linspace(0, 1, N)
         weighted = torch.einsum("i,i...", weights, rows)
+        assert type(rows) is UnformedRows
         assert not rows.is_formed
         torch.testing.assert_close(weighted, torch.einsum("i,i...", weights, expected))
         torch.testing.assert_close(rows * 1, expected)
-        rows.mul_(2)  # is seen by all that comes after it
+        rows.view(N, -1).mul_(2)  # is seen by all that comes after it
         torch.testing.assert_close(rows.reshape(N, -1).norm(2, dim=-1), 2 * expected.flatten(1).norm(dim=1))
         torch.testing.assert_close(torch.einsum("i,i...", weights, rows), 2 * weighted)
 

@@ -24,32 +24,39 @@ class UnformedRows(torch.Tensor):
 
     Args:
         parts: Of the backward passes.
-        flat: Whether it is `(n, size)`.
+        whole: Those that it is a flat view of, `(n, size)`.
     """
 
     _parts: Sequence[Part]
-    _flat: bool
+    _whole: UnformedRows | None
     _formed: Array | None
 
     @staticmethod
-    def __new__(cls, parts: Sequence[Part], flat: bool = False) -> UnformedRows:
+    def __new__(cls, parts: Sequence[Part], whole: UnformedRows | None = None) -> UnformedRows:
         """Make a tensor that has no memory of its own."""
         parameter, n = parts[0][0].theta[parts[0][1]], sum(kept.n for kept, _ in parts)
-        shape = (n, parameter.numel()) if flat else (n, *parameter.shape)
+        shape = (n, *parameter.shape) if whole is None else (n, parameter.numel())
         made = torch.Tensor._make_wrapper_subclass(cls, shape, dtype=parameter.dtype, device=parameter.device)
-        made._parts, made._flat, made._formed = parts, flat, None
+        made._parts, made._whole, made._formed = parts, whole, None
         return made
 
     @property
     def is_formed(self) -> bool:
         """Whether there are rows."""
-        return self._formed is not None
+        return self._formed is not None if self._whole is None else self._whole.is_formed
+
+    @property
+    def is_view(self) -> bool:
+        """Whether it is a flat view of others."""
+        return self._whole is not None
 
     def formed(self) -> Array:
         """Return the rows."""
+        if self._whole is not None:
+            return self._whole.formed().view(self.shape)
         if self._formed is None:
             rows = [kept.rows(name) for kept, name in self._parts]
-            self._formed = (torch.cat(rows) if len(rows) > 1 else rows[0]).view(self.shape)
+            self._formed = torch.cat(rows) if len(rows) > 1 else rows[0]
         return self._formed
 
     def norms(self) -> Array:
@@ -63,13 +70,13 @@ class UnformedRows(torch.Tensor):
         return torch.stack(sums).sum(0) if len(sums) > 1 else sums[0]
 
     def flattened(self) -> UnformedRows:
-        """Return the same as `(n, size)`."""
-        return UnformedRows(self._parts, True)
+        """Return a view `(n, size)`."""
+        return UnformedRows(self._parts, self if self._whole is None else self._whole)
 
     @classmethod
     def joined(cls, several: Sequence[UnformedRows]) -> UnformedRows:
         """Return several along the samples' axis."""
-        return cls([part for one in several for part in one._parts], several[0]._flat)
+        return cls([part for one in several for part in one._parts])
 
     @classmethod
     def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -98,6 +105,10 @@ def _is_unformed(value: Any) -> bool:
     return isinstance(value, UnformedRows) and not value.is_formed
 
 
+def _is_whole(value: Any) -> bool:
+    return _is_unformed(value) and not value.is_view
+
+
 def _reshaped(rows: Any, *shape: Any, **others: Any) -> Any:
     """Compute `rows.reshape(n, -1)`, or `view`."""
     sizes = tuple(shape[0]) if len(shape) == 1 and isinstance(shape[0], Sequence) else shape
@@ -105,19 +116,19 @@ def _reshaped(rows: Any, *shape: Any, **others: Any) -> Any:
     return rows.flattened() if flat and not others and _is_unformed(rows) else NotImplemented
 
 
-def _norm(rows: Any, p: Any = "fro", dim: Any = None, *others: Any, **more: Any) -> Any:
+def _norm(rows: Any, p: Any = "fro", dim: Any = None, keepdim: bool = False, dtype: Any = None) -> Any:
     """Compute `rows.norm(2, dim=...)` over all axes but the first one."""
-    if others or more or p not in (2, "fro") or not _is_unformed(rows):
+    if keepdim or dtype is not None or p not in (2, "fro") or dim is None or not _is_unformed(rows):
         return NotImplemented
     axes = (dim,) if isinstance(dim, int) else dim
-    if axes is None or sorted(one % rows.ndim for one in axes) != [*range(1, rows.ndim)]:
+    if sorted(one % rows.ndim for one in axes) != [*range(1, rows.ndim)]:
         return NotImplemented
     return rows.norms()
 
 
 def _einsum(equation: Any, *operands: Any) -> Any:
     """Compute `einsum("i,i...", weights, rows)`."""
-    if equation != "i,i..." or len(operands) != 2 or _is_unformed(operands[0]) or not _is_unformed(operands[1]):
+    if equation != "i,i..." or len(operands) != 2 or _is_unformed(operands[0]) or not _is_whole(operands[1]):
         return NotImplemented
     weights, rows = operands
     return rows.weighted_sum(weights).view(rows.shape[1:])
@@ -131,7 +142,7 @@ def _to(rows: Any, *wanted: Any, **others: Any) -> Any:
 
 def _cat(tensors: Any, dim: int = 0, **others: Any) -> Any:
     """Compute `cat` along the samples' axis."""
-    if dim != 0 or others or not all(map(_is_unformed, tensors)) or len({one.shape[1:] for one in tensors}) > 1:
+    if dim != 0 or others or not all(map(_is_whole, tensors)) or len({one.shape[1:] for one in tensors}) > 1:
         return NotImplemented
     return UnformedRows.joined(tensors)
 
