@@ -47,6 +47,7 @@ class SeenCall:
         shared: Names of parameters with several uses.
         can_be_split: Whether samples can go through the model alone: they are first in all outputs, nothing is drawn.
         thread: That has called the model.
+        ends: Number of each node where a backward pass for samples alone may end, and of its output.
     """
 
     def __init__(
@@ -64,7 +65,7 @@ class SeenCall:
         self._following: Following | None = None
         if self.n > 1:
             self._following = Following(theta, self.n, self.listener, guesses=guesses, for_caller=True)
-        self._inputs, self.thread = inputs, threading.get_ident()
+        self._inputs, self.thread, self.ends = inputs, threading.get_ident(), frozenset[tuple[int, int]]()
 
     def begin(self) -> None:
         """Follow what is called from now on."""
@@ -98,6 +99,8 @@ class SeenCall:
             self.shared, self.repeats = self._following.shared, self._following.repeats
             first = self._following.has_samples_first(outputs)
             self.can_be_split = first and not self._axis and rng_state(self._device) == self._before
+            edges = self._following.sources
+            self.ends = frozenset((edge.node._sequence_nr(), edge.output_nr) for edge in edges)
             self._following.forget_graph()
         for number, one in enumerate(outputs):
             if one.requires_grad:

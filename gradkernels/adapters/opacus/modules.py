@@ -109,13 +109,17 @@ class GradientHooks(AbstractGradSampleHooks):
         """Norms of the last backward pass, `(n,)`, of ghost clipping; they have no privacy."""
         if not self._kept:
             raise AttributeError(NO_PASS)
-        return self._kept[0].lengths().to(max((one.dtype for one in self.trainable_parameters), key=_size))
+        return self._kept[0].lengths.to(max((one.dtype for one in self.trainable_parameters), key=_size))
+
+    def run_backward(self, loss: Array) -> None:
+        """Run the backward pass of a loss of ghost clipping."""
+        self._follower.backward(loss)
 
     def put_clipped_sums(self) -> None:
         """Add the clipped sums of the last backward pass to `.grad`, and let go of what they were made of."""
         weights, (kept,) = self.get_clipping_coef(), self._kept
         for name, parameter in kept.theta.items():
-            total = kept.weighted_sum(name, weights.to(parameter.dtype))
+            total = kept.weighted_sum(name, weights)
             parameter.grad = total if parameter.grad is None else parameter.grad.add_(total)
 
 

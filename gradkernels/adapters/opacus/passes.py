@@ -12,6 +12,8 @@ import torch
 from torch.autograd import Variable
 
 from gradkernels.adapters.opacus.kept import ArrivedGradients
+from gradkernels.adapters.opacus.loss_graph import ends_for_samples
+from gradkernels.backend import Array
 from gradkernels.engines.hooks.capture.guesses import Guesses
 from gradkernels.problems.module.differentiable import is_called_by_us
 from gradkernels.problems.module.structure import Module
@@ -27,6 +29,9 @@ BUFFER = (
     "the forward pass changes the buffer {name} of a layer that is trained: what it keeps of the samples has no noise, "
     "and so no privacy; take a layer without such a buffer, or freeze its parameters"
 )
+
+FULL = 16
+"""Of so many passes for samples alone one has the parameters' gradients too."""
 
 LOSS = (
     "{error}: as in Opacus, gradients are taken to be of the loss that loss_reduction says, and so are not the "
@@ -55,7 +60,7 @@ class PassFollower:
         self._pending: list[weakref.ref[SeenCall]] = []
         self._current: SeenCall | None = None
         self._backward: BackwardPass | None = None
-        self._passes, self._buffers, self.listens = 0, dict[str, tuple[int, int]](), True
+        self._passes, self._buffers, self.listens, self._alone = 0, dict[str, tuple[int, int]](), True, False
         self._calls: ModelCalls | None = ModelCalls(model, self._begin, self._end)
 
     def __reduce__(self) -> Any:
@@ -131,11 +136,29 @@ class PassFollower:
             self._backward = None
         if self._backward is None:
             self._passes += 1
-            check = Completeness(call.theta, self._directions, compared([*call.theta], self._passes, self._draw))
+            names = () if self._alone else compared([*call.theta], self._passes, self._draw)
+            check = Completeness(call.theta, self._directions, names)
             calls = [*dict.fromkeys([*self._alive(), call])]
             self._backward = BackwardPass(calls, {}, True, True, check, restore=False)
             Variable._execution_engine.queue_callback(self._finish)
         self._backward.begin(call, frozenset(call.theta) if call.repeats else frozenset())
+
+    def backward(self, loss: Array) -> None:
+        """Run the backward pass of a loss, after which nobody looks at what it leaves in `.grad`.
+
+        Gradients of parameters are left out of it, but for passes 1, 2, 4, 8, ... and each sixteenth, whose sums are
+        held against them, and but for a loss that depends on more than these parameters.
+        """
+        calls, number = self._alive(), self._passes + 1
+        ends = ends_for_samples(loss, calls[0]) if number & (number - 1) and number % FULL and len(calls) == 1 else []
+        if not ends:
+            loss.backward()
+            return
+        self._alone = True
+        try:
+            torch.autograd.grad(loss, ends, allow_unused=True)
+        finally:
+            self._alone = False
 
     def _warn_of_loss(self, backward: BackwardPass) -> None:
         """Warn of a loss that ends otherwise than was said: Opacus takes it as was said, and so do we."""
@@ -158,7 +181,7 @@ class PassFollower:
                 factor = backward.factor(samples, self._reduction, None)
                 kept = ArrivedGradients(samples, factor)
                 if kept.n:
-                    self._audits.audit(backward, {"norms": kept.lengths()}, factor)
+                    self._audits.audit(backward, {"norms": kept.lengths}, factor)
         finally:
             backward.close()
         self._take(kept)
