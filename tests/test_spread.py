@@ -10,6 +10,7 @@ from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
+import numpy as np
 import pytest
 from measured import measure_at_once
 
@@ -215,6 +216,28 @@ def test_files_that_a_plan_names_travel_with_the_job(monkeypatch):
     assert "numpy.mine.norms" in measure_case(job)
 
 
+@pytest.mark.parametrize("as_path", [True, False])
+def test_data_travel_with_the_job(monkeypatch, as_path):
+    np.savez("data.npz", x=np.arange(5.0), y=np.arange(5.0) ** 2, columns=np.array(["x"]))
+    with open("data.npz", "rb") as file:
+        file.read()  # whoever shares the descriptor may have left it at the end
+        data = str(Path("data.npz").absolute()) if as_path else file.fileno()
+        plan = Plan("linear", KERNELS[:1], (3,), data=data, data_name="five")
+        (job,) = jobs_of([plan], SCHEDULE, DEFAULT_LIMITS)
+        expected = plan.inputs(plan.cases[0])
+    Path("data.npz").unlink()
+    there, open_session = [], jobs.open_session
+
+    def watched(plan, *given, **named):
+        there.append(plan.inputs(plan.cases[0]))
+        return open_session(plan, *given, **named)
+
+    monkeypatch.setattr(jobs, "open_session", watched)
+    assert "linear/five" in measure_case(job)
+    for one, other in zip(there[0], expected, strict=True):
+        assert np.array_equal(one, other)
+
+
 # The slot of a machine.
 
 
@@ -302,6 +325,28 @@ def test_python_takes_any_executor():
         found = gk.run("linear", ["norms"], ["numpy.broadcast"], [10, 100], executor=executor, passes=1, out="x.csv")
     assert once(found.records) == {("norms", 10), ("norms", 100)}
     assert len(read("x.csv")) == 2
+
+
+class Stopped(Scripted):
+    """Is stopped by Ctrl-C while it waits for the third answer, which comes last."""
+
+    def submit(self, function, /, *given, **named):
+        if self.calls < 2:
+            return super().submit(function, *given, **named)
+        future = Future()
+        future.result = self._interrupted
+        threading.Timer(0.1, future.set_result, [""]).start()
+        return future
+
+    def _interrupted(self):
+        raise KeyboardInterrupt
+
+
+def test_python_keeps_what_was_measured_until_ctrl_c():
+    asked = ("linear", ["norms"], ["numpy.broadcast"], [10, 100, 1000])
+    with pytest.warns(UserWarning, match="stopped: 2 rows were measured until then"):
+        found = gk.run(*asked, executor=Stopped(), passes=1)
+    assert once(found.records) == {("norms", 1000), ("norms", 100)}
 
 
 def test_the_command_measures_on_a_schedulers_machines(monkeypatch, capsys):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Executor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Unpack
@@ -18,7 +19,7 @@ from gradkernels.bench.isolation.limits import ProcessLimits, most_bytes
 from gradkernels.bench.run.plan import Plan
 from gradkernels.bench.run.session import Schedule, open_session
 from gradkernels.bench.sweep.spread import spread_out
-from gradkernels.record import Record
+from gradkernels.record import Record, read
 
 
 def run(
@@ -58,7 +59,7 @@ def run(
         limits = ProcessLimits(chosen["timeout"], limited)
         if (executor := chosen["executor"]) is not None:
             whole = Schedule(chosen["passes"], budget, f"{budget:g}s")
-            return Results(tuple(spread_out(plans, (path, "new"), whole, limits, executor, lambda *_: None)))
+            return Results(tuple(_spread(plans, path, whole, limits, executor)))
         return Results(tuple(_measured(plans, path, schedule, limits)))
 
 
@@ -93,6 +94,19 @@ def _measured(plans: Sequence[Plan], path: Path, schedule: Schedule, limits: Pro
                     session.measure_missing()
                 finally:
                     records[:] = session.records
+    return records
+
+
+def _spread(
+    plans: Sequence[Plan], path: Path, schedule: Schedule, limits: ProcessLimits, executor: Executor
+) -> list[Record]:
+    """Measure case by case at an executor; return what is in the file at the end, or when it is stopped."""
+    records: list[Record] = []
+    with stopped_softly(records):
+        try:
+            spread_out(plans, (path, "new"), schedule, limits, executor, lambda *_: None)
+        finally:
+            records += read(path) if path.exists() else []
     return records
 
 
