@@ -9,6 +9,7 @@
 - `sklearn`: a mixin that gives a linear estimator `per_sample_gradients_`.
 - `opacus`: a PrivacyEngine in the place of its own, whose optimizers clip without per-sample gradients.
 - `trak`: a gradient computer for TRAKer, of rows or of projections in the backward pass.
+- `captum`: a TracInCP whose influences are inner products.
 
 What several of them share:
 
