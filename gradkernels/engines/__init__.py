@@ -13,9 +13,10 @@ quantity, of theta's structure or `(n,)`. In between it goes its own way:
 - `forward`: any module, along a direction, from one pass of dual numbers and no backward pass;
 - `recorded`: what the hooks do, as a line of operations that an interpreter runs;
 - `compiled`: what vmap or the hooks compute of a module, recorded and given to torch.compile;
+- `taps`: any JAX function, from the equations of one sample's loss and what arrives at taps on them;
 - `peers`: BackPACK and Opacus, on copies of the model.
 
 What is built for a model holds for its present modes and settings only; `state_cache` keeps it for a few of these.
-`compiled` stands on `recorded`, that, `forward` and `peers` on `hooks`; `hooks` and `closed` on `vmap`, `fused` and
-`state_cache`.
+`compiled` stands on `recorded`, that, `forward`, `peers` and `taps` on `hooks`; `hooks` and `closed` on `vmap`, `fused`
+and `state_cache`.
 """

@@ -13,6 +13,7 @@ from gradkernels.backend import BACKENDS
 from gradkernels.check import prove
 from gradkernels.check.reference import Reference
 from gradkernels.dispatch.functions.results import restored
+from gradkernels.dispatch.functions.trial import by_trial, is_open
 from gradkernels.dispatch.keywords import by_name
 from gradkernels.dispatch.request import Criteria, Request, request_like
 from gradkernels.dispatch.select import Choice, choose, explain
@@ -20,6 +21,7 @@ from gradkernels.kernel import Compute, Kernel
 from gradkernels.problems import FunctionProblem
 from gradkernels.quantities.shared.rules import WrongRule
 from gradkernels.quantity import Quantity
+from gradkernels.registry import kernels
 from gradkernels.result_buffers import validate_out
 from gradkernels.tree import Tree, count, leaves, structure, take
 from gradkernels.validate import validate_inputs
@@ -147,27 +149,69 @@ class FunctionDispatcher:
                 "numbers, of which jax.jit has none yet: call it once outside"
             )
         request = request_like(self.problem, self.quantity, arrays, self.criteria)
-        few = _few(arrays)
-        reference = Reference(self.problem, *few)
-        if count(few[2]):
-            _ = reference.gradient  # what is wrong with the function is no kernel's fault
+        proof = _Proof(request, _few(arrays))
         while True:
             choice = None if self.forced else choose(request, failed)
             kernel = self.forced or choice.kernel  # type: ignore[union-attr]
-            try:
-                if count(few[2]):
-                    case = replace(request.case, n=count(few[2]))
-                    prove(kernel, _built(kernel, self.problem), case, few, reference)
-            except Exception as fault:  # whatever it is: another kernel may do
-                if choice is None:
-                    raise
-                failed = failed | {kernel: f"{type(fault).__name__}: {fault}"}
-            else:
-                return SettledKind(replace(request, arrays=None), kernel, choice, failed)
+            if choice is None:
+                proof.require(kernel)
+            elif says := proof.fault(kernel):
+                failed = failed | {kernel: says}
+                continue
+            elif is_open(choice, arrays):
+                choice = self._tried(request, choice, failed, proof, arrays)
+                kernel = choice.kernel
+            return SettledKind(replace(request, arrays=None), kernel, choice, failed)
+
+    def _tried(
+        self, request: Request, choice: Choice, failed: dict[Kernel, str], proof: _Proof, arrays: Arrays
+    ) -> Choice:
+        """Return the choice of the fastest on this batch among those that do not take one sample after the other."""
+        able = [
+            one
+            for one in kernels(self.problem, self.quantity)
+            if not (one.loops or one in failed or one.unsupported(request.case))
+        ]
+        faults = {one: proof.fault(one) for one in able if one is not choice.kernel}
+        choice = replace(choice, refused=(*choice.refused, *((one, says) for one, says in faults.items() if says)))
+        proven = {one: _built(one, self.problem) for one in able if not faults.get(one)}
+        return by_trial(request, choice, proven, arrays) if len(proven) > 1 else choice
+
+
+class _Proof:
+    """What kernels are held to: some samples of a call, and their gradients one by one.
+
+    Args:
+        request: What is to be computed.
+        few: Theta and those samples, numpy arrays.
+
+    Raises:
+        ValueError: The samples have no gradients of their own, which is no kernel's fault.
+    """
+
+    def __init__(self, request: Request, few: Arrays) -> None:
+        self._few, self._n = few, count(few[2])
+        self._case = replace(request.case, n=max(1, self._n))
+        self._reference = Reference(request.case.problem, *few)
+        if self._n:
+            _ = self._reference.gradient
+
+    def require(self, kernel: Kernel) -> None:
+        """Raise unless a kernel computes them rightly; of no samples nothing is known."""
+        if self._n:
+            prove(kernel, _built(kernel, self._case.problem), self._case, self._few, self._reference)
+
+    def fault(self, kernel: Kernel) -> str:
+        """Return what is wrong with a kernel, nothing where nothing is."""
+        try:
+            self.require(kernel)
+        except Exception as fault:  # whatever it is: another kernel may do
+            return f"{type(fault).__name__}: {fault}"
+        return ""
 
 
 @lru_cache(maxsize=256)
-def _built(kernel: Kernel, problem: FunctionProblem) -> Compute:
+def _built(kernel: Kernel, problem: Any) -> Compute:
     return kernel.build(problem)
 
 

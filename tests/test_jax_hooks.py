@@ -1,0 +1,149 @@
+"""Taps on the equations of a JAX function: norms, sums and products without rows, equal to single-sample gradients."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import gradkernels as gk
+from gradkernels.engines.hooks.errors import Unfit
+from gradkernels.engines.taps.contributions import contributions
+
+N, T, D = 3, 4, 5
+RNG = np.random.default_rng(0)
+X, Y = jnp.asarray(RNG.standard_normal((N, T, D))), jnp.asarray(RNG.standard_normal(N))
+WORDS = jnp.array([[0, 2, 2, 6], [1, 1, 1, 1], [5, 0, 3, 4]])
+
+
+def weight(*shape):
+    return jnp.asarray(np.random.default_rng(shape).standard_normal(shape)) / 2
+
+
+def scanned(p, x, y):
+    def step(h, now):
+        h = jnp.tanh(h @ p["w"] + now @ p["u"])
+        return h, None
+
+    return (jax.lax.scan(step, jnp.zeros((len(x), 3)), x.transpose(1, 0, 2))[0].sum(1) - y) ** 2
+
+
+def convolved(p, x, y):
+    return (jnp.tanh(jax.lax.conv_general_dilated(x, p["w"], (1,), "SAME") + p["b"][:, None]).sum((1, 2)) - y) ** 2
+
+
+def checkpointed(p, x, y):
+    part = jax.checkpoint(lambda w, x: jax.jit(jnp.tanh)(x @ w))
+    return part(p["w"], x).sum((1, 2)) * jax.nn.softplus(p["c"]).sum() * y
+
+
+# Each: params, losses, inputs, and which parameters, by name in order, have factors instead of rows.
+PROGRAMS = {
+    "dense": (
+        {"b": weight(3), "h": weight(T * 3, 2), "w": weight(D, 3)},
+        lambda p, x, y: (jax.nn.relu(x @ p["w"] + p["b"]).reshape(len(x), -1) @ p["h"]).sum(1) ** 2 - y,
+        X,
+        [1, 2],
+    ),
+    "weight first and transposed": (
+        {"w": weight(3, D)},
+        lambda p, x, y: jnp.sin(jnp.einsum("oi,nti->not", p["w"], x)).sum((1, 2)) * y,
+        X,
+        [0],
+    ),
+    "shared": ({"w": weight(D, D)}, lambda p, x, y: (jnp.sin(x @ p["w"]) @ p["w"].T).sum((1, 2)) * y, X, []),
+    "made of others": (
+        {"g": weight(3), "v": weight(D, 3)},
+        lambda p, x, y: (
+            (x @ (p["g"] * p["v"] / jnp.linalg.norm(p["v"], axis=0))).sum((1, 2)) ** 2 + (p["v"] ** 2).sum() * y
+        ),
+        X,
+        [],
+    ),
+    "embedding": (
+        {"e": weight(7, 3), "w": weight(3, 2)},
+        lambda p, x, y: (jnp.tanh(p["e"][x] @ p["w"]).sum((1, 2)) - y) ** 2,
+        WORDS,
+        [0, 1],
+    ),
+    "convolution": ({"b": weight(3), "w": weight(3, T, 2)}, convolved, X, []),
+    "scan": ({"u": weight(D, 3), "w": weight(3, 3)}, scanned, X, []),
+    "checkpoint and jit": ({"c": weight(3), "w": weight(D, 3)}, checkpointed, X, [1]),
+}
+
+
+def rows_of(p, losses, x):
+    """One `jax.grad` for each sample, flat."""
+    one = jax.jit(jax.grad(lambda *inputs: losses(*inputs)[0]))
+    rows = [jax.tree.leaves(one(p, x[i : i + 1], Y[i : i + 1])) for i in range(N)]
+    return np.stack([np.concatenate([np.ravel(part) for part in row]) for row in rows])
+
+
+@pytest.fixture(scope="module", params=PROGRAMS, ids=lambda name: name.replace(" ", "_"))
+def program(request):
+    p, losses, x, uses = PROGRAMS[request.param]
+    return gk.FunctionProblem(losses, p), x, uses, rows_of(p, losses, x)
+
+
+def build(quantity, problem):
+    return gk.kernel(f"jax.hooks.{quantity}").build(problem)
+
+
+def test_norms_and_which_parameters_need_no_rows(program):
+    problem, x, uses, rows = program
+    found = build("norms", problem)(problem.parameters(), x, Y)
+    np.testing.assert_allclose(found, np.linalg.norm(rows, axis=1), rtol=1e-12)
+    seen = []
+    jax.eval_shape(lambda *inputs: seen.append(contributions(problem.loss, *inputs)), problem.parameters(), x, Y)
+    (left,) = seen
+    assert sorted(use.leaf for use in left.uses) == uses
+    assert sorted([*left.rows, *uses]) == [*range(len(problem.parameters()))]
+
+
+def test_products_of_samples(program):
+    problem, x, _, rows = program
+    found = build("gram", problem)(problem.parameters(), x, Y, other=(x[::-1], Y[::-1]))
+    np.testing.assert_allclose(found, rows @ rows[::-1].T, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", ["dense", "embedding", "made of others"])
+def test_sums_and_directions(name):
+    p, losses, x, _ = PROGRAMS[name]
+    problem, rows = gk.FunctionProblem(losses, p), rows_of(p, losses, x)
+    lengths = np.linalg.norm(rows, axis=1)
+    limit = float(np.median(lengths))
+    clipped = build("clipped_sum", problem)(p, x, Y, max_norm=limit)
+    flat = np.concatenate([np.ravel(part) for part in clipped.values()])
+    np.testing.assert_allclose(flat, np.minimum(1, limit / lengths) @ rows, rtol=1e-9, atol=1e-12)
+    along = build("inner", problem)(p, x, Y, v=jax.tree.map(lambda part: jnp.stack([part, 2 * part]), clipped))
+    np.testing.assert_allclose(along, np.outer(rows @ flat, [1, 2]), rtol=1e-9, atol=1e-12)
+
+
+def test_rows_that_cancel_keep_their_digits():
+    x = np.ones((2, 2, 16), np.float32)
+    x[:, 1] += np.float32(2.0**-12)
+    w = {"w": jnp.ones((16, 16), jnp.float32)}
+    # The gradient is x0 - x1 in each of 16 columns.
+    problem = gk.FunctionProblem(lambda p, x, y: ((x[:, 0] - x[:, 1]) @ jnp.eye(16)).sum(1) * 0 + _off(p, x), w)
+    found = build("norms", problem)(w, jnp.asarray(x), jnp.zeros(2))
+    np.testing.assert_allclose(found, 16 * 2.0**-12, rtol=1e-6)
+
+
+def _off(p, x):
+    out = x @ p["w"]
+    return (out[:, 0] - out[:, 1]).sum(1)
+
+
+def test_small_and_large_numbers_stay_in_range():
+    w = {"w": jnp.ones((16, 16), jnp.float32)}
+    problem = gk.FunctionProblem(lambda p, x, y: (x @ p["w"]).sum((1, 2)), w)
+    x = jnp.ones((1, 2, 16), jnp.float32)
+    for scale in (1e-30, 1e25):
+        found = build("norms", problem)(w, scale * x, jnp.zeros(1))
+        np.testing.assert_allclose(found, scale * 2 * 16, rtol=1e-6)
+
+
+def test_what_cannot_be_tapped_is_refused():
+    problem = gk.FunctionProblem(lambda p, x, y: jnp.ones(len(y)) * (p["w"] ** 2).sum(), {"w": weight(2)})
+    with pytest.raises(Unfit, match="depends on the sample"):
+        build("norms", problem)(problem.parameters(), X, Y)
+    np.testing.assert_allclose(gk.norms(problem, None, X, Y), 2 * np.linalg.norm(weight(2)) * np.ones(3))
