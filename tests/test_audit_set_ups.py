@@ -2,6 +2,7 @@
 
 import copy
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -86,3 +87,22 @@ def test_what_a_set_up_raises_comes_of_its_trials_and_the_next_ones_have_a_new_o
     outcomes = {trial.name: trial.outcome for trial in report.trials}
     assert outcomes["empty"] is Outcome.raised
     assert outcomes["parameters"] is outcomes["float64"] is Outcome.ok
+
+
+def test_audits_are_rows_of_a_file_and_tables_of_a_page(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "bench" / "audits"))
+    import audit_rows
+    import audit_run
+    import audit_tables
+
+    file = tmp_path / "audits.csv"
+    audit_rows.write(file, [row for model in ("frozen", "class_weights") for row in audit_run.audits("vmap", model)])
+    rows = audit_rows.read(file)
+    assert {row["model"] for row in rows} == {"frozen", "class_weights"}
+    assert audit_tables.models(rows).splitlines()[2] == "| `frozen` | right |"
+    wrong = [row | {"outcome": "wrong", "parameter": "2.bias", "sample": "3", "diagnosis": "n times"} for row in rows]
+    (first, _) = audit_tables.wrong(wrong).splitlines()[2:]
+    assert first == "| `bench/audits/audit_models.py:frozen` | `vmap` | in batch, `2.bias`, sample 3 | n times |"
+    assert audit_tables.models(wrong).splitlines()[2] == "| `frozen` | **wrong** |"
+    assert audit_tables.models([row | {"sample": ""} for row in wrong]).splitlines()[2] == "| `frozen` | other form |"
+    assert audit_tables.models([row | {"outcome": "raised"} for row in rows]).splitlines()[2] == "| `frozen` | raises |"

@@ -171,10 +171,11 @@ def _in_dtype(subject: Subject, dtype: str, holds: bool) -> AuditTrial:
     if holds:
         return AuditTrial(dtype, asks, Outcome.skipped, HOLDS_PARAMETERS)
     theta, x, y = in_dtype((subject.theta, subject.x, subject.y), dtype)
-    cast = replace(subject, theta=theta, x=x, y=y, dtype=dtype)
+    tool = subject.tool.renewed()  # set up by a model that has this dtype, where it can be
+    cast = replace(subject, tool=tool, theta=theta, x=x, y=y, dtype=dtype)
     if not isinstance(subject.clean, BlackBox):
         return _new_data(cast, dtype, asks)
-    with model_in_dtype(subject.clean, dtype), model_in_dtype(subject.tool.problem, dtype):
+    with model_in_dtype(subject.clean, dtype), model_in_dtype(tool.problem, dtype):
         try:
             known = cast.known()
             subject.clean.sample_losses(theta, x, y).sum()
