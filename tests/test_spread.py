@@ -307,6 +307,8 @@ def test_a_slot_that_is_a_link_or_somebody_elses_is_refused(here, monkeypatch):
     with pytest.raises(PermissionError, match="not this user's own file"), machine_slot(alone=True):
         pass
     assert (here / "other").read_text() == "mine"
+    with machine_slot(alone=False):  # which a run of a person does without
+        assert main([*OPTIONS, "--out", "x.csv"]) == 0
 
 
 def test_the_slot_is_the_same_whatever_the_temporary_folder(monkeypatch):

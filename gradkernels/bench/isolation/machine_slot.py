@@ -36,12 +36,18 @@ def machine_slot(alone: bool) -> Iterator[None]:
     """Hold the machine's slot, and wait for it, which is said in a line.
 
     Args:
-        alone: Whether nothing else may be measured meanwhile.
+        alone: Whether nothing else may be measured meanwhile; where not, a file that cannot be had is done without.
 
     Raises:
-        OSError: The file is somebody else's, or no regular file.
+        OSError: The slot is wanted alone, and the file cannot be made, is somebody else's, or is no regular file.
     """
-    slot = _opened(slot_file())
+    try:
+        slot = _opened(slot_file())
+    except OSError:
+        if alone:
+            raise
+        yield
+        return
     try:
         _hold(slot, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
         yield
