@@ -354,6 +354,26 @@ def test_what_would_be_wrong_or_not_private_is_refused():
         criterion(model(x), y).backward()
 
 
+class Shifted(nn.Module):
+    """A bias that is added to all logits, which the loss does not depend on: its gradient is what rounding leaves."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table, self.head = nn.Embedding(100, 8), nn.Linear(8, 1)
+        for one in self.parameters():
+            nn.init.uniform_(one)
+
+    def forward(self, words: torch.Tensor) -> torch.Tensor:
+        return self.head(self.table(words)).squeeze(2)
+
+
+def test_a_gradient_that_is_zero_but_for_rounding_is_no_fault():
+    torch.manual_seed(0)
+    own = Shifted()
+    nn.functional.cross_entropy(GradientModule(own)(torch.randint(100, (64, 12))), torch.randint(12, (64,))).backward()
+    assert float(own.head.bias.grad.abs().max()) < 1e-6
+
+
 def test_a_loss_that_is_none_that_was_said_is_taken_as_in_opacus_with_a_warning():
     own, (x, y) = small(), data().tensors
     model = GradientModule(own)

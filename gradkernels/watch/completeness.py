@@ -24,6 +24,12 @@ from gradkernels.watch.errors import CannotWatch
 TOLERANCES = {torch.float64: 1e-6, torch.float32: 1e-3, torch.float16: 2e-2, torch.bfloat16: 1e-1}
 """Of the sum of the terms' sizes; by the coarsest dtype that gradients arrive in."""
 
+ROUNDING = 16
+"""Times the rounding error of g: what is left of a gradient that is zero, since its terms cancel in each sample.
+
+Biases of keys in an attention, or before a softmax over tokens, have such gradients.
+"""
+
 SEED = 20221
 
 SHARE = 8
@@ -88,9 +94,10 @@ class Completeness:
             name = target.names[0]
             if name not in self._names:
                 continue
-            terms = self._terms(use, place, target, g).flatten()
-            self._sums[name].append(torch.stack([terms.sum(), terms.abs().sum()]).double())
-            self._coarsest[name] = max(self._coarsest.get(name, 0.0), TOLERANCES.get(g.dtype, 1e-3))
+            terms, tolerance = self._terms(use, place, target, g).flatten(), TOLERANCES.get(g.dtype, 1e-3)
+            rounding = torch.linalg.vector_norm(g).to(terms.dtype) * (ROUNDING * torch.finfo(g.dtype).eps / tolerance)
+            self._sums[name].append(torch.stack([terms.sum(), terms.abs().sum() + rounding]).double())
+            self._coarsest[name] = max(self._coarsest.get(name, 0.0), tolerance)
 
     def _terms(self, use: ParameterUse, place: Any, target: ParameterTensor, g: Array) -> Array:
         """Return terms whose sum is the inner product of the total with the target's part of the outer product."""
