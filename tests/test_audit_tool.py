@@ -289,6 +289,42 @@ def test_regressions_are_audited_with_arrays_of_either_library(library):
     assert wrong(gk.audit_tool(lambda *given: by_hand(*given, off=1e-9), p, arrays)).sample == 0
 
 
+def test_functions_of_jax_are_audited_and_float64_only_where_it_is_on():
+    jax = pytest.importorskip("jax")
+
+    def losses(params, x, y):
+        return (x @ params["w"] + params["b"] - y) ** 2
+
+    def rows(params, x, y):
+        one = jax.grad(lambda params, x, y: losses(params, x[None], y[None])[0])
+        return jax.vmap(one, (None, 0, 0))(params, x, y)
+
+    params = {"b": jax.numpy.float32(0.5), "w": jax.numpy.ones(3, "float32")}
+    x, y = np.random.default_rng(0).standard_normal((2, 5, 3), "float32")
+    data = jax.numpy.asarray(x), jax.numpy.asarray(y[:, 0])
+    problem = gk.FunctionProblem(losses, params)
+    with jax.enable_x64(False):
+        report = gk.audit_tool(rows, problem, (params, *data))
+        assert report.ok, str(report)
+        assert outcomes(report)["float64"] is Outcome.skipped
+        held = gk.audit_tool(lambda x, y: rows(params, x, y), problem, data)
+        assert held.ok
+        assert outcomes(held)["parameters"] is Outcome.skipped
+        means = gk.audit_tool(lambda *given: scaled(lambda n: 1 / max(n, 1))(rows(*given)), problem, (params, *data))
+        assert (wrong(means).parameter, wrong(means).sample) == ("b", 0)
+        with pytest.raises(ValueError, match="vmap differentiates models"):
+            gk.audit_tool("vmap", problem, data)
+
+
+def test_a_parameter_that_is_left_out_is_found_however_small_its_gradient(data):
+    model = nn.Sequential(nn.Linear(4, 3))
+    problem = gk.ModuleProblem(model, lambda out, y: nn.functional.cross_entropy(out, y))
+    x = data[0] * 1e5  # beside which the bias's gradient is below the tolerance
+    f = rows_of(problem)
+    left = gk.audit_tool(lambda x, y: only("0.bias", torch.zeros_like)(f(x, y)), problem, (x, data[1]), dtypes=())
+    assert wrong(left).parameter == "0.bias"
+
+
 def test_a_report_is_text_json_and_a_page(problem, data):
     f = rows_of(problem)
     report = gk.audit_tool(lambda x, y: scaled(lambda n: n)(f(x, y)), problem, data, name="<mine>")

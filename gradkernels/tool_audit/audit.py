@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from gradkernels.backend import backend_of
 from gradkernels.check.modules.result_checks import coarsest_dtype
 from gradkernels.fastest.flat_rows import FlatLayout
 from gradkernels.problems import BlackBox, Problem
@@ -125,8 +126,8 @@ def _held(problem: Problem) -> Iterator[None]:
 
 
 def _report(subject: Subject, trials: list[AuditTrial], packages: Sequence[str]) -> AuditReport:
-    libraries = {"torch"} if isinstance(subject.clean, BlackBox) else {type(leaves(subject.theta)[0]).__module__}
-    names = [*packages, *sorted({one.partition(".")[0] for one in libraries} & {"torch", "numpy", "jax"})]
+    library = backend_of(leaves(subject.theta)[0])
+    names = [*packages, *([library.name] if library else [])]
     return AuditReport(
         tool=subject.tool.name,
         problem=subject.clean.name,

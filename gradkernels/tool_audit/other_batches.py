@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -59,7 +60,9 @@ def in_dtype(tree: Tree, dtype: str) -> Tree:
             return array.detach().to(getattr(torch, dtype)) if array.is_floating_point() else array
         return array.astype(dtype) if array.dtype.kind == "f" else array
 
-    return each(converted, tree)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # JAX without float64 says that it keeps float32
+        return each(converted, tree)
 
 
 def other_parameters(theta: Tree) -> Tree:

@@ -153,8 +153,10 @@ def _new_data(subject: Subject, name: str, asks: str) -> AuditTrial:
 def _at_other_parameters(subject: Subject) -> AuditTrial:
     name, asks, every = "parameters", "other parameters, as after a step", np.arange(count(subject.y))
     moved = replace(subject, theta=other_parameters(each(cloned, subject.theta)))
-    if subject.tool.takes_theta or not isinstance(subject.tool.problem, BlackBox):
+    if subject.tool.takes_theta:
         return _new_data(moved, name, asks)
+    if not isinstance(subject.tool.problem, BlackBox):  # nothing that it could look at is changed
+        return AuditTrial(name, asks, Outcome.skipped, HOLDS_PARAMETERS)
     known = moved.known()
     with model_after_step(subject.tool.problem):
         found = _trial(moved, known, every, name, asks)
@@ -171,6 +173,8 @@ def _in_dtype(subject: Subject, dtype: str, holds: bool) -> AuditTrial:
     if holds:
         return AuditTrial(dtype, asks, Outcome.skipped, HOLDS_PARAMETERS)
     theta, x, y = in_dtype((subject.theta, subject.x, subject.y), dtype)
+    if {dtype_of(part) for part in leaves(theta)} != {dtype}:
+        return AuditTrial(dtype, asks, Outcome.skipped, f"the library of its arrays has no {dtype} as it is set now")
     tool = subject.tool.renewed()  # set up by a model that has this dtype, where it can be
     cast = replace(subject, tool=tool, theta=theta, x=x, y=y, dtype=dtype)
     if not isinstance(subject.clean, BlackBox):

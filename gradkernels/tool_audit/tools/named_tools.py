@@ -10,7 +10,7 @@ from importlib.util import find_spec
 from typing import Any
 
 from gradkernels.names import pick
-from gradkernels.problems import Problem
+from gradkernels.problems import BlackBox, Problem
 from gradkernels.tool_audit.clean_copy import clean_copy
 
 ROOM = "gradkernels.tool_audit.tools"
@@ -94,7 +94,7 @@ def named_tool(name: str, problem: Problem) -> NamedTool:
     found: SetUp = pick(SET_UPS, name, "tool")
     if find_spec(found.imported) is None:
         raise ValueError(f"the tool {name} needs {found.imported}, which is not installed: pip install {found.package}")
-    if not problem.is_black_box:
+    if not isinstance(problem, BlackBox):
         raise ValueError(f"the tool {name} differentiates models; {problem.name} is none, give a ModuleProblem")
     return NamedTool(name, found.package, problem)
 
