@@ -300,6 +300,14 @@ def test_functions_of_jax_are_audited_and_float64_only_where_it_is_on():
         return jax.vmap(one, (None, 0, 0))(params, x, y)
 
     params = {"b": jax.numpy.float32(0.5), "w": jax.numpy.ones(3, "float32")}
+    nested = {"layers": [params], "name": "regression"}
+
+    def of_nested(params, x, y):
+        return losses(params["layers"][0], x, y)
+
+    def nested_rows(params, x, y):
+        return {"layers": [rows(params["layers"][0], x, y)], "name": None}
+
     x, y = np.random.default_rng(0).standard_normal((2, 5, 3), "float32")
     data = jax.numpy.asarray(x), jax.numpy.asarray(y[:, 0])
     problem = gk.FunctionProblem(losses, params)
@@ -307,6 +315,7 @@ def test_functions_of_jax_are_audited_and_float64_only_where_it_is_on():
         report = gk.audit_tool(rows, problem, (params, *data))
         assert report.ok, str(report)
         assert outcomes(report)["float64"] is Outcome.skipped
+        assert gk.audit_tool(nested_rows, gk.FunctionProblem(of_nested, nested), (nested, *data)).ok
         held = gk.audit_tool(lambda x, y: rows(params, x, y), problem, data)
         assert held.ok
         assert outcomes(held)["parameters"] is Outcome.skipped

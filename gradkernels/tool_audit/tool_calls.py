@@ -53,12 +53,30 @@ class Tool:
         before = each(cloned, self._own())
         with warnings.catch_warnings(), _with_graph(self.problem):
             warnings.simplefilter("ignore")  # a tool's own are no matter of whether it is right
-            result = self.call(*map(unfolded, given))
+            shaped = (self._nested(given[0]), *given[1:]) if self.takes_theta else given
+            result = self._by_name(self.call(*map(unfolded, shaped)))
         names = ("theta", "x", "y")[-len(asked) :]
         for name, was, now in zip(names, asked, given, strict=True):
             _require_same(name, was, now, "its input ")
         _require_same("", before, self._own(), "the model's parameter ")
         return result
+
+    def _nested(self, theta: Tree) -> Any:
+        """Return parameters as a caller's function takes them: for a function of JAX in the structure of its params."""
+        problem: Any = self.problem
+        return problem.layout.nested(theta, constants=True) if self._is_function else theta
+
+    def _by_name(self, result: Any) -> Any:
+        """Return a result of that structure by name, and any other as it is."""
+        problem: Any = self.problem
+        try:
+            return problem.layout.flat(result, "the result") if self._is_function else result
+        except (TypeError, ValueError):  # another form, which is looked at as such
+            return result
+
+    @property
+    def _is_function(self) -> bool:
+        return self.problem.is_black_box and not isinstance(self.problem, BlackBox)
 
     def renewed(self) -> Tool:
         """Return the same, made anew where it can be."""
