@@ -10,6 +10,7 @@
 - `opacus`: a PrivacyEngine in the place of its own, whose optimizers clip without per-sample gradients.
 - `trak`: a gradient computer for TRAKer, of rows or of projections in the backward pass.
 - `captum`: a TracInCP whose influences are inner products.
+- `laplace`: backends for laplace-torch.
 - `dattri`: an AttributionTask whose gradient functions return the same rows, faster.
 
 What several of them share:

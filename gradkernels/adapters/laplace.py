@@ -1,0 +1,66 @@
+"""Backends for laplace-torch: gradients and Jacobians of all samples by the fastest proven kernel."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from laplace.curvature import EFInterface, GGNInterface
+from torch import Tensor
+
+from gradkernels.fastest.of_gradients import per_sample
+from gradkernels.problems.module.module_problem import ModuleProblem
+
+
+class SampleRows:
+    """Has `gradients` and `jacobians` of laplace's interface from per-sample gradients; those of a last layer stay."""
+
+    def gradients(self, x: Any, y: Tensor) -> tuple[Tensor, Tensor]:
+        """Compute each sample's gradient of the loss, `(n, P)`, and the sum of the losses."""
+        own: Any = self
+        if own.last_layer:
+            return super().gradients(x, y)  # type: ignore[misc]
+        rows = self._rows("_of_loss", own.lossfunc, x, y)
+        with torch.no_grad():
+            return rows, own.lossfunc(own.model(x), y)
+
+    def jacobians(self, x: Any, enable_backprop: bool = False) -> tuple[Tensor, Tensor]:
+        """Compute the Jacobian of each sample's outputs, `(n, c, P)`, and the outputs `(n, c)`, a pass for each output.
+
+        Args:
+            x: Inputs of the model, samples first.
+            enable_backprop: Whether to be differentiable; then laplace's own are taken.
+        """
+        own: Any = self
+        if enable_backprop or own.last_layer:
+            return super().jacobians(x, enable_backprop)  # type: ignore[misc]
+        with torch.no_grad():
+            outputs = own.model(x)
+        if outputs.ndim != 2:
+            return super().jacobians(x)  # type: ignore[misc]
+        chosen = torch.eye(outputs.shape[1], dtype=outputs.dtype, device=outputs.device)
+        rows = [self._rows("_of_output", chosen_output, x, one.expand_as(outputs).contiguous()) for one in chosen]
+        return torch.stack(rows, 1), outputs
+
+    def _rows(self, kept: str, loss_fn: Any, x: Any, y: Tensor) -> Tensor:
+        own: Any = self
+        problem = vars(self).get(kept)
+        if problem is None or problem.model is not own.model:
+            problem = vars(self)[kept] = ModuleProblem(own.model, loss_fn, reduction="sum", mixing="own")
+        options: Any = {"flat": True}
+        rows: Any = per_sample(problem, None, x, y, **options)
+        found: Tensor = rows if own.subnetwork_indices is None else rows[:, own.subnetwork_indices]
+        return found
+
+
+class GGN(SampleRows, GGNInterface):
+    """The generalized Gauss-Newton backend: `Laplace(..., backend=GGN)`."""
+
+
+class EF(SampleRows, EFInterface):
+    """The empirical Fisher backend: `Laplace(..., backend=EF)`."""
+
+
+def chosen_output(output: Tensor, chosen: Tensor) -> Tensor:
+    """Sum the outputs that are chosen by ones among zeros."""
+    return (output * chosen).sum()
