@@ -1,6 +1,7 @@
 """`gradkernels.adapters.opacus`: the changed line gives what Opacus gives, and what it refuses too."""
 
 import copy
+import gc
 import io
 import warnings
 from functools import cache
@@ -313,6 +314,17 @@ def test_losses_of_ghost_clipping_are_added_and_multiplied():
     norms = model.per_sample_gradient_norms
     expected = torch.cat([one.reshape(len(one), -1) for one in rows_of(small_again(), x, y)], 1).norm(dim=1)
     torch.testing.assert_close(norms, 3 * expected)
+
+
+def test_ghost_clipping_keeps_nothing_and_says_when_there_is_nothing_to_clip():
+    (x, y), own = data().tensors, small()
+    model, _, criterion, _ = private(PrivacyEngine(), own, grad_sample_mode="ghost")
+    criterion(model(x), y).backward()
+    kept = [one for one in gc.get_objects() if isinstance(one, ArrivedGradients)]
+    assert not [one for one in kept if one.theta.get("0.weight") is own[0].weight]
+    model.eval()
+    with pytest.raises(RuntimeError, match="no forward pass of the private model in train mode"):
+        criterion(model(x), y).backward()
 
 
 def small_again() -> nn.Module:

@@ -24,6 +24,10 @@ ACCUMULATION = (
 MIXES = (
     "Model contains a trainable layer that normalizes over the batch: {name}; samples have no gradients of their own"
 )
+NOT_FOLLOWED = (
+    "backward() went through no forward pass of the private model in train mode, so that nothing can be clipped: call "
+    "the model that make_private returned, after model.train()"
+)
 NO_PASS = "per_sample_gradient_norms is not set. Please call forward and backward on the model before accessing it."
 
 
@@ -50,7 +54,7 @@ class GradientHooks(AbstractGradSampleHooks):
         super().__init__(m, batch_first=batch_first, loss_reduction=loss_reduction)
         self.max_grad_norm, self.grad_accumulation_allowed = max_grad_norm, True
         self.trainable_parameters = [one for one in m.parameters() if one.requires_grad]
-        self._ghost, self._kept = ghost, list[ArrivedGradients]()
+        self._ghost, self._kept, self._lengths = ghost, list[ArrivedGradients](), list[Array]()
         self._follower = PassFollower(m, loss_reduction, 0 if batch_first else 1, self._take)
 
     def add_hooks(self, **options: Any) -> None:
@@ -85,7 +89,7 @@ class GradientHooks(AbstractGradSampleHooks):
     def _take(self, kept: ArrivedGradients) -> None:
         """Put the rows of a backward pass on the parameters, unformed."""
         if self._ghost:
-            self._kept = [kept]
+            self._kept, self._lengths = [kept], []
             return
         for name, parameter in kept.theta.items():
             rows, held = UnformedRows([(kept, name)]), getattr(parameter, "grad_sample", None)
@@ -107,9 +111,10 @@ class GradientHooks(AbstractGradSampleHooks):
     @property
     def per_sample_gradient_norms(self) -> Array:
         """Norms of the last backward pass, `(n,)`, of ghost clipping; they have no privacy."""
-        if not self._kept:
+        lengths = self._lengths or [kept.lengths for kept in self._kept]
+        if not lengths:
             raise AttributeError(NO_PASS)
-        return self._kept[0].lengths.to(max((one.dtype for one in self.trainable_parameters), key=_size))
+        return lengths[0].to(max((one.dtype for one in self.trainable_parameters), key=_size))
 
     def run_backward(self, loss: Array) -> None:
         """Run the backward pass of a loss of ghost clipping."""
@@ -117,10 +122,13 @@ class GradientHooks(AbstractGradSampleHooks):
 
     def put_clipped_sums(self) -> None:
         """Add the clipped sums of the last backward pass to `.grad`, and let go of what they were made of."""
+        if not self._kept:
+            raise RuntimeError(NOT_FOLLOWED)
         weights, (kept,) = self.get_clipping_coef(), self._kept
         for name, parameter in kept.theta.items():
             total = kept.weighted_sum(name, weights)
             parameter.grad = total if parameter.grad is None else parameter.grad.add_(total)
+        self._kept, self._lengths = [], [kept.lengths]
 
 
 def _mixes(layer: nn.Module) -> bool:
