@@ -45,7 +45,7 @@ EXTRAS = {
 
 
 TOOLS = {"dev", "docs", "mutation", "quantities", "scale"}
-DOORS = {"doors", "statsmodels", "linearmodels", "sklearn", "trak", "captum", "dattri", "laplace"}
+DOORS = {"doors", "opacus", "statsmodels", "linearmodels", "sklearn", "trak", "captum", "dattri", "laplace"}
 """Extras of `gradkernels.adapters`: each brings one library, `doors` all; `dev` has them, and tests their doors."""
 
 
