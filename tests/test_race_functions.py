@@ -134,7 +134,7 @@ def test_ctrl_c_keeps_the_passes_that_were_measured(monkeypatch, tmp_path):
         return measure(self)
 
     monkeypatch.setattr(race_functions.FunctionPasses, "measure", stopped)
-    with pytest.warns(UserWarning, match="^stopped: 3 rows were measured until then$"):
+    with pytest.warns(UserWarning, match="^stopped: 3 rows measured until then$"):
         found = gk.race_functions({"total": total}, np.arange, sizes=[4], budget=2, out=tmp_path / "some.csv")
     assert gk.Results.read(tmp_path / "some.csv").records == found.records
 

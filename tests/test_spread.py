@@ -346,7 +346,7 @@ class Stopped(Scripted):
 
 def test_python_keeps_what_was_measured_until_ctrl_c():
     asked = ("linear", ["norms"], ["numpy.broadcast"], [10, 100, 1000])
-    with pytest.warns(UserWarning, match="stopped: 2 rows were measured until then"):
+    with pytest.warns(UserWarning, match="stopped: 2 rows measured until then"):
         found = gk.run(*asked, executor=Stopped(), passes=1)
     assert once(found.records) == {("norms", 1000), ("norms", 100)}
 

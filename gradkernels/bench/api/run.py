@@ -19,6 +19,7 @@ from gradkernels.bench.isolation.limits import ProcessLimits, most_bytes
 from gradkernels.bench.run.plan import Plan
 from gradkernels.bench.run.session import Schedule, open_session
 from gradkernels.bench.sweep.spread import spread_out
+from gradkernels.names import counted
 from gradkernels.record import Record, read
 
 
@@ -118,7 +119,7 @@ def stopped_softly(records: Sequence[Record]) -> Iterator[None]:
     except KeyboardInterrupt:
         if not records:
             raise
-        warnings.warn(f"stopped: {len(records)} rows were measured until then", UserWarning, stacklevel=4)
+        warnings.warn(f"stopped: {counted(len(records), 'row')} measured until then", UserWarning, stacklevel=4)
 
 
 def new_file(path: Path) -> Path:
