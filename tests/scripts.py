@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
 
-from real.torchvision import with_torchvision
+from real.stand_in import with_torchvision
 
 IMPORT_TORCHVISION = ("transformers", "lightning")
 LARGE = ("numpy", "torch", "numba", "pandas", "scipy.optimize")

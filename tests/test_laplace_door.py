@@ -5,7 +5,7 @@ import warnings
 
 import pytest
 import torch
-from real.torchvision import with_torchvision
+from real.stand_in import with_torchvision
 from torch import nn
 
 if importlib.util.find_spec("laplace") is None:

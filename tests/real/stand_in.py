@@ -1,4 +1,4 @@
-"""A torchvision that was built for another torch, for libraries that import it without need."""
+"""Stand-ins for the operators of a torchvision that was built for another torch: others import it without need."""
 
 import importlib.util
 import re
