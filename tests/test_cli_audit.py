@@ -121,7 +121,7 @@ REFUSED = {
     "no model": (("--tool", "vmap"), "linear is none, give a ModuleProblem"),
     "no function": (("mine.py", *PROBLEM), "names no function; write file.py:name"),
     "name": (("mine.py:row", *PROBLEM), "did you mean rows"),
-    "number": (("mine.py:number", *PROBLEM), "is a int, no function f(x, y)"),
+    "number": (("mine.py:number", *PROBLEM), "is an object of class int, and no function f(x, y)"),
     "set-up": (("mine.py:refuses", *PROBLEM), "the call with the problem raised OSError"),
     "file": (("none.py:rows", *PROBLEM), "none.py is no file"),
     "module": (("no_such_module:rows", *PROBLEM), "the import of no_such_module raised ModuleNotFoundError"),

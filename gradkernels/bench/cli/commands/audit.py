@@ -105,9 +105,11 @@ def _function(spec: str, problem: Problem) -> Callable[..., Any]:
         raise
     except (Exception, SystemExit) as error:  # a caller's code may raise anything
         raise ValueError(f"{spec!r}: the import of {module} raised {describe_fault(error)}") from error
-    found = pick(vars(home), name, f"name in {module}") if name not in vars(home) else vars(home)[name]
+    found = pick(
+        {one: value for one, value in vars(home).items() if not one.startswith("__")}, name, f"name in {module}"
+    )
     if not callable(found):
-        raise ValueError(f"{spec!r} is a {type(found).__name__}, no function f(x, y)")
+        raise ValueError(f"{spec} is an object of class {type(found).__name__}, and no function f(x, y)")
     if _arguments(found) != 1:
         return found
     try:
