@@ -75,7 +75,8 @@ def test_a_function_of_a_file_is_audited_on_the_example(told, function):
     code, out, complaint = told(f"mine.py:{function}", "--problem", "mine.py:problem")
     assert (code, complaint) == (0, "")
     assert out.startswith(f"mine.py:{function} on module:Sequential")
-    assert "n = 5, 4 parameters (26 entries), float32" in out
+    assert "n = 5, 4 parameters (26 entries), float32" in " ".join(out.split())
+    assert max(map(len, out.splitlines())) <= 80
     assert out.endswith("no wrong row\n")
 
 

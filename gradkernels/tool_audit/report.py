@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import textwrap
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -11,6 +12,7 @@ from gradkernels.names import counted
 from gradkernels.tool_audit.audit_trial import AuditTrial, Outcome
 from gradkernels.tool_audit.html import page
 
+WIDTH = 80
 COLUMNS = ("trial", "asked for", "outcome", "error", "allowed")
 
 
@@ -75,7 +77,7 @@ class AuditReport:
         widths = [max(len(row[i]) for row in rows) for i in range(len(COLUMNS))]
         lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
         notes = [f"{name}: {says}" for name, says in self.notes]
-        return "\n".join([self.title, *lines, *notes, self.verdict]) + "\n"
+        return "\n".join([_folded(self.title), *lines, *map(_folded, [*notes, self.verdict])]) + "\n"
 
     @property
     def notes(self) -> list[tuple[str, str]]:
@@ -136,3 +138,8 @@ def _finite(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_finite(part) for part in value]
     return None if isinstance(value, float) and not abs(value) < float("inf") else value
+
+
+def _folded(sentence: str) -> str:
+    """Return a sentence in lines of a terminal."""
+    return textwrap.fill(sentence, WIDTH, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)

@@ -90,7 +90,7 @@ def batch_trials(subject: Subject, known: KnownRows) -> Iterator[AuditTrial]:
     drawn = np.random.default_rng(0).integers(n, size=n)
     batches = {
         "reversed": ("its samples in reverse order", every[::-1].copy()),
-        "ties": ("as many, some of them twice: tied lengths", drawn),
+        "ties": ("as many, some twice: tied lengths", drawn),
         "fewer": (f"{max(1, n // 2)} of them: another n", every[1::2] if n > 1 else every),
         "one": ("one sample alone, n = 1", every[-1:]),
         "empty": ("no sample, n = 0", every[:0]),
@@ -102,7 +102,7 @@ def batch_trials(subject: Subject, known: KnownRows) -> Iterator[AuditTrial]:
 
 def _again(subject: Subject, known: KnownRows) -> AuditTrial:
     """Call it with other data between; rows that add up, or that are written over, show."""
-    name, asks, every = "again", "the same again after another; the first result stays", np.arange(count(subject.y))
+    name, asks, every = "again", "again after another; the first rows stay", np.arange(count(subject.y))
     try:
         first = subject.tool(subject.theta, subject.x, subject.y)
         before = _kept(first)
