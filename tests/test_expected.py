@@ -150,7 +150,7 @@ def test_inputs_are_taken_in_float64_complex_ones_as_two_and_classes_as_they_are
     np.testing.assert_allclose(Reference(problem, theta, x, y).rows, [[0.5, 1, -0.5, -1]], rtol=1e-15)
 
 
-def test_what_is_neither_a_regression_nor_a_module_has_no_reference():
-    says = "^odd is neither a Regression nor a ModuleProblem; there is no reference for it$"
+def test_what_is_no_regression_module_or_function_has_no_reference():
+    says = "^odd is no regression, module or JAX function; there is no reference for it$"
     with pytest.raises(TypeError, match=says):
         true_gradients(SimpleNamespace(name="odd"), np.zeros(2), np.zeros(3), np.zeros(3))
