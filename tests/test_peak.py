@@ -62,7 +62,8 @@ def test_the_peak_is_the_highest_moment_and_not_the_sum():
         for _ in range(4):
             np.ones(16 * MEBI, np.uint8)
 
-    assert peak_bytes(call) / MEBI == pytest.approx(16, rel=0.1)
+    # The least of three: what other threads of the tests' process allocate meanwhile counts too.
+    assert min(peak_bytes(call) for _ in range(3)) / MEBI == pytest.approx(16, rel=0.1)
 
 
 def test_what_is_freed_before_the_result_is_made_counts():
