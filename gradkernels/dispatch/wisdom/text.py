@@ -79,7 +79,7 @@ def parse(text: str | bytes, file: str, source: str = "") -> WisdomText:
     Args:
         text: What the file holds.
         file: Its name, for the message.
-        source: What points come from that do not say it, those of schema 1.
+        source: What all points come from, whatever they say; empty for what each says.
 
     Raises:
         ValueError: It is no wisdom, or that of a newer version.
@@ -139,7 +139,8 @@ def _entry(raw: Any, source: str) -> WisdomEntry:
         raise ValueError(f"unknown field {min(others)!r}")
     case = Coordinates(n=ALL_SIZES, **{name: raw[name] for name in COORDINATES})
     try:
-        origins = [Origin(raw["started"], source)] if dated else [Origin(*one) for one in raw["origins"]]
+        origins = [Origin(raw["started"])] if dated else [Origin(*one) for one in raw["origins"]]
+        origins = [one._replace(source=source or one.source) for one in origins]
         curves = {kernel: _points(points, origins, not dated) for kernel, points in raw["curves"].items()}
     except (AttributeError, KeyError, TypeError, ValueError) as fault:
         raise ValueError(f"its points cannot be read: {fault}") from None
