@@ -108,3 +108,23 @@ def test_hooks_are_gone_after_a_training_that_fails():
     with pytest.raises(ZeroDivisionError):
         train(module, loader(), LightningGradientCallback(module="model"))
     assert not any(one._forward_hooks or one._forward_pre_hooks for one in module.modules())
+
+
+class WithHead(Classifier):
+    def __init__(self):
+        super().__init__()
+        self.head = torch.nn.Linear(3, 3)
+
+    def training_step(self, batch, at):
+        x, y = batch
+        return cross_entropy(self.head(self.model(x)), y)
+
+
+def test_a_parameter_that_would_get_noise_without_being_clipped_is_refused():
+    private = LightningGradientCallback(module="model", noisy=NoisySteps())
+    with pytest.raises(ValueError, match=r"^head.weight, head.bias would get noise without being clipped"):
+        train(WithHead(), loader(), private)
+    module = WithHead()
+    module.head.requires_grad_(False)
+    train(module, loader(), private)
+    train(WithHead(), loader(), LightningGradientCallback(["norms"], module="model"))

@@ -128,6 +128,14 @@ def test_noise_knows_the_sensitivity_of_groups():
         torch.testing.assert_close(one.grad, torch.normal(0.0, 1.5 * 2**1.5, one.shape, generator=generator) / 8)
 
 
+def test_frozen_parameters_get_no_noise():
+    linear = torch.nn.Linear(2, 3)
+    linear.weight.requires_grad_(False)
+    NoisySteps(noise_multiplier=1.0).finish(dict(linear.named_parameters()), 8)
+    assert linear.weight.grad is None
+    assert linear.bias.grad.abs().min() > 0
+
+
 @pytest.mark.parametrize(
     ("options", "says"),
     [({"max_grad_norm": 1.0}, "max_grad_norm=1.0 would cut"), ({"max_grad_norm": 0, "fp16": True}, "bf16=True")],

@@ -9,6 +9,7 @@ from torch.optim import Optimizer
 
 from gradkernels.adapters.noisy_steps import NoisySteps
 from gradkernels.adapters.seen_numbers import SeenNumbers, watched
+from gradkernels.problems.module.structure import Module
 from gradkernels.watch import Watch, watch
 from gradkernels.watch.request import Quantities
 
@@ -50,10 +51,12 @@ class LightningGradientCallback(Callback):
             ValueError: A setting with which the numbers would be wrong.
         """
         _require(trainer, pl_module, self._noisy)
+        model = pl_module.get_submodule(self._module)
+        if self._noisy is not None:
+            _require_all_inside(pl_module, model, self._module)
         self._leave()
         parts = trainer.accumulate_grad_batches
-        quantities, scale = watched(self._wanted, parts), 1 / parts
-        self.seen = watch(pl_module.get_submodule(self._module), quantities, every=self._every, scale=scale)
+        self.seen = watch(model, watched(self._wanted, parts), every=self._every, scale=1 / parts)
         self.seen.__enter__()
         self._numbers = SeenNumbers(self.seen, self._wanted)
         if self._noisy is not None:
@@ -73,8 +76,9 @@ class LightningGradientCallback(Callback):
         if found := self._numbers.take():
             pl_module.log_dict(found)
         if self._noisy is not None:
-            trained = {name: one for name, one in pl_module.named_parameters() if one.requires_grad}
-            self._noisy.finish(trained, _batch_size(trainer) * trainer.accumulate_grad_batches)
+            self._noisy.finish(
+                dict(pl_module.named_parameters()), _batch_size(trainer) * trainer.accumulate_grad_batches
+            )
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Leave the module as it was."""
@@ -123,4 +127,21 @@ def _require(trainer: Trainer, module: LightningModule, noisy: NoisySteps | None
         raise ValueError(
             f"gradient_clip_val={trainer.gradient_clip_val} would cut the noisy sum of clipped gradients once more: "
             "leave it out"
+        )
+
+
+def _require_all_inside(module: LightningModule, model: Module, name: str) -> None:
+    """Raise a ValueError where a trained parameter is outside of what is watched, so that it would not be clipped.
+
+    Args:
+        module: What is trained.
+        model: The part of it that is watched.
+        name: Its name.
+    """
+    inside = {id(one) for one in model.parameters()}
+    outside = [key for key, one in module.named_parameters() if one.requires_grad and id(one) not in inside]
+    if outside:
+        raise ValueError(
+            f"{', '.join(outside[:4])} would get noise without being clipped: module={name!r} does not hold it; name a "
+            "module that holds all trained parameters and is called with the samples, or freeze it"
         )

@@ -50,11 +50,12 @@ class NoisySteps:
         """Add noise to the sums in `.grad`, and divide by the number of samples that a step is expected to have.
 
         Args:
-            parameters: The trained ones, by name; in this order the noise is drawn.
+            parameters: By name; in the order of those that are trained the noise is drawn, the others stay.
             samples: That number.
         """
-        deviation = self.noise_multiplier * self._sensitivity(parameters)
-        for one in parameters.values():
+        trained = {name: one for name, one in parameters.items() if one.requires_grad}
+        deviation = self.noise_multiplier * self._sensitivity(trained)
+        for one in trained.values():
             if one.grad is None:
                 one.grad = torch.zeros_like(one)
             if deviation:

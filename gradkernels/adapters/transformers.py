@@ -94,8 +94,9 @@ class GradientCallback(TrainerCallback):
             return
         self.seen.step()
         if self._noisy is not None:
-            trained = {name: one for name, one in at["model"].named_parameters() if one.requires_grad}
-            self._noisy.finish(trained, args.train_batch_size * args.gradient_accumulation_steps)
+            self._noisy.finish(
+                dict(at["model"].named_parameters()), args.train_batch_size * args.gradient_accumulation_steps
+            )
 
     def on_log(
         self,
