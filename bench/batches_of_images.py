@@ -12,39 +12,22 @@ import resource
 import sys
 import tempfile
 import time
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, fields
 from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
 
 import numpy as np
 import torch
+from scale_rows import OUT, Figure
 from torch import nn
 from torch.func import functional_call, grad, vmap
 
 import gradkernels as gk
 from gradkernels.dispatch.machine import machine
 
-OUT = Path(__file__).parents[1] / "results" / "scale.csv"
 BATCH, SIZE = 250, 512
 SLOW_BATCHES = 20
-
-
-@dataclass
-class Figure:
-    """A row of `scale.csv`; see `bench/dask_blocks.py`. Its gigabytes are of all gradients, which nothing holds."""
-
-    measure: str
-    value: str
-    unit: str
-    aim: str
-    gigabytes: float
-    blocks: int
-    workers: int
-    passes: int
-    machine: str
-    started: str
-    command: str
 
 
 class Images:

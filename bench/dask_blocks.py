@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, fields
 from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
@@ -22,45 +22,13 @@ import dask
 import dask.array as da
 import numpy as np
 import psutil
+from scale_rows import OUT, Figure
 
 import gradkernels as gk
-from gradkernels.dispatch.machine import machine
 
-OUT = Path(__file__).parents[1] / "results" / "scale.csv"
 FEATURES, BLOCK_BYTES = 30, 2**25
 PROBLEM, THETA = gk.LinearRegression(), np.linspace(-1, 1, FEATURES + 1)
 GIB = 2**30
-
-
-@dataclass
-class Figure:
-    """A row of the file.
-
-    Attributes:
-        measure: What is measured.
-        value: The figure.
-        unit: Of it: `ratio`, `ms`, `GiB` or `s`.
-        aim: What it is held against, such as `>= 1.8`; empty where it is there for comparison.
-        gigabytes: Of rows in a pass, 10^9 bytes.
-        blocks: Of a pass.
-        workers: Processes.
-        passes: Of which the figure is the median.
-        machine: Kind of machine.
-        started: When, UTC.
-        command: That prints it.
-    """
-
-    measure: str
-    value: float | str
-    unit: str
-    aim: str
-    gigabytes: float
-    blocks: int
-    workers: int
-    passes: int
-    machine: str = machine()
-    started: str = ""
-    command: str = ""
 
 
 def made(shape, block_id):

@@ -14,10 +14,12 @@ import sys
 import tempfile
 import time
 from contextlib import redirect_stdout
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, fields
 from datetime import UTC, datetime
 from io import StringIO
 from pathlib import Path
+
+from scale_rows import OUT, Figure
 
 from gradkernels.bench.cli import main as gradkernels
 from gradkernels.dispatch.machine import machine
@@ -25,23 +27,6 @@ from gradkernels.dispatch.machine import machine
 RESULTS = Path(__file__).parents[1] / "results"
 RUN = 1
 """Position of the column with the run's name."""
-
-
-@dataclass
-class Figure:
-    """A row of `scale.csv`; see `bench/dask_blocks.py`."""
-
-    measure: str
-    value: str
-    unit: str
-    aim: str
-    gigabytes: float
-    blocks: int
-    workers: int
-    passes: int
-    machine: str
-    started: str
-    command: str
 
 
 def write_shards(folder: Path, count: int) -> list[Path]:
@@ -95,7 +80,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Measure, print, and add to the file."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--shards", type=int, default=100)
-    parser.add_argument("--out", type=Path, default=RESULTS / "scale.csv", help="the file; it is added to")
+    parser.add_argument("--out", type=Path, default=OUT, help="the file; it is added to")
     given = parser.parse_args(arguments)
     told = {
         "workers": 1,
