@@ -28,7 +28,7 @@ def bert():
 def batches(steps, n=8):
     generator = torch.Generator().manual_seed(5)
     for _ in range(steps):
-        ids = torch.randint(40, (n, 6), generator=generator)
+        ids = torch.randint(1, 40, (n, 6), generator=generator)  # Opacus gives the padding, word 0, a gradient
         given = {"input_ids": ids, "token_type_ids": ids * 0, "position_ids": torch.arange(6).expand(n, -1)}
         yield given, (ids[:, 0] > 19).long()
 
@@ -58,8 +58,9 @@ def by_watch(model, steps):
     return model
 
 
-def test_the_parameters_of_a_bert_are_those_that_opacus_leads_to(long):
-    model, steps = bert(), 50 if long else 3
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_the_parameters_of_a_bert_are_those_that_opacus_leads_to(dtype, long):
+    model, steps = bert().to(dtype), 50 if long else 3
     ours, theirs = by_watch(copy.deepcopy(model), steps), by_opacus(model, steps)
     for (name, one), (_, other) in zip(ours.named_parameters(), theirs.named_parameters(), strict=True):
         torch.testing.assert_close(one, other, rtol=0, atol=2e-6, msg=lambda text, name=name: f"{name}: {text}")

@@ -59,7 +59,9 @@ class NoisySteps:
             if one.grad is None:
                 one.grad = torch.zeros_like(one)
             if deviation:
-                one.grad += torch.normal(0.0, deviation, one.shape, device=one.device, generator=self.generator)
+                one.grad += torch.normal(
+                    0.0, deviation, one.shape, dtype=one.dtype, device=one.device, generator=self.generator
+                )
             one.grad /= samples
 
     def _sensitivity(self, parameters: Mapping[str, torch.nn.Parameter]) -> float:
