@@ -320,7 +320,7 @@ def test_ghost_clipping_keeps_nothing_and_says_when_there_is_nothing_to_clip():
     (x, y), own = data().tensors, small()
     model, _, criterion, _ = private(PrivacyEngine(), own, grad_sample_mode="ghost")
     criterion(model(x), y).backward()
-    kept = [one for one in gc.get_objects() if isinstance(one, ArrivedGradients)]
+    kept = [one for one in gc.get_objects() if type(one) is ArrivedGradients]  # of proxies no class is asked
     assert not [one for one in kept if one.theta.get("0.weight") is own[0].weight]
     model.eval()
     with pytest.raises(RuntimeError, match="no forward pass of the private model in train mode"):

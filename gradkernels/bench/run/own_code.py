@@ -6,8 +6,9 @@ import importlib.util
 import pickle
 import sys
 from collections.abc import Iterable
+from importlib.machinery import SourceFileLoader
 from pathlib import Path
-from types import ModuleType
+from types import CodeType, ModuleType
 from typing import Any
 
 from gradkernels.bench.isolation.errors import describe_fault
@@ -102,6 +103,14 @@ def kernels_of_file(path: str) -> dict[str, Kernel]:
     return with_composed(found)
 
 
+class AsItIsNow(SourceFileLoader):
+    """Compile what a file says now: no bytecode of an earlier text is read, and none is left beside a user's file."""
+
+    def get_code(self, fullname: str) -> CodeType:
+        """Return the compiled text of the file."""
+        return self.source_to_code(self.get_data(self.path), self.path)
+
+
 def module_of(path: str) -> ModuleType:
     """Run a Python file, once in a process, and return its names as a module.
 
@@ -113,8 +122,8 @@ def module_of(path: str) -> ModuleType:
         return sys.modules[name]
     if not Path(path).is_file():
         raise ValueError(f"{path} is no file; name one that ends in .py")
-    spec = importlib.util.spec_from_file_location(name, path)
-    if spec is None or spec.loader is None:
+    spec = importlib.util.spec_from_file_location(name, path, loader=AsItIsNow(name, path))
+    if not path.endswith(".py") or spec is None or spec.loader is None:
         raise ValueError(f"{path} is no Python file; name one that ends in .py")
     module = sys.modules[name] = importlib.util.module_from_spec(spec)
     try:
