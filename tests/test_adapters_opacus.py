@@ -191,6 +191,20 @@ def test_batches_without_samples_and_with_one(mode):
         torch.testing.assert_close(one.summed_grad, weight * rows[0])
 
 
+def test_the_gradient_of_one_sample_is_not_what_is_added_to_grad_later():
+    own, (x, y) = small(), data().tensors
+    model, expected = GradientModule(own), rows_of(own, *data().tensors)
+    for i in range(2):
+        nn.functional.cross_entropy(model(x[i : i + 1]), y[i : i + 1]).backward()
+    for one, rows in zip(own.parameters(), expected, strict=True):
+        torch.testing.assert_close(torch.cat([part + 0 for part in one.grad_sample]), rows[:2])
+    own = copy.deepcopy(own)
+    model, _, criterion, _ = private(PrivacyEngine(), own, grad_sample_mode="ghost", max_grad_norm=100.0)
+    criterion(model(x[:1]), y[:1]).backward()
+    for one, rows in zip(own.parameters(), expected, strict=True):
+        torch.testing.assert_close(one.grad, rows[0])
+
+
 class Attention(nn.Module):
     def __init__(self) -> None:
         super().__init__()

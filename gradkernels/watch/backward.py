@@ -128,7 +128,8 @@ class BackwardPass:
             if self._keeps_totals:
                 self.totals[name] = total.detach() + self.totals[name] if name in self.totals else total.detach()
             if self._is_of_one:
-                self.samples[0 if self._together else id(self.heard[0])](SingleSample(name, parameter), total[None])
+                row = total.detach().clone()[None]  # autograd may make `.grad` of the memory of the total itself
+                self.samples[0 if self._together else id(self.heard[0])](SingleSample(name, parameter), row)
 
     @property
     def _is_of_one(self) -> bool:
