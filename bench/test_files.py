@@ -50,4 +50,4 @@ def test_time_and_memory(tmp_path, rows):
     for command in (["compare", *files], ["fastest", *files]):
         seconds, peak = measured(*command)
         print(f"{rows:,} rows: {command[0]} takes {seconds:.1f} s of the processor and {peak / MB:.0f} MB")
-        assert peak < 450 * MB
+        assert peak < 300 * MB

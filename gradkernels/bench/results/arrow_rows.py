@@ -18,6 +18,7 @@ from gradkernels.record.reading import ASCENDING, Malformed, value_of
 
 _FLOATS = tuple(name for name in COLUMNS if KINDS[name].startswith("float"))
 _BLOCK_BYTES = 2**20
+_CODES = np.dtype(np.int32)
 _QUOTE, _COMMA, _LF, _CR = b'",\n\r'
 _STARTS = np.isin(np.arange(256), [_COMMA, _LF])
 _ENDS = np.isin(np.arange(256), [_COMMA, _LF, _CR])
@@ -75,12 +76,31 @@ def columns_of(csv: ModuleType, lines: bytes, header: Sequence[str]) -> dict[str
 def _column(name: str, column: Any) -> Shared | Floats:
     chunk = column.chunk(0) if column.num_chunks else column.combine_chunks()
     if name in _FLOATS:
-        numbers: Floats = chunk.to_numpy(zero_copy_only=False).astype(np.float64)
-        # Not a number and no number are one here; a column of the first is left to who reads single lines.
-        if np.isnan(numbers).sum() != chunk.null_count or np.isinf(numbers).any():
+        numbers: Floats = _entries(chunk, np.dtype(np.float64)).copy()
+        # Not a number and no number are one from here on; a column of the first is left to who reads single lines.
+        there = _known(chunk)
+        if not np.isfinite(numbers if there is None else numbers[there]).all():
             raise Malformed(name)
+        if there is not None:
+            numbers[~there] = np.nan
         return numbers
-    return [value_of(name, text, "") for text in chunk.dictionary.to_pylist()], chunk.indices.to_numpy()
+    return [value_of(name, text, "") for text in chunk.dictionary.to_pylist()], _entries(chunk.indices, _CODES)
+
+
+def _entries(chunk: Any, dtype: np.dtype[Any]) -> Any:
+    """Return the numbers of an array of pyarrow's, as they are in memory: its own conversion would load pandas."""
+    values = chunk.buffers()[1]
+    if values is None or not len(chunk):
+        return np.zeros(0, dtype)
+    return np.frombuffer(values, dtype, len(chunk), chunk.offset * dtype.itemsize)
+
+
+def _known(chunk: Any) -> Any:
+    """Return which of an array of pyarrow's there are, by its bitmap; None for all."""
+    if not chunk.null_count:
+        return None
+    bits = np.unpackbits(np.frombuffer(chunk.buffers()[0], np.uint8), bitorder="little")
+    return bits[chunk.offset : chunk.offset + len(chunk)].view(bool)
 
 
 def _plausible(columns: dict[str, Any]) -> dict[str, Any] | None:

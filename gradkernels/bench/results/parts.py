@@ -82,8 +82,9 @@ def _below(path: Path, file: BinaryIO, header: Sequence[str], start: int) -> Ite
 
 def _whole(text: bytes) -> int:
     """Return how many bytes of a text, which begins with a line, end with a line; breaks in quotes end none."""
-    if b'"' not in text:
-        return text.rfind(b"\n") + 1
+    last = text.rfind(b"\n") + 1
+    if text.count(b'"', 0, last) % 2 == 0:
+        return last
     raw = np.frombuffer(text, np.uint8)
     ends = np.flatnonzero(raw == ord("\n"))
     outside = ends[np.searchsorted(np.flatnonzero(raw == ord('"')), ends) % 2 == 0]
