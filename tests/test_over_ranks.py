@@ -106,7 +106,7 @@ REFUSED = {
     "quantities": r"ValueError: rank \d and rank \d of \d asked for different things: (max_norm= and )?quantity; ",
     "file": r"ValueError: out is 'rows.npy' on each of \d ranks; give each a file: 'rows-\{rank\}.npy'",
     "padded": r"ValueError: the loader's DistributedSampler has \d samples? twice, so that ranks have as many; ",
-    "sharded": r"TypeError: 0.weight is sharded over ranks \(fully_shard\), and gradients of single samples need whole",
+    "tensors alone": r"TypeError: 0.weight is distributed as \(Shard\(dim=0\),\); fully_shard alone is known, ",
 }
 
 
@@ -114,6 +114,56 @@ REFUSED = {
 def test_what_would_be_wrong_on_some_rank_is_refused_on_each(found, name):
     for one in found[0]:
         assert re.match(REFUSED[name], one["refusals"][name]), one["refusals"][name]
+
+
+def of_shards(found, name):
+    return [one["of shards"][name] for one in found[0]]
+
+
+SHARDED = {
+    "gradient": SUMS["gradient"],
+    "moments": SUMS["moments"],
+    "group_sums": SUMS["group_sums"],
+    "some": lambda: gk.gradient(P, None, X, Y, parameters="2.*"),
+    "theta": lambda: gk.gradient(P, {name: 2 * one for name, one in P.parameters().items()}, X, Y),
+}
+
+
+@pytest.mark.parametrize("name", SHARDED)
+def test_sums_of_sharded_parameters_are_sharded_and_together_those_of_one_process(found, name):
+    expected = SHARDED[name]()
+    for result in of_shards(found, name):
+        assert_same(result, expected)
+
+
+def test_a_rank_keeps_its_part_of_sharded_parameters_and_sums_and_no_more(found, size):
+    parts = of_shards(found, "parts")
+    assert sum(one["0.weight"][0] for one in parts) == 4
+    assert {one["0.weight"] for one in parts} == {(4 // size, 3)}
+    assert of_shards(found, "bytes") == [0] * size
+    for text in of_shards(found, "outside"):
+        assert re.match(r"TypeError: the model's parameters are sharded .* call gk.over\(\[\(x, y\)\]\)", text)
+
+
+def test_norms_and_products_of_sharded_parameters_are_those_of_whole_ones(found, size):
+    order = torch.cat([ALL[rank::size] for rank in range(size)])
+    rows, norms = gk.project(P, None, X, Y, size=6), gk.norms(P, None, X, Y)
+    inner = gk.inner(P, None, X, Y, gk.gradient(P, None, X, Y))
+    for rank, (total, own) in enumerate(of_shards(found, "clipped_sum")):
+        assert_same(total, gk.clipped_sum(P, None, X, Y, 0.4))
+        assert_same(own, norms[rank::size])
+        assert_same(of_shards(found, "inner")[rank], inner[rank::size])
+        assert_same(of_shards(found, "project")[rank], rows[order])
+
+
+def test_a_sharded_module_is_seen_as_it_is_after_a_step_and_with_another_hook(found):
+    module = ranks.model()
+    problem = gk.ModuleProblem(module, nn.CrossEntropyLoss())
+    for name, one in gk.gradient(problem, None, X, Y).items():
+        module.get_parameter(name).data -= 0.5 * one
+    module[1].register_forward_hook(lambda module, args, output: 2 * output)
+    for result in of_shards(found, "after a step"):
+        assert_same(result, gk.gradient(problem, None, X, Y))
 
 
 def test_a_rank_that_dies_ends_the_others_with_a_sentence(found, size):

@@ -7,6 +7,7 @@ from typing import Any
 from gradkernels.batches.asking import what_is_asked
 from gradkernels.batches.loading.batch_call import BatchCall
 from gradkernels.batches.ranks.group import Ranks, ranks_here
+from gradkernels.batches.ranks.sharded import sharded_like
 from gradkernels.batches.sums import Total
 from gradkernels.names import counted
 
@@ -49,4 +50,4 @@ def merge_ranks(total: Total, distributed: bool, call: BatchCall) -> Any:
     """
     if (ranks := agreed_ranks(distributed, call)).size > 1:
         total.merge(ranks)
-    return total.result()
+    return sharded_like(total.result(), call.sharded)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,6 +15,8 @@ from gradkernels.batches.loading.batch import placed
 from gradkernels.batches.loading.batch_call import BatchCall
 from gradkernels.batches.loading.digests import digest, of_parameters
 from gradkernels.batches.loading.stream import Stream
+from gradkernels.batches.ranks.group import ranks_here
+from gradkernels.batches.ranks.sharded import resharded, whole, whole_parameters
 from gradkernels.batches.ranks.wrapped import unwrapped
 from gradkernels.fastest import group_sums
 from gradkernels.problems import BlackBox, Problem
@@ -26,8 +30,11 @@ NOT_ASKED = ("kernel", "results", "max_bytes")
 """Options that decide how something is computed and not what."""
 
 
-def batch_call_of(function: Callable[..., Any], problem: Problem, theta: Tree, options: dict[str, Any]) -> BatchCall:
-    """Return what is asked of each batch.
+@contextmanager
+def asked_of_batches(
+    function: Callable[..., Any], problem: Problem, theta: Tree, options: dict[str, Any]
+) -> Iterator[BatchCall]:
+    """Yield what is asked of each batch; parameters that are sharded over ranks are whole as long as it lasts.
 
     Args:
         function: Of `gk`.
@@ -42,6 +49,16 @@ def batch_call_of(function: Callable[..., Any], problem: Problem, theta: Tree, o
     problem, theta, options = unwrapped(problem, theta, options)
     if theta is None and not isinstance(problem, BlackBox):
         problem.as_inputs(theta, None, None)  # says that there is none
+    if isinstance(problem, BlackBox) and resharded(problem.model):
+        own = dict(problem.model.named_parameters()) if theta is None else theta
+        theta, options = each(whole, theta), options | {"v": each(whole, options.get("v"))}
+        with whole_parameters(problem, ranks_here()) as inside:
+            yield replace(_batch_call(function, inside, theta, options), sharded=own)
+    else:
+        yield _batch_call(function, problem, theta, options)
+
+
+def _batch_call(function: Callable[..., Any], problem: Problem, theta: Tree, options: dict[str, Any]) -> BatchCall:
     given = {name: value for name, value in options.items() if value is not None}
     if (other := given.get("other")) is not None:
         _, x, y = problem.as_inputs(theta, *other)

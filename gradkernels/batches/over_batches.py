@@ -8,12 +8,13 @@ from typing import Any
 
 from gradkernels.batches.agreement import agreed_ranks, merge_ranks, require_each_once
 from gradkernels.batches.asking import (
-    batch_call_of,
+    asked_of_batches,
     identity_of_call,
     is_path,
     require_given,
     sums_of_own_groups,
 )
+from gradkernels.batches.loading.batch_call import BatchCall
 from gradkernels.batches.loading.stream import Stream
 from gradkernels.batches.pairs import gram_of_ranks
 from gradkernels.batches.ranks.group import file_of_rank, ranks_here
@@ -92,13 +93,13 @@ class OverBatches:
         if not norms_out:
             return self._total(Sum(), clipped_sum, problem, theta, options)
         require_each_once(self.stream.source, self.distributed)
-        call = batch_call_of(clipped_sum, problem, theta, options | {"norms_out": True})
         total, norms = Sum(), GrowingRows(self.stream.samples)
-        for batch in self.stream.batches(call):
-            part, of_batch = call(batch)
-            total.add(part, batch.size)
-            norms.write(of_batch)
-        return merge_ranks(total, self.distributed, call), norms.finish()
+        with asked_of_batches(clipped_sum, problem, theta, options | {"norms_out": True}) as call:
+            for batch in self.stream.batches(call):
+                part, of_batch = call(batch)
+                total.add(part, batch.size)
+                norms.write(of_batch)
+            return merge_ranks(total, self.distributed, call), norms.finish()
 
     def weighted_sum(self, problem: Problem, theta: Tree = None, weights: Any = None, **options: Any) -> Any:
         """Sum w_i g_i over all samples; see `gk.weighted_sum`.
@@ -209,32 +210,35 @@ class OverBatches:
             raise TypeError("gram of all samples with each other takes neither out= nor sample_weight=; leave them "
                             "out, or pass other=(x, y)")  # fmt: skip
         require_each_once(self.stream.source, self.distributed)
-        call = batch_call_of(gram, problem, theta, options)
-        return gram_of_ranks(list(self.stream.batches(call)), call, agreed_ranks(self.distributed, call))
+        with asked_of_batches(gram, problem, theta, options) as call:
+            return gram_of_ranks(list(self.stream.batches(call)), call, agreed_ranks(self.distributed, call))
 
     def _total(
         self, total: Total, function: Callable[..., Any], problem: Problem, theta: Tree, options: dict[str, Any]
     ) -> Any:
         require_each_once(self.stream.source, self.distributed)
-        call = batch_call_of(function, problem, theta, options)
-        for batch in self.stream.batches(call):
-            total.add(call(batch), batch.size)
-        return merge_ranks(total, self.distributed, call)
+        with asked_of_batches(function, problem, theta, options) as call:
+            for batch in self.stream.batches(call):
+                total.add(call(batch), batch.size)
+            return merge_ranks(total, self.distributed, call)
 
     def _rows(
         self, function: Callable[..., Any], problem: Problem, theta: Tree, out: Out, options: dict[str, Any]
     ) -> Any:
-        call = batch_call_of(function, problem, theta, options)
-        if is_path(out):
-            if options.get("by") is not None:
-                raise TypeError("by= gives several arrays and a file has one; leave out out=, or call with parameters= "
-                                "for each group")  # fmt: skip
-            own = file_of_rank(out, ranks_here(self.distributed))
-            return rows_into_file(self.stream, call, own, identity_of_call(call, self.stream))
-        if gathers := out is None and function in GATHERED:
-            require_each_once(self.stream.source, self.distributed)
-        sink = GrowingRows(self.stream.samples) if out is None else GivenRows(out)
-        for batch in self.stream.batches(call):
-            sink.write(call(batch))
-        rows = sink.finish()
-        return each(agreed_ranks(self.distributed, call).gathered, rows) if gathers else rows
+        with asked_of_batches(function, problem, theta, options) as call:
+            if is_path(out):
+                return self._rows_into_file(call, out)
+            if gathers := out is None and function in GATHERED:
+                require_each_once(self.stream.source, self.distributed)
+            sink = GrowingRows(self.stream.samples) if out is None else GivenRows(out)
+            for batch in self.stream.batches(call):
+                sink.write(call(batch))
+            rows = sink.finish()
+            return each(agreed_ranks(self.distributed, call).gathered, rows) if gathers else rows
+
+    def _rows_into_file(self, call: BatchCall, out: Out) -> Any:
+        if call.options.get("by") is not None:
+            raise TypeError("by= gives several arrays and a file has one; leave out out=, or call with parameters= "
+                            "for each group")  # fmt: skip
+        own = file_of_rank(out, ranks_here(self.distributed))
+        return rows_into_file(self.stream, call, own, identity_of_call(call, self.stream))

@@ -22,6 +22,7 @@ class BatchCall:
         theta: Parameters.
         options: The same for all batches, by name; without those that are None.
         by_sample: By name, arrays with an entry for each sample, or functions `f(x, y)` that give a batch's own.
+        sharded: Parameters by name, as the caller has them: sums are sharded over ranks where these are.
     """
 
     function: Callable[..., Any]
@@ -29,6 +30,7 @@ class BatchCall:
     theta: Tree
     options: dict[str, Any] = field(default_factory=dict)
     by_sample: dict[str, Any] = field(default_factory=dict)
+    sharded: dict[str, Any] = field(default_factory=dict)
 
     def __call__(self, batch: Batch) -> Any:
         """Return the result of a batch; an error says which batch it is of."""

@@ -50,7 +50,7 @@ class Ranks:
 
         device = _device(arrays[0])
         flat = torch.cat([torch.as_tensor(one, device=device).reshape(-1) for one in arrays])
-        with self._told("add sums up"):
+        with self.told("add sums up"):
             torch.distributed.all_reduce(flat)
         found, start = [], 0
         for one in arrays:
@@ -68,7 +68,7 @@ class Ranks:
         import torch
 
         own = torch.as_tensor(rows, device=_device(rows))
-        with self._told("gather rows"):
+        with self.told("gather rows"):
             sizes = own.new_zeros(self.size, dtype=torch.int64)
             sizes[self.rank] = len(own)
             torch.distributed.all_reduce(sizes)
@@ -90,12 +90,12 @@ class Ranks:
         import torch
 
         found: list[Any] = [None] * self.size
-        with self._told(what):
+        with self.told(what):
             torch.distributed.all_gather_object(found, value)
         return found
 
     @contextmanager
-    def _told(self, what: str) -> Iterator[None]:
+    def told(self, what: str) -> Iterator[None]:
         """Have what ends an exchange say what to look for."""
         try:
             yield

@@ -1,4 +1,4 @@
-"""Modules as torch.distributed has them: what is inside of a DistributedDataParallel, and none that is sharded."""
+"""What is inside of a DistributedDataParallel."""
 
 from __future__ import annotations
 
@@ -21,14 +21,8 @@ def unwrapped(problem: Problem, theta: Tree, options: dict[str, Any]) -> tuple[P
         problem: What is differentiated.
         theta: Parameters, or None.
         options: Of the call; `parameters` may have names.
-
-    Raises:
-        TypeError: Parameters are sharded over ranks.
     """
-    if not isinstance(problem, BlackBox):
-        return problem, theta, options
-    _require_whole(problem)
-    if type(problem.model).__name__ != "DistributedDataParallel":
+    if not isinstance(problem, BlackBox) or type(problem.model).__name__ != "DistributedDataParallel":
         return problem, theta, options
     inside = problem.cache.get("inside")
     if inside is None:
@@ -43,13 +37,3 @@ def unwrapped(problem: Problem, theta: Tree, options: dict[str, Any]) -> tuple[P
 
 def _inner(name: str) -> str:
     return name.removeprefix(PREFIX)
-
-
-def _require_whole(problem: BlackBox) -> None:
-    for name, parameter in problem.model.named_parameters():
-        if type(parameter).__name__ == "DTensor":
-            raise TypeError(
-                f"{name} is sharded over ranks (fully_shard), and gradients of single samples need whole parameters; "
-                "where these fit, pass the problem of a module that is not sharded, and theta={name: one.full_tensor() "
-                "for name, one in model.named_parameters()}"
-            )

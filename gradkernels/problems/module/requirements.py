@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -214,3 +215,16 @@ def _is_array(leaf: Any) -> bool:
 def _listed(names: Any, most: int = 8) -> str:
     listed = [repr(name) for name in names]
     return ", ".join(listed[:most]) + (f" and {len(listed) - most} more" if len(listed) > most else "")
+
+
+def require_whole(types: Iterable[type], parameters: Iterable[Any]) -> None:
+    """Raise a TypeError where ranks have parts of parameters.
+
+    Args:
+        types: Of a model's modules.
+        parameters: Of the model.
+    """
+    sharded = any(hasattr(one, "set_reshard_after_backward") for one in types)
+    if sharded or any(type(one).__name__ == "DTensor" for one in parameters):
+        raise TypeError("the model's parameters are sharded over ranks, and have to be gathered: call gk.over([(x, y)])"
+                        ", which does so, on each rank with samples of its own")  # fmt: skip

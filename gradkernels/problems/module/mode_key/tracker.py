@@ -24,6 +24,7 @@ from gradkernels.problems.module.mode_key.attributes import (
 from gradkernels.problems.module.mode_key.counters import is_counter
 from gradkernels.problems.module.mode_key.held_objects import all_held, held_by
 from gradkernels.problems.module.mode_key.outer_values import OuterValues
+from gradkernels.problems.module.requirements import require_whole
 from gradkernels.problems.module.structure import Module
 
 MOST_KEYS = 64
@@ -122,6 +123,7 @@ class ModeTracker:
         self._empty, self._full = [one for one in inner if not one], [one for one in inner if one]
         self._inner = _flat(self._full)
         parameters = [p for one in self._dicts for p in one.get("_parameters", {}).values() if p is not None]
+        require_whole(self._types, parameters)
         self._parameters, self._tied = parameters, _first_places(parameters)
         self._traits, self._hooked = [*map(_TRAITS, parameters)], hooked(parameters)
         self._parts: list[Part] = [(None, None, None)] * len(self._dicts)
