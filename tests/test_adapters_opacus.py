@@ -429,3 +429,55 @@ def test_no_warning_comes_from_the_door():
         warnings.simplefilter("error")
         warnings.filterwarnings("ignore", "Secure RNG")
         trained(PrivacyEngine(), 2)
+
+
+@pytest.mark.parametrize("mode", ["train", "eval"])
+def test_no_step_of_ghost_clipping_is_made_with_gradients_that_are_not_clipped(mode):
+    (x, y), own = data().tensors, small()
+    model, optimizer, criterion, _ = private(PrivacyEngine(), own, grad_sample_mode="ghost")
+    before = [one.detach().clone() for one in own.parameters()]
+    model.train(mode == "train")
+    with pytest.warns(UserWarning, match="its gradients are not clipped, and .grad of the private model's"):
+        nn.functional.cross_entropy(model(x), y).backward()
+    with pytest.raises(AttributeError):
+        optimizer.step()
+    assert apart([*own.parameters()], before) == 0
+    model.train()
+    with pytest.raises(gk.CannotWatch, match="do not add up to what backward"):
+        (criterion(model(x), y) + sum(one.square().sum() for one in own.parameters())).backward()
+    assert all(one.grad is None for one in own.parameters())
+    model.disable_hooks()
+    nn.functional.cross_entropy(model(x), y).backward()
+    assert all(one.grad is not None for one in own.parameters())
+
+
+def test_ghost_clipping_is_to_the_length_that_the_noise_is_for():
+    (x, y), own = data().tensors, small()
+    model, optimizer, criterion, _ = private(PrivacyEngine(), own, grad_sample_mode="ghost", noise_multiplier=0.0)
+    optimizer.max_grad_norm = 0.01  # as a scheduler of Opacus' does
+    criterion(model(x), y).backward()
+    expected = rows_of(own, x, y)
+    weights = 0.01 / torch.cat([one.reshape(len(one), -1) for one in expected], 1).norm(dim=1)
+    for one, rows in zip(own.parameters(), expected, strict=True):
+        torch.testing.assert_close(one.grad, torch.einsum("i,i...", weights, rows), rtol=1e-3, atol=1e-6)
+
+
+def test_a_model_that_was_made_for_another_kind_of_clipping_is_refused():
+    model, *_ = private(PrivacyEngine(), small(), grad_sample_mode="ghost")
+    with pytest.raises(ValueError, match="it is a GradientModule for ghost clipping with batch_first=True"):
+        private(PrivacyEngine(), model, grad_sample_mode="hooks")
+
+
+def test_backward_passes_for_inputs_alone_or_while_hooks_are_disabled_leave_nothing():
+    (x, y), own = data().tensors, small()
+    model, x = GradientModule(own), x.clone().requires_grad_()
+    loss = nn.functional.cross_entropy(model(x), y)
+    (found,) = torch.autograd.grad(loss, x, retain_graph=True)
+    model.disable_hooks()
+    loss.backward(retain_graph=True)
+    assert all(one.grad_sample is None for one in own.parameters())
+    torch.testing.assert_close(found, x.grad)
+    model.enable_hooks()
+    loss.backward()
+    for one, rows in zip(own.parameters(), rows_of(own, x.detach(), y), strict=True):
+        torch.testing.assert_close(one.grad_sample + 0, rows)

@@ -327,7 +327,10 @@ def test_the_inputs_own_gradient_is_the_callers():
     model, x, y = mlp(), torch.randn(4, 5, requires_grad=True), torch.randint(3, (4,))
     (expected,) = torch.autograd.grad(cross_entropy(model, x, y), x)
     with gk.watch(model) as seen:
+        (alone,) = torch.autograd.grad(cross_entropy(model, x, y), x)  # what an attack on the model asks for
+        assert seen.norms is None
         cross_entropy(model, x, y).backward()
+    close(alone, expected)
     close(x.grad, expected)
     close(seen.norms, rows_of(Watched(model, cross_entropy, (x.detach(), y))).norm(dim=1))
 

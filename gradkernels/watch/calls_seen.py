@@ -11,6 +11,7 @@ from functools import partial
 from typing import Any
 
 import torch
+from torch.autograd.graph import get_gradient_edge
 from torch.utils import _pytree as pytree
 
 from gradkernels.backend import Array
@@ -111,7 +112,16 @@ class SeenCall:
         """Keep the gradient of an output."""
         if isinstance(self.listener.consumer, _Waiting):
             self.begin_backward()
-        self.gradients[number] = g
+        if not isinstance(self.listener.consumer, _Waiting):
+            self.gradients[number] = g
+
+    def reaches_parameters(self) -> bool:
+        """Return whether the backward pass that runs now gives parameters gradients; one for inputs alone does not."""
+        try:
+            nodes = [get_gradient_edge(one).node for one in self.theta.values()]
+            return any(torch._C._will_engine_execute_node(node) for node in nodes)
+        except RuntimeError:  # they are what torch.autograd.grad is asked for
+            return True
 
     def surroundings(self) -> AbstractContextManager[None]:
         """Return a context with the random numbers and the autocast that the model was called with."""
@@ -145,4 +155,5 @@ class _Waiting:
         call = self._call()
         if call is not None:
             call.begin_backward()
-            call.listener(use, g)
+            if call.listener.consumer is not self:  # else nobody wants to hear of this backward pass
+                call.listener(use, g)

@@ -181,6 +181,8 @@ class Watch:
         if self._backward is not None and self._backward.task != task:  # that one raised
             self._backward.close()
             self._backward = None
+        if self._backward is None and not call.reaches_parameters():
+            return
         if self._backward is None:
             keep = self._keeps or self._clipping is not None
             calls = [*dict.fromkeys([*self._alive(), call])]

@@ -7,7 +7,7 @@
 4. `p.grad_sample` is a tensor of `rows` that are not formed. Opacus' optimizers ask it for norms and a weighted sum,
    and get them without; whoever asks for anything else gets the rows.
 5. `ghost` has the loss of `grad_sample_mode="ghost"`: one backward pass, where Opacus has two. `loss_graph` says where
-   it may end, so that parameters' own gradients are left out.
+   it may end, so that parameters' own gradients are left out; where they are not, `unclipped` empties `.grad` of them.
 
 Optimizers, noise, accountants, data loaders and checkpoints are Opacus' own, as they are.
 """

@@ -64,7 +64,7 @@ class PrivacyEngine(opacus.PrivacyEngine):
                 grad_sample_mode=grad_sample_mode, wrap_model=wrap_model,
             )  # fmt: skip
         if wrap_model and isinstance(module, AbstractGradSampleModule):
-            return _prepared(module, batch_first, loss_reduction)
+            return _prepared(module, batch_first, loss_reduction, grad_sample_mode)
         self.validate(module=module, optimizer=None, data_loader=None)
         options: dict[str, Any] = {"batch_first": batch_first, "loss_reduction": loss_reduction}
         if grad_sample_mode == "ghost":
@@ -77,14 +77,20 @@ class PrivacyEngine(opacus.PrivacyEngine):
         return OnePassCriterion(module, optimizer, criterion, loss_reduction)
 
 
-def _prepared(module: nn.Module, batch_first: bool, loss_reduction: str) -> nn.Module:
-    """Return a model that has been prepared before; raise a ValueError if it was for something else."""
-    if type(module) is GradientModule and (module.batch_first, module.loss_reduction) == (batch_first, loss_reduction):
+def _prepared(module: nn.Module, batch_first: bool, loss_reduction: str, mode: str) -> nn.Module:
+    """Return a model that has been prepared before; raise a ValueError if it was for something else.
+
+    Args:
+        module: The model.
+        batch_first: Whether the samples are the first axis of its inputs.
+        loss_reduction: Of the loss.
+        mode: `hooks` or `ghost`.
+    """
+    made_for: Any = (module.batch_first, module.loss_reduction, getattr(module, "is_ghost", None))
+    if type(module) is GradientModule and made_for == (batch_first, loss_reduction, mode == "ghost"):
         return module
-    kind = type(module).__name__
-    raise ValueError(
-        OTHER_MODULE.format(kind=kind, batch_first=module.batch_first, loss_reduction=module.loss_reduction)
-    )
+    kind = type(module).__name__ + (" for ghost clipping" if made_for[-1] else "")
+    raise ValueError(OTHER_MODULE.format(kind=kind, batch_first=made_for[0], loss_reduction=made_for[1]))
 
 
 def _errors(module: nn.Module) -> list[UnsupportedModuleError]:

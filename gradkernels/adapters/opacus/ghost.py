@@ -39,6 +39,7 @@ class OnePassLoss(DPTensorFastGradientClipping):
     def backward(self) -> None:
         """Run one backward pass, and put clipped sums into `.grad`."""
         losses = self.loss_per_sample
+        self.module.max_grad_norm = self.optimizer.max_grad_norm  # which its noise is for, whoever has changed it since
         self.module.run_backward(losses.mean(dim=0) if self.loss_reduction == "mean" else losses.sum(dim=0))
         self.optimizer.zero_grad()
         self.module.put_clipped_sums()

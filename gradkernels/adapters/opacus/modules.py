@@ -12,6 +12,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from gradkernels.adapters.opacus.kept import ArrivedGradients
 from gradkernels.adapters.opacus.passes import PassFollower
 from gradkernels.adapters.opacus.rows import UnformedRows
+from gradkernels.adapters.opacus.unclipped import UnclippedGradients
 from gradkernels.backend import Array
 
 STABILITY = 1e-6
@@ -56,22 +57,31 @@ class GradientHooks(AbstractGradSampleHooks):
         self.trainable_parameters = [one for one in m.parameters() if one.requires_grad]
         self._ghost, self._kept, self._lengths = ghost, list[ArrivedGradients](), list[Array]()
         self._follower = PassFollower(m, loss_reduction, 0 if batch_first else 1, self._take)
+        self._unclipped = UnclippedGradients(self.trainable_parameters if ghost else ())
+
+    @property
+    def is_ghost(self) -> bool:
+        """Whether it is made for a loss of ghost clipping."""
+        return self._ghost
 
     def add_hooks(self, **options: Any) -> None:
         """Follow the model's calls."""
         self._follower.add_hooks()
+        self._unclipped.remove()
+        self._unclipped = UnclippedGradients(self.trainable_parameters if self._ghost else ())
 
     def remove_hooks(self) -> None:
         """Follow them no more."""
         self._follower.remove_hooks()
+        self._unclipped.remove()
 
     def enable_hooks(self) -> None:
         """Look at backward passes."""
-        self._follower.listens = True
+        self._follower.listens, self._unclipped.stays = True, False
 
     def disable_hooks(self) -> None:
         """Look at none until `enable_hooks`."""
-        self._follower.listens = False
+        self._follower.listens, self._unclipped.stays = False, True
 
     @property
     def hooks_enabled(self) -> bool:
@@ -89,7 +99,7 @@ class GradientHooks(AbstractGradSampleHooks):
     def _take(self, kept: ArrivedGradients) -> None:
         """Put the rows of a backward pass on the parameters, unformed."""
         if self._ghost:
-            self._kept, self._lengths = [kept], []
+            self._kept, self._lengths = [kept] if self._unclipped.is_expected else [], []
             return
         for name, parameter in kept.theta.items():
             rows, held = UnformedRows([(kept, name)]), getattr(parameter, "grad_sample", None)
@@ -118,7 +128,8 @@ class GradientHooks(AbstractGradSampleHooks):
 
     def run_backward(self, loss: Array) -> None:
         """Run the backward pass of a loss of ghost clipping."""
-        self._follower.backward(loss)
+        with self._unclipped.expected():
+            self._follower.backward(loss)
 
     def put_clipped_sums(self) -> None:
         """Add the clipped sums of the last backward pass to `.grad`, and let go of what they were made of."""

@@ -128,12 +128,12 @@ class PassFollower:
 
     def _arrived(self, call: SeenCall) -> None:
         """Take it that gradients arrive for a forward pass, maybe the first of a backward pass."""
-        if not self.listens:
-            return
         task = torch._C._current_graph_task_id()
         if self._backward is not None and self._backward.task != task:  # that one raised
             self._backward.close()
             self._backward = None
+        if not self.listens or not (self._backward or self._alone or call.reaches_parameters()):
+            return
         if self._backward is None:
             self._passes += 1
             names = () if self._alone else compared([*call.theta], self._passes, self._draw)
