@@ -87,7 +87,8 @@ class Option:
         by_sample: Whether its first axis is the samples'.
         batch: Whether it is `(x, y)`, other samples, of which the definition takes the rows.
         fixed: Whether its value decides shapes or code, so that what is compiled is compiled for it.
-        of_some: `of_some(value, samples)`, the value for some of the samples where it is another.
+        of_some: `of_some(value, samples)`, what becomes of the value for some of the samples, after it is cut to them
+            where it has their axis.
     """
 
     name: str
@@ -202,7 +203,7 @@ class Quantity:
         """
         known = {option.name: option for option in self.options}
         return {
-            name: value[samples] if known[name].by_sample else known[name].of_some(value, samples)
+            name: known[name].of_some(value[samples] if known[name].by_sample else value, samples)
             for name, value in options.items()
         }
 

@@ -144,6 +144,16 @@ def test_what_no_weights_can_be_is_refused(rule, says):
         gk.clipped_sum(P, THETA, X, Y, rule=rule)
 
 
+@pytest.mark.parametrize("kernel", ["numpy.broadcast", "torch.closed"])
+def test_a_rule_may_write_to_its_norms(kernel):
+    def rule(norms):
+        norms *= 0
+        return norms + 1
+
+    total, norms = gk.clipped_sum(P, THETA, X, Y, rule=rule, norms_out=True, kernel=kernel)
+    assert (total.tolist(), norms.tolist()) == ([-4, -10], pytest.approx(NORMS))
+
+
 def test_a_rule_that_fails_is_no_kernels_fault(module):
     problem, x, y, rows = module
     kernels = []

@@ -234,6 +234,32 @@ def test_outer_products_of_a_module(module):
     close(gk.outer(problem, None, x, y, groups=[5, 5, 5, 9, 9, 9]), sums.T @ sums)
 
 
+def test_groups_of_some_samples_are_numbered_from_zero_on():
+    groups = QUANTITIES["outer"].part({"groups": np.array([0, 1, 2, 1, 4])}, [1, 3, 4])["groups"]
+    assert groups.tolist() == [0, 0, 1]
+
+
+@pytest.mark.parametrize("way", ["torch.hooks", "torch.recorded", "torch.loop"])
+@pytest.mark.parametrize("n", [1, 3])
+def test_no_directions_give_no_columns(module, way, n):
+    problem, x, y, rows = module
+    v = {name: g[:0] for name, g in rows.items()}
+    assert gk.inner(problem, None, x[:n], y[:n], v, kernel=way).shape == (n, 0)
+
+
+def test_parameters_without_axes_and_without_entries():
+    model = nn.Linear(2, 1).double()
+    model.factor, model.none = (nn.Parameter(torch.ones(shape, dtype=torch.float64)) for shape in ((), (0, 3)))
+    model.register_forward_hook(lambda layer, given, result: result * layer.factor)
+    problem = gk.ModuleProblem(model, nn.MSELoss())
+    x, y = torch.tensor([[1.0, 2], [3, 4]], dtype=torch.float64), torch.zeros(2, 1, dtype=torch.float64)
+    rows = gk.rows(problem, None, x, y)
+    v = torch.linspace(-1, 1, rows.shape[1], dtype=torch.float64)
+    close(rows @ v, rows.dense() @ v)
+    with pytest.raises(ValueError, match=r"^the loss of a sample does not depend on the model's parameters"):
+        gk.inner(problem, None, x, y, {"none": torch.zeros(0, 3)}, parameters="none")
+
+
 def test_outer_products_that_no_memory_holds_are_refused_with_their_bytes(module):
     problem = gk.ModuleProblem(nn.Linear(2**20, 2), nn.CrossEntropyLoss())
     says = (
@@ -389,6 +415,11 @@ BAD = [
     ("norms", {"by": {"a": 3}}, TypeError, "by['a'] is 3; it must be a glob or a list of them, such as ['head.*']"),
     ("norms", {"by": ()}, TypeError,
      "by is (); it must be 'parameter', or lists of globs by group: {'head': ['head.*']}"),
+    ("norms", {"by": (("a", ("none",)),)}, TypeError,
+     "by is (('a', ('none',)),); it must be 'parameter', or lists of globs by group: {'head': ['head.*']}"),
+    ("norms", {"by": (("a", ("theta",)), ("b", ("theta",)))}, TypeError,
+     "by is (('a', ('theta',)), ('b', ('theta',))); it must be 'parameter', or lists of globs by group: "
+     "{'head': ['head.*']}"),
 ]  # fmt: skip
 
 

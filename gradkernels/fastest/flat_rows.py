@@ -49,7 +49,7 @@ class FlatLayout:
         leading = tuple(flat.shape[:-1])
         if tuple(flat.shape[-1:]) != (len(self),):
             raise ValueError(f"the array is {tuple(flat.shape)}; its last axis must have the {len(self)} parameters")
-        parts = {name: flat[..., at].reshape(*leading, *self.shapes[name]) for name, at in self.slices.items()}
+        parts = {name: flat[..., at].reshape((*leading, *self.shapes[name])) for name, at in self.slices.items()}
         return parts.get("", parts)
 
     def join(self, tree: Tree, leading: int = 0) -> Array:

@@ -41,6 +41,11 @@ def _expect(truth: Truth, groups: Any = None) -> tuple[Any, Any]:
     return value, 2 * spread
 
 
+def _present(groups: Any, samples: Any) -> Any:
+    """Return the groups of some samples, numbered from 0 on again: the definition has a sum for each number below n."""
+    return present_groups(groups, len(groups), None)
+
+
 def _room(theta: Tree) -> None:
     size = entries_of(theta)
     require_room(f"{size:,} parameters", size**2, theta)
@@ -55,7 +60,7 @@ OUTER = Quantity(
     _shape,
     _of,
     _expect,
-    options=(Option("groups", present_groups, by_sample=True),),
+    options=(Option("groups", present_groups, by_sample=True, of_some=_present),),
     per_parameter=False,
     squares=True,
     room=_room,

@@ -156,5 +156,5 @@ def choose_samples(batch: CallerBatch, most: int = MOST_SAMPLES) -> list[int]:
 
 
 def bytes_per_row(batch: CallerBatch) -> int:
-    """Return the bytes of one row."""
-    return sum(one.numel() * one.element_size() for one in leaves(batch.theta))
+    """Return the bytes of one row; 1 where no parameter has an entry."""
+    return max(1, sum(one.numel() * one.element_size() for one in leaves(batch.theta)))

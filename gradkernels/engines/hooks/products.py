@@ -78,6 +78,8 @@ def inner(problem: ModuleProblem, chunk: int) -> Compute:
         several = v[first].ndim > theta[first].ndim
         directions = v if several else each(lambda one: one[None], v)
         found = [widest.new_zeros((0, len(directions[first]))).detach()]
+        if not len(directions[first]):
+            return widest.new_zeros((count(y), 0)).detach()
         for part in chunk_slices(count(y), chunk):
             with engine.forward(theta, take(x, part), take(y, part)) as forward:
                 products = RowsAlong(forward.theta, directions, part.stop - part.start)

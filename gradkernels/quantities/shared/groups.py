@@ -43,8 +43,8 @@ def groups_of(by: Any, n: int, theta: Tree) -> Groups:
     names = list(named(theta))
     if by == PARAMETER:
         return tuple((name, (name,)) for name in names)
-    if isinstance(by, tuple) and by and all(isinstance(one, tuple) and len(one) == 2 for one in by):
-        return by  # groups as this function returns them
+    if _are_groups(by, names):
+        return tuple(by)
     if not isinstance(by, Mapping):
         raise TypeError(f"by is {by!r}; it must be 'parameter', or lists of globs by group: {{'head': ['head.*']}}")
     found = {str(group): _matching(group, _globs(group, globs), names) for group, globs in by.items()}
@@ -54,6 +54,16 @@ def groups_of(by: Any, n: int, theta: Tree) -> Groups:
     if not found:
         raise ValueError("by has no group; name at least one")
     return tuple(found.items())
+
+
+def _are_groups(by: Any, names: list[str]) -> bool:
+    """Return whether these are groups as `groups_of` returns them: each name known, and in one of them."""
+    if not isinstance(by, tuple) or not by:
+        return False
+    if not all(isinstance(one, tuple) and len(one) == 2 and isinstance(one[1], tuple) and one[1] for one in by):
+        return False
+    taken = [name for _, of_group in by for name in of_group]
+    return len({*taken}) == len(taken) and {*taken} <= {*names} and len({group for group, _ in by}) == len(by)
 
 
 def _globs(group: Any, globs: Any) -> list[str]:

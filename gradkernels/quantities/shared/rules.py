@@ -142,7 +142,8 @@ class CallersRule:
         if not len(norms):
             return norms
         device = own.arrays.device_of(norms)
-        given = norms if own is self.library else self.library.put(own.get(norms), device)
+        # Memory of its own, which the function may write to: the norms are a result too.
+        given = 1 * norms if own is self.library else self.library.put(1 * own.get(norms), device)
         try:
             found = self.function(given)
         except Exception as error:
