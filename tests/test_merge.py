@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -90,6 +91,20 @@ def test_force_replaces_what_is_there(here):
     Path("there.csv").write_text("old")
     assert main(["merge", "a.csv", "-o", "there.csv", "--force"]) == 0
     assert Path("there.csv").read_text() == text(ROWS)
+
+
+@pytest.mark.parametrize("installed", [True, False])
+def test_lines_are_those_that_single_records_write(here, monkeypatch, installed):
+    """Of a file of schema 1, with quotes and gaps, whether or not it is read by columns."""
+    if not installed:
+        monkeypatch.setattr("gradkernels.bench.results.reader.arrow", lambda: None)
+    old = (Path(__file__).parents[1] / "results" / "reference.csv").read_text().splitlines(keepends=True)
+    Path("old.csv").write_text(
+        "".join(old[:150]) + old[120].replace(",ok,,", ',ok,"1 µs, a ""quote""",', 1).replace(",1,ok", ",9,ok")
+    )
+    assert main(["merge", "old.csv", "-o", "all.csv"]) == 0
+    wanted = [line(replace(row, schema=3).columns().values()) for row in read("old.csv")]
+    assert Path("all.csv").read_text() == HEADER + "".join(wanted)
 
 
 # The summary.

@@ -162,7 +162,7 @@ def test_what_is_missing_and_what_was_measured_twice_is_told(here, capsys):
 def test_shards_of_another_number_that_overlap_are_told():
     coverage = Coverage()
     for run_ in ("x-1of4-0123abcd", "y-1of3-0123abcd", "w-1of4-ffffffff", "plain", "odd-9of4-0123abcd"):
-        coverage.add(passes(STEADY[:1], run=run_)[0])
+        coverage.add(run_, passes(STEADY[:1])[0].case)
     assert coverage.sentences() == [
         "of 3 shards of plan 0123abcd 2 and 3 are missing",
         "of 4 shards of plan 0123abcd 2, 3 and 4 are missing",

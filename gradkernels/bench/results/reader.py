@@ -45,18 +45,17 @@ def read_results(files: Sequence[Path]) -> ResultsTable:
     for place, file in enumerate(files):
         if Path(file).resolve() in (Path(other).resolve() for other in files[:place]):
             raise Malformed(f"{file} is given twice; its rows count once, so name it once")
-    csv = arrow()
-    rows = _Rows(sum(Path(file).stat().st_size for file in files))
+    rows = GrowingRows(sum(Path(file).stat().st_size for file in files))
     for file in files:
         for part in parts(Path(file)):
-            rows.add(part, csv)
+            rows.add(part)
     table = rows.table()
     _require_distinct(table, files)
     return table
 
 
 @dataclass
-class _Rows:
+class GrowingRows:
     """Columns as they grow, and what their rows share.
 
     Each column is one piece of memory from the beginning: many small ones would not be given back in the end.
@@ -67,6 +66,7 @@ class _Rows:
         columns: Memory for each column, of which the first `count` rows are there.
         count: Rows so far.
         foreseen: Rows that there will be, by the last part.
+        csv: pyarrow's reader, if it is installed.
     """
 
     bytes: int
@@ -74,18 +74,20 @@ class _Rows:
     columns: dict[str, Any] = field(default_factory=dict)
     count: int = 0
     foreseen: int = 0
+    csv: ModuleType | None = field(default_factory=lambda: arrow())
 
-    def add(self, part: Part, csv: ModuleType | None) -> None:
-        """Add the rows of a part of a file."""
-        found = columns_of(csv, part.lines, part.header) if csv and part.lines.endswith(b"\n") else None
-        rows = tabulate(record for _, record in _read_singly(part)) if found is None else len(found["kernel"][1])
-        count = rows if isinstance(rows, int) else len(rows)
+    def add(self, part: Part) -> dict[str, Any] | list[Record]:
+        """Add the rows of a part of a file; return them, all columns as `columns_of` does, or single records."""
+        found = columns_of(self.csv, part.lines, part.header) if self.csv and part.lines.endswith(b"\n") else None
+        singly = [record for _, record in _read_singly(part)] if found is None else []
+        count = len(singly) if found is None else len(found["kernel"][1])
         self.foreseen = self.count + int(1.05 * count * self.bytes / max(1, len(part.lines)))
-        if isinstance(rows, ResultsTable):
-            self._add_table(rows)
-        elif found is not None:
+        if found is None:
+            self._add_table(tabulate(singly))
+        else:
             self._add_columns(found)
         self.count += count
+        return singly if found is None else found
 
     def _add_columns(self, found: dict[str, Any]) -> None:
         runs, run = _tuples([found[name] for name in RUN_FACTS])

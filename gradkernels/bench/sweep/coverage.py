@@ -8,8 +8,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from gradkernels.bench.sweep.shards import Shard
+from gradkernels.coordinates import Coordinates
 from gradkernels.names import counted
-from gradkernels.record import Record
 
 _PART = re.compile(r".+-(\d{1,9})of(\d{1,9})-([0-9a-f]{8})", re.ASCII)
 _MOST_SHOWN = 8
@@ -26,13 +26,13 @@ class Coverage:
     _shards: dict[str, set[Shard]] = field(default_factory=dict, init=False)
     _runs: dict[tuple[object, ...], dict[str, Shard]] = field(default_factory=dict, init=False)
 
-    def add(self, record: Record) -> None:
-        """Note where a row comes from, if that is a shard."""
-        if (origin := origin_of(record.run)) is None:
+    def add(self, run: str, case: Coordinates) -> None:
+        """Note of which run rows of a case are, if that measured a shard."""
+        if (origin := origin_of(run)) is None:
             return
         plan, shard = origin
         self._shards.setdefault(plan, set()).add(shard)
-        self._runs.setdefault((plan, record.case), {})[record.run] = shard
+        self._runs.setdefault((plan, case), {})[run] = shard
 
     def sentences(self) -> list[str]:
         """Return what a reader of the merged file should know."""
