@@ -166,6 +166,22 @@ def test_a_machine_in_both_files_is_compared_and_the_others_are_not():
     )
 
 
+@pytest.mark.parametrize("several", ["before", "after"])
+def test_force_takes_no_two_machines_for_one_sample(several):
+    """A and B are each of one run, so that no pass is there twice."""
+    both = [*passes(STEADY, machine="a", run="run-a"), *passes(scaled(STEADY, 9.0), machine="b", run="run-b")]
+    one = passes(STEADY, run="run-c")
+    sides = (both, one) if several == "before" else (one, both)
+    says = f"{several} holds kernel numpy.loop.norms of norms at n=100 for machine a and b, which forced would count"
+    with pytest.raises(ValueError, match=says):
+        compare(*sides, force=True)
+    apart = [*both[:8], *passes(STEADY, machine="b", run="run-b", kernel="numpy.matmul.norms")]
+    assert [row.verdict for row in compare(apart, [changed(row, machine="c") for row in apart], force=True).rows] == [
+        "same",
+        "same",
+    ]
+
+
 def test_force_does_not_mix_thread_counts_of_one_run():
     before = passes(STEADY) + passes(STEADY, threads=4)
     with pytest.raises(ValueError, match="before holds kernel numpy"):

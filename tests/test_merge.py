@@ -13,6 +13,7 @@ import pytest
 from measured import NOISY, STEADY, cells, changed, passes, record, refused, scaled
 from scipy.stats import t
 
+import gradkernels as gk
 from gradkernels.bench.cli import main
 from gradkernels.record import HEADER, OLD_HEADERS, line, read
 
@@ -105,6 +106,18 @@ def test_lines_are_those_that_single_records_write(here, monkeypatch, installed)
     assert main(["merge", "old.csv", "-o", "all.csv"]) == 0
     wanted = [line(replace(row, schema=3).columns().values()) for row in read("old.csv")]
     assert Path("all.csv").read_text() == HEADER + "".join(wanted)
+
+
+def test_a_kernel_in_two_blocks_of_a_pass_is_refused_by_all_that_look_at_times(here, capsys):
+    rows = [*ROWS, changed(ROWS[0], block=2, seconds_median=9.0)]
+    Path("a.csv").write_text(text(rows))
+    Path("b.csv").write_text(text([changed(row, run="run-b") for row in ROWS]))
+    for words in (["compare", "a.csv", "b.csv"], ["fastest", "a.csv"], ["summary", "a.csv"], ["report", "a.csv"]):
+        assert "a.csv, line 2, and a.csv, line 12 both hold kernel numpy.loop.norms" in refusal(capsys, *words)
+    assert "both hold" in refusal(capsys, "plot", "a.csv", "-o", "a.png")
+    assert "but differ in seconds_median, block" in refusal(capsys, "merge", "a.csv", "-o", "all.csv")
+    with pytest.raises(ValueError, match=r"^records\[0\], and records\[10\] both hold kernel numpy.loop.norms"):
+        gk.Results(tuple(rows))
 
 
 # The summary.

@@ -42,6 +42,13 @@ class Results:
 
     records: tuple[Record, ...]
 
+    def __post_init__(self) -> None:
+        """Refuse a measurement that is there twice, as every command does of files."""
+        first: dict[tuple[object, ...], int] = {}
+        for place, record in enumerate(self.records):
+            if (other := first.setdefault(identity(record), place)) != place:
+                raise twice(record, f"records[{other}]", f"records[{place}]")
+
     @classmethod
     def read(cls, *paths: PathName) -> Results:
         """Read one or more results files.

@@ -23,7 +23,8 @@ import numpy as np
 from gradkernels.bench.compare.canary import judge_canaries
 from gradkernels.bench.compare.comparison import Comparison, Row, Source
 from gradkernels.bench.compare.logs import SideLogs, logs_of
-from gradkernels.bench.compare.matching import KernelRows, Pair, pair, places
+from gradkernels.bench.compare.matching import KernelRows, Pair, pair
+from gradkernels.bench.compare.places import places
 from gradkernels.bench.compare.strata import over_machines
 from gradkernels.bench.compare.thresholds import PLAIN, Thresholds
 from gradkernels.bench.results.table import ResultsTable, aligned, tabulate

@@ -9,8 +9,18 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from gradkernels.bench.compare.places import (
+    MEANS,
+    Place,
+    part_of,
+    place_at,
+    places,
+    require_once,
+    require_one_place,
+    values_of,
+)
 from gradkernels.bench.results.reader import read_results
-from gradkernels.bench.results.table import STATUSES, ResultsTable, distinct, groups
+from gradkernels.bench.results.table import STATUSES, ResultsTable, groups
 from gradkernels.bench.stats.estimates import Ints
 from gradkernels.coordinates import Coordinates
 from gradkernels.key import Key, matching, split_patterns
@@ -18,8 +28,6 @@ from gradkernels.names import unknown
 from gradkernels.record import CASE, Status
 
 KEY = ("machine", *CASE, "kernel")
-MEANS = ("machine", "dtype", "layout", "device", "threads")
-"""What a comparison may be forced across: the same work by other means."""
 
 # Worst first, but one timed and proven pass outweighs passes that were cut short.
 _RANK = (Status.wrong, Status.failed, Status.ok, Status.timeout, Status.unsupported)
@@ -27,7 +35,6 @@ _RANKS = np.array([_RANK.index(status) for status in STATUSES])
 _SHOWN = 4
 
 Sides = tuple[ResultsTable, ResultsTable]
-_Place = tuple[str, Coordinates, str]
 
 
 @dataclass(frozen=True)
@@ -146,11 +153,12 @@ def pair(sides: Sides, force: bool, names: tuple[str, str]) -> Pairing:
 
     Raises:
         ValueError: The sides differ in machine, dtype, layout, device or threads only, and the comparison is not
-            forced; or a side holds a measurement twice.
+            forced; it is forced, and a side holds one kernel and case by several of these means; or a side holds a
+            measurement twice.
     """
     found = [places(side) for side in sides]
     kernels = [[one for one in side if not is_yardstick(one[-1])] for side, _ in found]
-    apart = tuple(name for name in KEY if _values(kernels[0], name).isdisjoint(_values(kernels[1], name)))
+    apart = tuple(name for name in KEY if values_of(kernels[0], name).isdisjoint(values_of(kernels[1], name)))
     by_means = set(apart) <= set(MEANS)
     if apart and by_means and not force:
         raise ValueError(
@@ -174,44 +182,21 @@ def _pair(sides: Sides, before: Ints | None, after: Ints | None) -> Pair:
         KernelRows(side, none if rows is None else rows) for side, rows in zip(sides, (before, after), strict=True)
     )
     told = right if len(right) else left
-    return Pair(left, right, *_place(told.side, told.rows[0]))
+    return Pair(left, right, *place_at(told.side, told.rows[0]))
 
 
-def _place(side: ResultsTable, row: Any) -> _Place:
-    return side.runs[side.run[row]].machine, side.cases[side.case[row]], side.kernels[side.kernel[row]]
-
-
-def places(side: ResultsTable) -> tuple[list[_Place], Ints]:
-    """Return machine, case and kernel, each combination once, and per row the position of its own."""
-    codes, inverse = distinct(side.machine, side.case, side.kernel)
-    found = [(side.machines[m], side.cases[c], side.kernels[k]) for m, c, k in zip(*codes, strict=True)]
-    return found, inverse
-
-
-def _grouped(side: ResultsTable, own: tuple[list[_Place], Ints], key: Sequence[str], name: str) -> dict[Any, Ints]:
+def _grouped(side: ResultsTable, own: tuple[list[Place], Ints], key: Sequence[str], name: str) -> dict[Any, Ints]:
     """Return the rows by the parts of their place that `key` names, from all places and the position of each row's."""
     found: dict[tuple[Any, ...], int] = {}
-    codes = [found.setdefault(tuple(_part(place, part) for part in key), len(found)) for place in own[0]]
+    keys = [tuple(part_of(place, part) for part in key) for place in own[0]]
+    codes = [found.setdefault(one, len(found)) for one in keys]
+    require_one_place(own[0], codes, name)
     code = np.array(codes, np.int64)[own[1]] if codes else np.zeros(0, np.int64)
-    _require_once(side, code, name)
+    require_once(side, code, name)
     return dict(zip(found, groups(code), strict=True))
 
 
-def _require_once(side: ResultsTable, code: Ints, name: str) -> None:
-    """Refuse a side of which two rows are the same pass of what is one group."""
-    _, pass_ = side.pass_ids
-    first, row = distinct(code, pass_, side.own_block)
-    if len(first[0]) == len(code):
-        return
-    twice = int(np.setdiff1d(np.arange(len(row)), np.unique(row, return_index=True)[1])[0])
-    _, case, kernel = _place(side, twice)
-    raise ValueError(
-        f"{name} holds kernel {kernel} of {case.described('=')} twice for run {side.runs[side.run[twice]].run}, "
-        f"pass {side.pass_[twice]}; keep one of the two rows"
-    )
-
-
-def _nothing(apart: Sequence[str], places: Sequence[Sequence[_Place]], names: Sequence[str]) -> str:
+def _nothing(apart: Sequence[str], places: Sequence[Sequence[Place]], names: Sequence[str]) -> str:
     """Return why two sides have nothing in common."""
     if empty := [name for name, found in zip(names, places, strict=True) if not found]:
         found = f"{' and '.join(empty)} has no row of a kernel"
@@ -221,19 +206,10 @@ def _nothing(apart: Sequence[str], places: Sequence[Sequence[_Place]], names: Se
     return f"no row of {names[0]} has the machine, case and kernel of a row of {names[1]}"
 
 
-def _values(places: Sequence[_Place], name: str) -> set[Any]:
-    return {_part(place, name) for place in places}
-
-
-def _part(place: _Place, name: str) -> Any:
-    machine, case, kernel = place
-    return machine if name == "machine" else kernel if name == "kernel" else getattr(case, name)
-
-
-def _differences(apart: Sequence[str], places: Sequence[Sequence[_Place]]) -> str:
+def _differences(apart: Sequence[str], places: Sequence[Sequence[Place]]) -> str:
     return ", ".join(f"{name} ({_few(places[0], name)} against {_few(places[1], name)})" for name in apart)
 
 
-def _few(places: Sequence[_Place], name: str) -> str:
-    values = sorted(_values(places, name))
+def _few(places: Sequence[Place], name: str) -> str:
+    values = sorted(values_of(places, name))
     return " ".join(map(str, values[:_SHOWN])) + (" ..." if len(values) > _SHOWN else "")

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gradkernels.bench.compare.matching import KernelRows, is_yardstick, places
+from gradkernels.bench.compare.matching import KernelRows, is_yardstick
+from gradkernels.bench.compare.places import places
 from gradkernels.bench.results.table import ResultsTable, groups
 from gradkernels.bench.results.turns import rows_in_turns
 from gradkernels.bench.stats.estimates import Ints, bounds, middle, trimmed_mean

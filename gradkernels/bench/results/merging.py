@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from gradkernels.bench.results.parts import parts
-from gradkernels.bench.results.reader import GrowingRows, records_in
+from gradkernels.bench.results.reader import GrowingTable, records_in
 from gradkernels.bench.results.table import ResultsTable, distinct
 from gradkernels.coordinates import Coordinates
 from gradkernels.record import COLUMNS, DERIVED, HEADER, SCHEMA, Record, derived, line
@@ -51,7 +51,7 @@ class MergedRows:
             OSError: A file cannot be opened.
         """
         yield HEADER
-        read = GrowingRows(sum(file.stat().st_size for file in files))
+        read = GrowingTable(sum(file.stat().st_size for file in files))
         for file in files:
             for part in parts(file):
                 begin = read.count

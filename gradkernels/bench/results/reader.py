@@ -45,7 +45,7 @@ def read_results(files: Sequence[Path]) -> ResultsTable:
     for place, file in enumerate(files):
         if Path(file).resolve() in (Path(other).resolve() for other in files[:place]):
             raise Malformed(f"{file} is given twice; its rows count once, so name it once")
-    rows = GrowingRows(sum(Path(file).stat().st_size for file in files))
+    rows = GrowingTable(sum(Path(file).stat().st_size for file in files))
     for file in files:
         for part in parts(Path(file)):
             rows.add(part)
@@ -55,7 +55,7 @@ def read_results(files: Sequence[Path]) -> ResultsTable:
 
 
 @dataclass
-class GrowingRows:
+class GrowingTable:
     """Columns as they grow, and what their rows share.
 
     Each column is one piece of memory from the beginning: many small ones would not be given back in the end.
