@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields, replace
 import numpy as np
 
 from gradkernels.backend import FLOATS
-from gradkernels.coordinates import Coordinates
+from gradkernels.coordinates import DEVICES, LAYOUTS, Coordinates
 from gradkernels.names import pick
 from gradkernels.problems import ExampleProblem, Problem
 from gradkernels.quantity import Quantity, quantity
@@ -15,8 +15,6 @@ from gradkernels.tree import Tree, count
 from gradkernels.validate import dtype_of, validate_problem
 
 Inputs = tuple[Tree, Tree, Tree]
-LAYOUTS = ("C", "F")
-DEVICES = ("cpu", "cuda")
 
 
 @dataclass(frozen=True, repr=False)

@@ -1,8 +1,29 @@
-"""The coordinates of a case, in names and numbers: what tells apart the rows of results."""
+"""The coordinates of a case, in names and numbers: what tells apart the rows of results, and what each may be.
+
+The names stand here without what they name, so that the help of a command can list them and load none of it.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+
+REGRESSION_NAMES = ("linear", "logistic", "poisson", "huber", "softmax")
+"""Of `gradkernels.problems.REGRESSIONS`."""
+
+QUANTITY_NAMES = (
+    *("gradient", "per_sample", "norms", "moments", "clipped_sum", "weighted_sum", "group_sums", "inner", "gram"),
+    *("project", "outer", "norms_by", "clipped_sum_by", "gram_by"),
+)
+"""Of `gradkernels.quantity.QUANTITIES`, in their order."""
+
+DATA_SETS = ("notebook", "diabetes", "breast_cancer", "digits")
+"""Of `gradkernels.problems.data.datasets.BUNDLED`."""
+
+FLOATS = ("float64", "float32")
+"""Dtypes that every library computes in."""
+
+LAYOUTS = ("C", "F")
+DEVICES = ("cpu", "cuda")
 
 ALL_SIZES = 0
 """In place of n: the coordinates are those of a curve over n."""

@@ -9,6 +9,9 @@ from collections.abc import Iterable
 from functools import lru_cache
 from typing import Any
 
+DATA_FILES = (".csv", ".tsv", ".csv.gz", ".tsv.gz", ".parquet", ".feather", ".npz", ".xlsx")
+"""What files of data end in; `gradkernels.problems.data.files` has their readers."""
+
 Option = bool | int | float | str | None
 
 

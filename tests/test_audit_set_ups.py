@@ -10,7 +10,7 @@ from torch import nn
 
 import gradkernels as gk
 from gradkernels.tool_audit.audit_trial import Outcome
-from gradkernels.tool_audit.tools.named_tools import SET_UPS
+from gradkernels.tool_audit.tools.set_ups import SET_UPS
 
 
 @pytest.fixture(scope="module", params=["mean", "sum"])

@@ -13,7 +13,7 @@ import gradkernels
 from gradkernels.backend import FLOATS
 from gradkernels.bench.cli import main
 from gradkernels.bench.cli.app import COMMANDS, app
-from gradkernels.case import DEVICES, LAYOUTS
+from gradkernels.coordinates import DEVICES, LAYOUTS
 from gradkernels.problems import REGRESSIONS
 from gradkernels.quantity import QUANTITIES
 

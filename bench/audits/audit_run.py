@@ -9,7 +9,7 @@ from audit_models import MODELS
 
 import gradkernels as gk
 from gradkernels import zoo
-from gradkernels.tool_audit.tools.named_tools import SET_UPS
+from gradkernels.tool_audit.tools.set_ups import SET_UPS
 from gradkernels.tree import take
 
 SAMPLES = 8

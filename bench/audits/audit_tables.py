@@ -11,7 +11,7 @@ TRIED = ("again", "reversed", "ties", "fewer", "one", "after", "lengths", "ragge
 
 def versions(rows):
     """A row for each set-up: what is called, of which release."""
-    from gradkernels.tool_audit.tools.named_tools import SET_UPS
+    from gradkernels.tool_audit.tools.set_ups import SET_UPS
 
     found = {row["tool"]: row for row in rows}
     lines = ["| name | library | release | what is called |", "|---|---|---|---|"]

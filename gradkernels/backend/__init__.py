@@ -11,7 +11,6 @@ Arrays of a caller come here first: whose they are decides what converts them, a
 Nothing is imported before it is used.
 """
 
-from gradkernels.backend.array_library import FLOATS as FLOATS
 from gradkernels.backend.array_library import Array as Array
 from gradkernels.backend.array_library import ArrayLibrary as ArrayLibrary
 from gradkernels.backend.libraries import BACKENDS as BACKENDS
@@ -22,3 +21,4 @@ from gradkernels.backend.libraries import arrays_by_namespace as arrays_by_names
 from gradkernels.backend.libraries import arrays_of as arrays_of
 from gradkernels.backend.libraries import backend_of as backend_of
 from gradkernels.backend.numpy_arrays import NUMPY as NUMPY
+from gradkernels.coordinates import FLOATS as FLOATS

@@ -12,8 +12,6 @@ import numpy as np
 Array = Any
 """A numpy array, a torch tensor or a JAX array: no static type exists that all three satisfy."""
 
-FLOATS = ("float64", "float32")
-
 
 def _itself(value: Any) -> Any:
     return value

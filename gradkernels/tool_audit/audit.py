@@ -19,11 +19,11 @@ from gradkernels.tool_audit.clean_copy import clean_copy
 from gradkernels.tool_audit.report import AuditReport
 from gradkernels.tool_audit.tool_calls import Tool, cloned
 from gradkernels.tool_audit.tools.named_tools import NamedTool, named_tool
+from gradkernels.tool_audit.tools.set_ups import USUAL_DTYPES
 from gradkernels.tool_audit.trials import Subject, batch_trials, further_trials
 from gradkernels.tree import Tree, count, each, leaves
 from gradkernels.validate import dtype_of, validate_inputs, validate_problem
 
-USUAL_DTYPES = ("float64", "float32", "float16")
 MOST_BYTES = 2**31
 """Of the float64 rows of a batch; an audit keeps a few of them."""
 

@@ -6,10 +6,10 @@ from typing import Annotated
 
 import typer
 
-from gradkernels.problems.data.datasets import BUNDLED
-from gradkernels.problems.data.files import KINDS_OF_FILE
+from gradkernels.coordinates import DATA_SETS
+from gradkernels.names import DATA_FILES
 
-_SETS = f"{', '.join(BUNDLED)}, or a file ({', '.join(KINDS_OF_FILE)})"
+_SETS = f"{', '.join(DATA_SETS)}, or a file ({', '.join(DATA_FILES)})"
 
 DataName = Annotated[str | None, typer.Option("--data", help=f"{_SETS}; default synthetic.")]
 StudiedData = Annotated[str, typer.Option(help=f"{_SETS}.")]

@@ -8,24 +8,21 @@ from typing import Annotated
 
 import typer
 
-from gradkernels.backend import FLOATS
-from gradkernels.bench.stats.verdict import DELTA, FEWEST_PASSES
-from gradkernels.case import DEVICES, LAYOUTS
-from gradkernels.problems import REGRESSIONS
-from gradkernels.quantity import QUANTITIES
-from gradkernels.tool_audit.tools.named_tools import SET_UPS
+from gradkernels.bench.stats.conventions import DELTA, FEWEST_PASSES
+from gradkernels.coordinates import DEVICES, FLOATS, LAYOUTS, QUANTITY_NAMES, REGRESSION_NAMES
+from gradkernels.tool_audit.tools.set_ups import SET_UPS
 
-_NAMES = f"{', '.join(QUANTITIES)}, several separated by commas, or all."
+_NAMES = f"{', '.join(QUANTITY_NAMES)}, several separated by commas, or all."
 _FLOATS, _DEVICES = " or ".join(FLOATS), " or ".join(DEVICES)
 _OWN = "package.module:factory or file.py:factory, which returns a Problem of your own"
 
 # What is computed.
 ProblemName = Annotated[
     str,
-    typer.Option("--problem", help=f"{', '.join(REGRESSIONS)}, or {_OWN}."),
+    typer.Option("--problem", help=f"{', '.join(REGRESSION_NAMES)}, or {_OWN}."),
 ]
 ProblemList = Annotated[
-    str, typer.Option(help=f"{', '.join(REGRESSIONS)}, several separated by commas, or all; or {_OWN}.")
+    str, typer.Option(help=f"{', '.join(REGRESSION_NAMES)}, several separated by commas, or all; or {_OWN}.")
 ]
 NoIntercept = Annotated[bool, typer.Option("--no-intercept", help="A regression without an intercept.")]
 QuantityNames = Annotated[str, typer.Option("--quantity", help=_NAMES)]
@@ -65,6 +62,7 @@ BatchSizes = Annotated[
     str | None,
     typer.Option(metavar="SIZES", help="1,2,4, or 1:1000 (a size per decade), or 1:1000:7. [default: 1,2,4,... n]"),
 ]
+USUAL_DRAWS = 1000
 Draws = Annotated[int, typer.Option(help="Mini-batches per size.")]
 WithReplacement = Annotated[
     bool, typer.Option("--replace/--no-replace", help="Draw the rows of a mini-batch with replacement.")
@@ -117,6 +115,7 @@ SelftestKernels = Annotated[
     list[str] | None,
     typer.Option("--kernel", metavar="GLOB", help="The selftest's kernels. [default: two of numpy's]"),
 ]
+SELFTEST_SIZES = "10,1000,50000"
 SelftestSizes = Annotated[str, typer.Option(help="The selftest's sizes.")]
 MemoryLayout = Annotated[str, typer.Option(help=f"Memory order of x: {' or '.join(LAYOUTS)}.")]
 DeviceName = Annotated[str, typer.Option(help=f"{_DEVICES}; not every library computes on each.")]
@@ -214,7 +213,7 @@ RevisionBefore = Annotated[
     str, typer.Argument(metavar="REV1", help="A revision of this git repository, of any package that declares kernels.")
 ]
 RevisionAfter = Annotated[str, typer.Argument(metavar="REV2", help="Another; . is the working tree as it is now.")]
-QuantityName = Annotated[str | None, typer.Option(help=f"Only this quantity: {', '.join(QUANTITIES)}.")]
+QuantityName = Annotated[str | None, typer.Option(help=f"Only this quantity: {', '.join(QUANTITY_NAMES)}.")]
 RunOut = Annotated[Path | None, typer.Option(help="Results file. [default: one in results, named by date and time]")]
 RunPlot = Annotated[Path | None, typer.Option(help="Picture. [default: the results file with .png]")]
 RunResume = Annotated[bool, typer.Option("--resume", help="Go on with --out; measure only what is missing.")]

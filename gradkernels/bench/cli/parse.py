@@ -11,7 +11,7 @@ from typing import TypeVar
 
 from gradkernels.backend import FLOATS, LIBRARIES
 from gradkernels.bench.cli.options import Format
-from gradkernels.case import DEVICES
+from gradkernels.coordinates import DEVICES
 from gradkernels.kernel import Kernel
 from gradkernels.key import Key, configured, split_patterns
 from gradkernels.names import split_names, unknown

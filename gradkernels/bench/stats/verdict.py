@@ -7,12 +7,10 @@ import math
 from dataclasses import replace
 from typing import Literal
 
+from gradkernels.bench.stats.conventions import DELTA as DELTA
+from gradkernels.bench.stats.conventions import FEWEST_PASSES as FEWEST_PASSES
 from gradkernels.bench.stats.estimates import Floats, LogEstimate, Ratio, alpha_at, bounds, quantile, trimmed_mean
 
-DELTA = 0.01
-"""A change smaller than this fraction is of no interest."""
-
-FEWEST_PASSES = 6
 POWER = 0.95
 VERDICTS = ("slower", "faster", "same", "undecided")
 CONTAMINATED = "contaminated"

@@ -3,7 +3,7 @@
 Each makes of a problem, whose model is a copy, a function `f(x, y)` that returns rows as `gk.per_sample` has them: each
 sample's gradient of its unscaled loss. Where a library documents another scale, the set-up multiplies.
 
-`named_tools` is the list, and finds the module of a name:
+`set_ups` is the list, and `named_tools` finds the module of a name:
 
 - `opacus` has the three kinds of GradSampleModule;
 - `backpack` has BatchGrad;

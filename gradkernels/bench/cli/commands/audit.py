@@ -16,9 +16,10 @@ from gradkernels.bench.run.own_code import module_of
 from gradkernels.bench.run.plan import problem_from
 from gradkernels.names import pick, split_names
 from gradkernels.problems import BlackBox, Problem
-from gradkernels.tool_audit.audit import USUAL_DTYPES, audit_tool
+from gradkernels.tool_audit.audit import audit_tool
 from gradkernels.tool_audit.report import AuditReport
 from gradkernels.tool_audit.tools.named_tools import named_tool
+from gradkernels.tool_audit.tools.set_ups import USUAL_DTYPES
 from gradkernels.tree import Tree, count, take
 
 SAMPLES = 16

@@ -22,7 +22,6 @@ from gradkernels.record import line
 
 SELFTEST_FILE = Path("results/selftest.csv")
 MOST_TRIALS = 100_000
-SELFTEST_SIZES = ",".join(map(str, selftest.TRIAL_SIZES))
 
 
 def doctor(
@@ -31,7 +30,7 @@ def doctor(
     resume: options.SelftestResume = False,
     force: options.SelftestForce = False,
     kernel: options.SelftestKernels = None,
-    sizes: options.SelftestSizes = SELFTEST_SIZES,
+    sizes: options.SelftestSizes = options.SELFTEST_SIZES,
     format_: options.Printed = Format.table,
 ) -> None:
     """Say what timing on this machine is worth, with a line of advice for each thing; or prove it with --selftest."""
@@ -50,7 +49,7 @@ def doctor(
 def _refuse_without_selftest(out: Path, resume: bool, force: bool, kernel: list[str] | None, sizes: str) -> None:
     """Raise for the first option that means nothing without a selftest."""
     given = {"--out": out != SELFTEST_FILE, "--resume": resume, "--force": force}
-    given |= {"--kernel": bool(kernel), "--sizes": sizes != SELFTEST_SIZES}
+    given |= {"--kernel": bool(kernel), "--sizes": sizes != options.SELFTEST_SIZES}
     for option, was_given in given.items():
         if was_given:
             raise ValueError(f"{option} is about the selftest; add --selftest N or leave it out")

@@ -20,7 +20,6 @@ from gradkernels.bench.report.terminal.consoles import console_for
 from gradkernels.bench.run.plan import problem_from
 from gradkernels.case import Case
 from gradkernels.check import Disagreement
-from gradkernels.estimate.study import DRAWS
 from gradkernels.problems import BlackBox, LinearRegression, Problem
 from gradkernels.problems.data.datasets import Dataset, notebook_points
 from gradkernels.problems.problem import Floats
@@ -38,7 +37,7 @@ def estimate(
     drop_na: data_options.DropNa = False,
     theta: options.ThetaNumbers = None,
     batch_sizes: options.BatchSizes = None,
-    draws: options.Draws = DRAWS,
+    draws: options.Draws = options.USUAL_DRAWS,
     replace: options.WithReplacement = False,
     seed: options.DrawSeed = 0,
     kernel: options.RowsGlob = None,
