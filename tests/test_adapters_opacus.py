@@ -21,6 +21,7 @@ import gradkernels as gk  # noqa: E402
 from gradkernels.adapters.opacus import GradientHooks, GradientModule, PrivacyEngine  # noqa: E402
 from gradkernels.adapters.opacus.kept import ArrivedGradients  # noqa: E402
 from gradkernels.adapters.opacus.rows import UnformedRows  # noqa: E402
+from gradkernels.engines.hooks.accumulate.accumulators import RowSums  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:Secure RNG turned off", "ignore:Full backward hook is firing", "ignore:Optimal order is the"
@@ -118,6 +119,29 @@ def test_optimizers_are_opacus_own_and_form_no_rows(clipping, batches, monkeypat
     for _ in range(batches):
         criterion(model(x), y).backward()
     optimizer.step()
+
+
+@pytest.mark.parametrize("batches", [1, 2])
+def test_a_step_of_flat_clipping_goes_through_the_layers_twice(batches, monkeypatch):
+    model, optimizer, criterion, _ = private(PrivacyEngine(), small(), poisson_sampling=False)
+    asked: list[int] = []
+    monkeypatch.setattr(RowSums, "finish", lambda self, finish=RowSums.finish: (asked.append(1), finish(self))[1])
+    for _ in range(batches):
+        criterion(model(data().tensors[0]), data().tensors[1]).backward()
+    optimizer.step()
+    assert len(asked) == 2 * batches  # once for the first parameter, once for all others, in each backward pass
+
+
+def test_weights_that_have_been_changed_are_others():
+    own, (x, y) = small(), data().tensors
+    nn.functional.cross_entropy(GradientModule(own)(x), y).backward()
+    (first, *_), weights = own.parameters(), torch.ones(N)
+    whole = torch.einsum("i,i...", weights, first.grad_sample)
+    weights[N // 2 :] = 0
+    halved = torch.einsum("i,i...", weights, first.grad_sample)
+    expected = rows_of(own, x, y)[0]
+    torch.testing.assert_close(whole, expected.sum(0))
+    torch.testing.assert_close(halved, expected[: N // 2].sum(0))
 
 
 def test_rows_are_those_of_single_samples():

@@ -41,7 +41,7 @@ class OnePassLoss(DPTensorFastGradientClipping):
         losses = self.loss_per_sample
         self.module.max_grad_norm = self.optimizer.max_grad_norm  # which its noise is for, whoever has changed it since
         self.module.run_backward(losses.mean(dim=0) if self.loss_reduction == "mean" else losses.sum(dim=0))
-        self.optimizer.zero_grad()
+        self.optimizer.zero_grad(set_to_none=True)
         self.module.put_clipped_sums()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import cached_property
 from typing import Any
 
@@ -15,6 +16,7 @@ from gradkernels.engines.hooks.quantities import beyond_range
 from gradkernels.engines.hooks.rules.remade import RemadeUse
 from gradkernels.engines.hooks.rules.vmap_call import VmapCall
 from gradkernels.watch.backward import SampleGradients
+from gradkernels.watch.values.measures import Term
 
 CHANGED = (
     "{name} has been changed since the backward pass, by optimizer.step() say, and its per-sample gradients were not "
@@ -43,7 +45,7 @@ class ArrivedGradients:
                 self._terms[target.names[0]].append((use, place, g))
         self._versions = {name: one._version for name, one in self.theta.items()}
         self._small = dict[str, Array]()  # rows that take no more memory than what they are made of
-        self._weights: tuple[Array, int] | None = None
+        self._weights: tuple[Array, Any] | None = None  # and what tells them from others, while they are held
         self._sums = dict[str, Array]()
 
     def norms(self, name: str) -> Array:
@@ -53,22 +55,34 @@ class ArrivedGradients:
     @cached_property
     def lengths(self) -> Array:
         """The norms of whole gradients, `(n,)`."""
-        return torch.stack([one.double() for one in self._norms.values()]).norm(dim=0)
+        if any(len(names) for _, _, names in self._squares):
+            return torch.stack([one.double() for one in self._norms.values()]).norm(dim=0)
+        of_dtypes = [together.sum(0, dtype=torch.float64) for _, together, _ in self._squares]
+        return torch.stack(of_dtypes).sum(0).sqrt() * self._factor
 
     @cached_property
     def _norms(self) -> dict[str, Array]:
         """Norms by name; those whose squares leave the range of their dtype from rows in float64."""
         found = dict[str, Array]()
         with torch.no_grad():
-            squares = self._squared_norms()
+            for names, together, beyond in self._squares:
+                found |= zip(names, (together.sqrt() * self._factor).unbind(), strict=True)
+                for name in beyond:
+                    found[name] = self.rows(name).reshape(self.n, -1).double().norm(dim=1)
+        return found
+
+    @cached_property
+    def _squares(self) -> list[tuple[list[str], Array, list[str]]]:
+        """For each dtype the names, their squared norms `(names, n)`, and the names of those that leave its range."""
+        with torch.no_grad():
+            squares, found = self._squared_norms(), list[Any]()
             for dtype in {one.dtype for one in squares.values()}:
                 names = [name for name, one in squares.items() if one.dtype == dtype]
                 together = torch.stack([squares[name] for name in names])
-                found |= zip(names, (together.sqrt() * self._factor).unbind(), strict=True)
-                if (out := beyond_range(together) & (together != 0)).any():
-                    for name in [name for name, one in zip(names, out.any(1).tolist(), strict=True) if one]:
-                        found[name] = self.rows(name).reshape(self.n, -1).double().norm(dim=1)
-        return {name: found[name] for name in self.theta}
+                out = beyond_range(together) & (together != 0)
+                beyond = [name for name, one in zip(names, out.any(1).tolist(), strict=True) if one]
+                found.append((names, together, beyond))
+        return found
 
     def _squared_norms(self) -> dict[str, Array]:
         """Return the squared norms by name; small rows are kept for sums."""
@@ -89,18 +103,31 @@ class ArrivedGradients:
 
     def weighted_sum(self, name: str, weights: Array) -> Array:
         """Return the sum of a parameter's rows, each times its weight `(n,)`."""
-        if self._weights is None or self._weights[0] is not weights or self._weights[1] != weights._version:
-            self._weights, self._sums = (weights, weights._version), self._weighted_sums([name], weights)
+        which = weights.data_ptr(), weights.dtype, weights._version  # of a view those of what it shows
+        if self._weights is None or self._weights[1] != which:
+            self._weights, mine = (weights, which), dict.fromkeys((use, g) for use, _, g in self._terms[name])
+            self._sums = self._weighted_sums([name], mine, weights)
         elif name not in self._sums:  # the same for all parameters, then
-            self._sums |= self._weighted_sums([one for one in self.theta if one not in self._sums], weights)
+            self._sums |= self._weighted_sums([one for one in self.theta if one not in self._sums], self._all, weights)
         return self._sums.pop(name).to(self.theta[name].dtype)
 
-    def _weighted_sums(self, names: list[str], weights: Array) -> dict[str, Array]:
-        """Return the sums of some parameters' rows by name."""
+    def weighted_sums(self, weights: Array) -> dict[str, Array]:
+        """Return the sums of all rows by name, each row times its sample's weight `(n,)`."""
+        sums = self._weighted_sums([*self.theta], self._all, weights)
+        return {name: one.to(self.theta[name].dtype) for name, one in sums.items()}
+
+    def _weighted_sums(self, names: list[str], uses: Iterable[Term], weights: Array) -> dict[str, Array]:
+        """Return the sums of some parameters' rows by name.
+
+        Args:
+            names: Of the parameters.
+            uses: All of theirs, with gradients.
+            weights: Of the samples, `(n,)`.
+        """
         wanted = {name: self.theta[name] for name in names}
         sums = RowSums(wanted, weights.to(next(iter(wanted.values())).device) * self._factor)
         with torch.no_grad():
-            for use, g in self._all:
+            for use, g in uses:
                 large = list[Any]()
                 for place, target in use.targets.items():
                     if target.names[0] in self._small and target.names[0] in wanted:

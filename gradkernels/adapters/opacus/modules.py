@@ -136,8 +136,8 @@ class GradientHooks(AbstractGradSampleHooks):
         if not self._kept:
             raise RuntimeError(NOT_FOLLOWED)
         weights, (kept,) = self.get_clipping_coef(), self._kept
-        for name, parameter in kept.theta.items():
-            total = kept.weighted_sum(name, weights)
+        for name, total in kept.weighted_sums(weights).items():
+            parameter = kept.theta[name]
             parameter.grad = total if parameter.grad is None else parameter.grad.add_(total)
         self._kept, self._lengths = [], [kept.lengths]
 

@@ -30,6 +30,10 @@ class UnformedRows(torch.Tensor):
     _parts: Sequence[Part]
     _whole: UnformedRows | None
     _formed: Array | None
+    _n: int
+    _size: int
+    _dtype: torch.dtype
+    _device: torch.device
 
     @staticmethod
     def __new__(cls, parts: Sequence[Part], whole: UnformedRows | None = None) -> UnformedRows:
@@ -38,6 +42,7 @@ class UnformedRows(torch.Tensor):
         shape = (n, *parameter.shape) if whole is None else (n, parameter.numel())
         made = torch.Tensor._make_wrapper_subclass(cls, shape, dtype=parameter.dtype, device=parameter.device)
         made._parts, made._whole, made._formed = parts, whole, None
+        made._n, made._size, made._dtype, made._device = n, parameter.numel(), parameter.dtype, parameter.device
         return made
 
     @property
@@ -61,17 +66,59 @@ class UnformedRows(torch.Tensor):
 
     def norms(self) -> Array:
         """Return their norms `(n,)`, without them."""
-        return torch.cat([kept.norms(name) for kept, name in self._parts])
+        norms = [kept.norms(name) for kept, name in self._parts]
+        return torch.cat(norms) if len(norms) > 1 else norms[0]
 
     def weighted_sum(self, weights: Array) -> Array:
         """Return their sum, each times its weight `(n,)`, without them."""
+        if len(self._parts) == 1:
+            ((kept, name),) = self._parts
+            return kept.weighted_sum(name, weights)
         shares = weights.split([kept.n for kept, _ in self._parts])
         sums = [kept.weighted_sum(name, one) for (kept, name), one in zip(self._parts, shares, strict=True)]
-        return torch.stack(sums).sum(0) if len(sums) > 1 else sums[0]
+        return torch.stack(sums).sum(0)
 
     def flattened(self) -> UnformedRows:
         """Return a view `(n, size)`."""
         return UnformedRows(self._parts, self if self._whole is None else self._whole)
+
+    def __len__(self) -> int:
+        """Return the number of samples."""
+        return self._n
+
+    def reshape(self, *shape: Any, **options: Any) -> Any:
+        """Return `rows.reshape(n, -1)` without the rows, any other shape with them."""
+        return self.flattened() if not options and self._is_flat(shape) else super().reshape(*shape, **options)
+
+    def view(self, *shape: Any, **options: Any) -> Any:
+        """Return `rows.view(n, -1)` without the rows, any other view with them."""
+        return self.flattened() if not options and self._is_flat(shape) else super().view(*shape, **options)
+
+    def _is_flat(self, shape: Any) -> bool:
+        """Return whether a shape is `(n, -1)` or `(n, size)`, of rows that are not formed."""
+        sizes = tuple(shape[0]) if len(shape) == 1 and isinstance(shape[0], Sequence) else shape
+        return len(sizes) == 2 and sizes[0] == self._n and sizes[1] in (-1, self._size) and not self.is_formed
+
+    def norm(self, p: Any = "fro", dim: Any = None, keepdim: bool = False, dtype: Any = None) -> Any:
+        """Return `rows.norm(2, dim=...)` over all axes but the first one without the rows, any other norm with them.
+
+        Args:
+            p: Kind of the norm.
+            dim: Axes.
+            keepdim: Whether they stay, of length 1.
+            dtype: To compute in.
+        """
+        if not keepdim and dtype is None and p in (2, "fro") and dim is not None and not self.is_formed:
+            axes, ndim = (dim,) if isinstance(dim, int) else dim, self.ndim
+            if sorted(one % ndim for one in axes) == [*range(1, ndim)]:
+                return self.norms()
+        return super().norm(p, dim, keepdim, dtype)
+
+    def to(self, *wanted: Any, **others: Any) -> Any:
+        """Return the rows as they are where they are of that dtype or on that device already."""
+        if len(wanted) == 1 and not others and wanted[0] in (self._dtype, self._device) and not self.is_formed:
+            return self
+        return super().to(*wanted, **others)
 
     @classmethod
     def joined(cls, several: Sequence[UnformedRows]) -> UnformedRows:
@@ -109,35 +156,12 @@ def _is_whole(value: Any) -> bool:
     return _is_unformed(value) and not value.is_view
 
 
-def _reshaped(rows: Any, *shape: Any, **others: Any) -> Any:
-    """Compute `rows.reshape(n, -1)`, or `view`."""
-    sizes = tuple(shape[0]) if len(shape) == 1 and isinstance(shape[0], Sequence) else shape
-    flat = len(sizes) == 2 and sizes[0] == len(rows) and sizes[1] in (-1, rows.shape[1:].numel())
-    return rows.flattened() if flat and not others and _is_unformed(rows) else NotImplemented
-
-
-def _norm(rows: Any, p: Any = "fro", dim: Any = None, keepdim: bool = False, dtype: Any = None) -> Any:
-    """Compute `rows.norm(2, dim=...)` over all axes but the first one."""
-    if keepdim or dtype is not None or p not in (2, "fro") or dim is None or not _is_unformed(rows):
-        return NotImplemented
-    axes = (dim,) if isinstance(dim, int) else dim
-    if sorted(one % rows.ndim for one in axes) != [*range(1, rows.ndim)]:
-        return NotImplemented
-    return rows.norms()
-
-
 def _einsum(equation: Any, *operands: Any) -> Any:
     """Compute `einsum("i,i...", weights, rows)`."""
     if equation != "i,i..." or len(operands) != 2 or _is_unformed(operands[0]) or not _is_whole(operands[1]):
         return NotImplemented
     weights, rows = operands
     return rows.weighted_sum(weights).view(rows.shape[1:])
-
-
-def _to(rows: Any, *wanted: Any, **others: Any) -> Any:
-    """Compute `rows.to(dtype)` and `rows.to(device)` where they are so already."""
-    same = len(wanted) == 1 and not others and wanted[0] in (rows.dtype, rows.device)
-    return rows if same and _is_unformed(rows) else NotImplemented
 
 
 def _cat(tensors: Any, dim: int = 0, **others: Any) -> Any:
@@ -148,15 +172,11 @@ def _cat(tensors: Any, dim: int = 0, **others: Any) -> Any:
 
 
 WITHOUT_ROWS: dict[Any, Callable[..., Any]] = {
-    torch.Tensor.reshape: _reshaped,
-    torch.Tensor.view: _reshaped,
-    torch.Tensor.norm: _norm,
     torch.einsum: _einsum,
     torch.functional.einsum: _einsum,
-    torch.Tensor.to: _to,
     torch.cat: _cat,
 }
-"""What Opacus' optimizers do with rows, by function."""
+"""What Opacus' optimizers do with rows besides calling their methods, by function."""
 
 _PROPERTIES = ("shape", "dtype", "device", "ndim", "requires_grad", "is_leaf", "layout", "grad_fn")
 LOOKS = {
