@@ -45,7 +45,18 @@ EXTRAS = {
 
 
 TOOLS = {"dev", "docs", "mutation", "quantities", "scale"}
-DOORS = {"doors", "opacus", "statsmodels", "linearmodels", "sklearn", "trak", "captum", "dattri", "laplace"}
+DOORS = {
+    "doors",
+    "opacus",
+    "statsmodels",
+    "linearmodels",
+    "sklearn",
+    "trak",
+    "captum",
+    "dattri",
+    "laplace",
+    "jax-privacy",
+}
 """Extras of `gradkernels.adapters`: each brings one library, `doors` all; `dev` has them, and tests their doors."""
 
 

@@ -11,6 +11,7 @@
 - `trak`: a gradient computer for TRAKer, of rows or of projections in the backward pass.
 - `captum`: a TracInCP whose influences are inner products.
 - `laplace`: backends for laplace-torch.
+- `jax_privacy`: its `clipped_grad`, whose norms and sums come from taps.
 - `dattri`: an AttributionTask whose gradient functions return the same rows, faster.
 
 What several of them share:

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from gradkernels.backend import Array
-from gradkernels.engines.taps.program import Line, SampleProgram
+from gradkernels.engines.taps.program import Line, SampleProgram, program_of
 from gradkernels.engines.taps.rules import Factors, Rule, rule_of
 from gradkernels.tree import Tree
 
@@ -45,6 +45,7 @@ class Contributions:
         uses: Of those parameters that have factors.
         factors: Of each use a `(n, T, i)` and b `(n, T, o)`.
         rows: Of the other parameters `(n, *shape)`, by place.
+        outputs: Of the program, `(n, *shape)` each: the losses, and what goes beside them.
     """
 
     program: SampleProgram
@@ -52,6 +53,7 @@ class Contributions:
     uses: list[Use]
     factors: list[Factors]
     rows: dict[int, Array]
+    outputs: list[Array]
 
     def pulled(self, use: Use, matrix: Array) -> Array:
         """Return a gradient `(i, o)` of what is used as one of the parameter."""
@@ -82,13 +84,23 @@ def contributions(loss: Callable[..., Array], theta: Tree, x: Tree, y: Tree) -> 
     Raises:
         Unfit: The function cannot be tapped.
     """
-    program, flat = SampleProgram(loss, theta, (x, y)), jax.tree.leaves(theta)
-    uses = _uses(program)
-    factors, rows = jax.vmap(lambda *sample: _of_sample(program, uses, flat, sample))(*jax.tree.leaves((x, y)))
-    return Contributions(program, flat, uses, factors, rows)
+    return of_program(program_of(loss, theta, (x, y)), jax.tree.leaves(theta), jax.tree.leaves((x, y)))
 
 
-def _uses(program: SampleProgram) -> list[Use]:
+def of_program(program: SampleProgram, theta: list[Array], batch: list[Array]) -> Contributions:
+    """Run one forward and one backward pass of a program.
+
+    Args:
+        program: The equations.
+        theta: Parameters, in order.
+        batch: Arrays of n samples, in order.
+    """
+    uses = uses_of(program)
+    factors, rows, outputs = jax.vmap(lambda *sample: _of_sample(program, uses, theta, sample))(*batch)
+    return Contributions(program, theta, uses, factors, rows, outputs)
+
+
+def uses_of(program: SampleProgram) -> list[Use]:
     """Find the parameters that one equation with a rule uses, and nothing else does."""
     met: dict[int, list[tuple[int, int]]] = {}
     for site in program.sites:
@@ -118,10 +130,10 @@ def _rearranged(program: SampleProgram) -> set[int]:
 
 def _of_sample(
     program: SampleProgram, uses: Sequence[Use], theta: list[Array], sample: Sequence[Array]
-) -> tuple[list[Factors], dict[int, Array]]:
+) -> tuple[list[Factors], dict[int, Array], list[Array]]:
     known = program.prepared(theta)
     taps = {site: program.zeros(site) for site in program.sites}
-    gradients, operands = jax.grad(lambda taps: program.tapped(known, sample, taps), has_aux=True)(taps)
+    gradients, (operands, outputs) = jax.grad(lambda taps: program.tapped(known, sample, taps), has_aux=True)(taps)
     by_rule = {use.site: use for use in uses}
     factors = [use.rule.factors(operands[use.site], gradients[use.site][0]) for use in uses]
     arrived: dict[int, Array] = {}
@@ -129,7 +141,7 @@ def _of_sample(
         if site not in by_rule:
             _collect(arrived, program, program.lines[site], operands[site], gradients[site])
     others = [place for place in range(len(theta)) if place not in {use.leaf for use in uses}]
-    return factors, _pulled_back(program, theta, others, arrived)
+    return factors, _pulled_back(program, theta, others, arrived), outputs
 
 
 def _collect(arrived: dict[int, Array], program: SampleProgram, line: Line, inputs: Sequence[Array], taps: Any) -> None:

@@ -46,9 +46,8 @@ class SampleProgram:
     """The equations of a scalar loss of theta and one sample, each done once, in order.
 
     Args:
-        loss: `loss(theta, x, y)` of one sample.
-        theta: Parameters; shapes and dtypes count.
-        batch: `(x, y)` of all samples; likewise, but for their first axis.
+        closed: Its jaxpr: of theta's arrays, then the sample's; its first output is the loss, the others go beside it.
+        several: Number of theta's arrays.
 
     Attributes:
         leaves: Numbers of theta's arrays.
@@ -56,17 +55,12 @@ class SampleProgram:
         reach: Of each value made of parameters alone, which of theta's arrays it is made of.
     """
 
-    def __init__(self, loss: Callable[..., Array], theta: Tree, batch: tuple[Tree, Tree]) -> None:
-        shaped: Any = jax.ShapeDtypeStruct
-        sample = jax.tree.map(lambda one: shaped(one.shape[1:], one.dtype), batch)
-        like = jax.tree.map(lambda one: shaped(one.shape, one.dtype), theta)
-        closed = jax.make_jaxpr(loss)(like, *sample)
+    def __init__(self, closed: Any, several: int) -> None:
         self.values: dict[int, Any] = {}
         self.lines: list[Line] = []
         self._avals: list[Any] = []
         inputs = [self._new(var.aval) for var in closed.jaxpr.invars]
-        (self._loss,) = self._lay_out(closed.jaxpr, closed.consts, inputs)
-        several = len(jax.tree.leaves(theta))
+        self._loss, *self._beside = self._lay_out(closed.jaxpr, closed.consts, inputs)
         self.leaves, self.data = inputs[:several], inputs[several:]
         self._classify()
 
@@ -140,7 +134,7 @@ class SampleProgram:
         return known
 
     def tapped(self, known: dict[int, Any], sample: Sequence[Any], taps: dict[int, list[Any]]) -> tuple[Any, Any]:
-        """Compute the loss of one sample with the taps added, and the inputs of each site.
+        """Compute the loss of one sample with the taps added; beside it the inputs of each site, and all outputs.
 
         Args:
             known: By `prepared`.
@@ -157,4 +151,18 @@ class SampleProgram:
                 operands[place] = inputs
                 outputs = [one if tap is None else one + tap for one, tap in zip(outputs, taps[place], strict=True)]
             known |= dict(zip(line.outs, outputs, strict=True))
-        return known[self._loss], operands
+        return known[self._loss], (operands, [known[value] for value in (self._loss, *self._beside)])
+
+
+def program_of(loss: Callable[..., Array], theta: Tree, batch: tuple[Tree, Tree]) -> SampleProgram:
+    """Trace the loss of one sample.
+
+    Args:
+        loss: `loss(theta, x, y)` of it.
+        theta: Parameters; shapes and dtypes count.
+        batch: `(x, y)` of all samples; likewise, but for their first axis.
+    """
+    shaped: Any = jax.ShapeDtypeStruct
+    sample = jax.tree.map(lambda one: shaped(one.shape[1:], one.dtype), batch)
+    like = jax.tree.map(lambda one: shaped(one.shape, one.dtype), theta)
+    return SampleProgram(jax.make_jaxpr(loss)(like, *sample), len(jax.tree.leaves(theta)))

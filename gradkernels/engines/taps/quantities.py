@@ -28,7 +28,7 @@ def norms(problem: FunctionProblem) -> Compute:
 
     @jax.jit
     def compute(theta: Tree, x: Tree, y: Tree) -> Array:
-        return _norms(contributions(problem.loss, theta, x, y))
+        return norms_of(contributions(problem.loss, theta, x, y))
 
     return compute
 
@@ -39,11 +39,8 @@ def clipped_sum(problem: FunctionProblem) -> Compute:
     @jax.jit
     def compute(theta: Tree, x: Tree, y: Tree, max_norm: float = 1.0) -> Tree:
         found = contributions(problem.loss, theta, x, y)
-        weights = 1 / jnp.clip(_norms(found) / max_norm, min=1.0)
-        sums = {place: jnp.tensordot(weights, rows, 1) for place, rows in found.rows.items()}
-        for use, (a, b) in zip(found.uses, found.factors, strict=True):
-            sums[use.leaf] = found.pulled(use, use.rule.joined(a, b * weights[:, None, None]))
-        return jax.tree.unflatten(jax.tree.structure(theta), [sums[place] for place in range(len(sums))])
+        weights = 1 / jnp.clip(norms_of(found) / max_norm, min=1.0)
+        return jax.tree.unflatten(jax.tree.structure(theta), weighted(found, weights))
 
     return compute
 
@@ -79,7 +76,21 @@ def gram(problem: FunctionProblem) -> Compute:
     return compute
 
 
-def _norms(found: Contributions) -> Array:
+def weighted(found: Contributions, weights: Array) -> list[Array]:
+    """Return the sum of the gradients, each times a weight, of each parameter in order.
+
+    Args:
+        found: What a batch leaves.
+        weights: `(n,)`.
+    """
+    sums = {place: jnp.tensordot(weights, rows, 1) for place, rows in found.rows.items()}
+    for use, (a, b) in zip(found.uses, found.factors, strict=True):
+        sums[use.leaf] = found.pulled(use, use.rule.joined(a, b * weights[:, None, None]))
+    return [sums[place] for place in range(len(sums))]
+
+
+def norms_of(found: Contributions) -> Array:
+    """Return the norms `(n,)`."""
     lengths = [_lengths(use, *factors) for use, factors in zip(found.uses, found.factors, strict=True)]
     if found.rows:
         lengths.append(row_lengths(jnp, tuple(found.rows.values())))
