@@ -128,3 +128,29 @@ def test_a_parameter_that_would_get_noise_without_being_clipped_is_refused():
     module.head.requires_grad_(False)
     train(module, loader(), private)
     train(WithHead(), loader(), LightningGradientCallback(["norms"], module="model"))
+
+
+class AroundModel(Classifier):
+    """Calls the layers of its model, and not the model, in each batch but the first one."""
+
+    def training_step(self, batch, at):
+        x, y = batch
+        return cross_entropy(self.model(x) if at == 0 else self.model[2](self.model[1](self.model[0](x))), y)
+
+
+@pytest.mark.parametrize(("parts", "steps"), [(1, 2), (2, 1)])
+def test_no_step_is_made_with_gradients_that_are_not_clipped(parts, steps):
+    module = AroundModel()
+    with pytest.raises(ValueError, match=r"^2.bias.grad holds what a backward pass has left there without a call"):
+        train(module, loader(), LightningGradientCallback(module="model", noisy=NoisySteps()),
+              accumulate_grad_batches=parts, max_steps=steps)  # fmt: skip
+    pairs = zip(module.parameters(), Classifier().parameters(), strict=True)
+    assert all(torch.equal(one, other) for one, other in pairs) == (parts == 2)
+
+
+def test_no_step_is_made_with_a_parameter_that_is_trained_from_now_on_and_is_not_watched():
+    module = WithHead()
+    module.head.requires_grad_(False)
+    module.on_train_batch_start = lambda *given: module.head.requires_grad_(True) and None
+    with pytest.raises(ValueError, match=r"steps with a parameter \(3, 3\) that the watched module does not hold"):
+        train(module, loader(), LightningGradientCallback(module="model", noisy=NoisySteps()))

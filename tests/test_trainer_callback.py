@@ -32,8 +32,9 @@ def train(model, data, folder, callback, **options):
     given = {"per_device_train_batch_size": 4, "learning_rate": 0.1, "optim": "sgd", "lr_scheduler_type": "constant",
              "logging_steps": 1, "max_steps": 1, "disable_tqdm": True, "report_to": [], "use_cpu": True,
              "save_strategy": "no", "train_sampling_strategy": "sequential"} | options  # fmt: skip
+    kind = given.pop("kind", tr.Trainer)
     arguments = tr.TrainingArguments(output_dir=str(folder), **given)
-    trainer = tr.Trainer(model, arguments, train_dataset=data, callbacks=[callback] if callback else None)
+    trainer = kind(model, arguments, train_dataset=data, callbacks=[callback] if callback else None)
     trainer.train()
     return trainer
 
@@ -117,6 +118,24 @@ def test_a_noisy_step_is_the_clipped_sum_and_the_noise_over_the_number_of_sample
         torch.testing.assert_close(p, before[name] - 0.1 * (total + noise) / 4, rtol=1e-5, atol=1e-6)
 
 
+class AroundModel(tr.Trainer):
+    """Calls parts of the model, and not the model."""
+
+    def compute_loss(self, model, inputs, **others):
+        output = model.bert(input_ids=inputs["input_ids"])
+        return torch.nn.functional.cross_entropy(model.classifier(output.pooler_output), inputs["labels"])
+
+
+def test_no_step_is_made_with_gradients_that_are_not_clipped(tmp_path):
+    model, callback = small(), GradientCallback(noisy=NoisySteps())
+    with pytest.raises(ValueError, match=r"^classifier.bias.grad holds what a backward pass has left there"):
+        train(model, samples(4), tmp_path, callback, max_grad_norm=0, kind=AroundModel)
+    assert all(torch.equal(p, other) for p, other in zip(model.parameters(), small().parameters(), strict=True))
+    assert callback.seen is not None
+    callback.leave()
+    assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
+
+
 def test_noise_knows_the_sensitivity_of_groups():
     linear = torch.nn.Linear(2, 3)
     for one in linear.parameters():
@@ -138,7 +157,11 @@ def test_frozen_parameters_get_no_noise():
 
 @pytest.mark.parametrize(
     ("options", "says"),
-    [({"max_grad_norm": 1.0}, "max_grad_norm=1.0 would cut"), ({"max_grad_norm": 0, "fp16": True}, "bf16=True")],
+    [
+        ({"max_grad_norm": 1.0}, "max_grad_norm=1.0 would cut"),
+        ({"max_grad_norm": 0, "fp16": True}, "bf16=True"),
+        ({"torch_compile": True}, "torch_compile=True would compile the watch"),
+    ],
 )
 def test_settings_with_which_numbers_would_be_wrong_are_refused(options, says, tmp_path):
     arguments = tr.TrainingArguments(output_dir=str(tmp_path), use_cpu=True)

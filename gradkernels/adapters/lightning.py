@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch.optim import Optimizer
 
-from gradkernels.adapters.noisy_steps import NoisySteps
+from gradkernels.adapters.noisy_steps import ClippedAlone, NoisySteps
 from gradkernels.adapters.seen_numbers import SeenNumbers, watched
 from gradkernels.problems.module.structure import Module
 from gradkernels.watch import Watch, watch
@@ -43,6 +43,7 @@ class LightningGradientCallback(Callback):
         self._module, self._every, self._noisy = module, every, noisy
         self.seen: Watch | None = None
         self._numbers: SeenNumbers | None = None
+        self._alone: ClippedAlone | None = None
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Begin to watch.
@@ -61,6 +62,7 @@ class LightningGradientCallback(Callback):
         self._numbers = SeenNumbers(self.seen, self._wanted)
         if self._noisy is not None:
             self._noisy.begin(self.seen)
+            self._alone = ClippedAlone(self.seen, model)
 
     def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:
         """End a step of the watch, log it, and add noise to what it left in `.grad`.
@@ -75,7 +77,8 @@ class LightningGradientCallback(Callback):
         self.seen.step()
         if found := self._numbers.take():
             pl_module.log_dict(found)
-        if self._noisy is not None:
+        if self._noisy is not None and self._alone is not None:
+            self._alone.require(optimizer)
             self._noisy.finish(
                 dict(pl_module.named_parameters()), _batch_size(trainer) * trainer.accumulate_grad_batches
             )
@@ -97,6 +100,8 @@ class LightningGradientCallback(Callback):
     def _leave(self) -> None:
         if self.seen is not None:
             self.seen.__exit__(None, None, None)
+        if self._alone is not None:
+            self._alone.leave()
 
 
 def _batch_size(trainer: Trainer) -> int:

@@ -7,7 +7,7 @@ from typing import Any
 
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from gradkernels.adapters.noisy_steps import NoisySteps
+from gradkernels.adapters.noisy_steps import ClippedAlone, NoisySteps
 from gradkernels.adapters.seen_numbers import SeenNumbers, watched
 from gradkernels.adapters.trainer_scale import TrainerScale
 from gradkernels.watch import Watch, watch
@@ -40,6 +40,7 @@ class GradientCallback(TrainerCallback):
         self.seen: Watch | None = None
         self._numbers: SeenNumbers | None = None
         self._scale: TrainerScale | None = None
+        self._alone: ClippedAlone | None = None
 
     def add_to(self, trainer: Trainer) -> None:
         """Take part in a Trainer, before its reporters (TensorBoard and others), so that they get the numbers too."""
@@ -58,7 +59,7 @@ class GradientCallback(TrainerCallback):
             ValueError: A setting with which the numbers would be wrong.
         """
         _require(args, self._noisy)
-        self._leave()
+        self.leave()
         parts = args.gradient_accumulation_steps
         self._scale = TrainerScale(at["model"], parts, at.get("train_dataloader"))
         self.seen = watch(at["model"], watched(self._wanted, parts), every=self._every, scale=self._scale.now)
@@ -66,6 +67,7 @@ class GradientCallback(TrainerCallback):
         self._numbers = SeenNumbers(self.seen, self._wanted)
         if self._noisy is not None:
             self._noisy.begin(self.seen)
+            self._alone = ClippedAlone(self.seen, at["model"])
 
     def on_step_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **at: Any) -> None:
         """Take note which step it is.
@@ -93,7 +95,8 @@ class GradientCallback(TrainerCallback):
         if self.seen is None:
             return
         self.seen.step()
-        if self._noisy is not None:
+        if self._noisy is not None and self._alone is not None:
+            self._alone.require(at["optimizer"])
             self._noisy.finish(
                 dict(at["model"].named_parameters()), args.train_batch_size * args.gradient_accumulation_steps
             )
@@ -130,19 +133,24 @@ class GradientCallback(TrainerCallback):
             control: What is to happen next.
             at: The model, and what it is trained with.
         """
-        self._leave()
+        self.leave()
 
-    def _leave(self) -> None:
+    def leave(self) -> None:
+        """Leave the model as it was, after a training that an error has ended, of which a Trainer tells nobody."""
         if self.seen is not None:
             self.seen.__exit__(None, None, None)
         if self._scale is not None:
             self._scale.leave()
+        if self._alone is not None:
+            self._alone.leave()
 
 
 def _require(args: TrainingArguments, noisy: NoisySteps | None) -> None:
     """Raise a ValueError where the numbers or the noise would not be what they are called."""
     if args.world_size > 1 or args.n_gpu > 1:
         raise ValueError("GradientCallback watches a training in one process on one device; in others use gk.watch")
+    if args.torch_compile:
+        raise ValueError("torch_compile=True would compile the watch with the model: leave it out")
     if args.fp16:
         raise ValueError("fp16=True scales the loss by a GradScaler that callbacks are not told of: pass bf16=True")
     if noisy is not None and args.max_grad_norm:

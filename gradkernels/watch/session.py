@@ -34,6 +34,7 @@ class Watch:
 
     Attributes:
         history: A record of each quantity at each step that was looked at.
+        last_clipped: Number, as autograd counts, of the backward pass whose clipped sum was put into `.grad` last.
     """
 
     def __init__(self, model: Module, request: WatchRequest) -> None:
@@ -50,6 +51,7 @@ class Watch:
         self._clippable: BackwardPass | None = None
         self._keeps, self._unkept, self._mixed, self._ours = request.every == 1, False, False, False
         self.history: History = self._steps.history
+        self.last_clipped = -1
 
     def __enter__(self) -> Self:
         """Begin to watch."""
@@ -123,7 +125,7 @@ class Watch:
                 "backward pass, or once before the loop"
             )
         put_in_place(backward, clipping, self._factors(backward), *self._request.scale_left())
-        self._clippable = None
+        self._clippable, self.last_clipped = None, backward.task
         self._steps.left(self._watched)
 
     def step(self) -> None:
