@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from gradkernels.engines.hooks import quantities
+from gradkernels.engines.hooks import products, quantities
 from gradkernels.engines.hooks.engine import HooksEngine
 from gradkernels.engines.hooks.rules import vmap_call
 from gradkernels.problems.module.module_problem import ModuleProblem
@@ -224,3 +224,32 @@ def test_checkpointed_parts_keep_no_activations(reentrant):
         with HooksEngine(problem).forward(problem.parameters(), x, torch.tensor([0, 1, 2, 0])):
             kept[plain] = sum(one() is not None for one in alive)
     assert kept == {True: 1, False: 0}
+
+
+WEIGHTED = {
+    "one step": (nn.Sequential(nn.Linear(D, 3)), (D,)),
+    "few steps": (nn.Sequential(nn.Linear(D, 3)), (2, D)),
+    "many steps": (nn.Sequential(nn.LayerNorm(D), nn.Linear(D, 3)), (40, D)),
+    "places": (nn.Conv1d(D, 3, 2), (D, 9)),
+    "places in groups": (nn.Conv2d(D, 4, 2, groups=2, stride=2, dilation=2, bias=False), (D, 7, 5)),
+    "places of an output": (nn.ConvTranspose1d(D, 3, 2), (D, 5)),
+}
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+@pytest.mark.parametrize("name", WEIGHTED)
+def test_several_weightings_are_as_exact_as_each_by_itself(name, dtype):
+    """Each has about the digits of its own size, in half precision too."""
+    (model, shape), weights = WEIGHTED[name], torch.randn(5, 3) * torch.tensor([1, 1e-3, 1e-6])
+    x, y = torch.randn(5, *shape, dtype=dtype), torch.zeros(5, dtype=dtype)
+    problem = ModuleProblem(model.to(dtype), lambda output, y: output.float().exp().mean())
+    rows = oracle(model.double(), problem.loss_fn, x.double(), y)
+    weights = weights.to(dtype if dtype is torch.float64 else torch.float32)
+    found = products.weighted_sum(ModuleProblem(model.to(dtype), problem.loss_fn), 9)(
+        dict(model.named_parameters()), x, y, weights
+    )
+    for key, g in rows.items():
+        want = torch.tensordot(weights.double().mT, g, 1)
+        scale = torch.tensordot(weights.double().abs().mT, g.abs(), 1).flatten(1).amax(1)
+        error = (found[key].double() - want).abs().flatten(1).amax(1)
+        assert (error <= (1e-12 if dtype is torch.float64 else 0.05) * scale).all()

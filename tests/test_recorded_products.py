@@ -12,8 +12,8 @@ from torch.nn import functional
 import gradkernels as gk
 from gradkernels.engines.hooks import pairs, symmetric
 from gradkernels.engines.hooks import products as hooks
-from gradkernels.engines.hooks.accumulate import accumulators, random_matrices, weighted_sums
 from gradkernels.engines.hooks.accumulate import products as accumulate
+from gradkernels.engines.hooks.accumulate import random_matrices, weighted_sums
 from gradkernels.engines.hooks.errors import Unfit
 from gradkernels.engines.hooks.rules.linear import outer_products
 from gradkernels.engines.hooks.rules.lookup import word_products
@@ -177,9 +177,7 @@ FAULTS = {
     "group_sums": (weighted_sums.GroupSums, "__call__", left_out(weighted_sums.GroupSums)),
     "weighted_sum": (
         weighted_sums.SeveralRowSums, "__init__",
-        lambda self, theta, weights: setattr(
-            self, "_sums", [accumulators.RowSums(theta, of.roll(1)) for of in weights.unbind(1)]
-        ),
+        lambda self, theta, weights, make=weighted_sums.SeveralRowSums.__init__: make(self, theta, weights.roll(1, 0)),
     ),
     "project": (
         recorded_uses.RecordedLinear, "projected_factors",

@@ -13,7 +13,7 @@ import torch
 
 from gradkernels.backend import Array
 from gradkernels.engines.hooks.arguments import ArgPath
-from gradkernels.engines.hooks.precision import row_matrix, squared_row_norms, sum_of_squares, widen
+from gradkernels.engines.hooks.precision import row_matrix, squared_row_norms, sum_of_squares, weighted_rows, widen
 from gradkernels.engines.hooks.symmetric import products_of_rows
 
 CANCELLATION = 1e-2
@@ -127,6 +127,22 @@ class ParameterUse(ABC):
         for _, rows in self.row_blocks(target, g):
             total += rows.sum(0, dtype=total.dtype)
         return total
+
+    def weighted_totals(self, target: ArgPath | str, g: Array, weights: Array) -> Array:
+        """Return the sum of the rows by each of several weightings, `(k, *target.tensor.shape)`.
+
+        Args:
+            target: Key of the target.
+            g: Gradient of the output, `(n, ...)`.
+            weights: `(n, k)`.
+        """
+        rows = self.small_rows(target, g)
+        if rows is not None:
+            return weighted_rows(rows, weights)
+        if type(self).total is ParameterUse.total:
+            return reduce(operator.add, (weighted_rows(some, weights[at]) for at, some in self.row_blocks(target, g)))
+        each = (weights[:, i].view(-1, *[1] * (g.ndim - 1)) for i in range(weights.shape[1]))
+        return torch.stack([self.total(target, (g * of).to(g.dtype)) for of in each])
 
     def total_of_squares(self, target: ArgPath | str, g: Array) -> Array:
         """Return the sum of the rows' squared entries, of the target's shape."""

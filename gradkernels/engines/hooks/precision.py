@@ -27,13 +27,13 @@ def in_units(weights: Array | None, parameters: Iterable[Array]) -> tuple[Array 
     In half precision, what is multiplied by a weight of 1e-6 has no digits left.
 
     Args:
-        weights: `(n,)`; None for ones.
+        weights: `(n,)`, or several `(n, k)`, of which each has a unit; None for ones.
         parameters: Whose rows they are of.
     """
     if weights is None or not any(one.dtype in HALF_DTYPES for one in parameters):
         return weights, None
     weights = weights.float()
-    largest = weights.abs().amax() if len(weights) else weights.new_zeros(())
+    largest = weights.abs().amax(0) if len(weights) else weights.new_zeros(weights.shape[1:])
     unit = torch.where((largest > 0) & (largest < torch.inf), largest, 1.0).log2().ceil().exp2()  # a power of two
     return weights / unit, unit
 
@@ -52,3 +52,9 @@ def row_matrix(rows: Array) -> Array:
     """Return rows `(n, ...)` as a matrix `(n, m)`, of a parameter without axes too, in the dtype of sums."""
     wide = widen(rows)
     return wide.flatten(1) if wide.ndim > 1 else wide[:, None]
+
+
+def weighted_rows(rows: Array, weights: Array) -> Array:
+    """Return the sums of rows `(n, ...)` by weights `(n, k)`, `(k, ...)`, in the dtype that sums are taken in."""
+    wide = row_matrix(rows)
+    return (weights.to(wide.dtype).mT @ wide).view(weights.shape[1], *rows.shape[1:])

@@ -182,25 +182,24 @@ class RowSums:
         if self._weights is not None:
             g = (g * self._weights.view(-1, *[1] * (g.ndim - 1))).to(g.dtype)
         for place in places:
-            self._add(use.targets[place], use.total(place, g))
+            self.add_total(use.targets[place], use.total(place, g))
 
     def add_rows(self, target: ParameterTensor, rows: Array) -> None:
         """Add the weighted sum of a target's rows, `(n, *target.tensor.shape)`."""
         assert self._weights is not None
         wide = widen(rows).reshape(len(rows), target.tensor.numel())
-        self._add(target, (self._weights.to(wide.dtype) @ wide).view(target.tensor.shape))
+        self.add_total(target, (self._weights.to(wide.dtype) @ wide).view(target.tensor.shape))
 
-    def _add(self, target: ParameterTensor, total: Array) -> None:
-        name = target.names[0]
-        if not target.direct and target.block is None:
-            self._derived.append((target, total))
-        elif target.direct and name not in self._totals:
+    def add_total(self, target: ParameterTensor, total: Array) -> None:
+        """Add the sum of a target's rows, memory of its own."""
+        name, block = target.names[0], target.block
+        if target.direct and name not in self._totals:
             self._totals[name] = total.to(sum_dtype(self._theta[name].dtype))
         elif target.direct:
             self._totals[name] += total
+        elif block is None:
+            self._derived.append((target, total))
         else:
-            block = target.block
-            assert block is not None
             self._total(name).view(-1)[block.start : block.stop] += total.flatten()
 
     def _total(self, name: str) -> Array:

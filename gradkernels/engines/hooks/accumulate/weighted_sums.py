@@ -8,7 +8,7 @@ from gradkernels.backend import Array
 from gradkernels.engines.hooks.accumulate.accumulators import RowSums, rows_from_terms
 from gradkernels.engines.hooks.accumulate.inner_products import UseTerm
 from gradkernels.engines.hooks.parameter_use import ParameterUse
-from gradkernels.engines.hooks.precision import sum_dtype, widen
+from gradkernels.engines.hooks.precision import in_units, sum_dtype, widen
 
 
 class SeveralRowSums:
@@ -20,17 +20,24 @@ class SeveralRowSums:
     """
 
     def __init__(self, theta: dict[str, Array], weights: Array) -> None:
-        self._sums = [RowSums(theta, of) for of in weights.unbind(1)]
+        self._weights, self._units = in_units(weights, theta.values())
+        self._sums = [RowSums(theta) for _ in range(weights.shape[1])]
 
     def __call__(self, use: ParameterUse, g: Array) -> None:
-        """Add the sums of the rows of a use's targets."""
-        for sums in self._sums:
-            sums(use, g)
+        """Add the sums of the rows of a use's targets, which are formed at most once."""
+        assert self._weights is not None
+        for place, target in use.targets.items():
+            totals = use.weighted_totals(place, g, self._weights)
+            for sums, total in zip(self._sums, totals.unbind(), strict=True):
+                sums.add_total(target, total)
 
     def finish(self) -> dict[str, Array]:
         """Return the sums `(k, *parameter.shape)` by name, once the backward pass is over."""
         each = [sums.finish() for sums in self._sums]
-        return {name: torch.stack([totals[name] for totals in each]) for name in each[0]}
+        found = {name: torch.stack([totals[name] for totals in each]) for name in each[0]}
+        if self._units is None:
+            return found
+        return {name: one * self._units.view(-1, *[1] * (one.ndim - 1)) for name, one in found.items()}
 
 
 class GroupSums:

@@ -96,3 +96,13 @@ def not_last(axis: Axis, given: NamedArguments) -> bool:
 def any_axis(axis: Axis, given: NamedArguments) -> bool:
     """Return True, wherever the samples are."""
     return True
+
+
+def transposed_parameter(target: ParameterTensor) -> ParameterTensor | None:
+    """Return the parameter `(i, o)` that a target `(o, i)` is the transpose of; None if it is none."""
+    tensor, whole = target.tensor, target.whole
+    if target.direct or whole is None or tensor.ndim != 2 or tensor._base is not whole:
+        return None
+    if tensor.shape != whole.shape[::-1] or tensor.stride() != whole.stride()[::-1]:
+        return None
+    return ParameterTensor(whole, target.names, direct=True, whole=whole, block=range(whole.numel()))

@@ -6,7 +6,7 @@ from typing import Any
 
 from gradkernels.backend import Array
 from gradkernels.engines.hooks.parameter_use import ALL_SAMPLES, ParameterUse
-from gradkernels.engines.hooks.precision import row_matrix, squared_row_norms, sum_of_squares, widen
+from gradkernels.engines.hooks.precision import row_matrix, squared_row_norms, sum_of_squares, weighted_rows, widen
 
 
 class RecordedUse(ParameterUse):
@@ -61,6 +61,20 @@ class RecordedUse(ParameterUse):
         if self._has_own("total"):
             return self.use.total(target, g)
         return widen(self._rows(target, g)).sum(0)
+
+    def weighted_totals(self, target: Any, g: Array, weights: Array) -> Array:
+        """Return the sums of the rows by each weighting, without rows if the use can.
+
+        Args:
+            target: Key of the target.
+            g: Gradient of the output, `(n, ...)`.
+            weights: `(n, k)`.
+        """
+        if self._has_own("weighted_totals"):
+            return self.use.weighted_totals(target, g, weights)
+        if self._has_own("total"):
+            return super().weighted_totals(target, g, weights)
+        return weighted_rows(self._rows(target, g), weights)
 
     def total_of_squares(self, target: Any, g: Array) -> Array:
         """Return the sum of the squared rows, without them if the use can."""

@@ -108,6 +108,18 @@ class RecordedLinear(WholeUse):
         add = super().add_by_group if target == "weight" else super(WholeUse, self).add_by_group
         add(target, g, groups, out)
 
+    def weighted_totals(self, target: Any, g: Array, weights: Array) -> Array:
+        """Return the sums of the rows by each weighting; with several steps by one operation.
+
+        Args:
+            target: Key of the target.
+            g: Gradient of the output, `(n, ...)`.
+            weights: `(n, k)`.
+        """
+        if target == "bias" or self._map.factors(g)[0].ndim == 2:
+            return self._map.weighted_totals(target, g, weights)
+        return super().weighted_totals(target, g, weights)
+
     def squared_norms(self, target: Any, g: Array) -> Array:
         """Return the squared norms of the rows."""
         rows, columns = self._map.factors(g)

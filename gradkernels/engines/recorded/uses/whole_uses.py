@@ -71,6 +71,19 @@ class WholeUse(RecordedUse):
         """
         run_whole(self.use, "add_by_group", target, out, g, groups)
 
+    def weighted_totals(self, target: Any, g: Array, weights: Array) -> Array:
+        """Return the sums of the rows by each weighting, `(k, *target.tensor.shape)`.
+
+        Args:
+            target: Key of the target.
+            g: Gradient of the output, `(n, ...)`.
+            weights: `(n, k)`.
+        """
+        tensor = self.targets[target].tensor
+        out = g.new_empty((weights.shape[1], *tensor.shape), dtype=sum_dtype(tensor.dtype))
+        run_whole(self.use, "weighted_totals", target, out, g, weights)
+        return out
+
 
 class WholeRows(WholeUse):
     """A use, whose weight's rows are one operation too."""
@@ -122,6 +135,17 @@ class WholeRows(WholeUse):
     def gram(self, target: Any, g: Array) -> Array:
         """Return the inner products of the rows of each two samples, `(n, n)`."""
         return super().gram(target, g) if target == "weight" else RecordedUse.gram(self, target, g)
+
+    def weighted_totals(self, target: Any, g: Array, weights: Array) -> Array:
+        """Return the sums of the rows by each weighting.
+
+        Args:
+            target: Key of the target.
+            g: Gradient of the output, `(n, ...)`.
+            weights: `(n, k)`.
+        """
+        totals = super().weighted_totals if target == "weight" else super(WholeUse, self).weighted_totals
+        return totals(target, g, weights)
 
     def add_by_group(self, target: Any, g: Array, groups: Array, out: Array) -> None:
         """Add each row to the sum of its group.

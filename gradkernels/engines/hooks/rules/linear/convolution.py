@@ -9,15 +9,16 @@ there). Norms follow from rows, or from products of places. What is faster depen
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Callable, Iterator
-from functools import partial
+from functools import partial, reduce
 from typing import Any
 
 import torch
 
 from gradkernels.backend import Array
 from gradkernels.engines.hooks.parameter_use import ParameterUse, write_or_add
-from gradkernels.engines.hooks.precision import squared_row_norms, sum_dtype, widen
+from gradkernels.engines.hooks.precision import squared_row_norms, sum_dtype, weighted_rows, widen
 from gradkernels.engines.hooks.rules.autotune import fastest_of, is_recording
 from gradkernels.engines.hooks.rules.blocks import blocks
 from gradkernels.engines.hooks.rules.linear.gram import diagonal, digits
@@ -121,6 +122,20 @@ class Convolution(ParameterUse):
     def total(self, target: Any, g: Array) -> Array:
         """Return the weight's gradient for the whole batch, by the library's own backward pass."""
         return self._shifts(g).sum(0) if target == "bias" else self._geometry.gradient(g, self._a)
+
+    def weighted_totals(self, target: Any, g: Array, weights: Array) -> Array:
+        """Return the sums of the rows by each weighting, from rows, which are formed once.
+
+        Args:
+            target: Key of the target.
+            g: Gradient of the output, `(n, ...)`.
+            weights: `(n, k)`.
+        """
+        if target == "bias":
+            return weighted_rows(self._shifts(g), weights)
+        if weights.shape[1] == 1:
+            return super().weighted_totals(target, g, weights)
+        return reduce(operator.iadd, (weighted_rows(rows, weights[at]) for at, rows in self.row_blocks(target, g)))
 
     def _shifts(self, g: Array) -> Array:
         """Return the rows of the bias, `(n, o)`."""

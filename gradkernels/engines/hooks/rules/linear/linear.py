@@ -9,12 +9,12 @@ from typing import Any
 import torch
 
 from gradkernels.backend import Array
-from gradkernels.engines.hooks.parameter_use import ParameterTensor, ParameterUse, write_or_add
-from gradkernels.engines.hooks.precision import squared_row_norms, sum_dtype, sum_of_squares, widen
+from gradkernels.engines.hooks.parameter_use import ParameterUse, write_or_add
+from gradkernels.engines.hooks.precision import squared_row_norms, sum_dtype, sum_of_squares, weighted_rows, widen
 from gradkernels.engines.hooks.rules.autotune import fastest_of, is_recording
+from gradkernels.engines.hooks.rules.linear import outer_products
 from gradkernels.engines.hooks.rules.linear.gram import cheaper_ways, products_of_samples, squared_norms_by_steps
-from gradkernels.engines.hooks.rules.linear.outer_products import added_by_group, gram_by_rows, write_rows
-from gradkernels.engines.hooks.rules.rule import LayerRule, NamedArguments, Targets, not_last
+from gradkernels.engines.hooks.rules.rule import LayerRule, NamedArguments, Targets, not_last, transposed_parameter
 from gradkernels.engines.hooks.symmetric import products_of_rows
 
 TRIAL = 16
@@ -56,11 +56,10 @@ class Linear(ParameterUse):
             add: Whether to add to what is there.
         """
         if target == "bias":
-            g = _steps(g)[at]
-            write_or_add(out, g if g.ndim == 2 else g.sum(1), add)
+            write_or_add(out, _shifts(g[at]), add)
             return
         rows, columns = (factor[at] for factor in self.factors(g))
-        write_rows(rows, columns, out, add)
+        outer_products.write_rows(rows, columns, out, add)
 
     def joint_squared_norms(self, places: Sequence[Any], g: Array) -> Array:
         """Return |g|^2 (|a|^2 + 1) for weight and bias."""
@@ -82,12 +81,11 @@ class Linear(ParameterUse):
         """Return |g|^2 |a|^2; with leading axes what is faster, sums of (g_s . g_t)(a_s . a_t) or of squared rows."""
         g = _steps(g)
         if target == "bias":
-            return squared_row_norms(g if g.ndim == 2 else g.sum(1))
+            return squared_row_norms(_shifts(g))
         if g.ndim == 2:
             return squared_row_norms(g) * squared_row_norms(self._a)
         found = {"gram": partial(self._by_products, target), "rows": partial(super().squared_norms, target)}
-        names = cheaper_ways(g.shape[1], g.shape[2], self._a.shape[2])
-        ways = {name: found[name] for name in names}
+        ways = {name: found[name] for name in cheaper_ways(g.shape[1], g.shape[2], self._a.shape[2])}
         return fastest_of(("linear", g.shape, self._a.shape, g.dtype, g.device), ways, (g,), (g[:TRIAL],))
 
     def _by_products(self, target: Any, g: Array) -> Array:
@@ -106,8 +104,7 @@ class Linear(ParameterUse):
             directions: `(k, *target.tensor.shape)`.
         """
         if target == "bias":
-            g = _steps(g)
-            return widen(g if g.ndim == 2 else g.sum(1)) @ directions.mT
+            return widen(_shifts(g)) @ directions.mT
         rows, columns = map(widen, self.factors(g))
         if rows.ndim == 3 and len(directions) > 1:  # rows are formed once, V a for each direction
             return super().along(target, g, directions)
@@ -135,17 +132,15 @@ class Linear(ParameterUse):
             g: Gradient of the output, `(n, ...)`.
         """
         if target == "bias":
-            g = _steps(g)
-            sums = widen(g if g.ndim == 2 else g.sum(1))
-            return products_of_rows(sums)
+            return products_of_rows(widen(_shifts(g)))
         rows, columns = map(widen, self.factors(g))
         if rows.ndim == 2:
             return products_of_samples(rows, columns)
         n, steps, (o, i) = len(rows), rows.shape[1], (rows.shape[2], columns.shape[2])
         if n * steps**2 * (o + i + PASSES) > o * i * (HALF * n + steps):
-            return gram_by_rows(rows, columns)
+            return outer_products.gram_by_rows(rows, columns)
         products = products_of_samples(rows, columns)
-        return gram_by_rows(rows, columns) if self.cancels(target, g, products.diagonal()) else products
+        return outer_products.gram_by_rows(rows, columns) if self.cancels(target, g, products.diagonal()) else products
 
     def joint_gram(self, places: Sequence[Any], g: Array) -> Array:
         """Return the inner products of rows of several targets: (g_i . g_j)(a_i . a_j + 1) for weight and bias."""
@@ -163,7 +158,7 @@ class Linear(ParameterUse):
             groups: Number of each sample's group, `(n,)`.
             out: Sums, `(count, *target.tensor.shape)`.
         """
-        if target == "bias" or not added_by_group(*self.factors(g), groups, out):
+        if target == "bias" or not outer_products.added_by_group(*self.factors(g), groups, out):
             super().add_by_group(target, g, groups, out)
 
     def small_rows(self, target: Any, g: Array) -> Array | None:
@@ -172,7 +167,7 @@ class Linear(ParameterUse):
         if rows.ndim == 2:
             return None
         if target == "bias":
-            return _steps(g).sum(1)
+            return _shifts(g)
         steps, o, i = rows.shape[1], rows.shape[2], columns.shape[2]
         return rows.mT @ columns if o * i <= steps * (o + i) else None
 
@@ -189,11 +184,22 @@ class Linear(ParameterUse):
         rows, columns = (factor.flatten(0, -2) for factor in self.factors(g))
         return rows.mT @ columns.to(rows.dtype)  # under autocast the layer has cast its input
 
+    def weighted_totals(self, target: Any, g: Array, weights: Array) -> Array:
+        """Return the sums of the rows by each weighting: one product of matrices, or rows where many steps are in one.
+
+        Args:
+            target: Key of the target.
+            g: Gradient of the output, `(n, ...)`.
+            weights: `(n, k)`.
+        """
+        if target == "bias":
+            return weighted_rows(_shifts(g), weights)
+        return outer_products.weighted_sums(self.factors(g), weights)
+
     def total_of_squares(self, target: Any, g: Array) -> Array:
         """Return the sum of the squared rows: squares of outer products are outer products of squares."""
         if target == "bias":
-            g = _steps(g)
-            return sum_of_squares(g if g.ndim == 2 else g.sum(1))
+            return sum_of_squares(_shifts(g))
         rows, columns = self.factors(g)
         if rows.ndim == 2:
             return widen(rows).square().mT @ widen(columns).square()
@@ -229,21 +235,16 @@ def _steps(tensor: Array) -> Array:
     return steps[:, 0] if steps.shape[1] == 1 else steps
 
 
+def _shifts(g: Array) -> Array:
+    """Return the rows of the bias, `(n, o)`: sums over steps."""
+    return g if g.ndim == 2 else g.flatten(1, -2).sum(1)
+
+
 def _linear(targets: Targets, a: Array, given: NamedArguments) -> Linear:
     """Make a linear map with the weight as it is, or with the parameter that it is the transpose of."""
     weight = targets.get("weight")
     whole = None if weight is None else transposed_parameter(weight)
     return Linear(targets, a) if whole is None else Linear({**targets, "weight": whole}, a, flipped=True)
-
-
-def transposed_parameter(target: ParameterTensor) -> ParameterTensor | None:
-    """Return the parameter `(i, o)` that a target `(o, i)` is the transpose of; None if it is none."""
-    tensor, whole = target.tensor, target.whole
-    if target.direct or whole is None or tensor.ndim != 2 or tensor._base is not whole:
-        return None
-    if tensor.shape != whole.shape[::-1] or tensor.stride() != whole.stride()[::-1]:
-        return None
-    return ParameterTensor(whole, target.names, direct=True, whole=whole, block=range(whole.numel()))
 
 
 LINEAR = LayerRule(("input", "weight", "bias"), ("weight", "bias"), _linear, not_last)

@@ -17,6 +17,9 @@ GROUP_SAMPLES = 4
 ROW_BYTES = 1 << 23
 """Of parts of rows that are formed at a time."""
 
+STEPS_OF_ROWS = 4
+"""Steps less one times weightings less one, from which on rows are formed once instead of a product for each."""
+
 
 def write_rows(rows: Array, columns: Array, out: Array, add: bool) -> None:
     """Write the products of each sample, or add them to what is there.
@@ -66,3 +69,22 @@ def gram_by_rows(rows: Array, columns: Array) -> Array:
     size = max(1, ROW_BYTES // max(1, len(rows) * columns.shape[2] * rows.element_size()))
     parts = ((some.mT @ columns).flatten(1) for some in rows.split(size, 2))
     return reduce(operator.iadd, map(products_of_rows, parts))
+
+
+def weighted_sums(factors: tuple[Array, Array], weights: Array) -> Array:
+    """Return the sums of the products by each of several weightings, `(k, o, i)`.
+
+    Args:
+        factors: `(n, [t,] o)` and `(n, [t,] i)`.
+        weights: `(n, k)`.
+    """
+    rows, columns = map(widen, factors)
+    (n, k), o, i = weights.shape, rows.shape[-1], columns.shape[-1]
+    weights, columns = weights.to(rows.dtype), columns.to(rows.dtype)
+    if rows.ndim == 3 and (rows.shape[1] - 1) * (k - 1) > STEPS_OF_ROWS:
+        out, size = rows.new_empty((k, o, i)), max(1, ROW_BYTES // max(1, n * i * rows.element_size()))
+        for at in (slice(start, start + size) for start in range(0, o, size)):
+            out[:, at] = (weights.mT @ (rows[:, :, at].mT @ columns).flatten(1)).view(k, -1, i)
+        return out
+    several = rows[..., None, :] * weights.view(n, *[1] * (rows.ndim - 2), k, 1)  # (n, [t,] k, o)
+    return (several.flatten(0, -3).flatten(1).mT @ columns.flatten(0, -2)).view(k, o, i)
