@@ -16,6 +16,7 @@ from gradkernels.bench import doctor
 from gradkernels.bench.cli import main
 from gradkernels.bench.cli.commands import run as run_command
 from gradkernels.bench.cli.options import Format
+from gradkernels.bench.cli.run_pace import ShownWinners
 from gradkernels.bench.isolation.limits import ProcessLimits
 from gradkernels.bench.run.session import Schedule
 from gradkernels.quantity import QUANTITIES
@@ -200,7 +201,7 @@ def test_other_tables_have_the_same_formats(words, capsys, monkeypatch):
 @pytest.mark.parametrize("format_", ["table", "markdown", "csv", "json"])
 def test_a_run_prints_its_winners_in_every_format(folder, capsys, monkeypatch, format_):
     monkeypatch.setattr(run_command, "_undrawn", lambda *given: None)
-    pace = run_command.Pace(Schedule(8, 1.0, "1s"), False, None, ProcessLimits(1.0), Format(format_))
+    pace = run_command.Pace(Schedule(8, 1.0, "1s"), False, ProcessLimits(1.0), ShownWinners(None, Format(format_)))
     assert run_command._conclude(read(folder / "A.csv"), Path("A.csv"), Path("A.png"), pace) == 1
     shown = capsys.readouterr()
     table, said = (shown.out, shown.out) if format_ == "table" else (shown.out, shown.err)

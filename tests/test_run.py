@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from contextlib import redirect_stdout
+from dataclasses import replace
 from io import StringIO
 from pathlib import Path
 
@@ -95,6 +96,13 @@ def test_a_run_writes_proven_rows_prints_winners_and_draws_the_picture(two_passe
         (("--out", "x.csv", "--plot", "photo.png"), "--plot photo.png is there already; replace it with --force"),
         (("--out", "x.csv", "--plot", "."), "--plot . is a folder; name a file in it"),
         (("--out", "x.csv", "--plot", "photo.png/x.png"), "--plot photo.png/x.png: cannot write to "),
+        (("--kind", "estimate"), "estimate is the picture of an estimate's CSV, not of a run; kinds of a run: time, "),
+        (("--baseline", "numpy.matmul"), "a baseline (numpy.matmul) means nothing for time; it is for speed and "),
+        (
+            ("--kind", "speed", "--baseline", "torch.vmap"),
+            "--baseline torch.vmap, to compare with in the picture: there is no kernel 'torch.vmap'; known: numpy.br",
+        ),
+        (("--kind", "break-even", "--calls", "9"), "9 calls mean nothing for break-even, which shows how many are "),
     ],
 )
 def test_a_picture_that_cannot_be_drawn_is_refused_before_the_measuring(here, capsys, arguments, says):
@@ -105,7 +113,7 @@ def test_a_picture_that_cannot_be_drawn_is_refused_before_the_measuring(here, ca
     assert Path("photo.png").read_text() == "mine"
 
 
-PACE = run_command.Pace(Schedule(8, 1.0, "1s"), race=False, calls=None, limits=ProcessLimits())
+PACE = run_command.Pace(Schedule(8, 1.0, "1s"), race=False, limits=ProcessLimits())
 
 
 def test_a_reader_that_has_gone_costs_no_picture(measured_here, monkeypatch):
@@ -134,6 +142,24 @@ def test_a_picture_goes_into_a_folder_that_is_made_for_it(here):
     arguments = ["--kernel", "numpy.matmul", "--sizes", "10", "--budget", "1s", "--passes", "1"]
     assert main(["run", *arguments, "--quantity", "gradient", "--out", "x.csv", "--plot", "new/x.svg"]) == 0
     assert Path("new/x.svg").read_bytes().startswith(b"<?xml")
+
+
+def test_the_picture_is_of_the_kind_that_is_asked_for(here):
+    arguments = ["run", "--kernel", "numpy.matmul,numpy.loop", "--sizes", "10", "--budget", "1s", "--passes", "1"]
+    arguments += ["--quantity", "gradient", "--out", "x.csv"]
+    assert main([*arguments, "--plot", "x.svg", "--kind", "speed", "--baseline", "numpy.loop"]) == 0
+    assert "numpy.loop" in Path("x.svg").read_text()
+    assert "Times as fast as" in Path("x.svg").read_text()
+
+
+def test_a_picture_that_shows_nothing_is_told_after_the_tables(measured_here, capsys):
+    rows = [replace(row, measurement=replace(row.measurement, peak_bytes=None)) for row in read("x.csv")]
+    pace = replace(PACE, shown=run_command.ShownWinners(kind=run_command.PictureKind.memory))
+    with pytest.raises(
+        ValueError, match="^no picture of memory: no row has a peak_bytes .*; the results are in x.csv$"
+    ):
+        run_command._conclude(rows, Path("x.csv"), Path("x.png"), pace)
+    assert "rows in x.csv\n" in capsys.readouterr().out
 
 
 def test_every_row_of_a_kernel_has_its_least_bytes_and_a_time_its_limit(here):

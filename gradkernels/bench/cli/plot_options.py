@@ -1,4 +1,4 @@
-"""The options of `gradkernels plot` that no other command has."""
+"""The options of pictures: those of `gradkernels plot`, and of the one that `gradkernels run` draws."""
 
 from __future__ import annotations
 
@@ -14,6 +14,9 @@ PlotOut = Annotated[Path, typer.Option("--out", "-o", help="The picture: .png, .
 PlotKind = Annotated[
     PictureKind | None,
     typer.Option("--kind", help="What to show. [default: time, and of an estimate its picture]", show_default=False),
+]
+RunPictureKind = Annotated[
+    PictureKind | None, typer.Option("--kind", help="What the picture shows. [default: time]", show_default=False)
 ]
 Baseline = Annotated[
     str | None,

@@ -2,34 +2,67 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from gradkernels.bench.cli import options, parse
 from gradkernels.bench.cli.options import Format
 from gradkernels.bench.isolation.limits import ProcessLimits, most_bytes, size_in_bytes
 from gradkernels.bench.race.elimination import ELIMINATION_LOOKS
+from gradkernels.bench.report.pictures.content import PictureKind
 from gradkernels.bench.run.session import Schedule
+from gradkernels.key import matching
+
+
+@dataclass(frozen=True)
+class ShownWinners:
+    """How the winners are printed and drawn.
+
+    Attributes:
+        calls: How often a kernel will be called; None for many.
+        format_: How they are printed; what is no table has standard output to itself.
+        wide: Whether tables have all columns, however wide they get.
+        kind: What the picture shows; None for times.
+        baseline: The way that others are compared with in it; None for a usual one.
+    """
+
+    calls: int | None = None
+    format_: Format = Format.table
+    wide: bool = False
+    kind: PictureKind | None = None
+    baseline: str | None = None
+
+    def require_meaning(self) -> None:
+        """Raise a ValueError for a picture that no results could give."""
+        from gradkernels.bench.report.pictures.run_content import require_meaning
+
+        require_meaning(self.kind or PictureKind.time, self.baseline, self.calls)
+
+    def require_baseline(self, kernels: Iterable[str]) -> None:
+        """Raise a ValueError for a baseline that is none of the kernels of a run."""
+        if self.baseline is None:
+            return
+        try:
+            matching([self.baseline], list(dict.fromkeys(kernels)))
+        except ValueError as error:
+            raise ValueError(f"--baseline {self.baseline}, to compare with in the picture: {error}") from None
 
 
 @dataclass(frozen=True)
 class Pace:
-    """How long to measure, what for, and how the winners are printed.
+    """How long to measure, what for, and how the winners are told.
 
     Attributes:
         schedule: Passes, and seconds for all of them.
         race: Whether to find the winners only.
-        calls: How often a kernel will be called; None for many.
         limits: Of a measuring process.
-        format_: How the winners are printed; what is no table has standard output to itself.
-        wide: Whether tables have all columns, however wide they get.
+        shown: How they are printed and drawn.
     """
 
     schedule: Schedule
     race: bool
-    calls: int | None
     limits: ProcessLimits
-    format_: Format = Format.table
-    wide: bool = False
+    shown: ShownWinners = ShownWinners()
 
     def shared_by(self, plans: int) -> Schedule:
         """Return the schedule of each of so many plans."""

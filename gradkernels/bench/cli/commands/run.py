@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
+from typing import Any, TypeVar
 
-from gradkernels.bench.cli import data_options, options
+from gradkernels.bench.cli import data_options, options, plot_options
 from gradkernels.bench.cli.commands.fastest import print_ranking
 from gradkernels.bench.cli.files import (
     already_there,
@@ -17,12 +19,13 @@ from gradkernels.bench.cli.files import (
     write_whole,
 )
 from gradkernels.bench.cli.options import Format
-from gradkernels.bench.cli.run_pace import Pace, limits_of, schedule_of
+from gradkernels.bench.cli.run_pace import Pace, ShownWinners, limits_of, schedule_of
 from gradkernels.bench.cli.run_plan import CaseOptions, PlanOptions, planned
 from gradkernels.bench.cli.run_progress import progress_shown
 from gradkernels.bench.cli.table_options import DataOptions
 from gradkernels.bench.isolation.signals import Stopped, stop_on_signals
 from gradkernels.bench.race.elimination import measure_by_elimination
+from gradkernels.bench.report.pictures.content import PictureKind
 from gradkernels.bench.report.terminal.consoles import console_for, say
 from gradkernels.bench.report.terminal.styles import WRONG
 from gradkernels.bench.results.results_file import Mode
@@ -35,6 +38,8 @@ from gradkernels.bench.sweep.executors import executor_at, require_address
 from gradkernels.bench.sweep.spread import spread_out
 from gradkernels.names import counted
 from gradkernels.record import HEADER, Record, Status
+
+_Options = TypeVar("_Options", CaseOptions, DataOptions, ShownWinners)
 
 
 def run(
@@ -64,6 +69,8 @@ def run(
     budget: options.MeasuringTime = "65s",
     out: options.RunOut = None,
     plot: options.RunPlot = None,
+    kind: plot_options.RunPictureKind = None,
+    baseline: plot_options.Baseline = None,
     timeout: options.Timeout = "60s",
     max_bytes: options.MaxBytes = None,
     calls: options.RunCalls = None,
@@ -73,47 +80,46 @@ def run(
     wide: options.Wide = False,
 ) -> int:
     """Prove every kernel, time it across sizes, write the CSV, print the winners and draw the plot."""
-    table = DataOptions(data, target, drop_na, resample, features_from, ignore, sep)
-    cases = CaseOptions(sizes, features, dtype, layout, device, threads, seed, executor)
-    asked = PlanOptions(problem, no_intercept, quantity, kernel or [], kernels_from, cases, table, shard)
-    return _run(asked, (passes, race, resume, budget), (timeout, max_bytes), (calls, format_, wide), (out, plot, force))
+    return _run(locals())
 
 
-def _run(
-    asked: PlanOptions,
-    paced: tuple[int | None, bool, bool, str],
-    limited: tuple[str, str | None],
-    shown: tuple[int | None, Format, bool],
-    written: tuple[Path | None, Path | None, bool],
-) -> int:
-    """Begin a run as it was typed.
-
-    Args:
-        asked: What to measure.
-        paced: Passes, whether it is a race, whether it goes on, and the budget.
-        limited: Time and memory of a measuring process.
-        shown: Calls of a kernel, the format, and whether tables have all columns.
-        written: Results, picture, and whether they may be replaced.
-    """
-    _, race, resume, _ = paced
-    calls, format_, wide = shown
-    out, plot, force = written
-    if asked.cases.executor:
-        require_address(asked.cases.executor)
-    if race and asked.cases.executor:
+def _run(typed: Mapping[str, Any]) -> int:
+    """Begin a run as it was typed, all options by name."""
+    asked = PlanOptions(
+        typed["problem"],
+        typed["no_intercept"],
+        typed["quantity"],
+        typed["kernel"] or [],
+        typed["kernels_from"],
+        _taken(CaseOptions, typed),
+        _taken(DataOptions, typed),
+        typed["shard"],
+    )
+    race, resume, executor = (typed[name] for name in ("race", "resume", "executor"))
+    if executor:
+        require_address(executor)
+    if race and executor:
         raise ValueError("--race and --executor were both given; a race drops kernels on one machine, so leave one out")
-    limits = limits_of(*limited, asked.cases.device)
-    pace = Pace(schedule_of(*paced), race, calls, limits, format_, wide)
-    return _planned_and_measured(asked, pace, out, plot, _mode(resume, force))
+    shown = _taken(ShownWinners, typed)
+    shown.require_meaning()
+    schedule = schedule_of(typed["passes"], race, resume, typed["budget"])
+    pace = Pace(schedule, race, limits_of(typed["timeout"], typed["max_bytes"], typed["device"]), shown)
+    return _planned_and_measured(asked, pace, typed["out"], typed["plot"], _mode(resume, typed["force"]))
+
+
+def _taken(kind: type[_Options], typed: Mapping[str, Any]) -> _Options:
+    """Return the options that belong together, from all that were typed."""
+    return kind(**{name: typed[name] for name in kind.__annotations__})
 
 
 def _planned_and_measured(asked: PlanOptions, pace: Pace, out: Path | None, plot: Path | None, mode: Mode) -> int:
     with planned(asked, pace.limits) as (plans, notes):
+        pace.shown.require_baseline(key for plan in plans for key in plan.kernels)
         path = _out(out, mode, asked.shard)
         picture = _picture(path, plot, mode != "new")
         path = require_writable(path, keep=False)
         for note in notes:
-            print(note, file=sys.stdout if pace.format_ is Format.table else sys.stderr)
+            print(note, file=sys.stdout if pace.shown.format_ is Format.table else sys.stderr)
         if asked.cases.executor:
             return _spread(plans, pace, path, picture, mode, asked.cases.executor)
         return _measure(plans, pace, path, picture, mode)
@@ -193,7 +199,7 @@ def _say_which(plan: Plan, plans: list[Plan]) -> None:
 
 def _measured(session: Session, pace: Pace) -> list[Record]:
     """Return the records of the session's own cases, as they are to be ranked."""
-    found = measure_by_elimination(session, pace.calls) if pace.race else session.measure_missing()
+    found = measure_by_elimination(session, pace.shown.calls) if pace.race else session.measure_missing()
     cases = {session.plan.coordinates(case) for case in session.plan.cases}
     return [row for row in found if row.case in cases]
 
@@ -207,11 +213,11 @@ def _stopped(stop: Stopped, path: Path, session: Session | None) -> int:
 
 
 def _conclude(records: list[Record], path: Path, picture: Path, pace: Pace) -> int:
-    undrawn = _undrawn(records, picture, pace.calls)  # before anything is printed: a pipe may be closed by then
-    print_ranking(rankings(weighed(records, pace.calls)), pace.format_, pace.wide)
-    console = console_for(sys.stdout if pace.format_ is Format.table else sys.stderr)
-    if pace.calls:
-        own = f"those of one of {counted(pace.calls, 'call')}"
+    undrawn = _undrawn(records, path, picture, pace.shown)  # before anything is printed: a pipe may be closed by then
+    print_ranking(rankings(weighed(records, pace.shown.calls)), pace.shown.format_, pace.shown.wide)
+    console = console_for(sys.stdout if pace.shown.format_ is Format.table else sys.stderr)
+    if pace.shown.calls:
+        own = f"those of one of {counted(pace.shown.calls, 'call')}"
         say(console, f"times are {own}, with its share of building and the first call")
     found = (row for row in records if row.measurement.status == Status.wrong)
     wrong = sorted({f"{row.kernel} at n = {row.case.n}: {row.measurement.reason}" for row in found})
@@ -224,13 +230,16 @@ def _conclude(records: list[Record], path: Path, picture: Path, pace: Pace) -> i
     return 1 if wrong else 0
 
 
-def _undrawn(records: list[Record], picture: Path, calls: int | None) -> OSError | None:
-    """Draw the picture; return what kept it from being written, for after the tables."""
+def _undrawn(records: list[Record], path: Path, picture: Path, shown: ShownWinners) -> OSError | ValueError | None:
+    """Draw the picture; return what kept it from being drawn or written, for after the tables."""
     from gradkernels.bench.report.pictures.draw import draw
     from gradkernels.bench.report.pictures.run_content import content_of
 
     try:
-        write_whole(picture, draw(content_of(tabulate(records), calls=calls), picture.suffix.lower()))
+        content = content_of(tabulate(records), shown.kind or PictureKind.time, shown.baseline, shown.calls)
+        write_whole(picture, draw(content, picture.suffix.lower()))
     except OSError as error:
         return error
+    except ValueError as error:
+        return ValueError(f"no picture of {shown.kind}: {error}; the results are in {path}")
     return None

@@ -52,7 +52,7 @@ def content_of(
     Raises:
         ValueError: Nothing in the rows can be shown so, or the baseline is none.
     """
-    _require_meaning(kind, baseline, calls)
+    require_meaning(kind, baseline, calls)
     cases, scale = timed_cases(with_first_calls(table, calls)), SCALES[kind]
     if not any(case.rows for case in cases):
         return PictureContent(kind, begun(NOTHING), "", (), ())
@@ -70,8 +70,14 @@ def content_of(
     return _titled(named, kind, way, heading, [case for place in drawn for case in groups[place]])
 
 
-def _require_meaning(kind: PictureKind, baseline: str | None, calls: int | None) -> None:
-    """Raise a ValueError for what the kind does not show."""
+def require_meaning(kind: PictureKind, baseline: str | None, calls: int | None) -> None:
+    """Raise a ValueError for what a kind does not show, whatever the results.
+
+    Args:
+        kind: Of the picture.
+        baseline: That was named, if any.
+        calls: How often a kernel is called, if that was said.
+    """
     if kind not in SCALES:
         raise ValueError(
             f"{kind} is the picture of an estimate's CSV, not of a run; kinds of a run: {', '.join(SCALES)}"
