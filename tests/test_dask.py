@@ -7,7 +7,8 @@ import pytest
 
 import gradkernels as gk
 from gradkernels.quantity import Moments
-from gradkernels.scale.lazy_results import FAN_IN
+from gradkernels.scale.lazy_results import FAN_INS
+from gradkernels.scale.task_groups import group_tasks, leave_tasks_alone
 
 dask = pytest.importorskip("dask")
 da = pytest.importorskip("dask.array")
@@ -118,11 +119,57 @@ def test_single_precision_stays_and_is_summed_in_double():
 
 
 def test_variance_far_from_zero_is_not_lost_in_squares():
-    problem, n = gk.LinearRegression(fit_intercept=False), FAN_IN * FAN_IN + 2
+    problem, n = gk.LinearRegression(fit_intercept=False), max(FAN_INS) ** 2 + 2
     y = -5e7 - np.arange(n) % 2 / 2  # gradients 1e8 and 1e8 + 1
     mean, variance = gk.moments(problem, np.zeros(1), da.from_array(np.ones(n), chunks=1), y)
     assert mean.compute().tolist() == [100_000_000.5]
     np.testing.assert_allclose(variance.compute(), [0.25], rtol=1e-7)  # a mean of blocks is rounded to 1.5e-8
+
+
+@pytest.fixture
+def grouped():
+    group_tasks(1)
+    yield
+    leave_tasks_alone()
+    assert dask.config.get("array_optimize", None) is None
+
+
+def tasks(*lazy):
+    return len(dict(dask.optimize(*lazy)[0].__dask_graph__()))
+
+
+def test_blocks_are_computed_in_the_tasks_that_merge_them_with_the_same_bits(grouped):
+    x, y = da.ones((600, 3), chunks=(5, 3)), da.zeros(600, chunks=5)
+    lazy = gk.gradient(P, THETA, x, y)
+    groups, found = tasks(lazy), lazy.compute()
+    leave_tasks_alone()
+    blocks = x.numblocks[0]
+    assert blocks == 120
+    assert groups == 8 + 1 + 1  # 16 at a time, their result, and what all blocks are given
+    assert tasks(lazy) == blocks + groups
+    assert found.tobytes() == lazy.compute().tobytes()
+
+
+def test_blocks_that_something_else_needs_are_tasks_of_their_own(grouped):
+    x, y = da.ones((600, 3), chunks=(5, 3)), da.zeros(600, chunks=5)
+    parts = x + 1
+    lazy, other = gk.gradient(P, THETA, parts, y), parts.sum()
+    assert tasks(lazy) < 20
+    assert tasks(lazy, other) > 120
+    np.testing.assert_array_equal(dask.compute(lazy, other)[0], lazy.compute())
+
+
+def test_few_blocks_are_tasks_of_their_own_so_that_no_thread_waits(grouped):
+    assert tasks(gk.gradient(P, THETA, DX, DY)) > len(ROWS)
+
+
+def test_an_optimisation_of_the_users_own_stays():
+    mine = da.optimization.optimize
+    with dask.config.set(array_optimize=mine):
+        group_tasks(1)
+        assert dask.config.get("array_optimize") is mine
+        leave_tasks_alone()
+        assert dask.config.get("array_optimize") is mine
 
 
 @pytest.mark.parametrize("asked", ["gradient", "moments", "clipped_sum", "outer of groups", "gram"])

@@ -11,6 +11,7 @@ comes here with what computes a block:
    block was bad;
 4. `merging` has for each sum or mean how results of blocks become that of all rows.
 
-`cluster` starts workers on this machine. `files` opens what lies on disk as dask arrays: `tables`, Parquet and CSV,
-and `array_files`, NPY and Zarr. `gradkernels` loads none of this, and no dask, before there is a dask array.
+`cluster` starts workers on this machine, where by `task_groups` several blocks are one task. `files` opens what lies on
+disk as dask arrays: `tables`, Parquet and CSV, and `array_files`, NPY and Zarr. `gradkernels` loads none of this, and
+no dask, before there is a dask array.
 """

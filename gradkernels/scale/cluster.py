@@ -2,13 +2,29 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from dask.system import CPU_COUNT
 from distributed import LocalCluster
 
+from gradkernels.scale.task_groups import group_tasks, leave_tasks_alone
 from gradkernels.thread_variables import XLA_VARIABLES
 from gradkernels.validate import validate_count
 
 LOOPBACK = "127.0.0.1"
+
+
+class Workers(LocalCluster):  # type: ignore[misc] # distributed has no types
+    """Workers on this machine, that are given several small blocks at once for as long as they are there."""
+
+    def close(self, timeout: float | None = None) -> Any:
+        """End them.
+
+        Args:
+            timeout: Seconds that they have for it.
+        """
+        leave_tasks_alone()
+        return super().close(timeout)
 
 
 def cluster(workers: int | None = None, threads: int = 1, memory_limit: str | float = "auto") -> LocalCluster:
@@ -31,8 +47,10 @@ def cluster(workers: int | None = None, threads: int = 1, memory_limit: str | fl
     """
     for name, value in (("workers", workers), ("threads", threads)):
         validate_count(name, value)
-    started = LocalCluster(
-        n_workers=workers or CPU_COUNT,
+    count = workers or CPU_COUNT
+    group_tasks(count * threads)
+    started = Workers(
+        n_workers=count,
         threads_per_worker=threads,
         processes=True,
         host=LOOPBACK,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
+from math import prod
 from operator import itemgetter
 from typing import Any
 
@@ -21,8 +22,11 @@ from gradkernels.scale.lazy_arrays import is_lazy
 from gradkernels.scale.lazy_options import LazyOptions, looked_at
 from gradkernels.scale.merging import Merging, merging_of
 
-FAN_IN = 16
-"""How many results of blocks are merged at once."""
+FAN_INS = (4, 16)
+"""How many results of blocks are merged at once: few of large ones, so that a group of them takes no long time."""
+
+GROUP_BYTES = 2**26
+"""Of the blocks that are merged at once, about."""
 
 Choose = Callable[[str, int, int, str], Kernel]
 """`choose(quantity, n, features, dtype)`, the kernel for blocks of n rows on one thread."""
@@ -155,10 +159,10 @@ def _reduced(results: BlockResults, parts: da.Array, shape: tuple[int, ...]) -> 
     return da.reduction(
         parts,
         _unchanged,
-        partial(_finished, merging, shape, results.dtype),
-        combine=partial(_combined, merging),
+        partial(finished, merging, shape, results.dtype),
+        combine=partial(combined, merging),
         axis=tuple(range(1 + results.blanks)),
-        split_every={0: FAN_IN},
+        split_every={0: _fan_in(results)},
         concatenate=False,
         dtype=results.dtype,
         meta=np.empty((0,) * len(shape), results.dtype),
@@ -166,19 +170,44 @@ def _reduced(results: BlockResults, parts: da.Array, shape: tuple[int, ...]) -> 
     )
 
 
+def _fan_in(results: BlockResults) -> int:
+    """Return how many results of blocks are merged at once, by the blocks alone: whatever computes them."""
+    few, many = FAN_INS
+    largest = max(results.samples.rows, default=0)
+    bytes_of_block = largest * sum(prod(one.shape[1:]) * one.dtype.itemsize for one in results.samples.arrays)
+    return min(many, max(few, GROUP_BYTES // max(1, bytes_of_block)))
+
+
 def _unchanged(part: Any, axis: Any, keepdims: bool) -> Any:
     return part
 
 
-def _combined(merging: Merging, parts: Any, axis: Any, keepdims: bool) -> Any:
-    """Merge the results of some blocks; None, of those without rows, is none."""
+def combined(merging: Merging, parts: Any, axis: Any, keepdims: bool) -> Any:
+    """Merge the results of some blocks; None, of those without rows, is none.
+
+    Args:
+        merging: How.
+        parts: Results of blocks, in lists.
+        axis: Nothing: dask says it.
+        keepdims: Likewise.
+    """
     found = [part for part in _flat(parts) if part is not None]
     with np.errstate(all="ignore"):
         return merging.merged(found) if len(found) > 1 else found[0] if found else None
 
 
-def _finished(merging: Merging, shape: tuple[int, ...], own: Any, parts: Any, axis: Any, keepdims: bool) -> Any:
-    part = _combined(merging, parts, axis, keepdims)
+def finished(merging: Merging, shape: tuple[int, ...], own: Any, parts: Any, axis: Any, keepdims: bool) -> Any:
+    """Return the result of all rows from what was merged of some blocks each.
+
+    Args:
+        merging: How.
+        shape: Of the result.
+        own: Its dtype.
+        parts: What is known of some blocks, in lists.
+        axis: Nothing: dask says it.
+        keepdims: Likewise.
+    """
+    part = combined(merging, parts, axis, keepdims)
     with np.errstate(all="ignore"):
         return np.zeros(shape, own) if part is None else merging.finished(part, shape).astype(own)
 
