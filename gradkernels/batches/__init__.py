@@ -7,6 +7,7 @@ A call such as `gk.over(loader).norms(problem)` goes this way:
 2. `loading` goes through the batches, and computes each by the function of `gk`;
 3. `sums` adds results of batches up in float64; rows go into `row_memory`, or into `row_files`, a file that is whole
    after each batch. `pairs` has products of all samples with each other;
-4. `resume` notes beside such a file how many batches it has and of what, so that the same call goes on with the next;
+4. `resume` says in `notes` beside such a file how many batches it has and of what, so that the same call goes on with
+   the next; `sum_files` keeps a sum in a file with such a note;
 5. under torch.distributed, by `agreement`, ranks compare what they were asked, and `ranks` has their sums added up.
 """

@@ -9,17 +9,16 @@ from typing import Any
 from gradkernels.batches.agreement import agreed_ranks, merge_ranks, require_each_once
 from gradkernels.batches.asking import (
     asked_of_batches,
-    identity_of_call,
     is_path,
     require_given,
     sums_of_own_groups,
 )
-from gradkernels.batches.loading.batch_call import BatchCall
 from gradkernels.batches.loading.stream import Stream
 from gradkernels.batches.pairs import gram_of_ranks
 from gradkernels.batches.ranks.group import file_of_rank, ranks_here
 from gradkernels.batches.resume import rows_into_file
 from gradkernels.batches.row_memory import GivenRows, GrowingRows
+from gradkernels.batches.sum_files import sum_with_file
 from gradkernels.batches.sums import MeanAndVariance, OuterOfGroups, Sum, Total
 from gradkernels.fastest.clipped import clipped_sum
 from gradkernels.fastest.of_gradients import gradient, moments, norms, per_sample
@@ -43,6 +42,8 @@ class OverBatches:
     All of them take the problem, theta (None for a module's own parameters) and the keyword arguments of the function
     of that name: `parameters`, `kernel`, `results`, `max_bytes`, `sample_weight`. What has an entry for each sample
     (`weights`, `groups`, `sample_weight`) is an array in the order of the batches, or a function `f(x, y)` of a batch.
+
+    Sums take `checkpoint="sum.npz"`, a file from which the same call goes on after a kill, as `out=` is one for rows.
 
     Under torch.distributed sums, `project` and `gram` are of all ranks' samples; other rows are of the rank's own.
 
@@ -90,6 +91,8 @@ class OverBatches:
             raise ValueError("rule= is a function of all norms, and those of batches are there one batch at a time; go "
                              "through them twice: over.weighted_sum(p, theta, rule(over.norms(p, theta)))")  # fmt: skip
         options |= {"max_norm": max_norm}
+        if norms_out and options.get("checkpoint") is not None:
+            raise TypeError("norms_out= comes with no checkpoint=; call norms(..., out='norms.npy') and this one alone")
         if not norms_out:
             return self._total(Sum(), clipped_sum, problem, theta, options)
         require_each_once(self.stream.source, self.distributed)
@@ -217,9 +220,13 @@ class OverBatches:
         self, total: Total, function: Callable[..., Any], problem: Problem, theta: Tree, options: dict[str, Any]
     ) -> Any:
         require_each_once(self.stream.source, self.distributed)
+        file = options.pop("checkpoint", None)
         with asked_of_batches(function, problem, theta, options) as call:
-            for batch in self.stream.batches(call):
-                total.add(call(batch), batch.size)
+            if file is not None:
+                sum_with_file(self.stream, call, total, file_of_rank(file, ranks_here(self.distributed)))
+            else:
+                for batch in self.stream.batches(call):
+                    total.add(call(batch), batch.size)
             return merge_ranks(total, self.distributed, call)
 
     def _rows(
@@ -227,7 +234,7 @@ class OverBatches:
     ) -> Any:
         with asked_of_batches(function, problem, theta, options) as call:
             if is_path(out):
-                return self._rows_into_file(call, out)
+                return rows_into_file(self.stream, call, file_of_rank(out, ranks_here(self.distributed)))
             if gathers := out is None and function in GATHERED:
                 require_each_once(self.stream.source, self.distributed)
             sink = GrowingRows(self.stream.samples) if out is None else GivenRows(out)
@@ -235,10 +242,3 @@ class OverBatches:
                 sink.write(call(batch))
             rows = sink.finish()
             return each(agreed_ranks(self.distributed, call).gathered, rows) if gathers else rows
-
-    def _rows_into_file(self, call: BatchCall, out: Out) -> Any:
-        if call.options.get("by") is not None:
-            raise TypeError("by= gives several arrays and a file has one; leave out out=, or call with parameters= "
-                            "for each group")  # fmt: skip
-        own = file_of_rank(out, ranks_here(self.distributed))
-        return rows_into_file(self.stream, call, own, identity_of_call(call, self.stream))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -40,6 +41,19 @@ class Total(ABC):
     def result(self) -> Any:
         """Return that of all samples, in the dtype and library of those of batches."""
 
+    @abstractmethod
+    def arrays(self) -> list[Any]:
+        """Return what is known as arrays of numpy, which `resume` goes on with to the same bits."""
+
+    @abstractmethod
+    def resume(self, arrays: Sequence[Any], samples: int) -> None:
+        """Forget what is known but its form, and go on from what `arrays` gave.
+
+        Args:
+            arrays: As they were.
+            samples: Their number of samples.
+        """
+
 
 class Sum(Total):
     """A sum over samples, or their mean: each batch counts by its number of samples."""
@@ -66,6 +80,14 @@ class Sum(Total):
         """Return the sum, or divided by the number of samples."""
         by = self.samples if self._mean else 1
         return each(lambda total, like: narrowed_like(total / by, like), self._sum, self._like)
+
+    def arrays(self) -> list[Any]:
+        """Return the sum's."""
+        return on_host(self._sum)
+
+    def resume(self, arrays: Sequence[Any], samples: int) -> None:
+        """Go on from a sum of so many samples."""
+        self.samples, [self._sum] = samples, filled(arrays, self._sum)
 
 
 class MeanAndVariance(Total):
@@ -102,6 +124,15 @@ class MeanAndVariance(Total):
         variance = each(lambda one: one / self.samples, self._squares)
         return Moments(each(narrowed_like, self._mean, self._like), each(narrowed_like, variance, self._like))
 
+    def arrays(self) -> list[Any]:
+        """Return those of the mean, and of the squares around it."""
+        return on_host((self._mean, self._squares))
+
+    def resume(self, arrays: Sequence[Any], samples: int) -> None:
+        """Go on from mean and squares of so many samples."""
+        self._mean, self._squares = filled(arrays, self._mean, self._squares)
+        self.samples = samples
+
 
 class OuterOfGroups(Total):
     """The sum of outer products of the sums of each group, whose samples may be in many batches."""
@@ -132,6 +163,17 @@ class OuterOfGroups(Total):
         sums = library.xp.stack([first, *[one for one in self._sums.values() if one is not first]])
         return narrowed_like(sums.T @ sums, self._like)
 
+    def arrays(self) -> list[Any]:
+        """Return the numbers of the groups, and their sums."""
+        return [np.array([*self._sums], np.int64), np.stack(on_host(tuple(self._sums.values())))]
+
+    def resume(self, arrays: Sequence[Any], samples: int) -> None:
+        """Go on from numbers and sums of groups of so many samples."""
+        numbers, sums = arrays
+        like = next(iter(self._sums.values()))
+        self._sums = {int(number): filled([one], like)[0] for number, one in zip(numbers, sums, strict=True)}
+        self.samples = samples
+
 
 def _summed(ranks: Ranks, samples: int, tree: Tree) -> tuple[int, tuple[Tree]]:
     """Return the number of samples of all ranks, and the sums of a tree of float64 arrays, by one exchange."""
@@ -140,6 +182,38 @@ def _summed(ranks: Ranks, samples: int, tree: Tree) -> tuple[int, tuple[Tree]]:
     total, *found = ranks.summed([number, *leaves(tree)])
     rest = iter(found)
     return int(total[0]), (each(lambda one: next(rest), tree),)
+
+
+def on_host(tree: Tree) -> list[Any]:
+    """Return the arrays of a tree as numpy has them."""
+    return [np.asarray(library.get(one)) for one in leaves(tree) if (library := backend_of(one)) is not None]
+
+
+def filled(arrays: Sequence[Any], *trees: Tree) -> list[Tree]:
+    """Return trees like others, of float64 arrays that hold what is in arrays of numpy.
+
+    Args:
+        arrays: In the order of the leaves of all trees.
+        trees: Whose form, libraries and devices count.
+
+    Raises:
+        ValueError: Numbers or shapes of arrays are others.
+    """
+    own, found = ([tuple(one.shape) for one in several] for several in (leaves(trees), arrays))
+    if own != found or any(one.dtype != np.float64 for one in arrays):
+        raise ValueError(f"it has arrays of {found} where float64 ones of {own} belong")
+    rest = iter(arrays)
+    return [each(lambda one: _placed(next(rest), one), tree) for tree in trees]
+
+
+def _placed(array: Any, like: Array) -> Array:
+    library = backend_of(like)
+    assert library is not None
+    return (
+        np.array(array)
+        if isinstance(like, np.ndarray)
+        else library.put(np.array(array), library.arrays.device_of(like))
+    )
 
 
 def widened(array: Array) -> Array:
