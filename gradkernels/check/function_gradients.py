@@ -28,8 +28,8 @@ PAIRS_OF_CHANGES = 2
 SMALLEST_SCALE = float(np.finfo(np.float32).eps)  # of the largest
 MIXES_SAMPLES = (
     "the gradient of the mean of losses(params, x, y) is not the mean of the gradients of its samples: the function "
-    "compares the samples of a batch with each other, or does not have them first; no sample has a gradient of its own "
-    "there"
+    "compares the samples of a batch with each other (batch normalization in training, dropout by one key of all), or "
+    "does not have them first; no sample has a gradient of its own there"
 )
 
 

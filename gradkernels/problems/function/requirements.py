@@ -16,6 +16,11 @@ def placed(array: Any, name: str) -> Array:
     import jax
 
     if isinstance(array, jax.Array):
+        if jax.numpy.issubdtype(array.dtype, jax.dtypes.prng_key):
+            raise TypeError(
+                f"{name} has keys of jax.random, which are no numbers to keep for a proof; give "
+                "jax.random.key_data(keys), and wrap them in losses by jax.random.wrap_key_data"
+            )
         return array
     if isinstance(array, np.ndarray) and array.dtype.kind in "biuf":
         return jax.numpy.asarray(array)
