@@ -162,7 +162,7 @@ def rows_of(engine: HooksEngine, theta: Theta, x: Tree, y: Tree) -> Theta:
 
 def clip_factors(norms: Array, max_norm: float | Array) -> Array:
     """Return min(1, max_norm / norm), also for a norm of zero and an infinite max_norm."""
-    return 1 / (norms / max_norm).clamp_(min=1)
+    return (norms / max_norm).clamp_(min=1).reciprocal_()
 
 
 def _added(total: Theta, more: Theta) -> Theta:

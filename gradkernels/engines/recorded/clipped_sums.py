@@ -14,7 +14,7 @@ from gradkernels.engines.hooks import products, quantities
 from gradkernels.engines.hooks.accumulate.grouped_sums import GroupBook, GroupedSums
 from gradkernels.engines.hooks.errors import Unfit
 from gradkernels.engines.hooks.precision import sum_dtype, widen
-from gradkernels.engines.hooks.quantities import Theta, beyond_range
+from gradkernels.engines.hooks.quantities import Theta
 from gradkernels.engines.recorded.functions import Function, Passes
 from gradkernels.engines.recorded.mending import MOST_MENDED
 from gradkernels.engines.recorded.quantities import recorded_parts
@@ -42,16 +42,16 @@ def function_of(passes: Passes, groups: Groups, rule: Rule) -> Function:
     """
 
     def function(theta: Theta, rest: Theta, x: Tree, y: Tree, numbers: Array) -> list[Array]:
-        limits = {group: numbers[1 + i] for i, (group, _) in enumerate(groups)}
-        doubts = Doubts()
+        gamma, *of_each = numbers.unbind()
+        limits, doubts = dict(zip([group for group, _ in groups], of_each, strict=True)), Doubts()
 
         def norms_of(squares: Array, book: GroupBook) -> Array:
             if not passes.engine.draws_each:
-                doubts.mark(beyond_range(squares))
+                doubts.look_at(squares)
             return squares.sqrt()
 
         def cut(group: str, norms: Array) -> Array:
-            return weights_of(torch, norms, limits[group], rule, numbers[0])
+            return weights_of(torch, norms, limits[group], rule, gamma)
 
         with passes.forward(theta, rest, x, y) as forward:
             if forward.repeated:
@@ -110,7 +110,8 @@ class RecordedCutting:
             inside = [name for name in theta if any(name in names for _, names in groups)]
             first, *others = (dict(zip(inside, part, strict=False)) for part in parts)
             sums = {name: sum((part[name] for part in others), one) for name, one in first.items()}
-            *of_groups, doubtful = (torch.cat(of) for of in zip(*(part[len(inside) :] for part in parts), strict=True))
+            each = zip(*(part[len(inside) :] for part in parts), strict=True)
+            *of_groups, doubtful = (torch.cat(of) if len(of) > 1 else of[0] for of in each)
             norms = {group: one for (group, _), one in zip(groups, of_groups, strict=True)}
             if doubtful.any() and not self._mend(data, groups, (sums, norms), doubtful, numbers, rule):
                 return plain()

@@ -14,7 +14,7 @@ from gradkernels.engines.hooks.accumulate.projections import RowProjections
 from gradkernels.engines.hooks.accumulate.random_matrices import RandomMatrices
 from gradkernels.engines.hooks.accumulate.weighted_sums import GroupSums, SeveralRowSums, zero_sums
 from gradkernels.engines.hooks.precision import HALF_DTYPES
-from gradkernels.engines.hooks.quantities import Theta, beyond_range
+from gradkernels.engines.hooks.quantities import Theta
 from gradkernels.engines.recorded.functions import Function, Passes
 from gradkernels.engines.recorded.uses.doubts import Doubts
 from gradkernels.engines.recorded.uses.recorded_uses import recording
@@ -95,10 +95,8 @@ def norms_by(passes: Passes, by: Groups) -> Function:
             of_names = squares.finish()
             of_groups = [reduce(operator.add, [of_names[name] for name in names]) for _, names in by]
             used = [one for one, (_, names) in zip(of_groups, by, strict=True) if squares.used.intersection(names)]
-            if used and not passes.engine.draws_each:
-                widest = max(used, key=torch.Tensor.element_size)
-                stacked = torch.stack([one.to(widest.dtype) for one in used])
-                doubts.mark(beyond_range(stacked.amin(0)) | beyond_range(stacked.amax(0)))
+            for one in used if not passes.engine.draws_each else ():
+                doubts.look_at(one)
             return [*torch._foreach_sqrt(of_groups), doubts.all(n, of_groups[0])]
 
     return function

@@ -42,7 +42,7 @@ def weights_of(xp: Any, norms: Array, limit: Any, rule: Rule, gamma: Any) -> Arr
     """
     if callable(rule):
         return rule(norms)
-    return limit / (norms + gamma) if rule == AUTOMATIC else 1 / xp.clip(norms / limit, min=1.0)
+    return limit / (norms + gamma) if rule == AUTOMATIC else xp.reciprocal(xp.clip(norms / limit, min=1.0))
 
 
 def limit_of(limit: Any, group: str) -> Any:

@@ -10,6 +10,7 @@ import torch
 from gradkernels.backend import Array
 from gradkernels.engines.hooks.accumulate.inner_products import UseTerm
 from gradkernels.engines.hooks.parameter_use import CANCELLATION
+from gradkernels.engines.hooks.quantities import beyond_range
 
 LEAST_DIGITS = 1e3
 """Times the smallest number with all digits, below which a sum of squares may have lost some."""
@@ -21,6 +22,7 @@ class Doubts:
     def __init__(self) -> None:
         self._marks: list[Array] = []
         self._factors: list[Array] = []
+        self._squares: list[Array] = []
 
     def mark(self, at: Array) -> None:
         """Mark samples, `(n,)`, of true and false."""
@@ -56,8 +58,15 @@ class Doubts:
             kept = kept + one
         self.mark(~((squares > LEAST_DIGITS * limits.tiny / limits.eps * kept) & (squares < limits.max)))
 
+    def look_at(self, squares: Array) -> None:
+        """Mark samples whose squares `(n,)` have left the range of their dtype, all such together."""
+        self._squares.append(squares)
+
     def all(self, n: int, like: Array) -> Array:
         """Return all marks together, `(n,)`."""
+        for dtype in {one.dtype: None for one in self._squares}:
+            alike = [one for one in self._squares if one.dtype is dtype]
+            self.mark(beyond_range(torch.stack(alike)).any(0))
         if not self._marks:
             return like.new_zeros(n, dtype=torch.bool)
         return reduce(torch.logical_or, self._marks)
