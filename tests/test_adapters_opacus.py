@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 opacus = pytest.importorskip("opacus")
 
+from opacus.utils.adaptive_clipping.adaptive_clipping_utils import DPTensorFastGradientAdaptiveClipping  # noqa: E402
 from opacus.utils.batch_memory_manager import BatchMemoryManager  # noqa: E402
 from opacus.validators.errors import UnsupportedModuleError  # noqa: E402
 
@@ -373,6 +374,31 @@ def small_again() -> nn.Module:
 def test_other_modes_are_opacus_own():
     model, *_ = private(PrivacyEngine(), small(), grad_sample_mode="functorch")
     assert type(model) is opacus.GradSampleModule
+
+
+def test_adaptive_clipping_is_refused_with_ghost():
+    with pytest.raises(ValueError, match="clipping='flat' alone, not 'adaptive': pass grad_sample_mode='hooks'"):
+        private(PrivacyEngine(), small(), grad_sample_mode="ghost", clipping="adaptive", **ADAPTIVE)
+
+
+def test_opacus_own_loss_of_adaptive_ghost_clipping_makes_no_step_with_this_model():
+    (x, y), own = data().tensors, small()
+    model, optimizer, *_ = private(PrivacyEngine(), own, grad_sample_mode="ghost")
+    losses = nn.functional.cross_entropy(model(x), y, reduction="none")
+    loss = DPTensorFastGradientAdaptiveClipping(model, optimizer, losses)
+    with (
+        pytest.warns(UserWarning, match="gradients are not clipped"),
+        pytest.raises(AttributeError, match="per_sample_"),
+    ):
+        loss.backward()
+    assert all(one.grad is None for one in own.parameters())
+
+
+@pytest.mark.parametrize("mode", ["hooks", "ghost"])
+def test_autocast_is_refused(mode):
+    model, *_ = private(PrivacyEngine(), small(), grad_sample_mode=mode)
+    with torch.autocast("cpu", torch.bfloat16), pytest.raises(gk.CannotWatch, match="called under autocast"):
+        model(data().tensors[0])
 
 
 class Counting(nn.Linear):

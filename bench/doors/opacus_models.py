@@ -111,7 +111,7 @@ def of_transformers(name: str, n: int, own: bool) -> Task:
     x, y = FAMILIES[name].data(n, full=True, length=SIDE if name == "vit" else LENGTH)
     x = x["pixel_values" if name == "vit" else "input_ids"]
     following = y.ndim > 1
-    return Task(Logits(model, name != "vit", following), x, y[:, 1:].contiguous() if following else y)
+    return Task(Logits(model.train(), name != "vit", following), x, y[:, 1:].contiguous() if following else y)
 
 
 SETTINGS = {

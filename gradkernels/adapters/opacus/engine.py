@@ -20,6 +20,11 @@ OURS = ("hooks", "ghost")
 FOLLOWED = (nn.MultiheadAttention, nn.LSTM, nn.GRU)
 """Layers that Opacus asks to replace, and that are followed as they are."""
 
+FLAT_GHOST = (
+    "ghost clipping has clipping='flat' alone, not {clipping!r}: pass grad_sample_mode='hooks', which forms no "
+    "per-sample gradients here either"
+)
+
 OTHER_MODULE = (
     "Pre-existing GradSampleModule doesn't match new arguments: it is a {kind} with batch_first={batch_first}, "
     "loss_reduction={loss_reduction!r}; pass the plain nn.Module instead (module.to_standard_module())"
@@ -70,6 +75,11 @@ class PrivacyEngine(opacus.PrivacyEngine):
         if grad_sample_mode == "ghost":
             options |= {"max_grad_norm": max_grad_norm, "ghost": True}
         return (GradientModule if wrap_model else GradientHooks)(module, **options)
+
+    def _prepare_optimizer(self, *, clipping: str = "flat", grad_sample_mode: str = "hooks", **options: Any) -> Any:
+        if grad_sample_mode == "ghost" and clipping != "flat":
+            raise ValueError(FLAT_GHOST.format(clipping=clipping))
+        return super()._prepare_optimizer(clipping=clipping, grad_sample_mode=grad_sample_mode, **options)
 
     def _prepare_criterion(
         self, *, module: Any, optimizer: Any, criterion: Any, loss_reduction: str = "mean", **others: Any

@@ -30,6 +30,11 @@ BUFFER = (
     "and so no privacy; take a layer without such a buffer, or freeze its parameters"
 )
 
+AUTOCAST = (
+    "the private model is called under autocast, in which gradients of single samples are not followed here: call it "
+    "outside of that, or take Opacus' own PrivacyEngine"
+)
+
 FULL = 16
 """Of so many passes for samples alone one has the parameters' gradients too."""
 
@@ -97,6 +102,8 @@ class PassFollower:
         if is_called_by_us() or again or not (torch.is_grad_enabled() and self._watched.training and self.listens):
             return
         theta = usable_parameters(self._watched)
+        if torch.is_autocast_enabled(next(iter(theta.values())).device.type):
+            raise CannotWatch(AUTOCAST)
         inputs = samples_of(args, kwargs, (), self._axis)
         self._buffers = self._trained_buffers()
         self._current = SeenCall(theta, inputs, (args, kwargs), self._guesses, self._axis)
