@@ -8,7 +8,7 @@ from numpy.testing import assert_array_equal
 
 import gradkernels as gk
 
-pd = pytest.importorskip("pandas")
+pd, pl = pytest.importorskip("pandas"), pytest.importorskip("polars")
 
 RNG = np.random.default_rng(3)
 X, Y = RNG.standard_normal((6, 2)), RNG.standard_normal(6)
@@ -24,6 +24,29 @@ def test_frames_give_what_the_arrays_in_them_give(function):
         found = function(LINEAR, THETA, x, y)
         assert type(found) is np.ndarray
         assert_array_equal(found, function(LINEAR, THETA, X, Y))
+
+
+@pytest.mark.parametrize("function", FUNCTIONS)
+def test_frames_of_polars_are_taken_too(function):
+    frame, series = pl.DataFrame({"a": X[:, 0], "b": X[:, 1]}), pl.Series("y", Y)
+    wanted = function(LINEAR, THETA, X, Y)
+    for x, y in ((frame, series), (frame, Y), (X, series)):
+        found = function(LINEAR, THETA, x, y)
+        assert type(found) is np.ndarray
+        assert_array_equal(found, wanted)
+    one = function(LINEAR, pl.Series(THETA[:2]), frame["a"], series)
+    assert_array_equal(one, function(LINEAR, THETA[:2], X[:, 0], Y))
+
+
+def test_frames_of_polars_may_hold_whole_numbers_truth_values_gaps_and_classes():
+    counts = pl.DataFrame({"a": [1, 2, None], "b": [True, False, True]})
+    plain = np.array([[1.0, 1.0], [2.0, 0.0], [np.nan, 1.0]])
+    assert_array_equal(gk.norms(LINEAR, THETA, counts, pl.Series(Y[:3])), gk.norms(LINEAR, THETA, plain, Y[:3]))
+    softmax, theta, labels = gk.SoftmaxRegression(classes=3), RNG.standard_normal((2, 3)), [0, 1, 2, 0, 1, 2]
+    found = gk.norms(softmax, theta, pl.Series(X[:, 0]), pl.Series(labels))
+    assert_array_equal(found, gk.norms(softmax, theta, X[:, 0], np.array(labels)))
+    bound = gk.fastest(LINEAR, "norms", like=(THETA, pl.DataFrame(X), pl.Series(Y)))
+    assert_array_equal(bound(THETA, pl.DataFrame(X), pl.Series(Y)), gk.norms(LINEAR, THETA, X, Y))
 
 
 def test_rows_of_a_frame_are_those_of_the_formula():
@@ -81,6 +104,8 @@ def test_gaps_are_nan_in_their_own_rows():
         (FRAME.assign(b=list("abcdef")), SERIES, "column 'b' of x holds "),
         (FRAME.assign(b=pd.Timestamp("2026-01-01")), SERIES, "column 'b' of x holds datetime64"),
         (FRAME, pd.Series(list("abcdef")), "y, a Series, holds "),
+        (pl.DataFrame({"a": Y, "b": list("abcdef")}), SERIES, "column 'b' of x holds String, not numbers"),
+        (pl.DataFrame(X).lazy(), SERIES, "x is a polars.lazyframe.frame.LazyFrame; allowed are arrays of "),
     ],
 )
 def test_what_is_no_number_is_named_by_its_column(x, y, says):
