@@ -513,4 +513,4 @@ def test_what_is_shared_by_all_samples_is_to_be_named():
 
 def test_a_random_choice_of_parameters_is_compared_between():
     names = [str(number) for number in range(20)]
-    assert [len(compared(names, passes, Random(0))) for passes in range(1, 9)] == [20, 20, 3, 20, 3, 3, 3, 20]
+    assert [len(compared(names, passes, Random(0))) for passes in range(1, 9)] == [20, 20, 2, 20, 2, 2, 2, 20]

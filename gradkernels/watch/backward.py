@@ -17,7 +17,8 @@ from gradkernels.watch.completeness import Completeness
 from gradkernels.watch.errors import CannotWatch
 from gradkernels.watch.loss_root import loss_end, require_reduction, root_of_backward
 from gradkernels.watch.passes import direct_terms
-from gradkernels.watch.values.measures import AVERAGES, MEASURES, Arrived, Arriving, Measure, Term
+from gradkernels.watch.values.measure import Arrived, Arriving, Measure, Term
+from gradkernels.watch.values.measures import AVERAGES, MEASURES
 
 Wanted = Mapping[str, Mapping[str, Any]]
 """Options by the name of a quantity."""
@@ -49,9 +50,11 @@ class SampleGradients:
     def __call__(self, use: ParameterUse, g: Array) -> None:
         """Take the gradient of a use's output, samples first."""
         for part, of_part in direct_terms(use, g, self.known.theta):
-            for target in part.targets.values():
-                self._uses[target.names[0]] = self._uses.get(target.names[0], 0) + 1
-            self._check.add(part, of_part)
+            names = [target.names[0] for target in part.targets.values()]
+            for name in names:
+                self._uses[name] = self._uses.get(name, 0) + 1
+            if any(map(self._check.compares, names)):
+                self._check.add(part, of_part)
             for measure in self.measures.values():
                 measure(part, of_part)
             if self._keep:

@@ -32,7 +32,7 @@ Biases of keys in an attention, or before a softmax over tokens, have such gradi
 
 SEED = 20221
 
-SHARE = 8
+SHARE = 16
 """Of so many parameters one is compared in passes between."""
 
 Directions = dict[tuple[str, tuple[int, ...], torch.dtype, torch.device], tuple[Array, Array]]
@@ -44,7 +44,7 @@ def compared(names: Sequence[str], passes: int, draw: random.Random) -> Containe
     Args:
         names: Of all parameters.
         passes: Number of the pass, from 1.
-        draw: Draws an eighth of them.
+        draw: Draws a sixteenth of them.
     """
     if not passes & (passes - 1):
         return names
@@ -94,9 +94,10 @@ class Completeness:
             name = target.names[0]
             if name not in self._names:
                 continue
-            terms, tolerance = self._terms(use, place, target, g).flatten(), TOLERANCES.get(g.dtype, 1e-3)
+            terms, tolerance = self._terms(use, place, target, g), TOLERANCES.get(g.dtype, 1e-3)
             rounding = torch.linalg.vector_norm(g).to(terms.dtype) * (ROUNDING * torch.finfo(g.dtype).eps / tolerance)
-            self._sums[name].append(torch.stack([terms.sum(), terms.abs().sum() + rounding]).double())
+            sizes = torch.linalg.vector_norm(terms, 1)
+            self._sums[name].append(torch.stack([terms.sum(), sizes + rounding]).double())
             self._coarsest[name] = max(self._coarsest.get(name, 0.0), tolerance)
 
     def _terms(self, use: ParameterUse, place: Any, target: ParameterTensor, g: Array) -> Array:

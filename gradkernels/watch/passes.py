@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
@@ -19,7 +19,7 @@ from gradkernels.problems.module.inputs import Shared
 from gradkernels.problems.module.requirements import require_usable
 from gradkernels.problems.module.structure import Module, sites
 from gradkernels.watch.errors import CannotWatch
-from gradkernels.watch.values.measures import Term
+from gradkernels.watch.values.measure import Term
 
 
 def parameters_of(model: Module) -> dict[str, Array]:
@@ -77,8 +77,8 @@ def samples_of(args: tuple[Any, ...], kwargs: dict[str, Any], shared: Shared, ax
     return list(named.values())
 
 
-def direct_terms(use: ParameterUse, g: Array, theta: dict[str, Array]) -> Iterator[Term]:
-    """Yield uses of parameters, or of blocks of them, where some targets are made of parameters.
+def direct_terms(use: ParameterUse, g: Array, theta: dict[str, Array]) -> Iterable[Term]:
+    """Return uses of parameters, or of blocks of them, where some targets are made of parameters.
 
     Their rows are pulled back now: once the caller's backward pass has gone through what made them, it is gone.
 
@@ -88,9 +88,18 @@ def direct_terms(use: ParameterUse, g: Array, theta: dict[str, Array]) -> Iterat
         theta: Parameters by name.
     """
     made = [place for place, target in use.targets.items() if not target.direct and target.block is None]
-    if not made:
-        yield use, g
-        return
+    return _pulled_terms(use, g, theta, made) if made else ((use, g),)
+
+
+def _pulled_terms(use: ParameterUse, g: Array, theta: dict[str, Array], made: list[Any]) -> Iterator[Term]:
+    """Yield the use without what is made of parameters, and that as rows of these.
+
+    Args:
+        use: The use.
+        g: Gradient of its output, samples first.
+        theta: Parameters by name.
+        made: Places of what is made of parameters.
+    """
     if kept := {place: target for place, target in use.targets.items() if place not in made}:
         part = copy.copy(use)
         part.targets = kept

@@ -16,7 +16,7 @@ from gradkernels.engines.hooks.quantities import beyond_range
 from gradkernels.engines.hooks.rules.remade import RemadeUse
 from gradkernels.engines.hooks.rules.vmap_call import VmapCall
 from gradkernels.watch.backward import SampleGradients
-from gradkernels.watch.values.measures import Term
+from gradkernels.watch.values.measure import Term
 
 CHANGED = (
     "{name} has been changed since the backward pass, by optimizer.step() say, and its per-sample gradients were not "

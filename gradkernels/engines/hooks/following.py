@@ -40,9 +40,13 @@ class GradientListener:
 
     def __call__(self, use: ParameterUse, g: Array) -> None:
         """Pass a gradient on that has arrived."""
-        if self.consumer is not None:
-            with torch.no_grad():
-                self.consumer(use, g)
+        if self.consumer is None:
+            return
+        if not torch.is_grad_enabled():  # in all backward passes but those that are differentiated themselves
+            self.consumer(use, g)
+            return
+        with torch.no_grad():
+            self.consumer(use, g)
 
     @contextmanager
     def passing_on(self, consumer: GradientConsumer) -> Iterator[None]:

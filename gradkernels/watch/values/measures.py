@@ -1,87 +1,21 @@
-"""What is made of a step's gradients as they arrive: for each quantity an accumulator, its result and a summary.
-
-Gradients arrive as the caller's loss weighs samples: 1/n of a sample's own where the loss is their mean. `factor` is
-what they are multiplied with to be the sample's own.
-"""
+"""What may be watched, by name, and what has a value for each sample: norms, products, rows, projections."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-import torch
-
 from gradkernels.backend import Array
-from gradkernels.engines.hooks.accumulate.accumulators import RowMoments, RowWriter, SquaredNorms
-from gradkernels.engines.hooks.accumulate.deviations import SquaredDeviations, inaccurate_variances
+from gradkernels.engines.hooks.accumulate.accumulators import RowWriter
 from gradkernels.engines.hooks.accumulate.products import RowGram, RowsAlong, SquaredNormsByParameter
 from gradkernels.engines.hooks.accumulate.projections import RowProjections
 from gradkernels.engines.hooks.accumulate.random_matrices import RandomMatrices
-from gradkernels.engines.hooks.parameter_use import ParameterUse
 from gradkernels.engines.hooks.quantities import beyond_range
 from gradkernels.quantities.project import KIND, SEED, SIZE
-from gradkernels.quantity import Moments
 from gradkernels.watch.errors import CannotWatch
-
-Term = tuple[ParameterUse, Array]
-"""A use, and the gradient of its output."""
-
-
-@dataclass(frozen=True)
-class Arriving:
-    """What is known when the first gradient of a backward pass arrives.
-
-    Attributes:
-        theta: Parameters by name.
-        shared: Names of those with several uses.
-        n: Number of samples.
-    """
-
-    theta: dict[str, Array]
-    shared: frozenset[str]
-    n: int
-
-    @property
-    def widest(self) -> torch.dtype:
-        """The dtype of results that belong to no single parameter."""
-        return max(self.theta.values(), key=torch.Tensor.element_size).dtype
-
-
-@dataclass(frozen=True)
-class Arrived:
-    """What is known when all gradients have arrived.
-
-    Attributes:
-        factor: What gradients are multiplied with to be the samples' own.
-        totals: What autograd gave for each parameter, by name.
-        terms: All uses and gradients, where they were kept.
-        length: Gives the length of a sample's gradient, as it arrives, by a pass of its own; None where it cannot.
-    """
-
-    factor: float
-    totals: dict[str, Array]
-    terms: Sequence[Term] = ()
-    length: Callable[[int], float | None] = lambda i: None
-
-
-class Measure:
-    """One quantity of one backward pass, called with each use and gradient, which an accumulator may take."""
-
-    keeps_terms = False
-    keeps_totals = False
-
-    def __init__(self, known: Arriving, options: Mapping[str, Any], accumulator: Any = None) -> None:
-        self.known, self.options, self.accumulator = known, options, accumulator
-
-    def __call__(self, use: ParameterUse, g: Array) -> None:
-        """Take a gradient that has arrived."""
-        if self.accumulator is not None:
-            self.accumulator(use, g)
-
-    def result(self, arrived: Arrived) -> Any:
-        """Return the quantity of the samples' own gradients."""
-        raise NotImplementedError
+from gradkernels.watch.values.measure import Arrived, Arriving, Measure
+from gradkernels.watch.values.squared_norms import TogetherSquaredNorms
+from gradkernels.watch.values.sums import GradientMeasure, MomentsMeasure, NoiseScaleMeasure
 
 
 class NormsMeasure(Measure):
@@ -89,7 +23,7 @@ class NormsMeasure(Measure):
 
     def __init__(self, known: Arriving, options: Mapping[str, Any]) -> None:
         _require_known(known, [name for _, names in options.get("by") or () for name in names])
-        kind = SquaredNormsByParameter if options.get("by") else SquaredNorms
+        kind = SquaredNormsByParameter if options.get("by") else TogetherSquaredNorms
         super().__init__(known, options, kind(known.theta, known.shared, known.n))
 
     def result(self, arrived: Arrived) -> Any:
@@ -162,73 +96,6 @@ class ProjectMeasure(Measure):
     def result(self, arrived: Arrived) -> Array:
         """Return their sums."""
         return (self.accumulator.finish() * arrived.factor).to(self.known.widest)
-
-
-class GradientMeasure(Measure):
-    """The mean of the gradients, of theta's structure: what autograd gives."""
-
-    keeps_totals = True
-
-    def result(self, arrived: Arrived) -> dict[str, Array]:
-        """Return autograd's own, as the mean; zeros where it gave none."""
-        share = arrived.factor / self.known.n
-        zeros = {name: torch.zeros_like(one) for name, one in self.known.theta.items() if name not in arrived.totals}
-        of_all = zeros | {name: total * share for name, total in arrived.totals.items()}
-        return {name: of_all[name].detach() for name in self.known.theta}
-
-
-class MomentsMeasure(Measure):
-    """Mean and variance, each of theta's structure."""
-
-    keeps_terms = True
-
-    def __init__(self, known: Arriving, options: Mapping[str, Any]) -> None:
-        super().__init__(known, options, RowMoments(known.theta, known.shared, known.n))
-
-    def result(self, arrived: Arrived) -> Moments[Any]:
-        """Return mean and variance; from deviations where the squares of both are too much alike."""
-        n, factor, theta = self.known.n, arrived.factor, self.known.theta
-        totals, squares = self.accumulator.finish()
-        mean = {name: total / n for name, total in totals.items()}
-        if n == 1:
-            variance = {name: one - one for name, one in mean.items()}
-        else:
-            variance = {name: (squares[name] / n - one**2).clamp_(min=0) for name, one in mean.items()}
-        if n > 1 and (names := inaccurate_variances(mean, variance)):
-            around = SquaredDeviations(theta, self.known.shared, n, mean, names)
-            for use, g in arrived.terms:
-                around(use, g)
-            variance |= {name: total / n for name, total in around.finish().items()}
-        return Moments(
-            {name: (one * factor).to(theta[name].dtype) for name, one in mean.items()},
-            {name: (one * factor**2).to(theta[name].dtype) for name, one in variance.items()},
-        )
-
-
-class NoiseScaleMeasure(Measure):
-    """tr(Sigma) / |G|^2, a number (McCandlish et al. 2018, arXiv:1812.06162)."""
-
-    keeps_totals = True
-
-    def __init__(self, known: Arriving, options: Mapping[str, Any]) -> None:
-        super().__init__(known, options, SquaredNorms(known.theta, known.shared, known.n))
-
-    def result(self, arrived: Arrived) -> float:
-        """Return the mean squared norm less the mean's, over the mean's; infinite where that is zero."""
-        squares = float(self.accumulator.finish().double().sum())
-        return noise_scale(self.known.n, squares, arrived.totals)
-
-
-def noise_scale(n: int, squares: float, totals: Mapping[str, Array]) -> float:
-    """Return tr(Sigma) / |G|^2 of n gradients, whatever both are multiplied with.
-
-    Args:
-        n: Number of gradients.
-        squares: Sum of their squared norms.
-        totals: Their sum, by parameter.
-    """
-    of_total = sum(float(one.double().square().sum()) for one in totals.values())
-    return max(0.0, n * squares / of_total - 1) if of_total else float("inf")
 
 
 MEASURES: dict[str, type[Measure]] = {

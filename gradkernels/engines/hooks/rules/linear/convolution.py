@@ -72,6 +72,8 @@ class Convolution(ParameterUse):
         o = self._geometry.shape[0] // self._geometry.groups
         ways = {"groups": self._norms_by_groups, "patches": self._norms_by_patches}
         ways = ways if self._has_many(places) else dict(reversed(ways.items()))
+        if not is_recording() and self._geometry.has_runs(self._a):
+            ways = {"runs": self._norms_by_runs} | ways
         products, rows = places * (entries + o), entries * o
         if products <= 2 * rows:
             gram = {"gram": self._norms_by_products}
@@ -178,6 +180,12 @@ class Convolution(ParameterUse):
     def _norms_by_patches(self, g: Array, a: Array) -> Array:
         def norms(g: Array, a: Array) -> Array:
             return squared_row_norms((self._geometry.places(g) @ self._geometry.patches(a, True)).view(len(g), -1))
+
+        return torch.cat([norms(g[part], a[part]) for part in self._patch_blocks(g)])
+
+    def _norms_by_runs(self, g: Array, a: Array) -> Array:
+        def norms(g: Array, a: Array) -> Array:
+            return squared_row_norms((self._geometry.places(g) @ self._geometry.runs(a)).view(len(g), -1))
 
         return torch.cat([norms(g[part], a[part]) for part in self._patch_blocks(g)])
 

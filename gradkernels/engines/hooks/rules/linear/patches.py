@@ -75,6 +75,26 @@ class ConvolutionGeometry:
             return a.permute(0, first - 1, *seen, *steps, *places).reshape(n, self.entries, -1).mT
         return a.permute(0, first - 1, *steps, *places, *seen).reshape(n, -1, self.entries)
 
+    def has_runs(self, a: Array) -> bool:
+        """Return whether a line of a patch is one piece of memory once the channels of the input are last."""
+        return self.groups == 1 and self.dilation[-1] == 1 and a.ndim == len(self.shape)
+
+    def runs(self, a: Array) -> Array:
+        """Return the patches with their channels last, `(n, places, kernel * channels)`, copied in whole lines.
+
+        Args:
+            a: Input, `(n, channels, *places)`.
+        """
+        lines = self.padded(a).movedim(1, -1).contiguous()
+        along, steps = list(zip(self.kernel, self.stride, self.dilation, strict=True)), lines.stride()[1:-1]
+        sizes = zip(lines.shape[1:-1], along, strict=True)
+        places = [(size - dilation * (kernel - 1) - 1) // stride + 1 for size, (kernel, stride, dilation) in sizes]
+        shape = len(a), *places, *self.kernel[:-1], self.kernel[-1] * lines.shape[-1]
+        between = [step * stride for step, (_, stride, _) in zip(steps, along, strict=True)]
+        inside = [step * dilation for step, (_, _, dilation) in zip(steps, along, strict=True)]
+        seen = lines.as_strided(shape, (lines.stride(0), *between, *inside[:-1], 1))
+        return seen.reshape(len(a), math.prod(places), -1)
+
     def convolved(self, a: Array, weight: Array) -> Array:
         """Return the convolution of the input `(n, [steps,] channels, *places)` by a weight of this shape."""
         merged = a if a.ndim == len(self.shape) else a.flatten(0, 1)
