@@ -1,7 +1,8 @@
 """A data set of images batch by batch: `python bench/batches_of_images.py --samples 1000000`, figures of `gk.over`.
 
 Gradients of a small CNN are projected to 512 dimensions into a file, by `gk.over`, by a loop by hand with torch.func,
-and by trak. The images are made when they are needed, alike for all. Passes take turns in one process.
+and by trak. The images are made when they are needed, alike for all. One pass of ours goes over all samples; others
+take turns with it in one process on the first 20,000 of them.
 """
 
 from __future__ import annotations
@@ -27,6 +28,9 @@ import gradkernels as gk
 from gradkernels.dispatch.machine import machine
 
 BATCH, SIZE = 250, 512
+FEW = 80
+"""Batches of a pass of which others take turns with ours: 20,000 samples."""
+
 SLOW_BATCHES = 20
 
 
@@ -111,10 +115,9 @@ def ratio(one, other):
 
 
 def peers(images, folder, passes):
-    """Yield a pass of ours, and the time of others over it."""
+    """Yield the time of others over a pass of ours, and what reading takes of it."""
     functions = {"a loop by hand": by_hand, "trak": by_trak}
     found = in_turns(passes, ours=lambda: ours(images, folder), reading=lambda: list(map(len, images)))
-    yield "images: microseconds of a sample", 1e6 * median(found["ours"]) / len(images) / BATCH, "us", ""
     yield "images: reading alone over a pass", ratio(found["reading"], found["ours"]), "ratio", ""
     for name, function in functions.items():
         try:
@@ -140,35 +143,41 @@ def overlap(passes):
     yield "images: loading ahead over waiting", ratio(found["ahead"], found["waiting"]), "ratio", "<= 0.65"
 
 
-def memory(images, folder):
-    """Yield how much a pass over all samples adds to the peak memory of this process."""
+def whole_pass(images, folder):
+    """Yield what one pass of ours over all samples takes, and adds to the peak memory of this process."""
     ours(Images(2), folder)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    ours(images, folder)
-    yield (
-        "images: memory that a pass adds",
-        (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 2**20,
-        "GiB",
-        "",
-    )
+    taken = seconds(ours, images, folder)
+    added = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+    yield "images: memory that a pass adds", added / 2**20, "GiB", ""
+    yield "images: seconds of a pass", taken, "s", ""
+    yield "images: microseconds of a sample", 1e6 * taken / len(images) / BATCH, "us", ""
 
 
 def main(arguments=None):
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--samples", type=int, default=20_000, help="of a pass")
+    parser.add_argument("--samples", type=int, default=20_000, help="of the pass of ours")
     parser.add_argument("--passes", type=int, default=3, help="of which a figure is the median")
     parser.add_argument("--out", type=Path, default=OUT, help="the file; it is added to")
     given = parser.parse_args(arguments)
     images = Images(max(1, given.samples // BATCH))
-    told = {"gigabytes": round(len(images) * BATCH * ENTRIES * 4 / 1e9, 3), "blocks": len(images), "workers": 1}
-    told |= {"passes": given.passes, "machine": machine(), "started": datetime.now(UTC).isoformat(timespec="seconds")}
-    told["command"] = f"python bench/batches_of_images.py --samples {given.samples} --passes {given.passes}"
+    few = Images(min(FEW, len(images)))
+    command = f"python bench/batches_of_images.py --samples {given.samples} --passes {given.passes}"
+    told = {"workers": 1, "machine": machine(), "command": command}
+    told["started"] = datetime.now(UTC).isoformat(timespec="seconds")
     with given.out.open("a", newline="") as file, tempfile.TemporaryDirectory() as folder:
         writer = csv.DictWriter(file, [one.name for one in fields(Figure)], lineterminator="\n")
         if file.tell() == 0:
             writer.writeheader()
-        path = Path(folder)
-        for group in (memory(images, path), overlap(given.passes), peers(images, path, given.passes)):
+        path, passes = Path(folder), given.passes
+        slow = Images(SLOW_BATCHES)
+        groups = (
+            (images, 1, whole_pass(images, path)),
+            (slow, passes, overlap(passes)),
+            (few, passes, peers(few, path, passes)),
+        )
+        for of, count, group in groups:
+            told |= {"gigabytes": round(len(of) * BATCH * ENTRIES * 4 / 1e9, 3), "blocks": len(of), "passes": count}
             for measure, value, unit, aim in group:
                 value = f"{value:.4g}" if isinstance(value, float) else value
                 writer.writerow(asdict(Figure(measure, value, unit, aim, **told)))

@@ -10,19 +10,19 @@ import argparse
 import csv
 import importlib
 import sys
-import threading
 import time
-from contextlib import contextmanager
 from dataclasses import asdict, fields
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from statistics import median
 
 import dask
 import dask.array as da
 import numpy as np
-import psutil
+from process_bound import two_over_one, watched
 from scale_rows import OUT, Figure
+from threadpoolctl import threadpool_limits
 
 import gradkernels as gk
 
@@ -130,30 +130,6 @@ def ratio(one, other):
     return median(a / b for a, b in zip(one, other, strict=True))
 
 
-@contextmanager
-def watched():
-    """Yield a list that gets the peak memory in bytes of this process and its children, shared pages counted once."""
-    peak, done = [0], threading.Event()
-
-    def look():
-        while not done.wait(0.2):
-            total = 0
-            for process in (me := psutil.Process(), *me.children(recursive=True)):
-                try:
-                    total += process.memory_full_info().pss
-                except psutil.Error:  # it has ended
-                    continue
-            peak[0] = max(peak[0], total)
-
-    thread = threading.Thread(target=look)
-    thread.start()
-    try:
-        yield peak
-    finally:
-        done.set()
-        thread.join()
-
-
 def two_workers(gigabytes, passes):
     """Yield the figures of a pass with two workers, and of the same with one."""
     large, small = rows_of(gigabytes), rows_of(min(gigabytes, 4))
@@ -170,6 +146,28 @@ def two_workers(gigabytes, passes):
                 one += in_turns(1, whole=gradient(*small))["whole"]
     told |= {"gigabytes": min(gigabytes, 4), "blocks": small[0].numblocks[0]}
     yield Figure("two workers over one", ratio(times[1], times[2]), "ratio", ">= 1.8", **told)
+
+
+def by_numpy_alone(rows, numbers):
+    """Compute by numpy alone what the gradient needs of some blocks, in this process, on one thread.
+
+    Args:
+        rows: Of each block.
+        numbers: Of the blocks.
+    """
+    with threadpool_limits(1):
+        for number in numbers:
+            x, y = made((rows, FEATURES), (number,)), made((rows,), (number,))
+            (x @ THETA[1:] + THETA[0] - y) @ x
+
+
+def bound(gigabytes, passes):
+    """Yield two processes over one where nothing hands out the blocks."""
+    x, _ = rows_of(min(gigabytes, 4))
+    blocks = x.numblocks[0]
+    found = two_over_one(partial(by_numpy_alone, x.chunks[0][0]), blocks, passes)
+    told = {"gigabytes": min(gigabytes, 4), "blocks": blocks, "workers": 2, "passes": passes}
+    yield Figure("two processes over one, numpy alone", found, "ratio", "", **told)
 
 
 def overhead(passes):
@@ -213,6 +211,7 @@ def peers(gigabytes, passes):
 def measured(gigabytes, passes):
     """Yield all figures."""
     yield from overhead(passes)
+    yield from bound(gigabytes, passes)
     yield from two_workers(gigabytes, passes)
     yield from peers(gigabytes, passes)
 

@@ -56,7 +56,7 @@ def regression() -> list[Line]:
     own, pass_ = ROWS * FEATURES * 8, last("seconds of a pass")
     speed = float(pass_["gigabytes"]) * 1e9 / float(pass_["value"])
     blocks = math.ceil(own / (float(pass_["gigabytes"]) * 1e9) * int(pass_["blocks"]))
-    each = value("a block of one row, by two") / 1e3
+    each = value("a task of distributed") / 1e3
     return [
         ("x in float64", size(own), "10^9 x 30 x 8 B"),
         ("one pass on two cores", spell(own / speed), f"{size(speed)}/s measured (`seconds of a pass`)"),
@@ -69,7 +69,7 @@ def regression() -> list[Line]:
         (
             "what one scheduler takes to hand them out",
             spell(blocks * each),
-            f"{1e3 * each:.3g} ms measured (`a block of one row, by two workers`)",
+            f"{1e3 * each:.3g} ms measured (`a task of distributed that does nothing`)",
         ),
         ("one pass on 16 such machines, if reading keeps up", spell(own / speed / 16), "a sixteenth"),
         ("what reading has to bring then", f"{size(16 * speed)}/s", "16 times the speed of one"),
