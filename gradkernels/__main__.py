@@ -16,12 +16,12 @@ def main() -> int:
 
 def _command_line() -> int:
     from gradkernels.bench.cli import main as command_line
-    from gradkernels.bench.cli import needed
+    from gradkernels.bench.cli import missing_extra
 
     try:
         from gradkernels.bench.cli import app as app  # loads what commands need
     except ModuleNotFoundError as missing:
-        print(f"gradkernels: {needed(missing, 'the command line')}", file=sys.stderr)
+        print(f"gradkernels: {missing_extra(missing, 'the command line')}", file=sys.stderr)
         return 2
     return command_line()
 

@@ -12,7 +12,7 @@ from typing import Any
 DATA_FILES = (".csv", ".tsv", ".csv.gz", ".tsv.gz", ".parquet", ".feather", ".npz", ".xlsx")
 """What files of data end in; `gradkernels.problems.data.files` has their readers."""
 
-Option = bool | int | float | str | None
+OptionValue = bool | int | float | str | None
 
 
 @lru_cache(maxsize=64)
@@ -87,7 +87,7 @@ def family_of(text: str) -> str:
     return text.partition("(")[0].strip()
 
 
-def options_of(text: str) -> dict[str, Option]:
+def options_of(text: str) -> dict[str, OptionValue]:
     """Return the options in `huber(delta=2, l2=1e-3)` by name; values are read, never evaluated.
 
     Raises:
@@ -99,7 +99,7 @@ def options_of(text: str) -> dict[str, Option]:
         if not isinstance(call, ast.Call) or call.args:
             raise SyntaxError
         given = {str(option.arg): ast.literal_eval(option.value) for option in call.keywords}
-        if not all(isinstance(value, Option) for value in given.values()):
+        if not all(isinstance(value, OptionValue) for value in given.values()):
             raise SyntaxError
     except (SyntaxError, ValueError):
         raise ValueError(

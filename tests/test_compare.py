@@ -10,7 +10,7 @@ from gradkernels.bench.compare.compare import compare
 from gradkernels.bench.compare.exit_codes import Exit
 from gradkernels.bench.compare.matching import select
 from gradkernels.bench.compare.thresholds import Override, Thresholds
-from gradkernels.bench.results.table import aligned, tabulate
+from gradkernels.bench.results.table import aligned_tables, tabulate
 from gradkernels.bench.stats.verdict import verdict
 
 
@@ -439,7 +439,7 @@ def test_canaries_of_many_cases_flag_a_clean_suite_about_as_seldom_as_one_would(
     flagged, called = 0, 0
     for _ in range(60):
         side = [row for n in range(1, 31) for row in yardsticks(STEADY, noise(), n=n)]
-        canaries = judge_canaries(aligned([tabulate(side), tabulate([])]), ("before", "after"), delta=0.0)
+        canaries = judge_canaries(aligned_tables([tabulate(side), tabulate([])]), ("before", "after"), delta=0.0)
         flagged += any(canary.flagged for canary in canaries)
         called += any(verdict(canary.change, delta=0.0) in ("slower", "faster") for canary in canaries)
     assert flagged <= 3

@@ -49,7 +49,7 @@ def test_more_shapes_than_torch_keeps_versions_are_all_right_and_compiled_once(c
 
 
 def test_the_oldest_shape_makes_room(compilations, monkeypatch):
-    monkeypatch.setattr("gradkernels.engines.compiled.per_shape.MOST_COMPILED", 2)
+    monkeypatch.setattr("gradkernels.engines.compiled.per_shape.MOST_COMPILED_SHAPES", 2)
     double = per_shape(lambda x: 2 * x)
     for n in (1, 2, 1, 3, 2, 3, 1):
         assert double(torch.ones(n)).tolist() == [2.0] * n

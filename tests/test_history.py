@@ -1,7 +1,7 @@
 """How kernels did on one kind of input: waits that grow, what is wrong for good, choices that are made once."""
 
 import gradkernels as gk
-from gradkernels.dispatch.history import MOST_KINDS, FailedAttempt, KernelHistory, clear_choices, history_of
+from gradkernels.dispatch.history import MOST_REMEMBERED, FailedAttempt, KernelHistory, clear_choices, history_of
 from gradkernels.dispatch.memory_limit import TooSmall
 
 HOOKS, VMAP = gk.kernel("torch.hooks.norms"), gk.kernel("torch.vmap+.norms")
@@ -41,9 +41,9 @@ def test_a_wrong_kernel_is_out_for_good_and_a_limit_of_memory_is_not_its_fault()
 
 def test_a_choice_is_made_once_for_its_key_and_room_is_made_for_new_ones():
     now, made = KernelHistory(), []
-    for key in (*range(MOST_KINDS + 1), 0, MOST_KINDS):
+    for key in (*range(MOST_REMEMBERED + 1), 0, MOST_REMEMBERED):
         assert now.choice(key, lambda key=key: made.append(key) or f"choice {key}") == f"choice {key}"
-    assert made == [*range(MOST_KINDS + 1)]
+    assert made == [*range(MOST_REMEMBERED + 1)]
     now.choice("new", lambda: "choice new")
     assert now.choices == {"new": "choice new"}
 
@@ -54,11 +54,11 @@ def test_a_history_belongs_to_its_model_and_kind_and_the_oldest_makes_room():
     first.calls = 7
     assert history_of(model, 0) is first
     assert history_of(other, 0) == KernelHistory()
-    rest = [history_of(model, kind) for kind in range(1, MOST_KINDS)]
+    rest = [history_of(model, kind) for kind in range(1, MOST_REMEMBERED)]
     assert history_of(model, 0) is first
     history_of(model, "new")
     assert history_of(model, 0) is not first
-    assert [history_of(model, kind) is one for kind, one in enumerate(rest[1:], 2)] == [True] * (MOST_KINDS - 2)
+    assert [history_of(model, kind) is one for kind, one in enumerate(rest[1:], 2)] == [True] * (MOST_REMEMBERED - 2)
 
 
 def test_choices_are_forgotten_and_what_failed_is_not():

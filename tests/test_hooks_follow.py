@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from gradkernels.engines.hooks.capture.follow.output_axis import AXIS_RULES, rule_of
+from gradkernels.engines.hooks.capture.follow.output_axis import AXIS_RULES, axis_rule_of
 from gradkernels.engines.hooks.capture.follow.tracked_call import Mixes, TrackedArgument, TrackedCall
 from gradkernels.engines.hooks.capture.sample_axis import Axis
 
@@ -196,7 +196,7 @@ class Follower(torch.overrides.TorchFunctionMode):
         return result
 
     def _learn(self, func, args, kwargs, data, output, at):
-        rule = rule_of(func)
+        rule = axis_rule_of(func)
         try:
             axis = rule(TrackedCall(func, args, kwargs, data, N, at), output) if rule else None
         except Mixes:

@@ -261,7 +261,7 @@ def test_the_models_own_loss_that_compares_is_refused():
 
 def test_looks_are_forgotten_with_the_model():
     problem = gk.ModuleProblem(linear(), root, mixing="error")
-    check_schedule.schedule_of(problem)
+    check_schedule.check_schedule_of(problem)
     known = len(check_schedule._SCHEDULES)
     model = problem.model
     del problem

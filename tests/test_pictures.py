@@ -16,8 +16,8 @@ from gradkernels.bench.report.pictures.captions import short_problem, short_prob
 from gradkernels.bench.report.pictures.content import PictureKind
 from gradkernels.bench.report.pictures.draw import columns_for, draw, figure_of
 from gradkernels.bench.report.pictures.finding import begun, listed
-from gradkernels.bench.report.pictures.layout import folded, pushed_apart, that_fit, width
-from gradkernels.bench.report.pictures.measured import interval, timed_cases
+from gradkernels.bench.report.pictures.layout import folded_to_inches, pushed_apart, that_fit, width
+from gradkernels.bench.report.pictures.measured import median_interval, timed_cases
 from gradkernels.bench.report.pictures.run_content import content_of
 from gradkernels.bench.report.pictures.units import (
     bytes_text,
@@ -175,11 +175,11 @@ def test_a_baseline_is_a_single_way_that_was_timed():
 
 def test_intervals_are_those_of_the_median():
     """By the binomial distribution: 1 - 2 / 64 of six values, 1 - 2 (1 + 9) / 512 of nine without the ends."""
-    assert interval(np.array([3.0])) is None
-    assert interval(np.array([3.0, 1, 2])) == (1, 3)
-    assert interval(np.arange(6.0)) == (0, 5)
-    assert interval(np.arange(9.0)) == (1, 7)
-    assert interval(np.arange(1000.0)) == (468, 531)
+    assert median_interval(np.array([3.0])) is None
+    assert median_interval(np.array([3.0, 1, 2])) == (1, 3)
+    assert median_interval(np.arange(6.0)) == (0, 5)
+    assert median_interval(np.arange(9.0)) == (1, 7)
+    assert median_interval(np.arange(1000.0)) == (468, 531)
 
 
 def test_bands_say_what_they_are():
@@ -250,10 +250,10 @@ def test_labels_are_pushed_apart_by_as_little_as_can_be():
 
 def test_text_is_folded_between_words_and_never_lost():
     text = "numba.fused wins to n = 10,000, then " + "x" * 60
-    lines = folded(text, 8, 1.5)
+    lines = folded_to_inches(text, 8, 1.5)
     assert "".join(lines).replace(" ", "") == text.replace(" ", "")
     assert max(width(line, 8) for line in lines) <= 1.5
-    assert folded("", 8, 1) == []
+    assert folded_to_inches("", 8, 1) == []
     assert that_fit([0.0, 0.1, 1.0], ["1,000"] * 3) == ["", "1,000", "1,000"]
 
 

@@ -14,7 +14,7 @@ from gradkernels.backend import BACKENDS
 from gradkernels.engines.hooks.errors import Unfit
 from gradkernels.quantities import project
 from gradkernels.quantities.shared import projections
-from gradkernels.quantities.shared.projections import blocks, factors
+from gradkernels.quantities.shared.projections import blocks_of_matrix, factors
 from gradkernels.quantity import QUANTITIES
 
 # Residuals -1, 1, 2 of y = theta_0 + theta_1 x at (0, 0), hence gradients 2 r (1, x): (2, 0), (-2, -2), (-4, -8).
@@ -284,7 +284,7 @@ def test_projections_of_a_module(module, kind):
             assert (outputs.shape, inputs.shape) == ((2, shape[0]), (4, g[0].numel() // shape[0]))
             matrices.append(np.einsum("ab,cd->acbd", outputs, inputs).reshape(8, -1))
         else:
-            matrices.append(np.concatenate([block for _, block in blocks(3, name, shape, 8)], 1))
+            matrices.append(np.concatenate([block for _, block in blocks_of_matrix(3, name, shape, 8)], 1))
     found = gk.project(problem, None, x, y, size=8, seed=3, kind=kind)
     close(found, wide(rows) @ torch.from_numpy(np.concatenate(matrices, 1)).T)
     again = gk.project(problem, None, x[2:3], y[2:3], size=8, seed=3, kind=kind)
@@ -313,7 +313,7 @@ def test_projections_keep_inner_products(kind):
     estimates = []
     for seed in range(600):
         if kind == "gaussian":
-            ((_, matrix),) = blocks(seed, "w", shape, size)
+            ((_, matrix),) = blocks_of_matrix(seed, "w", shape, size)
             one, two = matrix @ g.ravel(), matrix @ h.ravel()
         else:
             outputs, inputs = factors(seed, "w", shape, size)
@@ -344,7 +344,7 @@ def test_no_projection_holds_its_matrix_whole(monkeypatch, kind):
     dense = [
         np.kron(*factors(1, name, tuple(part.shape), 8))
         if kind == "factored" and part.ndim > 1
-        else np.concatenate([block for _, block in blocks(1, name, tuple(part.shape), 8)], 1)
+        else np.concatenate([block for _, block in blocks_of_matrix(1, name, tuple(part.shape), 8)], 1)
         for name, part in model.named_parameters()
     ]
     close(found, wide(oracle(model, loss, x, y)) @ torch.from_numpy(np.concatenate(dense, 1)).T)
@@ -354,10 +354,10 @@ def test_no_projection_holds_its_matrix_whole(monkeypatch, kind):
 
 
 def test_blocks_of_a_projection_are_the_same_wherever_they_are_made(monkeypatch):
-    whole = np.concatenate([block for _, block in blocks(0, "w", (7, 3), 4)], 1)
+    whole = np.concatenate([block for _, block in blocks_of_matrix(0, "w", (7, 3), 4)], 1)
     monkeypatch.setattr("gradkernels.quantities.shared.projections.BLOCK_ENTRIES", 4 * 21)
-    assert [at for at, _ in blocks(0, "w", (7, 3), 4)] == [slice(0, 21)]
-    np.testing.assert_array_equal(np.concatenate([block for _, block in blocks(0, "w", (7, 3), 4)], 1), whole)
+    assert [at for at, _ in blocks_of_matrix(0, "w", (7, 3), 4)] == [slice(0, 21)]
+    np.testing.assert_array_equal(np.concatenate([block for _, block in blocks_of_matrix(0, "w", (7, 3), 4)], 1), whole)
     # No later version may change them: what was projected with them is compared with what will be.
     np.testing.assert_allclose(whole[0, :3], [-0.34502046344306514, 0.7988108756461304, 0.30457381635464864])
 

@@ -5,7 +5,7 @@ import pytest
 
 from gradkernels.backend import BACKENDS
 from gradkernels.check import call_options
-from gradkernels.check.call_options import cast
+from gradkernels.check.call_options import options_in
 from gradkernels.names import unknown
 from gradkernels.quantity import QUANTITIES, Draw, Moments, quantity
 from gradkernels.tree import each, leaves
@@ -59,7 +59,7 @@ def test_the_definition_over_a_dict_of_parameters(name, backend):
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 def test_the_definition_keeps_the_dtype_and_has_the_shape_it_says(name, dtype, backend):
     g, theta = backend.put(np.ones((4, 3, 2), dtype)), np.ones((3, 2))
-    options = cast(QUANTITIES[name].needs(Draw(4, theta)), dtype)
+    options = options_in(QUANTITIES[name].needs(Draw(4, theta)), dtype)
     taken = call_options.given(QUANTITIES[name], options, backend, "cpu")
     for leaf, blank in zip(
         leaves(QUANTITIES[name].of(backend.xp, g, **taken)), leaves(QUANTITIES[name].blank(4, theta)), strict=True

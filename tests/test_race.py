@@ -12,7 +12,7 @@ from measured import STEADY, changed, passes, scaled
 
 import gradkernels as gk
 from gradkernels.bench.cli import main
-from gradkernels.bench.cli.run_progress import progress_shown
+from gradkernels.bench.cli.run_progress import run_progress_shown
 from gradkernels.bench.race import elimination
 from gradkernels.bench.race import plan as race_plan
 from gradkernels.bench.race import race as race_module
@@ -264,7 +264,7 @@ def test_a_race_shows_its_pass_on_a_terminal_and_takes_the_line_away(monkeypatch
 
 
 @pytest.mark.parametrize(
-    ("show", "says"), [(line_shown, "race: pass 3"), (progress_shown, "pass 3 of 16, case 1 of 2")]
+    ("show", "says"), [(line_shown, "race: pass 3"), (run_progress_shown, "pass 3 of 16, case 1 of 2")]
 )
 def test_in_a_notebook_a_line_of_the_cell_changes_and_nothing_is_printed(monkeypatch, capsys, show, says):
     shown = []

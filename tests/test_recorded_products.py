@@ -242,7 +242,7 @@ def test_options_are_arguments_of_one_recording_but_for_those_that_decide_shapes
 
 
 def test_few_values_of_what_decides_a_recording_are_kept(traces, monkeypatch):
-    monkeypatch.setattr(recordings, "MOST_KINDS", 2)
+    monkeypatch.setattr(recordings, "MOST_RECORDED", 2)
     problem, x, y = made("mlp")
     compute, groups = recorded("group_sums", problem), np.arange(7) % 2
     for count in (2, 3, 4, 5, 2, 3):
@@ -323,7 +323,7 @@ def test_products_of_gradients_of_zero_are_not_computed_again(monkeypatch):
 
 
 def test_matrices_that_are_too_large_to_be_kept_are_another_kernels(monkeypatch):
-    monkeypatch.setattr(random_matrices, "MOST_BYTES", 1000)
+    monkeypatch.setattr(random_matrices, "MOST_MATRIX_BYTES", 1000)
     problem, x, y = made("mlp")
     theta = problem.parameters()
     with pytest.raises(Unfit, match=r"here 6120 bytes, and at most"):
@@ -333,7 +333,7 @@ def test_matrices_that_are_too_large_to_be_kept_are_another_kernels(monkeypatch)
 
 
 def test_matrices_are_kept_up_to_a_number_of_bytes(monkeypatch):
-    monkeypatch.setattr(random_matrices, "MOST_BYTES", 3000)
+    monkeypatch.setattr(random_matrices, "MOST_MATRIX_BYTES", 3000)
     monkeypatch.setattr(random_matrices, "_KEPT", random_matrices._KeptTensors())
     theta = {"weight": torch.ones(4, 5)}  # 20 * 4 bytes for each dimension
     first = random_matrices.RandomMatrices(theta, (16, 0, "gaussian")).tensors()
@@ -354,8 +354,8 @@ def test_products_over_words_are_those_of_the_rows_of_a_table(monkeypatch):
     rows = torch.zeros(40, 60, 4, dtype=torch.float64)
     add_terms(rows, words, terms)
     occurring = distinct_sample_words(words, 60)
-    for size in (1, word_products.BLOCK_BYTES):
-        monkeypatch.setattr(word_products, "BLOCK_BYTES", size)
+    for size in (1, word_products.WORD_PRODUCT_BYTES):
+        monkeypatch.setattr(word_products, "WORD_PRODUCT_BYTES", size)
         found = word_products.products_over_words(occurring, occurring.sums(terms.flatten(0, 1)), 40)
         close(found, rows.flatten(1) @ rows.flatten(1).T)
 

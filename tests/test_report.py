@@ -11,7 +11,7 @@ from report_rows import EVIL, EVIL_REASON, LATER, TIMES, first_file, second_file
 
 import gradkernels as gk
 from gradkernels.bench.cli import main
-from gradkernels.bench.report.page.calls import pays_after, told
+from gradkernels.bench.report.page.calls import pays_after, winners_in_words
 from gradkernels.bench.report.page.contents import page_contents
 from gradkernels.bench.report.page.html import page
 from gradkernels.bench.report.page.sources import newest, sources_of
@@ -126,7 +126,10 @@ def test_a_first_call_is_paid_from_the_call_on_that_makes_the_sum_smaller(winner
 
 
 def test_numbers_of_calls_in_words():
-    assert told(((1, "a.b"), (100, "c.d"), (None, "e.f"))) == "a.b, from 100 calls c.d, from many more calls e.f"
+    assert (
+        winners_in_words(((1, "a.b"), (100, "c.d"), (None, "e.f")))
+        == "a.b, from 100 calls c.d, from many more calls e.f"
+    )
 
 
 def test_proofs_and_refusals(one):

@@ -16,7 +16,7 @@ import gradkernels as gk
 from gradkernels import zoo
 from gradkernels.bench.timing.peak_memory import peak_bytes
 from gradkernels.memory import RESULTS, empty_numpy, empty_torch, tensors
-from gradkernels.memory.results import ALONE, OLD, SMALLEST, ResultMemory
+from gradkernels.memory.results import OLD, OWN_MEMORY_BYTES, SMALLEST, ResultMemory
 
 SHAPE = (64, 500)
 BYTES = 64 * 500 * 8
@@ -65,8 +65,8 @@ def test_small_results_are_left_to_the_allocator(memory):
 
 def test_a_result_by_itself_is_left_to_the_allocator_unless_it_is_large():
     before = RESULTS.used_bytes
-    small, large = empty_numpy((ALONE // 8 - 1,), float), empty_numpy((ALONE // 8,), float)
-    assert RESULTS.used_bytes == before + ALONE
+    small, large = empty_numpy((OWN_MEMORY_BYTES // 8 - 1,), float), empty_numpy((OWN_MEMORY_BYTES // 8,), float)
+    assert RESULTS.used_bytes == before + OWN_MEMORY_BYTES
     assert small.base is None
     assert large.base is not None
 

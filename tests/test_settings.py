@@ -12,8 +12,8 @@ from measured import cells
 
 from gradkernels.bench.cli import main
 from gradkernels.bench.cli.app import app
-from gradkernels.bench.cli.settings import expanded
-from gradkernels.bench.compare.thresholds_toml import KEYS, OPTIONS
+from gradkernels.bench.cli.settings import with_home_folder
+from gradkernels.bench.compare.thresholds_toml import COMMAND_OPTIONS, KEYS
 from gradkernels.record import HEADER, line
 
 
@@ -93,7 +93,7 @@ def test_thresholds_of_compare_are_no_options(here, capsys):
 def test_the_reader_of_thresholds_knows_the_options_of_compare():
     command = typer.main.get_command(app).commands["compare"]
     options = {option.lstrip("-") for one in command.params for option in one.opts if option.startswith("--")}
-    assert {*OPTIONS, *KEYS} - {"overrides"} == options
+    assert {*COMMAND_OPTIONS, *KEYS} - {"overrides"} == options
 
 
 def test_underscores_are_dashes_and_lists_are_commas(here, capsys):
@@ -104,7 +104,7 @@ def test_underscores_are_dashes_and_lists_are_commas(here, capsys):
 
 
 def test_the_home_folder_is_meant_by_its_sign(here, capsys):
-    assert expanded(["~/x", "--out=~/y", "--sep", "~", "a~b", "--sep=~"]) == [
+    assert with_home_folder(["~/x", "--out=~/y", "--sep", "~", "a~b", "--sep=~"]) == [
         f"{here}/x", f"--out={here}/y", "--sep", "~", "a~b", "--sep=~",
     ]  # fmt: skip
     (here / "sub").mkdir()

@@ -383,7 +383,7 @@ def test_a_race_is_for_one_machine(capsys):
 
 def test_a_scheduler_that_does_not_answer_is_one_sentence(monkeypatch, capsys):
     pytest.importorskip("distributed")
-    monkeypatch.setattr(executors, "PATIENCE", "50ms")
+    monkeypatch.setattr(executors, "CONNECT_TIMEOUT", "50ms")
     assert main([*OPTIONS, "--executor", "dask://127.0.0.1:9", "--out", "x.csv"]) == 2
     told = capsys.readouterr().err
     assert told.startswith("gradkernels: --executor dask://127.0.0.1:9: no scheduler answers")

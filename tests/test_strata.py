@@ -16,7 +16,7 @@ from gradkernels.bench.compare.compare import compare
 from gradkernels.bench.compare.exit_codes import Exit
 from gradkernels.bench.compare.thresholds import PLAIN
 from gradkernels.bench.report.comparison_table import as_csv, as_json, markdown, table
-from gradkernels.bench.report.comparison_text import summary
+from gradkernels.bench.report.comparison_text import summary_sentences
 from gradkernels.bench.stats.estimates import LogEstimate, mean_over_strata
 from gradkernels.record import HEADER, append
 
@@ -69,7 +69,7 @@ def test_what_no_machine_can_tell_alone_is_told_by_all_and_fails_the_gate():
     assert {row.verdict for row in comparison.rows} == {"undecided"}
     (row,) = comparison.over_machines
     assert (row.verdict, row.too_slow, comparison.exit_code()) == ("slower", True, Exit.slower)
-    said = summary(comparison)
+    said = summary_sentences(comparison)
     assert "TOO SLOW: numpy.loop.norms over 4 machines at n = 100 is slower by more than 2.0%: 1.100" in said
     assert "over machines, whose ratios count the same: 1 slower, 0 faster, 0 same, 0 undecided" in said
     assert compare(before, before, replace(PLAIN, fail_slower=0.02)).exit_code() == Exit.done

@@ -212,22 +212,24 @@ def luminance(colour):
     return 0.2126 * red + 0.7152 * green + 0.0722 * blue
 
 
-@pytest.mark.parametrize("style", [styles.WINNER, styles.WRONG, styles.UNDECIDED, *styles.VERDICTS.values()])
+@pytest.mark.parametrize(
+    "style", [styles.WINNER, styles.WRONG_STYLE, styles.UNDECIDED, *styles.VERDICT_STYLES.values()]
+)
 def test_colours_can_be_read_on_light_and_on_dark(style):
     of = luminance(Style.parse(style).color.name)
     assert min(1.05 / (of + 0.05), (of + 0.05) / 0.05) >= 3.5
 
 
 def test_colours_are_for_terminals_alone():
-    assert "\x1b[" in raw(80, lambda: say(console_for(), "x", styles.WRONG))
+    assert "\x1b[" in raw(80, lambda: say(console_for(), "x", styles.WRONG_STYLE))
     file = io.StringIO()
-    say(console_for(file), "x", styles.WRONG)
+    say(console_for(file), "x", styles.WRONG_STYLE)
     assert file.getvalue() == "x\n"
 
 
 @pytest.mark.parametrize(
     ("sentence", "style"),
-    [("TOO SLOW: a", styles.WRONG), ("LIMIT UNDECIDED: a", styles.UNDECIDED), ("before: a", "")],
+    [("TOO SLOW: a", styles.WRONG_STYLE), ("LIMIT UNDECIDED: a", styles.UNDECIDED), ("before: a", "")],
 )
 def test_sentences_that_must_not_be_missed_have_a_colour(sentence, style):
     assert styles.style_of_sentence(sentence) == style

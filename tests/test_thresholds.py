@@ -5,7 +5,7 @@ import math
 import pytest
 
 from gradkernels.bench.compare.thresholds import PLAIN, Override, Thresholds
-from gradkernels.bench.compare.thresholds_toml import chosen, nearest, read
+from gradkernels.bench.compare.thresholds_toml import chosen, nearest, read_thresholds
 
 WHOLE = """
 delta = "2%"
@@ -37,7 +37,7 @@ def written(tmp_path):
 
 
 def test_every_setting_is_read(written):
-    assert read(written(WHOLE)) == Thresholds(
+    assert read_thresholds(written(WHOLE)) == Thresholds(
         0.02,
         0.05,
         (
@@ -48,7 +48,7 @@ def test_every_setting_is_read(written):
 
 
 def test_an_empty_file_changes_nothing(written):
-    assert read(written("")) == PLAIN == Thresholds(0.01, None, ())
+    assert read_thresholds(written("")) == PLAIN == Thresholds(0.01, None, ())
 
 
 @pytest.mark.parametrize(
@@ -65,7 +65,7 @@ def test_an_empty_file_changes_nothing(written):
     ],
 )
 def test_what_holds_for_a_case(written, kernel, quantity, n, limits):
-    assert read(written(WHOLE)).of(kernel, quantity, n) == limits
+    assert read_thresholds(written(WHOLE)).of(kernel, quantity, n) == limits
 
 
 def test_the_last_override_that_gives_a_value_decides_it():
@@ -86,7 +86,7 @@ def test_the_last_override_that_gives_a_value_decides_it():
     ],
 )
 def test_sizes_are_a_number_or_a_range(written, text, span):
-    (override,) = read(written(f"overrides = [{{ n = {text} }}]")).overrides
+    (override,) = read_thresholds(written(f"overrides = [{{ n = {text} }}]")).overrides
     assert (override.low, override.high) == span
 
 
@@ -103,13 +103,13 @@ def test_the_nearest_pyproject_is_asked_and_no_other(written, tmp_path):
 
 
 def test_a_named_file_may_have_the_section_or_not(written):
-    assert read(written('[tool.gradkernels.compare]\ndelta = "3%"')).delta == 0.03
+    assert read_thresholds(written('[tool.gradkernels.compare]\ndelta = "3%"')).delta == 0.03
 
 
 def test_options_replace_the_defaults_of_the_file_and_not_its_overrides(written, tmp_path):
     path = written(WHOLE)
-    assert chosen(path, tmp_path, "7%", "8%", "--") == Thresholds(0.07, 0.08, read(path).overrides)
-    assert chosen(path, tmp_path, None, None, "--") == read(path)
+    assert chosen(path, tmp_path, "7%", "8%", "--") == Thresholds(0.07, 0.08, read_thresholds(path).overrides)
+    assert chosen(path, tmp_path, None, None, "--") == read_thresholds(path)
     assert chosen(None, tmp_path, None, "8%", "--") == Thresholds(0.01, 0.08)
 
 
@@ -149,7 +149,7 @@ def test_options_replace_the_defaults_of_the_file_and_not_its_overrides(written,
 def test_what_means_nothing_is_refused_with_its_place(written, text, says):
     path = written(text)
     with pytest.raises(ValueError) as caught:  # noqa: PT011  the message is compared in full below
-        read(path)
+        read_thresholds(path)
     assert str(caught.value).startswith(f"{path}")
     assert says in str(caught.value)
     assert "\n" not in str(caught.value)
@@ -158,9 +158,9 @@ def test_what_means_nothing_is_refused_with_its_place(written, text, says):
 def test_a_file_that_is_no_text_is_refused(tmp_path):
     (tmp_path / "x.toml").write_bytes(b"\xff\xfe")
     with pytest.raises(ValueError, match="not a TOML file"):
-        read(tmp_path / "x.toml")
+        read_thresholds(tmp_path / "x.toml")
     with pytest.raises(FileNotFoundError):
-        read(tmp_path / "missing.toml")
+        read_thresholds(tmp_path / "missing.toml")
 
 
 @pytest.mark.parametrize("value", [-0.1, math.nan, math.inf])

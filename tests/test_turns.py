@@ -18,7 +18,7 @@ from gradkernels.bench.isolation.heartbeat import Beat
 from gradkernels.bench.isolation.limits import DEFAULT_LIMITS
 from gradkernels.bench.report.ranking_table import cells
 from gradkernels.bench.results.reader import read_results
-from gradkernels.bench.results.table import aligned, tabulate
+from gradkernels.bench.results.table import aligned_tables, tabulate
 from gradkernels.bench.results.turns import rows_in_turns
 from gradkernels.bench.run.messages import KernelMeasured, Orders
 from gradkernels.bench.run.one_pass import OnePass, Quarantine
@@ -154,7 +154,7 @@ def test_the_canary_of_a_process_is_held_against_its_control_and_a_pass_counts_o
             for row in passes(scaled(STEADY, factor), kernel=kernel, block=block, run=run)
         ]
 
-    both = aligned([tabulate(side("run-a")), tabulate(side("run-b"))])
+    both = aligned_tables([tabulate(side("run-a")), tabulate(side("run-b"))])
     canaries = judge_canaries(tuple(both), ("A", "B"), 0.01)
     assert [(one.change.ratio, one.change.passes, one.flagged) for one in canaries] == [(1.0, 8, False)] * 3
     assert compare([*passes(STEADY), *side("run-a")], [*passes(STEADY), *side("run-b")]).flagged == ()

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from gradkernels.problems.module.module_problem import ModuleProblem
 from gradkernels.tree import take
 
-ROUNDING = 10.0
+TIMES_ROOT_EPS = 10.0
 """Times the root of the machine's precision, of the largest entry: what a gradient may be off by."""
 
 Sample = Callable[..., Tensor]
@@ -43,7 +43,7 @@ class Recorder(nn.Module):
         return self._compute[0](*arguments, **named)
 
 
-class Given(nn.Module):
+class OutputGiven(nn.Module):
     """Takes the place of a model whose output is there already.
 
     Args:
@@ -126,9 +126,9 @@ def value_of_each(function: Sample, output: Any, batch: tuple[Tensor, ...]) -> T
         batch: Tensors, samples first.
     """
     if len(batch[0]) == 1:  # as it is asked for each sample
-        return function(Given(output), *(one[0] for one in batch)).sum()
+        return function(OutputGiven(output), *(one[0] for one in batch)).sum()
     parts = [take(output, slice(i, i + 1)) for i in range(len(batch[0]))]
-    values = [function(Given(part), *(one[i] for one in batch)) for i, part in enumerate(parts)]
+    values = [function(OutputGiven(part), *(one[i] for one in batch)) for i, part in enumerate(parts)]
     return torch.stack(values).sum() if values else batch[0].new_zeros(())
 
 
@@ -144,7 +144,7 @@ def require_same(own: dict[str, Tensor], rows: dict[str, Tensor]) -> None:
     """
     largest = max(float(one.detach().abs().max()) for one in own.values())
     for name, row in rows.items():
-        allowed = ROUNDING * largest * torch.finfo(row.dtype).eps ** 0.5
+        allowed = TIMES_ROOT_EPS * largest * torch.finfo(row.dtype).eps ** 0.5
         if not bool(((row[0] - own[name]).detach().abs() <= allowed).all()):
             raise ValueError(
                 f"the gradient of the task by {name} is another than through its one call of the model: the task uses "

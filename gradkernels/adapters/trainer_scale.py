@@ -8,12 +8,11 @@ from typing import Any
 from transformers.loss.loss_utils import LOSS_MAPPING, ForCausalLMLoss
 
 from gradkernels.backend import Array
+from gradkernels.problems.module.sample_losses import IGNORE_INDEX
 from gradkernels.problems.module.structure import Module
 from gradkernels.watch.loss_root import Root, loss_end
 
-IGNORED = -100
-"""The label of what is no target, as transformers counts."""
-UNKNOWN = (
+SCALE_UNKNOWN = (
     "how this model's loss uses num_items_in_batch cannot be read off its graph, so that its share of a step of "
     "several batches is not known: pass gradient_accumulation_steps=1"
 )
@@ -59,7 +58,7 @@ class TrainerScale:
         if items is None:
             self._share = 1 / self._batches()
         elif loss is None or (end := loss_end(Root(loss.grad_fn))) is None:
-            raise ValueError(UNKNOWN)
+            raise ValueError(SCALE_UNKNOWN)
         else:
             self._share = self._targets(kwargs) / float(items) if end.multiplied else 1.0
 
@@ -79,4 +78,4 @@ class TrainerScale:
         """Return the number of a batch's targets, as the Trainer counts them."""
         labels: Array = kwargs["labels"][..., 1:] if self._shifts else kwargs["labels"]
         counted: Array = kwargs.get("shift_labels", labels)
-        return float(counted.ne(IGNORED).sum())
+        return float(counted.ne(IGNORE_INDEX).sum())

@@ -21,7 +21,7 @@ from gradkernels.names import pick
 from gradkernels.row_norms import wide
 from gradkernels.tree import Tree
 
-CHUNK_BYTES = 2**26
+READ_BYTES = 2**26
 """Of a chunk of Zarr, at most, unless a row has more."""
 
 HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
@@ -87,7 +87,7 @@ class NpyRows(RowFile):
             self._begin(array)
         assert self._file is not None
         self.require_fit((self._dtype, self._row), array)
-        with told(self.path):
+        with naming_the_way_on(self.path):
             self._file.seek(self._end)
             _write_all(self._file, memoryview(array.reshape(-1).view(np.uint8)))
         self.rows += len(array)
@@ -95,7 +95,7 @@ class NpyRows(RowFile):
     def save(self) -> None:
         """Have the disk hold what was written."""
         if self._file is not None:
-            with told(self.path):
+            with naming_the_way_on(self.path):
                 self._write_header()
                 os.fsync(self._file.fileno())
 
@@ -130,7 +130,7 @@ class NpyRows(RowFile):
         _write_all(self._file, memoryview(written.getvalue()))
 
     def _opened(self, mode: str) -> RawIOBase:
-        with told(self.path):
+        with naming_the_way_on(self.path):
             self._file = file = open(self.path, mode, buffering=0)  # type: ignore[assignment] # noqa: SIM115
         assert file is not None
         try:
@@ -159,14 +159,14 @@ class ZarrRows(RowFile):
         """Put a batch's rows behind those that are there."""
         array = host(result)
         if self._array is None:
-            chunk = max(1, min(len(array), CHUNK_BYTES * len(array) // max(1, array.nbytes)))
+            chunk = max(1, min(len(array), READ_BYTES * len(array) // max(1, array.nbytes)))
             row = array.shape[1:]
             self._array = zarr().create_array(
                 str(self.path), shape=(0, *row), chunks=(chunk, *row), dtype=array.dtype, overwrite=True
             )
         self.require_fit((self._array.dtype, self._array.shape[1:]), array)
         stop = self.rows + len(array)
-        with told(self.path):
+        with naming_the_way_on(self.path):
             self._array.resize((stop, *self._array.shape[1:]))
             self._array[self.rows : stop] = array
         self.rows = stop
@@ -186,7 +186,7 @@ class ZarrRows(RowFile):
         return zarr().open_array(str(self.path), mode="r")
 
 
-KINDS: dict[str, type[RowFile]] = {".npy": NpyRows, ".zarr": ZarrRows}
+ROW_FILE_KINDS: dict[str, type[RowFile]] = {".npy": NpyRows, ".zarr": ZarrRows}
 """Files of rows, by the end of their names."""
 
 
@@ -203,7 +203,7 @@ def row_file(path: str | os.PathLike[str]) -> RowFile:
         ValueError: Its end is of none that are known.
     """
     found = Path(path)
-    return pick(KINDS, found.suffix, "kind of file for rows")(found)
+    return pick(ROW_FILE_KINDS, found.suffix, "kind of file for rows")(found)
 
 
 def remove(path: Path) -> None:
@@ -232,7 +232,7 @@ def zarr() -> Any:
 
 
 @contextmanager
-def told(path: Path) -> Iterator[None]:
+def naming_the_way_on(path: Path) -> Iterator[None]:
     """Have an error of the system say how to go on."""
     try:
         yield

@@ -4,7 +4,8 @@
 
 1. `reference` gives every quantity by its definition from the `true_gradients` of each sample, float64, and what
    follows from these (`known_gradients`); `complex_step` finds them for regressions, `modules.reference` for
-   modules and `function_gradients` for JAX functions, none by what a kernel is made of;
+   modules and `function_gradients` for JAX functions, none by what a kernel is made of; `rounding` tells what a
+   working precision cannot know of the last two;
 2. `structure` compares dtypes, shapes and the tree of arrays of a result with what the quantity promises;
 3. `compare_arrays` compares values entry by entry, within the rounding that the dtype allows;
 4. `call_options` draws what a quantity takes besides theta, x and y;

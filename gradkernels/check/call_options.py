@@ -24,7 +24,7 @@ def needed(case: Case, inputs: Inputs, backend: Backend) -> Options:
         inputs: numpy arrays `(theta, x, y)`.
         backend: The kernel's library.
     """
-    return given(case.quantity, cast(case.quantity.needs(_draw(case, inputs)), case.dtype), backend, case.device)
+    return given(case.quantity, options_in(case.quantity.needs(_draw(case, inputs)), case.dtype), backend, case.device)
 
 
 def with_needed(compute: Compute, case: Case, inputs: Inputs, backend: Backend) -> Compute:
@@ -50,10 +50,10 @@ def proving(case: Case, inputs: Inputs, norms: Any) -> Iterator[tuple[str, Optio
     """
     draw = _draw(case, inputs)
     needs = case.quantity.needs(draw)
-    yield "", cast(needs, case.dtype)
+    yield "", options_in(needs, case.dtype)
     if len(norms) and (case.quantity.drops or np.isfinite(norms).all()):
         for says, more in case.quantity.settings(draw._replace(norms=norms)):
-            yield says, cast(needs | more, case.dtype)
+            yield says, options_in(needs | more, case.dtype)
 
 
 def _draw(case: Case, inputs: Inputs) -> Draw:
@@ -61,7 +61,7 @@ def _draw(case: Case, inputs: Inputs) -> Draw:
     return Draw(count(inputs[2]), theta, case.seed, batch=tuple(batch))
 
 
-def cast(options: Options, dtype: str) -> Options:
+def options_in(options: Options, dtype: str) -> Options:
     """Return the options with what is float64 in another dtype."""
 
     def converted(value: Any) -> Any:

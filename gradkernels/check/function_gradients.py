@@ -7,26 +7,20 @@ the samples of a batch is found here and refused.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
 
 from gradkernels.backend import BACKENDS
+from gradkernels.check.rounding import CHANGES, changed_a_little, largest_distances, mixes_samples, row_scales
 from gradkernels.check.true_gradients import TrueGradients
 from gradkernels.problems import FunctionProblem
 from gradkernels.problems.problem import Floats
 from gradkernels.quantity import flat
 from gradkernels.tree import Tree, count, each, take
 
-MIXING_TOLERANCE = {"float64": 1e-6, "float32": 1e-3}
-CHANGE = {"float64": 2.0**-48, "float32": 2.0**-19}
-"""Relative change of parameters that moves inner products by more than rounding does."""
-
-PAIRS_OF_CHANGES = 2
-SMALLEST_SCALE = float(np.finfo(np.float32).eps)  # of the largest
-MIXES_SAMPLES = (
+COMPARES_SAMPLES = (
     "the gradient of the mean of losses(params, x, y) is not the mean of the gradients of its samples: the function "
     "compares the samples of a batch with each other (batch normalization in training, dropout by one key of all), or "
     "does not have them first; no sample has a gradient of its own there"
@@ -46,12 +40,10 @@ def gradients_of(problem: FunctionProblem, theta: Tree, x: Tree, y: Tree) -> Tru
         ValueError: The function compares the samples of a batch with each other.
     """
     rows, gradient, dtype = _widest(problem, theta, x, y)
-    scale = np.linalg.norm(rows, axis=1)
-    scale = np.maximum(scale, SMALLEST_SCALE * scale.max(initial=0.0, where=np.isfinite(scale)))
-    off = gradient - rows.mean(0)
-    if np.isfinite(scale).all() and np.linalg.norm(off) > MIXING_TOLERANCE[dtype] * scale.mean():
-        raise ValueError(MIXES_SAMPLES)
-    errors = partial(row_errors, problem, (theta, x, y), rows, dtype)
+    scale = row_scales(rows)
+    if mixes_samples(rows, gradient, dtype):
+        raise ValueError(COMPARES_SAMPLES)
+    errors = partial(_row_errors, problem, (theta, x, y), rows, dtype)
     shape = rows.shape if isinstance(theta, dict) else (len(rows), *theta.shape)
     wide = np.broadcast_to(scale.reshape(-1, *[1] * (len(shape) - 1)), shape)
     return TrueGradients(rows.reshape(shape), wide, gradient.reshape(shape[1:]), scale, errors)
@@ -81,7 +73,7 @@ def _rows(problem: FunctionProblem, inputs: tuple[Tree, Tree, Tree], samples: An
     return np.stack(found) if found else np.zeros((0, problem.size(1)))
 
 
-def row_errors(
+def _row_errors(
     problem: FunctionProblem, inputs: tuple[Tree, Tree, Tree], rows: Floats, held: str, samples: Any, dtype: str
 ) -> Floats:
     """Tell by how much rows of a working precision may be off: as a pass in it is, or where parameters change a little.
@@ -98,23 +90,13 @@ def row_errors(
         The largest distance of each row from those, `(k,)`; 0 where none is finite.
     """
     theta, x, y = inputs
-    passes = [(changed, held) for changed in _changed(theta, CHANGE[dtype])]
+    passes = [(changed, held) for changed in changed_a_little(theta, CHANGES[dtype])]
     if (held, dtype) == ("float64", "float32"):
         passes.append((theta, "float32"))
     errors = np.zeros(len(samples))
     for parameters, kind in passes:
-        with np.errstate(invalid="ignore", over="ignore"):
-            distances = np.linalg.norm(_rows(problem, (parameters, x, y), samples, kind) - rows[samples], axis=1)
-        errors = np.maximum(errors, np.nan_to_num(distances, posinf=0.0))
+        errors = largest_distances(errors, _rows(problem, (parameters, x, y), samples, kind), rows[samples])
     return errors
-
-
-def _changed(theta: Tree, by: float) -> Iterator[Tree]:
-    generator = np.random.default_rng(0)
-    for _ in range(PAIRS_OF_CHANGES):
-        signs = each(lambda array: generator.choice([-by, by], np.shape(array)), theta)
-        yield each(lambda array, sign: array * (1 + sign), theta, signs)
-        yield each(lambda array, sign: array * (1 - sign), theta, signs)
 
 
 @lru_cache(maxsize=64)

@@ -10,7 +10,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from gradkernels.check.reference import Reference, row_lengths
+from gradkernels.check.known_gradients import lengths_by_hypot
+from gradkernels.check.reference import Reference
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ def identities(quantity: str, result: Any, reference: Reference) -> Iterator[Ide
     """
     if quantity == "per_sample":
         yield Identity("mean of rows = gradient", result.mean(0), reference.gradient, reference.mean_scale)
-        norms = row_lengths(result.reshape(len(result), -1))
+        norms = lengths_by_hypot(result.reshape(len(result), -1))
         yield Identity("norms of rows = norms", norms, reference.norms, reference.norm_scale)
     elif quantity == "gradient":
         yield Identity("gradient = mean of rows", result, reference.mean_row, reference.mean_scale)

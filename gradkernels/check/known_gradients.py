@@ -48,14 +48,14 @@ class KnownGradients(ABC):
     @cached_property
     def norms(self) -> Floats:
         """Euclidean norm of each row, `(n,)`."""
-        return row_lengths(flat(self.rows, 1))
+        return lengths_by_hypot(flat(self.rows, 1))
 
     @cached_property
     def norm_scale(self) -> Floats:
         """Scale of each norm."""
         if self.true.norm_scale is not None:
             return self.true.norm_scale
-        return row_lengths(flat(self.scale, 1))
+        return lengths_by_hypot(flat(self.scale, 1))
 
     @cached_property
     def mean_row(self) -> Floats:
@@ -97,10 +97,10 @@ class KnownGradients(ABC):
 
     def norms_over(self, columns: Floats) -> tuple[Floats, Floats]:
         """Return the norms of the rows over some columns, `(n,)`, and their scales."""
-        norms = row_lengths(flat(self.rows, 1)[:, columns])
+        norms = lengths_by_hypot(flat(self.rows, 1)[:, columns])
         if self.true.norm_scale is not None:
             return norms, self.true.norm_scale
-        return norms, row_lengths(flat(self.scale, 1)[:, columns])
+        return norms, lengths_by_hypot(flat(self.scale, 1)[:, columns])
 
     def scale_along(self, directions: Floats) -> Floats:
         """Return the scale of each row's product with `directions` `(p,)` or `(k, p)`: `(n,)` or `(n, k)`."""
@@ -119,7 +119,7 @@ class KnownGradients(ABC):
         return value, scale if of_rows is None else np.multiply.outer(of_rows, np.sqrt(scale))
 
 
-def row_lengths(rows: Floats) -> Floats:
+def lengths_by_hypot(rows: Floats) -> Floats:
     """Return the Euclidean norm of each row of `(n, p)`, by C's hypot where the squares leave float64's range."""
     with np.errstate(over="ignore"):
         norms = np.linalg.norm(rows, axis=1)

@@ -10,7 +10,6 @@ import numpy as np
 
 from gradkernels.check import complex_step, function_gradients
 from gradkernels.check.known_gradients import KnownGradients
-from gradkernels.check.known_gradients import row_lengths as row_lengths
 from gradkernels.check.true_gradients import ERROR_SLACK, TrueGradients
 from gradkernels.problems import FunctionProblem, Problem, Regression
 from gradkernels.problems.problem import Floats

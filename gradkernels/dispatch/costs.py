@@ -24,7 +24,7 @@ def sources_for(request: Request) -> Iterator[wisdom.Known]:
     """
     case, file = request.case, request.criteria.results
     if file is not None:
-        entry = wisdom.nearest(wisdom.measured(file), case, None)
+        entry = wisdom.nearest_entry(wisdom.measured(file), case, None)
         if entry is None:
             raise ValueError(
                 f"{file} has no proven time for {case.quantity} of {case.problem.name} in "
@@ -37,7 +37,7 @@ def sources_for(request: Request) -> Iterator[wisdom.Known]:
         (SAVED, wisdom.saved()),
         ("the table shipped with gradkernels", wisdom.shipped()),
     ):
-        if entry := wisdom.nearest(table, case, machine()):
+        if entry := wisdom.nearest_entry(table, case, machine()):
             yield wisdom.Known(source, entry)
 
 
@@ -67,7 +67,7 @@ def is_far(request: Request, entry: wisdom.WisdomEntry, kernel: Kernel) -> bool:
         entry: What was measured.
         kernel: One that is in it.
     """
-    return wisdom.beyond(entry.curves[kernel.key], request.case.n) > wisdom.FAR
+    return wisdom.beyond(entry.curves[kernel.key], request.case.n) > wisdom.FARTHEST
 
 
 def _measured(kernel: Kernel, known: wisdom.Known) -> Iterator[Kernel]:

@@ -33,7 +33,7 @@ from gradkernels.tree import Tree, count, leaves
 from gradkernels.validate import validate_inputs
 
 MOST_BUILT = 32
-Given = dict[str, Any]
+GivenOptions = dict[str, Any]
 """What a call is given besides theta, x and y, by name."""
 
 
@@ -130,7 +130,7 @@ class ModuleDispatcher:
             said += f"\n  in chunks, {self.kernel.key}, to stay within max_bytes={self.criteria.max_bytes}"
         return said
 
-    def _result(self, arrays: tuple[Tree, Tree, Tree], known: KnownInputs, given: Given, audited: bool) -> Any:
+    def _result(self, arrays: tuple[Tree, Tree, Tree], known: KnownInputs, given: GivenOptions, audited: bool) -> Any:
         """Compute by what is settled for inputs of this kind, if anything is, else by the first kernel that can."""
         settled = None if audited else self._settled.get(known)
         if settled is not None:
@@ -146,14 +146,14 @@ class ModuleDispatcher:
         return self._compute(CallerBatch(self.problem, *arrays), known, given, audited)
 
     def _compute(
-        self, batch: CallerBatch, known: KnownInputs, given: Given | None = None, audited: bool = False
+        self, batch: CallerBatch, known: KnownInputs, given: GivenOptions | None = None, audited: bool = False
     ) -> Any:
         """Compute as `_first_that_can`; torch's random numbers go on as if nothing else had drawn any."""
         drawing = nullcontext() if known.history.settled and not audited else preserved_rng(batch.theta)
         with drawing, self._memory_limit.few_blocks():
             return self._first_that_can(batch, known, given, audited)
 
-    def _first_that_can(self, batch: CallerBatch, known: KnownInputs, given: Given | None, audited: bool) -> Any:
+    def _first_that_can(self, batch: CallerBatch, known: KnownInputs, given: GivenOptions | None, audited: bool) -> Any:
         """Return the result of the first kernel that can; without a call only the kernel is found."""
         tried: dict[Kernel, str] = {}
         self.request = known.request
@@ -191,7 +191,7 @@ class ModuleDispatcher:
             return result
 
     def _try(
-        self, kernel: Kernel, batch: CallerBatch, known: KnownInputs, given: Given | None, audited: bool
+        self, kernel: Kernel, batch: CallerBatch, known: KnownInputs, given: GivenOptions | None, audited: bool
     ) -> tuple[Kernel, Any]:
         """Return the kernel, in chunks where there is a limit of memory, and its result, proven and audited."""
         options = {name: value for name, value in (given or {}).items() if name != "out"}

@@ -16,10 +16,10 @@ from gradkernels.dispatch.select import Choice
 from gradkernels.dispatch.trials.trials import Trials
 from gradkernels.kernel import Kernel
 
-LONGEST_WAIT = 64
+MOST_CALLS_WAITED = 64
 """Calls after which a kernel that did not fit is tried again at the latest."""
 
-MOST_KINDS = 512
+MOST_REMEMBERED = 512
 _HISTORIES: weakref.WeakKeyDictionary[Any, dict[Hashable, KernelHistory]] = weakref.WeakKeyDictionary()
 
 
@@ -90,7 +90,7 @@ class KernelHistory:
             self.wrong[kernel] = reason
         else:
             times = self.failed[kernel].times + 1 if kernel in self.failed else 1
-            wait = min(2 ** (times - 1), LONGEST_WAIT)
+            wait = min(2 ** (times - 1), MOST_CALLS_WAITED)
             self.failed[kernel] = FailedAttempt(reason, times, self.calls + wait)
         return reason
 
@@ -98,7 +98,7 @@ class KernelHistory:
         """Return the choice for sizes about these and kernels that are left out, made once."""
         found = self.choices.get(key)
         if found is None:
-            if len(self.choices) > MOST_KINDS:
+            if len(self.choices) > MOST_REMEMBERED:
                 self.choices.clear()
             found = self.choices[key] = choose()
         return found
@@ -107,7 +107,7 @@ class KernelHistory:
 def history_of(model: Any, key: Hashable) -> KernelHistory:
     """Return the history of a model, what is asked of it, and a kind of input."""
     found = _HISTORIES.setdefault(model, {})
-    if key not in found and len(found) >= MOST_KINDS:
+    if key not in found and len(found) >= MOST_REMEMBERED:
         del found[next(iter(found))]
     return found.setdefault(key, KernelHistory())
 

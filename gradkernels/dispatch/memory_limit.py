@@ -23,10 +23,10 @@ from gradkernels.tree import Tree, count, each, leaves
 
 SCRATCH_BYTES = 8 * 2**20
 CHUNK = "chunk"
-FEW, MORE = 2, 6
+FEWER_SAMPLES, MORE_SAMPLES = 2, 6
 """Samples in the two batches that are measured."""
 
-PAIR_BYTES = 3 * 8
+BYTES_OF_A_PAIR = 3 * 8
 """Of products of two samples in a chunk: of the layer at hand, their sum so far, and what is between."""
 
 MOST_SHAPES = 4096
@@ -109,7 +109,7 @@ def in_chunks(kernel: Kernel, n: int, result: int, sample_bytes: int, max_bytes:
     settings = dict(kernel.set_options)
     chunk = min(n, left // sample_bytes, settings.get(CHUNK, n))
     if kernel.quantity.pairs:  # c samples take c s + c^2 p bytes, with p of the products of two of them
-        most = (isqrt(sample_bytes**2 + 4 * PAIR_BYTES * left) - sample_bytes) // (2 * PAIR_BYTES)
+        most = (isqrt(sample_bytes**2 + 4 * BYTES_OF_A_PAIR * left) - sample_bytes) // (2 * BYTES_OF_A_PAIR)
         chunk = max(least, min(chunk, most))
     return kernel.with_options({**settings, CHUNK: int(chunk)})
 
@@ -153,8 +153,8 @@ def bytes_per_sample(problem: BlackBox, theta: Tree, x: Tree, y: Tree) -> int:
     """
     n = count(y)
     with problem.holding(theta) as asked:
-        few, more = (_saved(problem, asked, *_resized((x, y), n, size)) for size in (FEW, MORE))
-    return max(0, 2 * (more - few) // (MORE - FEW)) + row_bytes(asked)
+        few, more = (_saved(problem, asked, *_resized((x, y), n, size)) for size in (FEWER_SAMPLES, MORE_SAMPLES))
+    return max(0, 2 * (more - few) // (MORE_SAMPLES - FEWER_SAMPLES)) + row_bytes(asked)
 
 
 def _resized(data: Tree, n: int, size: int) -> Any:

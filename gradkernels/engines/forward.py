@@ -27,7 +27,7 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore", DeprecationWarning)
     importlib.import_module("torch._decomp.decompositions_for_jvp")
 
-MISSING = ("forward AD", "forward mode AD", "forward-mode", "jvp")
+WORDS_OF_NO_FORWARD = ("forward AD", "forward mode AD", "forward-mode", "jvp")
 """What torch's messages say of operations that have no forward mode; one of these words at least."""
 
 _make_dual: Any = forward_ad.make_dual
@@ -75,7 +75,7 @@ def losses_along(
                 }
                 losses = _unpack_dual(problem.sample_losses(duals, x, y))
         except (RuntimeError, NotImplementedError) as error:
-            if not any(word in str(error) for word in MISSING):
+            if not any(word in str(error) for word in WORDS_OF_NO_FORWARD):
                 raise
             says = str(error).partition("\n")[0].partition(". ")[0]
             raise Unfit(f"torch.jvp needs forward-mode differentiation, which torch has not here: {says}") from error

@@ -16,15 +16,12 @@ import numpy as np
 WORK = 1000
 """Steps after which two views are no longer searched for a common entry; columns of one buffer take a few."""
 
-Array = Any
-
-
 Span = tuple[int, int, int, int, int]
 """Where a tensor is in memory: address of its first byte and after its last, its number among those that were given,
 bytes from one of its first axis to the next (0 where all of it is in one stretch), and bytes of one of them."""
 
 
-def overlap(one: Array, other: Array) -> bool:
+def overlap(one: Any, other: Any) -> bool:
     """Return whether two arrays of one library share an entry; where that is hard to say, whether they may."""
     if isinstance(one, np.ndarray):
         return isinstance(other, np.ndarray) and np.may_share_memory(one, other) and _shared(one, other)
@@ -36,7 +33,7 @@ def overlap(one: Array, other: Array) -> bool:
     return not _are_columns(spans) and _shared(*(np.asarray(_Places(part)) for part in (one, other)))
 
 
-def overlapping(parts: Sequence[Array], others: Sequence[Array]) -> tuple[int, int | None] | None:
+def overlapping(parts: Sequence[Any], others: Sequence[Any]) -> tuple[int, int | None] | None:
     """Find two of several arrays of one library and device that share an entry.
 
     Args:
@@ -66,7 +63,7 @@ def overlapping(parts: Sequence[Array], others: Sequence[Array]) -> tuple[int, i
     return None
 
 
-def overlaps_itself(array: Array) -> bool:
+def overlaps_itself(array: Any) -> bool:
     """Return whether several entries of an array are one place in memory, or may be where that is hard to say."""
     if isinstance(array, np.ndarray):
         contiguous, steps, reach = array.flags.forc, [abs(step) for step in array.strides], array.itemsize
@@ -82,11 +79,11 @@ def overlaps_itself(array: Array) -> bool:
     return False
 
 
-def _first(pairs: Iterable[tuple[int, int]], parts: Sequence[Array]) -> tuple[int, int] | None:
+def _first(pairs: Iterable[tuple[int, int]], parts: Sequence[Any]) -> tuple[int, int] | None:
     return next(((one, other) for one, other in pairs if overlap(parts[one], parts[other])), None)
 
 
-def _with_any(places: Iterable[int], parts: Sequence[Array], others: Sequence[Array]) -> tuple[int, None] | None:
+def _with_any(places: Iterable[int], parts: Sequence[Any], others: Sequence[Any]) -> tuple[int, None] | None:
     for place in places:
         part = parts[place]
         for other in others:
@@ -95,7 +92,7 @@ def _with_any(places: Iterable[int], parts: Sequence[Array], others: Sequence[Ar
     return None
 
 
-def _spans(tensors: Sequence[Array]) -> list[Span]:
+def _spans(tensors: Sequence[Any]) -> list[Span]:
     """Return where tensors are in memory, those that have any."""
     found: list[Span] = []
     for place, tensor in enumerate(tensors):
@@ -111,7 +108,7 @@ def _spans(tensors: Sequence[Array]) -> list[Span]:
     return found
 
 
-def _strided(tensor: Array, start: int, place: int) -> Span:
+def _strided(tensor: Any, start: int, place: int) -> Span:
     size, (count, *sizes), (pitch, *steps) = tensor.element_size(), tensor.shape, tensor.stride()
     stretch = size
     for length, step in zip(sizes, steps, strict=True):
@@ -168,7 +165,7 @@ class _Places:
         tensor: Of any strides.
     """
 
-    def __init__(self, tensor: Array) -> None:
+    def __init__(self, tensor: Any) -> None:
         size = tensor.element_size()
         self.__array_interface__ = {
             "data": (tensor.data_ptr(), True),

@@ -21,23 +21,23 @@ BYTE = np.dtype(np.uint8)
 SMALLEST = 64 * 2**10
 """Bytes from which on arrays are in blocks that are results of one call together, as those of a module's parameters."""
 
-ALONE = 4 * 2**20
+OWN_MEMORY_BYTES = 4 * 2**20
 """Bytes from which on an array is that is the only result of a call: glibc hands a smaller one out again without page
 faults, and in less time, unless many are freed at once."""
 
-FEW = ALONE // 16
+FEWEST_ENTRIES = OWN_MEMORY_BYTES // 16
 """Entries that are less than that, whatever their dtype."""
 
 SLACK = 2
 """Times as large as what was asked for a block may be: batches of other sizes fit in the same one."""
 
-MARGIN = 1.125
+MOST_TIMES_IN_USE = 1.125
 """Times as much as was in use at once all blocks may take, so that a small result does not cost a large block."""
 
 OLD = 2048
 """Results, each counted when it begins and when it ends, after which a block that none of them needed is given back."""
 
-SHARE = 8
+SHARE_OF_MEMORY = 8
 """The part of the memory there is, one eighth, that free blocks may take."""
 
 
@@ -161,7 +161,7 @@ class ResultMemory:
     def _fresh(self, size: int, place: int) -> _Block:
         """Allocate a block; the free ones next to its place in the order of sizes make room for it."""
         self._most = max(self._most, self._in_use + size)
-        while self._free and self._in_use + self._kept + size > self._most * MARGIN:
+        while self._free and self._in_use + self._kept + size > self._most * MOST_TIMES_IN_USE:
             place = max(place - 1, 0)
             self._kept -= self._free.pop(place)[0]
         try:
@@ -196,7 +196,7 @@ class ResultMemory:
             self._most = self._in_use + self._kept
 
 
-RESULTS = ResultMemory((installed_bytes() or 0) // SHARE or None)
+RESULTS = ResultMemory((installed_bytes() or 0) // SHARE_OF_MEMORY or None)
 """The memory for results of this process."""
 
 if hasattr(os, "register_at_fork"):
@@ -210,7 +210,7 @@ def empty_numpy(shape: tuple[int, ...], dtype: Any) -> np.ndarray[Any, Any]:
         shape: Length of each axis.
         dtype: Of numpy.
     """
-    return np.empty(shape, dtype) if prod(shape) < FEW else RESULTS.empty(shape, dtype, ALONE)
+    return np.empty(shape, dtype) if prod(shape) < FEWEST_ENTRIES else RESULTS.empty(shape, dtype, OWN_MEMORY_BYTES)
 
 
 def release() -> int:

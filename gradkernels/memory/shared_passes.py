@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
 
-MOST_KEPT = 4
+MOST_SHARED_PASSES = 4
 """Batches of one scope whose passes are kept."""
 
 _current: ContextVar[SharedPasses | None] = ContextVar("shared_passes", default=None)
@@ -62,7 +62,7 @@ class SharedPasses:
             key: All that it depends on.
             one: The pass.
         """
-        while len(self._kept) >= MOST_KEPT:
+        while len(self._kept) >= MOST_SHARED_PASSES:
             del self._kept[next(iter(self._kept))]
         self._kept[key] = one
 

@@ -19,9 +19,9 @@ from gradkernels.quantities.shared.definitions import in_own_dtype, row_lengths,
 from gradkernels.quantities.shared.groups import (
     PARAMETER,
     Groups,
+    arrays_by_name,
     columns_of,
     groups_of,
-    named,
     places_of,
     whole_or_groups,
 )
@@ -59,7 +59,9 @@ def _shape(n: int, theta: Tree, **options: Any) -> Any:
 
 def _structure(n: int, theta: Tree, by: Groups | None = None, **options: Any) -> Clipped[Any]:
     kept = {name for _, names in whole_or_groups(by, theta) for name in names}
-    sums = {name: np.broadcast_to(0.0, tuple(part.shape)) for name, part in named(theta).items() if name in kept}
+    sums = {
+        name: np.broadcast_to(0.0, tuple(part.shape)) for name, part in arrays_by_name(theta).items() if name in kept
+    }
     norms = {group: np.broadcast_to(0.0, (n,)) for group, _ in whole_or_groups(by, theta)}
     return result_of(theta, by, sums, norms)
 
@@ -87,7 +89,7 @@ def _of(
     gamma: float = GAMMA,
     nonfinite: str = PROPAGATE,
 ) -> Clipped[Any]:
-    parts, groups = named(g), whole_or_groups(by, g)
+    parts, groups = arrays_by_name(g), whole_or_groups(by, g)
     chosen = {group: {name: parts[name] for name in names} for group, names in groups}
     lengths = {group: row_lengths(xp, of_group) for group, of_group in chosen.items()}
     weights = {group: weights_of(xp, one, limit_of(max_norm, group), rule, gamma) for group, one in lengths.items()}
@@ -168,7 +170,7 @@ def _settings(draw: Draw) -> Iterator[tuple[str, Options]]:
     norms = np.asarray(draw.norms, np.float64)
     finite = norms[np.isfinite(norms)]
     middle = (float(np.median(finite)) if len(finite) else 0.0) or 1.0
-    names = list(named(draw.theta))
+    names = list(arrays_by_name(draw.theta))
     groups: dict[str, Groups | None] = {
         "with groups": (("first", tuple(names[:1])), ("others", tuple(names[1:]))),
         "over all": None,

@@ -8,7 +8,7 @@ import numpy as np
 
 from gradkernels.backend import Array
 from gradkernels.quantities.shared.definitions import flat_rows, in_own_dtype
-from gradkernels.quantities.shared.groups import PARAMETER, Groups, columns_of, groups_of, named, places_of
+from gradkernels.quantities.shared.groups import PARAMETER, Groups, arrays_by_name, columns_of, groups_of, places_of
 from gradkernels.quantity import Draw, Option, Options, Quantity, Truth, flat
 from gradkernels.row_norms import wide
 from gradkernels.tree import Tree, count, take
@@ -40,7 +40,7 @@ def _structure(n: int, theta: Tree, by: Groups, other: Any = None) -> dict[str, 
 
 
 def _of_groups(xp: Any, g: Tree, by: Groups, other: Tree | None = None) -> dict[str, Array]:
-    ours, theirs = named(g), named(g if other is None else other)
+    ours, theirs = arrays_by_name(g), arrays_by_name(g if other is None else other)
     chosen = {group: [{name: of[name] for name in names} for of in (ours, theirs)] for group, names in by}
     return {group: _of(xp, *both) for group, both in chosen.items()}
 
@@ -60,7 +60,7 @@ def _needs_groups(draw: Draw) -> Options:
 
 
 def _settings_by(draw: Draw) -> Any:
-    names = tuple(named(draw.theta))
+    names = tuple(arrays_by_name(draw.theta))
     groups = (("first", names[:1]), ("others", names[1:] or names))
     yield " with groups", {"by": groups}
     for says, options in _settings(draw):

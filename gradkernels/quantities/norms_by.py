@@ -8,7 +8,7 @@ import numpy as np
 
 from gradkernels.backend import Array
 from gradkernels.quantities.shared.definitions import in_own_dtype, row_lengths
-from gradkernels.quantities.shared.groups import PARAMETER, Groups, columns_of, groups_of, named, places_of
+from gradkernels.quantities.shared.groups import PARAMETER, Groups, arrays_by_name, columns_of, groups_of, places_of
 from gradkernels.quantity import Draw, Option, Options, Quantity, Truth
 from gradkernels.tree import Tree
 
@@ -22,7 +22,7 @@ def _structure(n: int, theta: Tree, by: Groups) -> dict[str, Any]:
 
 
 def _of(xp: Any, g: Tree, by: Groups) -> dict[str, Array]:
-    parts = named(g)
+    parts = arrays_by_name(g)
     chosen = {group: {name: parts[name] for name in names} for group, names in by}
     return {group: in_own_dtype(row_lengths(xp, of_group), of_group) for group, of_group in chosen.items()}
 
@@ -39,7 +39,7 @@ def _needs(draw: Draw) -> Options:
 
 
 def _settings(draw: Draw) -> Any:
-    names = list(named(draw.theta))
+    names = list(arrays_by_name(draw.theta))
     yield " with groups", {"by": (("first", tuple(names[:1])), ("others", tuple(names[1:]) or tuple(names)))}
 
 

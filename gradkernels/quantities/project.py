@@ -17,13 +17,13 @@ from gradkernels.backend import Array, arrays_of
 from gradkernels.names import dtype_name
 from gradkernels.quantities.shared.arguments import one_of, whole
 from gradkernels.quantities.shared.definitions import flat_rows, in_own_dtype
-from gradkernels.quantities.shared.projections import block_bytes, blocks, factors
+from gradkernels.quantities.shared.projections import block_bytes, blocks_of_matrix, factors
 from gradkernels.quantity import Draw, Floats, Option, Options, Quantity, Truth
 from gradkernels.row_norms import wide
 from gradkernels.tree import Tree, leaves
 
 SIZE, SEED, KIND = 512, 0, "gaussian"
-KINDS = ("gaussian", "factored")
+MATRIX_KINDS = ("gaussian", "factored")
 
 
 def _shape(n: int, theta: Tree, size: int = SIZE, seed: int = SEED, kind: str = KIND) -> tuple[int, ...]:
@@ -33,12 +33,12 @@ def _shape(n: int, theta: Tree, size: int = SIZE, seed: int = SEED, kind: str = 
 def _of(xp: Any, g: Tree, size: int = SIZE, seed: int = SEED, kind: str = KIND) -> Array:
     named, total = g.items() if isinstance(g, dict) else [("", g)], None
     for (name, own), rows in zip(named, flat_rows(g), strict=True):
-        part = projected(wide(rows), name, tuple(own.shape[1:]), size, seed, kind)
+        part = project_rows(wide(rows), name, tuple(own.shape[1:]), size, seed, kind)
         total = part if total is None else total + part
     return in_own_dtype(total, g)
 
 
-def projected(rows: Array, name: str, shape: tuple[int, ...], size: int, seed: int, kind: str) -> Array:
+def project_rows(rows: Array, name: str, shape: tuple[int, ...], size: int, seed: int, kind: str) -> Array:
     """Return the projections `(n, size)` of one parameter's rows.
 
     Args:
@@ -55,7 +55,7 @@ def projected(rows: Array, name: str, shape: tuple[int, ...], size: int, seed: i
     if kind == "factored" and len(shape) > 1:
         outputs, inputs = (as_like(one, rows) for one in factors(seed, name, shape, size))
         return (outputs @ rows.reshape(len(rows), shape[0], -1) @ inputs.T).reshape(len(rows), size)
-    for at, block in blocks(seed, name, shape, size):
+    for at, block in blocks_of_matrix(seed, name, shape, size):
         total = total + rows[:, at] @ as_like(block, rows).T
     return total
 
@@ -92,7 +92,7 @@ def matrix_blocks(theta: Tree, size: int, seed: int, kind: str) -> Iterator[tupl
 
 def _parameter_blocks(name: str, shape: tuple[int, ...], size: int, seed: int, kind: str) -> Iterator[Floats]:
     if kind != "factored" or len(shape) < 2:
-        yield from (block for _, block in blocks(seed, name, shape, size))
+        yield from (block for _, block in blocks_of_matrix(seed, name, shape, size))
         return
     outputs, inputs = factors(seed, name, shape, size)
     for row in range(shape[0]):
@@ -119,7 +119,7 @@ PROJECT = Quantity(
     options=(
         Option("size", whole("size", 1, lambda size, n, theta: size * max(n, 1)), fixed=True),
         Option("seed", whole("seed", 0), fixed=True),
-        Option("kind", one_of("kind", KINDS), fixed=True),
+        Option("kind", one_of("kind", MATRIX_KINDS), fixed=True),
     ),
     per_parameter=False,
     by_sample=True,

@@ -17,7 +17,7 @@ MEASURED_AGAIN = "measured again after it had won its race"
 """In the reason of rows by which the winner of a race is known: those of before chose it, so they are too fast."""
 
 
-def identity(record: Record) -> tuple[object, ...]:
+def row_identity(record: Record) -> tuple[object, ...]:
     """Return what no two rows have in common: machine, case, kernel, pass, and of a yardstick the process too."""
     block = record.block if is_in_each_block(record.kernel) else 0
     return *record.pass_id, block, record.machine, record.case, record.kernel

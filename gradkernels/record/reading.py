@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from gradkernels.names import counted
-from gradkernels.record.blocks import identity
+from gradkernels.record.blocks import row_identity
 from gradkernels.record.row import ADDED, COLUMNS, DERIVED, FIRST_COLUMNS, KINDS, SCHEMA, Measurement, Record, derived
 
 BYTE_ORDER_MARK = "\ufeff"
@@ -49,7 +49,7 @@ def read(path: str | Path) -> list[Record]:
     records: list[Record] = []
     first: dict[tuple[object, ...], int] = {}
     for number, record in parse(path, text.removeprefix(BYTE_ORDER_MARK)):
-        if (other := first.setdefault(identity(record), number)) != number:
+        if (other := first.setdefault(row_identity(record), number)) != number:
             raise twice(record, f"{path}, line {other}", f"{path}, line {number}")
         records.append(record)
     return records

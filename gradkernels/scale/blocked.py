@@ -72,13 +72,13 @@ def blocked(problem: Problem, theta: Any, x: Any, y: Tree, rows: tuple[int, ...]
     for name, array in arrays:
         if is_lazy(array):
             _require_blocks(name, array)
-    validate_kinds(problem, theta, *(each(stand_in, tree) for tree in (x, y)))
+    validate_kinds(problem, theta, *(each(memoryless, tree) for tree in (x, y)))
     lazy = [array for _, array in arrays if is_lazy(array)]
     cut = lazy[0].chunks[0] if lazy else rows or (x.shape[0],)
     return Samples(cut_into(x, cut), each(lambda one: cut_into(one, cut), y))
 
 
-def stand_in(array: Any) -> Any:
+def memoryless(array: Any) -> Any:
     """Return a numpy array of the same shape and dtype without memory; one of numpy as it is."""
     return np.broadcast_to(np.zeros((), array.dtype), array.shape) if is_lazy(array) else array
 

@@ -14,7 +14,7 @@ from gradkernels.scale.tables import read_csv_files, read_parquet_files
 Read = Callable[[str, ColumnChoice, Any, str], tuple[Any, Any]]
 """`read(path, choice, target, dtype)`, the lazy `(x, y)`."""
 
-KINDS: dict[str, Read] = {
+FILE_READERS: dict[str, Read] = {
     ".parquet": read_parquet_files,
     ".csv": read_csv_files,
     ".zarr": read_zarr,
@@ -52,19 +52,21 @@ def open(
     """
     name = os.fspath(path)
     choice = ColumnChoice(target if isinstance(target, str) else None, tuple(features), tuple(ignore))
-    return KINDS[_kind(name)](name, choice, target, dtype)
+    return FILE_READERS[_kind(name)](name, choice, target, dtype)
 
 
 def _kind(name: str) -> str:
     """Return the ending by which a path's files are read."""
     folder = Path(name)
-    if folder.suffix in KINDS:
+    if folder.suffix in FILE_READERS:
         if "://" not in name and "*" not in name and not folder.exists():
             raise FileNotFoundError(f"there is nothing at {name}")
         return folder.suffix
     if not folder.is_dir():
         problem = "is no kind of file that is known" if folder.exists() else "is no file or folder"
-        raise ValueError(f"{name} {problem}; known are {', '.join(KINDS)}, folders of them and globs with their end")
+        raise ValueError(
+            f"{name} {problem}; known are {', '.join(FILE_READERS)}, folders of them and globs with their end"
+        )
     if any((folder / marker).exists() for marker in _ZARR):
         return ".zarr"
     found = {kind for kind in (".parquet", ".csv") if any(folder.rglob(f"*{kind}"))}

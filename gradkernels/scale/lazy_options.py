@@ -11,7 +11,7 @@ import numpy as np
 from gradkernels.problems import Problem
 from gradkernels.quantity import Option, Options, Quantity
 from gradkernels.scale.block_task import BlockColumn
-from gradkernels.scale.blocked import Samples, blocked, cut_into, require_array, stand_in
+from gradkernels.scale.blocked import Samples, blocked, cut_into, memoryless, require_array
 from gradkernels.scale.lazy_arrays import is_lazy
 from gradkernels.tree import each
 
@@ -62,7 +62,7 @@ def looked_at(quantity: Quantity, options: Options, problem: Problem, theta: Any
         elif option.batch:
             _, *batch = problem.as_inputs(theta, *option.checked(value, n, theta))
             other = blocked(problem, theta, *batch)
-            found.stand_ins[option.name] = each(stand_in, (other.x, other.y))
+            found.stand_ins[option.name] = each(memoryless, (other.x, other.y))
         elif option.by_sample:
             array, found.stand_ins[option.name] = _by_sample(option, value, n, theta)
             found.by_sample[option.name] = cut_into(array, samples.rows)

@@ -17,7 +17,7 @@ from gradkernels.problems import Problem
 from gradkernels.quantity import Moments, Quantity, quantity
 from gradkernels.scale.block_results import BlockResults
 from gradkernels.scale.block_task import BlockTask, ComputeLocally
-from gradkernels.scale.blocked import Samples, blocked, require_array, stand_in
+from gradkernels.scale.blocked import Samples, blocked, memoryless, require_array
 from gradkernels.scale.lazy_arrays import is_lazy
 from gradkernels.scale.lazy_options import LazyOptions, looked_at
 from gradkernels.scale.merging import Merging, merging_of
@@ -64,7 +64,7 @@ class LazyCall:
         theta, x, y = self.problem.as_inputs(theta, x, y)
         if is_lazy(theta):
             require_array("theta", theta)
-        like = stand_in(theta)
+        like = memoryless(theta)
         samples = blocked(self.problem, like, x, y)
         if not (n := sum(samples.rows)) and self.quantity.averages:
             raise ValueError(f"x has n = 0 samples; {self.quantity} divides by n and needs at least 1")

@@ -17,14 +17,14 @@ from gradkernels.problems import BlackBox, Problem
 from gradkernels.tool_audit.audit_trial import AuditTrial, Outcome
 from gradkernels.tool_audit.clean_copy import clean_copy
 from gradkernels.tool_audit.report import AuditReport
-from gradkernels.tool_audit.tool_calls import Tool, cloned
+from gradkernels.tool_audit.tool_calls import Tool, copied_array
 from gradkernels.tool_audit.tools.named_tools import NamedTool, named_tool
 from gradkernels.tool_audit.tools.set_ups import USUAL_DTYPES
 from gradkernels.tool_audit.trials import Subject, batch_trials, further_trials
 from gradkernels.tree import Tree, count, each, leaves
 from gradkernels.validate import dtype_of, validate_inputs, validate_problem
 
-MOST_BYTES = 2**31
+MOST_KNOWN_BYTES = 2**31
 """Of the float64 rows of a batch; an audit keeps a few of them."""
 
 RANDOM = (
@@ -102,12 +102,12 @@ def _subject(f: Any, problem: Any, data: Any, name: str | None, made: NamedTool 
         raise ValueError("there is no sample in the data; give at least one, and more to tell their order")
     named = theta if isinstance(theta, dict) else {"": theta}
     layout = FlatLayout({key: tuple(part.shape) for key, part in named.items()})
-    if count(y) * len(layout) * 8 > MOST_BYTES:
-        most = MOST_BYTES // (8 * len(layout))
+    if count(y) * len(layout) * 8 > MOST_KNOWN_BYTES:
+        most = MOST_KNOWN_BYTES // (8 * len(layout))
         raise ValueError(
             f"{count(y)} rows of {len(layout):,} entries are too much to hold; give {most} samples or fewer"
         )
-    theta = each(cloned, theta)  # what is known must not change with the model
+    theta = each(copied_array, theta)  # what is known must not change with the model
     dtype = coarsest_dtype(theta) if isinstance(problem, BlackBox) else dtype_of(leaves(theta)[0])
     tool = Tool(name or _name_of(f), f, problem, takes_theta, made.set_up if made else None)
     return Subject(tool, clean_copy(made.problem if made else problem), theta, x, y, layout, dtype)

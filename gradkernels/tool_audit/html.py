@@ -12,7 +12,7 @@ STYLE = (
 )
 
 
-def page(
+def audit_page(
     title: str, verdict: str, passed: bool, table: Sequence[Sequence[str]], notes: Sequence[tuple[str, str]]
 ) -> str:
     """Return the page.

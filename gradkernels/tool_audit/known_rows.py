@@ -17,7 +17,7 @@ from gradkernels.problems.problem import Floats
 from gradkernels.quantity import QUANTITIES, flat
 from gradkernels.tree import Tree, each
 
-SAMPLES_AT_ONCE = 16
+ROWS_AT_ONCE = 16
 """Samples whose rounding is looked at closely before their rows are compared again."""
 
 UNDERFLOWS = {"float16": 1e-3}
@@ -69,7 +69,7 @@ class KnownRows:
         asked = np.zeros(len(self.rows), bool)
         while True:
             more = np.unique(samples[errors.off.any(1)])
-            more = more[~asked[more]][:SAMPLES_AT_ONCE]
+            more = more[~asked[more]][:ROWS_AT_ONCE]
             if not more.size:
                 return errors
             wider = known.reference.with_errors(more, self.tolerance, self.dtype)

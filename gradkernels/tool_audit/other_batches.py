@@ -8,12 +8,10 @@ from contextlib import contextmanager
 from typing import Any
 
 from gradkernels.problems import BlackBox, Problem
+from gradkernels.problems.module.sample_losses import IGNORE_INDEX
 from gradkernels.tree import Tree, each, leaves
 
-IGNORED = -100
-"""The target that torch's losses leave out by default."""
-
-STEP = 1.0625
+OTHER_SCALE = 1.0625
 """Factor of changed parameters: exact in every dtype."""
 
 
@@ -44,7 +42,7 @@ def ragged(y: Tree) -> Tree | None:
     def left_out(array: Any) -> Any:
         made, length = array.clone(), array.shape[1]
         for i in range(len(made)):
-            made[i, length - i % length :] = IGNORED
+            made[i, length - i % length :] = IGNORE_INDEX
         return made
 
     return each(left_out, y)
@@ -67,7 +65,7 @@ def in_dtype(tree: Tree, dtype: str) -> Tree:
 
 def other_parameters(theta: Tree) -> Tree:
     """Return parameters after a step: each by a little larger, those that are zero not zero any more."""
-    return each(lambda array: array * STEP + (array == 0) * 0.015625, theta)
+    return each(lambda array: array * OTHER_SCALE + (array == 0) * 0.015625, theta)
 
 
 @contextmanager

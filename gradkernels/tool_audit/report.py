@@ -10,10 +10,10 @@ from typing import Any
 from gradkernels.check import Disagreement
 from gradkernels.names import counted
 from gradkernels.tool_audit.audit_trial import AuditTrial, Outcome
-from gradkernels.tool_audit.html import page
+from gradkernels.tool_audit.html import audit_page
 
 WIDTH = 80
-COLUMNS = ("trial", "asked for", "outcome", "error", "allowed")
+TRIAL_COLUMNS = ("trial", "asked for", "outcome", "error", "allowed")
 
 
 @dataclass(frozen=True)
@@ -73,8 +73,8 @@ class AuditReport:
 
     def __str__(self) -> str:
         """Lay the trials out as a table, with what is to be said of them below."""
-        rows = [COLUMNS, *map(cells, self.trials)]
-        widths = [max(len(row[i]) for row in rows) for i in range(len(COLUMNS))]
+        rows = [TRIAL_COLUMNS, *map(trial_cells, self.trials)]
+        widths = [max(len(row[i]) for row in rows) for i in range(len(TRIAL_COLUMNS))]
         lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
         notes = [f"{name}: {says}" for name, says in self.notes]
         return "\n".join([_folded(self.title), *lines, *map(_folded, [*notes, self.verdict])]) + "\n"
@@ -109,14 +109,16 @@ class AuditReport:
 
     def to_html(self) -> str:
         """Return a page of its own, for any browser."""
-        return page(self.title, self.verdict, self.ok, (COLUMNS, *map(cells, self.trials)), self.notes)
+        return audit_page(
+            self.title, self.verdict, self.ok, (TRIAL_COLUMNS, *map(trial_cells, self.trials)), self.notes
+        )
 
     def _repr_html_(self) -> str:
         """Show the page in a notebook."""
         return self.to_html()
 
 
-def cells(trial: AuditTrial) -> tuple[str, ...]:
+def trial_cells(trial: AuditTrial) -> tuple[str, ...]:
     """Return what the table has of a trial."""
     numbers = ("" if value is None else f"{value:.1e}" for value in (trial.error, trial.tolerance))
     return (trial.name, trial.asks, str(trial.outcome), *numbers)

@@ -48,9 +48,9 @@ class Tool:
             Misfit: It has changed its data, or the model's parameters.
             Exception: Whatever it raises.
         """
-        given = each(cloned, (theta, x, y) if self.takes_theta else (x, y))
+        given = each(copied_array, (theta, x, y) if self.takes_theta else (x, y))
         asked = (theta, x, y) if self.takes_theta else (x, y)
-        before = each(cloned, self._own())
+        before = each(copied_array, self._own())
         with warnings.catch_warnings(), _with_graph(self.problem):
             warnings.simplefilter("ignore")  # a tool's own are no matter of whether it is right
             shaped = (self._nested(given[0]), *given[1:]) if self.takes_theta else given
@@ -89,7 +89,7 @@ class Tool:
         return self.problem.parameters() if isinstance(self.problem, BlackBox) else ()
 
 
-def cloned(array: Any) -> Any:
+def copied_array(array: Any) -> Any:
     """Copy an array of any library; those that cannot be written to are themselves."""
     if hasattr(array, "detach"):
         return array.detach().clone()
@@ -104,7 +104,7 @@ def plain(array: Any) -> Any:
     return library.get(array) if library else np.asarray(array)
 
 
-def fault_of(error: BaseException) -> str:
+def first_line_of(error: BaseException) -> str:
     """Return the kind of an exception and the first line of what it says."""
     first = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
     return f"{type(error).__name__}: {first}" if first else type(error).__name__

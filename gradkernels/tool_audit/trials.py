@@ -24,11 +24,11 @@ from gradkernels.tool_audit.other_batches import (
     shorter,
 )
 from gradkernels.tool_audit.result_forms import Misfit, rows_of
-from gradkernels.tool_audit.tool_calls import Tool, cloned, fault_of, plain
+from gradkernels.tool_audit.tool_calls import Tool, copied_array, first_line_of, plain
 from gradkernels.tree import Tree, count, each, leaves, take
 from gradkernels.validate import dtype_of
 
-FEW = 4
+SHORT_BATCH = 4
 """Samples of trials whose rows are not those of the batch."""
 
 HOLDS_PARAMETERS = "it goes on with the parameters that it was made with, and was not tried at others"
@@ -128,7 +128,7 @@ def further_trials(subject: Subject, dtypes: tuple[str, ...]) -> Iterator[AuditT
         subject: The tool and the batch.
         dtypes: Names of dtypes to try.
     """
-    few = subject.of(np.arange(min(FEW, count(subject.y))))
+    few = subject.of(np.arange(min(SHORT_BATCH, count(subject.y))))
     if isinstance(subject.clean, BlackBox):
         cut, gaps = shorter(few.x, few.y), ragged(few.y)
         if cut is not None:
@@ -146,13 +146,13 @@ def _new_data(subject: Subject, name: str, asks: str) -> AuditTrial:
     try:
         known = subject.known()
     except Exception as error:
-        return AuditTrial(name, asks, Outcome.skipped, f"the model alone does not take them ({fault_of(error)})")
+        return AuditTrial(name, asks, Outcome.skipped, f"the model alone does not take them ({first_line_of(error)})")
     return _trial(subject, known, np.arange(count(subject.y)), name, asks)
 
 
 def _at_other_parameters(subject: Subject) -> AuditTrial:
     name, asks, every = "parameters", "other parameters, as after a step", np.arange(count(subject.y))
-    moved = replace(subject, theta=other_parameters(each(cloned, subject.theta)))
+    moved = replace(subject, theta=other_parameters(each(copied_array, subject.theta)))
     if subject.tool.takes_theta:
         return _new_data(moved, name, asks)
     if not isinstance(subject.tool.problem, BlackBox):  # nothing that it could look at is changed
@@ -184,7 +184,9 @@ def _in_dtype(subject: Subject, dtype: str, holds: bool) -> AuditTrial:
             known = cast.known()
             subject.clean.sample_losses(theta, x, y).sum()
         except Exception as error:
-            return AuditTrial(dtype, asks, Outcome.skipped, f"the model alone does not take it ({fault_of(error)})")
+            return AuditTrial(
+                dtype, asks, Outcome.skipped, f"the model alone does not take it ({first_line_of(error)})"
+            )
         return _trial(cast, known, every, dtype, asks)
 
 
@@ -207,7 +209,7 @@ def _trial(subject: Subject, known: KnownRows, samples: Floats, name: str, asks:
 def _failed(error: Exception, name: str, asks: str) -> AuditTrial:
     if isinstance(error, Misfit):
         return AuditTrial(name, asks, Outcome.wrong, str(error), parameter=error.parameter)
-    return AuditTrial(name, asks, Outcome.raised, fault_of(error))
+    return AuditTrial(name, asks, Outcome.raised, first_line_of(error))
 
 
 def _compared(known: KnownRows, found: Floats, samples: Floats, name: str, asks: str) -> AuditTrial:

@@ -18,7 +18,7 @@ from gradkernels.dispatch.audit import AuditWarning, is_due
 from gradkernels.dispatch.history import KernelHistory
 from gradkernels.problems.module import differentiable
 from gradkernels.problems.module.buffers import with_copied_buffers
-from gradkernels.problems.module.inputs import Shared
+from gradkernels.problems.module.inputs import SharedPlaces
 from gradkernels.problems.module.structure import Module
 from gradkernels.watch.backward import BackwardPass
 from gradkernels.watch.calls_seen import SeenCall
@@ -44,7 +44,7 @@ class WatchAudits:
         draw: Draws the sample.
     """
 
-    def __init__(self, model: Module, shared: Shared, draw: random.Random) -> None:
+    def __init__(self, model: Module, shared: SharedPlaces, draw: random.Random) -> None:
         self._model, self._shared, self._draw = model, shared, draw
         self._history, self._warned = KernelHistory(), False
 

@@ -23,7 +23,7 @@ from gradkernels.problems.module.random_state import rng_state
 from gradkernels.watch.errors import CannotWatch
 from gradkernels.watch.model_calls import without_compiler
 
-Arrived = Callable[["SeenCall"], None]
+OnArrival = Callable[["SeenCall"], None]
 """Told of a forward pass before its first gradient is taken, in each backward pass."""
 
 
@@ -83,7 +83,7 @@ class SeenCall:
         """Follow nothing any more."""
         self._running.close()
 
-    def end(self, output: Any, arrived: Arrived) -> None:
+    def end(self, output: Any, arrived: OnArrival) -> None:
         """Follow nothing any more, and hear of what comes back through the output.
 
         Args:

@@ -17,7 +17,7 @@ from gradkernels.quantities.shared.rules import Limit, Rule, known_rule, limit_o
 from gradkernels.watch.backward import BackwardPass, SampleGradients
 from gradkernels.watch.errors import CannotWatch
 
-OUT_OF_RANGE = (
+CLIPPED_OUT_OF_RANGE = (
     "the squares of some samples' norms have left the range of their dtype, so that their gradients would be left out "
     "of the clipped sum: use float64"
 )
@@ -116,7 +116,7 @@ def clipped_sums(samples: SampleGradients, clipping: Clipping, factor: float) ->
     finished = {id(one): one.finish() for one in sums.values()}
     found = {name: finished[id(one)][name] for name, one in sums.items()}
     if any(one.isinf().any() for one in lengths) and all(one.isfinite().all() for one in found.values()):
-        raise CannotWatch(OUT_OF_RANGE)
+        raise CannotWatch(CLIPPED_OUT_OF_RANGE)
     return found
 
 

@@ -21,16 +21,16 @@ from gradkernels.engines.hooks.parameter_use import ParameterTensor, ParameterUs
 from gradkernels.engines.hooks.precision import sum_dtype, widen
 from gradkernels.watch.errors import CannotWatch
 
-TOLERANCES = {torch.float64: 1e-6, torch.float32: 1e-3, torch.float16: 2e-2, torch.bfloat16: 1e-1}
+SKETCH_TOLERANCES = {torch.float64: 1e-6, torch.float32: 1e-3, torch.float16: 2e-2, torch.bfloat16: 1e-1}
 """Of the sum of the terms' sizes; by the coarsest dtype that gradients arrive in."""
 
-ROUNDING = 16
+TIMES_EPS = 16
 """Times the rounding error of g: what is left of a gradient that is zero, since its terms cancel in each sample.
 
 Biases of keys in an attention, or before a softmax over tokens, have such gradients.
 """
 
-SEED = 20221
+SKETCH_SEED = 20221
 
 SHARE = 16
 """Of so many parameters one is compared in passes between."""
@@ -48,7 +48,7 @@ def compared(names: Sequence[str], passes: int, draw: random.Random) -> Containe
     """
     if not passes & (passes - 1):
         return names
-    return frozenset(draw.sample(names, -(-len(names) // SHARE)))
+    return frozenset(draw.sample(names, -(-len(names) // SHARE_PER_PASS)))
 
 
 def directions_of(name: str, tensor: Array, known: Directions) -> tuple[Array, Array]:
@@ -61,7 +61,7 @@ def directions_of(name: str, tensor: Array, known: Directions) -> tuple[Array, A
     """
     key = name, tuple(tensor.shape), tensor.dtype, tensor.device
     if key not in known:
-        generator = torch.Generator().manual_seed(SEED + len(known))
+        generator = torch.Generator().manual_seed(SKETCH_SEED + len(known))
         first = tensor.shape[0] if tensor.ndim else 1
         sizes = first, tensor.numel() // max(1, first)
         vectors = [torch.randn(size, generator=generator, dtype=sum_dtype(tensor.dtype)) for size in sizes]
@@ -120,7 +120,7 @@ class Completeness:
     @property
     def tolerance(self) -> float:
         """The largest of those that parameters are compared with."""
-        return max(self._coarsest.values(), default=TOLERANCES[torch.float32])
+        return max(self._coarsest.values(), default=SKETCH_TOLERANCES[torch.float32])
 
     def give(self, name: str, total: Array) -> None:
         """Take what autograd gives a parameter."""
@@ -129,7 +129,7 @@ class Completeness:
         left, right = directions_of(name, self._theta[name], self._known)
         matrix = widen(total).reshape(len(left), len(right))
         self._given[name].append((left @ (matrix @ right)).double())
-        self._coarsest[name] = max(self._coarsest.get(name, 0.0), TOLERANCES.get(total.dtype, 1e-3))
+        self._coarsest[name] = max(self._coarsest.get(name, 0.0), SKETCH_TOLERANCES.get(total.dtype, 1e-3))
 
     def require(self) -> None:
         """Raise a CannotWatch where the two differ for a parameter.
@@ -144,14 +144,14 @@ class Completeness:
                 raise CannotWatch(UNGIVEN.format(name=name))
             allowed = self._coarsest[name] * terms
             if math.isfinite(seen) and math.isfinite(total) and abs(seen - total) > allowed:
-                raise CannotWatch(MISSING.format(name=name, seen=seen, total=total))
+                raise CannotWatch(INCOMPLETE.format(name=name, seen=seen, total=total))
 
 
 UNGIVEN = (
     "backward() gave no gradient to {name}, which the loss depends on: call loss.backward() without inputs=, not "
     "torch.autograd.grad"
 )
-MISSING = (
+INCOMPLETE = (
     "the samples' gradients of {name} do not add up to what backward() gives it ({seen:.4g} instead of {total:.4g} "
     "along a random direction): the loss takes the parameter besides the model's output, as a penalty on weights does, "
     "or the model is used outside of the calls that are watched; add such terms to .grad yourself, after backward()"

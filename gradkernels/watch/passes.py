@@ -15,7 +15,7 @@ from gradkernels.engines.hooks.accumulate.merging import FormedRows
 from gradkernels.engines.hooks.accumulate.pulling import pull
 from gradkernels.engines.hooks.accumulate.row_memory import RowMemory
 from gradkernels.engines.hooks.parameter_use import ParameterTensor, ParameterUse
-from gradkernels.problems.module.inputs import Shared
+from gradkernels.problems.module.inputs import SharedPlaces
 from gradkernels.problems.module.requirements import require_usable
 from gradkernels.problems.module.structure import Module, sites
 from gradkernels.watch.errors import CannotWatch
@@ -45,7 +45,7 @@ def usable_parameters(model: Module) -> dict[str, Array]:
     return found
 
 
-def samples_of(args: tuple[Any, ...], kwargs: dict[str, Any], shared: Shared, axis: int = 0) -> list[Array]:
+def samples_of(args: tuple[Any, ...], kwargs: dict[str, Any], shared: SharedPlaces, axis: int = 0) -> list[Array]:
     """Return the tensors that a model is called with and that have the samples along an axis, all as many.
 
     Args:

@@ -9,13 +9,13 @@ from typing import Any
 from torch.amp.grad_scaler import GradScaler, OptState
 
 from gradkernels.names import pick
-from gradkernels.problems.module.inputs import Shared
+from gradkernels.problems.module.inputs import SharedPlaces
 from gradkernels.problems.module.sample_losses import REDUCTIONS
 from gradkernels.problems.module.structure import Parameters
 from gradkernels.quantities.shared.groups import groups_of
 from gradkernels.watch.values.measures import MEASURES, OPTIONS
 
-PASSES = ("one", "same", "more")
+PASS_KINDS = ("one", "same", "more")
 
 Quantities = str | Iterable[str] | Mapping[str, Mapping[str, Any]]
 """Names, or options by name."""
@@ -40,13 +40,13 @@ class WatchRequest:
     reduction: str = "mean"
     every: int = 1
     scale: Any = None
-    shared: Shared = ()
+    shared: SharedPlaces = ()
     passes: str = "one"
 
     def __post_init__(self) -> None:
         """Refuse a reduction, a number of steps or a kind of passes that there is not."""
         pick({one: one for one in REDUCTIONS}, self.reduction, "reduction")
-        pick({one: one for one in PASSES}, self.passes, "passes")
+        pick({one: one for one in PASS_KINDS}, self.passes, "passes")
         if not isinstance(self.every, int) or isinstance(self.every, bool) or self.every < 1:
             raise ValueError(f"every is {self.every!r}; it must be a whole number of steps, 1 for each of them")
 

@@ -12,7 +12,7 @@ from gradkernels.problems.module.structure import Module
 from gradkernels.watch.backward import BackwardPass
 from gradkernels.watch.errors import CannotWatch
 from gradkernels.watch.values.history import History, SeenRecord
-from gradkernels.watch.values.summaries import joined, summarized
+from gradkernels.watch.values.summaries import joined_steps, summarized
 
 UNJOINED = (
     "{name} of a step of several backward passes cannot be made of theirs: read it after each backward pass, before "
@@ -83,7 +83,7 @@ class Steps:
         """
         sizes = [one.known.n for one in backward.samples.values()]
         found = [backward.results(key, factors[key]) for key in backward.samples]
-        values = {name: joined(name, sizes, [one[name] for one in found]) for name in wanted}
+        values = {name: joined_steps(name, sizes, [one[name] for one in found]) for name in wanted}
         self._ended, self.seen = True, self.seen + 1
         self._parts.append((sum(sizes), values))
         self._show(sum(sizes), values)
@@ -116,7 +116,7 @@ class Steps:
         if len(self._parts) > 1:
             sizes = [n for n, _ in self._parts]
             names = self._parts[0][1]
-            values = {name: joined(name, sizes, [part[name] for _, part in self._parts]) for name in names}
+            values = {name: joined_steps(name, sizes, [part[name] for _, part in self._parts]) for name in names}
             absent = {name: UNJOINED.format(name=name) for name, one in values.items() if one is None}
             self._show(sum(sizes), values, absent)
         if self._parts:

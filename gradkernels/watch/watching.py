@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from gradkernels.problems.module.inputs import Shared
+from gradkernels.problems.module.inputs import SharedPlaces
 from gradkernels.problems.module.requirements import require_parameters, require_trained
 from gradkernels.problems.module.structure import Module
 from gradkernels.watch.model_calls import watched_module
@@ -20,7 +20,7 @@ def watch(
     reduction: str = "mean",
     every: int = 1,
     scale: Any = None,
-    shared: Shared | str | int = (),
+    shared: SharedPlaces | str | int = (),
     passes: str = "one",
 ) -> Watch:
     """Watch the samples' gradients in the caller's own forward pass, loss and backward pass; a context.

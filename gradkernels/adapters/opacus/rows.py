@@ -11,7 +11,7 @@ from torch.utils import _pytree as pytree
 from gradkernels.adapters.opacus.kept import ArrivedGradients
 from gradkernels.backend import Array
 
-Part = tuple[ArrivedGradients, str]
+RowsPart = tuple[ArrivedGradients, str]
 """A backward pass, and the name of a parameter."""
 
 
@@ -27,7 +27,7 @@ class UnformedRows(torch.Tensor):
         whole: Those that it is a flat view of, `(n, size)`.
     """
 
-    _parts: Sequence[Part]
+    _parts: Sequence[RowsPart]
     _whole: UnformedRows | None
     _formed: Array | None
     _n: int
@@ -36,7 +36,7 @@ class UnformedRows(torch.Tensor):
     _device: torch.device
 
     @staticmethod
-    def __new__(cls, parts: Sequence[Part], whole: UnformedRows | None = None) -> UnformedRows:
+    def __new__(cls, parts: Sequence[RowsPart], whole: UnformedRows | None = None) -> UnformedRows:
         """Make a tensor that has no memory of its own."""
         parameter, n = parts[0][0].theta[parts[0][1]], sum(kept.n for kept, _ in parts)
         shape = (n, *parameter.shape) if whole is None else (n, parameter.numel())
@@ -129,7 +129,7 @@ class UnformedRows(torch.Tensor):
     def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Compute without the rows what needs none, and everything else with them."""
         kwargs = kwargs or {}
-        if func in LOOKS:
+        if func in NEED_NO_ROWS:
             with torch._C.DisableTorchFunctionSubclass():
                 return func(*args, **kwargs)
         answer = WITHOUT_ROWS[func](*args, **kwargs) if func in WITHOUT_ROWS else NotImplemented
@@ -179,7 +179,7 @@ WITHOUT_ROWS: dict[Any, Callable[..., Any]] = {
 """What Opacus' optimizers do with rows besides calling their methods, by function."""
 
 _PROPERTIES = ("shape", "dtype", "device", "ndim", "requires_grad", "is_leaf", "layout", "grad_fn")
-LOOKS = {
+NEED_NO_ROWS = {
     *(getattr(torch.Tensor, name).__get__ for name in _PROPERTIES),
     *(getattr(torch.Tensor, name) for name in ("__len__", "size", "dim", "numel", "nelement", "element_size")),
 }

@@ -12,13 +12,13 @@ from gradkernels.problems import BlackBox, Problem
 from gradkernels.row_norms import wide
 from gradkernels.tree import Constant, Folded, Tree
 
-SIZE = 16
+DIGEST_BYTES = 16
 """Bytes of a fingerprint."""
 
 
 def digest(*values: Any) -> str:
     """Return the fingerprint of arrays, trees of them, and what Python prints the same in every process."""
-    found = blake2b(digest_size=SIZE)
+    found = blake2b(digest_size=DIGEST_BYTES)
     for value in values:
         _add(found, value)
     return found.hexdigest()

@@ -8,7 +8,7 @@ from typing import Any
 from gradkernels.problems import BlackBox, Problem
 from gradkernels.tree import Tree
 
-PREFIX = "module."
+WRAPPED_PREFIX = "module."
 """Of names of parameters in a DistributedDataParallel."""
 
 
@@ -36,4 +36,4 @@ def unwrapped(problem: Problem, theta: Tree, options: dict[str, Any]) -> tuple[P
 
 
 def _inner(name: str) -> str:
-    return name.removeprefix(PREFIX)
+    return name.removeprefix(WRAPPED_PREFIX)

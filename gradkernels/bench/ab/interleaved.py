@@ -36,13 +36,13 @@ from gradkernels.bench.isolation.supervisor import Supervisor
 from gradkernels.bench.timing.slices import orders
 from gradkernels.coordinates import Coordinates
 from gradkernels.key import Key
-from gradkernels.names import Option, family_of, options_of
+from gradkernels.names import OptionValue, family_of, options_of
 from gradkernels.record import Status
 
 TURN_SECONDS = 200e-6
 PASS_SECONDS = 0.25
 LEAST_BLOCKS = 60
-MOST_SECONDS = 0.75
+LONGEST_SLICE = 0.75
 """Of a pass of a slow kernel, which gets fewer blocks then."""
 
 FEWEST_BLOCKS = 3
@@ -170,7 +170,7 @@ def _benchmark_orders(
         yield LoadBenchmarks(str(side.root), str(side.project), tests, cores, seed, -1, -1)
 
 
-def named_problem(setting: Setting) -> tuple[str, dict[str, Option]]:
+def named_problem(setting: Setting) -> tuple[str, dict[str, OptionValue]]:
     """Return the regression's name and options, or the factory's name and none.
 
     Raises:
@@ -229,7 +229,7 @@ def _iterations(seconds: Sequence[float], extra: int) -> int:
 
 def _blocks(block_seconds: float) -> int:
     wanted = max(LEAST_BLOCKS, int(PASS_SECONDS / block_seconds))
-    return max(FEWEST_BLOCKS, min(wanted, int(MOST_SECONDS / block_seconds)))
+    return max(FEWEST_BLOCKS, min(wanted, int(LONGEST_SLICE / block_seconds)))
 
 
 def _order(blocks: int, rng: np.random.Generator) -> list[int]:

@@ -14,7 +14,7 @@ from gradkernels.bench.compare.thresholds import PLAIN, Thresholds
 from gradkernels.bench.stats.estimates import LOOKS, LogEstimate, Ratio, alpha_at, bounds, holm, trimmed_mean
 from gradkernels.bench.stats.verdict import excludes, p_slower, verdict
 
-Samples = dict[Target, list[PairedSample]]
+PairedSamples = dict[Target, list[PairedSample]]
 TellPass = Callable[[int, int], None]
 
 
@@ -24,7 +24,7 @@ def time_until_settled(
     setting: Setting,
     thresholds: Thresholds = PLAIN,
     tell: TellPass = lambda number, targets: None,
-) -> Samples:
+) -> PairedSamples:
     """Do passes over `targets`; what a look leaves without a verdict, or with its limit open, goes on to the next look.
 
     Canaries go along as long as anything does, and end everything at a look that sees them differ from themselves.
@@ -39,7 +39,7 @@ def time_until_settled(
     Returns:
         For each target a sample per pass.
     """
-    samples: Samples = {target: [] for target in targets}
+    samples: PairedSamples = {target: [] for target in targets}
     canaries = [target for target in targets if target.canary]
     rng = np.random.default_rng()
     passes = 0
@@ -60,7 +60,7 @@ def time_until_settled(
     return samples
 
 
-def _able(targets: Sequence[Target], samples: Samples) -> list[Target]:
+def _able(targets: Sequence[Target], samples: PairedSamples) -> list[Target]:
     """Return the targets that both sides could time in each pass so far."""
     return [target for target in targets if all(sample.ok for sample in samples[target])]
 
@@ -79,7 +79,7 @@ def _pass_with_canaries(
         yield from paired_pass(who, over, setting, inputs, rng)
 
 
-def _unsettled(targets: Sequence[Target], samples: Samples, thresholds: Thresholds) -> list[Target]:
+def _unsettled(targets: Sequence[Target], samples: PairedSamples, thresholds: Thresholds) -> list[Target]:
     """Return the targets to which another look can add something; not those that a side could not time.
 
     A limit is open until a slowdown beyond it is found, for all targets at once, or excluded.

@@ -11,7 +11,7 @@ from statistics import median
 from gradkernels.backend import BACKENDS
 from gradkernels.bench.ab.interleaved import PairedSample, Sides, Target
 from gradkernels.bench.ab.messages import Setting
-from gradkernels.bench.ab.sequential import Samples, TellPass, flagged, ratio, time_until_settled
+from gradkernels.bench.ab.sequential import PairedSamples, TellPass, flagged, ratio, time_until_settled
 from gradkernels.bench.compare.canary import Canary
 from gradkernels.bench.compare.compare import as_contaminated, for_all, judged
 from gradkernels.bench.compare.comparison import Comparison, Row, Source
@@ -152,6 +152,6 @@ def _coordinates(target: Target, setting: Setting) -> Coordinates:
     )
 
 
-def _mean(samples: Samples) -> Ratio | None:
+def _mean(samples: PairedSamples) -> Ratio | None:
     rows = [{("", number): sample.log for number, sample in enumerate(one)} for one in samples.values() if ratio(one)]
     return bounds(mean_over_rows(rows)) if rows else None

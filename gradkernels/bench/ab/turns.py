@@ -10,6 +10,8 @@ from gradkernels.bench.ab.messages import SlicesTimed, TimeSlices
 from gradkernels.bench.timing.slices import TimedCall, no_collection
 
 SLICES_PER_BLOCK = 4  # slices: ABBA or BAAB
+WARM_UP_SECONDS = 0.05  # of calls, before the first slice
+LONGEST_CALL = 2.0  # seconds; what takes longer is not timed in turns
 
 
 @dataclass(frozen=True)

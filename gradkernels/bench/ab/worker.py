@@ -30,7 +30,7 @@ from gradkernels.bench.ab.messages import (
     TimeSlices,
 )
 from gradkernels.bench.ab.origin import packages, require_origin
-from gradkernels.bench.ab.turns import Turns
+from gradkernels.bench.ab.turns import LONGEST_CALL, WARM_UP_SECONDS, Turns
 from gradkernels.bench.isolation import environment
 from gradkernels.bench.isolation.errors import WorkerUnusable, describe_fault, failure_reason
 from gradkernels.bench.isolation.worker_side import Connection
@@ -43,9 +43,6 @@ from gradkernels.problems import REGRESSIONS, Problem, Weighted
 from gradkernels.registry import kernel as kernel_by_key
 from gradkernels.registry import kernels
 from gradkernels.tree import leaves
-
-WARM_UP_SECONDS = 0.05
-LONGEST_CALL = 2.0
 
 
 def main(connection: Connection) -> None:

@@ -42,7 +42,7 @@ class FunctionRace:
     agree: Agree
 
 
-def measured(source: str, names: Sequence[str], sizes: Sequence[int], seconds: float) -> list[dict[str, Any]]:
+def measured_columns(source: str, names: Sequence[str], sizes: Sequence[int], seconds: float) -> list[dict[str, Any]]:
     """Prove and time functions at each size; return the columns of their measurements, with `n`.
 
     Args:

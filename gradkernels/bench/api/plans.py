@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, TypedDict
 
 from gradkernels.bench.cli import parse
-from gradkernels.bench.cli.run_plan import FEW, MODULE_SIZES, RUN_SIZES, own_dtype
+from gradkernels.bench.cli.run_plan import FEW_ROWS, MODULE_SIZES, RUN_SIZES, own_dtype
 from gradkernels.bench.race.plan import require_sound
 from gradkernels.bench.run.own_code import with_composed, write_pickled
 from gradkernels.bench.run.plan import Plan, problem_from
@@ -56,7 +56,7 @@ class RunOptions(TypedDict, total=False):
     executor: Executor | None
 
 
-USUAL = RunOptions(
+USUAL_OPTIONS = RunOptions(
     passes=8,
     features=1,
     dtype=None,
@@ -82,8 +82,8 @@ def require_options(given: RunOptions, budget: float) -> RunOptions:
         ValueError: There is no such option, or a number is not positive.
     """
     for name in given:
-        pick(dict(USUAL), name, "option")
-    options: RunOptions = {**USUAL, **given}
+        pick(dict(USUAL_OPTIONS), name, "option")
+    options: RunOptions = {**USUAL_OPTIONS, **given}
     for name, value in {"budget": budget, "timeout": options["timeout"]}.items():
         if not isinstance(value, int | float) or not 0 < value < math.inf:
             raise ValueError(f"{name} is {value!r}; it must be a positive number")
@@ -178,7 +178,7 @@ def _plan(problem: Problem, place: Path, asked: Asked, options: RunOptions) -> P
         seed=options["seed"],
     )
     first = plan.cases[0]
-    plan.inputs(replace(first, n=min(first.n, FEW)))  # large ones are for processes that are limited
+    plan.inputs(replace(first, n=min(first.n, FEW_ROWS)))  # large ones are for processes that are limited
     require_sound(plan)
     return plan
 

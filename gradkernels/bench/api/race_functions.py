@@ -26,10 +26,10 @@ from gradkernels.bench.run.own_code import write_pickled
 from gradkernels.names import pick
 from gradkernels.record import Measurement, Record
 
-FEWEST_PASSES = 2
+FEWEST_RACE_PASSES = 2
 """Passes that are measured whatever the budget: one gives no interval."""
 
-OPTIONS = ("passes", "threads", "timeout", "max_bytes")
+RACE_OPTIONS = ("passes", "threads", "timeout", "max_bytes")
 """Those of `gk.run` that mean something for any functions."""
 
 TIMED_SHARE = 0.5
@@ -136,7 +136,7 @@ class FunctionPasses:
 
 def _chosen(given: RunOptions, budget: float) -> RunOptions:
     for option in given:
-        pick(dict.fromkeys(OPTIONS), option, "option of race_functions")
+        pick(dict.fromkeys(RACE_OPTIONS), option, "option of race_functions")
     return require_options(given, budget)
 
 
@@ -152,7 +152,7 @@ def _records(runs: FunctionPasses, name: str, passes: int, until: float, tell: T
     """Measure pass after pass, as long as the time lasts."""
     facts = run_facts()
     for pass_ in range(1, passes + 1):
-        if pass_ > FEWEST_PASSES and time.monotonic() > until:
+        if pass_ > FEWEST_RACE_PASSES and time.monotonic() > until:
             return
         tell(f"pass {pass_} of {passes}")
         for n, measurement in runs.measure():

@@ -20,7 +20,7 @@ from gradkernels.bench.run.ranking import CaseRanking, rankings, weighed
 from gradkernels.key import Key
 from gradkernels.names import pick
 from gradkernels.record import COLUMNS, HEADER, Record, append, read
-from gradkernels.record.blocks import identity
+from gradkernels.record.blocks import row_identity
 from gradkernels.record.reading import twice
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ class Results:
         """Refuse a measurement that is there twice, as every command does of files."""
         first: dict[tuple[object, ...], int] = {}
         for place, record in enumerate(self.records):
-            if (other := first.setdefault(identity(record), place)) != place:
+            if (other := first.setdefault(row_identity(record), place)) != place:
                 raise twice(record, f"records[{other}]", f"records[{place}]")
 
     @classmethod
@@ -63,7 +63,7 @@ class Results:
         found: dict[tuple[object, ...], tuple[int, Record]] = {}
         for place, path in enumerate(paths):
             for record in read(Path(path)):
-                first, _ = found.setdefault(identity(record), (place, record))
+                first, _ = found.setdefault(row_identity(record), (place, record))
                 if first != place:
                     raise twice(record, str(paths[first]), str(path))
         return cls(tuple(record for _, record in found.values()))

@@ -14,7 +14,7 @@ from gradkernels.bench.api.plans import Kernels, Problems, RunOptions, plans_for
 from gradkernels.bench.api.results import PathName, Results
 from gradkernels.bench.api.verdicts import Verdicts
 from gradkernels.bench.cli.files import require_writable
-from gradkernels.bench.cli.run_progress import progress_shown
+from gradkernels.bench.cli.run_progress import run_progress_shown
 from gradkernels.bench.isolation.limits import ProcessLimits, most_bytes
 from gradkernels.bench.run.plan import Plan
 from gradkernels.bench.run.session import Schedule, open_session
@@ -88,7 +88,7 @@ def compare(
 def _measured(plans: Sequence[Plan], path: Path, schedule: Schedule, limits: ProcessLimits) -> list[Record]:
     """Measure plan after plan into one file; return what is in it at the end, or when it is stopped."""
     records: list[Record] = []
-    with stopped_softly(records), progress_shown() as tell:
+    with stopped_softly(records), run_progress_shown() as tell:
         for plan in plans:
             with open_session(plan, path, schedule, tell, limits) as session:
                 try:

@@ -12,7 +12,7 @@ from gradkernels.bench.compare.compare import compare as compare_records
 from gradkernels.bench.compare.comparison import ROW_COLUMNS, Comparison
 from gradkernels.bench.compare.thresholds import PLAIN
 from gradkernels.bench.report.comparison_table import table
-from gradkernels.bench.report.comparison_text import summary
+from gradkernels.bench.report.comparison_text import summary_sentences
 from gradkernels.bench.report.terminal.consoles import plain_width
 from gradkernels.record import Record
 
@@ -51,7 +51,7 @@ class Verdicts:
 
     def __str__(self) -> str:
         """Return the table and the sentences below it."""
-        return "\n".join([table(self.comparison, plain_width()), *summary(self.comparison)])
+        return "\n".join([table(self.comparison, plain_width()), *summary_sentences(self.comparison)])
 
     def __repr__(self) -> str:
         """Return how many rows have each verdict in one line."""
@@ -60,7 +60,7 @@ class Verdicts:
     def _repr_html_(self) -> str:
         shown = self.frame[self.frame["verdict"] != ""]
         columns = ["kernel", "problem", "quantity", "n", "seconds_before", "seconds_after", "ratio", "low", "high"]
-        sentences = "".join(f"<p>{escape(sentence)}</p>" for sentence in summary(self.comparison))
+        sentences = "".join(f"<p>{escape(sentence)}</p>" for sentence in summary_sentences(self.comparison))
         return shown[[*columns, "verdict"]].to_html(index=False) + sentences
 
 

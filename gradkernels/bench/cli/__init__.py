@@ -24,7 +24,7 @@ from functools import cache
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, cast
 
-from gradkernels.bench.cli.settings import expanded, settings_here
+from gradkernels.bench.cli.settings import settings_here, with_home_folder
 from gradkernels.bench.cli.usage import usage_sentence
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def main(arguments: list[str] | None = None) -> int:
     # Typer carries a click of its own since 0.17; the parents of its public error are the same in either.
     usage_error = cast("type[typer.BadParameter]", typer.BadParameter.__mro__[2])
     try:
-        command, words = _built(app), expanded(_or_help(arguments))
+        command, words = _built(app), with_home_folder(_or_help(arguments))
         _require_values(words)
         settings = settings_here(command.commands, words)
         code = command(words, standalone_mode=False, prog_name="gradkernels", default_map=settings)
@@ -57,7 +57,7 @@ def main(arguments: list[str] | None = None) -> int:
     except ValueError as error:
         return _complain(str(error))
     except ModuleNotFoundError as missing:
-        return _complain(needed(missing))
+        return _complain(missing_extra(missing))
     except MemoryError as error:
         return _complain(f"out of memory: {error or 'nothing is left'}; ask for fewer samples or features")
     except SystemExit as end:  # with 1 typer and rich end where a pipe is closed, with others who was told to stop
@@ -100,7 +100,7 @@ def _complain(sentence: str, code: int = 2) -> int:
     return code
 
 
-def needed(missing: ModuleNotFoundError, what: str = "this command") -> str:
+def missing_extra(missing: ModuleNotFoundError, what: str = "this command") -> str:
     """Return what to install for something; raises the error again where a module of gradkernels itself is missing.
 
     Args:

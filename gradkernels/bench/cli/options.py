@@ -158,7 +158,7 @@ RunCalls = Annotated[
 FastestCalls = Annotated[
     int | None, typer.Option(min=1, help="How often it will be called, to weigh the first call. [default: many]")
 ]
-Trials = Annotated[
+TrialsOption = Annotated[
     int | None,
     typer.Option("--selftest", metavar="N", help="Measure the false alarms and the power of ab, N comparisons each."),
 ]

@@ -35,7 +35,7 @@ RUN_SIZES = "10:1e6"
 DECADES = tuple(10**exponent for exponent in range(1, 7))
 MODULE_SIZES = (10, 100, 1000)
 MOST_THREADS = 10_000
-FEW = 4
+FEW_ROWS = 4
 """Samples by which it is seen whether data fit a problem."""
 
 
@@ -184,7 +184,7 @@ def _require_fit(plans: Sequence[Plan], dataset: Dataset | None) -> None:
         require_range(dataset, [plan.dtype for plan in plans])
     for plan in plans:
         first = plan.cases[0]
-        plan.inputs(replace(first, n=min(first.n, FEW)))  # large ones are for processes that are limited
+        plan.inputs(replace(first, n=min(first.n, FEW_ROWS)))  # large ones are for processes that are limited
         require_sound(plan)
 
 

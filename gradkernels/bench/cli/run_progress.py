@@ -14,7 +14,7 @@ from gradkernels.bench.run.session import SessionProgress, TellProgress
 
 
 @contextmanager
-def progress_shown() -> Iterator[TellProgress]:
+def run_progress_shown() -> Iterator[TellProgress]:
     """Show progress for as long as the context lasts, with the time left on a terminal."""
     if Console().is_jupyter:
         with text_shown() as show:

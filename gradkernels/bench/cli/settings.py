@@ -19,7 +19,7 @@ _READ_ELSEWHERE = {"compare": ("delta", "fail-slower", "overrides")}
 """Keys of `gradkernels.bench.compare.thresholds_toml`."""
 
 
-def expanded(words: Sequence[str]) -> list[str]:
+def with_home_folder(words: Sequence[str]) -> list[str]:
     """Return what was typed with the home folder for `~`, also behind the `=` of an option, where shells leave it."""
     return [_expanded(word) for word in words]
 

@@ -27,7 +27,7 @@ from gradkernels.bench.compare.matching import KernelRows, Pair, pair
 from gradkernels.bench.compare.places import places
 from gradkernels.bench.compare.strata import over_machines
 from gradkernels.bench.compare.thresholds import PLAIN, Thresholds
-from gradkernels.bench.results.table import ResultsTable, aligned, tabulate
+from gradkernels.bench.results.table import ResultsTable, aligned_tables, tabulate
 from gradkernels.bench.stats.estimates import (
     Floats,
     Ints,
@@ -53,17 +53,17 @@ from gradkernels.bench.stats.verdict import (
 )
 from gradkernels.record import Record, Status
 
-Rows = Sequence[Record] | ResultsTable
+ComparedRows = Sequence[Record] | ResultsTable
 Logs = tuple[tuple[Ints, Floats], tuple[Ints, Floats]]
 """Of each side the passes and the logarithms of their times."""
 
-Found = tuple[Row, LogEstimate | None, Logs | None]
+JudgedPair = tuple[Row, LogEstimate | None, Logs | None]
 """A row and, where both sides were timed, the logarithm of its ratio and what that is of."""
 
 
 def compare(
-    before: Rows,
-    after: Rows,
+    before: ComparedRows,
+    after: ComparedRows,
     thresholds: Thresholds = PLAIN,
     force: bool = False,
     names: tuple[str, str] = ("before", "after"),
@@ -81,7 +81,7 @@ def compare(
         ValueError: The sides differ in machine, dtype, layout, device or threads and the comparison is not forced,
             or a side holds a measurement twice.
     """
-    left, right = sides = aligned([tabulate(before), tabulate(after)])
+    left, right = sides = aligned_tables([tabulate(before), tabulate(after)])
     pairs, ignored, nothing = pair((left, right), force, names)
     logs = logs_of(sides)
     found = [_judge(one, logs, thresholds) for one in pairs]
@@ -102,14 +102,14 @@ def compare(
     )
 
 
-def _family(found: Sequence[Found], forced: str) -> tuple[Row, ...]:
+def _family(found: Sequence[JudgedPair], forced: str) -> tuple[Row, ...]:
     """Return the rows, and behind them those over machines, each held against all others."""
     pooled = over_machines((row, change) for row, change, _ in found if change)
     rows = [*(row for row, _, _ in found), *(judged(row, change, row.normalised) for row, change in pooled)]
     return for_all([replace(row, forced=forced) for row in rows])
 
 
-def _judge(one: Pair, logs: Sequence[SideLogs], thresholds: Thresholds) -> Found:
+def _judge(one: Pair, logs: Sequence[SideLogs], thresholds: Thresholds) -> JudgedPair:
     delta, fail_slower = thresholds.of(one.kernel, one.case.quantity, one.case.n)
     row = replace(_row(one), delta=delta, fail_slower=fail_slower)
     if (row.status_before, row.status_after) != (Status.ok, Status.ok):

@@ -34,7 +34,7 @@ _RANK = (Status.wrong, Status.failed, Status.ok, Status.timeout, Status.unsuppor
 _RANKS = np.array([_RANK.index(status) for status in STATUSES])
 _SHOWN = 4
 
-Sides = tuple[ResultsTable, ResultsTable]
+SideTables = tuple[ResultsTable, ResultsTable]
 
 
 @dataclass(frozen=True)
@@ -143,7 +143,7 @@ def is_yardstick(kernel: str) -> bool:
     return Key.parse(kernel).is_yardstick
 
 
-def pair(sides: Sides, force: bool, names: tuple[str, str]) -> Pairing:
+def pair(sides: SideTables, force: bool, names: tuple[str, str]) -> Pairing:
     """Pair the rows of two sides by machine, case and kernel, and never by their position.
 
     Args:
@@ -176,7 +176,7 @@ def pair(sides: Sides, force: bool, names: tuple[str, str]) -> Pairing:
     return Pairing(pairs, ignored, "" if common else _nothing(apart, kernels, names))
 
 
-def _pair(sides: Sides, before: Ints | None, after: Ints | None) -> Pair:
+def _pair(sides: SideTables, before: Ints | None, after: Ints | None) -> Pair:
     none = np.zeros(0, np.int64)
     left, right = (
         KernelRows(side, none if rows is None else rows) for side, rows in zip(sides, (before, after), strict=True)

@@ -30,14 +30,14 @@ from gradkernels.names import unknown
 
 SECTION = ("tool", "gradkernels", "compare")
 KEYS = ("delta", "fail-slower", "overrides")
-OPTIONS = ("fail-undecided", "fail-missing", "thresholds", "kernel", "quantity", "format", "wide", "force")
+COMMAND_OPTIONS = ("fail-undecided", "fail-missing", "thresholds", "kernel", "quantity", "format", "wide", "force")
 """Options of `gradkernels compare` that may stand in the same section, where `gradkernels.bench.cli` takes them."""
 
 OVERRIDE_KEYS = ("kernel", "quantity", "n", "delta", "fail-slower")
 _SIZE = re.compile(r"\d{1,12}(e\d)?", re.ASCII | re.IGNORECASE)
 
 
-def read(path: Path) -> Thresholds:
+def read_thresholds(path: Path) -> Thresholds:
     """Read the thresholds of a TOML file: of its section `tool.gradkernels.compare` if it has one, else of all of it.
 
     Raises:
@@ -70,7 +70,7 @@ def chosen(file: Path | None, folder: Path, delta: str | None, fail_slower: str 
         fail_slower: As a person wrote it, or None.
         prefix: How the options begin, for messages: `--`.
     """
-    base = read(file) if file else nearest(folder)
+    base = read_thresholds(file) if file else nearest(folder)
     return Thresholds(
         base.delta if delta is None else fraction(delta, f"{prefix}delta"),
         base.fail_slower if fail_slower is None else fraction(fail_slower, f"{prefix}fail-slower"),
@@ -96,7 +96,7 @@ def _section(document: Any) -> Any:
 def _without_options(section: Any) -> Any:
     if not isinstance(section, Mapping):
         return section
-    return {name: value for name, value in section.items() if name.replace("_", "-") not in OPTIONS}
+    return {name: value for name, value in section.items() if name.replace("_", "-") not in COMMAND_OPTIONS}
 
 
 def _thresholds(table: Any, where: str) -> Thresholds:

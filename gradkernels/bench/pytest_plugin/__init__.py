@@ -90,9 +90,9 @@ def _pointless(config: pytest.Config) -> str:
 
 def _gate(config: pytest.Config) -> Gate:
     try:
-        from gradkernels.bench.pytest_plugin.gate import prepare
+        from gradkernels.bench.pytest_plugin.gate import gate_of
 
-        return prepare(config)
+        return gate_of(config)
     except ModuleNotFoundError as error:
         raise pytest.UsageError(f"--gradkernels-compare needs {error.name}: pip install 'gradkernels[bench]'") from None
     except (ValueError, OSError) as error:

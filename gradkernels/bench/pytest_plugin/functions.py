@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from gradkernels.bench.ab.benchmarks.items import FIXTURE, described, outcome, uses_benchmark
+from gradkernels.bench.ab.benchmarks.items import BENCHMARK_FIXTURE, described_test, outcome, uses_benchmark
 from gradkernels.bench.pytest_plugin.rows import SessionRows
 from gradkernels.bench.results.functions import FUNCTION, benchmark_names, function_case, function_key
 from gradkernels.bench.results.imports.pytest_benchmark import statistics
@@ -53,7 +53,7 @@ class FunctionRows:
 
     def _add(self, item: pytest.Item, fault: BaseException | None) -> None:
         key, facts = self._facts_of(item)
-        stats = getattr(getattr(item, "funcargs", {}).get(FIXTURE), "stats", None)
+        stats = getattr(getattr(item, "funcargs", {}).get(BENCHMARK_FIXTURE), "stats", None)
         if (fault is None and stats is None) or not self._rows.first(key, facts["case"]):
             return
         if fault is None:
@@ -72,7 +72,7 @@ class FunctionRows:
 
     def _facts_of(self, item: pytest.Item) -> tuple[str, dict[str, Any]]:
         """Return the key of a test, and what its record says before it has run."""
-        one = described(item)
+        one = described_test(item)
         name, function, n = benchmark_names(one.test, one.parameters, one.values)
         case = function_case(name, n, threads_by(BLAS_VARIABLES))
         return function_key(function), {**self._facts, "case": case, "pass_": self._rows.pass_}

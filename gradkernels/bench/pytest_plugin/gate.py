@@ -14,12 +14,12 @@ from gradkernels.bench.compare.thresholds_toml import chosen
 from gradkernels.bench.pytest_plugin.passes import fail
 from gradkernels.bench.pytest_plugin.rows import SessionRows
 from gradkernels.bench.report.comparison_table import table
-from gradkernels.bench.report.comparison_text import summary
+from gradkernels.bench.report.comparison_text import summary_sentences
 from gradkernels.bench.results.table import ResultsTable
 from gradkernels.bench.stats.verdict import FEWEST_PASSES
 from gradkernels.dispatch.machine import machine
 
-NAME = "this session"
+SESSION_NAME = "this session"
 MEANINGS = {
     Exit.done: "nothing fails",
     Exit.slower: "too slow",
@@ -55,7 +55,7 @@ class Gate:
     force: bool
 
 
-def prepare(config: pytest.Config) -> Gate:
+def gate_of(config: pytest.Config) -> Gate:
     """Return the gate that the options ask for.
 
     Raises:
@@ -88,14 +88,14 @@ def judge(session: pytest.Session, gate: Gate, rows: SessionRows) -> list[str]:
         rows: What it has found out.
     """
     try:
-        comparison = compare(gate.base, rows.records, gate.thresholds, gate.force, (gate.name, NAME))
+        comparison = compare(gate.base, rows.records, gate.thresholds, gate.force, (gate.name, SESSION_NAME))
     except ValueError as error:
         fail(session, pytest.ExitCode.USAGE_ERROR)
         return [f"gradkernels: {error}"]
     code = comparison.exit_code(gate.fail_undecided, gate.fail_missing)
     fail(session, code)
     width = session.config.get_terminal_writer().fullwidth
-    lines = [*table(comparison, width).splitlines(), "", *summary(comparison), NOT_IN_TURNS]
+    lines = [*table(comparison, width).splitlines(), "", *summary_sentences(comparison), NOT_IN_TURNS]
     if comparison.after.passes < FEWEST_PASSES:
         lines.append(
             f"a session is one pass and a verdict needs {FEWEST_PASSES}: --gradkernels-passes 8 repeats it in fresh "

@@ -61,9 +61,9 @@ def _said(parse: Callable[[str], Any], text: str) -> Any:
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
     except ModuleNotFoundError as missing:
-        from gradkernels.bench.cli import needed
+        from gradkernels.bench.cli import missing_extra
 
-        raise argparse.ArgumentTypeError(needed(missing, "this option")) from None
+        raise argparse.ArgumentTypeError(missing_extra(missing, "this option")) from None
 
 
 def _sizes(text: str) -> tuple[int, ...]:

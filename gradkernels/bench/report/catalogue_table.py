@@ -15,7 +15,7 @@ from rich.text import Text
 from gradkernels.bench.report.catalogue import CatalogueRow
 from gradkernels.bench.report.terminal.columns import Column, left_out, print_columns, shared, total
 from gradkernels.bench.report.terminal.consoles import say
-from gradkernels.bench.report.terminal.styles import TITLE
+from gradkernels.bench.report.terminal.styles import TITLE_STYLE
 from gradkernels.quantity import QUANTITIES
 from gradkernels.record import line
 
@@ -143,7 +143,7 @@ def show(console: Console, entries: Sequence[CatalogueRow], kinds: Iterable[Sequ
     columns, tables = _columns(shown[0]), [_texts(grid) for grid in shown]
     kept = shared(columns, tables, width)
     for grid, rows in zip(shown, tables, strict=True):
-        say(console, grid.title, TITLE)
+        say(console, grid.title, TITLE_STYLE)
         print_columns(console, columns, rows, kept, width)
         console.print()
     missing = left_out(columns, kept)

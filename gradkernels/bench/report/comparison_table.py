@@ -12,10 +12,10 @@ from typing import Any
 from rich.text import Text
 
 from gradkernels.bench.compare.comparison import ROW_COLUMNS, Comparison, Row
-from gradkernels.bench.report.comparison_text import summary
+from gradkernels.bench.report.comparison_text import summary_sentences
 from gradkernels.bench.report.ranking_table import case_title
 from gradkernels.bench.report.terminal.columns import Column, left_out, lines, markdown_table, shared
-from gradkernels.bench.report.terminal.styles import TITLE, VERDICTS
+from gradkernels.bench.report.terminal.styles import TITLE_STYLE, VERDICT_STYLES
 from gradkernels.bench.report.units import confidence, percent, seconds
 from gradkernels.bench.stats.estimates import Ratio
 from gradkernels.coordinates import ALL_SIZES
@@ -58,7 +58,7 @@ def styled_table(comparison: Comparison, width: int | None) -> tuple[list[Text],
     text: list[Text] = []
     for title, cells in groups:
         own = _below_names(columns, cells, kept) if above else lines(columns, cells, kept)
-        text += [*([Text()] if text else []), Text(title, TITLE), *own]
+        text += [*([Text()] if text else []), Text(title, TITLE_STYLE), *own]
     return text, left_out(columns, kept)
 
 
@@ -81,7 +81,7 @@ def _below_names(columns: Sequence[Column], cells: Sequence[Sequence[Text]], kep
 
 
 def _styled(row: Row) -> list[Text]:
-    return [Text(cell, VERDICTS.get(cell, "")) for cell in (_short(row.kernel), *_cells(row))]
+    return [Text(cell, VERDICT_STYLES.get(cell, "")) for cell in (_short(row.kernel), *_cells(row))]
 
 
 def _columns(rows: Sequence[Row]) -> list[Column]:
@@ -116,7 +116,9 @@ def markdown(comparison: Comparison) -> str:
     """Return the rows that were compared and the summary in Markdown."""
     header, *rows = _grid(comparison)
     columns = [Column(name, left=name == "kernel") for name in header]
-    return "\n".join([markdown_table(columns, rows), "", *(f"- {sentence}" for sentence in summary(comparison)), ""])
+    return "\n".join(
+        [markdown_table(columns, rows), "", *(f"- {sentence}" for sentence in summary_sentences(comparison)), ""]
+    )
 
 
 def as_csv(comparison: Comparison) -> str:
@@ -136,7 +138,7 @@ def as_json(comparison: Comparison) -> str:
         "canaries": [asdict(canary) | {"change": _plain(canary.change)} for canary in comparison.canaries],
         "counts": comparison.counts,
         "geometric_mean": _plain(comparison.mean) if comparison.mean else None,
-        "summary": summary(comparison),
+        "summary": summary_sentences(comparison),
         "rows": [_plain(row) for row in comparison.rows],
         "over_machines": [_plain(row) for row in comparison.over_machines],
     }

@@ -13,7 +13,7 @@ from gradkernels.names import counted
 _MOST_SHOWN = 8
 
 
-def summary(comparison: Comparison) -> list[str]:
+def summary_sentences(comparison: Comparison) -> list[str]:
     """Return every sentence that belongs under the table, the most important last."""
     return [
         *_sources(comparison),

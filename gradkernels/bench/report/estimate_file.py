@@ -14,7 +14,7 @@ import numpy as np
 from gradkernels.bench.report.estimate_table import ESTIMATE_COLUMNS, ParameterPoint, as_csv
 from gradkernels.estimate.minibatch import MinibatchStatistics, standard_error
 
-BATCH = tuple(field.name for field in fields(MinibatchStatistics)[1:])
+STATISTICS_COLUMNS = tuple(field.name for field in fields(MinibatchStatistics)[1:])
 
 
 @dataclass(frozen=True)
@@ -104,5 +104,5 @@ def _point(row: Mapping[str, str]) -> EstimatedPoint:
         trace=float(row["trace"]),
         noise_scale=float(row["noise_scale"]),
         gradient_length=float(np.linalg.norm([float(part) for part in row["gradient"].split()])),
-        batches=(MinibatchStatistics(int(row["batch_size"]), *(float(row[name]) for name in BATCH)),),
+        batches=(MinibatchStatistics(int(row["batch_size"]), *(float(row[name]) for name in STATISTICS_COLUMNS)),),
     )

@@ -13,7 +13,7 @@ from rich.text import Text
 from gradkernels.bench.report.estimate_table import ParameterPoint
 from gradkernels.bench.report.terminal.columns import Column, markdown_table, print_panels
 from gradkernels.bench.report.terminal.consoles import say
-from gradkernels.bench.report.terminal.styles import TITLE, WINNER, WRONG
+from gradkernels.bench.report.terminal.styles import TITLE_STYLE, WINNER, WRONG_STYLE
 from gradkernels.estimate.minibatch import MinibatchStatistics
 from gradkernels.estimate.study import GRADIENT_KERNELS, GradientStudy
 from gradkernels.key import Key
@@ -61,11 +61,11 @@ def _vector(values: np.ndarray) -> str:
 
 
 def _show_identity(console: Console, point: ParameterPoint) -> None:
-    say(console, f"{point.name}, mean loss {point.estimate.loss:.4f}", TITLE)
+    say(console, f"{point.name}, mean loss {point.estimate.loss:.4f}", TITLE_STYLE)
     _print(console, *_identity(point))
     if (left := point.theta.size - MOST_PARAMETERS) > 0:
         say(console, f"... and {counted(left, 'parameter')} with smaller gradients")
-    say(console, _agreement(point), WINNER if point.ways.agree else WRONG)
+    say(console, _agreement(point), WINNER if point.ways.agree else WRONG_STYLE)
     say(console, "")
 
 
@@ -109,7 +109,7 @@ def _claim(found: GradientStudy) -> str:
 
 
 def _show_claims(console: Console, point: ParameterPoint) -> None:
-    say(console, point.name, TITLE)
+    say(console, point.name, TITLE_STYLE)
     _print(console, [Column(header) for header in CLAIMS], [_cells(batch) for batch in point.estimate.batches])
     for sentence in _sentences(point):
         say(console, sentence)

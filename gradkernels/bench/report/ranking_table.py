@@ -10,7 +10,7 @@ from itertools import groupby
 from rich.text import Text
 
 from gradkernels.bench.report.terminal.columns import Column, markdown_table
-from gradkernels.bench.report.terminal.styles import UNDECIDED, WINNER, WRONG
+from gradkernels.bench.report.terminal.styles import UNDECIDED, WINNER, WRONG_STYLE
 from gradkernels.bench.report.units import about, confidence, factor, interval, seconds, share
 from gradkernels.bench.run.budget import TOO_SLOW
 from gradkernels.bench.run.ranking import NAMED_WAYS, CaseRanking, RankedKernel
@@ -22,7 +22,7 @@ from gradkernels.key import Key
 from gradkernels.names import counted
 from gradkernels.record import CASE, Status, line
 
-APART = "not in turns"
+TIMED_APART = "not in turns"
 """In place of a ratio of times that were taken in different processes."""
 
 NAMED = tuple(f"x {name}" for name in NAMED_WAYS)
@@ -78,20 +78,20 @@ def styled_cells(ranking: CaseRanking) -> list[Text]:
     """Return one row of the table of winners, in color where a reader must not miss something."""
     n = Text(f"{ranking.case.n:,}")
     if not ranking.kernels:
-        return [n, Text("none proven", WRONG), *[Text("")] * (_LEAD + len(NAMED))]
+        return [n, Text("none proven", WRONG_STYLE), *[Text("")] * (_LEAD + len(NAMED))]
     winner, *others = ranking.kernels
     limit = "-" if winner.of_limit is None else share(winner.of_limit)
     lead = _lead(winner, others[0]) if others else Text("alone")
     runner_up = _way(others[0].kernel) if others else "-"
     first = [n, Text(_way(winner.kernel), WINNER), Text(seconds(winner.seconds)), Text(limit), lead, Text(runner_up)]
-    return [*first, *(Text(cell, WRONG if cell == Status.wrong else "") for cell in _named(ranking))]
+    return [*first, *(Text(cell, WRONG_STYLE if cell == Status.wrong else "") for cell in _named(ranking))]
 
 
 def _lead(winner: RankedKernel, other: RankedKernel) -> Text:
     """Return `1.52 [1.47, 1.58]`: the factor and its bounds, where passes give any, or that it is not known."""
     behind = other.behind
     if not other.in_turns:
-        return Text(APART, UNDECIDED)
+        return Text(TIMED_APART, UNDECIDED)
     if behind is None:
         return Text(factor(other.seconds / winner.seconds))
     found = standing(behind)
@@ -109,7 +109,7 @@ def _named(ranking: CaseRanking) -> list[str]:
         elif ranked is None:
             named.append(_absence(ranking, way))
         else:
-            named.append(factor(ranked.seconds / ranking.kernels[0].seconds) if ranked.in_turns else APART)
+            named.append(factor(ranked.seconds / ranking.kernels[0].seconds) if ranked.in_turns else TIMED_APART)
     return named
 
 

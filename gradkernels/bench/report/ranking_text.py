@@ -15,7 +15,7 @@ from gradkernels.bench.report.ranking_table import (
 )
 from gradkernels.bench.report.terminal.columns import left_out, print_columns, shared
 from gradkernels.bench.report.terminal.consoles import console_for, say
-from gradkernels.bench.report.terminal.styles import TITLE, WRONG
+from gradkernels.bench.report.terminal.styles import TITLE_STYLE, WRONG_STYLE
 from gradkernels.bench.run.ranking import CaseRanking
 from gradkernels.record import Status
 
@@ -38,7 +38,7 @@ def show_ranking(ranking: Sequence[CaseRanking], file: IO[str] | None = None, wi
     }
     kept = [place for place in shared(columns, [rows for _, _, rows in groups], width) if place in told]
     for name, group, rows in groups:
-        say(console, name, TITLE)
+        say(console, name, TITLE_STYLE)
         print_columns(console, columns, rows, kept, width)
         for sentence in growths(group):
             say(console, f"  {sentence}", hanging="    ")
@@ -49,4 +49,4 @@ def show_ranking(ranking: Sequence[CaseRanking], file: IO[str] | None = None, wi
     if missing and file is None:
         say(console, f"with {OPTION} also: {', '.join(missing)}")
     for sentence in why_not(ranking):
-        say(console, f"not timed: {sentence}", WRONG if f": {Status.wrong}: " in sentence else "")
+        say(console, f"not timed: {sentence}", WRONG_STYLE if f": {Status.wrong}: " in sentence else "")

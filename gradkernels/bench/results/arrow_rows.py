@@ -1,7 +1,7 @@
 """Whole lines of a results file as columns, many at once, by pyarrow.
 
 What pyarrow reads otherwise than the rules of `gradkernels.record.reading` say, or what breaks them, is not judged
-here: `columns_of` returns None, and whoever called it reads the lines one by one, which names the fault.
+here: `columns_of_csv` returns None, and whoever called it reads the lines one by one, which names the fault.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _QUOTE, _COMMA, _LF, _CR = b'",\n\r'
 _STARTS = np.isin(np.arange(256), [_COMMA, _LF])
 _ENDS = np.isin(np.arange(256), [_COMMA, _LF, _CR])
 
-Shared = tuple[list[Any], Ints]
+SharedColumn = tuple[list[Any], Ints]
 """The values of a column, each once, and for each row the position of its own."""
 
 
@@ -37,7 +37,7 @@ def arrow() -> ModuleType | None:
     return module
 
 
-def columns_of(csv: ModuleType, lines: bytes, header: Sequence[str]) -> dict[str, Shared | Floats] | None:
+def columns_of_csv(csv: ModuleType, lines: bytes, header: Sequence[str]) -> dict[str, SharedColumn | Floats] | None:
     """Return the columns of whole lines.
 
     Args:
@@ -73,7 +73,7 @@ def columns_of(csv: ModuleType, lines: bytes, header: Sequence[str]) -> dict[str
         return None
 
 
-def _column(name: str, column: Any) -> Shared | Floats:
+def _column(name: str, column: Any) -> SharedColumn | Floats:
     chunk = column.chunk(0) if column.num_chunks else column.combine_chunks()
     if name in _FLOATS:
         numbers: Floats = _entries(chunk, np.dtype(np.float64)).copy()

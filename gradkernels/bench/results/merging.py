@@ -86,7 +86,7 @@ class MergedRows:
 
 
 def _identities(table: ResultsTable) -> list[bytes]:
-    """Return what no two rows have in common, as `record.blocks.identity` says, each as the positions of its values."""
+    """Return what no two rows have in common, as `record.blocks.row_identity` says, each as positions of values."""
     columns = (table.run_name, table.pass_, table.own_block, table.machine, table.case, table.kernel)
     codes = np.ascontiguousarray(np.stack(columns, axis=1), np.int64)
     found: list[bytes] = codes.view(f"V{codes.itemsize * len(columns)}").ravel().tolist()

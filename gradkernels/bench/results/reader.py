@@ -15,12 +15,12 @@ from typing import Any
 
 import numpy as np
 
-from gradkernels.bench.results.arrow_rows import arrow, columns_of
+from gradkernels.bench.results.arrow_rows import arrow, columns_of_csv
 from gradkernels.bench.results.parts import Part, parts
 from gradkernels.bench.results.table import (
     NUMBERS,
     RUN_FACTS,
-    SHARED,
+    SHARED_LISTS,
     STATUSES,
     ResultsTable,
     RunFacts,
@@ -31,7 +31,7 @@ from gradkernels.bench.results.table import (
 from gradkernels.bench.stats.estimates import Floats, Ints
 from gradkernels.coordinates import Coordinates
 from gradkernels.record import CASE, Record
-from gradkernels.record.blocks import identity
+from gradkernels.record.blocks import row_identity
 from gradkernels.record.reading import Malformed, decoded, parse, twice
 
 
@@ -70,15 +70,15 @@ class GrowingTable:
     """
 
     bytes: int
-    shared: dict[str, dict[Any, int]] = field(default_factory=lambda: {name: {} for name in SHARED})
+    shared: dict[str, dict[Any, int]] = field(default_factory=lambda: {name: {} for name in SHARED_LISTS})
     columns: dict[str, Any] = field(default_factory=dict)
     count: int = 0
     foreseen: int = 0
     csv: ModuleType | None = field(default_factory=lambda: arrow())
 
     def add(self, part: Part) -> dict[str, Any] | list[Record]:
-        """Add the rows of a part of a file; return them, all columns as `columns_of` does, or single records."""
-        found = columns_of(self.csv, part.lines, part.header) if self.csv and part.lines.endswith(b"\n") else None
+        """Add the rows of a part of a file; return them, all columns as `columns_of_csv` does, or single records."""
+        found = columns_of_csv(self.csv, part.lines, part.header) if self.csv and part.lines.endswith(b"\n") else None
         singly = [record for _, record in _read_singly(part)] if found is None else []
         count = len(singly) if found is None else len(found["kernel"][1])
         self.foreseen = self.count + int(1.05 * count * self.bytes / max(1, len(part.lines)))
@@ -106,7 +106,7 @@ class GrowingTable:
             self._append(name, _floats(found[name]))
 
     def _add_table(self, table: ResultsTable) -> None:
-        for name, plural in SHARED.items():
+        for name, plural in SHARED_LISTS.items():
             self._extend(name, getattr(table, plural), getattr(table, name))
         self._append("status", table.status)
         self._append("pass_", table.pass_)
@@ -134,7 +134,7 @@ class GrowingTable:
             return tabulate([])
         whole: dict[str, Any] = {name: memory[: self.count] for name, memory in self.columns.items()}
         numbers = {name: whole.pop(name) for name in NUMBERS}
-        shared: dict[str, Any] = {plural: tuple(self.shared[name]) for name, plural in SHARED.items()}
+        shared: dict[str, Any] = {plural: tuple(self.shared[name]) for name, plural in SHARED_LISTS.items()}
         return ResultsTable(numbers=numbers, **whole, **shared)
 
 
@@ -161,7 +161,7 @@ def _require_distinct(table: ResultsTable, files: Sequence[Path]) -> None:
         return
     seen: dict[tuple[object, ...], str] = {}
     for where, record in records_in(files):
-        if (first := seen.setdefault(identity(record), where)) != where:
+        if (first := seen.setdefault(row_identity(record), where)) != where:
             raise twice(record, first, where)
 
 

@@ -125,21 +125,21 @@ class ResultsTable:
 
     def where(self, name: str, true: Callable[[Any], bool]) -> Flags:
         """Return which rows have a `run`, `case`, `kernel` or `reason` for which `true` holds."""
-        return np.array([true(value) for value in getattr(self, SHARED[name])], bool)[getattr(self, name)]
+        return np.array([true(value) for value in getattr(self, SHARED_LISTS[name])], bool)[getattr(self, name)]
 
     def used(self, name: str) -> list[Any]:
         """Return what rows share that some row has, in the order of the first of them; see `where` for the name."""
-        values, code = getattr(self, SHARED[name]), getattr(self, name)
+        values, code = getattr(self, SHARED_LISTS[name]), getattr(self, name)
         first = np.full(len(values), len(code))
         np.minimum.at(first, code, np.arange(len(code)))
         return [values[place] for place in np.argsort(first, kind="stable") if first[place] < len(code)]
 
 
 _PER_ROW = ("run", "case", "kernel", "reason", "status", "pass_", "block")
-SHARED = {"run": "runs", "case": "cases", "kernel": "kernels", "reason": "reasons"}
+SHARED_LISTS = {"run": "runs", "case": "cases", "kernel": "kernels", "reason": "reasons"}
 """What rows share: the column of positions, and the values that they are positions among."""
 
-assert {*_PER_ROW, *SHARED.values(), "numbers"} == {field.name for field in fields(ResultsTable)}
+assert {*_PER_ROW, *SHARED_LISTS.values(), "numbers"} == {field.name for field in fields(ResultsTable)}
 
 
 def positions(values: Sequence[Hashable], among: Iterable[Hashable]) -> Ints:
@@ -211,11 +211,11 @@ def _shared(values: Iterable[_Shared]) -> tuple[tuple[_Shared, ...], Ints]:
     return tuple(found), codes
 
 
-def aligned(tables: Sequence[ResultsTable]) -> list[ResultsTable]:
+def aligned_tables(tables: Sequence[ResultsTable]) -> list[ResultsTable]:
     """Return the tables with one list of each that rows share, so that equal positions mean equal things."""
     shared: dict[str, Any] = {}
     recoded: list[dict[str, Any]] = [{} for _ in tables]
-    for name, plural in SHARED.items():
+    for name, plural in SHARED_LISTS.items():
         shared[plural] = tuple(dict.fromkeys(value for table in tables for value in getattr(table, plural)))
         for table, columns in zip(tables, recoded, strict=True):
             columns[name] = positions(getattr(table, plural), shared[plural])[getattr(table, name)]
@@ -224,7 +224,7 @@ def aligned(tables: Sequence[ResultsTable]) -> list[ResultsTable]:
 
 def joined(tables: Sequence[ResultsTable]) -> ResultsTable:
     """Return the rows of several tables, one after the other."""
-    parts = aligned(tables) if tables else [tabulate([])]
+    parts = aligned_tables(tables) if tables else [tabulate([])]
     numbers = {name: np.concatenate([part.numbers[name] for part in parts]) for name in NUMBERS}
     rows: dict[str, Any] = {name: np.concatenate([getattr(part, name) for part in parts]) for name in _PER_ROW}
     return replace(parts[0], numbers=numbers, **rows)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 TOO_SLOW = "too slow for the budget"
-CALLS = 8  # of a kernel in one case: first, proofs before and after, warm-up, three slices
+CALLS_PER_PASS = 8  # of a kernel in one case: first, proofs before and after, warm-up, three slices
 FAIR_SHARE = 0.3  # of a case's seconds, for one kernel
 
 Costs = Sequence[tuple[int, float]]
@@ -51,12 +51,13 @@ class Budget:
             loops: Whether it is a Python loop over samples.
         """
         call, fair = predicted(known, n, loops), self.fair(n)
-        if CALLS * call <= fair:
+        if CALLS_PER_PASS * call <= fair:
             return ""
         last, seconds = known[-1]
         return (
             f"{TOO_SLOW}: a call would take about {call:.2g} s ({seconds:.2g} s at n = {last}), "
-            f"and {CALLS} calls do not fit the {fair:.2g} s that --budget {self.text} leaves one kernel per pass here"
+            f"and {CALLS_PER_PASS} calls do not fit the {fair:.2g} s that --budget {self.text} leaves one kernel per "
+            "pass here"
         )
 
 

@@ -125,18 +125,18 @@ def _order(machine: str, case: Coordinates) -> tuple[object, ...]:
     return case.at(ALL_SIZES), machine, case.n
 
 
-Line = tuple[str, str, Coordinates]
+KernelLine = tuple[str, str, Coordinates]
 """What the points of one curve over n share: machine, kernel, and the case at all sizes."""
 
 
-def _grown(table: ResultsTable, wanted: Collection[Line]) -> dict[Line, Growth | None]:
+def _grown(table: ResultsTable, wanted: Collection[KernelLine]) -> dict[KernelLine, Growth | None]:
     """Return how the costs of the lines that are wanted grow."""
     at_all_sizes = [case.at(ALL_SIZES) for case in table.cases]
     shared = list(dict.fromkeys(at_all_sizes))
     of_case, sizes = positions(at_all_sizes, shared), np.array([case.n for case in table.cases], np.int64)
     timed = np.flatnonzero(table.timed)
     codes, place = distinct(table.machine[timed], table.kernel[timed], of_case[table.case[timed]])
-    grown: dict[Line, Growth | None] = {}
+    grown: dict[KernelLine, Growth | None] = {}
     for machine, kernel, case, own in zip(*codes, groups(place), strict=True):
         if (line := (table.machines[machine], table.kernels[kernel], shared[case])) in wanted:
             grown[line] = growth(_curve(table, sizes, timed[own]))
@@ -183,7 +183,7 @@ class _Case:
         names = [table.kernels[table.kernel[own[0]]] for own in self._kernels]
         self.lines = [(machine, name, case.at(ALL_SIZES)) for name in names]
 
-    def ranking(self, grown: Mapping[Line, Growth | None]) -> CaseRanking:
+    def ranking(self, grown: Mapping[KernelLine, Growth | None]) -> CaseRanking:
         """Return the ranking; `grown` says how the cost of kernels grows."""
         kernels = tuple(self._ranked(place, grown.get(line)) for place, line in enumerate(self.lines))
         return CaseRanking(self.case, kernels, self._absent(), self.machine)

@@ -11,7 +11,7 @@ from gradkernels.key import Key
 from gradkernels.record import Record
 
 
-def require_same(plans: Sequence[Plan], path: Path, records: Sequence[Record]) -> None:
+def require_same_plan(plans: Sequence[Plan], path: Path, records: Sequence[Record]) -> None:
     """Refuse to go on with a file that was begun with another plan.
 
     A forgotten `--kernel` or `--sizes` would otherwise measure everything into the file.

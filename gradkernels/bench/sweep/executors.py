@@ -8,7 +8,7 @@ from concurrent.futures import Executor
 from contextlib import contextmanager
 from typing import cast
 
-PATIENCE = "10s"
+CONNECT_TIMEOUT = "10s"
 _DASK = re.compile(r"dask://([^/\s:]+|\[[0-9a-fA-F:.]+\]):(\d{1,5})/?")
 
 
@@ -37,7 +37,7 @@ def executor_at(text: str) -> Iterator[Executor]:
     except ImportError:
         raise ValueError(f"--executor {text} needs dask: pip install 'gradkernels[dask]'") from None
     try:
-        client = Client(address, timeout=PATIENCE, set_as_default=False)
+        client = Client(address, timeout=CONNECT_TIMEOUT, set_as_default=False)
     except OSError as error:
         raise OSError(f"--executor {text}: no scheduler answers ({error})") from None
     with client:

@@ -16,7 +16,7 @@ from gradkernels.bench.isolation.errors import describe_fault
 from gradkernels.bench.isolation.limits import ProcessLimits
 from gradkernels.bench.results.results_file import Mode, ResultsFile
 from gradkernels.bench.run.plan import Plan
-from gradkernels.bench.run.resume import require_same
+from gradkernels.bench.run.resume import require_same_plan
 from gradkernels.bench.run.session import Schedule
 from gradkernels.bench.sweep.jobs import CaseJob, jobs_of, measure_case
 from gradkernels.names import counted
@@ -55,7 +55,7 @@ def spread_out(
     path, mode = target
     with ResultsFile(path, mode) as file:
         spread = Spread(file, executor, tell, file.read())
-        require_same(plans, path, spread.records)
+        require_same_plan(plans, path, spread.records)
         jobs = jobs_of(plans, schedule, limits)
         missing = [job for job in jobs if not _complete(job, spread.records)]
         spread.go(missing, len(jobs))

@@ -41,7 +41,7 @@ IN_CACHE_BYTES = 2**18
 KEPT_BYTES = 2**25
 """The largest block that glibc keeps: DEFAULT_MMAP_THRESHOLD_MAX, mallopt(3)."""
 
-APART = 64
+ELEMENTS_APART = 64
 
 
 class Yardstick(NamedTuple):
@@ -78,12 +78,12 @@ class Bandwidth:
         if self.traffic.read < IN_CACHE_BYTES:
             read = [np.ones(IN_CACHE_BYTES // itemsize, self.case.dtype)]
         readers = {library.read: movers.reader(library, read) for library in libraries}
-        yield Yardstick(READ, movers.fastest(list(readers.values())), sum(array.nbytes for array in read))
+        yield Yardstick(READ, movers.fastest_call(list(readers.values())), sum(array.nbytes for array in read))
         if not self._in_cache:
             # Elsewhere in its page than the inputs, or stores would keep loads of the same offset waiting.
-            out = np.empty(self.traffic.written // itemsize + APART, self.case.dtype)[APART:]
+            out = np.empty(self.traffic.written // itemsize + ELEMENTS_APART, self.case.dtype)[ELEMENTS_APART:]
             ways = [movers.writers(library, self._sources, out) for library in libraries]
-            best = movers.fastest([copy for _, copy, _ in ways])
+            best = movers.fastest_call([copy for _, copy, _ in ways])
             fill, copy, fresh = next(one for one in ways if one[1] is best)
             yield Yardstick(WRITE, fill, self.traffic.written)
             yield Yardstick(COPY, copy, self.traffic.least)

@@ -24,7 +24,7 @@ from gradkernels.check.reference import Reference
 from gradkernels.kernel import Kernel
 from gradkernels.record import Measurement, Status
 
-Begin = Callable[[Kernel | None], None]
+BeginKernel = Callable[[Kernel | None], None]
 """Called with the kernel that is at work from now on; None for the harness itself."""
 
 
@@ -52,7 +52,7 @@ class CaseTiming:
         libraries: Sequence[str],
         rng: np.random.Generator,
         background: BackgroundLoad,
-        begin: Begin,
+        begin: BeginKernel,
     ) -> None:
         self.case = case
         self.shared = SharedInputs(

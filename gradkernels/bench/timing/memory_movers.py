@@ -114,7 +114,7 @@ def mover(library: MemoryOperations, sources: Sequence[Flat], size: int) -> Call
     return move
 
 
-def fastest(calls: Sequence[Call]) -> Call:
+def fastest_call(calls: Sequence[Call]) -> Call:
     """Return the call whose slices have the smallest median; they take turns."""
     if len(calls) == 1:
         return calls[0]

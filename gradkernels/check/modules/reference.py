@@ -11,29 +11,19 @@ per-sample gradient relies on, so a model that mixes the samples of a batch is f
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
 import numpy as np
 
 from gradkernels.check.modules.model_pass import FLOAT32, FLOAT64, OWN_DTYPES, model_pass
+from gradkernels.check.rounding import CHANGES, changed_a_little, largest_distances, mixes_samples, row_scales
 from gradkernels.check.true_gradients import TrueGradients
 from gradkernels.problems.module.black_box import BlackBox
 from gradkernels.problems.module.output_axes import observe_output
 from gradkernels.problems.problem import Floats
 from gradkernels.tree import Tree, count
 
-MIXING_TOLERANCES = {
-    "float64": 1e-6,
-    "float32": 1e-3,
-    "own": 0.05,
-}  # relative; also where a layer computes in float32 whatever it is given
-CHANGES = {"float64": 2.0**-48, "float32": 2.0**-19, "bfloat16": 2.0**-7, "float16": 2.0**-10}
-"""Relative change of parameters that moves inner products by more than rounding does; halves add up in float32."""
-
-PAIRS_OF_CHANGES = 2
-SCALE_FLOOR = float(np.finfo(np.float32).eps)  # of the largest scale
 DRAWS_RANDOM_NUMBERS = (
     "the model draws random numbers (dropout?), which randomness='error' refuses: call model.eval(), or make the "
     "ModuleProblem with randomness='same' (every sample sees the same draw) or 'different' (each its own)"
@@ -62,8 +52,7 @@ def module_gradients(problem: BlackBox, theta: Any, x: Tree, y: Tree) -> TrueGra
             buffers, or `loss_fn` is not reduced as the problem says.
     """
     wide, gradient, dtype = _widest(problem, theta, x, y)
-    scale = np.linalg.norm(wide, axis=1)
-    scale = np.maximum(scale, SCALE_FLOOR * scale.max(initial=0.0, where=np.isfinite(scale)))
+    scale = row_scales(wide)
     errors = partial(row_errors, problem, theta, x, y, wide, dtype)
     return TrueGradients(wide, np.broadcast_to(scale[:, None], wide.shape), gradient, scale, errors)
 
@@ -115,8 +104,7 @@ def rows_and_gradient(problem: BlackBox, theta: Any, x: Tree, y: Tree, dtype: st
         gradient = one.gradient()
     if gradient is None:
         return rows, rows.mean(0)
-    mean, scale = rows.mean(0), np.linalg.norm(rows, axis=1).mean()
-    if np.isfinite(scale) and np.linalg.norm(gradient - mean) > MIXING_TOLERANCES[dtype] * scale:
+    if mixes_samples(rows, gradient, dtype):
         raise ValueError(MIXES_SAMPLES)
     return rows, gradient
 
@@ -125,9 +113,6 @@ def row_errors(
     problem: BlackBox, theta: Any, x: Tree, y: Tree, rows: Floats, held: str, samples: Any, dtype: str
 ) -> Floats:
     """Tell by how much rows of a working precision may be off: as a pass in it is, or where parameters change a little.
-
-    A change moves the inputs of each layer as rounding does, and a bit more. Each is made both ways, since one of the
-    two takes a kink that is near to its other side.
 
     Args:
         problem: A model and its loss.
@@ -142,7 +127,9 @@ def row_errors(
     Returns:
         The largest distance of each row from those, `(k,)`; 0 where none is finite.
     """
-    kinds = [(held, changed) for changed in _changed(theta, CHANGES["bfloat16" if held == OWN_DTYPES else dtype])]
+    kinds = [
+        (held, changed) for changed in changed_a_little(theta, CHANGES["bfloat16" if held == OWN_DTYPES else dtype])
+    ]
     if (held, dtype) == (FLOAT64, FLOAT32):
         kinds.append((FLOAT32, theta))
     errors = np.zeros(len(samples))
@@ -152,15 +139,5 @@ def row_errors(
                 others = one.rows(samples)
         except (RuntimeError, TypeError):  # it computes in float64 whatever it is given
             continue
-        with np.errstate(invalid="ignore", over="ignore"):
-            distances = np.linalg.norm(others - rows[samples], axis=1)
-        errors = np.maximum(errors, np.nan_to_num(distances, posinf=0.0))
+        errors = largest_distances(errors, others, rows[samples])
     return errors
-
-
-def _changed(theta: Any, by: float) -> Iterator[dict[str, Floats]]:
-    generator = np.random.default_rng(0)
-    for _ in range(PAIRS_OF_CHANGES):
-        signs = {name: generator.choice([-by, by], np.shape(array)) for name, array in theta.items()}
-        yield {name: array * (1 + signs[name]) for name, array in theta.items()}
-        yield {name: array * (1 - signs[name]) for name, array in theta.items()}

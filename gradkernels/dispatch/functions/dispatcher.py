@@ -26,9 +26,9 @@ from gradkernels.result_buffers import validate_out
 from gradkernels.tree import Tree, count, leaves, structure, take
 from gradkernels.validate import validate_inputs
 
-PROOF_SAMPLES = 4
+FUNCTION_PROOF_SAMPLES = 4
 MOST_KINDS = 256
-Arrays = tuple[Tree, Tree, Tree]
+FunctionArrays = tuple[Tree, Tree, Tree]
 
 
 @dataclass
@@ -118,12 +118,12 @@ class FunctionDispatcher:
             return f"{self._last.kernel.key}, because kernel= asked for it"
         return explain(self._last.request, self._last.choice)
 
-    def _other(self, arrays: Arrays, x: Any, y: Any) -> tuple[Tree, Tree]:
+    def _other(self, arrays: FunctionArrays, x: Any, y: Any) -> tuple[Tree, Tree]:
         x, y = self.problem.prepared(x, y)
         validate_inputs(self.problem, arrays[0], x, y)
         return x, y
 
-    def _settled(self, arrays: Arrays) -> SettledKind:
+    def _settled(self, arrays: FunctionArrays) -> SettledKind:
         kind = (structure(arrays), *((array.shape, array.dtype) for array in leaves(arrays)))
         known = self._kinds.get(kind)
         if known is None or self.criteria.results is not None:
@@ -133,7 +133,7 @@ class FunctionDispatcher:
         self._last = known
         return known
 
-    def _settle(self, arrays: Arrays, failed: dict[Kernel, str]) -> SettledKind:
+    def _settle(self, arrays: FunctionArrays, failed: dict[Kernel, str]) -> SettledKind:
         """Choose a kernel and prove it on some of the samples; the next one where that fails.
 
         Args:
@@ -164,7 +164,7 @@ class FunctionDispatcher:
             return SettledKind(replace(request, arrays=None), kernel, choice, failed)
 
     def _tried(
-        self, request: Request, choice: Choice, failed: dict[Kernel, str], proof: _Proof, arrays: Arrays
+        self, request: Request, choice: Choice, failed: dict[Kernel, str], proof: _Proof, arrays: FunctionArrays
     ) -> Choice:
         """Return the choice of the fastest on this batch among those that do not take one sample after the other."""
         able = [
@@ -189,7 +189,7 @@ class _Proof:
         ValueError: The samples have no gradients of their own, which is no kernel's fault.
     """
 
-    def __init__(self, request: Request, few: Arrays) -> None:
+    def __init__(self, request: Request, few: FunctionArrays) -> None:
         self._few, self._n = few, count(few[2])
         self._case = replace(request.case, n=max(1, self._n))
         self._reference = Reference(request.case.problem, *few)
@@ -215,11 +215,11 @@ def _built(kernel: Kernel, problem: Any) -> Compute:
     return kernel.build(problem)
 
 
-def _few(arrays: Arrays) -> Arrays:
+def _few(arrays: FunctionArrays) -> FunctionArrays:
     """Return theta and some samples spread over a batch, as numpy arrays."""
     theta, x, y = BACKENDS["jax"].get(arrays)
     n = count(y)
-    chosen = np.linspace(0, n - 1, min(n, PROOF_SAMPLES)).astype(int)
+    chosen = np.linspace(0, n - 1, min(n, FUNCTION_PROOF_SAMPLES)).astype(int)
     return theta, *take((x, y), chosen)
 
 

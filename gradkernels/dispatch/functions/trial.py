@@ -13,10 +13,10 @@ from gradkernels.dispatch.select import Choice, ranked_choice
 from gradkernels.kernel import Compute, Kernel
 from gradkernels.tree import Tree, count, leaves
 
-MOST_BYTES = 2**30
+MOST_TRIAL_BYTES = 2**30
 """Of all rows of a batch: with more, what holds them is not tried, whatever else the batch leaves of the memory."""
 
-CALLS = 3
+TRIAL_CALLS = 3
 
 
 def is_open(choice: Choice, arrays: tuple[Tree, Tree, Tree]) -> bool:
@@ -27,7 +27,7 @@ def is_open(choice: Choice, arrays: tuple[Tree, Tree, Tree]) -> bool:
         arrays: `(theta, x, y)` of the call.
     """
     n = count(arrays[2])
-    return not choice.costs and 0 < n * sum(array.nbytes for array in leaves(arrays[0])) <= MOST_BYTES
+    return not choice.costs and 0 < n * sum(array.nbytes for array in leaves(arrays[0])) <= MOST_TRIAL_BYTES
 
 
 def by_trial(
@@ -46,7 +46,7 @@ def by_trial(
     calls = {one: with_needed(compute, request.case, inputs, library) for one, compute in proven.items()}
     for call in calls.values():
         _seconds(call, arrays)  # which compiles it
-    turns = [{one: _seconds(call, arrays) for one, call in calls.items()} for _ in range(CALLS)]
+    turns = [{one: _seconds(call, arrays) for one, call in calls.items()} for _ in range(TRIAL_CALLS)]
     costs = {one: min(turn[one] for turn in turns) for one in calls}
     return ranked_choice(min(costs, key=lambda one: costs[one]), "a trial on this batch", costs, choice.refused)
 

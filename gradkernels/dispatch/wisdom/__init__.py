@@ -14,10 +14,10 @@ Nothing that a file holds stops a computation: what cannot be used is passed ove
 the file and the entry.
 """
 
-from gradkernels.dispatch.wisdom.coverage import FAR, Known, beyond, nearest, preferred, span
+from gradkernels.dispatch.wisdom.coverage import FARTHEST, Known, beyond, nearest_entry, preferred, span
 from gradkernels.dispatch.wisdom.curves import bytes_at, seconds_at
 from gradkernels.dispatch.wisdom.entry import MeasuredPoint, Origin, Wisdom, WisdomEntry, described
-from gradkernels.dispatch.wisdom.learning import learn, merge
+from gradkernels.dispatch.wisdom.learning import learn, merged_tables
 from gradkernels.dispatch.wisdom.store import (
     ENVIRONMENT,
     measured,
@@ -33,7 +33,7 @@ from gradkernels.dispatch.wisdom.warn import pass_over
 
 __all__ = [
     "ENVIRONMENT",
-    "FAR",
+    "FARTHEST",
     "WISDOM_SCHEMA",
     "Known",
     "MeasuredPoint",
@@ -47,8 +47,8 @@ __all__ = [
     "learn",
     "loads",
     "measured",
-    "merge",
-    "nearest",
+    "merged_tables",
+    "nearest_entry",
     "pass_over",
     "preferred",
     "remember",

@@ -13,7 +13,7 @@ from math import inf
 from gradkernels.case import Case
 from gradkernels.dispatch.wisdom.entry import MeasuredPoint, Wisdom, WisdomEntry, kind_of
 
-FAR = 2
+FARTHEST = 2
 """Times the largest size that was measured, or under the smallest, beyond which costs are a guess."""
 
 LEAST_COMPARED = 2
@@ -35,7 +35,7 @@ class Known:
     passed_over: tuple[str, ...] = ()
 
 
-def nearest(table: Wisdom, case: Case, here: str | None) -> WisdomEntry | None:
+def nearest_entry(table: Wisdom, case: Case, here: str | None) -> WisdomEntry | None:
     """Return the entry of a table that is nearest to a case: measured about its size if there is one, then in kind.
 
     Args:
@@ -49,7 +49,7 @@ def nearest(table: Wisdom, case: Case, here: str | None) -> WisdomEntry | None:
         return answers[0] if answers else None
     reach = {id(entry): gap(entry, case.n, entry.competitors) for entry in answers}
     least = min(reach.values())
-    close = [entry for entry in answers if reach[id(entry)] <= least * FAR]
+    close = [entry for entry in answers if reach[id(entry)] <= least * FARTHEST]
     return min(close, key=lambda entry: entry.distance(case, here))
 
 
@@ -80,7 +80,7 @@ def preferred(sources: Sequence[tuple[Known, Sequence[str]]], n: int) -> Known:
     if len(sources) == 1:
         return sources[0][0]
     gaps = [gap(known.entry, n, kernels) for known, kernels in sources]
-    bound = min(gaps) * FAR
+    bound = min(gaps) * FARTHEST
     chosen = next(at for at, far in enumerate(gaps) if far <= bound)
     return replace(sources[chosen][0], passed_over=tuple(_measured_at(*source) for source in sources[:chosen]))
 

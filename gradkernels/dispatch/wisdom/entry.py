@@ -81,7 +81,7 @@ class WisdomEntry:
     def started(self) -> str:
         """When the latest run behind it started; empty if that is not known."""
         origins = (point.origin.started for points in self.curves.values() for point in points)
-        return max(origins, key=moment, default="")
+        return max(origins, key=date_of, default="")
 
     @cached_property
     def kind(self) -> tuple[str, str, str, str]:
@@ -200,7 +200,7 @@ def described(entry: WisdomEntry) -> str:
     return f"{own.quantity} of {own.problem} in {own.dtype} on {own.device}, features {own.features}"
 
 
-def moment(started: str) -> datetime:
+def date_of(started: str) -> datetime:
     """Return the time that a date means, in UTC where it names no zone; the first of all for what is no date."""
     try:
         found = datetime.fromisoformat(started)
@@ -211,7 +211,7 @@ def moment(started: str) -> datetime:
 
 def is_date(text: str) -> bool:
     """Return whether a text is a date, with or without a time."""
-    return moment(text) > moment("")
+    return date_of(text) > date_of("")
 
 
 def as_text(given: str) -> str:

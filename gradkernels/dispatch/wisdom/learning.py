@@ -17,10 +17,10 @@ from gradkernels.dispatch.wisdom.entry import (
     Wisdom,
     WisdomEntry,
     as_text,
+    date_of,
     described,
     fault_of,
     is_date,
-    moment,
 )
 from gradkernels.dispatch.wisdom.warn import pass_over
 from gradkernels.key import Key
@@ -70,7 +70,7 @@ def _entry(key: tuple[Any, ...], rows: list[Record], sources: Mapping[str, str])
 
 def _point(n: int, rows: list[Record], sources: Mapping[str, str]) -> MeasuredPoint:
     peaks = [row.measurement.peak_bytes for row in rows if row.measurement.peak_bytes is not None]
-    started = max((row.started for row in rows), key=moment)
+    started = max((row.started for row in rows), key=date_of)
     source = ", ".join(sorted({sources.get(row.run, "") for row in rows} - {""}))
     return MeasuredPoint(
         n,
@@ -85,7 +85,7 @@ def _rounded(seconds: float) -> float:
     return float(f"{seconds:.4g}")
 
 
-def merge(new: Wisdom, old: Wisdom) -> Wisdom:
+def merged_tables(new: Wisdom, old: Wisdom) -> Wisdom:
     """Return all that either table knows; of a point that both have, what was measured later, of equal age `new`'s.
 
     A point is one kernel at one size, of one case on one machine.
@@ -115,5 +115,5 @@ def _newer(known: MeasuredPoint, other: MeasuredPoint) -> MeasuredPoint:
 
 def _measured_at(point: MeasuredPoint) -> datetime:
     """Return when a point was measured; a date that is yet to come is of a clock that was wrong, and tells nothing."""
-    started = moment(point.origin.started)
-    return started if started <= datetime.now(UTC) else moment("")
+    started = date_of(point.origin.started)
+    return started if started <= datetime.now(UTC) else date_of("")

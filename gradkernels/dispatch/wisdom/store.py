@@ -11,9 +11,9 @@ from importlib.resources import files
 from pathlib import Path
 
 from gradkernels.dispatch.wisdom.entry import Wisdom, described, fault_of
-from gradkernels.dispatch.wisdom.learning import learn, merge
+from gradkernels.dispatch.wisdom.learning import learn, merged_tables
 from gradkernels.dispatch.wisdom.lock import held
-from gradkernels.dispatch.wisdom.text import WisdomText, dumps, parse
+from gradkernels.dispatch.wisdom.text import WisdomText, dumps, parsed_wisdom
 from gradkernels.dispatch.wisdom.warn import pass_over
 from gradkernels.record import read
 
@@ -54,7 +54,7 @@ def save(table: Wisdom) -> Path:
         raise ValueError("saving wisdom needs platformdirs: pip install 'gradkernels[bench]'")
     taken = [*_UNSAVED]
     try:
-        _merge_into(Path(os.path.realpath(path)), merge(table, _together(taken)))
+        _merge_into(Path(os.path.realpath(path)), merged_tables(table, _together(taken)))
     except OSError as fault:
         text = f"wisdom cannot be saved, and what was saved before stays: {fault.strerror or fault}"
         raise OSError(fault.errno, text, str(path)) from None
@@ -71,7 +71,7 @@ def _merge_into(path: Path, table: Wisdom) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with held(path):
         known = _content(path)  # as it is now: another process may have saved since it was last read
-        _replace(path, dumps(merge(table, known.entries), known.unread))
+        _replace(path, dumps(merged_tables(table, known.entries), known.unread))
 
 
 def _replace(path: Path, text: str) -> None:
@@ -102,7 +102,7 @@ def _content(path: Path) -> WisdomText:
         return WisdomText()
     if not path.is_file():
         raise ValueError(f"{path} is no regular file; have {ENVIRONMENT} name another")
-    return parse(path.read_bytes(), str(path))
+    return parsed_wisdom(path.read_bytes(), str(path))
 
 
 @lru_cache(maxsize=1)
@@ -134,7 +134,7 @@ def unsaved() -> Wisdom:
 def _together(tables: Iterable[Wisdom]) -> Wisdom:
     found: Wisdom = ()
     for table in tables:
-        found = merge(table, found)
+        found = merged_tables(table, found)
     return found
 
 
@@ -142,7 +142,7 @@ def _together(tables: Iterable[Wisdom]) -> Wisdom:
 def shipped() -> Wisdom:
     """Return the table that comes with the package, a hint measured on another machine."""
     text = (files("gradkernels") / "wisdom.json").read_text(encoding="utf-8")
-    return parse(text, "the shipped table", SHIPPED).entries
+    return parsed_wisdom(text, "the shipped table", SHIPPED).entries
 
 
 def measured(path: str | os.PathLike[str]) -> Wisdom:

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from gradkernels.coordinates import ALL_SIZES, Coordinates
 from gradkernels.dispatch.wisdom.entry import COORDINATES, MeasuredPoint, Origin, Wisdom, WisdomEntry, fault_of
-from gradkernels.dispatch.wisdom.learning import merge
+from gradkernels.dispatch.wisdom.learning import merged_tables
 
 WISDOM_SCHEMA = 2
 
@@ -67,13 +67,13 @@ def loads(text: str | bytes, source: str) -> Wisdom:
     Raises:
         ValueError: It is no such text, or one of its entries is not as it has to be; names `source` and the entry.
     """
-    found = parse(text, source)
+    found = parsed_wisdom(text, source)
     if found.faults:
         raise ValueError(f"{source}, {': '.join(found.faults[0])}")
     return found.entries
 
 
-def parse(text: str | bytes, file: str, source: str = "") -> WisdomText:
+def parsed_wisdom(text: str | bytes, file: str, source: str = "") -> WisdomText:
     """Read what can be read of JSON `text`.
 
     Args:
@@ -92,7 +92,7 @@ def parse(text: str | bytes, file: str, source: str = "") -> WisdomText:
         except ValueError as fault:
             faults.append(EntryFault(f"entry {at}{_named(one)}", str(fault)))
             unread.append(json.dumps(one))
-    return WisdomText(merge(tuple(entries), ()), tuple(faults), tuple(unread))
+    return WisdomText(merged_tables(tuple(entries), ()), tuple(faults), tuple(unread))
 
 
 def _raw_entries(text: str | bytes, file: str) -> list[Any]:

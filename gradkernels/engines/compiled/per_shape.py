@@ -11,7 +11,7 @@ from typing import Any
 from gradkernels.problems.module.mode_key.identity import identity
 from gradkernels.tree import Tree, constants, leaves
 
-MOST_COMPILED = 64  # that a function keeps compiled; the oldest makes room
+MOST_COMPILED_SHAPES = 64  # that a function keeps compiled; the oldest makes room
 _numbers = itertools.count()
 
 
@@ -39,7 +39,7 @@ def per_shape(
         key = (torch.get_num_threads(), *kinds, *map(identity, constants(arrays)))
         if (compiled := ready.get(key)) is not None:  # recordings have no truth value
             return compiled(*arrays)
-        if len(ready) >= MOST_COMPILED:
+        if len(ready) >= MOST_COMPILED_SHAPES:
             del ready[next(iter(ready))]
         with warnings.catch_warnings():
             # torch's compiler uses functions that torch itself calls deprecated, and vmap says what it has no rule for.

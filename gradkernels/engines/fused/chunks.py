@@ -8,7 +8,7 @@ from gradkernels.engines.fused.codegen import threads
 
 LARGE = 2**18  # entries of x from which a batch is cut into chunks
 CHUNKS, ROUND = 16, 256  # at most so many, of a multiple of so many rows
-SHARE = 32  # times as many entries of x as of the result in a chunk of sums: joining them is then little work
+ENTRIES_PER_SUM = 32  # times as many entries of x as of the result in a chunk of sums: joining them is then little work
 
 
 def split_rows(n: int, entries: int) -> list[tuple[int, int]]:
@@ -28,7 +28,7 @@ def chunks_of_sums(n: int, entries: int, part: int) -> list[tuple[int, int]]:
     """
     if entries < LARGE:
         return [(0, n)]
-    return split_rows(n, min(entries, entries // (SHARE * max(1, part)) * (LARGE // 2)))
+    return split_rows(n, min(entries, entries // (ENTRIES_PER_SUM * max(1, part)) * (LARGE // 2)))
 
 
 def parallel_for(work: Callable[[int, int, int], object], chunks: list[tuple[int, int]]) -> None:

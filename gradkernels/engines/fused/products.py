@@ -26,7 +26,7 @@ from gradkernels.engines.fused.quantities import unpacking
 from gradkernels.kernel import Compute
 from gradkernels.problems import Regression
 
-Shape = tuple[int, int, int]
+ResultShape = tuple[int, int, int]
 
 
 class _Sums:
@@ -40,7 +40,7 @@ class _Sums:
     def __init__(self, problem: Regression, driver: Driver) -> None:
         self._plans = CallPlans(driver, problem)
 
-    def __call__(self, arrays: tuple[Any, ...], shape: Shape, more: Any = None, count: int = 0) -> Any:
+    def __call__(self, arrays: tuple[Any, ...], shape: ResultShape, more: Any = None, count: int = 0) -> Any:
         """Return the sums of all chunks.
 
         Args:

@@ -16,11 +16,11 @@ from gradkernels.engines.fused.drivers.sums import clipped_workspace, sums_works
 from gradkernels.engines.fused.drivers.workspace import MEAN
 from gradkernels.kernel import Compute
 from gradkernels.memory import empty_numpy
-from gradkernels.memory.results import FEW
+from gradkernels.memory.results import FEWEST_ENTRIES
 from gradkernels.problems import Regression
 from gradkernels.quantity import Moments
 
-FLOAT64 = np.dtype(np.float64)
+DOUBLE = np.dtype(np.float64)
 """Asked for first at each call: whether arrays are of this very dtype takes half the time of their byte order."""
 
 
@@ -30,7 +30,7 @@ def gradient(problem: Regression) -> Compute:
     ready = plans.ready
 
     def compute(theta: Any, x: Any, y: Any, w: Any = None) -> Any:
-        if not (theta.dtype is FLOAT64 and x.dtype is FLOAT64 and y.dtype is FLOAT64 and w is None):
+        if not (theta.dtype is DOUBLE and x.dtype is DOUBLE and y.dtype is DOUBLE and w is None):
             require_native(theta, x, y, w)
         if x.size >= LARGE:
             return _total(plans, theta, x, y, w, UNCLIPPED, len(x))
@@ -118,7 +118,7 @@ def _result(shape: tuple[int, ...], size: int, dtype: Any, out: Any) -> Any:
         out: What the caller gave, or None.
     """
     if out is None:  # `empty_numpy` would find out how few they are in three times the time
-        return np.empty(shape, dtype) if size < FEW else empty_numpy(shape, dtype)
+        return np.empty(shape, dtype) if size < FEWEST_ENTRIES else empty_numpy(shape, dtype)
     if out.shape != shape or out.dtype != dtype:
         given = f"out is {out.shape} {out.dtype}"
         raise ValueError(f"{given}, theta and x do not fit together with it; it must be {shape} {dtype}")
@@ -127,7 +127,7 @@ def _result(shape: tuple[int, ...], size: int, dtype: Any, out: Any) -> Any:
 
 def _each(plans: CallPlans, theta: Any, x: Any, y: Any, w: Any, out: Any) -> None:
     """Write a result for each row, chunk by chunk where there are many."""
-    if not (theta.dtype is FLOAT64 and x.dtype is FLOAT64 and y.dtype is FLOAT64 and w is None):
+    if not (theta.dtype is DOUBLE and x.dtype is DOUBLE and y.dtype is DOUBLE and w is None):
         require_native(theta, x, y, w)
     if x.size < LARGE:
         ENTRY(theta, x, y, w, out, plans[theta.itemsize])

@@ -22,10 +22,10 @@ from gradkernels.engines.hooks.capture.sample_axis import Axis
 from gradkernels.engines.hooks.capture.tape import Tape
 from gradkernels.engines.hooks.parameter_use import ParameterUse
 from gradkernels.engines.hooks.rules import vmap_call
-from gradkernels.engines.hooks.rules.made_weights import RECIPES, remade, remember
+from gradkernels.engines.hooks.rules.made_weights import RECIPES, remade, remember_recipe
 from gradkernels.engines.hooks.rules.table import COPIES, RULES, SPECIAL
 
-BOUNDARY_RULES = BoundaryRules(RULES, vmap_call.run_vmap_call, COPIES, RECIPES, remember, remade, SPECIAL)
+BOUNDARY_RULES = BoundaryRules(RULES, vmap_call.run_vmap_call, COPIES, RECIPES, remember_recipe, remade, SPECIAL)
 
 
 class GradientListener:

@@ -11,21 +11,21 @@ from gradkernels.engines.hooks.accumulate.grams import GroupGrams
 from gradkernels.engines.hooks.accumulate.products import RowGram
 from gradkernels.engines.hooks.engine import HooksEngine
 from gradkernels.engines.hooks.errors import Unfit
-from gradkernels.engines.hooks.products import joined
+from gradkernels.engines.hooks.products import joined_batches
 from gradkernels.engines.hooks.quantities import Theta, chunk_slices, drawing
 from gradkernels.kernel import Compute
 from gradkernels.problems.module.module_problem import ModuleProblem
 from gradkernels.quantities.shared.groups import WHOLE, Groups, whole_or_groups
 from gradkernels.tree import Tree, count, take
 
-Batch = tuple[Tree, Tree]
+OtherBatch = tuple[Tree, Tree]
 
 
 def gram(problem: ModuleProblem, chunk: int) -> Compute:
     """Return a compute of the inner products of each two samples: (g_i . g_j)(a_i . a_j) for a linear map."""
     engine = HooksEngine(problem)
 
-    def compute(theta: Theta, x: Tree, y: Tree, other: Batch | None = None) -> Array:
+    def compute(theta: Theta, x: Tree, y: Tree, other: OtherBatch | None = None) -> Array:
         return _grams(engine, chunk, (theta, x, y), other, None)[WHOLE]
 
     return drawing(engine, compute)
@@ -35,14 +35,14 @@ def gram_by(problem: ModuleProblem, chunk: int) -> Compute:
     """Return a compute of the inner products over groups of parameters, at most `chunk` samples at a time."""
     engine = HooksEngine(problem)
 
-    def compute(theta: Theta, x: Tree, y: Tree, by: Groups, other: Batch | None = None) -> Theta:
+    def compute(theta: Theta, x: Tree, y: Tree, by: Groups, other: OtherBatch | None = None) -> Theta:
         return _grams(engine, chunk, (theta, x, y), other, by)
 
     return drawing(engine, compute)
 
 
 def _grams(
-    engine: HooksEngine, chunk: int, arrays: tuple[Theta, Tree, Tree], other: Batch | None, by: Groups | None
+    engine: HooksEngine, chunk: int, arrays: tuple[Theta, Tree, Tree], other: OtherBatch | None, by: Groups | None
 ) -> Theta:
     """Return the inner products by group, in the widest dtype of its parameters; without groups those of all."""
     theta, *one = arrays
@@ -82,14 +82,14 @@ def _products(engine: HooksEngine, theta: Theta, by: Groups | None) -> Callable[
     return of
 
 
-def _between(of: Callable[[Tree, Tree], Theta], one: Batch, other: Batch) -> Theta:
+def _between(of: Callable[[Tree, Tree], Theta], one: OtherBatch, other: OtherBatch) -> Theta:
     """Return the products of samples with others, from those of all."""
     n = count(one[1])
-    return {group: products[:n, n:] for group, products in of(*joined(one, other)).items()}
+    return {group: products[:n, n:] for group, products in of(*joined_batches(one, other)).items()}
 
 
 def _blocks(
-    one: Batch, other: Batch | None, chunk: int, of: Callable[[Tree, Tree], Theta]
+    one: OtherBatch, other: OtherBatch | None, chunk: int, of: Callable[[Tree, Tree], Theta]
 ) -> Iterator[tuple[slice, slice, Theta]]:
     """Yield places and products of blocks of samples that are together at most `chunk`, or two samples.
 
@@ -108,7 +108,7 @@ def _blocks(
     parts = [*chunk_slices(count(one[1]), max(1, chunk // 2))]
     for i, at in enumerate(parts):
         for to in parts[i + 1 :]:
-            n, every = at.stop - at.start, of(*joined(take(one, at), take(one, to)))
+            n, every = at.stop - at.start, of(*joined_batches(take(one, at), take(one, to)))
             yield at, to, {group: products[:n, n:] for group, products in every.items()}
             yield to, at, {group: products[n:, :n] for group, products in every.items()}
             if to is parts[i + 1]:

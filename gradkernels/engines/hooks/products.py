@@ -16,7 +16,7 @@ from gradkernels.engines.hooks.accumulate.weighted_sums import GroupSums, Severa
 from gradkernels.engines.hooks.engine import HooksEngine
 from gradkernels.engines.hooks.errors import Unfit
 from gradkernels.engines.hooks.precision import HALF_DTYPES
-from gradkernels.engines.hooks.quantities import Theta, beyond_range, chunk_slices, drawing, rows_of
+from gradkernels.engines.hooks.quantities import Theta, beyond_range, chunk_slices, drawing, rows_of_samples
 from gradkernels.kernel import Compute
 from gradkernels.problems.module.module_problem import ModuleProblem
 from gradkernels.quantities.project import KIND, SEED, SIZE
@@ -106,7 +106,7 @@ def norms_by(problem: ModuleProblem, chunk: int) -> Compute:
         used = [one for one, (_, names) in zip(of_groups, by, strict=True) if squares.used.intersection(names)]
         doubtful = torch.stack([*map(beyond_range, used)]).any(0).nonzero().flatten() if used else ()
         if len(doubtful) and not engine.draws_each:
-            rows = rows_of(engine, theta, take(x, doubtful), take(y, doubtful))
+            rows = rows_of_samples(engine, theta, take(x, doubtful), take(y, doubtful))
             for one, exact in zip(norms, QUANTITIES["norms_by"].of(torch, rows, by=by).values(), strict=True):
                 one[doubtful] = exact.to(one.dtype)
         return norms
@@ -123,7 +123,7 @@ def norms_by(problem: ModuleProblem, chunk: int) -> Compute:
     return drawing(engine, compute)
 
 
-def joined(one: tuple[Tree, Tree], other: tuple[Tree, Tree]) -> Any:
+def joined_batches(one: tuple[Tree, Tree], other: tuple[Tree, Tree]) -> Any:
     """Return two batches as one; an Unfit where they cannot be."""
     try:
         return each(lambda part, more: torch.cat([part, more]), one, other)

@@ -132,7 +132,7 @@ def _norms_from_squares(engine: HooksEngine, theta: Theta, x: Tree, y: Tree, squ
     if engine.draws_each or (low > limits.tiny / limits.eps and high < limits.max):
         return norms
     beyond = beyond_range(squares).nonzero().flatten()
-    rows = rows_of(engine, theta, take(x, beyond), take(y, beyond))
+    rows = rows_of_samples(engine, theta, take(x, beyond), take(y, beyond))
     norms[beyond] = QUANTITIES["norms"].of(torch, rows).to(norms.dtype)
     return norms
 
@@ -143,7 +143,7 @@ def beyond_range(squares: Array) -> Array:
     return ~((squares > limits.tiny / limits.eps) & (squares < limits.max))
 
 
-def rows_of(engine: HooksEngine, theta: Theta, x: Tree, y: Tree) -> Theta:
+def rows_of_samples(engine: HooksEngine, theta: Theta, x: Tree, y: Tree) -> Theta:
     """Return the per-sample gradients of some samples.
 
     Args:

@@ -25,12 +25,9 @@ from gradkernels.memory import ordinary
 from gradkernels.problems.module.input_writes import share_input_writes
 from gradkernels.problems.module.module_problem import ModuleProblem
 from gradkernels.problems.module.output_axes import share_output_axes
-from gradkernels.problems.module.structure import Module, Parameters
+from gradkernels.problems.module.structure import Module, Parameters, Slot
 from gradkernels.quantity import quantity
 from gradkernels.tree import Tree, each
-
-Slot = tuple[dict[str, Any], str]
-"""A module's own dict of parameters or buffers, and a name in it."""
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from gradkernels.problems.module.structure import Module
 RECURRENT = ("LSTM", "GRU")
 """Layers of torch that Opacus has its own for."""
 
-EXPANDED = (
+EXPANDED_LAYERS = (
     *("Linear", "Conv1d", "Conv2d", "Conv3d", "Embedding", "GroupNorm", "LayerNorm"),
     *("InstanceNorm1d", "InstanceNorm2d", "InstanceNorm3d"),
 )
@@ -40,9 +40,9 @@ def refuses_expanded(case: Case) -> list[str]:
     """Return why expanded weights cannot do a case."""
     problem: Any = case.problem
     reasons = group_by_reason(
-        (name, module, "torch has no expanded weights for {}; it has those for " + ", ".join(EXPANDED))
+        (name, module, "torch has no expanded weights for {}; it has those for " + ", ".join(EXPANDED_LAYERS))
         for name, module in trainable(problem.model)
-        if is_torch_layer(module) and type(module).__name__ not in (*EXPANDED, *RECURRENT)
+        if is_torch_layer(module) and type(module).__name__ not in (*EXPANDED_LAYERS, *RECURRENT)
     )
     if problem.example is not None and isinstance(problem.example[0], dict):
         reasons.append("expanded weights take inputs by position, not by name: pass x as a tensor or a tuple")

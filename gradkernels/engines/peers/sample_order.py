@@ -32,7 +32,7 @@ from gradkernels.tree import Tree, count, each, leaves, structure
 
 MOST_BATCH_KINDS = 256
 GOLDEN = 0.6180339887498949
-ROUNDING = 1e-4
+SAME_VALUE = 1e-4
 """Of a sample's gradient; models compute parts in float32 even where the rest is in float64."""
 
 COARSE = 2**-6
@@ -134,9 +134,9 @@ class SampleOrder:
         if not sizes:
             return True
         # What is next to nothing beside a sample's largest gradient is rounding, which scales by no weight.
-        floor = torch.stack(sizes).amax(0) * (ROUNDING / 10)
+        floor = torch.stack(sizes).amax(0) * (SAME_VALUE / 10)
         for size, (name, difference) in zip(sizes, off, strict=True):
-            if not bool((difference > ROUNDING * size + floor).any()):  # of what is no number nothing can be said
+            if not bool((difference > SAME_VALUE * size + floor).any()):  # of what is no number nothing can be said
                 continue
             if bool((difference > COARSE * size + floor).any()):
                 raise self._unfit(f"in what {name} a sample has the place of another")

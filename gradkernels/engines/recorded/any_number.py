@@ -19,8 +19,8 @@ from gradkernels.backend import Array
 from gradkernels.engines.recorded.recorder import Recorded
 from gradkernels.engines.recorded.trace import Untraceable
 
-FEW = (5, 7, 11, 13, 9, 17, 19, 23)
-MORE = (14, 18, 22, 26, 34, 38, 46, 58)
+SMALL_NUMBERS = (5, 7, 11, 13, 9, 17, 19, 23)
+LARGER_NUMBERS = (14, 18, 22, 26, 34, 38, 46, 58)
 """Numbers of samples to record with: what is rounded to an even number, or to half of it, is not n plus a number."""
 
 MOST_MORE = 2
@@ -37,7 +37,7 @@ class DependsOnNumber(RuntimeError):
 def numbers_for(sizes: Iterable[int]) -> tuple[int, int]:
     """Return two numbers of samples to record with, that nothing else has for its size."""
     taken = set(sizes)
-    few, more = ([n for n in numbers if n not in taken] for numbers in (FEW, MORE))
+    few, more = ([n for n in numbers if n not in taken] for numbers in (SMALL_NUMBERS, LARGER_NUMBERS))
     return (few[0] if few else max(taken) + 5), (more[0] if more else max(taken) + 14)
 
 

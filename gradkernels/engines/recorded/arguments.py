@@ -15,7 +15,7 @@ from gradkernels.problems.module.mode_key.identity import identity
 from gradkernels.problems.module.mode_key.tracker import HashedTuple
 from gradkernels.tree import Tree, constants, each, leaves, structure, with_constants
 
-Tensors = dict[str, Array]
+NamedTensors = dict[str, Array]
 
 
 class Beside(NamedTuple):
@@ -56,8 +56,8 @@ class Arguments:
 
     def __init__(
         self,
-        theta: Tensors,
-        untrained: Tensors,
+        theta: NamedTensors,
+        untrained: NamedTensors,
         data: tuple[Tree, Tree],
         beside: Beside,
         at_once: bool = False,

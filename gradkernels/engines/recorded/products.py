@@ -9,7 +9,7 @@ import torch
 from gradkernels.backend import Array
 from gradkernels.engines.hooks import pairs
 from gradkernels.engines.hooks import products as hooks
-from gradkernels.engines.hooks.accumulate.random_matrices import MOST_BYTES, RandomMatrices
+from gradkernels.engines.hooks.accumulate.random_matrices import MOST_MATRIX_BYTES, RandomMatrices
 from gradkernels.engines.hooks.errors import Unfit
 from gradkernels.engines.hooks.quantities import Theta
 from gradkernels.engines.hooks.quantities import norms as norms_by_hooks
@@ -24,7 +24,9 @@ from gradkernels.tree import Tree, count, take
 
 _element_size = torch.Tensor.element_size
 
-KEPT = "torch.recorded keeps a projection's matrices, here {} bytes, and at most {}; torch.hooks makes them in blocks"
+TOO_MANY_MATRICES = (
+    "torch.recorded keeps a projection's matrices, here {} bytes, and at most {}; torch.hooks makes them in blocks"
+)
 
 
 def weighted_sum(problem: ModuleProblem, chunk: int) -> Compute:
@@ -108,7 +110,7 @@ def gram(problem: ModuleProblem) -> Compute:
             return of_all(theta, x, y)
         if problem.randomness == "different":
             return plain(theta, x, y, other)
-        return of_all(theta, *hooks.joined((x, y), other))[: count(y), count(y) :].contiguous()
+        return of_all(theta, *hooks.joined_batches((x, y), other))[: count(y), count(y) :].contiguous()
 
     return compute
 
@@ -146,7 +148,7 @@ def project(problem: ModuleProblem, chunk: int) -> Compute:
         matrices = RandomMatrices(theta, (size, seed, kind))
         given = matrices.tensors()
         if given is None:
-            raise Unfit(KEPT.format(matrices.nbytes(), MOST_BYTES))
+            raise Unfit(TOO_MANY_MATRICES.format(matrices.nbytes(), MOST_MATRIX_BYTES))
         parts = recorded_parts(recordings, theta, (x, y), chunk, *given, size=size, kind=kind)
         if parts is None:
             return plain(theta, x, y, size=size, seed=seed, kind=kind)

@@ -23,7 +23,13 @@ from torch.utils.weak import TensorWeakRef, WeakIdKeyDictionary
 from gradkernels.backend import Array
 from gradkernels.engines.hooks.errors import DRAWS_RANDOM
 from gradkernels.engines.recorded.known_memory import KnownMemory, memory_of
-from gradkernels.engines.recorded.trace import LOOKS, Untraceable, drawn_by_python, draws_numbers, draws_random
+from gradkernels.engines.recorded.trace import (
+    LOOKS_AT_DATA,
+    Untraceable,
+    drawn_by_python,
+    draws_numbers,
+    node_draws_random,
+)
 from gradkernels.engines.recorded.uses.whole import Method, keeping_methods
 
 _LOOKING = frozenset((torch.Tensor.tolist, torch.Tensor.__repr__))
@@ -99,7 +105,7 @@ class _Guard(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func in _SHARING or (func in _LOOKING and not self._recorder.known.holds(args[0])):
-            raise Untraceable(LOOKS)
+            raise Untraceable(LOOKS_AT_DATA)
         return func(*args, **(kwargs or {}))
 
 
@@ -133,7 +139,7 @@ class _Recorder(TorchDispatchMode):
             raise Untraceable(f"the model gives {func.name()} more than tensors and numbers")
         looks = _LENGTHS in func.name() or not _LOOKING_TAGS.isdisjoint(func.tags)
         if looks and not _by_whole_numbers(func, args) and not self.known.holds(*_tensors(args, kwargs)):
-            raise Untraceable(LOOKS)
+            raise Untraceable(LOOKS_AT_DATA)
         written = _written(func, args, kwargs)
         if any(self._nodes.get(one) is None or memory_of(one) in self._found for one in written):
             raise Untraceable("the model writes to a tensor of its own that is no buffer")
@@ -150,7 +156,7 @@ class _Recorder(TorchDispatchMode):
                 return output
         arguments, named = (self._translated(one) for one in (args, kwargs))
         node = self._recorded.graph.call_function(func, arguments, named)
-        if draws_random(node):
+        if node_draws_random(node):
             self._recorded.drawn += [tuple(one.shape) for one in pytree.tree_leaves(output)]
         if isinstance(output, torch.Tensor):
             self._nodes[output] = node
@@ -223,4 +229,4 @@ def _is_needed(node: fx.Node) -> bool:
     if node.op in ("placeholder", "output"):
         return True
     schema: Any = getattr(node.target, "_schema", None)
-    return (schema is not None and schema.is_mutable) or draws_random(node)
+    return (schema is not None and schema.is_mutable) or node_draws_random(node)

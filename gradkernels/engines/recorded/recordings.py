@@ -37,7 +37,7 @@ from gradkernels.problems.module.random_state import preserved_rng
 from gradkernels.problems.module.sample_losses import has_ignored_targets
 from gradkernels.tree import Tree
 
-MOST_KINDS = 16
+MOST_RECORDED = 16
 """Recordings that are kept; the one that was used the longest time ago makes room."""
 
 MOST_NUMBERS = 3
@@ -49,7 +49,7 @@ UNUSED_CALLS = 64
 _BelowAutograd, _Uncast = torch._C._AutoDispatchBelowAutograd, torch._C._DisableAutocast
 """Contexts in which operations run as they are: nothing is noted for autograd, nothing is cast."""
 
-NOTHING = Beside()
+NOTHING_BESIDE = Beside()
 
 ALIKE = (
     "the model draws random numbers for all samples together, randomness='same' needs one draw for all: use dropout, "
@@ -95,7 +95,9 @@ class Recordings:
         self._calls = 0
         self.made = 0
 
-    def __call__(self, theta: dict[str, Array], x: Tree, y: Tree, beside: Beside = NOTHING) -> Sequence[Array] | None:
+    def __call__(
+        self, theta: dict[str, Array], x: Tree, y: Tree, beside: Beside = NOTHING_BESIDE
+    ) -> Sequence[Array] | None:
         """Return what the function gives; None where it is not recorded, and is not going to be now.
 
         Args:
@@ -139,7 +141,7 @@ class Recordings:
 
     def _has_room(self) -> bool:
         """Return whether another kind may be kept, and make room for it."""
-        if len(self._kinds) < MOST_KINDS:
+        if len(self._kinds) < MOST_RECORDED:
             return True
         oldest = next(iter(self._kinds))
         if self._calls - self._kinds[oldest].used < UNUSED_CALLS:

@@ -18,9 +18,10 @@ import numpy as np
 from gradkernels.backend import Array
 from gradkernels.engines.hooks.errors import DRAWS_RANDOM
 from gradkernels.problems.module.module_problem import ModuleProblem
+from gradkernels.problems.module.structure import Slot
 from gradkernels.tree import Tree
 
-LOOKS = "the model's Python asks what its data hold, as for a branch, and a recording cannot"
+LOOKS_AT_DATA = "the model's Python asks what its data hold, as for a branch, and a recording cannot"
 
 
 class Untraceable(RuntimeError):
@@ -44,7 +45,7 @@ def trace_operations(function: Callable[..., Any], *arrays: Tree) -> Callable[..
     except Exception as error:
         # Whatever the model's own Python raises.
         raise Untraceable(_sentence(error)) from error
-    if drawn := [node.name for node in graph.graph.nodes if draws_random(node)]:
+    if drawn := [node.name for node in graph.graph.nodes if node_draws_random(node)]:
         raise Untraceable(f"{DRAWS_RANDOM} ({drawn[0]})")
     if drawn_by_python() != before:
         raise Untraceable("the model draws random numbers of Python or numpy, which would be the same ones again")
@@ -63,13 +64,13 @@ def _sentence(error: Exception) -> str:
 
     said = str(error)
     if "data-dependent" in said:
-        return LOOKS
+        return LOOKS_AT_DATA
     if NOT_KEPT in said:  # or so it is said of indices whose values are unknown
         return "the model picks entries by indices, and in a recording it is unknown which samples they are of"
     return DRAWS_RANDOM if "called random operation" in said else said
 
 
-def draws_random(node: Any) -> bool:
+def node_draws_random(node: Any) -> bool:
     """Return whether a node of a graph draws torch's random numbers: attention without dropout does not."""
     return draws_numbers(node.target, node.args, node.kwargs)
 
@@ -113,10 +114,6 @@ def untrained_slots(problem: ModuleProblem) -> Iterator[tuple[str, dict[str, Any
             for name, tensor in kept.items():
                 if tensor is not None and id(tensor) not in trained:
                     yield prefix, kept, name, tensor
-
-
-Slot = tuple[dict[str, Any], str]
-"""A module's dict of tensors, and a name in it."""
 
 
 class Untrained:

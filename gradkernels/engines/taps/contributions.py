@@ -11,7 +11,7 @@ import jax.numpy as jnp
 
 from gradkernels.backend import Array
 from gradkernels.engines.taps.program import Line, SampleProgram, program_of
-from gradkernels.engines.taps.rules import Factors, Rule, rule_of
+from gradkernels.engines.taps.rules import Factors, TapRule, rule_of
 from gradkernels.tree import Tree
 
 REARRANGING = {"transpose", "reshape", "squeeze", "expand_dims", "rev", "copy"}
@@ -32,7 +32,7 @@ class Use:
     leaf: int
     value: int
     site: int
-    rule: Rule
+    rule: TapRule
 
 
 @dataclass(frozen=True, eq=False)

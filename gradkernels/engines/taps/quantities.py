@@ -19,7 +19,7 @@ from gradkernels.tree import Tree
 LEAST_LEFT = 1e-3
 """Of the square of a product of factors, as part of what it could be at most; where less is left, it has cancelled."""
 
-SMALLEST = {"float32": 1e-30, "float64": 1e-290}
+SMALLEST_SQUARE = {"float32": 1e-30, "float64": 1e-290}
 """Of that bound, below which products of squares have left the range of a dtype."""
 
 
@@ -111,7 +111,7 @@ def _lengths(use: Use, a: Array, b: Array) -> Array:
     squares = (of_a * of_b).sum((1, 2))
     most = jnp.sqrt(jnp.diagonal(of_a, 0, 1, 2) * jnp.diagonal(of_b, 0, 1, 2)).sum(1) ** 2
     # What is left where rows cancel has lost its digits, and so have numbers whose squares leave the range.
-    fine = (squares >= LEAST_LEFT * most) & (most > SMALLEST[str(b.dtype)]) & jnp.isfinite(most)
+    fine = (squares >= LEAST_LEFT * most) & (most > SMALLEST_SQUARE[str(b.dtype)]) & jnp.isfinite(most)
     return jax.lax.cond((fine | (b == 0).all((1, 2))).all(), lambda: jnp.sqrt(jnp.maximum(squares, 0)), of_rows)
 
 

@@ -112,10 +112,10 @@ class LookUp:
         return matrix.reshape(self.shape)
 
 
-Rule = MatrixProduct | LookUp
+TapRule = MatrixProduct | LookUp
 
 
-def rule_of(equation: Any, at: int) -> Rule | None:
+def rule_of(equation: Any, at: int) -> TapRule | None:
     """Return the rule for the weight of an equation; None where there is none.
 
     Args:

@@ -14,7 +14,7 @@ import numpy as np
 
 from gradkernels.names import counted, unknown
 from gradkernels.problems.data.files import KINDS_OF_FILE, read_table
-from gradkernels.problems.data.labels import classes_of, described, numbered_from_zero, numbered_names
+from gradkernels.problems.data.labels import classes_of, numbered_from_zero, numbered_labels, numbered_names
 from gradkernels.problems.data.optional import needs
 from gradkernels.problems.data.selection import ColumnChoice
 from gradkernels.problems.data.table import Table
@@ -214,7 +214,7 @@ def _dataset(table: Table, choice: ColumnChoice, drop_na: bool, classes: int | N
     y = values[:, used.index(position)].copy()
     if classes is not None and not labels:
         y, labels = numbered_from_zero(y, classes)
-    notes = [described(table.name, target, labels)] if labels else []
+    notes = [numbered_labels(table.name, target, labels)] if labels else []
     if left_out := table.rows - len(y):
         of = counted(table.rows, "row")
         notes.insert(0, f"{table.name}: left out {left_out:,} of {of}, where a value is missing or infinite")

@@ -58,7 +58,7 @@ def numbered_from_zero(values: Any, classes: int) -> tuple[Any, dict[str, int]]:
     return np.searchsorted(known, values).astype(np.float64), labels
 
 
-def described(name: str, column: str, labels: dict[str, int]) -> str:
+def numbered_labels(name: str, column: str, labels: dict[str, int]) -> str:
     """Return the sentence that tells which label has which number.
 
     Args:

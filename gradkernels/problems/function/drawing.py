@@ -6,21 +6,18 @@ from typing import Any
 
 import numpy as np
 
+from gradkernels.problems.nearby import near, shuffled, with_floats
 from gradkernels.problems.problem import Floats
 from gradkernels.tree import Tree, count, each, take
 
-SPREAD = 0.1  # of drawn parameters around the caller's own, relative
-ZERO_SPREAD = 0.01  # of those that are zero
 
-
-def near(own: Tree, seed: int) -> Tree:
+def drawn_parameters(own: Tree, seed: int) -> Tree:
     """Draw each parameter's own entry times 1 + 0.1 of a standard normal number, or one near zero; float64."""
     rng = np.random.default_rng([seed, 1])
 
     def drawn(array: Any) -> Floats:
         values = np.asarray(array, np.float64)
-        noise = rng.standard_normal(values.shape)
-        return np.asarray(np.where(values == 0, ZERO_SPREAD * noise, values * (1 + SPREAD * noise)))
+        return near(values, rng.standard_normal(values.shape))
 
     return each(drawn, own)
 
@@ -34,12 +31,11 @@ def some_samples(example: tuple[Tree, Tree], n: int, seed: int) -> tuple[Tree, T
         seed: Of the order.
     """
     arrays = each(np.asarray, example)
-    rows = np.resize(np.random.default_rng([seed, 0]).permutation(count(arrays)), n)
-    chosen: tuple[Tree, Tree] = take(arrays, rows)
+    chosen: tuple[Tree, Tree] = take(arrays, shuffled(count(arrays), n, seed))
     return chosen
 
 
-def cast(tree: Tree, dtype: str, order: Any) -> Tree:
+def cast_floats(tree: Tree, dtype: str, order: Any) -> Tree:
     """Convert the floats of a tree of numpy arrays.
 
     Args:
@@ -47,9 +43,4 @@ def cast(tree: Tree, dtype: str, order: Any) -> Tree:
         dtype: Of the floats.
         order: Memory order, as numpy takes it.
     """
-
-    def array(one: Any) -> Any:
-        one = np.asarray(one)
-        return np.asarray(one, dtype if one.dtype.kind == "f" else None, order=order)
-
-    return each(array, tree)
+    return each(lambda one: with_floats(one, {"f": dtype}, order), tree)

@@ -18,7 +18,7 @@ import numpy as np
 from gradkernels.backend import Array
 from gradkernels.problems.function import drawing
 from gradkernels.problems.function.pytree import PytreeLayout
-from gradkernels.problems.function.requirements import placed, require_fit, require_losses
+from gradkernels.problems.function.requirements import as_jax_array, require_fit, require_losses
 from gradkernels.problems.problem import Problem
 from gradkernels.tree import Tree, each, leaves, named
 
@@ -114,7 +114,7 @@ class FunctionProblem(Problem):
 
     def prepared(self, x: Any, y: Any) -> tuple[Tree, Tree]:
         """Return x and y as JAX arrays, or trees of them."""
-        return tuple(each(lambda one, name=name: placed(one, name), tree) for name, tree in (("x", x), ("y", y)))
+        return tuple(each(lambda one, name=name: as_jax_array(one, name), tree) for name, tree in (("x", x), ("y", y)))
 
     def restored(self, result: Tree) -> Any:
         """Return a result of theta's structure in that of params."""
@@ -193,7 +193,7 @@ class FunctionProblem(Problem):
 
     def draw_theta(self, features: int, seed: int) -> Any:
         """Draw parameters near params, flat, float64."""
-        return drawing.near(self.layout.own, seed)
+        return drawing.drawn_parameters(self.layout.own, seed)
 
     def cast(self, theta: Tree, x: Tree, y: Tree, dtype: str, order: Any = "C") -> tuple[Any, Any, Any]:
         """Convert the floats of numpy arrays to `dtype`.
@@ -205,7 +205,7 @@ class FunctionProblem(Problem):
             dtype: `float64` or `float32`.
             order: Memory order, as numpy takes it.
         """
-        cast: tuple[Any, Any, Any] = drawing.cast((theta, x, y), dtype, order)
+        cast: tuple[Any, Any, Any] = drawing.cast_floats((theta, x, y), dtype, order)
         return cast
 
     def floats(self, theta: Tree, x: Tree, y: Tree) -> dict[str, Array]:

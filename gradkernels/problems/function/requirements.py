@@ -11,7 +11,7 @@ from gradkernels.backend import Array
 from gradkernels.tree import Tree, count, leaves, named
 
 
-def placed(array: Any, name: str) -> Array:
+def as_jax_array(array: Any, name: str) -> Array:
     """Return an array of numpy or JAX as one of JAX; a TypeError for anything else."""
     import jax
 

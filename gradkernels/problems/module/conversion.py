@@ -8,17 +8,17 @@ from typing import Any
 import numpy as np
 
 from gradkernels.backend import Array
+from gradkernels.names import dtype_name
 from gradkernels.problems.module.black_box import BlackBox
 from gradkernels.problems.module.buffers import with_copied_buffers
 from gradkernels.problems.module.input_writes import share_input_writes
 from gradkernels.problems.module.output_axes import observe_output, output_axes_of, share_output_axes
 from gradkernels.problems.module.structure import Parameters, as_dtype
+from gradkernels.problems.nearby import near, shuffled, with_floats
 from gradkernels.problems.problem import Floats
 from gradkernels.tree import Tree, count, each, take, with_constants
 
 HALVES = ("bfloat16", "float16")
-SPREAD = 0.1  # of drawn parameters around the model's own, relative
-ZERO_SPREAD = 0.01  # of those that are zero, which would keep what is before them from having a gradient
 
 
 def draw_samples(problem: BlackBox, n: int, seed: int) -> tuple[Tree, Tree]:
@@ -32,8 +32,7 @@ def draw_samples(problem: BlackBox, n: int, seed: int) -> tuple[Tree, Tree]:
     if problem.example is None:
         raise ValueError(f"{problem.name} has no data to draw from; make the ModuleProblem with example=(x, y)")
     x, y = problem.prepared(*problem.example)
-    rows = np.resize(np.random.default_rng([seed, 0]).permutation(count(y)), n)
-    x, y = each(lambda tensor: np.array(as_numpy(tensor)), take((x, y), rows))
+    x, y = each(lambda tensor: np.array(as_numpy(tensor)), take((x, y), shuffled(count(y), n, seed)))
     return x, y
 
 
@@ -41,11 +40,7 @@ def draw_parameters(own: Parameters, seed: int) -> dict[str, Floats]:
     """Draw float64 numbers near the model's own."""
     rng = np.random.default_rng([seed, 1])
     arrays = {name: tensor.detach().double().numpy(force=True) for name, tensor in own.items()}
-    return {name: _near(array, rng.standard_normal(array.shape)) for name, array in arrays.items()}
-
-
-def _near(array: Floats, noise: Floats) -> Floats:
-    return np.where(array == 0, ZERO_SPREAD * noise, array * (1 + SPREAD * noise))
+    return {name: near(array, rng.standard_normal(array.shape)) for name, array in arrays.items()}
 
 
 def as_numpy(tensor: Array) -> Any:
@@ -73,19 +68,10 @@ def cast(trees: Tree, dtype: str, order: Any) -> Any:
         raise ValueError(f"numpy has no {dtype}; kernels are proven and timed in float64 and float32")
     kinds = {"f": np.dtype(dtype), "c": np.result_type(dtype, np.complex64)}
 
-    def array(one: Any) -> Any:
-        one = np.asarray(one)
-        return np.asarray(one, kinds.get(one.dtype.kind), order=order)
-
     def constant(value: Any) -> Any:
         return as_dtype(value, getattr(torch, dtype)) if isinstance(value, torch.Tensor) else value
 
-    return with_constants(constant, each(array, trees))
-
-
-def dtype_name(tensor: Array) -> str:
-    """Return `float32`."""
-    return str(tensor.dtype).removeprefix("torch.")
+    return with_constants(constant, each(lambda one: with_floats(one, kinds, order), trees))
 
 
 def changes_for_proof(problem: BlackBox, dtype: str, device: str) -> dict[str, Any]:
@@ -101,7 +87,7 @@ def changes_for_proof(problem: BlackBox, dtype: str, device: str) -> dict[str, A
     if problem.example is not None and not output_axes_of(problem.model).looked:
         with with_copied_buffers(problem.model):
             observe_output(problem.model, problem.output, each(_tensor, problem.prepared(*problem.example)[0]))
-    if {(dtype_name(own), str(own.device)) for own in problem.parameters().values()} != {(dtype, device)}:
+    if {(dtype_name(own.dtype), str(own.device)) for own in problem.parameters().values()} != {(dtype, device)}:
         changes |= {name: copy_to(getattr(problem, name), dtype, device) for name in ("model", "loss_fn")}
     return changes
 

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch.utils.checkpoint import checkpoint
 
-Run = Callable[..., Any]
+RunModel = Callable[..., Any]
 """`run(function, *args, **kwargs)`: what a part gives."""
 
 _FUNCTION = getattr(checkpoint, "__wrapped__", checkpoint)
@@ -26,10 +26,10 @@ _HANDLE = "__dynamo_disable"
 """Under this name torch's own decorator keeps what a call of `checkpoint` runs, wherever it was imported to."""
 
 _OPTIONS = ("use_reentrant", "preserve_rng_state", "context_fn", "determinism_check", "debug", "early_stop")
-_running: ContextVar[Run | None] = ContextVar("running", default=None)
+_running: ContextVar[RunModel | None] = ContextVar("running", default=None)
 _calling: ContextVar[bool] = ContextVar("calling", default=False)
 _lock, _users = Lock(), 0
-_before: Run | None = None
+_before: RunModel | None = None
 
 
 def _dispatch(function: Any, *args: Any, **kwargs: Any) -> Any:
@@ -40,7 +40,7 @@ def _dispatch(function: Any, *args: Any, **kwargs: Any) -> Any:
 
 
 @contextmanager
-def run_by(run: Run) -> Iterator[None]:
+def run_by(run: RunModel) -> Iterator[None]:
     """Have `run` run the parts that are checkpointed, in this thread, as long as the context lasts."""
     _enter()
     token = _running.set(run)

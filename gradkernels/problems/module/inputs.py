@@ -16,11 +16,11 @@ import numpy as np
 
 from gradkernels.tree import Constant, Folded, Tree, each, leaves
 
-Shared = Sequence[str | int]
+SharedPlaces = Sequence[str | int]
 """Names of dict entries, or positions in a tuple, that are the same for all samples."""
 
 
-def prepare(x: Tree, y: Tree, shared: Shared = ()) -> tuple[Tree, Tree]:
+def prepare(x: Tree, y: Tree, shared: SharedPlaces = ()) -> tuple[Tree, Tree]:
     """Make x and y trees whose arrays all have the samples first; return the same where they are like that already.
 
     None, flags, numbers, strings and lists of them, and what `shared` names, are constants; a `PackedSequence` becomes
@@ -88,7 +88,7 @@ def call_model(model: Any, x: Tree) -> Any:
         return model(*given) if isinstance(x, tuple) else model(given)
 
 
-def _shared(x: Tree, shared: Shared) -> Tree:
+def _shared(x: Tree, shared: SharedPlaces) -> Tree:
     """Make constants of the arguments of x that `shared` names."""
     if isinstance(x, Mapping):
         given: dict[Any, Any] = dict(x)

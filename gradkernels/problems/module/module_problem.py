@@ -18,9 +18,9 @@ from gradkernels.names import pick
 from gradkernels.problems.module import conversion
 from gradkernels.problems.module.black_box import BlackBox, globs_of
 from gradkernels.problems.module.input_writes import protected
-from gradkernels.problems.module.inputs import Shared, call_model, prepare
+from gradkernels.problems.module.inputs import SharedPlaces, call_model, prepare
 from gradkernels.problems.module.mixing.batch_loss import MIXING, check_mixing
-from gradkernels.problems.module.mixing.check_schedule import CheckSchedule, batch_kind, schedule_of
+from gradkernels.problems.module.mixing.check_schedule import CheckSchedule, batch_kind, check_schedule_of
 from gradkernels.problems.module.mode_key.identity import identity
 from gradkernels.problems.module.mode_key.tracker import ModeKey, ModeTracker, tracked_objects
 from gradkernels.problems.module.random_state import seeded
@@ -73,7 +73,7 @@ class ModuleProblem(BlackBox):
     randomness: str = "error"
     seed: int = 0
     example: tuple[Tree, Tree] | None = None
-    shared: Shared = ()
+    shared: SharedPlaces = ()
     mixing: str = "error"
     only: tuple[str, ...] = ()
 
@@ -142,7 +142,7 @@ class ModuleProblem(BlackBox):
 
     @cached_property
     def _mixing_checks(self) -> CheckSchedule:
-        return schedule_of(self)
+        return check_schedule_of(self)
 
     @cached_property
     def _losses(self) -> SampleLosses:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from gradkernels.backend import Array
-from gradkernels.problems.module.inputs import Shared, prepare
+from gradkernels.problems.module.inputs import SharedPlaces, prepare
 from gradkernels.problems.module.structure import Module, Parameters
 from gradkernels.tree import Tree, named
 
@@ -165,7 +165,7 @@ def require_samples_first(x: Tree, y: Tree) -> None:
         )
 
 
-def require_example(example: Any, shared: Shared) -> None:
+def require_example(example: Any, shared: SharedPlaces) -> None:
     """Refuse what no samples can be drawn from, unless there is no example.
 
     Raises:

@@ -20,6 +20,9 @@ LossFn = Callable[[Any, Any], Any]
 Site = tuple[Module, str]
 """A module, and the name under which it has a parameter."""
 
+Slot = tuple[dict[str, Any], str]
+"""A module's own dict of parameters or buffers, and a name in it."""
+
 Parameters = Mapping[str, Any]
 """Tensors by parameter name."""
 

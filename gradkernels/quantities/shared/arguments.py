@@ -19,7 +19,7 @@ from gradkernels.row_norms import half
 from gradkernels.tree import Tree, leaves
 
 MOST_GROUP = 2**63 - 1
-LARGE = 2**30
+LARGE_RESULT = 2**30
 """Bytes from which on it is asked whether there is so much memory."""
 MOST_MARKED = 4
 """Times as high as there are samples: group numbers below are marked where they occur, others sorted."""
@@ -174,7 +174,7 @@ def require_room(given: str, entries: int, theta: Tree) -> None:
         theta: Parameters, whose dtype it has.
     """
     size = entries * max(part.dtype.itemsize for part in leaves(theta))
-    if size >= LARGE and (most := _memory()) is not None and size > most:
+    if size >= LARGE_RESULT and (most := _memory()) is not None and size > most:
         raise ValueError(f"the result with {given} has {size:,} bytes, of memory there are {most:,}; ask for less")
 
 

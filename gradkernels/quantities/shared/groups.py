@@ -23,7 +23,7 @@ Groups = tuple[tuple[str, tuple[str, ...]], ...]
 """Names of parameters by group."""
 
 
-def named(tree: Tree) -> dict[str, Any]:
+def arrays_by_name(tree: Tree) -> dict[str, Any]:
     """Return the arrays of a tree of theta's structure by name."""
     return tree if isinstance(tree, dict) else {ONE_ARRAY: tree}
 
@@ -40,7 +40,7 @@ def groups_of(by: Any, n: int, theta: Tree) -> Groups:
         TypeError: It is something else.
         ValueError: A glob names nothing, or a parameter is in two groups.
     """
-    names = list(named(theta))
+    names = list(arrays_by_name(theta))
     if by == PARAMETER:
         return tuple((name, (name,)) for name in names)
     if _are_groups(by, names):
@@ -83,7 +83,7 @@ def _matching(group: Any, globs: list[str], names: list[str]) -> tuple[str, ...]
 
 def places_of(theta: Tree) -> dict[str, Floats]:
     """Return which entries of a flat row belong to each parameter, by name."""
-    parts = named(theta)
+    parts = arrays_by_name(theta)
     ends = np.cumsum([math.prod(part.shape) for part in parts.values()])
     return dict(zip(parts, np.split(np.arange(ends[-1]), ends[:-1]), strict=True))
 
@@ -105,4 +105,4 @@ def whole_or_groups(by: Groups | None, like: Tree) -> Groups:
         by: Groups, or None.
         like: Of theta's structure.
     """
-    return ((WHOLE, tuple(named(like))),) if by is None else by
+    return ((WHOLE, tuple(arrays_by_name(like))),) if by is None else by

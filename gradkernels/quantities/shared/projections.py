@@ -20,11 +20,11 @@ from gradkernels.quantity import Floats, Shape
 
 BLOCK_ENTRIES = 1 << 20
 
-MOST_KEPT = 16
+MOST_BLOCKS = 16
 """Blocks, 8 MiB each, that are kept for the next batch: making one takes longer than multiplying by it."""
 
 
-def blocks(seed: int, name: str, shape: Shape, size: int) -> Iterator[tuple[slice, Floats]]:
+def blocks_of_matrix(seed: int, name: str, shape: Shape, size: int) -> Iterator[tuple[slice, Floats]]:
     """Yield the columns of a gaussian matrix `(size, m)`, entries N(0, 1/size), for a parameter of m entries.
 
     Args:
@@ -72,7 +72,7 @@ def _made(seed: int, name: str, shape: Shape, number: int, of: Shape, size: int)
     return values
 
 
-_kept = lru_cache(maxsize=MOST_KEPT)(_made)
+_kept = lru_cache(maxsize=MOST_BLOCKS)(_made)
 _limited: ContextVar[bool] = ContextVar("limited", default=False)
 
 

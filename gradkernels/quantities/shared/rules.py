@@ -16,7 +16,7 @@ from gradkernels.row_norms import cast_like, wide
 from gradkernels.tree import Tree, leaves
 
 CLIP, AUTOMATIC = "clip", "automatic"
-RULES = (CLIP, AUTOMATIC)
+CLIPPING_RULES = (CLIP, AUTOMATIC)
 GAMMA = 0.01
 
 Rule = str | Callable[[Array], Array]
@@ -114,8 +114,8 @@ def known_rule(value: Any, n: int, theta: Tree) -> Rule:
         assert library is not None
         return CallersRule(value, library)
     if not isinstance(value, str):
-        raise TypeError(f"rule is {value!r}; it must be {', '.join(RULES)}, or a function of the norms (n,)")
-    found: str = pick(dict(zip(RULES, RULES, strict=True)), value, "rule")
+        raise TypeError(f"rule is {value!r}; it must be {', '.join(CLIPPING_RULES)}, or a function of the norms (n,)")
+    found: str = pick(dict(zip(CLIPPING_RULES, CLIPPING_RULES, strict=True)), value, "rule")
     return found
 
 

@@ -9,7 +9,7 @@ from gradkernels.problems.module.inputs import unfolded
 from gradkernels.problems.module.module_problem import ModuleProblem
 from gradkernels.tree import Tree, count, each
 
-Rows = Callable[[Any, Any], Any]
+RowsFunction = Callable[[Any, Any], Any]
 """`f(x, y)`, which returns per-sample gradients."""
 
 

@@ -6,10 +6,10 @@ from typing import Any
 
 from gradkernels.problems.module.inputs import unfolded
 from gradkernels.problems.module.module_problem import ModuleProblem
-from gradkernels.tool_audit.tools.arguments import Rows, arguments_of, batch_of, loss_of_one
+from gradkernels.tool_audit.tools.arguments import RowsFunction, arguments_of, batch_of, loss_of_one
 
 
-def trak(problem: ModuleProblem) -> Rows:
+def trak(problem: ModuleProblem) -> RowsFunction:
     """Make `f(x, y)` by TRAK's `FunctionalGradientComputer`, whose model output is the loss."""
     from trak.gradient_computers import FunctionalGradientComputer
     from trak.modelout_functions import AbstractModelOutput
@@ -39,7 +39,7 @@ def trak(problem: ModuleProblem) -> Rows:
     return rows
 
 
-def dattri(problem: ModuleProblem) -> Rows:
+def dattri(problem: ModuleProblem) -> RowsFunction:
     """Make `f(x, y)` by the gradient function of dattri's `AttributionTask`, flat."""
     from dattri.task import AttributionTask
 
@@ -59,7 +59,7 @@ def dattri(problem: ModuleProblem) -> Rows:
     return rows
 
 
-def captum(problem: ModuleProblem) -> Rows:
+def captum(problem: ModuleProblem) -> RowsFunction:
     """Make `f(x, y)` by what `TracInCP(sample_wise_grads_per_batch=True)` calls, a tuple in the order of parameters."""
     from captum._utils.gradient import _compute_jacobian_wrt_params_with_sample_wise_trick as jacobian
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from gradkernels.problems.module.module_problem import ModuleProblem
-from gradkernels.tool_audit.tools.arguments import Rows, arguments_of, batch_of
+from gradkernels.tool_audit.tools.arguments import RowsFunction, arguments_of, batch_of
 
 
-def batch_grad(problem: ModuleProblem) -> Rows:
+def batch_grad(problem: ModuleProblem) -> RowsFunction:
     """Make `f(x, y)` of an extended model."""
     from backpack import backpack, extend
     from backpack.extensions import BatchGrad

@@ -6,13 +6,13 @@ from functools import partial
 from typing import Any
 
 from gradkernels.problems.module.module_problem import ModuleProblem
-from gradkernels.tool_audit.tools.arguments import Rows, arguments_of, batch_of
+from gradkernels.tool_audit.tools.arguments import RowsFunction, arguments_of, batch_of
 
-RECURRENT = ("LSTM", "GRU")
+REPLACED_LAYERS = ("LSTM", "GRU")
 """Layers of torch that Opacus has its own for, with parameters of the same names."""
 
 
-def _rows(problem: ModuleProblem, mode: str, **options: Any) -> Rows:
+def _rows(problem: ModuleProblem, mode: str, **options: Any) -> RowsFunction:
     """Make `f(x, y)` of a wrapped model, with Opacus' own recurrent layers in the place of torch's.
 
     Layers with parameters are put in training mode: Opacus does not see others.
@@ -43,7 +43,7 @@ def _replace_recurrent(model: Any) -> None:
 
     for parent in list(model.modules()):
         for name, child in parent.named_children():
-            if type(child).__name__ in RECURRENT:
+            if type(child).__name__ in REPLACED_LAYERS:
                 layer = ModuleValidator.FIXERS[type(child)](child).to(next(child.parameters()))
                 setattr(parent, name, layer.train(child.training))
 

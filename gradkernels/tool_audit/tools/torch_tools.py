@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from gradkernels.problems.module.module_problem import ModuleProblem
-from gradkernels.tool_audit.tools.arguments import Rows, arguments_of, batch_of, loss_of_one
+from gradkernels.tool_audit.tools.arguments import RowsFunction, arguments_of, batch_of, loss_of_one
 
 
-def functional(problem: ModuleProblem) -> Rows:
+def functional(problem: ModuleProblem) -> RowsFunction:
     """Make `f(x, y)` by torch.func."""
     from torch.func import grad, vmap
 
@@ -22,7 +22,7 @@ def functional(problem: ModuleProblem) -> Rows:
     return rows
 
 
-def expanded_weights(problem: ModuleProblem) -> Rows:
+def expanded_weights(problem: ModuleProblem) -> RowsFunction:
     """Make `f(x, y)` by `call_for_per_sample_grads`."""
     from torch.nn.utils._per_sample_grad import call_for_per_sample_grads
 

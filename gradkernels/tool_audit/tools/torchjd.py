@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from gradkernels.problems.module.module_problem import ModuleProblem
-from gradkernels.tool_audit.tools.arguments import Rows, arguments_of, batch_of
+from gradkernels.tool_audit.tools.arguments import RowsFunction, arguments_of, batch_of
 
 
-def jacobian(problem: ModuleProblem) -> Rows:
+def jacobian(problem: ModuleProblem) -> RowsFunction:
     """Make `f(x, y)` by `torchjd.autojac.jac`."""
     from torchjd.autojac import jac
 

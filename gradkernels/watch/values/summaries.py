@@ -65,7 +65,7 @@ def _sum(tree: Any) -> Array:
     return torch.stack([widen(one).sum().double() for one in leaves(tree)]).sum()
 
 
-def joined(name: str, sizes: Sequence[int], values: Sequence[Any]) -> Any:
+def joined_steps(name: str, sizes: Sequence[int], values: Sequence[Any]) -> Any:
     """Return a step's value from those of its backward passes; None where they do not give it.
 
     Args:

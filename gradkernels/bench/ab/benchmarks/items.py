@@ -7,15 +7,15 @@ import pytest
 from gradkernels.bench.ab.messages import BenchmarkTest
 from gradkernels.bench.isolation.errors import describe_fault
 
-FIXTURE = "benchmark"
+BENCHMARK_FIXTURE = "benchmark"
 
 
 def uses_benchmark(item: pytest.Item) -> bool:
     """Tell whether a test uses the fixture of pytest-benchmark."""
-    return FIXTURE in getattr(item, "fixturenames", ())
+    return BENCHMARK_FIXTURE in getattr(item, "fixturenames", ())
 
 
-def described(item: pytest.Item) -> BenchmarkTest:
+def described_test(item: pytest.Item) -> BenchmarkTest:
     """Return a test with its parameters."""
     call = getattr(item, "callspec", None)
     values = {} if call is None else call.params

@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 
 from gradkernels.bench.ab.benchmarks.fixture import replace_fixture
-from gradkernels.bench.ab.benchmarks.items import described, outcome, uses_benchmark
+from gradkernels.bench.ab.benchmarks.items import described_test, outcome, uses_benchmark
 from gradkernels.bench.ab.messages import (
     BenchmarksListed,
     ListBenchmarks,
@@ -33,14 +33,12 @@ from gradkernels.bench.ab.messages import (
     TimeSlices,
 )
 from gradkernels.bench.ab.origin import require_origin
-from gradkernels.bench.ab.turns import Turns
+from gradkernels.bench.ab.turns import LONGEST_CALL, WARM_UP_SECONDS, Turns
 from gradkernels.bench.isolation import environment
 from gradkernels.bench.isolation.errors import describe_fault, last_line
 from gradkernels.bench.isolation.worker_side import Connection
 from gradkernels.bench.timing.slices import WARM_SLICES, TimedCall, warm_up
 
-WARM_UP_SECONDS = 0.05
-LONGEST_CALL = 2.0
 UNDISTORTED = {"pytest_cov": ("--no-cov",), "xdist": ("--dist", "no", "-n0")}
 """What a project's own options may ask for and times would tell: by plug-in, how it is switched off."""
 
@@ -155,7 +153,7 @@ class BenchmarkSession:
     def _follow(self, order: ListBenchmarks | LoadBenchmarks, items: list[pytest.Item]) -> None:
         require_origin(Path(order.root), some=False)
         if isinstance(order, ListBenchmarks):
-            self._connection.send(BenchmarksListed(tuple(map(described, items))))
+            self._connection.send(BenchmarksListed(tuple(map(described_test, items))))
             return
         by_name = {item.nodeid: item for item in items}
         chosen = [by_name[test] for test in order.tests if test in by_name]

@@ -22,7 +22,7 @@ from gradkernels.tool_audit.tools.named_tools import named_tool
 from gradkernels.tool_audit.tools.set_ups import USUAL_DTYPES
 from gradkernels.tree import Tree, count, take
 
-SAMPLES = 16
+AUDITED_SAMPLES = 16
 DTYPES = ",".join(USUAL_DTYPES)
 MOST_ARGUMENTS = 3
 WRITERS: dict[str, Callable[[AuditReport], str]] = {
@@ -39,7 +39,7 @@ def audit(
     function: options.AuditedFunction = None,
     problem: options.ProblemName = "linear",
     tool: options.AuditedTool = None,
-    samples: options.AuditedSamples = SAMPLES,
+    samples: options.AuditedSamples = AUDITED_SAMPLES,
     seed: options.DataSeed = 0,
     dtype: options.AuditedDtypes = DTYPES,
     out: options.AuditOut = None,

@@ -13,7 +13,7 @@ from gradkernels.bench.compare.comparison import Comparison
 from gradkernels.bench.compare.matching import pooled, select
 from gradkernels.bench.compare.thresholds_toml import chosen
 from gradkernels.bench.report.comparison_table import as_csv, as_json, markdown, styled_table
-from gradkernels.bench.report.comparison_text import summary
+from gradkernels.bench.report.comparison_text import summary_sentences
 from gradkernels.bench.report.terminal.consoles import INDENT, console_for, say
 from gradkernels.bench.report.terminal.styles import style_of_sentence
 
@@ -85,7 +85,7 @@ def show_comparison(comparison: Comparison, format_: Format, wide: bool = False)
     writers = {Format.markdown: markdown, Format.csv: as_csv, Format.json: as_json}
     sys.stdout.write(parse.chosen_writer(format_, writers)(comparison))
     if format_ is not Format.markdown:
-        print(*summary(comparison), sep="\n", file=sys.stderr)
+        print(*summary_sentences(comparison), sep="\n", file=sys.stderr)
 
 
 def _show(comparison: Comparison, wide: bool) -> None:
@@ -96,5 +96,5 @@ def _show(comparison: Comparison, wide: bool) -> None:
     if missing:
         say(console, f"with --wide also: {', '.join(missing)}")
     console.print()
-    for sentence in summary(comparison):
+    for sentence in summary_sentences(comparison):
         say(console, sentence, style_of_sentence(sentence), hanging=INDENT)

@@ -25,7 +25,7 @@ MOST_TRIALS = 100_000
 
 
 def doctor(
-    trials: options.Trials = None,
+    trials: options.TrialsOption = None,
     out: options.SelftestOut = SELFTEST_FILE,
     resume: options.SelftestResume = False,
     force: options.SelftestForce = False,

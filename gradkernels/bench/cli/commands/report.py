@@ -8,7 +8,7 @@ from gradkernels.bench.cli import file_options
 from gradkernels.bench.cli.files import require_free, write_whole
 from gradkernels.names import counted
 from gradkernels.record import Record, read
-from gradkernels.record.blocks import identity
+from gradkernels.record.blocks import row_identity
 from gradkernels.record.reading import twice
 
 SUFFIXES = (".html", ".htm")
@@ -55,7 +55,7 @@ def _read(files: list[Path]) -> list[tuple[str, list[Record]]]:
         name = str(path).encode(errors="backslashreplace").decode()
         records = read(path)
         for record in records:
-            if (other := first.setdefault(identity(record), name)) != name:
+            if (other := first.setdefault(row_identity(record), name)) != name:
                 raise twice(record, other, name)
         if name in (there for there, _ in named):
             raise ValueError(f"{name} is given twice; name it once")

@@ -21,18 +21,18 @@ from gradkernels.bench.cli.files import (
 from gradkernels.bench.cli.options import Format
 from gradkernels.bench.cli.run_pace import Pace, ShownWinners, limits_of, schedule_of
 from gradkernels.bench.cli.run_plan import CaseOptions, PlanOptions, planned
-from gradkernels.bench.cli.run_progress import progress_shown
+from gradkernels.bench.cli.run_progress import run_progress_shown
 from gradkernels.bench.cli.table_options import DataOptions
 from gradkernels.bench.isolation.signals import Stopped, stop_on_signals
 from gradkernels.bench.race.elimination import measure_by_elimination
 from gradkernels.bench.report.pictures.content import PictureKind
 from gradkernels.bench.report.terminal.consoles import console_for, say
-from gradkernels.bench.report.terminal.styles import WRONG
+from gradkernels.bench.report.terminal.styles import WRONG_STYLE
 from gradkernels.bench.results.results_file import Mode
 from gradkernels.bench.results.table import tabulate
 from gradkernels.bench.run.plan import Plan
 from gradkernels.bench.run.ranking import rankings, weighed
-from gradkernels.bench.run.resume import require_same
+from gradkernels.bench.run.resume import require_same_plan
 from gradkernels.bench.run.session import Session, open_session
 from gradkernels.bench.sweep.executors import executor_at, require_address
 from gradkernels.bench.sweep.spread import spread_out
@@ -166,8 +166,11 @@ def _measure(plans: list[Plan], pace: Pace, path: Path, picture: Path, mode: Mod
         try:
             for plan in plans:
                 _say_which(plan, plans)
-                with progress_shown() as tell, open_session(plan, path, schedule, tell, pace.limits, mode) as session:
-                    require_same(plans, path, session.records)
+                with (
+                    run_progress_shown() as tell,
+                    open_session(plan, path, schedule, tell, pace.limits, mode) as session,
+                ):
+                    require_same_plan(plans, path, session.records)
                     records += _measured(session, pace)
                 mode = "resume"
         except Stopped as stop:
@@ -222,7 +225,7 @@ def _conclude(records: list[Record], path: Path, picture: Path, pace: Pace) -> i
     found = (row for row in records if row.measurement.status == Status.wrong)
     wrong = sorted({f"{row.kernel} at n = {row.case.n}: {row.measurement.reason}" for row in found})
     for sentence in wrong:
-        say(console, f"WRONG, not timed: {sentence}", WRONG)
+        say(console, f"WRONG, not timed: {sentence}", WRONG_STYLE)
     say(console, f"\n{counted(len(records), 'row')} in {path}" + ("" if undrawn else f", picture in {picture}"))
     say(console, f"make it this machine's choice: gradkernels fastest {path} --save")
     if undrawn:

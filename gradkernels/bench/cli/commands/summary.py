@@ -20,7 +20,7 @@ from gradkernels.bench.report.summary_table import (
 )
 from gradkernels.bench.report.terminal.columns import left_out, print_columns, shared
 from gradkernels.bench.report.terminal.consoles import console_for, say
-from gradkernels.bench.report.terminal.styles import TITLE
+from gradkernels.bench.report.terminal.styles import TITLE_STYLE
 from gradkernels.bench.results.reader import read_results
 
 
@@ -48,7 +48,7 @@ def _show(rows: list[KernelSummary], wide: bool) -> None:
     groups = [(name, [[Text(cell) for cell in summary_cells(row)] for row in own]) for name, own in shown_groups(rows)]
     kept = shared(SHOWN, [cells for _, cells in groups], width)
     for name, cells in groups:
-        say(console, name, TITLE)
+        say(console, name, TITLE_STYLE)
         print_columns(console, SHOWN, cells, kept, width)
         console.print()
     if missing := left_out(SHOWN, kept):

@@ -9,7 +9,7 @@ from gradkernels.bench.results.table import ResultsTable
 from gradkernels.bench.run.ranking import rankings, with_first_calls
 from gradkernels.key import Key
 
-CALLS = (1, 10, 100, 1_000, 10_000, 100_000, 1_000_000, None)
+CALL_COUNTS = (1, 10, 100, 1_000, 10_000, 100_000, 1_000_000, None)
 """Numbers of calls for which a winner is found; None for so many that the first does not count."""
 
 CallWinners = tuple[tuple[int | None, str], ...]
@@ -19,7 +19,7 @@ CallWinners = tuple[tuple[int | None, str], ...]
 def winners_by_calls(table: ResultsTable) -> dict[CasePlace, CallWinners]:
     """Return the winners of each case by the number of calls, as `gradkernels fastest --calls` finds them."""
     found: dict[CasePlace, list[tuple[int | None, str]]] = {}
-    for calls in CALLS:
+    for calls in CALL_COUNTS:
         for ranking in rankings(with_first_calls(table, calls), growths=False):
             if ranking.kernels:
                 way = Key.parse(ranking.kernels[0].kernel).way
@@ -29,7 +29,7 @@ def winners_by_calls(table: ResultsTable) -> dict[CasePlace, CallWinners]:
     return {place: tuple(own) for place, own in found.items()}
 
 
-def told(winners: CallWinners) -> str:
+def winners_in_words(winners: CallWinners) -> str:
     """Return the winners in words: `numpy.matmul, from 1,000 calls numba.fused`."""
     (_, first), *others = winners
     if not others:

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from gradkernels.bench.report.page.calls import winners_by_calls
 from gradkernels.bench.report.page.families import Family, families
 from gradkernels.bench.report.page.history import Step, steps
-from gradkernels.bench.report.page.overview import Block, WinCount, blocks, win_counts
+from gradkernels.bench.report.page.overview import FamilyBlock, WinCount, family_blocks, win_counts
 from gradkernels.bench.report.page.provenance import Provenance, provenance
-from gradkernels.bench.report.page.script_data import COORDINATES, ScriptData, coordinate, script_data
+from gradkernels.bench.report.page.script_data import PAGE_COORDINATES, ScriptData, coordinate, script_data
 from gradkernels.bench.report.page.sources import ReportSource, newest
 from gradkernels.bench.results.table import tabulate
 from gradkernels.bench.run.ranking import rankings
@@ -35,7 +35,7 @@ class PageContents:
 
     wins: tuple[WinCount, ...]
     cases: int
-    blocks: tuple[Block, ...]
+    blocks: tuple[FamilyBlock, ...]
     filters: tuple[tuple[str, tuple[str, ...]], ...]
     sources: tuple[Provenance, ...]
     steps: tuple[Step, ...]
@@ -59,7 +59,7 @@ def page_contents(sources: Sequence[ReportSource]) -> PageContents:
     return PageContents(
         wins=tuple(win_counts(found)),
         cases=len(ranked),
-        blocks=tuple(blocks(found)),
+        blocks=tuple(family_blocks(found)),
         filters=tuple(_filters(found)),
         sources=tuple(map(provenance, sources)),
         steps=tuple(changes),
@@ -68,5 +68,5 @@ def page_contents(sources: Sequence[ReportSource]) -> PageContents:
 
 
 def _filters(found: Sequence[Family]) -> list[tuple[str, tuple[str, ...]]]:
-    values = {name: tuple(dict.fromkeys(coordinate(family, name) for family in found)) for name in COORDINATES}
+    values = {name: tuple(dict.fromkeys(coordinate(family, name) for family in found)) for name in PAGE_COORDINATES}
     return [(name, own) for name, own in values.items() if name in FILTERS or len(own) > 1]

@@ -8,7 +8,7 @@ from itertools import pairwise
 
 from gradkernels.bench.compare.compare import compare, for_all
 from gradkernels.bench.compare.comparison import Row
-from gradkernels.bench.report.comparison_text import summary
+from gradkernels.bench.report.comparison_text import summary_sentences
 from gradkernels.bench.report.page.sources import CasePlace, ReportSource
 from gradkernels.bench.stats.estimates import alpha_at
 from gradkernels.record import Record
@@ -55,7 +55,7 @@ def _step(sources: Sequence[ReportSource], pair: tuple[int, int], places: set[Ca
         comparison = compare(_rows_of(before, places), _rows_of(after, places), names=(before.label, after.label))
     except ValueError as error:  # a kernel that was timed twice in a pass, say: the rest of the page holds all the same
         return Step(*pair, overall, (), (str(error),), {})
-    return Step(*pair, overall, comparison.compared, tuple(summary(comparison)), comparison.counts)
+    return Step(*pair, overall, comparison.compared, tuple(summary_sentences(comparison)), comparison.counts)
 
 
 def _rows_of(source: ReportSource, places: set[CasePlace]) -> list[Record]:

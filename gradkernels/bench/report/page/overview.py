@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from gradkernels.bench.report.page.calls import told
+from gradkernels.bench.report.page.calls import winners_in_words
 from gradkernels.bench.report.page.families import Family
 from gradkernels.bench.report.page.proofs import ProofRow, proof_rows, refusals
 from gradkernels.bench.report.ranking_table import case_title, cells, growths
@@ -57,7 +57,7 @@ class QuantityRow:
 
 
 @dataclass(frozen=True)
-class Block:
+class FamilyBlock:
     """Families that differ in the quantity alone.
 
     Attributes:
@@ -90,7 +90,7 @@ class WinCount:
     surely: int
 
 
-def blocks(families: Sequence[Family]) -> list[Block]:
+def family_blocks(families: Sequence[Family]) -> list[FamilyBlock]:
     """Return the blocks, in order of the families."""
     several = len({family.machine for family in families}) > 1
     placed: dict[str, list[int]] = {}
@@ -105,11 +105,11 @@ def family_title(family: Family, several_machines: bool) -> str:
     return f"{name}, on {family.machine}" if several_machines else name
 
 
-def _block(name: str, group: Sequence[tuple[int, Family]]) -> Block:
+def _block(name: str, group: Sequence[tuple[int, Family]]) -> FamilyBlock:
     sizes = tuple(sorted({ranking.case.n for _, family in group for ranking in family.rankings}))
     rows = tuple(_row(number, family, sizes) for number, family in group)
     own = [family for _, family in group]
-    return Block(name, sizes, rows, tuple(proof_rows(own)), tuple(refusals(own)))
+    return FamilyBlock(name, sizes, rows, tuple(proof_rows(own)), tuple(refusals(own)))
 
 
 def _row(number: int, family: Family, sizes: Sequence[int]) -> QuantityRow:
@@ -124,7 +124,7 @@ def _cell(ranking: CaseRanking, family: Family) -> Cell:
         return Cell(n, "", "", "none proven", "", "", "", "")
     _, way, time, limit, lead, runner_up, *_ = cells(ranking)
     plain_way = Key.parse(ranking.kernels[0].kernel).plain_way
-    return Cell(n, way, plain_way, time, limit, lead, runner_up, told(family.calls[n]))
+    return Cell(n, way, plain_way, time, limit, lead, runner_up, winners_in_words(family.calls[n]))
 
 
 def win_counts(families: Sequence[Family]) -> list[WinCount]:

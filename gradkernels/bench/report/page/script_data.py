@@ -19,7 +19,7 @@ from gradkernels.bench.run.ranking import NAMED_WAYS
 from gradkernels.coordinates import ALL_SIZES, Coordinates
 from gradkernels.key import Key
 
-COORDINATES = ("problem", "quantity", "dtype", "threads", "features", "layout", "device", "machine")
+PAGE_COORDINATES = ("problem", "quantity", "dtype", "threads", "features", "layout", "device", "machine")
 """What a reader may choose by."""
 
 POINT = tuple(field.name for field in fields(PagePoint))
@@ -85,7 +85,7 @@ class _Lists:
 
 
 def coordinate(family: Family, name: str) -> str:
-    """Return one of COORDINATES of a family, as text."""
+    """Return one of PAGE_COORDINATES of a family, as text."""
     return family.machine if name == "machine" else str(getattr(family.case, name))
 
 
@@ -93,7 +93,7 @@ def _family(family: Family, title: str, lists: _Lists) -> dict[str, Any]:
     return {
         "title": title,
         "finding": who_wins(family.rankings),
-        "where": {name: coordinate(family, name) for name in COORDINATES},
+        "where": {name: coordinate(family, name) for name in PAGE_COORDINATES},
         "sizes": [ranking.case.n for ranking in family.rankings],
         "lines": [
             (lists.kernel(kernel), [_values(vars(point).values()) for point in points])

@@ -20,7 +20,7 @@ from gradkernels.bench.report.pictures.units import linear_ticks, log_ticks
 BAR_STEP = 0.2
 """Inches from a bar to the next."""
 
-WIDE, NARROW = 3.6, 2.5
+WIDE_BARS, NARROW_BARS = 3.6, 2.5
 """Inches of the axes of a single panel and of several."""
 
 MOST_LINEAR = 30
@@ -88,7 +88,7 @@ class BarsForm:
         return Room(
             left=names,
             inner=names,
-            width=WIDE if len(rows) == 1 else NARROW,
+            width=WIDE_BARS if len(rows) == 1 else NARROW_BARS,
             right=max(values, width(self.scale.text(self._ticks[-1])) / 2),
             below=0.26 if self._linear else 0.42,
             heights=tuple(BAR_STEP * (len(panel) - 1 + _ABOVE + _BELOW) for panel in rows),

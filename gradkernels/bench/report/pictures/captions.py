@@ -14,7 +14,7 @@ from gradkernels.names import counted
 
 MOST_ABSENT = 8
 MOST_RUNS = 3
-FUNCTION = "function:"
+FUNCTION_PREFIX = "function:"
 """What names of problems begin with that are functions raced: they have neither features nor a dtype."""
 
 _MODULE = re.compile(r"module:(\w+):\w+(?:/(.+))?")
@@ -38,7 +38,7 @@ def panel_names(rankings: Sequence[CaseRanking]) -> tuple[list[str], str]:
 def _parts(ranking: CaseRanking, problems: Mapping[str, str]) -> tuple[str, ...]:
     """Return what a table is of, from the most to the least telling; what goes without saying is empty."""
     case = ranking.case
-    of_numbers = not case.problem.startswith(FUNCTION)
+    of_numbers = not case.problem.startswith(FUNCTION_PREFIX)
     return (
         case.quantity if of_numbers else "",
         problems[case.problem],
@@ -66,7 +66,7 @@ def short_problem(name: str) -> str:
     """Return `MLP` of `module:MLP:1c6b7852`, and any other problem's name as it is."""
     if match := _MODULE.fullmatch(name):
         return f"{match[2]} ({match[1]})" if match[2] else match[1]
-    return name.removeprefix(FUNCTION)
+    return name.removeprefix(FUNCTION_PREFIX)
 
 
 def notes_of(panels: Sequence[Panel], kind: PictureKind, baseline: str, cases: Sequence[TimedCase]) -> tuple[str, ...]:

@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from gradkernels.bench.report.colours import looks_of
 from gradkernels.bench.report.pictures.bars import BarsForm
 from gradkernels.bench.report.pictures.content import Panel, PictureContent
-from gradkernels.bench.report.pictures.layout import INK, LINE, Box, Room, Sheet, folded
+from gradkernels.bench.report.pictures.layout import INK, LINE, Box, Room, Sheet, folded_to_inches
 from gradkernels.bench.report.pictures.lines import LinesForm
 
 DPI = 150
@@ -35,7 +35,7 @@ class Drawing(Figure):
     """A figure that a notebook shows as it is."""
 
     def _repr_png_(self) -> bytes:
-        return saved(self, ".png")
+        return figure_bytes(self, ".png")
 
 
 class Form(Protocol):
@@ -61,7 +61,7 @@ def formats() -> tuple[str, ...]:
     return tuple(f".{name}" for name in sorted(FigureCanvasAgg.get_supported_filetypes()))
 
 
-def saved(figure: Figure, suffix: str) -> bytes:
+def figure_bytes(figure: Figure, suffix: str) -> bytes:
     """Return a figure as a file's content, in the format of `suffix` (one of `formats()`)."""
     content, name = io.BytesIO(), suffix.removeprefix(".")
     undated = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(name)
@@ -74,7 +74,7 @@ def saved(figure: Figure, suffix: str) -> bytes:
 
 def draw(content: PictureContent, suffix: str) -> bytes:
     """Return a picture as a file's content, in the format of `suffix` (one of `formats()`)."""
-    return saved(figure_of(content), suffix)
+    return figure_bytes(figure_of(content), suffix)
 
 
 @contextmanager
@@ -114,9 +114,9 @@ class _Page:
         wide = self._room.left + (self._columns - 1) * self._pitch + self._room.width + self._room.right
         self._width = max(LEAST_WIDTH, wide + 2 * MARGIN)
         text = self._width - 2 * MARGIN
-        self._title = folded(content.title, TITLE, text, bold=True)
-        self._subtitle = folded(content.subtitle, SUBTITLE, text)
-        self._notes = [line for note in content.notes for line in folded(note, NOTE, text)]
+        self._title = folded_to_inches(content.title, TITLE, text, bold=True)
+        self._subtitle = folded_to_inches(content.subtitle, SUBTITLE, text)
+        self._notes = [line for note in content.notes for line in folded_to_inches(note, NOTE, text)]
 
     @property
     def _pitch(self) -> float:
@@ -156,7 +156,7 @@ class _Page:
     def _heading(self, place: int) -> tuple[list[str], list[str]]:
         """Return the name and the finding of a panel, folded."""
         panel, own = self._content.panels[place], self._beside(place) + self._room.width + self._room.right
-        return folded(panel.name, NAME, own, bold=True), folded(panel.finding, FINDING, own)
+        return folded_to_inches(panel.name, NAME, own, bold=True), folded_to_inches(panel.finding, FINDING, own)
 
     def _beside(self, place: int) -> float:
         return self._room.inner if place % self._columns else self._room.left

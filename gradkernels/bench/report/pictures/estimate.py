@@ -11,22 +11,32 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from gradkernels.bench.report.colours import PALETTE
 from gradkernels.bench.report.estimate_file import EstimatedPoint
-from gradkernels.bench.report.pictures.draw import MARGIN, SUBTITLE, TITLE, Drawing, in_own_style, saved
-from gradkernels.bench.report.pictures.layout import INK, LABEL, LINE, RULE, Box, Sheet, folded, that_fit, width
+from gradkernels.bench.report.pictures.draw import MARGIN, SUBTITLE, TITLE, Drawing, figure_bytes, in_own_style
+from gradkernels.bench.report.pictures.layout import (
+    INK,
+    LABEL,
+    LINE,
+    RULE,
+    Box,
+    Sheet,
+    folded_to_inches,
+    that_fit,
+    width,
+)
 from gradkernels.bench.report.pictures.lines import finish
 from gradkernels.bench.report.pictures.units import count_text, log_ticks
 from gradkernels.names import counted
 
 FORMATS = (".png", ".svg", ".pdf")
-WIDTH, AXES = 9.6, (4.0, 3.0)
+FIGURE_WIDTH, AXES = 9.6, (4.0, 3.0)
 """Inches of the page, and of each of its two axes."""
 
-MARKS = "os^DvPX*"
+MARKER_SHAPES = "os^DvPX*"
 
 
 def draw_estimate(points: Sequence[EstimatedPoint], suffix: str) -> bytes:
     """Return the picture as a file's content, in the format of `suffix` (one of `FORMATS`)."""
-    return saved(estimate_figure(points), suffix)
+    return figure_bytes(estimate_figure(points), suffix)
 
 
 def estimate_figure(points: Sequence[EstimatedPoint]) -> Drawing:
@@ -36,12 +46,15 @@ def estimate_figure(points: Sequence[EstimatedPoint]) -> Drawing:
 
 
 def _drawn_points(points: Sequence[EstimatedPoint]) -> Drawing:
-    text = WIDTH - 2 * MARGIN
-    title, subtitle = folded(_finding(points), TITLE, text, bold=True), folded(_about(points), SUBTITLE, text)
+    text = FIGURE_WIDTH - 2 * MARGIN
+    title, subtitle = (
+        folded_to_inches(_finding(points), TITLE, text, bold=True),
+        folded_to_inches(_about(points), SUBTITLE, text),
+    )
     legend = _legend_rows(points, text)
     above = MARGIN + len(title) * TITLE * LINE + len(subtitle) * SUBTITLE * LINE + 0.4
     below = 0.5 + len(legend) * 0.19 + MARGIN
-    drawing = Drawing(figsize=(WIDTH, above + AXES[1] + below))
+    drawing = Drawing(figsize=(FIGURE_WIDTH, above + AXES[1] + below))
     FigureCanvasAgg(drawing)
     sheet, top = Sheet(drawing), above + AXES[1] + below
     for number, line in enumerate(title):
@@ -50,7 +63,7 @@ def _drawn_points(points: Sequence[EstimatedPoint]) -> Drawing:
     for number, line in enumerate(subtitle):
         sheet.text(MARGIN, top - (number + 0.5) * SUBTITLE * LINE, line, SUBTITLE)
     left = sheet.axes(Box(MARGIN + 0.5, below, *AXES))
-    right = sheet.axes(Box(WIDTH - MARGIN - 0.1 - AXES[0], below, *AXES))
+    right = sheet.axes(Box(FIGURE_WIDTH - MARGIN - 0.1 - AXES[0], below, *AXES))
     for place, point in enumerate(points):
         _draw_error(left, point, _look(place))
         _draw_cosine(right, point, _look(place))
@@ -68,7 +81,11 @@ def _drawn_points(points: Sequence[EstimatedPoint]) -> Drawing:
 
 def _look(place: int) -> dict[str, Any]:
     colours = [light for light, _ in PALETTE.values()]
-    return {"color": colours[place % len(colours)], "marker": MARKS[place % len(MARKS)], "markersize": 5}
+    return {
+        "color": colours[place % len(colours)],
+        "marker": MARKER_SHAPES[place % len(MARKER_SHAPES)],
+        "markersize": 5,
+    }
 
 
 def _finding(points: Sequence[EstimatedPoint]) -> str:

@@ -20,7 +20,7 @@ MOST_SEGMENTS = 3
 """A sentence of more of them is not read; cases are counted instead."""
 
 MOST_NAMES = 3
-NOTHING = "no kernel was proven and timed"
+NOTHING_TIMED = "no kernel was proven and timed"
 EQUAL = 1.01
 """Memory within a per cent is the same: it is counted in pages."""
 
@@ -87,7 +87,7 @@ def who_wins(rankings: Sequence[CaseRanking]) -> str:
 
 def _everywhere(found: CaseFinding, rankings: Sequence[CaseRanking]) -> str:
     if found.how == "none":
-        return NOTHING
+        return NOTHING_TIMED
     if len(rankings) > 1:
         return f"{_told(found)} at {'both' if len(rankings) == 2 else f'all {len(rankings)}'} sizes"
     where = f"at n = {rankings[0].case.n:,}"
@@ -100,7 +100,7 @@ def _everywhere(found: CaseFinding, rankings: Sequence[CaseRanking]) -> str:
 def _told(found: CaseFinding, before: CaseFinding | None = None) -> str:
     """Return `numba.fused wins`, `a tie of A and B` or `undecided between A and B`; with who won before as `it`."""
     if not found.names:
-        return NOTHING
+        return NOTHING_TIMED
     if before and before.how == "wins" and len(found.names) > 1 and before.names[0] in found.names:
         others = [name for name in found.names if name != before.names[0]]
         return f"a tie with {listed(others)}" if found.how == "tie" else f"undecided between {listed(['it', *others])}"

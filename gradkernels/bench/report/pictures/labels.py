@@ -23,7 +23,7 @@ MARKER = {
 RULE_STYLE: dict[str, Any] = {"color": RULE, "linestyle": (0, (4, 3)), "linewidth": 1.1}
 """Of dashed lines: limits, and the way that others are compared with."""
 
-STEP = LABEL * 1.28 / 72
+LINE_HEIGHT = LABEL * 1.28 / 72
 """Inches from a label to the next."""
 
 _LEADER, _SWATCH, _GAP = 0.3, 0.26, 0.06
@@ -75,7 +75,7 @@ def write_labels(sheet: Sheet, box: Box, labels: Sequence[Label]) -> None:
         labels: What is written.
     """
     wanted = [min(max(one.y, box.bottom), box.bottom + box.height) for one in labels]
-    heights = pushed_apart(wanted, STEP, box.bottom + STEP / 2, box.bottom + box.height - STEP / 2)
+    heights = pushed_apart(wanted, LINE_HEIGHT, box.bottom + LINE_HEIGHT / 2, box.bottom + box.height - LINE_HEIGHT / 2)
     edge = box.left + box.width
     left, right = edge + _LEADER, edge + _LEADER + _SWATCH
     for label, end, height in zip(labels, wanted, heights, strict=True):

@@ -109,7 +109,7 @@ def width(text: str, points: float = LABEL, bold: bool = False) -> float:
     return float(text_to_path.get_text_width_height_descent(text, font, ismath=False)[0]) / 72 * _SLACK
 
 
-def folded(text: str, points: float, inches: float, bold: bool = False) -> list[str]:
+def folded_to_inches(text: str, points: float, inches: float, bold: bool = False) -> list[str]:
     """Fold text between words so that no line is wider; a longer word is broken, and nothing is lost.
 
     Args:

@@ -14,7 +14,7 @@ from matplotlib.ticker import NullFormatter, NullLocator
 from gradkernels.bench.report.colours import Look
 from gradkernels.bench.report.pictures.content import Mark, Panel, PictureContent, Series
 from gradkernels.bench.report.pictures.kinds import LIMIT, SCALES, Scale
-from gradkernels.bench.report.pictures.labels import RULE_STYLE, STEP, Label, room_for, style_of, write_labels
+from gradkernels.bench.report.pictures.labels import LINE_HEIGHT, RULE_STYLE, Label, room_for, style_of, write_labels
 from gradkernels.bench.report.pictures.layout import INK, LABEL, PALE, Box, Room, Sheet, that_fit, width
 from gradkernels.bench.report.pictures.units import count_text, log_ticks
 
@@ -92,7 +92,7 @@ class LinesForm:
             width=WIDE if len(panels) == 1 else NARROW,
             right=room_for([name for own in names for name in own]),
             below=0.42,
-            heights=(max(LEAST_HEIGHT, (max(map(len, names)) + 0.5) * STEP),) * len(panels),
+            heights=(max(LEAST_HEIGHT, (max(map(len, names)) + 0.5) * LINE_HEIGHT),) * len(panels),
         )
 
     def _names(self, panel: Panel) -> list[str]:

@@ -78,7 +78,7 @@ def _by_kernel(table: ResultsTable, rows: Ints) -> dict[str, Ints]:
     return {table.kernels[code]: rows[table.kernel[rows] == code] for code in np.unique(table.kernel[rows])}
 
 
-def interval(values: Floats) -> tuple[float, float] | None:
+def median_interval(values: Floats) -> tuple[float, float] | None:
     """Return the ends of the 95% interval of the median; of fewer than 6 values their range, of one None."""
     count = len(values)
     if count < 2:
@@ -98,24 +98,24 @@ def _cut(count: int) -> int:
 
 
 def _mark(n: int, values: Floats, sure: bool = True) -> Mark:
-    low, high = interval(values) or (None, None)
+    low, high = median_interval(values) or (None, None)
     return Mark(n, middle(values), low, high, sure)
 
 
 def _time(case: TimedCase, kernel: RankedKernel, _: str) -> Mark | None:
-    low, high = interval(case.of(kernel.kernel, "seconds_median")) or (None, None)
+    low, high = median_interval(case.of(kernel.kernel, "seconds_median")) or (None, None)
     return Mark(case.ranking.case.n, kernel.seconds, low, high)
 
 
 def _memory(case: TimedCase, kernel: RankedKernel, _: str) -> Mark | None:
     peaks = case.of(kernel.kernel, "peak_bytes")
     # Of less than a page nothing is seen, and a logarithmic axis has no zero.
-    if not len(peaks) or not middle(peaks) > 0 or middle(peaks) < result_bytes(case.ranking.case):
+    if not len(peaks) or not middle(peaks) > 0 or middle(peaks) < least_result_bytes(case.ranking.case):
         return None
     return Mark(case.ranking.case.n, middle(peaks))
 
 
-def result_bytes(case: Coordinates) -> int:
+def least_result_bytes(case: Coordinates) -> int:
     """Return how many bytes the result of a regression has at least; 0 where that is not known from the coordinates.
 
     A smaller rise says that the result went into memory that the process had before, as a library's pool may have.

@@ -11,7 +11,7 @@ from statistics import fmean
 from gradkernels.bench.report.pictures.baseline import chosen_baseline, kernel_of
 from gradkernels.bench.report.pictures.captions import notes_of, panel_names
 from gradkernels.bench.report.pictures.content import Mark, Panel, PictureContent, PictureKind, Series
-from gradkernels.bench.report.pictures.finding import NOTHING, begun, best_way, count_winners, who_wins
+from gradkernels.bench.report.pictures.finding import NOTHING_TIMED, begun, best_way, count_winners, who_wins
 from gradkernels.bench.report.pictures.kinds import SCALES
 from gradkernels.bench.report.pictures.measured import MARKS, TimedCase, timed_cases
 from gradkernels.bench.results.table import ResultsTable
@@ -24,10 +24,10 @@ MOST_LINES = 12
 """More lines than these cannot be told apart; the best of them keep their colours."""
 
 LEADERS = 8
-FAR = 3
+FAR_BELOW = 3
 """A limit that is everywhere below one so-many-th of all times is not drawn: the axis does not reach there."""
 
-MISSING = {
+NOTHING_TO_DRAW = {
     PictureKind.memory: "no row has a peak_bytes above 0; small kernels take less than the system can tell",
     PictureKind.limit: "no row has a limit_seconds, which `gradkernels run` measures for regressions and modules",
     PictureKind.break_even: "no kernel is faster per call than {baseline}, with the time of its first call known",
@@ -55,13 +55,13 @@ def content_of(
     require_meaning(kind, baseline, calls)
     cases, scale = timed_cases(with_first_calls(table, calls)), SCALES[kind]
     if not any(case.rows for case in cases):
-        return PictureContent(kind, begun(NOTHING), "", (), ())
+        return PictureContent(kind, begun(NOTHING_TIMED), "", (), ())
     way = chosen_baseline(baseline, cases) if scale.relative else ""
     groups = [list(group) for _, group in groupby(cases, key=_curve)]
     panels = [_panel(group, kind, way) for group in groups]
     drawn = [place for place, panel in enumerate(panels) if panel.series]
     if not drawn:
-        raise ValueError(MISSING[kind].format(baseline=way))
+        raise ValueError(NOTHING_TO_DRAW[kind].format(baseline=way))
     names, shared = panel_names([groups[place][0].ranking for place in drawn])
     lowest = min(mark.value for panel in panels for one in panel.series for mark in one.marks)
     named = [_within(replace(panels[place], name=name), lowest) for place, name in zip(drawn, names, strict=True)]
@@ -108,7 +108,7 @@ def _titled(
 
 def _within(panel: Panel, lowest: float) -> Panel:
     """Leave out a limit that is far below everything else."""
-    far = len(panel.sizes) > 1 and all(mark.value < lowest / FAR for mark in panel.limit)
+    far = len(panel.sizes) > 1 and all(mark.value < lowest / FAR_BELOW for mark in panel.limit)
     return replace(panel, limit=()) if far else panel
 
 

@@ -9,11 +9,11 @@ from rich.cells import cell_len
 from rich.console import Console
 from rich.text import Text
 
-from gradkernels.bench.report.terminal.styles import TITLE
+from gradkernels.bench.report.terminal.styles import TITLE_STYLE
 
 GAP = 2
 
-Rows = Sequence[Sequence[Text]]
+TextRows = Sequence[Sequence[Text]]
 """The cells of a table, row by row."""
 
 
@@ -38,7 +38,7 @@ class Column:
         return self.header.replace("\n", " ")
 
 
-def fitting(columns: Sequence[Column], rows: Rows, width: int | None) -> list[int]:
+def fitting(columns: Sequence[Column], rows: TextRows, width: int | None) -> list[int]:
     """Return the positions of the columns that fit, in order.
 
     Args:
@@ -54,7 +54,7 @@ def fitting(columns: Sequence[Column], rows: Rows, width: int | None) -> list[in
     return kept
 
 
-def total(columns: Sequence[Column], rows: Rows, kept: Sequence[int]) -> int:
+def total(columns: Sequence[Column], rows: TextRows, kept: Sequence[int]) -> int:
     """Return how wide a table is.
 
     Args:
@@ -65,12 +65,12 @@ def total(columns: Sequence[Column], rows: Rows, kept: Sequence[int]) -> int:
     return sum(_width(columns, rows, place) for place in kept) + GAP * (len(kept) - 1)
 
 
-def _width(columns: Sequence[Column], rows: Rows, place: int) -> int:
+def _width(columns: Sequence[Column], rows: TextRows, place: int) -> int:
     header = max(map(cell_len, columns[place].header.split("\n")))
     return max([header, *(row[place].cell_len for row in rows)])
 
 
-def lines(columns: Sequence[Column], rows: Rows, kept: Sequence[int]) -> list[Text]:
+def lines(columns: Sequence[Column], rows: TextRows, kept: Sequence[int]) -> list[Text]:
     """Return header and rows, aligned.
 
     Args:
@@ -82,7 +82,7 @@ def lines(columns: Sequence[Column], rows: Rows, kept: Sequence[int]) -> list[Te
     headers = [columns[place].header.split("\n") for place in range(len(columns))]
     height = max(len(headers[place]) for place in kept)
     above = [[""] * (height - len(header)) + header for header in headers]
-    titles = [[Text(header[line], TITLE) for header in above] for line in range(height)]
+    titles = [[Text(header[line], TITLE_STYLE) for header in above] for line in range(height)]
     return [_line([(columns[place].left, row[place], widths[place]) for place in kept]) for row in (*titles, *rows)]
 
 
@@ -96,7 +96,7 @@ def _line(cells: Sequence[tuple[bool, Text, int]]) -> Text:
     return line
 
 
-def shared(columns: Sequence[Column], tables: Sequence[Rows], width: int | None) -> list[int]:
+def shared(columns: Sequence[Column], tables: Sequence[TextRows], width: int | None) -> list[int]:
     """Return the positions of the columns that fit in each of several tables, which look alike then.
 
     Args:
@@ -114,7 +114,7 @@ def left_out(columns: Sequence[Column], kept: Sequence[int]) -> list[str]:
 
 
 def print_columns(
-    console: Console, columns: Sequence[Column], rows: Rows, kept: Sequence[int], width: int | None
+    console: Console, columns: Sequence[Column], rows: TextRows, kept: Sequence[int], width: int | None
 ) -> None:
     """Print a table; in panels where what may not be left out does not fit.
 
@@ -132,7 +132,7 @@ def print_columns(
         console.print(line)
 
 
-def print_panels(console: Console, columns: Sequence[Column], rows: Rows) -> None:
+def print_panels(console: Console, columns: Sequence[Column], rows: TextRows) -> None:
     """Print a table of which nothing may be left out, in panels that all begin with its first column.
 
     Args:

@@ -7,14 +7,14 @@ from gradkernels.bench.stats.verdict import CONTAMINATED
 # Of the 256 fixed colours: the 16 named ones are what a theme makes of them, and yellow on white cannot be read.
 GREEN, RED, ORANGE, PURPLE = "color(28)", "color(160)", "color(130)", "color(133)"
 
-TITLE = "bold"
+TITLE_STYLE = "bold"
 WINNER = f"bold {GREEN}"
-WRONG = f"bold {RED}"
+WRONG_STYLE = f"bold {RED}"
 UNDECIDED = ORANGE
-VERDICTS = {"slower": RED, "faster": GREEN, "undecided": ORANGE, CONTAMINATED: PURPLE}
+VERDICT_STYLES = {"slower": RED, "faster": GREEN, "undecided": ORANGE, CONTAMINATED: PURPLE}
 
 _BEGINNINGS = {
-    **dict.fromkeys(("FAILED:", "TOO SLOW:", "WRONG", "CONTAMINATED:", "NOTHING MEASURED"), WRONG),
+    **dict.fromkeys(("FAILED:", "TOO SLOW:", "WRONG", "CONTAMINATED:", "NOTHING MEASURED"), WRONG_STYLE),
     **dict.fromkeys(("LIMIT UNDECIDED:", "FORCED:"), UNDECIDED),
 }
 

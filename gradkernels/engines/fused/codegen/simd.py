@@ -65,7 +65,7 @@ def lanes(typing, base):
 
 
 @intrinsic
-def load(typing, base, offset):
+def load_vector(typing, base, offset):
     """Read a vector from memory.
 
     Args:
@@ -103,7 +103,7 @@ def load_part(typing, base, offset, count):
 
 
 @intrinsic
-def store(typing, base, offset, value):
+def store_vector(typing, base, offset, value):
     """Write a vector to memory.
 
     Args:

@@ -122,7 +122,7 @@ def accumulate_deviations(x, step, b, d, slopes, shift, sums, seconds):
         put(seconds, j, second)
 
 
-TILE = 8  # rows whose part of a column is one cache line
+ROWS_PER_LINE = 8  # rows whose part of a column is one cache line
 
 
 @njit(**FAST)
@@ -139,8 +139,8 @@ def write(x, step, b, d, slopes, penalty, out, out_step):
         out: First entry of the result.
         out_step: Elements between its rows.
     """
-    for low in range(0, b, TILE):
-        high = min(low + TILE, b)
+    for low in range(0, b, ROWS_PER_LINE):
+        high = min(low + ROWS_PER_LINE, b)
         for j in range(d):
             column, shift = at(x, j * step), get(penalty, j)
             for i in range(low, high):

@@ -14,7 +14,7 @@ from gradkernels.engines.fused.codegen.pointers import (
     put_wide,
     whole_at,
 )
-from gradkernels.engines.fused.codegen.simd import BYTES, add_wide, lanes, load, splat, zeros
+from gradkernels.engines.fused.codegen.simd import BYTES, add_wide, lanes, load_vector, splat, zeros
 from gradkernels.engines.fused.drivers.per_sample import write_block
 from gradkernels.engines.fused.drivers.workspace import (
     FLUSH,
@@ -26,7 +26,7 @@ from gradkernels.engines.fused.drivers.workspace import (
     workspace_size,
 )
 
-TILE = 4
+TILE_ROWS = 4
 """Rows of a tile of the sum of outer products, one vector wide: two would be more than the registers of AVX2 hold."""
 
 
@@ -82,17 +82,17 @@ def _add_products(rows, b, width, step, totals):
     """
     lane = lanes(rows)
     for column in range(0, step, lane):
-        for row in range(0, min(width, column + lane), TILE):
+        for row in range(0, min(width, column + lane), TILE_ROWS):
             _add_tile(rows, b, step, row, column, at(totals, row * step + column))
 
 
 @njit(**FAST)
 def _add_tile(rows, b, step, row, column, totals):
-    """Add up TILE entries times one vector."""
+    """Add up TILE_ROWS entries times one vector."""
     left, right = at(rows, row), at(rows, column)
     a0, a1, a2, a3 = zeros(rows), zeros(rows), zeros(rows), zeros(rows)
     for i in range(b):
-        u, p = load(right, i * step), at(left, i * step)
+        u, p = load_vector(right, i * step), at(left, i * step)
         a0, a1 = fma(splat(get(p, 0)), u, a0), fma(splat(get(p, 1)), u, a1)
         a2, a3 = fma(splat(get(p, 2)), u, a2), fma(splat(get(p, 3)), u, a3)
     _add_lines(totals, step, a0, a1, a2, a3)
@@ -134,5 +134,5 @@ def write_group_sums(batch, memory):
 def _add_row(sums, row, step):
     j, lane = 0, lanes(row)
     while j < step:
-        add_wide(sums, j, load(row, j))
+        add_wide(sums, j, load_vector(row, j))
         j += lane

@@ -6,7 +6,7 @@ from numba import njit
 
 from gradkernels.engines.fused.codegen.options import FAST, ORDERED
 from gradkernels.engines.fused.codegen.pointers import address, at, get, put
-from gradkernels.engines.fused.codegen.simd import BYTES, fence, lanes, load, stream
+from gradkernels.engines.fused.codegen.simd import BYTES, fence, lanes, load_vector, stream
 from gradkernels.engines.fused.drivers import columns, rows
 from gradkernels.engines.fused.drivers.workspace import (
     BY_ROWS,
@@ -74,7 +74,7 @@ def _stream(target, found, count):
     for j in range(i):
         put(target, j, get(found, j))
     while i + width <= count:
-        stream(target, i, load(found, i))
+        stream(target, i, load_vector(found, i))
         i += width
     for j in range(i, count):
         put(target, j, get(found, j))

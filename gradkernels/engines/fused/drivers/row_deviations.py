@@ -7,7 +7,7 @@ from numba import njit
 from gradkernels.engines.fused.codegen.arithmetic import add, fma, mul, sub
 from gradkernels.engines.fused.codegen.options import FAST
 from gradkernels.engines.fused.codegen.pointers import at, get
-from gradkernels.engines.fused.codegen.simd import lanes, load, load_part, splat, store, store_part
+from gradkernels.engines.fused.codegen.simd import lanes, load_part, load_vector, splat, store_part, store_vector
 
 
 @njit(**FAST)
@@ -39,17 +39,17 @@ def accumulate(x, step, b, d, slopes, shift, sums, seconds):
 @njit(**FAST)
 def _deviate_two(x, step, b, last, slopes, shift, sums, seconds):
     width = lanes(x)
-    shift0, shift1 = load(shift, 0), load_part(shift, width, last)
-    sum0, sum1 = load(sums, 0), load_part(sums, width, last)
-    second0, second1 = load(seconds, 0), load_part(seconds, width, last)
+    shift0, shift1 = load_vector(shift, 0), load_part(shift, width, last)
+    sum0, sum1 = load_vector(sums, 0), load_part(sums, width, last)
+    second0, second1 = load_vector(seconds, 0), load_part(seconds, width, last)
     for i in range(b):
         s = splat(get(slopes, i))
-        v = sub(mul(s, load(x, i * step)), shift0)
+        v = sub(mul(s, load_vector(x, i * step)), shift0)
         u = sub(mul(s, load_part(x, i * step + width, last)), shift1)
         sum0, sum1 = add(sum0, v), add(sum1, u)
         second0, second1 = fma(v, v, second0), fma(u, u, second1)
-    store(sums, 0, sum0)
-    store(seconds, 0, second0)
+    store_vector(sums, 0, sum0)
+    store_vector(seconds, 0, second0)
     store_part(sums, width, sum1, last)
     store_part(seconds, width, second1, last)
 

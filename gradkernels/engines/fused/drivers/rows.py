@@ -10,7 +10,7 @@ from numba import njit
 from gradkernels.engines.fused.codegen.arithmetic import add, fma, sum_lanes
 from gradkernels.engines.fused.codegen.options import FAST
 from gradkernels.engines.fused.codegen.pointers import at, get, put
-from gradkernels.engines.fused.codegen.simd import lanes, load, load_part, splat, store, store_part, zeros
+from gradkernels.engines.fused.codegen.simd import lanes, load_part, load_vector, splat, store_part, store_vector, zeros
 
 
 @njit(**FAST)
@@ -32,13 +32,13 @@ def predict(x, step, b, d, weights, first, eta):
         a0, a1, a2, a3 = zeros(x), zeros(x), zeros(x), zeros(x)
         j = 0
         while j + 4 * width <= d:
-            a0 = fma(load(row, j), load(weights, j), a0)
-            a1 = fma(load(row, j + width), load(weights, j + width), a1)
-            a2 = fma(load(row, j + 2 * width), load(weights, j + 2 * width), a2)
-            a3 = fma(load(row, j + 3 * width), load(weights, j + 3 * width), a3)
+            a0 = fma(load_vector(row, j), load_vector(weights, j), a0)
+            a1 = fma(load_vector(row, j + width), load_vector(weights, j + width), a1)
+            a2 = fma(load_vector(row, j + 2 * width), load_vector(weights, j + 2 * width), a2)
+            a3 = fma(load_vector(row, j + 3 * width), load_vector(weights, j + 3 * width), a3)
             j += 4 * width
         while j + width <= d:
-            a0, a1 = a1, fma(load(row, j), load(weights, j), a0)
+            a0, a1 = a1, fma(load_vector(row, j), load_vector(weights, j), a0)
             j += width
         if j < d:
             a2 = fma(load_part(row, j, d - j), load_part(weights, j, d - j), a2)
@@ -65,13 +65,13 @@ def predict_squares(x, step, b, d, weights, first, eta, squares):
         a0, a1, s0, s1 = zeros(x), zeros(x), zeros(x), zeros(x)
         j = 0
         while j + 2 * width <= d:
-            u, v = load(row, j), load(row, j + width)
-            a0, a1 = fma(u, load(weights, j), a0), fma(v, load(weights, j + width), a1)
+            u, v = load_vector(row, j), load_vector(row, j + width)
+            a0, a1 = fma(u, load_vector(weights, j), a0), fma(v, load_vector(weights, j + width), a1)
             s0, s1 = fma(u, u, s0), fma(v, v, s1)
             j += 2 * width
         if j + width <= d:
-            u = load(row, j)
-            a0, s0 = fma(u, load(weights, j), a0), fma(u, u, s0)
+            u = load_vector(row, j)
+            a0, s0 = fma(u, load_vector(weights, j), a0), fma(u, u, s0)
             j += width
         if j < d:
             v = load_part(row, j, d - j)
@@ -106,22 +106,27 @@ def accumulate(x, step, b, d, slopes, sums):
 def _accumulate_four(x, step, b, last, slopes, sums):
     """Add up four vectors of columns, the last of them in part; even and odd rows apart, which shortens the sums."""
     width = lanes(x)
-    a0, a1, a2, a3 = load(sums, 0), load(sums, width), load(sums, 2 * width), load_part(sums, 3 * width, last)
+    a0, a1, a2, a3 = (
+        load_vector(sums, 0),
+        load_vector(sums, width),
+        load_vector(sums, 2 * width),
+        load_part(sums, 3 * width, last),
+    )
     b0, b1, b2, b3 = zeros(x), zeros(x), zeros(x), zeros(x)
     for i in range(0, b - 1, 2):
         p, q = at(x, i * step), at(x, i * step + step)
         s, t = splat(get(slopes, i)), splat(get(slopes, i + 1))
-        a0, a1 = fma(s, load(p, 0), a0), fma(s, load(p, width), a1)
-        a2, a3 = fma(s, load(p, 2 * width), a2), fma(s, load_part(p, 3 * width, last), a3)
-        b0, b1 = fma(t, load(q, 0), b0), fma(t, load(q, width), b1)
-        b2, b3 = fma(t, load(q, 2 * width), b2), fma(t, load_part(q, 3 * width, last), b3)
+        a0, a1 = fma(s, load_vector(p, 0), a0), fma(s, load_vector(p, width), a1)
+        a2, a3 = fma(s, load_vector(p, 2 * width), a2), fma(s, load_part(p, 3 * width, last), a3)
+        b0, b1 = fma(t, load_vector(q, 0), b0), fma(t, load_vector(q, width), b1)
+        b2, b3 = fma(t, load_vector(q, 2 * width), b2), fma(t, load_part(q, 3 * width, last), b3)
     if b % 2:
         p, s = at(x, (b - 1) * step), splat(get(slopes, b - 1))
-        a0, a1 = fma(s, load(p, 0), a0), fma(s, load(p, width), a1)
-        a2, a3 = fma(s, load(p, 2 * width), a2), fma(s, load_part(p, 3 * width, last), a3)
-    store(sums, 0, add(a0, b0))
-    store(sums, width, add(a1, b1))
-    store(sums, 2 * width, add(a2, b2))
+        a0, a1 = fma(s, load_vector(p, 0), a0), fma(s, load_vector(p, width), a1)
+        a2, a3 = fma(s, load_vector(p, 2 * width), a2), fma(s, load_part(p, 3 * width, last), a3)
+    store_vector(sums, 0, add(a0, b0))
+    store_vector(sums, width, add(a1, b1))
+    store_vector(sums, 2 * width, add(a2, b2))
     store_part(sums, 3 * width, add(a3, b3), last)
 
 
@@ -155,8 +160,8 @@ def add_squared_norms(x, step, b, d, slopes, penalty, sums):
         a0, a1 = zeros(x), zeros(x)
         j = 0
         while j + 2 * width <= d:
-            g = fma(s, load(row, j), load(penalty, j))
-            h = fma(s, load(row, j + width), load(penalty, j + width))
+            g = fma(s, load_vector(row, j), load_vector(penalty, j))
+            h = fma(s, load_vector(row, j + width), load_vector(penalty, j + width))
             a0, a1 = fma(g, g, a0), fma(h, h, a1)
             j += 2 * width
         while j < d:
@@ -186,7 +191,7 @@ def write(x, step, b, d, slopes, penalty, out, out_step):
         row, target, s = at(x, i * step), at(out, i * out_step), splat(get(slopes, i))
         j = 0
         while j + width <= d:
-            store(target, j, fma(s, load(row, j), load(penalty, j)))
+            store_vector(target, j, fma(s, load_vector(row, j), load_vector(penalty, j)))
             j += width
         if j < d:
             part = fma(s, load_part(row, j, d - j), load_part(penalty, j, d - j))

@@ -11,7 +11,7 @@ from numba import njit
 from gradkernels.engines.fused.codegen.arithmetic import fma, sum_lanes
 from gradkernels.engines.fused.codegen.options import FAST
 from gradkernels.engines.fused.codegen.pointers import at, get, put
-from gradkernels.engines.fused.codegen.simd import lanes, load, load_part, splat, store, store_part, zeros
+from gradkernels.engines.fused.codegen.simd import lanes, load_part, load_vector, splat, store_part, store_vector, zeros
 
 
 @njit(**FAST)
@@ -35,8 +35,8 @@ def predict(x, step, b, d, weights, first, eta, line):
         a0, a1, a2 = zeros(x), zeros(x), zeros(x)
         j = 0
         while j + width <= d:
-            v = load(row, j)
-            a0, a1, a2 = fma(v, load(w0, j), a0), fma(v, load(w1, j), a1), fma(v, load(w2, j), a2)
+            v = load_vector(row, j)
+            a0, a1, a2 = fma(v, load_vector(w0, j), a0), fma(v, load_vector(w1, j), a1), fma(v, load_vector(w2, j), a2)
             j += width
         if j < d:
             v, count = load_part(row, j, d - j), d - j
@@ -76,16 +76,16 @@ def _accumulate_two(x, step, b, m, last, slopes, line, sums):
     """Add up two vectors of columns, the second in part."""
     width = lanes(x)
     t0, t1, t2 = at(sums, width), at(sums, m + width), at(sums, 2 * m + width)
-    a0, a1, a2 = load(sums, 0), load(sums, m), load(sums, 2 * m)
+    a0, a1, a2 = load_vector(sums, 0), load_vector(sums, m), load_vector(sums, 2 * m)
     b0, b1, b2 = load_part(t0, 0, last), load_part(t1, 0, last), load_part(t2, 0, last)
     for i in range(b):
-        u, v = load(x, i * step), load_part(x, i * step + width, last)
+        u, v = load_vector(x, i * step), load_part(x, i * step + width, last)
         p, q, r = splat(get(slopes, i)), splat(get(slopes, line + i)), splat(get(slopes, 2 * line + i))
         a0, a1, a2 = fma(p, u, a0), fma(q, u, a1), fma(r, u, a2)
         b0, b1, b2 = fma(p, v, b0), fma(q, v, b1), fma(r, v, b2)
-    store(sums, 0, a0)
-    store(sums, m, a1)
-    store(sums, 2 * m, a2)
+    store_vector(sums, 0, a0)
+    store_vector(sums, m, a1)
+    store_vector(sums, 2 * m, a2)
     store_part(t0, 0, b0, last)
     store_part(t1, 0, b1, last)
     store_part(t2, 0, b2, last)

@@ -17,7 +17,7 @@ from gradkernels.engines.hooks.parameter_use import ParameterTensor, ParameterUs
 from gradkernels.engines.hooks.precision import squared_row_norms, widen
 from gradkernels.row_norms import lengths
 
-Groups = Sequence[tuple[str, tuple[str, ...]]]
+CutGroups = Sequence[tuple[str, tuple[str, ...]]]
 ByName = dict[str, Array]
 
 
@@ -112,7 +112,7 @@ class GroupedSums:
     """
 
     def __init__(
-        self, theta: ByName, shared: Iterable[str], n: int, groups: Groups, cut: Cut,
+        self, theta: ByName, shared: Iterable[str], n: int, groups: CutGroups, cut: Cut,
         norms_of: NormsOf, products: Complete | None = replace_cancelled,
     ) -> None:  # fmt: skip
         self._theta, self._n, self._cut, self._norms_of, self._products = theta, n, cut, norms_of, products
@@ -176,7 +176,7 @@ class WeightedGroups:
         weights: `(n,)` by group.
     """
 
-    def __init__(self, theta: ByName, groups: Groups, weights: Mapping[str, Array]) -> None:
+    def __init__(self, theta: ByName, groups: CutGroups, weights: Mapping[str, Array]) -> None:
         self._names = {group: frozenset(names) for group, names in groups}
         self._sums = {group: RowSums({name: theta[name] for name in names}, weights[group]) for group, names in groups}
 

@@ -15,7 +15,7 @@ from gradkernels.engines.hooks.precision import sum_dtype
 from gradkernels.quantities.project import as_like
 from gradkernels.quantities.shared import projections
 
-MOST_BYTES = 1 << 26
+MOST_MATRIX_BYTES = 1 << 26
 """Of what is kept for all projections together."""
 
 How = tuple[int, int, str]
@@ -44,12 +44,12 @@ class RandomMatrices:
 
     def blocks(self, name: str) -> Iterator[Array]:
         """Yield the matrix `(size, m)` that flat rows are multiplied by, in blocks of columns."""
-        kept = self._given or (projections.keeps_blocks() and self._bytes(name) <= MOST_BYTES)
+        kept = self._given or (projections.keeps_blocks() and self._bytes(name) <= MOST_MATRIX_BYTES)
         yield from self._kept(name) if kept else self._made(name)
 
     def tensors(self) -> list[Array] | None:
         """Return the matrices of all parameters, in theta's order; None where they are not to be kept, or too large."""
-        if self.nbytes() > MOST_BYTES or not projections.keeps_blocks():
+        if self.nbytes() > MOST_MATRIX_BYTES or not projections.keeps_blocks():
             return None
         return [one for name in self._theta for one in self._kept(name)]
 
@@ -79,7 +79,7 @@ class RandomMatrices:
         if self._is_factored(name):
             yield from (as_like(one, like) for one in projections.factors(seed, name, shape, size))
         else:
-            yield from (as_like(one, like) for _, one in projections.blocks(seed, name, shape, size))
+            yield from (as_like(one, like) for _, one in projections.blocks_of_matrix(seed, name, shape, size))
 
     def _kept(self, name: str) -> tuple[Array, ...]:
         if name in self._given:
@@ -115,7 +115,7 @@ class _KeptTensors:
         with self._lock:
             self._bytes += _bytes_of(tensors) - _bytes_of(self._tensors.pop(key, ()))
             self._tensors[key] = tensors
-            while self._bytes > MOST_BYTES and len(self._tensors) > 1:
+            while self._bytes > MOST_MATRIX_BYTES and len(self._tensors) > 1:
                 self._bytes -= _bytes_of(self._tensors.popitem(last=False)[1])
         return tensors
 

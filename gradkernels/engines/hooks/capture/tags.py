@@ -11,14 +11,14 @@ from gradkernels.engines.hooks.capture.boundary import ParameterNames
 from gradkernels.engines.hooks.capture.sample_axis import Axis
 from gradkernels.engines.hooks.parameter_use import ParameterUse
 
-KEPT = "_gradkernels_tag"
+TAG_ATTRIBUTE = "_gradkernels_tag"
 """The attribute of a tensor that has its tag."""
 
 UNSEEN = (
     "is computed from parameters where no call of a torch function shows it: by an autograd.Function, compiled code or "
     "a change in place of another view; pass kernel='torch.loop', which takes one sample at a time"
 )
-SHARED = (
+JOINT_DRAW = (
     "random numbers are drawn for all samples together, and randomness='different' needs some for each: draw them with "
     "the samples first, or pass kernel='torch.loop'"
 )
@@ -64,16 +64,16 @@ Other = tuple[ArgPath, Array, TensorTag]
 
 def read_tag(tensor: Array, run: object) -> TensorTag | None:
     """Return what a pass knows of a tensor."""
-    tag: Any = tensor.__dict__.get(KEPT)
+    tag: Any = tensor.__dict__.get(TAG_ATTRIBUTE)
     return tag if tag is not None and tag.run is run else None
 
 
 def write_tag(tensor: Array, tag: TensorTag | None) -> None:
     """Keep what is known of a tensor; None forgets it."""
     if tag is None:
-        tensor.__dict__.pop(KEPT, None)
+        tensor.__dict__.pop(TAG_ATTRIBUTE, None)
     else:
-        tensor.__dict__[KEPT] = tag
+        tensor.__dict__[TAG_ATTRIBUTE] = tag
 
 
 def drawn_apart(drawn: Array, tag: TensorTag | None, output: Array) -> bool:

@@ -27,7 +27,7 @@ from gradkernels.engines.hooks.capture.follow.tracked_call import TrackedArgumen
 from gradkernels.engines.hooks.capture.function_kinds import function_kind
 from gradkernels.engines.hooks.capture.guesses import Guesses
 from gradkernels.engines.hooks.capture.sample_axis import Axis
-from gradkernels.engines.hooks.capture.tags import SHARED, Made, Other
+from gradkernels.engines.hooks.capture.tags import JOINT_DRAW, Made, Other
 from gradkernels.engines.hooks.capture.tracker import SampleTracker
 from gradkernels.engines.hooks.capture.views import block_of, unviewed
 from gradkernels.engines.hooks.errors import Unfit
@@ -143,7 +143,7 @@ class Tape(TorchFunctionMode):
                 self.tracker.mark_result(func, args, kwargs, data, result)
         if kind == "draws" and self._each:
             if made:
-                raise Unfit(SHARED)
+                raise Unfit(JOINT_DRAW)
             if not data:
                 self.tracker.mark_drawn(result)
         if others:

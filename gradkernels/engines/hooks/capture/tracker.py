@@ -17,7 +17,7 @@ from gradkernels.engines.hooks.capture.follow.output_axis import output_axis
 from gradkernels.engines.hooks.capture.follow.tracked_call import TrackedArgument
 from gradkernels.engines.hooks.capture.graph_search import leads_to
 from gradkernels.engines.hooks.capture.sample_axis import Axis
-from gradkernels.engines.hooks.capture.tags import NOT_FIRST, SHARED, UNSEEN, Made, Other, TensorTag, drawn_apart
+from gradkernels.engines.hooks.capture.tags import JOINT_DRAW, NOT_FIRST, UNSEEN, Made, Other, TensorTag, drawn_apart
 from gradkernels.engines.hooks.capture.views import axis_of_base
 from gradkernels.engines.hooks.errors import Unfit
 from gradkernels.problems.module.structure import Parameters
@@ -64,7 +64,7 @@ class SampleTracker:
         data, made, others = list[TrackedArgument](), dict[ArgPath, Made](), list[Other]()
         run, names_of = self._run, self._names
         for place, value in tensor_arguments(args, kwargs):
-            tag = value.__dict__.get(tags.KEPT)
+            tag = value.__dict__.get(tags.TAG_ATTRIBUTE)
             if tag is None or tag[0] is not run:  # tag.run: this is asked at each call of the forward pass
                 names = names_of.get(id(value))
                 if names is not None:
@@ -201,7 +201,7 @@ class SampleTracker:
             own = tags.read_tag(output, self._run)
             wrong = [tag for _, value, tag in others if not (tag.drawn and drawn_apart(value, own, output))]
             if wrong and output.requires_grad and torch.is_grad_enabled():
-                self.refuse_gradient(output, SHARED if wrong[0].drawn else wrong[0].lost)
+                self.refuse_gradient(output, JOINT_DRAW if wrong[0].drawn else wrong[0].lost)
             elif wrong:
                 tags.write_tag(output, wrong[0])
 

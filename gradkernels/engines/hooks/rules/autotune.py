@@ -16,6 +16,8 @@ import torch
 
 TIMED_TRIES = 3
 HOPELESS = 4.0  # times as slow as the best so far
+TRIAL_SAMPLES = 16
+"""Samples by which ways are compared that may take minutes for all, as for many large images."""
 
 _CHOSEN: dict[Hashable, str] = {}
 _measuring = ContextVar("measuring", default=True)

@@ -18,11 +18,13 @@ from gradkernels.engines.hooks.capture.tape import Tape
 from gradkernels.engines.hooks.parameter_use import ParameterTensor, ParameterUse
 from gradkernels.engines.hooks.rules.remade import MaskedUse, NormedUse
 
-Parameters = Mapping[ArgPath, ParameterTensor]
+MadeOf = Mapping[ArgPath, ParameterTensor]
 """The parameters that a call takes as they are, by path."""
 
 
-def remember(tape: Tape, func: Function, args: Any, result: Any, names: Mapping[ArgPath, ParameterNames]) -> None:
+def remember_recipe(
+    tape: Tape, func: Function, args: Any, result: Any, names: Mapping[ArgPath, ParameterNames]
+) -> None:
     """Keep with a weight how it was made, if it is one of those.
 
     Args:
@@ -49,10 +51,10 @@ def remade(tape: Tape, use: ParameterUse) -> ParameterUse:
     return use
 
 
-def _masked(divides: bool = False) -> Callable[[Tape, Any, Array, Parameters], Recipe | None]:
+def _masked(divides: bool = False) -> Callable[[Tape, Any, Array, MadeOf], Recipe | None]:
     """Return how a parameter times a factor, or divided by it, is remembered."""
 
-    def recipe(tape: Tape, args: Any, result: Array, parameters: Parameters) -> Recipe | None:
+    def recipe(tape: Tape, args: Any, result: Array, parameters: MadeOf) -> Recipe | None:
         if len(args) != 2 or len(parameters) != 1 or (divides and ("args", 0) not in parameters):
             return None
         (((_, at), parameter),) = parameters.items()
@@ -68,7 +70,7 @@ def _masked(divides: bool = False) -> Callable[[Tape, Any, Array, Parameters], R
     return recipe
 
 
-def _weight_norm(tape: Tape, args: Any, result: Array, parameters: Parameters) -> Recipe | None:
+def _weight_norm(tape: Tape, args: Any, result: Array, parameters: MadeOf) -> Recipe | None:
     """Remember `_weight_norm(v, g, dim)`; without axes lengths are of the whole."""
     fixed = [one for at, one in enumerate(args[:2]) if ("args", at) not in parameters]
     if any(one.requires_grad or tape.tracker.tag(one) is not None for one in fixed):
@@ -96,10 +98,10 @@ def dropout_of_weight(tape: Tape, step: BoundaryCall, args: tuple[Any, ...], kwa
         return weight * factors
 
 
-PRODUCTS = (torch.mul, torch.Tensor.mul, torch.Tensor.__mul__, torch.Tensor.__rmul__)
+MULTIPLICATIONS = (torch.mul, torch.Tensor.mul, torch.Tensor.__mul__, torch.Tensor.__rmul__)
 QUOTIENTS = (torch.div, torch.Tensor.div, torch.Tensor.__truediv__)
-RECIPES: dict[Function, Callable[[Tape, Any, Array, Parameters], Recipe | None]] = {
-    **dict.fromkeys(PRODUCTS, _masked()),
+RECIPES: dict[Function, Callable[[Tape, Any, Array, MadeOf], Recipe | None]] = {
+    **dict.fromkeys(MULTIPLICATIONS, _masked()),
     **dict.fromkeys(QUOTIENTS, _masked(divides=True)),
     torch._weight_norm: _weight_norm,
 }

@@ -53,7 +53,7 @@ RULES: dict[Function, RunBoundary] = {
     torch.rnn_tanh_cell: recurrent.run_cell(steps.elman(torch.tanh)),
     torch.rnn_relu_cell: recurrent.run_cell(steps.elman(torch.relu)),
     torch.gru_cell: recurrent.run_cell(steps.gru),
-    torch.lstm_cell: recurrent.run_cell(steps.lstm),
+    torch.lstm_cell: recurrent.run_cell(steps.lstm_step),
 }
 """How the boundaries of known functions are run."""
 

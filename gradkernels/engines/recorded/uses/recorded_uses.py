@@ -28,7 +28,7 @@ from gradkernels.engines.recorded.uses.doubts import Doubts
 from gradkernels.engines.recorded.uses.plain_uses import RecordedUse
 from gradkernels.engines.recorded.uses.whole_uses import WholeRows, WholeUse
 
-MOST_STEPS = 256
+MOST_GRAM_STEPS = 256
 """Of a sample whose pairs are all multiplied at once; with more the hooks choose, and take some at a time."""
 
 MOST_WORDS = 64
@@ -126,7 +126,7 @@ class RecordedLinear(WholeUse):
         if target == "bias" or rows.ndim == 2:
             return self._map.squared_norms(target, g)
         if (
-            rows.shape[1] > MOST_STEPS
+            rows.shape[1] > MOST_GRAM_STEPS
             or rows.shape[1] * (rows.shape[2] + columns.shape[2]) > rows.shape[2] * columns.shape[2]
         ):
             return super().squared_norms(target, g)
@@ -220,7 +220,7 @@ class RecordedTable(WholeUse):
         return words[:, :, None] == words[:, None, :]
 
 
-KINDS: dict[type[ParameterUse], Callable[[Any, Doubts], ParameterUse]] = {
+RECORDED_KINDS: dict[type[ParameterUse], Callable[[Any, Doubts], ParameterUse]] = {
     Linear: RecordedLinear,
     EmbeddingTable: RecordedTable,
     Convolution: lambda use, _: WholeRows(use),
@@ -233,7 +233,7 @@ KINDS: dict[type[ParameterUse], Callable[[Any, Doubts], ParameterUse]] = {
 
 def as_recorded(use: ParameterUse, doubts: Doubts) -> ParameterUse:
     """Return a use as it is recorded."""
-    return KINDS[type(use)](use, doubts) if type(use) in KINDS else RecordedUse(use)
+    return RECORDED_KINDS[type(use)](use, doubts) if type(use) in RECORDED_KINDS else RecordedUse(use)
 
 
 def recording(consumer: GradientConsumer, doubts: Doubts) -> GradientConsumer:

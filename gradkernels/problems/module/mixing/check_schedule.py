@@ -39,7 +39,7 @@ class CheckSchedule:
 _SCHEDULES: weakref.WeakKeyDictionary[Module, dict[Any, CheckSchedule]] = weakref.WeakKeyDictionary()
 
 
-def schedule_of(problem: BlackBox) -> CheckSchedule:
+def check_schedule_of(problem: BlackBox) -> CheckSchedule:
     """Return the schedule of a problem's model and loss, shared with other problems of these."""
     known = _SCHEDULES.setdefault(problem.model, {})
     if len(known) >= MOST_LOSSES:

@@ -33,7 +33,7 @@ _NEVER = ("training", "_parameters", "_buffers", "_modules")
 
 _TRAITS = attrgetter("requires_grad", "dtype")
 _HOOKS = attrgetter("_backward_hooks")
-Part = tuple[Any, Any, Any]
+TrackedPart = tuple[Any, Any, Any]
 """Kind, identities and counters of one module, hashable."""
 
 
@@ -126,7 +126,7 @@ class ModeTracker:
         require_whole(self._types, parameters)
         self._parameters, self._tied = parameters, _first_places(parameters)
         self._traits, self._hooked = [*map(_TRAITS, parameters)], hooked(parameters)
-        self._parts: list[Part] = [(None, None, None)] * len(self._dicts)
+        self._parts: list[TrackedPart] = [(None, None, None)] * len(self._dicts)
         self._before: list[list[Any] | None] = [None] * len(self._dicts)
         self._outer = self._outer_values()
         self._look()
@@ -180,7 +180,7 @@ class ModeTracker:
     def _outer_values(self) -> OuterValues:
         return OuterValues([*zip(self._dicts, self._types, strict=True)], self._roots)
 
-    def _part(self, i: int) -> Part:
+    def _part(self, i: int) -> TrackedPart:
         """Return what one module is, in three hashable parts."""
         kind: list[Any] = [self._types[i]]
         identities: list[Any] = []

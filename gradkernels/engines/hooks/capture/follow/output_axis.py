@@ -29,7 +29,7 @@ AXIS_RULES: dict[str, AxisRule] = {
 _KNOWN: dict[Function, AxisRule | None] = {}
 
 
-def rule_of(function: Function) -> AxisRule | None:
+def axis_rule_of(function: Function) -> AxisRule | None:
     """Return the rule of a torch function; None if there is none."""
     if function is functional.unfold:  # into patches; that of a tensor is along one axis
         return AXIS_RULES["im2col"]
@@ -43,7 +43,7 @@ def _known_rule(function: Function) -> AxisRule | None:
     try:
         return _KNOWN[function]
     except KeyError:
-        _KNOWN[function] = found = rule_of(function)
+        _KNOWN[function] = found = axis_rule_of(function)
         return found
 
 

@@ -151,7 +151,7 @@ def added_product(call: TrackedCall, output: Array) -> Axis:
     return call.agreed(axes)
 
 
-def outer(call: TrackedCall, output: Array) -> Axis:
+def outer_product(call: TrackedCall, output: Array) -> Axis:
     """Follow all products of two vectors' entries."""
     return call.agreed([one.axis.moved(0 if one.tensor is call.args[0] else 1) for one in call.data])
 
@@ -223,7 +223,7 @@ STRUCTURED_RULES: dict[str, AxisRule] = {
     **dict.fromkeys(("matmul", "mm", "bmm", "mv", "__matmul__"), matmul),
     "__rmatmul__": lambda call, output: matmul(call._replace(args=call.args[::-1], kwargs={}, at=0), output),
     **dict.fromkeys(("addmm", "baddbmm", "addmv"), added_product),
-    **dict.fromkeys(("outer", "ger"), outer),
+    **dict.fromkeys(("outer", "ger"), outer_product),
     "cdist": pairs_of_points,
     "einsum": einsum_output,
     "scaled_dot_product_attention": attention,

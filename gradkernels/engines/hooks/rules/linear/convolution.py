@@ -19,14 +19,11 @@ import torch
 from gradkernels.backend import Array
 from gradkernels.engines.hooks.parameter_use import ParameterUse, write_or_add
 from gradkernels.engines.hooks.precision import squared_row_norms, sum_dtype, weighted_rows, widen
-from gradkernels.engines.hooks.rules.autotune import fastest_of, is_recording
+from gradkernels.engines.hooks.rules.autotune import TRIAL_SAMPLES, fastest_of, is_recording
 from gradkernels.engines.hooks.rules.blocks import blocks
-from gradkernels.engines.hooks.rules.linear.gram import diagonal, digits
+from gradkernels.engines.hooks.rules.linear.gram import diagonal, twice_the_digits
 from gradkernels.engines.hooks.rules.linear.patches import Sizes, geometry_of
 from gradkernels.engines.hooks.rules.rule import LayerRule, NamedArguments, Targets, samples_first
-
-TRIAL = 16
-"""Samples by which the ways are compared: one of them may take minutes for many large images."""
 
 PATCH_BYTES = 1 << 21
 """Of patches at a time: what stays in a core's caches."""
@@ -78,7 +75,9 @@ class Convolution(ParameterUse):
         if products <= 2 * rows:
             gram = {"gram": self._norms_by_products}
             ways = gram | ways if 2 * products <= rows else ways | gram
-        return fastest_of(self._key("norms", g, self._a), ways, (g, self._a), (g[:TRIAL], self._a[:TRIAL]))
+        return fastest_of(
+            self._key("norms", g, self._a), ways, (g, self._a), (g[:TRIAL_SAMPLES], self._a[:TRIAL_SAMPLES])
+        )
 
     def along(self, target: Any, g: Array, directions: Array) -> Array:
         """Return the inner products of the rows with directions: of g with the convolution by one.
@@ -162,7 +161,7 @@ class Convolution(ParameterUse):
         }
         if self._has_many(self._places(g)):
             ways = dict(reversed(ways.items()))
-        few = g[:TRIAL], a[:TRIAL], out[:TRIAL]
+        few = g[:TRIAL_SAMPLES], a[:TRIAL_SAMPLES], out[:TRIAL_SAMPLES]
         fastest_of(self._key("rows", g, a), ways, (g, a, out), few)
 
     def _by_patches(self, g: Array, a: Array, out: Array, places_last: bool) -> None:
@@ -203,7 +202,7 @@ class Convolution(ParameterUse):
 
     def _products(self, g: Array, a: Array) -> tuple[Array, Array]:
         """Return squared norms `(n,)`, and those of the terms that a row is the sum of."""
-        columns, rows = digits(self._geometry.patches(a, True)), digits(self._geometry.places(g))
+        columns, rows = twice_the_digits(self._geometry.patches(a, True)), twice_the_digits(self._geometry.places(g))
         of_a, of_g = columns @ columns.mT, rows.mT @ rows
         pairs = (of_a.flatten(1), of_g.flatten(1)), (diagonal(of_a), diagonal(of_g))
         squares, of_terms = (torch.linalg.vecdot(*pair).view(len(g), -1).sum(1) for pair in pairs)

@@ -33,7 +33,7 @@ NEAR = 4
 def squared_norms_by_steps(g: Array, a: Array) -> tuple[Array, Array]:
     """Return squared norms `(n,)`, and sums of the squared norms of the terms, from `(n, t, o)` and `(n, t, i)`."""
     of_terms = torch.linalg.vecdot(_squared_lengths(g), _squared_lengths(a))
-    squares = torch.zeros_like(of_terms, dtype=digits(g[:0]).dtype)
+    squares = torch.zeros_like(of_terms, dtype=twice_the_digits(g[:0]).dtype)
     side = min(TILE, max(1, g.shape[1]))
     for part in blocks(len(g), TILE_BYTES // (2 * side * side * squares.element_size())):
         for rows, columns, times in _tiles(g.shape[1], side):
@@ -55,7 +55,7 @@ def cheaper_ways(steps: int, o: int, i: int) -> tuple[str, ...]:
     return (first, second) if cost[second] < NEAR * cost[first] else (first,)
 
 
-def digits(tensor: Array) -> Array:
+def twice_the_digits(tensor: Array) -> Array:
     """Widen to the dtype of products of steps: twice the digits where no look at values may say what cancels."""
     return tensor.double() if is_recording() else widen(tensor)
 
@@ -70,7 +70,7 @@ def _squared_lengths(steps: Array) -> Array:
 
 
 def _products(steps: Array, rows: slice, columns: slice) -> Array:
-    return digits(steps[:, rows]) @ digits(steps[:, columns]).mT
+    return twice_the_digits(steps[:, rows]) @ twice_the_digits(steps[:, columns]).mT
 
 
 def _tiles(steps: int, side: int) -> Iterator[tuple[slice, slice, int]]:

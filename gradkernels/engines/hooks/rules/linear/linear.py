@@ -11,14 +11,11 @@ import torch
 from gradkernels.backend import Array
 from gradkernels.engines.hooks.parameter_use import ParameterUse, write_or_add
 from gradkernels.engines.hooks.precision import squared_row_norms, sum_dtype, sum_of_squares, weighted_rows, widen
-from gradkernels.engines.hooks.rules.autotune import fastest_of, is_recording
+from gradkernels.engines.hooks.rules.autotune import TRIAL_SAMPLES, fastest_of, is_recording
 from gradkernels.engines.hooks.rules.linear import outer_products
 from gradkernels.engines.hooks.rules.linear.gram import cheaper_ways, products_of_samples, squared_norms_by_steps
 from gradkernels.engines.hooks.rules.rule import LayerRule, NamedArguments, Targets, not_last, transposed_parameter
 from gradkernels.engines.hooks.symmetric import products_of_rows
-
-TRIAL = 16
-"""Samples by which the ways are compared."""
 
 PASSES, HALF = 16, 0.6
 """What passes over products of steps take, in multiplications; and how much of all products of rows is multiplied."""
@@ -59,7 +56,7 @@ class Linear(ParameterUse):
             write_or_add(out, _shifts(g[at]), add)
             return
         rows, columns = (factor[at] for factor in self.factors(g))
-        outer_products.write_rows(rows, columns, out, add)
+        outer_products.write_outer_rows(rows, columns, out, add)
 
     def joint_squared_norms(self, places: Sequence[Any], g: Array) -> Array:
         """Return |g|^2 (|a|^2 + 1) for weight and bias."""
@@ -86,7 +83,7 @@ class Linear(ParameterUse):
             return squared_row_norms(g) * squared_row_norms(self._a)
         found = {"gram": partial(self._by_products, target), "rows": partial(super().squared_norms, target)}
         ways = {name: found[name] for name in cheaper_ways(g.shape[1], g.shape[2], self._a.shape[2])}
-        return fastest_of(("linear", g.shape, self._a.shape, g.dtype, g.device), ways, (g,), (g[:TRIAL],))
+        return fastest_of(("linear", g.shape, self._a.shape, g.dtype, g.device), ways, (g,), (g[:TRIAL_SAMPLES],))
 
     def _by_products(self, target: Any, g: Array) -> Array:
         """Return squared norms of rows sum_t g_t a_t^T by products of steps; of all samples or the first ones."""

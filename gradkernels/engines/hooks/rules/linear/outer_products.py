@@ -21,7 +21,7 @@ STEPS_OF_ROWS = 4
 """Steps less one times weightings less one, from which on rows are formed once instead of a product for each."""
 
 
-def write_rows(rows: Array, columns: Array, out: Array, add: bool) -> None:
+def write_outer_rows(rows: Array, columns: Array, out: Array, add: bool) -> None:
     """Write the products of each sample, or add them to what is there.
 
     Args:

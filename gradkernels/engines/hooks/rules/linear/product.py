@@ -24,7 +24,7 @@ from gradkernels.engines.hooks.rules import vmap_call
 from gradkernels.engines.hooks.rules.linear.linear import Linear
 from gradkernels.engines.hooks.rules.rule import Targets
 
-INNER, SAMPLE = "Y", "Z"
+INNER_LETTER, SAMPLE_LETTER = "Y", "Z"
 """Letters of the samples, and of an axis that was merged with them."""
 
 Terms = tuple[str, str, str]
@@ -83,7 +83,7 @@ class EinsumProduct(ParameterUse):
             add: Whether to add to what is there.
         """
         of = self._of
-        rows = torch.einsum(f"{of.data},{of.output}->{SAMPLE}{of.weight}", self._a[at], g[at])
+        rows = torch.einsum(f"{of.data},{of.output}->{SAMPLE_LETTER}{of.weight}", self._a[at], g[at])
         write_or_add(out, rows, add)
 
     def total(self, target: Any, g: Array) -> Array:
@@ -166,8 +166,8 @@ def _run(tape: Tape, step: BoundaryCall, args: tuple[Any, ...], places: tuple[Ar
 
 def _first(letters: str, axis: Axis) -> str:
     """Put the samples' letter first, and the one of what was merged with them in their place."""
-    rest = letters[: axis.dim] + (INNER if axis.merged else "") + letters[axis.dim + 1 :]
-    return SAMPLE + rest
+    rest = letters[: axis.dim] + (INNER_LETTER if axis.merged else "") + letters[axis.dim + 1 :]
+    return SAMPLE_LETTER + rest
 
 
 def _sizes(args: tuple[Any, ...], places: tuple[ArgPath, ArgPath], terms: Terms) -> bool:

@@ -90,6 +90,6 @@ def _bag(targets: Targets, words: Array, given: NamedArguments) -> ParameterUse:
     )
 
 
-OPTIONS = ("max_norm", "norm_type", "scale_grad_by_freq", "mode", "sparse")
-BAG_ARGUMENTS = ("input", "weight", "offsets", *OPTIONS, "per_sample_weights", "include_last_offset", "padding_idx")
+BAG_OPTIONS = ("max_norm", "norm_type", "scale_grad_by_freq", "mode", "sparse")
+BAG_ARGUMENTS = ("input", "weight", "offsets", *BAG_OPTIONS, "per_sample_weights", "include_last_offset", "padding_idx")
 EMBEDDING_BAG = LayerRule(BAG_ARGUMENTS, ("weight",), _bag, samples_first, beside=("per_sample_weights", "offsets"))

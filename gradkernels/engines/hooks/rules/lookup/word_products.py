@@ -17,7 +17,7 @@ from gradkernels.engines.hooks.symmetric import products_of_rows
 MANY = 4
 """A word that more than one in so many samples name is multiplied for all."""
 
-BLOCK_BYTES = 1 << 22
+WORD_PRODUCT_BYTES = 1 << 22
 """Of factors and their products at a time."""
 
 
@@ -58,12 +58,12 @@ def _alike(starts: Array, counts: Array, sums: Array) -> Iterator[tuple[Array, A
     sides = 2 ** torch.ceil(torch.log2(counts.double())).long()
     for side in torch.unique(sides).tolist():
         of = (sides == side).nonzero().flatten()
-        size = max(1, BLOCK_BYTES // (side * (sums.shape[1] + 3 * side) * sums.element_size()))
+        size = max(1, WORD_PRODUCT_BYTES // (side * (sums.shape[1] + 3 * side) * sums.element_size()))
         for some in of.split(size):
             yield starts[some], counts[some]
 
 
 def _few(starts: Array, counts: Array, n: int, sums: Array) -> Iterator[tuple[Array, Array]]:
     """Yield words, as many at a time as there is memory for with all samples."""
-    size = max(1, BLOCK_BYTES // max(1, n * sums.shape[1] * sums.element_size()))
+    size = max(1, WORD_PRODUCT_BYTES // max(1, n * sums.shape[1] * sums.element_size()))
     yield from zip(starts.split(size), counts.split(size), strict=True)

@@ -25,7 +25,7 @@ from gradkernels.engines.hooks.rules.linear.linear import Linear
 from gradkernels.engines.hooks.rules.recurrent.callers_parameters import CallersParameters
 from gradkernels.engines.hooks.rules.recurrent.layer import RecurrentFunction, RecurrentLayer, RecurrentWeights
 from gradkernels.engines.hooks.rules.recurrent.packing import padded_axis
-from gradkernels.engines.hooks.rules.recurrent.steps import Step
+from gradkernels.engines.hooks.rules.recurrent.steps import CellStep
 from gradkernels.engines.hooks.rules.rule import NamedArguments, Targets
 
 NETWORK_ARGUMENTS = (
@@ -101,7 +101,7 @@ def _packed(
     return steps, *ends
 
 
-def run_cell(do: Step) -> RunBoundary:
+def run_cell(do: CellStep) -> RunBoundary:
     """Return how calls of a single step are run: two linear maps, and what autograd follows."""
 
     def start(tape: Tape, step: BoundaryCall, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:

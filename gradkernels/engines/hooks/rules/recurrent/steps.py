@@ -11,11 +11,11 @@ import torch
 
 from gradkernels.backend import Array
 
-Step = Callable[[Array, Array, Sequence[Array]], tuple[Array, ...]]
+CellStep = Callable[[Array, Array, Sequence[Array]], tuple[Array, ...]]
 """New states from the projections of input and state, `(n, gates * h)`, and the states before, `(n, h)` each."""
 
 
-def elman(activate: Callable[[Array], Array]) -> Step:
+def elman(activate: Callable[[Array], Array]) -> CellStep:
     """Return the step h' = activate(x + W h)."""
 
     def step(x: Array, hidden: Array, states: Sequence[Array]) -> tuple[Array, ...]:
@@ -38,7 +38,7 @@ def gru(x: Array, hidden: Array, states: Sequence[Array]) -> tuple[Array, ...]:
     return (torch.lerp(torch.addcmul(of_candidate, reset, product).tanh(), states[0], update),)
 
 
-def lstm(x: Array, hidden: Array, states: Sequence[Array]) -> tuple[Array, ...]:
+def lstm_step(x: Array, hidden: Array, states: Sequence[Array]) -> tuple[Array, ...]:
     """Return h' = o tanh c' and c' = f c + i d.
 
     Args:
