@@ -11,6 +11,7 @@ import gradkernels as gk
 from gradkernels.check.modules import reference
 from gradkernels.check.modules.model_pass import model_pass, require_reduction
 from gradkernels.check.modules.reference import module_gradients, row_errors, rows_and_gradient
+from gradkernels.check.rounding import changed_a_little
 from gradkernels.problems.module.output_axes import output_axes_of
 from gradkernels.tree import Constant
 
@@ -419,7 +420,7 @@ def test_rows_that_leave_the_range_say_nothing_and_warn_of_nothing(monkeypatch):
 
 def test_what_changes_is_drawn_for_each_parameter_and_always_the_same():
     theta = {"a": np.ones((50, 2)), "b": np.full(100, 3.0)}
-    some, again = ([*reference._changed(theta, 0.25)] for _ in range(2))
+    some, again = ([*changed_a_little(theta, 0.25)] for _ in range(2))
     assert len(some) == 4
     for one, other in zip(some, again, strict=True):
         assert all(np.array_equal(one[name], other[name]) for name in theta)
