@@ -18,7 +18,7 @@ from gradkernels.batches.asking import identity_of_call
 from gradkernels.batches.loading.batch_call import BatchCall
 from gradkernels.batches.loading.stream import Stream
 from gradkernels.batches.notes import Note, note_of, require_all_batches, require_same_batches
-from gradkernels.batches.row_files import told
+from gradkernels.batches.row_files import naming_the_way_on
 from gradkernels.batches.sums import Total
 
 SAVE_SECONDS = 5.0
@@ -82,7 +82,7 @@ def _write(path: Path, note: Note, total: Total) -> float:
     start, new = monotonic(), path.with_name(f"{path.name}.{os.getpid()}.new")
     said = np.frombuffer(json.dumps(asdict(note)).encode(), np.uint8)
     try:
-        with told(path), open(new, "wb") as file:
+        with naming_the_way_on(path), open(new, "wb") as file:
             np.savez(file, said, *total.arrays())
             file.flush()
             os.fsync(file.fileno())
