@@ -32,7 +32,7 @@ Biases of keys in an attention, or before a softmax over tokens, have such gradi
 
 SKETCH_SEED = 20221
 
-SHARE = 16
+SHARE_PER_PASS = 16
 """Of so many parameters one is compared in passes between."""
 
 Directions = dict[tuple[str, tuple[int, ...], torch.dtype, torch.device], tuple[Array, Array]]
@@ -94,8 +94,8 @@ class Completeness:
             name = target.names[0]
             if name not in self._names:
                 continue
-            terms, tolerance = self._terms(use, place, target, g), TOLERANCES.get(g.dtype, 1e-3)
-            rounding = torch.linalg.vector_norm(g).to(terms.dtype) * (ROUNDING * torch.finfo(g.dtype).eps / tolerance)
+            terms, tolerance = self._terms(use, place, target, g), SKETCH_TOLERANCES.get(g.dtype, 1e-3)
+            rounding = torch.linalg.vector_norm(g).to(terms.dtype) * (TIMES_EPS * torch.finfo(g.dtype).eps / tolerance)
             sizes = torch.linalg.vector_norm(terms, 1)
             self._sums[name].append(torch.stack([terms.sum(), sizes + rounding]).double())
             self._coarsest[name] = max(self._coarsest.get(name, 0.0), tolerance)
