@@ -8,6 +8,7 @@ import pytest
 import gradkernels as gk
 from gradkernels.engines.hooks.errors import Unfit
 from gradkernels.engines.taps.contributions import contributions
+from gradkernels.quantities.project import matrix_blocks
 
 N, T, D = 3, 4, 5
 RNG = np.random.default_rng(0)
@@ -43,6 +44,12 @@ PROGRAMS = {
         lambda p, x, y: (jax.nn.relu(x @ p["w"] + p["b"]).reshape(len(x), -1) @ p["h"]).sum(1) ** 2 - y,
         X,
         [1, 2],
+    ),
+    "dense once": (
+        {"h": weight(4, 2), "w": weight(4, T * D)},
+        lambda p, x, y: (jnp.tanh(x.reshape(len(x), -1) @ p["w"].T) @ p["h"]).sum(1) ** 2 * y,
+        X,
+        [0, 1],
     ),
     "weight first and transposed": (
         {"w": weight(3, D)},
@@ -105,17 +112,55 @@ def test_products_of_samples(program):
     np.testing.assert_allclose(found, rows @ rows[::-1].T, rtol=1e-9, atol=1e-12)
 
 
-@pytest.mark.parametrize("name", ["dense", "embedding", "made of others"])
-def test_sums_and_directions(name):
+WEIGHTS = jnp.array([[1.0, 0.5], [-2.0, 0.0], [3.0, 1.0]])
+
+
+@pytest.mark.parametrize("name", ["dense", "dense once", "embedding", "made of others"])
+def test_sums_directions_moments_groups_and_projections(name):
+    """All from one compiled program: what is equal in them is compiled and computed once."""
     p, losses, x, _ = PROGRAMS[name]
     problem, rows = gk.FunctionProblem(losses, p), rows_of(p, losses, x)
-    lengths = np.linalg.norm(rows, axis=1)
-    limit = float(np.median(lengths))
-    clipped = build("clipped_sum", problem)(p, x, Y, max_norm=limit)
-    flat = np.concatenate([np.ravel(part) for part in clipped.values()])
-    np.testing.assert_allclose(flat, np.minimum(1, limit / lengths) @ rows, rtol=1e-9, atol=1e-12)
-    along = build("inner", problem)(p, x, Y, v=jax.tree.map(lambda part: jnp.stack([part, 2 * part]), clipped))
-    np.testing.assert_allclose(along, np.outer(rows @ flat, [1, 2]), rtol=1e-9, atol=1e-12)
+    lengths, names = np.linalg.norm(rows, axis=1), sorted(p)
+    limit, by = float(np.median(lengths)), (("first", (names[0],)), ("others", (*names[1:],) or (names[0],)))
+    direction = {one: jnp.ones((2, *p[one].shape)) * jnp.array([1.0, 2.0]).reshape(2, *[1] * p[one].ndim) for one in p}
+    asked = {
+        "clipped_sum": {"max_norm": limit},
+        "inner": {"v": direction},
+        "weighted_sum": {"weights": WEIGHTS},
+        "moments": {},
+        "norms_by": {"by": by},
+        "project": {"size": 6, "seed": 1, "kind": "factored"},
+    }
+    computes = {quantity: build(quantity, problem) for quantity in asked}
+
+    @jax.jit
+    def all_of(p, x):
+        return {quantity: compute(p, x, Y, **asked[quantity]) for quantity, compute in computes.items()}
+
+    found = all_of(p, x)
+    ends = np.cumsum([p[one].size for one in names])
+    groups = rows[:, : ends[0]], rows[:, ends[0] :] if len(names) > 1 else rows
+    matrix = np.concatenate([block for _, block in matrix_blocks(p, **asked["project"])], 1)
+    wanted = {
+        "clipped_sum": np.minimum(1, limit / lengths) @ rows,
+        "inner": np.outer(rows.sum(1), [1, 2]),
+        "weighted_sum": np.asarray(WEIGHTS).T @ rows,
+        "norms_by": np.stack([np.linalg.norm(one, axis=1) for one in groups], 1),
+        "project": rows @ matrix.T,
+    }
+    found["norms_by"] = jnp.stack([*found["norms_by"].values()], 1)
+    moments = found.pop("moments")
+    for one, expected in [
+        *((found[key], wanted[key]) for key in wanted),
+        (moments[0], rows.mean(0)),
+        (moments[1], rows.var(0)),
+    ]:
+        flat = (
+            one
+            if not isinstance(one, dict)
+            else np.concatenate([one[key].reshape(*expected.shape[:-1], -1) for key in names], -1)
+        )
+        np.testing.assert_allclose(flat, expected, rtol=1e-9, atol=1e-11 * abs(expected).max())
 
 
 def test_rows_that_cancel_keep_their_digits():
@@ -140,6 +185,14 @@ def test_small_and_large_numbers_stay_in_range():
     for scale in (1e-30, 1e25):
         found = build("norms", problem)(w, scale * x, jnp.zeros(1))
         np.testing.assert_allclose(found, scale * 2 * 16, rtol=1e-6)
+
+
+def test_products_of_squares_that_leave_the_range_are_left_to_rows():
+    w = {"w": jnp.ones((16, 16), jnp.float32)}
+    problem = gk.FunctionProblem(lambda p, x, y: 0.05 * (x @ p["w"]).sum((1, 2)), w)
+    # Of the squares, that of the first row is a number, and twice its product with the second is flushed to zero.
+    x = jnp.ones((1, 2, 16), jnp.float32) * jnp.array([1e-18, 1e-20])[None, :, None].astype("float32")
+    np.testing.assert_allclose(build("norms", problem)(w, x, jnp.zeros(1)), 16 * 0.05 * 1.01e-18, rtol=1e-5)
 
 
 def test_what_cannot_be_tapped_is_refused():

@@ -36,3 +36,35 @@ def gram(problem: FunctionProblem) -> Compute:
     from gradkernels.engines.taps import quantities
 
     return quantities.gram(problem)
+
+
+@declare("jax.hooks.weighted_sum", problems=FunctionProblem)
+def weighted_sum(problem: FunctionProblem) -> Compute:
+    """Build weighted sums, one product for each weight."""
+    from gradkernels.engines.taps import quantities
+
+    return quantities.weighted_sum(problem)
+
+
+@declare("jax.hooks.norms_by", problems=FunctionProblem)
+def norms_by(problem: FunctionProblem) -> Compute:
+    """Build norms over groups of parameters, of weights without their rows."""
+    from gradkernels.engines.taps import quantities
+
+    return quantities.norms_by(problem)
+
+
+@declare("jax.hooks.moments", problems=FunctionProblem)
+def moments(problem: FunctionProblem) -> Compute:
+    """Build mean and variance, of weights that are used once a sample without their rows."""
+    from gradkernels.engines.taps import quantities
+
+    return quantities.moments(problem)
+
+
+@declare("jax.hooks.project", problems=FunctionProblem)
+def project(problem: FunctionProblem) -> Compute:
+    """Build random projections; factored ones of weights without their rows."""
+    from gradkernels.engines.taps import quantities
+
+    return quantities.project(problem)

@@ -15,8 +15,9 @@ from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
 from gradkernels.adapters.jax_privacy.options import ClippedGradOptions
 from gradkernels.backend import Array
 from gradkernels.engines.taps.contributions import Contributions, of_program
+from gradkernels.engines.taps.lengths import norms_of
 from gradkernels.engines.taps.program import SampleProgram
-from gradkernels.engines.taps.quantities import norms_of, weighted
+from gradkernels.engines.taps.sums import weighted
 
 Found = tuple[list[Array], list[Array], Array]
 """Sums of each parameter, outputs `(n, *shape)` of each sample, norms `(n,)`."""

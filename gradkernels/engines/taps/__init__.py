@@ -7,7 +7,8 @@
 3. `rules` say what follows for a weight that one matrix product or look-up uses: two factors, whose product is its
    gradient. Everything else is differentiated by the vjp of its equation alone, and pulled back to the parameters:
    convolutions, arithmetic, loops, parameters that are shared or made of others.
-4. `quantities` makes norms, inner products and sums of factors without rows (Goodfellow 2015, arXiv:1510.01799).
+4. `lengths`, `sums` and `projections` are made of factors without rows (Goodfellow 2015, arXiv:1510.01799; Choe et al.
+   2024, arXiv:2405.13954). `quantities` compiles them, and inner products.
 
 The line is that of a batch of one sample, so that no axis has to be guessed. What cannot be tapped is an `Unfit`.
 """

@@ -1,8 +1,8 @@
-"""Norms, sums and inner products of gradients, of factors where there are some: `compute(theta, x, y)`."""
+"""Quantities of what a batch leaves, compiled: `compute(theta, x, y)`."""
 
 from __future__ import annotations
 
-import math
+from functools import partial
 from typing import Any
 
 import jax
@@ -10,17 +10,17 @@ import jax.numpy as jnp
 
 from gradkernels.backend import Array
 from gradkernels.engines.taps.contributions import Contributions, Use, contributions
+from gradkernels.engines.taps.lengths import is_outer, lengths_of, norms_of, together
+from gradkernels.engines.taps.projections import project as projections_of
 from gradkernels.engines.taps.rules import Factors
+from gradkernels.engines.taps.sums import means_and_variances, weighted
 from gradkernels.kernel import Compute
 from gradkernels.problems import FunctionProblem
-from gradkernels.quantities.shared.definitions import flat_rows, row_lengths
+from gradkernels.quantities.project import KIND, SEED, SIZE
+from gradkernels.quantities.shared.definitions import flat_rows
+from gradkernels.quantities.shared.groups import Groups, arrays_by_name
+from gradkernels.quantity import Moments
 from gradkernels.tree import Tree
-
-LEAST_LEFT = 1e-3
-"""Of the square of a product of factors, as part of what it could be at most; where less is left, it has cancelled."""
-
-SMALLEST_SQUARE = {"float32": 1e-30, "float64": 1e-290}
-"""Of that bound, below which products of squares have left the range of a dtype."""
 
 
 def norms(problem: FunctionProblem) -> Compute:
@@ -40,7 +40,49 @@ def clipped_sum(problem: FunctionProblem) -> Compute:
     def compute(theta: Tree, x: Tree, y: Tree, max_norm: float = 1.0) -> Tree:
         found = contributions(problem.loss, theta, x, y)
         weights = 1 / jnp.clip(norms_of(found) / max_norm, min=1.0)
-        return jax.tree.unflatten(jax.tree.structure(theta), weighted(found, weights))
+        return _like(theta, weighted(found, weights))
+
+    return compute
+
+
+def weighted_sum(problem: FunctionProblem) -> Compute:
+    """Return a compute of one weighted sum or several: a product of factors for each weight."""
+
+    @jax.jit
+    def compute(theta: Tree, x: Tree, y: Tree, weights: Array) -> Tree:
+        return _like(theta, weighted(contributions(problem.loss, theta, x, y), weights))
+
+    return compute
+
+
+def norms_by(problem: FunctionProblem) -> Compute:
+    """Return a compute of the norms over groups of parameters, without the rows of weights."""
+
+    @partial(jax.jit, static_argnames="by")
+    def compute(theta: Tree, x: Tree, y: Tree, by: Groups) -> dict[str, Array]:
+        lengths = dict(zip(arrays_by_name(theta), lengths_of(contributions(problem.loss, theta, x, y)), strict=True))
+        return {group: together([lengths[name] for name in names]) for group, names in by}
+
+    return compute
+
+
+def moments(problem: FunctionProblem) -> Compute:
+    """Return a compute of mean and variance, of weights that are used once a sample without their rows."""
+
+    @jax.jit
+    def compute(theta: Tree, x: Tree, y: Tree) -> Moments[Tree]:
+        return Moments(*(_like(theta, one) for one in means_and_variances(contributions(problem.loss, theta, x, y))))
+
+    return compute
+
+
+def project(problem: FunctionProblem) -> Compute:
+    """Return a compute of random projections."""
+
+    @partial(jax.jit, static_argnames=("size", "seed", "kind"))
+    def compute(theta: Tree, x: Tree, y: Tree, size: int = SIZE, seed: int = SEED, kind: str = KIND) -> Array:
+        found = contributions(problem.loss, theta, x, y)
+        return projections_of(found, [*theta] if isinstance(theta, dict) else [""], size, seed, kind)
 
     return compute
 
@@ -76,55 +118,14 @@ def gram(problem: FunctionProblem) -> Compute:
     return compute
 
 
-def weighted(found: Contributions, weights: Array) -> list[Array]:
-    """Return the sum of the gradients, each times a weight, of each parameter in order.
-
-    Args:
-        found: What a batch leaves.
-        weights: `(n,)`.
-    """
-    sums = {place: jnp.tensordot(weights, rows, 1) for place, rows in found.rows.items()}
-    for use, (a, b) in zip(found.uses, found.factors, strict=True):
-        sums[use.leaf] = found.pulled(use, use.rule.joined(a, b * weights[:, None, None]))
-    return [sums[place] for place in range(len(sums))]
-
-
-def norms_of(found: Contributions) -> Array:
-    """Return the norms `(n,)`."""
-    lengths = [_lengths(use, *factors) for use, factors in zip(found.uses, found.factors, strict=True)]
-    if found.rows:
-        lengths.append(row_lengths(jnp, tuple(found.rows.values())))
-    return row_lengths(jnp, jnp.stack(lengths, 1))
-
-
-def _lengths(use: Use, a: Array, b: Array) -> Array:
-    """Return the lengths of the products of factors, `(n,)`: by inner products of their rows where that is less."""
-    if a.shape[1] == 1 and jnp.issubdtype(a.dtype, jnp.floating):
-        return row_lengths(jnp, a[:, 0]) * row_lengths(jnp, b[:, 0])
-
-    def of_rows() -> Array:
-        return row_lengths(jnp, jax.vmap(use.rule.joined)(a, b))
-
-    if not _is_short(use, a, b):
-        return of_rows()
-    of_a, of_b = use.rule.products(a, a).astype(b.dtype), b @ jnp.swapaxes(b, 1, 2)
-    squares = (of_a * of_b).sum((1, 2))
-    most = jnp.sqrt(jnp.diagonal(of_a, 0, 1, 2) * jnp.diagonal(of_b, 0, 1, 2)).sum(1) ** 2
-    # What is left where rows cancel has lost its digits, and so have numbers whose squares leave the range.
-    fine = (squares >= LEAST_LEFT * most) & (most > SMALLEST_SQUARE[str(b.dtype)]) & jnp.isfinite(most)
-    return jax.lax.cond((fine | (b == 0).all((1, 2))).all(), lambda: jnp.sqrt(jnp.maximum(squares, 0)), of_rows)
-
-
-def _is_short(use: Use, a: Array, b: Array) -> bool:
-    """Return whether products of rows of factors are fewer numbers than the product of the factors."""
-    rows, width = a.shape[1], a.shape[2] + b.shape[2]
-    return rows * width < math.prod(use.rule.shape)
+def _like(theta: Tree, arrays: list[Array]) -> Tree:
+    return jax.tree.unflatten(jax.tree.structure(theta), arrays)
 
 
 def _products(use: Use, mine: Factors, yours: Factors) -> Array:
     """Return the inner products of the gradients of each two samples, `(n, m)`."""
     (a, b), (other_a, other_b) = mine, yours
-    if a.shape[1] == 1 and jnp.issubdtype(a.dtype, jnp.floating):
+    if is_outer(a):
         return (a[:, 0] @ other_a[:, 0].T) * (b[:, 0] @ other_b[:, 0].T)
     one, two = (jax.vmap(use.rule.joined)(*factors) for factors in (mine, yours))
     return one.reshape(len(one), -1) @ two.reshape(len(two), -1).T
