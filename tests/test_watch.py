@@ -322,6 +322,33 @@ def test_autocast(small):
     close(seen.norms, rows.norm(dim=1), 0.05)
 
 
+@pytest.mark.parametrize("backward", [False, True])
+@pytest.mark.parametrize("kind", ["steps", "images"])
+def test_autocast_of_layers_with_several_products_a_sample(kind, backward):
+    torch.manual_seed(0)
+    steps = nn.Sequential(nn.Linear(5, 8), nn.LayerNorm(8), nn.Tanh(), nn.Linear(8, 8), nn.Flatten(), nn.Linear(48, 3))
+    images = nn.Sequential(
+        nn.Conv2d(2, 4, 3), nn.GroupNorm(2, 4), nn.ReLU(), nn.Conv2d(4, 4, 2), nn.Flatten(), nn.Linear(36, 3)
+    )
+    model, shape = {"steps": (steps, (6, 5)), "images": (images, (2, 6, 6))}[kind]
+    x, y = torch.randn(4, *shape), torch.randint(3, (4,))
+    rows = rows_of(Watched(model, cross_entropy, (x, y)))
+    names = ["norms", "gram", "per_sample", "moments"]
+    with gk.watch(model, names) as seen, torch.autocast("cpu", torch.bfloat16):
+        loss = cross_entropy(model, x, y)
+        with torch.autocast("cpu", torch.bfloat16, enabled=backward):
+            loss.backward()
+    close(seen.norms, rows.norm(dim=1), 0.05)
+    close(seen.gram, rows @ rows.T, 0.1)
+    assert {one.dtype for one in seen.per_sample.values()} == {torch.float32}
+
+
+def test_a_recurrent_network_under_autocast_is_refused():
+    model = nn.GRU(5, 6)
+    with gk.watch(model), torch.autocast("cpu", torch.bfloat16), pytest.raises(ValueError, match="runs under autocast"):
+        model(torch.randn(4, 5, 5))
+
+
 def test_the_inputs_own_gradient_is_the_callers():
     torch.manual_seed(0)
     model, x, y = mlp(), torch.randn(4, 5, requires_grad=True), torch.randint(3, (4,))

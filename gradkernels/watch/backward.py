@@ -11,6 +11,7 @@ from torch.autograd.graph import get_gradient_edge
 
 from gradkernels.backend import Array
 from gradkernels.engines.hooks.parameter_use import ParameterUse
+from gradkernels.engines.hooks.precision import in_parameters_dtype, without_autocast
 from gradkernels.engines.hooks.rules.single_sample import SingleSample
 from gradkernels.watch.calls_seen import SeenCall
 from gradkernels.watch.completeness import Completeness
@@ -49,12 +50,14 @@ class SampleGradients:
 
     def __call__(self, use: ParameterUse, g: Array) -> None:
         """Take the gradient of a use's output, samples first."""
+        computed_in = g.dtype
+        use, g = in_parameters_dtype(use, g)
         for part, of_part in direct_terms(use, g, self.known.theta):
             names = [target.names[0] for target in part.targets.values()]
             for name in names:
                 self._uses[name] = self._uses.get(name, 0) + 1
             if any(map(self._check.compares, names)):
-                self._check.add(part, of_part)
+                self._check.add(part, of_part, computed_in)
             for measure in self.measures.values():
                 measure(part, of_part)
             if self._keep:
@@ -124,7 +127,7 @@ class BackwardPass:
         if total.layout is not torch.strided:
             raise CannotWatch(f"{name} gets a sparse gradient; make its layer with sparse=False")
         parameter = self.theta[name]
-        with torch.no_grad():
+        with torch.no_grad(), without_autocast(total.device):
             if self._restores and name not in self.before:
                 self.before[name] = None if parameter.grad is None else parameter.grad.detach().clone()
             self._check.give(name, total)
@@ -177,6 +180,11 @@ class BackwardPass:
     def tolerance(self) -> float:
         """How far results may be from those of another computation, relative to a sample's length."""
         return self._check.tolerance
+
+    @property
+    def device(self) -> torch.device:
+        """Where the parameters are."""
+        return next(iter(self.theta.values())).device
 
     @property
     def n(self) -> int:

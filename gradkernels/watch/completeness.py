@@ -88,14 +88,21 @@ class Completeness:
         """Return whether a parameter is one of those that are compared."""
         return name in self._names
 
-    def add(self, use: ParameterUse, g: Array) -> None:
-        """Add what a use gives its parameters."""
+    def add(self, use: ParameterUse, g: Array, computed_in: torch.dtype) -> None:
+        """Add what a use gives its parameters.
+
+        Args:
+            use: The use.
+            g: Gradient of its output, samples first.
+            computed_in: Dtype that the gradient has arrived in, which autocast may have chosen.
+        """
         for place, target in use.targets.items():
             name = target.names[0]
             if name not in self._names:
                 continue
-            terms, tolerance = self._terms(use, place, target, g), SKETCH_TOLERANCES.get(g.dtype, 1e-3)
-            rounding = torch.linalg.vector_norm(g).to(terms.dtype) * (TIMES_EPS * torch.finfo(g.dtype).eps / tolerance)
+            terms, tolerance = self._terms(use, place, target, g), SKETCH_TOLERANCES.get(computed_in, 1e-3)
+            unit = TIMES_EPS * torch.finfo(computed_in).eps / tolerance
+            rounding = torch.linalg.vector_norm(g).to(terms.dtype) * unit
             sizes = torch.linalg.vector_norm(terms, 1)
             self._sums[name].append(torch.stack([terms.sum(), sizes + rounding]).double())
             self._coarsest[name] = max(self._coarsest.get(name, 0.0), tolerance)

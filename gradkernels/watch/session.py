@@ -13,6 +13,7 @@ import torch
 from torch.autograd import Variable
 
 from gradkernels.engines.hooks.capture.guesses import Guesses
+from gradkernels.engines.hooks.precision import without_autocast
 from gradkernels.problems.module.differentiable import is_called_by_us
 from gradkernels.problems.module.structure import Module
 from gradkernels.watch.audit import WatchAudits
@@ -205,7 +206,7 @@ class Watch:
         if backward is None:
             return
         try:
-            with torch.no_grad():
+            with torch.no_grad(), without_autocast(backward.device):
                 self._look(backward)
         finally:
             backward.close()

@@ -15,6 +15,7 @@ from gradkernels.adapters.opacus.kept import ArrivedGradients
 from gradkernels.adapters.opacus.loss_graph import ends_for_samples
 from gradkernels.backend import Array
 from gradkernels.engines.hooks.capture.guesses import Guesses
+from gradkernels.engines.hooks.precision import without_autocast
 from gradkernels.problems.module.differentiable import is_called_by_us
 from gradkernels.problems.module.structure import Module
 from gradkernels.watch.audit import WatchAudits
@@ -180,7 +181,7 @@ class PassFollower:
         if backward is None:
             return
         try:
-            with torch.no_grad():
+            with torch.no_grad(), without_autocast(backward.device):
                 backward.require_same_samples()
                 backward.require_all()
                 self._warn_of_loss(backward)

@@ -21,6 +21,7 @@ from gradkernels.engines.hooks.capture.loss_guard import LossGuard
 from gradkernels.engines.hooks.capture.sample_axis import Axis
 from gradkernels.engines.hooks.capture.tape import Tape
 from gradkernels.engines.hooks.parameter_use import ParameterUse
+from gradkernels.engines.hooks.precision import without_autocast
 from gradkernels.engines.hooks.rules import vmap_call
 from gradkernels.engines.hooks.rules.made_weights import RECIPES, remade, remember_recipe
 from gradkernels.engines.hooks.rules.table import COPIES, RULES, SPECIAL
@@ -42,6 +43,14 @@ class GradientListener:
         """Pass a gradient on that has arrived."""
         if self.consumer is None:
             return
+        if torch.is_autocast_enabled(g.device.type):  # backward() was called within its context
+            with without_autocast(g.device):
+                self._pass_on(use, g)
+        else:
+            self._pass_on(use, g)
+
+    def _pass_on(self, use: ParameterUse, g: Array) -> None:
+        assert self.consumer is not None
         if not torch.is_grad_enabled():  # in all backward passes but those that are differentiated themselves
             self.consumer(use, g)
             return

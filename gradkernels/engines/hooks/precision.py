@@ -1,12 +1,20 @@
-"""Squares and their sums in at least float32: in half precision a square leaves the range from 256 on."""
+"""Squares and their sums in at least float32: in half precision a square leaves the range from 256 on.
+
+Autocast computes in half precision with parameters of another dtype; gradients are taken in the parameters' own.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import copy
+from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, TypeVar
 
 import torch
 
 from gradkernels.backend import Array
+
+Use = TypeVar("Use")
 
 HALF_DTYPES = (torch.float16, torch.bfloat16)
 
@@ -58,3 +66,40 @@ def weighted_rows(rows: Array, weights: Array) -> Array:
     """Return the sums of rows `(n, ...)` by weights `(n, k)`, `(k, ...)`, in the dtype that sums are taken in."""
     wide = row_matrix(rows)
     return (weights.to(wide.dtype).mT @ wide).view(weights.shape[1], *rows.shape[1:])
+
+
+def without_autocast(device: torch.device) -> AbstractContextManager[Any]:
+    """Return a context in which tensors on a device are computed with in their own dtypes."""
+    return torch.autocast(device.type, enabled=False) if torch.is_autocast_enabled(device.type) else nullcontext()
+
+
+def in_parameters_dtype(use: Use, g: Array) -> tuple[Use, Array]:
+    """Return a use of parameters, and the gradient of its output, in the parameters' dtype if g is of half precision.
+
+    Args:
+        use: With its `targets`, and what it keeps of its call.
+        g: Gradient of the output.
+    """
+    if g.dtype not in HALF_DTYPES:
+        return use, g
+    targets: Mapping[Any, Any] = vars(use)["targets"]
+    dtypes = {one.tensor.dtype for one in targets.values()}
+    if g.dtype in dtypes or len(dtypes) != 1:
+        return use, g
+    (dtype,) = dtypes
+    return _cast(use, dtype), g.to(dtype)
+
+
+def _cast(value: Any, dtype: torch.dtype) -> Any:
+    """Return what a use keeps with half precision in another dtype; tensors with a graph stay as they are."""
+    if isinstance(value, torch.Tensor):
+        return value.to(dtype) if value.dtype in HALF_DTYPES and not value.requires_grad else value
+    if type(value) in (list, tuple):
+        return type(value)(_cast(one, dtype) for one in value)
+    if type(value) is dict:
+        return {key: _cast(one, dtype) for key, one in value.items()}
+    if hasattr(value, "targets"):
+        made = copy.copy(value)
+        vars(made).update({name: _cast(one, dtype) for name, one in vars(value).items() if name != "targets"})
+        return made
+    return value

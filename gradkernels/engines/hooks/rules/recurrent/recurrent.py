@@ -42,6 +42,11 @@ NETWORK_ARGUMENTS = (
 PACKED_ARGUMENTS = ("input", "sizes", *NETWORK_ARGUMENTS[1:-1])
 CELL_ARGUMENTS = ("input", "hx", "w_ih", "w_hh", "b_ih", "b_hh")
 
+AUTOCAST = (
+    "{name} runs under autocast, of whose half precision its rule knows nothing: call it within "
+    "torch.autocast(..., enabled=False), on a float32 input"
+)
+
 LayerParameters = tuple[dict[str, Array], Targets]
 """Parameters of one layer in one direction by the names of a cell's, `w_hr` an LSTM's projection; their targets."""
 
@@ -66,6 +71,8 @@ def run_layers(kind: type[RecurrentLayer]) -> RunBoundary:
 
     def start(tape: Tape, step: BoundaryCall, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Array, ...]:
         given = bind_by_name(NETWORK_ARGUMENTS, args, kwargs)
+        if torch.is_autocast_enabled(given["input"].device.type):
+            raise Unfit(AUTOCAST.format(name=step.name))
         targets = {place[-1]: target for place, target in tape.targets(step, args, kwargs).items()}
         if not isinstance(given["has_biases"], bool):
             return _packed(tape, kind, step, bind_by_name(PACKED_ARGUMENTS, args, kwargs), targets)
