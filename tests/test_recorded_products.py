@@ -25,7 +25,7 @@ from gradkernels.quantity import QUANTITIES, Draw
 from gradkernels.tree import each, leaves
 from gradkernels.zoo import ZOO
 
-PRODUCTS = ("weighted_sum", "group_sums", "inner", "gram", "norms_by", "project")
+PRODUCTS = ("weighted_sum", "group_sums", "inner", "gram", "gram_by", "norms_by", "project")
 CROSS_ENTROPY = nn.CrossEntropyLoss()
 
 
@@ -148,7 +148,7 @@ def test_all_are_right_for_any_number_and_recorded_once(name, traces):
 def test_chunks_of_a_batch_are_put_together():
     problem, x, y = made("mlp")
     for quantity, options, want in asked_of(oracle(problem.model, CROSS_ENTROPY, x, y)):
-        if quantity != "gram":
+        if not quantity.startswith("gram"):
             close(recorded(quantity, problem, chunk=3)(problem.parameters(), x, y, **options), want, quantity)
 
 
@@ -172,7 +172,8 @@ def left_out(consumer):
 
 FAULTS = {
     "inner": (accumulate.RowsAlong, "__call__", left_out(accumulate.RowsAlong)),
-    "gram": (accumulate.RowGram, "__call__", left_out(accumulate.RowGram)),
+    "gram": (accumulate.RowGrams, "__call__", left_out(accumulate.RowGrams)),
+    "gram_by": (accumulate.RowGrams, "__call__", left_out(accumulate.RowGrams)),
     "norms_by": (accumulate.SquaredNormsByParameter, "__call__", left_out(accumulate.SquaredNormsByParameter)),
     "group_sums": (weighted_sums.GroupSums, "__call__", left_out(weighted_sums.GroupSums)),
     "weighted_sum": (
@@ -312,7 +313,7 @@ def test_norms_of_groups_whose_squares_leave_the_range_are_computed_again():
 
 
 def test_products_of_gradients_of_zero_are_not_computed_again(monkeypatch):
-    monkeypatch.setattr(pairs, "gram", lambda problem, chunk: None)
+    monkeypatch.setattr(pairs, "gram_by", lambda problem, chunk: None)
     problem = gk.ModuleProblem(modules.seeded(lambda: nn.Linear(4, 3)), lambda output, y: (output * y).sum(1).mean())
     compute = recorded("gram", problem)
     x, y = torch.randn(6, 4), torch.randn(6, 3)
@@ -320,6 +321,11 @@ def test_products_of_gradients_of_zero_are_not_computed_again(monkeypatch):
     found = compute(problem.parameters(), x, y)
     torch.testing.assert_close(found, (y @ y.T) * (x @ x.T + 1), rtol=1e-5, atol=1e-6)
     assert not found[2:4].any()
+    x[4] = 0  # a gradient of zero over the weight alone
+    by = (("weight", ("weight",)), ("bias", ("bias",)))
+    found = recorded("gram_by", problem)(problem.parameters(), x, y, by=by)
+    want = {"weight": (y @ y.T) * (x @ x.T), "bias": y @ y.T}
+    torch.testing.assert_close(found, want, rtol=1e-5, atol=1e-6)
 
 
 def test_matrices_that_are_too_large_to_be_kept_are_another_kernels(monkeypatch):

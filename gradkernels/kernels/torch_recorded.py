@@ -94,6 +94,14 @@ def gram(problem: ModuleProblem) -> Compute:
     return products.gram(problem)
 
 
+@declare("torch.recorded.gram_by", problems=ModuleProblem, pays_after=CALLS)
+def gram_by(problem: ModuleProblem) -> Compute:
+    """Build inner products of samples over groups of parameters, all in one pass."""
+    from gradkernels.engines.recorded import products
+
+    return products.gram_by(problem)
+
+
 @declare("torch.recorded.norms_by", problems=ModuleProblem, pays_after=CALLS)
 def norms_by(problem: ModuleProblem, chunk: int = CHUNK) -> Compute:
     """Build norms over groups of parameters, without rows where the layer's algebra allows."""

@@ -17,6 +17,8 @@ from gradkernels.dispatch import wisdom
 from gradkernels.dispatch.bind import BoundKernel
 from gradkernels.dispatch.bound_kernels import forget_choices
 from gradkernels.dispatch.fastest_kernel import fastest
+from gradkernels.dispatch.keywords import with_names
+from gradkernels.dispatch.request import NameGlobs
 from gradkernels.key import Key
 from gradkernels.problems import Problem
 from gradkernels.quantity import Quantity
@@ -35,6 +37,7 @@ def race(
     like: tuple[Tree, Tree, Tree],
     budget: float = 60.0,
     calls: int | None = None,
+    parameters: NameGlobs = None,
 ) -> BoundKernel[Any]:
     """Measure here and now which kernel is fastest on these very arrays; saved as this machine's choice.
 
@@ -47,6 +50,7 @@ def race(
         like: `(theta, x, y)`: sizes, dtype and data; for modules theta may be None.
         budget: Seconds that it takes, or as long as it takes to prove and time each kernel once.
         calls: How often the winner will be called, to weigh what building it and its first call take; None for many.
+        parameters: Names or globs of the only parameters that are asked about; see `gk.gradient`.
 
     Returns:
         The winner, bound; its `why` gives the evidence.
@@ -55,9 +59,8 @@ def race(
         ValueError: Shapes that do not fit, no time to measure in, or nothing could be proven and timed.
         TypeError: Arrays of the wrong kind or dtype.
     """
-    if not isinstance(budget, int | float) or not 0 < budget < math.inf:
-        raise ValueError(f"budget is {budget!r}; it must be a positive number of seconds")
-    asked = quantity_of(quantity)
+    _require_time(budget)
+    asked, problem = quantity_of(quantity), with_names(problem, parameters)
     with tempfile.TemporaryDirectory(prefix="gradkernels-") as folder:
         plan = plan_race(problem, asked, like, Path(folder), budget)
         schedule = Schedule(elimination.ELIMINATION_LOOKS[-1][0], budget, f"{budget:g}s")
@@ -66,17 +69,23 @@ def race(
             records = _raced(session, calls)
     _require_winner(records)
     _save(wisdom.learn(records, "race"))
-    forget_choices()
     return fastest(problem, asked, like=like, threads=1, calls=calls)
 
 
+def _require_time(budget: Any) -> None:
+    """Raise a ValueError unless it is a number of seconds."""
+    if not isinstance(budget, int | float) or not 0 < budget < math.inf:
+        raise ValueError(f"budget is {budget!r}; it must be a positive number of seconds")
+
+
 def _save(table: wisdom.Wisdom) -> None:
-    """Save what was measured; for this process alone, with a warning, where that cannot be."""
+    """Save what was measured and choose anew; for this process alone, with a warning, where that cannot be."""
     try:
         wisdom.save(table)
     except (OSError, ValueError) as fault:
         wisdom.remember(table)
         warnings.warn(f"the race counts for this process alone: {fault}", stacklevel=3)
+    forget_choices()
 
 
 def _raced(session: Session, calls: int | None) -> list[Record]:

@@ -7,8 +7,7 @@ from collections.abc import Callable, Iterator
 import torch
 
 from gradkernels.backend import Array
-from gradkernels.engines.hooks.accumulate.grams import GroupGrams
-from gradkernels.engines.hooks.accumulate.products import RowGram
+from gradkernels.engines.hooks.accumulate.products import RowGrams
 from gradkernels.engines.hooks.engine import HooksEngine
 from gradkernels.engines.hooks.errors import Unfit
 from gradkernels.engines.hooks.products import joined_batches
@@ -52,7 +51,7 @@ def _grams(
         raise Unfit("with other=, torch.hooks draws random numbers for both batches in a row; use torch.loop")
     if 0 in sizes:
         return {group: part.new_zeros(sizes).detach() for group, part in like.items()}
-    of = _products(engine, theta, by)
+    of = _products(engine, theta, groups)
     if sum(sizes) // (2 if other is None else 1) <= chunk:  # all at once
         found = of(*one) if other is None else _between(of, (one[0], one[1]), other)
         return {group: found[group].to(part.dtype).contiguous() for group, part in like.items()}
@@ -65,17 +64,12 @@ def _grams(
     return result
 
 
-def _products(engine: HooksEngine, theta: Theta, by: Groups | None) -> Callable[[Tree, Tree], Theta]:
+def _products(engine: HooksEngine, theta: Theta, groups: Groups) -> Callable[[Tree, Tree], Theta]:
     """Return a function of samples that gives the products of each two of them by group."""
 
     def of(x: Tree, y: Tree) -> Theta:
         with engine.forward(theta, x, y) as forward:
-            if by is None:
-                products = RowGram(forward.theta, forward.shared, count(y))
-                forward.backward(products)
-                return {WHOLE: products.finish()}
-            group_of = {name: group for group, names in by for name in names}
-            grams = GroupGrams(forward.theta, forward.shared, count(y), group_of)
+            grams = RowGrams(forward.theta, forward.shared, count(y), groups)
             forward.backward(grams)
             return grams.finish()
 

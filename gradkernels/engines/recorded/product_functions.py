@@ -9,7 +9,7 @@ import torch
 
 from gradkernels.backend import Array
 from gradkernels.engines.hooks.accumulate.accumulators import RowSums
-from gradkernels.engines.hooks.accumulate.products import RowGram, RowsAlong, SquaredNormsByParameter
+from gradkernels.engines.hooks.accumulate.products import RowGrams, RowsAlong, SquaredNormsByParameter
 from gradkernels.engines.hooks.accumulate.projections import RowProjections
 from gradkernels.engines.hooks.accumulate.random_matrices import RandomMatrices
 from gradkernels.engines.hooks.accumulate.weighted_sums import GroupSums, SeveralRowSums, zero_sums
@@ -69,17 +69,25 @@ def inner(passes: Passes) -> Function:
     return function
 
 
-def gram(passes: Passes) -> Function:
-    """Return a function that gives the inner products of each two rows, and whose are in doubt."""
+def gram(passes: Passes, by: Groups) -> Function:
+    """Return a function that gives the inner products of each two rows over each group, and whose are in doubt.
+
+    Doubts are `(groups, n)`: what is lost in one group may be all right in the others.
+    """
 
     def function(theta: Theta, rest: Theta, x: Tree, y: Tree) -> list[Array]:
         with passes.forward(theta, rest, x, y) as forward:
             n, doubts = count_samples(y), Doubts()
-            products = RowGram(forward.theta, forward.shared, n)
-            forward.backward(recording(products, doubts))
-            found = products.finish()
-            doubts.mark_lost(found.diagonal())
-            return [found, doubts.all(n, found)]
+            grams = RowGrams(forward.theta, forward.shared, n, by)
+            forward.backward(recording(grams, doubts))
+            found, used = grams.finish(), grams.totals
+            each = [found[group] for group, _ in by]
+            every = doubts.all(n, each[0])
+            lost = [
+                every | doubts.lost(found[group].diagonal()) if group in used else torch.zeros_like(every)
+                for group, _ in by
+            ]
+            return [*each, torch.stack(lost)]
 
     return function
 

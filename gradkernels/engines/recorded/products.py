@@ -12,14 +12,13 @@ from gradkernels.engines.hooks import products as hooks
 from gradkernels.engines.hooks.accumulate.random_matrices import MOST_MATRIX_BYTES, RandomMatrices
 from gradkernels.engines.hooks.errors import Unfit
 from gradkernels.engines.hooks.quantities import Theta
-from gradkernels.engines.hooks.quantities import norms as norms_by_hooks
 from gradkernels.engines.recorded import product_functions as functions
 from gradkernels.engines.recorded.quantities import added_parts, in_dtypes_of, recorded_parts
 from gradkernels.engines.recorded.recordings import Recordings
 from gradkernels.kernel import Compute
 from gradkernels.problems.module.module_problem import ModuleProblem
 from gradkernels.quantities.project import KIND, SEED, SIZE
-from gradkernels.quantities.shared.groups import Groups
+from gradkernels.quantities.shared.groups import WHOLE, Groups, whole_or_groups
 from gradkernels.tree import Tree, count, take
 
 _element_size = torch.Tensor.element_size
@@ -84,35 +83,69 @@ def _joined(parts: list[Any], at: int) -> Array:
 
 def gram(problem: ModuleProblem) -> Compute:
     """Return a compute of the inner products of each two samples, all in one pass; of two batches as one."""
-    recordings, plain, norms = (
-        Recordings(problem, functions.gram),
-        pairs.gram(problem, 1 << 20),
-        norms_by_hooks(problem, 1 << 20),
-    )
-
-    def are_zero(theta: Theta, x: Tree, y: Tree, at: Array) -> bool:
-        """Return whether some samples have gradients of zero, whose products lose nothing."""
-        return problem.randomness != "different" and not norms(theta, take(x, at), take(y, at)).any()
-
-    def of_all(theta: Theta, x: Tree, y: Tree) -> Array:
-        parts = recorded_parts(recordings, theta, (x, y), count(y)) if count(y) > 1 else None
-        if parts is None:
-            return plain(theta, x, y)
-        ((found, doubtful),) = parts
-        with torch.inference_mode(False), torch.no_grad():
-            at = doubtful.nonzero().flatten()
-            if len(at) and not (found[at].isfinite().all() and are_zero(theta, x, y, at)):
-                return plain(theta, x, y)
-            return found.to(max(theta.values(), key=_element_size).dtype)
+    grams = _Grams(problem)
 
     def compute(theta: Theta, x: Tree, y: Tree, other: tuple[Tree, Tree] | None = None) -> Array:
-        if other is None:
-            return of_all(theta, x, y)
-        if problem.randomness == "different":
-            return plain(theta, x, y, other)
-        return of_all(theta, *hooks.joined_batches((x, y), other))[: count(y), count(y) :].contiguous()
+        return grams(theta, x, y, other, whole_or_groups(None, theta))[WHOLE]
 
     return compute
+
+
+def gram_by(problem: ModuleProblem) -> Compute:
+    """Return a compute of the inner products over groups of parameters, as `gram`."""
+    grams = _Grams(problem)
+
+    def compute(theta: Theta, x: Tree, y: Tree, by: Groups, other: tuple[Tree, Tree] | None = None) -> Theta:
+        return grams(theta, x, y, other, by)
+
+    return compute
+
+
+class _Grams:
+    """Inner products by group; what may have lost digits is computed again by the hooks, but for gradients of zero."""
+
+    def __init__(self, problem: ModuleProblem) -> None:
+        self._recordings, self._alone = Recordings(problem, functions.gram), problem.randomness != "different"
+        self._plain, self._norms = pairs.gram_by(problem, 1 << 20), hooks.norms_by(problem, 1 << 20)
+
+    def __call__(self, theta: Theta, x: Tree, y: Tree, other: tuple[Tree, Tree] | None, by: Groups) -> Theta:
+        """Return the products by group, `(n, n)` or `(n, m)`.
+
+        Args:
+            theta: Parameters by name.
+            x: Inputs, samples first.
+            y: Targets, samples first.
+            other: Further samples, with whose gradients the products are; None for the same.
+            by: Names of parameters by group.
+        """
+        if other is None:
+            return self._of_all(theta, x, y, by)
+        if not self._alone:
+            return dict(self._plain(theta, x, y, by=by, other=other))
+        n, (every_x, every_y) = count(y), hooks.joined_batches((x, y), other)
+        found = self._of_all(theta, every_x, every_y, by)
+        return {group: products[:n, n:].contiguous() for group, products in found.items()}
+
+    def _of_all(self, theta: Theta, x: Tree, y: Tree, by: Groups) -> Theta:
+        parts = recorded_parts(self._recordings, theta, (x, y), count(y), by=by) if count(y) > 1 else None
+        if parts is None:
+            return dict(self._plain(theta, x, y, by=by))
+        ((*products, doubtful),) = parts
+        with torch.inference_mode(False), torch.no_grad():
+            if doubtful.any() and not self._are_zero(theta, (x, y), by, products, doubtful):
+                return dict(self._plain(theta, x, y, by=by))
+            widest = {group: max((theta[name] for name in names), key=_element_size).dtype for group, names in by}
+            return {group: one.to(dtype) for one, (group, dtype) in zip(products, widest.items(), strict=True)}
+
+    def _are_zero(
+        self, theta: Theta, data: tuple[Tree, Tree], by: Groups, products: list[Array], doubtful: Array
+    ) -> bool:
+        """Return whether what is in doubt, `(groups, n)`, is of gradients of zero, whose products lose nothing."""
+        at = doubtful.any(0).nonzero().flatten()
+        if not self._alone or not all(one[at].isfinite().all() for one in products):
+            return False
+        norms = self._norms(theta, take(data[0], at), take(data[1], at), by=by)
+        return not any(one[lost].any() for one, lost in zip(norms.values(), doubtful[:, at], strict=True))
 
 
 def norms_by(problem: ModuleProblem, chunk: int) -> Compute:

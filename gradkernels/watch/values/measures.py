@@ -7,7 +7,7 @@ from typing import Any
 
 from gradkernels.backend import Array
 from gradkernels.engines.hooks.accumulate.accumulators import RowWriter
-from gradkernels.engines.hooks.accumulate.products import RowGram, RowsAlong, SquaredNormsByParameter
+from gradkernels.engines.hooks.accumulate.products import RowGrams, RowsAlong, SquaredNormsByParameter
 from gradkernels.engines.hooks.accumulate.projections import RowProjections
 from gradkernels.engines.hooks.accumulate.random_matrices import RandomMatrices
 from gradkernels.engines.hooks.quantities import beyond_range
@@ -50,11 +50,11 @@ class GramMeasure(Measure):
     """The inner products of each two samples, `(n, n)`."""
 
     def __init__(self, known: Arriving, options: Mapping[str, Any]) -> None:
-        super().__init__(known, options, RowGram(known.theta, known.shared, known.n))
+        super().__init__(known, options, RowGrams(known.theta, known.shared, known.n))
 
     def result(self, arrived: Arrived) -> Array:
         """Return their sums."""
-        return (self.accumulator.finish() * arrived.factor**2).to(self.known.widest)
+        return (sum(self.accumulator.finish().values()) * arrived.factor**2).to(self.known.widest)
 
 
 class RowsMeasure(Measure):

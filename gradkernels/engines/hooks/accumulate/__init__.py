@@ -12,8 +12,8 @@ result when the backward pass is over.
 - `pulling`: rows of what was made of parameters, turned into theirs.
 - `single_uses`: which parameters have one use, so that their norms may be added up use by use.
 - `merging`: uses of one linear weight, as in a loop over cells, made one with the steps of all.
-- `products`: inner products of rows with directions (`RowsAlong`), and squared norms of each parameter
-  (`SquaredNormsByParameter`); `grams`: those of each two samples' rows, by groups of parameters (`GroupGrams`).
+- `products`: inner products of rows with directions (`RowsAlong`) and of each two samples' rows, whole or by groups of
+  parameters (`RowGrams`), and squared norms of each parameter (`SquaredNormsByParameter`).
 - `weighted_sums`: sums for several weightings (`SeveralRowSums`), or by groups of samples (`GroupSums`).
 - `projections`: random projections of rows, by the matrices that `random_matrices` makes and keeps.
 - `inner_products`: norms of parameters with several uses, such as a table that is also the last layer's weight, from

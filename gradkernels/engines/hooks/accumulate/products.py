@@ -1,8 +1,9 @@
-"""Inner products of rows, with directions, with random matrices and with each other: rows are formed for few layers."""
+"""Inner products of rows, with directions and with each other, and norms by parameter: rows are formed for few."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from gradkernels.backend import Array
 from gradkernels.engines.hooks.accumulate.accumulators import SquaredNorms, rows_from_terms
@@ -11,6 +12,7 @@ from gradkernels.engines.hooks.accumulate.single_uses import SingleUses
 from gradkernels.engines.hooks.parameter_use import ParameterUse
 from gradkernels.engines.hooks.precision import row_matrix, widen
 from gradkernels.engines.hooks.symmetric import products_of_rows
+from gradkernels.quantities.shared.groups import Groups, whole_or_groups
 
 
 class RowsAlong:
@@ -88,40 +90,52 @@ class SquaredNormsByParameter:
         return found | {name: widen(one.new_zeros(self._n).detach()) for name, one in unused.items()}
 
 
-class RowGram:
-    """Adds up the inner products of each two samples' rows, `(n, n)`, of parameters that have one use as they arrive.
+class RowGrams:
+    """Adds up the inner products of each two samples' rows by group, of parameters that have one use as they arrive.
+
+    Attributes:
+        totals: `(n, n)` by group, of what has arrived.
 
     Args:
         theta: Parameters by name.
         shared: Those that have several uses.
         n: Number of samples.
+        groups: Names of parameters by group, others are left out; None for one of all.
     """
 
-    def __init__(self, theta: dict[str, Array], shared: Iterable[str], n: int) -> None:
-        self._theta, self._n, self._single = theta, n, SingleUses(shared)
-        self._total: Array | None = None
+    def __init__(self, theta: Mapping[str, Array], shared: Iterable[str], n: int, groups: Groups | None = None) -> None:
+        self._theta, self._n, self._single = dict(theta), n, SingleUses(shared)
+        self._groups = {name: group for group, names in whole_or_groups(groups, dict(theta)) for name in names}
+        self.totals: dict[str, Array] = {}
         self._terms: list[UseTerm] = []
 
     def __call__(self, use: ParameterUse, g: Array) -> None:
         """Add the inner products of the rows of a use's targets."""
-        alone = [place for place, target in use.targets.items() if self._single(target)]
-        if alone:
-            self._add(use.joint_gram(alone, g))
-        self._terms += ((use, place, g) for place in use.targets if place not in alone)
+        alone: dict[str, list[Any]] = {}
+        for place, target in use.targets.items():
+            if self._groups.keys().isdisjoint(target.names):
+                continue
+            if self._single(target):
+                alone.setdefault(self._groups[target.names[0]], []).append(place)
+            else:
+                self._terms.append((use, place, g))
+        for group, places in alone.items():
+            self._add(group, use.joint_gram(places, g))
 
-    def finish(self) -> Array:
-        """Return the inner products `(n, n)`, once the backward pass is over."""
+    def finish(self) -> dict[str, Array]:
+        """Return the inner products `(n, n)` by group, once the backward pass is over."""
         self._single.require()
-        for rows in rows_from_terms(self._terms, self._theta, self._single.shared, self._n).values():
-            self._add(products_of_rows(row_matrix(rows)))
-        first = next(iter(self._theta.values()))
-        return widen(first.new_zeros((self._n, self._n)).detach()) if self._total is None else self._total
+        names = [name for name in self._groups if name in self._single.shared]
+        for name, rows in rows_from_terms(self._terms, self._theta, names, self._n).items():
+            self._add(self._groups[name], products_of_rows(row_matrix(rows)))
+        unused = {group: name for name, group in self._groups.items() if group not in self.totals}
+        blanks = {group: self._theta[name].new_zeros((self._n, self._n)).detach() for group, name in unused.items()}
+        return self.totals | {group: widen(blank) for group, blank in blanks.items()}
 
-    def _add(self, products: Array) -> None:
-        """Add products of one parameter, memory of their own."""
-        if self._total is None:
-            self._total = products
-        elif self._total.dtype is products.dtype:
-            self._total.add_(products)
+    def _add(self, group: str, products: Array) -> None:
+        """Add products of some parameters, memory of their own."""
+        total = self.totals.get(group)
+        if total is not None and total.dtype is products.dtype:
+            total.add_(products)
         else:  # a module of several dtypes has the widest of them
-            self._total = self._total + products
+            self.totals[group] = products if total is None else total + products

@@ -47,8 +47,8 @@ class Doubts:
         """Keep squared norms `(n,)` of factors that are multiplied: one may leave the range that the product is in."""
         self._factors += [one.clone() for one in squares]
 
-    def mark_lost(self, squares: Array) -> None:
-        """Mark samples whose products may have lost digits in one of the factors that were kept.
+    def lost(self, squares: Array) -> Array:
+        """Return which samples' products may have lost digits in one of the factors that were kept, `(n,)`.
 
         Args:
             squares: Squared norms of the samples' rows: the diagonal of a Gram matrix.
@@ -56,7 +56,7 @@ class Doubts:
         limits, kept = torch.finfo(squares.dtype), squares.new_ones(())
         for one in self._factors:
             kept = kept + one
-        self.mark(~((squares > LEAST_DIGITS * limits.tiny / limits.eps * kept) & (squares < limits.max)))
+        return ~((squares > LEAST_DIGITS * limits.tiny / limits.eps * kept) & (squares < limits.max))
 
     def look_at(self, squares: Array) -> None:
         """Mark samples whose squares `(n,)` have left the range of their dtype, all such together."""
