@@ -9,9 +9,11 @@ from typing import Any
 import torch
 
 from gradkernels.backend import Array
-from gradkernels.engines.hooks.accumulate.accumulators import RowSums
+from gradkernels.engines.hooks.accumulate.accumulators import RowSums, rows_from_terms
 from gradkernels.engines.hooks.accumulate.products import SquaredNormsByParameter
-from gradkernels.quantities.clipped_sum_by import CLIPPED_SUM_BY
+from gradkernels.engines.hooks.precision import row_matrix
+from gradkernels.quantities.clipped_sum_by import CLIPPED_SUM_BY, DROP, PROPAGATE
+from gradkernels.quantities.shared.arguments import one_of
 from gradkernels.quantities.shared.groups import Groups, groups_of, whole_or_groups
 from gradkernels.quantities.shared.rules import Limit, Rule, known_rule, limit_of, limits, positive_gamma, weights_of
 from gradkernels.watch.backward import BackwardPass, SampleGradients
@@ -32,12 +34,14 @@ class Clipping:
         by: None for the norm over all parameters; `parameter`, or lists of globs by group, for norms of their own.
         rule: `clip` for min(1, C / norm), `automatic` for C / (norm + gamma), or a function of the norms.
         gamma: Of `automatic` (Bu et al. 2022, arXiv:2206.07136).
+        drops: Whether samples with a norm that is not finite are left out.
     """
 
     max_norm: Limit
     by: Any
     rule: Rule
     gamma: float
+    drops: bool = False
 
     def groups(self, theta: dict[str, Array]) -> Groups:
         """Return the names of each group's parameters.
@@ -55,7 +59,9 @@ class Clipping:
         return found
 
 
-def clipping_of(theta: dict[str, Array], max_norm: Any, by: Any, rule: Any, gamma: Any) -> Clipping:
+def clipping_of(
+    theta: dict[str, Array], max_norm: Any, by: Any, rule: Any, gamma: Any, nonfinite: Any = PROPAGATE
+) -> Clipping:
     """Return how samples are weighed, once that has been looked at as `gk.clipped_sum` does.
 
     Args:
@@ -64,6 +70,7 @@ def clipping_of(theta: dict[str, Array], max_norm: Any, by: Any, rule: Any, gamm
         by: Groups of parameters; None for one of all.
         rule: A word, or a function of the norms.
         gamma: Of `automatic`.
+        nonfinite: What becomes of samples whose norms are not finite: `propagate` or `drop`.
 
     Raises:
         CannotWatch: `.grad` cannot be clipped, or would not be everywhere.
@@ -71,7 +78,9 @@ def clipping_of(theta: dict[str, Array], max_norm: Any, by: Any, rule: Any, gamm
         ValueError: A length that is none, an unknown rule, or groups that do not fit.
     """
     require_kept_gradients(theta)
-    found = Clipping(limits(max_norm, 0, theta), by, known_rule(rule, 0, theta), positive_gamma(gamma, 0, theta))
+    drops = one_of("nonfinite", (PROPAGATE, DROP))(nonfinite, 0, theta) == DROP
+    given = limits(max_norm, 0, theta), by, known_rule(rule, 0, theta), positive_gamma(gamma, 0, theta)
+    found = Clipping(*given, drops)
     groups = found.groups(theta)
     options = {"max_norm": found.max_norm, "by": None if by is None else groups, "rule": found.rule}
     CLIPPED_SUM_BY.agree(options)
@@ -103,19 +112,45 @@ def clipped_sums(samples: SampleGradients, clipping: Clipping, factor: float) ->
     squares = SquaredNormsByParameter(theta, samples.known.shared, n)
     for use, g in samples.terms:
         squares(use, g)
-    by_name, sums, lengths = squares.finish(), dict[str, RowSums](), list[Array]()
+    by_name, weights, lengths = squares.finish(), dict[str, Array](), list[Array]()
     for group, names in clipping.groups(theta):
         norms = sum(by_name[name] for name in names).sqrt() * factor
         lengths.append(norms)
         limit = limit_of(clipping.max_norm, group)
-        of_group = RowSums(theta, weights_of(torch, norms, limit, clipping.rule, clipping.gamma) * factor)
-        sums |= dict.fromkeys(names, of_group)
+        weights |= dict.fromkeys(names, weights_of(torch, norms, limit, clipping.rule, clipping.gamma) * factor)
+    if clipping.drops and not (kept := torch.stack(lengths).isfinite().all(0)).all():
+        return _sums_of_kept(samples, weights, kept)
+    by_weights = {id(one): RowSums(theta, one) for one in weights.values()}
+    sums = {name: by_weights[id(one)] for name, one in weights.items()}
     for use, g in samples.terms:
         for place, target in use.targets.items():
             sums[target.names[0]].add(use, (place,), g)
     finished = {id(one): one.finish() for one in sums.values()}
     found = {name: finished[id(one)][name] for name, one in sums.items()}
     if any(one.isinf().any() for one in lengths) and all(one.isfinite().all() for one in found.values()):
+        raise CannotWatch(CLIPPED_OUT_OF_RANGE)
+    return found
+
+
+def _sums_of_kept(samples: SampleGradients, weights: Mapping[str, Array], kept: Array) -> dict[str, Array]:
+    """Return the weighted sums of some samples, from rows: what is not finite is in the data of layers too.
+
+    Args:
+        samples: Whose terms were kept.
+        weights: `(n,)` by parameter.
+        kept: Which samples, `(n,)`.
+
+    Raises:
+        CannotWatch: Gradients of the others are finite, and only the squares of their norms are not.
+    """
+    known, found, finite = samples.known, dict[str, Array](), torch.ones_like(kept)
+    for name, of in weights.items():
+        terms = [(use, place, g) for use, g in samples.terms for place, one in use.targets.items() if name in one.names]
+        rows = row_matrix(rows_from_terms(terms, known.theta, [name], known.n)[name])
+        finite = finite & rows.isfinite().all(1)
+        total = of[kept].to(rows.dtype) @ rows[kept]
+        found[name] = total.view(known.theta[name].shape)
+    if (finite & ~kept).any():
         raise CannotWatch(CLIPPED_OUT_OF_RANGE)
     return found
 

@@ -13,7 +13,7 @@ from gradkernels.problems.module.inputs import SharedPlaces
 from gradkernels.problems.module.sample_losses import REDUCTIONS
 from gradkernels.problems.module.structure import Parameters
 from gradkernels.quantities.shared.groups import groups_of
-from gradkernels.watch.values.measures import MEASURES, OPTIONS
+from gradkernels.watch.values.measures import MEASURES, NEEDED, OPTIONS
 
 PASS_KINDS = ("one", "same", "more")
 
@@ -81,6 +81,8 @@ def wanted(quantities: Quantities, theta: Parameters) -> dict[str, Mapping[str, 
             raise ValueError(f"{name} has no option {unknown[0]!r}; it has {', '.join(known) or 'none'}")
         if options.get("by") is not None:
             options["by"] = groups_of(options["by"], 0, dict(theta))
-    if "inner" in given and "v" not in given["inner"]:
-        raise ValueError("inner needs its directions: {'inner': {'v': ...}}, of the parameters' structure")
+    for name, options in given.items():
+        for option, what in NEEDED.get(name, ()):
+            if option not in options:
+                raise ValueError(f"{name} needs {option}, {what}: {{{name!r}: {{{option!r}: ...}}}}")
     return {**given}

@@ -91,8 +91,9 @@ class Watch:
         return self._steps.n
 
     def clip(
-        self, max_norm: float | Mapping[str, float] = 1.0, *, by: Any = None, rule: Any = "clip", gamma: float = 0.01
-    ) -> None:
+        self, max_norm: float | Mapping[str, float] = 1.0, *, by: Any = None, rule: Any = "clip", gamma: float = 0.01,
+        nonfinite: str = "propagate",
+    ) -> None:  # fmt: skip
         """Put the clipped sum of the samples' gradients into `.grad`, in the place of what backward() added to it.
 
         Called after a backward pass, it is done for that one; called before, for each from now on. With a GradScaler as
@@ -103,8 +104,9 @@ class Watch:
             by: None for the norm over all parameters; `parameter`, or lists of globs by group, for norms of their own.
             rule: `clip` for min(1, C / norm), `automatic` for C / (norm + gamma), or a function of the norms `(n,)`.
             gamma: Of `automatic`.
+            nonfinite: Whether samples whose norms are not finite spoil the sum (`propagate`), or are left out (`drop`).
         """
-        clipping = clipping_of(parameters_of(self._watched), max_norm, by, rule, gamma)
+        clipping = clipping_of(parameters_of(self._watched), max_norm, by, rule, gamma, nonfinite)
         if self._request.every > 1:
             raise CannotWatch("seen.clip needs each step: pass every=1")
         if is_distributed(self._model):

@@ -32,8 +32,9 @@ def watch(
 
     Args:
         model: A module, as it is called: compiled, or in DistributedDataParallel, too.
-        quantities: Names: norms, gram, per_sample, gradient, moments, noise_scale, inner, project; or options by name,
-            `{"norms": {"by": "parameter"}}`.
+        quantities: Names: norms, gram, per_sample, gradient, moments, noise_scale, inner, project, weighted_sum,
+            group_sums, outer; or options by name, `{"norms": {"by": "parameter"}}`. Weights and groups are of the
+            batch at hand: a function without arguments gives them at each backward pass.
         reduction: How the loss comes from those of the samples of one backward pass, `mean` or `sum`.
         every: Each of how many steps is looked at, from the first one on; the others cost next to nothing.
         scale: What the loss is multiplied with before the backward pass: a number (1 / 4 where four of them make a

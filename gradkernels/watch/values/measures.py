@@ -16,6 +16,7 @@ from gradkernels.watch.errors import CannotWatch
 from gradkernels.watch.values.measure import Arrived, Arriving, Measure
 from gradkernels.watch.values.squared_norms import TogetherSquaredNorms
 from gradkernels.watch.values.sums import GradientMeasure, MomentsMeasure, NoiseScaleMeasure
+from gradkernels.watch.values.weighted import GroupSumsMeasure, OuterMeasure, WeightedSumMeasure
 
 
 class NormsMeasure(Measure):
@@ -107,11 +108,29 @@ MEASURES: dict[str, type[Measure]] = {
     "noise_scale": NoiseScaleMeasure,
     "inner": AlongMeasure,
     "project": ProjectMeasure,
+    "weighted_sum": WeightedSumMeasure,
+    "group_sums": GroupSumsMeasure,
+    "outer": OuterMeasure,
 }
 """What may be watched, by name."""
 
 AVERAGES = ("gradient", "moments", "noise_scale")
 """What no samples have none of."""
 
-OPTIONS: dict[str, tuple[str, ...]] = {"norms": ("by",), "inner": ("v",), "project": ("size", "seed", "kind")}
+OPTIONS: dict[str, tuple[str, ...]] = {
+    "norms": ("by",),
+    "inner": ("v",),
+    "project": ("size", "seed", "kind"),
+    "weighted_sum": ("weights",),
+    "group_sums": ("groups", "count"),
+    "outer": ("groups",),
+}
 """Options of those that take some."""
+
+NEEDED: dict[str, tuple[tuple[str, str], ...]] = {
+    "inner": (("v", "its directions, of the parameters' structure"),),
+    "weighted_sum": (("weights", "the weights of the batch's samples, or a function that gives them"),),
+    "group_sums": (("groups", "the numbers of the samples' groups, or a function that gives them"),
+                   ("count", "how many groups there are")),
+}  # fmt: skip
+"""Options without which there is no value, and what they are."""

@@ -31,7 +31,9 @@ def _numbers(name: str, value: Any) -> tuple[Sequence[str], Any]:
         return ("value",), (value,)
     if isinstance(value, Moments):
         return ("norm of mean", "trace"), torch.stack([_length(value.mean), _sum(value.variance)])
-    if name == "gradient":
+    if name == "outer":
+        return ("trace", "norm"), torch.stack([_sum(value.diagonal()), _length(value)])
+    if name in ("gradient", "weighted_sum", "group_sums"):
         return ("norm",), _length(value)[None]
     if name == "norms" and isinstance(value, dict):
         parts = {f"{group} {of}": one for group, norms in value.items() for of, one in _spread(norms).items()}
@@ -76,12 +78,14 @@ def joined_steps(name: str, sizes: Sequence[int], values: Sequence[Any]) -> Any:
     pairs = [(n, value) for n, value in zip(sizes, values, strict=True) if value is not None]
     if len(pairs) == 1:
         return pairs[0][1]
-    if not pairs or name in ("gram", "noise_scale"):
+    if not pairs or name in ("gram", "noise_scale", "outer"):
         return None
     shares = [n / max(1, sum(n for n, _ in pairs)) for n, _ in pairs]
     parts = [value for _, value in pairs]
     if name == "gradient":
         return _weighted(shares, parts)
+    if name in ("weighted_sum", "group_sums"):
+        return _weighted([1.0] * len(parts), parts)
     if name == "moments":
         mean = _weighted(shares, [one.mean for one in parts])
         around = [{key: one.variance[key] + (one.mean[key] - mean[key]).square() for key in mean} for one in parts]
