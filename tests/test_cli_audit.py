@@ -121,7 +121,7 @@ REFUSED = {
     "tool": (("--tool", "opacu", *PROBLEM), "no tool 'opacu'; did you mean opacus"),
     "no model": (("--tool", "vmap"), "linear is none, give a ModuleProblem"),
     "no function": (("mine.py", *PROBLEM), "names no function; write file.py:name"),
-    "name": (("mine.py:row", *PROBLEM), "did you mean rows"),
+    "name": (("mine.py:row", *PROBLEM), "mine.py: there is no name 'row'; did you mean rows"),
     "number": (("mine.py:number", *PROBLEM), "is an object of class int, and no function f(x, y)"),
     "set-up": (("mine.py:refuses", *PROBLEM), "the call with the problem raised OSError"),
     "file": (("none.py:rows", *PROBLEM), "none.py is no file"),
@@ -130,7 +130,10 @@ REFUSED = {
     "no theta": (("mine.py:rows",), "linear has no parameters of its own; write a function f(theta, x, y)"),
     "model": (("mine.py:rows", "--problem", "mine.py:broken"), "mat1 and mat2 shapes cannot be multiplied"),
     "dtype": (("mine.py:rows", *PROBLEM, "--dtype", "float99"), "no dtype 'float99'"),
-    "suffix": (("mine.py:rows", *PROBLEM, "--out", "a.png"), "known: .html, .htm, .json, .txt"),
+    "suffix": (
+        ("mine.py:rows", *PROBLEM, "--out", "a.png"),
+        "--out a.png: a report ends in .html, .htm, .json, .txt; name a file that does",
+    ),
     "format": (("mine.py:rows", *PROBLEM, "--format", "csv"), "this command prints table, json"),
     "samples": (("mine.py:rows", *PROBLEM, "--samples", "0"), "--samples 0"),
 }

@@ -286,7 +286,9 @@ def test_notes_on_data_are_not_in_a_table_for_machines(written, capsys, monkeypa
     assert "d.csv: classes of y: a = 0, b = 1\n" in told.err
 
 
-@pytest.mark.parametrize("option", ["--sep=;", "--ignore=a", "--features-from=a", "--drop-na", "--target=y"])
+@pytest.mark.parametrize(
+    "option", ["--sep=;", "--ignore=a", "--features-from=a", "--drop-na", "--target=y", "--resample"]
+)
 def test_options_of_a_file_need_one(written, capsys, option):
     assert main(["run", option, *FEW]) == 2
     name = option.partition("=")[0]

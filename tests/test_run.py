@@ -353,6 +353,10 @@ BAD = {
     "device": (["run", "--device", "tpu"], "there is no device 'tpu'"),
     "threads": (["run", "--threads", "0"], "--threads 0: '0' is not a whole number from 1"),
     "features": (["run", "--features", "0"], "--features 0: '0' is not a whole number from 1"),
+    "all and one": (
+        ["run", "--quantity", "all,norms"],
+        "--quantity all,norms: all stands for every quantity; give it ",
+    ),
     "passes": (["run", "--passes", "0"], "--passes 0"),
     "budget": (["run", "--budget", "soon"], "--budget 'soon'"),
     "timeout": (["run", "--timeout", "0"], "--timeout '0': it must be a positive time"),

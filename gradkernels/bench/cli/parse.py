@@ -114,9 +114,14 @@ def chosen_quantities(text: str) -> list[str]:
     """Return names of quantities, `all` being every one.
 
     Raises:
-        ValueError: One does not exist.
+        ValueError: One does not exist, or `all` stands beside another.
     """
-    return list(QUANTITIES) if text == "all" else [quantity(name).name for name in split_names(text)]
+    names = split_names(text)
+    if names == ["all"]:
+        return list(QUANTITIES)
+    if "all" in names:
+        raise ValueError(f"--quantity {text}: all stands for every quantity; give it alone, or leave it out")
+    return [quantity(name).name for name in names]
 
 
 def quantities_of(patterns: Sequence[str], usual: Iterable[str]) -> list[str]:

@@ -56,6 +56,7 @@ class DataOptions:
             "--ignore": self.ignore,
             "--sep": self.sep,
             "--drop-na": self.drop_na,
+            "--resample": self.resample,
         }
         for name, value in given.items():
             if value not in (None, False):

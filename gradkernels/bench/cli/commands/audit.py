@@ -58,7 +58,8 @@ def audit(
         raise ValueError("name a function, as in rows.py:rows, or a library by --tool; one of both")
     writer = parse.chosen_writer(format_, PRINTED)
     if out is not None:
-        pick(dict(WRITERS), out.suffix.lower(), f"--out {out}: format")
+        if out.suffix.lower() not in WRITERS:
+            raise ValueError(f"--out {out}: a report ends in {', '.join(WRITERS)}; name a file that does")
         require_free("--out", out, force)
     chosen = problem_from(problem)
     audited = named_tool(tool, chosen).name if tool else _function(function or "", chosen)
@@ -106,9 +107,11 @@ def _function(spec: str, problem: Problem) -> Callable[..., Any]:
         raise
     except (Exception, SystemExit) as error:  # a caller's code may raise anything
         raise ValueError(f"{spec!r}: the import of {module} raised {describe_fault(error)}") from error
-    found = pick(
-        {one: value for one, value in vars(home).items() if not one.startswith("__")}, name, f"name in {module}"
-    )
+    named = {one: value for one, value in vars(home).items() if not one.startswith("__")}
+    try:
+        found = pick(named, name, "name")
+    except ValueError as error:
+        raise ValueError(f"{module}: {error}") from None
     if not callable(found):
         raise ValueError(f"{spec} is an object of class {type(found).__name__}, and no function f(x, y)")
     if _arguments(found) != 1:
