@@ -168,6 +168,12 @@ def test_rows_go_into_memory_of_the_caller(tmp_path):
     assert_same(LOADER.per_sample(MODULE, out=rows), gk.per_sample(MODULE, None, TX, TY))
 
 
+def test_memory_that_would_cut_off_fractions_is_refused():
+    for out in (np.zeros(N, int), np.zeros(N, bool)):
+        with pytest.raises(TypeError, match="which would cut off the fractions of rows of float64; pass an array of"):
+            OVER.norms(P, THETA, out=out)
+
+
 def test_memory_has_the_right_size_where_the_number_of_samples_is_known_and_grows_elsewhere():
     assert (LOADER.stream.samples, LOADER.stream.length) == (N, 5)
     dropping = gk.over(DataLoader(TensorDataset(TX, TY), batch_size=SIZE, drop_last=True))

@@ -213,8 +213,21 @@ def test_a_file_that_was_cut_short_is_refused(tmp_path):
     path = tmp_path / "rows.npy"
     interrupted(path)
     os.truncate(path, path.stat().st_size - 8)
-    with pytest.raises(ValueError, match="has fewer than 36 rows; it was changed"):
+    with pytest.raises(ValueError, match=r"has fewer than 36 rows of float64 \(\); it was changed"):
         OVER_UNSIZED().norms(P, THETA, out=path)
+
+
+@pytest.mark.parametrize(
+    "other", [np.zeros((N, 3)), np.zeros(N, np.float32), b"no array"], ids=["rows", "dtype", "text"]
+)
+def test_a_file_that_was_put_in_the_place_of_the_rows_is_refused_and_stays(tmp_path, other):
+    path = tmp_path / "rows.npy"
+    OVER.norms(P, THETA, out=path)
+    path.write_bytes(other) if isinstance(other, bytes) else np.save(path, other)
+    there = path.read_bytes()
+    with pytest.raises(ValueError, match=rf"has fewer than {N} rows of float64 \(\); it was changed"):
+        OVER.norms(P, THETA, out=path)
+    assert path.read_bytes() == there
 
 
 def test_two_processes_do_not_write_the_same_file(tmp_path):

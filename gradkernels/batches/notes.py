@@ -9,7 +9,7 @@ from typing import Any
 from gradkernels.batches.loading.batch import Batch
 from gradkernels.batches.loading.digests import digest
 
-VERSION = 1
+VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -20,6 +20,7 @@ class Note:
         asked: What its results are, by name: the quantity, the problem, fingerprints of theta and options.
         batches: How many batches it has.
         rows: How many samples.
+        row: Dtype and shape of a row; empty where the file has none.
         first: Fingerprint of the first batch.
         seen: Fingerprint of all of them, one after the other.
         version: Of the note.
@@ -28,6 +29,7 @@ class Note:
     asked: dict[str, str]
     batches: int = 0
     rows: int = 0
+    row: str = ""
     first: str = ""
     seen: str = ""
     version: int = VERSION

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import os
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
+from shutil import rmtree
 from time import monotonic
 from typing import Any
 
@@ -14,7 +15,7 @@ from gradkernels.batches.asking import identity_of_call
 from gradkernels.batches.loading.batch_call import BatchCall
 from gradkernels.batches.loading.stream import Stream
 from gradkernels.batches.notes import Note, note_of, require_all_batches, require_same_batches
-from gradkernels.batches.row_files import RowFile, remove, row_file
+from gradkernels.batches.row_files import RowFile, row_file
 
 SAVE_SECONDS = 1.0
 """Between two notes, each of which waits for the disk: what a kill costs is computed again."""
@@ -45,10 +46,10 @@ def rows_into_file(stream: Stream, call: BatchCall, path: str | os.PathLike[str]
     known = _known(file.path, identity_of_call(call, stream))
     try:
         if known.batches:
-            file.resume(known.rows)
+            file.resume(known.rows, known.row)
         else:
             _save(known, file.path)
-            remove(file.path)
+            _remove(file.path)
         _write_all(stream, call, file, known)
         return file.finish()
     finally:
@@ -79,7 +80,7 @@ def _write_all(stream: Stream, call: BatchCall, file: RowFile, known: Note) -> N
 
 def _save_both(note: Note, file: RowFile) -> None:
     file.save()
-    _save(note, file.path)
+    _save(replace(note, row=file.row), file.path)
 
 
 def _known(path: Path, asked: dict[str, str]) -> Note:
@@ -97,6 +98,14 @@ def _known(path: Path, asked: dict[str, str]) -> Note:
     if not path.exists():
         return Note(asked)
     return note
+
+
+def _remove(path: Path) -> None:
+    """Remove a file or a folder of rows, if it is there."""
+    if path.is_dir():
+        rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _save(note: Note, path: Path) -> None:

@@ -10,7 +10,6 @@ from fcntl import LOCK_EX, LOCK_NB, flock
 from io import BytesIO, RawIOBase
 from math import prod
 from pathlib import Path
-from shutil import rmtree
 from typing import Any
 
 import numpy as np
@@ -32,14 +31,22 @@ class RowFile(RowSink):
 
     Attributes:
         path: Where it is.
+        row: Dtype and shape of a row; empty where there is none yet.
     """
+
+    row = ""
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
     @abstractmethod
-    def resume(self, rows: int) -> None:
+    def resume(self, rows: int, row: str) -> None:
         """Go on behind so many rows of a file that is there; what it has behind them is cut off."""
+
+    def changed(self, rows: int, row: str) -> ValueError:
+        """Return what is to be said of a file that has not the rows that were noted."""
+        return ValueError(f"{self.path} has fewer than {rows:,} rows of {row}; it was changed: delete it and what is "
+                          "beside it, and begin anew")  # fmt: skip
 
     @abstractmethod
     def save(self) -> None:
@@ -69,15 +76,17 @@ class NpyRows(RowFile):
     _row: tuple[int, ...]
     _start: int
 
-    def resume(self, rows: int) -> None:
+    def resume(self, rows: int, row: str) -> None:
         """Go on behind so many rows of the file."""
         file = self._opened("r+b")
-        version = np.lib.format.read_magic(file)
-        shape, fortran, self._dtype = HEADERS[version](file)
-        self._start, self._row, self.rows = file.tell(), tuple(shape[1:]), rows
-        if fortran or os.fstat(file.fileno()).st_size < self._end:
-            raise ValueError(f"{self.path} has fewer than {rows:,} rows; it was changed: delete it and what is beside "
-                             "it, and begin anew")  # fmt: skip
+        try:
+            shape, fortran, self._dtype = HEADERS[np.lib.format.read_magic(file)](file)
+        except (ValueError, KeyError):
+            raise self.changed(rows, row) from None
+        self._start, self._row, self.rows = file.tell(), shape[1:], rows
+        self.row = f"{self._dtype} {self._row}"
+        if fortran or self.row != row or os.fstat(file.fileno()).st_size < self._end:
+            raise self.changed(rows, row)
         file.truncate(self._end)
 
     def write(self, result: Tree) -> None:
@@ -117,6 +126,7 @@ class NpyRows(RowFile):
     def _begin(self, array: Array) -> None:
         self._file = self._opened("w+b")
         self._dtype, self._row = array.dtype, array.shape[1:]
+        self.row = f"{self._dtype} {self._row}"
         self._write_header()
         self._start = self._file.tell()
 
@@ -147,12 +157,12 @@ class ZarrRows(RowFile):
 
     _array: Any = None
 
-    def resume(self, rows: int) -> None:
+    def resume(self, rows: int, row: str) -> None:
         """Go on behind so many rows of the array."""
         self._array = zarr().open_array(str(self.path), mode="r+")
-        if self._array.shape[0] < rows:
-            raise ValueError(f"{self.path} has fewer than {rows:,} rows; it was changed: delete it and what is beside "
-                             "it, and begin anew")  # fmt: skip
+        self.row = f"{self._array.dtype} {self._array.shape[1:]}"
+        if self.row != row or self._array.shape[0] < rows:
+            raise self.changed(rows, row)
         self.rows = rows
 
     def write(self, result: Tree) -> None:
@@ -165,9 +175,9 @@ class ZarrRows(RowFile):
                 str(self.path), shape=(0, *row), chunks=(chunk, *row), dtype=array.dtype, overwrite=True
             )
         self.require_fit((self._array.dtype, self._array.shape[1:]), array)
-        stop = self.rows + len(array)
+        self.row, stop = f"{array.dtype} {array.shape[1:]}", self.rows + len(array)
         with naming_the_way_on(self.path):
-            self._array.resize((stop, *self._array.shape[1:]))
+            self._array.resize((stop, *array.shape[1:]))
             self._array[self.rows : stop] = array
         self.rows = stop
 
@@ -204,14 +214,6 @@ def row_file(path: str | os.PathLike[str]) -> RowFile:
     """
     found = Path(path)
     return pick(ROW_FILE_KINDS, found.suffix, "kind of file for rows")(found)
-
-
-def remove(path: Path) -> None:
-    """Remove a file or a folder of rows, if it is there."""
-    if path.is_dir():
-        rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
 
 
 def host(result: Tree) -> Array:

@@ -96,6 +96,10 @@ def _fill(into: Array, at: slice, one: Array) -> None:
                          f"{at.stop:,} at least" + (f", of {shape}" if shape else ""))  # fmt: skip
     own, library = backend_of(into), backend_of(one)
     assert library is not None
+    dtypes = [str(array.dtype).removeprefix("torch.") for array in (one, into)]
+    if dtypes[1].startswith(("int", "uint", "bool")):
+        raise TypeError(f"out is of {dtypes[1]}, which would cut off the fractions of rows of {dtypes[0]}; pass an "
+                        f"array of {dtypes[0]}")  # fmt: skip
     if own is library:
         store(into, at, one)
     elif isinstance(into, np.ndarray):
