@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 import gradkernels as gk
-from gradkernels.dispatch.functions import dispatcher
+from gradkernels.dispatch.audit import AuditWarning
+from gradkernels.dispatch.functions import dispatcher, proof
 from gradkernels.dispatch.functions.results import restored
 from gradkernels.quantities.clipped_sum_by import Clipped
 from gradkernels.quantity import quantity
@@ -95,17 +96,45 @@ def test_a_wrong_way_is_found(problem):
 
 
 def test_the_next_way_computes_where_one_is_wrong(monkeypatch):
-    built = dispatcher._built
+    built = dispatcher.built
 
     def spoilt(kernel, problem):
         compute = built(kernel, problem)
         return (lambda *arrays: 1.01 * compute(*arrays)) if kernel.name == "vmap+" else compute
 
-    monkeypatch.setattr(dispatcher, "_built", spoilt)
+    monkeypatch.setattr(dispatcher, "built", spoilt)
+    monkeypatch.setattr(proof, "built", spoilt)
     bound = gk.fastest(gk.FunctionProblem(losses, PARAMS), "norms", like=(None, X, Y))
     assert bound.kernel.key != "jax.vmap+.norms"
     assert "Disagreement" in bound.why
     np.testing.assert_allclose(bound(None, X, Y)[0], 2 * np.sqrt(2), rtol=1e-6)
+
+
+def test_a_result_is_audited_again(monkeypatch):
+    found = gk.FunctionProblem(losses, PARAMS)
+    gk.norms(found, None, X, Y)
+    built = dispatcher.built
+
+    def spoilt(kernel, problem):
+        compute = built(kernel, problem)
+        return (lambda *arrays: compute(*arrays).at[1].multiply(1.01)) if kernel.name != "loop+" else compute
+
+    monkeypatch.setattr(dispatcher, "built", spoilt)  # of the batch, and not of the samples that a proof takes
+    with pytest.warns(AuditWarning, match="the next kernel computes from now on"):
+        result = gk.norms(found, None, X, Y)
+    np.testing.assert_allclose(result, np.sqrt((SLOPES**2).sum(1) + 4 * RESIDUALS**2), rtol=1e-6)
+
+
+def test_what_a_function_finds_around_it_is_that_of_the_call():
+    around = {"scale": np.ones(1)}
+
+    def scaled(params, x, y):
+        return around["scale"][0] * losses(params, x, y)
+
+    found = gk.FunctionProblem(scaled, PARAMS)
+    once = gk.norms(found, None, X, Y)
+    around["scale"][0] = 3.0
+    np.testing.assert_allclose(gk.norms(found, None, X, Y), 3 * once, rtol=1e-6)
 
 
 def test_within_a_jit_of_the_caller(problem):

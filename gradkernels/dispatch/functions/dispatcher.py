@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Hashable
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
 from typing import Any
 
-import numpy as np
-
-from gradkernels.backend import BACKENDS
-from gradkernels.check import prove
-from gradkernels.check.reference import Reference
+from gradkernels.check import Disagreement
+from gradkernels.dispatch.audit import AuditWarning, is_due
+from gradkernels.dispatch.functions.proof import FunctionArrays, SampleProof, audit, built, few_of
 from gradkernels.dispatch.functions.results import restored
 from gradkernels.dispatch.functions.trial import by_trial, is_open
+from gradkernels.dispatch.history import KernelHistory
 from gradkernels.dispatch.keywords import by_name
 from gradkernels.dispatch.request import Criteria, Request, request_like
 from gradkernels.dispatch.select import Choice, choose, explain
@@ -23,12 +22,10 @@ from gradkernels.quantities.shared.rules import WrongRule
 from gradkernels.quantity import Quantity
 from gradkernels.registry import kernels
 from gradkernels.result_buffers import validate_out
-from gradkernels.tree import Tree, count, leaves, structure, take
+from gradkernels.tree import Tree, count, leaves, structure
 from gradkernels.validate import validate_inputs
 
-FUNCTION_PROOF_SAMPLES = 4
 MOST_KINDS = 256
-FunctionArrays = tuple[Tree, Tree, Tree]
 
 
 @dataclass
@@ -40,12 +37,14 @@ class SettledKind:
         kernel: What computes it.
         choice: By which it was chosen; None where the caller named it.
         failed: Kernels that cannot, or are wrong, with the reason.
+        history: Calls and audits so far.
     """
 
     request: Request
     kernel: Kernel
     choice: Choice | None
     failed: dict[Kernel, str] = field(default_factory=dict)
+    history: KernelHistory = field(default_factory=KernelHistory)
 
 
 class FunctionDispatcher:
@@ -73,15 +72,45 @@ class FunctionDispatcher:
             validate_out(self.quantity, *arrays, options.get("out", arguments[0] if arguments else None))
         while True:
             try:
-                result = _built(known.kernel, self.problem)(*arrays, **given)
+                result = built(known.kernel, self.problem)(*arrays, **given)
             except WrongRule:
                 raise
             except Exception as fault:  # a function of other shapes may hold what a kernel cannot do
                 if known.choice is None or known.kernel.backend.name == known.kernel.name:
                     raise
-                known = self._settle(arrays, known.failed | {known.kernel: str(fault)})
+                known = self._settled_without(known, str(fault), arrays)
             else:
+                if says := self._wrong(known, arrays, result):
+                    known = self._settled_without(known, says, arrays)
+                    known.history.calls = 1  # so that the next is audited in this very call
+                    continue
                 return restored(self.problem, self.quantity, result)
+
+    def _wrong(self, known: SettledKind, arrays: FunctionArrays, result: Any) -> str:
+        """Return what an audit finds wrong, nothing if it finds nothing or none is due.
+
+        Args:
+            known: What computed.
+            arrays: Of the call.
+            result: Of it.
+
+        Raises:
+            Disagreement: The kernel that the caller named is wrong.
+        """
+        known.history.calls += 1
+        if known.history.calls == 1 or not is_due(known.history, changed=False) or any(map(_is_traced, leaves(arrays))):
+            return ""  # the first call's kind was proven a moment ago
+        if not count(arrays[2]):
+            return ""
+        known.history.audits += 1
+        try:
+            audit(known.request, known.kernel, arrays, result)
+        except Disagreement as fault:
+            if known.choice is None:
+                raise
+            warnings.warn(f"{fault}; the next kernel computes from now on", AuditWarning, stacklevel=4)
+            return str(fault)
+        return ""
 
     def prepare(self, theta: Any, x: Any, y: Any) -> None:
         """Choose and prove the kernel that would compute a batch.
@@ -124,7 +153,10 @@ class FunctionDispatcher:
         return x, y
 
     def _settled(self, arrays: FunctionArrays) -> SettledKind:
-        kind = (structure(arrays), *((array.shape, array.dtype) for array in leaves(arrays)))
+        if (renewed := self.problem.renewed()) is not self.problem:
+            self.problem = renewed
+            self._kinds.clear()
+        kind = _kind_of(arrays)
         known = self._kinds.get(kind)
         if known is None or self.criteria.results is not None:
             if len(self._kinds) >= MOST_KINDS:
@@ -132,6 +164,18 @@ class FunctionDispatcher:
             known = self._kinds[kind] = self._settle(arrays, {})
         self._last = known
         return known
+
+    def _settled_without(self, known: SettledKind, says: str, arrays: FunctionArrays) -> SettledKind:
+        """Settle a kind anew, by another kernel than before.
+
+        Args:
+            known: What computed it.
+            says: Why it cannot.
+            arrays: Of the call.
+        """
+        found = self._settle(arrays, known.failed | {known.kernel: says})
+        self._kinds[_kind_of(arrays)] = self._last = found
+        return found
 
     def _settle(self, arrays: FunctionArrays, failed: dict[Kernel, str]) -> SettledKind:
         """Choose a kernel and prove it on some of the samples; the next one where that fails.
@@ -149,7 +193,7 @@ class FunctionDispatcher:
                 "numbers, of which jax.jit has none yet: call it once outside"
             )
         request = request_like(self.problem, self.quantity, arrays, self.criteria)
-        proof = _Proof(request, _few(arrays))
+        proof = SampleProof(request, few_of(arrays))
         while True:
             choice = None if self.forced else choose(request, failed)
             kernel = self.forced or choice.kernel  # type: ignore[union-attr]
@@ -164,7 +208,7 @@ class FunctionDispatcher:
             return SettledKind(replace(request, arrays=None), kernel, choice, failed)
 
     def _tried(
-        self, request: Request, choice: Choice, failed: dict[Kernel, str], proof: _Proof, arrays: FunctionArrays
+        self, request: Request, choice: Choice, failed: dict[Kernel, str], proof: SampleProof, arrays: FunctionArrays
     ) -> Choice:
         """Return the choice of the fastest on this batch among those that do not take one sample after the other."""
         able = [
@@ -174,53 +218,12 @@ class FunctionDispatcher:
         ]
         faults = {one: proof.fault(one) for one in able if one is not choice.kernel}
         choice = replace(choice, refused=(*choice.refused, *((one, says) for one, says in faults.items() if says)))
-        proven = {one: _built(one, self.problem) for one in able if not faults.get(one)}
+        proven = {one: built(one, self.problem) for one in able if not faults.get(one)}
         return by_trial(request, choice, proven, arrays) if len(proven) > 1 else choice
 
 
-class _Proof:
-    """What kernels are held to: some samples of a call, and their gradients one by one.
-
-    Args:
-        request: What is to be computed.
-        few: Theta and those samples, numpy arrays.
-
-    Raises:
-        ValueError: The samples have no gradients of their own, which is no kernel's fault.
-    """
-
-    def __init__(self, request: Request, few: FunctionArrays) -> None:
-        self._few, self._n = few, count(few[2])
-        self._case = replace(request.case, n=max(1, self._n))
-        self._reference = Reference(request.case.problem, *few)
-        if self._n:
-            _ = self._reference.gradient
-
-    def require(self, kernel: Kernel) -> None:
-        """Raise unless a kernel computes them rightly; of no samples nothing is known."""
-        if self._n:
-            prove(kernel, _built(kernel, self._case.problem), self._case, self._few, self._reference)
-
-    def fault(self, kernel: Kernel) -> str:
-        """Return what is wrong with a kernel, nothing where nothing is."""
-        try:
-            self.require(kernel)
-        except Exception as fault:  # whatever it is: another kernel may do
-            return f"{type(fault).__name__}: {fault}"
-        return ""
-
-
-@lru_cache(maxsize=256)
-def _built(kernel: Kernel, problem: Any) -> Compute:
-    return kernel.build(problem)
-
-
-def _few(arrays: FunctionArrays) -> FunctionArrays:
-    """Return theta and some samples spread over a batch, as numpy arrays."""
-    theta, x, y = BACKENDS["jax"].get(arrays)
-    n = count(y)
-    chosen = np.linspace(0, n - 1, min(n, FUNCTION_PROOF_SAMPLES)).astype(int)
-    return theta, *take((x, y), chosen)
+def _kind_of(arrays: FunctionArrays) -> Hashable:
+    return structure(arrays), *((array.shape, array.dtype) for array in leaves(arrays))
 
 
 def _is_traced(array: Any) -> bool:

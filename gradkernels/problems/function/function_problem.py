@@ -17,6 +17,7 @@ import numpy as np
 
 from gradkernels.backend import Array
 from gradkernels.problems.function import drawing
+from gradkernels.problems.function.closure import Closure, code_text
 from gradkernels.problems.function.pytree import PytreeLayout
 from gradkernels.problems.function.requirements import as_jax_array, require_fit, require_losses
 from gradkernels.problems.problem import Problem
@@ -30,8 +31,8 @@ STRUCTURED_OPTIONS = ("v",)  # that have theta's structure
 class FunctionProblem(Problem):
     """The losses of a JAX function, one of each sample.
 
-    Problems of one function and the very same params are equal: make one and keep it, since what is proven and
-    compiled is kept with it. Theta is given at each call, or None for params.
+    Problems of one function, what it computes with and the very same params are equal: make one and keep it, since what
+    is proven and compiled is kept with it. Theta is given at each call, or None for params.
 
     Attributes:
         losses: `losses(params, x, y)`, the loss of each sample `(n,)`; a sample's may depend on no other sample.
@@ -63,7 +64,7 @@ class FunctionProblem(Problem):
         """Refuse what is no function, params without numbers, and what is no example."""
         if not callable(self.losses):
             raise TypeError(f"losses is a {type(self.losses).__name__}; pass a function losses(params, x, y) -> (n,)")
-        _ = self.layout
+        _ = self.layout, self.closure
         if self.example is not None:
             x, y = self.example
             object.__setattr__(self, "example", self.prepared(x, y))
@@ -71,7 +72,16 @@ class FunctionProblem(Problem):
     @property
     def _key(self) -> tuple[Any, ...]:
         function = self.losses if isinstance(self.losses, Hashable) else id(self.losses)
-        return function, self.layout.identity, self.by_name, id(self.example and self.example[0])
+        return function, self.layout.identity, self.by_name, id(self.example and self.example[0]), self.closure
+
+    @cached_property
+    def closure(self) -> Closure:
+        """What the function computed with, besides its arguments, when the problem was made."""
+        return Closure(self.losses)
+
+    def renewed(self) -> FunctionProblem:
+        """Return the problem, or if what its function computes with has changed, another to build kernels for."""
+        return self if self.closure == Closure(self.losses) else replace(self)
 
     @cached_property
     def cache(self) -> dict[Any, Any]:
@@ -88,7 +98,7 @@ class FunctionProblem(Problem):
         """`function:losses:1f0c3a9b`: its name, and a fingerprint of its code and of the shapes of params."""
         called = getattr(self.losses, "__name__", type(self.losses).__name__).strip("<>")
         shapes = [(name, tuple(array.shape)) for name, array in named("", self.layout.own)]
-        code = _code_of(getattr(self.losses, "__code__", None))
+        code = code_text(getattr(self.losses, "__code__", None))
         return f"function:{called}:{hashlib.sha256(repr((shapes, code)).encode()).hexdigest()[:8]}"
 
     def parameters(self) -> Tree:
@@ -232,11 +242,3 @@ class FunctionProblem(Problem):
     def tolerance(self, dtype: str, terms: int) -> float:
         """Return the error allowed, relative to a row's norm: a network rounds otherwise than an inner product."""
         return RELATIVE_TOLERANCES[dtype]
-
-
-def _code_of(code: Any) -> Any:
-    """Return what a function does, for a fingerprint: the same in every process."""
-    if code is None:
-        return None
-    inner = [_code_of(one) if hasattr(one, "co_code") else repr(one) for one in code.co_consts]
-    return code.co_code, code.co_names, inner
