@@ -100,6 +100,18 @@ def test_wrong_numbers_are_a_disagreement_that_says_where(quantity, says):
         assert history.audits == audits
 
 
+def test_norms_behind_a_sum_are_built_again_only_for_a_changed_model(monkeypatch):
+    call, _ = called("gradient", batch())
+    hooks, norms = replace(call, kernel=gk.kernel("torch.hooks.gradient")), gk.kernel("torch.hooks.norms")
+    made, history = [], KernelHistory()
+    counting = replace(norms, builder=lambda problem: made.append(problem) or norms.build(problem))
+    monkeypatch.setattr(audit, "kernels", lambda quantity: (counting,))
+    for training in (False, False, True, True):
+        call.batch.problem.model.train(training)
+        audit_call(hooks, history)
+    assert len(made) == 2
+
+
 def test_wrong_norms_behind_a_sum_are_a_disagreement(monkeypatch):
     call, _ = called("gradient", batch())
     norms = QUANTITIES["norms"].of(torch, LOOP.build(call.batch.problem)(call.batch.theta, call.batch.x, call.batch.y))

@@ -22,7 +22,7 @@ from gradkernels.check.modules.choose_check import result_check
 from gradkernels.check.modules.result_checks import ResultCheck
 from gradkernels.check.modules.sample_passes import CallerBatch, require_agreement
 from gradkernels.check.modules.verdicts import is_definition
-from gradkernels.dispatch.history import KernelHistory
+from gradkernels.dispatch.history import KernelHistory, built_once
 from gradkernels.kernel import Compute, Kernel
 from gradkernels.names import counted, pick
 from gradkernels.problems.module.mixing.batch_loss import callers_depth
@@ -199,7 +199,7 @@ def _norms(kernel: Kernel, batch: CallerBatch) -> Any:
     way = kernel.name.rstrip("+")
     for one in kernels(quantity="norms"):
         if one.backend is kernel.backend and one.name.rstrip("+") == way:
-            return one.build(batch.problem)(batch.theta, batch.x, batch.y)
+            return built_once(one, batch.problem)(batch.theta, batch.x, batch.y)
     return None
 
 

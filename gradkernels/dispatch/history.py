@@ -14,7 +14,7 @@ from gradkernels.check.compare_arrays import Disagreement
 from gradkernels.dispatch.memory_limit import TooSmall
 from gradkernels.dispatch.select import Choice
 from gradkernels.dispatch.trials.trials import Trials
-from gradkernels.kernel import Kernel
+from gradkernels.kernel import Compute, Kernel
 
 MOST_CALLS_WAITED = 64
 """Calls after which a kernel that did not fit is tried again at the latest."""
@@ -119,3 +119,16 @@ def clear_choices() -> None:
             one.choices.clear()
             one.trials = Trials()
             one.lessons += 1
+
+
+def built_once(kernel: Kernel, problem: Any) -> Compute:
+    """Return a kernel that audits compare with, built for a problem as it is: again only when the model has changed.
+
+    What records or compiles would otherwise do so at each audit.
+    """
+    key = kernel, problem.mode_key()
+    kept = problem.cache.get("audited")
+    if kept is None or kept[0] != key:
+        kept = problem.cache["audited"] = key, kernel.build(problem)
+    compute: Compute = kept[1]
+    return compute
