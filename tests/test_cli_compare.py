@@ -102,6 +102,17 @@ def test_undecided_says_what_could_be_found_and_how_many_passes_it_takes(written
     assert row[-1].isdecimal()
 
 
+def test_columns_that_are_left_out_are_not_explained(written, capsys, monkeypatch):
+    files = written("A.csv", passes(NOISY)), written("B.csv", passes(scaled(NOISY, 1.05), run="run-b"))
+    monkeypatch.setenv("COLUMNS", "70")
+    run(*files)
+    narrow = capsys.readouterr().out
+    assert "with --wide also: detects, needs\n" in narrow
+    assert "detects: " not in narrow
+    run(*files, "--wide")
+    assert "detects: the smallest slowdown" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("options", "code"),
     [

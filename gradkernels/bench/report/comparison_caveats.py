@@ -12,17 +12,26 @@ from gradkernels.bench.report.units import percent
 from gradkernels.bench.stats.verdict import FEWEST_PASSES
 from gradkernels.names import counted
 
+LEGEND = {
+    "detects": "the smallest slowdown found with 95% probability",
+    "needs": "passes a side that would settle it",
+}
+"""What columns of rows that are undecided have."""
 
-def caveats(comparison: Comparison) -> Iterator[str]:
-    """Yield how the times were treated, what they can and cannot show, and whether they can be trusted at all."""
+
+def caveats(comparison: Comparison, left_out: Sequence[str] = ()) -> Iterator[str]:
+    """Yield how the times were treated, what they can and cannot show, and whether they can be trusted at all.
+
+    Columns that the table has left out are not explained.
+    """
     for override in comparison.unused:
         yield f"no row matches the thresholds for {override}"
     if comparison.compared:
-        yield from _power(comparison)
+        yield from _power(comparison, left_out)
         yield from _canaries(comparison)
 
 
-def _power(comparison: Comparison) -> Iterator[str]:
+def _power(comparison: Comparison, left_out: Sequence[str]) -> Iterator[str]:
     rows = comparison.compared
     if apart := [row for row in rows if row.normalised is not None]:
         divided = sum(bool(row.normalised) for row in apart)
@@ -32,8 +41,9 @@ def _power(comparison: Comparison) -> Iterator[str]:
         says, stay = ("has", "stays") if few == 1 else ("have", "stay")
         of = f"{few} of {counted(len(rows), 'row')}"
         yield f"{of} {says} fewer than {FEWEST_PASSES} passes on a side and {stay} undecided"
-    if comparison.counts["undecided"]:
-        yield "detects: the smallest slowdown found with 95% probability; needs: passes a side that would settle it"
+    shown = [f"{column}: {meaning}" for column, meaning in LEGEND.items() if column not in left_out]
+    if shown and comparison.counts["undecided"]:
+        yield "; ".join(shown)
     if not comparison.same_runs:
         effects = [row.smallest_effect for row in rows if row.smallest_effect is not None]
         yield f"measured at different times: {_found(effects)}, measure both side by side"

@@ -13,14 +13,14 @@ from gradkernels.names import counted
 _MOST_SHOWN = 8
 
 
-def summary_sentences(comparison: Comparison) -> list[str]:
-    """Return every sentence that belongs under the table, the most important last."""
+def summary_sentences(comparison: Comparison, left_out: Sequence[str] = ()) -> list[str]:
+    """Return every sentence that belongs under the table, the most important last; none on columns left out of it."""
     return [
         *_sources(comparison),
         *_absent(comparison.only_before, comparison.after, comparison.varying),
         *_absent(comparison.only_after, comparison.before, comparison.varying),
         *_statuses(comparison),
-        *caveats(comparison),
+        *caveats(comparison, left_out),
         *_slow(comparison),
         *_totals(comparison),
         *_stamps(comparison),

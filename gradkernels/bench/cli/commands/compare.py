@@ -96,5 +96,5 @@ def _show(comparison: Comparison, wide: bool) -> None:
     if missing:
         say(console, f"with --wide also: {', '.join(missing)}")
     console.print()
-    for sentence in summary_sentences(comparison):
+    for sentence in summary_sentences(comparison, missing):
         say(console, sentence, style_of_sentence(sentence), hanging=INDENT)
