@@ -322,11 +322,13 @@ def test_the_slot_is_the_same_whatever_the_temporary_folder(monkeypatch):
 # Commands and Python.
 
 
-def test_python_takes_any_executor():
+def test_python_takes_any_executor_and_says_how_far_it_is(capsys):
     with ThreadPoolExecutor(2) as executor:
         found = gk.run("linear", ["norms"], ["numpy.broadcast"], [10, 100], executor=executor, passes=1, out="x.csv")
     assert once(found.records) == {("norms", 10), ("norms", 100)}
     assert len(read("x.csv")) == 2
+    told = [line for line in capsys.readouterr().err.splitlines() if "of" in line]
+    assert told == ["1 of 2 cases", "2 of 2 cases"]
 
 
 class Stopped(Scripted):

@@ -14,7 +14,7 @@ from gradkernels.bench.api.plans import Kernels, Problems, RunOptions, plans_for
 from gradkernels.bench.api.results import PathName, Results
 from gradkernels.bench.api.verdicts import Verdicts
 from gradkernels.bench.cli.files import require_writable
-from gradkernels.bench.cli.run_progress import run_progress_shown
+from gradkernels.bench.cli.run_progress import cases_shown, run_progress_shown
 from gradkernels.bench.isolation.limits import ProcessLimits, most_bytes
 from gradkernels.bench.run.plan import Plan
 from gradkernels.bench.run.session import Schedule, open_session
@@ -103,9 +103,9 @@ def _spread(
 ) -> list[Record]:
     """Measure case by case at an executor; return what is in the file at the end, or when it is stopped."""
     records: list[Record] = []
-    with stopped_softly(records):
+    with stopped_softly(records), cases_shown() as tell:
         try:
-            spread_out(plans, (path, "new"), schedule, limits, executor, lambda *_: None)
+            spread_out(plans, (path, "new"), schedule, limits, executor, tell)
         finally:
             records += read(path) if path.exists() else []
     return records

@@ -11,6 +11,8 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 
 from gradkernels.bench.race.progress import text_shown
 from gradkernels.bench.run.session import SessionProgress, TellProgress
+from gradkernels.bench.sweep.spread import TellCases
+from gradkernels.names import counted
 
 
 @contextmanager
@@ -31,6 +33,22 @@ def run_progress_shown() -> Iterator[TellProgress]:
             # The memory pass counts as one more.
             total = (at.passes + 1) * at.cases
             bar.update(task, description=at.title, total=total, completed=at.pass_ * at.cases + at.case)
+
+        yield tell
+
+
+@contextmanager
+def cases_shown() -> Iterator[TellCases]:
+    """Show how many cases of a run have their rows, for as long as the context lasts."""
+    in_place = Console().is_jupyter or sys.stderr.isatty()
+    with text_shown() as show:
+
+        def tell(done: int, cases: int) -> None:
+            text = f"{done} of {counted(cases, 'case')}"
+            if in_place:
+                show(text)
+            else:
+                print(text, file=sys.stderr, flush=True)
 
         yield tell
 

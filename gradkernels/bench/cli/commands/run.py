@@ -21,7 +21,7 @@ from gradkernels.bench.cli.files import (
 from gradkernels.bench.cli.options import Format
 from gradkernels.bench.cli.run_pace import Pace, ShownWinners, limits_of, schedule_of
 from gradkernels.bench.cli.run_plan import CaseOptions, PlanOptions, planned
-from gradkernels.bench.cli.run_progress import run_progress_shown
+from gradkernels.bench.cli.run_progress import cases_shown, run_progress_shown
 from gradkernels.bench.cli.table_options import DataOptions
 from gradkernels.bench.isolation.signals import Stopped, stop_on_signals
 from gradkernels.bench.race.elimination import measure_by_elimination
@@ -180,13 +180,9 @@ def _measure(plans: list[Plan], pace: Pace, path: Path, picture: Path, mode: Mod
 
 def _spread(plans: list[Plan], pace: Pace, path: Path, picture: Path, mode: Mode, executor: str) -> int:
     """Measure case by case on the machines of an executor."""
-
-    def tell(done: int, cases: int) -> None:
-        print(f"{done} of {counted(cases, 'case')}", file=sys.stderr, flush=True)
-
     with stop_on_signals():
         try:
-            with executor_at(executor) as workers:
+            with executor_at(executor) as workers, cases_shown() as tell:
                 records = spread_out(plans, (path, mode), pace.schedule, pace.limits, workers, tell)
         except Stopped as stop:
             print(f"gradkernels: stopped; --resume goes on with what is in {path}", file=sys.stderr)
