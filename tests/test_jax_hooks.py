@@ -72,7 +72,29 @@ PROGRAMS = {
         WORDS,
         [0, 1],
     ),
-    "convolution": ({"b": weight(3), "w": weight(3, T, 2)}, convolved, X, []),
+    "convolution": ({"b": weight(3), "w": weight(3, T, 2)}, convolved, X, [1]),
+    "convolution with steps, gaps and channels last": (
+        {"w": weight(3, 2, 1, 3)},
+        lambda p, x, y: (
+            jnp.tanh(
+                jax.lax.conv_general_dilated(
+                    *(x[..., None], p["w"], (2, 1), [(2, 1), (-1, 2)], (2, 1), (1, 2)),
+                    dimension_numbers=("NHWC", "HWIO", "NWHC"),
+                )
+            ).sum((1, 2, 3))
+            * y
+        ),
+        X,
+        [0],
+    ),
+    "convolution in groups": (
+        {"w": weight(T, 1, 2)},
+        lambda p, x, y: (
+            jnp.tanh(jax.lax.conv_general_dilated(x, p["w"], (1,), "SAME", feature_group_count=T)).sum((1, 2)) * y
+        ),
+        X,
+        [],
+    ),
     "scan": ({"u": weight(D, 3), "w": weight(3, 3)}, scanned, X, []),
     "checkpoint and jit": ({"c": weight(3), "w": weight(D, 3)}, checkpointed, X, [1]),
 }
@@ -115,7 +137,7 @@ def test_products_of_samples(program):
 WEIGHTS = jnp.array([[1.0, 0.5], [-2.0, 0.0], [3.0, 1.0]])
 
 
-@pytest.mark.parametrize("name", ["dense", "dense once", "embedding", "made of others"])
+@pytest.mark.parametrize("name", ["dense", "dense once", "embedding", "made of others", "convolution"])
 def test_sums_directions_moments_groups_and_projections(name):
     """All from one compiled program: what is equal in them is compiled and computed once."""
     p, losses, x, _ = PROGRAMS[name]

@@ -72,7 +72,9 @@ def decision_of(call: SampleCall, options: ClippedGradOptions) -> Decision:
 def _decided(call: SampleCall, options: ClippedGradOptions) -> Decision:
     try:
         if not uses_of(SampleProgram(call.closed, len(call.theta))):
-            return Decision(False, "jax_privacy: no parameter is used by one matrix product or look-up alone")
+            return Decision(
+                False, "jax_privacy: no parameter is used by one matrix product, look-up or convolution alone"
+            )
         return _proven_and_timed(call, options)
     except Exception as fault:  # whatever it is: jax_privacy computes, or says what is wrong
         return Decision(False, f"jax_privacy: {type(fault).__name__}: {fault}")

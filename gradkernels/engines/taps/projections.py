@@ -10,7 +10,8 @@ import jax.numpy as jnp
 
 from gradkernels.backend import Array
 from gradkernels.engines.taps.contributions import Contributions, Use
-from gradkernels.engines.taps.rules import Factors, LookUp
+from gradkernels.engines.taps.convolutions import Convolution
+from gradkernels.engines.taps.rules import Factors, LookUp, MatrixProduct
 from gradkernels.quantities.project import as_like, project_rows
 from gradkernels.quantities.shared.projections import factors as random_factors
 
@@ -46,6 +47,8 @@ def _is_as_it_is(found: Contributions, use: Use) -> bool:
     """Return whether a parameter is used in the shape it has, by its first axis or by all others."""
     if use.value != found.program.leaves[use.leaf]:
         return False
+    if isinstance(use.rule, Convolution):
+        return use.rule.first_is_output
     return isinstance(use.rule, LookUp) or use.rule.weight_axes in ((0,), tuple(range(1, len(use.rule.shape))))
 
 
@@ -59,6 +62,6 @@ def _from_both_sides(use: Use, pair: Factors, outputs: Array, inputs: Array) -> 
         inputs: `(columns, l)`.
     """
     a, b = pair
-    if isinstance(use.rule, LookUp) or use.rule.weight_axes == (0,):
+    if isinstance(use.rule, LookUp) or (isinstance(use.rule, MatrixProduct) and use.rule.weight_axes == (0,)):
         return use.rule.applied(outputs, a), b @ inputs
     return b @ outputs, use.rule.applied(inputs, a)

@@ -1,7 +1,8 @@
-"""Rules for weights of matrix products and tables of look-ups: a gradient as the product of two factors.
+"""Rules for weights of matrix products, tables of look-ups and kernels of convolutions: a gradient as two factors.
 
 A use has factors a and b with T rows each, so that the gradient of the value it uses is the sum over rows of the outer
-products, `(i, o)`: of a matrix product the inputs and output gradients, of a look-up the indices and output gradients.
+products, `(i, o)`: of a matrix product the inputs and output gradients, of a look-up the indices and output gradients,
+of a convolution the patches and output gradients.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import jax.numpy as jnp
 from jax.lax import GatherScatterMode
 
 from gradkernels.backend import Array
+from gradkernels.engines.taps.convolutions import Convolution, convolution_of
 
 Factors = tuple[Array, Array]
 
@@ -112,7 +114,7 @@ class LookUp:
         return matrix.reshape(self.shape)
 
 
-TapRule = MatrixProduct | LookUp
+TapRule = MatrixProduct | LookUp | Convolution
 
 
 def rule_of(equation: Any, at: int) -> TapRule | None:
@@ -131,6 +133,8 @@ def rule_of(equation: Any, at: int) -> TapRule | None:
             return None
         of_data, of_weight = (tuple(map(int, contracted[place])) for place in (1 - at, at))
         return MatrixProduct(at, of_data, of_weight, tuple(avals[at].shape))
+    if equation.primitive.name == "conv_general_dilated" and at == 1:
+        return convolution_of(equation, avals)
     if equation.primitive.name == "gather" and at == 0:
         return _look_up(equation, avals)
     return None
