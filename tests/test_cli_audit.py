@@ -38,6 +38,13 @@ def means(x, y):
 def raising(x, y):
     raise RuntimeError("no rows today")
 
+def leaving(x, y):
+    raise SystemExit(0)
+
+def talking(x, y):
+    print("so many samples:", len(x))
+    return rows(x, y)
+
 def by_hand(theta, x, y):
     import numpy as np
     off = 2 * (theta[0] + theta[1] * x - y)
@@ -91,6 +98,19 @@ def test_a_wrong_row_is_code_1_with_its_parameter_and_sample(told):
     code, out, _ = told("mine.py:raising", "--problem", "mine.py:problem")
     assert code == 1
     assert "no rows of the batch: RuntimeError: no rows today" in out
+
+
+def test_a_function_that_ends_the_process_is_not_taken_for_one_without_a_wrong_row(told):
+    code, out, _ = told("mine.py:leaving", "--problem", "mine.py:problem")
+    assert code == 1
+    assert "no rows of the batch: RuntimeError: SystemExit: 0" in out
+
+
+def test_what_a_function_prints_is_no_part_of_the_report(told):
+    code, out, complaint = told("mine.py:talking", "--problem", "mine.py:problem", "--format", "json")
+    assert code == 0
+    assert json.loads(out)["ok"]
+    assert "so many samples: 5" in complaint
 
 
 def test_a_function_with_parameters_is_audited_on_a_regression(told):

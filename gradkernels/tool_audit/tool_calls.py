@@ -54,7 +54,10 @@ class Tool:
         with warnings.catch_warnings(), _with_graph(self.problem):
             warnings.simplefilter("ignore")  # a tool's own are no matter of whether it is right
             shaped = (self._nested(given[0]), *given[1:]) if self.takes_theta else given
-            result = self._by_name(self.call(*map(unfolded, shaped)))
+            try:
+                result = self._by_name(self.call(*map(unfolded, shaped)))
+            except SystemExit as error:  # which would end the audit, as if nothing were wrong
+                raise RuntimeError(f"SystemExit: {error}") from error
         names = ("theta", "x", "y")[-len(asked) :]
         for name, was, now in zip(names, asked, given, strict=True):
             _require_same(name, was, now, "its input ")

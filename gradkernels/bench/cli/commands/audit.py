@@ -6,6 +6,7 @@ import importlib
 import inspect
 import sys
 from collections.abc import Callable
+from contextlib import redirect_stdout
 from typing import Any
 
 from gradkernels.bench.cli import file_options, options, parse
@@ -85,10 +86,11 @@ def _report(audited: Any, problem: Problem, data: Any, name: str | None, dtypes:
     for one in dtypes:
         pick(dict.fromkeys(("float64", "float32", "float16", "bfloat16")), one, "dtype")
     try:
-        return audit_tool(audited, problem, data, name=name, dtypes=dtypes)
+        with redirect_stdout(sys.stderr):  # what a tool prints is no part of the report
+            return audit_tool(audited, problem, data, name=name, dtypes=dtypes)
     except ValueError:
         raise
-    except Exception as error:  # of a model or a loss that are a caller's own
+    except (Exception, SystemExit) as error:  # of a model or a loss that are a caller's own
         raise ValueError(f"{problem.name} cannot be audited on: {describe_fault(error)}") from error
 
 
