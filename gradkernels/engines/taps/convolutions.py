@@ -17,7 +17,7 @@ MOST_PLACES = 128
 
 
 @dataclass(frozen=True)
-class Convolution:
+class PatchProduct:
     """A `conv_general_dilated` of data with a kernel, without groups.
 
     Attributes:
@@ -96,7 +96,7 @@ class Convolution:
         return jax.lax.slice(data, (0, 0, *starts), (*data.shape[:2], *stops), (1, 1, *steps))
 
 
-def convolution_of(equation: Any, avals: list[Any]) -> Convolution | None:
+def convolution_of(equation: Any, avals: list[Any]) -> PatchProduct | None:
     """Return the rule for the kernel of a convolution; None where there is none.
 
     Args:
@@ -105,7 +105,7 @@ def convolution_of(equation: Any, avals: list[Any]) -> Convolution | None:
     """
     params, out = equation.params, equation.outvars[0].aval
     grouped = params["feature_group_count"] != 1 or params["batch_group_count"] != 1
-    found = Convolution(params, tuple(avals[1].shape), tuple(out.shape))
+    found = PatchProduct(params, tuple(avals[1].shape), tuple(out.shape))
     places = [avals[1].shape[axis] for axis in params["dimension_numbers"].rhs_spec[2:]]
     if grouped or avals[0].dtype != avals[1].dtype or math.prod(places) > MOST_PLACES or 0 in out.shape:
         return None

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from gradkernels.backend import Array
 from gradkernels.engines.taps.contributions import Contributions, Use
-from gradkernels.engines.taps.convolutions import Convolution
+from gradkernels.engines.taps.convolutions import PatchProduct
 from gradkernels.engines.taps.rules import Factors, LookUp, MatrixProduct
 from gradkernels.quantities.project import as_like, project_rows
 from gradkernels.quantities.shared.projections import factors as random_factors
@@ -47,7 +47,7 @@ def _is_as_it_is(found: Contributions, use: Use) -> bool:
     """Return whether a parameter is used in the shape it has, by its first axis or by all others."""
     if use.value != found.program.leaves[use.leaf]:
         return False
-    if isinstance(use.rule, Convolution):
+    if isinstance(use.rule, PatchProduct):
         return use.rule.first_is_output
     return isinstance(use.rule, LookUp) or use.rule.weight_axes in ((0,), tuple(range(1, len(use.rule.shape))))
 

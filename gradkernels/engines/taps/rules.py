@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from jax.lax import GatherScatterMode
 
 from gradkernels.backend import Array
-from gradkernels.engines.taps.convolutions import Convolution, convolution_of
+from gradkernels.engines.taps.convolutions import PatchProduct, convolution_of
 
 Factors = tuple[Array, Array]
 
@@ -114,7 +114,7 @@ class LookUp:
         return matrix.reshape(self.shape)
 
 
-TapRule = MatrixProduct | LookUp | Convolution
+TapRule = MatrixProduct | LookUp | PatchProduct
 
 
 def rule_of(equation: Any, at: int) -> TapRule | None:
