@@ -2,11 +2,13 @@
 
 import numpy as np
 import pytest
+import torch
 
 linear_model = pytest.importorskip("sklearn.linear_model", reason="needs scikit-learn")
 from sklearn.base import clone  # noqa: E402
 from sklearn.pipeline import make_pipeline  # noqa: E402
 from sklearn.preprocessing import StandardScaler  # noqa: E402
+from sklearn.svm import LinearSVC  # noqa: E402
 
 from gradkernels.adapters.sklearn import PerSampleGradients  # noqa: E402
 
@@ -85,6 +87,77 @@ def test_each_row_is_the_gradient_of_a_samples_loss(name, weights):
     np.testing.assert_allclose(estimator.per_sample_gradients_, wanted, rtol=1e-7, atol=1e-7)
 
 
+def margins(of_margin):
+    """The loss of several classes, each against all others, or of two."""
+
+    def loss(eta, y, classes):
+        sign = np.where(y[:, None] == (classes if len(classes) > 2 else classes[1:]), 1.0, -1.0)
+        return of_margin(torch.from_numpy(sign) * eta).sum()
+
+    return loss
+
+
+def squared_hinge(z):
+    return torch.relu(1 - z) ** 2
+
+
+def modified_huber(z):
+    return torch.where(z >= -1, torch.relu(1 - z) ** 2, -4 * z)
+
+
+def tweedie(power):
+    def loss(eta, y, classes):
+        mu = eta.exp()[:, 0]
+        return (mu ** (2 - power) / (2 - power) - torch.from_numpy(y) * mu ** (1 - power) / (1 - power)).sum()
+
+    return loss
+
+
+def gamma(eta, y, classes):
+    return (eta[:, 0] + torch.from_numpy(y) / eta[:, 0].exp()).sum()
+
+
+def half_squared(eta, y, classes):
+    return ((eta[:, 0] - torch.from_numpy(y)) ** 2).sum() / 2
+
+
+def sgd(loss, **settings):
+    return with_gradients("SGDClassifier", loss=loss, random_state=0, **settings)
+
+
+POSITIVE = np.exp(Y / 3)
+SCORES = {
+    "Gamma": (with_gradients("GammaRegressor"), POSITIVE, gamma),
+    "Tweedie 1.5": (with_gradients("TweedieRegressor", power=1.5), POSITIVE, tweedie(1.5)),
+    "Tweedie 3, no intercept": (with_gradients("TweedieRegressor", power=3, fit_intercept=False), POSITIVE, tweedie(3)),
+    "normal": (with_gradients("TweedieRegressor"), Y, half_squared),
+    "LinearSVC": (type("SVC", (PerSampleGradients, LinearSVC), {})(C=C), TWO, margins(squared_hinge)),
+    "LinearSVC of three": (type("SVC", (PerSampleGradients, LinearSVC), {})(C=C), THREE, margins(squared_hinge)),
+    "squared hinge": (sgd("squared_hinge", eta0=1e-4, learning_rate="constant"), TWO, margins(squared_hinge)),
+    "modified Huber": (sgd("modified_huber"), THREE, margins(modified_huber)),
+    "one against the rest": (sgd("log_loss"), THREE, margins(lambda z: torch.nn.functional.softplus(-z))),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", SCORES)
+def test_rows_of_losses_of_scores_are_those_of_autograd(name):
+    estimator, y, loss = SCORES[name]
+    estimator = clone(estimator).fit(X, y, sample_weight=WEIGHTS)
+    theta = np.atleast_2d(estimator.coef_).T
+    first = int(estimator.fit_intercept)
+    theta = torch.from_numpy(np.vstack([np.reshape(estimator.intercept_, (1, -1)), theta]) if first else theta)
+    for i, row in enumerate(estimator.per_sample_gradients_):
+        x = torch.from_numpy(np.r_[np.ones(first), X[i]])[None]
+        free = theta.clone().requires_grad_()
+        wanted = torch.autograd.grad(loss(x @ free, y[i : i + 1], getattr(estimator, "classes_", None)), free)[0]
+        np.testing.assert_allclose(row.reshape(wanted.shape), WEIGHTS[i] * wanted.numpy(), rtol=1e-10, atol=1e-12)
+
+
+def test_weights_of_several_classes_are_refused_where_each_has_its_own_loss():
+    with pytest.raises(ValueError, match="known with two classes"):
+        sgd("squared_hinge", class_weight="balanced").fit(X, THREE)
+
+
 def test_with_the_penalty_they_sum_to_zero():
     """Ridge minimizes the sum of squared errors + alpha |w|^2, LogisticRegression C times the sum + |w|^2 / 2."""
     ridge = with_gradients("Ridge", alpha=ALPHA).fit(X, Y)
@@ -121,7 +194,12 @@ def test_other_samples_pipelines_and_sparse_features():
     ("estimator", "y", "says"),
     [
         (with_gradients("QuantileRegressor"), Y, "QuantileRegressor has no loss .* known are ARDRegression, "),
-        (with_gradients("SGDClassifier"), TWO, "loss='log_loss' and two classes, not 'hinge'"),
+        (with_gradients("SGDClassifier"), TWO, "not 'hinge'"),
+        (
+            type("SVC", (PerSampleGradients, LinearSVC), {})(loss="hinge"),
+            TWO,
+            "'squared_hinge', not 'hinge'",
+        ),
         (with_gradients("Ridge"), np.c_[Y, Y], "fitted to 2 targets"),
     ],
 )

@@ -21,6 +21,11 @@ from gradkernels.problems.problem import Floats
 Loss = tuple[Problem, float]
 """A regression, and the factor that makes its loss the estimator's."""
 
+Slope = Callable[[Any, Any], Any]
+"""Derivative of samples' losses by their scores, of scores and targets; classes are targets 1 and -1, `(n, K)`."""
+
+UNKNOWN_CLASSES = "y has classes that were not there to fit; known are {}"
+
 
 class PerSampleGradients:
     """Gives a linear estimator `per_sample_gradients_` after `fit`: put it before the estimator's class.
@@ -63,9 +68,11 @@ class PerSampleGradients:
         from sklearn.utils import check_array
         from sklearn.utils.class_weight import compute_sample_weight
 
-        problem, factor = loss_of(self)
         features = check_array(X, accept_sparse=True, dtype=(np.float64, np.float32))
         features = features.toarray() if hasattr(features, "toarray") else features  # rows are dense anyway
+        if (slope := slope_of(self)) is not None:
+            return _rows_of_scores(self, slope, features, y, sample_weight)
+        problem, factor = loss_of(self)
         weight = np.full(len(features), factor) if sample_weight is None else factor * np.asarray(sample_weight, float)
         if getattr(self, "class_weight", None) is not None:
             weight = weight * compute_sample_weight(self.class_weight, y)  # type: ignore[attr-defined]
@@ -75,6 +82,69 @@ class PerSampleGradients:
         theta = theta_of(self, problem).astype(features.dtype)
         rows: Floats = per_sample(problem, theta, features, target, sample_weight=weights)
         return rows
+
+
+def slope_of(estimator: Any) -> Slope | None:
+    """Return how the loss of an estimator changes with its scores, for losses that are no regression's here.
+
+    Raises:
+        ValueError: A loss without a derivative somewhere; the message says which have one.
+    """
+    for kind in [one for one in type(estimator).__mro__ if one.__module__.partition(".")[0] == "sklearn"]:
+        if kind.__name__ in ("GammaRegressor", "TweedieRegressor"):
+            power = getattr(estimator, "power", 2.0)
+            link = getattr(estimator, "link", "log")
+            return _tweedie(power, link == "log" or (link == "auto" and power > 0))
+        if kind.__name__ == "LinearSVC" or (kind.__name__ == "SGDClassifier" and estimator.loss in MARGINS):
+            if estimator.loss not in MARGINS:
+                raise ValueError(f"LinearSVC is known with loss='squared_hinge', not {estimator.loss!r}")
+            return MARGINS[estimator.loss]
+        if kind.__name__ == "SGDClassifier" and estimator.loss == "log_loss" and len(estimator.classes_) > 2:
+            return lambda scores, target: -target / (1 + np.exp(target * scores))
+    return None
+
+
+def _tweedie(power: float, log: bool) -> Slope:
+    """Return the derivative of half the deviance of Tweedie's distributions, with a log link or the identity."""
+    if log:
+        return lambda scores, target: np.exp((2 - power) * scores) - target * np.exp((1 - power) * scores)
+    return lambda scores, target: (scores - target) * scores**-power
+
+
+MARGINS: dict[str, Slope] = {
+    "squared_hinge": lambda scores, target: -2 * target * np.maximum(0, 1 - target * scores),
+    "modified_huber": lambda scores, target: -2 * target * np.clip(1 - target * scores, 0, 2),
+}
+"""Losses of margins that have a derivative everywhere; of several classes each has its own against all others."""
+
+
+def _rows_of_scores(estimator: Any, slope: Slope, features: Floats, y: Any, sample_weight: Any) -> Floats:
+    """Return rows `(n, d+1)`, or `(n, d+1, K)` with one score for each class.
+
+    Args:
+        estimator: Fitted.
+        slope: Of its loss.
+        features: `(n, d)`.
+        y: Targets or labels, `(n,)`.
+        sample_weight: Factor of each sample's loss, `(n,)`; None for 1.
+    """
+    from sklearn.utils.class_weight import compute_sample_weight
+
+    weights = np.ones(len(features)) if sample_weight is None else np.asarray(sample_weight, float)
+    classes: Any = getattr(estimator, "classes_", ())
+    target = np.asarray(y)[:, None]
+    if len(classes):
+        if not np.isin(target, classes).all():
+            raise ValueError(UNKNOWN_CLASSES.format(", ".join(map(str, classes))))
+        target = np.where(target == (classes if len(classes) > 2 else classes[1:]), 1.0, -1.0)
+    if getattr(estimator, "class_weight", None) is not None:
+        if len(classes) > 2:
+            raise ValueError("class_weight weighs each class against all others; it is known with two classes")
+        weights = weights * compute_sample_weight(estimator.class_weight, y)
+    scores = features @ np.atleast_2d(estimator.coef_).T + estimator.intercept_
+    columns = np.column_stack([np.ones(len(features)), features]) if estimator.fit_intercept else features
+    rows: Floats = columns[:, :, None] * (weights[:, None] * slope(scores, target))[:, None]
+    return (rows if rows.shape[2] > 1 else rows[:, :, 0]).astype(features.dtype)
 
 
 def loss_of(estimator: Any) -> Loss:
@@ -120,7 +190,7 @@ def targets_of(estimator: Any, problem: Problem, y: Any) -> Any:
         return target.astype(float)
     classes = estimator.classes_
     if not np.isin(target, classes).all():
-        raise ValueError(f"y has classes that were not there to fit; known are {', '.join(map(str, classes))}")
+        raise ValueError(UNKNOWN_CLASSES.format(", ".join(map(str, classes))))
     return np.searchsorted(classes, target)
 
 
@@ -163,17 +233,10 @@ def _losses() -> dict[str, Callable[[Any, bool], Loss]]:
     one-half for those that are fitted by coordinate descent or least angles.
     """
     whole = ("LinearRegression", "Ridge", "RidgeCV", "BayesianRidge", "ARDRegression")
-    halves: tuple[str, ...] = (
-        "Lasso",
-        "LassoCV",
-        "LassoLars",
-        "LassoLarsCV",
-        "LassoLarsIC",
-        "ElasticNet",
-        "ElasticNetCV",
-        "Lars",
-    )
-    halves += ("LarsCV", "OrthogonalMatchingPursuit", "OrthogonalMatchingPursuitCV")
+    halves = (
+        "Lasso", "LassoCV", "LassoLars", "LassoLarsCV", "LassoLarsIC", "ElasticNet", "ElasticNetCV", "Lars", "LarsCV",
+        "OrthogonalMatchingPursuit", "OrthogonalMatchingPursuitCV",
+    )  # fmt: skip
     return {
         **dict.fromkeys(whole, _squared(1.0)),
         **dict.fromkeys(halves, _squared(0.5)),
