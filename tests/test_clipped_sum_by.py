@@ -15,6 +15,7 @@ from torch.utils.checkpoint import checkpoint
 
 import gradkernels as gk
 from gradkernels.engines.hooks.accumulate.grouped_sums import GroupedSums
+from gradkernels.engines.hooks.clipped_sums import Cutting
 from gradkernels.engines.hooks.rules.linear.linear import Linear
 from gradkernels.quantities.clipped_sum_by import CLIPPED_SUM_BY, Clipped
 from gradkernels.quantities.shared.rules import limit_of, weights_of
@@ -127,6 +128,21 @@ def test_a_rule_gets_all_norms_of_a_group_in_the_callers_library(module):
     kinds = []
     gk.clipped_sum(P, THETA, X, Y, rule=lambda norms: kinds.append(type(norms)) or 1 / norms, kernel="torch.closed+")
     assert kinds == [np.ndarray]
+
+
+def test_a_recording_calls_the_function_of_each_call(module, monkeypatch):
+    problem, x, y, rows = module
+    hooks = []
+    monkeypatch.setattr(Cutting, "compute", lambda *given: hooks.append(1))
+    compute = gk.kernel("torch.recorded.clipped_sum_by").build(problem)
+    norms = lengths_of(rows, [*rows])
+    for times in (1.0, 3.0):
+        found = compute(problem.parameters(), x, y, rule=lambda norms, times=times: times / norms)
+        close(found.sum, {name: torch.tensordot(times / norms, g, 1) for name, g in rows.items()})
+        close(found.norms, norms)
+    assert not hooks
+    assert compute(problem.parameters(), x, y, rule=lambda norms: norms.nothing) is None  # the hooks say why
+    assert hooks == [1]
 
 
 BAD_RULES = [

@@ -19,6 +19,7 @@ from gradkernels.engines.recorded.functions import Function, Passes
 from gradkernels.engines.recorded.mending import MOST_MENDED
 from gradkernels.engines.recorded.quantities import recorded_parts
 from gradkernels.engines.recorded.recordings import Recordings
+from gradkernels.engines.recorded.uses.callers_rule import callers_weights, calling
 from gradkernels.engines.recorded.uses.doubts import Doubts
 from gradkernels.engines.recorded.uses.recorded_uses import recording
 from gradkernels.kernel import Compute
@@ -27,6 +28,9 @@ from gradkernels.quantities.clipped_sum_by import DROP, PROPAGATE, Clipped
 from gradkernels.quantities.shared.groups import Groups, whole_or_groups
 from gradkernels.quantities.shared.rules import CLIP, GAMMA, Limit, Rule, limit_of, weights_of
 from gradkernels.tree import Tree, count, take
+
+CALLERS = "a function"
+"""Stands for every function of norms: what is recorded is that there is one."""
 
 MOST_WAYS = 8
 """Groups and rules for which recordings are kept."""
@@ -51,6 +55,8 @@ def function_of(passes: Passes, groups: Groups, rule: Rule) -> Function:
             return squares.sqrt()
 
         def cut(group: str, norms: Array) -> Array:
+            if rule == CALLERS:
+                return callers_weights(norms, group)
             return weights_of(torch, norms, limits[group], rule, gamma)
 
         with passes.forward(theta, rest, x, y) as forward:
@@ -98,12 +104,10 @@ class RecordedCutting:
         """
         groups, data = whole_or_groups(by, theta), (theta, x, y)
         plain = partial(self._plain, *data, max_norm, by, rule, gamma, nonfinite)
-        if callable(rule) or count(y) < 2:
-            return plain()
         numbers = (gamma, *(limit_of(max_norm, group) for group, _ in groups))
         widest = max(theta.values(), key=torch.Tensor.element_size)
         given = _placed(numbers, sum_dtype(widest.dtype), widest.device)
-        parts = recorded_parts(self._of(groups, rule), theta, (x, y), self._chunk, given)
+        parts = self._parts(data, groups, rule, given) if count(y) > 1 else None
         if parts is None:
             return plain()
         with torch.inference_mode(False), torch.no_grad():
@@ -119,6 +123,18 @@ class RecordedCutting:
                 return plain()
             return hooks.finished(theta, by, sums, norms)
 
+    def _parts(self, data: Any, groups: Groups, rule: Rule, given: Array) -> list[Any] | None:
+        """Return what is recorded of each chunk; None where nothing is, or the caller's function has failed."""
+        theta, *samples = data
+        if not callable(rule):
+            return recorded_parts(self._of(groups, rule), theta, (samples[0], samples[1]), self._chunk, given)
+        n = count(samples[1])
+        if given.is_cuda or n > self._chunk:  # CUDA's graphs call no Python; and a function gets all norms at once
+            return None
+        with calling(rule, n) as call:
+            parts = recorded_parts(self._of(groups, CALLERS), theta, (samples[0], samples[1]), n, given)
+        return None if call.failed else parts
+
     def _of(self, groups: Groups, rule: Rule) -> Recordings:
         key = groups, rule
         if key not in self._recordings:
@@ -131,7 +147,7 @@ class RecordedCutting:
         self, data: Any, groups: Groups, found: tuple[Theta, Theta], doubtful: Array, numbers: Any, rule: Rule
     ) -> bool:
         """Correct norms that are in doubt, and sums by what their weights change; return whether all is right now."""
-        if not self._alone:
+        if not self._alone or callable(rule):  # which gets the norms of all samples, and all of them right
             return False
         (theta, x, y), (sums, norms), at = data, found, doubtful.nonzero().flatten()
         exact = self._norms(theta, take(x, at), take(y, at), by=groups)
@@ -161,5 +177,5 @@ def _placed(numbers: tuple[float, ...], dtype: torch.dtype, device: torch.device
 
 
 def clipped_sum_by(problem: ModuleProblem, chunk: int) -> Compute:
-    """Return a compute of sums cut by groups; callers' own rules, and what is not recorded, by the hooks."""
+    """Return a compute of sums cut by groups; what is not recorded is computed by the hooks."""
     return RecordedCutting(problem, chunk).compute
