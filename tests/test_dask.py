@@ -401,3 +401,8 @@ def test_what_travels_to_workers_is_names_and_not_code():
         for array in parts(result).values():
             again = pickle.loads(pickle.dumps(array))
             np.testing.assert_array_equal(again.compute(), array.compute())
+
+
+def test_a_kernel_alone_computes_no_dask_arrays():
+    with pytest.raises(TypeError, match="like has dask arrays, .* or pass n=, the rows of a block"):
+        gk.fastest(P, "norms", like=(THETA, DX, DY))

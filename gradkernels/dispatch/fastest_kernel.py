@@ -10,6 +10,8 @@ from gradkernels.dispatch.keywords import with_names
 from gradkernels.dispatch.request import Criteria, KernelLike, NameGlobs, ResultsPath, Size, Wishes, make_request
 from gradkernels.problems import Problem
 from gradkernels.quantity import Moments, Quantity
+from gradkernels.scale.lazy_arrays import is_lazy
+from gradkernels.tree import leaves
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -99,4 +101,12 @@ def fastest(
     """
     criteria = Criteria(kernel, results, max_bytes, calls, threads)
     size = None if n is None else Size(n, features, dtype, device)
-    return bind(make_request(with_names(problem, parameters), quantity, criteria, like, size), audit)
+    return bind(make_request(with_names(problem, parameters), quantity, criteria, _at_hand(like), size), audit)
+
+
+def _at_hand(like: Any) -> Any:
+    """Return arrays as they are; raise a TypeError where some are dask's."""
+    if isinstance(like, tuple | list) and any(map(is_lazy, leaves(tuple(like)))):
+        raise TypeError("like has dask arrays, and a kernel computes one of their blocks: call gk with them, which "
+                        "chooses it, or pass n=, the rows of a block")  # fmt: skip
+    return like
