@@ -71,6 +71,12 @@ def test_of_near_entries_the_one_that_is_nearest_in_kind_answers():
     # Nearer in kind, but measured at a tenth of the size.
     far = {A: curve(1, 5), B: curve(1, 5)}
     assert nearest_entry((entry(far, threads=2, features=4), table[0]), case, "desk") is table[0]
+    # At half of it, which is near enough.
+    half = entry({A: curve(1, 25), B: curve(1, 25)}, threads=2, features=4)
+    assert nearest_entry((half, table[0]), case, "desk") is half
+    here = (entry(both, "lap"), entry(both, "desk"))
+    assert nearest_entry(here, case, "desk") is here[1]
+    assert nearest_entry(here, case, None) is here[0]
 
 
 @pytest.mark.parametrize(
