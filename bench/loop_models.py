@@ -13,7 +13,8 @@ from torch.nn import functional as F
 import gradkernels as gk
 from gradkernels import zoo
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "real"))
+TESTS = Path(__file__).parents[1] / "tests"
+sys.path[:0] = [str(TESTS / "real"), str(TESTS)]
 
 
 def real(name, **settings):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, ExitStack
 from contextvars import ContextVar
 from functools import partial
@@ -19,13 +19,21 @@ from gradkernels.engines.hooks.capture.checkpointing import Surroundings
 from gradkernels.engines.hooks.capture.guesses import Guesses
 from gradkernels.engines.hooks.following import Following, GradientListener
 from gradkernels.engines.hooks.parameter_use import ParameterUse
+from gradkernels.problems.module.buffers import with_copied_buffers
 from gradkernels.problems.module.random_state import rng_state
+from gradkernels.problems.module.structure import Module
 from gradkernels.watch.errors import CannotWatch
+from gradkernels.watch.graph_plans import GraphPlan, plan_of
 from gradkernels.watch.model_calls import without_compiler
 
 OnArrival = Callable[["SeenCall"], None]
 """Told of a forward pass before its first gradient is taken, in each backward pass."""
 
+
+WRITES = (
+    "the model writes to its inputs in this forward pass and did not before, so that it cannot run again, followed: "
+    "give it copies"
+)
 
 _FOLLOWED: ContextVar[bool] = ContextVar("followed", default=False)
 """Whether a call is followed now; what is known of a tensor is kept on it, once."""
@@ -40,8 +48,10 @@ class SeenCall:
         arguments: What the model is called with, by position and by name.
         guesses: Which constants that are as many as samples have one for each.
         axis: Of the inputs that is the samples.
+        plan: What is known of passes with the graph that this one probably has; then nothing is followed.
 
     Attributes:
+        plan: What is known of this pass's graph, once it has ended; None where it is to be followed each time.
         n: Number of samples.
         listener: Hears of the gradients of single uses.
         gradients: Of the outputs, by their number, once they have arrived.
@@ -53,7 +63,7 @@ class SeenCall:
 
     def __init__(
         self, theta: dict[str, Array], inputs: list[Array], arguments: tuple[Any, dict[str, Any]], guesses: Guesses,
-        axis: int = 0,
+        axis: int = 0, plan: GraphPlan | None = None,
     ) -> None:  # fmt: skip
         self.theta, self.n, self.arguments, self._axis = theta, inputs[0].shape[axis], arguments, axis
         self.listener = GradientListener()
@@ -64,8 +74,10 @@ class SeenCall:
         self._running, self._before = ExitStack(), b""
         self._surroundings: Surroundings | None = None
         self._following: Following | None = None
-        if self.n > 1:
+        self.plan = plan
+        if self.n > 1 and plan is None:
             self._following = Following(theta, self.n, self.listener, guesses=guesses, for_caller=True)
+        self._versions = _versions(inputs)
         self._inputs, self.thread, self.ends = inputs, threading.get_ident(), frozenset[tuple[int, int]]()
 
     def begin(self) -> None:
@@ -83,30 +95,44 @@ class SeenCall:
         """Follow nothing any more."""
         self._running.close()
 
-    def end(self, output: Any, arrived: OnArrival) -> None:
-        """Follow nothing any more, and hear of what comes back through the output.
+    def end(self, output: Any, arrived: OnArrival) -> bool:
+        """Follow nothing any more, and hear of what comes back through the output; return False for another graph.
 
         Args:
             output: The model's.
             arrived: Told of it in the backward pass.
         """
         self.stop()
-        self._arrived = arrived
+        self._arrived, written = arrived, _versions(self._inputs) != self._versions
         self._inputs = []
         outputs = [one for one in pytree.tree_leaves(output) if isinstance(one, torch.Tensor)]
         self.outputs = [one.shape for one in outputs]
         if self._following is not None:
-            self._following.check_outputs(output)
-            self.shared, self.repeats = self._following.shared, self._following.repeats
-            first = self._following.has_samples_first(outputs)
-            self.can_be_split = first and not self._axis and rng_state(self._device) == self._before
-            edges = self._following.sources
-            self.ends = frozenset((edge.node._sequence_nr(), edge.output_nr) for edge in edges)
-            self._following.forget_graph()
+            self._end_following(self._following, output, outputs)
+            self.plan = None if written else self.plan
+        elif self.plan is not None:
+            ends = self.plan.listen(outputs, self.listener)
+            if ends is None and written:
+                raise CannotWatch(WRITES)
+            if ends is None:
+                return False
+            self._know(self.plan.shared, self.plan.first, ends)
         for number, one in enumerate(outputs):
             if one.requires_grad:
                 one.register_hook(partial(self._take, number))  # type: ignore[no-untyped-call]
         self.wait()
+        return True
+
+    def _end_following(self, following: Following, output: Any, outputs: list[Array]) -> None:
+        following.check_outputs(output)
+        first, self.repeats = following.has_samples_first(outputs), following.repeats
+        self._know(following.shared, first, following.sources)
+        self.plan = None if self._axis else plan_of(following, outputs, first)
+        following.forget_graph()
+
+    def _know(self, shared: frozenset[str], first: bool, ends: Iterable[Any]) -> None:
+        self.shared, self.ends = shared, frozenset((node._sequence_nr(), number) for node, number, *_ in ends)
+        self.can_be_split = first and not self._axis and rng_state(self._device) == self._before
 
     def _take(self, number: int, g: Array) -> None:
         """Keep the gradient of an output."""
@@ -143,6 +169,32 @@ class SeenCall:
         self.listener.consumer = None
         if self._following is not None:
             self._following.close()
+
+
+def _versions(inputs: Iterable[Array]) -> list[int]:
+    """Return how often tensors have been written to."""
+    return [0 if one.is_inference() else one._version for one in inputs]
+
+
+def followed_again(call: SeenCall, again: SeenCall, run: Callable[..., Any], model: Module, arrived: OnArrival) -> Any:
+    """Return the output of a call that runs again and is followed, as its graph was not the one that was expected.
+
+    Args:
+        call: Of which nothing was followed.
+        again: That is followed, with the same random numbers and copies of the buffers.
+        run: Runs the model.
+        model: It.
+        arrived: Told of the call in the backward pass.
+    """
+    with call.surroundings(), with_copied_buffers(model):
+        again.begin()
+        try:
+            output = run(*call.arguments)
+        except BaseException:
+            again.close()
+            raise
+        again.end(output, arrived)
+    return output
 
 
 class _Waiting:

@@ -17,7 +17,7 @@ from gradkernels.problems.module.structure import Module
 from gradkernels.watch.errors import CannotWatch
 
 Begin = Callable[[tuple[Any, ...], dict[str, Any]], None]
-End = Callable[[Any], None]
+End = Callable[[Any], Any]
 
 
 def watched_module(model: Any) -> Module:
@@ -68,12 +68,12 @@ def _nothing() -> Callable[..., None]:
 class _Hook:
     """A hook that copies and pickles of the model do not have."""
 
-    def __init__(self, call: Callable[..., None]) -> None:
+    def __init__(self, call: Callable[..., Any]) -> None:
         self._call = call
 
-    def __call__(self, *args: Any, **kwargs: Any) -> None:
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Call the function."""
-        self._call(*args, **kwargs)
+        return self._call(*args, **kwargs)
 
     def __reduce__(self) -> Any:
         """Reduce to a hook that does nothing."""
@@ -86,7 +86,8 @@ class ModelCalls:
     Args:
         model: As the caller calls it.
         begin: Called with a call's arguments.
-        end: Called with its output; with None where it raised.
+        end: Called with its output; with None where it raised. What it gives takes the output's place, unless that is
+            None.
     """
 
     def __init__(self, model: Module, begin: Begin, end: End) -> None:
@@ -108,18 +109,27 @@ class ModelCalls:
             self._before(self._called, args, kwargs)
             output = self._compiled(*args, **kwargs)
         finally:
-            self._after(self._called, args, kwargs, output)
-        return output
+            instead = self._after(self._called, args, kwargs, output)
+        return output if instead is None else instead
+
+    @property
+    def can_be_repeated(self) -> bool:
+        """Whether a call's output follows from the arguments by the module's own forward function alone."""
+        called = self._called
+        return self._compiled is None and len(called._forward_pre_hooks) == len(called._forward_hooks) == 1
+
+    def repeat(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Return the output of another call with the same arguments, of which nobody is told."""
+        return self._called.forward(*args, **kwargs)
 
     def _before(self, module: Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         self._depth += 1
         if self._depth == 1:
             self._begin(args, kwargs)
 
-    def _after(self, module: Module, args: Any, kwargs: Any, output: Any) -> None:
+    def _after(self, module: Module, args: Any, kwargs: Any, output: Any) -> Any:
         self._depth -= 1
-        if not self._depth:
-            self._end(output)
+        return None if self._depth else self._end(output)
 
     def remove(self) -> None:
         """Take the hooks off."""

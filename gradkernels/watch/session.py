@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import weakref
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from functools import partial
 from types import TracebackType
 from typing import Any, Self
@@ -18,10 +18,11 @@ from gradkernels.problems.module.differentiable import is_called_by_us
 from gradkernels.problems.module.structure import Module
 from gradkernels.watch.audit import WatchAudits
 from gradkernels.watch.backward import BackwardPass
-from gradkernels.watch.calls_seen import SeenCall
+from gradkernels.watch.calls_seen import SeenCall, followed_again
 from gradkernels.watch.clipping import Clipping, clipping_of, put_in_place
 from gradkernels.watch.completeness import Completeness, Directions, compared
 from gradkernels.watch.errors import CannotWatch
+from gradkernels.watch.graph_plans import GraphPlans
 from gradkernels.watch.model_calls import ModelCalls, is_distributed, watched_module
 from gradkernels.watch.passes import parameters_of, samples_of, usable_parameters
 from gradkernels.watch.request import WatchRequest
@@ -42,7 +43,8 @@ class Watch:
         self._model, self._watched, self._request = model, watched_module(model), request
         self._wanted = request.quantities
         self._steps, self._guesses, self._directions = Steps(request.every), Guesses(), Directions()
-        self._draw = random.Random()
+        self._draw, self._plans = random.Random(), GraphPlans()
+        self._kind: Hashable = None
         self._audits = WatchAudits(self._watched, request.shared, self._draw)
         self._calls: ModelCalls | None = None
         self._pending: list[weakref.ref[SeenCall]] = []
@@ -135,6 +137,11 @@ class Watch:
         """End a step of several backward passes: the values are then those of all its samples."""
         self._steps.close()
 
+    @property
+    def _model_calls(self) -> ModelCalls:
+        assert self._calls is not None
+        return self._calls
+
     def _alive(self) -> list[SeenCall]:
         """Return the forward passes whose graphs are there."""
         found = [(one, one()) for one in self._pending]
@@ -157,7 +164,9 @@ class Watch:
             return
         theta = usable_parameters(self._watched)
         inputs = samples_of(args, kwargs, self._request.shared)
-        call = SeenCall(theta, inputs, (args, kwargs), self._guesses)
+        self._kind = self._plans.kind(theta, args, kwargs)
+        plan = None if self._kind is None or not self._model_calls.can_be_repeated else self._plans.get(self._kind)
+        call = SeenCall(theta, inputs, (args, kwargs), self._guesses, plan=plan)
         self._current = call
         call.begin()
 
@@ -167,18 +176,26 @@ class Watch:
             self._keeps, self._clippable, self._unkept = False, None, False
         self._steps.begin(self._watched)
 
-    def _end(self, output: Any) -> None:
-        """Follow nothing any more; listen to what comes back through the output."""
+    def _end(self, output: Any) -> Any:
+        """Follow nothing any more; listen to what comes back through the output, or through another in its place."""
         call, self._current = self._current, None
         if call is None and not self._ours:
             self._steps.listen(output)
         elif call is None:
-            return
+            return None
         elif output is None:
             call.close()
-        else:
-            call.end(output, self._arrived)
+        elif call.end(output, self._arrived):
             self._pending.append(weakref.ref(call))
+            if self._kind is not None:
+                self._plans.keep(self._kind, call.plan)
+        else:
+            self._plans.miss(self._kind)
+            inputs = samples_of(*call.arguments, self._request.shared)
+            again = SeenCall(call.theta, inputs, call.arguments, self._guesses)
+            self._pending.append(weakref.ref(again))
+            return followed_again(call, again, self._model_calls.repeat, self._watched, self._arrived)
+        return None
 
     def _arrived(self, call: SeenCall) -> None:
         """Take it that gradients arrive for a forward pass, maybe the first of a backward pass."""

@@ -15,6 +15,7 @@ from torch.utils import _pytree as pytree
 
 from gradkernels.backend import Array
 from gradkernels.engines.hooks.capture import checkpointing
+from gradkernels.engines.hooks.capture.boundary import HeardUse
 from gradkernels.engines.hooks.capture.boundary_rules import BoundaryRules, GradientConsumer, RunWithOneDraw
 from gradkernels.engines.hooks.capture.guesses import Guesses
 from gradkernels.engines.hooks.capture.loss_guard import LossGuard
@@ -130,6 +131,16 @@ class Following:
         return self._tape.tracker.sources
 
     @property
+    def heard(self) -> list[HeardUse]:
+        """Uses whose gradients are waited for."""
+        return self._tape.heard
+
+    @property
+    def refuses(self) -> bool:
+        """Whether gradients may not come back everywhere."""
+        return bool(self._tape.tracker.refusals)
+
+    @property
     def repeats(self) -> bool:
         """Whether parts of the pass run again in the backward pass."""
         return bool(self._tape.segments)
@@ -138,6 +149,7 @@ class Following:
         """Hold no more of the graph: it then lives as long as the caller's tensors do."""
         self._tape.tracker.sources.clear()
         self._tape.tracker.boundaries.clear()
+        self._tape.heard.clear()
 
     def close(self) -> None:
         """Take off what would make a later backward pass through the same tensors raise."""

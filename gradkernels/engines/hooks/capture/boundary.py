@@ -4,11 +4,33 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
 
 from gradkernels.engines.hooks.arguments import ArgPath, Function
 from gradkernels.engines.hooks.capture.sample_axis import Axis
+from gradkernels.engines.hooks.parameter_use import ParameterUse
 
 ParameterNames = tuple[str, ...]
+
+
+class HeardUse(NamedTuple):
+    """A use whose gradient is waited for.
+
+    Attributes:
+        use: The use.
+        node: Of its call, in autograd's graph.
+        output: Number of the node's output.
+        shape: Of the call's output.
+        axis: Where the samples are in that.
+    """
+
+    use: ParameterUse
+    node: Any
+    output: int
+    shape: torch.Size
+    axis: Axis
 
 
 @dataclass(frozen=True)

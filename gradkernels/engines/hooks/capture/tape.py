@@ -19,7 +19,7 @@ from torch.overrides import TorchFunctionMode
 
 from gradkernels.backend import Array
 from gradkernels.engines.hooks.arguments import ArgPath, argument_at, replace_arguments
-from gradkernels.engines.hooks.capture.boundary import BoundaryCall
+from gradkernels.engines.hooks.capture.boundary import BoundaryCall, HeardUse
 from gradkernels.engines.hooks.capture.boundary_rules import BoundaryRules, GradientConsumer, RunWithOneDraw
 from gradkernels.engines.hooks.capture.composite_functions import COMPOSITES
 from gradkernels.engines.hooks.capture.follow.output_axis import output_axis
@@ -58,6 +58,7 @@ class Tape(TorchFunctionMode):
         segments: Number of outputs of checkpointed parts.
         guesses: Which constants that are as many as samples have one for each.
         wanted: Parameters that get gradients from parts that run again.
+        heard: Uses whose gradients are waited for, in a caller's graph.
     """
 
     def __init__(
@@ -73,7 +74,7 @@ class Tape(TorchFunctionMode):
         self.guesses = guesses or Guesses()
         self._rules, self._alike, self._each = rules, alike, each
         self.wanted = tuple(theta.values()) if for_caller else ()
-        self._theta, self._arrived, self._paused = theta, arrived, False
+        self._theta, self._arrived, self._paused, self.heard = theta, arrived, False, list[HeardUse]()
 
     @property
     def draws_once(self) -> bool:
@@ -198,8 +199,7 @@ class Tape(TorchFunctionMode):
 
     def table_rows(self, tensor: Array) -> tuple[ParameterTensor, Array] | None:
         """Return the parameter that a tensor is rows of, and of which words; None where it is something else."""
-        found = self.tracker.table_words(tensor)
-        if found is None:
+        if (found := self.tracker.table_words(tensor)) is None:
             return None
         names, words = found
         whole = self._theta[names[0]]
@@ -215,10 +215,8 @@ class Tape(TorchFunctionMode):
             args: Its arguments by position.
             kwargs: Its arguments by name.
         """
-        return {
-            place: self.parameter_tensor(names, argument_at(args, kwargs, place))
-            for place, names in step.parameters.items()
-        }
+        found = {place: (names, argument_at(args, kwargs, place)) for place, names in step.parameters.items()}
+        return {place: self.parameter_tensor(*one) for place, one in found.items()}
 
     def listen(self, use: ParameterUse, output: Array, axis: Axis, data: Sequence[Array]) -> None:
         """Have `use` told when the gradient of `output` arrives.
@@ -229,8 +227,7 @@ class Tape(TorchFunctionMode):
             axis: Where the samples are in it.
             data: What comes from earlier boundaries.
         """
-        if not axis.fits(output.shape, self.n):
-            # A gradient of one row would else be broadcast to all samples.
+        if not axis.fits(output.shape, self.n):  # else a gradient of one row would be broadcast to all samples
             raise Unfit(f"a {type(use).__name__} gives another number of samples than the batch has")
         if not output.requires_grad:
             raise Unfit(f"a {type(use).__name__} has an output that cannot be differentiated")
@@ -238,13 +235,15 @@ class Tape(TorchFunctionMode):
         use = self._rules.remade(self, use)
         for target in use.targets.values():
             self.uses.update(target.names * (1 if target.direct else 2))
-        arrived, n, shape, waiting = self._arrived, self.n, output.shape, [use]
+        arrived, n, shape = self._arrived, self.n, output.shape
 
         def hear(g: Array) -> None:
-            arrived(waiting[0], axis.first(g.reshape(shape), n))
+            arrived(use, axis.first(g.reshape(shape), n))
 
         heard.register_hook(hear)
         edge = get_gradient_edge(heard)
         self.tracker.boundaries.add(edge.node)
+        if self.wanted:
+            self.heard.append(HeardUse(use, edge.node, edge.output_nr, shape, axis))
         if not any(one.requires_grad for one in data):
             self.tracker.sources.append(edge)

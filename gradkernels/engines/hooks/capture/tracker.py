@@ -35,6 +35,7 @@ class SampleTracker:
         n: Number of samples.
         sources: Where a backward pass may end.
         boundaries: Nodes of the graph that uses hear from.
+        refusals: Hooks that raise where a gradient comes back, and the number of axes of each one's tensor.
     """
 
     def __init__(self, n: int, theta: Parameters, for_caller: bool = False) -> None:
@@ -42,7 +43,7 @@ class SampleTracker:
         self.sources: list[GradientEdge] = []
         self.boundaries = set[Any]()
         self._names: dict[int, ParameterNames] = {id(tensor): (name,) for name, tensor in theta.items()}
-        self._run, self._refusals = object(), list[Any]()
+        self._run, self.refusals = object(), list[Any]()
         self._lost = self._sentence = ""
 
     def mark_inputs(self, tensors: Iterable[Array], dim: int = 0) -> None:
@@ -112,8 +113,7 @@ class SampleTracker:
 
     def copied_parameter(self, tensor: Array) -> Array | None:
         """Return what a tensor has a copy of for each sample; None where it is something else."""
-        tag = tags.read_tag(tensor, self._run)
-        return None if tag is None else tag.copied
+        return None if (tag := tags.read_tag(tensor, self._run)) is None else tag.copied
 
     def mark_derived(self, func: Any, args: Any, result: Any, names: Mapping[ArgPath, ParameterNames]) -> None:
         """Remember what is made of parameters alone, and of which.
@@ -231,7 +231,7 @@ class SampleTracker:
             raise Unfit(sentence)
 
         tags.write_tag(tensor, TensorTag(self._run, lost=sentence))
-        self._refusals.append((tensor.register_hook(refuse), tensor.ndim))
+        self.refusals.append((tensor.register_hook(refuse), tensor.ndim))
         self.sources.append(get_gradient_edge(tensor))  # or what leads to parameters alone would not be gone through
 
     def check_outputs(self, outputs: Iterable[Array], anywhere: bool = False) -> None:
@@ -245,6 +245,6 @@ class SampleTracker:
 
     def allow_gradients(self, ndim: int | None = None) -> None:
         """Have no later backward pass through the same tensors raise; with `ndim` through those of so many axes."""
-        for handle, axes in self._refusals:
+        for handle, axes in self.refusals:
             if ndim in (None, axes):
                 handle.remove()

@@ -1,0 +1,105 @@
+"""Uses of a layer in another pass of the same graph, made from what autograd's nodes have kept of their calls."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from gradkernels.engines.hooks.parameter_use import ParameterUse
+from gradkernels.engines.hooks.rules.arithmetic import SharedLookup
+from gradkernels.engines.hooks.rules.linear.convolution import Convolution
+from gradkernels.engines.hooks.rules.linear.linear import Linear
+from gradkernels.engines.hooks.rules.lookup.embedding import EmbeddingTable
+from gradkernels.engines.hooks.rules.normalization import FeatureNormalization
+
+Remake = Callable[[Any], ParameterUse]
+"""`remake(node)`: the use in the pass that a node is of."""
+
+
+def remake_of(use: ParameterUse, node: Any, shape: torch.Size) -> Remake | None:
+    """Return what makes a use of other passes of the same graph; None where autograd does not keep enough for that.
+
+    What it holds of this pass are parameters and sizes.
+
+    Args:
+        use: Of a pass that was followed.
+        node: Of its call, in autograd's graph.
+        shape: Of the call's output, samples first.
+    """
+    kinds = {Linear: _linear, FeatureNormalization: _normalization, Convolution: _convolution, EmbeddingTable: _table}
+    if type(use) is SharedLookup:  # its words are the same in all passes, which their own node tells
+        return lambda node: use
+    if type(use) not in kinds or not all(target.direct for target in use.targets.values()):
+        return None
+    return kinds[type(use)](use, node, shape)
+
+
+def _linear(use: Any, node: Any, shape: torch.Size) -> Remake | None:
+    viewed = node.name() in ("UnsafeViewBackward0", "ViewBackward0")
+    product = node.next_functions[0][0] if viewed else node
+    attribute = {"AddmmBackward0": "_saved_mat1", "MmBackward0": "_saved_self"}.get(product.name())
+    factors, targets, flipped = use.factors(torch.empty(shape, device="meta")), use.targets, use.flipped
+    size = factors[not flipped].shape
+    if attribute is None:
+        return None
+
+    def remake(node: Any) -> ParameterUse:
+        product = node.next_functions[0][0] if viewed else node
+        return Linear(targets, getattr(product, attribute).detach().view(size), flipped)
+
+    return remake
+
+
+def _normalization(use: Any, node: Any, shape: torch.Size) -> Remake | None:
+    targets = use.targets
+    if node.name() != "NativeLayerNormBackward0":
+        return None
+
+    def remake(node: Any) -> ParameterUse:
+        statistics = {"mean": node._saved_result1.detach(), "scale": node._saved_result2.detach()}
+        given = {"normalized_shape": node._saved_normalized_shape, **statistics}
+        return FeatureNormalization(targets, node._saved_input.detach(), given)
+
+    return remake
+
+
+def _convolution(use: Any, node: Any, shape: torch.Size) -> Remake | None:
+    targets = use.targets
+    if node.name() != "ConvolutionBackward0":
+        return None
+
+    def remake(node: Any) -> ParameterUse:
+        names = ("weight", "stride", "padding", "dilation", "groups")
+        return Convolution(targets, node._saved_input.detach(), {key: getattr(node, f"_saved_{key}") for key in names})
+
+    return remake
+
+
+def _table(use: Any, node: Any, shape: torch.Size) -> Remake | None:
+    targets, n = use.targets, shape[0]
+    if node.name() != "EmbeddingBackward0":
+        return None
+
+    def remake(node: Any) -> ParameterUse:
+        words, padding = node._saved_indices.detach().reshape(n, -1), node._saved_padding_idx
+        return EmbeddingTable(targets, words, words != padding if 0 <= padding < 1 << 62 else None)
+
+    return remake
+
+
+def agrees(use: ParameterUse, other: ParameterUse) -> bool:
+    """Return whether two uses hold the same data."""
+
+    def same(one: Any, two: Any) -> bool:
+        if isinstance(one, torch.Tensor) or isinstance(two, torch.Tensor):
+            tensors = isinstance(one, torch.Tensor) and isinstance(two, torch.Tensor)
+            return tensors and one.shape == two.shape and torch.equal(one, two)
+        if isinstance(one, list):
+            return len(one) == len(two) and all(map(same, one, two))
+        return True
+
+    return vars(use).keys() == vars(other).keys() and all(
+        same(one, vars(other)[name]) for name, one in vars(use).items()
+    )

@@ -1,0 +1,233 @@
+"""Passes whose graph is that of an earlier one, which was followed: then nothing needs to be followed to hear of uses.
+
+Where the samples are in each tensor follows from the operations that autograd has recorded, from their sizes and axes.
+A pass that was followed tells which of the graph's nodes are uses of parameters; another one with the same graph has
+them at the same nodes, and autograd has kept there what the uses need. So the caller's forward pass runs as it is, and
+its graph is compared afterwards. Operations that pick entries by an index which they are given are not taken part in
+that: such a graph is followed each time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, NamedTuple
+
+import torch
+from torch.utils import _pytree as pytree
+
+from gradkernels.backend import Array
+from gradkernels.engines.hooks.capture.sample_axis import Axis
+from gradkernels.engines.hooks.following import Following, GradientListener
+from gradkernels.engines.hooks.parameter_use import ParameterUse
+from gradkernels.engines.hooks.rules.kept_data import Remake, agrees, remake_of
+
+KINDS = 16
+"""Kinds of calls that plans are kept of."""
+
+MISSES = 3
+"""Graphs that were others than expected: from then on calls of that kind are followed."""
+
+POOLED = ("MaxPool1DWithIndicesBackward0", "MaxPool2DWithIndicesBackward0", "MaxPool3DWithIndicesBackward0")
+"""Operations whose integers say where in a window the largest entry was."""
+
+HIDDEN = ("CopySlices", "AsStridedBackward0", "AsStridedBackward1")
+"""Operations that do not tell what they do to the samples."""
+
+
+class Graph(NamedTuple):
+    """The nodes of a graph, and what is compared of them.
+
+    Attributes:
+        nodes: From the outputs on.
+        kinds: Their types.
+        edges: Which node, and which of its outputs, each one's inputs are; -1 where they need no gradient.
+        leaves: Identities of the parameters where the graph ends.
+    """
+
+    nodes: list[Any]
+    kinds: list[type]
+    edges: list[int]
+    leaves: list[int]
+
+
+def graph_of(outputs: Sequence[Array]) -> Graph:
+    """Return the graph that outputs come from."""
+    nodes, places, edges = list[Any](), dict[Any, int](), list[int]()
+    for output in outputs:
+        node = output.grad_fn
+        if node is not None and node not in places:
+            places[node] = len(nodes)
+            nodes.append(node)
+        edges += (-1 if node is None else places[node], output.output_nr)
+    for node in nodes:  # which grows
+        for following, number in node.next_functions:
+            if following is None:
+                edges.append(-1)
+                continue
+            at = places.get(following)
+            if at is None:
+                at = places[following] = len(nodes)
+                nodes.append(following)
+            edges += (at, number)
+    leaves = [id(node.variable) for node in nodes if hasattr(node, "variable")]
+    return Graph(nodes, [type(node) for node in nodes], edges, leaves)
+
+
+class PlannedUse(NamedTuple):
+    """A use of parameters at a node.
+
+    Attributes:
+        at: Number of the node.
+        output: Number of its output that the gradient is of.
+        shape: Of the gradient, samples first.
+        remake: Makes the use of a pass.
+    """
+
+    at: int
+    output: int
+    shape: torch.Size
+    remake: Remake
+
+
+@dataclass(frozen=True)
+class GraphPlan:
+    """What is known of passes with one graph.
+
+    Attributes:
+        graph: Kinds, edges and leaves; without nodes.
+        numbers: Names of each node's attributes that are compared, and their values.
+        words: Numbers of nodes that look up words which are the same in all passes, and these words.
+        uses: Of parameters.
+        ends: Numbers of nodes where a backward pass for samples alone may end, and of their outputs.
+        shared: Names of parameters with several uses.
+        first: Whether the samples are first in all outputs.
+    """
+
+    graph: Graph
+    numbers: list[tuple[int, str, Any]]
+    words: list[tuple[int, Array]]
+    uses: list[PlannedUse]
+    ends: list[tuple[int, int]]
+    shared: frozenset[str]
+    first: bool
+
+    def listen(self, outputs: Sequence[Array], listener: GradientListener) -> list[Any] | None:
+        """Have a listener told of the uses' gradients; return the nodes where a pass may end, None for another graph.
+
+        Args:
+            outputs: Of the pass.
+            listener: Told.
+        """
+        graph, known = graph_of(outputs), self.graph
+        if graph.kinds != known.kinds or graph.edges != known.edges or graph.leaves != known.leaves:
+            return None
+        nodes = graph.nodes
+        if any(getattr(nodes[at], name) != value for at, name, value in self.numbers):
+            return None
+        if any(not torch.equal(nodes[at]._saved_indices, words) for at, words in self.words):
+            return None
+        for one in self.uses:
+            use = one.remake(nodes[one.at])
+            nodes[one.at].register_prehook(partial(_hear, listener, use, one.output, one.shape))
+        return [(nodes[at], number) for at, number in self.ends]
+
+
+def _hear(listener: GradientListener, use: ParameterUse, number: int, shape: torch.Size, gradients: Any) -> None:
+    if (g := gradients[number]) is not None:
+        listener(use, g if g.shape == shape else g.reshape(shape))
+
+
+def plan_of(following: Following, outputs: Sequence[Array], first: bool) -> GraphPlan | None:
+    """Return what is known of passes with the graph of one that was followed; None where that is not enough.
+
+    Args:
+        following: The pass that was followed.
+        outputs: Of the model.
+        first: Whether the samples are first in all of them.
+    """
+    heard, graph = following.heard, graph_of(outputs)
+    places = {node: at for at, node in enumerate(graph.nodes)}
+    if following.repeats or following.refuses or any(one.axis != Axis(0) or one.node not in places for one in heard):
+        return None
+    uses = list[PlannedUse]()
+    for one in heard:
+        remake = remake_of(one.use, one.node, one.shape)
+        if remake is None or not agrees(one.use, remake(one.node)):
+            return None
+        uses.append(PlannedUse(places[one.node], one.output, one.shape, remake))
+    numbers, words, planned = list[tuple[int, str, Any]](), list[tuple[int, Array]](), {one.at for one in uses}
+    for at, node in enumerate(graph.nodes):
+        if isinstance(node, torch.autograd.function.BackwardCFunction) or node.name() in HIDDEN:
+            return None
+        for name in (name for name in dir(node) if name.startswith("_saved_")):
+            value = getattr(node, name)
+            kind = _kind_of_attribute(node, name, value)
+            if kind == "words" and at not in planned:
+                words.append((at, value.detach().clone()))
+            elif kind == "number":
+                numbers.append((at, name, value))
+            elif kind == "unknown":
+                return None
+    if any(edge.node not in places for edge in following.sources):
+        return None
+    ends = [(places[edge.node], edge.output_nr) for edge in following.sources]
+    return GraphPlan(graph._replace(nodes=[]), numbers, words, uses, ends, following.shared, first)
+
+
+def _kind_of_attribute(node: Any, name: str, value: Any) -> str:
+    """Return what an attribute of a node is: `number`, `words`, `data` that says nothing of samples, or `unknown`."""
+    if isinstance(value, torch.Tensor):
+        if value.is_floating_point() or value.dtype == torch.bool or node.name() in POOLED:
+            return "data"
+        return "words" if node.name() == "EmbeddingBackward0" else "unknown"
+    if isinstance(value, float | complex | None.__class__ | torch.dtype | torch.layout):
+        return "data"
+    parts = value if isinstance(value, tuple | list) else (value,)
+    if any(isinstance(part, torch.Tensor) for part in parts):
+        return "unknown"
+    return "number" if all(isinstance(part, int | str | bool) or part is None for part in parts) else "data"
+
+
+class GraphPlans:
+    """Plans by the kind of a call: parameters, and shapes and types of the arguments."""
+
+    def __init__(self) -> None:
+        self._plans: dict[Hashable, GraphPlan | None] = {}
+        self._misses: dict[Hashable, int] = {}
+
+    def kind(self, theta: Mapping[str, Array], args: Any, kwargs: Any) -> Hashable:
+        """Return the kind of a call; None where plans are not to be made of it.
+
+        Args:
+            theta: Parameters by name.
+            args: Arguments by position.
+            kwargs: Arguments by name.
+        """
+        leaves, spec = pytree.tree_flatten((args, kwargs))
+        kinds = [
+            (one.shape, one.dtype, one.device, one.requires_grad) if isinstance(one, torch.Tensor) else one
+            for one in leaves
+        ]
+        found = tuple(map(id, theta.values())), str(spec), *kinds
+        try:
+            hash(found)
+        except TypeError:
+            return None
+        return found if self._misses.get(found, 0) < MISSES else None
+
+    def get(self, kind: Hashable) -> GraphPlan | None:
+        """Return the plan for calls of a kind, if there is one."""
+        return self._plans.get(kind)
+
+    def keep(self, kind: Hashable, plan: GraphPlan | None) -> None:
+        """Keep a plan for calls of a kind; None where none can be made."""
+        if len(self._plans) >= KINDS:
+            del self._plans[next(iter(self._plans))]
+        self._plans[kind] = plan
+
+    def miss(self, kind: Hashable) -> None:
+        """Take it that a call's graph was another one than its kind's."""
+        self._plans.pop(kind, None)
+        self._misses[kind] = self._misses.get(kind, 0) + 1
