@@ -388,6 +388,7 @@ def test_very_many_panels_stand_in_more_columns():
         (["x.csv", "-o", "x.png", "--baseline", "lib1.way_1"], "means nothing for time"),
         (["x.csv", "-o", "x.png", "--quantity", "moments"], "x.csv has no proven time of moments to draw"),
         (["x.csv", "-o", "x.png", "--quantity", "moment"], "there is no quantity 'moment'; did you mean moments?"),
+        (["x.csv", "-o", "x.png", "--quantity", "norms,all"], "--quantity norms,all: all stands for every quantity; "),
         (["e.csv", "e.csv", "-o", "x.png"], "e.csv is given twice"),
         (["x.csv", "e.csv", "-o", "x.png"], "e.csv is of an estimate and x.csv of a run; draw them apart"),
         (["e.csv", "-o", "x.png", "--calls", "3"], "--calls is for the results of a run"),

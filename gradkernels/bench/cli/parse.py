@@ -116,12 +116,20 @@ def chosen_quantities(text: str) -> list[str]:
     Raises:
         ValueError: One does not exist, or `all` stands beside another.
     """
+    names = quantity_names(text)
+    return list(QUANTITIES) if names == ["all"] else [quantity(name).name for name in names]
+
+
+def quantity_names(text: str) -> list[str]:
+    """Return the names in a text, of which `all` stands alone.
+
+    Raises:
+        ValueError: It stands beside another.
+    """
     names = split_names(text)
-    if names == ["all"]:
-        return list(QUANTITIES)
-    if "all" in names:
+    if "all" in names[1:] or (names[0] == "all" and len(names) > 1):
         raise ValueError(f"--quantity {text}: all stands for every quantity; give it alone, or leave it out")
-    return [quantity(name).name for name in names]
+    return names
 
 
 def quantities_of(patterns: Sequence[str], usual: Iterable[str]) -> list[str]:

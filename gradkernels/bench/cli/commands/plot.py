@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from gradkernels.bench.cli import options, plot_options
+from gradkernels.bench.cli import options, parse, plot_options
 from gradkernels.bench.cli.files import require_free, require_suffix, write_whole
 from gradkernels.bench.report.estimate_file import is_estimate, read_estimates
 from gradkernels.bench.report.pictures.content import PictureKind
 from gradkernels.bench.results.reader import read_results
 from gradkernels.bench.results.table import ResultsTable
 from gradkernels.key import Key, matching, split_patterns
-from gradkernels.names import pick, split_names
+from gradkernels.names import pick
 from gradkernels.quantity import QUANTITIES
 
 
@@ -108,7 +108,7 @@ def _quantities(text: str, table: ResultsTable) -> set[str]:
     if text == "all":
         return set(there)
     known = {**dict(zip(QUANTITIES, QUANTITIES, strict=True)), **there}
-    return {pick(known, name, "quantity") for name in split_names(text)}
+    return {pick(known, name, "quantity") for name in parse.quantity_names(text)}
 
 
 def _draw_run(table: ResultsTable, out: Path, kind: PictureKind, baseline: str | None, calls: int | None) -> None:
