@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
+from optax import contrib
 
 import gradkernels as gk
 
@@ -114,3 +115,26 @@ def test_keys_of_samples_are_asked_for_as_numbers():
     losses, params, _ = linen()
     with pytest.raises(TypeError, match=r"jax.random.key_data"):
         gk.norms(gk.FunctionProblem(losses, params), None, (X, jax.random.split(KEY, 3)), Y)
+
+
+def test_what_optax_aggregates_is_a_clipped_sum():
+    """As in optax's example of private training: it takes all rows, clips, averages, and adds noise, here none."""
+    losses, net, _ = equinox()
+    params, rest = eqx.partition(net, eqx.is_inexact_array)
+    step = contrib.differentially_private_aggregate(l2_norm_clip=0.5, noise_multiplier=0.0, key=KEY)
+
+    def of_one(params, x, y):
+        return losses(eqx.combine(params, rest), x[None], y[None])[0]
+
+    problem = gk.FunctionProblem(losses, net)
+    clipped = gk.kernel("jax.hooks.clipped_sum").build(problem)
+
+    @jax.jit
+    def both(params, x, y):
+        rows = jax.vmap(jax.grad(of_one), (None, 0, 0))(params, x, y)
+        sums = problem.restored(clipped(problem.as_inputs(params, x, y)[0], x, y, max_norm=0.5))
+        return step.update(rows, step.init(params))[0], jax.tree.map(lambda one: one / len(x), sums)
+
+    theirs, ours = both(params, X, Y)
+    for one, other in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-7)
