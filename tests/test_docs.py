@@ -30,7 +30,7 @@ import gradkernels
 from gradkernels.bench.cli import main
 from gradkernels.bench.cli.app import app
 from gradkernels.bench.cli.settings import settings_here
-from gradkernels.bench.compare.thresholds_toml import read_thresholds as read_thresholds
+from gradkernels.bench.compare.thresholds_toml import read_thresholds
 from gradkernels.names import pick
 
 ROOT = pages.ROOT

@@ -15,7 +15,7 @@ from test_thresholds import WHOLE
 
 from gradkernels.bench.cli import main
 from gradkernels.bench.compare.thresholds import Thresholds
-from gradkernels.bench.compare.thresholds_toml import read_thresholds as read_thresholds
+from gradkernels.bench.compare.thresholds_toml import read_thresholds
 from gradkernels.record import COLUMNS, HEADER, Malformed, line, read
 
 YARDSTICKS = passes(STEADY, kernel="control") + passes(STEADY[::-1], kernel="canary")

@@ -125,8 +125,10 @@ import os, random, jax, numpy, torch
 def switches():
     seeds = random.getstate(), numpy.random.get_state()[1].tolist(), torch.initial_seed()
     modes = numpy.geterr(), torch.is_grad_enabled(), torch.get_default_dtype(), jax.config.jax_enable_x64
-    # torch's compiler notes its cache folder, and an address for what it compiles, in the environment by itself.
-    environment = {name: value for name, value in os.environ.items() if "TORCHINDUCTOR_" not in name}
+    # torch's compiler notes its cache folder, and an address for what it compiles, in the environment by itself, and
+    # polars, which statsmodels loads where it is installed, the settings of its allocator.
+    noted = "TORCHINDUCTOR_", "_RJEM_MALLOC_CONF"
+    environment = {name: value for name, value in os.environ.items() if not any(one in name for one in noted)}
     return environment, seeds, modes, torch.get_num_threads()
 
 before = switches()

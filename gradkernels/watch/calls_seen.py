@@ -209,3 +209,26 @@ class _Waiting:
             call.begin_backward()
             if call.listener.consumer is not self:  # else nobody wants to hear of this backward pass
                 call.listener(use, g)
+
+
+class CallsWithGraphs:
+    """Forward passes that a backward pass may still go through: their graphs are there."""
+
+    def __init__(self) -> None:
+        self._calls: list[weakref.ref[SeenCall]] = []
+
+    def add(self, call: SeenCall) -> None:
+        """Know of a forward pass that is over, for as long as its graph is there."""
+        self._calls.append(weakref.ref(call))
+
+    def alive(self) -> list[SeenCall]:
+        """Return them, the first one first."""
+        found = [(one, one()) for one in self._calls]
+        self._calls = [one for one, call in found if call is not None]
+        return [call for _, call in found if call is not None]
+
+    def close(self) -> None:
+        """Hear of none any more."""
+        for call in self.alive():
+            call.close()
+        self._calls = []

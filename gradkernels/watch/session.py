@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import weakref
 from collections.abc import Hashable, Mapping
 from functools import partial
 from types import TracebackType
@@ -18,7 +17,7 @@ from gradkernels.problems.module.differentiable import is_called_by_us
 from gradkernels.problems.module.structure import Module
 from gradkernels.watch.audit import WatchAudits
 from gradkernels.watch.backward import BackwardPass
-from gradkernels.watch.calls_seen import SeenCall, followed_again
+from gradkernels.watch.calls_seen import CallsWithGraphs, SeenCall, followed_again
 from gradkernels.watch.clipping import Clipping, clipping_of, put_in_place
 from gradkernels.watch.completeness import Completeness, Directions, compared
 from gradkernels.watch.errors import CannotWatch
@@ -47,7 +46,7 @@ class Watch:
         self._kind: Hashable = None
         self._audits = WatchAudits(self._watched, request.shared, self._draw)
         self._calls: ModelCalls | None = None
-        self._pending: list[weakref.ref[SeenCall]] = []
+        self._pending = CallsWithGraphs()
         self._current: SeenCall | None = None
         self._backward: BackwardPass | None = None
         self._clipping: Clipping | None = None
@@ -69,12 +68,10 @@ class Watch:
             self._calls.remove()
         if self._current is not None:
             self._current.close()
-        for call in self._alive():
-            call.close()
+        self._pending.close()
         if self._backward is not None:
             self._backward.close()
         self._current = self._backward = self._clippable = None
-        self._pending = []
 
     def __getattr__(self, name: str) -> Any:
         """Return a quantity of the last backward pass, or step; None where it was not looked at."""
@@ -142,12 +139,6 @@ class Watch:
         assert self._calls is not None
         return self._calls
 
-    def _alive(self) -> list[SeenCall]:
-        """Return the forward passes whose graphs are there."""
-        found = [(one, one()) for one in self._pending]
-        self._pending = [one for one, call in found if call is not None]
-        return [call for _, call in found if call is not None]
-
     def _begin(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Begin to follow a call of the model, if it is looked at."""
         self._current = None
@@ -155,7 +146,7 @@ class Watch:
         if self._ours:
             return
         if torch._C._current_graph_task_id() != -1:
-            if self._alive():  # a part of the program runs again, whose first run was followed
+            if self._pending.alive():  # a part of the program runs again, whose first run was followed
                 self._ours = True
                 return
             raise CannotWatch("the model is called in a backward pass: watch a model whose parts are checkpointed")
@@ -186,14 +177,14 @@ class Watch:
         elif output is None:
             call.close()
         elif call.end(output, self._arrived):
-            self._pending.append(weakref.ref(call))
+            self._pending.add(call)
             if self._kind is not None:
                 self._plans.keep(self._kind, call.plan)
         else:
             self._plans.miss(self._kind)
             inputs = samples_of(*call.arguments, self._request.shared)
             again = SeenCall(call.theta, inputs, call.arguments, self._guesses)
-            self._pending.append(weakref.ref(again))
+            self._pending.add(again)
             return followed_again(call, again, self._model_calls.repeat, self._watched, self._arrived)
         return None
 
@@ -207,7 +198,7 @@ class Watch:
             return
         if self._backward is None:
             keep = self._keeps or self._clipping is not None
-            calls = [*dict.fromkeys([*self._alive(), call])]
+            calls = [*dict.fromkeys([*self._pending.alive(), call])]
             together, names = self._request.passes == "same", compared([*call.theta], self._steps.seen + 1, self._draw)
             check = Completeness(call.theta, self._directions, names)
             self._backward = BackwardPass(calls, self._wanted, together, keep, check)

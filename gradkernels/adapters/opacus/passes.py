@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 import warnings
-import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -20,7 +19,7 @@ from gradkernels.problems.module.differentiable import is_called_by_us
 from gradkernels.problems.module.structure import Module
 from gradkernels.watch.audit import WatchAudits
 from gradkernels.watch.backward import BackwardPass
-from gradkernels.watch.calls_seen import SeenCall
+from gradkernels.watch.calls_seen import CallsWithGraphs, SeenCall
 from gradkernels.watch.completeness import Completeness, Directions, compared
 from gradkernels.watch.errors import CannotWatch
 from gradkernels.watch.model_calls import ModelCalls, watched_module
@@ -63,7 +62,7 @@ class PassFollower:
         self._watched = watched_module(model)
         self._guesses, self._directions, self._draw = Guesses(), Directions(), random.Random()
         self._audits = WatchAudits(self._watched, (), self._draw)
-        self._pending: list[weakref.ref[SeenCall]] = []
+        self._pending = CallsWithGraphs()
         self._current: SeenCall | None = None
         self._backward: BackwardPass | None = None
         self._passes, self._buffers, self.listens, self._alone = 0, dict[str, tuple[int, int]](), True, False
@@ -86,15 +85,8 @@ class PassFollower:
         """Follow none any more."""
         if self._calls is not None:
             self._calls.remove()
-        for call in self._alive():
-            call.close()
-        self._calls, self._pending = None, []
-
-    def _alive(self) -> list[SeenCall]:
-        """Return the forward passes whose graphs are there."""
-        found = [(one, one()) for one in self._pending]
-        self._pending = [one for one, call in found if call is not None]
-        return [call for _, call in found if call is not None]
+        self._pending.close()
+        self._calls = None
 
     def _begin(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Begin to follow a call of the model, if it is one of training."""
@@ -128,7 +120,7 @@ class PassFollower:
             call.close()
             return
         call.end(output, self._arrived)
-        self._pending.append(weakref.ref(call))
+        self._pending.add(call)
         if self._buffers:
             now = self._trained_buffers()
             if changed := [name for name, one in self._buffers.items() if now.get(name) != one]:
@@ -146,7 +138,7 @@ class PassFollower:
             self._passes += 1
             names = () if self._alone else compared([*call.theta], self._passes, self._draw)
             check = Completeness(call.theta, self._directions, names)
-            calls = [*dict.fromkeys([*self._alive(), call])]
+            calls = [*dict.fromkeys([*self._pending.alive(), call])]
             self._backward = BackwardPass(calls, {}, True, True, check, restore=False)
             Variable._execution_engine.queue_callback(self._finish)
         self._backward.begin(call, frozenset(call.theta) if call.repeats else frozenset())
@@ -157,7 +149,7 @@ class PassFollower:
         Gradients of parameters are left out of it, but for passes 1, 2, 4, 8, ... and each sixteenth, whose sums are
         held against them, and but for a loss that depends on more than these parameters.
         """
-        calls, number = self._alive(), self._passes + 1
+        calls, number = self._pending.alive(), self._passes + 1
         ends = ends_for_samples(loss, calls[0]) if number & (number - 1) and number % FULL and len(calls) == 1 else []
         if not ends:
             loss.backward()

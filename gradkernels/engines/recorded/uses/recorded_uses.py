@@ -26,7 +26,7 @@ from gradkernels.engines.hooks.rules.lookup.embedding_bag import MaxEmbeddingBag
 from gradkernels.engines.hooks.rules.remade import MaskedUse, NormedUse
 from gradkernels.engines.recorded.uses.doubts import Doubts
 from gradkernels.engines.recorded.uses.plain_uses import RecordedUse
-from gradkernels.engines.recorded.uses.whole_uses import WholeRows, WholeUse
+from gradkernels.engines.recorded.uses.whole_uses import WholeRows, WholeUse, WholeWeight
 
 MOST_GRAM_STEPS = 256
 """Of a sample whose pairs are all multiplied at once; with more the hooks choose, and take some at a time."""
@@ -35,7 +35,7 @@ MOST_WORDS = 64
 """Of a sample whose pairs are all looked at; with more its words are sorted."""
 
 
-class RecordedLinear(WholeUse):
+class RecordedLinear(WholeWeight):
     """A linear map; with several steps norms follow from products of steps where these cost less than rows.
 
     Args:
@@ -95,18 +95,6 @@ class RecordedLinear(WholeUse):
         of_g, of_a = of_g @ of_g.mT, of_a @ of_a.mT
         self._doubts.keep_factors(of_g.diagonal(), of_a.diagonal())
         return of_g.mul_(of_a.add_(1))
-
-    def add_by_group(self, target: Any, g: Array, groups: Array, out: Array) -> None:
-        """Add each row to the sum of its group.
-
-        Args:
-            target: Key of the target.
-            g: Gradient of the output, `(n, ...)`.
-            groups: Number of each sample's group, `(n,)`.
-            out: Sums, `(count, *target.tensor.shape)`.
-        """
-        add = super().add_by_group if target == "weight" else super(WholeUse, self).add_by_group
-        add(target, g, groups, out)
 
     def weighted_totals(self, target: Any, g: Array, weights: Array) -> Array:
         """Return the sums of the rows by each weighting; with several steps by one operation.

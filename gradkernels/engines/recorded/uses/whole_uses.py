@@ -85,7 +85,23 @@ class WholeUse(RecordedUse):
         return out
 
 
-class WholeRows(WholeUse):
+class WholeWeight(WholeUse):
+    """A use of which only what is done with the weight is one operation each."""
+
+    def add_by_group(self, target: Any, g: Array, groups: Array, out: Array) -> None:
+        """Add each row to the sum of its group.
+
+        Args:
+            target: Key of the target.
+            g: Gradient of the output, `(n, ...)`.
+            groups: Number of each sample's group, `(n,)`.
+            out: Sums, `(count, *target.tensor.shape)`.
+        """
+        add = super().add_by_group if target == "weight" else super(WholeUse, self).add_by_group
+        add(target, g, groups, out)
+
+
+class WholeRows(WholeWeight):
     """A use, whose weight's rows are one operation too."""
 
     def write(self, target: Any, g: Array, out: Array, at: slice, add: bool) -> None:
@@ -146,15 +162,3 @@ class WholeRows(WholeUse):
         """
         totals = super().weighted_totals if target == "weight" else super(WholeUse, self).weighted_totals
         return totals(target, g, weights)
-
-    def add_by_group(self, target: Any, g: Array, groups: Array, out: Array) -> None:
-        """Add each row to the sum of its group.
-
-        Args:
-            target: Key of the target.
-            g: Gradient of the output, `(n, ...)`.
-            groups: Number of each sample's group, `(n,)`.
-            out: Sums, `(count, *target.tensor.shape)`.
-        """
-        add = super().add_by_group if target == "weight" else super(WholeUse, self).add_by_group
-        add(target, g, groups, out)
