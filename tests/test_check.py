@@ -6,8 +6,8 @@ from itertools import product
 
 import numpy as np
 import pytest
-import torch
 from first_five import FIVE
+from honest import HONEST, P, wrapped
 from modules import problem
 from mutants import MUTANTS, changed, instead
 from torch import nn
@@ -17,23 +17,9 @@ from gradkernels.check import endure, prove
 from gradkernels.check.compare_arrays import Unprovable, compare_entries
 from gradkernels.check.prove import SAMPLES_AT_ONCE
 from gradkernels.check.reference import Reference
-from gradkernels.check.side_effects import require_same_state
 from gradkernels.check.true_gradients import TrueGradients
 
-P = gk.LinearRegression()
 DTYPES = ("float64", "float32")
-HONEST = {
-    "gradient": "numpy.matmul.gradient",
-    "per_sample": "numpy.broadcast.per_sample",
-    "norms": "numpy.broadcast+.norms",
-    "moments": "numpy.broadcast+.moments",
-    "clipped_sum": "numpy.broadcast+.clipped_sum",
-}
-
-
-def wrapped(kernel, wrap):
-    """The kernel with every compute that it builds wrapped."""
-    return replace(kernel, builder=lambda problem: wrap(kernel.build(problem)))
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -272,83 +258,6 @@ def test_data_that_is_not_finite_is_compared_without_a_warning(quantity, where, 
     gk.check(HONEST[quantity], case, (theta, x, y))
 
 
-@pytest.mark.parametrize("honest_calls", [0, 1])
-def test_an_input_is_no_result(honest_calls):
-    def sloppy(compute):
-        left = iter(range(honest_calls))
-        return lambda theta, x, y: y if next(left, None) is None else compute(theta, x, y)
-
-    kernel = wrapped(gk.kernel(HONEST["norms"]), sloppy)
-    with pytest.raises(gk.Disagreement, match="returned memory of one of its inputs"):
-        gk.check(kernel, gk.Case(P, "norms", 5))
-
-
-def test_a_view_of_an_input_is_no_result_in_torch():
-    kernel = wrapped(gk.kernel("torch.vmap+.norms"), lambda compute: lambda theta, x, y: y[:].view(-1))
-    with pytest.raises(gk.Disagreement, match="returned memory of one of its inputs"):
-        gk.check(kernel, gk.Case(P, "norms", 5))
-
-
-@pytest.mark.parametrize(("way", "says"), [("numpy.broadcast", "a Tensor, not an array of numpy"),
-                                           ("torch.vmap", "a ndarray, not an array of torch")])  # fmt: skip
-def test_a_result_of_another_library_is_rejected(way, says):
-    kernel = gk.kernel(f"{way}.per_sample")
-    other = gk.kernel("torch.vmap.per_sample" if way.startswith("numpy") else "numpy.broadcast.per_sample").backend
-    foreign = instead(lambda rows: other.put(np.asarray(kernel.backend.get(rows))))
-    with pytest.raises(gk.Disagreement, match=says):
-        gk.check(wrapped(kernel, foreign), gk.Case(P, "per_sample", 5))
-
-
-def test_a_result_that_is_part_of_a_graph_is_rejected():
-    kernel = wrapped(gk.kernel("torch.vmap+.norms"), instead(lambda norms: norms.requires_grad_()))
-    says = r"^torch\.vmap\+\.norms returned an array that is part of a graph; detach it$"
-    with pytest.raises(gk.Disagreement, match=says):
-        gk.check(kernel, gk.Case(P, "norms", 5))
-
-
-def test_a_result_on_another_device_is_rejected():
-    kernel = wrapped(gk.kernel("torch.vmap.per_sample"), instead(lambda rows: rows.to("meta")))
-    with pytest.raises(gk.Disagreement, match="returned an array on meta, not on cpu"):
-        gk.check(kernel, gk.Case(P, "per_sample", 5))
-
-
-def test_what_of_a_models_state_was_changed_is_named():
-    kernel, before = gk.kernel("torch.hooks.norms"), {"a": 1, "b": 2, "c": 3}
-    require_same_state(kernel, before, dict(before))
-    with pytest.raises(gk.Disagreement, match=r"^torch\.hooks\.norms left the model changed: b, c, d$"):
-        require_same_state(kernel, before, {"a": 1, "b": 3, "d": 4})
-    with pytest.raises(gk.Disagreement, match=r": a, b, c, d$"):
-        require_same_state(kernel, dict.fromkeys("edcba", 1), {})
-
-
-def test_an_entry_of_a_models_parameter_is_called_by_its_name():
-    def doubled(rows):
-        return {**rows, "bias": 2 * rows["bias"]}
-
-    kernel = replace(wrapped(gk.kernel("torch.vmap.per_sample"), instead(doubled)), out=False)
-    case = gk.Case(problem(nn.Linear(4, 3), 4), "per_sample", 3, "float32")
-    with pytest.raises(
-        gk.Disagreement, match=r"^torch\.vmap\.per_sample on .*: entry \(\d, \d\) of bias is .*, off by"
-    ):
-        gk.check(kernel, case)
-
-
-def test_a_kernel_that_changes_the_model_is_rejected():
-    model = nn.Linear(4, 3)
-    model.register_buffer("steps", torch.zeros(()))
-
-    def counting(compute):
-        def counted(theta, x, y, **options):
-            model.steps += 1
-            return compute(theta, x, y, **options)
-
-        return counted
-
-    case = gk.Case(problem(model, 4), "norms", 3, "float32")
-    with pytest.raises(gk.Disagreement, match=r"^torch\.hooks\.norms left the model changed: .*steps"):
-        gk.check(wrapped(gk.kernel("torch.hooks.norms"), counting), case)
-
-
 @pytest.mark.parametrize("layout", ["C", "F"])
 def test_the_memory_order_of_the_case_reaches_the_kernel(layout):
     seen = []
@@ -433,81 +342,6 @@ def test_the_error_is_the_worst_of_all_calls():
 
     honest, worse = gk.check(kernel, case), gk.check(wrapped(kernel, worse_into_memory), case)
     assert honest.error + 5e-8 < worse.error < worse.tolerance
-
-
-def test_a_case_that_the_kernel_cannot_do_is_refused_with_every_reason():
-    says = "numpy computes on cpu here, not on cuda; numpy.matmul.gradient computes gradient, not norms"
-    with pytest.raises(ValueError, match=says):
-        gk.check("numpy.matmul.gradient", gk.Case(P, "norms", 5, device="cuda"))
-
-
-@pytest.mark.parametrize(
-    ("n", "features", "dtype", "says"),
-    [
-        (6, 1, "float64", "the inputs have n=6, features=1, float64, the case n=5, features=1, float64"),
-        (5, 2, "float64", "the inputs have n=5, features=2, float64, the case"),
-        (5, 1, "float32", "the inputs have n=5, features=1, float32, the case"),
-    ],
-)
-def test_inputs_of_another_case_are_refused(n, features, dtype, says):
-    other = gk.Case(P, "gradient", n, dtype, features=features).draw()
-    with pytest.raises(ValueError, match=says):
-        gk.check("numpy.matmul.gradient", gk.Case(P, "gradient", 5), other)
-
-
-def test_inputs_whose_shapes_do_not_fit_are_refused():
-    with pytest.raises(ValueError, match=r"theta \(3,\), x \(5,\), y \(5,\): theta must be \(2,\) for 1 feature"):
-        gk.check("numpy.matmul.gradient", gk.Case(P, "gradient", 5), (np.ones(3), np.ones(5), np.ones(5)))
-
-
-def test_the_inputs_of_the_caller_stay_as_they_are():
-    inputs = gk.Case(P, "per_sample", 5).draw()
-    before = [array.copy() for array in inputs]
-    with pytest.raises(gk.Disagreement):
-        gk.check(
-            wrapped(gk.kernel(HONEST["per_sample"]), MUTANTS["writes to x"].wrap), gk.Case(P, "per_sample", 5), inputs
-        )
-    for array, kept in zip(inputs, before, strict=True):
-        np.testing.assert_array_equal(array, kept)
-
-
-def test_any_function_is_proven_as_a_kernel_of_the_quantity_of_the_case():
-    def norms(theta, x, y):
-        return np.abs(2 * (theta[0] + x * theta[1] - y)) * np.hypot(1, x)
-
-    case = gk.Case(P, "norms", 20)
-    proof = gk.check(norms, case)
-    assert 0 <= proof.error <= proof.tolerance < 1e-13
-    with pytest.raises(gk.Disagreement, match=r"^numpy\.lambda\.norms on linear, n=20, float64: entry \(\d+,\) is "):
-        gk.check(lambda theta, x, y: 2 * norms(theta, x, y), case)
-    with pytest.raises(gk.Disagreement, match=r"numpy\.norms\.per_sample .* shape"):
-        gk.check(norms, gk.Case(P, "per_sample", 20))
-
-
-def test_a_function_of_another_library_gets_its_arrays():
-    def norms(theta, x, y):
-        return torch.abs(2 * (theta[0] + x * theta[1] - y)) * torch.hypot(torch.ones_like(x), x)
-
-    gk.check(norms, gk.Case(P, "norms", 20), library="torch")
-    with pytest.raises(ValueError, match="there is no library 'troch'; did you mean torch"):
-        gk.check(norms, gk.Case(P, "norms", 20), library="troch")
-    with pytest.raises(ValueError, match="is for a function"):
-        gk.check("numpy.loop+.norms", gk.Case(P, "norms", 20), library="torch")
-
-
-def test_of_a_module_a_function_takes_tensors():
-    model = gk.ModuleProblem(nn.Linear(2, 1), nn.MSELoss(), example=(torch.randn(6, 2), torch.randn(6, 1)))
-
-    def gradient(theta, x, y):
-        residual = 2 * (x @ theta["weight"].T + theta["bias"] - y) / len(x)
-        return {"weight": residual.T @ x, "bias": residual.sum(0)}
-
-    gk.check(gradient, gk.Case(model, "gradient", 6))
-
-
-def test_what_is_no_kernel_is_refused_in_a_sentence():
-    with pytest.raises(TypeError, match=r"^kernel is a int; give a Kernel, its key, or a function f\(theta, x, y\)$"):
-        gk.check(3, gk.Case(P, "norms", 5))
 
 
 def test_what_is_surely_wrong_is_so_beside_what_cannot_be_proven():
