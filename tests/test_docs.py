@@ -149,7 +149,7 @@ def execute(command: list[str], folder: Path, package: Path) -> str:
             return ""
 
 
-COMPUTED = ("audit", "fastest", "compare", "plot", "report", "list", "estimate", "summary")
+COMPUTED = ("audit", "fastest", "compare", "plot", "report", "list", "estimate", "summary", "merge")
 """Commands that start no processes and can run in this one, which has loaded all that they need."""
 
 
