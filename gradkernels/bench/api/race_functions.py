@@ -129,7 +129,7 @@ class FunctionPasses:
 
     def _in_process(self, names: Sequence[str], seconds: float) -> list[tuple[int, Measurement]]:
         arguments = {"source": self.source, "names": [*names], "sizes": [*self.sizes], "seconds": seconds}
-        where = "gradkernels.bench.api.function_worker:measured"
+        where = "gradkernels.bench.api.function_worker:measured_columns"
         rows = call_in_fresh_process(where, arguments, self.threads, None, self.limits)
         return [(row.pop("n"), Measurement(**row)) for row in rows]
 
