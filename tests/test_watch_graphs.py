@@ -117,6 +117,14 @@ def test_what_an_index_picks_is_followed_each_time(followed):
     assert watch_steps(Turning(lambda x: x[:, order]), [batch(0), batch(1), batch(2)], followed) == [1, 2, 3]
 
 
+def test_a_model_that_branches_on_data_is_followed_each_time(followed):
+    assert watch_steps(Turning(lambda x: x if (x > -9).all() else -x), [batch(0), batch(1), batch(2)], followed) == [
+        1,
+        2,
+        3,
+    ]
+
+
 def test_random_numbers_are_those_of_the_callers_pass_when_it_runs_again():
     torch.manual_seed(3)
     model = Turning(lambda x: functional.dropout(x, 0.5))

@@ -149,7 +149,9 @@ def plan_of(following: Following, outputs: Sequence[Array], first: bool) -> Grap
     """
     heard, graph = following.heard, graph_of(outputs)
     places = {node: at for at, node in enumerate(graph.nodes)}
-    if following.repeats or following.refuses or any(one.axis != Axis(0) or one.node not in places for one in heard):
+    if following.looks_at_data or following.repeats or following.refuses:
+        return None
+    if any(one.axis != Axis(0) or one.node not in places for one in heard):
         return None
     uses = list[PlannedUse]()
     for one in heard:

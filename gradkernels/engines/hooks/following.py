@@ -141,6 +141,11 @@ class Following:
         return bool(self._tape.tracker.refusals)
 
     @property
+    def looks_at_data(self) -> bool:
+        """Whether the model's Python asked what data hold, so that other data may take another path."""
+        return self._tape.looks
+
+    @property
     def repeats(self) -> bool:
         """Whether parts of the pass run again in the backward pass."""
         return bool(self._tape.segments)

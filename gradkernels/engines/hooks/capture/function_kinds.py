@@ -12,16 +12,15 @@ _METADATA = frozenset(
     ("shape", "dtype", "device", "ndim", "layout", "requires_grad", "is_leaf", "grad_fn", "is_cuda", "is_cpu",
      "is_meta", "is_sparse", "is_quantized", "is_nested", "names", "grad", "size", "dim", "numel", "nelement", "stride",
      "storage_offset", "is_contiguous", "is_floating_point", "is_complex", "is_inference", "data_ptr", "element_size",
-     "itemsize", "nbytes", "get_device", "untyped_storage", "is_pinned", "is_same_size", "item", "tolist", "__len__",
-     "__bool__", "__int__", "__float__", "__index__", "__hash__", "__repr__", "retain_grad", "register_hook",
-     "_version", "_is_view", "new_zeros", "new_ones", "new_empty", "new_full", "new_tensor")
+     "itemsize", "nbytes", "get_device", "untyped_storage", "is_pinned", "is_same_size", "__len__", "__hash__",
+     "__repr__", "retain_grad", "register_hook", "_version", "_is_view", "new_zeros", "new_ones", "new_empty",
+     "new_full", "new_tensor")
 )  # fmt: skip
 """What gives no tensor that anything is computed with, or one that is the same whatever the data are."""
 
 
-def gives_metadata(func: Any) -> bool:
-    """Return whether a function gives no tensor that anything is computed with."""
-    return function_name(func) in _METADATA
+_LOOKS = frozenset(("item", "tolist", "__bool__", "__int__", "__float__", "__index__"))
+"""What gives Python a number that data hold, by which it may take another path for other data."""
 
 
 _DRAW = frozenset(
@@ -42,7 +41,7 @@ def draws_random(func: Any) -> bool:
 
 
 def function_kind(func: Any, special: Container[Any]) -> str:
-    """Return what is asked first of a function: `metadata`, `composite`, `like`, `special`, `draws` or `any`.
+    """Return what is asked first of a function: `metadata`, `looks`, `composite`, `like`, `special`, `draws` or `any`.
 
     Args:
         func: Of torch.
@@ -50,8 +49,11 @@ def function_kind(func: Any, special: Container[Any]) -> str:
     """
     if func in COMPOSITES:
         return "composite"
-    if gives_metadata(func):
+    name = function_name(func)
+    if name in _LOOKS:
+        return "looks"
+    if name in _METADATA:
         return "metadata"
-    if function_name(func) in _LIKE:
+    if name in _LIKE:
         return "like"
     return "special" if func in special else "draws" if draws_random(func) else "any"

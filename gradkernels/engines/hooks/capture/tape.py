@@ -59,6 +59,7 @@ class Tape(TorchFunctionMode):
         guesses: Which constants that are as many as samples have one for each.
         wanted: Parameters that get gradients from parts that run again.
         heard: Uses whose gradients are waited for, in a caller's graph.
+        looks: Whether the model's Python has asked what data hold, as for a branch.
     """
 
     def __init__(
@@ -67,11 +68,10 @@ class Tape(TorchFunctionMode):
         for_caller: bool = False,
     ) -> None:  # fmt: skip
         super().__init__()
-        self.n = n
+        self.n, self.looks, self.guesses = n, False, guesses or Guesses()
         self.tracker = SampleTracker(n, theta, for_caller)
         self.uses = Counter[str]()
         self.segments = 0
-        self.guesses = guesses or Guesses()
         self._rules, self._alike, self._each = rules, alike, each
         self.wanted = tuple(theta.values()) if for_caller else ()
         self._theta, self._arrived, self._paused, self.heard = theta, arrived, False, list[HeardUse]()
@@ -123,7 +123,8 @@ class Tape(TorchFunctionMode):
         kind = _KINDS.get(func)
         if kind is None:
             kind = _KINDS[func] = function_kind(func, self._rules.special)
-        if kind == "metadata" or self._paused:
+        if kind in ("metadata", "looks") or self._paused:
+            self.looks |= kind == "looks"
             return func(*args, **kwargs)
         if kind == "composite":
             with self:
