@@ -8,8 +8,9 @@ import torch
 from torch import nn
 
 import gradkernels as gk
+from gradkernels.check.modules.audited_call import AuditedCall
 from gradkernels.dispatch import audit
-from gradkernels.dispatch.audit import AuditedCall, AuditWarning, audit_call, repeats_the_proof, warn_set_aside
+from gradkernels.dispatch.audit import AuditWarning, audit_call, repeats_the_proof, warn_set_aside
 from gradkernels.dispatch.history import KernelHistory
 from gradkernels.quantity import QUANTITIES
 
@@ -47,6 +48,24 @@ def doubled(result, y):
 
 
 # --- how many samples
+
+
+@pytest.mark.parametrize("quantity", ["gram", "gram_by"])
+def test_products_with_many_other_samples_are_held_against_few_of_them(quantity, monkeypatch):
+    of, passes, really = batch(5), [], audit.CallerBatch.sample_gradients
+    kernel = gk.kernel(f"torch.hooks.{quantity}")
+    options = {"other": (torch.randn(400, 4), torch.arange(400) % 3)}
+    if quantity == "gram_by":
+        options["by"] = (("one", ("weight",)), ("two", ("bias",)))
+    compute = kernel.build(of.problem)
+    call = AuditedCall(kernel, compute, of, options, compute(of.theta, of.x, of.y, **options))
+    monkeypatch.setattr(
+        audit.CallerBatch, "sample_gradients", lambda self, chosen: passes.append(len(chosen)) or really(self, chosen)
+    )
+    audit_call(call, KernelHistory())
+    assert passes == [3, 3]
+    with pytest.raises(gk.Disagreement):
+        audit_call(replace(call, result=doubled(call.result, None)), KernelHistory())
 
 
 @pytest.mark.parametrize("quantity", ["per_sample", "norms"])

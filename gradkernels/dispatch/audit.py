@@ -11,19 +11,19 @@ import random
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
 from gradkernels.check.compare_arrays import Disagreement
+from gradkernels.check.modules.audited_call import AuditedCall
 from gradkernels.check.modules.choose_check import result_check
 from gradkernels.check.modules.result_checks import ResultCheck
 from gradkernels.check.modules.sample_passes import CallerBatch, require_agreement
 from gradkernels.check.modules.verdicts import is_definition
 from gradkernels.dispatch.history import KernelHistory, built_once
-from gradkernels.kernel import Compute, Kernel
+from gradkernels.kernel import Kernel
 from gradkernels.names import counted, pick
 from gradkernels.problems.module.mixing.batch_loss import callers_depth
 from gradkernels.quantity import QUANTITIES
@@ -84,25 +84,6 @@ def is_due(history: KernelHistory, changed: bool) -> bool:
     return _mode == "always" or (_mode == "schedule" and scheduled)
 
 
-@dataclass(frozen=True)
-class AuditedCall:
-    """A call whose result is known.
-
-    Attributes:
-        kernel: That computed it.
-        compute: The kernel, built.
-        batch: What it was given.
-        options: Besides.
-        result: It.
-    """
-
-    kernel: Kernel
-    compute: Compute
-    batch: CallerBatch
-    options: dict[str, Any]
-    result: Any
-
-
 def repeats_the_proof(kernel: Kernel) -> bool:
     """Return whether an audit of sums over some samples does what a proof at the same call has just done."""
     return _mode == "schedule" and not kernel.quantity.by_sample
@@ -117,9 +98,10 @@ def audit_call(call: AuditedCall, history: KernelHistory) -> None:
     n = count(call.batch.y)
     if not n or is_definition(call.kernel):
         return
-    chosen = _draw(n, SAMPLES if history.audits < FULL_AUDITS else 1 if call.kernel.quantity.by_sample else 2)
+    some = SAMPLES if history.audits < FULL_AUDITS else 1 if call.kernel.quantity.by_sample else 2
+    chosen, call = _draw(n, some), call.with_few_others(lambda others: _draw(others, some))
     if call.batch.problem.randomness == "different":
-        call = _with_one_draw(call, chosen)
+        call = call.with_one_draw(chosen)
         chosen = [*range(len(chosen))]
     try:
         if call.kernel.quantity.by_sample:
@@ -144,15 +126,6 @@ def _draw(n: int, some: int) -> list[int]:
     """Draw the numbers of some of n samples, each as likely as the others: one of each part of the batch."""
     edges = [n * part // some for part in range(some + 1)] if n > some else [*range(n + 1)]
     return [_random.randrange(low, high) for low, high in pairwise(edges)]
-
-
-def _with_one_draw(call: AuditedCall, chosen: Sequence[int]) -> AuditedCall:
-    """Compute the samples alone, with one draw for all: those of the result are not to be had again."""
-    batch = replace(call.batch.of(chosen), problem=replace(call.batch.problem, randomness="same"))
-    compute = call.kernel.build(batch.problem)
-    options = call.kernel.quantity.part(call.options, list(chosen))
-    result = compute(batch.theta, batch.x, batch.y, **options)
-    return replace(call, batch=batch, compute=compute, options=options, result=result)
 
 
 def _parts(call: AuditedCall, chosen: Sequence[int]) -> None:

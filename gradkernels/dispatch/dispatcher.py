@@ -13,9 +13,10 @@ from functools import partial
 from typing import Any
 
 from gradkernels.check.compare_arrays import Disagreement
+from gradkernels.check.modules.audited_call import AuditedCall
 from gradkernels.check.modules.sample_passes import CallerBatch
 from gradkernels.check.modules.verdicts import is_definition, require_proof, require_sample_gradients, set_aside
-from gradkernels.dispatch.audit import AuditedCall, audit_call, is_due, repeats_the_proof, warn_set_aside
+from gradkernels.dispatch.audit import audit_call, is_due, repeats_the_proof, warn_set_aside
 from gradkernels.dispatch.keywords import by_name, with_keywords
 from gradkernels.dispatch.kinds.seen_inputs import KnownInputs, SeenInputs
 from gradkernels.dispatch.kinds.settled_calls import SettledCalls

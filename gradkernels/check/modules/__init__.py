@@ -6,7 +6,8 @@ A kernel is proven before it is first used on a kind of model and batch, and loo
 2. `independence` makes sure that samples have gradients of their own, which no kernel is to blame for;
 3. `proof` calls the kernel twice on a few samples of the caller's;
 4. `result_structure` looks at structure, dtype, shape and memory of what came out;
-5. `sample_passes` computes the same samples one at a time, in the caller's dtype and mode;
+5. `sample_passes` computes the same samples one at a time, in the caller's dtype and mode, and those of an
+   `audited_call`;
 6. `result_checks` compares entry by entry as these come, `definition_check` with what a quantity's definition makes of
    them; `choose_check` knows which.
 
