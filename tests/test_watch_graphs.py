@@ -117,12 +117,33 @@ def test_what_an_index_picks_is_followed_each_time(followed):
     assert watch_steps(Turning(lambda x: x[:, order]), [batch(0), batch(1), batch(2)], followed) == [1, 2, 3]
 
 
-def test_a_model_that_branches_on_data_is_followed_each_time(followed):
-    assert watch_steps(Turning(lambda x: x if (x > -9).all() else -x), [batch(0), batch(1), batch(2)], followed) == [
-        1,
-        2,
-        3,
-    ]
+class Branching(nn.Module):
+    """A map of samples in their order, or turned round, as the data say; autograd's graph is the same."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.map = nn.Linear(3, 2).double()
+
+    def forward(self, x):
+        return self.map(x.flip(0) if (x > 100).any() else x)
+
+
+def test_another_answer_to_a_branch_on_data_is_followed(followed):
+    x, y = torch.arange(12.0, dtype=torch.float64).view(4, 3), torch.arange(4) % 2
+    model = Branching()
+    with gk.watch(model), gk.audit("off"):
+        for scale in (1, 2, 3):
+            functional.cross_entropy(model(scale * x), y).backward()
+        assert len(followed) == 1
+        with pytest.raises(ValueError, match="samples"):
+            functional.cross_entropy(model(100 * x), y).backward()
+
+
+def test_other_numbers_that_a_model_takes_from_tensors_are_followed_each_time(followed):
+    number = torch.zeros(())
+    batches = (batch(seed) for seed in range(3) if number.fill_(seed) is number)
+    assert watch_steps(Turning(lambda x: x * float(number + 1)), batches, followed) == [1, 2, 3]
 
 
 def test_random_numbers_are_those_of_the_callers_pass_when_it_runs_again():

@@ -16,6 +16,7 @@ from torch.utils import _pytree as pytree
 
 from gradkernels.backend import Array
 from gradkernels.engines.hooks.capture.checkpointing import Surroundings
+from gradkernels.engines.hooks.capture.function_kinds import Answers
 from gradkernels.engines.hooks.capture.guesses import Guesses
 from gradkernels.engines.hooks.following import Following, GradientListener
 from gradkernels.engines.hooks.parameter_use import ParameterUse
@@ -74,7 +75,7 @@ class SeenCall:
         self._running, self._before = ExitStack(), b""
         self._surroundings: Surroundings | None = None
         self._following: Following | None = None
-        self.plan = plan
+        self.plan, self._answers = plan, Answers()
         if self.n > 1 and plan is None:
             self._following = Following(theta, self.n, self.listener, guesses=guesses, for_caller=True)
         self._versions = _versions(inputs)
@@ -90,6 +91,8 @@ class SeenCall:
         self._running.enter_context(without_compiler())
         if self._following is not None:
             self._running.enter_context(self._following.running(self._inputs, self._axis))
+        elif self.plan is not None and self.plan.answers:
+            self._running.enter_context(self._answers)
 
     def stop(self) -> None:
         """Follow nothing any more."""
@@ -111,7 +114,8 @@ class SeenCall:
             self._end_following(self._following, output, outputs)
             self.plan = None if written else self.plan
         elif self.plan is not None:
-            ends = self.plan.listen(outputs, self.listener)
+            same = self._answers.given == self.plan.answers
+            ends = self.plan.listen(outputs, self.listener) if same else None
             if ends is None and written:
                 raise CannotWatch(WRITES)
             if ends is None:

@@ -103,6 +103,7 @@ class GraphPlan:
         ends: Numbers of nodes where a backward pass for samples alone may end, and of their outputs.
         shared: Names of parameters with several uses.
         first: Whether the samples are first in all outputs.
+        answers: What the model's Python was told of its data.
     """
 
     graph: Graph
@@ -112,6 +113,7 @@ class GraphPlan:
     ends: list[tuple[int, int]]
     shared: frozenset[str]
     first: bool
+    answers: list[Any]
 
     def listen(self, outputs: Sequence[Array], listener: GradientListener) -> list[Any] | None:
         """Have a listener told of the uses' gradients; return the nodes where a pass may end, None for another graph.
@@ -149,9 +151,7 @@ def plan_of(following: Following, outputs: Sequence[Array], first: bool) -> Grap
     """
     heard, graph = following.heard, graph_of(outputs)
     places = {node: at for at, node in enumerate(graph.nodes)}
-    if following.looks_at_data or following.repeats or following.refuses:
-        return None
-    if any(one.axis != Axis(0) or one.node not in places for one in heard):
+    if following.repeats or following.refuses or any(one.axis != Axis(0) or one.node not in places for one in heard):
         return None
     uses = list[PlannedUse]()
     for one in heard:
@@ -175,7 +175,7 @@ def plan_of(following: Following, outputs: Sequence[Array], first: bool) -> Grap
     if any(edge.node not in places for edge in following.sources):
         return None
     ends = [(places[edge.node], edge.output_nr) for edge in following.sources]
-    return GraphPlan(graph._replace(nodes=[]), numbers, words, uses, ends, following.shared, first)
+    return GraphPlan(graph._replace(nodes=[]), numbers, words, uses, ends, following.shared, first, following.answers)
 
 
 def _kind_of_attribute(node: Any, name: str, value: Any) -> str:

@@ -141,9 +141,9 @@ class Following:
         return bool(self._tape.tracker.refusals)
 
     @property
-    def looks_at_data(self) -> bool:
-        """Whether the model's Python asked what data hold, so that other data may take another path."""
-        return self._tape.looks
+    def answers(self) -> list[Any]:
+        """What the model's Python was told when it asked what data hold; told otherwise, it may go another way."""
+        return self._tape.answers.given
 
     @property
     def repeats(self) -> bool:

@@ -1,9 +1,12 @@
-"""Kinds of functions, by their names: those that give metadata only, those that draw random numbers."""
+"""Kinds of functions: those that give metadata only, those that draw random numbers, those that tell what data hold."""
 
 from __future__ import annotations
 
 from collections.abc import Container
 from typing import Any
+
+import torch
+from torch.overrides import TorchFunctionMode
 
 from gradkernels.engines.hooks.arguments import function_name
 from gradkernels.engines.hooks.capture.composite_functions import COMPOSITES
@@ -19,8 +22,29 @@ _METADATA = frozenset(
 """What gives no tensor that anything is computed with, or one that is the same whatever the data are."""
 
 
-_LOOKS = frozenset(("item", "tolist", "__bool__", "__int__", "__float__", "__index__"))
+_LOOKS = frozenset(
+    getattr(torch.Tensor, name) for name in ("item", "tolist", "__bool__", "__int__", "__float__", "__index__")
+)
 """What gives Python a number that data hold, by which it may take another path for other data."""
+
+
+class Answers(TorchFunctionMode):
+    """Hears what data tell the Python that runs within it, and changes nothing.
+
+    Attributes:
+        given: The answers, in their order.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.given: list[Any] = []
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Run the call as it is."""
+        answer = func(*args, **(kwargs or {}))
+        if func in _LOOKS:
+            self.given.append(answer)
+        return answer
 
 
 _DRAW = frozenset(
@@ -50,7 +74,7 @@ def function_kind(func: Any, special: Container[Any]) -> str:
     if func in COMPOSITES:
         return "composite"
     name = function_name(func)
-    if name in _LOOKS:
+    if func in _LOOKS:
         return "looks"
     if name in _METADATA:
         return "metadata"

@@ -24,7 +24,7 @@ from gradkernels.engines.hooks.capture.boundary_rules import BoundaryRules, Grad
 from gradkernels.engines.hooks.capture.composite_functions import COMPOSITES
 from gradkernels.engines.hooks.capture.follow.output_axis import output_axis
 from gradkernels.engines.hooks.capture.follow.tracked_call import TrackedArgument
-from gradkernels.engines.hooks.capture.function_kinds import function_kind
+from gradkernels.engines.hooks.capture.function_kinds import Answers, function_kind
 from gradkernels.engines.hooks.capture.guesses import Guesses
 from gradkernels.engines.hooks.capture.sample_axis import Axis
 from gradkernels.engines.hooks.capture.tags import JOINT_DRAW, Made, Other
@@ -59,7 +59,7 @@ class Tape(TorchFunctionMode):
         guesses: Which constants that are as many as samples have one for each.
         wanted: Parameters that get gradients from parts that run again.
         heard: Uses whose gradients are waited for, in a caller's graph.
-        looks: Whether the model's Python has asked what data hold, as for a branch.
+        answers: What the model's Python was told when it asked what data hold, as for a branch.
     """
 
     def __init__(
@@ -68,10 +68,9 @@ class Tape(TorchFunctionMode):
         for_caller: bool = False,
     ) -> None:  # fmt: skip
         super().__init__()
-        self.n, self.looks, self.guesses = n, False, guesses or Guesses()
+        self.n, self.segments, self.guesses, self.answers = n, 0, guesses or Guesses(), Answers()
         self.tracker = SampleTracker(n, theta, for_caller)
         self.uses = Counter[str]()
-        self.segments = 0
         self._rules, self._alike, self._each = rules, alike, each
         self.wanted = tuple(theta.values()) if for_caller else ()
         self._theta, self._arrived, self._paused, self.heard = theta, arrived, False, list[HeardUse]()
@@ -123,8 +122,9 @@ class Tape(TorchFunctionMode):
         kind = _KINDS.get(func)
         if kind is None:
             kind = _KINDS[func] = function_kind(func, self._rules.special)
-        if kind in ("metadata", "looks") or self._paused:
-            self.looks |= kind == "looks"
+        if kind == "looks":
+            return self.answers.__torch_function__(func, types, args, kwargs)
+        if kind == "metadata" or self._paused:
             return func(*args, **kwargs)
         if kind == "composite":
             with self:
