@@ -65,7 +65,7 @@ class CallerBatch:
         import torch
 
         with torch.inference_mode(False):
-            index = torch.tensor(chosen, device=leaves(self.theta)[0].device)
+            index = torch.tensor(chosen, dtype=torch.long, device=leaves(self.theta)[0].device)
             x, y = each(ordinary, take((self.x, self.y), index))
         return replace(self, x=x, y=y)
 
