@@ -11,13 +11,14 @@ import jax
 import jax.numpy as jnp
 
 from gradkernels.backend import Array
+from gradkernels.engines.taps.matrix_factors import MatrixFactors
 
 MOST_PLACES = 128
 """Of a kernel: patches are taken by one slice for each."""
 
 
 @dataclass(frozen=True)
-class PatchProduct:
+class PatchProduct(MatrixFactors):
     """A `conv_general_dilated` of data with a kernel, without groups.
 
     Attributes:
@@ -40,27 +41,9 @@ class PatchProduct:
         b = jnp.moveaxis(gradient.transpose(how.out_spec), 1, -1)
         return patches.reshape(-1, patches.shape[-2] * patches.shape[-1]), b.reshape(-1, b.shape[-1])
 
-    def products(self, a: Array, other: Array) -> Array:
-        """Return `(..., T, S)`, the inner products of patches with others."""
-        return a @ jnp.swapaxes(other, -1, -2)
-
-    def joined(self, a: Array, b: Array) -> Array:
-        """Return the gradient `(i, o)` of factors with rows `(..., T, .)` that are all added up."""
-        return a.reshape(-1, a.shape[-1]).T @ b.reshape(-1, b.shape[-1])
-
-    def applied(self, direction: Array, a: Array) -> Array:
-        """Return `(..., T, o)`, patches times a direction `(i, o)`."""
-        return a @ direction
-
     def flat(self, value: Array) -> Array:
         """Return what has the kernel's shape as `(i, o)`."""
         return value.transpose(self._order).reshape(-1, self.shape[self._order[-1]])
-
-    def restored(self, matrix: Array) -> Array:
-        """Return `(i, o)` in the kernel's shape."""
-        order = self._order
-        back = sorted(range(len(order)), key=lambda place: order[place])
-        return matrix.reshape([self.shape[axis] for axis in order]).transpose(back)
 
     @property
     def first_is_output(self) -> bool:

@@ -16,12 +16,13 @@ from jax.lax import GatherScatterMode
 
 from gradkernels.backend import Array
 from gradkernels.engines.taps.convolutions import PatchProduct, convolution_of
+from gradkernels.engines.taps.matrix_factors import MatrixFactors
 
 Factors = tuple[Array, Array]
 
 
 @dataclass(frozen=True)
-class MatrixProduct:
+class MatrixProduct(MatrixFactors):
     """A `dot_general` without batch axes of data with a weight.
 
     Attributes:
@@ -45,27 +46,9 @@ class MatrixProduct:
         rows = len(a)
         return a, gradient.reshape(rows, -1) if self.at == 1 else gradient.reshape(-1, rows).T
 
-    def products(self, a: Array, other: Array) -> Array:
-        """Return `(..., T, S)`, the inner products of rows of a with those of another a."""
-        return a @ jnp.swapaxes(other, -1, -2)
-
-    def joined(self, a: Array, b: Array) -> Array:
-        """Return the gradient `(i, o)` of factors with rows `(..., T, .)` that are all added up."""
-        return a.reshape(-1, a.shape[-1]).T @ b.reshape(-1, b.shape[-1])
-
-    def applied(self, direction: Array, a: Array) -> Array:
-        """Return `(..., T, o)`, a times a direction `(i, o)`."""
-        return a @ direction
-
     def flat(self, value: Array) -> Array:
         """Return what has the weight's shape as `(i, o)`."""
         return value.transpose(self._order).reshape(math.prod(value.shape[axis] for axis in self.weight_axes), -1)
-
-    def restored(self, matrix: Array) -> Array:
-        """Return `(i, o)` in the weight's shape."""
-        order = self._order
-        back = sorted(range(len(order)), key=lambda place: order[place])
-        return matrix.reshape([self.shape[axis] for axis in order]).transpose(back)
 
     @property
     def _order(self) -> tuple[int, ...]:
