@@ -172,17 +172,17 @@ def test_sums_directions_moments_groups_and_projections(name):
     }
     found["norms_by"] = jnp.stack([*found["norms_by"].values()], 1)
     moments = found.pop("moments")
-    for one, expected in [
-        *((found[key], wanted[key]) for key in wanted),
-        (moments[0], rows.mean(0)),
-        (moments[1], rows.var(0)),
-    ]:
-        flat = (
-            one
-            if not isinstance(one, dict)
-            else np.concatenate([one[key].reshape(*expected.shape[:-1], -1) for key in names], -1)
-        )
+    pairs = [(found[key], wanted[key]) for key in wanted]
+    for one, expected in [*pairs, (moments[0], rows.mean(0)), (moments[1], rows.var(0))]:
+        flat = flattened(one, names, expected.shape[:-1])
         np.testing.assert_allclose(flat, expected, rtol=1e-9, atol=1e-11 * abs(expected).max())
+
+
+def flattened(found, names, leading):
+    """A result by parameter as one array, its leading axes kept; an array as it is."""
+    if not isinstance(found, dict):
+        return found
+    return np.concatenate([found[name].reshape(*leading, -1) for name in names], -1)
 
 
 def test_rows_that_cancel_keep_their_digits():
