@@ -7,22 +7,28 @@ STAMP := .venv/installed
 RUN_STAMP := .venv/installed-to-run
 # Tests whose outcome depends on times that they measure: nothing runs beside them.
 TIMING := tests/test_ab.py tests/test_doctor.py tests/test_interleaved.py tests/test_race.py
+# The pages' commands, doors to other libraries, other processes, real models: not what a person waits for, but CI does.
+OUTSIDE := tests/docs tests/doors tests/processes tests/real
 # One more than there are processors: some tests wait, for a process that hangs or for its time to be over.
 WORKERS = $(shell $(BIN)/python -c 'import os; print((os.cpu_count() or 1) + 1)')
+BESIDE = $(BIN)/pytest -q --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder --durations 10
 # Every process that a test starts imports what an earlier one compiled.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: run test test-all bench docs house mutants wisdom modules memory over_batch quantities lint types clean
+.PHONY: run test test-outside test-all bench docs house mutants wisdom modules memory over_batch quantities lint types clean
 
 run: $(RUN_STAMP)
 	$(BIN)/gradkernels run
 
 test: $(STAMP)
-	$(BIN)/pytest -q --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder --durations 10 $(TIMING:%=--ignore=%) $(LONG) tests
+	$(BESIDE) $(TIMING:%=--ignore=%) $(OUTSIDE:%=--ignore=%) $(LONG) tests
 	$(BIN)/pytest -q --durations 10 $(TIMING) $(LONG)
 
+test-outside: $(STAMP)
+	$(BESIDE) $(LONG) $(OUTSIDE)
+
 test-all:
-	$(MAKE) test LONG=--long
+	$(MAKE) test test-outside LONG=--long
 
 # Small faults put into the code, one at a time, that some test has to see; hours for all of them, and it goes on where it
 # was stopped. Some: make mutants MUTANTS='gradkernels.bench.stats.*'

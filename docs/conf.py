@@ -27,7 +27,7 @@ exclude_patterns = [".venv", "build", "mutants", "**/.*", "**/__pycache__"]
 myst_enable_extensions = ["colon_fence"]
 myst_heading_anchors = 3
 smartquotes = False  # options of commands have two hyphens
-nb_execution_mode = "off"  # the notebook holds its outputs, and tests/test_notebook.py that they are still so
+nb_execution_mode = "off"  # the notebook holds its outputs, and tests/docs/test_notebook.py that they are still so
 
 # Docstrings name types and shapes in words; overloads for type checkers would stand there as a wall.
 autodoc_typehints = "none"

@@ -90,7 +90,7 @@ def test_what_a_set_up_raises_comes_of_its_trials_and_the_next_ones_have_a_new_o
 
 
 def test_audits_are_rows_of_a_file_and_tables_of_a_page(tmp_path, monkeypatch):
-    monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "bench" / "audits"))
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[2] / "bench" / "audits"))
     import audit_rows
     import audit_run
     import audit_tables

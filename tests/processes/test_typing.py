@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 LIBRARIES = {
     "numpy": ("npt.NDArray[np.float64]", "numpy.ndarray"),
     "torch": ("torch.Tensor", "torch._tensor.Tensor"),

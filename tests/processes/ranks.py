@@ -1,4 +1,4 @@
-"""One of several processes that go through samples together: `python tests/ranks.py RANK SIZE FOLDER`."""
+"""One of several processes that go through samples together: `python tests/processes/ranks.py RANK SIZE FOLDER`."""
 
 import os
 import sys

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 CALL = """
 import os
 
@@ -120,7 +120,8 @@ def test_the_wheel_has_the_package_and_what_it_says_of_itself(wheel):
 
 def test_the_source_distribution_tests_itself(unpacked):
     """Some of the tests that read files of the repository, and some that compute."""
-    tests = [f"tests/test_{name}.py" for name in ("package", "notebook", "house", "key", "problems", "record")]
+    names = ("test_package", "docs/test_notebook", "test_house", "test_key", "test_problems", "test_record")
+    tests = [f"tests/{name}.py" for name in names]
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *tests]
     environment = {"PYTHONPATH": str(unpacked)}
     done = subprocess.run(

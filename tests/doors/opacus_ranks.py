@@ -1,4 +1,4 @@
-"""One of several processes that train with Opacus' door: `python tests/opacus_ranks.py RANK SIZE FOLDER`."""
+"""One of several processes that train with Opacus' door: `python tests/doors/opacus_ranks.py RANK SIZE FOLDER`."""
 
 import os
 import sys

@@ -8,7 +8,7 @@ from pathlib import Path
 import matplotlib as mpl
 import pytest
 
-NOTEBOOK = Path(__file__).parents[1] / "docs" / "estimator.ipynb"
+NOTEBOOK = Path(__file__).parents[2] / "docs" / "estimator.ipynb"
 CELLS = [cell for cell in json.loads(NOTEBOOK.read_text(encoding="utf-8"))["cells"] if cell["cell_type"] == "code"]
 
 

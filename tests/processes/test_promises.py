@@ -1,6 +1,6 @@
 """What the architecture says that a change touches: a copy of the package, the change, and see it work.
 
-A kernel, a quantity and a problem are added by the pages that tell how (test_docs.py).
+A kernel, a quantity and a problem are added by the pages that tell how (tests/docs/test_commands.py).
 """
 
 import os
@@ -14,7 +14,7 @@ from measured import STEADY, passes, scaled
 
 from gradkernels import record
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
