@@ -57,16 +57,19 @@ class Truth(Protocol):
         """Biased variance of the rows over samples."""
 
     def weighted_scale(self, weights: Floats) -> Floats:
-        """Scale of each entry of a sum of rows times `weights` `(n,)`."""
+        """Return the scale of each entry of a sum of rows times `weights` `(n,)`."""
 
     def norms_over(self, columns: Floats) -> tuple[Floats, Floats]:
-        """Norms of the rows over some columns, `(n,)`, and their scales."""
+        """Return the norms of the rows over some columns, `(n,)`, and their scales."""
 
     def scale_along(self, directions: Floats) -> Floats:
-        """Scale of the products of each row with `directions` `(p,)` or `(k, p)`: `(n,)` or `(n, k)`."""
+        """Return the scale of the products of each row with `directions` `(p,)` or `(k, p)`: `(n,)` or `(n, k)`."""
 
     def along_blocks(self, blocks: Iterable[tuple[slice, Floats]]) -> tuple[Floats, Floats]:
-        """Products of each row with directions `(k, p)` that come in blocks of columns, and their scales: `(n, k)`."""
+        """Return the products of each row with directions `(k, p)`, which come in blocks of columns, and their scales.
+
+        Both are `(n, k)`.
+        """
 
     def of_batch(self, batch: tuple[Tree, Tree]) -> Truth:
         """Return the same of other samples `(x, y)`."""

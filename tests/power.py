@@ -16,7 +16,7 @@ from gradkernels.bench.ab import sequential
 from gradkernels.bench.ab.client import Side
 from gradkernels.bench.ab.interleaved import PairedSample, Target
 from gradkernels.bench.ab.messages import Setting
-from gradkernels.bench.compare.thresholds import PLAIN, Thresholds
+from gradkernels.bench.compare.thresholds import DEFAULT_THRESHOLDS, Thresholds
 from gradkernels.bench.stats.estimates import bounds, trimmed_mean
 from gradkernels.bench.stats.verdict import verdict
 
@@ -39,7 +39,9 @@ def looked_at(logs: list[float], thresholds: Thresholds) -> list[float]:
     return [sample.log for sample in samples]
 
 
-def power(noise: float, effect: float, thresholds: Thresholds = PLAIN, repeats: int = REPEATS) -> Counter[str]:
+def power(
+    noise: float, effect: float, thresholds: Thresholds = DEFAULT_THRESHOLDS, repeats: int = REPEATS
+) -> Counter[str]:
     """How many of `repeats` comparisons have each verdict, and under `passes` how many passes they took.
 
     Args:

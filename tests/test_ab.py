@@ -27,7 +27,7 @@ from gradkernels.bench.ab.revisions import dependencies, revisions
 from gradkernels.bench.ab.sequential import time_until_settled
 from gradkernels.bench.ab.worker import _for_proof, _is_black_box
 from gradkernels.bench.cli import main
-from gradkernels.bench.compare.thresholds import PLAIN, Override, Thresholds
+from gradkernels.bench.compare.thresholds import DEFAULT_THRESHOLDS, Override, Thresholds
 
 KERNELS = """
 import numpy as np
@@ -183,7 +183,7 @@ def test_what_fails_is_not_tried_again(monkeypatch):
 # What the session says.
 
 
-def session(monkeypatch, script, present=((True, True),), sizes=(10, 1000), thresholds=PLAIN):
+def session(monkeypatch, script, present=((True, True),), sizes=(10, 1000), thresholds=DEFAULT_THRESHOLDS):
     scripted(monkeypatch, script)
     keys = {f"numpy.mine{i or ''}.norms": both for i, both in enumerate(present)}
     return ab.compare_sides(SIDES, keys, sizes, Setting(), thresholds, lambda number, targets: None)

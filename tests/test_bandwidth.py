@@ -112,7 +112,7 @@ def test_small_results_need_the_reader_only_and_count_at_its_speed():
 @pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize("problem", [LINEAR, gk.SoftmaxRegression()])
 def test_large_results_have_a_limit_into_given_and_into_fresh_memory(problem, dtype, threads, monkeypatch):
-    monkeypatch.setattr(bandwidth, "KEPT_BYTES", 2**18)
+    monkeypatch.setattr(bandwidth, "ALLOCATOR_KEPT_BYTES", 2**18)
     case = Case(problem, "per_sample", 70_000, dtype, threads=threads)
     one = Bandwidth(case, inputs(case))
     found = {name: least for name, call, least in one.yardsticks() if call() is None or True}

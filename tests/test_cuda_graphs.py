@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from gradkernels.engines.recorded import cuda_graphs
-from gradkernels.engines.recorded.cuda_graphs import CALLS_BEFORE, MOST_GRAPHS, UNUSED_CALLS, Replays
+from gradkernels.engines.recorded.cuda_graphs import CALLS_BEFORE, MOST_GRAPHS, UNREPLAYED_CALLS, Replays
 
 capturing = []
 
@@ -213,12 +213,12 @@ def test_graphs_are_bounded_and_make_room_when_they_are_not_used(cuda):
         for _ in range(CALLS_BEFORE + 1):
             replays(n, theta, torch.ones(n))
     assert replays.count == MOST_GRAPHS
-    for _ in range(UNUSED_CALLS):
+    for _ in range(UNREPLAYED_CALLS):
         replays(1, theta, torch.ones(1))
     for _ in range(CALLS_BEFORE + 1):
         assert replays(99, theta, torch.ones(99))[0].tolist() == [2.0] * 99
     assert replays.count == MOST_GRAPHS
-    for _ in range(UNUSED_CALLS):
+    for _ in range(UNREPLAYED_CALLS):
         replays(99, theta, torch.ones(99))
     evicted = 2
     for _ in range(CALLS_BEFORE + 1):

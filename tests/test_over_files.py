@@ -31,7 +31,7 @@ def path(request, tmp_path):
 
 @pytest.fixture
 def each_noted(monkeypatch):
-    monkeypatch.setattr(resume, "SAVE_SECONDS", 0)
+    monkeypatch.setattr(resume, "NOTE_SECONDS", 0)
 
 
 class Interrupted(Exception):

@@ -14,7 +14,7 @@ import gradkernels as gk
 from gradkernels.bench.cli import main
 from gradkernels.bench.compare.compare import compare
 from gradkernels.bench.compare.exit_codes import Exit
-from gradkernels.bench.compare.thresholds import PLAIN
+from gradkernels.bench.compare.thresholds import DEFAULT_THRESHOLDS
 from gradkernels.bench.report.comparison_table import as_csv, as_json, markdown, table
 from gradkernels.bench.report.comparison_text import summary_sentences
 from gradkernels.bench.stats.estimates import LogEstimate, mean_over_strata
@@ -65,14 +65,14 @@ def test_files_of_one_machine_are_pooled_within_it():
 
 def test_what_no_machine_can_tell_alone_is_told_by_all_and_fails_the_gate():
     before, after = sides(**{name: (-7.0, math.log(1.1), 0.05) for name in "abcd"})
-    comparison = compare(before, after, replace(PLAIN, fail_slower=0.02))
+    comparison = compare(before, after, replace(DEFAULT_THRESHOLDS, fail_slower=0.02))
     assert {row.verdict for row in comparison.rows} == {"undecided"}
     (row,) = comparison.over_machines
     assert (row.verdict, row.too_slow, comparison.exit_code()) == ("slower", True, Exit.slower)
     said = summary_sentences(comparison)
     assert "TOO SLOW: numpy.loop.norms over 4 machines at n = 100 is slower by more than 2.0%: 1.100" in said
     assert "over machines, whose ratios count the same: 1 slower, 0 faster, 0 same, 0 undecided" in said
-    assert compare(before, before, replace(PLAIN, fail_slower=0.02)).exit_code() == Exit.done
+    assert compare(before, before, replace(DEFAULT_THRESHOLDS, fail_slower=0.02)).exit_code() == Exit.done
 
 
 def test_a_change_that_machines_answer_differently_is_seen_on_each():

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from gradkernels.bench.compare.thresholds import PLAIN, Override, Thresholds
+from gradkernels.bench.compare.thresholds import DEFAULT_THRESHOLDS, Override, Thresholds
 from gradkernels.bench.compare.thresholds_toml import chosen, nearest, read_thresholds
 
 WHOLE = """
@@ -48,7 +48,7 @@ def test_every_setting_is_read(written):
 
 
 def test_an_empty_file_changes_nothing(written):
-    assert read_thresholds(written("")) == PLAIN == Thresholds(0.01, None, ())
+    assert read_thresholds(written("")) == DEFAULT_THRESHOLDS == Thresholds(0.01, None, ())
 
 
 @pytest.mark.parametrize(
@@ -97,7 +97,7 @@ def test_the_nearest_pyproject_is_asked_and_no_other(written, tmp_path):
     written(section + 'delta = "3%"', "pyproject.toml")
     assert nearest(inner).delta == 0.03
     written("[tool.other]", "a/pyproject.toml")
-    assert nearest(inner) == PLAIN
+    assert nearest(inner) == DEFAULT_THRESHOLDS
     written(section + 'delta = "4%"', "a/b/pyproject.toml")
     assert nearest(inner).delta == 0.04
 

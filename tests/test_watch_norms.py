@@ -42,11 +42,11 @@ def batch():
     return torch.randn(5, 6, 12, dtype=torch.float64), torch.arange(5) % 3
 
 
-@pytest.mark.parametrize("kept", [1, squared_norms.KEPT_BYTES])
-@pytest.mark.parametrize("pairs", [1, squared_norms.PAIR_BYTES])
+@pytest.mark.parametrize("kept", [1, squared_norms.KEPT_GRADIENT_BYTES])
+@pytest.mark.parametrize("pairs", [1, squared_norms.STEP_PRODUCT_BYTES])
 def test_norms_are_those_of_single_samples_whatever_is_kept(batch, monkeypatch, kept, pairs):
-    monkeypatch.setattr(squared_norms, "KEPT_BYTES", kept)
-    monkeypatch.setattr(squared_norms, "PAIR_BYTES", pairs)
+    monkeypatch.setattr(squared_norms, "KEPT_GRADIENT_BYTES", kept)
+    monkeypatch.setattr(squared_norms, "STEP_PRODUCT_BYTES", pairs)
     model = Mixer()
     with gk.watch(model, ["norms", "noise_scale"]) as seen:
         functional.cross_entropy(model(batch[0]), batch[1]).backward()

@@ -15,7 +15,7 @@ from gradkernels.problems.module.structure import Module
 from gradkernels.watch import Watch
 from gradkernels.watch.clipping import clipping_of
 
-BESIDES = (
+LEFT_UNCLIPPED = (
     "{name}.grad holds what a backward pass has left there without a call of the watched module, so that it is not "
     "clipped and noise would hide nothing: call that module, and not its parts"
 )
@@ -126,7 +126,7 @@ class ClippedAlone:
         self._look_back()
         besides, self._task, self._besides = self._besides, -1, ""
         if besides:
-            raise ValueError(BESIDES.format(name=besides))
+            raise ValueError(LEFT_UNCLIPPED.format(name=besides))
         inside = {id(one) for one in self._model.parameters()}
         for one in (one for group in optimizer.param_groups for one in group["params"]):
             if one.requires_grad and id(one) not in inside:

@@ -11,7 +11,7 @@ import numpy as np
 from gradkernels.dispatch.request import KernelLike
 from gradkernels.fastest.sums import outer
 from gradkernels.problems import Problem
-from gradkernels.problems.problem import Floats
+from gradkernels.truth import Floats
 
 WAYS = 2
 """Of clustering, at most."""

@@ -16,7 +16,7 @@ from gradkernels.problems import (
     Problem,
     SoftmaxRegression,
 )
-from gradkernels.problems.problem import Floats
+from gradkernels.truth import Floats
 
 Loss = tuple[Problem, float]
 """A regression, and the factor that makes its loss the estimator's."""
@@ -227,7 +227,7 @@ def _sgd_regressor(estimator: Any, intercept: bool) -> Loss:
 
 
 def _losses() -> dict[str, Callable[[Any, bool], Loss]]:
-    """By class of scikit-learn: how its loss is made of an estimator and whether that has an intercept.
+    """Return by class of scikit-learn how its loss is made of an estimator and whether that has an intercept.
 
     The squared error of a sample is as scikit-learn's manual writes each class's objective, without 1 / n: with a
     one-half for those that are fitted by coordinate descent or least angles.

@@ -10,7 +10,7 @@ import numpy as np
 from gradkernels.adapters.sandwich import Fit, RobustErrors, robust_errors
 from gradkernels.dispatch.request import KernelLike
 from gradkernels.problems import LinearRegression, LogisticRegression, PoissonRegression, Problem
-from gradkernels.problems.problem import Floats
+from gradkernels.truth import Floats
 
 KNOWN = "OLS, WLS, Logit, Poisson or a GLM of one of these families"
 

@@ -16,7 +16,7 @@ from gradkernels.batches.loading.batch_call import BatchCall
 from gradkernels.batches.loading.digests import digest, of_parameters
 from gradkernels.batches.loading.stream import Stream
 from gradkernels.batches.ranks.group import ranks_here
-from gradkernels.batches.ranks.sharded import resharded, whole, whole_parameters
+from gradkernels.batches.ranks.sharded import resharded, whole_parameters, whole_tensor
 from gradkernels.batches.ranks.wrapped import unwrapped
 from gradkernels.fastest import group_sums
 from gradkernels.problems import BlackBox, Problem
@@ -51,7 +51,7 @@ def asked_of_batches(
         problem.as_inputs(theta, None, None)  # says that there is none
     if isinstance(problem, BlackBox) and resharded(problem.model):
         own = dict(problem.model.named_parameters()) if theta is None else theta
-        theta, options = each(whole, theta), options | {"v": each(whole, options.get("v"))}
+        theta, options = each(whole_tensor, theta), options | {"v": each(whole_tensor, options.get("v"))}
         with whole_parameters(problem, ranks_here()) as inside:
             yield replace(_batch_call(function, inside, theta, options), sharded=own)
     else:

@@ -9,7 +9,7 @@ from typing import Any
 from gradkernels.backend import Array, backend_of
 from gradkernels.batches.loading.batch import Batch
 from gradkernels.batches.loading.batch_call import BatchCall
-from gradkernels.batches.ranks.group import Ranks, on_host
+from gradkernels.batches.ranks.group import Ranks, require_on_host
 from gradkernels.batches.row_memory import GrowingRows
 from gradkernels.tree import Tree, each
 
@@ -24,7 +24,7 @@ def gram_of_ranks(batches: Sequence[Batch], call: BatchCall, ranks: Ranks) -> Tr
     """
     columns = batches
     if ranks.size > 1:
-        on_host([(one.x, one.y) for one in batches])
+        require_on_host([(one.x, one.y) for one in batches])
         columns = [one for own in ranks.objects(list(batches)) for one in own]
     found = GrowingRows(sum(batch.size for batch in batches))
     for batch in batches:

@@ -17,7 +17,7 @@ from gradkernels.batches.loading.stream import Stream
 from gradkernels.batches.notes import Note, note_of, require_all_batches, require_same_batches
 from gradkernels.batches.row_files import RowFile, row_file
 
-SAVE_SECONDS = 1.0
+NOTE_SECONDS = 1.0
 """Between two notes, each of which waits for the disk: what a kill costs is computed again."""
 
 
@@ -66,7 +66,7 @@ def _write_all(stream: Stream, call: BatchCall, file: RowFile, known: Note) -> N
             elif batch.size:
                 file.write(call(batch))
             note = after
-            if batch.number >= known.batches and monotonic() - saved >= SAVE_SECONDS:
+            if batch.number >= known.batches and monotonic() - saved >= NOTE_SECONDS:
                 _save_both(note, file)
                 saved = monotonic()
     except BaseException:

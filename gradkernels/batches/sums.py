@@ -83,7 +83,7 @@ class Sum(Total):
 
     def arrays(self) -> list[Any]:
         """Return the sum's."""
-        return on_host(self._sum)
+        return host_arrays(self._sum)
 
     def resume(self, arrays: Sequence[Any], samples: int) -> None:
         """Go on from a sum of so many samples."""
@@ -126,7 +126,7 @@ class MeanAndVariance(Total):
 
     def arrays(self) -> list[Any]:
         """Return those of the mean, and of the squares around it."""
-        return on_host((self._mean, self._squares))
+        return host_arrays((self._mean, self._squares))
 
     def resume(self, arrays: Sequence[Any], samples: int) -> None:
         """Go on from mean and squares of so many samples."""
@@ -165,7 +165,7 @@ class OuterOfGroups(Total):
 
     def arrays(self) -> list[Any]:
         """Return the numbers of the groups, and their sums."""
-        return [np.array([*self._sums], np.int64), np.stack(on_host(tuple(self._sums.values())))]
+        return [np.array([*self._sums], np.int64), np.stack(host_arrays(tuple(self._sums.values())))]
 
     def resume(self, arrays: Sequence[Any], samples: int) -> None:
         """Go on from numbers and sums of groups of so many samples."""
@@ -184,7 +184,7 @@ def _summed(ranks: Ranks, samples: int, tree: Tree) -> tuple[int, tuple[Tree]]:
     return int(total[0]), (each(lambda one: next(rest), tree),)
 
 
-def on_host(tree: Tree) -> list[Any]:
+def host_arrays(tree: Tree) -> list[Any]:
     """Return the arrays of a tree as numpy has them."""
     return [np.asarray(library.get(one)) for one in leaves(tree) if (library := backend_of(one)) is not None]
 

@@ -12,9 +12,9 @@ import numpy as np
 
 from gradkernels.check.true_gradients import TrueGradients
 from gradkernels.elementwise import STEP, namespace
-from gradkernels.problems.problem import Floats
 from gradkernels.problems.regression.regression import Regression
 from gradkernels.tree import Tree, take
+from gradkernels.truth import Floats
 
 BLOCK_NUMBERS = 2**16  # keep a block's complex copies of eta in cache
 MOST_STEPS = 10**8  # evaluations of one predictor that the gradient may take: some 10 s

@@ -16,9 +16,9 @@ from gradkernels.backend import BACKENDS
 from gradkernels.check.rounding import CHANGES, changed_a_little, largest_distances, mixes_samples, row_scales
 from gradkernels.check.true_gradients import TrueGradients
 from gradkernels.problems import FunctionProblem
-from gradkernels.problems.problem import Floats
 from gradkernels.quantity import flat
 from gradkernels.tree import Tree, count, each, take
+from gradkernels.truth import Floats
 
 COMPARES_SAMPLES = (
     "the gradient of the mean of losses(params, x, y) is not the mean of the gradients of its samples: the function "

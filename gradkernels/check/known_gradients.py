@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from gradkernels.check.true_gradients import TrueGradients
-from gradkernels.problems.problem import Floats
 from gradkernels.quantity import flat
+from gradkernels.truth import Floats
 
 SMALLEST_ROOT = 1e-140  # of a sum of squares that lost nothing to underflow
 

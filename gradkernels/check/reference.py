@@ -12,9 +12,9 @@ from gradkernels.check import complex_step, function_gradients
 from gradkernels.check.known_gradients import KnownGradients
 from gradkernels.check.true_gradients import ERROR_SLACK, TrueGradients
 from gradkernels.problems import FunctionProblem, Problem, Regression
-from gradkernels.problems.problem import Floats
 from gradkernels.quantity import Quantity, flat, quantity
 from gradkernels.tree import Tree, each
+from gradkernels.truth import Floats
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from gradkernels.problems.problem import Floats
 from gradkernels.tree import Tree, each
+from gradkernels.truth import Floats
 
 MIXING_TOLERANCES = {
     "float64": 1e-6,

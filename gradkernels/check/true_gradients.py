@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from gradkernels.problems.problem import Floats
+from gradkernels.truth import Floats
 
 ERROR_SLACK = 16.0
 """What a kernel is left where rows of its precision are known to be off, in units of that error."""

@@ -32,7 +32,7 @@ Arrays = tuple[Tree, Tree, Tree]
 Given = tuple[KernelLike, ResultsPath, int | None]
 """The first fields of `Criteria`, as a call gives them: making one at each call would cost as much as the rest."""
 
-ALONE: Given = (None, None, None)
+NOTHING_GIVEN: Given = (None, None, None)
 SHARED: Given = ("torch.hooks", None, None)
 """The kernel by which computations share a pass, where one would be chosen freely."""
 
@@ -86,7 +86,7 @@ def bound_kernel(name: str, problem: Problem, arrays: Arrays, given: Given) -> A
 
 def _of_module(name: str, problem: Any, arrays: Arrays, given: Given) -> Any:
     """Return what computes a module's quantity: by a pass that is shared, in a scope of such, unless more is asked."""
-    if given == ALONE and (passes := current_passes()) is not None:
+    if given == NOTHING_GIVEN and (passes := current_passes()) is not None:
         return _sharing(name, problem, arrays, passes)
     return _dispatcher(name, problem, arrays, given)
 
@@ -100,7 +100,7 @@ def _sharing(name: str, problem: Any, arrays: Arrays, passes: SharedPasses) -> A
                 return _dispatcher(name, problem, arrays, SHARED)(theta, x, y, *arguments, **options)
         except Exception:  # whatever it is: the call by itself finds another kernel, or says what is wrong
             passes.clear()
-            return _dispatcher(name, problem, arrays, ALONE)(theta, x, y, *arguments, **options)
+            return _dispatcher(name, problem, arrays, NOTHING_GIVEN)(theta, x, y, *arguments, **options)
 
     return call
 

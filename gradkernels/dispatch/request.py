@@ -45,7 +45,7 @@ F = TypeVar("F", bound=np.floating[Any])
 R = TypeVar("R")
 
 
-class Options(TypedDict, total=False):
+class ComputeOptions(TypedDict, total=False):
     """Keyword arguments of every function that computes a quantity, as type checkers see them; see `gk.gradient`."""
 
     parameters: NameGlobs
@@ -55,7 +55,7 @@ class Options(TypedDict, total=False):
     max_bytes: int | None
 
 
-class Into(Options, Generic[R], total=False):
+class Into(ComputeOptions, Generic[R], total=False):
     """Those, and memory for the result."""
 
     out: R | None

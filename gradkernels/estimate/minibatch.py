@@ -8,7 +8,7 @@ from statistics import NormalDist
 
 import numpy as np
 
-from gradkernels.problems.problem import Floats
+from gradkernels.truth import Floats
 
 QUANTILE = NormalDist().inv_cdf(0.975)
 

@@ -19,11 +19,11 @@ from gradkernels.estimate.minibatch import MinibatchStatistics, Population, meas
 from gradkernels.kernel import Kernel
 from gradkernels.names import counted
 from gradkernels.problems import BlackBox, Problem, Regression
-from gradkernels.problems.problem import Floats
 from gradkernels.problems.regression.target_guard import target_guard
 from gradkernels.quantity import QUANTITIES
 from gradkernels.registry import kernel as kernel_by_key
 from gradkernels.tree import Tree, count, named
+from gradkernels.truth import Floats
 
 GRADIENT_KERNELS = {
     "torch.autograd.gradient": "one backward pass of the mean loss",

@@ -11,7 +11,7 @@ import numpy as np
 from gradkernels.backend import backend_of
 from gradkernels.dispatch.bound_kernels import bound_kernel
 from gradkernels.dispatch.keywords import with_names, with_weights
-from gradkernels.dispatch.request import KernelLike, NameGlobs, Options, ResultsPath
+from gradkernels.dispatch.request import ComputeOptions, KernelLike, NameGlobs, ResultsPath
 from gradkernels.fastest.compute import Chosen, compute
 from gradkernels.names import counted, pick
 from gradkernels.problems import Problem
@@ -39,7 +39,7 @@ class NonFiniteWarning(UserWarning):
     """Samples were left out of a sum, since their gradients are not finite."""
 
 
-class Rules(Options, total=False):
+class Rules(ComputeOptions, total=False):
     """Keyword arguments of `gk.clipped_sum` besides `max_norm` and `norms_out`, as type checkers see them."""
 
     by: str | Mapping[str, str | list[str]] | None

@@ -95,7 +95,7 @@ def _asked(problem: Problem, theta: Tree) -> Any:
     return problem.chosen(theta) if isinstance(problem, BlackBox) else theta
 
 
-def flat_rows(
+def flat_row_arrays(
     bound: Callable[..., Tree], problem: Problem, arrays: tuple[Tree, Tree, Tree], out: Array | None
 ) -> Array:
     """Compute per-sample gradients into one array `(n, P)`.

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any, Unpack, overload
 
 from gradkernels.dispatch.bound_kernels import bound_kernel
 from gradkernels.dispatch.keywords import with_names, with_weights
-from gradkernels.dispatch.request import Into, KernelLike, NameGlobs, Options, ResultsPath
+from gradkernels.dispatch.request import ComputeOptions, Into, KernelLike, NameGlobs, ResultsPath
 from gradkernels.fastest.compute import compute
-from gradkernels.fastest.flat_rows import flat_rows
+from gradkernels.fastest.flat_rows import flat_row_arrays
 from gradkernels.problems import Problem
 from gradkernels.quantity import Moments
 
@@ -23,14 +23,18 @@ if TYPE_CHECKING:
 
 @overload
 def gradient(
-    problem: ModuleProblem, theta: OwnOrGiven, x: object, y: object, **options: Unpack[Options]
+    problem: ModuleProblem, theta: OwnOrGiven, x: object, y: object, **options: Unpack[ComputeOptions]
 ) -> Tensors: ...
 @overload
 def gradient(
-    problem: Problem, theta: ArrayProtocol, x: LazyArrayProtocol, y: LazyArrayProtocol, **options: Unpack[Options]
+    problem: Problem,
+    theta: ArrayProtocol,
+    x: LazyArrayProtocol,
+    y: LazyArrayProtocol,
+    **options: Unpack[ComputeOptions],
 ) -> Any: ...
 @overload
-def gradient(problem: Problem, theta: A, x: FeatureArray, y: TargetArray, **options: Unpack[Options]) -> A: ...
+def gradient(problem: Problem, theta: A, x: FeatureArray, y: TargetArray, **options: Unpack[ComputeOptions]) -> A: ...
 def gradient(
     problem: Problem,
     theta: Any,
@@ -77,7 +81,11 @@ def per_sample(
 ) -> Tensors: ...
 @overload
 def per_sample(
-    problem: Problem, theta: ArrayProtocol, x: LazyArrayProtocol, y: LazyArrayProtocol, **options: Unpack[Options]
+    problem: Problem,
+    theta: ArrayProtocol,
+    x: LazyArrayProtocol,
+    y: LazyArrayProtocol,
+    **options: Unpack[ComputeOptions],
 ) -> Any: ...
 @overload
 def per_sample(
@@ -123,7 +131,7 @@ def per_sample(
     if sample_weight is not None:
         problem, y = with_weights(problem, y, sample_weight)
     bound = bound_kernel("per_sample", problem, (theta, x, y), (kernel, results, max_bytes))
-    return flat_rows(bound, problem, (theta, x, y), out) if flat else bound(theta, x, y, out)
+    return flat_row_arrays(bound, problem, (theta, x, y), out) if flat else bound(theta, x, y, out)
 
 
 @overload
@@ -132,7 +140,11 @@ def norms(
 ) -> Tensor: ...
 @overload
 def norms(
-    problem: Problem, theta: ArrayProtocol, x: LazyArrayProtocol, y: LazyArrayProtocol, **options: Unpack[Options]
+    problem: Problem,
+    theta: ArrayProtocol,
+    x: LazyArrayProtocol,
+    y: LazyArrayProtocol,
+    **options: Unpack[ComputeOptions],
 ) -> Any: ...
 @overload
 def norms(
@@ -187,14 +199,20 @@ def norms(
 
 @overload
 def moments(
-    problem: ModuleProblem, theta: OwnOrGiven, x: object, y: object, **options: Unpack[Options]
+    problem: ModuleProblem, theta: OwnOrGiven, x: object, y: object, **options: Unpack[ComputeOptions]
 ) -> Moments[Tensors]: ...
 @overload
 def moments(
-    problem: Problem, theta: ArrayProtocol, x: LazyArrayProtocol, y: LazyArrayProtocol, **options: Unpack[Options]
+    problem: Problem,
+    theta: ArrayProtocol,
+    x: LazyArrayProtocol,
+    y: LazyArrayProtocol,
+    **options: Unpack[ComputeOptions],
 ) -> Moments[Any]: ...
 @overload
-def moments(problem: Problem, theta: A, x: FeatureArray, y: TargetArray, **options: Unpack[Options]) -> Moments[A]: ...
+def moments(
+    problem: Problem, theta: A, x: FeatureArray, y: TargetArray, **options: Unpack[ComputeOptions]
+) -> Moments[A]: ...
 def moments(
     problem: Problem,
     theta: Any,

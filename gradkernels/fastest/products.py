@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Unpack, overload
 
-from gradkernels.dispatch.request import KernelLike, NameGlobs, Options, ResultsPath
+from gradkernels.dispatch.request import ComputeOptions, KernelLike, NameGlobs, ResultsPath
 from gradkernels.fastest.compute import compute
 from gradkernels.problems import Problem
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @overload
 def inner(
-    problem: ModuleProblem, theta: OwnOrGiven, x: object, y: object, v: object, **options: Unpack[Options]
+    problem: ModuleProblem, theta: OwnOrGiven, x: object, y: object, v: object, **options: Unpack[ComputeOptions]
 ) -> Tensor: ...
 @overload
 def inner(
@@ -28,10 +28,12 @@ def inner(
     x: LazyArrayProtocol,
     y: LazyArrayProtocol,
     v: object,
-    **options: Unpack[Options],
+    **options: Unpack[ComputeOptions],
 ) -> Any: ...
 @overload
-def inner(problem: Problem, theta: A, x: FeatureArray, y: TargetArray, v: object, **options: Unpack[Options]) -> A: ...
+def inner(
+    problem: Problem, theta: A, x: FeatureArray, y: TargetArray, v: object, **options: Unpack[ComputeOptions]
+) -> A: ...
 def inner(
     problem: Problem,
     theta: Any,
@@ -65,11 +67,23 @@ def inner(
 
 @overload
 def gram(
-    problem: ModuleProblem, theta: OwnOrGiven, x: object, y: object, *, other: object = None, **options: Unpack[Options]
+    problem: ModuleProblem,
+    theta: OwnOrGiven,
+    x: object,
+    y: object,
+    *,
+    other: object = None,
+    **options: Unpack[ComputeOptions],
 ) -> Tensor: ...
 @overload
 def gram(
-    problem: Problem, theta: A, x: FeatureArray, y: TargetArray, *, other: object = None, **options: Unpack[Options]
+    problem: Problem,
+    theta: A,
+    x: FeatureArray,
+    y: TargetArray,
+    *,
+    other: object = None,
+    **options: Unpack[ComputeOptions],
 ) -> A: ...
 @overload
 def gram(
@@ -80,7 +94,7 @@ def gram(
     *,
     by: str | Mapping[str, str | Sequence[str]],
     other: object = None,
-    **options: Unpack[Options],
+    **options: Unpack[ComputeOptions],
 ) -> dict[str, Any]: ...
 def gram(
     problem: Problem,
@@ -125,7 +139,7 @@ def project(
     size: int = 512,
     seed: int = 0,
     kind: str = "gaussian",
-    **options: Unpack[Options],
+    **options: Unpack[ComputeOptions],
 ) -> Tensor: ...
 @overload
 def project(
@@ -137,7 +151,7 @@ def project(
     size: int = 512,
     seed: int = 0,
     kind: str = "gaussian",
-    **options: Unpack[Options],
+    **options: Unpack[ComputeOptions],
 ) -> Any: ...
 @overload
 def project(
@@ -149,7 +163,7 @@ def project(
     size: int = 512,
     seed: int = 0,
     kind: str = "gaussian",
-    **options: Unpack[Options],
+    **options: Unpack[ComputeOptions],
 ) -> A: ...
 def project(
     problem: Problem,

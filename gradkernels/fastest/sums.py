@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Unpack, overload
 
-from gradkernels.dispatch.request import KernelLike, NameGlobs, Options, ResultsPath
+from gradkernels.dispatch.request import ComputeOptions, KernelLike, NameGlobs, ResultsPath
 from gradkernels.fastest.compute import compute
 from gradkernels.problems import Problem
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @overload
 def weighted_sum(
-    problem: ModuleProblem, theta: OwnOrGiven, x: object, y: object, weights: object, **options: Unpack[Options]
+    problem: ModuleProblem, theta: OwnOrGiven, x: object, y: object, weights: object, **options: Unpack[ComputeOptions]
 ) -> Tensors: ...
 @overload
 def weighted_sum(
@@ -27,11 +27,11 @@ def weighted_sum(
     x: LazyArrayProtocol,
     y: LazyArrayProtocol,
     weights: object,
-    **options: Unpack[Options],
+    **options: Unpack[ComputeOptions],
 ) -> Any: ...
 @overload
 def weighted_sum(
-    problem: Problem, theta: A, x: FeatureArray, y: TargetArray, weights: object, **options: Unpack[Options]
+    problem: Problem, theta: A, x: FeatureArray, y: TargetArray, weights: object, **options: Unpack[ComputeOptions]
 ) -> A: ...
 def weighted_sum(
     problem: Problem,
@@ -74,7 +74,7 @@ def group_sums(
     y: object,
     groups: object,
     count: int,
-    **options: Unpack[Options],
+    **options: Unpack[ComputeOptions],
 ) -> Tensors: ...
 @overload
 def group_sums(
@@ -84,11 +84,17 @@ def group_sums(
     y: LazyArrayProtocol,
     groups: object,
     count: int,
-    **options: Unpack[Options],
+    **options: Unpack[ComputeOptions],
 ) -> Any: ...
 @overload
 def group_sums(
-    problem: Problem, theta: A, x: FeatureArray, y: TargetArray, groups: object, count: int, **options: Unpack[Options]
+    problem: Problem,
+    theta: A,
+    x: FeatureArray,
+    y: TargetArray,
+    groups: object,
+    count: int,
+    **options: Unpack[ComputeOptions],
 ) -> A: ...
 def group_sums(
     problem: Problem,
@@ -133,7 +139,7 @@ def outer(
     y: object,
     *,
     groups: object = None,
-    **options: Unpack[Options],
+    **options: Unpack[ComputeOptions],
 ) -> Tensor: ...
 @overload
 def outer(
@@ -143,11 +149,17 @@ def outer(
     y: LazyArrayProtocol,
     *,
     groups: object = None,
-    **options: Unpack[Options],
+    **options: Unpack[ComputeOptions],
 ) -> Any: ...
 @overload
 def outer(
-    problem: Problem, theta: A, x: FeatureArray, y: TargetArray, *, groups: object = None, **options: Unpack[Options]
+    problem: Problem,
+    theta: A,
+    x: FeatureArray,
+    y: TargetArray,
+    *,
+    groups: object = None,
+    **options: Unpack[ComputeOptions],
 ) -> A: ...
 def outer(
     problem: Problem,

@@ -9,7 +9,7 @@ import numpy as np
 from gradkernels.case import Case
 from gradkernels.kernel import Compute, declare
 from gradkernels.problems import LinearRegression, LogisticRegression, PoissonRegression, Regression
-from gradkernels.problems.problem import Floats
+from gradkernels.truth import Floats
 
 FAMILIES: dict[type, tuple[str, float]] = {
     LinearRegression: ("Gaussian", 2.0),

@@ -12,8 +12,8 @@ import numpy as np
 from gradkernels.backend import FLOATS, Array
 from gradkernels.problems.frames import without_frames
 from gradkernels.tree import Tree, each, leaves, named
+from gradkernels.truth import Floats as Floats
 
-Floats = np.ndarray[Any, Any]
 LAMBDA = 8.0
 
 

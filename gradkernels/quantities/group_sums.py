@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from gradkernels.backend import arrays_of
-from gradkernels.quantities.shared.arguments import entries_of, group_numbers, whole
+from gradkernels.quantities.shared.arguments import entries_of, group_numbers, whole_number
 from gradkernels.quantity import Draw, Option, Options, Quantity, Truth
 from gradkernels.row_norms import narrowed, wide
 from gradkernels.tree import Tree, each
@@ -48,7 +48,10 @@ GROUP_SUMS = Quantity(
     options=(
         Option("groups", group_numbers, required=True, by_sample=True),
         Option(
-            "count", whole("count", 1, lambda count, n, theta: count * entries_of(theta)), required=True, fixed=True
+            "count",
+            whole_number("count", 1, lambda count, n, theta: count * entries_of(theta)),
+            required=True,
+            fixed=True,
         ),
     ),
     agree=_agree,

@@ -15,7 +15,7 @@ import numpy as np
 
 from gradkernels.backend import Array, arrays_of
 from gradkernels.names import dtype_name
-from gradkernels.quantities.shared.arguments import one_of, whole
+from gradkernels.quantities.shared.arguments import one_of, whole_number
 from gradkernels.quantities.shared.definitions import flat_rows, in_own_dtype
 from gradkernels.quantities.shared.projections import block_bytes, blocks_of_matrix, factors
 from gradkernels.quantity import Draw, Floats, Option, Options, Quantity, Truth
@@ -117,8 +117,8 @@ PROJECT = Quantity(
     _of,
     _expect,
     options=(
-        Option("size", whole("size", 1, lambda size, n, theta: size * max(n, 1)), fixed=True),
-        Option("seed", whole("seed", 0), fixed=True),
+        Option("size", whole_number("size", 1, lambda size, n, theta: size * max(n, 1)), fixed=True),
+        Option("seed", whole_number("seed", 0), fixed=True),
         Option("kind", one_of("kind", MATRIX_KINDS), fixed=True),
     ),
     per_parameter=False,

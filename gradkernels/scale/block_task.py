@@ -21,7 +21,7 @@ ComputeLocally = Callable[..., Any]
 
 
 @dataclass(frozen=True)
-class Place:
+class BlockPlace:
     """Which rows a block has.
 
     Attributes:
@@ -41,7 +41,7 @@ class Place:
         return f"block {self.number} (samples {self.start:,} to {self.stop - 1:,})"
 
 
-Block = tuple[Place, tuple[Array, ...]]
+Block = tuple[BlockPlace, tuple[Array, ...]]
 """A block's place and arrays."""
 
 
@@ -57,7 +57,7 @@ class BlockColumn:
     name: str
     dtype: str
 
-    def require(self, array: Any, place: Place) -> None:
+    def require(self, array: Any, place: BlockPlace) -> None:
         """Raise unless the array is numpy's, and has the dtype and number of rows that were announced.
 
         Args:
@@ -73,7 +73,7 @@ class BlockColumn:
             raise ValueError(f"{self.name} has {len(array):,} rows there, announced were {place.stop - place.start:,}; "
                              f"call {self.name}.compute_chunk_sizes() first")  # fmt: skip
 
-    def require_numbers(self, array: Array, place: Place) -> None:
+    def require_numbers(self, array: Array, place: BlockPlace) -> None:
         """Raise where an entry is NaN.
 
         Args:
@@ -114,11 +114,11 @@ class BlockTask:
         """Compute what is passed on of a block.
 
         Args:
-            arrays: The block's `Place` and arrays, then those of the other block.
+            arrays: The block's `BlockPlace` and arrays, then those of the other block.
             constants: `theta`, and `options` that are the same for all blocks.
         """
         own = len(self.columns) + 1
-        place = " and ".join(str(one) for one in arrays[::own][:2] if isinstance(one, Place))
+        place = " and ".join(str(one) for one in arrays[::own][:2] if isinstance(one, BlockPlace))
         try:
             blocks = [self._looked_at(self.columns, *arrays[:own])]
             if self.others:
@@ -127,7 +127,7 @@ class BlockTask:
         except (TypeError, ValueError) as error:
             raise (TypeError if isinstance(error, TypeError) else ValueError)(f"{place}: {error}") from error
 
-    def _looked_at(self, columns: tuple[BlockColumn, ...], place: Place, *arrays: Array) -> Block:
+    def _looked_at(self, columns: tuple[BlockColumn, ...], place: BlockPlace, *arrays: Array) -> Block:
         for column, array in zip(columns, arrays, strict=True):
             column.require(array, place)
         return place, tuple(map(np.ascontiguousarray, arrays))

@@ -12,7 +12,7 @@ import numpy as np
 
 from gradkernels.names import counted
 from gradkernels.problems import Problem
-from gradkernels.scale.block_task import BlockColumn, Place
+from gradkernels.scale.block_task import BlockColumn, BlockPlace
 from gradkernels.scale.lazy_arrays import is_lazy
 from gradkernels.tree import Tree, each, leaves, named
 from gradkernels.validate import validate_kinds
@@ -48,10 +48,10 @@ class Samples:
         return tuple(BlockColumn(name, str(one.dtype)) for name, one in zip(names, self.arrays, strict=True))
 
     @property
-    def places(self) -> dict[tuple[int], Place]:
+    def places(self) -> dict[tuple[int], BlockPlace]:
         """Which rows each block has."""
         ends = list(accumulate(self.rows, initial=0))
-        return {(i,): Place(i, ends[i], ends[i + 1]) for i in range(len(self.rows))}
+        return {(i,): BlockPlace(i, ends[i], ends[i + 1]) for i in range(len(self.rows))}
 
 
 def blocked(problem: Problem, theta: Any, x: Any, y: Tree, rows: tuple[int, ...] | None = None) -> Samples:

@@ -25,7 +25,7 @@ from gradkernels.scale.merging import Merging, merging_of
 FAN_INS = (4, 16)
 """How many results of blocks are merged at once: few of large ones, so that a group of them takes no long time."""
 
-GROUP_BYTES = 2**26
+MERGED_BYTES = 2**26
 """Of the blocks that are merged at once, about."""
 
 Choose = Callable[[str, int, int, str], Kernel]
@@ -159,7 +159,7 @@ def _reduced(results: BlockResults, parts: da.Array, shape: tuple[int, ...]) -> 
     return da.reduction(
         parts,
         _unchanged,
-        partial(finished, merging, shape, results.dtype),
+        partial(finished_blocks, merging, shape, results.dtype),
         combine=partial(combined, merging),
         axis=tuple(range(1 + results.blanks)),
         split_every={0: _fan_in(results)},
@@ -175,7 +175,7 @@ def _fan_in(results: BlockResults) -> int:
     few, many = FAN_INS
     largest = max(results.samples.rows, default=0)
     bytes_of_block = largest * sum(prod(one.shape[1:]) * one.dtype.itemsize for one in results.samples.arrays)
-    return min(many, max(few, GROUP_BYTES // max(1, bytes_of_block)))
+    return min(many, max(few, MERGED_BYTES // max(1, bytes_of_block)))
 
 
 def _unchanged(part: Any, axis: Any, keepdims: bool) -> Any:
@@ -196,7 +196,7 @@ def combined(merging: Merging, parts: Any, axis: Any, keepdims: bool) -> Any:
         return merging.merged(found) if len(found) > 1 else found[0] if found else None
 
 
-def finished(merging: Merging, shape: tuple[int, ...], own: Any, parts: Any, axis: Any, keepdims: bool) -> Any:
+def finished_blocks(merging: Merging, shape: tuple[int, ...], own: Any, parts: Any, axis: Any, keepdims: bool) -> Any:
     """Return the result of all rows from what was merged of some blocks each.
 
     Args:

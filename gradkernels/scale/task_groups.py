@@ -10,9 +10,9 @@ from dask import config
 from dask.array.optimization import optimize
 from dask.core import flatten, reverse_dict
 
-from gradkernels.scale.lazy_results import combined, finished
+from gradkernels.scale.lazy_results import combined, finished_blocks
 
-Graph = dict[Any, Any]
+TaskGraph = dict[Any, Any]
 """Tasks of dask by key."""
 
 PER_THREAD = 4
@@ -45,7 +45,7 @@ def is_ours() -> bool:
     return getattr(config.get(SETTING, None), "func", None) is optimize_with_groups
 
 
-def optimize_with_groups(threads: int, graph: Any, keys: Any, **options: Any) -> Graph:
+def optimize_with_groups(threads: int, graph: Any, keys: Any, **options: Any) -> TaskGraph:
     """Return a graph as dask optimises it, with groups of blocks as one task each.
 
     Args:
@@ -54,7 +54,7 @@ def optimize_with_groups(threads: int, graph: Any, keys: Any, **options: Any) ->
         keys: That are asked for.
         options: Of dask's optimisation.
     """
-    found: Graph = dict(optimize(graph, keys, **options))
+    found: TaskGraph = dict(optimize(graph, keys, **options))
     asked = set(flatten([keys]))
     groups = dict(_groups(found, asked))
     if len(groups) < PER_THREAD * threads:
@@ -65,7 +65,7 @@ def optimize_with_groups(threads: int, graph: Any, keys: Any, **options: Any) ->
     return found
 
 
-def _groups(graph: Graph, asked: set[Any]) -> Iterator[tuple[Any, list[Any]]]:
+def _groups(graph: TaskGraph, asked: set[Any]) -> Iterator[tuple[Any, list[Any]]]:
     """Yield the key of each task that merges blocks, and the keys of what is needed for that alone.
 
     Args:
@@ -89,4 +89,4 @@ def _groups(graph: Graph, asked: set[Any]) -> Iterator[tuple[Any, list[Any]]]:
 
 def _merges(task: Any) -> bool:
     function: Callable[..., Any] | None = getattr(task, "func", None)
-    return getattr(function, "func", None) in (combined, finished)
+    return getattr(function, "func", None) in (combined, finished_blocks)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from gradkernels.problems.problem import Floats
+from gradkernels.truth import Floats
 
 CLOSE = 1e-2
 """Relative distance up to which a wrong row is taken for a multiple of the right one, or for another sample's."""

@@ -13,9 +13,9 @@ from gradkernels.check.reference import Reference
 from gradkernels.fastest.flat_rows import FlatLayout
 from gradkernels.problems import BlackBox, Problem
 from gradkernels.problems.module.conversion import as_numpy
-from gradkernels.problems.problem import Floats
 from gradkernels.quantity import QUANTITIES, flat
 from gradkernels.tree import Tree, each
+from gradkernels.truth import Floats
 
 ROWS_AT_ONCE = 16
 """Samples whose rounding is looked at closely before their rows are compared again."""

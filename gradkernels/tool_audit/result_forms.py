@@ -8,7 +8,7 @@ import numpy as np
 
 from gradkernels.backend import backend_of
 from gradkernels.fastest.flat_rows import FlatLayout
-from gradkernels.problems.problem import Floats
+from gradkernels.truth import Floats
 from gradkernels.validate import dtype_of
 
 

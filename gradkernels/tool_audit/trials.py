@@ -11,7 +11,6 @@ import numpy as np
 
 from gradkernels.fastest.flat_rows import FlatLayout
 from gradkernels.problems import BlackBox, Problem
-from gradkernels.problems.problem import Floats
 from gradkernels.tool_audit.audit_trial import AuditTrial, Outcome
 from gradkernels.tool_audit.diagnosis import diagnosed
 from gradkernels.tool_audit.known_rows import KnownRows, known_rows
@@ -26,6 +25,7 @@ from gradkernels.tool_audit.other_batches import (
 from gradkernels.tool_audit.result_forms import Misfit, rows_of
 from gradkernels.tool_audit.tool_calls import Tool, copied_array, first_line_of, plain
 from gradkernels.tree import Tree, count, each, leaves, take
+from gradkernels.truth import Floats
 from gradkernels.validate import dtype_of
 
 SHORT_BATCH = 4

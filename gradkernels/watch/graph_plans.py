@@ -23,10 +23,10 @@ from gradkernels.engines.hooks.following import Following, GradientListener
 from gradkernels.engines.hooks.parameter_use import ParameterUse
 from gradkernels.engines.hooks.rules.kept_data import Remake, agrees, remake_of
 
-KINDS = 16
+MOST_CALL_KINDS = 16
 """Kinds of calls that plans are kept of."""
 
-MISSES = 3
+MOST_MISSES = 3
 """Graphs that were others than expected: from then on calls of that kind are followed."""
 
 POOLED = ("MaxPool1DWithIndicesBackward0", "MaxPool2DWithIndicesBackward0", "MaxPool3DWithIndicesBackward0")
@@ -36,7 +36,7 @@ HIDDEN = ("CopySlices", "AsStridedBackward0", "AsStridedBackward1")
 """Operations that do not tell what they do to the samples."""
 
 
-class Graph(NamedTuple):
+class AutogradGraph(NamedTuple):
     """The nodes of a graph, and what is compared of them.
 
     Attributes:
@@ -52,7 +52,7 @@ class Graph(NamedTuple):
     leaves: list[int]
 
 
-def graph_of(outputs: Sequence[Array]) -> Graph:
+def graph_of(outputs: Sequence[Array]) -> AutogradGraph:
     """Return the graph that outputs come from."""
     nodes, places, edges = list[Any](), dict[Any, int](), list[int]()
     for output in outputs:
@@ -72,7 +72,7 @@ def graph_of(outputs: Sequence[Array]) -> Graph:
                 nodes.append(following)
             edges += (at, number)
     leaves = [id(node.variable) for node in nodes if hasattr(node, "variable")]
-    return Graph(nodes, [type(node) for node in nodes], edges, leaves)
+    return AutogradGraph(nodes, [type(node) for node in nodes], edges, leaves)
 
 
 class PlannedUse(NamedTuple):
@@ -106,7 +106,7 @@ class GraphPlan:
         answers: What the model's Python was told of its data.
     """
 
-    graph: Graph
+    graph: AutogradGraph
     numbers: list[tuple[int, str, Any]]
     words: list[tuple[int, Array]]
     uses: list[PlannedUse]
@@ -217,7 +217,7 @@ class GraphPlans:
             hash(found)
         except TypeError:
             return None
-        return found if self._misses.get(found, 0) < MISSES else None
+        return found if self._misses.get(found, 0) < MOST_MISSES else None
 
     def get(self, kind: Hashable) -> GraphPlan | None:
         """Return the plan for calls of a kind, if there is one."""
@@ -225,7 +225,7 @@ class GraphPlans:
 
     def keep(self, kind: Hashable, plan: GraphPlan | None) -> None:
         """Keep a plan for calls of a kind; None where none can be made."""
-        if len(self._plans) >= KINDS:
+        if len(self._plans) >= MOST_CALL_KINDS:
             del self._plans[next(iter(self._plans))]
         self._plans[kind] = plan
 

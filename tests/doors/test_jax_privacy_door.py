@@ -111,7 +111,7 @@ def why(fun, params=PARAMS, call=jax.eval_shape, **options):
 def test_taps_are_proven_and_timed_within_jit(monkeypatch):
     monkeypatch.setattr(decision, "_decisions", {})
     monkeypatch.setattr(decision, "_seconds", lambda by, *inputs: float(next(turns)))
-    turns = iter([1, 2] * decision.TURNS + [3, 2] * decision.TURNS)
+    turns = iter([1, 2] * decision.TIMED_TURNS + [3, 2] * decision.TIMED_TURNS)
     assert why(line) == "taps: taps took 0.50 of jax_privacy's time on 4 samples that were drawn"
     assert why(line).startswith("taps")  # known, and not timed again
     assert why(lambda *given: 2 * line(*given)).startswith("jax_privacy: taps took 1.50")

@@ -17,11 +17,11 @@ from jax_privacy.clipping import AuxiliaryOutput, BoundedSensitivityCallable
 from gradkernels.adapters.jax_privacy.decision import decision_of
 from gradkernels.adapters.jax_privacy.options import ClippedGradOptions
 from gradkernels.adapters.jax_privacy.sample_call import SampleCall, sample_call
-from gradkernels.adapters.jax_privacy.tapped_sum import Found, tapped_sum
+from gradkernels.adapters.jax_privacy.tapped_sum import TappedSum, tapped_sum
 from gradkernels.backend import Array
 
 ARGUMENTS = signature(jax_privacy.clipped_grad)
-AS_IT_IS = ARGUMENTS.parameters["pre_clipping_transform"].default
+NO_TRANSFORM = ARGUMENTS.parameters["pre_clipping_transform"].default
 SUM, CONCAT = optax.microbatching.AccumulationType.SUM, optax.microbatching.AccumulationType.CONCAT
 
 
@@ -40,7 +40,7 @@ def clipped_grad(*args: Any, **kwargs: Any) -> BoundedSensitivityCallable:
     given = ARGUMENTS.bind(*args, **kwargs)
     given.apply_defaults()
     asked = given.arguments
-    if asked["pre_clipping_transform"] is not AS_IT_IS or asked["spmd_axis_name"] is not None:
+    if asked["pre_clipping_transform"] is not NO_TRANSFORM or asked["spmd_axis_name"] is not None:
         return own
     options = ClippedGradOptions(**{field.name: asked[field.name] for field in fields(ClippedGradOptions)})
     return replace(own, fun=ClippedGrad(asked["fun"], own, options.with_tuples(), asked["dtype"]))
@@ -97,11 +97,11 @@ class ClippedGrad:
         aux = jax.tree.unflatten(call.beside, outputs) if options.has_aux else None
         return gradient, AuxiliaryOutput(values, norms if options.return_grad_norms else None, aux)
 
-    def _in_parts(self, call: SampleCall) -> Found:
+    def _in_parts(self, call: SampleCall) -> TappedSum:
         """Compute so many samples at a time as is asked for."""
         options, size = self._options, self._options.microbatch_size
 
-        def some(batch: list[Array], padding: Array) -> Found:
+        def some(batch: list[Array], padding: Array) -> TappedSum:
             sums, (values, *beside), norms = tapped_sum(call.closed, options, call.theta, batch, padding)
             return sums, [values, *beside] if options.return_values else beside, norms
 
@@ -112,7 +112,7 @@ class ClippedGrad:
             accumulator=(SUM, CONCAT, CONCAT),
             num_real_microbatches=None if size is None else _parts_that_count(call.padding, size),
         )
-        found: Found = parts(call.batch, call.padding)
+        found: TappedSum = parts(call.batch, call.padding)
         return found
 
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from gradkernels.adapters.jax_privacy.options import ClippedGradOptions
 from gradkernels.adapters.jax_privacy.sample_call import SampleCall
-from gradkernels.adapters.jax_privacy.tapped_sum import own_sum, tapped_sum, with_constants
+from gradkernels.adapters.jax_privacy.tapped_sum import jaxpr_with_constants, own_sum, tapped_sum
 from gradkernels.backend import BACKENDS, Array
 from gradkernels.check import Disagreement
 from gradkernels.engines.hooks.errors import Unfit
@@ -23,14 +23,20 @@ from gradkernels.engines.taps.program import SampleProgram
 MOST_BYTES = 2**30
 """Of the gradients of all samples: jax_privacy is not timed with more, and the proof has as many samples as fit."""
 
-TOLERANCES = {"float32": 1e-4, "float64": 1e-10}
+TAP_TOLERANCES = {"float32": 1e-4, "float64": 1e-10}
 LEAST_SCALE = 1e-3
 """Of the longest gradient: what shorter ones' norms are compared by."""
 
-ALONE, TURNS, MOST_KEPT = 2, 3, 256
-"""Samples that are summed alone in the proof, turns of the trial, decisions that are kept."""
+SUMMED_ALONE = 2
+"""Samples that the proof sums alone."""
 
-Sum = Callable[..., tuple[list[Array], Array]]
+TIMED_TURNS = 3
+"""Of taps and jax_privacy; the least time of each counts."""
+
+MOST_KEPT = 256
+"""Decisions."""
+
+SumFunction = Callable[..., tuple[list[Array], Array]]
 _decisions: dict[Hashable, Decision] = {}
 
 
@@ -90,7 +96,7 @@ def _proven_and_timed(call: SampleCall, options: ClippedGradOptions) -> Decision
     if some < n:
         return Decision(True, f"taps: the gradients of {n} samples are over {MOST_BYTES:,} bytes")
     limit = np.ones((), call.theta[0].dtype)
-    turns = [[_seconds(by, *inputs, np.zeros(n, bool), limit) for by in (ours, own)] for _ in range(TURNS)]
+    turns = [[_seconds(by, *inputs, np.zeros(n, bool), limit) for by in (ours, own)] for _ in range(TIMED_TURNS)]
     of_taps, of_own = np.min(turns, 0)
     taken = f"{of_taps / of_own:.2f} of jax_privacy's time on {n} samples that were drawn"
     return Decision(bool(of_taps < of_own), f"{'taps' if of_taps < of_own else 'jax_privacy'}: taps took {taken}")
@@ -101,18 +107,18 @@ def _by_taps(*arguments: Any) -> tuple[list[Array], Array]:
     return sums, norms
 
 
-def _compiled(call: SampleCall, options: ClippedGradOptions, by: Sum) -> Sum:
+def _compiled(call: SampleCall, options: ClippedGradOptions, by: SumFunction) -> SumFunction:
     """Return `(constants, theta, batch, padding, limit) -> sums, norms`, compiled."""
 
     @jax.jit
     def compute(constants: Any, theta: Any, batch: Any, padding: Array, limit: Array) -> tuple[list[Array], Array]:
         asked = replace(options, l2_clip_norm=limit, microbatch_size=None)
-        return by(with_constants(call.closed, constants), asked, theta, batch, padding)
+        return by(jaxpr_with_constants(call.closed, constants), asked, theta, batch, padding)
 
     return compute
 
 
-def _require_equal(ours: Sum, own: Sum, inputs: tuple[Any, Any, Any]) -> None:
+def _require_equal(ours: SumFunction, own: SumFunction, inputs: tuple[Any, Any, Any]) -> None:
     """Compare norms, the sums of all and of random samples, and some samples alone.
 
     Args:
@@ -129,9 +135,9 @@ def _require_equal(ours: Sum, own: Sum, inputs: tuple[Any, Any, Any]) -> None:
         raise Unfit("numbers that were drawn for these shapes have no finite gradients")
     limit = np.asarray(np.median(lengths) or 1.0, inputs[1][0].dtype)
     scales = np.maximum(lengths, max(LEAST_SCALE * lengths.max(), 1e-30))
-    tolerance = TOLERANCES[inputs[1][0].dtype.name]
+    tolerance = TAP_TOLERANCES[inputs[1][0].dtype.name]
     random = np.random.default_rng(0)
-    alone = random.permutation(n)[:ALONE]
+    alone = random.permutation(n)[:SUMMED_ALONE]
     for kept in [np.ones(n, bool), random.random(n) < 0.5, *(np.arange(n) == one for one in alone)]:
         (sums, norms), (true_sums, true_norms) = (by(*inputs, ~kept, limit) for by in (ours, own))
         off = (abs(np.asarray(norms, np.float64) - np.asarray(true_norms)) / scales).max()
@@ -172,7 +178,7 @@ def _numbers(rng: np.random.Generator, like: Any, shape: tuple[int, ...], inputs
     return jnp.asarray(rng.integers(0, 2, shape), dtype)
 
 
-def _seconds(compute: Sum, *inputs: Any) -> float:
+def _seconds(compute: SumFunction, *inputs: Any) -> float:
     started = time.perf_counter()
     BACKENDS["jax"].wait(compute(*inputs))
     return time.perf_counter() - started

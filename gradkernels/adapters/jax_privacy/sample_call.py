@@ -13,7 +13,7 @@ from gradkernels.adapters.jax_privacy.options import ClippedGradOptions
 from gradkernels.backend import Array
 from gradkernels.engines.hooks.errors import Unfit
 
-DTYPES = ("float32", "float64")
+PARAMETER_DTYPES = ("float32", "float64")
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,7 +116,11 @@ def _require_plain(theta: list[Any]) -> None:
     if not all(hasattr(one, "dtype") for one in theta):
         raise Unfit("parameters must be arrays")
     seen = [jax.typeof(one) for one in theta]
-    if len({one.dtype for one in seen}) != 1 or seen[0].dtype.name not in DTYPES or any(one.weak_type for one in seen):
-        raise Unfit(f"parameters must be of one dtype, {' or '.join(DTYPES)}")
+    if (
+        len({one.dtype for one in seen}) != 1
+        or seen[0].dtype.name not in PARAMETER_DTYPES
+        or any(one.weak_type for one in seen)
+    ):
+        raise Unfit(f"parameters must be of one dtype, {' or '.join(PARAMETER_DTYPES)}")
     if not all(one.sharding.mesh.empty for one in seen):
         raise Unfit("parameters are spread over a mesh")

@@ -17,9 +17,9 @@ from gradkernels.backend import Array
 from gradkernels.engines.taps.contributions import Contributions, of_program
 from gradkernels.engines.taps.lengths import norms_of
 from gradkernels.engines.taps.program import SampleProgram
-from gradkernels.engines.taps.sums import weighted
+from gradkernels.engines.taps.sums import weighted_parameter_sums
 
-Found = tuple[list[Array], list[Array], Array]
+TappedSum = tuple[list[Array], list[Array], Array]
 """Sums of each parameter, outputs `(n, *shape)` of each sample, norms `(n,)`."""
 
 PART_OF_RANGE = 0.99
@@ -28,7 +28,7 @@ PART_OF_RANGE = 0.99
 
 def tapped_sum(
     closed: Any, options: ClippedGradOptions, theta: list[Array], batch: list[Array], padding: Array
-) -> Found:
+) -> TappedSum:
     """Clip and sum by taps, and leave what is not finite to jax_privacy, one sample at a time.
 
     Args:
@@ -45,7 +45,7 @@ def tapped_sum(
     usable = padding | (norms < longest)
     sums, own_norms = jax.lax.cond(
         usable.all(),
-        lambda: (weighted(_without(found, padding), weights), norms),
+        lambda: (weighted_parameter_sums(_without(found, padding), weights), norms),
         lambda: own_sum(closed, replace(options, microbatch_size=1), theta, batch, padding),
     )
     return sums, found.outputs, jnp.where(usable, norms, own_norms)
@@ -81,7 +81,7 @@ def own_sum(
     return sums, beside.grad_norms
 
 
-def with_constants(closed: Any, constants: Sequence[Any]) -> Any:
+def jaxpr_with_constants(closed: Any, constants: Sequence[Any]) -> Any:
     """Return a jaxpr with other constants."""
     return ClosedJaxpr(closed.jaxpr, constants)
 

@@ -14,7 +14,7 @@ from torch import nn
 from gradkernels.adapters.opacus.ghost import OnePassCriterion
 from gradkernels.adapters.opacus.modules import GradientHooks, GradientModule
 
-OURS = ("hooks", "ghost")
+COMPUTED_MODES = ("hooks", "ghost")
 """Modes that are computed here; others are Opacus' own."""
 
 FOLLOWED = (nn.MultiheadAttention, nn.LSTM, nn.GRU)
@@ -63,7 +63,7 @@ class PrivacyEngine(opacus.PrivacyEngine):
         self, module: nn.Module, *, batch_first: bool = True, max_grad_norm: Any = 1.0, loss_reduction: str = "mean",
         grad_sample_mode: str = "hooks", wrap_model: bool = True,
     ) -> Any:  # fmt: skip
-        if grad_sample_mode not in OURS:
+        if grad_sample_mode not in COMPUTED_MODES:
             return super()._prepare_model(
                 module, batch_first=batch_first, max_grad_norm=max_grad_norm, loss_reduction=loss_reduction,
                 grad_sample_mode=grad_sample_mode, wrap_model=wrap_model,

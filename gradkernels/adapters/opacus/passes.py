@@ -30,7 +30,7 @@ BUFFER = (
     "and so no privacy; take a layer without such a buffer, or freeze its parameters"
 )
 
-AUTOCAST = (
+CALLED_UNDER_AUTOCAST = (
     "the private model is called under autocast, in which gradients of single samples are not followed here: call it "
     "outside of that, or take Opacus' own PrivacyEngine"
 )
@@ -96,7 +96,7 @@ class PassFollower:
             return
         theta = usable_parameters(self._watched)
         if torch.is_autocast_enabled(next(iter(theta.values())).device.type):
-            raise CannotWatch(AUTOCAST)
+            raise CannotWatch(CALLED_UNDER_AUTOCAST)
         inputs = samples_of(args, kwargs, (), self._axis)
         self._buffers = self._trained_buffers()
         self._current = SeenCall(theta, inputs, (args, kwargs), self._guesses, self._axis)

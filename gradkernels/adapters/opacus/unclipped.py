@@ -9,7 +9,7 @@ from typing import Any
 
 from gradkernels.backend import Array
 
-UNCLIPPED = (
+NOT_CLIPPED = (
     "backward() of a loss that the criterion of make_private has not made: its gradients are not clipped, and .grad of "
     "the private model's parameters is emptied, so that no step is made with them; call backward() on what that "
     "criterion returns"
@@ -57,4 +57,4 @@ class UnclippedGradients:
         parameter.grad = None
         if not (self.is_expected or self._warned):
             self._warned = True
-            warnings.warn(UNCLIPPED, stacklevel=2)
+            warnings.warn(NOT_CLIPPED, stacklevel=2)

@@ -128,7 +128,7 @@ def file_of_rank(out: Any, ranks: Ranks) -> str:
     return name.replace("{rank}", str(ranks.rank))
 
 
-def on_host(trees: Sequence[Tree]) -> None:
+def require_on_host(trees: Sequence[Tree]) -> None:
     """Raise a TypeError where there is anything but arrays on the CPU, which alone ranks exchange as inputs."""
     for one in leaves(tuple(trees)):
         library = backend_of(one)

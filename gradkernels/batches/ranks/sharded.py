@@ -13,10 +13,10 @@ from gradkernels.batches.ranks.group import Ranks
 from gradkernels.problems import BlackBox
 from gradkernels.tree import Tree
 
-OURS = ("torch.distributed.fsdp", "torch.distributed._composable")
+SHARDING_PACKAGES = ("torch.distributed.fsdp", "torch.distributed._composable")
 """Where the classes, hooks and attributes come from that sharding adds to a module."""
 
-MARKS = ("__composable_api_state_key", "_is_fsdp_managed_module", "_fsdp_use_orig_params")
+SHARDING_MARKS = ("__composable_api_state_key", "_is_fsdp_managed_module", "_fsdp_use_orig_params")
 """How the names of attributes begin by which a module is known to be sharded."""
 
 
@@ -47,7 +47,7 @@ class Twin:
         for one, twin in self.parameters.values():
             with torch.no_grad(), ranks.told("gather parameters"):
                 twin.data = twin.new_empty(one.shape)
-                twin.copy_(whole(one))  # which counts as a change, as `data` does not
+                twin.copy_(whole_tensor(one))  # which counts as a change, as `data` does not
 
     def release(self) -> None:
         """Give the memory of whole parameters back."""
@@ -91,7 +91,7 @@ def is_sharded(array: Any) -> bool:
     return type(array).__name__ == "DTensor"
 
 
-def whole(array: Any) -> Any:
+def whole_tensor(array: Any) -> Any:
     """Return all of a tensor that is sharded, at the same time as other ranks do; anything else as it is."""
     return array.detach().full_tensor() if is_sharded(array) else array
 
@@ -153,7 +153,7 @@ def _refresh(modules: list[tuple[Any, Any]], parameters: dict[str, tuple[Any, An
 
 def _bare(module: Any) -> Any:
     """Return an object of a module's class before it was sharded, without attributes."""
-    kind = next(one for one in type(module).__mro__ if not one.__module__.startswith(OURS))
+    kind = next(one for one in type(module).__mro__ if not one.__module__.startswith(SHARDING_PACKAGES))
     return object.__new__(kind)
 
 
@@ -183,7 +183,7 @@ def _without_sharding(attributes: dict[str, Any], known: dict[int, Any]) -> dict
     """
     found = {}
     for name, value in attributes.items():
-        if not name.startswith(MARKS) and not _is_ours(value):
+        if not name.startswith(SHARDING_MARKS) and not _is_ours(value):
             kept = value
             if "_hooks" in name and isinstance(value, dict):
                 kept = type(value)((key, one) for key, one in value.items() if not _is_ours(_unwrapped(one)))
@@ -194,7 +194,7 @@ def _without_sharding(attributes: dict[str, Any], known: dict[int, Any]) -> dict
 
 
 def _is_ours(value: Any) -> bool:
-    return callable(value) and str(getattr(value, "__module__", "")).startswith(OURS)
+    return callable(value) and str(getattr(value, "__module__", "")).startswith(SHARDING_PACKAGES)
 
 
 def _unwrapped(hook: Any) -> Any:

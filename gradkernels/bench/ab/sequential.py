@@ -10,7 +10,7 @@ import numpy as np
 from gradkernels.bench.ab.interleaved import PairedSample, Sides, Target, paired_pass
 from gradkernels.bench.ab.messages import Setting
 from gradkernels.bench.ab.rooms import room
-from gradkernels.bench.compare.thresholds import PLAIN, Thresholds
+from gradkernels.bench.compare.thresholds import DEFAULT_THRESHOLDS, Thresholds
 from gradkernels.bench.stats.estimates import LOOKS, LogEstimate, Ratio, alpha_at, bounds, holm, trimmed_mean
 from gradkernels.bench.stats.verdict import excludes, p_slower, verdict
 
@@ -22,7 +22,7 @@ def time_until_settled(
     targets: Sequence[Target],
     sides: Sides,
     setting: Setting,
-    thresholds: Thresholds = PLAIN,
+    thresholds: Thresholds = DEFAULT_THRESHOLDS,
     tell: TellPass = lambda number, targets: None,
 ) -> PairedSamples:
     """Do passes over `targets`; what a look leaves without a verdict, or with its limit open, goes on to the next look.

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from gradkernels.bench.compare.compare import compare as compare_records
 from gradkernels.bench.compare.comparison import ROW_COLUMNS, Comparison
-from gradkernels.bench.compare.thresholds import PLAIN
+from gradkernels.bench.compare.thresholds import DEFAULT_THRESHOLDS
 from gradkernels.bench.report.comparison_table import table
 from gradkernels.bench.report.comparison_text import summary_sentences
 from gradkernels.bench.report.terminal.consoles import plain_width
@@ -80,5 +80,5 @@ def verdicts_between(
     """
     if delta is not None and not 0 <= delta < 1:
         raise ValueError(f"delta is {delta!r}; it must be a fraction, for instance 0.01 for 1%")
-    thresholds = PLAIN if delta is None else replace(PLAIN, delta=delta)
+    thresholds = DEFAULT_THRESHOLDS if delta is None else replace(DEFAULT_THRESHOLDS, delta=delta)
     return Verdicts(compare_records(before, after, thresholds, force))

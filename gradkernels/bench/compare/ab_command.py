@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from itertools import groupby
 
 from gradkernels.bench.compare.comparison import Comparison, Row
-from gradkernels.bench.compare.thresholds import PLAIN
+from gradkernels.bench.compare.thresholds import DEFAULT_THRESHOLDS
 from gradkernels.bench.results.functions import FUNCTION
 from gradkernels.coordinates import USUAL
 from gradkernels.key import Key
@@ -35,7 +35,7 @@ def advice(comparison: Comparison) -> Iterator[str]:
         return
     before, after = comparison.before.commits[0], comparison.after.commits[0]
     command = ["gradkernels", "ab", before, "." if after.endswith(DIRTY) else after]
-    delta = () if comparison.delta == PLAIN.delta else ("--delta", f"{100 * comparison.delta:g}%")
+    delta = () if comparison.delta == DEFAULT_THRESHOLDS.delta else ("--delta", f"{100 * comparison.delta:g}%")
     if tests:
         yield shlex.join([*command, *(word for test in tests for word in ("--tests", test)), *delta])
     asked = sorted([row for row in rows if row.verdict != "same"] or rows, key=_setting)

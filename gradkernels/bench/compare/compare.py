@@ -26,7 +26,7 @@ from gradkernels.bench.compare.logs import SideLogs, logs_of
 from gradkernels.bench.compare.matching import KernelRows, Pair, pair
 from gradkernels.bench.compare.places import places
 from gradkernels.bench.compare.strata import over_machines
-from gradkernels.bench.compare.thresholds import PLAIN, Thresholds
+from gradkernels.bench.compare.thresholds import DEFAULT_THRESHOLDS, Thresholds
 from gradkernels.bench.results.table import ResultsTable, aligned_tables, tabulate
 from gradkernels.bench.stats.estimates import (
     Floats,
@@ -64,7 +64,7 @@ JudgedPair = tuple[Row, LogEstimate | None, Logs | None]
 def compare(
     before: ComparedRows,
     after: ComparedRows,
-    thresholds: Thresholds = PLAIN,
+    thresholds: Thresholds = DEFAULT_THRESHOLDS,
     force: bool = False,
     names: tuple[str, str] = ("before", "after"),
 ) -> Comparison:

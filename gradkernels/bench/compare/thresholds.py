@@ -97,7 +97,7 @@ class Thresholds:
         return tuple(str(one) for one in self.overrides if not any(one.matches(*row) for row in seen))
 
 
-PLAIN = Thresholds()
+DEFAULT_THRESHOLDS = Thresholds()
 
 
 def fraction(text: str, option: str) -> float:

@@ -23,7 +23,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from gradkernels.bench.compare.thresholds import PLAIN, Override, Thresholds, fraction
+from gradkernels.bench.compare.thresholds import DEFAULT_THRESHOLDS, Override, Thresholds, fraction
 from gradkernels.bench.stats.verdict import DELTA
 from gradkernels.key import split_patterns
 from gradkernels.names import unknown
@@ -50,14 +50,16 @@ def read_thresholds(path: Path) -> Thresholds:
 
 
 def nearest(folder: Path) -> Thresholds:
-    """Read the thresholds of the pyproject.toml in `folder` or the nearest folder above it; PLAIN if it has none.
+    """Read the thresholds of the pyproject.toml in `folder` or the nearest folder above it.
+
+    Where it has none they are DEFAULT_THRESHOLDS.
 
     Raises:
         ValueError: As `read`.
     """
     found = next((file for one in (folder, *folder.parents) if (file := one / "pyproject.toml").is_file()), None)
     section = _section(_document(found)) if found else None
-    return PLAIN if section is None else _thresholds(_without_options(section), str(found))
+    return DEFAULT_THRESHOLDS if section is None else _thresholds(_without_options(section), str(found))
 
 
 def chosen(file: Path | None, folder: Path, delta: str | None, fail_slower: str | None, prefix: str) -> Thresholds:

@@ -14,8 +14,8 @@ from gradkernels.estimate.minibatch import MinibatchStatistics
 from gradkernels.estimate.study import GradientComparison, GradientStudy, compare_gradients, estimate
 from gradkernels.problems import Problem, Regression
 from gradkernels.problems.data.datasets import Dataset
-from gradkernels.problems.problem import Floats
 from gradkernels.record import line
+from gradkernels.truth import Floats
 
 
 @dataclass(frozen=True, eq=False)

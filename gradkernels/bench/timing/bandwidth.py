@@ -38,7 +38,7 @@ from gradkernels.tree import Tree, leaves
 
 READ, WRITE, COPY, FRESH = (BANDWIDTH + what for what in ("read", "write", "copy", "fresh"))
 IN_CACHE_BYTES = 2**18
-KEPT_BYTES = 2**25
+ALLOCATOR_KEPT_BYTES = 2**25
 """The largest block that glibc keeps: DEFAULT_MMAP_THRESHOLD_MAX, mallopt(3)."""
 
 ELEMENTS_APART = 64
@@ -67,7 +67,7 @@ class Bandwidth:
         # The largest first: it starts where the result does, and not a few entries behind theta.
         self._sources = sorted((_as_floats(array, case.dtype) for array in leaves(inputs)), key=len, reverse=True)
         self._in_cache = self.traffic.written < IN_CACHE_BYTES
-        self._fresh = self.traffic.written > KEPT_BYTES
+        self._fresh = self.traffic.written > ALLOCATOR_KEPT_BYTES
 
     def yardsticks(self) -> Iterator[Yardstick]:
         """Yield what to time; nothing on CUDA, where the limits are unknown."""

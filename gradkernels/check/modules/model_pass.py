@@ -16,8 +16,8 @@ from gradkernels.problems.module.output_axes import output_axes_of
 from gradkernels.problems.module.random_state import rng_devices, rng_state
 from gradkernels.problems.module.split_output import SplitOutput
 from gradkernels.problems.module.structure import as_dtype, swapped_parameters, with_copied_tensors
-from gradkernels.problems.problem import Floats
 from gradkernels.tree import Tree, count, each, take, with_constants
+from gradkernels.truth import Floats
 
 FLOAT64, FLOAT32, OWN_DTYPES = "float64", "float32", "own"
 """What the model holds for a pass: everything in one dtype, or each parameter in its own."""

@@ -21,8 +21,8 @@ from gradkernels.check.rounding import CHANGES, changed_a_little, largest_distan
 from gradkernels.check.true_gradients import TrueGradients
 from gradkernels.problems.module.black_box import BlackBox
 from gradkernels.problems.module.output_axes import observe_output
-from gradkernels.problems.problem import Floats
 from gradkernels.tree import Tree, count
+from gradkernels.truth import Floats
 
 DRAWS_RANDOM_NUMBERS = (
     "the model draws random numbers (dropout?), which randomness='error' refuses: call model.eval(), or make the "

@@ -89,18 +89,18 @@ def argument_at(args: tuple[Any, ...], kwargs: Mapping[str, Any], place: ArgPath
     return found
 
 
-Function = Callable[..., Any]
+TorchFunction = Callable[..., Any]
 
 _IN_PLACE = ("__setitem__", "__iadd__", "__isub__", "__imul__", "__itruediv__", "__imatmul__", "__ipow__")
 
 
-def writes_in_place(function: Function) -> bool:
+def writes_in_place(function: TorchFunction) -> bool:
     """Return whether a torch function writes to its first argument."""
     name = str(getattr(function, "__name__", ""))
     return name in _IN_PLACE or (name.endswith("_") and not name.endswith("__"))
 
 
-def function_name(function: Function) -> str:
+def function_name(function: TorchFunction) -> str:
     """Return a torch function's name; of an attribute such as x.shape, the attribute's."""
     name = getattr(function, "__name__", "")
     return str(getattr(function.__self__, "__name__", "") if name == "__get__" else name)  # type: ignore[attr-defined]

@@ -23,7 +23,7 @@ from gradkernels.tree import Tree, count, take
 Data = tuple[Theta, Tree, Tree]
 """Parameters by name, x and y."""
 
-Found = tuple[ByName, ByName, ByName]
+SumsNormsWeights = tuple[ByName, ByName, ByName]
 """Sums by name, norms and weights `(n,)` by group."""
 
 
@@ -67,14 +67,14 @@ class Cutting:
             kept = torch.stack([one.isfinite() for one in norms.values()]).all(0)
             if not kept.all():  # what is not finite is in the data of layers too, where no weight reaches it
                 sums = self._without(data, groups, weights, kept)
-        return finished(theta, by, sums, norms)
+        return clipped_result(theta, by, sums, norms)
 
-    def _in_two_passes(self, data: Data, groups: Groups, cut: Cut) -> Found:
+    def _in_two_passes(self, data: Data, groups: Groups, cut: Cut) -> SumsNormsWeights:
         norms = self._norms(*data, by=groups)
         weights = {group: cut(group, one) for group, one in norms.items()}
         return self._weighted(data, groups, weights), norms, weights
 
-    def _in_chunks(self, data: Data, groups: Groups, cut: Cut) -> Found:
+    def _in_chunks(self, data: Data, groups: Groups, cut: Cut) -> SumsNormsWeights:
         (theta, x, y), totals = data, dict[str, Array]()
         parts = []
         for at in chunk_slices(count(y), self._chunk):
@@ -87,7 +87,7 @@ class Cutting:
         )
         return totals, norms, weights
 
-    def _of_part(self, data: Data, groups: Groups, cut: Cut) -> Found:
+    def _of_part(self, data: Data, groups: Groups, cut: Cut) -> SumsNormsWeights:
         with self.engine.forward(*data) as forward:
             if forward.repeated and any(len(names) > 1 for _, names in groups):  # what arrives is not to be kept
                 norms = self._norms(*data, by=groups)
@@ -119,7 +119,7 @@ class Cutting:
         return totals
 
 
-def finished(theta: Theta, by: Groups | None, sums: ByName, norms: ByName) -> Clipped[Any]:
+def clipped_result(theta: Theta, by: Groups | None, sums: ByName, norms: ByName) -> Clipped[Any]:
     """Return sums and norms in the structure and dtypes of the quantity; sums of zero where there were no samples.
 
     Args:

@@ -49,7 +49,7 @@ class PeerLibrary:
     refuses: Refuses = lambda case: []
 
 
-AS_IT_IS = PeerLibrary("the copy", lambda model: model, lambda parameter: None)
+UNPREPARED = PeerLibrary("the copy", lambda model: model, lambda parameter: None)
 
 
 @dataclass(frozen=True)
@@ -169,7 +169,7 @@ class ModelCopies:
         """Make a copy, prepared by the library or as it is; draw none of the caller's random numbers."""
         import torch
 
-        library = AS_IT_IS if bare else self.library
+        library = UNPREPARED if bare else self.library
         if reasons := library.refuses(Case(self.problem, quantity("per_sample"), 1, str(dtype).removeprefix("torch."))):
             raise Unfit(f"{library.name} cannot do this: {'; '.join(reasons)}")
         with torch.random.fork_rng([device] if device.type == "cuda" else []):

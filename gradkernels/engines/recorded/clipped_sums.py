@@ -15,7 +15,7 @@ from gradkernels.engines.hooks.accumulate.grouped_sums import GroupBook, Grouped
 from gradkernels.engines.hooks.errors import Unfit
 from gradkernels.engines.hooks.precision import sum_dtype, widen
 from gradkernels.engines.hooks.quantities import Theta
-from gradkernels.engines.recorded.functions import Function, Passes
+from gradkernels.engines.recorded.functions import Passes, RecordedFunction
 from gradkernels.engines.recorded.mending import MOST_MENDED
 from gradkernels.engines.recorded.quantities import recorded_parts
 from gradkernels.engines.recorded.recordings import Recordings
@@ -36,7 +36,7 @@ MOST_WAYS = 8
 """Groups and rules for which recordings are kept."""
 
 
-def function_of(passes: Passes, groups: Groups, rule: Rule) -> Function:
+def clipping_function(passes: Passes, groups: Groups, rule: Rule) -> RecordedFunction:
     """Return a function that gives the sums in theta's order, norms by group, and which samples are in doubt.
 
     Args:
@@ -121,7 +121,7 @@ class RecordedCutting:
                 return plain()
             if nonfinite == DROP and not all(one.isfinite().all() for one in norms.values()):
                 return plain()
-            return hooks.finished(theta, by, sums, norms)
+            return hooks.clipped_result(theta, by, sums, norms)
 
     def _parts(self, data: Any, groups: Groups, rule: Rule, given: Array) -> list[Any] | None:
         """Return what is recorded of each chunk; None where nothing is, or the caller's function has failed."""
@@ -140,7 +140,7 @@ class RecordedCutting:
         if key not in self._recordings:
             if len(self._recordings) >= MOST_WAYS:
                 del self._recordings[next(iter(self._recordings))]
-            self._recordings[key] = Recordings(self._problem, partial(function_of, groups=groups, rule=rule))
+            self._recordings[key] = Recordings(self._problem, partial(clipping_function, groups=groups, rule=rule))
         return self._recordings[key]
 
     def _mend(

@@ -27,7 +27,7 @@ MOST_SEEN = 64
 CALLS_BEFORE = 2
 """Calls of a kind that run as they are, so that libraries are loaded and have their workspace."""
 
-UNUSED_CALLS = 64
+UNREPLAYED_CALLS = 64
 """Calls since the last replay of a graph, after which another one may take its place."""
 
 LAUNCH_BOUND = 1.5
@@ -105,7 +105,7 @@ class Replays:
             return False
         oldest = next(iter(self._graphs.values()), None)
         if oldest is not None and len(self._graphs) >= MOST_GRAPHS:
-            if self._calls - oldest.used < UNUSED_CALLS:
+            if self._calls - oldest.used < UNREPLAYED_CALLS:
                 self._seen[key] = 0
                 return False
             unused = next(iter(self._graphs))

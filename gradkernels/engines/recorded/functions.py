@@ -24,7 +24,7 @@ from gradkernels.problems.module.conversion import dense
 from gradkernels.problems.module.module_problem import ModuleProblem
 from gradkernels.tree import Tree, count
 
-Function = Callable[..., list[Array]]
+RecordedFunction = Callable[..., list[Array]]
 """`function(theta, rest, x, y, *more)`: what is recorded, in a list; `rest` is what is not trained, by place."""
 
 
@@ -97,7 +97,7 @@ def is_half(theta: Theta, share: Array) -> bool:
     return torch.is_autocast_enabled(share.device.type) or not dtypes.isdisjoint(HALF_DTYPES)
 
 
-def rows(passes: Passes) -> Function:
+def rows(passes: Passes) -> RecordedFunction:
     """Return a function that writes the rows to `out`, by name, and gives nothing."""
 
     def function(theta: Theta, rest: Theta, x: Tree, y: Tree, out: Theta) -> list[Array]:
@@ -110,7 +110,7 @@ def rows(passes: Passes) -> Function:
     return function
 
 
-def norms(passes: Passes) -> Function:
+def norms(passes: Passes) -> RecordedFunction:
     """Return a function that gives the norms, `(n,)`, and which of them are in doubt."""
 
     def function(theta: Theta, rest: Theta, x: Tree, y: Tree) -> list[Array]:
@@ -131,7 +131,7 @@ def _norms(passes: Passes, squares: Array, doubts: Doubts) -> list[Array]:
     return [squares.sqrt(), doubts.all(len(squares), squares)]
 
 
-def gradient(passes: Passes) -> Function:
+def gradient(passes: Passes) -> RecordedFunction:
     """Return a function that gives the sums of the rows times `share`, a tensor with one entry, in theta's order.
 
     Autograd's own backward pass takes whole sequences in one operation, where the hooks take step after step.
@@ -151,7 +151,7 @@ def gradient(passes: Passes) -> Function:
     return function
 
 
-def clipped_sum(passes: Passes) -> Function:
+def clipped_sum(passes: Passes) -> RecordedFunction:
     """Return a function that gives the clipped sums in theta's order, the norms, and which of them are in doubt."""
 
     def function(theta: Theta, rest: Theta, x: Tree, y: Tree, max_norm: Array) -> list[Array]:
@@ -172,7 +172,7 @@ def clipped_sum(passes: Passes) -> Function:
     return function
 
 
-def moments(passes: Passes) -> Function:
+def moments(passes: Passes) -> RecordedFunction:
     """Return a function that gives the sums of the rows, then those of their squares, in theta's order."""
 
     def function(theta: Theta, rest: Theta, x: Tree, y: Tree) -> list[Array]:
@@ -185,7 +185,7 @@ def moments(passes: Passes) -> Function:
     return function
 
 
-def deviations(passes: Passes, names: frozenset[str]) -> Function:
+def deviations(passes: Passes, names: frozenset[str]) -> RecordedFunction:
     """Return a function that gives the sums of the squares of the rows less their means, of some parameters.
 
     Args:

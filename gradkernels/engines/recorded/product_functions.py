@@ -15,7 +15,7 @@ from gradkernels.engines.hooks.accumulate.random_matrices import RandomMatrices
 from gradkernels.engines.hooks.accumulate.weighted_sums import GroupSums, SeveralRowSums, zero_sums
 from gradkernels.engines.hooks.precision import HALF_DTYPES
 from gradkernels.engines.hooks.quantities import Theta
-from gradkernels.engines.recorded.functions import Function, Passes
+from gradkernels.engines.recorded.functions import Passes, RecordedFunction
 from gradkernels.engines.recorded.uses.doubts import Doubts
 from gradkernels.engines.recorded.uses.recorded_uses import recording
 from gradkernels.quantities.shared.groups import Groups
@@ -23,7 +23,7 @@ from gradkernels.tree import Tree
 from gradkernels.tree import count as count_samples
 
 
-def weighted_sum(passes: Passes) -> Function:
+def weighted_sum(passes: Passes) -> RecordedFunction:
     """Return a function that gives the sums of the rows times `weights` `(n,)` or `(n, k)`, in theta's order."""
 
     def function(theta: Theta, rest: Theta, x: Tree, y: Tree, weights: Array) -> list[Array]:
@@ -42,7 +42,7 @@ def weighted_sum(passes: Passes) -> Function:
     return function
 
 
-def group_sums(passes: Passes, count: int) -> Function:
+def group_sums(passes: Passes, count: int) -> RecordedFunction:
     """Return a function that gives the sums of the rows by group, `count` of them, in theta's order."""
 
     def function(theta: Theta, rest: Theta, x: Tree, y: Tree, groups: Array) -> list[Array]:
@@ -54,7 +54,7 @@ def group_sums(passes: Passes, count: int) -> Function:
     return function
 
 
-def inner(passes: Passes) -> Function:
+def inner(passes: Passes) -> RecordedFunction:
     """Return a function that gives the inner products with directions, one or several in front of each other."""
 
     def function(theta: Theta, rest: Theta, x: Tree, y: Tree, *v: Array) -> list[Array]:
@@ -69,7 +69,7 @@ def inner(passes: Passes) -> Function:
     return function
 
 
-def gram(passes: Passes, by: Groups) -> Function:
+def gram(passes: Passes, by: Groups) -> RecordedFunction:
     """Return a function that gives the inner products of each two rows over each group, and whose are in doubt.
 
     Doubts are `(groups, n)`: what is lost in one group may be all right in the others.
@@ -92,7 +92,7 @@ def gram(passes: Passes, by: Groups) -> Function:
     return function
 
 
-def norms_by(passes: Passes, by: Groups) -> Function:
+def norms_by(passes: Passes, by: Groups) -> RecordedFunction:
     """Return a function that gives the norms over each group of parameters, and which samples' are in doubt."""
 
     def function(theta: Theta, rest: Theta, x: Tree, y: Tree) -> list[Array]:
@@ -110,7 +110,7 @@ def norms_by(passes: Passes, by: Groups) -> Function:
     return function
 
 
-def project(passes: Passes, size: int, kind: str) -> Function:
+def project(passes: Passes, size: int, kind: str) -> RecordedFunction:
     """Return a function that gives the projections of the rows by matrices that it is given.
 
     Args:

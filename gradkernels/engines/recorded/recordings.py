@@ -28,7 +28,7 @@ from gradkernels.engines.recorded.any_number import (
 from gradkernels.engines.recorded.arguments import Arguments, Beside, PlainKind
 from gradkernels.engines.recorded.cuda_graphs import Replays
 from gradkernels.engines.recorded.executors import Run, executor_of
-from gradkernels.engines.recorded.functions import Function, Passes
+from gradkernels.engines.recorded.functions import Passes, RecordedFunction
 from gradkernels.engines.recorded.recorder import Recorded, record
 from gradkernels.engines.recorded.trace import Untraceable, Untrained, restoring_attributes
 from gradkernels.engines.recorded.uses.whole import Method
@@ -86,7 +86,7 @@ class Recordings:
         made: How often something was recorded.
     """
 
-    def __init__(self, problem: ModuleProblem, make: Callable[..., Function]) -> None:
+    def __init__(self, problem: ModuleProblem, make: Callable[..., RecordedFunction]) -> None:
         self.problem, self._make = problem, make
         self._kinds: dict[Hashable, Recording] = {}
         self._state: Any = None

@@ -19,7 +19,7 @@ REARRANGING = {"transpose", "reshape", "squeeze", "expand_dims", "rev", "copy"}
 
 
 @dataclass(frozen=True, eq=False)
-class Use:
+class TappedUse:
     """The only use of a parameter, by an equation that has a rule.
 
     Attributes:
@@ -50,21 +50,21 @@ class Contributions:
 
     program: SampleProgram
     theta: list[Array]
-    uses: list[Use]
+    uses: list[TappedUse]
     factors: list[Factors]
     rows: dict[int, Array]
     outputs: list[Array]
 
-    def pulled(self, use: Use, matrix: Array) -> Array:
+    def pulled(self, use: TappedUse, matrix: Array) -> Array:
         """Return a gradient `(i, o)` of what is used as one of the parameter."""
         (found,) = jax.vjp(self._maker(use), self.theta[use.leaf])[1](use.rule.restored(matrix))
         return found
 
-    def pushed(self, use: Use, direction: Array) -> Array:
+    def pushed(self, use: TappedUse, direction: Array) -> Array:
         """Return a direction of the parameter's shape as `(i, o)`, one of what is used."""
         return use.rule.flat(self._maker(use)(direction))
 
-    def _maker(self, use: Use) -> Callable[[Array], Array]:
+    def _maker(self, use: TappedUse) -> Callable[[Array], Array]:
         def made(parameter: Array) -> Array:
             theta = [parameter if place == use.leaf else one for place, one in enumerate(self.theta)]
             return self.program.prepared(theta)[use.value]
@@ -100,7 +100,7 @@ def of_program(program: SampleProgram, theta: list[Array], batch: list[Array]) -
     return Contributions(program, theta, uses, factors, rows, outputs)
 
 
-def uses_of(program: SampleProgram) -> list[Use]:
+def uses_of(program: SampleProgram) -> list[TappedUse]:
     """Find the parameters that one equation with a rule uses, and nothing else does."""
     met: dict[int, list[tuple[int, int]]] = {}
     for site in program.sites:
@@ -115,7 +115,7 @@ def uses_of(program: SampleProgram) -> list[Use]:
         line = program.lines[site]
         rule = rule_of(line.equation, at) if len(places) == 1 and line.ins[at] in rearranged else None
         if rule is not None and len(program.parameters_of(line)) == 1:
-            found.append(Use(leaf, line.ins[at], site, rule))
+            found.append(TappedUse(leaf, line.ins[at], site, rule))
     return found
 
 
@@ -129,7 +129,7 @@ def _rearranged(program: SampleProgram) -> set[int]:
 
 
 def _of_sample(
-    program: SampleProgram, uses: Sequence[Use], theta: list[Array], sample: Sequence[Array]
+    program: SampleProgram, uses: Sequence[TappedUse], theta: list[Array], sample: Sequence[Array]
 ) -> tuple[list[Factors], dict[int, Array], list[Array]]:
     known = program.prepared(theta)
     taps = {site: program.zeros(site) for site in program.sites}

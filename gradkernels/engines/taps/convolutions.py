@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from gradkernels.backend import Array
 from gradkernels.engines.taps.matrix_factors import MatrixFactors
 
-MOST_PLACES = 128
+MOST_KERNEL_PLACES = 128
 """Of a kernel: patches are taken by one slice for each."""
 
 
@@ -90,6 +90,6 @@ def convolution_of(equation: Any, avals: list[Any]) -> PatchProduct | None:
     grouped = params["feature_group_count"] != 1 or params["batch_group_count"] != 1
     found = PatchProduct(params, tuple(avals[1].shape), tuple(out.shape))
     places = [avals[1].shape[axis] for axis in params["dimension_numbers"].rhs_spec[2:]]
-    if grouped or avals[0].dtype != avals[1].dtype or math.prod(places) > MOST_PLACES or 0 in out.shape:
+    if grouped or avals[0].dtype != avals[1].dtype or math.prod(places) > MOST_KERNEL_PLACES or 0 in out.shape:
         return None
     return found

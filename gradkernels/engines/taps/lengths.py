@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from gradkernels.backend import Array
-from gradkernels.engines.taps.contributions import Contributions, Use
+from gradkernels.engines.taps.contributions import Contributions, TappedUse
 from gradkernels.quantities.shared.definitions import row_lengths
 
 LEAST_LEFT = 1e-3
@@ -23,7 +23,7 @@ def norms_of(found: Contributions) -> Array:
     lengths = [_of_factors(use, *factors) for use, factors in zip(found.uses, found.factors, strict=True)]
     if found.rows:
         lengths.append(row_lengths(jnp, tuple(found.rows.values())))
-    return together(lengths)
+    return length_over_all(lengths)
 
 
 def lengths_of(found: Contributions) -> list[Array]:
@@ -34,7 +34,7 @@ def lengths_of(found: Contributions) -> list[Array]:
     return [lengths[place] for place in range(len(lengths))]
 
 
-def together(lengths: list[Array]) -> Array:
+def length_over_all(lengths: list[Array]) -> Array:
     """Return the lengths over several parameters of those over each."""
     return lengths[0] if len(lengths) == 1 else row_lengths(jnp, jnp.stack(lengths, 1))
 
@@ -44,7 +44,7 @@ def is_outer(a: Array) -> bool:
     return a.shape[1] == 1 and bool(jnp.issubdtype(a.dtype, jnp.floating))
 
 
-def _of_factors(use: Use, a: Array, b: Array) -> Array:
+def _of_factors(use: TappedUse, a: Array, b: Array) -> Array:
     """Return the lengths of the products of factors, `(n,)`: by inner products of their rows where that is less."""
     if is_outer(a):
         return row_lengths(jnp, a[:, 0]) * row_lengths(jnp, b[:, 0])
@@ -62,7 +62,7 @@ def _of_factors(use: Use, a: Array, b: Array) -> Array:
     return jax.lax.cond((fine | (b == 0).all((1, 2))).all(), lambda: jnp.sqrt(jnp.maximum(squares, 0)), of_rows)
 
 
-def _is_short(use: Use, a: Array, b: Array) -> bool:
+def _is_short(use: TappedUse, a: Array, b: Array) -> bool:
     """Return whether products of rows of factors are fewer numbers than the product of the factors."""
     rows, width = a.shape[1], a.shape[2] + b.shape[2]
     return rows * width < math.prod(use.rule.shape)

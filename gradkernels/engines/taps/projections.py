@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from gradkernels.backend import Array
-from gradkernels.engines.taps.contributions import Contributions, Use
+from gradkernels.engines.taps.contributions import Contributions, TappedUse
 from gradkernels.engines.taps.convolutions import PatchProduct
 from gradkernels.engines.taps.rules import Factors, LookUp, MatrixProduct
 from gradkernels.quantities.project import as_like, project_rows
@@ -43,7 +43,7 @@ def project(found: Contributions, names: Sequence[str], size: int, seed: int, ki
     return total
 
 
-def _is_as_it_is(found: Contributions, use: Use) -> bool:
+def _is_as_it_is(found: Contributions, use: TappedUse) -> bool:
     """Return whether a parameter is used in the shape it has, by its first axis or by all others."""
     if use.value != found.program.leaves[use.leaf]:
         return False
@@ -52,7 +52,7 @@ def _is_as_it_is(found: Contributions, use: Use) -> bool:
     return isinstance(use.rule, LookUp) or use.rule.weight_axes in ((0,), tuple(range(1, len(use.rule.shape))))
 
 
-def _from_both_sides(use: Use, pair: Factors, outputs: Array, inputs: Array) -> Factors:
+def _from_both_sides(use: TappedUse, pair: Factors, outputs: Array, inputs: Array) -> Factors:
     """Return factors times the matrices of a parameter's first axis and of its others, `(n, T, k)` and `(n, T, l)`.
 
     Args:

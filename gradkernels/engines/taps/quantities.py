@@ -9,11 +9,11 @@ import jax
 import jax.numpy as jnp
 
 from gradkernels.backend import Array
-from gradkernels.engines.taps.contributions import Contributions, Use, contributions
-from gradkernels.engines.taps.lengths import is_outer, lengths_of, norms_of, together
+from gradkernels.engines.taps.contributions import Contributions, TappedUse, contributions
+from gradkernels.engines.taps.lengths import is_outer, length_over_all, lengths_of, norms_of
 from gradkernels.engines.taps.projections import project as projections_of
 from gradkernels.engines.taps.rules import Factors
-from gradkernels.engines.taps.sums import means_and_variances, weighted
+from gradkernels.engines.taps.sums import means_and_variances, weighted_parameter_sums
 from gradkernels.kernel import Compute
 from gradkernels.problems import FunctionProblem
 from gradkernels.quantities.project import KIND, SEED, SIZE
@@ -40,7 +40,7 @@ def clipped_sum(problem: FunctionProblem) -> Compute:
     def compute(theta: Tree, x: Tree, y: Tree, max_norm: float = 1.0) -> Tree:
         found = contributions(problem.loss, theta, x, y)
         weights = 1 / jnp.clip(norms_of(found) / max_norm, min=1.0)
-        return _like(theta, weighted(found, weights))
+        return _like(theta, weighted_parameter_sums(found, weights))
 
     return compute
 
@@ -50,7 +50,7 @@ def weighted_sum(problem: FunctionProblem) -> Compute:
 
     @jax.jit
     def compute(theta: Tree, x: Tree, y: Tree, weights: Array) -> Tree:
-        return _like(theta, weighted(contributions(problem.loss, theta, x, y), weights))
+        return _like(theta, weighted_parameter_sums(contributions(problem.loss, theta, x, y), weights))
 
     return compute
 
@@ -61,7 +61,7 @@ def norms_by(problem: FunctionProblem) -> Compute:
     @partial(jax.jit, static_argnames="by")
     def compute(theta: Tree, x: Tree, y: Tree, by: Groups) -> dict[str, Array]:
         lengths = dict(zip(arrays_by_name(theta), lengths_of(contributions(problem.loss, theta, x, y)), strict=True))
-        return {group: together([lengths[name] for name in names]) for group, names in by}
+        return {group: length_over_all([lengths[name] for name in names]) for group, names in by}
 
     return compute
 
@@ -122,7 +122,7 @@ def _like(theta: Tree, arrays: list[Array]) -> Tree:
     return jax.tree.unflatten(jax.tree.structure(theta), arrays)
 
 
-def _products(use: Use, mine: Factors, yours: Factors) -> Array:
+def _products(use: TappedUse, mine: Factors, yours: Factors) -> Array:
     """Return the inner products of the gradients of each two samples, `(n, m)`."""
     (a, b), (other_a, other_b) = mine, yours
     if is_outer(a):

@@ -10,7 +10,7 @@ from gradkernels.engines.taps.contributions import Contributions
 from gradkernels.engines.taps.lengths import is_outer
 
 
-def weighted(found: Contributions, weights: Array) -> list[Array]:
+def weighted_parameter_sums(found: Contributions, weights: Array) -> list[Array]:
     """Return the sum of the gradients, each times a weight, of each parameter in order.
 
     Args:
@@ -18,7 +18,7 @@ def weighted(found: Contributions, weights: Array) -> list[Array]:
         weights: `(n,)`, or of k sums `(n, k)`.
     """
     if weights.ndim > 1:
-        return jax.vmap(lambda one: weighted(found, one), in_axes=1)(weights)
+        return jax.vmap(lambda one: weighted_parameter_sums(found, one), in_axes=1)(weights)
     sums = {place: jnp.tensordot(weights, rows, 1) for place, rows in found.rows.items()}
     for use, (a, b) in zip(found.uses, found.factors, strict=True):
         sums[use.leaf] = found.pulled(use, use.rule.joined(a, b * weights[:, None, None]))

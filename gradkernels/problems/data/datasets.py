@@ -18,9 +18,10 @@ from gradkernels.problems.data.labels import classes_of, numbered_from_zero, num
 from gradkernels.problems.data.optional import needs
 from gradkernels.problems.data.selection import ColumnChoice
 from gradkernels.problems.data.table import Table
-from gradkernels.problems.problem import Floats, Problem
+from gradkernels.problems.problem import Problem
 from gradkernels.problems.regression.weighted import Weighted
 from gradkernels.tree import Tree
+from gradkernels.truth import Floats
 
 NOTEBOOK_SEED = 45
 

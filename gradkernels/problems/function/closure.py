@@ -15,10 +15,10 @@ from typing import Any
 
 import numpy as np
 
-DEEPEST, MOST_ENTRIES = 8, 4096
+DEEPEST, MOST_ARRAY_ENTRIES = 8, 4096
 """How far parts of parts are looked at, and how many entries of an array."""
 
-PLAIN = (bool, int, str, bytes, type(None))
+PLAIN_TYPES = (bool, int, str, bytes, type(None))
 
 
 class Closure:
@@ -43,7 +43,7 @@ class Closure:
         return hash(self._marks)
 
     def _of(self, value: Any, depth: int) -> Iterator[Any]:
-        if isinstance(value, PLAIN):
+        if isinstance(value, PLAIN_TYPES):
             yield type(value), value
             return
         if isinstance(value, float | complex):
@@ -104,8 +104,8 @@ def _package_of(value: Any) -> str:
 
 
 def _digest(array: Any) -> tuple[Any, ...]:
-    step = max(1, array.size // MOST_ENTRIES)
-    some = array.reshape(-1)[::step] if array.flags.c_contiguous else array.flat[:MOST_ENTRIES]
+    step = max(1, array.size // MOST_ARRAY_ENTRIES)
+    some = array.reshape(-1)[::step] if array.flags.c_contiguous else array.flat[:MOST_ARRAY_ENTRIES]
     return array.shape, array.dtype.str, zlib.crc32(np.ascontiguousarray(some).tobytes()) if array.size else 0
 
 

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from gradkernels.problems.nearby import near, shuffled, with_floats
-from gradkernels.problems.problem import Floats
 from gradkernels.tree import Tree, count, each, take
+from gradkernels.truth import Floats
 
 
 def drawn_parameters(own: Tree, seed: int) -> Tree:

@@ -15,8 +15,8 @@ from gradkernels.problems.module.input_writes import share_input_writes
 from gradkernels.problems.module.output_axes import observe_output, output_axes_of, share_output_axes
 from gradkernels.problems.module.structure import Parameters, as_dtype
 from gradkernels.problems.nearby import near, shuffled, with_floats
-from gradkernels.problems.problem import Floats
 from gradkernels.tree import Tree, count, each, take, with_constants
+from gradkernels.truth import Floats
 
 HALVES = ("bfloat16", "float16")
 

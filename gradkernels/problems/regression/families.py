@@ -10,11 +10,11 @@ import numpy as np
 
 from gradkernels.backend import Array
 from gradkernels.elementwise import Namespace
-from gradkernels.problems.problem import Floats
 from gradkernels.problems.regression.regression import Regression
 from gradkernels.problems.regression.scalar import ScalarRegression
 from gradkernels.problems.regression.settings import finite_number
 from gradkernels.problems.regression.softmax import SoftmaxRegression
+from gradkernels.truth import Floats
 
 LARGEST_LOG_RATE = 5.0  # drawn counts stay small
 

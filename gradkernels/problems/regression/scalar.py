@@ -8,9 +8,9 @@ import numpy as np
 
 from gradkernels.backend import Array
 from gradkernels.elementwise import COMPLEX, STEP
-from gradkernels.problems.problem import Floats
 from gradkernels.problems.regression.regression import Regression
 from gradkernels.problems.regression.targets import EVERY
+from gradkernels.truth import Floats
 
 NEIGHBOURHOOD = 1e-6  # relative; wider than any rounding error of eta in float32
 

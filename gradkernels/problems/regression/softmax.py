@@ -9,8 +9,8 @@ import numpy as np
 
 from gradkernels.backend import Array
 from gradkernels.elementwise import Namespace
-from gradkernels.problems.problem import Floats
 from gradkernels.problems.regression.regression import Regression
+from gradkernels.truth import Floats
 
 
 @dataclass(frozen=True)

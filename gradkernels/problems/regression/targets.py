@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from gradkernels.problems.problem import Floats
+from gradkernels.truth import Floats
 
 EVERY = (-np.inf, np.inf)
 """The span of a loss for which any number will do."""

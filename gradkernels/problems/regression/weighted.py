@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from gradkernels.problems.problem import Floats
+from gradkernels.truth import Floats
 
 
 class Weighted(NamedTuple):

@@ -142,7 +142,7 @@ def by_sample(name: str, most_axes: int) -> Any:
     return check
 
 
-def whole(name: str, least: int, entries: Callable[[int, int, Tree], int] = lambda value, n, theta: 0) -> Any:
+def whole_number(name: str, least: int, entries: Callable[[int, int, Tree], int] = lambda value, n, theta: 0) -> Any:
     """Return the check of a whole number.
 
     Args:

@@ -19,10 +19,10 @@ from gradkernels.engines.hooks.precision import squared_row_norms, widen
 from gradkernels.engines.hooks.rules.linear.linear import Linear
 from gradkernels.engines.hooks.rules.materialized import MaterializedUse
 
-PAIR_BYTES = 1 << 20
+STEP_PRODUCT_BYTES = 1 << 20
 """Of the products of a layer's steps: larger ones are squared at once, in tiles."""
 
-KEPT_BYTES = 1 << 24
+KEPT_GRADIENT_BYTES = 1 << 24
 """Of gradients that are kept until it is known whether their terms cancel."""
 
 
@@ -77,11 +77,11 @@ class TogetherSquaredNorms:
         if rows.ndim != 3:
             return False
         (n, steps, o), i = rows.shape, columns.shape[2]
-        if steps * (o + i) > o * i or n * steps**2 * rows.element_size() > PAIR_BYTES:
+        if steps * (o + i) > o * i or n * steps**2 * rows.element_size() > STEP_PRODUCT_BYTES:
             return False
         self._pairs.append(PairedSteps(use, g, self._products(rows), self._products(columns)))
         self._bytes += g.nbytes
-        if self._bytes > KEPT_BYTES:
+        if self._bytes > KEPT_GRADIENT_BYTES:
             self._square()
         return True
 

@@ -24,7 +24,7 @@ from gradkernels.tool_audit.tools.set_ups import USUAL_DTYPES
 from gradkernels.tree import Tree, count, take
 
 AUDITED_SAMPLES = 16
-DTYPES = ",".join(USUAL_DTYPES)
+DEFAULT_DTYPES = ",".join(USUAL_DTYPES)
 MOST_ARGUMENTS = 3
 WRITERS: dict[str, Callable[[AuditReport], str]] = {
     ".html": AuditReport.to_html,
@@ -42,7 +42,7 @@ def audit(
     tool: options.AuditedTool = None,
     samples: options.AuditedSamples = AUDITED_SAMPLES,
     seed: options.DataSeed = 0,
-    dtype: options.AuditedDtypes = DTYPES,
+    dtype: options.AuditedDtypes = DEFAULT_DTYPES,
     out: options.AuditOut = None,
     force: file_options.ReplaceMade = False,
     format_: options.Printed = Format.table,

@@ -22,8 +22,8 @@ from gradkernels.case import Case
 from gradkernels.check import Disagreement
 from gradkernels.problems import BlackBox, LinearRegression, Problem
 from gradkernels.problems.data.datasets import Dataset, notebook_points
-from gradkernels.problems.problem import Floats
 from gradkernels.quantity import QUANTITIES
+from gradkernels.truth import Floats
 
 
 def estimate(

@@ -21,7 +21,7 @@ from gradkernels.bench.stats.verdict import lead
 from gradkernels.coordinates import Coordinates
 from gradkernels.key import Key
 
-MISSES = 0.05
+MISS_PROBABILITY = 0.05
 """Probability that an interval misses the median, half of it on each side."""
 
 FEWEST = 6
@@ -92,7 +92,7 @@ def _cut(count: int) -> int:
     if count > _EXACT:
         return int((count - 1.96 * math.sqrt(count)) / 2)
     below, cut = 0.0, 0
-    while (below := below + math.comb(count, cut) / 2**count) <= MISSES / 2:
+    while (below := below + math.comb(count, cut) / 2**count) <= MISS_PROBABILITY / 2:
         cut += 1
     return cut
 
@@ -153,7 +153,7 @@ def _break_even(case: TimedCase, kernel: RankedKernel, baseline: str) -> Mark | 
     return Mark(case.ranking.case.n, max(1, calls), sure=lead(own, base).low > 1)
 
 
-MARKS: dict[PictureKind, Callable[[TimedCase, RankedKernel, str], Mark | None]] = {
+MARK_BY_KIND: dict[PictureKind, Callable[[TimedCase, RankedKernel, str], Mark | None]] = {
     PictureKind.time: _time,
     PictureKind.speed: _speed,
     PictureKind.memory: _memory,

@@ -13,7 +13,7 @@ from gradkernels.bench.report.pictures.captions import notes_of, panel_names
 from gradkernels.bench.report.pictures.content import Mark, Panel, PictureContent, PictureKind, Series
 from gradkernels.bench.report.pictures.finding import NOTHING_TIMED, begun, best_way, count_winners, who_wins
 from gradkernels.bench.report.pictures.kinds import SCALES
-from gradkernels.bench.report.pictures.measured import MARKS, TimedCase, timed_cases
+from gradkernels.bench.report.pictures.measured import MARK_BY_KIND, TimedCase, timed_cases
 from gradkernels.bench.results.table import ResultsTable
 from gradkernels.bench.run.ranking import with_first_calls
 from gradkernels.coordinates import ALL_SIZES
@@ -121,7 +121,7 @@ def _panel(cases: Sequence[TimedCase], kind: PictureKind, baseline: str) -> Pane
     for case in cases:
         base = kernel_of(baseline, case) if baseline else ""
         for ranked in case.ranking.kernels:
-            if mark := MARKS[kind](case, ranked, base):
+            if mark := MARK_BY_KIND[kind](case, ranked, base):
                 marks.setdefault(Key.parse(ranked.kernel).way, []).append(mark)
     series = _ordered([Series(name, tuple(own)) for name, own in marks.items()], kind)
     if kind is PictureKind.time or not series:

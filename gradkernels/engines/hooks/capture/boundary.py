@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from gradkernels.engines.hooks.arguments import ArgPath, Function
+from gradkernels.engines.hooks.arguments import ArgPath, TorchFunction
 from gradkernels.engines.hooks.capture.sample_axis import Axis
 from gradkernels.engines.hooks.parameter_use import ParameterUse
 
@@ -43,7 +43,7 @@ class BoundaryCall:
         parameters: Places of those made from parameters alone, with the names of these.
     """
 
-    function: Function
+    function: TorchFunction
     data: Mapping[ArgPath, Axis]
     parameters: Mapping[ArgPath, ParameterNames]
 

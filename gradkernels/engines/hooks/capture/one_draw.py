@@ -10,7 +10,7 @@ from torch.nn import functional
 from torch.utils._python_dispatch import _disable_current_modes
 
 from gradkernels.backend import Array
-from gradkernels.engines.hooks.arguments import Function, bind_by_name, walk_arguments
+from gradkernels.engines.hooks.arguments import TorchFunction, bind_by_name, walk_arguments
 from gradkernels.engines.hooks.capture.boundary import BoundaryCall
 from gradkernels.engines.hooks.capture.boundary_rules import RunBoundary
 from gradkernels.engines.hooks.capture.follow.tracked_call import TrackedArgument
@@ -81,7 +81,7 @@ def _masked(logits: Array, mask: Array | None, causal: bool) -> Array:
 
 DROPOUT_NAMES = ("input", "p", "training", "inplace")
 NATIVE_NAMES = ("input", "p", "train")
-ONE_DRAW: dict[Function, RunBoundary] = {
+ONE_DRAW: dict[TorchFunction, RunBoundary] = {
     functional.dropout: _dropout(DROPOUT_NAMES),
     functional.dropout1d: _dropout(DROPOUT_NAMES),
     functional.dropout2d: _dropout(DROPOUT_NAMES),
@@ -94,7 +94,11 @@ ONE_DRAW: dict[Function, RunBoundary] = {
 
 
 def call_with_one_draw(
-    tape: Tape, function: Function, args: tuple[Any, ...], kwargs: Mapping[str, Any], data: Sequence[TrackedArgument]
+    tape: Tape,
+    function: TorchFunction,
+    args: tuple[Any, ...],
+    kwargs: Mapping[str, Any],
+    data: Sequence[TrackedArgument],
 ) -> Any:
     """Run a call with one draw for all samples.
 
@@ -121,7 +125,7 @@ def call_with_one_draw(
     )
 
 
-def _drops(function: Function, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
+def _drops(function: TorchFunction, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
     """Return whether it is a call that has a way to be run with one draw, and draws at all."""
     if function not in ONE_DRAW:
         return False

@@ -13,7 +13,7 @@ import torch
 from torch.nn import functional
 
 from gradkernels.backend import Array
-from gradkernels.engines.hooks.arguments import Function, bind_by_name
+from gradkernels.engines.hooks.arguments import TorchFunction, bind_by_name
 from gradkernels.engines.hooks.capture.boundary import BoundaryCall
 from gradkernels.engines.hooks.capture.sample_axis import Axis
 from gradkernels.engines.hooks.capture.tape import Tape
@@ -160,7 +160,7 @@ def _without_samples(matrix: Array) -> Array:
 PRODUCTS_BY_COPIES = (torch.bmm, torch.Tensor.bmm, torch.baddbmm, torch.Tensor.baddbmm)
 """What `product_by_copies` may run."""
 
-EXPANDED: dict[Function, RunCopy] = {
+EXPANDED: dict[TorchFunction, RunCopy] = {
     torch.Tensor.expand: broadcast,
     torch.Tensor.expand_as: broadcast,
     torch.Tensor.repeat: broadcast,

@@ -10,7 +10,7 @@ import torch
 from torch.nn import functional
 
 from gradkernels.backend import Array
-from gradkernels.engines.hooks.arguments import ArgPath, Function, bind_by_name
+from gradkernels.engines.hooks.arguments import ArgPath, TorchFunction, bind_by_name
 from gradkernels.engines.hooks.capture import tags
 from gradkernels.engines.hooks.capture.boundary import BoundaryCall, ParameterNames
 from gradkernels.engines.hooks.capture.tags import Recipe
@@ -23,7 +23,7 @@ MadeOf = Mapping[ArgPath, ParameterTensor]
 
 
 def remember_recipe(
-    tape: Tape, func: Function, args: Any, result: Any, names: Mapping[ArgPath, ParameterNames]
+    tape: Tape, func: TorchFunction, args: Any, result: Any, names: Mapping[ArgPath, ParameterNames]
 ) -> None:
     """Keep with a weight how it was made, if it is one of those.
 
@@ -100,7 +100,7 @@ def dropout_of_weight(tape: Tape, step: BoundaryCall, args: tuple[Any, ...], kwa
 
 MULTIPLICATIONS = (torch.mul, torch.Tensor.mul, torch.Tensor.__mul__, torch.Tensor.__rmul__)
 QUOTIENTS = (torch.div, torch.Tensor.div, torch.Tensor.__truediv__)
-RECIPES: dict[Function, Callable[[Tape, Any, Array, MadeOf], Recipe | None]] = {
+RECIPES: dict[TorchFunction, Callable[[Tape, Any, Array, MadeOf], Recipe | None]] = {
     **dict.fromkeys(MULTIPLICATIONS, _masked()),
     **dict.fromkeys(QUOTIENTS, _masked(divides=True)),
     torch._weight_norm: _weight_norm,

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch.nn import functional
 
-from gradkernels.engines.hooks.arguments import Function
+from gradkernels.engines.hooks.arguments import TorchFunction
 from gradkernels.engines.hooks.capture.boundary_rules import RunBoundary
 from gradkernels.engines.hooks.capture.tape import Tape
 from gradkernels.engines.hooks.rules import normalization
@@ -27,7 +27,7 @@ from gradkernels.engines.hooks.rules.recurrent import packing, recurrent, steps
 from gradkernels.engines.hooks.rules.recurrent.cells import GruLayer, LstmLayer, ReluLayer, TanhLayer
 from gradkernels.engines.hooks.rules.rule import run_by_rule
 
-RULES: dict[Function, RunBoundary] = {
+RULES: dict[TorchFunction, RunBoundary] = {
     **PRODUCTS,
     **ARITHMETIC,
     functional.linear: run_by_rule(LINEAR),
@@ -57,10 +57,10 @@ RULES: dict[Function, RunBoundary] = {
 }
 """How the boundaries of known functions are run."""
 
-COPIES: dict[Function, RunBoundary] = {**EXPANDED, **DROPOUT}
+COPIES: dict[TorchFunction, RunBoundary] = {**EXPANDED, **DROPOUT}
 """How calls of parameters alone are run that give samples copies, or draw."""
 
-SPECIAL: dict[Function, Callable[[Tape, tuple[Any, ...]], Any]] = {
+SPECIAL: dict[TorchFunction, Callable[[Tape, tuple[Any, ...]], Any]] = {
     **dict.fromkeys(PRODUCTS_BY_COPIES, product_by_copies),
     torch._pack_padded_sequence: packing.pack,
     torch._pad_packed_sequence: packing.unpack,

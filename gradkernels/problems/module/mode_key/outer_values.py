@@ -19,7 +19,7 @@ from gradkernels.problems.module.mode_key.attributes import MAX_DEPTH, descripti
 
 _LIBRARIES = frozenset((*sys.stdlib_module_names, "torch", "numpy", "gradkernels")) - {"__main__"}
 
-MOST_PLACES = 512
+MOST_LOOKED_UP = 512
 """Names that are looked up at each call; where there are more, code is followed no further."""
 
 _CODE = (FunctionType, MethodType, partial, classmethod, staticmethod, property)
@@ -124,7 +124,7 @@ class OuterValues:
 
     def _reach(self, where: Attributes, names: Names, deepest: int) -> None:
         """Note the values that some names have, and what these lead to."""
-        for name in names & where.keys() if deepest and len(self._places) < MOST_PLACES else ():
+        for name in names & where.keys() if deepest and len(self._places) < MOST_LOOKED_UP else ():
             value = where[name]
             if not isinstance(value, ModuleType | type) and not (callable(value) and _is_of_library(value)):
                 self._places[id(where), name] = where, name

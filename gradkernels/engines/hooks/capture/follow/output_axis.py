@@ -8,7 +8,7 @@ from typing import Any
 from torch.nn import functional
 
 from gradkernels.backend import Array
-from gradkernels.engines.hooks.arguments import Function, function_name
+from gradkernels.engines.hooks.arguments import TorchFunction, function_name
 from gradkernels.engines.hooks.capture.follow import dimwise, indexing, shapes, structured
 from gradkernels.engines.hooks.capture.follow.pointwise import POINTWISE, pointwise
 from gradkernels.engines.hooks.capture.follow.tracked_call import AxisRule, TrackedArgument, TrackedCall
@@ -26,10 +26,10 @@ AXIS_RULES: dict[str, AxisRule] = {
 }
 """By the function's name, without the underscore of what works in place."""
 
-_KNOWN: dict[Function, AxisRule | None] = {}
+_KNOWN: dict[TorchFunction, AxisRule | None] = {}
 
 
-def axis_rule_of(function: Function) -> AxisRule | None:
+def axis_rule_of(function: TorchFunction) -> AxisRule | None:
     """Return the rule of a torch function; None if there is none."""
     if function is functional.unfold:  # into patches; that of a tensor is along one axis
         return AXIS_RULES["im2col"]
@@ -39,7 +39,7 @@ def axis_rule_of(function: Function) -> AxisRule | None:
     return AXIS_RULES.get(name.removesuffix("_"))
 
 
-def _known_rule(function: Function) -> AxisRule | None:
+def _known_rule(function: TorchFunction) -> AxisRule | None:
     try:
         return _KNOWN[function]
     except KeyError:
@@ -48,7 +48,7 @@ def _known_rule(function: Function) -> AxisRule | None:
 
 
 def output_axis(
-    function: Function,
+    function: TorchFunction,
     args: Sequence[Any],
     kwargs: Mapping[str, Any],
     data: Sequence[TrackedArgument],

@@ -28,7 +28,7 @@ from gradkernels.engines.hooks.rules.rule import LayerRule, NamedArguments, Targ
 PATCH_BYTES = 1 << 21
 """Of patches at a time: what stays in a core's caches."""
 
-GROUP_BYTES = 1 << 22
+GROUPED_SAMPLES_BYTES = 1 << 22
 """Of input, gradients and rows of the samples that are groups of one convolution."""
 
 FEW_ENTRIES = 8
@@ -214,7 +214,7 @@ class Convolution(ParameterUse):
 
     def _group_blocks(self, g: Array, a: Array) -> Iterator[slice]:
         each = g[:1].nbytes + a[:1].nbytes + math.prod(self._geometry.shape) * g.element_size()
-        return blocks(len(g), GROUP_BYTES // max(1, each))
+        return blocks(len(g), GROUPED_SAMPLES_BYTES // max(1, each))
 
 
 def _summed(g: Array, kernel: Sizes) -> Sizes:
