@@ -27,6 +27,9 @@ from threadpoolctl import threadpool_limits
 import gradkernels as gk
 
 FEATURES, BLOCK_BYTES = 30, 2**25
+SPEED_UP_GIGABYTES = 10
+"""Of the passes of one worker and of two: seconds, beside which the start of a pass is little."""
+
 PROBLEM, THETA = gk.LinearRegression(), np.linspace(-1, 1, FEATURES + 1)
 GIB = 2**30
 
@@ -132,7 +135,7 @@ def ratio(one, other):
 
 def two_workers(gigabytes, passes):
     """Yield the figures of a pass with two workers, and of the same with one."""
-    large, small = rows_of(gigabytes), rows_of(min(gigabytes, 4))
+    large, small = rows_of(gigabytes), rows_of(min(gigabytes, SPEED_UP_GIGABYTES))
     told = {"gigabytes": gigabytes, "blocks": large[0].numblocks[0], "workers": 2, "passes": passes}
     with gk.cluster(2, memory_limit="2 GiB"), watched() as peak:
         found = in_turns(passes, read=reading(*large), whole=gradient(*large))
@@ -144,7 +147,7 @@ def two_workers(gigabytes, passes):
         for workers, one in times.items():
             with gk.cluster(workers):
                 one += in_turns(1, whole=gradient(*small))["whole"]
-    told |= {"gigabytes": min(gigabytes, 4), "blocks": small[0].numblocks[0]}
+    told |= {"gigabytes": min(gigabytes, SPEED_UP_GIGABYTES), "blocks": small[0].numblocks[0]}
     yield Figure("two workers over one", ratio(times[1], times[2]), "ratio", ">= 1.8", **told)
 
 
@@ -163,10 +166,10 @@ def by_numpy_alone(rows, numbers):
 
 def bound(gigabytes, passes):
     """Yield two processes over one where nothing hands out the blocks."""
-    x, _ = rows_of(min(gigabytes, 4))
+    x, _ = rows_of(min(gigabytes, SPEED_UP_GIGABYTES))
     blocks = x.numblocks[0]
     found = two_over_one(partial(by_numpy_alone, x.chunks[0][0]), blocks, passes)
-    told = {"gigabytes": min(gigabytes, 4), "blocks": blocks, "workers": 2, "passes": passes}
+    told = {"gigabytes": min(gigabytes, SPEED_UP_GIGABYTES), "blocks": blocks, "workers": 2, "passes": passes}
     yield Figure("two processes over one, numpy alone", found, "ratio", "", **told)
 
 

@@ -1,5 +1,6 @@
 """Rows of batches in files: whole after a kill, continued by the same call, and never mixed with those of another."""
 
+import errno
 import fcntl
 import json
 import os
@@ -93,18 +94,19 @@ def test_what_is_there_is_not_computed_again(tmp_path, written):
 
 
 KILLED = """
-import os, signal, sys
+import os, signal, sys, time
 import numpy as np
 import gradkernels as gk
 from gradkernels.batches import resume
 
-resume.SAVE_SECONDS = 0
+resume.NOTE_SECONDS = 0
 p = gk.LogisticRegression(l2=0.1)
 theta, x, y = p.draw(53, seed=1, features=3)
 
 def batches(end):
     for number, start in enumerate(range(0, 53, 12)):
         if number == end:
+            time.sleep(1)  # for the disk to have what was written
             os.kill(os.getpid(), signal.SIGKILL)
         yield x[start : start + 12], y[start : start + 12]
 
@@ -209,6 +211,37 @@ def test_a_note_that_cannot_be_read_says_so(tmp_path, text):
         OVER.norms(P, THETA, out=path)
 
 
+CHANGED = [
+    ({"batches": "3"}, "batches is '3'"),
+    ({"rows": 36.0}, "rows is 36.0"),
+    ({"rows": -1}, "rows is -1"),
+    ({"batches": True}, "batches is True"),
+    ({"asked": []}, r"asked is \[\]"),
+    ({"row": None}, "row is None"),
+    ({"first": 1}, "first is 1"),
+    ({"seen": {}}, r"seen is \{\}"),
+]
+
+
+@pytest.mark.parametrize(("change", "says"), CHANGED)
+def test_a_note_that_somebody_changed_is_refused_and_the_rows_stay(tmp_path, change, says):
+    path = tmp_path / "rows.npy"
+    interrupted(path)
+    there = path.read_bytes()
+    beside(path).write_text(json.dumps(json.loads(beside(path).read_text()) | change))
+    with pytest.raises(ValueError, match=f"rows.npy.progress.json was changed: {says}, and no call notes that; put"):
+        OVER_UNSIZED().norms(P, THETA, out=path)
+    assert path.read_bytes() == there
+
+
+def test_a_note_of_fewer_rows_than_its_batches_have_moves_no_row(tmp_path):
+    path = tmp_path / "rows.npy"
+    interrupted(path)
+    beside(path).write_text(json.dumps(json.loads(beside(path).read_text()) | {"rows": 35}))
+    with pytest.raises(ValueError, match="the first 3 batches are not what"):
+        OVER_UNSIZED().norms(P, THETA, out=path)
+
+
 def test_a_file_that_was_cut_short_is_refused(tmp_path):
     path = tmp_path / "rows.npy"
     interrupted(path)
@@ -240,9 +273,9 @@ def test_two_processes_do_not_write_the_same_file(tmp_path):
     np.testing.assert_allclose(OVER_UNSIZED().norms(P, THETA, out=path), NORMS)
 
 
-def test_a_full_disk_costs_nothing_that_was_written(tmp_path, each_noted):
-    path, limits = tmp_path / "rows.npy", resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limits[1]))
+def test_a_full_disk_costs_nothing_that_was_written(path, each_noted):
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096 if path.suffix == ".npy" else 1000, limits[1]))
     try:
         with pytest.raises(OSError, match="the batches before stay: make room and call again"):
             big(path)
@@ -250,15 +283,59 @@ def test_a_full_disk_costs_nothing_that_was_written(tmp_path, each_noted):
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     known = json.loads(beside(path).read_text())["rows"]
     assert 0 < known < 200
-    np.testing.assert_array_equal(big(path), 2 * ROWS @ np.ones(8)[:, None] * ROWS)
+    np.testing.assert_array_equal(big(path)[:], 2 * ROWS @ np.ones(8)[:, None] * ROWS)
 
 
-ROWS = np.arange(1600.0).reshape(200, 8) % 7
+def test_a_disk_that_fills_up_keeps_what_it_has(each_noted, small_disk, path):
+    there = small_disk / path.name
+    with pytest.raises(OSError, match="No space left on device; the batches before stay: make room and call again"):
+        big(there, 60)
+    known = json.loads(beside(there).read_text())["rows"]
+    assert 0 < known < 12_000
+    (small_disk / "room").unlink()
+    np.testing.assert_array_equal(big(there, 60)[:], np.tile(2 * ROWS @ np.ones(8)[:, None] * ROWS, (60, 1)))
 
 
-def big(path):
+@pytest.fixture
+def small_disk(long, tmp_path):
+    """A file system of four megabytes, of which most is taken by a file."""
+    if not long:
+        pytest.skip("mounts a file system: --long")
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    done = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", folder], capture_output=True, text=True)
+    if done.returncode:
+        pytest.skip(f"no file system may be mounted here: {done.stderr.strip()}")
+    (folder / "room").write_bytes(bytes(3_600_000))
+    yield folder
+    subprocess.run(["umount", folder], check=True)
+
+
+def test_what_a_disk_lost_behind_ones_back_is_told_and_not_noted(tmp_path, monkeypatch):
+    path, sync = tmp_path / "rows.npy", NpyRows.sync
+    monkeypatch.setattr(resume, "NOTE_SECONDS", 1e-9)
+    lost = iter([None])
+
+    def losing(self):
+        for _ in lost:
+            raise OSError(errno.EIO, "Input/output error", str(path))
+        sync(self)
+
+    monkeypatch.setattr(NpyRows, "sync", losing)
+    with pytest.raises(OSError, match="Input/output error"):
+        big(path)
+    assert json.loads(beside(path).read_text())["rows"] == 0
+
+
+VALUES = np.arange(1600.0) % 7
+VALUES[:800] = 1  # which Zarr compresses to little, and the rest to more than a file may have
+ROWS = VALUES.reshape(200, 8)
+ROWS[100:] = np.random.default_rng(0).integers(1, 2**20, (100, 8))
+
+
+def big(path, times=1):
     problem = gk.LinearRegression(fit_intercept=False)
-    batches = [(ROWS[i : i + 20], np.zeros(20)) for i in range(0, 200, 20)]
+    batches = [(ROWS[i : i + 20], np.zeros(20)) for i in range(0, 200, 20)] * times
     return gk.over(batches).per_sample(problem, np.ones(8), out=path)
 
 

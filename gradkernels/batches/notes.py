@@ -61,6 +61,7 @@ def note_of(found: Any, asked: dict[str, str], noted: Path, path: Path, has: str
     fields = set(asdict(Note(asked)))
     if not isinstance(found, dict) or fields != set(found) or found["version"] != VERSION:
         raise ValueError(f"{noted} is no note of this version; delete it and {path.name}, or write to another file")
+    _require_kinds(found, noted, path)
     note = Note(**found)
     if different := sorted(
         name for name in asked.keys() | note.asked.keys() if asked.get(name) != note.asked.get(name)
@@ -79,7 +80,8 @@ def require_same_batches(after: Note, known: Note, path: Path, has: str) -> None
         path: Of the file.
         has: What it has, as a message says it.
     """
-    if after.first != known.first or (after.batches == known.batches and after.seen != known.seen):
+    other = (after.seen, after.rows) != (known.seen, known.rows)
+    if after.first != known.first or (after.batches == known.batches and other):
         which = "the first batch is" if after.first != known.first else f"the first {known.batches:,} batches are"
         raise ValueError(f"{which} not what {path} has {has} of; pass the same data in the same order (a loader that "
                          "shuffles has another one each time), or write to another file")  # fmt: skip
@@ -96,6 +98,21 @@ def require_all_batches(note: Note, known: Note, path: Path) -> None:
     if note.batches < known.batches:
         raise ValueError(f"{path} has {known.batches:,} batches and there are {note.batches:,} now; pass the same "
                          "ones, or write to another file")  # fmt: skip
+
+
+def _require_kinds(found: dict[str, Any], noted: Path, path: Path) -> None:
+    """Raise a ValueError where a note has something else than what such a note can have.
+
+    Args:
+        found: Its entries.
+        noted: Where it is.
+        path: Of the file that it is of.
+    """
+    for name, like in asdict(Note({})).items():
+        value = found[name]
+        if type(value) is not type(like) or (type(value) is int and value < 0):
+            raise ValueError(f"{noted} was changed: {name} is {value!r}, and no call notes that; put back what was "
+                             f"there, or delete it and {path.name} and begin anew")  # fmt: skip
 
 
 def _are(names: list[str]) -> str:

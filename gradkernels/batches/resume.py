@@ -4,21 +4,27 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 from shutil import rmtree
-from time import monotonic
 from typing import Any
 
 from gradkernels.batches.asking import identity_of_call
 from gradkernels.batches.loading.batch_call import BatchCall
 from gradkernels.batches.loading.stream import Stream
 from gradkernels.batches.notes import Note, note_of, require_all_batches, require_same_batches
-from gradkernels.batches.row_files import RowFile, row_file
+from gradkernels.batches.row_files import NpyRows, RowFile, naming_the_way_on
+from gradkernels.batches.saving import BackgroundSaves
+from gradkernels.batches.zarr_rows import ZarrRows
+from gradkernels.names import pick
 
-NOTE_SECONDS = 1.0
-"""Between two notes, each of which waits for the disk: what a kill costs is computed again."""
+NOTE_SECONDS = 0.5
+"""Between two notes, each of which waits for the disk in a thread: what a kill costs is computed again."""
+
+ROW_FILE_KINDS: dict[str, type[RowFile]] = {".npy": NpyRows, ".zarr": ZarrRows}
+"""Files of rows, by the end of their names."""
 
 
 def beside(path: Path) -> Path:
@@ -42,7 +48,8 @@ def rows_into_file(stream: Stream, call: BatchCall, path: str | os.PathLike[str]
     if call.options.get("by") is not None:
         raise TypeError("by= gives several arrays and a file has one; leave out out=, or call with parameters= for "
                         "each group")  # fmt: skip
-    file = row_file(path)
+    found = Path(path)
+    file = pick(ROW_FILE_KINDS, found.suffix, "kind of file for rows")(found)
     known = _known(file.path, identity_of_call(call, stream))
     try:
         if known.batches:
@@ -57,30 +64,37 @@ def rows_into_file(stream: Stream, call: BatchCall, path: str | os.PathLike[str]
 
 
 def _write_all(stream: Stream, call: BatchCall, file: RowFile, known: Note) -> None:
-    note, saved = Note(known.asked), monotonic()
-    try:
-        for batch in stream.batches(call, known=True, skip=known.batches):
-            after = note.after(batch)
-            if batch.number < known.batches:
-                require_same_batches(after, known, file.path, "rows")
-            elif batch.size:
-                file.write(call(batch))
-            note = after
-            if batch.number >= known.batches and monotonic() - saved >= NOTE_SECONDS:
-                _save_both(note, file)
-                saved = monotonic()
-    except BaseException:
-        if note.batches > known.batches:
-            with suppress(OSError):  # what was noted before stays true
-                _save_both(note, file)
-        raise
-    require_all_batches(note, known, file.path)
-    _save_both(note, file)
+    note = Note(known.asked)
+    with BackgroundSaves(NOTE_SECONDS) as saves:
+        try:
+            for batch in stream.batches(call, known=True, skip=known.batches):
+                after = note.after(batch)
+                if batch.number < known.batches:
+                    require_same_batches(after, known, file.path, "rows")
+                elif batch.size:
+                    file.write(call(batch))
+                note = after
+                if batch.number >= known.batches and saves.due():
+                    saves.begin(_settled(note, file))
+        except BaseException:
+            if note.batches > known.batches:
+                with suppress(OSError):  # what was noted before stays true
+                    saves.end(_settled(note, file))
+            raise
+        require_all_batches(note, known, file.path)
+        saves.end(_settled(note, file))
 
 
-def _save_both(note: Note, file: RowFile) -> None:
-    file.save()
-    _save(replace(note, row=file.row), file.path)
+def _settled(note: Note, file: RowFile) -> Callable[[], None]:
+    """Have a file of rows say how many it has; return what has the disk hold them, and then the note."""
+    file.settle()
+    of_rows = replace(note, row=file.row)
+
+    def save() -> None:
+        file.sync()
+        _save(of_rows, file.path)
+
+    return save
 
 
 def _known(path: Path, asked: dict[str, str]) -> Note:
@@ -111,8 +125,12 @@ def _remove(path: Path) -> None:
 def _save(note: Note, path: Path) -> None:
     """Put the note in the place of the one before, in one step."""
     new = beside(path).with_suffix(".new")
-    with open(new, "w") as file:
-        json.dump(asdict(note), file, indent=1)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(new, beside(path))
+    try:
+        with naming_the_way_on(path), open(new, "w") as file:
+            json.dump(asdict(note), file, indent=1)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(new, beside(path))
+    except BaseException:
+        new.unlink(missing_ok=True)
+        raise

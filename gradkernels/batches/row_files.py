@@ -1,4 +1,4 @@
-"""Rows of batches in a file that grows with them: NPY, or an array of Zarr."""
+"""Rows of batches in a file that grows with them: what any kind of file does, and NPY."""
 
 from __future__ import annotations
 
@@ -16,12 +16,8 @@ import numpy as np
 
 from gradkernels.backend import Array, backend_of
 from gradkernels.batches.row_memory import RowSink
-from gradkernels.names import pick
 from gradkernels.row_norms import wide
 from gradkernels.tree import Tree
-
-READ_BYTES = 2**26
-"""Of a chunk of Zarr, at most, unless a row has more."""
 
 HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 
@@ -49,8 +45,12 @@ class RowFile(RowSink):
                           "beside it, and begin anew")  # fmt: skip
 
     @abstractmethod
-    def save(self) -> None:
-        """Have the disk hold what was written."""
+    def settle(self) -> None:
+        """Have the file say how many rows it has."""
+
+    @abstractmethod
+    def sync(self) -> None:
+        """Have the disk hold what was written; another thread may write more meanwhile."""
 
     @abstractmethod
     def close(self) -> None:
@@ -101,11 +101,16 @@ class NpyRows(RowFile):
             _write_all(self._file, memoryview(array.reshape(-1).view(np.uint8)))
         self.rows += len(array)
 
-    def save(self) -> None:
-        """Have the disk hold what was written."""
+    def settle(self) -> None:
+        """Have the file say how many rows it has."""
         if self._file is not None:
             with naming_the_way_on(self.path):
                 self._write_header()
+
+    def sync(self) -> None:
+        """Have the disk hold what was written; another thread may write more meanwhile."""
+        if self._file is not None:
+            with naming_the_way_on(self.path):
                 os.fsync(self._file.fileno())
 
     def close(self) -> None:
@@ -115,7 +120,7 @@ class NpyRows(RowFile):
 
     def finish(self) -> Any:
         """Return all rows as a memory map that is only read."""
-        self.save()
+        self.settle()
         self.close()
         return np.load(self.path, mmap_mode="r", allow_pickle=False)
 
@@ -152,68 +157,10 @@ class NpyRows(RowFile):
         return file  # type: ignore[return-value]
 
 
-class ZarrRows(RowFile):
-    """An array of Zarr, in chunks of a batch's rows."""
-
-    _array: Any = None
-
-    def resume(self, rows: int, row: str) -> None:
-        """Go on behind so many rows of the array."""
-        self._array = zarr().open_array(str(self.path), mode="r+")
-        self.row = f"{self._array.dtype} {self._array.shape[1:]}"
-        if self.row != row or self._array.shape[0] < rows:
-            raise self.changed(rows, row)
-        self.rows = rows
-
-    def write(self, result: Tree) -> None:
-        """Put a batch's rows behind those that are there."""
-        array = host(result)
-        if self._array is None:
-            chunk = max(1, min(len(array), READ_BYTES * len(array) // max(1, array.nbytes)))
-            row = array.shape[1:]
-            self._array = zarr().create_array(
-                str(self.path), shape=(0, *row), chunks=(chunk, *row), dtype=array.dtype, overwrite=True
-            )
-        self.require_fit((self._array.dtype, self._array.shape[1:]), array)
-        self.row, stop = f"{array.dtype} {array.shape[1:]}", self.rows + len(array)
-        with naming_the_way_on(self.path):
-            self._array.resize((stop, *array.shape[1:]))
-            self._array[self.rows : stop] = array
-        self.rows = stop
-
-    def save(self) -> None:
-        """Cut off what another call wrote behind the rows; each chunk is a file that is there at once."""
-        if self._array is not None and self._array.shape[0] != self.rows:
-            self._array.resize((self.rows, *self._array.shape[1:]))
-
-    def close(self) -> None:
-        """Let go of the array."""
-        self._array = None
-
-    def finish(self) -> Any:
-        """Return the array, which is only read."""
-        self.save()
-        return zarr().open_array(str(self.path), mode="r")
-
-
-ROW_FILE_KINDS: dict[str, type[RowFile]] = {".npy": NpyRows, ".zarr": ZarrRows}
-"""Files of rows, by the end of their names."""
-
-
 def _write_all(file: RawIOBase, data: memoryview) -> None:
     """Write everything, or raise what the system says of the rest."""
     while len(data):
         data = data[file.write(data) :]
-
-
-def row_file(path: str | os.PathLike[str]) -> RowFile:
-    """Return the file of rows of that name, of which nothing is read or written yet.
-
-    Raises:
-        ValueError: Its end is of none that are known.
-    """
-    found = Path(path)
-    return pick(ROW_FILE_KINDS, found.suffix, "kind of file for rows")(found)
 
 
 def host(result: Tree) -> Array:
@@ -222,15 +169,6 @@ def host(result: Tree) -> Array:
     if library is None:
         raise TypeError(f"the rows are a {type(result).__name__} of several arrays; a file has one: leave out out=")
     return np.ascontiguousarray(library.get(wide(result)))
-
-
-def zarr() -> Any:
-    """Return the package, or raise a ModuleNotFoundError that says how to install it."""
-    try:
-        import zarr
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError("a file that ends in .zarr needs zarr: pip install 'gradkernels[zarr]'") from error
-    return zarr
 
 
 @contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from dask import config
 from dask.system import CPU_COUNT
 from distributed import LocalCluster
 
@@ -12,6 +13,16 @@ from gradkernels.thread_variables import XLA_VARIABLES
 from gradkernels.validate import validate_count
 
 LOOPBACK = "127.0.0.1"
+
+FEWER_LOOKS = {
+    "distributed.worker.profile.enabled": False,
+    "distributed.admin.tick.interval": "500ms",
+    "distributed.admin.system-monitor.interval": "5s",
+    "distributed.admin.system-monitor.disk": False,
+    "distributed.worker.memory.monitor-interval": "250ms",
+}
+"""Settings of distributed's processes, which by default look at themselves so often that on a machine of two cores a
+seventh of one is gone before there is any work. A worker's memory is still looked at four times a second."""
 
 
 class Workers(LocalCluster):  # type: ignore[misc] # distributed has no types
@@ -49,15 +60,16 @@ def cluster(workers: int | None = None, threads: int = 1, memory_limit: str | fl
         validate_count(name, value)
     count = workers or CPU_COUNT
     group_tasks(count * threads)
-    started = Workers(
-        n_workers=count,
-        threads_per_worker=threads,
-        processes=True,
-        host=LOOPBACK,
-        dashboard_address=f"{LOOPBACK}:0",
-        memory_limit=memory_limit,
-        env=_variables(),
-    )
+    with config.set(FEWER_LOOKS):  # of which each process has a copy, workers that are started anew too
+        started = Workers(
+            n_workers=count,
+            threads_per_worker=threads,
+            processes=True,
+            host=LOOPBACK,
+            dashboard_address=f"{LOOPBACK}:0",
+            memory_limit=memory_limit,
+            env=_variables(),
+        )
     started.default_client = started.get_client()  # which lives as long as something holds it
     return started
 

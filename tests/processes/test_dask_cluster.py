@@ -75,6 +75,12 @@ def test_workers_are_reached_from_this_machine_alone(cluster):
     assert {worker.nthreads for worker in cluster.workers.values()} == {1}
 
 
+def test_workers_look_at_themselves_seldom_and_the_users_settings_stay(cluster):
+    looks = "distributed.worker.profile.enabled"
+    assert set(cluster.get_client().run(dask.config.get, looks).values()) == {False}
+    assert dask.config.get(looks) is True
+
+
 def test_what_is_computed_runs_there_with_the_bits_of_one_process(cluster, expected):
     assert os.getpid() not in dask.compute(dask.delayed(os.getpid)())
     assert bits(dask.compute(*quantities())) == expected
