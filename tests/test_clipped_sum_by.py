@@ -133,7 +133,7 @@ def test_a_rule_gets_all_norms_of_a_group_in_the_callers_library(module):
 def test_a_recording_calls_the_function_of_each_call(module, monkeypatch):
     problem, x, y, rows = module
     hooks = []
-    monkeypatch.setattr(Cutting, "compute", lambda *given: hooks.append(1))
+    monkeypatch.setattr(Cutting, "compute", lambda *given, **options: hooks.append(1))
     compute = gk.kernel("torch.recorded.clipped_sum_by").build(problem)
     norms = lengths_of(rows, [*rows])
     for times in (1.0, 3.0):

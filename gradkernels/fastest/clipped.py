@@ -16,8 +16,8 @@ from gradkernels.fastest.compute import Chosen, compute
 from gradkernels.names import counted, pick
 from gradkernels.problems import Problem
 from gradkernels.problems.module.mixing.batch_loss import callers_depth
-from gradkernels.quantities.clipped_sum_by import DROP, PROPAGATE
 from gradkernels.quantities.shared.arguments import positive
+from gradkernels.quantities.shared.cut_options import DROP, PROPAGATE
 from gradkernels.quantities.shared.rules import CLIP, GAMMA
 from gradkernels.row_norms import wide
 from gradkernels.scale.lazy_arrays import is_lazy

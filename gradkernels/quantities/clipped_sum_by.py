@@ -15,6 +15,7 @@ import numpy as np
 
 from gradkernels.backend import Array
 from gradkernels.quantities.shared.arguments import one_of
+from gradkernels.quantities.shared.cut_options import DROP, PROPAGATE, CutOptions
 from gradkernels.quantities.shared.definitions import in_own_dtype, row_lengths, weighted
 from gradkernels.quantities.shared.groups import (
     PARAMETER,
@@ -28,21 +29,16 @@ from gradkernels.quantities.shared.groups import (
 from gradkernels.quantities.shared.rules import (
     AUTOMATIC,
     CLIP,
-    GAMMA,
-    Limit,
     Rule,
     known_rule,
-    limit_of,
     limits,
     of_some,
     positive_gamma,
     stand_in,
-    weights_of,
 )
 from gradkernels.quantity import Draw, Option, Options, Quantity, Truth, flat
 from gradkernels.tree import Tree, each
 
-PROPAGATE, DROP = "propagate", "drop"
 T = TypeVar("T")
 
 
@@ -80,27 +76,20 @@ def result_of(like: Tree, by: Groups | None, sums: dict[str, Any], norms: dict[s
     return Clipped(sums.popitem()[1] if one_array else sums, first if by is None else norms)
 
 
-def _of(
-    xp: Any,
-    g: Tree,
-    max_norm: Limit = 1.0,
-    by: Groups | None = None,
-    rule: Rule = CLIP,
-    gamma: float = GAMMA,
-    nonfinite: str = PROPAGATE,
-) -> Clipped[Any]:
-    parts, groups = arrays_by_name(g), whole_or_groups(by, g)
+def _of(xp: Any, g: Tree, **options: Any) -> Clipped[Any]:
+    asked = CutOptions(**options)
+    parts, groups = arrays_by_name(g), asked.groups(g)
     chosen = {group: {name: parts[name] for name in names} for group, names in groups}
     lengths = {group: row_lengths(xp, of_group) for group, of_group in chosen.items()}
-    weights = {group: weights_of(xp, one, limit_of(max_norm, group), rule, gamma) for group, one in lengths.items()}
-    if nonfinite == DROP:
+    weights = {group: asked.weights(xp, group, one) for group, one in lengths.items()}
+    if asked.drops:
         kept = _all_finite(xp, [*lengths.values()])
         # Zero times NaN is not zero.
         chosen = each(lambda rows: xp.where(kept.reshape(-1, *[1] * (rows.ndim - 1)), rows, 0), chosen)
         weights = each(lambda one: xp.where(kept, one, 0), weights)
     sums = {name: one for group, of in chosen.items() for name, one in weighted(xp, weights[group], of).items()}
     norms = {group: in_own_dtype(one, chosen[group]) for group, one in lengths.items()}
-    return result_of(g, by, {name: sums[name] for name in parts if name in sums}, norms)
+    return result_of(g, asked.by, {name: sums[name] for name in parts if name in sums}, norms)
 
 
 def _all_finite(xp: Any, norms: list[Array]) -> Array:
@@ -110,22 +99,16 @@ def _all_finite(xp: Any, norms: list[Array]) -> Array:
     return kept
 
 
-def _expect(
-    truth: Truth,
-    max_norm: Limit = 1.0,
-    by: Groups | None = None,
-    rule: Rule = CLIP,
-    gamma: float = GAMMA,
-    nonfinite: str = PROPAGATE,
-) -> tuple[Any, Any]:
-    rows, places, groups = flat(truth.rows, 1), places_of(truth.theta), whole_or_groups(by, truth.theta)
+def _expect(truth: Truth, **options: Any) -> tuple[Any, Any]:
+    asked, rows, places = CutOptions(**options), flat(truth.rows, 1), places_of(truth.theta)
+    groups = asked.groups(truth.theta)
     found = {group: truth.norms_over(columns_of(names, places)) for group, names in groups}
     kept = np.all([np.isfinite(norms) for norms, _ in found.values()], 0)
-    used = kept if nonfinite == DROP else np.ones_like(kept)
+    used = kept if asked.drops else np.ones_like(kept)
     value, scale = np.zeros(rows.shape[1]), np.zeros(rows.shape[1])
     for group, names in groups:
         at, norms = columns_of(names, places), found[group][0]
-        factor = np.where(used, _factor(norms, limit_of(max_norm, group), rule, gamma), 0.0)
+        factor = np.where(used, _factor(norms, asked.limit(group), asked.rule, asked.gamma), 0.0)
         value[at] = factor[used] @ rows[np.ix_(used, at)]
         # The factor has the norm's relative error, hence the 2.
         scale[at] = 2 * flat(truth.weighted_scale(abs(factor)))[at]

@@ -12,8 +12,9 @@ from gradkernels.backend import Array
 from gradkernels.engines.hooks.accumulate.accumulators import RowSums, rows_from_terms
 from gradkernels.engines.hooks.accumulate.products import SquaredNormsByParameter
 from gradkernels.engines.hooks.precision import row_matrix
-from gradkernels.quantities.clipped_sum_by import CLIPPED_SUM_BY, DROP, PROPAGATE
+from gradkernels.quantities.clipped_sum_by import CLIPPED_SUM_BY
 from gradkernels.quantities.shared.arguments import one_of
+from gradkernels.quantities.shared.cut_options import DROP, PROPAGATE
 from gradkernels.quantities.shared.groups import Groups, groups_of, whole_or_groups
 from gradkernels.quantities.shared.rules import Limit, Rule, known_rule, limit_of, limits, positive_gamma, weights_of
 from gradkernels.watch.backward import BackwardPass, SampleGradients

@@ -15,9 +15,9 @@ from gradkernels.engines.hooks.products import norms_by
 from gradkernels.engines.hooks.quantities import Theta, chunk_slices, drawing
 from gradkernels.kernel import Compute
 from gradkernels.problems.module.module_problem import ModuleProblem
-from gradkernels.quantities.clipped_sum_by import DROP, PROPAGATE, Clipped, result_of
+from gradkernels.quantities.clipped_sum_by import Clipped, result_of
+from gradkernels.quantities.shared.cut_options import CutOptions
 from gradkernels.quantities.shared.groups import Groups, whole_or_groups
-from gradkernels.quantities.shared.rules import CLIP, GAMMA, Limit, Rule, limit_of, weights_of
 from gradkernels.tree import Tree, count, take
 
 Data = tuple[Theta, Tree, Tree]
@@ -39,35 +39,25 @@ class Cutting:
         self.engine, self._chunk = HooksEngine(problem), chunk
         self._norms = norms_by(problem, chunk)
 
-    def compute(
-        self, theta: Theta, x: Tree, y: Tree, max_norm: Limit = 1.0, by: Groups | None = None,
-        rule: Rule = CLIP, gamma: float = GAMMA, nonfinite: str = PROPAGATE,
-    ) -> Clipped[Any]:  # fmt: skip
+    def compute(self, theta: Theta, x: Tree, y: Tree, **options: Any) -> Clipped[Any]:
         """Return sums and norms, as the quantity's definition does.
 
         Args:
             theta: Parameters by name.
             x: Inputs, samples first.
             y: Targets, samples first.
-            max_norm: One length for all groups, or one for each.
-            by: Groups of parameters; None for one of all.
-            rule: By which rows are cut.
-            gamma: Of the automatic rule.
-            nonfinite: What becomes of samples that are not finite.
+            options: As `CutOptions` has them.
         """
-        data, groups = (theta, x, y), whole_or_groups(by, theta)
-
-        def cut(group: str, norms: Array) -> Array:
-            return weights_of(torch, norms, limit_of(max_norm, group), rule, gamma)
-
+        asked, data = CutOptions(**options), (theta, x, y)
+        groups, cut = asked.groups(theta), partial(asked.weights, torch)
         # A function gets the norms of all samples.
-        compute = self._in_two_passes if callable(rule) and count(y) > self._chunk else self._in_chunks
+        compute = self._in_two_passes if callable(asked.rule) and count(y) > self._chunk else self._in_chunks
         sums, norms, weights = compute(data, groups, cut)
-        if nonfinite == DROP:
+        if asked.drops:
             kept = torch.stack([one.isfinite() for one in norms.values()]).all(0)
             if not kept.all():  # what is not finite is in the data of layers too, where no weight reaches it
                 sums = self._without(data, groups, weights, kept)
-        return clipped_result(theta, by, sums, norms)
+        return clipped_result(theta, asked.by, sums, norms)
 
     def _in_two_passes(self, data: Data, groups: Groups, cut: Cut) -> SumsNormsWeights:
         norms = self._norms(*data, by=groups)

@@ -24,9 +24,10 @@ from gradkernels.engines.recorded.uses.doubts import Doubts
 from gradkernels.engines.recorded.uses.recorded_uses import recording
 from gradkernels.kernel import Compute
 from gradkernels.problems.module.module_problem import ModuleProblem
-from gradkernels.quantities.clipped_sum_by import DROP, PROPAGATE, Clipped
-from gradkernels.quantities.shared.groups import Groups, whole_or_groups
-from gradkernels.quantities.shared.rules import CLIP, GAMMA, Limit, Rule, limit_of, weights_of
+from gradkernels.quantities.clipped_sum_by import Clipped
+from gradkernels.quantities.shared.cut_options import CutOptions
+from gradkernels.quantities.shared.groups import Groups
+from gradkernels.quantities.shared.rules import Rule, weights_of
 from gradkernels.tree import Tree, count, take
 
 CALLERS = "a function"
@@ -86,25 +87,18 @@ class RecordedCutting:
         self._norms, self._rows = products.norms_by(problem, chunk), quantities.per_sample(problem, chunk)
         self._recordings: dict[Hashable, Recordings] = {}
 
-    def compute(
-        self, theta: Theta, x: Tree, y: Tree, max_norm: Limit = 1.0, by: Groups | None = None,
-        rule: Rule = CLIP, gamma: float = GAMMA, nonfinite: str = PROPAGATE,
-    ) -> Clipped[Any]:  # fmt: skip
+    def compute(self, theta: Theta, x: Tree, y: Tree, **options: Any) -> Clipped[Any]:
         """Return sums and norms, as the quantity's definition does.
 
         Args:
             theta: Parameters by name.
             x: Inputs, samples first.
             y: Targets, samples first.
-            max_norm: One length for all groups, or one for each.
-            by: Groups of parameters; None for one of all.
-            rule: By which rows are cut.
-            gamma: Of the automatic rule.
-            nonfinite: What becomes of samples that are not finite.
+            options: As `CutOptions` has them.
         """
-        groups, data = whole_or_groups(by, theta), (theta, x, y)
-        plain = partial(self._plain, *data, max_norm, by, rule, gamma, nonfinite)
-        numbers = (gamma, *(limit_of(max_norm, group) for group, _ in groups))
+        asked, data = CutOptions(**options), (theta, x, y)
+        groups, rule, plain = asked.groups(theta), asked.rule, partial(self._plain, *data, **options)
+        numbers = (asked.gamma, *(asked.limit(group) for group, _ in groups))
         widest = max(theta.values(), key=torch.Tensor.element_size)
         given = _placed(numbers, sum_dtype(widest.dtype), widest.device)
         parts = self._parts(data, groups, rule, given) if count(y) > 1 else None
@@ -119,9 +113,9 @@ class RecordedCutting:
             norms = {group: one for (group, _), one in zip(groups, of_groups, strict=True)}
             if doubtful.any() and not self._mend(data, groups, (sums, norms), doubtful, numbers, rule):
                 return plain()
-            if nonfinite == DROP and not all(one.isfinite().all() for one in norms.values()):
+            if asked.drops and not all(one.isfinite().all() for one in norms.values()):
                 return plain()
-            return hooks.clipped_result(theta, by, sums, norms)
+            return hooks.clipped_result(theta, asked.by, sums, norms)
 
     def _parts(self, data: Any, groups: Groups, rule: Rule, given: Array) -> list[Any] | None:
         """Return what is recorded of each chunk; None where nothing is, or the caller's function has failed."""

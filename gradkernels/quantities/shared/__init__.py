@@ -4,7 +4,8 @@
   half precision is computed in float32;
 - `arguments` has checks of options: arrays of theta's structure, numbers of samples' groups, whole numbers, words;
   each returns what kernels take, or raises a sentence;
-- `groups` has groups of parameters as a caller names them, `rules` those by which gradients are cut by their norms;
+- `groups` has groups of parameters as a caller names them, `rules` those by which gradients are cut by their norms,
+  `cut_options` both as a clipped sum is asked for;
 - `projections` makes the random matrices of `project` in blocks, the same in every process.
 
 A quantity's file takes from here what it needs; nothing here knows a quantity. Options go from a caller through
