@@ -11,7 +11,7 @@ from gradkernels.quantity import Moments
 from gradkernels.tree import leaves
 
 # What is compiled for seconds at every shape has tests of its own, in test_compiled.py; so has what is for modules.
-# Quantities with options: test_quantities.py.
+# Quantities with options: tests/quantities.
 KERNELS = [
     kernel for kernel in gk.kernels(gk.LinearRegression())
     if not kernel.name.startswith("compiled") and kernel.quantity.name in FIVE
