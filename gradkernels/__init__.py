@@ -45,8 +45,8 @@ if TYPE_CHECKING:
     from gradkernels.fastest import project as project
     from gradkernels.fastest import together as together
     from gradkernels.fastest import weighted_sum as weighted_sum
-    from gradkernels.fastest.clipped import NonFiniteWarning as NonFiniteWarning
     from gradkernels.fastest.flat_rows import flat as flat
+    from gradkernels.fastest.odd_gradients import NonFiniteWarning as NonFiniteWarning
     from gradkernels.fastest.rows import rows as rows
     from gradkernels.kernel import Kernel as Kernel
     from gradkernels.kernel import declare as declare
@@ -80,7 +80,7 @@ _HOME = {
     "bench.race.race": ("race",),
     "case": ("Case",),
     "check": ("Disagreement", "check"),
-    "fastest.clipped": ("NonFiniteWarning",),
+    "fastest.odd_gradients": ("NonFiniteWarning",),
     "fastest.flat_rows": ("flat",),
     "fastest.rows": ("rows",),
     "fastest": (

@@ -41,6 +41,9 @@ ASKED = {
     "cut by another rule": (gk.clipped_sum, {"rule": "automatic", "max_norm": 0.5}),
     "cut, with norms": (gk.clipped_sum, {"norms_out": True, "max_norm": 0.5}),
     "cut by group": (gk.clipped_sum, {"norms_out": True, "by": {"all": "theta"}, "max_norm": {"all": 0.5}}),
+    "cut by a function": (gk.clipped_sum, {"norms_out": True, "rule": lambda norms: np.median(norms) / norms}),
+    "cut by a function by group": (gk.clipped_sum, {"norms_out": True, "rule": np.reciprocal, "by": "parameter"}),
+    "cut with a look": (gk.clipped_sum, {"norms_out": True, "nonfinite": "raise"}),
     "gram": (gk.gram, {}),
     "gram with others": (gk.gram, {"other": (X[:7], Y[:7])}),
 }
@@ -322,8 +325,9 @@ REFUSED = [
     (lambda: gk.gradient(P, THETA, DX.map_blocks(np.ma.asarray), DY), TypeError, "blocks of x are of numpy.ma"),
     (lambda: gk.weighted_sum(P, THETA, DX, DY, DX[1:]), ValueError, "weights is (59, 3); its first axis must have "),
     (lambda: gk.group_sums(P, THETA, DX, DY, GROUPS, 3), ValueError, "groups holds 8, count is 3"),
-    (lambda: gk.clipped_sum(P, THETA, DX, DY, rule=np.sqrt), ValueError, "rule= is a function of all norms"),
-    (lambda: gk.clipped_sum(P, THETA, DX, DY, nonfinite="drop"), ValueError, "nonfinite='drop' looks at all norms"),
+    (lambda: gk.clipped_sum(P, THETA, DX, DY, rule=np.sqrt, nonfinite="drop"), ValueError, "nonfinite='drop' of dask "),
+    (lambda: gk.clipped_sum(P, THETA, DX, DY, rule=np.sqrt, max_norm=-1), ValueError, "max_norm is -1; it must be pos"),
+    (lambda: gk.clipped_sum(P, THETA, DX, DY, nonfinite="skip"), ValueError, "there is no setting of nonfinite 'skip'"),
     (lambda: gk.clipped_sum(P, THETA, DX, DY, max_norm=-1), ValueError, "max_norm is -1; it must be positive"),
     (lambda: gk.gradient(P, THETA, DX, DY, kernel="numpy.loops"), ValueError, "there is no kernel for gradient"),
 ]  # fmt: skip
@@ -333,6 +337,55 @@ REFUSED = [
 def test_what_cannot_be_is_said_before_anything_is_computed(call, error, says):
     with pytest.raises(error, match=f"^{re.escape(says)}"):
         call()
+
+
+ODD = X.copy()
+ODD[[3, 8, 20, 41, 50, 57, 59]] = np.inf
+SAYS = "of 7 of 60 samples, number 3, 8, 20, 41, 50, ..."
+
+
+def cut(x, **options):
+    return gk.clipped_sum(P, THETA, da.from_array(x, chunks=(ROWS, 3)), DY, 0.5, **options)
+
+
+def test_samples_whose_gradients_are_not_finite_are_left_out_and_told_where_the_sum_is_computed():
+    total, norms = cut(ODD, nonfinite="drop", norms_out=True)
+    with pytest.warns(gk.NonFiniteWarning, match=f"^gradients are not finite and were left out of the sum: {SAYS}$"):
+        found = total.compute()
+    kept = np.isfinite(norms.compute())
+    assert np.flatnonzero(~kept).tolist() == [3, 8, 20, 41, 50, 57, 59]
+    np.testing.assert_allclose(found, gk.clipped_sum(P, THETA, X[kept], Y[kept], 0.5), 1e-12)
+
+
+def test_a_block_with_nan_loses_its_sample_alone():
+    gap = X.copy()
+    gap[30, 1] = np.nan
+    with pytest.warns(gk.NonFiniteWarning, match="of 1 of 60 samples, number 30$"):
+        found = cut(gap, nonfinite="drop").compute()
+    kept = np.arange(N) != 30
+    np.testing.assert_allclose(found, gk.clipped_sum(P, THETA, X[kept], Y[kept], 0.5), 1e-12)
+
+
+@pytest.mark.parametrize(
+    "rule", ["clip", lambda norms: np.where(np.isfinite(norms), 1.0, 0.0)], ids=["word", "function"]
+)
+def test_a_sum_that_is_to_raise_names_the_first_samples(rule):
+    with pytest.raises(ValueError, match=f"^gradients are not finite: {SAYS}; nonfinite='drop' leaves them out$"):
+        cut(ODD, nonfinite="raise", rule=rule).compute()
+
+
+@pytest.mark.parametrize(
+    ("rule", "says"), [(lambda norms: norms[1:], "rule returned (59,)"), (list, "rule returned a")]
+)
+def test_a_function_that_gives_no_weights_is_told(rule, says):
+    with pytest.raises(ValueError, match=f"^{re.escape(says)}"):
+        cut(X, rule=rule).compute()
+
+
+def test_no_samples_have_no_odd_ones():
+    empty = da.zeros((0, 3), chunks=(0, 3)), da.zeros(0, chunks=0)
+    for options in ({"nonfinite": "drop"}, {"rule": np.reciprocal}):
+        assert gk.clipped_sum(P, THETA, *empty, **options).compute().tolist() == [0] * 4
 
 
 def test_a_sum_that_nobody_knows_how_to_merge_is_refused(monkeypatch):

@@ -113,6 +113,24 @@ def test_a_pool_that_is_closed_is_told():
         spread(Scripted(*[RuntimeError("closed")] * 4))
 
 
+def test_a_client_that_is_closed_is_told_whatever_it_raises():
+    class Closed(Scripted):
+        def submit(self, function, /, *given, **named):
+            raise ConnectionError("client is closed")
+
+    with pytest.raises(OSError, match="4 cases not measured by any of 3 workers: .* client is closed"):
+        spread(Closed())
+
+
+def test_what_returns_no_future_is_refused():
+    class Eager(Scripted):
+        def submit(self, function, /, *given, **named):
+            return function(*given, **named)
+
+    with pytest.raises(TypeError, match="submit of Eager returned a str; it must return a concurrent.futures.Future"):
+        spread(Eager())
+
+
 def test_an_answer_that_comes_twice_counts_once():
     class Twice(Scripted):
         """Answers the second job by the first one's rows too, as a scheduler that lost track might."""
@@ -353,6 +371,30 @@ def test_python_keeps_what_was_measured_until_ctrl_c():
     assert once(found.records) == {("norms", 1000), ("norms", 100)}
 
 
+LOST = [OSError(f"worker {i} died") for i in range(3)]
+TWO = ("linear", ["norms"], ["numpy.broadcast"], [10, 100])
+
+
+def test_python_keeps_the_rows_of_the_others_where_a_case_is_lost_and_no_file_was_named():
+    says = "1 case not measured by any of 3 workers: .*n=100.*; the result has the rows of the others$"
+    with pytest.warns(UserWarning, match=says):
+        found = gk.run(*TWO, executor=Scripted(LOST[0], None, *LOST[1:]), passes=1)
+    assert once(found.records) == {("norms", 10)}
+    with pytest.raises(OSError, match="2 cases not measured by any of 3 workers: [^;]*$"):
+        gk.run(*TWO, executor=Scripted(*2 * LOST), passes=1)
+
+
+def test_python_says_where_the_rows_of_the_others_are_where_a_file_was_named():
+    with pytest.raises(OSError, match="the other rows are in x.csv, and --resume goes on"):
+        gk.run(*TWO, executor=Scripted(LOST[0], None, *LOST[1:]), passes=1, out="x.csv")
+    assert once(read("x.csv")) == {("norms", 10)}
+
+
+def test_what_is_no_executor_is_refused_before_anything_is_done():
+    with pytest.raises(TypeError, match="executor is a list; it must be one of concurrent.futures"):
+        gk.run(*TWO, executor=[], passes=1)
+
+
 def test_the_command_measures_on_a_schedulers_machines(monkeypatch, capsys):
     monkeypatch.setattr(run_command, "executor_at", lambda text: ThreadPoolExecutor(1))
     assert main([*OPTIONS, "--executor", "dask://10.0.0.1:8786", "--out", "x.csv"]) == 0
@@ -390,3 +432,27 @@ def test_a_scheduler_that_does_not_answer_is_one_sentence(monkeypatch, capsys):
     told = capsys.readouterr().err
     assert told.startswith("gradkernels: --executor dask://127.0.0.1:9: no scheduler answers")
     assert told.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("workers", "told"), [({}, "gradkernels: dask://a:1 has no workers yet; cases wait for one\n"), ({"w": 1}, "")]
+)
+def test_a_scheduler_without_workers_is_told(monkeypatch, capsys, workers, told):
+    distributed = pytest.importorskip("distributed")
+
+    class Client(Scripted):
+        def __init__(self, address, **given):
+            super().__init__()
+            assert address == "tcp://a:1"
+
+        def scheduler_info(self):
+            return {"workers": workers}
+
+        def get_executor(self, pure):
+            assert not pure
+            return self
+
+    monkeypatch.setattr(distributed, "Client", Client)
+    with executors.executor_at("dask://a:1") as executor:
+        assert once(spread(executor)) == CASES
+    assert capsys.readouterr().err == told

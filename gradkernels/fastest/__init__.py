@@ -8,7 +8,8 @@ of tensors by parameter name. All raise as `gradient`.
 A call goes from here to `gradkernels.dispatch`, which finds the kernel, and from there to what the kernel computes:
 
 - `of_gradients`: `gradient`, `per_sample`, `norms`, `moments`;
-- `clipped`: `clipped_sum`; `sums`: `weighted_sum`, `group_sums`, `outer`;
+- `clipped`: `clipped_sum`, of dask arrays by `lazy_clipped`; `odd_gradients`: what is said where norms are not finite;
+- `sums`: `weighted_sum`, `group_sums`, `outer`;
 - `products`: `inner`, `gram`, `project`;
 - `together`: several of these from one pass;
 - `rows`: the matrix of all gradients, of which any of these is asked; `flat_rows`: parameters side by side in it;

@@ -13,7 +13,8 @@ from gradkernels.dispatch.bound_kernels import bound_kernel
 from gradkernels.dispatch.keywords import with_names, with_weights
 from gradkernels.dispatch.request import ComputeOptions, KernelLike, NameGlobs, ResultsPath
 from gradkernels.fastest.compute import Chosen, compute
-from gradkernels.names import counted, pick
+from gradkernels.fastest.odd_gradients import MOST_NAMED, RAISE, NonFiniteWarning, said_of_odd
+from gradkernels.names import pick
 from gradkernels.problems import Problem
 from gradkernels.problems.module.mixing.batch_loss import callers_depth
 from gradkernels.quantities.shared.arguments import positive
@@ -29,14 +30,6 @@ if TYPE_CHECKING:
     from gradkernels.dispatch.request import A, FeatureArray, OwnOrGiven, TargetArray, Tensors
     from gradkernels.problems.module.module_problem import ModuleProblem
     from gradkernels.tree import ArrayProtocol, LazyArrayProtocol
-
-RAISE = "raise"
-MOST_NAMED = 5
-"""Samples that a message names."""
-
-
-class NonFiniteWarning(UserWarning):
-    """Samples were left out of a sum, since their gradients are not finite."""
 
 
 class Rules(ComputeOptions, total=False):
@@ -137,7 +130,10 @@ def _by_rule(
     nonfinite = cut["nonfinite"]
     pick(dict.fromkeys((PROPAGATE, DROP, RAISE)), str(nonfinite), "setting of nonfinite")
     if any(map(is_lazy, leaves(arrays))):
-        _require_blockwise(cut["rule"], nonfinite)
+        from gradkernels.fastest.lazy_clipped import lazily_clipped
+
+        found = lazily_clipped(problem, arrays, chosen, sample_weight, **cut)
+        return tuple(found) if norms_out else found.sum
     asked = cut | {"nonfinite": PROPAGATE if nonfinite == RAISE else nonfinite}
     found = compute("clipped_sum_by", problem, arrays, chosen, sample_weight, **asked)
     if nonfinite != PROPAGATE:
@@ -145,32 +141,11 @@ def _by_rule(
     return tuple(found) if norms_out else found.sum
 
 
-def _require_blockwise(rule: Any, nonfinite: str) -> None:
-    """Raise where all norms would have to be there at once: those of dask arrays are there a block at a time."""
-    if callable(rule):
-        raise ValueError(
-            "rule= is a function of all norms, and those of dask arrays are there a block at a time; pass its weights: "
-            "gk.weighted_sum(p, theta, x, y, rule(gk.norms(p, theta, x, y)))"
-        )
-    if nonfinite != PROPAGATE:
-        raise ValueError(
-            f"nonfinite={nonfinite!r} looks at all norms, and those of dask arrays are there a block at a time; leave "
-            "it out: a block with NaN is refused by its number"
-        )
-
-
 def _look_at(norms: Tree, nonfinite: str) -> None:
     """Warn of samples whose norms are not finite, or raise a ValueError that names them."""
     odd = ~np.all([np.isfinite(_numbers(one)) for one in leaves(norms)], 0)
-    if not odd.any():
-        return
-    at = np.flatnonzero(odd)
-    named = ", ".join(map(str, at[:MOST_NAMED])) + ", ..." * (len(at) > MOST_NAMED)
-    which = f"{len(at):,} of {counted(len(odd), 'sample')}, number {named}"
-    if nonfinite == RAISE:
-        raise ValueError(f"gradients are not finite: of {which}; nonfinite='drop' leaves them out")
-    says = f"gradients are not finite and were left out of the sum: of {which}"
-    warnings.warn(says, NonFiniteWarning, stacklevel=callers_depth())
+    if says := said_of_odd(np.flatnonzero(odd)[: MOST_NAMED + 1], int(odd.sum()), len(odd), nonfinite):
+        warnings.warn(says, NonFiniteWarning, stacklevel=callers_depth())
 
 
 def _numbers(norms: Any) -> Any:

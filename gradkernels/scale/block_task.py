@@ -12,6 +12,7 @@ import numpy as np
 from gradkernels.backend import Array
 from gradkernels.kernel import Kernel
 from gradkernels.problems import Problem, Weighted
+from gradkernels.quantities.shared.cut_options import DROP
 from gradkernels.scale.merging import Merging
 from gradkernels.scale.one_thread import one_thread
 from gradkernels.tree import each, leaves
@@ -144,7 +145,8 @@ class BlockTask:
         for other in blocks[1:]:
             options["other"] = self._arguments(other[1])[:2]
         result = self._computed((constants["theta"], x, y), options)
-        if not all(map(_is_finite, leaves(result))):
+        dropping = options.get("nonfinite") == DROP  # what is no number too, which is told beside the sum
+        if not dropping and not all(map(_is_finite, leaves(result))):
             self._require_numbers(blocks)
         if self.merging is None:
             return self._with_blanks(result, len(blocks))

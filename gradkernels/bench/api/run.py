@@ -18,7 +18,7 @@ from gradkernels.bench.cli.run_progress import cases_shown, run_progress_shown
 from gradkernels.bench.isolation.limits import ProcessLimits, most_bytes
 from gradkernels.bench.run.plan import Plan
 from gradkernels.bench.run.session import Schedule, open_session
-from gradkernels.bench.sweep.spread import spread_out
+from gradkernels.bench.sweep.spread import CasesLost, spread_out
 from gradkernels.names import counted
 from gradkernels.record import Record, read
 
@@ -51,17 +51,19 @@ def run(
         ValueError: Something does not exist, does not fit or cannot be sent to another process.
     """
     chosen = require_options(options, budget)
+    executor = chosen["executor"]
     with tempfile.TemporaryDirectory(prefix="gradkernels-") as folder:
         plans = plans_for(problems, (quantities, kernels, sizes), chosen, Path(folder))
-        seconds = budget / len(plans)
+        seconds = budget / len(plans) if executor is None else budget
         schedule = Schedule(chosen["passes"], seconds, f"{seconds:g}s")
         limited = chosen["max_bytes"] or (most_bytes() if chosen["device"] == "cpu" else None)
         path = Path(folder, "run.csv") if out is None else new_file(Path(out))
         limits = ProcessLimits(chosen["timeout"], limited)
-        if (executor := chosen["executor"]) is not None:
-            whole = Schedule(chosen["passes"], budget, f"{budget:g}s")
-            return Results(tuple(_spread(plans, path, whole, limits, executor)))
-        return Results(tuple(_measured(plans, path, schedule, limits)))
+        if executor is None:
+            return Results(tuple(_measured(plans, path, schedule, limits)))
+        with nothing_lost_with_the_file(out) as records:
+            _spread(plans, path, schedule, limits, executor, records)
+        return Results(tuple(records))
 
 
 def compare(
@@ -99,16 +101,37 @@ def _measured(plans: Sequence[Plan], path: Path, schedule: Schedule, limits: Pro
 
 
 def _spread(
-    plans: Sequence[Plan], path: Path, schedule: Schedule, limits: ProcessLimits, executor: Executor
-) -> list[Record]:
-    """Measure case by case at an executor; return what is in the file at the end, or when it is stopped."""
-    records: list[Record] = []
+    plans: Sequence[Plan],
+    path: Path,
+    schedule: Schedule,
+    limits: ProcessLimits,
+    executor: Executor,
+    records: list[Record],
+) -> None:
+    """Measure case by case at an executor; have in `records` what is in the file at the end, or when it is stopped."""
     with stopped_softly(records), cases_shown() as tell:
         try:
             spread_out(plans, (path, "new"), schedule, limits, executor, tell)
         finally:
             records += read(path) if path.exists() else []
-    return records
+
+
+@contextmanager
+def nothing_lost_with_the_file(out: PathName | None) -> Iterator[list[Record]]:
+    """Yield a list for rows, which a warning leaves to the caller where cases are lost and the caller named no file.
+
+    Args:
+        out: The caller's file; the rows are in it, and an error says so.
+    """
+    records: list[Record] = []
+    try:
+        yield records
+    except CasesLost as error:
+        if out is not None:
+            raise
+        if not records:
+            raise OSError(error.why) from None
+        warnings.warn(f"{error.why}; the result has the rows of the others", UserWarning, stacklevel=4)
 
 
 @contextmanager

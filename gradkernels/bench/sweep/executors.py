@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Iterator
 from concurrent.futures import Executor
 from contextlib import contextmanager
@@ -41,5 +42,7 @@ def executor_at(text: str) -> Iterator[Executor]:
     except OSError as error:
         raise OSError(f"--executor {text}: no scheduler answers ({error})") from None
     with client:
+        if not client.scheduler_info()["workers"]:
+            print(f"gradkernels: {text} has no workers yet; cases wait for one", file=sys.stderr, flush=True)
         # Not pure: a case that is given to another worker is measured again, not looked up.
         yield cast("Executor", client.get_executor(pure=False))

@@ -50,7 +50,9 @@ def spread_out(
 
     Raises:
         ValueError: The file is not to be added to, or was begun with another plan.
-        OSError: The file cannot be written to, or cases were lost with their workers three times.
+        CasesLost: Some were lost with their workers three times.
+        OSError: The file cannot be written to.
+        TypeError: It is no executor.
     """
     path, mode = target
     with ResultsFile(path, mode) as file:
@@ -60,8 +62,20 @@ def spread_out(
         missing = [job for job in jobs if not _complete(job, spread.records)]
         spread.go(missing, len(jobs))
         if spread.lost:
-            raise OSError(f"{_lost(spread.lost)}; the other rows are in {path}, and --resume goes on")
+            raise CasesLost(_lost(spread.lost), path)
         return spread.records
+
+
+class CasesLost(OSError):
+    """Cases were not measured by any worker; the rows of the others are in the file.
+
+    Attributes:
+        why: Which, and why.
+    """
+
+    def __init__(self, why: str, path: Path) -> None:
+        super().__init__(f"{why}; the other rows are in {path}, and --resume goes on")
+        self.why = why
 
 
 @dataclass
@@ -103,9 +117,14 @@ class Spread:
 
     def _begin(self, job: CaseJob, attempt: int) -> None:
         try:
-            self._begun[self.executor.submit(measure_case, job)] = job, attempt
-        except RuntimeError as error:  # the pool is broken, or was shut down
+            future = self.executor.submit(measure_case, job)
+        except Exception as error:  # the pool is broken or was shut down, as RuntimeError or whatever its library says
             self.lost.append((job, describe_fault(error)))
+            return
+        if not isinstance(future, Future):
+            raise TypeError(f"submit of {type(self.executor).__name__} returned a {type(future).__name__}; it must "
+                            "return a concurrent.futures.Future")  # fmt: skip
+        self._begun[future] = job, attempt
 
     def _hear(self, future: Future[str]) -> None:
         job, attempt = self._begun.pop(future)
