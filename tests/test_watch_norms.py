@@ -7,7 +7,7 @@ from torch.nn import functional
 
 import gradkernels as gk
 from gradkernels.engines.hooks.rules.linear import convolution
-from gradkernels.watch.values import squared_norms
+from gradkernels.watch.values import squared_norms, step_products
 
 
 class Mixer(nn.Module):
@@ -43,10 +43,10 @@ def batch():
 
 
 @pytest.mark.parametrize("kept", [1, squared_norms.KEPT_GRADIENT_BYTES])
-@pytest.mark.parametrize("pairs", [1, squared_norms.STEP_PRODUCT_BYTES])
+@pytest.mark.parametrize("pairs", [1, step_products.STEP_PRODUCT_BYTES])
 def test_norms_are_those_of_single_samples_whatever_is_kept(batch, monkeypatch, kept, pairs):
     monkeypatch.setattr(squared_norms, "KEPT_GRADIENT_BYTES", kept)
-    monkeypatch.setattr(squared_norms, "STEP_PRODUCT_BYTES", pairs)
+    monkeypatch.setattr(step_products, "STEP_PRODUCT_BYTES", pairs)
     model = Mixer()
     with gk.watch(model, ["norms", "noise_scale"]) as seen:
         functional.cross_entropy(model(batch[0]), batch[1]).backward()
@@ -54,6 +54,36 @@ def test_norms_are_those_of_single_samples_whatever_is_kept(batch, monkeypatch, 
     torch.testing.assert_close(seen.norms, expected, rtol=1e-12, atol=0)
     total = sum(one.grad.square().sum() for one in model.parameters())
     assert seen.noise_scale == pytest.approx(float(expected.square().mean() / total - 1), rel=1e-9)
+
+
+class Turned(nn.Module):
+    """Maps of steps by a weight and by the transpose of one, some of them without a bias, and a bias alone."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(5)
+        self.weights = nn.ParameterList(torch.randn(12, 12, dtype=torch.float64) / 4 for _ in range(4))
+        self.biases = nn.ParameterList(torch.randn(12, dtype=torch.float64) for _ in range(3))
+        self.head = nn.Linear(12, 3, dtype=torch.float64)
+        self.weights[3].requires_grad_(False)
+
+    def forward(self, x):
+        first, second, third, frozen = self.weights
+        x = functional.linear(x, first, self.biases[0]) + functional.linear(x, second.T, self.biases[1])
+        x = functional.linear(torch.tanh(functional.linear(torch.tanh(x), third.T)), frozen, self.biases[2])
+        return self.head(torch.tanh(x).mean(1))
+
+
+def test_maps_by_a_transposed_weight_and_maps_without_a_bias_are_those_of_single_samples(batch):
+    model = Turned()
+    with gk.watch(model) as seen:
+        functional.cross_entropy(model(batch[0]), batch[1]).backward()
+    found = []
+    trained = [one for one in model.parameters() if one.requires_grad]
+    for i in range(5):
+        loss = functional.cross_entropy(model(batch[0][i : i + 1]), batch[1][i : i + 1])
+        found.append(sum(one.square().sum() for one in torch.autograd.grad(loss, trained)).sqrt())
+    torch.testing.assert_close(seen.norms, torch.stack(found), rtol=1e-12, atol=0)
 
 
 def test_terms_that_cancel_have_their_digits():

@@ -42,7 +42,7 @@ def _linear(use: Any, node: Any, shape: torch.Size) -> Remake | None:
     attribute = {"AddmmBackward0": "_saved_mat1", "MmBackward0": "_saved_self"}.get(product.name())
     factors, targets, flipped = use.factors(torch.empty(shape, device="meta")), use.targets, use.flipped
     size = factors[not flipped].shape
-    if attribute is None:
+    if attribute is None or getattr(product, attribute) is None:  # not kept for a bias alone
         return None
 
     def remake(node: Any) -> ParameterUse:
@@ -54,7 +54,7 @@ def _linear(use: Any, node: Any, shape: torch.Size) -> Remake | None:
 
 def _normalization(use: Any, node: Any, shape: torch.Size) -> Remake | None:
     targets = use.targets
-    if node.name() != "NativeLayerNormBackward0":
+    if node.name() != "NativeLayerNormBackward0" or node._saved_input is None:
         return None
 
     def remake(node: Any) -> ParameterUse:
@@ -67,7 +67,7 @@ def _normalization(use: Any, node: Any, shape: torch.Size) -> Remake | None:
 
 def _convolution(use: Any, node: Any, shape: torch.Size) -> Remake | None:
     targets = use.targets
-    if node.name() != "ConvolutionBackward0":
+    if node.name() != "ConvolutionBackward0" or node._saved_input is None or node._saved_weight is None:
         return None
 
     def remake(node: Any) -> ParameterUse:
