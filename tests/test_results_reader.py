@@ -179,6 +179,13 @@ def test_a_fault_is_named_by_file_line_and_column(tmp_path, old, new, says):
     assert str(caught.value).startswith(f"{path}, {says}")
 
 
+def test_the_first_fault_is_named_though_later_parts_are_read_already(tmp_path):
+    path = tmp_path / "x.csv"
+    path.write_text(GOOD.replace(",ok,", ",okay,", 1) + HEADER.replace(",run,", ",walk,"))
+    with pytest.raises(Malformed, match="line 2, column status"):
+        read_results([path])
+
+
 def test_a_last_line_that_is_cut_off_anywhere_is_named(tmp_path):
     path = tmp_path / "x.csv"
     last = len(line(cells(ROWS[-1])))

@@ -111,16 +111,49 @@ def test_shards_merge_to_what_one_run_measures(here, capsys):
     assert [run(number) for number in (1, 2, 3)] == [0, 0, 0]
     capsys.readouterr()
     assert main(["merge", "3.csv", "1.csv", "2.csv", "-o", "all.csv"]) == 0
-    plan = origin_of(read("1.csv")[0].run)[0]
-    assert capsys.readouterr().out == f"all.csv: 8 rows\nall 3 shards of plan {plan} are there\n"
+    plan = origin_of(read("1.csv")[0].run).plan
+    assert (
+        capsys.readouterr().out == f"all.csv: 8 rows\nall 3 shards of plan {plan} are there, with all of their rows\n"
+    )
     merged, whole = ({(row.kernel, row.case) for row in read(name)} for name in ("all.csv", "whole.csv"))
     assert merged == whole
     assert len(read("all.csv")) == len(read("whole.csv")) == 8
 
 
+def test_a_shard_that_was_stopped_is_not_taken_for_whole(here, capsys):
+    assert [run(number) for number in (1, 2, 3)] == [0, 0, 0]
+    lines = Path("1.csv").read_text().splitlines(keepends=True)
+    Path("cut.csv").write_text("".join(lines[:-1]))
+    capsys.readouterr()
+    assert main(["merge", "cut.csv", "2.csv", "3.csv", "-o", "all.csv"]) == 0
+    plan = origin_of(read("1.csv")[0].run).plan
+    assert capsys.readouterr().out.splitlines()[1:] == [
+        f"all 3 shards of plan {plan} are there, but not all of their rows",
+        f"shard 1/3 has {len(lines) - 2} of {len(lines) - 1} rows: go on with it by --resume, and merge again",
+    ]
+    assert main(["merge", "cut.csv", "1.csv", "2.csv", "3.csv", "-o", "all.csv", "--force"]) == 0
+    assert capsys.readouterr().out.endswith("are there, with all of their rows\n")
+
+
+def test_of_two_runs_of_a_shard_the_one_counts_that_has_most_of_a_case():
+    coverage, case = Coverage(), passes(STEADY[:1])[0].case
+    for run_, n, rows in (("x", 10, 3), ("x", 100, 1), ("y", 10, 2), ("y", 100, 2), ("y", 100, 1)):
+        coverage.add(f"{run_}-1of1-0123abcd-7rows", case.at(n), rows)
+    assert coverage.sentences()[:2] == [
+        "all 1 shard of plan 0123abcd is there, but not all of their rows",
+        "shard 1/1 has 6 of 7 rows: go on with it by --resume, and merge again",
+    ]
+
+
+def test_a_race_does_not_tell_how_many_rows_it_will_have(here):
+    options = [word for word in OPTIONS if word not in ("--passes", "1")]
+    assert main(["run", *options, "--race", "--sizes", "10,100", "--shard", "2/3", "--out", "2.csv"]) == 0
+    assert {origin_of(row.run).rows for row in read("2.csv")} == {None}
+
+
 def test_a_row_says_which_shard_it_is_from(here):
     assert run(2) == 0
-    assert {origin_of(row.run)[1] for row in read("2.csv")} == {Shard(2, 3)}
+    assert {(one.shard, one.rows) for row in read("2.csv") if (one := origin_of(row.run))} == {(Shard(2, 3), 3)}
     assert len({row.run for row in read("2.csv")}) == 1
 
 
@@ -154,6 +187,7 @@ def test_what_is_missing_and_what_was_measured_twice_is_told(here, capsys):
     assert capsys.readouterr().out.splitlines() == [
         "all.csv: 24 rows, 8 rows left out that were there already, 24 rows brought to schema 3",
         "of 4 shards of plan 0123abcd 2 and 4 are missing",
+        "whether 1 and 3 are whole is not known: the names of their runs do not tell how many rows they have",
         "1 case measured more than once, by run x-1of4-0123abcd (shard 1/4) and run y-1of4-0123abcd (shard 1/4); "
         "the passes of each count",
     ]
@@ -162,11 +196,15 @@ def test_what_is_missing_and_what_was_measured_twice_is_told(here, capsys):
 def test_shards_of_another_number_that_overlap_are_told():
     coverage = Coverage()
     for run_ in ("x-1of4-0123abcd", "y-1of3-0123abcd", "w-1of4-ffffffff", "plain", "odd-9of4-0123abcd"):
-        coverage.add(run_, passes(STEADY[:1])[0].case)
+        coverage.add(run_, passes(STEADY[:1])[0].case, 1)
+    unknown = "whether 1 is whole is not known: the names of their runs do not tell how many rows they have"
     assert coverage.sentences() == [
         "of 3 shards of plan 0123abcd 2 and 3 are missing",
+        unknown,
         "of 4 shards of plan 0123abcd 2, 3 and 4 are missing",
+        unknown,
         "of 4 shards of plan ffffffff 2, 3 and 4 are missing",
+        unknown,
         "1 case measured more than once, by run x-1of4-0123abcd (shard 1/4) and run y-1of3-0123abcd (shard 1/3); "
         "the passes of each count",
     ]

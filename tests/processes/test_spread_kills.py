@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -73,7 +74,7 @@ def test_a_killed_pool_ends_in_a_sentence_and_resumes():
     require_each_once()
 
 
-def test_a_killed_shard_frees_its_machine_and_goes_on():
+def test_a_killed_shard_frees_its_machine_is_not_taken_for_whole_and_goes_on(capsys):
     command = [sys.executable, "-m", "gradkernels", *OPTIONS, "--budget", "4s", "--shard", "1/1", "--out", "x.csv"]
     run = subprocess.Popen(command, env={**os.environ, VARIABLE: str(slot_file())}, stderr=subprocess.DEVNULL)
     while not (Path("x.csv").exists() and Path("x.csv").stat().st_size > 1000):
@@ -84,5 +85,10 @@ def test_a_killed_shard_frees_its_machine_and_goes_on():
     start = time.monotonic()
     with machine_slot(alone=True):
         assert time.monotonic() - start < 1
+    Path("y.csv").write_bytes(Path("x.csv").read_bytes().rpartition(b"\n")[0] + b"\n")  # a row that is half there
+    assert main(["merge", "y.csv", "-o", "part.csv"]) == 0
+    assert re.search(r"but not all of their rows\nshard 1/1 has \d of 6 rows: go on with it", capsys.readouterr().out)
     assert subprocess.run([*command, "--resume"], check=False, stdout=subprocess.DEVNULL).returncode == 0
+    assert main(["merge", "x.csv", "-o", "whole.csv"]) == 0
+    assert "with all of their rows" in capsys.readouterr().out
     require_each_once()

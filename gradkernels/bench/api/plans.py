@@ -14,7 +14,7 @@ from gradkernels.bench.cli.run_plan import FEW_ROWS, MODULE_SIZES, RUN_SIZES, ow
 from gradkernels.bench.race.plan import require_sound
 from gradkernels.bench.run.own_code import with_composed, write_pickled
 from gradkernels.bench.run.plan import Plan, problem_from
-from gradkernels.bench.sweep.shards import Shard, sharded
+from gradkernels.bench.sweep.shards import Shard, expecting, sharded
 from gradkernels.kernel import Kernel
 from gradkernels.names import pick
 from gradkernels.problems import ExampleProblem, Problem
@@ -123,7 +123,8 @@ def plans_for(
     sizes = sizes if sizes is None or isinstance(sizes, str) else ",".join(map(str, sizes))
     what = Asked(_names(quantities, chosen), chosen, _own(chosen), sizes)
     plans = [_plan(_problem(one), folder / str(place), what, options) for place, one in enumerate(given)]
-    return sharded(plans, None if options["shard"] is None else Shard(*options["shard"]))
+    shard = None if options["shard"] is None else Shard(*options["shard"])
+    return expecting(sharded(plans, shard), options["passes"])
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,9 @@ _ENDS = np.isin(np.arange(256), [_COMMA, _LF, _CR])
 SharedColumn = tuple[list[Any], Ints]
 """The values of a column, each once, and for each row the position of its own."""
 
+CsvColumns = dict[str, Any]
+"""Columns by name: numbers with a fraction as they are, every other as a SharedColumn."""
+
 
 def arrow() -> ModuleType | None:
     """Return pyarrow's reader of CSV, if it is installed."""
@@ -37,7 +40,7 @@ def arrow() -> ModuleType | None:
     return module
 
 
-def columns_of_csv(csv: ModuleType, lines: bytes, header: Sequence[str]) -> dict[str, SharedColumn | Floats] | None:
+def columns_of_csv(csv: ModuleType, lines: bytes, header: Sequence[str]) -> CsvColumns | None:
     """Return the columns of whole lines.
 
     Args:
@@ -60,7 +63,8 @@ def columns_of_csv(csv: ModuleType, lines: bytes, header: Sequence[str]) -> dict
     try:
         table = csv.read_csv(
             pyarrow.BufferReader(lines),
-            csv.ReadOptions(column_names=names, block_size=_BLOCK_BYTES),
+            # Threads within a part cost more than they save: whole parts are read beside each other.
+            csv.ReadOptions(column_names=names, block_size=_BLOCK_BYTES, use_threads=False),
             csv.ParseOptions(newlines_in_values=b'"' in lines),
             csv.ConvertOptions(column_types=types, include_columns=known, null_values=[""], strings_can_be_null=False),
         )
@@ -103,7 +107,7 @@ def _known(chunk: Any) -> Any:
     return bits[chunk.offset : chunk.offset + len(chunk)].view(bool)
 
 
-def _plausible(columns: dict[str, Any]) -> dict[str, Any] | None:
+def _plausible(columns: CsvColumns) -> CsvColumns | None:
     """Return the columns if each row keeps the rules of a record."""
     statuses, position = columns["status"]
     if not {*statuses} <= {*Status} or not _follows(columns):
@@ -120,7 +124,7 @@ def _plausible(columns: dict[str, Any]) -> dict[str, Any] | None:
     return columns if sound.all() else None
 
 
-def _follows(columns: dict[str, Any]) -> bool:
+def _follows(columns: CsvColumns) -> bool:
     """Tell whether the columns that follow from the kernel are, in each row, those of its kernel."""
     kernels, kernel = columns["kernel"]
     wanted = [derived(one) for one in kernels]
@@ -132,7 +136,7 @@ def _follows(columns: dict[str, Any]) -> bool:
     return True
 
 
-def _in_order(columns: dict[str, Any]) -> Any:
+def _in_order(columns: CsvColumns) -> Any:
     """Return for each row whether no time is above those that it is at most."""
     highest = np.zeros(len(columns["seconds_median"]))
     sound = np.ones(len(highest), bool)
@@ -145,12 +149,12 @@ def _in_order(columns: dict[str, Any]) -> Any:
 
 def is_plain(lines: bytes) -> bool:
     """Tell whether quotes stand around whole cells only, and whether no line ends in CR alone."""
-    if b"\r" not in lines and b'"' not in lines:
-        return True
     text = np.frombuffer(lines, np.uint8)
-    returns = np.flatnonzero(text == _CR)
+    returns = np.flatnonzero(text == _CR) if b"\r" in lines else np.zeros(0, np.int64)
     if len(returns) and not (text[returns + 1 - (returns + 1 == len(text))] == _LF).all():
         return False
+    if b'"' not in lines:
+        return True
     quotes = np.flatnonzero(text == _QUOTE)
     if len(quotes) % 2:
         return False

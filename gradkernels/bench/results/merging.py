@@ -15,10 +15,11 @@ from typing import Any
 
 import numpy as np
 
-from gradkernels.bench.results.parts import parts
-from gradkernels.bench.results.reader import GrowingTable, records_in
+from gradkernels.bench.results.arrow_rows import CsvColumns
+from gradkernels.bench.results.reader import GrowingTable, parts_by_columns, records_in
 from gradkernels.bench.results.table import ResultsTable, distinct
 from gradkernels.coordinates import Coordinates
+from gradkernels.key import Key
 from gradkernels.record import COLUMNS, DERIVED, HEADER, SCHEMA, Record, derived, line
 from gradkernels.record.reading import Malformed
 
@@ -30,13 +31,13 @@ class MergedRows:
     """What came of the rows of files so far.
 
     Attributes:
-        see: Called with the name of a run and a case of which rows are kept, once or more.
+        see: Called, once or more, with the name of a run, a case and how many rows of theirs are kept, of kernels.
         rows: That are kept.
         repeated: That were there already.
         upgraded: Of those that are kept, rows of an older schema.
     """
 
-    see: Callable[[str, Coordinates], None]
+    see: Callable[[str, Coordinates, int], None]
     rows: int = 0
     repeated: int = 0
     upgraded: int = 0
@@ -52,15 +53,14 @@ class MergedRows:
         """
         yield HEADER
         read = GrowingTable(sum(file.stat().st_size for file in files))
-        for file in files:
-            for part in parts(file):
-                begin = read.count
-                found = read.add(part)
-                table = read.table()[begin : read.count]
-                texts = _lines(found)
-                kept = self._kept(table, texts, files)
-                self._count(table, kept, _schemas(found))
-                yield from (text for text, keep in zip(texts, kept, strict=True) if keep)
+        for part, columns in parts_by_columns(files):
+            begin = read.count
+            found = read.add(part, columns)
+            table = read.table()[begin : read.count]
+            texts = _lines(found)
+            kept = self._kept(table, texts, files)
+            self._count(table, kept, _schemas(found))
+            yield from (text for text, keep in zip(texts, kept, strict=True) if keep)
 
     def _kept(self, table: ResultsTable, texts: Iterable[str], files: Sequence[Path]) -> list[bool]:
         """Return which rows are new; of measurements that are there already, the lines must be the same."""
@@ -80,9 +80,10 @@ class MergedRows:
         self.repeated += len(kept) - len(old)
         self.upgraded += sum(old)
         rows = table[np.array(kept, bool)]
-        (runs, cases), _ = distinct(rows.run, rows.case)
-        for run, case in zip(runs, cases, strict=True):
-            self.see(table.runs[run].run, table.cases[case])
+        (runs, cases), place = distinct(rows.run, rows.case)
+        of_kernels = place[rows.where("kernel", lambda kernel: Key.parse(kernel).kind == "kernel")]
+        for run, case, count in zip(runs, cases, np.bincount(of_kernels, minlength=len(runs)), strict=True):
+            self.see(table.runs[run].run, table.cases[case], int(count))
 
 
 def _identities(table: ResultsTable) -> list[bytes]:
@@ -93,7 +94,7 @@ def _identities(table: ResultsTable) -> list[bytes]:
     return found
 
 
-def _lines(rows: dict[str, Any] | list[Record]) -> list[str]:
+def _lines(rows: CsvColumns | list[Record]) -> list[str]:
     """Return the lines of rows in the columns of now."""
     if isinstance(rows, list):
         return [line(replace(row, schema=SCHEMA).columns().values()) for row in rows]
@@ -115,7 +116,7 @@ def _cells(column: Any) -> list[str]:
     return found
 
 
-def _schemas(rows: dict[str, Any] | list[Record]) -> list[int]:
+def _schemas(rows: CsvColumns | list[Record]) -> list[int]:
     if isinstance(rows, list):
         return [row.schema for row in rows]
     values, code = rows["schema"]

@@ -13,9 +13,11 @@ import numpy as np
 from gradkernels.record import COLUMNS
 from gradkernels.record.reading import BYTE_ORDER_MARK, decoded, parse, require_file, require_header
 
-PART_BYTES = 2**23
+PART_BYTES = 2**22
 _MOST_HEADER_BYTES = 2**16
-_BEFORE_A_HEADER = (b"\n", b'\n"', b"\n" + BYTE_ORDER_MARK.encode(), b"\n" + BYTE_ORDER_MARK.encode() + b'"')
+_LF = ord("\n")
+_MAY_HEAD = np.isin(np.arange(256), [*COLUMNS[0][:1].encode(), *b'"', BYTE_ORDER_MARK.encode()[0]])
+"""Whether a line may be a header, by its first byte: few others need be looked at."""
 
 
 @dataclass(frozen=True)
@@ -86,22 +88,20 @@ def _whole(text: bytes) -> int:
     if text.count(b'"', 0, last) % 2 == 0:
         return last
     raw = np.frombuffer(text, np.uint8)
-    ends = np.flatnonzero(raw == ord("\n"))
+    ends = np.flatnonzero(raw == _LF)
     outside = ends[np.searchsorted(np.flatnonzero(raw == ord('"')), ends) % 2 == 0]
     return int(outside[-1]) + 1 if len(outside) else 0
 
 
 def _at_headers(text: bytes) -> Iterator[bytes]:
-    """Yield a text in pieces, of which each but the first begins with a header."""
-    name, begin = COLUMNS[0].encode(), 0
-    found = text.find(name, 1)
-    while found > 0:
-        at = min((found - len(mark) + 1 for mark in _BEFORE_A_HEADER if text.endswith(mark, 0, found)), default=0)
-        if at > begin and text.count(b'"', 0, at) % 2 == 0 and _heads(text[at : at + _MOST_HEADER_BYTES]):
+    """Yield a text of whole lines in pieces, of which each but the first begins with a header."""
+    raw, begin = np.frombuffer(text, np.uint8), 0
+    after = np.flatnonzero(raw[:-1] == _LF) + 1
+    for at in after[_MAY_HEAD[raw[after]]].tolist():
+        if _heads(text[at : at + _MOST_HEADER_BYTES]) and text.count(b'"', 0, at) % 2 == 0:
             yield text[begin:at]
             begin = at
-        found = text.find(name, found + 1)
-    yield text[begin:]
+    yield text[begin:] if begin else text
 
 
 def _heads(lines: bytes) -> bool:

@@ -1,13 +1,15 @@
 """The reader of results files, of any size: every command that looks at many rows begins here.
 
-A file is read in parts of some megabytes, each of whole lines. pyarrow turns a part into columns, which are checked as
-columns; where it is not installed, and where anything about a part is unusual, the part is read line by line, by the
-same rules, so that a fault is named by line and column.
+A file is read in parts of some megabytes, each of whole lines, two at once. pyarrow turns a part into columns, which
+are checked as columns; where it is not installed, and where anything about a part is unusual, the part is read line by
+line, by the same rules, so that a fault is named by line and column.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
@@ -15,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from gradkernels.bench.results.arrow_rows import arrow, columns_of_csv
+from gradkernels.bench.results.arrow_rows import CsvColumns, arrow, columns_of_csv
 from gradkernels.bench.results.parts import Part, parts
 from gradkernels.bench.results.table import (
     NUMBERS,
@@ -34,6 +36,9 @@ from gradkernels.record import CASE, Record
 from gradkernels.record.blocks import row_identity
 from gradkernels.record.reading import Malformed, decoded, parse, twice
 
+_READERS = 2
+"""Parts that are read at once: columns are made of text by libraries that leave the interpreter to others meanwhile."""
+
 
 def read_results(files: Sequence[Path]) -> ResultsTable:
     """Read the rows of results files, one after the other.
@@ -46,12 +51,36 @@ def read_results(files: Sequence[Path]) -> ResultsTable:
         if Path(file).resolve() in (Path(other).resolve() for other in files[:place]):
             raise Malformed(f"{file} is given twice; its rows count once, so name it once")
     rows = GrowingTable(sum(Path(file).stat().st_size for file in files))
-    for file in files:
-        for part in parts(Path(file)):
-            rows.add(part)
+    for part, found in parts_by_columns(files):
+        rows.add(part, found)
     table = rows.table()
     _require_distinct(table, files)
     return table
+
+
+def parts_by_columns(files: Sequence[Path]) -> Iterator[tuple[Part, CsvColumns | None]]:
+    """Yield the parts of files in order, each with its columns; None for those that must be read line by line.
+
+    Several parts are read at once. A fault that is found on the way to a part is raised after the parts before it.
+    """
+    csv, fault = arrow(), None
+    ahead: deque[tuple[Part, Future[CsvColumns | None]]] = deque()
+    with ThreadPoolExecutor(_READERS) as pool:
+        try:
+            for part in (part for file in files for part in parts(Path(file))):
+                ahead.append((part, pool.submit(_columns, csv, part)))
+                if len(ahead) > _READERS:
+                    first, columns = ahead.popleft()
+                    yield first, columns.result()
+        except (Malformed, OSError) as error:
+            fault = error
+        yield from ((part, columns.result()) for part, columns in ahead)
+    if fault:
+        raise fault
+
+
+def _columns(csv: ModuleType | None, part: Part) -> CsvColumns | None:
+    return columns_of_csv(csv, part.lines, part.header) if csv and part.lines.endswith(b"\n") else None
 
 
 @dataclass
@@ -66,7 +95,6 @@ class GrowingTable:
         columns: Memory for each column, of which the first `count` rows are there.
         count: Rows so far.
         foreseen: Rows that there will be, by the last part.
-        csv: pyarrow's reader, if it is installed.
     """
 
     bytes: int
@@ -74,11 +102,9 @@ class GrowingTable:
     columns: dict[str, Any] = field(default_factory=dict)
     count: int = 0
     foreseen: int = 0
-    csv: ModuleType | None = field(default_factory=lambda: arrow())
 
-    def add(self, part: Part) -> dict[str, Any] | list[Record]:
-        """Add the rows of a part of a file; return them, all columns as `columns_of_csv` does, or single records."""
-        found = columns_of_csv(self.csv, part.lines, part.header) if self.csv and part.lines.endswith(b"\n") else None
+    def add(self, part: Part, found: CsvColumns | None) -> CsvColumns | list[Record]:
+        """Add the rows of a part of a file, as `parts_by_columns` yields it; return its columns, or single records."""
         singly = [record for _, record in _read_singly(part)] if found is None else []
         count = len(singly) if found is None else len(found["kernel"][1])
         self.foreseen = self.count + int(1.05 * count * self.bytes / max(1, len(part.lines)))
@@ -89,7 +115,7 @@ class GrowingTable:
         self.count += count
         return singly if found is None else found
 
-    def _add_columns(self, found: dict[str, Any]) -> None:
+    def _add_columns(self, found: CsvColumns) -> None:
         runs, run = _tuples([found[name] for name in RUN_FACTS])
         cases, case = _tuples([found[name] for name in CASE])
         self._extend("run", [RunFacts(*facts) for facts in runs], run)

@@ -45,7 +45,7 @@ class Plan:
         data_name: Name of the data set, for the problem column.
         resample: Whether to draw with replacement when a size is larger than the data.
         chosen: Positions, among all cases, of those to measure; None for all.
-        part: Where it is a part of a larger run, what the names of its runs end in: `3of16-0123abcd`.
+        part: Where it is a part of a larger run, what the names of its runs end in: `3of16-0123abcd-90rows`.
     """
 
     problem: str

@@ -119,4 +119,4 @@ def lead(winner: Floats, other: Floats) -> Ratio:
     """
     if not len(winner):
         raise ValueError("no process timed both kernels; only kernels that took turns can be ranked")
-    return bounds(trimmed_mean([math.log(ratio) for ratio in (other / winner).tolist()]))
+    return bounds(trimmed_mean(list(map(math.log, (other / winner).tolist()))))

@@ -82,6 +82,17 @@ def sharded(plans: Sequence[Plan], shard: Shard | None) -> list[Plan]:
     return [replace(plan, chosen=own, part=part) for plan, own in zip(plans, chosen, strict=True) if own]
 
 
+def expecting(plans: Sequence[Plan], passes: int) -> list[Plan]:
+    """Return the plans of a shard, the names of whose runs tell how many rows of kernels it has when it is through.
+
+    Args:
+        plans: As `sharded` returns them; those of a whole run stay as they are.
+        passes: Of which each has a row for every kernel and case.
+    """
+    rows = passes * sum(len(plan.kernels_of(case)) for plan in plans for case in plan.cases)
+    return [replace(plan, part=f"{plan.part}-{rows}rows") if plan.part else plan for plan in plans]
+
+
 def plan_key(plans: Sequence[Plan]) -> str:
     """Return eight hexadecimal digits of what is measured: cases, their data and kernels, in whatever order."""
     measured = sorted(

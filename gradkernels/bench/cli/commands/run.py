@@ -35,6 +35,7 @@ from gradkernels.bench.run.ranking import rankings, weighed
 from gradkernels.bench.run.resume import require_same_plan
 from gradkernels.bench.run.session import Session, open_session
 from gradkernels.bench.sweep.executors import executor_at, require_address
+from gradkernels.bench.sweep.shards import expecting
 from gradkernels.bench.sweep.spread import spread_out
 from gradkernels.names import counted
 from gradkernels.record import HEADER, Record, Status
@@ -114,6 +115,8 @@ def _taken(kind: type[_Options], typed: Mapping[str, Any]) -> _Options:
 
 def _planned_and_measured(asked: PlanOptions, pace: Pace, out: Path | None, plot: Path | None, mode: Mode) -> int:
     with planned(asked, pace.limits) as (plans, notes):
+        if not pace.race:  # which leaves out rows of slow kernels
+            plans = expecting(plans, pace.schedule.passes)
         pace.shown.require_baseline(key for plan in plans for key in plan.kernels)
         path = _out(out, mode, asked.shard)
         picture = _picture(path, plot, mode != "new")
