@@ -51,10 +51,9 @@ def run(
         ValueError: Something does not exist, does not fit or cannot be sent to another process.
     """
     chosen = require_options(options, budget)
-    executor = chosen["executor"]
     with tempfile.TemporaryDirectory(prefix="gradkernels-") as folder:
         plans = plans_for(problems, (quantities, kernels, sizes), chosen, Path(folder))
-        seconds = budget / len(plans) if executor is None else budget
+        seconds = budget / len(plans) if (executor := chosen["executor"]) is None else budget
         schedule = Schedule(chosen["passes"], seconds, f"{seconds:g}s")
         limited = chosen["max_bytes"] or (most_bytes() if chosen["device"] == "cpu" else None)
         path = Path(folder, "run.csv") if out is None else new_file(Path(out))
