@@ -144,6 +144,16 @@ def test_within_a_jit_of_the_caller(problem):
         jax.jit(lambda x: gk.norms(problem, None, x, Y[:2]))(X[:2])
 
 
+def test_params_may_be_donated():
+    own = {"slope": jnp.array([2.0, -1.0])}
+    found, now = gk.FunctionProblem(lambda p, x, y: (x @ p["slope"] - y) ** 2, own), {"slope": own["slope"] * 1}
+    own["slope"].delete()
+    rows = gk.per_sample(found, now, X, Y)
+    np.testing.assert_allclose(rows["slope"][1], 2 * 1.0 * np.array([2.0, 3.0]))  # 2 (2 x0 - x1 - y) x
+    with pytest.raises(ValueError, match="were donated since"):
+        gk.per_sample(found, None, X, Y)
+
+
 def test_bound_kernels_travel(problem):
     bound = pickle.loads(pickle.dumps(gk.fastest(problem, "norms", like=(None, X, Y))))
     np.testing.assert_allclose(bound(PARAMS, X, Y)[0], 2 * np.sqrt(2), rtol=1e-6)

@@ -32,6 +32,15 @@ def convolved(p, x, y):
     return (jnp.tanh(jax.lax.conv_general_dilated(x, p["w"], (1,), "SAME") + p["b"][:, None]).sum((1, 2)) - y) ** 2
 
 
+def counted(p, x, y):
+    def steps(row):
+        """A loop that has no backward pass, on the sample and on what no derivative goes into."""
+        cut = jax.lax.stop_gradient(p["w"])
+        return jax.lax.while_loop(lambda s: s < 5, lambda s: s + 1 + jnp.abs(row @ cut).sum(), 0.0)
+
+    return jax.vmap(steps)(x) * (x @ p["w"]).sum((1, 2)) * y
+
+
 def checkpointed(p, x, y):
     part = jax.checkpoint(lambda w, x: jax.jit(jnp.tanh)(x @ w))
     return part(p["w"], x).sum((1, 2)) * jax.nn.softplus(p["c"]).sum() * y
@@ -96,6 +105,13 @@ PROGRAMS = {
         [],
     ),
     "scan": ({"u": weight(D, 3), "w": weight(3, 3)}, scanned, X, []),
+    "loop that is cut off": ({"w": weight(D, 3)}, counted, X, [0]),
+    "no entries": (
+        {"e": jnp.zeros((0, 3)), "w": weight(D, 3)},
+        lambda p, x, y: (x @ p["w"] + x[..., :0] @ p["e"]).sum((1, 2)) * y,
+        X,
+        [1],
+    ),
     "checkpoint and jit": ({"c": weight(3), "w": weight(D, 3)}, checkpointed, X, [1]),
 }
 

@@ -21,7 +21,7 @@ def main():
     if given.table:
         print(audit_tables.TABLES[given.table](audit_rows.read(given.out)), end="")
         return 0
-    from audit_run import audits
+    from audit_run import audits, place
 
-    audit_rows.write(given.out, audits(given.tool, given.model))
+    audit_rows.write(given.out, audits(given.tool, given.model), place)
     return 0

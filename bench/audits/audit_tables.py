@@ -23,8 +23,21 @@ def versions(rows):
 
 def models(rows):
     """A row for each model, a column for each set-up: how the batch came out, and what else did not."""
+    return _by_set_up("model", [row for row in rows if not _is_of_jax(row)])
+
+
+def functions(rows):
+    """The same of each function of JAX."""
+    return _by_set_up("function", [row for row in rows if _is_of_jax(row)])
+
+
+def _is_of_jax(row):
+    return "audit_functions" in row["problem"]
+
+
+def _by_set_up(what, rows):
     tools = list(dict.fromkeys(row["tool"] for row in rows))
-    lines = [f"| model | {' | '.join(tools)} |", f"|---|{'---|' * len(tools)}"]
+    lines = [f"| {what} | {' | '.join(tools)} |", f"|---|{'---|' * len(tools)}"]
     for name, of_model in groupby(rows, key=lambda row: row["model"]):
         trials = list(of_model)
         cells = [_cell([row for row in trials if row["tool"] == tool]) for tool in tools]
@@ -106,8 +119,17 @@ def empty(rows):
 
 def peculiarities(rows):
     """A row for each model: what it does."""
+    return _says([row for row in rows if not _is_of_jax(row)], "model")
+
+
+def functions_do(rows):
+    """The same of each function of JAX."""
+    return _says([row for row in rows if _is_of_jax(row)], "function")
+
+
+def _says(rows, what):
     found = {row["model"]: row["says"] for row in rows}
-    lines = ["| model | what it does |", "|---|---|", *(f"| `{name}` | {says} |" for name, says in found.items())]
+    lines = [f"| {what} | what it does |", "|---|---|", *(f"| `{name}` | {says} |" for name, says in found.items())]
     return "\n".join(lines) + "\n"
 
 
@@ -118,9 +140,11 @@ def _text(says):
 TABLES = {
     "versions": versions,
     "models": models,
+    "functions": functions,
     "wrong": wrong,
     "forms": forms,
     "raised": raised,
     "empty": empty,
     "peculiarities": peculiarities,
+    "functions_do": functions_do,
 }

@@ -1,6 +1,6 @@
 """TracIn of dattri with its own task and through the door: an MLP on images of 28 x 28, as its MNIST examples.
 
-python bench/doors/dattri_door.py [--samples 128]
+python bench/doors/dattri_door.py [--samples 64]
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from gradkernels.adapters.dattri import AttributionTask
 
-TESTS, BATCH = 64, 64
+TESTS, BATCH = 16, 32
 LIBRARY = f"dattri {version('dattri')}"
 
 
@@ -61,7 +61,7 @@ def measure(n):
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--samples", type=int, default=128)
+    parser.add_argument("--samples", type=int, default=64)
     torch.set_num_threads(1)
     for row in measure(parser.parse_args().samples):
         write([row])

@@ -14,10 +14,12 @@ from typing import Any
 from gradkernels.dispatch.machine import machine
 
 OUT = Path(__file__).parents[2] / "results" / "doors.csv"
-ROUNDS, LONGEST = 11, 20.0
+ROUNDS, LONGEST = 11, 10.0
 """Turns of both, and the seconds after which no further turn is begun once there are three."""
 
 FEWEST = 3
+"""Turns at least; and calls before them, unless these take half as long."""
+
 COMMANDS = {"linearmodels": "python bench/doors/statsmodels_door.py"}
 """Of doors that have no script of their own."""
 
@@ -58,7 +60,7 @@ class DoorRow:
 def compared(
     example: tuple[str, str, str, int], ours: Callable[[], Any], own: Callable[[], Any], disagreement: float
 ) -> DoorRow:
-    """Time both in turns, after one call of each, and print the row.
+    """Time both in turns, after some calls of each, and print the row.
 
     Args:
         example: Door, library with version, what is computed, and number of samples.
@@ -67,8 +69,11 @@ def compared(
         disagreement: Of their results.
     """
     started = datetime.now(UTC).isoformat(timespec="seconds")
+    begun = time.perf_counter()
     for _ in range(FEWEST):  # a door's first calls choose a kernel
         ours(), own()
+        if time.perf_counter() - begun > LONGEST / 2:
+            break
     turns: list[tuple[float, float]] = []
     begun = time.perf_counter()
     while len(turns) < ROUNDS and (len(turns) < FEWEST or time.perf_counter() - begun < LONGEST):

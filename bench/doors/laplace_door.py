@@ -40,11 +40,11 @@ def sinusoid():
     return nn.Sequential(nn.Linear(1, 50), nn.Tanh(), nn.Linear(50, 1)), x, torch.sin(x) + torch.randn_like(x) * 0.3
 
 
-def classes(n=1024):
-    """Draw classes of points in 64 dimensions, and an MLP."""
+def classes(n=512):
+    """Draw classes of points in 32 dimensions, and an MLP."""
     torch.manual_seed(0)
-    model = nn.Sequential(nn.Linear(64, 128), nn.Tanh(), nn.Linear(128, 10))
-    return model, torch.randn(n, 64), torch.randint(10, (n,))
+    model = nn.Sequential(nn.Linear(32, 64), nn.Tanh(), nn.Linear(64, 10))
+    return model, torch.randn(n, 32), torch.randint(10, (n,))
 
 
 TASKS = {

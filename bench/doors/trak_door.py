@@ -1,4 +1,4 @@
-"""TRAK's gradients of a CIFAR ResNet-9 by its own gradient computer and through the door, in one process.
+"""TRAK's gradients of a CIFAR ResNet-9, and features of a CNN, by its own computer and through the door.
 
 python bench/doors/trak_door.py [--samples 16]
 """
@@ -11,15 +11,20 @@ from importlib.metadata import version
 
 import numpy as np
 import torch
+from captum_door import network
 from door_rows import compared, write
 from torch import nn
 from trak import TRAKer
 from trak.gradient_computers import FunctionalGradientComputer
 from trak.modelout_functions import ImageClassificationModelOutput
+from trak.projectors import BasicProjector
 
-from gradkernels.adapters.trak import GradientComputer
+from gradkernels.adapters.trak import GradientComputer, projected
+from gradkernels.quantities.project import project_rows
 
 LIBRARY = f"traker {version('traker')}"
+SIZE = 512
+"""Dimensions of a feature, as in TRAK's examples on small models."""
 
 
 class Residual(nn.Module):
@@ -70,6 +75,26 @@ def rows(n):
     )
 
 
+def features(n):
+    """Compare features by a gaussian matrix: rows and trak's projector for CPUs, and projections within the pass."""
+    model, task, batch = network(), ImageClassificationModelOutput(), images(n)
+    given = model, task, 0, torch.float32, "cpu"
+    own, ours = FunctionalGradientComputer(*given), projected(SIZE)(*given)
+    entries = sum(one.numel() for one in model.parameters())
+    projector = BasicProjector(entries, SIZE, 0, "normal", torch.device("cpu"))
+    wanted = 0  # trak's rows by the matrix that the door has
+    for name, rows in own.compute_per_sample_grad(batch).items():
+        shape = tuple(rows.shape[1:])
+        wanted = wanted + project_rows(rows.detach().flatten(1), name, shape, SIZE, 0, "gaussian") * SIZE**0.5
+    off = float((ours.compute_per_sample_grad(batch) - wanted).abs().max() / wanted.abs().max())
+    return compared(
+        ("trak", LIBRARY, f"CNN, gaussian features in {SIZE} dimensions", n),
+        lambda: ours.compute_per_sample_grad(batch),
+        lambda: projector.project(own.compute_per_sample_grad(batch), model_id=0),
+        off,
+    )
+
+
 def scores(computer, model, samples):
     """Run TRAK's quickstart on two checkpoints."""
     with tempfile.TemporaryDirectory() as folder:
@@ -95,3 +120,4 @@ if __name__ == "__main__":
     both = [scores(kind, resnet9(), n).ravel() for kind in (FunctionalGradientComputer, GradientComputer)]
     print(f"scores correlate by 1 - {1 - np.corrcoef(*both)[0, 1]:.1g}")
     write([rows(n)])
+    write([features(n)])

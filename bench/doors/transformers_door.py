@@ -59,4 +59,5 @@ if __name__ == "__main__":
     torch.set_num_threads(1)
     warnings.filterwarnings("ignore")
     with tempfile.TemporaryDirectory() as place:
-        write([*rows(place)])
+        for row in rows(place):
+            write([row])

@@ -17,8 +17,7 @@
 What several of them share:
 
 - `noisy_steps` adds noise to clipped sums before the optimizer.
-- `seen_numbers` names what a watch has seen as a log does.
-- `trainer_scale` knows what the Trainer of transformers multiplies a loss with.
+- `training` has what the callbacks need: names of logged numbers, several processes, the scale of a loss.
 - `sandwich` reads a fitted model as a problem, and makes its covariance.
 - `model_call` makes a problem of a function of one sample that calls a model.
 """

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.strategies import DDPStrategy
 from torch.optim import Optimizer
 
-from gradkernels.adapters.noisy_steps import ClippedAlone, NoisySteps
-from gradkernels.adapters.seen_numbers import SeenNumbers, watched
+from gradkernels.adapters.noisy_steps import NOISE_IN_SEVERAL, ClippedAlone, NoisySteps
+from gradkernels.adapters.training.seen_numbers import SeenNumbers, watched
 from gradkernels.problems.module.structure import Module
 from gradkernels.watch import Watch, watch
 from gradkernels.watch.request import Quantities
@@ -56,10 +57,10 @@ class LightningGradientCallback(Callback):
         if self._noisy is not None:
             _require_all_inside(pl_module, model, self._module)
         self._leave()
-        parts = trainer.accumulate_grad_batches
-        self.seen = watch(model, watched(self._wanted, parts), every=self._every, scale=1 / parts)
+        parts, processes = trainer.accumulate_grad_batches, trainer.world_size
+        self.seen = watch(model, watched(self._wanted, parts * processes), every=self._every, scale=1 / parts)
+        self._numbers = SeenNumbers(self.seen, self._wanted, processes)
         self.seen.__enter__()
-        self._numbers = SeenNumbers(self.seen, self._wanted)
         if self._noisy is not None:
             self._noisy.begin(self.seen)
             self._alone = ClippedAlone(self.seen, model)
@@ -75,6 +76,7 @@ class LightningGradientCallback(Callback):
         if self.seen is None or self._numbers is None:
             return
         self.seen.step()
+        self._numbers.end_step()
         if found := self._numbers.take():
             pl_module.log_dict(found)
         if self._noisy is not None and self._alone is not None:
@@ -120,10 +122,13 @@ def _require(trainer: Trainer, module: LightningModule, noisy: NoisySteps | None
         module: What it trains.
         noisy: How steps are made private.
     """
-    if trainer.world_size > 1:
+    if trainer.world_size > 1 and not isinstance(trainer.strategy, DDPStrategy):
         raise ValueError(
-            "LightningGradientCallback watches a training in one process on one device; in others use gk.watch"
+            f"LightningGradientCallback watches whole models, which {type(trainer.strategy).__name__} splits or passes "
+            "on: pass strategy='ddp'"
         )
+    if trainer.world_size > 1 and noisy is not None:
+        raise ValueError(NOISE_IN_SEVERAL)
     if getattr(trainer.precision_plugin, "scaler", None) is not None:
         raise ValueError(f"precision={trainer.precision!r} scales the loss by a GradScaler: pass bf16-mixed")
     if not module.automatic_optimization:

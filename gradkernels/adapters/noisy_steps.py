@@ -25,6 +25,12 @@ OUTSIDE = (
 )
 
 
+NOISE_IN_SEVERAL = (
+    "several processes average .grad before a clipped sum can be put there, so that noisy= takes one process: in "
+    "several use the PrivacyEngine of gradkernels.adapters.opacus"
+)
+
+
 @dataclass(frozen=True)
 class NoisySteps:
     """How each step is made private (Abadi et al. 2016, arXiv:1607.00133).

@@ -7,9 +7,9 @@ from typing import Any
 
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from gradkernels.adapters.noisy_steps import ClippedAlone, NoisySteps
-from gradkernels.adapters.seen_numbers import SeenNumbers, watched
-from gradkernels.adapters.trainer_scale import TrainerScale
+from gradkernels.adapters.noisy_steps import NOISE_IN_SEVERAL, ClippedAlone, NoisySteps
+from gradkernels.adapters.training.seen_numbers import SeenNumbers, watched
+from gradkernels.adapters.training.trainer_scale import TrainerScale
 from gradkernels.watch import Watch, watch
 from gradkernels.watch.request import Quantities
 
@@ -58,13 +58,15 @@ class GradientCallback(TrainerCallback):
         Raises:
             ValueError: A setting with which the numbers would be wrong.
         """
-        _require(args, self._noisy)
+        require_fit(args, self._noisy)
         self.leave()
-        parts = args.gradient_accumulation_steps
-        self._scale = TrainerScale(at["model"], parts, at.get("train_dataloader"))
-        self.seen = watch(at["model"], watched(self._wanted, parts), every=self._every, scale=self._scale.now)
+        parts, processes = args.gradient_accumulation_steps, args.world_size
+        times = processes if args.average_tokens_across_devices else 1
+        self._scale = TrainerScale(at["model"], parts, at.get("train_dataloader"), times)
+        wanted = watched(self._wanted, parts * processes)
+        self.seen = watch(at["model"], wanted, every=self._every, scale=self._scale.now)
+        self._numbers = SeenNumbers(self.seen, self._wanted, processes)
         self.seen.__enter__()
-        self._numbers = SeenNumbers(self.seen, self._wanted)
         if self._noisy is not None:
             self._noisy.begin(self.seen)
             self._alone = ClippedAlone(self.seen, at["model"])
@@ -95,6 +97,8 @@ class GradientCallback(TrainerCallback):
         if self.seen is None:
             return
         self.seen.step()
+        if self._numbers is not None:
+            self._numbers.end_step()
         if self._noisy is not None and self._alone is not None:
             self._alone.require(at["optimizer"])
             self._noisy.finish(
@@ -145,10 +149,19 @@ class GradientCallback(TrainerCallback):
             self._alone.leave()
 
 
-def _require(args: TrainingArguments, noisy: NoisySteps | None) -> None:
-    """Raise a ValueError where the numbers or the noise would not be what they are called."""
-    if args.world_size > 1 or args.n_gpu > 1:
-        raise ValueError("GradientCallback watches a training in one process on one device; in others use gk.watch")
+def require_fit(args: TrainingArguments, noisy: NoisySteps | None) -> None:
+    """Raise a ValueError where the numbers or the noise would not be what they are called.
+
+    Args:
+        args: The Trainer's.
+        noisy: How steps are made private; None for the Trainer's own.
+    """
+    if args.n_gpu > 1:
+        raise ValueError("GradientCallback watches one device in each process: start the training by torchrun")
+    if args.world_size > 1 and (args.fsdp or args.deepspeed):
+        raise ValueError("GradientCallback watches whole models: leave out fsdp and deepspeed, which split them")
+    if args.world_size > 1 and noisy is not None:
+        raise ValueError(NOISE_IN_SEVERAL)
     if args.torch_compile:
         raise ValueError("torch_compile=True would compile the watch with the model: leave it out")
     if args.fp16:

@@ -6,11 +6,15 @@ from pathlib import Path
 
 import pytest
 import torch
+from real.stand_in import with_torchvision
 from torch import nn
 
 import gradkernels as gk
 from gradkernels.tool_audit.audit_trial import Outcome
 from gradkernels.tool_audit.tools.set_ups import SET_UPS
+
+TORCHVISION = with_torchvision()  # which laplace-torch imports
+OF_MODELS = [name for name, one in SET_UPS.items() if not one.of_functions]
 
 
 @pytest.fixture(scope="module", params=["mean", "sum"])
@@ -25,7 +29,8 @@ def data():
     return torch.randn(5, 4, generator=torch.Generator().manual_seed(2)), torch.tensor([0, 2, 1, 1, 0])
 
 
-@pytest.mark.parametrize("name", SET_UPS)
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")  # of what laplace-torch imports
+@pytest.mark.parametrize("name", OF_MODELS)
 def test_a_library_is_audited_by_its_name(problem, data, name):
     pytest.importorskip(SET_UPS[name].imported)
     before, modes = copy.deepcopy(problem.model.state_dict()), [one.training for one in problem.model.modules()]
@@ -37,6 +42,27 @@ def test_a_library_is_audited_by_its_name(problem, data, name):
     assert not any(one._forward_hooks or one._backward_hooks for one in problem.model.modules())
     assert modes == [one.training for one in problem.model.modules()]
     assert all(torch.equal(before[key], one) for key, one in problem.model.state_dict().items())
+
+
+@pytest.mark.filterwarnings("ignore:optax.global_norm is deprecated")
+def test_functions_of_jax_have_set_ups_of_their_own(data):
+    pytest.importorskip("jax_privacy")
+    from jax import numpy as jnp
+
+    def losses(params, x, y):
+        return ((x @ params["a"] - y) ** 2) * params["scale"]
+
+    params = {"a": jnp.arange(2.0), "scale": 2}
+    of_jax = gk.FunctionProblem(losses, params)
+    x, y = jnp.array([[1.0, 2.0], [0.5, -1.0], [3.0, 0.0]]), jnp.array([1.0, 0.0, 2.0])
+    report = gk.audit_tool("jax_privacy", of_jax, (None, x, y), dtypes=())
+    assert report.ok, str(report)
+    assert {trial.name for trial in report.trials if trial.outcome is Outcome.ok} >= {"ties", "one", "parameters"}
+    assert report.versions["jax_privacy"]
+    with pytest.raises(ValueError, match="functions of JAX; .* is none: give a FunctionProblem"):
+        gk.audit_tool("jax_privacy", gk.ModuleProblem(nn.Linear(4, 3), nn.functional.cross_entropy), data)
+    with pytest.raises(ValueError, match="differentiates models; .* is none, give a ModuleProblem"):
+        gk.audit_tool("vmap", of_jax, (x, y))
 
 
 @pytest.mark.parametrize("name", ["opacus", "vmap", "trak"])
@@ -96,8 +122,12 @@ def test_audits_are_rows_of_a_file_and_tables_of_a_page(tmp_path, monkeypatch):
     import audit_tables
 
     file = tmp_path / "audits.csv"
-    audit_rows.write(file, [row for model in ("frozen", "class_weights") for row in audit_run.audits("vmap", model)])
+    for model in ("class_weights", "frozen", "frozen"):  # rows of the same audit are replaced, and all are in order
+        audit_rows.write(file, audit_run.audits("vmap", model), audit_run.place)
     rows = audit_rows.read(file)
+    assert len({(row["model"], row["trial"]) for row in rows}) == len(rows)
+    assert rows[0]["model"] == "frozen"
+    assert audit_tables.functions(rows).count("\n") == 2
     assert {row["model"] for row in rows} == {"frozen", "class_weights"}
     assert audit_tables.models(rows).splitlines()[2] == "| `frozen` | right |"
     wrong = [row | {"outcome": "wrong", "parameter": "2.bias", "sample": "3", "diagnosis": "n times"} for row in rows]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Hashable, Iterator, Sequence
-from operator import is_
 from typing import Any, NamedTuple
 
 import torch
@@ -17,8 +16,6 @@ from gradkernels.problems.module.mode_key.tracker import HashedTuple
 from gradkernels.tree import Tree, constants, each, leaves, structure, with_constants
 
 NamedTensors = dict[str, Array]
-
-_STRIDE, _ALIVE = torch.Tensor.stride, weakref.ref.__call__
 
 
 class Beside(NamedTuple):
@@ -73,7 +70,7 @@ class Arguments:
         self._constants = len(constant)
         self.model = [*theta.values(), *untrained.values(), *constant]
         self._samples = [*map(_laid_out, samples), *map(_laid_out, beside.each), *beside.out]
-        self.n = samples[-1].shape[0]
+        self.n = len(samples[-1])
         self.tensors = [*self.model, *beside.more, *self._samples]
         self.sealed = bool(beside.out) and beside.out[0].is_inference()
 
@@ -140,11 +137,9 @@ class PlainKind:
 
     def __call__(self, tensors: Sequence[Array]) -> Hashable:
         """Return shapes, layouts, dtypes and devices, as one object while nothing changes."""
-        if not tensors:
-            return ()
-        strides = [*map(_STRIDE, tensors)]
-        # As many strides, as many tensors.
-        if strides != self._strides or not all(map(is_, map(_ALIVE, self._tensors), tensors)):
+        strides = [one.stride() for one in tensors]
+        same = strides == self._strides and all(ref() is one for ref, one in zip(self._tensors, tensors, strict=True))
+        if not same:
             self._tensors, self._strides = [*map(weakref.ref, tensors)], strides
             self._kind = HashedTuple(tuple((one.shape, one.stride(), one.dtype, one.device) for one in tensors))
         return self._kind

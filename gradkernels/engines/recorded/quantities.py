@@ -93,7 +93,7 @@ def norms(problem: ModuleProblem, chunk: int) -> Compute:
         parts = recorded_parts(recordings, theta, (x, y), chunk) if n > 1 else None
         if parts is None:
             return plain(theta, x, y, out)
-        found, doubtful = parts[0] if len(parts) == 1 else map(torch.cat, zip(*parts, strict=True))
+        found, doubtful = (torch.cat(of) if len(of) > 1 else of[0] for of in zip(*parts, strict=True))
         if doubtful.any():
             if problem.randomness == "different":  # no sample's numbers are drawn again alone
                 return plain(theta, x, y, out)
@@ -124,9 +124,6 @@ def recorded_parts(
         settings: What decides what is recorded.
     """
     problem, (x, y), results = recordings.problem, data, []
-    if count(y) <= chunk and problem.randomness == "error":  # most calls: what follows takes as long as some operations
-        whole = recordings(theta, x, y, Beside((), more, each, tuple(settings.items())))
-        return None if whole is None else [whole]
     with _drawing(problem, whole=True):
         for part_x, part_y, part_each in _parts((x, y, each), count(y), chunk):
             with _drawing(problem, whole=False):
@@ -164,8 +161,7 @@ def clipped_sum(problem: ModuleProblem, chunk: int) -> Compute:
         if parts is None:
             return plain(theta, x, y, max_norm)
         with torch.inference_mode(False), torch.no_grad():
-            ends = [part[-2:] for part in parts]
-            norms, doubtful = ends[0] if len(ends) == 1 else map(torch.cat, zip(*ends, strict=True))
+            norms, doubtful = (torch.cat(of) for of in zip(*(part[-2:] for part in parts), strict=True))
             totals = dict(zip(theta, added_parts([part[:-2] for part in parts]), strict=True))
             if doubtful.any() and not mend(theta, (x, y), max_norm, totals, (norms, doubtful)):
                 return plain(theta, x, y, max_norm)

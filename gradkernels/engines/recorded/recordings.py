@@ -130,20 +130,23 @@ class Recordings:
             return run(arguments.n, *arguments.tensors)
 
     def _known(self, key: Hashable, arguments: Arguments) -> Recording | None:
-        """Return what is known of a kind of input, recorded where there is room."""
-        known = self._kinds.get(key)
-        if known is None and self._has_room():
-            known = self._kinds[key] = self._record(arguments)
+        """Return what is known of a kind of input, recorded where there is room; it is the last to make room now."""
+        known = self._kinds.pop(key, None)
+        if known is None:
+            if not self._has_room():
+                return None
+            known = self._record(arguments)
+        self._kinds[key] = known
         return known
 
     def _has_room(self) -> bool:
         """Return whether another kind may be kept, and make room for it."""
         if len(self._kinds) < MOST_RECORDED:
             return True
-        oldest, known = min([*self._kinds.items()], key=lambda one: one[1].used)
-        if self._calls - known.used < UNUSED_CALLS:
+        oldest = next(iter(self._kinds))
+        if self._calls - self._kinds[oldest].used < UNUSED_CALLS:
             return False
-        self._kinds.pop(oldest, None)
+        del self._kinds[oldest]
         return True
 
     def _record(self, arguments: Arguments) -> Recording:

@@ -17,6 +17,9 @@ from gradkernels.tree import Tree
 INLINED = {"jit", "pjit", "closed_call", "core_call", "checkpoint", "remat", "remat2"}
 """Calls whose equations join the line. Functions with derivatives of their own stay whole."""
 
+CUT = "stop_gradient"
+"""Whose output counts as a constant: what it meets, such as a loop on the sample, need not have a derivative."""
+
 
 @dataclass(frozen=True, eq=False)
 class Line:
@@ -104,6 +107,8 @@ class SampleProgram:
                 depends |= {*line.outs}
                 if self.parameters_of(line) and any(map(self.is_real, line.outs)):
                     self.sites.append(place)
+            elif line.equation.primitive.name == CUT:
+                continue
             elif made := frozenset().union(*(self.reach.get(value, frozenset()) for value in line.ins)):
                 self.reach |= dict.fromkeys(line.outs, made)
         if self._loss not in depends:

@@ -108,7 +108,7 @@ def rule_of(equation: Any, at: int) -> TapRule | None:
         at: Position of the weight among its inputs.
     """
     avals = [atom.aval for atom in equation.invars]
-    if avals[at].dtype != equation.outvars[0].aval.dtype:
+    if avals[at].dtype != equation.outvars[0].aval.dtype or any(0 in aval.shape for aval in avals):
         return None
     if equation.primitive.name == "dot_general":
         contracted, batch = equation.params["dimension_numbers"]

@@ -6,17 +6,21 @@ from typing import Any
 
 import numpy as np
 
+from gradkernels.problems.function.requirements import is_donated
 from gradkernels.problems.nearby import near, shuffled, with_floats
 from gradkernels.tree import Tree, count, each, take
 from gradkernels.truth import Floats
 
 
 def drawn_parameters(own: Tree, seed: int) -> Tree:
-    """Draw each parameter's own entry times 1 + 0.1 of a standard normal number, or one near zero; float64."""
+    """Draw each parameter's own entry times 1 + 0.1 of a standard normal number, or one near zero; float64.
+
+    Of an array that was donated since, whose entries nobody has any more, all are near zero.
+    """
     rng = np.random.default_rng([seed, 1])
 
     def drawn(array: Any) -> Floats:
-        values = np.asarray(array, np.float64)
+        values = np.zeros(array.shape) if is_donated(array) else np.asarray(array, np.float64)
         return near(values, rng.standard_normal(values.shape))
 
     return each(drawn, own)

@@ -19,7 +19,7 @@ from gradkernels.backend import Array
 from gradkernels.problems.function import drawing
 from gradkernels.problems.function.closure import Closure, code_text
 from gradkernels.problems.function.pytree import PytreeLayout
-from gradkernels.problems.function.requirements import as_jax_array, require_fit, require_losses
+from gradkernels.problems.function.requirements import as_jax_array, require_fit, require_losses, require_there
 from gradkernels.problems.problem import Problem
 from gradkernels.tree import Tree, each, leaves, named
 
@@ -119,8 +119,12 @@ class FunctionProblem(Problem):
             theta: A pytree like params, or None.
             x: Inputs, samples first.
             y: Targets, samples first.
+
+        Raises:
+            ValueError: Theta is None, and params were donated.
         """
-        return self.layout.own if theta is None else self.layout.flat(theta), *self.prepared(x, y)
+        given = require_there(self.layout.own) if theta is None else self.layout.flat(theta)
+        return given, *self.prepared(x, y)
 
     def prepared(self, x: Any, y: Any) -> tuple[Tree, Tree]:
         """Return x and y as JAX arrays, or trees of them."""

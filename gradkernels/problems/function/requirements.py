@@ -27,6 +27,25 @@ def as_jax_array(array: Any, name: str) -> Array:
     raise TypeError(f"{name} has a {type(array).__name__}; give arrays, or tuples, named tuples or dicts of arrays")
 
 
+def is_donated(array: Array) -> bool:
+    """Return whether an array of JAX was given away to a compiled function (`donate_argnums`), or deleted."""
+    return hasattr(array, "is_deleted") and bool(array.is_deleted())
+
+
+def require_there(own: Tree) -> Tree:
+    """Return the arrays of params, which stand for a theta that is None.
+
+    Raises:
+        ValueError: They were donated.
+    """
+    if any(map(is_donated, leaves(own))):
+        raise ValueError(
+            "theta is None, and the params that the problem was made with were donated since, so that their entries "
+            "are gone: pass the params of now as theta"
+        )
+    return own
+
+
 def require_fit(theta: Tree, own: Tree, x: Tree, y: Tree) -> None:
     """Raise unless theta has the shapes of params and one dtype, and x and y have the samples first.
 

@@ -9,7 +9,9 @@ sample's gradient of its unscaled loss. Where a library documents another scale,
 - `backpack` has BatchGrad;
 - `torch_tools` has `vmap(grad(...))` of torch.func, and torch's expanded weights;
 - `attribution` has what TRAK, dattri and captum attribute by;
-- `torchjd` has the Jacobian of the losses.
+- `laplace` has what laplace-torch's empirical Fisher is made of;
+- `torchjd` has the Jacobian of the losses;
+- `jax_privacy` has the clipped sums of functions of JAX.
 
 `arguments` tells how a model is called. A library is imported when its set-up is made.
 """

@@ -15,6 +15,7 @@ class SetUp:
         package: Name of the distribution.
         imported: Name that it is imported by.
         summary: What is called, in a line.
+        of_functions: Whether it differentiates functions of JAX, and not models of torch.
     """
 
     name: str
@@ -22,6 +23,7 @@ class SetUp:
     package: str
     imported: str
     summary: str
+    of_functions: bool = False
 
 
 SET_UPS = {
@@ -36,7 +38,9 @@ SET_UPS = {
         SetUp("trak", "attribution:trak", "traker", "trak", "FunctionalGradientComputer"),
         SetUp("dattri", "attribution:dattri", "dattri", "dattri", "AttributionTask.get_grad_loss_func"),
         SetUp("captum", "attribution:captum", "captum", "captum", "TracInCP's gradients, sample-wise"),
+        SetUp("laplace", "laplace:gradients", "laplace-torch", "laplace", "EFInterface.gradients"),
         SetUp("torchjd", "torchjd:jacobian", "torchjd", "torchjd", "autojac.jac of the losses"),
+        SetUp("jax_privacy", "jax_privacy:clipped", "jax_privacy", "jax_privacy", "clipped_grad", of_functions=True),
     )
 }
 """Every set-up by name."""

@@ -16,11 +16,11 @@ from gradkernels.bench.isolation.errors import describe_fault
 from gradkernels.bench.run.own_code import module_of
 from gradkernels.bench.run.plan import problem_from
 from gradkernels.names import pick, split_names
-from gradkernels.problems import BlackBox, Problem
+from gradkernels.problems import BlackBox, FunctionProblem, Problem
 from gradkernels.tool_audit.audit import audit_tool
 from gradkernels.tool_audit.report import AuditReport
 from gradkernels.tool_audit.tools.named_tools import named_tool
-from gradkernels.tool_audit.tools.set_ups import USUAL_DTYPES
+from gradkernels.tool_audit.tools.set_ups import SET_UPS, USUAL_DTYPES
 from gradkernels.tree import Tree, count, take
 
 AUDITED_SAMPLES = 16
@@ -142,17 +142,18 @@ def _data(audited: Any, problem: Problem, samples: int, seed: int) -> tuple[Tree
 
     Args:
         audited: A function, or the name of a set-up.
-        problem: A module with an example, or a regression.
+        problem: A module or a function with an example, or a regression.
         samples: How many.
         seed: Of the draw for a regression.
     """
-    takes_theta = not isinstance(audited, str) and _arguments(audited) == MOST_ARGUMENTS
-    if not isinstance(problem, BlackBox):
+    is_named = isinstance(audited, str)
+    takes_theta = SET_UPS[audited].of_functions if is_named else _arguments(audited) == MOST_ARGUMENTS
+    if not isinstance(problem, BlackBox | FunctionProblem):
         if not takes_theta:
             raise ValueError(f"{problem.name} has no parameters of its own; write a function f(theta, x, y)")
         return problem.draw(samples, seed)
     if problem.example is None:
-        raise ValueError(f"{problem.name} has no data; make the ModuleProblem with example=(x, y)")
+        raise ValueError(f"{problem.name} has no data; make the {type(problem).__name__} with example=(x, y)")
     x, y = problem.prepared(*problem.example)
     data = take((x, y), slice(min(samples, count(y))))
     return (None, *data) if takes_theta else tuple(data)

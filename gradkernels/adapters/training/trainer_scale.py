@@ -28,14 +28,16 @@ class TrainerScale:
         model: Which it calls with labels.
         parts: Batches of a step: `gradient_accumulation_steps`.
         loader: What gives the batches.
+        times: What a loss is multiplied with whose model takes the number of targets: the number of processes, where
+            that number is of all of them.
     """
 
-    def __init__(self, model: Module, parts: int, loader: Any) -> None:
-        self._parts, self._loader = parts, loader
+    def __init__(self, model: Module, parts: int, loader: Any, times: int = 1) -> None:
+        self._parts, self._loader, self._times = parts, loader, times
         self._step, self._share = 0, 1.0
         is_decoder_alone = not getattr(getattr(model, "config", None), "is_encoder_decoder", False)
         self._shifts = LOSS_MAPPING.get(str(getattr(model, "loss_type", ""))) is ForCausalLMLoss and is_decoder_alone
-        self._hook = model.register_forward_hook(self._look, with_kwargs=True) if parts > 1 else None
+        self._hook = model.register_forward_hook(self._look, with_kwargs=True) if parts * times > 1 else None
 
     def now(self) -> float:
         """Return what the batch's mean loss is multiplied with."""
@@ -60,7 +62,7 @@ class TrainerScale:
         elif loss is None or (end := loss_end(Root(loss.grad_fn))) is None:
             raise ValueError(SCALE_UNKNOWN)
         else:
-            self._share = self._targets(kwargs) / float(items) if end.multiplied else 1.0
+            self._share = self._times * (self._targets(kwargs) / float(items) if end.multiplied else 1.0)
 
     def _batches(self) -> int:
         """Return how many batches this step has: the last one of an epoch may have fewer."""
