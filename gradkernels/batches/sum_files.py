@@ -49,15 +49,15 @@ def sum_with_file(stream: Stream, call: BatchCall, total: Total, name: str) -> N
     note, saved, wait = Note(asked), monotonic(), 0.0
     try:
         for batch in stream.batches(call, known=True, skip=known.batches):
-            after = note.after(batch)
-            if batch.number < known.batches:
+            after, new = note.after(batch), batch.number >= known.batches
+            if not new:
                 require_same_batches(after, known, path, "the sum")
-            if batch.size and (batch.number >= known.batches or not total.samples):
+            if batch.size and (new or not total.samples):
                 total.add(call(batch), batch.size)
-                if batch.number < known.batches:  # for the form of the result alone
+                if not new:  # the sum of the file takes its place: it was computed for its form alone
                     _resume(total, arrays, known.rows, path)
             note = after
-            if batch.number >= known.batches and monotonic() - saved >= wait:
+            if new and monotonic() - saved >= wait:
                 wait = _write(path, note, total)
                 saved = monotonic()
     except BaseException:

@@ -149,9 +149,11 @@ def plan_of(following: Following, outputs: Sequence[Array], first: bool) -> Grap
         outputs: Of the model.
         first: Whether the samples are first in all of them.
     """
-    heard, graph = following.heard, graph_of(outputs)
+    heard, ends, graph = following.heard, following.sources, graph_of(outputs)
     places = {node: at for at, node in enumerate(graph.nodes)}
-    if following.repeats or following.refuses or any(one.axis != Axis(0) or one.node not in places for one in heard):
+    if following.repeats or following.refuses or any(one.axis != Axis(0) for one in heard):
+        return None
+    if any(one.node not in places for one in (*heard, *ends)):
         return None
     uses = list[PlannedUse]()
     for one in heard:
@@ -159,32 +161,38 @@ def plan_of(following: Following, outputs: Sequence[Array], first: bool) -> Grap
         if remake is None or not agrees(one.use, remake(one.node)):
             return None
         uses.append(PlannedUse(places[one.node], one.output, one.shape, remake))
-    numbers, words, planned = list[tuple[int, str, Any]](), list[tuple[int, Array]](), {one.at for one in uses}
-    for at, node in enumerate(graph.nodes):
+    kept = _kept_by(graph.nodes, {one.at for one in uses})
+    if kept is None:
+        return None
+    at_ends = [(places[edge.node], edge.output_nr) for edge in ends]
+    return GraphPlan(graph._replace(nodes=[]), *kept, uses, at_ends, following.shared, first, following.answers)
+
+
+def _kept_by(nodes: list[Any], planned: set[int]) -> tuple[list[tuple[int, str, Any]], list[tuple[int, Array]]] | None:
+    """Return numbers and words that nodes have kept, by which passes are compared; None where they tell too little."""
+    numbers, words = list[tuple[int, str, Any]](), list[tuple[int, Array]]()
+    for at, node in enumerate(nodes):
         if isinstance(node, torch.autograd.function.BackwardCFunction) or node.name() in HIDDEN:
             return None
         for name in (name for name in dir(node) if name.startswith("_saved_")):
             value = getattr(node, name)
-            kind = _kind_of_attribute(node, name, value)
-            if kind == "words" and at not in planned:
+            kind = _kind_of_attribute(node, value)
+            if kind == "words" and at not in planned:  # those of a use are kept for it anew in each pass
                 words.append((at, value.detach().clone()))
             elif kind == "number":
                 numbers.append((at, name, value))
             elif kind == "unknown":
                 return None
-    if any(edge.node not in places for edge in following.sources):
-        return None
-    ends = [(places[edge.node], edge.output_nr) for edge in following.sources]
-    return GraphPlan(graph._replace(nodes=[]), numbers, words, uses, ends, following.shared, first, following.answers)
+    return numbers, words
 
 
-def _kind_of_attribute(node: Any, name: str, value: Any) -> str:
+def _kind_of_attribute(node: Any, value: Any) -> str:
     """Return what an attribute of a node is: `number`, `words`, `data` that says nothing of samples, or `unknown`."""
     if isinstance(value, torch.Tensor):
         if value.is_floating_point() or value.dtype == torch.bool or node.name() in POOLED:
             return "data"
         return "words" if node.name() == "EmbeddingBackward0" else "unknown"
-    if isinstance(value, float | complex | None.__class__ | torch.dtype | torch.layout):
+    if value is None or isinstance(value, float | complex | torch.dtype | torch.layout):
         return "data"
     parts = value if isinstance(value, tuple | list) else (value,)
     if any(isinstance(part, torch.Tensor) for part in parts):

@@ -64,6 +64,7 @@ def sample_call(
     batch, layout = jax.tree.flatten((_samples(args, options, n), given))
     if n == 0 or any(jnp.shape(one)[:1] != (n,) for one in batch):
         raise Unfit("there must be samples, as many in each array")
+    seen: list[Any] = []  # structures of what is returned beside the loss, as it is traced
 
     def loss(theta: list[Array], sample: list[Array]) -> tuple[Array, list[Array]]:
         parts, named = jax.tree.unflatten(layout, sample)
@@ -72,7 +73,6 @@ def sample_call(
         seen.append(jax.tree.structure(beside))
         return value, jax.tree.leaves(beside)
 
-    seen: list[Any] = []
     closed = jax.make_jaxpr(loss)([_like(one, 0) for one in theta], [_like(one, 1) for one in batch])
     padding = jnp.zeros(n, bool) if padding is None else padding
     return SampleCall(closed, theta, batch, padding, structure, seen[-1])

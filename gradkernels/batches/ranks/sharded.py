@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from operator import is_
 from types import MethodType
 from typing import Any
 
@@ -38,7 +39,7 @@ class Twin:
         """Tell whether the module has the same parts as when the twin was made."""
         own = [one for one, _ in self.modules], [one for one, _ in self.parameters.values()]
         now = [*model.modules()], [*model.parameters()]
-        return all(len(a) == len(b) and all(map(_same, a, b)) for a, b in zip(own, now, strict=True))
+        return all(len(a) == len(b) and all(map(is_, a, b)) for a, b in zip(own, now, strict=True))
 
     def gather(self, ranks: Ranks) -> None:
         """Have the twin hold whole parameters, at the same time as the other ranks do."""
@@ -213,10 +214,10 @@ def _with_twins(value: Any, known: dict[int, Any]) -> Any:
         return twin
     if isinstance(value, dict):
         parts = {key: _with_twins(one, known) for key, one in value.items()}
-        return value if all(parts[key] is value[key] for key in value) else _as_kind(value, parts)
+        return value if all(map(is_, parts.values(), value.values())) else value | parts  # ordered if value is
     if type(value) in (list, tuple):
         members = [_with_twins(one, known) for one in value]
-        return value if all(map(_same, members, value)) else type(value)(members)
+        return value if all(map(is_, members, value)) else type(value)(members)
     if isinstance(value, MethodType) and id(value.__self__) in known:
         return MethodType(value.__func__, known[id(value.__self__)])
     cells = [cell.cell_contents for cell in getattr(value, "__closure__", None) or ()]
@@ -226,18 +227,8 @@ def _with_twins(value: Any, known: dict[int, Any]) -> Any:
     return value
 
 
-def _as_kind(value: dict[Any, Any], parts: dict[Any, Any]) -> Any:
-    made = value.copy()
-    made.update(parts)
-    return made
-
-
 def _the_same(before: Any, now: Any) -> Any:
     """Return the dict of before where nothing in it has changed, so that what was proven of the twin still holds."""
     if isinstance(now, dict) and type(before) is type(now) and [*before] == [*now]:
-        return before if all(map(_same, before.values(), now.values())) else now
+        return before if all(map(is_, before.values(), now.values())) else now
     return now
-
-
-def _same(one: Any, other: Any) -> bool:
-    return one is other
