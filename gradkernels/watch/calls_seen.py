@@ -59,6 +59,7 @@ class SeenCall:
         shared: Names of parameters with several uses.
         can_be_split: Whether samples can go through the model alone: they are first in all outputs, nothing is drawn.
         thread: That has called the model.
+        is_followed: Whether uses hear by their tensors, not by nodes of a graph that is known.
         ends: Number of each node where a backward pass for samples alone may end, and of its output.
     """
 
@@ -76,6 +77,7 @@ class SeenCall:
         self._surroundings: Surroundings | None = None
         self._following: Following | None = None
         self.plan, self._answers = plan, Answers()
+        self.is_followed = plan is None
         if self.n > 1 and plan is None:
             self._following = Following(theta, self.n, self.listener, guesses=guesses, for_caller=True)
         self._versions = _versions(inputs)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Iterator
+from collections.abc import Hashable, Iterable, Iterator
 from typing import Any
 
 import torch
@@ -14,11 +14,15 @@ from gradkernels.backend import Array
 from gradkernels.engines.hooks.accumulate.merging import FormedRows
 from gradkernels.engines.hooks.accumulate.pulling import pull
 from gradkernels.engines.hooks.accumulate.row_memory import RowMemory
+from gradkernels.engines.hooks.capture.guesses import Guesses
 from gradkernels.engines.hooks.parameter_use import ParameterTensor, ParameterUse
 from gradkernels.problems.module.inputs import SharedPlaces
 from gradkernels.problems.module.requirements import require_usable
 from gradkernels.problems.module.structure import Module, sites
+from gradkernels.watch.calls_seen import OnArrival, SeenCall, followed_again
 from gradkernels.watch.errors import CannotWatch
+from gradkernels.watch.graph_plans import GraphPlans
+from gradkernels.watch.model_calls import ModelCalls
 from gradkernels.watch.values.measure import Term
 
 
@@ -75,6 +79,52 @@ def samples_of(args: tuple[Any, ...], kwargs: dict[str, Any], shared: SharedPlac
             "to be named in shared= of gk.watch"
         )
     return list(named.values())
+
+
+class KnownPasses:
+    """Has a model's calls followed, but for those whose graph is that of an earlier one.
+
+    Args:
+        model: Whose parameters are watched.
+        shared: Positions and names of arguments that are the same for all samples.
+        axis: Of the other arguments that is the samples.
+    """
+
+    def __init__(self, model: Module, shared: SharedPlaces = (), axis: int = 0) -> None:
+        self._model, self._shared, self._axis = model, shared, axis
+        self._plans, self._guesses = GraphPlans(), Guesses()
+        self._kind: Hashable = None
+
+    def begin(self, theta: dict[str, Array], arguments: tuple[Any, dict[str, Any]], calls: ModelCalls) -> SeenCall:
+        """Return a pass that is about to begin.
+
+        Args:
+            theta: Parameters by name, as the model holds them.
+            arguments: That the model is called with, by position and by name.
+            calls: That tell of it.
+        """
+        inputs = samples_of(*arguments, self._shared, self._axis)
+        self._kind = None if self._axis else self._plans.kind(theta, *arguments)
+        plan = None if self._kind is None or not calls.can_be_repeated else self._plans.get(self._kind)
+        return SeenCall(theta, inputs, arguments, self._guesses, self._axis, plan)
+
+    def end(self, call: SeenCall, output: Any, calls: ModelCalls, arrived: OnArrival) -> tuple[SeenCall, Any]:
+        """Return a pass that has ended, and the output of the one that ran again in its place, None where none did.
+
+        Args:
+            call: The pass.
+            output: The model's.
+            calls: That tell of it.
+            arrived: Told of it in the backward pass.
+        """
+        if call.end(output, arrived):
+            if self._kind is not None:
+                self._plans.keep(self._kind, call.plan)
+            return call, None
+        self._plans.miss(self._kind)
+        inputs = samples_of(*call.arguments, self._shared)
+        again = SeenCall(call.theta, inputs, call.arguments, self._guesses)
+        return again, followed_again(call, again, calls.repeat, self._model, arrived)
 
 
 def direct_terms(use: ParameterUse, g: Array, theta: dict[str, Array]) -> Iterable[Term]:

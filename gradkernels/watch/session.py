@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Hashable, Mapping
+from collections.abc import Mapping
 from functools import partial
 from types import TracebackType
 from typing import Any, Self
@@ -11,19 +11,17 @@ from typing import Any, Self
 import torch
 from torch.autograd import Variable
 
-from gradkernels.engines.hooks.capture.guesses import Guesses
 from gradkernels.engines.hooks.precision import without_autocast
 from gradkernels.problems.module.differentiable import is_called_by_us
 from gradkernels.problems.module.structure import Module
 from gradkernels.watch.audit import WatchAudits
 from gradkernels.watch.backward import BackwardPass
-from gradkernels.watch.calls_seen import CallsWithGraphs, SeenCall, followed_again
+from gradkernels.watch.calls_seen import CallsWithGraphs, SeenCall
 from gradkernels.watch.clipping import Clipping, clipping_of, put_in_place
 from gradkernels.watch.completeness import Completeness, Directions, compared
 from gradkernels.watch.errors import CannotWatch
-from gradkernels.watch.graph_plans import GraphPlans
 from gradkernels.watch.model_calls import ModelCalls, is_distributed, watched_module
-from gradkernels.watch.passes import parameters_of, samples_of, usable_parameters
+from gradkernels.watch.passes import KnownPasses, parameters_of, usable_parameters
 from gradkernels.watch.request import WatchRequest
 from gradkernels.watch.steps import Steps
 from gradkernels.watch.values.history import History
@@ -41,9 +39,8 @@ class Watch:
     def __init__(self, model: Module, request: WatchRequest) -> None:
         self._model, self._watched, self._request = model, watched_module(model), request
         self._wanted = request.quantities
-        self._steps, self._guesses, self._directions = Steps(request.every), Guesses(), Directions()
-        self._draw, self._plans = random.Random(), GraphPlans()
-        self._kind: Hashable = None
+        self._steps, self._directions, self._draw = Steps(request.every), Directions(), random.Random()
+        self._passes = KnownPasses(self._watched, request.shared)
         self._audits = WatchAudits(self._watched, request.shared, self._draw)
         self._calls: ModelCalls | None = None
         self._pending = CallsWithGraphs()
@@ -154,12 +151,8 @@ class Watch:
         if not self._steps.looked:
             return
         theta = usable_parameters(self._watched)
-        inputs = samples_of(args, kwargs, self._request.shared)
-        self._kind = self._plans.kind(theta, args, kwargs)
-        plan = None if self._kind is None or not self._model_calls.can_be_repeated else self._plans.get(self._kind)
-        call = SeenCall(theta, inputs, (args, kwargs), self._guesses, plan=plan)
-        self._current = call
-        call.begin()
+        self._current = self._passes.begin(theta, (args, kwargs), self._model_calls)
+        self._current.begin()
 
     def _begin_step(self) -> None:
         if self._clippable is not None or self._unkept:
@@ -176,16 +169,10 @@ class Watch:
             return None
         elif output is None:
             call.close()
-        elif call.end(output, self._arrived):
-            self._pending.add(call)
-            if self._kind is not None:
-                self._plans.keep(self._kind, call.plan)
         else:
-            self._plans.miss(self._kind)
-            inputs = samples_of(*call.arguments, self._request.shared)
-            again = SeenCall(call.theta, inputs, call.arguments, self._guesses)
-            self._pending.add(again)
-            return followed_again(call, again, self._model_calls.repeat, self._watched, self._arrived)
+            seen, instead = self._passes.end(call, output, self._model_calls, self._arrived)
+            self._pending.add(seen)
+            return instead
         return None
 
     def _arrived(self, call: SeenCall) -> None:

@@ -48,6 +48,11 @@ class ArrivedGradients:
         self._weights: tuple[Array, Any] | None = None  # and what tells them from others, while they are held
         self._sums = dict[str, Array]()
 
+    @property
+    def arrived(self) -> frozenset[str]:
+        """Names of the parameters whose samples have gradients."""
+        return frozenset(name for use, _ in self._all for target in use.targets.values() for name in target.names)
+
     def norms(self, name: str) -> Array:
         """Return the norms of a parameter's rows, `(n,)`."""
         return self._norms[name].to(self.theta[name].dtype)

@@ -11,9 +11,8 @@ import torch
 from torch.autograd import Variable
 
 from gradkernels.adapters.opacus.kept import ArrivedGradients
-from gradkernels.adapters.opacus.loss_graph import ends_for_samples
+from gradkernels.adapters.opacus.loss_graph import SamplesEnds, ends_for_samples
 from gradkernels.backend import Array
-from gradkernels.engines.hooks.capture.guesses import Guesses
 from gradkernels.engines.hooks.precision import without_autocast
 from gradkernels.problems.module.differentiable import is_called_by_us
 from gradkernels.problems.module.structure import Module
@@ -23,7 +22,7 @@ from gradkernels.watch.calls_seen import CallsWithGraphs, SeenCall
 from gradkernels.watch.completeness import Completeness, Directions, compared
 from gradkernels.watch.errors import CannotWatch
 from gradkernels.watch.model_calls import ModelCalls, watched_module
-from gradkernels.watch.passes import samples_of, usable_parameters
+from gradkernels.watch.passes import KnownPasses, usable_parameters
 
 BUFFER = (
     "the forward pass changes the buffer {name} of a layer that is trained: what it keeps of the samples has no noise, "
@@ -33,6 +32,11 @@ BUFFER = (
 CALLED_UNDER_AUTOCAST = (
     "the private model is called under autocast, in which gradients of single samples are not followed here: call it "
     "outside of that, or take Opacus' own PrivacyEngine"
+)
+
+UNHEARD = (
+    "the loss depends on {names}, and no gradient of a sample has come there, so that it is not clipped: report "
+    "this sentence to the authors of gradkernels, and take grad_sample_mode='hooks'"
 )
 
 FULL = 16
@@ -60,12 +64,14 @@ class PassFollower:
     def __init__(self, model: Module, reduction: str, axis: int, take: Callable[[ArrivedGradients], None]) -> None:
         self._model, self._reduction, self._axis, self._take = model, reduction, axis, take
         self._watched = watched_module(model)
-        self._guesses, self._directions, self._draw = Guesses(), Directions(), random.Random()
+        self._directions, self._draw = Directions(), random.Random()
+        self._known = KnownPasses(self._watched, axis=axis)
         self._audits = WatchAudits(self._watched, (), self._draw)
         self._pending = CallsWithGraphs()
         self._current: SeenCall | None = None
         self._backward: BackwardPass | None = None
-        self._passes, self._buffers, self.listens, self._alone = 0, dict[str, tuple[int, int]](), True, False
+        self._passes, self._buffers, self.listens = 0, dict[str, tuple[int, int]](), True
+        self._alone, self._reached = False, frozenset[str]()
         self._calls: ModelCalls | None = ModelCalls(model, self._begin, self._end)
 
     def __reduce__(self) -> Any:
@@ -97,10 +103,10 @@ class PassFollower:
         theta = usable_parameters(self._watched)
         if torch.is_autocast_enabled(next(iter(theta.values())).device.type):
             raise CannotWatch(CALLED_UNDER_AUTOCAST)
-        inputs = samples_of(args, kwargs, (), self._axis)
-        self._buffers = self._trained_buffers()
-        self._current = SeenCall(theta, inputs, (args, kwargs), self._guesses, self._axis)
-        self._current.begin()
+        assert self._calls is not None
+        call = self._known.begin(theta, (args, kwargs), self._calls)
+        self._buffers, self._current = self._trained_buffers(), call
+        call.begin()
 
     def _trained_buffers(self) -> dict[str, tuple[int, int]]:
         """Return which tensors the buffers of trained layers are, and how often they have been written to."""
@@ -111,16 +117,21 @@ class PassFollower:
                 found |= {name: (id(one), one._version) for name, one in buffers.items()}
         return found
 
-    def _end(self, output: Any) -> None:
-        """Follow nothing any more; listen to what comes back through the output."""
+    def _end(self, output: Any) -> Any:
+        """Follow nothing any more; listen to what comes back through the output, or through another in its place."""
         call, self._current = self._current, None
-        if call is None:
-            return
-        if output is None:
-            call.close()
-            return
-        call.end(output, self._arrived)
-        self._pending.add(call)
+        if call is None or output is None:
+            if call is not None:
+                call.close()
+            return None
+        assert self._calls is not None
+        seen, instead = self._known.end(call, output, self._calls, self._arrived)
+        self._pending.add(seen)
+        self._require_buffers()
+        return instead
+
+    def _require_buffers(self) -> None:
+        """Raise a CannotWatch where the pass has changed buffers of trained layers."""
         if self._buffers:
             now = self._trained_buffers()
             if changed := [name for name, one in self._buffers.items() if now.get(name) != one]:
@@ -150,15 +161,16 @@ class PassFollower:
         held against them, and but for a loss that depends on more than these parameters.
         """
         calls, number = self._pending.alive(), self._passes + 1
-        ends = ends_for_samples(loss, calls[0]) if number & (number - 1) and number % FULL and len(calls) == 1 else []
-        if not ends:
+        may_be_alone = number & (number - 1) and number % FULL and len(calls) == 1
+        ends = ends_for_samples(loss, calls[0]) if may_be_alone else SamplesEnds([])
+        if not ends.edges:
             loss.backward()
             return
-        self._alone = True
+        self._alone, self._reached = True, ends.reached
         try:
-            torch.autograd.grad(loss, ends, allow_unused=True)
+            torch.autograd.grad(loss, ends.edges, allow_unused=True)
         finally:
-            self._alone = False
+            self._alone, self._reached = False, frozenset()
 
     def _warn_of_loss(self, backward: BackwardPass) -> None:
         """Warn of a loss that ends otherwise than was said: Opacus takes it as was said, and so do we."""
@@ -180,6 +192,8 @@ class PassFollower:
                 (samples,) = backward.samples.values()
                 factor = backward.factor(samples, self._reduction, None)
                 kept = ArrivedGradients(samples, factor)
+                if unheard := self._reached - kept.arrived:
+                    raise CannotWatch(UNHEARD.format(names=", ".join(sorted(unheard)[:4])))
                 if kept.n:
                     self._audits.audit(backward, {"norms": kept.lengths}, factor)
         finally:
