@@ -23,6 +23,7 @@ from gradkernels.adapters.opacus import GradientHooks, GradientModule, PrivacyEn
 from gradkernels.adapters.opacus.kept import ArrivedGradients  # noqa: E402
 from gradkernels.adapters.opacus.rows import UnformedRows  # noqa: E402
 from gradkernels.engines.hooks.accumulate.accumulators import RowSums  # noqa: E402
+from gradkernels.engines.hooks.following import Following  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:Secure RNG turned off", "ignore:Full backward hook is firing", "ignore:Optimal order is the"
@@ -181,6 +182,28 @@ def test_several_backward_passes_make_a_list():
         torch.testing.assert_close(one.summed_grad, torch.einsum("i,i...", weights, rows))
         assert [len(part) for part in one.grad_sample] == [10, 14]
         assert not any(part.is_formed for part in one.grad_sample)
+
+
+@pytest.mark.parametrize("mode", ["hooks", "ghost"])
+def test_passes_with_a_known_graph_are_not_followed_and_clip_as_the_first(mode, monkeypatch):
+    followed = []
+    begin = Following.running
+    monkeypatch.setattr(Following, "running", lambda *given: (followed.append(1), begin(*given))[1])
+    x, y = data()[:6]
+    parameters = []
+    for engine in (PrivacyEngine(), opacus.PrivacyEngine()):
+        torch.manual_seed(1)
+        own = small().double()
+        model, optimizer, criterion, _ = private(
+            engine, own, noise_multiplier=0.0, grad_sample_mode=mode, poisson_sampling=False
+        )
+        for _ in range(7):
+            optimizer.zero_grad()
+            criterion(model(x.double()), y).backward()
+            optimizer.step()
+        parameters.append([*own.parameters()])
+    assert apart(*parameters) < 1e-12
+    assert len(followed) == 1
 
 
 @pytest.mark.parametrize("mode", ["hooks", "ghost"])

@@ -12,7 +12,7 @@ from gradkernels.engines.hooks.rules.arithmetic import SharedLookup
 from gradkernels.engines.hooks.rules.linear.convolution import Convolution
 from gradkernels.engines.hooks.rules.linear.linear import Linear
 from gradkernels.engines.hooks.rules.lookup.embedding import EmbeddingTable
-from gradkernels.engines.hooks.rules.normalization import FeatureNormalization
+from gradkernels.engines.hooks.rules.normalization import ChannelNormalization, FeatureNormalization
 
 Remake = Callable[[Any], ParameterUse]
 """`remake(node)`: the use in the pass that a node is of."""
@@ -28,7 +28,10 @@ def remake_of(use: ParameterUse, node: Any, shape: torch.Size) -> Remake | None:
         node: Of its call, in autograd's graph.
         shape: Of the call's output, samples first.
     """
-    kinds = {Linear: _linear, FeatureNormalization: _normalization, Convolution: _convolution, EmbeddingTable: _table}
+    kinds = {
+        Linear: _linear, FeatureNormalization: _normalization, ChannelNormalization: _groups,
+        Convolution: _convolution, EmbeddingTable: _table,
+    }  # fmt: skip
     if type(use) is SharedLookup:  # its words are the same in all passes, which their own node tells
         return lambda node: use
     if type(use) not in kinds or not all(target.direct for target in use.targets.values()):
@@ -61,6 +64,19 @@ def _normalization(use: Any, node: Any, shape: torch.Size) -> Remake | None:
         statistics = {"mean": node._saved_result1.detach(), "scale": node._saved_result2.detach()}
         given = {"normalized_shape": node._saved_normalized_shape, **statistics}
         return FeatureNormalization(targets, node._saved_input.detach(), given)
+
+    return remake
+
+
+def _groups(use: Any, node: Any, shape: torch.Size) -> Remake | None:
+    targets = use.targets
+    if node.name() != "NativeGroupNormBackward0" or node._saved_input is None or len(node._saved_input) != shape[0]:
+        return None
+
+    def remake(node: Any) -> ParameterUse:
+        a = node._saved_input.detach()
+        statistics = {"mean": node._saved_result1.detach(), "scale": node._saved_result2.detach()}
+        return ChannelNormalization(targets, a, {"input": a, **statistics})
 
     return remake
 
