@@ -5,6 +5,7 @@ import pickle
 import numpy as np
 import pytest
 
+import gradkernels as gk
 from gradkernels.bench.cli import main
 
 
@@ -43,6 +44,28 @@ def test_data_are_not_unpickled(name, trap, tmp_path, capsys):
         path.write_bytes(pickle.dumps(trap))
     assert main(["estimate", "--data", str(path), "--target", "y"]) == 2
     assert "gradkernels" in capsys.readouterr().err
+    assert not (tmp_path / "sprung").exists()
+
+
+def test_files_larger_than_memory_are_not_unpickled(trap, tmp_path):
+    pytest.importorskip("dask")
+    np.save(tmp_path / "rows.npy", np.array([[trap, trap]], dtype=object))
+    with pytest.raises(ValueError, match="is not an NPY file of numbers that can be mapped"):
+        gk.open(tmp_path / "rows.npy", target=0)
+    assert not (tmp_path / "sprung").exists()
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_rows_and_sums_that_a_call_goes_on_with_are_not_unpickled(trap, tmp_path, whole):
+    problem = gk.LinearRegression()
+    theta, x, y = problem.draw(8, seed=0, features=2)
+    over, rows, total = gk.over([(x, y)], progress=False), tmp_path / "rows.npy", tmp_path / "sum.npz"
+    over.norms(problem, theta, out=rows), over.gradient(problem, theta, checkpoint=total)
+    np.save(rows, np.array([trap] * 8, dtype=object)) if whole else rows.write_bytes(pickle.dumps(trap))
+    np.savez(total, np.array([trap], dtype=object)) if whole else total.write_bytes(pickle.dumps(trap))
+    for call in (lambda: over.norms(problem, theta, out=rows), lambda: over.gradient(problem, theta, checkpoint=total)):
+        with pytest.raises(ValueError, match=r"has fewer than 8 rows|is no sum that can be read"):
+            call()
     assert not (tmp_path / "sprung").exists()
 
 
