@@ -12,6 +12,9 @@ from typing import Any
 DATA_FILES = (".csv", ".tsv", ".csv.gz", ".tsv.gz", ".parquet", ".feather", ".npz", ".xlsx")
 """What files of data end in; `gradkernels.problems.data.files` has their readers."""
 
+_CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+"""What moves the cursor of a terminal, colours or turns round what it shows; line breaks and tabs are text."""
+
 OptionValue = bool | int | float | str | None
 
 
@@ -51,6 +54,11 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> str:
     if near:
         hint = f"did you mean {' or '.join(near)}?"
     return f"there is no {kind} {name!r}; {hint}"
+
+
+def harmless(text: str) -> str:
+    """Return a text from elsewhere with its control characters written as escapes, so that no terminal obeys them."""
+    return _CONTROLS.sub(lambda found: ascii(found[0])[1:-1], text)
 
 
 def counted(number: int, noun: str) -> str:

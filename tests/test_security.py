@@ -1,12 +1,16 @@
 """What SECURITY.md says: code is executed that was named as code, and nothing that was named as data is unpickled."""
 
 import pickle
+from pathlib import Path
 
 import numpy as np
 import pytest
+from measured import STEADY, changed, passes
 
 import gradkernels as gk
 from gradkernels.bench.cli import main
+from gradkernels.names import harmless
+from gradkernels.record import HEADER, append, read
 
 
 class Trap:
@@ -72,3 +76,29 @@ def test_rows_and_sums_that_a_call_goes_on_with_are_not_unpickled(trap, tmp_path
 def test_the_trap_is_one(trap, tmp_path):
     pickle.loads(pickle.dumps(trap)).close()
     assert (tmp_path / "sprung").exists()
+
+
+EVIL = "\x1b[2K\x1b[31mnumpy\x9b1A\u202e\r.loop"
+
+
+def test_nothing_in_a_name_is_obeyed_by_a_terminal(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    rows = [changed(row, kernel=f"{EVIL}.norms", machine=EVIL) for row in passes(STEADY)]
+    Path("x.csv").write_text(HEADER, encoding="utf-8")
+    append(Path("x.csv"), rows)
+    for words in (
+        "fastest x.csv",
+        "summary x.csv",
+        "summary x.csv --format json",
+        "merge x.csv -o y.csv",
+        "plot y.csv --out y.png",
+    ):
+        assert main(words.split()) == 0
+        told = "".join(capsys.readouterr())
+        assert harmless(told) == told, words
+    assert {row.kernel for row in read("x.csv")} == {r"\x1b[2K\x1b[31mnumpy\x9b1A\u202e .loop.norms"}
+    for words in (["fastest", f"{EVIL}.csv"], ["plot", "x.csv", "--out", f"{EVIL}.png"], [f"--{EVIL}"]):
+        assert main(words) == 2
+        told = capsys.readouterr().err
+        assert harmless(told) == told
+        assert "has control characters" in told

@@ -11,7 +11,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from gradkernels.names import counted
+from gradkernels.names import counted, harmless
 from gradkernels.record.blocks import row_identity
 from gradkernels.record.row import ADDED, COLUMNS, DERIVED, FIRST_COLUMNS, KINDS, SCHEMA, Measurement, Record, derived
 
@@ -216,7 +216,7 @@ def _whole(text: str) -> int:
 _READ: dict[str, Callable[[str], Any]] = {
     "int": _whole,
     "float": float,
-    "str": str,
+    "str": harmless,
     "bool": lambda text: _TRUTHS[text.lower()],
 }
 _CALLED = {"int": "a number", "float": "a number", "bool": "True or False"}

@@ -93,7 +93,9 @@ def require_options(given: RunOptions, budget: float) -> RunOptions:
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
             raise ValueError(f"{name} is {value!r}; it must be a whole number of at least 1")
     parse.require_device(options["device"])
-    if (executor := options["executor"]) is not None and not isinstance(executor, Executor):
+    if (executor := options["executor"]) is None:
+        parse.require_threads([options["threads"]])
+    elif not isinstance(executor, Executor):
         raise TypeError(f"executor is a {type(executor).__name__}; it must be one of concurrent.futures, as "
                         "client.get_executor(pure=False) of dask is")  # fmt: skip
     return options

@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from gradkernels.bench.cli.settings import settings_here, with_home_folder
 from gradkernels.bench.cli.usage import usage_sentence
+from gradkernels.names import harmless
 
 if TYPE_CHECKING:
     import typer
@@ -86,7 +87,10 @@ def _or_help(arguments: list[str] | None) -> list[str]:
 
 
 def _require_values(words: list[str]) -> None:
-    """Raise a ValueError for what is empty, as a shell makes it of a variable that is not set."""
+    """Raise a ValueError for what is empty, as a shell makes it of a variable that is not set, and for odd names."""
+    for word in words:
+        if harmless(word) != word:  # it would be printed with the results
+            raise ValueError(f"{word}: has control characters; rename what is called so")
     for before, word in pairwise(["", *words]):
         option, equals, value = word.partition("=")
         if not word or (equals and not value and option.startswith("--")):
@@ -96,7 +100,7 @@ def _require_values(words: list[str]) -> None:
 
 def _complain(sentence: str, code: int = 2) -> int:
     with suppress(OSError):  # the code must be right also where nothing can be printed
-        print(f"gradkernels: {sentence}", file=sys.stderr)
+        print(f"gradkernels: {harmless(sentence)}", file=sys.stderr)
     return code
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from itertools import chain
@@ -14,7 +15,7 @@ from gradkernels.bench.cli.options import Format
 from gradkernels.coordinates import DEVICES
 from gradkernels.kernel import Kernel
 from gradkernels.key import Key, configured, split_patterns
-from gradkernels.names import split_names, unknown
+from gradkernels.names import counted, split_names, unknown
 from gradkernels.problems import Problem
 from gradkernels.quantity import QUANTITIES, quantity
 from gradkernels.registry import kernels
@@ -92,6 +93,14 @@ def require_device(device: str) -> None:
     refused = [library.refuses(FLOATS[-1], device) for library in libraries]
     if all(refused):
         raise ValueError(f"--device {device}: {'; '.join(chain(*refused))}; leave --device out for the CPU")
+
+
+def require_threads(counts: Iterable[int]) -> None:
+    """Raise a ValueError for more threads than this machine has processors: they would wait for each other."""
+    processors = os.cpu_count() or 1
+    if (most := max(counts)) > processors:
+        has = counted(processors, "processor")
+        raise ValueError(f"--threads {most}: this machine has {has}, and more threads would wait for each other")
 
 
 Writer = TypeVar("Writer")

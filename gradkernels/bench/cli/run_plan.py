@@ -34,7 +34,6 @@ from gradkernels.validate import dtype_of
 RUN_SIZES = "10:1e6"
 DECADES = tuple(10**exponent for exponent in range(1, 7))
 MODULE_SIZES = (10, 100, 1000)
-MOST_THREADS = 10_000
 FEW_ROWS = 4
 """Samples by which it is seen whether data fit a problem."""
 
@@ -171,8 +170,8 @@ def _swept(plan: Plan, cases: CaseOptions, problem: Problem, dataset: Dataset | 
     """
     dtypes = [own_dtype(problem)] if cases.dtype is None else list(dict.fromkeys(split_names(cases.dtype)))
     threads = parse.whole_numbers(cases.threads, "--threads")
-    if max(threads) > MOST_THREADS:
-        raise ValueError(f"--threads {cases.threads}: {max(threads)} is more than {MOST_THREADS:,}")
+    if not cases.executor:  # whose machines have processors of their own
+        parse.require_threads(threads)
     combinations = itertools.product(_features(cases.features, dataset), dtypes, threads)
     return [replace(plan, features=d, dtype=dtype, threads=count) for d, dtype, count in combinations]
 

@@ -64,6 +64,7 @@ def ab(
     4 a proof failed; 5 nothing was timed, or a revision differed from itself; 6 --fail-missing found something.
     """
     limits = chosen(thresholds, Path.cwd(), delta, fail_slower, "--")
+    parse.require_threads([threads])
     setting = _valid(Setting(problem, not no_intercept, features, dtype, layout, device, threads, seed))
     choose, most = _chooser(tests or [], kernel or [], quantity, sizes, setting), _most(max_bytes)
     with revisions(before, after, Path.cwd()) as found:

@@ -9,7 +9,7 @@ from gradkernels.bench.cli import file_options
 from gradkernels.bench.cli.files import require_output, write_whole
 from gradkernels.bench.results.imported import ImportedBenchmarks
 from gradkernels.bench.results.importing import read_imported
-from gradkernels.names import counted
+from gradkernels.names import counted, harmless
 from gradkernels.record import HEADER, Record, line
 
 
@@ -29,7 +29,7 @@ def import_json(
     _refuse_one_run_twice(files, imported)
     for path, one in zip(files, imported, strict=True):
         if not one.records:
-            raise ValueError(f"nothing to import from {path}: {_skipped(one)}")
+            raise ValueError(f"nothing to import from {path}: {harmless(_skipped(one))}")
         if one.skipped:
             print(f"gradkernels: {path}: {_skipped(one)}", file=sys.stderr)
     records = [record for one in imported for record in one.records]
