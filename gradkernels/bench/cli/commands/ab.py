@@ -64,7 +64,6 @@ def ab(
     4 a proof failed; 5 nothing was timed, or a revision differed from itself; 6 --fail-missing found something.
     """
     limits = chosen(thresholds, Path.cwd(), delta, fail_slower, "--")
-    parse.require_threads([threads])
     setting = _valid(Setting(problem, not no_intercept, features, dtype, layout, device, threads, seed))
     choose, most = _chooser(tests or [], kernel or [], quantity, sizes, setting), _most(max_bytes)
     with revisions(before, after, Path.cwd()) as found:
@@ -132,6 +131,7 @@ def _valid(setting: Setting) -> Setting:
     """Refuse before anything is checked out what no case can have; return the setting."""
     named_problem(setting)
     parse.require_device(setting.device)
+    parse.require_threads([setting.threads])
     shared = {name: value for name, value in asdict(setting).items() if name not in ("problem", "fit_intercept")}
     Case(LinearRegression(), QUANTITIES["per_sample"], 1, **shared)
     return setting
