@@ -1,0 +1,146 @@
+"""What is kept of calls that are settled, and of inputs that were seen: how much, and what is forgotten when."""
+
+from dataclasses import replace
+from types import SimpleNamespace
+
+import pytest
+import torch
+from torch import nn
+
+import gradkernels as gk
+from gradkernels.dispatch.kinds import seen_inputs, settled_calls
+from gradkernels.dispatch.kinds.settled_calls import SettledCalls
+
+
+@pytest.fixture(scope="module", autouse=True)
+def unaudited():
+    with gk.audit("off"):
+        yield
+
+
+@pytest.fixture(scope="module")
+def computed():
+    """A problem, the dispatcher of its norms, and what that knows of a batch which it has computed."""
+    torch.manual_seed(0)
+    problem = gk.ModuleProblem(nn.Linear(4, 3), nn.CrossEntropyLoss())
+    gk.norms(problem, None, torch.randn(6, 4), torch.arange(6) % 3, kernel="torch.hooks")
+    (dispatcher,) = problem.cache["dispatchers"].values()
+    (known,) = dispatcher._seen._known.values()
+    return problem, dispatcher, known
+
+
+def kept(computed, trials=None, **changes):
+    """Return the inputs, others than those of the batch in what is named here, with a history of their own."""
+    _, _, known = computed
+    history = replace(known.history, trials=trials or replace(known.history.trials))
+    return replace(known, history=history, **changes)
+
+
+def settle(calls, computed, known):
+    problem, dispatcher, _ = computed
+    calls.settle(known, problem, dispatcher.kernel, None, "compute")
+    return known
+
+
+def test_what_raised_is_forgotten_and_nothing_else(computed):
+    calls, small = SettledCalls(), kept(computed)
+    settle(calls, computed, small)
+    large = settle(calls, computed, replace(small, size=7))
+    other = settle(calls, computed, kept(computed))
+    calls.drop(small)
+    assert calls.get(small) is None
+    assert calls.get(large).compute == calls.get(other).compute == "compute"
+    calls.drop(small)
+
+
+@pytest.mark.parametrize("winner", ["none as yet", "another", "it"])
+def test_a_kernel_that_stands_on_trial_is_settled_once_it_has_won(computed, winner):
+    kernel = {"none as yet": None, "another": gk.kernel("torch.loop+.norms"), "it": computed[1].kernel}[winner]
+    known = kept(computed, trials=SimpleNamespace(at=lambda request: SimpleNamespace(winner=kernel)))
+    calls = SettledCalls()
+    settle(calls, computed, known)
+    assert (calls.get(known) is not None) == (winner == "it")
+
+
+def test_a_limit_of_calls_is_kept_by_forgetting_the_first(computed, monkeypatch):
+    monkeypatch.setattr(settled_calls, "MOST_SETTLED", 2)
+    calls, first = SettledCalls(), kept(computed)
+    three = [settle(calls, computed, replace(first, size=size)) for size in (1, 2, 3)]
+    assert [calls.get(one) is not None for one in three] == [False, True, True]
+
+
+@pytest.mark.parametrize("criteria", [{"max_bytes": 2**30}, {"results": "file.csv"}])
+def test_what_is_chosen_for_these_shapes_or_this_file_is_not_settled(computed, criteria):
+    calls, known = SettledCalls(), kept(computed)
+    request = replace(known.request, criteria=replace(known.request.criteria, **criteria))
+    settle(calls, computed, replace(known, request=request))
+    assert calls.get(known) is None
+
+
+def test_what_did_not_fit_is_tried_again_at_its_call(computed):
+    calls, known = SettledCalls(), kept(computed)
+    known.history.failed = {name: SimpleNamespace(retry_at=at) for name, at in (("one", 9), ("other", 4))}
+    settle(calls, computed, known)
+    for call, holds in ((1, True), (3, True), (4, False)):
+        known.history.calls = call
+        assert (calls.get(known) is not None) == holds
+
+
+@pytest.mark.parametrize(("now", "holds"), [(None, True), ("lessons", False), ("set aside", False)])
+def test_what_was_learnt_since_then_ends_it(computed, monkeypatch, now, holds):
+    calls, known = SettledCalls(), kept(computed)
+    settle(calls, computed, known)
+    if now == "lessons":
+        known.history.lessons += 1
+    elif now == "set aside":
+        before = settled_calls.times_set_aside()
+        monkeypatch.setattr(settled_calls, "times_set_aside", lambda: before + 1)
+    assert (calls.get(known) is not None) == holds
+
+
+def test_shapes_are_validated_once_and_forgotten_all_at_once_where_there_are_many(monkeypatch):
+    monkeypatch.setattr(seen_inputs, "MOST_SHAPES", 2)
+    validated, really = [], seen_inputs.validate_inputs
+    monkeypatch.setattr(
+        seen_inputs, "validate_inputs", lambda *given: validated.append(len(given[-1])) or really(*given)
+    )
+    problem = gk.ModuleProblem(nn.Linear(4, 3), nn.CrossEntropyLoss())
+    x, y = torch.randn(9, 4), torch.arange(9) % 3
+    for n in (6, 6, 7, 6, 7, 9, 9, 6):
+        gk.norms(problem, None, x[:n], y[:n], kernel="torch.hooks")
+    assert validated == [6, 7, 9, 6]
+
+
+@pytest.mark.parametrize(("n", "size"), [(1, 1), (6, 3), (7, 3), (8, 4)])
+def test_kernels_are_chosen_for_sizes_within_a_factor_of_two(computed, n, size):
+    _, dispatcher, _ = computed
+    x, y = torch.randn(n, 4), torch.arange(n) % 3
+    _, known = dispatcher._seen.look_at(None, x, y)
+    assert (known.size, known.request.case.n) == (size, n)
+    assert known.request.case.threads == dispatcher.criteria.threads
+    assert (known.request.case.features, known.request.case.dtype, known.request.case.device) == (4, "float32", "cpu")
+
+
+def test_a_theta_of_the_callers_own_and_trees_are_told_apart(computed):
+    problem, dispatcher, _ = computed
+    x, y = torch.randn(6, 4), torch.arange(6) % 3
+    theta = {name: one.detach() for name, one in problem.parameters().items()}
+    own, known = dispatcher._seen.look_at(None, x, y)
+    given, other = dispatcher._seen.look_at(theta, x, y)
+    assert given is theta
+    assert own["weight"] is problem.model.weight
+    assert dispatcher._seen.look_at(None, x, y)[1] is known
+    assert dispatcher._seen.look_at(theta, x, y)[1] is other
+    assert known.shapes != other.shapes
+
+
+def test_no_samples_have_no_mean_and_a_kernel_that_cannot_says_why():
+    problem = gk.ModuleProblem(nn.Linear(4, 3), nn.CrossEntropyLoss())
+    x, y = torch.randn(0, 4), torch.arange(0)
+    with pytest.raises(ValueError, match=r"^x has n = 0 samples; gradient divides by n and needs at least 1$"):
+        gk.gradient(problem, None, x, y)
+    assert gk.norms(problem, None, x, y).shape == (0,)
+    with pytest.raises(
+        ValueError, match=r"^numpy.loop\+.norms cannot do this: numpy.loop\+.norms is written for a Regression, not"
+    ):
+        gk.norms(problem, None, torch.randn(2, 4), torch.arange(2), kernel=gk.kernel("numpy.loop+.norms"))
