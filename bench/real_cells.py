@@ -52,8 +52,8 @@ LENGTH = 32
 
 
 def problem(name):
-    sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "real"))
-    from families import FAMILIES
+    sys.path.append(str(Path(__file__).parents[1] / "tests"))
+    from real.families import FAMILIES
 
     family = FAMILIES[name]
     data = family.data(N, length=LENGTHS.get(name, LENGTH))

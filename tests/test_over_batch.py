@@ -32,7 +32,7 @@ from batch_models import MODELS  # noqa: E402
 from batch_orders import AtWork, CellDone, KernelMeasured, Orders, PeakMeasured, Subject  # noqa: E402
 from batch_prepare import Preparation  # noqa: E402
 from batch_table import Cell, cells_of, costs, table  # noqa: E402
-from batch_targets import Target, print_tables  # noqa: E402
+from batch_targets import Target, print_tables, summary  # noqa: E402
 from batch_truth import Truth  # noqa: E402
 
 # What results are held against.
@@ -339,6 +339,28 @@ def test_everything_is_printed(capsys):
     assert "mlp 16 torch.loop.norms: failed: RuntimeError: no" in shown
 
 
+def test_what_falls_short_is_said_beside_what_bounds_it():
+    late = [row("batch", 0.010), row("torch.recorded.norms", 0.016), row("batch", 0.010, "gradient"),
+            row("torch.recorded.gradient", 0.009, "gradient"), row("batch", 0.010, "per_sample"),
+            row("bandwidth.write", 0.005, "per_sample"),
+            row("torch.hooks.per_sample", 0.018, "per_sample")]  # fmt: skip
+    shown = [*summary(cells_of(late))]
+    assert "| mlp: norms over a batch | 16 | 1.60 | 1.40 | - | 0.90 |" in shown
+    assert "| mlp: per_sample over a batch | 16 | 1.80 | 1.40 | 1.50 | 0.90 |" in shown
+    assert "| 5 to 20 ms | 3 | 1.80 | 1.60 | - | 0.90 |" in shown
+    assert not any("JAX" in line for line in shown)
+
+
+def test_two_threads_have_targets_of_their_own_and_jax_a_table():
+    def of_two(one):
+        return replace(one, case=replace(one.case, threads=2))
+
+    shown = [*summary(cells_of([*ROWS[:3], of_two(ROWS[0]), of_two(ROWS[1]), *ROWS[8:]]))]
+    assert "| 8 to 32, 1 thread | norms over a batch | 1 | 0.60 | 0.80 | 0.60 | 1.40 | 0 |" in shown
+    assert "| 8 to 32, 2 threads | norms over a batch | 1 | 1.20 | 0.80 MISSED | 1.20 | 1.40 | 0 |" in shown
+    assert shown[-1] == "| mlp, 16 | - | 5.00 | - | - |"
+
+
 # The whole of it, on the smallest of models.
 
 
@@ -379,6 +401,15 @@ def test_real_models_are_made_and_have_a_loss_and_64_samples(model):
     loss = batch_race.plain(problem.model, problem.loss_fn, list(problem.parameters().values()), x, y)
     assert all(torch.isfinite(part).all() for part in loss)
     assert any(part.abs().max() > 0 for part in loss)
+
+
+def test_real_models_are_found_without_what_pytest_adds_to_the_path(monkeypatch):
+    pytest.importorskip("transformers", reason="the extra `real` is not installed")
+    tests = Path(__file__).parent
+    monkeypatch.setattr(sys, "path", [one for one in sys.path if Path(one).resolve() not in (tests, tests / "real")])
+    for name in [name for name in sys.modules if name.split(".")[0] in ("real", "families")]:
+        monkeypatch.delitem(sys.modules, name)
+    assert len(MODELS["gpt2"]().example[1]) == 64
 
 
 @pytest.mark.parametrize("model", ["mlp", "transformer"])

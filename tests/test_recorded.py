@@ -425,6 +425,15 @@ def test_a_gradient_takes_a_sequence_in_one_operation(monkeypatch):
     assert (sum(gradient), any(norms)) == (2, False), "forward and backward"
 
 
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_a_gradient_is_right_where_the_caller_has_disabled_gradients(mode):
+    problem = ZOO["lstm"]()
+    x, y = (leaf[:6] for leaf in problem.example)
+    with mode():
+        found = recorded("gradient", problem)(problem.parameters(), x, y)
+    agree(found, by_loop("gradient", problem, x, y))
+
+
 @pytest.mark.parametrize(("model", "says"), [
     (lambda: nn.Sequential(nn.Linear(4, 6), nn.BatchNorm1d(6), nn.Linear(6, 3)), "batch_norm with the statistics"),
     (lambda: Centred(4, 3), "mean takes the samples together"),

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 import gradkernels as gk
 from gradkernels.zoo import CLASSES, EXAMPLE_SAMPLES, ZOO
 
-REAL_FOLDER = Path(__file__).parents[2] / "tests" / "real"
+TESTS = Path(__file__).parents[2] / "tests"
 WORDS, WIDTH, LENGTH, SIDE = 500, 64, 32, 32
 BLOCK = {"hidden_size": WIDTH, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 4 * WIDTH}
 SETTINGS = {
@@ -44,8 +44,8 @@ def deep_mlp():
 
 def real(name):
     """Make one of SETTINGS, as transformers and peft make it; a padded batch's loss is not the mean of its samples'."""
-    sys.path.insert(0, str(REAL_FOLDER))
-    from families import FAMILIES
+    sys.path.append(str(TESTS))
+    from real.families import FAMILIES
 
     family = FAMILIES[name.replace("_", " ")]
     x, y = family.data(EXAMPLE_SAMPLES, full=name not in PADDED, length=SIDE if name == "vit" else LENGTH)
@@ -61,8 +61,8 @@ def noise(output, y):
 
 def unet():
     """Make the UNet of diffusers with two levels, the lower one with attention, on 3 x 8 x 8."""
-    sys.path.insert(0, str(REAL_FOLDER))
-    import families  # noqa: F401  # lets torchvision be imported, as diffusers does too
+    sys.path.append(str(TESTS))
+    import real.families  # noqa: F401  # lets torchvision be imported, as diffusers does too
     from diffusers.models.unets.unet_2d import UNet2DModel
 
     torch.manual_seed(45)

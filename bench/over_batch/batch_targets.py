@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from batch_orders import QUANTITIES
 from batch_plan import JAX_SUFFIX
+from batch_short import by_time_of_batch, jax_table, short
 from batch_table import cells_of, costs, means, refusals, table
 
 SMALL, LARGE = range(1, 33), range(128, 1025)
@@ -32,18 +33,33 @@ def print_tables(records):
     )
     print(*summary(cells), sep="\n")
     print("\nThe worst cells of what is missed:")
-    print(*(line for target in targets(cells) for line in target.worst_cells()), sep="\n")
+    print(*(line for target in targets_by_threads(cells) for line in target.worst_cells()), sep="\n")
     print("\nJAX's vmap, jitted, over ours, each over the plain batch that it took turns with:")
     print(*jax(cells), sep="\n")
     print("\nWithout a time:", *refusals(records), sep="\n")
 
 
 def summary(cells):
-    """Yield a row for each target, as Markdown."""
+    """Yield a row for each target and number of threads, then what falls short and what bounds it, as Markdown."""
+    found = targets_by_threads(cells)
     yield "| over n | what | cells | geometric mean | at most | worst | at most | missed in |"
     yield "|---|---|--:|--:|--:|--:|--:|--:|"
-    for target in targets(cells):
-        yield target.row()
+    yield from (target.row() for target in found)
+    yield ""
+    yield from short(cells, found)
+    yield ""
+    yield from by_time_of_batch(cells)
+    yield from jax_table(cells)
+
+
+def targets_by_threads(cells):
+    """List every target, for each number of threads."""
+    counts = sorted({at[0] for at in cells})
+    found = [(count, target) for count in counts
+             for target in targets({at: cell for at, cell in cells.items() if at[0] == count})]  # fmt: skip
+    if len(counts) < 2:
+        return [target for _, target in found]
+    return [replace(target, sizes=f"{target.sizes}, {count} thread{'s' * (count > 1)}") for count, target in found]
 
 
 @dataclass(frozen=True)
@@ -63,6 +79,11 @@ class Target:
     figures: dict
     mean: float | None
     worst: float
+
+    @property
+    def is_time(self):
+        """Whether they are of times over a batch's."""
+        return "over" in self.says and "memory" not in self.says
 
     def row(self):
         """Return it as a row of the summary."""

@@ -8,7 +8,7 @@ and where new kinds come faster than they are used again nothing is recorded: th
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -125,8 +125,7 @@ class Recordings:
         run = known.run or self._of_number(known, arguments)
         if run is None:
             return None
-        as_it_is = torch.is_inference_mode_enabled() is arguments.sealed
-        with nullcontext() if as_it_is else torch.inference_mode(arguments.sealed), _BelowAutograd(), _Uncast():
+        with _as_recorded(arguments.sealed), _BelowAutograd(), _Uncast():
             return run(arguments.n, *arguments.tensors)
 
     def _known(self, key: Hashable, arguments: Arguments) -> Recording | None:
@@ -212,6 +211,16 @@ class Recordings:
         if arguments.on_one_gpu() and not recorded.drawn:
             return Replays(partial(_run_with, run, (), recorded.methods), arguments.changing(), found)
         return partial(_run_with, run, found, recorded.methods) if found or recorded.methods else run
+
+
+def _as_recorded(sealed: bool) -> AbstractContextManager[Any]:
+    """Return a context with gradients enabled, as they were when operations were noted: some look at that.
+
+    Args:
+        sealed: Whether memory is written to that was made under `torch.inference_mode`, which alone may do so.
+    """
+    as_it_is = torch.is_inference_mode_enabled() is sealed and (sealed or torch.is_grad_enabled())
+    return nullcontext() if as_it_is else torch.inference_mode(sealed)
 
 
 def _run_with(run: Run, found: Sequence[Array], methods: Sequence[Method], n: int, *tensors: Array) -> Sequence[Array]:
