@@ -231,6 +231,7 @@ def test_values_have_their_units():
         "0.15%",
         "1,000,000",
     )
+    assert share_text(1e-6) == "0.0001%"
 
 
 def test_ticks_are_round_numbers_within_the_axis():
@@ -254,6 +255,7 @@ def test_text_is_folded_between_words_and_never_lost():
     assert "".join(lines).replace(" ", "") == text.replace(" ", "")
     assert max(width(line, 8) for line in lines) <= 1.5
     assert folded_to_inches("", 8, 1) == []
+    assert folded_to_inches("as fast at n = 1,000", 8, width("as fast at n =", 8)) == ["as fast at", "n = 1,000"]
     assert that_fit([0.0, 0.1, 1.0], ["1,000"] * 3) == ["", "1,000", "1,000"]
 
 

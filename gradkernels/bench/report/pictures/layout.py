@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -109,6 +110,10 @@ def width(text: str, points: float = LABEL, bold: bool = False) -> float:
     return float(text_to_path.get_text_width_height_descent(text, font, ismath=False)[0]) / 72 * _SLACK
 
 
+_WORDS = re.compile(r"(?<!\S)n = \S+|\S+")
+"""What stays on one line: words, and a size with its name."""
+
+
 def folded_to_inches(text: str, points: float, inches: float, bold: bool = False) -> list[str]:
     """Fold text between words so that no line is wider; a longer word is broken, and nothing is lost.
 
@@ -119,7 +124,7 @@ def folded_to_inches(text: str, points: float, inches: float, bold: bool = False
         bold: Whether the letters are bold.
     """
     lines: list[str] = []
-    for word in text.split():
+    for word in _WORDS.findall(text):
         for piece in _pieces(word, points, inches, bold):
             if lines and width(f"{lines[-1]} {piece}", points, bold) <= inches:
                 lines[-1] += f" {piece}"

@@ -46,7 +46,7 @@ def _digits(value: float) -> str:
     """Return three digits, and all of a larger number; never an exponent where a person can count the zeros."""
     if value >= 99.95:
         return f"{value:,.0f}" if value < 1e9 else f"{value:.0e}"
-    return f"{value:.3g}" if value >= 1e-4 or not value else f"{value:.0e}"
+    return f"{value:.3g}" if value >= 1e-4 * _ALMOST or not value else f"{value:.0e}"
 
 
 def log_ticks(low: float, high: float) -> tuple[float, ...]:
