@@ -210,6 +210,32 @@ def test_samples_that_are_not_finite(kernel, by, rule, module):
     assert not gk.clipped_sum(problem, None, bad, y, 0.5, norms_out=True, **ask)[0]["0.weight"].isfinite().any()
 
 
+@pytest.mark.parametrize("way", ["torch.hooks", "torch.recorded", "torch.vmap+", "torch.loop+", "opacus.ghost"])
+def test_a_weight_of_nan_times_a_row_of_zeros_is_nan(way):
+    """Of what nothing uses, and of words that no sample has: by the definition, whether rows are formed or not."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Embedding(7, 4), nn.Flatten(), nn.Linear(8, 3))
+    model.register_parameter("unused", nn.Parameter(torch.ones(2)))
+    problem, y = gk.ModuleProblem(model, nn.MSELoss()), torch.randn(3, 3)
+    y[1, 0] = math.nan
+    data = problem.parameters(), torch.tensor([[0, 1], [2, 3], [0, 2]]), y
+    by = (("table and others", ("0.weight", "unused")), ("last", ("2.weight", "2.bias")))
+    asked = {
+        "clipped_sum": {},
+        "clipped_sum_by": {"by": by},
+        "weighted_sum": {"weights": torch.tensor([1, math.nan, 2])},
+    }
+    for quantity, options in asked.items():
+        if quantity == "clipped_sum" or way != "opacus.ghost":
+            found = gk.kernel(f"{way}.{quantity}").build(problem)(*data, **options)
+            assert all(one.isnan().all() for one in (found.sum if "by" in quantity else found).values()), quantity
+    if way != "opacus.ghost":
+        several = torch.tensor([[1, 2.0], [math.nan, 0], [2, 1]])
+        y[1, 0] = 0
+        found = gk.kernel(f"{way}.weighted_sum").build(problem)(*data, weights=several)
+        assert all(one[0].isnan().all() and one[1].isfinite().all() for one in found.values())
+
+
 def test_samples_of_a_regression_that_are_not_finite():
     x = np.array([0.0, np.nan, 2, np.inf])
     y = np.array([-1.0, 1, 2, 3])
@@ -281,17 +307,21 @@ def test_a_group_is_summed_when_its_last_parameter_comes(monkeypatch):
     """Three layers, two targets each: after each layer's gradient its sums are there."""
     torch.manual_seed(3)
     problem = gk.ModuleProblem(nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 4), nn.Linear(4, 2)), LOSS)
-    totals, after, total, arrived = [], [], Linear.total, GroupedSums.__call__
+    totals, after, arrived = [], [], GroupedSums.__call__
 
-    def counted(self, target, g):
-        totals.append(target)
-        return total(self, target, g)
+    def counted(method):
+        def call(self, target, *given):
+            totals.append(target)
+            return method(self, target, *given)
+
+        return call
 
     def spied(self, use, g):
         arrived(self, use, g)
         after.append(len(totals))
 
-    monkeypatch.setattr(Linear, "total", counted)
+    monkeypatch.setattr(Linear, "total", counted(Linear.total))
+    monkeypatch.setattr(Linear, "weighted_total", counted(Linear.weighted_total))
     monkeypatch.setattr(GroupedSums, "__call__", spied)
     compute = gk.kernel("torch.hooks.clipped_sum_by").build(problem)
     data = problem.parameters(), torch.randn(5, 3), torch.randint(2, (5,))

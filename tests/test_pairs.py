@@ -223,3 +223,9 @@ def test_mutants_are_rejected(kernel, change, tied):
     with pytest.raises(gk.Disagreement):
         call(problem, None, x, y, kernel=wrong(kernel, change), **options)
     gk.check(kernel, gk.Case(replace(problem, example=(x, y)), quantity, 5))
+
+
+def test_groups_of_one_parameter_are_proven_with_one_group(tied):
+    problem, x, y, rows = tied
+    found = gk.gram(problem, None, x, y, by="parameter", parameters="cell.bias", kernel="torch.hooks")
+    close(found, wanted(rows, {"cell.bias": ["cell.bias"]}))

@@ -94,8 +94,9 @@ def clipped_sum(
             or a function of all n norms, of each group in turn, that gives weights `(n,)`, whatever C is.
         gamma: Of the automatic rule, positive.
         norms_out: Whether to return `(sum, norms)`: norms before the cut, `(n,)`; with `by` a dict of them by group.
-        nonfinite: Where a norm, of any group, is not finite: `"propagate"` computes with it; `"drop"` leaves the sample
-            out and warns (NonFiniteWarning); `"raise"` raises a ValueError that names it.
+        nonfinite: Where a norm, of any group, is not finite: `"propagate"` computes with it, and a weight of NaN
+            makes the whole sum of its group NaN, for NaN times a row of zeros is NaN; `"drop"` leaves the sample out
+            and warns (NonFiniteWarning); `"raise"` raises a ValueError that names it.
         parameters: Names or globs of the only parameters that are asked about; see `gradient`.
         sample_weight: Factor of each sample's loss, `(n,)`, for regressions.
         kernel: A way (`numpy.broadcast`), key or Kernel to take instead of the fastest.

@@ -97,6 +97,8 @@ class Rows:
         if isinstance(samples, int | np.integer) and not isinstance(samples, bool):
             at = range(len(self))[samples]  # an IndexError beyond the last
             samples = slice(at, at + 1)
+        if isinstance(samples, slice) and (samples.step or 1) < 0:  # which torch has not
+            samples = np.arange(len(self))[samples].copy()
         x, y = take((self.x, self.y), samples)
         return Rows(self.problem, self.theta, x, y, self.layout, self.chosen)
 

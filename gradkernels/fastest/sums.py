@@ -53,7 +53,7 @@ def weighted_sum(
         theta: Parameters, `(d+1,)` with the intercept first; of a module a dict by name, or None for its own.
         x: Features, `(n, d)` or `(n,)`; of a module its inputs, samples first. n may be 0.
         y: Targets, samples first; integers and truth values stand for numbers of x's dtype.
-        weights: `(n,)`, or `(n, K)` for K sums.
+        weights: `(n,)`, or `(n, K)` for K sums; one of NaN makes all of its sum NaN.
         parameters: Names or globs of the only parameters that are asked about; see `gradient`.
         sample_weight: Factor of each sample's loss, `(n,)`, for regressions.
         kernel: A way (`numpy.broadcast`), key or Kernel to take instead of the fastest.

@@ -46,7 +46,10 @@ def clipped_sum(problem: ModuleProblem) -> Compute:
             factors = 1 / (_norms(copied, n) / max_norm).clip(min=1.0)
             copied.problem.model.zero_grad(set_to_none=True)
             _weighted(copied.problem.model, (factors * losses).sum())
-            return collect_gradients(copied)
+            sums = collect_gradients(copied)
+            if factors.isnan().any():  # NaN times zero is NaN, of what the model did not use as well
+                return {name: float("nan") * one for name, one in sums.items()}
+            return sums
 
     return compute
 

@@ -61,7 +61,7 @@ def _needs_groups(draw: Draw) -> Options:
 
 def _settings_by(draw: Draw) -> Any:
     names = tuple(arrays_by_name(draw.theta))
-    groups = (("first", names[:1]), ("others", names[1:] or names))
+    groups = (("first", names[:1]), ("others", names[1:]))[: len(names)]  # each parameter is in one of them
     yield " with groups", {"by": groups}
     for says, options in _settings(draw):
         yield f"{says} and groups", options | {"by": groups}

@@ -40,7 +40,8 @@ def _needs(draw: Draw) -> Options:
 
 def _settings(draw: Draw) -> Any:
     names = list(arrays_by_name(draw.theta))
-    yield " with groups", {"by": (("first", tuple(names[:1])), ("others", tuple(names[1:]) or tuple(names)))}
+    groups = (("first", tuple(names[:1])), ("others", tuple(names[1:])))[: len(names)]  # a parameter is in one of them
+    yield " with groups", {"by": groups}
 
 
 NORMS_BY = Quantity(

@@ -25,6 +25,7 @@ def test_the_matrix_of_rows_is_what_its_rows_say(module):
     close(matrix.norms(), g.norm(dim=1))
     close(matrix.dense(), g)
     close(matrix[1:3].dense(), g[1:3])
+    close(matrix[::-2].dense(), g.flip(0)[::2])
     close(gk.flat(problem).join(matrix.mean()), g.mean(0))
     close(gk.flat(problem).join(matrix.variance()), g.var(0, correction=0))
     factors_ = (0.5 / g.norm(dim=1)).clamp(max=1)

@@ -11,6 +11,7 @@ from gradkernels.backend import Array
 from gradkernels.engines.hooks.accumulate.grouped_sums import ByName, Cut, GroupedSums, WeightedGroups, exact_norms
 from gradkernels.engines.hooks.engine import HooksEngine
 from gradkernels.engines.hooks.errors import Unfit
+from gradkernels.engines.hooks.precision import spread_nan
 from gradkernels.engines.hooks.products import norms_by
 from gradkernels.engines.hooks.quantities import Theta, chunk_slices, drawing
 from gradkernels.kernel import Compute
@@ -57,6 +58,9 @@ class Cutting:
             kept = torch.stack([one.isfinite() for one in norms.values()]).all(0)
             if not kept.all():  # what is not finite is in the data of layers too, where no weight reaches it
                 sums = self._without(data, groups, weights, kept)
+            weights = {group: one[kept] for group, one in weights.items()}
+        for group, names in groups:
+            sums |= spread_nan({name: sums[name] for name in names if name in sums}, weights[group])
         return clipped_result(theta, asked.by, sums, norms)
 
     def _in_two_passes(self, data: Data, groups: Groups, cut: Cut) -> SumsNormsWeights:
@@ -121,12 +125,16 @@ def clipped_result(theta: Theta, by: Groups | None, sums: ByName, norms: ByName)
     groups = whole_or_groups(by, theta)
     inside = {name for _, names in groups for name in names}
     own = {
-        name: sums[name].to(one.dtype) if name in sums else torch.zeros_like(one).detach()
+        name: _cast(sums[name], one.dtype) if name in sums else torch.zeros_like(one).detach()
         for name, one in theta.items()
         if name in inside
     }
     widest = {group: max((theta[name] for name in names), key=torch.Tensor.element_size) for group, names in groups}
-    return result_of(theta, by, own, {group: norms[group].to(widest[group].dtype) for group, _ in groups})
+    return result_of(theta, by, own, {group: _cast(norms[group], widest[group].dtype) for group, _ in groups})
+
+
+def _cast(one: Array, dtype: torch.dtype) -> Array:
+    return one if one.dtype is dtype else one.to(dtype)  # which within no_grad takes 20 microseconds even so
 
 
 def clipped_sum_by(problem: ModuleProblem, chunk: int) -> Compute:

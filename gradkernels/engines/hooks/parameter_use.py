@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from gradkernels.backend import Array
+from gradkernels.engines.hooks import precision
 from gradkernels.engines.hooks.arguments import ArgPath
 from gradkernels.engines.hooks.precision import row_matrix, squared_row_norms, sum_of_squares, weighted_rows, widen
 from gradkernels.engines.hooks.symmetric import products_of_rows
@@ -128,6 +129,16 @@ class ParameterUse(ABC):
             total += rows.sum(0, dtype=total.dtype)
         return total
 
+    def weighted_total(self, target: ArgPath | str, g: Array, weights: Array) -> Array:
+        """Return the sum of the rows, each times its weight, of the target's shape.
+
+        Args:
+            target: Key of the target.
+            g: Gradient of the output, `(n, ...)`.
+            weights: `(n,)`.
+        """
+        return self.total(target, precision.times_weights(g, weights))
+
     def weighted_totals(self, target: ArgPath | str, g: Array, weights: Array) -> Array:
         """Return the sum of the rows by each of several weightings, `(k, *target.tensor.shape)`.
 
@@ -141,8 +152,7 @@ class ParameterUse(ABC):
             return weighted_rows(rows, weights)
         if type(self).total is ParameterUse.total:
             return reduce(operator.add, (weighted_rows(some, weights[at]) for at, some in self.row_blocks(target, g)))
-        each = (weights[:, i].view(-1, *[1] * (g.ndim - 1)) for i in range(weights.shape[1]))
-        return torch.stack([self.total(target, (g * of).to(g.dtype)) for of in each])
+        return torch.stack([self.weighted_total(target, g, one) for one in weights.unbind(1)])
 
     def total_of_squares(self, target: ArgPath | str, g: Array) -> Array:
         """Return the sum of the rows' squared entries, of the target's shape."""
@@ -233,17 +243,3 @@ def squared_norm_of_row(terms: Sequence[tuple[ParameterUse, Any, Array]], at: in
     for count, (use, target, g) in enumerate(terms):
         use.write(target, g, row, slice(at, at + 1), add=count > 0)
     return squared_row_norms(row)[0]
-
-
-def write_or_add(out: Array, rows: Array, add: bool) -> None:
-    """Write rows to `out`, or add them to what is there.
-
-    Args:
-        out: Memory, written to.
-        rows: Of its shape.
-        add: Whether to add.
-    """
-    if add:
-        out += rows
-    else:
-        out.copy_(rows)

@@ -62,6 +62,26 @@ def row_matrix(rows: Array) -> Array:
     return wide.flatten(1) if wide.ndim > 1 else wide[:, None]
 
 
+def times_weights(one: Array, weights: Array) -> Array:
+    """Return what is there of each sample `(n, ...)` times its weight `(n,)`, in its own dtype."""
+    return (one * weights.view(-1, *[1] * (one.ndim - 1))).to(one.dtype)
+
+
+def spread_nan(sums: dict[str, Array], weights: Array) -> dict[str, Array]:
+    """Return weighted sums, all NaN where a weight is: NaN times the zeros of a row is NaN, formed or not.
+
+    Args:
+        sums: By name, with an axis of k in front for several weightings.
+        weights: `(n,)`, or `(n, k)`.
+    """
+    if weights.sum().isfinite() or not (odd := weights.isnan().any(0)).any():
+        return sums
+    return {
+        name: one.masked_fill(odd.view(-1, *[1] * (one.ndim - 1)) if odd.ndim else odd, torch.nan)
+        for name, one in sums.items()
+    }
+
+
 def weighted_rows(rows: Array, weights: Array) -> Array:
     """Return the sums of rows `(n, ...)` by weights `(n, k)`, `(k, ...)`, in the dtype that sums are taken in."""
     wide = row_matrix(rows)

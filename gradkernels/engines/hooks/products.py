@@ -15,7 +15,7 @@ from gradkernels.engines.hooks.accumulate.random_matrices import RandomMatrices
 from gradkernels.engines.hooks.accumulate.weighted_sums import GroupSums, SeveralRowSums, zero_sums
 from gradkernels.engines.hooks.engine import HooksEngine
 from gradkernels.engines.hooks.errors import Unfit
-from gradkernels.engines.hooks.precision import HALF_DTYPES
+from gradkernels.engines.hooks.precision import HALF_DTYPES, spread_nan
 from gradkernels.engines.hooks.quantities import Theta, beyond_range, chunk_slices, drawing, rows_of_samples
 from gradkernels.kernel import Compute
 from gradkernels.problems.module.module_problem import ModuleProblem
@@ -48,7 +48,7 @@ def weighted_sum(problem: ModuleProblem, chunk: int) -> Compute:
             total = {name: total[name] + one for name, one in more.items()} if total else more
         if not total:
             return {name: one.new_zeros((*leading, *one.shape)).detach() for name, one in theta.items()}
-        return {name: total[name].to(one.dtype) for name, one in theta.items()}
+        return spread_nan({name: total[name].to(one.dtype) for name, one in theta.items()}, weights)
 
     return drawing(engine, compute)
 

@@ -13,6 +13,7 @@ from gradkernels.engines.hooks.accumulate.book_keeping import BookKeeping
 from gradkernels.engines.hooks.accumulate.single_uses import Several
 from gradkernels.engines.hooks.engine import ForwardPass, HooksEngine
 from gradkernels.engines.hooks.errors import Unfit
+from gradkernels.engines.hooks.precision import spread_nan
 from gradkernels.kernel import Compute
 from gradkernels.memory import empty_torch
 from gradkernels.problems.module.module_problem import ModuleProblem
@@ -99,7 +100,8 @@ def clipped_sum(problem: ModuleProblem, chunk: int) -> Compute:
             books = BookKeeping(forward.theta, forward.shared, count(y))
             forward.backward(books)
             norms = _norms_from_squares(engine, theta, x, y, books.squares())
-            return books.sums(clip_factors(norms, max_norm))
+            factors = clip_factors(norms, max_norm)
+            return spread_nan(books.sums(factors), factors)
 
     return drawing(engine, _over_parts(of_part, chunk))
 
@@ -121,8 +123,9 @@ def _reweighted(engine: HooksEngine, forward: ForwardPass, data: tuple[Theta, Tr
         accumulators.RowSums(forward.theta),
     )
     forward.backward(squares, keep=True)
-    forward.backward(sums, clip_factors(_norms_from_squares(engine, *data, squares.finish()), max_norm))
-    return sums.finish()
+    factors = clip_factors(_norms_from_squares(engine, *data, squares.finish()), max_norm)
+    forward.backward(sums, factors)
+    return spread_nan(sums.finish(), factors)
 
 
 def _norms_from_squares(engine: HooksEngine, theta: Theta, x: Tree, y: Tree, squares: Array) -> Array:
@@ -210,7 +213,7 @@ def moments(problem: ModuleProblem, chunk: int) -> Compute:
         totals, squares, n = dict[str, Array](), dict[str, Array](), count(y)
         for part in chunk_slices(n, chunk):
             with engine.forward(theta, take(x, part), take(y, part)) as forward:
-                powers = accumulators.RowMoments(forward.theta, forward.shared, part.stop - part.start)
+                powers = deviations.RowMoments(forward.theta, forward.shared, part.stop - part.start)
                 forward.backward(powers)
                 more = powers.finish()
             totals, squares = _added(totals, more[0]), _added(squares, more[1])

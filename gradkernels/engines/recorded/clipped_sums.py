@@ -17,7 +17,7 @@ from gradkernels.engines.hooks.precision import sum_dtype, widen
 from gradkernels.engines.hooks.quantities import Theta
 from gradkernels.engines.recorded.functions import Passes, RecordedFunction
 from gradkernels.engines.recorded.mending import MOST_MENDED
-from gradkernels.engines.recorded.quantities import recorded_parts
+from gradkernels.engines.recorded.quantities import added_parts, recorded_parts
 from gradkernels.engines.recorded.recordings import Recordings
 from gradkernels.engines.recorded.uses.callers_rule import callers_weights, calling
 from gradkernels.engines.recorded.uses.doubts import Doubts
@@ -105,17 +105,12 @@ class RecordedCutting:
         if parts is None:
             return plain()
         with torch.inference_mode(False), torch.no_grad():
-            inside = [name for name in theta if any(name in names for _, names in groups)]
-            first, *others = (dict(zip(inside, part, strict=False)) for part in parts)
-            sums = {name: sum((part[name] for part in others), one) for name, one in first.items()}
-            each = zip(*(part[len(inside) :] for part in parts), strict=True)
-            *of_groups, doubtful = (torch.cat(of) if len(of) > 1 else of[0] for of in each)
-            norms = {group: one for (group, _), one in zip(groups, of_groups, strict=True)}
+            sums, norms, doubtful = _joined(parts, theta, groups)
             if doubtful.any() and not self._mend(data, groups, (sums, norms), doubtful, numbers, rule):
                 return plain()
             if asked.drops and not all(one.isfinite().all() for one in norms.values()):
                 return plain()
-            return hooks.clipped_result(theta, asked.by, sums, norms)
+        return hooks.clipped_result(theta, asked.by, sums, norms)
 
     def _parts(self, data: Any, groups: Groups, rule: Rule, given: Array) -> list[Any] | None:
         """Return what is recorded of each chunk; None where nothing is, or the caller's function has failed."""
@@ -162,6 +157,25 @@ class RecordedCutting:
                         changes[group][wrong].to(sums[name].dtype), widen(rows[name]), 1
                     )
         return all(one.isfinite().all() for one in sums.values())
+
+
+def _joined(parts: list[Any], theta: Theta, groups: Groups) -> tuple[Theta, Theta, Array]:
+    """Return sums by name, norms by group and which samples are in doubt, from those of each chunk.
+
+    Args:
+        parts: What is recorded of each.
+        theta: Parameters by name.
+        groups: Names of parameters by group.
+    """
+    named = {name for _, names in groups for name in names}
+    inside = [name for name in theta if name in named]
+    found = parts[0]
+    if len(parts) > 1:
+        each = zip(*(part[len(inside) :] for part in parts), strict=True)
+        found = [*added_parts([[*part[: len(inside)]] for part in parts]), *map(torch.cat, each)]
+    sums = dict(zip(inside, found, strict=False))
+    norms = {group: one for (group, _), one in zip(groups, found[len(inside) : -1], strict=True)}
+    return sums, norms, found[-1]
 
 
 @lru_cache(maxsize=64)

@@ -10,9 +10,9 @@ import torch
 from torch.utils._python_dispatch import _disable_current_modes
 
 from gradkernels.backend import Array
-from gradkernels.engines.hooks.accumulate.accumulators import RowMoments, RowSums, RowWriter, SquaredNorms
+from gradkernels.engines.hooks.accumulate.accumulators import RowSums, RowWriter, SquaredNorms
 from gradkernels.engines.hooks.accumulate.book_keeping import BookKeeping
-from gradkernels.engines.hooks.accumulate.deviations import SquaredDeviations
+from gradkernels.engines.hooks.accumulate.deviations import RowMoments, SquaredDeviations
 from gradkernels.engines.hooks.engine import ForwardPass, HooksEngine
 from gradkernels.engines.hooks.precision import HALF_DTYPES
 from gradkernels.engines.hooks.quantities import Theta, clip_factors

@@ -11,6 +11,7 @@ from gradkernels.engines.hooks import pairs
 from gradkernels.engines.hooks import products as hooks
 from gradkernels.engines.hooks.accumulate.random_matrices import MOST_MATRIX_BYTES, RandomMatrices
 from gradkernels.engines.hooks.errors import Unfit
+from gradkernels.engines.hooks.precision import spread_nan
 from gradkernels.engines.hooks.quantities import Theta
 from gradkernels.engines.recorded import product_functions as functions
 from gradkernels.engines.recorded.quantities import added_parts, in_dtypes_of, recorded_parts
@@ -24,7 +25,8 @@ from gradkernels.tree import Tree, count, take
 _element_size = torch.Tensor.element_size
 
 TOO_MANY_MATRICES = (
-    "torch.recorded keeps a projection's matrices, here {} bytes, and at most {}; torch.hooks makes them in blocks"
+    "torch.recorded keeps a projection's matrices, here {:,} bytes, and at most {:,}, none where max_bytes is set; "
+    "torch.hooks makes them in blocks"
 )
 
 
@@ -38,7 +40,7 @@ def weighted_sum(problem: ModuleProblem, chunk: int) -> Compute:
         if parts is None:
             return plain(theta, x, y, weights)
         with torch.inference_mode(False), torch.no_grad():
-            return in_dtypes_of(theta, added_parts(parts))
+            return spread_nan(in_dtypes_of(theta, added_parts(parts)), weights)
 
     return compute
 

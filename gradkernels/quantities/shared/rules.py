@@ -42,7 +42,11 @@ def weights_of(xp: Any, norms: Array, limit: Any, rule: Rule, gamma: Any) -> Arr
     """
     if callable(rule):
         return rule(norms)
-    return limit / (norms + gamma) if rule == AUTOMATIC else xp.reciprocal(xp.clip(norms / limit, min=1.0))
+    if rule == AUTOMATIC:
+        return limit / (norms + gamma)
+    if xp.__name__ == "torch":  # which divides by zero without a warning
+        return (limit / norms).clamp(max=1.0)
+    return xp.reciprocal(xp.clip(norms / limit, min=1.0))
 
 
 def limit_of(limit: Any, group: str) -> Any:

@@ -8,8 +8,7 @@ from typing import Any
 import torch
 
 from gradkernels.backend import Array
-from gradkernels.engines.hooks.accumulate.accumulators import RowMoments
-from gradkernels.engines.hooks.accumulate.deviations import SquaredDeviations, inaccurate_variances
+from gradkernels.engines.hooks.accumulate.deviations import RowMoments, SquaredDeviations, inaccurate_variances
 from gradkernels.quantity import Moments
 from gradkernels.watch.values.measure import Arrived, Arriving, Measure
 from gradkernels.watch.values.squared_norms import TogetherSquaredNorms

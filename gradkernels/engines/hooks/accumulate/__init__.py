@@ -3,11 +3,11 @@
 An accumulator is called with each `ParameterUse` and the gradient of its output, samples first; `finish` gives the
 result when the backward pass is over.
 
-- `accumulators`: rows in their place (`RowWriter`), squared norms (`SquaredNorms`), weighted sums (`RowSums`), sums of
-  rows and of their squares (`RowMoments`).
+- `accumulators`: rows in their place (`RowWriter`), squared norms (`SquaredNorms`), weighted sums (`RowSums`).
 - `book_keeping`: norms, then weighted sums, from what is kept of one backward pass.
 - `grouped_sums`: the same by groups of parameters, each summed as soon as it is complete.
-- `deviations`: sums of squares around the mean, where the difference of two large sums would lose digits.
+- `deviations`: sums of rows and of their squares (`RowMoments`), and of squares around the mean, where the difference
+  of two large sums would lose digits.
 - `row_memory`: memory for rows that several uses write to or add to, blocks of a parameter included.
 - `pulling`: rows of what was made of parameters, turned into theirs.
 - `single_uses`: which parameters have one use, so that their norms may be added up use by use.

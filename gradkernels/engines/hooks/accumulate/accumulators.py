@@ -15,7 +15,13 @@ from gradkernels.engines.hooks.accumulate.pulling import pull
 from gradkernels.engines.hooks.accumulate.row_memory import RowMemory
 from gradkernels.engines.hooks.accumulate.single_uses import SingleUses
 from gradkernels.engines.hooks.parameter_use import ParameterTensor, ParameterUse
-from gradkernels.engines.hooks.precision import in_units, squared_row_norms, sum_dtype, sum_of_squares, widen
+from gradkernels.engines.hooks.precision import (
+    in_units,
+    squared_row_norms,
+    sum_dtype,
+    times_weights,
+    widen,
+)
 
 
 class RowWriter:
@@ -179,8 +185,11 @@ class RowSums:
             places: Keys of the targets.
             g: Gradient of its output, `(n, ...)`.
         """
-        if self._weights is not None:
-            g = (g * self._weights.view(-1, *[1] * (g.ndim - 1))).to(g.dtype)
+        weights, places = self._weights, [*places]
+        if weights is not None and len(places) == 1:
+            self.add_total(use.targets[places[0]], use.weighted_total(places[0], g, weights))
+            return
+        g = g if weights is None else times_weights(g, weights)
         for place in places:
             self.add_total(use.targets[place], use.total(place, g))
 
@@ -220,30 +229,3 @@ class RowSums:
                 self._total(name).add_(part)
         totals = {name: self._total(name) for name in self._theta}
         return totals if self._unit is None else {name: one * self._unit for name, one in totals.items()}
-
-
-class RowMoments:
-    """Adds up rows and their squares, without rows of parameters that have one use."""
-
-    def __init__(self, theta: dict[str, Array], shared: Iterable[str], n: int) -> None:
-        self._sums = RowSums(theta)
-        self._squares = {name: widen(torch.zeros_like(tensor).detach()) for name, tensor in theta.items()}
-        self._theta, self._n = theta, n
-        self._single = SingleUses(shared)
-        self._terms: list[UseTerm] = []
-
-    def __call__(self, use: ParameterUse, g: Array) -> None:
-        """Add the sums of the rows of a use's targets, and of their squares."""
-        self._sums(use, g)
-        for place, target in use.targets.items():
-            if self._single(target):
-                self._squares[target.names[0]] += use.total_of_squares(place, g)
-            else:
-                self._terms.append((use, place, g))
-
-    def finish(self) -> tuple[dict[str, Array], dict[str, Array]]:
-        """Return sums and sums of squares by name, once the backward pass is over."""
-        self._single.require()
-        for name, rows in rows_from_terms(self._terms, self._theta, self._single.shared, self._n).items():
-            self._squares[name] += sum_of_squares(rows)
-        return self._sums.finish(), self._squares

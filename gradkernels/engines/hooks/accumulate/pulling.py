@@ -9,8 +9,7 @@ import torch
 from gradkernels.backend import Array
 from gradkernels.engines.hooks.accumulate.inner_products import UseTerm
 from gradkernels.engines.hooks.accumulate.row_memory import RowMemory
-from gradkernels.engines.hooks.parameter_use import write_or_add
-from gradkernels.engines.hooks.rules.blocks import blocks
+from gradkernels.engines.hooks.rules.blocks import blocks, write_or_add
 
 PULLED_BYTES = 1 << 21
 """Of rows at a time: what is between them and the parameters' then stays in a cache, and a call is worth its while."""

@@ -6,8 +6,9 @@ from abc import abstractmethod
 from typing import Any
 
 from gradkernels.backend import Array
-from gradkernels.engines.hooks.parameter_use import ALL_SAMPLES, ParameterUse, write_or_add
+from gradkernels.engines.hooks.parameter_use import ALL_SAMPLES, ParameterUse
 from gradkernels.engines.hooks.precision import squared_row_norms, sum_of_squares, widen
+from gradkernels.engines.hooks.rules.blocks import write_or_add
 
 
 class MaterializedUse(ParameterUse):

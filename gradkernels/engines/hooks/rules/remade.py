@@ -23,10 +23,9 @@ from gradkernels.engines.hooks.parameter_use import (
     ROW_BLOCK_BYTES,
     ParameterTensor,
     ParameterUse,
-    write_or_add,
 )
 from gradkernels.engines.hooks.precision import widen
-from gradkernels.engines.hooks.rules.blocks import blocks
+from gradkernels.engines.hooks.rules.blocks import blocks, write_or_add
 from gradkernels.engines.hooks.rules.linear.linear import Linear
 
 

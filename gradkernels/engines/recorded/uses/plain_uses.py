@@ -62,6 +62,18 @@ class RecordedUse(ParameterUse):
             return self.use.total(target, g)
         return widen(self._rows(target, g)).sum(0)
 
+    def weighted_total(self, target: Any, g: Array, weights: Array) -> Array:
+        """Return the weighted sum of the rows as the use does, if it has a way of its own.
+
+        Args:
+            target: Key of the target.
+            g: Gradient of the output, `(n, ...)`.
+            weights: `(n,)`.
+        """
+        if self._has_own("weighted_total"):
+            return self.use.weighted_total(target, g, weights)
+        return super().weighted_total(target, g, weights)
+
     def weighted_totals(self, target: Any, g: Array, weights: Array) -> Array:
         """Return the sums of the rows by each weighting, without rows if the use can.
 

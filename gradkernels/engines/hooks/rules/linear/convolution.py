@@ -17,10 +17,10 @@ from typing import Any
 import torch
 
 from gradkernels.backend import Array
-from gradkernels.engines.hooks.parameter_use import ParameterUse, write_or_add
+from gradkernels.engines.hooks.parameter_use import ParameterUse
 from gradkernels.engines.hooks.precision import squared_row_norms, sum_dtype, weighted_rows, widen
 from gradkernels.engines.hooks.rules.autotune import TRIAL_SAMPLES, fastest_of, is_recording
-from gradkernels.engines.hooks.rules.blocks import blocks
+from gradkernels.engines.hooks.rules.blocks import blocks, write_or_add
 from gradkernels.engines.hooks.rules.linear.gram import diagonal, twice_the_digits
 from gradkernels.engines.hooks.rules.linear.patches import Sizes, geometry_of
 from gradkernels.engines.hooks.rules.rule import LayerRule, NamedArguments, Targets, samples_first

@@ -9,11 +9,13 @@ from typing import Any
 import torch
 
 from gradkernels.backend import Array
-from gradkernels.engines.hooks.parameter_use import ParameterUse, write_or_add
+from gradkernels.engines.hooks.parameter_use import ParameterUse
 from gradkernels.engines.hooks.precision import squared_row_norms, sum_dtype, sum_of_squares, weighted_rows, widen
 from gradkernels.engines.hooks.rules.autotune import TRIAL_SAMPLES, fastest_of, is_recording
+from gradkernels.engines.hooks.rules.blocks import write_or_add
 from gradkernels.engines.hooks.rules.linear import outer_products
 from gradkernels.engines.hooks.rules.linear.gram import cheaper_ways, products_of_samples, squared_norms_by_steps
+from gradkernels.engines.hooks.rules.linear.outer_products import steps_of, sums_over_steps
 from gradkernels.engines.hooks.rules.rule import LayerRule, NamedArguments, Targets, not_last, transposed_parameter
 from gradkernels.engines.hooks.symmetric import products_of_rows
 
@@ -35,11 +37,11 @@ class Linear(ParameterUse):
 
     def __init__(self, targets: Targets, a: Array, flipped: bool = False) -> None:
         self.targets = targets
-        self._a, self.flipped = _steps(a), flipped
+        self._a, self.flipped = steps_of(a), flipped
 
     def factors(self, g: Array) -> tuple[Array, Array]:
         """Return `(n, [t,] rows)` and `(n, [t,] columns)`, whose outer products are summed to a row of the weight."""
-        g = _steps(g)
+        g = steps_of(g)
         return (self._a, g) if self.flipped else (g, self._a)
 
     def write(self, target: Any, g: Array, out: Array, at: slice, add: bool) -> None:
@@ -53,14 +55,14 @@ class Linear(ParameterUse):
             add: Whether to add to what is there.
         """
         if target == "bias":
-            write_or_add(out, _shifts(g[at]), add)
+            write_or_add(out, sums_over_steps(g[at]), add)
             return
         rows, columns = (factor[at] for factor in self.factors(g))
         outer_products.write_outer_rows(rows, columns, out, add)
 
     def joint_squared_norms(self, places: Sequence[Any], g: Array) -> Array:
         """Return |g|^2 (|a|^2 + 1) for weight and bias."""
-        g = _steps(g)
+        g = steps_of(g)
         if g.ndim == 2 and len(places) == 2:
             of_g = squared_row_norms(g)
             return torch.addcmul(of_g, of_g, squared_row_norms(self._a))
@@ -68,7 +70,7 @@ class Linear(ParameterUse):
 
     def each_squared_norms(self, places: Sequence[Any], g: Array) -> dict[Any, Array]:
         """Return the squared norms of several targets, |g|^2 |a|^2 for the weight and |g|^2 for the bias."""
-        g = _steps(g)
+        g = steps_of(g)
         if g.ndim == 2 and len(places) == 2:
             of_g = squared_row_norms(g)
             return {"weight": of_g * squared_row_norms(self._a), "bias": of_g}
@@ -76,9 +78,9 @@ class Linear(ParameterUse):
 
     def squared_norms(self, target: Any, g: Array) -> Array:
         """Return |g|^2 |a|^2; with leading axes what is faster, sums of (g_s . g_t)(a_s . a_t) or of squared rows."""
-        g = _steps(g)
+        g = steps_of(g)
         if target == "bias":
-            return squared_row_norms(_shifts(g))
+            return squared_row_norms(sums_over_steps(g))
         if g.ndim == 2:
             return squared_row_norms(g) * squared_row_norms(self._a)
         found = {"gram": partial(self._by_products, target), "rows": partial(super().squared_norms, target)}
@@ -101,7 +103,7 @@ class Linear(ParameterUse):
             directions: `(k, *target.tensor.shape)`.
         """
         if target == "bias":
-            return widen(_shifts(g)) @ directions.mT
+            return widen(sums_over_steps(g)) @ directions.mT
         rows, columns = map(widen, self.factors(g))
         if rows.ndim == 3 and len(directions) > 1:  # rows are formed once, V a for each direction
             return super().along(target, g, directions)
@@ -129,7 +131,7 @@ class Linear(ParameterUse):
             g: Gradient of the output, `(n, ...)`.
         """
         if target == "bias":
-            return products_of_rows(widen(_shifts(g)))
+            return products_of_rows(widen(sums_over_steps(g)))
         rows, columns = map(widen, self.factors(g))
         if rows.ndim == 2:
             return products_of_samples(rows, columns)
@@ -141,7 +143,7 @@ class Linear(ParameterUse):
 
     def joint_gram(self, places: Sequence[Any], g: Array) -> Array:
         """Return the inner products of rows of several targets: (g_i . g_j)(a_i . a_j + 1) for weight and bias."""
-        g = _steps(g)
+        g = steps_of(g)
         if g.ndim == 2 and len(places) == 2:
             return products_of_samples(widen(g), widen(self._a), more=1)
         return super().joint_gram(places, g)
@@ -164,13 +166,13 @@ class Linear(ParameterUse):
         if rows.ndim == 2:
             return None
         if target == "bias":
-            return _shifts(g)
+            return sums_over_steps(g)
         steps, o, i = rows.shape[1], rows.shape[2], columns.shape[2]
         return rows.mT @ columns if o * i <= steps * (o + i) else None
 
     def squared_norms_of_terms(self, target: Any, g: Array) -> Array:
         """Sum |g_t|^2 |a_t|^2 over steps, for the bias |g_t|^2."""
-        of_g, of_a = (widen(_steps(factor)).square().sum(-1) for factor in (g, self._a))
+        of_g, of_a = (widen(steps_of(factor)).square().sum(-1) for factor in (g, self._a))
         terms = of_g if target == "bias" else of_g * of_a
         return terms if terms.ndim == 1 else terms.sum(1)
 
@@ -181,6 +183,18 @@ class Linear(ParameterUse):
         rows, columns = (factor.flatten(0, -2) for factor in self.factors(g))
         return rows.mT @ columns.to(rows.dtype)  # under autocast the layer has cast its input
 
+    def weighted_total(self, target: Any, g: Array, weights: Array) -> Array:
+        """Return the weighted sum of the rows, of which the narrower factor is multiplied by the weights.
+
+        Args:
+            target: Key of the target.
+            g: Gradient of the output, `(n, ...)`.
+            weights: `(n,)`.
+        """
+        if g.dtype is not weights.dtype or (target == "bias" and g.ndim > 2):
+            return super().weighted_total(target, g, weights)
+        return weights @ g if target == "bias" else outer_products.weighted_sum(self.factors(g), weights)
+
     def weighted_totals(self, target: Any, g: Array, weights: Array) -> Array:
         """Return the sums of the rows by each weighting: one product of matrices, or rows where many steps are in one.
 
@@ -190,13 +204,13 @@ class Linear(ParameterUse):
             weights: `(n, k)`.
         """
         if target == "bias":
-            return weighted_rows(_shifts(g), weights)
+            return weighted_rows(sums_over_steps(g), weights)
         return outer_products.weighted_sums(self.factors(g), weights)
 
     def total_of_squares(self, target: Any, g: Array) -> Array:
         """Return the sum of the squared rows: squares of outer products are outer products of squares."""
         if target == "bias":
-            return sum_of_squares(_shifts(g))
+            return sum_of_squares(sums_over_steps(g))
         rows, columns = self.factors(g)
         if rows.ndim == 2:
             return widen(rows).square().mT @ widen(columns).square()
@@ -221,20 +235,7 @@ class Linear(ParameterUse):
 
     def expands_deviations(self, target: Any, g: Array) -> bool:
         """Return whether deviations from a mean need no rows: of a weight with one step, in less than float64."""
-        return target != "bias" and _steps(g).ndim == 2 and g.dtype is not torch.float64
-
-
-def _steps(tensor: Array) -> Array:
-    """Merge all leading axes of a sample: `(n, features)`, or `(n, t, features)` with t > 1."""
-    if tensor.ndim == 2:
-        return tensor
-    steps = tensor.flatten(1, -2)
-    return steps[:, 0] if steps.shape[1] == 1 else steps
-
-
-def _shifts(g: Array) -> Array:
-    """Return the rows of the bias, `(n, o)`: sums over steps."""
-    return g if g.ndim == 2 else g.flatten(1, -2).sum(1)
+        return target != "bias" and steps_of(g).ndim == 2 and g.dtype is not torch.float64
 
 
 def _linear(targets: Targets, a: Array, given: NamedArguments) -> Linear:

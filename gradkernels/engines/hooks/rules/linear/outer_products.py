@@ -8,7 +8,7 @@ from functools import reduce
 import torch
 
 from gradkernels.backend import Array
-from gradkernels.engines.hooks.precision import widen
+from gradkernels.engines.hooks.precision import times_weights, widen
 from gradkernels.engines.hooks.symmetric import products_of_rows
 
 GROUP_SAMPLES = 4
@@ -88,3 +88,31 @@ def weighted_sums(factors: tuple[Array, Array], weights: Array) -> Array:
         return out
     several = rows[..., None, :] * weights.view(n, *[1] * (rows.ndim - 2), k, 1)  # (n, [t,] k, o)
     return (several.flatten(0, -3).flatten(1).mT @ columns.flatten(0, -2)).view(k, o, i)
+
+
+def weighted_sum(factors: tuple[Array, Array], weights: Array) -> Array:
+    """Return the sum of the products, each times its sample's weight, `(o, i)`: the narrower factor is multiplied.
+
+    Args:
+        factors: `(n, [t,] o)` and `(n, [t,] i)`.
+        weights: `(n,)`.
+    """
+    rows, columns = factors
+    if rows.shape[-1] <= columns.shape[-1]:
+        rows = times_weights(rows, weights)
+    else:
+        columns = times_weights(columns, weights)
+    return rows.flatten(0, -2).mT @ columns.flatten(0, -2).to(rows.dtype)
+
+
+def steps_of(tensor: Array) -> Array:
+    """Merge all leading axes of a sample: `(n, features)`, or `(n, t, features)` with t > 1."""
+    if tensor.ndim == 2:
+        return tensor
+    steps = tensor.flatten(1, -2)
+    return steps[:, 0] if steps.shape[1] == 1 else steps
+
+
+def sums_over_steps(g: Array) -> Array:
+    """Return the rows of the bias, `(n, o)`: sums over steps."""
+    return g if g.ndim == 2 else g.flatten(1, -2).sum(1)

@@ -19,8 +19,9 @@ from gradkernels.engines.hooks.capture.boundary import BoundaryCall
 from gradkernels.engines.hooks.capture.boundary_rules import RunBoundary
 from gradkernels.engines.hooks.capture.sample_axis import Axis
 from gradkernels.engines.hooks.capture.tape import Tape
-from gradkernels.engines.hooks.parameter_use import ParameterUse, write_or_add
+from gradkernels.engines.hooks.parameter_use import ParameterUse
 from gradkernels.engines.hooks.rules import vmap_call
+from gradkernels.engines.hooks.rules.blocks import write_or_add
 from gradkernels.engines.hooks.rules.linear.linear import Linear
 from gradkernels.engines.hooks.rules.rule import Targets
 
