@@ -11,6 +11,9 @@ from torch.nn import functional as F
 
 import gradkernels as gk
 from gradkernels.engines.hooks.errors import Unfit
+from gradkernels.engines.hooks.rules.linear import convolution, linear
+from gradkernels.engines.hooks.rules.linear.convolution import Convolution
+from gradkernels.engines.hooks.rules.linear.gram import cheaper_products
 
 LOSS = nn.CrossEntropyLoss()
 GROUPS = {"words": "words.*", "rest": ["cell.*", "scale"]}
@@ -229,3 +232,48 @@ def test_groups_of_one_parameter_are_proven_with_one_group(tied):
     problem, x, y, rows = tied
     found = gk.gram(problem, None, x, y, by="parameter", parameters="cell.bias", kernel="torch.hooks")
     close(found, wanted(rows, {"cell.bias": ["cell.bias"]}))
+
+
+@pytest.mark.parametrize("way", ["steps", "rows"])
+def test_both_ways_of_sequences_that_are_measured(way, monkeypatch):
+    torch.manual_seed(0)
+    model, x, y = nn.Linear(8, 16).double(), torch.randn(9, 3, 8, dtype=torch.float64), torch.randn(9, 3, 16)
+    asked = []
+
+    def chosen(key, ways, arguments):
+        asked.append(set(ways))
+        return ways[way](*arguments)
+
+    monkeypatch.setattr(linear, "fastest_of", chosen)
+    rows = oracle(model, nn.MSELoss(), x, y.double())
+    data = dict(model.named_parameters()), x, y.double()
+    found = gk.kernel("torch.hooks.gram").build(gk.ModuleProblem(model, nn.MSELoss()))(*data)
+    close(found, wide(rows, rows) @ wide(rows, rows).T)
+    assert asked == [{"steps", "rows"}]
+
+
+def test_what_costs_four_times_as_much_is_not_measured():
+    assert cheaper_products(64, 16, 32, 32) == ("rows",)
+    assert cheaper_products(64, 4, 64, 256) == ("steps", "rows")
+    assert cheaper_products(64, 4, 32, 32) == ("rows", "steps")
+    assert cheaper_products(2, 2, 512, 512) == ("steps",)
+
+
+@pytest.mark.parametrize("layer", [nn.Conv1d(3, 16, 3), nn.Conv1d(3, 16, 3, stride=2, padding=1), nn.Conv2d(2, 6, 4)])
+def test_rows_of_a_convolution_are_formed_some_outputs_at_a_time(layer, monkeypatch):
+    torch.manual_seed(0)
+    model, n = layer.double(), 5
+    x = torch.randn(n, layer.in_channels, *[4] * (layer.weight.ndim - 2), dtype=torch.float64)
+    loss, y = nn.MSELoss(), torch.randn_like(model(x))
+    rows, formed, write = oracle(model, loss, x, y), [], Convolution._write
+
+    def watched(self, g, a, out):
+        formed.append(out.shape[1])
+        write(self, g, a, out)
+
+    monkeypatch.setattr(convolution, "ROW_BYTES", 1)
+    monkeypatch.setattr(Convolution, "_write", watched)
+    found = gk.kernel("torch.hooks.gram").build(gk.ModuleProblem(model, loss))(dict(model.named_parameters()), x, y)
+    close(found, wide(rows, rows) @ wide(rows, rows).T)
+    assert len(formed) > 1
+    assert sum(formed) == layer.out_channels

@@ -1,6 +1,7 @@
 """torch.recorded of weighted sums and products of rows: right for any number of samples, whatever the options are."""
 
 import every_quantity
+import models as of_every_kind
 import modules
 import numpy as np
 import pytest
@@ -332,7 +333,7 @@ def test_matrices_that_are_too_large_to_be_kept_are_another_kernels(monkeypatch)
     monkeypatch.setattr(random_matrices, "MOST_MATRIX_BYTES", 1000)
     problem, x, y = made("mlp")
     theta = problem.parameters()
-    with pytest.raises(Unfit, match=r"here 6120 bytes, and at most"):
+    with pytest.raises(Unfit, match=r"here 6,120 bytes, and at most "):
         recorded("project", problem)(theta, x, y, size=15)
     found = hooks.project(problem, 9)(theta, x, y, size=15)
     close(found, by_loop("project", problem, x, y, size=15))
@@ -409,3 +410,17 @@ def test_products_of_which_one_factor_leaves_the_range_are_computed_again():
         found = recorded("gram", problem)(problem.parameters(), x * unit, y / unit)
         exact = want + (y @ y.T) / unit**2
         torch.testing.assert_close(found, exact, rtol=1e-5, atol=1e-5 * float(exact.abs().max()))
+
+
+@pytest.mark.parametrize("quantity", ["gradient", "weighted_sum"])
+def test_parts_that_run_again_have_the_parameters_of_the_call(quantity):
+    torch.manual_seed(0)
+    model, loss, x, y = of_every_kind.MODELS["checkpoint"](5)
+    model.head.weight.requires_grad_(False)
+    problem = gk.ModuleProblem(model.double(), loss)
+    theta = {name: torch.randn_like(one) for name, one in problem.parameters().items()}
+    options = {"weights": torch.full((5,), 0.2, dtype=torch.float64)} if quantity == "weighted_sum" else {}
+    found = gk.kernel(f"torch.recorded.{quantity}").build(problem)(theta, x.double(), y, **options)
+    model.load_state_dict(theta, strict=False)
+    for name, rows in oracle(model, loss, x, y).items():
+        torch.testing.assert_close(found[name], rows.mean(0), rtol=1e-9, atol=1e-12)

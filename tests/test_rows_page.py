@@ -58,6 +58,24 @@ def test_tracin_and_trak(page):
     assert float(((kept - gram) / scale).square().mean().sqrt()) < 0.2  # 1 / sqrt(64), and a half of that
 
 
+def test_tangent_kernel(page):
+    names, _, _ = page
+    model = names["model"].double()
+    jacobian = torch.func.jacrev(lambda theta: torch.func.functional_call(model, theta, names["x"].double())[:, 0])
+    found = jacobian({name: one.detach() for name, one in model.named_parameters()})
+    g = torch.cat([one.flatten(1) for one in found.values()], 1)
+    model.float()
+    close(names["tangent_kernel"], g @ g.T)
+
+
+def test_recipes_have_three_lines_at_most():
+    page = (pages.ROOT / "docs" / "rows.md").read_text().partition("## What people make of it")[2]
+    blocks = [block.text.splitlines() for block in pages.blocks(pages.ROOT / "docs" / "rows.md") if block.text in page]
+    made = [[line for line in one if line and not line.startswith(("print", "import", "from"))] for one in blocks]
+    recipes = [one for one in made if not any(".draw(" in line for line in one)]  # the regression itself
+    assert [len(one) for one in recipes] == [2, 1, 1, 3, 2, 2, 3]
+
+
 def test_fisher_and_its_eigenvalues(page):
     names, _, g = page
     fisher = g.T @ g / 100

@@ -99,8 +99,7 @@ class Rows:
             samples = slice(at, at + 1)
         if isinstance(samples, slice) and (samples.step or 1) < 0:  # which torch has not
             samples = np.arange(len(self))[samples].copy()
-        x, y = take((self.x, self.y), samples)
-        return Rows(self.problem, self.theta, x, y, self.layout, self.chosen)
+        return Rows(self.problem, self.theta, *take((self.x, self.y), samples), self.layout, self.chosen)
 
     def _gram(self, other: Rows) -> Array:
         if other is self:

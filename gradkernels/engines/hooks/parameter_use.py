@@ -95,6 +95,10 @@ class ParameterUse(ABC):
         """Return the rows where these take no more memory than what they are made of; None where they do."""
         return None
 
+    def lone_rows(self, target: ArgPath | str, g: Array) -> Array | None:
+        """Return rows that are dropped before others are formed; None where norms and sums are to be had without."""
+        return self.small_rows(target, g)
+
     def squared_norms_of_terms(self, target: ArgPath | str, g: Array) -> Array:
         """Sum the squared norms of the terms whose sum a row is, `(n,)`; of the row where it has one term."""
         return self.squared_norms(target, g)

@@ -88,7 +88,8 @@ class Passes:
         leaf = {name: one.detach().requires_grad_() for name, one in theta.items()}
         with torch.enable_grad(), holding_untrained(self._problem, rest), self._problem.with_parameters(leaf):
             total = self._losses(self._problem.output(x), y) @ share.expand(count(y))
-        return [dense(part) for part in torch.autograd.grad(total, [*leaf.values()], materialize_grads=True)]
+            found = torch.autograd.grad(total, [*leaf.values()], materialize_grads=True)  # may run parts again
+        return [dense(part) for part in found]
 
 
 def is_half(theta: Theta, share: Array) -> bool:

@@ -133,12 +133,25 @@ class GroupedSums:
                     single.setdefault(group, []).append(place)
                 else:
                     self._books[group].terms.append((use, place, g))
-        arrived = _arrived(use, single, g)
+        arrived = self._arrived(use, single, g)
         for group, places in single.items():
             book = self._books[group]
             book.add(use, places, g, arrived)
             if not book.awaited:
                 self._close(group, book)
+
+    def _arrived(self, use: ParameterUse, single: Mapping[str, Sequence[Any]], g: Array) -> TargetNorms:
+        """Return what is known of targets whose parameters have no other use, from the groups that they are in."""
+        small, large = dict[Any, Array](), []
+        for group, places in single.items():
+            rows_of = use.lone_rows if len(self._books[group].names) == 1 else use.small_rows
+            for place in places:
+                rows = rows_of(place, g)
+                if rows is None:
+                    large.append(place)
+                else:
+                    small[place] = rows
+        return TargetNorms(small, use.each_squared_norms(large, g) if len(single) > 1 and large else {})
 
     def _close(self, group: str, book: GroupBook) -> None:
         squares = book.squares
@@ -206,14 +219,6 @@ def exact_norms(squares: Array, book: GroupBook, theta: ByName) -> Array:
         return norms
     beyond = ~((squares > limits.tiny / limits.eps) & (squares < limits.max)) & book.reached(n)
     return torch.where(beyond, book.lengths(theta, n).to(norms.dtype), norms) if beyond.any() else norms
-
-
-def _arrived(use: ParameterUse, single: Mapping[str, Sequence[Any]], g: Array) -> TargetNorms:
-    """Return what is known of targets whose parameters have no other use, from the groups that they are in."""
-    places = [place for of_group in single.values() for place in of_group]
-    small = {place: rows for place in places if (rows := use.small_rows(place, g)) is not None}
-    large = [place for place in places if place not in small]
-    return TargetNorms(small, use.each_squared_norms(large, g) if len(single) > 1 and large else {})
 
 
 def _names(terms: Iterable[UseTerm]) -> set[str]:

@@ -9,8 +9,11 @@ from gradkernels.engines.hooks.precision import squared_row_norms, sum_dtype, su
 from gradkernels.engines.recorded.uses.plain_uses import RecordedUse
 from gradkernels.engines.recorded.uses.whole import run_whole
 
-MOST_OF_OUTPUT = 2
-"""Entries of a weight for each of a sample's output, up to which its rows are kept instead of gradients and data."""
+MOST_OF_OUTPUT, MOST_OF_LONE_OUTPUT = 2, 16
+"""Entries of a weight for each of a sample's output, up to which its rows are kept instead of gradients and data.
+
+More where they are dropped at once, since their norms alone decide on their weights.
+"""
 
 
 class WholeUse(RecordedUse):
@@ -124,9 +127,14 @@ class WholeRows(WholeWeight):
 
     def small_rows(self, target: Any, g: Array) -> Array | None:
         """Return the rows where they are no larger than gradients and data; None where they are."""
-        if self.targets[target].tensor.numel() > MOST_OF_OUTPUT * g[:1].numel():
-            return None
-        return self._rows(target, g)
+        return self._rows_up_to(MOST_OF_OUTPUT, target, g)
+
+    def lone_rows(self, target: Any, g: Array) -> Array | None:
+        """Return rows, whose norms and weighted sum take less time than norms without them and another product."""
+        return self._rows_up_to(MOST_OF_LONE_OUTPUT, target, g)
+
+    def _rows_up_to(self, most: int, target: Any, g: Array) -> Array | None:
+        return None if self.targets[target].tensor.numel() > most * g[:1].numel() else self._rows(target, g)
 
     def squared_norms(self, target: Any, g: Array) -> Array:
         """Return the squared norms of the rows."""

@@ -8,9 +8,11 @@ there). Norms follow from rows, or from products of places. What is faster depen
 
 from __future__ import annotations
 
+import copy
 import math
 import operator
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial, reduce
 from typing import Any
 
@@ -18,12 +20,14 @@ import torch
 
 from gradkernels.backend import Array
 from gradkernels.engines.hooks.parameter_use import ParameterUse
-from gradkernels.engines.hooks.precision import squared_row_norms, sum_dtype, weighted_rows, widen
+from gradkernels.engines.hooks.precision import row_matrix, squared_row_norms, sum_dtype, weighted_rows, widen
 from gradkernels.engines.hooks.rules.autotune import TRIAL_SAMPLES, fastest_of, is_recording
 from gradkernels.engines.hooks.rules.blocks import blocks, write_or_add
 from gradkernels.engines.hooks.rules.linear.gram import diagonal, twice_the_digits
+from gradkernels.engines.hooks.rules.linear.outer_products import ROW_BYTES
 from gradkernels.engines.hooks.rules.linear.patches import Sizes, geometry_of
 from gradkernels.engines.hooks.rules.rule import LayerRule, NamedArguments, Targets, samples_first
+from gradkernels.engines.hooks.symmetric import products_of_rows
 
 PATCH_BYTES = 1 << 21
 """Of patches at a time: what stays in a core's caches."""
@@ -92,6 +96,24 @@ class Convolution(ParameterUse):
         if len(directions) > 1:
             return super().along(target, g, directions)
         return (widen(g) * self._geometry.convolved(widen(self._a), directions[0])).flatten(1).sum(1)[:, None]
+
+    def gram(self, target: Any, g: Array) -> Array:
+        """Return the inner products of rows, of which as many outputs are formed at a time as take a batch's memory."""
+        geometry, channel = self._geometry, g.ndim - len(self._geometry.kernel) - 1
+        each = len(g) * geometry.entries * g.element_size()
+        size = max(1, max(ROW_BYTES, g.nbytes + self._a.nbytes) // max(1, each))
+        if target == "bias" or geometry.groups > 1 or size >= geometry.shape[0]:
+            return super().gram(target, g)
+        return reduce(operator.iadd, map(self._gram_of_some, g.split(size, channel)))
+
+    def _gram_of_some(self, g: Array) -> Array:
+        """Return the inner products of rows over some outputs, whose gradients are given."""
+        o = g.shape[g.ndim - len(self._geometry.kernel) - 1]
+        some = copy.copy(self)
+        some._geometry = replace(self._geometry, shape=(o, *self._geometry.shape[1:]))
+        rows = g.new_empty((len(g), *some._geometry.shape))
+        some._write(g, self._a, rows)
+        return products_of_rows(row_matrix(rows))
 
     def projected_factors(self, target: Any, g: Array, outputs: Array, inputs: Array) -> tuple[Array, Array] | None:
         """Return each place's g times the one matrix, and the convolution by the other's rows.

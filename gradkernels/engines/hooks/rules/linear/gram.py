@@ -6,7 +6,7 @@ section 4). The products are symmetric and taken in tiles, so that memory does n
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import torch
 
@@ -30,6 +30,10 @@ NEAR = 4
 """Times as many multiplications: from here on a way is not worth a try."""
 
 
+PASSES, HALF = 16, 0.6
+"""What passes over products of steps take, in multiplications; and how much of all products of rows is multiplied."""
+
+
 def squared_norms_by_steps(g: Array, a: Array) -> tuple[Array, Array]:
     """Return squared norms `(n,)`, and sums of the squared norms of the terms, from `(n, t, o)` and `(n, t, i)`."""
     of_terms = torch.linalg.vecdot(_squared_lengths(g), _squared_lengths(a))
@@ -50,7 +54,23 @@ def cheaper_ways(steps: int, o: int, i: int) -> tuple[str, ...]:
         o: Outputs.
         i: Inputs.
     """
-    cost = {"gram": steps * (o + i) * (2 if steps <= TILE else 1), "rows": 2 * o * i}
+    return _near({"gram": steps * (o + i) * (2 if steps <= TILE else 1), "rows": 2 * o * i})
+
+
+def cheaper_products(n: int, steps: int, o: int, i: int) -> tuple[str, ...]:
+    """Return which of `steps` and `rows` may give the products of each two samples fastest.
+
+    Args:
+        n: Number of samples.
+        steps: Of a sample.
+        o: Outputs.
+        i: Inputs.
+    """
+    return _near({"steps": n * steps**2 * (o + i + PASSES), "rows": o * i * (HALF * n + steps)})
+
+
+def _near(cost: Mapping[str, float]) -> tuple[str, ...]:
+    """Return the way that costs less, and the other one if it may be faster all the same."""
     first, second = sorted(cost, key=lambda way: cost[way])
     return (first, second) if cost[second] < NEAR * cost[first] else (first,)
 

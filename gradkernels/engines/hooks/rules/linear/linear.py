@@ -14,13 +14,15 @@ from gradkernels.engines.hooks.precision import squared_row_norms, sum_dtype, su
 from gradkernels.engines.hooks.rules.autotune import TRIAL_SAMPLES, fastest_of, is_recording
 from gradkernels.engines.hooks.rules.blocks import write_or_add
 from gradkernels.engines.hooks.rules.linear import outer_products
-from gradkernels.engines.hooks.rules.linear.gram import cheaper_ways, products_of_samples, squared_norms_by_steps
+from gradkernels.engines.hooks.rules.linear.gram import (
+    cheaper_products,
+    cheaper_ways,
+    products_of_samples,
+    squared_norms_by_steps,
+)
 from gradkernels.engines.hooks.rules.linear.outer_products import steps_of, sums_over_steps
 from gradkernels.engines.hooks.rules.rule import LayerRule, NamedArguments, Targets, not_last, transposed_parameter
 from gradkernels.engines.hooks.symmetric import products_of_rows
-
-PASSES, HALF = 16, 0.6
-"""What passes over products of steps take, in multiplications; and how much of all products of rows is multiplied."""
 
 
 class Linear(ParameterUse):
@@ -124,22 +126,20 @@ class Linear(ParameterUse):
         return rows @ outputs.T, columns @ inputs.T
 
     def gram(self, target: Any, g: Array) -> Array:
-        """Return the inner products of rows: (g_i . g_j)(a_i . a_j), summed over steps where that costs less than rows.
-
-        Args:
-            target: Key of the target.
-            g: Gradient of the output, `(n, ...)`.
-        """
+        """Return the inner products of rows: (g_i . g_j)(a_i . a_j); with steps their sums or rows, what is faster."""
         if target == "bias":
             return products_of_rows(widen(sums_over_steps(g)))
         rows, columns = map(widen, self.factors(g))
         if rows.ndim == 2:
             return products_of_samples(rows, columns)
-        n, steps, (o, i) = len(rows), rows.shape[1], (rows.shape[2], columns.shape[2])
-        if n * steps**2 * (o + i + PASSES) > o * i * (HALF * n + steps):
-            return outer_products.gram_by_rows(rows, columns)
-        products = products_of_samples(rows, columns)
-        return outer_products.gram_by_rows(rows, columns) if self.cancels(target, g, products.diagonal()) else products
+
+        def by_steps(rows: Array, columns: Array) -> Array:
+            found = products_of_samples(rows, columns)
+            return outer_products.gram_by_rows(rows, columns) if self.cancels(target, g, found.diagonal()) else found
+
+        found = {"steps": by_steps, "rows": outer_products.gram_by_rows}
+        ways = {name: found[name] for name in cheaper_products(*rows.shape, columns.shape[2])}
+        return fastest_of(("gram", rows.shape, columns.shape, rows.dtype, rows.device), ways, (rows, columns))
 
     def joint_gram(self, places: Sequence[Any], g: Array) -> Array:
         """Return the inner products of rows of several targets: (g_i . g_j)(a_i . a_j + 1) for weight and bias."""
