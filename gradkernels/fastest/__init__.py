@@ -13,7 +13,7 @@ A call goes from here to `gradkernels.dispatch`, which finds the kernel, and fro
 - `products`: `inner`, `gram`, `project`;
 - `together`: several of these from one pass;
 - `rows`: the matrix of all gradients, of which any of these is asked; `flat_rows`: parameters side by side in it;
-  `operands`: what it is multiplied by;
+  `row_columns`: its transpose; `scipy_operator`: it as scipy's; `operands`: what it is multiplied by and chosen from;
 - `compute`: what those with options share, and the function of a quantity that has none written out.
 """
 

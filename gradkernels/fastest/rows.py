@@ -8,14 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gradkernels.backend import Array, backend_of
+from gradkernels.backend import Array
 from gradkernels.dispatch.keywords import with_names
 from gradkernels.dispatch.request import NameGlobs
 from gradkernels.fastest.clipped import clipped_sum
 from gradkernels.fastest.compute import Chosen, compute
 from gradkernels.fastest.flat_rows import FlatLayout, flat
 from gradkernels.fastest.of_gradients import norms
-from gradkernels.fastest.operands import operand, same_parameters
+from gradkernels.fastest.operands import chosen_samples, in_numpy, operand, require_layout, same_parameters
+from gradkernels.fastest.row_columns import Columns
+from gradkernels.fastest.scipy_operator import operator_of
 from gradkernels.problems import BlackBox, Problem
 from gradkernels.scale.lazy_arrays import is_lazy
 from gradkernels.tree import Tree, count, leaves, take
@@ -93,13 +95,13 @@ class Rows:
         return self.layout.join(self._compute("weighted_sum", weights=weights.T), 1)
 
     def __getitem__(self, samples: Any) -> Rows:
-        """Return the rows of some samples: their number, a slice, or an array of their numbers."""
-        if isinstance(samples, int | np.integer) and not isinstance(samples, bool):
-            at = range(len(self))[samples]  # an IndexError beyond the last
-            samples = slice(at, at + 1)
-        if isinstance(samples, slice) and (samples.step or 1) < 0:  # which torch has not
-            samples = np.arange(len(self))[samples].copy()
-        return Rows(self.problem, self.theta, *take((self.x, self.y), samples), self.layout, self.chosen)
+        """Return the rows of some samples: their number, a slice, or an array of numbers or of truth values."""
+        x, y = take((self.x, self.y), chosen_samples(samples, len(self)))
+        return Rows(self.problem, self.theta, x, y, self.layout, self.chosen)
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Any:
+        """Return the matrix itself as numpy's, for `np.asarray`."""
+        return np.asarray(in_numpy(self.dense()), dtype)
 
     def _gram(self, other: Rows) -> Array:
         if other is self:
@@ -146,63 +148,24 @@ class Rows:
 
     def linear_operator(self) -> LinearOperator:
         """Return it as scipy's LinearOperator, on which `svds`, `lsqr` and `eigsh` run; in numpy's float64."""
-        from scipy.sparse.linalg import LinearOperator
-
-        def product(vectors: Any) -> Any:
-            return _numpy(self @ self._like(vectors))
-
-        def adjoint(weights: Any) -> Any:
-            return _numpy(self.T @ self._like(weights))
-
-        products = {"matvec": product, "matmat": product, "rmatvec": adjoint, "rmatmat": adjoint}
-        return LinearOperator(self.shape, **products, dtype=np.float64)
-
-    def _like(self, array: Any) -> Array:
-        first = leaves(self._parameters)[0]
-        library = backend_of(first)
-        assert library is not None
-        placed = library.put(np.ascontiguousarray(array), library.arrays.device_of(first))
-        return library.arrays.cast(placed, str(first.dtype).removeprefix("torch."))
+        return operator_of(self, leaves(self._parameters)[0])
 
     @property
     def _parameters(self) -> Tree:
         return self.problem.parameters() if self.theta is None else self.theta  # type: ignore[attr-defined]
 
+    def _arrays(self) -> tuple[Tree, Tree, Tree]:
+        """Return theta, x and y; raise a ValueError where the model trains other parameters than when this was made."""
+        if self.theta is None:
+            require_layout(flat(self.problem), self.layout)
+        return self.theta, self.x, self.y
+
     def _compute(self, name: str, **options: Any) -> Any:
-        return compute(name, self.problem, (self.theta, self.x, self.y), self.chosen, None, **options)
+        return compute(name, self.problem, self._arrays(), self.chosen, None, **options)
 
     def _ask(self, function: Callable[..., Any], **options: Any) -> Any:
         kernel, results, max_bytes = self.chosen
-        arrays = self.theta, self.x, self.y
-        return function(self.problem, *arrays, kernel=kernel, results=results, max_bytes=max_bytes, **options)
-
-
-@dataclass(frozen=True, eq=False)
-class Columns:
-    """The transpose of a matrix of rows.
-
-    Attributes:
-        rows: The matrix.
-    """
-
-    rows: Rows
-
-    __array_ufunc__ = None
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """Numbers of parameters and of samples."""
-        return self.rows.shape[::-1]
-
-    def __matmul__(self, weights: Any) -> Array:
-        """Compute G^T w `(P,)`, or `(P, K)` for w `(n, K)`; with G itself `G.T @ G`, its `gk.outer` `(P, P)`."""
-        if weights is self.rows:
-            return self.rows.outer()
-        weights, n = operand(weights, "w"), len(self.rows)
-        if not 1 <= weights.ndim <= 2 or len(weights) != n:
-            raise ValueError(f"w is {tuple(weights.shape)}; it must be ({n},) or ({n}, K)")
-        product = (weights if weights.ndim == 1 else weights.T) @ self.rows
-        return product if weights.ndim == 1 else product.T
+        return function(self.problem, *self._arrays(), kernel=kernel, results=results, max_bytes=max_bytes, **options)
 
 
 def rows(
@@ -241,10 +204,3 @@ def rows(
         if not any(map(is_lazy, leaves((x, y)))):  # whose blocks are looked at when they are used
             validate_inputs(problem, theta, *samples)
     return Rows(problem.named_results(), theta, x, y, flat(problem, theta), (kernel, results, max_bytes))
-
-
-def _numpy(array: Array) -> Any:
-    array = array.compute() if is_lazy(array) else array
-    library = backend_of(array)
-    assert library is not None
-    return np.asarray(library.get(array), np.float64)

@@ -93,3 +93,34 @@ def test_flat_rows_and_where_parameters_are_in_them(module):
     close(memory, wide(rows))
     with pytest.raises(ValueError, match=r"^out is \(6, 3\); it must be \(6, 45\)$"):
         gk.per_sample(problem, None, x, y, flat=True, out=memory[:, :3])
+
+
+def test_samples_are_chosen_by_numbers_slices_and_truth_values(module):
+    problem, x, y, rows = module
+    g, matrix = wide(rows), gk.rows(problem, None, x, y)
+    for chosen in ([2, 0], [], [True] + [False] * 5, np.array([-1, 0]), torch.arange(6) > 3):
+        close(matrix[chosen].dense(), g[torch.as_tensor(np.asarray(chosen, None if len(chosen) else int))])
+    for odd in (1.5, None, "a", (1, 2), True, [[0, 1]], [0.5]):
+        with pytest.raises(IndexError, match=r"^samples are .*; choose by number, slice, or a list of numbers or"):
+            matrix[odd]
+
+
+def test_the_transposes_transpose_numpys_array_and_complex_vectors(module):
+    problem, x, y, rows = module
+    g, matrix = wide(rows), gk.rows(problem, None, x, y)
+    assert matrix.T.T is matrix
+    np.testing.assert_allclose(np.asarray(matrix), g, rtol=1e-8, atol=1e-10)
+    v = np.arange(45) + 1j
+    np.testing.assert_allclose(matrix.linear_operator() @ v, g.numpy() @ v, rtol=1e-8, atol=1e-10)
+
+
+def test_a_model_that_trains_other_parameters_needs_another_matrix():
+    model = torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.Linear(3, 1))
+    matrix = gk.rows(gk.ModuleProblem(model, torch.nn.MSELoss()), None, torch.ones(2, 2), torch.ones(2, 1))
+    model[0].weight.requires_grad_(False)
+    with pytest.raises(ValueError, match=r"^the model trains other parameters than when gk\.rows .*: 0\.weight; "):
+        matrix.norms()
+    model[0].weight.requires_grad_(True)
+    model[1] = torch.nn.Linear(3, 2)
+    with pytest.raises(ValueError, match=r"^the model trains other parameters .*: 1\.bias, 1\.weight; call gk\.rows"):
+        matrix @ torch.ones(13)

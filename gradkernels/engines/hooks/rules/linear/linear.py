@@ -138,7 +138,8 @@ class Linear(ParameterUse):
             return outer_products.gram_by_rows(rows, columns) if self.cancels(target, g, found.diagonal()) else found
 
         found = {"steps": by_steps, "rows": outer_products.gram_by_rows}
-        ways = {name: found[name] for name in cheaper_products(*rows.shape, columns.shape[2])}
+        n, steps, o = rows.shape
+        ways = {name: found[name] for name in cheaper_products(n, steps, o, columns.shape[2])}
         return fastest_of(("gram", rows.shape, columns.shape, rows.dtype, rows.device), ways, (rows, columns))
 
     def joint_gram(self, places: Sequence[Any], g: Array) -> Array:
