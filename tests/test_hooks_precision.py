@@ -225,3 +225,32 @@ def test_parameters_of_several_dtypes_are_proven_to_the_coarsest(method):
     rows = [torch.autograd.grad(loss, [*model.parameters()]) for loss in losses]
     want = [torch.cat([part.double().flatten() for part in row]).norm() for row in rows]
     torch.testing.assert_close(norms, torch.stack(want), rtol=1e-5, atol=0)
+
+
+@pytest.mark.parametrize("kind", ["steps", "images"])
+def test_under_autocast_to_bfloat16_gradients_are_in_the_parameters_dtype(kind):
+    torch.manual_seed(0)
+    steps = nn.Sequential(nn.Linear(5, 8), nn.LayerNorm(8), nn.Tanh(), nn.Linear(8, 8), nn.Flatten(), nn.Linear(48, 3))
+    images = nn.Sequential(
+        nn.Conv2d(2, 4, 3), nn.GroupNorm(2, 4), nn.ReLU(), nn.Conv2d(4, 4, 2), nn.Flatten(), nn.Linear(36, 3)
+    )
+    model, shape = {"steps": (steps, (6, 5)), "images": (images, (2, 6, 6))}[kind]
+    x, y = torch.randn(4, *shape), torch.arange(4) % 3
+    rows = []
+    for i in range(4):
+        loss = nn.functional.cross_entropy(model(x[i : i + 1]), y[i : i + 1])
+        parts = torch.autograd.grad(loss, [*model.parameters()])
+        rows.append(torch.cat([one.flatten() for one in parts]))
+    exact = torch.stack(rows)
+    problem = gk.ModuleProblem(model, nn.CrossEntropyLoss())
+    with torch.autocast("cpu", torch.bfloat16):
+        found = gk.per_sample(problem, None, x, y, kernel="torch.hooks")
+        norms = gk.norms(problem, None, x, y, kernel="torch.hooks")
+        clipped = gk.clipped_sum(problem, None, x, y, kernel="torch.hooks", max_norm=0.1)
+    assert {one.dtype for one in (*found.values(), *clipped.values(), norms)} == {torch.float32}
+    flat = torch.cat([one.flatten(1) for one in found.values()], 1)
+    assert float((flat - exact).norm(dim=1).max()) < 0.05 * float(exact.norm(dim=1).max())
+    torch.testing.assert_close(norms, exact.norm(dim=1), rtol=0.05, atol=0)
+    expected = (exact * (0.1 / exact.norm(dim=1)).clamp(max=1)[:, None]).sum(0)
+    summed = torch.cat([one.flatten() for one in clipped.values()])
+    assert float((summed - expected).norm()) < 0.05 * float(expected.norm())

@@ -15,6 +15,7 @@ from gradkernels.engines.hooks.capture.boundary_rules import GradientConsumer
 from gradkernels.engines.hooks.capture.guesses import Guesses
 from gradkernels.engines.hooks.errors import Unfit
 from gradkernels.engines.hooks.following import Following, GradientListener
+from gradkernels.engines.hooks.precision import in_parameters_dtype
 from gradkernels.engines.hooks.rules.single_sample import SingleSample
 from gradkernels.engines.hooks.shared_pass import KeptGradients, pass_key
 from gradkernels.memory import ordinary
@@ -62,7 +63,7 @@ class ForwardPass:
 
     def _run(self, consumer: GradientConsumer, weights: Array | None = None, keep: bool = False) -> None:
         total = self.losses.sum() if weights is None else self.losses @ weights.to(self.losses.dtype)
-        with self.listener.passing_on(consumer):
+        with self.listener.passing_on(lambda use, g: consumer(*in_parameters_dtype(use, g))):
             if self.sources is None:
                 self._alone(total, keep)
             elif self.sources and total.requires_grad:
