@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +13,9 @@ from torch.nn import functional
 from gradkernels.backend import Array
 
 Sizes = tuple[int, ...]
+
+SCRATCH_BYTES = 1 << 22
+"""Of memory that a thread keeps for patches."""
 
 
 @dataclass(frozen=True)
@@ -82,6 +86,9 @@ class ConvolutionGeometry:
     def runs(self, a: Array) -> Array:
         """Return the patches with their channels last, `(n, places, kernel * channels)`, copied in whole lines.
 
+        They are in memory that the thread's next call writes to: the system gives large blocks anew at each step, page
+        by page, which takes longer than to copy them.
+
         Args:
             a: Input, `(n, channels, *places)`.
         """
@@ -93,7 +100,7 @@ class ConvolutionGeometry:
         between = [step * stride for step, (_, stride, _) in zip(steps, along, strict=True)]
         inside = [step * dilation for step, (_, _, dilation) in zip(steps, along, strict=True)]
         seen = lines.as_strided(shape, (lines.stride(0), *between, *inside[:-1], 1))
-        return seen.reshape(len(a), math.prod(places), -1)
+        return _scratch(seen).copy_(seen).view(len(a), math.prod(places), -1)
 
     def convolved(self, a: Array, weight: Array) -> Array:
         """Return the convolution of the input `(n, [steps,] channels, *places)` by a weight of this shape."""
@@ -132,6 +139,21 @@ class ConvolutionGeometry:
         )  # fmt: skip
         result: Array = total
         return result
+
+
+_kept = threading.local()
+
+
+def _scratch(like: Array) -> Array:
+    """Return memory of a tensor's shape, kept for the thread where it is no more than `SCRATCH_BYTES`."""
+    if like.nbytes > SCRATCH_BYTES:
+        return like.new_empty(like.shape)
+    kept, key = vars(_kept), f"{like.dtype} {like.device}"
+    if key not in kept or kept[key].numel() < like.numel():
+        with torch.inference_mode(False):
+            kept[key] = torch.empty(like.numel(), dtype=like.dtype, device=like.device)
+    memory: Array = kept[key]
+    return memory[: like.numel()].view(like.shape)
 
 
 def geometry_of(weight: Array, given: dict[str, Any]) -> ConvolutionGeometry:
