@@ -235,6 +235,20 @@ def test_text_is_dark_on_light_or_light_on_dark(shown, scheme):
     assert (sum(shown.js(tick)) < 300) == (scheme == "light")
 
 
+def test_charts_are_as_wide_as_paper_while_it_is_printed(shown):
+    shown.open(DESK)
+    wide = (
+        "Math.max(...[...document.querySelectorAll('.plot .main-svg')].map((one) => "
+        "one.getBoundingClientRect().right - one.closest('figure').getBoundingClientRect().right))"
+    )
+    before = shown.js("document.querySelector('.plot .main-svg').getBoundingClientRect().width")
+    shown.js("dispatchEvent(new Event('beforeprint'))")
+    assert shown.js("document.body.clientWidth") == 700
+    assert shown.js(wide) <= 0
+    shown.js("dispatchEvent(new Event('afterprint'))")
+    assert abs(shown.js("document.querySelector('.plot .main-svg').getBoundingClientRect().width") - before) < 1
+
+
 @pytest.mark.parametrize("size", [DESK, PHONE], ids=["desk", "phone"])
 def test_nothing_is_wider_than_the_window_or_over_what_is_below(shown, size):
     shown.open(size)

@@ -206,10 +206,11 @@ function layout(more) {
 
 const CONFIG = { responsive: true, displayModeBar: false };
 
-// Put a chart into its place, which is as high as the chart.
+// Put a chart into its place, which is as high as the chart. Its width is said: while a page is being printed, nothing else
+// tells the chart that its place is another.
 function show(place, traces, more) {
   place.style.height = `${more.height}px`;
-  return Plotly.react(place, traces, layout(more), CONFIG);
+  return Plotly.react(place, traces, layout({ ...more, width: place.clientWidth || undefined }), CONFIG);
 }
 
 const valueAxis = (chart, values) => axis(CHARTS[chart].title, ticks(values), CHARTS[chart].unit);
