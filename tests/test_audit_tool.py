@@ -336,7 +336,7 @@ def test_a_parameter_that_is_left_out_is_found_however_small_its_gradient(data):
 
 def test_a_report_is_text_json_and_a_page(problem, data):
     f = rows_of(problem)
-    report = gk.audit_tool(lambda x, y: scaled(lambda n: n)(f(x, y)), problem, data, name="<mine>")
+    report = gk.audit_tool(lambda x, y: scaled(lambda n: n)(f(x, y)), problem, data, name="<mine>\x1b[31m")
     told = json.loads(report.to_json())
     assert told["ok"] is False
     assert told["first_wrong"] == {"trial": "batch", "parameter": "0.weight", "sample": 0}
@@ -344,6 +344,7 @@ def test_a_report_is_text_json_and_a_page(problem, data):
     page = report.to_html()
     assert "&lt;mine&gt;" in page
     assert "<mine>" not in page
+    assert "\x1b" not in page + report.to_json()
     assert report.verdict in " ".join(str(report).split())
     assert max(map(len, str(report).splitlines())) <= 80
     assert page == report._repr_html_()

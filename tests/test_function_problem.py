@@ -144,6 +144,16 @@ def test_within_a_jit_of_the_caller(problem):
         jax.jit(lambda x: gk.norms(problem, None, x, Y[:2]))(X[:2])
 
 
+def test_a_constant_of_params_that_is_written_to_is_that_of_the_call():
+    params = {"scale": np.array([1, 2]), "slope": jnp.array([2.0, -1.0])}
+    found = gk.FunctionProblem(lambda p, x, y: (x * p["scale"]) @ p["slope"] - y, params)
+    once = gk.norms(found, params, X, Y)
+    params["scale"][:] = 3
+    rows = 3 * np.asarray(X)
+    assert float(abs(once[1] - np.linalg.norm(rows[1]))) > 1
+    np.testing.assert_allclose(gk.norms(found, params, X, Y), np.linalg.norm(rows, axis=1), rtol=1e-6)
+
+
 def test_params_may_be_donated():
     own = {"slope": jnp.array([2.0, -1.0])}
     found, now = gk.FunctionProblem(lambda p, x, y: (x @ p["slope"] - y) ** 2, own), {"slope": own["slope"] * 1}

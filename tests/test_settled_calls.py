@@ -36,9 +36,9 @@ def kept(computed, trials=None, **changes):
     return replace(known, history=history, **changes)
 
 
-def settle(calls, computed, known, choice=None):
+def settle(calls, computed, known):
     problem, dispatcher, _ = computed
-    calls.settle(known, problem, dispatcher.kernel, choice, "compute")
+    calls.settle(known, problem, dispatcher.kernel, None, "compute")
     return known
 
 
@@ -84,19 +84,6 @@ def test_what_did_not_fit_is_tried_again_at_its_call(computed):
     for call, holds in ((1, True), (3, True), (4, False)):
         known.history.calls = call
         assert (calls.get(known) is not None) == holds
-
-
-@pytest.mark.parametrize(("expected", "until"), [(None, 51), (200, 1), (50, float("inf"))])
-def test_a_choice_holds_until_its_rivals_are_tried(computed, expected, until):
-    calls, known = SettledCalls(), kept(computed)
-    request = replace(known.request, criteria=replace(known.request.criteria, calls=expected))
-    choice = SimpleNamespace(rivals=(SimpleNamespace(pays_after=50),))
-    known = settle(calls, computed, replace(known, request=request), choice)
-    known.history.calls = 0
-    assert (calls.get(known).choice, calls.get(known).until) == (choice, until)
-    for call in (1, 50, 51):
-        known.history.calls = call
-        assert (calls.get(known) is not None) == (call < until)
 
 
 @pytest.mark.parametrize(("now", "holds"), [(None, True), ("lessons", False), ("set aside", False)])
@@ -145,8 +132,6 @@ def test_a_theta_of_the_callers_own_and_trees_are_told_apart(computed):
     assert dispatcher._seen.look_at(None, x, y)[1] is known
     assert dispatcher._seen.look_at(theta, x, y)[1] is other
     assert known.shapes != other.shapes
-    with pytest.raises(ValueError, match=r"^theta\['bias'\] is \(4,\); it must be \(3,\)"):
-        dispatcher._seen.look_at({**theta, "bias": torch.zeros(4)}, x, y)
 
 
 def test_no_samples_have_no_mean_and_a_kernel_that_cannot_says_why():

@@ -1,4 +1,4 @@
-"""Every door's rows of results/doors.csv, one script after the other, each in a process of its own.
+"""Every door's rows of results/doors.csv, one script after the other, each in a process of its own, on one thread.
 
 `python bench/doors` measures all doors; `python bench/doors jax laplace` those; `--but opacus` all but that one.
 """
@@ -13,6 +13,9 @@ from pathlib import Path
 HERE = Path(__file__).parent
 DOORS = sorted(one.stem.removesuffix("_door") for one in HERE.glob("*_door.py"))
 
+SETTINGS = {f"{pool}_NUM_THREADS": "1" for pool in ("OMP", "OPENBLAS", "MKL", "NUMBA")} | {"TQDM_DISABLE": "1"}
+"""Threads of one library that wait for work are no neighbours for those of another."""
+
 
 def main():
     parser = argparse.ArgumentParser(prog="python bench/doors", description=__doc__)
@@ -24,8 +27,8 @@ def main():
     failed = []
     for door in [one for one in given.doors or DOORS if one not in given.but]:
         began = time.monotonic()
-        command, quiet = [sys.executable, HERE / f"{door}_door.py"], os.environ | {"TQDM_DISABLE": "1"}
-        if subprocess.run(command, env=quiet, check=False).returncode:
+        command = [sys.executable, HERE / f"{door}_door.py"]
+        if subprocess.run(command, env=os.environ | SETTINGS, check=False).returncode:
             failed.append(door)
         print(f"{door}: {time.monotonic() - began:.0f} s", flush=True)
     if failed:

@@ -20,7 +20,7 @@ ROUNDS, LONGEST = 11, 10.0
 FEWEST = 3
 """Turns at least; and calls before them, unless these take half as long."""
 
-COMMANDS = {"linearmodels": "python bench/doors/statsmodels_door.py"}
+SCRIPTS = {"linearmodels": "statsmodels"}
 """Of doors that have no script of their own."""
 
 
@@ -93,7 +93,7 @@ def compared(
         len(turns),
         machine(),
         started,
-        COMMANDS.get(door, f"python bench/doors/{door}_door.py"),
+        f"python bench/doors {SCRIPTS.get(door, door)}",
     )
 
 

@@ -18,6 +18,7 @@ What several of them share:
 
 - `noisy_steps` adds noise to clipped sums before the optimizer.
 - `training` has what the callbacks need: names of logged numbers, several processes, the scale of a loss.
+- `missing` says what to install.
 - `sandwich` reads a fitted model as a problem, and makes its covariance.
 - `model_call` makes a problem of a function of one sample that calls a model.
 """

@@ -7,15 +7,20 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
-import captum.influence
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from gradkernels.adapters.missing import missing
 from gradkernels.fastest.of_gradients import norms, per_sample
 from gradkernels.fastest.products import inner
 from gradkernels.problems.module.module_problem import ModuleProblem
 from gradkernels.problems.module.sample_losses import unreduced
+
+try:
+    import captum.influence
+except ImportError as error:
+    raise missing("captum", "captum") from error
 
 
 class TracInCP(captum.influence.TracInCP):

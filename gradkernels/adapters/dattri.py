@@ -7,12 +7,17 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from dattri import task as dattri_task
 from torch import Tensor, nn
 
+from gradkernels.adapters.missing import missing
 from gradkernels.adapters.model_call import ModelCall, problem_of, recorded_call, require_same
 from gradkernels.fastest.of_gradients import per_sample
 from gradkernels.problems.module.module_problem import ModuleProblem
+
+try:
+    from dattri import task as dattri_task
+except ImportError as error:
+    raise missing("dattri", "dattri") from error
 
 GradientFunction = Callable[..., Tensor]
 """`function(parameters, data)`, `(n, P)`."""

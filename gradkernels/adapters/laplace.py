@@ -5,11 +5,16 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from laplace.curvature import EFInterface, GGNInterface
 from torch import Tensor
 
+from gradkernels.adapters.missing import missing
 from gradkernels.fastest.of_gradients import per_sample
 from gradkernels.problems.module.module_problem import ModuleProblem
+
+try:
+    from laplace.curvature import EFInterface, GGNInterface
+except ImportError as error:
+    raise missing("laplace-torch", "laplace") from error
 
 
 class SampleRows:

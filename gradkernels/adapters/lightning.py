@@ -4,15 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.strategies import DDPStrategy
 from torch.optim import Optimizer
 
+from gradkernels.adapters.missing import missing
 from gradkernels.adapters.noisy_steps import NOISE_IN_SEVERAL, ClippedAlone, NoisySteps
 from gradkernels.adapters.training.seen_numbers import SeenNumbers, watched
 from gradkernels.problems.module.structure import Module
 from gradkernels.watch import Watch, watch
 from gradkernels.watch.request import Quantities
+
+try:
+    from lightning.pytorch import Callback, LightningModule, Trainer
+    from lightning.pytorch.strategies import DDPStrategy
+except ImportError as error:
+    raise missing("lightning", "lightning") from error
 
 
 class LightningGradientCallback(Callback):

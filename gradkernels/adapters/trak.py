@@ -8,12 +8,17 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from trak.gradient_computers import FunctionalGradientComputer
 
+from gradkernels.adapters.missing import missing
 from gradkernels.adapters.model_call import ModelCall, problem_of, recorded_call, require_same
 from gradkernels.fastest.of_gradients import per_sample
 from gradkernels.fastest.products import project
 from gradkernels.problems.module.module_problem import ModuleProblem
+
+try:
+    from trak.gradient_computers import FunctionalGradientComputer
+except ImportError as error:
+    raise missing("traker", "trak") from error
 
 
 class GradientComputer(FunctionalGradientComputer):

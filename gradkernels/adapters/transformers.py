@@ -5,13 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
-
+from gradkernels.adapters.missing import missing
 from gradkernels.adapters.noisy_steps import NOISE_IN_SEVERAL, ClippedAlone, NoisySteps
 from gradkernels.adapters.training.seen_numbers import SeenNumbers, watched
-from gradkernels.adapters.training.trainer_scale import TrainerScale
 from gradkernels.watch import Watch, watch
 from gradkernels.watch.request import Quantities
+
+try:
+    from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+    from gradkernels.adapters.training.trainer_scale import TrainerScale
+except ImportError as error:
+    raise missing("transformers", "transformers") from error
 
 
 class GradientCallback(TrainerCallback):

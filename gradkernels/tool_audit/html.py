@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import html
 from collections.abc import Sequence
-from html import escape
+
+from gradkernels.names import harmless
 
 STYLE = (
     "body{font-family:sans-serif;margin:2em;max-width:70em}table{border-collapse:collapse}"
@@ -35,6 +37,11 @@ def audit_page(
         f'<p class="{state}">{escape(verdict)}</p>\n<table>\n<tr>{headings}</tr>\n{body}\n</table>\n'
         f"<ul>\n{said}\n</ul>\n</body></html>\n"
     )
+
+
+def escape(text: str) -> str:
+    """Return a text as HTML shows it, control characters as escapes."""
+    return html.escape(harmless(text))
 
 
 def _cells(row: Sequence[str]) -> list[str]:

@@ -15,11 +15,11 @@ A batch with a gradient that is not finite is left to jax_privacy, one sample at
 of the same entries.
 """
 
+from gradkernels.adapters.missing import missing
+
 try:
     import jax_privacy as _jax_privacy  # noqa: F401
 except ImportError as error:
-    raise ImportError(
-        "gradkernels.adapters.jax_privacy needs jax_privacy: pip install 'gradkernels[jax-privacy]'"
-    ) from error
+    raise missing("jax_privacy", "jax_privacy") from error
 
 from gradkernels.adapters.jax_privacy.clipped_gradients import clipped_grad as clipped_grad

@@ -26,13 +26,14 @@ class Closure:
 
     Args:
         function: Any callable.
+        constants: What it is given that is the same in each call.
     """
 
-    def __init__(self, function: Any) -> None:
+    def __init__(self, function: Any, constants: tuple[Any, ...] = ()) -> None:
         self._package = _package_of(function)
         self._kept: list[Any] = []  # so that no other object gets their identity
         self._seen: set[int] = set()
-        self._marks = tuple(self._of(function, 0))
+        self._marks = *self._of(function, 0), *self._of(constants, 0)
         self._seen.clear()
 
     def __eq__(self, other: object) -> bool:
@@ -49,7 +50,7 @@ class Closure:
         if isinstance(value, float | complex):
             yield repr(value)  # NaN is the same as before
             return
-        yield id(value)
+        yield len(value) if type(value) is tuple else id(value)  # a tuple may be made anew at each look
         self._kept.append(value)
         if isinstance(value, np.ndarray):
             yield _digest(value)

@@ -76,12 +76,12 @@ class FunctionProblem(Problem):
 
     @cached_property
     def closure(self) -> Closure:
-        """What the function computed with, besides its arguments, when the problem was made."""
-        return Closure(self.losses)
+        """What the function computed with, besides theta and the data, when the problem was made."""
+        return Closure(self.losses, self.layout.constants)
 
     def renewed(self) -> FunctionProblem:
         """Return the problem, or if what its function computes with has changed, another to build kernels for."""
-        return self if self.closure == Closure(self.losses) else replace(self)
+        return self if self.closure == Closure(self.losses, self.layout.constants) else replace(self)
 
     @cached_property
     def cache(self) -> dict[Any, Any]:

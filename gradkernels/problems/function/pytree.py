@@ -81,6 +81,11 @@ class PytreeLayout:
         return arrays[""] if self._is_array else dict(sorted(arrays.items()))
 
     @property
+    def constants(self) -> tuple[Any, ...]:
+        """What is not differentiated by, in order."""
+        return tuple(leaf for name, leaf in zip(self._names, self._leaves, strict=True) if name is None)
+
+    @property
     def identity(self) -> tuple[int, ...]:
         """What tells the very params apart from others."""
         return tuple(map(id, self._leaves))
