@@ -247,6 +247,7 @@ def test_charts_are_as_wide_as_paper_while_it_is_printed(shown):
     assert shown.js(wide) <= 0
     shown.js("dispatchEvent(new Event('afterprint'))")
     assert abs(shown.js("document.querySelector('.plot .main-svg').getBoundingClientRect().width") - before) < 1
+    assert shown.js("document.querySelector('.plot').layout.width") is None  # which would keep it from its window's
 
 
 @pytest.mark.parametrize("size", [DESK, PHONE], ids=["desk", "phone"])

@@ -206,11 +206,14 @@ function layout(more) {
 
 const CONFIG = { responsive: true, displayModeBar: false };
 
-// Put a chart into its place, which is as high as the chart. Its width is said: while a page is being printed, nothing else
-// tells the chart that its place is another.
+const onPaper = () => document.documentElement.classList.contains("paper");
+
+// Put a chart into its place, which is as high as the chart. While a page is being printed nothing tells the chart that its
+// place is as wide as paper, so that is said; a chart that was told a width does not follow the window any more.
 function show(place, traces, more) {
   place.style.height = `${more.height}px`;
-  return Plotly.react(place, traces, layout({ ...more, width: place.clientWidth || undefined }), CONFIG);
+  if (place.layout?.width) Plotly.purge(place);
+  return Plotly.react(place, traces, layout({ ...more, ...(onPaper() && { width: place.clientWidth }) }), CONFIG);
 }
 
 const valueAxis = (chart, values) => axis(CHARTS[chart].title, ticks(values), CHARTS[chart].unit);
