@@ -63,7 +63,7 @@ class GradientCallback(TrainerCallback):
         Raises:
             ValueError: A setting with which the numbers would be wrong.
         """
-        require_fit(args, self._noisy)
+        require_settings(args, self._noisy)
         self.leave()
         parts, processes = args.gradient_accumulation_steps, args.world_size
         times = processes if args.average_tokens_across_devices else 1
@@ -154,7 +154,7 @@ class GradientCallback(TrainerCallback):
             self._alone.leave()
 
 
-def require_fit(args: TrainingArguments, noisy: NoisySteps | None) -> None:
+def require_settings(args: TrainingArguments, noisy: NoisySteps | None) -> None:
     """Raise a ValueError where the numbers or the noise would not be what they are called.
 
     Args:

@@ -13,7 +13,7 @@ from real.families import tr
 
 import gradkernels as gk
 from gradkernels.adapters.noisy_steps import NoisySteps
-from gradkernels.adapters.transformers import GradientCallback, require_fit
+from gradkernels.adapters.transformers import GradientCallback, require_settings
 
 
 def small(kind=tr.BertForSequenceClassification, config=tr.BertConfig):
@@ -174,13 +174,13 @@ def test_settings_with_which_numbers_would_be_wrong_are_refused(options, says, t
 
 def test_settings_of_several_processes_that_do_not_fit_are_refused():
     plain = {"n_gpu": 0, "world_size": 2, "fsdp": None, "deepspeed": None, "torch_compile": False, "fp16": False}
-    require_fit(SimpleNamespace(**plain), None)
+    require_settings(SimpleNamespace(**plain), None)
     with pytest.raises(ValueError, match="use the PrivacyEngine of gradkernels.adapters.opacus"):
-        require_fit(SimpleNamespace(**plain), NoisySteps(1.0, 0.5))
+        require_settings(SimpleNamespace(**plain), NoisySteps(1.0, 0.5))
     with pytest.raises(ValueError, match="leave out fsdp and deepspeed"):
-        require_fit(SimpleNamespace(**plain | {"deepspeed": "zero.json"}), None)
+        require_settings(SimpleNamespace(**plain | {"deepspeed": "zero.json"}), None)
     with pytest.raises(ValueError, match="start the training by torchrun"):
-        require_fit(SimpleNamespace(**plain | {"n_gpu": 2}), None)
+        require_settings(SimpleNamespace(**plain | {"n_gpu": 2}), None)
 
 
 @pytest.mark.parametrize("options", [{"noise_multiplier": -1.0}, {"noise_multiplier": 1.0, "rule": torch.sqrt}])

@@ -14,7 +14,7 @@ from gradkernels.backend import Array
 
 Sizes = tuple[int, ...]
 
-SCRATCH_BYTES = 1 << 22
+KEPT_PATCH_BYTES = 1 << 22
 """Of memory that a thread keeps for patches."""
 
 
@@ -145,8 +145,8 @@ _kept = threading.local()
 
 
 def _scratch(like: Array) -> Array:
-    """Return memory of a tensor's shape, kept for the thread where it is no more than `SCRATCH_BYTES`."""
-    if like.nbytes > SCRATCH_BYTES:
+    """Return memory of a tensor's shape, kept for the thread where it is no more than `KEPT_PATCH_BYTES`."""
+    if like.nbytes > KEPT_PATCH_BYTES:
         return like.new_empty(like.shape)
     kept, key = vars(_kept), f"{like.dtype} {like.device}"
     if key not in kept or kept[key].numel() < like.numel():
