@@ -5,8 +5,8 @@ from pathlib import Path
 from gradkernels.bench.pytest_plugin.threads import prepare_process
 
 STUDIES = ("test_audit.py", "test_choice.py", "test_files.py", "test_fixed_costs.py", "test_kept_memory.py",
-           "test_laggards.py", "test_loops.py", "test_memory_speed.py", "test_modules.py", "test_overhead.py",
-           "test_real.py")  # fmt: skip
+           "test_laggards.py", "test_lengths.py", "test_loops.py", "test_memory_speed.py", "test_modules.py",
+           "test_overhead.py", "test_real.py")  # fmt: skip
 """What takes minutes and is no comparison of kernels: collected only when named."""
 
 

@@ -88,7 +88,45 @@ def weight_norm():
     return nn.Sequential(first, nn.ReLU(), last)
 
 
+def spectral_norm():
+    """The MLP with `torch.nn.utils.parametrizations.spectral_norm` of both layers, in eval mode."""
+    first, last = map(nn.utils.parametrizations.spectral_norm, (nn.Linear(64, 128), nn.Linear(128, CLASSES)))
+    return nn.Sequential(first, nn.ReLU(), last).eval()
+
+
+class Standardized(nn.Conv2d):
+    """A convolution whose filters have mean 0 and spread 1 (Qiao et al. 2019)."""
+
+    def forward(self, x):
+        """Map images."""
+        spread, mean = torch.std_mean(self.weight, (1, 2, 3), keepdim=True)
+        return functional.conv2d(x, (self.weight - mean) / (spread + 1e-5), self.bias, self.stride, self.padding)
+
+
+def standardized():
+    """Two such convolutions, the mean of all places, and a linear map."""
+    layers = Standardized(3, 16, 3, padding=1), nn.ReLU(), Standardized(16, 32, 3, 2), nn.ReLU()
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(32, CLASSES))
+
+
+class MergedLora(nn.Module):
+    """The MLP, its first map frozen, with a change of rank 4 that is added to it before it is used."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.last = nn.Linear(64, 128).requires_grad_(False), nn.Linear(128, CLASSES)
+        self.down, self.up = nn.Parameter(torch.randn(4, 64) / 8), nn.Parameter(torch.randn(128, 4) / 8)
+
+    def forward(self, x):
+        """Map vectors to logits."""
+        merged = functional.linear(x, self.first.weight + self.up @ self.down, self.first.bias)
+        return self.last(torch.relu(merged))
+
+
 OWN = {
+    "spectral norm": (spectral_norm, lambda n: torch.randn(n, 64)),
+    "weight standardization": (standardized, lambda n: torch.randn(n, 3, 14, 14)),
+    "merged LoRA": (MergedLora, lambda n: torch.randn(n, 64)),
     "GRUCell loop": (CellLoop, lambda n: torch.randn(n, 20, 32)),
     "Elman loop": (Elman, lambda n: torch.randn(n, 20, 32)),
     "packed LSTM": (Packed, lambda n: (torch.randint(100, (n, 20)), 1 + torch.arange(n) * 7 % 20)),

@@ -3,7 +3,7 @@
 `pytest bench/test_laggards.py -s` prints, for each model and number of samples, the time of rows over the limit (a
 batch's forward and backward pass, and writing the rows once) and that of norms and clipped sums over a batch, medians
 of ratios of calls that take turns on one thread; of long texts the peak memory over a batch's too, of packed sequences
-the time over a loop of single samples. About 3 minutes.
+the time over a loop of single samples. About 4 minutes.
 
 Limits are some tenths above what was measured on a machine with other work: they catch what has become slow.
 """
@@ -38,6 +38,10 @@ LIMITS = {
     ("packed LSTM", 128): (1.9, 1.8, 2.1, 2.4),
     ("DropConnect", 128): (3.1, 3.0, 3.9, 4.0),
     ("weight norm", 128): (3.9, 3.9, 4.9, 5.3),
+    ("spectral norm", 16): (8, 8, 10, 11),
+    ("spectral norm", 128): (14, 14, 30, 30),
+    ("weight standardization", 128): (3.3, 3.3, 3.6, 3.8),
+    ("merged LoRA", 128): (16, 16, 18, 18),
 }
 """Of rows in fresh memory, rows in memory that is given, norms and clipped sum, by model and number of samples."""
 

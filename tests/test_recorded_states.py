@@ -149,6 +149,21 @@ def test_what_changes_is_seen(change, quantity):
     assert len(leaves(before)) != len(leaves(got)) or not all(map(torch.allclose, *zip(*pairs, strict=True)))
 
 
+@pytest.mark.parametrize("quantity", ["per_sample", "norms", "gradient", "clipped_sum"])
+def test_each_mode_has_a_recording_of_its_own(quantity):
+    class Doubled(nn.Linear):
+        def forward(self, x):
+            return super().forward(2 * x if self.training else x)
+
+    problem, (x, y) = gk.ModuleProblem(Doubled(4, 3), functional.cross_entropy), data()
+    compute, loop = (gk.kernel(f"{way}.{quantity}").build(problem) for way in ("torch.recorded", _loop(quantity)))
+    for training in (True, False, True):
+        problem.model.train(training)
+        got, want = (leaves(f(problem.parameters(), x, y)) for f in (compute, loop))
+        for one, other in zip(got, want, strict=True):
+            torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
+
+
 def _loop(quantity):
     return "torch.loop" if quantity == "per_sample" else "torch.loop+"
 

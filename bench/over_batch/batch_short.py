@@ -75,14 +75,32 @@ def by_time_of_batch(cells):
         yield f"| {says} | {len(some)} | {' | '.join(f'{means(one):.2f}' if one else '-' for one in figures)} |"
 
 
-def jax_table(cells):
-    """Yield, as Markdown, JAX's vmap over ours, each over the plain batch that it took turns with; nothing without."""
+def name(at):
+    """`mlp, n = 16, norms, 1 thread`."""
+    threads, model, n, quantity = at
+    return f"{model}, n = {n}, {quantity}, {threads} thread{'s' * (threads > 1)}"
+
+
+def of_jax(cells):
+    """Return JAX's way and time, and ours, by cell: each over the plain batch that it took turns with."""
     found = {}
     for at, cell in cells.items():
         own = cells.get((at[0], at[1].removesuffix(JAX_SUFFIX), *at[2:]))
         best = cell.best(lambda way: way.startswith("jax."))
         if at[1].endswith(JAX_SUFFIX) and own and own.ours and best:
-            found[at] = best[1] / own.ours[1]
+            found[at] = best, own.ours
+    return found
+
+
+def jax_lines(cells):
+    """Yield a line for each cell of JAX's."""
+    for at, ((way, figure), (our_way, ours)) in of_jax(cells).items():
+        yield f"  {name(at)}: {figure / ours:.2f} ({way} {figure:.2f}, {our_way} {ours:.2f})"
+
+
+def jax_table(cells):
+    """Yield, as Markdown, JAX's vmap over ours; nothing where it was not measured."""
+    found = {at: theirs[1] / ours[1] for at, (theirs, ours) in of_jax(cells).items()}
     if found:
         yield ""
         yield f"| JAX's vmap over ours: model, n | {' | '.join(SHORT[one] for one in QUANTITIES)} |"

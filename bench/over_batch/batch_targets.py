@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from batch_orders import QUANTITIES
-from batch_plan import JAX_SUFFIX
-from batch_short import by_time_of_batch, jax_table, short
+from batch_short import by_time_of_batch, jax_lines, jax_table, name, short
 from batch_table import cells_of, costs, means, refusals, table
 
 SMALL, LARGE = range(1, 33), range(128, 1025)
@@ -35,7 +34,7 @@ def print_tables(records):
     print("\nThe worst cells of what is missed:")
     print(*(line for target in targets_by_threads(cells) for line in target.worst_cells()), sep="\n")
     print("\nJAX's vmap, jitted, over ours, each over the plain batch that it took turns with:")
-    print(*jax(cells), sep="\n")
+    print(*jax_lines(cells), sep="\n")
     print("\nWithout a time:", *refusals(records), sep="\n")
 
 
@@ -110,12 +109,6 @@ class Target:
             )
 
 
-def name(at):
-    """`mlp, n = 16, norms, 1 thread`."""
-    threads, model, n, quantity = at
-    return f"{model}, n = {n}, {quantity}, {threads} thread{'s' * (threads > 1)}"
-
-
 def ours(cells, sizes, quantity, over=lambda cell: 1.0):
     """Time of our fastest over something, of cells that have these sizes."""
     return {at: cell.ours[1] / over(cell) for at, cell in cells.items()
@@ -146,13 +139,3 @@ def recording(cells):
         if cell.recording:
             found[at[0], at[1], at[3]] = at, cell.recording
     return dict(found.values())
-
-
-def jax(cells):
-    """JAX, each over the plain batch of its own process, beside ours over that of ours."""
-    for at, cell in cells.items():
-        own = cells.get((at[0], at[1].removesuffix(JAX_SUFFIX), *at[2:]))
-        if at[1].endswith(JAX_SUFFIX) and own and own.ours:
-            way, found = cell.best(lambda way: way.startswith("jax.")) or ("", None)
-            if found:
-                yield f"  {name(at)}: {found / own.ours[1]:.2f} ({way} {found:.2f}, {own.ours[0]} {own.ours[1]:.2f})"
