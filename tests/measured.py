@@ -113,8 +113,8 @@ def shown(record):
     return tuple("" if value is None else value for value in cells(record))
 
 
-def measure_at_once(monkeypatch):
-    """Let runs begin no process: every kernel and case that is missing has its row at once, and no picture is drawn."""
+def measure_at_once(monkeypatch, passes=1):
+    """Let runs begin no process: kernels and cases that are missing have rows at once, and no picture is drawn."""
     from gradkernels.bench.report.pictures import draw
     from gradkernels.bench.run.session import Session
 
@@ -124,7 +124,8 @@ def measure_at_once(monkeypatch):
             for kernel in session.plan.kernels_of(case):
                 if (kernel.key, session.plan.coordinates(case)) not in done:
                     timed = Measurement(kernel.key, kernel.backend.name, Status.ok, "", 0.0, 0.0, seconds_median=1e-6)
-                    session._write(case, 1, timed, 1)
+                    for pass_ in range(1, passes + 1):
+                        session._write(case, pass_, timed, 1)
         return session.records
 
     monkeypatch.setattr(Session, "measure_missing", measure_missing)

@@ -6,8 +6,10 @@ import errno
 import fcntl
 import os
 import threading
+from collections import Counter
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +25,7 @@ from gradkernels.bench.results.results_file import ResultsFile
 from gradkernels.bench.run.plan import Plan
 from gradkernels.bench.run.session import Schedule
 from gradkernels.bench.sweep import executors, jobs
+from gradkernels.bench.sweep import spread as sweep_spread
 from gradkernels.bench.sweep.executors import require_address
 from gradkernels.bench.sweep.jobs import jobs_of, measure_case
 from gradkernels.bench.sweep.spread import spread_out
@@ -108,6 +111,26 @@ def test_a_case_that_kills_three_workers_is_told_and_the_others_are_kept():
     assert again.calls == 1
 
 
+@pytest.mark.parametrize("elsewhere", [True, False], ids=["executor", "here"])
+@pytest.mark.parametrize("shard", [None, "1/1"])
+def test_a_run_of_several_passes_that_lost_a_case_goes_on_at_an_executor_and_here(monkeypatch, elsewhere, shard):
+    measure_at_once(monkeypatch, passes=2)
+    lost = [OSError("lost")] * 3
+    ends = iter([Scripted(lost[0], None, None, None, *lost[1:]), *[Scripted()] * 2])
+    monkeypatch.setattr(run_command, "executor_at", lambda text: nullcontext(next(ends)))
+    command = [*OPTIONS[:-1], "2", "--out", "x.csv", *(["--shard", shard] if shard else [])]
+    at = ["--executor", "dask://a:1"]
+    assert main([*command, *at]) == 2
+    assert len({row.case for row in read("x.csv")}) == 3
+    others = ["numpy.*" if word == "numpy.broadcast" else word for word in command]
+    assert main([*others, *at, "--resume"]) == 2
+    assert len({row.case for row in read("x.csv")}) == 3
+    assert main([*command, "--resume", *(at if elsewhere else [])]) == 0
+    assert Counter((row.case.quantity, row.case.n, row.pass_) for row in read("x.csv")) == {
+        (*case, pass_): 1 for case in CASES for pass_ in (1, 2)
+    }
+
+
 def test_a_pool_that_is_closed_is_told():
     with pytest.raises(OSError, match="4 cases not measured .* closed"):
         spread(Scripted(*[RuntimeError("closed")] * 4))
@@ -120,6 +143,32 @@ def test_a_client_that_is_closed_is_told_whatever_it_raises():
 
     with pytest.raises(OSError, match="4 cases not measured by any of 3 workers: .* client is closed"):
         spread(Closed())
+
+
+@pytest.mark.parametrize("gone", [True, False], ids=["gone", "slow"])
+def test_an_executor_that_died_is_not_waited_for_and_a_slow_one_is(monkeypatch, gone):
+    class Silent(Scripted):
+        """Answers all but the last job, and that one when it is asked whether it takes others, or never."""
+
+        def submit(self, function, /, *given, **named):
+            if self.calls < 3:
+                return super().submit(function, *given, **named)
+            if function is measure_case:
+                self.calls, self.last, self.late = self.calls + 1, Future(), given
+                return self.last
+            if gone:
+                raise ConnectionError("client is closed")
+            self.last.set_result(measure_case(*self.late))
+            return Future()
+
+    monkeypatch.setattr(sweep_spread, "LOOK_SECONDS", 0.01)
+    if gone:
+        with pytest.raises(
+            OSError, match="1 case not measured by any of 3 workers: .* client is closed.*--resume goes"
+        ):
+            spread(Silent())
+        assert len(once(read("x.csv"))) == 3
+    assert once(spread(Scripted() if gone else Silent(), mode="resume" if gone else "new")) == CASES
 
 
 def test_what_returns_no_future_is_refused():

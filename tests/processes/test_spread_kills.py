@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
 import time
 from collections import Counter
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -61,6 +63,43 @@ def test_a_killed_worker_of_dask_costs_no_case_and_doubles_none():
         thread.join()
     assert killed
     require_each_once()
+
+
+def test_a_killed_scheduler_ends_in_a_sentence_and_resumes(capsys):
+    pytest.importorskip("distributed")
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        port = one.getsockname()[1]
+    alone = ("--host", "127.0.0.1", "--no-dashboard")
+    with (
+        started("distributed.cli.dask_scheduler", *alone, "--port", str(port)) as scheduler,
+        started("distributed.cli.dask_worker", f"tcp://127.0.0.1:{port}", *alone, "--no-nanny"),
+    ):
+        threading.Thread(target=kill_with_rows, args=[scheduler]).start()
+        assert main([*OPTIONS, "--budget", "12s", "--executor", f"dask://127.0.0.1:{port}", "--out", "x.csv"]) == 2
+    assert re.search(
+        r"not measured by any of 3 workers: .*closed.*; the other rows are in x.csv", capsys.readouterr().err
+    )
+    assert main([*OPTIONS, "--budget", "4s", "--out", "x.csv", "--resume"]) == 0
+    require_each_once()
+
+
+@contextmanager
+def started(*command):
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    process = subprocess.Popen([sys.executable, "-m", *command], **quiet)
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+def kill_with_rows(process):
+    """Kill a process as soon as the first case has its rows."""
+    while not (Path("x.csv").exists() and Path("x.csv").stat().st_size > 1000):
+        time.sleep(0.1)
+    process.kill()
 
 
 def test_a_killed_pool_ends_in_a_sentence_and_resumes():

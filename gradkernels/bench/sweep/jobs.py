@@ -15,6 +15,7 @@ from typing import Any
 
 from gradkernels.bench.isolation.limits import ProcessLimits, most_bytes
 from gradkernels.bench.run.plan import Plan
+from gradkernels.bench.run.resume import BY_CASE
 from gradkernels.bench.run.session import Schedule, open_session
 
 _ENDINGS = {"pickled": ".problem", "own": ".kernels", "data": ".npz"}
@@ -47,7 +48,7 @@ def jobs_of(plans: Sequence[Plan], schedule: Schedule, limits: ProcessLimits) ->
         limits: Of each measuring process.
     """
     each = [
-        replace(plan, chosen=(position,))
+        replace(plan, chosen=(position,), part="-".join(filter(None, (BY_CASE, plan.part))))
         for plan in plans
         for position in (plan.chosen if plan.chosen is not None else range(len(plan.cases)))
     ]

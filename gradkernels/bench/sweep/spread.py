@@ -26,6 +26,9 @@ from gradkernels.record.reading import parse
 ATTEMPTS = 3
 """Workers that a case is given to, one after the other, before it is left out."""
 
+LOOK_SECONDS = 10.0
+"""Without an answer, after which the executor is asked whether it takes jobs at all."""
+
 TellCases = Callable[[int, int], None]
 """Called with how many cases have their rows, and of how many."""
 
@@ -108,9 +111,12 @@ class Spread:
             for job in jobs:
                 self._begin(job, 1)
             while self._begun:
-                for future in wait(self._begun, return_when=FIRST_COMPLETED).done:
+                done = wait(self._begun, LOOK_SECONDS, FIRST_COMPLETED).done
+                for future in done:
                     self._hear(future)
                     self.tell(cases - len(self._begun) - len(self.lost), cases)
+                if not done:
+                    self._look()
         finally:
             for future in self._begun:  # of a run that was stopped, or has no room
                 future.cancel()
@@ -125,6 +131,15 @@ class Spread:
             raise TypeError(f"submit of {type(self.executor).__name__} returned a {type(future).__name__}; it must "
                             "return a concurrent.futures.Future")  # fmt: skip
         self._begun[future] = job, attempt
+
+    def _look(self) -> None:
+        """Wait for nothing more where the executor takes no jobs: one whose scheduler died gives no answers either."""
+        try:
+            self.executor.submit(int).cancel()
+        except Exception as error:  # whatever its library says
+            why = describe_fault(error)
+            self.lost += [(job, why) for job, _ in self._begun.values()]
+            self._begun.clear()
 
     def _hear(self, future: Future[str]) -> None:
         job, attempt = self._begun.pop(future)
