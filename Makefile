@@ -3,11 +3,11 @@ PYTHON ?= python3
 BIN := .venv/bin
 # The environment is made anew when what it is made from changes.
 STAMP := .venv/installed
-# `make run` needs a small part of it; no bytecode is made of what is never imported.
+# `make run` needs a small part of it. No bytecode is made of what is never imported: four files of five, and minutes.
 RUN_STAMP := .venv/installed-to-run
 # Tests whose outcome depends on times that they measure: nothing runs beside them.
 TIMING := tests/test_ab.py tests/test_doctor.py tests/test_interleaved.py tests/test_race.py
-# The pages' commands, doors to other libraries, other processes, real models: not what a person waits for, but CI does.
+# Commands of the pages, doors to other libraries, several processes and real models: CI waits for these, a person need not.
 OUTSIDE := tests/docs tests/doors tests/processes tests/real
 # One more than there are processors: some tests wait, for a process that hangs or for its time to be over.
 WORKERS = $(shell $(BIN)/python -c 'import os; print((os.cpu_count() or 1) + 1)')
@@ -75,7 +75,7 @@ types: $(STAMP)
 
 # The site: open build/site/index.html. A warning is an error, and so is a link that leads nowhere.
 docs: $(STAMP)
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[docs]'
+	$(BIN)/python -m pip install --quiet --no-compile -c constraints.txt -e '.[docs]'
 	$(BIN)/python -m sphinx --fail-on-warning --keep-going --fresh-env --quiet -c docs -d build/doctrees . build/site
 
 # What a newcomer meets, in numbers: rooms, layers, functions, names, docstrings. Behind each: python tests/house.py --list
@@ -87,7 +87,7 @@ clean:
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev]'
+	$(BIN)/python -m pip install --quiet --no-compile -c constraints.txt -e '.[dev]'
 	touch $@ $(RUN_STAMP)
 
 $(RUN_STAMP): pyproject.toml constraints.txt

@@ -31,7 +31,7 @@ from hypothesis import settings  # noqa: E402
 # Begun first where several processes share the files, so that at the end none is left alone with one of them: pytest
 # itself collects files that lie in a folder that was also given in the folder's order, whichever was named first.
 # Of those that compile the same with numba or JAX only one, which the others find on disk.
-LONGEST = ("test_commands.py", "test_agreement.py", "test_survive.py", "test_module_run.py", "test_hooks_layers.py")
+LONGEST = ("test_commands.py", "test_agreement.py", "test_survive.py", "test_check.py", "test_module_run.py")
 
 settings.register_profile("short", deadline=None, derandomize=True)
 settings.register_profile("long", deadline=None, max_examples=5000)

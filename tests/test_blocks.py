@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from first_five import FIVE
+from matrices import matrix
 
 import gradkernels as gk
 from gradkernels.backend import BACKENDS
@@ -25,8 +26,7 @@ def variant(key, rows):
     return gk.kernel(f"{way}[rows={rows}].{quantity}")
 
 
-@pytest.mark.parametrize("problem", FULL, ids=lambda problem: problem.family)
-@pytest.mark.parametrize("key", KEYS)
+@matrix("key,problem", KEYS, FULL)
 def test_blocks_join_without_a_seam(key, problem):
     for n, rows in product((1, 2, 7, 8), (1, 3, 7, 100)):
         gk.check(variant(key, rows), gk.Case(problem, key.rpartition(".")[2], n, features=3))
@@ -55,8 +55,7 @@ def test_float32_sums_of_a_million_nearly_equal_rows_lose_nothing(way, features)
     np.testing.assert_allclose(backend.get(got), exact, rtol=1e-7)
 
 
-@pytest.mark.parametrize("problem", [*FULL, gk.LinearRegression()], ids=lambda problem: problem.name)
-@pytest.mark.parametrize("quantity", ["gradient", "norms", "moments", "clipped_sum"])
+@matrix("problem,quantity", [*FULL, gk.LinearRegression()], ["gradient", "norms", "moments", "clipped_sum"])
 def test_memory_beyond_inputs_and_result_stays_under_a_megabyte(problem, quantity):
     n = 300_000
     theta, x, y = problem.draw(n, seed=0, features=30)

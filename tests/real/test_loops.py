@@ -5,6 +5,7 @@ import copy
 import pytest
 import torch
 from families import CLASSES, FAMILIES, language, next_words, rows, text, words
+from matrices import matrix
 from torch import nn
 from torch.nn import functional as F
 
@@ -70,8 +71,7 @@ def test_as_long_as_the_longest_of_the_batch(name):
         agree(problem, model, loss, x, y)
 
 
-@pytest.mark.parametrize("name", ["bert", "gpt2", "llama", "llama lora"])
-@pytest.mark.parametrize("order", [(True, False, True), (False, True, False)], ids=["full first", "padded first"])
+@matrix("name,order", ["bert", "gpt2", "llama", "llama lora"], [(True, False, True), (False, True, False)])
 def test_padded_after_full_and_full_after_padded(name, order):
     model, loss, problem = fresh(name)
     for full in order:
@@ -104,8 +104,7 @@ def test_gradients_are_accumulated_beside_the_users_own():
         assert (one - sum(some[name] for some in want)).abs().max() <= TOLERANCE * LIMIT * 12
 
 
-@pytest.mark.parametrize("reentrant", [False, True])
-@pytest.mark.parametrize("name", ["llama lora", "bert lora", "gpt2 lora", "bert"])
+@matrix("name,reentrant", ["llama lora", "bert lora", "gpt2 lora", "bert"], [False, True])
 def test_adapters_with_checkpointing(name, reentrant):
     model, loss, problem = fresh(name)
     x, y = FAMILIES[name].data(4)
