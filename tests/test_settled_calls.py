@@ -36,9 +36,9 @@ def kept(computed, trials=None, **changes):
     return replace(known, history=history, **changes)
 
 
-def settle(calls, computed, known):
+def settle(calls, computed, known, choice=None):
     problem, dispatcher, _ = computed
-    calls.settle(known, problem, dispatcher.kernel, None, "compute")
+    calls.settle(known, problem, dispatcher.kernel, choice, "compute")
     return known
 
 
@@ -84,6 +84,19 @@ def test_what_did_not_fit_is_tried_again_at_its_call(computed):
     for call, holds in ((1, True), (3, True), (4, False)):
         known.history.calls = call
         assert (calls.get(known) is not None) == holds
+
+
+@pytest.mark.parametrize(("expected", "until"), [(None, 51), (200, 1), (50, float("inf"))])
+def test_a_choice_holds_until_its_rivals_are_tried(computed, expected, until):
+    calls, known = SettledCalls(), kept(computed)
+    request = replace(known.request, criteria=replace(known.request.criteria, calls=expected))
+    choice = SimpleNamespace(rivals=(SimpleNamespace(pays_after=50),))
+    known = settle(calls, computed, replace(known, request=request), choice)
+    known.history.calls = 0
+    assert (calls.get(known).choice, calls.get(known).until) == (choice, until)
+    for call in (1, 50, 51):
+        known.history.calls = call
+        assert (calls.get(known) is not None) == (call < until)
 
 
 @pytest.mark.parametrize(("now", "holds"), [(None, True), ("lessons", False), ("set aside", False)])
@@ -132,6 +145,8 @@ def test_a_theta_of_the_callers_own_and_trees_are_told_apart(computed):
     assert dispatcher._seen.look_at(None, x, y)[1] is known
     assert dispatcher._seen.look_at(theta, x, y)[1] is other
     assert known.shapes != other.shapes
+    with pytest.raises(ValueError, match=r"^theta\['bias'\] is \(4,\); it must be \(3,\)"):
+        dispatcher._seen.look_at({**theta, "bias": torch.zeros(4)}, x, y)
 
 
 def test_no_samples_have_no_mean_and_a_kernel_that_cannot_says_why():
@@ -144,3 +159,24 @@ def test_no_samples_have_no_mean_and_a_kernel_that_cannot_says_why():
         ValueError, match=r"^numpy.loop\+.norms cannot do this: numpy.loop\+.norms is written for a Regression, not"
     ):
         gk.norms(problem, None, torch.randn(2, 4), torch.arange(2), kernel=gk.kernel("numpy.loop+.norms"))
+
+
+def test_a_settled_call_has_the_options_of_its_own(computed):
+    problem, _, _ = computed
+    x, y = torch.randn(6, 4), torch.arange(6) % 3
+    norms = gk.norms(problem, None, x, y, kernel="torch.loop+")
+    for max_norm in (0.5, 0.01):
+        found = gk.clipped_sum(problem, None, x, y, max_norm=max_norm, kernel="torch.hooks")
+        rows = gk.per_sample(problem, None, x, y, kernel="torch.loop")
+        want = torch.tensordot((max_norm / norms).clamp(max=1), rows["weight"], 1)
+        torch.testing.assert_close(found["weight"], want)
+
+
+def test_memory_for_the_result_may_be_of_one_tensor_with_the_inputs(computed):
+    problem, _, _ = computed
+    whole, y = torch.randn(6, 5), torch.arange(6) % 3
+    x, out = whole[:, :4], whole[:, 4]
+    want = gk.norms(problem, None, x.clone(), y, kernel="torch.loop+")
+    for _ in range(2):
+        assert gk.norms(problem, None, x, y, out=out) is out
+        torch.testing.assert_close(out, want)
