@@ -180,6 +180,7 @@ def test_a_race_that_is_stopped_gives_the_winner_of_what_is_measured(monkeypatch
         ({"passes": -1}, "passes is -1; it must be a whole number of at least 1"),
         ({"passes": 2.5}, "passes is 2.5; it must be a whole number of at least 1"),
         ({"threads": 0}, "threads is 0; it must be a whole number"),
+        ({"threads": 9999}, "^threads 9999: this machine has"),
         ({"max_bytes": "1GB"}, "max_bytes is '1GB'; it must be a whole number"),
         ({"thread": 2}, "there is no option 'thread'; did you mean threads"),
         ({"device": "cdua"}, "did you mean cuda"),

@@ -94,7 +94,7 @@ def require_options(given: RunOptions, budget: float) -> RunOptions:
             raise ValueError(f"{name} is {value!r}; it must be a whole number of at least 1")
     parse.require_device(options["device"])
     if (executor := options["executor"]) is None:
-        parse.require_threads([options["threads"]])
+        parse.require_threads([options["threads"]], "threads")
     elif not isinstance(executor, Executor):
         raise TypeError(f"executor is a {type(executor).__name__}; it must be one of concurrent.futures, as "
                         "client.get_executor(pure=False) of dask is")  # fmt: skip

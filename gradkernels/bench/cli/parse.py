@@ -95,12 +95,17 @@ def require_device(device: str) -> None:
         raise ValueError(f"--device {device}: {'; '.join(chain(*refused))}; leave --device out for the CPU")
 
 
-def require_threads(counts: Iterable[int]) -> None:
-    """Raise a ValueError for more threads than this machine has processors: they would wait for each other."""
+def require_threads(counts: Iterable[int], name: str = "--threads") -> None:
+    """Raise a ValueError for more threads than this machine has processors: they would wait for each other.
+
+    Args:
+        counts: How many are asked for.
+        name: What a message calls them.
+    """
     processors = os.cpu_count() or 1
     if (most := max(counts)) > processors:
         has = counted(processors, "processor")
-        raise ValueError(f"--threads {most}: this machine has {has}, and more threads would wait for each other")
+        raise ValueError(f"{name} {most}: this machine has {has}, and more threads would wait for each other")
 
 
 Writer = TypeVar("Writer")
