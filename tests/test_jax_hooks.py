@@ -238,3 +238,15 @@ def test_what_cannot_be_tapped_is_refused():
     with pytest.raises(Unfit, match="depends on the sample"):
         build("norms", problem)(problem.parameters(), X, Y)
     np.testing.assert_allclose(gk.norms(problem, None, X, Y), 2 * np.linalg.norm(weight(2)) * np.ones(3))
+
+
+def test_a_weight_of_nan_times_a_row_of_zeros_is_nan():
+    def losses(theta, x, y):
+        return ((theta["table"][x].mean(1) - y) ** 2).mean(1)
+
+    theta = {"table": np.ones((4, 2), np.float32), "unused": np.ones(2, np.float32)}
+    problem, weights = gk.FunctionProblem(losses, theta), np.array([1, np.nan], np.float32)
+    compute = gk.kernel("jax.hooks.weighted_sum").build(problem)
+    data = theta, np.array([[0, 1], [1, 2]]), np.zeros((2, 2), np.float32)
+    assert all(np.isnan(np.asarray(one)).all() for one in compute(*data, weights=weights).values())
+    assert all(np.isfinite(np.asarray(one)).all() for one in compute(*data, weights=np.ones(2, np.float32)).values())

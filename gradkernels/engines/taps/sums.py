@@ -20,8 +20,10 @@ def weighted_parameter_sums(found: Contributions, weights: Array) -> list[Array]
     if weights.ndim > 1:
         return jax.vmap(lambda one: weighted_parameter_sums(found, one), in_axes=1)(weights)
     sums = {place: jnp.tensordot(weights, rows, 1) for place, rows in found.rows.items()}
+    # NaN times zero is NaN, also of what is never formed: words of a table that no sample has.
+    odd = jnp.where(jnp.isnan(weights).any(), jnp.nan, 0.0)
     for use, (a, b) in zip(found.uses, found.factors, strict=True):
-        sums[use.leaf] = found.pulled(use, use.rule.joined(a, b * weights[:, None, None]))
+        sums[use.leaf] = found.pulled(use, use.rule.joined(a, b * weights[:, None, None])) + odd
     return [sums[place] for place in range(len(sums))]
 
 
