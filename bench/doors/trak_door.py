@@ -75,20 +75,20 @@ def rows(n):
     )
 
 
-def features(n):
-    """Compare features by a gaussian matrix: rows and trak's projector for CPUs, and projections within the pass."""
+def features(n, kind):
+    """Compare features: rows and trak's projector for CPUs, and projections of a kind within the pass."""
     model, task, batch = network(), ImageClassificationModelOutput(), images(n)
     given = model, task, 0, torch.float32, "cpu"
-    own, ours = FunctionalGradientComputer(*given), projected(SIZE)(*given)
+    own, ours = FunctionalGradientComputer(*given), projected(SIZE, kind=kind)(*given)
     entries = sum(one.numel() for one in model.parameters())
     projector = BasicProjector(entries, SIZE, 0, "normal", torch.device("cpu"))
     wanted = 0  # trak's rows by the matrix that the door has
     for name, rows in own.compute_per_sample_grad(batch).items():
         shape = tuple(rows.shape[1:])
-        wanted = wanted + project_rows(rows.detach().flatten(1), name, shape, SIZE, 0, "gaussian") * SIZE**0.5
+        wanted = wanted + project_rows(rows.detach().flatten(1), name, shape, SIZE, 0, kind) * SIZE**0.5
     off = float((ours.compute_per_sample_grad(batch) - wanted).abs().max() / wanted.abs().max())
     return compared(
-        ("trak", LIBRARY, f"CNN, gaussian features in {SIZE} dimensions", n),
+        ("trak", LIBRARY, f"CNN, {kind} features in {SIZE} dimensions", n),
         lambda: ours.compute_per_sample_grad(batch),
         lambda: projector.project(own.compute_per_sample_grad(batch), model_id=0),
         off,
@@ -120,4 +120,5 @@ if __name__ == "__main__":
     both = [scores(kind, resnet9(), n).ravel() for kind in (FunctionalGradientComputer, GradientComputer)]
     print(f"scores correlate by 1 - {1 - np.corrcoef(*both)[0, 1]:.1g}")
     write([rows(n)])
-    write([features(n)])
+    for kind in ("gaussian", "factored"):
+        write([features(n, kind)])
