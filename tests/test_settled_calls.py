@@ -10,6 +10,7 @@ from torch import nn
 import gradkernels as gk
 from gradkernels.dispatch.kinds import seen_inputs, settled_calls
 from gradkernels.dispatch.kinds.settled_calls import SettledCalls
+from gradkernels.dispatch.memory_limit import MemoryLimit
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -180,3 +181,18 @@ def test_memory_for_the_result_may_be_of_one_tensor_with_the_inputs(computed):
     for _ in range(2):
         assert gk.norms(problem, None, x, y, out=out) is out
         torch.testing.assert_close(out, want)
+
+
+def test_what_fits_into_memory_is_kept_by_the_shapes_that_it_was_found_for(monkeypatch):
+    seen, really = [], MemoryLimit.fit
+
+    def noted(self, kernel, case, batch, shapes, options=None):
+        seen.append(shapes)
+        return really(self, kernel, case, batch, shapes, options)
+
+    monkeypatch.setattr(MemoryLimit, "fit", noted)
+    problem = gk.ModuleProblem(nn.Linear(4, 3), nn.CrossEntropyLoss())
+    for n in (6, 6, 7):
+        gk.norms(problem, None, torch.randn(n, 4), torch.arange(n) % 3, kernel="torch.hooks", max_bytes=2**28)
+    first, again, other = seen
+    assert first == again != other
