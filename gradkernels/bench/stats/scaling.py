@@ -28,6 +28,8 @@ MOST_FITS = 32
 CONFIDENCE = 0.95
 MOST_EXPONENT = 4.0
 _GRID = np.linspace(0, MOST_EXPONENT, 401)
+_REFINED = 4
+"""Grids, each about the best of the one before: the last one's numbers are less than 1e-8 apart."""
 
 _Floats = np.ndarray[Any, np.dtype[np.float64]]
 
@@ -110,15 +112,12 @@ def exponent(sizes: Sequence[int], seconds: Sequence[float] | _Floats) -> float:
     times = np.asarray(seconds, np.float64)
     if len(sizes) < SIZES_FOR_FIXED_COST:
         return float(np.polyfit(logs, np.log(times), 1)[0])
-    from scipy.optimize import minimize_scalar
-
-    best = _GRID[np.argmin(_misfit(_GRID, logs, times))]
-    step = _GRID[1]
-    around = (max(0.0, best - step), min(MOST_EXPONENT, best + step))
-    refined = minimize_scalar(
-        lambda k: _misfit(np.array([k]), logs, times)[0], bounds=around, method="bounded", options={"xatol": 1e-6}
-    )
-    return float(refined.x)
+    grid = _GRID
+    for _ in range(_REFINED):
+        best = grid[np.argmin(_misfit(grid, logs, times))]
+        step = grid[1] - grid[0]
+        grid = np.linspace(max(0.0, best - step), min(MOST_EXPONENT, best + step), len(_GRID))
+    return float(best)
 
 
 def fixed_cost(sizes: Sequence[int], seconds: Sequence[float] | _Floats, k: float) -> float:
@@ -129,15 +128,19 @@ def fixed_cost(sizes: Sequence[int], seconds: Sequence[float] | _Floats, k: floa
         seconds: As many.
         k: The exponent.
     """
-    from scipy.optimize import nnls
-
-    times, grown = np.asarray(seconds, np.float64), (np.asarray(sizes, np.float64) / sizes[-1]) ** k
-    (fixed, _), _ = nnls(np.stack([1 / times, grown / times], 1), np.ones(len(times)))
-    return float(fixed)
+    logs, times = np.log(np.asarray(sizes, np.float64)), np.asarray(seconds, np.float64)
+    return float(_fit(np.array([k]), logs, times)[0][0])
 
 
 def _misfit(exponents: _Floats, logs: _Floats, times: _Floats) -> _Floats:
-    """Sum the squares of (a + b n^k - seconds) / seconds for each k, with the best a and b that are not negative."""
+    return _fit(exponents, logs, times)[1]
+
+
+def _fit(exponents: _Floats, logs: _Floats, times: _Floats) -> tuple[_Floats, _Floats]:
+    """Return, for each k, the best a and the sum of the squares of (a + b n^k - seconds) / seconds.
+
+    Neither a nor b is negative.
+    """
     # n^k over that of the largest size, so that nothing overflows.
     fixed, grown = 1 / times, np.exp(exponents[:, None] * (logs - logs[-1])) / times
     ff, fg, gg = (fixed**2).sum(), grown @ fixed, (grown**2).sum(-1)
@@ -148,5 +151,7 @@ def _misfit(exponents: _Floats, logs: _Floats, times: _Floats) -> _Floats:
     inside = (a >= 0) & (b >= 0)
     a = np.where(inside, a, 0.0)
     b = np.where(inside, b, g / gg)
+    squares = ((a[:, None] * fixed + b[:, None] * grown - 1) ** 2).sum(-1)
     alone = ((f / ff * fixed - 1) ** 2).sum()  # with b = 0
-    return np.minimum(((a[:, None] * fixed + b[:, None] * grown - 1) ** 2).sum(-1), np.where(inside, np.inf, alone))
+    constant = ~inside & (alone < squares)
+    return np.where(constant, f / ff, a), np.where(constant, alone, squares)
