@@ -5,6 +5,7 @@ from itertools import product
 import numpy as np
 import pytest
 from first_five import FIVE
+from matrices import covering
 
 import gradkernels as gk
 from gradkernels.quantity import Moments
@@ -44,9 +45,18 @@ LONG = tuple(
 
 
 def pytest_generate_tests(metafunc):
+    """All points for each kernel with --long, else those in which each kernel meets each dtype and each shape of x."""
     if "point" in metafunc.fixturenames:
-        points = LONG if metafunc.config.getoption("--long") else SHORT
-        metafunc.parametrize("point", points, ids=lambda p: "-".join(map(str, (p[0].name, *p[1:]))))
+        if metafunc.config.getoption("--long"):
+            chosen = product(KERNELS, LONG)
+        else:
+            chosen = covering(list(product(KERNELS, SHORT)), dtype_and_shape)
+        ways = [pytest.param(kernel, p, id="-".join(map(str, (kernel.key, p[0].name, *p[1:])))) for kernel, p in chosen]
+        metafunc.parametrize("kernel,point", ways)
+
+
+def dtype_and_shape(kernel, point):
+    return f"{kernel.key} {point[3]}", f"{kernel.key} {point[2]}", point
 
 
 def each(kernels):
@@ -66,7 +76,6 @@ def compute(kernel, problem, *inputs, dtype="float64", **options):
     return Moments(*parts) if isinstance(result, Moments) else parts[0]
 
 
-@each(KERNELS)
 def test_agrees_with_the_reference(kernel, point):
     problem, n, shape, dtype, layout = point
     if kernel.loops and n > 1000:

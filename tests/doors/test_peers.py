@@ -7,6 +7,7 @@ import modules
 import numpy as np
 import pytest
 import torch
+from matrices import matrix
 from peer_keys import BACKPACK, KEYS, OPACUS
 from torch import nn
 
@@ -39,9 +40,12 @@ def reasons(problem, key, dtype="float64"):
     return gk.kernel(key).unsupported(case(problem, key, dtype))
 
 
-@pytest.mark.parametrize("dtype", ["float64", "float32"])
-@pytest.mark.parametrize("key", KEYS)
-@pytest.mark.parametrize("name", ZOO)
+def of_library(name, key, dtype):
+    """What has to occur: each model with each library, and each kernel with each dtype."""
+    return f"{name} {key.partition('.')[0]}", f"{key} {dtype}"
+
+
+@matrix("name,key,dtype", ZOO, KEYS, ["float64", "float32"], occurring=of_library)
 def test_a_model_of_the_zoo_is_proven_or_refused(name, key, dtype):
     problem, expected = ZOO[name](), REFUSED.get((name, key.partition(".")[0]), [])
     given = reasons(problem, key, dtype)

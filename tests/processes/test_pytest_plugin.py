@@ -28,7 +28,7 @@ pytest_plugins = ["pytester"]
 # Sessions within this one forget what they load: a test that patches it would patch what the next session does not use.
 gk.kernels()
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 # -W error: the plugin may cause no warning, neither its own nor one of pytest-benchmark's.
 QUICK = ["-Werror", "-rs", "-p", "no:cacheprovider", "-p", "no:hypothesispytest"]
 QUICK += ["--benchmark-min-rounds=2", "--benchmark-max-time=0.001", "--benchmark-warmup=off"]
