@@ -12,10 +12,18 @@ from gradkernels.names import pick
 from gradkernels.problems.module.inputs import SharedPlaces
 from gradkernels.problems.module.sample_losses import REDUCTIONS
 from gradkernels.problems.module.structure import Parameters
+from gradkernels.quantities.project import SIZE
 from gradkernels.quantities.shared.groups import groups_of
+from gradkernels.watch.errors import CannotWatch
 from gradkernels.watch.values.measures import MEASURES, NEEDED, OPTIONS
 
 PASS_KINDS = ("one", "same", "more")
+
+NO_ROOM = (
+    "the quantities of {n} samples take {total} bytes, {bytes} of them for {most}, and max_bytes={limit}: take smaller "
+    "batches and seen.step() where their values may be joined, or ask for norms, weighted_sum or project, which form "
+    "no gradients of single samples"
+)
 
 Quantities = str | Iterable[str] | Mapping[str, Mapping[str, Any]]
 """Names, or options by name."""
@@ -34,6 +42,7 @@ class WatchRequest:
         shared: Positions and names of arguments that are the same for all samples.
         passes: Whether one backward pass goes through `one` forward pass, several of the `same` samples, or through
             `more`, each of samples of its own.
+        max_bytes: That quantities of one forward pass's samples may take; None for any number.
     """
 
     quantities: dict[str, Mapping[str, Any]]
@@ -42,6 +51,7 @@ class WatchRequest:
     scale: Any = None
     shared: SharedPlaces = ()
     passes: str = "one"
+    max_bytes: int | None = None
 
     def __post_init__(self) -> None:
         """Refuse a reduction, a number of steps or a kind of passes that there is not."""
@@ -49,6 +59,22 @@ class WatchRequest:
         pick({one: one for one in PASS_KINDS}, self.passes, "passes")
         if not isinstance(self.every, int) or isinstance(self.every, bool) or self.every < 1:
             raise ValueError(f"every is {self.every!r}; it must be a whole number of steps, 1 for each of them")
+        if self.max_bytes is not None and not (type(self.max_bytes) is int and self.max_bytes > 0):
+            raise ValueError(f"max_bytes is {self.max_bytes!r}; it must be a whole number of bytes, or None for any")
+
+    def require_room(self, theta: Parameters, n: int) -> None:
+        """Raise a CannotWatch where the quantities of a batch take more memory than is allowed.
+
+        Args:
+            theta: Parameters by name.
+            n: Number of samples.
+        """
+        if self.max_bytes is None:
+            return
+        needed = {name: bytes_of_quantity(name, options, theta, n) for name, options in self.quantities.items()}
+        if (total := sum(needed.values())) > self.max_bytes:
+            most = max(needed, key=lambda name: needed[name])
+            raise CannotWatch(NO_ROOM.format(n=n, total=total, limit=self.max_bytes, most=most, bytes=needed[most]))
 
     def scale_now(self) -> float | None:
         """Return what the loss is multiplied with; None where nothing was said."""
@@ -61,6 +87,29 @@ class WatchRequest:
             return 1.0, False
         stages = [one["stage"] for one in self.scale._per_optimizer_states.values()]
         return float(self.scale.get_scale()), any(stage is not OptState.READY for stage in stages)
+
+
+def bytes_of_quantity(name: str, options: Mapping[str, Any], theta: Parameters, n: int) -> int:
+    """Return how much memory a quantity takes of a batch, with what it is made of; blocks of a few MB are left out.
+
+    Args:
+        name: Of the quantity.
+        options: Of it.
+        theta: Parameters by name.
+        n: Number of samples.
+    """
+    each = [one.numel() * one.element_size() for one in theta.values()]
+    entries, size = sum(one.numel() for one in theta.values()), max(one.element_size() for one in theta.values())
+    taken = {
+        "per_sample": n * sum(each),
+        "outer": n * sum(each) + entries**2 * size,
+        "gram": n * max(each) + n**2 * size,
+        "moments": 4 * sum(each),
+        "group_sums": int(options.get("count", 1)) * sum(each) if name == "group_sums" else 0,
+        "project": n * int(options.get("size", SIZE)) * size if name == "project" else 0,
+        "norms": n * size,
+    }
+    return taken.get(name, sum(each))
 
 
 def wanted(quantities: Quantities, theta: Parameters) -> dict[str, Mapping[str, Any]]:

@@ -151,8 +151,10 @@ class Watch:
         if not self._steps.looked:
             return
         theta = usable_parameters(self._watched)
-        self._current = self._passes.begin(theta, (args, kwargs), self._model_calls)
-        self._current.begin()
+        call = self._passes.begin(theta, (args, kwargs), self._model_calls)
+        self._request.require_room(theta, call.n)
+        self._current = call
+        call.begin()
 
     def _begin_step(self) -> None:
         if self._clippable is not None or self._unkept:

@@ -22,6 +22,7 @@ def watch(
     scale: Any = None,
     shared: SharedPlaces | str | int = (),
     passes: str = "one",
+    max_bytes: int | None = None,
 ) -> Watch:
     """Watch the samples' gradients in the caller's own forward pass, loss and backward pass; a context.
 
@@ -33,22 +34,22 @@ def watch(
     Args:
         model: A module, as it is called: compiled, or in DistributedDataParallel, too.
         quantities: Names: norms, gram, per_sample, gradient, moments, noise_scale, inner, project, weighted_sum,
-            group_sums, outer; or options by name, `{"norms": {"by": "parameter"}}`. Weights and groups are of the
-            batch at hand: a function without arguments gives them at each backward pass.
+            group_sums, outer; or options by name, `{"norms": {"by": "parameter"}}`. Weights and groups are the batch's:
+            a function without arguments gives them at each backward pass.
         reduction: How the loss comes from those of the samples of one backward pass, `mean` or `sum`.
-        every: Each of how many steps is looked at, from the first one on; the others cost next to nothing.
-        scale: What the loss is multiplied with before the backward pass: a number (1 / 4 where four of them make a
-            step), a function that gives it, or a GradScaler.
+        every: Each of how many steps is looked at, from the first one on.
+        scale: What the loss is multiplied with: a number (1 / 4 where four backward passes make a step), a function
+            that gives it, or a GradScaler.
         shared: Positions and names of the model's arguments that are the same for all samples.
-        passes: Whether one backward pass goes through `one` forward pass, several of the `same` samples, or through
-            `more`, each of samples of its own.
+        passes: Whether a backward pass goes through `one` forward pass, several of the `same` samples, or `more`.
+        max_bytes: That the quantities of a batch may take; one that needs more is refused before it is run.
 
     Raises:
         CannotWatch: It cannot be watched; raised by the forward or the backward pass where it is found out there.
         ValueError: An unknown quantity, option or reduction.
     """
-    module = watched_module(model)
-    require_parameters(module)
+    require_parameters(module := watched_module(model))
     require_trained(module)
     names = (shared,) if isinstance(shared, str | int) else tuple(shared)
-    return Watch(model, WatchRequest(wanted(quantities, parameters_of(module)), reduction, every, scale, names, passes))
+    given = reduction, every, scale, names, passes, max_bytes
+    return Watch(model, WatchRequest(wanted(quantities, parameters_of(module)), *given))
