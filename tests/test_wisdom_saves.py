@@ -258,3 +258,13 @@ def test_all_saves_that_returned_are_kept_when_eight_processes_save_and_some_are
     assert said == {kernel(worker): {*range(1, saves // WORKERS + 1)} for worker in range(WORKERS)}
     kept = {key: {*of_sizes} for key, of_sizes in times(wisdom.loads(path.read_text(), "the file")).items()}
     assert {key: sizes - kept.get(key, set()) for key, sizes in said.items() if not sizes <= kept.get(key, set())} == {}
+
+
+def test_what_could_not_be_saved_is_known_together_and_goes_with_the_next(path, monkeypatch):
+    monkeypatch.setattr("gradkernels.dispatch.wisdom.store._UNSAVED", [])
+    wisdom.remember(learned((BROADCAST, 10, 1.0)))
+    wisdom.remember(learned((LOOP, 20, 3.0)))
+    assert times(wisdom.unsaved()) == {BROADCAST: {10: 1.0}, LOOP: {20: 3.0}}
+    wisdom.save(learned((LOOP, 30, 4.0)))
+    assert times(wisdom.saved()) == {BROADCAST: {10: 1.0}, LOOP: {20: 3.0, 30: 4.0}}
+    assert wisdom.unsaved() == ()
