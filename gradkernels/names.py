@@ -12,7 +12,7 @@ from typing import Any
 DATA_FILES = (".csv", ".tsv", ".csv.gz", ".tsv.gz", ".parquet", ".feather", ".npz", ".xlsx")
 """What files of data end in; `gradkernels.problems.data.files` has their readers."""
 
-_CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+_CONTROLS = re.compile("\r(?!\n)|[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 """What moves the cursor of a terminal, colours or turns round what it shows; line breaks and tabs are text."""
 
 OptionValue = bool | int | float | str | None

@@ -3,6 +3,7 @@
 import csv
 import io
 import re
+import unicodedata
 
 from gradkernels.record import COLUMNS, KINDS, Measurement, Record, Status
 
@@ -82,7 +83,7 @@ def cells_of(raw):
     """
     for row in csv.reader(io.StringIO(raw.decode("utf-8-sig"), newline="")):
         if row and not row[0].endswith("schema"):
-            later = {"block": 1, **told_by(row[COLUMNS.index("kernel")])}
+            later = {"block": 1, **told_by(value_of(row[COLUMNS.index("kernel")], "str"))}
             yield tuple(
                 later[name] if not cell and name in later else value_of(cell, KINDS[name])
                 for cell, name in zip(row, COLUMNS, strict=False)
@@ -91,10 +92,17 @@ def cells_of(raw):
 
 def value_of(cell, kind):
     if cell == "" or kind == "str":
-        return cell
+        return "\r\n".join("".join(map(escaped, line)) for line in cell.split("\r\n"))
     if kind == "bool":
         return {"true": True, "false": False}[cell.lower()]
     return float(cell) if "float" in kind else int(float(cell)) if "." in cell else int(cell)
+
+
+def escaped(character):
+    """A character as it may be shown: what moves a terminal's cursor or turns its text round as Python writes it."""
+    controls = unicodedata.category(character) == "Cc" and character not in "\t\n"
+    turns = unicodedata.bidirectional(character) in {"LRE", "RLE", "PDF", "LRO", "RLO", "LRI", "RLI", "FSI", "PDI"}
+    return ascii(character)[1:-1] if controls or turns else character
 
 
 def told_by(kernel):
