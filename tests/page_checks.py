@@ -43,8 +43,9 @@ def look_up(command: list[str]) -> None:
         case ["pip", "install", *arguments]:
             extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
             for argument in arguments:
-                if found := re.fullmatch(r"(?:\.|gradkernels)\[(\w+)]", argument):
-                    pick(extras, found[1], "extra")
+                if found := re.fullmatch(r"(?:\.|gradkernels)\[([\w,-]+)]", argument):
+                    for extra in found[1].split(","):
+                        pick(extras, extra, "extra")
                 elif not argument.startswith("-") and argument != "gradkernels":
                     assert (ROOT / argument).exists(), argument
         case ["make", *targets]:

@@ -1,8 +1,8 @@
 """Constants that meet parameters before data: first states, start tokens, positions; as many as samples by chance."""
 
-import pytest
 import torch
 from every_quantity import require_equal
+from matrices import matrix
 from torch import nn
 from torch.nn import functional as F
 
@@ -186,20 +186,17 @@ def data(n=N, steps=T):
     return torch.randn(n, steps, D, dtype=torch.float64), torch.arange(n) % 3
 
 
-@pytest.mark.parametrize("way", WAYS)
-@pytest.mark.parametrize("name", FIRST)
+@matrix("name,way", FIRST, WAYS)
 def test_first_states_of_a_loop(name, way):
     require_equal(way, Elman(FIRST[name]).double(), *data())
 
 
-@pytest.mark.parametrize("way", WAYS)
-@pytest.mark.parametrize("name", PROGRAMS)
+@matrix("name,way", PROGRAMS, WAYS)
 def test_constants_of_every_sample(name, way):
     require_equal(way, Parts(PROGRAMS[name]).double(), *data())
 
 
-@pytest.mark.parametrize("way", WAYS)
-@pytest.mark.parametrize("name", CHANCE)
+@matrix("name,way", CHANCE, WAYS)
 def test_as_many_as_samples_by_chance(name, way):
     of = 3 * H if CHANCE[name] is masked_weight else N
     require_equal(way, Parts(CHANCE[name]).double(), *data(of, N))

@@ -3,6 +3,7 @@
 import pytest
 import torch
 from every_quantity import CROSS_ENTROPY, require_equal
+from matrices import matrix
 from models import oracle
 from torch import nn
 from torch.nn import functional as F
@@ -156,8 +157,7 @@ def single_samples(model, x, y, seed=0):
     return {name: torch.stack([*of]) for name, of in zip(names, zip(*rows, strict=True), strict=True)}
 
 
-@pytest.mark.parametrize("way", WAYS)
-@pytest.mark.parametrize("name", MODELS)
+@matrix("name,way", MODELS, WAYS)
 def test_every_quantity(name, way):
     make, shape = MODELS[name]
     require_equal(way, made(make), *data(shape))

@@ -3,6 +3,7 @@
 import pytest
 import torch
 from every_quantity import require_equal
+from matrices import matrix
 from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
@@ -80,8 +81,7 @@ def agree(model, lengths=LENGTHS, **settings):
     require_equal("hooks", model.double(), (x, lengths), y, **settings)
 
 
-@pytest.mark.parametrize("options", OPTIONS)
-@pytest.mark.parametrize("kind", KINDS)
+@matrix("kind,options", KINDS, OPTIONS)
 def test_layers_with_their_options(kind, options):
     agree(Packed(kind, **OPTIONS[options]))
 
@@ -93,8 +93,7 @@ def test_sorted_by_the_caller(kind, batch_first):
     agree(model, LENGTHS.sort(descending=True).values)
 
 
-@pytest.mark.parametrize("begin", ["learned", "data"])
-@pytest.mark.parametrize("kind", KINDS)
+@matrix("kind,begin", KINDS, ["learned", "data"])
 def test_states_to_begin_with(kind, begin):
     agree(Packed(kind, begin=begin, batch_first=False, num_layers=2, bidirectional=True))
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from first_five import FIVE
+from matrices import matrix
 
 import gradkernels as gk
 from gradkernels.check import prove
@@ -45,9 +46,7 @@ def kernel_of(way, quantity):
     return next(one for one in known if one.quantity.name == quantity and "[" not in one.key)
 
 
-@pytest.mark.parametrize("way", WAYS)
-@pytest.mark.parametrize("quantity", FIVE)
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@matrix("dtype,quantity,way", ["float32", "float64"], FIVE, WAYS)
 def test_no_honest_kernel_is_wrong_at_a_kink(way, quantity, dtype):
     case, inputs = case_of(quantity, dtype)
     kernel = kernel_of(way, quantity)

@@ -6,6 +6,7 @@ from functools import partial
 import modules
 import pytest
 import torch
+from matrices import matrix
 from torch import nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
@@ -58,8 +59,7 @@ def traces(monkeypatch):
     return made
 
 
-@pytest.mark.parametrize("quantity", QUANTITIES)
-@pytest.mark.parametrize("name", ZOO)
+@matrix("name,quantity", ZOO, QUANTITIES)
 def test_one_recording_of_a_model_of_the_zoo_is_right_for_any_number(name, quantity, traces):
     problem = ZOO[name]()
     x, y = problem.example
@@ -69,8 +69,7 @@ def test_one_recording_of_a_model_of_the_zoo_is_right_for_any_number(name, quant
     assert len(traces) == 2
 
 
-@pytest.mark.parametrize("quantity", QUANTITIES)
-@pytest.mark.parametrize("make", modules.SHARED)
+@matrix("make,quantity", modules.SHARED, QUANTITIES)
 def test_shared_frozen_and_idle_parameters_are_right(make, quantity):
     problem = modules.problem(modules.seeded(make), 4)
     gk.check(f"torch.recorded.{quantity}", gk.Case(problem, quantity, 6, dtype="float64"))
@@ -391,8 +390,7 @@ MODELS = {
 }
 
 
-@pytest.mark.parametrize("quantity", QUANTITIES)
-@pytest.mark.parametrize("name", MODELS)
+@matrix("name,quantity", MODELS, QUANTITIES)
 def test_loops_tables_and_checkpoints_are_recorded_for_any_number(name, quantity):
     make, x = MODELS[name]
     problem = gk.ModuleProblem(modules.seeded(make), functional.cross_entropy)

@@ -3,6 +3,7 @@
 import pytest
 import torch
 from every_quantity import CROSS_ENTROPY, require_equal
+from matrices import matrix
 from torch import nn
 
 import gradkernels as gk
@@ -40,8 +41,7 @@ def data():
     ) % 3
 
 
-@pytest.mark.parametrize("way", ["hooks", "recorded"])
-@pytest.mark.parametrize("name", PICKS)
+@matrix("name,way", PICKS, ["hooks", "recorded"])
 def test_every_quantity(name, way):
     require_equal(way, Picks(PICKS[name]).double(), *data())
 

@@ -4,6 +4,7 @@ import warnings
 
 import pytest
 import torch
+from matrices import matrix
 from torch import nn
 from torch.nn import functional
 
@@ -134,8 +135,7 @@ CHANGES = [
 ]
 
 
-@pytest.mark.parametrize("quantity", ["per_sample", "norms", "gradient", "clipped_sum"])
-@pytest.mark.parametrize("change", CHANGES)
+@matrix("change,quantity", CHANGES, ["per_sample", "norms", "gradient", "clipped_sum"])
 def test_what_changes_is_seen(change, quantity):
     problem, (x, y) = made(), data()
     compute, loop = (gk.kernel(f"{way}.{quantity}").build(problem) for way in ("torch.recorded", _loop(quantity)))

@@ -48,6 +48,8 @@ TOOLS = {"dev", "docs", "mutation", "quantities", "scale"}
 DOORS = {
     "doors",
     "opacus",
+    "transformers",
+    "lightning",
     "statsmodels",
     "linearmodels",
     "sklearn",

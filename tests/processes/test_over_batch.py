@@ -21,7 +21,7 @@ from gradkernels.coordinates import Coordinates
 from gradkernels.record import Measurement, Record, read
 from gradkernels.zoo import ZOO
 
-BENCH = Path(__file__).parents[1] / "bench"
+BENCH = Path(__file__).parents[2] / "bench"
 sys.path.insert(0, str(BENCH / "over_batch"))
 
 import batch_main  # noqa: E402
@@ -405,7 +405,7 @@ def test_real_models_are_made_and_have_a_loss_and_64_samples(model):
 
 def test_real_models_are_found_without_what_pytest_adds_to_the_path(monkeypatch):
     pytest.importorskip("transformers", reason="the extra `real` is not installed")
-    tests = Path(__file__).parent
+    tests = Path(__file__).parents[1]
     monkeypatch.setattr(sys, "path", [one for one in sys.path if Path(one).resolve() not in (tests, tests / "real")])
     for name in [name for name in sys.modules if name.split(".")[0] in ("real", "families")]:
         monkeypatch.delitem(sys.modules, name)
