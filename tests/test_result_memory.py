@@ -23,6 +23,14 @@ BYTES = 64 * 500 * 8
 MB = 10**6
 
 
+@pytest.fixture(autouse=True, scope="module")
+def quick_collections():
+    """What is there already is no garbage of these tests, and a second of a hundred tests that collect."""
+    gc.freeze()
+    yield
+    gc.unfreeze()
+
+
 @pytest.fixture
 def memory():
     return ResultMemory()
