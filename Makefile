@@ -17,9 +17,9 @@ export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: run test test-outside test-all bench docs house mutants wisdom modules memory over_batch quantities lint types clean
 
-# Who wins where, within three minutes from nothing. All kernels at full length, two minutes more: .venv/bin/gradkernels run
+# Who wins where, within three minutes from nothing. All kernels at full length: .venv/bin/gradkernels run
 run: $(RUN_STAMP)
-	$(BIN)/gradkernels run --race --budget 30s
+	$(BIN)/gradkernels run --race --budget 90s
 
 test: $(STAMP)
 	$(BESIDE) $(TIMING:%=--ignore=%) $(OUTSIDE:%=--ignore=%) $(LONG) tests
