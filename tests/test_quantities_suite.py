@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from scripted import Scripted
 
 import gradkernels as gk
 from gradkernels.backend import BACKENDS
@@ -198,20 +199,6 @@ def test_our_ways_are_the_default_call_and_kernels_of_their_own(truth):
 ORDERS = Orders("", 1, "", (), (), 9, 0.0, 2**30)
 OURS = Found("gradkernels", "", "ok", 0.002, 2.0, 1.9, 2.2, 9, 1e-7, 1e-4, 40)
 PLAIN = Found(BATCH, "", "ok", 0.001, 1.0, 1.0, 1.0, 9)
-
-
-class Scripted:
-    """In place of processes: each does its part of a script, and notes its orders."""
-
-    def __init__(self, *parts):
-        self.parts, self.orders = list(parts), []
-
-    def __call__(self, orders, patience):
-        self.orders.append(orders)
-        for message in self.parts.pop(0):
-            if isinstance(message, Exception):
-                raise message
-            yield message
 
 
 @pytest.fixture

@@ -3,8 +3,6 @@
 import os
 import signal
 import socket
-import subprocess
-import sys
 import time
 import uuid
 from contextlib import contextmanager
@@ -12,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from beside import started
 
 import gradkernels as gk
 
@@ -29,18 +28,6 @@ def free_port():
     with socket.socket() as one:
         one.bind(("127.0.0.1", 0))
         return one.getsockname()[1]
-
-
-@contextmanager
-def started(*command):
-    paths = os.pathsep.join([str(Path(__file__).parent), *sys.path])
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "env": os.environ | {"PYTHONPATH": paths}}
-    process = subprocess.Popen([sys.executable, "-m", *command], **quiet)
-    try:
-        yield process
-    finally:
-        process.kill()
-        process.wait()
 
 
 @contextmanager

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from scripted import Scripted
 from torch import nn
 
 import gradkernels as gk
@@ -145,20 +146,6 @@ OK = {"error": 0.0, "tolerance": 1e-4}
 
 def timed(kernel, seconds, backend="torch", **more):
     return Measurement(kernel, backend, "ok", **OK, rounds=9, iterations=1, seconds_median=seconds, **more)
-
-
-class Scripted:
-    """In place of processes: each does its part of a script, and notes its orders."""
-
-    def __init__(self, *parts):
-        self.parts, self.orders = list(parts), []
-
-    def __call__(self, orders, patience):
-        self.orders.append(orders)
-        for message in self.parts.pop(0):
-            if isinstance(message, Exception):
-                raise message
-            yield message
 
 
 def cell(position, **seconds):

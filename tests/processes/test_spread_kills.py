@@ -12,11 +12,11 @@ import threading
 import time
 from collections import Counter
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
 from multiprocessing import get_context
 from pathlib import Path
 
 import pytest
+from beside import started
 
 import gradkernels as gk
 from gradkernels.bench.cli import main
@@ -82,17 +82,6 @@ def test_a_killed_scheduler_ends_in_a_sentence_and_resumes(capsys):
     )
     assert main([*OPTIONS, "--budget", "4s", "--out", "x.csv", "--resume"]) == 0
     require_each_once()
-
-
-@contextmanager
-def started(*command):
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    process = subprocess.Popen([sys.executable, "-m", *command], **quiet)
-    try:
-        yield process
-    finally:
-        process.kill()
-        process.wait()
 
 
 def kill_with_rows(process):
