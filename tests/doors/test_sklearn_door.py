@@ -121,6 +121,10 @@ def half_squared(eta, y, classes):
     return ((eta[:, 0] - torch.from_numpy(y)) ** 2).sum() / 2
 
 
+def svc(**settings):
+    return type("SVC", (PerSampleGradients, LinearSVC), {})(random_state=0, **settings)
+
+
 def sgd(loss, **settings):
     return with_gradients("SGDClassifier", loss=loss, random_state=0, **settings)
 
@@ -131,8 +135,8 @@ SCORES = {
     "Tweedie 1.5": (with_gradients("TweedieRegressor", power=1.5), POSITIVE, tweedie(1.5)),
     "Tweedie 3, no intercept": (with_gradients("TweedieRegressor", power=3, fit_intercept=False), POSITIVE, tweedie(3)),
     "normal": (with_gradients("TweedieRegressor"), Y, half_squared),
-    "LinearSVC": (type("SVC", (PerSampleGradients, LinearSVC), {})(C=C), TWO, margins(squared_hinge)),
-    "LinearSVC of three": (type("SVC", (PerSampleGradients, LinearSVC), {})(C=C), THREE, margins(squared_hinge)),
+    "LinearSVC": (svc(C=C), TWO, margins(squared_hinge)),
+    "LinearSVC of three": (svc(C=C), THREE, margins(squared_hinge)),
     "squared hinge": (sgd("squared_hinge", eta0=1e-4, learning_rate="constant"), TWO, margins(squared_hinge)),
     "modified Huber": (sgd("modified_huber"), THREE, margins(modified_huber)),
     "one against the rest": (sgd("log_loss"), THREE, margins(lambda z: torch.nn.functional.softplus(-z))),
@@ -195,11 +199,7 @@ def test_other_samples_pipelines_and_sparse_features():
     [
         (with_gradients("QuantileRegressor"), Y, "QuantileRegressor has no loss .* known are ARDRegression, "),
         (with_gradients("SGDClassifier"), TWO, "not 'hinge'"),
-        (
-            type("SVC", (PerSampleGradients, LinearSVC), {})(loss="hinge"),
-            TWO,
-            "'squared_hinge', not 'hinge'",
-        ),
+        (svc(loss="hinge", max_iter=10**5), TWO, "'squared_hinge', not 'hinge'"),
         (with_gradients("Ridge"), np.c_[Y, Y], "fitted to 2 targets"),
     ],
 )
