@@ -15,6 +15,7 @@ from gradkernels.bench.api.verdicts import Verdicts, verdicts_between
 from gradkernels.bench.cli.files import write_whole
 from gradkernels.bench.report.ranking_table import LONG_HEADER, long_rows
 from gradkernels.bench.report.ranking_text import show_ranking
+from gradkernels.bench.results.reader import require_named_once
 from gradkernels.bench.results.table import tabulate
 from gradkernels.bench.run.ranking import CaseRanking, rankings, weighed
 from gradkernels.key import Key
@@ -60,6 +61,7 @@ class Results:
         """
         if not paths:
             raise ValueError("Results.read() was called without a path; name one or more results files")
+        require_named_once([Path(path) for path in paths])
         found: dict[tuple[object, ...], tuple[int, Record]] = {}
         for place, path in enumerate(paths):
             for record in read(Path(path)):

@@ -1,7 +1,7 @@
 """Two sets of results against each other, case by case: `gradkernels compare`.
 
 1. `matching` pairs the rows that measure the same thing, by the machine, case and kernel that `places` tells of them;
-   `logs` divides each by the control of its pass;
+   `logs` divides each by the control of its pass, and `shared_passes` lets no time be compared with itself;
 2. `compare` takes the ratio of each pair over passes and has `gradkernels.bench.stats` judge it;
    `strata` has for several kinds of machines the mean of their ratios;
 3. `thresholds` says what counts as a change and what fails, `thresholds_toml` reads that from a file;

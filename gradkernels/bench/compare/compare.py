@@ -25,6 +25,7 @@ from gradkernels.bench.compare.comparison import Comparison, Row, Source
 from gradkernels.bench.compare.logs import SideLogs, logs_of
 from gradkernels.bench.compare.matching import KernelRows, Pair, pair
 from gradkernels.bench.compare.places import places
+from gradkernels.bench.compare.shared_passes import count_of_same
 from gradkernels.bench.compare.strata import over_machines
 from gradkernels.bench.compare.thresholds import DEFAULT_THRESHOLDS, Thresholds
 from gradkernels.bench.results.table import ResultsTable, aligned_tables, tabulate
@@ -79,7 +80,7 @@ def compare(
 
     Raises:
         ValueError: The sides differ in machine, dtype, layout, device or threads and the comparison is not forced,
-            or a side holds a measurement twice.
+            a side holds a measurement twice, or a kernel and case has some passes on both sides and others on one.
     """
     left, right = sides = aligned_tables([tabulate(before), tabulate(after)])
     pairs, ignored, nothing = pair((left, right), force, names)
@@ -98,6 +99,7 @@ def compare(
         mean=None if contaminated else _mean([logs for _, _, logs in found if logs]),
         canaries=canaries,
         nothing=nothing,
+        with_itself=count_of_same(pairs, sides, names),
         unused=thresholds.unused((one[-1], one[-2].quantity, one[-2].n) for side in sides for one in places(side)[0]),
     )
 

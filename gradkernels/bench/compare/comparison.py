@@ -119,6 +119,7 @@ class Comparison:
         unused: Overrides of the thresholds that match no row.
         over_machines: A row for each kernel and case that several machines have on both sides: the mean of the
             logarithms of their ratios, without times.
+        with_itself: Rows of which every time is on both sides, so that their ratio says nothing of the code.
     """
 
     before: Source
@@ -131,6 +132,7 @@ class Comparison:
     nothing: str = ""
     unused: tuple[str, ...] = ()
     over_machines: tuple[Row, ...] = ()
+    with_itself: int = 0
 
     @property
     def varying(self) -> tuple[str, ...]:
@@ -185,7 +187,7 @@ class Comparison:
 
     @property
     def same_runs(self) -> bool:
-        """Whether both sides are the same measurements."""
+        """Whether both sides are of the same runs."""
         return set(self.before.runs) == set(self.after.runs)
 
     @property

@@ -135,6 +135,7 @@ def as_json(comparison: Comparison) -> str:
         "delta": comparison.delta,
         "ignored": comparison.ignored,
         "contaminated": bool(comparison.flagged),
+        "with_itself": comparison.with_itself,
         "canaries": [asdict(canary) | {"change": _plain(canary.change)} for canary in comparison.canaries],
         "counts": comparison.counts,
         "geometric_mean": _plain(comparison.mean) if comparison.mean else None,

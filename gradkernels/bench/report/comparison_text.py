@@ -109,6 +109,9 @@ def _holds(row: Row) -> bool:
 
 
 def _stamps(comparison: Comparison) -> Iterator[str]:
+    if same := comparison.with_itself:
+        which = "1 row has" if same == 1 else f"{same:,} rows have"
+        yield f"THE SAME MEASUREMENTS: {which} every time on both sides, so a ratio of 1 says nothing of the code"
     if comparison.ignored:
         yield f"FORCED: the sides differ in {', '.join(comparison.ignored)}, so a ratio may not be the code's doing"
     for canary in comparison.flagged[:_MOST_SHOWN]:

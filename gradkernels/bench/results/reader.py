@@ -47,15 +47,22 @@ def read_results(files: Sequence[Path]) -> ResultsTable:
         Malformed: As `gradkernels.record.read` does, also for a row that two of the files hold.
         OSError: A file cannot be opened.
     """
-    for place, file in enumerate(files):
-        if Path(file).resolve() in (Path(other).resolve() for other in files[:place]):
-            raise Malformed(f"{file} is given twice; its rows count once, so name it once")
+    require_named_once(files)
     rows = GrowingTable(sum(Path(file).stat().st_size for file in files))
     for part, found in parts_by_columns(files):
         rows.add(part, found)
     table = rows.table()
     _require_distinct(table, files)
     return table
+
+
+def require_named_once(files: Sequence[Path]) -> None:
+    """Refuse a file that is there twice, whatever its names are."""
+    seen: set[Path] = set()
+    for file in files:
+        if (real := Path(file).resolve()) in seen:
+            raise Malformed(f"{file} is given twice; its rows count once, so name it once")
+        seen.add(real)
 
 
 def parts_by_columns(files: Sequence[Path]) -> Iterator[tuple[Part, CsvColumns | None]]:

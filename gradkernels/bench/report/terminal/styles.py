@@ -15,7 +15,7 @@ VERDICT_STYLES = {"slower": RED, "faster": GREEN, "undecided": ORANGE, CONTAMINA
 
 _BEGINNINGS = {
     **dict.fromkeys(("FAILED:", "TOO SLOW:", "WRONG", "CONTAMINATED:", "NOTHING MEASURED"), WRONG_STYLE),
-    **dict.fromkeys(("LIMIT UNDECIDED:", "FORCED:"), UNDECIDED),
+    **dict.fromkeys(("LIMIT UNDECIDED:", "FORCED:", "THE SAME"), UNDECIDED),
 }
 
 
