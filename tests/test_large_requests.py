@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 import gradkernels as gk
-from gradkernels.quantities.shared import projections
+from gradkernels.memory.kept_arrays import kept_on
 from gradkernels.quantity import QUANTITIES
 
 P = gk.LinearRegression()
@@ -38,14 +38,14 @@ def test_blocks_of_a_projection_are_not_kept_where_memory_is_limited():
     model = nn.Linear(600, 10)
     problem, x, y = gk.ModuleProblem(model, nn.CrossEntropyLoss()), torch.randn(4, 600), torch.arange(4)
     want = gk.project(problem, None, x, y, size=1024)
-    assert projections.kept_blocks()
+    assert kept_on("cpu").nbytes
     limit = 2**26
     tracemalloc.start()
     found = gk.project(problem, None, x, y, size=1024, max_bytes=limit)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     torch.testing.assert_close(found, want)
-    assert not projections.kept_blocks()
+    assert not kept_on("cpu").nbytes
     assert peak < limit
     with pytest.raises(ValueError, match=r"needs about 2\d,\d{3},\d{3} bytes, max_bytes=16,777,216"):
         gk.project(problem, None, x, y, size=1024, max_bytes=2**24)

@@ -339,20 +339,6 @@ def test_matrices_that_are_too_large_to_be_kept_are_another_kernels(monkeypatch)
     close(found, by_loop("project", problem, x, y, size=15))
 
 
-def test_matrices_are_kept_up_to_a_number_of_bytes(monkeypatch):
-    monkeypatch.setattr(random_matrices, "MOST_MATRIX_BYTES", 3000)
-    monkeypatch.setattr(random_matrices, "_KEPT", random_matrices._KeptTensors())
-    theta = {"weight": torch.ones(4, 5)}  # 20 * 4 bytes for each dimension
-    first = random_matrices.RandomMatrices(theta, (16, 0, "gaussian")).tensors()
-    again = random_matrices.RandomMatrices(theta, (16, 0, "gaussian")).tensors()
-    assert [one is other for one, other in zip(first, again, strict=True)] == [True]
-    for seed in (1, 2, 3):
-        random_matrices.RandomMatrices(theta, (16, seed, "gaussian")).tensors()
-    (made_anew,) = random_matrices.RandomMatrices(theta, (16, 0, "gaussian")).tensors()
-    assert made_anew is not first[0]
-    assert torch.equal(made_anew, first[0])
-
-
 def test_products_over_words_are_those_of_the_rows_of_a_table(monkeypatch):
     """Words that nearly all samples name, that few do, and that one does, many at a time and one by one."""
     torch.manual_seed(0)

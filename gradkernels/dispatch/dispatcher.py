@@ -24,7 +24,7 @@ from gradkernels.dispatch.memory_limit import MemoryLimit, TooSmall
 from gradkernels.dispatch.request import Criteria, Request
 from gradkernels.dispatch.select import Choice, choose, explain
 from gradkernels.kernel import Compute, Kernel
-from gradkernels.memory import RESULTS, is_out_of_memory
+from gradkernels.memory import is_out_of_memory, release
 from gradkernels.problems.module.input_writes import counts_of, require_unwritten, tensors_in
 from gradkernels.problems.module.random_state import preserved_rng
 from gradkernels.quantities.shared.rules import WrongRule
@@ -173,8 +173,8 @@ class ModuleDispatcher:
             except WrongRule:  # the caller's, whatever kernel asks for it
                 raise
             except Exception as fault:  # whatever it is: another kernel may do
-                if is_out_of_memory(fault) and RESULTS.release():
-                    continue  # with what was kept for results
+                if is_out_of_memory(fault) and release():
+                    continue  # with what was kept between calls
                 # What one sample at a time raises is the model's own, and would be raised by all others.
                 if choice is None or (is_definition(kernel) and not isinstance(fault, TooSmall | Disagreement)):
                     raise

@@ -8,13 +8,15 @@ take to compute what they write. So a result is written to memory that an earlie
 - `tensors`: tensors in such memory or in the memory of numpy arrays, and what `torch.inference_mode` forbids;
 - `overlap`: whether arrays share memory;
 - `shared_passes`: what several computations of one scope have in common;
-- `installed`: how much memory this process may use at most.
+- `kept_arrays`: arrays that take long to make, such as random matrices, kept while memory is free;
+- `installed`, `free`: how much memory this process may use at most, and at the moment.
 
 On a GPU torch's allocator keeps memory in much the same way, and nothing is done here.
 """
 
 from gradkernels.memory.results import RESULTS as RESULTS
 from gradkernels.memory.results import empty_numpy as empty_numpy
+from gradkernels.memory.results import release as release
 from gradkernels.memory.tensors import empty_torch as empty_torch
 from gradkernels.memory.tensors import from_numpy as from_numpy
 from gradkernels.memory.tensors import is_out_of_memory as is_out_of_memory

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from gradkernels.memory.installed import installed_bytes
+from gradkernels.memory.kept_arrays import release_kept
 
 BYTE = np.dtype(np.uint8)
 SMALLEST = 64 * 2**10
@@ -214,9 +215,9 @@ def empty_numpy(shape: tuple[int, ...], dtype: Any) -> np.ndarray[Any, Any]:
 
 
 def release() -> int:
-    """Give memory that is kept for the next results back to the system; results that are in use stay what they are.
+    """Give memory that is kept between calls back, for results and of random matrices; results in use stay as they are.
 
     Returns:
         How many bytes that were.
     """
-    return RESULTS.release()
+    return RESULTS.release() + release_kept()

@@ -1,22 +1,21 @@
-"""The random matrices of a projection as tensors: those that were used last are kept, up to a number of bytes."""
+"""The random matrices of a projection as tensors, kept between calls while memory is free."""
 
 from __future__ import annotations
 
 import math
-from collections import OrderedDict
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import islice
-from threading import Lock
 
 import torch
 
 from gradkernels.backend import Array
 from gradkernels.engines.hooks.precision import sum_dtype
+from gradkernels.memory.kept_arrays import kept_on
 from gradkernels.quantities.project import as_like
 from gradkernels.quantities.shared import projections
 
 MOST_MATRIX_BYTES = 1 << 26
-"""Of what is kept for all projections together."""
+"""Of the matrices of one projection that are held at once, as what was recorded takes them."""
 
 How = tuple[int, int, str]
 """Dimensions, seed and kind of a projection."""
@@ -39,19 +38,18 @@ class RandomMatrices:
         """Return what rows of a parameter are multiplied by from both sides; None where they are flat."""
         if not self._is_factored(name):
             return None
-        outputs, inputs = self._kept(name)
+        outputs, inputs = self._given[name] if name in self._given else self._matrices(name)
         return outputs, inputs
 
     def blocks(self, name: str) -> Iterator[Array]:
         """Yield the matrix `(size, m)` that flat rows are multiplied by, in blocks of columns."""
-        kept = self._given or (projections.keeps_blocks() and self._bytes(name) <= MOST_MATRIX_BYTES)
-        yield from self._kept(name) if kept else self._made(name)
+        yield from self._given[name] if name in self._given else self._matrices(name)
 
     def tensors(self) -> list[Array] | None:
         """Return the matrices of all parameters, in theta's order; None where they are not to be kept, or too large."""
         if self.nbytes() > MOST_MATRIX_BYTES or not projections.keeps_blocks():
             return None
-        return [one for name in self._theta for one in self._kept(name)]
+        return [one for name in self._theta for one in self._matrices(name)]
 
     def nbytes(self) -> int:
         """Return how many bytes the matrices of all parameters have."""
@@ -72,56 +70,20 @@ class RandomMatrices:
             return entry * (len(parameter) + math.prod(parameter.shape[1:]))  # at most
         return entry * parameter.numel()
 
-    def _made(self, name: str) -> Iterator[Array]:
-        """Yield the matrices of a parameter as they are made."""
+    def _matrices(self, name: str) -> Iterator[Array]:
+        """Yield the matrices of a parameter, each made or found as it is asked for."""
         parameter, (size, seed, _) = self._theta[name], self._how
         shape, like = tuple(parameter.shape), parameter.detach().new_empty(0, dtype=sum_dtype(parameter.dtype))
-        if self._is_factored(name):
-            yield from (as_like(one, like) for one in projections.factors(seed, name, shape, size))
-        else:
-            yield from (as_like(one, like) for _, one in projections.blocks_of_matrix(seed, name, shape, size))
-
-    def _kept(self, name: str) -> tuple[Array, ...]:
-        if name in self._given:
-            return self._given[name]
-        if not projections.keeps_blocks():
-            return tuple(self._made(name))
-        parameter = self._theta[name]
-        key = self._how, name, tuple(parameter.shape), parameter.dtype, parameter.device
-        found = _KEPT.get(key)
-        if found is None:
-            with torch.inference_mode(False):
-                found = _KEPT.put(key, tuple(self._made(name)))
-        return found
+        of = projections.undrawn_factors if self._is_factored(name) else projections.undrawn_blocks
+        for block in of(seed, name, shape, size):
+            yield _tensor(block, like)
 
 
-class _KeptTensors:
-    """Tensors by key, of which those that were used the longest time ago make room."""
+def _tensor(block: projections.MatrixBlock, like: Array) -> Array:
+    """Return a block in the dtype and on the device of a tensor, kept for the next call where that is to be."""
 
-    def __init__(self) -> None:
-        self._tensors: OrderedDict[Hashable, tuple[Array, ...]] = OrderedDict()
-        self._bytes, self._lock = 0, Lock()
+    def made() -> Array:
+        with torch.inference_mode(False):
+            return as_like(block.drawn(), like)
 
-    def get(self, key: Hashable) -> tuple[Array, ...] | None:
-        """Return the tensors of a key; None where none are kept."""
-        with self._lock:
-            if key not in self._tensors:
-                return None
-            self._tensors.move_to_end(key)
-            return self._tensors[key]
-
-    def put(self, key: Hashable, tensors: tuple[Array, ...]) -> tuple[Array, ...]:
-        """Keep the tensors of a key, and return them."""
-        with self._lock:
-            self._bytes += _bytes_of(tensors) - _bytes_of(self._tensors.pop(key, ()))
-            self._tensors[key] = tensors
-            while self._bytes > MOST_MATRIX_BYTES and len(self._tensors) > 1:
-                self._bytes -= _bytes_of(self._tensors.popitem(last=False)[1])
-        return tensors
-
-
-def _bytes_of(tensors: tuple[Array, ...]) -> int:
-    return sum(one.nbytes for one in tensors)
-
-
-_KEPT = _KeptTensors()
+    return kept_on(str(like.device)).get((block, like.dtype), made) if projections.keeps_blocks() else made()
