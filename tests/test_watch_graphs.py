@@ -1,5 +1,7 @@
 """Steps of a watch whose graph is that of an earlier one: nothing is followed, and values are right all the same."""
 
+import copy
+
 import pytest
 import torch
 from torch import nn
@@ -188,3 +190,32 @@ def test_a_model_that_writes_to_its_inputs_is_followed_each_time(followed):
             expected = (2 * (x.square().sum(1) + 1)).sqrt()
             torch.testing.assert_close(seen.norms, expected)
     assert len(followed) == 2
+
+
+def test_parameters_are_those_of_the_model_as_it_is_at_each_step():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 3)).double()
+    x, y = torch.randn(4, 3, dtype=torch.float64), torch.arange(4) % 3
+    changes = [
+        lambda: model[0].requires_grad_(False),
+        lambda: model[0].bias.requires_grad_(),
+        lambda: model.add_module("3", nn.Linear(3, 3).double()),
+        lambda: setattr(model[3], "bias", None),
+        lambda: setattr(model[0], "weight", nn.Parameter(model[0].weight.detach() * 2)),
+    ]
+    with gk.watch(model, {"norms": {}, "per_sample": {}}) as seen:
+        for change in changes:
+            change()
+            functional.cross_entropy(model(x), y).backward()
+            trained = {name: one for name, one in model.named_parameters() if one.requires_grad}
+            assert seen.per_sample.keys() == trained.keys()
+            expected, copied = [], copy.deepcopy(model)
+            for i in range(4):
+                copied.zero_grad()
+                functional.cross_entropy(copied(x[i : i + 1]), y[i : i + 1]).backward()
+                expected.append(sum(one.grad.square().sum() for one in copied.parameters() if one.requires_grad))
+            torch.testing.assert_close(seen.norms, torch.stack(expected).sqrt())
+        handle = model[3].weight.register_hook(lambda g: 2 * g)
+        with pytest.raises(ValueError, match="register_hook"):
+            model(x)
+        handle.remove()

@@ -117,3 +117,36 @@ def test_norms_of_a_convolution_from_lines_of_patches(monkeypatch, stride, dilat
     g = torch.randn_like(output)
     alone = [torch.autograd.grad(output[i], weight, g[i], retain_graph=True)[0].square().sum() for i in range(3)]
     torch.testing.assert_close(use.squared_norms("weight", g), torch.stack(alone), rtol=1e-12, atol=0)
+
+
+class Normed(nn.Module):
+    """Normalizations of one shape, of which one has no bias, of another shape, and by root mean squares."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(6)
+        self.alike = nn.ModuleList(nn.LayerNorm(12) for _ in range(4))
+        self.alike[2].bias = None
+        self.whole, self.roots, self.head = nn.LayerNorm((6, 12)), nn.RMSNorm(12), nn.Linear(12, 3)
+        self.double()
+        with torch.no_grad():
+            for one in self.parameters():
+                one.add_(torch.randn_like(one) / 3)
+
+    def forward(self, x):
+        for one in (*self.alike, self.whole, self.roots):
+            x = torch.sin(2 * one(x) + x)
+        return self.head(x.mean(1))
+
+
+@pytest.mark.parametrize("joined", [0, squared_norms.JOINED_BYTES])
+@pytest.mark.parametrize("kept", [2000, squared_norms.KEPT_GRADIENT_BYTES])
+def test_normalizations_that_wait_for_each_other_have_norms_of_single_samples(batch, monkeypatch, kept, joined):
+    monkeypatch.setattr(squared_norms, "KEPT_GRADIENT_BYTES", kept)
+    monkeypatch.setattr(squared_norms, "JOINED_BYTES", joined)
+    model = Normed()
+    expected = lengths(model, *batch)
+    with gk.watch(model) as seen:
+        for _ in range(2):
+            functional.cross_entropy(model(batch[0]), batch[1]).backward()
+            torch.testing.assert_close(seen.norms, expected, rtol=1e-12, atol=0)

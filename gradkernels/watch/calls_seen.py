@@ -150,8 +150,8 @@ class SeenCall:
     def reaches_parameters(self) -> bool:
         """Return whether the backward pass that runs now gives parameters gradients; one for inputs alone does not."""
         try:
-            nodes = [get_gradient_edge(one).node for one in self.theta.values()]
-            return any(torch._C._will_engine_execute_node(node) for node in nodes)
+            nodes = (get_gradient_edge(one).node for one in self.theta.values())
+            return any(map(torch._C._will_engine_execute_node, nodes))
         except RuntimeError:  # they are what torch.autograd.grad is asked for
             return True
 

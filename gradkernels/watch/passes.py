@@ -31,22 +31,57 @@ def parameters_of(model: Module) -> dict[str, Array]:
     return {name: module._parameters[of] for name, ((module, of), *_) in sites(model).items()}
 
 
-def usable_parameters(model: Module) -> dict[str, Array]:
-    """Return the trained parameters by name, once the model is one whose samples have gradients; in one walk mostly.
+class TrainedParameters:
+    """The trained parameters of a model; it is walked through again where its modules or parameters are others.
 
-    Raises:
-        ValueError: It has a layer that mixes them, or hooks on its parameters.
+    Args:
+        model: That holds them.
     """
-    found, known, mixes = dict[str, Array](), set[int](), False
-    for prefix, module in model.named_modules():
-        mixes = mixes or isinstance(module, _BatchNorm)
-        for name, one in module._parameters.items():
-            if one is not None and one.requires_grad and id(one) not in known:
-                known.add(id(one))
-                found[f"{prefix}.{name}".lstrip(".")] = one
-    if mixes or not found or any(one._backward_hooks for one in found.values()):
-        require_usable(model)
-    return found
+
+    def __init__(self, model: Module) -> None:
+        self._model, self._modules, self._all = model, list[Module](), list[Array]()
+        self._mixes, self._state, self._found = False, list[Any](), dict[str, Array]()
+
+    def now(self) -> dict[str, Array]:
+        """Return them by name."""
+        if not self._modules or self._state_now() != self._state:
+            self._walk()
+        return self._found
+
+    def usable(self) -> dict[str, Array]:
+        """Return them by name, once the model is one whose samples have gradients.
+
+        Raises:
+            ValueError: It has a layer that mixes them, or hooks on its parameters.
+        """
+        found = self.now()
+        if self._mixes or not found or any(one._backward_hooks for one in found.values()):
+            require_usable(self._model)
+        return found
+
+    def _walk(self) -> None:
+        self._modules, self._all, self._found, self._mixes = [], [], {}, False
+        known = set[int]()
+        for prefix, module in self._model.named_modules():
+            self._modules.append(module)
+            self._mixes = self._mixes or isinstance(module, _BatchNorm)
+            for name, one in module._parameters.items():
+                if one is not None and id(one) not in known:
+                    known.add(id(one))
+                    self._all.append(one)
+                    if one.requires_grad:
+                        self._found[f"{prefix}.{name}".lstrip(".")] = one
+        self._state = self._state_now()
+
+    def _state_now(self) -> list[Any]:
+        """Return names and identities of all that the modules hold, and which parameters are trained."""
+        state = list[Any]()
+        for module in self._modules:
+            state += module._modules
+            state += map(id, module._modules.values())
+            state += module._parameters
+            state += map(id, module._parameters.values())
+        return state + [one.requires_grad for one in self._all]
 
 
 def samples_of(args: tuple[Any, ...], kwargs: dict[str, Any], shared: SharedPlaces, axis: int = 0) -> list[Array]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from functools import partial
 from types import TracebackType
 from typing import Any, Self
@@ -11,6 +11,7 @@ from typing import Any, Self
 import torch
 from torch.autograd import Variable
 
+from gradkernels.backend import Array
 from gradkernels.engines.hooks.precision import without_autocast
 from gradkernels.problems.module.differentiable import is_called_by_us
 from gradkernels.problems.module.structure import Module
@@ -21,7 +22,7 @@ from gradkernels.watch.clipping import Clipping, clipping_of, put_in_place
 from gradkernels.watch.completeness import Completeness, Directions, compared
 from gradkernels.watch.errors import CannotWatch
 from gradkernels.watch.model_calls import ModelCalls, is_distributed, watched_module
-from gradkernels.watch.passes import KnownPasses, parameters_of, usable_parameters
+from gradkernels.watch.passes import KnownPasses, TrainedParameters, parameters_of
 from gradkernels.watch.request import WatchRequest
 from gradkernels.watch.steps import Steps
 from gradkernels.watch.values.history import History
@@ -40,7 +41,7 @@ class Watch:
         self._model, self._watched, self._request = model, watched_module(model), request
         self._wanted = request.quantities
         self._steps, self._directions, self._draw = Steps(request.every), Directions(), random.Random()
-        self._passes = KnownPasses(self._watched, request.shared)
+        self._passes, self._trained = KnownPasses(self._watched, request.shared), TrainedParameters(self._watched)
         self._audits = WatchAudits(self._watched, request.shared, self._draw)
         self._calls: ModelCalls | None = None
         self._pending = CallsWithGraphs()
@@ -125,7 +126,7 @@ class Watch:
             )
         put_in_place(backward, clipping, self._factors(backward), *self._request.scale_left())
         self._clippable, self.last_clipped = None, backward.task
-        self._steps.left(self._watched)
+        self._steps.left(backward.theta.values())
 
     def step(self) -> None:
         """End a step of several backward passes: the values are then those of all its samples."""
@@ -147,20 +148,20 @@ class Watch:
                 self._ours = True
                 return
             raise CannotWatch("the model is called in a backward pass: watch a model whose parts are checkpointed")
-        self._begin_step()
+        self._begin_step(self._trained.now().values())
         if not self._steps.looked:
             return
-        theta = usable_parameters(self._watched)
+        theta = self._trained.usable()
         call = self._passes.begin(theta, (args, kwargs), self._model_calls)
         self._request.require_room(theta, call.n)
         self._current = call
         call.begin()
 
-    def _begin_step(self) -> None:
+    def _begin_step(self, trained: Collection[Array]) -> None:
         if self._clippable is not None or self._unkept:
-            self._mixed = self._steps.is_going_on(self._watched)
+            self._mixed = self._steps.is_going_on(trained)
             self._keeps, self._clippable, self._unkept = False, None, False
-        self._steps.begin(self._watched)
+        self._steps.begin(trained)
 
     def _end(self, output: Any) -> Any:
         """Follow nothing any more; listen to what comes back through the output, or through another in its place."""
@@ -215,7 +216,7 @@ class Watch:
         factors = self._factors(backward)
         backward.length = partial(self._audits.length, backward)
         self._steps.add(backward, factors, self._wanted)
-        self._steps.left(self._watched)
+        self._steps.left(backward.theta.values())
         (first, *_) = factors.values()
         self._audits.audit(backward, self._steps.values, first)
         if self._clipping is not None:

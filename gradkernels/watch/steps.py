@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 import torch
 from torch.utils import _pytree as pytree
 
-from gradkernels.problems.module.structure import Module
+from gradkernels.backend import Array
 from gradkernels.watch.backward import BackwardPass
 from gradkernels.watch.errors import CannotWatch
 from gradkernels.watch.values.history import History, SeenRecord
@@ -45,11 +45,11 @@ class Steps:
         self._first_record = 0
         self._left: GradientsLeft = None
 
-    def begin(self, model: Module) -> None:
+    def begin(self, trained: Collection[Array]) -> None:
         """Take note that a forward pass begins: of the next step, where a backward pass has ended this one."""
         if not self._ended or self._said:
             return
-        going_on = self.is_going_on(model)
+        going_on = self.is_going_on(trained)
         if not going_on:
             self._parts, self._first_record = [], len(self.history)
         if not (going_on and self.every > 1):
@@ -57,12 +57,12 @@ class Steps:
             self.looked = self._number % self.every == 0
         self._ended = False
 
-    def is_going_on(self, model: Module) -> bool:
+    def is_going_on(self, trained: Collection[Array]) -> bool:
         """Return whether `.grad` is as the last backward pass has left it: more is to be added to it."""
         if self._left is not None:
-            return _left_by(model) == self._left
-        smallest = min((one for one in model.parameters() if one.requires_grad), key=torch.Tensor.numel)
-        return smallest.grad is not None and bool(smallest.grad.any())
+            return _left_by(trained) == self._left
+        smallest = min(trained, key=torch.Tensor.numel, default=None)
+        return smallest is not None and smallest.grad is not None and bool(smallest.grad.any())
 
     def listen(self, output: Any) -> None:
         """Hear of a backward pass that is not looked at."""
@@ -95,9 +95,9 @@ class Steps:
     def _record(self, number: int, values: Mapping[str, Any]) -> None:
         self.history += [SeenRecord(number, name, summarized(name, one)) for name, one in values.items()]
 
-    def left(self, model: Module) -> None:
+    def left(self, trained: Collection[Array]) -> None:
         """Take note of `.grad` as the backward pass has left it."""
-        self._left = _left_by(model)
+        self._left = _left_by(trained)
 
     def value(self, name: str) -> Any:
         """Return a quantity; None where the step was not looked at.
@@ -127,5 +127,5 @@ class Steps:
         self.looked = self._number % self.every == 0
 
 
-def _left_by(model: Module) -> GradientsLeft:
-    return next(((id(one.grad), one.grad._version) for one in model.parameters() if one.grad is not None), None)
+def _left_by(trained: Iterable[Array]) -> GradientsLeft:
+    return next(((id(grad), grad._version) for one in trained if (grad := one.grad) is not None), None)

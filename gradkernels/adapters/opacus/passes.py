@@ -22,7 +22,7 @@ from gradkernels.watch.calls_seen import CallsWithGraphs, SeenCall
 from gradkernels.watch.completeness import Completeness, Directions, compared
 from gradkernels.watch.errors import CannotWatch
 from gradkernels.watch.model_calls import ModelCalls, watched_module
-from gradkernels.watch.passes import KnownPasses, usable_parameters
+from gradkernels.watch.passes import KnownPasses, TrainedParameters
 
 BUFFER = (
     "the forward pass changes the buffer {name} of a layer that is trained: what it keeps of the samples has no noise, "
@@ -65,7 +65,7 @@ class PassFollower:
         self._model, self._reduction, self._axis, self._take = model, reduction, axis, take
         self._watched = watched_module(model)
         self._directions, self._draw = Directions(), random.Random()
-        self._known = KnownPasses(self._watched, axis=axis)
+        self._known, self._trained = KnownPasses(self._watched, axis=axis), TrainedParameters(self._watched)
         self._audits = WatchAudits(self._watched, (), self._draw)
         self._pending = CallsWithGraphs()
         self._current: SeenCall | None = None
@@ -100,7 +100,7 @@ class PassFollower:
         again = torch._C._current_graph_task_id() != -1  # of a part that is checkpointed
         if is_called_by_us() or again or not (torch.is_grad_enabled() and self._watched.training and self.listens):
             return
-        theta = usable_parameters(self._watched)
+        theta = self._trained.usable()
         if torch.is_autocast_enabled(next(iter(theta.values())).device.type):
             raise CannotWatch(CALLED_UNDER_AUTOCAST)
         assert self._calls is not None

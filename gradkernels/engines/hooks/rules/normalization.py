@@ -5,6 +5,8 @@ The mean and 1 / deviation that the forward pass needs are kept, so that the nor
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Hashable, Sequence
 from typing import Any
 
 import torch
@@ -34,6 +36,19 @@ class FeatureNormalization(MaterializedUse):
         self._shape = tuple(given["normalized_shape"])
         self._a, self._eps = self._steps(a), given.get("eps")
         self._statistics = [given[name].reshape(len(a), -1, 1) for name in ("mean", "scale") if name in given]
+
+    @property
+    def kind(self) -> Hashable:
+        """What uses have in common that can be joined."""
+        return self._shape, self._a.shape, self._a.dtype, self._eps, len(self._statistics), tuple(self.targets)
+
+    @classmethod
+    def joined(cls, uses: Sequence[FeatureNormalization]) -> FeatureNormalization:
+        """Return one use whose samples are those of several uses of one kind, one use after the other."""
+        found = copy.copy(uses[0])
+        found._a = torch.cat([one._a for one in uses])
+        found._statistics = [torch.cat(parts) for parts in zip(*(one._statistics for one in uses), strict=True)]
+        return found
 
     def rows(self, target: Any, g: Array, at: slice) -> Array:
         """Sum over the leading axes of a sample.
