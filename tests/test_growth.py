@@ -67,7 +67,15 @@ def test_without_a_fixed_cost_two_sizes_give_the_slope_between_them():
 
 
 def test_three_sizes_tell_the_fixed_cost_from_the_rest():
-    assert exponent([10, 1000, 100_000], cost(1.2, 1e-5, [10, 1000, 100_000])) == pytest.approx(1.2, abs=1e-3)
+    sizes = [10, 1000, 100_000]
+    found = growth({("run", 1): dict(zip(sizes, cost(1.2, 1e-5, sizes), strict=True))})
+    assert found.exponent == pytest.approx(1.2, abs=1e-3)
+    assert found.fixed_seconds == pytest.approx(1e-5)
+
+
+@pytest.mark.parametrize("k", [0.61237, 1.37123, 2.71828])
+def test_an_exponent_that_no_grid_holds_is_found_to_seven_places(k):
+    assert exponent(SIZES, cost(k, 1e-7)) == pytest.approx(k, abs=1e-7)
 
 
 def test_cost_that_falls_at_first_is_taken_for_fixed():
