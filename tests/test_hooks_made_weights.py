@@ -11,8 +11,8 @@ from torch.nn.utils import parametrizations, parametrize, prune
 
 import gradkernels as gk
 from gradkernels.engines.hooks import quantities
-from gradkernels.engines.hooks.accumulate import pulling
-from gradkernels.engines.hooks.rules.remade import RemadeUse
+from gradkernels.engines.hooks.accumulate import accumulators, pulling
+from gradkernels.engines.hooks.rules.made.remade import RemadeUse
 
 N, T, D, H = 6, 5, 3, 4
 WAYS = ("hooks", "recorded")
@@ -40,6 +40,8 @@ class Own(nn.Module):
             nn.Parameter(torch.randn(D, D)),
         )
         self.conv, self.words, self.head = nn.Conv1d(D, H, 1), nn.Parameter(torch.randn(9, D)), nn.Linear(H, 3)
+        self.up, self.down = nn.Parameter(torch.randn(H, 2)), nn.Parameter(torch.randn(2, D))
+        self.scale, self.row = nn.Parameter(torch.rand(())), nn.Parameter(torch.rand(D))
         self.layer, self.again = nn.LSTM(D, H, batch_first=True), normed(nn.Linear(H, H))
         self.register_buffer("mask", torch.rand(H, D).round())
         self.register_buffer("rows", torch.rand(H, 1, dtype=torch.float64))
@@ -86,6 +88,53 @@ def direction_used(m, x):
     return F.linear(used_twice(m, x), m.again.parametrizations.weight.original1)
 
 
+def merged(m, x):
+    """LoRA: a change of low rank that is scaled and added to the weight."""
+    return F.linear(x, m.weight + 0.5 * (m.up @ m.down), m.conv.bias)
+
+
+def merged_and_direct(m, x):
+    return F.linear(F.linear(x, m.square), m.weight + m.up @ m.down) + x @ m.down.t() @ m.up.t()
+
+
+def scaled(m, x):
+    return F.linear(x, m.weight * m.scale / m.row.square().sum().sqrt(), m.conv.bias * 3 + 1)
+
+
+def scaled_rows_and_columns(m, x):
+    return F.linear(x, -m.conv.bias[:, None] * (m.weight - m.row.sigmoid()))
+
+
+def centered(m, x):
+    rows = m.weight - m.weight.mean(1, keepdim=True)
+    return F.linear(x, rows - rows.sum(0) / 7 - rows.mean()) + x @ (1 - m.weight).t()
+
+
+def divided_by_its_product(m, x):
+    return F.linear(x, m.weight / torch.dot(m.conv.bias, torch.mv(m.weight, m.row)))
+
+
+def many_ways(m, x):
+    weight = m.weight
+    for _ in range(4):
+        weight = weight @ m.square + weight
+    return F.linear(x, weight)
+
+
+def made_scales(m, x):
+    normed = F.layer_norm(x, (D,), 1 + m.row, m.row * 2)
+    return F.linear(normed * (1 + m.row) + m.row.exp(), m.weight)
+
+
+def made_of_a_part(m, x):
+    return F.linear(x, m.weight * m.words[0].exp() + m.up[:, :1] @ m.square[1:2])
+
+
+def steps_of_merged(m, x):
+    steps = torch.stack([x, x.cos(), 2 * x], 1)
+    return F.linear(steps, m.weight @ (m.square / m.square.sum()).T, 2 * m.conv.bias).tanh().mean(1)
+
+
 def dropped(m, x):
     return F.linear(x, F.dropout(m.weight, 0.4, m.training))
 
@@ -125,8 +174,11 @@ MODELS = {
     "groups": (lambda: stack(normed(nn.Conv1d(D, 2 * D, 3, groups=D)), shape=PLACES), PLACES),
     "transposed": (lambda: stack(normed(nn.ConvTranspose1d(D, H, 3)), shape=PLACES), PLACES),
     "spectral": (lambda: stack(parametrizations.spectral_norm(nn.Linear(D, H)).eval()), ROWS),
+    "orthogonal": (lambda: stack(parametrizations.orthogonal(nn.Linear(D, D))), ROWS),
     **{one.__name__: (lambda one=one: Own(one), ROWS) for one in
-       (masked, factors, table, both, divided_by, many_steps, used_twice, used_once_made_once, direction_used)},
+       (masked, factors, table, both, divided_by, many_steps, used_twice, used_once_made_once, direction_used,
+        merged, merged_and_direct, scaled, scaled_rows_and_columns, centered, divided_by_its_product, many_ways,
+        made_scales, made_of_a_part, steps_of_merged)},
 }  # fmt: skip
 BY_HOOKS = {"old weight norm": lambda: stack(nn.utils.weight_norm(nn.Linear(D, H))), "pruned": lambda: stack(pruned())}
 
@@ -201,6 +253,33 @@ def test_norms_and_sums_of_linear_maps_form_no_rows(make, quantity, monkeypatch)
     monkeypatch.setattr(RemadeUse, "write", formed)
     problem = gk.ModuleProblem(made(make), CROSS_ENTROPY)
     getattr(quantities, quantity)(problem, 99)(problem.parameters(), *data())
+
+
+PULLED = {
+    one.__name__: one for one in (merged, merged_and_direct, scaled, scaled_rows_and_columns, centered, made_scales)
+}
+
+
+@pytest.mark.parametrize("name", [*PULLED, "spectral"])
+def test_weights_that_are_sums_of_products_need_no_rows_of_their_own(name, monkeypatch):
+    def formed(*given):
+        raise AssertionError("rows of a made weight were formed")
+
+    monkeypatch.setattr(accumulators, "pull", formed)
+    problem = gk.ModuleProblem(made(MODELS[name][0]), CROSS_ENTROPY)
+    for quantity in ("per_sample", "norms", "clipped_sum", "gram"):
+        gk.kernel(f"torch.hooks.{quantity}").build(problem)(problem.parameters(), *data())
+
+
+def test_what_is_not_finite_stays_with_its_sample():
+    problem, (x, y) = gk.ModuleProblem(made(lambda: Own(merged)), CROSS_ENTROPY), data()
+    x[2] = torch.nan
+    rows = quantities.per_sample(problem, 99)(problem.parameters(), x, y)
+    found = quantities.norms(problem, 99)(problem.parameters(), x, y)
+    others = torch.arange(N) != 2
+    assert all(one[others].isfinite().all() for one in rows.values())
+    assert found[2].isnan()
+    assert found[others].isfinite().all()
 
 
 def test_a_row_along_its_own_direction_keeps_its_digits():

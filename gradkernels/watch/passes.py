@@ -11,11 +11,11 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils import _pytree as pytree
 
 from gradkernels.backend import Array
-from gradkernels.engines.hooks.accumulate.merging import FormedRows
 from gradkernels.engines.hooks.accumulate.pulling import pull
 from gradkernels.engines.hooks.accumulate.row_memory import RowMemory
 from gradkernels.engines.hooks.capture.guesses import Guesses
 from gradkernels.engines.hooks.parameter_use import ParameterTensor, ParameterUse
+from gradkernels.engines.hooks.rules.materialized import FormedRows
 from gradkernels.problems.module.inputs import SharedPlaces
 from gradkernels.problems.module.requirements import require_usable
 from gradkernels.problems.module.structure import Module, sites

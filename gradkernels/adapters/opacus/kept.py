@@ -13,7 +13,7 @@ from gradkernels.engines.hooks.accumulate.accumulators import RowSums, SquaredNo
 from gradkernels.engines.hooks.accumulate.inner_products import UseTerm
 from gradkernels.engines.hooks.precision import squared_row_norms, widen
 from gradkernels.engines.hooks.quantities import beyond_range
-from gradkernels.engines.hooks.rules.remade import RemadeUse
+from gradkernels.engines.hooks.rules.made.remade import RemadeUse
 from gradkernels.engines.hooks.rules.vmap_call import VmapCall
 from gradkernels.watch.backward import SampleGradients
 from gradkernels.watch.values.measure import Term

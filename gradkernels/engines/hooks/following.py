@@ -24,7 +24,7 @@ from gradkernels.engines.hooks.capture.tape import Tape
 from gradkernels.engines.hooks.parameter_use import ParameterUse
 from gradkernels.engines.hooks.precision import without_autocast
 from gradkernels.engines.hooks.rules import vmap_call
-from gradkernels.engines.hooks.rules.made_weights import RECIPES, remade, remember_recipe
+from gradkernels.engines.hooks.rules.made.recipes import RECIPES, remade, remember_recipe
 from gradkernels.engines.hooks.rules.table import COPIES, RULES, SPECIAL
 
 BOUNDARY_RULES = BoundaryRules(RULES, vmap_call.run_vmap_call, COPIES, RECIPES, remember_recipe, remade, SPECIAL)
@@ -53,10 +53,12 @@ class GradientListener:
     def _pass_on(self, use: ParameterUse, g: Array) -> None:
         assert self.consumer is not None
         if not torch.is_grad_enabled():  # in all backward passes but those that are differentiated themselves
-            self.consumer(use, g)
+            for part in use.parts(g):
+                self.consumer(*part)
             return
         with torch.no_grad():
-            self.consumer(use, g)
+            for part in use.parts(g):
+                self.consumer(*part)
 
     @contextmanager
     def passing_on(self, consumer: GradientConsumer) -> Iterator[None]:

@@ -62,6 +62,10 @@ class ParameterUse(ABC):
         """The use by whose rule this one goes: itself, unless it stands for another."""
         return self
 
+    def parts(self, g: Array) -> Sequence[tuple[ParameterUse, Array]]:
+        """Return the uses that this one stands for, as a rule itself, each with the gradient of its output."""
+        return ((self, g),)
+
     def like(self, use: ParameterUse) -> ParameterUse:
         """Return a use that was made of this one's, to be called as this one is: itself, unless this stands for one."""
         return use
@@ -88,8 +92,7 @@ class ParameterUse(ABC):
 
     def squared_norms(self, target: ArgPath | str, g: Array) -> Array:
         """Return the squared norm of each row, `(n,)`; without a rule of its own from rows in a scratch buffer."""
-        parts = [squared_row_norms(rows) for _, rows in self.row_blocks(target, g)]
-        return torch.cat(parts)
+        return torch.cat([squared_row_norms(rows) for _, rows in self.row_blocks(target, g)])
 
     def small_rows(self, target: ArgPath | str, g: Array) -> Array | None:
         """Return the rows where these take no more memory than what they are made of; None where they do."""
@@ -151,8 +154,7 @@ class ParameterUse(ABC):
             g: Gradient of the output, `(n, ...)`.
             weights: `(n, k)`.
         """
-        rows = self.small_rows(target, g)
-        if rows is not None:
+        if (rows := self.small_rows(target, g)) is not None:
             return weighted_rows(rows, weights)
         if type(self).total is ParameterUse.total:
             return reduce(operator.add, (weighted_rows(some, weights[at]) for at, some in self.row_blocks(target, g)))
@@ -160,10 +162,7 @@ class ParameterUse(ABC):
 
     def total_of_squares(self, target: ArgPath | str, g: Array) -> Array:
         """Return the sum of the rows' squared entries, of the target's shape."""
-        total = widen(torch.zeros_like(self.targets[target].tensor))
-        for _, rows in self.row_blocks(target, g):
-            total += sum_of_squares(rows)
-        return total
+        return sum(sum_of_squares(rows) for _, rows in self.row_blocks(target, g))
 
     def total_of_squared_deviations(self, target: ArgPath | str, g: Array, mean: Array) -> Array:
         """Return the sum of the squares of the rows less `mean`.

@@ -12,30 +12,9 @@ import torch
 
 from gradkernels.backend import Array
 from gradkernels.engines.hooks.accumulate.inner_products import UseTerm
-from gradkernels.engines.hooks.parameter_use import ParameterTensor, ParameterUse
+from gradkernels.engines.hooks.parameter_use import ParameterUse
 from gradkernels.engines.hooks.rules.linear.linear import Linear
-from gradkernels.engines.hooks.rules.materialized import MaterializedUse
-
-
-class FormedRows(MaterializedUse):
-    """Rows that are what arrives.
-
-    Args:
-        target: Whose rows they are.
-    """
-
-    def __init__(self, target: ParameterTensor) -> None:
-        self.targets = {"rows": target}
-
-    def rows(self, target: Any, g: Array, at: slice) -> Array:
-        """Return what has arrived.
-
-        Args:
-            target: Key of the target.
-            g: The rows of samples `at`.
-            at: Which samples.
-        """
-        return g
+from gradkernels.engines.hooks.rules.materialized import FormedRows
 
 
 class WaitingMaps:

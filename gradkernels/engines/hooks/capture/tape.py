@@ -69,8 +69,7 @@ class Tape(TorchFunctionMode):
     ) -> None:  # fmt: skip
         super().__init__()
         self.n, self.segments, self.guesses, self.answers = n, 0, guesses or Guesses(), Answers()
-        self.tracker = SampleTracker(n, theta, for_caller)
-        self.uses = Counter[str]()
+        self.tracker, self.uses = SampleTracker(n, theta, for_caller), Counter[str]()
         self._rules, self._alike, self._each = rules, alike, each
         self.wanted = tuple(theta.values()) if for_caller else ()
         self._theta, self._arrived, self._paused, self.heard = theta, arrived, False, list[HeardUse]()
@@ -82,8 +81,8 @@ class Tape(TorchFunctionMode):
 
     def restarted(self) -> Tape:
         """Return a tape that follows a part of the model another time."""
-        more = self._alike, self._each, self.guesses, bool(self.wanted)
-        return Tape(self._rules, self.n, self._theta, self._arrived, *more)
+        more = self._arrived, self._alike, self._each, self.guesses, bool(self.wanted)
+        return Tape(self._rules, self.n, self._theta, *more)
 
     @property
     def is_paused(self) -> bool:
@@ -189,8 +188,7 @@ class Tape(TorchFunctionMode):
             kwargs: Its arguments by name.
             output: What it gives.
         """
-        found = {place: argument_at(args, kwargs, place) for place in step.data}
-        data = [TrackedArgument(place, tensor, step.data[place], True) for place, tensor in found.items()]
+        data = [TrackedArgument(at, argument_at(args, kwargs, at), axis, True) for at, axis in step.data.items()]
         return output_axis(step.function, args, kwargs, data, output, self.n)
 
     def parameter_tensor(self, names: tuple[str, ...], tensor: Array) -> ParameterTensor:
@@ -198,13 +196,15 @@ class Tape(TorchFunctionMode):
         whole = self._theta[names[0]]
         return ParameterTensor(tensor, names, tensor is whole, whole, block_of(tensor, whole))
 
+    def parameters_behind(self, names: tuple[str, ...]) -> dict[str, ParameterTensor]:
+        """Return the parameters of these names, as they are, by name."""
+        return {name: self.parameter_tensor((name,), self._theta[name]) for name in names}
+
     def table_rows(self, tensor: Array) -> tuple[ParameterTensor, Array] | None:
         """Return the parameter that a tensor is rows of, and of which words; None where it is something else."""
         if (found := self.tracker.table_words(tensor)) is None:
             return None
-        names, words = found
-        whole = self._theta[names[0]]
-        return ParameterTensor(whole, names, True, whole, range(whole.numel())), words
+        return self.parameter_tensor(found[0], self._theta[found[0][0]]), found[1]
 
     def targets(
         self, step: BoundaryCall, args: tuple[Any, ...], kwargs: Mapping[str, Any]
@@ -216,8 +216,7 @@ class Tape(TorchFunctionMode):
             args: Its arguments by position.
             kwargs: Its arguments by name.
         """
-        found = {place: (names, argument_at(args, kwargs, place)) for place, names in step.parameters.items()}
-        return {place: self.parameter_tensor(*one) for place, one in found.items()}
+        return {at: self.parameter_tensor(of, argument_at(args, kwargs, at)) for at, of in step.parameters.items()}
 
     def listen(self, use: ParameterUse, output: Array, axis: Axis, data: Sequence[Array]) -> None:
         """Have `use` told when the gradient of `output` arrives.

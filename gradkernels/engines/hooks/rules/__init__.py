@@ -8,8 +8,8 @@ with the samples first, and has the tape listen for the output's gradient g.
 2. The uses: `linear` (linear maps, products, convolutions), `lookup` (tables of vectors), `recurrent` (RNN, GRU,
    LSTM), `normalization`, `activation`, `arithmetic` (parameters added or multiplied), `single_sample`.
 3. `expanded` is for copies of a parameter for each sample, as of a class token, which come without data.
-   `made_weights` remembers how a weight was made of parameters alone, by a mask or by weight norm, and a use of it
-   becomes one of these parameters in `remade`. `kept_data` makes the uses of another pass from autograd's graph.
+   `made` has weights that are made of parameters alone (masks, weight and spectral norm, merged LoRA, scales): a use
+   of one becomes uses of these parameters. `kept_data` makes the uses of another pass from autograd's graph.
 
 From g a use writes rows, or gives squared norms and sums without rows where its algebra allows; `materialized` is for
 rows so small that they are formed anyway. Where several ways give the same, `autotune` measures once which is fastest;

@@ -6,7 +6,7 @@ from abc import abstractmethod
 from typing import Any
 
 from gradkernels.backend import Array
-from gradkernels.engines.hooks.parameter_use import ALL_SAMPLES, ParameterUse
+from gradkernels.engines.hooks.parameter_use import ALL_SAMPLES, ParameterTensor, ParameterUse
 from gradkernels.engines.hooks.precision import squared_row_norms, sum_of_squares, widen
 from gradkernels.engines.hooks.rules.blocks import write_or_add
 
@@ -52,3 +52,24 @@ class MaterializedUse(ParameterUse):
     def total_of_squares(self, target: Any, g: Array) -> Array:
         """Return the sum of the squares of the formed rows."""
         return sum_of_squares(self.rows(target, g, ALL_SAMPLES))
+
+
+class FormedRows(MaterializedUse):
+    """Rows that are what arrives.
+
+    Args:
+        target: Whose rows they are.
+    """
+
+    def __init__(self, target: ParameterTensor) -> None:
+        self.targets = {"rows": target}
+
+    def rows(self, target: Any, g: Array, at: slice) -> Array:
+        """Return what has arrived.
+
+        Args:
+            target: Key of the target.
+            g: The rows of samples `at`.
+            at: Which samples.
+        """
+        return g

@@ -22,7 +22,7 @@ from gradkernels.engines.hooks.rules.linear.product import PRODUCTS
 from gradkernels.engines.hooks.rules.linear.transposed_convolution import TRANSPOSED
 from gradkernels.engines.hooks.rules.lookup.embedding import EMBEDDING
 from gradkernels.engines.hooks.rules.lookup.embedding_bag import EMBEDDING_BAG
-from gradkernels.engines.hooks.rules.made_weights import DROPOUT
+from gradkernels.engines.hooks.rules.made.recipes import DROPOUT
 from gradkernels.engines.hooks.rules.recurrent import packing, recurrent, steps
 from gradkernels.engines.hooks.rules.recurrent.cells import GruLayer, LstmLayer, ReluLayer, TanhLayer
 from gradkernels.engines.hooks.rules.rule import run_by_rule

@@ -23,7 +23,7 @@ from gradkernels.engines.hooks.rules.linear.product import EinsumProduct
 from gradkernels.engines.hooks.rules.linear.transposed_convolution import TransposedConvolution
 from gradkernels.engines.hooks.rules.lookup.embedding import EmbeddingTable
 from gradkernels.engines.hooks.rules.lookup.embedding_bag import MaxEmbeddingBag
-from gradkernels.engines.hooks.rules.remade import MaskedUse, NormedUse
+from gradkernels.engines.hooks.rules.made.remade import MaskedUse, NormedUse
 from gradkernels.engines.recorded.uses.doubts import Doubts
 from gradkernels.engines.recorded.uses.plain_uses import RecordedUse
 from gradkernels.engines.recorded.uses.whole_uses import WholeRows, WholeUse, WholeWeight

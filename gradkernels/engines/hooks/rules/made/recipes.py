@@ -16,7 +16,9 @@ from gradkernels.engines.hooks.capture.boundary import BoundaryCall, ParameterNa
 from gradkernels.engines.hooks.capture.tags import Recipe
 from gradkernels.engines.hooks.capture.tape import Tape
 from gradkernels.engines.hooks.parameter_use import ParameterTensor, ParameterUse
-from gradkernels.engines.hooks.rules.remade import MaskedUse, NormedUse
+from gradkernels.engines.hooks.rules.made.pulled import pulled_back
+from gradkernels.engines.hooks.rules.made.remade import MaskedUse, NormedUse
+from gradkernels.engines.hooks.rules.materialized import MaterializedUse
 
 MadeOf = Mapping[ArgPath, ParameterTensor]
 """The parameters that a call takes as they are, by path."""
@@ -44,10 +46,14 @@ def remember_recipe(
 
 def remade(tape: Tape, use: ParameterUse) -> ParameterUse:
     """Return a use as one of the parameters that its weights are made of, where they are of the kinds known here."""
-    for place, target in tuple(use.targets.items()):
-        tag = None if target.direct else tape.tracker.tag(target.tensor)
-        if tag is not None and tag.recipe is not None:
+    made = [(place, target) for place, target in use.targets.items() if not target.direct and target.block is None]
+    for place, target in made:
+        tag = tape.tracker.tag(target.tensor)
+        if tag is not None and tag.recipe is not None and not isinstance(use, MaterializedUse):
             use = tag.recipe(use, place)
+    for place, target in made:
+        if use.targets.get(place) is target:
+            use = pulled_back(tape.parameters_behind(target.names), use, place)
     return use
 
 
