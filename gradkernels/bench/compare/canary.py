@@ -23,7 +23,7 @@ from gradkernels.bench.stats.estimates import (
 )
 from gradkernels.bench.stats.verdict import p_value, verdict
 from gradkernels.coordinates import Coordinates
-from gradkernels.key import CANARY
+from gradkernels.key import CANARY, CONTROL
 
 BETWEEN = "between the two sides"
 
@@ -80,6 +80,7 @@ def _differs(change: LogEstimate, delta: float) -> bool:
 
 def _changes(side: ResultsTable) -> dict[tuple[str, Coordinates], tuple[str, LogEstimate]]:
     """Return by machine and case: the case in words, and the logarithm of canary over control."""
+    side = side[side.where("kernel", (CANARY, CONTROL).__contains__)]
     (logs,) = logs_of([side])
     rows = np.flatnonzero(side.where("kernel", CANARY.__eq__) & ~np.isnan(logs.seconds) & ~np.isnan(logs.control))
     (machines, cases), place = distinct(side.machine[rows], side.case[rows])

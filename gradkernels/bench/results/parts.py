@@ -15,7 +15,7 @@ from gradkernels.record.reading import BYTE_ORDER_MARK, decoded, parse, require_
 
 PART_BYTES = 2**22
 _MOST_HEADER_BYTES = 2**16
-_LF = ord("\n")
+_LF, _QUOTE = b'\n"'
 _MAY_HEAD = np.isin(np.arange(256), [*COLUMNS[0][:1].encode(), *b'"', BYTE_ORDER_MARK.encode()[0]])
 """Whether a line may be a header, by its first byte: few others need be looked at."""
 
@@ -69,10 +69,10 @@ def _below(path: Path, file: BinaryIO, header: Sequence[str], start: int) -> Ite
     """Yield what is below the first header, of `start` bytes."""
     rest, before = b"", 1
     while chunk := file.read(PART_BYTES):
-        text = rest + chunk
-        whole = _whole(text)
-        rest = text[whole:]
-        for lines in _at_headers(text[:whole]):
+        whole = _whole(chunk, rest.count(b'"') % 2)
+        text = b"".join((rest, memoryview(chunk)[:whole])) if whole else b""
+        rest = chunk[whole:] if whole else rest + chunk
+        for lines in _at_headers(text):
             if _heads(lines):
                 first = lines[: lines.find(b"\n") + 1]
                 header = _cells(path, decoded(path, first, start), before + 1)
@@ -82,14 +82,19 @@ def _below(path: Path, file: BinaryIO, header: Sequence[str], start: int) -> Ite
     yield Part(path, rest, header, before, start)
 
 
-def _whole(text: bytes) -> int:
-    """Return how many bytes of a text, which begins with a line, end with a line; breaks in quotes end none."""
+def _whole(text: bytes, quoted: int) -> int:
+    """Return how many bytes of a text end with a line; breaks in quotes end none.
+
+    Args:
+        text: Of a file.
+        quoted: 1 if it begins within quotes, else 0.
+    """
     last = text.rfind(b"\n") + 1
-    if text.count(b'"', 0, last) % 2 == 0:
-        return last
     raw = np.frombuffer(text, np.uint8)
+    if np.count_nonzero(raw[:last] == _QUOTE) % 2 == quoted:
+        return last
     ends = np.flatnonzero(raw == _LF)
-    outside = ends[np.searchsorted(np.flatnonzero(raw == ord('"')), ends) % 2 == 0]
+    outside = ends[np.searchsorted(np.flatnonzero(raw == _QUOTE), ends) % 2 == quoted]
     return int(outside[-1]) + 1 if len(outside) else 0
 
 
@@ -112,5 +117,5 @@ def _heads(lines: bytes) -> bool:
 
 def _ends(lines: bytes) -> int:
     """Return how many lines end in a text, as the csv module counts them."""
-    count = lines.count(b"\n")
+    count = int(np.count_nonzero(np.frombuffer(lines, np.uint8) == _LF))  # in a third of the time of bytes.count
     return count + lines.count(b"\r") - lines.count(b"\r\n") if b"\r" in lines else count
