@@ -457,7 +457,8 @@ def test_gradients_that_go_elsewhere_are_refused(small):
 
 
 @pytest.mark.parametrize(
-    ("quantity", "needed"), [("per_sample", 5 * 8 * 8), ("outer", 5 * 8 * 8 + 8 * 8 * 8), ("moments", 4 * 8 * 8)]
+    ("quantity", "needed"),
+    [("per_sample", 5 * 8 * 8), ("outer", 2 * 8 * 8 + 8 * 8 * 8), ("moments", 4 * 8 * 8), ("gram", (2 * 6 + 25) * 8)],
 )
 def test_a_batch_that_needs_more_memory_than_is_allowed_is_refused_before_it_runs(quantity, needed):
     model, calls = nn.Linear(3, 2, dtype=torch.float64), []
@@ -467,7 +468,7 @@ def test_a_batch_that_needs_more_memory_than_is_allowed_is_refused_before_it_run
         assert getattr(seen, quantity) is not None
     with gk.watch(model, [quantity], reduction="sum", max_bytes=needed - 1):
         model.register_forward_hook(lambda *given: calls.append(1))
-        with pytest.raises(gk.CannotWatch, match=f"take {needed} bytes, {needed} of them for {quantity}"):
+        with pytest.raises(gk.CannotWatch, match=f"take at least {needed} bytes, {needed} of them for {quantity}"):
             model(x)
     assert not calls
     with pytest.raises(ValueError, match="max_bytes is '1 GB'; it must be a whole number of bytes"):

@@ -219,3 +219,41 @@ def test_parameters_are_those_of_the_model_as_it_is_at_each_step():
         with pytest.raises(ValueError, match="register_hook"):
             model(x)
         handle.remove()
+
+
+class WithLoss(nn.Module):
+    """A model that computes the loss itself, and gives what that is of too."""
+
+    def __init__(self):
+        super().__init__()
+        self.inner = Turning()
+
+    def forward(self, x, y):
+        output = self.inner(x)
+        return functional.cross_entropy(output, y), output
+
+
+def test_a_model_that_computes_its_loss_is_known_by_its_graph_whatever_the_classes_are(followed):
+    model = WithLoss()
+    batches = [batch(seed) for seed in range(3)]
+    batches[2] = batches[2][0], 2 - batches[1][1]
+    expected = [lengths_unwatched(model.inner, x, y) for x, y in batches]
+    followed.clear()
+    with gk.watch(model) as seen:
+        for (x, y), norms in zip(batches, expected, strict=True):
+            model(x, y)[0].backward()
+            torch.testing.assert_close(seen.norms, norms, rtol=1e-9, atol=0)
+    assert len(followed) == 1
+
+
+def test_a_loss_over_samples_that_is_mixed_into_each_is_refused_at_each_step():
+    class Mixed(WithLoss):
+        def forward(self, x, y):
+            loss, output = super().forward(x, y)
+            return loss, output * loss
+
+    model = Mixed()
+    with gk.watch(model):
+        for seed in range(2):
+            with pytest.raises(ValueError, match="cross_entropy"):
+                model(*batch(seed))[1].sum().backward()

@@ -32,6 +32,9 @@ MOST_MISSES = 3
 POOLED = ("MaxPool1DWithIndicesBackward0", "MaxPool2DWithIndicesBackward0", "MaxPool3DWithIndicesBackward0")
 """Operations whose integers say where in a window the largest entry was."""
 
+OF_CLASSES = ("NllLossBackward0", "NllLoss2DBackward0")
+"""Losses whose integers say which class is right, and nothing of where the samples are."""
+
 HIDDEN = ("CopySlices", "AsStridedBackward0", "AsStridedBackward1")
 """Operations that do not tell what they do to the samples."""
 
@@ -189,7 +192,7 @@ def _kept_by(nodes: list[Any], planned: set[int]) -> tuple[list[tuple[int, str, 
 def _kind_of_attribute(node: Any, value: Any) -> str:
     """Return what an attribute of a node is: `number`, `words`, `data` that says nothing of samples, or `unknown`."""
     if isinstance(value, torch.Tensor):
-        if value.is_floating_point() or value.dtype == torch.bool or node.name() in POOLED:
+        if value.is_floating_point() or value.dtype == torch.bool or node.name() in (*POOLED, *OF_CLASSES):
             return "data"
         return "words" if node.name() == "EmbeddingBackward0" else "unknown"
     if value is None or isinstance(value, float | complex | torch.dtype | torch.layout):

@@ -8,6 +8,7 @@ from typing import Any
 
 from torch.amp.grad_scaler import GradScaler, OptState
 
+from gradkernels.engines.hooks.accumulate.pieces import bytes_of_row
 from gradkernels.names import pick
 from gradkernels.problems.module.inputs import SharedPlaces
 from gradkernels.problems.module.sample_losses import REDUCTIONS
@@ -15,14 +16,15 @@ from gradkernels.problems.module.structure import Parameters
 from gradkernels.quantities.project import SIZE
 from gradkernels.quantities.shared.groups import groups_of
 from gradkernels.watch.errors import CannotWatch
+from gradkernels.watch.values.measure import ROOM_OF_ROWS
 from gradkernels.watch.values.measures import MEASURES, NEEDED, OPTIONS
 
 PASS_KINDS = ("one", "same", "more")
 
 NO_ROOM = (
-    "the quantities of {n} samples take {total} bytes, {bytes} of them for {most}, and max_bytes={limit}: take smaller "
-    "batches and seen.step() where their values may be joined, or ask for norms, weighted_sum or project, which form "
-    "no gradients of single samples"
+    "the quantities of {n} samples take at least {total} bytes, {bytes} of them for {most}, and max_bytes={limit}: "
+    "take smaller batches and seen.step() where their values may be joined, or ask for norms, weighted_sum or project, "
+    "which form no gradients of single samples"
 )
 
 Quantities = str | Iterable[str] | Mapping[str, Mapping[str, Any]]
@@ -71,10 +73,33 @@ class WatchRequest:
         """
         if self.max_bytes is None:
             return
-        needed = {name: bytes_of_quantity(name, options, theta, n) for name, options in self.quantities.items()}
+        needed = self._least_bytes(theta, n)
         if (total := sum(needed.values())) > self.max_bytes:
             most = max(needed, key=lambda name: needed[name])
             raise CannotWatch(NO_ROOM.format(n=n, total=total, limit=self.max_bytes, most=most, bytes=needed[most]))
+
+    def within_limit(self, theta: Parameters, n: int) -> dict[str, Mapping[str, Any]]:
+        """Return options by quantity, with the bytes that rows may take of which some can be formed at a time.
+
+        Args:
+            theta: Parameters by name.
+            n: Number of samples.
+        """
+        cut = [name for name, options in self.quantities.items() if is_in_pieces(name, options)]
+        if self.max_bytes is None or not cut:
+            return self.quantities
+        left = (self.max_bytes - sum(self._least_bytes(theta, n).values())) // len(cut)
+        room = {name: {ROOM_OF_ROWS: max(0, left) + _least_rows(name, theta)} for name in cut}
+        return {name: {**options, **room.get(name, {})} for name, options in self.quantities.items()}
+
+    def _least_bytes(self, theta: Parameters, n: int) -> dict[str, int]:
+        """Return what each quantity takes at least, with rows of as few samples at a time as can be."""
+        found = dict[str, int]()
+        for name, options in self.quantities.items():
+            found[name] = bytes_of_quantity(name, options, theta, n)
+            if is_in_pieces(name, options):
+                found[name] += min(0, _least_rows(name, theta) - _bytes_of_rows(name, theta, n))
+        return found
 
     def scale_now(self) -> float | None:
         """Return what the loss is multiplied with; None where nothing was said."""
@@ -87,6 +112,22 @@ class WatchRequest:
             return 1.0, False
         stages = [one["stage"] for one in self.scale._per_optimizer_states.values()]
         return float(self.scale.get_scale()), any(stage is not OptState.READY for stage in stages)
+
+
+def is_in_pieces(name: str, options: Mapping[str, Any]) -> bool:
+    """Return whether a quantity is a sum over pieces of the samples, or made of two pieces at a time."""
+    return name == "gram" or (name == "outer" and options.get("groups") is None)
+
+
+def _bytes_of_rows(name: str, theta: Parameters, n: int) -> int:
+    """Return what rows of n samples take of which such a quantity is made."""
+    each = [bytes_of_row(one) for one in theta.values()]
+    return n * (max(each) if name == "gram" else 2 * sum(each))  # for `outer` apart, and side by side
+
+
+def _least_rows(name: str, theta: Parameters) -> int:
+    """Return what they take of as few samples as can be."""
+    return _bytes_of_rows(name, theta, 2 if name == "gram" else 1)
 
 
 def bytes_of_quantity(name: str, options: Mapping[str, Any], theta: Parameters, n: int) -> int:
@@ -102,8 +143,8 @@ def bytes_of_quantity(name: str, options: Mapping[str, Any], theta: Parameters, 
     entries, size = sum(one.numel() for one in theta.values()), max(one.element_size() for one in theta.values())
     taken = {
         "per_sample": n * sum(each),
-        "outer": n * sum(each) + entries**2 * size,
-        "gram": n * max(each) + n**2 * size,
+        "outer": _bytes_of_rows("outer", theta, n) + entries**2 * size,
+        "gram": _bytes_of_rows("gram", theta, n) + n**2 * size,
         "moments": 4 * sum(each),
         "group_sums": int(options.get("count", 1)) * sum(each) if name == "group_sums" else 0,
         "project": n * int(options.get("size", SIZE)) * size if name == "project" else 0,

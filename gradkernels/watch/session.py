@@ -191,7 +191,8 @@ class Watch:
             calls = [*dict.fromkeys([*self._pending.alive(), call])]
             together, names = self._request.passes == "same", compared([*call.theta], self._steps.seen + 1, self._draw)
             check = Completeness(call.theta, self._directions, names)
-            self._backward = BackwardPass(calls, self._wanted, together, keep, check)
+            wanted = self._request.within_limit(call.theta, max(one.n for one in calls))
+            self._backward = BackwardPass(calls, wanted, together, keep, check)
             Variable._execution_engine.queue_callback(self._finish)
         if self._backward.heard and self._request.passes == "one":
             raise CannotWatch(

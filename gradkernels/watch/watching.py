@@ -42,7 +42,7 @@ def watch(
             that gives it, or a GradScaler.
         shared: Positions and names of the model's arguments that are the same for all samples.
         passes: Whether a backward pass goes through `one` forward pass, several of the `same` samples, or `more`.
-        max_bytes: That the quantities of a batch may take; one that needs more is refused before it is run.
+        max_bytes: That a batch's quantities may take: gram and outer by pieces that fit; what needs more is refused.
 
     Raises:
         CannotWatch: It cannot be watched; raised by the forward or the backward pass where it is found out there.

@@ -18,6 +18,9 @@ from gradkernels.engines.hooks.parameter_use import ParameterUse
 Term = tuple[ParameterUse, Array]
 """A use, and the gradient of its output."""
 
+ROOM_OF_ROWS = "room"
+"""Option that is the library's own: bytes that rows may take, of which then some are formed at a time."""
+
 
 @dataclass(frozen=True)
 class Arriving:

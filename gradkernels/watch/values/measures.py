@@ -13,7 +13,7 @@ from gradkernels.engines.hooks.accumulate.random_matrices import RandomMatrices
 from gradkernels.engines.hooks.quantities import beyond_range
 from gradkernels.quantities.project import KIND, SEED, SIZE
 from gradkernels.watch.errors import CannotWatch
-from gradkernels.watch.values.measure import Arrived, Arriving, Measure
+from gradkernels.watch.values.measure import ROOM_OF_ROWS, Arrived, Arriving, Measure
 from gradkernels.watch.values.squared_norms import TogetherSquaredNorms
 from gradkernels.watch.values.sums import GradientMeasure, MomentsMeasure, NoiseScaleMeasure
 from gradkernels.watch.values.weighted import GroupSumsMeasure, OuterMeasure, WeightedSumMeasure
@@ -51,7 +51,7 @@ class GramMeasure(Measure):
     """The inner products of each two samples, `(n, n)`."""
 
     def __init__(self, known: Arriving, options: Mapping[str, Any]) -> None:
-        super().__init__(known, options, RowGrams(known.theta, known.shared, known.n))
+        super().__init__(known, options, RowGrams(known.theta, known.shared, known.n, room=options.get(ROOM_OF_ROWS)))
 
     def result(self, arrived: Arrived) -> Array:
         """Return their sums."""

@@ -9,6 +9,7 @@ result when the backward pass is over.
 - `deviations`: sums of rows and of their squares (`RowMoments`), and of squares around the mean, where the difference
   of two large sums would lose digits.
 - `row_memory`: memory for rows that several uses write to or add to, blocks of a parameter included.
+- `pieces`: rows of some samples at a time, and inner products of each two pieces, within a limit of memory.
 - `pulling`: rows of what was made of parameters, turned into theirs.
 - `single_uses`: which parameters have one use, so that their norms may be added up use by use.
 - `merging`: uses of one linear weight, as in a loop over cells, made one with the steps of all.

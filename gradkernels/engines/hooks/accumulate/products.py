@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from gradkernels.backend import Array
 from gradkernels.engines.hooks.accumulate.accumulators import SquaredNorms, rows_from_terms
 from gradkernels.engines.hooks.accumulate.inner_products import Complete, UseTerm, replace_cancelled
+from gradkernels.engines.hooks.accumulate.pieces import bytes_of_row, gram_in_pieces
 from gradkernels.engines.hooks.accumulate.single_uses import SingleUses
 from gradkernels.engines.hooks.parameter_use import ParameterUse
 from gradkernels.engines.hooks.precision import row_matrix, widen
+from gradkernels.engines.hooks.rules.linear.linear import Linear
 from gradkernels.engines.hooks.symmetric import products_of_rows
 from gradkernels.quantities.shared.groups import Groups, whole_or_groups
 
@@ -101,10 +103,14 @@ class RowGrams:
         shared: Those that have several uses.
         n: Number of samples.
         groups: Names of parameters by group, others are left out; None for one of all.
+        room: Bytes that rows may take; None for any number.
     """
 
-    def __init__(self, theta: Mapping[str, Array], shared: Iterable[str], n: int, groups: Groups | None = None) -> None:
-        self._theta, self._n, self._single = dict(theta), n, SingleUses(shared)
+    def __init__(
+        self, theta: Mapping[str, Array], shared: Iterable[str], n: int, groups: Groups | None = None,
+        room: int | None = None,
+    ) -> None:  # fmt: skip
+        self._theta, self._n, self._single, self._room = dict(theta), n, SingleUses(shared), room
         self._groups = {name: group for group, names in whole_or_groups(groups, dict(theta)) for name in names}
         self.totals: dict[str, Array] = {}
         self._terms: list[UseTerm] = []
@@ -120,14 +126,33 @@ class RowGrams:
             else:
                 self._terms.append((use, place, g))
         for group, places in alone.items():
-            self._add(group, use.joint_gram(places, g))
+            if self._fits(use, places, g):
+                self._add(group, use.joint_gram(places, g))
+            else:
+                for place in places:
+                    self._add_in_pieces(group, use.targets[place].names[0], [(use, place, g)])
+
+    def _fits(self, use: ParameterUse, places: Iterable[Any], g: Array) -> bool:
+        """Return whether rows of all samples may be formed, or none are."""
+        if self._room is None or (isinstance(use.rule, Linear) and g.ndim == 2):
+            return True
+        return self._n * max(bytes_of_row(use.targets[place].tensor) for place in places) <= self._room
+
+    def _add_in_pieces(self, group: str, name: str, terms: Sequence[UseTerm]) -> None:
+        assert self._room is not None
+        self._add(group, gram_in_pieces(terms, self._theta[name], name, self._n, self._room))
 
     def finish(self) -> dict[str, Array]:
         """Return the inner products `(n, n)` by group, once the backward pass is over."""
         self._single.require()
         names = [name for name in self._groups if name in self._single.shared]
-        for name, rows in rows_from_terms(self._terms, self._theta, names, self._n).items():
-            self._add(self._groups[name], products_of_rows(row_matrix(rows)))
+        if self._room is None:
+            for name, rows in rows_from_terms(self._terms, self._theta, names, self._n).items():
+                self._add(self._groups[name], products_of_rows(row_matrix(rows)))
+        else:
+            for name in names:
+                mine = [term for term in self._terms if name in term[0].targets[term[1]].names]
+                self._add_in_pieces(self._groups[name], name, mine)
         unused = {group: name for name, group in self._groups.items() if group not in self.totals}
         blanks = {group: self._theta[name].new_zeros((self._n, self._n)).detach() for group, name in unused.items()}
         return self.totals | {group: widen(blank) for group, blank in blanks.items()}

@@ -245,6 +245,6 @@ class SampleTracker:
 
     def allow_gradients(self, ndim: int | None = None) -> None:
         """Have no later backward pass through the same tensors raise; with `ndim` through those of so many axes."""
-        for handle, axes in self.refusals:
-            if ndim in (None, axes):
-                handle.remove()
+        for handle, _ in (one for one in self.refusals if ndim in (None, one[1])):
+            handle.remove()
+        self.refusals = [one for one in self.refusals if ndim not in (None, one[1])]
