@@ -100,6 +100,7 @@ def test_the_level_of_an_interval_is_that_of_two_bounds_at_the_alpha_of_the_look
         (0.995, 1.008, 5, "undecided"),
         (0.995, 1.011, 8, "undecided"),
         (0.98, 1.0, 8, "undecided"),
+        (1.0, 1.2, 8, "undecided"),
     ],
 )
 def test_a_tie_is_said_only_where_a_difference_is_excluded(low, high, passes, what):
