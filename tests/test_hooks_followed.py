@@ -37,6 +37,31 @@ class Complex(nn.Module):
         return (torch.fft.rfft(x) @ torch.view_as_complex(self.weight)).abs()
 
 
+class Scale(torch.autograd.Function):
+    """Data times a parameter, where torch shows no call of a function."""
+
+    @staticmethod
+    def forward(ctx, x, scale):
+        ctx.save_for_backward(x, scale)
+        return x * scale
+
+    @staticmethod
+    def backward(ctx, g):
+        x, scale = ctx.saved_tensors
+        return g * scale, (g * x).sum(0)
+
+
+class Ended(nn.Module):
+    """Its output is what an autograd.Function made of data and a parameter."""
+
+    def __init__(self):
+        super().__init__()
+        self.linear, self.scale = nn.Linear(4, 3), nn.Parameter(torch.ones(3))
+
+    def forward(self, x):
+        return Scale.apply(self.linear(x), self.scale)
+
+
 class Listing(nn.Module):
     """A list, with what is no tensor in it."""
 
@@ -131,6 +156,16 @@ def test_a_model_that_changed_is_looked_at_anew():
 
 def first(output, y):
     return nn.functional.cross_entropy(output[0], y)
+
+
+def test_a_parameter_that_a_function_of_autograd_takes_at_the_end_is_not_left_out():
+    x, y = data()
+    problem = gk.ModuleProblem(Ended().double(), nn.CrossEntropyLoss())
+    with pytest.raises(Unfit, match=r"^the output of \(6, 3\) is computed from parameters where no call .* shows it"):
+        quantities.per_sample(problem, 100)(problem.parameters(), x, y)
+    rows = gk.per_sample(problem, None, x, y)
+    for got, want in zip(rows.values(), looped(problem.model, x, y, nn.CrossEntropyLoss()), strict=True):
+        torch.testing.assert_close(got, want)
 
 
 def test_outputs_may_be_lists_with_anything_in_them():

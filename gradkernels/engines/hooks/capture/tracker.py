@@ -86,8 +86,7 @@ class SampleTracker:
 
     def _require_seen(self, tensor: Array, known: bool) -> None:
         """Raise an Unfit if a tensor comes from parameters although no call of this pass has given it."""
-        unseen = tensor.requires_grad and not known and not tensor.is_leaf
-        if unseen and leads_to(tensor, self._names, self.boundaries):
+        if not (known or tensor.is_leaf) and tensor.requires_grad and leads_to(tensor, self._names, self.boundaries):
             raise Unfit(f"a tensor of {tuple(tensor.shape)} {UNSEEN}")
 
     def tag(self, tensor: Array) -> TensorTag | None:
@@ -214,9 +213,8 @@ class SampleTracker:
     def _written_through(self, view: Array, tag: TensorTag | None) -> None:
         """Mark what a view is of as holding what is written to the view in place."""
         known = tags.read_tag(base := view._base, self._run)
-        if (known is not None and known.flows) or base.grad_fn is None or id(base) in self._names:
-            return
-        if not leads_to(base, (), self.boundaries):
+        seen = (known is not None and known.flows) or base.grad_fn is None or id(base) in self._names
+        if seen or not leads_to(base, (), self.boundaries):
             return
         axis = None if tag is None or tag.axis is None else axis_of_base(base, view, tag.axis)
         if axis is None:
@@ -236,12 +234,14 @@ class SampleTracker:
 
     def check_outputs(self, outputs: Iterable[Array], anywhere: bool = False) -> None:
         """Look at an output: samples first, or `anywhere` beside losses of all, or no gradient may come back."""
-        for output in outputs:
+        for output in (one for one in outputs if one.requires_grad):
             tag = tags.read_tag(output, self._run)
             axis = Axis(0) if anywhere and not output.ndim else tag and tag.axis
-            if output.requires_grad and (axis is None or (axis != Axis(0) and not anywhere)):
+            if axis is None or (axis != Axis(0) and not anywhere):
                 why = f"they are along {axis}" if axis else self._lost or "no samples reach it"
                 self.refuse_gradient(output, f"{NOT_FIRST}: {why}")
+            elif not (tag and tag.flows) and leads_to(output, self._names, self.boundaries, True):
+                self.refuse_gradient(output, f"the output of {tuple(output.shape)} {UNSEEN}")
 
     def allow_gradients(self, ndim: int | None = None) -> None:
         """Have no later backward pass through the same tensors raise; with `ndim` through those of so many axes."""
