@@ -193,7 +193,7 @@ def compose(rows: Kernel, quantity: Quantity) -> Kernel:
 
     def build(problem: Problem, **options: int) -> Compute:
         per_sample = rows.with_options(options).build(problem)
-        xp, of = rows.backend.xp, quantity.of
+        xp, of = rows.backend.xp, rows.backend.arrays.in_own_dtype(quantity.of, "")
         batches = [option.name for option in quantity.options if option.batch]
 
         def compute(theta: Any, x: Any, y: Any, **settings: Any) -> Any:

@@ -45,7 +45,8 @@ class ArrayLibrary:
         compile: `compile(function)`, as the library's users would compile it.
         refuses: `refuses(dtype, device)`, reasons why it cannot compute so in this process.
         fresh_arrays: A context in which arrays can be written to and differentiated by, whatever mode the caller is in.
-        in_own_dtype: `in_own_dtype(function, device)`, the same in the arrays' dtype whatever mode the caller is in.
+        in_own_dtype: `in_own_dtype(function, device)`, the same in the arrays' dtype whatever mode the caller is in;
+            on any device where none is named.
         all_between: `all_between(array, low, high)`, whether every entry is above `low` and at most `high`, of which
             minus infinity is not looked at; None where no entry is known while a function is compiled.
         threads: `threads()`, how many threads its functions use in this process.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from gradkernels.backend.array_library import Array, ArrayLibrary
@@ -29,13 +29,13 @@ def _torch_refuses(dtype: str, device: str) -> list[str]:
 
 
 def _without_autocast(function: Callable[..., Any], device: str) -> Callable[..., Any]:
-    torch, kind = importlib.import_module("torch"), device.partition(":")[0]
+    torch, kinds = importlib.import_module("torch"), [device.partition(":")[0]] if device else ["cpu", "cuda"]
     enabled = torch.is_autocast_enabled
 
     def call(*arrays: Any, **options: Any) -> Any:
-        if not enabled(kind):
-            return function(*arrays, **options)
-        with torch.autocast(kind, enabled=False):
+        with ExitStack() as contexts:
+            for kind in filter(enabled, kinds):
+                contexts.enter_context(torch.autocast(kind, enabled=False))
             return function(*arrays, **options)
 
     return call
