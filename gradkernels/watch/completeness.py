@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Container, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -80,8 +80,8 @@ class Completeness:
 
     def __init__(self, theta: dict[str, Array], known: Directions, names: Container[str]) -> None:
         self._theta, self._known, self._names = theta, known, names
-        self._sums: dict[str, list[Array]] = {name: [] for name in theta}
-        self._given: dict[str, list[Array]] = {name: [] for name in theta}
+        self._sums, self._given = dict[str, list[Array]](), dict[str, list[Array]]()
+        self._units = dict[str, float]()
         self._coarsest: dict[str, float] = {}
 
     def compares(self, name: str) -> bool:
@@ -102,9 +102,9 @@ class Completeness:
                 continue
             terms, tolerance = self._terms(use, place, target, g), SKETCH_TOLERANCES.get(computed_in, 1e-3)
             unit = TIMES_EPS * torch.finfo(computed_in).eps / tolerance
-            rounding = torch.linalg.vector_norm(g).to(terms.dtype) * unit
-            sizes = torch.linalg.vector_norm(terms, 1)
-            self._sums[name].append(torch.stack([terms.sum(), sizes + rounding]).double())
+            self._units[name] = max(self._units.get(name, 0.0), unit)
+            found = terms.sum(), torch.linalg.vector_norm(terms, 1), torch.linalg.vector_norm(g, dtype=terms.dtype)
+            self._sums.setdefault(name, []).extend(found)
             self._coarsest[name] = max(self._coarsest.get(name, 0.0), tolerance)
 
     def _terms(self, use: ParameterUse, place: Any, target: ParameterTensor, g: Array) -> Array:
@@ -135,7 +135,7 @@ class Completeness:
             return
         left, right = directions_of(name, self._theta[name], self._known)
         matrix = widen(total).reshape(len(left), len(right))
-        self._given[name].append((left @ (matrix @ right)).double())
+        self._given.setdefault(name, []).append(left @ (matrix @ right))
         self._coarsest[name] = max(self._coarsest.get(name, 0.0), SKETCH_TOLERANCES.get(total.dtype, 1e-3))
 
     def require(self) -> None:
@@ -143,13 +143,12 @@ class Completeness:
 
         Gradients that are not finite are nobody's fault but the loss's; they are left as they are.
         """
-        names = [name for name in self._theta if self._sums[name] or self._given[name]]
-        sums, given = _added(self._sums, names, 2), _added(self._given, names, 1)
-        for name in names:
-            (seen, terms), (total,) = sums[name], given[name]
-            if not self._given[name] and terms:
+        sums, given = _added(self._sums, 3), _added(self._given, 1)
+        for name in (one for one in self._theta if one in sums or one in given):
+            (seen, terms, sizes), (total,) = sums.get(name, (0.0, 0.0, 0.0)), given.get(name, (0.0,))
+            if name not in given and terms + sizes:
                 raise CannotWatch(UNGIVEN.format(name=name))
-            allowed = self._coarsest[name] * terms
+            allowed = self._coarsest[name] * (terms + self._units.get(name, 0.0) * sizes)
             if math.isfinite(seen) and math.isfinite(total) and abs(seen - total) > allowed:
                 raise CannotWatch(INCOMPLETE.format(name=name, seen=seen, total=total))
 
@@ -165,14 +164,18 @@ INCOMPLETE = (
 )
 
 
-def _added(side: dict[str, list[Array]], names: Iterable[str], width: int) -> dict[str, list[float]]:
-    """Return sums of `width` numbers by name, waited for all at once; zeros where there are none.
+def _added(side: Mapping[str, Sequence[Array]], width: int) -> dict[str, list[float]]:
+    """Return sums of `width` numbers by name, waited for all at once.
 
     Args:
-        side: Numbers, by name.
-        names: Of the sums.
-        width: How many are in each.
+        side: Numbers by name, of the first sum, of the second and so on, and again.
+        width: How many sums there are.
     """
-    present = [name for name in names if side[name]]
-    sums = torch.stack([torch.stack(side[name]).sum(0).view(width) for name in present]).tolist() if present else []
-    return {name: [0.0] * width for name in names} | dict(zip(present, sums, strict=True))
+    numbers = [one for some in side.values() for one in some]
+    if len({one.dtype for one in numbers}) > 1:
+        numbers = [one.double() for one in numbers]
+    left, found = torch.stack(numbers).tolist() if numbers else [], dict[str, list[float]]()
+    for name, some in side.items():
+        mine, left = left[: len(some)], left[len(some) :]
+        found[name] = [math.fsum(mine[at::width]) if all(map(math.isfinite, mine)) else math.nan for at in range(width)]
+    return found

@@ -9,7 +9,8 @@ that: such a graph is followed each time.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+import operator
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
@@ -29,11 +30,9 @@ MOST_CALL_KINDS = 16
 MOST_MISSES = 3
 """Graphs that were others than expected: from then on calls of that kind are followed."""
 
-POOLED = ("MaxPool1DWithIndicesBackward0", "MaxPool2DWithIndicesBackward0", "MaxPool3DWithIndicesBackward0")
-"""Operations whose integers say where in a window the largest entry was."""
-
-OF_CLASSES = ("NllLossBackward0", "NllLoss2DBackward0")
-"""Losses whose integers say which class is right, and nothing of where the samples are."""
+POOLED = tuple(f"MaxPool{axes}DWithIndicesBackward0" for axes in (1, 2, 3))
+WITHIN_SAMPLES = (*POOLED, "NllLossBackward0", "NllLoss2DBackward0")
+"""Operations whose integers say where in a window the largest entry was, or which class is right: of no samples."""
 
 HIDDEN = ("CopySlices", "AsStridedBackward0", "AsStridedBackward1")
 """Operations that do not tell what they do to the samples."""
@@ -94,13 +93,17 @@ class PlannedUse(NamedTuple):
     remake: Remake
 
 
+NodeNumbers = tuple[int, Callable[[Any], Any], Any]
+"""Number of a node, what gets attributes of it that are compared, and their values."""
+
+
 @dataclass(frozen=True)
 class GraphPlan:
     """What is known of passes with one graph.
 
     Attributes:
         graph: Kinds, edges and leaves; without nodes.
-        numbers: Names of each node's attributes that are compared, and their values.
+        numbers: Number of each node of which some attributes are compared, what gets them, and their values.
         words: Numbers of nodes that look up words which are the same in all passes, and these words.
         uses: Of parameters.
         ends: Numbers of nodes where a backward pass for samples alone may end, and of their outputs.
@@ -110,7 +113,7 @@ class GraphPlan:
     """
 
     graph: AutogradGraph
-    numbers: list[tuple[int, str, Any]]
+    numbers: list[NodeNumbers]
     words: list[tuple[int, Array]]
     uses: list[PlannedUse]
     ends: list[tuple[int, int]]
@@ -125,13 +128,11 @@ class GraphPlan:
             outputs: Of the pass.
             listener: Told.
         """
-        graph, known = graph_of(outputs), self.graph
-        if graph.kinds != known.kinds or graph.edges != known.edges or graph.leaves != known.leaves:
+        (nodes, *found), (_, *known) = graph_of(outputs), self.graph
+        if found != known:  # kinds, edges and leaves
             return None
-        nodes = graph.nodes
-        if any(getattr(nodes[at], name) != value for at, name, value in self.numbers):
-            return None
-        if any(not torch.equal(nodes[at]._saved_indices, words) for at, words in self.words):
+        same = all(get(nodes[at]) == values for at, get, values in self.numbers)
+        if not same or any(not torch.equal(nodes[at]._saved_indices, words) for at, words in self.words):
             return None
         for one in self.uses:
             use = one.remake(nodes[one.at])
@@ -171,28 +172,31 @@ def plan_of(following: Following, outputs: Sequence[Array], first: bool) -> Grap
     return GraphPlan(graph._replace(nodes=[]), *kept, uses, at_ends, following.shared, first, following.answers)
 
 
-def _kept_by(nodes: list[Any], planned: set[int]) -> tuple[list[tuple[int, str, Any]], list[tuple[int, Array]]] | None:
+def _kept_by(nodes: list[Any], planned: set[int]) -> tuple[list[NodeNumbers], list[tuple[int, Array]]] | None:
     """Return numbers and words that nodes have kept, by which passes are compared; None where they tell too little."""
-    numbers, words = list[tuple[int, str, Any]](), list[tuple[int, Array]]()
+    numbers, words = list[NodeNumbers](), list[tuple[int, Array]]()
     for at, node in enumerate(nodes):
         if isinstance(node, torch.autograd.function.BackwardCFunction) or node.name() in HIDDEN:
             return None
+        compared = list[str]()
         for name in (name for name in dir(node) if name.startswith("_saved_")):
             value = getattr(node, name)
             kind = _kind_of_attribute(node, value)
             if kind == "words" and at not in planned:  # those of a use are kept for it anew in each pass
                 words.append((at, value.detach().clone()))
             elif kind == "number":
-                numbers.append((at, name, value))
+                compared.append(name)
             elif kind == "unknown":
                 return None
+        if compared:
+            numbers.append((at, get := operator.attrgetter(*compared), get(node)))
     return numbers, words
 
 
 def _kind_of_attribute(node: Any, value: Any) -> str:
     """Return what an attribute of a node is: `number`, `words`, `data` that says nothing of samples, or `unknown`."""
     if isinstance(value, torch.Tensor):
-        if value.is_floating_point() or value.dtype == torch.bool or node.name() in (*POOLED, *OF_CLASSES):
+        if value.is_floating_point() or value.dtype == torch.bool or node.name() in WITHIN_SAMPLES:
             return "data"
         return "words" if node.name() == "EmbeddingBackward0" else "unknown"
     if value is None or isinstance(value, float | complex | torch.dtype | torch.layout):

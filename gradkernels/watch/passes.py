@@ -55,9 +55,13 @@ class TrainedParameters:
             ValueError: It has a layer that mixes them, or hooks on its parameters.
         """
         found = self.now()
+        self.require_usable(found)
+        return found
+
+    def require_usable(self, found: dict[str, Array]) -> None:
+        """Raise a ValueError where the samples of the model have no gradients with these parameters."""
         if self._mixes or not found or any(one._backward_hooks for one in found.values()):
             require_usable(self._model)
-        return found
 
     def _walk(self) -> None:
         self._modules, self._all, self._found, self._mixes = [], [], {}, False

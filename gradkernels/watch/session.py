@@ -148,12 +148,13 @@ class Watch:
                 self._ours = True
                 return
             raise CannotWatch("the model is called in a backward pass: watch a model whose parts are checkpointed")
-        self._begin_step(self._trained.now().values())
+        trained = self._trained.now()
+        self._begin_step(trained.values())
         if not self._steps.looked:
             return
-        theta = self._trained.usable()
-        call = self._passes.begin(theta, (args, kwargs), self._model_calls)
-        self._request.require_room(theta, call.n)
+        self._trained.require_usable(trained)
+        call = self._passes.begin(trained, (args, kwargs), self._model_calls)
+        self._request.require_room(trained, call.n)
         self._current = call
         call.begin()
 
