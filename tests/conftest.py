@@ -42,7 +42,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    settings.load_profile("long" if config.getoption("--long") else "short")
+    matrices.WHOLE = config.getoption("--long")
+    settings.load_profile("long" if matrices.WHOLE else "short")
     config.addinivalue_line("markers", "matrix(names, rows, always, ids): see matrices.py")
 
 

@@ -10,18 +10,25 @@ subset, by a rule and without chance:
    those: so the values beside a value take turns.
 
 What a test asserts is asserted all the same, of fewer combinations. The last line of a run says of how many.
+
+Where a test computes many things of one model, `in_turn` is the same rule inside of it.
 """
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from itertools import combinations, product
 from typing import Any
+from zlib import crc32
 
 import pytest
 
 Combination = tuple[Any, ...]
+
+# Whether all are taken, as conftest.py reads from the command line.
+WHOLE = False
 
 
 def covering(
@@ -50,6 +57,20 @@ def covering(
         uses.update(pairs[taken])
         left -= wanted[taken]
     return [rows[place] for place in sorted(chosen)]
+
+
+def in_turn(values: Sequence[Any], parts: int, number: int | None = None) -> list[Any]:
+    """Return one part of several things to compute, the next at each number; all of them with --long.
+
+    Args:
+        values: What there is to compute.
+        parts: One in so many is taken, at each number another.
+        number: Follows from the name of the test that runs if None, so that it is the same in every run.
+    """
+    if WHOLE:
+        return list(values)
+    number = crc32(os.environ["PYTEST_CURRENT_TEST"].rpartition(" ")[0].encode()) if number is None else number
+    return list(values)[number % parts :: parts]
 
 
 def named(value: Any) -> str:

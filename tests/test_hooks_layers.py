@@ -6,6 +6,7 @@ from itertools import product
 import pytest
 import torch
 from layers import ANYWHERE, CASES, PLAIN
+from matrices import in_turn
 from models import oracle
 from torch import nn
 
@@ -138,13 +139,13 @@ CHECKS = {
 @pytest.mark.parametrize("name", CASES)
 @pytest.mark.usefixtures("no_fallback")
 def test_layer(name, long, taking):
-    """All layouts, numbers of samples, dtypes and ways with --long, else each of them with some of the layers."""
+    """All layouts, numbers of samples, dtypes and ways with --long, else each with some layers and quantities."""
     case, at = CASES[name], list(CASES).index(name)
     everything = product(case.layouts, SAMPLES, TOLERANCES, range(WAYS))
-    for layout, n, dtype, way in everything if long else chosen(case.layouts, at):
+    for number, (layout, n, dtype, way) in enumerate(everything if long else chosen(case.layouts, at)):
         taking(way)
         x = case.x(n, layout)
-        agree(case.model(layout).to(dtype), x)
+        agree(case.model(layout).to(dtype), x, of=in_turn(QUANTITIES, 2, at + number) if number else QUANTITIES)
 
 
 def chosen(layouts, at):

@@ -3,6 +3,7 @@
 import gc
 import math
 
+import matrices
 import numpy as np
 import pytest
 import torch
@@ -165,9 +166,11 @@ def close(got, want, scale):
     assert np.all(np.abs(got - want) <= 1e-10 * scale)
 
 
-@pytest.mark.parametrize("batch_first", [True, False], ids=["batch_first", "steps_first"])
-@pytest.mark.parametrize("options", OPTIONS, ids=label)
-@pytest.mark.parametrize("kind", KINDS)
+@matrices.matrix(
+    "kind,options,batch_first", KINDS, OPTIONS, [True, False],
+    occurring=lambda kind, options, batch_first: ((kind, batch_first), label(options)),
+    ids=lambda value: label(value) if isinstance(value, dict) else str(value),
+)  # fmt: skip
 def test_layers_with_their_options(kind, options, batch_first):
     agree(Reader(kind, batch_first=batch_first, **options))
 
@@ -178,8 +181,7 @@ def test_one_of_the_outputs(kind, read):
     agree(Reader(kind, read, num_layers=2, bidirectional=True))
 
 
-@pytest.mark.parametrize("read", [(0,), (1,), (2,), (0, 1), (0, 2), (1, 2)], ids=str)
-@pytest.mark.parametrize("kind", ["lstm", "projected"])
+@matrices.matrix("kind,read", ["lstm", "projected"], [(0,), (1,), (2,), (0, 1), (0, 2), (1, 2)])
 def test_any_of_the_outputs_of_an_lstm(kind, read):
     agree(Reader(kind, read, num_layers=2, bidirectional=True))
 
@@ -194,15 +196,13 @@ def test_projected_states_to_begin_with_are_learned():
     agree(Reader("projected", begin="learned", bidirectional=True))
 
 
-@pytest.mark.parametrize(("n", "t"), [(1, T), (N, 1), (1, 1), (T, T)])
-@pytest.mark.parametrize("kind", KINDS)
-def test_one_sample_or_one_step_or_as_many(kind, n, t):
+@matrices.matrix("kind,size", KINDS, [(1, T), (N, 1), (1, 1), (T, T)])
+def test_one_sample_or_one_step_or_as_many(kind, size):
+    n, t = size
     agree(Reader(kind, bidirectional=True), n, t)
 
 
-@pytest.mark.parametrize("bias", [True, False], ids=["bias", "unbiased"])
-@pytest.mark.parametrize("given", [True, False], ids=["given", "zeros"])
-@pytest.mark.parametrize("kind", CELLS)
+@matrices.matrix("kind,given,bias", CELLS, [True, False], [True, False])
 def test_cells_called_step_by_step(kind, given, bias):
     agree(Steps(kind, given, bias=bias))
 

@@ -2,7 +2,8 @@
 
 from itertools import product
 
-from matrices import covering, matrix
+import matrices
+from matrices import covering, in_turn, matrix
 
 pytest_plugins = ["pytester"]
 
@@ -40,6 +41,17 @@ def test_what_a_fault_has_been_of_is_always_taken():
 def test_combinations_that_make_no_sense_are_not_invented():
     assert covering([("a", 1), ("a", 2), ("b", 2), ("c", 3)]) == [("a", 1), ("b", 2), ("c", 3)]
     assert covering([]) == []
+
+
+def test_parts_of_what_a_test_computes_take_turns(monkeypatch):
+    monkeypatch.setattr(matrices, "WHOLE", False)
+    assert [in_turn("abcde", 2, number) for number in range(3)] == [["a", "c", "e"], ["b", "d"], ["a", "c", "e"]]
+    monkeypatch.setenv("PYTEST_CURRENT_TEST", "tests/test_a.py::test_b[c d] (call)")
+    of_call = in_turn(range(100), 50)
+    monkeypatch.setenv("PYTEST_CURRENT_TEST", "tests/test_a.py::test_b[c e] (call)")
+    assert in_turn(range(100), 50) != of_call
+    monkeypatch.setattr(matrices, "WHOLE", True)
+    assert in_turn("abcde", 2) == list("abcde")
 
 
 @matrix("letter,number", "ab", (1, 2, 3))

@@ -20,7 +20,10 @@ from gradkernels.batches import resume
 from gradkernels.batches.resume import beside
 from gradkernels.batches.row_files import NpyRows
 
-NORMS = gk.norms(P, THETA, X, Y)
+
+@pytest.fixture(scope="module")
+def expected():
+    return gk.norms(P, THETA, X, Y)
 
 
 @pytest.fixture(params=["npy", "zarr"])
@@ -134,12 +137,12 @@ def test_a_killed_process_leaves_a_file_that_the_next_one_finishes(tmp_path, lon
     np.testing.assert_array_equal(json.loads(done.stdout), gk.norms(P, THETA, X, Y, kernel="numpy.broadcast"))
 
 
-def test_a_file_that_the_process_did_not_note_is_begun_anew(tmp_path, monkeypatch):
+def test_a_file_that_the_process_did_not_note_is_begun_anew(tmp_path, monkeypatch, expected):
     path = tmp_path / "rows.npy"
     interrupted(path, after=0)
     assert json.loads(beside(path).read_text())["batches"] == 0
     path.write_bytes(b"the first rows, when the process was killed")
-    np.testing.assert_allclose(OVER_UNSIZED().norms(P, THETA, out=path), NORMS)
+    np.testing.assert_allclose(OVER_UNSIZED().norms(P, THETA, out=path), expected)
 
 
 def OVER_UNSIZED(batches=BATCHES):
@@ -174,7 +177,7 @@ def test_a_model_that_changed_is_another_one(tmp_path):
         LOADER.norms(problem, out=tmp_path / "rows.npy")
 
 
-def test_other_batches_are_refused(path):
+def test_other_batches_are_refused(path, expected):
     interrupted(path)
     shuffled = [BATCHES[1], BATCHES[0], *BATCHES[2:]]
     with pytest.raises(ValueError, match=r"the first batch is not what .* has rows of; pass the same data in the same"):
@@ -185,7 +188,7 @@ def test_other_batches_are_refused(path):
             OVER_UNSIZED(changed).norms(P, THETA, out=path)
     with pytest.raises(ValueError, match=r"has 3 batches and there are 2 now; pass the same ones"):
         OVER_UNSIZED(BATCHES[:2]).norms(P, THETA, out=path)
-    np.testing.assert_allclose(OVER_UNSIZED().norms(P, THETA, out=path)[:], NORMS)
+    np.testing.assert_allclose(OVER_UNSIZED().norms(P, THETA, out=path)[:], expected)
 
 
 def test_a_loader_that_shuffles_is_known_by_its_first_batch(tmp_path):
@@ -263,14 +266,14 @@ def test_a_file_that_was_put_in_the_place_of_the_rows_is_refused_and_stays(tmp_p
     assert path.read_bytes() == there
 
 
-def test_two_processes_do_not_write_the_same_file(tmp_path):
+def test_two_processes_do_not_write_the_same_file(tmp_path, expected):
     path = tmp_path / "rows.npy"
     interrupted(path)
     with open(path) as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         with pytest.raises(ValueError, match="is written to by another process"):
             OVER_UNSIZED().norms(P, THETA, out=path)
-    np.testing.assert_allclose(OVER_UNSIZED().norms(P, THETA, out=path), NORMS)
+    np.testing.assert_allclose(OVER_UNSIZED().norms(P, THETA, out=path), expected)
 
 
 def test_a_full_disk_costs_nothing_that_was_written(path, each_noted):

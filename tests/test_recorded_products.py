@@ -6,6 +6,7 @@ import modules
 import numpy as np
 import pytest
 import torch
+from matrices import in_turn, matrix
 from models import oracle
 from torch import nn
 from torch.nn import functional
@@ -138,9 +139,9 @@ def traces(monkeypatch):
 def test_all_are_right_for_any_number_and_recorded_once(name, traces):
     problem, x, y = made(name)
     rows, theta = oracle(problem.model, CROSS_ENTROPY, x, y), problem.parameters()
-    computes = [recorded(quantity, problem) for quantity, *_ in asked_of(rows)]
+    computes = [recorded(quantity, problem) for quantity, *_ in in_turn(asked_of(rows), 2)]
     for n in (7, 1, 2):
-        asked = asked_of({key: one[:n] for key, one in rows.items()})
+        asked = in_turn(asked_of({key: one[:n] for key, one in rows.items()}), 2)
         for compute, (quantity, options, want) in zip(computes, asked, strict=True):
             close(compute(theta, x[:n], y[:n], **options), want, f"{quantity} of {n}")
     assert len(traces) == 2 * len(computes)
@@ -153,8 +154,7 @@ def test_chunks_of_a_batch_are_put_together():
             close(recorded(quantity, problem, chunk=3)(problem.parameters(), x, y, **options), want, quantity)
 
 
-@pytest.mark.parametrize("quantity", PRODUCTS)
-@pytest.mark.parametrize("make", [modules.Tied, modules.Unused, modules.frozen])
+@matrix("make,quantity", [modules.Tied, modules.Unused, modules.frozen], PRODUCTS)
 def test_every_one_is_proven(make, quantity):
     problem = modules.problem(modules.seeded(make), 4)
     gk.check(f"torch.recorded.{quantity}", gk.Case(problem, quantity, 6, dtype="float64"))
@@ -277,8 +277,7 @@ def test_a_model_that_changes_is_recorded_again(traces):
     assert len(traces) >= 8
 
 
-@pytest.mark.parametrize("randomness", ["same", "different"])
-@pytest.mark.parametrize("quantity", PRODUCTS)
+@matrix("quantity,randomness", PRODUCTS, ["same", "different"])
 def test_what_is_drawn_is_what_the_hooks_draw(quantity, randomness):
     model = modules.seeded(lambda: nn.Sequential(nn.Linear(4, 6), nn.Dropout(0.5), nn.Linear(6, 3))).train()
     problem = gk.ModuleProblem(model.double(), functional.cross_entropy, randomness=randomness, seed=3)
