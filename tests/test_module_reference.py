@@ -9,7 +9,7 @@ from torch import nn
 
 import gradkernels as gk
 from gradkernels.check.modules import reference
-from gradkernels.check.modules.model_pass import model_pass, require_reduction
+from gradkernels.check.modules.model_pass import model_pass, require_mean_or_sum
 from gradkernels.check.modules.reference import module_gradients, row_errors, rows_and_gradient
 from gradkernels.check.rounding import changed_a_little
 from gradkernels.problems.module.output_axes import output_axes_of
@@ -195,10 +195,10 @@ def test_parameters_without_influence_have_zeros_and_sparse_gradients_are_dense(
 def test_a_loss_that_is_the_other_reduction_is_refused(reduction, losses, batch, other):
     losses, batch = (torch.tensor(one, dtype=torch.float64, requires_grad=True) for one in (losses, batch))
     if other is None:
-        require_reduction(SimpleNamespace(reduction=reduction), losses, batch)
+        require_mean_or_sum(SimpleNamespace(reduction=reduction), losses, batch)
         return
     with pytest.raises(ValueError, match=f"^reduction='{reduction}'") as caught:
-        require_reduction(SimpleNamespace(reduction=reduction), losses, batch)
+        require_mean_or_sum(SimpleNamespace(reduction=reduction), losses, batch)
     assert str(caught.value) == (
         f"reduction='{reduction}', but loss_fn of a batch of {len(losses)} is the {other} of its samples' losses, off "
         f"by the factor n; make the ModuleProblem with reduction='{other}'"

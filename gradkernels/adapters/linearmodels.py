@@ -31,11 +31,11 @@ def robust(
         TypeError: Not a result of least squares.
         ValueError: Endogenous variables, or groups that do not fit.
     """
-    fit = fit_of(result)
+    fit = linearmodels_fit(result)
     return robust_errors(fit, groups, bool(result.debiased) if correction is None else correction, kernel)
 
 
-def fit_of(result: Any) -> Fit:
+def linearmodels_fit(result: Any) -> Fit:
     """Read the data and the inverse Hessian off a result of linearmodels."""
     from linearmodels.iv.model import IV2SLS, IVLIML
 

@@ -35,11 +35,11 @@ def robust(
         TypeError: Not a result of these models.
         ValueError: A model whose loss is another one than these, by weights or constraints; groups that do not fit.
     """
-    fit = fit_of(result)
+    fit = statsmodels_fit(result)
     return robust_errors(fit, groups, groups is not None if correction is None else correction, kernel)
 
 
-def fit_of(result: Any) -> Fit:
+def statsmodels_fit(result: Any) -> Fit:
     """Read the problem, the data and the inverse Hessian off a result of statsmodels."""
     from statsmodels.discrete.discrete_model import LogitResults, PoissonResults
     from statsmodels.genmod.generalized_linear_model import GLMResults

@@ -2,6 +2,7 @@
 
 import pytest
 from measured import STEADY, passes, scaled
+from test_pytest_gate import write_first_pass_again
 from test_pytest_plugin import GOOD, HEAD, QUICK
 
 from gradkernels import record
@@ -101,25 +102,7 @@ def test_the_gate_judges_any_test(pytester, quick, monkeypatch, times, code):
     (pytester.path / "base.csv").write_text(record.HEADER)
     record.append(pytester.path / "base.csv", passes(times, **case))
     pytester.makepyfile(test_it="def test_sum(benchmark):\n    benchmark(sum, [1])\n")
-    copied_passes(monkeypatch)
+    monkeypatch.setattr("gradkernels.bench.pytest_plugin.passes._run", write_first_pass_again)
     gate = ("--gradkernels-compare=base.csv", "--gradkernels-passes=6", "--gradkernels-fail-slower=5%")
     result = pytester.runpytest(*QUICK, *gate)
     assert result.ret == code, result.stdout.str()
-
-
-def copied_passes(monkeypatch):
-    """Passes beyond the first are copies of it, with a canary that is as fast as the control."""
-    from measured import changed
-
-    def run(config, path):
-        from gradkernels.bench.pytest_plugin import _ROWS
-
-        found = [row for row in config.stash[_ROWS].records if row.pass_ == 1]
-        control = {row.case: row.measurement.seconds_median for row in found if row.kernel == "control"}
-        path.write_text(record.HEADER)
-        for row in found:
-            quiet = {"seconds_median": control[row.case]} if row.kernel == "canary" else {}
-            record.append(path, [changed(row, **quiet)])
-        return 0, ""
-
-    monkeypatch.setattr("gradkernels.bench.pytest_plugin.passes._run", run)

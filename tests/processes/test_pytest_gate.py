@@ -52,26 +52,31 @@ def session(pytester, monkeypatch):
     return run
 
 
-@pytest.fixture
-def six_passes(monkeypatch):
-    """Passes beyond the first are copies of the first, as if the fresh processes had found the same.
+def write_first_pass_again(config, path):
+    """Write the first pass of a session, as if a fresh process had found the same.
 
-    Only the canary is as fast as the control in them: what the noise of one pass, copied, would make of it is
+    Only the canary is as fast as the control in it: what the noise of one pass, copied, would make of it is
     `contaminated` every now and then.
     """
+    from gradkernels.bench.pytest_plugin import _ROWS
+
+    rows = [row for row in config.stash[_ROWS].records if row.pass_ == 1]
+    control = {row.case: row.measurement.seconds_median for row in rows if row.kernel == "control"}
+    path.write_text(record.HEADER)
+    for row in rows:
+        quiet = {"seconds_median": control[row.case]} if row.kernel == "canary" else {}
+        record.append(path, [changed(row, **quiet)])
+    return 0, ""
+
+
+@pytest.fixture
+def six_passes(monkeypatch):
+    """Passes beyond the first are copies of the first."""
     repeated = []
 
     def run(config, path):
-        from gradkernels.bench.pytest_plugin import _ROWS
-
         repeated.append(path)
-        rows = [row for row in config.stash[_ROWS].records if row.pass_ == 1]
-        control = {row.case: row.measurement.seconds_median for row in rows if row.kernel == "control"}
-        path.write_text(record.HEADER)
-        for row in rows:
-            quiet = {"seconds_median": control[row.case]} if row.kernel == "canary" else {}
-            record.append(path, [changed(row, **quiet)])
-        return 0, ""
+        return write_first_pass_again(config, path)
 
     monkeypatch.setattr("gradkernels.bench.pytest_plugin.passes._run", run)
     yield

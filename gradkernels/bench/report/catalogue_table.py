@@ -127,7 +127,9 @@ def _cell(same: Sequence[CatalogueRow], reasons: Reasons) -> str:
     return " ".join(filter(None, (there, "".join(numbers))))
 
 
-def show(console: Console, entries: Sequence[CatalogueRow], kinds: Iterable[Sequence[str]], wide: bool) -> None:
+def show_catalogue(
+    console: Console, entries: Sequence[CatalogueRow], kinds: Iterable[Sequence[str]], wide: bool
+) -> None:
     """Print a table for each kind of problem, then what is in the cells.
 
     Args:

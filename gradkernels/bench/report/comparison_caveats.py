@@ -12,7 +12,7 @@ from gradkernels.bench.report.units import percent
 from gradkernels.bench.stats.verdict import FEWEST_PASSES
 from gradkernels.names import counted
 
-LEGEND = {
+UNDECIDED_COLUMNS = {
     "detects": "the smallest slowdown found with 95% probability",
     "needs": "passes a side that would settle it",
 }
@@ -41,7 +41,7 @@ def _power(comparison: Comparison, left_out: Sequence[str]) -> Iterator[str]:
         says, stay = ("has", "stays") if few == 1 else ("have", "stay")
         of = f"{few} of {counted(len(rows), 'row')}"
         yield f"{of} {says} fewer than {FEWEST_PASSES} passes on a side and {stay} undecided"
-    shown = [f"{column}: {meaning}" for column, meaning in LEGEND.items() if column not in left_out]
+    shown = [f"{column}: {meaning}" for column, meaning in UNDECIDED_COLUMNS.items() if column not in left_out]
     if shown and comparison.counts["undecided"]:
         yield "; ".join(shown)
     if not comparison.same_runs:

@@ -34,7 +34,7 @@ NOTEBOOK = (
 )
 
 
-def show(console: Console, points: Sequence[ParameterPoint]) -> None:
+def show_estimate(console: Console, points: Sequence[ParameterPoint]) -> None:
     """Print both sections."""
     data, problem = points[0].data, points[0].problem
     say(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from gradkernels.check.modules.model_pass import WRITES_BUFFER, require_reduction
+from gradkernels.check.modules.model_pass import WRITES_BUFFER, require_mean_or_sum
 from gradkernels.check.modules.reference import DRAWS_RANDOM_NUMBERS, MIXES_SAMPLES, rows_and_gradient
 from gradkernels.check.modules.result_checks import coarsest_dtype
 from gradkernels.problems.module.black_box import BlackBox
@@ -114,7 +114,7 @@ def _of_batch(problem: BlackBox, leaf: Any, x: Tree, y: Tree) -> list[Any] | Non
         return None
     if batch.numel() != 1:
         raise ValueError(f"loss_fn returned shape {tuple(batch.shape)}; it must be a scalar, the mean or the sum")
-    require_reduction(problem, losses, batch)
+    require_mean_or_sum(problem, losses, batch)
     return _backward(losses.mean(), leaf)
 
 

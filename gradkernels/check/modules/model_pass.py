@@ -61,7 +61,7 @@ class ModelPass:
             return None
         if batch.numel() != 1:
             raise ValueError(f"loss_fn returned shape {tuple(batch.shape)}; it must be a scalar, the mean or the sum")
-        require_reduction(self.problem, losses, batch)
+        require_mean_or_sum(self.problem, losses, batch)
         return self._backward(losses.mean())
 
     def drawn(self) -> bool:
@@ -114,7 +114,7 @@ def model_pass(problem: BlackBox, theta: Any, x: Tree, y: Tree, dtype: str) -> I
         raise ValueError(WRITES_BUFFER.format(name=written[0]))
 
 
-def require_reduction(problem: BlackBox, losses: Any, batch: Any) -> None:
+def require_mean_or_sum(problem: BlackBox, losses: Any, batch: Any) -> None:
     """Refuse a loss that is the other reduction of its samples' losses; class weights make it neither.
 
     Args:

@@ -19,7 +19,7 @@ from gradkernels.backend import Array
 from gradkernels.problems.function import drawing
 from gradkernels.problems.function.closure import Closure, code_text
 from gradkernels.problems.function.pytree import PytreeLayout
-from gradkernels.problems.function.requirements import as_jax_array, require_fit, require_losses, require_there
+from gradkernels.problems.function.requirements import as_jax_array, require_losses, require_params_fit, require_there
 from gradkernels.problems.problem import Problem
 from gradkernels.tree import Tree, each, leaves, named
 
@@ -240,7 +240,7 @@ class FunctionProblem(Problem):
             x: Inputs, samples first.
             y: Targets, samples first.
         """
-        require_fit(theta, self.layout.own, x, y)
+        require_params_fit(theta, self.layout.own, x, y)
         require_losses(self.sample_losses, theta, x, y)
 
     def tolerance(self, dtype: str, terms: int) -> float:

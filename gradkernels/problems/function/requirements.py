@@ -46,7 +46,7 @@ def require_there(own: Tree) -> Tree:
     return own
 
 
-def require_fit(theta: Tree, own: Tree, x: Tree, y: Tree) -> None:
+def require_params_fit(theta: Tree, own: Tree, x: Tree, y: Tree) -> None:
     """Raise unless theta has the shapes of params and one dtype, and x and y have the samples first.
 
     Args:

@@ -15,7 +15,7 @@ from gradkernels.bench.cli.options import Format
 from gradkernels.bench.cli.table_options import DataOptions
 from gradkernels.bench.report.estimate_file import points_of
 from gradkernels.bench.report.estimate_table import ParameterPoint, as_csv, as_json, measure
-from gradkernels.bench.report.estimate_text import markdown, show
+from gradkernels.bench.report.estimate_text import markdown, show_estimate
 from gradkernels.bench.report.terminal.consoles import console_for
 from gradkernels.bench.run.plan import problem_from
 from gradkernels.case import Case
@@ -87,7 +87,7 @@ def _show(points: list[ParameterPoint], format_: Format) -> None:
     for note in points[0].data.notes:
         print(note, file=sys.stdout if format_ is Format.table else sys.stderr)
     if format_ is Format.table:
-        show(console_for(), points)
+        show_estimate(console_for(), points)
     else:
         writers = {Format.markdown: markdown, Format.csv: as_csv, Format.json: as_json}
         sys.stdout.write(parse.chosen_writer(format_, writers)(points))

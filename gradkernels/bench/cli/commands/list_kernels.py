@@ -45,7 +45,7 @@ def list_kernels(
         raise ValueError(f"--kernel {' '.join(kernel or [])} has nothing for --quantity {quantity}; leave one out")
     kinds = _kinds(problems)
     if format_ is Format.table:
-        catalogue_tables.show(console_for(), entries, kinds, wide)
+        catalogue_tables.show_catalogue(console_for(), entries, kinds, wide)
         return
     writers: dict[Format, Callable[[Sequence[CatalogueRow]], str]] = {
         Format.markdown: partial(catalogue_tables.markdown, kinds=kinds),
