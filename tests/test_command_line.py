@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 import subprocess
 import sys
@@ -86,3 +87,40 @@ def test_the_list_of_commands_loads_none_of_them():
         [sys.executable, "-c", code + f"print({late} & sys.modules.keys())"], capture_output=True, text=True, check=True
     )
     assert done.stdout.splitlines()[-1] == "set()"
+
+
+@pytest.mark.parametrize("errors", ["strict", "surrogateescape"])
+def test_a_table_is_whole_where_the_output_has_ascii_alone(errors, monkeypatch):
+    shown = io.TextIOWrapper(io.BytesIO(), "ascii", errors)
+    monkeypatch.setattr(sys, "stdout", shown)
+    assert main(["list"]) == 0
+    print("1.5 µs, 2 ×, é, \udcff")
+    shown.flush()
+    assert shown.buffer.getvalue().endswith(b"1.5 us, 2 x, ?, \xff\n")
+
+
+def test_what_the_user_says_of_missing_characters_stays(monkeypatch):
+    shown = io.TextIOWrapper(io.BytesIO(), "ascii", "backslashreplace")
+    monkeypatch.setattr(sys, "stdout", shown)
+    assert main(["--version"]) == 0
+    assert shown.errors == "backslashreplace"
+
+
+def test_a_link_to_itself_is_a_sentence(tmp_path, capsys):
+    loop = tmp_path / "loop.csv"
+    loop.symlink_to(loop)
+    for words in (["fastest", str(loop)], ["report", str(loop), "-o", str(tmp_path / "r.html")]):
+        assert main(words) == 2
+        (sentence,) = capsys.readouterr().err.splitlines()
+        assert sentence.startswith("gradkernels: ")
+        assert str(loop) in sentence
+
+
+def test_a_folder_that_is_gone_is_a_sentence(tmp_path, capsys, monkeypatch):
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    assert main(["list"]) == 2
+    expected = "gradkernels: the folder that this was started in is gone; go to another\n"
+    assert capsys.readouterr().err == expected

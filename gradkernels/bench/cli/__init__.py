@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from gradkernels.bench.cli.settings import settings_here, with_home_folder
 from gradkernels.bench.cli.usage import usage_sentence
+from gradkernels.bench.report.terminal.charset import spell_out
 from gradkernels.names import harmless
 
 if TYPE_CHECKING:
@@ -53,8 +54,11 @@ def main(arguments: list[str] | None = None) -> int:
     except usage_error as error:
         return _complain(usage_sentence(error, words, settings))
     except OSError as error:
-        # Without a name it is standard output, such as a full disk that it is sent to.
-        return _complain(f"{error.filename or 'the output'}: {error.strerror}" if error.strerror else str(error))
+        return _complain(_of_the_system(error))
+    except RuntimeError as error:  # as pathlib calls it before Python 3.13
+        if not str(error).startswith("Symlink loop"):
+            raise
+        return _complain(str(error))
     except ValueError as error:
         return _complain(str(error))
     except ModuleNotFoundError as missing:
@@ -80,6 +84,8 @@ def _open_closed_streams() -> None:
         pass
     os.close(free)
     sys.stdout, sys.stderr = sys.stdout or os.fdopen(1, "w"), sys.stderr or os.fdopen(2, "w")
+    for stream in (sys.stdout, sys.stderr):
+        spell_out(stream)
 
 
 def _or_help(arguments: list[str] | None) -> list[str]:
@@ -96,6 +102,14 @@ def _require_values(words: list[str]) -> None:
         if not word or (equals and not value and option.startswith("--")):
             name = option or (before if before.startswith("--") else "an argument")
             raise ValueError(f"{name} is empty; give it a value or leave it out")
+
+
+def _of_the_system(error: OSError) -> str:
+    """Return what the system could not do as a sentence, and with what."""
+    if error.filename is None and isinstance(error, FileNotFoundError):
+        return "the folder that this was started in is gone; go to another"
+    # Without a name it is standard output, such as a full disk that it is sent to.
+    return f"{error.filename or 'the output'}: {error.strerror}" if error.strerror else str(error)
 
 
 def _complain(sentence: str, code: int = 2) -> int:
