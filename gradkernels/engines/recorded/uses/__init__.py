@@ -4,6 +4,7 @@ A rule of the hooks may choose by what the data hold, or time several ways and t
 the choice of a moment without data.
 
 - `recorded_uses`: which kind of layer is recorded how; algebra for linear maps and tables.
+- `made_weights`: masked weights and those with weight norm.
 - `doubts`: marks for samples whose numbers are computed again by the hooks.
 - `plain_uses`: what is recorded as it is, whatever layer it is of; `whole_uses`: what is one operation.
 - `callers_rule`: a caller's own rule of clipped sums, which is called as one operation.

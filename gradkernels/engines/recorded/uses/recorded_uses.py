@@ -23,8 +23,10 @@ from gradkernels.engines.hooks.rules.linear.product import EinsumProduct
 from gradkernels.engines.hooks.rules.linear.transposed_convolution import TransposedConvolution
 from gradkernels.engines.hooks.rules.lookup.embedding import EmbeddingTable
 from gradkernels.engines.hooks.rules.lookup.embedding_bag import MaxEmbeddingBag
-from gradkernels.engines.hooks.rules.made.remade import MaskedUse, NormedUse
+from gradkernels.engines.hooks.rules.made.normed import NormedUse
+from gradkernels.engines.hooks.rules.made.remade import MaskedUse, RemadeUse
 from gradkernels.engines.recorded.uses.doubts import Doubts
+from gradkernels.engines.recorded.uses.made_weights import RecordedRemade
 from gradkernels.engines.recorded.uses.plain_uses import RecordedUse
 from gradkernels.engines.recorded.uses.whole_uses import WholeRows, WholeUse, WholeWeight
 
@@ -213,7 +215,7 @@ RECORDED_KINDS: dict[type[ParameterUse], Callable[[Any, Doubts], ParameterUse]] 
     EmbeddingTable: RecordedTable,
     Convolution: lambda use, _: WholeRows(use),
     TransposedConvolution: lambda use, _: WholeRows(use),
-    **dict.fromkeys((MaskedUse, NormedUse), lambda use, _: WholeUse(use)),
+    **dict.fromkeys((MaskedUse, NormedUse), lambda use, doubts: _remade(use, doubts)),
     **dict.fromkeys((Bilinear, SharedLookup, EinsumProduct, MaxEmbeddingBag), lambda use, _: WholeUse(use)),
 }
 """How uses are recorded that are not recorded as they are."""
@@ -222,6 +224,10 @@ RECORDED_KINDS: dict[type[ParameterUse], Callable[[Any, Doubts], ParameterUse]] 
 def as_recorded(use: ParameterUse, doubts: Doubts) -> ParameterUse:
     """Return a use as it is recorded."""
     return RECORDED_KINDS[type(use)](use, doubts) if type(use) in RECORDED_KINDS else RecordedUse(use)
+
+
+def _remade(use: RemadeUse, doubts: Doubts) -> RecordedRemade:
+    return RecordedRemade(use, doubts, lambda one: as_recorded(one, doubts))
 
 
 def recording(consumer: GradientConsumer, doubts: Doubts) -> GradientConsumer:

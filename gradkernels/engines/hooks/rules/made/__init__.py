@@ -4,7 +4,7 @@ A layer's rule says what the rows of the weight are, for each sample; those of t
 made the weight takes them back to.
 
 - `recipes` remembers, as the forward pass runs, how some weights were made: by a factor for each entry (masks,
-  dropout), or by weight norm. `remade` has their algebra.
+  dropout), or by weight norm. `remade` and `normed` have their algebra.
 - Any other weight of a linear map, and what is made for biases and scales, is followed back through autograd's own
   graph. `way_back` finds the way from the weight to its parameters when the layer is called; `pulled` goes it when the
   gradient of the layer's output has come, for all samples at once. Rows of a linear map stay sums of outer products

@@ -1,4 +1,4 @@
-"""Calls that make a weight of parameters alone, of which a use is one of these: what `remade` knows the algebra of."""
+"""Calls that make a weight of parameters alone, whose algebra `remade` and `normed` have."""
 
 from __future__ import annotations
 
@@ -16,8 +16,9 @@ from gradkernels.engines.hooks.capture.boundary import BoundaryCall, ParameterNa
 from gradkernels.engines.hooks.capture.tags import Recipe
 from gradkernels.engines.hooks.capture.tape import Tape
 from gradkernels.engines.hooks.parameter_use import ParameterTensor, ParameterUse
+from gradkernels.engines.hooks.rules.made.normed import NormedUse
 from gradkernels.engines.hooks.rules.made.pulled import pulled_back
-from gradkernels.engines.hooks.rules.made.remade import MaskedUse, NormedUse
+from gradkernels.engines.hooks.rules.made.remade import MaskedUse
 from gradkernels.engines.hooks.rules.materialized import MaterializedUse
 
 MadeOf = Mapping[ArgPath, ParameterTensor]
