@@ -6,6 +6,7 @@ from itertools import product
 
 import numpy as np
 import pytest
+import torch
 from first_five import FIVE
 from honest import HONEST, P, wrapped
 from modules import problem
@@ -161,6 +162,30 @@ def test_samples_are_asked_about_some_at_a_time():
         [*range(SAMPLES_AT_ONCE)], [*range(SAMPLES_AT_ONCE, 2 * SAMPLES_AT_ONCE)], [n - 1]
     ]  # fmt: skip
     assert len(asked_about("gradient", 1 + 1e-6, 1e-6, n)[0][0]) == n
+
+
+@pytest.mark.parametrize(("quantity", "options"), [("gradient", set()), ("clipped_sum", {"max_norm"})])
+@pytest.mark.parametrize(("sample", "seen"), [(0, True), (39, True), (1, False)])
+def test_a_wrong_sum_of_many_samples_is_looked_for_on_sixteen_of_them(quantity, options, sample, seen):
+    """The first and the last among them, before all are asked how well they can be known, in five passes each."""
+    torch.manual_seed(0)
+    case, calls = gk.Case(problem(nn.Linear(4, 3), 4, n=40), quantity, 40), []
+    wrong = np.asarray(case.draw()[1][sample])
+
+    def where_it_is(compute):
+        def call(theta, x, y, **given):
+            calls.append((len(x), {*given}))
+            factor = 2 if given.keys() == options and (x.numpy() == wrong).all(1).any() else 1
+            return {name: factor * part for name, part in compute(theta, x, y, **given).items()}
+
+        return call
+
+    kernel = replace(wrapped(gk.kernel(f"torch.hooks.{quantity}"), where_it_is), out=False)
+    with pytest.raises(gk.Disagreement) as caught:
+        gk.check(kernel, case)
+    assert (f"{kernel.key} for some of the samples on " in str(caught.value)) == seen
+    assert f", n={16 if seen else 40}, float64: " in str(caught.value)
+    assert calls[-1] == (16, options)
 
 
 def doubled_where(wrong):

@@ -186,6 +186,13 @@ def test_the_first_fault_is_named_though_later_parts_are_read_already(tmp_path):
         read_results([path])
 
 
+def test_a_fault_below_a_second_header_is_named_by_its_line(tmp_path):
+    path = tmp_path / "x.csv"
+    path.write_text(GOOD + SECOND.replace(",10,1,2,", ",ten,1,2,", 1))
+    with pytest.raises(Malformed, match=f"^{re.escape(str(path))}, line 11, column n: 'ten' is not a number"):
+        read_results([path])
+
+
 def test_a_last_line_that_is_cut_off_anywhere_is_named(tmp_path):
     path = tmp_path / "x.csv"
     last = len(line(cells(ROWS[-1])))
@@ -207,6 +214,8 @@ def test_other_files_are_no_results_files(tmp_path, content):
 
 def test_nothing_is_read_of_no_file_and_of_a_header():
     assert len(read_results([])) == 0
+    for name in ("run", "case", "kernel", "reason"):
+        assert read_results([]).where(name, bool).dtype == bool
 
 
 def test_a_row_of_two_files_is_refused_with_both_lines(tmp_path, capsys, monkeypatch):
