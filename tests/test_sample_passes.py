@@ -102,6 +102,24 @@ def test_each_single_pass_is_of_one_sample():
     assert seen == [1, 1]
 
 
+def test_small_rows_are_held_several_at_a_time_and_are_those_of_passes_alone(monkeypatch):
+    batch, sizes, loop = linear(), [], sample_passes.kernel_by_key("torch.loop.per_sample")
+    build = type(loop).build
+
+    def noting(kernel, problem):
+        compute = build(kernel, problem)
+        return lambda theta, x, y: sizes.append(len(y)) or compute(theta, x, y)
+
+    monkeypatch.setattr(type(loop), "build", noting)
+    together = [*batch.sample_gradients([2, 0, 1])]
+    monkeypatch.setattr(sample_passes, "ROW_BYTES_AT_ONCE", 1)
+    alone = [*batch.sample_gradients([2, 0, 1])]
+    assert sizes == [3, 1, 1, 1]
+    for one, other in zip(together, alone, strict=True):
+        assert one[1:] == other[1:]
+        assert all(torch.equal(part, other.row[name]) for name, part in one.row.items())
+
+
 def test_single_gradients_come_with_their_length_as_scale_and_what_is_left_of_one_that_vanishes():
     singles = [*linear().sample_gradients([2, 0, 1])]
     for single, i in zip(singles, (2, 0, 1), strict=True):

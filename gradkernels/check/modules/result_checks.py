@@ -164,6 +164,15 @@ def gradient_norm(row: Gradient) -> float:
     return sum(float(torch.linalg.vector_norm(part, dtype=torch.float64)) ** 2 for part in parts) ** 0.5
 
 
+def gradient_norms(rows: Gradient) -> list[float]:
+    """Return the Euclidean norm of each of several gradients, as `gradient_norm` does."""
+    import torch
+
+    parts = (torch.view_as_real(part) if part.is_complex() else part for part in rows.values())
+    norms = [torch.linalg.vector_norm(part.flatten(1), dim=1, dtype=torch.float64).tolist() for part in parts]
+    return [sum(one**2 for one in of_row) ** 0.5 for of_row in zip(*norms, strict=True)]
+
+
 def _wide(tensor: Any) -> Any:
     return tensor.float() if tensor.is_floating_point() and tensor.element_size() == 2 else tensor
 

@@ -1,6 +1,6 @@
 """Whether results of a module's samples are those of single-sample passes, in the caller's own dtype and mode.
 
-A result is held against one backward pass per sample, one after the other, so that no more than a gradient or two is in
+A result is held against one backward pass per sample, one after the other; no more than a large gradient or two is in
 memory. The scale of a row is its norm; what two honest computations in the working precision differ by is far below
 `DTYPE_TOLERANCES` of it. Where a row is a small difference of large numbers that does not hold: what does not agree is
 compared again with the same pass in float64, and its scale is then at least `ERROR_SLACK` times the error that the
@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Any
 
 from gradkernels.check.compare_arrays import Disagreement
@@ -23,6 +24,7 @@ from gradkernels.check.modules.result_checks import (
     SampleGradient,
     coarsest_dtype,
     gradient_norm,
+    gradient_norms,
 )
 from gradkernels.check.true_gradients import ERROR_SLACK
 from gradkernels.memory import ordinary
@@ -34,6 +36,9 @@ MOST_SAMPLES = 8
 FEWEST_SAMPLES = 3
 MOST_ROW_BYTES = 2**27
 """Bytes that the rows of the samples may take, where that leaves `FEWEST_SAMPLES` of them."""
+
+ROW_BYTES_AT_ONCE = 2**20
+"""Bytes that the rows of samples may take that are held at once, between their passes and the comparison."""
 
 MOST_LOOKED_AT = 64
 """Number of samples among which finite ones are looked for."""
@@ -70,14 +75,20 @@ class CallerBatch:
         return replace(self, x=x, y=y)
 
     def sample_gradients(self, chosen: Iterable[int]) -> Iterator[SampleGradient]:
-        """Yield the gradients of these samples, one at a time."""
+        """Yield the gradients of these samples, each from a pass of its own; small ones are held several at a time."""
         rows = kernel_by_key("torch.loop.per_sample").build(self.problem)
-        for i in chosen:
-            one = slice(i, i + 1)
-            found = rows(self.theta, take(self.x, one), take(self.y, one))
-            row = {name: part[0] for name, part in found.items()}
-            length = gradient_norm(row)
-            yield SampleGradient(row, length, length, length * VANISHING_FLOOR)
+        at_once = max(1, ROW_BYTES_AT_ONCE // bytes_per_row(self)) if self.problem.randomness == "error" else 1
+        left = iter(chosen)
+        while some := [*islice(left, at_once)]:
+            few = self.of(some) if len(some) > 1 else self._of_one(some[0])
+            found = rows(few.theta, few.x, few.y)
+            for i, length in enumerate(gradient_norms(found)):
+                row = {name: part[i] for name, part in found.items()}
+                yield SampleGradient(row, length, length, length * VANISHING_FLOOR)
+
+    def _of_one(self, i: int) -> CallerBatch:
+        one = slice(i, i + 1)
+        return replace(self, x=take(self.x, one), y=take(self.y, one))
 
     def float64_gradients(self, chosen: Sequence[int]) -> list[SampleGradient] | None:
         """Compute the same in float64, with the error of the working precision; None where that cannot be had."""
