@@ -9,7 +9,8 @@ draws. There are three kinds of it, which do not know each other:
 - `function`: any JAX function that gives a loss of each sample, with parameters in any pytree; proven likewise.
 
 `data` reads the tables that a regression is drawn from: bundled sets and people's own files. `frames` takes the arrays
-out of DataFrames and Series, `nearby` draws numbers near a caller's own.
+out of DataFrames and Series, `nearby` draws numbers near a caller's own. `locks` has one thread at a time compute with
+a model, and a fork of the process wait for it.
 
 From here data go to a `Case` (problem, quantity, number of samples, dtype), on to kernels, and beside them to the
 references of `gradkernels.check`. No problem computes its own reference: what is judged does not judge itself.

@@ -13,12 +13,12 @@ import numpy as np
 
 from gradkernels.backend import Array
 from gradkernels.names import unknown
+from gradkernels.problems.locks import lock_of
 from gradkernels.problems.module.structure import (
     LossFn,
     Module,
     Parameters,
     Site,
-    lock_of,
     model_state,
     sites,
     swapped_parameters,

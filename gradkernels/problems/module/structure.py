@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import threading
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
@@ -163,16 +162,6 @@ def as_dtype(tensor: Any, dtype: Any) -> Any:
 
 def _touched(now: Any, copy: Any) -> bool:
     return now is not copy or (copy is not None and copy._version != 0)
-
-
-_LOCKS: weakref.WeakKeyDictionary[Module, threading.RLock] = weakref.WeakKeyDictionary()
-_LOOKING = threading.Lock()
-
-
-def lock_of(model: Module) -> threading.RLock:
-    """Return the lock that whoever exchanges the model's parameters holds, one for all of its problems."""
-    with _LOOKING:
-        return _LOCKS.setdefault(model, threading.RLock())
 
 
 def model_state(model: Module) -> dict[str, Any]:
