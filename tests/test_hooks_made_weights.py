@@ -271,6 +271,25 @@ def test_weights_that_are_sums_of_products_need_no_rows_of_their_own(name, monke
         gk.kernel(f"torch.hooks.{quantity}").build(problem)(problem.parameters(), *data())
 
 
+def test_a_hook_of_the_model_on_a_made_weight_is_run_or_refused():
+    def hooked(m, x):
+        change = m.up @ m.down
+        change.register_hook(lambda g: 2 * g)
+        return F.linear(x, m.weight + change)
+
+    def late(m, x):
+        weight = m.weight + m.up @ m.down
+        given = F.linear(x, weight)
+        weight.register_hook(lambda g: 2 * g)
+        return given
+
+    model, (x, y) = made(lambda: Own(hooked)), data()
+    require_equal("hooks", model, x, y, rows=single_samples(model, x, y))
+    problem = gk.ModuleProblem(made(lambda: Own(late)), CROSS_ENTROPY)
+    with pytest.raises(ValueError, match="after a layer has used it"):
+        quantities.norms(problem, 99)(problem.parameters(), x, y)
+
+
 def test_what_is_not_finite_stays_with_its_sample():
     problem, (x, y) = gk.ModuleProblem(made(lambda: Own(merged)), CROSS_ENTROPY), data()
     x[2] = torch.nan

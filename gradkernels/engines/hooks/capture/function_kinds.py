@@ -16,7 +16,7 @@ _METADATA = frozenset(
      "is_meta", "is_sparse", "is_quantized", "is_nested", "names", "grad", "size", "dim", "numel", "nelement", "stride",
      "storage_offset", "is_contiguous", "is_floating_point", "is_complex", "is_inference", "data_ptr", "element_size",
      "itemsize", "nbytes", "get_device", "untyped_storage", "is_pinned", "is_same_size", "__len__", "__hash__",
-     "__repr__", "retain_grad", "register_hook", "_version", "_is_view", "new_zeros", "new_ones", "new_empty",
+     "__repr__", "retain_grad", "_version", "_is_view", "new_zeros", "new_ones", "new_empty",
      "new_full", "new_tensor")
 )  # fmt: skip
 """What gives no tensor that anything is computed with, or one that is the same whatever the data are."""

@@ -55,6 +55,7 @@ class Tape(TorchFunctionMode):
         n: Number of samples.
         tracker: What is known of the tensors, and where a backward pass may end.
         uses: How often each parameter is used; twice for what is made of it.
+        hooked, pulled: Parameters of which something made has hooks of the model's, or is taken back without autograd.
         segments: Number of outputs of checkpointed parts.
         guesses: Which constants that are as many as samples have one for each.
         wanted: Parameters that get gradients from parts that run again.
@@ -70,6 +71,7 @@ class Tape(TorchFunctionMode):
         super().__init__()
         self.n, self.segments, self.guesses, self.answers = n, 0, guesses or Guesses(), Answers()
         self.tracker, self.uses = SampleTracker(n, theta, for_caller), Counter[str]()
+        self.hooked, self.pulled = set[str](), set[str]()
         self._rules, self._alike, self._each = rules, alike, each
         self.wanted = tuple(theta.values()) if for_caller else ()
         self._theta, self._arrived, self._paused, self.heard = theta, arrived, False, list[HeardUse]()
@@ -158,10 +160,9 @@ class Tape(TorchFunctionMode):
         """Run a call that takes parameters: a boundary, or what makes something of parameters alone."""
         names = {place: of for place, (_, of) in made.items()}
         if not data:
-            if func in self._rules.copies:
-                copy = self._rules.copies[func](self, BoundaryCall(func, {}, names), args, kwargs)
-                if copy is not None:
-                    return copy
+            copied = self._rules.copies.get(func)
+            if copied and (copy := copied(self, BoundaryCall(func, {}, names), args, kwargs)) is not None:
+                return copy
             known = {*names, *(place for place, *_ in others)}
             data = self.guesses.arguments(args, kwargs, known, self.n) if func in self._rules.rules else []
         if not data:

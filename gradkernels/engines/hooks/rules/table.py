@@ -22,7 +22,7 @@ from gradkernels.engines.hooks.rules.linear.product import PRODUCTS
 from gradkernels.engines.hooks.rules.linear.transposed_convolution import TRANSPOSED
 from gradkernels.engines.hooks.rules.lookup.embedding import EMBEDDING
 from gradkernels.engines.hooks.rules.lookup.embedding_bag import EMBEDDING_BAG
-from gradkernels.engines.hooks.rules.made.recipes import DROPOUT
+from gradkernels.engines.hooks.rules.made.recipes import DROPOUT, note_hook
 from gradkernels.engines.hooks.rules.recurrent import packing, recurrent, steps
 from gradkernels.engines.hooks.rules.recurrent.cells import GruLayer, LstmLayer, ReluLayer, TanhLayer
 from gradkernels.engines.hooks.rules.rule import run_by_rule
@@ -64,5 +64,6 @@ SPECIAL: dict[TorchFunction, Callable[[Tape, tuple[Any, ...]], Any]] = {
     **dict.fromkeys(PRODUCTS_BY_COPIES, product_by_copies),
     torch._pack_padded_sequence: packing.pack,
     torch._pad_packed_sequence: packing.unpack,
+    torch.Tensor.register_hook: note_hook,
 }
 """How functions are run for some of their data."""

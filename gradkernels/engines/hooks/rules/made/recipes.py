@@ -15,6 +15,7 @@ from gradkernels.engines.hooks.capture import tags
 from gradkernels.engines.hooks.capture.boundary import BoundaryCall, ParameterNames
 from gradkernels.engines.hooks.capture.tags import Recipe
 from gradkernels.engines.hooks.capture.tape import Tape
+from gradkernels.engines.hooks.errors import Unfit
 from gradkernels.engines.hooks.parameter_use import ParameterTensor, ParameterUse
 from gradkernels.engines.hooks.rules.made.normed import NormedUse
 from gradkernels.engines.hooks.rules.made.pulled import pulled_back
@@ -53,9 +54,22 @@ def remade(tape: Tape, use: ParameterUse) -> ParameterUse:
         if tag is not None and tag.recipe is not None and not isinstance(use, MaterializedUse):
             use = tag.recipe(use, place)
     for place, target in made:
-        if use.targets.get(place) is target:
+        if use.targets.get(place) is target and tape.hooked.isdisjoint(target.names):
             use = pulled_back(tape.parameters_behind(target.names), use, place)
+            tape.pulled.update(() if use.targets.get(place) is target else target.names)
     return use
+
+
+def note_hook(tape: Tape, args: tuple[Any, ...]) -> None:
+    """Note that the model registers a hook on what is made of parameters: autograd alone runs it.
+
+    Raises:
+        Unfit: A use of it has been taken for one of the parameters before.
+    """
+    names = () if (tag := tape.tracker.tag(args[0])) is None else tag.names
+    tape.hooked.update(names)
+    if not tape.pulled.isdisjoint(names):
+        raise Unfit("a hook is registered on a weight made of parameters after a layer has used it; register it before")
 
 
 def _masked(divides: bool = False) -> Callable[[Tape, Any, Array, MadeOf], Recipe | None]:

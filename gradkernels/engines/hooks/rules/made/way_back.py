@@ -72,7 +72,7 @@ def way_back_to(tensor: Array, names: Mapping[int, str], outer: bool) -> WayBack
         outer: Whether outer products arrive, else an array of as many numbers as the tensor has.
     """
     order = None if tensor.output_nr else _in_order(tensor.grad_fn)
-    if order is None:
+    if order is None or any(node._input_metadata[0].dtype is not tensor.dtype for node in order):
         return None
     most = sum(tensor.shape) if outer else tensor.numel()
     terms: dict[Spot, int] = {(tensor.grad_fn, outer): 1}
