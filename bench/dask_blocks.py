@@ -7,130 +7,24 @@ Passes to be compared take turns in one process with the same workers; figures a
 from __future__ import annotations
 
 import argparse
-import csv
-import importlib
 import sys
-import time
-from dataclasses import asdict, fields
-from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from statistics import median
 
 import dask
-import dask.array as da
-import numpy as np
+from dask_rows import FEATURES, PEERS, THETA, by_hand, gradient, made, reading, rows_of
 from process_bound import two_over_one, watched
-from scale_rows import OUT, Figure
+from scale_rows import OUT, Figure, write_figures
+from scale_turns import in_turns, ratio
 from threadpoolctl import threadpool_limits
 
 import gradkernels as gk
 
-FEATURES, BLOCK_BYTES = 30, 2**25
 SPEED_UP_GIGABYTES = 10
 """Of the passes of one worker and of two: seconds, beside which the start of a pass is little."""
 
-PROBLEM, THETA = gk.LinearRegression(), np.linspace(-1, 1, FEATURES + 1)
 GIB = 2**30
-
-
-def made(shape, block_id):
-    """Return a block of numbers, the same for the same block."""
-    return np.random.Generator(np.random.SFC64(block_id[0])).random(shape)
-
-
-def rows_of(gigabytes, block_bytes=BLOCK_BYTES):
-    """Return lazy x and y of so many bytes, in blocks."""
-    rows = max(1, block_bytes // (8 * FEATURES))
-    blocks = max(1, round(gigabytes * 1e9 / (8 * FEATURES) / rows))
-    chunks = (rows,) * blocks
-
-    def array(*more):
-        shape = (rows, *more)
-        return da.map_blocks(made, shape, chunks=(chunks, *((one,) for one in more)), dtype=float,
-                             meta=np.empty((0,) * len(shape)))  # fmt: skip
-
-    return array(FEATURES), array()
-
-
-def touched(x, y):
-    return np.zeros((1, 1))
-
-
-def reading(x, y):
-    """Return what makes all blocks and does nothing with them."""
-    return da.blockwise(touched, "ij", x, "ij", y, "i", adjust_chunks={"i": 1, "j": 1}, dtype=float).sum()
-
-
-def by_hand(x, y):
-    """Return the gradient as one would write it with dask alone: numpy of each block, and a sum."""
-
-    def one(x, y):
-        slopes = 2 * (x @ THETA[1:] + THETA[0] - y)
-        return np.concatenate([[slopes.sum()], slopes @ x])[None]
-
-    axes = {"i": 1, "j": FEATURES + 1}
-    parts = da.blockwise(one, "ij", x, "ij", y, "i", adjust_chunks=axes, dtype=float, meta=np.empty((0, 0)))
-    return parts.sum(0) / x.shape[0]
-
-
-def by_dask_glm(x, y):
-    """Return the gradient of dask-glm's normal family, without an intercept."""
-    families = importlib.import_module("dask_glm.families")
-    eta = x @ THETA[1:]
-    return families.Normal.gradient(eta, x, y) / x.shape[0]
-
-
-def by_partial_fit(x, y):
-    """Return a pass of scikit-learn's SGDRegressor over the blocks, one by one in this process."""
-    model = importlib.import_module("sklearn.linear_model").SGDRegressor()
-
-    def compute():
-        for one, two in zip(x.blocks, y.blocks, strict=True):
-            model.partial_fit(*dask.compute(one, two, scheduler="synchronous"))
-
-    return compute
-
-
-def by_dask_ml(x, y):
-    """Return a pass of dask-ml's Incremental around the same."""
-    regressor = importlib.import_module("sklearn.linear_model").SGDRegressor()
-    model = importlib.import_module("dask_ml.wrappers").Incremental(regressor, shuffle_blocks=False)
-    return lambda: model.fit(x, y)
-
-
-PEERS = {
-    "map_blocks of numpy": by_hand,
-    "dask-glm": by_dask_glm,
-    "partial_fit of scikit-learn": by_partial_fit,
-    "dask-ml Incremental": by_dask_ml,
-}
-
-
-def gradient(x, y):
-    return gk.gradient(PROBLEM, THETA, x, y)
-
-
-def seconds(lazy):
-    """Return what a pass takes: of a lazy result, or of a function."""
-    start = time.perf_counter()
-    lazy() if callable(lazy) and not hasattr(lazy, "dask") else lazy.compute()
-    return time.perf_counter() - start
-
-
-def in_turns(passes, **lazy):
-    """Return seconds by name, each measured so often, in turns, after one that does not count."""
-    for one in lazy.values():
-        seconds(one)
-    found = {name: [] for name in lazy}
-    for _ in range(passes):
-        for name, one in lazy.items():
-            found[name].append(seconds(one))
-    return found
-
-
-def ratio(one, other):
-    return median(a / b for a, b in zip(one, other, strict=True))
 
 
 def two_workers(gigabytes, passes):
@@ -226,17 +120,7 @@ def main(arguments=None):
     parser.add_argument("--out", type=Path, default=OUT, help="the file; it is added to")
     given = parser.parse_args(arguments)
     command = f"python bench/dask_blocks.py --gigabytes {given.gigabytes:g} --passes {given.passes}"
-    started = datetime.now(UTC).isoformat(timespec="seconds")
-    new = not given.out.exists()
-    with given.out.open("a", newline="") as file:
-        writer = csv.DictWriter(file, [one.name for one in fields(Figure)], lineterminator="\n")
-        if new:
-            writer.writeheader()
-        for figure in measured(given.gigabytes, given.passes):
-            value = f"{figure.value:.4g}" if isinstance(figure.value, float) else figure.value
-            writer.writerow(asdict(figure) | {"value": value, "started": started, "command": command})
-            file.flush()
-            print(f"{figure.measure:40} {value:>8} {figure.unit:6} {figure.aim}", flush=True)
+    write_figures(given.out, measured(given.gigabytes, given.passes), command)
     return 0
 
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import csv
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, fields, replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 from gradkernels.dispatch.machine import machine
@@ -39,3 +42,23 @@ class Figure:
     machine: str = machine()
     started: str = ""
     command: str = ""
+
+
+def write_figures(out: Path, figures: Iterable[Figure], command: str) -> None:
+    """Add figures to the file as they come, and print them.
+
+    Args:
+        out: The file; it may be there.
+        figures: As they are measured.
+        command: That measures them.
+    """
+    started = datetime.now(UTC).isoformat(timespec="seconds")
+    with out.open("a", newline="") as file:
+        writer = csv.DictWriter(file, [one.name for one in fields(Figure)], lineterminator="\n")
+        if file.tell() == 0:
+            writer.writeheader()
+        for figure in figures:
+            value = f"{figure.value:.4g}" if isinstance(figure.value, float) else figure.value
+            writer.writerow(asdict(replace(figure, value=value, started=started, command=command)))
+            file.flush()
+            print(f"{figure.measure:50} {value:>8} {figure.unit:6} {figure.aim}", flush=True)

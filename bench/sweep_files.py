@@ -14,15 +14,12 @@ import sys
 import tempfile
 import time
 from contextlib import redirect_stdout
-from dataclasses import asdict, fields
-from datetime import UTC, datetime
 from io import StringIO
 from pathlib import Path
 
-from scale_rows import OUT, Figure
+from scale_rows import OUT, Figure, write_figures
 
 from gradkernels.bench.cli import main as gradkernels
-from gradkernels.dispatch.machine import machine
 
 RESULTS = Path(__file__).parents[1] / "results"
 RUN = 1
@@ -58,21 +55,22 @@ def _timed(words: list[str]) -> tuple[float, int]:
     return time.process_time() - start, 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
-def measured(shards: int, told: dict[str, object]) -> list[Figure]:
+def measured(shards: int) -> list[Figure]:
     """Return the figures of so many shards."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         paths = write_shards(folder, shards)
         rows = sum(path.read_bytes().count(b"\n") - 1 for path in paths)
-        told = {"gigabytes": sum(path.stat().st_size for path in paths) / 1e9, "blocks": shards, **told}
+        gigabytes = sum(path.stat().st_size for path in paths) / 1e9
+        told = {"gigabytes": gigabytes, "blocks": shards, "workers": 1, "passes": 1}
         found = []
         merged = folder / "all.csv"
         commands = {"merge": ["merge", *map(str, paths), "-o", str(merged)], "compare": ["compare", *[str(merged)] * 2]}
         for command, words in commands.items():
             seconds, peak = costs(words)
             what = f"{command} files of {rows} rows"
-            found.append(Figure(f"{what}, processor time of a row", f"{1e6 * seconds / rows:.4g}", "µs", "", **told))
-            found.append(Figure(f"{what}, peak memory", f"{peak / 2**30:.4g}", "GiB", "", **told))
+            found.append(Figure(f"{what}, processor time of a row", 1e6 * seconds / rows, "µs", "", **told))
+            found.append(Figure(f"{what}, peak memory", peak / 2**30, "GiB", "", **told))
         return found
 
 
@@ -82,21 +80,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--shards", type=int, default=100)
     parser.add_argument("--out", type=Path, default=OUT, help="the file; it is added to")
     given = parser.parse_args(arguments)
-    told = {
-        "workers": 1,
-        "passes": 1,
-        "machine": machine(),
-        "started": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command": f"python bench/sweep_files.py --shards {given.shards}",
-    }
-    new = not given.out.exists()
-    with given.out.open("a", newline="") as file:
-        writer = csv.DictWriter(file, [one.name for one in fields(Figure)], lineterminator="\n")
-        if new:
-            writer.writeheader()
-        for figure in measured(given.shards, told):
-            writer.writerow(asdict(figure))
-            print(f"{figure.measure:60} {figure.value:>8} {figure.unit}", flush=True)
+    write_figures(given.out, measured(given.shards), f"python bench/sweep_files.py --shards {given.shards}")
     return 0
 
 
