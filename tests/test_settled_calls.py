@@ -150,6 +150,18 @@ def test_a_theta_of_the_callers_own_and_trees_are_told_apart(computed):
         dispatcher._seen.look_at({**theta, "bias": torch.zeros(4)}, x, y)
 
 
+def test_a_dict_of_inputs_is_told_apart_by_its_shapes_and_the_model_is_noted():
+    problem = gk.ModuleProblem(nn.Bilinear(4, 2, 3), nn.CrossEntropyLoss())
+    y = torch.arange(6) % 3
+    x = {"input1": torch.randn(6, 4), "input2": torch.randn(6, 2)}
+    row = gk.per_sample(problem, None, {name: one[3:4] for name, one in x.items()}, y[3:4])
+    want = torch.cat([part.ravel() for part in row.values()]).norm()
+    torch.testing.assert_close(gk.norms(problem, None, x, y)[3], want)
+    (seen,) = (one._seen for one in problem.cache["dispatchers"].values() if one.quantity.name == "norms")
+    assert seen.look_at(None, x, y)[1] is not seen.look_at(None, {name: one[:5] for name, one in x.items()}, y[:5])[1]
+    assert seen.state == problem.mode_key().watched is not None
+
+
 def test_no_samples_have_no_mean_and_a_kernel_that_cannot_says_why():
     problem = gk.ModuleProblem(nn.Linear(4, 3), nn.CrossEntropyLoss())
     x, y = torch.randn(0, 4), torch.arange(0)
