@@ -246,3 +246,25 @@ def test_what_disagrees_is_made_anew_and_looked_at_again_in_float64():
     assert looked(["off", None], True) == FIRST + SECOND
     assert looked(["off", "still off"], True) == [*FIRST, *SECOND, "still off"]
     assert looked(["off"], None) == [*FIRST, "off"]
+
+
+class Scaled(nn.Module):
+    """A parameter that is one number, and one that is none."""
+
+    def __init__(self):
+        super().__init__()
+        self.linear, self.scale = nn.Linear(2, 1), nn.Parameter(torch.tensor(2.0))
+        self.none = nn.Parameter(torch.ones(0))
+
+    def forward(self, x):
+        return self.linear(x) * self.scale + self.none.sum()
+
+
+def test_parameters_of_one_number_and_of_none_have_their_part_in_each_norm():
+    torch.manual_seed(0)
+    model, x, y = Scaled(), torch.randn(3, 2), torch.zeros(3, 1)
+    problem = gk.ModuleProblem(model, nn.MSELoss())
+    slope = 2 * model(x) * 2
+    by_scale = 2 * model(x) * model.linear(x)
+    want = (slope.square() * (1 + x.square().sum(1, keepdim=True)) + by_scale.square()).sqrt()[:, 0].detach()
+    torch.testing.assert_close(gk.norms(problem, None, x, y, kernel="torch.hooks"), want)

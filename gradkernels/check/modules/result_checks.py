@@ -169,7 +169,7 @@ def gradient_norms(rows: Gradient) -> list[float]:
     import torch
 
     parts = (torch.view_as_real(part) if part.is_complex() else part for part in rows.values())
-    norms = [torch.linalg.vector_norm(part.flatten(1), dim=1, dtype=torch.float64).tolist() for part in parts]
+    norms = [torch.linalg.vector_norm(part[:, None].flatten(1), dim=1, dtype=torch.float64).tolist() for part in parts]
     return [sum(one**2 for one in of_row) ** 0.5 for of_row in zip(*norms, strict=True)]
 
 
