@@ -13,7 +13,7 @@ from scipy.optimize import curve_fit, nnls
 from gradkernels.bench.report.ranking_table import LONG_HEADER, as_csv, cells, growths, long_rows, markdown
 from gradkernels.bench.run.ranking import rankings
 from gradkernels.bench.stats import scaling
-from gradkernels.bench.stats.scaling import Growth, _misfit, exponent, growth
+from gradkernels.bench.stats.scaling import Growth, _misfit, exponent, fixed_cost, growth
 
 SIZES = [10, 100, 1000, 10_000, 100_000, 1_000_000]
 
@@ -58,8 +58,9 @@ def test_it_is_the_least_squares_fit_that_scipy_finds(seconds):
 @pytest.mark.parametrize("k", [0.5, 1.0, 2.5])
 def test_the_misfit_is_that_of_two_parts_of_which_none_is_negative(seconds, k):
     sizes, times = np.array([10.0, 20.0, 40.0]), np.array(seconds)
-    _, residual = nnls(np.stack([1 / times, sizes**k / times], 1), np.ones(3))
+    (fixed, _), residual = nnls(np.stack([1 / times, sizes**k / times], 1), np.ones(3))
     assert _misfit(np.array([k]), np.log(sizes), times)[0] == pytest.approx(residual**2)
+    assert fixed_cost(sizes, times, k) == pytest.approx(fixed)
 
 
 def test_without_a_fixed_cost_two_sizes_give_the_slope_between_them():
