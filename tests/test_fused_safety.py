@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import pytest
+import torch
 
 import gradkernels as gk
 from gradkernels.problems import ScalarRegression
@@ -232,3 +233,22 @@ def test_a_plan_stays_in_memory_where_two_threads_make_it_at_once(monkeypatch):
     assert held[:5].tolist() == [compiled((write_norms, norms_workspace), 8).address, held[1], 1, 0, -1]
     assert held[build.L2 :].view(float).tolist() == [2.5, build.UNCLIPPED]
     assert len(others) == 100
+
+
+def test_numbas_threads_leave_torch_as_many_as_it_has(monkeypatch):
+    """Numba's first question starts its pool, and tells the OpenMP library that torch uses too."""
+    from gradkernels.engines.fused.codegen import threads
+
+    asked = []
+
+    def starts():
+        if not asked:
+            torch.set_num_threads(torch.get_num_threads() + 1)
+        asked.append(1)
+        return 2
+
+    monkeypatch.setattr(threads.numba, "get_num_threads", starts)
+    threads._start_numba.cache_clear()
+    before = torch.get_num_threads()
+    assert threads.numba_threads() == 2
+    assert (torch.get_num_threads(), len(asked)) == (before, 2)

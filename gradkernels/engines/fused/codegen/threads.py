@@ -7,6 +7,7 @@ and OpenMP's threads spin between calls; these sleep.
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
@@ -16,7 +17,21 @@ import numba
 
 def numba_threads() -> int:
     """Return the threads that a call may use: NUMBA_NUM_THREADS, or what numba.set_num_threads said."""
+    _start_numba()
     return int(numba.get_num_threads())
+
+
+@lru_cache(maxsize=1)
+def _start_numba() -> None:
+    """Start numba's threads, which its first question does, and leave torch as many as it has.
+
+    Both may use one OpenMP library, and what numba tells it counts for torch too.
+    """
+    torch = sys.modules.get("torch")
+    before = torch.get_num_threads() if torch else None
+    numba.get_num_threads()
+    if torch and torch.get_num_threads() != before:
+        torch.set_num_threads(before)
 
 
 def run_each(work: Callable[[int], object], chunks: Iterable[int], threads: int) -> None:
