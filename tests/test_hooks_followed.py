@@ -168,6 +168,25 @@ def test_a_parameter_that_a_function_of_autograd_takes_at_the_end_is_not_left_ou
         torch.testing.assert_close(got, want)
 
 
+class Stacked(nn.Module):
+    """A bias of the same number twice and of what is made of it."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight, self.number = nn.Parameter(torch.randn(3, 4)), nn.Parameter(torch.tensor(0.5))
+
+    def forward(self, x):
+        return nn.functional.linear(x, self.weight, torch.stack([self.number, self.number, self.number.sin()]))
+
+
+def test_a_parameter_that_a_made_weight_has_more_than_once_is_counted_as_often():
+    x, y = data()
+    problem = gk.ModuleProblem(Stacked().double(), nn.CrossEntropyLoss())
+    rows = quantities.per_sample(problem, 100)(problem.parameters(), x, y)
+    for got, want in zip(rows.values(), looped(problem.model, x, y, nn.CrossEntropyLoss()), strict=True):
+        torch.testing.assert_close(got, want)
+
+
 def test_outputs_may_be_lists_with_anything_in_them():
     x, y = data()
     problem = gk.ModuleProblem(Listing().double(), first)

@@ -172,10 +172,10 @@ def _along(vector: Array) -> Pull:
     return Pull(lambda g: g[:, None] * vector, False)
 
 
-def _reduced(mean: bool, whole: bool) -> Callable[[Any], Pulls]:
+def _reduced(mean: bool, whole: bool) -> Callable[[Any], Pulls | None]:
     """Return the rule for sums or means of a matrix, of all of it or along axes."""
 
-    def rule(node: Any) -> Pulls:
+    def rule(node: Any) -> Pulls | None:
         (behind,) = shapes_behind(node)
         if behind is None or len(behind) != 2:
             return by_autograd(node)
@@ -187,7 +187,7 @@ def _reduced(mean: bool, whole: bool) -> Callable[[Any], Pulls]:
     return rule
 
 
-ARRAY_RULES: dict[str, Callable[[Any], Pulls]] = {
+ARRAY_RULES: dict[str, Callable[[Any], Pulls | None]] = {
     "MvBackward0": _matrix_times_vector,
     "DotBackward0": _inner_product("tensor"),
     "VdotBackward0": _inner_product("other"),
@@ -199,12 +199,25 @@ ARRAY_RULES: dict[str, Callable[[Any], Pulls]] = {
 """`rule(node)` by the node's name: how an array of each sample's numbers goes on; others go as autograd takes them."""
 
 
-def by_autograd(node: Any) -> Pulls:
-    """Return how arrays go on through any node, all samples at once by vmap.
+def _are_apart(ends: Sequence[Any]) -> bool:
+    """Return whether no end is another or behind it: else autograd would count what comes there by the other too."""
+    behind, waiting = set[Any](), [one for end in ends for one, _ in end.next_functions]
+    while waiting:
+        node = waiting.pop()
+        if node is not None and node not in behind:
+            behind.add(node)
+            waiting += [one for one, _ in node.next_functions]
+    return len({*ends}) == len(ends) and behind.isdisjoint(ends)
+
+
+def by_autograd(node: Any) -> Pulls | None:
+    """Return how arrays go on through any node, all samples at once by vmap; None where its ends are not apart.
 
     A node that is called within a backward pass of another graph computes nothing: autograd has to call it.
     """
-    start = GradientEdge(node, 0)
+    start, ends = GradientEdge(node, 0), [end for end, _ in node.next_functions if end is not None]
+    if len(ends) > 1 and not _are_apart(ends):
+        return None
 
     def of(end: Any, number: int) -> Pull:
         edge = GradientEdge(end, number)
