@@ -20,6 +20,7 @@ from __future__ import annotations
 import os
 import sys
 from contextlib import suppress
+from errno import ENOENT
 from functools import cache
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, cast
@@ -106,7 +107,7 @@ def _require_values(words: list[str]) -> None:
 
 def _of_the_system(error: OSError) -> str:
     """Return what the system could not do as a sentence, and with what."""
-    if error.filename is None and isinstance(error, FileNotFoundError):
+    if error.errno == ENOENT and error.filename is None:  # of os.getcwd; a sentence of our own has no number
         return "the folder that this was started in is gone; go to another"
     # Without a name it is standard output, such as a full disk that it is sent to.
     return f"{error.filename or 'the output'}: {error.strerror}" if error.strerror else str(error)
