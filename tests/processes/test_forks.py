@@ -14,6 +14,7 @@ import gradkernels as gk
 pytestmark = [
     pytest.mark.skipif(not hasattr(os, "fork"), reason="no process is forked here"),
     pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore:.*fork:RuntimeWarning"),  # of JAX, where another test has loaded it
 ]
 
 
