@@ -290,6 +290,28 @@ def test_a_hook_of_the_model_on_a_made_weight_is_run_or_refused():
         quantities.norms(problem, 99)(problem.parameters(), x, y)
 
 
+@pytest.mark.parametrize("late", [False, True])
+@pytest.mark.parametrize(
+    "make",
+    [lambda m: m.weight * 3.0, lambda m: torch._weight_norm(m.weight, m.weight.detach()[:, :1], 0)],
+    ids=["masked", "weight norm"],
+)
+def test_so_is_one_on_a_weight_whose_algebra_is_known(make, late):
+    def program(m, x):
+        weight = make(m)
+        given = F.linear(x, weight) if late else None
+        weight.register_hook(lambda g: 2 * g)
+        return given if late else F.linear(x, weight)
+
+    model, (x, y) = made(lambda: Own(program)), data()
+    if not late:
+        require_equal("hooks", model, x, y, rows=single_samples(model, x, y))
+        return
+    problem = gk.ModuleProblem(model, CROSS_ENTROPY)
+    with pytest.raises(ValueError, match="after a layer has used it"):
+        quantities.norms(problem, 99)(problem.parameters(), x, y)
+
+
 def test_what_is_not_finite_stays_with_its_sample():
     problem, (x, y) = gk.ModuleProblem(made(lambda: Own(merged)), CROSS_ENTROPY), data()
     x[2] = torch.nan

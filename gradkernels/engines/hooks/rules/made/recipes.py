@@ -48,15 +48,16 @@ def remember_recipe(
 
 def remade(tape: Tape, use: ParameterUse) -> ParameterUse:
     """Return a use as one of the parameters that its weights are made of, where they are of the kinds known here."""
-    made = [(place, target) for place, target in use.targets.items() if not target.direct and target.block is None]
+    made = [(place, target) for place, target in use.targets.items()
+            if not target.direct and target.block is None and tape.hooked.isdisjoint(target.names)]  # fmt: skip
     for place, target in made:
         tag = tape.tracker.tag(target.tensor)
         if tag is not None and tag.recipe is not None and not isinstance(use, MaterializedUse):
             use = tag.recipe(use, place)
     for place, target in made:
-        if use.targets.get(place) is target and tape.hooked.isdisjoint(target.names):
+        if use.targets.get(place) is target:
             use = pulled_back(tape.parameters_behind(target.names), use, place)
-            tape.pulled.update(() if use.targets.get(place) is target else target.names)
+        tape.pulled.update(() if use.targets.get(place) is target else target.names)
     return use
 
 
