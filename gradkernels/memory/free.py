@@ -5,6 +5,8 @@ from __future__ import annotations
 from contextlib import suppress
 from pathlib import Path
 
+from gradkernels.memory.installed import number_in
+
 MEMINFO = Path("/proc/meminfo")
 CGROUPS = Path("/sys/fs/cgroup")
 LIMIT_AND_USE = ("memory.max", "memory.current"), ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes")
@@ -37,6 +39,5 @@ def _of_machine() -> int | None:
 
 
 def _of_container(most: str, used: str) -> int | None:
-    with suppress(OSError, ValueError):  # a limit may be the word `max`
-        return max(0, int((CGROUPS / most).read_text()) - int((CGROUPS / used).read_text()))
-    return None
+    limit, use = number_in(CGROUPS / most), number_in(CGROUPS / used)
+    return None if limit is None or use is None else max(0, limit - use)

@@ -18,11 +18,15 @@ def installed_bytes() -> int | None:
     if "SC_PHYS_PAGES" not in getattr(os, "sysconf_names", {}):
         return None
     machine = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    return min([machine, *filter(None, map(_number_in, CONTAINER))])
+    return min([machine, *filter(None, map(number_in, CONTAINER))])
 
 
-def _number_in(path: Path) -> int | None:
-    """Return the number that a file holds; None where it is not there, or holds a word such as `max`."""
+def number_in(path: Path) -> int | None:
+    """Return the number that a file holds; None where it is not there, or holds a word such as `max`.
+
+    Args:
+        path: Of the file.
+    """
     with suppress(OSError, ValueError):
         return int(path.read_text())
     return None

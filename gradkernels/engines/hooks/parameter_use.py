@@ -162,7 +162,8 @@ class ParameterUse(ABC):
 
     def total_of_squares(self, target: ArgPath | str, g: Array) -> Array:
         """Return the sum of the rows' squared entries, of the target's shape."""
-        return sum(sum_of_squares(rows) for _, rows in self.row_blocks(target, g))
+        zeros = widen(torch.zeros_like(self.targets[target].tensor))
+        return sum((sum_of_squares(rows) for _, rows in self.row_blocks(target, g)), zeros)
 
     def total_of_squared_deviations(self, target: ArgPath | str, g: Array, mean: Array) -> Array:
         """Return the sum of the squares of the rows less `mean`.
