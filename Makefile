@@ -5,8 +5,8 @@ BIN := .venv/bin
 STAMP := .venv/installed
 # `make run` needs a small part of it. No bytecode is made of what is never imported: four files of five, and minutes.
 RUN_STAMP := .venv/installed-to-run
-# Tests whose outcome depends on times that they measure: nothing runs beside them.
-TIMING := tests/test_ab.py tests/test_doctor.py tests/test_interleaved.py tests/test_race.py
+# Tests that assert something of times that they measure: nothing runs beside them.
+TIMING := tests/timed
 # Commands of the pages, doors to other libraries, several processes and real models: CI waits for these, a person need not.
 OUTSIDE := tests/docs tests/doors tests/processes tests/real
 # One more than there are processors: some tests wait, for a process that hangs or for its time to be over.

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import math
 import os
@@ -329,17 +327,6 @@ def run(capsys, *arguments):
     code = main(["ab", *arguments, "--quantity", "norms"])
     printed = capsys.readouterr()
     return code, printed.out, printed.err
-
-
-def test_a_revision_three_times_as_slow_is_found(repository, capsys):
-    code, out, err = run(capsys, "HEAD~1", "HEAD", "--sizes", "3000", "--fail-slower", "5%", "--format", "csv")
-    (row,) = csv.DictReader(io.StringIO(out))
-    assert code == 1, err
-    assert (row["kernel"], row["n"], row["verdict"]) == ("numpy.mine.norms", "3000", "slower")
-    assert 2 < float(row["ratio"]) < 4
-    assert "pass 8, 1 open" in err
-    assert "in HEAD~1 against itself at numpy.mine.norms, n = 3000" in err
-    assert worktrees(repository) == 1
 
 
 def test_a_wrong_kernel_is_not_timed(repository, capsys):

@@ -89,15 +89,6 @@ def test_a_pass_is_the_median_over_blocks_of_the_difference_of_log_times():
     assert sample.seconds == pytest.approx((0.1, math.sqrt(6) / 10))
 
 
-def test_twice_the_calls_take_twice_the_time(tmp_path):
-    found = timed(FAST, Target(FAST.kernel, FAST.n, extra=100), folder=tmp_path)
-    equal, double = found.values()
-    assert equal.ok
-    assert equal.log == pytest.approx(0, abs=0.15)
-    assert double.log == pytest.approx(math.log(2), abs=0.15)
-    assert equal.seconds[0] == pytest.approx(double.seconds[0], rel=1)
-
-
 def test_both_sides_get_the_inputs_that_the_first_drew(tmp_path):
     drawn = tmp_path / "norms-100.npz"
     timed(NORMS, folder=tmp_path)
@@ -136,13 +127,13 @@ def test_a_kernel_that_takes_too_much_memory_is_ended_and_the_others_are_timed(t
 
 
 def test_a_worker_that_gives_no_answer_is_ended(tmp_path, monkeypatch):
-    monkeypatch.setattr(client, "SILENCE_SECONDS", 3.0)
+    monkeypatch.setattr(client, "SILENCE_SECONDS", 5.0)
     offered(tmp_path, monkeypatch, "evil")
     with worker_on(here()) as worker:
         worker.send(Load(str(here().root), "linear", {}, Setting(), ("numpy",), (), 0, 0, 0, str(tmp_path)))
         worker.require(Loaded)
         worker.send(Prepare("numpy.hang.norms", 100))
-        with pytest.raises(WorkerDied, match="the process came no further for 3 s"):
+        with pytest.raises(WorkerDied, match="the process came no further for 5 s"):
             worker.receive(Prepared)
         assert not worker.alive
 
