@@ -212,3 +212,66 @@ def test_classes_that_were_not_there_are_refused():
     model = with_gradients("LogisticRegression").fit(X, TWO)
     with pytest.raises(ValueError, match="known are no, yes"):
         model.per_sample_gradients(X[:1], ["maybe"])
+
+
+def test_balanced_classes_are_those_of_the_fit_also_for_other_samples():
+    model = with_gradients("LogisticRegression", class_weight="balanced").fit(X, TWO)
+    some = np.flatnonzero(TWO == "yes")[:5]
+    np.testing.assert_array_equal(model.per_sample_gradients(X[some], TWO[some]), model.per_sample_gradients_[some])
+
+
+@pytest.mark.parametrize("y", [TWO, THREE], ids=["two", "three"])
+def test_balanced_classes_are_counted_by_the_weights_of_samples_as_the_estimator_counts_them(y):
+    settings = {"class_weight": "balanced", "C": 1e9, "tol": 1e-10, "max_iter": 10**4}
+    model = with_gradients("LogisticRegression", **settings).fit(X, y, sample_weight=WEIGHTS)
+    np.testing.assert_allclose(model.per_sample_gradients_.sum(0), 0, atol=1e-4)
+    margins = svc(class_weight="balanced", C=0.1, tol=1e-10, max_iter=10**5).fit(X, TWO, sample_weight=WEIGHTS)
+    np.testing.assert_allclose(0.1 * margins.per_sample_gradients_.sum(0)[1:], -margins.coef_[0], atol=1e-6)
+
+
+def test_sgd_balances_by_the_number_of_samples_as_it_does_itself():
+    settings = {"loss": "log_loss", "random_state": 0}
+    own = linear_model.SGDClassifier(class_weight="balanced", **settings).fit(X, TWO, sample_weight=WEIGHTS)
+    ours = with_gradients("SGDClassifier", class_weight="balanced", **settings).fit(X, TWO, sample_weight=WEIGHTS)
+    counts = {label: N / (2 * (label == TWO).sum()) for label in ("no", "yes")}
+    factors = np.array([counts[label] for label in TWO]) * WEIGHTS
+    known = with_gradients("SGDClassifier", **settings).fit(X, TWO, sample_weight=factors)
+    np.testing.assert_allclose(own.coef_, known.coef_)
+    np.testing.assert_allclose(ours.per_sample_gradients_, known.per_sample_gradients_)
+
+
+def test_columns_in_another_order_are_refused():
+    pandas = pytest.importorskip("pandas")
+    table = pandas.DataFrame(X, columns=["a", "b", "c"])
+    model = with_gradients("LinearRegression").fit(table, Y)
+    with pytest.raises(ValueError, match="columns c, b, a, and the estimator was fitted to a, b, c"):
+        model.per_sample_gradients(table[["c", "b", "a"]], Y)
+
+
+def test_rows_of_a_fit_are_gone_after_a_partial_fit():
+    model = with_gradients("SGDRegressor").fit(X, Y)
+    assert model.per_sample_gradients_.shape == (N, 4)
+    model.partial_fit(X, Y)
+    assert not hasattr(model, "per_sample_gradients_")
+    assert not hasattr(with_gradients("Ridge"), "partial_fit")
+
+
+def test_one_weight_for_all_and_targets_in_a_column_are_taken_as_scikit_learn_takes_them():
+    for model, y in [(with_gradients("Ridge"), Y), (svc(), TWO)]:
+        twice = model.fit(X, y, sample_weight=2.0).per_sample_gradients_
+        np.testing.assert_array_equal(twice, 2 * model.per_sample_gradients(X, y))
+        np.testing.assert_array_equal(model.per_sample_gradients(X, y[:, None]), model.per_sample_gradients(X, y))
+
+
+@pytest.mark.parametrize(
+    ("call", "says"),
+    [
+        (lambda: svc(multi_class="crammer_singer").fit(X, THREE), "not 'crammer_singer'"),
+        (lambda: svc().fit(X, TWO).per_sample_gradients(X, TWO[1:]), "X has 60 samples and y has 59"),
+        (lambda: svc().fit(X, TWO).per_sample_gradients(X, TWO, [2.0]), r"sample_weight is \(1,\)"),
+        (lambda: with_gradients("Ridge").per_sample_gradients(X, Y), "is not fitted yet"),
+    ],
+)
+def test_what_fits_no_fit_is_refused(call, says):
+    with pytest.raises(ValueError, match=says):
+        call()
