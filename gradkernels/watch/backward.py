@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -10,63 +10,20 @@ import torch
 from torch.autograd.graph import get_gradient_edge
 
 from gradkernels.backend import Array
-from gradkernels.engines.hooks.parameter_use import ParameterUse
-from gradkernels.engines.hooks.precision import in_parameters_dtype, without_autocast
+from gradkernels.engines.hooks.precision import without_autocast
 from gradkernels.engines.hooks.rules.single_sample import SingleSample
 from gradkernels.watch.calls_seen import SeenCall
 from gradkernels.watch.completeness import Completeness
 from gradkernels.watch.errors import CannotWatch
 from gradkernels.watch.loss_root import loss_end, require_reduction, root_of_backward
-from gradkernels.watch.passes import direct_terms
-from gradkernels.watch.values.measure import Arrived, Arriving, Measure, Term
+from gradkernels.watch.sample_gradients import SampleGradients, Wanted
+from gradkernels.watch.values.measure import Arrived, Arriving
 from gradkernels.watch.values.measures import AVERAGES, MEASURES
-
-Wanted = Mapping[str, Mapping[str, Any]]
-"""Options by the name of a quantity."""
-
 
 ONE_MEAN = (
     "the loss is one mean over what several forward passes have given, and of how many samples each has its share "
     "cannot be told: add up a mean for each of them, or take sums and pass reduction='sum'"
 )
-
-
-class SampleGradients:
-    """The gradients of one set of samples, in one backward pass.
-
-    Args:
-        known: Parameters, those with several uses, and the number of samples.
-        wanted: Quantities.
-        keep: Whether what arrives is kept.
-        check: What holds it against autograd's own.
-    """
-
-    def __init__(self, known: Arriving, wanted: Wanted, keep: bool, check: Completeness) -> None:
-        self.known, self._check = known, check
-        self.measures: dict[str, Measure] = {name: MEASURES[name](known, options) for name, options in wanted.items()}
-        self._keep = keep or any(one.keeps_terms for one in self.measures.values())
-        self.terms: list[Term] = []
-        self._uses: dict[str, int] = {}
-
-    def __call__(self, use: ParameterUse, g: Array) -> None:
-        """Take the gradient of a use's output, samples first."""
-        computed_in = g.dtype
-        use, g = in_parameters_dtype(use, g)
-        for part, of_part in direct_terms(use, g, self.known.theta):
-            names = [target.names[0] for target in part.targets.values()]
-            for name in names:
-                self._uses[name] = self._uses.get(name, 0) + 1
-            if any(map(self._check.compares, names)):
-                self._check.add(part, of_part, computed_in)
-            for measure in self.measures.values():
-                measure(part, of_part)
-            if self._keep:
-                self.terms.append((part, of_part))
-
-    @property
-    def shared(self) -> frozenset[str]:
-        """Names of the parameters of which several uses have arrived."""
-        return frozenset(name for name, times in self._uses.items() if times > 1)
 
 
 class BackwardPass:
@@ -118,6 +75,8 @@ class BackwardPass:
             order = [0, *map(id, self._calls)]  # of the forward passes, not of the gradients
             self.samples = {one: self.samples[one] for one in order if one in self.samples}
         call.listener.consumer = self.samples[key]
+        if call.heard is not None and not (self._together and len(self._calls) > 1):
+            self.samples[key].wait_for(call.heard)
 
     def _given(self, name: str, gradients: tuple[Array | None, ...]) -> None:
         """Look at what autograd is about to add to a parameter's `.grad`."""
@@ -141,6 +100,11 @@ class BackwardPass:
     def _is_of_one(self) -> bool:
         """Whether there is one sample, whose gradient is the batch's."""
         return all(call.n == 1 for call in self.heard) and (self._together or len(self.heard) == 1)
+
+    def settle(self) -> None:
+        """Take what has waited for others, once the backward pass is over."""
+        for one in self.samples.values():
+            one.settle()
 
     def require(self, reduction: str, scale: float | None) -> None:
         """Raise a CannotWatch where the loss is none that was said, or something is left out of it.
@@ -209,7 +173,7 @@ class BackwardPass:
             factor: What its gradients are multiplied with.
         """
         samples = self.samples[key]
-        arrived = Arrived(factor, self.totals, samples.terms, self.length)
+        arrived = Arrived(factor, self.totals, samples.terms, samples.squares, self.length)
         if len(self.samples) > 1 and self.totals:
             raise CannotWatch("gradient and noise_scale are of one set of samples; passes='more' has several")
         empty = not samples.known.n

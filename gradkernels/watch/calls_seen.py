@@ -24,7 +24,7 @@ from gradkernels.problems.module.buffers import with_copied_buffers
 from gradkernels.problems.module.random_state import rng_state
 from gradkernels.problems.module.structure import Module
 from gradkernels.watch.errors import CannotWatch
-from gradkernels.watch.graph_plans import GraphPlan, plan_of
+from gradkernels.watch.graphs.plans import GraphPlan, Heard, plan_of
 from gradkernels.watch.model_calls import without_compiler
 
 OnArrival = Callable[["SeenCall"], None]
@@ -61,6 +61,7 @@ class SeenCall:
         thread: That has called the model.
         is_followed: Whether uses hear by their tensors, not by nodes of a graph that is known.
         ends: Number of each node where a backward pass for samples alone may end, and of its output.
+        heard: Uses that are heard at the nodes of a known graph; None where it is not known.
     """
 
     def __init__(
@@ -81,6 +82,7 @@ class SeenCall:
         if self.n > 1 and plan is None:
             self._following = Following(theta, self.n, self.listener, guesses=guesses, for_caller=True)
         self._versions = _versions(inputs)
+        self.heard: Heard | None = None
         self._inputs, self.thread, self.ends = inputs, threading.get_ident(), frozenset[tuple[int, int]]()
 
     def begin(self) -> None:
@@ -117,12 +119,12 @@ class SeenCall:
             self.plan = None if written else self.plan
         elif self.plan is not None:
             same = self._answers.given == self.plan.answers
-            ends = self.plan.listen(outputs, self.listener) if same else None
-            if ends is None and written:
+            self.heard = self.plan.listen(outputs, self.listener) if same else None
+            if self.heard is None and written:
                 raise CannotWatch(WRITES)
-            if ends is None:
+            if self.heard is None:
                 return False
-            self._know(self.plan.shared, self.plan.first, ends)
+            self._know(self.plan.shared, self.plan.first, self.heard.ends)
         for number, one in enumerate(outputs):
             if one.requires_grad:
                 one.register_hook(partial(self._take, number))  # type: ignore[no-untyped-call]
@@ -163,6 +165,8 @@ class SeenCall:
     def wait(self) -> None:
         """Wait for a backward pass: `arrived` is told of its first gradient."""
         self.gradients = {}
+        if self.heard is not None:
+            self.heard.waiting.close()
         self.listener.consumer = _Waiting(self)
 
     def begin_backward(self) -> None:
@@ -173,6 +177,8 @@ class SeenCall:
         """Hear of nothing any more, and let later backward passes through."""
         self.stop()
         self.listener.consumer = None
+        if self.heard is not None:
+            self.heard.waiting.close()
         if self._following is not None:
             self._following.close()
 

@@ -17,8 +17,9 @@ from gradkernels.quantities.shared.arguments import one_of
 from gradkernels.quantities.shared.cut_options import DROP, PROPAGATE
 from gradkernels.quantities.shared.groups import Groups, groups_of, whole_or_groups
 from gradkernels.quantities.shared.rules import Limit, Rule, known_rule, limit_of, limits, positive_gamma, weights_of
-from gradkernels.watch.backward import BackwardPass, SampleGradients
+from gradkernels.watch.backward import BackwardPass
 from gradkernels.watch.errors import CannotWatch
+from gradkernels.watch.sample_gradients import SampleGradients
 
 CLIPPED_OUT_OF_RANGE = (
     "the squares of some samples' norms have left the range of their dtype, so that their gradients would be left out "

@@ -21,7 +21,7 @@ from gradkernels.problems.module.requirements import require_usable
 from gradkernels.problems.module.structure import Module, sites
 from gradkernels.watch.calls_seen import OnArrival, SeenCall, followed_again
 from gradkernels.watch.errors import CannotWatch
-from gradkernels.watch.graph_plans import GraphPlans
+from gradkernels.watch.graphs.plans import GraphPlans
 from gradkernels.watch.model_calls import ModelCalls
 from gradkernels.watch.values.measure import Term
 

@@ -214,6 +214,7 @@ class Watch:
             backward.close()
 
     def _look(self, backward: BackwardPass) -> None:
+        backward.settle()
         backward.require(self._request.reduction, self._request.scale_now())
         factors = self._factors(backward)
         backward.length = partial(self._audits.length, backward)

@@ -15,7 +15,7 @@ from gradkernels.engines.hooks.precision import squared_row_norms, widen
 from gradkernels.engines.hooks.quantities import beyond_range
 from gradkernels.engines.hooks.rules.made.remade import RemadeUse
 from gradkernels.engines.hooks.rules.vmap_call import VmapCall
-from gradkernels.watch.backward import SampleGradients
+from gradkernels.watch.sample_gradients import SampleGradients
 from gradkernels.watch.values.measure import Term
 
 CHANGED = (

@@ -50,12 +50,14 @@ class Arrived:
         factor: What gradients are multiplied with to be the samples' own.
         totals: What autograd gave for each parameter, by name.
         terms: All uses and gradients, where they were kept.
+        squares: Squared norms of all rows, `(n,)`, where a measure wants them.
         length: Gives the length of a sample's gradient, as it arrives, by a pass of its own; None where it cannot.
     """
 
     factor: float
     totals: dict[str, Array]
     terms: Sequence[Term] = ()
+    squares: Array | None = None
     length: Callable[[int], float | None] = lambda i: None
 
 
@@ -64,6 +66,12 @@ class Measure:
 
     keeps_terms = False
     keeps_totals = False
+    wants_squares = False
+
+    @property
+    def is_of_uses(self) -> bool:
+        """Whether it wants to hear of each use as its gradient arrives."""
+        return self.accumulator is not None
 
     def __init__(self, known: Arriving, options: Mapping[str, Any], accumulator: Any = None) -> None:
         self.known, self.options, self.accumulator = known, options, accumulator

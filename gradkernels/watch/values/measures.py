@@ -14,7 +14,6 @@ from gradkernels.engines.hooks.quantities import beyond_range
 from gradkernels.quantities.project import KIND, SEED, SIZE
 from gradkernels.watch.errors import CannotWatch
 from gradkernels.watch.values.measure import ROOM_OF_ROWS, Arrived, Arriving, Measure
-from gradkernels.watch.values.squared_norms import TogetherSquaredNorms
 from gradkernels.watch.values.sums import GradientMeasure, MomentsMeasure, NoiseScaleMeasure
 from gradkernels.watch.values.weighted import GroupSumsMeasure, OuterMeasure, WeightedSumMeasure
 
@@ -24,18 +23,20 @@ class NormsMeasure(Measure):
 
     def __init__(self, known: Arriving, options: Mapping[str, Any]) -> None:
         _require_known(known, [name for _, names in options.get("by") or () for name in names])
-        kind = SquaredNormsByParameter if options.get("by") else TogetherSquaredNorms
-        super().__init__(known, options, kind(known.theta, known.shared, known.n))
+        self.wants_squares = not options.get("by")
+        each = None if self.wants_squares else SquaredNormsByParameter(known.theta, known.shared, known.n)
+        super().__init__(known, options, each)
 
     def result(self, arrived: Arrived) -> Any:
         """Return roots of the sums."""
-        squares, widest = self.accumulator.finish(), self.known.widest
-        if not isinstance(squares, dict):
+        widest = self.known.widest
+        if (squares := arrived.squares) is not None and self.wants_squares:
             norms = squares.sqrt().double()
             for i in beyond_range(squares).nonzero().flatten().tolist():  # as squares, not as lengths
                 norms[i] = norms[i] if (length := arrived.length(i)) is None else length
             return (norms * arrived.factor).to(widest)
-        groups = {group: sum(squares[name] for name in names) for group, names in self.options["by"]}
+        each = self.accumulator.finish()
+        groups = {group: sum(each[name] for name in names) for group, names in self.options["by"]}
         return {group: (one.sqrt() * arrived.factor).to(widest) for group, one in groups.items()}
 
 

@@ -99,5 +99,9 @@ class TogetherSquaredNorms:
         others = self._others.finish()
         return others if self._total is None else others + self._total
 
+    def add(self, squares: Array) -> None:
+        """Add squared norms `(n,)` of rows that are not asked for otherwise."""
+        self._add(squares)
+
     def _add(self, squares: Array) -> None:
         self._total = squares if self._total is None else self._total + squares

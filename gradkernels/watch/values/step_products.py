@@ -7,7 +7,7 @@ start; so but for one product of each g and each input, everything is done once 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -57,9 +57,22 @@ def steps_map(use: Linear, places: Sequence[Any], g: Array) -> StepsMap | None:
     if rows.ndim != 3 or "weight" not in places or rows.dtype is not columns.dtype:
         return None
     (n, steps, o), i = rows.shape, columns.shape[2]
-    if steps * (o + i) > o * i or n * steps**2 * rows.element_size() > STEP_PRODUCT_BYTES:
+    if not has_few_steps(n, steps, o, i, rows.element_size()):
         return None
     return StepsMap(use, places, g, widen(rows), widen(columns))
+
+
+def has_few_steps(n: int, steps: int, o: int, i: int, itemsize: int) -> bool:
+    """Return whether a map has so few steps that their products are fewer than what rows are made of.
+
+    Args:
+        n: Number of samples.
+        steps: Of each.
+        o: Outputs of the map.
+        i: Inputs.
+        itemsize: Bytes of an entry.
+    """
+    return steps * (o + i) <= o * i and n * steps**2 * itemsize <= STEP_PRODUCT_BYTES
 
 
 def squared_norms_of_maps(maps: Sequence[StepsMap]) -> Array:
@@ -81,11 +94,25 @@ def _of_alike(maps: Sequence[StepsMap]) -> Array:
             turned = torch.tensor(flipped, device=of_g.device)[:, None, None]
             of_g, of_a = torch.where(turned, of_a, of_g), torch.where(turned, of_g, of_a)
         of_a += 1 if all(biases) else torch.tensor(biases, dtype=of_a.dtype, device=of_a.device)[:, None, None]
-    with_itself = slice(None, None, maps[0].rows.shape[1] + 1)  # a step's product
+    return squares_of_products(of_g, of_a, maps[0].rows.shape[1], lambda layer: maps[layer][:3])
+
+
+def squares_of_products(
+    of_g: Array, of_a: Array, steps: int, term: Callable[[int], tuple[Linear, Sequence[Any], Array]]
+) -> Array:
+    """Return the sum of the squared norms of maps, `(n,)`, from products of their steps; from rows where they cancel.
+
+    Args:
+        of_g: Products of each two steps of the gradients, `(maps, n, steps * steps)`.
+        of_a: Those of the inputs, one more where there is a bias.
+        steps: Of a sample.
+        term: Gives a map, the targets whose norms are wanted, and its gradient.
+    """
+    with_itself = slice(None, None, steps + 1)  # a step's product
     squares = torch.linalg.vecdot(of_g, of_a)
     of_terms = torch.linalg.vecdot(of_g[..., with_itself], of_a[..., with_itself])
     for layer, at in (squares < CANCELLATION * of_terms).nonzero().tolist():
-        use, places, g = maps[layer][:3]
+        use, places, g = term(layer)
         squares[layer, at] = sum(squared_norm_of_row([(use, place, g)], at) for place in places)
     return squares.sum(0)
 

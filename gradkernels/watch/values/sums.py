@@ -11,7 +11,6 @@ from gradkernels.backend import Array
 from gradkernels.engines.hooks.accumulate.deviations import RowMoments, SquaredDeviations, inaccurate_variances
 from gradkernels.quantity import Moments
 from gradkernels.watch.values.measure import Arrived, Arriving, Measure
-from gradkernels.watch.values.squared_norms import TogetherSquaredNorms
 
 
 class GradientMeasure(Measure):
@@ -59,14 +58,12 @@ class NoiseScaleMeasure(Measure):
     """tr(Sigma) / |G|^2, a number (McCandlish et al. 2018, arXiv:1812.06162)."""
 
     keeps_totals = True
-
-    def __init__(self, known: Arriving, options: Mapping[str, Any]) -> None:
-        super().__init__(known, options, TogetherSquaredNorms(known.theta, known.shared, known.n))
+    wants_squares = True
 
     def result(self, arrived: Arrived) -> float:
         """Return the mean squared norm less the mean's, over the mean's; infinite where that is zero."""
-        squares = float(self.accumulator.finish().double().sum())
-        return noise_scale(self.known.n, squares, arrived.totals)
+        assert arrived.squares is not None
+        return noise_scale(self.known.n, float(arrived.squares.double().sum()), arrived.totals)
 
 
 def noise_scale(n: int, squares: float, totals: Mapping[str, Array]) -> float:

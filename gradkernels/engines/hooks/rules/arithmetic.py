@@ -72,21 +72,27 @@ class SharedLookup(ParameterUse):
             at: Which samples.
             add: Whether to add to what is there.
         """
-        self._table.write("weight", self._terms(g), out, at, add)
+        self._table.write("weight", self.terms(g), out, at, add)
 
     def squared_norms(self, target: Any, g: Array) -> Array:
         """Return the squared norms of the table's rows."""
-        return self._table.squared_norms("weight", self._terms(g))
+        return self._table.squared_norms("weight", self.terms(g))
 
     def total(self, target: Any, g: Array) -> Array:
         """Return the sum of the table's rows."""
-        return self._table.total("weight", self._terms(g))
+        return self._table.total("weight", self.terms(g))
 
     def total_of_squares(self, target: Any, g: Array) -> Array:
         """Return the sum of the table's squared rows."""
-        return self._table.total_of_squares("weight", self._terms(g))
+        return self._table.total_of_squares("weight", self.terms(g))
 
-    def _terms(self, g: Array) -> Array:
+    @property
+    def table(self) -> EmbeddingTable:
+        """The use as one of a table whose words are given sample by sample."""
+        return self._table
+
+    def terms(self, g: Array) -> Array:
+        """Return the gradient of each word, `(n, t, width)`."""
         return sum_broadcast(g, self._shape, self._axis, self._ndim).flatten(1, -2)
 
 

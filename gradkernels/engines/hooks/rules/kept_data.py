@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import torch
 
+from gradkernels.backend import Array
 from gradkernels.engines.hooks.parameter_use import ParameterUse
 from gradkernels.engines.hooks.rules.arithmetic import SharedLookup
 from gradkernels.engines.hooks.rules.linear.convolution import Convolution
@@ -14,8 +15,20 @@ from gradkernels.engines.hooks.rules.linear.linear import Linear
 from gradkernels.engines.hooks.rules.lookup.embedding import EmbeddingTable
 from gradkernels.engines.hooks.rules.normalization import ChannelNormalization, FeatureNormalization
 
-Remake = Callable[[Any], ParameterUse]
-"""`remake(node)`: the use in the pass that a node is of."""
+KeptData = Sequence[Array]
+"""What a node has kept of its call's data."""
+
+
+class Remake(NamedTuple):
+    """How a use is made again, in another pass.
+
+    Attributes:
+        kept: Gives what a node has kept; while a backward pass has not gone through it.
+        use: Makes the use of that.
+    """
+
+    kept: Callable[[Any], KeptData]
+    use: Callable[[KeptData], ParameterUse]
 
 
 def remake_of(use: ParameterUse, node: Any, shape: torch.Size) -> Remake | None:
@@ -33,7 +46,7 @@ def remake_of(use: ParameterUse, node: Any, shape: torch.Size) -> Remake | None:
         Convolution: _convolution, EmbeddingTable: _table,
     }  # fmt: skip
     if type(use) is SharedLookup:  # its words are the same in all passes, which their own node tells
-        return lambda node: use
+        return Remake(lambda node: (), lambda kept: use)
     if type(use) not in kinds or not all(target.direct for target in use.targets.values()):
         return None
     return kinds[type(use)](use, node, shape)
@@ -48,11 +61,11 @@ def _linear(use: Any, node: Any, shape: torch.Size) -> Remake | None:
     if attribute is None or getattr(product, attribute) is None:  # not kept for a bias alone
         return None
 
-    def remake(node: Any) -> ParameterUse:
+    def kept(node: Any) -> KeptData:
         product = node.next_functions[0][0] if viewed else node
-        return Linear(targets, getattr(product, attribute).detach().view(size), flipped)
+        return (getattr(product, attribute).detach().view(size),)
 
-    return remake
+    return Remake(kept, lambda kept: Linear(targets, kept[0], flipped))
 
 
 def _normalization(use: Any, node: Any, shape: torch.Size) -> Remake | None:
@@ -60,12 +73,18 @@ def _normalization(use: Any, node: Any, shape: torch.Size) -> Remake | None:
     if node.name() != "NativeLayerNormBackward0" or node._saved_input is None:
         return None
 
-    def remake(node: Any) -> ParameterUse:
-        statistics = {"mean": node._saved_result1.detach(), "scale": node._saved_result2.detach()}
-        given = {"normalized_shape": node._saved_normalized_shape, **statistics}
-        return FeatureNormalization(targets, node._saved_input.detach(), given)
+    normalized_shape = node._saved_normalized_shape
 
-    return remake
+    def made(kept: KeptData) -> ParameterUse:
+        a, mean, scale = kept
+        return FeatureNormalization(targets, a, {"normalized_shape": normalized_shape, "mean": mean, "scale": scale})
+
+    return Remake(_normalized, made)
+
+
+def _normalized(node: Any) -> KeptData:
+    """Return input, mean and scale of a normalization."""
+    return node._saved_input.detach(), node._saved_result1.detach(), node._saved_result2.detach()
 
 
 def _groups(use: Any, node: Any, shape: torch.Size) -> Remake | None:
@@ -73,12 +92,11 @@ def _groups(use: Any, node: Any, shape: torch.Size) -> Remake | None:
     if node.name() != "NativeGroupNormBackward0" or node._saved_input is None or len(node._saved_input) != shape[0]:
         return None
 
-    def remake(node: Any) -> ParameterUse:
-        a = node._saved_input.detach()
-        statistics = {"mean": node._saved_result1.detach(), "scale": node._saved_result2.detach()}
-        return ChannelNormalization(targets, a, {"input": a, **statistics})
+    def made(kept: KeptData) -> ParameterUse:
+        a, mean, scale = kept
+        return ChannelNormalization(targets, a, {"input": a, "mean": mean, "scale": scale})
 
-    return remake
+    return Remake(_normalized, made)
 
 
 def _convolution(use: Any, node: Any, shape: torch.Size) -> Remake | None:
@@ -86,11 +104,12 @@ def _convolution(use: Any, node: Any, shape: torch.Size) -> Remake | None:
     if node.name() != "ConvolutionBackward0" or node._saved_input is None or node._saved_weight is None:
         return None
 
-    def remake(node: Any) -> ParameterUse:
-        names = ("weight", "stride", "padding", "dilation", "groups")
-        return Convolution(targets, node._saved_input.detach(), {key: getattr(node, f"_saved_{key}") for key in names})
+    given = {key: getattr(node, f"_saved_{key}") for key in ("stride", "padding", "dilation", "groups")}
 
-    return remake
+    def kept(node: Any) -> KeptData:
+        return node._saved_input.detach(), node._saved_weight.detach()
+
+    return Remake(kept, lambda kept: Convolution(targets, kept[0], {"weight": kept[1], **given}))
 
 
 def _table(use: Any, node: Any, shape: torch.Size) -> Remake | None:
@@ -98,11 +117,13 @@ def _table(use: Any, node: Any, shape: torch.Size) -> Remake | None:
     if node.name() != "EmbeddingBackward0":
         return None
 
-    def remake(node: Any) -> ParameterUse:
-        words, padding = node._saved_indices.detach().reshape(n, -1), node._saved_padding_idx
+    padding = node._saved_padding_idx
+
+    def made(kept: KeptData) -> ParameterUse:
+        words = kept[0].reshape(n, -1)
         return EmbeddingTable(targets, words, words != padding if 0 <= padding < 1 << 62 else None)
 
-    return remake
+    return Remake(lambda node: (node._saved_indices.detach(),), made)
 
 
 def agrees(use: ParameterUse, other: ParameterUse) -> bool:

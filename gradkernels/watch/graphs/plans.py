@@ -23,6 +23,10 @@ from gradkernels.engines.hooks.capture.sample_axis import Axis
 from gradkernels.engines.hooks.following import Following, GradientListener
 from gradkernels.engines.hooks.parameter_use import ParameterUse
 from gradkernels.engines.hooks.rules.kept_data import Remake, agrees, remake_of
+from gradkernels.watch.graphs.waiting import WaitingGradients
+from gradkernels.watch.graphs.walk import AutogradGraph, graph_of
+from gradkernels.watch.values.waiting_maps import RemadeUse
+from gradkernels.watch.values.waiting_norms import WaitingNorms
 
 MOST_CALL_KINDS = 16
 """Kinds of calls that plans are kept of."""
@@ -36,45 +40,6 @@ WITHIN_SAMPLES = (*POOLED, "NllLossBackward0", "NllLoss2DBackward0")
 
 HIDDEN = ("CopySlices", "AsStridedBackward0", "AsStridedBackward1")
 """Operations that do not tell what they do to the samples."""
-
-
-class AutogradGraph(NamedTuple):
-    """The nodes of a graph, and what is compared of them.
-
-    Attributes:
-        nodes: From the outputs on.
-        kinds: Their types.
-        edges: Which node, and which of its outputs, each one's inputs are; -1 where they need no gradient.
-        leaves: Identities of the parameters where the graph ends.
-    """
-
-    nodes: list[Any]
-    kinds: list[type]
-    edges: list[int]
-    leaves: list[int]
-
-
-def graph_of(outputs: Sequence[Array]) -> AutogradGraph:
-    """Return the graph that outputs come from."""
-    nodes, places, edges = list[Any](), dict[Any, int](), list[int]()
-    for output in outputs:
-        node = output.grad_fn
-        if node is not None and node not in places:
-            places[node] = len(nodes)
-            nodes.append(node)
-        edges += (-1 if node is None else places[node], output.output_nr)
-    for node in nodes:  # which grows
-        for following, number in node.next_functions:
-            if following is None:
-                edges.append(-1)
-                continue
-            at = places.get(following)
-            if at is None:
-                at = places[following] = len(nodes)
-                nodes.append(following)
-            edges += (at, number)
-    leaves = [id(node.variable) for node in nodes if hasattr(node, "variable")]
-    return AutogradGraph(nodes, [type(node) for node in nodes], edges, leaves)
 
 
 class PlannedUse(NamedTuple):
@@ -91,6 +56,20 @@ class PlannedUse(NamedTuple):
     output: int
     shape: torch.Size
     remake: Remake
+
+
+class Heard(NamedTuple):
+    """A pass whose uses are heard at the nodes of its graph.
+
+    Attributes:
+        ends: Nodes where a backward pass for samples alone may end, and numbers of their outputs.
+        waiting: Gradients that may wait for each other.
+        norms: Squares them.
+    """
+
+    ends: list[tuple[Any, int]]
+    waiting: WaitingGradients
+    norms: WaitingNorms
 
 
 NodeNumbers = tuple[int, Callable[[Any], Any], Any]
@@ -110,6 +89,8 @@ class GraphPlan:
         shared: Names of parameters with several uses.
         first: Whether the samples are first in all outputs.
         answers: What the model's Python was told of its data.
+        norms: Of those uses whose gradients may wait for each other.
+        others: Numbers of the other uses.
     """
 
     graph: AutogradGraph
@@ -120,9 +101,11 @@ class GraphPlan:
     shared: frozenset[str]
     first: bool
     answers: list[Any]
+    norms: WaitingNorms
+    others: list[int]
 
-    def listen(self, outputs: Sequence[Array], listener: GradientListener) -> list[Any] | None:
-        """Have a listener told of the uses' gradients; return the nodes where a pass may end, None for another graph.
+    def listen(self, outputs: Sequence[Array], listener: GradientListener) -> Heard | None:
+        """Have a listener told of the uses' gradients; return None for another graph.
 
         Args:
             outputs: Of the pass.
@@ -134,10 +117,16 @@ class GraphPlan:
         same = all(get(nodes[at]) == values for at, get, values in self.numbers)
         if not same or any(not torch.equal(nodes[at]._saved_indices, words) for at, words in self.words):
             return None
-        for one in self.uses:
-            use = one.remake(nodes[one.at])
-            nodes[one.at].register_prehook(partial(_hear, listener, use, one.output, one.shape))
-        return [(nodes[at], number) for at, number in self.ends]
+        kept = [one.remake.kept(nodes[one.at]) for one in self.uses]
+        mine = self.norms.members
+        waiting = WaitingGradients([self.uses[one].remake for one in mine], [kept[one] for one in mine])
+        for at, one in enumerate(self.uses[number] for number in mine):
+            nodes[one.at].register_prehook(waiting.hook(at, one.output, one.shape, listener))
+        for number in self.others:
+            one = self.uses[number]
+            hear = partial(_hear, listener, one.remake.use(kept[number]), one.output, one.shape)
+            nodes[one.at].register_prehook(hear)
+        return Heard([(nodes[at], number) for at, number in self.ends], waiting, self.norms)
 
 
 def _hear(listener: GradientListener, use: ParameterUse, number: int, shape: torch.Size, gradients: Any) -> None:
@@ -159,17 +148,21 @@ def plan_of(following: Following, outputs: Sequence[Array], first: bool) -> Grap
         return None
     if any(one.node not in places for one in (*heard, *ends)):
         return None
-    uses = list[PlannedUse]()
+    uses, remade = list[PlannedUse](), list[RemadeUse]()
     for one in heard:
         remake = remake_of(one.use, one.node, one.shape)
-        if remake is None or not agrees(one.use, remake(one.node)):
+        if remake is None or not agrees(one.use, remake.use(data := remake.kept(one.node))):
             return None
         uses.append(PlannedUse(places[one.node], one.output, one.shape, remake))
+        remade.append(RemadeUse(one.use, one.shape, data))
     kept = _kept_by(graph.nodes, {one.at for one in uses})
     if kept is None:
         return None
     at_ends = [(places[edge.node], edge.output_nr) for edge in ends]
-    return GraphPlan(graph._replace(nodes=[]), *kept, uses, at_ends, following.shared, first, following.answers)
+    norms = WaitingNorms(remade, following.shared)
+    others = [number for number in range(len(uses)) if number not in norms.members]
+    graph = graph._replace(nodes=[])
+    return GraphPlan(graph, *kept, uses, at_ends, following.shared, first, following.answers, norms, others)
 
 
 def _kept_by(nodes: list[Any], planned: set[int]) -> tuple[list[NodeNumbers], list[tuple[int, Array]]] | None:
