@@ -65,11 +65,11 @@ class WatchAudits:
             return
         i = self._draw.randrange(call.n)
         try:
-            row = {name: one * factor for name, one in self._row(call, i).items()}
+            row = self._row(call, i)
         except Exception as error:  # of the model with one sample, say
             self._warn(f"this watch cannot be audited: {type(error).__name__}: {error}")
             return
-        self._compare(row, values, i, backward.tolerance)
+        self._compare(row, factor, values, i, backward.tolerance)
 
     def length(self, backward: BackwardPass, i: int) -> float | None:
         """Return the length of a sample's gradient by a pass of its own; None where there is none to be had.
@@ -117,15 +117,26 @@ class WatchAudits:
 
         return tuple(parts(*pair) for pair in enumerate(args)), {name: parts(name, one) for name, one in kwargs.items()}
 
-    def _compare(self, row: Mapping[str, Array], values: Mapping[str, Any], i: int, tolerance: float) -> None:
-        length = _length(row)
+    def _compare(
+        self, row: Mapping[str, Array], factor: float, values: Mapping[str, Any], i: int, tolerance: float
+    ) -> None:
+        """Raise a CannotWatch where values are not those of a sample's own row.
+
+        Args:
+            row: As the batch's loss weighs it.
+            factor: What it is multiplied with to be the sample's own.
+            values: Of the quantities by name.
+            i: Number of the sample.
+            tolerance: How far they may be from these, relative to its length.
+        """
+        length = _length(row) * abs(factor)
         found: dict[str, tuple[float, float]] = {}
         if isinstance(norms := values.get("norms"), torch.Tensor):
             found["the norm"] = float(norms[i]), length
         if (gram := values.get("gram")) is not None:
             found["the root of gram's diagonal"] = float(gram[i, i].double().clamp(min=0).sqrt()), length
         if (rows := values.get("per_sample")) is not None:
-            off = sum(float((rows[name][i].double() - one.double()).square().sum()) for name, one in row.items()) ** 0.5
+            off = _length({name: rows[name][i].double() - one.double() * factor for name, one in row.items()})
             found["the distance of the row from its own"] = off + length, length
         for name, (seen, expected) in found.items():
             if abs(seen - expected) > tolerance * expected + torch.finfo(torch.float32).tiny:
@@ -133,4 +144,5 @@ class WatchAudits:
 
 
 def _length(row: Mapping[str, Array]) -> float:
-    return sum(float(one.double().square().sum()) for one in row.values()) ** 0.5
+    lengths = [torch.linalg.vector_norm(one, dtype=torch.float64) for one in row.values()]
+    return float(torch.stack(lengths).norm()) if lengths else 0.0

@@ -32,6 +32,9 @@ Biases of keys in an attention, or before a softmax over tokens, have such gradi
 
 SKETCH_SEED = 20221
 
+KEPT_BYTES = 1 << 18
+"""Of a gradient and terms whose sizes are asked for only where their sums differ; of larger ones they are taken."""
+
 SHARE_PER_PASS = 16
 """Of so many parameters one is compared in passes between."""
 
@@ -69,6 +72,35 @@ def directions_of(name: str, tensor: Array, known: Directions) -> tuple[Array, A
     return known[key]
 
 
+class _Terms:
+    """Terms of a sum, as products of two factors.
+
+    Args:
+        factors: Whose product the terms are.
+        g: What they were made of.
+    """
+
+    def __init__(self, factors: tuple[Array, Array], g: Array) -> None:
+        one, other = factors
+        alike = one.dtype is other.dtype and one.shape == other.shape
+        self.sum = torch.dot(one.flatten(), other.flatten()) if alike else (one * other).sum()
+        self._kept: tuple[Array, Array, Array] | None = one, other, g
+        self._sizes: tuple[Array, Array] | None = None
+        if max(one.nbytes, g.nbytes) > KEPT_BYTES:
+            self._sizes, self._kept = self._taken(), None
+
+    def _taken(self) -> tuple[Array, Array]:
+        assert self._kept is not None
+        one, other, g = self._kept
+        return torch.linalg.vector_norm(one * other, 1), torch.linalg.vector_norm(g, dtype=one.dtype)
+
+    @property
+    def sizes(self) -> tuple[float, float]:
+        """Sum of the terms' sizes, and the length of what they were made of."""
+        terms, g = self._sizes or self._taken()
+        return float(terms), float(g)
+
+
 class Completeness:
     """Compares what arrives with what autograd gives, for one backward pass.
 
@@ -80,7 +112,7 @@ class Completeness:
 
     def __init__(self, theta: dict[str, Array], known: Directions, names: Container[str]) -> None:
         self._theta, self._known, self._names = theta, known, names
-        self._sums, self._given = dict[str, list[Array]](), dict[str, list[Array]]()
+        self._sums, self._given = dict[str, list[_Terms]](), dict[str, list[Array]]()
         self._units = dict[str, float]()
         self._coarsest: dict[str, float] = {}
 
@@ -100,15 +132,21 @@ class Completeness:
             name = target.names[0]
             if name not in self._names:
                 continue
-            terms, tolerance = self._terms(use, place, target, g), SKETCH_TOLERANCES.get(computed_in, 1e-3)
+            tolerance = SKETCH_TOLERANCES.get(computed_in, 1e-3)
             unit = TIMES_EPS * torch.finfo(computed_in).eps / tolerance
             self._units[name] = max(self._units.get(name, 0.0), unit)
-            found = terms.sum(), torch.linalg.vector_norm(terms, 1), torch.linalg.vector_norm(g, dtype=terms.dtype)
-            self._sums.setdefault(name, []).extend(found)
+            self._sums.setdefault(name, []).append(_Terms(self._factors(use, place, target, g), g))
             self._coarsest[name] = max(self._coarsest.get(name, 0.0), tolerance)
 
-    def _terms(self, use: ParameterUse, place: Any, target: ParameterTensor, g: Array) -> Array:
-        """Return terms whose sum is the inner product of the total with the target's part of the outer product."""
+    def _factors(self, use: ParameterUse, place: Any, target: ParameterTensor, g: Array) -> tuple[Array, Array]:
+        """Return factors whose inner product is that of the total with the target's part of the outer product.
+
+        Args:
+            use: The use.
+            place: Key of the target.
+            target: It.
+            g: Gradient of the use's output, samples first.
+        """
         name = target.names[0]
         left, right = directions_of(name, self._theta[name], self._known)
         block, width = target.block, len(right)
@@ -117,12 +155,12 @@ class Completeness:
             whole = target.tensor.ndim and not block.start % width and len(block) == len(target.tensor) * width
             if not whole:
                 part = torch.outer(left, right).flatten()[block.start : block.stop]
-                return widen(use.total(place, g)).flatten() * part
+                return widen(use.total(place, g)).flatten(), part
             left = left[block.start // width : block.stop // width]
         found = use.projected_factors(place, g, left[None], right[None])
         if found is None:
-            return widen(use.total(place, g)).reshape(len(left), width) * left[:, None] * right
-        return found[0] * found[1]
+            return widen(use.total(place, g)).reshape(len(left), width), left[:, None] * right
+        return found
 
     @property
     def tolerance(self) -> float:
@@ -143,14 +181,23 @@ class Completeness:
 
         Gradients that are not finite are nobody's fault but the loss's; they are left as they are.
         """
-        sums, given = _added(self._sums, 3), _added(self._given, 1)
+        sums = _added({name: [one.sum for one in some] for name, some in self._sums.items()})
+        given = _added(self._given)
         for name in (one for one in self._theta if one in sums or one in given):
-            (seen, terms, sizes), (total,) = sums.get(name, (0.0, 0.0, 0.0)), given.get(name, (0.0,))
+            seen, total, tolerance = sums.get(name, 0.0), given.get(name, 0.0), self._coarsest[name]
+            if name in given and abs(seen - total) <= tolerance * abs(seen):  # no more than the terms' sizes
+                continue
+            terms, sizes = self._sizes(name)
             if name not in given and terms + sizes:
                 raise CannotWatch(UNGIVEN.format(name=name))
-            allowed = self._coarsest[name] * (terms + self._units.get(name, 0.0) * sizes)
+            allowed = tolerance * (terms + self._units.get(name, 0.0) * sizes)
             if math.isfinite(seen) and math.isfinite(total) and abs(seen - total) > allowed:
                 raise CannotWatch(INCOMPLETE.format(name=name, seen=seen, total=total))
+
+    def _sizes(self, name: str) -> tuple[float, float]:
+        """Return the sum of the sizes of a parameter's terms, and that of the lengths of what they were made of."""
+        sizes = [one.sizes for one in self._sums.get(name, ())]
+        return math.fsum(terms for terms, _ in sizes), math.fsum(g for _, g in sizes)
 
 
 UNGIVEN = (
@@ -164,18 +211,13 @@ INCOMPLETE = (
 )
 
 
-def _added(side: Mapping[str, Sequence[Array]], width: int) -> dict[str, list[float]]:
-    """Return sums of `width` numbers by name, waited for all at once.
-
-    Args:
-        side: Numbers by name, of the first sum, of the second and so on, and again.
-        width: How many sums there are.
-    """
+def _added(side: Mapping[str, Sequence[Array]]) -> dict[str, float]:
+    """Return sums of numbers by name, waited for all at once."""
     numbers = [one for some in side.values() for one in some]
     if len({one.dtype for one in numbers}) > 1:
         numbers = [one.double() for one in numbers]
-    left, found = torch.stack(numbers).tolist() if numbers else [], dict[str, list[float]]()
+    left, found = torch.stack(numbers).tolist() if numbers else [], dict[str, float]()
     for name, some in side.items():
         mine, left = left[: len(some)], left[len(some) :]
-        found[name] = [math.fsum(mine[at::width]) if all(map(math.isfinite, mine)) else math.nan for at in range(width)]
+        found[name] = math.fsum(mine) if all(map(math.isfinite, mine)) else math.nan
     return found

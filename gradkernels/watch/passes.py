@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Hashable, Iterable, Iterator
+from itertools import chain
 from typing import Any
 
 import torch
@@ -79,13 +80,10 @@ class TrainedParameters:
 
     def _state_now(self) -> list[Any]:
         """Return names and identities of all that the modules hold, and which parameters are trained."""
-        state = list[Any]()
-        for module in self._modules:
-            state += module._modules
-            state += map(id, module._modules.values())
-            state += module._parameters
-            state += map(id, module._parameters.values())
-        return state + [one.requires_grad for one in self._all]
+        held = [*(one._modules for one in self._modules), *(one._parameters for one in self._modules)]
+        values = map(id, chain.from_iterable(map(dict.values, held)))
+        trained = [one.requires_grad for one in self._all]
+        return [*map(len, held), *chain.from_iterable(held), *values, *trained]
 
 
 def samples_of(args: tuple[Any, ...], kwargs: dict[str, Any], shared: SharedPlaces, axis: int = 0) -> list[Array]:
