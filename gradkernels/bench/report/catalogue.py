@@ -52,12 +52,13 @@ def catalogue(
     members: dict[str, dict[str, Kernel]] = {}
     for kernel in chosen:
         members.setdefault(_way(kernel), {})[kernel.quantity.name] = kernel
+    computed = _computed(members)
     return [
-        _entry(problem, found, dtype, device) if found else _hole(problem, name, quantity)
+        _entry(problem, found, dtype, device) if found else _hole(problem, name, quantity, computed[name])
         for problem in problems
         for name, own in sorted(members.items(), key=lambda item: _order(*item))
         for quantity in quantities
-        if (found := own.get(quantity)) or quantity not in _all_of(name)
+        if (found := own.get(quantity)) or quantity not in computed[name]
     ]
 
 
@@ -70,17 +71,16 @@ def _order(name: str, own: dict[str, Kernel]) -> tuple[int, str]:
     return next(iter(own.values())).backend.preference, name
 
 
-def _all_of(name: str) -> list[str]:
-    """Return the quantities that a way computes at all."""
-    return [
-        kernel.quantity.name
-        for kernel in kernels()
-        if _way(kernel) == Key.parse(f"{name}.{kernel.quantity.name}").plain.way
-    ]
+def _computed(names: Iterable[str]) -> dict[str, list[str]]:
+    """Return the quantities that each way computes at all, whatever its settings."""
+    by_way: dict[str, list[str]] = {}
+    for kernel in kernels():
+        by_way.setdefault(_way(kernel), []).append(kernel.quantity.name)
+    return {name: by_way.get(name.partition("[")[0], []) for name in names}
 
 
-def _hole(problem: Problem, name: str, quantity: str) -> CatalogueRow:
-    *first, last = _all_of(name)
+def _hole(problem: Problem, name: str, quantity: str, computed: Sequence[str]) -> CatalogueRow:
+    *first, last = computed
     names = f"{', '.join(first)} and {last}" if first else last
     says = f"{name} computes {names} only; without per-sample gradients nothing else follows"
     return CatalogueRow(problem.name, name, quantity, reason=says)
