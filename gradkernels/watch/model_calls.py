@@ -19,6 +19,11 @@ from gradkernels.watch.errors import CannotWatch
 Begin = Callable[[tuple[Any, ...], dict[str, Any]], None]
 End = Callable[[Any], Any]
 
+COMPILED_AFTERWARDS = (
+    "torch.compile was given a model that is watched already, and with it the hooks that follow its calls: compile "
+    "first, and watch or make private what torch.compile returns"
+)
+
 
 def watched_module(model: Any) -> Module:
     """Return the module whose parameters are watched: behind a compiled or a distributed one."""
@@ -53,7 +58,12 @@ def without_compiler() -> AbstractContextManager[Any]:
     """Return a context in which nothing is compiled, if anything may be."""
     if "torch._dynamo" not in sys.modules:
         return nullcontext()
-    stance: AbstractContextManager[Any] = torch.compiler.set_stance("force_eager")
+    if torch.compiler.is_compiling():  # the compiler traces a hook of ours: it runs it as it is when this is raised
+        raise CannotWatch(COMPILED_AFTERWARDS)
+    try:
+        stance: AbstractContextManager[Any] = torch.compiler.set_stance("force_eager")
+    except RuntimeError as error:  # within what is compiled
+        raise CannotWatch(COMPILED_AFTERWARDS) from error
     return stance
 
 
