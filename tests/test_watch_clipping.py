@@ -1,9 +1,12 @@
 """`seen.clip` where a plain backward pass and a clipped sum in its place could go apart without a word."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from torch import nn
 from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
 from watched import Watched, cross_entropy, flat_gradient, rows_of
 
 import gradkernels as gk
@@ -149,3 +152,108 @@ def test_sums_are_clipped_under_autocast(small, clipped):
         loss.backward()
         seen.clip(max_norm=0.3)
     torch.testing.assert_close(flat_gradient(model), clipped.float(), rtol=0.02, atol=0.02)
+
+
+def around_call(model, x):
+    """The model's output by its parts, of whose call no watch hears."""
+    return model[2](model[1](model[0](x)))
+
+
+def by_forward(model, x):
+    return model.forward(x)
+
+
+@pytest.mark.parametrize("output", [around_call, by_forward])
+@pytest.mark.parametrize("when", ["before the loop", "after backward", "after a step"])
+def test_a_backward_pass_that_no_watched_call_leads_to_is_an_error_and_no_unclipped_step(small, output, when):
+    model, (x, y) = small.model, small.batch
+    with gk.watch(model) as seen:
+        if when == "before the loop":
+            seen.clip(max_norm=0.3)
+        if when == "after a step":
+            cross_entropy(model, x, y).backward()
+            seen.clip(max_norm=0.3)
+            model.zero_grad()
+
+        def step():
+            functional.cross_entropy(output(model, x), y).backward()
+            seen.clip(max_norm=0.3)
+
+        with pytest.raises(gk.CannotWatch, match=r"\.grad holds what a backward pass has left there without a call"):
+            step()
+    functional.cross_entropy(output(model, x), y).backward()  # the watch is over
+
+
+def test_what_an_earlier_loop_left_in_grad_is_no_fault_of_this_one(small, clipped):
+    functional.cross_entropy(around_call(small.model, small.batch[0]), small.batch[1]).backward()
+    with gk.watch(small.model) as seen:
+        seen.clip(max_norm=0.3)
+        small.model.zero_grad()
+        cross_entropy(small.model, *small.batch).backward()
+    close(flat_gradient(small.model), clipped)
+
+
+def test_the_gradient_of_a_penalty_is_added_to_clipped_sums(small, clipped):
+    parameters = [*small.model.parameters()]
+    with gk.watch(small.model) as seen:
+        seen.clip(max_norm=0.3)
+        cross_entropy(small.model, *small.batch).backward()
+        added = torch.autograd.grad(sum(one.square().sum() for one in parameters), parameters)
+        for one, more in zip(parameters, added, strict=True):
+            one.grad += more
+    close(flat_gradient(small.model), clipped + 2 * torch.cat([one.detach().flatten() for one in parameters]))
+
+
+def test_clipping_once_and_looking_on_is_no_unseen_pass(small):
+    with gk.watch(small.model) as seen:
+        for at in range(4):
+            small.model.zero_grad()
+            cross_entropy(small.model, *small.batch).backward()
+            if at == 0:
+                seen.clip(max_norm=0.3)
+    close(flat_gradient(small.model), rows_of(small).mean(0))
+
+
+class Reentrant(nn.Module):
+    """A part of it runs again in a backward pass within the backward pass."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = nn.Linear(5, 6), nn.Linear(6, 3)
+
+    def forward(self, x):
+        return checkpoint(self.second, torch.tanh(self.first(x)), use_reentrant=True)
+
+
+def test_a_backward_pass_within_one_that_is_seen_is_seen(small):
+    torch.manual_seed(0)
+    model, batch = Reentrant().double(), small.batch
+    samples = [(x[None], y[None]) for x, y in zip(*batch, strict=True)]
+    rows = []
+    for x, y in samples:
+        model.zero_grad()
+        cross_entropy(model, x, y).backward()
+        rows.append(flat_gradient(model))
+    rows = torch.stack(rows)
+    model.zero_grad()
+    with gk.watch(model) as seen:
+        seen.clip(max_norm=0.3)
+        cross_entropy(model, *batch).backward()
+    close(flat_gradient(model), (0.3 / rows.norm(dim=1)).clamp(max=1) @ rows)
+
+
+class Boxed(nn.Module):
+    """A model whose output nobody can look into."""
+
+    def __init__(self):
+        super().__init__()
+        self.inner = nn.Linear(5, 3)
+
+    def forward(self, x):
+        return SimpleNamespace(scores=self.inner(x))
+
+
+def test_an_output_in_which_no_tensor_is_found_is_refused(small):
+    model = Boxed().double()
+    with gk.watch(model), pytest.raises(gk.CannotWatch, match="holds a SimpleNamespace, in which no tensor is found"):
+        model(small.batch[0])

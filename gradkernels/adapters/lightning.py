@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from torch.optim import Optimizer
 
 from gradkernels.adapters.missing import missing
-from gradkernels.adapters.noisy_steps import NOISE_IN_SEVERAL, ClippedAlone, NoisySteps
+from gradkernels.adapters.noisy_steps import NOISE_IN_SEVERAL, NoisySteps, require_watched
 from gradkernels.adapters.training.seen_numbers import SeenNumbers, watched
 from gradkernels.problems.module.structure import Module
 from gradkernels.watch import Watch, watch
@@ -49,7 +49,6 @@ class LightningGradientCallback(Callback):
         self._module, self._every, self._noisy = module, every, noisy
         self.seen: Watch | None = None
         self._numbers: SeenNumbers | None = None
-        self._alone: ClippedAlone | None = None
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Begin to watch.
@@ -68,7 +67,6 @@ class LightningGradientCallback(Callback):
         self.seen.__enter__()
         if self._noisy is not None:
             self._noisy.begin(self.seen)
-            self._alone = ClippedAlone(self.seen, model)
 
     def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:
         """End a step of the watch, log it, and add noise to what it left in `.grad`.
@@ -84,8 +82,8 @@ class LightningGradientCallback(Callback):
         self._numbers.end_step()
         if found := self._numbers.take():
             pl_module.log_dict(found)
-        if self._noisy is not None and self._alone is not None:
-            self._alone.require(optimizer)
+        if self._noisy is not None:
+            require_watched(pl_module.get_submodule(self._module), optimizer)
             self._noisy.finish(
                 dict(pl_module.named_parameters()), _batch_size(trainer) * trainer.accumulate_grad_batches
             )
@@ -107,8 +105,6 @@ class LightningGradientCallback(Callback):
     def _leave(self) -> None:
         if self.seen is not None:
             self.seen.__exit__(None, None, None)
-        if self._alone is not None:
-            self._alone.leave()
 
 
 def _batch_size(trainer: Trainer) -> int:

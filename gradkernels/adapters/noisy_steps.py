@@ -5,20 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import torch
-from torch.autograd.graph import get_gradient_edge
 
 from gradkernels.problems.module.structure import Module
 from gradkernels.watch import Watch
 from gradkernels.watch.clipping import clipping_of
 
-LEFT_UNCLIPPED = (
-    "{name}.grad holds what a backward pass has left there without a call of the watched module, so that it is not "
-    "clipped and noise would hide nothing: call that module, and not its parts"
-)
 OUTSIDE = (
     "the optimizer steps with a parameter {shape} that the watched module does not hold, so that its .grad is not "
     "clipped: watch a module that holds all trained parameters, or freeze it"
@@ -91,56 +85,14 @@ class NoisySteps:
         return math.hypot(*(float(one) for one in lengths))
 
 
-class ClippedAlone:
-    """Hears of each backward pass that adds to `.grad`, and asks the watch whether it has clipped that one.
+def require_watched(model: Module, optimizer: Any) -> None:
+    """Raise a ValueError where an optimizer steps with a parameter that is not clipped.
 
     Args:
-        seen: The watch, told to clip.
-        model: That is watched.
+        model: That is watched, and whose other gradients the watch refuses.
+        optimizer: That steps next.
     """
-
-    def __init__(self, seen: Watch, model: Module) -> None:
-        self._seen, self._model = seen, model
-        self._nodes, self._handles = dict[str, Any](), list[Any]()
-        self._task, self._name, self._besides = -1, "", ""
-        self._hear()
-
-    def _hear(self) -> None:
-        """Hear of all parameters that are trained now; a node of autograd's lives while somebody holds it."""
-        for name, one in self._model.named_parameters():
-            if one.requires_grad and name not in self._nodes:
-                self._nodes[name] = get_gradient_edge(one).node
-                self._handles.append(self._nodes[name].register_prehook(partial(self._given, name)))
-
-    def _given(self, name: str, gradients: Any) -> None:
-        task = torch._C._current_graph_task_id()
-        if task != self._task:
-            self._look_back()
-            self._task, self._name = task, name
-
-    def _look_back(self) -> None:
-        """Take note of a backward pass that is over and was not clipped."""
-        if self._task not in (-1, self._seen.last_clipped):
-            self._besides = self._besides or self._name
-
-    def require(self, optimizer: Any) -> None:
-        """Raise a ValueError where the next step would be made with what is not clipped.
-
-        Args:
-            optimizer: That steps.
-        """
-        self._look_back()
-        besides, self._task, self._besides = self._besides, -1, ""
-        if besides:
-            raise ValueError(LEFT_UNCLIPPED.format(name=besides))
-        inside = {id(one) for one in self._model.parameters()}
-        for one in (one for group in optimizer.param_groups for one in group["params"]):
-            if one.requires_grad and id(one) not in inside:
-                raise ValueError(OUTSIDE.format(shape=tuple(one.shape)))
-        self._hear()
-
-    def leave(self) -> None:
-        """Hear of nothing any more."""
-        for handle in self._handles:
-            handle.remove()
-        self._nodes, self._handles = {}, []
+    inside = {id(one) for one in model.parameters()}
+    for one in (one for group in optimizer.param_groups for one in group["params"]):
+        if one.requires_grad and id(one) not in inside:
+            raise ValueError(OUTSIDE.format(shape=tuple(one.shape)))

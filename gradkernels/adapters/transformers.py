@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from gradkernels.adapters.missing import missing
-from gradkernels.adapters.noisy_steps import NOISE_IN_SEVERAL, ClippedAlone, NoisySteps
+from gradkernels.adapters.noisy_steps import NOISE_IN_SEVERAL, NoisySteps, require_watched
 from gradkernels.adapters.training.seen_numbers import SeenNumbers, watched
 from gradkernels.watch import Watch, watch
 from gradkernels.watch.request import Quantities
@@ -45,7 +45,6 @@ class GradientCallback(TrainerCallback):
         self.seen: Watch | None = None
         self._numbers: SeenNumbers | None = None
         self._scale: TrainerScale | None = None
-        self._alone: ClippedAlone | None = None
 
     def add_to(self, trainer: Trainer) -> None:
         """Take part in a Trainer, before its reporters (TensorBoard and others), so that they get the numbers too."""
@@ -74,7 +73,6 @@ class GradientCallback(TrainerCallback):
         self.seen.__enter__()
         if self._noisy is not None:
             self._noisy.begin(self.seen)
-            self._alone = ClippedAlone(self.seen, at["model"])
 
     def on_step_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **at: Any) -> None:
         """Take note which step it is.
@@ -104,8 +102,8 @@ class GradientCallback(TrainerCallback):
         self.seen.step()
         if self._numbers is not None:
             self._numbers.end_step()
-        if self._noisy is not None and self._alone is not None:
-            self._alone.require(at["optimizer"])
+        if self._noisy is not None:
+            require_watched(at["model"], at["optimizer"])
             self._noisy.finish(
                 dict(at["model"].named_parameters()), args.train_batch_size * args.gradient_accumulation_steps
             )
@@ -150,8 +148,6 @@ class GradientCallback(TrainerCallback):
             self.seen.__exit__(None, None, None)
         if self._scale is not None:
             self._scale.leave()
-        if self._alone is not None:
-            self._alone.leave()
 
 
 def require_settings(args: TrainingArguments, noisy: NoisySteps | None) -> None:

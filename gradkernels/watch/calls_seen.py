@@ -12,7 +12,6 @@ from typing import Any
 
 import torch
 from torch.autograd.graph import get_gradient_edge
-from torch.utils import _pytree as pytree
 
 from gradkernels.backend import Array
 from gradkernels.engines.hooks.capture.checkpointing import Surroundings
@@ -25,7 +24,7 @@ from gradkernels.problems.module.random_state import rng_state
 from gradkernels.problems.module.structure import Module
 from gradkernels.watch.errors import CannotWatch
 from gradkernels.watch.graphs.plans import GraphPlan, Heard, plan_of
-from gradkernels.watch.model_calls import without_compiler
+from gradkernels.watch.model_calls import tensors_of, without_compiler
 
 OnArrival = Callable[["SeenCall"], None]
 """Told of a forward pass before its first gradient is taken, in each backward pass."""
@@ -112,7 +111,7 @@ class SeenCall:
         self.stop()
         self._arrived, written = arrived, _versions(self._inputs) != self._versions
         self._inputs = []
-        outputs = [one for one in pytree.tree_leaves(output) if isinstance(one, torch.Tensor)]
+        outputs = tensors_of(output)
         self.outputs = [one.shape for one in outputs]
         if self._following is not None:
             self._end_following(self._following, output, outputs)
@@ -127,7 +126,7 @@ class SeenCall:
             self._know(self.plan.shared, self.plan.first, self.heard.ends)
         for number, one in enumerate(outputs):
             if one.requires_grad:
-                one.register_hook(partial(self._take, number))  # type: ignore[no-untyped-call]
+                one.register_hook(partial(self._take, number))
         self.wait()
         return True
 

@@ -1,12 +1,15 @@
-"""Clipped sums in the place of what a backward pass left in `.grad`."""
+"""Clipped sums in the place of what a backward pass left in `.grad`, and errors for what no watched call has left."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
+from torch.autograd import Variable
+from torch.autograd.graph import get_gradient_edge
 
 from gradkernels.backend import Array
 from gradkernels.engines.hooks.accumulate.accumulators import RowSums, rows_from_terms
@@ -24,6 +27,12 @@ from gradkernels.watch.sample_gradients import SampleGradients
 CLIPPED_OUT_OF_RANGE = (
     "the squares of some samples' norms have left the range of their dtype, so that their gradients would be left out "
     "of the clipped sum: use float64"
+)
+
+LEFT_UNCLIPPED = (
+    "{name}.grad holds what a backward pass has left there without a call of the watched module, so that it is not "
+    "clipped and noise would hide nothing: call that module, and not its parts; what takes parameters alone, as a "
+    "penalty does, is to be added to .grad by torch.autograd.grad"
 )
 
 
@@ -180,3 +189,42 @@ def put_in_place(
             total = total if scale == 1 else total * scale
             total = total if before is None else total + before
             grad.copy_(total / scale if unscaled else total)
+
+
+class UnseenPasses:
+    """Hears of each backward pass that adds to `.grad`, and raises at the end of one that nobody has seen.
+
+    Args:
+        is_seen: Whether the backward pass of that number, as autograd counts, is clipped or is to be.
+    """
+
+    def __init__(self, is_seen: Callable[[int], bool]) -> None:
+        self._is_seen, self._task = is_seen, -1
+        self._known: Mapping[str, Array] | None = None
+        self._nodes, self._handles = dict[int, Any](), list[Any]()
+
+    def hear(self, parameters: Mapping[str, Array]) -> None:
+        """Hear of all parameters that are trained now; a node of autograd's lives while somebody holds it."""
+        if parameters is self._known:
+            return
+        self._known = parameters
+        for name, one in parameters.items():
+            if id(one) not in self._nodes:
+                self._nodes[id(one)] = node = get_gradient_edge(one).node
+                self._handles.append(node.register_prehook(partial(self._given, name)))
+
+    def _given(self, name: str, gradients: Any) -> None:
+        task = torch._C._current_graph_task_id()
+        if task != self._task:
+            self._task = task
+            Variable._execution_engine.queue_callback(partial(self._require_seen, name, task))
+
+    def _require_seen(self, name: str, task: int) -> None:
+        if not self._is_seen(task):
+            raise CannotWatch(LEFT_UNCLIPPED.format(name=name))
+
+    def close(self) -> None:
+        """Hear of nothing any more."""
+        for handle in self._handles:
+            handle.remove()
+        self._known, self._nodes, self._handles = None, {}, []

@@ -12,13 +12,20 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
+from torch.utils import _pytree as pytree
 
+from gradkernels.backend import Array
 from gradkernels.problems.module.structure import Module
 from gradkernels.watch.errors import CannotWatch
 
 Begin = Callable[[tuple[Any, ...], dict[str, Any]], None]
 End = Callable[[Any], Any]
 
+NO_TENSORS = (
+    "the model's output holds a {kind}, in which no tensor is found, so that no gradient of a sample would be heard: "
+    "return tensors, or tuples, lists or dicts of them"
+)
+PLAIN = (type(None), bool, int, float, complex, str, bytes)
 COMPILED_AFTERWARDS = (
     "torch.compile was given a model that is watched already, and with it the hooks that follow its calls: compile "
     "first, and watch or make private what torch.compile returns"
@@ -52,6 +59,15 @@ def called_module(model: Any) -> Module:
 def is_distributed(model: Any) -> bool:
     """Return whether gradients of the model are averaged over processes."""
     return isinstance(getattr(model, "_orig_mod", model), torch.nn.parallel.DistributedDataParallel)
+
+
+def tensors_of(output: Any) -> list[Array]:
+    """Return the tensors of a model's output; raise a CannotWatch if it has none, and objects that may hold some."""
+    leaves = pytree.tree_leaves(output)
+    outputs = [one for one in leaves if isinstance(one, torch.Tensor)]
+    if not outputs and (others := [one for one in leaves if not isinstance(one, PLAIN)]):
+        raise CannotWatch(NO_TENSORS.format(kind=type(others[0]).__name__))
+    return outputs
 
 
 def without_compiler() -> AbstractContextManager[Any]:

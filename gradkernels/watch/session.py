@@ -18,7 +18,7 @@ from gradkernels.problems.module.structure import Module
 from gradkernels.watch.audit import WatchAudits
 from gradkernels.watch.backward import BackwardPass
 from gradkernels.watch.calls_seen import CallsWithGraphs, SeenCall
-from gradkernels.watch.clipping import Clipping, clipping_of, put_in_place
+from gradkernels.watch.clipping import Clipping, UnseenPasses, clipping_of, put_in_place
 from gradkernels.watch.completeness import Completeness, Directions, compared
 from gradkernels.watch.errors import CannotWatch
 from gradkernels.watch.model_calls import ModelCalls, is_distributed, watched_module
@@ -34,7 +34,6 @@ class Watch:
 
     Attributes:
         history: A record of each quantity at each step that was looked at.
-        last_clipped: Number, as autograd counts, of the backward pass whose clipped sum was put into `.grad` last.
     """
 
     def __init__(self, model: Module, request: WatchRequest) -> None:
@@ -49,15 +48,17 @@ class Watch:
         self._backward: BackwardPass | None = None
         self._clipping: Clipping | None = None
         self._clippable: BackwardPass | None = None
+        self._unseen: UnseenPasses | None = None
+        self._last_seen = -1
         self._keeps, self._unkept, self._mixed, self._ours = request.every == 1, False, False, False
         self.history: History = self._steps.history
-        self.last_clipped = -1
 
     def __enter__(self) -> Self:
         """Begin to watch."""
         if self._calls is not None:
             raise CannotWatch("this watch has been entered already; make another one for another block")
         self._calls = ModelCalls(self._model, self._begin, self._end)
+        self._steps.left(self._trained.now().values())
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
@@ -69,6 +70,8 @@ class Watch:
         self._pending.close()
         if self._backward is not None:
             self._backward.close()
+        if self._unseen is not None:
+            self._unseen.close()
         self._current = self._backward = self._clippable = None
 
     def __getattr__(self, name: str) -> Any:
@@ -113,7 +116,11 @@ class Watch:
                 "seen.clip was not called after the backward pass before, so that nothing was kept of this one: call "
                 "it after each backward pass, or once before the loop"
             )
+        self._unseen = self._unseen or UnseenPasses(self._is_seen)
+        self._unseen.hear(trained := self._trained.now())
         if self._clippable is None:
+            if self._clipping is None:
+                self._steps.require_nothing_unseen(trained)
             self._clipping = clipping
         else:
             self._clip(self._clippable, clipping)
@@ -125,8 +132,12 @@ class Watch:
                 "backward pass, or once before the loop"
             )
         put_in_place(backward, clipping, self._factors(backward), *self._request.scale_left())
-        self._clippable, self.last_clipped = None, backward.task
+        self._clippable = None
         self._steps.left(backward.theta.values())
+
+    def _is_seen(self, task: int) -> bool:
+        """Return whether a backward pass is one through a watched call, or runs within one."""
+        return task == self._last_seen or self._backward is not None
 
     def step(self) -> None:
         """End a step of several backward passes: the values are then those of all its samples."""
@@ -153,6 +164,8 @@ class Watch:
         if not self._steps.looked:
             return
         self._trained.require_usable(trained)
+        if self._unseen is not None:
+            self._unseen.hear(trained)
         call = self._passes.begin(trained, (args, kwargs), self._model_calls)
         self._request.require_room(trained, call.n)
         self._current = call
@@ -215,6 +228,7 @@ class Watch:
 
     def _look(self, backward: BackwardPass) -> None:
         backward.settle()
+        self._last_seen = backward.task
         backward.require(self._request.reduction, self._request.scale_now())
         factors = self._factors(backward)
         backward.length = partial(self._audits.length, backward)

@@ -10,6 +10,7 @@ from torch.utils import _pytree as pytree
 
 from gradkernels.backend import Array
 from gradkernels.watch.backward import BackwardPass
+from gradkernels.watch.clipping import LEFT_UNCLIPPED
 from gradkernels.watch.errors import CannotWatch
 from gradkernels.watch.values.history import History, SeenRecord
 from gradkernels.watch.values.summaries import joined_steps, summarized
@@ -63,6 +64,13 @@ class Steps:
             return _left_by(trained) == self._left
         smallest = min(trained, key=torch.Tensor.numel, default=None)
         return smallest is not None and smallest.grad is not None and bool(smallest.grad.any())
+
+    def require_nothing_unseen(self, trained: Mapping[str, Array]) -> None:
+        """Raise a CannotWatch where `.grad` is another than the last backward pass, or the loop before, has left it."""
+        if _left_by(trained.values()) not in (None, self._left):
+            for name, one in trained.items():
+                if one.grad is not None and one.grad.any():
+                    raise CannotWatch(LEFT_UNCLIPPED.format(name=name))
 
     def listen(self, output: Any) -> None:
         """Hear of a backward pass that is not looked at."""
