@@ -26,6 +26,9 @@ ONE_MEAN = (
 )
 
 
+SPARSE = "{name} gets a sparse gradient; make its layer with sparse=False"
+
+
 class BackwardPass:
     """A backward pass that is looked at, from the first gradient of an output of the model on.
 
@@ -56,7 +59,7 @@ class BackwardPass:
         everything = self._restores or self._keeps_totals or any(call.n == 1 for call in calls)
         names = [name for name in self.theta if everything or check.compares(name)]
         self._nodes = {name: get_gradient_edge(self.theta[name]).node for name in names}
-        self._handles = [node.register_prehook(partial(self._given, name)) for name, node in self._nodes.items()]
+        self._handles = [node.register_prehook(partial(self._hears(name), name)) for name, node in self._nodes.items()]
 
     def begin(self, call: SeenCall, shared: frozenset[str]) -> None:
         """Take it that gradients arrive for a forward pass.
@@ -78,20 +81,35 @@ class BackwardPass:
         if call.heard is not None and not (self._together and len(self._calls) > 1):
             self.samples[key].wait_for(call.heard)
 
+    def _hears(self, name: str) -> Callable[[str, tuple[Array | None, ...]], None]:
+        """Return what looks at a parameter's gradient: no more than keeps it, where it is not asked for otherwise."""
+        alone = self._keeps_totals and not self._restores and not self._check.compares(name)
+        return self._keep_total if alone and all(call.n != 1 for call in self._calls) else self._given
+
+    def _keep_total(self, name: str, gradients: tuple[Array | None, ...]) -> None:
+        """Keep what autograd is about to add to a parameter's `.grad`."""
+        (total,) = gradients
+        if total is None:
+            return
+        if total.layout is not torch.strided:
+            raise CannotWatch(SPARSE.format(name=name))
+        total, before = total.detach(), self.totals.get(name)
+        self.totals[name] = total if before is None else total + before
+
     def _given(self, name: str, gradients: tuple[Array | None, ...]) -> None:
         """Look at what autograd is about to add to a parameter's `.grad`."""
         (total,) = gradients
         if total is None:
             return
         if total.layout is not torch.strided:
-            raise CannotWatch(f"{name} gets a sparse gradient; make its layer with sparse=False")
+            raise CannotWatch(SPARSE.format(name=name))
         parameter = self.theta[name]
         with torch.no_grad(), without_autocast(total.device):
             if self._restores and name not in self.before:
                 self.before[name] = None if parameter.grad is None else parameter.grad.detach().clone()
             self._check.give(name, total)
             if self._keeps_totals:
-                self.totals[name] = total.detach() + self.totals[name] if name in self.totals else total.detach()
+                self._keep_total(name, gradients)
             if self._is_of_one:
                 row = total.detach().clone()[None]  # autograd may make `.grad` of the memory of the total itself
                 self.samples[0 if self._together else id(self.heard[0])](SingleSample(name, parameter), row)

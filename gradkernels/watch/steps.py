@@ -127,7 +127,10 @@ class Steps:
             values = {name: joined_steps(name, sizes, [part[name] for _, part in self._parts]) for name in names}
             absent = {name: UNJOINED.format(name=name) for name, one in values.items() if one is None}
             self._show(sum(sizes), values, absent)
-        if self._parts:
+        if len(self._parts) == 1:
+            for record in self.history[self._first_record :]:
+                record.step = self._number
+        elif self._parts:
             del self.history[self._first_record :]
             self._record(self._number, self.values)
         self._parts, self._first_record, self._ended = [], len(self.history), False

@@ -74,5 +74,6 @@ def noise_scale(n: int, squares: float, totals: Mapping[str, Array]) -> float:
         squares: Sum of their squared norms.
         totals: Their sum, by parameter.
     """
-    of_total = sum(float(one.double().square().sum()) for one in totals.values())
+    lengths = [torch.linalg.vector_norm(one, dtype=torch.float64) for one in totals.values()]
+    of_total = float(torch.stack(lengths).square().sum()) if lengths else 0.0
     return max(0.0, n * squares / of_total - 1) if of_total else float("inf")
