@@ -20,7 +20,7 @@ from gradkernels.problems.module.sample_losses import unreduced
 try:
     import captum.influence
 except ImportError as error:
-    raise missing("captum", "captum") from error
+    raise missing("captum", "captum", error) from error
 
 
 class TracInCP(captum.influence.TracInCP):

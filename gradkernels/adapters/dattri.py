@@ -17,7 +17,7 @@ from gradkernels.problems.module.module_problem import ModuleProblem
 try:
     from dattri import task as dattri_task
 except ImportError as error:
-    raise missing("dattri", "dattri") from error
+    raise missing("dattri", "dattri", error) from error
 
 GradientFunction = Callable[..., Tensor]
 """`function(parameters, data)`, `(n, P)`."""

@@ -14,7 +14,7 @@ from gradkernels.problems.module.module_problem import ModuleProblem
 try:
     from laplace.curvature import EFInterface, GGNInterface
 except ImportError as error:
-    raise missing("laplace-torch", "laplace") from error
+    raise missing("laplace-torch", "laplace", error) from error
 
 
 class SampleRows:

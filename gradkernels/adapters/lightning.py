@@ -17,7 +17,7 @@ try:
     from lightning.pytorch import Callback, LightningModule, Trainer
     from lightning.pytorch.strategies import DDPStrategy
 except ImportError as error:
-    raise missing("lightning", "lightning") from error
+    raise missing("lightning", "lightning", error) from error
 
 
 class LightningGradientCallback(Callback):

@@ -18,7 +18,7 @@ from gradkernels.problems.module.module_problem import ModuleProblem
 try:
     from trak.gradient_computers import FunctionalGradientComputer
 except ImportError as error:
-    raise missing("traker", "trak") from error
+    raise missing("traker", "trak", error) from error
 
 
 class GradientComputer(FunctionalGradientComputer):

@@ -16,7 +16,7 @@ try:
 
     from gradkernels.adapters.training.trainer_scale import TrainerScale
 except ImportError as error:
-    raise missing("transformers", "transformers") from error
+    raise missing("transformers", "transformers", error) from error
 
 
 class GradientCallback(TrainerCallback):

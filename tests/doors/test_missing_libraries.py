@@ -5,6 +5,8 @@ import sys
 
 import pytest
 
+from gradkernels.adapters.missing import missing
+
 DOORS = {
     "captum": "captum", "dattri": "dattri", "jax_privacy": "jax_privacy", "laplace": "laplace",
     "lightning": "lightning",
@@ -22,3 +24,9 @@ def test_a_library_that_is_missing_is_a_sentence(door, monkeypatch):
     extra = door.replace("_", "-")
     with pytest.raises(ImportError, match=rf"adapters\.{door} needs .*: pip install 'gradkernels\[{extra}\]'"):
         importlib.import_module(f"gradkernels.adapters.{door}")
+
+
+@pytest.mark.parametrize("error", [ImportError("torchvision is of another torch"), ModuleNotFoundError(name="numba")])
+def test_a_library_that_is_there_and_cannot_be_imported_is_not_to_be_installed(error):
+    says = str(missing("traker", "trak", error))
+    assert says == f"gradkernels.adapters.trak found traker, whose import failed: {error}"

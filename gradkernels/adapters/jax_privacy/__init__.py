@@ -20,6 +20,6 @@ from gradkernels.adapters.missing import missing
 try:
     import jax_privacy as _jax_privacy  # noqa: F401
 except ImportError as error:
-    raise missing("jax_privacy", "jax_privacy") from error
+    raise missing("jax_privacy", "jax_privacy", error) from error
 
 from gradkernels.adapters.jax_privacy.clipped_gradients import clipped_grad as clipped_grad

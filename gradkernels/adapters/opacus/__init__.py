@@ -12,10 +12,12 @@
 Optimizers, noise, accountants, data loaders and checkpoints are Opacus' own, as they are.
 """
 
+from gradkernels.adapters.missing import missing
+
 try:
     import opacus as _opacus  # noqa: F401
 except ImportError as error:
-    raise ImportError("gradkernels.adapters.opacus needs Opacus: pip install 'gradkernels[opacus]'") from error
+    raise missing("Opacus", "opacus", error) from error
 
 from gradkernels.adapters.opacus.engine import PrivacyEngine as PrivacyEngine
 from gradkernels.adapters.opacus.modules import GradientHooks as GradientHooks
