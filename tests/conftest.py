@@ -96,12 +96,23 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST))
 
 
+# How many modules were loaded when what there is was last taken out of what is looked through as garbage.
+LOADED = pytest.StashKey[int]()
+
+
 @pytest.hookimpl(tryfirst=True)
-def pytest_runtest_setup() -> None:
-    """Begin each test with one thread in torch's pool: several that an earlier one left spin against each other."""
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Begin each test with one thread in torch's pool: several that an earlier one left spin against each other.
+
+    What came with libraries that an earlier test loaded is no garbage either: each collection takes a second for it.
+    """
     torch = sys.modules.get("torch")
     if torch and torch.get_num_threads() != 1:
         torch.set_num_threads(1)
+    if len(sys.modules) > item.session.stash.get(LOADED, 0) + 100:
+        item.session.stash[LOADED] = len(sys.modules)
+        gc.collect(1)
+        gc.freeze()
 
 
 @pytest.fixture(scope="session")
