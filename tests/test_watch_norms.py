@@ -6,7 +6,7 @@ from torch import nn
 from torch.nn import functional
 
 import gradkernels as gk
-from gradkernels.engines.hooks.rules.linear import convolution
+from gradkernels.engines.hooks.rules.linear import convolution, patches
 from gradkernels.watch.values import squared_norms, step_products
 
 
@@ -117,6 +117,18 @@ def test_norms_of_a_convolution_from_lines_of_patches(monkeypatch, stride, dilat
     g = torch.randn_like(output)
     alone = [torch.autograd.grad(output[i], weight, g[i], retain_graph=True)[0].square().sum() for i in range(3)]
     torch.testing.assert_close(use.squared_norms("weight", g), torch.stack(alone), rtol=1e-12, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("channels", "width", "kernel", "stride"), [(1, 8, 4, 2), (1, 9, 4, 2), (2, 7, 3, 1), (1, 8, 3, 1)]
+)
+@pytest.mark.parametrize("offset", [0, 1])
+def test_patches_are_copied_as_they_are_whatever_their_lines_begin_with(channels, width, kernel, stride, offset):
+    a = torch.arange(offset + 3 * channels * 6 * width, dtype=torch.float32)[offset:].view(3, channels, 6, width)
+    geometry = patches.geometry_of(torch.empty(2, channels, 2, kernel), {"stride": stride})
+    places = functional.unfold(a, (2, kernel), stride=stride).mT
+    by_channel = places.unflatten(2, (channels, 2, kernel)).permute(0, 1, 3, 4, 2)
+    torch.testing.assert_close(geometry.runs(a), by_channel.flatten(2), rtol=0, atol=0)
 
 
 class Normed(nn.Module):

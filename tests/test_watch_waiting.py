@@ -7,6 +7,7 @@ from torch.nn import functional
 
 import gradkernels as gk
 from gradkernels.engines.hooks.rules.linear.linear import Linear
+from gradkernels.watch import completeness
 from gradkernels.watch.values import own_products, squared_norms
 from gradkernels.watch.values.waiting_norms import WaitingNorms
 
@@ -206,3 +207,29 @@ def test_products_with_zeros_beside_are_those_without(way):
         factor = torch.randn(shape)
         way(factor, out := torch.empty(*shape[:2], shape[1]))
         torch.testing.assert_close(out.double(), factor.double() @ factor.double().mT, rtol=1e-5, atol=1e-5)
+
+
+class Offset(nn.Module):
+    """A map, and a number that is added to all of its outputs: before a softmax its gradients cancel in each sample."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.map, self.number = nn.Linear(40, 3), nn.Parameter(torch.zeros(1))
+
+    def forward(self, x):
+        return self.map(x) + self.number
+
+
+@pytest.mark.parametrize("kept", [0, completeness.KEPT_BYTES])
+def test_sums_of_terms_that_cancel_are_held_against_the_sizes_of_these(monkeypatch, kept):
+    monkeypatch.setattr(completeness, "KEPT_BYTES", kept)
+    monkeypatch.setattr(completeness, "SHARE_PER_PASS", 1)
+    model, y = Offset(), torch.arange(5) % 3
+    with gk.watch(model) as seen, gk.audit("off"):
+        for _ in range(3):
+            functional.cross_entropy(model(torch.randn(5, 40)), y).backward()
+        loss = functional.cross_entropy(model(torch.randn(5, 40)), y) + 1e-2 * model.number.sum()
+        with pytest.raises(gk.CannotWatch, match="number do not add up"):
+            loss.backward()
+    assert len(seen.history) == 3

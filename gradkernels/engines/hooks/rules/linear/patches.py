@@ -100,7 +100,9 @@ class ConvolutionGeometry:
         between = [step * stride for step, (_, stride, _) in zip(steps, along, strict=True)]
         inside = [step * dilation for step, (_, _, dilation) in zip(steps, along, strict=True)]
         seen = lines.as_strided(shape, (lines.stride(0), *between, *inside[:-1], 1))
-        return _scratch(seen).copy_(seen).view(len(a), math.prod(places), -1)
+        copied = _scratch(seen)
+        _copy_lines(seen, copied)
+        return copied.view(len(a), math.prod(places), -1)
 
     def convolved(self, a: Array, weight: Array) -> Array:
         """Return the convolution of the input `(n, [steps,] channels, *places)` by a weight of this shape."""
@@ -139,6 +141,21 @@ class ConvolutionGeometry:
         )  # fmt: skip
         result: Array = total
         return result
+
+
+def _copy_lines(seen: Array, out: Array) -> None:
+    """Copy what has its last axis in lines of memory: two numbers of float32 as one where they can be.
+
+    Lines are short, and copied number by number.
+
+    Args:
+        seen: Pieces of a tensor's memory, which may overlap.
+        out: Of its shape, contiguous.
+    """
+    in_twos = not any(one % 2 for one in (seen.shape[-1], seen.storage_offset(), *seen.stride()[:-1]))
+    if seen.dtype is torch.float32 and in_twos:
+        out, seen = out.view(torch.float64), seen.view(torch.float64)
+    out.copy_(seen)
 
 
 _kept = threading.local()
