@@ -70,6 +70,34 @@ def test_parameters_with_several_outputs_are_as_many_numbers():
     assert expected("clipped_sum", wide, max_norm=2.5) == ([[1.5], [2]], [[14], [14]], 8)
 
 
+def test_parts_of_rows_and_products_with_them_have_the_scales_of_their_entries():
+    for shape in ((2, 2), (2, 2, 1)):  # several outputs are as many numbers
+        of = reference(ROWS.reshape(shape), SCALE.reshape(shape))
+        assert [part.tolist() for part in of.norms_over(np.array([1]))] == [[4, 0], [8, 2 * FLOOR]]
+        assert [part.tolist() for part in of.norms_over(np.array([0, 1]))] == [
+            [5, 0], [10, pytest.approx(2, rel=1e-12)],
+        ]  # fmt: skip
+        assert of.scale_along(np.array([1.0, -2.0])).tolist() == [22, 2 + 4 * FLOOR]
+        assert of.scale_along(np.array([[1.0, -2.0], [0.0, 3.0]])).tolist() == [[22, 24], [2 + 4 * FLOOR, 6 * FLOOR]]
+        blocks = [(slice(0, 1), np.array([[1.0], [2.0]])), (slice(1, 2), np.array([[-1.0], [3.0]]))]
+        value, scale = of.along_blocks(iter(blocks))
+        assert value.tolist() == [[-1, 18], [0, 0]]
+        assert scale.tolist() == [[14, 36], [2 + 2 * FLOOR, 4 + 6 * FLOOR]]
+
+
+def test_parts_of_rows_and_products_with_them_share_in_the_rounding_of_the_whole_row():
+    for shape in ((2, 2), (2, 2, 1)):
+        whole = np.broadcast_to(np.array([10.0, 2.0]).reshape(2, *[1] * (len(shape) - 1)), shape)
+        of = reference(ROWS.reshape(shape), whole, norm_scale=np.array([10.0, 2.0]))
+        assert [part.tolist() for part in of.norms_over(np.array([1]))] == [[4, 0], [10, 2]]
+        assert of.scale_along(np.array([3.0, -4.0])).tolist() == [50, 10]
+        assert of.scale_along(np.array([[3.0, -4.0], [0.0, 3.0]])).tolist() == [[50, 30], [10, 6]]
+        blocks = [(slice(0, 1), np.array([[3.0], [0.0]])), (slice(1, 2), np.array([[-4.0], [3.0]]))]
+        value, scale = of.along_blocks(iter(blocks))
+        assert value.tolist() == [[-7, 12], [0, 0]]
+        assert scale.tolist() == [[50, 30], [10, 6]]
+
+
 def test_rows_that_a_precision_cannot_know_are_held_to_sixteen_times_their_error():
     asked = []
 

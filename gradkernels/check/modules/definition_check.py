@@ -129,8 +129,9 @@ class DefinitionCheck(ResultCheck):
             off = ~same & (~finite | (np.abs(got - want) > allowed * scale))
         if off.any():
             at = tuple(int(place) for place in np.argwhere(off)[0])
-            says = f"entry {at} is {got[at]!r}, expected {want[at]!r}, off by {abs(got[at] - want[at]):.2g}"
-            raise Disagreement(f"{self.label}: {says}, allowed {allowed:.2g}")
+            one, other = float(got[at]), float(want[at])
+            by = f", off by {abs(one - other):.2g}" if finite[at] else ""
+            raise Disagreement(f"{self.label}: entry {at} is {one!r}, expected {other!r}{by}, allowed {allowed:.2g}")
 
 
 def _row(single: SampleGradient) -> Floats:
