@@ -9,9 +9,12 @@ from pathlib import Path
 import pytest
 
 from gradkernels.bench.cli import main
+from gradkernels.bench.results.functions import benchmark_names, sized
 from gradkernels.bench.results.import_kinds import import_kinds
+from gradkernels.bench.results.imported import FunctionTime, function_records, moment, spread_of
 from gradkernels.bench.results.importing import read_imported
-from gradkernels.record import Status, read
+from gradkernels.coordinates import Coordinates
+from gradkernels.record import Measurement, Record, Status, read
 
 SAVED = Path(__file__).parent / "saved"
 
@@ -83,6 +86,97 @@ def test_a_kind_that_is_none_is_named(tmp_path, monkeypatch, capsys):
     Path("a.json").write_text("{}")
     assert main(["import", "a.json", "-o", "x.csv", "--kind", "pyprof"]) == 2
     assert "there is no kind of file 'pyprof'; did you mean pyperf?" in capsys.readouterr().err
+
+
+def test_a_function_has_a_row_of_all_columns():
+    times = {"seconds_median": 2.0, "rounds": 5}
+    found = [
+        FunctionTime("suite: a b[X]", "a b[X]!", times, 7, 3, 4),
+        FunctionTime("suite: !", "!", {}, failed="no data"),
+    ]
+    timed, failed = function_records("mine", {"run": "f1", "cores": 8}, found)
+    assert timed == Record(
+        3, "f1", "", "unknown", "", 8, "", "", "", "",
+        Coordinates("function:suite: a b[X]", "value", 7, 1, "object", "C", "cpu", 3), 0, 0, 4,
+        Measurement(
+            "function.a_b_X.value", "function", "ok", "timed by mine, without a proof", 0.0, 0.0, 5, seconds_median=2.0
+        ),
+    )  # fmt: skip
+    assert failed.case == Coordinates("function:suite: !", "value", 1, 1, "object", "C", "cpu", 1)
+    assert failed.measurement == Measurement("function.unnamed.value", "function", "failed", "no data")
+    assert (failed.cores, failed.pass_) == (8, 1)
+    with pytest.raises(ValueError, match="^f: 'ok' without a positive time: seconds_median is 0$"):
+        function_records("mine", {"run": "f1"}, [FunctionTime("f", "f", {"seconds_median": 0})])
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [
+        ((1.0, 1.5, 2.0, 3.0), (1.0, 1.5, 2.0, 3.0)),
+        ((3.0, 2.5, 2.0, 1.0), (2.0, 2.0, 2.0, 2.0)),
+        ((1.5, 1.0, 2.0, 3.0), (1.0, 1.0, 2.0, 3.0)),
+        ((3.0, 1.0, 2.0, None), (1.0, 1.0, 2.0, None)),
+        ((3.0, None, 2.0, 1.0), (2.0, None, 2.0, 2.0)),
+        ((None, 3.0, 2.0, 4.0), (None, 2.0, 2.0, 4.0)),
+        ((None, None, 2.0, None), (None, None, 2.0, None)),
+    ],
+)
+def test_a_median_stands_and_no_time_around_it_is_on_its_other_side(given, kept):
+    names = ("seconds_min", "seconds_q25", "seconds_median", "seconds_q75")
+    [row] = function_records("mine", {"run": "f1"}, [FunctionTime("f", "f", dict(zip(names, given, strict=True)))])
+    assert tuple(getattr(row.measurement, name) for name in names) == kept
+
+
+def test_the_spread_of_times_is_that_of_their_quartiles():
+    quartiles = {"seconds_min": 1.0, "seconds_q25": 2.0, "seconds_median": 3.0, "seconds_q75": 4.0, "rounds": 5}
+    assert spread_of([5, 3, 1, 2, 4], 7) == {**quartiles, "iterations": 7}
+    assert spread_of([5, 3, 1, 2, 4], 0) == {**quartiles, "iterations": 1}
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ("2026-03-01T12:00:00.5+02:00", "2026-03-01T10:00:00+00:00"),
+        ("2026-03-01 12:00:00.5", "2026-03-01T12:00:00"),
+        (1767225600999, "2026-01-01T00:00:00+00:00"),
+        (1767225600999.5, "2026-01-01T00:00:00+00:00"),
+        ("yesterday", "yesterday"),
+        (None, "None"),
+        (1e300, "1e+300"),
+    ],
+)
+def test_a_moment_is_told_as_results_files_have_it(given, told):
+    assert moment(given) == told
+
+
+@pytest.mark.parametrize(
+    ("parameters", "name", "n"),
+    [
+        ({}, "f", None),
+        ({"n": 5}, "f", 5),
+        ({"n": 5, "kind": "list"}, "f(kind=list)", 5),
+        ({"kind": "list", "n": 5, "by": 0.5}, "f(kind=list, by=0.5)", 5),
+        ({"n": 5, "m": 6}, "f(n=5, m=6)", None),
+        ({"n": 0}, "f(n=0)", None),
+        ({"n": 0, "m": 6}, "f(n=0)", 6),
+        ({"n": True}, "f(n=True)", None),
+        ({"n": 1}, "f", 1),
+        ({"n": 2**63 - 1}, "f", 2**63 - 1),
+        ({"n": 2**63}, "f(n=9223372036854775808)", None),
+    ],
+)
+def test_the_one_parameter_that_is_a_whole_number_is_the_size(parameters, name, n):
+    assert sized("f", parameters) == (name, n)
+
+
+def test_a_benchmark_test_is_named_after_its_function():
+    assert benchmark_names("a.py::T::test_X[3-b]", "3-b", {"n": 3, "kind": "b"}) == (
+        "a.py::T::test_X(kind=b)", "test_X", 3,
+    )  # fmt: skip
+    assert benchmark_names("a.py::test_x[b-c]", "b-c", {"one": "b", "other": "c"}) == (
+        "a.py::test_x[b-c]", "test_x", 1,
+    )  # fmt: skip
+    assert benchmark_names("a.md::[a] b-X!", "", {}) == ("a.md::[a] b-X!", "a_b_X", 1)
 
 
 def test_a_file_is_imported_once(tmp_path, monkeypatch, capsys):

@@ -58,13 +58,23 @@ def test_files_of_any_schema_become_one_of_now_with_every_row_once(here, capsys)
 
 def test_rows_that_contradict_each_other_are_told_and_nothing_is_written(here, capsys):
     Path("a.csv").write_text(text(ROWS))
-    Path("b.csv").write_text(text([ROWS[1], changed(ROWS[0], seconds_median=2.0, iterations=7)]))
+    Path("b.csv").write_text(text([ROWS[1], changed(ROWS[0], seconds_median=2.0, iterations=7), *ROWS[2:]]))
     assert refusal(capsys, "merge", "a.csv", "b.csv", "-o", "all.csv") == (
         "gradkernels: a.csv, line 2, and b.csv, line 3 both hold kernel numpy.loop.norms of problem=linear, "
         "quantity=norms, n=100, features=1, dtype=float64, layout=C, device=cpu, threads=1 for run run-a, pass 1, but "
         "differ in iterations, seconds_median; remove one of the rows\n"
     )
     assert sorted(path.name for path in here.iterdir()) == ["a.csv", "b.csv"]
+
+
+def test_a_part_without_rows_is_no_row(here, capsys, monkeypatch):
+    monkeypatch.setattr("gradkernels.bench.results.parts.PART_BYTES", 1000)
+    Path("a.csv").write_text(text(ROWS, 2) + "\n" * 3000 + text(ROWS[:1]))
+    assert main(["merge", "a.csv", "-o", "all.csv"]) == 0
+    assert capsys.readouterr().out == (
+        "all.csv: 10 rows, 1 row left out that was there already, 10 rows brought to schema 3\n"
+    )
+    assert Path("all.csv").read_text() == text(ROWS)
 
 
 @pytest.mark.parametrize(

@@ -78,6 +78,12 @@ def test_rows_are_in_the_file_as_soon_as_they_are_appended(here, row):
     assert Path("x.csv").read_text() == text(row, later(row))
 
 
+def test_rows_that_are_appended_together_have_a_line_each(here, row):
+    with ResultsFile(Path("x.csv"), "new") as file:
+        file.append(row, later(row))
+    assert Path("x.csv").read_text() == text(row, later(row))
+
+
 def test_a_row_is_synced_when_it_is_whole(here, row, monkeypatch):
     synced = []
     monkeypatch.setattr(os, "fsync", lambda descriptor: synced.append(os.fstat(descriptor).st_size))

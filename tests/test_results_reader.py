@@ -116,6 +116,15 @@ def test_good_files_are_read_by_columns(tmp_path, monkeypatch):
         assert len(read_results([path])) in (len(ROWS), 2 * len(ROWS))
 
 
+def test_rows_that_differ_in_one_thing_are_told_apart_by_columns(tmp_path, monkeypatch):
+    monkeypatch.setattr(reader, "parse", lambda *_: pytest.fail("read line by line"))
+    others = ({"run": "b"}, {"pass_": 2}, {"machine": "lap"}, {"n": 7}, {"kernel": "canary"}, {"block": 2})
+    rows = [record(kernel="control", seconds_median=1.0, **other) for other in ({}, *others) if "kernel" not in other]
+    rows.append(record(kernel="canary", seconds_median=1.0))
+    (tmp_path / "x.csv").write_text(HEADER + "".join(line(cells(row)) for row in rows))
+    assert len(read_results([tmp_path / "x.csv"])) == 7
+
+
 def test_the_shipped_results_are_read_by_columns(monkeypatch):
     monkeypatch.setattr(reader, "parse", lambda *_: pytest.fail("read line by line"))
     monkeypatch.setattr(parts, "PART_BYTES", 2**18)
@@ -193,13 +202,26 @@ def test_a_fault_below_a_second_header_is_named_by_its_line(tmp_path):
         read_results([path])
 
 
+@pytest.mark.parametrize("second", [HEADER, HEADER[:-5] + "\udcff\n"])
+def test_a_byte_that_is_no_text_is_named_by_its_place(tmp_path, second):
+    path = tmp_path / "x.csv"
+    raw = (GOOD + second + SECOND[len(HEADER) :].replace("failed", "\udcff", 1)).encode(errors="surrogateescape")
+    path.write_bytes(raw)
+    with pytest.raises(Malformed) as caught:
+        read_results([path])
+    where = raw.index(b"\xff")
+    assert where > 2 * parts.PART_BYTES
+    assert str(caught.value) == f"{path}: not UTF-8 text at byte {where}; this is not a results file"
+
+
 def test_a_last_line_that_is_cut_off_anywhere_is_named(tmp_path):
     path = tmp_path / "x.csv"
     last = len(line(cells(ROWS[-1])))
     for left in range(1, last):
         path.write_text(GOOD[:-left])
-        with pytest.raises(Malformed, match="line 7: cut off; `gradkernels run --resume` mends it"):
+        with pytest.raises(Malformed) as caught:
             read_results([path])
+        assert str(caught.value) == f"{path}, line 7: cut off; `gradkernels run --resume` mends it"
 
 
 @pytest.mark.parametrize(
@@ -208,7 +230,7 @@ def test_a_last_line_that_is_cut_off_anywhere_is_named(tmp_path):
 def test_other_files_are_no_results_files(tmp_path, content):
     path = tmp_path / "other"
     path.write_bytes(content)
-    with pytest.raises(Malformed, match="not a results file"):
+    with pytest.raises(Malformed, match=f"^{re.escape(str(path))}[:,].*not a results file"):
         read_results([path])
 
 

@@ -19,14 +19,14 @@ from gradkernels.bench.isolation.limits import DEFAULT_LIMITS
 from gradkernels.bench.report.ranking_table import cells
 from gradkernels.bench.results.reader import read_results
 from gradkernels.bench.results.table import aligned_tables, tabulate
-from gradkernels.bench.results.turns import rows_in_turns
+from gradkernels.bench.results.turns import race_rows, rows_in_turns
 from gradkernels.bench.run.messages import KernelMeasured, Orders
 from gradkernels.bench.run.one_pass import OnePass, Quarantine
 from gradkernels.bench.run.plan import Plan
 from gradkernels.bench.run.ranking import rankings
 from gradkernels.dispatch import wisdom
 from gradkernels.key import Key
-from gradkernels.record import HEADER, Malformed, Measurement, append, in_turns, read
+from gradkernels.record import HEADER, MEASURED_AGAIN, Malformed, Measurement, append, in_turns, read
 
 A, B, C = "numpy.loop+.norms", "numpy.broadcast+.norms", "torch.vmap+.norms"
 
@@ -74,6 +74,18 @@ def test_of_a_table_the_same_is_left_out():
         table = tabulate(rows)
         kept = rows_in_turns(table, np.arange(len(rows)))
         assert [rows[one] for one in kept.tolist()] == in_turns(rows)
+
+
+def test_a_winner_s_own_passes_tell_its_time_and_place_nobody():
+    rows = [
+        record(kernel=A, seconds_median=1.0),
+        record(kernel=B, seconds_median=2.0),
+        record(kernel=A, pass_=2, seconds_median=1.1, reason=f"1 round, {MEASURED_AGAIN}"),
+        *(record(kernel=A, seconds_median=1.0, **other) for other in ({"n": 7}, {"run": "b"}, {"machine": "lap"})),
+    ]
+    race = race_rows(tabulate(rows))
+    assert race.placing.tolist() == [True, True, False, True, True, True]
+    assert race.timing.tolist() == [False, True, True, True, True, True]
 
 
 def test_a_file_has_its_blocks_whoever_reads_it(tmp_path):

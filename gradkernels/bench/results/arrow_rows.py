@@ -17,8 +17,7 @@ from gradkernels.record import COLUMNS, DERIVED, KINDS, TIMES, Status, derived
 from gradkernels.record.reading import ASCENDING, Malformed, value_of
 
 _FLOATS = tuple(name for name in COLUMNS if KINDS[name].startswith("float"))
-_BLOCK_BYTES = 2**20
-_CODES = np.dtype(np.int32)
+_FLOAT, _CODES = np.dtype(np.float64), np.dtype(np.int32)
 _QUOTE, _COMMA, _LF, _CR = b'",\n\r'
 _STARTS = np.isin(np.arange(256), [_COMMA, _LF])
 _ENDS = np.isin(np.arange(256), [_COMMA, _LF, _CR])
@@ -64,45 +63,40 @@ def columns_of_csv(csv: ModuleType, lines: bytes, header: Sequence[str]) -> CsvC
         table = csv.read_csv(
             pyarrow.BufferReader(lines),
             # Threads within a part cost more than they save: whole parts are read beside each other.
-            csv.ReadOptions(column_names=names, block_size=_BLOCK_BYTES, use_threads=False),
+            csv.ReadOptions(column_names=names, use_threads=False),
             csv.ParseOptions(newlines_in_values=b'"' in lines),
-            csv.ConvertOptions(column_types=types, include_columns=known, null_values=[""], strings_can_be_null=False),
+            csv.ConvertOptions(column_types=types, null_values=[""]),
         )
     except pyarrow.ArrowInvalid:
         return None
-    table = table.unify_dictionaries().combine_chunks()
+    table = table.unify_dictionaries()
     try:
-        return _plausible({name: _column(name, table.column(name)) for name in known})
+        return _plausible({name: _column(name, table.column(name).combine_chunks()) for name in known})
     except Malformed:
         return None
 
 
-def _column(name: str, column: Any) -> SharedColumn | Floats:
-    chunk = column.chunk(0) if column.num_chunks else column.combine_chunks()
+def _column(name: str, chunk: Any) -> SharedColumn | Floats:
     if name in _FLOATS:
-        numbers: Floats = _entries(chunk, np.dtype(np.float64)).copy()
+        numbers, there = _entries(chunk, _FLOAT), _known(chunk)
         # Not a number and no number are one from here on; a column of the first is left to who reads single lines.
-        there = _known(chunk)
-        if not np.isfinite(numbers if there is None else numbers[there]).all():
+        if not np.isfinite(numbers[there]).all():
             raise Malformed(name)
-        if there is not None:
-            numbers[~there] = np.nan
-        return numbers
+        return np.where(there, numbers, np.nan)
     return [value_of(name, text, "") for text in chunk.dictionary.to_pylist()], _entries(chunk.indices, _CODES)
 
 
 def _entries(chunk: Any, dtype: np.dtype[Any]) -> Any:
     """Return the numbers of an array of pyarrow's, as they are in memory: its own conversion would load pandas."""
-    values = chunk.buffers()[1]
-    if values is None or not len(chunk):
+    if not len(chunk):
         return np.zeros(0, dtype)
-    return np.frombuffer(values, dtype, len(chunk), chunk.offset * dtype.itemsize)
+    return np.frombuffer(chunk.buffers()[1], dtype, len(chunk), chunk.offset * dtype.itemsize)
 
 
 def _known(chunk: Any) -> Any:
-    """Return which of an array of pyarrow's there are, by its bitmap; None for all."""
+    """Return which of an array of pyarrow's there are, by its bitmap."""
     if not chunk.null_count:
-        return None
+        return np.ones(len(chunk), bool)
     bits = np.unpackbits(np.frombuffer(chunk.buffers()[0], np.uint8), bitorder="little")
     return bits[chunk.offset : chunk.offset + len(chunk)].view(bool)
 
@@ -115,10 +109,9 @@ def _plausible(columns: CsvColumns) -> CsvColumns | None:
     ok = np.array([status == Status.ok for status in statuses], bool)[position]
     times = [columns[name] for name in TIMES]
     limit = columns["limit_seconds"]
-    with np.errstate(invalid="ignore"):
-        timed = ok & ~np.isnan(columns["seconds_median"])
-        proven = (columns["error"] >= 0) & (columns["error"] <= columns["tolerance"])
-        positive = [np.isnan(time) | (time > 0) for time in (*times, limit)]
+    timed = ok & ~np.isnan(columns["seconds_median"])
+    proven = (columns["error"] >= 0) & (columns["error"] <= columns["tolerance"])
+    positive = [np.isnan(time) | (time > 0) for time in (*times, limit)]
     untimed = np.logical_and.reduce([np.isnan(time) for time in times])
     sound = np.where(ok, timed & proven, untimed) & np.logical_and.reduce(positive) & _in_order(columns)
     return columns if sound.all() else None
@@ -131,7 +124,7 @@ def _follows(columns: CsvColumns) -> bool:
     for name in DERIVED.keys() & columns.keys():
         values, code = columns[name]
         places = {value: place for place, value in enumerate(values)}
-        if (np.array([places.get(one[name], -1) for one in wanted], np.int32)[kernel] != code).any():
+        if (np.array([places.get(one[name], -1) for one in wanted])[kernel] != code).any():
             return False
     return True
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import islice
+from itertools import compress, islice
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +60,7 @@ class MergedRows:
             texts = _lines(found)
             kept = self._kept(table, texts, files)
             self._count(table, kept, _schemas(found))
-            yield from (text for text, keep in zip(texts, kept, strict=True) if keep)
+            yield from compress(texts, kept)
 
     def _kept(self, table: ResultsTable, texts: Iterable[str], files: Sequence[Path]) -> list[bool]:
         """Return which rows are new; of measurements that are there already, the lines must be the same."""
@@ -75,7 +75,7 @@ class MergedRows:
         return kept
 
     def _count(self, table: ResultsTable, kept: list[bool], schemas: Iterable[int]) -> None:
-        old = [schema < SCHEMA for schema, keep in zip(schemas, kept, strict=True) if keep]
+        old = [schema < SCHEMA for schema in compress(schemas, kept)]
         self.rows += len(old)
         self.repeated += len(kept) - len(old)
         self.upgraded += sum(old)
@@ -120,8 +120,7 @@ def _schemas(rows: CsvColumns | list[Record]) -> list[int]:
     if isinstance(rows, list):
         return [row.schema for row in rows]
     values, code = rows["schema"]
-    found: list[int] = np.array(values, np.int64)[code].tolist()
-    return found
+    return [values[place] for place in code.tolist()]
 
 
 def _digest(text: str) -> bytes:

@@ -106,7 +106,7 @@ def _at_headers(text: bytes) -> Iterator[bytes]:
         if _heads(text[at : at + _MOST_HEADER_BYTES]) and text.count(b'"', 0, at) % 2 == 0:
             yield text[begin:at]
             begin = at
-    yield text[begin:] if begin else text
+    yield text[begin:]
 
 
 def _heads(lines: bytes) -> bool:

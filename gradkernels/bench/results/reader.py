@@ -156,7 +156,7 @@ class GrowingTable:
         end = self.count + len(column)
         memory = self.columns.setdefault(name, np.empty(0, column.dtype))
         if end > len(memory):
-            wider = np.empty(max(end, self.foreseen, 2 * len(memory)), np.result_type(memory, column))
+            wider = np.empty(max(end, self.foreseen, 2 * len(memory)), column.dtype)
             wider[: self.count] = memory[: self.count]
             memory = self.columns[name] = wider
         memory[self.count : end] = column

@@ -132,7 +132,7 @@ class ResultsTable:
         values, code = getattr(self, SHARED_LISTS[name]), getattr(self, name)
         first = np.full(len(values), len(code))
         np.minimum.at(first, code, np.arange(len(code)))
-        return [values[place] for place in np.argsort(first, kind="stable") if first[place] < len(code)]
+        return [values[place] for place in np.argsort(first) if first[place] < len(code)]
 
 
 _PER_ROW = ("run", "case", "kernel", "reason", "status", "pass_", "block")
@@ -150,23 +150,22 @@ def positions(values: Sequence[Hashable], among: Iterable[Hashable]) -> Ints:
 
 def distinct(*columns: Ints) -> tuple[list[Ints], Ints]:
     """Return the distinct rows of columns of numbers, by column and ascending, and for each row its position there."""
-    small = [_small(column) for column in columns]
     code = np.zeros(len(columns[0]), np.int64)
-    for values, inverse in small:
-        code, _ = _ranked(code, len(values), inverse)
+    for column in columns:
+        code, _ = _ranked(code, *_small(column))
     code, found = _ranked(code, 1, np.zeros_like(code))
     first = np.zeros(found, np.int64)
     first[code[::-1]] = np.arange(len(code) - 1, -1, -1)
     return [column[first] for column in columns], code
 
 
-def _small(column: Ints) -> tuple[Ints, Ints]:
-    """Return the values that a column may have, ascending, and for each row the position of its own."""
+def _small(column: Ints) -> tuple[int, Ints]:
+    """Return how many values a column may have, and for each row the position of its own among them, ascending."""
     most = int(column.max(initial=0))
     if column.min(initial=0) >= 0 and most < _DENSE * len(column):
-        return np.arange(most + 1), column
+        return most + 1, column
     values, inverse = np.unique(column, return_inverse=True)
-    return values, inverse
+    return len(values), inverse
 
 
 def _ranked(code: Ints, size: int, column: Ints) -> tuple[Ints, int]:

@@ -24,7 +24,8 @@ def merge(files: file_options.MergedFiles, out: file_options.MadeFile, force: fi
     write_whole_lines(out, merged.lines(files))
     parts = [counted(merged.rows, "row")]
     if merged.repeated:
-        parts.append(f"{counted(merged.repeated, 'row')} left out that were there already")
+        were = "was" if merged.repeated == 1 else "were"
+        parts.append(f"{counted(merged.repeated, 'row')} left out that {were} there already")
     if merged.upgraded:
         parts.append(f"{counted(merged.upgraded, 'row')} brought to schema {SCHEMA}")
     print(f"{out}: {', '.join(parts)}", *coverage.sentences(), sep="\n")
