@@ -6,7 +6,6 @@ from itertools import product
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
 import pytest
 from measured import cells, changed, record, refused
 
@@ -15,6 +14,8 @@ from gradkernels.bench.results.reader import GrowingTable
 from gradkernels.bench.results.table import distinct, tabulate
 from gradkernels.record import COLUMNS, HEADER, KINDS, Malformed, Record, line
 from gradkernels.record.reading import parse
+
+pa = pytest.importorskip("pyarrow")
 
 TIMES = {"seconds_min": 1.0, "seconds_q25": 2.0, "seconds_q75": 3.0, "seconds_first": 5.0}
 TIMED = record(
