@@ -9,7 +9,7 @@ import pytest
 import torch
 from first_five import FIVE
 from honest import HONEST, P, wrapped
-from matrices import in_turn
+from matrices import in_turn, matrix
 from modules import problem
 from mutants import MUTANTS, changed, instead
 from torch import nn
@@ -24,9 +24,10 @@ from gradkernels.check.true_gradients import TrueGradients
 DTYPES = ("float64", "float32")
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize(
-    ("name", "quantity"), [(name, quantity) for name, mutant in MUTANTS.items() for quantity in mutant.quantities]
+@matrix(
+    "name,quantity,dtype",
+    rows=[(name, quantity, dtype) for name in MUTANTS for quantity in MUTANTS[name].quantities for dtype in DTYPES],
+    occurring=lambda name, quantity, dtype: (f"{name} {quantity}", f"{name} {dtype}", f"{quantity} {dtype}"),
 )
 def test_every_mutant_is_rejected_with_where_and_by_how_much(name, quantity, dtype, long):
     mutant = wrapped(gk.kernel(HONEST[quantity]), MUTANTS[name].wrap)

@@ -5,7 +5,7 @@ from itertools import product
 import numpy as np
 import pytest
 from first_five import FIVE
-from matrices import covering
+from matrices import covering, matrix
 
 import gradkernels as gk
 from gradkernels.quantity import Moments
@@ -115,14 +115,19 @@ TWO_FEATURES = {
 }
 
 
-@each(KERNELS)
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize(
-    ("problem", "example"),
-    [(VARIANTS[0], INTERCEPT), (VARIANTS[1], NO_INTERCEPT), (VARIANTS[0], TWO_FEATURES)],
-    ids=["intercept", "no intercept", "two features"],
-)
-def test_equals_three_points_worked_out_by_hand(kernel, problem, example, dtype):
+BY_HAND = {
+    "intercept": (VARIANTS[0], INTERCEPT),
+    "no intercept": (VARIANTS[1], NO_INTERCEPT),
+    "two features": (VARIANTS[0], TWO_FEATURES),
+}
+
+
+@matrix(
+    "kernel,name,dtype", KERNELS, BY_HAND, DTYPES,
+    occurring=lambda kernel, name, dtype: (f"{kernel.key} {name}", f"{kernel.key} {dtype}"),
+)  # fmt: skip
+def test_equals_three_points_worked_out_by_hand(kernel, name, dtype):
+    problem, example = BY_HAND[name]
     expected = example[kernel.quantity.name]
     options = [{"max_norm": bound} for bound in expected] if isinstance(expected, dict) else [{}]
     values = list(expected.values()) if isinstance(expected, dict) else [expected]
