@@ -209,6 +209,24 @@ def test_products_with_zeros_beside_are_those_without(way):
         torch.testing.assert_close(out.double(), factor.double() @ factor.double().mT, rtol=1e-5, atol=1e-5)
 
 
+def test_data_that_a_hook_writes_to_before_the_backward_pass_is_over_are_an_error():
+    model = nn.Sequential(nn.Linear(40, 40), nn.Tanh(), nn.Linear(40, 3))
+    x, y = torch.randn(5, 6, 40), torch.arange(5) % 3
+    expected = lengths(lambda x: model(x).mean(1), (x,), y, model)
+
+    def write(parameter):
+        x.mul_(2)
+
+    with gk.watch(model) as seen, gk.audit("off"):
+        for _ in range(2):
+            functional.cross_entropy(model(x).mean(1), y).backward()
+        torch.testing.assert_close(seen.norms, expected, rtol=1e-4, atol=0)
+        loss = functional.cross_entropy(model(x).mean(1), y)
+        model[0].weight.register_post_accumulate_grad_hook(write)
+        with pytest.raises(gk.CannotWatch, match="is written to before"):
+            loss.backward()
+
+
 class Offset(nn.Module):
     """A map, and a number that is added to all of its outputs: before a softmax its gradients cancel in each sample."""
 

@@ -68,6 +68,7 @@ class SampleGradients:
     def settle(self) -> None:
         """Take what has waited, once the backward pass is over: one by one where something is missing."""
         for waiting, norms in ((one.waiting, one.norms) for one in self._waiting):
+            waiting.require_unwritten()
             there = [(at, g) for at, g in enumerate(waiting.gradients) if g is not None]
             squares = norms.squares(waiting.kept, waiting.gradients, waiting.use)
             if squares is None or self._squares is None:
