@@ -202,6 +202,15 @@ def test_a_fault_below_a_second_header_is_named_by_its_line(tmp_path):
         read_results([path])
 
 
+@pytest.mark.parametrize("header", [HEADER, "\ufeff" + HEADER])
+def test_a_second_header_that_is_none_is_named_by_its_line(tmp_path, header):
+    path = tmp_path / "x.csv"
+    path.write_text(GOOD + header.replace(",run,", ",walk,") + SECOND)
+    with pytest.raises(Malformed) as caught:
+        read_results([path])
+    assert str(caught.value) == f"{path}, line 8: column 2 is 'walk', expected 'run'; this is not a results file"
+
+
 @pytest.mark.parametrize("second", [HEADER, HEADER[:-5] + "\udcff\n"])
 def test_a_byte_that_is_no_text_is_named_by_its_place(tmp_path, second):
     path = tmp_path / "x.csv"

@@ -124,7 +124,7 @@ def _follows(columns: CsvColumns) -> bool:
     for name in DERIVED.keys() & columns.keys():
         values, code = columns[name]
         places = {value: place for place, value in enumerate(values)}
-        if (np.array([places.get(one[name], -1) for one in wanted])[kernel] != code).any():
+        if (np.array([places.get(one[name]) for one in wanted])[kernel] != code).any():
             return False
     return True
 

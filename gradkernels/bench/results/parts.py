@@ -55,14 +55,13 @@ def parts(path: Path) -> Iterator[Part]:
 
 def _first_header(path: Path, first: bytes) -> list[str]:
     text = decoded(path, first).removeprefix(BYTE_ORDER_MARK)
-    for _ in parse(path, text):  # a fault of the first line, or of its end, is raised here
-        break
-    return _cells(path, text, 1)
+    list(parse(path, text))  # a fault of the first line, or of its end, is raised here
+    return next(csv.reader([text]))
 
 
 def _cells(path: Path, line: str, number: int) -> list[str]:
-    row = next(csv.reader([line]), [])
-    return require_header([cell.removeprefix(BYTE_ORDER_MARK) for cell in row[:1]] + row[1:], f"{path}, line {number}")
+    first, *others = next(csv.reader([line]))
+    return require_header([first.removeprefix(BYTE_ORDER_MARK), *others], f"{path}, line {number}")
 
 
 def _below(path: Path, file: BinaryIO, header: Sequence[str], start: int) -> Iterator[Part]:
