@@ -11,7 +11,7 @@ import pytest
 from gradkernels.bench.cli import main
 from gradkernels.bench.results.functions import benchmark_names, sized
 from gradkernels.bench.results.import_kinds import import_kinds
-from gradkernels.bench.results.imported import FunctionTime, function_records, moment, spread_of
+from gradkernels.bench.results.imported import FunctionTime, function_records, moment, run_name_of, spread_of
 from gradkernels.bench.results.importing import read_imported
 from gradkernels.coordinates import Coordinates
 from gradkernels.record import Measurement, Record, Status, read
@@ -185,6 +185,7 @@ def test_a_file_is_imported_once(tmp_path, monkeypatch, capsys):
         Path(name).write_bytes((SAVED / "pyperf.json").read_bytes())
     assert main(["import", "a.json", "b.json", "-o", "x.csv"]) == 2
     assert "a.json and b.json hold the same run f" in capsys.readouterr().err
+    assert run_name_of(b"{}") == "f44136fa355b"  # the beginning of its SHA-256
 
 
 def test_pytest_benchmark_has_sizes_and_other_parameters():

@@ -204,6 +204,7 @@ def test_a_text_is_cut_before_each_header_outside_of_quotes():
     for pieces in (
         [b"1,a\n", header + b"2,b\n3,c\n", QUOTED_HEADER, MARK + header + b"4,d\n"],
         [header, header + b"1,a\n", header],
+        [b'"1",a\n', header],
         [b"s\nschem,\nschemata\n"],
         [b'1,"\n' + header + b'"\n2,""""\n', header],
         [b'1,"a","\n' + header + b'"\n', header],
