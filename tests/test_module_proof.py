@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -132,6 +133,59 @@ def test_memory_for_norms_is_like_the_only_parameter():
         return result if out is None else out.copy_(result) if out.dtype == torch.float64 else None
 
     assert len(proven("norms", filled, sample=sample, out=True)) == 2
+
+
+# --- options
+
+
+def test_options_are_tensors_like_their_parameters_or_the_first_one_and_numbers_of_groups_stay():
+    theta = {"a": torch.zeros(2), "b": torch.zeros(1, dtype=torch.float64)}
+    v = {"a": np.array([0.5, 2.0]), "b": np.array([0.1])}
+    groups, by, limits = np.array([0, 1]), (("one", ("a",)),), {"one": 3.0}
+    made = proof._placed({"v": v, "weights": v["b"], "groups": groups, "by": by, "limits": limits, "max": 2.5}, theta)
+    assert (made["v"]["a"].dtype, made["v"]["a"].tolist()) == (torch.float32, [0.5, 2.0])
+    assert (made["v"]["b"].dtype, made["v"]["b"].tolist()) == (torch.float64, [0.1])
+    assert (made["weights"].dtype, made["weights"].tolist()) == (torch.float32, [pytest.approx(0.1)])
+    assert made["groups"] is groups
+    assert (made["by"], made["limits"], made["max"]) == (by, limits, 2.5)
+    made["v"]["b"].zero_()
+    assert v["b"].tolist() == [0.1], "what a kernel writes to is none of the proof's"
+
+
+def test_both_calls_have_what_a_quantity_needs_the_first_and_the_last_of_several_settings_beside_it():
+    sample, seen = batch(), []
+
+    def asked(*settings):
+        def with_settings(draw):
+            seen.append(draw)
+            return ((str(i), one) for i, one in enumerate(settings))
+
+        norms = replace(QUANTITIES["clipped_sum"], needs=lambda draw: {"a": draw.n}, settings=with_settings)
+        return proof._options(norms, sample)
+
+    assert proof._options(QUANTITIES["norms"], sample) == ({}, {})
+    assert asked() == ({"a": 3}, {"a": 3})
+    assert asked({"b": 1}) == ({"a": 3, "b": 1}, {"a": 3})
+    assert asked({"b": 1}, {"b": 2}, {"a": 4}) == ({"a": 3, "b": 1}, {"a": 4})
+    assert seen[0].norms == [pytest.approx(0.9 * 32**0.5)]  # the residual is 2, and so is its slope
+    assert (seen[0].theta, seen[0].batch) == (sample.theta, (sample.x, sample.y))
+
+
+@pytest.mark.parametrize("quantity", ["weighted_sum", "group_sums", "outer", "inner", "clipped_sum_by"])
+def test_options_by_sample_are_turned_with_the_samples(quantity):
+    proven(quantity)
+    with pytest.raises(gk.Disagreement, match=f"^torch.odd.{quantity} on "):
+        proven(quantity, lambda result, call, *given, **options: each(lambda one: one + (call == 1), result))
+
+
+@pytest.mark.parametrize("wrong", [1, 2])
+def test_writing_to_an_option_is_refused(wrong):
+    def writes(result, call, x, y, v):
+        for part in v.values() if call == wrong else ():
+            part.mul_(1)
+        return result
+
+    refused("ODDinner changed one of its options", "inner", writes)
 
 
 # --- what is refused

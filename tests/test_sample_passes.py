@@ -1,5 +1,6 @@
 """Passes of single samples: which samples, what they give, and what is looked at again in float64."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -112,12 +113,15 @@ def test_small_rows_are_held_several_at_a_time_and_are_those_of_passes_alone(mon
 
     monkeypatch.setattr(type(loop), "build", noting)
     together = [*batch.sample_gradients([2, 0, 1])]
+    drawing = replace(batch, problem=replace(batch.problem, randomness="same"))  # whose passes may draw
+    each_alone = [*drawing.sample_gradients([2, 0, 1])]
     monkeypatch.setattr(sample_passes, "ROW_BYTES_AT_ONCE", 1)
     alone = [*batch.sample_gradients([2, 0, 1])]
-    assert sizes == [3, 1, 1, 1]
-    for one, other in zip(together, alone, strict=True):
-        assert one[1:] == other[1:]
-        assert all(torch.equal(part, other.row[name]) for name, part in one.row.items())
+    assert sizes == [3, 1, 1, 1, 1, 1, 1]
+    for others in (alone, each_alone):
+        for one, other in zip(together, others, strict=True):
+            assert one[1:] == other[1:]
+            assert all(torch.equal(part, other.row[name]) for name, part in one.row.items())
 
 
 def test_single_gradients_come_with_their_length_as_scale_and_what_is_left_of_one_that_vanishes():

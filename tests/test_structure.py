@@ -8,6 +8,7 @@ import pytest
 
 import gradkernels as gk
 from gradkernels.check.structure import conforming, entry_namer
+from gradkernels.quantities.clipped_sum_by import Clipped
 from gradkernels.quantity import Moments
 
 A, B = np.arange(4.0).reshape(2, 2), np.arange(4.0, 7)
@@ -16,8 +17,8 @@ PLAIN = np.zeros(2)
 Y = np.zeros(2)
 
 
-def conformed(result, quantity, theta=DICT):
-    return conforming(result, gk.Case(gk.LinearRegression(), quantity, 2), theta, Y, "here")
+def conformed(result, quantity, theta=DICT, options=None):
+    return conforming(result, gk.Case(gk.LinearRegression(), quantity, 2), theta, Y, "here", options)
 
 
 def test_a_dict_becomes_one_array_in_thetas_order():
@@ -28,6 +29,18 @@ def test_a_dict_becomes_one_array_in_thetas_order():
     assert mean.tolist() == [0, 1, 2, 3, 4, 5, 6]
     assert variance.tolist() == [0, 2, 4, 6, 8, 10, 12]
     assert conformed(np.array([1.0, 2.0]), "norms").tolist() == [1, 2]
+    assert conformed(Clipped({"a": A, "b": B}, np.array([8.0, 9.0])), "clipped_sum_by").tolist() == [*range(7), 8, 9]
+    options = {"by": (("one", ("b", "a")),)}
+    found = Clipped({"a": A, "b": B}, {"one": np.array([8.0, 9.0])})
+    assert conformed(found, "clipped_sum_by", options=options).tolist() == [*range(7), 8, 9]
+    products = {
+        "one": np.array([[0.0, 1.0, 2.0], [3.0, 4.0, 5.0]]),
+        "two": np.array([[6.0, 7.0, 8.0], [9.0, 8.0, 7.0]]),
+    }
+    options = {"by": (("one", ("b",)), ("two", ("a",))), "other": (np.zeros(3), np.zeros(3))}
+    assert conformed(products, "gram_by", options=options).tolist() == [
+        [[0, 6], [1, 7], [2, 8]], [[3, 9], [4, 8], [5, 7]],
+    ]  # fmt: skip
 
 
 def test_arrays_of_any_library_and_dtype_become_float64():

@@ -17,7 +17,7 @@ from gradkernels.check.rounding import CHANGES, changed_a_little, largest_distan
 from gradkernels.check.true_gradients import TrueGradients
 from gradkernels.problems import FunctionProblem
 from gradkernels.quantity import flat
-from gradkernels.tree import Tree, count, each, take
+from gradkernels.tree import Tree, count, take
 from gradkernels.truth import Floats
 
 COMPARES_SAMPLES = (
@@ -33,7 +33,7 @@ def gradients_of(problem: FunctionProblem, theta: Tree, x: Tree, y: Tree) -> Tru
     Args:
         problem: A JAX function.
         theta: Parameters, flat, numpy arrays, as all that follow.
-        x: Inputs of n samples.
+        x: Inputs of n samples, one at least.
         y: Targets.
 
     Raises:
@@ -61,16 +61,15 @@ def _rows_and_gradient(problem: FunctionProblem, theta: Tree, x: Tree, y: Tree, 
     rows = _rows(problem, (theta, x, y), range(count(y)), dtype)
     with _precision(dtype):
         of_mean = _differentiated(problem)[1]
-        return rows, flat(each(_wide, of_mean(*_placed((theta, x, y), dtype))), 0)
+        return rows, flat(of_mean(*BACKENDS["jax"].put((theta, x, y))))
 
 
 def _rows(problem: FunctionProblem, inputs: tuple[Tree, Tree, Tree], samples: Any, dtype: str) -> Floats:
     """Compute rows `(k, p)` of some samples, float64 numbers of passes in a dtype."""
     of_one = _differentiated(problem)[0]
     with _precision(dtype):
-        theta, *data = _placed(inputs, dtype)
-        found = [flat(each(_wide, of_one(theta, *take(tuple(data), int(i)))), 0) for i in samples]
-    return np.stack(found) if found else np.zeros((0, problem.size(1)))
+        theta, *data = BACKENDS["jax"].put(inputs)
+        return np.stack([flat(of_one(theta, *take(tuple(data), int(i)))) for i in samples])
 
 
 def _row_errors(
@@ -108,15 +107,7 @@ def _differentiated(problem: FunctionProblem) -> tuple[Any, Any]:
 
 
 def _precision(dtype: str) -> Any:
+    """Let JAX compute in float64, or in float32, to which it then rounds all that it is given."""
     import jax
 
     return jax.enable_x64(dtype == "float64")
-
-
-def _placed(inputs: tuple[Tree, Tree, Tree], dtype: str) -> Any:
-    floats = each(lambda one: one.astype(dtype) if one.dtype.kind == "f" else one, inputs)
-    return BACKENDS["jax"].put(floats)
-
-
-def _wide(array: Any) -> Floats:
-    return np.asarray(array, np.float64)

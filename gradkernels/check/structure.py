@@ -76,7 +76,7 @@ def _misnamed(result: dict[str, Any], blank: dict[str, Any]) -> str:
     missing, extra = [*(blank.keys() - result.keys())], [*(result.keys() - blank.keys())]
     if missing or extra:
         return f"a dict that lacks {missing or 'no'} parameters and has {extra or 'no'} others"
-    parts = ((name, misfit(result[name], part, _kind(part))) for name, part in blank.items())
+    parts = ((name, misfit(result[name], part, "an array")) for name, part in blank.items())
     if nested := next((f"a dict whose {name!r} is {says}" for name, says in parts if says), ""):
         return nested
     return "" if [*result] == [*blank] else "a dict with all of theta's parameters, but their order is not theta's"

@@ -51,3 +51,24 @@ def test_weights_that_moved_by_one_sample_are_rejected():
 
     with pytest.raises(gk.Disagreement):
         gk.check(replace(honest, builder=build), gk.Case(P, "weighted_sum", 5))
+
+
+def test_a_kernel_that_writes_to_an_option_or_hands_it_out_is_rejected():
+    def changed(result, weights):
+        weights[-1] += 1
+        return result
+
+    wrong = (
+        (changed, "changed one of its options"),
+        (lambda result, weights: weights, "returned memory of one of its"),
+    )
+    for change, says in wrong:
+        honest = gk.kernel("numpy.broadcast+.weighted_sum")
+
+        def build(problem, honest=honest, change=change):
+            compute = honest.build(problem)
+            return lambda theta, x, y, weights: change(compute(theta, x, y, weights=weights), weights)
+
+        case = gk.Case(P, "weighted_sum", 2)  # as many samples as parameters
+        with pytest.raises(gk.Disagreement, match=says):
+            gk.check(replace(honest, builder=build), case)

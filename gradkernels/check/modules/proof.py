@@ -44,7 +44,7 @@ def prove_on_samples(
     order = range(n)[::-1] if backwards else range(n)
     options = _options(kernel.quantity, sample)
     turned, own = sample.of(order), kernel.quantity.part(options[0], np.asarray(order))
-    first = (compute(sample.theta, turned.x, turned.y, **_placed(own, sample.theta)), order, options[0])
+    first = (_computed(kernel, compute, turned, own), order, options[0])
 
     def second() -> CheckedCall:
         return _second(kernel, compute, sample, options[1]), range(n), options[1]
@@ -111,9 +111,19 @@ def _placed(options: Options, theta: Any) -> Options:
     }
 
 
+def _computed(kernel: Kernel, compute: Compute, sample: CallerBatch, options: Options) -> Any:
+    """Call a kernel with options in its arrays; raise a Disagreement where it writes to one."""
+    placed = _placed(options, sample.theta)
+    written = write_counts(placed)
+    result = compute(sample.theta, sample.x, sample.y, **placed)
+    if written != write_counts(placed):
+        raise Disagreement(f"{kernel.key} changed one of its options")
+    return result
+
+
 def _second(kernel: Kernel, compute: Compute, sample: CallerBatch, options: Options) -> Any:
     if not kernel.out:
-        return compute(sample.theta, sample.x, sample.y, **_placed(options, sample.theta))
+        return _computed(kernel, compute, sample, options)
     first = leaves(sample.theta)[0]
     blank = kernel.quantity.blank(count(sample.y), sample.theta)
     like = sample.theta if isinstance(blank, dict) else {None: first}
