@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from gradkernels.fastest import gram as gram
     from gradkernels.fastest import group_sums as group_sums
     from gradkernels.fastest import inner as inner
+    from gradkernels.fastest import jacobian as jacobian
     from gradkernels.fastest import moments as moments
     from gradkernels.fastest import norms as norms
     from gradkernels.fastest import outer as outer
@@ -90,6 +91,7 @@ _HOME = {
         "gram",
         "group_sums",
         "inner",
+        "jacobian",
         "moments",
         "norms",
         "outer",

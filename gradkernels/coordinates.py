@@ -12,7 +12,7 @@ REGRESSION_NAMES = ("linear", "logistic", "poisson", "huber", "softmax")
 
 QUANTITY_NAMES = (
     *("gradient", "per_sample", "norms", "moments", "clipped_sum", "weighted_sum", "group_sums", "inner", "gram"),
-    *("project", "outer", "norms_by", "clipped_sum_by", "gram_by"),
+    *("project", "outer", "norms_by", "clipped_sum_by", "gram_by", "jacobian"),
 )
 """Of `gradkernels.quantity.QUANTITIES`, in their order."""
 

@@ -13,6 +13,7 @@ from gradkernels.case import Case
 from gradkernels.key import Key
 from gradkernels.names import pick
 from gradkernels.problems import Problem
+from gradkernels.quantities.shared.outputs import output_axes, rows_of_outputs
 from gradkernels.quantity import QUANTITIES, Quantity
 
 Compute = Callable[..., Any]
@@ -23,6 +24,9 @@ MOST_COMPILED = 32
 
 Refuses = Callable[[Case], list[str]]
 """`refuses(case)`, a way's own reasons why it cannot do a case, as sentences."""
+
+
+_OF_OUTPUTS = "pass problem.of_outputs() of a ModuleProblem, and None for y"
 
 
 def _nothing(case: Case) -> list[str]:
@@ -101,12 +105,15 @@ class Kernel:
     def accepts(self, problem: Problem) -> bool:
         """Return whether it can differentiate this kind of problem at all."""
         arrays = self.backend.arrays.name
-        return isinstance(problem, self.problems) and arrays in (problem.libraries or (arrays,))
+        fits = isinstance(problem, self.problems) and arrays in (problem.libraries or (arrays,))
+        return fits and (problem.is_of_outputs or not self.quantity.of_outputs)
 
     def unsupported(self, case: Case) -> tuple[str, ...]:
         """Return every reason why it cannot do `case` here, as sentences; empty when it can."""
         reasons = self.backend.refuses(case.dtype, case.device)
-        if isinstance(case.problem, self.problems) and not self.accepts(case.problem):
+        if self.quantity.of_outputs and not case.problem.is_of_outputs:
+            reasons.append(f"{self.key} differentiates outputs, and {case.problem.name} is a loss; {_OF_OUTPUTS}")
+        elif isinstance(case.problem, self.problems) and not self.accepts(case.problem):
             takes, kind = " or ".join(case.problem.libraries), type(case.problem).__name__
             reasons.append(
                 f"{self.key} computes with arrays of {self.backend.host.name}, a {kind} with those of {takes}"
@@ -197,6 +204,9 @@ def compose(rows: Kernel, quantity: Quantity) -> Kernel:
         batches = [option.name for option in quantity.options if option.batch]
 
         def compute(theta: Any, x: Any, y: Any, **settings: Any) -> Any:
+            if quantity.of_outputs:
+                axes = output_axes(quantity, y)
+                return of(xp, rows_of_outputs(per_sample, theta, x, y), **axes)
             for name in batches:
                 if settings.get(name) is not None:
                     settings[name] = per_sample(theta, *settings[name])
@@ -204,7 +214,12 @@ def compose(rows: Kernel, quantity: Quantity) -> Kernel:
 
         return _compiled(compute, rows.backend, [option.name for option in quantity.options if option.fixed])
 
-    return replace(rows, name=f"{rows.name}+", quantity=quantity, builder=build, out=False)
+    def refuses(case: Case) -> list[str]:
+        draws = ["it draws other random numbers for each output"] if case.problem.randomness == "different" else []
+        return [*rows.refuses(case), *draws]
+
+    reasons = refuses if quantity.of_outputs else rows.refuses
+    return replace(rows, name=f"{rows.name}+", quantity=quantity, builder=build, out=False, refuses=reasons)
 
 
 def _compiled(compute: Compute, backend: Backend, fixed: list[str]) -> Compute:

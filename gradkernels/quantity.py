@@ -121,6 +121,7 @@ class Quantity:
         by_sample: Whether its result has a part for each sample, and not their sum or mean.
         sample_parts: Names of those fields of a result that have a part for each sample.
         pairs: Whether its second axis is one of samples too.
+        of_outputs: Whether it has a row for each output of each sample: of problems of outputs, not of losses.
         drops: Whether it can leave out samples that are not finite, and is proven with them.
         squares: Whether it holds squares of gradients, which leave the range of a dtype before these do.
         room: `room(theta)` raises a ValueError where a result of so many parameters has no room in memory.
@@ -143,6 +144,7 @@ class Quantity:
     by_sample: bool = field(default=False, compare=False)
     sample_parts: tuple[str, ...] = field(default=(), compare=False)
     pairs: bool = field(default=False, compare=False)
+    of_outputs: bool = field(default=False, compare=False)
     drops: bool = field(default=False, compare=False)
     squares: bool = field(default=False, compare=False)
     room: Callable[[Tree], None] = field(default=lambda theta: None, compare=False)

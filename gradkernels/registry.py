@@ -16,6 +16,7 @@ from gradkernels.kernels import __path__ as folders
 from gradkernels.key import Key
 from gradkernels.names import pick
 from gradkernels.problems import Problem
+from gradkernels.problems.module.module_problem import ModuleProblem
 from gradkernels.quantity import QUANTITIES, Quantity, quantity
 from gradkernels.validate import validate_problem
 
@@ -60,11 +61,17 @@ def _all() -> dict[str, Kernel]:
         for kernel in declared
         if kernel.quantity.name == "per_sample"
         for quantity in QUANTITIES.values()
-        if f"{kernel.way}.{quantity.name}" not in ways
+        if f"{kernel.way}.{quantity.name}" not in ways and _can_have(kernel, quantity)
     ]
     order = list(QUANTITIES)
     both = sorted(declared + composed, key=lambda k: (order.index(k.quantity.name), k.preference, k.key))
     return {kernel.key: kernel for kernel in both}
+
+
+def _can_have(rows: Kernel, quantity: Quantity) -> bool:
+    """Tell whether a way of per-sample gradients can have a quantity at all: one of outputs if it is for modules."""
+    of_modules = rows.backend.arrays.name in ModuleProblem.libraries and issubclass(ModuleProblem, rows.problems)
+    return of_modules or not quantity.of_outputs
 
 
 def _declared() -> dict[str, Kernel]:

@@ -9,6 +9,7 @@ import numpy as np
 
 from gradkernels.backend import Array, Backend, backend_of
 from gradkernels.memory.overlap import overlapping, overlaps_itself
+from gradkernels.quantities.shared.outputs import output_axes
 from gradkernels.quantity import Quantity
 from gradkernels.tree import Tree, constants, count, leaves
 from gradkernels.validate import dtype_of
@@ -34,7 +35,7 @@ def validate_out(quantity: Quantity, theta: Tree, x: Tree, y: Tree, out: Any) ->
     library = backend_of(given[0])
     if library is not None and library.arrays.read_only:
         raise TypeError(f"{library.arrays.read_only}; leave out= out")
-    n = count(y)
+    n, axes = count(y), output_axes(quantity, y)
     if isinstance(theta, dict) and quantity.per_parameter:
         _require_names(theta, out)
         parts, likes = [out[name] for name in theta], given
@@ -42,7 +43,7 @@ def validate_out(quantity: Quantity, theta: Tree, x: Tree, y: Tree, out: Any) ->
         parts, likes = [out], [max(given, key=_itemsize)]
     tensor = getattr(sys.modules.get("torch"), "Tensor", ())
     for place, (part, like) in enumerate(zip(parts, likes, strict=True)):
-        shape = quantity.shape(n, like.shape)
+        shape = quantity.shape(n, like.shape, **axes)
         if not _is_plain(part, shape, like, tensor):
             _require_writable(_name(out, theta, place), part, shape, like, library)
     others = [*given, *leaves((x, y))]

@@ -11,6 +11,8 @@ from gradkernels.names import dtype_name
 from gradkernels.problems import BlackBox, ExampleProblem, Problem, Regression
 from gradkernels.problems.regression.conversion import convert_target, is_integral
 from gradkernels.problems.regression.target_guard import target_guard
+from gradkernels.quantities.shared.outputs import output_axes
+from gradkernels.quantity import Quantity
 from gradkernels.tree import Tree, named
 
 
@@ -65,6 +67,34 @@ def validate_problem(problem: Any) -> None:
     if type(problem).__hash__ is None:
         name = type(problem).__name__
         raise TypeError(f"problem is a {name}, which has no hash; declare it with @dataclass(frozen=True)")
+
+
+def validate_asked(problem: Problem, asked: Quantity, *targets: Tree) -> None:
+    """Raise unless a quantity can be asked of a problem: one of outputs of a problem of outputs.
+
+    Args:
+        problem: What is differentiated.
+        asked: The quantity.
+        targets: y as the caller has them, if there are any yet.
+
+    Raises:
+        TypeError: It is no problem, it is a loss of outputs or has none, or it is not said which of them are meant.
+        ValueError: Single outputs are meant, and the quantity is of all.
+    """
+    validate_problem(problem)
+    if asked.of_outputs and not problem.is_of_outputs:
+        problem.of_outputs()  # says so where there are none
+        raise TypeError(
+            f"{asked} is of a model's outputs, and this problem is of a loss; pass problem.of_outputs(), and None for y"
+        )
+    for y in targets if problem.is_of_outputs else ():
+        if y is None and not asked.of_outputs:
+            raise TypeError(
+                f"y is None; {asked} of a problem of outputs is of one of them for each sample: pass their numbers "
+                "(n,), or a weight for each"
+            )
+        if y is not None:
+            output_axes(asked, y)
 
 
 def validate_count(name: str, value: Any) -> None:

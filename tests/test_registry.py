@@ -39,7 +39,8 @@ for quantity in ("gradient", "per_sample", "norms", "moments", "clipped_sum"):
     gk.check(f"{way}.{quantity}", gk.Case(gk.LinearRegression(), quantity, 9))
 print(*(kernel.key for kernel in gk.kernels() if "outer" in kernel.name))
 """
-OF_ONE_FILE = {"numpy.outer.per_sample", *(f"numpy.outer+.{one}" for one in QUANTITIES if one != "per_sample")}
+OF_LOSSES = [name for name, one in QUANTITIES.items() if not one.of_outputs]
+OF_ONE_FILE = {"numpy.outer.per_sample", *(f"numpy.outer+.{one}" for one in OF_LOSSES if one != "per_sample")}
 
 
 def python(code, *paths):
@@ -107,8 +108,8 @@ def test_a_library_that_is_not_installed_is_a_reason():
     *reasons, refusal = python(WITHOUT_JAX).splitlines()
     missing, other = "jax is not installed: pip install jax", "is written for a FunctionProblem, not for"
     assert [line for line in reasons if not line.startswith(missing)] == []
-    # jax.grad has the gradient, jax.vmap every quantity; each in two dtypes. Other kernels are for functions of JAX.
-    assert [line for line in reasons if other not in line] == [missing] * 2 * (1 + len(QUANTITIES))
+    # jax.grad has the gradient, jax.vmap every quantity of losses; each in two dtypes. Others are for functions of JAX.
+    assert [line for line in reasons if other not in line] == [missing] * 2 * (1 + len(OF_LOSSES))
     assert refusal == "jax.grad.gradient cannot do this case: jax is not installed: pip install jax"
 
 
@@ -132,7 +133,7 @@ def test_every_way_of_the_issue_gives_what_it_can():
     found = {}
     for kernel in gk.kernels(P):
         found.setdefault(kernel.way.removesuffix("+"), set()).add(kernel.quantity.name)
-    rows = {way: set(QUANTITIES) for way in ("numpy.loop", "numpy.broadcast", "torch.loop", "torch.vmap", "jax.vmap")}
+    rows = {way: set(OF_LOSSES) for way in ("numpy.loop", "numpy.broadcast", "torch.loop", "torch.vmap", "jax.vmap")}
     means = {"numpy.matmul": {"gradient", "weighted_sum", "inner", "gram"}, "torch.autograd": {"gradient"}}
     assert found | rows | means == found
 

@@ -9,12 +9,16 @@ from torch import Tensor
 
 from gradkernels.adapters.missing import missing
 from gradkernels.fastest.of_gradients import per_sample
+from gradkernels.fastest.outputs import jacobian
 from gradkernels.problems.module.module_problem import ModuleProblem
 
 try:
     from laplace.curvature import EFInterface, GGNInterface
 except ImportError as error:
     raise missing("laplace-torch", "laplace", error) from error
+
+
+FLAT: Any = {"flat": True}
 
 
 class SampleRows:
@@ -25,12 +29,12 @@ class SampleRows:
         own: Any = self
         if own.last_layer:
             return super().gradients(x, y)  # type: ignore[misc]
-        rows = self._rows("_of_loss", own.lossfunc, x, y)
+        rows = per_sample(self._problem("_of_loss", own.lossfunc), None, x, y, **FLAT)
         with torch.no_grad():
-            return rows, own.lossfunc(own.model(x), y)
+            return self._of_subnetwork(rows), own.lossfunc(own.model(x), y)
 
     def jacobians(self, x: Any, enable_backprop: bool = False) -> tuple[Tensor, Tensor]:
-        """Compute the Jacobian of each sample's outputs, `(n, c, P)`, and the outputs `(n, c)`, a pass for each output.
+        """Compute the Jacobian of each sample's outputs, `(n, c, P)`, and the outputs `(n, c)`.
 
         Args:
             x: Inputs of the model, samples first.
@@ -43,19 +47,19 @@ class SampleRows:
             outputs = own.model(x)
         if outputs.ndim != 2:
             return super().jacobians(x)  # type: ignore[misc]
-        chosen = torch.eye(outputs.shape[1], dtype=outputs.dtype, device=outputs.device)
-        rows = [self._rows("_of_output", chosen_output, x, one.expand_as(outputs).contiguous()) for one in chosen]
-        return torch.stack(rows, 1), outputs
+        rows = jacobian(self._problem("_of_outputs", None), None, x, flat=True)
+        return self._of_subnetwork(rows), outputs
 
-    def _rows(self, kept: str, loss_fn: Any, x: Any, y: Tensor) -> Tensor:
+    def _problem(self, kept: str, loss_fn: Any) -> ModuleProblem:
         own: Any = self
-        problem = vars(self).get(kept)
+        problem: ModuleProblem | None = vars(self).get(kept)
         if problem is None or problem.model is not own.model:
             problem = vars(self)[kept] = ModuleProblem(own.model, loss_fn, reduction="sum", mixing="own")
-        options: Any = {"flat": True}
-        rows: Any = per_sample(problem, None, x, y, **options)
-        found: Tensor = rows if own.subnetwork_indices is None else rows[:, own.subnetwork_indices]
-        return found
+        return problem
+
+    def _of_subnetwork(self, rows: Tensor) -> Tensor:
+        own: Any = self
+        return rows if own.subnetwork_indices is None else rows[..., own.subnetwork_indices]
 
 
 class GGN(SampleRows, GGNInterface):
@@ -64,8 +68,3 @@ class GGN(SampleRows, GGNInterface):
 
 class EF(SampleRows, EFInterface):
     """The empirical Fisher backend: `Laplace(..., backend=EF)`."""
-
-
-def chosen_output(output: Tensor, chosen: Tensor) -> Tensor:
-    """Sum the outputs that are chosen by ones among zeros."""
-    return (output * chosen).sum()

@@ -28,8 +28,9 @@ from gradkernels.check.side_effects import prime_with_other_data, require_unalia
 from gradkernels.check.structure import conforming, entry_namer
 from gradkernels.kernel import Compute, Kernel
 from gradkernels.problems import Regression
+from gradkernels.quantities.shared.outputs import output_axes
 from gradkernels.quantity import Options
-from gradkernels.tree import count, each, leaves, take
+from gradkernels.tree import Tree, count, each, leaves, take
 
 FAR_SAMPLES = 8
 SAMPLES_AT_ONCE = 16
@@ -68,12 +69,13 @@ def prove(
     inputs = case.draw() if inputs is None else inputs
     case.require(inputs)
     reference = Reference(case.problem, *inputs) if reference is None else reference
+    reference = reference.of_outputs if case.quantity.of_outputs else reference
     # Data may hold NaN, infinity or numbers that overflow: that is compared here, not warned about.
     with np.errstate(all="ignore"), kernel.backend.arrays.fresh_arrays():
         arrays, intact = prime_with_other_data(kernel, compute, case, inputs, needed(case, inputs, kernel.backend))
         few = partial(_prove_on_few, kernel, compute, case, inputs)
         proofs = [
-            _verify(call(), options, reference, case, f"{kernel.key}{label}", few)
+            _verify(call(), options, reference, case, f"{kernel.key}{label}", few, y=inputs[2])
             for label, call, options in _calls(kernel, compute, case, inputs, reference, arrays)
         ]
         intact()
@@ -130,7 +132,7 @@ def _calls(
 
 
 def _into(kernel: Kernel, case: Case, inputs: Inputs, call: Callable[..., Any]) -> Any:
-    blank = case.quantity.blank(count(inputs[2]), inputs[0])
+    blank = case.quantity.blank(count(inputs[2]), inputs[0], output_axes(case.quantity, inputs[2]) or None)
     out = kernel.backend.put(each(lambda part: np.full(part.shape, np.nan, case.dtype), blank), case.device)
     if call(out=out) is not out:
         raise Disagreement(f"{kernel.key}: out= was given but is not what came back")
@@ -166,6 +168,7 @@ def _verify(
     case: Case,
     label: str,
     few: Callable[[Options], None] = lambda options: None,
+    y: Tree = None,
 ) -> Proof:
     """Compare a result; where samples disagree, ask how well their rows can be known and compare again.
 
@@ -176,9 +179,12 @@ def _verify(
         case: What was computed.
         label: Start of the message.
         few: Called with the options before all samples of a sum are asked about, in five passes each; may raise.
+        y: Targets of the call, where they are not those of the reference.
     """
     where = f"{label} on {case.problem.name}, n={case.n}, {case.dtype}"
-    found = conforming(result, case, reference.theta, reference.y, where, options)
+    found = conforming(result, case, reference.theta, reference.y if y is None else y, where, options)
+    if case.quantity.of_outputs:
+        found = found.reshape(count(reference.y), found.shape[-1])
     asked = np.zeros(count(reference.y), bool)
     while True:
         expected = reference.expect(case.quantity, **options)

@@ -12,6 +12,7 @@ from gradkernels.check import complex_step, function_gradients
 from gradkernels.check.known_gradients import KnownGradients
 from gradkernels.check.true_gradients import ERROR_SLACK, TrueGradients
 from gradkernels.problems import FunctionProblem, Problem, Regression
+from gradkernels.quantities.shared.outputs import chosen_outputs, every_output
 from gradkernels.quantity import Quantity, flat, quantity
 from gradkernels.tree import Tree, each
 from gradkernels.truth import Floats
@@ -59,6 +60,12 @@ class Reference(KnownGradients):
     def true(self) -> TrueGradients:
         """The gradients, known or computed."""
         return self.known or true_gradients(self.problem, *each(_wide, (self.theta, self.x, self.y)))
+
+    @cached_property
+    def of_outputs(self) -> Reference:
+        """The same of each output of each sample, one after the other, where y has a weight for each."""
+        x, y = chosen_outputs(self.x, self.y, *every_output(self.y))
+        return replace(self, x=x, y=y, known=None)
 
     def with_errors(self, samples: Any, allowed: float, dtype: str) -> Reference | None:
         """Return the same with larger scales where a working precision cannot know the rows of some samples.

@@ -14,6 +14,7 @@ import numpy as np
 from gradkernels.backend import backend_of
 from gradkernels.case import Case
 from gradkernels.check.compare_arrays import Disagreement, EntryNamer, plain_entry
+from gradkernels.quantities.shared.outputs import output_axes
 from gradkernels.quantity import Moments, Options
 from gradkernels.tree import Tree, count, leaves, named
 from gradkernels.validate import dtype_of
@@ -33,7 +34,7 @@ def conforming(result: Any, case: Case, theta: Tree, y: Tree, where: str, option
     Raises:
         Disagreement: It has another structure, dtype or shape than the case's quantity of theta.
     """
-    n, options = count(y), options or {}
+    n, options = count(y), {**(options or {}), **output_axes(case.quantity, y)}
     blank = case.quantity.blank(n, theta, options)
     if says := misfit(result, blank, f"{case.quantity.name}'s structure"):
         raise Disagreement(f"{where}: returned {says}")

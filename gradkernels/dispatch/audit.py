@@ -19,6 +19,7 @@ import numpy as np
 from gradkernels.check.compare_arrays import Disagreement
 from gradkernels.check.modules.audited_call import AuditedCall
 from gradkernels.check.modules.choose_check import result_check
+from gradkernels.check.modules.held_passes import held_passes
 from gradkernels.check.modules.result_checks import ResultCheck
 from gradkernels.check.modules.sample_passes import CallerBatch, require_agreement
 from gradkernels.check.modules.verdicts import is_definition
@@ -131,13 +132,14 @@ def _draw(n: int, some: int) -> list[int]:
 def _parts(call: AuditedCall, chosen: Sequence[int]) -> None:
     """Audit what the result has of the drawn samples."""
     batch, quantity = call.batch, call.kernel.quantity
-    options = quantity.part(call.options, list(chosen))
+    options, held = quantity.part(call.options, list(chosen)), held_passes(quantity, batch, chosen, _random)
 
     def results() -> list[ResultCheck]:
         label = f"{call.kernel.key} on {batch.problem.name}, n={count(batch.y)}, {batch.dtype}"
-        return [result_check(quantity, call.result, chosen, len(chosen), options, batch, label)]
+        places = held.places(chosen)
+        return [result_check(quantity, call.result, places, len(chosen), options, held.batch, label)]
 
-    require_agreement(batch, chosen, results)
+    require_agreement(held.batch, held.chosen, results)
 
 
 def _sums(call: AuditedCall, chosen: Sequence[int], audits: int) -> None:

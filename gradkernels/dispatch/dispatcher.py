@@ -31,7 +31,7 @@ from gradkernels.quantities.shared.rules import WrongRule
 from gradkernels.quantity import Quantity
 from gradkernels.result_buffers import validate_out
 from gradkernels.tree import Tree, count, leaves
-from gradkernels.validate import validate_inputs
+from gradkernels.validate import validate_asked, validate_inputs
 
 MOST_BUILT = 32
 GivenOptions = dict[str, Any]
@@ -68,6 +68,7 @@ class ModuleDispatcher:
     def __call__(self, theta: Tree, x: Tree, y: Tree, *arguments: Any, **options: Any) -> Any:
         """Compute the quantity; theta may be None for the model's own parameters."""
         given = by_name(self.quantity, arguments, options) if arguments or options else {}
+        validate_asked(self.problem, self.quantity, y)
         x, y = self.problem.prepared(x, y)
         tensors = tensors_in((x, y))
         before = counts_of(tensors)

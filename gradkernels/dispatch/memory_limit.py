@@ -7,6 +7,7 @@ formed before they are written to their place. To it come the result itself and 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable
 from contextlib import AbstractContextManager, nullcontext, suppress
 from math import isqrt
@@ -17,6 +18,7 @@ from gradkernels.check.modules.sample_passes import CallerBatch
 from gradkernels.kernel import Kernel
 from gradkernels.problems import BlackBox
 from gradkernels.problems.module.split_output import Inseparable
+from gradkernels.quantities.shared.outputs import ROWS_AT_ONCE, output_axes
 from gradkernels.quantities.shared.projections import without_kept_blocks
 from gradkernels.quantity import Options, Quantity
 from gradkernels.tree import Tree, count, each, leaves
@@ -72,7 +74,9 @@ class MemoryLimit:
         if self._max_bytes is None or not count(batch.y):
             return kernel
         n = count(batch.y) + _other_samples(case.quantity, options)
-        result = result_bytes(case.quantity, batch.theta, count(batch.y), options)
+        axes = output_axes(case.quantity, batch.y)
+        outputs = math.prod(axes.get("outputs", ()))
+        result = result_bytes(case.quantity, batch.theta, count(batch.y), {**(options or {}), **axes} or None)
         result += case.quantity.scratch(batch.theta, **(options or {}))
         if (kernel, shapes, result) not in self._fitting:
             for known in (self._fitting, self._sample_bytes):
@@ -81,6 +85,10 @@ class MemoryLimit:
             if shapes not in self._sample_bytes:
                 self._sample_bytes[shapes] = bytes_per_sample(self._problem, batch.theta, batch.x, batch.y)
             size = self._sample_bytes[shapes]
+            if axes and kernel.composed:
+                n = min(n * outputs, ROWS_AT_ONCE)
+            elif axes:
+                size += (outputs - 1) * row_bytes(batch.theta)
             self._fitting[kernel, shapes, result] = in_chunks(kernel, n, result, size, self._max_bytes)
         return self._fitting[kernel, shapes, result]
 

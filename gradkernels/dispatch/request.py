@@ -18,7 +18,7 @@ from gradkernels.problems.frames import is_frame
 from gradkernels.problems.regression.conversion import needs_conversion
 from gradkernels.quantity import Quantity, quantity
 from gradkernels.tree import ArrayProtocol, FrameProtocol, Tree, count, leaves
-from gradkernels.validate import device_of, dtype_of, validate_count, validate_inputs, validate_problem
+from gradkernels.validate import device_of, dtype_of, validate_asked, validate_count, validate_inputs
 
 KernelLike = str | Kernel | None
 """A way such as `numpy.broadcast`, a key or a Kernel to take; None for the fastest."""
@@ -194,7 +194,7 @@ def request_like(
         theta, x, y = arrays
     except (TypeError, ValueError):
         raise TypeError(f"like is a {type(arrays).__name__} that is not three arrays; pass (theta, x, y)") from None
-    validate_problem(problem)
+    validate_asked(problem, asked, y)
     framed = any(map(is_frame, leaves((theta, x, y))))
     with problem.lock() if isinstance(problem, BlackBox) else nullcontext():
         theta, x, y = problem.as_inputs(theta, x, y)
@@ -217,7 +217,7 @@ def request_like(
 
 
 def _of_size(problem: Problem, asked: str | Quantity, criteria: Criteria, size: Size) -> Request:
-    validate_problem(problem)
+    validate_asked(problem, quantity(asked))
     usual = ("float64", "cpu")
     if isinstance(problem, ExampleProblem):
         first = leaves(problem.parameters())[0]

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import math
+import warnings
 from contextlib import nullcontext
 
 from gradkernels.memory import empty_torch, ordinary, store
 from gradkernels.problems import Problem
+from gradkernels.problems.module.module_problem import ModuleProblem
+from gradkernels.problems.module.outputs import outputs_of, require_outputs
+from gradkernels.quantities.shared.outputs import output_axes
+from gradkernels.quantity import QUANTITIES
 from gradkernels.tree import Tree, count, each, leaves, take
 
 CHUNK_BYTES = 2**26
@@ -40,6 +46,44 @@ def per_sample(problem: Problem, chunk: int | None):  # type: ignore[no-untyped-
                     found = gradients(theta, take(x, part), take(y, part))
                 for row, one in zip(leaves(rows), leaves(found), strict=True):
                     store(row, part, one)
+        return rows
+
+    return compute
+
+
+def jacobian(problem: ModuleProblem, chunk: int | None):  # type: ignore[no-untyped-def]
+    """Return `compute(theta, x, y, out)` of the gradients of all outputs of each sample.
+
+    Args:
+        problem: Of outputs.
+        chunk: Samples at a time; None for what keeps rows and what is between within about 64 MiB.
+    """
+    import torch
+    from torch.func import jacrev, vmap
+
+    def outputs(theta, x):  # type: ignore[no-untyped-def]
+        with problem.with_parameters(theta):
+            return outputs_of(problem, problem.output(each(lambda array: array[None], x)))[0]
+
+    gradients = vmap(jacrev(outputs), in_dims=(None, 0), randomness=problem.randomness)
+
+    @torch.inference_mode(False)
+    @torch.no_grad()
+    def compute(theta, x, y, out=None):  # type: ignore[no-untyped-def]
+        theta, x = each(ordinary, (theta, x))
+        n, axes = count(y), output_axes(QUANTITIES["jacobian"], y)["outputs"]
+        rows = each(lambda one: empty_torch((n, *axes, *one.shape), one), theta) if out is None else out
+        size = chunk or max(1, fitting_chunk(theta, x, n) // max(1, math.prod(axes)))
+        again, whole = (problem.seeded, nullcontext) if problem.randomness == "same" else (nullcontext, problem.seeded)
+        with whole(), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "There is a performance drop", UserWarning)
+            for start in range(0, n, size):
+                part = slice(start, start + size)
+                with again():
+                    found = gradients(theta, take(x, part))
+                for name, row in rows.items():
+                    require_outputs(found[name].shape[1 : 1 + len(axes)], axes)
+                    store(row, part, found[name])
         return rows
 
     return compute

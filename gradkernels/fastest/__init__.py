@@ -11,6 +11,7 @@ A call goes from here to `gradkernels.dispatch`, which finds the kernel, and fro
 - `clipped`: `clipped_sum`, of dask arrays by `lazy_clipped`; `odd_gradients`: what is said where norms are not finite;
 - `sums`: `weighted_sum`, `group_sums`, `outer`;
 - `products`: `inner`, `gram`, `project`;
+- `outputs`: `jacobian`;
 - `together`: several of these from one pass;
 - `rows`: the matrix of all gradients, of which any of these is asked; `flat_rows`: parameters side by side in it;
   `row_columns`: its transpose; `scipy_operator`: it as scipy's; `operands`: what it is multiplied by and chosen from;
@@ -23,6 +24,7 @@ from gradkernels.fastest.of_gradients import gradient as gradient
 from gradkernels.fastest.of_gradients import moments as moments
 from gradkernels.fastest.of_gradients import norms as norms
 from gradkernels.fastest.of_gradients import per_sample as per_sample
+from gradkernels.fastest.outputs import jacobian as jacobian
 from gradkernels.fastest.products import gram as gram
 from gradkernels.fastest.products import inner as inner
 from gradkernels.fastest.products import project as project

@@ -96,15 +96,20 @@ def _asked(problem: Problem, theta: Tree) -> Any:
 
 
 def flat_row_arrays(
-    bound: Callable[..., Tree], problem: Problem, arrays: tuple[Tree, Tree, Tree], out: Array | None
+    bound: Callable[..., Tree],
+    problem: Problem,
+    arrays: tuple[Tree, Tree, Tree],
+    out: Array | None,
+    axes: tuple[int, ...] = (),
 ) -> Array:
-    """Compute per-sample gradients into one array `(n, P)`.
+    """Compute per-sample gradients into one array `(n, P)`, or those of each output into one `(n, ..., P)`.
 
     Args:
         bound: What computes them, and takes `out=`.
         problem: What is differentiated.
         arrays: `(theta, x, y)`.
         out: Memory for the result; None for new memory.
+        axes: Of the outputs of a sample.
 
     Raises:
         ValueError: Memory of another shape or dtype; parameters of several dtypes.
@@ -124,8 +129,8 @@ def flat_row_arrays(
     if out is None:
         from gradkernels.memory import empty_torch
 
-        out = empty_torch((n, len(layout)), asked[0])
-    elif tuple(out.shape) != (n, len(layout)):
-        raise ValueError(f"out is {tuple(out.shape)}; it must be {(n, len(layout))}")
+        out = empty_torch((n, *axes, len(layout)), asked[0])
+    elif tuple(out.shape) != (n, *axes, len(layout)):
+        raise ValueError(f"out is {tuple(out.shape)}; it must be {(n, *axes, len(layout))}")
     bound(theta, x, y, layout.split(out))
     return out

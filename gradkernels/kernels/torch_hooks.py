@@ -112,6 +112,14 @@ def project(problem: ModuleProblem, chunk: int = CHUNK) -> Compute:
     return products.project(problem, chunk)
 
 
+@declare("torch.hooks.jacobian", problems=ModuleProblem, out=True)
+def jacobian(problem: ModuleProblem, chunk: int = CHUNK) -> Compute:
+    """Build one forward pass of `chunk` samples, and a backward pass through it for each output, in place."""
+    from gradkernels.engines.hooks import outputs
+
+    return outputs.jacobian(problem, chunk)
+
+
 @declare("torch.hooks.group_sums", problems=ModuleProblem)
 def group_sums(problem: ModuleProblem, chunk: int = CHUNK) -> Compute:
     """Build sums by group as the gradients arrive, from rows of one parameter at a time, a few samples'."""

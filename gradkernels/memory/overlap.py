@@ -110,6 +110,8 @@ def _spans(tensors: Sequence[Any]) -> list[Span]:
 
 def _strided(tensor: Any, start: int, place: int) -> Span:
     size, (count, *sizes), (pitch, *steps) = tensor.element_size(), tensor.shape, tensor.stride()
+    while sizes and pitch == sizes[0] * steps[0]:  # samples and their outputs, say, are rows of one pitch
+        count, pitch = count * sizes.pop(0), steps.pop(0)
     stretch = size
     for length, step in zip(sizes, steps, strict=True):
         stretch += (length - 1) * step * size

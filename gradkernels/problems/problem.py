@@ -108,6 +108,25 @@ class Problem(ABC):
         """
         return self.loss(theta, x, y)
 
+    @property
+    def is_of_outputs(self) -> bool:
+        """Whether it is of a model's outputs, which its targets choose, and has no loss of its own."""
+        return False
+
+    def of_outputs(self, of: Any = None) -> Problem:
+        """Return the problem of the outputs alone, which a Jacobian is of.
+
+        Args:
+            of: `of(output)`, the tensor that is meant in the output; None for the output itself.
+
+        Raises:
+            TypeError: It has none that are known: only a module does.
+        """
+        raise TypeError(
+            f"a Jacobian is of the outputs of a torch module, and a {type(self).__name__} is losses alone; pass "
+            "gk.ModuleProblem(model)"
+        )
+
     def named_results(self) -> Problem:
         """Return the problem whose results are arrays, or dicts of them by name, whatever structure a caller's have."""
         return self

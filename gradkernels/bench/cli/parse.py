@@ -19,6 +19,7 @@ from gradkernels.names import counted, split_names, unknown
 from gradkernels.problems import Problem
 from gradkernels.quantity import QUANTITIES, quantity
 from gradkernels.registry import kernels
+from gradkernels.validate import validate_asked
 
 LARGEST = 10**9
 MOST_SIZES = 1000
@@ -124,14 +125,43 @@ def chosen_writer(format_: Format, writers: Mapping[Format, Writer]) -> Writer:
     return writers[format_]
 
 
-def chosen_quantities(text: str) -> list[str]:
+def chosen_quantities(text: str, problem: Problem | None = None) -> list[str]:
     """Return names of quantities, `all` being every one.
 
+    Args:
+        text: Names separated by commas.
+        problem: Which each of them, but for `all`, must be one that can be asked of; None for any.
+
     Raises:
-        ValueError: One does not exist, or `all` stands beside another.
+        ValueError: One does not exist or cannot be asked of the problem, or `all` stands beside another.
     """
     names = quantity_names(text)
-    return list(QUANTITIES) if names == ["all"] else [quantity(name).name for name in names]
+    if names == ["all"]:
+        return list(QUANTITIES)
+    found = [quantity(name).name for name in names]
+    for name in found:
+        askable([name], problem)
+    return found
+
+
+def askable(quantities: Iterable[str], problem: Problem | None) -> list[str]:
+    """Return the quantities that can be asked of a problem: those of outputs of a problem of outputs alone.
+
+    Args:
+        quantities: Names, at least one.
+        problem: It; None for any.
+
+    Raises:
+        ValueError: There are none.
+    """
+    names = list(quantities)
+    found = [one for one in names if problem is None or problem.is_of_outputs or not QUANTITIES[one].of_outputs]
+    if problem is not None and not found:
+        try:
+            validate_asked(problem, QUANTITIES[names[0]])
+        except TypeError as error:
+            raise ValueError(str(error)) from None
+    return found
 
 
 def quantity_names(text: str) -> list[str]:
@@ -172,7 +202,7 @@ def chosen_kernels(
     Raises:
         ValueError: A pattern means no kernel, or a setting that a kernel does not have.
     """
-    wanted = set(quantities)
+    wanted = set(askable(quantities, problem))
     pool = [kernel for kernel in (*kernels(), *own.values()) if kernel.quantity.name in wanted]
     if not patterns:
         return [kernel for kernel in _accepting(pool, problem) if not kernel.compiles]

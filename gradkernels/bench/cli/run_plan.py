@@ -134,7 +134,7 @@ def refusal(given: dict[str, Any]) -> str:
 @contextmanager
 def _plans_of(options: PlanOptions) -> Iterator[tuple[list[Plan], Dataset | None]]:
     problem, cases = problem_from(options.problem, not options.no_intercept), options.cases
-    quantities = parse.chosen_quantities(options.quantity)
+    quantities = parse.chosen_quantities(options.quantity, problem)
     own = kernels_of_file(options.own) if options.own else {}
     chosen = parse.chosen_kernels(options.kernels, quantities, problem, own)
     if isinstance(problem, ExampleProblem):

@@ -22,7 +22,7 @@ from gradkernels.problems.module.requirements import shapes_of
 from gradkernels.quantity import Quantity
 from gradkernels.registry import kernels
 from gradkernels.tree import Tree, count, leaves
-from gradkernels.validate import device_of, dtype_of, validate_inputs, validate_problem
+from gradkernels.validate import device_of, dtype_of, validate_asked, validate_inputs
 
 COMPILE_SECONDS = 30.0
 """What compiling a module's way takes, about; half of a race's budget may go into it."""
@@ -48,8 +48,8 @@ def plan_race(problem: Problem, quantity: Quantity, like: tuple[Tree, Tree, Tree
         ValueError: Shapes that do not fit, a module without per-sample gradients, or one that cannot be pickled.
         TypeError: Arrays of the wrong kind or dtype.
     """
-    validate_problem(problem)
     theta, x, y = like
+    validate_asked(problem, quantity, y)
     theta, x, y = problem.as_inputs(theta, x, y)
     library = validate_inputs(problem, theta, x, y)
     if isinstance(problem, ExampleProblem):

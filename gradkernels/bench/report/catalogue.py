@@ -9,6 +9,7 @@ from gradkernels.case import Case
 from gradkernels.kernel import Kernel
 from gradkernels.key import Key
 from gradkernels.problems import Problem
+from gradkernels.quantity import QUANTITIES
 from gradkernels.registry import kernels
 
 
@@ -42,6 +43,8 @@ def catalogue(
 ) -> list[CatalogueRow]:
     """Return the ways of `chosen` by problem, then library: each chosen kernel, and each hole in its way.
 
+    Problems of losses have no place for quantities of outputs.
+
     Args:
         chosen: Kernels.
         problems: What they are asked to differentiate.
@@ -58,6 +61,7 @@ def catalogue(
         for problem in problems
         for name, own in sorted(members.items(), key=lambda item: _order(*item))
         for quantity in quantities
+        if problem.is_of_outputs or not QUANTITIES[quantity].of_outputs
         if (found := own.get(quantity)) or quantity not in computed[name]
     ]
 
@@ -83,6 +87,8 @@ def _hole(problem: Problem, name: str, quantity: str, computed: Sequence[str]) -
     *first, last = computed
     names = f"{', '.join(first)} and {last}" if first else last
     says = f"{name} computes {names} only; without per-sample gradients nothing else follows"
+    if QUANTITIES[quantity].of_outputs and "per_sample" in computed:
+        says = f"{name} is not for torch modules, whose outputs {quantity} is of"
     return CatalogueRow(problem.name, name, quantity, reason=says)
 
 

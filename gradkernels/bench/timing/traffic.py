@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from gradkernels.case import Case
+from gradkernels.quantities.shared.outputs import output_axes
 from gradkernels.tree import leaves
 
 
@@ -29,5 +30,6 @@ def traffic(case: Case) -> Traffic:
     """Return the fewest bytes that a case moves; weights and class numbers count as what they are."""
     theta, *data = replace(case, n=1).draw()
     of_theta, of_sample = (sum(array.nbytes for array in leaves(part)) for part in (theta, tuple(data)))
-    entries = sum(array.size for array in leaves(case.quantity.blank(case.n, theta)))
+    axes = output_axes(case.quantity, data[1])
+    entries = sum(array.size for array in leaves(case.quantity.blank(case.n, theta, axes or None)))
     return Traffic(of_theta + case.n * of_sample, entries * np.dtype(case.dtype).itemsize)

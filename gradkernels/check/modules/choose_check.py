@@ -40,6 +40,8 @@ def result_check(
         "moments": lambda: MomentsCheck(found, n, dtype, label),
         "clipped_sum": lambda: SumCheck(found, _clips(options.get("max_norm", 1.0)), dtype, label, times),
     }
+    if quantity.of_outputs:
+        return RowsCheck(found, places, dtype, label)
     if quantity.name in makers:
         return makers[quantity.name]()
     return DefinitionCheck(quantity, found, places, options, batch, label, times)

@@ -11,11 +11,14 @@ import numpy as np
 
 from gradkernels.check.compare_arrays import Disagreement
 from gradkernels.check.modules.choose_check import result_check
+from gradkernels.check.modules.held_passes import held_passes
+from gradkernels.check.modules.result_checks import ResultCheck
 from gradkernels.check.modules.result_structure import require_structure
 from gradkernels.check.modules.sample_passes import CallerBatch, require_agreement
 from gradkernels.check.side_effects import require_same_state
 from gradkernels.kernel import Compute, Kernel
 from gradkernels.problems.module.input_writes import write_counts
+from gradkernels.quantities.shared.outputs import output_axes
 from gradkernels.quantity import Draw, Options, Quantity
 from gradkernels.tree import count, leaves
 
@@ -69,11 +72,14 @@ def _require_right(kernel: Kernel, sample: CallerBatch, *calls: CheckedCall) -> 
     label = f"{kernel.key} on {sample.problem.name}, n={n}, {sample.dtype}"
     for result, _, options in calls:
         require_structure(result, kernel.quantity, sample, label, options)
-    require_agreement(
-        sample,
-        range(n),
-        lambda: [result_check(kernel.quantity, one, at, n, given, sample, label) for one, at, given in calls],
-    )
+    held = held_passes(kernel.quantity, sample, range(n))
+
+    def results() -> list[ResultCheck]:
+        return [
+            result_check(kernel.quantity, one, held.places(at), n, given, held.batch, label) for one, at, given in calls
+        ]
+
+    require_agreement(held.batch, held.chosen, results)
 
 
 def _sums(result: Any) -> list[str]:
@@ -125,7 +131,7 @@ def _second(kernel: Kernel, compute: Compute, sample: CallerBatch, options: Opti
     if not kernel.out:
         return _computed(kernel, compute, sample, options)
     first = leaves(sample.theta)[0]
-    blank = kernel.quantity.blank(count(sample.y), sample.theta)
+    blank = kernel.quantity.blank(count(sample.y), sample.theta, options | output_axes(kernel.quantity, sample.y))
     like = sample.theta if isinstance(blank, dict) else {None: first}
     made = {name: one.detach().new_full(_shape(blank, name), math.nan) for name, one in like.items()}
     out = made if isinstance(blank, dict) else made[None]

@@ -8,6 +8,7 @@ from gradkernels.check.compare_arrays import Disagreement
 from gradkernels.check.modules.sample_passes import CallerBatch
 from gradkernels.check.structure import misfit
 from gradkernels.memory.overlap import overlap
+from gradkernels.quantities.shared.outputs import output_axes
 from gradkernels.quantity import Options, Quantity
 from gradkernels.tree import count, leaves
 
@@ -24,6 +25,8 @@ def require_structure(
         label: Start of the message.
         options: Of the call; None where it has none.
     """
+    if axes := output_axes(quantity, sample.y):
+        options = {**(options or {}), **axes}
     blank = quantity.blank(count(sample.y), sample.theta, options)
     if says := misfit(result, blank, f"{quantity.name}'s structure"):
         raise Disagreement(f"{label}: returned {says}")

@@ -169,9 +169,9 @@ def is_definition(kernel: Kernel) -> bool:
 
 
 def _proven_as(kernel: Kernel) -> Kernel:
-    """Return the kernel whose proof counts: of any chunk, and the rows of what is composed from them."""
+    """Return the kernel whose proof counts: of any chunk, and the rows of what is composed from them alone."""
     plain = replace(kernel, set_options=tuple(pair for pair in kernel.set_options if pair[0] != "chunk"))
-    if plain.composed:
+    if plain.composed and not plain.quantity.of_outputs:  # whose samples are not those of the batch
         try:
             whole, rows = kernel_by_key(plain.key), kernel_by_key(f"{Key.parse(plain.key).plain_way}.per_sample")
         except ValueError:  # it is not registered

@@ -23,6 +23,7 @@ from gradkernels.problems.module.mixing.batch_loss import MIXING, check_mixing
 from gradkernels.problems.module.mixing.check_schedule import CheckSchedule, batch_kind, check_schedule_of
 from gradkernels.problems.module.mode_key.identity import identity
 from gradkernels.problems.module.mode_key.tracker import ModeKey, ModeTracker, tracked_objects
+from gradkernels.problems.module.outputs import is_loss_of_outputs, output_weights, problem_of_outputs
 from gradkernels.problems.module.random_state import seeded
 from gradkernels.problems.module.requirements import (
     require_differentiable,
@@ -108,7 +109,17 @@ class ModuleProblem(BlackBox):
 
     def prepared(self, x: Tree, y: Tree) -> tuple[Tree, Tree]:
         """Return x and y as trees of arrays with the samples first, among constants: what all else takes."""
-        return prepare(x, y, self.shared)
+        x, targets = prepare(x, y, self.shared)
+        return x, output_weights(self, x) if y is None and self.is_of_outputs else targets
+
+    @cached_property
+    def is_of_outputs(self) -> bool:
+        """Whether it is of the model's outputs, which its targets choose: all of them where those are None."""
+        return is_loss_of_outputs(self.loss_fn)
+
+    def of_outputs(self, of: Any = None) -> ModuleProblem:
+        """Return the problem of the outputs alone, the same one for the same `of`; see `Problem.of_outputs`."""
+        return self if self.is_of_outputs and of is None else problem_of_outputs(self, of)
 
     def mode_key(self) -> ModeKey:
         """Return what a kernel built for this problem relies on; another one whenever model or loss change."""

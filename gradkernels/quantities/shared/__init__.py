@@ -6,6 +6,7 @@
   each returns what kernels take, or raises a sentence;
 - `groups` has groups of parameters as a caller names them, `rules` those by which gradients are cut by their norms,
   `cut_options` both as a clipped sum is asked for;
+- `outputs` has single outputs of samples as samples of their own, of which a Jacobian has a row each;
 - `projections` makes the random matrices of `project` in blocks, the same in every process.
 
 A quantity's file takes from here what it needs; nothing here knows a quantity. Options go from a caller through

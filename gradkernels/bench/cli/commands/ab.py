@@ -79,7 +79,11 @@ def _chooser(
 ) -> Callable[[Sides], Present]:
     """Return what asks both sides what there is to time, once all that was typed makes sense."""
     numbers = parse.sizes(sizes)
-    quantities = parse.chosen_quantities(quantity) if quantity else parse.quantities_of(patterns, options.AB_QUANTITIES)
+    quantities = (
+        parse.chosen_quantities(quantity, LinearRegression())
+        if quantity
+        else parse.quantities_of(patterns, options.AB_QUANTITIES)
+    )
     if not tests:
         return partial(_kernels, patterns, quantities, numbers)
     given = {"--kernel": bool(patterns), "--quantity": quantity is not None, "--sizes": sizes != SIZES}

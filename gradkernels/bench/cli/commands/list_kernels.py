@@ -36,8 +36,9 @@ def list_kernels(
     import_from_here()
     # A switch of this process, as `run` sets it for the processes that measure.
     os.environ.setdefault("JAX_ENABLE_X64", "1")
-    quantities = parse.chosen_quantities(quantity)
-    problems = _problems(problem)
+    problems, quantities = _problems(problem), parse.chosen_quantities(quantity)
+    for one in problems:
+        parse.chosen_quantities(quantity, one)
     # From all quantities, so that a way without the one asked for shows as a hole.
     chosen = parse.chosen_kernels(kernel or ["*"], QUANTITIES)
     entries = catalogue(chosen, problems, quantities, dtype, device)
