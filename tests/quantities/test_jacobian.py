@@ -43,7 +43,7 @@ class Sorted(nn.Module):
     """Looks at numbers of its samples in Python, one by one."""
 
     def forward(self, x):
-        return torch.stack([row * (2 if float(row.sum()) > 0 else 3) for row in x])
+        return torch.stack([row * (2 if float(row.detach().sum()) > 0 else 3) for row in x])
 
 
 class Mixed(nn.Module):
