@@ -61,15 +61,20 @@ def _all() -> dict[str, Kernel]:
         for kernel in declared
         if kernel.quantity.name == "per_sample"
         for quantity in QUANTITIES.values()
-        if f"{kernel.way}.{quantity.name}" not in ways and _can_have(kernel, quantity)
+        if f"{kernel.way}.{quantity.name}" not in ways and can_have(kernel, quantity)
     ]
     order = list(QUANTITIES)
     both = sorted(declared + composed, key=lambda k: (order.index(k.quantity.name), k.preference, k.key))
     return {kernel.key: kernel for kernel in both}
 
 
-def _can_have(rows: Kernel, quantity: Quantity) -> bool:
-    """Tell whether a way of per-sample gradients can have a quantity at all: one of outputs if it is for modules."""
+def can_have(rows: Kernel, quantity: Quantity) -> bool:
+    """Tell whether a way of per-sample gradients can have a quantity at all: one of outputs if it is for modules.
+
+    Args:
+        rows: The way.
+        quantity: What would be composed of it.
+    """
     of_modules = rows.backend.arrays.name in ModuleProblem.libraries and issubclass(ModuleProblem, rows.problems)
     return of_modules or not quantity.of_outputs
 

@@ -75,7 +75,9 @@ def test_what_lies_between_the_entries_of_others_hides_nothing():
 
 def test_blocks_of_columns_with_two_axes_in_front_are_told_apart():
     whole = torch.empty(40, 10, 57)  # samples, outputs and parameters
-    blocks = [whole[..., a:b].view(40, 10, *shape) for a, b, shape in ((0, 32, (8, 4)), (32, 40, (8,)), (40, 57, (17,)))]
+    blocks = [
+        whole[..., a:b].view(40, 10, *shape) for a, b, shape in ((0, 32, (8, 4)), (32, 40, (8,)), (40, 57, (17,)))
+    ]
     assert overlapping(blocks, [torch.empty(40, 10, 57)]) is None
     assert overlapping([blocks[0], whole[..., 31:40], blocks[2]], []) == (0, 1)
     assert overlapping(blocks, [whole[3, 4, 33:34]]) == (1, None)

@@ -114,10 +114,10 @@ def project(problem: ModuleProblem, chunk: int = CHUNK) -> Compute:
 
 @declare("torch.hooks.jacobian", problems=ModuleProblem, out=True)
 def jacobian(problem: ModuleProblem, chunk: int = CHUNK) -> Compute:
-    """Build one forward pass of `chunk` samples, and a backward pass through it for each output, in place."""
+    """Build one forward pass, and a backward pass through it for several outputs; with a `chunk` for one at a time."""
     from gradkernels.engines.hooks import outputs
 
-    return outputs.jacobian(problem, chunk)
+    return outputs.jacobian(problem, None if chunk == CHUNK else chunk)
 
 
 @declare("torch.hooks.group_sums", problems=ModuleProblem)

@@ -255,6 +255,43 @@ def test_samples_in_chunks(key):
     require_close(gk.jacobian(gk.ModuleProblem(model), None, x, kernel=key), single_passes(model, x))
 
 
+class LooksAtGradients(nn.Module):
+    """Has a hook in its backward pass that vmap cannot run: it looks at numbers."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.head, self.seen = nn.Linear(4, 4), nn.Linear(4, 3), []
+
+    def forward(self, x):
+        inner = torch.tanh(self.first(x))
+        if inner.requires_grad:
+            inner.register_hook(lambda g: self.seen.append(g.numpy().shape))
+        return self.head(inner)
+
+
+def test_a_backward_pass_that_vmap_cannot_run_is_run_for_each_output():
+    torch.manual_seed(0)
+    model, x = LooksAtGradients().double(), made("mlp")[1]
+    problem = gk.ModuleProblem(model).of_outputs()
+    compute = gk.kernel("torch.hooks.jacobian").build(problem)
+    for _ in range(2):
+        model.seen.clear()
+        found = compute(problem.parameters(), *problem.prepared(x, None))
+        assert model.seen == [(4, 4)] * 3
+    require_close(found, single_passes(model, x))
+
+
+@pytest.mark.parametrize("limit", [1, 8, 12])
+@pytest.mark.parametrize("name", ["mlp", "image", "transformer", "tied", "outputs of positions"])
+def test_several_outputs_in_a_pass_or_one(name, limit, monkeypatch):
+    from gradkernels.engines.hooks import outputs
+
+    monkeypatch.setattr(outputs, "ROWS_AT_ONCE", limit)
+    model, x = made(name)
+    found = gk.jacobian(gk.ModuleProblem(model), None, x, kernel="torch.hooks")
+    require_close(found, single_passes(model, x))
+
+
 def test_outputs_as_samples_in_several_batches(monkeypatch):
     from gradkernels.quantities.shared import outputs
 

@@ -14,7 +14,7 @@ from typing import Any
 from gradkernels.bench.isolation.errors import describe_fault
 from gradkernels.kernel import Kernel, compose
 from gradkernels.quantity import QUANTITIES
-from gradkernels.registry import kernels
+from gradkernels.registry import can_have, kernels
 
 
 def write_pickled(value: Any, path: Path, what: str) -> str:
@@ -73,7 +73,7 @@ def with_composed(declared: Iterable[Kernel]) -> dict[str, Kernel]:
         for kernel in given.values()
         if kernel.quantity.name == "per_sample" and not kernel.composed
         for quantity in QUANTITIES.values()
-        if f"{kernel.way}.{quantity.name}" not in ways
+        if f"{kernel.way}.{quantity.name}" not in ways and can_have(kernel, quantity)
     ]
     return given | {kernel.key: kernel for kernel in composed}
 

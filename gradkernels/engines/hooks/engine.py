@@ -69,6 +69,21 @@ class ForwardPass:
             elif self.sources and total.requires_grad:
                 torch.autograd.grad(total, self.sources, retain_graph=keep, allow_unused=True)
 
+    def backward_of_several(self, consumer: GradientConsumer, ends: Array) -> None:
+        """Run one backward pass of several weightings of the losses, which another one may follow.
+
+        Args:
+            consumer: Gets what arrives, as vmap has it.
+            ends: Weights, `(k, *losses.shape)`.
+        """
+        with self.listener.passing_on(lambda use, g: consumer(*in_parameters_dtype(use, g))):
+            if self.sources and self.losses.requires_grad:
+                torch.vmap(self._from)(ends)
+
+    def _from(self, end: Array) -> Array:
+        torch.autograd.grad(self.losses, self.sources or (), end, retain_graph=True, allow_unused=True)
+        return end.new_zeros(())  # vmap has functions give something
+
     def _alone(self, total: Array, keep: bool) -> None:
         tensors = list(self.theta.values())
         if not total.requires_grad:
