@@ -9,7 +9,7 @@ A file has one `Quantity`, or two that are alike, with two definitions that shar
 
 Those of the gradients themselves: `gradient`, `per_sample`, `norms`, `norms_by`, `moments`. Sums over samples:
 `clipped_sum`, `clipped_sum_by`, `weighted_sum`, `group_sums`, `outer`. Of each sample, or of pairs: `inner`, `project`,
-`gram`, with `gram_by` in its file.
+`gram`, with `gram_by` in its file. Of a model's outputs, which no loss is made of: `jacobian`.
 `shared` has what several of them need. `gradkernels.quantity` finds them here.
 """
 

@@ -12,7 +12,7 @@
    norms, sums, moments. Parameters with several uses are put together there.
 5. `quantities` joins these into the computes that kernels return, chunk by chunk; `products` those of inner products
    and weighted sums, `pairs` those of each two samples, `clipped_sums` those of sums
-   cut by groups of parameters.
+   cut by groups of parameters, `outputs` those of all outputs of a sample instead of one loss.
 
 Where samples cannot be told apart, or a gradient would be left out, an `Unfit` (`errors`) says why, in the forward
 pass or when a gradient would come back; the caller then takes another kernel.

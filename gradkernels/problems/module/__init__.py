@@ -11,7 +11,7 @@
 What comes out:
 
 4. `output_axes` learns which tensors of an output have samples, `split_output` takes an output apart by that;
-5. `sample_losses` makes the loss of each sample from a loss of batches.
+5. `sample_losses` makes the loss of each sample from a loss of batches, `outputs` the problem of the outputs alone.
 
 `mixing` finds losses that are not the mean of their samples' own; `mode_key` is the key that changes whenever the
 model computes something else; `conversion` takes all of it to numpy and back, for proofs and draws.

@@ -21,10 +21,10 @@ from gradkernels.problems.module.random_state import preserved_rng
 from gradkernels.problems.module.requirements import require_usable
 from gradkernels.tree import Tree, count, leaves, structure, take
 
-Part = Callable[[Any], Array] | None
+OutputPart = Callable[[Any], Array] | None
 """`part(output)`, the tensor that is meant in a model's output; None where that is a tensor itself."""
 
-LEAST_WEIGHT, GOLDEN = 0.5, 0.6180339887498949
+LEAST_WEIGHT, WEIGHT_STEP = 0.5, 0.6180339887498949
 """Weights are this and the fractions of multiples of the golden ratio: all different, since those of a sample would
 hide that probabilities add up to one, and those of an output that the mean over a batch is in it."""
 
@@ -35,7 +35,7 @@ MOST_FORMS = 256
 P = TypeVar("P", bound=BlackBox)
 
 
-def problem_of_outputs(problem: P, part: Part) -> P:
+def problem_of_outputs(problem: P, part: OutputPart) -> P:
     """Return the problem of a model's outputs alone, the same one for the same part of them.
 
     Args:
@@ -59,7 +59,7 @@ def is_loss_of_outputs(loss_fn: Any) -> bool:
     return isinstance(loss_fn, partial) and loss_fn.func is summed_outputs
 
 
-def summed_outputs(output: Any, y: Array, part: Part = None) -> Array:
+def summed_outputs(output: Any, y: Array, part: OutputPart = None) -> Array:
     """Sum the outputs that the targets of a batch say.
 
     Args:
@@ -99,11 +99,11 @@ def outputs_of(problem: BlackBox, output: Any) -> Array:
         problem: Of outputs alone.
         output: The model's.
     """
-    part: Part = problem.loss_fn.keywords["part"]  # type: ignore[attr-defined]
+    part: OutputPart = problem.loss_fn.keywords["part"]  # type: ignore[attr-defined]
     return output_tensor(output, part)
 
 
-def output_tensor(output: Any, part: Part) -> Array:
+def output_tensor(output: Any, part: OutputPart) -> Array:
     """Return the outputs that are meant, `(n, ...)`.
 
     Args:
@@ -148,7 +148,7 @@ def output_weights(problem: BlackBox, x: Tree) -> Array:
         known[key] = _form(problem, x)
     shape, dtype, device = known[key]
     numbers = torch.arange(count(x) * math.prod(shape), dtype=torch.float64, device=device)
-    return (LEAST_WEIGHT + (numbers * GOLDEN).frac()).to(dtype).view(count(x), *shape)
+    return (LEAST_WEIGHT + (numbers * WEIGHT_STEP).frac()).to(dtype).view(count(x), *shape)
 
 
 def _form(problem: BlackBox, x: Tree) -> tuple[Any, ...]:
