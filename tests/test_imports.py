@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import time
 from pathlib import Path
 
 import pytest
@@ -94,9 +95,9 @@ def test_a_function_has_a_row_of_all_columns():
         FunctionTime("suite: a b[X]", "a b[X]!", times, 7, 3, 4),
         FunctionTime("suite: !", "!", {}, failed="no data"),
     ]
-    timed, failed = function_records("mine", {"run": "f1", "cores": 8}, found)
+    timed, failed = function_records("mine", {"run": "f1", "python": "3.12.1"}, found)
     assert timed == Record(
-        3, "f1", "", "unknown", "", 8, "", "", "", "",
+        3, "f1", "", "unknown", "", 1, "", "3.12.1", "", "",
         Coordinates("function:suite: a b[X]", "value", 7, 1, "object", "C", "cpu", 3), 0, 0, 4,
         Measurement(
             "function.a_b_X.value", "function", "ok", "timed by mine, without a proof", 0.0, 0.0, 5, seconds_median=2.0
@@ -104,7 +105,7 @@ def test_a_function_has_a_row_of_all_columns():
     )  # fmt: skip
     assert failed.case == Coordinates("function:suite: !", "value", 1, 1, "object", "C", "cpu", 1)
     assert failed.measurement == Measurement("function.unnamed.value", "function", "failed", "no data")
-    assert (failed.cores, failed.pass_) == (8, 1)
+    assert (failed.python, failed.pass_) == ("3.12.1", 1)
     with pytest.raises(ValueError, match="^f: 'ok' without a positive time: seconds_median is 0$"):
         function_records("mine", {"run": "f1"}, [FunctionTime("f", "f", {"seconds_median": 0})])
 
@@ -147,6 +148,17 @@ def test_the_spread_of_times_is_that_of_their_quartiles():
 )
 def test_a_moment_is_told_as_results_files_have_it(given, told):
     assert moment(given) == told
+
+
+def test_a_moment_is_told_in_utc_wherever_it_is_read(monkeypatch):
+    monkeypatch.setenv("TZ", "UTC-9")
+    time.tzset()
+    try:
+        assert moment("2026-03-01T12:00:00+02:00") == "2026-03-01T10:00:00+00:00"
+        assert moment(1767225600999) == "2026-01-01T00:00:00+00:00"
+    finally:
+        monkeypatch.undo()
+        time.tzset()
 
 
 @pytest.mark.parametrize(
