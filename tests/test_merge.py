@@ -15,6 +15,7 @@ from scipy.stats import t
 
 import gradkernels as gk
 from gradkernels.bench.cli import main
+from gradkernels.bench.results.merging import MergedRows
 from gradkernels.record import HEADER, OLD_HEADERS, line, read
 
 ROWS = [*passes(STEADY), *refused("failed", 2, kernel="torch.vmap.norms")]
@@ -58,13 +59,31 @@ def test_files_of_any_schema_become_one_of_now_with_every_row_once(here, capsys)
 
 def test_rows_that_contradict_each_other_are_told_and_nothing_is_written(here, capsys):
     Path("a.csv").write_text(text(ROWS))
-    Path("b.csv").write_text(text([ROWS[1], changed(ROWS[0], seconds_median=2.0, iterations=7), *ROWS[2:]]))
+    Path("b.csv").write_text(text([ROWS[1], changed(ROWS[2], seconds_median=2.0, iterations=7), *ROWS[3:]]))
     assert refusal(capsys, "merge", "a.csv", "b.csv", "-o", "all.csv") == (
-        "gradkernels: a.csv, line 2, and b.csv, line 3 both hold kernel numpy.loop.norms of problem=linear, "
-        "quantity=norms, n=100, features=1, dtype=float64, layout=C, device=cpu, threads=1 for run run-a, pass 1, but "
+        "gradkernels: a.csv, line 4, and b.csv, line 3 both hold kernel numpy.loop.norms of problem=linear, "
+        "quantity=norms, n=100, features=1, dtype=float64, layout=C, device=cpu, threads=1 for run run-a, pass 3, but "
         "differ in iterations, seconds_median; remove one of the rows\n"
     )
     assert sorted(path.name for path in here.iterdir()) == ["a.csv", "b.csv"]
+
+
+def test_rows_of_kernels_are_counted_for_each_run_and_case(here):
+    other = [record(n=10, status="failed", run="run-b"), record(n=20, kernel="control", seconds_median=1.0)]
+    rows = [*ROWS, *passes(STEADY, kernel="control"), *other]
+    Path("a.csv").write_text(text([*rows, *rows[:3]]))
+    seen = []
+    [*MergedRows(lambda *one: seen.append(one)).lines([Path("a.csv")])]
+    cases = [ROWS[0].case, other[0].case, other[1].case]
+    assert seen == [("run-a", cases[0], 10), ("run-a", cases[2], 0), ("run-b", cases[1], 1)]
+    assert {type(count) for *_, count in seen} == {int}
+
+
+def test_good_files_are_merged_by_columns(here, monkeypatch):
+    monkeypatch.setattr("gradkernels.bench.results.reader.parse", lambda *_: pytest.fail("read line by line"))
+    Path("a.csv").write_text(text(ROWS))
+    assert main(["merge", "a.csv", "-o", "all.csv"]) == 0
+    assert Path("all.csv").read_text() == text(ROWS)
 
 
 def test_a_part_without_rows_is_no_row(here, capsys, monkeypatch):

@@ -11,7 +11,7 @@ from measured import cells, changed, record, refused
 
 from gradkernels.bench.results import arrow_rows, parts
 from gradkernels.bench.results.reader import GrowingTable
-from gradkernels.bench.results.table import distinct, tabulate
+from gradkernels.bench.results.table import distinct, groups, tabulate
 from gradkernels.record import COLUMNS, HEADER, KINDS, Malformed, Record, line
 from gradkernels.record.reading import parse
 
@@ -295,6 +295,13 @@ def test_rows_are_told_apart_by_numbers_below_0_too():
     found, place = distinct(np.array([3, -2, 3, -2, 0]), np.array([1, 1, 1, -1, 0]))
     assert [column.tolist() for column in found] == [[-2, -2, 0, 3], [-1, 1, 0, 1]]
     assert place.tolist() == [3, 1, 3, 0, 2]
+
+
+def test_groups_of_many_rows_have_them_in_order():
+    for size in (60, 3000):
+        found = groups(np.arange(size) % 3)
+        assert [own.tolist() for own in found] == [[*range(first, size, 3)] for first in range(3)]
+    assert groups(np.zeros(0, np.int64)) == []
 
 
 def test_what_rows_share_is_used_in_the_order_of_the_first_of_them():
