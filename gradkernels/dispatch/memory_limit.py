@@ -18,7 +18,7 @@ from gradkernels.check.modules.sample_passes import CallerBatch
 from gradkernels.kernel import Kernel
 from gradkernels.problems import BlackBox
 from gradkernels.problems.module.split_output import Inseparable
-from gradkernels.quantities.shared.outputs import ROWS_AT_ONCE, output_axes
+from gradkernels.quantities.shared.outputs import OUTPUTS_AT_ONCE, output_axes
 from gradkernels.quantities.shared.projections import without_kept_blocks
 from gradkernels.quantity import Options, Quantity
 from gradkernels.tree import Tree, count, each, leaves
@@ -86,7 +86,7 @@ class MemoryLimit:
                 self._sample_bytes[shapes] = bytes_per_sample(self._problem, batch.theta, batch.x, batch.y)
             size = self._sample_bytes[shapes]
             if axes and kernel.composed:
-                n = min(n * outputs, ROWS_AT_ONCE)
+                n = min(n * outputs, OUTPUTS_AT_ONCE)
             elif axes:
                 size += (outputs - 1) * row_bytes(batch.theta)
             self._fitting[kernel, shapes, result] = in_chunks(kernel, n, result, size, self._max_bytes)

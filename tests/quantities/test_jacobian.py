@@ -286,7 +286,7 @@ def test_a_backward_pass_that_vmap_cannot_run_is_run_for_each_output():
 def test_several_outputs_in_a_pass_or_one(name, limit, monkeypatch):
     from gradkernels.engines.hooks import outputs
 
-    monkeypatch.setattr(outputs, "ROWS_AT_ONCE", limit)
+    monkeypatch.setattr(outputs, "OUTPUTS_AT_ONCE", limit)
     model, x = made(name)
     found = gk.jacobian(gk.ModuleProblem(model), None, x, kernel="torch.hooks")
     require_close(found, single_passes(model, x))
@@ -295,7 +295,7 @@ def test_several_outputs_in_a_pass_or_one(name, limit, monkeypatch):
 def test_outputs_as_samples_in_several_batches(monkeypatch):
     from gradkernels.quantities.shared import outputs
 
-    monkeypatch.setattr(outputs, "ROWS_AT_ONCE", 5)
+    monkeypatch.setattr(outputs, "OUTPUTS_AT_ONCE", 5)
     model, x = made("mlp")
     require_close(gk.jacobian(gk.ModuleProblem(model), None, x, kernel="torch.recorded+"), single_passes(model, x))
 

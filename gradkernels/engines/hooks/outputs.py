@@ -26,7 +26,7 @@ from gradkernels.kernel import Compute
 from gradkernels.memory import empty_torch
 from gradkernels.problems.module.module_problem import ModuleProblem
 from gradkernels.problems.module.outputs import outputs_of, require_outputs
-from gradkernels.quantities.shared.outputs import ROWS_AT_ONCE, output_axes
+from gradkernels.quantities.shared.outputs import OUTPUTS_AT_ONCE, output_axes
 from gradkernels.quantity import QUANTITIES
 from gradkernels.tree import Tree, count, take
 
@@ -49,7 +49,7 @@ def jacobian(problem: ModuleProblem, chunk: int | None) -> Compute:
     def compute(theta: Theta, x: Tree, y: Array, out: Theta | None = None) -> Theta:
         n, axes = count(y), output_axes(QUANTITIES["jacobian"], y)["outputs"]
         rows = {name: empty_torch((n, *axes, *one.shape), one) for name, one in theta.items()} if out is None else out
-        fitting = min(ROWS_AT_ONCE, fitting_chunk(theta, x, n)) // max(n, 1) if chunk is None else 1
+        fitting = min(OUTPUTS_AT_ONCE, fitting_chunk(theta, x, n)) // max(n, 1) if chunk is None else 1
         for part in chunk_slices(n, chunk or max(n, 1)):
             with engine.forward(theta, take(x, part), take(y, part)) as forward:
                 places = [(part, *np.unravel_index(i, axes)) if axes else (part,) for i in range(math.prod(axes))]

@@ -14,7 +14,7 @@ from gradkernels.quantity import Options, Quantity
 from gradkernels.tree import Tree, each, leaves, take
 from gradkernels.truth import Floats
 
-ROWS_AT_ONCE = 1024
+OUTPUTS_AT_ONCE = 1024
 """Outputs of samples that go through the model as a batch, where each of them is a sample of its own."""
 
 
@@ -73,11 +73,11 @@ def rows_of_outputs(per_sample: Callable[..., Tree], theta: Tree, x: Tree, y: Tr
         y: A weight for each output of each sample.
     """
     samples, numbers = every_output(y)
-    if len(samples) <= ROWS_AT_ONCE:
+    if len(samples) <= OUTPUTS_AT_ONCE:
         return per_sample(theta, *chosen_outputs(x, y, samples, numbers))
     rows = each(lambda one: empty_torch((len(samples), *one.shape), one), theta)
-    for start in range(0, len(samples), ROWS_AT_ONCE):
-        at = slice(start, start + ROWS_AT_ONCE)
+    for start in range(0, len(samples), OUTPUTS_AT_ONCE):
+        at = slice(start, start + OUTPUTS_AT_ONCE)
         found = per_sample(theta, *chosen_outputs(x, y, samples[at], numbers[at]))
         for into, some in zip(leaves(rows), leaves(found), strict=True):
             store(into, at, some)
