@@ -73,6 +73,8 @@ def rows_of_outputs(per_sample: Callable[..., Tree], theta: Tree, x: Tree, y: Tr
         y: A weight for each output of each sample.
     """
     samples, numbers = every_output(y)
+    if len(samples) == len(leaves(x)[0]):  # one output of each
+        return per_sample(theta, x, chosen_outputs((), y, samples, numbers)[1])
     if len(samples) <= OUTPUTS_AT_ONCE:
         return per_sample(theta, *chosen_outputs(x, y, samples, numbers))
     rows = each(lambda one: empty_torch((len(samples), *one.shape), one), theta)
