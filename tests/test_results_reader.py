@@ -15,7 +15,7 @@ from gradkernels import record as records
 from gradkernels.bench.cli import main
 from gradkernels.bench.results import arrow_rows, parts, reader
 from gradkernels.bench.results.reader import read_results
-from gradkernels.bench.results.table import NUMBERS, STATUSES, distinct, groups, joined, tabulate
+from gradkernels.bench.results.table import NUMBERS, STATUSES, aligned_tables, distinct, groups, joined, tabulate
 from gradkernels.record import COLUMNS, HEADER, Malformed, line
 
 TIMES = {"seconds_min": 1e-6, "seconds_q25": 1.5e-6, "seconds_q75": 3e-6, "seconds_first": 0.5, "rounds": 9}
@@ -247,6 +247,11 @@ def test_nothing_is_read_of_no_file_and_of_a_header():
     assert len(read_results([])) == 0
     for name in ("run", "case", "kernel", "reason"):
         assert read_results([]).where(name, bool).dtype == bool
+    nothing = tabulate([])
+    assert (nothing.pass_ids[0], nothing.process.tolist(), nothing.own_block.tolist()) == ([], [], [])
+    assert [len(part) for part in aligned_tables([nothing, tabulate(ROWS)])] == [0, len(ROWS)]
+    both, whole = joined([nothing, tabulate(ROWS)]), ("run", "case", "kernel", "reason", "status", "pass_", "block")
+    assert [getattr(both, name).dtype.kind for name in whole] == ["i"] * 7
 
 
 def test_a_row_of_two_files_is_refused_with_both_lines(tmp_path, capsys, monkeypatch):

@@ -114,7 +114,7 @@ class GrowingTable:
         """Add the rows of a part of a file, as `parts_by_columns` yields it; return its columns, or single records."""
         singly = [record for _, record in _read_singly(part)] if found is None else []
         count = len(singly) if found is None else len(found["kernel"][1])
-        self.foreseen = self.count + int(1.05 * count * self.bytes / max(1, len(part.lines)))
+        self.foreseen = self.count + int(1.05 * count * self.bytes / len(part.lines))
         if found is None:
             self._add_table(tabulate(singly))
         else:

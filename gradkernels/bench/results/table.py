@@ -145,15 +145,14 @@ assert {*_PER_ROW, *SHARED_LISTS.values(), "numbers"} == {field.name for field i
 def positions(values: Sequence[Hashable], among: Iterable[Hashable]) -> Ints:
     """Return the position of each value among others, which hold all of them."""
     found = {value: position for position, value in enumerate(among)}
-    return np.fromiter((found[value] for value in values), np.int32, len(values))
+    return np.fromiter((found[value] for value in values), np.int32)
 
 
 def distinct(*columns: Ints) -> tuple[list[Ints], Ints]:
     """Return the distinct rows of columns of numbers, by column and ascending, and for each row its position there."""
     code = np.zeros(len(columns[0]), np.int64)
     for column in columns:
-        code, _ = _ranked(code, *_small(column))
-    code, found = _ranked(code, 1, np.zeros_like(code))
+        code, found = _ranked(code, *_small(column))
     first = np.zeros(found, np.int64)
     first[code[::-1]] = np.arange(len(code) - 1, -1, -1)
     return [column[first] for column in columns], code
