@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
 
 import gradkernels as gk
 from gradkernels.tree import leaves
@@ -49,6 +50,28 @@ def test_regressions_there_give_what_they_give_here(quantity):
         arrays = [torch.as_tensor(one) for one in case.draw()]
         want = getattr(gk, quantity)(problem, *arrays, **SETTINGS.get(quantity, {}))
         close(getattr(gk, quantity)(problem, *(one.to("cuda") for one in arrays), **SETTINGS.get(quantity, {})), want)
+
+
+class CheckpointedDropout(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.linear, self.head = nn.Linear(4, 64), nn.Linear(64, 3)
+
+    def forward(self, x):
+        return self.head(checkpoint(lambda one: functional.dropout(self.linear(one)), x, use_reentrant=False))
+
+
+def test_a_checkpointed_part_draws_again_what_it_drew_there():
+    """The rows' sum is what one backward pass gives that begins with the same random numbers."""
+    model, x = CheckpointedDropout().to("cuda"), torch.randn(5, 4, device="cuda")
+    problem = gk.ModuleProblem(model, lambda output, y: (output * y).sum(), reduction="sum", randomness="different")
+    y = torch.randn(5, 3, device="cuda")
+    torch.manual_seed(0)
+    rows = gk.kernel("torch.hooks.per_sample").build(problem)(problem.parameters(), x, y)
+    torch.manual_seed(0)
+    (model(x) * y).sum().backward()
+    for name, one in model.named_parameters():
+        torch.testing.assert_close(rows[name].sum(0), one.grad)
 
 
 def test_a_loop_of_steps_gives_new_results_and_does_not_grow():

@@ -128,7 +128,7 @@ class ModelCopies:
             theta, x, y = each(lambda tensor: ordinary(tensor).detach(), (dict(theta), x, y))
             first = next(iter(theta.values()))
             try:
-                with requiring_no_draws(first.device):
+                with requiring_no_draws():
                     self.check_sample_order(theta, x, y)
                     key, copied = self.states.take(first.dtype, first.device)
                     with torch.no_grad():

@@ -40,3 +40,20 @@ def rng_state(device: Any) -> bytes:
 def rng_devices(device: Any) -> list[Any]:
     """Return the device where it has random numbers of its own."""
     return [device] if device.type == "cuda" else []
+
+
+def generator_states() -> list[Any]:
+    """Return the states of torch's random numbers: of the CPU, then of each GPU where there are any."""
+    import torch
+
+    of_gpus = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []  # type: ignore[no-untyped-call]
+    return [torch.random.get_rng_state(), *of_gpus]
+
+
+def set_generator_states(states: list[Any]) -> None:
+    """Have torch's random numbers go on from states that `generator_states` gave."""
+    import torch
+
+    torch.random.set_rng_state(states[0])
+    for device, state in enumerate(states[1:]):
+        torch.cuda.set_rng_state(state, device)

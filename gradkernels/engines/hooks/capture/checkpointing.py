@@ -12,7 +12,6 @@ from typing import Any
 
 import torch
 from torch.utils import _pytree as pytree
-from torch.utils.checkpoint import get_device_states, set_device_states
 
 from gradkernels.backend import Array
 from gradkernels.engines.hooks.capture.sample_axis import Axis
@@ -20,6 +19,7 @@ from gradkernels.engines.hooks.capture.tags import TensorTag
 from gradkernels.engines.hooks.capture.tape import Tape
 from gradkernels.engines.hooks.errors import Unfit
 from gradkernels.problems.module import differentiable
+from gradkernels.problems.module.random_state import generator_states, set_generator_states
 
 MOVED = "a checkpointed part of the model does not give the samples first"
 FROM_PARAMETERS = "a checkpointed part of the model takes a tensor that is made of parameters"
@@ -101,7 +101,7 @@ class Surroundings:
     """The states of the random generators and of autocast, now."""
 
     def __init__(self) -> None:
-        self._host, self._devices = torch.random.get_rng_state(), get_device_states()
+        self._states = generator_states()
         self._casts = [
             (kind, torch.get_autocast_dtype(kind), torch.is_autocast_enabled(kind))
             for kind in ("cpu", "cuda")
@@ -113,8 +113,7 @@ class Surroundings:
         """Restore the states within the context."""
         with ExitStack() as stack:
             stack.enter_context(torch.random.fork_rng())
-            torch.random.set_rng_state(self._host)
-            set_device_states(*self._devices)
+            set_generator_states(self._states)
             for kind, dtype, enabled in self._casts:
                 stack.enter_context(torch.autocast(kind, dtype, enabled))
             yield

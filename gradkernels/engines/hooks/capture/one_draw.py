@@ -17,6 +17,7 @@ from gradkernels.engines.hooks.capture.follow.tracked_call import TrackedArgumen
 from gradkernels.engines.hooks.capture.sample_axis import Axis
 from gradkernels.engines.hooks.capture.tape import Tape
 from gradkernels.engines.hooks.errors import Unfit
+from gradkernels.problems.module.random_state import generator_states
 
 
 def multiply_by_one_draw(drop: Callable[[Array], Array], x: Array, axis: Axis, n: int, inplace: bool = False) -> Array:
@@ -115,9 +116,9 @@ def call_with_one_draw(
     if data and _drops(function, args, kwargs):
         step = BoundaryCall(function, {one.place: one.axis for one in data}, {})
         return ONE_DRAW[function](tape, step, args, kwargs)
-    before = _generators()
+    before = generator_states()
     result = function(*args, **kwargs)
-    if _same(before, _generators()) or not (data or _sized(result, tape.n)):
+    if _same(before, generator_states()) or not (data or _sized(result, tape.n)):
         return result
     raise Unfit(
         f"{getattr(function, '__name__', function)} draws random numbers for all samples together, randomness='same' "
@@ -146,9 +147,3 @@ def _same(states: list[Array], others: list[Array]) -> bool:
     """Return whether random numbers are in the same states; whoever notes operations is not to see the comparison."""
     with _disable_current_modes():
         return all(map(torch.equal, states, others))
-
-
-def _generators() -> list[Array]:
-    """Return the states of torch's random numbers."""
-    of_gpus = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []  # type: ignore[no-untyped-call]
-    return [torch.random.get_rng_state(), *of_gpus]
