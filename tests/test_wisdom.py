@@ -15,6 +15,7 @@ from measured import record
 from gradkernels.coordinates import ALL_SIZES, Coordinates
 from gradkernels.dispatch import wisdom
 from gradkernels.dispatch.wisdom import MeasuredPoint, Origin, WisdomEntry
+from gradkernels.dispatch.wisdom.entry import ENTRY_RULES, ORIGIN_RULES, POINT_RULES, fault_of
 from gradkernels.record import HEADER, append
 
 CASE = Coordinates("linear", "norms", ALL_SIZES, 1, "float64", "C", "cpu", 2)
@@ -75,6 +76,13 @@ def test_a_point_says_which_files_it_was_measured_in():
 def test_a_date_that_is_none_is_not_known(changes, learned):
     (entry,) = wisdom.learn([record(n=10, seconds_median=1.0, **changes)])
     assert entry.started == learned
+
+
+def test_a_point_is_as_old_as_its_latest_pass_wherever_that_was_measured():
+    latest = "2026-03-01T12:00:00+00:00"  # an hour after 14:00 three hours to the east
+    started = [latest, "2026-03-01T14:00:00+03:00", "yesterday"]
+    (entry,) = wisdom.learn([record(n=10, seconds_median=1.0, started=one) for one in started])
+    assert entry.curves["numpy.loop.norms"][0].origin == Origin(latest, "", 3)
 
 
 def test_a_name_of_a_file_is_kept_printable_and_short():
@@ -297,3 +305,42 @@ def test_a_results_file_is_read_again_where_its_time_or_its_size_is_another(tmp_
     assert (size == before.st_size) == bool(later)
     os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns + later))
     assert known() == seconds
+
+
+MOST, TEXTS = 2**63 - 1, ("a", "a" * 500, "µ")
+COUNTS, NO_COUNTS = (1, MOST), (0, MOST + 1, True, 1.0, "1", [])
+NO_TEXTS = ("a" * 501, "a\nb", 3, None, [])
+RULES = {
+    "machine": (TEXTS, ("", *NO_TEXTS)),
+    "problem": (TEXTS, ("", *NO_TEXTS)),
+    "threads": (COUNTS, (None, *NO_COUNTS)),
+    "features": (COUNTS, (None, *NO_COUNTS)),
+    "n": (COUNTS, (None, *NO_COUNTS)),
+    "seconds": ((1e-300, 1, 1e9), (0, 0.0, -1.0, 1.1e9, float("nan"), True, "1", None)),
+    "first": ((0, 0.0, 1e9), (-1e-9, 1.1e9, float("nan"), True, "1", None)),
+    "bytes": ((None, 0, MOST), (-1, MOST + 1, True, 1.0, "1", [])),
+    "started": (("", "2026-03-01", "2026-03-01T12:00:00+00:00"), ("yesterday", 3, None, [])),
+    "source": (("", *TEXTS), NO_TEXTS),
+    "passes": ((None, *COUNTS), NO_COUNTS),
+}
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_each_field_of_an_entry_may_be_what_its_rule_says(name):
+    rule, (right, wrong) = (ENTRY_RULES | POINT_RULES | ORIGIN_RULES)[name], RULES[name]
+    assert [one for one in right if not rule.holds(one)] == []
+    assert [one for one in wrong if rule.holds(one)] == []
+
+
+def test_each_field_of_a_point_and_of_any_origin_is_looked_at():
+    point = MeasuredPoint(10, 1.0, 0.0, None, Origin("2026-03-01", "race", 1))
+    origin, says = Origin("yesterday", "race", 1), "started is 'yesterday'; it must be an ISO date, or empty"
+    for points in ((point, point._replace(n=20, origin=origin)), (point._replace(origin=origin), point._replace(n=20))):
+        assert fault_of(WisdomEntry("desk", CASE, {"a.b.norms": points})) == says
+    for name, value in (("n", 0), ("seconds", 0.0), ("first", -1.0), ("bytes", -1)):
+        fault = fault_of(WisdomEntry("desk", CASE, {"a.b.norms": (point._replace(**{name: value}),)}))
+        assert fault.startswith(f"of a.b.norms, {name} is {value}; it must be ")
+    assert fault_of(WisdomEntry("desk", CASE, {"a.b.norms": (point, point._replace(n=20))})) is None
+    for n in (10, 9):
+        again = WisdomEntry("desk", CASE, {"a.b.norms": (point, point._replace(n=n))})
+        assert fault_of(again) == "of a.b.norms, the sizes are not ascending"

@@ -134,6 +134,10 @@ def test_rows_that_make_no_entry_are_passed_over_and_the_others_learned():
                                          r"over: features is 0; it must be a whole number"):  # fmt: skip
         (entry,) = wisdom.learn(rows, "r.csv")
     assert entry.case.features == 3
+    with pytest.warns(
+        UserWarning, match=r"^what was measured: the entry norms of linear in float64 on cpu, features 0 is"
+    ):
+        assert len(wisdom.learn(rows)) == 1
 
 
 FAULTS = {"write": errno.ENOSPC, "fsync": errno.EDQUOT, "replace": errno.EROFS}
@@ -179,8 +183,9 @@ def test_a_file_system_without_locks_is_refused_in_a_sentence(path, monkeypatch,
     monkeypatch.setattr(fcntl, "flock", none)
     with pytest.raises(
         OSError, match="what was saved before stays: its file system has no locks, without which a save"
-    ):
+    ) as caught:
         wisdom.save(learned((LOOP, 10, 2.0)))
+    assert caught.value.errno == number
     assert not path.exists()
 
 
@@ -197,8 +202,9 @@ def test_a_system_without_such_locks_reads_and_does_not_save(path, monkeypatch):
     wisdom.save(learned((LOOP, 10, 2.0)))
     monkeypatch.setitem(sys.modules, "fcntl", None)
     assert times(wisdom.saved()) == {LOOP: {10: 2.0}}
-    with pytest.raises(OSError, match="this system has no lock that ends with the process"):
+    with pytest.raises(OSError, match="this system has no lock that ends with the process") as caught:
         wisdom.save(learned((BROADCAST, 10, 2.0)))
+    assert caught.value.errno == errno.ENOSYS
 
 
 def test_a_process_that_never_ends_its_save_holds_up_others_for_a_while_only(path, monkeypatch):

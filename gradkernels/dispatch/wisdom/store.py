@@ -87,7 +87,7 @@ def _replace(path: Path, text: str) -> None:
         os.replace(beside, path)
     except BaseException:
         with suppress(OSError):
-            beside.unlink(missing_ok=True)
+            beside.unlink()
         raise
 
 
