@@ -15,7 +15,7 @@ from concurrent_saves import WORKERS, kernel
 from measured import record
 
 from gradkernels.dispatch import wisdom
-from gradkernels.dispatch.wisdom import MeasuredPoint, Origin
+from gradkernels.dispatch.wisdom import MeasuredPoint, Origin, store
 from gradkernels.dispatch.wisdom import lock as wisdom_lock
 
 BROADCAST, LOOP = "numpy.broadcast+.norms", "numpy.loop+.norms"
@@ -273,4 +273,22 @@ def test_what_could_not_be_saved_is_known_together_and_goes_with_the_next(path, 
     assert times(wisdom.unsaved()) == {BROADCAST: {10: 1.0}, LOOP: {20: 3.0}}
     wisdom.save(learned((LOOP, 30, 4.0)))
     assert times(wisdom.saved()) == {BROADCAST: {10: 1.0}, LOOP: {20: 3.0, 30: 4.0}}
+    assert wisdom.unsaved() == ()
+
+
+def test_what_another_thread_remembers_during_a_save_goes_with_the_next(path, monkeypatch):
+    monkeypatch.setattr(store, "_UNSAVED", [])
+    merge = store._merge_into
+
+    def slow(*given):
+        wisdom.remember(learned((LOOP, 30, 4.0)))
+        merge(*given)
+
+    wisdom.remember(learned((BROADCAST, 10, 1.0)))
+    with monkeypatch.context() as patch:
+        patch.setattr(store, "_merge_into", slow)
+        wisdom.save(())
+    assert (times(wisdom.saved()), times(wisdom.unsaved())) == ({BROADCAST: {10: 1.0}}, {LOOP: {30: 4.0}})
+    wisdom.save(())
+    assert times(wisdom.saved()) == {BROADCAST: {10: 1.0}, LOOP: {30: 4.0}}
     assert wisdom.unsaved() == ()
