@@ -26,6 +26,14 @@ FIRST, SECOND, THIRD = (line(cells(changed(TIMED, pass_=number))).encode() for n
 MARK = b"\xef\xbb\xbf"
 
 
+SIZES = {"run": "i4", "case": "i4", "kernel": "i4", "reason": "i4", "status": "i1", "pass_": "i8", "block": "i8"}
+"""What each row takes, beside four numbers: a table of all rows of large files is held in memory."""
+
+
+def sizes(table):
+    return {name: getattr(table, name).dtype.str[1:] for name in SIZES}
+
+
 def columns(lines, header=COLUMNS):
     return arrow_rows.columns_of_csv(arrow_rows.arrow(), lines, header)
 
@@ -115,6 +123,7 @@ def test_blank_lines_are_columns_without_rows():
     table = GrowingTable(3)
     table.add(parts.Part(Path("x.csv"), b"\n\r\n", COLUMNS, 1, 0), found)
     assert len(table.table()) == 0
+    assert sizes(table.table()) == SIZES
 
 
 def test_lines_of_more_than_a_megabyte_with_breaks_in_quotes_are_columns():
@@ -279,6 +288,7 @@ def test_memory_is_foreseen_by_how_many_rows_the_first_part_has():
     table.add(parts.Part(Path("x.csv"), FIRST + SECOND, COLUMNS, 3, 0), found)
     assert len(table.columns["run"]) == 210
     assert table.table().pass_.tolist() == [1, 2, 1, 2]
+    assert sizes(table.table()) == sizes(tabulate([TIMED])) == SIZES
 
 
 def test_memory_that_is_too_small_grows_to_twice_as_much():

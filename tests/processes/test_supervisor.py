@@ -6,7 +6,6 @@ import os
 import sys
 import time
 from dataclasses import dataclass
-from enum import StrEnum
 
 import psutil
 import pytest
@@ -16,7 +15,7 @@ from gradkernels.bench.isolation.environment import child_environment
 from gradkernels.bench.isolation.errors import WorkerDied, WorkerUnusable
 from gradkernels.bench.isolation.fresh_process import call_in_fresh_process
 from gradkernels.bench.isolation.limits import ProcessLimits
-from gradkernels.bench.isolation.messages import Finished, decode, encode
+from gradkernels.bench.isolation.messages import Finished
 from gradkernels.bench.isolation.program import Program
 from gradkernels.bench.isolation.supervisor import Supervisor
 
@@ -369,74 +368,3 @@ def test_a_function_gets_no_more_memory_than_it_may_have():
     assert call_in_fresh_process("test_supervisor:take", {"size": 10**6}, limits=limits) == 10**6
     with pytest.raises(WorkerDied, match="out of memory: MemoryError"):
         call_in_fresh_process("test_supervisor:take", {"size": 10**9}, limits=limits)
-
-
-# Messages.
-
-
-class Colour(StrEnum):
-    RED = "red"
-
-
-@dataclass(frozen=True)
-class Inner:
-    place: tuple[int, str]
-    colour: Colour = Colour.RED
-
-
-@dataclass(frozen=True)
-class Outer:
-    number: float
-    inner: Inner
-    many: tuple[Inner, ...] = ()
-    perhaps: int | None = None
-    named: dict[str, float] | None = None
-
-
-def test_a_message_arrives_as_it_was_sent():
-    for message in (
-        Outer(0.1, Inner((1, "a"))),
-        Outer(2.0, Inner((1, "a")), (Inner((2, "b")), Inner((3, "c"))), 4, {"a": 1.5}),
-    ):
-        assert decode(encode(message), (Answer, Outer)) == message
-
-
-def test_a_whole_number_is_a_float_where_one_is_declared():
-    line = b'{"message": "Outer", "number": 2, "inner": {"place": [1, "a"]}, "named": {"a": 3}}'
-    message = decode(line, (Outer,))
-    assert repr((message.number, message.named)) == "(2.0, {'a': 3.0})"
-
-
-@pytest.mark.parametrize(
-    ("fields", "says"),
-    [
-        ('"number": "1", "inner": {"place": [1, "a"]}', "no message: '1' is no float"),
-        ('"number": 1, "inner": {"place": "1a"}', "no message: '1a' is no list"),
-        ('"number": 1, "inner": {"place": [1, "a"]}, "perhaps": "no"', "no message: 'no' is none of (<class 'int'>,"),
-    ],
-)
-def test_what_is_no_message_is_said(fields, says):
-    with pytest.raises(ValueError, match="no message") as refusal:
-        decode(f'{{"message": "Outer", {fields}}}'.encode(), (Outer,))
-    assert str(refusal.value).startswith(says)
-
-
-@pytest.mark.parametrize(
-    "fields",
-    [
-        '"number": "1", "inner": {"place": [1, "a"]}',
-        '"number": true, "inner": {"place": [1, "a"]}',
-        '"number": 1, "inner": {"place": [1.0, "a"]}',
-        '"number": 1, "inner": {"place": [1, "a", 2]}',
-        '"number": 1, "inner": {"place": "1a"}',
-        '"number": 1, "inner": {"place": [1, "a"], "colour": "blue"}',
-        '"number": 1, "inner": {"place": [1, "a"], "other": 1}',
-        '"number": 1, "inner": {"place": [1, "a"]}, "perhaps": "no"',
-        '"number": 1, "inner": {"place": [1, "a"]}, "named": {"a": "b"}',
-        '"number": 1, "inner": 1',
-        '"number": 1',
-    ],
-)
-def test_a_line_with_other_fields_than_its_class_declares_is_no_message(fields):
-    with pytest.raises(ValueError, match="no message"):
-        decode(f'{{"message": "Outer", {fields}}}'.encode(), (Outer,))

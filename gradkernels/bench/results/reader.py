@@ -189,8 +189,8 @@ def _tuples(columns: Sequence[tuple[list[Any], Ints]]) -> tuple[list[tuple[Any, 
 def _require_distinct(table: ResultsTable, files: Sequence[Path]) -> None:
     """Refuse a measurement that is there twice, and name both lines."""
     _, pass_ = table.pass_ids
-    _, code = distinct(pass_, table.own_block, table.machine, table.case, table.kernel)
-    if int(code.max(initial=-1)) + 1 == len(code):
+    (different, *_), rows = distinct(pass_, table.own_block, table.machine, table.case, table.kernel)
+    if len(different) == len(rows):
         return
     seen: dict[tuple[object, ...], str] = {}
     for where, record in records_in(files):
