@@ -67,6 +67,7 @@ def test_who_waits_says_so_and_then_holds_the_slot(slot, monkeypatch, capsys, al
 
     def flock(file, operation):
         asked.append(operation)
+        assert os.path.samestat(os.fstat(file), slot.stat())
         if operation & fcntl.LOCK_NB:
             raise BlockingIOError(errno.EWOULDBLOCK, "held")
 

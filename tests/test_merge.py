@@ -69,13 +69,16 @@ def test_rows_that_contradict_each_other_are_told_and_nothing_is_written(here, c
 
 
 def test_rows_of_kernels_are_counted_for_each_run_and_case(here):
-    other = [record(n=10, status="failed", run="run-b"), record(n=20, kernel="control", seconds_median=1.0)]
+    other = [
+        record(n=10, status="failed", run="run-b"),
+        record(n=20, kernel="control", seconds_median=1.0, run="run-b"),
+    ]
     rows = [*ROWS, *passes(STEADY, kernel="control"), *other]
     Path("a.csv").write_text(text([*rows, *rows[:3]]))
     seen = []
     [*MergedRows(lambda *one: seen.append(one)).lines([Path("a.csv")])]
     cases = [ROWS[0].case, other[0].case, other[1].case]
-    assert seen == [("run-a", cases[0], 10), ("run-a", cases[2], 0), ("run-b", cases[1], 1)]
+    assert seen == [("run-a", cases[0], 10), ("run-b", cases[1], 1), ("run-b", cases[2], 0)]
     assert {type(count) for *_, count in seen} == {int}
 
 

@@ -78,6 +78,7 @@ def test_a_group_that_is_gone_or_refuses_a_signal_as_on_macos_is_no_error(monkey
     [
         (0, b"", "the process ended with code 0 before its work was done"),
         (0, b"bye\n", "the process ended with code 0 before its work was done"),
+        (1, b" \n\n", "the process ended with code 1 before its work was done"),
         (1, b"a\nValueError: no\n\n", "the process ended with code 1 before its work was done: ValueError: no"),
         (1, b"No: \x1b[31m\xff", "the process ended with code 1 before its work was done: No:  [31m\ufffd"),
         (-11, b"a\n", "the process was ended by SIGSEGV"),

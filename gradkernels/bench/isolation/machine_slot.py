@@ -69,7 +69,7 @@ def _hold(slot: int, how: int) -> None:
     try:
         fcntl.flock(slot, how | fcntl.LOCK_NB)
     except BlockingIOError:
-        print("waiting: another run measures on this machine", file=sys.stderr, flush=True)
+        print("waiting: another run measures on this machine", file=sys.stderr)
         fcntl.flock(slot, how)
     except OSError as error:
         if error.errno not in (ENOLCK, ENOTSUP, ENOSYS):  # a file system without locks does without

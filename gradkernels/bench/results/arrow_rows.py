@@ -143,9 +143,10 @@ def _in_order(columns: CsvColumns) -> Any:
 def is_plain(lines: bytes) -> bool:
     """Tell whether quotes stand around whole cells only, and whether no line ends in CR alone."""
     text = np.frombuffer(lines, np.uint8)
-    returns = np.flatnonzero(text == _CR) if b"\r" in lines else np.zeros(0, np.int64)
-    if len(returns) and not (text[returns + 1 - (returns + 1 == len(text))] == _LF).all():
-        return False
+    if b"\r" in lines:
+        returns = np.flatnonzero(text == _CR)
+        if not (text[returns + 1 - (returns + 1 == len(text))] == _LF).all():
+            return False
     if b'"' not in lines:
         return True
     quotes = np.flatnonzero(text == _QUOTE)

@@ -125,7 +125,7 @@ def _schemas(rows: CsvColumns | list[Record]) -> list[int]:
 
 def _digest(text: str) -> bytes:
     """Return what stands for a line in little memory: there may be millions."""
-    return hashlib.blake2b(text.encode(errors="replace"), digest_size=_DIGEST).digest()
+    return hashlib.blake2b(text.encode(), digest_size=_DIGEST).digest()
 
 
 def _conflict(files: Sequence[Path], first: int, second: int) -> Malformed:
