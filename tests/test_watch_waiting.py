@@ -227,6 +227,27 @@ def test_data_that_a_hook_writes_to_before_the_backward_pass_is_over_are_an_erro
             loss.backward()
 
 
+@pytest.mark.parametrize("asked", [["norms"], ["moments"], ["gram"], []])
+def test_data_that_are_written_to_before_a_first_step_or_its_clipping_is_over_are_an_error(asked):
+    model = nn.Sequential(nn.Linear(4, 4), nn.Tanh(), nn.Linear(4, 3))
+    x, y = torch.randn(5, 6, 4), torch.arange(5) % 3
+
+    def write(parameter):
+        x.mul_(2)
+
+    with gk.watch(model, asked) as seen:
+        loss = functional.cross_entropy(model(x).mean(1), y)
+        if asked:
+            model[0].weight.register_post_accumulate_grad_hook(write)
+            with pytest.raises(gk.CannotWatch, match="is written to before"):
+                loss.backward()
+        else:
+            loss.backward()
+            x.mul_(2)
+            with pytest.raises(gk.CannotWatch, match="is written to before"):
+                seen.clip(0.1)
+
+
 class Offset(nn.Module):
     """A map, and a number that is added to all of its outputs: before a softmax its gradients cancel in each sample."""
 

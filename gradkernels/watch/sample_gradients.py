@@ -13,6 +13,7 @@ from gradkernels.engines.hooks.parameter_use import ParameterUse
 from gradkernels.engines.hooks.precision import in_parameters_dtype
 from gradkernels.watch.completeness import Completeness
 from gradkernels.watch.graphs.plans import Heard
+from gradkernels.watch.graphs.written import Unwritten
 from gradkernels.watch.passes import direct_terms
 from gradkernels.watch.values.measure import Arriving, Measure, Term
 from gradkernels.watch.values.measures import MEASURES
@@ -40,11 +41,13 @@ class SampleGradients:
         wants = any(one.wants_squares for one in self.measures.values())
         self._squares = TogetherSquaredNorms(known.theta, known.shared, known.n) if wants else None
         self._waiting = list[Heard]()
-        self.terms: list[Term] = []
+        self._terms: list[Term] = []
+        self._unwritten = Unwritten()
 
     def __call__(self, use: ParameterUse, g: Array) -> None:
         """Take the gradient of a use's output, samples first."""
         computed_in = g.dtype
+        self._unwritten.add(vars(use).values())
         use, g = in_parameters_dtype(use, g)
         for part, of_part in direct_terms(use, g, self.known.theta):
             self._compare(part, of_part, computed_in)
@@ -53,7 +56,13 @@ class SampleGradients:
             for measure in self._of_uses:
                 measure(part, of_part)
             if self._keep:
-                self.terms.append((part, of_part))
+                self._terms.append((part, of_part))
+
+    @property
+    def terms(self) -> list[Term]:
+        """Uses and gradients that were kept, while what they compute with is as it was."""
+        self._unwritten.require()
+        return self._terms
 
     def _compare(self, use: ParameterUse, g: Array, computed_in: torch.dtype) -> None:
         if any(self._check.compares(target.names[0]) for target in use.targets.values()):
@@ -67,6 +76,7 @@ class SampleGradients:
 
     def settle(self) -> None:
         """Take what has waited, once the backward pass is over: one by one where something is missing."""
+        self._unwritten.require()
         for waiting, norms in ((one.waiting, one.norms) for one in self._waiting):
             waiting.require_unwritten()
             there = [(at, g) for at, g in enumerate(waiting.gradients) if g is not None]

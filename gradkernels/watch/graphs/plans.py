@@ -25,7 +25,7 @@ from gradkernels.engines.hooks.parameter_use import ParameterUse
 from gradkernels.engines.hooks.rules.kept_data import Remake, agrees, remake_of
 from gradkernels.watch.graphs.waiting import WaitingGradients
 from gradkernels.watch.graphs.walk import AutogradGraph, graph_of
-from gradkernels.watch.values.waiting_maps import RemadeUse
+from gradkernels.watch.values.waiting_maps import WaitingUse
 from gradkernels.watch.values.waiting_norms import WaitingNorms
 
 MOST_CALL_KINDS = 16
@@ -148,13 +148,13 @@ def plan_of(following: Following, outputs: Sequence[Array], first: bool) -> Grap
         return None
     if any(one.node not in places for one in (*heard, *ends)):
         return None
-    uses, remade = list[PlannedUse](), list[RemadeUse]()
+    uses, remade = list[PlannedUse](), list[WaitingUse]()
     for one in heard:
         remake = remake_of(one.use, one.node, one.shape)
         if remake is None or not agrees(one.use, remake.use(data := remake.kept(one.node))):
             return None
         uses.append(PlannedUse(places[one.node], one.output, one.shape, remake))
-        remade.append(RemadeUse(one.use, one.shape, data))
+        remade.append(WaitingUse(one.use, one.shape, data))
     kept = _kept_by(graph.nodes, {one.at for one in uses})
     if kept is None:
         return None

@@ -11,12 +11,7 @@ from gradkernels.backend import Array
 from gradkernels.engines.hooks.following import GradientListener
 from gradkernels.engines.hooks.parameter_use import ParameterUse
 from gradkernels.engines.hooks.rules.kept_data import KeptData, Remake
-from gradkernels.watch.errors import CannotWatch
-
-WRITTEN = (
-    "what a layer has kept of the forward pass is written to before the backward pass is over, by a hook perhaps: do "
-    "that after backward()"
-)
+from gradkernels.watch.graphs.written import Unwritten
 
 
 class WaitingGradients:
@@ -33,7 +28,9 @@ class WaitingGradients:
     def __init__(self, remakes: list[Remake], kept: list[KeptData]) -> None:
         self._remakes, self.kept, self.is_open = remakes, kept, False
         self.gradients: list[Array | None] = [None] * len(kept)
-        self._versions = self._versions_now()
+        self._unwritten = Unwritten()
+        for some in kept:
+            self._unwritten.add(some)
 
     def open(self, device: torch.device) -> bool:
         """Keep from now on what arrives, unless the pass is one that is differentiated itself, or casts; say whether.
@@ -45,11 +42,7 @@ class WaitingGradients:
 
     def require_unwritten(self) -> None:
         """Raise a CannotWatch where what is kept of the forward pass is not as it was."""
-        if self._versions_now() != self._versions:
-            raise CannotWatch(WRITTEN)
-
-    def _versions_now(self) -> list[int]:
-        return [one._version for some in self.kept for one in some]
+        self._unwritten.require()
 
     def use(self, at: int) -> ParameterUse:
         """Return a use."""

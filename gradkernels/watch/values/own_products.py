@@ -16,7 +16,7 @@ QUICK_WIDTH = 256
 PADDED_BYTES = 1 << 20
 """Of rows that are made wider, in memory that a thread keeps."""
 
-MOST_SHAPES = 8
+MOST_KEPT_SHAPES = 8
 """Of which a thread keeps memory."""
 
 OwnProduct = Callable[[Array, Array], None]
@@ -72,7 +72,7 @@ def _widened(n: int, steps: int, width: int) -> tuple[Array, Array, Array]:
     """
     kept: dict[tuple[int, int, int], tuple[Array, Array, Array]] = vars(_memory).setdefault("kept", {})
     if (n, steps, width) not in kept:
-        if len(kept) >= MOST_SHAPES:
+        if len(kept) >= MOST_KEPT_SHAPES:
             kept.clear()
         with torch.inference_mode(False):
             wide = torch.zeros(n, steps, QUICK_WIDTH)

@@ -24,7 +24,7 @@ Uses = Callable[[int], ParameterUse]
 """Makes a use, by its number."""
 
 
-class RemadeUse(NamedTuple):
+class WaitingUse(NamedTuple):
     """A use that is to come again in each pass.
 
     Attributes:
@@ -48,7 +48,7 @@ class RemadeUse(NamedTuple):
         return self.dtype.itemsize
 
 
-def is_of_few_words(one: RemadeUse) -> bool:
+def is_of_few_words(one: WaitingUse) -> bool:
     """Return whether a use of a table is one whose words are looked at in pairs, each with a gradient of its own."""
     if len(one.shape) != 3 or one.shape[0] * one.shape[1] ** 2 * one.itemsize > step_products.STEP_PRODUCT_BYTES:
         return False
@@ -62,7 +62,7 @@ def is_of_few_words(one: RemadeUse) -> bool:
 class MapsOfSteps:
     """Linear maps of as many steps, by products of these, and look-ups of as many words: of the same word or not."""
 
-    def __init__(self, planned: Sequence[RemadeUse], members: list[int]) -> None:
+    def __init__(self, planned: Sequence[WaitingUse], members: list[int]) -> None:
         mine = [planned[one] for one in members]
         self._members, self._places, self._first = members, list[int](), list[int]()
         self._tables = {at for at, one in zip(members, mine, strict=True) if not isinstance(one.use, Linear)}

@@ -19,7 +19,7 @@ from gradkernels.engines.hooks.rules.lookup.embedding import EmbeddingTable
 from gradkernels.engines.hooks.rules.normalization import FeatureNormalization
 from gradkernels.watch.values import squared_norms
 from gradkernels.watch.values.step_products import has_few_steps
-from gradkernels.watch.values.waiting_maps import MapsOfSteps, RemadeUse, Uses, is_of_few_words
+from gradkernels.watch.values.waiting_maps import MapsOfSteps, Uses, WaitingUse, is_of_few_words
 
 WIDE_DTYPES = (torch.float32, torch.float64)
 """In which squares are taken as they are."""
@@ -43,7 +43,7 @@ class WaitingNorms:
         names: Of each one's parameters.
     """
 
-    def __init__(self, planned: Sequence[RemadeUse], shared: frozenset[str]) -> None:
+    def __init__(self, planned: Sequence[WaitingUse], shared: frozenset[str]) -> None:
         self.members, left = list[int](), squared_norms.KEPT_GRADIENT_BYTES
         for number, one in enumerate(planned):
             nbytes = one.shape.numel() * one.itemsize
@@ -76,7 +76,7 @@ class WaitingNorms:
         return total
 
 
-def _kind(one: RemadeUse, shared: frozenset[str]) -> tuple[Any, ...] | None:
+def _kind(one: WaitingUse, shared: frozenset[str]) -> tuple[Any, ...] | None:
     """Return what uses have in common that are squared together; None for one that is squared as it arrives."""
     use, shape, dtype, targets = one.use, one.shape, one.dtype, [*one.use.targets.values()]
     if any(not target.direct or target.names[0] in shared for target in targets) or dtype not in WIDE_DTYPES:
@@ -100,7 +100,7 @@ def _kind(one: RemadeUse, shared: frozenset[str]) -> tuple[Any, ...] | None:
 class _SingleSteps:
     """Linear maps of one step a sample: |g|^2 (|a|^2 + 1)."""
 
-    def __init__(self, planned: Sequence[RemadeUse], members: list[int]) -> None:
+    def __init__(self, planned: Sequence[WaitingUse], members: list[int]) -> None:
         mine = [planned[one] for one in members]
         self._members, like = members, mine[0].kept[0]
         self._more = like.new_tensor([len(one.use.targets) > 1 for one in mine])[:, None]
@@ -124,7 +124,7 @@ class _SingleSteps:
 class _Normalizations:
     """Normalizations of features: rows are sums over steps of g times the normalized input, and of g."""
 
-    def __init__(self, planned: Sequence[RemadeUse], members: list[int]) -> None:
+    def __init__(self, planned: Sequence[WaitingUse], members: list[int]) -> None:
         first = planned[members[0]]
         self._members, self._places = members, [*first.use.targets]
         n, features = first.shape[0], next(iter(first.use.targets.values())).tensor.numel()
@@ -153,6 +153,6 @@ class _Normalizations:
         return torch.linalg.vector_norm(rows, dim=3).square_().sum((0, 1))
 
 
-_MAKERS: dict[Any, Callable[[Sequence[RemadeUse], list[int]], _Alike]] = {
+_MAKERS: dict[Any, Callable[[Sequence[WaitingUse], list[int]], _Alike]] = {
     torch.bmm: MapsOfSteps, Linear: _SingleSteps, FeatureNormalization: _Normalizations,
 }  # fmt: skip
