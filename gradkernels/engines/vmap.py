@@ -9,7 +9,7 @@ from contextlib import nullcontext
 from gradkernels.memory import empty_torch, ordinary, store
 from gradkernels.problems import Problem
 from gradkernels.problems.module.module_problem import ModuleProblem
-from gradkernels.problems.module.outputs import outputs_of, require_outputs
+from gradkernels.problems.module.outputs import outputs_of
 from gradkernels.quantities.shared.outputs import output_axes
 from gradkernels.quantity import QUANTITIES
 from gradkernels.tree import Tree, count, each, leaves, take
@@ -81,9 +81,8 @@ def jacobian(problem: ModuleProblem, chunk: int | None):  # type: ignore[no-unty
                 part = slice(start, start + size)
                 with again():
                     found = gradients(theta, take(x, part))
-                for name, row in rows.items():
-                    require_outputs(found[name].shape[1 : 1 + len(axes)], axes)
-                    store(row, part, found[name])
+                for row, one in zip(leaves(rows), leaves(found), strict=True):
+                    store(row, part, one)
         return rows
 
     return compute

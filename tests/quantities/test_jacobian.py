@@ -46,6 +46,17 @@ class Sorted(nn.Module):
         return torch.stack([row * (2 if float(row.detach().sum()) > 0 else 3) for row in x])
 
 
+class AsManyAsSamples(nn.Module):
+    """Has as many outputs as the batch has samples."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(4, 9)
+
+    def forward(self, x):
+        return self.layer(x)[:, : len(x)]
+
+
 class Mixed(nn.Module):
     """The mean over the batch is in one of its outputs."""
 
@@ -281,6 +292,18 @@ def test_a_backward_pass_that_vmap_cannot_run_is_run_for_each_output():
     require_close(found, single_passes(model, x))
 
 
+def test_a_backward_pass_that_vmap_cannot_run_is_tried_once(monkeypatch):
+    from gradkernels.engines.hooks import outputs
+
+    tried, really = [], outputs._of_several
+    monkeypatch.setattr(outputs, "_of_several", lambda *given: tried.append(1) or really(*given))
+    problem = gk.ModuleProblem(LooksAtGradients().double()).of_outputs()
+    compute, x = gk.kernel("torch.hooks.jacobian").build(problem), made("mlp")[1]
+    for _ in range(3):
+        compute(problem.parameters(), *problem.prepared(x, None))
+    assert len(tried) == 1
+
+
 @pytest.mark.parametrize("limit", [1, 8, 12])
 @pytest.mark.parametrize("name", ["mlp", "image", "transformer", "tied", "outputs of positions"])
 def test_several_outputs_in_a_pass_or_one(name, limit, monkeypatch):
@@ -308,6 +331,15 @@ def test_a_limit_of_memory_counts_the_outputs():
         gk.jacobian(problem, None, x, max_bytes=result - 80_000)
     found = gk.jacobian(problem, None, x, max_bytes=2 * result + 2**24)
     assert found["weight"][1, 7, 7].equal(x[1])
+
+
+@pytest.mark.parametrize("key", ["torch.hooks", "torch.vmap"])
+def test_chunks_within_a_limit_have_room_for_the_rows_of_all_outputs(key):
+    problem, x = gk.ModuleProblem(nn.Linear(100, 20)).of_outputs(), torch.randn(100, 100)
+    of_sample = 20 * (20 * 100 + 20) * 4  # rows, beside which the layer's data are a hundredth
+    limit = 100 * of_sample + 8 * 2**20 + 10 * of_sample
+    bound = gk.fastest(problem, "jacobian", like=(None, x, None), max_bytes=limit, kernel=key)
+    assert dict(bound.kernel.set_options)["chunk"] in (8, 9, 10)
 
 
 def test_the_part_of_an_output_that_is_meant():
@@ -371,6 +403,7 @@ REFUSED = [
     (BATCH_NORM, "1 (BatchNorm1d) is in training mode and normalises by the whole batch"),
     (Mixed(), "the gradient of the mean loss of a batch is not the mean of the gradients of its samples"),
     (nn.Sequential(nn.Dropout(), nn.Linear(4, 2)), "the model draws random numbers (dropout?)"),
+    (AsManyAsSamples(), "the model gives outputs of shape (3,) for a sample of this batch and (1,) for the first one"),
     (nn.Sequential(nn.Linear(4, 2), nn.Flatten(0)), "the model gives 2 rows of outputs for one sample"),
 ]
 
