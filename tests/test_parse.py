@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import pytest
+from torch import nn
 
+import gradkernels as gk
 from gradkernels.bench.cli import parse
 from gradkernels.bench.cli.options import Format
 from gradkernels.names import counted
@@ -76,3 +78,16 @@ def test_a_format_that_a_command_does_not_print_is_refused_with_those_it_has():
 )  # fmt: skip
 def test_what_is_counted_is_singular_where_there_is_one(number, noun, text):
     assert counted(number, noun) == text
+
+
+def test_quantities_of_outputs_are_for_problems_of_outputs():
+    losses, outputs = gk.LinearRegression(), gk.ModuleProblem(nn.Linear(2, 1)).of_outputs()
+    assert parse.chosen_quantities("norms,jacobian", outputs) == ["norms", "jacobian"]
+    assert parse.askable(["norms", "jacobian"], losses) == ["norms"]
+    says = (
+        "a Jacobian is of the outputs of a torch module, and a LinearRegression is losses alone; pass gk.ModuleProblem"
+    )
+    with pytest.raises(ValueError, match=says):
+        parse.chosen_quantities("norms,jacobian", losses)
+    with pytest.raises(ValueError, match="jacobian is of a model's outputs, and this problem is of a loss"):
+        parse.chosen_kernels([], ["jacobian"], gk.ModuleProblem(nn.Linear(2, 1)))
