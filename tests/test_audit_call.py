@@ -163,6 +163,14 @@ def test_options_reach_what_is_audited():
         assert (len(y), given) == (3, {"max_norm": 0.01})
 
 
+@pytest.mark.parametrize("compiles", [False, True])
+def test_options_by_sample_are_those_of_the_drawn_samples(compiles):
+    options = {"weights": torch.arange(24.0) - 5}
+    audit_call(called("weighted_sum", batch(), options=options.items(), compiles=compiles)[0], KernelHistory())
+    with pytest.raises(gk.Disagreement, match="3 of 24 samples"):
+        audit_call(called("weighted_sum", batch(), doubled, options.items(), compiles=compiles)[0], KernelHistory())
+
+
 def test_what_is_compiled_for_a_size_is_given_the_drawn_samples_again_and_again():
     for n, often in ((24, [8, 8, 8]), (25, [9, 8, 8])):
         call, seen = called("gradient", batch(n), compiles=True)

@@ -88,6 +88,8 @@ def test_a_kernel_is_given_copies_of_its_library_and_numbers_of_groups_as_they_a
     assert isinstance(taken["v"]["one"], torch.Tensor)
     assert isinstance(taken["other"], torch.Tensor)
     assert (taken["groups"] is groups, taken["bound"]) == (True, 3.0)
+    needed(replace(case(), device="cuda:1"), INPUTS, library)
+    assert [device for _, device in put[3:]] == ["cuda:1"]
 
 
 def test_floating_arrays_are_told_from_other_options():
