@@ -26,6 +26,21 @@ def test_a_kernel_that_fails_or_is_wrong_is_set_aside_with_the_reason(problem, d
     assert "torch.doubled.per_sample: Disagreement: torch.doubled.per_sample on module:Sequential:" in bound.why
 
 
+def test_the_reason_is_that_of_the_last_attempt(problem, data, only):
+    attempts = []
+
+    def fails(problem):
+        attempts.append(len(attempts) + 1)
+        raise NotImplementedError(f"attempt {attempts[-1]}")
+
+    only(declared("breaks", "per_sample", fails), gk.kernel("torch.loop.per_sample"))
+    bound = gk.fastest(problem, "per_sample", like=(None, *data))
+    for last in (1, 2):
+        assert attempts[-1] == last
+        assert f"torch.breaks.per_sample: NotImplementedError: attempt {last}" in bound.why
+        bound(None, *data)
+
+
 def test_where_all_fail_every_reason_is_given(problem, data, only):
     only(declared("breaks", "per_sample", breaks), declared("doubled", "per_sample", doubled))
     says = "nothing can compute per_sample of module:.* here: .*not this model; .*Disagreement: torch.doubled"
