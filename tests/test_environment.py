@@ -258,6 +258,30 @@ def test_cores_that_a_kernel_has_taken_are_given_back():
         environment.pin_to(sorted(all_))
 
 
+def test_a_thread_that_has_ended_meanwhile_has_no_cores(monkeypatch):
+    def cores(thread):
+        if thread == 5:
+            raise ProcessLookupError
+        return {thread + 1}
+
+    monkeypatch.setattr(os, "listdir", lambda folder: ["3", "5", "7"])
+    monkeypatch.setattr(os, "sched_getaffinity", cores)
+    assert environment.bound_cores() == {3: {4}, 7: {8}}
+
+
+def test_without_proc_the_cores_are_those_of_the_process(monkeypatch, tmp_path):
+    monkeypatch.setattr(environment, "Path", lambda name: tmp_path / "none")
+    assert environment.bound_cores() == {os.getpid(): os.sched_getaffinity(0)}
+
+
+def test_threads_stray_from_their_own_cores_and_new_ones_from_the_first_s(monkeypatch):
+    monkeypatch.setattr(os, "getpid", lambda: 10)
+    monkeypatch.setattr(environment, "bound_cores", lambda: {10: {1}, 11: {2}, 12: {1}, 13: {1, 2}})
+    assert environment.strayed({10: {1}, 11: {2}, 9: {5}}) == {13: {1}}
+    assert environment.strayed({10: {1}, 11: {1}, 13: {2}}) == {11: {1}, 13: {2}}
+    assert environment.strayed({11: {2}}) == {10: set(), 12: set(), 13: set()}
+
+
 def test_where_the_system_binds_nothing_nothing_has_strayed(monkeypatch):
     monkeypatch.delattr(os, "sched_getaffinity")
     assert environment.bound_cores() == {}

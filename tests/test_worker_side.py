@@ -13,6 +13,7 @@ from gradkernels.bench.isolation import environment, worker_side
 from gradkernels.bench.isolation.errors import WorkerUnusable
 from gradkernels.bench.isolation.fresh_process import FunctionCall, answer
 from gradkernels.bench.isolation.heartbeat import Heartbeat, heartbeat_file
+from gradkernels.bench.isolation.messages import encode
 from gradkernels.bench.isolation.worker_side import Connection, begin
 
 
@@ -217,6 +218,17 @@ def test_a_function_is_called_with_what_was_ordered(pipes):
     pipes.order.close()
     answer(pipes.connection())
     assert pipes.said() == [{"message": "FunctionReturned", "value": "/x"}]
+
+
+def test_libraries_are_imported_before_the_call_which_is_no_work_of_the_harness(pipes, tmp_path, monkeypatch):
+    (tmp_path / "just_imported.py").write_text("")
+    monkeypatch.syspath_prepend(tmp_path)
+    order = FunctionCall("os:getpid", {}, ("just_imported",))
+    pipes.order.write(encode(order))
+    pipes.order.close()
+    answer(pipes.connection())
+    assert sys.modules.pop("just_imported").__file__ == str(tmp_path / "just_imported.py")
+    assert pipes.heartbeat.last() == (2, 0, 0)
 
 
 def test_nothing_is_called_without_an_order(pipes):

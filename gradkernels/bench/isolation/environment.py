@@ -83,8 +83,7 @@ def strayed(before: Mapping[int, set[int]]) -> dict[int, set[int]]:
         before: What `bound_cores` returned.
     """
     first = before.get(os.getpid(), set())
-    wanted = {thread: before.get(thread, first) for thread in bound_cores()}
-    return {thread: wanted[thread] for thread, cores in bound_cores().items() if cores != wanted.get(thread, cores)}
+    return {thread: own for thread, cores in bound_cores().items() if cores != (own := before.get(thread, first))}
 
 
 def private_input() -> BinaryIO:
