@@ -95,6 +95,38 @@ def test_a_penalty_is_a_part_of_rows_and_of_their_scales():
     assert (of.rows.tolist(), of.scale.tolist(), of.gradient.tolist()) == ([[2, -1]], [[4, 1]], [2, -1])
 
 
+class WrongSlope(gk.LinearRegression):
+    """Squares, with a formula of their slope that is wrong, and no NaN where it should be one."""
+
+    def slope(self, xp, eta, y):
+        return np.full_like(eta, 7.0)
+
+
+def test_rows_are_of_the_loss_alone_whatever_the_formula_of_its_slope_and_what_is_undefined_stays_so():
+    x, y = np.array([0.0, 1.0, np.nan, 0.0]), np.array([0.0, 0.0, 0.0, np.nan])
+    of = Reference(WrongSlope(), np.array([1.0, 2.0]), x, y)
+    np.testing.assert_array_equal(of.rows[:, 0], [2, 6, np.nan, np.nan])
+
+
+def test_the_gradient_is_of_the_loss_alone_whatever_the_rows(monkeypatch):
+    monkeypatch.setattr(complex_step, "_slope", lambda problem, eta, target: np.full_like(eta, 7.0))
+    of = Reference(gk.LinearRegression(), np.array([1.0, 2.0]), np.array([0.0, 1.0]), np.array([0.0, 1.0]))
+    np.testing.assert_allclose(of.gradient, [3, 2], rtol=1e-15)  # slopes of 2 and 4
+    assert of.rows.tolist() == [[7, 0], [7, 7]]
+
+
+def test_at_infinity_rows_have_the_limit_of_the_slope_and_its_scale():
+    x, y = np.array([np.inf, -np.inf, 2.0, 2.0]), np.array([0.0, 0.0, np.inf, -np.inf])
+    with np.errstate(all="ignore"):
+        of = Reference(gk.HuberRegression(delta=0.5), np.array([0.0, 1.0]), x, y)
+        assert of.rows.tolist() == [[0.5, np.inf], [-0.5, np.inf], [-0.5, -1], [0.5, 1]]
+        assert of.true.scale.tolist() == [[0.5, np.inf], [0.5, np.inf], [0.5, 1], [0.5, 1]]
+        one = Reference(gk.HuberRegression(delta=0.5), np.array([0.0, 1.0, 0.0]), np.array([[np.inf, 0.0]]), y[:1])
+        np.testing.assert_array_equal(one.gradient, [0.5, np.inf, 0])
+        two = Reference(gk.LinearRegression(), np.array([0.0, 1.0, 0.0]), np.array([[np.inf, 0.0]]), y[:1])
+        np.testing.assert_array_equal(two.gradient, [np.inf, np.inf, np.nan])
+
+
 def test_no_samples_have_no_gradient():
     of = Reference(gk.LinearRegression(), np.array([1.0, 2.0]), np.zeros(0), np.zeros(0))
     assert (of.rows.shape, of.gradient.tolist()) == ((0, 2), [0, 0])
