@@ -1,5 +1,7 @@
 """What a person asks to be proven: any case, any inputs, any function."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
@@ -57,6 +59,14 @@ def test_any_function_is_proven_as_a_kernel_of_the_quantity_of_the_case():
         gk.check(lambda theta, x, y: 2 * norms(theta, x, y), case)
     with pytest.raises(gk.Disagreement, match=r"numpy\.norms\.per_sample .* shape"):
         gk.check(norms, gk.Case(P, "per_sample", 20))
+
+
+def test_what_has_no_name_of_its_own_is_called_by_its_kind():
+    def twice(theta, x, y, factor):
+        return factor * np.abs(2 * (theta[0] + x * theta[1] - y)) * np.hypot(1, x)
+
+    with pytest.raises(gk.Disagreement, match=r"^numpy\.partial\.norms on linear, n=20, "):
+        gk.check(partial(twice, factor=2), gk.Case(P, "norms", 20))
 
 
 def test_a_function_of_another_library_gets_its_arrays():

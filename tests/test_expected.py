@@ -62,6 +62,7 @@ def test_parameters_with_several_outputs_are_as_many_numbers():
     shape = (2, 2, 1)
     of = reference(ROWS.reshape(shape), SCALE.reshape(shape), GRADIENT.reshape(2, 1))
     assert expected("per_sample", of) == ([[[3], [4]], [[0], [0]]], [[[6], [8]], [[2], [2 * FLOOR]]], 6)
+    assert reference(np.ones((1, 2, 3)), np.ones((1, 2, 3)), np.ones((2, 3))).expect("per_sample").terms == 6 + 4
     assert of.norms.tolist() == [5, 0]
     assert expected("clipped_sum", of, max_norm=2.5) == ([[1.5], [2]], [[10], [8 + 4 * FLOOR]], 8)
     wide = reference(ROWS.reshape(shape), SCALE.reshape(shape), GRADIENT.reshape(2, 1), np.array([10.0, 2.0]))
