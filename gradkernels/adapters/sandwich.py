@@ -16,6 +16,8 @@ from gradkernels.truth import Floats
 WAYS = 2
 """Of clustering, at most."""
 
+TOO_FEW = "{n} observations have {count} parameters; the correction divides by their difference, which must be above 0"
+
 
 @dataclass(frozen=True)
 class Fit:
@@ -29,6 +31,7 @@ class Fit:
         weight: Factor of each observation's loss `(n,)`; None for 1.
         bread: Inverse Hessian of the summed loss, `(P, P)`.
         names: Of the parameters, a pandas Index; None where the library gave arrays.
+        rank: Of the design, where it may be less than P; None for P.
     """
 
     problem: Problem
@@ -38,6 +41,7 @@ class Fit:
     weight: Floats | None
     bread: Floats
     names: Any = None
+    rank: int | None = None
 
     def meat(self, groups: Any, kernel: KernelLike) -> Floats:
         """Sum outer products of gradients, or of their sums over each group."""
@@ -104,15 +108,19 @@ def robust_errors(fit: Fit, groups: Any, correction: bool, kernel: KernelLike) -
         fit: The estimate.
         groups: Labels of each observation's group, `(n,)`; `(n, 2)` for two ways of clustering (Cameron, Gelbach and
             Miller 2011), whose covariance is that of both less that of their intersection; None for none.
-        correction: Whether to correct for few observations: n / (n - P), with groups G / (G - 1) (n - 1) / (n - P).
+        correction: Whether to correct for few observations: n / (n - rank), with groups G / (G - 1) (n - 1) / (n - P),
+            as statsmodels does.
         kernel: A way to sum the outer products, as of `gk.outer`.
 
     Raises:
-        ValueError: Groups of another number of observations, or a single one that is to be corrected for.
+        ValueError: Groups of another number of observations, or a single one that is to be corrected for; no more
+            observations than parameters, with a correction.
     """
-    n = len(fit.x)
+    n, count = len(fit.x), len(fit.theta)
+    if correction and n <= count:
+        raise ValueError(f"{TOO_FEW.format(n=n, count=count)}; pass correction=False, or more observations")
     if groups is None:
-        factor = n / (n - len(fit.theta)) if correction else 1.0
+        factor = n / (n - (count if fit.rank is None else fit.rank)) if correction else 1.0
         return _errors(fit, fit.bread @ fit.meat(None, kernel) @ fit.bread * factor)
     labels = _numbers(groups, n)
     found = _clustered(fit, labels[:, 0], correction, kernel)

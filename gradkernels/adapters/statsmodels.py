@@ -14,6 +14,9 @@ from gradkernels.truth import Floats
 
 KNOWN = "OLS, WLS, Logit, Poisson or a GLM of one of these families"
 
+UNDETERMINED = 64 * float(np.finfo(float).eps)
+"""Of the eigenvalues of a Hessian scaled to a diagonal of ones: a smaller one, over the largest, is rounding."""
+
 
 def robust(
     result: Any, groups: Any = None, *, correction: bool | None = None, kernel: KernelLike = None
@@ -33,7 +36,8 @@ def robust(
 
     Raises:
         TypeError: Not a result of these models.
-        ValueError: A model whose loss is another one than these, by weights or constraints; groups that do not fit.
+        ValueError: A model whose loss is another one than these, by weights, constraints or a penalty; parameters that
+            the design does not determine, but for least squares; data that were removed; groups that do not fit.
     """
     fit = statsmodels_fit(result)
     return robust_errors(fit, groups, groups is not None if correction is None else correction, kernel)
@@ -48,22 +52,47 @@ def statsmodels_fit(result: Any) -> Fit:
     plain = getattr(result, "_results", result)  # statsmodels' wrapper, which gives pandas its names back
     kind = type(plain)
     model: Any = getattr(plain, "model", None)
+    _require_plain(plain, model)
+    rank: int | None = None
     if kind in (OLSResults, RegressionResults) and type(model) in (OLS, WLS):
         problem: Problem = LinearRegression(fit_intercept=False)
         bread, weight = plain.normalized_cov_params / 2, model.weights if type(model) is WLS else None
+        rank = int(model.rank)
     elif kind in (LogitResults, PoissonResults):
         problem = (LogisticRegression if kind is LogitResults else PoissonRegression)(fit_intercept=False)
-        bread, weight = np.linalg.inv(-model.hessian(plain.params)), None
+        bread, weight = _inverse(-model.hessian(plain.params)), None
     elif kind is GLMResults:
         problem, weight = _of_family(model)
         halves = 2 if isinstance(problem, LinearRegression) else 1
-        bread = np.linalg.inv(-model.hessian(plain.params, scale=1.0)) / halves
+        bread = _inverse(-model.hessian(plain.params, scale=1.0)) / halves
     else:
         raise TypeError(f"robust takes what fit() of statsmodels' {KNOWN} returned, not {kind.__name__}")
+    theta = np.asarray(plain.params, float)
+    return Fit(problem, theta, _design(model), np.asarray(model.endog, float), weight, bread, _names(result), rank)
+
+
+def _require_plain(plain: Any, model: Any) -> None:
+    """Raise a ValueError unless a result is of all its parameters, without constraints, and still has its data."""
     if getattr(plain, "constraints", None) is not None:
         raise ValueError("the parameters were fitted under constraints, where gradients do not sum to zero")
-    theta = np.asarray(plain.params, float)
-    return Fit(problem, theta, _design(model), np.asarray(model.endog, float), weight, bread, _names(result))
+    if getattr(plain, "regularized", False):  # of a refit of the columns that are left, and says not which these are
+        raise ValueError("a penalty chose among the parameters (fit_regularized); fit a model of the chosen columns")
+    if model is not None and getattr(model, "exog", None) is None:
+        raise ValueError("the model has no data any more (remove_data); fit it again, and call robust before")
+
+
+def _inverse(hessian: Floats) -> Floats:
+    """Invert a Hessian `(P, P)`; raise a ValueError where the design does not determine all parameters."""
+    scales = np.sqrt(np.abs(np.diag(hessian)))
+    scales = np.where(scales > 0, scales, 1.0)
+    lengths = np.linalg.eigvalsh(hessian / np.outer(scales, scales))
+    if not lengths[0] > UNDETERMINED * lengths[-1]:
+        raise ValueError(
+            "the design does not determine the parameters: a column is a sum of others to within rounding, so they "
+            "have no standard errors; leave columns out of the model"
+        )
+    inverse: Floats = np.linalg.inv(hessian)
+    return inverse
 
 
 def _of_family(model: Any) -> tuple[Problem, Floats | None]:

@@ -69,6 +69,44 @@ def test_hc1_is_the_correction_without_groups(fitted):
     np.testing.assert_allclose(robust(fitted["OLS"], correction=True), fitted["OLS"].HC1_se, rtol=1e-10)
 
 
+DEPENDENT = np.c_[X, X[:, 1] - X[:, 2]]
+"""A design of five columns and rank four."""
+
+
+@pytest.mark.filterwarnings("ignore:The design matrix is rank-deficient")
+@pytest.mark.parametrize(
+    ("ours", "theirs"), [({"correction": True}, {"cov_type": "HC1"}), COVARIANCES["cluster"]], ids=["HC1", "cluster"]
+)
+@pytest.mark.parametrize("model", [statsmodels.OLS, statsmodels.WLS])
+def test_corrections_of_a_design_of_less_rank_are_those_of_statsmodels(model, ours, theirs):
+    model = model(TARGETS["linear"], DEPENDENT)
+    np.testing.assert_allclose(robust(model.fit(), **ours).bse, model.fit(**theirs).bse, rtol=1e-8)
+
+
+def removed():
+    result = fit("GLM Poisson")
+    result.remove_data()
+    return result
+
+
+def of_few():
+    return statsmodels.OLS(TARGETS["linear"][:4], X[:4]).fit()
+
+
+def refitted(kind, y, **options):
+    return getattr(statsmodels, kind)(y, X, **options).fit_regularized(alpha=0.05, L1_wt=1, refit=True)
+
+
+def undetermined(y, family):
+    return statsmodels.GLM(y, DEPENDENT, family).fit()
+
+
+def test_a_design_of_columns_far_apart_in_size_is_determined():
+    wide = statsmodels.GLM(TARGETS["counts"], X * [1, 1e5, 1e-5, 1], FAMILIES.Poisson())
+    own = statsmodels.GLM(TARGETS["counts"], X, FAMILIES.Poisson()).fit(cov_type="HC0").bse
+    np.testing.assert_allclose(robust(wide.fit()).bse * [1, 1e5, 1e-5, 1], own, rtol=1e-7)
+
+
 def test_names_of_a_formula_stay():
     fit = formulas.ols("y ~ a", pandas.DataFrame({"y": TARGETS["linear"], "a": X[:, 1]})).fit()
     found = robust(fit)
@@ -80,6 +118,7 @@ def constrained():
     return statsmodels.GLM(TARGETS["counts"], X, FAMILIES.Poisson()).fit_constrained("x1 = 0.3")
 
 
+@pytest.mark.filterwarnings("ignore:The design matrix is rank-deficient")
 @pytest.mark.parametrize(
     ("result", "options", "error", "says"),
     [
@@ -101,6 +140,13 @@ def constrained():
             "freq_weights",
         ),
         (constrained, {}, ValueError, "under constraints"),
+        (removed, {}, ValueError, r"no data any more \(remove_data\)"),
+        (of_few, {"correction": True}, ValueError, "4 observations have 4 parameters; the correction divides"),
+        (of_few, {"groups": [0, 0, 1, 1]}, ValueError, "4 observations have 4 parameters; the correction divides"),
+        (lambda: refitted("OLS", TARGETS["linear"]), {}, ValueError, "a penalty chose"),
+        (lambda: refitted("GLM", TARGETS["binary"], family=FAMILIES.Binomial()), {}, ValueError, "a penalty chose"),
+        (lambda: undetermined(TARGETS["linear"], None), {}, ValueError, "does not determine the parameters"),
+        (lambda: undetermined(TARGETS["counts"], FAMILIES.Poisson()), {}, ValueError, "does not determine"),
         (lambda: None, {}, TypeError, "not NoneType"),
     ],
 )
