@@ -55,7 +55,10 @@ def validate_kinds(problem: Problem, theta: Array, x: Array, y: Tree) -> Backend
             _float(name, array, problem)
     else:
         _same_floats(arrays, floats, problem)
-    _same("device", {name: str(array.device) for name, array in arrays.items()})
+    traced = [name for name, array in arrays.items() if not hasattr(array, "device")]  # by jax.jit, which has none yet
+    if traced and isinstance(problem, Regression):
+        raise TypeError(_TRACED.format(name=traced[0]))
+    _same("device", {name: str(array.device) for name, array in arrays.items() if name not in traced})
     problem.validate(theta, x, y)
     return library
 
@@ -134,6 +137,10 @@ _ALLOWED = {
 }
 """What may be given, by whether the problem is a black box."""
 
+_TRACED = (
+    "{name} is being traced by jax.jit, grad or vmap, and has no numbers, which targets and kernels of a regression "
+    "are looked at by; call outside of it, or make a gk.FunctionProblem of the loss"
+)
 _COMPLEX = (
     "rows, norms and moments are of real parameters: have the model keep torch.view_as_real of it, and make it complex "
     "in its forward pass with torch.view_as_complex"

@@ -144,6 +144,22 @@ def test_within_a_jit_of_the_caller(problem):
         jax.jit(lambda x: gk.norms(problem, None, x, Y[:2]))(X[:2])
 
 
+@pytest.mark.parametrize("traced", [jax.jit, jax.vmap, lambda f: jax.grad(lambda x: f(x).sum())])
+@pytest.mark.parametrize("function", [gk.norms, gk.per_sample, gk.clipped_sum, gk.moments])
+def test_a_first_call_within_a_jit_says_to_call_outside_first(function, traced):
+    """The very first of the problem, when no kernel has been bound."""
+    new = gk.FunctionProblem(losses, PARAMS)
+    x = X[None] if traced is jax.vmap else X
+    with pytest.raises(ValueError, match=f"^{function.__name__} of arrays .* call it once outside"):
+        traced(lambda x: function(new, None, x, Y))(x)
+
+
+def test_a_regression_within_a_jit_is_refused_in_a_sentence():
+    slopes, x, y = jnp.ones(3), jnp.ones((4, 2)), jnp.ones(4)
+    with pytest.raises(TypeError, match=r"^x is being traced by jax.jit, .* gk.FunctionProblem of the loss"):
+        jax.jit(lambda x: gk.gradient(gk.LogisticRegression(), slopes, x, y))(x)
+
+
 def test_a_constant_of_params_that_is_written_to_is_that_of_the_call():
     params = {"scale": np.array([1, 2]), "slope": jnp.array([2.0, -1.0])}
     found = gk.FunctionProblem(lambda p, x, y: (x * p["scale"]) @ p["slope"] - y, params)
