@@ -69,11 +69,30 @@ def test_a_batch_whose_gradient_is_not_the_mean_of_the_rows_is_refused(monkeypat
     def taken(off):
         made = rows, np.array([3.0 + 0.6 * off, 4.0 + 0.8 * off]), dtype
         monkeypatch.setattr(function_gradients, "_widest", lambda *given: made)
-        return gradients_of(of(squares), THETA, X[:2], Y[:2]).gradient.tolist() == made[1].tolist()
+        theta = {"slope": np.array([2.0, -1.0])}
+        sloped = of(lambda p, x, y: (x @ p["slope"] - y) ** 2, theta)
+        return gradients_of(sloped, theta, X[:2], Y[:2]).gradient.tolist() == made[1].tolist()
 
     assert taken(0.9 * 5 * tolerance)
     with pytest.raises(ValueError, match="^the gradient of the mean of losses.* compares the samples of a batch"):
         taken(1.1 * 5 * tolerance)
+
+
+@jax.custom_vjp
+def clipped(value):
+    return value
+
+
+clipped.defvjp(lambda value: (value, None), lambda _, cotangent: (jnp.clip(cotangent, -0.5, 0.5),))
+
+
+def test_a_backward_pass_that_clips_at_a_constant_is_told_from_samples_that_are_compared():
+    alone = of(lambda p, x, y: clipped(squares(p, x, y)))
+    with pytest.raises(ValueError, match=r"that of their sum is their sum: .*jax.custom_vjp.* gk.clipped_sum$"):
+        gradients_of(alone, THETA, X, Y)
+    together = of(lambda p, x, y: clipped(squares(p, x, y) * squares(p, x, y).sum()))
+    with pytest.raises(ValueError, match="compares the samples of a batch"):
+        gradients_of(together, THETA, X, Y)
 
 
 # --- how well a working precision can know a row

@@ -26,6 +26,13 @@ COMPARES_SAMPLES = (
     "does not have them first; no sample has a gradient of its own there"
 )
 
+NOT_LINEAR = (
+    "the gradient of the mean of losses(params, x, y) is not the mean of the gradients of its samples, though that of "
+    "their sum is their sum: a backward pass of the function's own (jax.custom_vjp) does not scale with the cotangent "
+    "that it is given, clips it at a constant for instance, so that a sample's gradient depends on how many there are; "
+    "leave that out, and clip gradients of samples with gk.clipped_sum"
+)
+
 
 def gradients_of(problem: FunctionProblem, theta: Tree, x: Tree, y: Tree) -> TrueGradients:
     """Differentiate each sample's loss by a backward pass of its own, and the mean of all losses by one.
@@ -37,12 +44,12 @@ def gradients_of(problem: FunctionProblem, theta: Tree, x: Tree, y: Tree) -> Tru
         y: Targets.
 
     Raises:
-        ValueError: The function compares the samples of a batch with each other.
+        ValueError: The function compares the samples of a batch with each other, or its backward pass is not linear.
     """
     rows, gradient, dtype = _widest(problem, theta, x, y)
     scale = row_scales(rows)
     if mixes_samples(rows, gradient, dtype):
-        raise ValueError(COMPARES_SAMPLES)
+        raise ValueError(NOT_LINEAR if _sums_up(problem, (theta, x, y), rows, dtype) else COMPARES_SAMPLES)
     errors = partial(_row_errors, problem, (theta, x, y), rows, dtype)
     shape = rows.shape if isinstance(theta, dict) else (len(rows), *theta.shape)
     wide = np.broadcast_to(scale.reshape(-1, *[1] * (len(shape) - 1)), shape)
@@ -70,6 +77,23 @@ def _rows(problem: FunctionProblem, inputs: tuple[Tree, Tree, Tree], samples: An
     with _precision(dtype):
         theta, *data = BACKENDS["jax"].put(inputs)
         return np.stack([flat(of_one(theta, *take(tuple(data), int(i)))) for i in samples])
+
+
+def _sums_up(problem: FunctionProblem, inputs: tuple[Tree, Tree, Tree], rows: Floats, dtype: str) -> bool:
+    """Return whether the gradient of the summed losses, whose cotangents are 1 as a single loss's, is the rows' sum.
+
+    Args:
+        problem: A JAX function.
+        inputs: Theta, x and y.
+        rows: Their gradients, `(n, p)`.
+        dtype: What they were computed in.
+    """
+    import jax
+
+    with _precision(dtype):
+        of_sum = jax.grad(lambda *arrays: problem.sample_losses(*arrays).sum())
+        total = flat(of_sum(*BACKENDS["jax"].put(inputs)))
+    return not mixes_samples(rows, total / len(rows), dtype)
 
 
 def _row_errors(
