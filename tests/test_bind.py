@@ -10,8 +10,11 @@ from modules import problem
 from torch import nn
 
 import gradkernels as gk
+from gradkernels.backend import BACKENDS
+from gradkernels.case import Case
+from gradkernels.dispatch import bind
 from gradkernels.dispatch.dispatcher import ModuleDispatcher
-from gradkernels.dispatch.request import Criteria, Size
+from gradkernels.dispatch.request import Criteria, Request, Size
 
 P = gk.LinearRegression()
 # y = 1 + 2 x + residual (1, -1, 2) at theta = (1, 2), so slopes are -2, 2, -4.
@@ -48,6 +51,21 @@ def test_a_dispatcher_is_asked_for_what_the_caller_asked_for(kernel, prepared):
     assert (k.dispatcher.forced is None) == (kernel is None)
     free = gk.fastest(problem(nn.Linear(4, 3), 4), "norms", n=5)
     assert free.dispatcher.criteria.threads == free.request.case.threads >= 1
+
+
+@pytest.mark.parametrize(
+    ("name", "key"), [("FunctionDispatcher", "jax.vmap+.norms"), ("ModuleDispatcher", "torch.hooks.norms")]
+)
+def test_a_dispatcher_has_the_problem_and_the_threads_of_the_case(monkeypatch, name, key):
+    monkeypatch.setattr(bind, name, lambda *given: given)
+    if name == "FunctionDispatcher":
+        of = gk.FunctionProblem(lambda theta, x, y: (x @ theta - y) ** 2, np.zeros(2, np.float32))
+    else:
+        of = problem(nn.Linear(4, 3), 4)
+    for forced in (None, gk.kernel(key)):
+        case = Case(of, "norms", 5, "float32", threads=2)
+        asked = Request(case, BACKENDS["torch"], Criteria(forced, "file", 10**9, 3))
+        assert bind.dispatcher_for(asked) == (of, case.quantity, forced, Criteria(None, "file", 10**9, 3, 2))
 
 
 def test_a_kernel_that_is_asked_for_and_cannot_do_the_case_says_every_reason():

@@ -10,8 +10,9 @@ from measured import record
 
 import gradkernels as gk
 from gradkernels.backend import BACKENDS
-from gradkernels.dispatch import bind, select, wisdom
+from gradkernels.dispatch import bind, bound_kernels, request, select, wisdom
 from gradkernels.dispatch.bound_kernels import bound_kernel, forget_choices
+from gradkernels.dispatch.request import Criteria
 from gradkernels.dispatch.rule import FASTEST_FIRST, by_rule
 from gradkernels.dispatch.wisdom import MeasuredPoint, Origin
 from gradkernels.record import HEADER, append
@@ -327,3 +328,21 @@ def test_where_torch_has_no_way_left_all_others_are_asked(asked):
     choice = choose(Request(case, BACKENDS["torch"]), failed)
     assert choice.kernel.backend.name in ("opacus", "backpack")
     assert asked == {"opacus", "backpack"}
+
+
+def test_blocks_of_dask_arrays_have_a_kernel_of_their_size_for_one_thread(monkeypatch):
+    da = pytest.importorskip("dask.array")
+    from gradkernels.scale import lazy_results
+
+    monkeypatch.setattr(lazy_results, "lazy_call", lambda *given: given)
+    lazy = (np.zeros(3), da.zeros((40, 3), chunks=(20, 3)), da.zeros(40, chunks=20))
+    name, problem, choose, compute = bound_kernel("norms", P, lazy, ("numpy.broadcast", None, 10**9))
+    assert (name, problem, compute) == ("norms", P, bound_kernel)
+    asked = []
+    monkeypatch.setattr(bound_kernels, "bind", lambda request: asked.append(request) or bind.bind(request))
+    monkeypatch.setattr(request, "available_threads", lambda: 2)
+    assert choose("per_sample", 20, 3, "float32").key == "numpy.broadcast.per_sample"
+    (one,) = asked
+    case, criteria = one.case, one.criteria
+    assert (case.quantity.name, case.n, case.features, case.dtype) == ("per_sample", 20, 3, "float32")
+    assert (case.problem, case.threads, criteria) == (P, 1, Criteria("numpy.broadcast", None, 10**9, None, 1))

@@ -9,6 +9,7 @@ from torch import nn
 import gradkernels as gk
 from gradkernels.dispatch import dispatcher
 from gradkernels.dispatch.dispatcher import ModuleDispatcher
+from gradkernels.dispatch.memory_limit import MemoryLimit
 from gradkernels.dispatch.request import Criteria
 from gradkernels.quantity import QUANTITIES
 
@@ -206,6 +207,33 @@ def test_a_kernel_alone_takes_the_models_parameters_or_those_that_are_given():
     theta = {name: 2 * one.detach() for name, one in call.problem.parameters().items()}
     want = gk.clipped_sum(call.problem, theta, x, y, kernel="torch.loop")
     torch.testing.assert_close(bare(theta, x, y), want)
+
+
+def test_a_kernel_alone_writes_into_the_memory_that_it_is_given():
+    call, x, y = dispatched()
+    reached, right = [], HOOKS.build(call.problem)
+
+    def build(problem):
+        return lambda *arrays, out=None: right(*arrays, out=reached.append(out) or out)
+
+    call.kernel = replace(HOOKS, builder=build)
+    bare, out = call.bare(), torch.zeros(7)
+    assert bare(None, x, y, out) is out
+    assert bare(None, x, y, out=out) is out
+    bare(None, x, y)
+    assert [None if one is None else one.data_ptr() for one in reached] == [out.data_ptr(), out.data_ptr(), None]
+    torch.testing.assert_close(out, by_definition(call, "norms", x, y))
+
+
+def test_a_limit_of_memory_knows_the_options_of_the_call_but_not_its_memory(monkeypatch):
+    seen = []
+    monkeypatch.setattr(MemoryLimit, "fit", lambda self, kernel, *given: seen.append(given[-1]) or kernel)
+    call, x, y = dispatched("clipped_sum")
+    call(None, x, y, 0.25)
+    call, x, y = dispatched()
+    call.prepare(None, x, y)
+    call(None, x, y, out=torch.zeros(7))
+    assert seen == [{"max_norm": 0.25}, {}, {}]
 
 
 # --- random numbers and audits

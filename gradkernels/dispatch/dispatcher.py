@@ -197,7 +197,7 @@ class ModuleDispatcher:
     ) -> tuple[Kernel, Any]:
         """Return the kernel, in chunks where there is a limit of memory, and its result, proven and audited."""
         options = {name: value for name, value in (given or {}).items() if name != "out"}
-        fitting = self._memory_limit.fit(kernel, known.request.case, batch, known.shapes, options or None)
+        fitting = self._memory_limit.fit(kernel, known.request.case, batch, known.shapes, options)
         compute = self._build(fitting, known.kind)
         tight = self.criteria.max_bytes is not None
         just_proven = count(batch.y) > 0 and require_proof(fitting, known.kind, batch, compute, tight=tight)
