@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import weakref
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, ExitStack
 from contextvars import ContextVar
 from functools import partial
@@ -19,7 +19,7 @@ from gradkernels.engines.hooks.capture.function_kinds import Answers
 from gradkernels.engines.hooks.capture.guesses import Guesses
 from gradkernels.engines.hooks.following import Following, GradientListener
 from gradkernels.engines.hooks.parameter_use import ParameterUse
-from gradkernels.problems.module.buffers import with_copied_buffers
+from gradkernels.problems.module.buffers import AS_THEY_ARE, with_copied_buffers
 from gradkernels.problems.module.random_state import rng_state
 from gradkernels.problems.module.structure import Module
 from gradkernels.watch.errors import CannotWatch
@@ -61,6 +61,7 @@ class SeenCall:
         is_followed: Whether uses hear by their tensors, not by nodes of a graph that is known.
         ends: Number of each node where a backward pass for samples alone may end, and of its output.
         heard: Uses that are heard at the nodes of a known graph; None where it is not known.
+        buffers: The model's as they were before the pass, by place: of those that passes write to, as far as is known.
     """
 
     def __init__(
@@ -82,6 +83,7 @@ class SeenCall:
             self._following = Following(theta, self.n, self.listener, guesses=guesses, for_caller=True)
         self._versions = _versions(inputs)
         self.heard: Heard | None = None
+        self.buffers: Mapping[str, Array] = AS_THEY_ARE
         self._inputs, self.thread, self.ends = inputs, threading.get_ident(), frozenset[tuple[int, int]]()
 
     def begin(self) -> None:
@@ -197,7 +199,8 @@ def followed_again(call: SeenCall, again: SeenCall, run: Callable[..., Any], mod
         model: It.
         arrived: Told of the call in the backward pass.
     """
-    with call.surroundings(), with_copied_buffers(model):
+    again.buffers = call.buffers
+    with call.surroundings(), with_copied_buffers(model, call.buffers):
         again.begin()
         try:
             output = run(*call.arguments)

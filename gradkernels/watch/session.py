@@ -168,6 +168,7 @@ class Watch:
             self._unseen.hear(trained)
         call = self._passes.begin(trained, (args, kwargs), self._model_calls)
         self._request.require_room(trained, call.n)
+        call.buffers = self._audits.buffers()
         self._current = call
         call.begin()
 

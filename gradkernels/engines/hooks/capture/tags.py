@@ -9,6 +9,7 @@ from gradkernels.backend import Array
 from gradkernels.engines.hooks.arguments import ArgPath
 from gradkernels.engines.hooks.capture.boundary import ParameterNames
 from gradkernels.engines.hooks.capture.sample_axis import Axis
+from gradkernels.engines.hooks.errors import ONE_AT_A_TIME
 from gradkernels.engines.hooks.parameter_use import ParameterUse
 
 TAG_ATTRIBUTE = "_gradkernels_tag"
@@ -16,7 +17,7 @@ TAG_ATTRIBUTE = "_gradkernels_tag"
 
 UNSEEN = (
     "is computed from parameters where no call of a torch function shows it: by an autograd.Function, compiled code or "
-    "a change in place of another view; pass kernel='torch.loop', which takes one sample at a time"
+    f"a change in place of another view; {ONE_AT_A_TIME}"
 )
 JOINT_DRAW = (
     "random numbers are drawn for all samples together, and randomness='different' needs some for each: draw them with "

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from gradkernels.backend import Array
 from gradkernels.engines.hooks.arguments import ArgPath
 from gradkernels.engines.hooks.capture.sample_axis import Axis
-from gradkernels.engines.hooks.errors import Unfit
+from gradkernels.engines.hooks.errors import ONE_AT_A_TIME, Unfit
 
 
 class TrackedArgument(NamedTuple):
@@ -74,7 +74,7 @@ class TrackedCall(NamedTuple):
 
     def mixes(self, what: str = "takes the samples together") -> Mixes:
         """Return the error that says why samples cannot be told apart."""
-        return Mixes(f"{self.name} {what}; pass kernel='torch.loop', which takes one sample at a time")
+        return Mixes(f"{self.name} {what}; {ONE_AT_A_TIME}")
 
     def agreed(self, axes: Sequence[Axis]) -> Axis:
         """Return the one axis that all of these are; raise where they differ."""
