@@ -208,6 +208,36 @@ def test_a_tool_may_change_neither_data_nor_parameters(problem, data):
         problem.model[2].bias.copy_(before)
 
 
+def test_a_tool_that_leaves_eval_mode_or_seeds_anew_is_told_so(problem, data):
+    f = rows_of(problem)
+
+    def with_eval(x, y):
+        problem.model[0].eval()
+        return f(x, y)
+
+    def with_seed(x, y):
+        torch.manual_seed(7)
+        return f(x, y)
+
+    def with_draw(x, y):
+        torch.rand(3)
+        return f(x, y)
+
+    try:
+        report = gk.audit_tool(with_eval, problem, data)
+    finally:
+        problem.model.train()
+    assert report.ok
+    assert report.left == ("it has left 1 module of the model, first 0, in eval mode",)
+    assert "afterwards: it has left 1 module" in str(report)
+    assert json.loads(report.to_json())["left"] == [*report.left]
+    for seed in (6, 7):  # another one, and the very same
+        torch.manual_seed(seed)
+        torch.rand(3)
+        assert "seeded torch's random numbers anew" in gk.audit_tool(with_seed, problem, data).left[0]
+    assert gk.audit_tool(with_draw, problem, data).left == gk.audit_tool(f, problem, data).left == ()
+
+
 def test_exceptions_are_no_wrong_rows_but_the_batch_must_come(problem, data):
     f = rows_of(problem)
 

@@ -3,7 +3,7 @@
 A tool is any function that returns per-sample gradients, such as a model under Opacus' hooks, and it is called as its
 users call it. The audit goes in this order:
 
-1. `tool_calls` calls the tool, and sees that data and parameters stay as they were;
+1. `tool_calls` calls the tool, and sees that data and parameters stay as they were (`left_behind`: what else);
 2. `result_forms` takes what came back for rows: names or order of parameters, shapes, dtypes;
 3. `known_rows` has what must come out, from `gradkernels.check`: the gradient of each sample by a pass of its own, of a
    copy of the model without the tool's hooks (`clean_copy`);

@@ -137,6 +137,7 @@ def _report(subject: Subject, trials: list[AuditTrial], packages: Sequence[str])
         dtype=subject.dtype,
         versions={name: found for name in names if (found := _version(name))},
         trials=tuple(trials),
+        left=tuple(subject.tool.left),
     )
 
 

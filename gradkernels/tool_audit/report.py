@@ -29,6 +29,7 @@ class AuditReport:
         dtype: Of the parameters.
         versions: Of the libraries.
         trials: In their order.
+        left: What calls have left otherwise than it was, besides data and parameters: no wrong row, but a surprise.
     """
 
     tool: str
@@ -39,6 +40,7 @@ class AuditReport:
     dtype: str
     versions: dict[str, str]
     trials: tuple[AuditTrial, ...]
+    left: tuple[str, ...] = ()
 
     @property
     def ok(self) -> bool:
@@ -81,14 +83,14 @@ class AuditReport:
 
     @property
     def notes(self) -> list[tuple[str, str]]:
-        """What is to be said of trials, by name: once of those that are wrong in the same way."""
+        """What is to be said of trials, by name, once of those that are wrong in the same way; and of what is left."""
         seen, found = set[tuple[str, ...]](), list[tuple[str, str]]()
         for trial in self.trials:
             kind = (trial.diagnosis, *trial.wrong_parameters)
             if trial.explained and not (trial.diagnosis and kind in seen):
                 found.append((trial.name, note(trial)))
             seen.add(kind)
-        return found
+        return [*found, *(("afterwards", says) for says in self.left)]
 
     @property
     def title(self) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from gradkernels.backend import backend_of
 from gradkernels.problems import BlackBox, Problem
 from gradkernels.problems.module.conversion import as_numpy
 from gradkernels.problems.module.inputs import unfolded
+from gradkernels.tool_audit.left_behind import call_state, left_behind
 from gradkernels.tool_audit.result_forms import Misfit
 from gradkernels.tree import Tree, each, named
 
@@ -28,6 +29,7 @@ class Tool:
         problem: The model and loss that it differentiates.
         takes_theta: Whether it is called with parameters.
         renew: Makes it anew, with another copy of the model, after an exception; None where it cannot be.
+        left: What it has left otherwise than it was, in the order of its calls; a dict without values.
     """
 
     name: str
@@ -35,6 +37,7 @@ class Tool:
     problem: Problem
     takes_theta: bool
     renew: Callable[[], tuple[Callable[..., Any], Problem]] | None = None
+    left: dict[str, None] = field(default_factory=dict)
 
     def __call__(self, theta: Tree, x: Tree, y: Tree) -> Any:
         """Call it with copies of the arrays.
@@ -50,7 +53,7 @@ class Tool:
         """
         given = each(copied_array, (theta, x, y) if self.takes_theta else (x, y))
         asked = (theta, x, y) if self.takes_theta else (x, y)
-        before = each(copied_array, self._own())
+        before, around = each(copied_array, self._own()), call_state(self.problem)
         with warnings.catch_warnings(), _with_graph(self.problem):
             warnings.simplefilter("ignore")  # a tool's own are no matter of whether it is right
             shaped = (self._nested(given[0]), *given[1:]) if self.takes_theta else given
@@ -58,6 +61,8 @@ class Tool:
                 result = self._by_name(self.call(*map(unfolded, shaped)))
             except SystemExit as error:  # which would end the audit, as if nothing were wrong
                 raise RuntimeError(f"SystemExit: {error}") from error
+            finally:
+                self.left.update(dict.fromkeys(left_behind(around, call_state(self.problem))))
         names = ("theta", "x", "y")[-len(asked) :]
         for name, was, now in zip(names, asked, given, strict=True):
             _require_same(name, was, now, "its input ")

@@ -44,7 +44,7 @@ def with_copied_buffers(model: Module, kept: Mapping[str, Array] = AS_THEY_ARE) 
         yield written
     finally:
         for (place, buffers, name, tensor, copy), version in zip(held, versions, strict=True):
-            if buffers.get(name) is not copy or copy._version != version:
+            if copy._version != version or buffers.get(name) is not copy:
                 written.append(place)
             buffers[name] = tensor
 
