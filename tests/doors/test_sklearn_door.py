@@ -248,6 +248,21 @@ def test_columns_in_another_order_are_refused():
         model.per_sample_gradients(table[["c", "b", "a"]], Y)
 
 
+def test_arguments_by_position_are_those_of_the_estimators_own_fit():
+    weighted = with_gradients("Ridge").fit(X, Y, WEIGHTS)
+    np.testing.assert_array_equal(weighted.coef_, linear_model.Ridge().fit(X, Y, WEIGHTS).coef_)
+    wanted = clone(weighted).fit(X, Y, sample_weight=WEIGHTS)
+    np.testing.assert_array_equal(weighted.per_sample_gradients_, wanted.per_sample_gradients_)
+    settings = {"max_iter": 1, "tol": None, "shuffle": False}
+    begun = with_gradients("SGDRegressor", **settings).fit(X, Y, np.array([5.0, -5.0, 5.0]), [9.0], WEIGHTS)
+    own = linear_model.SGDRegressor(**settings).fit(X, Y, np.array([5.0, -5.0, 5.0]), [9.0], WEIGHTS)
+    np.testing.assert_array_equal(begun.coef_, own.coef_)
+    residuals = begun.predict(X) - Y
+    np.testing.assert_allclose(begun.per_sample_gradients_[:, 0], WEIGHTS * residuals, rtol=1e-10)
+    with pytest.raises(TypeError, match="multiple values for argument 'sample_weight'"):
+        with_gradients("Ridge").fit(X, Y, WEIGHTS, sample_weight=WEIGHTS)
+
+
 def test_rows_of_a_fit_are_gone_after_a_partial_fit():
     model = with_gradients("SGDRegressor").fit(X, Y)
     assert model.per_sample_gradients_.shape == (N, 4)

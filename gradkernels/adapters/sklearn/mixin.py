@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import wraps
+from inspect import signature
 from typing import Any
 
 from gradkernels.adapters.sklearn.regressions import loss_of, targets_of, theta_of
@@ -41,17 +42,21 @@ class PerSampleGradients:
         if "partial_fit" not in vars(cls) and hasattr(cls, "partial_fit"):
             cls.partial_fit = _without_rows(cls.partial_fit)
 
-    def fit(self, X: Any, y: Any, sample_weight: Any = None, **options: Any) -> Any:
+    def fit(self, X: Any, y: Any, *further: Any, sample_weight: Any = None, **options: Any) -> Any:
         """Fit the estimator, and compute the gradient of each sample's loss there.
 
         Args:
             X: Features `(n, d)`.
             y: Targets `(n,)`.
+            further: Arguments of the estimator's own `fit`, by its positions: `coef_init` first of SGD.
             sample_weight: Factor of each sample's loss `(n,)`; None for 1.
-            options: Further arguments of the estimator's own `fit`.
+            options: Further arguments of the estimator's own `fit`, by name.
         """
+        own: Callable[..., Any] = super().fit  # type: ignore[misc]
         weight = {} if sample_weight is None else {"sample_weight": sample_weight}
-        fitted = super().fit(X, y, **weight, **options)  # type: ignore[misc]
+        given = signature(own).bind(X, y, *further, **weight, **options)
+        fitted = own(*given.args, **given.kwargs)
+        sample_weight = given.arguments.get("sample_weight", sample_weight)
         self._class_weights = class_weights(self, single_column(y), sample_weight)
         self.per_sample_gradients_ = self.per_sample_gradients(X, y, sample_weight)
         return fitted
