@@ -82,6 +82,33 @@ def test_options_go_through_where_arrays_are_converted():
     assert found.tolist() == pytest.approx([-2 + 2**0.5 - 0.4**0.5, 2**0.5 - 3 * 0.4**0.5])
 
 
+def test_options_that_are_arrays_are_converted_with_the_inputs_and_others_are_not():
+    case, given = Case(P, "inner", 3), {"v": torch.ones(2), "by": "parameter", "own": np.ones(2)}
+    seen = {}
+    compute = bind._converted(
+        lambda *arrays, **options: seen.update(options) or arrays[0],
+        BACKENDS["numpy"],
+        Request(case, BACKENDS["torch"]),
+    )
+    assert isinstance(compute(*map(torch.from_numpy, ARRAYS), **given), torch.Tensor)
+    assert type(seen["v"]) is np.ndarray
+    assert (seen["by"], seen["own"] is given["own"]) == ("parameter", True)
+
+
+def test_options_of_a_regression_are_looked_at():
+    k = gk.fastest(P, "inner", like=ARRAYS, kernel="numpy.broadcast")
+    assert k(*ARRAYS, v=np.array([1.0, 2.0])).tolist() == [-2.0, 6.0, -28.0]
+    with pytest.raises(ValueError, match="v"):
+        k(*ARRAYS, v=np.ones(3))
+
+
+def test_a_kernel_that_there_is_not_is_told_from_those_that_are_near():
+    with pytest.raises(
+        ValueError, match="^there is no kernel for norms 'numpy.broadcst'; did you mean numpy.broadcast"
+    ):
+        gk.fastest(P, "norms", n=5, kernel="numpy.broadcst")
+
+
 def test_fastest_asks_for_what_it_is_given(monkeypatch):
     room = import_module("gradkernels.dispatch.fastest_kernel")
     monkeypatch.setattr(room, "make_request", lambda *given: given)

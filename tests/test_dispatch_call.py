@@ -7,14 +7,15 @@ import torch
 from torch import nn
 
 import gradkernels as gk
-from gradkernels.dispatch import dispatcher
+from gradkernels.dispatch import dispatcher, keywords
 from gradkernels.dispatch.dispatcher import ModuleDispatcher
+from gradkernels.dispatch.history import FailedAttempt
 from gradkernels.dispatch.memory_limit import MemoryLimit
 from gradkernels.dispatch.request import Criteria
 from gradkernels.quantity import QUANTITIES
 
 LOSS = nn.CrossEntropyLoss()
-HOOKS = gk.kernel("torch.hooks.norms")
+HOOKS, VMAP = gk.kernel("torch.hooks.norms"), gk.kernel("torch.vmap+.norms")
 
 
 def dispatched(quantity="norms", model=None, forced=None, **criteria):
@@ -234,6 +235,32 @@ def test_a_limit_of_memory_knows_the_options_of_the_call_but_not_its_memory(monk
     call.prepare(None, x, y)
     call(None, x, y, out=torch.zeros(7))
     assert seen == [{"max_norm": 0.25}, {}, {}]
+
+
+def test_memory_is_validated_by_the_call_itself_and_by_no_kernel_again(monkeypatch):
+    monkeypatch.setattr(keywords, "validate_out", lambda *given: pytest.fail("it was validated already"))
+    call, x, y = dispatched()
+    for _ in range(3):
+        out = torch.zeros(7)
+        assert call(None, x, y, out=out) is out
+        torch.testing.assert_close(out, by_definition(call, "norms", x, y))
+
+
+def test_the_reason_against_a_kernel_is_that_of_this_call_or_of_the_one_since_which_it_waits(monkeypatch):
+    faults, really = iter(("first", "second")), dispatcher.require_proof
+
+    def proof(kernel, *given, **how):
+        if kernel == HOOKS:
+            raise RuntimeError(next(faults))
+        return really(kernel, *given, **how)
+
+    monkeypatch.setattr(dispatcher, "require_proof", proof)
+    call, x, y = dispatched()
+    history = call._seen.look_at(None, x, y)[1].history
+    history.failed[VMAP] = FailedAttempt("before", 9, 99)
+    for fault in ("first", "second"):
+        call(None, x, y)
+        assert call.choice.refused[:2] == ((HOOKS, f"RuntimeError: {fault}"), (VMAP, "before"))
 
 
 # --- random numbers and audits

@@ -58,6 +58,20 @@ def test_memory_that_a_kernel_cannot_write_to_is_filled_for_it():
     assert given == [{}]
 
 
+@pytest.mark.parametrize("writes", [True, False])
+def test_the_kernel_has_the_callers_inputs_whatever_memory_there_is(writes):
+    seen = []
+
+    def compute(*inputs, **options):
+        seen.append([*map(id, inputs)])
+        return ROWS
+
+    call, inputs = with_keywords(compute, replace(WRITING, out=writes), True), [one.copy() for one in INPUTS]
+    call(*inputs)
+    call(*inputs, out=np.empty((2, 2)))
+    assert seen == [[*map(id, inputs)]] * 2
+
+
 def test_the_clipping_norm_reaches_the_kernel_as_a_float():
     given = []
     call = with_keywords(spied(given), gk.kernel("numpy.blocked.clipped_sum"), True)

@@ -1,6 +1,7 @@
 """Requests: what is read off the caller's arrays, or off a size alone, and what is refused."""
 
 import os
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -101,6 +102,13 @@ def test_what_is_not_three_arrays_is_named(arrays, kind):
         request_like(P, "norms", arrays, ONE)
 
 
+def test_the_targets_of_a_problem_of_outputs_say_which_of_them_is_meant():
+    of, x = module().of_outputs(), torch.ones(4, 3)
+    assert request_like(of, "norms", (None, x, torch.tensor([0, 1, 1, 0])), ONE).case.n == 4
+    with pytest.raises(TypeError, match="^y is None; norms of a problem of outputs is of one of them for each sample"):
+        request_like(of, "norms", (None, x, None), ONE)
+
+
 @pytest.mark.parametrize("name", ["threads", "calls", "max_bytes"])
 def test_criteria_are_whole_numbers_of_at_least_one(name):
     for fine in (None, 1, 2**60, np.int64(1), True):
@@ -129,3 +137,7 @@ def test_arrays_differ_by_class_shape_dtype_and_device():
     tensor = torch.ones(2, 3)
     assert signature(tensor) == (torch.Tensor, (2, 3), torch.float32, torch.device("cpu"))
     assert signature(None) == (type(None), None, None, None)
+    some = SimpleNamespace(shape=(2,), device="cpu")
+    assert signature(some) == (SimpleNamespace, (2,), None, "cpu")
+    some = SimpleNamespace(dtype="half")
+    assert signature(some) == (SimpleNamespace, None, "half", None)

@@ -100,6 +100,14 @@ def test_the_chunk_is_the_largest_that_fits():
     assert fitting("torch.vmap+.norms", 100_000) is gk.kernel("torch.vmap+.norms")
 
 
+def test_a_chunk_has_room_for_the_products_of_its_pairs():
+    """Samples of 1000 bytes, and 24 for each two of them: ten take 12,400; two are the least."""
+    left = {2000: 2, 3215: 2, 3216: 3, 12_399: 9, 12_400: 10, 10_000_000: 100}
+    assert {some: dict(fitting("torch.hooks.gram", some).set_options)["chunk"] for some in left} == left
+    with pytest.raises(memory_limit.TooSmall):
+        fitting("torch.hooks.gram", 1999)
+
+
 @pytest.mark.parametrize(
     ("key", "left", "says"),
     [
