@@ -182,6 +182,18 @@ def test_what_is_compiled_for_a_size_is_given_the_drawn_samples_again_and_again(
             audit_call(called("gradient", batch(n), doubled, compiles=True)[0], KernelHistory())
 
 
+def test_norms_beside_a_sum_are_those_of_the_sample_wherever_it_was_given_again():
+    of = batch()
+    options = QUANTITIES["clipped_sum_by"].checked({"max_norm": 0.3}, 24, of.theta, None)
+    audit_call(called("clipped_sum_by", of, options=options.items(), compiles=True)[0], KernelHistory())
+
+    def turned(result, y):
+        return result._replace(norms=result.norms.roll(1, 0))
+
+    with pytest.raises(gk.Disagreement, match="3 of 24 samples"):
+        audit_call(called("clipped_sum_by", of, turned, options.items(), compiles=True)[0], KernelHistory())
+
+
 def test_where_each_sample_draws_for_itself_some_are_computed_again_with_one_draw():
     for quantity, options in (("norms", {}), ("per_sample", {}), ("clipped_sum", {"max_norm": 0.01})):
         call, seen = called(quantity, batch(randomness="different"), options=options.items())

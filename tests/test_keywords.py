@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 import gradkernels as gk
-from gradkernels.dispatch.keywords import with_keywords
+from gradkernels.dispatch.keywords import with_keywords, with_options
 from gradkernels.quantities.shared.arguments import positive
+from gradkernels.quantity import QUANTITIES
 
 ROWS = np.array([[1.0, 2.0], [3.0, 4.0]])
 INPUTS = (np.zeros(2), np.zeros(2), np.zeros(2))
@@ -89,3 +90,32 @@ def test_a_clipping_norm_that_is_not_positive_is_named(value):
     with pytest.raises(ValueError, match=says):
         positive(value)
     assert [positive(fine) for fine in (1e-300, 0.5, float("inf"), "2")] == [1e-300, 0.5, float("inf"), 2.0]
+
+
+def test_options_of_a_regression_are_looked_at_with_its_inputs_and_come_by_name():
+    given, inputs = [], (np.zeros(4), np.ones((4, 3)), np.zeros(4))
+
+    def compute(*arrays, **options):
+        assert [*map(id, arrays)] == [*map(id, inputs)]
+        given.append(options)
+
+    call = with_options(compute, QUANTITIES["weighted_sum"], gk.LinearRegression())
+    call(*inputs, np.array([1.0, 2.0, 3.0, 4.0]))
+    call(*inputs, weights=np.array([4.0, 3.0, 2.0, 1.0]))
+    assert [one["weights"].tolist() for one in given] == [[1, 2, 3, 4], [4, 3, 2, 1]]
+    with pytest.raises(ValueError, match="weights"):
+        call(*inputs, np.ones(3))
+    for name in ("clipped_sum", "gradient"):
+        assert with_options(compute, QUANTITIES[name], gk.LinearRegression()) is compute
+
+
+def test_other_samples_of_a_regression_are_held_against_theta_and_the_problem():
+    given, problem = [], gk.LogisticRegression()
+    call = with_options(lambda *arrays, **options: given.append(options["other"]), QUANTITIES["gram"], problem)
+    inputs = (np.zeros(4), np.ones((4, 3)), np.zeros(4))
+    call(*inputs, other=(np.full((2, 3), 5.0), np.array([True, False])))
+    ((x, y),) = given
+    assert (x.tolist(), y.tolist(), y.dtype) == ([[5.0] * 3] * 2, [1.0, 0.0], np.float64)
+    for other, says in (((np.ones((2, 4)), np.zeros(2)), r"\(2, 4\)"), ((np.ones((2, 3)), np.zeros(5)), r"\(5,\)")):
+        with pytest.raises(ValueError, match=says):
+            call(*inputs, other=other)

@@ -33,3 +33,7 @@ def test_without_a_model_it_is_what_the_platform_says(system, monkeypatch):
     assert machine.cpu() == "x86_64"
     monkeypatch.setattr(platform, "processor", lambda: "arm")
     assert machine.cpu() == "arm"
+
+
+def test_a_name_has_letters_digits_and_single_dashes_within():
+    assert machine.kind_of_machine("(R) Core -- 7", "4c", "Linux (64)") == "r-core-7-4c-linux-64"

@@ -339,7 +339,7 @@ def test_chunks_within_a_limit_have_room_for_the_rows_of_all_outputs(key):
     of_sample = 20 * (20 * 100 + 20) * 4  # rows, beside which the layer's data are a hundredth
     limit = 100 * of_sample + 8 * 2**20 + 10 * of_sample
     bound = gk.fastest(problem, "jacobian", like=(None, x, None), max_bytes=limit, kernel=key)
-    assert dict(bound.kernel.set_options)["chunk"] in (8, 9, 10)
+    assert dict(bound.kernel.set_options)["chunk"] == 9  # since the layer's data take some, too
 
 
 def test_the_part_of_an_output_that_is_meant():
