@@ -95,6 +95,14 @@ def test_a_backward_pass_that_clips_at_a_constant_is_told_from_samples_that_are_
         gradients_of(together, THETA, X, Y)
 
 
+def test_a_function_that_rounds_to_half_precision_is_not_only_said_to_compare_samples():
+    def losses(p, x, y):
+        return (x.astype("bfloat16") @ p["slope"].astype("bfloat16") + p["level"] - y) ** 2
+
+    with pytest.raises(ValueError, match="; or it rounds to bfloat16 or float16 on the way, where none can be proven"):
+        gradients_of(of(losses), THETA, X / 3, Y)
+
+
 # --- how well a working precision can know a row
 
 

@@ -23,7 +23,8 @@ from gradkernels.truth import Floats
 COMPARES_SAMPLES = (
     "the gradient of the mean of losses(params, x, y) is not the mean of the gradients of its samples: the function "
     "compares the samples of a batch with each other (batch normalization in training, dropout by one key of all), or "
-    "does not have them first; no sample has a gradient of its own there"
+    "does not have them first, so that no sample has a gradient of its own; or it rounds to bfloat16 or float16 on the "
+    "way, where none can be proven: have it compute in the dtype of its params"
 )
 
 NOT_LINEAR = (
