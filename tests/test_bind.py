@@ -95,6 +95,21 @@ def test_options_that_are_arrays_are_converted_with_the_inputs_and_others_are_no
     assert (seen["by"], seen["own"] is given["own"]) == ("parameter", True)
 
 
+def test_a_kernel_of_the_callers_library_writes_into_the_memory_that_it_is_given():
+    plain, reached = gk.kernel("numpy.broadcast.per_sample"), []
+
+    def build(problem):
+        right = plain.build(problem)
+        return lambda *arrays, out=None: right(*arrays, out=reached.append(out) or out)
+
+    k = gk.fastest(P, "per_sample", like=ARRAYS, kernel=replace(plain, builder=build))
+    reached.clear()
+    out = np.empty((3, 2))
+    assert k(*ARRAYS, out=out) is out
+    assert reached[0] is out or reached[0].base is out
+    assert out.tolist() == [[-2, 0], [2, 2], [-4, -12]]
+
+
 def test_options_of_a_regression_are_looked_at():
     k = gk.fastest(P, "inner", like=ARRAYS, kernel="numpy.broadcast")
     assert k(*ARRAYS, v=np.array([1.0, 2.0])).tolist() == [-2.0, 6.0, -28.0]

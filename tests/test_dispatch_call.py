@@ -263,6 +263,14 @@ def test_the_reason_against_a_kernel_is_that_of_this_call_or_of_the_one_since_wh
         assert call.choice.refused[:2] == ((HOOKS, f"RuntimeError: {fault}"), (VMAP, "before"))
 
 
+def test_where_all_kernels_wait_they_are_tried_again_at_once():
+    call, x, y = dispatched()
+    history = call._seen.look_at(None, x, y)[1].history
+    history.failed |= {one: FailedAttempt("before", 9, 99) for one in gk.kernels(call.problem, "norms")}
+    torch.testing.assert_close(call(None, x, y), by_definition(call, "norms", x, y))
+    assert (call.kernel, history.failed) == (HOOKS, {})
+
+
 # --- random numbers and audits
 
 
