@@ -1,5 +1,6 @@
 """One call of a module's dispatcher: what is validated, kept and said besides the numbers."""
 
+from contextlib import nullcontext
 from dataclasses import replace
 
 import pytest
@@ -7,7 +8,7 @@ import torch
 from torch import nn
 
 import gradkernels as gk
-from gradkernels.dispatch import dispatcher, keywords
+from gradkernels.dispatch import dispatcher, keywords, memory_limit
 from gradkernels.dispatch.dispatcher import ModuleDispatcher
 from gradkernels.dispatch.history import FailedAttempt
 from gradkernels.dispatch.memory_limit import MemoryLimit
@@ -261,6 +262,16 @@ def test_the_reason_against_a_kernel_is_that_of_this_call_or_of_the_one_since_wh
     for fault in ("first", "second"):
         call(None, x, y)
         assert call.choice.refused[:2] == ((HOOKS, f"RuntimeError: {fault}"), (VMAP, "before"))
+
+
+def test_a_limit_of_memory_is_known_to_proofs_and_to_what_keeps_random_matrices(monkeypatch):
+    tight, few = [], []
+    monkeypatch.setattr(dispatcher, "require_proof", lambda *given, **how: tight.append(how["tight"]) or True)
+    monkeypatch.setattr(memory_limit, "without_kept_blocks", lambda: few.append(len(tight)) or nullcontext())
+    for limit in (None, 10**9):
+        call, x, y = dispatched(max_bytes=limit)
+        call(None, x, y)
+    assert (tight, few) == ([False, True], [1])
 
 
 def test_where_all_kernels_wait_they_are_tried_again_at_once():
