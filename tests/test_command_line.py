@@ -124,3 +124,15 @@ def test_a_folder_that_is_gone_is_a_sentence(tmp_path, capsys, monkeypatch):
     assert main(["list"]) == 2
     expected = "gradkernels: the folder that this was started in is gone; go to another\n"
     assert capsys.readouterr().err == expected
+
+
+def test_a_library_that_is_cut_off_is_no_person_who_stopped(capsys, monkeypatch):
+    def cut_off():
+        raise EOFError("marshal data too short")  # as of a module whose compiled half is on a full disk
+
+    monkeypatch.setattr("gradkernels.bench.doctor.examine", cut_off)
+    assert main(["doctor"]) == 2
+    told = capsys.readouterr().err
+    assert told == (
+        "gradkernels: a compiled library or another file is cut off: marshal data too short; install it again\n"
+    )

@@ -4,13 +4,13 @@ import errno
 import fcntl
 import json
 import os
-import resource
 import signal
 import subprocess
 import sys
 
 import numpy as np
 import pytest
+from room import no_room_beyond
 from test_over import BATCHES, LOADER, MODEL, MODULE, OVER, SIZE, THETA, TX, TY, N, P, X, Y
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
@@ -277,13 +277,9 @@ def test_two_processes_do_not_write_the_same_file(tmp_path, expected):
 
 
 def test_a_full_disk_costs_nothing_that_was_written(path, each_noted):
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (4096 if path.suffix == ".npy" else 1000, limits[1]))
-    try:
-        with pytest.raises(OSError, match="the batches before stay: make room and call again"):
-            big(path)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    refused = pytest.raises(OSError, match="the batches before stay: make room and call again")
+    with no_room_beyond(4096 if path.suffix == ".npy" else 1000), refused:
+        big(path)
     known = json.loads(beside(path).read_text())["rows"]
     assert 0 < known < 200
     np.testing.assert_array_equal(big(path)[:], 2 * ROWS @ np.ones(8)[:, None] * ROWS)

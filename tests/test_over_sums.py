@@ -2,13 +2,13 @@
 
 import json
 import os
-import resource
 import signal
 import subprocess
 import sys
 
 import numpy as np
 import pytest
+from room import no_room_beyond
 from test_over import BATCHES, LOADER, MODULE, THETA, N, P
 from test_over_files import Interrupted, broken_off
 
@@ -123,13 +123,9 @@ def test_a_killed_process_leaves_a_sum_that_the_next_one_finishes(path, long):
 def test_a_full_disk_costs_nothing_that_was_added(path):
     with pytest.raises(Interrupted):
         summed("gradient", 2, checkpoint=path)
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (600, limits[1]))
-    try:
-        with pytest.raises(OSError, match="the batches before stay: make room and call again"):
-            summed("gradient", checkpoint=path)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    refused = pytest.raises(OSError, match="the batches before stay: make room and call again")
+    with no_room_beyond(600), refused:
+        summed("gradient", checkpoint=path)
     assert os.listdir(path.parent) == ["sum.npz"]
     assert note(path)["batches"] == 2
     assert bits(summed("gradient", checkpoint=path)) == bits(summed("gradient"))

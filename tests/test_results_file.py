@@ -5,12 +5,12 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
-import resource
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from pathlib import Path
 
 import measured
 import pytest
+from room import no_room_beyond
 
 from gradkernels.bench.results import results_file
 from gradkernels.bench.results.results_file import ResultsFile, mend
@@ -40,17 +40,6 @@ def text(*rows):
 def later(row):
     """The row of the next pass."""
     return measured.changed(row, pass_=row.pass_ + 1)
-
-
-@contextmanager
-def no_room_beyond(size):
-    """No file may grow beyond so many bytes: a write that crosses them is cut there, the next one fails."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def too_long(row):

@@ -5,11 +5,11 @@ from __future__ import annotations
 import errno
 import mmap
 import os
-import resource
 import sys
 import time
 
 import pytest
+from room import no_room_beyond
 
 from gradkernels.bench.isolation.errors import WorkerDied
 from gradkernels.bench.isolation.heartbeat import UNKNOWN, Heartbeat, heartbeat_file
@@ -50,13 +50,8 @@ def test_the_file_of_a_heartbeat_is_a_page_of_zeros_without_a_name(monkeypatch, 
 
 
 def test_without_room_for_a_heartbeat_that_is_said():
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (100, before[1]))
-    try:
-        with pytest.raises(OSError, match="File too large") as refusal:
-            heartbeat_file()
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    with no_room_beyond(100), pytest.raises(OSError, match="File too large") as refusal:
+        heartbeat_file()
     assert (refusal.value.errno, refusal.value.filename) == (errno.EFBIG, "a temporary file")
 
 

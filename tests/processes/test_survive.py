@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import pickle
 import random
-import resource
 import shutil
 import signal
 import subprocess
@@ -18,6 +17,7 @@ from pathlib import Path
 import evil
 import measured
 import pytest
+from room import no_room_beyond
 
 from gradkernels.bench.cli import main
 from gradkernels.bench.results.results_file import mend
@@ -372,19 +372,8 @@ def test_a_full_disk_ends_a_run_in_a_sentence_and_with_room_it_goes_on(here):
         assert distinct(again)
 
 
-@contextmanager
-def small_files():
-    """No file may grow beyond 6000 bytes, the stand-in for a quota: nor one that the tests' own output goes to."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (6000, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
-
-
 def test_without_room_for_a_row_none_of_it_stays(here):
-    with small_files():
+    with no_room_beyond(6000):
         code, told = ran(*SMALL, "--budget", "3s", "--passes", "4", "--out", "x.csv")
     too_large = "x.csv: File too large; the rows before are safe, and --resume goes on"
     assert (code, sentence(told)) == (2, too_large)
@@ -392,7 +381,7 @@ def test_without_room_for_a_row_none_of_it_stays(here):
 
 
 def test_without_room_for_the_data_nothing_is_measured(here, scratch):
-    with small_files():
+    with no_room_beyond(6000):
         code, told = ran("--data", "diabetes", *SMALL, *BRIEF, "--out", "x.csv")
     assert (code, sentence(told)) == (2, f"a copy of diabetes in {scratch}: File too large")
     assert not list(here.iterdir())

@@ -50,7 +50,9 @@ def main(arguments: list[str] | None = None) -> int:
         _require_values(words)
         settings = settings_here(command.commands, words)
         code = command(words, standalone_mode=False, prog_name="gradkernels", default_map=settings)
-    except typer.Abort:
+    except typer.Abort as error:
+        if isinstance(error.__cause__, EOFError):  # typer takes it for the end of what a person types
+            return _complain(f"a compiled library or another file is cut off: {error.__cause__}; install it again")
         return _complain("stopped", 130)
     except usage_error as error:
         return _complain(usage_sentence(error, words, settings))
