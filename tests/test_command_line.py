@@ -134,5 +134,5 @@ def test_a_library_that_is_cut_off_is_no_person_who_stopped(capsys, monkeypatch)
     assert main(["doctor"]) == 2
     told = capsys.readouterr().err
     assert told == (
-        "gradkernels: a compiled library or another file is cut off: marshal data too short; install it again\n"
+        "\ngradkernels: a compiled library or another file is cut off: marshal data too short; install it again\n"
     )
