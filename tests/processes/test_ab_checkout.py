@@ -134,8 +134,7 @@ def test_pointers_of_git_lfs_are_told(repository):
 def test_max_bytes_limits_the_processes_of_both_sides(repository, capsys):
     """Enough for Python itself, and for nothing else."""
     assert main(["ab", "HEAD~1", "HEAD", "--quantity", "norms", "--max-bytes", "20MB"]) == 2
-    assert "HEAD~1 cannot take part: " in (told := capsys.readouterr().err)
-    assert "memory" in told.lower()
+    assert "HEAD~1 cannot take part: out of memory" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("size", ["0", "much", "-1GB"])

@@ -32,7 +32,7 @@ from gradkernels.bench.ab.messages import (
 from gradkernels.bench.ab.origin import packages, require_origin
 from gradkernels.bench.ab.turns import LONGEST_CALL, WARM_UP_SECONDS, Turns
 from gradkernels.bench.isolation import environment
-from gradkernels.bench.isolation.errors import WorkerUnusable, describe_fault, failure_reason
+from gradkernels.bench.isolation.errors import WorkerUnusable, explain_fault, failure_reason
 from gradkernels.bench.isolation.worker_side import Connection
 from gradkernels.bench.timing.shared_inputs import SharedInputs
 from gradkernels.bench.timing.slices import WARM_SLICES, TimedCall, time_slice, warm_up
@@ -60,7 +60,7 @@ def main(connection: Connection) -> None:
         except WorkerUnusable:
             raise
         except Exception as fault:  # what a revision does when it is imported and built can be anything
-            connection.send(Refused(describe_fault(fault)))
+            connection.send(Refused(explain_fault(fault)))
             return  # and the other worker hears of it
         connection.send(answer)
 

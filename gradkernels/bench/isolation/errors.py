@@ -11,6 +11,8 @@ OUT_OF_MEMORY = (
 )
 """What numpy, torch, JAX and C++, and the system's loader of libraries, say in lower case when no memory is left."""
 
+EXHAUSTED_FIRST = "out of memory: "
+
 
 class WorkerUnusable(Exception):
     """The process must end: no other kernel can be measured in it any more.
@@ -62,17 +64,23 @@ def describe_fault(fault: BaseException) -> str:
     return one_line(f"{type(fault).__name__}: {text}" if text else type(fault).__name__)
 
 
+def explain_fault(fault: BaseException) -> str:
+    """Return type and message of `fault` in one line, after `out of memory` where it says that none is left."""
+    text = describe_fault(fault)
+    return EXHAUSTED_FIRST + text if isinstance(fault, MemoryError) or says_exhausted(text) else text
+
+
 def failure_reason(fault: BaseException) -> str:
     """Return what a kernel raised, in one line.
 
     Raises:
         WorkerUnusable: It says that there is no memory left.
     """
-    text = describe_fault(fault)
-    if not (isinstance(fault, MemoryError) or says_exhausted(text)):
+    text = explain_fault(fault)
+    if not text.startswith(EXHAUSTED_FIRST):
         return text
     # Without the traceback, whose frames hold on to the memory that was in use.
-    raise WorkerUnusable("failed", f"out of memory: {text}") from fault.with_traceback(None)
+    raise WorkerUnusable("failed", text) from fault.with_traceback(None)
 
 
 def says_exhausted(text: str) -> bool:

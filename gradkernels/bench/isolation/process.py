@@ -7,7 +7,7 @@ import signal
 import subprocess
 from contextlib import suppress
 
-from gradkernels.bench.isolation.errors import last_line, says_exhausted
+from gradkernels.bench.isolation.errors import EXHAUSTED_FIRST, last_line, says_exhausted
 from gradkernels.bench.isolation.worker_side import CLOSED, EXHAUSTED
 
 Process = subprocess.Popen[bytes]
@@ -43,7 +43,7 @@ def describe_end(code: int, errors: bytes) -> str:
         return "it closed the pipe that its process reports through" if code == CLOSED else "out of memory"
     how = f"was ended by {_signal(-code)}" if code < 0 else f"ended with code {code} before its work was done"
     last = last_line(errors.decode(errors="replace"))
-    memory = "out of memory: " if says_exhausted(last) else ""
+    memory = EXHAUSTED_FIRST if says_exhausted(last) else ""
     # A process that was killed, or left as if all were well, did not write its reason down.
     return f"{memory}the process {how}" + (f": {last}" if last and (memory or code > 0) else "")
 

@@ -35,7 +35,7 @@ from gradkernels.bench.ab.messages import (
 from gradkernels.bench.ab.origin import require_origin
 from gradkernels.bench.ab.turns import LONGEST_CALL, WARM_UP_SECONDS, Turns
 from gradkernels.bench.isolation import environment
-from gradkernels.bench.isolation.errors import describe_fault, last_line
+from gradkernels.bench.isolation.errors import explain_fault, last_line
 from gradkernels.bench.isolation.worker_side import Connection
 from gradkernels.bench.timing.slices import WARM_SLICES, TimedCall, warm_up
 
@@ -113,7 +113,7 @@ class BenchmarkSession:
                 raise ValueError(self.trouble)
             self._follow(self._order, list(_benchmarks(session.items, self._order.tests)))
         except (ValueError, ImportError) as fault:
-            self._connection.send(Refused(describe_fault(fault)))
+            self._connection.send(Refused(explain_fault(fault)))
         return True
 
     @pytest.hookimpl(wrapper=True)
