@@ -6,10 +6,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from result_messages import message
 from torch import nn
 
 import gradkernels as gk
-from gradkernels.check.compare_arrays import Disagreement
 from gradkernels.check.modules.choose_check import result_check
 from gradkernels.check.modules.definition_check import DefinitionCheck, SingleGradients, as_floats
 from gradkernels.check.modules.result_checks import SampleGradient
@@ -37,13 +37,7 @@ def held(quantity, found, singles, places=(), options=(), times=None, batch=BATC
     of = QUANTITIES[quantity] if isinstance(quantity, str) else quantity
     check = result_check(of, found, places, len(singles), dict(options), batch, "here", times)
     assert isinstance(check, DefinitionCheck)
-    try:
-        for i, one in enumerate(singles):
-            check.add(i, one)
-        check.finish()
-    except Disagreement as fault:
-        return str(fault)
-    return None
+    return message(check, singles)
 
 
 # --- what a definition is given

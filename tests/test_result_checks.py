@@ -4,8 +4,8 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from result_messages import message
 
-from gradkernels.check.compare_arrays import Disagreement
 from gradkernels.check.modules.choose_check import result_check
 from gradkernels.check.modules.result_checks import SampleGradient, coarsest_dtype, gradient_norm
 from gradkernels.quantity import QUANTITIES, Moments
@@ -29,13 +29,7 @@ def held(quantity, found, *singles, places=None, dtype="bfloat16", n=None, optio
     check = result_check(
         QUANTITIES[quantity], found, places, n, dict(options), SimpleNamespace(dtype=dtype), "here", times
     )
-    try:
-        for i, one in enumerate(singles):
-            check.add(i, one)
-        check.finish()
-    except Disagreement as fault:
-        return str(fault)
-    return None
+    return message(check, singles)
 
 
 def rows(*weights, bias=0.0, dtype=torch.float32):

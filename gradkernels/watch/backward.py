@@ -88,21 +88,15 @@ class BackwardPass:
 
     def _keep_total(self, name: str, gradients: tuple[Array | None, ...]) -> None:
         """Keep what autograd is about to add to a parameter's `.grad`."""
-        (total,) = gradients
-        if total is None:
+        if (total := _strided(name, gradients)) is None:
             return
-        if total.layout is not torch.strided:
-            raise CannotWatch(SPARSE.format(name=name))
         total, before = total.detach(), self.totals.get(name)
         self.totals[name] = total if before is None else total + before
 
     def _given(self, name: str, gradients: tuple[Array | None, ...]) -> None:
         """Look at what autograd is about to add to a parameter's `.grad`."""
-        (total,) = gradients
-        if total is None:
+        if (total := _strided(name, gradients)) is None:
             return
-        if total.layout is not torch.strided:
-            raise CannotWatch(SPARSE.format(name=name))
         parameter = self.theta[name]
         with torch.no_grad(), without_autocast(total.device):
             if self._restores and name not in self.before:
@@ -206,3 +200,11 @@ class BackwardPass:
         self.length = lambda i: None
         for call in self.heard:
             call.wait()
+
+
+def _strided(name: str, gradients: tuple[Array | None, ...]) -> Array | None:
+    """Return the gradient that a node of `.grad` has been given; raise a CannotWatch where it is sparse."""
+    (total,) = gradients
+    if total is not None and total.layout is not torch.strided:
+        raise CannotWatch(SPARSE.format(name=name))
+    return total
